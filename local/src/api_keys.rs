@@ -1,0 +1,185 @@
+//! The API keys service, one gateway per cell:
+//! `GET /{cell}/v1/accounts/{system_account_id}/key` answers
+//! `{"api_key":"…","created_at":"…"}`, or 404 where the account has none.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
+
+use hyper::Method;
+use serde_json::json;
+
+use crate::faults::{Fault, Faults, Rule, lock};
+use crate::http::{Outcome, Reply, Request, Server};
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct ApiKeyRequest {
+    /// The cell whose gateway was asked.
+    pub cell: String,
+    /// The account.
+    pub account: String,
+    /// When it came.
+    pub received_at: Instant,
+    /// When it was answered, or its client gave up; `None` while it runs.
+    pub finished_at: Option<Instant>,
+}
+
+/// A running API keys service. Clones share it; it stops with the last of them.
+#[derive(Clone)]
+pub struct ApiKeys {
+    shared: Arc<Shared>,
+    server: Arc<Server>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    faults: Faults,
+}
+
+#[derive(Default)]
+struct State {
+    /// What was set; `None` for an account whose key was removed.
+    keys: BTreeMap<String, Option<String>>,
+    strict: bool,
+    log: Vec<ApiKeyRequest>,
+    cleared: usize,
+    in_flight: usize,
+    max_in_flight: usize,
+}
+
+impl ApiKeys {
+    /// Starts it on a port; 0 for any.
+    pub async fn start(port: u16) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let handler = shared.clone();
+        let serve = move |request| handle(handler.clone(), request);
+        Ok(Self { shared, server: Arc::new(Server::start(port, serve).await?) })
+    }
+
+    /// The address, as `API_KEYS_URL` takes it.
+    pub fn url_template(&self) -> String {
+        format!("{}/{{cell}}/v1/accounts/{{system_account_id}}/key", self.server.url())
+    }
+
+    /// The faults to come.
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// Adds a fault that befalls one cell's gateway until the faults are cleared.
+    pub fn break_cell(&self, cell: &str, fault: Fault) {
+        let prefix = format!("/{cell}/");
+        let rule = Rule::when(move |request| request.path.starts_with(&prefix), fault);
+        self.shared.faults.add(rule.forever());
+    }
+
+    /// Gives an account a key.
+    pub fn set(&self, account: &str, key: &str) {
+        self.locked().keys.insert(account.to_owned(), Some(key.to_owned()));
+    }
+
+    /// Takes an account's key away: 404 from now on.
+    pub fn remove(&self, account: &str) {
+        self.locked().keys.insert(account.to_owned(), None);
+    }
+
+    /// Whether accounts without a key of their own get 404 instead of `key-{account}`.
+    pub fn strict(&self, on: bool) {
+        self.locked().strict = on;
+    }
+
+    /// The key that an account gets.
+    pub fn key_of(&self, account: &str) -> Option<String> {
+        self.locked().key_of(account)
+    }
+
+    /// All requests since the log was cleared.
+    pub fn log(&self) -> Vec<ApiKeyRequest> {
+        self.locked().log.clone()
+    }
+
+    /// How often a cell was asked for an account's key.
+    pub fn count(&self, cell: &str, account: &str) -> usize {
+        let state = self.locked();
+        state.log.iter().filter(|asked| asked.cell == cell && asked.account == account).count()
+    }
+
+    /// The most requests that ran at once since the log was cleared.
+    pub fn max_in_flight(&self) -> usize {
+        self.locked().max_in_flight
+    }
+
+    /// Forgets the log.
+    pub fn clear_log(&self) {
+        let mut state = self.locked();
+        state.cleared += state.log.len();
+        state.log.clear();
+        state.max_in_flight = state.in_flight;
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        lock(&self.shared.state)
+    }
+}
+
+impl State {
+    fn key_of(&self, account: &str) -> Option<String> {
+        let default = || (!self.strict).then(|| format!("key-{account}"));
+        self.keys.get(account).cloned().unwrap_or_else(default)
+    }
+}
+
+/// A request under way. Dropped when it is answered, and when its client gives up.
+struct UnderWay {
+    shared: Arc<Shared>,
+    place: usize,
+}
+
+impl UnderWay {
+    fn begin(shared: Arc<Shared>, cell: String, account: String) -> Self {
+        let mut state = lock(&shared.state);
+        state.in_flight += 1;
+        state.max_in_flight = state.max_in_flight.max(state.in_flight);
+        let received_at = Instant::now();
+        state.log.push(ApiKeyRequest { cell, account, received_at, finished_at: None });
+        let place = state.cleared + state.log.len() - 1;
+        drop(state);
+        Self { shared, place }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut state = lock(&self.shared.state);
+        state.in_flight -= 1;
+        let place = self.place.checked_sub(state.cleared);
+        if let Some(request) = place.and_then(|place| state.log.get_mut(place)) {
+            request.finished_at = Some(Instant::now());
+        }
+    }
+}
+
+async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
+    let segments = request.segments();
+    let [cell, v1, accounts, account, key] = segments.as_slice() else { return no_route() };
+    if (v1.as_str(), accounts.as_str(), key.as_str()) != ("v1", "accounts", "key")
+        || request.method != Method::GET
+    {
+        return no_route();
+    }
+    let _under_way = UnderWay::begin(shared.clone(), cell.clone(), account.clone());
+    let work = async |_, _| match lock(&shared.state).key_of(account) {
+        Some(key) => {
+            Reply::json(200, &json!({"api_key": key, "created_at": "2026-01-05T08:00:00Z"}))
+        }
+        None => Reply::json(404, &json!({"message": "account has no API key"})),
+    };
+    shared.faults.serve(request, work).await
+}
+
+fn no_route() -> Outcome {
+    Reply::json(404, &json!({"message": "no such route"})).into()
+}

@@ -1,0 +1,66 @@
+//! A client that keeps its connections.
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::header::HeaderMap;
+use hyper::{Method, Uri};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use super::Reply;
+
+/// Why a request got no reply, as text: those who ask can only show it.
+#[derive(Debug)]
+pub struct ClientError(String);
+
+impl std::fmt::Display for ClientError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+/// An HTTP client for the loopback interface.
+#[derive(Clone)]
+pub struct Client(legacy::Client<HttpConnector, Full<Bytes>>);
+
+impl Default for Client {
+    fn default() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Self(legacy::Client::builder(TokioExecutor::new()).build(connector))
+    }
+}
+
+impl Client {
+    /// Sends one request and reads its reply whole.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        headers: HeaderMap,
+        body: impl Into<Bytes>,
+    ) -> Result<Reply, ClientError> {
+        let uri: Uri = url.parse().map_err(|error| ClientError(format!("{url}: {error}")))?;
+        let mut request = hyper::Request::new(Full::new(body.into()));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        let response = self.0.request(request).await.map_err(|error| describe(url, &error))?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.map_err(|error| describe(url, &error))?.to_bytes();
+        Ok(Reply { status: head.status, headers: head.headers, body })
+    }
+}
+
+fn describe(url: &str, error: &dyn std::error::Error) -> ClientError {
+    let mut text = format!("{url}: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    ClientError(text)
+}

@@ -1,0 +1,189 @@
+//! A server on the loopback interface that stops when it is dropped.
+
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http_body_util::BodyExt;
+use hyper::Response;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::{Reply, Request};
+
+/// What a handler wants done with the connection.
+pub enum Outcome {
+    /// Answer.
+    Reply(Reply),
+    /// Send the head and half of the body, then break the connection.
+    Truncated(Reply),
+    /// Break the connection without a word.
+    Drop,
+}
+
+impl From<Reply> for Outcome {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+type Handling = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+type Handler = Arc<dyn Fn(Request) -> Handling + Send + Sync>;
+
+/// A running server. Dropping it breaks its connections and frees its port.
+pub struct Server {
+    address: SocketAddr,
+    hang_up: mpsc::Sender<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Binds `127.0.0.1:port`, any free port for 0, and serves `handler` there.
+    pub async fn start<H, F>(port: u16, handler: H) -> io::Result<Self>
+    where
+        H: Fn(Request) -> F + Send + Sync + 'static,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = listener.local_addr()?;
+        let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
+        let (hang_up, orders) = mpsc::channel(1);
+        let task = tokio::spawn(accept(listener, handler, orders));
+        Ok(Self { address, hang_up, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// `http://127.0.0.1:{port}`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Breaks all open connections and returns once their handlers are gone.
+    pub async fn hang_up(&self) {
+        let (done, gone) = oneshot::channel();
+        if self.hang_up.send(done).await.is_ok() {
+            let _ = gone.await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    handler: Handler,
+    mut orders: mpsc::Receiver<oneshot::Sender<()>>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                if let Ok((stream, _)) = accepted {
+                    connections.spawn(serve(stream, handler.clone()));
+                }
+            }
+            Some(done) = orders.recv() => {
+                connections.shutdown().await;
+                let _ = done.send(());
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, handler: Handler) {
+    // Small replies would otherwise wait for the other side's delayed acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| answer(request, handler.clone()));
+    // An error here is a connection that the client, or a fault, broke.
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn answer(
+    request: hyper::Request<Incoming>,
+    handler: Handler,
+) -> io::Result<Response<ReplyBody>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let request = Request {
+        method: head.method,
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        headers: head.headers,
+        body,
+    };
+    match handler(request).await {
+        Outcome::Reply(reply) => Ok(respond(reply, false)),
+        Outcome::Truncated(reply) => Ok(respond(reply, true)),
+        Outcome::Drop => Err(io::ErrorKind::ConnectionAborted.into()),
+    }
+}
+
+fn respond(reply: Reply, truncated: bool) -> Response<ReplyBody> {
+    let announced = reply.body.len() as u64;
+    let body = ReplyBody { left: reply.body, announced, truncated, flushed: false };
+    let mut response = Response::new(body);
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.headers;
+    response
+}
+
+/// A body that announces its whole length; a truncated one then fails after half of it.
+struct ReplyBody {
+    left: Bytes,
+    announced: u64,
+    truncated: bool,
+    flushed: bool,
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.left.is_empty() {
+            if !self.truncated {
+                return Poll::Ready(None);
+            }
+            if !self.flushed {
+                // hyper sends what it has buffered only when the body makes it wait.
+                self.flushed = true;
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
+        }
+        let mut frame = std::mem::take(&mut self.left);
+        if self.truncated {
+            frame.truncate(frame.len() / 2);
+        }
+        Poll::Ready(Some(Ok(Frame::data(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty() && !self.truncated
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.announced)
+    }
+}

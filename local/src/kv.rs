@@ -1,0 +1,252 @@
+//! Cloudflare KV's REST API, in memory.
+//!
+//! It serves Cloudflare's own paths, `/client/v4/accounts/{account}/storage/kv/namespaces/{ns}/…`,
+//! which ask for the bearer token, and those of `wrangler dev`,
+//! `/cdn-cgi/local/explorer/api/storage/kv/namespaces/{ns}/…`, which do not and whose `bulk/get`
+//! knows no metadata. Limits and error envelopes are Cloudflare's; where their exact code is not
+//! documented, 10012 stands for every request that is not as it must be. `DELETE bulk` works, as
+//! it still does there. Expirations are taken and ignored, base64 values refused.
+
+mod api;
+mod call;
+mod log;
+mod store;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::{broadcast, watch};
+
+use crate::faults::{Faults, lock};
+use crate::http::Server;
+use store::Namespace;
+
+pub use call::{MAX_BODY, MAX_GET, MAX_KEY, MAX_METADATA, MAX_PAIRS, MAX_VALUE};
+pub use log::{KvRequest, KvVerb};
+pub use store::Stored;
+
+/// What a KV stand-in is started with.
+#[derive(Debug, Clone)]
+pub struct KvOptions {
+    /// The port; 0 for any.
+    pub port: u16,
+    /// The account in the paths.
+    pub account: String,
+    /// The bearer token it asks for.
+    pub token: String,
+    /// The namespaces there are.
+    pub namespaces: Vec<String>,
+}
+
+/// A running KV stand-in. Clones share it; it stops with the last of them.
+#[derive(Clone)]
+pub struct Kv {
+    state: Arc<Shared>,
+    server: Arc<Server>,
+}
+
+struct Shared {
+    account: String,
+    state: Mutex<State>,
+    faults: Faults,
+    changes: watch::Sender<u64>,
+    requests: broadcast::Sender<KvRequest>,
+}
+
+struct State {
+    token: String,
+    namespaces: BTreeMap<String, Namespace>,
+    log: Vec<KvRequest>,
+    cleared: usize,
+    throttle_writes: bool,
+    discard: bool,
+}
+
+impl Kv {
+    /// Starts it.
+    pub async fn start(options: KvOptions) -> io::Result<Self> {
+        let namespaces = options.namespaces.into_iter().map(|id| (id, Namespace::default()));
+        let state = State {
+            token: options.token,
+            namespaces: namespaces.collect(),
+            log: Vec::new(),
+            cleared: 0,
+            throttle_writes: false,
+            discard: false,
+        };
+        let shared = Arc::new(Shared {
+            account: options.account,
+            state: Mutex::new(state),
+            faults: Faults::default(),
+            changes: watch::Sender::new(0),
+            requests: broadcast::Sender::new(1_024),
+        });
+        let handler = shared.clone();
+        let serve = move |request| api::handle(handler.clone(), request);
+        let server = Arc::new(Server::start(options.port, serve).await?);
+        Ok(Self { state: shared, server })
+    }
+
+    /// `http://127.0.0.1:{port}`.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// Cloudflare's address of a namespace, as `CLOUDFLARE_KV_URL` takes it.
+    pub fn url_template(&self) -> String {
+        let url = self.url();
+        format!("{url}/client/v4/accounts/{{account_id}}/storage/kv/namespaces/{{namespace_id}}")
+    }
+
+    /// The address of a namespace in the API of `wrangler dev`.
+    pub fn wrangler_url_template(&self) -> String {
+        let url = self.url();
+        format!("{url}/cdn-cgi/local/explorer/api/storage/kv/namespaces/{{namespace_id}}")
+    }
+
+    /// The faults to come.
+    pub fn faults(&self) -> &Faults {
+        &self.state.faults
+    }
+
+    /// Asks for another token from now on.
+    pub fn set_token(&self, token: &str) {
+        self.locked().token = token.to_owned();
+    }
+
+    /// Whether a second write of a key within a second is answered 429, as KV does. Off at first.
+    pub fn throttle_writes(&self, on: bool) {
+        self.locked().throttle_writes = on;
+    }
+
+    /// Whether bulk writes are only counted: for benchmarks of those who send them.
+    pub fn discard(&self, on: bool) {
+        self.locked().discard = on;
+    }
+
+    /// Listings show what there is now until [`Kv::catch_up`].
+    pub fn freeze_listing(&self, namespace: &str) {
+        self.change(namespace, |ns| ns.stale_listing = Some(ns.pairs.clone()));
+    }
+
+    /// Reads of values show what there is now until [`Kv::catch_up`].
+    pub fn freeze_values(&self, namespace: &str) {
+        self.change(namespace, |ns| ns.stale_values = Some(ns.pairs.clone()));
+    }
+
+    /// Ends what [`Kv::freeze_listing`] and [`Kv::freeze_values`] began.
+    pub fn catch_up(&self, namespace: &str) {
+        self.change(namespace, |ns| {
+            ns.stale_listing = None;
+            ns.stale_values = None;
+        });
+    }
+
+    /// What a key holds.
+    pub fn get(&self, namespace: &str, key: &str) -> Option<Stored> {
+        self.locked().namespaces.get(namespace)?.pairs.get(key).cloned()
+    }
+
+    /// Writes a key past the API.
+    pub fn put(&self, namespace: &str, key: &str, value: &str, metadata: Option<Value>) {
+        let stored = Stored { value: value.to_owned(), metadata };
+        self.change(namespace, |ns| ns.pairs.insert(key.to_owned(), stored));
+    }
+
+    /// Deletes a key past the API; tells whether it was there.
+    pub fn delete(&self, namespace: &str, key: &str) -> bool {
+        self.change(namespace, |ns| ns.pairs.remove(key)).is_some()
+    }
+
+    /// All keys of a namespace, in the order of their bytes.
+    pub fn keys(&self, namespace: &str) -> Vec<String> {
+        self.snapshot(namespace).into_keys().collect()
+    }
+
+    /// All that a namespace holds.
+    pub fn snapshot(&self, namespace: &str) -> BTreeMap<String, Stored> {
+        let state = self.locked();
+        state.namespaces.get(namespace).map(|ns| ns.pairs.clone()).unwrap_or_default()
+    }
+
+    /// All requests since the log was cleared, in the order in which they came.
+    pub fn log(&self) -> Vec<KvRequest> {
+        self.locked().log.clone()
+    }
+
+    /// The requests of one verb.
+    pub fn log_of(&self, verb: KvVerb) -> Vec<KvRequest> {
+        self.locked().log.iter().filter(|request| request.verb == verb).cloned().collect()
+    }
+
+    /// Forgets the log.
+    pub fn clear_log(&self) {
+        let mut state = self.locked();
+        state.cleared += state.log.len();
+        state.log.clear();
+    }
+
+    /// Every request from now on, once it is answered.
+    pub fn requests(&self) -> broadcast::Receiver<KvRequest> {
+        self.state.requests.subscribe()
+    }
+
+    /// Changes whenever anything in any namespace does.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.state.changes.subscribe()
+    }
+
+    /// Waits until the condition holds, looking again after each change; false when it does not
+    /// come to hold in time.
+    pub async fn wait_until(&self, within: Duration, holds: impl Fn(&Self) -> bool) -> bool {
+        let mut changes = self.changes();
+        let held = async {
+            while !holds(self) {
+                if changes.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(within, held).await.is_ok()
+    }
+
+    fn change<T>(&self, namespace: &str, change: impl FnOnce(&mut Namespace) -> T) -> T {
+        let changed = change(self.locked().namespaces.entry(namespace.to_owned()).or_default());
+        self.state.changed();
+        changed
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        lock(&self.state.state)
+    }
+}
+
+impl Shared {
+    fn changed(&self) {
+        self.changes.send_modify(|version| *version += 1);
+    }
+
+    /// Writes a request down as it comes; the place is for [`Shared::finish`].
+    fn begin(&self, request: KvRequest) -> usize {
+        let mut state = lock(&self.state);
+        state.log.push(request);
+        state.cleared + state.log.len() - 1
+    }
+
+    fn finish(&self, place: usize, status: Option<u16>) {
+        let mut state = lock(&self.state);
+        let place = place.checked_sub(state.cleared);
+        if let Some(request) = place.and_then(|place| state.log.get_mut(place)) {
+            request.finished_at = Some(Instant::now());
+            request.status = status;
+            // Without a listener nobody needs the copy.
+            if self.requests.receiver_count() > 0 {
+                let _ = self.requests.send(request.clone());
+            }
+        }
+    }
+}

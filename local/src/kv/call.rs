@@ -1,0 +1,281 @@
+//! Requests of the KV API, read whole and checked against its limits before anything is done.
+
+use std::collections::BTreeSet;
+
+use hyper::Method;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::log::KvVerb;
+use super::store::{Stored, key_of};
+use super::wire::{BAD_BODY, NO_ROUTE, Refusal};
+use crate::http::{Request, decode};
+
+/// Pairs or keys in a bulk request.
+pub const MAX_PAIRS: usize = 10_000;
+/// Bytes of a bulk request.
+pub const MAX_BODY: usize = 100_000_000;
+/// Bytes of a key.
+pub const MAX_KEY: usize = 512;
+/// Bytes of a value.
+pub const MAX_VALUE: usize = 25 * 1024 * 1024;
+/// Bytes of a pair's metadata as JSON.
+pub const MAX_METADATA: usize = 1_024;
+/// Keys in a `bulk/get`.
+pub const MAX_GET: usize = 100;
+
+/// The path up to the namespace, in Cloudflare's API and in that of `wrangler dev`.
+const NAMESPACES: &str = "/storage/kv/namespaces/";
+
+/// Where a request goes, known from its path and method alone.
+pub struct Target {
+    /// What it asks for.
+    pub verb: KvVerb,
+    /// The account in the path; none in the API of `wrangler dev`.
+    pub account: Option<String>,
+    /// The namespace in the path.
+    pub namespace: String,
+    /// The key in the path, decoded.
+    key: String,
+}
+
+impl Target {
+    /// Reads the path; `None` where the API has nothing there.
+    pub fn of(request: &Request) -> Option<Self> {
+        let (base, rest) = request.path.split_once(NAMESPACES)?;
+        let account = match base {
+            "/cdn-cgi/local/explorer/api" => None,
+            cloudflare => Some(decode(cloudflare.strip_prefix("/client/v4/accounts/")?)),
+        };
+        let (namespace, tail) = rest.split_once('/')?;
+        let (collection, key) = tail.split_once('/').unwrap_or((tail, ""));
+        let verb = match (&request.method, collection, key) {
+            (&Method::PUT, "bulk", "") => KvVerb::PutBulk,
+            (&Method::DELETE, "bulk", "") => KvVerb::DeleteBulkDeprecated,
+            (&Method::POST, "bulk", "delete") => KvVerb::DeleteBulk,
+            (&Method::POST, "bulk", "get") => KvVerb::GetBulk,
+            (&Method::GET, "keys", "") => KvVerb::ListKeys,
+            (&Method::GET, "values", _) => KvVerb::GetValue,
+            (&Method::PUT, "values", _) => KvVerb::PutValue,
+            (&Method::DELETE, "values", _) => KvVerb::DeleteValue,
+            _ => return None,
+        };
+        Some(Self { verb, account, namespace: decode(namespace), key: decode(key) })
+    }
+
+    /// The refusal of a request that goes nowhere.
+    pub fn missing(request: &Request) -> Refusal {
+        let message = format!("No route for {} {}", request.method, request.path);
+        Refusal::new(404, NO_ROUTE, message)
+    }
+}
+
+/// A request that may be done.
+pub enum Call {
+    /// Pairs to write.
+    Put(Vec<(String, Stored)>),
+    /// So many pairs to throw away.
+    Discard(usize),
+    /// Keys to delete.
+    Delete(Vec<String>),
+    /// Keys to read together.
+    GetBulk(GetBulk),
+    /// One value to read.
+    Get(String),
+    /// A page of keys.
+    List(Page),
+}
+
+/// The body of a `bulk/get`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GetBulk {
+    /// The keys.
+    pub keys: Vec<String>,
+    /// `json` for values parsed, else they stay text.
+    #[serde(default)]
+    pub r#type: ValueType,
+    /// Whether each value comes with its metadata.
+    #[serde(default)]
+    pub with_metadata: bool,
+}
+
+/// How values are returned.
+#[derive(Deserialize, Default, PartialEq, Eq, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueType {
+    /// As strings.
+    #[default]
+    Text,
+    /// Parsed.
+    Json,
+}
+
+/// What a listing asks for.
+pub struct Page {
+    /// The keys' beginning.
+    pub prefix: String,
+    /// At most so many.
+    pub limit: usize,
+    /// Where the page before ended.
+    pub after: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Pair<'a> {
+    key: String,
+    value: String,
+    #[serde(default)]
+    base64: bool,
+    #[serde(borrow, default)]
+    metadata: Option<&'a RawValue>,
+}
+
+impl Call {
+    /// Reads and checks a request. In discard mode the pairs of a bulk write are only counted.
+    pub fn read(target: &Target, request: &Request, discard: bool) -> Result<Self, Refusal> {
+        match target.verb {
+            KvVerb::PutBulk if discard => {
+                let pairs: Vec<IgnoredAny> = body(request)?;
+                Ok(Self::Discard(count(pairs.len())?))
+            }
+            KvVerb::PutBulk => Ok(Self::Put(pairs(body(request)?)?)),
+            KvVerb::DeleteBulk | KvVerb::DeleteBulkDeprecated => {
+                let keys: Vec<String> = body(request)?;
+                count(keys.len())?;
+                keys.iter().try_for_each(|key| check_key(key))?;
+                Ok(Self::Delete(keys))
+            }
+            KvVerb::GetBulk => {
+                let get: GetBulk = body(request)?;
+                if get.keys.is_empty() || get.keys.len() > MAX_GET {
+                    return Err(Refusal::bad(format!("keys must be 1 to {MAX_GET}")));
+                }
+                get.keys.iter().try_for_each(|key| check_key(key))?;
+                Ok(Self::GetBulk(get))
+            }
+            KvVerb::ListKeys => page(request).map(Self::List),
+            KvVerb::GetValue => Ok(Self::Get(key(target)?)),
+            KvVerb::DeleteValue => Ok(Self::Delete(vec![key(target)?])),
+            KvVerb::PutValue => {
+                let value = String::from_utf8(request.body.to_vec())
+                    .map_err(|_| Refusal::bad("this stand-in keeps UTF-8 values only"))?;
+                check_value(&value)?;
+                Ok(Self::Put(vec![(key(target)?, Stored { value, metadata: None })]))
+            }
+        }
+    }
+
+    /// The keys it names.
+    pub fn keys(&self) -> Vec<String> {
+        match self {
+            Self::Put(pairs) => pairs.iter().map(|(key, _)| key.clone()).collect(),
+            Self::Delete(keys) | Self::GetBulk(GetBulk { keys, .. }) => keys.clone(),
+            Self::Get(key) => vec![key.clone()],
+            Self::Discard(_) | Self::List(_) => Vec::new(),
+        }
+    }
+
+    /// How many pairs or keys it holds.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Put(pairs) => pairs.len(),
+            Self::Discard(pairs) => *pairs,
+            Self::Delete(keys) | Self::GetBulk(GetBulk { keys, .. }) => keys.len(),
+            Self::Get(_) => 1,
+            Self::List(_) => 0,
+        }
+    }
+}
+
+fn body<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, Refusal> {
+    let content_type = request.header("content-type").unwrap_or_default();
+    if content_type.split(';').next().map(str::trim) != Some("application/json") {
+        return Err(Refusal::bad("Content-Type must be application/json"));
+    }
+    if request.body.len() > MAX_BODY {
+        return Err(Refusal::new(413, BAD_BODY, "body is over 100 MB"));
+    }
+    serde_json::from_slice(&request.body)
+        .map_err(|error| Refusal::bad(format!("could not parse the body: {error}")))
+}
+
+fn count(pairs: usize) -> Result<usize, Refusal> {
+    if pairs > MAX_PAIRS {
+        return Err(Refusal::bad(format!("{pairs} pairs are more than {MAX_PAIRS}")));
+    }
+    Ok(pairs)
+}
+
+fn pairs(pairs: Vec<Pair<'_>>) -> Result<Vec<(String, Stored)>, Refusal> {
+    count(pairs.len())?;
+    let mut seen = BTreeSet::new();
+    for pair in &pairs {
+        check_key(&pair.key)?;
+        check_value(&pair.value)?;
+        if pair.base64 {
+            return Err(Refusal::bad("this stand-in does not take base64"));
+        }
+        if !seen.insert(pair.key.as_str()) {
+            return Err(Refusal::bad(format!("key {:?} is there twice", pair.key)));
+        }
+    }
+    drop(seen);
+    pairs
+        .into_iter()
+        .map(|pair| {
+            let metadata = pair.metadata.map(metadata).transpose()?;
+            Ok((pair.key, Stored { value: pair.value, metadata }))
+        })
+        .collect()
+}
+
+fn metadata(raw: &RawValue) -> Result<Value, Refusal> {
+    let value: Value = serde_json::from_str(raw.get())
+        .map_err(|error| Refusal::bad(format!("could not parse metadata: {error}")))?;
+    // What is sent may hold blanks, which do not count.
+    if raw.get().len() > MAX_METADATA && value.to_string().len() > MAX_METADATA {
+        return Err(Refusal::bad(format!("metadata is over {MAX_METADATA} bytes")));
+    }
+    Ok(value)
+}
+
+fn check_key(key: &str) -> Result<(), Refusal> {
+    if key.len() > MAX_KEY {
+        let length = key.len();
+        let message = format!("UTF-8 encoded length of {length} exceeds key length limit of 512.");
+        return Err(Refusal::new(414, BAD_BODY, message));
+    }
+    if matches!(key, "" | "." | "..") {
+        return Err(Refusal::bad(format!("key {key:?} is not allowed")));
+    }
+    Ok(())
+}
+
+fn check_value(value: &str) -> Result<(), Refusal> {
+    if value.len() > MAX_VALUE {
+        return Err(Refusal::new(413, BAD_BODY, "a value is over 25 MiB"));
+    }
+    Ok(())
+}
+
+fn key(target: &Target) -> Result<String, Refusal> {
+    check_key(&target.key)?;
+    Ok(target.key.clone())
+}
+
+fn page(request: &Request) -> Result<Page, Refusal> {
+    let limit = request.param("limit").map_or(Ok(1_000), |limit| limit.parse()).unwrap_or(0);
+    if !(10..=1_000).contains(&limit) {
+        return Err(Refusal::bad("limit must be 10 to 1000"));
+    }
+    let after = match request.param("cursor").filter(|cursor| !cursor.is_empty()) {
+        Some(cursor) => {
+            Some(key_of(&cursor).ok_or_else(|| Refusal::bad("cursor is not one of ours"))?)
+        }
+        None => None,
+    };
+    Ok(Page { prefix: request.param("prefix").unwrap_or_default(), limit, after })
+}

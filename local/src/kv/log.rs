@@ -1,0 +1,70 @@
+//! What the KV stand-in was asked.
+
+use std::time::Instant;
+
+/// The verbs of the KV API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KvVerb {
+    /// `PUT bulk`
+    PutBulk,
+    /// `POST bulk/delete`
+    DeleteBulk,
+    /// `DELETE bulk`, which Cloudflare has deprecated and still serves.
+    DeleteBulkDeprecated,
+    /// `POST bulk/get`
+    GetBulk,
+    /// `GET keys`
+    ListKeys,
+    /// `GET values/{key}`
+    GetValue,
+    /// `PUT values/{key}`
+    PutValue,
+    /// `DELETE values/{key}`
+    DeleteValue,
+}
+
+impl KvVerb {
+    /// Whether it changes the namespace.
+    pub fn writes(self) -> bool {
+        !matches!(self, Self::GetBulk | Self::ListKeys | Self::GetValue)
+    }
+}
+
+impl std::fmt::Display for KvVerb {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::PutBulk => "PUT bulk",
+            Self::DeleteBulk => "POST bulk/delete",
+            Self::DeleteBulkDeprecated => "DELETE bulk",
+            Self::GetBulk => "POST bulk/get",
+            Self::ListKeys => "GET keys",
+            Self::GetValue => "GET value",
+            Self::PutValue => "PUT value",
+            Self::DeleteValue => "DELETE value",
+        })
+    }
+}
+
+/// One request, also one that was refused or met a fault.
+#[derive(Debug, Clone)]
+pub struct KvRequest {
+    /// What it asked for.
+    pub verb: KvVerb,
+    /// The namespace in its path.
+    pub namespace: String,
+    /// The keys it names, in its order; none for a listing, for a body that could not be read and
+    /// in discard mode.
+    pub keys: Vec<String>,
+    /// How many pairs or keys its body holds.
+    pub pairs: usize,
+    /// The size of its body.
+    pub body_bytes: usize,
+    /// Its query, for listings.
+    pub query: String,
+    /// When it had been read.
+    pub received_at: Instant,
+    /// When its reply was ready; `None` while it runs, and where the client gave up.
+    pub finished_at: Option<Instant>,
+    /// The status it was answered with; `None` where the connection was broken.
+    pub status: Option<u16>,
+}

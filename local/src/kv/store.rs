@@ -1,0 +1,145 @@
+//! The namespaces: pairs in memory, in the order of their keys' bytes.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::call::{GetBulk, Page, ValueType};
+use super::wire::{self, KEY_NOT_FOUND, RATE_LIMIT, Refusal};
+use crate::http::Reply;
+
+/// Bytes of values in the answer to a `bulk/get`.
+const MAX_GET_BYTES: usize = 25 * 1024 * 1024;
+/// How often one key may be written.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a key holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The value, which this stand-in keeps as text.
+    pub value: String,
+    /// The metadata beside it.
+    pub metadata: Option<Value>,
+}
+
+impl Stored {
+    /// The value as JSON; null where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.value).unwrap_or_default()
+    }
+}
+
+type Pairs = BTreeMap<String, Stored>;
+
+/// One namespace, and the older states of it that reads may be answered from.
+#[derive(Default)]
+pub struct Namespace {
+    /// What it holds.
+    pub pairs: Pairs,
+    /// What listings show instead, while they lag.
+    pub stale_listing: Option<Pairs>,
+    /// What reads of values show instead, while they lag.
+    pub stale_values: Option<Pairs>,
+    written: BTreeMap<String, Instant>,
+}
+
+impl Namespace {
+    /// Refuses a write to a key that was written within the last second.
+    pub fn throttle<'a>(
+        &mut self,
+        mut keys: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<(), Reply> {
+        let now = Instant::now();
+        self.written.retain(|_, at| now.duration_since(*at) < WRITE_INTERVAL);
+        let again = keys.clone().find(|key| self.written.contains_key(*key));
+        if let Some(key) = again {
+            let refusal = Refusal::new(429, RATE_LIMIT, format!("too many writes to {key:?}"));
+            return Err(refusal.reply().with("retry-after", "1"));
+        }
+        keys.by_ref().for_each(|key| {
+            self.written.insert(key.to_owned(), now);
+        });
+        Ok(())
+    }
+
+    /// Answers a read of one value.
+    pub fn get(&self, key: &str) -> Reply {
+        match self.values().get(key) {
+            Some(stored) => Reply::new(200, "application/octet-stream", stored.value.clone()),
+            None => Refusal::new(404, KEY_NOT_FOUND, "get: 'key not found'").reply(),
+        }
+    }
+
+    /// Answers a `bulk/get`.
+    pub fn get_bulk(&self, get: &GetBulk, with_metadata: bool) -> Reply {
+        let pairs = self.values();
+        let mut values = BTreeMap::new();
+        let mut bytes = 0;
+        for key in &get.keys {
+            let Some(stored) = pairs.get(key) else {
+                values.insert(key, Value::Null);
+                continue;
+            };
+            bytes += stored.value.len();
+            let value = match get.r#type {
+                ValueType::Text => Value::String(stored.value.clone()),
+                ValueType::Json => match serde_json::from_str(&stored.value) {
+                    Ok(value) => value,
+                    Err(_) => return Refusal::bad(format!("{key:?} holds no JSON")).reply(),
+                },
+            };
+            let entry = json!({"value": value, "metadata": stored.metadata});
+            values.insert(key, if with_metadata { entry } else { value });
+        }
+        if bytes > MAX_GET_BYTES {
+            return Refusal::new(413, wire::BAD_BODY, "the values are over 25 MB").reply();
+        }
+        wire::success(json!({"values": values}), None)
+    }
+
+    /// Answers a listing.
+    pub fn list(&self, page: &Page) -> Reply {
+        #[derive(Serialize)]
+        struct Listed<'a> {
+            name: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            metadata: Option<&'a Value>,
+        }
+        let pairs = self.stale_listing.as_ref().unwrap_or(&self.pairs);
+        let from = match &page.after {
+            Some(key) => Bound::Excluded(key.as_str()),
+            None => Bound::Included(page.prefix.as_str()),
+        };
+        let mut rest = pairs
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(&page.prefix));
+        let names: Vec<Listed<'_>> = rest
+            .by_ref()
+            .take(page.limit)
+            .map(|(name, stored)| Listed { name, metadata: stored.metadata.as_ref() })
+            .collect();
+        let last = rest.next().and_then(|_| names.last());
+        let cursor = last.map_or_else(String::new, |last| cursor(last.name));
+        let info = json!({"count": names.len(), "cursor": cursor});
+        wire::success(names, Some(info))
+    }
+
+    fn values(&self) -> &Pairs {
+        self.stale_values.as_ref().unwrap_or(&self.pairs)
+    }
+}
+
+/// The cursor behind a key. Opaque to callers, so that none comes to lean on its form.
+fn cursor(key: &str) -> String {
+    key.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The key that a cursor stands for.
+pub fn key_of(cursor: &str) -> Option<String> {
+    let digits = cursor.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
+    let bytes = digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<_>>()?;
+    String::from_utf8(bytes).ok()
+}

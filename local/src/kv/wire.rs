@@ -1,0 +1,73 @@
+//! The envelope around every answer of Cloudflare's API, and the codes of its errors.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::http::Reply;
+
+/// A wrong token.
+pub const AUTHENTICATION: u16 = 10_000;
+/// A key that is not there.
+pub const KEY_NOT_FOUND: u16 = 10_009;
+/// A body, or something in it, that is not as it must be.
+pub const BAD_BODY: u16 = 10_012;
+/// A namespace that is not there.
+pub const NAMESPACE_NOT_FOUND: u16 = 10_013;
+/// Too many requests.
+pub const RATE_LIMIT: u16 = 971;
+/// A path or method that the API does not have.
+pub const NO_ROUTE: u16 = 7_003;
+
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    result: T,
+    success: bool,
+    errors: &'a [ApiError<'a>],
+    messages: [(); 0],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_info: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct ApiError<'a> {
+    code: u16,
+    message: &'a str,
+}
+
+/// A result in its envelope.
+pub fn success(result: impl Serialize, result_info: Option<Value>) -> Reply {
+    let envelope = Envelope { result, success: true, errors: &[], messages: [], result_info };
+    Reply::json(200, &envelope)
+}
+
+/// A failure in its envelope, with the result that bulk requests carry even then.
+pub fn failure(status: u16, code: u16, message: &str, result: impl Serialize) -> Reply {
+    let errors = &[ApiError { code, message }];
+    let envelope = Envelope { result, success: false, errors, messages: [], result_info: None };
+    Reply::json(status, &envelope)
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub struct Refusal {
+    status: u16,
+    code: u16,
+    message: String,
+}
+
+impl Refusal {
+    /// A refusal with its HTTP status and its code.
+    pub fn new(status: u16, code: u16, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    /// A request that is not as it must be.
+    pub fn bad(message: impl Into<String>) -> Self {
+        Self::new(400, BAD_BODY, message)
+    }
+
+    /// The refusal in its envelope.
+    pub fn reply(&self) -> Reply {
+        failure(self.status, self.code, &self.message, None::<()>)
+    }
+}

@@ -1,0 +1,118 @@
+//! AWS Secrets Manager: `GetSecretValue` of its JSON 1.1 protocol.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::faults::{Faults, lock};
+use crate::http::{Outcome, Reply, Request, Server};
+
+/// One `GetSecretValue`.
+#[derive(Debug, Clone)]
+pub struct SecretRequest {
+    /// The secret that was asked for.
+    pub secret_id: String,
+    /// When it came.
+    pub received_at: Instant,
+}
+
+/// A running Secrets Manager. Clones share it; it stops with the last of them.
+#[derive(Clone)]
+pub struct Secrets {
+    shared: Arc<Shared>,
+    server: Arc<Server>,
+}
+
+#[derive(Default)]
+struct Shared {
+    secrets: Mutex<BTreeMap<String, String>>,
+    log: Mutex<Vec<SecretRequest>>,
+    faults: Faults,
+}
+
+impl Secrets {
+    /// Starts it on a port; 0 for any.
+    pub async fn start(port: u16) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let handler = shared.clone();
+        let serve = move |request| handle(handler.clone(), request);
+        Ok(Self { shared, server: Arc::new(Server::start(port, serve).await?) })
+    }
+
+    /// The address, as `AWS_ENDPOINT_URL_SECRETS_MANAGER` takes it.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// The faults to come.
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// Sets a secret's string, plain or JSON.
+    pub fn set(&self, secret_id: &str, secret: &str) {
+        lock(&self.shared.secrets).insert(secret_id.to_owned(), secret.to_owned());
+    }
+
+    /// Removes a secret: `ResourceNotFoundException` from now on.
+    pub fn remove(&self, secret_id: &str) {
+        lock(&self.shared.secrets).remove(secret_id);
+    }
+
+    /// All requests since the log was cleared.
+    pub fn log(&self) -> Vec<SecretRequest> {
+        lock(&self.shared.log).clone()
+    }
+
+    /// Forgets the log.
+    pub fn clear_log(&self) {
+        lock(&self.shared.log).clear();
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct GetSecretValue {
+    secret_id: String,
+}
+
+async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
+    if request.operation() != Some("GetSecretValue") {
+        return error("UnknownOperationException", "only GetSecretValue is served here").into();
+    }
+    let Ok(GetSecretValue { secret_id }) = request.json() else {
+        return error("InvalidRequestException", "SecretId is missing").into();
+    };
+    lock(&shared.log)
+        .push(SecretRequest { secret_id: secret_id.clone(), received_at: Instant::now() });
+    let work = async |_, _| match lock(&shared.secrets).get(&secret_id) {
+        Some(secret) => amz(
+            200,
+            &json!({
+                "ARN": format!("arn:aws:secretsmanager:us-east-1:000000000000:secret:{secret_id}"),
+                "Name": secret_id,
+                "VersionId": "00000000-0000-4000-8000-000000000000",
+                "VersionStages": ["AWSCURRENT"],
+                "SecretString": secret,
+                "CreatedDate": 1_767_600_000,
+            }),
+        ),
+        None => {
+            let message = "Secrets Manager can't find the specified secret.";
+            error("ResourceNotFoundException", message)
+        }
+    };
+    shared.faults.serve(request, work).await
+}
+
+fn error(kind: &str, message: &str) -> Reply {
+    amz(400, &json!({"__type": kind, "Message": message})).with("x-amzn-errortype", kind)
+}
+
+fn amz(status: u16, body: &serde_json::Value) -> Reply {
+    Reply::json(status, body).with("content-type", "application/x-amz-json-1.1")
+}
