@@ -4,7 +4,10 @@ pub mod api_keys;
 pub mod faults;
 pub mod http;
 pub mod kv;
+pub mod lambda;
+pub mod poller;
 pub mod secrets;
+pub mod stack;
 pub mod stream;
 pub mod table;
 

@@ -14,7 +14,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Reply, Request};
@@ -41,7 +40,6 @@ type Handler = Arc<dyn Fn(Request) -> Handling + Send + Sync>;
 /// A running server. Dropping it breaks its connections and frees its port.
 pub struct Server {
     address: SocketAddr,
-    hang_up: mpsc::Sender<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
@@ -55,9 +53,8 @@ impl Server {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
         let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
-        let (hang_up, orders) = mpsc::channel(1);
-        let task = tokio::spawn(accept(listener, handler, orders));
-        Ok(Self { address, hang_up, task })
+        let task = tokio::spawn(accept(listener, handler));
+        Ok(Self { address, task })
     }
 
     /// Where it listens.
@@ -69,14 +66,6 @@ impl Server {
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
-
-    /// Breaks all open connections and returns once their handlers are gone.
-    pub async fn hang_up(&self) {
-        let (done, gone) = oneshot::channel();
-        if self.hang_up.send(done).await.is_ok() {
-            let _ = gone.await;
-        }
-    }
 }
 
 impl Drop for Server {
@@ -85,11 +74,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    handler: Handler,
-    mut orders: mpsc::Receiver<oneshot::Sender<()>>,
-) {
+async fn accept(listener: TcpListener, handler: Handler) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -97,10 +82,6 @@ async fn accept(
                 if let Ok((stream, _)) = accepted {
                     connections.spawn(serve(stream, handler.clone()));
                 }
-            }
-            Some(done) = orders.recv() => {
-                connections.shutdown().await;
-                let _ = done.send(());
             }
             Some(_) = connections.join_next() => {}
         }

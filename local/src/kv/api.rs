@@ -109,7 +109,7 @@ fn apply(
             if throttle
                 && let Err(refused) = namespace.throttle(pairs.iter().map(|(key, _)| key.as_str()))
             {
-                return refused;
+                return refused.reply().with("retry-after", "1");
             }
             let (failed, done): (Vec<_>, Vec<_>) =
                 pairs.into_iter().partition(|(key, _)| fails(key));

@@ -51,13 +51,13 @@ impl Namespace {
     pub fn throttle<'a>(
         &mut self,
         mut keys: impl Iterator<Item = &'a str> + Clone,
-    ) -> Result<(), Reply> {
+    ) -> Result<(), Refusal> {
         let now = Instant::now();
         self.written.retain(|_, at| now.duration_since(*at) < WRITE_INTERVAL);
         let again = keys.clone().find(|key| self.written.contains_key(*key));
         if let Some(key) = again {
-            let refusal = Refusal::new(429, RATE_LIMIT, format!("too many writes to {key:?}"));
-            return Err(refusal.reply().with("retry-after", "1"));
+            let message = format!("too many writes to {key:?}");
+            return Err(Refusal::new(429, RATE_LIMIT, message));
         }
         keys.by_ref().for_each(|key| {
             self.written.insert(key.to_owned(), now);

@@ -1,0 +1,114 @@
+//! What a function prints, line by line.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::faults::lock;
+
+/// Where a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A line that the function printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Where it came from.
+    pub stream: Stream,
+    /// The line, without its end.
+    pub text: String,
+}
+
+/// All lines of all processes of one function.
+#[derive(Clone)]
+pub(super) struct Logs {
+    lines: Arc<Mutex<Vec<LogLine>>>,
+    news: broadcast::Sender<LogLine>,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { lines: Arc::default(), news: broadcast::Sender::new(4_096) }
+    }
+}
+
+impl Logs {
+    /// The lines from a place on.
+    pub fn since(&self, place: usize) -> Vec<LogLine> {
+        lock(&self.lines).iter().skip(place).cloned().collect()
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        lock(&self.lines).len()
+    }
+
+    /// Every line from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<LogLine> {
+        self.news.subscribe()
+    }
+
+    fn push(&self, line: LogLine) {
+        lock(&self.lines).push(line.clone());
+        // Without a listener the line is only kept.
+        let _ = self.news.send(line);
+    }
+}
+
+/// Reads one pipe of a process.
+pub(super) struct Reader(mpsc::Sender<oneshot::Sender<()>>);
+
+impl Reader {
+    pub fn start(
+        pipe: impl AsyncRead + Send + Unpin + 'static,
+        stream: Stream,
+        logs: Logs,
+    ) -> Self {
+        let (asks, asked) = mpsc::channel(1);
+        tokio::spawn(read(BufReader::new(pipe), stream, logs, asked));
+        Self(asks)
+    }
+
+    /// Returns once all that is in the pipe now stands in the log.
+    pub async fn caught_up(&self) {
+        let (done, caught_up) = oneshot::channel();
+        // Either fails once the pipe is closed, which is read to its end by then.
+        if self.0.send(done).await.is_ok() {
+            let _ = caught_up.await;
+        }
+    }
+}
+
+async fn read(
+    mut pipe: BufReader<impl AsyncRead + Unpin>,
+    stream: Stream,
+    logs: Logs,
+    mut asked: mpsc::Receiver<oneshot::Sender<()>>,
+) {
+    let mut line = Vec::new();
+    loop {
+        tokio::select! {
+            // Lines first, so that an answered question means an empty pipe.
+            biased;
+            read = pipe.read_until(b'\n', &mut line) => {
+                if !line.is_empty() {
+                    let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).into();
+                    logs.push(LogLine { stream, text });
+                    line.clear();
+                }
+                if !matches!(read, Ok(1..)) {
+                    return;
+                }
+            }
+            Some(done) = asked.recv() => {
+                let _ = done.send(());
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! One process and the Runtime API that it alone sees, so that nothing an earlier process still
+//! sends can be taken for its own.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::logs::Logs;
+use super::process::{Process, Usage};
+use super::runtime_api::{Answer, Failure, Job, RuntimeApi};
+use super::{FunctionOptions, StartError};
+use crate::REGION;
+
+/// How long a process may take until it asks for its first invocation, as in Lambda.
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a process that has answered may take until it asks for more, before it is let alone.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// A process that has asked for its first invocation.
+pub(super) struct Sandbox {
+    process: Process,
+    api: RuntimeApi,
+}
+
+impl FunctionOptions {
+    /// The function's ARN.
+    pub(super) fn arn(&self) -> String {
+        format!("arn:aws:lambda:{REGION}:000000000000:function:{}", self.name)
+    }
+
+    /// Lambda's environment with the function's own over it.
+    fn environment(&self, runtime_api: &str) -> BTreeMap<String, String> {
+        let memory = self.memory_mb.to_string();
+        let log_group = format!("/aws/lambda/{}", self.name);
+        let lambda = [
+            ("AWS_DEFAULT_REGION", REGION),
+            ("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &memory),
+            ("AWS_LAMBDA_FUNCTION_NAME", &self.name),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+            ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+            ("AWS_LAMBDA_LOG_GROUP_NAME", &log_group),
+            ("AWS_LAMBDA_LOG_STREAM_NAME", "local"),
+            ("AWS_LAMBDA_RUNTIME_API", runtime_api),
+            ("AWS_REGION", REGION),
+            ("TZ", ":UTC"),
+            ("_HANDLER", "bootstrap"),
+        ];
+        let lambda = lambda.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        lambda.into_iter().chain(self.env.clone()).collect()
+    }
+}
+
+impl Sandbox {
+    /// Starts the process and waits for its first poll; tells how long that took.
+    pub async fn start(
+        options: &FunctionOptions,
+        logs: &Logs,
+    ) -> Result<(Self, Duration), StartError> {
+        let refused = |error| StartError::Spawn(options.binary.clone(), error);
+        let place = logs.len();
+        let api = RuntimeApi::start().await.map_err(refused)?;
+        let env = options.environment(&api.address());
+        let mut process = Process::spawn(&options.binary, &env, logs).map_err(refused)?;
+        let failure = tokio::select! {
+            biased;
+            first = api.polled() => {
+                let init = first - process.spawned;
+                return Ok((Self { process, api }, init));
+            }
+            ended = process.ended() => exited(&ended),
+            () = sleep(INIT_TIMEOUT) => {
+                Failure::new("Sandbox.Timedout", format!("no poll within {INIT_TIMEOUT:?}"))
+            }
+        };
+        process.kill().await;
+        process.printed().await;
+        let failure = api.init_failure().unwrap_or(failure);
+        Err(StartError::Init { failure, logs: logs.since(place) })
+    }
+
+    /// Invokes the process in the slot, and empties the slot where it did not survive that.
+    pub async fn invoke(slot: &mut Option<Self>, job: Job) -> (Result<Bytes, Failure>, Duration) {
+        let Some(sandbox) = slot else {
+            return (Err(Failure::new("Runtime.ExitError", "no process")), Duration::ZERO);
+        };
+        let began = Instant::now();
+        let (request_id, timeout) = (job.request_id.clone(), job.timeout);
+        let failure = tokio::select! {
+            biased;
+            answer = sandbox.api.invoke(job) => match answer {
+                Some(Answer { result, duration }) => {
+                    sandbox.settled().await;
+                    return (result, duration);
+                }
+                None => {
+                    let seconds = timeout.as_secs_f64();
+                    let message = format!("Error: Task timed out after {seconds:.2} seconds");
+                    Failure::new("Sandbox.Timedout", format!("RequestId: {request_id} {message}"))
+                }
+            },
+            ended = sandbox.process.ended() => {
+                let failure = exited(&ended);
+                let message = format!("RequestId: {request_id} Error: {}", failure.error_message);
+                Failure::new(&failure.error_type, message)
+            }
+        };
+        sandbox.kill().await;
+        *slot = None;
+        (Err(failure), began.elapsed())
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.has_ended()
+    }
+
+    /// What the process has used.
+    pub fn usage(&self) -> io::Result<Usage> {
+        self.process.usage()
+    }
+
+    /// Ends the process and returns once all that it printed stands in the log.
+    pub async fn kill(&mut self) {
+        self.process.kill().await;
+        self.process.printed().await;
+    }
+
+    /// Waits until the process asks for more, so that what it does and prints behind its answer
+    /// still counts to the invocation.
+    async fn settled(&mut self) {
+        tokio::select! {
+            _ = self.api.polled() => {}
+            _ = self.process.ended() => {}
+            () = sleep(SETTLING) => {}
+        }
+        self.process.printed().await;
+    }
+}
+
+fn exited(ended: &io::Result<ExitStatus>) -> Failure {
+    let how = match ended {
+        Ok(status) => format!("Runtime exited with error: {status}"),
+        Err(error) => format!("the process cannot be waited for: {error}"),
+    };
+    Failure::new("Runtime.ExitError", how)
+}

@@ -1,0 +1,179 @@
+//! How an event source mapping with `ReportBatchItemFailures` reads answers and goes on.
+//!
+//! | answer | batch | then |
+//! | --- | --- | --- |
+//! | null, `{}`, no failures | any | done |
+//! | failures, all known | the lowest is behind the first | what is before it is done; the rest goes on: as a split where bisect is on, else as a retry |
+//! | failures, all known | the lowest is the first | as an error |
+//! | an error, a null, empty, unknown or misnamed identifier | several records, bisect on | two halves, one after the other; no retry is used up |
+//! | the same | one record, or bisect off | a retry; given up once the retries are used up |
+//!
+//! That a batch whose first record fails is halved as after an error is an assumption: Lambda
+//! documents only that it bisects at the number returned.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::stream::sequence_number;
+
+/// Records that go to the function together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// The records, in the order of the shard.
+    pub records: Vec<Value>,
+    /// How many retries they have used up.
+    pub retries: u32,
+}
+
+/// What the function made of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// All records are done.
+    Done,
+    /// The records before this place are done.
+    From(usize),
+    /// None is.
+    Failed(String),
+}
+
+/// What becomes of a batch after an answer.
+#[derive(Debug, PartialEq)]
+pub enum Next {
+    /// Nothing is left of it.
+    Done,
+    /// These batches go to the function, one after the other.
+    Again(Vec<Batch>),
+    /// These records are given up.
+    GiveUp(Batch),
+}
+
+/// Reads the function's answer to these records.
+pub fn verdict(answer: &Result<Value, String>, records: &[Value]) -> Verdict {
+    let failures = match answer {
+        Err(error) => return Verdict::Failed(error.clone()),
+        Ok(Value::Null) => return Verdict::Done,
+        Ok(Value::Object(answer)) => match answer.get("batchItemFailures") {
+            None | Some(Value::Null) => return Verdict::Done,
+            Some(Value::Array(failures)) => failures,
+            Some(_) => return Verdict::Failed("batchItemFailures is not a list".to_owned()),
+        },
+        Ok(_) => return Verdict::Failed("the answer is not an object".to_owned()),
+    };
+    let numbers = records.iter().enumerate();
+    let places: BTreeMap<&str, usize> =
+        numbers.filter_map(|(place, record)| Some((sequence_number(record)?, place))).collect();
+    let place = |failure: &Value| {
+        failure["itemIdentifier"].as_str().and_then(|number| places.get(number)).copied()
+    };
+    match failures.iter().map(place).collect::<Option<Vec<_>>>() {
+        Some(failed) => failed.into_iter().min().map_or(Verdict::Done, Verdict::From),
+        None => Verdict::Failed("an itemIdentifier names no record of the batch".to_owned()),
+    }
+}
+
+/// Decides how a batch goes on.
+pub fn next(mut batch: Batch, verdict: &Verdict, bisect: bool, retries: Option<u32>) -> Next {
+    let done = match verdict {
+        Verdict::Done => return Next::Done,
+        Verdict::From(place) => *place,
+        Verdict::Failed(_) => 0,
+    };
+    batch.records.drain(..done);
+    if bisect && done > 0 {
+        return Next::Again(vec![batch]);
+    }
+    if bisect && batch.records.len() > 1 {
+        let rest = batch.records.split_off(batch.records.len().div_ceil(2));
+        let second = Batch { records: rest, retries: batch.retries };
+        return Next::Again(vec![batch, second]);
+    }
+    if retries.is_some_and(|most| batch.retries >= most) {
+        return Next::GiveUp(batch);
+    }
+    batch.retries += 1;
+    Next::Again(vec![batch])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(number: u32) -> Value {
+        json!({"dynamodb": {"SequenceNumber": number.to_string()}})
+    }
+
+    fn batch(numbers: impl IntoIterator<Item = u32>, retries: u32) -> Batch {
+        Batch { records: numbers.into_iter().map(record).collect(), retries }
+    }
+
+    fn answer(identifiers: Value) -> Verdict {
+        let failures: Vec<Value> = identifiers
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|identifier| json!({"itemIdentifier": identifier}))
+            .collect();
+        verdict(&Ok(json!({"batchItemFailures": failures})), &batch(1..=4, 0).records)
+    }
+
+    #[test]
+    fn an_answer_without_failures_is_success() {
+        let records = batch(1..=4, 0).records;
+        for empty in [json!(null), json!({}), json!({"batchItemFailures": null})] {
+            assert_eq!(verdict(&Ok(empty), &records), Verdict::Done);
+        }
+        assert_eq!(answer(json!([])), Verdict::Done);
+    }
+
+    #[test]
+    fn the_lowest_number_is_the_checkpoint_whatever_the_order() {
+        assert_eq!(answer(json!(["4", "2"])), Verdict::From(1));
+        assert_eq!(answer(json!(["1"])), Verdict::From(0));
+    }
+
+    #[test]
+    fn an_identifier_that_names_no_record_fails_the_whole_batch() {
+        for wrong in [json!(null), json!(""), json!("9"), json!(2)] {
+            assert!(matches!(answer(json!(["3", wrong])), Verdict::Failed(_)));
+        }
+        let misnamed = json!({"batchItemFailures": [{"ItemIdentifier": "2"}]});
+        let read = verdict(&Ok(misnamed), &batch(1..=4, 0).records);
+        assert!(matches!(read, Verdict::Failed(_)));
+    }
+
+    #[test]
+    fn splitting_uses_up_no_retry() {
+        let failed = Verdict::Failed("boom".to_owned());
+        assert_eq!(
+            next(batch(1..=3, 2), &failed, true, Some(2)),
+            Next::Again(vec![batch(1..=2, 2), batch(3..=3, 2)])
+        );
+        assert_eq!(
+            next(batch(1..=3, 2), &Verdict::From(1), true, Some(2)),
+            Next::Again(vec![batch(2..=3, 2)])
+        );
+    }
+
+    #[test]
+    fn one_record_is_retried_until_its_retries_are_used_up() {
+        let failed = Verdict::Failed("boom".to_owned());
+        assert_eq!(
+            next(batch(1..=1, 1), &failed, true, Some(2)),
+            Next::Again(vec![batch(1..=1, 2)])
+        );
+        assert_eq!(next(batch(1..=1, 2), &failed, true, Some(2)), Next::GiveUp(batch(1..=1, 2)));
+    }
+
+    #[test]
+    fn without_bisect_the_rest_of_a_batch_is_retried_and_given_up_together() {
+        let from = Verdict::From(1);
+        assert_eq!(
+            next(batch(1..=3, 0), &from, false, Some(1)),
+            Next::Again(vec![batch(2..=3, 1)])
+        );
+        assert_eq!(next(batch(1..=3, 1), &from, false, Some(1)), Next::GiveUp(batch(2..=3, 1)));
+    }
+}

@@ -1,0 +1,172 @@
+//! All stand-ins with one call, and the environment that points the function at them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use crate::REGION;
+use crate::api_keys::ApiKeys;
+use crate::kv::{Kv, KvOptions};
+use crate::lambda::{Function, FunctionOptions};
+use crate::poller::{Poller, PollerOptions};
+use crate::secrets::Secrets;
+use crate::table::{StreamView, Table};
+
+/// The environment's name, `{env}` in the names of the table and the secret.
+pub const ENVIRONMENT: &str = "local";
+/// The cell of records that name none.
+pub const DEFAULT_CELL: &str = "local-1";
+/// The Cloudflare account.
+pub const ACCOUNT: &str = "local-account";
+/// The namespace of the settings.
+pub const SETTINGS: &str = "settings";
+/// The namespace of the query configs.
+pub const QUERY_CONFIGS: &str = "query-configs";
+/// The Cloudflare token at first.
+pub const TOKEN: &str = "local-token";
+/// The secret that holds it.
+pub const TOKEN_SECRET: &str = "local/CloudFlareApiToken";
+
+/// The ports of the stand-ins; 0 for any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// The DynamoDB endpoint.
+    pub dynamodb: u16,
+    /// Lambda's Invoke API.
+    pub lambda: u16,
+    /// Cloudflare KV.
+    pub kv: u16,
+    /// The API keys service.
+    pub api_keys: u16,
+    /// Secrets Manager.
+    pub secrets: u16,
+}
+
+impl Ports {
+    /// The ports that a developer finds them at.
+    pub const FIXED: Self =
+        Self { dynamodb: 8000, lambda: 9001, kv: 8787, api_keys: 8788, secrets: 8789 };
+}
+
+/// What a stack is started with. The default is any free ports and the stream of production.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StackOptions {
+    /// The ports.
+    pub ports: Ports,
+    /// What the records of the stream carry.
+    pub view: StreamView,
+}
+
+/// All services that the function meets.
+#[derive(Clone)]
+pub struct Stack {
+    /// The settings table with its stream.
+    pub table: Table,
+    /// Cloudflare KV with the namespaces [`SETTINGS`] and [`QUERY_CONFIGS`].
+    pub kv: Kv,
+    /// The API keys service.
+    pub api_keys: ApiKeys,
+    /// Secrets Manager with the secret [`TOKEN_SECRET`].
+    pub secrets: Secrets,
+    ports: Ports,
+}
+
+impl Stack {
+    /// Starts them.
+    pub async fn start(options: StackOptions) -> io::Result<Self> {
+        let StackOptions { ports, view } = options;
+        let named = |what: &str, port: u16| {
+            let what = what.to_owned();
+            move |error: io::Error| {
+                io::Error::new(error.kind(), format!("{what}, port {port}: {error}"))
+            }
+        };
+        let table_name = format!("{ENVIRONMENT}-EcomIndexSettingsTable");
+        let kv = KvOptions {
+            port: ports.kv,
+            account: ACCOUNT.to_owned(),
+            token: TOKEN.to_owned(),
+            namespaces: vec![SETTINGS.to_owned(), QUERY_CONFIGS.to_owned()],
+        };
+        let table = Table::start(ports.dynamodb, &table_name, view).await;
+        let secrets = Secrets::start(ports.secrets).await;
+        let secrets = secrets.map_err(named("Secrets Manager", ports.secrets))?;
+        secrets.set(TOKEN_SECRET, TOKEN);
+        Ok(Self {
+            table: table.map_err(named("DynamoDB", ports.dynamodb))?,
+            kv: Kv::start(kv).await.map_err(named("KV", ports.kv))?,
+            api_keys: ApiKeys::start(ports.api_keys)
+                .await
+                .map_err(named("API keys", ports.api_keys))?,
+            secrets,
+            ports,
+        })
+    }
+
+    /// The function's environment.
+    pub fn env(&self) -> BTreeMap<String, String> {
+        environment(
+            &self.table.url(),
+            &self.kv.url_template(),
+            &self.api_keys.url_template(),
+            &self.secrets.url(),
+        )
+    }
+
+    /// Starts the binary as the function of this stack, with more environment over that of
+    /// [`Stack::env`].
+    pub async fn function<'a>(
+        &self,
+        binary: impl Into<PathBuf>,
+        more: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> io::Result<Function> {
+        let mut env = self.env();
+        env.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let options = FunctionOptions::new(binary, env);
+        Function::start(FunctionOptions { port: self.ports.lambda, ..options }).await
+    }
+
+    /// Carries the table's stream to a function of this stack.
+    pub fn poll(&self, function: &Function, options: PollerOptions) -> Poller {
+        let function = function.clone();
+        Poller::start(&self.table, options, move |event| {
+            let function = function.clone();
+            async move {
+                let invocation =
+                    function.invoke(&event).await.map_err(|error| error.to_string())?;
+                invocation.result.map_err(|failure| failure.to_string())
+            }
+        })
+    }
+
+    /// Changes the Cloudflare token in KV alone: until the secret follows, the function's is wrong.
+    pub fn rotate_token(&self, token: &str) {
+        self.kv.set_token(token);
+    }
+}
+
+/// The environment of a function that finds a stack at these addresses.
+fn environment(
+    dynamodb: &str,
+    kv: &str,
+    api_keys: &str,
+    secrets: &str,
+) -> BTreeMap<String, String> {
+    let env = [
+        ("ENVIRONMENT", ENVIRONMENT),
+        ("API_KEYS_URL", api_keys),
+        ("DEFAULT_CELL", DEFAULT_CELL),
+        ("CLOUDFLARE_ACCOUNT_ID", ACCOUNT),
+        ("CLOUDFLARE_KV_NAMESPACE_ID", SETTINGS),
+        ("CLOUDFLARE_KV_QCFG_NAMESPACE_ID", QUERY_CONFIGS),
+        ("CLOUDFLARE_KV_URL", kv),
+        ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets),
+        ("AWS_REGION", REGION),
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        // Nothing may wait for credentials that are not there.
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
+    env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
