@@ -1,0 +1,139 @@
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+ENVIRONMENT ?= sandbox
+STACK ?= $(ENVIRONMENT)-ecom-settings-exporter
+FUNCTION := $(ENVIRONMENT)-ecom-settings-exporter
+ARCH ?= arm64
+EVENT ?= events/stream-insert.json
+PORT ?= 9000
+SINCE ?= 10m
+APPLY ?= false
+QUERY_CONFIGS ?= false
+
+# Cargo's and cargo-lambda's names of the architectures that Lambda has.
+TRIPLE_arm64 := aarch64-unknown-linux-gnu
+TRIPLE_x86_64 := x86_64-unknown-linux-gnu
+TRIPLE := $(or $(TRIPLE_$(ARCH)),$(error ARCH is arm64 or x86_64, not $(ARCH)))
+LAMBDA_FLAG_arm64 := --arm64
+LAMBDA_FLAG_x86_64 := --x86-64
+
+# $(call needs,PROGRAM,HOW TO GET IT)
+needs = @command -v $(1) >/dev/null || { echo "make $@ needs $(1): $(2)" >&2; exit 1; }
+# $(call invoke,PAYLOAD FILE): one try and no time-out of the client's own, because a second request
+# would run beside the first. Fails where the function answered with an error.
+define invoke
+	$(call needs,aws,install the AWS CLI)
+	@mkdir -p $(TARGET_DIR)
+	@AWS_MAX_ATTEMPTS=1 aws lambda invoke --function-name $(FUNCTION) --cli-read-timeout 0 \
+	    --payload fileb://$(1) $(TARGET_DIR)/answer.json >$(TARGET_DIR)/invocation.json
+	@cat $(TARGET_DIR)/answer.json; echo
+	@! grep '"FunctionError"' $(TARGET_DIR)/invocation.json
+endef
+
+.PHONY: help
+help: ## Show the targets
+	@awk -F ':.*## ' '/^## / { print "\n" substr($$0, 4) ":" } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## On a laptop, with nothing but Rust and make
+
+# Both binaries in one build, and the demo started from it: `cargo run -p` would pick other features
+# for the crates that they share, and build those again.
+.PHONY: binaries
+binaries:
+	cargo build --locked --workspace --bins
+
+.PHONY: demo
+demo: binaries ## Carry real items through the local stack, and show what KV holds after each step
+	$(TARGET_DIR)/debug/local demo
+
+.PHONY: local
+local: binaries ## Keep the local stack up, and show each export as it happens
+	$(TARGET_DIR)/debug/local up
+
+.PHONY: test
+test: ## Check the formatting, lints, tests and documentation
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo test --locked --workspace
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+.PHONY: bench
+bench: ## Measure
+	cargo bench --locked
+
+## On a laptop, with cargo-lambda
+
+.PHONY: local-services
+local-services: binaries ## Keep the local stack up without the function, for `make watch`
+	$(TARGET_DIR)/debug/local up --no-function
+
+.PHONY: watch
+watch: binaries ## Run the function against `make local-services`, built again at each change (PORT=9000)
+	$(call needs,cargo-lambda,pip install cargo-lambda)
+	$(TARGET_DIR)/debug/local env >$(TARGET_DIR)/local.env
+	cargo lambda watch --invoke-port $(PORT) --env-file $(TARGET_DIR)/local.env
+
+.PHONY: invoke
+invoke: ## Send an event to the function that `make watch` runs (EVENT=events/x.json)
+	$(call needs,cargo-lambda,pip install cargo-lambda)
+	@cargo lambda invoke --invoke-port $(PORT) --data-file $(EVENT)
+
+## What is deployed
+
+.PHONY: build
+build: ## Build the zip that is deployed (ARCH=arm64 or x86_64)
+	$(call needs,cargo-lambda,pip install cargo-lambda)
+	cargo lambda build --locked --release $(LAMBDA_FLAG_$(ARCH)) --package ecom-settings-exporter --bin bootstrap --output-format zip
+
+.PHONY: lint-template
+lint-template: ## Check template.yaml
+	$(call needs,cfn-lint,pip install cfn-lint)
+	cfn-lint template.yaml
+	@if command -v sam >/dev/null; then sam validate --lint --region us-east-1; else echo "sam validate: skipped, no SAM CLI here"; fi
+
+.PHONY: deny
+deny: ## Check the dependencies: advisories, bans, licences, sources
+	$(call needs,cargo-deny,cargo install --locked cargo-deny)
+	cargo deny --locked check --hide-inclusion-graph
+
+.PHONY: sbom
+sbom: ## Write the bill of materials of the deployed binary (ARCH=arm64 or x86_64)
+	$(call needs,cargo-cyclonedx,cargo install --locked cargo-cyclonedx)
+	@mkdir -p $(TARGET_DIR)
+	cargo cyclonedx --format json --spec-version 1.5 --target $(TRIPLE) --no-build-deps --override-filename sbom.cdx
+	@rm -f local/sbom.cdx.json
+	@mv sbom.cdx.json $(TARGET_DIR)/sbom-$(ARCH).cdx.json
+	@echo $(TARGET_DIR)/sbom-$(ARCH).cdx.json
+
+## In AWS (ENVIRONMENT=sandbox, and the credentials that the AWS CLI finds)
+
+.PHONY: deploy
+deploy: ## Deploy what `make build` built (PARAMETERS="Name=value ...", those not given stay as they are)
+	$(call needs,sam,pip install aws-sam-cli)
+	sam deploy --template-file template.yaml --stack-name $(STACK) --resolve-s3 --capabilities CAPABILITY_IAM \
+	    --no-fail-on-empty-changeset --parameter-overrides Environment=$(ENVIRONMENT) Architecture=$(ARCH) $(PARAMETERS)
+
+.PHONY: invoke-remote
+invoke-remote: ## Send an event to the deployed function (EVENT=events/x.json)
+	$(call invoke,$(EVENT))
+
+.PHONY: re-export
+re-export: ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=true for those too)
+	@test -n "$(ACCOUNT)" && test -n "$(INDEX)" || { echo "make re-export needs ACCOUNT and INDEX" >&2; exit 1; }
+	@mkdir -p $(TARGET_DIR)
+	@printf '{"system_account_id":"%s","index_name":"%s","include_query_configs":%s}' \
+	    '$(ACCOUNT)' '$(INDEX)' '$(QUERY_CONFIGS)' >$(TARGET_DIR)/payload.json
+	$(call invoke,$(TARGET_DIR)/payload.json)
+
+.PHONY: reconcile
+reconcile: ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a for one account)
+	@mkdir -p $(TARGET_DIR)
+	@printf '{"reconcile":{"apply":%s%s}}' '$(APPLY)' \
+	    '$(if $(ACCOUNT),$(comma)"system_account_id":"$(ACCOUNT)")' >$(TARGET_DIR)/payload.json
+	$(call invoke,$(TARGET_DIR)/payload.json)
+
+.PHONY: tail
+tail: ## Follow the log of the deployed function (SINCE=10m)
+	$(call needs,aws,install the AWS CLI)
+	aws logs tail /aws/lambda/$(FUNCTION) --follow --format short --since $(SINCE)
+
+comma := ,
