@@ -61,7 +61,7 @@ impl ApiKeys {
 
     /// The address, as `API_KEYS_URL` takes it.
     pub fn url_template(&self) -> String {
-        format!("{}/{{cell}}/v1/accounts/{{system_account_id}}/key", self.server.url())
+        url_template(&self.server.url())
     }
 
     /// The faults to come.
@@ -123,6 +123,11 @@ impl ApiKeys {
     fn locked(&self) -> MutexGuard<'_, State> {
         lock(&self.shared.state)
     }
+}
+
+/// The address of an account's key on a server.
+pub(crate) fn url_template(server: &str) -> String {
+    format!("{server}/{{cell}}/v1/accounts/{{system_account_id}}/key")
 }
 
 impl State {

@@ -98,8 +98,7 @@ impl Kv {
 
     /// Cloudflare's address of a namespace, as `CLOUDFLARE_KV_URL` takes it.
     pub fn url_template(&self) -> String {
-        let url = self.url();
-        format!("{url}/client/v4/accounts/{{account_id}}/storage/kv/namespaces/{{namespace_id}}")
+        url_template(&self.url())
     }
 
     /// The address of a namespace in the API of `wrangler dev`.
@@ -223,6 +222,11 @@ impl Kv {
     fn locked(&self) -> MutexGuard<'_, State> {
         lock(&self.state.state)
     }
+}
+
+/// Cloudflare's address of a namespace on a server.
+pub(crate) fn url_template(server: &str) -> String {
+    format!("{server}/client/v4/accounts/{{account_id}}/storage/kv/namespaces/{{namespace_id}}")
 }
 
 impl Shared {

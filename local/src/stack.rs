@@ -5,8 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::REGION;
-use crate::api_keys::ApiKeys;
-use crate::kv::{Kv, KvOptions};
+use crate::api_keys::{self, ApiKeys};
+use crate::kv::{self, Kv, KvOptions};
 use crate::lambda::{Function, FunctionOptions};
 use crate::poller::{Poller, PollerOptions};
 use crate::secrets::Secrets;
@@ -138,14 +138,19 @@ impl Stack {
             }
         })
     }
-
-    /// Changes the Cloudflare token in KV alone: until the secret follows, the function's is wrong.
-    pub fn rotate_token(&self, token: &str) {
-        self.kv.set_token(token);
-    }
 }
 
-/// The environment of a function that finds a stack at these addresses.
+/// The environment of a function that finds a stack at these ports.
+pub fn environment_at(ports: Ports) -> BTreeMap<String, String> {
+    let at = |port: u16| format!("http://127.0.0.1:{port}");
+    environment(
+        &at(ports.dynamodb),
+        &kv::url_template(&at(ports.kv)),
+        &api_keys::url_template(&at(ports.api_keys)),
+        &at(ports.secrets),
+    )
+}
+
 fn environment(
     dynamodb: &str,
     kv: &str,

@@ -1,0 +1,230 @@
+//! The KV stand-in over HTTP: its verbs, limits, envelopes and faults.
+
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use local::faults::{Fault, Rule};
+use local::http::{Client, ClientError, Reply};
+use local::kv::{Kv, KvOptions, KvVerb};
+use serde_json::{Value, json};
+
+const NS: &str = "ns";
+
+struct Caller {
+    kv: Kv,
+    client: Client,
+}
+
+impl Caller {
+    async fn new() -> Self {
+        let options = KvOptions {
+            port: 0,
+            account: "acc".to_owned(),
+            token: "secret".to_owned(),
+            namespaces: vec![NS.to_owned()],
+        };
+        Self { kv: Kv::start(options).await.unwrap(), client: Client::default() }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: &str) -> Result<Reply, ClientError> {
+        let template = self.kv.url_template();
+        let base = template.replace("{account_id}", "acc").replace("{namespace_id}", NS);
+        let headers = HeaderMap::from_iter([
+            (AUTHORIZATION, HeaderValue::from_static("Bearer secret")),
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        ]);
+        self.client.send(method, &format!("{base}/{path}"), headers, body.to_owned()).await
+    }
+
+    async fn json(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
+        let reply = self.send(method, path, &body.to_string()).await.unwrap();
+        (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap())
+    }
+
+    async fn put(&self, pairs: Value) -> (u16, Value) {
+        self.json(Method::PUT, "bulk", pairs).await
+    }
+}
+
+fn code(answer: &Value) -> Option<u64> {
+    assert_eq!(answer["success"], false);
+    answer["errors"][0]["code"].as_u64()
+}
+
+#[tokio::test]
+async fn what_is_written_in_bulk_is_read_listed_and_deleted_in_bulk() {
+    let caller = Caller::new().await;
+    let (status, written) = caller
+        .put(
+            json!([{"key": "a/ü", "value": "1", "metadata": {"d": 1}}, {"key": "b", "value": "2"}]),
+        )
+        .await;
+    assert_eq!(status, 200);
+    let result = json!({"successful_key_count": 2, "unsuccessful_keys": []});
+    let envelope = json!({"result": result, "success": true, "errors": [], "messages": []});
+    assert_eq!(written, envelope);
+
+    let get = json!({"keys": ["a/ü", "c"], "type": "text", "withMetadata": true});
+    let (_, read) = caller.json(Method::POST, "bulk/get", get).await;
+    let expected = json!({"a/ü": {"value": "1", "metadata": {"d": 1}}, "c": null});
+    assert_eq!(read["result"]["values"], expected);
+
+    let (_, listed) = caller.json(Method::GET, "keys?limit=1000", Value::Null).await;
+    assert_eq!(listed["result"], json!([{"name": "a/ü", "metadata": {"d": 1}}, {"name": "b"}]));
+    assert_eq!(listed["result_info"], json!({"count": 2, "cursor": ""}));
+
+    let single = caller.send(Method::GET, "values/a%2F%C3%BC", "").await.unwrap();
+    assert_eq!(single.body, "1");
+
+    let (status, _) = caller.json(Method::POST, "bulk/delete", json!(["a/ü", "missing"])).await;
+    assert_eq!(status, 200);
+    assert_eq!(caller.kv.keys(NS), ["b"]);
+    let verbs: Vec<_> = caller.kv.log().iter().map(|request| request.verb).collect();
+    use KvVerb::{DeleteBulk, GetBulk, GetValue, ListKeys, PutBulk};
+    assert_eq!(verbs, [PutBulk, GetBulk, ListKeys, GetValue, DeleteBulk]);
+}
+
+#[tokio::test]
+async fn a_listing_is_cut_into_pages_by_its_cursor() {
+    let caller = Caller::new().await;
+    for number in 0..25 {
+        caller.kv.put(NS, &format!("p-{number:02}"), "v", None);
+    }
+    caller.kv.put(NS, "other", "v", None);
+    let (mut names, mut cursor) = (Vec::new(), String::new());
+    for expected in [10, 10, 5] {
+        let path = format!("keys?limit=10&prefix=p-&cursor={cursor}");
+        let (_, page) = caller.json(Method::GET, &path, Value::Null).await;
+        assert_eq!(page["result_info"]["count"], expected);
+        let listed = page["result"].as_array().unwrap();
+        names.extend(listed.iter().map(|key| key["name"].as_str().unwrap().to_owned()));
+        cursor = page["result_info"]["cursor"].as_str().unwrap().to_owned();
+    }
+    assert_eq!(cursor, "");
+    assert_eq!(names, (0..25).map(|number| format!("p-{number:02}")).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_the_limits_forbid_is_refused_whole() {
+    let caller = Caller::new().await;
+    let pairs = |count: usize| (0..count).map(|n| json!({"key": n.to_string(), "value": ""}));
+    let refused = [
+        json!(pairs(10_001).collect::<Vec<_>>()),
+        json!([{"key": "a", "value": "1"}, {"key": "a", "value": "2"}]),
+        json!([{"key": "a", "value": "1"}, {"key": "", "value": "1"}]),
+        json!([{"key": ".", "value": "1"}]),
+        json!([{"key": "k".repeat(513), "value": "1"}]),
+        json!([{"key": "a", "value": {"not": "a string"}}]),
+        json!([{"key": "a", "value": "1", "metadata": {"m": "x".repeat(1_024)}}]),
+        json!([{"key": "a", "value": "v".repeat(25 * 1024 * 1024 + 1)}]),
+    ];
+    for body in refused {
+        let (status, answer) = caller.put(body).await;
+        assert!((400..500).contains(&status), "{status}");
+        assert_eq!(code(&answer), Some(10_012));
+    }
+    assert_eq!(caller.kv.keys(NS), [""; 0]);
+
+    let (status, _) = caller.put(json!(pairs(10_000).collect::<Vec<_>>())).await;
+    assert_eq!(status, 200);
+    let most = "é".repeat(256);
+    let longest = json!([{"key": most, "value": "", "metadata": {"m": "x".repeat(1_016)}}]);
+    assert_eq!(caller.put(longest).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_wrong_token_namespace_or_content_type_is_told_by_code() {
+    let caller = Caller::new().await;
+    caller.kv.set_token("rotated");
+    let (status, answer) = caller.put(json!([])).await;
+    assert_eq!((status, code(&answer)), (403, Some(10_000)));
+
+    caller.kv.set_token("secret");
+    let elsewhere = format!("../other/{}", "keys");
+    let url = caller.kv.url_template().replace("{account_id}", "acc");
+    let url = url.replace("{namespace_id}", elsewhere.trim_start_matches("../"));
+    let token = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer secret"))]);
+    let reply = caller.client.send(Method::GET, &url, token.clone(), "").await.unwrap();
+    let answer: Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!((reply.status.as_u16(), code(&answer)), (404, Some(10_013)));
+
+    let url = caller.kv.url_template().replace("{account_id}", "acc").replace("{namespace_id}", NS);
+    let url = url + "/bulk";
+    let reply = caller.client.send(Method::PUT, &url, token, "[]").await.unwrap();
+    assert_eq!(reply.status, 400);
+}
+
+#[tokio::test]
+async fn the_paths_of_wrangler_dev_need_no_token_and_know_no_metadata() {
+    let caller = Caller::new().await;
+    caller.kv.put(NS, "a", "1", Some(json!({"d": 1})));
+    let url = caller.kv.wrangler_url_template().replace("{namespace_id}", NS) + "/bulk/get";
+    let json = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    let body = r#"{"keys":["a"],"withMetadata":true}"#;
+    let reply = caller.client.send(Method::POST, &url, json, body).await.unwrap();
+    let answer: Value = serde_json::from_slice(&reply.body).unwrap();
+    assert_eq!(answer["result"]["values"], json!({"a": "1"}));
+}
+
+#[tokio::test]
+async fn keys_picked_as_unsuccessful_are_named_and_not_written() {
+    let caller = Caller::new().await;
+    for (status, success) in [(200, true), (400, false)] {
+        caller.kv.faults().next(Fault::unsuccessful(|key| key == "b", status));
+        let (answered, answer) =
+            caller.put(json!([{"key": "a", "value": "1"}, {"key": "b", "value": "1"}])).await;
+        assert_eq!((answered, &answer["success"]), (status, &json!(success)));
+        let result = json!({"successful_key_count": 1, "unsuccessful_keys": ["b"]});
+        assert_eq!(answer["result"], result);
+        assert_eq!(caller.kv.keys(NS), ["a"]);
+    }
+}
+
+#[tokio::test]
+async fn faults_come_in_the_order_of_their_rules_and_then_end() {
+    let caller = Caller::new().await;
+    let faults = caller.kv.faults();
+    faults.add(Rule::on("PUT", "/bulk", Fault::status(503)));
+    faults.add(Rule::on("PUT", "/bulk", Fault::DropConnection));
+    faults.add(Rule::on("PUT", "/bulk", Fault::ApplyThenDrop));
+    faults.add(Rule::on("PUT", "/bulk", Fault::ApplyThenStatus(524)));
+    faults.add(Rule::on("PUT", "/bulk", Fault::TruncatedBody));
+    let put = async |key: &str| {
+        let body = json!([{"key": key, "value": "1"}]).to_string();
+        let reply = caller.send(Method::PUT, "bulk", &body).await;
+        (reply.ok().map(|reply| reply.status.as_u16()), caller.kv.get(NS, key).is_some())
+    };
+
+    assert_eq!(put("a").await, (Some(503), false));
+    assert_eq!(put("b").await, (None, false));
+    assert_eq!(put("c").await, (None, true));
+    assert_eq!(put("d").await, (Some(524), true));
+    assert_eq!(put("e").await, (None, true));
+    assert_eq!(put("f").await, (Some(200), true));
+    assert_eq!(faults.pending(), 0);
+}
+
+#[tokio::test]
+async fn a_listing_that_lags_shows_the_namespace_as_it_was() {
+    let caller = Caller::new().await;
+    caller.kv.put(NS, "old", "1", None);
+    caller.kv.freeze_listing(NS);
+    caller.put(json!([{"key": "new", "value": "1"}])).await;
+    let names = async || {
+        let (_, page) = caller.json(Method::GET, "keys", Value::Null).await;
+        page["result"].clone()
+    };
+    assert_eq!(names().await, json!([{"name": "old"}]));
+    caller.kv.catch_up(NS);
+    assert_eq!(names().await, json!([{"name": "new"}, {"name": "old"}]));
+}
+
+#[tokio::test]
+async fn a_second_write_of_a_key_within_a_second_is_throttled_where_that_is_asked_for() {
+    let caller = Caller::new().await;
+    caller.kv.throttle_writes(true);
+    let pair = json!([{"key": "a", "value": "1"}]);
+    assert_eq!(caller.put(pair.clone()).await.0, 200);
+    let reply = caller.send(Method::PUT, "bulk", &pair.to_string()).await.unwrap();
+    assert_eq!(reply.status, 429);
+    assert_eq!(reply.headers["retry-after"], "1");
+}

@@ -1,0 +1,109 @@
+//! Lambda's side of the Runtime API, against a function in bash.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::header::HeaderMap;
+use local::http::Client;
+use local::lambda::{Failure, Function, FunctionOptions, StartError};
+use serde_json::{Value, json};
+
+async fn function(mode: &str) -> Function {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/function.sh");
+    let env = [("MODE", mode), ("PATH", "/usr/bin:/bin")];
+    let env: BTreeMap<_, _> = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    Function::start(FunctionOptions::new(script, env)).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_invocation_brings_the_answer_and_what_was_printed_on_its_behalf() {
+    let function = function("").await;
+    let payload = json!({"a": [1, "é"]});
+
+    let first = function.invoke(&payload).await.unwrap();
+    let second = function.invoke(&json!(2)).await.unwrap();
+
+    assert_eq!(first.result, Ok(payload));
+    assert!(first.init.is_some(), "the first invocation starts the process");
+    assert_eq!(second.result, Ok(json!(2)));
+    assert_eq!(second.init, None);
+    let printed: Vec<_> = second.logs.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(printed, ["got 2", &format!("done with {}", second.request_id)]);
+    assert!(function.usage().await.unwrap().peak_memory > 0);
+}
+
+#[tokio::test]
+async fn an_error_that_the_function_reports_reaches_the_invoker() {
+    let function = function("").await;
+
+    let invocation = function.invoke(&json!("error")).await.unwrap();
+
+    let failure = invocation.result.unwrap_err();
+    assert_eq!(failure.to_string(), "InvalidPayload: no");
+}
+
+#[tokio::test]
+async fn a_process_that_dies_fails_its_invocation_and_the_next_one_starts_another() {
+    let function = function("").await;
+
+    let crashed = function.invoke(&json!("crash")).await.unwrap();
+    let next = function.invoke(&json!(1)).await.unwrap();
+
+    assert_eq!(crashed.result.unwrap_err().error_type, "Runtime.ExitError");
+    assert!(crashed.logs.iter().any(|line| line.text == "about to crash"));
+    assert_eq!(next.result, Ok(json!(1)));
+    assert!(next.init.is_some());
+    assert_eq!(function.starts(), 2);
+}
+
+#[tokio::test]
+async fn a_process_that_outlives_its_time_out_is_killed() {
+    let function = function("").await;
+    let timeout = Duration::from_millis(300);
+
+    let hung = function.invoke_within(&json!("hang"), timeout).await.unwrap();
+    let next = function.invoke(&json!(1)).await.unwrap();
+
+    let Failure { error_type, error_message } = hung.result.unwrap_err();
+    assert_eq!(error_type, "Sandbox.Timedout");
+    assert!(error_message.ends_with("Error: Task timed out after 0.30 seconds"), "{error_message}");
+    assert_eq!(next.result, Ok(json!(1)));
+}
+
+#[tokio::test]
+async fn a_start_that_fails_brings_what_was_reported_and_printed() {
+    for (mode, kind, said) in [
+        ("init-error", "Configuration", "ENVIRONMENT is missing"),
+        ("exit", "Runtime.ExitError", "panicked at start"),
+    ] {
+        let function = function(mode).await;
+
+        let Err(StartError::Init { failure, logs }) = function.warm().await else {
+            panic!("{mode} should not start");
+        };
+
+        assert_eq!(failure.error_type, kind);
+        assert_eq!(logs.first().map(|line| line.text.as_str()), Some(said));
+    }
+}
+
+#[tokio::test]
+async fn the_invoke_api_answers_200_and_tells_an_error_by_its_header() {
+    let function = function("").await;
+    let path = "/2015-03-31/functions/ecom-settings-exporter/invocations";
+    let invoke = async |payload: Value| {
+        let url = function.url() + path;
+        let payload = payload.to_string();
+        Client::default().send(Method::POST, &url, HeaderMap::new(), payload).await.unwrap()
+    };
+
+    let answered = invoke(json!({"a": 1})).await;
+    let failed = invoke(json!("error")).await;
+
+    assert_eq!(answered.body, r#"{"a":1}"#);
+    assert!(!answered.headers.contains_key("x-amz-function-error"));
+    assert_eq!(failed.status, 200);
+    assert_eq!(failed.headers["x-amz-function-error"], "Unhandled");
+    assert_eq!(failed.body, r#"{"errorType":"InvalidPayload","errorMessage":"no"}"#);
+}
