@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -92,12 +92,23 @@ pub struct Poller {
     _shards: JoinSet<()>,
 }
 
-#[derive(Default)]
 struct Book {
     deliveries: Mutex<Vec<Delivery>>,
+    news: broadcast::Sender<Delivery>,
     given_up: Mutex<Vec<GivenUp>>,
     /// The newest record of each shard that is done, given up or filtered out, as all before it.
     progress: watch::Sender<BTreeMap<String, u128>>,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self {
+            deliveries: Mutex::default(),
+            news: broadcast::Sender::new(1_024),
+            given_up: Mutex::default(),
+            progress: watch::Sender::default(),
+        }
+    }
 }
 
 type Invoking = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
@@ -138,6 +149,11 @@ impl Poller {
         lock(&self.book.deliveries).clone()
     }
 
+    /// Every delivery from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Delivery> {
+        self.book.news.subscribe()
+    }
+
     /// What was given up so far.
     pub fn given_up(&self) -> Vec<GivenUp> {
         lock(&self.book.given_up).clone()
@@ -160,6 +176,12 @@ impl Poller {
 }
 
 impl Book {
+    fn delivered(&self, delivery: Delivery) {
+        lock(&self.deliveries).push(delivery.clone());
+        // Without a listener it is only kept.
+        let _ = self.news.send(delivery);
+    }
+
     fn reached(&self, shard: &str, sequence_number: Option<&str>) {
         if let Some(reached) = sequence_number {
             self.progress.send_modify(|progress| {
@@ -231,7 +253,7 @@ impl Carrier {
             let answer = (self.invoke)(event(batch.records.iter().cloned())).await;
             let verdict = rules::verdict(&answer, &batch.records);
             let numbers = batch.records.iter().filter_map(sequence_number).map(str::to_owned);
-            lock(&self.book.deliveries).push(Delivery {
+            self.book.delivered(Delivery {
                 sequence_numbers: numbers.collect(),
                 retries: batch.retries,
                 verdict: verdict.clone(),

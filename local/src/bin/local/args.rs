@@ -1,0 +1,72 @@
+//! The command line, taken apart by hand.
+
+use std::path::PathBuf;
+
+use local::stack::Ports;
+
+/// The arguments that nobody has taken yet.
+pub struct Args(Vec<String>);
+
+impl Args {
+    pub fn new(args: impl Iterator<Item = String>) -> Self {
+        Self(args.collect())
+    }
+
+    /// The first argument.
+    pub fn command(&mut self) -> Option<String> {
+        (!self.0.is_empty()).then(|| self.0.remove(0))
+    }
+
+    /// Whether a flag is there.
+    pub fn flag(&mut self, name: &str) -> bool {
+        let place = self.0.iter().position(|arg| arg == name);
+        place.inspect(|place| drop(self.0.remove(*place))).is_some()
+    }
+
+    /// The value behind a name.
+    pub fn value(&mut self, name: &str) -> Result<Option<String>, String> {
+        let Some(place) = self.0.iter().position(|arg| arg == name) else { return Ok(None) };
+        if place + 1 == self.0.len() {
+            return Err(format!("{name} needs a value"));
+        }
+        self.0.remove(place);
+        Ok(Some(self.0.remove(place)))
+    }
+
+    /// The function's binary.
+    pub fn bootstrap(&mut self) -> Result<PathBuf, String> {
+        let binary = match self.value("--bootstrap")? {
+            Some(path) => PathBuf::from(path),
+            None => {
+                let own = std::env::current_exe().map_err(|error| error.to_string())?;
+                own.with_file_name("bootstrap")
+            }
+        };
+        if binary.is_file() {
+            return Ok(binary);
+        }
+        Err(format!("{} is not there: cargo build --bin bootstrap makes it", binary.display()))
+    }
+
+    /// The ports: the fixed ones, where no flag names another.
+    pub fn ports(&mut self) -> Result<Ports, String> {
+        let mut ports = Ports::FIXED;
+        for (name, port) in [
+            ("--dynamodb-port", &mut ports.dynamodb),
+            ("--lambda-port", &mut ports.lambda),
+            ("--kv-port", &mut ports.kv),
+            ("--api-keys-port", &mut ports.api_keys),
+            ("--secrets-port", &mut ports.secrets),
+        ] {
+            if let Some(value) = self.value(name)? {
+                *port = value.parse().map_err(|_| format!("{name} {value} is no port"))?;
+            }
+        }
+        Ok(ports)
+    }
+
+    /// Refuses what is left.
+    pub fn end(self) -> Result<(), String> {
+        self.0.first().map_or(Ok(()), |arg| Err(format!("{arg} is not taken here; see local help")))
+    }
+}

@@ -1,0 +1,79 @@
+//! Drift, found and mended.
+
+use local::stack::SETTINGS;
+use serde_json::{Value, json};
+
+use super::{Checked, Demo, index, reads};
+
+const LOST: &str = "acme-good";
+const STALE: &str = "acme.myshopify.com";
+const ORPHAN: &str = "acme-forgotten";
+const FOREIGN: &str = "notes";
+
+pub async fn play(demo: &Demo) -> Checked {
+    demo.step("9. KV and the table have drifted apart");
+    let dangling = json!({"index_aliases": {"doc_reads": reads(true, "acme-nowhere")}});
+    demo.carry(|| demo.stack.table.put(&index("pointing", dangling))).await?;
+    plant(demo)?;
+    let before = demo.stack.kv.snapshot(SETTINGS);
+
+    let report = reconcile(demo, json!({})).await?;
+    counts(demo, &report, &[("missing", 1), ("stale", 1), ("orphaned", 1), ("foreign", 1)])?;
+    counts(demo, &report, &[("dangling", 1), ("rejected", 2), ("withheld", 0)])?;
+    counts(demo, &report, &[("written", 0), ("deleted", 0), ("failed", 0)])?;
+    demo.check("nothing was touched", demo.stack.kv.snapshot(SETTINGS) == before)?;
+
+    demo.step("10. Reconcile mends it");
+    let report = reconcile(demo, json!({"apply": true})).await?;
+    counts(demo, &report, &[("written", 2), ("deleted", 1), ("failed", 0)])?;
+    demo.exported(SETTINGS, LOST, "reconcile")?;
+    let twin = demo.stored(SETTINGS, "acme-products")?.value;
+    demo.check("the stale key is as its twin", demo.stored(SETTINGS, STALE)?.value == twin)?;
+    demo.check("the orphan is gone", demo.stack.kv.get(SETTINGS, ORPHAN).is_none())?;
+    let foreign = demo.stack.kv.get(SETTINGS, FOREIGN);
+    demo.check("the stranger's key stays", foreign.as_ref() == before.get(FOREIGN))?;
+
+    demo.step("11. A second look finds nothing more");
+    let report = reconcile(demo, json!({"apply": true})).await?;
+    counts(demo, &report, &[("missing", 0), ("stale", 0), ("orphaned", 0), ("written", 0)])
+}
+
+/// What goes wrong in the life of a namespace.
+fn plant(demo: &Demo) -> Checked {
+    let kv = &demo.stack.kv;
+    kv.delete(SETTINGS, LOST);
+    let good = demo.stored(SETTINGS, STALE)?;
+    let ours = |digest: &str, index: &str| {
+        json!({
+            "digest": digest, "exported_at": "2026-01-01T00:00:00Z", "source": "stream",
+            "system_account_id": "acme", "index_name": index,
+        })
+    };
+    let older = good.value.replace("\"beta\"", "true");
+    kv.put(SETTINGS, STALE, &older, Some(ours(&"0".repeat(64), "products")));
+    let forgotten = json!({"system_account_id": "acme", "index_name": "forgotten"}).to_string();
+    kv.put(SETTINGS, ORPHAN, &forgotten, Some(ours(&"1".repeat(64), "forgotten")));
+    kv.put(SETTINGS, FOREIGN, "somebody else's", None);
+    for (label, what) in [
+        ("lost", LOST),
+        ("stale", STALE),
+        ("over", ORPHAN),
+        ("other", FOREIGN),
+        ("alias", "acme-pointing to acme-nowhere"),
+    ] {
+        demo.screen.line(crate::screen::Style::Yellow, label, what);
+    }
+    Ok(())
+}
+
+async fn reconcile(demo: &Demo, what: Value) -> Result<Value, String> {
+    let invocation = demo.invoke(json!({"reconcile": what})).await?;
+    invocation.result.map_err(|failure| failure.to_string())
+}
+
+fn counts(demo: &Demo, report: &Value, expected: &[(&str, u64)]) -> Checked {
+    for (name, count) in expected {
+        demo.check(&format!("{name} {count}"), report["settings"][*name] == *count)?;
+    }
+    Ok(())
+}

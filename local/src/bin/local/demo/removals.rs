@@ -1,0 +1,44 @@
+//! Items that go, and keys that go with them, or stay.
+
+use local::stack::SETTINGS;
+use serde_json::json;
+
+use super::{Checked, Demo, changes, index, reads};
+
+pub async fn play(demo: &Demo) -> Checked {
+    unneeded(demo).await?;
+    needed(demo).await
+}
+
+async fn unneeded(demo: &Demo) -> Checked {
+    demo.step("12. An index is deleted");
+    let shop = "gone.myshopify.com";
+    let item = index("gone", json!({"shop_id": shop}));
+    demo.carry(|| demo.stack.table.put(&item)).await?;
+    demo.exported(SETTINGS, shop, "stream")?;
+    demo.carry(|| demo.stack.table.delete("acme", "INDEX#gone")).await?;
+    for key in [shop, "acme-gone"] {
+        let gone = demo.stack.kv.get(SETTINGS, key).is_none();
+        demo.check(&format!("{key} is gone"), gone)?;
+    }
+    Ok(())
+}
+
+async fn needed(demo: &Demo) -> Checked {
+    demo.step("13. An index is deleted that an active alias still points at");
+    let shop = "v2.myshopify.com";
+    let target = index("products-v2", json!({"shop_id": shop}));
+    let pointing = changes::products(reads(true, "acme-products-v2"), json!({}));
+    demo.carry(|| {
+        demo.stack.table.put(&target);
+        demo.stack.table.put(&pointing);
+    })
+    .await?;
+    let carried = demo.carry(|| demo.stack.table.delete("acme", "INDEX#products-v2")).await?;
+    for key in [shop, "acme-products-v2"] {
+        let stays = demo.stack.kv.get(SETTINGS, key).is_some();
+        demo.check(&format!("{key} stays"), stays)?;
+    }
+    let told = carried.warnings.iter().any(|text| text.contains("acme-products"));
+    demo.check("and the log says who points at it", told)
+}

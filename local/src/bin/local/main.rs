@@ -1,0 +1,48 @@
+//! `local`: the settings exporter on this machine, without a cloud.
+
+mod args;
+mod demo;
+mod invoke;
+mod screen;
+mod up;
+
+use std::process::ExitCode;
+
+use args::Args;
+
+const USAGE: &str = "\
+usage: local demo [--bootstrap PATH]        carry real changes through the real binary, checked
+       local up [--bootstrap PATH] [PORTS]  keep everything running until Ctrl-C
+       local up --no-function [--function-url URL] [PORTS]
+                                            the same, for a function that runs elsewhere
+       local env [PORTS]                    the environment that finds `up`, to be sourced
+       local invoke FILE|- [--lambda-port N]
+                                            send a payload to the function of `up`
+
+PATH is the function's binary; `bootstrap` beside this one when it is not given.
+URL is the Invoke API of the other function; that of `cargo lambda watch` when it is not given.
+PORTS: --dynamodb-port 8000 --lambda-port 9001 --kv-port 8787 --api-keys-port 8788
+       --secrets-port 8789";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let mut args = Args::new(std::env::args().skip(1));
+    let ended = match args.command().as_deref() {
+        Some("demo") => demo::run(args).await,
+        Some("up") => up::run(args).await,
+        Some("env") => up::env(args),
+        Some("invoke") => invoke::run(args).await,
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(USAGE.to_owned()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What the developer sees: plain lines, with a little colour where standard output is a terminal.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use local::kv::KvRequest;
+use local::lambda::LogLine;
+use serde_json::Value;
+
+/// How a text stands out.
+#[derive(Clone, Copy)]
+pub enum Style {
+    Bold,
+    Dim,
+    Green,
+    Yellow,
+    Red,
+}
+
+/// Standard output.
+#[derive(Clone, Copy)]
+pub struct Screen {
+    colour: bool,
+}
+
+impl Screen {
+    pub fn new() -> Self {
+        Self { colour: std::io::stdout().is_terminal() }
+    }
+
+    /// The text in a style, or as it is.
+    pub fn paint(self, style: Style, text: &str) -> String {
+        if !self.colour {
+            return text.to_owned();
+        }
+        let code = match style {
+            Style::Bold => 1,
+            Style::Dim => 2,
+            Style::Green => 32,
+            Style::Yellow => 33,
+            Style::Red => 31,
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+
+    /// A line with a short label before it.
+    pub fn line(self, style: Style, label: &str, text: &str) {
+        println!("  {} {text}", self.paint(style, &format!("{label:>5}")));
+    }
+
+    /// A request that KV got.
+    pub fn request(self, request: &KvRequest) {
+        let status =
+            request.status.map_or_else(|| "broken off".to_owned(), |code| code.to_string());
+        let unit = if request.pairs == 1 { "pair" } else { "pairs" };
+        self.line(
+            Style::Bold,
+            "sent",
+            &format!(
+                "{} {}, {} {unit}, {}: {status}{}",
+                request.verb,
+                request.namespace,
+                request.pairs,
+                bytes(request.body_bytes),
+                self.paint(Style::Dim, &names(&request.keys)),
+            ),
+        );
+    }
+
+    /// A line of the function's log, where it warns or tells an error.
+    pub fn warning(self, line: &LogLine) {
+        if let Some((style, level, text)) = warning(line) {
+            self.line(style, level, &text);
+        }
+    }
+}
+
+/// The level and the text of a log line that warns or tells an error; a line that is not the
+/// function's JSON counts as an error, as a panic's.
+pub fn warning(line: &LogLine) -> Option<(Style, &'static str, String)> {
+    let Ok(Value::Object(mut record)) = serde_json::from_str(&line.text) else {
+        return Some((Style::Red, "log", line.text.clone()));
+    };
+    let (style, level) = match record.remove("level")?.as_str()? {
+        "WARN" => (Style::Yellow, "warn"),
+        "ERROR" => (Style::Red, "error"),
+        _ => return None,
+    };
+    if let Some(Value::Object(fields)) = record.remove("fields") {
+        record.extend(fields);
+    }
+    let message = record.remove("message");
+    for noise in ["timestamp", "target", "span", "spans", "requestId", "xrayTraceId"] {
+        record.remove(noise);
+    }
+    let fields = record.iter().map(|(name, value)| match value {
+        Value::String(text) => format!(" {name}={text}"),
+        other => format!(" {name}={other}"),
+    });
+    let message = message.as_ref().and_then(Value::as_str).unwrap_or_default();
+    Some((style, level, message.to_owned() + &fields.collect::<String>()))
+}
+
+/// A size for reading.
+pub fn bytes(bytes: usize) -> String {
+    if bytes < 1_000 { format!("{bytes} B") } else { format!("{:.1} kB", bytes as f64 / 1_000.0) }
+}
+
+/// A duration for reading.
+pub fn millis(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
+}
+
+fn names(keys: &[String]) -> String {
+    let shown: Vec<_> = keys.iter().take(4).map(String::as_str).collect();
+    let more = keys.len() - shown.len();
+    let shown = shown.join(", ");
+    match (keys.len(), more) {
+        (0, _) => String::new(),
+        (_, 0) => format!("  {shown}"),
+        _ => format!("  {shown} and {more} more"),
+    }
+}

@@ -1,0 +1,164 @@
+//! `local up`: everything on fixed ports, and each export as it happens.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use local::http::Client;
+use local::kv::KvRequest;
+use local::lambda::Function;
+use local::poller::{Delivery, Poller, PollerOptions, Verdict};
+use local::stack::{Ports, Stack, StackOptions, TOKEN, environment_at};
+use local::stream::StartingPosition;
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::args::Args;
+use crate::invoke::invoke;
+use crate::screen::{Screen, Style};
+
+/// The function that `cargo lambda watch` serves.
+const WATCHED: &str = "http://127.0.0.1:9000/2015-03-31/functions/bootstrap/invocations";
+const WINDOW: Duration = Duration::from_millis(200);
+
+pub async fn run(mut args: Args) -> Result<(), String> {
+    let elsewhere = args.flag("--no-function");
+    let url = args.value("--function-url")?;
+    let ports = args.ports()?;
+    let binary = if elsewhere { None } else { Some(args.bootstrap()?) };
+    args.end()?;
+
+    let options = StackOptions { ports, ..StackOptions::default() };
+    let stack = Stack::start(options).await.map_err(|error| error.to_string())?;
+    let mapping = PollerOptions {
+        window: WINDOW,
+        starting_position: StartingPosition::TrimHorizon,
+        // A function that is not up yet, or under repair, misses nothing.
+        maximum_retry_attempts: None,
+        retry_delay: Duration::from_secs(2),
+        ..PollerOptions::default()
+    };
+    let (function, poller) = match binary {
+        Some(binary) => {
+            let function = stack.function(binary, []).await.map_err(|error| error.to_string())?;
+            function.warm().await.map_err(|error| error.to_string())?;
+            let poller = stack.poll(&function, mapping);
+            (Some(function), poller)
+        }
+        None => (None, poll_elsewhere(&stack, url.as_deref().unwrap_or(WATCHED), mapping)),
+    };
+    introduce(&stack, ports, function.is_some());
+    let terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    watch(&stack, function.as_ref(), &poller, terminate).await;
+    Ok(())
+}
+
+pub fn env(mut args: Args) -> Result<(), String> {
+    let ports = args.ports()?;
+    args.end()?;
+    export(&environment_at(ports));
+    Ok(())
+}
+
+fn export(env: &BTreeMap<String, String>) {
+    for (name, value) in env {
+        println!("export {name}='{value}'");
+    }
+}
+
+fn poll_elsewhere(stack: &Stack, url: &str, options: PollerOptions) -> Poller {
+    let client = Client::default();
+    let url = url.to_owned();
+    Poller::start(&stack.table, options, move |event| {
+        let (client, url) = (client.clone(), url.clone());
+        async move { invoke(&client, &url, event.to_string().into_bytes()).await }
+    })
+}
+
+fn introduce(stack: &Stack, ports: Ports, function: bool) {
+    let dynamodb = stack.table.url();
+    let table = stack.table.name();
+    let Ports { lambda, kv, .. } = ports;
+    let settings = format!(
+        "http://127.0.0.1:{kv}/client/v4/accounts/local-account/storage/kv/namespaces/settings"
+    );
+    println!("DynamoDB         {dynamodb}  table {table}");
+    println!("Cloudflare KV    {}  namespaces settings, query-configs", stack.kv.url());
+    println!("API keys         {}", stack.api_keys.url_template());
+    println!("Secrets Manager  {}", stack.secrets.url());
+    if function {
+        println!("Lambda           http://127.0.0.1:{lambda}  function ecom-settings-exporter");
+    }
+    println!("\nThe environment, also from `local env`:\n");
+    export(&stack.env());
+    println!(
+        r#"
+Try it:
+
+aws dynamodb put-item --endpoint-url {dynamodb} --table-name {table} --item \
+  '{{"pk":{{"S":"acme"}},"sk":{{"S":"INDEX#products"}},"shop_id":{{"S":"acme.myshopify.com"}},"index_endpoint":{{"S":"https://products.example.com"}}}}'
+curl -H 'Authorization: Bearer {TOKEN}' '{settings}/keys'
+curl -H 'Authorization: Bearer {TOKEN}' '{settings}/values/acme.myshopify.com'"#
+    );
+    if function {
+        println!(
+            r#"aws lambda invoke --endpoint-url http://127.0.0.1:{lambda} --function-name ecom-settings-exporter \
+  --cli-binary-format raw-in-base64-out --payload '{{"system_account_id":"acme","index_name":"products"}}' /dev/stdout
+curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations -d '{{"reconcile":{{}}}}'"#
+        );
+    }
+    println!(
+        "\nBatching window {} ms here, 10 s in production. Ctrl-C ends it.\n",
+        WINDOW.as_millis()
+    );
+}
+
+/// Shows what happens until Ctrl-C or SIGTERM.
+async fn watch(stack: &Stack, function: Option<&Function>, poller: &Poller, mut terminate: Signal) {
+    let screen = Screen::new();
+    let mut requests = stack.kv.requests();
+    let mut deliveries = poller.subscribe();
+    let mut lines = function.map(Function::subscribe);
+    loop {
+        tokio::select! {
+            _ = ctrl_c() => return,
+            _ = terminate.recv() => return,
+            Some(request) = news(&mut requests) => show_request(screen, &request),
+            Some(delivery) = news(&mut deliveries) => show_delivery(screen, &delivery),
+            Some(line) = async { news(lines.as_mut()?).await } => screen.warning(&line),
+        }
+    }
+}
+
+/// The next message; `None` once there are no more to come.
+async fn news<T: Clone>(channel: &mut broadcast::Receiver<T>) -> Option<T> {
+    loop {
+        match channel.recv().await {
+            Ok(message) => return Some(message),
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return None,
+        }
+    }
+}
+
+fn show_request(screen: Screen, request: &KvRequest) {
+    if request.verb.writes() {
+        screen.request(request);
+    }
+}
+
+fn show_delivery(screen: Screen, delivery: &Delivery) {
+    let records = delivery.sequence_numbers.len();
+    let took = delivery.duration.as_millis();
+    match &delivery.verdict {
+        Verdict::Done => screen.line(Style::Green, "batch", &format!("{records} done, {took} ms")),
+        Verdict::From(done) => {
+            let text = format!("{done} of {records} done, {took} ms; the rest comes again");
+            screen.line(Style::Yellow, "batch", &text);
+        }
+        Verdict::Failed(error) => {
+            screen.line(Style::Red, "batch", &format!("{records} failed: {error}"));
+        }
+    }
+}
