@@ -63,19 +63,19 @@ bench: ## Measure
 ## On a laptop, with cargo-lambda
 
 .PHONY: local-services
-local-services: binaries ## Keep the local stack up without the function, for `make watch`
-	$(TARGET_DIR)/debug/local up --no-function
+local-services: binaries ## Keep the local stack up, for the function that `make watch` runs (PORT=9000)
+	$(TARGET_DIR)/debug/local up --no-function --function-url http://127.0.0.1:$(PORT)/2015-03-31/functions/bootstrap/invocations
 
 .PHONY: watch
 watch: binaries ## Run the function against `make local-services`, built again at each change (PORT=9000)
 	$(call needs,cargo-lambda,pip install cargo-lambda)
-	$(TARGET_DIR)/debug/local env >$(TARGET_DIR)/local.env
-	cargo lambda watch --invoke-port $(PORT) --env-file $(TARGET_DIR)/local.env
+	@environment=$$($(TARGET_DIR)/debug/local env) && eval "$$environment" && \
+	    exec cargo lambda watch --invoke-port $(PORT)
 
 .PHONY: invoke
 invoke: ## Send an event to the function that `make watch` runs (EVENT=events/x.json)
 	$(call needs,cargo-lambda,pip install cargo-lambda)
-	@cargo lambda invoke --invoke-port $(PORT) --data-file $(EVENT)
+	@cargo lambda invoke bootstrap --invoke-port $(PORT) --data-file $(EVENT)
 
 ## What is deployed
 
