@@ -1,0 +1,294 @@
+//! The configuration, from an injected look-up; every problem is reported at once.
+
+use std::fmt;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::limits::MAX_BULK_PAIRS;
+use crate::run::Limits;
+
+const DEFAULT_KV_URL: &str = "https://api.cloudflare.com/client/v4/accounts/{account_id}/storage/kv/namespaces/{namespace_id}";
+
+/// The whole configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// `{env}` in the names of resources.
+    pub environment: String,
+    /// The settings table.
+    pub table_name: String,
+    /// The API keys service's URL, with `{cell}` and `{system_account_id}`.
+    pub api_keys_url: String,
+    /// Cloudflare; `None` is a dry run.
+    pub cloudflare: Option<CloudflareConfig>,
+    /// What the core needs to know.
+    pub limits: Limits,
+}
+
+/// Where and as whom KV is written.
+#[derive(Debug)]
+pub struct CloudflareConfig {
+    /// URL of the settings namespace.
+    pub settings_url: String,
+    /// URL of the query-config namespace.
+    pub query_configs_url: String,
+    /// Where the API token comes from.
+    pub token: TokenSource,
+}
+
+/// Where the Cloudflare API token comes from.
+#[derive(Debug)]
+pub enum TokenSource {
+    /// A secret in Secrets Manager, by its id.
+    SecretId(String),
+    /// The configuration itself, for local use.
+    Given(SecretString),
+}
+
+/// What is wrong with the configuration: every problem, each with its variable.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(pub Vec<String>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration is not usable: {}", self.0.join("; "))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the environment of the process.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// Reads the variables through `lookup`; empty ones count as absent.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut reader = Reader { lookup: &lookup, problems: Vec::new() };
+        let environment = reader.required("ENVIRONMENT", "the {env} in the names of resources");
+        if environment.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) {
+            reader.problem("ENVIRONMENT", "may hold letters, digits, '-', '_' and '.' only");
+        }
+        let api_keys_url =
+            reader.template("API_KEYS_URL", None, &["{cell}", "{system_account_id}"]);
+        let cloudflare = reader.cloudflare(&environment);
+        let limits = Limits {
+            default_cell: reader.optional("DEFAULT_CELL"),
+            bulk_max_pairs: reader.number("KV_BULK_MAX_PAIRS", MAX_BULK_PAIRS, 1..=MAX_BULK_PAIRS),
+            http_timeout: reader.millis("HTTP_TIMEOUT_MS", 30_000, 1..=300_000),
+            retry_base: reader.millis("HTTP_RETRY_BASE_MS", 1_000, 0..=60_000),
+            dry_run: cloudflare.is_none(),
+        };
+        let table_name = reader
+            .optional("SETTINGS_TABLE_NAME")
+            .unwrap_or_else(|| format!("{environment}-EcomIndexSettingsTable"));
+        if reader.problems.is_empty() {
+            Ok(Self { environment, table_name, api_keys_url, cloudflare, limits })
+        } else {
+            Err(ConfigError(reader.problems))
+        }
+    }
+}
+
+struct Reader<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, variable: &str, problem: &str) {
+        self.problems.push(format!("{variable} {problem}"));
+    }
+
+    fn optional(&self, variable: &str) -> Option<String> {
+        (self.lookup)(variable).filter(|value| !value.is_empty())
+    }
+
+    fn required(&mut self, variable: &str, what: &str) -> String {
+        self.optional(variable).unwrap_or_else(|| {
+            self.problem(variable, &format!("is required: {what}"));
+            String::new()
+        })
+    }
+
+    /// A URL that is complete once its placeholders are filled in.
+    fn template(&mut self, variable: &str, default: Option<&str>, holds: &[&str]) -> String {
+        let template = match (self.optional(variable), default) {
+            (Some(template), _) => template,
+            (None, Some(default)) => default.to_owned(),
+            (None, None) => {
+                self.problem(variable, &format!("is required: a URL with {}", holds.join(" and ")));
+                return String::new();
+            }
+        };
+        for placeholder in holds {
+            if !template.contains(placeholder) {
+                self.problem(variable, &format!("must hold {placeholder}"));
+            }
+        }
+        let filled = template.replace('{', "").replace('}', "");
+        let valid = Url::parse(&filled).is_ok_and(|url| ["http", "https"].contains(&url.scheme()));
+        if !valid {
+            self.problem(variable, "must be an absolute http or https URL");
+        }
+        template
+    }
+
+    fn cloudflare(&mut self, environment: &str) -> Option<CloudflareConfig> {
+        let account_id = self.optional("CLOUDFLARE_ACCOUNT_ID")?;
+        let template =
+            self.template("CLOUDFLARE_KV_URL", Some(DEFAULT_KV_URL), &["{namespace_id}"]);
+        let mut namespace_url = |variable: &str| {
+            let id = self.required(
+                variable,
+                "a namespace's id, unless CLOUDFLARE_ACCOUNT_ID is absent (dry run)",
+            );
+            for (name, value) in [(variable, &id), ("CLOUDFLARE_ACCOUNT_ID", &account_id)] {
+                if value.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))) {
+                    let problem = "may hold letters, digits, '-' and '_' only".to_owned();
+                    let problem = format!("{name} {problem}");
+                    if !self.problems.contains(&problem) {
+                        self.problems.push(problem);
+                    }
+                }
+            }
+            template.replace("{account_id}", &account_id).replace("{namespace_id}", &id)
+        };
+        let settings_url = namespace_url("CLOUDFLARE_KV_NAMESPACE_ID");
+        let query_configs_url = namespace_url("CLOUDFLARE_KV_QCFG_NAMESPACE_ID");
+        let token = match self.optional("CLOUDFLARE_API_TOKEN") {
+            Some(token) => TokenSource::Given(token.into()),
+            None => TokenSource::SecretId(
+                self.optional("CLOUDFLARE_API_TOKEN_SECRET_ID")
+                    .unwrap_or_else(|| format!("{environment}/CloudFlareApiToken")),
+            ),
+        };
+        Some(CloudflareConfig { settings_url, query_configs_url, token })
+    }
+
+    fn number(
+        &mut self,
+        variable: &str,
+        default: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> usize {
+        let Some(text) = self.optional(variable) else { return default };
+        match text.parse() {
+            Ok(number) if range.contains(&number) => number,
+            _ => {
+                let (least, most) = (range.start(), range.end());
+                self.problem(variable, &format!("must be a whole number from {least} to {most}"));
+                default
+            }
+        }
+    }
+
+    fn millis(
+        &mut self,
+        variable: &str,
+        default: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Duration {
+        let millis = self.number(variable, default, range);
+        Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_lookup(|name| {
+            variables
+                .iter()
+                .find(|(variable, _)| *variable == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    const MINIMAL: [(&str, &str); 2] = [
+        ("ENVIRONMENT", "prod"),
+        ("API_KEYS_URL", "https://{cell}.example.com/accounts/{system_account_id}/key"),
+    ];
+
+    const CLOUDFLARE: [(&str, &str); 3] = [
+        ("CLOUDFLARE_ACCOUNT_ID", "acc"),
+        ("CLOUDFLARE_KV_NAMESPACE_ID", "ns1"),
+        ("CLOUDFLARE_KV_QCFG_NAMESPACE_ID", "ns2"),
+    ];
+
+    #[test]
+    fn defaults_are_those_of_the_table() {
+        let config = config(&[&MINIMAL[..], &CLOUDFLARE[..]].concat()).unwrap();
+        assert_eq!(config.table_name, "prod-EcomIndexSettingsTable");
+        let cloudflare = config.cloudflare.unwrap();
+        assert_eq!(
+            cloudflare.settings_url,
+            "https://api.cloudflare.com/client/v4/accounts/acc/storage/kv/namespaces/ns1"
+        );
+        assert!(cloudflare.query_configs_url.ends_with("/namespaces/ns2"));
+        assert!(
+            matches!(cloudflare.token, TokenSource::SecretId(id) if id == "prod/CloudFlareApiToken")
+        );
+        assert_eq!(
+            config.limits,
+            Limits {
+                default_cell: None,
+                bulk_max_pairs: 10_000,
+                http_timeout: Duration::from_secs(30),
+                retry_base: Duration::from_secs(1),
+                dry_run: false,
+            }
+        );
+    }
+
+    #[test]
+    fn without_a_cloudflare_account_it_is_a_dry_run_and_empty_counts_as_absent() {
+        let config = config(&[&MINIMAL[..], &[("CLOUDFLARE_ACCOUNT_ID", "")]].concat()).unwrap();
+        assert!(config.cloudflare.is_none());
+        assert!(config.limits.dry_run);
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once_by_its_variable() {
+        let ConfigError(problems) = config(&[
+            ("API_KEYS_URL", "ftp://keys/{cell}"),
+            ("CLOUDFLARE_ACCOUNT_ID", "a/b"),
+            ("CLOUDFLARE_KV_NAMESPACE_ID", "../x"),
+            ("CLOUDFLARE_KV_URL", "https://kv.example.com/"),
+            ("KV_BULK_MAX_PAIRS", "10001"),
+            ("HTTP_TIMEOUT_MS", "soon"),
+            ("HTTP_RETRY_BASE_MS", "-1"),
+        ])
+        .unwrap_err();
+        for variable in [
+            "ENVIRONMENT is required",
+            "API_KEYS_URL must hold {system_account_id}",
+            "API_KEYS_URL must be an absolute",
+            "CLOUDFLARE_ACCOUNT_ID may hold",
+            "CLOUDFLARE_KV_NAMESPACE_ID may hold",
+            "CLOUDFLARE_KV_QCFG_NAMESPACE_ID is required",
+            "CLOUDFLARE_KV_URL must hold {namespace_id}",
+            "KV_BULK_MAX_PAIRS must be",
+            "HTTP_TIMEOUT_MS must be",
+            "HTTP_RETRY_BASE_MS must be",
+        ] {
+            let found = problems.iter().filter(|problem| problem.starts_with(variable)).count();
+            assert_eq!(found, 1, "{variable}: {problems:?}");
+        }
+        assert_eq!(problems.len(), 10);
+    }
+
+    #[test]
+    fn a_given_token_is_taken_and_never_shown() {
+        let variables =
+            [&MINIMAL[..], &CLOUDFLARE[..], &[("CLOUDFLARE_API_TOKEN", "t0ken")]].concat();
+        let config = config(&variables).unwrap();
+        assert!(!format!("{config:?}").contains("t0ken"));
+        assert!(matches!(config.cloudflare.unwrap().token, TokenSource::Given(_)));
+    }
+}

@@ -1,0 +1,261 @@
+//! A batch, item by item: which record decides, what the others name. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::record::{IndexRef, IndexSettings, QueryConfig, QueryConfigRef, Rejection};
+use crate::stream::{Change, Content, StreamRecord};
+
+/// What a batch asks for.
+#[derive(Debug, Default)]
+pub struct BatchPlan {
+    /// Index items with a deciding record, in the order of those records.
+    pub settings: Vec<SettingsItem>,
+    /// Query-config items with a deciding record, in the order of those records.
+    pub query_configs: Vec<QueryConfigItem>,
+    /// What is already certain of each record; the deciding ones are [`RecordOutcome::Exported`]
+    /// until something goes wrong.
+    pub outcomes: Vec<RecordOutcome>,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RecordOutcome {
+    /// Not ours.
+    Skipped,
+    /// A later record of the same item decides.
+    Superseded,
+    /// Done.
+    Exported,
+    /// Trying again can't help.
+    Rejected(RejectedRecord),
+    /// Trying again may help.
+    Failed {
+        /// The item's index.
+        index: IndexRef,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// A rejected record, for the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RejectedRecord {
+    /// The item's index, where it is known.
+    pub index: Option<IndexRef>,
+    /// What is wrong.
+    pub rejection: Rejection,
+}
+
+/// An index item of the batch.
+#[derive(Debug)]
+pub struct SettingsItem {
+    /// The index.
+    pub index: IndexRef,
+    /// The position of the deciding record in the batch.
+    pub record: usize,
+    /// What it asks for.
+    pub change: Change<IndexSettings>,
+    /// Whether the deciding record says what was there before.
+    pub has_old_image: bool,
+    /// The shop ids that the item's records name, with the positions of those records.
+    pub named: Vec<(String, usize)>,
+}
+
+/// A query-config item of the batch.
+#[derive(Debug)]
+pub struct QueryConfigItem {
+    /// The query config.
+    pub query_config: QueryConfigRef,
+    /// The position of the deciding record in the batch.
+    pub record: usize,
+    /// What it asks for.
+    pub change: Change<QueryConfig>,
+}
+
+impl SettingsItem {
+    /// The named shop ids that the deciding image doesn't ask for, and so may have to go.
+    pub fn shop_ids_left_behind(&self) -> impl Iterator<Item = &str> {
+        let wanted = match &self.change {
+            Change::Upsert(settings) => settings.kv_keys(),
+            Change::Remove => Vec::new(),
+        };
+        self.named
+            .iter()
+            .map(|(shop_id, _)| shop_id.as_str())
+            .filter(move |shop_id| !wanted.iter().any(|wanted| wanted == shop_id))
+    }
+
+    /// The records without which a retry would not know all that has to be settled: the deciding
+    /// one, and those that name a shop id which may have to go.
+    pub fn records_to_retry(&self) -> Vec<usize> {
+        let left_behind: Vec<&str> = self.shop_ids_left_behind().collect();
+        let mut records: Vec<usize> = self
+            .named
+            .iter()
+            .filter(|(shop_id, _)| left_behind.contains(&shop_id.as_str()))
+            .map(|(_, record)| *record)
+            .chain([self.record])
+            .collect();
+        records.sort_unstable();
+        records.dedup();
+        records
+    }
+}
+
+/// Groups the records by item and lets the last good one of each decide.
+pub fn plan(records: Vec<StreamRecord>) -> BatchPlan {
+    let mut outcomes = Vec::with_capacity(records.len());
+    let mut settings: BTreeMap<IndexRef, Pending<IndexSettings>> = BTreeMap::new();
+    let mut query_configs: BTreeMap<QueryConfigRef, Pending<QueryConfig>> = BTreeMap::new();
+    for (position, record) in records.into_iter().enumerate() {
+        let rejected = |index: Option<&IndexRef>, rejection| {
+            RecordOutcome::Rejected(RejectedRecord { index: index.cloned(), rejection })
+        };
+        outcomes.push(match record.content {
+            Content::Skipped => RecordOutcome::Skipped,
+            Content::Unknown { rejection } => rejected(None, rejection),
+            Content::Settings(record) => {
+                let item = settings.entry(record.index.clone()).or_default();
+                item.named.extend(record.shop_ids.into_iter().map(|shop_id| (shop_id, position)));
+                match record.change {
+                    Err(rejection) => rejected(Some(&record.index), rejection),
+                    Ok(change) => item.decide(position, change, record.has_old_image),
+                }
+            }
+            Content::QueryConfig(record) => match record.change {
+                Err(rejection) => rejected(Some(&record.query_config.index), rejection),
+                Ok(change) => query_configs
+                    .entry(record.query_config)
+                    .or_default()
+                    .decide(position, change, false),
+            },
+        });
+    }
+
+    let mut plan = BatchPlan { outcomes, ..BatchPlan::default() };
+    for (index, item) in settings {
+        plan.outcomes_superseded(&item.superseded);
+        if let Some(Decision { record, change, has_old_image }) = item.decision {
+            let named = item.named;
+            plan.settings.push(SettingsItem { index, record, change, has_old_image, named });
+        }
+    }
+    for (query_config, item) in query_configs {
+        plan.outcomes_superseded(&item.superseded);
+        if let Some(Decision { record, change, .. }) = item.decision {
+            plan.query_configs.push(QueryConfigItem { query_config, record, change });
+        }
+    }
+    plan.settings.sort_by_key(|item| item.record);
+    plan.query_configs.sort_by_key(|item| item.record);
+    plan
+}
+
+impl BatchPlan {
+    fn outcomes_superseded(&mut self, records: &[usize]) {
+        for record in records {
+            self.outcomes[*record] = RecordOutcome::Superseded;
+        }
+    }
+}
+
+/// An item whose records are still being read.
+struct Pending<T> {
+    decision: Option<Decision<T>>,
+    superseded: Vec<usize>,
+    named: Vec<(String, usize)>,
+}
+
+struct Decision<T> {
+    record: usize,
+    change: Change<T>,
+    has_old_image: bool,
+}
+
+impl<T> Default for Pending<T> {
+    fn default() -> Self {
+        Self { decision: None, superseded: Vec::new(), named: Vec::new() }
+    }
+}
+
+impl<T> Pending<T> {
+    fn decide(&mut self, record: usize, change: Change<T>, has_old_image: bool) -> RecordOutcome {
+        if let Some(earlier) = self.decision.replace(Decision { record, change, has_old_image }) {
+            self.superseded.push(earlier.record);
+        }
+        RecordOutcome::Exported
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::value::RawValue;
+
+    fn record(event: &str, sk: &str, old: Option<&str>, new: Option<&str>) -> StreamRecord {
+        let image = |shop_id: &str| serde_json::json!({"index_endpoint": {"S": "https://h"}, "shop_id": {"S": shop_id}});
+        let mut dynamodb =
+            serde_json::json!({"Keys": {"pk": {"S": "a"}, "sk": {"S": sk}}, "SequenceNumber": "1"});
+        if let Some(old) = old {
+            dynamodb["OldImage"] = image(old);
+        }
+        if let Some(new) = new {
+            dynamodb["NewImage"] = image(new);
+            if new == "." {
+                dynamodb["NewImage"] = serde_json::json!({"shop_id": {"S": "named-by-broken"}});
+            }
+        }
+        let json = serde_json::json!({"eventName": event, "dynamodb": dynamodb}).to_string();
+        StreamRecord::decode(&RawValue::from_string(json).unwrap())
+    }
+
+    #[test]
+    fn the_last_record_that_is_not_broken_decides_and_all_count_for_what_they_name() {
+        let plan = plan(vec![
+            record("INSERT", "INDEX#i", None, Some("s1")),
+            record("MODIFY", "INDEX#i", Some("s1"), Some("s2")),
+            record("MODIFY", "INDEX#i", Some("s2"), Some("s3")),
+            record("MODIFY", "INDEX#i", Some("s3"), Some(".")),
+            record("INSERT", "INDEX#DEFAULT_CONFIG", None, None),
+        ]);
+        assert!(matches!(
+            plan.outcomes.as_slice(),
+            [
+                RecordOutcome::Superseded,
+                RecordOutcome::Superseded,
+                RecordOutcome::Exported,
+                RecordOutcome::Rejected(_),
+                RecordOutcome::Skipped
+            ]
+        ));
+        let [item] = plan.settings.as_slice() else { panic!("{plan:?}") };
+        assert_eq!(item.record, 2);
+        let left_behind: Vec<&str> = item.shop_ids_left_behind().collect();
+        assert_eq!(left_behind, ["s1", "s1", "s2", "s2", "named-by-broken"]);
+        assert_eq!(item.records_to_retry(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_removed_and_recreated_item_is_decided_by_the_re_creation() {
+        let plan = plan(vec![
+            record("REMOVE", "INDEX#i", Some("s1"), None),
+            record("INSERT", "INDEX#i", None, Some("s2")),
+        ]);
+        let [item] = plan.settings.as_slice() else { panic!("{plan:?}") };
+        assert!(matches!(item.change, Change::Upsert(_)));
+        assert_eq!(item.shop_ids_left_behind().collect::<Vec<_>>(), ["s1"]);
+        assert_eq!(item.records_to_retry(), [0, 1]);
+    }
+
+    #[test]
+    fn items_come_in_the_order_of_their_deciding_records() {
+        let plan = plan(vec![
+            record("INSERT", "INDEX#b", None, Some("s")),
+            record("INSERT", "INDEX#a", None, Some("s")),
+            record("MODIFY", "INDEX#b", None, Some("s")),
+        ]);
+        let order: Vec<&str> = plan.settings.iter().map(|item| item.index.index.as_str()).collect();
+        assert_eq!(order, ["a", "b"]);
+        assert_eq!(plan.outcomes[0], RecordOutcome::Superseded);
+    }
+}

@@ -1,0 +1,257 @@
+//! What the exporter needs of the outside world, in its own types. One call is one attempt: retries,
+//! budgets and deadlines are the core's, so that the simulation exercises them too.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_dynamo::Item;
+
+use crate::entry::{Metadata, Pair, Stored};
+use crate::record::{IndexRef, ItemKey};
+
+/// The services of one deployment.
+#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
+pub trait Services {
+    /// Cloudflare KV.
+    type Kv: KvStore;
+    /// The API keys service.
+    type Keys: ApiKeyService;
+    /// The settings table.
+    type Table: SettingsTable;
+    /// Time and chance.
+    type World: World;
+
+    /// Cloudflare KV.
+    fn kv(&self) -> &Self::Kv;
+    /// The API keys service.
+    fn api_keys(&self) -> &Self::Keys;
+    /// The settings table.
+    fn table(&self) -> &Self::Table;
+    /// Time and chance.
+    fn world(&self) -> &Self::World;
+    /// Starts what an invocation will need before it is known whether it will; never fails.
+    async fn warm_up(&self) {}
+}
+
+/// Time and chance. Monotonic time and sleeping are tokio's, which tests can pause.
+pub trait World {
+    /// The wall clock.
+    fn now(&self) -> SystemTime;
+    /// Evenly distributed over 0.0 (included) to 1.0 (excluded).
+    fn chance(&self) -> f64;
+}
+
+/// The two KV namespaces that the search proxy reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Namespace {
+    /// Binding `KV`.
+    Settings,
+    /// Binding `KV_QCFG`.
+    QueryConfigs,
+}
+
+/// Cloudflare KV's bulk API.
+#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
+pub trait KvStore {
+    /// Writes up to 10,000 pairs of distinct keys.
+    async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError>;
+    /// Deletes up to 10,000 keys; those that aren't there succeed.
+    async fn delete(&self, namespace: Namespace, keys: &[String]) -> Result<BulkReply, KvError>;
+    /// Reads up to 100 keys with their metadata; those that aren't there are absent.
+    async fn get(
+        &self,
+        namespace: Namespace,
+        keys: &[String],
+    ) -> Result<BTreeMap<String, Stored>, KvError>;
+    /// Lists up to 1,000 keys, from the start or from a cursor.
+    async fn list(
+        &self,
+        namespace: Namespace,
+        prefix: &str,
+        cursor: Option<&str>,
+    ) -> Result<ListPage, KvError>;
+}
+
+/// What a bulk request did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BulkReply {
+    /// Keys that have to be sent again; they may be partly done.
+    pub unsuccessful: Vec<String>,
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, Default)]
+pub struct ListPage {
+    /// Names in ascending order, each with its metadata where that is ours.
+    pub keys: Vec<(String, Option<Metadata>)>,
+    /// Where to go on; `None` at the end.
+    pub cursor: Option<String>,
+}
+
+/// Why a request to KV failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    /// Trying the same again may help.
+    #[error("Cloudflare KV: {reason}")]
+    Transient {
+        /// What happened.
+        reason: String,
+        /// How long Cloudflare asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Too much at once: a time-out, 413 or 524. Halves may get through.
+    #[error("Cloudflare KV: {reason}")]
+    TooMuch {
+        /// What happened.
+        reason: String,
+    },
+    /// 401 or 403, also after the token was read again.
+    #[error(
+        "CloudflareAuthRejected: Cloudflare refuses the API token ({reason}); check the secret and that the token may edit Workers KV Storage of this account"
+    )]
+    AuthRejected {
+        /// What Cloudflare says.
+        reason: String,
+    },
+    /// The token can't be had from Secrets Manager.
+    #[error("Cloudflare API token: {reason}")]
+    NoToken {
+        /// What happened.
+        reason: String,
+    },
+    /// The request is refused; the same again would be too.
+    #[error("Cloudflare KV refuses the request: {reason}")]
+    Refused {
+        /// What Cloudflare says.
+        reason: String,
+    },
+    /// The key is among `unsuccessful_keys` after all tries.
+    #[error("Cloudflare KV lists the key as unsuccessful after all tries")]
+    Unsuccessful,
+    /// The invocation's time is up.
+    #[error("the invocation's time is up")]
+    OutOfTime,
+}
+
+/// The API keys service.
+#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
+pub trait ApiKeyService {
+    /// Asks the gateway of `cell` for the key of `account`.
+    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError>;
+}
+
+/// Why an account's API key can't be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiKeyError {
+    /// 404: the account has none.
+    #[error("the account has no API key")]
+    NotFound,
+    /// The name of the account or the cell can't be part of a URL (`.` or `..`).
+    #[error("{path} can't be part of a URL")]
+    BadName {
+        /// Which name.
+        path: &'static str,
+    },
+    /// Not to be had now.
+    #[error("API keys service: {reason}")]
+    Unavailable {
+        /// What happened.
+        reason: String,
+        /// Whether trying at once may help.
+        retry: bool,
+        /// How long the service asks to wait.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// The settings table. Every read is consistent.
+#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
+pub trait SettingsTable {
+    /// Reads any number of items; those that aren't there are absent.
+    async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
+    /// A page of the query configs of `index`, after `after`.
+    async fn query_configs(
+        &self,
+        index: &IndexRef,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError>;
+    /// A page of segment `segment` of `segments` of the table, after `after`.
+    async fn scan(
+        &self,
+        columns: ScanColumns,
+        segment: u32,
+        segments: u32,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError>;
+    /// A page of one account's items, after `after`.
+    async fn account(
+        &self,
+        account: &str,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError>;
+}
+
+/// What a scan asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanColumns {
+    /// Who asks for which key and points at whom: query configs and defaults are left out, and so
+    /// is every attribute but the shop id and the aliases.
+    Claims,
+    /// Everything.
+    All,
+}
+
+/// A page of items.
+#[derive(Debug, Clone, Default)]
+pub struct TablePage {
+    /// The items, by key.
+    pub items: Vec<(ItemKey, Item)>,
+    /// The last key that was read; `None` at the end.
+    pub next: Option<ItemKey>,
+}
+
+/// A request to the table that failed, with the SDK's own retries behind it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("settings table: {reason}")]
+pub struct TableError {
+    /// What happened.
+    pub reason: String,
+}
+
+/// The parts of a settings value in KV that this function looks at.
+pub struct StoredSettings {
+    /// The index that the value names.
+    pub index: IndexRef,
+    /// The shop id that the value names.
+    pub shop_id: Option<String>,
+    /// The API key, where it can be used again.
+    pub api_key: Option<SecretString>,
+}
+
+impl StoredSettings {
+    /// Reads a value; `None` where it isn't ours: it names no account and index.
+    pub fn parse(value: &str) -> Option<Self> {
+        // `Value` for the two that may be of any type without making the value a stranger's.
+        #[derive(Deserialize)]
+        struct Fields {
+            system_account_id: String,
+            index_name: String,
+            #[serde(default)]
+            shop_id: serde_json::Value,
+            #[serde(default)]
+            marqo_api_key: serde_json::Value,
+        }
+        let fields: Fields = serde_json::from_str(value).ok()?;
+        let text = |value: serde_json::Value| match value {
+            serde_json::Value::String(text) if !text.is_empty() => Some(text),
+            _ => None,
+        };
+        Some(Self {
+            index: IndexRef { account: fields.system_account_id, index: fields.index_name },
+            shop_id: text(fields.shop_id),
+            api_key: text(fields.marqo_api_key).map(SecretString::from),
+        })
+    }
+}

@@ -1,0 +1,264 @@
+//! Canonical JSON of DynamoDB attributes: the same attributes always give the same bytes.
+//!
+//! Keys ascend by code point, sets become ascending arrays, binary becomes base64, an integer of
+//! 64 bits stays an integer and any other number is the nearest double. Not covered by plain
+//! deserialization, because serde's data model can't tell a set from a list.
+
+use std::cmp::Ordering;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_dynamo::AttributeValue;
+
+use super::Rejection;
+
+/// Appends `text` as a JSON string.
+pub fn push_string(out: &mut String, text: &str) {
+    out.push('"');
+    let mut written = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escape = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0x08 => "\\b",
+            0x0c => "\\f",
+            0..=0x1f => "",
+            _ => continue,
+        };
+        out.push_str(&text[written..at]);
+        written = at + 1;
+        if escape.is_empty() {
+            out.push_str(&format!("\\u{byte:04x}"));
+        } else {
+            out.push_str(escape);
+        }
+    }
+    out.push_str(&text[written..]);
+    out.push('"');
+}
+
+/// Appends `value` as JSON. `path` names it in a [`Rejection`].
+pub fn push_attribute(
+    out: &mut String,
+    value: &AttributeValue,
+    path: &str,
+) -> Result<(), Rejection> {
+    push(out, value).map_err(|error| {
+        let mut full = path.to_owned();
+        for step in error.steps.iter().rev() {
+            match step {
+                Step::Key(key) => {
+                    full.push('.');
+                    full.push_str(key);
+                }
+                Step::Index(index) => full.push_str(&format!("[{index}]")),
+            }
+        }
+        Rejection::new(full, NUMBER_EXPECTED)
+    })
+}
+
+/// Reads a DynamoDB number as [`push_attribute`] writes it.
+pub fn number(text: &str) -> Option<serde_json::Number> {
+    if let Ok(integer) = text.parse::<i64>() {
+        return Some(integer.into());
+    }
+    if let Ok(integer) = text.parse::<u64>() {
+        return Some(integer.into());
+    }
+    // `from_f64` refuses what JSON can't express: infinities and NaN, which `parse` accepts.
+    text.parse().ok().and_then(serde_json::Number::from_f64)
+}
+
+const NUMBER_EXPECTED: &str = "must be a number that fits a double";
+
+/// A number that can't be written; the steps that lead to it, innermost first, so that the path
+/// costs nothing unless it is needed.
+struct BadNumber {
+    steps: Vec<Step>,
+}
+
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl BadNumber {
+    fn within(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+}
+
+fn push(out: &mut String, value: &AttributeValue) -> Result<(), BadNumber> {
+    match value {
+        AttributeValue::S(text) => push_string(out, text),
+        AttributeValue::N(text) => push_number(out, text)?,
+        AttributeValue::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+        AttributeValue::Null(_) => out.push_str("null"),
+        AttributeValue::B(bytes) => push_base64(out, bytes),
+        AttributeValue::M(map) => {
+            let mut entries: Vec<(&String, &AttributeValue)> = map.iter().collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            out.push('{');
+            for (position, (key, value)) in entries.into_iter().enumerate() {
+                if position > 0 {
+                    out.push(',');
+                }
+                push_string(out, key);
+                out.push(':');
+                push(out, value).map_err(|error| error.within(Step::Key(key.clone())))?;
+            }
+            out.push('}');
+        }
+        AttributeValue::L(values) => push_array(out, values, |out, value| push(out, value))?,
+        AttributeValue::Ss(texts) => {
+            let mut texts: Vec<&String> = texts.iter().collect();
+            texts.sort_unstable();
+            push_array(out, &texts, |out, text| {
+                push_string(out, text);
+                Ok(())
+            })?;
+        }
+        AttributeValue::Ns(numbers) => {
+            let mut numbers: Vec<&String> = numbers.iter().collect();
+            numbers.sort_by(|a, b| compare_numbers(a, b));
+            push_array(out, &numbers, |out, number| push_number(out, number))?;
+        }
+        AttributeValue::Bs(blobs) => {
+            let mut blobs: Vec<&Vec<u8>> = blobs.iter().collect();
+            blobs.sort_unstable();
+            push_array(out, &blobs, |out, bytes| {
+                push_base64(out, bytes);
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn push_array<T>(
+    out: &mut String,
+    values: &[T],
+    mut push_one: impl FnMut(&mut String, &T) -> Result<(), BadNumber>,
+) -> Result<(), BadNumber> {
+    out.push('[');
+    for (position, value) in values.iter().enumerate() {
+        if position > 0 {
+            out.push(',');
+        }
+        push_one(out, value).map_err(|error| error.within(Step::Index(position)))?;
+    }
+    out.push(']');
+    Ok(())
+}
+
+fn push_number(out: &mut String, text: &str) -> Result<(), BadNumber> {
+    let number = number(text).ok_or(BadNumber { steps: Vec::new() })?;
+    out.push_str(&number.to_string());
+    Ok(())
+}
+
+fn push_base64(out: &mut String, bytes: &[u8]) {
+    out.push('"');
+    BASE64.encode_string(bytes, out);
+    out.push('"');
+}
+
+/// Ascending by value. The double alone would not tell large integers apart, and DynamoDB's 38
+/// digits fit an `i128`; the text settles what is left, so that the order is total.
+fn compare_numbers(a: &str, b: &str) -> Ordering {
+    let double = |text: &str| text.parse::<f64>().unwrap_or(f64::NAN);
+    let integer = |text: &str| text.parse::<i128>().ok();
+    double(a).total_cmp(&double(b)).then_with(|| integer(a).cmp(&integer(b))).then_with(|| a.cmp(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn json(dynamodb: &str) -> String {
+        let value: AttributeValue = serde_json::from_str(dynamodb).unwrap();
+        let mut out = String::new();
+        push_attribute(&mut out, &value, "x").unwrap();
+        out
+    }
+
+    fn n(text: &str) -> String {
+        json(&format!(r#"{{"N":"{text}"}}"#))
+    }
+
+    #[test]
+    fn integers_of_64_bits_stay_integers_and_the_rest_are_doubles() {
+        assert_eq!(n("0"), "0");
+        assert_eq!(n("-9223372036854775808"), "-9223372036854775808");
+        assert_eq!(n("18446744073709551615"), "18446744073709551615");
+        assert_eq!(n("18446744073709551616"), "1.8446744073709552e+19");
+        assert_eq!(n("-9223372036854775809"), "-9.223372036854776e+18");
+        assert_eq!(n("0.1"), "0.1");
+        assert_eq!(n("3.14159265358979323846"), "3.141592653589793");
+        assert_eq!(n("1E+125"), "1e+125");
+    }
+
+    #[test]
+    fn what_is_no_number_is_rejected_with_its_path() {
+        for bad in ["1e999", "inf", "NaN", "", "abc"] {
+            let value: AttributeValue = serde_json::from_str(&format!(
+                r#"{{"M":{{"a":{{"L":[{{"S":"ok"}},{{"N":"{bad}"}}]}}}}}}"#
+            ))
+            .unwrap();
+            let error = push_attribute(&mut String::new(), &value, "search_config").unwrap_err();
+            assert_eq!(error.path, "search_config.a[1]");
+        }
+    }
+
+    #[test]
+    fn keys_ascend_by_code_point_and_nulls_inside_maps_stay() {
+        assert_eq!(
+            json(
+                r#"{"M":{"b":{"NULL":true},"a":{"BOOL":true},"Z":{"S":"x"},"ä":{"L":[]},"😀":{"M":{}},"\uffee":{"N":"1"}}}"#
+            ),
+            "{\"Z\":\"x\",\"a\":true,\"b\":null,\"ä\":[],\"\u{ffee}\":1,\"😀\":{}}"
+        );
+    }
+
+    #[test]
+    fn sets_ascend_and_binary_is_base64() {
+        assert_eq!(json(r#"{"SS":["b","a","B"]}"#), r#"["B","a","b"]"#);
+        assert_eq!(
+            json(r#"{"NS":["10","9","-1","0.5","9007199254740993","9007199254740992"]}"#),
+            "[-1,0.5,9,10,9007199254740992,9007199254740993]"
+        );
+        assert_eq!(json(r#"{"B":"aGk="}"#), r#""aGk=""#);
+        assert_eq!(json(r#"{"BS":["/w==","AA==","AP8="]}"#), r#"["AA==","AP8=","/w=="]"#);
+        assert_eq!(json(r#"{"L":[{"S":"b"},{"S":"a"}]}"#), r#"["b","a"]"#);
+    }
+
+    proptest! {
+        #[test]
+        fn strings_are_written_as_serde_json_writes_them(text in ".*") {
+            let mut out = String::new();
+            push_string(&mut out, &text);
+            prop_assert_eq!(out, serde_json::to_string(&text).unwrap());
+        }
+
+        #[test]
+        fn control_characters_too(text in "[\\x00-\\x7f]*") {
+            let mut out = String::new();
+            push_string(&mut out, &text);
+            prop_assert_eq!(out, serde_json::to_string(&text).unwrap());
+        }
+
+        #[test]
+        fn number_order_is_total(numbers in proptest::collection::vec(
+            prop_oneof![any::<i64>().prop_map(|n| n.to_string()), any::<f64>().prop_map(|n| n.to_string()), "[0-9a-z.-]{0,4}"], 0..40)) {
+            let mut sorted = numbers;
+            sorted.sort_by(|a, b| compare_numbers(a, b));
+            prop_assert!(sorted.windows(2).all(|w| compare_numbers(&w[0], &w[1]) != Ordering::Greater));
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A query-config override: the item as it stands, named by its keys.
+
+use std::borrow::Cow;
+
+use serde_dynamo::AttributeValue;
+
+use super::{Image, QueryConfigRef, Rejection, json};
+
+/// What the query-config namespace gets for one override.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueryConfig {
+    /// The JSON value.
+    pub value: String,
+}
+
+impl QueryConfig {
+    /// Decodes the item of `query_config`.
+    pub fn decode(query_config: &QueryConfigRef, image: Image<'_>) -> Result<Self, Rejection> {
+        let named_by_keys = [
+            ("system_account_id", &query_config.index.account),
+            ("index_name", &query_config.index.index),
+            ("normalized_query", &query_config.query),
+        ];
+        let mut attributes = image.all()?;
+        attributes.retain(|(name, _)| {
+            name != "pk" && name != "sk" && named_by_keys.iter().all(|(key, _)| key != name)
+        });
+        for (name, value) in named_by_keys {
+            attributes.push((Cow::Borrowed(name), Cow::Owned(AttributeValue::S(value.clone()))));
+        }
+        attributes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let mut value = String::with_capacity(512);
+        for (position, (name, attribute)) in attributes.iter().enumerate() {
+            value.push(if position == 0 { '{' } else { ',' });
+            json::push_string(&mut value, name);
+            value.push(':');
+            json::push_attribute(&mut value, attribute, name)?;
+        }
+        value.push('}');
+        Ok(Self { value })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{IndexRef, image::StreamImage};
+
+    fn decode(image: &str) -> Result<QueryConfig, Rejection> {
+        let query_config = QueryConfigRef {
+            index: IndexRef::parse("acct1", "main").unwrap(),
+            query: "red shoes".into(),
+        };
+        let image: StreamImage<'_> = serde_json::from_str(image).unwrap();
+        QueryConfig::decode(&query_config, Image::Stream(&image))
+    }
+
+    #[test]
+    fn every_attribute_but_the_keys_ascending_and_names_come_from_the_keys() {
+        let value = decode(
+            r#"{"pk":{"S":"other"},"sk":{"S":"INDEX#x"},"zeta":{"NULL":true},"boost":{"N":"1.5"},
+                "empty":{"S":""},"index_name":{"S":"forged"},"normalized_query":{"N":"1"}}"#,
+        )
+        .unwrap()
+        .value;
+        assert_eq!(
+            value,
+            r#"{"boost":1.5,"empty":"","index_name":"main","normalized_query":"red shoes","system_account_id":"acct1","zeta":null}"#
+        );
+    }
+
+    #[test]
+    fn a_malformed_attribute_is_rejected_with_its_path() {
+        let error = decode(r#"{"ids":{"L":[{"N":"x"}]}}"#).unwrap_err();
+        assert_eq!(error.path, "ids[0]");
+    }
+}

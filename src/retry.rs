@@ -1,0 +1,56 @@
+//! How often and after how long a request is tried again.
+
+use std::time::Duration;
+
+/// Tries after the first one.
+pub const MAX_RETRIES: u32 = 3;
+
+/// The tries that a piece of work has left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retries {
+    used: u32,
+}
+
+impl Retries {
+    /// How long to wait before the next try; `None` where there is none left.
+    ///
+    /// Exponential back-off from `base` with full jitter, so that functions that failed together
+    /// don't come back together; at least what the service asks for.
+    pub fn next_delay(
+        &mut self,
+        base: Duration,
+        chance: f64,
+        retry_after: Option<Duration>,
+    ) -> Option<Duration> {
+        if self.used == MAX_RETRIES {
+            return None;
+        }
+        let ceiling = base * 2_u32.pow(self.used);
+        self.used += 1;
+        Some(ceiling.mul_f64(chance.clamp(0.0, 1.0)).max(retry_after.unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn three_more_tries_with_doubling_ceilings() {
+        let mut retries = Retries::default();
+        let delays: Vec<_> = std::iter::from_fn(|| retries.next_delay(SECOND, 1.0, None)).collect();
+        assert_eq!(delays, [SECOND, 2 * SECOND, 4 * SECOND]);
+    }
+
+    #[test]
+    fn full_jitter_reaches_down_to_zero_and_retry_after_is_the_least() {
+        assert_eq!(Retries::default().next_delay(SECOND, 0.0, None), Some(Duration::ZERO));
+        assert_eq!(Retries::default().next_delay(SECOND, 0.5, Some(7 * SECOND)), Some(7 * SECOND));
+        assert_eq!(
+            Retries::default().next_delay(SECOND, 0.5, Some(Duration::from_millis(1))),
+            Some(SECOND / 2)
+        );
+    }
+}

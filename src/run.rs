@@ -1,0 +1,165 @@
+//! One invocation: the services, the deadline, what it counts.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
+use tokio::time::Instant;
+
+use crate::entry::Source;
+use crate::ports::{Namespace, Services, World};
+use crate::tally::{KeyCounts, ServiceCalls, Tally};
+
+/// What the core needs to know of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The cell of records that name none.
+    pub default_cell: Option<String>,
+    /// The most pairs in one bulk request, 1 to 10,000.
+    pub bulk_max_pairs: usize,
+    /// How long one HTTP request may take.
+    pub http_timeout: Duration,
+    /// The first back-off.
+    pub retry_base: Duration,
+    /// Whether Cloudflare is left alone.
+    pub dry_run: bool,
+}
+
+/// One invocation.
+pub struct Run<'a, S> {
+    /// The services.
+    pub services: &'a S,
+    /// The configuration.
+    pub limits: &'a Limits,
+    /// When everything has to be answered.
+    pub deadline: Instant,
+    /// What KV entries are marked with.
+    pub source: Source,
+    tally: RefCell<Tally>,
+}
+
+/// The invocation's time is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the invocation's time is up")]
+pub struct OutOfTime;
+
+/// Which service a call goes to, for the counts.
+#[derive(Debug, Clone, Copy)]
+pub enum Service {
+    /// Cloudflare KV.
+    Kv,
+    /// The API keys service.
+    ApiKeys,
+    /// The settings table.
+    Table,
+}
+
+impl<'a, S: Services> Run<'a, S> {
+    /// An invocation that has to answer by `deadline`.
+    pub fn new(services: &'a S, limits: &'a Limits, deadline: Instant, source: Source) -> Self {
+        Self { services, limits, deadline, source, tally: RefCell::default() }
+    }
+
+    /// Makes one call, unless the time is up before it answers.
+    pub async fn call<T>(
+        &self,
+        service: Service,
+        call: impl Future<Output = T>,
+    ) -> Result<T, OutOfTime> {
+        self.call_until(service, self.deadline, call).await
+    }
+
+    /// Makes one call that has to answer by `until`.
+    pub async fn call_until<T>(
+        &self,
+        service: Service,
+        until: Instant,
+        call: impl Future<Output = T>,
+    ) -> Result<T, OutOfTime> {
+        if Instant::now() >= until {
+            return Err(OutOfTime);
+        }
+        let started = Instant::now();
+        let answer = tokio::time::timeout_at(until, call).await;
+        self.count_call(service, |calls| {
+            calls.requests += 1;
+            calls.duration += started.elapsed();
+        });
+        answer.map_err(|_| OutOfTime)
+    }
+
+    /// Waits before a further try, unless the time is up before that.
+    pub async fn pause(
+        &self,
+        service: Service,
+        delay: Duration,
+        until: Instant,
+    ) -> Result<(), OutOfTime> {
+        let end = Instant::now() + delay;
+        if end >= until {
+            return Err(OutOfTime);
+        }
+        self.count_call(service, |calls| calls.retries += 1);
+        tokio::time::sleep_until(end).await;
+        Ok(())
+    }
+
+    /// The wall clock's time as RFC 3339, UTC, to the millisecond.
+    pub fn exported_at(&self) -> String {
+        let since_epoch =
+            self.services.world().now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let millis = i64::try_from(since_epoch.as_millis()).unwrap_or_default();
+        let text = DateTime::from_millis(millis).fmt(DateTimeFormat::DateTime).unwrap_or_default();
+        with_millis(text)
+    }
+
+    /// Changes the counts.
+    pub fn count(&self, change: impl FnOnce(&mut Tally)) {
+        change(&mut self.tally.borrow_mut());
+    }
+
+    /// Changes the counts of a namespace's keys.
+    pub fn count_keys(&self, namespace: Namespace, change: impl FnOnce(&mut KeyCounts)) {
+        self.count(|tally| {
+            change(match namespace {
+                Namespace::Settings => &mut tally.settings,
+                Namespace::QueryConfigs => &mut tally.query_configs,
+            });
+        });
+    }
+
+    /// The counts so far.
+    pub fn tally(&self) -> Tally {
+        self.tally.borrow().clone()
+    }
+
+    fn count_call(&self, service: Service, change: impl FnOnce(&mut ServiceCalls)) {
+        self.count(|tally| {
+            change(match service {
+                Service::Kv => &mut tally.calls.kv,
+                Service::ApiKeys => &mut tally.calls.api_keys,
+                Service::Table => &mut tally.calls.table,
+            });
+        });
+    }
+}
+
+/// Gives every time the same length: the formatter leaves out milliseconds that are zero.
+fn with_millis(text: String) -> String {
+    let Some(seconds) = text.strip_suffix('Z') else { return text };
+    let (seconds, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+    format!("{seconds}.{fraction:0<3}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_millis;
+
+    #[test]
+    fn times_are_of_one_length() {
+        assert_eq!(with_millis("2026-11-21T10:00:00Z".into()), "2026-11-21T10:00:00.000Z");
+        assert_eq!(with_millis("2026-11-21T10:00:00.1Z".into()), "2026-11-21T10:00:00.100Z");
+        assert_eq!(with_millis("2026-11-21T10:00:00.123Z".into()), "2026-11-21T10:00:00.123Z");
+    }
+}

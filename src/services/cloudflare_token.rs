@@ -1,0 +1,127 @@
+//! The Cloudflare API token: read once per cold start, and again when Cloudflare refuses it.
+
+use aws_sdk_secretsmanager::Client;
+use secrecy::SecretString;
+use tokio::sync::Mutex;
+
+use super::settings_table::describe;
+use crate::config::TokenSource;
+
+/// The token and where it comes from.
+pub struct CloudflareToken {
+    source: Source,
+    state: Mutex<State>,
+}
+
+enum Source {
+    Given(SecretString),
+    Secret { client: Client, id: String },
+}
+
+#[derive(Default)]
+struct State {
+    token: Option<SecretString>,
+    generation: u64,
+}
+
+/// A token, and which reading of the secret it is from.
+#[derive(Clone)]
+pub struct Token {
+    /// The token.
+    pub secret: SecretString,
+    generation: u64,
+}
+
+impl CloudflareToken {
+    /// A token from `source`; `client` is used for a secret alone.
+    pub fn new(source: TokenSource, client: impl FnOnce() -> Client) -> Self {
+        let source = match source {
+            TokenSource::Given(token) => Source::Given(token),
+            TokenSource::SecretId(id) => Source::Secret { client: client(), id },
+        };
+        Self { source, state: Mutex::default() }
+    }
+
+    /// The token, read if it hasn't been. Callers at the same time wait for one reading.
+    pub async fn current(&self) -> Result<Token, String> {
+        let mut state = self.state.lock().await;
+        self.fill(&mut state).await
+    }
+
+    /// The token after `refused`: read again, unless somebody else has done that already.
+    pub async fn after(&self, refused: &Token) -> Result<Token, String> {
+        let mut state = self.state.lock().await;
+        if state.generation == refused.generation {
+            state.token = None;
+        }
+        self.fill(&mut state).await
+    }
+
+    async fn fill(&self, state: &mut State) -> Result<Token, String> {
+        let secret = match &state.token {
+            Some(token) => token.clone(),
+            None => {
+                let token = self.read().await?;
+                state.generation += 1;
+                state.token.insert(token).clone()
+            }
+        };
+        Ok(Token { secret, generation: state.generation })
+    }
+
+    async fn read(&self) -> Result<SecretString, String> {
+        let (client, id) = match &self.source {
+            Source::Given(token) => return Ok(token.clone()),
+            Source::Secret { client, id } => (client, id),
+        };
+        let answer = client
+            .get_secret_value()
+            .secret_id(id)
+            .send()
+            .await
+            .map_err(|error| format!("secret {id:?} can't be read: {}", describe(&error)))?;
+        answer.secret_string().and_then(parse_secret).ok_or_else(|| {
+            format!("secret {id:?} must be the token itself or a JSON object with the string field \"token\"")
+        })
+    }
+}
+
+/// The plain string, or the field `token` of a JSON object.
+fn parse_secret(text: &str) -> Option<SecretString> {
+    let token = match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(serde_json::Value::Object(mut object)) => match object.remove("token") {
+            Some(serde_json::Value::String(token)) => token,
+            _ => return None,
+        },
+        _ => text.to_owned(),
+    };
+    let token = token.trim();
+    // What can't stand in a header can't be a token.
+    let usable = !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
+    usable.then(|| token.to_owned().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    #[test]
+    fn a_secret_is_the_token_or_an_object_with_it() {
+        for (text, token) in [
+            ("abc", Some("abc")),
+            (" abc\n", Some("abc")),
+            (r#"{"token":"abc"}"#, Some("abc")),
+            (r#"{"token":"abc","other":1}"#, Some("abc")),
+            ("12345", Some("12345")),
+            (r#"{"token":7}"#, None),
+            (r#"{"other":"abc"}"#, None),
+            ("", None),
+            ("a b", None),
+            ("a\r\nX-Injected: 1", None),
+        ] {
+            let parsed = parse_secret(text);
+            assert_eq!(parsed.as_ref().map(|token| token.expose_secret()), token, "{text}");
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The wire format of Cloudflare KV's bulk API. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::http::is_transient;
+use crate::entry::{Metadata, Pair, Stored};
+use crate::ports::{BulkReply, KvError, ListPage};
+use crate::record::json::push_string;
+
+/// Cloudflare's "a time-out occurred" between its edge and the API.
+const STATUS_TIMEOUT: u16 = 524;
+
+/// The body of a bulk write.
+pub fn put_body(pairs: &[Pair]) -> String {
+    let size: usize = pairs
+        .iter()
+        .map(|pair| {
+            let metadata = pair.entry.metadata_json().map_or(0, str::len);
+            pair.key.len() + pair.entry.value_json().len() + metadata + 40
+        })
+        .sum();
+    let mut body = String::with_capacity(size + 2);
+    body.push('[');
+    for (position, pair) in pairs.iter().enumerate() {
+        body.push_str(if position == 0 { "{\"key\":" } else { ",{\"key\":" });
+        push_string(&mut body, &pair.key);
+        body.push_str(",\"value\":");
+        body.push_str(pair.entry.value_json());
+        if let Some(metadata) = pair.entry.metadata_json() {
+            body.push_str(",\"metadata\":");
+            body.push_str(metadata);
+        }
+        body.push('}');
+    }
+    body.push(']');
+    body
+}
+
+/// The body of a bulk delete.
+pub fn delete_body(keys: &[String]) -> String {
+    let mut body = String::from("[");
+    for (position, key) in keys.iter().enumerate() {
+        if position > 0 {
+            body.push(',');
+        }
+        push_string(&mut body, key);
+    }
+    body.push(']');
+    body
+}
+
+/// The body of a bulk read.
+pub fn get_body(keys: &[String]) -> String {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        keys: &'a [String],
+        r#type: &'static str,
+        #[serde(rename = "withMetadata")]
+        with_metadata: bool,
+    }
+    serde_json::to_string(&Body { keys, r#type: "text", with_metadata: true }).unwrap_or_default()
+}
+
+/// A response, read whole.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// The status.
+    pub status: StatusCode,
+    /// `Retry-After`.
+    pub retry_after: Option<Duration>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a, T> {
+    success: bool,
+    #[serde(default, borrow)]
+    errors: Vec<ApiMessage<'a>>,
+    #[serde(default = "none")]
+    result: Option<T>,
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+#[derive(Deserialize)]
+struct ApiMessage<'a> {
+    #[serde(default)]
+    code: i64,
+    #[serde(default, borrow)]
+    message: std::borrow::Cow<'a, str>,
+}
+
+#[derive(Deserialize, Default)]
+struct BulkResult {
+    #[serde(default)]
+    unsuccessful_keys: Vec<String>,
+}
+
+/// The answer to a bulk write or delete, on 2xx and 4xx alike.
+pub fn bulk_reply(reply: &Reply<'_>) -> Result<BulkReply, KvError> {
+    if reply.status.is_success() {
+        let result: BulkResult = success(reply)?;
+        return Ok(BulkReply { unsuccessful: result.unsuccessful_keys });
+    }
+    let per_key: Option<BulkResult> = match serde_json::from_slice(reply.body) {
+        Ok(Envelope { result, .. }) if is_final(reply.status) => result,
+        _ => None,
+    };
+    match per_key {
+        Some(result) if !result.unsuccessful_keys.is_empty() => {
+            Ok(BulkReply { unsuccessful: result.unsuccessful_keys })
+        }
+        _ => Err(failure(reply)),
+    }
+}
+
+/// The answer to a bulk read.
+pub fn get_reply(reply: &Reply<'_>) -> Result<BTreeMap<String, Stored>, KvError> {
+    #[derive(Deserialize)]
+    struct GetResult<'a> {
+        #[serde(borrow)]
+        values: BTreeMap<String, Option<&'a RawValue>>,
+    }
+    #[derive(Deserialize)]
+    struct WithMetadata<'a> {
+        value: Option<String>,
+        #[serde(default, borrow)]
+        metadata: Option<&'a RawValue>,
+    }
+    let result: GetResult<'_> = success(reply)?;
+    let mut found = BTreeMap::new();
+    for (key, raw) in result.values {
+        let Some(raw) = raw else { continue };
+        // A stand-in that doesn't know `withMetadata` gives bare strings.
+        let stored = if let Ok(value) = serde_json::from_str::<String>(raw.get()) {
+            Some(Stored { value, metadata_json: None })
+        } else {
+            let with: WithMetadata<'_> =
+                serde_json::from_str(raw.get()).map_err(|_| not_the_api(reply))?;
+            let metadata = with.metadata.map(|raw| raw.get().to_owned());
+            let metadata_json = metadata.filter(|json| json != "null");
+            with.value.map(|value| Stored { value, metadata_json })
+        };
+        if let Some(stored) = stored {
+            found.insert(key, stored);
+        }
+    }
+    Ok(found)
+}
+
+/// The answer to a listing.
+pub fn list_reply(reply: &Reply<'_>) -> Result<ListPage, KvError> {
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        success: bool,
+        #[serde(borrow)]
+        result: Vec<Key<'a>>,
+        #[serde(default)]
+        result_info: Option<Info>,
+    }
+    #[derive(Deserialize)]
+    struct Key<'a> {
+        name: String,
+        #[serde(default, borrow)]
+        metadata: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Info {
+        #[serde(default)]
+        cursor: Option<String>,
+    }
+    if !reply.status.is_success() {
+        return Err(failure(reply));
+    }
+    let page: Page<'_> = serde_json::from_slice(reply.body).map_err(|_| not_the_api(reply))?;
+    if !page.success {
+        return Err(failure(reply));
+    }
+    let keys = page.result.into_iter().map(|key| {
+        let metadata =
+            key.metadata.and_then(|raw| serde_json::from_str::<Metadata>(raw.get()).ok());
+        (key.name, metadata)
+    });
+    let cursor = page.result_info.and_then(|info| info.cursor);
+    Ok(ListPage { keys: keys.collect(), cursor: cursor.filter(|cursor| !cursor.is_empty()) })
+}
+
+/// The result of a 2xx, which is a claim to check.
+fn success<'a, T: Deserialize<'a>>(reply: &Reply<'a>) -> Result<T, KvError> {
+    if !reply.status.is_success() {
+        return Err(failure(reply));
+    }
+    let envelope: Envelope<'a, T> =
+        serde_json::from_slice(reply.body).map_err(|_| not_the_api(reply))?;
+    match envelope.result {
+        Some(result) if envelope.success => Ok(result),
+        _ => Err(failure(reply)),
+    }
+}
+
+fn not_the_api(reply: &Reply<'_>) -> KvError {
+    KvError::Transient {
+        reason: format!("status {} with a body that is not the API's", reply.status),
+        retry_after: None,
+    }
+}
+
+fn is_final(status: StatusCode) -> bool {
+    status.is_client_error() && !is_transient(status) && status != StatusCode::PAYLOAD_TOO_LARGE
+}
+
+fn failure(reply: &Reply<'_>) -> KvError {
+    let reason = reason(reply);
+    let status = reply.status;
+    if status == StatusCode::PAYLOAD_TOO_LARGE || status.as_u16() == STATUS_TIMEOUT {
+        KvError::TooMuch { reason }
+    } else if is_transient(status) || status.is_success() {
+        KvError::Transient { reason, retry_after: reply.retry_after }
+    } else {
+        KvError::Refused { reason }
+    }
+}
+
+/// Status, codes and the start of the messages: up to where one might quote what was sent.
+fn reason(reply: &Reply<'_>) -> String {
+    const MOST: usize = 120;
+    let mut text = format!("status {}", reply.status);
+    if let Ok(envelope) = serde_json::from_slice::<Envelope<'_, serde::de::IgnoredAny>>(reply.body)
+    {
+        for error in envelope.errors.iter().take(3) {
+            let quoted = |c: char| matches!(c, '"' | '\'' | '`' | '{' | '[' | ':');
+            let message = error.message.split(quoted).next().unwrap_or_default();
+            let message: String = message.chars().take(MOST).collect();
+            text.push_str(&format!(", code {}: {}", error.code, message.trim()));
+        }
+    }
+    text
+}
+
+/// What a 401 or 403 says.
+pub fn auth_reason(reply: &Reply<'_>) -> String {
+    reason(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{Entry, Source};
+    use crate::record::IndexRef;
+    use std::rc::Rc;
+
+    fn reply(status: u16, body: &str) -> Reply<'_> {
+        Reply {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: Some(Duration::from_secs(9)),
+            body: body.as_bytes(),
+        }
+    }
+
+    const OK: &str = r#"{"result":{"successful_key_count":2,"unsuccessful_keys":[]},"success":true,"errors":[],"messages":[]}"#;
+    const PARTLY: &str = r#"{"result":{"successful_key_count":1,"unsuccessful_keys":["b"]},"success":true,"errors":[],"messages":[]}"#;
+    const NOT_A_SUCCESS: &str = r#"{"result":null,"success":false,"errors":[{"code":10000,"message":"Authentication error: \"s3cret\""}]}"#;
+
+    #[test]
+    fn bodies_are_what_the_api_takes() {
+        let index = IndexRef::parse("a", "i").unwrap();
+        let entry = Rc::new(Entry::new("{\"x\":\"\\n\"}", &index, Source::Stream, "t").unwrap());
+        let pairs = ["k\"1", "k2"].map(|key| Pair { key: key.into(), entry: entry.clone() });
+        let body: serde_json::Value = serde_json::from_str(&put_body(&pairs)).unwrap();
+        assert_eq!(body[0]["key"], "k\"1");
+        assert_eq!(body[1]["value"], "{\"x\":\"\\n\"}");
+        assert_eq!(body[1]["metadata"]["source"], "stream");
+        assert_eq!(body.as_array().unwrap().len(), 2);
+        assert_eq!(put_body(&[]), "[]");
+        assert_eq!(delete_body(&["a\"".into(), "b".into()]), r#"["a\"","b"]"#);
+        assert_eq!(get_body(&["a".into()]), r#"{"keys":["a"],"type":"text","withMetadata":true}"#);
+    }
+
+    #[test]
+    fn per_key_results_count_on_2xx_and_4xx_alike() {
+        let unsuccessful = |status, body| bulk_reply(&reply(status, body)).unwrap().unsuccessful;
+        assert_eq!(unsuccessful(200, OK), Vec::<String>::new());
+        assert_eq!(unsuccessful(200, PARTLY), ["b"]);
+        let refused = PARTLY.replace("true", "false");
+        assert_eq!(unsuccessful(400, &refused), ["b"]);
+    }
+
+    #[test]
+    fn a_2xx_that_is_no_success_is_a_failure() {
+        for body in [
+            NOT_A_SUCCESS,
+            "",
+            "<html>",
+            "{}",
+            "[]",
+            "null",
+            r#"{"success":true}"#,
+            r#"{"success":true,"result":null}"#,
+            &OK[..40],
+        ] {
+            assert!(
+                matches!(bulk_reply(&reply(200, body)), Err(KvError::Transient { .. })),
+                "{body}"
+            );
+            assert!(get_reply(&reply(200, body)).is_err(), "{body}");
+            assert!(list_reply(&reply(200, body)).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn every_status_has_its_verdict() {
+        let verdict = |status| bulk_reply(&reply(status, NOT_A_SUCCESS)).unwrap_err();
+        for status in [408, 429, 500, 502, 503, 520, 522, 599] {
+            let KvError::Transient { retry_after, .. } = verdict(status) else {
+                panic!("{status}")
+            };
+            assert_eq!(retry_after, Some(Duration::from_secs(9)));
+        }
+        for status in [413, 524] {
+            assert!(matches!(verdict(status), KvError::TooMuch { .. }), "{status}");
+        }
+        for status in [301, 302, 400, 404, 405, 409, 422] {
+            assert!(matches!(verdict(status), KvError::Refused { .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn what_a_message_quotes_is_cut_off() {
+        let KvError::Refused { reason } = bulk_reply(&reply(400, NOT_A_SUCCESS)).unwrap_err()
+        else {
+            panic!()
+        };
+        assert_eq!(reason, "status 400 Bad Request, code 10000: Authentication error");
+    }
+
+    #[test]
+    fn values_come_with_metadata_bare_or_not_at_all() {
+        let body = r#"{"success":true,"errors":[],"messages":[],"result":{"values":{
+            "a":{"value":"v1","metadata":{"digest":"x"}},"b":"v2","c":null,"d":{"value":"v4","metadata":null},"e":{"value":null}}}}"#;
+        let found = get_reply(&reply(200, body)).unwrap();
+        assert_eq!(found["a"].value, "v1");
+        assert_eq!(found["a"].metadata_json.as_deref(), Some(r#"{"digest":"x"}"#));
+        assert_eq!((found["b"].value.as_str(), &found["b"].metadata_json), ("v2", &None));
+        assert_eq!(found["d"].metadata_json, None);
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn a_listing_tells_ours_from_foreign_and_ends_at_an_empty_cursor() {
+        let body = |cursor: &str| {
+            format!(
+                r#"{{"success":true,"errors":[],"messages":[],"result":[{{"name":"a","metadata":{{"digest":"d","exported_at":"t","source":"stream","system_account_id":"x","index_name":"i"}}}},
+                {{"name":"b"}},{{"name":"c","metadata":{{"other":1}}}},{{"name":"d","metadata":"text","expiration":1}}],"result_info":{{"count":4{cursor}}}}}"#
+            )
+        };
+        let page = |cursor: &str| list_reply(&reply(200, &body(cursor))).unwrap();
+        let listed = page(r#","cursor":"next""#);
+        assert_eq!(listed.cursor.as_deref(), Some("next"));
+        let ours: Vec<bool> = listed.keys.iter().map(|(_, metadata)| metadata.is_some()).collect();
+        assert_eq!(ours, [true, false, false, false]);
+        assert_eq!(page(r#","cursor":"""#).cursor, None);
+        assert_eq!(page("").cursor, None);
+    }
+}

@@ -1,0 +1,218 @@
+//! The settings table in DynamoDB. Every read is consistent.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use serde_dynamo::Item;
+
+use crate::ports::{ScanColumns, SettingsTable, TableError, TablePage};
+use crate::record::{IndexRef, ItemKey};
+
+/// Keys in one `BatchGetItem`; DynamoDB's most.
+const BATCH_GET_KEYS: usize = 100;
+
+/// `BatchGetItem`s under way at once.
+const BATCH_GETS_IN_FLIGHT: usize = 4;
+
+/// How often keys that DynamoDB leaves unprocessed are asked for again, and after how long.
+const UNPROCESSED_RETRIES: u32 = 6;
+const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
+
+/// What a pass over the table for claims asks for.
+const CLAIMS_PROJECTION: &str =
+    "pk, sk, shop_id, index_aliases, read_alias, add_docs_config.index_write_aliases";
+
+type SdkItem = HashMap<String, AttributeValue>;
+
+/// A client of the settings table.
+pub struct DynamoDbTable {
+    client: Client,
+    name: String,
+}
+
+impl DynamoDbTable {
+    /// The table `name`.
+    pub fn new(client: Client, name: String) -> Self {
+        Self { client, name }
+    }
+
+    async fn get_one(&self, key: &ItemKey) -> Result<Option<SdkItem>, TableError> {
+        let answer = self
+            .client
+            .get_item()
+            .table_name(&self.name)
+            .set_key(Some(sdk_key(key)))
+            .consistent_read(true)
+            .send()
+            .await
+            .map_err(|error| table_error("GetItem", &error))?;
+        Ok(answer.item)
+    }
+
+    async fn get_batch(&self, keys: &[ItemKey]) -> Result<Vec<SdkItem>, TableError> {
+        let mut open: Vec<SdkItem> = keys.iter().map(sdk_key).collect();
+        let mut items = Vec::with_capacity(keys.len());
+        for attempt in 0..=UNPROCESSED_RETRIES {
+            if attempt > 0 {
+                tokio::time::sleep(UNPROCESSED_BACKOFF * 2_u32.pow(attempt - 1)).await;
+            }
+            let request = KeysAndAttributes::builder()
+                .set_keys(Some(open))
+                .consistent_read(true)
+                .build()
+                .map_err(|error| TableError { reason: format!("BatchGetItem: {error}") })?;
+            let answer = self
+                .client
+                .batch_get_item()
+                .request_items(&self.name, request)
+                .send()
+                .await
+                .map_err(|error| table_error("BatchGetItem", &error))?;
+            let found = answer.responses.unwrap_or_default().remove(&self.name);
+            items.extend(found.unwrap_or_default());
+            open = answer
+                .unprocessed_keys
+                .and_then(|mut tables| tables.remove(&self.name))
+                .map(|unprocessed| unprocessed.keys)
+                .unwrap_or_default();
+            if open.is_empty() {
+                return Ok(items);
+            }
+        }
+        Err(TableError { reason: "BatchGetItem leaves keys unprocessed: throttled".to_owned() })
+    }
+
+    async fn query(
+        &self,
+        account: &str,
+        sk_prefix: &str,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":pk", AttributeValue::S(account.to_owned()))
+            .expression_attribute_values(":prefix", AttributeValue::S(sk_prefix.to_owned()))
+            .consistent_read(true)
+            .set_exclusive_start_key(after.map(sdk_key))
+            .send()
+            .await
+            .map_err(|error| table_error("Query", &error))?;
+        Ok(page(answer.items.unwrap_or_default(), answer.last_evaluated_key))
+    }
+}
+
+impl SettingsTable for DynamoDbTable {
+    async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
+        let found: Vec<SdkItem> = match keys {
+            [] => Vec::new(),
+            [key] => self.get_one(key).await?.into_iter().collect(),
+            keys => {
+                let batches = keys.chunks(BATCH_GET_KEYS).map(|keys| self.get_batch(keys));
+                let batches: Vec<Vec<SdkItem>> = stream::iter(batches)
+                    .buffer_unordered(BATCH_GETS_IN_FLIGHT)
+                    .try_collect()
+                    .await?;
+                batches.into_iter().flatten().collect()
+            }
+        };
+        Ok(found.into_iter().filter_map(keyed).collect())
+    }
+
+    async fn query_configs(
+        &self,
+        index: &IndexRef,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
+        self.query(&index.account, &index.query_config_prefix(), after).await
+    }
+
+    async fn scan(
+        &self,
+        columns: ScanColumns,
+        segment: u32,
+        segments: u32,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
+        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let scan = self
+            .client
+            .scan()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .segment(number(segment))
+            .total_segments(number(segments))
+            .set_exclusive_start_key(after.map(sdk_key));
+        let scan = match columns {
+            ScanColumns::All => scan,
+            ScanColumns::Claims => scan
+                .projection_expression(CLAIMS_PROJECTION)
+                .filter_expression("begins_with(sk, :index) AND NOT contains(sk, :query)")
+                .expression_attribute_values(":index", AttributeValue::S("INDEX#".to_owned()))
+                .expression_attribute_values(":query", AttributeValue::S("#QUERY#".to_owned())),
+        };
+        let answer = scan.send().await.map_err(|error| table_error("Scan", &error))?;
+        Ok(page(answer.items.unwrap_or_default(), answer.last_evaluated_key))
+    }
+
+    async fn account(
+        &self,
+        account: &str,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
+        self.query(account, "INDEX#", after).await
+    }
+}
+
+fn page(items: Vec<SdkItem>, last: Option<SdkItem>) -> TablePage {
+    TablePage {
+        items: items.into_iter().filter_map(keyed).collect(),
+        next: last.and_then(keyed).map(|(key, _)| key),
+    }
+}
+
+/// An item with its key; every item of the table has one.
+fn keyed(item: SdkItem) -> Option<(ItemKey, Item)> {
+    let text = |name: &str| match item.get(name) {
+        Some(AttributeValue::S(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let key = ItemKey { pk: text("pk")?, sk: text("sk")? };
+    Some((key, Item::from(item)))
+}
+
+fn sdk_key(key: &ItemKey) -> SdkItem {
+    HashMap::from([
+        ("pk".to_owned(), AttributeValue::S(key.pk.clone())),
+        ("sk".to_owned(), AttributeValue::S(key.sk.clone())),
+    ])
+}
+
+fn table_error<E: ProvideErrorMetadata>(operation: &str, error: &SdkError<E>) -> TableError {
+    TableError { reason: format!("{operation}: {}", describe(error)) }
+}
+
+/// What an AWS service said, or why it could not: without the request, which holds names.
+pub fn describe<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
+    match error {
+        SdkError::ServiceError(service) => {
+            let error = service.err();
+            let code = error.code().unwrap_or("unknown error");
+            format!("{code}: {}", error.message().unwrap_or_default())
+        }
+        SdkError::TimeoutError(_) => "time-out".to_owned(),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => "time-out".to_owned(),
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
+            Some(error) => format!("no connection: {error}"),
+            None => "no connection".to_owned(),
+        },
+        SdkError::ResponseError(_) => "an answer that can't be read".to_owned(),
+        _ => "the request could not be made".to_owned(),
+    }
+}
