@@ -12,11 +12,15 @@
 //! faults.add(Rule::operation("Scan", Fault::throttled()).after(1));
 //! ```
 
+mod rule;
+
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::http::{Outcome, Reply, Request, pause};
+
+pub use rule::Rule;
 
 /// A closure run at a chosen moment of a request, to interleave something with it.
 pub type Hook = Arc<dyn Fn(&Request) + Send + Sync>;
@@ -112,73 +116,6 @@ impl Fault {
     }
 }
 
-/// Which requests a fault befalls, and how many of them. A new rule befalls one.
-pub struct Rule {
-    picks: Box<dyn Fn(&Request) -> bool + Send + Sync>,
-    pass: usize,
-    left: Option<usize>,
-    fault: Fault,
-}
-
-impl Rule {
-    /// The requests that the closure picks. It must not touch the stand-in's faults.
-    pub fn when(picks: impl Fn(&Request) -> bool + Send + Sync + 'static, fault: Fault) -> Self {
-        Self { picks: Box::new(picks), pass: 0, left: Some(1), fault }
-    }
-
-    /// Every request.
-    pub fn any(fault: Fault) -> Self {
-        Self::when(|_| true, fault)
-    }
-
-    /// Requests of one method whose path ends like this.
-    pub fn on(method: &'static str, path_suffix: impl Into<String>, fault: Fault) -> Self {
-        let suffix = path_suffix.into();
-        let picks = move |request: &Request| {
-            request.method.as_str() == method && request.path.ends_with(&suffix)
-        };
-        Self::when(picks, fault)
-    }
-
-    /// Requests for one operation of an AWS JSON service.
-    pub fn operation(name: &'static str, fault: Fault) -> Self {
-        Self::when(move |request| request.operation() == Some(name), fault)
-    }
-
-    /// The rule for so many requests.
-    #[must_use]
-    pub fn times(self, times: usize) -> Self {
-        Self { left: Some(times), ..self }
-    }
-
-    /// The rule for all requests to come.
-    #[must_use]
-    pub fn forever(self) -> Self {
-        Self { left: None, ..self }
-    }
-
-    /// The rule, after it has let so many of the requests it picks pass.
-    #[must_use]
-    pub fn after(self, passing: usize) -> Self {
-        Self { pass: passing, ..self }
-    }
-
-    /// Whether the rule befalls this request; counts it.
-    fn strikes(&mut self, request: &Request) -> bool {
-        if self.left == Some(0) || !(self.picks)(request) {
-            return false;
-        }
-        if self.pass > 0 {
-            self.pass -= 1;
-            return false;
-        }
-        if let Some(left) = &mut self.left {
-            *left -= 1;
-        }
-        true
-    }
-}
-
 /// The rules of one stand-in. Clones share them.
 #[derive(Clone, Default)]
 pub struct Faults(Arc<Mutex<Script>>);
@@ -233,7 +170,7 @@ impl Faults {
             let mut script = self.script();
             let latency = script.latency;
             let mut rules = script.rules.iter_mut();
-            (latency, rules.find_map(|rule| rule.strikes(&request).then(|| rule.fault.clone())))
+            (latency, rules.find_map(|rule| rule.strike(&request)))
         };
         pause(latency).await;
         let Some(fault) = fault else { return apply(request, None).await.into() };

@@ -9,6 +9,7 @@
 
 mod api;
 mod call;
+mod limits;
 mod log;
 mod store;
 mod wire;
@@ -25,7 +26,7 @@ use crate::faults::{Faults, lock};
 use crate::http::Server;
 use store::Namespace;
 
-pub use call::{MAX_BODY, MAX_GET, MAX_KEY, MAX_METADATA, MAX_PAIRS, MAX_VALUE};
+pub use limits::{MAX_BODY, MAX_GET, MAX_KEY, MAX_METADATA, MAX_PAIRS, MAX_VALUE};
 pub use log::{KvRequest, KvVerb};
 pub use store::Stored;
 

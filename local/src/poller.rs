@@ -1,8 +1,9 @@
 //! An event source mapping: carries a table's stream to a function, batch by batch.
 
+mod carrier;
 mod rules;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
@@ -12,20 +13,13 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::faults::lock;
-use crate::http::pause;
-use crate::stream::{ShardReader, StartingPosition, event, sequence_number};
+use crate::stream::StartingPosition;
 use crate::table::Table;
-use rules::{Batch, Next};
+use carrier::Carrier;
 
 pub use rules::Verdict;
-
-/// Bytes of records in one invocation.
-const MAX_PAYLOAD: usize = 6_000_000;
-/// How soon a write is noticed that neither the table's helpers nor its endpoint saw.
-const FALLBACK: Duration = Duration::from_secs(1);
 
 /// How an event source mapping is set up.
 #[derive(Debug, Clone)]
@@ -189,109 +183,6 @@ impl Book {
             });
         }
     }
-}
-
-/// What carries one shard.
-struct Carrier {
-    shard: ShardReader,
-    options: PollerOptions,
-    invoke: Invoke,
-    book: Arc<Book>,
-}
-
-impl Carrier {
-    async fn run(mut self, mut writes: watch::Receiver<u64>) {
-        loop {
-            let (records, newest) = self.gather(&mut writes).await;
-            for records in cut(records) {
-                self.deliver(records).await;
-            }
-            self.book.reached(self.shard.shard_id(), newest.as_deref());
-        }
-    }
-
-    /// Reads until the batch is full, or its window has passed since its first record. Returns the
-    /// records that pass the filter, and the number of the last one read.
-    async fn gather(&mut self, writes: &mut watch::Receiver<u64>) -> (Vec<Value>, Option<String>) {
-        let mut records = Vec::new();
-        let mut newest = None;
-        let mut closes = None;
-        loop {
-            writes.mark_unchanged();
-            let read = self.shard.read(self.options.batch_size - records.len());
-            newest = read.last().and_then(sequence_number).map(str::to_owned).or(newest);
-            let more = !read.is_empty();
-            records.extend(read.into_iter().filter(|record| self.passes(record)));
-            if records.is_empty() && newest.is_some() || records.len() >= self.options.batch_size {
-                return (records, newest);
-            }
-            let now = Instant::now();
-            let closing = *closes.get_or_insert(now + self.options.window);
-            if records.is_empty() {
-                closes = None;
-                let _ = timeout_at(now + FALLBACK, writes.changed()).await;
-            } else if closing <= now {
-                return (records, newest);
-            } else if !more {
-                tokio::select! {
-                    _ = writes.changed() => {}
-                    () = sleep_until(closing.min(now + FALLBACK)) => {}
-                }
-            }
-        }
-    }
-
-    fn passes(&self, record: &Value) -> bool {
-        let sk = record["dynamodb"]["Keys"]["sk"]["S"].as_str();
-        sk.is_some_and(|sk| sk.starts_with(&self.options.sk_prefix))
-    }
-
-    async fn deliver(&self, records: Vec<Value>) {
-        let mut queue = VecDeque::from([Batch { records, retries: 0 }]);
-        while let Some(batch) = queue.pop_front() {
-            let began = Instant::now();
-            let answer = (self.invoke)(event(batch.records.iter().cloned())).await;
-            let verdict = rules::verdict(&answer, &batch.records);
-            let numbers = batch.records.iter().filter_map(sequence_number).map(str::to_owned);
-            self.book.delivered(Delivery {
-                sequence_numbers: numbers.collect(),
-                retries: batch.retries,
-                verdict: verdict.clone(),
-                duration: began.elapsed(),
-            });
-            let retries = self.options.maximum_retry_attempts;
-            match rules::next(batch, &verdict, self.options.bisect, retries) {
-                Next::Done => {}
-                Next::Again(batches) => {
-                    pause(self.options.retry_delay).await;
-                    batches.into_iter().rev().for_each(|batch| queue.push_front(batch));
-                }
-                Next::GiveUp(Batch { records, retries }) => {
-                    lock(&self.book.given_up).push(GivenUp { records, retries, verdict });
-                }
-            }
-        }
-    }
-}
-
-/// Cuts records into pieces that fit an invocation.
-fn cut(records: Vec<Value>) -> Vec<Vec<Value>> {
-    let mut pieces: Vec<Vec<Value>> = Vec::new();
-    let mut bytes = 0;
-    for record in records {
-        let size = record.to_string().len();
-        match pieces.last_mut() {
-            Some(piece) if bytes + size <= MAX_PAYLOAD => {
-                piece.push(record);
-                bytes += size;
-            }
-            _ => {
-                pieces.push(vec![record]);
-                bytes = size;
-            }
-        }
-    }
-    pieces
 }
 
 fn number(sequence_number: &str) -> u128 {

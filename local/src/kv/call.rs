@@ -5,26 +5,13 @@ use std::collections::BTreeSet;
 use hyper::Method;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::limits;
 use super::log::KvVerb;
 use super::store::{Stored, key_of};
-use super::wire::{BAD_BODY, NO_ROUTE, Refusal};
+use super::wire::{NO_ROUTE, Refusal};
 use crate::http::{Request, decode};
-
-/// Pairs or keys in a bulk request.
-pub const MAX_PAIRS: usize = 10_000;
-/// Bytes of a bulk request.
-pub const MAX_BODY: usize = 100_000_000;
-/// Bytes of a key.
-pub const MAX_KEY: usize = 512;
-/// Bytes of a value.
-pub const MAX_VALUE: usize = 25 * 1024 * 1024;
-/// Bytes of a pair's metadata as JSON.
-pub const MAX_METADATA: usize = 1_024;
-/// Keys in a `bulk/get`.
-pub const MAX_GET: usize = 100;
 
 /// The path up to the namespace, in Cloudflare's API and in that of `wrangler dev`.
 const NAMESPACES: &str = "/storage/kv/namespaces/";
@@ -139,21 +126,21 @@ impl Call {
         match target.verb {
             KvVerb::PutBulk if discard => {
                 let pairs: Vec<IgnoredAny> = body(request)?;
-                Ok(Self::Discard(count(pairs.len())?))
+                Ok(Self::Discard(limits::count(pairs.len())?))
             }
             KvVerb::PutBulk => Ok(Self::Put(pairs(body(request)?)?)),
             KvVerb::DeleteBulk | KvVerb::DeleteBulkDeprecated => {
                 let keys: Vec<String> = body(request)?;
-                count(keys.len())?;
-                keys.iter().try_for_each(|key| check_key(key))?;
+                limits::count(keys.len())?;
+                keys.iter().try_for_each(|key| limits::key(key))?;
                 Ok(Self::Delete(keys))
             }
             KvVerb::GetBulk => {
                 let get: GetBulk = body(request)?;
-                if get.keys.is_empty() || get.keys.len() > MAX_GET {
-                    return Err(Refusal::bad(format!("keys must be 1 to {MAX_GET}")));
+                if get.keys.is_empty() || get.keys.len() > limits::MAX_GET {
+                    return Err(Refusal::bad(format!("keys must be 1 to {}", limits::MAX_GET)));
                 }
-                get.keys.iter().try_for_each(|key| check_key(key))?;
+                get.keys.iter().try_for_each(|key| limits::key(key))?;
                 Ok(Self::GetBulk(get))
             }
             KvVerb::ListKeys => page(request).map(Self::List),
@@ -162,7 +149,7 @@ impl Call {
             KvVerb::PutValue => {
                 let value = String::from_utf8(request.body.to_vec())
                     .map_err(|_| Refusal::bad("this stand-in keeps UTF-8 values only"))?;
-                check_value(&value)?;
+                limits::value(&value)?;
                 Ok(Self::Put(vec![(key(target)?, Stored { value, metadata: None })]))
             }
         }
@@ -195,26 +182,17 @@ fn body<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, Refusal> {
     if content_type.split(';').next().map(str::trim) != Some("application/json") {
         return Err(Refusal::bad("Content-Type must be application/json"));
     }
-    if request.body.len() > MAX_BODY {
-        return Err(Refusal::new(413, BAD_BODY, "body is over 100 MB"));
-    }
+    limits::body(request.body.len())?;
     serde_json::from_slice(&request.body)
         .map_err(|error| Refusal::bad(format!("could not parse the body: {error}")))
 }
 
-fn count(pairs: usize) -> Result<usize, Refusal> {
-    if pairs > MAX_PAIRS {
-        return Err(Refusal::bad(format!("{pairs} pairs are more than {MAX_PAIRS}")));
-    }
-    Ok(pairs)
-}
-
 fn pairs(pairs: Vec<Pair<'_>>) -> Result<Vec<(String, Stored)>, Refusal> {
-    count(pairs.len())?;
+    limits::count(pairs.len())?;
     let mut seen = BTreeSet::new();
     for pair in &pairs {
-        check_key(&pair.key)?;
-        check_value(&pair.value)?;
+        limits::key(&pair.key)?;
+        limits::value(&pair.value)?;
         if pair.base64 {
             return Err(Refusal::bad("this stand-in does not take base64"));
         }
@@ -226,43 +204,14 @@ fn pairs(pairs: Vec<Pair<'_>>) -> Result<Vec<(String, Stored)>, Refusal> {
     pairs
         .into_iter()
         .map(|pair| {
-            let metadata = pair.metadata.map(metadata).transpose()?;
+            let metadata = pair.metadata.map(limits::metadata).transpose()?;
             Ok((pair.key, Stored { value: pair.value, metadata }))
         })
         .collect()
 }
 
-fn metadata(raw: &RawValue) -> Result<Value, Refusal> {
-    let value: Value = serde_json::from_str(raw.get())
-        .map_err(|error| Refusal::bad(format!("could not parse metadata: {error}")))?;
-    // What is sent may hold blanks, which do not count.
-    if raw.get().len() > MAX_METADATA && value.to_string().len() > MAX_METADATA {
-        return Err(Refusal::bad(format!("metadata is over {MAX_METADATA} bytes")));
-    }
-    Ok(value)
-}
-
-fn check_key(key: &str) -> Result<(), Refusal> {
-    if key.len() > MAX_KEY {
-        let length = key.len();
-        let message = format!("UTF-8 encoded length of {length} exceeds key length limit of 512.");
-        return Err(Refusal::new(414, BAD_BODY, message));
-    }
-    if matches!(key, "" | "." | "..") {
-        return Err(Refusal::bad(format!("key {key:?} is not allowed")));
-    }
-    Ok(())
-}
-
-fn check_value(value: &str) -> Result<(), Refusal> {
-    if value.len() > MAX_VALUE {
-        return Err(Refusal::new(413, BAD_BODY, "a value is over 25 MiB"));
-    }
-    Ok(())
-}
-
 fn key(target: &Target) -> Result<String, Refusal> {
-    check_key(&target.key)?;
+    limits::key(&target.key)?;
     Ok(target.key.clone())
 }
 

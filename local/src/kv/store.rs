@@ -8,11 +8,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::call::{GetBulk, Page, ValueType};
+use super::limits::MAX_GET_BYTES;
 use super::wire::{self, KEY_NOT_FOUND, RATE_LIMIT, Refusal};
 use crate::http::Reply;
 
-/// Bytes of values in the answer to a `bulk/get`.
-const MAX_GET_BYTES: usize = 25 * 1024 * 1024;
 /// How often one key may be written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use local::kv::{KvRequest, Stored};
 use local::lambda::{Function, Invocation};
-use local::poller::{Poller, PollerOptions};
+use local::poller::{Poller, PollerOptions, Verdict};
 use local::stack::{SETTINGS, Stack, StackOptions};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -86,11 +86,10 @@ impl Demo {
             let took = millis(last - began);
             self.screen.line(Style::Dim, "took", &format!("{took} from the table to KV"));
         }
-        if let Some(delivery) = self.poller.deliveries().last() {
-            let verdict = delivery.verdict.clone();
-            self.check("the batch is done", verdict == local::poller::Verdict::Done)?;
+        match self.poller.deliveries().pop().map(|delivery| delivery.verdict) {
+            Some(Verdict::Done) | None => Ok(Carried { requests, warnings }),
+            Some(verdict) => Err(format!("the function did not take the batch: {verdict:?}")),
         }
-        Ok(Carried { requests, warnings })
     }
 
     /// Invokes the function by hand. Shows what was asked, sent, warned and answered.
@@ -102,7 +101,7 @@ impl Demo {
         self.show_requests();
         self.show_warnings(printed);
         match &invocation.result {
-            Ok(answer) => self.show("answer", answer),
+            Ok(answer) => self.screen.line(Style::Bold, "answer", &answer.to_string()),
             Err(failure) => self.screen.line(Style::Red, "error", &failure.to_string()),
         }
         Ok(invocation)
@@ -121,18 +120,6 @@ impl Demo {
         lines.iter().filter_map(warning).map(|(_, _, text)| text).collect()
     }
 
-    /// Shows JSON, the API key masked.
-    fn show(&self, label: &str, value: &Value) {
-        let mut value = value.clone();
-        if let Some(key) = value.get_mut("marqo_api_key") {
-            *key = "****".into();
-        }
-        let pretty = format!("{value:#}");
-        let mut lines = pretty.lines();
-        self.screen.line(Style::Bold, label, lines.next().unwrap_or_default());
-        lines.for_each(|line| println!("        {line}"));
-    }
-
     /// What a key holds; an error where it is not there.
     fn stored(&self, namespace: &str, key: &str) -> Result<Stored, String> {
         self.stack.kv.get(namespace, key).ok_or_else(|| format!("KV lacks {key} in {namespace}"))
@@ -143,8 +130,8 @@ impl Demo {
         let stored = self.stored(namespace, key)?;
         let metadata = stored.metadata.clone().unwrap_or_default();
         self.screen.line(Style::Bold, "key", key);
-        self.show("value", &stored.json());
-        self.show("meta", &metadata);
+        self.screen.fields(&stored.value);
+        self.screen.line(Style::Dim, "meta", &metadata.to_string());
         let digest = hex(Sha256::digest(&stored.value));
         self.check("its metadata holds the value's digest", metadata["digest"] == digest.as_str())?;
         self.check(&format!("and its source, {source}"), metadata["source"] == source)?;

@@ -1,11 +1,14 @@
 //! What the developer sees: plain lines, with a little colour where standard output is a terminal.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use local::kv::KvRequest;
 use local::lambda::LogLine;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// How a text stands out.
 #[derive(Clone, Copy)]
@@ -45,7 +48,7 @@ impl Screen {
 
     /// A line with a short label before it.
     pub fn line(self, style: Style, label: &str, text: &str) {
-        println!("  {} {text}", self.paint(style, &format!("{label:>5}")));
+        println!("  {} {text}", self.paint(style, &format!("{label:>6}")));
     }
 
     /// A request that KV got.
@@ -67,11 +70,41 @@ impl Screen {
         );
     }
 
+    /// A value's fields in their order, the API key masked.
+    pub fn fields(self, value: &str) {
+        let Ok(Fields(fields)) = serde_json::from_str(value) else { return };
+        for (name, value) in fields {
+            let value = if name == "marqo_api_key" { "\"****\"" } else { value.get() };
+            println!("         {} {value}", self.paint(Style::Dim, &format!("{name:<23}")));
+        }
+    }
+
     /// A line of the function's log, where it warns or tells an error.
     pub fn warning(self, line: &LogLine) {
         if let Some((style, level, text)) = warning(line) {
             self.line(style, level, &text);
         }
+    }
+}
+
+/// An object's fields as they stand: a map would sort them.
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                std::iter::from_fn(|| map.next_entry().transpose()).collect()
+            }
+        }
+        deserializer.deserialize_map(InOrder).map(Self)
     }
 }
 
@@ -112,7 +145,7 @@ pub fn millis(duration: Duration) -> String {
 }
 
 fn names(keys: &[String]) -> String {
-    let shown: Vec<_> = keys.iter().take(4).map(String::as_str).collect();
+    let shown: Vec<_> = keys.iter().take(4).map(|key| short(key)).collect();
     let more = keys.len() - shown.len();
     let shown = shown.join(", ");
     match (keys.len(), more) {
@@ -120,4 +153,13 @@ fn names(keys: &[String]) -> String {
         (_, 0) => format!("  {shown}"),
         _ => format!("  {shown} and {more} more"),
     }
+}
+
+/// A key for reading: the hash at a query config's end says nothing to the eye.
+fn short(key: &str) -> String {
+    let mut shown: String = key.chars().take(32).collect();
+    if shown.len() < key.len() {
+        shown.push('…');
+    }
+    shown
 }

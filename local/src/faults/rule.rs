@@ -1,0 +1,71 @@
+//! Which requests a fault befalls.
+
+use super::Fault;
+use crate::http::Request;
+
+/// Which requests a fault befalls, and how many of them. A new rule befalls one.
+pub struct Rule {
+    picks: Box<dyn Fn(&Request) -> bool + Send + Sync>,
+    pass: usize,
+    pub(super) left: Option<usize>,
+    fault: Fault,
+}
+
+impl Rule {
+    /// The requests that the closure picks. It must not touch the stand-in's faults.
+    pub fn when(picks: impl Fn(&Request) -> bool + Send + Sync + 'static, fault: Fault) -> Self {
+        Self { picks: Box::new(picks), pass: 0, left: Some(1), fault }
+    }
+
+    /// Every request.
+    pub fn any(fault: Fault) -> Self {
+        Self::when(|_| true, fault)
+    }
+
+    /// Requests of one method whose path ends like this.
+    pub fn on(method: &'static str, path_suffix: impl Into<String>, fault: Fault) -> Self {
+        let suffix = path_suffix.into();
+        let picks = move |request: &Request| {
+            request.method.as_str() == method && request.path.ends_with(&suffix)
+        };
+        Self::when(picks, fault)
+    }
+
+    /// Requests for one operation of an AWS JSON service.
+    pub fn operation(name: &'static str, fault: Fault) -> Self {
+        Self::when(move |request| request.operation() == Some(name), fault)
+    }
+
+    /// The rule for so many requests.
+    #[must_use]
+    pub fn times(self, times: usize) -> Self {
+        Self { left: Some(times), ..self }
+    }
+
+    /// The rule for all requests to come.
+    #[must_use]
+    pub fn forever(self) -> Self {
+        Self { left: None, ..self }
+    }
+
+    /// The rule, after it has let so many of the requests it picks pass.
+    #[must_use]
+    pub fn after(self, passing: usize) -> Self {
+        Self { pass: passing, ..self }
+    }
+
+    /// The fault, where the rule befalls this request; counts it.
+    pub(super) fn strike(&mut self, request: &Request) -> Option<Fault> {
+        if self.left == Some(0) || !(self.picks)(request) {
+            return None;
+        }
+        if self.pass > 0 {
+            self.pass -= 1;
+            return None;
+        }
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        Some(self.fault.clone())
+    }
+}
