@@ -89,18 +89,14 @@ impl Stack {
             namespaces: vec![SETTINGS.to_owned(), QUERY_CONFIGS.to_owned()],
         };
         let table = Table::start(ports.dynamodb, &table_name, view).await;
+        let table = table.map_err(named("DynamoDB", ports.dynamodb))?;
+        let kv = Kv::start(kv).await.map_err(named("KV", ports.kv))?;
+        let api_keys = ApiKeys::start(ports.api_keys).await;
+        let api_keys = api_keys.map_err(named("API keys", ports.api_keys))?;
         let secrets = Secrets::start(ports.secrets).await;
         let secrets = secrets.map_err(named("Secrets Manager", ports.secrets))?;
         secrets.set(TOKEN_SECRET, TOKEN);
-        Ok(Self {
-            table: table.map_err(named("DynamoDB", ports.dynamodb))?,
-            kv: Kv::start(kv).await.map_err(named("KV", ports.kv))?,
-            api_keys: ApiKeys::start(ports.api_keys)
-                .await
-                .map_err(named("API keys", ports.api_keys))?,
-            secrets,
-            ports,
-        })
+        Ok(Self { table, kv, api_keys, secrets, ports })
     }
 
     /// The function's environment.
@@ -168,6 +164,8 @@ fn environment(
         ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb),
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets),
         ("AWS_REGION", REGION),
+        // The older AWS CLI reads this one only.
+        ("AWS_DEFAULT_REGION", REGION),
         ("AWS_ACCESS_KEY_ID", "local"),
         ("AWS_SECRET_ACCESS_KEY", "local"),
         // Nothing may wait for credentials that are not there.

@@ -86,12 +86,12 @@ impl ShardReader {
             && let Some(iterator) = &self.iterator
         {
             let page = (limit - records.len()).min(1_000);
-            let got = call(
+            let mut got = call(
                 |request| self.database.get_records(request),
                 json!({"ShardIterator": iterator, "Limit": page}),
             );
             self.iterator = got["NextShardIterator"].as_str().map(str::to_owned);
-            let Value::Array(read) = got["Records"].clone() else { break };
+            let Value::Array(read) = got["Records"].take() else { break };
             if read.is_empty() {
                 break;
             }

@@ -90,7 +90,9 @@ fn introduce(stack: &Stack, ports: Ports, function: bool) {
     if function {
         println!("Lambda           http://127.0.0.1:{lambda}  function ecom-settings-exporter");
     }
-    println!("\nThe environment, also from `local env`:\n");
+    println!(
+        "\nThe environment of the function and of the commands below, also from `local env`:\n"
+    );
     export(&stack.env());
     println!(
         r#"
@@ -103,8 +105,8 @@ curl -H 'Authorization: Bearer {TOKEN}' '{settings}/values/acme.myshopify.com'"#
     );
     if function {
         println!(
-            r#"aws lambda invoke --endpoint-url http://127.0.0.1:{lambda} --function-name ecom-settings-exporter \
-  --cli-binary-format raw-in-base64-out --payload '{{"system_account_id":"acme","index_name":"products"}}' /dev/stdout
+            r#"aws lambda invoke --endpoint-url http://127.0.0.1:{lambda} \
+  --function-name ecom-settings-exporter --payload fileb://events/re-export.json /dev/stdout
 curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations -d '{{"reconcile":{{}}}}'"#
         );
     }
