@@ -34,7 +34,7 @@ async fn every_account_has_a_key_until_it_is_removed() {
 #[tokio::test]
 async fn requests_that_overlap_are_counted_and_cells_fail_by_themselves() {
     let service = ApiKeys::start(0).await.unwrap();
-    service.faults().set_latency(Duration::from_millis(50));
+    service.faults().set_latency(Duration::from_millis(250));
     tokio::join!(key(&service, "c1", "a"), key(&service, "c1", "b"), key(&service, "c2", "c"));
     assert_eq!(service.max_in_flight(), 3);
 
