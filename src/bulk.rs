@@ -47,15 +47,16 @@ pub async fn delete<S: Services>(
     let all = keys.len();
     let chunks = chunks(keys, run.limits.bulk_max_pairs, |key| key.len() * 2 + 3);
     let failures =
-        send(run, chunks, |key| key, { async |keys: &[String]| kv.delete(namespace, keys).await })
+        send(run, chunks, |key| key, async |keys: &[String]| kv.delete(namespace, keys).await)
             .await;
     run.count_keys(namespace, |keys| keys.deleted += confirmed(all, &failures));
     failures
 }
 
-/// Reads keys of the settings namespace; those that aren't there are absent from both answers.
+/// Reads keys; those that aren't there are absent from both answers.
 pub async fn read<S: Services>(
     run: &Run<'_, S>,
+    namespace: Namespace,
     keys: Vec<String>,
 ) -> (BTreeMap<String, Stored>, Failures) {
     let kv = run.services.kv();
@@ -63,7 +64,7 @@ pub async fn read<S: Services>(
     let chunks = chunks(keys, MAX_BULK_GET_KEYS, |_| 0);
     let failures = send(run, chunks, |key| key, {
         async |keys: &[String]| {
-            found.extend(kv.get(Namespace::Settings, keys).await?);
+            found.extend(kv.get(namespace, keys).await?);
             Ok(BulkReply::default())
         }
     })

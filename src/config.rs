@@ -129,7 +129,7 @@ impl Reader<'_> {
                 self.problem(variable, &format!("must hold {placeholder}"));
             }
         }
-        let filled = template.replace('{', "").replace('}', "");
+        let filled = template.replace(['{', '}'], "");
         let valid = Url::parse(&filled).is_ok_and(|url| ["http", "https"].contains(&url.scheme()));
         if !valid {
             self.problem(variable, "must be an absolute http or https URL");

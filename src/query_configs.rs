@@ -10,7 +10,7 @@ use crate::entry::{Entry, Pair};
 use crate::export::ItemVerdict;
 use crate::plan::QueryConfigItem;
 use crate::ports::{Namespace, Services, SettingsTable, TableError};
-use crate::record::{Image, ItemKey, QueryConfig, QueryConfigRef, Rejection};
+use crate::record::{Image, IndexRef, ItemKey, QueryConfig, QueryConfigRef, Rejection};
 use crate::run::{OutOfTime, Run, Service};
 use crate::stream::{Change, decode_query_config};
 
@@ -56,6 +56,8 @@ pub async fn export_batch<S: Services>(
 /// What a removal could not do, by KV key.
 #[derive(Debug, Default)]
 pub struct Removal {
+    /// Keys that are gone, and stay gone.
+    pub deleted: u64,
     /// To be tried again.
     pub failed: BTreeMap<String, String>,
     /// Items that were back but can't be exported: what KV holds of them stays deleted.
@@ -95,6 +97,13 @@ pub async fn remove<S: Services>(run: &Run<'_, S>, configs: &[QueryConfigRef]) -
             return removal;
         }
     };
+    let stay_gone = gone
+        .iter()
+        .filter(|item| {
+            !back.contains_key(*item) && !failures.contains_key(&by_item[*item].kv_key())
+        })
+        .count();
+    removal.deleted = u64::try_from(stay_gone).unwrap_or(u64::MAX);
     removal.failed.extend(failures.into_iter().map(|(key, error)| (key, error.to_string())));
     let exported_at = run.exported_at();
     let mut pairs = Vec::new();
@@ -121,6 +130,19 @@ pub fn decode_pair<S: Services>(
 ) -> Result<Pair, Rejection> {
     let decoded = decode_query_config(config, Image::Table(item))?;
     pair(run, config, &decoded, exported_at)
+}
+
+/// Whose query config a value in KV is; `None` where it doesn't say.
+pub fn parse_stored(value: &str) -> Option<QueryConfigRef> {
+    #[derive(serde::Deserialize)]
+    struct Names {
+        system_account_id: String,
+        index_name: String,
+        normalized_query: String,
+    }
+    let names: Names = serde_json::from_str(value).ok()?;
+    let index = IndexRef::parse(&names.system_account_id, &names.index_name)?;
+    Some(QueryConfigRef { index, query: names.normalized_query })
 }
 
 fn pair<S: Services>(

@@ -365,8 +365,8 @@ impl<'a, S: Services> QueryConfigReExport<'a, S> {
 
     /// Writes a chunk, reads its items again and writes those that changed.
     async fn write_chunk(&self, chunk: Vec<Pending>) -> Result<QueryConfigCounts, ReExportError> {
-        let mut counts = QueryConfigCounts::default();
-        counts.exported = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        let exported = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        let mut counts = QueryConfigCounts { exported, rejected: 0 };
         let mut written: BTreeMap<ItemKey, (QueryConfigRef, Digest)> = BTreeMap::new();
         let mut pairs = Vec::with_capacity(chunk.len());
         for Pending { config, pair } in chunk {

@@ -9,7 +9,7 @@ use tracing::warn;
 use crate::api_keys::KeyOwner;
 use crate::bulk;
 use crate::entry::Entry;
-use crate::ports::{ApiKeyError, Services, StoredSettings};
+use crate::ports::{ApiKeyError, Namespace, Services, StoredSettings};
 use crate::record::{IndexRef, IndexSettings, Rejection};
 use crate::run::{Limits, Run};
 
@@ -53,7 +53,7 @@ pub async fn reusable_keys<S: Services>(
     let mut names: Vec<String> = lacking.iter().flat_map(|settings| settings.kv_keys()).collect();
     names.sort_unstable();
     names.dedup();
-    let (held, failures) = bulk::read(run, names).await;
+    let (held, failures) = bulk::read(run, Namespace::Settings, names).await;
     if let Some((key, error)) = failures.first_key_value() {
         warn!(keys = failures.len(), key, "API keys to use again could not be read: {error}");
     }

@@ -15,6 +15,9 @@ use super::Rejection;
 #[derive(Debug)]
 pub struct StreamImage<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
+/// An attribute with its name.
+pub type Attribute<'a> = (Cow<'a, str>, Cow<'a, AttributeValue>);
+
 /// An item's attributes by name.
 #[derive(Debug, Clone, Copy)]
 pub enum Image<'a> {
@@ -59,12 +62,13 @@ impl<'a> Image<'a> {
     }
 
     /// Every attribute, NULL ones too, in no particular order.
-    pub fn all(self) -> Result<Vec<(Cow<'a, str>, Cow<'a, AttributeValue>)>, Rejection> {
+    pub fn all(self) -> Result<Vec<Attribute<'a>>, Rejection> {
         match self {
             Self::Stream(StreamImage(attributes)) => attributes
                 .iter()
                 .map(|(name, raw)| Ok((name.clone(), Cow::Owned(decode(name, raw)?))))
                 .collect(),
+            #[expect(clippy::disallowed_methods, reason = "the caller sorts")]
             Self::Table(item) => Ok(item
                 .iter()
                 .map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value)))

@@ -101,6 +101,7 @@ fn push(out: &mut String, value: &AttributeValue) -> Result<(), BadNumber> {
         AttributeValue::Null(_) => out.push_str("null"),
         AttributeValue::B(bytes) => push_base64(out, bytes),
         AttributeValue::M(map) => {
+            #[expect(clippy::disallowed_methods, reason = "sorted in the next line")]
             let mut entries: Vec<(&String, &AttributeValue)> = map.iter().collect();
             entries.sort_unstable_by_key(|(key, _)| *key);
             out.push('{');
@@ -114,7 +115,7 @@ fn push(out: &mut String, value: &AttributeValue) -> Result<(), BadNumber> {
             }
             out.push('}');
         }
-        AttributeValue::L(values) => push_array(out, values, |out, value| push(out, value))?,
+        AttributeValue::L(values) => push_array(out, values, push)?,
         AttributeValue::Ss(texts) => {
             let mut texts: Vec<&String> = texts.iter().collect();
             texts.sort_unstable();

@@ -69,18 +69,24 @@ pub async fn settle<S: Services>(
     request: SettleRequest,
     keys: &mut ApiKeys,
 ) -> BTreeMap<String, Verdict> {
-    let mut settling = Settling {
-        run,
-        api_keys: keys,
-        held: BTreeMap::new(),
-        leads: BTreeMap::new(),
-        last: BTreeMap::new(),
-        verdicts: BTreeMap::new(),
-        reused: BTreeMap::new(),
-        rejections: BTreeMap::new(),
-    };
+    let mut settling = Settling::new(run, keys);
     settling.read_held(&request).await;
     settling.rounds().await;
+    settling.finish()
+}
+
+/// Says what settling would make of the keys, without doing it.
+pub async fn inspect<S: Services>(
+    run: &Run<'_, S>,
+    request: SettleRequest,
+    keys: &mut ApiKeys,
+) -> BTreeMap<String, Verdict> {
+    let mut settling = Settling::new(run, keys);
+    settling.read_held(&request).await;
+    match settling.look().await {
+        Ok(decisions) => drop(settling.actions(decisions)),
+        Err(reason) => settling.fail_all(&reason),
+    }
     settling.finish()
 }
 
@@ -127,7 +133,20 @@ enum Action {
     Delete(Stored),
 }
 
-impl<S: Services> Settling<'_, '_, S> {
+impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
+    fn new(run: &'a Run<'a, S>, api_keys: &'k mut ApiKeys) -> Self {
+        Self {
+            run,
+            api_keys,
+            held: BTreeMap::new(),
+            leads: BTreeMap::new(),
+            last: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            reused: BTreeMap::new(),
+            rejections: BTreeMap::new(),
+        }
+    }
+
     async fn read_held(&mut self, request: &SettleRequest) {
         let possible = |key: &&String| check_key(key).is_ok();
         let keys: Vec<String> = request.keys.iter().filter(possible).cloned().collect();
@@ -154,7 +173,7 @@ impl<S: Services> Settling<'_, '_, S> {
         if keys.is_empty() {
             return;
         }
-        let (mut stored, failures) = bulk::read(self.run, keys.clone()).await;
+        let (mut stored, failures) = bulk::read(self.run, Namespace::Settings, keys.clone()).await;
         for key in keys {
             match failures.get(&key) {
                 Some(error) => self.fail(&key, error.to_string()),
