@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use local::kv::{KvRequest, Stored};
 use local::lambda::{Function, Invocation};
 use local::poller::{Poller, PollerOptions, Verdict};
-use local::stack::{SETTINGS, Stack, StackOptions};
+use local::stack::{SETTINGS, Stack, StackOptions, TOKEN};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -54,7 +54,18 @@ impl Demo {
     async fn play(&self) -> Checked {
         changes::play(self).await?;
         reconcile::play(self).await?;
-        removals::play(self).await
+        removals::play(self).await?;
+        self.silent()
+    }
+
+    /// Checks that the function printed no secret in all that time.
+    fn silent(&self) -> Checked {
+        self.step("14. All that the function printed");
+        let secrets = ["key-acme", TOKEN];
+        let printed = self.function.logs();
+        let told =
+            printed.iter().any(|line| secrets.iter().any(|secret| line.text.contains(secret)));
+        self.check(&format!("{} lines, no API key and no token in them", printed.len()), !told)
     }
 
     async fn usage(&self) {

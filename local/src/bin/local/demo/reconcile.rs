@@ -4,6 +4,7 @@ use local::stack::SETTINGS;
 use serde_json::{Value, json};
 
 use super::{Checked, Demo, index, reads};
+use crate::screen::Style;
 
 const LOST: &str = "acme-good";
 const STALE: &str = "acme.myshopify.com";
@@ -54,14 +55,14 @@ fn plant(demo: &Demo) -> Checked {
     let forgotten = json!({"system_account_id": "acme", "index_name": "forgotten"}).to_string();
     kv.put(SETTINGS, ORPHAN, &forgotten, Some(ours(&"1".repeat(64), "forgotten")));
     kv.put(SETTINGS, FOREIGN, "somebody else's", None);
-    for (label, what) in [
-        ("lost", LOST),
-        ("stale", STALE),
-        ("over", ORPHAN),
-        ("other", FOREIGN),
-        ("alias", "acme-pointing to acme-nowhere"),
+    for drift in [
+        format!("{LOST} was deleted by hand"),
+        format!("{STALE} holds an older version"),
+        format!("{ORPHAN} is left of an index that is gone"),
+        format!("{FOREIGN} is somebody else's"),
+        "acme-pointing has an alias to acme-nowhere, which is nowhere".to_owned(),
     ] {
-        demo.screen.line(crate::screen::Style::Yellow, label, what);
+        demo.screen.line(Style::Yellow, "drift", &drift);
     }
     Ok(())
 }
@@ -72,8 +73,7 @@ async fn reconcile(demo: &Demo, what: Value) -> Result<Value, String> {
 }
 
 fn counts(demo: &Demo, report: &Value, expected: &[(&str, u64)]) -> Checked {
-    for (name, count) in expected {
-        demo.check(&format!("{name} {count}"), report["settings"][*name] == *count)?;
-    }
-    Ok(())
+    let told: Vec<String> = expected.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    let holds = expected.iter().all(|(name, n)| report["settings"][*name] == *n);
+    demo.check(&told.join(", "), holds)
 }
