@@ -1,0 +1,398 @@
+//! The handler over the real clients, pointed at the stand-ins, with its log captured.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use ecom_settings_exporter::config::Config;
+use ecom_settings_exporter::handler::Handler;
+use ecom_settings_exporter::services::api_keys::ApiKeysClient;
+use ecom_settings_exporter::services::cloudflare_kv::CloudflareKv;
+use ecom_settings_exporter::services::cloudflare_token::CloudflareToken;
+use ecom_settings_exporter::services::settings_table::DynamoDbTable;
+use ecom_settings_exporter::services::{CloudflareServices, RealServices, http};
+use ecom_settings_exporter::tally::Tally;
+use local::faults::{Fault, Faults, Rule};
+use local::http::Request;
+use local::kv::{KvRequest, KvVerb};
+use local::stack::{QUERY_CONFIGS, SETTINGS, Stack, StackOptions};
+use local::stream::{ShardReader, StartingPosition, event};
+use local::table::{StreamView, to_item};
+use serde_json::{Value, json};
+use tracing::subscriber::DefaultGuard;
+
+/// Long enough for any answer on a busy machine, for the tests in which nothing hangs.
+pub const PATIENT: Duration = Duration::from_secs(20);
+/// One request's time-out in the tests in which something hangs.
+pub const SHORT: Duration = Duration::from_millis(600);
+/// The time that an invocation has where the deadline is not what is tested.
+const INVOCATION: Duration = Duration::from_secs(60);
+
+/// The stand-ins and a handler that meets them.
+pub struct World {
+    pub stack: Stack,
+    pub logs: Logs,
+    handler: Handler<CloudflareServices>,
+    stream: Mutex<Vec<ShardReader>>,
+    _capture: DefaultGuard,
+}
+
+/// What a handler said, and what it counted.
+#[derive(Debug)]
+pub struct Answered {
+    pub result: Result<Value, LambdaError>,
+    pub tally: Tally,
+}
+
+/// The error that an invoker sees.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LambdaError {
+    pub kind: String,
+    pub message: String,
+}
+
+impl World {
+    /// The stand-ins as they are in production, and a patient handler.
+    pub async fn start() -> Self {
+        Self::with(StreamView::NewImage, PATIENT, &[]).await
+    }
+
+    /// The same with a short time-out for each request.
+    pub async fn impatient() -> Self {
+        Self::with(StreamView::NewImage, SHORT, &[]).await
+    }
+
+    /// The same with a stream that carries the images from before the changes.
+    pub async fn with_old_images() -> Self {
+        Self::with(StreamView::NewAndOldImages, PATIENT, &[]).await
+    }
+
+    /// Everything of choice; `more` is environment over the stack's.
+    pub async fn with(view: StreamView, http_timeout: Duration, more: &[(&str, &str)]) -> Self {
+        let logs = Logs::default();
+        let capture = logs.capture();
+        let stack = Stack::start(StackOptions { view, ..StackOptions::default() }).await.unwrap();
+        let mut env = stack.env();
+        env.insert("HTTP_RETRY_BASE_MS".into(), "1".into());
+        env.insert("HTTP_TIMEOUT_MS".into(), http_timeout.as_millis().to_string());
+        env.extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        let handler = handler(&env);
+        let stream = Mutex::new(stack.table.shards(StartingPosition::TrimHorizon));
+        Self { stack, logs, handler, stream, _capture: capture }
+    }
+
+    /// Invokes the handler.
+    pub async fn handle(&self, payload: &Value) -> Answered {
+        self.handle_within(payload, INVOCATION).await
+    }
+
+    /// Invokes the handler with so much time; fails where the answer takes longer.
+    pub async fn handle_within(&self, payload: &Value, time: Duration) -> Answered {
+        let payload = payload.to_string();
+        let answer = tokio::time::timeout(time, self.handler.handle(&payload, time));
+        let (result, tally) = answer.await.expect("Lambda would have ended the invocation");
+        let result = match result {
+            Ok(answer) => Ok(serde_json::to_value(answer).unwrap()),
+            Err(error) => {
+                let (kind, message) = (error.error_type().to_owned(), error.to_string());
+                Err(LambdaError { kind, message })
+            }
+        };
+        Answered { result, tally }
+    }
+
+    /// Invokes the handler with a stream event of these records.
+    pub async fn batch(&self, records: impl IntoIterator<Item = Value>) -> Answered {
+        self.handle(&event(records)).await
+    }
+
+    /// What the table's stream has that has not been read before.
+    pub fn new_records(&self) -> Vec<Value> {
+        let mut shards = self.stream.lock().unwrap();
+        shards.iter_mut().flat_map(|shard| shard.read(usize::MAX)).collect()
+    }
+
+    /// Invokes the handler with what is new in the table's stream.
+    pub async fn deliver(&self) -> Answered {
+        self.batch(self.new_records()).await
+    }
+
+    /// Puts the items and carries them to KV, then forgets how that went.
+    pub async fn settled_with(&self, items: impl IntoIterator<Item = Value>) {
+        for item in items {
+            self.stack.table.put(&item);
+        }
+        let answered = self.deliver().await;
+        assert_eq!(answered.failures(), NOTHING, "the start of the test should succeed");
+        self.forget();
+    }
+
+    /// Forgets all requests and log lines so far.
+    pub fn forget(&self) {
+        self.stack.kv.clear_log();
+        self.stack.api_keys.clear_log();
+        self.stack.table.clear_log();
+        self.stack.secrets.clear_log();
+        self.logs.clear();
+    }
+
+    /// A key of the settings namespace as JSON.
+    pub fn setting(&self, key: &str) -> Option<Value> {
+        self.stack.kv.get(SETTINGS, key).map(|stored| stored.json())
+    }
+
+    /// The value's `index_url` under a key of the settings namespace.
+    pub fn url_under(&self, key: &str) -> Option<String> {
+        Some(self.setting(key)?["index_url"].as_str()?.to_owned())
+    }
+
+    /// The keys of the settings namespace.
+    pub fn setting_keys(&self) -> Vec<String> {
+        self.stack.kv.keys(SETTINGS)
+    }
+
+    /// The keys of the query-config namespace.
+    pub fn query_config_keys(&self) -> Vec<String> {
+        self.stack.kv.keys(QUERY_CONFIGS)
+    }
+
+    /// The bulk writes of a namespace so far.
+    pub fn puts(&self, namespace: &str) -> Vec<KvRequest> {
+        let puts = self.stack.kv.log_of(KvVerb::PutBulk);
+        puts.into_iter().filter(|request| request.namespace == namespace).collect()
+    }
+
+    /// Adds a fault to KV's bulk writes.
+    pub fn break_puts(&self, times: usize, fault: Fault) {
+        self.stack.kv.faults().add(Rule::on("PUT", "/bulk", fault).times(times));
+    }
+}
+
+impl Answered {
+    /// The identifiers of a stream answer.
+    #[track_caller]
+    pub fn failures(&self) -> Vec<String> {
+        let answer = self.result.as_ref().expect("the batch should be answered");
+        let failures = answer["batchItemFailures"].as_array().expect("a list of failures");
+        let identifier = |failure: &Value| failure["itemIdentifier"].as_str().unwrap().to_owned();
+        failures.iter().map(identifier).collect()
+    }
+
+    /// The answer of an invocation that succeeds.
+    #[track_caller]
+    pub fn ok(&self) -> &Value {
+        self.result.as_ref().expect("the invocation should succeed")
+    }
+
+    /// The error of an invocation that fails.
+    #[track_caller]
+    pub fn error(&self) -> &LambdaError {
+        self.result.as_ref().expect_err("the invocation should fail")
+    }
+}
+
+/// No failures in a stream answer.
+pub const NOTHING: [&str; 0] = [];
+
+fn handler(env: &BTreeMap<String, String>) -> Handler<CloudflareServices> {
+    let config = Config::from_lookup(|name| env.get(name).cloned()).unwrap();
+    let cloudflare = config.cloudflare.unwrap();
+    // As in the binary, but for the SDK's back-off of a second.
+    let retries =
+        aws_sdk_dynamodb::config::retry::RetryConfig::standard().with_initial_backoff(MILLISECOND);
+    let timeouts = aws_sdk_dynamodb::config::timeout::TimeoutConfig::builder()
+        .operation_attempt_timeout(config.limits.http_timeout)
+        .build();
+    let http_client = aws_smithy_http_client::Builder::new().build_http();
+    let credentials = Credentials::new("test", "test", None, None, "test");
+    let dynamodb = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(local::REGION))
+        .credentials_provider(credentials.clone())
+        .endpoint_url(&env["AWS_ENDPOINT_URL_DYNAMODB"])
+        .http_client(http_client.clone())
+        .retry_config(retries.clone())
+        .timeout_config(timeouts.clone())
+        .build();
+    let secrets = aws_sdk_secretsmanager::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(local::REGION))
+        .credentials_provider(credentials)
+        .endpoint_url(&env["AWS_ENDPOINT_URL_SECRETS_MANAGER"])
+        .http_client(http_client)
+        .retry_config(retries)
+        .timeout_config(timeouts)
+        .build();
+    let http = http::client(config.limits.http_timeout).unwrap();
+    let token = CloudflareToken::new(cloudflare.token, || {
+        aws_sdk_secretsmanager::Client::from_conf(secrets)
+    });
+    let kv = CloudflareKv::new(
+        http.clone(),
+        Arc::new(token),
+        cloudflare.settings_url,
+        cloudflare.query_configs_url,
+    );
+    let api_keys = ApiKeysClient::new(http, config.api_keys_url);
+    let table =
+        DynamoDbTable::new(aws_sdk_dynamodb::Client::from_conf(dynamodb), config.table_name);
+    Handler::new(RealServices::new(kv, api_keys, table), config.limits)
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// What the handler logged, as the JSON lines that the binary prints.
+#[derive(Clone, Default)]
+pub struct Logs(Arc<Mutex<Vec<u8>>>);
+
+impl Logs {
+    /// Captures what this thread logs: the tests' runtimes have one thread each.
+    fn capture(&self) -> DefaultGuard {
+        let logs = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_max_level(tracing::Level::INFO)
+            .with_writer(move || logs.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// Everything, as it would be printed.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The lines of this function's own, parsed.
+    pub fn lines(&self) -> Vec<Value> {
+        let text = self.text();
+        let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        let own = |line: &Value| {
+            line["target"].as_str().is_some_and(|target| target.starts_with("ecom_settings"))
+        };
+        lines.filter(own).collect()
+    }
+
+    /// The lines of one message.
+    pub fn of(&self, message: &str) -> Vec<Value> {
+        self.lines().into_iter().filter(|line| line["message"] == message).collect()
+    }
+
+    /// The warnings.
+    pub fn warnings(&self) -> Vec<Value> {
+        self.lines().into_iter().filter(|line| line["level"] == "WARN").collect()
+    }
+
+    /// Forgets everything so far.
+    pub fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+}
+
+impl io::Write for Logs {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes down every request that a stand-in gets. It has to be there before other rules, which
+/// may decide without asking it.
+pub fn spy(faults: &Faults) -> Spy {
+    let spy = Spy::default();
+    let seen = spy.0.clone();
+    let look = move |request: &Request| {
+        seen.lock().unwrap().push(request.clone());
+        false
+    };
+    faults.add(Rule::when(look, Fault::Hang).forever());
+    spy
+}
+
+/// The requests that a spy has seen.
+#[derive(Clone, Default)]
+pub struct Spy(Arc<Mutex<Vec<Request>>>);
+
+impl Spy {
+    /// The requests so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// An index-settings item as plain JSON.
+pub fn index(account: &str, name: &str) -> Value {
+    json!({
+        "pk": account,
+        "sk": format!("INDEX#{name}"),
+        "index_endpoint": format!("https://{name}.example.com"),
+    })
+}
+
+/// The same with more attributes.
+pub fn index_with(account: &str, name: &str, more: Value) -> Value {
+    let mut item = index(account, name);
+    let fields = item.as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    item
+}
+
+/// The same with a shop id.
+pub fn shop(account: &str, name: &str, shop_id: &str) -> Value {
+    index_with(account, name, json!({"shop_id": shop_id}))
+}
+
+/// A query-config item as plain JSON.
+pub fn query_config(account: &str, name: &str, query: &str, boost: u32) -> Value {
+    json!({"pk": account, "sk": format!("INDEX#{name}#QUERY#{query}"), "boost": boost})
+}
+
+/// The KV key of a query config.
+pub fn query_config_key(account: &str, name: &str, query: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let digest: String = Sha256::digest(query).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("qcfg-{account}-{name}-{digest}")
+}
+
+/// A stream record that says that this item was written, `number` its sequence number.
+pub fn written(number: u32, item: &Value) -> Value {
+    let image = to_item(item);
+    let keys = json!({"pk": image["pk"], "sk": image["sk"]});
+    record("MODIFY", number, json!({"Keys": keys, "NewImage": image}))
+}
+
+/// A stream record that says that this item is gone.
+pub fn removed(number: u32, pk: &str, sk: &str) -> Value {
+    record("REMOVE", number, json!({"Keys": to_item(&json!({"pk": pk, "sk": sk}))}))
+}
+
+fn record(name: &str, number: u32, mut dynamodb: Value) -> Value {
+    dynamodb["SequenceNumber"] = json!(number.to_string());
+    dynamodb["ApproximateCreationDateTime"] = json!(1_795_183_202);
+    dynamodb["StreamViewType"] = json!("NEW_IMAGE");
+    json!({
+        "eventID": format!("event-{number}"),
+        "eventName": name,
+        "eventSource": "aws:dynamodb",
+        "eventVersion": "1.1",
+        "awsRegion": local::REGION,
+        "dynamodb": dynamodb,
+    })
+}
+
+/// The text of a file in `events/`.
+pub fn sample(file: &str) -> String {
+    let path = format!("{}/events/{file}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// A file in `events/`, parsed.
+pub fn sample_event(file: &str) -> Value {
+    serde_json::from_str(&sample(file)).unwrap()
+}

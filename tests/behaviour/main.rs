@@ -1,0 +1,18 @@
+//! What the exporter does, shown with real parts: the clients over HTTP against the stand-ins in
+//! `local`, an embedded DynamoDB with its stream, and the real binary behind a Lambda Runtime API.
+//!
+//! One binary, because linking takes longer than running. Each module holds the tests of one part
+//! of what the function promises; [`helpers`] builds the handler, [`process`] runs the binary.
+
+// The layout of the handler's future over the real clients is that deep.
+#![recursion_limit = "256"]
+
+mod batches;
+mod helpers;
+mod kv_faults;
+mod payloads;
+mod query_config_removals;
+mod settling;
+mod table_faults;
+mod token;
+mod values;

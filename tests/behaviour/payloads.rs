@@ -1,0 +1,154 @@
+//! Payloads: what is taken, what is refused, and the answer to every sample event.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::helpers::*;
+
+/// What a sample event is answered with, in a world that has acct1/main, acct1's query configs
+/// and acct2/outlet in table and KV.
+enum Expected {
+    /// A batch, with these counts: exported, superseded, skipped, rejected.
+    Batch([u64; 4]),
+    /// A report with these fields.
+    Report(Value),
+    /// An error of this type.
+    Error(&'static str),
+    /// A reconcile's answer, which tests of its own look at.
+    Reconcile,
+}
+
+fn expectations() -> BTreeMap<&'static str, Expected> {
+    use Expected::{Batch, Error, Reconcile, Report};
+    let report = |query_configs: u64| {
+        Report(json!({
+            "system_account_id": "acct1",
+            "index_name": "main",
+            "outcome": "exported",
+            "settings_keys": ["acme-outdoor.myshopify.com", "acct1-main"],
+            "query_configs": {"exported": query_configs, "rejected": 0},
+        }))
+    };
+    BTreeMap::from([
+        ("re-export-with-query-configs.json", report(2)),
+        ("re-export.json", report(0)),
+        ("reconcile-account.json", Reconcile),
+        ("reconcile-audit.json", Reconcile),
+        ("reconcile-repair.json", Reconcile),
+        ("stream-alias-off.json", Batch([1, 0, 0, 0])),
+        ("stream-insert.json", Batch([1, 0, 0, 0])),
+        ("stream-legacy-alias.json", Batch([1, 0, 0, 0])),
+        ("stream-malformed-record.json", Batch([1, 0, 0, 1])),
+        ("stream-mixed-batch.json", Batch([3, 1, 1, 1])),
+        ("stream-modify.json", Batch([1, 0, 0, 0])),
+        ("stream-query-config-remove.json", Batch([1, 0, 0, 0])),
+        ("stream-query-config.json", Batch([2, 0, 0, 0])),
+        ("stream-remove-with-old-image.json", Batch([1, 0, 0, 0])),
+        ("stream-remove.json", Batch([1, 0, 0, 0])),
+        ("stream-ttl-remove.json", Batch([1, 0, 0, 0])),
+        ("unknown-payload.json", Error("InvalidPayload")),
+    ])
+}
+
+/// Puts what the sample events take for granted into the table and KV.
+async fn sample_world() -> World {
+    let world = World::start().await;
+    for file in ["stream-insert.json", "stream-query-config.json"] {
+        for record in sample_event(file)["Records"].as_array().unwrap() {
+            world.stack.table.put_item(&record["dynamodb"]["NewImage"]);
+        }
+    }
+    world.settled_with([]).await;
+    world
+}
+
+#[tokio::test]
+async fn every_sample_event_gets_its_answer() {
+    let world = sample_world().await;
+    for (file, expected) in expectations() {
+        let answered = world.handle(&sample_event(file)).await;
+        match expected {
+            Expected::Batch([exported, superseded, skipped, rejected]) => {
+                assert_eq!(answered.failures(), NOTHING, "{file}");
+                let counts = answered.tally.records;
+                let found = [counts.exported, counts.superseded, counts.skipped, counts.rejected];
+                assert_eq!(found, [exported, superseded, skipped, rejected], "{file}");
+                assert_eq!(counts.received, found.iter().sum::<u64>(), "{file}");
+            }
+            Expected::Report(report) => assert_eq!(*answered.ok(), report, "{file}"),
+            Expected::Error(kind) => assert_eq!(answered.error().kind, kind, "{file}"),
+            Expected::Reconcile => {
+                let kind = answered.result.as_ref().err().map(|error| error.kind.as_str());
+                assert_ne!(kind, Some("InvalidPayload"), "{file}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_file_among_the_sample_events_is_tested() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/events");
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut files: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+
+    assert_eq!(files, expectations().into_keys().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_payload_that_is_not_taken_reads_and_writes_nothing_and_says_what_is_wrong() {
+    let world = sample_world().await;
+    let refused = [
+        (json!({}), "neither a stream event nor"),
+        (json!([]), "not a JSON object"),
+        (json!("text"), "not a JSON object"),
+        (json!({"Records": {}}), "Records must be a list"),
+        (json!({"Records": [], "more": 1}), "unknown field \"more\""),
+        (json!({"system_account_id": "acct1"}), "index_name"),
+        (json!({"system_account_id": "acct1", "index_name": 1}), "index_name must be a string"),
+        (
+            json!({"system_account_id": "acct1", "index_name": "main", "include_query_configs": 1}),
+            "include_query_configs must be true or false",
+        ),
+        (json!({"reconcile": {"apply": "yes"}}), "apply must be true or false"),
+        (json!({"reconcile": {}, "system_account_id": "acct1"}), "unknown field"),
+        (sample_event("unknown-payload.json"), "unknown field \"include_queries\""),
+    ];
+    for (payload, says) in refused {
+        let answered = world.handle(&payload).await;
+
+        let LambdaError { kind, message } = answered.error();
+        assert_eq!(kind, "InvalidPayload", "{payload}");
+        assert!(message.contains(says), "{payload}: {message}");
+        for taken in ["Records", "include_query_configs", "reconcile"] {
+            assert!(message.contains(taken), "{message}");
+        }
+    }
+    assert_eq!(world.stack.kv.log().len(), 0);
+    assert_eq!(world.stack.table.log().len(), 0);
+    assert_eq!(world.stack.api_keys.log().len(), 0);
+}
+
+#[tokio::test]
+async fn records_of_another_event_source_are_refused_whole() {
+    let world = World::start().await;
+    let mut stranger = written(2, &index("a", "i"));
+    stranger["eventSource"] = json!("aws:sqs");
+
+    let answered = world.batch([written(1, &index("a", "j")), stranger]).await;
+
+    assert_eq!(answered.error().kind, "InvalidPayload");
+    assert_eq!(world.stack.kv.log().len(), 0);
+}
+
+#[tokio::test]
+async fn an_empty_batch_is_answered_without_a_request() {
+    let world = World::start().await;
+
+    let answered = world.batch([]).await;
+
+    assert_eq!(*answered.ok(), json!({"batchItemFailures": []}));
+    assert_eq!(world.stack.kv.log().len(), 0);
+}

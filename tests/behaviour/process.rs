@@ -1,0 +1,52 @@
+//! The real binary as a function of a stack.
+
+use std::io;
+
+use local::lambda::{Function, Invocation, LogLine};
+use local::stack::{Stack, StackOptions};
+use local::table::StreamView;
+use serde_json::Value;
+
+/// The binary that is deployed.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_bootstrap");
+
+/// Stand-ins with the stream of production.
+pub async fn stack() -> Stack {
+    stack_with(StreamView::NewImage).await
+}
+
+/// Stand-ins with a stream of choice.
+pub async fn stack_with(view: StreamView) -> Stack {
+    Stack::start(StackOptions { view, ..StackOptions::default() }).await.unwrap()
+}
+
+/// The binary on a stack, with retries that don't take long.
+pub async fn function(stack: &Stack, more: &[(&str, &str)]) -> Function {
+    let quick = [("HTTP_RETRY_BASE_MS", "1"), ("AWS_MAX_ATTEMPTS", "2")];
+    stack.function(BINARY, quick.into_iter().chain(more.iter().copied())).await.unwrap()
+}
+
+/// Invokes the binary, which has to be there to answer.
+pub async fn invoke(function: &Function, payload: &Value) -> Invocation {
+    function.invoke(payload).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// All that was printed, in one text.
+pub fn text(lines: &[LogLine]) -> String {
+    lines.iter().map(|line| format!("{}\n", line.text)).collect()
+}
+
+/// Ends the process that has this variable in its environment, as `kill -9` does.
+pub fn kill(variable: &str, value: &str) -> io::Result<()> {
+    let marker = format!("{variable}={value}");
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        let Ok(environment) = std::fs::read(path.join("environ")) else { continue };
+        if environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes()) {
+            let pid = path.file_name().unwrap_or_default();
+            std::process::Command::new("kill").arg("-9").arg(pid).status()?;
+            return Ok(());
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}

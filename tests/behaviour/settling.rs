@@ -1,0 +1,362 @@
+//! Removals, moved shop ids, and who may keep a key: the slow path through the real services.
+
+use local::faults::{Fault, Rule};
+use local::kv::KvVerb;
+use local::stack::SETTINGS;
+use serde_json::{Value, json};
+
+use crate::helpers::*;
+
+fn deletes(world: &World) -> Vec<Vec<String>> {
+    world.stack.kv.log_of(KvVerb::DeleteBulk).into_iter().map(|delete| delete.keys).collect()
+}
+
+#[tokio::test]
+async fn a_removal_takes_both_keys_away_whatever_the_stream_carries() {
+    for world in [World::start().await, World::with_old_images().await] {
+        world
+            .settled_with([shop("a", "old", "old.example"), shop("a", "new", "new.example")])
+            .await;
+
+        world.stack.table.delete("a", "INDEX#old");
+        let answered = world.deliver().await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(world.setting_keys(), ["a-new", "new.example"]);
+        assert_eq!(answered.tally.settings.deleted, 2);
+    }
+}
+
+#[tokio::test]
+async fn the_key_that_leads_to_a_shop_id_is_deleted_last() {
+    let world = World::start().await;
+    world.settled_with([shop("a", "old", "old.example")]).await;
+
+    world.stack.table.delete("a", "INDEX#old");
+    world.deliver().await;
+
+    assert_eq!(deletes(&world), [["old.example"], ["a-old"]]);
+}
+
+#[tokio::test]
+async fn the_removal_of_what_kv_never_held_is_done() {
+    let world = World::start().await;
+
+    for record in
+        ["stream-remove.json", "stream-ttl-remove.json", "stream-remove-with-old-image.json"]
+    {
+        assert_eq!(world.handle(&sample_event(record)).await.failures(), NOTHING);
+    }
+
+    assert!(deletes(&world).is_empty());
+}
+
+/// Every way in which an item can point at a/old, whose shop id is old.example.
+fn pointers() -> Vec<(&'static str, Value)> {
+    let target = json!([{"index_id": "a-old"}]);
+    let unweighted = json!([{"index_id": "a-old", "weight": 0.0}]);
+    let write_alias = |entry: Value| json!({"add_docs_config": {"index_write_aliases": [entry]}});
+    vec![
+        (
+            "doc_reads",
+            json!({"index_aliases": {"doc_reads": {"enabled": true, "targets": unweighted}}}),
+        ),
+        (
+            "doc_writes",
+            json!({"index_aliases": {"doc_writes": {"enabled": true, "targets": target}}}),
+        ),
+        (
+            "analytics",
+            json!({"index_aliases": {"analytics": {"enabled": true, "index_id": "a-old"}}}),
+        ),
+        ("read_alias", json!({"read_alias": "a-old"})),
+        ("write alias by index id", write_alias(json!({"index_id": "a-old"}))),
+        ("write alias by the index id as shop id", write_alias(json!({"shop_id": "a-old"}))),
+        ("write alias by shop id", write_alias(json!({"shop_id": "old.example"}))),
+        (
+            "write alias by account and name",
+            write_alias(json!({"system_account_id": "a", "index_name": "old"})),
+        ),
+        ("undecodable otherwise", json!({"read_alias": "a-old", "index_endpoint": 7})),
+    ]
+}
+
+#[tokio::test]
+async fn a_key_that_an_active_alias_points_at_stays_with_a_warning_and_a_count() {
+    for (way, alias) in pointers() {
+        let world = World::start().await;
+        world.settled_with([shop("a", "old", "old.example")]).await;
+        let kept = world.stack.kv.snapshot(SETTINGS);
+        // Past the stream: what counts is the table.
+        world.stack.table.load([local::table::to_item(&index_with("b", "live", alias))]);
+
+        world.stack.table.delete("a", "INDEX#old");
+        let answered = world.deliver().await;
+
+        assert_eq!(answered.failures(), NOTHING, "{way}");
+        assert_eq!(world.stack.kv.snapshot(SETTINGS), kept, "{way}");
+        assert_eq!(answered.tally.deletes_withheld, 2, "{way}");
+        let warnings = world.logs.warnings();
+        let mut keys: Vec<&Value> = warnings.iter().map(|warning| &warning["key"]).collect();
+        keys.sort_by_key(|key| key.to_string());
+        assert_eq!(keys, ["a-old", "old.example"], "{way}");
+        assert!(warnings.iter().all(|warning| warning["pointers"] == "b/live"), "{warnings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_alias_without_an_account_means_its_own() {
+    let alias = json!({"add_docs_config": {"index_write_aliases": [{"index_name": "old"}]}});
+    for (account, stays) in [("a", true), ("b", false)] {
+        let world = World::start().await;
+        world.settled_with([shop("a", "old", "old.example")]).await;
+        let live = index_with(account, "live", alias.clone());
+        world.stack.table.load([local::table::to_item(&live)]);
+
+        world.stack.table.delete("a", "INDEX#old");
+        world.deliver().await;
+
+        assert_eq!(world.setting("a-old").is_some(), stays, "{account}");
+    }
+}
+
+#[tokio::test]
+async fn an_alias_that_is_off_overridden_or_of_a_query_config_keeps_nothing() {
+    let target = json!([{"index_id": "a-old"}]);
+    let reads = |enabled: bool| json!({"doc_reads": {"enabled": enabled, "targets": target}});
+    let items = [
+        index_with("b", "off", json!({"index_aliases": reads(false)})),
+        index_with("b", "over", json!({"index_aliases": reads(true), "read_alias": "b-other"})),
+        json!({"pk": "b", "sk": "INDEX#live#QUERY#q", "index_aliases": reads(true)}),
+        json!({"pk": "b", "sk": "INDEX#DEFAULT_CONFIG", "read_alias": "a-old"}),
+    ];
+    let world = World::start().await;
+    let itself = json!({"shop_id": "old.example", "read_alias": "a-old"});
+    world.settled_with([index_with("a", "old", itself)]).await;
+    world.stack.table.load(items.iter().map(local::table::to_item));
+
+    world.stack.table.delete("a", "INDEX#old");
+    let answered = world.deliver().await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.setting_keys(), NOTHING);
+}
+
+#[tokio::test]
+async fn a_shop_id_that_moved_is_settled_where_the_stream_carries_old_images() {
+    let world = World::with_old_images().await;
+    world.settled_with([shop("a", "i", "old.example")]).await;
+
+    world.stack.table.put(&shop("a", "i", "new.example"));
+    let answered = world.deliver().await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.setting_keys(), ["a-i", "new.example"]);
+}
+
+#[tokio::test]
+async fn the_shop_ids_of_superseded_and_rejected_records_are_settled() {
+    let world = World::start().await;
+    for key in ["first.example", "second.example", "broken.example"] {
+        let value = json!({"system_account_id": "a", "index_name": "i", "marqo_api_key": "k"});
+        world.stack.kv.put(SETTINGS, key, &value.to_string(), None);
+    }
+    let broken = index_with("a", "i", json!({"shop_id": "broken.example", "pixel_id": 1}));
+    world.stack.table.put(&shop("a", "i", "first.example"));
+    world.stack.table.put(&shop("a", "i", "second.example"));
+    world.stack.table.put(&broken);
+    world.stack.table.put(&shop("a", "i", "third.example"));
+
+    let answered = world.deliver().await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.setting_keys(), ["a-i", "third.example"]);
+}
+
+#[tokio::test]
+async fn a_shop_id_that_another_item_asks_for_is_written_for_that_one() {
+    let world = World::start().await;
+    world.settled_with([shop("b", "two", "s.example"), shop("a", "one", "s.example")]).await;
+    assert_eq!(world.url_under("s.example").unwrap(), "https://one.example.com");
+
+    world.stack.table.delete("a", "INDEX#one");
+    let answered = world.deliver().await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.setting_keys(), ["b-two", "s.example"]);
+    assert_eq!(world.url_under("s.example").unwrap(), "https://two.example.com");
+}
+
+#[tokio::test]
+async fn of_several_claimants_the_one_that_kv_names_keeps_the_key_else_the_first_has_it() {
+    for (named, keeps) in [("c", "c"), ("nobody", "b")] {
+        let world = World::with_old_images().await;
+        world.settled_with([shop("a", "gone", "s.example")]).await;
+        let claims = ["c", "b"].map(|account| shop(account, "claim", "s.example"));
+        world.stack.table.load(claims.iter().map(local::table::to_item));
+        let value = json!({"system_account_id": named, "index_name": "claim"});
+        world.stack.kv.put(SETTINGS, "s.example", &value.to_string(), None);
+
+        world.stack.table.delete("a", "INDEX#gone");
+        world.deliver().await;
+
+        assert_eq!(world.setting("s.example").unwrap()["system_account_id"], keeps);
+        assert_eq!(world.setting("s.example").unwrap()["marqo_api_key"], format!("key-{keeps}"));
+    }
+}
+
+#[tokio::test]
+async fn an_item_that_is_there_again_is_written_from_the_table() {
+    let world = World::start().await;
+    world.settled_with([shop("a", "i", "s.example")]).await;
+    world.stack.table.delete("a", "INDEX#i");
+    let removal = world.new_records();
+    world.stack.table.put(&index_with(
+        "a",
+        "i",
+        json!({"pixel_id": "new", "shop_id": "s.example"}),
+    ));
+
+    let answered = world.batch(removal).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    for key in ["a-i", "s.example"] {
+        assert_eq!(world.setting(key).unwrap()["pixel_id"], "new");
+    }
+    assert!(deletes(&world).is_empty());
+}
+
+#[tokio::test]
+async fn an_item_that_comes_back_during_its_delete_is_written() {
+    let world = World::start().await;
+    world.settled_with([shop("a", "i", "s.example")]).await;
+    world.stack.table.delete("a", "INDEX#i");
+    let table = world.stack.table.clone();
+    let back = move || table.put(&shop("a", "i", "other.example"));
+    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::before(back)));
+
+    let answered = world.batch(world.new_records()).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.setting_keys(), ["a-i"], "its new shop id has a record of its own");
+    assert_eq!(world.setting("a-i").unwrap()["shop_id"], "other.example");
+}
+
+#[tokio::test]
+async fn a_key_whose_alias_is_switched_on_during_its_delete_is_put_back_as_it_was() {
+    let world = World::start().await;
+    world.settled_with([shop("a", "i", "s.example")]).await;
+    let before = world.stack.kv.snapshot(SETTINGS);
+    world.stack.table.delete("a", "INDEX#i");
+    let table = world.stack.table.clone();
+    let switch_on = move || table.put(&index_with("b", "live", json!({"read_alias": "a-i"})));
+    let rule = Rule::on("POST", "/bulk/delete", Fault::after(switch_on)).after(1);
+    world.stack.kv.faults().add(rule);
+
+    let answered = world.batch(world.new_records()).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "value and metadata");
+    assert_eq!(answered.tally.deletes_restored, 2);
+    let warnings = world.logs.warnings();
+    let put_back = |line: &&Value| line["message"].as_str().unwrap().contains("put back");
+    assert_eq!(warnings.iter().filter(put_back).count(), 2, "{warnings:?}");
+}
+
+#[tokio::test]
+async fn a_put_back_that_fails_fails_the_record_and_is_logged_as_an_error() {
+    let world = World::start().await;
+    world.settled_with([index("a", "i")]).await;
+    world.stack.table.delete("a", "INDEX#i");
+    let table = world.stack.table.clone();
+    let switch_on = move || table.put(&index_with("b", "live", json!({"read_alias": "a-i"})));
+    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::after(switch_on)));
+    world.break_puts(100, Fault::status(500));
+
+    let answered = world.batch(world.new_records()).await;
+
+    assert_eq!(answered.failures().len(), 1);
+    let lines = world.logs.lines();
+    let error = |line: &Value| line["level"] == "ERROR" && line["key"] == "a-i";
+    assert!(lines.iter().any(error), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_key_whose_index_or_claimant_cannot_be_exported_stays_as_it_is() {
+    let broken = json!({"index_endpoint": 7});
+    for claim in [json!({}), json!({"shop_id": "s.example"})] {
+        let world = World::with_old_images().await;
+        world.settled_with([shop("a", "i", "s.example")]).await;
+        let before = world.stack.kv.get(SETTINGS, "s.example");
+        world.stack.table.load([
+            local::table::to_item(&index_with("a", "i", broken.clone())),
+            local::table::to_item(&shop("b", "gone", "s.example")),
+        ]);
+        let mut item = index_with("a", "i", broken.clone());
+        item.as_object_mut().unwrap().extend(claim.as_object().unwrap().clone());
+        world.stack.table.load([local::table::to_item(&item)]);
+
+        world.stack.table.delete("b", "INDEX#gone");
+        let answered = world.deliver().await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(world.stack.kv.get(SETTINGS, "s.example"), before);
+        let lines = world.logs.lines();
+        let rejected = |line: &Value| line["level"] == "ERROR" && line["path"] == "index_endpoint";
+        assert!(lines.iter().any(rejected), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_strangers_key_is_left_alone_whoever_points_at_it() {
+    let values = ["plain text", "{}", r#"{"system_account_id":"a"}"#, "[1]", ""];
+    for value in values {
+        let world = World::with_old_images().await;
+        world.stack.table.load([
+            local::table::to_item(&shop("a", "gone", "s.example")),
+            local::table::to_item(&index_with("b", "live", json!({"read_alias": "a-gone"}))),
+        ]);
+        world.stack.kv.put(SETTINGS, "s.example", value, Some(json!({"owner": "another"})));
+        world.stack.kv.put(SETTINGS, "a-gone", value, None);
+        let before = world.stack.kv.snapshot(SETTINGS);
+
+        world.stack.table.delete("a", "INDEX#gone");
+        let answered = world.deliver().await;
+
+        assert_eq!(answered.failures(), NOTHING, "{value}");
+        assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "{value}");
+        assert_eq!(answered.tally.deletes_withheld, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_changes_at_every_look_fails_the_record_after_five_rounds() {
+    let world = World::start().await;
+    world.settled_with([shop("b", "two", "s.example"), shop("a", "one", "s.example")]).await;
+    world.stack.table.delete("a", "INDEX#one");
+    let records = world.new_records();
+    let table = world.stack.table.clone();
+    let version = std::sync::atomic::AtomicU32::new(0);
+    let change = move || {
+        let version = version.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let pixel = json!({"shop_id": "s.example", "pixel_id": version.to_string()});
+        table.put(&index_with("b", "two", pixel));
+    };
+    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(change)).forever());
+
+    let answered = world.batch(records).await;
+
+    assert_eq!(answered.failures().len(), 1);
+    assert_eq!(world.puts(SETTINGS).len(), 5);
+}
+
+#[tokio::test]
+async fn names_that_kv_cannot_hold_are_not_settled() {
+    let world = World::start().await;
+    let long = "x".repeat(513);
+
+    let answered = world.batch([removed(1, "a", &format!("INDEX#{long}"))]).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert!(world.stack.kv.log().is_empty());
+}

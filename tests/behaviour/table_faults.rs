@@ -1,0 +1,128 @@
+//! DynamoDB goes wrong where a removal or a re-export needs it.
+
+use local::faults::{Fault, Rule};
+use local::stack::SETTINGS;
+use serde_json::{Value, json};
+
+use crate::helpers::*;
+
+/// A world in which a/old was removed from the table, and the record that says so.
+async fn removal(world: World) -> (World, Vec<Value>) {
+    world.settled_with([shop("a", "old", "old.example"), index("a", "other")]).await;
+    world.stack.table.delete("a", "INDEX#old");
+    let records = world.new_records();
+    (world, records)
+}
+
+#[tokio::test]
+async fn a_throttled_scan_is_tried_again_by_the_sdk() {
+    let (world, records) = removal(World::start().await).await;
+    world.stack.table.faults().add(Rule::operation("Scan", Fault::throttled()).times(2));
+
+    assert_eq!(world.batch(records).await.failures(), NOTHING);
+    assert_eq!(world.setting_keys(), ["a-other"]);
+}
+
+#[tokio::test]
+async fn a_table_that_stays_throttled_fails_the_removal_and_deletes_nothing() {
+    let (world, records) = removal(World::start().await).await;
+    world.stack.table.faults().add(Rule::operation("Scan", Fault::throttled()).forever());
+
+    let failed = world.batch(records.clone()).await;
+
+    assert_eq!(failed.failures().len(), 1);
+    assert_eq!(world.setting_keys(), ["a-old", "a-other", "old.example"]);
+    let error = world.logs.of("record failed")[0]["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("ThrottlingException"), "{error}");
+    world.stack.table.faults().clear();
+    assert_eq!(world.batch(records).await.failures(), NOTHING);
+    assert_eq!(world.setting_keys(), ["a-other"]);
+}
+
+#[tokio::test]
+async fn one_segment_that_fails_fails_the_look() {
+    let (world, records) = removal(World::start().await).await;
+    let denied = Fault::aws(400, "AccessDeniedException", "not allowed to scan");
+    world.stack.table.faults().add(Rule::operation("Scan", denied).after(3));
+
+    let failed = world.batch(records).await;
+
+    assert_eq!(failed.failures().len(), 1, "half a look must not decide");
+    assert_eq!(world.setting_keys(), ["a-old", "a-other", "old.example"]);
+}
+
+#[tokio::test]
+async fn a_table_that_hangs_fails_the_removal_and_takes_no_write_down() {
+    let (world, mut records) = removal(World::impatient().await).await;
+    world.stack.table.faults().add(Rule::operation("Scan", Fault::Hang).forever());
+    records.push(written(9_000, &index("b", "new")));
+
+    let answered = world.batch(records).await;
+
+    assert_eq!(answered.failures().len(), 1);
+    assert_eq!(world.setting_keys(), ["a-old", "a-other", "b-new", "old.example"]);
+}
+
+#[tokio::test]
+async fn unprocessed_keys_are_asked_for_again() {
+    let world = World::start().await;
+    let configs: Vec<Value> =
+        (0..30).map(|n| query_config("a", "i", &format!("q{n:02}"), n)).collect();
+    world.settled_with(configs).await;
+    for n in 0..30 {
+        world.stack.table.delete("a", &format!("INDEX#i#QUERY#q{n:02}"));
+    }
+    // One was put back since: it has to be found among the keys that were left unprocessed.
+    world.stack.table.put(&query_config("a", "i", "q29", 99));
+    let records = world.new_records();
+    let removals = records.into_iter().filter(|record| record["eventName"] == "REMOVE");
+    let partly = Rule::operation("BatchGetItem", Fault::Unprocessed(7)).times(4);
+    world.stack.table.faults().add(partly);
+
+    let answered = world.batch(removals).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.query_config_keys(), [query_config_key("a", "i", "q29")]);
+}
+
+#[tokio::test]
+async fn keys_that_stay_unprocessed_fail_their_records_and_nothing_is_deleted() {
+    let world = World::start().await;
+    world.settled_with([query_config("a", "i", "q1", 1), query_config("a", "i", "q2", 2)]).await;
+    world.stack.table.delete("a", "INDEX#i#QUERY#q1");
+    world.stack.table.delete("a", "INDEX#i#QUERY#q2");
+    let stuck = Rule::operation("BatchGetItem", Fault::Unprocessed(0)).forever();
+    world.stack.table.faults().add(stuck);
+
+    let answered = world.deliver().await;
+
+    assert_eq!(answered.failures().len(), 2);
+    assert_eq!(world.query_config_keys().len(), 2);
+}
+
+#[tokio::test]
+async fn a_re_export_of_a_table_that_fails_writes_nothing_and_says_why() {
+    let world = World::start().await;
+    world.stack.table.put(&index("a", "i"));
+    world.stack.table.faults().add(Rule::operation("GetItem", Fault::status(500)).forever());
+
+    let answered = world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await;
+
+    assert_eq!(answered.error().kind, "ReExportIncomplete");
+    assert!(answered.error().message.contains("GetItem"), "{}", answered.error().message);
+    assert!(!answered.error().message.contains("older version"), "nothing was written");
+    assert!(world.puts(SETTINGS).is_empty());
+}
+
+#[tokio::test]
+async fn a_re_export_that_cannot_look_again_says_that_kv_may_hold_an_older_version() {
+    let world = World::start().await;
+    world.stack.table.put(&index("a", "i"));
+    let second_look = Rule::operation("GetItem", Fault::status(500)).after(1).times(100);
+    world.stack.table.faults().add(second_look);
+
+    let answered = world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await;
+
+    assert_eq!(answered.error().kind, "ReExportIncomplete");
+    assert!(answered.error().message.contains("older version"), "{}", answered.error().message);
+}
