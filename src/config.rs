@@ -24,6 +24,8 @@ pub struct Config {
     pub cloudflare: Option<CloudflareConfig>,
     /// What the core needs to know.
     pub limits: Limits,
+    /// Where Lambda's X-Ray daemon listens.
+    pub xray_daemon: Option<String>,
 }
 
 /// Where and as whom KV is written.
@@ -85,8 +87,9 @@ impl Config {
         let table_name = reader
             .optional("SETTINGS_TABLE_NAME")
             .unwrap_or_else(|| format!("{environment}-EcomIndexSettingsTable"));
+        let xray_daemon = reader.optional("AWS_XRAY_DAEMON_ADDRESS");
         if reader.problems.is_empty() {
-            Ok(Self { environment, table_name, api_keys_url, cloudflare, limits })
+            Ok(Self { environment, table_name, api_keys_url, cloudflare, limits, xray_daemon })
         } else {
             Err(ConfigError(reader.problems))
         }
@@ -159,6 +162,13 @@ impl Reader<'_> {
         };
         let settings_url = namespace_url("CLOUDFLARE_KV_NAMESPACE_ID");
         let query_configs_url = namespace_url("CLOUDFLARE_KV_QCFG_NAMESPACE_ID");
+        if settings_url == query_configs_url {
+            // Reconcile would take each one's keys for orphans of the other.
+            self.problem(
+                "CLOUDFLARE_KV_QCFG_NAMESPACE_ID",
+                "must be another namespace than CLOUDFLARE_KV_NAMESPACE_ID",
+            );
+        }
         let token = match self.optional("CLOUDFLARE_API_TOKEN") {
             Some(token) => TokenSource::Given(token.into()),
             None => TokenSource::SecretId(
@@ -281,6 +291,15 @@ mod tests {
             assert_eq!(found, 1, "{variable}: {problems:?}");
         }
         assert_eq!(problems.len(), 10);
+    }
+
+    #[test]
+    fn the_two_namespaces_must_differ() {
+        let mut variables = [&MINIMAL[..], &CLOUDFLARE[..]].concat();
+        variables.retain(|(name, _)| *name != "CLOUDFLARE_KV_QCFG_NAMESPACE_ID");
+        variables.push(("CLOUDFLARE_KV_QCFG_NAMESPACE_ID", "ns1"));
+        let ConfigError(problems) = config(&variables).unwrap_err();
+        assert!(problems[0].starts_with("CLOUDFLARE_KV_QCFG_NAMESPACE_ID must be another"));
     }
 
     #[test]

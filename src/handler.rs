@@ -12,7 +12,7 @@ use crate::entry::Source;
 use crate::export::export_batch;
 use crate::payload::{InvalidPayload, Payload};
 use crate::plan::{RecordOutcome, RejectedRecord};
-use crate::ports::Services;
+use crate::ports::{KvStore, Services};
 use crate::re_export::{self, ReExportError, re_export};
 use crate::reconcile::{self, ReconcileError, reconcile};
 use crate::run::{Limits, Run};
@@ -102,7 +102,7 @@ impl<S: Services> Handler<S> {
         }
         // Boxed: each use case is a deep future, and only one of them is under way.
         let run = |source| Run::new(&self.services, &self.limits, deadline, source);
-        let (source, result, tally) = match Payload::parse(payload) {
+        let (source, result, mut tally) = match Payload::parse(payload) {
             Err(error) => ("invalid", Err(error.into()), Tally::default()),
             Ok(Payload::Stream(records)) => {
                 let run = run(Source::Stream);
@@ -122,6 +122,7 @@ impl<S: Services> Handler<S> {
                 (Source::Reconcile.as_str(), result.map_err(HandlerError::from), run.tally())
             }
         };
+        tally.calls.secrets = self.services.kv().take_secret_calls();
         log_invocation(source, &result, &tally, started.elapsed());
         (result, tally)
     }
@@ -243,6 +244,8 @@ fn log_invocation(
         api_keys_ms = millis(calls.api_keys.duration),
         table_requests = calls.table.requests,
         table_ms = millis(calls.table.duration),
+        secrets_requests = calls.secrets.requests,
+        secrets_ms = millis(calls.secrets.duration),
         "invocation"
     );
     if let Err(error) = result {

@@ -3,18 +3,55 @@
 use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts logging; the level is `AWS_LAMBDA_LOG_LEVEL`, INFO where it is absent.
 pub fn init() {
     #[expect(clippy::disallowed_methods, reason = "Lambda's own variable, needed before the rest")]
-    let level = std::env::var("AWS_LAMBDA_LOG_LEVEL").unwrap_or_default();
-    // Lambda says FATAL where `tracing` has nothing above ERROR.
-    let level = if level.eq_ignore_ascii_case("FATAL") { "ERROR" } else { &level };
-    tracing_subscriber::fmt()
+    let level = level(std::env::var("AWS_LAMBDA_LOG_LEVEL").ok().as_deref());
+    // The runtime would log each failed invocation a second time, without its fields.
+    let filter = Targets::new()
+        .with_default(level)
+        .with_target("lambda_runtime::layers::api_response", LevelFilter::OFF);
+    let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_target(false)
-        .with_span_list(false)
-        .with_max_level(LevelFilter::from_str(level).unwrap_or(LevelFilter::INFO))
-        .init();
+        .with_span_list(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+}
+
+fn level(name: Option<&str>) -> LevelFilter {
+    match name {
+        // An empty name would parse as ERROR.
+        None | Some("") => LevelFilter::INFO,
+        // Lambda says FATAL where `tracing` has nothing above ERROR.
+        Some(name) if name.eq_ignore_ascii_case("FATAL") => LevelFilter::ERROR,
+        Some(name) => LevelFilter::from_str(name).unwrap_or(LevelFilter::INFO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lambdas_levels_are_understood_and_info_is_the_default() {
+        for (name, expected) in [
+            (None, LevelFilter::INFO),
+            (Some(""), LevelFilter::INFO),
+            (Some("nonsense"), LevelFilter::INFO),
+            (Some("TRACE"), LevelFilter::TRACE),
+            (Some("DEBUG"), LevelFilter::DEBUG),
+            (Some("INFO"), LevelFilter::INFO),
+            (Some("WARN"), LevelFilter::WARN),
+            (Some("ERROR"), LevelFilter::ERROR),
+            (Some("FATAL"), LevelFilter::ERROR),
+        ] {
+            assert_eq!(level(name), expected, "{name:?}");
+        }
+    }
 }

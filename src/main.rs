@@ -21,11 +21,20 @@ use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
 use serde_json::value::RawValue;
 
 mod logging;
+mod metrics;
+mod xray;
+
+use metrics::Metrics;
+use xray::XRay;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     logging::init();
     let config = Config::from_env().inspect_err(|error| tracing::error!("{error}"))?;
+    let telemetry = Telemetry {
+        metrics: Metrics::install(&config.environment)?,
+        xray: XRay::connect(config.xray_daemon.as_deref()),
+    };
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))
         .operation_attempt_timeout(config.limits.http_timeout)
@@ -49,7 +58,7 @@ async fn main() -> Result<(), Error> {
                 "dry run: CLOUDFLARE_ACCOUNT_ID is absent, so nothing is sent to Cloudflare"
             );
             let services = RealServices::new(DryRunKv, api_keys, table);
-            run(Handler::new(services, config.limits)).await
+            run(Handler::new(services, config.limits), telemetry).await
         }
         Some(cloudflare) => {
             let token = Arc::new(CloudflareToken::new(cloudflare.token, || {
@@ -64,16 +73,25 @@ async fn main() -> Result<(), Error> {
                 cloudflare.settings_url,
                 cloudflare.query_configs_url,
             );
-            run(Handler::new(RealServices::new(kv, api_keys, table), config.limits)).await
+            let services = RealServices::new(kv, api_keys, table);
+            run(Handler::new(services, config.limits), telemetry).await
         }
     }
 }
 
-async fn run<S: Services>(handler: Handler<S>) -> Result<(), Error> {
-    let handler = &handler;
+struct Telemetry {
+    metrics: Metrics,
+    xray: XRay,
+}
+
+async fn run<S: Services>(handler: Handler<S>, telemetry: Telemetry) -> Result<(), Error> {
+    let (handler, telemetry) = (&handler, &telemetry);
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Box<RawValue>>| {
-        let time_left = time_left(event.context.deadline);
-        let (result, _) = handler.handle(event.payload.get(), time_left).await;
+        let context = event.context;
+        let time_left = time_left(context.deadline);
+        let (result, tally) = handler.handle(event.payload.get(), time_left).await;
+        telemetry.metrics.flush(&context.request_id, &tally);
+        telemetry.xray.send(context.xray_trace_id.as_deref(), &tally.spans);
         result.map_err(|error| Diagnostic {
             error_type: error.error_type().to_owned(),
             error_message: error.to_string(),
@@ -84,6 +102,26 @@ async fn run<S: Services>(handler: Handler<S>) -> Result<(), Error> {
 
 /// How long the invocation has, by the deadline that Lambda gives in milliseconds since the epoch.
 fn time_left(deadline_ms: u64) -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Duration::from_millis(deadline_ms).saturating_sub(now)
+    // cargo-lambda's emulator gives the time left itself; no deadline is that long ago.
+    const FIRST_EPOCH_MS: u64 = 1_000_000_000_000;
+    let given = Duration::from_millis(deadline_ms);
+    if deadline_ms < FIRST_EPOCH_MS {
+        return given;
+    }
+    given.saturating_sub(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deadline_is_read_as_lambda_and_as_cargo_lambda_give_it() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let in_a_minute = u64::try_from((now + Duration::from_secs(60)).as_millis()).unwrap();
+        let left = time_left(in_a_minute);
+        assert!(left > Duration::from_secs(30) && left <= Duration::from_secs(60), "{left:?}");
+        assert_eq!(time_left(in_a_minute - 120_000), Duration::ZERO);
+        assert_eq!(time_left(600_000), Duration::from_secs(600));
+    }
 }

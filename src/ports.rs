@@ -10,9 +10,9 @@ use serde_dynamo::Item;
 
 use crate::entry::{Metadata, Pair, Stored};
 use crate::record::{IndexRef, ItemKey};
+use crate::tally::ServiceCalls;
 
 /// The services of one deployment.
-#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait Services {
     /// Cloudflare KV.
     type Kv: KvStore;
@@ -31,8 +31,6 @@ pub trait Services {
     fn table(&self) -> &Self::Table;
     /// Time and chance.
     fn world(&self) -> &Self::World;
-    /// Starts what an invocation will need before it is known whether it will; never fails.
-    async fn warm_up(&self) {}
 }
 
 /// Time and chance. Monotonic time and sleeping are tokio's, which tests can pause.
@@ -72,6 +70,10 @@ pub trait KvStore {
         prefix: &str,
         cursor: Option<&str>,
     ) -> Result<ListPage, KvError>;
+    /// What was asked of Secrets Manager for the token since this was last called.
+    fn take_secret_calls(&self) -> ServiceCalls {
+        ServiceCalls::default()
+    }
 }
 
 /// What a bulk request did.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::entry::Source;
 use crate::ports::{Namespace, Services, World};
-use crate::tally::{KeyCounts, ServiceCalls, Tally};
+use crate::tally::{CallSpan, KeyCounts, MAX_SPANS, ServiceCalls, Tally};
 
 /// What the core needs to know of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,16 @@ pub enum Service {
     Table,
 }
 
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kv => "Cloudflare KV",
+            Self::ApiKeys => "API keys service",
+            Self::Table => "Settings table",
+        }
+    }
+}
+
 impl<'a, S: Services> Run<'a, S> {
     /// An invocation that has to answer by `deadline`.
     pub fn new(services: &'a S, limits: &'a Limits, deadline: Instant, source: Source) -> Self {
@@ -93,10 +103,22 @@ impl<'a, S: Services> Run<'a, S> {
             return Err(OutOfTime);
         }
         let started = Instant::now();
+        let started_at = self.services.world().now();
         let answer = tokio::time::timeout_at(until, call).await;
+        let duration = started.elapsed();
         self.count_call(service, |calls| {
             calls.requests += 1;
-            calls.duration += started.elapsed();
+            calls.duration += duration;
+        });
+        self.count(|tally| {
+            if tally.spans.len() < MAX_SPANS {
+                tally.spans.push(CallSpan {
+                    service: service.name(),
+                    started: started_at,
+                    duration,
+                    answered: answer.is_ok(),
+                });
+            }
         });
         answer.map_err(|_| OutOfTime)
     }

@@ -1,6 +1,6 @@
 //! What one invocation did, in numbers: for its log line, its metrics and its report.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Counts of one invocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,24 @@ pub struct Tally {
     pub propagation_lag: Option<Duration>,
     /// Calls to the services.
     pub calls: Calls,
+    /// The first calls one by one, for tracing.
+    pub spans: Vec<CallSpan>,
+}
+
+/// How many calls of an invocation are traced one by one.
+pub const MAX_SPANS: usize = 100;
+
+/// One call to a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallSpan {
+    /// The service's name.
+    pub service: &'static str,
+    /// When it began.
+    pub started: SystemTime,
+    /// How long it took.
+    pub duration: Duration,
+    /// Whether an answer came in time.
+    pub answered: bool,
 }
 
 /// Records by outcome.
@@ -62,6 +80,8 @@ pub struct Calls {
     pub api_keys: ServiceCalls,
     /// The settings table.
     pub table: ServiceCalls,
+    /// Secrets Manager.
+    pub secrets: ServiceCalls,
 }
 
 /// Calls to one service.

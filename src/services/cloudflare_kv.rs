@@ -13,6 +13,7 @@ use super::cloudflare_wire::{self as wire, Reply};
 use super::http::{describe, retry_after};
 use crate::entry::{Pair, Stored};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace};
+use crate::tally::ServiceCalls;
 
 /// Keys in a page of a listing; the API's most.
 const LIST_LIMIT: &str = "1000";
@@ -159,5 +160,9 @@ impl KvStore for CloudflareKv {
             }
         }
         self.send(Method::GET, url.as_str(), None, wire::list_reply).await
+    }
+
+    fn take_secret_calls(&self) -> ServiceCalls {
+        self.token.take_calls()
     }
 }

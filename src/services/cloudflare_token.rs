@@ -1,16 +1,21 @@
 //! The Cloudflare API token: read once per cold start, and again when Cloudflare refuses it.
 
+use std::sync::Mutex as StdMutex;
+use std::time::Instant;
+
 use aws_sdk_secretsmanager::Client;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
 use super::settings_table::describe;
 use crate::config::TokenSource;
+use crate::tally::ServiceCalls;
 
 /// The token and where it comes from.
 pub struct CloudflareToken {
     source: Source,
     state: Mutex<State>,
+    calls: StdMutex<ServiceCalls>,
 }
 
 enum Source {
@@ -39,7 +44,7 @@ impl CloudflareToken {
             TokenSource::Given(token) => Source::Given(token),
             TokenSource::SecretId(id) => Source::Secret { client: client(), id },
         };
-        Self { source, state: Mutex::default() }
+        Self { source, state: Mutex::default(), calls: StdMutex::default() }
     }
 
     /// The token, read if it hasn't been. Callers at the same time wait for one reading.
@@ -55,6 +60,11 @@ impl CloudflareToken {
             state.token = None;
         }
         self.fill(&mut state).await
+    }
+
+    /// The readings since this was last called.
+    pub fn take_calls(&self) -> ServiceCalls {
+        self.calls.lock().map(|mut calls| std::mem::take(&mut *calls)).unwrap_or_default()
     }
 
     async fn fill(&self, state: &mut State) -> Result<Token, String> {
@@ -74,12 +84,14 @@ impl CloudflareToken {
             Source::Given(token) => return Ok(token.clone()),
             Source::Secret { client, id } => (client, id),
         };
-        let answer = client
-            .get_secret_value()
-            .secret_id(id)
-            .send()
-            .await
-            .map_err(|error| format!("secret {id:?} can't be read: {}", describe(&error)))?;
+        let started = Instant::now();
+        let answer = client.get_secret_value().secret_id(id).send().await;
+        if let Ok(mut calls) = self.calls.lock() {
+            calls.requests += 1;
+            calls.duration += started.elapsed();
+        }
+        let answer =
+            answer.map_err(|error| format!("secret {id:?} can't be read: {}", describe(&error)))?;
         answer.secret_string().and_then(parse_secret).ok_or_else(|| {
             format!("secret {id:?} must be the token itself or a JSON object with the string field \"token\"")
         })
