@@ -7,14 +7,13 @@ use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use ecom_settings_exporter::config::Config;
+use ecom_settings_exporter::config::{CloudflareConfig, Config};
 use ecom_settings_exporter::handler::{Answer, Handler};
-use ecom_settings_exporter::ports::Services;
 use ecom_settings_exporter::services::RealServices;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::cloudflare_kv::CloudflareKv;
 use ecom_settings_exporter::services::cloudflare_token::CloudflareToken;
-use ecom_settings_exporter::services::dry_run::DryRunKv;
+use ecom_settings_exporter::services::configured_kv::ConfiguredKv;
 use ecom_settings_exporter::services::http;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
@@ -52,31 +51,25 @@ async fn main() -> Result<(), Error> {
     let http = http::client(config.limits.http_timeout)?;
     let api_keys = ApiKeysClient::new(http.clone(), config.api_keys_url);
     let table = DynamoDbTable::new(aws_sdk_dynamodb::Client::new(&aws), config.table_name);
-    match config.cloudflare {
+    let kv = match config.cloudflare {
         None => {
             tracing::warn!(
                 "dry run: CLOUDFLARE_ACCOUNT_ID is absent, so nothing is sent to Cloudflare"
             );
-            let services = RealServices::new(DryRunKv, api_keys, table);
-            run(Handler::new(services, config.limits), telemetry).await
+            ConfiguredKv::DryRun
         }
-        Some(cloudflare) => {
-            let token = Arc::new(CloudflareToken::new(cloudflare.token, || {
-                aws_sdk_secretsmanager::Client::new(&aws)
-            }));
+        Some(CloudflareConfig { settings_url, query_configs_url, token }) => {
+            let secrets = || aws_sdk_secretsmanager::Client::new(&aws);
+            let token = Arc::new(CloudflareToken::new(token, secrets));
             // Read while the runtime polls for the first event; a failure shows when it is needed.
             let early = token.clone();
             tokio::spawn(async move { drop(early.current().await) });
-            let kv = CloudflareKv::new(
-                http,
-                token,
-                cloudflare.settings_url,
-                cloudflare.query_configs_url,
-            );
-            let services = RealServices::new(kv, api_keys, table);
-            run(Handler::new(services, config.limits), telemetry).await
+            let kv = CloudflareKv::new(http, token, settings_url, query_configs_url);
+            ConfiguredKv::Cloudflare(kv)
         }
-    }
+    };
+    let handler = Handler::new(RealServices::new(kv, api_keys, table), config.limits);
+    run(handler, telemetry).await
 }
 
 struct Telemetry {
@@ -84,7 +77,7 @@ struct Telemetry {
     xray: XRay,
 }
 
-async fn run<S: Services>(handler: Handler<S>, telemetry: Telemetry) -> Result<(), Error> {
+async fn run(handler: Handler<RealServices>, telemetry: Telemetry) -> Result<(), Error> {
     let (handler, telemetry) = (&handler, &telemetry);
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Box<RawValue>>| {
         let context = event.context;

@@ -278,7 +278,7 @@ fn kv_failed(index: &IndexRef, error: KvError) -> ReExportError {
     }
 }
 
-/// The query-config part: the next chunk is read while the last is written and verified.
+/// The query-config part: chunk after chunk, so that one chunk at a time is in memory.
 struct QueryConfigReExport<'a, S> {
     run: &'a Run<'a, S>,
     index: &'a IndexRef,
@@ -309,12 +309,10 @@ impl<'a, S: Services> QueryConfigReExport<'a, S> {
         let mut reader = Reader::default();
         let mut chunk = self.read_chunk(&mut reader).await?;
         while !chunk.is_empty() {
-            let (written, next) =
-                tokio::join!(self.write_chunk(chunk), self.read_chunk(&mut reader));
-            let written = written?;
+            let written = self.write_chunk(chunk).await?;
             counts.exported += written.exported;
             counts.rejected += written.rejected;
-            chunk = next?;
+            chunk = self.read_chunk(&mut reader).await?;
         }
         counts.rejected += reader.rejected;
         Ok(counts)

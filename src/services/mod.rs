@@ -4,7 +4,7 @@ pub mod api_keys;
 pub mod cloudflare_kv;
 pub mod cloudflare_token;
 pub mod cloudflare_wire;
-pub mod dry_run;
+pub mod configured_kv;
 pub mod http;
 pub mod settings_table;
 
@@ -12,37 +12,31 @@ use std::time::SystemTime;
 
 use crate::ports::{self, Services};
 use crate::services::api_keys::ApiKeysClient;
-use crate::services::cloudflare_kv::CloudflareKv;
-use crate::services::dry_run::DryRunKv;
+use crate::services::configured_kv::ConfiguredKv;
 use crate::services::settings_table::DynamoDbTable;
 
 /// The real services.
-pub struct RealServices<K> {
-    kv: K,
+pub struct RealServices {
+    kv: ConfiguredKv,
     api_keys: ApiKeysClient,
     table: DynamoDbTable,
     world: SystemWorld,
 }
 
-/// With Cloudflare.
-pub type CloudflareServices = RealServices<CloudflareKv>;
-/// Without Cloudflare.
-pub type DryRunServices = RealServices<DryRunKv>;
-
-impl<K> RealServices<K> {
+impl RealServices {
     /// Puts the clients together.
-    pub fn new(kv: K, api_keys: ApiKeysClient, table: DynamoDbTable) -> Self {
+    pub fn new(kv: ConfiguredKv, api_keys: ApiKeysClient, table: DynamoDbTable) -> Self {
         Self { kv, api_keys, table, world: SystemWorld }
     }
 }
 
-impl<K: ports::KvStore> Services for RealServices<K> {
-    type Kv = K;
+impl Services for RealServices {
+    type Kv = ConfiguredKv;
     type Keys = ApiKeysClient;
     type Table = DynamoDbTable;
     type World = SystemWorld;
 
-    fn kv(&self) -> &K {
+    fn kv(&self) -> &ConfiguredKv {
         &self.kv
     }
 

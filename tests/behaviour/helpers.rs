@@ -11,8 +11,9 @@ use ecom_settings_exporter::handler::Handler;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::cloudflare_kv::CloudflareKv;
 use ecom_settings_exporter::services::cloudflare_token::CloudflareToken;
+use ecom_settings_exporter::services::configured_kv::ConfiguredKv;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
-use ecom_settings_exporter::services::{CloudflareServices, RealServices, http};
+use ecom_settings_exporter::services::{RealServices, http};
 use ecom_settings_exporter::tally::Tally;
 use local::faults::{Fault, Faults, Rule};
 use local::http::Request;
@@ -34,7 +35,7 @@ const INVOCATION: Duration = Duration::from_secs(60);
 pub struct World {
     pub stack: Stack,
     pub logs: Logs,
-    handler: Handler<CloudflareServices>,
+    handler: Handler<RealServices>,
     stream: Mutex<Vec<ShardReader>>,
     _capture: DefaultGuard,
 }
@@ -196,7 +197,7 @@ impl Answered {
 /// No failures in a stream answer.
 pub const NOTHING: [&str; 0] = [];
 
-fn handler(env: &BTreeMap<String, String>) -> Handler<CloudflareServices> {
+fn handler(env: &BTreeMap<String, String>) -> Handler<RealServices> {
     let config = Config::from_lookup(|name| env.get(name).cloned()).unwrap();
     let cloudflare = config.cloudflare.unwrap();
     // As in the binary, but for the SDK's back-off of a second.
@@ -238,6 +239,7 @@ fn handler(env: &BTreeMap<String, String>) -> Handler<CloudflareServices> {
     let api_keys = ApiKeysClient::new(http, config.api_keys_url);
     let table =
         DynamoDbTable::new(aws_sdk_dynamodb::Client::from_conf(dynamodb), config.table_name);
+    let kv = ConfiguredKv::Cloudflare(kv);
     Handler::new(RealServices::new(kv, api_keys, table), config.limits)
 }
 
