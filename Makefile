@@ -57,8 +57,10 @@ test: ## Check the formatting, lints, tests and documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 .PHONY: bench
-bench: ## Measure
-	cargo bench --locked
+bench: ## Measure the pure rooms, and the release binary (LARGE=large for the runs that take minutes)
+	cargo bench --locked --bench rooms
+	cargo build --locked --release --bin bootstrap
+	cargo bench --locked --package local --bench function -- $(LARGE)
 
 ## On a laptop, with cargo-lambda
 

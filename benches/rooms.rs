@@ -1,0 +1,63 @@
+//! The pure rooms: decode, plan, encode, at 1, 100 and 10,000 records.
+
+#[path = "../local/benches/function/workload.rs"]
+#[expect(dead_code, reason = "the other bench uses the rest")]
+mod workload;
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ecom_settings_exporter::entry::{Entry, Pair, Source};
+use ecom_settings_exporter::payload::Payload;
+use ecom_settings_exporter::plan::plan;
+use ecom_settings_exporter::services::cloudflare_wire::put_body;
+use ecom_settings_exporter::stream::{Change, StreamRecord};
+
+const EXPORTED_AT: &str = "2026-01-01T00:00:00.000Z";
+
+fn decode(event: &str) -> Vec<StreamRecord> {
+    match Payload::parse(event) {
+        Ok(Payload::Stream(records)) => {
+            records.iter().map(|record| StreamRecord::decode(record)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn encode(event: &str) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for item in plan(decode(event)).settings {
+        let Change::Upsert(settings) = item.change else { continue };
+        let value = settings.value("api-key");
+        let Ok(entry) = Entry::new(&value, &settings.index, Source::Stream, EXPORTED_AT) else {
+            continue;
+        };
+        let entry = std::rc::Rc::new(entry);
+        pairs.extend(settings.kv_keys().into_iter().map(|key| Pair { key, entry: entry.clone() }));
+    }
+    pairs
+}
+
+fn rooms(criterion: &mut Criterion) {
+    for records in [1, 100, 10_000] {
+        let event = workload::event(records, 200, workload::typical).to_string();
+        let mut group = criterion.benchmark_group("rooms");
+        group.throughput(Throughput::Elements(records as u64));
+        group.bench_function(BenchmarkId::new("decode", records), |bencher| {
+            bencher.iter(|| black_box(decode(&event)));
+        });
+        group.bench_function(BenchmarkId::new("plan", records), |bencher| {
+            bencher.iter_batched(|| decode(&event), plan, BatchSize::LargeInput);
+        });
+        group.bench_function(BenchmarkId::new("decode, plan, encode", records), |bencher| {
+            bencher.iter(|| black_box(encode(&event)));
+        });
+        let pairs = encode(&event);
+        group.bench_function(BenchmarkId::new("body", records), |bencher| {
+            bencher.iter(|| black_box(put_body(&pairs)));
+        });
+    }
+}
+
+criterion_group!(benches, rooms);
+criterion_main!(benches);

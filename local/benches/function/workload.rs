@@ -1,0 +1,91 @@
+//! What the measured invocations carry: settings records of about 3 KB, and minimal ones.
+
+use serde_json::{Value, json};
+
+/// A stream event of `records` inserts, spread over `accounts`.
+pub fn event(records: usize, accounts: usize, image: impl Fn(usize) -> Value) -> Value {
+    let records: Vec<Value> = (0..records)
+        .map(|number| {
+            json!({
+                "eventID": format!("{number:032x}"),
+                "eventName": "MODIFY",
+                "eventVersion": "1.1",
+                "eventSource": "aws:dynamodb",
+                "awsRegion": "us-east-1",
+                "dynamodb": {
+                    "ApproximateCreationDateTime": 1_700_000_000.0,
+                    "Keys": keys(number, accounts),
+                    "NewImage": image(number),
+                    "SequenceNumber": format!("{:021}", number + 1),
+                    "SizeBytes": 3_000,
+                    "StreamViewType": "NEW_IMAGE",
+                },
+                "eventSourceARN": "arn:aws:dynamodb:us-east-1:000000000000:table/t/stream/s",
+            })
+        })
+        .collect();
+    json!({ "Records": records })
+}
+
+/// The key of the index `number`.
+pub fn keys(number: usize, accounts: usize) -> Value {
+    json!({
+        "pk": {"S": format!("account-{:05}", number % accounts)},
+        "sk": {"S": format!("INDEX#index-{number:06}")},
+    })
+}
+
+/// The least that is exported.
+pub fn minimal(number: usize) -> Value {
+    json!({"index_endpoint": {"S": format!("https://index-{number}.example.com")}})
+}
+
+/// Settings of about 3 KB as KV holds them.
+pub fn typical(number: usize) -> Value {
+    let fields: Vec<Value> = (0..24)
+        .map(|field| {
+            json!({"M": {
+                "name": {"S": format!("attribute_{field}_of_the_product")},
+                "weight": {"N": format!("{}.5", field % 7)},
+                "facet": {"BOOL": field % 2 == 0},
+                "synonyms": {"L": [{"S": "trainers"}, {"S": "sneakers"}]},
+            }})
+        })
+        .collect();
+    json!({
+        "pk": {"S": "overwritten by the keys"},
+        "index_endpoint": {"S": format!("https://index-{number}.search.example.com/v1")},
+        "shop_id": {"S": format!("shop-{number:06}.myshopify.com")},
+        "pixel_id": {"S": "px-0123456789"},
+        "search_config": {"M": {"fields": {"L": fields}, "limit": {"N": "48"}}},
+        "collections_config": {"M": {"sort": {"S": "manual"}, "page_size": {"N": "24"}}},
+        "feature_flags": {"M": {
+            "typo_tolerance": {"BOOL": true}, "vector_search": {"BOOL": false},
+            "note": {"S": "x".repeat(600)},
+        }},
+        "agentic_config": {"M": {"enabled": {"BOOL": true}, "model": {"S": "small"}}},
+        "index_aliases": {"M": {"doc_reads": {"M": {"enabled": {"BOOL": true}, "targets": {"L": [
+            {"M": {"index_id": {"S": format!("account-{number}-v2")}, "weight": {"N": "1"}}},
+        ]}}}}},
+        "create_index_config": {"M": {"shards": {"N": "2"}, "replicas": {"N": "1"}}},
+    })
+}
+
+/// A query config, in DynamoDB JSON with its keys.
+pub fn query_config(account: &str, index: &str, number: usize) -> Value {
+    json!({
+        "pk": {"S": account},
+        "sk": {"S": format!("INDEX#{index}#QUERY#query number {number:07}")},
+        "pinned": {"L": [{"S": format!("product-{number}")}, {"S": "product-2"}]},
+        "boost": {"N": "1.25"},
+        "filters": {"M": {"in_stock": {"BOOL": true}}},
+    })
+}
+
+/// An index item, in DynamoDB JSON with its keys.
+pub fn index_item(number: usize, accounts: usize, mut image: Value) -> Value {
+    let keys = keys(number, accounts);
+    image["pk"] = keys["pk"].clone();
+    image["sk"] = keys["sk"].clone();
+    image
+}
