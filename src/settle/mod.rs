@@ -379,6 +379,14 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
         match (self.last.get(shop_id), self.held.get(shop_id)) {
             (_, None) | (Some(Done::Deleted { confirmed: false, .. }), _) => Led::Failed,
             (Some(Done::Deleted { confirmed: true, .. }), _) => Led::Done,
+            // It stays for another item: nothing is left that the way to it would serve.
+            _ if matches!(
+                self.verdicts.get(shop_id),
+                Some(Verdict::Left | Verdict::Withheld(_))
+            ) =>
+            {
+                Led::Done
+            }
             (_, Some(held)) => match &held.index {
                 Some(index) if index.index_id() == index_id => Led::Open,
                 _ => Led::Done,
