@@ -12,9 +12,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub fn init() {
     #[expect(clippy::disallowed_methods, reason = "Lambda's own variable, needed before the rest")]
     let level = level(std::env::var("AWS_LAMBDA_LOG_LEVEL").ok().as_deref());
-    // The runtime would log each failed invocation a second time, without its fields.
     let filter = Targets::new()
-        .with_default(level)
+        // Below INFO the SDK shows the items that it reads, and so settings values.
+        .with_default(level.min(LevelFilter::INFO))
+        .with_target("ecom_settings_exporter", level)
+        .with_target("bootstrap", level)
+        // The runtime would log each failed invocation a second time, without its fields.
         .with_target("lambda_runtime::layers::api_response", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer()
         .json()
