@@ -91,8 +91,21 @@ impl World {
 
     /// Invokes the handler with so much time; fails where the answer takes longer.
     pub async fn handle_within(&self, payload: &Value, time: Duration) -> Answered {
-        let payload = payload.to_string();
-        let answer = tokio::time::timeout(time, self.handler.handle(&payload, time));
+        self.invoke(&payload.to_string(), time, time).await
+    }
+
+    /// Invokes the handler when all its time is gone.
+    pub async fn handle_too_late(&self, payload: &Value) -> Answered {
+        self.invoke(&payload.to_string(), Duration::ZERO, INVOCATION).await
+    }
+
+    /// Invokes the handler with a payload that need not be JSON.
+    pub async fn handle_text(&self, payload: &str) -> Answered {
+        self.invoke(payload, INVOCATION, INVOCATION).await
+    }
+
+    async fn invoke(&self, payload: &str, time: Duration, limit: Duration) -> Answered {
+        let answer = tokio::time::timeout(limit, self.handler.handle(payload, time));
         let (result, tally) = answer.await.expect("Lambda would have ended the invocation");
         let result = match result {
             Ok(answer) => Ok(serde_json::to_value(answer).unwrap()),

@@ -7,12 +7,21 @@
 // The layout of the handler's future over the real clients is that deep.
 #![recursion_limit = "256"]
 
+mod api_key_faults;
 mod batches;
+mod budgets;
+mod deadline;
+mod end_to_end;
 mod helpers;
+mod hostile_input;
 mod kv_faults;
 mod payloads;
+mod process;
 mod query_config_removals;
+mod re_exports;
+mod secrecy;
 mod settling;
+mod start;
 mod table_faults;
 mod token;
 mod values;

@@ -1,0 +1,164 @@
+//! How many requests the work may take.
+
+use std::collections::BTreeSet;
+
+use local::faults::{Fault, Rule};
+use local::kv::KvVerb;
+use local::stack::{QUERY_CONFIGS, SETTINGS};
+use local::table::to_item;
+use serde_json::{Value, json};
+
+use crate::helpers::*;
+use crate::process;
+
+#[tokio::test]
+async fn a_thousand_records_of_two_hundred_accounts_take_two_hundred_keys_and_one_put_each() {
+    let world = World::start().await;
+    // No key is answered before a good many are asked for.
+    let slow = Fault::Delay(std::time::Duration::from_millis(300));
+    world.stack.api_keys.faults().add(Rule::any(slow).forever());
+    let records = (0..1_000).map(|number: u32| {
+        let account = format!("acct{:03}", number % 200);
+        let name = format!("i{}", number / 400);
+        match number % 400 {
+            0..200 => written(number, &shop(&account, &name, &format!("{account}-{name}.example"))),
+            _ => written(number, &query_config(&account, &name, &format!("q{number}"), number)),
+        }
+    });
+
+    let answered = world.batch(records).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    let log = world.stack.api_keys.log();
+    assert_eq!(log.len(), 200);
+    assert_eq!(log.iter().map(|asked| &asked.account).collect::<BTreeSet<_>>().len(), 200);
+    let together = world.stack.api_keys.max_in_flight();
+    assert!(together >= 100, "only {together} requests overlapped");
+    for (namespace, pairs) in [(SETTINGS, 1_200), (QUERY_CONFIGS, 400)] {
+        let puts = world.puts(namespace);
+        assert_eq!(puts.iter().map(|put| put.pairs).collect::<Vec<_>>(), [pairs], "{namespace}");
+    }
+    assert_eq!(world.stack.kv.log().len(), 2);
+    assert!(world.stack.table.log().is_empty());
+}
+
+#[tokio::test]
+async fn a_batch_without_removals_or_moves_reads_neither_the_table_nor_kv() {
+    let world = World::with_old_images().await;
+    world.settled_with([shop("a", "i", "s.example"), query_config("a", "i", "q", 1)]).await;
+
+    for boost in 2..5 {
+        let changed = json!({"shop_id": "s.example", "pixel_id": boost.to_string()});
+        world.stack.table.put(&index_with("a", "i", changed));
+        world.stack.table.put(&query_config("a", "i", "q", boost));
+    }
+    world.stack.table.put(&shop("a", "new", "new.example"));
+    let answered = world.deliver().await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert!(world.stack.table.log().is_empty());
+    let verbs: Vec<KvVerb> = world.stack.kv.log().iter().map(|request| request.verb).collect();
+    assert_eq!(verbs, [KvVerb::PutBulk, KvVerb::PutBulk]);
+}
+
+#[tokio::test]
+async fn fifty_removals_in_a_batch_take_the_same_passes_over_the_table_as_one() {
+    let mut passes = Vec::new();
+    for count in [1, 50] {
+        let world = World::start().await;
+        world
+            .settled_with((0..50).map(|n| shop("a", &format!("i{n}"), &format!("s{n}.example"))))
+            .await;
+        for n in 0..count {
+            world.stack.table.delete("a", &format!("INDEX#i{n}"));
+        }
+
+        let answered = world.deliver().await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(world.setting_keys().len(), 2 * (50 - count));
+        assert!(world.stack.table.log().iter().all(|request| request.consistent));
+        assert_eq!(world.stack.kv.log_of(KvVerb::DeleteBulk).len(), 2);
+        passes.push(world.stack.table.operations());
+    }
+    assert_eq!(passes[0], passes[1]);
+    println!("the passes of one removal, and of fifty: {:?}", passes[0]);
+}
+
+#[tokio::test]
+async fn a_pass_over_the_table_leaves_query_configs_and_what_it_does_not_need_out() {
+    let world = World::start().await;
+    let spied = spy(world.stack.table.faults());
+    let blob = "x".repeat(100_000);
+    world.stack.table.load((0..20).map(|n| {
+        to_item(&index_with("b", &format!("i{n}"), json!({"search_config": {"x": blob}})))
+    }));
+    world
+        .stack
+        .table
+        .load((0..200).map(|n| to_item(&query_config("b", "i0", &format!("q{n}"), n))));
+    world.settled_with([shop("a", "i", "s.example")]).await;
+
+    world.stack.table.delete("a", "INDEX#i");
+    assert_eq!(world.deliver().await.failures(), NOTHING);
+
+    let scans: Vec<_> = spied
+        .requests()
+        .into_iter()
+        .filter(|request| request.operation() == Some("Scan"))
+        .map(|request| request.json::<Value>().unwrap())
+        .collect();
+    let segments: BTreeSet<u64> =
+        scans.iter().filter_map(|scan| scan["Segment"].as_u64()).collect();
+    assert!(segments.len() > 1, "in parallel segments");
+    let log = world.stack.table.log();
+    let scans = log.iter().filter(|request| request.operation == "Scan");
+    let (items, bytes) =
+        scans.fold((0, 0), |sum, scan| (sum.0 + scan.items, sum.1 + scan.reply_bytes));
+    let looks = 3;
+    assert!(items <= 20 * looks, "{items} items were returned");
+    assert!(bytes < 100_000, "{bytes} bytes came back");
+}
+
+/// So many query configs of a/i with values of a few hundred bytes.
+fn query_configs(count: u32) -> impl Iterator<Item = Value> {
+    let products: Vec<String> = (0..12).map(|n| format!("76891234500{n:02}")).collect();
+    (0..count).map(move |n| {
+        to_item(&json!({
+            "pk": "a", "sk": format!("INDEX#i#QUERY#query number {n}"),
+            "pinned_products": products, "rank": n, "filter": "product_type:Shoes",
+        }))
+    })
+}
+
+#[tokio::test]
+async fn twenty_five_thousand_query_configs_take_three_puts_and_no_more_memory_than_ten_thousand() {
+    let payload =
+        json!({"system_account_id": "a", "index_name": "i", "include_query_configs": true});
+    let mut peaks = Vec::new();
+    for (count, puts) in [(10_000, vec![10_000]), (25_000, vec![10_000, 10_000, 5_000])] {
+        let stack = process::stack().await;
+        stack.table.load([to_item(&index("a", "i"))]);
+        stack.table.load(query_configs(count));
+        let function = process::function(&stack, &[]).await;
+
+        let invocation = process::invoke(&function, &payload).await;
+
+        let report = invocation.result.unwrap();
+        assert_eq!(report["query_configs"], json!({"exported": count, "rejected": 0}));
+        let sent: Vec<usize> = stack
+            .kv
+            .log_of(KvVerb::PutBulk)
+            .iter()
+            .filter(|put| put.namespace == QUERY_CONFIGS)
+            .map(|put| put.pairs)
+            .collect();
+        assert_eq!(sent, puts);
+        assert_eq!(stack.kv.keys(QUERY_CONFIGS).len(), usize::try_from(count).unwrap());
+        let usage = function.usage().await.unwrap();
+        println!("{count} query configs: {} kB at the peak", usage.peak_memory / 1_024);
+        peaks.push(usage.peak_memory);
+    }
+    let more = peaks[1].saturating_sub(peaks[0]);
+    assert!(more <= 10_000_000, "{more} bytes more for 25,000 than for 10,000");
+}

@@ -1,0 +1,194 @@
+//! From the table through its stream and the real process to KV.
+
+use std::time::Duration;
+
+use local::faults::{Fault, Rule};
+use local::lambda::Function;
+use local::poller::{Poller, PollerOptions};
+use local::stack::{QUERY_CONFIGS, SETTINGS, Stack};
+use local::table::StreamView;
+use serde_json::{Value, json};
+
+use crate::helpers::*;
+use crate::process;
+
+/// Far more than anything here takes; keeps a test that fails from hanging.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+async fn caught_up(poller: &Poller) {
+    tokio::time::timeout(PATIENCE, poller.caught_up()).await.expect("the stream should be done");
+}
+
+fn poll(stack: &Stack, function: &Function) -> Poller {
+    let retry_delay = Duration::from_millis(1);
+    stack.poll(function, PollerOptions { retry_delay, ..PollerOptions::default() })
+}
+
+/// The new images of a sample event.
+fn images(file: &str) -> Vec<Value> {
+    let event = sample_event(file);
+    let records = event["Records"].as_array().unwrap();
+    records.iter().map(|record| record["dynamodb"]["NewImage"].clone()).collect()
+}
+
+#[tokio::test]
+async fn items_of_the_table_reach_kv_byte_for_byte() {
+    let stack = process::stack().await;
+    let function = process::function(&stack, &[]).await;
+    let poller = poll(&stack, &function);
+    let files = [
+        "stream-insert.json",
+        "stream-malformed-record.json",
+        "stream-alias-off.json",
+        "stream-legacy-alias.json",
+        "stream-query-config.json",
+    ];
+    for file in files {
+        images(file).iter().for_each(|image| stack.table.put_item(image));
+        caught_up(&poller).await;
+    }
+
+    let expected = [
+        ("acct1-main", include_str!("expected/stream-alias-off.json")),
+        ("acme-outdoor.myshopify.com", include_str!("expected/stream-alias-off.json")),
+        ("acct4-products", include_str!("expected/stream-legacy-alias.json")),
+        ("bright-toys.myshopify.com", include_str!("expected/stream-legacy-alias.json")),
+    ];
+    for (key, value) in expected {
+        let stored = stack.kv.get(SETTINGS, key).unwrap();
+        assert_eq!(stored.value, value.trim_end(), "{key}");
+        assert_eq!(stored.metadata.unwrap()["source"], "stream");
+    }
+    let others = ["acct2-products", "luma-home.myshopify.com"];
+    assert_eq!(stack.kv.keys(SETTINGS).len(), expected.len() + others.len());
+    let queries = [
+        ("red running shoes", include_str!("expected/stream-query-config-1.json")),
+        ("größe 42 #sale", include_str!("expected/stream-query-config-2.json")),
+    ];
+    for (query, value) in queries {
+        let key = query_config_key("acct1", "main", query);
+        assert_eq!(stack.kv.get(QUERY_CONFIGS, &key).unwrap().value, value.trim_end());
+    }
+    assert_eq!(stack.kv.keys(QUERY_CONFIGS).len(), 2);
+
+    stack.table.delete("acct1", "INDEX#main");
+    stack.table.delete("acct1", "INDEX#main#QUERY#red running shoes");
+    caught_up(&poller).await;
+
+    assert_eq!(stack.kv.get(SETTINGS, "acct1-main"), None);
+    assert_eq!(stack.kv.get(SETTINGS, "acme-outdoor.myshopify.com"), None);
+    assert_eq!(stack.kv.keys(QUERY_CONFIGS).len(), 1);
+    assert!(poller.given_up().is_empty());
+    assert_eq!(function.starts(), 1);
+}
+
+#[tokio::test]
+async fn records_that_fail_are_sent_again_until_they_get_through() {
+    let stack = process::stack().await;
+    let function = process::function(&stack, &[]).await;
+    // Five tries of four requests each, for one key alone.
+    let stuck = Fault::unsuccessful(|key| key == "a-i3", 200);
+    stack.kv.faults().add(Rule::on("PUT", "/bulk", stuck).times(12));
+    let poller = poll(&stack, &function);
+
+    for n in 0..6 {
+        stack.table.put(&index("a", &format!("i{n}")));
+    }
+    caught_up(&poller).await;
+
+    assert_eq!(stack.kv.keys(SETTINGS).len(), 6);
+    assert!(poller.given_up().is_empty());
+    assert!(poller.deliveries().len() > 1);
+}
+
+/// Kills the process when KV has carried out a request, before the process hears of it.
+fn kill_after(stack: &Stack, method: &'static str, path: &str, passing: usize, mark: &str) {
+    let mark = mark.to_owned();
+    let kill = Fault::after(move || process::kill("KILL_MARK", &mark).unwrap());
+    stack.kv.faults().add(Rule::on(method, path, kill).after(passing));
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_between_two_writes_leaves_nothing_undone() {
+    let stack = process::stack().await;
+    let more = [("KILL_MARK", "writes"), ("KV_BULK_MAX_PAIRS", "2")];
+    let function = process::function(&stack, &more).await;
+    kill_after(&stack, "PUT", "/bulk", 2, "writes");
+
+    for n in 0..4 {
+        stack.table.put(&shop("a", &format!("i{n}"), &format!("s{n}.example")));
+        stack.table.put(&query_config("a", "i0", &format!("q{n}"), n));
+    }
+    let options = PollerOptions {
+        starting_position: local::stream::StartingPosition::TrimHorizon,
+        retry_delay: Duration::from_millis(1),
+        ..PollerOptions::default()
+    };
+    let poller = stack.poll(&function, options);
+    caught_up(&poller).await;
+
+    assert_eq!(function.starts(), 2, "one was killed");
+    assert_eq!(stack.kv.keys(SETTINGS).len(), 8);
+    assert_eq!(stack.kv.keys(QUERY_CONFIGS).len(), 4);
+    assert!(poller.given_up().is_empty());
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_within_a_removal_leaves_nothing_behind() {
+    for (passing, mark) in [(0, "first-delete"), (1, "second-delete")] {
+        let stack = process::stack().await;
+        let function = process::function(&stack, &[("KILL_MARK", mark)]).await;
+        let poller = poll(&stack, &function);
+        stack.table.put(&shop("a", "i", "s.example"));
+        caught_up(&poller).await;
+        assert_eq!(stack.kv.keys(SETTINGS), ["a-i", "s.example"]);
+        kill_after(&stack, "POST", "/bulk/delete", passing, mark);
+
+        stack.table.delete("a", "INDEX#i");
+        caught_up(&poller).await;
+
+        assert_eq!(function.starts(), 2, "one was killed");
+        assert_eq!(stack.kv.keys(SETTINGS), NOTHING, "{mark}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_within_a_move_leaves_no_old_key_behind() {
+    let stack = process::stack_with(StreamView::NewAndOldImages).await;
+    let function = process::function(&stack, &[("KILL_MARK", "move")]).await;
+    let poller = poll(&stack, &function);
+    stack.table.put(&shop("a", "i", "old.example"));
+    caught_up(&poller).await;
+    kill_after(&stack, "PUT", "/bulk", 0, "move");
+
+    stack.table.put(&shop("a", "i", "new.example"));
+    caught_up(&poller).await;
+
+    assert_eq!(function.starts(), 2, "one was killed");
+    assert_eq!(stack.kv.keys(SETTINGS), ["a-i", "new.example"]);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_delivered_twice_changes_nothing() {
+    let stack = process::stack().await;
+    let function = process::function(&stack, &[]).await;
+    stack.table.put(&shop("a", "i", "s.example"));
+    stack.table.put(&query_config("a", "i", "q", 1));
+    stack.table.put(&index("a", "gone"));
+    stack.table.delete("a", "INDEX#gone");
+    let event = local::stream::event(stack.table.records());
+    let values = || {
+        let pairs = [SETTINGS, QUERY_CONFIGS].map(|namespace| stack.kv.snapshot(namespace));
+        pairs
+            .map(|pairs| pairs.into_iter().map(|(key, held)| (key, held.value)).collect::<Vec<_>>())
+    };
+
+    let first = process::invoke(&function, &event).await;
+    let once = values();
+    let second = process::invoke(&function, &event).await;
+
+    assert_eq!(first.result, Ok(json!({"batchItemFailures": []})));
+    assert_eq!(second.result, first.result);
+    assert_eq!(values(), once);
+    assert_eq!(stack.kv.keys(SETTINGS), ["a-i", "s.example"]);
+}

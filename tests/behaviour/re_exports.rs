@@ -1,0 +1,249 @@
+//! Re-exports by hand: what they report, and how they race the stream.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use local::faults::{Fault, Rule};
+use local::kv::KvVerb;
+use local::stack::{QUERY_CONFIGS, SETTINGS};
+use serde_json::{Value, json};
+
+use crate::helpers::*;
+
+fn payload() -> Value {
+    json!({"system_account_id": "a", "index_name": "i"})
+}
+
+fn with_query_configs() -> Value {
+    json!({"system_account_id": "a", "index_name": "i", "include_query_configs": true})
+}
+
+#[tokio::test]
+async fn a_re_export_reads_consistently_writes_both_keys_and_reads_again() {
+    let world = World::start().await;
+    world.stack.table.put(&shop("a", "i", "s.example"));
+    world.stack.table.put(&query_config("a", "i", "q", 1));
+
+    let answered = world.handle(&payload()).await;
+
+    assert_eq!(
+        *answered.ok(),
+        json!({
+            "system_account_id": "a", "index_name": "i", "outcome": "exported",
+            "settings_keys": ["s.example", "a-i"],
+            "query_configs": {"exported": 0, "rejected": 0},
+        })
+    );
+    assert_eq!(world.setting_keys(), ["a-i", "s.example"]);
+    assert_eq!(world.query_config_keys(), NOTHING);
+    let reads = world.stack.table.log();
+    assert_eq!(reads.len(), 2);
+    assert!(reads.iter().all(|read| read.consistent && read.operation == "GetItem"));
+    let put = &world.puts(SETTINGS)[0];
+    assert!(reads[0].finished_at.unwrap() <= put.received_at);
+    assert!(put.finished_at.unwrap() <= reads[1].received_at);
+}
+
+#[tokio::test]
+async fn a_record_that_is_not_there_is_an_error_and_kv_is_left_alone() {
+    let world = World::start().await;
+    world.stack.kv.put(SETTINGS, "a-i", "stays", None);
+
+    let answered = world.handle(&with_query_configs()).await;
+
+    assert_eq!(answered.error().kind, "IndexNotFound");
+    assert!(world.stack.kv.log().is_empty());
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_exported_is_an_error_with_the_path_of_its_fault() {
+    let world = World::start().await;
+    for (item, path) in [
+        (index_with("a", "i", json!({"index_endpoint": "not a url"})), "index_endpoint"),
+        (
+            index_with(
+                "a",
+                "i",
+                json!({"index_aliases": {"doc_reads": {"targets": [{"index_id": "x", "weight": 2}]}}}),
+            ),
+            "index_aliases.doc_reads.targets[0].weight",
+        ),
+    ] {
+        world.stack.table.put(&item);
+
+        let answered = world.handle(&payload()).await;
+
+        assert_eq!(answered.error().kind, "RecordRejected");
+        assert!(answered.error().message.contains(path), "{}", answered.error().message);
+    }
+    world.stack.table.put(&index("a", "i"));
+    world.stack.api_keys.remove("a");
+    let answered = world.handle(&payload()).await;
+    assert_eq!(answered.error().kind, "RecordRejected");
+    assert!(answered.error().message.contains("system_account_id"));
+    assert!(world.stack.kv.log().is_empty());
+}
+
+#[tokio::test]
+async fn a_record_that_changes_meanwhile_is_written_again_with_the_same_key() {
+    let world = World::start().await;
+    world.stack.table.put(&shop("a", "i", "s.example"));
+    let table = world.stack.table.clone();
+    let change = move || {
+        table.put(&index_with("a", "i", json!({"shop_id": "s.example", "pixel_id": "new"})))
+    };
+    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::before(change)));
+
+    let answered = world.handle(&payload()).await;
+
+    assert_eq!(answered.ok()["outcome"], "exported");
+    for key in ["a-i", "s.example"] {
+        assert_eq!(world.setting(key).unwrap()["pixel_id"], "new");
+    }
+    assert_eq!(world.puts(SETTINGS).len(), 2);
+    assert_eq!(world.stack.api_keys.log().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_that_the_record_no_longer_asks_for_is_settled() {
+    let world = World::start().await;
+    world.stack.table.put(&shop("a", "i", "old.example"));
+    let table = world.stack.table.clone();
+    let moved = move || table.put(&shop("a", "i", "new.example"));
+    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(moved)));
+
+    let answered = world.handle(&payload()).await;
+
+    assert_eq!(answered.ok()["settings_keys"], json!(["new.example", "a-i"]));
+    assert_eq!(world.setting_keys(), ["a-i", "new.example"]);
+}
+
+#[tokio::test]
+async fn a_record_that_is_removed_meanwhile_leaves_nothing_behind() {
+    let world = World::start().await;
+    world.stack.table.put(&shop("a", "i", "s.example"));
+    world.stack.table.put(&query_config("a", "i", "q", 1));
+    let table = world.stack.table.clone();
+    let remove = move || table.delete("a", "INDEX#i");
+    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(remove)));
+
+    let answered = world.handle(&payload()).await;
+
+    assert_eq!(answered.ok()["outcome"], "removed");
+    assert_eq!(answered.ok()["settings_keys"], json!([]));
+    assert_eq!(world.setting_keys(), NOTHING);
+}
+
+#[tokio::test]
+async fn a_record_that_is_removed_meanwhile_and_pointed_at_stays() {
+    let world = World::start().await;
+    world.stack.table.put(&index("a", "i"));
+    world.stack.table.put(&index_with("b", "live", json!({"read_alias": "a-i"})));
+    let table = world.stack.table.clone();
+    let remove = move || table.delete("a", "INDEX#i");
+    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(remove)));
+
+    let answered = world.handle(&payload()).await;
+
+    assert_eq!(answered.ok()["settings_keys"], json!([]));
+    assert_eq!(world.setting_keys(), ["a-i"]);
+    assert_eq!(answered.tally.deletes_withheld, 1);
+}
+
+#[tokio::test]
+async fn a_record_that_never_stops_changing_ends_the_re_export_after_five_rounds() {
+    let world = World::start().await;
+    world.stack.table.put(&index("a", "i"));
+    let table = world.stack.table.clone();
+    let version = AtomicU32::new(0);
+    let change = move || {
+        let version = version.fetch_add(1, Ordering::Relaxed).to_string();
+        table.put(&index_with("a", "i", json!({"pixel_id": version})));
+    };
+    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(change)).forever());
+
+    let answered = world.handle(&payload()).await;
+
+    assert_eq!(answered.error().kind, "ReExportIncomplete");
+    assert!(answered.error().message.contains("older version"));
+    assert_eq!(world.puts(SETTINGS).len(), 5);
+}
+
+#[tokio::test]
+async fn query_configs_are_counted_and_those_that_cannot_be_exported_are_logged() {
+    let world = World::start().await;
+    world.stack.table.put(&index("a", "i"));
+    world.stack.table.put(&index("a", "i2"));
+    world.stack.table.put(&query_config("a", "i2", "another index'", 1));
+    for n in 0..5 {
+        world.stack.table.put(&query_config("a", "i", &format!("q#{n} ü"), n));
+    }
+    let beyond =
+        json!({"pk": {"S": "a"}, "sk": {"S": "INDEX#i#QUERY#bad"}, "boost": {"N": "1E125"}});
+    world.stack.table.put_item(&beyond);
+
+    let answered = world.handle(&with_query_configs()).await;
+
+    let counts = &answered.ok()["query_configs"];
+    assert_eq!(counts["exported"].as_u64().unwrap() + counts["rejected"].as_u64().unwrap(), 6);
+    assert_eq!(
+        u64::try_from(world.query_config_keys().len()).unwrap(),
+        counts["exported"].as_u64().unwrap()
+    );
+    let first = query_config_key("a", "i", "q#0 ü");
+    assert!(world.query_config_keys().contains(&first));
+}
+
+#[tokio::test]
+async fn query_configs_that_change_or_go_meanwhile_are_written_again_or_removed() {
+    let world = World::start().await;
+    world.stack.table.put(&index("a", "i"));
+    for query in ["changes", "goes", "stays"] {
+        world.stack.table.put(&query_config("a", "i", query, 1));
+    }
+    let table = world.stack.table.clone();
+    let change = move || {
+        table.put(&query_config("a", "i", "changes", 2));
+        table.delete("a", "INDEX#i#QUERY#goes");
+    };
+    let query_configs = |request: &local::http::Request| {
+        request.method == "PUT" && request.path.contains(QUERY_CONFIGS)
+    };
+    world.stack.kv.faults().add(Rule::when(query_configs, Fault::after(change)));
+
+    let answered = world.handle(&with_query_configs()).await;
+
+    assert_eq!(answered.ok()["query_configs"], json!({"exported": 2, "rejected": 0}));
+    let mut expected = ["changes", "stays"].map(|query| query_config_key("a", "i", query));
+    expected.sort();
+    assert_eq!(world.query_config_keys(), expected);
+    let changed = world.stack.kv.get(QUERY_CONFIGS, &query_config_key("a", "i", "changes"));
+    assert_eq!(changed.unwrap().json()["boost"], 2);
+    let puts = world.puts(QUERY_CONFIGS);
+    assert_eq!(puts.iter().map(|put| put.pairs).collect::<Vec<_>>(), [3, 1]);
+}
+
+#[tokio::test]
+async fn a_re_export_whose_write_fails_says_that_kv_may_hold_a_part() {
+    let world = World::start().await;
+    world.stack.table.put(&shop("a", "i", "s.example"));
+    world.break_puts(100, Fault::unsuccessful(|key| key == "s.example", 200));
+
+    let answered = world.handle(&payload()).await;
+
+    assert_eq!(answered.error().kind, "ReExportIncomplete");
+    assert!(answered.error().message.contains("repeat"), "{}", answered.error().message);
+}
+
+#[tokio::test]
+async fn a_re_export_uses_the_key_in_kv_while_the_service_is_down() {
+    let world = World::start().await;
+    world.settled_with([index("a", "i")]).await;
+    world.stack.api_keys.faults().add(Rule::any(Fault::status(503)).forever());
+
+    let answered = world.handle(&payload()).await;
+
+    assert_eq!(answered.ok()["outcome"], "exported");
+    assert_eq!(answered.tally.api_keys_reused, 1);
+    assert_eq!(world.setting("a-i").unwrap()["marqo_api_key"], "key-a");
+    assert_eq!(world.stack.kv.log_of(KvVerb::GetBulk).len(), 1);
+}

@@ -1,0 +1,134 @@
+//! The start of the process: its configuration, dry runs, and services that are down.
+
+use local::faults::{Fault, Rule};
+use local::lambda::{Function, FunctionOptions, StartError};
+use serde_json::{Value, json};
+
+use crate::helpers::*;
+use crate::process;
+
+fn event() -> Value {
+    local::stream::event([
+        written(1, &index("a", "i")),
+        written(2, &query_config("a", "i", "q", 1)),
+    ])
+}
+
+#[tokio::test]
+async fn every_problem_of_the_configuration_is_printed_and_the_process_ends() {
+    let env = [
+        ("API_KEYS_URL", "not a url"),
+        ("CLOUDFLARE_ACCOUNT_ID", "an account"),
+        ("CLOUDFLARE_KV_URL", "https://kv.example.com/"),
+        ("CLOUDFLARE_API_TOKEN", "s3cret"),
+        ("KV_BULK_MAX_PAIRS", "0"),
+        ("HTTP_TIMEOUT_MS", "soon"),
+        ("HTTP_RETRY_BASE_MS", "-1"),
+    ];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let options = FunctionOptions::new(process::BINARY, env.into());
+    let function = Function::start(options).await.unwrap();
+
+    let Err(StartError::Init { failure, logs }) = function.warm().await else {
+        panic!("the process should not have started");
+    };
+
+    let printed = process::text(&logs);
+    for variable in [
+        "ENVIRONMENT",
+        "API_KEYS_URL",
+        "CLOUDFLARE_ACCOUNT_ID",
+        "CLOUDFLARE_KV_NAMESPACE_ID",
+        "CLOUDFLARE_KV_QCFG_NAMESPACE_ID",
+        "CLOUDFLARE_KV_URL",
+        "KV_BULK_MAX_PAIRS",
+        "HTTP_TIMEOUT_MS",
+        "HTTP_RETRY_BASE_MS",
+    ] {
+        assert!(printed.contains(variable), "{variable}: {printed}");
+    }
+    assert!(!printed.contains("s3cret"));
+    assert_eq!(failure.error_type, "Runtime.ExitError");
+}
+
+#[tokio::test]
+async fn a_dry_run_does_everything_but_the_calls_to_cloudflare_and_says_so_each_time() {
+    let stack = process::stack().await;
+    stack.table.put(&shop("a", "i", "s.example"));
+    stack.table.put(&query_config("a", "i", "q", 1));
+    let function = process::function(&stack, &[("CLOUDFLARE_ACCOUNT_ID", "")]).await;
+
+    let batch = process::invoke(&function, &event()).await;
+    let removal = local::stream::event([
+        removed(3, "b", "INDEX#gone"),
+        removed(4, "b", "INDEX#gone#QUERY#q"),
+    ]);
+    let removal = process::invoke(&function, &removal).await;
+    let payload =
+        json!({"system_account_id": "a", "index_name": "i", "include_query_configs": true});
+    let report = process::invoke(&function, &payload).await;
+
+    assert_eq!(batch.result, Ok(json!({"batchItemFailures": []})));
+    assert_eq!(removal.result, Ok(json!({"batchItemFailures": []})));
+    let report_json = report.result.clone().unwrap();
+    assert_eq!(report_json["outcome"], "dry_run");
+    assert_eq!(report_json["query_configs"]["exported"], 1);
+    let warned = |logs: &[local::lambda::LogLine]| {
+        let warning = |line: &&local::lambda::LogLine| {
+            line.text.contains("WARN") && line.text.contains("dry run")
+        };
+        logs.iter().filter(warning).count()
+    };
+    assert_eq!(warned(&batch.logs), 2, "at start and in the answer's log");
+    assert_eq!(warned(&removal.logs), 1);
+    assert_eq!(warned(&report.logs), 1);
+    assert!(stack.kv.log().is_empty() && stack.secrets.log().is_empty());
+    assert!(!stack.api_keys.log().is_empty() && !stack.table.log().is_empty());
+}
+
+#[tokio::test]
+async fn secrets_manager_may_be_down_at_the_start_of_the_process_and_back_later() {
+    let stack = process::stack().await;
+    let down = Rule::any(Fault::aws(500, "InternalServiceError", "down")).forever();
+    stack.secrets.faults().add(down);
+    let function = process::function(&stack, &[]).await;
+
+    let failed = process::invoke(&function, &event()).await;
+    stack.secrets.faults().clear();
+    let done = process::invoke(&function, &event()).await;
+
+    let failures = json!([{"itemIdentifier": "1"}, {"itemIdentifier": "2"}]);
+    assert_eq!(failed.result, Ok(json!({"batchItemFailures": failures})));
+    assert_eq!(done.result, Ok(json!({"batchItemFailures": []})));
+    assert_eq!(function.starts(), 1);
+}
+
+#[tokio::test]
+async fn the_token_is_read_while_the_process_starts() {
+    let stack = process::stack().await;
+    let function = process::function(&stack, &[]).await;
+    let mut requests = stack.secrets.log().len();
+    function.warm().await.unwrap();
+    for _ in 0..2 {
+        process::invoke(&function, &json!({"nothing": "that needs it"})).await;
+        requests = requests.max(stack.secrets.log().len());
+    }
+
+    assert_eq!(requests, 1);
+    assert!(stack.kv.log().is_empty());
+}
+
+#[tokio::test]
+async fn an_error_of_the_handler_is_a_lambda_error_with_its_type() {
+    let stack = process::stack().await;
+    let function = process::function(&stack, &[]).await;
+
+    let refused = process::invoke(&function, &sample_event("unknown-payload.json")).await;
+    let missing = process::invoke(&function, &sample_event("re-export.json")).await;
+
+    let refused = refused.result.unwrap_err();
+    assert_eq!(refused.error_type, "InvalidPayload");
+    assert!(refused.error_message.contains("include_queries"));
+    assert_eq!(missing.result.unwrap_err().error_type, "IndexNotFound");
+    assert_eq!(function.starts(), 1, "an error does not end the process");
+}
