@@ -1,0 +1,309 @@
+//! One history: the table's writers, a consumer for each shard and the operators who re-export,
+//! all at once on a paused clock.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ecom_settings_exporter::handler::{Handled, Handler, HandlerError};
+use ecom_settings_exporter::ports::Namespace;
+use ecom_settings_exporter::re_export::ReExportError;
+use ecom_settings_exporter::record::IndexRef;
+use ecom_settings_exporter::run::Limits;
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use crate::choices::Choices;
+use crate::events::fire;
+use crate::model::index_id;
+use crate::ports::Ports;
+use crate::shape::Shape;
+use crate::state::{Invocation, Shard, State, item_key};
+use crate::{answers, checks, settled};
+
+/// Invocations without a fault after which a history must have come to rest.
+const MAX_INVOCATIONS: usize = 200;
+
+/// What the exporter leaves itself for its answer, and a bit.
+const ANSWER_MARGIN: Duration = Duration::from_secs(3);
+
+/// Operators who re-export at the same time.
+const OPERATORS: usize = 2;
+
+/// Runs a history to its end and checks what it leaves.
+pub fn run(
+    mut choices: Choices,
+    shape: impl FnOnce(&mut Choices) -> Shape,
+    setup: impl FnOnce(&mut State),
+    trace: bool,
+) -> State {
+    let shape = shape(&mut choices);
+    let shards = (0..shape.shards).map(|_| Shard::default()).collect();
+    let mut state = State::new(choices, shape, shards);
+    state.trace = trace.then(Vec::new);
+    state.note(|| String::from("start"));
+    setup(&mut state);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let world = Rc::new(Sim {
+        state: Rc::new(RefCell::new(state)),
+        changed: Rc::default(),
+        began: None.into(),
+    });
+    runtime.block_on(world.play());
+    drop(runtime);
+    let world = Rc::into_inner(world).unwrap();
+    let mut state = Rc::into_inner(world.state).unwrap().into_inner();
+    settled::check(&mut state);
+    state
+}
+
+pub struct Sim {
+    pub state: Rc<RefCell<State>>,
+    /// Told whenever there may be something to do.
+    changed: Rc<Notify>,
+    began: RefCell<Option<Instant>>,
+}
+
+/// How an invocation ended.
+pub enum End {
+    Answered(Handled),
+    Crashed,
+}
+
+type Actor<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+impl Sim {
+    async fn play(&self) {
+        *self.began.borrow_mut() = Some(Instant::now());
+        let shards = self.state.borrow().shards.len();
+        let mut actors: FuturesUnordered<Actor<'_>> = FuturesUnordered::new();
+        actors.push(Box::pin(self.writer()));
+        for shard in 0..shards {
+            actors.push(Box::pin(self.consumer(shard)));
+        }
+        for _ in 0..OPERATORS {
+            actors.push(Box::pin(self.operator()));
+        }
+        while actors.next().await.is_some() {}
+    }
+
+    fn is_over(&self) -> bool {
+        let state = self.state.borrow();
+        (state.events_left == 0 && state.is_drained()) || state.violation.is_some()
+    }
+
+    async fn writer(&self) {
+        while !self.is_over() {
+            // The plainest choice lets everything come to rest before the next event.
+            let at_once = {
+                let mut state = self.state.borrow_mut();
+                let options = if state.shape.small { 2 } else { 4 };
+                state.choices.below(options) > 0
+            };
+            if at_once {
+                sleep(Duration::from_millis(self.pause())).await;
+            } else {
+                while !self.state.borrow().is_drained() && !self.is_over() {
+                    self.changed.notified().await;
+                }
+            }
+            fire(&mut self.state.borrow_mut());
+            self.changed.notify_waiters();
+            if self.state.borrow().events_left == 0 {
+                return;
+            }
+        }
+    }
+
+    fn pause(&self) -> u64 {
+        let mut state = self.state.borrow_mut();
+        if state.shape.small { 0 } else { *state.choices.pick(&[0, 2, 50, 900, 9_000]) }
+    }
+
+    async fn consumer(&self, shard: usize) {
+        while !self.is_over() {
+            let batch = self.next_batch(shard);
+            let Some(batch) = batch else {
+                self.changed.notified().await;
+                continue;
+            };
+            let pause = self.pause();
+            sleep(Duration::from_millis(pause)).await;
+            let done = self.deliver(shard, batch.clone()).await;
+            {
+                let mut state = self.state.borrow_mut();
+                state.shards[shard].checkpoint = batch.start + done;
+                if state.invocations.len() > MAX_INVOCATIONS {
+                    let rule = "every batch is done with in the end";
+                    state.violate(rule, format!("shard {shard} stands at {}", batch.start));
+                }
+            }
+            self.changed.notify_waiters();
+        }
+        self.changed.notify_waiters();
+    }
+
+    fn next_batch(&self, shard: usize) -> Option<Range<usize>> {
+        let mut state = self.state.borrow_mut();
+        let Shard { records, checkpoint } = &state.shards[shard];
+        let (start, waiting) = (*checkpoint, records.len() - checkpoint);
+        if waiting == 0 {
+            return None;
+        }
+        let most = waiting.min(state.shape.max_batch as usize);
+        // The plainest choice takes all there is.
+        let less = state.choices.below(u32::try_from(most).unwrap()) as usize;
+        Some(start..start + most - less)
+    }
+
+    /// Hands a batch to the exporter; tells how many of its records are done with.
+    async fn deliver(&self, shard: usize, batch: Range<usize>) -> usize {
+        let (payload, images) = {
+            let state = self.state.borrow();
+            let records = &state.shards[shard].records[batch.clone()];
+            let json: Vec<&str> = records.iter().map(|record| record.json.as_str()).collect();
+            let images = records.iter().filter_map(|record| record.new.as_ref()?.settings());
+            let images = images.map(|settings| settings.version).collect();
+            (format!(r#"{{"Records":[{}]}}"#, json.join(",")), images)
+        };
+        let run = Invocation { is_stream: true, images, ..Invocation::default() };
+        let what = format!("shard {shard} delivers {batch:?}");
+        let (invocation, end) = self.invoke(&payload, run, &what).await;
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let End::Answered(handled) = end else { return 0 };
+        let done = answers::stream(state, invocation, shard, batch, &handled);
+        let lost = !state.shape.small && state.choices.one_in(12);
+        if lost && state.shape.faults > 0 {
+            state.shape.faults -= 1;
+            state.note(|| format!("  [{invocation}] the answer is lost"));
+            return 0;
+        }
+        done
+    }
+
+    /// Runs the exporter on a payload, until it answers or dies.
+    pub async fn invoke(&self, payload: &str, mut run: Invocation, what: &str) -> (usize, End) {
+        let (ports, limits, time_left) = {
+            let mut state = self.state.borrow_mut();
+            let state = &mut *state;
+            run.began = state.step;
+            let invocation = state.invocations.len();
+            state.invocations.push(run);
+            state.stats.invocations += 1;
+            state.busy += 1;
+            state.note(|| format!("[{invocation}] {what}"));
+            let seconds = if state.shape.small { 60 } else { *state.choices.pick(&[60, 150, 20]) };
+            let limits = Limits {
+                default_cell: Some(checks::DEFAULT_CELL.to_owned()),
+                bulk_max_pairs: state.shape.bulk_max_pairs,
+                http_timeout: Duration::from_secs(30),
+                retry_base: Duration::from_secs(1),
+                dry_run: false,
+            };
+            let crash = Rc::new(Notify::new());
+            let began = self.began.borrow().unwrap();
+            let (state, changed) = (Rc::clone(&self.state), Rc::clone(&self.changed));
+            let ports = Ports { state, invocation, crash, changed, began };
+            (ports, limits, Duration::from_secs(seconds))
+        };
+        let (invocation, crash) = (ports.invocation, Rc::clone(&ports.crash));
+        let started = Instant::now();
+        let end = {
+            let handler = Handler::new(ports, limits);
+            let handle = pin!(handler.handle(payload, time_left));
+            let crashed = pin!(crash.notified());
+            match select(handle, crashed).await {
+                Either::Left((handled, _)) => End::Answered(handled),
+                Either::Right(_) => End::Crashed,
+            }
+        };
+        let mut state = self.state.borrow_mut();
+        state.busy -= 1;
+        state.invocations[invocation].out_of_time = started.elapsed() + ANSWER_MARGIN >= time_left;
+        if matches!(end, End::Crashed) {
+            state.note(|| format!("[{invocation}] dies"));
+            state.stats.crashes += 1;
+            state.invocations[invocation].crashed = true;
+        } else if started.elapsed() >= time_left {
+            state.violate("the answer comes before the time-out", format!("[{invocation}]"));
+        }
+        drop(state);
+        (invocation, end)
+    }
+
+    async fn operator(&self) {
+        while !self.is_over() {
+            let next = self.state.borrow_mut().re_exports.pop();
+            let Some((index, queries)) = next else {
+                self.changed.notified().await;
+                continue;
+            };
+            self.re_export(&index, queries).await;
+            self.changed.notify_waiters();
+        }
+        self.changed.notify_waiters();
+    }
+
+    pub async fn re_export(&self, index: &IndexRef, queries: bool) {
+        let payload = format!(
+            r#"{{"system_account_id":"{}","index_name":"{}","include_query_configs":{queries}}}"#,
+            index.account, index.index
+        );
+        let what = format!("re-export of {index}");
+        let (invocation, end) = self.invoke(&payload, Invocation::default(), &what).await;
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let attempted = state.invocations[invocation].attempted.clone();
+        match end {
+            End::Crashed => state.tainted.extend(attempted),
+            End::Answered((Ok(_), _)) => checks::after_look(state, invocation),
+            End::Answered((Err(HandlerError::ReExport(error)), _)) => {
+                state.note(|| format!("  [{invocation}] fails: {error}"));
+                if let Some(problem) = unfounded(state, invocation, index, &error) {
+                    let problem = format!("[{invocation}] {problem}: {error}");
+                    state.violate("a re-export fails for a reason", problem);
+                }
+                state.tainted.extend(attempted);
+            }
+            End::Answered((other, _)) => {
+                state
+                    .violate("a re-export is answered as one", format!("[{invocation}] {other:?}"));
+            }
+        }
+    }
+}
+
+/// Whether a re-export failed for no reason.
+fn unfounded(state: &State, at: usize, index: &IndexRef, error: &ReExportError) -> Option<String> {
+    let run = &state.invocations[at];
+    let past = state.table.get(&item_key(index));
+    let was = |test: &dyn Fn(&crate::model::Settings) -> bool| {
+        past.is_some_and(|past| {
+            past.since(run.began).flatten().filter_map(|image| image.settings()).any(test)
+        })
+    };
+    let missing = past.is_none_or(|past| past.since(run.began).any(Option::is_none));
+    let founded = match error {
+        ReExportError::IndexNotFound(_) => missing && run.attempted.is_empty(),
+        ReExportError::RecordRejected { .. } => was(&|settings| !state.exportable(index, settings)),
+        ReExportError::CloudflareAuthRejected { .. } => run.failed_services.contains("kv"),
+        ReExportError::Incomplete { .. } => {
+            let held = state.kv.contains_key(&(Namespace::Settings, index_id(index)));
+            !run.failed_services.is_empty()
+                || run.out_of_time
+                || (held && run.passes > 5)
+                || run.table_calls > 5
+        }
+    };
+    (!founded).then(|| "a re-export failed for no reason".to_owned())
+}

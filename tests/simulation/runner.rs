@@ -1,0 +1,158 @@
+//! Runs many histories, and says all that is needed to run a failing one again.
+
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::choices::{Choices, shrink};
+use crate::state::{State, Stats};
+
+/// How the simulation is asked to run.
+pub struct Settings {
+    /// The one seed to run, with all that happens printed.
+    pub seed: Option<u64>,
+    /// Histories to run.
+    pub histories: Option<u64>,
+}
+
+impl Settings {
+    #[expect(clippy::disallowed_methods, reason = "the one place where a test run is configured")]
+    pub fn read() -> Self {
+        let number = |name: &str| {
+            let text = std::env::var(name).ok()?;
+            Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
+        };
+        Self { seed: number("SIMULATION_SEED"), histories: number("SIMULATION_HISTORIES") }
+    }
+}
+
+impl Stats {
+    pub fn add(&mut self, other: &Self) {
+        self.histories += other.histories;
+        self.steps += other.steps;
+        self.faults += other.faults;
+        self.crashes += other.crashes;
+        self.changes += other.changes;
+        self.invocations += other.invocations;
+        self.withheld += other.withheld;
+        self.restored += other.restored;
+        self.reused += other.reused;
+    }
+}
+
+/// Runs histories with the seeds from 0 on; panics with the shortest form of the first that fails.
+pub fn random(name: &str, histories: u64, play: impl Fn(Choices, bool) -> State + Sync) {
+    let settings = Settings::read();
+    if let Some(seed) = settings.seed {
+        let state = play(Choices::from_seed(seed), true);
+        println!("{}", state.trace.as_deref().unwrap_or_default().join("\n"));
+        report_failure(name, seed, state, &play);
+        return;
+    }
+    let histories = settings.histories.unwrap_or(histories);
+    let next = AtomicU64::new(0);
+    let failed: Mutex<Option<u64>> = Mutex::default();
+    let total: Mutex<Stats> = Mutex::default();
+    let started = Instant::now();
+    let work = || {
+        let mut stats = Stats::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= histories || failed.lock().unwrap().is_some() {
+                break;
+            }
+            let state = play(Choices::from_seed(seed), false);
+            stats.add(&state.stats);
+            if state.violation.is_some() {
+                let mut failed = failed.lock().unwrap();
+                *failed = Some(failed.map_or(seed, |other| other.min(seed)));
+            }
+        }
+        total.lock().unwrap().add(&stats);
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    println!("{name}: {}", describe(&total.into_inner().unwrap(), started));
+    if let Some(seed) = failed.into_inner().unwrap() {
+        let state = play(Choices::from_seed(seed), false);
+        report_failure(name, seed, state, &play);
+    }
+}
+
+/// Goes through every tape of choices, or every `stride`th; panics with the first that fails.
+pub fn exhaustive(name: &str, most: u64, play: impl Fn(Choices, bool) -> State) {
+    let most = Settings::read().histories.unwrap_or(most);
+    let started = Instant::now();
+    let mut stats = Stats::default();
+    let mut tape = Some(Vec::new());
+    while let Some(choices) = tape {
+        let state = play(Choices::replay(choices), false);
+        stats.add(&state.stats);
+        tape = state.choices.next_tape();
+        if state.violation.is_some() {
+            println!("{name}: {}: {:?}", describe(&stats, started), state.violation);
+            panic!("{}", shortest(state, &play));
+        }
+        if stats.histories == most {
+            break;
+        }
+    }
+    let all = if tape_is_done(&stats, most) { "all" } else { "the first" };
+    println!("{name}: {all} {}", describe(&stats, started));
+}
+
+fn tape_is_done(stats: &Stats, most: u64) -> bool {
+    stats.histories < most
+}
+
+fn report_failure(name: &str, seed: u64, state: State, play: &impl Fn(Choices, bool) -> State) {
+    if let Some((rule, detail)) = &state.violation {
+        println!(
+            "{name}: seed {seed} breaks {rule:?}: {detail}; SIMULATION_SEED={seed} replays it"
+        );
+        panic!("{}", shortest(state, play));
+    }
+}
+
+/// The shortest history that still breaks a rule, step by step.
+fn shortest(state: State, play: &impl Fn(Choices, bool) -> State) -> String {
+    let rule = state.violation.as_ref().map(|(rule, _)| *rule);
+    let taken = |state: State| state.choices.taken.into_iter().map(|(choice, _)| choice).collect();
+    let tape = shrink(taken(state), |tape| {
+        let state = play(Choices::replay(tape.to_vec()), false);
+        let same = state.violation.as_ref().is_some_and(|(found, _)| Some(*found) == rule);
+        same.then(|| taken(state))
+    });
+    let state = play(Choices::replay(tape), true);
+    let (rule, detail) = state.violation.clone().unwrap_or_default();
+    let mut text = format!("{rule:?} is broken: {detail}");
+    let shape = &state.shape;
+    write!(text, "\nthe shortest history that breaks the rule, old images {}:", shape.old_images)
+        .unwrap();
+    for line in state.trace.into_iter().flatten() {
+        write!(text, "\n{line}").unwrap();
+    }
+    text
+}
+
+fn describe(stats: &Stats, started: Instant) -> String {
+    let seconds = started.elapsed().as_secs_f64();
+    let a_minute = stats.histories as f64 / seconds * 60.0;
+    format!(
+        "{} histories in {seconds:.1} s, {a_minute:.0} a minute: {} steps, {} faults, {} of them crashes, {} changes, {} invocations; {} keys withheld, {} put back, {} API keys reused",
+        stats.histories,
+        stats.steps,
+        stats.faults,
+        stats.crashes,
+        stats.changes,
+        stats.invocations,
+        stats.withheld,
+        stats.restored,
+        stats.reused,
+    )
+}

@@ -1,0 +1,238 @@
+//! The whole simulated world but its clock: the table with its stream, KV, the API keys, and what
+//! is left to happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use ecom_settings_exporter::ports::Namespace;
+use ecom_settings_exporter::record::{IndexRef, ItemKey};
+use serde_json::Value;
+
+use crate::choices::Choices;
+use crate::model::{Image, Settings, index_id, version_of};
+use crate::past::{Past, Step};
+use crate::shape::Shape;
+
+pub struct State {
+    pub choices: Choices,
+    pub shape: Shape,
+    pub step: Step,
+    /// Items by key; `None` while there is none.
+    pub table: BTreeMap<ItemKey, Past<Option<Rc<Image>>>>,
+    pub kv: BTreeMap<(Namespace, String), Past<Option<Rc<Held>>>>,
+    pub shards: Vec<Shard>,
+    /// The API keys that each account had.
+    pub api_keys: BTreeMap<String, Past<String>>,
+    pub keyless: BTreeSet<String>,
+    pub invocations: Vec<Invocation>,
+    pub re_exports: Vec<(IndexRef, bool)>,
+    /// KV requests that land after their client gave up: keys and what they do to them.
+    pub late: Vec<Vec<(Namespace, String, Option<Rc<Held>>)>>,
+    /// Keys that only reconcile can be asked to put right.
+    pub tainted: BTreeSet<(Namespace, String)>,
+    /// Calls that still fail, by service.
+    pub outages: BTreeMap<&'static str, u32>,
+    pub events_left: u32,
+    pub versions: u32,
+    /// Invocations and re-exports under way.
+    pub busy: u32,
+    pub stats: Stats,
+    pub violation: Option<(&'static str, String)>,
+    pub trace: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stats {
+    pub histories: u64,
+    pub steps: u64,
+    pub faults: u64,
+    pub crashes: u64,
+    pub changes: u64,
+    pub invocations: u64,
+    pub withheld: u64,
+    pub restored: u64,
+    pub reused: u64,
+}
+
+/// What KV holds under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub value: String,
+    pub metadata: Option<String>,
+    /// What a settings value says of itself; `None` for a stranger's, and for query configs.
+    pub named: Option<Named>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub index: IndexRef,
+    pub version: u32,
+    pub shop: Option<String>,
+    pub api_key: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Shard {
+    pub records: Vec<Record>,
+    pub checkpoint: usize,
+}
+
+#[derive(Debug)]
+pub struct Record {
+    pub number: String,
+    pub json: String,
+    /// `None` for garbage.
+    pub item: Option<ItemKey>,
+    pub old: Option<Rc<Image>>,
+    pub new: Option<Rc<Image>>,
+}
+
+/// One run of the exporter.
+#[derive(Debug, Default)]
+pub struct Invocation {
+    pub began: Step,
+    pub is_stream: bool,
+    pub crashed: bool,
+    /// Stopped because the time was up.
+    pub out_of_time: bool,
+    /// Which services failed it in any way.
+    pub failed_services: BTreeSet<&'static str>,
+    /// Cells and accounts that were asked for a key and gave none yet.
+    pub unanswered: BTreeSet<(String, String)>,
+    pub passes: u32,
+    pub table_calls: u32,
+    pub kv_reads: u32,
+    /// Index images of the batch.
+    pub images: BTreeSet<u32>,
+    pub attempted: BTreeSet<(Namespace, String)>,
+    pub deleted: BTreeMap<String, (Step, Rc<Held>)>,
+}
+
+impl Held {
+    pub fn new(namespace: Namespace, value: String, metadata: Option<String>) -> Rc<Self> {
+        let named = (namespace == Namespace::Settings).then(|| Named::read(&value)).flatten();
+        Rc::new(Self { value, metadata, named })
+    }
+}
+
+impl Named {
+    fn read(value: &str) -> Option<Self> {
+        let value: Value = serde_json::from_str(value).ok()?;
+        let text = |name: &str| value[name].as_str().map(str::to_owned);
+        let index = IndexRef { account: text("system_account_id")?, index: text("index_name")? };
+        Some(Self {
+            index,
+            version: version_of(&value)?,
+            shop: text("shop_id"),
+            api_key: text("marqo_api_key").unwrap_or_default(),
+        })
+    }
+}
+
+impl State {
+    pub fn new(choices: Choices, shape: Shape, shards: Vec<Shard>) -> Self {
+        let events_left = shape.events;
+        Self {
+            choices,
+            shape,
+            step: 0,
+            table: BTreeMap::new(),
+            kv: BTreeMap::new(),
+            shards,
+            api_keys: BTreeMap::new(),
+            keyless: BTreeSet::new(),
+            invocations: Vec::new(),
+            re_exports: Vec::new(),
+            late: Vec::new(),
+            tainted: BTreeSet::new(),
+            outages: BTreeMap::new(),
+            events_left,
+            versions: 0,
+            busy: 0,
+            stats: Stats { histories: 1, ..Stats::default() },
+            violation: None,
+            trace: None,
+        }
+    }
+
+    pub fn next_step(&mut self) -> Step {
+        self.step += 1;
+        self.step
+    }
+
+    pub fn note(&mut self, text: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(text());
+        }
+    }
+
+    /// The first violation is the one that counts.
+    pub fn violate(&mut self, rule: &'static str, detail: String) {
+        self.note(|| format!("VIOLATION of {rule:?}: {detail}"));
+        self.violation.get_or_insert((rule, detail));
+    }
+
+    pub fn held(&self, namespace: Namespace, key: &str) -> Option<&Rc<Held>> {
+        self.kv.get(&(namespace, key.to_owned()))?.last()?.as_ref()
+    }
+
+    pub fn set_held(&mut self, namespace: Namespace, key: &str, held: Option<Rc<Held>>) {
+        let step = self.next_step();
+        self.kv.entry((namespace, key.to_owned())).or_default().push(step, held);
+    }
+
+    pub fn current(&self, key: &ItemKey) -> Option<&Rc<Image>> {
+        self.table.get(key)?.last()?.as_ref()
+    }
+
+    /// The index items that there ever were, with all that they ever were.
+    pub fn indexes(&self) -> impl Iterator<Item = (IndexRef, &Past<Option<Rc<Image>>>)> {
+        self.table.iter().filter_map(|(key, past)| Some((index_of(key)?, past)))
+    }
+
+    pub fn past_of(&self, index: &IndexRef) -> Option<&Past<Option<Rc<Image>>>> {
+        self.table.get(&item_key(index))
+    }
+
+    /// Whether KV can hold the item: it is valid, and its account has an API key.
+    pub fn exportable(&self, index: &IndexRef, settings: &Settings) -> bool {
+        settings.is_valid() && !self.keyless.contains(&index.account)
+    }
+
+    pub fn is_drained(&self) -> bool {
+        self.busy == 0
+            && self.re_exports.is_empty()
+            && self.shards.iter().all(|shard| shard.checkpoint == shard.records.len())
+    }
+}
+
+pub fn item_key(index: &IndexRef) -> ItemKey {
+    ItemKey { pk: index.account.clone(), sk: format!("INDEX#{}", index.index) }
+}
+
+/// The index of an index item's key.
+pub fn index_of(key: &ItemKey) -> Option<IndexRef> {
+    let name = key.sk.strip_prefix("INDEX#")?;
+    let plain = !name.contains('#') && name != "DEFAULT_CONFIG";
+    plain.then(|| IndexRef { account: key.pk.clone(), index: name.to_owned() })
+}
+
+/// The index and the query of a query-config item's key.
+pub fn query_of(key: &ItemKey) -> Option<(IndexRef, String)> {
+    let (name, query) = key.sk.strip_prefix("INDEX#")?.split_once("#QUERY#")?;
+    Some((IndexRef { account: key.pk.clone(), index: name.to_owned() }, query.to_owned()))
+}
+
+pub fn query_item_key(index: &IndexRef, query: &str) -> ItemKey {
+    ItemKey { pk: index.account.clone(), sk: format!("INDEX#{}#QUERY#{query}", index.index) }
+}
+
+pub fn query_kv_key(index: &IndexRef, query: &str) -> String {
+    use sha2::{Digest, Sha256};
+    use std::fmt::Write as _;
+    let mut key = format!("qcfg-{}-", index_id(index));
+    for byte in Sha256::digest(query.as_bytes()) {
+        write!(key, "{byte:02x}").unwrap();
+    }
+    key
+}
