@@ -8,15 +8,13 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_dynamo::{AttributeValue, Item};
 use serde_json::value::RawValue;
 
-use super::Rejection;
+use super::transcode::push_transcoded;
+use super::{Rejection, json};
 
 /// The attributes of a stream record's image, each still undecoded, so that one that isn't needed
 /// costs nothing and can't fail the record.
 #[derive(Debug)]
 pub struct StreamImage<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-/// An attribute with its name.
-pub type Attribute<'a> = (Cow<'a, str>, Cow<'a, AttributeValue>);
 
 /// An item's attributes by name.
 #[derive(Debug, Clone, Copy)]
@@ -31,12 +29,10 @@ impl<'a> Image<'a> {
     /// The attribute `name`, if the item has it and it isn't NULL.
     pub fn get(self, name: &str) -> Result<Option<Cow<'a, AttributeValue>>, Rejection> {
         let value = match self {
-            Self::Stream(StreamImage(attributes)) => {
-                match attributes.iter().find(|(found, _)| found == name) {
-                    Some((_, raw)) => Some(Cow::Owned(decode(name, raw)?)),
-                    None => None,
-                }
-            }
+            Self::Stream(image) => match image.raw(name) {
+                Some(raw) => Some(Cow::Owned(decode(name, raw)?)),
+                None => None,
+            },
             Self::Table(item) => item.get(name).map(Cow::Borrowed),
         };
         Ok(value.filter(|value| !matches!(**value, AttributeValue::Null(_))))
@@ -61,19 +57,65 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Every attribute, NULL ones too, in no particular order.
-    pub fn all(self) -> Result<Vec<Attribute<'a>>, Rejection> {
-        match self {
-            Self::Stream(StreamImage(attributes)) => attributes
-                .iter()
-                .map(|(name, raw)| Ok((name.clone(), Cow::Owned(decode(name, raw)?))))
-                .collect(),
-            #[expect(clippy::disallowed_methods, reason = "the caller sorts")]
-            Self::Table(item) => Ok(item
-                .iter()
-                .map(|(name, value)| (Cow::Borrowed(name.as_str()), Cow::Borrowed(value)))
-                .collect()),
+    /// Appends an optional M attribute as canonical JSON behind `label`; nothing if it is absent.
+    pub fn push_optional_map(
+        self,
+        out: &mut String,
+        label: &str,
+        name: &str,
+    ) -> Result<(), Rejection> {
+        let start = out.len();
+        if let Self::Stream(image) = self {
+            let Some(raw) = image.raw(name) else { return Ok(()) };
+            // A map's JSON starts with a brace; NULL, other types and what is malformed go the
+            // long way, which finds out what is wrong and where.
+            out.push_str(label);
+            let value = out.len();
+            if push_transcoded(out, raw.get()).is_ok() && out[value..].starts_with('{') {
+                return Ok(());
+            }
+            out.truncate(start);
         }
+        let Some(map) = self.optional_map(name)? else { return Ok(()) };
+        out.push_str(label);
+        json::push_attribute(out, &map, name)
+    }
+
+    /// The names of all attributes, NULL ones too, in no particular order.
+    pub fn names(self) -> Vec<&'a str> {
+        match self {
+            Self::Stream(image) => image.0.iter().map(|(name, _)| &**name).collect(),
+            #[expect(clippy::disallowed_methods, reason = "the caller sorts")]
+            Self::Table(item) => item.keys().map(String::as_str).collect(),
+        }
+    }
+
+    /// Appends an attribute as canonical JSON, null where it is NULL or absent.
+    pub fn push_attribute(self, out: &mut String, name: &str) -> Result<(), Rejection> {
+        let decoded;
+        let value = match self {
+            Self::Stream(image) => {
+                let Some(raw) = image.raw(name) else {
+                    out.push_str("null");
+                    return Ok(());
+                };
+                let start = out.len();
+                if push_transcoded(out, raw.get()).is_ok() {
+                    return Ok(());
+                }
+                out.truncate(start);
+                decoded = decode(name, raw)?;
+                &decoded
+            }
+            Self::Table(item) => item.get(name).unwrap_or(&AttributeValue::Null(true)),
+        };
+        json::push_attribute(out, value, name)
+    }
+}
+
+impl<'a> StreamImage<'a> {
+    fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(found, _)| found == name).map(|(_, raw)| *raw)
     }
 }
 

@@ -49,8 +49,13 @@ impl IndexSettings {
         let mut tail = String::with_capacity(2048);
         tail.push(',');
         push_text(&mut tail, "index_url", &endpoint);
-        for name in ["search_config", "collections_config", "feature_flags", "agentic_config"] {
-            push_map(&mut tail, image, name)?;
+        for (name, label) in [
+            ("search_config", ",\"search_config\":"),
+            ("collections_config", ",\"collections_config\":"),
+            ("feature_flags", ",\"feature_flags\":"),
+            ("agentic_config", ",\"agentic_config\":"),
+        ] {
+            image.push_optional_map(&mut tail, label, name)?;
         }
         if let Some(pixel_id) = image.optional_string("pixel_id")? {
             tail.push(',');
@@ -60,7 +65,8 @@ impl IndexSettings {
             tail.push_str(",\"index_aliases\":");
             tail.push_str(aliases);
         }
-        push_map(&mut tail, image, "query_override_sharding")?;
+        let label = ",\"query_override_sharding\":";
+        image.push_optional_map(&mut tail, label, "query_override_sharding")?;
         tail.push('}');
         Ok(Self { index: index.clone(), shop_id, cell, warnings: aliases.warnings, head, tail })
     }
@@ -127,14 +133,6 @@ fn push_text(out: &mut String, name: &str, value: &str) {
     json::push_string(out, name);
     out.push(':');
     json::push_string(out, value);
-}
-
-fn push_map(out: &mut String, image: Image<'_>, name: &'static str) -> Result<(), Rejection> {
-    let Some(map) = image.optional_map(name)? else { return Ok(()) };
-    out.push(',');
-    json::push_string(out, name);
-    out.push(':');
-    json::push_attribute(out, &map, name)
 }
 
 #[cfg(test)]

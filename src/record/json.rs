@@ -12,31 +12,41 @@ use serde_dynamo::AttributeValue;
 
 use super::Rejection;
 
+/// How each byte of a JSON string is escaped: not at all, by the letter given, or, for `u`, by its
+/// number.
+const ESCAPES: [u8; 256] = {
+    let mut escapes = [0; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        escapes[control] = b'u';
+        control += 1;
+    }
+    escapes[0x08] = b'b';
+    escapes[0x09] = b't';
+    escapes[0x0a] = b'n';
+    escapes[0x0c] = b'f';
+    escapes[0x0d] = b'r';
+    escapes[b'"' as usize] = b'"';
+    escapes[b'\\' as usize] = b'\\';
+    escapes
+};
+
 /// Appends `text` as a JSON string.
 pub fn push_string(out: &mut String, text: &str) {
+    out.reserve(text.len() + 2);
     out.push('"');
-    let mut written = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let escape = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0x08 => "\\b",
-            0x0c => "\\f",
-            0..=0x1f => "",
-            _ => continue,
-        };
-        out.push_str(&text[written..at]);
-        written = at + 1;
-        if escape.is_empty() {
-            out.push_str(&format!("\\u{byte:04x}"));
-        } else {
-            out.push_str(escape);
+    let mut rest = text;
+    while let Some(plain) = rest.bytes().position(|byte| ESCAPES[usize::from(byte)] != 0) {
+        out.push_str(&rest[..plain]);
+        let byte = rest.as_bytes()[plain];
+        out.push('\\');
+        out.push(char::from(ESCAPES[usize::from(byte)]));
+        if ESCAPES[usize::from(byte)] == b'u' {
+            out.push_str(&format!("{byte:04x}"));
         }
+        rest = &rest[plain + 1..];
     }
-    out.push_str(&text[written..]);
+    out.push_str(rest);
     out.push('"');
 }
 
@@ -77,7 +87,7 @@ const NUMBER_EXPECTED: &str = "must be a number that fits a double";
 
 /// A number that can't be written; the steps that lead to it, innermost first, so that the path
 /// costs nothing unless it is needed.
-struct BadNumber {
+pub struct BadNumber {
     steps: Vec<Step>,
 }
 
@@ -157,13 +167,15 @@ fn push_array<T>(
     Ok(())
 }
 
-fn push_number(out: &mut String, text: &str) -> Result<(), BadNumber> {
+/// Appends a DynamoDB number.
+pub fn push_number(out: &mut String, text: &str) -> Result<(), BadNumber> {
     let number = number(text).ok_or(BadNumber { steps: Vec::new() })?;
     out.push_str(&number.to_string());
     Ok(())
 }
 
-fn push_base64(out: &mut String, bytes: &[u8]) {
+/// Appends binary as a base64 string.
+pub fn push_base64(out: &mut String, bytes: &[u8]) {
     out.push('"');
     BASE64.encode_string(bytes, out);
     out.push('"');

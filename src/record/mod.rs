@@ -12,6 +12,7 @@ pub mod json;
 pub mod keys;
 pub mod query_config;
 pub mod rejection;
+pub mod transcode;
 
 pub use image::Image;
 pub use index_settings::IndexSettings;

@@ -1,9 +1,5 @@
 //! A query-config override: the item as it stands, named by its keys.
 
-use std::borrow::Cow;
-
-use serde_dynamo::AttributeValue;
-
 use super::{Image, QueryConfigRef, Rejection, json};
 
 /// What the query-config namespace gets for one override.
@@ -21,20 +17,20 @@ impl QueryConfig {
             ("index_name", &query_config.index.index),
             ("normalized_query", &query_config.query),
         ];
-        let mut attributes = image.all()?;
-        attributes.retain(|(name, _)| {
-            name != "pk" && name != "sk" && named_by_keys.iter().all(|(key, _)| key != name)
-        });
-        for (name, value) in named_by_keys {
-            attributes.push((Cow::Borrowed(name), Cow::Owned(AttributeValue::S(value.clone()))));
-        }
-        attributes.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let mut names = image.names();
+        names.retain(|name| *name != "pk" && *name != "sk");
+        names.extend(named_by_keys.map(|(name, _)| name));
+        names.sort_unstable();
+        names.dedup();
         let mut value = String::with_capacity(512);
-        for (position, (name, attribute)) in attributes.iter().enumerate() {
+        for (position, name) in names.into_iter().enumerate() {
             value.push(if position == 0 { '{' } else { ',' });
             json::push_string(&mut value, name);
             value.push(':');
-            json::push_attribute(&mut value, attribute, name)?;
+            match named_by_keys.iter().find(|(key, _)| *key == name) {
+                Some((_, text)) => json::push_string(&mut value, text),
+                None => image.push_attribute(&mut value, name)?,
+            }
         }
         value.push('}');
         Ok(Self { value })
