@@ -2,7 +2,7 @@
 //!
 //! A cell that hangs or fails must not hold up the accounts of the others: each cell has its own
 //! bound of requests under way, and [`Gathering::first_wave`] ends as soon as every account has
-//! either its answer or a failed first try behind it, one time-out after the start at the latest.
+//! either its answer or a failed first try behind it, and after a few seconds at the latest.
 //! What is still being tried then comes with [`Gathering::rest`], which can run beside the write
 //! of the first wave.
 
@@ -28,10 +28,14 @@ use crate::run::{Run, Service};
 /// and four cells that hang stay below Lambda's 1,024 file descriptors.
 const MAX_IN_FLIGHT_PER_CELL: usize = 200;
 
-/// How long a batch tries for keys before it reuses those in KV. One request's default time-out of
-/// 30 s and a bit: with the stream's window of 10 s an alias that is switched off is in KV within a
-/// minute even while a gateway hangs.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a batch tries for keys before it reuses those in KV. A rollback can arrive while the
+/// batch before it waits for a gateway that hangs: 20 s for that batch, 10 s for the stream's window
+/// and 20 s for its own keep it within a minute.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long accounts whose keys are there wait for the others' first tries, at the most; a request's
+/// time-out where that is shorter.
+const FIRST_WAVE: Duration = Duration::from_secs(5);
 
 /// Whose key is asked for, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +77,7 @@ impl<'a> Gathering<'a> {
             });
             answers.push(fetch);
         }
-        Self { answers, first_tries_open, wave_ends: now + run.limits.http_timeout }
+        Self { answers, first_tries_open, wave_ends: now + FIRST_WAVE.min(run.limits.http_timeout) }
     }
 
     /// The keys that come at the first try, and what is certain of the others.
