@@ -216,6 +216,10 @@ fn log_invocation(
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let outcome = result.as_ref().map_or_else(HandlerError::error_type, |_| "ok");
     let calls = &tally.calls;
+    let report = match result {
+        Ok(Answer::Reconcile(report)) => Some(report),
+        _ => None,
+    };
     info!(
         source,
         outcome,
@@ -232,6 +236,12 @@ fn log_invocation(
         deletes_withheld = tally.deletes_withheld,
         deletes_restored = tally.deletes_restored,
         api_keys_reused = tally.api_keys_reused,
+        missing = report.map(|report| report.total(|counts| counts.missing)),
+        stale = report.map(|report| report.total(|counts| counts.stale)),
+        orphaned = report.map(|report| report.total(|counts| counts.orphaned)),
+        keys_failed = report.map(|report| report.total(|counts| counts.failed)),
+        items_rejected = report.map(|report| report.total(|counts| counts.rejected)),
+        complete = report.map(|report| report.complete),
         drifted_keys = tally.drifted_keys,
         dangling_aliases = tally.dangling_aliases,
         propagation_lag_ms = tally.propagation_lag.map(millis),

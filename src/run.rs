@@ -1,6 +1,6 @@
 //! One invocation: the services, the deadline, what it counts.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::time::Duration;
@@ -38,8 +38,16 @@ pub struct Run<'a, S> {
     /// What KV entries are marked with.
     pub source: Source,
     tally: RefCell<Tally>,
-    /// When the latest requests to Cloudflare were made, where their rate is bounded.
-    paced: Option<RefCell<VecDeque<Instant>>>,
+    /// Whether anything was left out because the time is up.
+    out_of_time: Cell<bool>,
+    pace: Option<Pace>,
+}
+
+/// Bounds the rate of requests to Cloudflare.
+#[derive(Default)]
+struct Pace {
+    /// When the latest ones were made.
+    latest: RefCell<VecDeque<Instant>>,
 }
 
 /// Cloudflare's API takes 1,200 requests in 5 minutes of a token, and refuses everything for 5
@@ -76,8 +84,15 @@ impl Service {
 impl<'a, S: Services> Run<'a, S> {
     /// An invocation that has to answer by `deadline`.
     pub fn new(services: &'a S, limits: &'a Limits, deadline: Instant, source: Source) -> Self {
-        let paced = (source == Source::Reconcile).then(RefCell::default);
-        Self { services, limits, deadline, source, tally: RefCell::default(), paced }
+        Self {
+            services,
+            limits,
+            deadline,
+            source,
+            tally: RefCell::default(),
+            out_of_time: Cell::new(false),
+            pace: Pace::of(source),
+        }
     }
 
     /// Makes one call, unless the time is up before it answers.
@@ -96,11 +111,15 @@ impl<'a, S: Services> Run<'a, S> {
         until: Instant,
         call: impl Future<Output = T>,
     ) -> Result<T, OutOfTime> {
-        if let (Service::Kv, Some(paced)) = (service, &self.paced) {
-            self.keep_pace(paced).await?;
+        if let (Service::Kv, Some(pace)) = (service, &self.pace) {
+            let turn = pace.next_turn();
+            if turn >= self.deadline {
+                return Err(self.out_of_time(self.deadline));
+            }
+            tokio::time::sleep_until(turn).await;
         }
         if Instant::now() >= until {
-            return Err(OutOfTime);
+            return Err(self.out_of_time(until));
         }
         let started = Instant::now();
         let started_at = self.services.world().now();
@@ -120,22 +139,7 @@ impl<'a, S: Services> Run<'a, S> {
                 });
             }
         });
-        answer.map_err(|_| OutOfTime)
-    }
-
-    async fn keep_pace(&self, paced: &RefCell<VecDeque<Instant>>) -> Result<(), OutOfTime> {
-        let next = {
-            let mut paced = paced.borrow_mut();
-            let oldest = (paced.len() == PACED_REQUESTS).then(|| paced.pop_front()).flatten();
-            let next = oldest.map_or_else(Instant::now, |oldest| oldest + PACED_WINDOW);
-            paced.push_back(next.max(Instant::now()));
-            next
-        };
-        if next >= self.deadline {
-            return Err(OutOfTime);
-        }
-        tokio::time::sleep_until(next).await;
-        Ok(())
+        answer.map_err(|_| self.out_of_time(until))
     }
 
     /// Waits before a further try, unless the time is up before that.
@@ -147,11 +151,24 @@ impl<'a, S: Services> Run<'a, S> {
     ) -> Result<(), OutOfTime> {
         let end = Instant::now() + delay;
         if end >= until {
-            return Err(OutOfTime);
+            return Err(self.out_of_time(until));
         }
         self.count_call(service, |calls| calls.retries += 1);
         tokio::time::sleep_until(end).await;
         Ok(())
+    }
+
+    /// Whether anything was left out because the invocation's time is up.
+    pub fn is_out_of_time(&self) -> bool {
+        self.out_of_time.get()
+    }
+
+    /// Bounds before the deadline are the caller's own, and no end of the invocation.
+    fn out_of_time(&self, until: Instant) -> OutOfTime {
+        if until >= self.deadline {
+            self.out_of_time.set(true);
+        }
+        OutOfTime
     }
 
     /// The wall clock's time as RFC 3339, UTC, to the millisecond.
@@ -194,6 +211,23 @@ impl<'a, S: Services> Run<'a, S> {
     }
 }
 
+impl Pace {
+    /// The stream's requests are few and never wait; re-exports are made one by one, by hand.
+    fn of(source: Source) -> Option<Self> {
+        (source == Source::Reconcile).then(Self::default)
+    }
+
+    /// When the next request may be made; counts it.
+    fn next_turn(&self) -> Instant {
+        let mut latest = self.latest.borrow_mut();
+        let oldest = if latest.len() == PACED_REQUESTS { latest.pop_front() } else { None };
+        let now = Instant::now();
+        let turn = oldest.map_or(now, |oldest| now.max(oldest + PACED_WINDOW));
+        latest.push_back(turn);
+        turn
+    }
+}
+
 /// Gives every time the same length: the formatter leaves out milliseconds that are zero.
 fn with_millis(text: String) -> String {
     let Some(seconds) = text.strip_suffix('Z') else { return text };
@@ -203,7 +237,43 @@ fn with_millis(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::with_millis;
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_601st_request_of_a_reconcile_within_five_minutes_waits() {
+        let pace = Pace::of(Source::Reconcile).unwrap();
+        let start = Instant::now();
+        for request in 0..600_u64 {
+            assert_eq!(pace.next_turn(), Instant::now(), "request {request}");
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(pace.next_turn(), start + PACED_WINDOW);
+        assert_eq!(pace.next_turn(), start + PACED_WINDOW + Duration::from_millis(100));
+        tokio::time::advance(PACED_WINDOW * 2).await;
+        assert_eq!(pace.next_turn(), Instant::now(), "after a pause nothing waits");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_five_minutes_hold_more_than_600_requests() {
+        let pace = Pace::of(Source::Reconcile).unwrap();
+        let mut turns = Vec::new();
+        for request in 0..3_000_u64 {
+            // Bursts with breaks between them.
+            tokio::time::advance(Duration::from_secs(request % 7 / 6 * 2)).await;
+            let turn = pace.next_turn();
+            tokio::time::sleep_until(turn).await;
+            turns.push(turn);
+        }
+        for within in turns.windows(601) {
+            assert!(within[600] - within[0] >= Duration::from_secs(300));
+        }
+    }
+
+    #[test]
+    fn the_stream_and_re_exports_are_never_paced() {
+        assert!(Pace::of(Source::Stream).is_none());
+        assert!(Pace::of(Source::ReExport).is_none());
+    }
 
     #[test]
     fn times_are_of_one_length() {

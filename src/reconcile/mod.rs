@@ -9,6 +9,7 @@
 //! | --- | --- | --- |
 //! | no | one that can be exported | missing |
 //! | with another digest, or without our metadata | one that can be exported | stale |
+//! | named for another account, in a run of one account | one of this account | stale, or conflicting if settling says so |
 //! | yes or no | one that can't be exported | (stays) |
 //! | with our metadata | none | orphaned, or withheld if settling says so |
 //! | without our metadata | none | foreign |
@@ -46,7 +47,7 @@ use crate::stream::{decode_query_config, decode_settings};
 
 const NAMESPACES: [Namespace; 2] = [Namespace::Settings, Namespace::QueryConfigs];
 
-/// Keys that are written in one go; bounds what is held of them at once.
+/// Keys that are written or settled in one go; bounds what is held of them at once.
 const WORK_KEYS: usize = 10_000;
 
 /// Why a reconcile failed before it could report anything.
@@ -74,6 +75,7 @@ pub async fn reconcile<S: Services>(
         api_keys: ApiKeys::new(),
         pointed_at: BTreeSet::new(),
         orphans: BTreeMap::new(),
+        contested: BTreeSet::new(),
     };
     reconciling.scan().await?;
     reconciling.list().await?;
@@ -89,6 +91,9 @@ pub async fn reconcile<S: Services>(
     if request.apply {
         reconciling.repair().await;
     }
+    if run.is_out_of_time() {
+        reconciling.stop("the invocation's time is up".to_owned());
+    }
     reconciling.report.complete = reconciling.report.stopped.is_none();
     Ok(reconciling.report)
 }
@@ -103,8 +108,12 @@ struct Reconciling<'a, S> {
     /// Index ids that active aliases of the items looked at point at, until something is found
     /// under them.
     pointed_at: BTreeSet<String>,
-    /// Keys with our metadata that no item asks for, and what they hold.
+    /// Keys with our metadata that no item asks for; those of the settings that are to be settled,
+    /// once they were looked at.
     orphans: BTreeMap<Namespace, Vec<String>>,
+    /// Settings keys that the account asks for and that KV names for another one, whose items this
+    /// run has not seen.
+    contested: BTreeSet<String>,
 }
 
 impl<S: Services> Reconciling<'_, S> {
@@ -118,7 +127,18 @@ impl<S: Services> Reconciling<'_, S> {
     /// Reads the table: what it asks for, as digests.
     async fn scan(&mut self) -> Result<(), ReconcileError> {
         let mut pass = Pass::new(self.account);
-        while let Some(items) = pass.next(self.run).await.map_err(ReconcileError::Incomplete)? {
+        let mut scanned = 0;
+        loop {
+            let items = match pass.next(self.run).await {
+                Ok(Some(items)) => items,
+                Ok(None) => break,
+                Err(reason) => {
+                    let what =
+                        format!("the pass over the table stopped after {scanned} items: {reason}");
+                    return Err(ReconcileError::Incomplete(what));
+                }
+            };
+            scanned += items.len();
             let mut settings = Vec::new();
             for (key, item) in &items {
                 match key.kind() {
@@ -275,6 +295,13 @@ impl<S: Services> Reconciling<'_, S> {
             counts.missing = unlisted.missing;
             counts.failed += unlisted.unknown;
         }
+        let open: u64 = NAMESPACES.iter().map(|name| self.report.counts(*name).failed).sum();
+        if open > 0 {
+            warn!(
+                keys = open,
+                "keys could not be judged: their accounts' API keys can't be had for now"
+            );
+        }
         Ok(())
     }
 
@@ -295,6 +322,14 @@ impl<S: Services> Reconciling<'_, S> {
             return;
         }
         self.report.counts(namespace).listed += 1;
+        if foreign_account && named.is_some() {
+            // Whether the other account still asks for the key is for settling to find out.
+            self.rows(namespace).leave(key);
+            if namespace == Namespace::Settings {
+                self.contested.insert(key.to_owned());
+            }
+            return;
+        }
         if self.rows(namespace).is_conflicting(key) {
             self.report.example("conflicting", key);
         }
@@ -342,32 +377,43 @@ impl<S: Services> Reconciling<'_, S> {
 
     /// Looks at the orphans as settling would, without doing anything.
     async fn look_at_orphans(&mut self) {
-        let keys = self.orphans.get(&Namespace::Settings).cloned().unwrap_or_default();
-        if !keys.is_empty() {
-            let request = SettleRequest { keys: keys.into_iter().collect(), ..Default::default() };
-            let verdicts = settle::inspect(self.run, request, &mut self.api_keys).await;
-            let mut orphans = Vec::new();
-            for (key, verdict) in verdicts {
-                match verdict {
-                    Verdict::Deleted => {
-                        self.report.settings.orphaned += 1;
-                        self.report.example("orphaned", &key);
-                        orphans.push(key);
-                    }
-                    Verdict::Withheld(_) => {
-                        self.report.settings.withheld += 1;
-                        self.report.example("withheld", &key);
-                    }
-                    Verdict::Failed(reason) => self.fail(Namespace::Settings, &key, &reason),
-                    // Asked for again since the scan, kept for a rejected item, or gone.
-                    Verdict::Written(_) | Verdict::Left => {}
-                }
+        let orphans = self.orphans.remove(&Namespace::Settings).unwrap_or_default();
+        let keys: Vec<String> = orphans.into_iter().chain(self.contested.clone()).collect();
+        for keys in keys.chunks(WORK_KEYS) {
+            let request =
+                SettleRequest { keys: keys.iter().cloned().collect(), ..Default::default() };
+            for (key, verdict) in settle::inspect(self.run, request, &mut self.api_keys).await {
+                self.judge(key, verdict);
             }
-            self.orphans.insert(Namespace::Settings, orphans);
         }
         for key in self.orphans.get(&Namespace::QueryConfigs).cloned().unwrap_or_default() {
             self.report.query_configs.orphaned += 1;
             self.report.example("orphaned", &key);
+        }
+    }
+
+    /// Counts what settling says of a key, and notes it if there is something to do.
+    fn judge(&mut self, key: String, verdict: Verdict) {
+        let contested = self.contested.contains(&key);
+        let counts = &mut self.report.settings;
+        let (count, class) = match verdict {
+            Verdict::Failed(reason) => return self.fail(Namespace::Settings, &key, &reason),
+            Verdict::Written(index)
+                if contested && Some(index.account.as_str()) == self.account =>
+            {
+                (&mut counts.stale, "stale")
+            }
+            Verdict::Written(_) if contested => (&mut counts.conflicting, "conflicting"),
+            Verdict::Deleted if !contested => (&mut counts.orphaned, "orphaned"),
+            Verdict::Withheld(_) => (&mut counts.withheld, "withheld"),
+            // Asked for again since the scan, kept for a rejected item, gone, or for others to see
+            // to.
+            Verdict::Written(_) | Verdict::Deleted | Verdict::Left => return,
+        };
+        *count += 1;
+        self.report.example(class, &key);
+        if matches!(class, "stale" | "orphaned") {
+            self.orphans.entry(Namespace::Settings).or_default().push(key);
         }
     }
 
@@ -456,8 +502,17 @@ impl<S: Services> Reconciling<'_, S> {
             }
         }
         left_behind.extend(self.orphans.remove(&Namespace::Settings).unwrap_or_default());
-        self.settle(left_behind).await;
-        self.remove_query_configs(gone).await;
+        let left_behind: Vec<String> = left_behind.into_iter().collect();
+        for keys in left_behind.chunks(WORK_KEYS) {
+            self.settle(keys.iter().cloned().collect()).await;
+        }
+        // A key that several items ask for is another one's now.
+        gone.retain(|config| !self.query_configs.is_conflicting(&config.kv_key()));
+        self.remove_query_configs(&gone).await;
+        let orphans = self.orphans.remove(&Namespace::QueryConfigs).unwrap_or_default();
+        for keys in orphans.chunks(WORK_KEYS) {
+            self.remove_orphaned_query_configs(keys.to_vec()).await;
+        }
     }
 
     fn note_written(
@@ -476,9 +531,6 @@ impl<S: Services> Reconciling<'_, S> {
     }
 
     async fn settle(&mut self, keys: BTreeSet<String>) {
-        if keys.is_empty() {
-            return;
-        }
         let request = SettleRequest { keys, ..Default::default() };
         // The comparison's API keys may be minutes old.
         let mut api_keys = ApiKeys::new();
@@ -493,32 +545,39 @@ impl<S: Services> Reconciling<'_, S> {
     }
 
     /// Removes orphaned query configs; whose they are stands in their values.
-    async fn remove_query_configs(&mut self, gone: Vec<QueryConfigRef>) {
-        let orphans = self.orphans.remove(&Namespace::QueryConfigs).unwrap_or_default();
-        let mut configs = gone;
-        if !orphans.is_empty() {
-            let (held, failures) = bulk::read(self.run, Namespace::QueryConfigs, orphans).await;
-            for (key, error) in failures {
-                self.fail(Namespace::QueryConfigs, &key, &error.to_string());
-            }
-            for (key, stored) in held {
-                match query_configs::parse_stored(&stored.value) {
-                    Some(config) if config.kv_key() == key => configs.push(config),
-                    _ => self.fail(
-                        Namespace::QueryConfigs,
-                        &key,
-                        "the value doesn't say whose query config it is: delete the key by hand",
-                    ),
-                }
+    async fn remove_orphaned_query_configs(&mut self, keys: Vec<String>) {
+        let (held, failures) = bulk::read(self.run, Namespace::QueryConfigs, keys).await;
+        for (key, error) in failures {
+            self.fail(Namespace::QueryConfigs, &key, &error.to_string());
+        }
+        let mut configs = Vec::new();
+        for (key, stored) in held {
+            match query_configs::parse_stored(&stored.value) {
+                Some(config) if config.kv_key() == key => configs.push(config),
+                _ => self.fail(
+                    Namespace::QueryConfigs,
+                    &key,
+                    "the value doesn't say whose query config it is: delete the key by hand",
+                ),
             }
         }
+        self.remove_query_configs(&configs).await;
+    }
+
+    async fn remove_query_configs(&mut self, configs: &[QueryConfigRef]) {
         if configs.is_empty() {
             return;
         }
-        let removal = query_configs::remove(self.run, &configs).await;
+        let removal = query_configs::remove(self.run, configs).await;
         self.report.query_configs.deleted += removal.deleted;
         for (key, reason) in removal.failed {
             self.fail(Namespace::QueryConfigs, &key, &reason);
+        }
+        for (key, rejection) in removal.rejected {
+            let config = configs.iter().find(|config| config.kv_key() == key);
+            if let Some(config) = config {
+                self.reject(Namespace::QueryConfigs, &config.index, &key, &rejection);
+            }
         }
     }
 

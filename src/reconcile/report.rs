@@ -82,9 +82,11 @@ impl Report {
 
     /// Keys that differ from the table, as they were found.
     pub fn drifted(&self) -> u64 {
-        [self.settings, self.query_configs]
-            .iter()
-            .map(|counts| counts.missing + counts.stale + counts.orphaned)
-            .sum()
+        self.total(|counts| counts.missing + counts.stale + counts.orphaned)
+    }
+
+    /// A count of both namespaces.
+    pub fn total(&self, count: impl Fn(&Counts) -> u64) -> u64 {
+        count(&self.settings) + count(&self.query_configs)
     }
 }

@@ -149,6 +149,14 @@ impl Rows {
         }
     }
 
+    /// Notes that KV has a key without comparing it.
+    pub fn leave(&mut self, key: &str) {
+        let (bucket, range) = self.find(key);
+        for row in &mut self.buckets[bucket][range] {
+            row.flags |= LISTED;
+        }
+    }
+
     /// Marks what the listing did not show to be written, and counts it.
     pub fn close_listing(&mut self) -> Unlisted {
         let mut unlisted = Unlisted::default();
