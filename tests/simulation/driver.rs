@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ecom_settings_exporter::handler::{Handled, Handler, HandlerError};
+use ecom_settings_exporter::handler::{Answer, Handled, Handler, HandlerError};
 use ecom_settings_exporter::ports::Namespace;
 use ecom_settings_exporter::re_export::ReExportError;
 use ecom_settings_exporter::record::IndexRef;
@@ -24,7 +24,7 @@ use crate::model::index_id;
 use crate::ports::Ports;
 use crate::shape::Shape;
 use crate::state::{Invocation, Shard, State, item_key};
-use crate::{answers, checks, settled};
+use crate::{answers, checks, reconciled, settled};
 
 /// Invocations without a fault after which a history must have come to rest.
 const MAX_INVOCATIONS: usize = 200;
@@ -62,7 +62,9 @@ pub fn run(
     drop(runtime);
     let world = Rc::into_inner(world).unwrap();
     let mut state = Rc::into_inner(world.state).unwrap().into_inner();
-    settled::check(&mut state);
+    if !state.shape.reconciles {
+        settled::check(&mut state);
+    }
     state
 }
 
@@ -90,10 +92,44 @@ impl Sim {
         for shard in 0..shards {
             actors.push(Box::pin(self.consumer(shard)));
         }
+        actors.push(Box::pin(self.late_requests()));
         for _ in 0..OPERATORS {
             actors.push(Box::pin(self.operator()));
         }
         while actors.next().await.is_some() {}
+        drop(actors);
+        let late: Vec<_> = std::mem::take(&mut self.state.borrow_mut().late);
+        for changes in late {
+            self.state.borrow_mut().land(changes);
+        }
+        if self.state.borrow().shape.reconciles {
+            self.last_reconcile().await;
+        }
+    }
+
+    /// When nothing happens any more and nothing fails, one reconcile puts everything right.
+    pub async fn last_reconcile(&self) {
+        self.state.borrow_mut().quiet = true;
+        if self.state.borrow().violation.is_none() {
+            self.reconcile(true).await;
+            reconciled::check(&mut self.state.borrow_mut());
+        }
+    }
+
+    /// Lets requests land whose clients gave up.
+    async fn late_requests(&self) {
+        while !self.is_over() {
+            self.changed.notified().await;
+            sleep(Duration::from_millis(self.pause())).await;
+            let mut state = self.state.borrow_mut();
+            // Named cases let them land at the very end.
+            if state.shape.scripted {
+                return;
+            }
+            if let Some(changes) = state.late.pop() {
+                state.land(changes);
+            }
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -202,7 +238,11 @@ impl Sim {
             state.stats.invocations += 1;
             state.busy += 1;
             state.note(|| format!("[{invocation}] {what}"));
-            let seconds = if state.shape.small { 60 } else { *state.choices.pick(&[60, 150, 20]) };
+            let seconds = match state.shape.small {
+                _ if state.quiet => 900,
+                true => 60,
+                false => *state.choices.pick(&[60, 150, 20]),
+            };
             let limits = Limits {
                 default_cell: Some(checks::DEFAULT_CELL.to_owned()),
                 bulk_max_pairs: state.shape.bulk_max_pairs,
@@ -243,12 +283,18 @@ impl Sim {
 
     async fn operator(&self) {
         while !self.is_over() {
-            let next = self.state.borrow_mut().re_exports.pop();
-            let Some((index, queries)) = next else {
+            let reconcile = self.state.borrow_mut().reconciles.pop();
+            let re_export = self.state.borrow_mut().re_exports.pop();
+            if reconcile.is_none() && re_export.is_none() {
                 self.changed.notified().await;
                 continue;
-            };
-            self.re_export(&index, queries).await;
+            }
+            if let Some(apply) = reconcile {
+                self.reconcile(apply).await;
+            }
+            if let Some((index, queries)) = re_export {
+                self.re_export(&index, queries).await;
+            }
             self.changed.notify_waiters();
         }
         self.changed.notify_waiters();
@@ -279,6 +325,36 @@ impl Sim {
                 state
                     .violate("a re-export is answered as one", format!("[{invocation}] {other:?}"));
             }
+        }
+    }
+}
+
+impl Sim {
+    async fn reconcile(&self, apply: bool) {
+        let payload = format!(r#"{{"reconcile":{{"apply":{apply}}}}}"#);
+        let (invocation, end) = self.invoke(&payload, Invocation::default(), "reconcile").await;
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let attempted = state.invocations[invocation].attempted.clone();
+        if !apply && !attempted.is_empty() {
+            state.violate("only a repair writes", format!("[{invocation}] {attempted:?}"));
+        }
+        match end {
+            End::Answered((Ok(Answer::Reconcile(report)), _)) => {
+                state.note(|| format!("  [{invocation}] reports {report:?}"));
+                state.report = Some(*report);
+            }
+            End::Answered((Ok(_), _)) => {
+                state.violate("a reconcile is answered as one", format!("[{invocation}]"));
+            }
+            End::Answered((Err(error), _)) => {
+                state.note(|| format!("  [{invocation}] fails: {error}"));
+                let run = &state.invocations[invocation];
+                if run.failed_services.is_empty() && !run.out_of_time {
+                    state.violate("a reconcile fails for a reason", format!("{error}"));
+                }
+            }
+            End::Crashed => {}
         }
     }
 }

@@ -108,6 +108,10 @@ pub fn fire(state: &mut State) {
             let key = ItemKey { pk: index.account.clone(), sk: "INDEX#DEFAULT_CONFIG".to_owned() };
             return change(state, &key, Some(Content::Other));
         }
+        8 if state.shape.reconciles => {
+            let apply = state.choices.below(4) > 0;
+            return state.reconciles.push(apply);
+        }
         9 | 10 if !state.shape.queries.is_empty() => return change_query(state, &index),
         _ => {}
     }

@@ -6,7 +6,7 @@ use crate::events::fire;
 use crate::state::State;
 
 /// A call that is about to be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Call {
     KvWrite,
     KvRead,
@@ -94,6 +94,7 @@ const OTHER_FAULTS: &[Fault] = &[
 const SMALL_WRITE_FAULTS: usize = 5;
 const SMALL_FAULTS: usize = 2;
 
+const QUICK: Duration = Duration::from_millis(1);
 /// A call that everything else overtakes.
 const DELAY: Duration = Duration::from_secs(10);
 /// The second such call comes back later than the first.
@@ -103,8 +104,15 @@ impl State {
     /// Decides what happens before and at a call: how long it takes, and what goes wrong.
     pub fn at_call(&mut self, invocation: usize, call: Call) -> (Duration, Fault) {
         self.stats.steps += 1;
-        let (latency, fault) =
-            if self.shape.small { self.small_call(call) } else { self.random_call(call) };
+        let (latency, fault) = if self.quiet {
+            (QUICK, Fault::None)
+        } else if self.shape.scripted {
+            self.scripted_call(invocation, call)
+        } else if self.shape.small {
+            self.small_call(call)
+        } else {
+            self.random_call(call)
+        };
         if fault != Fault::None {
             self.note(|| format!("  [{invocation}] {call:?}: {fault:?}"));
             self.stats.faults += 1;
@@ -157,8 +165,23 @@ impl State {
         *self.choices.pick(faults)
     }
 
+    fn scripted_call(&mut self, invocation: usize, call: Call) -> (Duration, Fault) {
+        let calls = self.invocations[invocation].calls.entry(call).or_default();
+        let nth = *calls;
+        *calls += 1;
+        let planned = self.script.iter().find(|planned| {
+            (planned.invocation, planned.call, planned.nth) == (invocation, call, nth)
+        });
+        let Some(planned) = planned else { return (QUICK, Fault::None) };
+        let latency = if planned.overtaken { DELAY } else { QUICK };
+        let fault = planned.fault;
+        if let Some(event) = planned.event {
+            event(self);
+        }
+        (latency, fault)
+    }
+
     fn small_call(&mut self, call: Call) -> (Duration, Fault) {
-        const QUICK: Duration = Duration::from_millis(1);
         let interrupt = self.shape.interruptions > 0 && self.events_left > 0;
         if interrupt && self.choices.below(2) == 1 {
             self.shape.interruptions -= 1;

@@ -42,9 +42,9 @@ impl Ports {
     async fn enter(&self, call: Call) -> Fault {
         let (latency, fault) = {
             let mut state = self.state.borrow_mut();
-            let events = state.events_left;
+            let step = state.step;
             let answer = state.at_call(self.invocation, call);
-            if state.events_left != events {
+            if state.step != step {
                 self.changed.notify_waiters();
             }
             answer
@@ -231,9 +231,11 @@ impl KvStore for Ports {
         }
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
+        // The last reconcile of a history finds it at rest, and listings up to date.
+        let stale = state.shape.late && !state.quiet;
         let mut page = ListPage::default();
         for ((found, key), past) in &state.kv {
-            let old = state.shape.late && state.choices.below(8) == 1;
+            let old = stale && state.choices.below(8) == 1;
             let mut spans = past.spans().rev();
             let held = if old { spans.nth(1).or(past.spans().next()) } else { spans.next() };
             let Some((_, _, Some(held))) = held else { continue };

@@ -16,6 +16,19 @@ pub fn check(state: &mut State) {
     if state.violation.is_some() {
         return;
     }
+    let problems: Vec<String> = settings_keys(state)
+        .iter()
+        .filter(|key| !state.tainted.contains(&(Namespace::Settings, (*key).clone())))
+        .filter_map(|key| Some(format!("{key:?} {}", settings_key(state, key)?)))
+        .chain(query_configs(state, false))
+        .collect();
+    for problem in problems {
+        state.violate("at rest, KV is what the table asks for", problem);
+    }
+}
+
+/// The settings keys that KV has or the table asks for.
+pub fn settings_keys(state: &State) -> BTreeSet<String> {
     let mut keys: BTreeSet<String> = state
         .kv
         .keys()
@@ -25,15 +38,7 @@ pub fn check(state: &mut State) {
     for (index, _) in state.indexes() {
         keys.extend(current_settings(state, &index).into_iter().flat_map(|s| s.kv_keys(&index)));
     }
-    let problems: Vec<String> = keys
-        .iter()
-        .filter(|key| !state.tainted.contains(&(Namespace::Settings, (*key).clone())))
-        .filter_map(|key| Some(format!("{key:?} {}", settings_key(state, key)?)))
-        .chain(query_configs(state))
-        .collect();
-    for problem in problems {
-        state.violate("at rest, KV is what the table asks for", problem);
-    }
+    keys
 }
 
 fn settings_key(state: &State, key: &str) -> Option<String> {
@@ -129,9 +134,11 @@ fn unclaimed(
         })
         .max();
     let Some((dropped, by)) = last else { return Some("nobody ever asked for it".to_owned()) };
+    let own = state.past_of(&named.index);
+    let gone = own.is_none_or(|past| past.since(dropped).any(Option::is_none));
     let kept = state.indexes().any(|(owner, past)| {
         past.since(dropped).flatten().filter_map(|image| image.settings()).any(|settings| {
-            settings.points_at(&owner, &named.index, named.shop.as_deref())
+            (gone && settings.points_at(&owner, &named.index, named.shop.as_deref()))
                 || (owner != named.index && settings.names_shop(key))
                 || (owner == named.index && !state.exportable(&owner, settings))
         })
@@ -190,7 +197,8 @@ fn tainted_index(state: &State, index: &IndexRef) -> bool {
     state.tainted.contains(&(Namespace::Settings, index_id(index)))
 }
 
-fn query_configs(state: &State) -> Vec<String> {
+/// Query configs are exact; only what a re-export left half done may differ, unless `strict`.
+pub fn query_configs(state: &State, strict: bool) -> Vec<String> {
     let mut wanted: BTreeMap<String, Option<String>> = state
         .kv
         .keys()
@@ -209,7 +217,8 @@ fn query_configs(state: &State) -> Vec<String> {
     let differs = |(key, value): (String, Option<String>)| {
         let held = state.held(Namespace::QueryConfigs, &key).map(|held| held.value.clone());
         let tainted = state.tainted.contains(&(Namespace::QueryConfigs, key.clone()));
-        (held != value && !tainted).then(|| format!("{key:?} holds {held:?}, not {value:?}"))
+        (held != value && (strict || !tainted))
+            .then(|| format!("{key:?} holds {held:?}, not {value:?}"))
     };
     wanted.into_iter().filter_map(differs).collect()
 }

@@ -9,6 +9,8 @@ use crate::choices::Choices;
 pub struct Shape {
     /// Small worlds are enumerated: few options, each with a bound on how often it is taken.
     pub small: bool,
+    /// A named case: nothing is left to chance.
+    pub scripted: bool,
     pub old_images: bool,
     pub indexes: Vec<IndexRef>,
     pub shops: Vec<String>,
@@ -29,6 +31,7 @@ pub struct Shape {
     pub keyless: bool,
     pub rotation: bool,
     pub re_exports: bool,
+    pub reconciles: bool,
     pub aliases: bool,
     pub strangers: bool,
     pub garbage: bool,
@@ -57,6 +60,7 @@ impl Shape {
         let some = |choices: &mut Choices, n| choices.below(n) == 1;
         Self {
             small: false,
+            scripted: false,
             old_images: choices.below(3) < 2,
             indexes,
             shops,
@@ -74,6 +78,7 @@ impl Shape {
             keyless: some(choices, 6),
             rotation: some(choices, 3),
             re_exports: some(choices, 3),
+            reconciles: false,
             aliases: some(choices, 2),
             strangers: some(choices, 3),
             garbage: some(choices, 6),
@@ -82,11 +87,24 @@ impl Shape {
         }
     }
 
+    /// All that random worlds have, requests that land late and reconciles among it.
+    pub fn with_reconcile(choices: &mut Choices) -> Self {
+        Self { late: true, reconciles: true, ..Self::random(choices) }
+    }
+
+    /// A world in which only what the script says happens.
+    pub fn scripted(old_images: bool) -> Self {
+        let limits = Limits { faults: 0, delays: 0, interruptions: 0, re_exports: false };
+        let small = Self::small(&mut Choices::replay(Vec::new()), 0, limits);
+        Self { scripted: true, old_images, ..small }
+    }
+
     /// Two indexes that may share a shop id, an alias from one to the other, two shards.
     pub fn small(choices: &mut Choices, events: u32, limits: Limits) -> Self {
         let index = |account: &str| IndexRef { account: account.to_owned(), index: "x".to_owned() };
         Self {
             small: true,
+            scripted: false,
             old_images: choices.below(2) == 0,
             indexes: vec![index("a"), index("b")],
             shops: vec!["s".to_owned(), "t".to_owned()],
@@ -104,6 +122,7 @@ impl Shape {
             keyless: false,
             rotation: false,
             re_exports: limits.re_exports,
+            reconciles: false,
             aliases: true,
             strangers: false,
             garbage: false,

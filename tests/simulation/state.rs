@@ -9,6 +9,7 @@ use ecom_settings_exporter::record::{IndexRef, ItemKey};
 use serde_json::Value;
 
 use crate::choices::Choices;
+use crate::faults::{Call, Fault};
 use crate::model::{Image, Settings, index_id, version_of};
 use crate::past::{Past, Step};
 use crate::shape::Shape;
@@ -26,20 +27,43 @@ pub struct State {
     pub keyless: BTreeSet<String>,
     pub invocations: Vec<Invocation>,
     pub re_exports: Vec<(IndexRef, bool)>,
+    /// Reconciles to come; whether each repairs.
+    pub reconciles: Vec<bool>,
     /// KV requests that land after their client gave up: keys and what they do to them.
-    pub late: Vec<Vec<(Namespace, String, Option<Rc<Held>>)>>,
+    pub late: Vec<Vec<Change>>,
     /// Keys that only reconcile can be asked to put right.
     pub tainted: BTreeSet<(Namespace, String)>,
     /// Calls that still fail, by service.
     pub outages: BTreeMap<&'static str, u32>,
+    /// In scripted histories, all that happens at calls.
+    pub script: Vec<Planned>,
     pub events_left: u32,
     pub versions: u32,
     /// Invocations and re-exports under way.
+    /// Nothing fails and nothing is slow any more.
+    pub quiet: bool,
     pub busy: u32,
+    /// What the last reconcile said.
+    pub report: Option<ecom_settings_exporter::reconcile::Report>,
     pub stats: Stats,
     pub violation: Option<(&'static str, String)>,
     pub trace: Option<Vec<String>>,
 }
+
+/// What happens at the `nth` call of a kind that an invocation makes.
+pub struct Planned {
+    pub invocation: usize,
+    pub call: Call,
+    pub nth: u32,
+    /// Happens before the call.
+    pub event: Option<fn(&mut State)>,
+    /// Everything else overtakes the call.
+    pub overtaken: bool,
+    pub fault: Fault,
+}
+
+/// A key of KV and what it becomes.
+pub type Change = (Namespace, String, Option<Rc<Held>>);
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stats {
@@ -92,6 +116,8 @@ pub struct Record {
 pub struct Invocation {
     pub began: Step,
     pub is_stream: bool,
+    /// Calls so far, by kind.
+    pub calls: BTreeMap<Call, u32>,
     pub crashed: bool,
     /// Stopped because the time was up.
     pub out_of_time: bool,
@@ -143,12 +169,16 @@ impl State {
             keyless: BTreeSet::new(),
             invocations: Vec::new(),
             re_exports: Vec::new(),
+            reconciles: Vec::new(),
             late: Vec::new(),
             tainted: BTreeSet::new(),
             outages: BTreeMap::new(),
+            script: Vec::new(),
             events_left,
             versions: 0,
+            quiet: false,
             busy: 0,
+            report: None,
             stats: Stats { histories: 1, ..Stats::default() },
             violation: None,
             trace: None,
@@ -199,9 +229,18 @@ impl State {
         settings.is_valid() && !self.keyless.contains(&index.account)
     }
 
+    /// Lets a request land whose client gave up long ago.
+    pub fn land(&mut self, changes: Vec<Change>) {
+        for (namespace, key, held) in changes {
+            self.note(|| format!("a late request changes {key:?}"));
+            self.set_held(namespace, &key, held);
+        }
+    }
+
     pub fn is_drained(&self) -> bool {
         self.busy == 0
             && self.re_exports.is_empty()
+            && self.reconciles.is_empty()
             && self.shards.iter().all(|shard| shard.checkpoint == shard.records.len())
     }
 }

@@ -1,0 +1,110 @@
+//! Histories with a name, each the shortest of its kind: what the exporter survives by itself, and
+//! the few things that only reconcile puts right. `a/x` and `b/x` are the indexes, `s` and `t` the
+//! shop ids; each index has a shard of its own.
+
+mod beyond;
+mod survived;
+
+use ecom_settings_exporter::ports::Namespace;
+use ecom_settings_exporter::record::IndexRef;
+
+use crate::choices::Choices;
+use crate::driver;
+use crate::events::{change, settle_in};
+use crate::faults::{Call, Fault};
+use crate::model::{Aliases, Settings};
+use crate::shape::Shape;
+use crate::state::{Planned, State, item_key};
+
+/// A history.
+struct Case {
+    old_images: bool,
+    /// What KV and the table hold from the start.
+    before: Vec<(&'static str, Settings)>,
+    /// What happens first.
+    first: fn(&mut State),
+    /// What happens at calls.
+    script: Vec<Planned>,
+}
+
+impl Case {
+    /// Without reconcile.
+    fn alone(self) -> State {
+        self.play(false)
+    }
+
+    /// With a reconcile when all is quiet, which leaves KV equal to the table.
+    fn reconciled(self) -> State {
+        let state = self.play(true);
+        assert_eq!(state.violation, None, "{:#?}", state.trace);
+        state
+    }
+
+    fn play(self, reconciles: bool) -> State {
+        let shape = |_: &mut Choices| Shape { reconciles, ..Shape::scripted(self.old_images) };
+        let setup = |state: &mut State| {
+            for account in ["a", "b"] {
+                let key = format!("key-{account}-0");
+                state.api_keys.entry(account.to_owned()).or_default().push(0, key);
+            }
+            for (account, settings) in self.before {
+                settle_in(state, &index(account), settings);
+            }
+            state.script = self.script;
+            (self.first)(state);
+        };
+        driver::run(Choices::replay(Vec::new()), shape, setup, true)
+    }
+}
+
+fn index(account: &str) -> IndexRef {
+    IndexRef { account: account.to_owned(), index: "x".to_owned() }
+}
+
+fn shop(shop: &str) -> Settings {
+    Settings { shop: Some(shop.to_owned()), ..Settings::default() }
+}
+
+/// Reads through an alias to `target`.
+fn reads(target: &str) -> Settings {
+    let doc_reads = Some((true, target.to_owned()));
+    Settings { aliases: Aliases { doc_reads, ..Aliases::default() }, ..Settings::default() }
+}
+
+fn put(state: &mut State, account: &str, settings: Settings) {
+    crate::events::put(state, &index(account), settings);
+}
+
+fn remove(state: &mut State, account: &str) {
+    change(state, &item_key(&index(account)), None);
+}
+
+fn at(invocation: usize, call: Call, nth: u32) -> Planned {
+    Planned { invocation, call, nth, event: None, overtaken: false, fault: Fault::None }
+}
+
+impl Planned {
+    /// Before the call.
+    fn event(self, event: fn(&mut State)) -> Self {
+        Self { event: Some(event), ..self }
+    }
+
+    /// Everything else overtakes the call.
+    fn overtaken(self) -> Self {
+        Self { overtaken: true, ..self }
+    }
+
+    fn fault(self, fault: Fault) -> Self {
+        Self { fault, ..self }
+    }
+}
+
+/// Whose value, and which version of it, a key holds.
+fn holds(state: &State, key: &str) -> Option<(String, u32)> {
+    let named = state.held(Namespace::Settings, key)?.named.clone()?;
+    Some((named.index.account, named.version))
+}
+
+fn value(account: &str, version: u32) -> Option<(String, u32)> {
+    Some((account.to_owned(), version))
+}

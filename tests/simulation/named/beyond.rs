@@ -1,0 +1,149 @@
+//! What can't be survived without reconcile: each case once alone, once with it.
+
+use super::*;
+
+const LOST: &str = "at rest, KV is what the table asks for";
+
+fn broken_rule(state: &State) -> Option<&'static str> {
+    state.violation.as_ref().map(|(rule, _)| *rule)
+}
+
+/// Version 2 is given up and sent again, version 3 follows, then the first request lands.
+fn late_write() -> Case {
+    Case {
+        old_images: true,
+        before: vec![("a", shop("s"))],
+        first: |state| put(state, "a", shop("s")),
+        script: vec![
+            at(0, Call::KvWrite, 0).fault(Fault::Late),
+            at(0, Call::KvWrite, 1).event(|state| put(state, "a", shop("s"))),
+        ],
+    }
+}
+
+#[test]
+fn a_write_that_lands_after_its_client_gave_up() {
+    let alone = late_write().alone();
+    assert_eq!(broken_rule(&alone), Some(LOST));
+    assert_eq!(holds(&alone, "s"), value("a", 2));
+
+    let reconciled = late_write().reconciled();
+    assert_eq!(holds(&reconciled, "s"), value("a", 3));
+    assert_eq!(reconciled.report.unwrap().settings.stale, 2);
+}
+
+/// It reads version 1, the stream carries version 2, it writes version 1 and dies.
+fn half_a_re_export() -> Case {
+    Case {
+        old_images: true,
+        before: vec![("a", shop("s"))],
+        first: |state| state.re_exports.push((index("a"), false)),
+        script: vec![
+            at(0, Call::ApiKey, 0).event(|state| put(state, "a", shop("s"))),
+            at(0, Call::KvWrite, 0).overtaken(),
+            at(0, Call::Table, 1).fault(Fault::Crash { done: false }),
+        ],
+    }
+}
+
+#[test]
+fn a_re_export_that_dies_half_way() {
+    assert_eq!(holds(&half_a_re_export().alone(), "s"), value("a", 1));
+    assert_eq!(holds(&half_a_re_export().reconciled(), "s"), value("a", 2));
+}
+
+/// Without old images the value under the index id is the only way to the shop id: the consumer
+/// deletes the shop id's key just after another index wrote it, then the index id's, and dies.
+fn half_a_removal() -> Case {
+    Case {
+        old_images: false,
+        before: vec![("a", shop("s"))],
+        first: |state| remove(state, "a"),
+        script: vec![
+            at(0, Call::KvWrite, 0).event(|state| put(state, "b", shop("s"))).overtaken(),
+            at(0, Call::KvWrite, 1).fault(Fault::Crash { done: true }),
+        ],
+    }
+}
+
+#[test]
+fn a_consumer_that_dies_half_way_through_a_removal_without_old_images() {
+    let alone = half_a_removal().alone();
+    assert_eq!(broken_rule(&alone), Some(LOST));
+    assert_eq!(holds(&alone, "s"), None);
+    assert_eq!(holds(&half_a_removal().reconciled(), "s"), value("b", 2));
+}
+
+#[test]
+fn with_old_images_the_retry_finds_the_shop_id() {
+    let survived = Case { old_images: true, ..half_a_removal() };
+    let survived = survived.alone();
+    assert_eq!(survived.violation, None, "{:#?}", survived.trace);
+    assert_eq!(holds(&survived, "s"), value("b", 2));
+}
+
+/// The alias comes just before the delete, and the consumer dies just behind it.
+fn half_a_removal_of_a_target() -> Case {
+    Case {
+        old_images: true,
+        before: vec![("a", shop("s"))],
+        first: |state| remove(state, "a"),
+        script: vec![
+            at(0, Call::KvWrite, 0)
+                .event(|state| put(state, "b", reads("a-x")))
+                .fault(Fault::Crash { done: true }),
+        ],
+    }
+}
+
+#[test]
+fn a_consumer_that_dies_between_a_delete_and_the_look_behind_it_leaves_an_alias_dangling() {
+    assert_eq!(holds(&half_a_removal_of_a_target().alone(), "a-x"), None);
+    let reconciled = half_a_removal_of_a_target().reconciled();
+    assert_eq!(holds(&reconciled, "a-x"), None);
+    assert_eq!(reconciled.report.unwrap().settings.dangling, 1);
+}
+
+fn moved_shop_id() -> Case {
+    Case {
+        old_images: false,
+        before: vec![("a", shop("s"))],
+        first: |state| put(state, "a", shop("t")),
+        script: Vec::new(),
+    }
+}
+
+#[test]
+fn without_old_images_a_shop_id_that_moved() {
+    assert_eq!(holds(&moved_shop_id().alone(), "s"), value("a", 1));
+    let reconciled = moved_shop_id().reconciled();
+    assert_eq!(holds(&reconciled, "s"), None);
+    assert_eq!(holds(&reconciled, "t"), value("a", 2));
+    let with_old_images = Case { old_images: true, ..moved_shop_id() }.alone();
+    assert_eq!(holds(&with_old_images, "s"), None);
+}
+
+/// The alias comes when the removal has looked for the last time; the other index' own change, on
+/// its way since before, makes the moment.
+fn aliased_in_the_very_moment() -> Case {
+    Case {
+        old_images: true,
+        before: vec![("a", shop("s"))],
+        first: |state| {
+            remove(state, "a");
+            put(state, "b", Settings::default());
+        },
+        script: vec![
+            at(1, Call::ApiKey, 0).overtaken(),
+            at(1, Call::KvWrite, 0).event(|state| put(state, "b", reads("a-x"))),
+        ],
+    }
+}
+
+#[test]
+fn a_target_that_becomes_aliased_in_the_very_moment_of_its_removal() {
+    assert_eq!(holds(&aliased_in_the_very_moment().alone(), "a-x"), None);
+    let reconciled = aliased_in_the_very_moment().reconciled();
+    assert_eq!(holds(&reconciled, "a-x"), None);
+    assert_eq!(reconciled.report.unwrap().settings.dangling, 1);
+}

@@ -1,0 +1,98 @@
+//! What the exporter survives by itself.
+
+use super::*;
+use crate::model::Flaw;
+
+fn survived(case: Case) -> State {
+    let state = case.alone();
+    assert_eq!(state.violation, None, "{:#?}", state.trace);
+    state
+}
+
+#[test]
+fn a_removal_and_a_re_creation_with_another_shop_id_in_one_batch() {
+    let state = survived(Case {
+        old_images: true,
+        before: vec![("a", shop("s"))],
+        first: |state| {
+            remove(state, "a");
+            put(state, "a", shop("t"));
+        },
+        script: Vec::new(),
+    });
+    assert_eq!(holds(&state, "s"), None);
+    assert_eq!(holds(&state, "t"), value("a", 2));
+}
+
+#[test]
+fn a_shop_id_handed_over_while_a_second_consumer_writes_it() {
+    let state = survived(Case {
+        old_images: true,
+        before: vec![("a", shop("s"))],
+        first: |state| put(state, "a", shop("t")),
+        // The first write is version 2's, the second request is the delete of `s`.
+        script: vec![at(0, Call::KvWrite, 1).event(|state| put(state, "b", shop("s"))).overtaken()],
+    });
+    assert_eq!(holds(&state, "s"), value("b", 3));
+}
+
+#[test]
+fn an_alias_switched_on_between_the_look_and_the_delete() {
+    let state = survived(Case {
+        old_images: true,
+        before: vec![("a", shop("s"))],
+        first: |state| remove(state, "a"),
+        script: vec![at(0, Call::KvWrite, 0).event(|state| put(state, "b", reads("a-x")))],
+    });
+    assert_eq!(holds(&state, "a-x"), value("a", 1));
+    assert_eq!(holds(&state, "s"), value("a", 1));
+    assert_eq!(state.stats.restored, 2);
+}
+
+#[test]
+fn a_re_export_that_removes_what_the_stream_has_just_written_again() {
+    let state = survived(Case {
+        old_images: true,
+        before: vec![("a", shop("s"))],
+        first: |state| state.re_exports.push((index("a"), false)),
+        script: vec![
+            at(0, Call::ApiKey, 0).event(|state| remove(state, "a")),
+            at(0, Call::KvWrite, 0).overtaken(),
+            at(0, Call::KvWrite, 1).event(|state| put(state, "a", shop("s"))).overtaken(),
+        ],
+    });
+    assert_eq!(holds(&state, "a-x"), value("a", 2));
+    assert_eq!(holds(&state, "s"), value("a", 2));
+}
+
+#[test]
+fn a_removal_ends_though_its_shop_id_stays_for_an_item_that_cannot_be_exported() {
+    let state = survived(Case {
+        old_images: false,
+        before: vec![("a", shop("s"))],
+        first: |state| {
+            put(state, "b", Settings { flaw: Some(Flaw::NoEndpoint), ..shop("s") });
+            remove(state, "a");
+        },
+        script: Vec::new(),
+    });
+    assert_eq!(holds(&state, "a-x"), None);
+    assert_eq!(holds(&state, "s"), value("a", 1));
+}
+
+#[test]
+fn settling_gives_up_after_five_rounds_and_the_retry_gets_through() {
+    let toggle = |state: &mut State| {
+        let claimed = state.current(&item_key(&index("b"))).is_some();
+        if claimed { remove(state, "b") } else { put(state, "b", shop("s")) }
+    };
+    let state = survived(Case {
+        old_images: true,
+        before: vec![("a", shop("s"))],
+        first: |state| remove(state, "a"),
+        script: (0..40).map(|nth| at(0, Call::KvWrite, nth).event(toggle)).collect(),
+    });
+    let answer = |line: &String| line.contains("[0] answers [\"");
+    assert!(state.trace.iter().flatten().any(answer), "{:#?}", state.trace);
+    assert_eq!(state.invocations[0].passes, 6);
+}
