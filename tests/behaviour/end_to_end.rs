@@ -86,7 +86,7 @@ async fn items_of_the_table_reach_kv_byte_for_byte() {
 async fn records_that_fail_are_sent_again_until_they_get_through() {
     let stack = process::stack().await;
     let function = process::function(&stack, &[]).await;
-    // Five tries of four requests each, for one key alone.
+    // Four requests an invocation: three invocations fail, for one key alone.
     let stuck = Fault::unsuccessful(|key| key == "a-i3", 200);
     stack.kv.faults().add(Rule::on("PUT", "/bulk", stuck).times(12));
     let poller = poll(&stack, &function);

@@ -1,0 +1,182 @@
+//! The decoders, and what each one promises of any input.
+
+use ecom_settings_exporter::payload::Payload;
+use ecom_settings_exporter::plan::plan;
+use ecom_settings_exporter::ports::StoredSettings;
+use ecom_settings_exporter::record::IndexSettings;
+use ecom_settings_exporter::services::cloudflare_wire::{self as wire, Reply};
+use ecom_settings_exporter::stream::{Change, Content, StreamRecord};
+use reqwest::StatusCode;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::seeds::Target;
+
+/// An error says what is wrong; it does not repeat the input.
+const LONGEST_ERROR: usize = 1_000;
+
+/// How far inputs got: a fuzzer whose inputs are all refused at the door would find nothing.
+#[derive(Debug, Default)]
+pub struct Seen {
+    json: u64,
+    streams: u64,
+    re_exports: u64,
+    reconciles: u64,
+    skipped: u64,
+    settings: u64,
+    query_configs: u64,
+    removals: u64,
+    rejected: u64,
+    unknown: u64,
+    replies: u64,
+}
+
+impl Seen {
+    /// Fails where one kind of outcome never came up.
+    pub fn assert_varied(&self) {
+        let Self { json, streams, re_exports, reconciles, skipped, .. } = self;
+        let Self { settings, query_configs, removals, rejected, unknown, replies, .. } = self;
+        let counts = [
+            json,
+            streams,
+            re_exports,
+            reconciles,
+            skipped,
+            settings,
+            query_configs,
+            removals,
+            rejected,
+            unknown,
+            replies,
+        ];
+        assert!(counts.into_iter().all(|count| *count > 0), "{self:?}");
+    }
+}
+
+/// Gives an input to the decoders of its kind.
+pub fn check(target: Target, input: &str, seen: &mut Seen) {
+    match target {
+        Target::Payload => payload(input, seen),
+        Target::Record => {
+            let Ok(raw) = RawValue::from_string(input.to_owned()) else { return };
+            seen.json += 1;
+            record(&raw, seen);
+            let plan = plan(vec![StreamRecord::decode(&raw)]);
+            assert_eq!(plan.outcomes.len(), 1, "an outcome for each record");
+        }
+        Target::Reply => {
+            for status in [200, 400] {
+                reply(status, input, seen);
+            }
+            // Reading what anyone may have put into KV.
+            if let Some(stored) = StoredSettings::parse(input) {
+                assert!(stored.shop_id.is_none_or(|shop_id| !shop_id.is_empty()));
+            }
+        }
+    }
+}
+
+fn payload(input: &str, seen: &mut Seen) {
+    match Payload::parse(input) {
+        Ok(Payload::Stream(records)) => {
+            seen.streams += 1;
+            for raw in records {
+                record(raw, seen);
+            }
+        }
+        Ok(Payload::ReExport(request)) => {
+            seen.re_exports += 1;
+            assert!(!request.index.account.is_empty() && !request.index.index.contains('#'));
+        }
+        Ok(Payload::Reconcile(request)) => {
+            seen.reconciles += 1;
+            assert_ne!(request.system_account_id.as_deref(), Some(""));
+        }
+        Err(error) => assert!(error.to_string().len() < LONGEST_ERROR, "{error}"),
+    }
+}
+
+fn record(raw: &RawValue, seen: &mut Seen) {
+    let record = StreamRecord::decode(raw);
+    let rejection = match &record.content {
+        Content::Skipped => {
+            seen.skipped += 1;
+            None
+        }
+        Content::Unknown { rejection } => {
+            seen.unknown += 1;
+            Some(rejection)
+        }
+        Content::Settings(record) => match &record.change {
+            Ok(Change::Remove) => {
+                seen.removals += 1;
+                None
+            }
+            Ok(Change::Upsert(settings)) => {
+                seen.settings += 1;
+                value(settings, raw.get().len());
+                None
+            }
+            Err(rejection) => Some(rejection),
+        },
+        Content::QueryConfig(record) => match &record.change {
+            Ok(Change::Remove) => {
+                seen.removals += 1;
+                None
+            }
+            Ok(Change::Upsert(config)) => {
+                seen.query_configs += 1;
+                let value = object(&config.value, raw.get().len());
+                assert_eq!(value["system_account_id"], *record.query_config.index.account);
+                assert_eq!(value["index_name"], *record.query_config.index.index);
+                assert_eq!(value["normalized_query"], *record.query_config.query);
+                None
+            }
+            Err(rejection) => Some(rejection),
+        },
+    };
+    if let Some(rejection) = rejection {
+        seen.rejected += 1;
+        assert!(!rejection.path.is_empty(), "{rejection}");
+        assert!(rejection.reason.len() < LONGEST_ERROR);
+    }
+}
+
+fn value(settings: &IndexSettings, input_bytes: usize) {
+    const KEY: &str = "k\"\\\u{1}";
+    let value = object(&settings.value(KEY), input_bytes);
+    assert_eq!(value["marqo_api_key"], KEY);
+    assert_eq!(value["system_account_id"], *settings.index.account);
+    assert_eq!(value["index_name"], *settings.index.index);
+    assert_eq!(value["shop_id"].as_str(), settings.shop_id.as_deref());
+    let aliases = &value["index_aliases"];
+    assert_eq!(aliases.get("doc_writes"), None);
+    for target in aliases["doc_reads"]["targets"].as_array().into_iter().flatten() {
+        assert!(target["weight"].as_f64().is_some_and(|weight| (0.0..=1.0).contains(&weight)));
+    }
+    let keys = settings.kv_keys();
+    assert!(keys.iter().all(|key| (1..=512).contains(&key.len()) && key != "." && key != ".."));
+}
+
+/// The value as the object it has to be, no larger than the input accounts for.
+fn object(value: &str, input_bytes: usize) -> Value {
+    let parsed: Value = serde_json::from_str(value).expect("a value should be JSON");
+    assert!(parsed.is_object());
+    // A number of few digits may be written with many, and a byte as six.
+    assert!(value.len() <= input_bytes * 6 + 1_000, "{} of {input_bytes}", value.len());
+    parsed
+}
+
+fn reply(status: u16, input: &str, seen: &mut Seen) {
+    let status = StatusCode::from_u16(status).unwrap();
+    let reply = Reply { status, retry_after: None, body: input.as_bytes() };
+    let errors = [
+        wire::bulk_reply(&reply).err(),
+        wire::get_reply(&reply).err(),
+        wire::list_reply(&reply).err(),
+    ];
+    seen.replies += u64::from(errors.iter().any(Option::is_none));
+    for error in errors.into_iter().flatten() {
+        assert!(error.to_string().len() < LONGEST_ERROR, "{error}");
+    }
+}
