@@ -126,10 +126,10 @@ impl<S: Services> Reconciling<'_, S> {
 
     /// Reads the table: what it asks for, as digests.
     async fn scan(&mut self) -> Result<(), ReconcileError> {
-        let mut pass = Pass::new(self.account);
+        let mut pass = Pass::new(self.run, self.account);
         let mut scanned = 0;
         loop {
-            let items = match pass.next(self.run).await {
+            let items = match pass.next().await {
                 Ok(Some(items)) => items,
                 Ok(None) => break,
                 Err(reason) => {
@@ -361,9 +361,9 @@ impl<S: Services> Reconciling<'_, S> {
         if missing == 0 {
             return;
         }
-        let mut pass = Pass::new(self.account);
+        let mut pass = Pass::new(self.run, self.account);
         while !self.report.has_enough_examples("missing") {
-            let Ok(Some(items)) = pass.next(self.run).await else { return };
+            let Ok(Some(items)) = pass.next().await else { return };
             for (key, item) in &items {
                 let Some((namespace, index, keys)) = asked_keys(key, item) else { continue };
                 for key in keys {
@@ -466,10 +466,10 @@ impl<S: Services> Reconciling<'_, S> {
             .map(|counts| counts.missing + counts.stale)
             .sum();
         if to_write > 0 {
-            let mut pass = Pass::new(self.account);
+            let mut pass = Pass::new(self.run, self.account);
             let mut work: BTreeMap<Namespace, Work> = BTreeMap::new();
             loop {
-                let items = match pass.next(self.run).await {
+                let items = match pass.next().await {
                     Ok(items) => items,
                     Err(reason) => {
                         self.stop(format!("the table could not be read to its end: {reason}"));
