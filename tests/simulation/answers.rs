@@ -57,6 +57,9 @@ pub fn stream(
     state.note(|| format!("  [{invocation}] answers {named:?}"));
     if named.is_empty() {
         after_look(state, invocation);
+    } else {
+        let deletes = std::mem::take(&mut state.invocations[invocation].deletes);
+        state.half_done.extend(deletes);
     }
     let records = &state.shards[shard].records[batch];
     records

@@ -74,6 +74,9 @@ pub fn effect(
         // What another one wrote meanwhile was never looked at.
         let seen = past.filter(|past| past.changed() <= began);
         let was = seen.and_then(|past| past.last()?.clone());
+        if held.is_none() {
+            state.invocations[invocation].deletes.insert(key.to_owned());
+        }
         let deleted = &mut state.invocations[invocation].deleted;
         match (held, was) {
             (None, Some(was)) => {

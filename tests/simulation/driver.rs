@@ -143,7 +143,7 @@ impl Sim {
             let at_once = {
                 let mut state = self.state.borrow_mut();
                 let options = if state.shape.small { 2 } else { 4 };
-                state.choices.below(options) > 0
+                !state.is_drained() && state.choices.below(options) > 0
             };
             if at_once {
                 sleep(Duration::from_millis(self.pause())).await;
@@ -274,6 +274,8 @@ impl Sim {
             state.note(|| format!("[{invocation}] dies"));
             state.stats.crashes += 1;
             state.invocations[invocation].crashed = true;
+            let deletes = std::mem::take(&mut state.invocations[invocation].deletes);
+            state.half_done.extend(deletes);
         } else if started.elapsed() >= time_left {
             state.violate("the answer comes before the time-out", format!("[{invocation}]"));
         }

@@ -27,17 +27,26 @@ pub fn prepare(state: &mut State) {
             state.set_held(Namespace::Settings, key, Some(held));
         }
     }
+    if state.shape.small {
+        return prepare_small(state);
+    }
     for index in &indexes {
-        if state.choices.below(2) == 0 {
-            continue;
+        if state.choices.below(2) == 1 {
+            let settings = mutated(state, index, Settings::default(), false);
+            settle_in(state, index, settings);
         }
-        let settings = if state.shape.small {
-            let shop = state.choices.below(2) as usize;
-            Settings { shop: Some(state.shape.shops[shop].clone()), ..Settings::default() }
-        } else {
-            mutated(state, index, Settings::default(), false)
+    }
+}
+
+/// One index that has the first shop id or is not there, and one that may share it.
+fn prepare_small(state: &mut State) {
+    for (at, index) in state.shape.indexes.clone().into_iter().enumerate() {
+        let options = [2, 3][at];
+        let shop = match state.choices.below(options) {
+            0 => continue,
+            shop => state.shape.shops[shop as usize - 1].clone(),
         };
-        settle_in(state, index, settings);
+        settle_in(state, &index, Settings { shop: Some(shop), ..Settings::default() });
     }
 }
 

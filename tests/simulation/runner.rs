@@ -84,9 +84,8 @@ pub fn random(name: &str, histories: u64, play: impl Fn(Choices, bool) -> State 
     }
 }
 
-/// Goes through every tape of choices, or every `stride`th; panics with the first that fails.
-pub fn exhaustive(name: &str, most: u64, play: impl Fn(Choices, bool) -> State) {
-    let most = Settings::read().histories.unwrap_or(most);
+/// Goes through every tape of choices; panics with the shortest form of the first that fails.
+pub fn exhaustive(name: &str, play: impl Fn(Choices, bool) -> State) {
     let started = Instant::now();
     let mut stats = Stats::default();
     let mut tape = Some(Vec::new());
@@ -94,20 +93,13 @@ pub fn exhaustive(name: &str, most: u64, play: impl Fn(Choices, bool) -> State) 
         let state = play(Choices::replay(choices), false);
         stats.add(&state.stats);
         tape = state.choices.next_tape();
-        if state.violation.is_some() {
-            println!("{name}: {}: {:?}", describe(&stats, started), state.violation);
+        if let Some((rule, detail)) = &state.violation {
+            println!("{name}: {}", describe(&stats, started));
+            println!("{name}: history {} breaks {rule:?}: {detail}", stats.histories);
             panic!("{}", shortest(state, &play));
         }
-        if stats.histories == most {
-            break;
-        }
     }
-    let all = if tape_is_done(&stats, most) { "all" } else { "the first" };
-    println!("{name}: {all} {}", describe(&stats, started));
-}
-
-fn tape_is_done(stats: &Stats, most: u64) -> bool {
-    stats.histories < most
+    println!("{name}: all {}", describe(&stats, started));
 }
 
 fn report_failure(name: &str, seed: u64, state: State, play: &impl Fn(Choices, bool) -> State) {

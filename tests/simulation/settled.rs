@@ -64,12 +64,16 @@ fn claimed(
     held: Option<&Rc<Held>>,
     able: &[(IndexRef, &Settings)],
 ) -> Option<String> {
-    let Some(held) = held else { return Some("is missing".to_owned()) };
+    let Some(held) = held else {
+        // Without old images the retry of a removal may not know any more what it had deleted.
+        let known = state.shape.old_images || !state.half_done.contains(key);
+        return known.then(|| "is missing".to_owned());
+    };
     let Some(named) = &held.named else { return Some("holds a stranger's value".to_owned()) };
     match able.iter().find(|(index, _)| *index == named.index) {
         Some((index, settings)) if held.value == settings.value(index, &named.api_key) => None,
-        // Without old images nobody knows which shop id an item had before.
-        _ if !state.shape.old_images && has_moved(state, &named.index, key) => None,
+        // Without old images nobody knows which shop id an item had before, and who waits for it.
+        _ if !state.shape.old_images && !are_all_faithful(state, key) => None,
         // A broken edit leaves the good one before it in KV, wherever that was.
         _ if ever_unable(state, &named.index) && asked_once(state, key, named) => None,
         _ => Some(format!("holds {named:?}, not what {} asks for", able[0].0)),
@@ -148,35 +152,42 @@ fn unclaimed(
         .then(|| format!("still holds {named:?}, that {by} gave up at {dropped}"))
 }
 
-/// Whether the key goes even where the stream tells no old images: it is the index id of a removed
-/// item, or the shop id that all who ever asked for it had all their lives.
+/// Whether the key goes even where the stream tells no old images: all who ever asked for it are
+/// gone, and nothing hid that they did.
 fn plain_removal(state: &State, key: &str, by: &IndexRef) -> bool {
-    let mut askers = state
-        .indexes()
-        .filter(|(index, past)| past.since(0).flatten().any(|image| asks(image, index, key)));
+    let mut askers = state.indexes().filter(|(index, past)| {
+        index == by || past.since(0).flatten().any(|image| asks(image, index, key))
+    });
     askers.all(|(index, past)| {
-        let id = index_id(&index);
-        let faithful =
-            past.since(0).flatten().filter_map(|image| image.settings()).all(|settings| {
-                state.exportable(&index, settings)
-                    && (id == key || settings.shop.as_deref() == Some(key))
-            });
-        let own_id = state.indexes().all(|(other, past)| {
-            other == index || !past.since(0).flatten().any(|image| asks(image, &other, &id))
-        });
-        let gone = past.last().is_some_and(Option::is_none);
-        (index == *by || gone) && gone && faithful && own_id && !tainted_index(state, &index)
+        past.last().is_some_and(Option::is_none) && is_faithful(state, &index, key)
     })
+}
+
+fn are_all_faithful(state: &State, key: &str) -> bool {
+    state.indexes().all(|(index, past)| {
+        !past.since(0).flatten().any(|image| asks(image, &index, key))
+            || is_faithful(state, &index, key)
+    })
+}
+
+/// Whether the value under the index id always told that the index asks for the key: it did all its
+/// life, and nothing else was ever under its id.
+fn is_faithful(state: &State, index: &IndexRef, key: &str) -> bool {
+    let id = index_id(index);
+    let mut images = state.past_of(index).into_iter().flat_map(|past| past.since(0)).flatten();
+    let alone = state.indexes().all(|(other, past)| {
+        other == *index || !past.since(0).flatten().any(|image| asks(image, &other, &id))
+    });
+    alone
+        && !tainted_index(state, index)
+        && images.all(|image| {
+            let settings = image.settings();
+            asks(image, index, key) && settings.is_some_and(|s| state.exportable(index, s))
+        })
 }
 
 fn asks(image: &Rc<Image>, index: &IndexRef, key: &str) -> bool {
     image.settings().is_some_and(|settings| settings.asks_for(index, key))
-}
-
-/// Whether an item asked for a key, and later was there without asking for it.
-fn has_moved(state: &State, index: &IndexRef, key: &str) -> bool {
-    let images = state.past_of(index).into_iter().flat_map(|past| past.since(0)).flatten();
-    images.skip_while(|image| !asks(image, index, key)).any(|image| !asks(image, index, key))
 }
 
 fn asked_once(state: &State, key: &str, named: &Named) -> bool {

@@ -33,6 +33,8 @@ pub struct State {
     pub late: Vec<Vec<Change>>,
     /// Keys that only reconcile can be asked to put right.
     pub tainted: BTreeSet<(Namespace, String)>,
+    /// Keys deleted by invocations that died or failed behind it.
+    pub half_done: BTreeSet<String>,
     /// Calls that still fail, by service.
     pub outages: BTreeMap<&'static str, u32>,
     /// In scripted histories, all that happens at calls.
@@ -132,6 +134,7 @@ pub struct Invocation {
     pub images: BTreeSet<u32>,
     pub attempted: BTreeSet<(Namespace, String)>,
     pub deleted: BTreeMap<String, (Step, Rc<Held>)>,
+    pub deletes: BTreeSet<String>,
 }
 
 impl Held {
@@ -172,6 +175,7 @@ impl State {
             reconciles: Vec::new(),
             late: Vec::new(),
             tainted: BTreeSet::new(),
+            half_done: BTreeSet::new(),
             outages: BTreeMap::new(),
             script: Vec::new(),
             events_left,
