@@ -2,7 +2,7 @@
 //!
 //! | an attempt gives | then |
 //! | --- | --- |
-//! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own |
+//! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own; all, where it lists one that was not sent |
 //! | a time-out, 413, 524 | the two halves are sent, each with the tries that are left |
 //! | 5xx, 429, 408, a broken connection | the same is sent again |
 //! | anything else | the keys fail |
@@ -145,9 +145,11 @@ async fn send<S: Services, T>(
             Ok(Ok(reply)) if reply.unsuccessful.is_empty() => continue,
             Ok(Ok(reply)) => {
                 let unsuccessful: BTreeSet<String> = reply.unsuccessful.into_iter().collect();
-                items.retain(|item| unsuccessful.contains(key(item)));
-                if items.is_empty() {
-                    continue;
+                let is_unsuccessful = |item: &T| unsuccessful.contains(key(item));
+                let known = items.iter().filter(|item| is_unsuccessful(item)).count();
+                // A name that was not sent could stand for any of those that were.
+                if known == unsuccessful.len() {
+                    items.retain(is_unsuccessful);
                 }
                 (KvError::Unsuccessful, false)
             }

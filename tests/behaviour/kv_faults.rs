@@ -147,6 +147,16 @@ async fn unsuccessful_keys_are_sent_again_on_their_own_on_2xx_and_4xx_alike() {
 }
 
 #[tokio::test]
+async fn an_unsuccessful_key_that_was_not_sent_could_be_any_of_those_that_were() {
+    for status in [200, 400] {
+        let result = json!({"successful_key_count": 7, "unsuccessful_keys": ["a%2Di01"]});
+        let body = json!({"success": status == 200, "errors": [], "result": result});
+        let fault = Fault::Answer(Reply::json(status, &body));
+        survives(World::start().await, 2, fault, &[8, 8, 8]).await;
+    }
+}
+
+#[tokio::test]
 async fn keys_that_stay_unsuccessful_fail_their_records_alone() {
     for status in [200, 400] {
         let world = World::start().await;
