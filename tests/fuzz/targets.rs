@@ -137,7 +137,8 @@ fn record(raw: &RawValue, seen: &mut Seen) {
     };
     if let Some(rejection) = rejection {
         seen.rejected += 1;
-        assert!(!rejection.path.is_empty(), "{rejection}");
+        // A path is made of names, each escaped at the most.
+        assert!(rejection.path.len() <= raw.get().len() * 6 + LONGEST_ERROR, "{rejection}");
         assert!(rejection.reason.len() < LONGEST_ERROR);
     }
 }
