@@ -8,10 +8,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ecom_settings_exporter::handler::{Answer, Handled, Handler, HandlerError};
-use ecom_settings_exporter::ports::Namespace;
-use ecom_settings_exporter::re_export::ReExportError;
-use ecom_settings_exporter::record::IndexRef;
+use ecom_settings_exporter::handler::{Handled, Handler};
 use ecom_settings_exporter::run::Limits;
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -20,10 +17,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::choices::Choices;
 use crate::events::fire;
-use crate::model::index_id;
 use crate::ports::Ports;
 use crate::shape::Shape;
-use crate::state::{Invocation, Shard, State, item_key};
+use crate::state::{Invocation, Shard, State};
 use crate::{answers, checks, reconciled, settled};
 
 /// Invocations without a fault after which a history must have come to rest.
@@ -71,7 +67,7 @@ pub fn run(
 pub struct Sim {
     pub state: Rc<RefCell<State>>,
     /// Told whenever there may be something to do.
-    changed: Rc<Notify>,
+    pub changed: Rc<Notify>,
     began: RefCell<Option<Instant>>,
 }
 
@@ -132,7 +128,7 @@ impl Sim {
         }
     }
 
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         let state = self.state.borrow();
         (state.events_left == 0 && state.is_drained()) || state.violation.is_some()
     }
@@ -282,106 +278,4 @@ impl Sim {
         drop(state);
         (invocation, end)
     }
-
-    async fn operator(&self) {
-        while !self.is_over() {
-            let reconcile = self.state.borrow_mut().reconciles.pop();
-            let re_export = self.state.borrow_mut().re_exports.pop();
-            if reconcile.is_none() && re_export.is_none() {
-                self.changed.notified().await;
-                continue;
-            }
-            if let Some(apply) = reconcile {
-                self.reconcile(apply).await;
-            }
-            if let Some((index, queries)) = re_export {
-                self.re_export(&index, queries).await;
-            }
-            self.changed.notify_waiters();
-        }
-        self.changed.notify_waiters();
-    }
-
-    pub async fn re_export(&self, index: &IndexRef, queries: bool) {
-        let payload = format!(
-            r#"{{"system_account_id":"{}","index_name":"{}","include_query_configs":{queries}}}"#,
-            index.account, index.index
-        );
-        let what = format!("re-export of {index}");
-        let (invocation, end) = self.invoke(&payload, Invocation::default(), &what).await;
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let attempted = state.invocations[invocation].attempted.clone();
-        match end {
-            End::Crashed => state.tainted.extend(attempted),
-            End::Answered((Ok(_), _)) => checks::after_look(state, invocation),
-            End::Answered((Err(HandlerError::ReExport(error)), _)) => {
-                state.note(|| format!("  [{invocation}] fails: {error}"));
-                if let Some(problem) = unfounded(state, invocation, index, &error) {
-                    let problem = format!("[{invocation}] {problem}: {error}");
-                    state.violate("a re-export fails for a reason", problem);
-                }
-                state.tainted.extend(attempted);
-            }
-            End::Answered((other, _)) => {
-                state
-                    .violate("a re-export is answered as one", format!("[{invocation}] {other:?}"));
-            }
-        }
-    }
-}
-
-impl Sim {
-    async fn reconcile(&self, apply: bool) {
-        let payload = format!(r#"{{"reconcile":{{"apply":{apply}}}}}"#);
-        let (invocation, end) = self.invoke(&payload, Invocation::default(), "reconcile").await;
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let attempted = state.invocations[invocation].attempted.clone();
-        if !apply && !attempted.is_empty() {
-            state.violate("only a repair writes", format!("[{invocation}] {attempted:?}"));
-        }
-        match end {
-            End::Answered((Ok(Answer::Reconcile(report)), _)) => {
-                state.note(|| format!("  [{invocation}] reports {report:?}"));
-                state.report = Some(*report);
-            }
-            End::Answered((Ok(_), _)) => {
-                state.violate("a reconcile is answered as one", format!("[{invocation}]"));
-            }
-            End::Answered((Err(error), _)) => {
-                state.note(|| format!("  [{invocation}] fails: {error}"));
-                let run = &state.invocations[invocation];
-                if run.failed_services.is_empty() && !run.out_of_time {
-                    state.violate("a reconcile fails for a reason", format!("{error}"));
-                }
-            }
-            End::Crashed => {}
-        }
-    }
-}
-
-/// Whether a re-export failed for no reason.
-fn unfounded(state: &State, at: usize, index: &IndexRef, error: &ReExportError) -> Option<String> {
-    let run = &state.invocations[at];
-    let past = state.table.get(&item_key(index));
-    let was = |test: &dyn Fn(&crate::model::Settings) -> bool| {
-        past.is_some_and(|past| {
-            past.since(run.began).flatten().filter_map(|image| image.settings()).any(test)
-        })
-    };
-    let missing = past.is_none_or(|past| past.since(run.began).any(Option::is_none));
-    let founded = match error {
-        ReExportError::IndexNotFound(_) => missing && run.attempted.is_empty(),
-        ReExportError::RecordRejected { .. } => was(&|settings| !state.exportable(index, settings)),
-        ReExportError::CloudflareAuthRejected { .. } => run.failed_services.contains("kv"),
-        ReExportError::Incomplete { .. } => {
-            let held = state.kv.contains_key(&(Namespace::Settings, index_id(index)));
-            !run.failed_services.is_empty()
-                || run.out_of_time
-                || (held && run.passes > 5)
-                || run.table_calls > 5
-        }
-    };
-    (!founded).then(|| "a re-export failed for no reason".to_owned())
 }
