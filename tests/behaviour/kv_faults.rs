@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use local::faults::{Fault, Rule};
 use local::http::Reply;
 use local::kv::{KvRequest, KvVerb};
-use local::stack::{QUERY_CONFIGS, SETTINGS};
+use local::stack::{ACCOUNT, QUERY_CONFIGS, SETTINGS};
 use serde_json::{Value, json};
 
 use crate::helpers::*;
@@ -186,10 +186,11 @@ async fn a_request_that_is_refused_is_not_tried_again() {
 async fn redirects_are_not_followed() {
     let world = World::start().await;
     let elsewhere = World::start().await;
-    let target = format!("{}/stolen", elsewhere.stack.kv.url());
+    let target = elsewhere.stack.kv.url_template();
+    let target = target.replace("{account_id}", ACCOUNT).replace("{namespace_id}", SETTINGS);
     let seen = spy(elsewhere.stack.kv.faults());
     for status in [301, 302, 307, 308] {
-        let redirect = Reply::new(status, "", "").with("location", &target);
+        let redirect = Reply::new(status, "", "").with("location", &format!("{target}/bulk"));
         world.break_puts(1, Fault::Answer(redirect));
 
         assert_eq!(world.batch(batch(1)).await.failures(), ["1"], "{status}");
