@@ -49,10 +49,19 @@ impl Shape {
             account: ["a", "b", "c"][account as usize].to_owned(),
             index: ["x", "y"][name as usize].to_owned(),
         };
-        let indexes: Vec<IndexRef> =
+        let mut indexes: Vec<IndexRef> =
             (0..accounts).flat_map(|a| (0..names).map(move |n| index(a, n))).collect();
         let mut shops: Vec<String> = ["s", "t", "u"].iter().map(|s| (*s).to_owned()).collect();
         shops.truncate(1 + choices.below(3) as usize);
+        let same_id = choices.one_in(10);
+        if same_id {
+            // Two names with one index id.
+            let index = |account: &str, name: &str| IndexRef {
+                account: account.to_owned(),
+                index: name.to_owned(),
+            };
+            indexes.extend([index("a", "a-x"), index("a-a", "x")]);
+        }
         if choices.one_in(4) {
             // A shop id that is also some index' id.
             shops.push(crate::model::index_id(choices.pick(&indexes)));
@@ -64,7 +73,7 @@ impl Shape {
             old_images: choices.below(3) < 2,
             indexes,
             shops,
-            queries: if some(choices, 3) { vec!["p", "q"] } else { Vec::new() },
+            queries: if some(choices, 3) && !same_id { vec!["p", "q"] } else { Vec::new() },
             shards: 1 + choices.below(3) as usize,
             events: 1 + choices.below(12),
             faults: choices.below(8),
