@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
+use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -17,14 +18,19 @@ pub fn init() {
         .with_default(level.min(LevelFilter::INFO))
         .with_target("ecom_settings_exporter", level)
         .with_target("bootstrap", level)
-        // The runtime would log each failed invocation a second time, without its fields.
-        .with_target("lambda_runtime::layers::api_response", LevelFilter::OFF);
+        .and(filter_fn(|line| !repeats_a_failure(line)));
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
         .with_target(false)
         .with_span_list(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+}
+
+/// The runtime logs each error of an invocation once more, without its fields. A panic's line, from
+/// the same place, has the field `error`.
+fn repeats_a_failure(line: &Metadata<'_>) -> bool {
+    line.target() == "lambda_runtime::layers::panic" && line.fields().field("error").is_none()
 }
 
 fn level(name: Option<&str>) -> LevelFilter {

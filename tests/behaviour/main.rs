@@ -2,7 +2,8 @@
 //! `local`, an embedded DynamoDB with its stream, and the real binary behind a Lambda Runtime API.
 //!
 //! One binary, because linking takes longer than running. Each module holds the tests of one part
-//! of what the function promises; [`helpers`] builds the handler, [`process`] runs the binary.
+//! of what the function promises; [`helpers`] builds the handler, [`process`] runs the binary,
+//! [`printed`] reads what that prints.
 
 // The layout of the handler's future over the real clients is that deep.
 #![recursion_limit = "256"]
@@ -16,7 +17,9 @@ mod end_to_end;
 mod helpers;
 mod hostile_input;
 mod kv_faults;
+mod observability;
 mod payloads;
+mod printed;
 mod process;
 mod query_config_removals;
 mod re_exports;

@@ -1,0 +1,460 @@
+//! What an operator sees: every line that the real binary prints, its metrics and its traces.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use local::faults::{Fault, Rule};
+use local::lambda::{Function, FunctionOptions, Invocation};
+use local::stack::{SETTINGS, Stack};
+use local::stream::event;
+use local::table::to_item;
+use serde_json::{Value, json};
+
+use crate::helpers::*;
+use crate::printed::{COUNTS, DURATIONS, Printed};
+use crate::process::{self, BINARY};
+
+async fn batch(function: &Function, records: impl IntoIterator<Item = Value>) -> Invocation {
+    process::invoke(function, &event(records)).await
+}
+
+/// Fields of a line.
+fn fields(line: &Value, names: &[&str]) -> Value {
+    names.iter().map(|name| ((*name).to_owned(), line[*name].clone())).collect()
+}
+
+/// The invocation line's counts that are not zero.
+fn story(printed: &Printed) -> Value {
+    let line = printed.invocation().as_object().unwrap().iter();
+    let counts = line.filter(|(name, value)| {
+        value.as_u64().is_some_and(|count| count > 0) && !name.ends_with("_ms")
+    });
+    counts.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+#[tokio::test]
+async fn a_good_batch_is_one_line_and_its_metrics() {
+    let stack = process::stack().await;
+    let function = process::function(&stack, &[]).await;
+
+    let first = batch(
+        &function,
+        [
+            written(1, &index_with("a", "i", json!({"pixel_id": "old"}))),
+            written(2, &shop("a", "i", "s.example")),
+            written(3, &query_config("a", "i", "q", 1)),
+            written(4, &json!({"pk": "a", "sk": "INDEX#DEFAULT_CONFIG"})),
+        ],
+    )
+    .await;
+    let second = batch(&function, [written(5, &index("a", "i"))]).await;
+
+    let printed = Printed::by(&first);
+    assert_eq!(printed.lines.len(), 1, "{:?}", printed.lines);
+    let line = printed.invocation();
+    assert_eq!(
+        fields(line, &["level", "source", "outcome"]),
+        json!({"level": "INFO", "source": "stream", "outcome": "ok"})
+    );
+    assert_eq!(line["span"]["requestId"], first.request_id.as_str(), "{line}");
+    assert_eq!(
+        story(&printed),
+        json!({
+            "records": 4, "exported": 2, "superseded": 1, "skipped": 1, "settings_written": 2,
+            "query_configs_written": 1, "kv_requests": 2, "api_keys_requests": 1,
+            "secrets_requests": 1,
+        })
+    );
+    for duration in
+        ["propagation_lag_ms", "duration_ms", "kv_ms", "api_keys_ms", "table_ms", "secrets_ms"]
+    {
+        assert!(line[duration].is_u64(), "{duration} in {line}");
+    }
+    let counts = [
+        ("ColdStarts", 1.0),
+        ("QueryConfigKeysWritten", 1.0),
+        ("RecordsExported", 2.0),
+        ("RecordsSkipped", 1.0),
+        ("RecordsSuperseded", 1.0),
+        ("SettingsKeysWritten", 2.0),
+    ];
+    assert_eq!(printed.counts(), BTreeMap::from(counts));
+    let timed = |printed: &Printed| -> BTreeSet<String> {
+        let names = printed.metrics.keys().filter(|name| DURATIONS.contains(&name.as_str()));
+        names.cloned().collect()
+    };
+    let names = |names: &[&str]| -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    };
+    let services = ["ApiKeysDuration", "CloudflareKvDuration", "PropagationLag"];
+    let with_secrets = &names(&services) | &names(&["SecretsManagerDuration"]);
+    assert_eq!(timed(&printed), with_secrets);
+
+    let printed = Printed::by(&second);
+    assert!(!printed.metrics.contains_key("ColdStarts"), "once a process");
+    assert_eq!(timed(&printed), names(&services));
+    function.stop().await;
+    let third = batch(&function, [written(6, &index("a", "i"))]).await;
+    assert_eq!(Printed::by(&third).counts()["ColdStarts"], 1.0, "and in the next one again");
+}
+
+#[tokio::test]
+async fn a_mixed_batch_has_a_line_for_each_record_that_failed_or_was_rejected() {
+    let stack = process::stack().await;
+    stack.api_keys.remove("keyless");
+    stack.api_keys.break_cell("down", Fault::status(503));
+    let function = process::function(&stack, &[]).await;
+    let records = [
+        written(1, &shop("a", "good", "s.example")),
+        written(2, &index_with("a", "broken", json!({"index_endpoint": 7}))),
+        written(3, &index("keyless", "i")),
+        written(4, &index_with("b", "i", json!({"cell": "down"}))),
+        json!({"eventSource": "aws:dynamodb", "dynamodb": {"SequenceNumber": "5"}}),
+        written(6, &query_config("a", "good", "q", 1)),
+    ];
+
+    let invocation = batch(&function, records).await;
+
+    assert_eq!(
+        *invocation.result.as_ref().unwrap(),
+        json!({"batchItemFailures": [{"itemIdentifier": "4"}]})
+    );
+    let printed = Printed::by(&invocation);
+    let names = ["sequence_number", "system_account_id", "index_name", "path"];
+    let rejected: Vec<Value> =
+        printed.with("record rejected").iter().map(|line| fields(line, &names)).collect();
+    assert_eq!(
+        rejected,
+        [
+            json!({"sequence_number": "2", "system_account_id": "a", "index_name": "broken", "path": "index_endpoint"}),
+            json!({"sequence_number": "3", "system_account_id": "keyless", "index_name": "i", "path": "system_account_id"}),
+            json!({"sequence_number": "5", "system_account_id": null, "index_name": null, "path": rejected[2]["path"]}),
+        ]
+    );
+    let [failed] = printed.with("record failed")[..] else { panic!("{:?}", printed.lines) };
+    assert_eq!(
+        fields(failed, &names[..3]),
+        json!({"sequence_number": "4", "system_account_id": "b", "index_name": "i"})
+    );
+    let error = failed["error"].as_str().unwrap();
+    assert!(error.contains("API keys service") && error.contains("503"), "{error}");
+    assert!(printed.with("record rejected").iter().all(|line| line["error"].is_string()));
+    assert_eq!(printed.at("ERROR").len(), 4, "{:?}", printed.lines);
+    assert_eq!(printed.lines.len(), 1 + 4, "{:?}", printed.lines);
+    assert_eq!(
+        story(&printed),
+        json!({
+            "records": 6, "exported": 2, "failed": 1, "rejected": 3, "settings_written": 2,
+            "query_configs_written": 1, "kv_requests": 3, "api_keys_requests": 6,
+            "api_keys_retries": 3, "secrets_requests": 1,
+        })
+    );
+    let counts = printed.counts();
+    assert_eq!((counts["RecordsFailed"], counts["RecordsRejected"]), (1.0, 3.0));
+    assert_eq!(counts["ApiKeysRetries"], 3.0);
+}
+
+#[tokio::test]
+async fn an_outage_of_kv_names_each_record_once_with_the_whole_chain() {
+    let stack = process::stack().await;
+    stack.kv.faults().add(Rule::any(Fault::status(503)).forever());
+    let function = process::function(&stack, &[]).await;
+
+    let records = [
+        written(1, &index("a", "i")),
+        written(2, &index("b", "i")),
+        written(3, &query_config("a", "i", "q", 1)),
+    ];
+    let invocation = batch(&function, records).await;
+
+    let printed = Printed::by(&invocation);
+    let failed = printed.with("record failed");
+    let numbers: Vec<&str> =
+        failed.iter().map(|line| line["sequence_number"].as_str().unwrap()).collect();
+    assert_eq!(numbers, ["1", "2", "3"]);
+    for line in &failed {
+        let error = line["error"].as_str().unwrap();
+        assert!(error.contains("Cloudflare KV") && error.contains("503"), "{error}");
+    }
+    assert_eq!(printed.lines.len(), 1 + 3, "{:?}", printed.lines);
+    let counts = [("CloudflareKvRetries", 6.0), ("ColdStarts", 1.0), ("RecordsFailed", 3.0)];
+    assert_eq!(printed.counts(), BTreeMap::from(counts));
+    assert_eq!(printed.invocation()["kv_requests"], 8);
+}
+
+#[tokio::test]
+async fn a_gateway_that_hangs_shows_as_reused_keys_and_failed_records() {
+    let stack = process::stack().await;
+    let function = process::function(&stack, &[("HTTP_TIMEOUT_MS", "600")]).await;
+    batch(&function, [written(1, &index("a", "known"))]).await;
+    stack.api_keys.faults().add(Rule::any(Fault::Hang).forever());
+
+    let changed = index_with("a", "known", json!({"pixel_id": "new"}));
+    let invocation = batch(&function, [written(2, &changed), written(3, &index("a", "new"))]).await;
+
+    let printed = Printed::by(&invocation);
+    let counts = printed.counts();
+    assert_eq!((counts["ApiKeysReused"], counts["RecordsFailed"]), (1.0, 1.0));
+    let [warning] = printed.at("WARN")[..] else { panic!("{:?}", printed.lines) };
+    assert_eq!(
+        fields(warning, &["system_account_id", "index_name"]),
+        json!({"system_account_id": "a", "index_name": "known"})
+    );
+    assert_eq!(printed.with("record failed").len(), 1);
+    assert_eq!(printed.lines.len(), 3, "{:?}", printed.lines);
+    assert_eq!(printed.invocation()["api_keys_reused"], 1);
+}
+
+#[tokio::test]
+async fn removals_that_are_withheld_or_done_are_counted() {
+    let stack = process::stack().await;
+    let function = process::function(&stack, &[]).await;
+    let records = [
+        written(1, &index("a", "kept")),
+        written(2, &shop("a", "gone", "gone.example")),
+        written(3, &query_config("a", "gone", "q", 1)),
+    ];
+    batch(&function, records).await;
+    stack.table.put(&index_with("a", "live", json!({"read_alias": "a-kept"})));
+
+    let invocation = batch(
+        &function,
+        [
+            removed(4, "a", "INDEX#kept"),
+            removed(5, "a", "INDEX#gone"),
+            removed(6, "a", "INDEX#gone#QUERY#q"),
+        ],
+    )
+    .await;
+
+    let printed = Printed::by(&invocation);
+    let counts = [
+        ("DeletesWithheld", 1.0),
+        ("QueryConfigKeysDeleted", 1.0),
+        ("RecordsExported", 3.0),
+        ("SettingsKeysDeleted", 2.0),
+    ];
+    assert_eq!(printed.counts(), BTreeMap::from(counts));
+    assert!(printed.metrics.contains_key("SettingsTableDuration"));
+    let [warning] = printed.at("WARN")[..] else { panic!("{:?}", printed.lines) };
+    assert_eq!(
+        fields(warning, &["key", "pointers"]),
+        json!({"key": "a-kept", "pointers": "a/live"})
+    );
+}
+
+#[tokio::test]
+async fn a_re_export_is_one_line_and_a_failed_one_two() {
+    let stack = process::stack().await;
+    stack.table.put(&shop("a", "i", "s.example"));
+    let function = process::function(&stack, &[]).await;
+    let payload = |name| json!({"system_account_id": "a", "index_name": name});
+
+    let exported = Printed::by(&process::invoke(&function, &payload("i")).await);
+    let missing = process::invoke(&function, &payload("missing")).await;
+    let refused = process::invoke(&function, &json!({"anything": "else"})).await;
+
+    assert_eq!(exported.lines.len(), 1, "{:?}", exported.lines);
+    assert_eq!(exported.invocation()["source"], "re-export");
+    assert_eq!(
+        exported.counts(),
+        BTreeMap::from([("ColdStarts", 1.0), ("SettingsKeysWritten", 2.0)])
+    );
+    for (invocation, kind, source) in
+        [(missing, "IndexNotFound", "re-export"), (refused, "InvalidPayload", "invalid")]
+    {
+        let failure = invocation.result.as_ref().unwrap_err();
+        assert_eq!(failure.error_type, kind);
+        let printed = Printed::by(&invocation);
+        assert_eq!(
+            fields(printed.invocation(), &["source", "outcome"]),
+            json!({"source": source, "outcome": kind})
+        );
+        let [failed] = printed.at("ERROR")[..] else { panic!("once: {:?}", printed.lines) };
+        assert_eq!(
+            fields(failed, &["message", "error_type", "error"]),
+            json!({
+                "message": "invocation failed", "error_type": kind,
+                "error": failure.error_message,
+            })
+        );
+        assert_eq!(printed.lines.len(), 2, "{:?}", printed.lines);
+    }
+}
+
+#[tokio::test]
+async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
+    let stack = process::stack().await;
+    let item = index_with("a", "i", json!({"shop_id": "s.example", "read_alias": "z-gone"}));
+    stack.table.load([to_item(&item), to_item(&query_config("a", "i", "q", 1))]);
+    stack.kv.put(
+        SETTINGS,
+        "a-orphan",
+        r#"{"system_account_id":"a","index_name":"orphan"}"#,
+        Some(json!({
+            "digest": "", "exported_at": "", "source": "stream", "system_account_id": "a",
+            "index_name": "orphan",
+        })),
+    );
+    let function = process::function(&stack, &[]).await;
+    let mut runs = Vec::new();
+    for apply in [false, true, false] {
+        runs.push(process::invoke(&function, &json!({"reconcile": {"apply": apply}})).await);
+    }
+
+    let [audit, repair, again] = [0, 1, 2].map(|run: usize| Printed::by(&runs[run]));
+    for (printed, drifted) in [(&audit, 4.0), (&repair, 4.0), (&again, 0.0)] {
+        assert_eq!(printed.counts()["DriftedKeys"], drifted);
+        assert_eq!(printed.counts()["DanglingAliases"], 1.0);
+        assert_eq!(printed.invocation()["source"], "reconcile");
+        assert_eq!(printed.invocation()["complete"], true);
+        // What dangles is named.
+        let [warning] = printed.at("WARN")[..] else { panic!("{:?}", printed.lines) };
+        assert_eq!(warning["examples"], "z-gone");
+        assert_eq!(printed.lines.len(), 2, "{:?}", printed.lines);
+    }
+    assert_eq!(
+        fields(
+            audit.invocation(),
+            &["missing", "stale", "orphaned", "keys_failed", "drifted_keys"]
+        ),
+        json!({"missing": 3, "stale": 0, "orphaned": 1, "keys_failed": 0, "drifted_keys": 4})
+    );
+    let counts = repair.counts();
+    assert_eq!(counts["SettingsKeysWritten"], 2.0);
+    assert_eq!(counts["QueryConfigKeysWritten"], 1.0);
+    assert_eq!(counts["SettingsKeysDeleted"], 1.0);
+
+    stack.kv.faults().add(Rule::on("GET", "/keys", Fault::status(500)).forever());
+    let failed = Printed::by(&process::invoke(&function, &json!({"reconcile": {}})).await);
+    assert!(!failed.metrics.contains_key("DriftedKeys"), "nothing is known");
+    assert_eq!(failed.invocation()["outcome"], "ReconcileIncomplete");
+    assert_eq!(failed.at("ERROR").len(), 1, "{:?}", failed.lines);
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_wrong_is_one_line_of_json() {
+    let stack = process::stack().await;
+    let function =
+        process::function(&stack, &[("API_KEYS_URL", "nonsense"), ("KV_BULK_MAX_PAIRS", "0")])
+            .await;
+
+    let error = function.warm().await.unwrap_err();
+
+    let local::lambda::StartError::Init { logs, .. } = error else { panic!("{error}") };
+    let lines: Vec<Value> =
+        logs.iter().filter_map(|line| serde_json::from_str(&line.text).ok()).collect();
+    let [line] = lines.as_slice() else { panic!("{logs:?}") };
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("API_KEYS_URL") && message.contains("KV_BULK_MAX_PAIRS"), "{line}");
+}
+
+/// The names behind every `EcomSettingsExporter` metric of the template.
+fn metrics_of_the_template() -> BTreeSet<String> {
+    let template =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/template.yaml")).unwrap();
+    let lines: Vec<&str> = template.lines().map(str::trim).collect();
+    let alarms = lines.windows(2).filter_map(|pair| {
+        (pair[0] == "Namespace: EcomSettingsExporter")
+            .then(|| pair[1].strip_prefix("MetricName: "))?
+    });
+    let graphs = template.split(r#"["EcomSettingsExporter", ""#).skip(1);
+    let graphs = graphs.filter_map(|rest| rest.split('"').next());
+    let dimension = r#""Environment", "${Environment}""#;
+    let of_dimension = template.matches(dimension).count();
+    assert_eq!(of_dimension, template.matches(r#"["EcomSettingsExporter", ""#).count());
+    alarms.chain(graphs).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_template_watches_every_metric_of_the_function_and_no_other() {
+    let known: BTreeSet<String> =
+        COUNTS.iter().chain(DURATIONS).map(|name| (*name).to_owned()).collect();
+
+    assert_eq!(metrics_of_the_template(), known);
+}
+
+/// A function whose traces go to this test.
+async fn traced(stack: &Stack, sampled: bool) -> (Function, UdpSocket) {
+    let daemon = UdpSocket::bind("127.0.0.1:0").unwrap();
+    daemon.set_nonblocking(true).unwrap();
+    let mut env = stack.env();
+    env.insert("AWS_XRAY_DAEMON_ADDRESS".into(), daemon.local_addr().unwrap().to_string());
+    let options = FunctionOptions { sampled, ..FunctionOptions::new(BINARY, env) };
+    (Function::start(options).await.unwrap(), daemon)
+}
+
+/// What has arrived. UDP on the loopback interface is there once it was sent, and the function
+/// sends before it answers.
+fn arrived(daemon: &UdpSocket) -> Vec<Value> {
+    let mut datagram = [0; 65_536];
+    let mut documents = Vec::new();
+    while let Ok(length) = daemon.recv(&mut datagram) {
+        let text = std::str::from_utf8(&datagram[..length]).unwrap();
+        let (header, document) = text.split_once('\n').unwrap();
+        let header: Value = serde_json::from_str(header).unwrap();
+        assert_eq!(header, json!({"format": "json", "version": 1}));
+        documents.push(serde_json::from_str(document).unwrap());
+    }
+    documents
+}
+
+#[tokio::test]
+async fn a_sampled_invocation_sends_a_subsegment_for_each_call_to_a_service() {
+    let stack = process::stack().await;
+    let (function, daemon) = traced(&stack, true).await;
+
+    let records =
+        [written(1, &shop("a", "i", "s.example")), written(2, &query_config("a", "i", "q", 1))];
+    batch(&function, records).await;
+    batch(&function, [removed(3, "a", "INDEX#i")]).await;
+
+    let subsegments = arrived(&daemon);
+    let mut calls: BTreeMap<&str, usize> = BTreeMap::new();
+    for subsegment in &subsegments {
+        *calls.entry(subsegment["name"].as_str().unwrap()).or_default() += 1;
+        assert_eq!(subsegment["type"], "subsegment");
+        assert!(subsegment["trace_id"].as_str().unwrap().starts_with("1-"), "{subsegment}");
+        assert_eq!(subsegment["parent_id"].as_str().unwrap().len(), 16);
+        assert_eq!(subsegment["fault"], false);
+        let [start, end] =
+            ["start_time", "end_time"].map(|time| subsegment[time].as_f64().unwrap());
+        assert!(start <= end, "{subsegment}");
+        let text = subsegment.to_string();
+        assert!(!text.contains("key-a") && !text.contains("s.example"), "{text}");
+    }
+    let ids: BTreeSet<&str> =
+        subsegments.iter().map(|subsegment| subsegment["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), subsegments.len());
+    assert_eq!(calls["API keys service"], stack.api_keys.log().len());
+    assert_eq!(calls["Cloudflare KV"], stack.kv.log().len());
+    assert!(calls["Settings table"] >= 1, "{calls:?}");
+}
+
+#[tokio::test]
+async fn an_invocation_that_is_not_sampled_sends_nothing() {
+    let stack = process::stack().await;
+    let (function, daemon) = traced(&stack, false).await;
+
+    batch(&function, [written(1, &index("a", "i"))]).await;
+
+    assert_eq!(arrived(&daemon), [] as [Value; 0]);
+}
+
+#[tokio::test]
+async fn a_call_that_gets_no_answer_is_a_fault_in_its_trace() {
+    let stack = process::stack().await;
+    stack.kv.faults().add(Rule::any(Fault::Hang).forever());
+    let (function, daemon) = traced(&stack, true).await;
+    function.warm().await.unwrap();
+
+    let payload = event([written(1, &index("a", "i"))]);
+    let invocation = function.invoke_within(&payload, Duration::from_secs(2)).await.unwrap();
+
+    assert!(invocation.result.is_ok());
+    let faults: Vec<Value> =
+        arrived(&daemon).into_iter().filter(|subsegment| subsegment["fault"] == true).collect();
+    assert!(!faults.is_empty());
+    assert!(faults.iter().all(|fault| fault["name"] == "Cloudflare KV"), "{faults:?}");
+}
