@@ -24,6 +24,7 @@ mod process;
 mod query_config_removals;
 mod re_exports;
 mod reconcile;
+mod runbook;
 mod secrecy;
 mod settling;
 mod start;
