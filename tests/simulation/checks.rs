@@ -223,10 +223,10 @@ fn protector(state: &State, key: &str, named: &Named, from: Step) -> Option<Stri
     pointer.map(|(owner, _)| format!("{owner} points at it"))
 }
 
-fn query_item<'a>(
-    state: &'a State,
-    key: &str,
-) -> Option<(IndexRef, String, &'a Past<Option<Rc<Image>>>)> {
+/// Whose query config an item is, and what it was at every step.
+type QueryItem<'a> = (IndexRef, String, &'a Past<Option<Rc<Image>>>);
+
+fn query_item<'a>(state: &'a State, key: &str) -> Option<QueryItem<'a>> {
     state.table.iter().find_map(|(item, past)| {
         let (index, query) = query_of(item)?;
         (query_kv_key(&index, &query) == key).then_some((index, query, past))

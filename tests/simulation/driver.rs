@@ -72,6 +72,7 @@ pub struct Sim {
 }
 
 /// How an invocation ended.
+#[expect(clippy::large_enum_variant, reason = "one at a time, and most are answered")]
 pub enum End {
     Answered(Handled),
     Crashed,

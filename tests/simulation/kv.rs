@@ -31,15 +31,15 @@ impl Ports {
         let done = |at: usize| match fault {
             Fault::None | Fault::Crash { .. } | Fault::Hang { .. } => true,
             Fault::Fail { done, .. } => done,
-            Fault::Half { .. } => at % 2 == 0,
-            Fault::Unsuccessful { all, done } => done || !(all || at % 2 == 0),
+            Fault::Half { .. } => at.is_multiple_of(2),
+            Fault::Unsuccessful { all, done } => done || !(all || at.is_multiple_of(2)),
             Fault::Late => false,
         };
         let mut unsuccessful = Vec::new();
         let mut late = Vec::new();
         for (at, (key, held)) in changes.into_iter().enumerate() {
             if let Fault::Unsuccessful { all, .. } = fault
-                && (all || at % 2 == 0)
+                && (all || at.is_multiple_of(2))
             {
                 unsuccessful.push(key.clone());
             }

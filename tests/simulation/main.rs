@@ -41,16 +41,18 @@ const ONE_RACE: Limits = Limits { faults: 0, delays: 1, interruptions: 1, re_exp
 const ALL_ONCE: Limits = Limits { faults: 1, delays: 1, interruptions: 1, re_exports: true };
 
 #[test]
-fn every_small_world_of_two_changes_with_one_fault() {
-    runner::exhaustive("two changes, one fault", |choices, trace| {
-        small(choices, 2, ONE_FAULT, trace)
+fn every_small_world_with_one_fault() {
+    let changes = changes();
+    runner::exhaustive(&format!("{changes} changes, one fault"), |choices, trace| {
+        small(choices, changes, ONE_FAULT, trace)
     });
 }
 
 #[test]
-fn every_small_world_of_two_changes_with_one_overtaken_call() {
-    runner::exhaustive("two changes, one race", |choices, trace| {
-        small(choices, 2, ONE_RACE, trace)
+fn every_small_world_with_one_overtaken_call() {
+    let changes = changes();
+    runner::exhaustive(&format!("{changes} changes, one race"), |choices, trace| {
+        small(choices, changes, ONE_RACE, trace)
     });
 }
 
@@ -61,20 +63,10 @@ fn small_worlds_of_three_changes_with_everything_once() {
     });
 }
 
-#[test]
-#[ignore = "takes half an hour"]
-fn every_small_world_of_three_changes_with_one_fault() {
-    runner::exhaustive("three changes, one fault", |choices, trace| {
-        small(choices, 3, ONE_FAULT, trace)
-    });
-}
-
-#[test]
-#[ignore = "takes half an hour"]
-fn every_small_world_of_three_changes_with_one_overtaken_call() {
-    runner::exhaustive("three changes, one race", |choices, trace| {
-        small(choices, 3, ONE_RACE, trace)
-    });
+/// Two, which takes seconds, or as many as `SIMULATION_CHANGES` says: three take half an hour.
+fn changes() -> u32 {
+    let changes = runner::Settings::read().changes.unwrap_or(2);
+    u32::try_from(changes).expect("SIMULATION_CHANGES is a small number")
 }
 
 fn small(choices: Choices, changes: u32, limits: Limits, trace: bool) -> State {

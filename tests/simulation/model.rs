@@ -56,6 +56,7 @@ pub struct Image {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "most items are settings")]
 pub enum Content {
     Settings(Settings),
     Query(u32),

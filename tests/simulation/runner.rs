@@ -14,6 +14,8 @@ pub struct Settings {
     pub seed: Option<u64>,
     /// Histories to run.
     pub histories: Option<u64>,
+    /// Changes that the small worlds have; two where it is absent, which takes seconds.
+    pub changes: Option<u64>,
 }
 
 impl Settings {
@@ -23,7 +25,11 @@ impl Settings {
             let text = std::env::var(name).ok()?;
             Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
         };
-        Self { seed: number("SIMULATION_SEED"), histories: number("SIMULATION_HISTORIES") }
+        Self {
+            seed: number("SIMULATION_SEED"),
+            histories: number("SIMULATION_HISTORIES"),
+            changes: number("SIMULATION_CHANGES"),
+        }
     }
 }
 
