@@ -162,7 +162,9 @@ impl Reader<'_> {
         };
         let settings_url = namespace_url("CLOUDFLARE_KV_NAMESPACE_ID");
         let query_configs_url = namespace_url("CLOUDFLARE_KV_QCFG_NAMESPACE_ID");
-        if settings_url == query_configs_url {
+        let ids = ["CLOUDFLARE_KV_NAMESPACE_ID", "CLOUDFLARE_KV_QCFG_NAMESPACE_ID"];
+        let [settings_id, query_configs_id] = ids.map(|variable| self.optional(variable));
+        if settings_id.is_some() && settings_id == query_configs_id {
             // Reconcile would take each one's keys for orphans of the other.
             self.problem(
                 "CLOUDFLARE_KV_QCFG_NAMESPACE_ID",
