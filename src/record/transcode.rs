@@ -1,4 +1,4 @@
-//! From DynamoDB JSON straight to canonical JSON, for the stream: what [`json`](super::json) gives
+//! From DynamoDB JSON straight to canonical JSON, for the stream: what [`super::json`] gives
 //! for the decoded attribute, without holding it in between.
 
 use std::borrow::Cow;

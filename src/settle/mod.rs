@@ -12,7 +12,7 @@
 //! | none | nothing, or a stranger's value | left alone |
 //!
 //! An item that asks for a key but can't be exported keeps it as it is. What was deleted and should
-//! stay after all is put back as it was read. [`claims`] reads the table's side, [`decide`] holds the rows above.
+//! stay after all is put back as it was read. [`claims`] reads the table's side, [`mod@decide`] holds the rows above.
 
 pub mod claims;
 pub mod decide;
