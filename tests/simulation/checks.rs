@@ -111,7 +111,7 @@ fn settings_put(state: &State, invocation: usize, key: &str, held: &Held) -> Opt
     if let Some(problem) = metadata_problem(held, &named.index) {
         return Some(problem);
     }
-    if !key_is_fresh(state, invocation, named, settings) {
+    if !key_is_fresh(state, invocation, named) {
         return Some(format!("an old API key, {}, over a new one", named.api_key));
     }
     wrong_claimant(state, invocation, key, named)
@@ -133,13 +133,12 @@ fn metadata_problem(held: &Held, index: &IndexRef) -> Option<String> {
     (!right).then(|| format!("metadata {metadata}"))
 }
 
-fn key_is_fresh(state: &State, invocation: usize, named: &Named, settings: &Settings) -> bool {
+fn key_is_fresh(state: &State, invocation: usize, named: &Named) -> bool {
     let run = &state.invocations[invocation];
     let account = &named.index.account;
     if state.api_keys[account].since(run.began).any(|key| *key == named.api_key) {
         return true;
     }
-    let cell = settings.cell.unwrap_or(DEFAULT_CELL).to_owned();
     // What KV held of this very index may be used again where the service gives no answer.
     let images = state.past_of(&named.index).into_iter().flat_map(|past| past.since(0));
     let keys: BTreeSet<String> = images
@@ -147,7 +146,8 @@ fn key_is_fresh(state: &State, invocation: usize, named: &Named, settings: &Sett
         .filter_map(|image| image.settings())
         .flat_map(|settings| settings.kv_keys(&named.index))
         .collect();
-    run.unanswered.contains(&(cell, account.clone()))
+    // Of any cell: a re-export keeps the key that it has when the item moves to another one.
+    run.unanswered.iter().any(|(_, asked)| asked == account)
         && keys.into_iter().any(|key| {
             state.kv.get(&(Namespace::Settings, key)).is_some_and(|past| {
                 past.since(run.began).flatten().any(|held| {
