@@ -57,10 +57,17 @@ test: ## Check the formatting, lints, tests and documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 .PHONY: bench
-bench: ## Measure the pure rooms, and the release binary (LARGE=large for the runs that take minutes)
+bench: ## Measure the pure rooms, and the release binary (LARGE=large for the runs of minutes, ONLY="warm memory")
 	cargo bench --locked --bench rooms
 	cargo build --locked --release --bin bootstrap
-	cargo bench --locked --package local --bench function -- $(LARGE)
+	cargo bench --locked --package local --bench function -- $(LARGE) $(ONLY)
+
+.PHONY: instructions
+instructions: ## Count the instructions of the release binary by what they are for
+	$(call needs,valgrind,install valgrind)
+	CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
+	    cargo build --locked --release --bin bootstrap --target-dir $(TARGET_DIR)/symbols
+	cargo bench --locked --package local --bench function -- instructions
 
 ## On a laptop, with cargo-lambda
 

@@ -1,10 +1,11 @@
 //! The release binary over the Lambda Runtime API, against local services with set latencies.
 //!
 //! `make bench` builds that binary and prints the table; `make bench LARGE=large` adds the runs that
-//! take minutes.
+//! take minutes, `make bench ONLY="warm memory"` leaves the other runs out.
 //! Figures are medians. Ratios to the critical path of the requests hold on any machine, the rest
 //! on the one that printed them.
 
+mod instructions;
 mod runs;
 mod workload;
 
@@ -12,9 +13,12 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let large = std::env::args().any(|argument| argument == "large");
+    // Cargo adds `--bench` to what it is given.
+    let mut only: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let large = only.iter().any(|argument| argument == "large");
+    only.retain(|argument| argument != "large");
     println!("| what | figure | target |\n| --- | --- | --- |");
-    match runs::all(large).await {
+    match runs::all(large, &only).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -10,41 +10,73 @@ use local::stack::{Stack, StackOptions};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::instructions;
 use crate::workload::{event, index_item, minimal, query_config, typical};
 
 const API_KEYS_LATENCY: Duration = Duration::from_millis(20);
 const KV_LATENCY: Duration = Duration::from_millis(80);
 const SECRETS_LATENCY: Duration = Duration::from_millis(30);
-const ACCOUNTS: usize = 200;
+pub const ACCOUNTS: usize = 200;
 const MB: f64 = 1_000_000.0;
 
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+/// The run that needs valgrind, and a binary with symbols: `make instructions` builds it.
+const INSTRUCTIONS: &str = "instructions";
 
-/// Prints every row.
-pub async fn all(large: bool) -> Outcome {
-    size()?;
-    cold_start().await?;
-    first_invocation().await?;
-    warm().await?;
-    latencies().await?;
-    memory().await?;
-    re_export(if large { 1_000_000 } else { 100_000 }).await?;
-    removal().await?;
-    reconcile(10_000, 100_000).await?;
-    if large {
-        reconcile(10_000, 980_000).await?;
+pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Prints every row, or those of the runs named.
+pub async fn all(large: bool, only: &[String]) -> Outcome {
+    const RUNS: [&str; 8] =
+        ["size", "start", "warm", "latencies", "memory", "re-export", "removal", "reconcile"];
+    let known = |name: &str| RUNS.contains(&name) || name == INSTRUCTIONS;
+    if let Some(unknown) = only.iter().find(|name| !known(name)) {
+        return Err(format!("no run {unknown:?}; there are {}", RUNS.join(", ")).into());
+    }
+    if only.iter().any(|name| name == INSTRUCTIONS) {
+        return instructions::account().await;
+    }
+    for run in RUNS {
+        if !only.is_empty() && !only.iter().any(|name| name == run) {
+            continue;
+        }
+        match run {
+            "size" => size()?,
+            "start" => {
+                cold_start().await?;
+                first_invocation().await?;
+            }
+            "warm" => warm().await?,
+            "latencies" => latencies().await?,
+            "memory" => memory().await?,
+            "re-export" => {
+                re_export(100_000).await?;
+                if large {
+                    re_export(1_000_000).await?;
+                }
+            }
+            "removal" => removal().await?,
+            _ => {
+                reconcile(10_000, 100_000).await?;
+                if large {
+                    reconcile(10_000, 980_000).await?;
+                }
+            }
+        }
     }
     Ok(())
 }
 
 /// The deployable, as `cargo build --release` leaves it two folders above this program.
 fn binary() -> Outcome<PathBuf> {
-    let program = std::env::current_exe()?;
-    let folder = program.parent().and_then(Path::parent).ok_or("no target folder")?;
-    Ok(folder.join("bootstrap"))
+    Ok(folder()?.join("bootstrap"))
 }
 
-fn row(what: &str, figure: &str, target: &str) {
+pub fn folder() -> Outcome<PathBuf> {
+    let program = std::env::current_exe()?;
+    Ok(program.parent().and_then(Path::parent).ok_or("no target folder")?.to_owned())
+}
+
+pub fn row(what: &str, figure: &str, target: &str) {
     println!("| {what} | {figure} | {target} |");
 }
 
@@ -63,7 +95,7 @@ async fn function(stack: &Stack) -> Outcome<Function> {
     Ok(Function::start(options).await?)
 }
 
-async fn invoke(function: &Function, payload: &Value) -> Outcome<(Value, Duration)> {
+pub async fn invoke(function: &Function, payload: &Value) -> Outcome<(Value, Duration)> {
     let invocation = function.invoke(payload).await?;
     let answer = invocation.result.map_err(|failure| format!("{failure:?}"))?;
     Ok((answer, invocation.duration))

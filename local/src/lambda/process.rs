@@ -1,6 +1,7 @@
 //! The function's process, and what it costs.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -32,10 +33,18 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the binary with this environment and nothing of ours.
-    pub fn spawn(binary: &Path, env: &BTreeMap<String, String>, logs: &Logs) -> io::Result<Self> {
+    /// Starts the binary, by way of a runner where there is one, with this environment and nothing
+    /// of ours.
+    pub fn spawn(
+        runner: &[String],
+        binary: &Path,
+        env: &BTreeMap<String, String>,
+        logs: &Logs,
+    ) -> io::Result<Self> {
         let spawned = Instant::now();
-        let mut child = Command::new(binary)
+        let mut words = runner.iter().map(OsStr::new).chain([binary.as_os_str()]);
+        let mut child = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .env_clear()
             .envs(env)
             .stdin(Stdio::null())
@@ -67,6 +76,14 @@ impl Process {
     pub async fn kill(&mut self) {
         // Fails only when it has ended already.
         let _ = self.child.kill().await;
+    }
+
+    /// Asks it to end (SIGTERM) and returns once it has.
+    pub async fn terminate(&mut self) -> io::Result<()> {
+        if let Some(pid) = self.id() {
+            Command::new("kill").arg(pid.to_string()).status().await?;
+        }
+        self.child.wait().await.map(drop)
     }
 
     /// Returns once all that it has printed stands in the log.
