@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -92,9 +91,12 @@ impl<S: Services> Handler<S> {
         Self { services, limits }
     }
 
-    /// Answers an invocation that has `time_left` until Lambda ends it.
-    pub async fn handle(&self, payload: &str, time_left: Duration) -> Handled {
+    /// Answers an invocation that has `time_left` until Lambda ends it. The payload, which can be
+    /// 6 MB, is let go as soon as it is decoded.
+    pub async fn handle(&self, payload: impl AsRef<[u8]>, time_left: Duration) -> Handled {
         let started = Instant::now();
+        let request = parse(payload.as_ref());
+        drop(payload);
         let margin = ANSWER_MARGIN.min(time_left / 4);
         let deadline = started + (time_left - margin);
         if self.limits.dry_run {
@@ -102,11 +104,11 @@ impl<S: Services> Handler<S> {
         }
         // Boxed: each use case is a deep future, and only one of them is under way.
         let run = |source| Run::new(&self.services, &self.limits, deadline, source);
-        let (source, result, mut tally) = match Payload::parse(payload) {
+        let (source, result, mut tally) = match request {
             Err(error) => ("invalid", Err(error.into()), Tally::default()),
             Ok(Payload::Stream(records)) => {
                 let run = run(Source::Stream);
-                let result = Box::pin(stream(&run, &records)).await;
+                let result = Box::pin(stream(&run, records)).await;
                 (Source::Stream.as_str(), result, run.tally())
             }
             Ok(Payload::ReExport(request)) => {
@@ -128,12 +130,15 @@ impl<S: Services> Handler<S> {
     }
 }
 
+fn parse(payload: &[u8]) -> Result<Payload, InvalidPayload> {
+    let not_text = |_| InvalidPayload("the payload is not UTF-8".to_owned());
+    Payload::parse(std::str::from_utf8(payload).map_err(not_text)?)
+}
+
 async fn stream<S: Services>(
     run: &Run<'_, S>,
-    records: &[&RawValue],
+    records: Vec<StreamRecord>,
 ) -> Result<Answer, HandlerError> {
-    let records: Vec<StreamRecord> =
-        records.iter().map(|record| StreamRecord::decode(record)).collect();
     let foreign = records
         .iter()
         .filter_map(|record| record.event_source.as_deref())

@@ -23,6 +23,7 @@
 pub mod api_keys;
 pub mod bulk;
 pub mod config;
+pub mod cursor;
 pub mod digest;
 pub mod entry;
 pub mod export;

@@ -1,5 +1,6 @@
 //! Wiring: the only file that names all the concrete types.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,6 +8,7 @@ use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use bytes::Bytes;
 use ecom_settings_exporter::config::{CloudflareConfig, Config};
 use ecom_settings_exporter::handler::{Answer, Handler};
 use ecom_settings_exporter::services::RealServices;
@@ -16,8 +18,9 @@ use ecom_settings_exporter::services::cloudflare_token::CloudflareToken;
 use ecom_settings_exporter::services::configured_kv::ConfiguredKv;
 use ecom_settings_exporter::services::http;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, service_fn};
-use serde_json::value::RawValue;
+use lambda_runtime::layers::TracingLayer;
+use lambda_runtime::tower::util::MapRequestLayer;
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, LambdaInvocation, Runtime, service_fn};
 
 mod logging;
 mod metrics;
@@ -79,18 +82,29 @@ struct Telemetry {
 
 async fn run(handler: Handler<RealServices>, telemetry: Telemetry) -> Result<(), Error> {
     let (handler, telemetry) = (&handler, &telemetry);
-    lambda_runtime::run(service_fn(async |event: LambdaEvent<Box<RawValue>>| {
+    // The runtime gets null to parse and the handler the event's bytes, so that an event of 6 MB is
+    // gone through once. Invocations come one at a time.
+    let payload = &Cell::new(Bytes::new());
+    let service = service_fn(async move |event: LambdaEvent<()>| {
         let context = event.context;
         let time_left = time_left(context.deadline);
-        let (result, tally) = handler.handle(event.payload.get(), time_left).await;
+        let (result, tally) = handler.handle(payload.take(), time_left).await;
         telemetry.metrics.flush(&context.request_id, &tally);
         telemetry.xray.send(context.xray_trace_id.as_deref(), &tally.spans);
         result.map_err(|error| Diagnostic {
             error_type: error.error_type().to_owned(),
             error_message: error.to_string(),
         }) as Result<Answer, Diagnostic>
-    }))
-    .await
+    });
+    let keep_payload = move |mut invocation: LambdaInvocation| {
+        payload.set(std::mem::replace(&mut invocation.body, Bytes::from_static(b"null")));
+        invocation
+    };
+    Runtime::new(service)
+        .layer(MapRequestLayer::new(keep_payload))
+        .layer(TracingLayer::new())
+        .run()
+        .await
 }
 
 /// How long the invocation has, by the deadline that Lambda gives in milliseconds since the epoch.

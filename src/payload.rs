@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
+use crate::cursor::{Cursor, Malformed};
 use crate::re_export::ReExport;
 use crate::record::IndexRef;
+use crate::stream::StreamRecord;
 
 /// An invocation's payload.
 #[derive(Debug)]
-pub enum Payload<'a> {
-    /// A batch of the table's stream, its records undecoded.
-    Stream(Vec<&'a RawValue>),
+pub enum Payload {
+    /// A batch of the table's stream.
+    Stream(Vec<StreamRecord>),
     /// A re-export by hand.
     ReExport(ReExport),
     /// Reconcile.
@@ -36,17 +37,11 @@ pub struct Reconcile {
 )]
 pub struct InvalidPayload(pub String);
 
-impl<'a> Payload<'a> {
+impl Payload {
     /// Parses a payload.
-    pub fn parse(json: &'a str) -> Result<Self, InvalidPayload> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct StreamEvent<'a> {
-            #[serde(rename = "Records", borrow)]
-            records: Vec<&'a RawValue>,
-        }
-        if let Ok(event) = serde_json::from_str::<StreamEvent<'a>>(json) {
-            return Ok(Self::Stream(event.records));
+    pub fn parse(json: &str) -> Result<Self, InvalidPayload> {
+        if let Ok(records) = stream_records(json) {
+            return Ok(Self::Stream(records));
         }
         let mut fields = Fields::parse(json)?;
         if fields.0.contains_key("Records") {
@@ -74,6 +69,24 @@ impl<'a> Payload<'a> {
         })?;
         Ok(Self::ReExport(ReExport { index, include_query_configs }))
     }
+}
+
+/// The records of a stream event, which has nothing beside them.
+fn stream_records(json: &str) -> Result<Vec<StreamRecord>, Malformed> {
+    let mut cursor = Cursor::new(json);
+    let mut records = None;
+    cursor.object(|cursor, name| {
+        if name.decoded()? != "Records" || records.is_some() {
+            return Err(Malformed);
+        }
+        let list = records.insert(Vec::new());
+        cursor.array(|cursor| {
+            list.push(StreamRecord::read(cursor)?);
+            Ok(())
+        })
+    })?;
+    cursor.end()?;
+    records.ok_or(Malformed)
 }
 
 impl Reconcile {

@@ -1,8 +1,8 @@
 //! Stream records, decoded one by one, so that a malformed one takes no other down.
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
+use crate::cursor::{Cursor, Malformed};
 use crate::entry::{check_metadata_size, check_value_size};
 use crate::limits::check_key;
 use crate::record::image::StreamImage;
@@ -71,54 +71,179 @@ pub enum Change<T> {
     Remove,
 }
 
-#[derive(Deserialize)]
+/// The parts of a record, as they are found in its JSON.
+#[derive(Default)]
 struct RawRecord<'a> {
-    #[serde(rename = "eventName")]
-    event_name: String,
-    #[serde(rename = "eventSource", default)]
+    event_name: Option<Cow<'a, str>>,
     event_source: Option<String>,
-    #[serde(borrow)]
-    dynamodb: RawChange<'a>,
+    dynamodb: Option<RawChange<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default)]
 struct RawChange<'a> {
-    #[serde(rename = "Keys")]
-    keys: RawKeys,
-    #[serde(rename = "NewImage", borrow, default)]
+    key: Option<ItemKey>,
     new_image: Option<StreamImage<'a>>,
-    #[serde(rename = "OldImage", borrow, default)]
     old_image: Option<StreamImage<'a>>,
-    #[serde(rename = "SequenceNumber", default)]
     sequence_number: Option<String>,
-    #[serde(rename = "ApproximateCreationDateTime", default)]
     created_at: Option<f64>,
 }
 
-#[derive(Deserialize)]
-struct RawKeys {
-    pk: RawText,
-    sk: RawText,
+/// Where a record leaves the shape of a stream record.
+struct Misshapen {
+    path: &'static str,
 }
 
-#[derive(Deserialize)]
-struct RawText {
-    #[serde(rename = "S")]
-    text: String,
+impl From<Malformed> for Misshapen {
+    fn from(Malformed: Malformed) -> Self {
+        Self { path: "(record)" }
+    }
+}
+
+/// Names the place of what is malformed.
+fn at<T>(path: &'static str, taken: Result<T, Malformed>) -> Result<T, Misshapen> {
+    taken.map_err(|Malformed| Misshapen { path })
+}
+
+/// Takes a value that may be null.
+fn nullable<'a, T>(
+    cursor: &mut Cursor<'a>,
+    take: impl FnOnce(&mut Cursor<'a>) -> Result<T, Malformed>,
+) -> Result<Option<T>, Malformed> {
+    if cursor.peek() == Some(b'n') {
+        return cursor.skip().map(|_| None);
+    }
+    take(cursor).map(Some)
+}
+
+fn text<'a>(cursor: &mut Cursor<'a>) -> Result<Cow<'a, str>, Malformed> {
+    cursor.string()?.decoded()
+}
+
+fn owned_text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
+    text(cursor).map(Cow::into_owned)
+}
+
+fn number(cursor: &mut Cursor<'_>) -> Result<f64, Malformed> {
+    serde_json::from_str(cursor.skip()?).map_err(|_| Malformed)
+}
+
+/// Takes the string of an S.
+fn key_text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
+    let mut found = None;
+    cursor.object(|cursor, name| {
+        if name.decoded()? == "S" {
+            return once(&mut found, owned_text(cursor)?);
+        }
+        cursor.skip().map(drop)
+    })?;
+    found.ok_or(Malformed)
+}
+
+/// Fills a slot that must be empty: which of two would count?
+fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Malformed),
+    }
+}
+
+impl<'a> RawRecord<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, Misshapen> {
+        let mut record = Self::default();
+        let mut event_source = None;
+        cursor.object(|cursor, name| match &*name.decoded()? {
+            "eventName" => at("eventName", text(cursor))
+                .and_then(|name| at("eventName", once(&mut record.event_name, name))),
+            "eventSource" => at("eventSource", nullable(cursor, owned_text))
+                .and_then(|source| at("eventSource", once(&mut event_source, source))),
+            "dynamodb" => {
+                let change = RawChange::read(cursor)?;
+                at("dynamodb", once(&mut record.dynamodb, change))
+            }
+            _ => cursor.skip().map(drop).map_err(Misshapen::from),
+        })?;
+        record.event_source = event_source.flatten();
+        Ok(record)
+    }
+}
+
+impl<'a> RawChange<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, Misshapen> {
+        if cursor.peek() != Some(b'{') {
+            return Err(Misshapen { path: "dynamodb" });
+        }
+        let (mut key, mut new_image, mut old_image) = (None, None, None);
+        let (mut sequence_number, mut created_at) = (None, None);
+        cursor.object(|cursor, name| match &*name.decoded()? {
+            "Keys" => {
+                let keys = read_key(cursor)?;
+                at("dynamodb.Keys", once(&mut key, keys))
+            }
+            "NewImage" => at("dynamodb.NewImage", {
+                nullable(cursor, StreamImage::read).and_then(|image| once(&mut new_image, image))
+            }),
+            "OldImage" => at("dynamodb.OldImage", {
+                nullable(cursor, StreamImage::read).and_then(|image| once(&mut old_image, image))
+            }),
+            "SequenceNumber" => at("dynamodb.SequenceNumber", {
+                nullable(cursor, owned_text).and_then(|text| once(&mut sequence_number, text))
+            }),
+            "ApproximateCreationDateTime" => at("dynamodb.ApproximateCreationDateTime", {
+                nullable(cursor, number).and_then(|number| once(&mut created_at, number))
+            }),
+            _ => cursor.skip().map(drop).map_err(Misshapen::from),
+        })?;
+        Ok(Self {
+            key,
+            new_image: new_image.flatten(),
+            old_image: old_image.flatten(),
+            sequence_number: sequence_number.flatten(),
+            created_at: created_at.flatten(),
+        })
+    }
+}
+
+fn read_key(cursor: &mut Cursor<'_>) -> Result<ItemKey, Misshapen> {
+    const KEYS: &str = "dynamodb.Keys";
+    if cursor.peek() != Some(b'{') {
+        return Err(Misshapen { path: KEYS });
+    }
+    let (mut pk, mut sk) = (None, None);
+    cursor.object(|cursor, name| match &*name.decoded()? {
+        "pk" => at("dynamodb.Keys.pk", key_text(cursor).and_then(|text| once(&mut pk, text))),
+        "sk" => at("dynamodb.Keys.sk", key_text(cursor).and_then(|text| once(&mut sk, text))),
+        _ => cursor.skip().map(drop).map_err(Misshapen::from),
+    })?;
+    let (Some(pk), Some(sk)) = (pk, sk) else { return Err(Misshapen { path: KEYS }) };
+    Ok(ItemKey { pk, sk })
 }
 
 impl StreamRecord {
     /// Decodes one record of an event.
-    pub fn decode(raw: &RawValue) -> Self {
-        match serde_json::from_str::<RawRecord<'_>>(raw.get()) {
-            Ok(record) => Self::interpret(record),
-            Err(_) => Self::malformed(raw),
+    pub fn decode(json: &str) -> Self {
+        let mut cursor = Cursor::new(json);
+        let record = Self::read(&mut cursor).and_then(|record| cursor.end().map(|()| record));
+        record.unwrap_or_else(|Malformed| Self::malformed(json, Misshapen::from(Malformed)))
+    }
+
+    /// Takes one record; whatever value stands there gives one.
+    pub fn read(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let before = cursor.clone();
+        match RawRecord::read(cursor).and_then(Self::interpret) {
+            Ok(record) => Ok(record),
+            Err(misshapen) => {
+                *cursor = before;
+                Ok(Self::malformed(cursor.skip()?, misshapen))
+            }
         }
     }
 
-    fn interpret(record: RawRecord<'_>) -> Self {
-        let RawChange { keys, new_image, old_image, sequence_number, created_at } = record.dynamodb;
-        let key = ItemKey { pk: keys.pk.text, sk: keys.sk.text };
+    fn interpret(record: RawRecord<'_>) -> Result<Self, Misshapen> {
+        let RawRecord { event_name, event_source, dynamodb } = record;
+        let RawChange { key, new_image, old_image, sequence_number, created_at } =
+            dynamodb.ok_or(Misshapen { path: "dynamodb" })?;
+        let key = key.ok_or(Misshapen { path: "dynamodb.Keys" })?;
+        let event_name = event_name.ok_or(Misshapen { path: "eventName" })?;
         let new_image = new_image.as_ref().map(Image::Stream);
         let old_image = old_image.as_ref().map(Image::Stream);
         let content = match key.kind() {
@@ -129,26 +254,24 @@ impl StreamRecord {
                 Content::Settings(SettingsRecord {
                     shop_ids: shop_ids.collect(),
                     has_old_image: old_image.is_some(),
-                    change: change(&record.event_name, new_image, |image| {
-                        decode_settings(&index, image)
-                    }),
+                    change: change(&event_name, new_image, |image| decode_settings(&index, image)),
                     index,
                 })
             }
             ItemKind::QueryConfig(query_config) => Content::QueryConfig(QueryConfigRecord {
-                change: change(&record.event_name, new_image, |image| {
+                change: change(&event_name, new_image, |image| {
                     decode_query_config(&query_config, image)
                 }),
                 query_config,
             }),
         };
-        Self { sequence_number, event_source: record.event_source, created_at, content }
+        Ok(Self { sequence_number, event_source, created_at, content })
     }
 
     /// A record that isn't of a stream record's shape: what can be read of it says whose it is.
-    fn malformed(raw: &RawValue) -> Self {
-        let rejection = shape_rejection(raw);
-        let value: serde_json::Value = serde_json::from_str(raw.get()).unwrap_or_default();
+    fn malformed(json: &str, Misshapen { path }: Misshapen) -> Self {
+        let rejection = Rejection::new(path, "is not as in a DynamoDB stream record");
+        let value: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
         let text = |pointer: &str| value.pointer(pointer).and_then(|text| text.as_str());
         let image = |name: &str| value.pointer(&format!("/dynamodb/{name}/shop_id/S"));
         let shop_ids: Vec<String> = ["OldImage", "NewImage"]
@@ -216,24 +339,12 @@ fn change<T>(
     }
 }
 
-/// Names the place where a record leaves the shape. The decoder's own message is dropped: it may
-/// quote a value.
-fn shape_rejection(raw: &RawValue) -> Rejection {
-    let mut json = serde_json::Deserializer::from_str(raw.get());
-    let path = match serde_path_to_error::deserialize::<_, RawRecord<'_>>(&mut json) {
-        Err(error) => error.path().to_string(),
-        Ok(_) => String::new(),
-    };
-    let path = if path.is_empty() || path == "." { "(record)".to_owned() } else { path };
-    Rejection::new(path, "is not as in a DynamoDB stream record")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn decode(json: &str) -> StreamRecord {
-        StreamRecord::decode(&RawValue::from_string(json.to_owned()).unwrap())
+        StreamRecord::decode(json)
     }
 
     fn record(event_name: &str, rest: &str) -> String {
@@ -276,6 +387,10 @@ mod tests {
             (record("INSERT", ""), "dynamodb.NewImage"),
             (record("UPSERT", r#","NewImage":{}"#), "eventName"),
             (record("INSERT", r#","NewImage":[]"#), "dynamodb.NewImage"),
+            (record("INSERT", r#","OldImage":"x""#), "dynamodb.OldImage"),
+            (record("INSERT", r#","NewImage":{},"NewImage":{}"#), "dynamodb.NewImage"),
+            (record("INSERT", r#","SequenceNumber":7"#), "dynamodb.SequenceNumber"),
+            (record("INSERT", r#","NewImage":null"#), "dynamodb.NewImage"),
             (record("INSERT", r#","NewImage":{}"#), "index_endpoint"),
         ];
         for (json, path) in rows {

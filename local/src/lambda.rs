@@ -157,6 +157,11 @@ impl Function {
         self.invoke_within(payload, self.shared.options.timeout).await
     }
 
+    /// Invokes with a payload as it is written.
+    pub async fn invoke_text(&self, payload: String) -> Result<Invocation, StartError> {
+        self.shared.clone().invoke(payload.into(), self.shared.options.timeout).await
+    }
+
     /// Invokes with another time-out.
     pub async fn invoke_within(
         &self,

@@ -220,10 +220,11 @@ fn string(fields: &Fields, path: &Path, name: &str) -> Result<Option<String>, Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cursor::Cursor;
     use crate::record::image::StreamImage;
 
     fn decode(image: &str) -> Result<Aliases, Rejection> {
-        let image: StreamImage<'_> = serde_json::from_str(image).unwrap();
+        let image = StreamImage::read(&mut Cursor::new(image)).unwrap();
         Aliases::decode(Image::Stream(&image))
     }
 

@@ -1,20 +1,30 @@
 //! The attributes of an item, whether it came with a stream record or out of the table.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::ops::Range;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_dynamo::{AttributeValue, Item};
-use serde_json::value::RawValue;
 
-use super::transcode::push_transcoded;
+use super::transcode::Transcoder;
 use super::{Rejection, json};
+use crate::cursor::{Cursor, Malformed};
 
-/// The attributes of a stream record's image, each still undecoded, so that one that isn't needed
-/// costs nothing and can't fail the record.
+/// The attributes of a stream record's image: each transcoded as it was read, so that the event is
+/// gone through once. One that can't be transcoded fails the record only where it is needed.
 #[derive(Debug)]
-pub struct StreamImage<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct StreamImage<'a> {
+    attributes: Vec<Attribute<'a>>,
+    /// The transcoded attributes, one behind the other.
+    json: String,
+}
+
+#[derive(Debug)]
+struct Attribute<'a> {
+    name: Cow<'a, str>,
+    dynamodb: &'a str,
+    /// Where it stands in canonical JSON, if it could be transcoded.
+    json: Option<Range<usize>>,
+}
 
 /// An item's attributes by name.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +39,8 @@ impl<'a> Image<'a> {
     /// The attribute `name`, if the item has it and it isn't NULL.
     pub fn get(self, name: &str) -> Result<Option<Cow<'a, AttributeValue>>, Rejection> {
         let value = match self {
-            Self::Stream(image) => match image.raw(name) {
-                Some(raw) => Some(Cow::Owned(decode(name, raw)?)),
+            Self::Stream(image) => match image.find(name) {
+                Some(attribute) => Some(Cow::Owned(decode(name, attribute.dynamodb)?)),
                 None => None,
             },
             Self::Table(item) => item.get(name).map(Cow::Borrowed),
@@ -40,9 +50,20 @@ impl<'a> Image<'a> {
 
     /// An optional S attribute; NULL and the empty string count as absent.
     pub fn optional_string(self, name: &str) -> Result<Option<String>, Rejection> {
-        match self.get(name)?.map(Cow::into_owned) {
+        Ok(self.string(name)?.filter(|text| !text.is_empty()).map(Cow::into_owned))
+    }
+
+    /// An S attribute; NULL counts as absent.
+    pub fn string(self, name: &str) -> Result<Option<Cow<'a, str>>, Rejection> {
+        if let Self::Stream(image) = self
+            && let Some(text) = image.find(name).and_then(|attribute| string(attribute.dynamodb))
+        {
+            return Ok(Some(text));
+        }
+        match self.get(name)? {
             None => Ok(None),
-            Some(AttributeValue::S(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+            Some(Cow::Borrowed(AttributeValue::S(text))) => Ok(Some(Cow::Borrowed(text))),
+            Some(Cow::Owned(AttributeValue::S(text))) => Ok(Some(Cow::Owned(text))),
             Some(_) => Err(Rejection::new(name, "must be a string (S)")),
         }
     }
@@ -64,17 +85,15 @@ impl<'a> Image<'a> {
         label: &str,
         name: &str,
     ) -> Result<(), Rejection> {
-        let start = out.len();
         if let Self::Stream(image) = self {
-            let Some(raw) = image.raw(name) else { return Ok(()) };
+            let Some(attribute) = image.find(name) else { return Ok(()) };
             // A map's JSON starts with a brace; NULL, other types and what is malformed go the
             // long way, which finds out what is wrong and where.
-            out.push_str(label);
-            let value = out.len();
-            if push_transcoded(out, raw.get()).is_ok() && out[value..].starts_with('{') {
+            if let Some(json) = image.json(attribute).filter(|json| json.starts_with('{')) {
+                out.push_str(label);
+                out.push_str(json);
                 return Ok(());
             }
-            out.truncate(start);
         }
         let Some(map) = self.optional_map(name)? else { return Ok(()) };
         out.push_str(label);
@@ -84,7 +103,9 @@ impl<'a> Image<'a> {
     /// The names of all attributes, NULL ones too, in no particular order.
     pub fn names(self) -> Vec<&'a str> {
         match self {
-            Self::Stream(image) => image.0.iter().map(|(name, _)| &**name).collect(),
+            Self::Stream(image) => {
+                image.attributes.iter().map(|attribute| &*attribute.name).collect()
+            }
             #[expect(clippy::disallowed_methods, reason = "the caller sorts")]
             Self::Table(item) => item.keys().map(String::as_str).collect(),
         }
@@ -95,16 +116,15 @@ impl<'a> Image<'a> {
         let decoded;
         let value = match self {
             Self::Stream(image) => {
-                let Some(raw) = image.raw(name) else {
+                let Some(attribute) = image.find(name) else {
                     out.push_str("null");
                     return Ok(());
                 };
-                let start = out.len();
-                if push_transcoded(out, raw.get()).is_ok() {
+                if let Some(json) = image.json(attribute) {
+                    out.push_str(json);
                     return Ok(());
                 }
-                out.truncate(start);
-                decoded = decode(name, raw)?;
+                decoded = decode(name, attribute.dynamodb)?;
                 &decoded
             }
             Self::Table(item) => item.get(name).unwrap_or(&AttributeValue::Null(true)),
@@ -114,15 +134,58 @@ impl<'a> Image<'a> {
 }
 
 impl<'a> StreamImage<'a> {
-    fn raw(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(found, _)| found == name).map(|(_, raw)| *raw)
+    /// Takes an image, an object of attributes in DynamoDB JSON.
+    pub fn read(cursor: &mut Cursor<'a>) -> Result<Self, Malformed> {
+        let mut image =
+            Self { attributes: Vec::with_capacity(16), json: String::with_capacity(1024) };
+        let mut transcoder = Transcoder::default();
+        cursor.object(|cursor, name| {
+            let name = name.decoded()?;
+            let before = cursor.clone();
+            let start = image.json.len();
+            let transcoded = transcoder.push(&mut image.json, cursor);
+            let json = match transcoded {
+                Ok(()) => Some(start..image.json.len()),
+                Err(Malformed) => {
+                    image.json.truncate(start);
+                    *cursor = before.clone();
+                    cursor.skip()?;
+                    None
+                }
+            };
+            let dynamodb = before.text_to(cursor);
+            image.attributes.push(Attribute { name, dynamodb, json });
+            Ok::<(), Malformed>(())
+        })?;
+        Ok(image)
+    }
+
+    fn find(&self, name: &str) -> Option<&Attribute<'a>> {
+        self.attributes.iter().find(|attribute| attribute.name == name)
+    }
+
+    fn json(&self, attribute: &Attribute<'a>) -> Option<&str> {
+        attribute.json.clone().map(|range| &self.json[range])
     }
 }
 
+/// The text of a lone S.
+fn string(dynamodb: &str) -> Option<Cow<'_, str>> {
+    let mut cursor = Cursor::new(dynamodb);
+    cursor.take(b'{').ok()?;
+    if cursor.string().ok()?.plain_literal() != Some(r#""S""#) {
+        return None;
+    }
+    cursor.take(b':').ok()?;
+    let text = cursor.string().ok()?.decoded().ok()?;
+    cursor.take(b'}').ok()?;
+    Some(text)
+}
+
 /// Decodes DynamoDB JSON. The decoder's own message is dropped: it may quote the value.
-fn decode(name: &str, raw: &RawValue) -> Result<AttributeValue, Rejection> {
-    serde_json::from_str(raw.get()).map_err(|_| {
-        let mut json = serde_json::Deserializer::from_str(raw.get());
+fn decode(name: &str, dynamodb: &str) -> Result<AttributeValue, Rejection> {
+    serde_json::from_str(dynamodb).map_err(|_| {
+        let mut json = serde_json::Deserializer::from_str(dynamodb);
         let inner = match serde_path_to_error::deserialize::<_, AttributeValue>(&mut json) {
             Err(error) => error.path().to_string(),
             Ok(_) => String::new(),
@@ -136,41 +199,12 @@ fn decode(name: &str, raw: &RawValue) -> Result<AttributeValue, Rejection> {
     })
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for StreamImage<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Attributes;
-
-        impl<'de> Visitor<'de> for Attributes {
-            type Value = StreamImage<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of attributes")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut attributes = Vec::with_capacity(16);
-                while let Some((name, value)) = map.next_entry::<Name<'de>, &RawValue>()? {
-                    attributes.push((name.0, value));
-                }
-                Ok(StreamImage(attributes))
-            }
-        }
-
-        deserializer.deserialize_map(Attributes)
-    }
-}
-
-/// An attribute's name, borrowed from the event unless it is written with escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn with_image<T>(json: &str, test: impl FnOnce(Image<'_>) -> T) -> T {
-        test(Image::Stream(&serde_json::from_str(json).unwrap()))
+        test(Image::Stream(&StreamImage::read(&mut Cursor::new(json)).unwrap()))
     }
 
     #[test]
@@ -205,7 +239,7 @@ mod tests {
     #[test]
     fn nesting_beyond_all_bounds_is_an_error_not_a_crash() {
         let deep = format!("{{\"a\":{}", r#"{"L":["#.repeat(100_000));
-        assert!(serde_json::from_str::<StreamImage<'_>>(&deep).is_err());
+        assert!(StreamImage::read(&mut Cursor::new(&deep)).is_err());
         let closed = format!("{{\"a\":{}{}}}", r#"{"L":["#.repeat(5_000), "]}".repeat(5_000));
         with_image(&closed, |image| {
             assert_eq!(image.get("a").unwrap_err().path.get(..1), Some("a"))

@@ -1,7 +1,5 @@
 //! An index' settings: the KV value, complete but for the API key, and the keys it goes under.
 
-use serde_dynamo::AttributeValue;
-
 use super::aliases::Aliases;
 use super::{Image, IndexRef, Rejection, json};
 use crate::limits::check_key;
@@ -110,11 +108,7 @@ pub fn readable_shop_id(image: Image<'_>) -> Option<String> {
 fn index_endpoint(image: Image<'_>) -> Result<String, Rejection> {
     const PATH: &str = "index_endpoint";
     let reject = |reason: &'static str| Err(Rejection::new(PATH, reason));
-    let text = match image.get(PATH)?.map(std::borrow::Cow::into_owned) {
-        None => return reject("is required"),
-        Some(AttributeValue::S(text)) => text,
-        Some(_) => return reject("must be a string (S)"),
-    };
+    let Some(text) = image.string(PATH)? else { return reject("is required") };
     // The URL parser forgives what the proxy's fetch would stumble over or read otherwise:
     // surrounding blanks, line breaks, backslashes, a missing `//`.
     let forgiven = text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
@@ -126,7 +120,7 @@ fn index_endpoint(image: Image<'_>) -> Result<String, Rejection> {
     if forgiven || !prefixed || !valid {
         return reject("must be an absolute http or https URL");
     }
-    Ok(text)
+    Ok(text.into_owned())
 }
 
 fn push_text(out: &mut String, name: &str, value: &str) {
@@ -138,11 +132,12 @@ fn push_text(out: &mut String, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cursor::Cursor;
     use crate::record::image::StreamImage;
 
     fn decode(image: &str) -> Result<IndexSettings, Rejection> {
         let index = IndexRef::parse("acct1", "main").unwrap();
-        let image: StreamImage<'_> = serde_json::from_str(image).unwrap();
+        let image = StreamImage::read(&mut Cursor::new(image)).unwrap();
         IndexSettings::decode(&index, Image::Stream(&image))
     }
 

@@ -40,6 +40,7 @@ impl QueryConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cursor::Cursor;
     use crate::record::{IndexRef, image::StreamImage};
 
     fn decode(image: &str) -> Result<QueryConfig, Rejection> {
@@ -47,7 +48,7 @@ mod tests {
             index: IndexRef::parse("acct1", "main").unwrap(),
             query: "red shoes".into(),
         };
-        let image: StreamImage<'_> = serde_json::from_str(image).unwrap();
+        let image = StreamImage::read(&mut Cursor::new(image)).unwrap();
         QueryConfig::decode(&query_config, Image::Stream(&image))
     }
 

@@ -2,238 +2,147 @@
 //! for the decoded attribute, without holding it in between.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::ops::Range;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Deserialize;
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_dynamo::AttributeValue;
 
 use super::json;
+use crate::cursor::{Cursor, Malformed, Text};
 
-/// Appends the attribute that `dynamodb` holds to `out`, as canonical JSON.
-///
-/// The error says nothing but that the attribute is malformed, or a number of it can't be written;
-/// decoding it finds out what and where.
-pub fn push_transcoded(out: &mut String, dynamodb: &str) -> Result<(), Malformed> {
-    let mut deserializer = serde_json::Deserializer::from_str(dynamodb);
-    Attribute(out).deserialize(&mut deserializer).map_err(|_| Malformed)?;
-    deserializer.end().map_err(|_| Malformed)
+/// Transcodes attributes, one after the other; keeps what it needs to put keys in order.
+#[derive(Debug, Default)]
+pub struct Transcoder<'a> {
+    /// The entries of the maps that are open, the innermost map's last: the key, and where the
+    /// entry stands in what is written.
+    entries: Vec<(Cow<'a, str>, Range<usize>)>,
+    unordered: String,
 }
 
-/// The attribute can't be transcoded.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Malformed;
-
-#[derive(Deserialize)]
-enum Type {
-    S,
-    N,
-    #[serde(rename = "BOOL")]
-    Bool,
-    #[serde(rename = "NULL")]
-    Null,
-    B,
-    M,
-    L,
-    #[serde(rename = "SS")]
-    StringSet,
-    #[serde(rename = "NS")]
-    NumberSet,
-    #[serde(rename = "BS")]
-    BinarySet,
-}
-
-/// `{"S":"…"}` and its like.
-struct Attribute<'o>(&'o mut String);
-
-impl<'de> DeserializeSeed<'de> for Attribute<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Attribute<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an attribute value")
+impl<'a> Transcoder<'a> {
+    /// Takes an attribute in DynamoDB JSON and appends it to `out` as canonical JSON.
+    ///
+    /// An error says nothing but that the attribute is malformed, or a number of it can't be
+    /// written; decoding it finds out what and where. `out` then ends with a part of it.
+    pub fn push(&mut self, out: &mut String, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        self.entries.clear();
+        self.attribute(out, cursor)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self(out) = self;
-        let kind = map.next_key::<Type>()?.ok_or_else(|| de::Error::custom("no type"))?;
+    /// `{"S":"…"}` and its like.
+    fn attribute(&mut self, out: &mut String, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.enter(b'{')?;
+        let kind = cursor.string()?.plain_literal().unwrap_or_default();
+        cursor.take(b':')?;
         match kind {
-            Type::S => map.next_value_seed(Text(out, push_string))?,
-            Type::N => map.next_value_seed(Text(out, push_number))?,
-            Type::B => map.next_value_seed(Text(out, push_binary))?,
-            Type::Bool => out.push_str(if map.next_value()? { "true" } else { "false" }),
-            Type::Null => {
-                map.next_value::<bool>()?;
+            r#""S""# => push_text(out, cursor.string()?)?,
+            r#""N""# => {
+                json::push_number(out, &cursor.string()?.decoded()?).map_err(|_| Malformed)?;
+            }
+            r#""M""# => self.map(out, cursor)?,
+            r#""L""# => self.list(out, cursor)?,
+            r#""BOOL""# => out.push_str(if cursor.flag()? { "true" } else { "false" }),
+            r#""NULL""# => {
+                cursor.flag()?;
                 out.push_str("null");
             }
-            Type::M => map.next_value_seed(Map(out))?,
-            Type::L => map.next_value_seed(List(out))?,
-            Type::StringSet => push_set(out, &AttributeValue::Ss(map.next_value()?))?,
-            Type::NumberSet => push_set(out, &AttributeValue::Ns(map.next_value()?))?,
-            Type::BinarySet => {
-                let texts: Vec<Cow<'de, str>> = map.next_value()?;
+            r#""B""# => json::push_base64(out, &binary(&cursor.string()?.decoded()?)?),
+            r#""SS""# => push_set(out, &AttributeValue::Ss(strings(cursor)?))?,
+            r#""NS""# => push_set(out, &AttributeValue::Ns(strings(cursor)?))?,
+            r#""BS""# => {
                 let blobs: Result<_, _> =
-                    texts.iter().map(|text| BASE64.decode(text.as_bytes())).collect();
-                push_set(out, &AttributeValue::Bs(blobs.map_err(de::Error::custom)?))?;
+                    strings(cursor)?.iter().map(|text| binary(text)).collect();
+                push_set(out, &AttributeValue::Bs(blobs?))?;
             }
+            _ => return Err(Malformed),
         }
-        match map.next_key::<IgnoredAny>()? {
-            None => Ok(()),
-            Some(_) => Err(de::Error::custom("several types")),
-        }
-    }
-}
-
-fn push_set<E: de::Error>(out: &mut String, set: &AttributeValue) -> Result<(), E> {
-    json::push_attribute(out, set, "").map_err(de::Error::custom)
-}
-
-fn push_string(out: &mut String, text: &str) -> bool {
-    json::push_string(out, text);
-    true
-}
-
-fn push_number(out: &mut String, text: &str) -> bool {
-    json::push_number(out, text).is_ok()
-}
-
-fn push_binary(out: &mut String, text: &str) -> bool {
-    let bytes = BASE64.decode(text);
-    bytes.is_ok_and(|bytes| {
-        json::push_base64(out, &bytes);
-        true
-    })
-}
-
-/// A string that is written by a function, unless that refuses it.
-struct Text<'o>(&'o mut String, fn(&mut String, &str) -> bool);
-
-impl<'de> DeserializeSeed<'de> for Text<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Text<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
+        cursor.leave(b'}')
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
-        let Self(out, push) = self;
-        if push(out, text) { Ok(()) } else { Err(E::custom("refused")) }
-    }
-}
-
-/// The object of an M.
-struct Map<'o>(&'o mut String);
-
-impl<'de> DeserializeSeed<'de> for Map<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-/// A map's key, borrowed unless it is written with escapes.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> Visitor<'de> for Map<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of attribute values")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self(out) = self;
-        let mut entries: Vec<(Cow<'de, str>, std::ops::Range<usize>)> = Vec::new();
+    fn map(&mut self, out: &mut String, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        let first = self.entries.len();
         let mut ascending = true;
         out.push('{');
         let body = out.len();
-        while let Some(Key(key)) = map.next_key()? {
-            if !entries.is_empty() {
+        cursor.object(|cursor, key| {
+            if out.len() > body {
                 out.push(',');
             }
             let start = out.len();
-            json::push_string(out, &key);
+            push_text(out, key)?;
             out.push(':');
-            map.next_value_seed(Attribute(out))?;
-            ascending &= entries.last().is_none_or(|(last, _)| *last < key);
-            entries.push((key, start..out.len()));
-        }
+            self.attribute(out, cursor)?;
+            let key = key.decoded()?;
+            ascending &= self.entries[first..].last().is_none_or(|(last, _)| *last < key);
+            self.entries.push((key, start..out.len()));
+            Ok::<(), Malformed>(())
+        })?;
         if !ascending {
-            // Stable, so that of a key that stands twice the last one is kept, as in a decoded map.
-            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-            let written = out.split_off(body);
-            for (position, (key, range)) in entries.iter().enumerate() {
-                if entries.get(position + 1).is_some_and(|(next, _)| next == key) {
-                    continue;
-                }
-                if out.len() > body {
-                    out.push(',');
-                }
-                out.push_str(&written[range.start - body..range.end - body]);
-            }
+            self.put_in_order(out, body, first);
         }
+        self.entries.truncate(first);
         out.push('}');
         Ok(())
     }
-}
 
-/// The array of an L.
-struct List<'o>(&'o mut String);
-
-impl<'de> DeserializeSeed<'de> for List<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for List<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of attribute values")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let Self(out) = self;
-        out.push('[');
-        let body = out.len();
-        loop {
-            let comma = out.len() > body;
-            if comma {
+    /// Writes the entries from the `first` on again, which stand from `body` on, with their keys
+    /// ascending. Of a key that stands twice the last one is kept, as in a decoded map.
+    fn put_in_order(&mut self, out: &mut String, body: usize, first: usize) {
+        let entries = &mut self.entries[first..];
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.unordered.clear();
+        self.unordered.push_str(&out[body..]);
+        out.truncate(body);
+        for (position, (key, range)) in entries.iter().enumerate() {
+            if entries.get(position + 1).is_some_and(|(next, _)| next == key) {
+                continue;
+            }
+            if out.len() > body {
                 out.push(',');
             }
-            if list.next_element_seed(Attribute(out))?.is_none() {
-                if comma {
-                    out.pop();
-                }
-                break;
-            }
+            out.push_str(&self.unordered[range.start - body..range.end - body]);
         }
+    }
+
+    fn list(&mut self, out: &mut String, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        out.push('[');
+        let body = out.len();
+        cursor.array(|cursor| {
+            if out.len() > body {
+                out.push(',');
+            }
+            self.attribute(out, cursor)
+        })?;
         out.push(']');
         Ok(())
     }
+}
+
+/// A string without escapes is written in JSON as it came.
+fn push_text(out: &mut String, text: Text<'_>) -> Result<(), Malformed> {
+    match text.plain_literal() {
+        Some(literal) => out.push_str(literal),
+        None => json::push_string(out, &text.decoded()?),
+    }
+    Ok(())
+}
+
+fn push_set(out: &mut String, set: &AttributeValue) -> Result<(), Malformed> {
+    json::push_attribute(out, set, "").map_err(|_| Malformed)
+}
+
+fn strings(cursor: &mut Cursor<'_>) -> Result<Vec<String>, Malformed> {
+    let mut strings = Vec::new();
+    cursor.array(|cursor| {
+        strings.push(cursor.string()?.decoded()?.into_owned());
+        Ok(())
+    })?;
+    Ok(strings)
+}
+
+fn binary(text: &str) -> Result<Vec<u8>, Malformed> {
+    BASE64.decode(text).map_err(|_| Malformed)
 }
 
 #[cfg(test)]
@@ -250,7 +159,9 @@ mod tests {
 
     fn transcoded(dynamodb: &str) -> Option<String> {
         let mut out = String::from("before");
-        push_transcoded(&mut out, dynamodb).ok()?;
+        let mut cursor = Cursor::new(dynamodb);
+        Transcoder::default().push(&mut out, &mut cursor).ok()?;
+        cursor.end().ok()?;
         out.strip_prefix("before").map(str::to_owned)
     }
 

@@ -1,0 +1,271 @@
+//! A cursor over JSON text: reads a large event once, and copies nothing that can be borrowed.
+//!
+//! It is made for what is well-formed and compact, as Lambda delivers it; what it refuses, its
+//! callers give to serde_json, which is slower and says what is wrong.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// How deep objects and arrays may be nested; serde_json's bound.
+const MAX_DEPTH: usize = 128;
+
+/// The text isn't what was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+/// A place in a JSON text.
+#[derive(Debug, Clone)]
+pub struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+}
+
+/// A JSON string as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text<'a> {
+    literal: &'a str,
+    escaped: bool,
+}
+
+impl<'a> Text<'a> {
+    /// The string with its quotes, if it is written without escapes.
+    pub fn plain_literal(self) -> Option<&'a str> {
+        (!self.escaped).then_some(self.literal)
+    }
+
+    /// The string that is meant.
+    pub fn decoded(self) -> Result<Cow<'a, str>, Malformed> {
+        if self.escaped {
+            return serde_json::from_str(self.literal).map(Cow::Owned).map_err(|_| Malformed);
+        }
+        Ok(Cow::Borrowed(&self.literal[1..self.literal.len() - 1]))
+    }
+}
+
+impl<'a> Cursor<'a> {
+    /// A cursor at the start of `text`.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, at: 0, depth: 0 }
+    }
+
+    /// The next byte behind any blanks; the cursor stays before it.
+    #[inline]
+    pub fn peek(&mut self) -> Option<u8> {
+        while let Some(byte) = self.text.as_bytes().get(self.at) {
+            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return Some(*byte);
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    /// Takes `byte`.
+    pub fn take(&mut self, byte: u8) -> Result<(), Malformed> {
+        if self.took(byte) { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// Takes a string.
+    pub fn string(&mut self) -> Result<Text<'a>, Malformed> {
+        self.take(b'"')?;
+        let bytes = self.text.as_bytes();
+        let (start, mut at) = (self.at - 1, self.at);
+        let mut escaped = false;
+        loop {
+            at += plain_bytes(bytes.get(at..).unwrap_or_default());
+            match bytes.get(at) {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    escaped = true;
+                    at += 2;
+                }
+                _ => return Err(Malformed),
+            }
+        }
+        self.at = at + 1;
+        let literal = self.text.get(start..self.at).ok_or(Malformed)?;
+        Ok(Text { literal, escaped })
+    }
+
+    /// Takes an object; `each` takes the value of each key.
+    pub fn object<E: From<Malformed>>(
+        &mut self,
+        mut each: impl FnMut(&mut Self, Text<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.enter(b'{')?;
+        if !self.took(b'}') {
+            loop {
+                let key = self.string()?;
+                self.take(b':')?;
+                each(self, key)?;
+                if !self.took(b',') {
+                    break;
+                }
+            }
+            return Ok(self.leave(b'}')?);
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Takes an array; `each` takes each element.
+    pub fn array(
+        &mut self,
+        mut each: impl FnMut(&mut Self) -> Result<(), Malformed>,
+    ) -> Result<(), Malformed> {
+        self.enter(b'[')?;
+        if !self.took(b']') {
+            loop {
+                each(self)?;
+                if !self.took(b',') {
+                    break;
+                }
+            }
+            return self.leave(b']');
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Takes true or false.
+    pub fn flag(&mut self) -> Result<bool, Malformed> {
+        self.peek();
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        let flag = rest.starts_with("true");
+        if !flag && !rest.starts_with("false") {
+            return Err(Malformed);
+        }
+        self.at += if flag { "true".len() } else { "false".len() };
+        Ok(flag)
+    }
+
+    /// Takes whatever value comes, however deep it is nested, and gives its text.
+    pub fn skip(&mut self) -> Result<&'a str, Malformed> {
+        self.peek();
+        let rest = self.text.get(self.at..).ok_or(Malformed)?;
+        let mut json = serde_json::Deserializer::from_str(rest);
+        let raw = <&'a RawValue>::deserialize(&mut json).map_err(|_| Malformed)?.get();
+        self.at += raw.len();
+        Ok(raw)
+    }
+
+    /// The text from here to where `end` has come.
+    pub fn text_to(&self, end: &Self) -> &'a str {
+        self.text.get(self.at..end.at).unwrap_or_default().trim_ascii_start()
+    }
+
+    /// Refuses anything but blanks up to the end.
+    pub fn end(&mut self) -> Result<(), Malformed> {
+        if self.peek().is_none() { Ok(()) } else { Err(Malformed) }
+    }
+
+    #[inline]
+    fn took(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Takes the bracket that opens an object or array, for one that is taken piece by piece.
+    pub fn enter(&mut self, bracket: u8) -> Result<(), Malformed> {
+        self.take(bracket)?;
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { Err(Malformed) } else { Ok(()) }
+    }
+
+    /// Takes the bracket that closes what was entered.
+    pub fn leave(&mut self, bracket: u8) -> Result<(), Malformed> {
+        self.take(bracket)?;
+        self.depth -= 1;
+        Ok(())
+    }
+}
+
+/// How many of the first bytes need no escape in a JSON string: eight at a time.
+#[inline]
+pub fn plain_bytes(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let mut plain = 0;
+    while let Some(chunk) = bytes.get(plain..).and_then(|rest| rest.first_chunk()) {
+        let word = u64::from_le_bytes(*chunk);
+        // The high bit of each byte that is below the limit; a borrow reaches only bytes behind
+        // one that is, so that the first is always right.
+        let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+        let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        let found = (below(word, 0x20) | equal(b'"') | equal(b'\\')) & HIGHS;
+        if found != 0 {
+            return plain + found.trailing_zeros() as usize / 8;
+        }
+        plain += chunk.len();
+    }
+    let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    bytes[plain..].iter().position(special).map_or(bytes.len(), |more| plain + more)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn walk(cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        match cursor.peek() {
+            Some(b'{') => cursor.object(|cursor, key| {
+                key.decoded()?;
+                walk(cursor)
+            }),
+            Some(b'[') => cursor.array(walk),
+            Some(b'"') => cursor.string()?.decoded().map(drop),
+            _ => cursor.skip().map(drop),
+        }
+    }
+
+    fn walked(text: &str) -> bool {
+        let mut cursor = Cursor::new(text);
+        walk(&mut cursor).and_then(|()| cursor.end()).is_ok()
+    }
+
+    #[test]
+    fn nesting_is_bounded_where_it_is_entered_and_not_where_it_is_skipped() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(walked(&nested(128)));
+        assert!(!walked(&nested(129)));
+        assert!(!walked(&"[{\"a\":".repeat(100_000)));
+        let deep = nested(10_000);
+        let mut cursor = Cursor::new(&deep);
+        assert_eq!(cursor.skip(), Ok(&*deep));
+        assert_eq!(cursor.end(), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn takes_what_serde_json_takes(
+            text in prop_oneof![".*", r#"[\[\]{}",:\\a1e. n\x01äu0]{0,20}"#, r#"(\[|\{"a":|"[^"]*"|,|\]|\}|1){0,12}"#],
+        ) {
+            let valid = serde_json::from_str::<serde_json::Value>(&text).is_ok();
+            prop_assert_eq!(walked(&text), valid);
+        }
+
+        #[test]
+        fn strings_mean_what_serde_json_reads(meant in ".*", rest in ".*") {
+            let literal = serde_json::to_string(&meant).unwrap();
+            let text = format!("{literal}{rest}");
+            let mut cursor = Cursor::new(&text);
+            let string = cursor.string().unwrap();
+            prop_assert_eq!(string.decoded().unwrap(), meant);
+            prop_assert!(string.plain_literal().is_none_or(|plain| plain == literal));
+            prop_assert_eq!(&text[cursor.at..], rest);
+        }
+
+        #[test]
+        fn plain_bytes_end_at_the_first_that_needs_an_escape(
+            bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'"'), Just(b'\\'), 0x1e..0x24_u8, 0x20..0x7f_u8], 0..40),
+        ) {
+            let expected = bytes.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\');
+            prop_assert_eq!(plain_bytes(&bytes), expected.unwrap_or(bytes.len()));
+        }
+    }
+}
