@@ -22,10 +22,37 @@ pub struct Config {
     pub api_keys_url: String,
     /// Cloudflare; `None` is a dry run.
     pub cloudflare: Option<CloudflareConfig>,
+    /// AWS.
+    pub aws: AwsConfig,
     /// What the core needs to know.
     pub limits: Limits,
     /// Where Lambda's X-Ray daemon listens.
     pub xray_daemon: Option<String>,
+}
+
+/// Where and as whom AWS is called, as Lambda tells it. What is absent is missed by the call that
+/// needs it.
+#[derive(Debug)]
+pub struct AwsConfig {
+    /// The region.
+    pub region: Option<String>,
+    /// The credentials.
+    pub credentials: Option<AwsCredentials>,
+    /// Where DynamoDB is, if not at AWS.
+    pub dynamodb_url: Option<String>,
+    /// Where Secrets Manager is, if not at AWS.
+    pub secrets_manager_url: Option<String>,
+}
+
+/// The credentials of the function's role; they live longer than its process.
+#[derive(Debug)]
+pub struct AwsCredentials {
+    /// Not secret.
+    pub access_key_id: String,
+    /// Secret.
+    pub secret_access_key: SecretString,
+    /// Secret; absent for a user's keys.
+    pub session_token: Option<SecretString>,
 }
 
 /// Where and as whom KV is written.
@@ -88,8 +115,9 @@ impl Config {
             .optional("SETTINGS_TABLE_NAME")
             .unwrap_or_else(|| format!("{environment}-EcomIndexSettingsTable"));
         let xray_daemon = reader.optional("AWS_XRAY_DAEMON_ADDRESS");
+        let aws = reader.aws();
         if reader.problems.is_empty() {
-            Ok(Self { environment, table_name, api_keys_url, cloudflare, limits, xray_daemon })
+            Ok(Self { environment, table_name, api_keys_url, cloudflare, aws, limits, xray_daemon })
         } else {
             Err(ConfigError(reader.problems))
         }
@@ -138,6 +166,22 @@ impl Reader<'_> {
             self.problem(variable, "must be an absolute http or https URL");
         }
         template
+    }
+
+    fn aws(&self) -> AwsConfig {
+        let either =
+            |first: &str, second: &str| self.optional(first).or_else(|| self.optional(second));
+        let keys = self.optional("AWS_ACCESS_KEY_ID").zip(self.optional("AWS_SECRET_ACCESS_KEY"));
+        AwsConfig {
+            region: either("AWS_REGION", "AWS_DEFAULT_REGION"),
+            credentials: keys.map(|(access_key_id, secret_access_key)| AwsCredentials {
+                access_key_id,
+                secret_access_key: secret_access_key.into(),
+                session_token: self.optional("AWS_SESSION_TOKEN").map(SecretString::from),
+            }),
+            dynamodb_url: either("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"),
+            secrets_manager_url: either("AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL"),
+        }
     }
 
     fn cloudflare(&mut self, environment: &str) -> Option<CloudflareConfig> {

@@ -25,12 +25,16 @@ pub fn init() {
         .with_target(false)
         .with_span_list(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    // The message could quote anything; the place is enough to find out.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "panic: the process ends, and Lambda starts another");
+    }));
 }
 
-/// The runtime logs each error of an invocation once more, without its fields. A panic's line, from
-/// the same place, has the field `error`.
+/// The runtime logs each error of an invocation once more, without its fields.
 fn repeats_a_failure(line: &Metadata<'_>) -> bool {
-    line.target() == "lambda_runtime::layers::panic" && line.fields().field("error").is_none()
+    line.target() == "lambda_runtime::layers::panic"
 }
 
 fn level(name: Option<&str>) -> LevelFilter {

@@ -4,15 +4,13 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_config::BehaviorVersion;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::Bytes;
 use ecom_settings_exporter::config::{CloudflareConfig, Config};
 use ecom_settings_exporter::handler::{Answer, Handler};
 use ecom_settings_exporter::services::RealServices;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
+use ecom_settings_exporter::services::aws;
+use ecom_settings_exporter::services::aws_http::AwsHttp;
 use ecom_settings_exporter::services::cloudflare_kv::CloudflareKv;
 use ecom_settings_exporter::services::cloudflare_token::CloudflareToken;
 use ecom_settings_exporter::services::configured_kv::ConfiguredKv;
@@ -37,23 +35,10 @@ async fn main() -> Result<(), Error> {
         metrics: Metrics::install(&config.environment)?,
         xray: XRay::connect(config.xray_daemon.as_deref()),
     };
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(5))
-        .operation_attempt_timeout(config.limits.http_timeout)
-        .build();
-    let aws = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(
-            aws_smithy_http_client::Builder::new()
-                .tls_provider(Provider::Rustls(CryptoMode::Ring))
-                .build_https(),
-        )
-        .retry_config(RetryConfig::standard())
-        .timeout_config(timeouts)
-        .load()
-        .await;
     let http = http::client(config.limits.http_timeout)?;
+    let sdk = aws::sdk_config(&config.aws, AwsHttp::new(http.clone()), config.limits.http_timeout);
     let api_keys = ApiKeysClient::new(http.clone(), config.api_keys_url);
-    let table = DynamoDbTable::new(aws_sdk_dynamodb::Client::new(&aws), config.table_name);
+    let table = DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name);
     let kv = match config.cloudflare {
         None => {
             tracing::warn!(
@@ -62,7 +47,7 @@ async fn main() -> Result<(), Error> {
             ConfiguredKv::DryRun
         }
         Some(CloudflareConfig { settings_url, query_configs_url, token }) => {
-            let secrets = || aws_sdk_secretsmanager::Client::new(&aws);
+            let secrets = || aws::secrets_manager(&config.aws, &sdk);
             let token = Arc::new(CloudflareToken::new(token, secrets));
             // Read while the runtime polls for the first event; a failure shows when it is needed.
             let early = token.clone();

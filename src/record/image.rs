@@ -100,6 +100,15 @@ impl<'a> Image<'a> {
         json::push_attribute(out, &map, name)
     }
 
+    /// About how many bytes all attributes take as JSON.
+    pub fn json_bytes(self) -> usize {
+        match self {
+            Self::Stream(image) => image.json.len(),
+            // Not known before they are written; most items are of a few kilobytes.
+            Self::Table(_) => 2048,
+        }
+    }
+
     /// The names of all attributes, NULL ones too, in no particular order.
     pub fn names(self) -> Vec<&'a str> {
         match self {

@@ -33,7 +33,7 @@ impl IndexSettings {
         let cell = image.optional_string("cell")?;
         let aliases = Aliases::decode(image)?;
 
-        let mut head = String::with_capacity(256);
+        let mut head = String::with_capacity(128 + index.account.len() + index.index.len());
         head.push('{');
         push_text(&mut head, "system_account_id", &index.account);
         head.push(',');
@@ -44,7 +44,7 @@ impl IndexSettings {
         }
         head.push_str(",\"marqo_api_key\":");
 
-        let mut tail = String::with_capacity(2048);
+        let mut tail = String::with_capacity(128 + endpoint.len() + image.json_bytes());
         tail.push(',');
         push_text(&mut tail, "index_url", &endpoint);
         for (name, label) in [

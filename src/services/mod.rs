@@ -1,6 +1,8 @@
 //! The services behind the ports: HTTP clients and the AWS SDK's.
 
 pub mod api_keys;
+pub mod aws;
+pub mod aws_http;
 pub mod cloudflare_kv;
 pub mod cloudflare_token;
 pub mod cloudflare_wire;

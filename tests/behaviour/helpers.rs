@@ -5,10 +5,11 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use ecom_settings_exporter::config::Config;
 use ecom_settings_exporter::handler::Handler;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
+use ecom_settings_exporter::services::aws;
+use ecom_settings_exporter::services::aws_http::AwsHttp;
 use ecom_settings_exporter::services::cloudflare_kv::CloudflareKv;
 use ecom_settings_exporter::services::cloudflare_token::CloudflareToken;
 use ecom_settings_exporter::services::configured_kv::ConfiguredKv;
@@ -217,33 +218,10 @@ fn handler(env: &BTreeMap<String, String>) -> Handler<RealServices> {
     // As in the binary, but for the SDK's back-off of a second.
     let retries =
         aws_sdk_dynamodb::config::retry::RetryConfig::standard().with_initial_backoff(MILLISECOND);
-    let timeouts = aws_sdk_dynamodb::config::timeout::TimeoutConfig::builder()
-        .operation_attempt_timeout(config.limits.http_timeout)
-        .build();
-    let http_client = aws_smithy_http_client::Builder::new().build_http();
-    let credentials = Credentials::new("test", "test", None, None, "test");
-    let dynamodb = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(local::REGION))
-        .credentials_provider(credentials.clone())
-        .endpoint_url(&env["AWS_ENDPOINT_URL_DYNAMODB"])
-        .http_client(http_client.clone())
-        .retry_config(retries.clone())
-        .timeout_config(timeouts.clone())
-        .build();
-    let secrets = aws_sdk_secretsmanager::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(local::REGION))
-        .credentials_provider(credentials)
-        .endpoint_url(&env["AWS_ENDPOINT_URL_SECRETS_MANAGER"])
-        .http_client(http_client)
-        .retry_config(retries)
-        .timeout_config(timeouts)
-        .build();
     let http = http::client(config.limits.http_timeout).unwrap();
-    let token = CloudflareToken::new(cloudflare.token, || {
-        aws_sdk_secretsmanager::Client::from_conf(secrets)
-    });
+    let sdk = aws::sdk_config(&config.aws, AwsHttp::new(http.clone()), config.limits.http_timeout);
+    let sdk = sdk.into_builder().retry_config(retries).build();
+    let token = CloudflareToken::new(cloudflare.token, || aws::secrets_manager(&config.aws, &sdk));
     let kv = CloudflareKv::new(
         http.clone(),
         Arc::new(token),
@@ -251,8 +229,7 @@ fn handler(env: &BTreeMap<String, String>) -> Handler<RealServices> {
         cloudflare.query_configs_url,
     );
     let api_keys = ApiKeysClient::new(http, config.api_keys_url);
-    let table =
-        DynamoDbTable::new(aws_sdk_dynamodb::Client::from_conf(dynamodb), config.table_name);
+    let table = DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name);
     let kv = ConfiguredKv::Cloudflare(kv);
     Handler::new(RealServices::new(kv, api_keys, table), config.limits)
 }

@@ -1,0 +1,51 @@
+//! The AWS SDK's clients, from what Lambda puts into the function's environment.
+//!
+//! The SDK's own chain of profiles, files and metadata services is left out: in Lambda the
+//! credentials are always in the environment, and looking elsewhere could only cost time.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
+use aws_types::SdkConfig;
+use secrecy::ExposeSecret;
+
+use super::aws_http::AwsHttp;
+use crate::config::AwsConfig;
+
+/// What both clients share: three tries, each of `attempt_timeout` at the most.
+pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(attempt_timeout).build();
+    let credentials = aws.credentials.as_ref().map(|keys| {
+        let session_token = keys.session_token.as_ref();
+        SharedCredentialsProvider::new(Credentials::new(
+            keys.access_key_id.clone(),
+            keys.secret_access_key.expose_secret(),
+            session_token.map(|token| token.expose_secret().to_owned()),
+            None,
+            "environment",
+        ))
+    });
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .retry_config(RetryConfig::standard())
+        .timeout_config(timeouts);
+    config.set_region(aws.region.clone().map(Region::new)).set_credentials_provider(credentials);
+    config.build()
+}
+
+/// A client of the table.
+pub fn dynamodb(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_dynamodb::Client {
+    let mut config = aws_sdk_dynamodb::config::Builder::from(config);
+    config.set_endpoint_url(aws.dynamodb_url.clone());
+    aws_sdk_dynamodb::Client::from_conf(config.build())
+}
+
+/// A client of the secrets.
+pub fn secrets_manager(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_secretsmanager::Client {
+    let mut config = aws_sdk_secretsmanager::config::Builder::from(config);
+    config.set_endpoint_url(aws.secrets_manager_url.clone());
+    aws_sdk_secretsmanager::Client::from_conf(config.build())
+}

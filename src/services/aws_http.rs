@@ -1,0 +1,82 @@
+//! The AWS SDK's requests over the function's own HTTP client: one TLS stack, whose root
+//! certificates are read once, and one kind of connection pool.
+
+use std::error::Error;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::shared::IntoShared;
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
+/// An HTTP client for the AWS SDK. Time-outs are those of the client within, and the SDK's own.
+#[derive(Debug, Clone)]
+pub struct AwsHttp(reqwest::Client);
+
+impl AwsHttp {
+    /// The SDK's view of `http`.
+    pub fn new(http: reqwest::Client) -> Self {
+        Self(http)
+    }
+
+    async fn send(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        // Only what is held in memory can be sent; the operations in use here stream nothing.
+        let body = request.body().bytes().map(Bytes::copy_from_slice);
+        let body = body.ok_or_else(|| ConnectorError::user("a streamed request body".into()))?;
+        let method = Method::from_bytes(request.method().as_bytes()).map_err(unusable)?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in request.headers() {
+            let name = HeaderName::try_from(name).map_err(unusable)?;
+            headers.append(name, HeaderValue::try_from(value).map_err(unusable)?);
+        }
+        let request = self.0.request(method, request.uri()).headers(headers).body(body);
+        let response = request.send().await.map_err(lost)?;
+        let status = response.status().as_u16().try_into().map_err(unusable)?;
+        let headers = response.headers().clone();
+        let body = response.bytes().await.map_err(lost)?;
+        let mut answer = HttpResponse::new(status, SdkBody::from(body));
+        for (name, value) in &headers {
+            let value = value.to_str().map_err(unusable)?.to_owned();
+            answer.headers_mut().append(name.as_str().to_owned(), value);
+        }
+        Ok(answer)
+    }
+}
+
+/// A request or an answer that HTTP doesn't know; trying again can't help.
+fn unusable(error: impl Error + Send + Sync + 'static) -> ConnectorError {
+    ConnectorError::user(error.into())
+}
+
+/// The SDK tries again after both.
+fn lost(error: reqwest::Error) -> ConnectorError {
+    // The URL is an endpoint's and says nothing.
+    let error = error.without_url();
+    if error.is_timeout() {
+        ConnectorError::timeout(error.into())
+    } else {
+        ConnectorError::io(error.into())
+    }
+}
+
+impl HttpConnector for AwsHttp {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        HttpConnectorFuture::new(self.clone().send(request))
+    }
+}
+
+impl HttpClient for AwsHttp {
+    fn http_connector(
+        &self,
+        _settings: &HttpConnectorSettings,
+        _components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        self.clone().into_shared()
+    }
+}
