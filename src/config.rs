@@ -30,14 +30,13 @@ pub struct Config {
     pub xray_daemon: Option<String>,
 }
 
-/// Where and as whom AWS is called, as Lambda tells it. What is absent is missed by the call that
-/// needs it.
+/// Where and as whom AWS is called, as Lambda tells it.
 #[derive(Debug)]
 pub struct AwsConfig {
     /// The region.
-    pub region: Option<String>,
+    pub region: String,
     /// The credentials.
-    pub credentials: Option<AwsCredentials>,
+    pub credentials: AwsCredentials,
     /// Where DynamoDB is, if not at AWS.
     pub dynamodb_url: Option<String>,
     /// Where Secrets Manager is, if not at AWS.
@@ -168,19 +167,21 @@ impl Reader<'_> {
         template
     }
 
-    fn aws(&self) -> AwsConfig {
-        let either =
-            |first: &str, second: &str| self.optional(first).or_else(|| self.optional(second));
-        let keys = self.optional("AWS_ACCESS_KEY_ID").zip(self.optional("AWS_SECRET_ACCESS_KEY"));
+    fn aws(&mut self) -> AwsConfig {
+        const SET_BY_LAMBDA: &str =
+            "Lambda sets it; for a profile's, aws configure export-credentials";
+        let region = self.optional("AWS_REGION").or_else(|| self.optional("AWS_DEFAULT_REGION"));
+        let url =
+            |variable: &str| self.optional(variable).or_else(|| self.optional("AWS_ENDPOINT_URL"));
         AwsConfig {
-            region: either("AWS_REGION", "AWS_DEFAULT_REGION"),
-            credentials: keys.map(|(access_key_id, secret_access_key)| AwsCredentials {
-                access_key_id,
-                secret_access_key: secret_access_key.into(),
+            dynamodb_url: url("AWS_ENDPOINT_URL_DYNAMODB"),
+            secrets_manager_url: url("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+            region: region.unwrap_or_else(|| self.required("AWS_REGION", "Lambda sets it")),
+            credentials: AwsCredentials {
+                access_key_id: self.required("AWS_ACCESS_KEY_ID", SET_BY_LAMBDA),
+                secret_access_key: self.required("AWS_SECRET_ACCESS_KEY", SET_BY_LAMBDA).into(),
                 session_token: self.optional("AWS_SESSION_TOKEN").map(SecretString::from),
-            }),
-            dynamodb_url: either("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"),
-            secrets_manager_url: either("AWS_ENDPOINT_URL_SECRETS_MANAGER", "AWS_ENDPOINT_URL"),
+            },
         }
     }
 
@@ -266,7 +267,10 @@ mod tests {
         })
     }
 
-    const MINIMAL: [(&str, &str); 2] = [
+    const MINIMAL: [(&str, &str); 5] = [
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "AKID"),
+        ("AWS_SECRET_ACCESS_KEY", "s3cret"),
         ("ENVIRONMENT", "prod"),
         ("API_KEYS_URL", "https://{cell}.example.com/accounts/{system_account_id}/key"),
     ];
@@ -310,6 +314,23 @@ mod tests {
     }
 
     #[test]
+    fn aws_is_what_lambda_sets_and_its_secrets_are_not_shown() {
+        let lambda = [
+            ("AWS_DEFAULT_REGION", "eu-west-1"),
+            ("AWS_SESSION_TOKEN", "s3ssion"),
+            ("AWS_ENDPOINT_URL", "http://all"),
+            ("AWS_ENDPOINT_URL_DYNAMODB", "http://table"),
+        ];
+        let aws = config(&[&MINIMAL[..], &lambda[..]].concat()).unwrap().aws;
+        assert_eq!(aws.region, "us-east-1");
+        assert_eq!(aws.dynamodb_url.as_deref(), Some("http://table"));
+        assert_eq!(aws.secrets_manager_url.as_deref(), Some("http://all"));
+        let shown = format!("{aws:?}");
+        assert!(shown.contains("AKID"), "{shown}");
+        assert!(!shown.contains("s3cret") && !shown.contains("s3ssion"), "{shown}");
+    }
+
+    #[test]
     fn every_problem_is_reported_at_once_by_its_variable() {
         let ConfigError(problems) = config(&[
             ("API_KEYS_URL", "ftp://keys/{cell}"),
@@ -322,6 +343,9 @@ mod tests {
         ])
         .unwrap_err();
         for variable in [
+            "AWS_REGION is required",
+            "AWS_ACCESS_KEY_ID is required",
+            "AWS_SECRET_ACCESS_KEY is required",
             "ENVIRONMENT is required",
             "API_KEYS_URL must hold {system_account_id}",
             "API_KEYS_URL must be an absolute",
@@ -336,7 +360,7 @@ mod tests {
             let found = problems.iter().filter(|problem| problem.starts_with(variable)).count();
             assert_eq!(found, 1, "{variable}: {problems:?}");
         }
-        assert_eq!(problems.len(), 10);
+        assert_eq!(problems.len(), 13);
     }
 
     #[test]

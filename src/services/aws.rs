@@ -17,23 +17,22 @@ use crate::config::AwsConfig;
 /// What both clients share: three tries, each of `attempt_timeout` at the most.
 pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> SdkConfig {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(attempt_timeout).build();
-    let credentials = aws.credentials.as_ref().map(|keys| {
-        let session_token = keys.session_token.as_ref();
-        SharedCredentialsProvider::new(Credentials::new(
-            keys.access_key_id.clone(),
-            keys.secret_access_key.expose_secret(),
-            session_token.map(|token| token.expose_secret().to_owned()),
-            None,
-            "environment",
-        ))
-    });
-    let mut config = SdkConfig::builder()
+    let keys = &aws.credentials;
+    let credentials = Credentials::new(
+        keys.access_key_id.clone(),
+        keys.secret_access_key.expose_secret(),
+        keys.session_token.as_ref().map(|token| token.expose_secret().to_owned()),
+        None,
+        "environment",
+    );
+    SdkConfig::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new(aws.region.clone()))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
         .http_client(http)
         .retry_config(RetryConfig::standard())
-        .timeout_config(timeouts);
-    config.set_region(aws.region.clone().map(Region::new)).set_credentials_provider(credentials);
-    config.build()
+        .timeout_config(timeouts)
+        .build()
 }
 
 /// A client of the table.

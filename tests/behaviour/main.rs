@@ -9,6 +9,7 @@
 #![recursion_limit = "256"]
 
 mod api_key_faults;
+mod aws;
 mod batches;
 mod budgets;
 mod deadline;
