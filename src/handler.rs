@@ -12,7 +12,7 @@ use crate::entry::Source;
 use crate::export::export_batch;
 use crate::payload::{InvalidPayload, Payload};
 use crate::plan::{RecordOutcome, RejectedRecord};
-use crate::ports::{KvStore, Services};
+use crate::ports::{KvStore, Services, World};
 use crate::re_export::{self, ReExportError, re_export};
 use crate::reconcile::{self, ReconcileError, reconcile};
 use crate::run::{Limits, Run};
@@ -94,7 +94,7 @@ impl<S: Services> Handler<S> {
 
     /// Answers an invocation that has `time_left` until Lambda ends it.
     pub async fn handle(&self, payload: &str, time_left: Duration) -> Handled {
-        let started = Instant::now();
+        let (started, begun) = (Instant::now(), self.services.world().now());
         let margin = ANSWER_MARGIN.min(time_left / 4);
         let deadline = started + (time_left - margin);
         if self.limits.dry_run {
@@ -122,7 +122,7 @@ impl<S: Services> Handler<S> {
                 (Source::Reconcile.as_str(), result.map_err(HandlerError::from), run.tally())
             }
         };
-        tally.calls.secrets = self.services.kv().take_secret_calls();
+        tally.take_in(self.services.kv().take_secret_readings(), begun);
         log_invocation(source, &result, &tally, started.elapsed());
         (result, tally)
     }

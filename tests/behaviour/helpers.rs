@@ -35,6 +35,8 @@ const INVOCATION: Duration = Duration::from_secs(60);
 pub struct World {
     pub stack: Stack,
     pub logs: Logs,
+    /// The handler's token, to be read ahead of an invocation as the binary does at its start.
+    pub token: Arc<CloudflareToken>,
     handler: Handler<RealServices>,
     stream: Mutex<Vec<ShardReader>>,
     _capture: DefaultGuard,
@@ -79,9 +81,9 @@ impl World {
         env.insert("HTTP_RETRY_BASE_MS".into(), "1".into());
         env.insert("HTTP_TIMEOUT_MS".into(), http_timeout.as_millis().to_string());
         env.extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        let handler = handler(&env);
+        let (handler, token) = handler(&env);
         let stream = Mutex::new(stack.table.shards(StartingPosition::TrimHorizon));
-        Self { stack, logs, handler, stream, _capture: capture }
+        Self { stack, logs, token, handler, stream, _capture: capture }
     }
 
     /// Invokes the handler.
@@ -211,7 +213,7 @@ impl Answered {
 /// No failures in a stream answer.
 pub const NOTHING: [&str; 0] = [];
 
-fn handler(env: &BTreeMap<String, String>) -> Handler<RealServices> {
+fn handler(env: &BTreeMap<String, String>) -> (Handler<RealServices>, Arc<CloudflareToken>) {
     let config = Config::from_lookup(|name| env.get(name).cloned()).unwrap();
     let cloudflare = config.cloudflare.unwrap();
     // As in the binary, but for the SDK's back-off of a second.
@@ -241,12 +243,11 @@ fn handler(env: &BTreeMap<String, String>) -> Handler<RealServices> {
         .timeout_config(timeouts)
         .build();
     let http = http::client(config.limits.http_timeout).unwrap();
-    let token = CloudflareToken::new(cloudflare.token, || {
-        aws_sdk_secretsmanager::Client::from_conf(secrets)
-    });
+    let secrets = || aws_sdk_secretsmanager::Client::from_conf(secrets);
+    let token = Arc::new(CloudflareToken::new(cloudflare.token, secrets));
     let kv = CloudflareKv::new(
         http.clone(),
-        Arc::new(token),
+        token.clone(),
         cloudflare.settings_url,
         cloudflare.query_configs_url,
     );
@@ -254,7 +255,7 @@ fn handler(env: &BTreeMap<String, String>) -> Handler<RealServices> {
     let table =
         DynamoDbTable::new(aws_sdk_dynamodb::Client::from_conf(dynamodb), config.table_name);
     let kv = ConfiguredKv::Cloudflare(kv);
-    Handler::new(RealServices::new(kv, api_keys, table), config.limits)
+    (Handler::new(RealServices::new(kv, api_keys, table), config.limits), token)
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);
