@@ -1,6 +1,7 @@
 //! The services behind the ports: HTTP clients and the AWS SDK's.
 
 pub mod api_keys;
+pub mod cloudflare_codes;
 pub mod cloudflare_kv;
 pub mod cloudflare_token;
 pub mod cloudflare_wire;
