@@ -19,6 +19,8 @@ pub struct Tally {
     pub api_keys_reused: u64,
     /// Keys that differ from the table, found by reconcile.
     pub drifted_keys: Option<u64>,
+    /// Keys that a reconcile could not judge or repair.
+    pub keys_failed: Option<u64>,
     /// Index ids that aliases point at and nobody serves, found by reconcile.
     pub dangling_aliases: Option<u64>,
     /// From the table's change to KV's confirmation: the longest of the batch.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use ecom_settings_exporter::tally::CallSpan;
 use local::faults::{Fault, Rule};
 use local::lambda::{Function, FunctionOptions, Invocation};
-use local::stack::{SETTINGS, Stack, TOKEN_SECRET};
+use local::stack::{DEFAULT_CELL, SETTINGS, Stack, TOKEN_SECRET};
 use local::stream::event;
 use local::table::to_item;
 use serde_json::{Value, json};
@@ -308,6 +308,7 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
     for (printed, drifted) in [(&audit, 4.0), (&repair, 4.0), (&again, 0.0)] {
         assert_eq!(printed.counts()["DriftedKeys"], drifted);
         assert_eq!(printed.counts()["DanglingAliases"], 1.0);
+        assert_eq!(printed.counts()["ReconcileKeysFailed"], 0.0);
         assert_eq!(printed.invocation()["source"], "reconcile");
         assert_eq!(printed.invocation()["complete"], true);
         // What dangles is named.
@@ -327,9 +328,26 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
     assert_eq!(counts["QueryConfigKeysWritten"], 1.0);
     assert_eq!(counts["SettingsKeysDeleted"], 1.0);
 
+    stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(403));
+    let unjudged = Printed::by(&process::invoke(&function, &json!({"reconcile": {}})).await);
+    let counts = unjudged.counts();
+    assert_eq!((counts["ReconcileKeysFailed"], counts["DriftedKeys"]), (2.0, 0.0));
+    assert_eq!(unjudged.invocation()["keys_failed"], 2);
+    stack.api_keys.faults().clear();
+
+    // Found, and not to be mended.
+    stack.kv.delete(SETTINGS, "a-i");
+    stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::status(500)).forever());
+    let payload = json!({"reconcile": {"apply": true}});
+    let unmended = Printed::by(&process::invoke(&function, &payload).await);
+    let counts = unmended.counts();
+    assert_eq!((counts["ReconcileKeysFailed"], counts["DriftedKeys"]), (1.0, 1.0));
+
     stack.kv.faults().add(Rule::on("GET", "/keys", Fault::status(500)).forever());
     let failed = Printed::by(&process::invoke(&function, &json!({"reconcile": {}})).await);
-    assert!(!failed.metrics.contains_key("DriftedKeys"), "nothing is known");
+    for name in ["DriftedKeys", "ReconcileKeysFailed"] {
+        assert!(!failed.metrics.contains_key(name), "nothing is known of {name}");
+    }
     assert_eq!(failed.invocation()["outcome"], "ReconcileIncomplete");
     assert_eq!(failed.at("ERROR").len(), 1, "{:?}", failed.lines);
 }
