@@ -11,7 +11,7 @@ use crate::entry::Source;
 use crate::export::export_batch;
 use crate::payload::{InvalidPayload, Payload};
 use crate::plan::{RecordOutcome, RejectedRecord};
-use crate::ports::{KvStore, Services};
+use crate::ports::{KvStore, Services, World};
 use crate::re_export::{self, ReExportError, re_export};
 use crate::reconcile::{self, ReconcileError, reconcile};
 use crate::run::{Limits, Run};
@@ -94,7 +94,7 @@ impl<S: Services> Handler<S> {
     /// Answers an invocation that has `time_left` until Lambda ends it. The payload, which can be
     /// 6 MB, is let go as soon as it is decoded.
     pub async fn handle(&self, payload: impl AsRef<[u8]>, time_left: Duration) -> Handled {
-        let started = Instant::now();
+        let (started, begun) = (Instant::now(), self.services.world().now());
         let request = parse(payload.as_ref());
         drop(payload);
         let margin = ANSWER_MARGIN.min(time_left / 4);
@@ -124,7 +124,7 @@ impl<S: Services> Handler<S> {
                 (Source::Reconcile.as_str(), result.map_err(HandlerError::from), run.tally())
             }
         };
-        tally.calls.secrets = self.services.kv().take_secret_calls();
+        tally.take_in(self.services.kv().take_secret_readings(), begun);
         log_invocation(source, &result, &tally, started.elapsed());
         (result, tally)
     }

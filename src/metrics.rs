@@ -27,8 +27,8 @@ impl Metrics {
         for name in COUNTERS {
             describe_counter!(*name, Unit::Count, "");
         }
-        for name in ["DriftedKeys", "DanglingAliases"] {
-            describe_histogram!(name, Unit::Count, "");
+        for name in FINDINGS {
+            describe_histogram!(*name, Unit::Count, "");
         }
         for name in DURATIONS {
             describe_histogram!(*name, Unit::Milliseconds, "");
@@ -65,6 +65,9 @@ const COUNTERS: &[&str] = &[
     "ApiKeysRetries",
 ];
 
+/// What a reconcile found, told even when it is zero: no drift is news, too.
+const FINDINGS: &[&str] = &["DriftedKeys", "DanglingAliases", "ReconcileKeysFailed"];
+
 const DURATIONS: &[&str] = &[
     "PropagationLag",
     "CloudflareKvDuration",
@@ -93,10 +96,12 @@ fn record(tally: &Tally) {
     for (name, count) in counts {
         counter!(name).increment(count);
     }
-    // Told even when it is zero: no drift is news, too.
-    for (name, count) in
-        [("DriftedKeys", tally.drifted_keys), ("DanglingAliases", tally.dangling_aliases)]
-    {
+    let findings = [
+        ("DriftedKeys", tally.drifted_keys),
+        ("DanglingAliases", tally.dangling_aliases),
+        ("ReconcileKeysFailed", tally.keys_failed),
+    ];
+    for (name, count) in findings {
         if let Some(count) = count {
             histogram!(name).record(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
         }

@@ -10,7 +10,7 @@ use serde_dynamo::Item;
 
 use crate::entry::{Metadata, Pair, Stored};
 use crate::record::{IndexRef, ItemKey};
-use crate::tally::ServiceCalls;
+use crate::tally::SecretReadings;
 
 /// The services of one deployment.
 pub trait Services {
@@ -70,9 +70,9 @@ pub trait KvStore {
         prefix: &str,
         cursor: Option<&str>,
     ) -> Result<ListPage, KvError>;
-    /// What was asked of Secrets Manager for the token since this was last called.
-    fn take_secret_calls(&self) -> ServiceCalls {
-        ServiceCalls::default()
+    /// The readings of the secret with the token that ended since this was last called.
+    fn take_secret_readings(&self) -> SecretReadings {
+        SecretReadings::default()
     }
 }
 

@@ -2,6 +2,12 @@
 //!
 //! UDP and fire-and-forget: a trace that is lost must not cost an invocation anything. Nothing but
 //! the service's name, the times and whether the call answered is sent.
+//!
+//! The token may have been read before the invocation began, as the process started. A subsegment
+//! may have any times, but a trace reaches from its earliest to its latest: with provisioned
+//! concurrency, or a sandbox that was started ahead, the reading would stretch it by hours. So one
+//! that had ended by then is no subsegment, and of one that was under way only the rest is: what
+//! the invocation may have waited for. Both are in the metrics and in the invocation's log line.
 
 use std::net::UdpSocket;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -153,3 +153,33 @@ async fn a_record_that_always_fails_is_cut_out_and_given_up_while_the_others_pas
     assert_eq!(sequence_number(&given_up[0].records[0]), Some(poison.as_str()));
     assert_eq!(given_up[0].retries, 1);
 }
+
+#[tokio::test]
+async fn scans_and_queries_are_logged_with_the_read_units_of_all_that_they_went_over() {
+    let table = table(StreamView::NewImage).await;
+    // 9 KB are three units of 4 KB, the first item alone two; half of that where a read need not be
+    // consistent.
+    table.put(&json!({"pk": "a", "sk": "1", "text": "x".repeat(5_000)}));
+    table.put(&json!({"pk": "b", "sk": "1", "text": "x".repeat(4_000)}));
+    let scan = |consistent: bool| {
+        json!({
+            "TableName": NAME, "ConsistentRead": consistent, "ProjectionExpression": "pk",
+            "FilterExpression": "pk = :none",
+            "ExpressionAttributeValues": {":none": {"S": "none"}},
+        })
+    };
+    let query = json!({
+        "TableName": NAME, "KeyConditionExpression": "pk = :a",
+        "ExpressionAttributeValues": {":a": {"S": "a"}},
+    });
+
+    for (operation, body) in [("Scan", scan(true)), ("Scan", scan(false)), ("Query", query)] {
+        assert_eq!(call(&table, operation, body).await.status, 200);
+    }
+
+    let log = table.log();
+    let units: Vec<f64> = log.iter().map(|request| request.read_units).collect();
+    assert_eq!(units, [3.0, 1.5, 1.0]);
+    let items: Vec<usize> = log.iter().map(|request| request.items).collect();
+    assert_eq!(items, [0, 0, 1]);
+}

@@ -95,6 +95,8 @@ pub async fn reconcile<S: Services>(
         reconciling.stop("the invocation's time is up".to_owned());
     }
     reconciling.report.complete = reconciling.report.stopped.is_none();
+    let failed = reconciling.report.total(|counts| counts.failed);
+    run.count(|tally| tally.keys_failed = Some(failed));
     Ok(reconciling.report)
 }
 

@@ -13,7 +13,7 @@ use super::cloudflare_wire::{self as wire, Reply};
 use super::http::{describe, retry_after};
 use crate::entry::{Pair, Stored};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace};
-use crate::tally::ServiceCalls;
+use crate::tally::SecretReadings;
 
 /// Keys in a page of a listing; the API's most.
 const LIST_LIMIT: &str = "1000";
@@ -162,7 +162,7 @@ impl KvStore for CloudflareKv {
         self.send(Method::GET, url.as_str(), None, wire::list_reply).await
     }
 
-    fn take_secret_calls(&self) -> ServiceCalls {
-        self.token.take_calls()
+    fn take_secret_readings(&self) -> SecretReadings {
+        self.token.take_readings()
     }
 }

@@ -1,7 +1,7 @@
 //! The Cloudflare API token: read once per cold start, and again when Cloudflare refuses it.
 
 use std::sync::Mutex as StdMutex;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use aws_sdk_secretsmanager::Client;
 use secrecy::SecretString;
@@ -9,13 +9,13 @@ use tokio::sync::Mutex;
 
 use super::settings_table::describe;
 use crate::config::TokenSource;
-use crate::tally::ServiceCalls;
+use crate::tally::{CallSpan, SecretReadings};
 
 /// The token and where it comes from.
 pub struct CloudflareToken {
     source: Source,
     state: Mutex<State>,
-    calls: StdMutex<ServiceCalls>,
+    readings: StdMutex<SecretReadings>,
 }
 
 enum Source {
@@ -44,7 +44,7 @@ impl CloudflareToken {
             TokenSource::Given(token) => Source::Given(token),
             TokenSource::SecretId(id) => Source::Secret { client: client(), id },
         };
-        Self { source, state: Mutex::default(), calls: StdMutex::default() }
+        Self { source, state: Mutex::default(), readings: StdMutex::default() }
     }
 
     /// The token, read if it hasn't been. Callers at the same time wait for one reading.
@@ -62,9 +62,9 @@ impl CloudflareToken {
         self.fill(&mut state).await
     }
 
-    /// The readings since this was last called.
-    pub fn take_calls(&self) -> ServiceCalls {
-        self.calls.lock().map(|mut calls| std::mem::take(&mut *calls)).unwrap_or_default()
+    /// The readings that ended since this was last called.
+    pub fn take_readings(&self) -> SecretReadings {
+        self.readings.lock().map(|mut readings| std::mem::take(&mut *readings)).unwrap_or_default()
     }
 
     async fn fill(&self, state: &mut State) -> Result<Token, String> {
@@ -84,17 +84,44 @@ impl CloudflareToken {
             Source::Given(token) => return Ok(token.clone()),
             Source::Secret { client, id } => (client, id),
         };
-        let started = Instant::now();
+        let mut reading = Reading::begin(&self.readings);
         let answer = client.get_secret_value().secret_id(id).send().await;
-        if let Ok(mut calls) = self.calls.lock() {
-            calls.requests += 1;
-            calls.duration += started.elapsed();
-        }
+        reading.answered = answer.is_ok();
+        drop(reading);
         let answer =
             answer.map_err(|error| format!("secret {id:?} can't be read: {}", describe(&error)))?;
         answer.secret_string().and_then(parse_secret).ok_or_else(|| {
             format!("secret {id:?} must be the token itself or a JSON object with the string field \"token\"")
         })
+    }
+}
+
+/// A reading that is under way. It is noted when it ends, also where the invocation's time is up
+/// before the answer and it is dropped.
+struct Reading<'a> {
+    readings: &'a StdMutex<SecretReadings>,
+    started_at: SystemTime,
+    started: Instant,
+    answered: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn begin(readings: &'a StdMutex<SecretReadings>) -> Self {
+        let (started_at, started) = (SystemTime::now(), Instant::now());
+        Self { readings, started_at, started, answered: false }
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut readings) = self.readings.lock() {
+            readings.add(CallSpan {
+                service: "Secrets Manager",
+                started: self.started_at,
+                duration: self.started.elapsed(),
+                answered: self.answered,
+            });
+        }
     }
 }
 

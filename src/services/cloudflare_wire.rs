@@ -7,6 +7,7 @@ use reqwest::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::cloudflare_codes;
 use super::http::is_transient;
 use crate::entry::{Metadata, Pair, Stored};
 use crate::ports::{BulkReply, KvError, ListPage};
@@ -78,10 +79,10 @@ pub struct Reply<'a> {
 }
 
 #[derive(Deserialize)]
-struct Envelope<'a, T> {
+struct Envelope<T> {
     success: bool,
-    #[serde(default, borrow)]
-    errors: Vec<ApiMessage<'a>>,
+    #[serde(default)]
+    errors: Vec<ApiError>,
     #[serde(default = "none")]
     result: Option<T>,
 }
@@ -90,12 +91,11 @@ fn none<T>() -> Option<T> {
     None
 }
 
+/// An error without its message, which may quote what was sent.
 #[derive(Deserialize)]
-struct ApiMessage<'a> {
+struct ApiError {
     #[serde(default)]
     code: i64,
-    #[serde(default, borrow)]
-    message: std::borrow::Cow<'a, str>,
 }
 
 #[derive(Deserialize, Default)]
@@ -198,7 +198,7 @@ fn success<'a, T: Deserialize<'a>>(reply: &Reply<'a>) -> Result<T, KvError> {
     if !reply.status.is_success() {
         return Err(failure(reply));
     }
-    let envelope: Envelope<'a, T> =
+    let envelope: Envelope<T> =
         serde_json::from_slice(reply.body).map_err(|_| not_the_api(reply))?;
     match envelope.result {
         Some(result) if envelope.success => Ok(result),
@@ -229,20 +229,14 @@ fn failure(reply: &Reply<'_>) -> KvError {
     }
 }
 
-/// Status, codes and the start of the messages: up to where one might quote what was sent.
+/// Status and codes: numbers and words of our own, and nothing of the response's text.
 fn reason(reply: &Reply<'_>) -> String {
-    const MOST: usize = 120;
-    let mut text = format!("status {}", reply.status);
-    if let Ok(envelope) = serde_json::from_slice::<Envelope<'_, serde::de::IgnoredAny>>(reply.body)
-    {
-        for error in envelope.errors.iter().take(3) {
-            let quoted = |c: char| matches!(c, '"' | '\'' | '`' | '{' | '[' | ':');
-            let message = error.message.split(quoted).next().unwrap_or_default();
-            let message: String = message.chars().take(MOST).collect();
-            text.push_str(&format!(", code {}: {}", error.code, message.trim()));
-        }
-    }
-    text
+    let errors = match serde_json::from_slice::<Envelope<serde::de::IgnoredAny>>(reply.body) {
+        Ok(envelope) => envelope.errors,
+        Err(_) => Vec::new(),
+    };
+    let codes = cloudflare_codes::describe(errors.into_iter().map(|error| error.code));
+    format!("status {}{codes}", reply.status)
 }
 
 /// What a 401 or 403 says.
@@ -333,12 +327,25 @@ mod tests {
     }
 
     #[test]
-    fn what_a_message_quotes_is_cut_off() {
-        let KvError::Refused { reason } = bulk_reply(&reply(400, NOT_A_SUCCESS)).unwrap_err()
-        else {
-            panic!()
+    fn a_reason_holds_codes_and_nothing_of_what_cloudflare_says() {
+        let said = |errors: &str| {
+            let body = format!(r#"{{"result":null,"success":false,"errors":{errors}}}"#);
+            let refused = bulk_reply(&reply(400, &body)).unwrap_err();
+            let KvError::Refused { reason } = refused else { panic!("{refused}") };
+            reason
         };
-        assert_eq!(reason, "status 400 Bad Request, code 10000: Authentication error");
+        for (errors, reason) in [
+            (
+                r#"[{"code":10012,"message":"malformed s3cret"}]"#,
+                "status 400 Bad Request, code 10012: malformed body or value",
+            ),
+            (r#"[{"code":4711,"message":"s3cret"}]"#, "status 400 Bad Request, code 4711"),
+            (r#"[{"code":"s3cret"}]"#, "status 400 Bad Request"),
+            (r#"["s3cret"]"#, "status 400 Bad Request"),
+            ("[]", "status 400 Bad Request"),
+        ] {
+            assert_eq!(said(errors), reason, "{errors}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::cloudflare_kv::CloudflareKv;
 use crate::entry::{Pair, Stored};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace};
-use crate::tally::ServiceCalls;
+use crate::tally::SecretReadings;
 
 /// Where KV entries go. One type for both, so that the use cases are compiled once.
 pub enum ConfiguredKv {
@@ -53,10 +53,10 @@ impl KvStore for ConfiguredKv {
         }
     }
 
-    fn take_secret_calls(&self) -> ServiceCalls {
+    fn take_secret_readings(&self) -> SecretReadings {
         match self {
-            Self::Cloudflare(kv) => kv.take_secret_calls(),
-            Self::DryRun => ServiceCalls::default(),
+            Self::Cloudflare(kv) => kv.take_secret_readings(),
+            Self::DryRun => SecretReadings::default(),
         }
     }
 }

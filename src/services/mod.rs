@@ -3,6 +3,7 @@
 pub mod api_keys;
 pub mod aws;
 pub mod aws_http;
+pub mod cloudflare_codes;
 pub mod cloudflare_kv;
 pub mod cloudflare_token;
 pub mod cloudflare_wire;

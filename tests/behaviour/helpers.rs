@@ -36,6 +36,8 @@ const INVOCATION: Duration = Duration::from_secs(60);
 pub struct World {
     pub stack: Stack,
     pub logs: Logs,
+    /// The handler's token, to be read ahead of an invocation as the binary does at its start.
+    pub token: Arc<CloudflareToken>,
     handler: Handler<RealServices>,
     stream: Mutex<Vec<ShardReader>>,
     _capture: DefaultGuard,
@@ -80,9 +82,9 @@ impl World {
         env.insert("HTTP_RETRY_BASE_MS".into(), "1".into());
         env.insert("HTTP_TIMEOUT_MS".into(), http_timeout.as_millis().to_string());
         env.extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        let handler = handler(&env);
+        let (handler, token) = handler(&env);
         let stream = Mutex::new(stack.table.shards(StartingPosition::TrimHorizon));
-        Self { stack, logs, handler, stream, _capture: capture }
+        Self { stack, logs, token, handler, stream, _capture: capture }
     }
 
     /// Invokes the handler.
@@ -212,7 +214,7 @@ impl Answered {
 /// No failures in a stream answer.
 pub const NOTHING: [&str; 0] = [];
 
-fn handler(env: &BTreeMap<String, String>) -> Handler<RealServices> {
+fn handler(env: &BTreeMap<String, String>) -> (Handler<RealServices>, Arc<CloudflareToken>) {
     let config = Config::from_lookup(|name| env.get(name).cloned()).unwrap();
     let cloudflare = config.cloudflare.unwrap();
     // As in the binary, but for the SDK's back-off of a second.
@@ -221,17 +223,18 @@ fn handler(env: &BTreeMap<String, String>) -> Handler<RealServices> {
     let http = http::client(config.limits.http_timeout).unwrap();
     let sdk = aws::sdk_config(&config.aws, AwsHttp::new(http.clone()), config.limits.http_timeout);
     let sdk = sdk.into_builder().retry_config(retries).build();
-    let token = CloudflareToken::new(cloudflare.token, || aws::secrets_manager(&config.aws, &sdk));
+    let secrets = || aws::secrets_manager(&config.aws, &sdk);
+    let token = Arc::new(CloudflareToken::new(cloudflare.token, secrets));
     let kv = CloudflareKv::new(
         http.clone(),
-        Arc::new(token),
+        token.clone(),
         cloudflare.settings_url,
         cloudflare.query_configs_url,
     );
     let api_keys = ApiKeysClient::new(http, config.api_keys_url);
     let table = DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name);
     let kv = ConfiguredKv::Cloudflare(kv);
-    Handler::new(RealServices::new(kv, api_keys, table), config.limits)
+    (Handler::new(RealServices::new(kv, api_keys, table), config.limits), token)
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use ecom_settings_exporter::tally::CallSpan;
 use local::faults::{Fault, Rule};
 use local::lambda::{Function, FunctionOptions, Invocation};
-use local::stack::{SETTINGS, Stack};
+use local::stack::{DEFAULT_CELL, SETTINGS, Stack, TOKEN_SECRET};
 use local::stream::event;
 use local::table::to_item;
 use serde_json::{Value, json};
@@ -307,6 +308,7 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
     for (printed, drifted) in [(&audit, 4.0), (&repair, 4.0), (&again, 0.0)] {
         assert_eq!(printed.counts()["DriftedKeys"], drifted);
         assert_eq!(printed.counts()["DanglingAliases"], 1.0);
+        assert_eq!(printed.counts()["ReconcileKeysFailed"], 0.0);
         assert_eq!(printed.invocation()["source"], "reconcile");
         assert_eq!(printed.invocation()["complete"], true);
         // What dangles is named.
@@ -326,9 +328,26 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
     assert_eq!(counts["QueryConfigKeysWritten"], 1.0);
     assert_eq!(counts["SettingsKeysDeleted"], 1.0);
 
+    stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(403));
+    let unjudged = Printed::by(&process::invoke(&function, &json!({"reconcile": {}})).await);
+    let counts = unjudged.counts();
+    assert_eq!((counts["ReconcileKeysFailed"], counts["DriftedKeys"]), (2.0, 0.0));
+    assert_eq!(unjudged.invocation()["keys_failed"], 2);
+    stack.api_keys.faults().clear();
+
+    // Found, and not to be mended.
+    stack.kv.delete(SETTINGS, "a-i");
+    stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::status(500)).forever());
+    let payload = json!({"reconcile": {"apply": true}});
+    let unmended = Printed::by(&process::invoke(&function, &payload).await);
+    let counts = unmended.counts();
+    assert_eq!((counts["ReconcileKeysFailed"], counts["DriftedKeys"]), (1.0, 1.0));
+
     stack.kv.faults().add(Rule::on("GET", "/keys", Fault::status(500)).forever());
     let failed = Printed::by(&process::invoke(&function, &json!({"reconcile": {}})).await);
-    assert!(!failed.metrics.contains_key("DriftedKeys"), "nothing is known");
+    for name in ["DriftedKeys", "ReconcileKeysFailed"] {
+        assert!(!failed.metrics.contains_key(name), "nothing is known of {name}");
+    }
     assert_eq!(failed.invocation()["outcome"], "ReconcileIncomplete");
     assert_eq!(failed.at("ERROR").len(), 1, "{:?}", failed.lines);
 }
@@ -430,6 +449,93 @@ async fn a_sampled_invocation_sends_a_subsegment_for_each_call_to_a_service() {
     assert_eq!(calls["API keys service"], stack.api_keys.log().len());
     assert_eq!(calls["Cloudflare KV"], stack.kv.log().len());
     assert!(calls["Settings table"] >= 1, "{calls:?}");
+}
+
+/// The subsegments of one service among those that have arrived.
+fn of_service(subsegments: &[Value], service: &str) -> Vec<Value> {
+    subsegments.iter().filter(|subsegment| subsegment["name"] == service).cloned().collect()
+}
+
+#[tokio::test]
+async fn a_trace_shows_the_readings_of_the_secret_and_which_of_them_failed() {
+    let stack = process::stack().await;
+    let denied = || Fault::aws(400, "AccessDeniedException", "not allowed");
+    // The reading at the start of the process, which may have ended before the invocation.
+    stack.secrets.faults().add(Rule::any(denied()));
+    let (function, daemon) = traced(&stack, true).await;
+
+    batch(&function, [written(1, &index("a", "i"))]).await;
+    let read = of_service(&arrived(&daemon), "Secrets Manager");
+    let answered: Vec<_> = read.iter().filter(|reading| reading["fault"] == false).collect();
+    assert_eq!(answered.len(), 1, "{read:?}");
+
+    stack.kv.set_token("rotated");
+    stack.secrets.set(TOKEN_SECRET, "rotated");
+    batch(&function, [written(2, &index("a", "j"))]).await;
+    let subsegments = arrived(&daemon);
+    let [again] = &of_service(&subsegments, "Secrets Manager")[..] else {
+        panic!("{subsegments:?}")
+    };
+    let [put] = &of_service(&subsegments, "Cloudflare KV")[..] else { panic!("{subsegments:?}") };
+    assert_eq!(again["fault"], false);
+    let time = |subsegment: &Value, name: &str| subsegment[name].as_f64().unwrap();
+    assert!(time(again, "start_time") < time(again, "end_time"), "{again}");
+    assert!(time(put, "start_time") <= time(again, "start_time"), "within {put}: {again}");
+    assert!(time(again, "end_time") <= time(put, "end_time"), "within {put}: {again}");
+
+    batch(&function, [written(3, &index("a", "k"))]).await;
+    assert_eq!(of_service(&arrived(&daemon), "Secrets Manager"), [] as [Value; 0], "it is kept");
+
+    stack.kv.set_token("rotated again");
+    stack.secrets.faults().add(Rule::any(denied()).forever());
+    batch(&function, [written(4, &index("a", "l"))]).await;
+    let failed = of_service(&arrived(&daemon), "Secrets Manager");
+    assert!(!failed.is_empty());
+    assert!(failed.iter().all(|reading| reading["fault"] == true), "{failed:?}");
+}
+
+fn readings(answered: &Answered) -> Vec<&CallSpan> {
+    answered.tally.spans.iter().filter(|span| span.service == "Secrets Manager").collect()
+}
+
+#[tokio::test]
+async fn a_reading_that_ended_before_the_invocation_is_counted_and_not_traced() {
+    let world = World::start().await;
+    world.token.current().await.unwrap();
+
+    let answered = world.batch([written(1, &index("a", "i"))]).await;
+
+    assert_eq!(answered.tally.calls.secrets.requests, 1);
+    assert_eq!(readings(&answered), [] as [&CallSpan; 0]);
+}
+
+#[tokio::test]
+async fn a_reading_that_is_under_way_when_the_invocation_begins_is_traced_from_there() {
+    let world = World::start().await;
+    let invocation = async {
+        let before = SystemTime::now();
+        (before, world.batch([written(1, &index("a", "i"))]).await)
+    };
+
+    let (_, (before, answered)) = tokio::join!(world.token.current(), invocation);
+
+    let [reading] = readings(&answered)[..] else { panic!("{answered:?}") };
+    assert!(reading.started >= before, "{reading:?}");
+    assert!(reading.answered);
+}
+
+#[tokio::test]
+async fn a_reading_that_the_time_was_up_for_is_traced_as_failed() {
+    let world = World::start().await;
+    world.stack.secrets.faults().add(Rule::any(Fault::Hang).forever());
+
+    let payload = event([written(1, &index("a", "i"))]);
+    let answered = world.handle_within(&payload, Duration::from_secs(2)).await;
+
+    assert_eq!(answered.failures(), ["1"]);
+    let [reading] = readings(&answered)[..] else { panic!("{answered:?}") };
+    assert!(!reading.answered);
+    assert_eq!(answered.tally.calls.secrets.requests, 1);
 }
 
 #[tokio::test]

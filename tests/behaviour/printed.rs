@@ -88,6 +88,7 @@ pub const COUNTS: &[&str] = &[
     "ApiKeysRetries",
     "DriftedKeys",
     "DanglingAliases",
+    "ReconcileKeysFailed",
 ];
 
 /// Every metric of the function that is a duration.

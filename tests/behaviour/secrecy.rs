@@ -90,10 +90,19 @@ async fn failing_batches(stack: &Stack, function: &Function, answers: &mut Answe
         let errors = json!([{"code": 10_012, "message": quote}]);
         Reply::json(status, &json!({"success": false, "errors": errors, "result": null}))
     };
+    let echo = |status, message: String| {
+        let errors =
+            json!([{"code": 10_012, "message": message}, {"code": 4_711, "message": VALUE}]);
+        Fault::Answer(Reply::json(status, &json!({"success": false, "errors": errors})))
+    };
     for fault in [
         Fault::Answer(said(400)),
         Fault::Answer(said(200)),
         Fault::Answer(said(403)),
+        // Without a quote, a colon or a bracket before what is echoed.
+        echo(400, format!("{KEY}-a is not a value")),
+        echo(403, format!("token {TOKEN} may not write {KEY}-a")),
+        echo(429, TOKEN.to_owned()),
         Fault::Answer(Reply::new(500, "text/html", format!("<html>{quote}</html>"))),
         Fault::Answer(Reply::new(200, "text/html", format!("<html>{quote}</html>"))),
         Fault::DropConnection,

@@ -5,7 +5,9 @@
 //! Figures are medians. Ratios to the critical path of the requests hold on any machine, the rest
 //! on the one that printed them.
 
+mod drift;
 mod instructions;
+mod reconcile;
 mod runs;
 mod workload;
 

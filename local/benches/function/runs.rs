@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use local::kv::KvVerb;
 use local::lambda::{Function, FunctionOptions};
 use local::stack::{Stack, StackOptions};
+use local::table::TableRequest;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::instructions;
+use crate::reconcile::reconcile;
 use crate::workload::{event, index_item, minimal, query_config, typical};
 
 const API_KEYS_LATENCY: Duration = Duration::from_millis(20);
@@ -89,7 +90,7 @@ fn median(mut durations: Vec<Duration>) -> Duration {
     durations[durations.len() / 2]
 }
 
-async fn function(stack: &Stack) -> Outcome<Function> {
+pub async fn function(stack: &Stack) -> Outcome<Function> {
     let mut options = FunctionOptions::new(binary()?, stack.env());
     options.timeout = Duration::from_secs(900);
     Ok(Function::start(options).await?)
@@ -300,111 +301,31 @@ async fn removal() -> Outcome {
         }
         stack.table.clear_log();
         let (_, time) = invoke(&function, &json!({ "Records": records })).await?;
-        let scans = stack.table.operations();
-        let bytes: usize = stack.table.log().iter().map(|request| request.reply_bytes).sum();
+        let log = stack.table.log();
+        let bytes: usize = log.iter().map(|request| request.reply_bytes).sum();
+        let scans: Vec<&TableRequest> =
+            log.iter().filter(|request| request.operation == "Scan").collect();
+        let units: f64 = scans.iter().map(|scan| scan.read_units).sum();
+        let kind = match scans.iter().filter(|scan| scan.consistent).count() {
+            consistent if consistent == scans.len() => "strongly consistent",
+            0 => "eventually consistent",
+            _ => "of both kinds",
+        };
         row(
             &format!("{removals} removals among 100,000 items"),
-            &format!("{}, {scans:?}, {:.1} MB read", millis(time), as_mb(bytes)),
+            &format!(
+                "{}, {:?}, {:.1} MB read, {units} read capacity units for the scans, {kind}",
+                millis(time),
+                stack.table.operations(),
+                as_mb(bytes)
+            ),
             "",
         );
     }
     Ok(())
 }
 
-/// A full namespace with 1 % drift of every class: found, mended, and nothing found after.
-async fn reconcile(indexes: usize, configs: usize) -> Outcome {
-    let stack = Stack::start(StackOptions::default()).await?;
-    stack.table.load((0..indexes).map(|number| index_item(number, ACCOUNTS, typical(number))));
-    stack
-        .table
-        .load((0..configs).map(|number| query_config("account-00000", "index-000000", number)));
-    let keys = indexes * 2 + configs;
-    let repair = json!({"reconcile": {"apply": true}});
-    let what = format!("reconcile, {keys} keys");
-
-    let function = function(&stack).await?;
-    let (answer, time) = invoke(&function, &repair).await?;
-    report(&format!("{what}: first fill"), &stack, &function, &answer, time).await?;
-
-    for (namespace, count) in
-        [(local::stack::SETTINGS, indexes * 2), (local::stack::QUERY_CONFIGS, configs)]
-    {
-        let names = stack.kv.keys(namespace);
-        let metadata = json!({
-            "digest": "0".repeat(64), "exported_at": "2026-01-01T00:00:00.000Z", "source": "stream",
-            "system_account_id": "gone", "index_name": "gone",
-        });
-        for name in names.iter().step_by(100) {
-            stack.kv.delete(namespace, name);
-        }
-        for name in names.iter().skip(1).step_by(100) {
-            let stored = stack.kv.get(namespace, name).ok_or("a key is gone")?;
-            stack.kv.put(namespace, name, &stored.value, Some(metadata.clone()));
-        }
-        for number in 0..count / 100 {
-            let query = format!("gone {number}");
-            let orphan = json!({
-                "system_account_id": "gone", "index_name": "gone", "normalized_query": query,
-            });
-            let key = if namespace == local::stack::SETTINGS {
-                format!("orphan-{number}")
-            } else {
-                let digest: String =
-                    Sha256::digest(&query).iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("qcfg-gone-gone-{digest}")
-            };
-            stack.kv.put(namespace, &key, &orphan.to_string(), Some(metadata.clone()));
-            stack.kv.put(namespace, &format!("foreign-{number}"), "theirs", None);
-        }
-    }
-    function.stop().await;
-    let audit = json!({"reconcile": {}});
-    for (name, payload) in
-        [("audit of 1 % drift", &audit), ("repair", &repair), ("second repair", &repair)]
-    {
-        stack.kv.clear_log();
-        stack.table.clear_log();
-        let (answer, time) = invoke(&function, payload).await?;
-        report(&format!("{what}: {name}"), &stack, &function, &answer, time).await?;
-        function.stop().await;
-    }
-    Ok(())
-}
-
-async fn report(
-    what: &str,
-    stack: &Stack,
-    function: &Function,
-    answer: &Value,
-    time: Duration,
-) -> Outcome {
-    let sum = |class: &str| {
-        ["settings", "query_configs"]
-            .iter()
-            .filter_map(|namespace| answer[*namespace][class].as_u64())
-            .sum::<u64>()
-    };
-    let classes = ["missing", "stale", "orphaned", "foreign", "written", "deleted", "failed"]
-        .map(|class| format!("{class} {}", sum(class)));
-    let figure = match function.usage().await {
-        Ok(usage) => megabytes(usage.peak_memory),
-        Err(_) => String::new(),
-    };
-    row(
-        what,
-        &format!(
-            "{:.1} s, {figure}, {} KV and {} table requests; {}",
-            time.as_secs_f64(),
-            stack.kv.log().len(),
-            stack.table.log().len(),
-            classes.join(", ")
-        ),
-        "",
-    );
-    Ok(())
-}
-
-fn megabytes(bytes: u64) -> String {
+pub fn megabytes(bytes: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
     let mb = bytes as f64 / MB;
     format!("{mb:.1} MB")

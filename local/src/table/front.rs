@@ -23,6 +23,8 @@ pub struct TableRequest {
     pub items: usize,
     /// Whether it asked for a consistent read.
     pub consistent: bool,
+    /// The read capacity units it consumed, where it is a scan or a query.
+    pub read_units: f64,
     /// The size of its reply.
     pub reply_bytes: usize,
     /// When it came.
@@ -89,7 +91,9 @@ impl Front {
         request.status = reply.map(|reply| reply.status.as_u16());
         request.reply_bytes = reply.map_or(0, |reply| reply.body.len());
         if matches!(request.operation.as_str(), "Scan" | "Query") {
-            request.items = reply.and_then(|reply| found(&reply.body)).unwrap_or_default();
+            let found = reply.and_then(|reply| Found::read(&reply.body)).unwrap_or_default();
+            request.items = found.count;
+            request.read_units = found.capacity.units;
         }
     }
 }
@@ -101,7 +105,7 @@ pub async fn handle(front: Arc<Front>, request: Request) -> Outcome {
     let work = async |request: Request, fault| {
         let reply = match fault {
             Some(Fault::Unprocessed(keep)) => unprocessed(&front, request, keep).await,
-            _ => forward(&front, request).await,
+            _ => forward(&front, with_capacity(&operation, request)).await,
         };
         if writes(&operation) && reply.status.is_success() {
             front.written();
@@ -195,6 +199,7 @@ fn describe(operation: &str, request: &Request) -> TableRequest {
         items: keys.len(),
         keys,
         consistent,
+        read_units: 0.0,
         reply_bytes: 0,
         received_at: Instant::now(),
         finished_at: None,
@@ -206,12 +211,35 @@ fn key_of(item: &Value) -> Option<(String, String)> {
     Some((item["pk"]["S"].as_str()?.to_owned(), item["sk"]["S"].as_str()?.to_owned()))
 }
 
-/// How many items a scan or a query found, without decoding them.
-fn found(reply: &[u8]) -> Option<usize> {
-    #[derive(Deserialize)]
-    struct Found {
-        #[serde(rename = "Count")]
-        count: usize,
+/// Has the engine say what a scan or a query consumes. Those who did not ask get to hear it too.
+fn with_capacity(operation: &str, mut request: Request) -> Request {
+    if matches!(operation, "Scan" | "Query")
+        && let Ok(mut asked) = request.json::<Value>()
+        && asked.is_object()
+    {
+        asked["ReturnConsumedCapacity"] = json!("TOTAL");
+        request.body = asked.to_string().into();
     }
-    serde_json::from_slice::<Found>(reply).ok().map(|found| found.count)
+    request
+}
+
+/// What a reply to a scan or a query says of itself, without its items.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase")]
+struct Found {
+    count: usize,
+    #[serde(rename = "ConsumedCapacity", default)]
+    capacity: Capacity,
+}
+
+#[derive(Deserialize, Default)]
+struct Capacity {
+    #[serde(rename = "CapacityUnits")]
+    units: f64,
+}
+
+impl Found {
+    fn read(reply: &[u8]) -> Option<Self> {
+        serde_json::from_slice(reply).ok()
+    }
 }

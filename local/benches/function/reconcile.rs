@@ -1,0 +1,150 @@
+//! Reconcile of full namespaces: what it costs, and that it does what was planted and no more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use local::kv::KvVerb;
+use local::lambda::Function;
+use local::stack::{Stack, StackOptions};
+use serde_json::{Value, json};
+
+use crate::drift::{Changes, Counts, Drift, Stage};
+use crate::runs::{Outcome, function, invoke, megabytes, row};
+
+/// The classes of a report, in its order.
+const CLASSES: [&str; 13] = [
+    "desired",
+    "listed",
+    "missing",
+    "stale",
+    "orphaned",
+    "withheld",
+    "dangling",
+    "foreign",
+    "conflicting",
+    "rejected",
+    "written",
+    "deleted",
+    "failed",
+];
+
+/// How many keys an error names.
+const NAMED: usize = 5;
+
+/// Full namespaces with 1 % drift of every class: found, mended, and nothing to mend after.
+pub async fn reconcile(indexes: usize, configs: usize) -> Outcome {
+    let drift = Drift::new(indexes, configs)?;
+    let stack = Stack::start(StackOptions::default()).await?;
+    stack.table.load(drift.items());
+    let function = function(&stack).await?;
+    let (audit, repair) = (json!({"reconcile": {}}), json!({"reconcile": {"apply": true}}));
+    for (name, payload, stage) in [
+        ("first fill", &repair, Stage::Fill),
+        ("audit of 1 % drift", &audit, Stage::Audit),
+        ("repair", &repair, Stage::Repair),
+        ("second repair", &repair, Stage::Again),
+    ] {
+        if stage == Stage::Audit {
+            drift.plant(&stack)?;
+        }
+        stack.kv.clear_log();
+        stack.table.clear_log();
+        let (answer, time) = invoke(&function, payload).await?;
+        let what = format!("reconcile, {} keys: {name}", indexes * 2 + configs);
+        report(&what, &stack, &function, &answer, time).await?;
+        check(&answer, &drift.expected(stage)).map_err(|error| format!("{what}: {error}"))?;
+        compare(&changes(&stack), &drift.changes(stage))
+            .map_err(|error| format!("{what}: {error}"))?;
+        // A process for each, so that each tells its own peak of memory.
+        function.stop().await;
+    }
+    Ok(())
+}
+
+async fn report(
+    what: &str,
+    stack: &Stack,
+    function: &Function,
+    answer: &Value,
+    time: Duration,
+) -> Outcome {
+    let sum = |class: &str| {
+        ["settings", "query_configs"]
+            .iter()
+            .filter_map(|namespace| answer[*namespace][class].as_u64())
+            .sum::<u64>()
+    };
+    let classes = CLASSES.map(|class| format!("{class} {}", sum(class)));
+    let memory = function.usage().await.map(|usage| megabytes(usage.peak_memory));
+    row(
+        what,
+        &format!(
+            "{:.1} s, {}, {} KV and {} table requests; {}",
+            time.as_secs_f64(),
+            memory.unwrap_or_default(),
+            stack.kv.log().len(),
+            stack.table.log().len(),
+            classes.join(", ")
+        ),
+        "",
+    );
+    Ok(())
+}
+
+/// Fails where a report counts anything else than what was planted.
+fn check(answer: &Value, expected: &BTreeMap<&str, Counts>) -> Outcome {
+    if answer["complete"] != true {
+        return Err(format!("it did not come through: {answer}").into());
+    }
+    for (namespace, expected) in expected {
+        let found = answer[*namespace].as_object().ok_or("a report without a namespace")?;
+        if found.len() != CLASSES.len() {
+            return Err(format!("{namespace} has other classes than are known: {found:?}").into());
+        }
+        for class in CLASSES {
+            let expected = expected.get(class).copied().unwrap_or(0);
+            if found.get(class) != Some(&json!(expected)) {
+                let found = &answer[*namespace][class];
+                return Err(format!("{namespace}: {class} is {found} and not {expected}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What was written and deleted, by the log of the KV stand-in.
+fn changes(stack: &Stack) -> Changes {
+    let mut changes = Changes::new();
+    for request in stack.kv.log().into_iter().filter(|request| request.verb.writes()) {
+        changes.entry((request.verb, request.namespace)).or_default().extend(request.keys);
+    }
+    changes.values_mut().for_each(|keys| keys.sort_unstable());
+    changes
+}
+
+/// Fails where anything was written or deleted that should not have been, or twice, or was not.
+fn compare(found: &Changes, expected: &Changes) -> Outcome {
+    let of = |changes: &Changes, which: &(KvVerb, String)| {
+        changes.get(which).cloned().unwrap_or_default()
+    };
+    for which in found.keys().chain(expected.keys()) {
+        let (found, expected) = (of(found, which), of(expected, which));
+        if found == expected {
+            continue;
+        }
+        let not_in = |keys: &[String], others: &[String]| -> Vec<String> {
+            let missing = keys.iter().filter(|key| others.binary_search(key).is_err());
+            missing.take(NAMED).cloned().collect()
+        };
+        let (verb, namespace) = which;
+        return Err(format!(
+            "{verb} of {namespace}: {} keys and not {}; not planted {:?}, left out {:?}",
+            found.len(),
+            expected.len(),
+            not_in(&found, &expected),
+            not_in(&expected, &found),
+        )
+        .into());
+    }
+    Ok(())
+}
