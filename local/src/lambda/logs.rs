@@ -78,9 +78,13 @@ impl Reader {
     /// Returns once all that is in the pipe now stands in the log.
     pub async fn caught_up(&self) {
         let (done, caught_up) = oneshot::channel();
-        // Either fails once the pipe is closed, which is read to its end by then.
+        // The question fails, or stays unread in the channel where the two cross, once the pipe is
+        // closed, which is read to its end by then.
         if self.0.send(done).await.is_ok() {
-            let _ = caught_up.await;
+            tokio::select! {
+                _ = caught_up => {}
+                () = self.0.closed() => {}
+            }
         }
     }
 }
