@@ -77,6 +77,10 @@ pub fn effect(
         if held.is_none() {
             state.invocations[invocation].deletes.insert(key.to_owned());
         }
+        if let Some(named) = held.and_then(|held| held.named.as_ref()) {
+            let first_written = &mut state.invocations[invocation].first_written;
+            first_written.entry(key.to_owned()).or_insert(named.version);
+        }
         let deleted = &mut state.invocations[invocation].deleted;
         match (held, was) {
             (None, Some(was)) => {

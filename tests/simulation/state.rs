@@ -133,6 +133,8 @@ pub struct Invocation {
     /// Index images of the batch.
     pub images: BTreeSet<u32>,
     pub attempted: BTreeSet<(Namespace, String)>,
+    /// Settings keys, and the version that was written to them first.
+    pub first_written: BTreeMap<String, u32>,
     pub deleted: BTreeMap<String, (Step, Rc<Held>)>,
     pub deletes: BTreeSet<String>,
 }
