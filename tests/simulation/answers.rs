@@ -44,8 +44,11 @@ pub fn stream(
         let reuse = reuse(state, invocation, records, &named);
         let needless = needless.map(|text| ("only removals and moves are settled", text));
         let reuse = reuse.map(|text| ("settings get through without the API keys service", text));
+        let not_last = not_last(state, invocation, records);
+        let not_last =
+            not_last.map(|text| ("the last of a batch that asks for a key has it", text));
         let counts = counts.into_iter().map(|text| ("no record is lost", text));
-        counts.chain(needless).chain(reuse).collect::<Vec<_>>()
+        counts.chain(needless).chain(reuse).chain(not_last).collect::<Vec<_>>()
     };
     for (rule, problem) in problems {
         state.violate(rule, format!("[{invocation}] {problem}"));
@@ -127,6 +130,32 @@ fn deciding(records: &[Record]) -> BTreeMap<ItemKey, usize> {
         }
     }
     deciding
+}
+
+/// Of several items of a batch that ask for one key, the last that can be exported has it.
+fn not_last(state: &State, invocation: usize, records: &[Record]) -> Option<String> {
+    let run = &state.invocations[invocation];
+    if !run.failed_services.is_empty() || run.out_of_time || !run.unanswered.is_empty() {
+        return None;
+    }
+    let mut last: BTreeMap<String, u32> = BTreeMap::new();
+    let deciding = deciding(records);
+    for (at, record) in records.iter().enumerate() {
+        let Some(item) = record.item.as_ref().filter(|item| deciding.get(*item) == Some(&at))
+        else {
+            continue;
+        };
+        let settings = record.new.as_ref().and_then(|image| image.settings());
+        let (Some(index), Some(settings)) = (index_of(item), settings) else { continue };
+        if state.exportable(&index, settings) {
+            let keys = settings.kv_keys(&index).into_iter();
+            last.extend(keys.map(|key| (key, settings.version)));
+        }
+    }
+    last.iter().find_map(|(key, version)| {
+        let written = run.first_written.get(key)?;
+        (written != version).then(|| format!("{key:?} is written for v{written}, not v{version}"))
+    })
 }
 
 /// A batch without removals or moves reads nothing.

@@ -77,6 +77,17 @@ pub fn effect(
         if held.is_none() {
             state.invocations[invocation].deletes.insert(key.to_owned());
         }
+        let changed = past.map_or(0, Past::changed);
+        let deleted_at = &mut state.invocations[invocation].deleted_at;
+        if held.is_none() {
+            deleted_at.insert(key.to_owned(), step + 1);
+        } else if deleted_at.remove(key).is_some_and(|deleted| changed > deleted) {
+            state.put_back_over.insert(key.to_owned());
+        }
+        if let Some(named) = held.and_then(|held| held.named.as_ref()) {
+            let first_written = &mut state.invocations[invocation].first_written;
+            first_written.entry(key.to_owned()).or_insert(named.version);
+        }
         let deleted = &mut state.invocations[invocation].deleted;
         match (held, was) {
             (None, Some(was)) => {

@@ -54,6 +54,7 @@ fn prepare_small(state: &mut State) {
 pub fn settle_in(state: &mut State, index: &IndexRef, mut settings: Settings) {
     state.versions += 1;
     settings.version = state.versions;
+    state.note(|| format!("there from the start: {index} {settings:?}"));
     let key = item_key(index);
     let image = Image::new(&key, Content::Settings(settings.clone()));
     let step = state.next_step();

@@ -92,7 +92,7 @@ fn kept(
     let claimants = state
         .indexes()
         .filter(|(index, past)| past.since(0).flatten().any(|image| asks(image, index, key)));
-    if claimants.count() > 1 || tainted_index(state, index) {
+    if claimants.count() > 1 || tainted_index(state, index) || state.put_back_over.contains(key) {
         return None;
     }
     if state.keyless.contains(&index.account) {

@@ -35,6 +35,8 @@ pub struct State {
     pub tainted: BTreeSet<(Namespace, String)>,
     /// Keys deleted by invocations that died or failed behind it.
     pub half_done: BTreeSet<String>,
+    /// Keys put back over what another invocation had written since they were deleted.
+    pub put_back_over: BTreeSet<String>,
     /// Calls that still fail, by service.
     pub outages: BTreeMap<&'static str, u32>,
     /// In scripted histories, all that happens at calls.
@@ -133,8 +135,12 @@ pub struct Invocation {
     /// Index images of the batch.
     pub images: BTreeSet<u32>,
     pub attempted: BTreeSet<(Namespace, String)>,
+    /// Settings keys, and the version that was written to them first.
+    pub first_written: BTreeMap<String, u32>,
     pub deleted: BTreeMap<String, (Step, Rc<Held>)>,
     pub deletes: BTreeSet<String>,
+    /// Settings keys that it deleted and has not written since, with the step of the delete.
+    pub deleted_at: BTreeMap<String, Step>,
 }
 
 impl Held {
@@ -176,6 +182,7 @@ impl State {
             late: Vec::new(),
             tainted: BTreeSet::new(),
             half_done: BTreeSet::new(),
+            put_back_over: BTreeSet::new(),
             outages: BTreeMap::new(),
             script: Vec::new(),
             events_left,

@@ -1,6 +1,7 @@
 //! What can't be survived without reconcile: each case once alone, once with it.
 
 use super::*;
+use crate::model::Flaw;
 
 /// Version 2 is given up and sent again, version 3 follows, then the first request lands.
 fn late_write() -> Case {
@@ -139,4 +140,32 @@ fn a_target_that_becomes_aliased_in_the_very_moment_of_its_removal() {
     let reconciled = aliased_in_the_very_moment().reconciled();
     assert_eq!(holds(&reconciled, "a-x"), None);
     assert_eq!(reconciled.report.unwrap().settings.dangling, 1);
+}
+
+/// A re-export writes version 1 behind the removal of its item, deletes it again, and puts it back
+/// for version 3, which can't be exported; meanwhile the stream has written version 2.
+fn put_back_over_a_newer_one() -> Case {
+    Case {
+        old_images: true,
+        before: vec![("a", Settings::default())],
+        first: |state| state.re_exports.push((index("a"), false)),
+        script: vec![
+            at(0, Call::ApiKey, 0).event(|state| remove(state, "a")),
+            at(0, Call::KvWrite, 0).overtaken(),
+            // The item is read twice, then the table is looked at; this is the look behind the delete.
+            at(0, Call::Table, 3).event(|state| put(state, "a", Settings::default())).overtaken(),
+            at(0, Call::Table, 4).event(|state| {
+                put(state, "a", Settings { flaw: Some(Flaw::NoEndpoint), ..Settings::default() });
+            }),
+        ],
+    }
+}
+
+#[test]
+fn a_key_that_a_re_export_puts_back_over_a_newer_one() {
+    let alone = put_back_over_a_newer_one().alone();
+    assert_eq!(alone.violation, None, "{:#?}", alone.trace);
+    assert_eq!(holds(&alone, "a-x"), value("a", 1), "{:#?}", alone.trace);
+    // The table has no good version of it any more: the next good edit is what puts it right.
+    assert_eq!(holds(&put_back_over_a_newer_one().reconciled(), "a-x"), value("a", 1));
 }

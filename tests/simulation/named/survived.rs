@@ -1,7 +1,8 @@
 //! What the exporter survives by itself.
 
 use super::*;
-use crate::model::Flaw;
+use crate::model::{Content, Flaw, Image, query_value};
+use crate::state::{query_item_key, query_kv_key};
 
 fn survived(case: Case) -> State {
     let state = case.alone();
@@ -63,6 +64,52 @@ fn a_re_export_that_removes_what_the_stream_has_just_written_again() {
     });
     assert_eq!(holds(&state, "a-x"), value("a", 2));
     assert_eq!(holds(&state, "s"), value("a", 2));
+}
+
+fn put_query(state: &mut State, version: u32) {
+    change(state, &query_item_key(&index("a"), "p"), Some(Content::Query(version)));
+}
+
+/// `a/x` with the query config `p`, which KV does not have yet, and a re-export of both.
+fn re_export_of_a_query_config(script: Vec<Planned>) -> Case {
+    Case {
+        old_images: true,
+        before: vec![("a", shop("s"))],
+        first: |state| {
+            let key = query_item_key(&index("a"), "p");
+            let image = Image::new(&key, Content::Query(1));
+            let step = state.next_step();
+            state.table.entry(key).or_default().push(step, Some(image));
+            state.re_exports.push((index("a"), true));
+        },
+        script,
+    }
+}
+
+fn assert_query_config(state: &State, version: u32) {
+    let held = state.held(Namespace::QueryConfigs, &query_kv_key(&index("a"), "p"));
+    let value = query_value(&index("a"), "p", version);
+    assert_eq!(held.map(|held| held.value.clone()), Some(value), "{:#?}", state.trace);
+}
+
+#[test]
+fn a_re_export_that_writes_a_query_config_over_the_newer_one_of_the_stream() {
+    // The settings are written, then the query config.
+    let state = survived(re_export_of_a_query_config(vec![
+        at(0, Call::KvWrite, 1).event(|state| put_query(state, 2)).overtaken(),
+    ]));
+    assert_query_config(&state, 2);
+}
+
+#[test]
+fn a_re_export_that_removes_a_query_config_that_the_stream_has_just_written_again() {
+    let state = survived(re_export_of_a_query_config(vec![
+        // The settings are read twice, then the query config; this reads it again.
+        at(0, Call::Table, 3).event(|state| change(state, &query_item_key(&index("a"), "p"), None)),
+        // The settings are written, then the query config; this deletes it.
+        at(0, Call::KvWrite, 2).event(|state| put_query(state, 2)).overtaken(),
+    ]));
+    assert_query_config(&state, 2);
 }
 
 #[test]
