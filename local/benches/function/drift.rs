@@ -313,6 +313,17 @@ fn query_key((account, index): (&str, &str), query: &str) -> String {
     format!("qcfg-{account}-{index}-{digest}")
 }
 
+/// Every key of so many indexes and query configs, held with a digest that is another's.
+pub fn hold_all_stale(stack: &Stack, indexes: usize, configs: usize) {
+    for number in 0..indexes {
+        put_ours(stack, SETTINGS, &index_id(number), "stale");
+        put_ours(stack, SETTINGS, &format!("shop-{number:06}.myshopify.com"), "stale");
+    }
+    for number in 0..configs {
+        put_ours(stack, QUERY_CONFIGS, &config_key(number), "stale");
+    }
+}
+
 /// Metadata of ours, of an index of the account `gone`.
 fn metadata(index: &str) -> Value {
     json!({

@@ -8,8 +8,9 @@ use local::lambda::Function;
 use local::stack::{Stack, StackOptions};
 use serde_json::{Value, json};
 
-use crate::drift::{Changes, Counts, Drift, Stage};
-use crate::runs::{Outcome, function, invoke, megabytes, row};
+use crate::drift::{Changes, Counts, Drift, Stage, hold_all_stale};
+use crate::runs::{ACCOUNTS, Outcome, function, invoke, megabytes, row};
+use crate::workload::{index_item, query_config, typical};
 
 /// The classes of a report, in its order.
 const CLASSES: [&str; 13] = [
@@ -56,6 +57,33 @@ pub async fn reconcile(indexes: usize, configs: usize) -> Outcome {
         compare(&changes(&stack), &drift.changes(stage))
             .map_err(|error| format!("{what}: {error}"))?;
         // A process for each, so that each tells its own peak of memory.
+        function.stop().await;
+    }
+    Ok(())
+}
+
+/// What an audit holds: of a namespace without any of the keys, and of one that has them all, each
+/// with another value.
+pub async fn audits(indexes: usize, configs: usize) -> Outcome {
+    let stack = Stack::start(StackOptions::default()).await?;
+    stack.table.load((0..indexes).map(|number| index_item(number, ACCOUNTS, typical(number))));
+    stack
+        .table
+        .load((0..configs).map(|number| query_config("account-00000", "index-000000", number)));
+    let function = function(&stack).await?;
+    for (name, class) in [("audit of nothing", "missing"), ("audit of all stale", "stale")] {
+        if class == "stale" {
+            hold_all_stale(&stack, indexes, configs);
+        }
+        stack.kv.clear_log();
+        stack.table.clear_log();
+        let (answer, time) = invoke(&function, json!({"reconcile": {}})).await?;
+        let what = format!("reconcile, {} keys: {name}", indexes * 2 + configs);
+        report(&what, &stack, &function, &answer, time).await?;
+        let found = ["settings", "query_configs"].map(|namespace| &answer[namespace][class]);
+        if found != [&json!(indexes * 2), &json!(configs)] {
+            return Err(format!("{what}: {answer}").into());
+        }
         function.stop().await;
     }
     Ok(())

@@ -11,7 +11,7 @@ use local::table::TableRequest;
 use serde_json::{Value, json};
 
 use crate::instructions;
-use crate::reconcile::reconcile;
+use crate::reconcile::{audits, reconcile};
 use crate::workload::{event, index_item, minimal, query_config, typical};
 
 const API_KEYS_LATENCY: Duration = Duration::from_millis(20);
@@ -25,10 +25,22 @@ const INSTRUCTIONS: &str = "instructions";
 
 pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// Prints every row, or those of the runs named.
+/// The runs, in order; the last ones take minutes.
+const RUNS: [&str; 10] = [
+    "size",
+    "start",
+    "warm",
+    "latencies",
+    "memory",
+    "re-export",
+    "removal",
+    "reconcile",
+    "million-re-export",
+    "million-audit",
+];
+
+/// Prints every row, or those of the runs named; the runs of a million where `large`, or by name.
 pub async fn all(large: bool, only: &[String]) -> Outcome {
-    const RUNS: [&str; 8] =
-        ["size", "start", "warm", "latencies", "memory", "re-export", "removal", "reconcile"];
     let known = |name: &str| RUNS.contains(&name) || name == INSTRUCTIONS;
     if let Some(unknown) = only.iter().find(|name| !known(name)) {
         return Err(format!("no run {unknown:?}; there are {}", RUNS.join(", ")).into());
@@ -36,10 +48,11 @@ pub async fn all(large: bool, only: &[String]) -> Outcome {
     if only.iter().any(|name| name == INSTRUCTIONS) {
         return instructions::account().await;
     }
-    for run in RUNS {
-        if !only.is_empty() && !only.iter().any(|name| name == run) {
-            continue;
-        }
+    let chosen = |run: &str| match only {
+        [] => large || !run.starts_with("million"),
+        only => only.iter().any(|name| name == run),
+    };
+    for run in RUNS.into_iter().filter(|run| chosen(run)) {
         match run {
             "size" => size()?,
             "start" => {
@@ -49,19 +62,11 @@ pub async fn all(large: bool, only: &[String]) -> Outcome {
             "warm" => warm().await?,
             "latencies" => latencies().await?,
             "memory" => memory().await?,
-            "re-export" => {
-                re_export(100_000).await?;
-                if large {
-                    re_export(1_000_000).await?;
-                }
-            }
+            "re-export" => re_export(100_000).await?,
             "removal" => removal().await?,
-            _ => {
-                reconcile(10_000, 100_000).await?;
-                if large {
-                    reconcile(10_000, 980_000).await?;
-                }
-            }
+            "reconcile" => reconcile(10_000, 100_000).await?,
+            "million-re-export" => re_export(1_000_000).await?,
+            _ => audits(10_000, 980_000).await?,
         }
     }
     Ok(())
