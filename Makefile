@@ -21,8 +21,9 @@ needs = @command -v $(1) >/dev/null || { echo "make $@ needs $(1): $(2)" >&2; ex
 # $(call invoke,PAYLOAD FILE): one try and no time-out of the client's own, because a second request
 # would run beside the first. Fails where the function answered with an error.
 define invoke
-	$(call needs,aws,install the AWS CLI)
+	$(call needs,aws,install version 2 of the AWS CLI)
 	@mkdir -p $(TARGET_DIR)
+	@echo "$(FUNCTION):" >&2
 	@AWS_MAX_ATTEMPTS=1 aws lambda invoke --function-name $(FUNCTION) --cli-read-timeout 0 \
 	    --payload fileb://$(1) $(TARGET_DIR)/answer.json >$(TARGET_DIR)/invocation.json
 	@cat $(TARGET_DIR)/answer.json; echo
@@ -119,7 +120,28 @@ sbom: ## Write the bill of materials of the deployed binary (ARCH=arm64 or x86_6
 deploy: ## Deploy what `make build` built (PARAMETERS="Name=value ...", those not given stay as they are)
 	$(call needs,sam,pip install aws-sam-cli)
 	sam deploy --template-file template.yaml --stack-name $(STACK) --resolve-s3 --capabilities CAPABILITY_IAM \
+	    --tags commit=$(shell git describe --always --dirty) \
 	    --no-fail-on-empty-changeset --parameter-overrides Environment=$(ENVIRONMENT) Architecture=$(ARCH) $(PARAMETERS)
+
+# CloudFormation takes every parameter of the stack or none: those not given keep their values.
+.PHONY: configure
+configure: ## Change parameters of what is deployed, and nothing else (PARAMETERS="Name=value ...")
+	$(call needs,aws,install version 2 of the AWS CLI)
+	@set -e; keys=$$(aws cloudformation describe-stacks --stack-name $(STACK) \
+	    --query 'Stacks[0].Parameters[].ParameterKey' --output text); \
+	for given in $(PARAMETERS); do \
+	    case " $$(echo $$keys) " in *" $${given%%=*} "*) ;; *) echo "$(STACK) has no parameter $${given%%=*}" >&2; exit 1;; esac; \
+	done; \
+	list=; for key in $$keys; do \
+	    one="\"UsePreviousValue\":true"; \
+	    for given in $(PARAMETERS); do \
+	        case $$given in "$$key="*) one="\"ParameterValue\":\"$${given#*=}\"";; esac; \
+	    done; \
+	    list="$$list$${list:+,}{\"ParameterKey\":\"$$key\",$$one}"; \
+	done; \
+	aws cloudformation update-stack --stack-name $(STACK) --use-previous-template --parameters "[$$list]" \
+	    --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND; \
+	aws cloudformation wait stack-update-complete --stack-name $(STACK)
 
 .PHONY: invoke-remote
 invoke-remote: ## Send an event to the deployed function (EVENT=events/x.json)
@@ -142,7 +164,7 @@ reconcile: ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a for one
 
 .PHONY: tail
 tail: ## Follow the log of the deployed function (SINCE=10m)
-	$(call needs,aws,install the AWS CLI)
+	$(call needs,aws,install version 2 of the AWS CLI)
 	aws logs tail /aws/lambda/$(FUNCTION) --follow --format short --since $(SINCE)
 
 comma := ,

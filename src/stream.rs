@@ -29,7 +29,7 @@ pub struct StreamRecord {
 pub enum Content {
     /// Nothing: the item isn't ours.
     Skipped,
-    /// A change of an index' settings.
+    /// A change of an index's settings.
     Settings(SettingsRecord),
     /// A change of a query config.
     QueryConfig(QueryConfigRecord),
@@ -40,7 +40,7 @@ pub enum Content {
     },
 }
 
-/// A change of an index' settings.
+/// A change of an index's settings.
 #[derive(Debug)]
 pub struct SettingsRecord {
     /// The index.

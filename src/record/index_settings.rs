@@ -1,4 +1,4 @@
-//! An index' settings: the KV value, complete but for the API key, and the keys it goes under.
+//! An index's settings: the KV value, complete but for the API key, and the keys it goes under.
 
 use super::aliases::Aliases;
 use super::{Image, IndexRef, Rejection, json};

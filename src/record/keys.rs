@@ -83,7 +83,7 @@ impl IndexRef {
         format!("{}-{}", self.account, self.index)
     }
 
-    /// The key of the index' item in the table.
+    /// The key of the index's item in the table.
     pub fn item_key(&self) -> ItemKey {
         ItemKey { pk: self.account.clone(), sk: format!("{INDEX_PREFIX}{}", self.index) }
     }

@@ -2,6 +2,7 @@
 //! queries over the lines that it printed, and resolved by the runbook's commands.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use local::faults::{Fault, Rule};
 use local::kv::Kv;
@@ -239,6 +240,11 @@ async fn every_query_finds_real_lines_that_have_its_fields() {
     practice.stack.kv.delete(SETTINGS, "a-kept");
     practice.repair().await;
     practice.re_export("a", "missing").await.unwrap_err();
+    practice.stack.kv.delete(SETTINGS, "a-good");
+    practice.stack.kv.faults().add(Rule::on("PUT", "/settings/bulk", Fault::Hang).forever());
+    let repair = json!({"reconcile": {"apply": true}});
+    let stopped = practice.function.invoke_within(&repair, Duration::from_secs(4)).await.unwrap();
+    assert_eq!(stopped.result.unwrap()["complete"], false);
 
     let lines = Printed::of(&practice.function.logs()).lines;
     let template = text_of("template.yaml");

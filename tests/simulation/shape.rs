@@ -63,7 +63,7 @@ impl Shape {
             indexes.extend([index("a", "a-x"), index("a-a", "x")]);
         }
         if choices.one_in(4) {
-            // A shop id that is also some index' id.
+            // A shop id that is also some index's id.
             shops.push(crate::model::index_id(choices.pick(&indexes)));
         }
         let some = |choices: &mut Choices, n| choices.below(n) == 1;

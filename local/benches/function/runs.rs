@@ -1,5 +1,6 @@
 //! The runs, one for each row of the table or a few.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -96,7 +97,12 @@ fn median(mut durations: Vec<Duration>) -> Duration {
 }
 
 pub async fn function(stack: &Stack) -> Outcome<Function> {
-    let mut options = FunctionOptions::new(binary()?, stack.env());
+    function_in(stack.env()).await
+}
+
+/// The function with this environment and Lambda's longest time-out.
+pub async fn function_in(env: BTreeMap<String, String>) -> Outcome<Function> {
+    let mut options = FunctionOptions::new(binary()?, env);
     options.timeout = Duration::from_secs(900);
     Ok(Function::start(options).await?)
 }

@@ -96,7 +96,7 @@ fn introduce(stack: &Stack, ports: Ports, function: bool) {
     export(&stack.env());
     println!(
         r#"
-Try it:
+Try it (the first line needs the AWS CLI):
 
 aws dynamodb put-item --endpoint-url {dynamodb} --table-name {table} --item \
   '{{"pk":{{"S":"acme"}},"sk":{{"S":"INDEX#products"}},"shop_id":{{"S":"acme.myshopify.com"}},"index_endpoint":{{"S":"https://products.example.com"}}}}'
@@ -105,8 +105,8 @@ curl -H 'Authorization: Bearer {TOKEN}' '{settings}/values/acme.myshopify.com'"#
     );
     if function {
         println!(
-            r#"aws lambda invoke --endpoint-url http://127.0.0.1:{lambda} \
-  --function-name ecom-settings-exporter --payload fileb://events/re-export.json /dev/stdout
+            r#"curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations \
+  -d '{{"system_account_id":"acme","index_name":"products"}}'
 curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations -d '{{"reconcile":{{}}}}'"#
         );
     }
