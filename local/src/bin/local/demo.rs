@@ -73,13 +73,29 @@ impl Demo {
             let memory = usage.peak_memory as f64 / 1e6;
             let cpu = millis(usage.cpu);
             println!(
-                "\nAll as the contract says. The function held {memory:.1} MB at most, {cpu} of CPU."
+                "\nAll as it should be. The function held {memory:.1} MB at most, {cpu} of CPU."
             );
         }
     }
 
     fn step(&self, title: &str) {
         println!("\n{}", self.screen.paint(Style::Bold, title));
+    }
+
+    /// Puts an item, and shows it, or how it begins.
+    fn put(&self, item: &Value) {
+        const SHOWN: usize = 400;
+        let text = item.to_string();
+        let shown: String = text.chars().take(SHOWN).collect();
+        let more = if shown.len() < text.len() { "…" } else { "" };
+        self.screen.line(Style::Dim, "item", &format!("{shown}{more}"));
+        self.stack.table.put(item);
+    }
+
+    /// Deletes an item, and says so.
+    fn delete(&self, pk: &str, sk: &str) {
+        self.screen.line(Style::Dim, "delete", &format!("{pk} {sk}"));
+        self.stack.table.delete(pk, sk);
     }
 
     /// Makes a change to the table and waits until the stream has carried it through the function.

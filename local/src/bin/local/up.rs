@@ -57,7 +57,10 @@ pub async fn run(mut args: Args) -> Result<(), String> {
 pub fn env(mut args: Args) -> Result<(), String> {
     let ports = args.ports()?;
     args.end()?;
-    export(&environment_at(ports));
+    let mut env = environment_at(ports);
+    // For the AWS CLI; the function has no use for it.
+    env.insert("AWS_ENDPOINT_URL_LAMBDA".to_owned(), format!("http://127.0.0.1:{}", ports.lambda));
+    export(&env);
     Ok(())
 }
 
@@ -91,7 +94,7 @@ fn introduce(stack: &Stack, ports: Ports, function: bool) {
         println!("Lambda           http://127.0.0.1:{lambda}  function ecom-settings-exporter");
     }
     println!(
-        "\nThe environment of the function and of the commands below, also from `local env`:\n"
+        "\nThe environment of the function and of the commands below, also from `target/debug/local env`:\n"
     );
     export(&stack.env());
     println!(

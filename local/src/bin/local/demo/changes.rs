@@ -40,7 +40,7 @@ pub fn products(doc_reads: Value, feature_flags: Value) -> Value {
 async fn insert(demo: &Demo) -> Checked {
     demo.step("1. An index is created");
     let item = products(reads(true, "acme-products-v2"), json!({"facets": true}));
-    let carried = demo.carry(|| demo.stack.table.put(&item)).await?;
+    let carried = demo.carry(|| demo.put(&item)).await?;
     demo.exported(SETTINGS, SHOP, "stream")?;
     let value = demo.stored(SETTINGS, SHOP)?.value;
     // Byte for byte: the order of the fields, and of the keys inside, is part of the contract.
@@ -52,7 +52,7 @@ async fn insert(demo: &Demo) -> Checked {
         r#""pixel_id":"px-1","index_aliases":{"doc_reads":{"enabled":true,"#,
         r#""targets":[{"index_id":"acme-products-v2","internal":false,"weight":1.0}]}}}"#,
     );
-    demo.check("the value is the contract's, byte for byte", value == expected)?;
+    demo.check("the value is as the proxy's readers know it, byte for byte", value == expected)?;
     demo.check("the index id holds the same", demo.stored(SETTINGS, ID)?.value == value)?;
     let pairs: Vec<_> = carried.requests.iter().map(|request| request.pairs).collect();
     demo.check("one request wrote both keys", pairs == [2])
@@ -63,8 +63,8 @@ async fn change(demo: &Demo) -> Checked {
     let target = "acme-products-v2";
     let carried = demo
         .carry(|| {
-            demo.stack.table.put(&products(reads(true, target), json!({"facets": false})));
-            demo.stack.table.put(&products(reads(true, target), json!({"facets": "beta"})));
+            demo.put(&products(reads(true, target), json!({"facets": false})));
+            demo.put(&products(reads(true, target), json!({"facets": "beta"})));
         })
         .await?;
     let flags = demo.exported(SETTINGS, SHOP, "stream")?["feature_flags"].clone();
@@ -76,7 +76,7 @@ async fn change(demo: &Demo) -> Checked {
 async fn switch_off(demo: &Demo) -> Checked {
     demo.step("3. Its alias is switched off, the emergency rollback");
     let item = products(reads(false, "acme-products-v2"), json!({"facets": "beta"}));
-    demo.carry(|| demo.stack.table.put(&item)).await?;
+    demo.carry(|| demo.put(&item)).await?;
     let value = demo.exported(SETTINGS, SHOP, "stream")?;
     let doc_reads = &value["index_aliases"]["doc_reads"];
     demo.check("the alias is off at the edge", doc_reads["enabled"] == false)?;
@@ -91,7 +91,7 @@ async fn query_configs(demo: &Demo) -> Checked {
         let sk = format!("INDEX#products#QUERY#{query}");
         json!({"pk": "acme", "sk": sk, "pinned": ["sku-1"], "score": 0.25})
     };
-    demo.carry(|| queries.iter().for_each(|query| demo.stack.table.put(&item(query)))).await?;
+    demo.carry(|| queries.iter().for_each(|query| demo.put(&item(query)))).await?;
     for query in queries {
         let key = format!("qcfg-acme-products-{}", hex(Sha256::digest(query)));
         let value = demo.exported(QUERY_CONFIGS, &key, "stream")?;
@@ -110,7 +110,7 @@ async fn legacy(demo: &Demo) -> Checked {
         "read_alias": ID,
         "index_aliases": {"doc_reads": reads(false, "acme-other"), "analytics": {"enabled": true}},
     });
-    demo.carry(|| demo.stack.table.put(&index("legacy", more))).await?;
+    demo.carry(|| demo.put(&index("legacy", more))).await?;
     let value = demo.exported(SETTINGS, "acme-legacy", "stream")?;
     let expected = json!({
         "doc_reads": {
@@ -124,7 +124,7 @@ async fn legacy(demo: &Demo) -> Checked {
 async fn default_config(demo: &Demo) -> Checked {
     demo.step("6. The account's default config");
     let item = json!({"pk": "acme", "sk": "INDEX#DEFAULT_CONFIG", "search_config": {"limit": 10}});
-    let carried = demo.carry(|| demo.stack.table.put(&item)).await?;
+    let carried = demo.carry(|| demo.put(&item)).await?;
     demo.check("nothing is sent for it", carried.requests.is_empty())
 }
 
@@ -138,9 +138,9 @@ async fn malformed(demo: &Demo) -> Checked {
     homeless["index_endpoint"].take();
     let carried = demo
         .carry(|| {
-            demo.stack.table.put(&heavy);
-            demo.stack.table.put(&index("good", json!({})));
-            demo.stack.table.put(&homeless);
+            demo.put(&heavy);
+            demo.put(&index("good", json!({})));
+            demo.put(&homeless);
         })
         .await?;
     let told = |what: &str| carried.warnings.iter().any(|text| text.contains(what));

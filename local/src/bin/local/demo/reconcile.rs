@@ -14,7 +14,7 @@ const FOREIGN: &str = "notes";
 pub async fn play(demo: &Demo) -> Checked {
     demo.step("9. KV and the table have drifted apart");
     let dangling = json!({"index_aliases": {"doc_reads": reads(true, "acme-nowhere")}});
-    demo.carry(|| demo.stack.table.put(&index("pointing", dangling))).await?;
+    demo.carry(|| demo.put(&index("pointing", dangling))).await?;
     plant(demo)?;
     let before = demo.stack.kv.snapshot(SETTINGS);
 

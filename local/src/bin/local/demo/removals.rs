@@ -14,9 +14,9 @@ async fn unneeded(demo: &Demo) -> Checked {
     demo.step("12. An index is deleted");
     let shop = "gone.myshopify.com";
     let item = index("gone", json!({"shop_id": shop}));
-    demo.carry(|| demo.stack.table.put(&item)).await?;
+    demo.carry(|| demo.put(&item)).await?;
     demo.exported(SETTINGS, shop, "stream")?;
-    demo.carry(|| demo.stack.table.delete("acme", "INDEX#gone")).await?;
+    demo.carry(|| demo.delete("acme", "INDEX#gone")).await?;
     for key in [shop, "acme-gone"] {
         let gone = demo.stack.kv.get(SETTINGS, key).is_none();
         demo.check(&format!("{key} is gone"), gone)?;
@@ -30,11 +30,11 @@ async fn needed(demo: &Demo) -> Checked {
     let target = index("products-v2", json!({"shop_id": shop}));
     let pointing = changes::products(reads(true, "acme-products-v2"), json!({}));
     demo.carry(|| {
-        demo.stack.table.put(&target);
-        demo.stack.table.put(&pointing);
+        demo.put(&target);
+        demo.put(&pointing);
     })
     .await?;
-    let carried = demo.carry(|| demo.stack.table.delete("acme", "INDEX#products-v2")).await?;
+    let carried = demo.carry(|| demo.delete("acme", "INDEX#products-v2")).await?;
     for key in [shop, "acme-products-v2"] {
         let stays = demo.stack.kv.get(SETTINGS, key).is_some();
         demo.check(&format!("{key} stays"), stays)?;
