@@ -37,6 +37,10 @@ pub struct AwsConfig {
     pub region: String,
     /// The credentials.
     pub credentials: AwsCredentials,
+    /// Whether the endpoints are those that follow FIPS 140.
+    pub use_fips: bool,
+    /// Whether the endpoints are those that speak IPv6 too.
+    pub use_dual_stack: bool,
     /// Where DynamoDB is, if not at AWS.
     pub dynamodb_url: Option<String>,
     /// Where Secrets Manager is, if not at AWS.
@@ -130,7 +134,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn problem(&mut self, variable: &str, problem: &str) {
-        self.problems.push(format!("{variable} {problem}"));
+        let problem = format!("{variable} {problem}");
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     fn optional(&self, variable: &str) -> Option<String> {
@@ -160,10 +167,7 @@ impl Reader<'_> {
             }
         }
         let filled = template.replace(['{', '}'], "");
-        let valid = Url::parse(&filled).is_ok_and(|url| ["http", "https"].contains(&url.scheme()));
-        if !valid {
-            self.problem(variable, "must be an absolute http or https URL");
-        }
+        self.check_url(variable, &filled);
         template
     }
 
@@ -171,17 +175,37 @@ impl Reader<'_> {
         const SET_BY_LAMBDA: &str =
             "Lambda sets it; for a profile's, aws configure export-credentials";
         let region = self.optional("AWS_REGION").or_else(|| self.optional("AWS_DEFAULT_REGION"));
-        let url =
-            |variable: &str| self.optional(variable).or_else(|| self.optional("AWS_ENDPOINT_URL"));
+        let is_set = |variable: &str| {
+            self.optional(variable).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        };
         AwsConfig {
-            dynamodb_url: url("AWS_ENDPOINT_URL_DYNAMODB"),
-            secrets_manager_url: url("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+            use_fips: is_set("AWS_USE_FIPS_ENDPOINT"),
+            use_dual_stack: is_set("AWS_USE_DUALSTACK_ENDPOINT"),
+            dynamodb_url: self.endpoint("AWS_ENDPOINT_URL_DYNAMODB"),
+            secrets_manager_url: self.endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
             region: region.unwrap_or_else(|| self.required("AWS_REGION", "Lambda sets it")),
             credentials: AwsCredentials {
                 access_key_id: self.required("AWS_ACCESS_KEY_ID", SET_BY_LAMBDA),
                 secret_access_key: self.required("AWS_SECRET_ACCESS_KEY", SET_BY_LAMBDA).into(),
                 session_token: self.optional("AWS_SESSION_TOKEN").map(SecretString::from),
             },
+        }
+    }
+
+    /// A stand-in's address, for one service or for all.
+    fn endpoint(&mut self, variable: &str) -> Option<String> {
+        let named = [variable, "AWS_ENDPOINT_URL"]
+            .into_iter()
+            .find_map(|variable| Some((variable, self.optional(variable)?)));
+        let (variable, url) = named?;
+        self.check_url(variable, &url);
+        Some(url)
+    }
+
+    fn check_url(&mut self, variable: &str, url: &str) {
+        let valid = Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme()));
+        if !valid {
+            self.problem(variable, "must be an absolute http or https URL");
         }
     }
 
@@ -196,11 +220,7 @@ impl Reader<'_> {
             );
             for (name, value) in [(variable, &id), ("CLOUDFLARE_ACCOUNT_ID", &account_id)] {
                 if value.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))) {
-                    let problem = "may hold letters, digits, '-' and '_' only".to_owned();
-                    let problem = format!("{name} {problem}");
-                    if !self.problems.contains(&problem) {
-                        self.problems.push(problem);
-                    }
+                    self.problem(name, "may hold letters, digits, '-' and '_' only");
                 }
             }
             template.replace("{account_id}", &account_id).replace("{namespace_id}", &id)
@@ -318,6 +338,8 @@ mod tests {
         let lambda = [
             ("AWS_DEFAULT_REGION", "eu-west-1"),
             ("AWS_SESSION_TOKEN", "s3ssion"),
+            ("AWS_USE_FIPS_ENDPOINT", "false"),
+            ("AWS_USE_DUALSTACK_ENDPOINT", "true"),
             ("AWS_ENDPOINT_URL", "http://all"),
             ("AWS_ENDPOINT_URL_DYNAMODB", "http://table"),
         ];
@@ -325,6 +347,7 @@ mod tests {
         assert_eq!(aws.region, "us-east-1");
         assert_eq!(aws.dynamodb_url.as_deref(), Some("http://table"));
         assert_eq!(aws.secrets_manager_url.as_deref(), Some("http://all"));
+        assert!(!aws.use_fips && aws.use_dual_stack);
         let shown = format!("{aws:?}");
         assert!(shown.contains("AKID"), "{shown}");
         assert!(!shown.contains("s3cret") && !shown.contains("s3ssion"), "{shown}");
@@ -334,6 +357,7 @@ mod tests {
     fn every_problem_is_reported_at_once_by_its_variable() {
         let ConfigError(problems) = config(&[
             ("API_KEYS_URL", "ftp://keys/{cell}"),
+            ("AWS_ENDPOINT_URL_DYNAMODB", "localhost:8000"),
             ("CLOUDFLARE_ACCOUNT_ID", "a/b"),
             ("CLOUDFLARE_KV_NAMESPACE_ID", "../x"),
             ("CLOUDFLARE_KV_URL", "https://kv.example.com/"),
@@ -346,6 +370,7 @@ mod tests {
             "AWS_REGION is required",
             "AWS_ACCESS_KEY_ID is required",
             "AWS_SECRET_ACCESS_KEY is required",
+            "AWS_ENDPOINT_URL_DYNAMODB must be an absolute",
             "ENVIRONMENT is required",
             "API_KEYS_URL must hold {system_account_id}",
             "API_KEYS_URL must be an absolute",
@@ -360,7 +385,7 @@ mod tests {
             let found = problems.iter().filter(|problem| problem.starts_with(variable)).count();
             assert_eq!(found, 1, "{variable}: {problems:?}");
         }
-        assert_eq!(problems.len(), 13);
+        assert_eq!(problems.len(), 14);
     }
 
     #[test]

@@ -25,10 +25,11 @@ pub fn init() {
         .with_target(false)
         .with_span_list(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
-    // The message could quote anything; the place is enough to find out.
+    // The message could quote anything; the place is enough to find out. As deployed, the process
+    // ends then, and Lambda starts another.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
-        tracing::error!(place, "panic: the process ends, and Lambda starts another");
+        tracing::error!(place, "panic");
     }));
 }
 

@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use aws_types::SdkConfig;
+use aws_types::sdk_config::StalledStreamProtectionConfig;
 use secrecy::ExposeSecret;
 
 use super::aws_http::AwsHttp;
@@ -30,6 +31,11 @@ pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> 
         .region(Region::new(aws.region.clone()))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .http_client(http)
+        // It judges by how the body that is sent is read, which `AwsHttp` takes whole: it would end
+        // every call that takes longer than five seconds.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .use_fips(aws.use_fips)
+        .use_dual_stack(aws.use_dual_stack)
         .retry_config(RetryConfig::standard())
         .timeout_config(timeouts)
         .build()

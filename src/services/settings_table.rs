@@ -204,7 +204,9 @@ pub fn describe<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
         SdkError::ServiceError(service) => {
             let error = service.err();
             let code = error.code().unwrap_or("unknown error");
-            format!("{code}: {}", error.message().unwrap_or_default())
+            // One about the signature may quote what was signed, the session's token included.
+            let message = error.message().filter(|_| !code.contains("Signature"));
+            format!("{code}: {}", message.unwrap_or_default())
         }
         SdkError::TimeoutError(_) => "time-out".to_owned(),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => "time-out".to_owned(),

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use ecom_settings_exporter::config::Config;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
+use ecom_settings_exporter::services::settings_table::describe;
 use ecom_settings_exporter::services::{aws, http};
 use local::http::{Outcome, Reply, Request, Server};
 use serde_json::json;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 async fn server(answer: impl Fn() -> Outcome + Send + Sync + 'static) -> (Server, Requests) {
     let requests = Requests::default();
@@ -40,13 +39,14 @@ async fn read_secret(url: &str) -> Result<String, String> {
     ]);
     let config = Config::from_lookup(|name| env.get(name).map(|value| (*value).to_owned()));
     let aws_config = config.unwrap().aws;
-    let sdk = aws::sdk_config(&aws_config, AwsHttp::new(http::client(SECOND).unwrap()), SECOND);
+    let timeout = Duration::from_secs(20);
+    let sdk = aws::sdk_config(&aws_config, AwsHttp::new(http::client(timeout).unwrap()), timeout);
     let retries = sdk.retry_config().unwrap().clone();
     let retries = retries.with_initial_backoff(Duration::ZERO);
     let sdk = sdk.into_builder().retry_config(retries).build();
     let client = aws::secrets_manager(&aws_config, &sdk);
     let answer = client.get_secret_value().secret_id("s").send().await;
-    let answer = answer.map_err(|error| format!("{error:?}"))?;
+    let answer = answer.map_err(|error| describe(&error))?;
     Ok(answer.secret_string().unwrap_or_default().to_owned())
 }
 
@@ -86,6 +86,26 @@ async fn broken_connections_server_errors_and_time_outs_are_tried_three_times() 
 }
 
 #[tokio::test]
+async fn an_answer_may_take_as_long_as_the_time_out_lets_it() {
+    // Longer than the SDK's own grace of five seconds for a connection on which nothing moves.
+    const SLOW: Duration = Duration::from_secs(8);
+    let requests = Requests::default();
+    let log = requests.clone();
+    let slow = Server::start(0, move |request| {
+        log.lock().unwrap().push(request);
+        async {
+            tokio::time::sleep(SLOW).await;
+            secret()
+        }
+    });
+    let slow = slow.await.unwrap();
+
+    assert_eq!(read_secret(&slow.url()).await.as_deref(), Ok("tökén"));
+
+    assert_eq!(requests.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_refusal_is_final_and_named() {
     let (server, requests) =
         server(|| Reply::json(400, &json!({"__type": "AccessDeniedException"})).into()).await;
@@ -95,4 +115,18 @@ async fn a_refusal_is_final_and_named() {
     assert!(error.contains("AccessDeniedException"), "{error}");
     assert!(!error.contains("s3cret-key") && !error.contains("the-session"), "{error}");
     assert_eq!(requests.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_refused_signature_quotes_is_not_shown() {
+    let (server, _) = server(|| {
+        let message = "The canonical request was x-amz-security-token:the-session";
+        Reply::json(400, &json!({"__type": "InvalidSignatureException", "message": message})).into()
+    })
+    .await;
+
+    let error = read_secret(&server.url()).await.unwrap_err();
+
+    assert!(error.contains("InvalidSignatureException"), "{error}");
+    assert!(!error.contains("the-session"), "{error}");
 }
