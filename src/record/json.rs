@@ -33,7 +33,7 @@ const ESCAPES: [u8; 256] = {
     escapes
 };
 
-/// Appends `text` as a JSON string. For short texts, of which few need an escape.
+/// Appends `text` as a JSON string.
 pub fn push_string(out: &mut String, text: &str) {
     out.reserve(text.len() + 2);
     out.push('"');
@@ -50,55 +50,6 @@ pub fn push_string(out: &mut String, text: &str) {
         rest = &escape[1..];
     }
     out.push('"');
-}
-
-/// A whole JSON text as a JSON string, as [`push_string`] writes it. In such a text every fourth
-/// byte or so needs an escape, so the bytes are written in place, eight at a time.
-pub fn string_of(text: &str) -> String {
-    /// The most that one round writes: eight bytes, or an escape.
-    const ROUND: usize = 8;
-    let bytes = text.as_bytes();
-    let mut out = vec![0; bytes.len() + bytes.len() / 4 + ROUND + 2];
-    out[0] = b'"';
-    let (mut from, mut to) = (0, 1);
-    while from < bytes.len() {
-        if out.len() < to + ROUND + 1 {
-            out.resize(out.len() * 2, 0);
-        }
-        let plain = match bytes[from..].first_chunk::<ROUND>() {
-            Some(chunk) => {
-                out[to..to + ROUND].copy_from_slice(chunk);
-                plain_bytes(chunk)
-            }
-            None => {
-                let plain = plain_bytes(&bytes[from..]);
-                out[to..to + plain].copy_from_slice(&bytes[from..from + plain]);
-                plain
-            }
-        };
-        from += plain;
-        to += plain;
-        if plain < ROUND
-            && let Some(byte) = bytes.get(from)
-        {
-            if out.len() < to + ROUND + 1 {
-                out.resize(out.len() * 2, 0);
-            }
-            let escape = ESCAPES[usize::from(*byte)];
-            out[to] = b'\\';
-            out[to + 1] = escape;
-            to += 2;
-            if escape == b'u' {
-                out[to..to + 4].copy_from_slice(format!("{byte:04x}").as_bytes());
-                to += 4;
-            }
-            from += 1;
-        }
-    }
-    out[to] = b'"';
-    out.truncate(to + 1);
-    // Only ASCII was put in, and only before ASCII: what was text still is.
-    String::from_utf8(out).unwrap_or_default()
 }
 
 /// Appends `value` as JSON. `path` names it in a [`Rejection`].
@@ -323,16 +274,14 @@ mod tests {
         fn strings_are_written_as_serde_json_writes_them(text in ".*") {
             let mut out = String::new();
             push_string(&mut out, &text);
-            prop_assert_eq!(&out, &serde_json::to_string(&text).unwrap());
-            prop_assert_eq!(string_of(&text), out);
+            prop_assert_eq!(out, serde_json::to_string(&text).unwrap());
         }
 
         #[test]
         fn escapes_of_every_kind_too(text in r#"[\x00-\x7f"\\äあ\x00\n"]{0,70}|["\\]{0,40}|\x01{0,40}"#) {
             let mut out = String::new();
             push_string(&mut out, &text);
-            prop_assert_eq!(&out, &serde_json::to_string(&text).unwrap());
-            prop_assert_eq!(string_of(&text), out);
+            prop_assert_eq!(out, serde_json::to_string(&text).unwrap());
         }
 
         #[test]
