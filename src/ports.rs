@@ -6,10 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_dynamo::Item;
 
 use crate::entry::{Metadata, Pair, Stored};
-use crate::record::{IndexRef, ItemKey};
+use crate::record::{IndexRef, Item, ItemKey};
 use crate::tally::SecretReadings;
 
 /// The services of one deployment.
@@ -173,10 +172,10 @@ pub enum ApiKeyError {
 pub trait SettingsTable {
     /// Reads any number of items; those that aren't there are absent.
     async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
-    /// A page of the query configs of `index`, after `after`.
+    /// A page of query configs in ascending order of their keys, after `after`.
     async fn query_configs(
         &self,
-        index: &IndexRef,
+        part: QueryConfigs<'_>,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError>;
     /// A page of segment `segment` of `segments` of the table, after `after`.
@@ -193,6 +192,15 @@ pub trait SettingsTable {
         account: &str,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError>;
+}
+
+/// Which query configs are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryConfigs<'a> {
+    /// All of an index.
+    All(&'a IndexRef),
+    /// Those of one index from a key to another, both included.
+    Between(&'a ItemKey, &'a ItemKey),
 }
 
 /// What a scan asks for.

@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use serde_dynamo::Item;
-
 use crate::bulk::{self, Failures};
 use crate::entry::{Entry, Pair};
 use crate::export::ItemVerdict;
 use crate::plan::QueryConfigItem;
 use crate::ports::{Namespace, Services, SettingsTable, TableError};
-use crate::record::{Image, IndexRef, ItemKey, QueryConfig, QueryConfigRef, Rejection};
+use crate::record::{IndexRef, Item, ItemKey, QueryConfig, QueryConfigRef, Rejection};
 use crate::run::{OutOfTime, Run, Service};
 use crate::stream::{Change, decode_query_config};
 
@@ -128,7 +126,7 @@ pub fn decode_pair<S: Services>(
     item: &Item,
     exported_at: &str,
 ) -> Result<Pair, Rejection> {
-    let decoded = decode_query_config(config, Image::Table(item))?;
+    let decoded = decode_query_config(config, &item.image()?)?;
     pair(run, config, &decoded, exported_at)
 }
 
@@ -145,7 +143,8 @@ pub fn parse_stored(value: &str) -> Option<QueryConfigRef> {
     Some(QueryConfigRef { index, query: names.normalized_query })
 }
 
-fn pair<S: Services>(
+/// The pair of a decoded query config.
+pub fn pair<S: Services>(
     run: &Run<'_, S>,
     config: &QueryConfigRef,
     decoded: &QueryConfig,

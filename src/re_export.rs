@@ -6,29 +6,27 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
-use serde_dynamo::Item;
 use tracing::error;
 
 use crate::api_keys::{ApiKeys, fetch_one};
 use crate::bulk;
 use crate::digest::Digest;
 use crate::entry::Pair;
-use crate::ports::{ApiKeyError, KvError, Namespace, Services, SettingsTable, TablePage};
+use crate::ports::{
+    ApiKeyError, KvError, Namespace, QueryConfigs, Services, SettingsTable, TablePage,
+};
 use crate::query_configs::{self, read};
-use crate::record::{Image, IndexRef, IndexSettings, ItemKey, ItemKind, QueryConfigRef, Rejection};
+use crate::record::{IndexRef, IndexSettings, Item, ItemKey, ItemKind, QueryConfigRef, Rejection};
 use crate::run::{Run, Service};
 use crate::settings_keys::{entry, key_owner, rejected_account, reusable_keys};
 use crate::settle::{SettleRequest, Verdict, settle};
-use crate::stream::decode_settings;
+use crate::stream::{decode_query_config, decode_settings_of};
 
 /// The most rounds of write and read again.
 const MAX_ROUNDS: usize = 5;
 
 /// What one chunk of query configs may hold in values; bounds the memory, together with the pairs.
 const CHUNK_BYTES: usize = 16 * 1024 * 1024;
-
-/// Items that are read again at once, so that a chunk is never held twice.
-const VERIFY_ITEMS: usize = 500;
 
 /// What a re-export asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,8 +222,7 @@ impl<'a, S: Services> SettingsReExport<'a, S> {
     }
 
     fn decode(&self, item: &Item) -> Result<IndexSettings, ReExportError> {
-        decode_settings(self.index, Image::Table(item))
-            .map_err(|rejection| self.rejected(rejection))
+        decode_settings_of(self.index, item).map_err(|rejection| self.rejected(rejection))
     }
 
     async fn api_key(
@@ -295,8 +292,47 @@ struct Reader {
 
 /// A query config that is to be written.
 struct Pending {
-    config: QueryConfigRef,
+    item: ItemKey,
     pair: Pair,
+}
+
+/// A query config that was written.
+struct Written {
+    item: ItemKey,
+    digest: Digest,
+}
+
+impl Written {
+    fn config(&self) -> Option<QueryConfigRef> {
+        match self.item.kind() {
+            ItemKind::QueryConfig(config) => Some(config),
+            ItemKind::IndexSettings(_) | ItemKind::Skipped => None,
+        }
+    }
+}
+
+/// The walk along what was written while it is read again.
+struct SecondReading<'a> {
+    /// What has not been come to yet, in the order of the table.
+    open: &'a [Written],
+    /// What the table has no more.
+    gone: Vec<&'a Written>,
+}
+
+impl<'a> SecondReading<'a> {
+    /// Goes on to `key`, which the table has: what was written before that is gone.
+    fn passes(&mut self, key: &ItemKey) -> Option<&'a Written> {
+        while let [first, rest @ ..] = self.open
+            && first.item <= *key
+        {
+            self.open = rest;
+            if first.item == *key {
+                return Some(first);
+            }
+            self.gone.push(first);
+        }
+        None
+    }
 }
 
 impl<'a, S: Services> QueryConfigReExport<'a, S> {
@@ -309,10 +345,11 @@ impl<'a, S: Services> QueryConfigReExport<'a, S> {
         let mut reader = Reader::default();
         let mut chunk = self.read_chunk(&mut reader).await?;
         while !chunk.is_empty() {
-            let written = self.write_chunk(chunk).await?;
+            let (written, next) =
+                tokio::try_join!(self.write_chunk(chunk), self.read_chunk(&mut reader))?;
             counts.exported += written.exported;
             counts.rejected += written.rejected;
-            chunk = self.read_chunk(&mut reader).await?;
+            chunk = next;
         }
         counts.rejected += reader.rejected;
         Ok(counts)
@@ -335,14 +372,14 @@ impl<'a, S: Services> QueryConfigReExport<'a, S> {
             if reader.ended {
                 return Ok(chunk);
             }
-            let page = self.page(reader.after.as_ref()).await?;
+            let page = self.page(QueryConfigs::All(self.index), reader.after.as_ref()).await?;
             reader.after = page.next;
             reader.ended = reader.after.is_none();
             let exported_at = self.run.exported_at();
             for (key, item) in page.items {
                 let ItemKind::QueryConfig(config) = key.kind() else { continue };
                 match query_configs::decode_pair(self.run, &config, &item, &exported_at) {
-                    Ok(pair) => reader.ahead.push_back(Pending { config, pair }),
+                    Ok(pair) => reader.ahead.push_back(Pending { item: key, pair }),
                     Err(rejection) => {
                         log_rejected(&config, &rejection);
                         reader.rejected += 1;
@@ -352,8 +389,12 @@ impl<'a, S: Services> QueryConfigReExport<'a, S> {
         }
     }
 
-    async fn page(&self, after: Option<&ItemKey>) -> Result<TablePage, ReExportError> {
-        let page = self.run.services.table().query_configs(self.index, after);
+    async fn page(
+        &self,
+        part: QueryConfigs<'_>,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, ReExportError> {
+        let page = self.run.services.table().query_configs(part, after);
         match self.run.call(Service::Table, page).await {
             Ok(Ok(page)) => Ok(page),
             Ok(Err(error)) => Err(self.failed(error.to_string())),
@@ -365,63 +406,67 @@ impl<'a, S: Services> QueryConfigReExport<'a, S> {
     async fn write_chunk(&self, chunk: Vec<Pending>) -> Result<QueryConfigCounts, ReExportError> {
         let exported = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
         let mut counts = QueryConfigCounts { exported, rejected: 0 };
-        let mut written: BTreeMap<ItemKey, (QueryConfigRef, Digest)> = BTreeMap::new();
-        let mut pairs = Vec::with_capacity(chunk.len());
-        for Pending { config, pair } in chunk {
-            written.insert(config.item_key(), (config, pair.entry.digest()));
-            pairs.push(pair);
-        }
+        let mut pending = chunk;
         for _ in 0..MAX_ROUNDS {
+            let mut written = Vec::with_capacity(pending.len());
+            let mut pairs = Vec::with_capacity(pending.len());
+            for Pending { item, pair } in pending {
+                written.push(Written { item, digest: pair.entry.digest() });
+                pairs.push(pair);
+            }
             let failures = bulk::put(self.run, Namespace::QueryConfigs, pairs).await;
             if let Some(error) = failures.into_values().next() {
                 return Err(kv_failed(self.index, error));
             }
-            let changed = self.verify(&written, &mut counts).await?;
-            if changed.is_empty() {
+            pending = self.verify(&written, &mut counts).await?;
+            if pending.is_empty() {
                 return Ok(counts);
             }
-            written = changed
-                .iter()
-                .map(|Pending { config, pair }| {
-                    (config.item_key(), (config.clone(), pair.entry.digest()))
-                })
-                .collect();
-            pairs = changed.into_iter().map(|pending| pending.pair).collect();
         }
         Err(self.failed(format!("query configs still change after {MAX_ROUNDS} rounds")))
     }
 
-    /// Reads what was written again; answers with what has to be written again. What is gone is
-    /// removed.
+    /// Reads what was written again, page by page; answers with what has to be written again. What
+    /// is gone is removed.
     async fn verify(
         &self,
-        written: &BTreeMap<ItemKey, (QueryConfigRef, Digest)>,
+        written: &[Written],
         counts: &mut QueryConfigCounts,
     ) -> Result<Vec<Pending>, ReExportError> {
+        let [first, ..] = written else { return Ok(Vec::new()) };
+        let part = QueryConfigs::Between(&first.item, &written[written.len() - 1].item);
+        let mut reading = SecondReading { open: written, gone: Vec::new() };
         let mut changed = Vec::new();
-        let mut gone = Vec::new();
-        let keys: Vec<&ItemKey> = written.keys().collect();
-        for part in keys.chunks(VERIFY_ITEMS) {
-            let wanted: BTreeSet<ItemKey> = part.iter().copied().cloned().collect();
-            let mut items = read(self.run, &wanted).await.map_err(|reason| self.failed(reason))?;
+        let mut after = None;
+        loop {
+            let page = self.page(part, after.as_ref()).await?;
             let exported_at = self.run.exported_at();
-            for key in wanted {
-                let Some((config, digest)) = written.get(&key) else { continue };
-                let Some(item) = items.remove(&key) else {
-                    gone.push(config.clone());
-                    continue;
+            for (key, item) in page.items {
+                // What is new among them has its own stream record.
+                let Some(one) = reading.passes(&key) else { continue };
+                let ItemKind::QueryConfig(config) = key.kind() else { continue };
+                let decoded = item.image().and_then(|image| decode_query_config(&config, &image));
+                let pair = match decoded {
+                    Ok(now) if Digest::of(now.value.as_bytes()) == one.digest => continue,
+                    Ok(now) => query_configs::pair(self.run, &config, &now, &exported_at),
+                    Err(rejection) => Err(rejection),
                 };
-                match query_configs::decode_pair(self.run, config, &item, &exported_at) {
-                    Ok(pair) if pair.entry.digest() == *digest => {}
-                    Ok(pair) => changed.push(Pending { config: config.clone(), pair }),
+                match pair {
+                    Ok(pair) => changed.push(Pending { item: key, pair }),
                     Err(rejection) => {
-                        log_rejected(config, &rejection);
+                        log_rejected(&config, &rejection);
                         counts.exported -= 1;
                         counts.rejected += 1;
                     }
                 }
             }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
         }
+        let gone = reading.gone.into_iter().chain(reading.open);
+        let gone: Vec<QueryConfigRef> = gone.filter_map(Written::config).collect();
         if !gone.is_empty() {
             counts.exported -= u64::try_from(gone.len()).unwrap_or_default();
             let removal = query_configs::remove(self.run, &gone).await;

@@ -5,10 +5,9 @@ use std::borrow::Cow;
 use crate::cursor::{Cursor, Malformed};
 use crate::entry::{check_metadata_size, check_value_size};
 use crate::limits::check_key;
-use crate::record::image::StreamImage;
 use crate::record::index_settings::readable_shop_id;
 use crate::record::{
-    Image, IndexRef, IndexSettings, ItemKey, ItemKind, QueryConfig, QueryConfigRef, Rejection,
+    Image, IndexRef, IndexSettings, Item, ItemKey, ItemKind, QueryConfig, QueryConfigRef, Rejection,
 };
 
 /// A stream record and what it asks for.
@@ -82,8 +81,8 @@ struct RawRecord<'a> {
 #[derive(Default)]
 struct RawChange<'a> {
     key: Option<ItemKey>,
-    new_image: Option<StreamImage<'a>>,
-    old_image: Option<StreamImage<'a>>,
+    new_image: Option<Image<'a>>,
+    old_image: Option<Image<'a>>,
     sequence_number: Option<String>,
     created_at: Option<f64>,
 }
@@ -127,18 +126,6 @@ fn number(cursor: &mut Cursor<'_>) -> Result<f64, Malformed> {
     serde_json::from_str(cursor.skip()?).map_err(|_| Malformed)
 }
 
-/// Takes the string of an S.
-fn key_text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
-    let mut found = None;
-    cursor.object(|cursor, name| {
-        if name.decoded()? == "S" {
-            return once(&mut found, owned_text(cursor)?);
-        }
-        cursor.skip().map(drop)
-    })?;
-    found.ok_or(Malformed)
-}
-
 /// Fills a slot that must be empty: which of two would count?
 fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
     match slot.replace(value) {
@@ -176,14 +163,13 @@ impl<'a> RawChange<'a> {
         let (mut sequence_number, mut created_at) = (None, None);
         cursor.object(|cursor, name| match &*name.decoded()? {
             "Keys" => {
-                let keys = read_key(cursor)?;
-                at("dynamodb.Keys", once(&mut key, keys))
+                at("dynamodb.Keys", ItemKey::read(cursor).and_then(|keys| once(&mut key, keys)))
             }
             "NewImage" => at("dynamodb.NewImage", {
-                nullable(cursor, StreamImage::read).and_then(|image| once(&mut new_image, image))
+                nullable(cursor, Image::read).and_then(|image| once(&mut new_image, image))
             }),
             "OldImage" => at("dynamodb.OldImage", {
-                nullable(cursor, StreamImage::read).and_then(|image| once(&mut old_image, image))
+                nullable(cursor, Image::read).and_then(|image| once(&mut old_image, image))
             }),
             "SequenceNumber" => at("dynamodb.SequenceNumber", {
                 nullable(cursor, owned_text).and_then(|text| once(&mut sequence_number, text))
@@ -201,21 +187,6 @@ impl<'a> RawChange<'a> {
             created_at: created_at.flatten(),
         })
     }
-}
-
-fn read_key(cursor: &mut Cursor<'_>) -> Result<ItemKey, Misshapen> {
-    const KEYS: &str = "dynamodb.Keys";
-    if cursor.peek() != Some(b'{') {
-        return Err(Misshapen { path: KEYS });
-    }
-    let (mut pk, mut sk) = (None, None);
-    cursor.object(|cursor, name| match &*name.decoded()? {
-        "pk" => at("dynamodb.Keys.pk", key_text(cursor).and_then(|text| once(&mut pk, text))),
-        "sk" => at("dynamodb.Keys.sk", key_text(cursor).and_then(|text| once(&mut sk, text))),
-        _ => cursor.skip().map(drop).map_err(Misshapen::from),
-    })?;
-    let (Some(pk), Some(sk)) = (pk, sk) else { return Err(Misshapen { path: KEYS }) };
-    Ok(ItemKey { pk, sk })
 }
 
 impl StreamRecord {
@@ -244,22 +215,22 @@ impl StreamRecord {
             dynamodb.ok_or(Misshapen { path: "dynamodb" })?;
         let key = key.ok_or(Misshapen { path: "dynamodb.Keys" })?;
         let event_name = event_name.ok_or(Misshapen { path: "eventName" })?;
-        let new_image = new_image.as_ref().map(Image::Stream);
-        let old_image = old_image.as_ref().map(Image::Stream);
         let content = match key.kind() {
             ItemKind::Skipped => Content::Skipped,
             ItemKind::IndexSettings(index) => {
                 let shop_ids =
-                    [old_image, new_image].into_iter().flatten().filter_map(readable_shop_id);
+                    [&old_image, &new_image].into_iter().flatten().filter_map(readable_shop_id);
                 Content::Settings(SettingsRecord {
                     shop_ids: shop_ids.collect(),
                     has_old_image: old_image.is_some(),
-                    change: change(&event_name, new_image, |image| decode_settings(&index, image)),
+                    change: change(&event_name, new_image.as_ref(), |image| {
+                        decode_settings(&index, image)
+                    }),
                     index,
                 })
             }
             ItemKind::QueryConfig(query_config) => Content::QueryConfig(QueryConfigRecord {
-                change: change(&event_name, new_image, |image| {
+                change: change(&event_name, new_image.as_ref(), |image| {
                     decode_query_config(&query_config, image)
                 }),
                 query_config,
@@ -304,17 +275,22 @@ impl StreamRecord {
 }
 
 /// Decodes an index-settings item with all that KV demands of it.
-pub fn decode_settings(index: &IndexRef, image: Image<'_>) -> Result<IndexSettings, Rejection> {
+pub fn decode_settings(index: &IndexRef, image: &Image<'_>) -> Result<IndexSettings, Rejection> {
     let settings = IndexSettings::decode(index, image)?;
     check_value_size(settings.bytes_without_key())?;
     check_metadata_size(index)?;
     Ok(settings)
 }
 
+/// Decodes an index-settings item of the table.
+pub fn decode_settings_of(index: &IndexRef, item: &Item) -> Result<IndexSettings, Rejection> {
+    decode_settings(index, &item.image()?)
+}
+
 /// Decodes a query-config item with all that KV demands of it.
 pub fn decode_query_config(
     query_config: &QueryConfigRef,
-    image: Image<'_>,
+    image: &Image<'_>,
 ) -> Result<QueryConfig, Rejection> {
     check_key(&query_config.kv_key()).map_err(|reason| Rejection::new("index_name", reason))?;
     check_metadata_size(&query_config.index)?;
@@ -325,8 +301,8 @@ pub fn decode_query_config(
 
 fn change<T>(
     event_name: &str,
-    new_image: Option<Image<'_>>,
-    decode: impl FnOnce(Image<'_>) -> Result<T, Rejection>,
+    new_image: Option<&Image<'_>>,
+    decode: impl FnOnce(&Image<'_>) -> Result<T, Rejection>,
 ) -> Result<Change<T>, Rejection> {
     match (event_name, new_image) {
         ("REMOVE", _) => Ok(Change::Remove),

@@ -21,7 +21,6 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_dynamo::Item;
 use tracing::{error, warn};
 
 pub use self::report::{Counts, Report};
@@ -39,7 +38,9 @@ use crate::ports::{ApiKeyError, KvError, KvStore, ListPage, Namespace, Services}
 use crate::query_configs;
 use crate::record::alias_targets::{AliasTarget, alias_targets};
 use crate::record::index_settings::readable_shop_id;
-use crate::record::{Image, IndexRef, IndexSettings, ItemKey, ItemKind, QueryConfigRef, Rejection};
+use crate::record::{
+    Image, IndexRef, IndexSettings, Item, ItemKey, ItemKind, QueryConfigRef, Rejection,
+};
 use crate::run::Run;
 use crate::settings_keys::{key_owner, rejected_account};
 use crate::settle::{self, SettleRequest, Verdict};
@@ -145,20 +146,18 @@ impl<S: Services> Reconciling<'_, S> {
             for (key, item) in &items {
                 match key.kind() {
                     ItemKind::IndexSettings(index) => {
-                        self.note_aliases(&index, item);
-                        settings.push((
-                            index.clone(),
-                            item,
-                            decode_settings(&index, Image::Table(item)),
-                        ));
+                        let image = item.image().map_err(|error| unreadable(&index, &error))?;
+                        self.note_aliases(&index, &image);
+                        let decoded = decode_settings(&index, &image);
+                        settings.push((index, readable_shop_id(&image), decoded));
                     }
                     ItemKind::QueryConfig(config) => self.add_query_config(&config, item),
                     ItemKind::Skipped => {}
                 }
             }
             self.gather(settings.iter().filter_map(|(_, _, decoded)| decoded.as_ref().ok())).await;
-            for (index, item, decoded) in settings {
-                self.add_settings(&index, item, decoded);
+            for (index, shop_id, decoded) in settings {
+                self.add_settings(&index, shop_id, decoded);
             }
         }
         for namespace in NAMESPACES {
@@ -171,9 +170,9 @@ impl<S: Services> Reconciling<'_, S> {
         Ok(())
     }
 
-    fn note_aliases(&mut self, index: &IndexRef, item: &Item) {
+    fn note_aliases(&mut self, index: &IndexRef, image: &Image<'_>) {
         let own = index.index_id();
-        for target in alias_targets(index, item) {
+        for target in alias_targets(index, image) {
             if let AliasTarget::IndexId(index_id) = target
                 && index_id != own
             {
@@ -197,7 +196,7 @@ impl<S: Services> Reconciling<'_, S> {
     fn add_settings(
         &mut self,
         index: &IndexRef,
-        item: &Item,
+        shop_id: Option<String>,
         decoded: Result<IndexSettings, Rejection>,
     ) {
         let wanted = decoded.as_ref().map_err(Rejection::clone).and_then(|settings| {
@@ -219,7 +218,6 @@ impl<S: Services> Reconciling<'_, S> {
         let keys = match &decoded {
             Ok(settings) => settings.kv_keys(),
             Err(_) => {
-                let shop_id = readable_shop_id(Image::Table(item));
                 let mut keys = vec![index.index_id()];
                 keys.extend(shop_id.filter(|shop_id| *shop_id != keys[0]));
                 keys
@@ -232,7 +230,7 @@ impl<S: Services> Reconciling<'_, S> {
 
     fn add_query_config(&mut self, config: &QueryConfigRef, item: &Item) {
         let key = config.kv_key();
-        match decode_query_config(config, Image::Table(item)) {
+        match item.image().and_then(|image| decode_query_config(config, &image)) {
             Ok(decoded) => {
                 let wanted = Wanted::Value(Digest::of(decoded.value.as_bytes()));
                 self.query_configs.add(&key, &config.index, wanted);
@@ -598,6 +596,11 @@ impl<S: Services> Reconciling<'_, S> {
     }
 }
 
+/// What an unreadable item points at is unknown: nothing that it may point at can be judged.
+fn unreadable(index: &IndexRef, error: &Rejection) -> ReconcileError {
+    ReconcileError::Incomplete(format!("item {index}: {error}"))
+}
+
 /// The keys that an item asks for, as far as it can be read.
 fn asked_keys(key: &ItemKey, item: &Item) -> Option<(Namespace, IndexRef, Vec<String>)> {
     match key.kind() {
@@ -608,7 +611,8 @@ fn asked_keys(key: &ItemKey, item: &Item) -> Option<(Namespace, IndexRef, Vec<St
         }
         ItemKind::IndexSettings(index) => {
             let mut keys = vec![index.index_id()];
-            keys.extend(readable_shop_id(Image::Table(item)).filter(|id| *id != keys[0]));
+            let shop_id = item.image().ok().and_then(|image| readable_shop_id(&image));
+            keys.extend(shop_id.filter(|shop_id| *shop_id != keys[0]));
             Some((Namespace::Settings, index, keys))
         }
     }

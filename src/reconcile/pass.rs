@@ -3,10 +3,9 @@
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-use serde_dynamo::Item;
 
 use crate::ports::{ScanColumns, Services, SettingsTable, TableError, TablePage};
-use crate::record::ItemKey;
+use crate::record::{Item, ItemKey};
 use crate::run::{OutOfTime, Run, Service};
 use crate::settle::claims::SCAN_SEGMENTS;
 

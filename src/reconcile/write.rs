@@ -4,18 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use serde_dynamo::Item;
-
 use crate::api_keys::{ApiKeys, Gathering, KeyOwner};
 use crate::bulk;
 use crate::digest::Digest;
 use crate::entry::{Entry, Pair};
 use crate::ports::{ApiKeyError, Namespace, Services};
 use crate::query_configs::{self, read};
-use crate::record::{Image, IndexSettings, ItemKey, ItemKind, QueryConfigRef, Rejection};
+use crate::record::{IndexSettings, Item, ItemKey, ItemKind, QueryConfigRef, Rejection};
 use crate::run::Run;
 use crate::settings_keys::{entry, key_owner, rejected_account};
-use crate::stream::decode_settings;
+use crate::stream::decode_settings_of;
 
 /// The most rounds of write and read again.
 const MAX_ROUNDS: usize = 5;
@@ -156,7 +154,7 @@ impl<S: Services> Writer<'_, S> {
                 Ok(Ready { entry: pair.entry, asks_for: vec![pair.key] })
             }
             ItemKind::IndexSettings(index) => {
-                let settings = decode_settings(&index, Image::Table(item)).map_err(rejected)?;
+                let settings = decode_settings_of(&index, item).map_err(rejected)?;
                 let owner = key_owner(self.run.limits, &settings).map_err(rejected)?;
                 let api_key = match self.api_keys.get(&owner) {
                     Some(Ok(api_key)) => api_key,
@@ -283,7 +281,7 @@ impl Batch {
 /// The settings of an index item; `None` for any other.
 fn decode(key: &ItemKey, item: &Item) -> Option<Result<IndexSettings, Rejection>> {
     match key.kind() {
-        ItemKind::IndexSettings(index) => Some(decode_settings(&index, Image::Table(item))),
+        ItemKind::IndexSettings(index) => Some(decode_settings_of(&index, item)),
         ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
     }
 }

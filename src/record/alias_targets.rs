@@ -3,11 +3,8 @@
 //! Read leniently, from whatever of the item can be read: a key that is wrongly kept is found by
 //! the next reconcile, a key that is wrongly deleted takes a shop down.
 
-use std::collections::HashMap;
-
-use serde_dynamo::{AttributeValue, Item};
-
-use super::IndexRef;
+use super::attribute::{Attribute, Fields};
+use super::{Image, IndexRef};
 
 /// Something that an active alias points at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,96 +19,65 @@ pub enum AliasTarget {
 ///
 /// Active are `doc_reads`, `doc_writes` and `analytics` with `enabled: true`, a `read_alias` (which
 /// overrides `doc_reads`), and every entry of `add_docs_config.index_write_aliases`.
-pub fn alias_targets(owner: &IndexRef, item: &Item) -> Vec<AliasTarget> {
+pub fn alias_targets(owner: &IndexRef, image: &Image<'_>) -> Vec<AliasTarget> {
     let mut targets = Vec::new();
-    let aliases = item.get("index_aliases").and_then(as_map);
-    let block = |name: &str| {
-        aliases
-            .and_then(|aliases| aliases.get(name))
-            .and_then(as_map)
-            .filter(|block| is_active(block))
-    };
-    match text(item.get("read_alias")) {
-        Some(index_id) => targets.push(AliasTarget::IndexId(index_id.to_owned())),
-        None => targets.extend(block("doc_reads").into_iter().flat_map(block_targets)),
+    let aliases = map(image, "index_aliases");
+    let block = |name: &str| aliases.map(name).filter(|block| is_active(block));
+    match image.optional_string("read_alias") {
+        Ok(Some(index_id)) => targets.push(AliasTarget::IndexId(index_id)),
+        _ => targets.extend(block("doc_reads").into_iter().flat_map(block_targets)),
     }
     targets.extend(block("doc_writes").into_iter().flat_map(block_targets));
-    if let Some(index_id) = block("analytics").and_then(|block| text(block.get("index_id"))) {
+    if let Some(index_id) = block("analytics").and_then(|block| block.text("index_id")) {
         targets.push(AliasTarget::IndexId(index_id.to_owned()));
     }
 
-    let write_aliases = item
-        .get("add_docs_config")
-        .and_then(as_map)
-        .and_then(|config| config.get("index_write_aliases"))
-        .map(list)
-        .unwrap_or_default();
-    for entry in write_aliases {
-        if let Some(name) = text(Some(entry)) {
+    for entry in map(image, "add_docs_config").list("index_write_aliases") {
+        if let Some(name) = entry.as_text() {
             targets.push(AliasTarget::IndexId(name.to_owned()));
             targets.push(AliasTarget::ShopId(name.to_owned()));
         }
-        let Some(entry) = as_map(entry) else { continue };
-        if let Some(index_id) = text(entry.get("index_id")) {
+        let Some(entry) = entry.as_map() else { continue };
+        if let Some(index_id) = entry.text("index_id") {
             targets.push(AliasTarget::IndexId(index_id.to_owned()));
         }
-        if let Some(shop_id) = text(entry.get("shop_id")) {
+        if let Some(shop_id) = entry.text("shop_id") {
             targets.push(AliasTarget::ShopId(shop_id.to_owned()));
         }
-        if let Some(index) = text(entry.get("index_name")) {
-            let account = text(entry.get("system_account_id")).unwrap_or(&owner.account);
+        if let Some(index) = entry.text("index_name") {
+            let account = entry.text("system_account_id").unwrap_or(&owner.account);
             targets.push(AliasTarget::IndexId(format!("{account}-{index}")));
         }
     }
     targets
 }
 
-/// Active unless it says plainly that it isn't: an unreadable `enabled` is a doubt.
-fn is_active(block: &HashMap<String, AttributeValue>) -> bool {
-    !matches!(
-        block.get("enabled"),
-        None | Some(AttributeValue::Null(_) | AttributeValue::Bool(false))
-    )
+/// A map of the item; empty where it has none.
+fn map<'a>(image: &Image<'a>, name: &str) -> Fields<'a> {
+    image.optional_map(name).ok().flatten().unwrap_or_default()
 }
 
-fn block_targets(block: &HashMap<String, AttributeValue>) -> Vec<AliasTarget> {
-    let targets = block.get("targets").map(list).unwrap_or_default();
+/// Active unless it says plainly that it isn't: an unreadable `enabled` is a doubt.
+fn is_active(block: &Fields<'_>) -> bool {
+    !matches!(block.get("enabled"), None | Some(Attribute::Flag(false)))
+}
+
+fn block_targets(block: &Fields<'_>) -> Vec<AliasTarget> {
+    let targets = block.list("targets").iter().filter_map(Attribute::as_map);
     targets
-        .iter()
-        .filter_map(as_map)
-        .filter_map(|target| text(target.get("index_id")))
+        .filter_map(|target| target.text("index_id"))
         .map(|index_id| AliasTarget::IndexId(index_id.to_owned()))
         .collect()
-}
-
-fn as_map(value: &AttributeValue) -> Option<&HashMap<String, AttributeValue>> {
-    match value {
-        AttributeValue::M(map) => Some(map),
-        _ => None,
-    }
-}
-
-fn list(value: &AttributeValue) -> &[AttributeValue] {
-    match value {
-        AttributeValue::L(list) => list,
-        _ => &[],
-    }
-}
-
-fn text(value: Option<&AttributeValue>) -> Option<&str> {
-    match value {
-        Some(AttributeValue::S(text)) if !text.is_empty() => Some(text),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cursor::Cursor;
 
     fn targets(item: &str) -> Vec<AliasTarget> {
-        let item: Item = serde_json::from_str(item).unwrap();
-        let mut targets = alias_targets(&IndexRef::parse("acct1", "main").unwrap(), &item);
+        let image = Image::read(&mut Cursor::new(item)).unwrap();
+        let mut targets = alias_targets(&IndexRef::parse("acct1", "main").unwrap(), &image);
         targets.sort();
         targets
     }

@@ -4,10 +4,9 @@
 //! throughout. `doc_writes` and unknown blocks are not looked at: they are not exported, and what
 //! is wrong in them must not hold up a change that live traffic waits for.
 
-use std::collections::HashMap;
+use std::fmt::{self, Write as _};
 
-use serde_dynamo::AttributeValue;
-
+use super::attribute::{Attribute, Fields};
 use super::{Image, Rejection, json};
 
 /// How far the weights of an enabled `doc_reads` may sum up from 1.0 without a warning.
@@ -24,15 +23,12 @@ pub struct Aliases {
 
 impl Aliases {
     /// Decodes `index_aliases` and the legacy `read_alias`.
-    pub fn decode(image: Image<'_>) -> Result<Self, Rejection> {
+    pub fn decode(image: &Image<'_>) -> Result<Self, Rejection> {
         let read_alias = image.optional_string("read_alias")?;
-        let aliases = image.optional_map("index_aliases")?;
-        let blocks = aliases.as_deref().and_then(as_map);
-        let root = Path("index_aliases".into());
+        let blocks = image.optional_map("index_aliases")?.unwrap_or_default();
         let mut warnings = Vec::new();
-
-        let analytics = match block(blocks, &root, "analytics")? {
-            Some((fields, path)) => Some(Analytics::decode(fields, &path)?),
+        let analytics = match block(&blocks, "analytics")? {
+            Some(block) => Some(Analytics::decode(&block)?),
             None => None,
         };
         let doc_reads = match read_alias {
@@ -40,17 +36,25 @@ impl Aliases {
                 enabled: true,
                 targets: vec![Target { index_id, weight: 1.0, internal: false }],
             }),
-            None => match block(blocks, &root, "doc_reads")? {
-                Some((fields, path)) => Some(DocReads::decode(fields, &path, &mut warnings)?),
+            None => match block(&blocks, "doc_reads")? {
+                Some(block) => Some(DocReads::decode(&block, &mut warnings)?),
                 None => None,
             },
         };
-
-        let mut written = Vec::with_capacity(2);
-        written.extend(analytics.map(|analytics| analytics.json()));
-        written.extend(doc_reads.map(|doc_reads| doc_reads.json()));
-        let json = (!written.is_empty()).then(|| format!("{{{}}}", written.join(",")));
-        Ok(Self { json, warnings })
+        let mut json = String::new();
+        if let Some(analytics) = analytics {
+            json.push('{');
+            analytics.push(&mut json);
+        }
+        if let Some(doc_reads) = doc_reads {
+            json.push(if json.is_empty() { '{' } else { ',' });
+            doc_reads.push(&mut json);
+        }
+        if json.is_empty() {
+            return Ok(Self { json: None, warnings });
+        }
+        json.push('}');
+        Ok(Self { json: Some(json), warnings })
     }
 }
 
@@ -61,24 +65,25 @@ struct Analytics {
 }
 
 impl Analytics {
-    fn decode(fields: &Fields, path: &Path) -> Result<Self, Rejection> {
+    fn decode(block: &Block<'_>) -> Result<Self, Rejection> {
         Ok(Self {
-            enabled: flag(fields, path, "enabled")?,
-            index_id: string(fields, path, "index_id")?,
-            internal: flag(fields, path, "internal")?,
+            enabled: block.flag("enabled")?,
+            index_id: block.string("index_id")?,
+            internal: block.flag("internal")?,
         })
     }
 
-    fn json(&self) -> String {
-        let mut index_id = String::from("null");
-        if let Some(text) = &self.index_id {
-            index_id.clear();
-            json::push_string(&mut index_id, text);
+    fn push(&self, out: &mut String) {
+        out.push_str(r#""analytics":{"enabled":"#);
+        push_flag(out, self.enabled);
+        out.push_str(r#","index_id":"#);
+        match &self.index_id {
+            Some(index_id) => json::push_string(out, index_id),
+            None => out.push_str("null"),
         }
-        format!(
-            r#""analytics":{{"enabled":{},"index_id":{index_id},"internal":{}}}"#,
-            self.enabled, self.internal
-        )
+        out.push_str(r#","internal":"#);
+        push_flag(out, self.internal);
+        out.push('}');
     }
 }
 
@@ -94,138 +99,144 @@ struct Target {
 }
 
 impl DocReads {
-    fn decode(fields: &Fields, path: &Path, warnings: &mut Vec<String>) -> Result<Self, Rejection> {
-        let enabled = flag(fields, path, "enabled")?;
-        let mut targets = Vec::new();
-        if let Some(value) = present(fields, "targets") {
-            let path = path.key("targets");
-            let AttributeValue::L(list) = value else {
-                return Err(path.reject("must be a list (L)"));
-            };
-            for (position, target) in list.iter().enumerate() {
-                targets.push(Target::decode(target, &path.index(position))?);
-            }
-        }
+    fn decode(block: &Block<'_>, warnings: &mut Vec<String>) -> Result<Self, Rejection> {
+        let enabled = block.flag("enabled")?;
+        let targets = match block.fields.get("targets") {
+            None => Vec::new(),
+            Some(Attribute::List(list)) => list
+                .iter()
+                .enumerate()
+                .map(|(position, target)| {
+                    Target::decode(target, Path::Index(&block.path.key("targets"), position))
+                })
+                .collect::<Result<Vec<Target>, Rejection>>()?,
+            Some(_) => return Err(block.path.key("targets").reject("must be a list (L)")),
+        };
         if enabled {
             let sum: f64 = targets.iter().map(|target| target.weight).sum();
             if (sum - 1.0).abs() > WEIGHT_SUM_TOLERANCE {
-                warnings.push(format!("{path}.targets: the weights sum to {sum}, not to 1.0"));
+                let path = block.path.key("targets");
+                warnings.push(format!("{path}: the weights sum to {sum}, not to 1.0"));
             }
         }
         Ok(Self { enabled, targets })
     }
 
-    fn json(&self) -> String {
-        let targets: Vec<String> = self
-            .targets
-            .iter()
-            .map(|target| {
-                let mut index_id = String::new();
-                json::push_string(&mut index_id, &target.index_id);
-                format!(
-                    r#"{{"index_id":{index_id},"internal":{},"weight":{:?}}}"#,
-                    target.internal, target.weight
-                )
-            })
-            .collect();
-        format!(r#""doc_reads":{{"enabled":{},"targets":[{}]}}"#, self.enabled, targets.join(","))
+    fn push(&self, out: &mut String) {
+        out.push_str(r#""doc_reads":{"enabled":"#);
+        push_flag(out, self.enabled);
+        out.push_str(r#","targets":["#);
+        for (position, target) in self.targets.iter().enumerate() {
+            if position > 0 {
+                out.push(',');
+            }
+            out.push_str(r#"{"index_id":"#);
+            json::push_string(out, &target.index_id);
+            out.push_str(r#","internal":"#);
+            push_flag(out, target.internal);
+            // A string takes whatever is written to it.
+            let _ = write!(out, r#","weight":{:?}}}"#, target.weight);
+        }
+        out.push_str("]}");
     }
 }
 
 impl Target {
-    fn decode(value: &AttributeValue, path: &Path) -> Result<Self, Rejection> {
-        let fields = as_map(value).ok_or_else(|| path.reject("must be a map (M)"))?;
-        let index_id = string(fields, path, "index_id")?
-            .ok_or_else(|| path.key("index_id").reject("is required"))?;
-        let weight = match present(fields, "weight") {
+    fn decode(value: &Attribute<'_>, path: Path<'_>) -> Result<Self, Rejection> {
+        let fields = value.as_map().ok_or_else(|| path.reject("must be a map (M)"))?;
+        let block = Block { fields, path };
+        let index_id = block
+            .string("index_id")?
+            .ok_or_else(|| block.path.key("index_id").reject("is required"))?;
+        let weight = match fields.get("weight") {
             None => 1.0,
-            Some(AttributeValue::N(text)) => text
+            Some(Attribute::Number(text)) => text
                 .parse::<f64>()
                 .ok()
                 .filter(|weight| (0.0..=1.0).contains(weight))
                 // A negative zero would give other bytes for the same weight.
                 .map(f64::abs)
-                .ok_or_else(|| path.key("weight").reject("must be between 0 and 1"))?,
-            Some(_) => return Err(path.key("weight").reject("must be a number (N)")),
+                .ok_or_else(|| block.path.key("weight").reject("must be between 0 and 1"))?,
+            Some(_) => return Err(block.path.key("weight").reject("must be a number (N)")),
         };
-        Ok(Self { index_id, weight, internal: flag(fields, path, "internal")? })
+        Ok(Self { index_id, weight, internal: block.flag("internal")? })
     }
 }
 
-type Fields = HashMap<String, AttributeValue>;
+/// A map, and where in the item it stands.
+struct Block<'a> {
+    fields: &'a Fields<'a>,
+    path: Path<'a>,
+}
 
-/// Where in the item a value stands.
-struct Path(String);
-
-impl Path {
-    fn key(&self, key: &str) -> Self {
-        Self(format!("{}.{key}", self.0))
+impl Block<'_> {
+    fn flag(&self, name: &str) -> Result<bool, Rejection> {
+        match self.fields.get(name) {
+            None => Ok(false),
+            Some(Attribute::Flag(value)) => Ok(*value),
+            Some(_) => Err(self.path.key(name).reject("must be a boolean (BOOL)")),
+        }
     }
 
-    fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+    fn string(&self, name: &str) -> Result<Option<String>, Rejection> {
+        match self.fields.get(name) {
+            None => Ok(None),
+            Some(Attribute::Text(text)) => Ok(Some(text.clone().into_owned())),
+            Some(_) => Err(self.path.key(name).reject("must be a string (S)")),
+        }
+    }
+}
+
+/// Where in the item a value stands; written out only where something is wrong with it.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root(&'a str),
+    Key(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+const INDEX_ALIASES: Path<'static> = Path::Root("index_aliases");
+
+impl<'a> Path<'a> {
+    fn key(&'a self, key: &'a str) -> Self {
+        Self::Key(self, key)
     }
 
     fn reject(&self, reason: &'static str) -> Rejection {
-        Rejection::new(self.0.clone(), reason)
+        Rejection::new(self.to_string(), reason)
     }
 }
 
-impl std::fmt::Display for Path {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(name) => f.write_str(name),
+            Self::Key(within, key) => write!(f, "{within}.{key}"),
+            Self::Index(within, index) => write!(f, "{within}[{index}]"),
+        }
     }
 }
 
-fn as_map(value: &AttributeValue) -> Option<&Fields> {
-    match value {
-        AttributeValue::M(fields) => Some(fields),
-        _ => None,
-    }
-}
-
-fn present<'a>(fields: &'a Fields, name: &str) -> Option<&'a AttributeValue> {
-    fields.get(name).filter(|value| !matches!(value, AttributeValue::Null(_)))
-}
-
-fn block<'a>(
-    blocks: Option<&'a Fields>,
-    root: &Path,
-    name: &str,
-) -> Result<Option<(&'a Fields, Path)>, Rejection> {
-    let Some(value) = blocks.and_then(|blocks| present(blocks, name)) else {
-        return Ok(None);
-    };
-    let path = root.key(name);
-    let fields = as_map(value).ok_or_else(|| path.reject("must be a map (M)"))?;
-    Ok(Some((fields, path)))
-}
-
-fn flag(fields: &Fields, path: &Path, name: &str) -> Result<bool, Rejection> {
-    match present(fields, name) {
-        None => Ok(false),
-        Some(AttributeValue::Bool(value)) => Ok(*value),
-        Some(_) => Err(path.key(name).reject("must be a boolean (BOOL)")),
-    }
-}
-
-fn string(fields: &Fields, path: &Path, name: &str) -> Result<Option<String>, Rejection> {
-    match present(fields, name) {
+fn block<'a>(blocks: &'a Fields<'a>, name: &'static str) -> Result<Option<Block<'a>>, Rejection> {
+    let path = Path::Key(&INDEX_ALIASES, name);
+    match blocks.get(name) {
         None => Ok(None),
-        Some(AttributeValue::S(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(path.key(name).reject("must be a string (S)")),
+        Some(Attribute::Map(fields)) => Ok(Some(Block { fields, path })),
+        Some(_) => Err(path.reject("must be a map (M)")),
     }
+}
+
+fn push_flag(out: &mut String, flag: bool) {
+    out.push_str(if flag { "true" } else { "false" });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cursor::Cursor;
-    use crate::record::image::StreamImage;
 
     fn decode(image: &str) -> Result<Aliases, Rejection> {
-        let image = StreamImage::read(&mut Cursor::new(image)).unwrap();
-        Aliases::decode(Image::Stream(&image))
+        Aliases::decode(&Image::read(&mut Cursor::new(image)).unwrap())
     }
 
     fn json(image: &str) -> Option<String> {

@@ -23,7 +23,7 @@ pub struct IndexSettings {
 
 impl IndexSettings {
     /// Decodes the item of `index`.
-    pub fn decode(index: &IndexRef, image: Image<'_>) -> Result<Self, Rejection> {
+    pub fn decode(index: &IndexRef, image: &Image<'_>) -> Result<Self, Rejection> {
         let shop_id = image.optional_string("shop_id")?;
         check_key(&index.index_id()).map_err(|reason| Rejection::new("index_name", reason))?;
         if let Some(shop_id) = &shop_id {
@@ -101,11 +101,11 @@ impl IndexSettings {
 }
 
 /// The shop id that an image names, if that much of it can be read.
-pub fn readable_shop_id(image: Image<'_>) -> Option<String> {
+pub fn readable_shop_id(image: &Image<'_>) -> Option<String> {
     image.optional_string("shop_id").ok().flatten()
 }
 
-fn index_endpoint(image: Image<'_>) -> Result<String, Rejection> {
+fn index_endpoint(image: &Image<'_>) -> Result<String, Rejection> {
     const PATH: &str = "index_endpoint";
     let reject = |reason: &'static str| Err(Rejection::new(PATH, reason));
     let Some(text) = image.string(PATH)? else { return reject("is required") };
@@ -133,12 +133,11 @@ fn push_text(out: &mut String, name: &str, value: &str) {
 mod tests {
     use super::*;
     use crate::cursor::Cursor;
-    use crate::record::image::StreamImage;
 
     fn decode(image: &str) -> Result<IndexSettings, Rejection> {
         let index = IndexRef::parse("acct1", "main").unwrap();
-        let image = StreamImage::read(&mut Cursor::new(image)).unwrap();
-        IndexSettings::decode(&index, Image::Stream(&image))
+        let image = Image::read(&mut Cursor::new(image)).unwrap();
+        IndexSettings::decode(&index, &image)
     }
 
     #[test]

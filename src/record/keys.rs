@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::attribute::Attribute;
+use crate::cursor::{Cursor, Malformed};
 use crate::digest::{Digest, hex};
 
 const INDEX_PREFIX: &str = "INDEX#";
@@ -48,6 +50,23 @@ pub enum ItemKind {
 }
 
 impl ItemKey {
+    /// Takes an object in DynamoDB JSON that holds `pk` and `sk`, each once; the rest is passed over.
+    pub fn read(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+        let (mut pk, mut sk) = (None, None);
+        cursor.object(|cursor, name| {
+            let slot = match &*name.decoded()? {
+                "pk" => &mut pk,
+                "sk" => &mut sk,
+                _ => return cursor.skip().map(drop),
+            };
+            match slot.replace(text(cursor)?) {
+                None => Ok(()),
+                Some(_) => Err(Malformed),
+            }
+        })?;
+        Ok(Self { pk: pk.ok_or(Malformed)?, sk: sk.ok_or(Malformed)? })
+    }
+
     /// Classifies the item by its sort key.
     pub fn kind(&self) -> ItemKind {
         let Some(rest) = self.sk.strip_prefix(INDEX_PREFIX) else {
@@ -65,6 +84,14 @@ impl ItemKey {
             Some("") => ItemKind::Skipped,
             Some(query) => ItemKind::QueryConfig(QueryConfigRef { index, query: query.to_owned() }),
         }
+    }
+}
+
+/// Takes the text of an S.
+fn text(cursor: &mut Cursor<'_>) -> Result<String, Malformed> {
+    match Attribute::read(cursor)? {
+        Attribute::Text(text) => Ok(text.into_owned()),
+        _ => Err(Malformed),
     }
 }
 

@@ -11,14 +11,14 @@ pub struct QueryConfig {
 
 impl QueryConfig {
     /// Decodes the item of `query_config`.
-    pub fn decode(query_config: &QueryConfigRef, image: Image<'_>) -> Result<Self, Rejection> {
+    pub fn decode(query_config: &QueryConfigRef, image: &Image<'_>) -> Result<Self, Rejection> {
         let named_by_keys = [
             ("system_account_id", &query_config.index.account),
             ("index_name", &query_config.index.index),
             ("normalized_query", &query_config.query),
         ];
-        let mut names = image.names();
-        names.retain(|name| *name != "pk" && *name != "sk");
+        let mut names: Vec<&str> =
+            image.names().filter(|name| *name != "pk" && *name != "sk").collect();
         names.extend(named_by_keys.map(|(name, _)| name));
         names.sort_unstable();
         names.dedup();
@@ -41,15 +41,15 @@ impl QueryConfig {
 mod tests {
     use super::*;
     use crate::cursor::Cursor;
-    use crate::record::{IndexRef, image::StreamImage};
+    use crate::record::IndexRef;
 
     fn decode(image: &str) -> Result<QueryConfig, Rejection> {
         let query_config = QueryConfigRef {
             index: IndexRef::parse("acct1", "main").unwrap(),
             query: "red shoes".into(),
         };
-        let image = StreamImage::read(&mut Cursor::new(image)).unwrap();
-        QueryConfig::decode(&query_config, Image::Stream(&image))
+        let image = Image::read(&mut Cursor::new(image)).unwrap();
+        QueryConfig::decode(&query_config, &image)
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod cloudflare_wire;
 pub mod configured_kv;
 pub mod http;
 pub mod settings_table;
+pub mod table_reply;
 
 use std::time::SystemTime;
 

@@ -7,10 +7,10 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use serde_dynamo::Item;
 
-use crate::ports::{ScanColumns, SettingsTable, TableError, TablePage};
-use crate::record::{IndexRef, ItemKey};
+use super::table_reply::{TableReply, TakeReply};
+use crate::ports::{QueryConfigs, ScanColumns, SettingsTable, TableError, TablePage};
+use crate::record::{Item, ItemKey};
 
 /// Keys in one `BatchGetItem`; DynamoDB's most.
 const BATCH_GET_KEYS: usize = 100;
@@ -26,6 +26,19 @@ const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
 const CLAIMS_PROJECTION: &str =
     "pk, sk, shop_id, index_aliases, read_alias, add_docs_config.index_write_aliases";
 
+/// Sends a call and takes the reply before the SDK decodes it.
+macro_rules! reply {
+    ($operation:literal, $call:expr) => {{
+        let reply = TakeReply::default();
+        match $call.customize().interceptor(reply.clone()).send().await {
+            Ok(_) => reply.taken().ok_or_else(|| TableError {
+                reason: concat!($operation, ": an answer that can't be read").to_owned(),
+            }),
+            Err(error) => Err(table_error($operation, &error)),
+        }
+    }};
+}
+
 type SdkItem = HashMap<String, AttributeValue>;
 
 /// A client of the settings table.
@@ -40,20 +53,17 @@ impl DynamoDbTable {
         Self { client, name }
     }
 
-    async fn get_one(&self, key: &ItemKey) -> Result<Option<SdkItem>, TableError> {
-        let answer = self
+    async fn get_one(&self, key: &ItemKey) -> Result<Vec<(ItemKey, Item)>, TableError> {
+        let call = self
             .client
             .get_item()
             .table_name(&self.name)
             .set_key(Some(sdk_key(key)))
-            .consistent_read(true)
-            .send()
-            .await
-            .map_err(|error| table_error("GetItem", &error))?;
-        Ok(answer.item)
+            .consistent_read(true);
+        Ok(reply!("GetItem", call)?.items)
     }
 
-    async fn get_batch(&self, keys: &[ItemKey]) -> Result<Vec<SdkItem>, TableError> {
+    async fn get_batch(&self, keys: &[ItemKey]) -> Result<Vec<(ItemKey, Item)>, TableError> {
         let mut open: Vec<SdkItem> = keys.iter().map(sdk_key).collect();
         let mut items = Vec::with_capacity(keys.len());
         for attempt in 0..=UNPROCESSED_RETRIES {
@@ -65,20 +75,10 @@ impl DynamoDbTable {
                 .consistent_read(true)
                 .build()
                 .map_err(|error| TableError { reason: format!("BatchGetItem: {error}") })?;
-            let answer = self
-                .client
-                .batch_get_item()
-                .request_items(&self.name, request)
-                .send()
-                .await
-                .map_err(|error| table_error("BatchGetItem", &error))?;
-            let found = answer.responses.unwrap_or_default().remove(&self.name);
-            items.extend(found.unwrap_or_default());
-            open = answer
-                .unprocessed_keys
-                .and_then(|mut tables| tables.remove(&self.name))
-                .map(|unprocessed| unprocessed.keys)
-                .unwrap_or_default();
+            let call = self.client.batch_get_item().request_items(&self.name, request);
+            let reply = reply!("BatchGetItem", call)?;
+            items.extend(reply.items);
+            open = reply.unprocessed.iter().map(sdk_key).collect();
             if open.is_empty() {
                 return Ok(items);
             }
@@ -86,51 +86,69 @@ impl DynamoDbTable {
         Err(TableError { reason: "BatchGetItem leaves keys unprocessed: throttled".to_owned() })
     }
 
+    /// A page of an account's items whose sort keys meet `condition`, which names the `bounds`.
     async fn query(
         &self,
         account: &str,
-        sk_prefix: &str,
+        condition: &str,
+        bounds: &[(&str, &str)],
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        let answer = self
+        let mut call = self
             .client
             .query()
             .table_name(&self.name)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .key_condition_expression(format!("pk = :pk AND {condition}"))
             .expression_attribute_values(":pk", AttributeValue::S(account.to_owned()))
-            .expression_attribute_values(":prefix", AttributeValue::S(sk_prefix.to_owned()))
             .consistent_read(true)
-            .set_exclusive_start_key(after.map(sdk_key))
-            .send()
-            .await
-            .map_err(|error| table_error("Query", &error))?;
-        Ok(page(answer.items.unwrap_or_default(), answer.last_evaluated_key))
+            .set_exclusive_start_key(after.map(sdk_key));
+        for (name, value) in bounds {
+            call = call.expression_attribute_values(*name, AttributeValue::S((*value).to_owned()));
+        }
+        Ok(page(reply!("Query", call)?))
+    }
+
+    async fn query_prefix(
+        &self,
+        account: &str,
+        prefix: &str,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
+        self.query(account, "begins_with(sk, :prefix)", &[(":prefix", prefix)], after).await
     }
 }
 
 impl SettingsTable for DynamoDbTable {
     async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
-        let found: Vec<SdkItem> = match keys {
+        let found = match keys {
             [] => Vec::new(),
-            [key] => self.get_one(key).await?.into_iter().collect(),
+            [key] => self.get_one(key).await?,
             keys => {
                 let batches = keys.chunks(BATCH_GET_KEYS).map(|keys| self.get_batch(keys));
-                let batches: Vec<Vec<SdkItem>> = stream::iter(batches)
+                let batches: Vec<Vec<(ItemKey, Item)>> = stream::iter(batches)
                     .buffer_unordered(BATCH_GETS_IN_FLIGHT)
                     .try_collect()
                     .await?;
                 batches.into_iter().flatten().collect()
             }
         };
-        Ok(found.into_iter().filter_map(keyed).collect())
+        Ok(found.into_iter().collect())
     }
 
     async fn query_configs(
         &self,
-        index: &IndexRef,
+        part: QueryConfigs<'_>,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        self.query(&index.account, &index.query_config_prefix(), after).await
+        match part {
+            QueryConfigs::All(index) => {
+                self.query_prefix(&index.account, &index.query_config_prefix(), after).await
+            }
+            QueryConfigs::Between(first, last) => {
+                let bounds = [(":first", &*first.sk), (":last", &*last.sk)];
+                self.query(&first.pk, "sk BETWEEN :first AND :last", &bounds, after).await
+            }
+        }
     }
 
     async fn scan(
@@ -157,8 +175,7 @@ impl SettingsTable for DynamoDbTable {
                 .expression_attribute_values(":index", AttributeValue::S("INDEX#".to_owned()))
                 .expression_attribute_values(":query", AttributeValue::S("#QUERY#".to_owned())),
         };
-        let answer = scan.send().await.map_err(|error| table_error("Scan", &error))?;
-        Ok(page(answer.items.unwrap_or_default(), answer.last_evaluated_key))
+        Ok(page(reply!("Scan", scan)?))
     }
 
     async fn account(
@@ -166,25 +183,12 @@ impl SettingsTable for DynamoDbTable {
         account: &str,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        self.query(account, "INDEX#", after).await
+        self.query_prefix(account, "INDEX#", after).await
     }
 }
 
-fn page(items: Vec<SdkItem>, last: Option<SdkItem>) -> TablePage {
-    TablePage {
-        items: items.into_iter().filter_map(keyed).collect(),
-        next: last.and_then(keyed).map(|(key, _)| key),
-    }
-}
-
-/// An item with its key; every item of the table has one.
-fn keyed(item: SdkItem) -> Option<(ItemKey, Item)> {
-    let text = |name: &str| match item.get(name) {
-        Some(AttributeValue::S(text)) => Some(text.clone()),
-        _ => None,
-    };
-    let key = ItemKey { pk: text("pk")?, sk: text("sk")? };
-    Some((key, Item::from(item)))
+fn page(reply: TableReply) -> TablePage {
+    TablePage { items: reply.items, next: reply.last_evaluated }
 }
 
 fn sdk_key(key: &ItemKey) -> SdkItem {

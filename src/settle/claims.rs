@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
-use serde_dynamo::{AttributeValue, Item};
 
 use crate::entry::Stored;
 use crate::ports::{ScanColumns, Services, SettingsTable, StoredSettings};
 use crate::record::alias_targets::{AliasTarget, alias_targets};
-use crate::record::{IndexRef, ItemKey, ItemKind};
+use crate::record::index_settings::readable_shop_id;
+use crate::record::{IndexRef, Item, ItemKey, ItemKind};
 use crate::run::{Run, Service};
 
 /// Segments of a pass over the table. A page holds 1 MB and takes a good part of a second on a
@@ -95,7 +95,7 @@ impl Claims {
                     .map_err(|error| error.to_string())?;
                 let mut claims = claims.borrow_mut();
                 for (key, item) in &page.items {
-                    claims.add(key, item);
+                    claims.add(key, item)?;
                 }
                 after = page.next;
                 if after.is_none() {
@@ -107,19 +107,18 @@ impl Claims {
         Ok(claims.into_inner())
     }
 
-    /// Takes in an item; anything but an index item is passed over.
-    pub fn add(&mut self, key: &ItemKey, item: &Item) {
-        let ItemKind::IndexSettings(index) = key.kind() else { return };
-        let shop_id = match item.get("shop_id") {
-            Some(AttributeValue::S(shop_id)) => Some(shop_id.clone()),
-            _ => None,
-        };
+    /// Takes in an item; anything but an index item is passed over. One that can't be read is an
+    /// error: what it asks for and points at must not count as unclaimed.
+    pub fn add(&mut self, key: &ItemKey, item: &Item) -> Result<(), String> {
+        let ItemKind::IndexSettings(index) = key.kind() else { return Ok(()) };
+        let image = item.image().map_err(|error| format!("item {index}: {error}"))?;
+        let shop_id = readable_shop_id(&image);
         for key in [Some(index.index_id()), shop_id].into_iter().flatten() {
             if self.interest.keys.contains(&key) {
                 self.claimants.entry(key).or_default().insert(index.clone());
             }
         }
-        for target in alias_targets(&index, item) {
+        for target in alias_targets(&index, &image) {
             let of_interest = match &target {
                 AliasTarget::IndexId(index_id) => self.interest.index_ids.contains(index_id),
                 AliasTarget::ShopId(shop_id) => self.interest.shop_ids.contains(shop_id),
@@ -131,6 +130,7 @@ impl Claims {
         if self.interest.indexes.contains(&index) {
             self.existing.insert(index);
         }
+        Ok(())
     }
 
     /// The item that `key` is for: the one that KV's value names, else the first.

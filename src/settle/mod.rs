@@ -29,10 +29,10 @@ use crate::entry::{Entry, Pair, Stored};
 use crate::limits::check_key;
 use crate::ports::{ApiKeyError, Namespace, Services, StoredSettings};
 use crate::query_configs::read as read_items;
-use crate::record::{Image, IndexRef, IndexSettings, Rejection};
+use crate::record::{IndexRef, IndexSettings, Rejection};
 use crate::run::Run;
 use crate::settings_keys::{entry, key_owner, rejected_account, reusable_keys};
-use crate::stream::decode_settings;
+use crate::stream::decode_settings_of;
 
 /// The most rounds of look, decide, apply.
 pub const MAX_ROUNDS: usize = 5;
@@ -220,7 +220,7 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
         for index in wanted {
             let export = match items.remove(&index.item_key()) {
                 None => Export::Gone,
-                Some(item) => match decode_settings(&index, Image::Table(&item)) {
+                Some(item) => match decode_settings_of(&index, &item) {
                     Ok(settings) => Export::Lacking(settings),
                     Err(rejection) => Export::Rejected(rejection),
                 },

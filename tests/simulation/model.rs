@@ -4,8 +4,7 @@
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-use ecom_settings_exporter::record::{IndexRef, ItemKey};
-use serde_dynamo::Item;
+use ecom_settings_exporter::record::{IndexRef, Item, ItemKey};
 use serde_json::{Value, json};
 
 /// An index-settings item at one moment.
@@ -78,8 +77,8 @@ impl Image {
             map.retain(|name, _| told.contains(&name.as_str()));
         }
         let json = attributes.to_string();
-        let item = serde_json::from_str(&json).unwrap();
-        let claims = serde_json::from_value(claims).unwrap();
+        let (_, item) = Item::parse(&json).unwrap();
+        let (_, claims) = Item::parse(&claims.to_string()).unwrap();
         Rc::new(Self { content, json, item, claims })
     }
 

@@ -7,11 +7,11 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, ScanColumns, Services, SettingsTable, TableError, TablePage, World,
+    ApiKeyError, ApiKeyService, QueryConfigs, ScanColumns, Services, SettingsTable, TableError,
+    TablePage, World,
 };
-use ecom_settings_exporter::record::{IndexRef, ItemKey};
+use ecom_settings_exporter::record::{Item, ItemKey};
 use secrecy::SecretString;
-use serde_dynamo::Item;
 use tokio::sync::Notify;
 
 use crate::faults::{Call, Failure, Fault};
@@ -159,12 +159,19 @@ impl SettingsTable for Ports {
 
     async fn query_configs(
         &self,
-        index: &IndexRef,
+        part: QueryConfigs<'_>,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
         self.table_call().await?;
-        let prefix = format!("INDEX#{}#QUERY#", index.index);
-        let pass = |key: &ItemKey| key.pk == index.account && key.sk.starts_with(&prefix);
+        let pass = |key: &ItemKey| match part {
+            QueryConfigs::All(index) => {
+                let prefix = format!("INDEX#{}#QUERY#", index.index);
+                key.pk == index.account && key.sk.starts_with(&prefix)
+            }
+            QueryConfigs::Between(first, last) => {
+                key.pk == first.pk && first.sk <= key.sk && key.sk <= last.sk
+            }
+        };
         Ok(self.page(after, pass, |image| image.item.clone()))
     }
 
