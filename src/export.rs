@@ -1,6 +1,6 @@
 //! A stream batch: plan, then both namespaces at the same time, writes before deletes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use tracing::warn;
@@ -99,7 +99,7 @@ struct SettingsExport<'a, S> {
     /// What is known of each item so far.
     states: Vec<State>,
     /// Who writes each key: the position of the item among the items.
-    written: BTreeMap<String, usize>,
+    written: HashMap<String, usize>,
 }
 
 enum State {
@@ -114,7 +114,7 @@ enum State {
 impl<'a, S: Services> SettingsExport<'a, S> {
     fn new(run: &'a Run<'a, S>, items: &'a [SettingsItem]) -> Self {
         let states = items.iter().map(|_| State::Open).collect();
-        Self { run, items, states, written: BTreeMap::new() }
+        Self { run, items, states, written: HashMap::new() }
     }
 
     async fn run(mut self) -> Vec<ItemVerdict> {
@@ -230,7 +230,8 @@ impl<'a, S: Services> SettingsExport<'a, S> {
     /// The pairs that are ready and not written yet. Of several items that ask for one key the
     /// last has it; with `some_open`, a key that an item still waiting asks for later waits too.
     fn claim(&mut self, some_open: bool) -> Vec<Pair> {
-        let mut claims: BTreeMap<String, (usize, bool)> = BTreeMap::new();
+        let mut claims: HashMap<String, (usize, bool)> = HashMap::new();
+        let mut wanted = Vec::with_capacity(self.items.len() * 2);
         for (position, item) in self.items.iter().enumerate() {
             let Some(settings) = upsert(item) else { continue };
             let open = match &self.states[position] {
@@ -239,10 +240,10 @@ impl<'a, S: Services> SettingsExport<'a, S> {
                 State::Closed(_) => continue,
             };
             for key in settings.kv_keys() {
-                if let Some((loser, _)) = claims.get(&key)
+                if let Some((loser, _)) = claims.insert(key.clone(), (position, open))
                     && !some_open
                 {
-                    let loser = &self.items[*loser].index;
+                    let loser = &self.items[loser].index;
                     warn!(
                         system_account_id = item.index.account,
                         index_name = item.index.index,
@@ -250,13 +251,14 @@ impl<'a, S: Services> SettingsExport<'a, S> {
                         "several indexes of the batch ask for one KV key: it goes to this one, not to {loser}"
                     );
                 }
-                claims.insert(key, (position, open));
+                wanted.push((key, position));
             }
         }
-        let mut pairs = Vec::new();
-        for (key, (position, open)) in claims {
+        let mut pairs = Vec::with_capacity(wanted.len());
+        for (key, position) in wanted {
             let State::Ready(entry) = &self.states[position] else { continue };
-            if !open && self.written.insert(key.clone(), position) != Some(position) {
+            let has_it = claims.get(&key) == Some(&(position, false));
+            if has_it && self.written.insert(key.clone(), position) != Some(position) {
                 pairs.push(Pair { key, entry: entry.clone() });
             }
         }

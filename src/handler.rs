@@ -15,15 +15,12 @@ use crate::ports::{KvStore, Services, World};
 use crate::re_export::{self, ReExportError, re_export};
 use crate::reconcile::{self, ReconcileError, reconcile};
 use crate::run::{Limits, Run};
-use crate::stream::StreamRecord;
+use crate::stream::{EVENT_SOURCE, StreamRecord};
 use crate::tally::Tally;
 
 /// What is left for the answer when the work has to stop. Putting the answer together takes
 /// milliseconds; the rest is for a function with little CPU and for the way back.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
-
-/// The event source that stream records name.
-const EVENT_SOURCE: &str = "aws:dynamodb";
 
 /// The exporter, ready for invocations.
 pub struct Handler<S> {
@@ -137,18 +134,14 @@ fn parse(payload: &[u8]) -> Result<Payload, InvalidPayload> {
 
 async fn stream<S: Services>(
     run: &Run<'_, S>,
-    records: Vec<StreamRecord>,
+    mut records: Vec<StreamRecord>,
 ) -> Result<Answer, HandlerError> {
-    let foreign = records
-        .iter()
-        .filter_map(|record| record.event_source.as_deref())
-        .find(|source| *source != EVENT_SOURCE);
-    if foreign.is_some() {
+    if records.iter().any(|record| record.foreign) {
         let reason = format!("Records hold another event source than {EVENT_SOURCE}");
         return Err(InvalidPayload(reason).into());
     }
     let sequence_numbers: Vec<Option<String>> =
-        records.iter().map(|record| record.sequence_number.clone()).collect();
+        records.iter_mut().map(|record| record.sequence_number.take()).collect();
     let outcomes = export_batch(run, records).await;
     count(run, &outcomes);
 

@@ -1,6 +1,6 @@
 //! A batch, item by item: which record decides, what the others name. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use crate::record::{IndexRef, IndexSettings, QueryConfig, QueryConfigRef, Rejection};
 use crate::stream::{Change, Content, StreamRecord};
@@ -104,51 +104,84 @@ impl SettingsItem {
 
 /// Groups the records by item and lets the last good one of each decide.
 pub fn plan(records: Vec<StreamRecord>) -> BatchPlan {
+    let places = places(&records);
     let mut outcomes = Vec::with_capacity(records.len());
-    let mut settings: BTreeMap<IndexRef, Pending<IndexSettings>> = BTreeMap::new();
-    let mut query_configs: BTreeMap<QueryConfigRef, Pending<QueryConfig>> = BTreeMap::new();
-    for (position, record) in records.into_iter().enumerate() {
-        let rejected = |index: Option<&IndexRef>, rejection| {
-            RecordOutcome::Rejected(RejectedRecord { index: index.cloned(), rejection })
-        };
+    let mut settings: Vec<Pending<SettingsItem>> = Vec::new();
+    let mut query_configs: Vec<Pending<QueryConfigItem>> = Vec::new();
+    for (position, (record, place)) in records.into_iter().zip(places).enumerate() {
+        let rejected =
+            |index, rejection| RecordOutcome::Rejected(RejectedRecord { index, rejection });
         outcomes.push(match record.content {
             Content::Skipped => RecordOutcome::Skipped,
             Content::Unknown { rejection } => rejected(None, rejection),
             Content::Settings(record) => {
-                let item = settings.entry(record.index.clone()).or_default();
+                let item = pending(&mut settings, place);
                 item.named.extend(record.shop_ids.into_iter().map(|shop_id| (shop_id, position)));
                 match record.change {
-                    Err(rejection) => rejected(Some(&record.index), rejection),
-                    Ok(change) => item.decide(position, change, record.has_old_image),
+                    Err(rejection) => rejected(Some(record.index), rejection),
+                    Ok(change) => item.decide(
+                        position,
+                        SettingsItem {
+                            index: record.index,
+                            record: position,
+                            change,
+                            has_old_image: record.has_old_image,
+                            named: Vec::new(),
+                        },
+                    ),
                 }
             }
             Content::QueryConfig(record) => match record.change {
-                Err(rejection) => rejected(Some(&record.query_config.index), rejection),
-                Ok(change) => query_configs
-                    .entry(record.query_config)
-                    .or_default()
-                    .decide(position, change, false),
+                Err(rejection) => rejected(Some(record.query_config.index), rejection),
+                Ok(change) => pending(&mut query_configs, place).decide(
+                    position,
+                    QueryConfigItem { query_config: record.query_config, record: position, change },
+                ),
             },
         });
     }
 
     let mut plan = BatchPlan { outcomes, ..BatchPlan::default() };
-    for (index, item) in settings {
+    for item in settings {
         plan.outcomes_superseded(&item.superseded);
-        if let Some(Decision { record, change, has_old_image }) = item.decision {
-            let named = item.named;
-            plan.settings.push(SettingsItem { index, record, change, has_old_image, named });
+        if let Some((_, decided)) = item.decision {
+            plan.settings.push(SettingsItem { named: item.named, ..decided });
         }
     }
-    for (query_config, item) in query_configs {
+    for item in query_configs {
         plan.outcomes_superseded(&item.superseded);
-        if let Some(Decision { record, change, .. }) = item.decision {
-            plan.query_configs.push(QueryConfigItem { query_config, record, change });
-        }
+        plan.query_configs.extend(item.decision.map(|(_, decided)| decided));
     }
     plan.settings.sort_by_key(|item| item.record);
     plan.query_configs.sort_by_key(|item| item.record);
     plan
+}
+
+/// For each record the place of its item among the items of its kind, by first appearance.
+fn places(records: &[StreamRecord]) -> Vec<usize> {
+    let mut settings: HashMap<&IndexRef, usize> = HashMap::with_capacity(records.len());
+    let mut query_configs: HashMap<&QueryConfigRef, usize> = HashMap::new();
+    records
+        .iter()
+        .map(|record| match &record.content {
+            Content::Skipped | Content::Unknown { .. } => 0,
+            Content::Settings(record) => {
+                let next = settings.len();
+                *settings.entry(&record.index).or_insert(next)
+            }
+            Content::QueryConfig(record) => {
+                let next = query_configs.len();
+                *query_configs.entry(&record.query_config).or_insert(next)
+            }
+        })
+        .collect()
+}
+
+fn pending<T>(items: &mut Vec<Pending<T>>, place: usize) -> &mut Pending<T> {
+    if place >= items.len() {
+        items.resize_with(place + 1, Pending::default);
+    }
+    &mut items[place]
 }
 
 impl BatchPlan {
@@ -161,15 +194,10 @@ impl BatchPlan {
 
 /// An item whose records are still being read.
 struct Pending<T> {
-    decision: Option<Decision<T>>,
+    /// The deciding record and what it asks for.
+    decision: Option<(usize, T)>,
     superseded: Vec<usize>,
     named: Vec<(String, usize)>,
-}
-
-struct Decision<T> {
-    record: usize,
-    change: Change<T>,
-    has_old_image: bool,
 }
 
 impl<T> Default for Pending<T> {
@@ -179,9 +207,9 @@ impl<T> Default for Pending<T> {
 }
 
 impl<T> Pending<T> {
-    fn decide(&mut self, record: usize, change: Change<T>, has_old_image: bool) -> RecordOutcome {
-        if let Some(earlier) = self.decision.replace(Decision { record, change, has_old_image }) {
-            self.superseded.push(earlier.record);
+    fn decide(&mut self, record: usize, item: T) -> RecordOutcome {
+        if let Some((earlier, _)) = self.decision.replace((record, item)) {
+            self.superseded.push(earlier);
         }
         RecordOutcome::Exported
     }

@@ -10,13 +10,16 @@ use crate::record::{
     Image, IndexRef, IndexSettings, Item, ItemKey, ItemKind, QueryConfig, QueryConfigRef, Rejection,
 };
 
+/// The event source that stream records name.
+pub const EVENT_SOURCE: &str = "aws:dynamodb";
+
 /// A stream record and what it asks for.
 #[derive(Debug)]
 pub struct StreamRecord {
     /// Where the record stands in its shard.
     pub sequence_number: Option<String>,
-    /// The event source that the record names.
-    pub event_source: Option<String>,
+    /// Whether the record names another event source than [`EVENT_SOURCE`].
+    pub foreign: bool,
     /// When the table took the change, in seconds since the epoch; to the second.
     pub created_at: Option<f64>,
     /// What it asks for.
@@ -74,7 +77,7 @@ pub enum Change<T> {
 #[derive(Default)]
 struct RawRecord<'a> {
     event_name: Option<Cow<'a, str>>,
-    event_source: Option<String>,
+    event_source: Option<Cow<'a, str>>,
     dynamodb: Option<RawChange<'a>>,
 }
 
@@ -114,6 +117,10 @@ fn nullable<'a, T>(
     take(cursor).map(Some)
 }
 
+fn is_foreign(event_source: Option<&str>) -> bool {
+    event_source.is_some_and(|source| source != EVENT_SOURCE)
+}
+
 fn text<'a>(cursor: &mut Cursor<'a>) -> Result<Cow<'a, str>, Malformed> {
     cursor.string()?.decoded()
 }
@@ -141,7 +148,7 @@ impl<'a> RawRecord<'a> {
         cursor.object(|cursor, name| match &*name.decoded()? {
             "eventName" => at("eventName", text(cursor))
                 .and_then(|name| at("eventName", once(&mut record.event_name, name))),
-            "eventSource" => at("eventSource", nullable(cursor, owned_text))
+            "eventSource" => at("eventSource", nullable(cursor, text))
                 .and_then(|source| at("eventSource", once(&mut event_source, source))),
             "dynamodb" => {
                 let change = RawChange::read(cursor)?;
@@ -236,7 +243,8 @@ impl StreamRecord {
                 query_config,
             }),
         };
-        Ok(Self { sequence_number, event_source, created_at, content })
+        let foreign = is_foreign(event_source.as_deref());
+        Ok(Self { sequence_number, foreign, created_at, content })
     }
 
     /// A record that isn't of a stream record's shape: what can be read of it says whose it is.
@@ -267,7 +275,7 @@ impl StreamRecord {
         };
         Self {
             sequence_number: text("/dynamodb/SequenceNumber").map(str::to_owned),
-            event_source: text("/eventSource").map(str::to_owned),
+            foreign: is_foreign(text("/eventSource")),
             created_at: None,
             content,
         }
