@@ -241,7 +241,7 @@ fn push_array<T>(
 
 /// Appends a DynamoDB number.
 pub fn push_number(out: &mut String, text: &str) -> Result<(), BadNumber> {
-    if is_plain_integer(text) {
+    if is_plain_integer(text) || is_plain_decimal(text) {
         out.push_str(text);
         return Ok(());
     }
@@ -260,6 +260,23 @@ fn is_plain_integer(text: &str) -> bool {
         [b'1'..=b'9', rest @ ..] => rest.len() < 18 && rest.iter().all(u8::is_ascii_digit),
         _ => false,
     }
+}
+
+/// Whether a number is written as its double is. A double keeps 15 digits, so none of these are more
+/// than it takes to tell the double from any other.
+fn is_plain_decimal(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let Some((integer, fraction)) = digits.split_once('.') else { return false };
+    let plain_integer = match integer.as_bytes() {
+        // Smaller ones get an exponent.
+        [b'0'] => !fraction.starts_with("00"),
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    digits.len() <= "123456789012.456".len()
+        && plain_integer
+        && fraction.bytes().all(|byte| byte.is_ascii_digit())
+        && matches!(fraction.as_bytes(), [.., b'1'..=b'9'])
 }
 
 /// Appends binary as a base64 string.
@@ -355,7 +372,14 @@ mod tests {
         }
 
         #[test]
-        fn numbers_are_written_as_they_are_read(text in prop_oneof!["-?[0-9]{1,20}", "[-+]?[0-9]{0,3}"]) {
+        fn numbers_are_written_as_they_are_read(text in prop_oneof![
+            "-?[0-9]{1,20}",
+            "[-+]?[0-9]{0,3}",
+            "-?[0-9]{0,18}[.]?[0-9]{0,18}",
+            "-?[0-9]{1,3}[.][0-9]{1,15}",
+            "-?0[.]0{0,6}[0-9]{0,3}",
+            "[-+.e0-9]{0,8}",
+        ]) {
             let mut out = String::new();
             let written = push_number(&mut out, &text).is_ok().then_some(out);
             prop_assert_eq!(written, number(&text).map(|number| number.to_string()));
