@@ -109,6 +109,13 @@ fn index_endpoint(image: Image<'_>) -> Result<String, Rejection> {
     const PATH: &str = "index_endpoint";
     let reject = |reason: &'static str| Err(Rejection::new(PATH, reason));
     let Some(text) = image.string(PATH)? else { return reject("is required") };
+    if !is_plain_url(&text) && !is_http_url(&text) {
+        return reject("must be an absolute http or https URL");
+    }
+    Ok(text.into_owned())
+}
+
+fn is_http_url(text: &str) -> bool {
     // The URL parser forgives what the proxy's fetch would stumble over or read otherwise:
     // surrounding blanks, line breaks, backslashes, a missing `//`.
     let forgiven = text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
@@ -116,11 +123,24 @@ fn index_endpoint(image: Image<'_>) -> Result<String, Rejection> {
         text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
             && !text[prefix.len()..].starts_with(['/', '?', '#'])
     });
-    let valid = url::Url::parse(&text).is_ok_and(|url| url.has_host());
-    if forgiven || !prefixed || !valid {
-        return reject("must be an absolute http or https URL");
-    }
-    Ok(text.into_owned())
+    prefixed && !forgiven && url::Url::parse(text).is_ok_and(|url| url.has_host())
+}
+
+/// Whether a URL is written as nearly all endpoints are, so that it takes no parser to see that it
+/// is one: a name in small ASCII letters, and perhaps a path of characters that mean themselves.
+fn is_plain_url(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return false;
+    };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let in_name = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let is_label =
+        |label: &str| !label.is_empty() && !label.starts_with("xn--") && label.bytes().all(in_name);
+    // A host whose last label is a number has to be an IPv4 address.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    last.starts_with(|first: char| first.is_ascii_lowercase())
+        && host.split('.').all(is_label)
+        && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte))
 }
 
 fn push_text(out: &mut String, name: &str, value: &str) {
@@ -134,6 +154,7 @@ mod tests {
     use super::*;
     use crate::cursor::Cursor;
     use crate::record::image::StreamImage;
+    use proptest::prelude::*;
 
     fn decode(image: &str) -> Result<IndexSettings, Rejection> {
         let index = IndexRef::parse("acct1", "main").unwrap();
@@ -243,6 +264,26 @@ mod tests {
             "http://h:x",
         ] {
             assert_eq!(endpoint(bad).unwrap_err().path, "index_endpoint", "{bad}");
+        }
+    }
+
+    #[test]
+    fn most_urls_take_no_parser() {
+        for plain in ["https://index-1.search.example.com/v1", "http://h", "https://a.b1/"] {
+            assert!(is_plain_url(plain), "{plain}");
+        }
+        for other in ["http://1.2.3.4", "http://h:1", "http://xn--a.b", "http://a..b", "http://h/?"]
+        {
+            assert!(!is_plain_url(other), "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_url_that_takes_no_parser_is_one(
+            url in prop_oneof!["https?://[a-z0-9.-]{0,12}(/[a-zA-Z0-9._~%/-]{0,8})?", "https?://(0x|xn--|[a-f0-9]|[.]|-){0,8}", ".*"],
+        ) {
+            prop_assert!(!is_plain_url(&url) || is_http_url(&url));
         }
     }
 }
