@@ -186,8 +186,11 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn took(&mut self, byte: u8) -> bool {
-        let found = self.peek() == Some(byte);
-        self.at += usize::from(found);
+        // Before the blanks are looked for, of which compact JSON has none.
+        let found = self.text.as_bytes().get(self.at) == Some(&byte) || self.peek() == Some(byte);
+        if found {
+            self.at += 1;
+        }
         found
     }
 

@@ -44,15 +44,7 @@ impl<'a> Transcoder<'a> {
                 cursor.flag()?;
                 out.push_str("null");
             }
-            b"B" => json::push_base64(out, &binary(&cursor.string()?.decoded()?)?),
-            b"SS" => push_set(out, &AttributeValue::Ss(strings(cursor)?))?,
-            b"NS" => push_set(out, &AttributeValue::Ns(strings(cursor)?))?,
-            b"BS" => {
-                let blobs: Result<_, _> =
-                    strings(cursor)?.iter().map(|text| binary(text)).collect();
-                push_set(out, &AttributeValue::Bs(blobs?))?;
-            }
-            _ => return Err(Malformed),
+            kind => push_rare(out, kind, cursor)?,
         }
         cursor.leave(b'}')
     }
@@ -137,6 +129,22 @@ fn push_text(out: &mut String, text: Text<'_>) -> Result<(), Malformed> {
     match text.plain_literal() {
         Some(literal) => out.push_str(literal),
         None => json::push_string(out, &text.decoded()?),
+    }
+    Ok(())
+}
+
+/// Takes a value of the types that few tables hold.
+#[inline(never)]
+fn push_rare(out: &mut String, kind: &[u8], cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+    match kind {
+        b"B" => json::push_base64(out, &binary(&cursor.string()?.decoded()?)?),
+        b"SS" => push_set(out, &AttributeValue::Ss(strings(cursor)?))?,
+        b"NS" => push_set(out, &AttributeValue::Ns(strings(cursor)?))?,
+        b"BS" => {
+            let blobs: Result<_, _> = strings(cursor)?.iter().map(|text| binary(text)).collect();
+            push_set(out, &AttributeValue::Bs(blobs?))?;
+        }
+        _ => return Err(Malformed),
     }
     Ok(())
 }
