@@ -97,24 +97,23 @@ impl<'a> Cursor<'a> {
         self.take(b'"')?;
         let start = self.at - 1;
         self.at += plain_bytes(self.rest());
-        let escaped = self.rest().first() == Some(&b'\\');
+        let escaped = self.rest().first() != Some(&b'"');
         if escaped {
-            self.pass_escapes();
-        }
-        if self.rest().first() != Some(&b'"') {
-            return Err(Malformed);
+            self.pass_escapes()?;
         }
         self.at += 1;
         let literal = self.text.get(start..self.at).ok_or(Malformed)?;
         Ok(Text { literal, escaped })
     }
 
+    /// From the first escape to the quote that ends the string.
     #[cold]
-    fn pass_escapes(&mut self) {
+    fn pass_escapes(&mut self) -> Result<(), Malformed> {
         while self.rest().first() == Some(&b'\\') {
             self.at += 2;
             self.at += plain_bytes(self.rest());
         }
+        if self.rest().first() == Some(&b'"') { Ok(()) } else { Err(Malformed) }
     }
 
     #[inline]
