@@ -63,7 +63,8 @@ impl<'a> Transcoder<'a> {
             out.push(':');
             self.attribute(out, cursor)?;
             let key = key.decoded()?;
-            ascending &= self.entries[first..].last().is_none_or(|(last, _)| *last < key);
+            ascending =
+                ascending && self.entries[first..].last().is_none_or(|(last, _)| *last < key);
             self.entries.push((key, start..out.len()));
             Ok::<(), Malformed>(())
         })?;
