@@ -132,15 +132,18 @@ fn is_plain_url(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
         return false;
     };
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let in_name = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
-    let is_label =
-        |label: &str| !label.is_empty() && !label.starts_with("xn--") && label.bytes().all(in_name);
+    let end = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
+    let (host, path) = rest.as_bytes().split_at(end);
+    let mut labels = host.split(|byte| *byte == b'.');
+    let is_label = |label: &[u8]| {
+        !label.is_empty()
+            && !label.starts_with(b"xn--")
+            && label.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    };
     // A host whose last label is a number has to be an IPv4 address.
-    let last = host.rsplit('.').next().unwrap_or_default();
-    last.starts_with(|first: char| first.is_ascii_lowercase())
-        && host.split('.').all(is_label)
-        && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte))
+    matches!(labels.clone().next_back(), Some([b'a'..=b'z', ..]))
+        && labels.all(is_label)
+        && path.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(byte))
 }
 
 fn push_text(out: &mut String, name: &str, value: &str) {

@@ -265,18 +265,19 @@ fn is_plain_integer(text: &str) -> bool {
 /// Whether a number is written as its double is. A double keeps 15 digits, so none of these are more
 /// than it takes to tell the double from any other.
 fn is_plain_decimal(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let Some((integer, fraction)) = digits.split_once('.') else { return false };
-    let plain_integer = match integer.as_bytes() {
+    let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
+    let Some(point) = digits.iter().position(|byte| *byte == b'.') else { return false };
+    let (integer, fraction) = (&digits[..point], &digits[point + 1..]);
+    let plain_integer = match integer {
         // Smaller ones get an exponent.
-        [b'0'] => !fraction.starts_with("00"),
+        [b'0'] => !fraction.starts_with(b"00"),
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
     };
     digits.len() <= "123456789012.456".len()
         && plain_integer
-        && fraction.bytes().all(|byte| byte.is_ascii_digit())
-        && matches!(fraction.as_bytes(), [.., b'1'..=b'9'])
+        && fraction.iter().all(u8::is_ascii_digit)
+        && matches!(fraction, [.., b'1'..=b'9'])
 }
 
 /// Appends binary as a base64 string.
