@@ -63,6 +63,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[cold]
+    #[inline(never)]
     fn peek_behind_blanks(&mut self) -> Option<u8> {
         while let Some(byte) = self.text.as_bytes().get(self.at) {
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
@@ -108,6 +109,7 @@ impl<'a> Cursor<'a> {
 
     /// From the first escape to the quote that ends the string.
     #[cold]
+    #[inline(never)]
     fn pass_escapes(&mut self) -> Result<(), Malformed> {
         while self.rest().first() == Some(&b'\\') {
             self.at += 2;
