@@ -32,11 +32,13 @@ pub struct Text<'a> {
 
 impl<'a> Text<'a> {
     /// The string with its quotes, if it is written without escapes.
+    #[inline]
     pub fn plain_literal(self) -> Option<&'a str> {
         (!self.escaped).then_some(self.literal)
     }
 
     /// The string that is meant.
+    #[inline]
     pub fn decoded(self) -> Result<Cow<'a, str>, Malformed> {
         if self.escaped {
             return serde_json::from_str(self.literal).map(Cow::Owned).map_err(|_| Malformed);
@@ -54,6 +56,15 @@ impl<'a> Cursor<'a> {
     /// The next byte behind any blanks; the cursor stays before it.
     #[inline]
     pub fn peek(&mut self) -> Option<u8> {
+        match self.text.as_bytes().get(self.at) {
+            Some(byte) if *byte > b' ' => Some(*byte),
+            _ => self.peek_behind_blanks(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn peek_behind_blanks(&mut self) -> Option<u8> {
         while let Some(byte) = self.text.as_bytes().get(self.at) {
             if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
                 return Some(*byte);
@@ -64,51 +75,69 @@ impl<'a> Cursor<'a> {
     }
 
     /// Takes `byte`.
+    #[inline]
     pub fn take(&mut self, byte: u8) -> Result<(), Malformed> {
         if self.took(byte) { Ok(()) } else { Err(Malformed) }
     }
 
-    /// Takes a string.
+    /// Takes a key of one letter with its colon, such as `"S":`, if it is written without blanks.
+    #[inline]
+    pub fn letter_key(&mut self) -> Option<&'a [u8]> {
+        match self.rest().first_chunk::<4>()? {
+            [b'"', key @ .., b'"', b':'] if key[0].is_ascii_alphabetic() => {
+                self.at += 4;
+                Some(key)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes a string. Most are so short that a call would cost a third of what they do.
+    #[inline(always)]
     pub fn string(&mut self) -> Result<Text<'a>, Malformed> {
         self.take(b'"')?;
-        let bytes = self.text.as_bytes();
-        let (start, mut at) = (self.at - 1, self.at);
-        let mut escaped = false;
-        loop {
-            at += plain_bytes(bytes.get(at..).unwrap_or_default());
-            match bytes.get(at) {
-                Some(b'"') => break,
-                Some(b'\\') => {
-                    escaped = true;
-                    at += 2;
-                }
-                _ => return Err(Malformed),
-            }
+        let start = self.at - 1;
+        self.at += plain_bytes(self.rest());
+        let escaped = self.rest().first() != Some(&b'"');
+        if escaped {
+            self.pass_escapes()?;
         }
-        self.at = at + 1;
+        self.at += 1;
         let literal = self.text.get(start..self.at).ok_or(Malformed)?;
         Ok(Text { literal, escaped })
     }
 
+    /// From the first escape to the quote that ends the string.
+    #[cold]
+    #[inline(never)]
+    fn pass_escapes(&mut self) -> Result<(), Malformed> {
+        while self.rest().first() == Some(&b'\\') {
+            self.at += 2;
+            self.at += plain_bytes(self.rest());
+        }
+        if self.rest().first() == Some(&b'"') { Ok(()) } else { Err(Malformed) }
+    }
+
+    #[inline]
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
     /// Takes an object; `each` takes the value of each key.
+    #[inline]
     pub fn object<E: From<Malformed>>(
         &mut self,
         mut each: impl FnMut(&mut Self, Text<'a>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.enter(b'{')?;
-        if !self.took(b'}') {
-            loop {
-                let key = self.string()?;
-                self.take(b':')?;
-                each(self, key)?;
-                if !self.took(b',') {
-                    break;
-                }
-            }
-            return Ok(self.leave(b'}')?);
+        let mut more = self.peek() != Some(b'}');
+        while more {
+            let key = self.string()?;
+            self.take(b':')?;
+            each(self, key)?;
+            more = self.took(b',');
         }
-        self.depth -= 1;
-        Ok(())
+        Ok(self.leave(b'}')?)
     }
 
     /// Takes an array; `each` takes each element.
@@ -117,25 +146,19 @@ impl<'a> Cursor<'a> {
         mut each: impl FnMut(&mut Self) -> Result<(), Malformed>,
     ) -> Result<(), Malformed> {
         self.enter(b'[')?;
-        if !self.took(b']') {
-            loop {
-                each(self)?;
-                if !self.took(b',') {
-                    break;
-                }
-            }
-            return self.leave(b']');
+        let mut more = self.peek() != Some(b']');
+        while more {
+            each(self)?;
+            more = self.took(b',');
         }
-        self.depth -= 1;
-        Ok(())
+        self.leave(b']')
     }
 
     /// Takes true or false.
     pub fn flag(&mut self) -> Result<bool, Malformed> {
         self.peek();
-        let rest = self.text.get(self.at..).unwrap_or_default();
-        let flag = rest.starts_with("true");
-        if !flag && !rest.starts_with("false") {
+        let flag = self.rest().starts_with(b"true");
+        if !flag && !self.rest().starts_with(b"false") {
             return Err(Malformed);
         }
         self.at += if flag { "true".len() } else { "false".len() };
@@ -164,8 +187,11 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn took(&mut self, byte: u8) -> bool {
-        let found = self.peek() == Some(byte);
-        self.at += usize::from(found);
+        // Before the blanks are looked for, of which compact JSON has none.
+        let found = self.text.as_bytes().get(self.at) == Some(&byte) || self.peek() == Some(byte);
+        if found {
+            self.at += 1;
+        }
         found
     }
 
@@ -187,23 +213,35 @@ impl<'a> Cursor<'a> {
 /// How many of the first bytes need no escape in a JSON string: eight at a time.
 #[inline]
 pub fn plain_bytes(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let (words, rest) = bytes.as_chunks();
     let mut plain = 0;
-    while let Some(chunk) = bytes.get(plain..).and_then(|rest| rest.first_chunk()) {
-        let word = u64::from_le_bytes(*chunk);
-        // The high bit of each byte that is below the limit; a borrow reaches only bytes behind
-        // one that is, so that the first is always right.
-        let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
-        let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
-        let found = (below(word, 0x20) | equal(b'"') | equal(b'\\')) & HIGHS;
+    for word in words {
+        let found = specials(u64::from_le_bytes(*word));
         if found != 0 {
             return plain + found.trailing_zeros() as usize / 8;
         }
-        plain += chunk.len();
+        plain += word.len();
     }
+    plain + plain_bytes_one_by_one(rest)
+}
+
+#[inline(never)]
+fn plain_bytes_one_by_one(bytes: &[u8]) -> usize {
     let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
-    bytes[plain..].iter().position(special).map_or(bytes.len(), |more| plain + more)
+    bytes.iter().position(special).unwrap_or(bytes.len())
+}
+
+/// The high bit of each of eight bytes that needs an escape in a JSON string.
+#[inline]
+pub fn specials(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // A byte whose high bit is set keeps it unless it was below what is taken away.
+    let high = word | HIGHS;
+    // With this bit turned, the quote comes right behind the control characters.
+    let control_or_quote = (high ^ (ONES * 0x02)) - ONES * 0x21;
+    let backslash = (high ^ (ONES * 0x5c)) - ONES;
+    !(control_or_quote & backslash) & !word & HIGHS
 }
 
 #[cfg(test)]

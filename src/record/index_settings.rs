@@ -109,6 +109,13 @@ fn index_endpoint(image: &Image<'_>) -> Result<String, Rejection> {
     const PATH: &str = "index_endpoint";
     let reject = |reason: &'static str| Err(Rejection::new(PATH, reason));
     let Some(text) = image.string(PATH)? else { return reject("is required") };
+    if !is_plain_url(&text) && !is_http_url(&text) {
+        return reject("must be an absolute http or https URL");
+    }
+    Ok(text.into_owned())
+}
+
+fn is_http_url(text: &str) -> bool {
     // The URL parser forgives what the proxy's fetch would stumble over or read otherwise:
     // surrounding blanks, line breaks, backslashes, a missing `//`.
     let forgiven = text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
@@ -116,11 +123,27 @@ fn index_endpoint(image: &Image<'_>) -> Result<String, Rejection> {
         text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
             && !text[prefix.len()..].starts_with(['/', '?', '#'])
     });
-    let valid = url::Url::parse(&text).is_ok_and(|url| url.has_host());
-    if forgiven || !prefixed || !valid {
-        return reject("must be an absolute http or https URL");
-    }
-    Ok(text.into_owned())
+    prefixed && !forgiven && url::Url::parse(text).is_ok_and(|url| url.has_host())
+}
+
+/// Whether a URL is written as nearly all endpoints are, so that it takes no parser to see that it
+/// is one: a name in small ASCII letters, and perhaps a path of characters that mean themselves.
+fn is_plain_url(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return false;
+    };
+    let end = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
+    let (host, path) = rest.as_bytes().split_at(end);
+    let mut labels = host.split(|byte| *byte == b'.');
+    let is_label = |label: &[u8]| {
+        !label.is_empty()
+            && !label.starts_with(b"xn--")
+            && label.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    };
+    // A host whose last label is a number has to be an IPv4 address.
+    matches!(labels.clone().next_back(), Some([b'a'..=b'z', ..]))
+        && labels.all(is_label)
+        && path.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(byte))
 }
 
 fn push_text(out: &mut String, name: &str, value: &str) {
@@ -133,6 +156,7 @@ fn push_text(out: &mut String, name: &str, value: &str) {
 mod tests {
     use super::*;
     use crate::cursor::Cursor;
+    use proptest::prelude::*;
 
     fn decode(image: &str) -> Result<IndexSettings, Rejection> {
         let index = IndexRef::parse("acct1", "main").unwrap();
@@ -242,6 +266,26 @@ mod tests {
             "http://h:x",
         ] {
             assert_eq!(endpoint(bad).unwrap_err().path, "index_endpoint", "{bad}");
+        }
+    }
+
+    #[test]
+    fn most_urls_take_no_parser() {
+        for plain in ["https://index-1.search.example.com/v1", "http://h", "https://a.b1/"] {
+            assert!(is_plain_url(plain), "{plain}");
+        }
+        for other in ["http://1.2.3.4", "http://h:1", "http://xn--a.b", "http://a..b", "http://h/?"]
+        {
+            assert!(!is_plain_url(other), "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_url_that_takes_no_parser_is_one(
+            url in prop_oneof!["https?://[a-z0-9.-]{0,12}(/[a-zA-Z0-9._~%/-]{0,8})?", "https?://(0x|xn--|[a-f0-9]|[.]|-){0,8}", ".*"],
+        ) {
+            prop_assert!(!is_plain_url(&url) || is_http_url(&url));
         }
     }
 }

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_dynamo::AttributeValue;
 
 use super::Rejection;
-use crate::cursor::plain_bytes;
+use crate::cursor::{plain_bytes, specials};
 
 /// How each byte of a JSON string is escaped that needs it: by the letter given, or, for `u`, by its
 /// number.
@@ -37,19 +37,89 @@ const ESCAPES: [u8; 256] = {
 pub fn push_string(out: &mut String, text: &str) {
     out.reserve(text.len() + 2);
     out.push('"');
-    let mut rest = text;
-    loop {
-        let (plain, escape) = rest.split_at(plain_bytes(rest.as_bytes()));
-        out.push_str(plain);
-        let Some(byte) = escape.bytes().next() else { break };
-        out.push('\\');
-        out.push(char::from(ESCAPES[usize::from(byte)]));
-        if ESCAPES[usize::from(byte)] == b'u' {
-            out.push_str(&format!("{byte:04x}"));
-        }
-        rest = &escape[1..];
+    let (plain, rest) = text.split_at(plain_bytes(text.as_bytes()));
+    out.push_str(plain);
+    if !rest.is_empty() {
+        push_escaped(out, rest);
     }
     out.push('"');
+}
+
+/// Where the value is JSON itself, escapes stand a few bytes apart. So words are written whole, and
+/// behind each escape the rest of its word again: in a buffer, as that is no string in between.
+#[inline(never)]
+fn push_escaped(out: &mut String, mut text: &str) {
+    const STRETCH: usize = 256;
+    let mut buffer = [0; STRETCH * LONGEST_ESCAPE + SLOT];
+    while !text.is_empty() {
+        let (stretch, rest) = text.split_at(text.floor_char_boundary(STRETCH));
+        let length = escape(&mut buffer, stretch.as_bytes());
+        out.push_str(str::from_utf8(&buffer[..length]).unwrap_or_default());
+        text = rest;
+    }
+}
+
+const LONGEST_ESCAPE: usize = r"\u0000".len();
+const WORD: usize = size_of::<u64>();
+
+/// A word with all of its bytes escaped, and what is written in excess behind the last one.
+const SLOT: usize = 3 * WORD;
+
+/// Writes `bytes` to the start of `out` and gives the length of what they have become.
+fn escape(out: &mut [u8], bytes: &[u8]) -> usize {
+    let mut length = 0;
+    let (words, rest) = bytes.as_chunks();
+    for word in words {
+        let slot = out[length..].first_chunk_mut();
+        length += match slot.and_then(|slot| escape_word(slot, *word)) {
+            Some(written) => written,
+            None => escape_bytes(&mut out[length..], word),
+        };
+    }
+    length + escape_bytes(&mut out[length..], rest)
+}
+
+/// [`escape`] for eight bytes, unless one of them is escaped by its number.
+#[inline]
+fn escape_word(slot: &mut [u8; SLOT], bytes: [u8; WORD]) -> Option<usize> {
+    slot[..WORD].copy_from_slice(&bytes);
+    let word = u64::from_le_bytes(bytes);
+    let mut found = specials(word);
+    let mut escapes = 0;
+    while found != 0 {
+        let bits_before = found.trailing_zeros() & !7;
+        let rest = word >> bits_before;
+        let letter = ESCAPES[(rest & 0xff) as usize];
+        if letter == b'u' {
+            return None;
+        }
+        let place = (bits_before / 8) as usize + escapes;
+        let [backslash, rest_of_word @ ..] =
+            slot.get_mut(place..)?.first_chunk_mut::<{ 1 + WORD }>()?;
+        *backslash = b'\\';
+        *rest_of_word = rest.to_le_bytes();
+        rest_of_word[0] = letter;
+        escapes += 1;
+        found &= found - 1;
+    }
+    Some(WORD + escapes)
+}
+
+#[inline(never)]
+fn escape_bytes(out: &mut [u8], bytes: &[u8]) -> usize {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut length = 0;
+    for byte in bytes {
+        let digit = DIGITS[usize::from(byte & 0xf)];
+        let escape: &[u8] = match ESCAPES[usize::from(*byte)] {
+            0 => &[*byte],
+            b'u' => &[b'\\', b'u', b'0', b'0', b'0' + (byte >> 4), digit],
+            letter => &[b'\\', letter],
+        };
+        out[length..length + escape.len()].copy_from_slice(escape);
+        length += escape.len();
+    }
+    length
 }
 
 /// Appends `value` as JSON. `path` names it in a [`Rejection`].
@@ -171,7 +241,7 @@ fn push_array<T>(
 
 /// Appends a DynamoDB number.
 pub fn push_number(out: &mut String, text: &str) -> Result<(), BadNumber> {
-    if is_plain_integer(text) {
+    if is_plain_integer(text) || is_plain_decimal(text) {
         out.push_str(text);
         return Ok(());
     }
@@ -190,6 +260,24 @@ fn is_plain_integer(text: &str) -> bool {
         [b'1'..=b'9', rest @ ..] => rest.len() < 18 && rest.iter().all(u8::is_ascii_digit),
         _ => false,
     }
+}
+
+/// Whether a number is written as its double is. A double keeps 15 digits, so none of these are more
+/// than it takes to tell the double from any other.
+fn is_plain_decimal(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
+    let Some(point) = digits.iter().position(|byte| *byte == b'.') else { return false };
+    let (integer, fraction) = (&digits[..point], &digits[point + 1..]);
+    let plain_integer = match integer {
+        // Smaller ones get an exponent.
+        [b'0'] => !fraction.starts_with(b"00"),
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    digits.len() <= "123456789012.456".len()
+        && plain_integer
+        && fraction.iter().all(u8::is_ascii_digit)
+        && matches!(fraction, [.., b'1'..=b'9'])
 }
 
 /// Appends binary as a base64 string.
@@ -278,14 +366,21 @@ mod tests {
         }
 
         #[test]
-        fn escapes_of_every_kind_too(text in r#"[\x00-\x7f"\\äあ\x00\n"]{0,70}|["\\]{0,40}|\x01{0,40}"#) {
+        fn escapes_of_every_kind_too(text in r#"[\x00-\x7f"\\äあ\x00\n"]{0,70}|["\\]{0,40}|\x01{0,40}|["a\x01あ]{200,600}"#) {
             let mut out = String::new();
             push_string(&mut out, &text);
             prop_assert_eq!(out, serde_json::to_string(&text).unwrap());
         }
 
         #[test]
-        fn numbers_are_written_as_they_are_read(text in prop_oneof!["-?[0-9]{1,20}", "[-+]?[0-9]{0,3}"]) {
+        fn numbers_are_written_as_they_are_read(text in prop_oneof![
+            "-?[0-9]{1,20}",
+            "[-+]?[0-9]{0,3}",
+            "-?[0-9]{0,18}[.]?[0-9]{0,18}",
+            "-?[0-9]{1,3}[.][0-9]{1,15}",
+            "-?0[.]0{0,6}[0-9]{0,3}",
+            "[-+.e0-9]{0,8}",
+        ]) {
             let mut out = String::new();
             let written = push_number(&mut out, &text).is_ok().then_some(out);
             prop_assert_eq!(written, number(&text).map(|number| number.to_string()));

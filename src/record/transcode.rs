@@ -32,30 +32,19 @@ impl<'a> Transcoder<'a> {
 
     /// `{"S":"…"}` and its like.
     fn attribute(&mut self, out: &mut String, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
-        cursor.enter(b'{')?;
-        let kind = cursor.string()?.plain_literal().unwrap_or_default();
-        cursor.take(b':')?;
-        match kind {
-            r#""S""# => push_text(out, cursor.string()?)?,
-            r#""N""# => {
+        match kind(cursor)? {
+            b"S" => push_text(out, cursor.string()?)?,
+            b"N" => {
                 json::push_number(out, &cursor.string()?.decoded()?).map_err(|_| Malformed)?;
             }
-            r#""M""# => self.map(out, cursor)?,
-            r#""L""# => self.list(out, cursor)?,
-            r#""BOOL""# => out.push_str(if cursor.flag()? { "true" } else { "false" }),
-            r#""NULL""# => {
+            b"M" => self.map(out, cursor)?,
+            b"L" => self.list(out, cursor)?,
+            b"BOOL" => out.push_str(if cursor.flag()? { "true" } else { "false" }),
+            b"NULL" => {
                 cursor.flag()?;
                 out.push_str("null");
             }
-            r#""B""# => json::push_base64(out, &binary(&cursor.string()?.decoded()?)?),
-            r#""SS""# => push_set(out, &AttributeValue::Ss(strings(cursor)?))?,
-            r#""NS""# => push_set(out, &AttributeValue::Ns(strings(cursor)?))?,
-            r#""BS""# => {
-                let blobs: Result<_, _> =
-                    strings(cursor)?.iter().map(|text| binary(text)).collect();
-                push_set(out, &AttributeValue::Bs(blobs?))?;
-            }
-            _ => return Err(Malformed),
+            kind => push_rare(out, kind, cursor)?,
         }
         cursor.leave(b'}')
     }
@@ -74,7 +63,8 @@ impl<'a> Transcoder<'a> {
             out.push(':');
             self.attribute(out, cursor)?;
             let key = key.decoded()?;
-            ascending &= self.entries[first..].last().is_none_or(|(last, _)| *last < key);
+            ascending =
+                ascending && self.entries[first..].last().is_none_or(|(last, _)| *last < key);
             self.entries.push((key, start..out.len()));
             Ok::<(), Malformed>(())
         })?;
@@ -119,11 +109,43 @@ impl<'a> Transcoder<'a> {
     }
 }
 
+/// Takes an attribute up to its value, `{"S":` or its like, and gives the name of its type.
+#[inline]
+fn kind<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Malformed> {
+    cursor.enter(b'{')?;
+    if let Some(kind) = cursor.letter_key() {
+        return Ok(kind);
+    }
+    let name = cursor.string()?;
+    cursor.take(b':')?;
+    match name.decoded()? {
+        Cow::Borrowed(kind) => Ok(kind.as_bytes()),
+        Cow::Owned(_) => Err(Malformed),
+    }
+}
+
 /// A string without escapes is written in JSON as it came.
+#[inline]
 fn push_text(out: &mut String, text: Text<'_>) -> Result<(), Malformed> {
     match text.plain_literal() {
         Some(literal) => out.push_str(literal),
         None => json::push_string(out, &text.decoded()?),
+    }
+    Ok(())
+}
+
+/// Takes a value of the types that few tables hold.
+#[inline(never)]
+fn push_rare(out: &mut String, kind: &[u8], cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+    match kind {
+        b"B" => json::push_base64(out, &binary(&cursor.string()?.decoded()?)?),
+        b"SS" => push_set(out, &AttributeValue::Ss(strings(cursor)?))?,
+        b"NS" => push_set(out, &AttributeValue::Ns(strings(cursor)?))?,
+        b"BS" => {
+            let blobs: Result<_, _> = strings(cursor)?.iter().map(|text| binary(text)).collect();
+            push_set(out, &AttributeValue::Bs(blobs?))?;
+        }
+        _ => return Err(Malformed),
     }
     Ok(())
 }
