@@ -26,8 +26,8 @@ fn encode(event: &str) -> Vec<Pair> {
     let mut pairs = Vec::new();
     for item in plan(decode(event)).settings {
         let Change::Upsert(settings) = item.change else { continue };
-        let value = settings.value("api-key");
-        let Ok(entry) = Entry::new(&value, &settings.index, Source::Stream, EXPORTED_AT) else {
+        let value = settings.value(settings.draft(), "api-key");
+        let Ok(entry) = Entry::new(value, &settings.index, Source::Stream, EXPORTED_AT) else {
             continue;
         };
         let entry = std::rc::Rc::new(entry);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, hex};
 use crate::limits::{MAX_METADATA_BYTES, MAX_VALUE_BYTES};
-use crate::record::{IndexRef, Rejection, json};
+use crate::record::{Encoded, IndexRef, Rejection, json};
 
 /// What made the function write an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,9 +50,8 @@ pub struct Metadata {
 /// A value with its metadata, ready to be sent. May hold an API key: `Debug` shows the size only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
-    value_json: String,
+    value: Encoded,
     metadata_json: Option<String>,
-    digest: Digest,
 }
 
 /// A value as KV holds it. May hold an API key: `Debug` shows the size only.
@@ -82,37 +81,33 @@ pub struct Pair {
 impl Entry {
     /// An entry of `index`, unless KV's limits forbid it.
     pub fn new(
-        value: &str,
+        value: Encoded,
         index: &IndexRef,
         source: Source,
         exported_at: &str,
     ) -> Result<Self, Rejection> {
-        check_value_size(value.len())?;
-        let digest = Digest::of(value.as_bytes());
-        let metadata_json = metadata_json(&digest, index, source, exported_at);
+        check_value_size(value.bytes())?;
+        let metadata_json = metadata_json(&value.digest(), index, source, exported_at);
         if metadata_json.len() > MAX_METADATA_BYTES {
             return Err(metadata_too_large());
         }
-        let value_json = string_literal(value);
-        Ok(Self { value_json, metadata_json: Some(metadata_json), digest })
+        Ok(Self { value, metadata_json: Some(metadata_json) })
     }
 
     /// An entry as it was read, to be put back.
     pub fn restored(Stored { value, metadata_json }: &Stored) -> Self {
-        let value_json = string_literal(value);
-        let metadata_json = metadata_json.clone();
-        Self { value_json, metadata_json, digest: Digest::of(value.as_bytes()) }
+        Self { value: Encoded::of(value), metadata_json: metadata_json.clone() }
     }
 
     /// The entry as KV holds it.
     pub fn to_stored(&self) -> Stored {
-        let value = serde_json::from_str(&self.value_json).unwrap_or_default();
+        let value = serde_json::from_str(self.value.literal()).unwrap_or_default();
         Stored { value, metadata_json: self.metadata_json.clone() }
     }
 
     /// The value as a JSON string literal.
     pub fn value_json(&self) -> &str {
-        &self.value_json
+        self.value.literal()
     }
 
     /// The metadata as a JSON object.
@@ -122,20 +117,13 @@ impl Entry {
 
     /// The digest of the value's bytes.
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.value.digest()
     }
-}
-
-/// A value as a JSON string literal, which escapes make about a quarter longer.
-fn string_literal(value: &str) -> String {
-    let mut literal = String::with_capacity(value.len() + value.len() / 4 + 2);
-    json::push_string(&mut literal, value);
-    literal
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("value_bytes", &self.value_json.len()).finish_non_exhaustive()
+        f.debug_struct("Entry").field("value_bytes", &self.value.bytes()).finish_non_exhaustive()
     }
 }
 
@@ -192,7 +180,7 @@ mod tests {
 
     #[test]
     fn metadata_holds_the_digest_of_the_values_bytes() {
-        let entry = Entry::new("abc", &index("main"), Source::ReExport, NOW).unwrap();
+        let entry = Entry::new(Encoded::of("abc"), &index("main"), Source::ReExport, NOW).unwrap();
         assert_eq!(
             entry.metadata_json().unwrap(),
             r#"{"digest":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","exported_at":"2026-11-21T10:00:00.000Z","source":"re-export","system_account_id":"acct1","index_name":"main"}"#
@@ -208,13 +196,13 @@ mod tests {
         // A name that fits a key's 512 bytes but not the metadata once it is escaped.
         let name = "\u{1}".repeat(200);
         assert!(check_metadata_size(&index(&name)).is_err());
-        assert!(Entry::new("v", &index(&name), Source::Stream, NOW).is_err());
+        assert!(Entry::new(Encoded::of("v"), &index(&name), Source::Stream, NOW).is_err());
         assert!(check_metadata_size(&index(&"x".repeat(500))).is_ok());
     }
 
     #[test]
     fn debug_shows_no_value() {
-        let entry = Entry::new("s3cret", &index("main"), Source::Stream, NOW).unwrap();
+        let entry = Entry::new(Encoded::of("s3cret"), &index("main"), Source::Stream, NOW).unwrap();
         assert!(!format!("{entry:?}").contains("s3cret"));
     }
 }

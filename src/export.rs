@@ -11,9 +11,9 @@ use crate::entry::{Entry, Pair};
 use crate::plan::{BatchPlan, RecordOutcome, RejectedRecord, SettingsItem, plan};
 use crate::ports::{ApiKeyError, Namespace, Services, World};
 use crate::query_configs;
-use crate::record::{IndexSettings, Rejection};
+use crate::record::{Draft, IndexSettings, Rejection};
 use crate::run::Run;
-use crate::settings_keys::{key_owner, rejected_account, reusable_keys};
+use crate::settings_keys::{entry, key_owner, rejected_account, reusable_keys};
 use crate::settle::{self, SettleRequest, Verdict};
 use crate::stream::{Change, StreamRecord};
 
@@ -92,12 +92,17 @@ fn count_lag<S: Services>(
     run.count(|tally| tally.propagation_lag = lag);
 }
 
+/// Items that are encoded, some 2 µs each, before the requests under way have a turn.
+const DRAFTS_AT_ONCE: usize = 16;
+
 /// The settings part of a batch.
 struct SettingsExport<'a, S> {
     run: &'a Run<'a, S>,
     items: &'a [SettingsItem],
     /// What is known of each item so far.
     states: Vec<State>,
+    /// What is encoded of each item that waits for its API key.
+    drafts: Vec<Option<Draft>>,
     /// Who writes each key: the position of the item among the items.
     written: HashMap<String, usize>,
 }
@@ -114,7 +119,8 @@ enum State {
 impl<'a, S: Services> SettingsExport<'a, S> {
     fn new(run: &'a Run<'a, S>, items: &'a [SettingsItem]) -> Self {
         let states = items.iter().map(|_| State::Open).collect();
-        Self { run, items, states, written: HashMap::new() }
+        let drafts = items.iter().map(|_| None).collect();
+        Self { run, items, states, drafts, written: HashMap::new() }
     }
 
     async fn run(mut self) -> Vec<ItemVerdict> {
@@ -144,7 +150,7 @@ impl<'a, S: Services> SettingsExport<'a, S> {
         let run = self.run;
         let owners = self.owners();
         let mut gathering = Gathering::start(run, owners);
-        let mut keys = gathering.first_wave().await;
+        let (mut keys, ()) = tokio::join!(gathering.first_wave(), self.draft());
         if gathering.is_complete() {
             // One write for all, so that one PUT a namespace is the rule.
             self.reuse_and_close(&keys).await;
@@ -179,14 +185,30 @@ impl<'a, S: Services> SettingsExport<'a, S> {
         owners
     }
 
+    /// Encodes the items as far as it goes without their API keys, beside the requests for those.
+    async fn draft(&mut self) {
+        for (position, item) in self.items.iter().enumerate() {
+            let (State::Open, Some(settings)) = (&self.states[position], upsert(item)) else {
+                continue;
+            };
+            self.drafts[position] = Some(settings.draft());
+            if position % DRAFTS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
     /// Readies the items whose API keys are there and closes those that have none.
     fn resolve(&mut self, keys: &ApiKeys) {
         let exported_at = self.run.exported_at();
-        for (state, item) in self.states.iter_mut().zip(self.items) {
+        let open = self.states.iter_mut().zip(&mut self.drafts).zip(self.items);
+        for ((state, draft), item) in open {
             let (State::Open, Some(settings)) = (&*state, upsert(item)) else { continue };
             let Ok(owner) = key_owner(self.run.limits, settings) else { continue };
             match keys.get(&owner) {
-                Some(Ok(key)) => *state = ready(self.run, settings, key, &exported_at),
+                Some(Ok(key)) => {
+                    *state = ready(self.run, settings, draft.take(), key, &exported_at)
+                }
                 Some(Err(error @ (ApiKeyError::NotFound | ApiKeyError::BadName { .. }))) => {
                     *state = State::Closed(ItemVerdict::Rejected(rejected_account(error)));
                 }
@@ -210,10 +232,11 @@ impl<'a, S: Services> SettingsExport<'a, S> {
         }
         let reusable = reusable_keys(self.run, &lacking).await;
         let exported_at = self.run.exported_at();
-        for (state, item) in self.states.iter_mut().zip(self.items) {
+        let open = self.states.iter_mut().zip(&mut self.drafts).zip(self.items);
+        for ((state, draft), item) in open {
             let (State::Open, Some(settings)) = (&*state, upsert(item)) else { continue };
             *state = match reusable.get(&item.index) {
-                Some(key) => ready(self.run, settings, key, &exported_at),
+                Some(key) => ready(self.run, settings, draft.take(), key, &exported_at),
                 None => {
                     let error = key_owner(self.run.limits, settings)
                         .ok()
@@ -325,10 +348,12 @@ fn upsert(item: &SettingsItem) -> Option<&IndexSettings> {
 fn ready<S: Services>(
     run: &Run<'_, S>,
     settings: &IndexSettings,
+    draft: Option<Draft>,
     key: &secrecy::SecretString,
     exported_at: &str,
 ) -> State {
-    match crate::settings_keys::entry(run, settings, key, exported_at) {
+    let draft = draft.unwrap_or_else(|| settings.draft());
+    match entry(run, settings, draft, key, exported_at) {
         Ok(entry) => State::Ready(entry),
         Err(rejection) => State::Closed(ItemVerdict::Rejected(rejection)),
     }

@@ -8,7 +8,7 @@ use crate::entry::{Entry, Pair};
 use crate::export::ItemVerdict;
 use crate::plan::QueryConfigItem;
 use crate::ports::{Namespace, Services, SettingsTable, TableError};
-use crate::record::{IndexRef, Item, ItemKey, QueryConfig, QueryConfigRef, Rejection};
+use crate::record::{Encoded, IndexRef, Item, ItemKey, QueryConfig, QueryConfigRef, Rejection};
 use crate::run::{OutOfTime, Run, Service};
 use crate::stream::{Change, decode_query_config};
 
@@ -150,7 +150,7 @@ pub fn pair<S: Services>(
     decoded: &QueryConfig,
     exported_at: &str,
 ) -> Result<Pair, Rejection> {
-    let entry = Entry::new(&decoded.value, &config.index, run.source, exported_at)?;
+    let entry = Entry::new(Encoded::of(&decoded.value), &config.index, run.source, exported_at)?;
     Ok(Pair { key: config.kv_key(), entry: Rc::new(entry) })
 }
 

@@ -162,7 +162,7 @@ impl<'a, S: Services> SettingsReExport<'a, S> {
         let mut settled = None;
         for _ in 0..MAX_ROUNDS {
             let exported_at = self.run.exported_at();
-            let entry = entry(self.run, &settings, &key, &exported_at)
+            let entry = entry(self.run, &settings, settings.draft(), &key, &exported_at)
                 .map_err(|rejection| self.rejected(rejection))?;
             let keys = settings.kv_keys();
             self.written.extend(keys.iter().cloned());

@@ -10,7 +10,7 @@ use crate::api_keys::KeyOwner;
 use crate::bulk;
 use crate::entry::Entry;
 use crate::ports::{ApiKeyError, Namespace, Services, StoredSettings};
-use crate::record::{IndexRef, IndexSettings, Rejection};
+use crate::record::{Draft, IndexRef, IndexSettings, Rejection};
 use crate::run::{Limits, Run};
 
 /// Whom to ask for the API key of an index.
@@ -31,15 +31,16 @@ pub fn rejected_account(error: &ApiKeyError) -> Rejection {
     }
 }
 
-/// The complete entry of an index.
+/// The complete entry of an index; `draft` is that of its settings.
 pub fn entry<S: Services>(
     run: &Run<'_, S>,
     settings: &IndexSettings,
+    draft: Draft,
     key: &SecretString,
     exported_at: &str,
 ) -> Result<Rc<Entry>, Rejection> {
-    let value = settings.value(key.expose_secret());
-    Entry::new(&value, &settings.index, run.source, exported_at).map(Rc::new)
+    let value = settings.value(draft, key.expose_secret());
+    Entry::new(value, &settings.index, run.source, exported_at).map(Rc::new)
 }
 
 /// The API keys that KV holds in settings of these very indexes, under either of their keys.

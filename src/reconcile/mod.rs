@@ -204,8 +204,7 @@ impl<S: Services> Reconciling<'_, S> {
             match self.api_keys.get(&owner) {
                 Some(Ok(key)) => {
                     use secrecy::ExposeSecret;
-                    let value = settings.value(key.expose_secret());
-                    Ok(Wanted::Value(Digest::of(value.as_bytes())))
+                    Ok(Wanted::Value(settings.digest(key.expose_secret())))
                 }
                 Some(Err(ApiKeyError::Unavailable { .. })) | None => Ok(Wanted::Unknown),
                 Some(Err(error)) => Err(rejected_account(error)),

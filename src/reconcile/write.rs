@@ -165,7 +165,8 @@ impl<S: Services> Writer<'_, S> {
                     // The cell changed between two reads.
                     None => return Err(NotReady::Unavailable("the record still changes".into())),
                 };
-                let entry = entry(self.run, &settings, api_key, exported_at).map_err(rejected)?;
+                let entry = entry(self.run, &settings, settings.draft(), api_key, exported_at)
+                    .map_err(rejected)?;
                 Ok(Ready { entry, asks_for: settings.kv_keys() })
             }
         }

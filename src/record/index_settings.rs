@@ -1,7 +1,8 @@
 //! An index's settings: the KV value, complete but for the API key, and the keys it goes under.
 
 use super::aliases::Aliases;
-use super::{Image, IndexRef, Rejection, json};
+use super::{Draft, Encoded, Image, IndexRef, Rejection, json};
+use crate::digest::Digest;
 use crate::limits::check_key;
 
 /// An index-settings item, decoded and encoded again, short of its API key.
@@ -89,14 +90,22 @@ impl IndexSettings {
         self.head == other.head && self.tail == other.tail && self.index == other.index
     }
 
-    /// The whole value, in the order that the proxy's readers know.
-    pub fn value(&self, api_key: &str) -> String {
-        let mut value =
-            String::with_capacity(self.head.len() + api_key.len() + 2 + self.tail.len());
-        value.push_str(&self.head);
-        json::push_string(&mut value, api_key);
-        value.push_str(&self.tail);
-        value
+    /// The value encoded but for its API key: most of the work, and it can be done while the key is
+    /// awaited.
+    pub fn draft(&self) -> Draft {
+        Draft::new(&self.head, &self.tail)
+    }
+
+    /// The whole value, in the order that the proxy's readers know. `draft` is this one's.
+    pub fn value(&self, draft: Draft, api_key: &str) -> Encoded {
+        draft.complete(&self.head, api_key, &self.tail)
+    }
+
+    /// The digest of the whole value.
+    pub fn digest(&self, api_key: &str) -> Digest {
+        let mut key = String::with_capacity(api_key.len() + 2);
+        json::push_string(&mut key, api_key);
+        Digest::of_parts(&[&self.head, &key, &self.tail].map(|part| part.as_bytes()))
     }
 }
 
@@ -158,6 +167,12 @@ mod tests {
     use crate::cursor::Cursor;
     use proptest::prelude::*;
 
+    fn value(settings: &IndexSettings, api_key: &str) -> String {
+        let encoded = settings.value(settings.draft(), api_key);
+        assert_eq!(encoded.digest(), settings.digest(api_key));
+        serde_json::from_str(encoded.literal()).unwrap()
+    }
+
     fn decode(image: &str) -> Result<IndexSettings, Rejection> {
         let index = IndexRef::parse("acct1", "main").unwrap();
         let image = Image::read(&mut Cursor::new(image)).unwrap();
@@ -177,7 +192,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            settings.value("k\"1"),
+            value(&settings, "k\"1"),
             concat!(
                 r#"{"system_account_id":"acct1","index_name":"main","shop_id":"example.myshopify.com","#,
                 r#""marqo_api_key":"k\"1","index_url":"https://x.example/idx?a=1","search_config":{},"#,
@@ -199,7 +214,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            settings.value("k"),
+            value(&settings, "k"),
             r#"{"system_account_id":"acct1","index_name":"main","marqo_api_key":"k","index_url":"http://h"}"#
         );
         assert_eq!(settings.kv_keys(), ["acct1-main"]);
@@ -211,7 +226,7 @@ mod tests {
         let settings =
             decode(r#"{"index_endpoint":{"S":"http://h"},"shop_id":{"S":"acct1-main"}}"#).unwrap();
         assert_eq!(settings.kv_keys(), ["acct1-main"]);
-        assert!(settings.value("k").contains(r#""shop_id":"acct1-main""#));
+        assert!(value(&settings, "k").contains(r#""shop_id":"acct1-main""#));
     }
 
     #[test]

@@ -45,10 +45,12 @@ pub fn push_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Appends `text` as it stands between the quotes of a JSON string.
+///
 /// Where the value is JSON itself, escapes stand a few bytes apart. So words are written whole, and
 /// behind each escape the rest of its word again: in a buffer, as that is no string in between.
 #[inline(never)]
-fn push_escaped(out: &mut String, mut text: &str) {
+pub fn push_escaped(out: &mut String, mut text: &str) {
     const STRETCH: usize = 256;
     let mut buffer = [0; STRETCH * LONGEST_ESCAPE + SLOT];
     while !text.is_empty() {

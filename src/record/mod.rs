@@ -7,6 +7,7 @@
 pub mod alias_targets;
 pub mod aliases;
 pub mod attribute;
+pub mod encoded;
 pub mod image;
 pub mod index_settings;
 pub mod item;
@@ -16,6 +17,7 @@ pub mod query_config;
 pub mod rejection;
 pub mod transcode;
 
+pub use encoded::{Draft, Encoded};
 pub use image::Image;
 pub use index_settings::IndexSettings;
 pub use item::Item;

@@ -248,7 +248,7 @@ pub fn auth_reason(reply: &Reply<'_>) -> String {
 mod tests {
     use super::*;
     use crate::entry::{Entry, Source};
-    use crate::record::IndexRef;
+    use crate::record::{Encoded, IndexRef};
     use std::rc::Rc;
 
     fn reply(status: u16, body: &str) -> Reply<'_> {
@@ -266,7 +266,9 @@ mod tests {
     #[test]
     fn bodies_are_what_the_api_takes() {
         let index = IndexRef::parse("a", "i").unwrap();
-        let entry = Rc::new(Entry::new("{\"x\":\"\\n\"}", &index, Source::Stream, "t").unwrap());
+        let entry = Rc::new(
+            Entry::new(Encoded::of("{\"x\":\"\\n\"}"), &index, Source::Stream, "t").unwrap(),
+        );
         let pairs = ["k\"1", "k2"].map(|key| Pair { key: key.into(), entry: entry.clone() });
         let body: serde_json::Value = serde_json::from_str(&put_body(&pairs)).unwrap();
         assert_eq!(body[0]["key"], "k\"1");

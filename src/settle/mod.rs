@@ -29,7 +29,7 @@ use crate::entry::{Entry, Pair, Stored};
 use crate::limits::check_key;
 use crate::ports::{ApiKeyError, Namespace, Services, StoredSettings};
 use crate::query_configs::read as read_items;
-use crate::record::{IndexRef, IndexSettings, Rejection};
+use crate::record::{Encoded, IndexRef, IndexSettings, Rejection};
 use crate::run::Run;
 use crate::settings_keys::{entry, key_owner, rejected_account, reusable_keys};
 use crate::stream::decode_settings_of;
@@ -284,7 +284,7 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
             };
             *export = match answer {
                 Err(export) => export,
-                Ok(key) => match entry(self.run, settings, key, &exported_at) {
+                Ok(key) => match entry(self.run, settings, settings.draft(), key, &exported_at) {
                     Ok(entry) => Export::Ready(settings.clone(), entry),
                     Err(rejection) => Export::Rejected(rejection),
                 },
@@ -440,7 +440,8 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
     fn restored(&self, was: &Stored) -> Entry {
         let anew = || {
             let index = StoredSettings::parse(&was.value)?.index;
-            Entry::new(&was.value, &index, self.run.source, &self.run.exported_at()).ok()
+            Entry::new(Encoded::of(&was.value), &index, self.run.source, &self.run.exported_at())
+                .ok()
         };
         let anew = if was.metadata_json.is_none() { anew() } else { None };
         anew.unwrap_or_else(|| Entry::restored(was))
