@@ -271,7 +271,7 @@ fn is_plain_decimal(text: &str) -> bool {
     let Some(point) = digits.iter().position(|byte| *byte == b'.') else { return false };
     let (integer, fraction) = (&digits[..point], &digits[point + 1..]);
     let plain_integer = match integer {
-        // Smaller ones get an exponent.
+        // Far enough below one, a double is written with an exponent.
         [b'0'] => !fraction.starts_with(b"00"),
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
