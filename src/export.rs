@@ -1,6 +1,6 @@
 //! A stream batch: plan, then both namespaces at the same time, writes before deletes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use tracing::warn;
@@ -13,7 +13,7 @@ use crate::ports::{ApiKeyError, Namespace, Services, World};
 use crate::query_configs;
 use crate::record::{Draft, IndexSettings, Rejection};
 use crate::run::Run;
-use crate::settings_keys::{entry, key_owner, rejected_account, reusable_keys};
+use crate::settings_keys::{entry, key_cell, key_owner, rejected_account, reusable_keys};
 use crate::settle::{self, SettleRequest, Verdict};
 use crate::stream::{Change, StreamRecord};
 
@@ -172,12 +172,14 @@ impl<'a, S: Services> SettingsExport<'a, S> {
 
     /// Whose keys the batch needs; items without a cell are rejected.
     fn owners(&mut self) -> BTreeSet<KeyOwner> {
-        let mut owners = BTreeSet::new();
+        let (mut seen, mut owners) = (HashSet::new(), BTreeSet::new());
         for (state, item) in self.states.iter_mut().zip(self.items) {
             let Some(settings) = upsert(item) else { continue };
-            match key_owner(self.run.limits, settings) {
-                Ok(owner) => {
-                    owners.insert(owner);
+            match key_cell(self.run.limits, settings) {
+                Ok(cell) => {
+                    if seen.insert((cell, &settings.index.account)) {
+                        owners.extend(key_owner(self.run.limits, settings));
+                    }
                 }
                 Err(rejection) => *state = State::Closed(ItemVerdict::Rejected(rejection)),
             }
@@ -201,11 +203,15 @@ impl<'a, S: Services> SettingsExport<'a, S> {
     /// Readies the items whose API keys are there and closes those that have none.
     fn resolve(&mut self, keys: &ApiKeys) {
         let exported_at = self.run.exported_at();
+        let keys: HashMap<(&str, &str), _> = keys
+            .iter()
+            .map(|(KeyOwner { cell, account }, key)| ((&**cell, &**account), key))
+            .collect();
         let open = self.states.iter_mut().zip(&mut self.drafts).zip(self.items);
         for ((state, draft), item) in open {
             let (State::Open, Some(settings)) = (&*state, upsert(item)) else { continue };
-            let Ok(owner) = key_owner(self.run.limits, settings) else { continue };
-            match keys.get(&owner) {
+            let Ok(cell) = key_cell(self.run.limits, settings) else { continue };
+            match keys.get(&(cell, &*settings.index.account)) {
                 Some(Ok(key)) => {
                     *state = ready(self.run, settings, draft.take(), key, &exported_at)
                 }
@@ -253,8 +259,7 @@ impl<'a, S: Services> SettingsExport<'a, S> {
     /// The pairs that are ready and not written yet. Of several items that ask for one key the
     /// last has it; with `some_open`, a key that an item still waiting asks for later waits too.
     fn claim(&mut self, some_open: bool) -> Vec<Pair> {
-        let mut claims: HashMap<String, (usize, bool)> = HashMap::new();
-        let mut wanted = Vec::with_capacity(self.items.len() * 2);
+        let mut wanted: Vec<(String, usize, bool)> = Vec::with_capacity(self.items.len() * 2);
         for (position, item) in self.items.iter().enumerate() {
             let Some(settings) = upsert(item) else { continue };
             let open = match &self.states[position] {
@@ -262,26 +267,30 @@ impl<'a, S: Services> SettingsExport<'a, S> {
                 State::Open => true,
                 State::Closed(_) => continue,
             };
-            for key in settings.kv_keys() {
-                if let Some((loser, _)) = claims.insert(key.clone(), (position, open))
-                    && !some_open
-                {
-                    let loser = &self.items[loser].index;
-                    warn!(
-                        system_account_id = item.index.account,
-                        index_name = item.index.index,
-                        key,
-                        "several indexes of the batch ask for one KV key: it goes to this one, not to {loser}"
-                    );
-                }
-                wanted.push((key, position));
+            wanted.extend(settings.kv_keys().into_iter().map(|key| (key, position, open)));
+        }
+        let mut claims: HashMap<&str, usize> = HashMap::with_capacity(wanted.len());
+        let mut lost = vec![false; wanted.len()];
+        for (place, (key, position, open)) in wanted.iter().enumerate() {
+            // What waits is not written yet, and keeps the key from those before it.
+            lost[place] = *open;
+            let Some(loser) = claims.insert(key, place) else { continue };
+            lost[loser] = true;
+            if !some_open {
+                let (index, loser) = (&self.items[*position].index, &wanted[loser]);
+                warn!(
+                    system_account_id = index.account,
+                    index_name = index.index,
+                    key,
+                    "several indexes of the batch ask for one KV key: it goes to this one, not to {}",
+                    self.items[loser.1].index
+                );
             }
         }
         let mut pairs = Vec::with_capacity(wanted.len());
-        for (key, position) in wanted {
+        for ((key, position, _), lost) in wanted.into_iter().zip(lost) {
             let State::Ready(entry) = &self.states[position] else { continue };
-            let has_it = claims.get(&key) == Some(&(position, false));
-            if has_it && self.written.insert(key.clone(), position) != Some(position) {
+            if !lost && self.written.insert(key.clone(), position) != Some(position) {
                 pairs.push(Pair { key, entry: entry.clone() });
             }
         }
@@ -309,7 +318,6 @@ impl<'a, S: Services> SettingsExport<'a, S> {
             if matches!(self.states[position], State::Closed(_)) {
                 continue;
             }
-            let index_id = item.index.index_id();
             let mut ask = |key: &str| {
                 if !self.written.contains_key(key) {
                     request.keys.insert(key.to_owned());
@@ -318,6 +326,7 @@ impl<'a, S: Services> SettingsExport<'a, S> {
             };
             item.shop_ids_left_behind().for_each(&mut ask);
             if item.change == Change::Remove {
+                let index_id = item.index.index_id();
                 ask(&index_id);
                 if !item.has_old_image && request.keys.contains(&index_id) {
                     request.leading.insert(index_id);

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::cursor::{Cursor, Malformed};
 use crate::re_export::ReExport;
 use crate::record::IndexRef;
+use crate::record::image::ImageReader;
 use crate::stream::StreamRecord;
 
 /// An invocation's payload.
@@ -80,8 +81,9 @@ fn stream_records(json: &str) -> Result<Vec<StreamRecord>, Malformed> {
             return Err(Malformed);
         }
         let list = records.insert(Vec::new());
+        let mut images = ImageReader::default();
         cursor.array(|cursor| {
-            list.push(StreamRecord::read(cursor)?);
+            list.push(StreamRecord::read(cursor, &mut images)?);
             Ok(())
         })
     })?;

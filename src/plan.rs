@@ -75,14 +75,12 @@ pub struct QueryConfigItem {
 impl SettingsItem {
     /// The named shop ids that the deciding image doesn't ask for, and so may have to go.
     pub fn shop_ids_left_behind(&self) -> impl Iterator<Item = &str> {
-        let wanted = match &self.change {
-            Change::Upsert(settings) => settings.kv_keys(),
-            Change::Remove => Vec::new(),
+        let asks_for = |key: &str| match &self.change {
+            Change::Upsert(settings) => settings.asks_for(key),
+            Change::Remove => false,
         };
-        self.named
-            .iter()
-            .map(|(shop_id, _)| shop_id.as_str())
-            .filter(move |shop_id| !wanted.iter().any(|wanted| wanted == shop_id))
+        let named = self.named.iter().map(|(shop_id, _)| shop_id.as_str());
+        named.filter(move |shop_id| !asks_for(shop_id))
     }
 
     /// The records without which a retry would not know all that has to be settled: the deciding

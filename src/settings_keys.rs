@@ -13,12 +13,17 @@ use crate::ports::{ApiKeyError, Namespace, Services, StoredSettings};
 use crate::record::{Draft, IndexRef, IndexSettings, Rejection};
 use crate::run::{Limits, Run};
 
+/// The cell whose gateway knows the API key of an index.
+pub fn key_cell<'a>(limits: &'a Limits, settings: &'a IndexSettings) -> Result<&'a str, Rejection> {
+    settings.cell.as_deref().or(limits.default_cell.as_deref()).ok_or_else(|| {
+        Rejection::new("cell", "is absent, and the function has no DEFAULT_CELL to fall back on")
+    })
+}
+
 /// Whom to ask for the API key of an index.
 pub fn key_owner(limits: &Limits, settings: &IndexSettings) -> Result<KeyOwner, Rejection> {
-    let cell = settings.cell.as_ref().or(limits.default_cell.as_ref()).ok_or_else(|| {
-        Rejection::new("cell", "is absent, and the function has no DEFAULT_CELL to fall back on")
-    })?;
-    Ok(KeyOwner { cell: cell.clone(), account: settings.index.account.clone() })
+    let cell = key_cell(limits, settings)?.to_owned();
+    Ok(KeyOwner { cell, account: settings.index.account.clone() })
 }
 
 /// The rejection of an index whose account has no API key, or can't have one.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::cursor::{Cursor, Malformed};
 use crate::entry::{check_metadata_size, check_value_size};
 use crate::limits::check_key;
+use crate::record::image::ImageReader;
 use crate::record::index_settings::readable_shop_id;
 use crate::record::{
     Image, IndexRef, IndexSettings, Item, ItemKey, ItemKind, QueryConfig, QueryConfigRef, Rejection,
@@ -142,7 +143,7 @@ fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
 }
 
 impl<'a> RawRecord<'a> {
-    fn read(cursor: &mut Cursor<'a>) -> Result<Self, Misshapen> {
+    fn read(cursor: &mut Cursor<'a>, images: &mut ImageReader<'a>) -> Result<Self, Misshapen> {
         let mut record = Self::default();
         let mut event_source = None;
         cursor.object(|cursor, name| match &*name.decoded()? {
@@ -151,7 +152,7 @@ impl<'a> RawRecord<'a> {
             "eventSource" => at("eventSource", nullable(cursor, text))
                 .and_then(|source| at("eventSource", once(&mut event_source, source))),
             "dynamodb" => {
-                let change = RawChange::read(cursor)?;
+                let change = RawChange::read(cursor, images)?;
                 at("dynamodb", once(&mut record.dynamodb, change))
             }
             _ => cursor.skip().map(drop).map_err(Misshapen::from),
@@ -162,7 +163,7 @@ impl<'a> RawRecord<'a> {
 }
 
 impl<'a> RawChange<'a> {
-    fn read(cursor: &mut Cursor<'a>) -> Result<Self, Misshapen> {
+    fn read(cursor: &mut Cursor<'a>, images: &mut ImageReader<'a>) -> Result<Self, Misshapen> {
         if cursor.peek() != Some(b'{') {
             return Err(Misshapen { path: "dynamodb" });
         }
@@ -173,10 +174,12 @@ impl<'a> RawChange<'a> {
                 at("dynamodb.Keys", ItemKey::read(cursor).and_then(|keys| once(&mut key, keys)))
             }
             "NewImage" => at("dynamodb.NewImage", {
-                nullable(cursor, Image::read).and_then(|image| once(&mut new_image, image))
+                nullable(cursor, |cursor| images.read(cursor))
+                    .and_then(|image| once(&mut new_image, image))
             }),
             "OldImage" => at("dynamodb.OldImage", {
-                nullable(cursor, Image::read).and_then(|image| once(&mut old_image, image))
+                nullable(cursor, |cursor| images.read(cursor))
+                    .and_then(|image| once(&mut old_image, image))
             }),
             "SequenceNumber" => at("dynamodb.SequenceNumber", {
                 nullable(cursor, owned_text).and_then(|text| once(&mut sequence_number, text))
@@ -200,14 +203,19 @@ impl StreamRecord {
     /// Decodes one record of an event.
     pub fn decode(json: &str) -> Self {
         let mut cursor = Cursor::new(json);
-        let record = Self::read(&mut cursor).and_then(|record| cursor.end().map(|()| record));
+        let record = Self::read(&mut cursor, &mut ImageReader::default())
+            .and_then(|record| cursor.end().map(|()| record));
         record.unwrap_or_else(|Malformed| Self::malformed(json, Misshapen::from(Malformed)))
     }
 
     /// Takes one record; whatever value stands there gives one.
-    pub fn read(cursor: &mut Cursor<'_>) -> Result<Self, Malformed> {
+    pub fn read<'a>(
+        cursor: &mut Cursor<'a>,
+        images: &mut ImageReader<'a>,
+    ) -> Result<Self, Malformed> {
         let before = cursor.clone();
-        match RawRecord::read(cursor).and_then(Self::interpret) {
+        let record = RawRecord::read(cursor, images);
+        match record.and_then(|record| Self::interpret(record, images)) {
             Ok(record) => Ok(record),
             Err(misshapen) => {
                 *cursor = before;
@@ -216,7 +224,10 @@ impl StreamRecord {
         }
     }
 
-    fn interpret(record: RawRecord<'_>) -> Result<Self, Misshapen> {
+    fn interpret<'a>(
+        record: RawRecord<'a>,
+        images: &mut ImageReader<'a>,
+    ) -> Result<Self, Misshapen> {
         let RawRecord { event_name, event_source, dynamodb } = record;
         let RawChange { key, new_image, old_image, sequence_number, created_at } =
             dynamodb.ok_or(Misshapen { path: "dynamodb" })?;
@@ -243,6 +254,7 @@ impl StreamRecord {
                 query_config,
             }),
         };
+        [old_image, new_image].into_iter().flatten().for_each(|image| images.done(image));
         let foreign = is_foreign(event_source.as_deref());
         Ok(Self { sequence_number, foreign, created_at, content })
     }

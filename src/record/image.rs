@@ -27,17 +27,25 @@ struct Named<'a> {
     json: Option<Range<usize>>,
 }
 
-impl<'a> Image<'a> {
+/// Reads images one after the other, in the memory of those that are done with.
+#[derive(Debug, Default)]
+pub struct ImageReader<'a> {
+    transcoder: Transcoder<'a>,
+    spare: Vec<Image<'a>>,
+}
+
+impl<'a> ImageReader<'a> {
     /// Takes an image or item, an object of attributes in DynamoDB JSON.
-    pub fn read(cursor: &mut Cursor<'a>) -> Result<Self, Malformed> {
-        let mut image =
-            Self { attributes: Vec::with_capacity(16), json: String::with_capacity(1024) };
-        let mut transcoder = Transcoder::default();
+    pub fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<Image<'a>, Malformed> {
+        let mut image = self.spare.pop().unwrap_or_else(|| Image {
+            attributes: Vec::with_capacity(16),
+            json: String::with_capacity(1024),
+        });
         cursor.object(|cursor, name| {
             let name = name.decoded()?;
             let before = cursor.clone();
             let start = image.json.len();
-            let transcoded = transcoder.push(&mut image.json, cursor);
+            let transcoded = self.transcoder.push(&mut image.json, cursor);
             let json = match transcoded {
                 Ok(()) => Some(start..image.json.len()),
                 Err(Malformed) => {
@@ -52,6 +60,20 @@ impl<'a> Image<'a> {
             Ok::<(), Malformed>(())
         })?;
         Ok(image)
+    }
+
+    /// Takes an image back.
+    pub fn done(&mut self, mut image: Image<'a>) {
+        image.attributes.clear();
+        image.json.clear();
+        self.spare.push(image);
+    }
+}
+
+impl<'a> Image<'a> {
+    /// Takes an image or item, an object of attributes in DynamoDB JSON.
+    pub fn read(cursor: &mut Cursor<'a>) -> Result<Self, Malformed> {
+        ImageReader::default().read(cursor)
     }
 
     /// The attribute `name`, if the item has it and it isn't NULL.

@@ -80,6 +80,11 @@ impl IndexSettings {
         }
     }
 
+    /// Whether `key` is one of the KV keys.
+    pub fn asks_for(&self, key: &str) -> bool {
+        self.shop_id.as_deref() == Some(key) || self.index.has_index_id(key)
+    }
+
     /// The size of the value short of the API key, in bytes.
     pub fn bytes_without_key(&self) -> usize {
         self.head.len() + self.tail.len() + 2
@@ -203,6 +208,8 @@ mod tests {
             )
         );
         assert_eq!(settings.kv_keys(), ["example.myshopify.com", "acct1-main"]);
+        assert!(settings.kv_keys().iter().all(|key| settings.asks_for(key)));
+        assert!(!settings.asks_for("acct1") && !settings.asks_for("acct1-main2"));
         assert_eq!(settings.cell.as_deref(), Some("cell-1"));
     }
 

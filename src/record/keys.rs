@@ -107,7 +107,13 @@ impl IndexRef {
 
     /// `{system_account_id}-{index_name}`: the index id, which is also a KV key.
     pub fn index_id(&self) -> String {
-        format!("{}-{}", self.account, self.index)
+        [&self.account, "-", &self.index].concat()
+    }
+
+    /// Whether that is `text`.
+    pub fn has_index_id(&self, text: &str) -> bool {
+        let name = text.strip_prefix(&*self.account).and_then(|rest| rest.strip_prefix('-'));
+        name == Some(&*self.index)
     }
 
     /// The key of the index's item in the table.
@@ -210,6 +216,8 @@ mod tests {
             prop_assume!(name != DEFAULT_CONFIG);
             let index = index(&name);
             prop_assert_eq!(index.item_key().kind(), ItemKind::IndexSettings(index.clone()));
+            prop_assert!(index.has_index_id(&index.index_id()));
+            prop_assert!(!index.has_index_id(&name) && !index.has_index_id("acct1-"));
             let query_config = QueryConfigRef { index, query };
             prop_assert_eq!(query_config.item_key().kind(), ItemKind::QueryConfig(query_config.clone()));
         }

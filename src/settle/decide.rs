@@ -86,10 +86,10 @@ pub fn decide(
         Some(Export::Rejected(rejection)) => {
             Decision::KeepFor { index: index.clone(), rejection: rejection.clone() }
         }
-        Some(Export::Ready(settings, _)) if !asks_for(settings, key) => {
+        Some(Export::Ready(settings, _)) if !settings.asks_for(key) => {
             Decision::Delete(stored.clone())
         }
-        Some(Export::Unavailable(settings, reason)) if !asks_for(settings, key) => {
+        Some(Export::Unavailable(settings, reason)) if !settings.asks_for(key) => {
             Decision::Fail(reason.clone())
         }
         Some(_) => Decision::LookAgain,
@@ -98,10 +98,10 @@ pub fn decide(
 
 fn for_claimant(key: &str, index: &IndexRef, export: Option<&Export>) -> Decision {
     match export {
-        Some(Export::Ready(settings, entry)) if asks_for(settings, key) => {
+        Some(Export::Ready(settings, entry)) if settings.asks_for(key) => {
             Decision::Write { index: index.clone(), entry: entry.clone() }
         }
-        Some(Export::Unavailable(settings, reason)) if asks_for(settings, key) => {
+        Some(Export::Unavailable(settings, reason)) if settings.asks_for(key) => {
             Decision::Fail(reason.clone())
         }
         Some(Export::Rejected(rejection)) => {
@@ -109,8 +109,4 @@ fn for_claimant(key: &str, index: &IndexRef, export: Option<&Export>) -> Decisio
         }
         _ => Decision::LookAgain,
     }
-}
-
-fn asks_for(settings: &IndexSettings, key: &str) -> bool {
-    settings.kv_keys().iter().any(|wanted| wanted == key)
 }
