@@ -153,7 +153,7 @@ fn metadata_too_large() -> Rejection {
 }
 
 fn metadata_json(digest: &Digest, index: &IndexRef, source: Source, exported_at: &str) -> String {
-    let mut json = String::with_capacity(256);
+    let mut json = String::with_capacity(320);
     json.push_str("{\"digest\":\"");
     json.push_str(&hex(digest.as_bytes()));
     json.push_str("\",\"exported_at\":");

@@ -41,7 +41,8 @@ impl Aliases {
                 None => None,
             },
         };
-        let mut json = String::new();
+        // An alias block of one or two targets, as most are.
+        let mut json = String::with_capacity(256);
         if let Some(analytics) = analytics {
             json.push('{');
             analytics.push(&mut json);
