@@ -18,6 +18,8 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::http::{Outcome, Reply, Request, pause};
 
 pub use rule::Rule;
@@ -172,7 +174,8 @@ impl Faults {
             let mut rules = script.rules.iter_mut();
             (latency, rules.find_map(|rule| rule.strike(&request)))
         };
-        pause(latency).await;
+        // From when the request was there: what a stand-in takes to read it is no one's latency.
+        pause((request.received_at + latency).saturating_duration_since(Instant::now())).await;
         let Some(fault) = fault else { return apply(request, None).await.into() };
         match fault {
             Fault::Answer(reply) => reply.into(),

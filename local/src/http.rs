@@ -12,6 +12,7 @@ use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 pub use client::{Client, ClientError};
 pub use server::{Outcome, Server};
@@ -29,6 +30,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// When it was there whole.
+    pub received_at: Instant,
 }
 
 impl Request {

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::{Reply, Request};
 
@@ -108,6 +109,7 @@ async fn answer(
         query: head.uri.query().unwrap_or_default().to_owned(),
         headers: head.headers,
         body,
+        received_at: Instant::now(),
     };
     match handler(request).await {
         Outcome::Reply(reply) => Ok(respond(reply, false)),
