@@ -80,18 +80,6 @@ impl<'a> Cursor<'a> {
         if self.took(byte) { Ok(()) } else { Err(Malformed) }
     }
 
-    /// Takes a key of one letter with its colon, such as `"S":`, if it is written without blanks.
-    #[inline]
-    pub fn letter_key(&mut self) -> Option<&'a [u8]> {
-        match self.rest().first_chunk::<4>()? {
-            [b'"', key @ .., b'"', b':'] if key[0].is_ascii_alphabetic() => {
-                self.at += 4;
-                Some(key)
-            }
-            _ => None,
-        }
-    }
-
     /// Takes a string. Most are so short that a call would cost a third of what they do.
     #[inline(always)]
     pub fn string(&mut self) -> Result<Text<'a>, Malformed> {
@@ -118,9 +106,16 @@ impl<'a> Cursor<'a> {
         if self.rest().first() == Some(&b'"') { Ok(()) } else { Err(Malformed) }
     }
 
+    /// What isn't taken yet.
     #[inline]
-    fn rest(&self) -> &'a [u8] {
+    pub fn rest(&self) -> &'a [u8] {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    /// Goes on behind a value whose `bytes` the caller has read in [`Self::rest`].
+    #[inline]
+    pub fn pass(&mut self, bytes: usize) {
+        self.at += bytes;
     }
 
     /// Takes an object; `each` takes the value of each key.
@@ -216,7 +211,7 @@ pub fn plain_bytes(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks();
     let mut plain = 0;
     for word in words {
-        let found = specials(u64::from_le_bytes(*word));
+        let found = first_special(u64::from_le_bytes(*word));
         if found != 0 {
             return plain + found.trailing_zeros() as usize / 8;
         }
@@ -242,6 +237,17 @@ pub fn specials(word: u64) -> u64 {
     let control_or_quote = (high ^ (ONES * 0x02)) - ONES * 0x21;
     let backslash = (high ^ (ONES * 0x5c)) - ONES;
     !(control_or_quote & backslash) & !word & HIGHS
+}
+
+/// [`specials`] for where only the first counts; those behind it may be wrong.
+#[inline]
+pub fn first_special(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // Only a byte that is found borrows from the next.
+    let control_or_quote = (word ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
+    let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES);
+    (control_or_quote | backslash) & !word & HIGHS
 }
 
 #[cfg(test)]
@@ -306,6 +312,9 @@ mod tests {
         ) {
             let expected = bytes.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\');
             prop_assert_eq!(plain_bytes(&bytes), expected.unwrap_or(bytes.len()));
+            for word in bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)) {
+                prop_assert_eq!(first_special(word).trailing_zeros(), specials(word).trailing_zeros());
+            }
         }
     }
 }

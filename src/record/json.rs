@@ -243,7 +243,7 @@ fn push_array<T>(
 
 /// Appends a DynamoDB number.
 pub fn push_number(out: &mut String, text: &str) -> Result<(), BadNumber> {
-    if is_plain_integer(text) || is_plain_decimal(text) {
+    if !text.is_empty() && plain_number(text.as_bytes()) == text.len() {
         out.push_str(text);
         return Ok(());
     }
@@ -253,33 +253,38 @@ pub fn push_number(out: &mut String, text: &str) -> Result<(), BadNumber> {
     Ok(())
 }
 
-/// Whether a number is a small integer that is written in the one way that JSON has for it.
-fn is_plain_integer(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    match digits.as_bytes() {
-        [b'0'] => digits.len() == text.len(),
+/// How many of the first bytes are a number that is written in the one way that JSON has for it, as
+/// far as that is easily told; zero if they are none.
+#[inline]
+pub fn plain_number(bytes: &[u8]) -> usize {
+    let sign = usize::from(bytes.first() == Some(&b'-'));
+    let integer = digits(&bytes[sign..]);
+    let point = sign + integer;
+    let leading_zero = bytes.get(sign) == Some(&b'0');
+    if bytes.get(point) != Some(&b'.') {
         // 18 digits fit an i64.
-        [b'1'..=b'9', rest @ ..] => rest.len() < 18 && rest.iter().all(u8::is_ascii_digit),
-        _ => false,
+        let plain = if leading_zero { point == 1 } else { matches!(integer, 1..=18) };
+        return if plain { point } else { 0 };
     }
+    let fraction = &bytes[point + 1..];
+    let fraction = &fraction[..digits(fraction)];
+    let plain_integer = match integer {
+        0 => false,
+        // Far enough below one, a double is written with an exponent.
+        1 if leading_zero => !fraction.starts_with(b"00"),
+        _ => !leading_zero,
+    };
+    // A double keeps 15 digits, so none of these are more than it takes to tell the double from any
+    // other.
+    let plain =
+        plain_integer && integer + fraction.len() <= 15 && matches!(fraction, [.., b'1'..=b'9']);
+    if plain { point + 1 + fraction.len() } else { 0 }
 }
 
-/// Whether a number is written as its double is. A double keeps 15 digits, so none of these are more
-/// than it takes to tell the double from any other.
-fn is_plain_decimal(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
-    let Some(point) = digits.iter().position(|byte| *byte == b'.') else { return false };
-    let (integer, fraction) = (&digits[..point], &digits[point + 1..]);
-    let plain_integer = match integer {
-        // Far enough below one, a double is written with an exponent.
-        [b'0'] => !fraction.starts_with(b"00"),
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    digits.len() <= "123456789012.456".len()
-        && plain_integer
-        && fraction.iter().all(u8::is_ascii_digit)
-        && matches!(fraction, [.., b'1'..=b'9'])
+/// How many of the first bytes are digits.
+#[inline]
+fn digits(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
 /// Appends binary as a base64 string.
