@@ -30,7 +30,7 @@ struct Named<'a> {
 /// Reads images one after the other, in the memory of those that are done with.
 #[derive(Debug, Default)]
 pub struct ImageReader<'a> {
-    transcoder: Transcoder<'a>,
+    transcoder: Transcoder,
     spare: Vec<Image<'a>>,
 }
 
@@ -39,7 +39,7 @@ impl<'a> ImageReader<'a> {
     pub fn read(&mut self, cursor: &mut Cursor<'a>) -> Result<Image<'a>, Malformed> {
         let mut image = self.spare.pop().unwrap_or_else(|| Image {
             attributes: Vec::with_capacity(16),
-            json: String::with_capacity(1024),
+            json: String::with_capacity(2048),
         });
         cursor.object(|cursor, name| {
             let name = name.decoded()?;
