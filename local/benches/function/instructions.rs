@@ -50,30 +50,34 @@ async fn count(batches: u64) -> Outcome<BTreeMap<&'static str, u64>> {
     Ok(by_purpose(&fs::read_to_string(profile)?))
 }
 
-/// Sums callgrind's own costs of each line by the file that the line is from; what a function has
-/// inlined from the standard library counts to the function.
+/// Sums callgrind's own costs of each line by what the line's file is for, else by what its function
+/// is for: the standard library's lines count to what they are inlined in.
 fn by_purpose(profile: &str) -> BTreeMap<&'static str, u64> {
-    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut names: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    let (mut object, mut function, mut file) = ("", "", "");
     let mut sums = BTreeMap::new();
-    let (mut function, mut purpose) = (OTHER, OTHER);
     let mut inclusive = false;
     for line in profile.lines() {
         if let Some((key, name)) = line.split_once('=') {
-            match key {
-                "fl" | "fi" | "fe" => {
-                    let (id, path) = name.split_once(' ').unwrap_or((name, ""));
-                    if !path.is_empty() {
-                        names.insert(id, path);
-                    }
-                    let path = names.get(id).copied().unwrap_or_default();
-                    purpose = purpose_of(path).unwrap_or(function);
-                    if key == "fl" {
-                        function = purpose_of(path).unwrap_or(OTHER);
-                        purpose = function;
-                    }
+            let (kind, place) = match key {
+                "ob" => ("object", Some(&mut object)),
+                "cob" => ("object", None),
+                "fn" => ("function", Some(&mut function)),
+                "cfn" => ("function", None),
+                "fl" | "fi" | "fe" => ("file", Some(&mut file)),
+                "cfi" | "cfl" => ("file", None),
+                key => {
+                    inclusive |= key == "calls";
+                    continue;
                 }
-                "calls" => inclusive = true,
-                _ => {}
+            };
+            // A name is written out where it is first used, and is its number from then on.
+            let (id, written) = name.split_once(' ').unwrap_or((name, ""));
+            if !written.is_empty() {
+                names.insert((kind, id), written);
+            }
+            if let Some(place) = place {
+                *place = names.get(&(kind, id)).copied().unwrap_or_default();
             }
             continue;
         }
@@ -86,46 +90,78 @@ fn by_purpose(profile: &str) -> BTreeMap<&'static str, u64> {
         if std::mem::take(&mut inclusive) {
             continue;
         }
+        let purpose = match object.contains("/libc.so") {
+            true => LIBC,
+            false => purpose_of(file).or_else(|| purpose_of(function)).unwrap_or(OTHER),
+        };
         *sums.entry(purpose).or_insert(0) += cost.parse::<u64>().unwrap_or(0);
     }
     sums
 }
 
-const OTHER: &str = "other, the standard library where it is not inlined among it";
+const OTHER: &str = "other";
+const LIBC: &str = "libc: memory moved, compared, allocated";
 
-fn purpose_of(path: &str) -> Option<&'static str> {
-    const SCANNING: &str = "scanning JSON: serde_json";
-    const DECODING: &str = "decoding and encoding a record: record, stream";
-    const ENTRIES: &str = "values under keys: plan, export, entry, bulk";
-    const REQUESTS: &str = "requests: services, reqwest, hyper, http, url";
-    const PURPOSES: [(&str, &str); 27] = [
-        ("/serde_json-", SCANNING),
-        ("/serde-", SCANNING),
-        ("/serde_core-", SCANNING),
-        ("/memchr-", SCANNING),
-        ("/serde_dynamo-", DECODING),
-        ("src/record/", DECODING),
-        ("src/stream.rs", DECODING),
-        ("/base64-", DECODING),
-        ("/zmij-", DECODING),
-        ("src/plan.rs", ENTRIES),
-        ("src/export.rs", ENTRIES),
-        ("src/entry.rs", ENTRIES),
-        ("src/digest.rs", ENTRIES),
-        ("src/bulk.rs", ENTRIES),
-        ("/sha2-", "hashing: sha2"),
-        ("src/services/", REQUESTS),
-        ("src/api_keys.rs", REQUESTS),
-        ("/reqwest-", REQUESTS),
-        ("/hyper", REQUESTS),
-        ("/http", REQUESTS),
-        ("/url-", REQUESTS),
-        ("/idna", REQUESTS),
-        ("/tower", REQUESTS),
-        ("/tokio-", "waiting: tokio, futures"),
-        ("/futures", "waiting: tokio, futures"),
-        ("/lambda_runtime", "the Runtime API: lambda_runtime"),
-        ("???", "libc: memory moved, compared, allocated"),
-    ];
-    PURPOSES.iter().find(|(part, _)| path.contains(part)).map(|(_, purpose)| *purpose)
+/// The crates and the function's own files by what they are for; the first that fits counts.
+const PURPOSES: [(&str, &[&str]); 6] = [
+    ("hashing: sha2", &["sha2"]),
+    (
+        "encoding its value: record/json, record/encoded, entry, digest",
+        &["src/record/json", "src/record/encoded", "src/entry", "src/digest"],
+    ),
+    (
+        "decoding a record: payload, stream, cursor, record, serde_json",
+        &[
+            "src/payload",
+            "src/stream",
+            "src/cursor",
+            "src/record",
+            "serde",
+            "serde_core",
+            "serde_json",
+            "memchr",
+            "base64",
+            "zmij",
+        ],
+    ),
+    (
+        "values under keys: plan, export, bulk, settings_keys, hashing of names",
+        &["src/plan", "src/export", "src/bulk", "src/settings_keys", "core::hash"],
+    ),
+    (
+        "requests and waiting: services, api_keys, reqwest, hyper, http, url, tokio",
+        &[
+            "src/services",
+            "src/api_keys",
+            "reqwest",
+            "hyper",
+            "hyper-util",
+            "hyper_util",
+            "http",
+            "http-body",
+            "http_body",
+            "url",
+            "idna",
+            "percent-encoding",
+            "tower",
+            "tower-http",
+            "tokio",
+            "futures-util",
+            "futures_util",
+        ],
+    ),
+    ("the Runtime API: lambda_runtime", &["lambda_runtime"]),
+];
+
+/// What a source file or a function is for.
+fn purpose_of(name: &str) -> Option<&'static str> {
+    let is_of = |part: &&str| match part.strip_prefix("src/") {
+        Some(module) => {
+            name.contains(part)
+                || name.contains(&format!("exporter::{}", module.replace('/', "::")))
+        }
+        None => name.contains(&format!("/{part}-")) || name.contains(&format!("{part}::")),
+    };
+    let found = PURPOSES.iter().find(|(_, parts)| parts.iter().any(is_of));
+    found.map(|(purpose, _)| *purpose)
 }
