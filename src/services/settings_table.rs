@@ -31,9 +31,7 @@ macro_rules! reply {
     ($operation:literal, $call:expr) => {{
         let reply = TakeReply::default();
         match $call.customize().interceptor(reply.clone()).send().await {
-            Ok(_) => reply.taken().ok_or_else(|| TableError {
-                reason: concat!($operation, ": an answer that can't be read").to_owned(),
-            }),
+            Ok(_) => reply.taken().ok_or_else(|| unreadable($operation)),
             Err(error) => Err(table_error($operation, &error)),
         }
     }};
@@ -60,7 +58,7 @@ impl DynamoDbTable {
             .table_name(&self.name)
             .set_key(Some(sdk_key(key)))
             .consistent_read(true);
-        Ok(reply!("GetItem", call)?.items)
+        Ok(reply!("GetItem", call)?.items.unwrap_or_default())
     }
 
     async fn get_batch(&self, keys: &[ItemKey]) -> Result<Vec<(ItemKey, Item)>, TableError> {
@@ -77,7 +75,7 @@ impl DynamoDbTable {
                 .map_err(|error| TableError { reason: format!("BatchGetItem: {error}") })?;
             let call = self.client.batch_get_item().request_items(&self.name, request);
             let reply = reply!("BatchGetItem", call)?;
-            items.extend(reply.items);
+            items.extend(listed("BatchGetItem", reply.items)?);
             open = reply.unprocessed.iter().map(sdk_key).collect();
             if open.is_empty() {
                 return Ok(items);
@@ -105,7 +103,7 @@ impl DynamoDbTable {
         for (name, value) in bounds {
             call = call.expression_attribute_values(*name, AttributeValue::S((*value).to_owned()));
         }
-        Ok(page(reply!("Query", call)?))
+        page("Query", reply!("Query", call)?)
     }
 
     async fn query_prefix(
@@ -175,7 +173,7 @@ impl SettingsTable for DynamoDbTable {
                 .expression_attribute_values(":index", AttributeValue::S("INDEX#".to_owned()))
                 .expression_attribute_values(":query", AttributeValue::S("#QUERY#".to_owned())),
         };
-        Ok(page(reply!("Scan", scan)?))
+        page("Scan", reply!("Scan", scan)?)
     }
 
     async fn account(
@@ -187,8 +185,17 @@ impl SettingsTable for DynamoDbTable {
     }
 }
 
-fn page(reply: TableReply) -> TablePage {
-    TablePage { items: reply.items, next: reply.last_evaluated }
+fn page(operation: &str, reply: TableReply) -> Result<TablePage, TableError> {
+    Ok(TablePage { items: listed(operation, reply.items)?, next: reply.last_evaluated })
+}
+
+/// The items of an answer that always lists some, if only none.
+fn listed<T>(operation: &str, items: Option<T>) -> Result<T, TableError> {
+    items.ok_or_else(|| unreadable(operation))
+}
+
+fn unreadable(operation: &str) -> TableError {
+    TableError { reason: format!("{operation}: an answer that can't be read") }
 }
 
 fn sdk_key(key: &ItemKey) -> SdkItem {

@@ -13,11 +13,24 @@ use aws_smithy_types::config_bag::ConfigBag;
 use crate::cursor::{Cursor, Malformed};
 use crate::record::{Item, ItemKey};
 
+/// The fields of the four operations' answers.
+const FIELDS: [&str; 8] = [
+    "Item",
+    "Items",
+    "Responses",
+    "LastEvaluatedKey",
+    "UnprocessedKeys",
+    "Count",
+    "ScannedCount",
+    "ConsumedCapacity",
+];
+
 /// What the answer to a `GetItem`, `BatchGetItem`, `Query` or `Scan` holds.
 #[derive(Debug, Default, PartialEq)]
 pub struct TableReply {
-    /// The items, by key, in the order of the answer.
-    pub items: Vec<(ItemKey, Item)>,
+    /// The items, by key, in the order of the answer; `None` where it has no place for them, as that
+    /// to a `GetItem` of what isn't there.
+    pub items: Option<Vec<(ItemKey, Item)>>,
     /// Where to go on; `None` at the end.
     pub last_evaluated: Option<ItemKey>,
     /// Keys that have to be asked for again.
@@ -26,20 +39,30 @@ pub struct TableReply {
 
 impl TableReply {
     /// Reads an answer of whichever of the four operations; of one table.
+    ///
+    /// What has fields, but none of DynamoDB's, is refused: taken for an answer without items, it
+    /// would say that they are gone.
     pub fn parse(json: &str) -> Result<Self, Malformed> {
         let mut reply = Self::default();
+        let (mut empty, mut known) = (true, false);
         let mut cursor = Cursor::new(json);
         cursor.object(|cursor, name| {
+            let name = name.decoded()?;
+            empty = false;
+            known |= FIELDS.contains(&&*name);
             if cursor.peek() == Some(b'n') {
                 return cursor.skip().map(drop);
             }
-            match &*name.decoded()? {
+            match &*name {
                 "Item" => {
-                    reply.items.push(Item::read(cursor)?);
+                    reply.items.get_or_insert_default().push(Item::read(cursor)?);
                     Ok(())
                 }
                 "Items" => reply.take_items(cursor),
-                "Responses" => cursor.object(|cursor, _table| reply.take_items(cursor)),
+                "Responses" => {
+                    reply.items.get_or_insert_default();
+                    cursor.object(|cursor, _table| reply.take_items(cursor))
+                }
                 "LastEvaluatedKey" => {
                     reply.last_evaluated = Some(ItemKey::read(cursor)?);
                     Ok(())
@@ -49,12 +72,13 @@ impl TableReply {
             }
         })?;
         cursor.end()?;
-        Ok(reply)
+        if empty || known { Ok(reply) } else { Err(Malformed) }
     }
 
     fn take_items(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        let items = self.items.get_or_insert_default();
         cursor.array(|cursor| {
-            self.items.push(Item::read(cursor)?);
+            items.push(Item::read(cursor)?);
             Ok(())
         })
     }
@@ -123,23 +147,38 @@ mod tests {
     fn every_operations_answer_is_read() {
         let item = || Item::parse(ITEM).unwrap();
         let parsed = |json: String| TableReply::parse(&json).unwrap();
-        assert_eq!(parsed(format!(r#"{{"Item":{ITEM}}}"#)).items, [item()]);
+        assert_eq!(parsed(format!(r#"{{"Item":{ITEM}}}"#)).items, Some(vec![item()]));
         assert_eq!(parsed("{}".into()), TableReply::default());
         let page = parsed(format!(
             r#"{{"Count":2,"Items":[{ITEM},{ITEM}],"ScannedCount":2,"LastEvaluatedKey":{{"sk":{{"S":"z"}},"pk":{{"S":"a"}}}}}}"#
         ));
-        assert_eq!((page.items.len(), page.last_evaluated), (2, Some(key("z"))));
+        let items = Some(vec![item(), item()]);
+        assert_eq!((page.items, page.last_evaluated), (items, Some(key("z"))));
         let batch = parsed(format!(
             r#"{{"Responses":{{"table":[{ITEM}]}},"UnprocessedKeys":{{"table":{{"ConsistentRead":true,"Keys":[{{"pk":{{"S":"a"}},"sk":{{"S":"x"}}}}]}}}}}}"#
         ));
-        assert_eq!((batch.items, batch.unprocessed), (vec![item()], vec![key("x")]));
-        let nulls = r#"{"Items":null,"LastEvaluatedKey":null,"UnprocessedKeys":null}"#;
-        assert_eq!(parsed(nulls.into()), TableReply::default());
+        assert_eq!((batch.items, batch.unprocessed), (Some(vec![item()]), vec![key("x")]));
+        for none in [r#"{"Items":[],"Count":0}"#, r#"{"Responses":{}}"#, r#"{"New":1,"Items":[]}"#]
+        {
+            assert_eq!(parsed(none.into()).items, Some(vec![]), "{none}");
+        }
+        for none in [r#"{"ConsumedCapacity":{"Units":1}}"#, r#"{"Item":null}"#, r#"{"Items":null}"#]
+        {
+            assert_eq!(parsed(none.into()), TableReply::default(), "{none}");
+        }
     }
 
     #[test]
     fn what_is_not_an_answer_is_refused_whole() {
-        for bad in ["", "<html>", "[]", r#"{"Items":[{}]}"#, r#"{"Items":[]"#, r#"{"Items":7}"#] {
+        for bad in [
+            "",
+            "<html>",
+            "[]",
+            r#"{"status":"ok"}"#,
+            r#"{"Items":[{}]}"#,
+            r#"{"Items":[]"#,
+            r#"{"Items":7}"#,
+        ] {
             assert_eq!(TableReply::parse(bad), Err(Malformed), "{bad}");
         }
     }

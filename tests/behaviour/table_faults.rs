@@ -1,6 +1,7 @@
 //! DynamoDB goes wrong where a removal or a re-export needs it.
 
 use local::faults::{Fault, Rule};
+use local::http::Reply;
 use local::stack::SETTINGS;
 use serde_json::{Value, json};
 
@@ -37,6 +38,42 @@ async fn a_table_that_stays_throttled_fails_the_removal_and_deletes_nothing() {
     world.stack.table.faults().clear();
     assert_eq!(world.batch(records).await.failures(), NOTHING);
     assert_eq!(world.setting_keys(), ["a-other"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_dynamodbs_does_not_say_that_items_are_gone() {
+    let no_list = || Fault::Answer(Reply::json(200, &json!({})));
+    let answers = [("Scan", no_list()), ("Scan", Fault::WrongJson), ("Scan", Fault::HtmlBody)];
+    let settings = ["a-old", "a-other", "old.example"];
+    for (operation, fault) in answers {
+        let (world, records) = removal(World::start().await).await;
+        world.stack.table.faults().add(Rule::operation(operation, fault).forever());
+
+        assert_eq!(world.batch(records).await.failures().len(), 1);
+
+        assert_eq!(world.setting_keys(), settings);
+    }
+    let world = World::start().await;
+    let queries = ["one", "two"].map(|query| query_config("a", "i", query, 1));
+    world.settled_with(queries.clone()).await;
+    for query in ["one", "two"] {
+        world.stack.table.delete("a", &format!("INDEX#i#QUERY#{query}"));
+    }
+    let records = world.new_records();
+    for (operation, fault) in [
+        ("BatchGetItem", no_list()),
+        ("BatchGetItem", Fault::WrongJson),
+        ("GetItem", Fault::WrongJson),
+    ] {
+        world.stack.table.faults().add(Rule::operation(operation, fault).forever());
+        let batch = if operation == "GetItem" { &records[..1] } else { &records[..] };
+
+        let failed = world.batch(batch.to_vec()).await;
+
+        assert_eq!(failed.failures().len(), batch.len(), "{operation}");
+        assert_eq!(world.query_config_keys().len(), 2, "{operation}");
+        world.stack.table.faults().clear();
+    }
 }
 
 #[tokio::test]
