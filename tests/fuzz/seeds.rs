@@ -1,4 +1,4 @@
-//! What mutation starts from: the sample events, their records, and replies of KV.
+//! What mutation starts from: the sample events, their records, and replies of KV and the table.
 
 use serde_json::Value;
 
@@ -8,6 +8,8 @@ const REPLIES: &[&str] = &[
     r#"{"result":{"values":{"a":{"value":"{\"system_account_id\":\"a\",\"index_name\":\"i\",\"marqo_api_key\":\"k\"}","metadata":{"digest":"d"}},"b":"text","c":null}},"success":true,"errors":[],"messages":[]}"#,
     r#"{"result":[{"name":"a","metadata":{"digest":"d","exported_at":"t","source":"stream","system_account_id":"a","index_name":"i"}},{"name":"b","expiration":1}],"success":true,"errors":[],"messages":[],"result_info":{"count":2,"cursor":"c"}}"#,
     r#"{"system_account_id":"a","index_name":"i","shop_id":"s","marqo_api_key":"k","index_url":"https://h"}"#,
+    r#"{"Count":2,"Items":[{"pk":{"S":"a"},"sk":{"S":"INDEX#i#QUERY#q"},"ids":{"SS":["x","y"]}},{"sk":{"S":"INDEX#i"},"pk":{"S":"a"}}],"LastEvaluatedKey":{"pk":{"S":"a"},"sk":{"S":"z"}}}"#,
+    r#"{"Responses":{"t":[{"pk":{"S":"a"},"sk":{"S":"INDEX#i"},"m":{"M":{"n":{"N":"1.5"}}}}]},"UnprocessedKeys":{"t":{"Keys":[{"pk":{"S":"a"},"sk":{"S":"b"}}]}}}"#,
 ];
 
 /// What an input is given to.
@@ -17,7 +19,7 @@ pub enum Target {
     Payload,
     /// The decoder of stream records.
     Record,
-    /// The decoders of what KV answers and holds.
+    /// The decoders of what KV and the table answer and KV holds.
     Reply,
 }
 

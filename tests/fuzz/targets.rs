@@ -5,6 +5,7 @@ use ecom_settings_exporter::plan::plan;
 use ecom_settings_exporter::ports::StoredSettings;
 use ecom_settings_exporter::record::IndexSettings;
 use ecom_settings_exporter::services::cloudflare_wire::{self as wire, Reply};
+use ecom_settings_exporter::services::table_reply::TableReply;
 use ecom_settings_exporter::stream::{Change, Content, StreamRecord};
 use reqwest::StatusCode;
 use serde::de::IgnoredAny;
@@ -29,13 +30,15 @@ pub struct Seen {
     rejected: u64,
     unknown: u64,
     replies: u64,
+    items: u64,
 }
 
 impl Seen {
     /// Fails where one kind of outcome never came up.
     pub fn assert_varied(&self) {
         let Self { json, streams, re_exports, reconciles, skipped, .. } = self;
-        let Self { settings, query_configs, removals, rejected, unknown, replies, .. } = self;
+        let Self { settings, query_configs, removals, rejected, unknown, replies, items, .. } =
+            self;
         let counts = [
             json,
             streams,
@@ -48,6 +51,7 @@ impl Seen {
             rejected,
             unknown,
             replies,
+            items,
         ];
         assert!(counts.into_iter().all(|count| *count > 0), "{self:?}");
     }
@@ -69,6 +73,13 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
         Target::Reply => {
             for status in [200, 400] {
                 reply(status, input, seen);
+            }
+            let items = TableReply::parse(input).ok().and_then(|reply| reply.items);
+            for (key, item) in items.into_iter().flatten() {
+                seen.items += 1;
+                let image = item.image().unwrap();
+                assert_eq!(image.string("pk").unwrap().as_deref(), Some(&*key.pk));
+                assert_eq!(image.string("sk").unwrap().as_deref(), Some(&*key.sk));
             }
             // Reading what anyone may have put into KV.
             if let Some(stored) = StoredSettings::parse(input) {
