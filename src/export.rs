@@ -259,36 +259,31 @@ impl<'a, S: Services> SettingsExport<'a, S> {
     /// The pairs that are ready and not written yet. Of several items that ask for one key the
     /// last has it; with `some_open`, a key that an item still waiting asks for later waits too.
     fn claim(&mut self, some_open: bool) -> Vec<Pair> {
-        let mut wanted: Vec<(String, usize, bool)> = Vec::with_capacity(self.items.len() * 2);
+        let mut wanted: Vec<(String, usize)> = Vec::with_capacity(self.items.len() * 2);
         for (position, item) in self.items.iter().enumerate() {
             let Some(settings) = upsert(item) else { continue };
-            let open = match &self.states[position] {
-                State::Ready(_) => false,
-                State::Open => true,
-                State::Closed(_) => continue,
-            };
-            wanted.extend(settings.kv_keys().into_iter().map(|key| (key, position, open)));
+            if !matches!(self.states[position], State::Closed(_)) {
+                wanted.extend(settings.kv_keys().into_iter().map(|key| (key, position)));
+            }
         }
         let mut claims: HashMap<&str, usize> = HashMap::with_capacity(wanted.len());
         let mut lost = vec![false; wanted.len()];
-        for (place, (key, position, open)) in wanted.iter().enumerate() {
-            // What waits is not written yet, and keeps the key from those before it.
-            lost[place] = *open;
+        for (place, (key, position)) in wanted.iter().enumerate() {
             let Some(loser) = claims.insert(key, place) else { continue };
             lost[loser] = true;
             if !some_open {
-                let (index, loser) = (&self.items[*position].index, &wanted[loser]);
+                let index = &self.items[*position].index;
+                let loser = &self.items[wanted[loser].1].index;
                 warn!(
                     system_account_id = index.account,
                     index_name = index.index,
                     key,
-                    "several indexes of the batch ask for one KV key: it goes to this one, not to {}",
-                    self.items[loser.1].index
+                    "several indexes of the batch ask for one KV key: it goes to this one, not to {loser}"
                 );
             }
         }
         let mut pairs = Vec::with_capacity(wanted.len());
-        for ((key, position, _), lost) in wanted.into_iter().zip(lost) {
+        for ((key, position), lost) in wanted.into_iter().zip(lost) {
             let State::Ready(entry) = &self.states[position] else { continue };
             if !lost && self.written.insert(key.clone(), position) != Some(position) {
                 pairs.push(Pair { key, entry: entry.clone() });
