@@ -261,6 +261,17 @@ mod tests {
     }
 
     #[test]
+    fn a_broken_record_counts_for_what_it_names_also_before_any_that_decides() {
+        let plan = plan(vec![
+            record("INSERT", "INDEX#i", None, Some(".")),
+            record("MODIFY", "INDEX#i", None, Some("s1")),
+        ]);
+        let [item] = &plan.settings[..] else { panic!("{plan:?}") };
+        assert_eq!(item.shop_ids_left_behind().collect::<Vec<_>>(), ["named-by-broken"]);
+        assert_eq!(item.records_to_retry(), [0, 1]);
+    }
+
+    #[test]
     fn a_removed_and_recreated_item_is_decided_by_the_re_creation() {
         let plan = plan(vec![
             record("REMOVE", "INDEX#i", Some("s1"), None),

@@ -109,3 +109,46 @@ impl<'a> Attribute<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Attribute<'_>, Malformed> {
+        let mut cursor = Cursor::new(json);
+        Attribute::read(&mut cursor).and_then(|attribute| cursor.end().map(|()| attribute))
+    }
+
+    #[test]
+    fn every_type_is_told_from_the_others() {
+        let json = r#"{"M":{"s":{"S":"a\u0062"},"n":{"N":"1.50"},"b":{"BOOL":false},"0":{"NULL":true},
+            "l":{"L":[{"S":""},{"M":{}}]},"x":{"SS":["y"]},"y":{"B":"AA=="}}}"#;
+        let attribute = read(json).unwrap();
+        let fields = attribute.as_map().unwrap();
+        assert_eq!(fields.text("s"), Some("ab"));
+        assert_eq!(fields.get("n"), Some(&Attribute::Number("1.50".into())));
+        assert_eq!(fields.get("b"), Some(&Attribute::Flag(false)));
+        assert_eq!((fields.get("0"), fields.get("none")), (None, None));
+        assert_eq!(fields.list("l").len(), 2);
+        assert_eq!(
+            (fields.get("x"), fields.get("y")),
+            (Some(&Attribute::Other), Some(&Attribute::Other))
+        );
+        assert_eq!((fields.text("n"), fields.list("s").len(), fields.map("l")), (None, 0, None));
+    }
+
+    #[test]
+    fn of_a_name_that_stands_twice_the_last_one_counts() {
+        let attribute = read(r#"{"M":{"a":{"S":"first"},"a":{"S":"last"}}}"#).unwrap();
+        assert_eq!(attribute.as_map().unwrap().text("a"), Some("last"));
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        for bad in
+            ["", "{}", r#"{"Q":"x"}"#, r#"{"S":7}"#, r#"{"S":"a","N":"1"}"#, r#"{"BOOL":"true"}"#]
+        {
+            assert_eq!(read(bad), Err(Malformed), "{bad}");
+        }
+    }
+}
