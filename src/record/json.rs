@@ -288,7 +288,7 @@ fn digits(bytes: &[u8]) -> usize {
 }
 
 /// Appends binary as a base64 string.
-pub fn push_base64(out: &mut String, bytes: &[u8]) {
+fn push_base64(out: &mut String, bytes: &[u8]) {
     out.push('"');
     BASE64.encode_string(bytes, out);
     out.push('"');

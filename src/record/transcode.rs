@@ -1,4 +1,4 @@
-//! From DynamoDB JSON straight to canonical JSON, for the stream: what [`super::json`] gives
+//! From DynamoDB JSON straight to canonical JSON: what [`super::json`] gives
 //! for the decoded attribute, without holding it in between.
 //!
 //! That way goes what is written compactly and has the usual types. Any other attribute is decoded,
