@@ -56,6 +56,7 @@ pub fn push_escaped(out: &mut String, mut text: &str) {
     while !text.is_empty() {
         let (stretch, rest) = text.split_at(text.floor_char_boundary(STRETCH));
         let length = escape(&mut buffer, stretch.as_bytes());
+        // Text that is cut between characters, with ASCII put in: it still is text.
         out.push_str(str::from_utf8(&buffer[..length]).unwrap_or_default());
         text = rest;
     }
