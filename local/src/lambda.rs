@@ -47,12 +47,10 @@ pub struct FunctionOptions {
     pub timeout: Duration,
     /// The port of the Invoke API; 0 for any.
     pub port: u16,
-    /// Whether invocations are sampled for X-Ray.
-    pub sampled: bool,
 }
 
 impl FunctionOptions {
-    /// The binary with this environment, 128 MB and a minute, not sampled.
+    /// The binary with this environment, 128 MB and a minute.
     pub fn new(binary: impl Into<PathBuf>, env: BTreeMap<String, String>) -> Self {
         Self {
             binary: binary.into(),
@@ -62,7 +60,6 @@ impl FunctionOptions {
             memory_mb: 128,
             timeout: Duration::from_secs(60),
             port: 0,
-            sampled: false,
         }
     }
 }
@@ -247,8 +244,7 @@ impl Shared {
         let number = self.invocations.fetch_add(1, Ordering::Relaxed);
         let request_id = format!("00000000-0000-4000-8000-{number:012}");
         let function_arn = self.options.arn();
-        let sampled = self.options.sampled;
-        let job = Job { request_id: request_id.clone(), payload, timeout, function_arn, sampled };
+        let job = Job { request_id: request_id.clone(), payload, timeout, function_arn };
         let (result, duration) = Sandbox::invoke(&mut slot, job).await;
         let result = result.and_then(|answer| {
             serde_json::from_slice(&answer).map_err(|error| {

@@ -1,20 +1,18 @@
-//! What an operator sees: every line that the real binary prints, its metrics and its traces.
+//! What an operator sees: every line that the real binary prints, and its metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::UdpSocket;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use ecom_settings_exporter::tally::CallSpan;
 use local::faults::{Fault, Rule};
-use local::lambda::{Function, FunctionOptions, Invocation};
-use local::stack::{DEFAULT_CELL, SETTINGS, Stack, TOKEN_SECRET};
+use local::lambda::{Function, Invocation};
+use local::stack::{DEFAULT_CELL, SETTINGS};
 use local::stream::event;
 use local::table::to_item;
 use serde_json::{Value, json};
 
 use crate::helpers::*;
 use crate::printed::{COUNTS, DURATIONS, Printed};
-use crate::process::{self, BINARY};
+use crate::process;
 
 async fn batch(function: &Function, records: impl IntoIterator<Item = Value>) -> Invocation {
     process::invoke(function, &event(records)).await
@@ -394,138 +392,18 @@ fn the_template_watches_every_metric_of_the_function_and_no_other() {
     assert_eq!(metrics_of_the_template(), known);
 }
 
-/// A function whose traces go to this test.
-async fn traced(stack: &Stack, sampled: bool) -> (Function, UdpSocket) {
-    let daemon = UdpSocket::bind("127.0.0.1:0").unwrap();
-    daemon.set_nonblocking(true).unwrap();
-    let mut env = stack.env();
-    env.insert("AWS_XRAY_DAEMON_ADDRESS".into(), daemon.local_addr().unwrap().to_string());
-    let options = FunctionOptions { sampled, ..FunctionOptions::new(BINARY, env) };
-    (Function::start(options).await.unwrap(), daemon)
-}
-
-/// What has arrived. UDP on the loopback interface is there once it was sent, and the function
-/// sends before it answers.
-fn arrived(daemon: &UdpSocket) -> Vec<Value> {
-    let mut datagram = [0; 65_536];
-    let mut documents = Vec::new();
-    while let Ok(length) = daemon.recv(&mut datagram) {
-        let text = std::str::from_utf8(&datagram[..length]).unwrap();
-        let (header, document) = text.split_once('\n').unwrap();
-        let header: Value = serde_json::from_str(header).unwrap();
-        assert_eq!(header, json!({"format": "json", "version": 1}));
-        documents.push(serde_json::from_str(document).unwrap());
-    }
-    documents
-}
-
 #[tokio::test]
-async fn a_sampled_invocation_sends_a_subsegment_for_each_call_to_a_service() {
-    let stack = process::stack().await;
-    let (function, daemon) = traced(&stack, true).await;
-
-    let records =
-        [written(1, &shop("a", "i", "s.example")), written(2, &query_config("a", "i", "q", 1))];
-    batch(&function, records).await;
-    batch(&function, [removed(3, "a", "INDEX#i")]).await;
-
-    let subsegments = arrived(&daemon);
-    let mut calls: BTreeMap<&str, usize> = BTreeMap::new();
-    for subsegment in &subsegments {
-        *calls.entry(subsegment["name"].as_str().unwrap()).or_default() += 1;
-        assert_eq!(subsegment["type"], "subsegment");
-        assert!(subsegment["trace_id"].as_str().unwrap().starts_with("1-"), "{subsegment}");
-        assert_eq!(subsegment["parent_id"].as_str().unwrap().len(), 16);
-        assert_eq!(subsegment["fault"], false);
-        let [start, end] =
-            ["start_time", "end_time"].map(|time| subsegment[time].as_f64().unwrap());
-        assert!(start <= end, "{subsegment}");
-        let text = subsegment.to_string();
-        assert!(!text.contains("key-a") && !text.contains("s.example"), "{text}");
-    }
-    let ids: BTreeSet<&str> =
-        subsegments.iter().map(|subsegment| subsegment["id"].as_str().unwrap()).collect();
-    assert_eq!(ids.len(), subsegments.len());
-    assert_eq!(calls["API keys service"], stack.api_keys.log().len());
-    assert_eq!(calls["Cloudflare KV"], stack.kv.log().len());
-    assert!(calls["Settings table"] >= 1, "{calls:?}");
-}
-
-/// The subsegments of one service among those that have arrived.
-fn of_service(subsegments: &[Value], service: &str) -> Vec<Value> {
-    subsegments.iter().filter(|subsegment| subsegment["name"] == service).cloned().collect()
-}
-
-#[tokio::test]
-async fn a_trace_shows_the_readings_of_the_secret_and_which_of_them_failed() {
-    let stack = process::stack().await;
-    let denied = || Fault::aws(400, "AccessDeniedException", "not allowed");
-    // The reading at the start of the process, which may have ended before the invocation.
-    stack.secrets.faults().add(Rule::any(denied()));
-    let (function, daemon) = traced(&stack, true).await;
-
-    batch(&function, [written(1, &index("a", "i"))]).await;
-    let read = of_service(&arrived(&daemon), "Secrets Manager");
-    let answered: Vec<_> = read.iter().filter(|reading| reading["fault"] == false).collect();
-    assert_eq!(answered.len(), 1, "{read:?}");
-
-    stack.kv.set_token("rotated");
-    stack.secrets.set(TOKEN_SECRET, "rotated");
-    batch(&function, [written(2, &index("a", "j"))]).await;
-    let subsegments = arrived(&daemon);
-    let [again] = &of_service(&subsegments, "Secrets Manager")[..] else {
-        panic!("{subsegments:?}")
-    };
-    let [put] = &of_service(&subsegments, "Cloudflare KV")[..] else { panic!("{subsegments:?}") };
-    assert_eq!(again["fault"], false);
-    let time = |subsegment: &Value, name: &str| subsegment[name].as_f64().unwrap();
-    assert!(time(again, "start_time") < time(again, "end_time"), "{again}");
-    assert!(time(put, "start_time") <= time(again, "start_time"), "within {put}: {again}");
-    assert!(time(again, "end_time") <= time(put, "end_time"), "within {put}: {again}");
-
-    batch(&function, [written(3, &index("a", "k"))]).await;
-    assert_eq!(of_service(&arrived(&daemon), "Secrets Manager"), [] as [Value; 0], "it is kept");
-
-    stack.kv.set_token("rotated again");
-    stack.secrets.faults().add(Rule::any(denied()).forever());
-    batch(&function, [written(4, &index("a", "l"))]).await;
-    let failed = of_service(&arrived(&daemon), "Secrets Manager");
-    assert!(!failed.is_empty());
-    assert!(failed.iter().all(|reading| reading["fault"] == true), "{failed:?}");
-}
-
-fn readings(answered: &Answered) -> Vec<&CallSpan> {
-    answered.tally.spans.iter().filter(|span| span.service == "Secrets Manager").collect()
-}
-
-#[tokio::test]
-async fn a_reading_that_ended_before_the_invocation_is_counted_and_not_traced() {
+async fn a_reading_that_ended_before_the_invocation_is_counted() {
     let world = World::start().await;
     world.token.current().await.unwrap();
 
     let answered = world.batch([written(1, &index("a", "i"))]).await;
 
     assert_eq!(answered.tally.calls.secrets.requests, 1);
-    assert_eq!(readings(&answered), [] as [&CallSpan; 0]);
 }
 
 #[tokio::test]
-async fn a_reading_that_is_under_way_when_the_invocation_begins_is_traced_from_there() {
-    let world = World::start().await;
-    let invocation = async {
-        let before = SystemTime::now();
-        (before, world.batch([written(1, &index("a", "i"))]).await)
-    };
-
-    let (_, (before, answered)) = tokio::join!(world.token.current(), invocation);
-
-    let [reading] = readings(&answered)[..] else { panic!("{answered:?}") };
-    assert!(reading.started >= before, "{reading:?}");
-    assert!(reading.answered);
-}
-
-#[tokio::test]
-async fn a_reading_that_the_time_was_up_for_is_traced_as_failed() {
+async fn a_reading_that_the_time_was_up_for_is_counted() {
     let world = World::start().await;
     world.stack.secrets.faults().add(Rule::any(Fault::Hang).forever());
 
@@ -533,34 +411,5 @@ async fn a_reading_that_the_time_was_up_for_is_traced_as_failed() {
     let answered = world.handle_within(&payload, Duration::from_secs(2)).await;
 
     assert_eq!(answered.failures(), ["1"]);
-    let [reading] = readings(&answered)[..] else { panic!("{answered:?}") };
-    assert!(!reading.answered);
     assert_eq!(answered.tally.calls.secrets.requests, 1);
-}
-
-#[tokio::test]
-async fn an_invocation_that_is_not_sampled_sends_nothing() {
-    let stack = process::stack().await;
-    let (function, daemon) = traced(&stack, false).await;
-
-    batch(&function, [written(1, &index("a", "i"))]).await;
-
-    assert_eq!(arrived(&daemon), [] as [Value; 0]);
-}
-
-#[tokio::test]
-async fn a_call_that_gets_no_answer_is_a_fault_in_its_trace() {
-    let stack = process::stack().await;
-    stack.kv.faults().add(Rule::any(Fault::Hang).forever());
-    let (function, daemon) = traced(&stack, true).await;
-    function.warm().await.unwrap();
-
-    let payload = event([written(1, &index("a", "i"))]);
-    let invocation = function.invoke_within(&payload, Duration::from_secs(2)).await.unwrap();
-
-    assert!(invocation.result.is_ok());
-    let faults: Vec<Value> =
-        arrived(&daemon).into_iter().filter(|subsegment| subsegment["fault"] == true).collect();
-    assert!(!faults.is_empty());
-    assert!(faults.iter().all(|fault| fault["name"] == "Cloudflare KV"), "{faults:?}");
 }

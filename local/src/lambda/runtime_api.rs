@@ -53,7 +53,6 @@ pub(super) struct Job {
     pub payload: Bytes,
     pub timeout: Duration,
     pub function_arn: String,
-    pub sampled: bool,
 }
 
 /// What the process said to an invocation, and how long it took.
@@ -176,18 +175,10 @@ async fn next(desk: &watch::Sender<Desk>) -> Reply {
 fn hand_over(job: &Job) -> Reply {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let deadline = (now + job.timeout).as_millis().to_string();
-    let trace_id = format!(
-        "Root=1-{:08x}-{:024x};Parent={:016x};Sampled={}",
-        now.as_secs(),
-        1,
-        1,
-        u8::from(job.sampled)
-    );
     Reply::new(200, "application/json", job.payload.clone())
         .with("lambda-runtime-aws-request-id", &job.request_id)
         .with("lambda-runtime-deadline-ms", &deadline)
         .with("lambda-runtime-invoked-function-arn", &job.function_arn)
-        .with("lambda-runtime-trace-id", &trace_id)
 }
 
 fn answered(desk: &watch::Sender<Desk>, id: &str, result: Result<Bytes, Failure>) -> Outcome {

@@ -123,7 +123,7 @@ pub fn warning(line: &LogLine) -> Option<(Style, &'static str, String)> {
         record.extend(fields);
     }
     let message = record.remove("message");
-    for noise in ["timestamp", "target", "span", "spans", "requestId", "xrayTraceId"] {
+    for noise in ["timestamp", "target", "span", "spans", "requestId"] {
         record.remove(noise);
     }
     let fields = record.iter().map(|(name, value)| match value {
