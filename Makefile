@@ -63,13 +63,6 @@ bench: ## Measure the pure rooms, and the release binary (LARGE=large for the ru
 	cargo build --locked --release --bin bootstrap
 	cargo bench --locked --package local --bench function -- $(LARGE) $(ONLY)
 
-.PHONY: instructions
-instructions: ## Count the instructions of the release binary by what they are for
-	$(call needs,valgrind,install valgrind)
-	CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
-	    cargo build --locked --release --bin bootstrap --target-dir $(TARGET_DIR)/symbols
-	cargo bench --locked --package local --bench function -- instructions
-
 ## On a laptop, with cargo-lambda
 
 .PHONY: local-services

@@ -35,8 +35,6 @@ pub use runtime_api::Failure;
 pub struct FunctionOptions {
     /// The binary.
     pub binary: PathBuf,
-    /// A program that runs the binary, with its arguments, such as a profiler; empty for none.
-    pub runner: Vec<String>,
     /// The environment that is the function's own; Lambda's variables are added.
     pub env: BTreeMap<String, String>,
     /// The function's name.
@@ -54,7 +52,6 @@ impl FunctionOptions {
     pub fn new(binary: impl Into<PathBuf>, env: BTreeMap<String, String>) -> Self {
         Self {
             binary: binary.into(),
-            runner: Vec::new(),
             env,
             name: "ecom-settings-exporter".to_owned(),
             memory_mb: 128,
@@ -188,14 +185,6 @@ impl Function {
         let sandbox = self.shared.sandbox.lock().await;
         let running = sandbox.as_ref().ok_or(io::ErrorKind::NotFound)?;
         running.usage()
-    }
-
-    /// Asks the process to end, as a profiler that still has to write wants it, and waits for that.
-    pub async fn terminate(&self) -> io::Result<()> {
-        match self.shared.sandbox.lock().await.take() {
-            Some(mut sandbox) => sandbox.terminate().await,
-            None => Ok(()),
-        }
     }
 
     /// Ends the process; the next invocation is a cold start.

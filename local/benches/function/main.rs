@@ -6,7 +6,6 @@
 //! on the one that printed them.
 
 mod drift;
-mod instructions;
 mod reconcile;
 mod runs;
 mod workload;

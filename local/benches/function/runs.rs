@@ -11,7 +11,6 @@ use local::stack::{Stack, StackOptions};
 use local::table::TableRequest;
 use serde_json::{Value, json};
 
-use crate::instructions;
 use crate::reconcile::{audits, reconcile};
 use crate::workload::{event, index_item, minimal, query_config, typical};
 
@@ -20,9 +19,6 @@ const KV_LATENCY: Duration = Duration::from_millis(80);
 const SECRETS_LATENCY: Duration = Duration::from_millis(30);
 pub const ACCOUNTS: usize = 200;
 const MB: f64 = 1_000_000.0;
-
-/// The run that needs valgrind, and a binary with symbols: `make instructions` builds it.
-const INSTRUCTIONS: &str = "instructions";
 
 pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -42,12 +38,8 @@ const RUNS: [&str; 10] = [
 
 /// Prints every row, or those of the runs named; the runs of a million where `large`, or by name.
 pub async fn all(large: bool, only: &[String]) -> Outcome {
-    let known = |name: &str| RUNS.contains(&name) || name == INSTRUCTIONS;
-    if let Some(unknown) = only.iter().find(|name| !known(name)) {
+    if let Some(unknown) = only.iter().find(|name| !RUNS.contains(&name.as_str())) {
         return Err(format!("no run {unknown:?}; there are {}", RUNS.join(", ")).into());
-    }
-    if only.iter().any(|name| name == INSTRUCTIONS) {
-        return instructions::account().await;
     }
     let chosen = |run: &str| match only {
         [] => large || !run.starts_with("million"),
@@ -75,12 +67,9 @@ pub async fn all(large: bool, only: &[String]) -> Outcome {
 
 /// The deployable, as `cargo build --release` leaves it two folders above this program.
 fn binary() -> Outcome<PathBuf> {
-    Ok(folder()?.join("bootstrap"))
-}
-
-pub fn folder() -> Outcome<PathBuf> {
     let program = std::env::current_exe()?;
-    Ok(program.parent().and_then(Path::parent).ok_or("no target folder")?.to_owned())
+    let folder = program.parent().and_then(Path::parent).ok_or("no target folder")?;
+    Ok(folder.join("bootstrap"))
 }
 
 pub fn row(what: &str, figure: &str, target: &str) {

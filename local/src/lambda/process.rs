@@ -1,7 +1,6 @@
 //! The function's process, and what it costs.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -33,18 +32,10 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the binary, by way of a runner where there is one, with this environment and nothing
-    /// of ours.
-    pub fn spawn(
-        runner: &[String],
-        binary: &Path,
-        env: &BTreeMap<String, String>,
-        logs: &Logs,
-    ) -> io::Result<Self> {
+    /// Starts the binary with this environment and nothing of ours.
+    pub fn spawn(binary: &Path, env: &BTreeMap<String, String>, logs: &Logs) -> io::Result<Self> {
         let spawned = Instant::now();
-        let mut words = runner.iter().map(OsStr::new).chain([binary.as_os_str()]);
-        let mut child = Command::new(words.next().unwrap_or_default())
-            .args(words)
+        let mut child = Command::new(binary)
             .env_clear()
             .envs(env)
             .stdin(Stdio::null())
@@ -55,11 +46,6 @@ impl Process {
         let out = child.stdout.take().map(|pipe| Reader::start(pipe, Stream::Stdout, logs.clone()));
         let err = child.stderr.take().map(|pipe| Reader::start(pipe, Stream::Stderr, logs.clone()));
         Ok(Self { child, readers: out.into_iter().chain(err).collect(), spawned })
-    }
-
-    /// Its process id, while it runs.
-    pub fn id(&self) -> Option<u32> {
-        self.child.id()
     }
 
     /// Whether it has ended.
@@ -78,14 +64,6 @@ impl Process {
         let _ = self.child.kill().await;
     }
 
-    /// Asks it to end (SIGTERM) and returns once it has.
-    pub async fn terminate(&mut self) -> io::Result<()> {
-        if let Some(pid) = self.id() {
-            Command::new("kill").arg(pid.to_string()).status().await?;
-        }
-        self.child.wait().await.map(drop)
-    }
-
     /// Returns once all that it has printed stands in the log.
     pub async fn printed(&self) {
         for reader in &self.readers {
@@ -95,7 +73,7 @@ impl Process {
 
     /// What it has used so far.
     pub fn usage(&self) -> io::Result<Usage> {
-        let pid = self.id().ok_or(io::ErrorKind::NotFound)?;
+        let pid = self.child.id().ok_or(io::ErrorKind::NotFound)?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let (peak_memory, cpu) = peak(&status)

@@ -65,8 +65,7 @@ impl Sandbox {
         let place = logs.len();
         let api = RuntimeApi::start().await.map_err(refused)?;
         let env = options.environment(&api.address());
-        let mut process =
-            Process::spawn(&options.runner, &options.binary, &env, logs).map_err(refused)?;
+        let mut process = Process::spawn(&options.binary, &env, logs).map_err(refused)?;
         let failure = tokio::select! {
             biased;
             first = api.polled() => {
@@ -123,11 +122,6 @@ impl Sandbox {
     /// What the process has used.
     pub fn usage(&self) -> io::Result<Usage> {
         self.process.usage()
-    }
-
-    /// Asks the process to end and waits until it has.
-    pub async fn terminate(&mut self) -> io::Result<()> {
-        self.process.terminate().await
     }
 
     /// Ends the process and returns once all that it printed stands in the log.
