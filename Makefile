@@ -44,11 +44,11 @@ binaries:
 
 .PHONY: demo
 demo: binaries ## Carry real items through the local stack, and show what KV holds after each step
-	$(TARGET_DIR)/debug/local demo
+	$(TARGET_DIR)/debug/testbed demo
 
 .PHONY: local
 local: binaries ## Keep the local stack up, and show each export as it happens
-	$(TARGET_DIR)/debug/local up
+	$(TARGET_DIR)/debug/testbed up
 
 .PHONY: test
 test: ## Check the formatting, lints, tests and documentation
@@ -61,18 +61,18 @@ test: ## Check the formatting, lints, tests and documentation
 bench: ## Measure the pure rooms, and the release binary (LARGE=large for the runs of minutes, ONLY="warm memory")
 	cargo bench --locked --bench rooms
 	cargo build --locked --release --bin bootstrap
-	cargo bench --locked --package local --bench function -- $(LARGE) $(ONLY)
+	cargo bench --locked --package testbed --bench function -- $(LARGE) $(ONLY)
 
 ## On a laptop, with cargo-lambda
 
 .PHONY: local-services
 local-services: binaries ## Keep the local stack up, for the function that `make watch` runs (PORT=9000)
-	$(TARGET_DIR)/debug/local up --no-function --function-url http://127.0.0.1:$(PORT)/2015-03-31/functions/bootstrap/invocations
+	$(TARGET_DIR)/debug/testbed up --no-function --function-url http://127.0.0.1:$(PORT)/2015-03-31/functions/bootstrap/invocations
 
 .PHONY: watch
 watch: binaries ## Run the function against `make local-services`, built again at each change (PORT=9000)
 	$(call needs,cargo-lambda,pip install cargo-lambda)
-	@environment=$$($(TARGET_DIR)/debug/local env) && eval "$$environment" && \
+	@environment=$$($(TARGET_DIR)/debug/testbed env) && eval "$$environment" && \
 	    exec cargo lambda watch --invoke-port $(PORT)
 
 .PHONY: invoke
@@ -103,7 +103,7 @@ sbom: ## Write the bill of materials of the deployed binary (ARCH=arm64 or x86_6
 	$(call needs,cargo-cyclonedx,cargo install --locked cargo-cyclonedx)
 	@mkdir -p $(TARGET_DIR)
 	cargo cyclonedx --format json --spec-version 1.5 --target $(TRIPLE) --no-build-deps --override-filename sbom.cdx
-	@rm -f local/sbom.cdx.json
+	@rm -f testbed/sbom.cdx.json
 	@mv sbom.cdx.json $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 	@echo $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 

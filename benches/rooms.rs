@@ -1,6 +1,6 @@
 //! The pure rooms: decode, plan, encode, at 1, 100 and 10,000 records.
 
-#[path = "../local/benches/function/workload.rs"]
+#[path = "../testbed/benches/function/workload.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod workload;
 

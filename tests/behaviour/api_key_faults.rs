@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use local::faults::{Fault, Rule};
-use local::http::Reply;
-use local::stack::{DEFAULT_CELL, SETTINGS};
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::http::Reply;
+use testbed::stack::{DEFAULT_CELL, SETTINGS};
 
 use crate::helpers::*;
 

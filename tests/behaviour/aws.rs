@@ -9,8 +9,8 @@ use ecom_settings_exporter::config::Config;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
 use ecom_settings_exporter::services::settings_table::describe;
 use ecom_settings_exporter::services::{aws, http};
-use local::http::{Outcome, Reply, Request, Server};
 use serde_json::json;
+use testbed::http::{Outcome, Reply, Request, Server};
 
 async fn server(answer: impl Fn() -> Outcome + Send + Sync + 'static) -> (Server, Requests) {
     let requests = Requests::default();

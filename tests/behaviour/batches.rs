@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use local::faults::Fault;
-use local::kv::KvVerb;
-use local::stack::{QUERY_CONFIGS, SETTINGS};
 use serde_json::json;
+use testbed::faults::Fault;
+use testbed::kv::KvVerb;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use crate::helpers::*;
 

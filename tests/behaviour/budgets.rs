@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use local::faults::{Fault, Rule};
-use local::kv::KvVerb;
-use local::stack::{QUERY_CONFIGS, SETTINGS};
-use local::table::to_item;
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::kv::KvVerb;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
+use testbed::table::to_item;
 
 use crate::helpers::*;
 use crate::process;

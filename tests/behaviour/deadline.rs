@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use local::faults::{Fault, Faults, Rule};
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Faults, Rule};
 
 use crate::helpers::*;
 use crate::process;
@@ -25,12 +25,12 @@ async fn changes() -> (World, Value) {
     world.stack.table.delete("a", "INDEX#gone#QUERY#q");
     world.stack.table.put(&index("a", "new"));
     world.stack.table.put(&query_config("a", "new", "q", 1));
-    let event = local::stream::event(world.new_records());
+    let event = testbed::stream::event(world.new_records());
     (world, event)
 }
 
 fn number(event: &Value, place: usize) -> String {
-    local::stream::sequence_number(&event["Records"][place]).unwrap().to_owned()
+    testbed::stream::sequence_number(&event["Records"][place]).unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn secrets_manager_hangs() {
     let world = World::start().await;
     hang(world.stack.secrets.faults());
 
-    let event = local::stream::event([written(1, &index("a", "i"))]);
+    let event = testbed::stream::event([written(1, &index("a", "i"))]);
     let answered = world.handle_within(&event, TIME).await;
 
     assert_eq!(answered.failures(), ["1"]);
@@ -135,7 +135,7 @@ async fn the_process_answers_before_lambda_ends_it() {
     let function = process::function(&stack, &[]).await;
     function.warm().await.unwrap();
 
-    let event = local::stream::event([written(1, &index("a", "i"))]);
+    let event = testbed::stream::event([written(1, &index("a", "i"))]);
     let invocation = function.invoke_within(&event, TIME).await.unwrap();
 
     let answer = invocation.result.unwrap();

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use local::faults::{Fault, Rule};
-use local::lambda::Function;
-use local::poller::{Poller, PollerOptions};
-use local::stack::{QUERY_CONFIGS, SETTINGS, Stack};
-use local::table::StreamView;
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::lambda::Function;
+use testbed::poller::{Poller, PollerOptions};
+use testbed::stack::{QUERY_CONFIGS, SETTINGS, Stack};
+use testbed::table::StreamView;
 
 use crate::helpers::*;
 use crate::process;
@@ -120,7 +120,7 @@ async fn a_process_that_is_killed_between_two_writes_leaves_nothing_undone() {
         stack.table.put(&query_config("a", "i0", &format!("q{n}"), n));
     }
     let options = PollerOptions {
-        starting_position: local::stream::StartingPosition::TrimHorizon,
+        starting_position: testbed::stream::StartingPosition::TrimHorizon,
         retry_delay: Duration::from_millis(1),
         ..PollerOptions::default()
     };
@@ -176,7 +176,7 @@ async fn a_batch_that_is_delivered_twice_changes_nothing() {
     stack.table.put(&query_config("a", "i", "q", 1));
     stack.table.put(&index("a", "gone"));
     stack.table.delete("a", "INDEX#gone");
-    let event = local::stream::event(stack.table.records());
+    let event = testbed::stream::event(stack.table.records());
     let values = || {
         let pairs = [SETTINGS, QUERY_CONFIGS].map(|namespace| stack.kv.snapshot(namespace));
         pairs

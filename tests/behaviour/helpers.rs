@@ -16,13 +16,13 @@ use ecom_settings_exporter::services::configured_kv::ConfiguredKv;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, http};
 use ecom_settings_exporter::tally::Tally;
-use local::faults::{Fault, Faults, Rule};
-use local::http::Request;
-use local::kv::{KvRequest, KvVerb};
-use local::stack::{QUERY_CONFIGS, SETTINGS, Stack, StackOptions};
-use local::stream::{ShardReader, StartingPosition, event};
-use local::table::{StreamView, to_item};
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Faults, Rule};
+use testbed::http::Request;
+use testbed::kv::{KvRequest, KvVerb};
+use testbed::stack::{QUERY_CONFIGS, SETTINGS, Stack, StackOptions};
+use testbed::stream::{ShardReader, StartingPosition, event};
+use testbed::table::{StreamView, to_item};
 use tracing::subscriber::DefaultGuard;
 
 /// Long enough for any answer on a busy machine, for the tests in which nothing hangs.
@@ -377,7 +377,7 @@ fn record(name: &str, number: u32, mut dynamodb: Value) -> Value {
         "eventName": name,
         "eventSource": "aws:dynamodb",
         "eventVersion": "1.1",
-        "awsRegion": local::REGION,
+        "awsRegion": testbed::REGION,
         "dynamodb": dynamodb,
     })
 }

@@ -1,7 +1,7 @@
 //! Names and values that try to leave their place: what the services got of them.
 
-use local::stack::{ACCOUNT, DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
 use serde_json::{Value, json};
+use testbed::stack::{ACCOUNT, DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
 
 use crate::helpers::*;
 
@@ -173,7 +173,7 @@ async fn nesting_without_end_rejects_its_record_alone() {
         json!(deep),
         written(3, &index("a", "good")),
     ];
-    let event = local::stream::event(records).to_string();
+    let event = testbed::stream::event(records).to_string();
     for depth in [200, 100_000] {
         let event = event
             .replace(r#"{"S":"DEEP"}"#, &nested(depth))

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use local::faults::{Fault, Rule};
-use local::http::Reply;
-use local::kv::{KvRequest, KvVerb};
-use local::stack::{ACCOUNT, QUERY_CONFIGS, SETTINGS};
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::http::Reply;
+use testbed::kv::{KvRequest, KvVerb};
+use testbed::stack::{ACCOUNT, QUERY_CONFIGS, SETTINGS};
 
 use crate::helpers::*;
 
@@ -54,7 +54,7 @@ async fn what_a_server_error_outlasts_fails_every_record_and_is_not_asked_a_fift
 #[tokio::test]
 async fn a_namespace_that_fails_takes_no_records_of_the_other_down() {
     let world = World::start().await;
-    let queries = |request: &local::http::Request| request.path.contains(QUERY_CONFIGS);
+    let queries = |request: &testbed::http::Request| request.path.contains(QUERY_CONFIGS);
     world.stack.kv.faults().add(Rule::when(queries, Fault::status(500)).forever());
 
     let answered = world
@@ -105,7 +105,7 @@ async fn a_write_that_is_too_large_for_a_gateway_is_sent_again_as_two_halves() {
 #[tokio::test]
 async fn halves_are_halved_no_further_than_to_one_pair_and_fail_alone() {
     let world = World::start().await;
-    let poisoned = |request: &local::http::Request| {
+    let poisoned = |request: &testbed::http::Request| {
         request.path.ends_with("/bulk") && String::from_utf8_lossy(&request.body).contains("a-i03")
     };
     world.stack.kv.faults().add(Rule::when(poisoned, Fault::status(413)).forever());
@@ -264,7 +264,7 @@ async fn a_delete_that_stays_undone_fails_its_record_and_a_retry_ends_it() {
     let records = world.new_records();
     let failed = world.batch(records.clone()).await;
 
-    let number = local::stream::sequence_number(&records[0]).unwrap().to_owned();
+    let number = testbed::stream::sequence_number(&records[0]).unwrap().to_owned();
     assert_eq!(failed.failures(), [number]);
     assert_eq!(
         world.setting_keys(),

@@ -1,5 +1,5 @@
 //! What the exporter does, shown with real parts: the clients over HTTP against the stand-ins in
-//! `local`, an embedded DynamoDB with its stream, and the real binary behind a Lambda Runtime API.
+//! `testbed`, an embedded DynamoDB with its stream, and the real binary behind a Lambda Runtime API.
 //!
 //! One binary, because linking takes longer than running. Each module holds the tests of one part
 //! of what the function promises; [`helpers`] builds the handler, [`process`] runs the binary,

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use local::faults::{Fault, Rule};
-use local::lambda::{Function, Invocation};
-use local::stack::{DEFAULT_CELL, SETTINGS};
-use local::stream::event;
-use local::table::to_item;
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::lambda::{Function, Invocation};
+use testbed::stack::{DEFAULT_CELL, SETTINGS};
+use testbed::stream::event;
+use testbed::table::to_item;
 
 use crate::helpers::*;
 use crate::printed::{COUNTS, DURATIONS, Printed};
@@ -359,7 +359,7 @@ async fn a_configuration_that_is_wrong_is_one_line_of_json() {
 
     let error = function.warm().await.unwrap_err();
 
-    let local::lambda::StartError::Init { logs, .. } = error else { panic!("{error}") };
+    let testbed::lambda::StartError::Init { logs, .. } = error else { panic!("{error}") };
     let lines: Vec<Value> =
         logs.iter().filter_map(|line| serde_json::from_str(&line.text).ok()).collect();
     let [line] = lines.as_slice() else { panic!("{logs:?}") };

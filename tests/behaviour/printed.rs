@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use local::lambda::{Invocation, LogLine, Stream};
 use serde_json::Value;
+use testbed::lambda::{Invocation, LogLine, Stream};
 
 /// The lines of one invocation, or of a process's start.
 pub struct Printed {

@@ -2,10 +2,10 @@
 
 use std::io;
 
-use local::lambda::{Function, Invocation, LogLine};
-use local::stack::{Stack, StackOptions};
-use local::table::StreamView;
 use serde_json::Value;
+use testbed::lambda::{Function, Invocation, LogLine};
+use testbed::stack::{Stack, StackOptions};
+use testbed::table::StreamView;
 
 /// The binary that is deployed.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_bootstrap");

@@ -1,8 +1,8 @@
 //! Query configs that are removed, and those that come back.
 
-use local::faults::{Fault, Rule};
-use local::kv::KvVerb;
-use local::stack::QUERY_CONFIGS;
+use testbed::faults::{Fault, Rule};
+use testbed::kv::KvVerb;
+use testbed::stack::QUERY_CONFIGS;
 
 use crate::helpers::*;
 
@@ -101,7 +101,7 @@ async fn a_delete_of_query_configs_that_fails_names_their_records() {
     let records = world.new_records();
     let answered = world.batch(records.clone()).await;
 
-    let second = local::stream::sequence_number(&records[1]).unwrap();
+    let second = testbed::stream::sequence_number(&records[1]).unwrap();
     assert_eq!(answered.failures(), [second]);
     assert_eq!(world.query_config_keys(), [stuck]);
 }

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use local::faults::{Fault, Rule};
-use local::kv::KvVerb;
-use local::stack::{QUERY_CONFIGS, SETTINGS};
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::kv::KvVerb;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use crate::helpers::*;
 
@@ -205,7 +205,7 @@ async fn query_configs_that_change_or_go_meanwhile_are_written_again_or_removed(
         table.put(&query_config("a", "i", "changes", 2));
         table.delete("a", "INDEX#i#QUERY#goes");
     };
-    let query_configs = |request: &local::http::Request| {
+    let query_configs = |request: &testbed::http::Request| {
         request.method == "PUT" && request.path.contains(QUERY_CONFIGS)
     };
     world.stack.kv.faults().add(Rule::when(query_configs, Fault::after(change)));

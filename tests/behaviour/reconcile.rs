@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use local::faults::{Fault, Rule};
-use local::http::Request;
-use local::kv::KvVerb;
-use local::stack::{QUERY_CONFIGS, SETTINGS};
-use local::table::to_item;
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::http::Request;
+use testbed::kv::KvVerb;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
+use testbed::table::to_item;
 
 use crate::helpers::*;
 
@@ -701,7 +701,7 @@ async fn without_api_keys_nothing_is_judged_or_harmed_and_the_rest_is_mended() {
     world.stack.kv.delete(QUERY_CONFIGS, &query_config_key("a", "i", "q"));
     edit(&world, SETTINGS, "a-i", false);
     load(&world, [index("a", "new")]);
-    world.stack.api_keys.break_cell(local::stack::DEFAULT_CELL, Fault::status(503));
+    world.stack.api_keys.break_cell(testbed::stack::DEFAULT_CELL, Fault::status(503));
 
     let answered = world.handle(&repair()).await;
 

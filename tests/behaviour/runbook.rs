@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use local::faults::{Fault, Rule};
-use local::kv::Kv;
-use local::lambda::{Failure, Function};
-use local::poller::{Poller, PollerOptions};
-use local::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS, Stack, TOKEN_SECRET};
-use local::table::to_item;
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::kv::Kv;
+use testbed::lambda::{Failure, Function};
+use testbed::poller::{Poller, PollerOptions};
+use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS, Stack, TOKEN_SECRET};
+use testbed::table::to_item;
 
 use crate::helpers::*;
 use crate::printed::Printed;
@@ -444,7 +444,7 @@ async fn errors_with(arrange: fn(&Stack)) -> (Practice, Vec<String>) {
     let practice = Practice::start().await;
     arrange(&practice.stack);
     let records = [written(1, &index("a", "i"))];
-    let answer = practice.invoke(local::stream::event(records)).await.unwrap();
+    let answer = practice.invoke(testbed::stream::event(records)).await.unwrap();
     assert_eq!(answer["batchItemFailures"][0]["itemIdentifier"], "1");
     let found = practice.ask(&query("errors"));
     let errors = found.iter().map(|line| line["error"].as_str().unwrap().to_owned()).collect();

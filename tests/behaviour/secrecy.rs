@@ -1,11 +1,11 @@
 //! No API key, no token and no settings value in anything that the process prints or answers.
 
-use local::faults::{Fault, Rule};
-use local::http::Reply;
-use local::lambda::Function;
-use local::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS, Stack, TOKEN_SECRET};
-use local::stream::event;
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::http::Reply;
+use testbed::lambda::Function;
+use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS, Stack, TOKEN_SECRET};
+use testbed::stream::event;
 
 use crate::helpers::*;
 use crate::process;

@@ -1,9 +1,9 @@
 //! Removals, moved shop ids, and who may keep a key: the slow path through the real services.
 
-use local::faults::{Fault, Rule};
-use local::kv::KvVerb;
-use local::stack::SETTINGS;
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::kv::KvVerb;
+use testbed::stack::SETTINGS;
 
 use crate::helpers::*;
 
@@ -88,7 +88,7 @@ async fn a_key_that_an_active_alias_points_at_stays_with_a_warning_and_a_count()
         world.settled_with([shop("a", "old", "old.example")]).await;
         let kept = world.stack.kv.snapshot(SETTINGS);
         // Past the stream: what counts is the table.
-        world.stack.table.load([local::table::to_item(&index_with("b", "live", alias))]);
+        world.stack.table.load([testbed::table::to_item(&index_with("b", "live", alias))]);
 
         world.stack.table.delete("a", "INDEX#old");
         let answered = world.deliver().await;
@@ -111,7 +111,7 @@ async fn a_write_alias_without_an_account_means_its_own() {
         let world = World::start().await;
         world.settled_with([shop("a", "old", "old.example")]).await;
         let live = index_with(account, "live", alias.clone());
-        world.stack.table.load([local::table::to_item(&live)]);
+        world.stack.table.load([testbed::table::to_item(&live)]);
 
         world.stack.table.delete("a", "INDEX#old");
         world.deliver().await;
@@ -133,7 +133,7 @@ async fn an_alias_that_is_off_overridden_or_of_a_query_config_keeps_nothing() {
     let world = World::start().await;
     let itself = json!({"shop_id": "old.example", "read_alias": "a-old"});
     world.settled_with([index_with("a", "old", itself)]).await;
-    world.stack.table.load(items.iter().map(local::table::to_item));
+    world.stack.table.load(items.iter().map(testbed::table::to_item));
 
     world.stack.table.delete("a", "INDEX#old");
     let answered = world.deliver().await;
@@ -193,7 +193,7 @@ async fn of_several_claimants_the_one_that_kv_names_keeps_the_key_else_the_first
         let world = World::with_old_images().await;
         world.settled_with([shop("a", "gone", "s.example")]).await;
         let claims = ["c", "b"].map(|account| shop(account, "claim", "s.example"));
-        world.stack.table.load(claims.iter().map(local::table::to_item));
+        world.stack.table.load(claims.iter().map(testbed::table::to_item));
         let value = json!({"system_account_id": named, "index_name": "claim"});
         world.stack.kv.put(SETTINGS, "s.example", &value.to_string(), None);
 
@@ -289,12 +289,12 @@ async fn a_key_whose_index_or_claimant_cannot_be_exported_stays_as_it_is() {
         world.settled_with([shop("a", "i", "s.example")]).await;
         let before = world.stack.kv.get(SETTINGS, "s.example");
         world.stack.table.load([
-            local::table::to_item(&index_with("a", "i", broken.clone())),
-            local::table::to_item(&shop("b", "gone", "s.example")),
+            testbed::table::to_item(&index_with("a", "i", broken.clone())),
+            testbed::table::to_item(&shop("b", "gone", "s.example")),
         ]);
         let mut item = index_with("a", "i", broken.clone());
         item.as_object_mut().unwrap().extend(claim.as_object().unwrap().clone());
-        world.stack.table.load([local::table::to_item(&item)]);
+        world.stack.table.load([testbed::table::to_item(&item)]);
 
         world.stack.table.delete("b", "INDEX#gone");
         let answered = world.deliver().await;
@@ -313,8 +313,8 @@ async fn a_strangers_key_is_left_alone_whoever_points_at_it() {
     for value in values {
         let world = World::with_old_images().await;
         world.stack.table.load([
-            local::table::to_item(&shop("a", "gone", "s.example")),
-            local::table::to_item(&index_with("b", "live", json!({"read_alias": "a-gone"}))),
+            testbed::table::to_item(&shop("a", "gone", "s.example")),
+            testbed::table::to_item(&index_with("b", "live", json!({"read_alias": "a-gone"}))),
         ]);
         world.stack.kv.put(SETTINGS, "s.example", value, Some(json!({"owner": "another"})));
         world.stack.kv.put(SETTINGS, "a-gone", value, None);

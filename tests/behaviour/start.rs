@@ -1,14 +1,14 @@
 //! The start of the process: its configuration, dry runs, and services that are down.
 
-use local::faults::{Fault, Rule};
-use local::lambda::{Function, FunctionOptions, StartError};
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::lambda::{Function, FunctionOptions, StartError};
 
 use crate::helpers::*;
 use crate::process;
 
 fn event() -> Value {
-    local::stream::event([
+    testbed::stream::event([
         written(1, &index("a", "i")),
         written(2, &query_config("a", "i", "q", 1)),
     ])
@@ -59,7 +59,7 @@ async fn a_dry_run_does_everything_but_the_calls_to_cloudflare_and_says_so_each_
     let function = process::function(&stack, &[("CLOUDFLARE_ACCOUNT_ID", "")]).await;
 
     let batch = process::invoke(&function, &event()).await;
-    let removal = local::stream::event([
+    let removal = testbed::stream::event([
         removed(3, "b", "INDEX#gone"),
         removed(4, "b", "INDEX#gone#QUERY#q"),
     ]);
@@ -73,8 +73,8 @@ async fn a_dry_run_does_everything_but_the_calls_to_cloudflare_and_says_so_each_
     let report_json = report.result.clone().unwrap();
     assert_eq!(report_json["outcome"], "dry_run");
     assert_eq!(report_json["query_configs"]["exported"], 1);
-    let warned = |logs: &[local::lambda::LogLine]| {
-        let warning = |line: &&local::lambda::LogLine| {
+    let warned = |logs: &[testbed::lambda::LogLine]| {
+        let warning = |line: &&testbed::lambda::LogLine| {
             line.text.contains("WARN") && line.text.contains("dry run")
         };
         logs.iter().filter(warning).count()

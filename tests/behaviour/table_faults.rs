@@ -1,9 +1,9 @@
 //! DynamoDB goes wrong where a removal or a re-export needs it.
 
-use local::faults::{Fault, Rule};
-use local::http::Reply;
-use local::stack::SETTINGS;
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::http::Reply;
+use testbed::stack::SETTINGS;
 
 use crate::helpers::*;
 

@@ -1,8 +1,8 @@
 //! The Cloudflare token: where it comes from, and what happens when it is refused.
 
-use local::faults::{Fault, Rule};
-use local::stack::{TOKEN, TOKEN_SECRET};
 use serde_json::json;
+use testbed::faults::{Fault, Rule};
+use testbed::stack::{TOKEN, TOKEN_SECRET};
 
 use crate::helpers::*;
 
@@ -63,7 +63,7 @@ async fn a_refused_token_is_read_again_and_the_request_repeated_once() {
         assert_eq!(answered.failures(), NOTHING);
         assert_eq!(world.setting_keys(), ["a-i", "a-j"]);
         assert_eq!(world.stack.secrets.log().len(), 1);
-        assert_eq!(world.puts(local::stack::SETTINGS).len(), 2);
+        assert_eq!(world.puts(testbed::stack::SETTINGS).len(), 2);
     }
 }
 

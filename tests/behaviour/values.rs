@@ -1,8 +1,8 @@
 //! What is written to KV, byte for byte.
 
-use local::stack::{QUERY_CONFIGS, SETTINGS};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use crate::helpers::*;
 

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use local::faults::Fault;
-use local::kv::KvVerb;
-use local::stack::{QUERY_CONFIGS, SETTINGS, Stack};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use testbed::faults::Fault;
+use testbed::kv::KvVerb;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS, Stack};
 
 use crate::runs::{ACCOUNTS, Outcome};
 use crate::workload::{index_item, keys, query_config, typical};

@@ -1,4 +1,4 @@
-//! `local`: the settings exporter on this machine, without a cloud.
+//! `testbed`: the settings exporter on this machine, without a cloud.
 
 mod args;
 mod demo;
@@ -11,13 +11,13 @@ use std::process::ExitCode;
 use args::Args;
 
 const USAGE: &str = "\
-usage: local demo [--bootstrap PATH]        carry real changes through the real binary, checked
-       local up [--bootstrap PATH] [PORTS]  keep everything running until Ctrl-C
-       local up --no-function [--function-url URL] [PORTS]
-                                            the same, for a function that runs elsewhere
-       local env [PORTS]                    the environment that finds `up`, to be sourced
-       local invoke FILE|- [--lambda-port N]
-                                            send a payload to the function of `up`
+usage: testbed demo [--bootstrap PATH]        carry real changes through the real binary, checked
+       testbed up [--bootstrap PATH] [PORTS]  keep everything running until Ctrl-C
+       testbed up --no-function [--function-url URL] [PORTS]
+                                              the same, for a function that runs elsewhere
+       testbed env [PORTS]                    the environment that finds `up`, to be sourced
+       testbed invoke FILE|- [--lambda-port N]
+                                              send a payload to the function of `up`
 
 PATH is the function's binary; `bootstrap` beside this one when it is not given.
 URL is the Invoke API of the other function; that of `cargo lambda watch` when it is not given.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use local::http::{self, Reply, Request, Server};
-use local::kv::KvVerb;
-use local::lambda::Function;
-use local::stack::{Stack, StackOptions};
 use serde_json::{Value, json};
+use testbed::http::{self, Reply, Request, Server};
+use testbed::kv::KvVerb;
+use testbed::lambda::Function;
+use testbed::stack::{Stack, StackOptions};
 
 use crate::drift::{Changes, Counts, Drift, Stage, hold_all_stale};
 use crate::runs::{ACCOUNTS, Outcome, function, function_in, invoke, megabytes, row};

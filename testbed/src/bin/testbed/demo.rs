@@ -1,4 +1,4 @@
-//! `local demo`: real changes through the real binary, from the table to KV, each one checked.
+//! `testbed demo`: real changes through the real binary, from the table to KV, each one checked.
 
 mod changes;
 mod reconcile;
@@ -6,12 +6,12 @@ mod removals;
 
 use std::time::{Duration, Instant};
 
-use local::kv::{KvRequest, Stored};
-use local::lambda::{Function, Invocation};
-use local::poller::{Poller, PollerOptions, Verdict};
-use local::stack::{SETTINGS, Stack, StackOptions, TOKEN};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use testbed::kv::{KvRequest, Stored};
+use testbed::lambda::{Function, Invocation};
+use testbed::poller::{Poller, PollerOptions, Verdict};
+use testbed::stack::{SETTINGS, Stack, StackOptions, TOKEN};
 
 use crate::args::Args;
 use crate::screen::{Screen, Style, millis, warning};

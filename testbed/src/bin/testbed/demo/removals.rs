@@ -1,7 +1,7 @@
 //! Items that go, and keys that go with them, or stay.
 
-use local::stack::SETTINGS;
 use serde_json::json;
+use testbed::stack::SETTINGS;
 
 use super::{Checked, Demo, changes, index, reads};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use local::stack::Ports;
+use testbed::stack::Ports;
 
 /// The arguments that nobody has taken yet.
 pub struct Args(Vec<String>);
@@ -67,6 +67,8 @@ impl Args {
 
     /// Refuses what is left.
     pub fn end(self) -> Result<(), String> {
-        self.0.first().map_or(Ok(()), |arg| Err(format!("{arg} is not taken here; see local help")))
+        self.0
+            .first()
+            .map_or(Ok(()), |arg| Err(format!("{arg} is not taken here; see testbed help")))
     }
 }

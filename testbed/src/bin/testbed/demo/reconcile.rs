@@ -1,7 +1,7 @@
 //! Drift, found and mended.
 
-use local::stack::SETTINGS;
 use serde_json::{Value, json};
+use testbed::stack::SETTINGS;
 
 use super::{Checked, Demo, index, reads};
 use crate::screen::Style;

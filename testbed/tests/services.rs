@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use local::api_keys::ApiKeys;
-use local::faults::Fault;
-use local::http::{Client, Reply};
-use local::secrets::Secrets;
 use serde_json::{Value, json};
+use testbed::api_keys::ApiKeys;
+use testbed::faults::Fault;
+use testbed::http::{Client, Reply};
+use testbed::secrets::Secrets;
 
 async fn key(service: &ApiKeys, cell: &str, account: &str) -> (u16, Value) {
     let template = service.url_template();

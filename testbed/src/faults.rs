@@ -6,7 +6,7 @@
 //! so a script reads in the order in which things go wrong:
 //!
 //! ```
-//! # use local::faults::{Fault, Faults, Rule};
+//! # use testbed::faults::{Fault, Faults, Rule};
 //! # let faults = Faults::default();
 //! faults.add(Rule::on("PUT", "/bulk", Fault::status(503)).times(2));
 //! faults.add(Rule::operation("Scan", Fault::throttled()).after(1));

@@ -20,9 +20,9 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use local::faults::{Fault, Rule};
-//! use local::poller::PollerOptions;
-//! use local::stack::{SETTINGS, Stack, StackOptions};
+//! use testbed::faults::{Fault, Rule};
+//! use testbed::poller::PollerOptions;
+//! use testbed::stack::{SETTINGS, Stack, StackOptions};
 //!
 //! let stack = Stack::start(StackOptions::default()).await?;
 //! stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::status(503)).times(2));

@@ -1,14 +1,14 @@
-//! `local up`: everything on fixed ports, and each export as it happens.
+//! `testbed up`: everything on fixed ports, and each export as it happens.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use local::http::Client;
-use local::kv::KvRequest;
-use local::lambda::Function;
-use local::poller::{Delivery, Poller, PollerOptions, Verdict};
-use local::stack::{Ports, Stack, StackOptions, TOKEN, environment_at};
-use local::stream::StartingPosition;
+use testbed::http::Client;
+use testbed::kv::KvRequest;
+use testbed::lambda::Function;
+use testbed::poller::{Delivery, Poller, PollerOptions, Verdict};
+use testbed::stack::{Ports, Stack, StackOptions, TOKEN, environment_at};
+use testbed::stream::StartingPosition;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
@@ -94,7 +94,7 @@ fn introduce(stack: &Stack, ports: Ports, function: bool) {
         println!("Lambda           http://127.0.0.1:{lambda}  function ecom-settings-exporter");
     }
     println!(
-        "\nThe environment of the function and of the commands below, also from `target/debug/local env`:\n"
+        "\nThe environment of the function and of the commands below, also from `target/debug/testbed env`:\n"
     );
     export(&stack.env());
     println!(

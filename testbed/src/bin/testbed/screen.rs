@@ -4,11 +4,11 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use local::kv::KvRequest;
-use local::lambda::LogLine;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use testbed::kv::KvRequest;
+use testbed::lambda::LogLine;
 
 /// How a text stands out.
 #[derive(Clone, Copy)]

@@ -217,7 +217,7 @@ impl Shared {
     ) -> Result<Invocation, StartError> {
         let invocation = tokio::spawn(async move { self.invoke_now(payload, timeout).await });
         invocation.await.unwrap_or_else(|ended| {
-            let failure = Failure::new("Local.Stopped", ended.to_string());
+            let failure = Failure::new("Testbed.Stopped", ended.to_string());
             Err(StartError::Init { failure, logs: Vec::new() })
         })
     }

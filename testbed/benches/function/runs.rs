@@ -5,11 +5,11 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use local::kv::KvVerb;
-use local::lambda::{Function, FunctionOptions};
-use local::stack::{Stack, StackOptions};
-use local::table::TableRequest;
 use serde_json::{Value, json};
+use testbed::kv::KvVerb;
+use testbed::lambda::{Function, FunctionOptions};
+use testbed::stack::{Stack, StackOptions};
+use testbed::table::TableRequest;
 
 use crate::reconcile::{audits, reconcile};
 use crate::workload::{event, index_item, minimal, query_config, typical};
@@ -297,7 +297,7 @@ async fn removal() -> Outcome {
         for number in 0..removals {
             let value = json!({"system_account_id": "gone", "index_name": format!("i{number}")});
             let key = format!("gone-i{number}");
-            stack.kv.put(local::stack::SETTINGS, &key, &value.to_string(), None);
+            stack.kv.put(testbed::stack::SETTINGS, &key, &value.to_string(), None);
         }
         stack.table.clear_log();
         let (_, time) = invoke(&function, &json!({ "Records": records })).await?;

@@ -2,10 +2,10 @@
 
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use local::faults::{Fault, Rule};
-use local::http::{Client, ClientError, Reply};
-use local::kv::{Kv, KvOptions, KvVerb};
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::http::{Client, ClientError, Reply};
+use testbed::kv::{Kv, KvOptions, KvVerb};
 
 const NS: &str = "ns";
 

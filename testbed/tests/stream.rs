@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use local::faults::{Fault, Rule};
-use local::http::{Client, Reply};
-use local::poller::{Poller, PollerOptions};
-use local::stream::{StartingPosition, sequence_number};
-use local::table::{StreamView, Table, to_item};
 use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::http::{Client, Reply};
+use testbed::poller::{Poller, PollerOptions};
+use testbed::stream::{StartingPosition, sequence_number};
+use testbed::table::{StreamView, Table, to_item};
 
 const NAME: &str = "local-EcomIndexSettingsTable";
 

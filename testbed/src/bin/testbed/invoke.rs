@@ -1,11 +1,11 @@
-//! `local invoke`: a payload for the function of `local up`.
+//! `testbed invoke`: a payload for the function of `testbed up`.
 
 use std::io::Read;
 
 use hyper::Method;
 use hyper::header::HeaderMap;
-use local::http::{Client, Reply};
 use serde_json::Value;
+use testbed::http::{Client, Reply};
 
 use crate::args::Args;
 

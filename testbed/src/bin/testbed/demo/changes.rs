@@ -1,8 +1,8 @@
 //! Changes that the stream carries, and a re-export by hand.
 
-use local::stack::{QUERY_CONFIGS, SETTINGS};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use super::{Checked, Demo, hex, index, reads};
 

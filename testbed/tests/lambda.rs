@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::header::HeaderMap;
-use local::http::Client;
-use local::lambda::{Failure, Function, FunctionOptions, StartError};
 use serde_json::{Value, json};
+use testbed::http::Client;
+use testbed::lambda::{Failure, Function, FunctionOptions, StartError};
 
 async fn function(mode: &str) -> Function {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/function.sh");
