@@ -10,8 +10,9 @@ use std::time::Instant;
 use hyper::Method;
 use serde_json::json;
 
-use crate::faults::{Fault, Faults, Rule, lock};
+use crate::faults::{Fault, Faults, Rule};
 use crate::http::{Outcome, Reply, Request, Server};
+use crate::sync::lock;
 
 /// One request.
 #[derive(Debug, Clone)]

@@ -9,26 +9,31 @@
 
 mod api;
 mod call;
+mod cursor;
 mod limits;
 mod log;
+mod state;
 mod store;
+mod stored;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 
-use crate::faults::{Faults, lock};
+use crate::faults::Faults;
 use crate::http::Server;
+use crate::sync::lock;
+use state::{Shared, State};
 use store::Namespace;
 
 pub use limits::{MAX_BODY, MAX_GET, MAX_KEY, MAX_METADATA, MAX_PAIRS, MAX_VALUE};
 pub use log::{KvRequest, KvVerb};
-pub use store::Stored;
+pub use stored::Stored;
 
 /// What a KV stand-in is started with.
 #[derive(Debug, Clone)]
@@ -48,23 +53,6 @@ pub struct KvOptions {
 pub struct Kv {
     state: Arc<Shared>,
     server: Arc<Server>,
-}
-
-struct Shared {
-    account: String,
-    state: Mutex<State>,
-    faults: Faults,
-    changes: watch::Sender<u64>,
-    requests: broadcast::Sender<KvRequest>,
-}
-
-struct State {
-    token: String,
-    namespaces: BTreeMap<String, Namespace>,
-    log: Vec<KvRequest>,
-    cleared: usize,
-    throttle_writes: bool,
-    discard: bool,
 }
 
 impl Kv {
@@ -228,30 +216,4 @@ impl Kv {
 /// Cloudflare's address of a namespace on a server.
 pub(crate) fn url_template(server: &str) -> String {
     format!("{server}/client/v4/accounts/{{account_id}}/storage/kv/namespaces/{{namespace_id}}")
-}
-
-impl Shared {
-    fn changed(&self) {
-        self.changes.send_modify(|version| *version += 1);
-    }
-
-    /// Writes a request down as it comes; the place is for [`Shared::finish`].
-    fn begin(&self, request: KvRequest) -> usize {
-        let mut state = lock(&self.state);
-        state.log.push(request);
-        state.cleared + state.log.len() - 1
-    }
-
-    fn finish(&self, place: usize, status: Option<u16>) {
-        let mut state = lock(&self.state);
-        let place = place.checked_sub(state.cleared);
-        if let Some(request) = place.and_then(|place| state.log.get_mut(place)) {
-            request.finished_at = Some(Instant::now());
-            request.status = status;
-            // Without a listener nobody needs the copy.
-            if self.requests.receiver_count() > 0 {
-                let _ = self.requests.send(request.clone());
-            }
-        }
-    }
 }

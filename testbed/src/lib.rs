@@ -13,6 +13,7 @@
 //! | [`kv`] | Cloudflare KV's REST API |
 //! | [`api_keys`] | the API keys service |
 //! | [`secrets`] | AWS Secrets Manager |
+//! | [`aws`] | the region and the account that those of AWS claim to be in |
 //! | [`faults`] | scripted faults, the same for all of them |
 //! | [`http`] | the server and the client below |
 //!
@@ -41,6 +42,7 @@
 //! instead of a function.
 
 pub mod api_keys;
+pub mod aws;
 pub mod faults;
 pub mod http;
 pub mod kv;
@@ -49,7 +51,5 @@ pub mod poller;
 pub mod secrets;
 pub mod stack;
 pub mod stream;
+mod sync;
 pub mod table;
-
-/// The region that everything here claims to be in.
-pub const REGION: &str = "us-east-1";

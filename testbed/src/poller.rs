@@ -1,83 +1,28 @@
 //! An event source mapping: carries a table's stream to a function, batch by batch.
 
+mod book;
 mod carrier;
+mod options;
 mod rules;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
-use crate::faults::lock;
 use crate::stream::StartingPosition;
+use crate::sync::lock;
 use crate::table::Table;
-use carrier::Carrier;
+use book::{Book, number};
+use carrier::{Carrier, Invoke};
 
+pub use book::{Delivery, GivenUp};
+pub use options::PollerOptions;
 pub use rules::Verdict;
-
-/// How an event source mapping is set up.
-#[derive(Debug, Clone)]
-pub struct PollerOptions {
-    /// Records in a batch, at most.
-    pub batch_size: usize,
-    /// How long a batch may wait for more records.
-    pub window: Duration,
-    /// Only records whose `sk` begins like this are delivered; empty for all.
-    pub sk_prefix: String,
-    /// Retries of a batch; `None` for no end.
-    pub maximum_retry_attempts: Option<u32>,
-    /// Whether a batch that failed is split.
-    pub bisect: bool,
-    /// Where reading begins.
-    pub starting_position: StartingPosition,
-    /// The pause before a retry.
-    pub retry_delay: Duration,
-}
-
-impl Default for PollerOptions {
-    /// Settings items as they come, three retries with bisect.
-    fn default() -> Self {
-        Self {
-            batch_size: 100,
-            window: Duration::ZERO,
-            sk_prefix: "INDEX#".to_owned(),
-            maximum_retry_attempts: Some(3),
-            bisect: true,
-            starting_position: StartingPosition::Latest,
-            retry_delay: Duration::from_millis(100),
-        }
-    }
-}
-
-/// One invocation with a batch.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// The sequence numbers of its records.
-    pub sequence_numbers: Vec<String>,
-    /// The retries its records had used up.
-    pub retries: u32,
-    /// What came of it.
-    pub verdict: Verdict,
-    /// How long the function took.
-    pub duration: Duration,
-}
-
-/// Records that were given up: what an on-failure destination with the payload gets.
-#[derive(Debug, Clone)]
-pub struct GivenUp {
-    /// The records.
-    pub records: Vec<Value>,
-    /// The retries they had used up.
-    pub retries: u32,
-    /// What came of the last one.
-    pub verdict: Verdict,
-}
 
 /// A running mapping; it stops when it is dropped, within an invocation too.
 pub struct Poller {
@@ -85,28 +30,6 @@ pub struct Poller {
     book: Arc<Book>,
     _shards: JoinSet<()>,
 }
-
-struct Book {
-    deliveries: Mutex<Vec<Delivery>>,
-    news: broadcast::Sender<Delivery>,
-    given_up: Mutex<Vec<GivenUp>>,
-    /// The newest record of each shard that is done, given up or filtered out, as all before it.
-    progress: watch::Sender<BTreeMap<String, u128>>,
-}
-
-impl Default for Book {
-    fn default() -> Self {
-        Self {
-            deliveries: Mutex::default(),
-            news: broadcast::Sender::new(1_024),
-            given_up: Mutex::default(),
-            progress: watch::Sender::default(),
-        }
-    }
-}
-
-type Invoking = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
-type Invoke = Arc<dyn Fn(Value) -> Invoking + Send + Sync>;
 
 impl Poller {
     /// Starts to deliver a table's stream to `invoke`. What `Latest` means is settled on return.
@@ -167,24 +90,4 @@ impl Poller {
         // Fails only without a sender, and the book is ours.
         let _ = progress.wait_for(reached).await;
     }
-}
-
-impl Book {
-    fn delivered(&self, delivery: Delivery) {
-        lock(&self.deliveries).push(delivery.clone());
-        // Without a listener it is only kept.
-        let _ = self.news.send(delivery);
-    }
-
-    fn reached(&self, shard: &str, sequence_number: Option<&str>) {
-        if let Some(reached) = sequence_number {
-            self.progress.send_modify(|progress| {
-                progress.insert(shard.to_owned(), number(reached));
-            });
-        }
-    }
-}
-
-fn number(sequence_number: &str) -> u128 {
-    sequence_number.parse().unwrap_or_default()
 }

@@ -8,8 +8,9 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::faults::{Faults, lock};
+use crate::faults::Faults;
 use crate::http::{Outcome, Reply, Request, Server};
+use crate::sync::lock;
 
 /// One `GetSecretValue`.
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-use crate::REGION;
 use crate::api_keys::{self, ApiKeys};
+use crate::aws::REGION;
 use crate::kv::{self, Kv, KvOptions};
 use crate::lambda::{Function, FunctionOptions};
 use crate::poller::{Poller, PollerOptions};

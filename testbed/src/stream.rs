@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::REGION;
+use crate::aws::REGION;
 use crate::table::Table;
 
 /// Where reading begins.

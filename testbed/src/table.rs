@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use crate::faults::{Faults, lock};
+use crate::faults::Faults;
 use crate::http::Server;
+use crate::sync::lock;
 use front::Front;
 
 pub use front::TableRequest;

@@ -377,7 +377,7 @@ fn record(name: &str, number: u32, mut dynamodb: Value) -> Value {
         "eventName": name,
         "eventSource": "aws:dynamodb",
         "eventVersion": "1.1",
-        "awsRegion": testbed::REGION,
+        "awsRegion": testbed::aws::REGION,
         "dynamodb": dynamodb,
     })
 }

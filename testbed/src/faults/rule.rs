@@ -1,6 +1,6 @@
 //! Which requests a fault befalls.
 
-use super::Fault;
+use super::fault::Fault;
 use crate::http::Request;
 
 /// Which requests a fault befalls, and how many of them. A new rule befalls one.

@@ -8,7 +8,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use super::Reply;
+use super::message::Reply;
 
 /// Why a request got no reply, as text: those who ask can only show it.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::{Reply, Request};
+use super::message::{Reply, Request};
 
 /// What a handler wants done with the connection.
 pub enum Outcome {

@@ -7,11 +7,12 @@ use serde_json::json;
 
 use super::call::{Call, Target};
 use super::log::{KvRequest, KvVerb};
+use super::state::{Shared, State};
 use super::store::Namespace;
 use super::wire::{self, AUTHENTICATION, BAD_BODY, NAMESPACE_NOT_FOUND, Refusal};
-use super::{Shared, State};
-use crate::faults::{Fault, KeyPredicate, lock};
+use crate::faults::{Fault, KeyPredicate};
 use crate::http::{Outcome, Reply, Request};
+use crate::sync::lock;
 
 /// Answers one request.
 pub(super) async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {

@@ -7,9 +7,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::cursor;
 use super::limits;
 use super::log::KvVerb;
-use super::store::{Stored, key_of};
+use super::stored::Stored;
 use super::wire::{NO_ROUTE, Refusal};
 use crate::http::{Request, decode};
 
@@ -222,7 +223,7 @@ fn page(request: &Request) -> Result<Page, Refusal> {
     }
     let after = match request.param("cursor").filter(|cursor| !cursor.is_empty()) {
         Some(cursor) => {
-            Some(key_of(&cursor).ok_or_else(|| Refusal::bad("cursor is not one of ours"))?)
+            Some(cursor::key(&cursor).ok_or_else(|| Refusal::bad("cursor is not one of ours"))?)
         }
         None => None,
     };

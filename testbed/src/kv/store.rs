@@ -8,28 +8,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::call::{GetBulk, Page, ValueType};
+use super::cursor;
 use super::limits::MAX_GET_BYTES;
+use super::stored::Stored;
 use super::wire::{self, KEY_NOT_FOUND, RATE_LIMIT, Refusal};
 use crate::http::Reply;
 
 /// How often one key may be written.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What a key holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// The value, which this stand-in keeps as text.
-    pub value: String,
-    /// The metadata beside it.
-    pub metadata: Option<Value>,
-}
-
-impl Stored {
-    /// The value as JSON; null where it is none.
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.value).unwrap_or_default()
-    }
-}
 
 type Pairs = BTreeMap<String, Stored>;
 
@@ -121,7 +107,7 @@ impl Namespace {
             .map(|(name, stored)| Listed { name, metadata: stored.metadata.as_ref() })
             .collect();
         let last = rest.next().and_then(|_| names.last());
-        let cursor = last.map_or_else(String::new, |last| cursor(last.name));
+        let cursor = last.map_or_else(String::new, |last| cursor::after(last.name));
         let info = json!({"count": names.len(), "cursor": cursor});
         wire::success(names, Some(info))
     }
@@ -129,16 +115,4 @@ impl Namespace {
     fn values(&self) -> &Pairs {
         self.stale_values.as_ref().unwrap_or(&self.pairs)
     }
-}
-
-/// The cursor behind a key. Opaque to callers, so that none comes to lean on its form.
-fn cursor(key: &str) -> String {
-    key.bytes().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The key that a cursor stands for.
-pub fn key_of(cursor: &str) -> Option<String> {
-    let digits = cursor.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
-    let bytes = digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<_>>()?;
-    String::from_utf8(bytes).ok()
 }

@@ -5,11 +5,12 @@ use std::sync::Weak;
 use hyper::Method;
 use serde_json::json;
 
-use super::{Failure, Shared, StartError};
+use super::failure::{Failure, StartError};
+use super::runner::Runner;
 use crate::http::{Outcome, Reply, Request};
 
 /// Answers one request. Synchronous invocations wait for their answer; `Event` ones do not.
-pub(super) async fn handle(function: Weak<Shared>, request: Request) -> Outcome {
+pub(super) async fn handle(function: Weak<Runner>, request: Request) -> Outcome {
     let Some(function) = function.upgrade() else { return Outcome::Drop };
     let segments = request.segments();
     let ["2015-03-31", "functions", name, "invocations"] =

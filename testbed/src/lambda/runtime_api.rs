@@ -5,46 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::Method;
 use hyper::body::Bytes;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::failure::Failure;
 use crate::http::{Outcome, Reply, Request, Server};
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation/";
 const INIT_ERROR: &str = "/2018-06-01/runtime/init/error";
-
-/// A Lambda error, as the function reported it or as Lambda words it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Failure {
-    /// The error's type.
-    #[serde(default)]
-    pub error_type: String,
-    /// What it says.
-    #[serde(default)]
-    pub error_message: String,
-}
-
-impl Failure {
-    pub(super) fn new(error_type: &str, error_message: impl Into<String>) -> Self {
-        Self { error_type: error_type.to_owned(), error_message: error_message.into() }
-    }
-
-    fn reported(request: &Request) -> Self {
-        request.json().unwrap_or_else(|_| {
-            let text = String::from_utf8_lossy(&request.body);
-            Self::new("Runtime.Unknown", text)
-        })
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.error_type, self.error_message)
-    }
-}
 
 /// An invocation on its way to the process.
 #[derive(Debug, Clone)]
@@ -133,14 +102,14 @@ impl RuntimeApi {
 
 async fn handle(desk: watch::Sender<Desk>, request: Request) -> Outcome {
     if request.method == Method::POST && request.path == INIT_ERROR {
-        desk.send_modify(|desk| desk.init_failure = Some(Failure::reported(&request)));
+        desk.send_modify(|desk| desk.init_failure = Some(reported(&request)));
         return accepted();
     }
     match (&request.method, request.path.strip_prefix(INVOCATION)) {
         (&Method::GET, Some("next")) => next(&desk).await.into(),
         (&Method::POST, Some(answer)) => match answer.split_once('/') {
             Some((id, "response")) => answered(&desk, id, Ok(request.body.clone())),
-            Some((id, "error")) => answered(&desk, id, Err(Failure::reported(&request))),
+            Some((id, "error")) => answered(&desk, id, Err(reported(&request))),
             _ => refused(404, "no such path"),
         },
         _ => refused(404, "no such path"),
@@ -199,4 +168,11 @@ fn accepted() -> Outcome {
 
 fn refused(status: u16, kind: &str) -> Outcome {
     Reply::json(status, &json!({"errorType": kind, "errorMessage": kind})).into()
+}
+
+fn reported(request: &Request) -> Failure {
+    request.json().unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(&request.body);
+        Failure::new("Runtime.Unknown", text)
+    })
 }

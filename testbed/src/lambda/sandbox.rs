@@ -1,7 +1,6 @@
 //! One process and the Runtime API that it alone sees, so that nothing an earlier process still
 //! sends can be taken for its own.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -9,11 +8,11 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use tokio::time::{Instant, sleep};
 
+use super::failure::{Failure, StartError};
 use super::logs::Logs;
+use super::options::FunctionOptions;
 use super::process::{Process, Usage};
-use super::runtime_api::{Answer, Failure, Job, RuntimeApi};
-use super::{FunctionOptions, StartError};
-use crate::REGION;
+use super::runtime_api::{Answer, Job, RuntimeApi};
 
 /// How long a process may take until it asks for its first invocation, as in Lambda.
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,35 +23,6 @@ const SETTLING: Duration = Duration::from_secs(1);
 pub(super) struct Sandbox {
     process: Process,
     api: RuntimeApi,
-}
-
-impl FunctionOptions {
-    /// The function's ARN.
-    pub(super) fn arn(&self) -> String {
-        format!("arn:aws:lambda:{REGION}:000000000000:function:{}", self.name)
-    }
-
-    /// Lambda's environment with the function's own over it.
-    fn environment(&self, runtime_api: &str) -> BTreeMap<String, String> {
-        let memory = self.memory_mb.to_string();
-        let log_group = format!("/aws/lambda/{}", self.name);
-        let lambda = [
-            ("AWS_DEFAULT_REGION", REGION),
-            ("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023"),
-            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &memory),
-            ("AWS_LAMBDA_FUNCTION_NAME", &self.name),
-            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-            ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
-            ("AWS_LAMBDA_LOG_GROUP_NAME", &log_group),
-            ("AWS_LAMBDA_LOG_STREAM_NAME", "local"),
-            ("AWS_LAMBDA_RUNTIME_API", runtime_api),
-            ("AWS_REGION", REGION),
-            ("TZ", ":UTC"),
-            ("_HANDLER", "bootstrap"),
-        ];
-        let lambda = lambda.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        lambda.into_iter().chain(self.env.clone()).collect()
-    }
 }
 
 impl Sandbox {

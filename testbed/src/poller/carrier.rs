@@ -1,6 +1,7 @@
 //! Carries one shard: gathers batches, delivers them, and goes on by the rules.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +9,21 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::book::{Book, Delivery, GivenUp};
+use super::options::PollerOptions;
 use super::rules::{self, Batch, Next};
-use super::{Book, Delivery, GivenUp, Invoke, PollerOptions};
-use crate::faults::lock;
-use crate::http::pause;
 use crate::stream::{ShardReader, event, sequence_number};
+use crate::sync::{lock, pause};
 
 /// Bytes of records in one invocation.
 const MAX_PAYLOAD: usize = 6_000_000;
 /// How soon a write is noticed that neither the table's helpers nor its endpoint saw.
 const FALLBACK: Duration = Duration::from_secs(1);
+
+type Invoking = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
+
+/// The function, given an event.
+pub(super) type Invoke = Arc<dyn Fn(Value) -> Invoking + Send + Sync>;
 
 /// What carries one shard.
 pub(super) struct Carrier {

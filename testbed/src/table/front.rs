@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::faults::{Fault, Faults, lock};
+use crate::faults::{Fault, Faults};
 use crate::http::{Client, Outcome, Reply, Request};
+use crate::sync::lock;
 
 /// One request for the table.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
-use super::{Checked, Demo, hex, index, reads};
+use super::stage::{Checked, Demo, hex, index, reads};
 
 const SHOP: &str = "acme.myshopify.com";
 const ID: &str = "acme-products";

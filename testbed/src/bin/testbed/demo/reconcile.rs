@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testbed::stack::SETTINGS;
 
-use super::{Checked, Demo, index, reads};
+use super::stage::{Checked, Demo, index, reads};
 use crate::screen::Style;
 
 const LOST: &str = "acme-good";

@@ -3,7 +3,8 @@
 use serde_json::json;
 use testbed::stack::SETTINGS;
 
-use super::{Checked, Demo, changes, index, reads};
+use super::changes;
+use super::stage::{Checked, Demo, index, reads};
 
 pub async fn play(demo: &Demo) -> Checked {
     unneeded(demo).await?;

@@ -1,0 +1,157 @@
+//! What the steps of the demo are made of: changes and invocations, shown and checked.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use testbed::kv::{KvRequest, Stored};
+use testbed::lambda::{Function, Invocation};
+use testbed::poller::{Poller, Verdict};
+use testbed::stack::{SETTINGS, Stack};
+
+use crate::screen::{Screen, Style, millis, warning};
+
+/// How long a change may take before the demo gives up on it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether all was as it should be.
+pub type Checked = Result<(), String>;
+
+/// The stack, the function on it, and the screen on which they are shown.
+pub struct Demo {
+    pub screen: Screen,
+    pub stack: Stack,
+    pub function: Function,
+    pub poller: Poller,
+}
+
+impl Demo {
+    /// Begins a step.
+    pub fn step(&self, title: &str) {
+        println!("\n{}", self.screen.paint(Style::Bold, title));
+    }
+
+    /// Puts an item, and shows it, or how it begins.
+    pub fn put(&self, item: &Value) {
+        const SHOWN: usize = 400;
+        let text = item.to_string();
+        let shown: String = text.chars().take(SHOWN).collect();
+        let more = if shown.len() < text.len() { "…" } else { "" };
+        self.screen.line(Style::Dim, "item", &format!("{shown}{more}"));
+        self.stack.table.put(item);
+    }
+
+    /// Deletes an item, and says so.
+    pub fn delete(&self, pk: &str, sk: &str) {
+        self.screen.line(Style::Dim, "delete", &format!("{pk} {sk}"));
+        self.stack.table.delete(pk, sk);
+    }
+
+    /// Makes a change to the table and waits until the stream has carried it through the function.
+    /// Shows what was sent and warned, and how long the change took to reach KV.
+    pub async fn carry(&self, change: impl FnOnce()) -> Result<Carried, String> {
+        self.stack.kv.clear_log();
+        let printed = self.function.logs().len();
+        let began = Instant::now();
+        change();
+        let carried = tokio::time::timeout(PATIENCE, self.poller.caught_up()).await;
+        carried.map_err(|_| format!("the stream stood still for {PATIENCE:?}"))?;
+        let requests = self.show_requests();
+        let warnings = self.show_warnings(printed);
+        if let Some(last) = requests.last().and_then(|request| request.finished_at) {
+            let took = millis(last - began);
+            self.screen.line(Style::Dim, "took", &format!("{took} from the table to KV"));
+        }
+        match self.poller.deliveries().pop().map(|delivery| delivery.verdict) {
+            Some(Verdict::Done) | None => Ok(Carried { requests, warnings }),
+            Some(verdict) => Err(format!("the function did not take the batch: {verdict:?}")),
+        }
+    }
+
+    /// Invokes the function by hand. Shows what was asked, sent, warned and answered.
+    pub async fn invoke(&self, payload: Value) -> Result<Invocation, String> {
+        self.stack.kv.clear_log();
+        let printed = self.function.logs().len();
+        self.screen.line(Style::Bold, "asked", &payload.to_string());
+        let invocation = self.function.invoke(&payload).await.map_err(|error| error.to_string())?;
+        self.show_requests();
+        self.show_warnings(printed);
+        match &invocation.result {
+            Ok(answer) => self.screen.line(Style::Bold, "answer", &answer.to_string()),
+            Err(failure) => self.screen.line(Style::Red, "error", &failure.to_string()),
+        }
+        Ok(invocation)
+    }
+
+    fn show_requests(&self) -> Vec<KvRequest> {
+        let mut requests = self.stack.kv.log();
+        requests.retain(|request| request.verb.writes());
+        requests.iter().for_each(|request| self.screen.request(request));
+        requests
+    }
+
+    fn show_warnings(&self, from: usize) -> Vec<String> {
+        let lines = self.function.logs().split_off(from);
+        lines.iter().for_each(|line| self.screen.warning(line));
+        lines.iter().filter_map(warning).map(|(_, _, text)| text).collect()
+    }
+
+    /// What a key holds; an error where it is not there.
+    pub fn stored(&self, namespace: &str, key: &str) -> Result<Stored, String> {
+        self.stack.kv.get(namespace, key).ok_or_else(|| format!("KV lacks {key} in {namespace}"))
+    }
+
+    /// Shows and checks an exported pair: the digest and origin in its metadata.
+    pub fn exported(&self, namespace: &str, key: &str, source: &str) -> Result<Value, String> {
+        let stored = self.stored(namespace, key)?;
+        let metadata = stored.metadata.clone().unwrap_or_default();
+        self.screen.line(Style::Bold, "key", key);
+        self.screen.fields(&stored.value);
+        self.screen.line(Style::Dim, "meta", &metadata.to_string());
+        let digest = hex(Sha256::digest(&stored.value));
+        self.check("its metadata holds the value's digest", metadata["digest"] == digest.as_str())?;
+        self.check(&format!("and its source, {source}"), metadata["source"] == source)?;
+        Ok(stored.json())
+    }
+
+    /// Says what holds; an error where it does not.
+    pub fn check(&self, what: &str, holds: bool) -> Checked {
+        if holds {
+            self.screen.line(Style::Green, "ok", what);
+            return Ok(());
+        }
+        Err(format!("not so: {what}"))
+    }
+
+    /// The keys of the settings namespace.
+    pub fn keys(&self) -> Vec<String> {
+        self.stack.kv.keys(SETTINGS)
+    }
+}
+
+/// What a change of the table led to.
+pub struct Carried {
+    pub requests: Vec<KvRequest>,
+    pub warnings: Vec<String>,
+}
+
+/// An index-settings item: the keys, an endpoint, and what else it holds.
+pub fn index(name: &str, more: Value) -> Value {
+    let mut item = json!({
+        "pk": "acme", "sk": format!("INDEX#{name}"),
+        "index_endpoint": format!("https://{name}.example.com"),
+    });
+    if let (Some(item), Value::Object(more)) = (item.as_object_mut(), more) {
+        item.extend(more);
+    }
+    item
+}
+
+/// An alias block with one target that gets all the weight.
+pub fn reads(enabled: bool, target: &str) -> Value {
+    json!({"enabled": enabled, "targets": [{"index_id": target, "weight": 1.0}]})
+}
+
+pub fn hex(digest: impl AsRef<[u8]>) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,100 @@
+//! What goes wrong with a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::http::{Reply, Request};
+
+/// A closure run at a chosen moment of a request, to interleave something with it.
+pub type Hook = Arc<dyn Fn(&Request) + Send + Sync>;
+/// Picks keys by name.
+pub type KeyPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// What goes wrong.
+#[derive(Clone)]
+pub enum Fault {
+    /// Answers without doing the work.
+    Answer(Reply),
+    /// Never answers.
+    Hang,
+    /// Waits, then serves the request.
+    Delay(Duration),
+    /// Breaks the connection without doing the work.
+    DropConnection,
+    /// Does the work, then breaks the connection.
+    ApplyThenDrop,
+    /// Does the work, then answers an HTML page with this status, as a gateway that timed out.
+    ApplyThenStatus(u16),
+    /// Does the work, then sends half of the answer and breaks the connection.
+    TruncatedBody,
+    /// Answers 200 with an HTML page, without doing the work.
+    HtmlBody,
+    /// Answers 200 with JSON of another shape, without doing the work.
+    WrongJson,
+    /// Runs the closure, then serves the request.
+    Before(Hook),
+    /// Serves the request, and runs the closure before the answer goes out.
+    After(Hook),
+    /// KV's bulk write and delete: the picked keys are left alone and named in
+    /// `unsuccessful_keys`, the others are done; answered with this status, 200 or 4xx.
+    Unsuccessful(KeyPredicate, u16),
+    /// KV: answers 200 with `success: false`, without doing the work.
+    SuccessFalse,
+    /// `BatchGetItem`: only this many keys of each table are read, the others are named in
+    /// `UnprocessedKeys`.
+    Unprocessed(usize),
+}
+
+impl Fault {
+    /// A status with a body that says as much, HTML for 5xx as Cloudflare sends it, else JSON.
+    pub fn status(code: u16) -> Self {
+        if code >= 500 {
+            return Self::Answer(Reply::html(code));
+        }
+        let error = serde_json::json!({"code": code, "message": format!("scripted {code}")});
+        let body = serde_json::json!({
+            "success": false, "errors": [error], "messages": [], "result": null,
+        });
+        Self::Answer(Reply::json(code, &body))
+    }
+
+    /// 429 with `Retry-After` in seconds.
+    pub fn retry_after(seconds: u64) -> Self {
+        match Self::status(429) {
+            Self::Answer(reply) => Self::Answer(reply.with("retry-after", &seconds.to_string())),
+            other => other,
+        }
+    }
+
+    /// An error of an AWS JSON service, as `ProvisionedThroughputExceededException`.
+    pub fn aws(status: u16, kind: &str, message: &str) -> Self {
+        let body = serde_json::json!({
+            "__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"), "message": message,
+        });
+        let reply = Reply::json(status, &body).with("x-amzn-errortype", kind);
+        Self::Answer(reply.with("content-type", "application/x-amz-json-1.0"))
+    }
+
+    /// `ThrottlingException`.
+    pub fn throttled() -> Self {
+        Self::aws(400, "ThrottlingException", "Rate of requests exceeds the allowed throughput.")
+    }
+
+    /// [`Fault::Before`] for a closure that does not look at the request.
+    pub fn before(hook: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::Before(Arc::new(move |_| hook()))
+    }
+
+    /// [`Fault::After`] for a closure that does not look at the request.
+    pub fn after(hook: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::After(Arc::new(move |_| hook()))
+    }
+
+    /// [`Fault::Unsuccessful`] for the keys that the closure picks.
+    pub fn unsuccessful(
+        keys: impl Fn(&str) -> bool + Send + Sync + 'static,
+        http_status: u16,
+    ) -> Self {
+        Self::Unsuccessful(Arc::new(keys), http_status)
+    }
+}

@@ -1,0 +1,106 @@
+//! The rules of a stand-in, and a request served under them.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::fault::Fault;
+use super::rule::Rule;
+use crate::http::{Outcome, Reply, Request};
+use crate::sync::{lock, pause};
+
+/// The rules of one stand-in. Clones share them.
+#[derive(Clone, Default)]
+pub struct Faults(Arc<Mutex<Script>>);
+
+#[derive(Default)]
+struct Script {
+    rules: Vec<Rule>,
+    latency: Duration,
+}
+
+impl Faults {
+    /// Adds a rule behind those that are there.
+    pub fn add(&self, rule: Rule) {
+        self.script().rules.push(rule);
+    }
+
+    /// Adds a fault that befalls the next request, whatever it is.
+    pub fn next(&self, fault: Fault) {
+        self.add(Rule::any(fault));
+    }
+
+    /// Forgets all rules.
+    pub fn clear(&self) {
+        self.script().rules.clear();
+    }
+
+    /// How many faults are still to come; rules without an end count as none.
+    pub fn pending(&self) -> usize {
+        self.script().rules.iter().filter_map(|rule| rule.left).sum()
+    }
+
+    /// Makes every request take at least this long.
+    pub fn set_latency(&self, latency: Duration) {
+        self.script().latency = latency;
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        lock(&self.0)
+    }
+
+    /// Serves a request under the rules. `apply` does the work; it gets the faults that only the
+    /// stand-in itself can play.
+    pub(crate) async fn serve<F>(
+        &self,
+        request: Request,
+        apply: impl FnOnce(Request, Option<Fault>) -> F,
+    ) -> Outcome
+    where
+        F: Future<Output = Reply>,
+    {
+        let (latency, fault) = {
+            let mut script = self.script();
+            let latency = script.latency;
+            let mut rules = script.rules.iter_mut();
+            (latency, rules.find_map(|rule| rule.strike(&request)))
+        };
+        // From when the request was there: what a stand-in takes to read it is no one's latency.
+        pause((request.received_at + latency).saturating_duration_since(Instant::now())).await;
+        let Some(fault) = fault else { return apply(request, None).await.into() };
+        match fault {
+            Fault::Answer(reply) => reply.into(),
+            Fault::Hang => std::future::pending().await,
+            Fault::Delay(duration) => {
+                pause(duration).await;
+                apply(request, None).await.into()
+            }
+            Fault::DropConnection => Outcome::Drop,
+            Fault::ApplyThenDrop => {
+                apply(request, None).await;
+                Outcome::Drop
+            }
+            Fault::ApplyThenStatus(code) => {
+                apply(request, None).await;
+                Reply::html(code).into()
+            }
+            Fault::TruncatedBody => Outcome::Truncated(apply(request, None).await),
+            Fault::HtmlBody => Reply::html(200).into(),
+            Fault::WrongJson => Reply::json(200, &serde_json::json!({"status": "ok"})).into(),
+            Fault::Before(hook) => {
+                hook(&request);
+                apply(request, None).await.into()
+            }
+            Fault::After(hook) => {
+                let reply = apply(request.clone(), None).await;
+                hook(&request);
+                reply.into()
+            }
+            own @ (Fault::Unsuccessful(..) | Fault::SuccessFalse | Fault::Unprocessed(_)) => {
+                apply(request, Some(own)).await.into()
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Requests and replies as plain values.
+
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+/// A request, its body read whole.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The HTTP method.
+    pub method: Method,
+    /// The path as it was sent, still percent-encoded.
+    pub path: String,
+    /// The query as it was sent, without `?`; empty when there is none.
+    pub query: String,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// When it was there whole.
+    pub received_at: Instant,
+}
+
+impl Request {
+    /// A header's value, where it is there and is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as JSON.
+    pub fn json<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_slice(&self.body)
+    }
+
+    /// The operation of an AWS JSON request: `X-Amz-Target` after its last dot.
+    pub fn operation(&self) -> Option<&str> {
+        self.header("x-amz-target")?.rsplit('.').next()
+    }
+
+    /// The path's segments, percent-decoded.
+    pub fn segments(&self) -> Vec<String> {
+        self.path.trim_start_matches('/').split('/').map(decode).collect()
+    }
+
+    /// A query parameter, decoded.
+    pub fn param(&self, name: &str) -> Option<String> {
+        self.query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(key, _)| decode(key) == name)
+            .map(|(_, value)| decode(&value.replace('+', " ")))
+    }
+}
+
+/// Undoes percent-encoding; bytes that are not UTF-8 become replacement characters.
+pub fn decode(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// A reply, its body whole.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// All headers but `Content-Length`, which the server adds.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Reply {
+    /// A reply with a body of a content type.
+    pub fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let reply = Self { status, headers: HeaderMap::new(), body: body.into() };
+        if content_type.is_empty() {
+            reply
+        } else {
+            reply.with(CONTENT_TYPE.as_str(), content_type)
+        }
+    }
+
+    /// A JSON reply.
+    pub fn json(status: u16, body: &impl Serialize) -> Self {
+        // Only maps with keys that are not strings fail here, and no stand-in answers with one.
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Self::new(status, "application/json", body)
+    }
+
+    /// An HTML page, as gateways answer when what stands behind them does not.
+    pub fn html(status: u16) -> Self {
+        let page = format!("<!DOCTYPE html>\n<html><body><h1>Error {status}</h1></body></html>\n");
+        Self::new(status, "text/html; charset=UTF-8", page)
+    }
+
+    /// The same reply with one header set; a name or value that HTTP does not allow is left out.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+}

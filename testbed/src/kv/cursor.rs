@@ -1,0 +1,13 @@
+//! The cursors of a listing.
+
+/// The cursor behind a key. Opaque to callers, so that none comes to lean on its form.
+pub fn after(key: &str) -> String {
+    key.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The key that a cursor stands for.
+pub fn key(cursor: &str) -> Option<String> {
+    let digits = cursor.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
+    let bytes = digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<_>>()?;
+    String::from_utf8(bytes).ok()
+}

@@ -1,0 +1,59 @@
+//! The state behind a KV stand-in: its namespaces, its switches and its log.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use tokio::sync::{broadcast, watch};
+
+use super::log::KvRequest;
+use super::store::Namespace;
+use crate::faults::Faults;
+use crate::sync::lock;
+
+/// What the handle and the requests share.
+pub(super) struct Shared {
+    pub account: String,
+    pub state: Mutex<State>,
+    pub faults: Faults,
+    pub changes: watch::Sender<u64>,
+    pub requests: broadcast::Sender<KvRequest>,
+}
+
+/// What changes.
+pub(super) struct State {
+    pub token: String,
+    pub namespaces: BTreeMap<String, Namespace>,
+    pub log: Vec<KvRequest>,
+    pub cleared: usize,
+    pub throttle_writes: bool,
+    pub discard: bool,
+}
+
+impl Shared {
+    /// Tells those who wait that something changed.
+    pub fn changed(&self) {
+        self.changes.send_modify(|version| *version += 1);
+    }
+
+    /// Writes a request down as it comes; the place is for [`Shared::finish`].
+    pub fn begin(&self, request: KvRequest) -> usize {
+        let mut state = lock(&self.state);
+        state.log.push(request);
+        state.cleared + state.log.len() - 1
+    }
+
+    /// Writes down how a request ended, and tells those who listen.
+    pub fn finish(&self, place: usize, status: Option<u16>) {
+        let mut state = lock(&self.state);
+        let place = place.checked_sub(state.cleared);
+        if let Some(request) = place.and_then(|place| state.log.get_mut(place)) {
+            request.finished_at = Some(Instant::now());
+            request.status = status;
+            // Without a listener nobody needs the copy.
+            if self.requests.receiver_count() > 0 {
+                let _ = self.requests.send(request.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! What KV holds under a key.
+
+use serde_json::Value;
+
+/// What a key holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The value, which this stand-in keeps as text.
+    pub value: String,
+    /// The metadata beside it.
+    pub metadata: Option<Value>,
+}
+
+impl Stored {
+    /// The value as JSON; null where it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.value).unwrap_or_default()
+    }
+}

@@ -1,0 +1,61 @@
+//! What goes wrong with a function: as the function reports it, or as Lambda words it.
+
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::logs::LogLine;
+
+/// A Lambda error, as the function reported it or as Lambda words it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// The error's type.
+    #[serde(default)]
+    pub error_type: String,
+    /// What it says.
+    #[serde(default)]
+    pub error_message: String,
+}
+
+impl Failure {
+    /// An error of a type.
+    pub(super) fn new(error_type: &str, error_message: impl Into<String>) -> Self {
+        Self { error_type: error_type.to_owned(), error_message: error_message.into() }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.error_type, self.error_message)
+    }
+}
+
+/// Why a function could not be started.
+#[derive(Debug)]
+pub enum StartError {
+    /// The binary cannot be run.
+    Spawn(PathBuf, io::Error),
+    /// It ended, or took too long, before it asked for an invocation.
+    Init {
+        /// What it reported, else how it ended.
+        failure: Failure,
+        /// What it printed.
+        logs: Vec<LogLine>,
+    },
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Spawn(binary, error) => write!(f, "{} cannot be run: {error}", binary.display()),
+            Self::Init { failure, logs } => {
+                write!(f, "the function did not start: {failure}")?;
+                logs.iter().try_for_each(|line| write!(f, "\n  {}", line.text))
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}

@@ -1,0 +1,65 @@
+//! What a function is started with.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::aws::{ACCOUNT_ID, REGION};
+
+/// What a function is started with.
+#[derive(Debug, Clone)]
+pub struct FunctionOptions {
+    /// The binary.
+    pub binary: PathBuf,
+    /// The environment that is the function's own; Lambda's variables are added.
+    pub env: BTreeMap<String, String>,
+    /// The function's name.
+    pub name: String,
+    /// Its memory in MB, which is told and not enforced.
+    pub memory_mb: u32,
+    /// How long an invocation may take.
+    pub timeout: Duration,
+    /// The port of the Invoke API; 0 for any.
+    pub port: u16,
+}
+
+impl FunctionOptions {
+    /// The binary with this environment, 128 MB and a minute.
+    pub fn new(binary: impl Into<PathBuf>, env: BTreeMap<String, String>) -> Self {
+        Self {
+            binary: binary.into(),
+            env,
+            name: "ecom-settings-exporter".to_owned(),
+            memory_mb: 128,
+            timeout: Duration::from_secs(60),
+            port: 0,
+        }
+    }
+
+    /// The function's ARN.
+    pub(super) fn arn(&self) -> String {
+        format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{}", self.name)
+    }
+
+    /// Lambda's environment with the function's own over it.
+    pub(super) fn environment(&self, runtime_api: &str) -> BTreeMap<String, String> {
+        let memory = self.memory_mb.to_string();
+        let log_group = format!("/aws/lambda/{}", self.name);
+        let lambda = [
+            ("AWS_DEFAULT_REGION", REGION),
+            ("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &memory),
+            ("AWS_LAMBDA_FUNCTION_NAME", &self.name),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+            ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+            ("AWS_LAMBDA_LOG_GROUP_NAME", &log_group),
+            ("AWS_LAMBDA_LOG_STREAM_NAME", "local"),
+            ("AWS_LAMBDA_RUNTIME_API", runtime_api),
+            ("AWS_REGION", REGION),
+            ("TZ", ":UTC"),
+            ("_HANDLER", "bootstrap"),
+        ];
+        let lambda = lambda.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        lambda.into_iter().chain(self.env.clone()).collect()
+    }
+}

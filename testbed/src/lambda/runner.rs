@@ -1,0 +1,100 @@
+//! Runs a function, one invocation at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::failure::{Failure, StartError};
+use super::logs::{LogLine, Logs};
+use super::options::FunctionOptions;
+use super::runtime_api::Job;
+use super::sandbox::Sandbox;
+
+/// What came of one invocation.
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    /// The id that the function saw.
+    pub request_id: String,
+    /// The function's answer, or the error that the invoker sees.
+    pub result: Result<Value, Failure>,
+    /// From the moment the process had the payload to its answer.
+    pub duration: Duration,
+    /// From the start of the process to its first poll, where this invocation started it.
+    pub init: Option<Duration>,
+    /// What was printed meanwhile, from the start of the process where this invocation started it.
+    pub logs: Vec<LogLine>,
+}
+
+/// A function with at most one process, which invocations wait for.
+pub(super) struct Runner {
+    pub options: FunctionOptions,
+    pub logs: Logs,
+    pub sandbox: Mutex<Option<Sandbox>>,
+    invocations: AtomicUsize,
+    pub starts: AtomicUsize,
+}
+
+impl Runner {
+    /// Without a process yet.
+    pub fn new(options: FunctionOptions) -> Self {
+        Self {
+            options,
+            logs: Logs::default(),
+            sandbox: Mutex::default(),
+            invocations: AtomicUsize::new(0),
+            starts: AtomicUsize::new(0),
+        }
+    }
+
+    /// Starts a process where none runs; tells how long that took.
+    pub async fn warm(&self, slot: &mut Option<Sandbox>) -> Result<Option<Duration>, StartError> {
+        if slot.as_mut().is_some_and(|running| !running.has_ended()) {
+            return Ok(None);
+        }
+        // An ended one goes first, so that a failed start leaves none behind.
+        *slot = None;
+        let (sandbox, init) = Sandbox::start(&self.options, &self.logs).await?;
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        *slot = Some(sandbox);
+        Ok(Some(init))
+    }
+
+    /// Invokes in a task of its own, so that an invoker who gives up does not leave the process
+    /// with an answer that nobody takes.
+    pub async fn invoke(
+        self: Arc<Self>,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Invocation, StartError> {
+        let invocation = tokio::spawn(async move { self.invoke_now(payload, timeout).await });
+        invocation.await.unwrap_or_else(|ended| {
+            let failure = Failure::new("Testbed.Stopped", ended.to_string());
+            Err(StartError::Init { failure, logs: Vec::new() })
+        })
+    }
+
+    async fn invoke_now(
+        &self,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Invocation, StartError> {
+        let mut slot = self.sandbox.lock().await;
+        let place = self.logs.len();
+        let init = self.warm(&mut slot).await?;
+        let number = self.invocations.fetch_add(1, Ordering::Relaxed);
+        let request_id = format!("00000000-0000-4000-8000-{number:012}");
+        let function_arn = self.options.arn();
+        let job = Job { request_id: request_id.clone(), payload, timeout, function_arn };
+        let (result, duration) = Sandbox::invoke(&mut slot, job).await;
+        let result = result.and_then(|answer| {
+            serde_json::from_slice(&answer).map_err(|error| {
+                Failure::new("Runtime.InvalidResponse", format!("the answer is not JSON: {error}"))
+            })
+        });
+        Ok(Invocation { request_id, result, duration, init, logs: self.logs.since(place) })
+    }
+}

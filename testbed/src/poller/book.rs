@@ -1,0 +1,77 @@
+//! What a mapping has delivered and given up, and how far it is.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{broadcast, watch};
+
+use super::rules::Verdict;
+use crate::sync::lock;
+
+/// One invocation with a batch.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The sequence numbers of its records.
+    pub sequence_numbers: Vec<String>,
+    /// The retries its records had used up.
+    pub retries: u32,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// How long the function took.
+    pub duration: Duration,
+}
+
+/// Records that were given up: what an on-failure destination with the payload gets.
+#[derive(Debug, Clone)]
+pub struct GivenUp {
+    /// The records.
+    pub records: Vec<Value>,
+    /// The retries they had used up.
+    pub retries: u32,
+    /// What came of the last one.
+    pub verdict: Verdict,
+}
+
+/// What has come of the stream so far.
+pub(super) struct Book {
+    pub deliveries: Mutex<Vec<Delivery>>,
+    pub news: broadcast::Sender<Delivery>,
+    pub given_up: Mutex<Vec<GivenUp>>,
+    /// The newest record of each shard that is done, given up or filtered out, as all before it.
+    pub progress: watch::Sender<BTreeMap<String, u128>>,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self {
+            deliveries: Mutex::default(),
+            news: broadcast::Sender::new(1_024),
+            given_up: Mutex::default(),
+            progress: watch::Sender::default(),
+        }
+    }
+}
+
+impl Book {
+    pub fn delivered(&self, delivery: Delivery) {
+        lock(&self.deliveries).push(delivery.clone());
+        // Without a listener it is only kept.
+        let _ = self.news.send(delivery);
+    }
+
+    /// Notes how far a shard is.
+    pub fn reached(&self, shard: &str, sequence_number: Option<&str>) {
+        if let Some(reached) = sequence_number {
+            self.progress.send_modify(|progress| {
+                progress.insert(shard.to_owned(), number(reached));
+            });
+        }
+    }
+}
+
+/// A sequence number, to be compared.
+pub(super) fn number(sequence_number: &str) -> u128 {
+    sequence_number.parse().unwrap_or_default()
+}
