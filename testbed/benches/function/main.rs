@@ -6,7 +6,8 @@
 //! on the one that printed them.
 
 mod drift;
-mod reconcile;
+mod exporter;
+mod report;
 mod runs;
 mod workload;
 

@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+/// The accounts of large batches and tables.
+pub const ACCOUNTS: usize = 200;
+
 /// A stream event of `records` inserts, spread over `accounts`.
 pub fn event(records: usize, accounts: usize, image: impl Fn(usize) -> Value) -> String {
     let records: Vec<Value> = (0..records)

@@ -10,8 +10,9 @@ use testbed::lambda::Function;
 use testbed::stack::{Stack, StackOptions};
 
 use crate::drift::{Changes, Counts, Drift, Stage, hold_all_stale};
-use crate::runs::{ACCOUNTS, Outcome, function, function_in, invoke, megabytes, row};
-use crate::workload::{index_item, query_config, typical};
+use crate::exporter::{function, function_in, invoke};
+use crate::report::{Outcome, megabytes, row};
+use crate::workload::{ACCOUNTS, index_item, query_config, typical};
 
 /// The classes of a report, in its order.
 const CLASSES: [&str; 13] = [

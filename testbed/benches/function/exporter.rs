@@ -1,0 +1,40 @@
+//! The release binary as a function.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use testbed::lambda::{Function, FunctionOptions};
+use testbed::stack::Stack;
+
+use crate::report::Outcome;
+
+/// The deployable, as `cargo build --release` leaves it two folders above this program.
+pub fn binary() -> Outcome<PathBuf> {
+    let program = std::env::current_exe()?;
+    let folder = program.parent().and_then(Path::parent).ok_or("no target folder")?;
+    Ok(folder.join("bootstrap"))
+}
+
+/// The function of a stack.
+pub async fn function(stack: &Stack) -> Outcome<Function> {
+    function_in(stack.env()).await
+}
+
+/// The function with this environment and Lambda's longest time-out.
+pub async fn function_in(env: BTreeMap<String, String>) -> Outcome<Function> {
+    let mut options = FunctionOptions::new(binary()?, env);
+    options.timeout = Duration::from_secs(900);
+    Ok(Function::start(options).await?)
+}
+
+/// Invokes the function; tells its answer and how long that took.
+pub async fn invoke(
+    function: &Function,
+    payload: impl std::fmt::Display,
+) -> Outcome<(Value, Duration)> {
+    let invocation = function.invoke_text(payload.to_string()).await?;
+    let answer = invocation.result.map_err(|failure| format!("{failure:?}"))?;
+    Ok((answer, invocation.duration))
+}

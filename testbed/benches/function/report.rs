@@ -1,0 +1,27 @@
+//! What the runs print.
+
+use std::error::Error;
+use std::time::Duration;
+
+/// What came of a run.
+pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Prints a row of the table.
+pub fn row(what: &str, figure: &str, target: &str) {
+    println!("| {what} | {figure} | {target} |");
+}
+
+pub fn millis(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
+}
+
+pub fn median(mut durations: Vec<Duration>) -> Duration {
+    durations.sort_unstable();
+    durations[durations.len() / 2]
+}
+
+pub fn megabytes(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "for a person to read")]
+    let mb = bytes as f64 / 1_000_000.0;
+    format!("{mb:.1} MB")
+}
