@@ -7,8 +7,9 @@ use ecom_settings_exporter::ports::Namespace;
 use ecom_settings_exporter::record::ItemKey;
 
 use crate::checks::after_look;
+use crate::keys::index_of;
 use crate::model::{Content, index_id};
-use crate::state::{Record, State, index_of};
+use crate::state::{Record, State};
 
 /// The most looks at the table in one settling: five rounds and the look behind them.
 const MAX_PASSES: u32 = 6;

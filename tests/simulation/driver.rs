@@ -4,29 +4,22 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::ops::Range;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ecom_settings_exporter::handler::{Handled, Handler};
-use ecom_settings_exporter::run::Limits;
-use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::choices::Choices;
 use crate::events::fire;
-use crate::ports::Ports;
 use crate::shape::Shape;
+use crate::sim::{End, Sim};
 use crate::state::{Invocation, Shard, State};
-use crate::{answers, checks, reconciled, settled};
+use crate::{answers, reconciled, settled};
 
 /// Invocations without a fault after which a history must have come to rest.
 const MAX_INVOCATIONS: usize = 200;
-
-/// What the exporter leaves itself for its answer, and a bit.
-const ANSWER_MARGIN: Duration = Duration::from_secs(3);
 
 /// Operators who re-export at the same time.
 const OPERATORS: usize = 2;
@@ -62,20 +55,6 @@ pub fn run(
         settled::check(&mut state);
     }
     state
-}
-
-pub struct Sim {
-    pub state: Rc<RefCell<State>>,
-    /// Told whenever there may be something to do.
-    pub changed: Rc<Notify>,
-    began: RefCell<Option<Instant>>,
-}
-
-/// How an invocation ended.
-#[expect(clippy::large_enum_variant, reason = "one at a time, and most are answered")]
-pub enum End {
-    Answered(Handled),
-    Crashed,
 }
 
 type Actor<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
@@ -127,11 +106,6 @@ impl Sim {
                 state.land(changes);
             }
         }
-    }
-
-    pub fn is_over(&self) -> bool {
-        let state = self.state.borrow();
-        (state.events_left == 0 && state.is_drained()) || state.violation.is_some()
     }
 
     async fn writer(&self) {
@@ -222,61 +196,5 @@ impl Sim {
             return 0;
         }
         done
-    }
-
-    /// Runs the exporter on a payload, until it answers or dies.
-    pub async fn invoke(&self, payload: &str, mut run: Invocation, what: &str) -> (usize, End) {
-        let (ports, limits, time_left) = {
-            let mut state = self.state.borrow_mut();
-            let state = &mut *state;
-            run.began = state.step;
-            let invocation = state.invocations.len();
-            state.invocations.push(run);
-            state.stats.invocations += 1;
-            state.busy += 1;
-            state.note(|| format!("[{invocation}] {what}"));
-            let seconds = match state.shape.small {
-                _ if state.quiet => 900,
-                true => 60,
-                false => *state.choices.pick(&[60, 150, 20]),
-            };
-            let limits = Limits {
-                default_cell: Some(checks::DEFAULT_CELL.to_owned()),
-                bulk_max_pairs: state.shape.bulk_max_pairs,
-                http_timeout: Duration::from_secs(30),
-                retry_base: Duration::from_secs(1),
-                dry_run: false,
-            };
-            let crash = Rc::new(Notify::new());
-            let began = self.began.borrow().unwrap();
-            let (state, changed) = (Rc::clone(&self.state), Rc::clone(&self.changed));
-            let ports = Ports { state, invocation, crash, changed, began };
-            (ports, limits, Duration::from_secs(seconds))
-        };
-        let (invocation, crash) = (ports.invocation, Rc::clone(&ports.crash));
-        let started = Instant::now();
-        let end = {
-            let handler = Handler::new(ports, limits);
-            let handle = pin!(handler.handle(payload, time_left));
-            let crashed = pin!(crash.notified());
-            match select(handle, crashed).await {
-                Either::Left((handled, _)) => End::Answered(handled),
-                Either::Right(_) => End::Crashed,
-            }
-        };
-        let mut state = self.state.borrow_mut();
-        state.busy -= 1;
-        state.invocations[invocation].out_of_time = started.elapsed() + ANSWER_MARGIN >= time_left;
-        if matches!(end, End::Crashed) {
-            state.note(|| format!("[{invocation}] dies"));
-            state.stats.crashes += 1;
-            state.invocations[invocation].crashed = true;
-            let deletes = std::mem::take(&mut state.invocations[invocation].deletes);
-            state.half_done.extend(deletes);
-        } else if started.elapsed() >= time_left {
-            state.violate("the answer comes before the time-out", format!("[{invocation}]"));
-        }
-        drop(state);
-        (invocation, end)
     }
 }

@@ -10,8 +10,8 @@ use ecom_settings_exporter::ports::{BulkReply, KvError, KvStore, ListPage, Names
 
 use crate::checks;
 use crate::faults::{Call, Failure, Fault};
+use crate::held::Held;
 use crate::ports::Ports;
-use crate::state::Held;
 
 /// Keys in a page of a listing.
 const PAGE: usize = 2;

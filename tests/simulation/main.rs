@@ -1,11 +1,14 @@
 //! A deterministic simulation of the exporter in its world; `docs/simulation.md` says what of.
 
 mod answers;
+mod calls;
 mod checks;
 mod choices;
 mod driver;
 mod events;
 mod faults;
+mod held;
+mod keys;
 mod kv;
 mod model;
 mod named;
@@ -16,6 +19,8 @@ mod reconciled;
 mod runner;
 mod settled;
 mod shape;
+mod sim;
+mod start;
 mod state;
 
 use choices::Choices;
@@ -25,14 +30,14 @@ use state::State;
 #[test]
 fn random_histories_leave_kv_as_the_table_asks() {
     runner::random("random histories", 2_000, |choices, trace| {
-        driver::run(choices, Shape::random, events::prepare, trace)
+        driver::run(choices, Shape::random, start::prepare, trace)
     });
 }
 
 #[test]
 fn after_any_history_one_quiet_reconcile_leaves_kv_equal_to_the_table() {
     runner::random("histories with reconcile", 2_000, |choices, trace| {
-        driver::run(choices, Shape::with_reconcile, events::prepare, trace)
+        driver::run(choices, Shape::with_reconcile, start::prepare, trace)
     });
 }
 
@@ -71,5 +76,5 @@ fn changes() -> u32 {
 
 fn small(choices: Choices, changes: u32, limits: Limits, trace: bool) -> State {
     let shape = |choices: &mut Choices| Shape::small(choices, changes, limits);
-    driver::run(choices, shape, events::prepare, trace)
+    driver::run(choices, shape, start::prepare, trace)
 }

@@ -6,9 +6,10 @@ use ecom_settings_exporter::re_export::ReExportError;
 use ecom_settings_exporter::record::IndexRef;
 
 use crate::checks;
-use crate::driver::{End, Sim};
+use crate::keys::item_key;
 use crate::model::{Settings, index_id};
-use crate::state::{Invocation, State, item_key};
+use crate::sim::{End, Sim};
+use crate::state::{Invocation, State};
 
 impl Sim {
     pub async fn operator(&self) {

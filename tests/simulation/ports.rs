@@ -15,8 +15,9 @@ use secrecy::SecretString;
 use tokio::sync::Notify;
 
 use crate::faults::{Call, Failure, Fault};
+use crate::keys::index_of;
 use crate::model::Image;
-use crate::state::{State, index_of};
+use crate::state::State;
 
 /// Items in a page of the table.
 const PAGE: usize = 2;

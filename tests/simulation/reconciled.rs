@@ -6,10 +6,10 @@ use std::rc::Rc;
 use ecom_settings_exporter::ports::Namespace;
 use ecom_settings_exporter::record::IndexRef;
 
-use crate::checks::current_settings;
+use crate::held::Held;
 use crate::model::Settings;
 use crate::settled;
-use crate::state::{Held, State};
+use crate::state::State;
 
 pub fn check(state: &mut State) {
     let keys: BTreeSet<String> = settled::settings_keys(state);
@@ -26,7 +26,7 @@ pub fn check(state: &mut State) {
 fn settings_key(state: &State, key: &str) -> Option<String> {
     let claimants: Vec<(IndexRef, &Settings)> = state
         .indexes()
-        .filter_map(|(index, _)| Some((index.clone(), current_settings(state, &index)?)))
+        .filter_map(|(index, _)| Some((index.clone(), state.current_settings(&index)?)))
         .filter(|(index, settings)| settings.asks_for(index, key))
         .collect();
     let held = state.held(Namespace::Settings, key);
@@ -47,11 +47,11 @@ fn settings_key(state: &State, key: &str) -> Option<String> {
 /// A key that nobody asks for is a stranger's, or kept for a reason.
 fn orphan(state: &State, key: &str, held: &Rc<Held>) -> Option<String> {
     let named = held.named.as_ref()?;
-    let own = current_settings(state, &named.index);
+    let own = state.current_settings(&named.index);
     let unable = own.is_some_and(|settings| !state.exportable(&named.index, settings));
     let pointed_at = state.indexes().any(|(owner, _)| {
         owner != named.index
-            && current_settings(state, &owner).is_some_and(|settings| {
+            && state.current_settings(&owner).is_some_and(|settings| {
                 let points = settings.points_at(&owner, &named.index, named.shop.as_deref());
                 settings.names_shop(key) || (own.is_none() && points)
             })

@@ -6,10 +6,11 @@ use std::rc::Rc;
 use ecom_settings_exporter::ports::Namespace;
 use ecom_settings_exporter::record::IndexRef;
 
-use crate::checks::current_settings;
+use crate::held::{Held, Named};
+use crate::keys::{query_kv_key, query_of};
 use crate::model::{Content, Image, Settings, index_id, query_value};
 use crate::past::Past;
-use crate::state::{Held, Named, State, query_kv_key, query_of};
+use crate::state::State;
 
 /// Checks both namespaces.
 pub fn check(state: &mut State) {
@@ -36,7 +37,7 @@ pub fn settings_keys(state: &State) -> BTreeSet<String> {
         .map(|(_, key)| key.clone())
         .collect();
     for (index, _) in state.indexes() {
-        keys.extend(current_settings(state, &index).into_iter().flat_map(|s| s.kv_keys(&index)));
+        keys.extend(state.current_settings(&index).into_iter().flat_map(|s| s.kv_keys(&index)));
     }
     keys
 }
@@ -44,7 +45,7 @@ pub fn settings_keys(state: &State) -> BTreeSet<String> {
 fn settings_key(state: &State, key: &str) -> Option<String> {
     let (able, unable): (Vec<_>, Vec<_>) = state
         .indexes()
-        .filter_map(|(index, _)| Some((index.clone(), current_settings(state, &index)?)))
+        .filter_map(|(index, _)| Some((index.clone(), state.current_settings(&index)?)))
         .filter(|(index, settings)| settings.asks_for(index, key))
         .partition(|(index, settings)| state.exportable(index, settings));
     let past = state.kv.get(&(Namespace::Settings, key.to_owned()));

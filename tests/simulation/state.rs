@@ -6,11 +6,12 @@ use std::rc::Rc;
 
 use ecom_settings_exporter::ports::Namespace;
 use ecom_settings_exporter::record::{IndexRef, ItemKey};
-use serde_json::Value;
 
 use crate::choices::Choices;
 use crate::faults::{Call, Fault};
-use crate::model::{Image, Settings, index_id, version_of};
+use crate::held::{Change, Held};
+use crate::keys::{index_of, item_key};
+use crate::model::{Image, Settings};
 use crate::past::{Past, Step};
 use crate::shape::Shape;
 
@@ -43,9 +44,9 @@ pub struct State {
     pub script: Vec<Planned>,
     pub events_left: u32,
     pub versions: u32,
-    /// Invocations and re-exports under way.
     /// Nothing fails and nothing is slow any more.
     pub quiet: bool,
+    /// Invocations under way.
     pub busy: u32,
     /// What the last reconcile said.
     pub report: Option<ecom_settings_exporter::reconcile::Report>,
@@ -66,9 +67,6 @@ pub struct Planned {
     pub fault: Fault,
 }
 
-/// A key of KV and what it becomes.
-pub type Change = (Namespace, String, Option<Rc<Held>>);
-
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stats {
     pub histories: u64,
@@ -80,23 +78,6 @@ pub struct Stats {
     pub withheld: u64,
     pub restored: u64,
     pub reused: u64,
-}
-
-/// What KV holds under a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    pub value: String,
-    pub metadata: Option<String>,
-    /// What a settings value says of itself; `None` for a stranger's, and for query configs.
-    pub named: Option<Named>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
-    pub index: IndexRef,
-    pub version: u32,
-    pub shop: Option<String>,
-    pub api_key: String,
 }
 
 #[derive(Debug, Default)]
@@ -141,27 +122,6 @@ pub struct Invocation {
     pub deletes: BTreeSet<String>,
     /// Settings keys that it deleted and has not written since, with the step of the delete.
     pub deleted_at: BTreeMap<String, Step>,
-}
-
-impl Held {
-    pub fn new(namespace: Namespace, value: String, metadata: Option<String>) -> Rc<Self> {
-        let named = (namespace == Namespace::Settings).then(|| Named::read(&value)).flatten();
-        Rc::new(Self { value, metadata, named })
-    }
-}
-
-impl Named {
-    fn read(value: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(value).ok()?;
-        let text = |name: &str| value[name].as_str().map(str::to_owned);
-        let index = IndexRef { account: text("system_account_id")?, index: text("index_name")? };
-        Some(Self {
-            index,
-            version: version_of(&value)?,
-            shop: text("shop_id"),
-            api_key: text("marqo_api_key").unwrap_or_default(),
-        })
-    }
 }
 
 impl State {
@@ -226,6 +186,11 @@ impl State {
         self.table.get(key)?.last()?.as_ref()
     }
 
+    /// What an index is at present.
+    pub fn current_settings(&self, index: &IndexRef) -> Option<&Settings> {
+        self.current(&item_key(index)).and_then(|image| image.settings())
+    }
+
     /// The index items that there ever were, with all that they ever were.
     pub fn indexes(&self) -> impl Iterator<Item = (IndexRef, &Past<Option<Rc<Image>>>)> {
         self.table.iter().filter_map(|(key, past)| Some((index_of(key)?, past)))
@@ -254,35 +219,4 @@ impl State {
             && self.reconciles.is_empty()
             && self.shards.iter().all(|shard| shard.checkpoint == shard.records.len())
     }
-}
-
-pub fn item_key(index: &IndexRef) -> ItemKey {
-    ItemKey { pk: index.account.clone(), sk: format!("INDEX#{}", index.index) }
-}
-
-/// The index of an index item's key.
-pub fn index_of(key: &ItemKey) -> Option<IndexRef> {
-    let name = key.sk.strip_prefix("INDEX#")?;
-    let plain = !name.contains('#') && name != "DEFAULT_CONFIG";
-    plain.then(|| IndexRef { account: key.pk.clone(), index: name.to_owned() })
-}
-
-/// The index and the query of a query-config item's key.
-pub fn query_of(key: &ItemKey) -> Option<(IndexRef, String)> {
-    let (name, query) = key.sk.strip_prefix("INDEX#")?.split_once("#QUERY#")?;
-    Some((IndexRef { account: key.pk.clone(), index: name.to_owned() }, query.to_owned()))
-}
-
-pub fn query_item_key(index: &IndexRef, query: &str) -> ItemKey {
-    ItemKey { pk: index.account.clone(), sk: format!("INDEX#{}#QUERY#{query}", index.index) }
-}
-
-pub fn query_kv_key(index: &IndexRef, query: &str) -> String {
-    use sha2::{Digest, Sha256};
-    use std::fmt::Write as _;
-    let mut key = format!("qcfg-{}-", index_id(index));
-    for byte in Sha256::digest(query.as_bytes()) {
-        write!(key, "{byte:02x}").unwrap();
-    }
-    key
 }

@@ -1,7 +1,8 @@
 //! What can't be survived without reconcile: each case once alone, once with it.
 
-use super::*;
-use crate::model::Flaw;
+use super::case::*;
+use crate::faults::{Call, Fault};
+use crate::model::{Flaw, Settings};
 
 /// Version 2 is given up and sent again, version 3 follows, then the first request lands.
 fn late_write() -> Case {

@@ -1,8 +1,13 @@
 //! What the exporter survives by itself.
 
-use super::*;
-use crate::model::{Content, Flaw, Image, query_value};
-use crate::state::{query_item_key, query_kv_key};
+use ecom_settings_exporter::ports::Namespace;
+
+use super::case::*;
+use crate::events::change;
+use crate::faults::Call;
+use crate::keys::{item_key, query_item_key, query_kv_key};
+use crate::model::{Content, Flaw, Image, Settings, query_value};
+use crate::state::{Planned, State};
 
 fn survived(case: Case) -> State {
     let state = case.alone();

@@ -1,0 +1,35 @@
+//! The keys of items and of KV, and what they say of an item.
+
+use ecom_settings_exporter::record::{IndexRef, ItemKey};
+use sha2::{Digest, Sha256};
+
+use crate::model::index_id;
+
+pub fn item_key(index: &IndexRef) -> ItemKey {
+    ItemKey { pk: index.account.clone(), sk: format!("INDEX#{}", index.index) }
+}
+
+/// The index of an index item's key.
+pub fn index_of(key: &ItemKey) -> Option<IndexRef> {
+    let name = key.sk.strip_prefix("INDEX#")?;
+    let plain = !name.contains('#') && name != "DEFAULT_CONFIG";
+    plain.then(|| IndexRef { account: key.pk.clone(), index: name.to_owned() })
+}
+
+/// The index and the query of a query-config item's key.
+pub fn query_of(key: &ItemKey) -> Option<(IndexRef, String)> {
+    let (name, query) = key.sk.strip_prefix("INDEX#")?.split_once("#QUERY#")?;
+    Some((IndexRef { account: key.pk.clone(), index: name.to_owned() }, query.to_owned()))
+}
+
+pub fn query_item_key(index: &IndexRef, query: &str) -> ItemKey {
+    ItemKey { pk: index.account.clone(), sk: format!("INDEX#{}#QUERY#{query}", index.index) }
+}
+
+pub fn query_kv_key(index: &IndexRef, query: &str) -> String {
+    format!("qcfg-{}-{}", index_id(index), sha256(query))
+}
+
+pub fn sha256(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
