@@ -17,6 +17,7 @@ mod documentation;
 mod end_to_end;
 mod helpers;
 mod hostile_input;
+mod kept_keys;
 mod kv_faults;
 mod observability;
 mod payloads;

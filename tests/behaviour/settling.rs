@@ -1,9 +1,10 @@
-//! Removals, moved shop ids, and who may keep a key: the slow path through the real services.
+//! Removals and moved shop ids: the slow path through the real services.
 
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::kv::KvVerb;
 use testbed::stack::SETTINGS;
+use testbed::table::to_item;
 
 use crate::helpers::*;
 
@@ -49,97 +50,6 @@ async fn the_removal_of_what_kv_never_held_is_done() {
     }
 
     assert!(deletes(&world).is_empty());
-}
-
-/// Every way in which an item can point at a/old, whose shop id is old.example.
-fn pointers() -> Vec<(&'static str, Value)> {
-    let target = json!([{"index_id": "a-old"}]);
-    let unweighted = json!([{"index_id": "a-old", "weight": 0.0}]);
-    let write_alias = |entry: Value| json!({"add_docs_config": {"index_write_aliases": [entry]}});
-    vec![
-        (
-            "doc_reads",
-            json!({"index_aliases": {"doc_reads": {"enabled": true, "targets": unweighted}}}),
-        ),
-        (
-            "doc_writes",
-            json!({"index_aliases": {"doc_writes": {"enabled": true, "targets": target}}}),
-        ),
-        (
-            "analytics",
-            json!({"index_aliases": {"analytics": {"enabled": true, "index_id": "a-old"}}}),
-        ),
-        ("read_alias", json!({"read_alias": "a-old"})),
-        ("write alias by index id", write_alias(json!({"index_id": "a-old"}))),
-        ("write alias by the index id as shop id", write_alias(json!({"shop_id": "a-old"}))),
-        ("write alias by shop id", write_alias(json!({"shop_id": "old.example"}))),
-        (
-            "write alias by account and name",
-            write_alias(json!({"system_account_id": "a", "index_name": "old"})),
-        ),
-        ("undecodable otherwise", json!({"read_alias": "a-old", "index_endpoint": 7})),
-    ]
-}
-
-#[tokio::test]
-async fn a_key_that_an_active_alias_points_at_stays_with_a_warning_and_a_count() {
-    for (way, alias) in pointers() {
-        let world = World::start().await;
-        world.settled_with([shop("a", "old", "old.example")]).await;
-        let kept = world.stack.kv.snapshot(SETTINGS);
-        // Past the stream: what counts is the table.
-        world.stack.table.load([testbed::table::to_item(&index_with("b", "live", alias))]);
-
-        world.stack.table.delete("a", "INDEX#old");
-        let answered = world.deliver().await;
-
-        assert_eq!(answered.failures(), NOTHING, "{way}");
-        assert_eq!(world.stack.kv.snapshot(SETTINGS), kept, "{way}");
-        assert_eq!(answered.tally.deletes_withheld, 2, "{way}");
-        let warnings = world.logs.warnings();
-        let mut keys: Vec<&Value> = warnings.iter().map(|warning| &warning["key"]).collect();
-        keys.sort_by_key(|key| key.to_string());
-        assert_eq!(keys, ["a-old", "old.example"], "{way}");
-        assert!(warnings.iter().all(|warning| warning["pointers"] == "b/live"), "{warnings:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_write_alias_without_an_account_means_its_own() {
-    let alias = json!({"add_docs_config": {"index_write_aliases": [{"index_name": "old"}]}});
-    for (account, stays) in [("a", true), ("b", false)] {
-        let world = World::start().await;
-        world.settled_with([shop("a", "old", "old.example")]).await;
-        let live = index_with(account, "live", alias.clone());
-        world.stack.table.load([testbed::table::to_item(&live)]);
-
-        world.stack.table.delete("a", "INDEX#old");
-        world.deliver().await;
-
-        assert_eq!(world.setting("a-old").is_some(), stays, "{account}");
-    }
-}
-
-#[tokio::test]
-async fn an_alias_that_is_off_overridden_or_of_a_query_config_keeps_nothing() {
-    let target = json!([{"index_id": "a-old"}]);
-    let reads = |enabled: bool| json!({"doc_reads": {"enabled": enabled, "targets": target}});
-    let items = [
-        index_with("b", "off", json!({"index_aliases": reads(false)})),
-        index_with("b", "over", json!({"index_aliases": reads(true), "read_alias": "b-other"})),
-        json!({"pk": "b", "sk": "INDEX#live#QUERY#q", "index_aliases": reads(true)}),
-        json!({"pk": "b", "sk": "INDEX#DEFAULT_CONFIG", "read_alias": "a-old"}),
-    ];
-    let world = World::start().await;
-    let itself = json!({"shop_id": "old.example", "read_alias": "a-old"});
-    world.settled_with([index_with("a", "old", itself)]).await;
-    world.stack.table.load(items.iter().map(testbed::table::to_item));
-
-    world.stack.table.delete("a", "INDEX#old");
-    let answered = world.deliver().await;
-
-    assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(world.setting_keys(), NOTHING);
 }
 
 #[tokio::test]
@@ -193,7 +103,7 @@ async fn of_several_claimants_the_one_that_kv_names_keeps_the_key_else_the_first
         let world = World::with_old_images().await;
         world.settled_with([shop("a", "gone", "s.example")]).await;
         let claims = ["c", "b"].map(|account| shop(account, "claim", "s.example"));
-        world.stack.table.load(claims.iter().map(testbed::table::to_item));
+        world.stack.table.load(claims.iter().map(to_item));
         let value = json!({"system_account_id": named, "index_name": "claim"});
         world.stack.kv.put(SETTINGS, "s.example", &value.to_string(), None);
 
@@ -279,54 +189,6 @@ async fn a_put_back_that_fails_fails_the_record_and_is_logged_as_an_error() {
     let lines = world.logs.lines();
     let error = |line: &Value| line["level"] == "ERROR" && line["key"] == "a-i";
     assert!(lines.iter().any(error), "{lines:?}");
-}
-
-#[tokio::test]
-async fn a_key_whose_index_or_claimant_cannot_be_exported_stays_as_it_is() {
-    let broken = json!({"index_endpoint": 7});
-    for claim in [json!({}), json!({"shop_id": "s.example"})] {
-        let world = World::with_old_images().await;
-        world.settled_with([shop("a", "i", "s.example")]).await;
-        let before = world.stack.kv.get(SETTINGS, "s.example");
-        world.stack.table.load([
-            testbed::table::to_item(&index_with("a", "i", broken.clone())),
-            testbed::table::to_item(&shop("b", "gone", "s.example")),
-        ]);
-        let mut item = index_with("a", "i", broken.clone());
-        item.as_object_mut().unwrap().extend(claim.as_object().unwrap().clone());
-        world.stack.table.load([testbed::table::to_item(&item)]);
-
-        world.stack.table.delete("b", "INDEX#gone");
-        let answered = world.deliver().await;
-
-        assert_eq!(answered.failures(), NOTHING);
-        assert_eq!(world.stack.kv.get(SETTINGS, "s.example"), before);
-        let lines = world.logs.lines();
-        let rejected = |line: &Value| line["level"] == "ERROR" && line["path"] == "index_endpoint";
-        assert!(lines.iter().any(rejected), "{lines:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_strangers_key_is_left_alone_whoever_points_at_it() {
-    let values = ["plain text", "{}", r#"{"system_account_id":"a"}"#, "[1]", ""];
-    for value in values {
-        let world = World::with_old_images().await;
-        world.stack.table.load([
-            testbed::table::to_item(&shop("a", "gone", "s.example")),
-            testbed::table::to_item(&index_with("b", "live", json!({"read_alias": "a-gone"}))),
-        ]);
-        world.stack.kv.put(SETTINGS, "s.example", value, Some(json!({"owner": "another"})));
-        world.stack.kv.put(SETTINGS, "a-gone", value, None);
-        let before = world.stack.kv.snapshot(SETTINGS);
-
-        world.stack.table.delete("a", "INDEX#gone");
-        let answered = world.deliver().await;
-
-        assert_eq!(answered.failures(), NOTHING, "{value}");
-        assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "{value}");
-        assert_eq!(answered.tally.deletes_withheld, 0);
-    }
 }
 
 #[tokio::test]

@@ -132,3 +132,20 @@ async fn an_error_of_the_handler_is_a_lambda_error_with_its_type() {
     assert_eq!(missing.result.unwrap_err().error_type, "IndexNotFound");
     assert_eq!(function.starts(), 1, "an error does not end the process");
 }
+
+#[tokio::test]
+async fn a_configuration_that_is_wrong_is_one_line_of_json() {
+    let stack = process::stack().await;
+    let function =
+        process::function(&stack, &[("API_KEYS_URL", "nonsense"), ("KV_BULK_MAX_PAIRS", "0")])
+            .await;
+
+    let error = function.warm().await.unwrap_err();
+
+    let StartError::Init { logs, .. } = error else { panic!("{error}") };
+    let lines: Vec<Value> =
+        logs.iter().filter_map(|line| serde_json::from_str(&line.text).ok()).collect();
+    let [line] = lines.as_slice() else { panic!("{logs:?}") };
+    let message = line["message"].as_str().unwrap();
+    assert!(message.contains("API_KEYS_URL") && message.contains("KV_BULK_MAX_PAIRS"), "{line}");
+}

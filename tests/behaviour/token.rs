@@ -1,8 +1,11 @@
 //! The Cloudflare token: where it comes from, and what happens when it is refused.
 
+use std::time::Duration;
+
 use serde_json::json;
 use testbed::faults::{Fault, Rule};
 use testbed::stack::{TOKEN, TOKEN_SECRET};
+use testbed::stream::event;
 
 use crate::helpers::*;
 
@@ -142,4 +145,26 @@ async fn a_token_in_the_configuration_is_taken_without_secrets_manager() {
 
     assert_eq!(world.batch([written(1, &index("a", "i"))]).await.failures(), NOTHING);
     assert!(world.stack.secrets.log().is_empty());
+}
+
+#[tokio::test]
+async fn a_reading_that_ended_before_the_invocation_is_counted() {
+    let world = World::start().await;
+    world.token.current().await.unwrap();
+
+    let answered = world.batch([written(1, &index("a", "i"))]).await;
+
+    assert_eq!(answered.tally.calls.secrets.requests, 1);
+}
+
+#[tokio::test]
+async fn a_reading_that_the_time_was_up_for_is_counted() {
+    let world = World::start().await;
+    world.stack.secrets.faults().add(Rule::any(Fault::Hang).forever());
+
+    let payload = event([written(1, &index("a", "i"))]);
+    let answered = world.handle_within(&payload, Duration::from_secs(2)).await;
+
+    assert_eq!(answered.failures(), ["1"]);
+    assert_eq!(answered.tally.calls.secrets.requests, 1);
 }

@@ -1,0 +1,240 @@
+//! The handler over the real clients, pointed at the stand-ins.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ecom_settings_exporter::config::Config;
+use ecom_settings_exporter::handler::Handler;
+use ecom_settings_exporter::services::api_keys::ApiKeysClient;
+use ecom_settings_exporter::services::aws;
+use ecom_settings_exporter::services::aws_http::AwsHttp;
+use ecom_settings_exporter::services::cloudflare_kv::CloudflareKv;
+use ecom_settings_exporter::services::cloudflare_token::CloudflareToken;
+use ecom_settings_exporter::services::configured_kv::ConfiguredKv;
+use ecom_settings_exporter::services::settings_table::DynamoDbTable;
+use ecom_settings_exporter::services::{RealServices, http};
+use ecom_settings_exporter::tally::Tally;
+use serde_json::Value;
+use testbed::faults::{Fault, Rule};
+use testbed::kv::{KvRequest, KvVerb};
+use testbed::stack::{QUERY_CONFIGS, SETTINGS, Stack, StackOptions};
+use testbed::stream::{ShardReader, StartingPosition, event};
+use testbed::table::StreamView;
+use tracing::subscriber::DefaultGuard;
+
+use super::logs::Logs;
+
+/// Long enough for any answer on a busy machine, for the tests in which nothing hangs.
+pub const PATIENT: Duration = Duration::from_secs(20);
+/// One request's time-out in the tests in which something hangs.
+pub const SHORT: Duration = Duration::from_millis(600);
+/// The time that an invocation has where the deadline is not what is tested.
+const INVOCATION: Duration = Duration::from_secs(60);
+
+/// The stand-ins and a handler that meets them.
+pub struct World {
+    pub stack: Stack,
+    pub logs: Logs,
+    /// The handler's token, to be read ahead of an invocation as the binary does at its start.
+    pub token: Arc<CloudflareToken>,
+    handler: Handler<RealServices>,
+    stream: Mutex<Vec<ShardReader>>,
+    _capture: DefaultGuard,
+}
+
+/// What a handler said, and what it counted.
+#[derive(Debug)]
+pub struct Answered {
+    pub result: Result<Value, LambdaError>,
+    pub tally: Tally,
+}
+
+/// The error that an invoker sees.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LambdaError {
+    pub kind: String,
+    pub message: String,
+}
+
+impl World {
+    /// The stand-ins as they are in production, and a patient handler.
+    pub async fn start() -> Self {
+        Self::with(StreamView::NewImage, PATIENT, &[]).await
+    }
+
+    /// The same with a short time-out for each request.
+    pub async fn impatient() -> Self {
+        Self::with(StreamView::NewImage, SHORT, &[]).await
+    }
+
+    /// The same with a stream that carries the images from before the changes.
+    pub async fn with_old_images() -> Self {
+        Self::with(StreamView::NewAndOldImages, PATIENT, &[]).await
+    }
+
+    /// Everything of choice; `more` is environment over the stack's.
+    pub async fn with(view: StreamView, http_timeout: Duration, more: &[(&str, &str)]) -> Self {
+        let logs = Logs::default();
+        let capture = logs.capture();
+        let stack = Stack::start(StackOptions { view, ..StackOptions::default() }).await.unwrap();
+        let mut env = stack.env();
+        env.insert("HTTP_RETRY_BASE_MS".into(), "1".into());
+        env.insert("HTTP_TIMEOUT_MS".into(), http_timeout.as_millis().to_string());
+        env.extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        let (handler, token) = handler(&env);
+        let stream = Mutex::new(stack.table.shards(StartingPosition::TrimHorizon));
+        Self { stack, logs, token, handler, stream, _capture: capture }
+    }
+
+    /// Invokes the handler.
+    pub async fn handle(&self, payload: &Value) -> Answered {
+        self.handle_within(payload, INVOCATION).await
+    }
+
+    /// Invokes the handler with so much time; fails where the answer takes longer than leaves an
+    /// eighth for its way back.
+    pub async fn handle_within(&self, payload: &Value, time: Duration) -> Answered {
+        self.invoke(&payload.to_string(), time, time * 7 / 8).await
+    }
+
+    /// Invokes the handler when all its time is gone.
+    pub async fn handle_too_late(&self, payload: &Value) -> Answered {
+        self.invoke(&payload.to_string(), Duration::ZERO, INVOCATION).await
+    }
+
+    /// Invokes the handler with a payload that need not be JSON.
+    pub async fn handle_text(&self, payload: &str) -> Answered {
+        self.invoke(payload, INVOCATION, INVOCATION).await
+    }
+
+    async fn invoke(&self, payload: &str, time: Duration, limit: Duration) -> Answered {
+        let answer = tokio::time::timeout(limit, self.handler.handle(payload, time));
+        let (result, tally) = answer.await.expect("the answer should come in time");
+        let result = match result {
+            Ok(answer) => Ok(serde_json::to_value(answer).unwrap()),
+            Err(error) => {
+                let (kind, message) = (error.error_type().to_owned(), error.to_string());
+                Err(LambdaError { kind, message })
+            }
+        };
+        Answered { result, tally }
+    }
+
+    /// Invokes the handler with a stream event of these records.
+    pub async fn batch(&self, records: impl IntoIterator<Item = Value>) -> Answered {
+        self.handle(&event(records)).await
+    }
+
+    /// What the table's stream has that has not been read before.
+    pub fn new_records(&self) -> Vec<Value> {
+        let mut shards = self.stream.lock().unwrap();
+        shards.iter_mut().flat_map(|shard| shard.read(usize::MAX)).collect()
+    }
+
+    /// Invokes the handler with what is new in the table's stream.
+    pub async fn deliver(&self) -> Answered {
+        self.batch(self.new_records()).await
+    }
+
+    /// Puts the items and carries them to KV, then forgets how that went.
+    pub async fn settled_with(&self, items: impl IntoIterator<Item = Value>) {
+        for item in items {
+            self.stack.table.put(&item);
+        }
+        let answered = self.deliver().await;
+        assert_eq!(answered.failures(), NOTHING, "the start of the test should succeed");
+        self.forget();
+    }
+
+    /// Forgets all requests and log lines so far.
+    pub fn forget(&self) {
+        self.stack.kv.clear_log();
+        self.stack.api_keys.clear_log();
+        self.stack.table.clear_log();
+        self.stack.secrets.clear_log();
+        self.logs.clear();
+    }
+
+    /// A key of the settings namespace as JSON.
+    pub fn setting(&self, key: &str) -> Option<Value> {
+        self.stack.kv.get(SETTINGS, key).map(|stored| stored.json())
+    }
+
+    /// The value's `index_url` under a key of the settings namespace.
+    pub fn url_under(&self, key: &str) -> Option<String> {
+        Some(self.setting(key)?["index_url"].as_str()?.to_owned())
+    }
+
+    /// The keys of the settings namespace.
+    pub fn setting_keys(&self) -> Vec<String> {
+        self.stack.kv.keys(SETTINGS)
+    }
+
+    /// The keys of the query-config namespace.
+    pub fn query_config_keys(&self) -> Vec<String> {
+        self.stack.kv.keys(QUERY_CONFIGS)
+    }
+
+    /// The bulk writes of a namespace so far.
+    pub fn puts(&self, namespace: &str) -> Vec<KvRequest> {
+        let puts = self.stack.kv.log_of(KvVerb::PutBulk);
+        puts.into_iter().filter(|request| request.namespace == namespace).collect()
+    }
+
+    /// Adds a fault to KV's bulk writes.
+    pub fn break_puts(&self, times: usize, fault: Fault) {
+        self.stack.kv.faults().add(Rule::on("PUT", "/bulk", fault).times(times));
+    }
+}
+
+impl Answered {
+    /// The identifiers of a stream answer.
+    #[track_caller]
+    pub fn failures(&self) -> Vec<String> {
+        let answer = self.result.as_ref().expect("the batch should be answered");
+        let failures = answer["batchItemFailures"].as_array().expect("a list of failures");
+        let identifier = |failure: &Value| failure["itemIdentifier"].as_str().unwrap().to_owned();
+        failures.iter().map(identifier).collect()
+    }
+
+    /// The answer of an invocation that succeeds.
+    #[track_caller]
+    pub fn ok(&self) -> &Value {
+        self.result.as_ref().expect("the invocation should succeed")
+    }
+
+    /// The error of an invocation that fails.
+    #[track_caller]
+    pub fn error(&self) -> &LambdaError {
+        self.result.as_ref().expect_err("the invocation should fail")
+    }
+}
+
+/// No failures in a stream answer.
+pub const NOTHING: [&str; 0] = [];
+
+fn handler(env: &BTreeMap<String, String>) -> (Handler<RealServices>, Arc<CloudflareToken>) {
+    let config = Config::from_lookup(|name| env.get(name).cloned()).unwrap();
+    let cloudflare = config.cloudflare.unwrap();
+    // As in the binary, but for the SDK's back-off of a second.
+    let retries =
+        aws_sdk_dynamodb::config::retry::RetryConfig::standard().with_initial_backoff(MILLISECOND);
+    let http = http::client(config.limits.http_timeout).unwrap();
+    let sdk = aws::sdk_config(&config.aws, AwsHttp::new(http.clone()), config.limits.http_timeout);
+    let sdk = sdk.into_builder().retry_config(retries).build();
+    let secrets = || aws::secrets_manager(&config.aws, &sdk);
+    let token = Arc::new(CloudflareToken::new(cloudflare.token, secrets));
+    let kv = CloudflareKv::new(
+        http.clone(),
+        token.clone(),
+        cloudflare.settings_url,
+        cloudflare.query_configs_url,
+    );
+    let api_keys = ApiKeysClient::new(http, config.api_keys_url);
+    let table = DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name);
+    let kv = ConfiguredKv::Cloudflare(kv);
+    (Handler::new(RealServices::new(kv, api_keys, table), config.limits), token)
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);

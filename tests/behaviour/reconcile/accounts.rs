@@ -1,0 +1,86 @@
+//! A run of one account.
+
+use serde_json::json;
+use testbed::kv::KvVerb;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
+
+use super::drift::*;
+use crate::helpers::*;
+
+#[tokio::test]
+async fn a_run_of_one_account_touches_no_key_of_another() {
+    let world = World::start().await;
+    let accounts = ["a", "a-b", "b"];
+    let names = |account: &str| [format!("{account}.lost"), format!("{account}.orphan")];
+    let items = accounts.into_iter().flat_map(|account| {
+        let [lost, orphan] = names(account);
+        [
+            shop(account, "lost", &lost),
+            shop(account, "orphan", &orphan),
+            query_config(account, "lost", "lost", 1),
+            query_config(account, "lost", "orphan", 1),
+        ]
+    });
+    world.settled_with(items).await;
+    for account in accounts {
+        let [lost, _] = names(account);
+        world.stack.kv.delete(SETTINGS, &lost);
+        edit(&world, SETTINGS, &format!("{account}-lost"), false);
+        world.stack.kv.delete(QUERY_CONFIGS, &query_config_key(account, "lost", "lost"));
+        world.stack.table.delete(account, "INDEX#orphan");
+        world.stack.table.delete(account, "INDEX#lost#QUERY#orphan");
+    }
+    world.stack.kv.put(SETTINGS, "stranger", "x", None);
+    world.forget();
+
+    let answered = world.handle(&of_account("a", true)).await;
+
+    let lost = query_config_key("a", "lost", "lost");
+    let orphan = query_config_key("a", "lost", "orphan");
+    assert_eq!(
+        writes(&world),
+        [
+            write(KvVerb::PutBulk, QUERY_CONFIGS, &[lost.as_str()]),
+            write(KvVerb::PutBulk, SETTINGS, &["a-lost", "a.lost"]),
+            write(KvVerb::DeleteBulk, QUERY_CONFIGS, &[orphan.as_str()]),
+            write(KvVerb::DeleteBulk, SETTINGS, &["a-orphan", "a.orphan"]),
+        ]
+    );
+    assert_eq!(
+        counts(answered.ok(), "settings"),
+        json!({"desired": 2, "listed": 3, "missing": 1, "stale": 1, "orphaned": 2, "written": 2, "deleted": 2})
+    );
+    assert_eq!(
+        counts(answered.ok(), "query_configs"),
+        json!({"desired": 1, "listed": 1, "missing": 1, "orphaned": 1, "written": 1, "deleted": 1})
+    );
+}
+
+#[tokio::test]
+async fn a_run_of_one_account_leaves_a_contested_key_with_the_account_that_kv_names() {
+    let world = World::start().await;
+    world.settled_with([shop("a", "i", "s.example"), shop("b", "j", "s.example")]).await;
+    assert_eq!(world.url_under("s.example").unwrap(), "https://j.example.com");
+
+    for apply in [false, true] {
+        let report = world.handle(&of_account("a", apply)).await.ok().clone();
+        assert_eq!(
+            counts(&report, "settings"),
+            json!({"desired": 2, "listed": 2, "conflicting": 1})
+        );
+    }
+    assert_eq!(writes(&world), []);
+
+    // Once the other one asks for it no more, it is the account's.
+    load(&world, [index("b", "j")]);
+    let report = world.handle(&of_account("a", false)).await.ok().clone();
+    assert_eq!(report["examples"]["stale"], json!(["s.example"]));
+    assert_eq!(writes(&world), []);
+    let report = world.handle(&of_account("a", true)).await.ok().clone();
+    assert_eq!(
+        counts(&report, "settings"),
+        json!({"desired": 2, "listed": 2, "stale": 1, "written": 1})
+    );
+    assert_eq!(writes(&world), [write(KvVerb::PutBulk, SETTINGS, &["s.example"])]);
+    assert_eq!(world.url_under("s.example").unwrap(), "https://i.example.com");
+}

@@ -1,0 +1,154 @@
+//! Symptoms: the function or a service that it needs fails.
+
+use serde_json::json;
+use testbed::faults::{Fault, Rule};
+use testbed::kv::Kv;
+use testbed::poller::PollerOptions;
+use testbed::stack::{DEFAULT_CELL, SETTINGS, Stack, TOKEN_SECRET};
+use testbed::stream::event;
+
+use super::practice::*;
+use super::query::*;
+use crate::helpers::*;
+
+/// What the query `errors` says of a batch that meets these faults.
+async fn errors_with(arrange: fn(&Stack)) -> (Practice, Vec<String>) {
+    let practice = Practice::start().await;
+    arrange(&practice.stack);
+    let records = [written(1, &index("a", "i"))];
+    let answer = practice.invoke(event(records)).await.unwrap();
+    assert_eq!(answer["batchItemFailures"][0]["itemIdentifier"], "1");
+    let found = practice.ask(&query("errors"));
+    let errors = found.iter().map(|line| line["error"].as_str().unwrap().to_owned()).collect();
+    (practice, errors)
+}
+
+/// What the error names, and what breaks so.
+type Outage = (&'static [&'static str], fn(&Stack));
+
+fn denied() -> Fault {
+    Fault::aws(400, "AccessDeniedException", "not authorized to perform this")
+}
+
+#[tokio::test]
+async fn exporter_errors_are_told_apart_by_what_they_name() {
+    let outages: [Outage; 5] = [
+        (&["CloudflareAuthRejected"], |stack| stack.kv.set_token("another")),
+        (&[TOKEN_SECRET, "AccessDenied"], |stack| {
+            stack.secrets.faults().add(Rule::operation("GetSecretValue", denied()).forever());
+        }),
+        (&["Cloudflare", "429"], |stack| {
+            stack.kv.faults().add(Rule::any(Fault::status(429)).forever())
+        }),
+        (&["Cloudflare", "503"], |stack| {
+            stack.kv.faults().add(Rule::any(Fault::status(503)).forever())
+        }),
+        (&["API keys service", "500"], |stack| {
+            stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(500))
+        }),
+    ];
+    for (names, arrange) in outages {
+        let (_, errors) = errors_with(arrange).await;
+        let [error] = errors.as_slice() else { panic!("{errors:?}") };
+        assert!(names.iter().all(|name| error.contains(name)), "{names:?} in {error}");
+    }
+    for (fault, name) in [(denied(), "AccessDenied"), (Fault::throttled(), "Throttling")] {
+        let practice = Practice::start().await;
+        practice.stack.table.faults().add(Rule::any(fault).forever());
+        let failure = practice.re_export("a", "i").await.unwrap_err();
+        let found = practice.ask(&query("errors"));
+        let error = found[0]["error"].as_str().unwrap();
+        assert!(error.contains("table") && error.contains(name), "{error}");
+        assert_eq!(error, failure.error_message);
+    }
+    let practice = Practice::start().await;
+    let refused = practice.invoke(json!({"reconcile": {"aply": true}})).await.unwrap_err();
+    assert_eq!(refused.error_type, "InvalidPayload");
+    assert!(refused.error_message.contains("Payloads taken"), "{refused}");
+}
+
+#[tokio::test]
+async fn the_on_failure_queue_is_not_empty() {
+    let practice = Practice::start().await;
+    let poller = practice.poll();
+    practice.stack.kv.faults().add(Rule::any(Fault::status(503)).forever());
+    practice.put(&poller, [shop("a", "i", "s.example"), query_config("a", "i", "q", 1)]).await;
+    assert!(!poller.given_up().is_empty());
+    let found = practice.ask(&query("records"));
+    assert!(found.iter().all(|line| line["message"] == "record failed"));
+    assert!(found.iter().any(|line| line["system_account_id"] == "a" && line["index_name"] == "i"));
+
+    practice.stack.kv.faults().clear();
+    practice.repair().await;
+
+    practice.assert_equal(&practice.audit().await);
+    assert_eq!(practice.stack.kv.keys(SETTINGS), ["a-i", "s.example"]);
+}
+
+#[tokio::test]
+async fn iterator_age_rising() {
+    let practice = Practice::start().await;
+    practice.stack.api_keys.break_cell("down", Fault::status(503));
+    // No retry is the last one: the record holds up its shard.
+    let options = PollerOptions { maximum_retry_attempts: None, ..PollerOptions::default() };
+    let poller =
+        practice.stack.poll(&practice.function, PollerOptions { batch_size: 1, ..options });
+    let mut deliveries = poller.subscribe();
+    practice.stack.table.put(&index_with("b", "failing", json!({"cell": "down"})));
+    practice.stack.table.put(&index("a", "waiting"));
+    for _ in 0..3 {
+        deliveries.recv().await.unwrap();
+    }
+    let found = practice.ask(&query("records"));
+    assert!(found.len() >= 3 && found.iter().all(|line| line["index_name"] == "failing"));
+    assert!(practice.setting("a-waiting").is_none());
+
+    practice.re_export("a", "waiting").await.unwrap();
+    assert!(practice.setting("a-waiting").is_some(), "what can't wait goes past the stream");
+
+    practice.stack.api_keys.faults().clear();
+    poller.caught_up().await;
+    practice.assert_equal(&practice.audit().await);
+}
+
+#[tokio::test]
+async fn cloudflare_down_and_one_cell_down() {
+    let practice = Practice::start().await;
+    let options = PollerOptions { maximum_retry_attempts: None, ..PollerOptions::default() };
+    let poller = practice.stack.poll(&practice.function, options);
+    let cell = |name: &str| index_with("b", name, json!({"cell": "cell-2"}));
+    practice.put(&poller, [index("a", "i"), cell("known")]).await;
+
+    practice.stack.kv.faults().add(Rule::any(Fault::status(503)).forever());
+    let mut deliveries = poller.subscribe();
+    practice.stack.table.put(&and(index("a", "i"), json!({"pixel_id": "new"})));
+    deliveries.recv().await.unwrap();
+    assert!(practice.setting("a-i").unwrap().get("pixel_id").is_none(), "served as it was");
+    practice.stack.kv.faults().clear();
+    poller.caught_up().await;
+    assert_eq!(practice.setting("a-i").unwrap()["pixel_id"], "new", "tried again by itself");
+
+    practice.stack.api_keys.break_cell("cell-2", Fault::status(500));
+    practice.stack.table.put(&and(cell("known"), json!({"pixel_id": "new"})));
+    practice.stack.table.put(&cell("new"));
+    practice.stack.table.put(&index("a", "other"));
+    let arrived = |key: &'static str, field: &'static str| {
+        move |kv: &Kv| {
+            kv.get(SETTINGS, key).is_some_and(|stored| stored.json().get(field).is_some())
+        }
+    };
+    let other = practice.stack.kv.wait_until(PATIENT, arrived("a-other", "index_url")).await;
+    assert!(other, "other cells are not held up");
+    let known = practice.stack.kv.wait_until(PATIENT, arrived("b-known", "pixel_id")).await;
+    assert!(known, "with the key that KV held");
+    assert!(practice.setting("b-new").is_none());
+    let warnings = practice.ask(&query("warnings"));
+    assert!(warnings.iter().any(|line| line["index_name"] == "known"), "{warnings:?}");
+    practice.stack.api_keys.faults().clear();
+    practice.stack.api_keys.set("b", "rotated meanwhile");
+    practice.repair().await;
+    poller.caught_up().await;
+    for key in ["b-known", "b-new"] {
+        assert_eq!(practice.setting(key).unwrap()["marqo_api_key"], "rotated meanwhile");
+    }
+}

@@ -1,0 +1,90 @@
+//! An operator at work.
+
+use serde_json::{Value, json};
+use testbed::lambda::{Failure, Function};
+use testbed::poller::{Poller, PollerOptions};
+use testbed::stack::{SETTINGS, Stack};
+
+use super::query::Query;
+use crate::printed::Printed;
+use crate::process;
+
+/// The local stack with the function, and what an operator does with them.
+pub struct Practice {
+    pub stack: Stack,
+    pub function: Function,
+}
+
+impl Practice {
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    pub async fn with(more: &[(&str, &str)]) -> Self {
+        let stack = process::stack().await;
+        let function = process::function(&stack, more).await;
+        Self { stack, function }
+    }
+
+    pub fn poll(&self) -> Poller {
+        self.stack.poll(&self.function, PollerOptions::default())
+    }
+
+    /// Puts items and waits until the stream has brought them.
+    pub async fn put(&self, poller: &Poller, items: impl IntoIterator<Item = Value>) {
+        for item in items {
+            self.stack.table.put(&item);
+        }
+        poller.caught_up().await;
+    }
+
+    pub async fn invoke(&self, payload: Value) -> Result<Value, Failure> {
+        process::invoke(&self.function, &payload).await.result
+    }
+
+    /// `make re-export ACCOUNT=… INDEX=…`
+    pub async fn re_export(&self, account: &str, index: &str) -> Result<Value, Failure> {
+        self.invoke(json!({"system_account_id": account, "index_name": index})).await
+    }
+
+    /// `make reconcile`
+    pub async fn audit(&self) -> Value {
+        self.invoke(json!({"reconcile": {"apply": false}})).await.unwrap()
+    }
+
+    /// `make reconcile APPLY=true`
+    pub async fn repair(&self) -> Value {
+        self.invoke(json!({"reconcile": {"apply": true}})).await.unwrap()
+    }
+
+    /// `make reconcile APPLY=true ACCOUNT=…`
+    pub async fn repair_account(&self, account: &str) -> Value {
+        let payload = json!({"reconcile": {"apply": true, "system_account_id": account}});
+        self.invoke(payload).await.unwrap()
+    }
+
+    /// What a query of the runbook finds.
+    pub fn ask(&self, query: &Query) -> Vec<Value> {
+        let lines = Printed::of(&self.function.logs()).lines;
+        lines.into_iter().filter(|line| query.matches(line)).collect()
+    }
+
+    pub fn setting(&self, key: &str) -> Option<Value> {
+        self.stack.kv.get(SETTINGS, key).map(|stored| stored.json())
+    }
+
+    #[track_caller]
+    pub fn assert_equal(&self, audit: &Value) {
+        for namespace in ["settings", "query_configs"] {
+            for class in ["missing", "stale", "orphaned", "failed"] {
+                assert_eq!(audit[namespace][class], 0, "{namespace} {class} in {audit}");
+            }
+        }
+    }
+}
+
+/// Adds fields to an item.
+pub fn and(mut item: Value, more: Value) -> Value {
+    item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    item
+}

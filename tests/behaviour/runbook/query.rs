@@ -1,0 +1,131 @@
+//! The queries of the runbook and of the dashboard, in the language of Logs Insights.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+/// A file of this repository.
+pub fn text_of(path: &str) -> String {
+    std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// A Logs Insights query of the runbook, or of the dashboard.
+#[derive(Debug)]
+pub struct Query {
+    pub name: String,
+    /// What lines have to be like: a field and the values that it may have.
+    pub filter: Vec<(String, Vec<String>)>,
+    /// The fields that it shows, counts or groups by.
+    pub fields: BTreeSet<String>,
+}
+
+/// Words that are no fields.
+const WORDS: [&str; 13] = [
+    "filter",
+    "fields",
+    "stats",
+    "sort",
+    "limit",
+    "by",
+    "as",
+    "and",
+    "in",
+    "desc",
+    "asc",
+    "SOURCE",
+    "@timestamp",
+];
+
+impl Query {
+    /// Reads a query as it is written.
+    pub fn parse(name: &str, text: &str) -> Self {
+        let mut query = Self { name: name.to_owned(), filter: Vec::new(), fields: BTreeSet::new() };
+        let mut aliases = BTreeSet::new();
+        for command in text.split('|').map(str::trim) {
+            if let Some(condition) = command.strip_prefix("filter ") {
+                query.filter.extend(condition.split(" and ").map(parse_condition));
+                continue;
+            }
+            if command.starts_with("SOURCE") {
+                continue;
+            }
+            let tokens = tokens(command);
+            for (place, token) in tokens.iter().enumerate() {
+                let function = tokens.get(place + 1).is_some_and(|next| next == "(");
+                let number = token.starts_with(|first: char| first.is_ascii_digit());
+                let alias = place > 0 && tokens[place - 1] == "as";
+                if alias {
+                    aliases.insert(token.clone());
+                } else if token.starts_with(is_name)
+                    && !function
+                    && !number
+                    && !WORDS.contains(&token.as_str())
+                {
+                    query.fields.insert(token.clone());
+                }
+            }
+        }
+        query.fields = &query.fields - &aliases;
+        query
+    }
+
+    /// Whether it finds a line.
+    pub fn matches(&self, line: &Value) -> bool {
+        self.filter.iter().all(|(name, values)| {
+            field(line, name)
+                .is_some_and(|value| values.iter().any(|wanted| value == wanted.as_str()))
+        })
+    }
+
+    /// The query for one index.
+    pub fn about(mut self, account: &str, index: &str) -> Self {
+        for value in self.filter.iter_mut().flat_map(|(_, values)| values) {
+            *value = value.replace("ACCOUNT", account).replace("INDEX", index);
+        }
+        self
+    }
+}
+
+fn is_name(letter: char) -> bool {
+    letter.is_alphanumeric() || ['_', '.', '@'].contains(&letter)
+}
+
+/// Names and brackets.
+fn tokens(text: &str) -> Vec<String> {
+    let mut tokens = vec![String::new()];
+    for letter in text.chars() {
+        if is_name(letter) {
+            tokens.last_mut().unwrap().push(letter);
+        } else {
+            tokens.extend([letter.to_string(), String::new()]);
+        }
+    }
+    tokens.into_iter().filter(|token| !token.trim().is_empty()).collect()
+}
+
+fn parse_condition(condition: &str) -> (String, Vec<String>) {
+    let name = condition.trim().split(' ').next().unwrap();
+    let values = condition.split(['"', '\'']).skip(1).step_by(2).map(str::to_owned).collect();
+    (name.to_owned(), values)
+}
+
+/// A field by its name in Logs Insights: nested ones are named by their path.
+pub fn field<'a>(line: &'a Value, name: &str) -> Option<&'a Value> {
+    name.split('.').try_fold(line, |value, part| value.get(part)).filter(|value| !value.is_null())
+}
+
+/// The queries that the runbook holds.
+pub fn queries() -> Vec<Query> {
+    let runbook = text_of("docs/runbook.md");
+    let section = runbook.split("\n## Queries\n").nth(1).expect("a section on queries");
+    let parse = |part: &str| {
+        let name = part.lines().next().unwrap();
+        Query::parse(name, part.split("```").nth(1).expect("a query in a block"))
+    };
+    section.split("\n### ").skip(1).map(parse).collect()
+}
+
+/// The query of a name.
+pub fn query(name: &str) -> Query {
+    queries().into_iter().find(|query| query.name == name).expect("a query of that name")
+}
