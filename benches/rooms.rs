@@ -7,13 +7,11 @@ mod workload;
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ecom_settings_exporter::entry::{Entry, Pair, Source};
-use ecom_settings_exporter::payload::Payload;
-use ecom_settings_exporter::plan::plan;
-use ecom_settings_exporter::services::cloudflare_wire::put_body;
-use ecom_settings_exporter::stream::{Change, StreamRecord};
-
-const EXPORTED_AT: &str = "2026-01-01T00:00:00.000Z";
+use ecom_settings_exporter::export::batch::plan::plan;
+use ecom_settings_exporter::item::{Change, StreamRecord};
+use ecom_settings_exporter::kv::{Entry, Pair, Source, Stamp};
+use ecom_settings_exporter::lambda::payload::Payload;
+use ecom_settings_exporter::services::cloudflare::wire::put_body;
 
 fn decode(event: &str) -> Vec<StreamRecord> {
     match Payload::parse(event) {
@@ -23,11 +21,13 @@ fn decode(event: &str) -> Vec<StreamRecord> {
 }
 
 fn encode(event: &str) -> Vec<Pair> {
+    let stamp =
+        Stamp { exported_at: "2026-01-01T00:00:00.000Z".to_owned(), source: Source::Stream };
+    let api_key = "api-key".into();
     let mut pairs = Vec::new();
     for item in plan(decode(event)).settings {
         let Change::Upsert(settings) = item.change else { continue };
-        let value = settings.value(settings.draft(), "api-key");
-        let Ok(entry) = Entry::new(value, &settings.index, Source::Stream, EXPORTED_AT) else {
+        let Ok(entry) = Entry::new(&settings.value(&api_key), &settings.index, &stamp) else {
             continue;
         };
         let entry = std::rc::Rc::new(entry);

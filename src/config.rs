@@ -6,8 +6,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::limits::MAX_BULK_PAIRS;
-use crate::run::Limits;
+use crate::export::invocation::ExporterConfig;
+use crate::kv::limits::MAX_BULK_PAIRS;
 
 const DEFAULT_KV_URL: &str = "https://api.cloudflare.com/client/v4/accounts/{account_id}/storage/kv/namespaces/{namespace_id}";
 
@@ -24,10 +24,8 @@ pub struct Config {
     pub cloudflare: Option<CloudflareConfig>,
     /// AWS.
     pub aws: AwsConfig,
-    /// What the core needs to know.
-    pub limits: Limits,
-    /// Where Lambda's X-Ray daemon listens.
-    pub xray_daemon: Option<String>,
+    /// What the use cases need to know.
+    pub exporter: ExporterConfig,
 }
 
 /// Where and as whom AWS is called, as Lambda tells it.
@@ -37,10 +35,6 @@ pub struct AwsConfig {
     pub region: String,
     /// The credentials.
     pub credentials: AwsCredentials,
-    /// Whether the endpoints are those that follow FIPS 140.
-    pub use_fips: bool,
-    /// Whether the endpoints are those that speak IPv6 too.
-    pub use_dual_stack: bool,
     /// Where DynamoDB is, if not at AWS.
     pub dynamodb_url: Option<String>,
     /// Where Secrets Manager is, if not at AWS.
@@ -107,7 +101,7 @@ impl Config {
         let api_keys_url =
             reader.template("API_KEYS_URL", None, &["{cell}", "{system_account_id}"]);
         let cloudflare = reader.cloudflare(&environment);
-        let limits = Limits {
+        let exporter = ExporterConfig {
             default_cell: reader.optional("DEFAULT_CELL"),
             bulk_max_pairs: reader.number("KV_BULK_MAX_PAIRS", MAX_BULK_PAIRS, 1..=MAX_BULK_PAIRS),
             http_timeout: reader.millis("HTTP_TIMEOUT_MS", 30_000, 1..=300_000),
@@ -117,10 +111,9 @@ impl Config {
         let table_name = reader
             .optional("SETTINGS_TABLE_NAME")
             .unwrap_or_else(|| format!("{environment}-EcomIndexSettingsTable"));
-        let xray_daemon = reader.optional("AWS_XRAY_DAEMON_ADDRESS");
         let aws = reader.aws();
         if reader.problems.is_empty() {
-            Ok(Self { environment, table_name, api_keys_url, cloudflare, aws, limits, xray_daemon })
+            Ok(Self { environment, table_name, api_keys_url, cloudflare, aws, exporter })
         } else {
             Err(ConfigError(reader.problems))
         }
@@ -175,12 +168,7 @@ impl Reader<'_> {
         const SET_BY_LAMBDA: &str =
             "Lambda sets it; for a profile's, aws configure export-credentials";
         let region = self.optional("AWS_REGION").or_else(|| self.optional("AWS_DEFAULT_REGION"));
-        let is_set = |variable: &str| {
-            self.optional(variable).is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        };
         AwsConfig {
-            use_fips: is_set("AWS_USE_FIPS_ENDPOINT"),
-            use_dual_stack: is_set("AWS_USE_DUALSTACK_ENDPOINT"),
             dynamodb_url: self.endpoint("AWS_ENDPOINT_URL_DYNAMODB"),
             secrets_manager_url: self.endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
             region: region.unwrap_or_else(|| self.required("AWS_REGION", "Lambda sets it")),
@@ -315,8 +303,8 @@ mod tests {
             matches!(cloudflare.token, TokenSource::SecretId(id) if id == "prod/CloudFlareApiToken")
         );
         assert_eq!(
-            config.limits,
-            Limits {
+            config.exporter,
+            ExporterConfig {
                 default_cell: None,
                 bulk_max_pairs: 10_000,
                 http_timeout: Duration::from_secs(30),
@@ -330,7 +318,7 @@ mod tests {
     fn without_a_cloudflare_account_it_is_a_dry_run_and_empty_counts_as_absent() {
         let config = config(&[&MINIMAL[..], &[("CLOUDFLARE_ACCOUNT_ID", "")]].concat()).unwrap();
         assert!(config.cloudflare.is_none());
-        assert!(config.limits.dry_run);
+        assert!(config.exporter.dry_run);
     }
 
     #[test]
@@ -338,8 +326,6 @@ mod tests {
         let lambda = [
             ("AWS_DEFAULT_REGION", "eu-west-1"),
             ("AWS_SESSION_TOKEN", "s3ssion"),
-            ("AWS_USE_FIPS_ENDPOINT", "false"),
-            ("AWS_USE_DUALSTACK_ENDPOINT", "true"),
             ("AWS_ENDPOINT_URL", "http://all"),
             ("AWS_ENDPOINT_URL_DYNAMODB", "http://table"),
         ];
@@ -347,7 +333,6 @@ mod tests {
         assert_eq!(aws.region, "us-east-1");
         assert_eq!(aws.dynamodb_url.as_deref(), Some("http://table"));
         assert_eq!(aws.secrets_manager_url.as_deref(), Some("http://all"));
-        assert!(!aws.use_fips && aws.use_dual_stack);
         let shown = format!("{aws:?}");
         assert!(shown.contains("AKID"), "{shown}");
         assert!(!shown.contains("s3cret") && !shown.contains("s3ssion"), "{shown}");

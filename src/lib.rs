@@ -1,45 +1,34 @@
 //! Carries index settings from DynamoDB to Cloudflare KV, where the search proxy reads them.
 //!
 //! ```text
-//! payload ─ stream ─ plan ─ export ──┐                    ┌ services/cloudflare_kv
-//!         ├ re_export ───────────────┼ bulk, api_keys ─── ports ─ services/api_keys
-//!         └ reconcile ───────────────┘ settle             └ services/settings_table
+//! main ─► lambda ─► export ─► ports ─► item ─► kv ─► index, json
+//!    └──────────► services ───┘
 //! ```
 //!
-//! Decode → gather → plan → apply → answer. [`record`], [`stream`], [`plan`], [`payload`],
-//! [`entry`] and [`settle::decide`] are pure; the use cases know the outside world by its
-//! [`ports`] alone; [`services`] implement those and know no use case. Imports run one way:
-//! services → ports → record, use cases → ports, plan, record; `main` alone names the real
-//! services.
+//! Imports run one way, left to right. [`item`], [`kv`] and [`index`] are pure: what the table holds,
+//! what KV takes, and what both speak of. [`ports`] is what the exporter needs of the outside world;
+//! [`services`] implement it and know no use case. [`export`] holds the use cases, generic over the
+//! ports, and [`lambda`] turns payloads into them and their results into answers. [`telemetry`] is what
+//! an invocation counts; only `main` names all the concrete types. `docs/architecture.md` follows a
+//! batch through them.
 //!
 //! What holds throughout:
 //!
-//! - A key is deleted only by [`settle`] or, for query configs, [`query_configs::remove`]: after
-//!   the table was read, and with another look behind it.
-//! - No value without an API key is ever encoded: [`record::IndexSettings`] has no other way out.
-//! - Every call to the outside is bounded by the invocation's deadline: [`run::Run::call`].
-//! - Values and keys can't be printed: their types' `Debug` shows sizes.
+//! - A key is deleted only by [`export::settle`] or, for query configs,
+//!   [`export::query_config_removal`]: after the table was read, and with another look after it.
+//! - No value is written without an API key: [`item::IndexSettings::value`] takes one, and there is
+//!   no other way to a value.
+//! - Every call to the outside is bounded by the invocation's deadline:
+//!   [`export::invocation::Invocation::call`].
+//! - Values and keys can't be printed: the `Debug` of their types shows sizes.
 
-pub mod api_keys;
-pub mod bulk;
 pub mod config;
-pub mod cursor;
-pub mod digest;
-pub mod entry;
 pub mod export;
-pub mod handler;
-pub mod limits;
-pub mod payload;
-pub mod plan;
+pub mod index;
+pub mod item;
+pub mod json;
+pub mod kv;
+pub mod lambda;
 pub mod ports;
-pub mod query_configs;
-pub mod re_export;
-pub mod reconcile;
-pub mod record;
-pub mod retry;
-pub mod run;
 pub mod services;
-pub mod settings_keys;
-pub mod settle;
-pub mod stream;
-pub mod tally;
+pub mod telemetry;

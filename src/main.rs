@@ -1,50 +1,37 @@
 //! Wiring: the only file that names all the concrete types.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use ecom_settings_exporter::config::{CloudflareConfig, Config};
-use ecom_settings_exporter::handler::{Answer, Handler};
-use ecom_settings_exporter::services::RealServices;
+use ecom_settings_exporter::lambda::{Answer, Handler};
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
-use ecom_settings_exporter::services::aws;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
-use ecom_settings_exporter::services::cloudflare_kv::CloudflareKv;
-use ecom_settings_exporter::services::cloudflare_token::CloudflareToken;
-use ecom_settings_exporter::services::configured_kv::ConfiguredKv;
-use ecom_settings_exporter::services::http;
+use ecom_settings_exporter::services::cloudflare::client::CloudflareKv;
+use ecom_settings_exporter::services::cloudflare::configured::ConfiguredKv;
+use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
+use ecom_settings_exporter::services::{RealServices, aws, http};
+use ecom_settings_exporter::telemetry::logging;
+use ecom_settings_exporter::telemetry::metrics::Metrics;
 use lambda_runtime::layers::TracingLayer;
-use lambda_runtime::tower::util::MapRequestLayer;
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, LambdaInvocation, Runtime, service_fn};
-
-mod logging;
-mod metrics;
-mod xray;
-
-use metrics::Metrics;
-use xray::XRay;
+use lambda_runtime::{Diagnostic, Error, LambdaEvent, Runtime, service_fn};
+use serde_json::value::RawValue;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     logging::init();
     let config = Config::from_env().inspect_err(|error| tracing::error!("{error}"))?;
-    let telemetry = Telemetry {
-        metrics: Metrics::install(&config.environment)?,
-        xray: XRay::connect(config.xray_daemon.as_deref()),
-    };
-    let http = http::client(config.limits.http_timeout)?;
-    let sdk = aws::sdk_config(&config.aws, AwsHttp::new(http.clone()), config.limits.http_timeout);
-    let api_keys = ApiKeysClient::new(http.clone(), config.api_keys_url);
-    let table = DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name);
-    let kv = match config.cloudflare {
+    let metrics = Metrics::install(&config.environment)?;
+    let http_timeout = config.exporter.http_timeout;
+    let http = http::client(http_timeout)?;
+    let sdk = aws::sdk_config(&config.aws, AwsHttp::new(http.clone()), http_timeout);
+    let (kv, token) = match config.cloudflare {
         None => {
             tracing::warn!(
                 "dry run: CLOUDFLARE_ACCOUNT_ID is absent, so nothing is sent to Cloudflare"
             );
-            ConfiguredKv::DryRun
+            (ConfiguredKv::DryRun, None)
         }
         Some(CloudflareConfig { settings_url, query_configs_url, token }) => {
             let secrets = || aws::secrets_manager(&config.aws, &sdk);
@@ -52,44 +39,32 @@ async fn main() -> Result<(), Error> {
             // Read while the runtime polls for the first event; a failure shows when it is needed.
             let early = token.clone();
             tokio::spawn(async move { drop(early.current().await) });
-            let kv = CloudflareKv::new(http, token, settings_url, query_configs_url);
-            ConfiguredKv::Cloudflare(kv)
+            let kv =
+                CloudflareKv::new(http.clone(), token.clone(), settings_url, query_configs_url);
+            (ConfiguredKv::Cloudflare(kv), Some(token))
         }
     };
-    let handler = Handler::new(RealServices::new(kv, api_keys, table), config.limits);
-    run(handler, telemetry).await
+    let services = RealServices {
+        kv,
+        api_keys: ApiKeysClient::new(http, config.api_keys_url),
+        table: DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name),
+        token,
+    };
+    run(&Handler::new(services, config.exporter), &metrics).await
 }
 
-struct Telemetry {
-    metrics: Metrics,
-    xray: XRay,
-}
-
-async fn run(handler: Handler<RealServices>, telemetry: Telemetry) -> Result<(), Error> {
-    let (handler, telemetry) = (&handler, &telemetry);
-    // The runtime gets null to parse and the handler the event's bytes, so that an event of 6 MB is
-    // gone through once. Invocations come one at a time.
-    let payload = &Cell::new(Bytes::new());
-    let service = service_fn(async move |event: LambdaEvent<()>| {
-        let context = event.context;
+async fn run(handler: &Handler<RealServices>, metrics: &Metrics) -> Result<(), Error> {
+    let service = service_fn(async move |event: LambdaEvent<Box<RawValue>>| {
+        let LambdaEvent { payload, context, .. } = event;
         let time_left = time_left(context.deadline);
-        let (result, tally) = handler.handle(payload.take(), time_left).await;
-        telemetry.metrics.flush(&context.request_id, &tally);
-        telemetry.xray.send(context.xray_trace_id.as_deref(), &tally.spans);
+        let (result, stats) = handler.handle(Box::<str>::from(payload), time_left).await;
+        metrics.flush(&context.request_id, &stats);
         result.map_err(|error| Diagnostic {
             error_type: error.error_type().to_owned(),
             error_message: error.to_string(),
         }) as Result<Answer, Diagnostic>
     });
-    let keep_payload = move |mut invocation: LambdaInvocation| {
-        payload.set(std::mem::replace(&mut invocation.body, Bytes::from_static(b"null")));
-        invocation
-    };
-    Runtime::new(service)
-        .layer(MapRequestLayer::new(keep_payload))
-        .layer(TracingLayer::new())
-        .run()
-        .await
+    Runtime::new(service).layer(TracingLayer::new()).run().await
 }
 
 /// How long the invocation has, by the deadline that Lambda gives in milliseconds since the epoch.

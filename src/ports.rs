@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
-use serde::Deserialize;
 
-use crate::entry::{Metadata, Pair, Stored};
-use crate::record::{IndexRef, Item, ItemKey};
-use crate::tally::SecretReadings;
+use crate::index::IndexRef;
+use crate::item::{Item, ItemKey};
+use crate::kv::{Metadata, Pair, StoredValue};
+use crate::telemetry::ServiceCalls;
 
 /// The services of one deployment.
 pub trait Services {
@@ -20,7 +20,7 @@ pub trait Services {
     /// The settings table.
     type Table: SettingsTable;
     /// Time and chance.
-    type World: World;
+    type Clock: Clock;
 
     /// Cloudflare KV.
     fn kv(&self) -> &Self::Kv;
@@ -29,15 +29,20 @@ pub trait Services {
     /// The settings table.
     fn table(&self) -> &Self::Table;
     /// Time and chance.
-    fn world(&self) -> &Self::World;
+    fn clock(&self) -> &Self::Clock;
+    /// The readings of the Cloudflare token's secret that ended since this was last called. They
+    /// belong to no call of a port: the first one is under way before any invocation.
+    fn take_secret_calls(&self) -> ServiceCalls {
+        ServiceCalls::default()
+    }
 }
 
 /// Time and chance. Monotonic time and sleeping are tokio's, which tests can pause.
-pub trait World {
-    /// The wall clock.
+pub trait Clock {
+    /// The wall clock's time.
     fn now(&self) -> SystemTime;
-    /// Evenly distributed over 0.0 (included) to 1.0 (excluded).
-    fn chance(&self) -> f64;
+    /// Evenly distributed over 0.0 (included) to 1.0 (excluded): by how much a wait is shortened.
+    fn jitter(&self) -> f64;
 }
 
 /// The two KV namespaces that the search proxy reads.
@@ -61,7 +66,7 @@ pub trait KvStore {
         &self,
         namespace: Namespace,
         keys: &[String],
-    ) -> Result<BTreeMap<String, Stored>, KvError>;
+    ) -> Result<BTreeMap<String, StoredValue>, KvError>;
     /// Lists up to 1,000 keys, from the start or from a cursor.
     async fn list(
         &self,
@@ -69,10 +74,6 @@ pub trait KvStore {
         prefix: &str,
         cursor: Option<&str>,
     ) -> Result<ListPage, KvError>;
-    /// The readings of the secret with the token that ended since this was last called.
-    fn take_secret_readings(&self) -> SecretReadings {
-        SecretReadings::default()
-    }
 }
 
 /// What a bulk request did.
@@ -116,7 +117,7 @@ pub enum KvError {
         /// What Cloudflare says.
         reason: String,
     },
-    /// The token can't be had from Secrets Manager.
+    /// Secrets Manager gives no token.
     #[error("Cloudflare API token: {reason}")]
     NoToken {
         /// What happened.
@@ -136,6 +137,46 @@ pub enum KvError {
     OutOfTime,
 }
 
+/// Whether a failed request may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It would fail again.
+    Never,
+    /// After the usual wait, and no earlier than the service asks for.
+    After(Option<Duration>),
+}
+
+impl KvError {
+    /// Whether the request may be sent again within the same invocation.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Transient { retry_after, .. } => Retry::After(*retry_after),
+            Self::TooMuch { .. } | Self::Unsuccessful => Retry::After(None),
+            Self::AuthRejected { .. }
+            | Self::NoToken { .. }
+            | Self::Refused { .. }
+            | Self::OutOfTime => Retry::Never,
+        }
+    }
+
+    /// Whether every other request would fail likewise: each would read the token again.
+    pub fn concerns_every_request(&self) -> bool {
+        matches!(self, Self::AuthRejected { .. } | Self::NoToken { .. })
+    }
+}
+
+impl ApiKeyError {
+    /// Whether the service may be asked again within the same invocation.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Unavailable { retry: true, retry_after, .. } => Retry::After(*retry_after),
+            Self::Unavailable { retry: false, .. } | Self::NotFound | Self::BadName { .. } => {
+                Retry::Never
+            }
+        }
+    }
+}
+
 /// The API keys service.
 #[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait ApiKeyService {
@@ -143,7 +184,7 @@ pub trait ApiKeyService {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError>;
 }
 
-/// Why an account's API key can't be had.
+/// Why the service gives no API key for an account.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiKeyError {
     /// 404: the account has none.
@@ -155,7 +196,7 @@ pub enum ApiKeyError {
         /// Which name.
         path: &'static str,
     },
-    /// Not to be had now.
+    /// The service gives none at the moment.
     #[error("API keys service: {reason}")]
     Unavailable {
         /// What happened.
@@ -228,40 +269,4 @@ pub struct TablePage {
 pub struct TableError {
     /// What happened.
     pub reason: String,
-}
-
-/// The parts of a settings value in KV that this function looks at.
-pub struct StoredSettings {
-    /// The index that the value names.
-    pub index: IndexRef,
-    /// The shop id that the value names.
-    pub shop_id: Option<String>,
-    /// The API key, where it can be used again.
-    pub api_key: Option<SecretString>,
-}
-
-impl StoredSettings {
-    /// Reads a value; `None` where it isn't ours: it names no account and index.
-    pub fn parse(value: &str) -> Option<Self> {
-        // `Value` for the two that may be of any type without making the value a stranger's.
-        #[derive(Deserialize)]
-        struct Fields {
-            system_account_id: String,
-            index_name: String,
-            #[serde(default)]
-            shop_id: serde_json::Value,
-            #[serde(default)]
-            marqo_api_key: serde_json::Value,
-        }
-        let fields: Fields = serde_json::from_str(value).ok()?;
-        let text = |value: serde_json::Value| match value {
-            serde_json::Value::String(text) if !text.is_empty() => Some(text),
-            _ => None,
-        };
-        Some(Self {
-            index: IndexRef { account: fields.system_account_id, index: fields.index_name },
-            shop_id: text(fields.shop_id),
-            api_key: text(fields.marqo_api_key).map(SecretString::from),
-        })
-    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_types::SdkConfig;
 use aws_types::sdk_config::StalledStreamProtectionConfig;
 use secrecy::ExposeSecret;
@@ -34,8 +35,6 @@ pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> 
         // It judges by how the body that is sent is read, which `AwsHttp` takes whole: it would end
         // every call that takes longer than five seconds.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .use_fips(aws.use_fips)
-        .use_dual_stack(aws.use_dual_stack)
         .retry_config(RetryConfig::standard())
         .timeout_config(timeouts)
         .build()
@@ -53,4 +52,25 @@ pub fn secrets_manager(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_secretsma
     let mut config = aws_sdk_secretsmanager::config::Builder::from(config);
     config.set_endpoint_url(aws.secrets_manager_url.clone());
     aws_sdk_secretsmanager::Client::from_conf(config.build())
+}
+
+/// What an AWS service said, or why it could not: without the request, which holds names.
+pub fn describe<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
+    match error {
+        SdkError::ServiceError(service) => {
+            let error = service.err();
+            let code = error.code().unwrap_or("unknown error");
+            // One about the signature may quote what was signed, the session's token included.
+            let message = error.message().filter(|_| !code.contains("Signature"));
+            format!("{code}: {}", message.unwrap_or_default())
+        }
+        SdkError::TimeoutError(_) => "time-out".to_owned(),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => "time-out".to_owned(),
+        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
+            Some(error) => format!("no connection: {error}"),
+            None => "no connection".to_owned(),
+        },
+        SdkError::ResponseError(_) => "an answer that can't be read".to_owned(),
+        _ => "the request could not be made".to_owned(),
+    }
 }

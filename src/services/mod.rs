@@ -1,44 +1,40 @@
-//! The services behind the ports: HTTP clients and the AWS SDK's.
+//! The services behind the ports: HTTP clients and the AWS SDK's. They know no use case.
 
 pub mod api_keys;
 pub mod aws;
 pub mod aws_http;
-pub mod cloudflare_codes;
-pub mod cloudflare_kv;
-pub mod cloudflare_token;
-pub mod cloudflare_wire;
-pub mod configured_kv;
+pub mod cloudflare;
 pub mod http;
 pub mod settings_table;
 pub mod table_reply;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::ports::{self, Services};
+use crate::ports::{Clock, Services};
 use crate::services::api_keys::ApiKeysClient;
-use crate::services::configured_kv::ConfiguredKv;
+use crate::services::cloudflare::configured::ConfiguredKv;
+use crate::services::cloudflare::token::CloudflareToken;
 use crate::services::settings_table::DynamoDbTable;
+use crate::telemetry::ServiceCalls;
 
 /// The real services.
 pub struct RealServices {
-    kv: ConfiguredKv,
-    api_keys: ApiKeysClient,
-    table: DynamoDbTable,
-    world: SystemWorld,
-}
-
-impl RealServices {
-    /// Puts the clients together.
-    pub fn new(kv: ConfiguredKv, api_keys: ApiKeysClient, table: DynamoDbTable) -> Self {
-        Self { kv, api_keys, table, world: SystemWorld }
-    }
+    /// Cloudflare KV.
+    pub kv: ConfiguredKv,
+    /// The API keys service.
+    pub api_keys: ApiKeysClient,
+    /// The settings table.
+    pub table: DynamoDbTable,
+    /// The token that `kv` sends; none in a dry run.
+    pub token: Option<Arc<CloudflareToken>>,
 }
 
 impl Services for RealServices {
     type Kv = ConfiguredKv;
     type Keys = ApiKeysClient;
     type Table = DynamoDbTable;
-    type World = SystemWorld;
+    type Clock = SystemClock;
 
     fn kv(&self) -> &ConfiguredKv {
         &self.kv
@@ -52,20 +48,24 @@ impl Services for RealServices {
         &self.table
     }
 
-    fn world(&self) -> &SystemWorld {
-        &self.world
+    fn clock(&self) -> &SystemClock {
+        &SystemClock
+    }
+
+    fn take_secret_calls(&self) -> ServiceCalls {
+        self.token.as_ref().map(|token| token.take_calls()).unwrap_or_default()
     }
 }
 
 /// The system's clock and randomness.
-pub struct SystemWorld;
+pub struct SystemClock;
 
-impl ports::World for SystemWorld {
+impl Clock for SystemClock {
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
 
-    fn chance(&self) -> f64 {
+    fn jitter(&self) -> f64 {
         fastrand::f64()
     }
 }

@@ -8,9 +8,11 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use super::aws::describe;
 use super::table_reply::{TableReply, TakeReply};
+use crate::item::keys::query_config_prefix;
+use crate::item::{Item, ItemKey};
 use crate::ports::{QueryConfigs, ScanColumns, SettingsTable, TableError, TablePage};
-use crate::record::{Item, ItemKey};
 
 /// Keys in one `BatchGetItem`; DynamoDB's most.
 const BATCH_GET_KEYS: usize = 100;
@@ -140,7 +142,7 @@ impl SettingsTable for DynamoDbTable {
     ) -> Result<TablePage, TableError> {
         match part {
             QueryConfigs::All(index) => {
-                self.query_prefix(&index.account, &index.query_config_prefix(), after).await
+                self.query_prefix(&index.account, &query_config_prefix(index), after).await
             }
             QueryConfigs::Between(first, last) => {
                 let bounds = [(":first", &*first.sk), (":last", &*last.sk)];
@@ -199,33 +201,10 @@ fn unreadable(operation: &str) -> TableError {
 }
 
 fn sdk_key(key: &ItemKey) -> SdkItem {
-    HashMap::from([
-        ("pk".to_owned(), AttributeValue::S(key.pk.clone())),
-        ("sk".to_owned(), AttributeValue::S(key.sk.clone())),
-    ])
+    // A struct of two strings is always an item.
+    serde_dynamo::to_item(key).unwrap_or_default()
 }
 
 fn table_error<E: ProvideErrorMetadata>(operation: &str, error: &SdkError<E>) -> TableError {
     TableError { reason: format!("{operation}: {}", describe(error)) }
-}
-
-/// What an AWS service said, or why it could not: without the request, which holds names.
-pub fn describe<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
-    match error {
-        SdkError::ServiceError(service) => {
-            let error = service.err();
-            let code = error.code().unwrap_or("unknown error");
-            // One about the signature may quote what was signed, the session's token included.
-            let message = error.message().filter(|_| !code.contains("Signature"));
-            format!("{code}: {}", message.unwrap_or_default())
-        }
-        SdkError::TimeoutError(_) => "time-out".to_owned(),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => "time-out".to_owned(),
-        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(error) => format!("no connection: {error}"),
-            None => "no connection".to_owned(),
-        },
-        SdkError::ResponseError(_) => "an answer that can't be read".to_owned(),
-        _ => "the request could not be made".to_owned(),
-    }
 }

@@ -68,7 +68,7 @@ async fn an_account_without_a_key_is_rejected_and_kv_keeps_what_it_had() {
     assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.setting("a-i").unwrap().get("pixel_id"), None);
     assert_eq!(world.setting_keys(), ["a-i", "b-i"]);
-    assert_eq!(answered.tally.records.rejected, 1);
+    assert_eq!(answered.stats.rejected, 1);
     let rejected = world.logs.of("record rejected");
     assert_eq!(rejected[0]["path"], "system_account_id");
     assert_eq!(world.stack.api_keys.count(DEFAULT_CELL, "a"), 1, "404 is final");
@@ -145,7 +145,7 @@ async fn the_key_that_kv_holds_is_used_again_with_a_warning_and_a_count() {
             assert_eq!(world.setting(key).unwrap()["pixel_id"], "new");
             assert_eq!(key_under(&world, key), "key-a");
         }
-        assert_eq!(answered.tally.api_keys_reused, 1);
+        assert_eq!(answered.stats.api_keys_reused, 1);
         let warnings = world.logs.warnings();
         assert_eq!(warnings.len(), 1);
         assert_eq!(warnings[0]["system_account_id"], "a");

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ecom_settings_exporter::config::Config;
+use ecom_settings_exporter::services::aws::describe;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
-use ecom_settings_exporter::services::settings_table::describe;
 use ecom_settings_exporter::services::{aws, http};
 use serde_json::json;
 use testbed::http::{Outcome, Reply, Request, Server};

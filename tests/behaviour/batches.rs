@@ -23,7 +23,7 @@ async fn a_malformed_record_takes_no_other_down_and_is_logged_with_its_path() {
     assert_eq!(rejected[0]["system_account_id"], "acct3");
     assert_eq!(rejected[0]["index_name"], "catalog");
     assert_eq!(rejected[0]["path"], "search_config");
-    assert_eq!(answered.tally.records.rejected, 1);
+    assert_eq!(answered.stats.rejected, 1);
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn records_of_any_shape_take_no_other_down() {
 
     assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.setting_keys(), ["a-good"]);
-    assert_eq!(answered.tally.records.rejected, 6);
+    assert_eq!(answered.stats.rejected, 6);
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn the_last_good_record_of_an_item_decides() {
 
     assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.setting("a-i").unwrap()["pixel_id"], "second");
-    let counts = answered.tally.records;
+    let counts = answered.stats.clone();
     assert_eq!((counts.superseded, counts.exported, counts.rejected), (1, 1, 1));
 }
 
@@ -144,7 +144,7 @@ async fn failed_records_are_named_in_batch_order_and_the_others_are_exported() {
         "all of what failed, as it stood in the batch"
     );
     assert_eq!(world.setting_keys(), ["z-ok-a", "z-ok-b"]);
-    assert_eq!(answered.tally.records.failed, 8);
+    assert_eq!(answered.stats.failed, 8);
     assert_eq!(world.logs.of("record failed").len(), 8);
 }
 

@@ -183,7 +183,7 @@ async fn nesting_without_end_rejects_its_record_alone() {
         let answered = world.handle_text(&event).await;
 
         assert_eq!(answered.failures(), NOTHING);
-        assert_eq!(answered.tally.records.rejected, 5);
+        assert_eq!(answered.stats.rejected, 5);
         assert_eq!(world.setting_keys(), ["a-good"]);
     }
     let deep: Value = json!({"Records": "DEEP"});

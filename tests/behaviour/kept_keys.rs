@@ -50,7 +50,7 @@ async fn a_key_that_an_active_alias_points_at_stays_with_a_warning_and_a_count()
 
         assert_eq!(answered.failures(), NOTHING, "{way}");
         assert_eq!(world.stack.kv.snapshot(SETTINGS), kept, "{way}");
-        assert_eq!(answered.tally.deletes_withheld, 2, "{way}");
+        assert_eq!(answered.stats.deletes_withheld, 2, "{way}");
         let warnings = world.logs.warnings();
         let mut keys: Vec<&Value> = warnings.iter().map(|warning| &warning["key"]).collect();
         keys.sort_by_key(|key| key.to_string());
@@ -141,6 +141,6 @@ async fn a_strangers_key_is_left_alone_whoever_points_at_it() {
 
         assert_eq!(answered.failures(), NOTHING, "{value}");
         assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "{value}");
-        assert_eq!(answered.tally.deletes_withheld, 0);
+        assert_eq!(answered.stats.deletes_withheld, 0);
     }
 }

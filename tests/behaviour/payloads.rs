@@ -71,10 +71,10 @@ async fn every_sample_event_gets_its_answer() {
         match expected {
             Expected::Batch([exported, superseded, skipped, rejected]) => {
                 assert_eq!(answered.failures(), NOTHING, "{file}");
-                let counts = answered.tally.records;
+                let counts = answered.stats.clone();
                 let found = [counts.exported, counts.superseded, counts.skipped, counts.rejected];
                 assert_eq!(found, [exported, superseded, skipped, rejected], "{file}");
-                assert_eq!(counts.received, found.iter().sum::<u64>(), "{file}");
+                assert_eq!(counts.records, found.iter().sum::<u64>(), "{file}");
             }
             Expected::Report(report) => assert_eq!(*answered.ok(), report, "{file}"),
             Expected::Error(kind) => assert_eq!(answered.error().kind, kind, "{file}"),

@@ -18,7 +18,7 @@ async fn a_removed_query_config_is_deleted() {
 
     assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.query_config_keys(), [query_config_key("a", "i", "kept")]);
-    assert_eq!(answered.tally.query_configs.deleted, 1);
+    assert_eq!(answered.stats.query_configs_deleted, 1);
 }
 
 #[tokio::test]

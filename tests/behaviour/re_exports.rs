@@ -146,7 +146,7 @@ async fn a_record_that_is_removed_meanwhile_and_pointed_at_stays() {
 
     assert_eq!(answered.ok()["settings_keys"], json!([]));
     assert_eq!(world.setting_keys(), ["a-i"]);
-    assert_eq!(answered.tally.deletes_withheld, 1);
+    assert_eq!(answered.stats.deletes_withheld, 1);
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn a_re_export_uses_the_key_in_kv_while_the_service_is_down() {
     let answered = world.handle(&payload()).await;
 
     assert_eq!(answered.ok()["outcome"], "exported");
-    assert_eq!(answered.tally.api_keys_reused, 1);
+    assert_eq!(answered.stats.api_keys_reused, 1);
     assert_eq!(world.setting("a-i").unwrap()["marqo_api_key"], "key-a");
     assert_eq!(world.stack.kv.log_of(KvVerb::GetBulk).len(), 1);
 }

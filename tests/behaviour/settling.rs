@@ -24,7 +24,7 @@ async fn a_removal_takes_both_keys_away_whatever_the_stream_carries() {
 
         assert_eq!(answered.failures(), NOTHING);
         assert_eq!(world.setting_keys(), ["a-new", "new.example"]);
-        assert_eq!(answered.tally.settings.deleted, 2);
+        assert_eq!(answered.stats.settings_deleted, 2);
     }
 }
 
@@ -167,7 +167,7 @@ async fn a_key_whose_alias_is_switched_on_during_its_delete_is_put_back_as_it_wa
 
     assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "value and metadata");
-    assert_eq!(answered.tally.deletes_restored, 2);
+    assert_eq!(answered.stats.deletes_restored, 2);
     let warnings = world.logs.warnings();
     let put_back = |line: &&Value| line["message"].as_str().unwrap().contains("put back");
     assert_eq!(warnings.iter().filter(put_back).count(), 2, "{warnings:?}");

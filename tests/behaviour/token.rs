@@ -154,7 +154,7 @@ async fn a_reading_that_ended_before_the_invocation_is_counted() {
 
     let answered = world.batch([written(1, &index("a", "i"))]).await;
 
-    assert_eq!(answered.tally.calls.secrets.requests, 1);
+    assert_eq!(answered.stats.secrets_requests, 1);
 }
 
 #[tokio::test]
@@ -166,5 +166,5 @@ async fn a_reading_that_the_time_was_up_for_is_counted() {
     let answered = world.handle_within(&payload, Duration::from_secs(2)).await;
 
     assert_eq!(answered.failures(), ["1"]);
-    assert_eq!(answered.tally.calls.secrets.requests, 1);
+    assert_eq!(answered.stats.secrets_requests, 1);
 }

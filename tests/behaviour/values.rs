@@ -184,7 +184,7 @@ async fn a_record_beyond_the_limits_of_kv_is_rejected_before_anything_is_sent() 
     let answered = world.batch(records).await;
 
     assert_eq!(answered.failures(), NOTHING, "trying again can't help");
-    assert_eq!(answered.tally.records.rejected, 6);
+    assert_eq!(answered.stats.rejected, 6);
     let rejected = world.logs.of("record rejected");
     let paths: Vec<&Value> = rejected.iter().map(|line| &line["path"]).collect();
     assert_eq!(paths.len(), 6);

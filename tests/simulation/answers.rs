@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ecom_settings_exporter::handler::{Answer, Handled};
+use ecom_settings_exporter::item::ItemKey;
+use ecom_settings_exporter::lambda::{Answer, Handled};
 use ecom_settings_exporter::ports::Namespace;
-use ecom_settings_exporter::record::ItemKey;
 
 use crate::checks::after_look;
 use crate::keys::index_of;
@@ -20,7 +20,7 @@ pub fn stream(
     invocation: usize,
     shard: usize,
     batch: std::ops::Range<usize>,
-    (result, tally): &Handled,
+    (result, stats): &Handled,
 ) -> usize {
     let answer = match result {
         Ok(Answer::Stream(answer)) => answer,
@@ -30,9 +30,9 @@ pub fn stream(
             return 0;
         }
     };
-    state.stats.withheld += tally.deletes_withheld;
-    state.stats.restored += tally.deletes_restored;
-    state.stats.reused += tally.api_keys_reused;
+    state.stats.withheld += stats.deletes_withheld;
+    state.stats.restored += stats.deletes_restored;
+    state.stats.reused += stats.api_keys_reused;
     let named: Vec<&str> = answer
         .batch_item_failures
         .iter()
@@ -40,7 +40,7 @@ pub fn stream(
         .collect();
     let problems = {
         let records = &state.shards[shard].records[batch.clone()];
-        let counts = counts(state, records, &named, tally);
+        let counts = counts(state, records, &named, stats);
         let needless = needless(state, invocation, records);
         let reuse = reuse(state, invocation, records, &named);
         let needless = needless.map(|text| ("only removals and moves are settled", text));
@@ -76,7 +76,7 @@ fn counts(
     state: &State,
     records: &[Record],
     named: &[&str],
-    tally: &ecom_settings_exporter::tally::Tally,
+    stats: &ecom_settings_exporter::telemetry::Stats,
 ) -> Vec<String> {
     let mut problems = Vec::new();
     let in_order: Vec<&str> =
@@ -84,11 +84,10 @@ fn counts(
     if in_order != named {
         problems.push(format!("the answer names {named:?}, out of order or not of the batch"));
     }
-    let counts = &tally.records;
+    let counts = stats;
     let all =
         counts.skipped + counts.superseded + counts.exported + counts.failed + counts.rejected;
-    if all != records.len() as u64 || counts.received != all || counts.failed != named.len() as u64
-    {
+    if all != records.len() as u64 || counts.records != all || counts.failed != named.len() as u64 {
         problems.push(format!("records are lost: {counts:?}"));
     }
     let deciding = deciding(records);

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use ecom_settings_exporter::record::{IndexRef, ItemKey};
+use ecom_settings_exporter::index::IndexRef;
+use ecom_settings_exporter::item::ItemKey;
 
 use crate::choices::Choices;
 use crate::keys::{item_key, query_item_key};
@@ -125,7 +126,7 @@ fn aliases(choices: &mut Choices, shape: &Shape, index: &IndexRef) -> Aliases {
         _ => {
             let named = choices.pick(&shape.indexes).clone();
             let account = (on || named.account != index.account).then_some(named.account);
-            aliases.write = Some(WriteAlias::Name { account, name: named.index });
+            aliases.write = Some(WriteAlias::Name { account, name: named.name });
         }
     }
     if choices.below(4) == 1 {

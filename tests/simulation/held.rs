@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
+use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::ports::Namespace;
-use ecom_settings_exporter::record::IndexRef;
 use serde_json::Value;
 
 use crate::model::version_of;
@@ -36,7 +36,7 @@ impl Named {
     fn read(value: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(value).ok()?;
         let text = |name: &str| value[name].as_str().map(str::to_owned);
-        let index = IndexRef { account: text("system_account_id")?, index: text("index_name")? };
+        let index = IndexRef { account: text("system_account_id")?, name: text("index_name")? };
         Some(Self {
             index,
             version: version_of(&value)?,

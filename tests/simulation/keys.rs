@@ -1,29 +1,30 @@
 //! The keys of items and of KV, and what they say of an item.
 
-use ecom_settings_exporter::record::{IndexRef, ItemKey};
+use ecom_settings_exporter::index::IndexRef;
+use ecom_settings_exporter::item::ItemKey;
 use sha2::{Digest, Sha256};
 
 use crate::model::index_id;
 
 pub fn item_key(index: &IndexRef) -> ItemKey {
-    ItemKey { pk: index.account.clone(), sk: format!("INDEX#{}", index.index) }
+    ItemKey { pk: index.account.clone(), sk: format!("INDEX#{}", index.name) }
 }
 
 /// The index of an index item's key.
 pub fn index_of(key: &ItemKey) -> Option<IndexRef> {
     let name = key.sk.strip_prefix("INDEX#")?;
     let plain = !name.contains('#') && name != "DEFAULT_CONFIG";
-    plain.then(|| IndexRef { account: key.pk.clone(), index: name.to_owned() })
+    plain.then(|| IndexRef { account: key.pk.clone(), name: name.to_owned() })
 }
 
 /// The index and the query of a query-config item's key.
 pub fn query_of(key: &ItemKey) -> Option<(IndexRef, String)> {
     let (name, query) = key.sk.strip_prefix("INDEX#")?.split_once("#QUERY#")?;
-    Some((IndexRef { account: key.pk.clone(), index: name.to_owned() }, query.to_owned()))
+    Some((IndexRef { account: key.pk.clone(), name: name.to_owned() }, query.to_owned()))
 }
 
 pub fn query_item_key(index: &IndexRef, query: &str) -> ItemKey {
-    ItemKey { pk: index.account.clone(), sk: format!("INDEX#{}#QUERY#{query}", index.index) }
+    ItemKey { pk: index.account.clone(), sk: format!("INDEX#{}#QUERY#{query}", index.name) }
 }
 
 pub fn query_kv_key(index: &IndexRef, query: &str) -> String {

@@ -5,8 +5,10 @@ use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ecom_settings_exporter::entry::{Pair, Stored};
+use ecom_settings_exporter::kv::{Metadata, Pair, StoredValue};
 use ecom_settings_exporter::ports::{BulkReply, KvError, KvStore, ListPage, Namespace};
+
+use serde_json::value::RawValue;
 
 use crate::checks;
 use crate::faults::{Call, Failure, Fault};
@@ -81,8 +83,9 @@ fn failure(why: Failure) -> KvError {
 impl KvStore for Ports {
     async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
         let changes = pairs.iter().map(|Pair { key, entry }| {
-            let Stored { value, metadata_json } = entry.to_stored();
-            (key.clone(), Some(Held::new(namespace, value, metadata_json)))
+            let StoredValue { value, metadata } = entry.to_stored();
+            let metadata = metadata.map(|json| json.get().to_owned());
+            (key.clone(), Some(Held::new(namespace, value, metadata)))
         });
         self.bulk(namespace, changes.collect()).await
     }
@@ -95,7 +98,7 @@ impl KvStore for Ports {
         &self,
         namespace: Namespace,
         keys: &[String],
-    ) -> Result<BTreeMap<String, Stored>, KvError> {
+    ) -> Result<BTreeMap<String, StoredValue>, KvError> {
         self.state.borrow_mut().invocations[self.invocation].kv_reads += 1;
         if let Fault::Fail { why, .. } = self.enter(Call::KvRead).await {
             return Err(failure(why));
@@ -103,8 +106,10 @@ impl KvStore for Ports {
         let state = self.state.borrow();
         let found = keys.iter().filter_map(|key| {
             let held = state.held(namespace, key)?;
-            let (value, metadata_json) = (held.value.clone(), held.metadata.clone());
-            Some((key.clone(), Stored { value, metadata_json }))
+            let value = held.value.clone();
+            let metadata = held.metadata.clone();
+            let metadata = metadata.and_then(|json| RawValue::from_string(json).ok());
+            Some((key.clone(), StoredValue { value, metadata }))
         });
         Ok(found.collect())
     }
@@ -137,8 +142,7 @@ impl KvStore for Ports {
                 break;
             }
             let metadata = held.metadata.as_deref();
-            page.keys
-                .push((key.clone(), metadata.and_then(|json| serde_json::from_str(json).ok())));
+            page.keys.push((key.clone(), metadata.and_then(Metadata::parse)));
         }
         Ok(page)
     }

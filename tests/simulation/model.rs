@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-use ecom_settings_exporter::record::{IndexRef, Item, ItemKey};
+use ecom_settings_exporter::index::IndexRef;
+use ecom_settings_exporter::item::{Item, ItemKey};
 use serde_json::{Value, json};
 
 /// An index-settings item at one moment.
@@ -77,8 +78,8 @@ impl Image {
             map.retain(|name, _| told.contains(&name.as_str()));
         }
         let json = attributes.to_string();
-        let (_, item) = Item::parse(&json).unwrap();
-        let (_, claims) = Item::parse(&claims.to_string()).unwrap();
+        let (_, item) = Item::parse(serde_json::value::to_raw_value(&attributes).unwrap()).unwrap();
+        let (_, claims) = Item::parse(serde_json::value::to_raw_value(&claims).unwrap()).unwrap();
         Rc::new(Self { content, json, item, claims })
     }
 
@@ -91,7 +92,7 @@ impl Image {
 }
 
 pub fn index_id(index: &IndexRef) -> String {
-    format!("{}-{}", index.account, index.index)
+    format!("{}-{}", index.account, index.name)
 }
 
 impl Settings {
@@ -203,7 +204,7 @@ impl Settings {
     /// The value that KV has to hold, byte for byte.
     pub fn value(&self, index: &IndexRef, api_key: &str) -> String {
         let mut out =
-            format!(r#"{{"system_account_id":"{}","index_name":"{}""#, index.account, index.index);
+            format!(r#"{{"system_account_id":"{}","index_name":"{}""#, index.account, index.name);
         if let Some(shop) = &self.shop {
             write!(out, r#","shop_id":"{shop}""#).unwrap();
         }
@@ -235,7 +236,7 @@ impl Settings {
 pub fn query_value(index: &IndexRef, query: &str, version: u32) -> String {
     format!(
         r#"{{"boost":{version},"index_name":"{}","normalized_query":"{query}","system_account_id":"{}"}}"#,
-        index.index, index.account
+        index.name, index.account
     )
 }
 

@@ -1,9 +1,9 @@
 //! The people who re-export and reconcile at any moment.
 
-use ecom_settings_exporter::handler::{Answer, HandlerError};
+use ecom_settings_exporter::export::re_export::ReExportError;
+use ecom_settings_exporter::index::IndexRef;
+use ecom_settings_exporter::lambda::{Answer, HandlerError};
 use ecom_settings_exporter::ports::Namespace;
-use ecom_settings_exporter::re_export::ReExportError;
-use ecom_settings_exporter::record::IndexRef;
 
 use crate::checks;
 use crate::keys::item_key;
@@ -34,7 +34,7 @@ impl Sim {
     async fn re_export(&self, index: &IndexRef, queries: bool) {
         let payload = format!(
             r#"{{"system_account_id":"{}","index_name":"{}","include_query_configs":{queries}}}"#,
-            index.account, index.index
+            index.account, index.name
         );
         let what = format!("re-export of {index}");
         let (invocation, end) = self.invoke(&payload, Invocation::default(), &what).await;

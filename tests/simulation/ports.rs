@@ -6,11 +6,11 @@ use std::future::pending;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, QueryConfigs, ScanColumns, Services, SettingsTable, TableError,
-    TablePage, World,
+    ApiKeyError, ApiKeyService, Clock, QueryConfigs, ScanColumns, Services, SettingsTable,
+    TableError, TablePage,
 };
-use ecom_settings_exporter::record::{Item, ItemKey};
 use secrecy::SecretString;
 use tokio::sync::Notify;
 
@@ -97,7 +97,7 @@ impl Services for Ports {
     type Kv = Self;
     type Keys = Self;
     type Table = Self;
-    type World = Self;
+    type Clock = Self;
 
     fn kv(&self) -> &Self {
         self
@@ -111,17 +111,17 @@ impl Services for Ports {
         self
     }
 
-    fn world(&self) -> &Self {
+    fn clock(&self) -> &Self {
         self
     }
 }
 
-impl World for Ports {
+impl Clock for Ports {
     fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_183_203) + self.began.elapsed()
     }
 
-    fn chance(&self) -> f64 {
+    fn jitter(&self) -> f64 {
         let mut state = self.state.borrow_mut();
         if state.shape.small { 0.0 } else { f64::from(state.choices.below(100)) / 100.0 }
     }
@@ -166,7 +166,7 @@ impl SettingsTable for Ports {
         self.table_call().await?;
         let pass = |key: &ItemKey| match part {
             QueryConfigs::All(index) => {
-                let prefix = format!("INDEX#{}#QUERY#", index.index);
+                let prefix = format!("INDEX#{}#QUERY#", index.name);
                 key.pk == index.account && key.sk.starts_with(&prefix)
             }
             QueryConfigs::Between(first, last) => {

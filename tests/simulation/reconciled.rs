@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::ports::Namespace;
-use ecom_settings_exporter::record::IndexRef;
 
 use crate::held::Held;
 use crate::model::Settings;

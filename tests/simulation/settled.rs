@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::ports::Namespace;
-use ecom_settings_exporter::record::IndexRef;
 
 use crate::held::{Held, Named};
 use crate::keys::{query_kv_key, query_of};

@@ -1,7 +1,7 @@
 //! How large a world is and what can happen in it: drawn first, so that each history has a
 //! character of its own.
 
-use ecom_settings_exporter::record::IndexRef;
+use ecom_settings_exporter::index::IndexRef;
 
 use crate::choices::Choices;
 
@@ -47,7 +47,7 @@ impl Shape {
         let names = 1 + choices.below(2);
         let index = |account: u32, name: u32| IndexRef {
             account: ["a", "b", "c"][account as usize].to_owned(),
-            index: ["x", "y"][name as usize].to_owned(),
+            name: ["x", "y"][name as usize].to_owned(),
         };
         let mut indexes: Vec<IndexRef> =
             (0..accounts).flat_map(|a| (0..names).map(move |n| index(a, n))).collect();
@@ -58,7 +58,7 @@ impl Shape {
             // Two names with one index id.
             let index = |account: &str, name: &str| IndexRef {
                 account: account.to_owned(),
-                index: name.to_owned(),
+                name: name.to_owned(),
             };
             indexes.extend([index("a", "a-x"), index("a-a", "x")]);
         }
@@ -110,7 +110,7 @@ impl Shape {
 
     /// Two indexes that may share a shop id, an alias from one to the other, two shards.
     pub fn small(choices: &mut Choices, events: u32, limits: Limits) -> Self {
-        let index = |account: &str| IndexRef { account: account.to_owned(), index: "x".to_owned() };
+        let index = |account: &str| IndexRef { account: account.to_owned(), name: "x".to_owned() };
         Self {
             small: true,
             scripted: false,

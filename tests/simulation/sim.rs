@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ecom_settings_exporter::handler::{Handled, Handler};
-use ecom_settings_exporter::run::Limits;
+use ecom_settings_exporter::export::invocation::ExporterConfig;
+use ecom_settings_exporter::lambda::{Handled, Handler};
 use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -56,7 +56,7 @@ impl Sim {
                 true => 60,
                 false => *state.choices.pick(&[60, 150, 20]),
             };
-            let limits = Limits {
+            let limits = ExporterConfig {
                 default_cell: Some(checks::DEFAULT_CELL.to_owned()),
                 bulk_max_pairs: state.shape.bulk_max_pairs,
                 http_timeout: Duration::from_secs(30),

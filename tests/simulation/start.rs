@@ -1,7 +1,7 @@
 //! What is there from the start.
 
+use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::ports::Namespace;
-use ecom_settings_exporter::record::IndexRef;
 
 use crate::events::mutated;
 use crate::held::Held;
@@ -88,6 +88,6 @@ fn metadata(value: &str, index: &IndexRef) -> String {
         r#"{{"digest":"{}","exported_at":"2026-11-21T10:00:00.000Z","source":"stream","system_account_id":"{}","index_name":"{}"}}"#,
         sha256(value),
         index.account,
-        index.index
+        index.name
     )
 }

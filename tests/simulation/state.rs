@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use ecom_settings_exporter::index::IndexRef;
+use ecom_settings_exporter::item::ItemKey;
 use ecom_settings_exporter::ports::Namespace;
-use ecom_settings_exporter::record::{IndexRef, ItemKey};
 
 use crate::choices::Choices;
 use crate::faults::{Call, Fault};
@@ -49,7 +50,7 @@ pub struct State {
     /// Invocations under way.
     pub busy: u32,
     /// What the last reconcile said.
-    pub report: Option<ecom_settings_exporter::reconcile::Report>,
+    pub report: Option<ecom_settings_exporter::export::reconcile::Report>,
     pub stats: Stats,
     pub violation: Option<(&'static str, String)>,
     pub trace: Option<Vec<String>>,

@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ecom_settings_exporter::config::Config;
-use ecom_settings_exporter::handler::Handler;
+use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
-use ecom_settings_exporter::services::cloudflare_kv::CloudflareKv;
-use ecom_settings_exporter::services::cloudflare_token::CloudflareToken;
-use ecom_settings_exporter::services::configured_kv::ConfiguredKv;
+use ecom_settings_exporter::services::cloudflare::client::CloudflareKv;
+use ecom_settings_exporter::services::cloudflare::configured::ConfiguredKv;
+use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, http};
-use ecom_settings_exporter::tally::Tally;
+use ecom_settings_exporter::telemetry::Stats;
 use serde_json::Value;
 use testbed::faults::{Fault, Rule};
 use testbed::kv::{KvRequest, KvVerb};
@@ -47,7 +47,7 @@ pub struct World {
 #[derive(Debug)]
 pub struct Answered {
     pub result: Result<Value, LambdaError>,
-    pub tally: Tally,
+    pub stats: Stats,
 }
 
 /// The error that an invoker sees.
@@ -110,7 +110,7 @@ impl World {
 
     async fn invoke(&self, payload: &str, time: Duration, limit: Duration) -> Answered {
         let answer = tokio::time::timeout(limit, self.handler.handle(payload, time));
-        let (result, tally) = answer.await.expect("the answer should come in time");
+        let (result, stats) = answer.await.expect("the answer should come in time");
         let result = match result {
             Ok(answer) => Ok(serde_json::to_value(answer).unwrap()),
             Err(error) => {
@@ -118,7 +118,7 @@ impl World {
                 Err(LambdaError { kind, message })
             }
         };
-        Answered { result, tally }
+        Answered { result, stats }
     }
 
     /// Invokes the handler with a stream event of these records.
@@ -220,8 +220,9 @@ fn handler(env: &BTreeMap<String, String>) -> (Handler<RealServices>, Arc<Cloudf
     // As in the binary, but for the SDK's back-off of a second.
     let retries =
         aws_sdk_dynamodb::config::retry::RetryConfig::standard().with_initial_backoff(MILLISECOND);
-    let http = http::client(config.limits.http_timeout).unwrap();
-    let sdk = aws::sdk_config(&config.aws, AwsHttp::new(http.clone()), config.limits.http_timeout);
+    let http = http::client(config.exporter.http_timeout).unwrap();
+    let sdk =
+        aws::sdk_config(&config.aws, AwsHttp::new(http.clone()), config.exporter.http_timeout);
     let sdk = sdk.into_builder().retry_config(retries).build();
     let secrets = || aws::secrets_manager(&config.aws, &sdk);
     let token = Arc::new(CloudflareToken::new(cloudflare.token, secrets));
@@ -234,7 +235,8 @@ fn handler(env: &BTreeMap<String, String>) -> (Handler<RealServices>, Arc<Cloudf
     let api_keys = ApiKeysClient::new(http, config.api_keys_url);
     let table = DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name);
     let kv = ConfiguredKv::Cloudflare(kv);
-    (Handler::new(RealServices::new(kv, api_keys, table), config.limits), token)
+    let services = RealServices { kv, api_keys, table, token: Some(token.clone()) };
+    (Handler::new(services, config.exporter), token)
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);

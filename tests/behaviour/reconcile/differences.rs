@@ -83,8 +83,8 @@ async fn an_audit_names_every_class_of_drift_and_writes_nothing() {
         })
     );
     assert_eq!((&report["apply"], &report["complete"]), (&json!(false), &json!(true)));
-    assert_eq!(answered.tally.drifted_keys, Some(8));
-    assert_eq!(answered.tally.dangling_aliases, Some(1));
+    assert_eq!(answered.stats.drifted_keys, Some(8));
+    assert_eq!(answered.stats.dangling_aliases, Some(1));
     assert_eq!(writes(&world), []);
     let after = [SETTINGS, QUERY_CONFIGS].map(|namespace| world.stack.kv.snapshot(namespace));
     assert_eq!(after, before);
@@ -134,7 +134,7 @@ async fn a_repair_mends_exactly_what_differs_and_the_next_run_finds_nothing() {
         counts(again.ok(), "query_configs"),
         json!({"desired": 3, "listed": 4, "foreign": 1})
     );
-    assert_eq!(again.tally.drifted_keys, Some(0));
+    assert_eq!(again.stats.drifted_keys, Some(0));
     assert_eq!(writes(&world), []);
 }
 

@@ -42,7 +42,7 @@ async fn without_api_keys_nothing_is_judged_or_harmed_and_the_rest_is_mended() {
 
     world.stack.api_keys.faults().clear();
     world.handle(&repair()).await;
-    assert_eq!(world.handle(&audit()).await.tally.drifted_keys, Some(0));
+    assert_eq!(world.handle(&audit()).await.stats.drifted_keys, Some(0));
     assert_eq!(world.setting_keys(), ["a-i", "a-new", "b-i", "s.example"]);
 }
 
@@ -63,7 +63,7 @@ async fn a_listing_that_fails_ends_with_an_error_that_says_how_far_it_came() {
     assert!(message.contains("Settings stopped after 1000 keys"), "{message}");
     assert!(message.contains("503") && message.contains("nothing was written"), "{message}");
     assert_eq!(writes(&world), []);
-    assert_eq!(answered.tally.drifted_keys, None);
+    assert_eq!(answered.stats.drifted_keys, None);
     assert_eq!(world.stack.kv.log_of(KvVerb::ListKeys).len(), 1 + 4, "three more tries");
 }
 

@@ -140,7 +140,7 @@ async fn a_stale_listing_harms_nothing_that_is_right() {
     for namespace in [SETTINGS, QUERY_CONFIGS] {
         world.stack.kv.catch_up(namespace);
     }
-    assert_eq!(world.handle(&audit()).await.tally.drifted_keys, Some(0));
+    assert_eq!(world.handle(&audit()).await.stats.drifted_keys, Some(0));
 }
 
 #[tokio::test]
@@ -201,6 +201,6 @@ async fn an_orphan_that_an_alias_points_at_between_look_and_delete_is_put_back()
     let answered = world.handle(&repair()).await;
 
     assert_eq!(world.stack.kv.snapshot(SETTINGS), held);
-    assert_eq!(answered.tally.deletes_restored, 2);
+    assert_eq!(answered.stats.deletes_restored, 2);
     assert_eq!(answered.ok()["settings"]["deleted"], 0);
 }

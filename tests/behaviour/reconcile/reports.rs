@@ -104,7 +104,7 @@ async fn an_alias_dangles_whatever_the_account_and_counts_once() {
         assert_eq!(report["settings"]["dangling"], dangling.len(), "{payload}");
         let examples = report["examples"].get("dangling").cloned().unwrap_or_else(|| json!([]));
         assert_eq!(examples, json!(dangling), "{payload}");
-        assert_eq!(answered.tally.dangling_aliases, u64::try_from(dangling.len()).ok());
+        assert_eq!(answered.stats.dangling_aliases, u64::try_from(dangling.len()).ok());
     }
     assert_eq!(writes(&world), []);
 }

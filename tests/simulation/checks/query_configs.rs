@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use ecom_settings_exporter::record::IndexRef;
+use ecom_settings_exporter::index::IndexRef;
 
 use super::metadata;
 use crate::held::Held;

@@ -1,7 +1,7 @@
 //! A history with a name, and the words in which it is told.
 
+use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::ports::Namespace;
-use ecom_settings_exporter::record::IndexRef;
 
 use crate::choices::Choices;
 use crate::driver;
@@ -55,7 +55,7 @@ impl Case {
 }
 
 pub fn index(account: &str) -> IndexRef {
-    IndexRef { account: account.to_owned(), index: "x".to_owned() }
+    IndexRef { account: account.to_owned(), name: "x".to_owned() }
 }
 
 pub fn shop(shop: &str) -> Settings {

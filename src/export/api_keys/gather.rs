@@ -1,0 +1,148 @@
+//! Asks the API keys service: once per account and cell, all accounts at the same time.
+//!
+//! A cell that hangs or fails must not hold up the accounts of the others. Each cell has its own
+//! bound of requests under way. [`Gathering::first_wave`] ends as soon as every account has either
+//! its answer or a failed first try, and after a few seconds at the latest. What is still being
+//! tried then comes with [`Gathering::rest`], which can run beside the write of the first wave.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use secrecy::SecretString;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::export::invocation::{Invocation, OutOfTime, Service};
+use crate::export::retry::with_retries;
+use crate::ports::{ApiKeyError, ApiKeyService, Services};
+
+/// Requests under way at once to one cell's gateway. A batch of 200 accounts goes out in one go,
+/// and four cells that hang stay below Lambda's 1,024 file descriptors.
+const MAX_IN_FLIGHT_PER_CELL: usize = 200;
+
+/// How long a batch tries for API keys before it reuses those in KV. A rollback can arrive while the
+/// batch before it waits for a gateway that hangs: 20 s for that batch, 10 s for the stream's window
+/// and 20 s for its own keep it within a minute.
+const BATCH_TIME_FOR_API_KEYS: Duration = Duration::from_secs(20);
+
+/// How long accounts whose API keys are there wait for the others' first tries, at the most; a
+/// request's time-out where that is shorter.
+const FIRST_WAVE: Duration = Duration::from_secs(5);
+
+/// Whose API key is asked for, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ApiKeyOwner {
+    /// The cell whose gateway is asked.
+    pub cell: String,
+    /// The account.
+    pub account: String,
+}
+
+/// What the service answered for each account.
+pub type Answers = BTreeMap<ApiKeyOwner, Result<SecretString, ApiKeyError>>;
+
+type Answer = (ApiKeyOwner, Result<SecretString, ApiKeyError>);
+
+/// Requests for API keys that are under way.
+pub struct Gathering<'a> {
+    answers: FuturesUnordered<LocalBoxFuture<'a, Answer>>,
+    first_tries_open: Rc<Cell<usize>>,
+    first_wave_ends: Instant,
+}
+
+impl<'a> Gathering<'a> {
+    /// Starts asking; nothing happens until one of the waves is awaited.
+    pub fn start<S: Services>(
+        invocation: &'a Invocation<'_, S>,
+        owners: BTreeSet<ApiKeyOwner>,
+    ) -> Self {
+        let now = Instant::now();
+        let until = invocation.deadline.min(now + BATCH_TIME_FOR_API_KEYS);
+        let first_tries_open = Rc::new(Cell::new(owners.len()));
+        let mut cells: BTreeMap<String, Rc<Semaphore>> = BTreeMap::new();
+        let answers = FuturesUnordered::new();
+        for owner in owners {
+            let permits = cells
+                .entry(owner.cell.clone())
+                .or_insert_with(|| Rc::new(Semaphore::new(MAX_IN_FLIGHT_PER_CELL)))
+                .clone();
+            let open = Rc::clone(&first_tries_open);
+            let fetch: LocalBoxFuture<'a, Answer> = Box::pin(async move {
+                let answer = fetch(invocation, &owner, until, &permits, &open).await;
+                (owner, answer)
+            });
+            answers.push(fetch);
+        }
+        let first_wave = FIRST_WAVE.min(invocation.config.http_timeout);
+        Self { answers, first_tries_open, first_wave_ends: now + first_wave }
+    }
+
+    /// The answers that come at the first try.
+    pub async fn first_wave(&mut self) -> Answers {
+        let mut found = Answers::new();
+        let wave = poll_fn(|context| {
+            loop {
+                match self.answers.poll_next_unpin(context) {
+                    Poll::Ready(Some((owner, answer))) => {
+                        found.insert(owner, answer);
+                    }
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending if self.first_tries_open.get() == 0 => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        });
+        // At the bound there is nothing to do but to go on with what is there.
+        let _ = tokio::time::timeout_at(self.first_wave_ends, wave).await;
+        found
+    }
+
+    /// All other answers.
+    pub async fn rest(self) -> Answers {
+        self.answers.collect().await
+    }
+
+    /// Whether every answer is there.
+    pub fn is_complete(&self) -> bool {
+        self.answers.is_empty()
+    }
+}
+
+async fn fetch<S: Services>(
+    invocation: &Invocation<'_, S>,
+    owner: &ApiKeyOwner,
+    until: Instant,
+    permits: &Semaphore,
+    first_tries_open: &Cell<usize>,
+) -> Result<SecretString, ApiKeyError> {
+    let service = invocation.services.api_keys();
+    let mut first = true;
+    with_retries(invocation, Service::ApiKeys, until, async || {
+        // A permit is held for one try, not for the back-offs between them; the semaphore is
+        // never closed.
+        let permit = permits.acquire().await.ok();
+        let fetch = service.fetch(&owner.cell, &owner.account);
+        let answer = invocation.call_until(Service::ApiKeys, until, fetch).await;
+        drop(permit);
+        if std::mem::take(&mut first) {
+            first_tries_open.set(first_tries_open.get() - 1);
+        }
+        answer.unwrap_or_else(|OutOfTime| Err(no_answer()))
+    })
+    .await
+}
+
+fn no_answer() -> ApiKeyError {
+    ApiKeyError::Unavailable {
+        reason: "no answer in the time there was for it".to_owned(),
+        retry: false,
+        retry_after: None,
+    }
+}

@@ -1,0 +1,7 @@
+//! The accounts' API keys: asking for them, and what follows where there is none.
+
+mod gather;
+mod resolve;
+
+pub use gather::{ApiKeyOwner, Gathering};
+pub use resolve::{ApiKey, ApiKeyUnavailable, ApiKeys};

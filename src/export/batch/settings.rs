@@ -1,0 +1,212 @@
+//! The settings part of a batch.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+
+use tracing::warn;
+
+use super::ItemVerdict;
+use super::plan::SettingsItem;
+use crate::export::api_keys::{ApiKeyOwner, ApiKeyUnavailable, ApiKeys, Gathering};
+use crate::export::bulk;
+use crate::export::desired::{Desired, NotExportable};
+use crate::export::error::KeyError;
+use crate::export::invocation::Invocation;
+use crate::export::settle::{SettleRequest, Verdict, settle};
+use crate::item::{Change, IndexSettings};
+use crate::kv::{Entry, Pair};
+use crate::ports::{Namespace, Services};
+
+/// Exports the index items of a batch; a verdict for each.
+pub async fn export<S: Services>(
+    invocation: &Invocation<'_, S>,
+    items: &[SettingsItem],
+) -> Vec<ItemVerdict> {
+    for settings in items.iter().filter_map(settings_of) {
+        if let Some(warning) = settings.warning() {
+            warn!(
+                system_account_id = settings.index.account,
+                index_name = settings.index.name,
+                "{warning}"
+            );
+        }
+    }
+    let mut export = SettingsExport {
+        invocation,
+        items,
+        states: items.iter().map(|_| State::Open).collect(),
+        api_keys: ApiKeys::default(),
+        written: HashMap::new(),
+    };
+    export.write().await;
+    export.settle().await;
+    export.states.into_iter().map(State::into_verdict).collect()
+}
+
+struct SettingsExport<'a, S> {
+    invocation: &'a Invocation<'a, S>,
+    items: &'a [SettingsItem],
+    /// What is known of each item so far.
+    states: Vec<State>,
+    api_keys: ApiKeys,
+    /// The position of the item that each key is written for.
+    written: HashMap<String, usize>,
+}
+
+enum State {
+    /// A removal, or an export that waits for its API key.
+    Open,
+    /// To be written, or written.
+    Ready(Rc<Entry>),
+    /// Decided.
+    Closed(ItemVerdict),
+}
+
+impl State {
+    fn into_verdict(self) -> ItemVerdict {
+        match self {
+            Self::Closed(verdict) => verdict,
+            Self::Open | Self::Ready(_) => ItemVerdict::Done,
+        }
+    }
+}
+
+impl<S: Services> SettingsExport<'_, S> {
+    /// Writes everything that can be written. One PUT is the rule; where some API keys take longer,
+    /// what is ready goes out first.
+    async fn write(&mut self) {
+        let mut gathering = Gathering::start(self.invocation, self.api_key_owners());
+        self.api_keys.extend(gathering.first_wave().await);
+        if !gathering.is_complete() {
+            self.resolve();
+            let pairs = self.claim(true);
+            let put = bulk::put(self.invocation, Namespace::Settings, pairs);
+            let (failures, late_answers) = tokio::join!(put, gathering.rest());
+            self.close_failed(failures);
+            self.api_keys.extend(late_answers);
+        }
+        let open = self.states.iter().zip(self.items);
+        let open = open.filter(|(state, _)| matches!(state, State::Open));
+        let open = open.filter_map(|(_, item)| settings_of(item));
+        self.api_keys.look_into_kv(self.invocation, open).await;
+        self.resolve();
+        let pairs = self.claim(false);
+        self.close_failed(bulk::put(self.invocation, Namespace::Settings, pairs).await);
+    }
+
+    fn api_key_owners(&self) -> BTreeSet<ApiKeyOwner> {
+        let settings = self.items.iter().filter_map(settings_of);
+        settings
+            .filter_map(|settings| ApiKeys::owner(self.invocation.config, settings).ok())
+            .collect()
+    }
+
+    /// Readies or closes the items of which it is known whether they have an API key.
+    fn resolve(&mut self) {
+        let stamp = self.invocation.stamp();
+        for (state, item) in self.states.iter_mut().zip(self.items) {
+            let (State::Open, Some(settings)) = (&*state, settings_of(item)) else { continue };
+            let desired = Desired::of_settings(settings, self.invocation.config, &self.api_keys);
+            let entry = desired.and_then(|desired| Ok(desired.entry(&stamp)?));
+            *state = match entry {
+                Ok(entry) => State::Ready(entry),
+                Err(NotExportable::Rejected(rejection)) => {
+                    State::Closed(ItemVerdict::Rejected(rejection))
+                }
+                // Not answered yet, or KV not looked into yet.
+                Err(NotExportable::Unavailable(
+                    ApiKeyUnavailable::NotAsked | ApiKeyUnavailable::Service(_),
+                )) => State::Open,
+                Err(NotExportable::Unavailable(error)) => {
+                    State::Closed(ItemVerdict::Failed(error.into()))
+                }
+            };
+        }
+    }
+
+    /// The pairs that are ready and not written yet. Of several items that ask for one key the
+    /// last has it; with `some_open`, a key that an item still waiting asks for later waits too.
+    fn claim(&mut self, some_open: bool) -> Vec<Pair> {
+        let mut wanted: Vec<(String, usize)> = Vec::with_capacity(self.items.len() * 2);
+        for (position, item) in self.items.iter().enumerate() {
+            let Some(settings) = settings_of(item) else { continue };
+            if !matches!(self.states[position], State::Closed(_)) {
+                wanted.extend(settings.kv_keys().into_iter().map(|key| (key, position)));
+            }
+        }
+        let mut owners: HashMap<&str, usize> = HashMap::with_capacity(wanted.len());
+        for (key, position) in &wanted {
+            let Some(previous) = owners.insert(key, *position) else { continue };
+            if !some_open {
+                let index = &self.items[*position].index;
+                let loser = &self.items[previous].index;
+                warn!(
+                    system_account_id = index.account,
+                    index_name = index.name,
+                    key,
+                    "several indexes of the batch ask for one KV key: it goes to this one, not to {loser}"
+                );
+            }
+        }
+        let mut pairs = Vec::with_capacity(wanted.len());
+        for (key, position) in &wanted {
+            let State::Ready(entry) = &self.states[*position] else { continue };
+            let owns = owners.get(key.as_str()) == Some(position);
+            if owns && self.written.insert(key.clone(), *position) != Some(*position) {
+                pairs.push(Pair { key: key.clone(), entry: Rc::clone(entry) });
+            }
+        }
+        pairs
+    }
+
+    fn close_failed(&mut self, failures: bulk::Failures) {
+        for (key, error) in failures {
+            if let Some(position) = self.written.remove(&key) {
+                self.states[position] = State::Closed(ItemVerdict::Failed(error.into()));
+            }
+        }
+    }
+
+    /// Settles the keys that removals and moves leave behind.
+    async fn settle(&mut self) {
+        let mut request = SettleRequest::default();
+        let mut waiting: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (position, item) in self.items.iter().enumerate() {
+            if matches!(self.states[position], State::Closed(_)) {
+                continue;
+            }
+            let mut ask = |key: &str| {
+                if !self.written.contains_key(key) {
+                    request.keys.insert(key.to_owned());
+                    waiting.entry(key.to_owned()).or_default().push(position);
+                }
+            };
+            item.shop_ids_left_behind().for_each(&mut ask);
+            if item.change == Change::Remove {
+                let index_id = item.index.index_id();
+                ask(&index_id);
+                if !item.has_old_image && request.keys.contains(&index_id) {
+                    request.leading.insert(index_id);
+                }
+            }
+        }
+        if request.keys.is_empty() {
+            return;
+        }
+        for (key, verdict) in settle(self.invocation, request, &mut self.api_keys).await {
+            let Verdict::Failed(error) = verdict else { continue };
+            for position in waiting.get(&key).into_iter().flatten() {
+                let error =
+                    KeyError::NotSettled { key: key.clone(), source: Box::new(error.clone()) };
+                self.states[*position] = State::Closed(ItemVerdict::Failed(error));
+            }
+        }
+    }
+}
+
+fn settings_of(item: &SettingsItem) -> Option<&IndexSettings> {
+    match &item.change {
+        Change::Upsert(settings) => Some(settings),
+        Change::Remove => None,
+    }
+}

@@ -1,0 +1,199 @@
+//! Bulk requests to KV: chunked, retried, halved, with a verdict for each key.
+//!
+//! | an attempt gives | then |
+//! | --- | --- |
+//! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own; all, where it lists one that was not sent |
+//! | a time-out, 413, 524 | the two halves are sent, each with the tries that are left |
+//! | 5xx, 429, 408, a broken connection | the same is sent again |
+//! | anything else | the keys fail |
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::invocation::{Invocation, Service};
+use super::retry::{Retries, with_retries};
+use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS};
+use crate::kv::{Pair, StoredValue};
+use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace, Services};
+
+/// The keys that could not be dealt with, and why.
+pub type Failures = BTreeMap<String, KvError>;
+
+/// Writes pairs of distinct keys; answers with those that KV did not confirm.
+pub async fn put<S: Services>(
+    invocation: &Invocation<'_, S>,
+    namespace: Namespace,
+    pairs: Vec<Pair>,
+) -> Failures {
+    let kv = invocation.services.kv();
+    let all = pairs.len();
+    let chunks = chunks(pairs, invocation.config.bulk_max_pairs, pair_bytes);
+    let failures = send(invocation, chunks, |pair| &pair.key, {
+        async |pairs: &[Pair]| kv.put(namespace, pairs).await
+    })
+    .await;
+    invocation.count_written(namespace, confirmed(all, &failures));
+    failures
+}
+
+/// Deletes distinct keys; answers with those that KV did not confirm.
+pub async fn delete<S: Services>(
+    invocation: &Invocation<'_, S>,
+    namespace: Namespace,
+    keys: Vec<String>,
+) -> Failures {
+    let kv = invocation.services.kv();
+    let all = keys.len();
+    let chunks = chunks(keys, invocation.config.bulk_max_pairs, |key| key_bytes(key));
+    let failures = send(invocation, chunks, |key| key, {
+        async |keys: &[String]| kv.delete(namespace, keys).await
+    })
+    .await;
+    invocation.count_deleted(namespace, confirmed(all, &failures));
+    failures
+}
+
+/// Reads keys; those that aren't there are absent from both answers.
+pub async fn read<S: Services>(
+    invocation: &Invocation<'_, S>,
+    namespace: Namespace,
+    keys: Vec<String>,
+) -> (BTreeMap<String, StoredValue>, Failures) {
+    let kv = invocation.services.kv();
+    let mut found = BTreeMap::new();
+    let chunks = chunks(keys, MAX_BULK_GET_KEYS, |_| 0);
+    let failures = send(invocation, chunks, |key| key, {
+        async |keys: &[String]| {
+            found.extend(kv.get(namespace, keys).await?);
+            Ok(BulkReply::default())
+        }
+    })
+    .await;
+    (found, failures)
+}
+
+/// Lists a page of keys, with the same tries.
+pub async fn list<S: Services>(
+    invocation: &Invocation<'_, S>,
+    namespace: Namespace,
+    prefix: &str,
+    cursor: Option<&str>,
+) -> Result<ListPage, KvError> {
+    let kv = invocation.services.kv();
+    with_retries(invocation, Service::Kv, invocation.deadline, async || {
+        let page = invocation.call(Service::Kv, kv.list(namespace, prefix, cursor)).await;
+        page.unwrap_or(Err(KvError::OutOfTime))
+    })
+    .await
+}
+
+fn confirmed(all: usize, failures: &Failures) -> u64 {
+    u64::try_from(all.saturating_sub(failures.len())).unwrap_or(u64::MAX)
+}
+
+/// What a key takes in a request's body, at the most: a byte may be written as a six-byte escape.
+fn key_bytes(key: &str) -> usize {
+    // `"…",`
+    const FRAME: usize = 3;
+    FRAME + key.len() * 6
+}
+
+/// What a pair takes in a request's body, at the most.
+fn pair_bytes(pair: &Pair) -> usize {
+    // `{"key":…,"value":…,"metadata":…},`
+    const FRAME: usize = 40;
+    FRAME + key_bytes(&pair.key) + pair.entry.body_bytes()
+}
+
+/// Cuts work into requests that stay within both limits, in order.
+fn chunks<T>(items: Vec<T>, max_items: usize, bytes: impl Fn(&T) -> usize) -> VecDeque<Vec<T>> {
+    let mut chunks = VecDeque::new();
+    let mut chunk = Vec::new();
+    let mut size = 0;
+    for item in items {
+        let item_bytes = bytes(&item);
+        let full = chunk.len() == max_items || size + item_bytes > MAX_BULK_BODY_BYTES;
+        if full && !chunk.is_empty() {
+            chunks.push_back(std::mem::take(&mut chunk));
+            size = 0;
+        }
+        size += item_bytes;
+        chunk.push(item);
+    }
+    if !chunk.is_empty() {
+        chunks.push_back(chunk);
+    }
+    chunks
+}
+
+/// Sends chunk after chunk.
+async fn send<S: Services, T>(
+    invocation: &Invocation<'_, S>,
+    chunks: VecDeque<Vec<T>>,
+    key: impl Fn(&T) -> &String,
+    mut attempt: impl AsyncFnMut(&[T]) -> Result<BulkReply, KvError>,
+) -> Failures {
+    let mut failures = Failures::new();
+    let mut work: VecDeque<(Vec<T>, Retries)> =
+        chunks.into_iter().map(|chunk| (chunk, Retries::default())).collect();
+    while let Some((mut items, mut retries)) = work.pop_front() {
+        let answer = invocation.call(Service::Kv, attempt(&items)).await;
+        let error = match answer.unwrap_or(Err(KvError::OutOfTime)) {
+            Ok(reply) if reply.unsuccessful.is_empty() => continue,
+            Ok(reply) => {
+                keep_unsuccessful(&mut items, reply, &key);
+                KvError::Unsuccessful
+            }
+            Err(error) => error,
+        };
+        if error.concerns_every_request() {
+            items.extend(work.drain(..).flat_map(|(rest, _)| rest));
+        }
+        if !retries.wait(invocation, Service::Kv, invocation.deadline, error.retry()).await {
+            failures.extend(items.iter().map(|item| (key(item).clone(), error.clone())));
+            continue;
+        }
+        if matches!(error, KvError::TooMuch { .. }) && items.len() > 1 {
+            let second_half = items.split_off(items.len().div_ceil(2));
+            work.push_front((second_half, retries));
+        }
+        work.push_front((items, retries));
+    }
+    failures
+}
+
+/// Keeps the items that have to be sent again.
+fn keep_unsuccessful<T>(items: &mut Vec<T>, reply: BulkReply, key: impl Fn(&T) -> &String) {
+    let unsuccessful: BTreeSet<String> = reply.unsuccessful.into_iter().collect();
+    let is_unsuccessful = |item: &T| unsuccessful.contains(key(item));
+    let known = items.iter().filter(|item| is_unsuccessful(item)).count();
+    // A name that was not sent could stand for any of those that were.
+    if known == unsuccessful.len() {
+        items.retain(is_unsuccessful);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn chunks_keep_order_and_both_limits(
+            sizes in proptest::collection::vec(0..60_000_000_usize, 0..60),
+            max in 1..10_usize,
+        ) {
+            let chunks = chunks(sizes.clone(), max, |size| *size);
+            prop_assert!(chunks.iter().all(|chunk| !chunk.is_empty() && chunk.len() <= max));
+            prop_assert!(chunks.iter().all(|chunk| chunk.len() == 1 || chunk.iter().sum::<usize>() <= MAX_BULK_BODY_BYTES));
+            prop_assert_eq!(chunks.into_iter().flatten().collect::<Vec<_>>(), sizes);
+        }
+    }
+
+    #[test]
+    fn chunks_are_as_few_as_can_be() {
+        assert_eq!(chunks(vec![1; 25_000], 10_000, |_| 1).len(), 3);
+        assert_eq!(chunks(vec![1; 10_000], 10_000, |_| 1).len(), 1);
+        assert_eq!(chunks(Vec::<u8>::new(), 10_000, |_| 1).len(), 0);
+    }
+}

@@ -1,0 +1,93 @@
+//! What KV should hold of an item, as the table has it.
+
+use std::rc::Rc;
+
+use super::api_keys::{ApiKey, ApiKeyUnavailable, ApiKeys};
+use super::invocation::ExporterConfig;
+use crate::index::IndexRef;
+use crate::item::{IndexSettings, Item, ItemKey, ItemKind, QueryConfig, QueryConfigRef, Rejection};
+use crate::kv::{Digest, Entry, Stamp};
+
+/// One value and the keys that it goes under. May hold an API key: no `Debug`.
+#[derive(Clone)]
+pub struct Desired {
+    /// The item's index.
+    pub index: IndexRef,
+    /// The KV keys, the primary one first.
+    pub keys: Vec<String>,
+    value: String,
+}
+
+/// Why an item gives no value.
+#[derive(Debug)]
+pub enum NotExportable {
+    /// Trying again can't help.
+    Rejected(Rejection),
+    /// Trying again may help.
+    Unavailable(ApiKeyUnavailable),
+}
+
+impl From<Rejection> for NotExportable {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl Desired {
+    /// What an item asks for.
+    pub fn of_item(
+        key: &ItemKey,
+        item: &Item,
+        config: &ExporterConfig,
+        api_keys: &ApiKeys,
+    ) -> Result<Self, NotExportable> {
+        match key.kind() {
+            ItemKind::IndexSettings(index) => {
+                let settings = IndexSettings::decode(&index, &item.attributes())?;
+                Self::of_settings(&settings, config, api_keys)
+            }
+            ItemKind::QueryConfig(query_config) => Ok(Self::of_query_config(&query_config, item)?),
+            ItemKind::Skipped => Err(Rejection::new("sk", "is not an exported item's").into()),
+        }
+    }
+
+    /// What an index's settings ask for.
+    pub fn of_settings(
+        settings: &IndexSettings,
+        config: &ExporterConfig,
+        api_keys: &ApiKeys,
+    ) -> Result<Self, NotExportable> {
+        match api_keys.resolve(config, settings) {
+            ApiKey::Known(api_key) => Ok(Self {
+                index: settings.index.clone(),
+                keys: settings.kv_keys(),
+                value: settings.value(api_key),
+            }),
+            ApiKey::Rejected(rejection) => Err(NotExportable::Rejected(rejection)),
+            ApiKey::Unavailable(error) => Err(NotExportable::Unavailable(error)),
+        }
+    }
+
+    /// What a query config's item asks for.
+    pub fn of_query_config(config: &QueryConfigRef, item: &Item) -> Result<Self, Rejection> {
+        QueryConfig::decode(config, &item.attributes())
+            .map(|decoded| Self::of_decoded_query_config(config, decoded))
+    }
+
+    /// What a decoded query config asks for.
+    pub fn of_decoded_query_config(config: &QueryConfigRef, decoded: QueryConfig) -> Self {
+        Self { index: config.index.clone(), keys: vec![config.kv_key()], value: decoded.value }
+    }
+
+    /// The digest of the value.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.value.as_bytes())
+    }
+
+    /// The entry to write.
+    pub fn entry(&self, stamp: &Stamp) -> Result<Rc<Entry>, Rejection> {
+        Entry::new(&self.value, &self.index, stamp)
+            .map(Rc::new)
+            .map_err(|limit| Rejection::over_limit("index_name", limit))
+    }
+}

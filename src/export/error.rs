@@ -1,0 +1,85 @@
+//! Why a key could not be made what the table asks for.
+
+use std::error::Error;
+use std::fmt;
+
+use super::MAX_ROUNDS;
+use super::api_keys::ApiKeyUnavailable;
+use super::table::ReadError;
+use crate::ports::KvError;
+
+/// Why a key is not what the table asks for. Trying again may help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// KV did not confirm a request.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// The table could not be read.
+    #[error(transparent)]
+    Table(#[from] ReadError),
+    /// The API key is unavailable.
+    #[error(transparent)]
+    ApiKey(#[from] ApiKeyUnavailable),
+    /// The table changes as fast as it is followed.
+    #[error("the record still changes after {MAX_ROUNDS} rounds")]
+    StillChanging,
+    /// Two reads of the table contradict each other.
+    #[error("the table changes while it is read")]
+    ChangedMeanwhile,
+    /// KV did not confirm a delete: the key may be there still.
+    #[error("KV did not confirm the delete")]
+    DeleteUnconfirmed,
+    /// An index id's key waits for the shop id that only its value names.
+    #[error("the shop id that its value names could not be settled")]
+    ShopIdUnsettled,
+    /// Another key could not be settled.
+    #[error("key {key:?} could not be settled")]
+    NotSettled {
+        /// The key.
+        key: String,
+        /// Why not.
+        #[source]
+        source: Box<KeyError>,
+    },
+    /// A query config's key could not be removed.
+    #[error("key {key:?} could not be removed")]
+    NotRemoved {
+        /// The key.
+        key: String,
+        /// Why not.
+        #[source]
+        source: Box<KeyError>,
+    },
+    /// A query config's value doesn't say whose it is.
+    #[error("the value doesn't say whose query config it is: delete the key by hand")]
+    UnknownQueryConfig,
+}
+
+impl KeyError {
+    /// Cloudflare's refusal of the token, if that is the cause.
+    pub fn auth_rejected(&self) -> Option<&KvError> {
+        let kv = match self {
+            Self::Kv(kv) | Self::ApiKey(ApiKeyUnavailable::KvUnreadable { kv, .. }) => kv,
+            Self::NotSettled { source, .. } | Self::NotRemoved { source, .. } => {
+                return source.auth_rejected();
+            }
+            _ => return None,
+        };
+        matches!(kv, KvError::AuthRejected { .. }).then_some(kv)
+    }
+}
+
+/// An error with its causes, for a log line or an answer.
+pub struct Chain<'a>(pub &'a dyn Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! One invocation: the services, the deadline, what it counts.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::rate_limiter::RateLimiter;
+use crate::kv::{Source, Stamp};
+use crate::ports::{Clock, Namespace, Services};
+use crate::telemetry::Stats;
+
+/// What the use cases need to know of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExporterConfig {
+    /// The cell of records that name none.
+    pub default_cell: Option<String>,
+    /// The most pairs in one bulk request, 1 to 10,000.
+    pub bulk_max_pairs: usize,
+    /// How long one HTTP request may take.
+    pub http_timeout: Duration,
+    /// The first back-off.
+    pub retry_base: Duration,
+    /// Whether Cloudflare is left alone.
+    pub dry_run: bool,
+}
+
+/// One invocation.
+pub struct Invocation<'a, S> {
+    /// The services.
+    pub services: &'a S,
+    /// The configuration.
+    pub config: &'a ExporterConfig,
+    /// When everything has to be answered.
+    pub deadline: Instant,
+    /// Why entries are written.
+    pub source: Source,
+    stats: RefCell<Stats>,
+    /// Whether anything was left out because the time is up.
+    out_of_time: Cell<bool>,
+    rate_limiter: Option<RateLimiter>,
+}
+
+/// The invocation's time is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the invocation's time is up")]
+pub struct OutOfTime;
+
+/// Which service a call goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// Cloudflare KV.
+    Kv,
+    /// The API keys service.
+    ApiKeys,
+    /// The settings table.
+    Table,
+}
+
+impl<'a, S: Services> Invocation<'a, S> {
+    /// An invocation that has to answer by `deadline`.
+    pub fn new(
+        services: &'a S,
+        config: &'a ExporterConfig,
+        deadline: Instant,
+        source: Source,
+    ) -> Self {
+        Self {
+            services,
+            config,
+            deadline,
+            source,
+            stats: RefCell::default(),
+            out_of_time: Cell::new(false),
+            rate_limiter: RateLimiter::of(source),
+        }
+    }
+
+    /// Makes one call, unless the time is up before it answers.
+    pub async fn call<T>(
+        &self,
+        service: Service,
+        call: impl Future<Output = T>,
+    ) -> Result<T, OutOfTime> {
+        self.call_until(service, self.deadline, call).await
+    }
+
+    /// Makes one call that has to answer by `until`.
+    pub async fn call_until<T>(
+        &self,
+        service: Service,
+        until: Instant,
+        call: impl Future<Output = T>,
+    ) -> Result<T, OutOfTime> {
+        if let (Service::Kv, Some(rate_limiter)) = (service, &self.rate_limiter) {
+            let turn = rate_limiter.next_turn();
+            if turn >= self.deadline {
+                return Err(self.out_of_time(self.deadline));
+            }
+            tokio::time::sleep_until(turn).await;
+        }
+        if Instant::now() >= until {
+            return Err(self.out_of_time(until));
+        }
+        let started = Instant::now();
+        let answer = tokio::time::timeout_at(until, call).await;
+        self.count_call(service, started.elapsed());
+        answer.map_err(|_| self.out_of_time(until))
+    }
+
+    /// Waits, unless the time is up before the wait is over.
+    pub async fn sleep(&self, delay: Duration, until: Instant) -> Result<(), OutOfTime> {
+        let end = Instant::now() + delay;
+        if end >= until {
+            return Err(self.out_of_time(until));
+        }
+        tokio::time::sleep_until(end).await;
+        Ok(())
+    }
+
+    /// Whether anything was left out because the invocation's time is up.
+    pub fn is_out_of_time(&self) -> bool {
+        self.out_of_time.get()
+    }
+
+    /// Bounds before the deadline are the caller's own, and no end of the invocation.
+    fn out_of_time(&self, until: Instant) -> OutOfTime {
+        if until >= self.deadline {
+            self.out_of_time.set(true);
+        }
+        OutOfTime
+    }
+
+    /// What the entries that are written now are marked with.
+    pub fn stamp(&self) -> Stamp {
+        let now = self.services.clock().now();
+        let exported_at = humantime::format_rfc3339_millis(now).to_string();
+        Stamp { exported_at, source: self.source }
+    }
+
+    /// Changes the counts.
+    pub fn count(&self, change: impl FnOnce(&mut Stats)) {
+        change(&mut self.stats.borrow_mut());
+    }
+
+    /// Counts keys that KV confirmed to be written.
+    pub fn count_written(&self, namespace: Namespace, keys: u64) {
+        self.count(|stats| match namespace {
+            Namespace::Settings => stats.settings_written += keys,
+            Namespace::QueryConfigs => stats.query_configs_written += keys,
+        });
+    }
+
+    /// Counts keys that KV confirmed to be deleted.
+    pub fn count_deleted(&self, namespace: Namespace, keys: u64) {
+        self.count(|stats| match namespace {
+            Namespace::Settings => stats.settings_deleted += keys,
+            Namespace::QueryConfigs => stats.query_configs_deleted += keys,
+        });
+    }
+
+    /// Counts a call that repeats an earlier one. The table's are the SDK's own and not told.
+    pub fn count_retry(&self, service: Service) {
+        self.count(|stats| match service {
+            Service::Kv => stats.kv_retries += 1,
+            Service::ApiKeys => stats.api_keys_retries += 1,
+            Service::Table => {}
+        });
+    }
+
+    fn count_call(&self, service: Service, took: Duration) {
+        self.count(|stats| {
+            let (requests, duration) = match service {
+                Service::Kv => (&mut stats.kv_requests, &mut stats.kv_ms),
+                Service::ApiKeys => (&mut stats.api_keys_requests, &mut stats.api_keys_ms),
+                Service::Table => (&mut stats.table_requests, &mut stats.table_ms),
+            };
+            *requests += 1;
+            *duration += took;
+        });
+    }
+
+    /// The counts so far.
+    pub fn stats(&self) -> Stats {
+        self.stats.borrow().clone()
+    }
+}

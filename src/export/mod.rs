@@ -1,0 +1,24 @@
+//! The use cases: a stream batch, a re-export, a reconcile. They know the outside world by its
+//! [`ports`](crate::ports) alone.
+//!
+//! [`batch`], [`re_export`] and [`reconcile`] stand on [`settle`], `verified_write` and
+//! [`query_config_removal`]; all of them on [`desired`], [`api_keys`], [`bulk`] and `table`, and
+//! those on [`invocation`].
+
+pub mod api_keys;
+pub mod batch;
+pub mod bulk;
+pub mod desired;
+pub mod error;
+pub mod invocation;
+pub mod query_config_removal;
+mod rate_limiter;
+pub mod re_export;
+pub mod reconcile;
+mod retry;
+pub mod settle;
+mod table;
+mod verified_write;
+
+/// The most rounds in which a use case follows a table that changes.
+pub const MAX_ROUNDS: usize = 5;

@@ -1,0 +1,123 @@
+//! The settings part of a re-export.
+
+use std::collections::BTreeSet;
+
+use super::{Progress, ReExportError};
+use crate::export::api_keys::ApiKeys;
+use crate::export::desired::{Desired, NotExportable};
+use crate::export::error::KeyError;
+use crate::export::invocation::Invocation;
+use crate::export::settle::{SettleRequest, Verdict, settle};
+use crate::export::table::{ReadError, read_items};
+use crate::export::verified_write::{ItemWrite, Items, Written, verified_write};
+use crate::index::IndexRef;
+use crate::item::{IndexSettings, Item, ItemKey, Rejection};
+use crate::ports::{KvError, Namespace, Services};
+
+/// Exports the settings; answers with the keys that hold them, none if they are gone.
+pub async fn re_export<S: Services>(
+    invocation: &Invocation<'_, S>,
+    index: &IndexRef,
+) -> Result<Vec<String>, ReExportError> {
+    let key = ItemKey::of_index(index);
+    let failed = |error: KeyError| ReExportError::of(index, error, Progress::NothingWritten);
+    let rejected = |rejection| ReExportError::RecordRejected {
+        index: index.clone(),
+        rejection,
+        progress: Progress::NothingWritten,
+    };
+    let items =
+        read_items(invocation, [key.clone()]).await.map_err(|error| failed(error.into()))?;
+    let item = items.get(&key).ok_or_else(|| ReExportError::IndexNotFound(index.clone()))?;
+    let settings = IndexSettings::decode(index, &item.attributes()).map_err(rejected)?;
+    let mut api_keys = ApiKeys::default();
+    api_keys.ask(invocation, [&settings]).await;
+    api_keys.look_into_kv(invocation, [&settings]).await;
+    let desired = match Desired::of_settings(&settings, invocation.config, &api_keys) {
+        Ok(desired) => desired,
+        Err(NotExportable::Rejected(rejection)) => return Err(rejected(rejection)),
+        Err(NotExportable::Unavailable(error)) => return Err(failed(error.into())),
+    };
+    let entry = desired.entry(&invocation.stamp()).map_err(rejected)?;
+    let write = ItemWrite { item: key, entry, keys: desired.keys.into_iter().collect() };
+    let record = Record { invocation, first_read: &settings, api_keys: &api_keys };
+    let written = verified_write(invocation, Namespace::Settings, &record, vec![write]).await;
+    keys_that_hold(invocation, index, written, &mut api_keys).await
+}
+
+/// The record, which is read by its key.
+struct Record<'a, S> {
+    invocation: &'a Invocation<'a, S>,
+    /// The record for which the API key was asked.
+    first_read: &'a IndexSettings,
+    api_keys: &'a ApiKeys,
+}
+
+impl<S: Services> Items for Record<'_, S> {
+    const WRITES_NEW_KEYS: bool = true;
+
+    async fn read_again(
+        &self,
+        items: &[ItemKey],
+        mut found: impl FnMut(&ItemKey, &Item),
+    ) -> Result<(), ReadError> {
+        for (key, item) in &read_items(self.invocation, items.iter().cloned()).await? {
+            found(key, item);
+        }
+        Ok(())
+    }
+
+    fn desired(&self, _key: &ItemKey, item: &Item) -> Result<Desired, NotExportable> {
+        let mut settings = IndexSettings::decode(&self.first_read.index, &item.attributes())?;
+        // Written with the API key that there is, though the account may have moved.
+        settings.cell.clone_from(&self.first_read.cell);
+        Desired::of_settings(&settings, self.invocation.config, self.api_keys)
+    }
+}
+
+/// The keys that hold the record, after those were settled that it no longer asks for.
+async fn keys_that_hold<S: Services>(
+    invocation: &Invocation<'_, S>,
+    index: &IndexRef,
+    written: Written,
+    api_keys: &mut ApiKeys,
+) -> Result<Vec<String>, ReExportError> {
+    let progress = progress(&written);
+    let failed = |error| ReExportError::of(index, error, progress);
+    if let Some((_, rejection)) = written.rejected.into_iter().next() {
+        let (index, rejection): (IndexRef, Rejection) = (index.clone(), rejection);
+        return Err(ReExportError::RecordRejected { index, rejection, progress });
+    }
+    if let Some(error) = written.failed.into_values().next() {
+        return Err(failed(error));
+    }
+    let mut keys = written.written;
+    let left_behind: BTreeSet<String> = written.left_behind.into_values().flatten().collect();
+    if !left_behind.is_empty() {
+        let request = SettleRequest { keys: left_behind, leading: BTreeSet::new() };
+        for (key, verdict) in settle(invocation, request, api_keys).await {
+            match verdict {
+                Verdict::Written(owner) if owner == *index => drop(keys.insert(key)),
+                Verdict::Failed(error) => {
+                    return Err(failed(KeyError::NotSettled { key, source: Box::new(error) }));
+                }
+                _ => {}
+            }
+        }
+    }
+    let index_id = index.index_id();
+    let mut keys: Vec<String> = keys.into_iter().collect();
+    keys.sort_by_key(|key| *key == index_id);
+    Ok(keys)
+}
+
+/// A refused request was not carried out; one without an answer may have been.
+fn progress(written: &Written) -> Progress {
+    let was_refused = |error: &KeyError| {
+        matches!(error, KeyError::Kv(KvError::AuthRejected { .. } | KvError::NoToken { .. }))
+    };
+    let untouched = written.written.is_empty()
+        && written.left_behind.is_empty()
+        && written.failed.values().all(was_refused);
+    if untouched { Progress::NothingWritten } else { Progress::PartlyWritten }
+}

@@ -1,0 +1,273 @@
+//! Writes what is missing or stale, then settles the orphans and what the writes left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{NAMESPACES, Reconciling, WORK_KEYS, asked_keys};
+use crate::export::api_keys::ApiKeys;
+use crate::export::bulk;
+use crate::export::desired::{Desired, NotExportable};
+use crate::export::error::KeyError;
+use crate::export::invocation::Invocation;
+use crate::export::query_config_removal::remove;
+use crate::export::settle::{self, SettleRequest, Verdict};
+use crate::export::table::{Pass, ReadError, read_items};
+use crate::export::verified_write::{ItemWrite, Items, Written, verified_write};
+use crate::index::IndexRef;
+use crate::item::{IndexSettings, Item, ItemKey, ItemKind, QueryConfigRef};
+use crate::kv::stored::StoredQueryConfig;
+use crate::ports::{Namespace, Services};
+
+/// Items that are read at once.
+const READ_ITEMS: usize = 500;
+
+/// Values that one write holds at the most, in bytes; with the pairs it bounds the memory.
+const WRITE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Items and those of their keys that are to be written.
+type Work = BTreeMap<ItemKey, BTreeSet<String>>;
+
+/// What the writes leave to be done.
+#[derive(Default)]
+struct Remains {
+    /// Settings keys that were written and that their item asks for no more.
+    settings: BTreeSet<String>,
+    /// Query configs that were written and are gone.
+    query_configs: Vec<QueryConfigRef>,
+}
+
+impl<S: Services> Reconciling<'_, S> {
+    pub(super) async fn repair(&mut self) {
+        let mut remains = Remains::default();
+        let to_write: u64 = NAMESPACES
+            .iter()
+            .map(|namespace| *self.report.counts(*namespace))
+            .map(|counts| counts.missing + counts.stale)
+            .sum();
+        if to_write > 0 {
+            self.write_desired(&mut remains).await;
+        }
+        let Remains { settings: mut unclaimed, query_configs: mut gone } = remains;
+        unclaimed.extend(self.orphans.remove(&Namespace::Settings).unwrap_or_default());
+        let unclaimed: Vec<String> = unclaimed.into_iter().collect();
+        for keys in unclaimed.chunks(WORK_KEYS) {
+            self.settle(keys.iter().cloned().collect()).await;
+        }
+        // A key that several items ask for is another one's now.
+        gone.retain(|config| !self.query_configs.is_conflicting(&config.kv_key()));
+        self.remove_query_configs(&gone).await;
+        let orphans = self.orphans.remove(&Namespace::QueryConfigs).unwrap_or_default();
+        for keys in orphans.chunks(WORK_KEYS) {
+            self.remove_orphaned_query_configs(keys.to_vec()).await;
+        }
+    }
+
+    /// Goes over the table once more, for the items of the keys that are to be written.
+    async fn write_desired(&mut self, remains: &mut Remains) {
+        let mut pass = Pass::new(self.invocation, self.items());
+        let mut work: BTreeMap<Namespace, Work> = BTreeMap::new();
+        loop {
+            let items = match pass.next().await {
+                Ok(items) => items,
+                Err(error) => {
+                    self.stop(format!("the table could not be read to its end: {error}"));
+                    None
+                }
+            };
+            let ended = items.is_none();
+            for (key, item) in items.into_iter().flatten() {
+                let Some((namespace, index, keys)) = asked_keys(&key, &item) else { continue };
+                let desired = self.desired(namespace);
+                let keys: BTreeSet<String> =
+                    keys.into_iter().filter(|key| desired.is_to_write(key, &index)).collect();
+                if !keys.is_empty() {
+                    work.entry(namespace).or_default().insert(key, keys);
+                }
+            }
+            for namespace in NAMESPACES {
+                let Some(open) = work.get(&namespace) else { continue };
+                let keys: usize = open.values().map(BTreeSet::len).sum();
+                if keys >= WORK_KEYS || ended {
+                    let work = work.remove(&namespace).unwrap_or_default();
+                    self.write(namespace, work, remains).await;
+                }
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+
+    async fn write(&mut self, namespace: Namespace, work: Work, remains: &mut Remains) {
+        let mut items = RepairedItems {
+            invocation: self.invocation,
+            // Asked for here and not taken from the comparison, which may be minutes old: a key that
+            // was rotated meanwhile must not be overwritten with the old one.
+            api_keys: ApiKeys::default(),
+        };
+        let mut work: Vec<(ItemKey, BTreeSet<String>)> = work.into_iter().collect();
+        let mut writes: Vec<ItemWrite> = Vec::new();
+        while !work.is_empty() {
+            let part: Work = work.drain(..READ_ITEMS.min(work.len())).collect();
+            let (read, failed) = items.read(part).await;
+            writes.extend(read);
+            self.fail_all(namespace, &failed);
+            let pairs: usize = writes.iter().map(|write| write.keys.len()).sum();
+            let bytes: usize =
+                writes.iter().map(|write| write.keys.len() * write.entry.body_bytes()).sum();
+            let full = pairs >= self.invocation.config.bulk_max_pairs || bytes >= WRITE_BYTES;
+            if full || work.is_empty() {
+                let writes = std::mem::take(&mut writes);
+                let written = verified_write(self.invocation, namespace, &items, writes).await;
+                self.note_written(namespace, written, remains);
+            }
+        }
+    }
+
+    fn note_written(&mut self, namespace: Namespace, written: Written, remains: &mut Remains) {
+        let keys = u64::try_from(written.written.len()).unwrap_or(u64::MAX);
+        self.report.counts(namespace).written += keys;
+        self.fail_all(namespace, &written.failed);
+        for (item, keys) in written.left_behind {
+            match item.kind() {
+                ItemKind::QueryConfig(config) => remains.query_configs.push(config),
+                ItemKind::IndexSettings(_) | ItemKind::Skipped => remains.settings.extend(keys),
+            }
+        }
+    }
+
+    fn fail_all(&mut self, namespace: Namespace, failed: &BTreeMap<String, KeyError>) {
+        for (key, error) in failed {
+            self.fail(namespace, key, error);
+        }
+    }
+
+    async fn settle(&mut self, keys: BTreeSet<String>) {
+        let request = SettleRequest { keys, ..Default::default() };
+        // The comparison's API keys may be minutes old.
+        let mut api_keys = ApiKeys::default();
+        for (key, verdict) in settle::settle(self.invocation, request, &mut api_keys).await {
+            match verdict {
+                Verdict::Written(_) => self.report.settings.written += 1,
+                Verdict::Deleted => self.report.settings.deleted += 1,
+                Verdict::Failed(error) => self.fail(Namespace::Settings, &key, &error),
+                Verdict::Withheld(_) | Verdict::Left => {}
+            }
+        }
+    }
+
+    /// Removes orphaned query configs; whose they are stands in their values.
+    async fn remove_orphaned_query_configs(&mut self, keys: Vec<String>) {
+        let (held, failures) = bulk::read(self.invocation, Namespace::QueryConfigs, keys).await;
+        for (key, error) in failures {
+            self.fail(Namespace::QueryConfigs, &key, &error.into());
+        }
+        let mut configs = Vec::new();
+        for (key, stored) in held {
+            let config = StoredQueryConfig::parse(&stored.value).and_then(query_config);
+            match config.filter(|config| config.kv_key() == key) {
+                Some(config) => configs.push(config),
+                None => {
+                    self.fail(Namespace::QueryConfigs, &key, &KeyError::UnknownQueryConfig);
+                }
+            }
+        }
+        self.remove_query_configs(&configs).await;
+    }
+
+    async fn remove_query_configs(&mut self, configs: &[QueryConfigRef]) {
+        if configs.is_empty() {
+            return;
+        }
+        let removal = remove(self.invocation, configs).await;
+        self.report.query_configs.deleted += removal.deleted;
+        self.fail_all(Namespace::QueryConfigs, &removal.failed);
+        for (key, rejection) in removal.rejected {
+            let config = configs.iter().find(|config| config.kv_key() == key);
+            if let Some(config) = config {
+                self.reject(Namespace::QueryConfigs, &config.index, &key, &rejection);
+            }
+        }
+    }
+}
+
+/// The query config that a stored value names.
+fn query_config(stored: StoredQueryConfig) -> Option<QueryConfigRef> {
+    let index = IndexRef::parse(&stored.system_account_id, &stored.index_name)?;
+    Some(QueryConfigRef { index, query: stored.normalized_query })
+}
+
+/// Items that are read just before they are written, and just after.
+struct RepairedItems<'a, S> {
+    invocation: &'a Invocation<'a, S>,
+    api_keys: ApiKeys,
+}
+
+type Failed = BTreeMap<String, KeyError>;
+
+impl<S: Services> RepairedItems<'_, S> {
+    /// Reads items; answers with what is to be written of them, and with the keys that failed.
+    async fn read(&mut self, work: Work) -> (Vec<ItemWrite>, Failed) {
+        let items = match read_items(self.invocation, work.keys().cloned()).await {
+            Ok(items) => items,
+            Err(error) => {
+                let keys = work.into_values().flatten();
+                let failed = keys.map(|key| (key, error.clone().into())).collect();
+                return (Vec::new(), failed);
+            }
+        };
+        let settings: Vec<IndexSettings> =
+            items.iter().filter_map(|(key, item)| settings_of(key, item)).collect();
+        self.api_keys.ask(self.invocation, &settings).await;
+        let stamp = self.invocation.stamp();
+        let (mut writes, mut failed) = (Vec::new(), Failed::new());
+        for (item_key, keys) in work {
+            // Gone or moved since the scan: nothing was written, so nothing is left behind.
+            let Some(item) = items.get(&item_key) else { continue };
+            let desired = self.desired(&item_key, item);
+            match desired.and_then(|desired| Ok((desired.entry(&stamp)?, desired.keys))) {
+                Ok((entry, asked)) => {
+                    let keys: BTreeSet<String> =
+                        keys.into_iter().filter(|key| asked.contains(key)).collect();
+                    if !keys.is_empty() {
+                        writes.push(ItemWrite { item: item_key, entry, keys });
+                    }
+                }
+                // What KV holds stays; the scan has logged it.
+                Err(NotExportable::Rejected(_)) => {}
+                Err(NotExportable::Unavailable(error)) => {
+                    failed.extend(keys.into_iter().map(|key| (key, error.clone().into())));
+                }
+            }
+        }
+        (writes, failed)
+    }
+}
+
+impl<S: Services> Items for RepairedItems<'_, S> {
+    const WRITES_NEW_KEYS: bool = false;
+
+    async fn read_again(
+        &self,
+        items: &[ItemKey],
+        mut found: impl FnMut(&ItemKey, &Item),
+    ) -> Result<(), ReadError> {
+        for part in items.chunks(READ_ITEMS) {
+            for (key, item) in &read_items(self.invocation, part.iter().cloned()).await? {
+                found(key, item);
+            }
+        }
+        Ok(())
+    }
+
+    fn desired(&self, key: &ItemKey, item: &Item) -> Result<Desired, NotExportable> {
+        Desired::of_item(key, item, self.invocation.config, &self.api_keys)
+    }
+}
+
+/// The settings of an index item; `None` for any other, and for one that can't be exported.
+fn settings_of(key: &ItemKey, item: &Item) -> Option<IndexSettings> {
+    match key.kind() {
+        ItemKind::IndexSettings(index) => IndexSettings::decode(&index, &item.attributes()).ok(),
+        ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
+    }
+}

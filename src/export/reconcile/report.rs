@@ -1,0 +1,92 @@
+//! The answer to a reconcile.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::ports::Namespace;
+
+/// Key names a class of the report holds at the most.
+pub const MAX_EXAMPLES: usize = 20;
+
+/// What a reconcile found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether it was asked to repair.
+    pub apply: bool,
+    /// The settings namespace.
+    pub settings: Counts,
+    /// The query-config namespace.
+    pub query_configs: Counts,
+    /// Names of keys, by class; at most 20 each.
+    pub examples: BTreeMap<&'static str, Vec<String>>,
+    /// Whether it came through; else the rest is open until the next run.
+    pub complete: bool,
+    /// Where it stopped, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+}
+
+/// Keys of one namespace, by class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// The table asks for them.
+    pub desired: u64,
+    /// KV has them.
+    pub listed: u64,
+    /// The table asks for them, and KV lacks them.
+    pub missing: u64,
+    /// KV holds another value than the table asks for.
+    pub stale: u64,
+    /// KV holds them with our metadata, and no item asks for them.
+    pub orphaned: u64,
+    /// They would be orphaned, but an active alias points at what they hold.
+    pub withheld: u64,
+    /// Index ids that active aliases point at and that have neither an item nor a key.
+    pub dangling: u64,
+    /// Without our metadata, and no item asks for them.
+    pub foreign: u64,
+    /// Several items ask for them.
+    pub conflicting: u64,
+    /// Items that can't be exported.
+    pub rejected: u64,
+    /// Written by this run.
+    pub written: u64,
+    /// Deleted by this run.
+    pub deleted: u64,
+    /// Keys that could not be judged or repaired.
+    pub failed: u64,
+}
+
+impl Report {
+    /// The counts of a namespace.
+    pub fn counts(&mut self, namespace: Namespace) -> &mut Counts {
+        match namespace {
+            Namespace::Settings => &mut self.settings,
+            Namespace::QueryConfigs => &mut self.query_configs,
+        }
+    }
+
+    /// Notes the name of a key of a class, while there is room.
+    pub fn example(&mut self, class: &'static str, key: &str) {
+        let names = self.examples.entry(class).or_default();
+        if names.len() < MAX_EXAMPLES && !names.iter().any(|name| name == key) {
+            names.push(key.to_owned());
+        }
+    }
+
+    /// Whether a class has all the examples that it can hold.
+    pub fn has_enough_examples(&self, class: &str) -> bool {
+        self.examples.get(class).is_some_and(|names| names.len() >= MAX_EXAMPLES)
+    }
+
+    /// Keys that differ from the table, as they were found.
+    pub fn drifted(&self) -> u64 {
+        self.total(|counts| counts.missing + counts.stale + counts.orphaned)
+    }
+
+    /// A count of both namespaces.
+    pub fn total(&self, count: impl Fn(&Counts) -> u64) -> u64 {
+        count(&self.settings) + count(&self.query_configs)
+    }
+}

@@ -1,0 +1,158 @@
+//! Carries out what was decided: writes before deletes, and an index id's key that leads to a shop id
+//! last.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tracing::{error, warn};
+
+use super::table_view::Held;
+use super::{Action, Settling, Verdict};
+use crate::export::bulk;
+use crate::export::error::KeyError;
+use crate::index::IndexRef;
+use crate::kv::{Digest, Entry, Pair, StoredSettings, StoredValue};
+use crate::ports::{Namespace, Services};
+
+/// What was last done to a key.
+pub enum Done {
+    /// It was written.
+    Written {
+        /// For this index.
+        index: IndexRef,
+        /// A value with this digest.
+        digest: Digest,
+    },
+    /// The delete was sent.
+    Deleted {
+        /// What the key held.
+        was: StoredValue,
+        /// Whether KV said that it did it.
+        confirmed: bool,
+    },
+}
+
+/// State of the shop id that only an index id key's value names. The index id's key is deleted last,
+/// so that a retry can still find the shop id.
+enum LedTo {
+    Settled,
+    Open,
+    Failed,
+}
+
+impl<S: Services> Settling<'_, '_, S> {
+    pub(super) async fn apply(&mut self, actions: BTreeMap<String, Action>) {
+        let mut writes = Vec::new();
+        let mut deletes = BTreeMap::new();
+        for (key, action) in actions {
+            match action {
+                Action::Delete(stored) => {
+                    deletes.insert(key, stored);
+                }
+                write => writes.push((key, write)),
+            }
+        }
+        self.write(writes).await;
+        let (last, first): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            deletes.into_iter().partition(|(key, _)| self.led_to.contains_key(key));
+        self.delete(first).await;
+        let mut ready = BTreeMap::new();
+        for (key, stored) in last {
+            match self.state_of_shop_id(&key) {
+                LedTo::Settled => {
+                    ready.insert(key, stored);
+                }
+                // The next round looks at both again.
+                LedTo::Open => {}
+                LedTo::Failed => self.fail(&key, KeyError::ShopIdUnsettled),
+            }
+        }
+        self.delete(ready).await;
+    }
+
+    fn state_of_shop_id(&self, index_id: &str) -> LedTo {
+        let Some(shop_id) = self.led_to.get(index_id) else { return LedTo::Settled };
+        match (self.last.get(shop_id), self.held.get(shop_id)) {
+            (_, None) | (Some(Done::Deleted { confirmed: false, .. }), _) => LedTo::Failed,
+            (Some(Done::Deleted { confirmed: true, .. }), _) => LedTo::Settled,
+            // It stays for another item: nothing needs to be found through this key any more.
+            _ if matches!(
+                self.verdicts.get(shop_id),
+                Some(Verdict::Left | Verdict::Withheld(_))
+            ) =>
+            {
+                LedTo::Settled
+            }
+            (_, Some(held)) => match &held.index {
+                Some(index) if index.index_id() == index_id => LedTo::Open,
+                _ => LedTo::Settled,
+            },
+        }
+    }
+
+    async fn write(&mut self, writes: Vec<(String, Action)>) {
+        if writes.is_empty() {
+            return;
+        }
+        let mut pairs = Vec::with_capacity(writes.len());
+        for (key, action) in &writes {
+            let entry = match action {
+                Action::Write(_, entry) => Rc::clone(entry),
+                Action::Restore(was) => Rc::new(self.restored(was)),
+                Action::Delete(_) => continue,
+            };
+            pairs.push(Pair { key: key.clone(), entry });
+        }
+        let failures = bulk::put(self.invocation, Namespace::Settings, pairs).await;
+        for (key, action) in writes {
+            if let Some(error) = failures.get(&key) {
+                if matches!(action, Action::Restore(_)) {
+                    error!(
+                        key,
+                        "a key that was deleted is needed after all, and could not be put back: {error}"
+                    );
+                }
+                self.fail(&key, error.clone().into());
+                continue;
+            }
+            match action {
+                Action::Write(index, entry) => {
+                    self.held.insert(key.clone(), Held::new(Some(entry.to_stored())));
+                    self.last.insert(key, Done::Written { index, digest: entry.digest() });
+                }
+                Action::Restore(was) => {
+                    warn!(key, "a key that was deleted is needed after all: put back as it was");
+                    self.invocation.count(|stats| stats.deletes_restored += 1);
+                    self.last.remove(&key);
+                    self.held.insert(key, Held::new(Some(was)));
+                }
+                Action::Delete(_) => {}
+            }
+        }
+    }
+
+    /// The entry that puts a value back. A stand-in for KV that tells no metadata must not turn
+    /// the entry into a stranger's.
+    fn restored(&self, was: &StoredValue) -> Entry {
+        let anew = || {
+            let index = StoredSettings::parse(&was.value)?.index;
+            Entry::new(&was.value, &index, &self.invocation.stamp()).ok()
+        };
+        let anew = if was.metadata.is_none() { anew() } else { None };
+        anew.unwrap_or_else(|| Entry::restored(was))
+    }
+
+    async fn delete(&mut self, deletes: BTreeMap<String, StoredValue>) {
+        if deletes.is_empty() {
+            return;
+        }
+        let keys = deletes.keys().cloned().collect();
+        let failures = bulk::delete(self.invocation, Namespace::Settings, keys).await;
+        for (key, was) in deletes {
+            // A delete whose answer was lost may have been done all the same, so it is looked
+            // after like the others; only the verdict differs.
+            let confirmed = !failures.contains_key(&key);
+            self.last.insert(key, Done::Deleted { was, confirmed });
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The decision table of settling, row by row. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use super::table_view::{Held, TableView};
+use crate::export::api_keys::ApiKeyUnavailable;
+use crate::index::IndexRef;
+use crate::item::Rejection;
+use crate::kv::{Entry, StoredValue};
+
+/// What becomes of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// Written for an item.
+    Write {
+        /// The item.
+        index: IndexRef,
+        /// Its entry.
+        entry: Rc<Entry>,
+    },
+    /// Stays: the active aliases of these indexes point at what it holds.
+    Withhold(BTreeSet<IndexRef>),
+    /// Stays: the item it is for, or that its value names, can't be exported.
+    KeepFor {
+        /// The item.
+        index: IndexRef,
+        /// Why it can't.
+        rejection: Rejection,
+    },
+    /// Deleted.
+    Delete(StoredValue),
+    /// Nothing of ours is there, and nobody asks for it.
+    LeaveAlone,
+    /// The table changed while it was read: to be looked at again.
+    LookAgain,
+    /// Can't be decided: the API key of the item that asks for it is unavailable.
+    Undecided(ApiKeyUnavailable),
+}
+
+/// An item that decisions depend on, read whole.
+#[derive(Debug)]
+pub enum ItemNow {
+    /// Not there, against what the pass over the table said.
+    Gone,
+    /// Can be exported.
+    Exportable {
+        /// The keys that it asks for.
+        keys: Vec<String>,
+        /// Its entry.
+        entry: Rc<Entry>,
+    },
+    /// Can't be exported for now.
+    Unavailable {
+        /// The keys that it asks for.
+        keys: Vec<String>,
+        /// Why.
+        error: ApiKeyUnavailable,
+    },
+    /// Can't be exported.
+    Rejected(Rejection),
+}
+
+/// Decides for one key.
+pub fn decide(
+    key: &str,
+    held: &Held,
+    table: &TableView,
+    items: &BTreeMap<IndexRef, ItemNow>,
+) -> Decision {
+    if let Some(index) = table.claimant(key, held) {
+        return for_claimant(key, index, items.get(index));
+    }
+    let (Some(index), Some(stored)) = (&held.index, &held.stored) else {
+        return Decision::LeaveAlone;
+    };
+    let mut pointers = table.write_aliases_of(key, index);
+    if !table.has_item(index) {
+        pointers.extend(table.pointers_at(index, held.shop_id.as_deref()));
+    }
+    if !pointers.is_empty() {
+        return Decision::Withhold(pointers);
+    }
+    let asks = |keys: &[String]| keys.iter().any(|asked| asked == key);
+    match items.get(index) {
+        None => Decision::Delete(stored.clone()),
+        Some(ItemNow::Rejected(rejection)) => {
+            Decision::KeepFor { index: index.clone(), rejection: rejection.clone() }
+        }
+        Some(ItemNow::Exportable { keys, .. }) if !asks(keys) => Decision::Delete(stored.clone()),
+        Some(ItemNow::Unavailable { keys, error }) if !asks(keys) => {
+            Decision::Undecided(error.clone())
+        }
+        Some(_) => Decision::LookAgain,
+    }
+}
+
+fn for_claimant(key: &str, index: &IndexRef, item: Option<&ItemNow>) -> Decision {
+    let asks = |keys: &[String]| keys.iter().any(|asked| asked == key);
+    match item {
+        Some(ItemNow::Exportable { keys, entry }) if asks(keys) => {
+            Decision::Write { index: index.clone(), entry: entry.clone() }
+        }
+        Some(ItemNow::Unavailable { keys, error }) if asks(keys) => {
+            Decision::Undecided(error.clone())
+        }
+        Some(ItemNow::Rejected(rejection)) => {
+            Decision::KeepFor { index: index.clone(), rejection: rejection.clone() }
+        }
+        _ => Decision::LookAgain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::item::{Item, ItemKey};
+    use crate::kv::{Source, Stamp};
+    use crate::ports::ApiKeyError;
+    use serde_json::{Value, json};
+
+    fn index(name: &str) -> IndexRef {
+        IndexRef::parse("a", name).unwrap()
+    }
+
+    /// What KV holds: a value that names an index, and perhaps a shop id.
+    fn holds(name: &str, shop_id: Option<&str>) -> Held {
+        let mut value = json!({"system_account_id": "a", "index_name": name});
+        if let Some(shop_id) = shop_id {
+            value["shop_id"] = json!(shop_id);
+        }
+        Held::new(Some(StoredValue { value: value.to_string(), metadata: None }))
+    }
+
+    fn entry(name: &str) -> Rc<Entry> {
+        let stamp = Stamp { exported_at: "t".into(), source: Source::Stream };
+        Rc::new(Entry::new("value", &index(name), &stamp).unwrap())
+    }
+
+    fn unavailable() -> ApiKeyUnavailable {
+        ApiKeyUnavailable::NotInKv(ApiKeyError::Unavailable {
+            reason: "down".into(),
+            retry: false,
+            retry_after: None,
+        })
+    }
+
+    /// A key, what it holds, and the table's items as name and further attributes.
+    struct Case {
+        key: &'static str,
+        held: Held,
+        table: Vec<(&'static str, Value)>,
+        items: Vec<(&'static str, ItemNow)>,
+    }
+
+    impl Case {
+        fn decide(self) -> Decision {
+            let held = BTreeMap::from([(self.key.to_owned(), self.held.clone())]);
+            let mut table = TableView::for_keys(&held);
+            for (name, more) in self.table {
+                let key = ItemKey::of_index(&index(name));
+                let mut item = json!({"pk": {"S": key.pk}, "sk": {"S": key.sk}});
+                item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+                let json = serde_json::value::to_raw_value(&item).unwrap();
+                let (key, item) = Item::parse(json).unwrap();
+                table.add(&key, &item);
+            }
+            let items = self.items.into_iter().map(|(name, item)| (index(name), item)).collect();
+            decide(self.key, &self.held, &table, &items)
+        }
+    }
+
+    fn exportable(name: &str, keys: &[&str]) -> ItemNow {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        ItemNow::Exportable { keys, entry: entry(name) }
+    }
+
+    fn rejected() -> ItemNow {
+        ItemNow::Rejected(Rejection::new("index_endpoint", "is required"))
+    }
+
+    fn kept_for(name: &str) -> Decision {
+        let rejection = Rejection::new("index_endpoint", "is required");
+        Decision::KeepFor { index: index(name), rejection }
+    }
+
+    fn written_for(name: &str) -> Decision {
+        Decision::Write { index: index(name), entry: entry(name) }
+    }
+
+    fn shop(shop_id: &str) -> Value {
+        json!({"shop_id": {"S": shop_id}})
+    }
+
+    fn read_alias(index_id: &str) -> Value {
+        json!({"read_alias": {"S": index_id}})
+    }
+
+    #[test]
+    fn an_item_that_asks_for_the_key_gets_it_whatever_kv_holds() {
+        for held in [Held::default(), holds("other", None), holds("i", Some("s"))] {
+            let table = vec![("i", shop("s"))];
+            let items = vec![("i", exportable("i", &["s", "a-i"]))];
+            assert_eq!(Case { key: "s", held, table, items }.decide(), written_for("i"));
+        }
+    }
+
+    #[test]
+    fn of_several_that_ask_the_one_that_kv_names_has_the_key_else_the_first() {
+        for (held, owner) in [(holds("j", None), "j"), (holds("gone", None), "i")] {
+            let table = vec![("j", shop("s")), ("i", shop("s"))];
+            let items = vec![(owner, exportable(owner, &["s"]))];
+            assert_eq!(Case { key: "s", held, table, items }.decide(), written_for(owner));
+        }
+    }
+
+    #[test]
+    fn an_item_that_asks_but_cannot_be_exported_keeps_the_key_as_it_is() {
+        for held in [Held::default(), holds("gone", None)] {
+            let table = vec![("i", shop("s")), ("j", shop("s"))];
+            let items = vec![("i", rejected())];
+            assert_eq!(Case { key: "s", held, table, items }.decide(), kept_for("i"));
+        }
+    }
+
+    #[test]
+    fn without_its_api_key_an_item_leaves_the_key_undecided() {
+        let keys = vec!["s".to_owned()];
+        let items = vec![("i", ItemNow::Unavailable { keys, error: unavailable() })];
+        let case = Case { key: "s", held: Held::default(), table: vec![("i", shop("s"))], items };
+        assert_eq!(case.decide(), Decision::Undecided(unavailable()));
+    }
+
+    #[test]
+    fn a_target_of_an_active_alias_that_has_no_item_stays() {
+        let held = holds("old", Some("s"));
+        let by_shop_id =
+            json!({"add_docs_config": {"M": {"index_write_aliases": {"L": [{"M": shop("s")}]}}}});
+        for pointer in [read_alias("a-old"), by_shop_id] {
+            let table = vec![("i", pointer)];
+            let case = Case { key: "a-old", held: held.clone(), table, items: vec![] };
+            assert_eq!(case.decide(), Decision::Withhold(BTreeSet::from([index("i")])));
+        }
+    }
+
+    #[test]
+    fn a_target_of_an_active_alias_that_has_an_item_is_served_by_that_items_keys() {
+        let case = Case {
+            key: "s-old",
+            held: holds("moved", Some("s-old")),
+            table: vec![("i", read_alias("a-moved")), ("moved", shop("s-new"))],
+            items: vec![("moved", exportable("moved", &["s-new", "a-moved"]))],
+        };
+        assert!(matches!(case.decide(), Decision::Delete(_)));
+    }
+
+    #[test]
+    fn a_key_that_a_write_alias_names_as_shop_id_stays_even_if_its_index_has_an_item() {
+        let names_it = json!({"add_docs_config": {"M": {"index_write_aliases": {"L": [{"M": shop("s-old")}]}}}});
+        let case = Case {
+            key: "s-old",
+            held: holds("moved", Some("s-old")),
+            table: vec![("i", names_it), ("moved", shop("s-new"))],
+            items: vec![("moved", exportable("moved", &["s-new", "a-moved"]))],
+        };
+        assert_eq!(case.decide(), Decision::Withhold(BTreeSet::from([index("i")])));
+    }
+
+    #[test]
+    fn an_alias_to_itself_does_not_count() {
+        let names_itself = json!({"add_docs_config": {"M": {"index_write_aliases": {"L": [{"M": shop("s-old")}]}}},
+                "shop_id": {"S": "s-new"}});
+        let case = Case {
+            key: "s-old",
+            held: holds("moved", Some("s-old")),
+            table: vec![("moved", names_itself)],
+            items: vec![("moved", exportable("moved", &["s-new", "a-moved"]))],
+        };
+        assert!(matches!(case.decide(), Decision::Delete(_)));
+    }
+
+    #[test]
+    fn a_value_that_names_an_item_which_cannot_be_exported_stays() {
+        let case = Case {
+            key: "s-old",
+            held: holds("moved", Some("s-old")),
+            table: vec![("moved", shop("s-new"))],
+            items: vec![("moved", rejected())],
+        };
+        assert_eq!(case.decide(), kept_for("moved"));
+    }
+
+    #[test]
+    fn a_value_that_names_any_other_index_is_deleted() {
+        let held = holds("gone", None);
+        let stored = held.stored.clone().unwrap();
+        let case = Case { key: "s", held, table: vec![("i", shop("t"))], items: vec![] };
+        assert_eq!(case.decide(), Decision::Delete(stored));
+    }
+
+    #[test]
+    fn nothing_and_a_strangers_value_are_left_alone_whoever_points_at_them() {
+        let stranger = StoredValue { value: r#"{"theirs":1}"#.into(), metadata: None };
+        for held in [Held::new(None), Held::new(Some(stranger))] {
+            let table = vec![("i", read_alias("a-old"))];
+            let case = Case { key: "a-old", held, table, items: vec![] };
+            assert_eq!(case.decide(), Decision::LeaveAlone);
+        }
+    }
+
+    #[test]
+    fn what_the_pass_and_the_read_after_it_contradict_each_other_on_is_looked_at_again() {
+        for now in [ItemNow::Gone, exportable("i", &["t", "a-i"])] {
+            let table = vec![("i", shop("s"))];
+            let case = Case { key: "s", held: Held::default(), table, items: vec![("i", now)] };
+            assert_eq!(case.decide(), Decision::LookAgain);
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! DynamoDB JSON: read by serde's derive, written as canonical JSON.
+//!
+//! Canonical means that the same attributes always give the same bytes: keys ascend by code point,
+//! sets become ascending arrays, binary becomes base64, an integer of 64 bits stays an integer and
+//! any other number becomes the nearest double.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Error as _, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::json::{RawObject, Text};
+
+/// How deep DynamoDB nests attributes. Deeper ones are not looked into when the JSON is broken.
+const MAX_DEPTH: usize = 32;
+
+/// An attribute of an item.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[expect(clippy::upper_case_acronyms, reason = "DynamoDB's own names")]
+pub enum Attribute<'a> {
+    /// A string.
+    S(#[serde(borrow)] Text<'a>),
+    /// A number.
+    N(Number),
+    /// A boolean.
+    BOOL(bool),
+    /// Null, whatever the flag says.
+    NULL(bool),
+    /// A map.
+    M(#[serde(borrow)] Map<'a>),
+    /// A list.
+    L(#[serde(borrow)] Vec<Attribute<'a>>),
+    /// Binary.
+    B(Binary),
+    /// A set of strings.
+    SS(#[serde(borrow, deserialize_with = "ascending")] Vec<Text<'a>>),
+    /// A set of numbers.
+    NS(#[serde(deserialize_with = "ascending")] Vec<Number>),
+    /// A set of binaries.
+    BS(#[serde(deserialize_with = "ascending")] Vec<Binary>),
+    /// Something else, found by [`Map::read_what_can_be_read`].
+    #[serde(skip)]
+    Malformed,
+}
+
+/// Attributes by name. Of a name that stands twice, the last one counts.
+#[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(transparent)]
+pub struct Map<'a>(#[serde(borrow)] BTreeMap<Text<'a>, Attribute<'a>>);
+
+/// A number that JSON can express.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(transparent)]
+pub struct Number(serde_json::Number);
+
+/// Bytes, written in base64.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Binary(Vec<u8>);
+
+impl<'a> Map<'a> {
+    /// Reads an object of attributes in DynamoDB JSON of which some may be broken: those become
+    /// [`Attribute::Malformed`] in their place. `None` where it is no object at all.
+    pub fn read_what_can_be_read(json: &'a RawValue) -> Option<Self> {
+        read_map(json, 0)
+    }
+
+    /// The attribute `name`, if there is one that isn't NULL.
+    pub fn get(&self, name: &str) -> Option<&Attribute<'a>> {
+        self.0.get(name).filter(|attribute| !matches!(attribute, Attribute::NULL(_)))
+    }
+
+    /// A map within the map.
+    pub fn map(&self, name: &str) -> Option<&Map<'a>> {
+        match self.get(name) {
+            Some(Attribute::M(map)) => Some(map),
+            _ => None,
+        }
+    }
+
+    /// A list within the map; empty where there is none.
+    pub fn list(&self, name: &str) -> &[Attribute<'a>] {
+        match self.get(name) {
+            Some(Attribute::L(list)) => list,
+            _ => &[],
+        }
+    }
+
+    /// A text within the map that isn't empty.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(Attribute::as_text)
+    }
+
+    /// All attributes, NULL ones too, ascending by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Attribute<'a>)> {
+        self.0.iter().map(|(name, attribute)| (&**name, attribute))
+    }
+}
+
+impl<'a> Attribute<'a> {
+    /// A text that isn't empty.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::S(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The path within the attribute to what is malformed in it; empty for the attribute itself.
+    pub fn malformed_part(&self) -> Option<String> {
+        let within_map = |map: &Map<'a>| {
+            map.iter().find_map(|(key, value)| Some(format!(".{key}{}", value.malformed_part()?)))
+        };
+        match self {
+            Self::Malformed => Some(String::new()),
+            Self::M(map) => within_map(map),
+            Self::L(list) => list.iter().enumerate().find_map(|(position, value)| {
+                Some(format!("[{position}]{}", value.malformed_part()?))
+            }),
+            _ => None,
+        }
+    }
+}
+
+fn read_map(json: &RawValue, depth: usize) -> Option<Map<'_>> {
+    let object: RawObject<'_> = serde_json::from_str(json.get()).ok()?;
+    let attributes = object.into_fields().map(|(name, value)| (name, read(value, depth)));
+    Some(Map(attributes.collect()))
+}
+
+fn read(json: &RawValue, depth: usize) -> Attribute<'_> {
+    #[derive(serde::Deserialize)]
+    enum Container<'a> {
+        #[serde(borrow)]
+        M(&'a RawValue),
+        #[serde(borrow)]
+        L(Vec<&'a RawValue>),
+    }
+    if let Ok(attribute) = serde_json::from_str(json.get()) {
+        return attribute;
+    }
+    if depth == MAX_DEPTH {
+        return Attribute::Malformed;
+    }
+    match serde_json::from_str(json.get()) {
+        Ok(Container::M(map)) => {
+            read_map(map, depth + 1).map_or(Attribute::Malformed, Attribute::M)
+        }
+        Ok(Container::L(list)) => {
+            Attribute::L(list.into_iter().map(|value| read(value, depth + 1)).collect())
+        }
+        Err(_) => Attribute::Malformed,
+    }
+}
+
+impl Serialize for Attribute<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::S(text) => text.serialize(serializer),
+            Self::N(number) => number.serialize(serializer),
+            Self::BOOL(flag) => serializer.serialize_bool(*flag),
+            Self::NULL(_) => serializer.serialize_unit(),
+            Self::M(map) => map.serialize(serializer),
+            Self::L(list) => list.serialize(serializer),
+            Self::B(binary) => binary.serialize(serializer),
+            Self::SS(texts) => texts.serialize(serializer),
+            Self::NS(numbers) => numbers.serialize(serializer),
+            Self::BS(binaries) => binaries.serialize(serializer),
+            Self::Malformed => Err(S::Error::custom("a malformed attribute")),
+        }
+    }
+}
+
+fn ascending<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Ord,
+{
+    let mut set = Vec::deserialize(deserializer)?;
+    set.sort_unstable();
+    Ok(set)
+}
+
+impl Number {
+    fn parse(text: &str) -> Option<Self> {
+        if let Ok(integer) = text.parse::<i64>() {
+            return Some(Self(integer.into()));
+        }
+        if let Ok(integer) = text.parse::<u64>() {
+            return Some(Self(integer.into()));
+        }
+        // `from_f64` refuses what JSON can't express: infinities and NaN, which `parse` accepts.
+        text.parse().ok().and_then(serde_json::Number::from_f64).map(Self)
+    }
+
+    /// The nearest double.
+    pub fn as_f64(&self) -> f64 {
+        self.0.as_f64().unwrap_or(f64::NAN)
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("not a number that fits a double"))
+    }
+}
+
+impl Ord for Number {
+    /// By value. The double alone would not tell large integers apart.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let integer = |Self(number): &Self| number.as_i128();
+        let by_double = self.as_f64().total_cmp(&other.as_f64());
+        by_double.then_with(|| integer(self).cmp(&integer(other)))
+    }
+}
+
+impl PartialOrd for Number {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<'de> Deserialize<'de> for Binary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?;
+        BASE64.decode(&*text).map(Self).map_err(|_| D::Error::custom("not base64"))
+    }
+}
+
+impl Serialize for Binary {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(&self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn json(dynamodb: &str) -> String {
+        let attribute: Attribute<'_> = serde_json::from_str(dynamodb).unwrap();
+        serde_json::to_string(&attribute).unwrap()
+    }
+
+    fn n(text: &str) -> String {
+        json(&format!(r#"{{"N":"{text}"}}"#))
+    }
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn integers_of_64_bits_stay_integers_and_the_rest_are_doubles() {
+        assert_eq!(n("0"), "0");
+        assert_eq!(n("-9223372036854775808"), "-9223372036854775808");
+        assert_eq!(n("18446744073709551615"), "18446744073709551615");
+        assert_eq!(n("18446744073709551616"), "1.8446744073709552e+19");
+        assert_eq!(n("-9223372036854775809"), "-9.223372036854776e+18");
+        assert_eq!(n("0.1"), "0.1");
+        assert_eq!(n("3.14159265358979323846"), "3.141592653589793");
+        assert_eq!(n("1E+125"), "1e+125");
+    }
+
+    #[test]
+    fn keys_ascend_by_code_point_and_nulls_inside_maps_stay() {
+        assert_eq!(
+            json(
+                r#"{"M":{"b":{"NULL":true},"a":{"BOOL":true},"Z":{"S":"x"},"ä":{"L":[]},"😀":{"M":{}},"\uffee":{"N":"1"}}}"#
+            ),
+            "{\"Z\":\"x\",\"a\":true,\"b\":null,\"ä\":[],\"\u{ffee}\":1,\"😀\":{}}"
+        );
+    }
+
+    #[test]
+    fn sets_ascend_and_binary_is_base64() {
+        assert_eq!(json(r#"{"SS":["b","a","B"]}"#), r#"["B","a","b"]"#);
+        assert_eq!(
+            json(r#"{"NS":["10","9","-1","0.5","9007199254740993","9007199254740992"]}"#),
+            "[-1,0.5,9,10,9007199254740992,9007199254740993]"
+        );
+        assert_eq!(json(r#"{"B":"aGk="}"#), r#""aGk=""#);
+        assert_eq!(json(r#"{"BS":["/w==","AA==","AP8="]}"#), r#"["AA==","AP8=","/w=="]"#);
+        assert_eq!(json(r#"{"L":[{"S":"b"},{"S":"a"}]}"#), r#"["b","a"]"#);
+    }
+
+    #[test]
+    fn every_type_is_told_from_the_others() {
+        let attribute: Attribute<'_> = serde_json::from_str(
+            r#"{"M":{"s":{"S":"a\u0062"},"n":{"N":"1.50"},"b":{"BOOL":false},"0":{"NULL":true},
+            "l":{"L":[{"S":""},{"M":{}}]},"x":{"SS":["y"]},"y":{"B":"AA=="}}}"#,
+        )
+        .unwrap();
+        let Attribute::M(map) = attribute else { panic!("{attribute:?}") };
+        assert_eq!(map.text("s"), Some("ab"));
+        assert!(matches!(map.get("n"), Some(Attribute::N(number)) if number.as_f64() == 1.5));
+        assert_eq!(map.get("b"), Some(&Attribute::BOOL(false)));
+        assert_eq!((map.get("0"), map.get("none")), (None, None));
+        assert_eq!(map.list("l").len(), 2);
+        assert_eq!((map.text("n"), map.list("s").len(), map.map("l")), (None, 0, None));
+    }
+
+    #[test]
+    fn of_a_name_that_stands_twice_the_last_one_counts() {
+        assert_eq!(json(r#"{"M":{"a":{"S":"first"},"a":{"S":"last"}}}"#), r#"{"a":"last"}"#);
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        for bad in [
+            "",
+            "{}",
+            r#"{"Q":"x"}"#,
+            r#"{"S":7}"#,
+            r#"{"S":"a","N":"1"}"#,
+            r#"{"BOOL":"true"}"#,
+            r#"{"N":"1e999"}"#,
+            r#"{"N":"NaN"}"#,
+            r#"{"N":""}"#,
+            r#"{"B":"%"}"#,
+            r#"{"Malformed":null}"#,
+        ] {
+            assert!(serde_json::from_str::<Attribute<'_>>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_has_a_place_and_hides_nothing_else() {
+        let json = raw(
+            r#"{"good":{"S":"x"},"bad":{"M":{"a":{"L":[{"S":"ok"},{"N":"1e999"}]},"b":{"N":"1"}}},"worse":7}"#,
+        );
+        let map = Map::read_what_can_be_read(&json).unwrap();
+        assert_eq!(map.text("good"), Some("x"));
+        assert_eq!(map.get("good").unwrap().malformed_part(), None);
+        assert_eq!(map.get("bad").unwrap().malformed_part().as_deref(), Some(".a[1]"));
+        assert!(map.map("bad").unwrap().get("b").is_some());
+        assert_eq!(map.get("worse"), Some(&Attribute::Malformed));
+        for no_object in ["7", "[]", "null"] {
+            assert!(Map::read_what_can_be_read(&raw(no_object)).is_none(), "{no_object}");
+        }
+    }
+
+    #[test]
+    fn nesting_without_end_is_malformed_and_no_crash() {
+        for depth in [40, 200, 5_000] {
+            let deep = format!("{}{}", r#"{"L":["#.repeat(depth), "]}".repeat(depth));
+            let json = raw(&format!(r#"{{"deep":{deep},"good":{{"S":"x"}}}}"#));
+            let map = Map::read_what_can_be_read(&json).unwrap();
+            assert_eq!(map.text("good"), Some("x"));
+            let malformed = map.get("deep").unwrap().malformed_part();
+            assert_eq!(malformed.is_some(), depth > 60, "{depth}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn strings_are_written_as_serde_json_writes_them(text in ".*") {
+            let quoted = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(json(&format!(r#"{{"S":{quoted}}}"#)), quoted);
+        }
+
+        #[test]
+        fn number_order_is_total(texts in proptest::collection::vec(
+            prop_oneof![any::<i64>().prop_map(|n| n.to_string()), any::<f64>().prop_map(|n| n.to_string()), "[0-9.-]{0,4}"], 0..40)) {
+            let mut numbers: Vec<Number> =
+                texts.iter().filter_map(|text| Number::parse(text)).collect();
+            numbers.sort();
+            prop_assert!(numbers.windows(2).all(|w| w[0] <= w[1]));
+        }
+    }
+}

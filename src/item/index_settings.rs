@@ -1,0 +1,270 @@
+//! An index's settings: what the item says, and the KV value and keys that follow from it.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+use super::fields::{CanonicalJson, Fields};
+use super::index_aliases::IndexAliases;
+use super::keys::settings_keys;
+use super::{Map, Rejection};
+use crate::index::IndexRef;
+use crate::kv::check_key;
+use crate::kv::limits::check_value_size;
+use crate::kv::metadata::check_metadata_size;
+
+/// An index-settings item that can be exported, given an API key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IndexSettings {
+    /// The index.
+    pub index: IndexRef,
+    /// The primary KV key, where the index has one.
+    pub shop_id: Option<String>,
+    /// The cell whose gateway is asked for the API key; the default cell where absent.
+    pub cell: Option<String>,
+    index_url: String,
+    search_config: Option<CanonicalJson>,
+    collections_config: Option<CanonicalJson>,
+    feature_flags: Option<CanonicalJson>,
+    agentic_config: Option<CanonicalJson>,
+    pixel_id: Option<String>,
+    index_aliases: IndexAliases,
+    query_override_sharding: Option<CanonicalJson>,
+}
+
+/// The KV value of an index. The search proxy's readers know the fields in this order.
+#[derive(Serialize)]
+struct SettingsValue<'a> {
+    system_account_id: &'a str,
+    index_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shop_id: Option<&'a str>,
+    marqo_api_key: &'a str,
+    index_url: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    search_config: Option<&'a CanonicalJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collections_config: Option<&'a CanonicalJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feature_flags: Option<&'a CanonicalJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agentic_config: Option<&'a CanonicalJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pixel_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "IndexAliases::is_empty")]
+    index_aliases: &'a IndexAliases,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    query_override_sharding: Option<&'a CanonicalJson>,
+}
+
+impl IndexSettings {
+    /// Decodes the item of `index`, with all that KV demands of it.
+    pub fn decode(index: &IndexRef, item: &Map<'_>) -> Result<Self, Rejection> {
+        let item = Fields::of_item(item);
+        let settings = Self {
+            index: index.clone(),
+            shop_id: item.non_empty_string("shop_id")?,
+            index_url: index_endpoint(&item)?,
+            cell: item.non_empty_string("cell")?,
+            index_aliases: IndexAliases::decode(&item)?,
+            search_config: item.map_as_json("search_config")?,
+            collections_config: item.map_as_json("collections_config")?,
+            feature_flags: item.map_as_json("feature_flags")?,
+            agentic_config: item.map_as_json("agentic_config")?,
+            pixel_id: item.non_empty_string("pixel_id")?,
+            query_override_sharding: item.map_as_json("query_override_sharding")?,
+        };
+        settings.check_limits()?;
+        Ok(settings)
+    }
+
+    fn check_limits(&self) -> Result<(), Rejection> {
+        let over_limit = |path: &'static str| move |limit| Rejection::over_limit(path, limit);
+        check_key(&self.index.index_id()).map_err(over_limit("index_name"))?;
+        if let Some(shop_id) = &self.shop_id {
+            check_key(shop_id).map_err(over_limit("shop_id"))?;
+        }
+        check_metadata_size(&self.index).map_err(over_limit("index_name"))?;
+        check_value_size(self.value_with("").len()).map_err(over_limit("index_name"))
+    }
+
+    /// The KV keys of the settings, the primary one first.
+    pub fn kv_keys(&self) -> Vec<String> {
+        settings_keys(&self.index, self.shop_id.as_deref())
+    }
+
+    /// Whether `key` is one of the KV keys.
+    pub fn asks_for(&self, key: &str) -> bool {
+        self.kv_keys().iter().any(|own| own == key)
+    }
+
+    /// What is exported all the same but is worth a look.
+    pub fn warning(&self) -> Option<String> {
+        self.index_aliases.warning()
+    }
+
+    /// The KV value. There is no other way to one, so none is without an API key.
+    pub fn value(&self, api_key: &SecretString) -> String {
+        self.value_with(api_key.expose_secret())
+    }
+
+    fn value_with(&self, api_key: &str) -> String {
+        let value = SettingsValue {
+            system_account_id: &self.index.account,
+            index_name: &self.index.name,
+            shop_id: self.shop_id.as_deref(),
+            marqo_api_key: api_key,
+            index_url: &self.index_url,
+            search_config: self.search_config.as_ref(),
+            collections_config: self.collections_config.as_ref(),
+            feature_flags: self.feature_flags.as_ref(),
+            agentic_config: self.agentic_config.as_ref(),
+            pixel_id: self.pixel_id.as_deref(),
+            index_aliases: &self.index_aliases,
+            query_override_sharding: self.query_override_sharding.as_ref(),
+        };
+        // Only a map whose keys are no strings can't be written.
+        serde_json::to_string(&value).unwrap_or_default()
+    }
+}
+
+fn index_endpoint(item: &Fields<'_>) -> Result<String, Rejection> {
+    const NAME: &str = "index_endpoint";
+    match item.string(NAME)? {
+        None => Err(item.reject(NAME, "is required")),
+        Some(url) if is_http_url(url) => Ok(url.to_owned()),
+        Some(_) => Err(item.reject(NAME, "must be an absolute http or https URL")),
+    }
+}
+
+fn is_http_url(text: &str) -> bool {
+    // The URL parser forgives what the proxy's fetch would stumble over or read otherwise:
+    // surrounding blanks, line breaks, backslashes, a missing `//`.
+    let forgiven = text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
+    let prefixed = ["http://", "https://"].iter().any(|prefix| {
+        text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+            && !text[prefix.len()..].starts_with(['/', '?', '#'])
+    });
+    prefixed && !forgiven && url::Url::parse(text).is_ok_and(|url| url.has_host())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(settings: &IndexSettings, api_key: &str) -> String {
+        settings.value(&api_key.into())
+    }
+
+    fn decode(item: &str) -> Result<IndexSettings, Rejection> {
+        let index = IndexRef::parse("acct1", "main").unwrap();
+        let item = serde_json::value::RawValue::from_string(item.to_owned()).unwrap();
+        IndexSettings::decode(&index, &Map::read_what_can_be_read(&item).unwrap())
+    }
+
+    #[test]
+    fn the_value_byte_for_byte() {
+        let settings = decode(
+            r#"{"query_override_sharding":{"M":{"shards":{"N":"4"}}},"pixel_id":{"S":"px-1"},
+            "agentic_config":{"M":{}},"feature_flags":{"M":{"b":{"BOOL":true},"a":{"NULL":true}}},
+            "collections_config":{"M":{"k":{"L":[{"N":"1"},{"N":"1.5"}]}}},"search_config":{"M":{}},
+            "shop_id":{"S":"example.myshopify.com"},"index_endpoint":{"S":"https://x.example/idx?a=1"},
+            "cell":{"S":"cell-1"},"pk":{"S":"acct1"},"sk":{"S":"INDEX#main"},
+            "create_index_config":{"BROKEN":1},"add_docs_config":{"M":{}},"unknown":{"S":"x"},
+            "index_aliases":{"M":{"analytics":{"M":{"enabled":{"BOOL":false}}}}},"read_alias":{"S":"acct1-v2"}}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            value(&settings, "k\"1"),
+            concat!(
+                r#"{"system_account_id":"acct1","index_name":"main","shop_id":"example.myshopify.com","#,
+                r#""marqo_api_key":"k\"1","index_url":"https://x.example/idx?a=1","search_config":{},"#,
+                r#""collections_config":{"k":[1,1.5]},"feature_flags":{"a":null,"b":true},"#,
+                r#""agentic_config":{},"pixel_id":"px-1","index_aliases":{"analytics":{"enabled":false,"#,
+                r#""index_id":null,"internal":false},"doc_reads":{"enabled":true,"targets":[{"index_id":"#,
+                r#""acct1-v2","internal":false,"weight":1.0}]}},"query_override_sharding":{"shards":4}}"#
+            )
+        );
+        assert_eq!(settings.kv_keys(), ["example.myshopify.com", "acct1-main"]);
+        assert!(settings.kv_keys().iter().all(|key| settings.asks_for(key)));
+        assert!(!settings.asks_for("acct1") && !settings.asks_for("acct1-main2"));
+        assert_eq!(settings.cell.as_deref(), Some("cell-1"));
+    }
+
+    #[test]
+    fn absent_null_and_empty_fields_are_left_out() {
+        let settings = decode(
+            r#"{"index_endpoint":{"S":"http://h"},"shop_id":{"S":""},"pixel_id":{"NULL":true},
+            "cell":{"S":""},"search_config":{"NULL":true},"read_alias":{"S":""}}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            value(&settings, "k"),
+            r#"{"system_account_id":"acct1","index_name":"main","marqo_api_key":"k","index_url":"http://h"}"#
+        );
+        assert_eq!(settings.kv_keys(), ["acct1-main"]);
+        assert_eq!(settings.cell, None);
+    }
+
+    #[test]
+    fn one_key_where_the_shop_id_is_the_index_id() {
+        let settings =
+            decode(r#"{"index_endpoint":{"S":"http://h"},"shop_id":{"S":"acct1-main"}}"#).unwrap();
+        assert_eq!(settings.kv_keys(), ["acct1-main"]);
+        assert!(value(&settings, "k").contains(r#""shop_id":"acct1-main""#));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_path() {
+        let rows = [
+            (r#"{}"#.to_owned(), "index_endpoint"),
+            (r#"{"index_endpoint":{"S":""}}"#.to_owned(), "index_endpoint"),
+            (r#"{"index_endpoint":{"NULL":true}}"#.to_owned(), "index_endpoint"),
+            (r#"{"index_endpoint":{"N":"1"}}"#.to_owned(), "index_endpoint"),
+            (with(r#""shop_id":{"S":"."}"#), "shop_id"),
+            (with(r#""shop_id":{"S":".."}"#), "shop_id"),
+            (with(&format!(r#""shop_id":{{"S":"{}"}}"#, "s".repeat(513))), "shop_id"),
+            (with(r#""shop_id":{"N":"1"}"#), "shop_id"),
+            (with(r#""cell":{"BOOL":true}"#), "cell"),
+            (with(r#""pixel_id":{"M":{}}"#), "pixel_id"),
+            (with(r#""search_config":{"S":"{}"}"#), "search_config"),
+            (with(r#""agentic_config":{"M":{"a":{"L":[{"N":"1e999"}]}}}"#), "agentic_config.a[0]"),
+            (with(r#""feature_flags":{"Q":{}}"#), "feature_flags"),
+        ];
+        for (image, path) in rows {
+            assert_eq!(decode(&image).unwrap_err().path, path, "{image}");
+        }
+        assert!(decode(&with(&format!(r#""shop_id":{{"S":"{}"}}"#, "s".repeat(512)))).is_ok());
+    }
+
+    fn with(attribute: &str) -> String {
+        format!(r#"{{"index_endpoint":{{"S":"http://h"}},{attribute}}}"#)
+    }
+
+    #[test]
+    fn only_absolute_http_urls_are_endpoints() {
+        let endpoint = |url: &str| {
+            decode(&format!(r#"{{"index_endpoint":{{"S":{}}}}}"#, serde_json::json!(url)))
+        };
+        for good in ["http://h", "https://h:8443/p?q#f", "HTTPS://H.example/", "http://[::1]:1/"] {
+            assert!(endpoint(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "h.example",
+            "/path",
+            "//h/p",
+            "ftp://h",
+            "http:h",
+            "http:/h",
+            "http://",
+            "https:///p",
+            " http://h",
+            "http://h\n",
+            "http://h /p",
+            "http:\\\\h",
+            "javascript:alert(1)",
+            "http://h:x",
+        ] {
+            assert_eq!(endpoint(bad).unwrap_err().path, "index_endpoint", "{bad}");
+        }
+    }
+}

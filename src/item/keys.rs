@@ -1,0 +1,222 @@
+//! Keys: what an item is by its own key, and which KV keys it asks for.
+
+use serde::{Deserialize, Deserializer};
+
+use super::attribute::{Attribute, Map};
+use crate::index::IndexRef;
+use crate::kv::{Digest, check_key};
+
+const INDEX_PREFIX: &str = "INDEX#";
+const QUERY_SEPARATOR: &str = "#QUERY#";
+const QUERY_CONFIG_KEY_PREFIX: &str = "qcfg-";
+
+/// The primary key of an item.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, serde::Serialize)]
+pub struct ItemKey {
+    /// Partition key: the account.
+    #[serde(deserialize_with = "string")]
+    pub pk: String,
+    /// Sort key: says what the item is, see [`ItemKind`].
+    #[serde(deserialize_with = "string")]
+    pub sk: String,
+}
+
+/// A query-config override of an index.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryConfigRef {
+    /// The index whose query is overridden.
+    pub index: IndexRef,
+    /// `normalized_query`: not empty, any Unicode.
+    pub query: String,
+}
+
+/// What an item is, by its sort key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ItemKind {
+    /// `INDEX#{index_name}`.
+    IndexSettings(IndexRef),
+    /// `INDEX#{index_name}#QUERY#{normalized_query}`.
+    QueryConfig(QueryConfigRef),
+    /// An account's defaults, or nothing of ours.
+    Skipped,
+}
+
+impl ItemKey {
+    /// Classifies the item by its sort key.
+    pub fn kind(&self) -> ItemKind {
+        let Some(rest) = self.sk.strip_prefix(INDEX_PREFIX) else {
+            return ItemKind::Skipped;
+        };
+        let (name, query) = match rest.split_once(QUERY_SEPARATOR) {
+            Some((name, query)) => (name, Some(query)),
+            None => (rest, None),
+        };
+        let Some(index) = IndexRef::parse(&self.pk, name) else {
+            return ItemKind::Skipped;
+        };
+        match query {
+            None => ItemKind::IndexSettings(index),
+            Some("") => ItemKind::Skipped,
+            Some(query) => ItemKind::QueryConfig(QueryConfigRef { index, query: query.to_owned() }),
+        }
+    }
+
+    /// The key of an index's item.
+    pub fn of_index(index: &IndexRef) -> Self {
+        Self { pk: index.account.clone(), sk: format!("{INDEX_PREFIX}{}", index.name) }
+    }
+
+    /// The key of a query config's item.
+    pub fn of_query_config(QueryConfigRef { index, query }: &QueryConfigRef) -> Self {
+        Self { pk: index.account.clone(), sk: query_config_prefix(index) + query }
+    }
+}
+
+/// What the sort keys of all query configs of an index start with.
+pub fn query_config_prefix(index: &IndexRef) -> String {
+    format!("{INDEX_PREFIX}{}{QUERY_SEPARATOR}", index.name)
+}
+
+/// Reads a key attribute, an S.
+fn string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match Attribute::deserialize(deserializer)? {
+        Attribute::S(text) => Ok(text.to_string()),
+        _ => Err(serde::de::Error::custom("a key attribute must be a string (S)")),
+    }
+}
+
+/// The KV keys that an index with this shop id asks for, the primary one first: two, or one where
+/// they are equal or there is no shop id.
+pub fn settings_keys(index: &IndexRef, shop_id: Option<&str>) -> Vec<String> {
+    let index_id = index.index_id();
+    match shop_id {
+        Some(shop_id) if shop_id != index_id => vec![shop_id.to_owned(), index_id],
+        _ => vec![index_id],
+    }
+}
+
+/// The KV keys that an index item asks for, as far as it can be read and KV can hold them. An item
+/// that can't be exported asks for them too.
+pub fn claimed_keys(index: &IndexRef, item: &Map<'_>) -> Vec<String> {
+    let mut keys = settings_keys(index, claimed_shop_id(item));
+    keys.retain(|key| check_key(key).is_ok());
+    keys
+}
+
+/// The shop id that an image names, if that much of it can be read.
+pub fn claimed_shop_id<'a>(image: &'a Map<'_>) -> Option<&'a str> {
+    image.text("shop_id")
+}
+
+/// What the keys of all query configs of an account start with.
+pub fn query_config_keys_of(account: &str) -> String {
+    format!("{QUERY_CONFIG_KEY_PREFIX}{account}-")
+}
+
+impl QueryConfigRef {
+    /// `qcfg-{system_account_id}-{index_name}-{hex SHA-256 of the query}`.
+    pub fn kv_key(&self) -> String {
+        let digest = Digest::of(self.query.as_bytes());
+        format!("{QUERY_CONFIG_KEY_PREFIX}{}-{digest}", self.index.index_id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn kind(sk: &str) -> ItemKind {
+        ItemKey { pk: "acct1".into(), sk: sk.into() }.kind()
+    }
+
+    fn index(name: &str) -> IndexRef {
+        IndexRef::parse("acct1", name).unwrap()
+    }
+
+    #[test]
+    fn every_row_of_the_sort_key_table() {
+        let query = |q: &str| QueryConfigRef { index: index("main"), query: q.into() };
+        let rows = [
+            ("INDEX#main", ItemKind::IndexSettings(index("main"))),
+            ("INDEX#main#QUERY#shoes", ItemKind::QueryConfig(query("shoes"))),
+            ("INDEX#main#QUERY#a#QUERY#b", ItemKind::QueryConfig(query("a#QUERY#b"))),
+            ("INDEX#main#QUERY##", ItemKind::QueryConfig(query("#"))),
+            ("INDEX#main#QUERY#größe 😀", ItemKind::QueryConfig(query("größe 😀"))),
+            ("INDEX#DEFAULT_CONFIG", ItemKind::Skipped),
+            ("INDEX#DEFAULT_CONFIG#QUERY#shoes", ItemKind::Skipped),
+            ("INDEX#", ItemKind::Skipped),
+            ("INDEX##QUERY#shoes", ItemKind::Skipped),
+            ("INDEX#main#QUERY#", ItemKind::Skipped),
+            ("INDEX#a#b", ItemKind::Skipped),
+            ("INDEX#a#b#QUERY#shoes", ItemKind::Skipped),
+            ("index#main", ItemKind::Skipped),
+            ("SETTINGS", ItemKind::Skipped),
+            ("", ItemKind::Skipped),
+        ];
+        for (sk, expected) in rows {
+            assert_eq!(kind(sk), expected, "{sk}");
+        }
+    }
+
+    #[test]
+    fn an_empty_account_is_not_ours() {
+        assert_eq!(
+            ItemKey { pk: String::new(), sk: "INDEX#main".into() }.kind(),
+            ItemKind::Skipped
+        );
+    }
+
+    #[test]
+    fn an_index_asks_for_two_keys_or_for_one_where_they_are_equal() {
+        let keys = |shop_id| settings_keys(&index("main"), shop_id);
+        assert_eq!(keys(Some("example.myshopify.com")), ["example.myshopify.com", "acct1-main"]);
+        assert_eq!(keys(Some("acct1-main")), ["acct1-main"]);
+        assert_eq!(keys(None), ["acct1-main"]);
+    }
+
+    #[test]
+    fn an_item_that_cannot_be_exported_asks_for_the_keys_that_can_be_read() {
+        let keys = |json: &str| {
+            let item: Map<'_> = serde_json::from_str(json).unwrap();
+            claimed_keys(&index("main"), &item)
+        };
+        assert_eq!(keys(r#"{"shop_id":{"S":"s"}}"#), ["s", "acct1-main"]);
+        for unreadable in [r#"{}"#, r#"{"shop_id":{"N":"1"}}"#, r#"{"shop_id":{"S":""}}"#] {
+            assert_eq!(keys(unreadable), ["acct1-main"], "{unreadable}");
+        }
+        assert_eq!(keys(r#"{"shop_id":{"S":".."}}"#), ["acct1-main"], "KV can't hold it");
+    }
+
+    #[test]
+    fn query_config_key_is_the_sha_256_of_the_query() {
+        let key = QueryConfigRef { index: index("main"), query: "größe".into() }.kv_key();
+        // printf 'größe' | sha256sum
+        assert_eq!(
+            key,
+            "qcfg-acct1-main-d353a2671b67afff0941ae456e5c76e9394bd6579774ae7542a6185fb9843384"
+        );
+    }
+
+    #[test]
+    fn a_key_is_read_from_dynamodb_json_and_its_parts_are_strings() {
+        let key = |json| serde_json::from_str::<ItemKey>(json);
+        assert_eq!(key(r#"{"sk":{"S":"b"},"pk":{"S":"a"},"x":7}"#).unwrap().sk, "b");
+        for bad in [r#"{"pk":{"S":"a"}}"#, r#"{"pk":{"S":"a"},"sk":{"N":"1"}}"#] {
+            assert!(key(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn item_keys_round_trip(name in "[^#]{1,20}", query in ".{1,30}") {
+            prop_assume!(name != "DEFAULT_CONFIG");
+            let index = index(&name);
+            let of_index = ItemKey::of_index(&index);
+            prop_assert_eq!(of_index.kind(), ItemKind::IndexSettings(index.clone()));
+            let query_config = QueryConfigRef { index, query };
+            let of_query_config = ItemKey::of_query_config(&query_config);
+            prop_assert_eq!(of_query_config.kind(), ItemKind::QueryConfig(query_config));
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Cloudflare KV's limits, from its documentation and its API's schema.
+
+/// The longest key, in bytes of UTF-8.
+pub const MAX_KEY_BYTES: usize = 512;
+/// The largest value, in bytes: 25 MiB.
+pub const MAX_VALUE_BYTES: usize = 25 * 1024 * 1024;
+/// The largest metadata of a key, in bytes of JSON.
+pub const MAX_METADATA_BYTES: usize = 1024;
+/// The most pairs or keys in one bulk write or delete.
+pub const MAX_BULK_PAIRS: usize = 10_000;
+/// The most keys in one `bulk/get`.
+pub const MAX_BULK_GET_KEYS: usize = 100;
+/// A bulk request has to stay below 100 MB; 1 MB of that is room for what frames the pairs.
+pub const MAX_BULK_BODY_BYTES: usize = 100_000_000 - 1_000_000;
+
+/// A limit that a key, a value or its metadata does not keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LimitExceeded {
+    /// The key is empty.
+    #[error("gives an empty KV key")]
+    EmptyKey,
+    /// The key is `.` or `..`.
+    #[error("gives a KV key that Cloudflare refuses (. or ..)")]
+    DotKey,
+    /// The key has more than [`MAX_KEY_BYTES`].
+    #[error("gives a KV key of more than 512 bytes")]
+    LongKey,
+    /// The value has more than [`MAX_VALUE_BYTES`].
+    #[error("gives a KV value of more than 25 MiB")]
+    LargeValue,
+    /// The metadata has more than [`MAX_METADATA_BYTES`].
+    #[error("gives KV metadata of more than 1,024 bytes")]
+    LargeMetadata,
+}
+
+/// Whether KV takes `key`: 1 to 512 bytes, not `.` or `..`.
+pub fn check_key(key: &str) -> Result<(), LimitExceeded> {
+    match key {
+        "" => Err(LimitExceeded::EmptyKey),
+        "." | ".." => Err(LimitExceeded::DotKey),
+        _ if key.len() > MAX_KEY_BYTES => Err(LimitExceeded::LongKey),
+        _ => Ok(()),
+    }
+}
+
+/// Whether KV takes a value of so many bytes.
+pub fn check_value_size(bytes: usize) -> Result<(), LimitExceeded> {
+    if bytes > MAX_VALUE_BYTES { Err(LimitExceeded::LargeValue) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_limits_are_in_bytes() {
+        assert!(check_key("a").is_ok());
+        assert!(check_key("...").is_ok());
+        assert!(check_key(&"ä".repeat(256)).is_ok());
+        for bad in ["", ".", "..", &"ä".repeat(257), &"a".repeat(513)] {
+            assert!(check_key(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_value_may_have_25_mib() {
+        assert!(check_value_size(26_214_400).is_ok());
+        assert!(check_value_size(26_214_401).is_err());
+    }
+}

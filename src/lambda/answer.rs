@@ -1,0 +1,114 @@
+//! What an invocation is answered with.
+
+use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
+use serde::Serialize;
+
+use super::payload::InvalidPayload;
+use crate::export::re_export::{self, ReExportError};
+use crate::export::reconcile::{self, ReconcileError};
+
+/// The answer to an invocation.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To a stream batch: what is to be sent again.
+    Stream(DynamoDbEventResponse),
+    /// To a re-export.
+    ReExport(re_export::Report),
+    /// To a reconcile.
+    Reconcile(Box<reconcile::Report>),
+}
+
+/// Why an invocation fails.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HandlerError {
+    /// The payload is none of those taken.
+    #[error(transparent)]
+    InvalidPayload(#[from] InvalidPayload),
+    /// A re-export failed.
+    #[error(transparent)]
+    ReExport(Box<ReExportError>),
+    /// A reconcile failed.
+    #[error(transparent)]
+    Reconcile(#[from] ReconcileError),
+    /// A record has to be sent again and can't be named in the answer.
+    #[error(
+        "{0} failed records have no SequenceNumber to be named by in the answer: the whole batch has to be sent again"
+    )]
+    MissingSequenceNumber(usize),
+}
+
+impl From<ReExportError> for HandlerError {
+    fn from(error: ReExportError) -> Self {
+        Self::ReExport(Box::new(error))
+    }
+}
+
+impl HandlerError {
+    /// The `errorType` of the Lambda error.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::InvalidPayload(_) => "InvalidPayload",
+            Self::ReExport(error) => match &**error {
+                ReExportError::IndexNotFound(_) => "IndexNotFound",
+                ReExportError::RecordRejected { .. } => "RecordRejected",
+                ReExportError::CloudflareAuthRejected { .. } => "CloudflareAuthRejected",
+                ReExportError::Incomplete { .. } => "ReExportIncomplete",
+            },
+            Self::Reconcile(error) => match error {
+                ReconcileError::CloudflareAuthRejected(_) => "CloudflareAuthRejected",
+                ReconcileError::PassStopped { .. } | ReconcileError::ListingStopped { .. } => {
+                    "ReconcileIncomplete"
+                }
+            },
+            Self::MissingSequenceNumber(_) => "MissingSequenceNumber",
+        }
+    }
+}
+
+/// The answer to a batch of which the records with these sequence numbers failed. A failed record
+/// without one fails the invocation: null or `""` would make Lambda send nothing again.
+pub fn stream_answer(
+    failed: impl IntoIterator<Item = Option<String>>,
+) -> Result<Answer, HandlerError> {
+    let mut answer = DynamoDbEventResponse::default();
+    let mut unnamed = 0;
+    for sequence_number in failed {
+        match sequence_number.filter(|number| !number.is_empty()) {
+            None => unnamed += 1,
+            Some(number) => {
+                let mut failure = DynamoDbBatchItemFailure::default();
+                failure.item_identifier = Some(number);
+                answer.batch_item_failures.push(failure);
+            }
+        }
+    }
+    if unnamed > 0 {
+        return Err(HandlerError::MissingSequenceNumber(unnamed));
+    }
+    Ok(Answer::Stream(answer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_records_are_named_in_order_and_one_without_a_number_fails_the_batch() {
+        let answer = |failed: &[Option<&str>]| {
+            stream_answer(failed.iter().map(|number| number.map(str::to_owned)))
+        };
+        let named = answer(&[Some("2"), Some("1")]).unwrap();
+        assert_eq!(
+            serde_json::to_string(&named).unwrap(),
+            r#"{"batchItemFailures":[{"itemIdentifier":"2"},{"itemIdentifier":"1"}]}"#
+        );
+        assert_eq!(
+            serde_json::to_string(&answer(&[]).unwrap()).unwrap(),
+            r#"{"batchItemFailures":[]}"#
+        );
+        for unnamed in [None, Some("")] {
+            assert_eq!(answer(&[Some("1"), unnamed]), Err(HandlerError::MissingSequenceNumber(1)));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! One invocation: payload → use case → answer.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{error, warn};
+
+use super::answer::{Answer, HandlerError, stream_answer};
+use super::payload::{InvalidPayload, Payload};
+use crate::export::batch::export_batch;
+use crate::export::batch::plan::{RecordOutcome, RejectedRecord};
+use crate::export::error::Chain;
+use crate::export::invocation::{ExporterConfig, Invocation};
+use crate::export::re_export::re_export;
+use crate::export::reconcile::reconcile;
+use crate::item::StreamRecord;
+use crate::item::stream_record::EVENT_SOURCE;
+use crate::kv::Source;
+use crate::ports::Services;
+use crate::telemetry::Stats;
+
+/// What is left for the answer when the work has to stop. Putting the answer together takes
+/// milliseconds; the rest is for a function with little CPU and for the way back.
+const ANSWER_MARGIN: Duration = Duration::from_secs(2);
+
+/// The exporter, ready for invocations.
+pub struct Handler<S> {
+    services: S,
+    config: ExporterConfig,
+}
+
+/// An invocation's result, with what it counted.
+pub type Handled = (Result<Answer, HandlerError>, Stats);
+
+impl<S: Services> Handler<S> {
+    /// A handler over these services.
+    pub fn new(services: S, config: ExporterConfig) -> Self {
+        Self { services, config }
+    }
+
+    /// Answers an invocation that has `time_left` until Lambda ends it. The payload, which can be
+    /// 6 MB, is dropped as soon as it is decoded.
+    pub async fn handle(&self, payload: impl AsRef<str>, time_left: Duration) -> Handled {
+        let started = Instant::now();
+        let request = Payload::parse(payload.as_ref());
+        drop(payload);
+        let margin = ANSWER_MARGIN.min(time_left / 4);
+        let deadline = started + (time_left - margin);
+        if self.config.dry_run {
+            warn!("dry run: CLOUDFLARE_ACCOUNT_ID is absent, so nothing is sent to Cloudflare");
+        }
+        // Boxed: each use case is a deep future, and only one of them is under way.
+        let invocation = |source| Invocation::new(&self.services, &self.config, deadline, source);
+        let (source, result, mut stats) = match request {
+            Err(error) => ("invalid", Err(error.into()), Stats::default()),
+            Ok(Payload::Stream(records)) => {
+                let invocation = invocation(Source::Stream);
+                let result = Box::pin(stream(&invocation, records)).await;
+                (Source::Stream.as_str(), result, invocation.stats())
+            }
+            Ok(Payload::ReExport(request)) => {
+                let invocation = invocation(Source::ReExport);
+                let result = Box::pin(re_export(&invocation, &request)).await;
+                let result = result.map(Answer::ReExport).map_err(HandlerError::from);
+                (Source::ReExport.as_str(), result, invocation.stats())
+            }
+            Ok(Payload::Reconcile(request)) => {
+                let invocation = invocation(Source::Reconcile);
+                let result = Box::pin(reconcile(&invocation, &request)).await;
+                let result = result.map(|report| Answer::Reconcile(Box::new(report)));
+                (Source::Reconcile.as_str(), result.map_err(HandlerError::from), invocation.stats())
+            }
+        };
+        let secret_calls = self.services.take_secret_calls();
+        stats.secrets_requests = secret_calls.requests;
+        stats.secrets_ms = secret_calls.duration;
+        stats.duration_ms = started.elapsed();
+        log_invocation(source, &result, &stats);
+        (result, stats)
+    }
+}
+
+async fn stream<S: Services>(
+    invocation: &Invocation<'_, S>,
+    mut records: Vec<StreamRecord>,
+) -> Result<Answer, HandlerError> {
+    if records.iter().any(|record| record.from_another_source) {
+        let reason = format!("Records hold another event source than {EVENT_SOURCE}");
+        return Err(InvalidPayload(reason).into());
+    }
+    let sequence_numbers: Vec<Option<String>> =
+        records.iter_mut().map(|record| record.sequence_number.take()).collect();
+    let outcomes = export_batch(invocation, records).await;
+    for (outcome, sequence_number) in outcomes.iter().zip(&sequence_numbers) {
+        log_record(outcome, sequence_number.as_deref());
+    }
+    let failed = outcomes.iter().zip(sequence_numbers);
+    let failed = failed.filter(|(outcome, _)| matches!(outcome, RecordOutcome::Failed { .. }));
+    stream_answer(failed.map(|(_, sequence_number)| sequence_number))
+}
+
+/// One line for each record that was not exported as it should be.
+fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
+    match outcome {
+        RecordOutcome::Rejected(RejectedRecord { index, rejection }) => error!(
+            system_account_id = index.as_ref().map(|index| index.account.as_str()),
+            index_name = index.as_ref().map(|index| index.name.as_str()),
+            path = rejection.path,
+            sequence_number,
+            error = %rejection,
+            "record rejected"
+        ),
+        RecordOutcome::Failed { index, error } => error!(
+            system_account_id = index.account,
+            index_name = index.name,
+            sequence_number,
+            error = %Chain(error),
+            "record failed"
+        ),
+        RecordOutcome::Skipped | RecordOutcome::Superseded | RecordOutcome::Exported => {}
+    }
+}
+
+/// The invocation's whole story in one line, and its error in another.
+fn log_invocation(source: &str, result: &Result<Answer, HandlerError>, stats: &Stats) {
+    let outcome = result.as_ref().map_or_else(HandlerError::error_type, |_| "ok");
+    let complete = match result {
+        Ok(Answer::Reconcile(report)) => Some(report.complete),
+        _ => None,
+    };
+    stats.log(source, outcome, complete);
+    if let Err(error) = result {
+        error!(error_type = error.error_type(), error = %error, "invocation failed");
+    }
+}

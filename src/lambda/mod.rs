@@ -1,0 +1,8 @@
+//! Lambda's side: payload → use case → answer.
+
+pub mod answer;
+pub mod handler;
+pub mod payload;
+
+pub use answer::{Answer, HandlerError};
+pub use handler::{Handled, Handler};

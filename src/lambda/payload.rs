@@ -1,0 +1,231 @@
+//! What an invocation asks for: a closed set, parsed whole before anything is done.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::export::re_export::ReExport;
+use crate::export::reconcile::Reconcile;
+use crate::index::IndexRef;
+use crate::item::StreamRecord;
+use crate::json::{Duplicate, RawObject, from_object};
+
+/// An invocation's payload.
+#[derive(Debug)]
+pub enum Payload {
+    /// A batch of the table's stream.
+    Stream(Vec<StreamRecord>),
+    /// A re-export by hand.
+    ReExport(ReExport),
+    /// A reconcile.
+    Reconcile(Reconcile),
+}
+
+/// A payload that is none of those the function takes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"system_account_id\":\"…\" (optional)}}}}"
+)]
+pub struct InvalidPayload(pub String);
+
+/// A stream event, which has nothing beside its records.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StreamEvent {
+    #[serde(rename = "Records")]
+    records: Vec<StreamRecord>,
+}
+
+impl Payload {
+    /// Parses a payload.
+    pub fn parse(json: &str) -> Result<Self, InvalidPayload> {
+        // One pass reads an event whose records all have the right shape, as nearly every one is.
+        if let Ok(event) = from_object::<StreamEvent>(json) {
+            return Ok(Self::Stream(event.records));
+        }
+        let fields = Fields::parse(json)?;
+        if let Some(records) = fields.get("Records")? {
+            fields.hold_only(&["Records"], "beside Records")?;
+            return read_one_by_one(records).map(Self::Stream);
+        }
+        if let Some(reconcile) = fields.get("reconcile")? {
+            fields.hold_only(&["reconcile"], "beside reconcile")?;
+            return parse_reconcile(reconcile).map(Self::Reconcile);
+        }
+        parse_re_export(&fields).map(Self::ReExport)
+    }
+}
+
+/// Reads records each by itself, so that a malformed one takes no other down.
+fn read_one_by_one(records: &RawValue) -> Result<Vec<StreamRecord>, InvalidPayload> {
+    let records: Vec<&RawValue> = serde_json::from_str(records.get())
+        .map_err(|_| InvalidPayload("Records must be a list of stream records".to_owned()))?;
+    Ok(records.into_iter().map(StreamRecord::read).collect())
+}
+
+fn parse_reconcile(json: &RawValue) -> Result<Reconcile, InvalidPayload> {
+    if !json.get().starts_with('{') {
+        return Err(InvalidPayload("reconcile must be an object".to_owned()));
+    }
+    let fields = Fields::parse(json.get())?;
+    fields.hold_only(&["apply", "system_account_id"], "in reconcile")?;
+    let system_account_id = fields.text("system_account_id")?;
+    if system_account_id.as_deref() == Some("") {
+        return Err(InvalidPayload("system_account_id must not be empty".to_owned()));
+    }
+    Ok(Reconcile { apply: fields.flag("apply")?, system_account_id })
+}
+
+fn parse_re_export(fields: &Fields<'_>) -> Result<ReExport, InvalidPayload> {
+    let account = fields.text("system_account_id")?;
+    let name = fields.text("index_name")?;
+    let include_query_configs = fields.flag("include_query_configs")?;
+    let taken = ["system_account_id", "index_name", "include_query_configs"];
+    fields.hold_only(&taken, "in the payload")?;
+    let (Some(account), Some(name)) = (account, name) else {
+        return Err(InvalidPayload(
+            "the payload is neither a stream event nor names system_account_id and index_name"
+                .to_owned(),
+        ));
+    };
+    let index = IndexRef::parse(&account, &name).ok_or_else(|| {
+        InvalidPayload(
+            "system_account_id and index_name must not be empty, and index_name holds no '#' and is not DEFAULT_CONFIG"
+                .to_owned(),
+        )
+    })?;
+    Ok(ReExport { index, include_query_configs })
+}
+
+/// The fields of an object. The messages of serde's derive may quote a value, so none is used.
+struct Fields<'a>(RawObject<'a>);
+
+impl<'a> Fields<'a> {
+    fn parse(json: &'a str) -> Result<Self, InvalidPayload> {
+        serde_json::from_str(json).map(Self).map_err(|_| {
+            InvalidPayload("the payload is not a JSON object of distinct fields".to_owned())
+        })
+    }
+
+    fn get(&self, name: &str) -> Result<Option<&'a RawValue>, InvalidPayload> {
+        self.0.get(name).map_err(|Duplicate| {
+            InvalidPayload(format!("the payload is not a JSON object of distinct fields: {name}"))
+        })
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, InvalidPayload> {
+        self.typed(name, "a string")
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, InvalidPayload> {
+        Ok(self.typed(name, "true or false")?.unwrap_or(false))
+    }
+
+    fn typed<T: Deserialize<'a>>(
+        &self,
+        name: &str,
+        expected: &str,
+    ) -> Result<Option<T>, InvalidPayload> {
+        let Some(json) = self.get(name)? else { return Ok(None) };
+        let value = serde_json::from_str(json.get());
+        value.map(Some).map_err(|_| InvalidPayload(format!("{name} must be {expected}")))
+    }
+
+    /// Refuses any field but those taken.
+    fn hold_only(&self, taken: &[&str], place: &str) -> Result<(), InvalidPayload> {
+        match self.0.names().find(|name| !taken.contains(name)) {
+            None => Ok(()),
+            // A field's name is shortened: an unknown payload may hold anything.
+            Some(name) => {
+                let name: String = name.chars().take(40).collect();
+                Err(InvalidPayload(format!("unknown field {name:?} {place}")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_payloads_that_are_taken() {
+        assert!(
+            matches!(Payload::parse(r#"{"Records":[]}"#), Ok(Payload::Stream(r)) if r.is_empty())
+        );
+        assert!(
+            matches!(Payload::parse(r#"{"Records":[{},7]}"#), Ok(Payload::Stream(r)) if r.len() == 2)
+        );
+        let re_export = |json: &str| match Payload::parse(json) {
+            Ok(Payload::ReExport(re_export)) => re_export,
+            other => panic!("{other:?}"),
+        };
+        let plain = re_export(r#"{"system_account_id":"a","index_name":"i"}"#);
+        assert_eq!(plain.index.to_string(), "a/i");
+        assert!(!plain.include_query_configs);
+        assert!(
+            re_export(r#"{"index_name":"i","include_query_configs":true,"system_account_id":"a"}"#)
+                .include_query_configs
+        );
+        let reconcile = |json: &str| match Payload::parse(json) {
+            Ok(Payload::Reconcile(reconcile)) => reconcile,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reconcile(r#"{"reconcile":{}}"#), Reconcile::default());
+        assert_eq!(
+            reconcile(r#"{"reconcile":{"apply":true,"system_account_id":"a"}}"#),
+            Reconcile { apply: true, system_account_id: Some("a".into()) }
+        );
+    }
+
+    #[test]
+    fn everything_else_is_refused_and_the_error_says_what_is_wrong_and_what_is_taken() {
+        let rows = [
+            ("", "not a JSON object"),
+            ("null", "not a JSON object"),
+            ("[]", "not a JSON object"),
+            ("{}", "neither a stream event nor"),
+            (r#"{"foo":1}"#, "unknown field \"foo\""),
+            (r#"{"Records":{}}"#, "Records must be a list"),
+            (r#"{"Records":null}"#, "Records must be a list"),
+            (r#"{"Records":[],"extra":1}"#, "unknown field \"extra\" beside Records"),
+            (r#"{"Records":[],"Records":[]}"#, "distinct fields"),
+            (r#"{"system_account_id":"a"}"#, "neither a stream event nor"),
+            (r#"{"system_account_id":1,"index_name":"i"}"#, "system_account_id must be a string"),
+            (r#"{"system_account_id":"a","index_name":null}"#, "index_name must be a string"),
+            (r#"{"system_account_id":"","index_name":"i"}"#, "must not be empty"),
+            (r#"{"system_account_id":"a","index_name":""}"#, "must not be empty"),
+            (r#"{"system_account_id":"a","index_name":"a#b"}"#, "holds no '#'"),
+            (r#"{"system_account_id":"a","index_name":"DEFAULT_CONFIG"}"#, "DEFAULT_CONFIG"),
+            (
+                r#"{"system_account_id":"a","index_name":"i","include_query_configs":"true"}"#,
+                "include_query_configs must be true or false",
+            ),
+            (r#"{"system_account_id":"a","index_name":"i","dry":1}"#, "unknown field \"dry\""),
+            (r#"{"reconcile":true}"#, "reconcile must be an object"),
+            (r#"{"reconcile":{"apply":1}}"#, "apply must be true or false"),
+            (r#"{"reconcile":{"account":"a"}}"#, "unknown field \"account\" in reconcile"),
+            (r#"{"reconcile":{"system_account_id":""}}"#, "must not be empty"),
+            (r#"{"reconcile":{},"apply":true}"#, "unknown field \"apply\" beside reconcile"),
+        ];
+        for (json, says) in rows {
+            let error = Payload::parse(json).unwrap_err().to_string();
+            assert!(error.contains(says), "{json}: {error}");
+            assert!(error.contains("Payloads taken: {\"Records\":[…]}"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in ".*") {
+            let _ = Payload::parse(&text);
+        }
+
+        #[test]
+        fn any_nesting_is_answered(depth in 0..5_000_usize) {
+            let _ = Payload::parse(&format!("{{\"reconcile\":{}", "[".repeat(depth)));
+            let json = format!("{{\"Records\":[{}{}]}}", "[".repeat(depth), "]".repeat(depth));
+            prop_assert!(Payload::parse(&json).is_ok());
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The wire format of Cloudflare KV's bulk API. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::error_codes;
+use crate::kv::{Metadata, Pair, StoredValue};
+use crate::ports::{BulkReply, KvError, ListPage};
+use crate::services::http::is_transient;
+
+/// Cloudflare's "a time-out occurred" between its edge and the API.
+const STATUS_TIMEOUT: u16 = 524;
+
+/// A pair as a bulk write takes it.
+#[derive(Serialize)]
+struct BulkPair<'a> {
+    key: &'a str,
+    value: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a RawValue>,
+}
+
+/// What a bulk read asks for.
+#[derive(Serialize)]
+struct BulkGet<'a> {
+    keys: &'a [String],
+    r#type: &'static str,
+    #[serde(rename = "withMetadata")]
+    with_metadata: bool,
+}
+
+/// The body of a bulk write.
+pub fn put_body(pairs: &[Pair]) -> Vec<u8> {
+    let pairs: Vec<BulkPair<'_>> = pairs
+        .iter()
+        .map(|Pair { key, entry }| BulkPair {
+            key,
+            value: entry.value_json(),
+            metadata: entry.metadata_json(),
+        })
+        .collect();
+    body(&pairs)
+}
+
+/// The body of a bulk delete.
+pub fn delete_body(keys: &[String]) -> Vec<u8> {
+    body(keys)
+}
+
+/// The body of a bulk read.
+pub fn get_body(keys: &[String]) -> Vec<u8> {
+    body(&BulkGet { keys, r#type: "text", with_metadata: true })
+}
+
+fn body(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
+    // Only a map whose keys are no strings can't be written.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+/// A response, read whole.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    /// The status.
+    pub status: StatusCode,
+    /// `Retry-After`.
+    pub retry_after: Option<Duration>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+#[derive(Deserialize)]
+struct Envelope<T> {
+    success: bool,
+    #[serde(default)]
+    errors: Vec<ApiError>,
+    #[serde(default = "none")]
+    result: Option<T>,
+}
+
+fn none<T>() -> Option<T> {
+    None
+}
+
+/// An error without its message, which may quote what was sent.
+#[derive(Deserialize)]
+struct ApiError {
+    #[serde(default)]
+    code: i64,
+}
+
+#[derive(Deserialize, Default)]
+struct BulkResult {
+    #[serde(default)]
+    unsuccessful_keys: Vec<String>,
+}
+
+/// The answer to a bulk write or delete, on 2xx and 4xx alike.
+pub fn bulk_reply(reply: &Reply<'_>) -> Result<BulkReply, KvError> {
+    if reply.status.is_success() {
+        let result: BulkResult = success(reply)?;
+        return Ok(BulkReply { unsuccessful: result.unsuccessful_keys });
+    }
+    let per_key: Option<BulkResult> = match serde_json::from_slice(reply.body) {
+        Ok(Envelope { result, .. }) if is_final(reply.status) => result,
+        _ => None,
+    };
+    match per_key {
+        Some(result) if !result.unsuccessful_keys.is_empty() => {
+            Ok(BulkReply { unsuccessful: result.unsuccessful_keys })
+        }
+        _ => Err(failure(reply)),
+    }
+}
+
+/// The answer to a bulk read.
+pub fn get_reply(reply: &Reply<'_>) -> Result<BTreeMap<String, StoredValue>, KvError> {
+    #[derive(Deserialize)]
+    struct GetResult<'a> {
+        #[serde(borrow)]
+        values: BTreeMap<String, Option<&'a RawValue>>,
+    }
+    #[derive(Deserialize)]
+    struct WithMetadata<'a> {
+        value: Option<String>,
+        #[serde(default, borrow)]
+        metadata: Option<&'a RawValue>,
+    }
+    let result: GetResult<'_> = success(reply)?;
+    let mut found = BTreeMap::new();
+    for (key, raw) in result.values {
+        let Some(raw) = raw else { continue };
+        // A stand-in that doesn't know `withMetadata` gives bare strings.
+        let stored = if let Ok(value) = serde_json::from_str::<String>(raw.get()) {
+            Some(StoredValue { value, metadata: None })
+        } else {
+            let with: WithMetadata<'_> =
+                serde_json::from_str(raw.get()).map_err(|_| not_the_api(reply))?;
+            let metadata = with.metadata.filter(|json| json.get() != "null").map(ToOwned::to_owned);
+            with.value.map(|value| StoredValue { value, metadata })
+        };
+        if let Some(stored) = stored {
+            found.insert(key, stored);
+        }
+    }
+    Ok(found)
+}
+
+/// The answer to a listing.
+pub fn list_reply(reply: &Reply<'_>) -> Result<ListPage, KvError> {
+    #[derive(Deserialize)]
+    struct Page<'a> {
+        success: bool,
+        #[serde(borrow)]
+        result: Vec<Key<'a>>,
+        #[serde(default)]
+        result_info: Option<Info>,
+    }
+    #[derive(Deserialize)]
+    struct Key<'a> {
+        name: String,
+        #[serde(default, borrow)]
+        metadata: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Info {
+        #[serde(default)]
+        cursor: Option<String>,
+    }
+    if !reply.status.is_success() {
+        return Err(failure(reply));
+    }
+    let page: Page<'_> = serde_json::from_slice(reply.body).map_err(|_| not_the_api(reply))?;
+    if !page.success {
+        return Err(failure(reply));
+    }
+    let keys = page
+        .result
+        .into_iter()
+        .map(|key| (key.name, key.metadata.and_then(|json| Metadata::parse(json.get()))));
+    let cursor = page.result_info.and_then(|info| info.cursor);
+    Ok(ListPage { keys: keys.collect(), cursor: cursor.filter(|cursor| !cursor.is_empty()) })
+}
+
+/// The result of a 2xx, which is a claim to check.
+fn success<'a, T: Deserialize<'a>>(reply: &Reply<'a>) -> Result<T, KvError> {
+    if !reply.status.is_success() {
+        return Err(failure(reply));
+    }
+    let envelope: Envelope<T> =
+        serde_json::from_slice(reply.body).map_err(|_| not_the_api(reply))?;
+    match envelope.result {
+        Some(result) if envelope.success => Ok(result),
+        _ => Err(failure(reply)),
+    }
+}
+
+fn not_the_api(reply: &Reply<'_>) -> KvError {
+    KvError::Transient {
+        reason: format!("status {} with a body that is not the API's", reply.status),
+        retry_after: None,
+    }
+}
+
+fn is_final(status: StatusCode) -> bool {
+    status.is_client_error() && !is_transient(status) && status != StatusCode::PAYLOAD_TOO_LARGE
+}
+
+fn failure(reply: &Reply<'_>) -> KvError {
+    let reason = reason(reply);
+    let status = reply.status;
+    if status == StatusCode::PAYLOAD_TOO_LARGE || status.as_u16() == STATUS_TIMEOUT {
+        KvError::TooMuch { reason }
+    } else if is_transient(status) || status.is_success() {
+        KvError::Transient { reason, retry_after: reply.retry_after }
+    } else {
+        KvError::Refused { reason }
+    }
+}
+
+/// Status and codes: numbers and words of our own, and nothing of the response's text.
+fn reason(reply: &Reply<'_>) -> String {
+    let errors = match serde_json::from_slice::<Envelope<serde::de::IgnoredAny>>(reply.body) {
+        Ok(envelope) => envelope.errors,
+        Err(_) => Vec::new(),
+    };
+    let codes = error_codes::describe(errors.into_iter().map(|error| error.code));
+    format!("status {}{codes}", reply.status)
+}
+
+/// What a 401 or 403 says.
+pub fn auth_reason(reply: &Reply<'_>) -> String {
+    reason(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::IndexRef;
+    use crate::kv::{Entry, Source, Stamp};
+    use std::rc::Rc;
+
+    fn reply(status: u16, body: &str) -> Reply<'_> {
+        Reply {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: Some(Duration::from_secs(9)),
+            body: body.as_bytes(),
+        }
+    }
+
+    const OK: &str = r#"{"result":{"successful_key_count":2,"unsuccessful_keys":[]},"success":true,"errors":[],"messages":[]}"#;
+    const PARTLY: &str = r#"{"result":{"successful_key_count":1,"unsuccessful_keys":["b"]},"success":true,"errors":[],"messages":[]}"#;
+    const NOT_A_SUCCESS: &str = r#"{"result":null,"success":false,"errors":[{"code":10000,"message":"Authentication error: \"s3cret\""}]}"#;
+
+    #[test]
+    fn bodies_are_what_the_api_takes() {
+        let index = IndexRef::parse("a", "i").unwrap();
+        let stamp = Stamp { exported_at: "t".into(), source: Source::Stream };
+        let entry = Rc::new(Entry::new("{\"x\":\"\\n\"}", &index, &stamp).unwrap());
+        let pairs = ["k\"1", "k2"].map(|key| Pair { key: key.into(), entry: entry.clone() });
+        let body: serde_json::Value = serde_json::from_slice(&put_body(&pairs)).unwrap();
+        assert_eq!(body[0]["key"], "k\"1");
+        assert_eq!(body[1]["value"], "{\"x\":\"\\n\"}");
+        assert_eq!(body[1]["metadata"]["source"], "stream");
+        assert_eq!(body.as_array().unwrap().len(), 2);
+        assert_eq!(put_body(&[]), b"[]");
+        assert_eq!(delete_body(&["a\"".into(), "b".into()]), br#"["a\"","b"]"#);
+        assert_eq!(get_body(&["a".into()]), br#"{"keys":["a"],"type":"text","withMetadata":true}"#);
+    }
+
+    #[test]
+    fn per_key_results_count_on_2xx_and_4xx_alike() {
+        let unsuccessful = |status, body| bulk_reply(&reply(status, body)).unwrap().unsuccessful;
+        assert_eq!(unsuccessful(200, OK), Vec::<String>::new());
+        assert_eq!(unsuccessful(200, PARTLY), ["b"]);
+        let refused = PARTLY.replace("true", "false");
+        assert_eq!(unsuccessful(400, &refused), ["b"]);
+    }
+
+    #[test]
+    fn a_2xx_that_is_no_success_is_a_failure() {
+        for body in [
+            NOT_A_SUCCESS,
+            "",
+            "<html>",
+            "{}",
+            "[]",
+            "null",
+            r#"{"success":true}"#,
+            r#"{"success":true,"result":null}"#,
+            &OK[..40],
+        ] {
+            assert!(
+                matches!(bulk_reply(&reply(200, body)), Err(KvError::Transient { .. })),
+                "{body}"
+            );
+            assert!(get_reply(&reply(200, body)).is_err(), "{body}");
+            assert!(list_reply(&reply(200, body)).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn every_status_has_its_verdict() {
+        let verdict = |status| bulk_reply(&reply(status, NOT_A_SUCCESS)).unwrap_err();
+        for status in [408, 429, 500, 502, 503, 520, 522, 599] {
+            let KvError::Transient { retry_after, .. } = verdict(status) else {
+                panic!("{status}")
+            };
+            assert_eq!(retry_after, Some(Duration::from_secs(9)));
+        }
+        for status in [413, 524] {
+            assert!(matches!(verdict(status), KvError::TooMuch { .. }), "{status}");
+        }
+        for status in [301, 302, 400, 404, 405, 409, 422] {
+            assert!(matches!(verdict(status), KvError::Refused { .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_reason_holds_codes_and_nothing_of_what_cloudflare_says() {
+        let said = |errors: &str| {
+            let body = format!(r#"{{"result":null,"success":false,"errors":{errors}}}"#);
+            let refused = bulk_reply(&reply(400, &body)).unwrap_err();
+            let KvError::Refused { reason } = refused else { panic!("{refused}") };
+            reason
+        };
+        for (errors, reason) in [
+            (
+                r#"[{"code":10012,"message":"malformed s3cret"}]"#,
+                "status 400 Bad Request, code 10012: malformed body or value",
+            ),
+            (r#"[{"code":4711,"message":"s3cret"}]"#, "status 400 Bad Request, code 4711"),
+            (r#"[{"code":"s3cret"}]"#, "status 400 Bad Request"),
+            (r#"["s3cret"]"#, "status 400 Bad Request"),
+            ("[]", "status 400 Bad Request"),
+        ] {
+            assert_eq!(said(errors), reason, "{errors}");
+        }
+    }
+
+    #[test]
+    fn values_come_with_metadata_bare_or_not_at_all() {
+        let body = r#"{"success":true,"errors":[],"messages":[],"result":{"values":{
+            "a":{"value":"v1","metadata":{"digest":"x"}},"b":"v2","c":null,"d":{"value":"v4","metadata":null},"e":{"value":null}}}}"#;
+        let found = get_reply(&reply(200, body)).unwrap();
+        assert_eq!(found["a"].value, "v1");
+        assert_eq!(found["a"].metadata.as_ref().map(|json| json.get()), Some(r#"{"digest":"x"}"#));
+        assert_eq!((found["b"].value.as_str(), found["b"].metadata.is_none()), ("v2", true));
+        assert!(found["d"].metadata.is_none());
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn a_listing_tells_ours_from_foreign_and_ends_at_an_empty_cursor() {
+        let body = |cursor: &str| {
+            format!(
+                r#"{{"success":true,"errors":[],"messages":[],"result":[{{"name":"a","metadata":{{"digest":"d","exported_at":"t","source":"stream","system_account_id":"x","index_name":"i"}}}},
+                {{"name":"b"}},{{"name":"c","metadata":{{"other":1}}}},{{"name":"d","metadata":"text","expiration":1}}],"result_info":{{"count":4{cursor}}}}}"#
+            )
+        };
+        let page = |cursor: &str| list_reply(&reply(200, &body(cursor))).unwrap();
+        let listed = page(r#","cursor":"next""#);
+        assert_eq!(listed.cursor.as_deref(), Some("next"));
+        let ours: Vec<bool> = listed.keys.iter().map(|(_, metadata)| metadata.is_some()).collect();
+        assert_eq!(ours, [true, false, false, false]);
+        assert_eq!(page(r#","cursor":"""#).cursor, None);
+        assert_eq!(page("").cursor, None);
+    }
+}

@@ -1,0 +1,56 @@
+//! Metrics in CloudWatch's embedded format: one line on standard output an invocation.
+//!
+//! No account and no index is a dimension: each would be a metric of its own. They are fields of the
+//! log.
+
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics_cloudwatch_embedded::Collector;
+
+use super::stats::{Metric, Stats, Value};
+
+/// The metrics' namespace in CloudWatch.
+const NAMESPACE: &str = "EcomSettingsExporter";
+
+const COLD_STARTS: &str = "ColdStarts";
+
+/// Where metrics are gathered until an invocation ends.
+pub struct Metrics {
+    collector: &'static Collector,
+}
+
+impl Metrics {
+    /// Installs the collector; the one dimension is the environment.
+    pub fn install(environment: &str) -> Result<Self, metrics_cloudwatch_embedded::Error> {
+        let collector = metrics_cloudwatch_embedded::Builder::new()
+            .cloudwatch_namespace(NAMESPACE)
+            .with_dimension("Environment", environment.to_owned())
+            .init()?;
+        for Metric { name, value } in Stats::default().metrics() {
+            match value {
+                Value::Count(_) => describe_counter!(name, Unit::Count, ""),
+                Value::Finding(_) => describe_histogram!(name, Unit::Count, ""),
+                Value::Milliseconds(_) => describe_histogram!(name, Unit::Milliseconds, ""),
+            }
+        }
+        describe_counter!(COLD_STARTS, Unit::Count, "");
+        counter!(COLD_STARTS).increment(1);
+        Ok(Self { collector })
+    }
+
+    /// Writes one invocation's metrics.
+    pub fn flush(&self, request_id: &str, stats: &Stats) {
+        for Metric { name, value } in stats.metrics() {
+            match value {
+                Value::Count(count) => counter!(name).increment(count),
+                Value::Finding(Some(count)) => {
+                    histogram!(name).record(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+                }
+                Value::Milliseconds(Some(millis)) => histogram!(name).record(millis),
+                Value::Finding(None) | Value::Milliseconds(None) => {}
+            }
+        }
+        self.collector.set_property("requestId", request_id.to_owned());
+        // Nothing can be done about standard output that is closed.
+        let _ = self.collector.flush(std::io::stdout().lock());
+    }
+}

@@ -1,0 +1,204 @@
+//! What one invocation counts. One table says for each number what it is called in the log and which
+//! metric it becomes.
+
+use std::time::Duration;
+
+use tracing::info;
+
+macro_rules! stats {
+    ($($(#[$doc:meta])* $field:ident: $type:ty $(=> $metric:literal)?;)*) => {
+        /// The numbers of one invocation, named as in its log line.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct Stats {
+            $($(#[$doc])* pub $field: $type,)*
+        }
+
+        impl Stats {
+            /// The metrics, those without a value in this invocation too.
+            pub fn metrics(&self) -> impl Iterator<Item = Metric> {
+                let metrics =
+                    [$($(Metric { name: $metric, value: self.$field.measured() },)?)*];
+                metrics.into_iter()
+            }
+
+            /// Tells the invocation's whole story in one line. `complete` is a reconcile's.
+            pub fn log(&self, source: &str, outcome: &str, complete: Option<bool>) {
+                info!(source, outcome, complete, $($field = self.$field.logged(),)* "invocation");
+            }
+        }
+    };
+}
+
+stats! {
+    /// Records of the batch.
+    records: u64;
+    /// Records that are done, removals too.
+    exported: u64 => "RecordsExported";
+    /// Records that a later record of the same item replaces.
+    superseded: u64 => "RecordsSuperseded";
+    /// Records of items that aren't ours.
+    skipped: u64 => "RecordsSkipped";
+    /// Records that are to be sent again.
+    failed: u64 => "RecordsFailed";
+    /// Records that can't be exported, each logged.
+    rejected: u64 => "RecordsRejected";
+    /// Confirmed writes to the settings namespace.
+    settings_written: u64 => "SettingsKeysWritten";
+    /// Confirmed deletes from the settings namespace.
+    settings_deleted: u64 => "SettingsKeysDeleted";
+    /// Confirmed writes to the query-config namespace.
+    query_configs_written: u64 => "QueryConfigKeysWritten";
+    /// Confirmed deletes from the query-config namespace.
+    query_configs_deleted: u64 => "QueryConfigKeysDeleted";
+    /// Keys that stay because an active alias points at what they hold.
+    deletes_withheld: u64 => "DeletesWithheld";
+    /// Keys that were deleted and put back.
+    deletes_restored: u64 => "DeletesRestored";
+    /// Indexes whose API key was taken from what KV holds.
+    api_keys_reused: u64 => "ApiKeysReused";
+    /// A reconcile's keys that KV lacks.
+    missing: Option<u64>;
+    /// A reconcile's keys whose value is another than the table asks for.
+    stale: Option<u64>;
+    /// A reconcile's keys that no item asks for.
+    orphaned: Option<u64>;
+    /// A reconcile's keys that differ from the table: missing, stale and orphaned.
+    drifted_keys: Option<u64> => "DriftedKeys";
+    /// Keys that a reconcile could not compare or repair.
+    keys_failed: Option<u64> => "ReconcileKeysFailed";
+    /// Items that a reconcile found not exportable.
+    items_rejected: Option<u64>;
+    /// Index ids that aliases point at and that have neither an item nor a key.
+    dangling_aliases: Option<u64> => "DanglingAliases";
+    /// From the table's change to KV's confirmation: the longest of the batch.
+    propagation_lag_ms: Option<Duration> => "PropagationLag";
+    /// The whole invocation.
+    duration_ms: Duration;
+    /// Requests to Cloudflare KV.
+    kv_requests: u64;
+    /// Requests to Cloudflare KV that repeated an earlier one.
+    kv_retries: u64 => "CloudflareKvRetries";
+    /// The durations of all requests to Cloudflare KV; those that overlap count each.
+    kv_ms: Duration => "CloudflareKvDuration";
+    /// Requests to the API keys service.
+    api_keys_requests: u64;
+    /// Requests to the API keys service that repeated an earlier one.
+    api_keys_retries: u64 => "ApiKeysRetries";
+    /// The durations of all requests to the API keys service.
+    api_keys_ms: Duration => "ApiKeysDuration";
+    /// Calls to the settings table.
+    table_requests: u64;
+    /// The durations of all calls to the settings table.
+    table_ms: Duration => "SettingsTableDuration";
+    /// Calls to Secrets Manager since the invocation before, or since the start.
+    secrets_requests: u64;
+    /// Their durations.
+    secrets_ms: Duration => "SecretsManagerDuration";
+}
+
+/// A number for CloudWatch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Metric {
+    /// Its name in CloudWatch.
+    pub name: &'static str,
+    /// Its value and unit.
+    pub value: Value,
+}
+
+/// A metric's value. `None` is not told; a zero count is not either.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value {
+    /// How many times something happened.
+    Count(u64),
+    /// What was found. Told even when it is zero: no drift is news, too.
+    Finding(Option<u64>),
+    /// How long something took.
+    Milliseconds(Option<f64>),
+}
+
+/// How a type of number is logged and measured.
+trait Number {
+    fn logged(&self) -> Option<u64>;
+    fn measured(&self) -> Value;
+}
+
+impl Number for u64 {
+    fn logged(&self) -> Option<u64> {
+        Some(*self)
+    }
+
+    fn measured(&self) -> Value {
+        Value::Count(*self)
+    }
+}
+
+impl Number for Option<u64> {
+    fn logged(&self) -> Option<u64> {
+        *self
+    }
+
+    fn measured(&self) -> Value {
+        Value::Finding(*self)
+    }
+}
+
+impl Number for Duration {
+    fn logged(&self) -> Option<u64> {
+        Some(whole_millis(*self))
+    }
+
+    fn measured(&self) -> Value {
+        let some_time = Some(*self).filter(|duration| !duration.is_zero());
+        some_time.measured()
+    }
+}
+
+impl Number for Option<Duration> {
+    fn logged(&self) -> Option<u64> {
+        self.map(whole_millis)
+    }
+
+    fn measured(&self) -> Value {
+        Value::Milliseconds(self.map(|duration| duration.as_secs_f64() * 1000.0))
+    }
+}
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Calls to one service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServiceCalls {
+    /// How many there were.
+    pub requests: u64,
+    /// Their durations added up.
+    pub duration: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_logged_and_measured_by_its_type() {
+        assert_eq!((0_u64.logged(), 0_u64.measured()), (Some(0), Value::Count(0)));
+        assert_eq!((None::<u64>.logged(), Some(0_u64).measured()), (None, Value::Finding(Some(0))));
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            (second.logged(), second.measured()),
+            (Some(1000), Value::Milliseconds(Some(1000.0)))
+        );
+        assert_eq!(Duration::ZERO.measured(), Value::Milliseconds(None));
+        assert_eq!(Some(Duration::ZERO).measured(), Value::Milliseconds(Some(0.0)));
+    }
+
+    #[test]
+    fn no_two_metrics_have_one_name() {
+        let mut names: Vec<_> = Stats::default().metrics().map(|metric| metric.name).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}
