@@ -27,6 +27,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::faults::Faults;
 use crate::http::Server;
+use crate::request_log::RequestLog;
 use crate::sync::lock;
 use state::{Shared, State};
 use store::Namespace;
@@ -62,8 +63,7 @@ impl Kv {
         let state = State {
             token: options.token,
             namespaces: namespaces.collect(),
-            log: Vec::new(),
-            cleared: 0,
+            log: RequestLog::default(),
             throttle_writes: false,
             discard: false,
         };
@@ -163,19 +163,18 @@ impl Kv {
 
     /// All requests since the log was cleared, in the order in which they came.
     pub fn log(&self) -> Vec<KvRequest> {
-        self.locked().log.clone()
+        self.locked().log.requests().to_vec()
     }
 
     /// The requests of one verb.
     pub fn log_of(&self, verb: KvVerb) -> Vec<KvRequest> {
-        self.locked().log.iter().filter(|request| request.verb == verb).cloned().collect()
+        let state = self.locked();
+        state.log.requests().iter().filter(|request| request.verb == verb).cloned().collect()
     }
 
     /// Forgets the log.
     pub fn clear_log(&self) {
-        let mut state = self.locked();
-        state.cleared += state.log.len();
-        state.log.clear();
+        self.locked().log.clear();
     }
 
     /// Every request from now on, once it is answered.

@@ -14,6 +14,7 @@
 //! | [`api_keys`] | the API keys service |
 //! | [`secrets`] | AWS Secrets Manager |
 //! | [`aws`] | the region and the account that those of AWS claim to be in |
+//! | [`proxy`] | what the proxy that reads KV knows of it |
 //! | [`faults`] | scripted faults, the same for all of them |
 //! | [`http`] | the server and the client below |
 //!
@@ -48,6 +49,8 @@ pub mod http;
 pub mod kv;
 pub mod lambda;
 pub mod poller;
+pub mod proxy;
+mod request_log;
 pub mod secrets;
 pub mod stack;
 pub mod stream;

@@ -141,7 +141,7 @@ impl Table {
 
     /// All requests over HTTP since the log was cleared.
     pub fn log(&self) -> Vec<TableRequest> {
-        self.0.front.log()
+        lock(&self.0.front.log).requests().to_vec()
     }
 
     /// How many requests there were for each operation.

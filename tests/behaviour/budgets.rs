@@ -66,12 +66,7 @@ async fn fifty_removals_in_a_batch_take_the_same_passes_over_the_table_as_one() 
     let mut passes = Vec::new();
     for count in [1, 50] {
         let world = World::start().await;
-        world
-            .settled_with((0..50).map(|n| shop("a", &format!("i{n}"), &format!("s{n}.example"))))
-            .await;
-        for n in 0..count {
-            world.stack.table.delete("a", &format!("INDEX#i{n}"));
-        }
+        world.settled_with_fifty_and_without(count).await;
 
         let answered = world.deliver().await;
 

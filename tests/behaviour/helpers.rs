@@ -10,4 +10,5 @@ mod world;
 pub use items::*;
 pub use samples::*;
 pub use spy::*;
+pub use testbed::proxy::query_config_key;
 pub use world::*;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::faults::{Fault, Faults};
 use crate::http::{Client, Outcome, Reply, Request};
+use crate::request_log::{Place, RequestLog};
 use crate::sync::lock;
 
 /// One request for the table.
@@ -42,11 +43,10 @@ pub struct Front {
     client: Client,
     /// The faults to come.
     pub faults: Faults,
-    /// All requests; a cleared log leaves requests under way unwritten.
-    pub log: Mutex<Vec<(u64, TableRequest)>>,
+    /// All requests.
+    pub log: Mutex<RequestLog<TableRequest>>,
     /// Counts writes.
     pub writes: watch::Sender<u64>,
-    requests: Mutex<u64>,
 }
 
 impl Front {
@@ -58,13 +58,7 @@ impl Front {
             faults: Faults::default(),
             log: Mutex::default(),
             writes: watch::Sender::new(0),
-            requests: Mutex::default(),
         }
-    }
-
-    /// The log so far.
-    pub fn log(&self) -> Vec<TableRequest> {
-        lock(&self.log).iter().map(|(_, request)| request.clone()).collect()
     }
 
     /// Tells those who wait that the table was written to.
@@ -72,22 +66,13 @@ impl Front {
         self.writes.send_modify(|count| *count += 1);
     }
 
-    fn begin(&self, request: TableRequest) -> u64 {
-        let mut requests = lock(&self.requests);
-        *requests += 1;
-        lock(&self.log).push((*requests, request));
-        *requests
-    }
-
-    fn finish(&self, number: u64, outcome: &Outcome) {
+    fn finish(&self, place: Place, outcome: &Outcome) {
         let reply = match outcome {
             Outcome::Reply(reply) | Outcome::Truncated(reply) => Some(reply),
             Outcome::Drop => None,
         };
         let mut log = lock(&self.log);
-        let Some((_, request)) = log.iter_mut().rev().find(|(logged, _)| *logged == number) else {
-            return;
-        };
+        let Some(request) = log.find(place) else { return };
         request.finished_at = Some(Instant::now());
         request.status = reply.map(|reply| reply.status.as_u16());
         request.reply_bytes = reply.map_or(0, |reply| reply.body.len());
@@ -102,7 +87,7 @@ impl Front {
 /// Answers one request.
 pub async fn handle(front: Arc<Front>, request: Request) -> Outcome {
     let operation = request.operation().unwrap_or_default().to_owned();
-    let number = front.begin(describe(&operation, &request));
+    let place = lock(&front.log).begin(describe(&operation, &request));
     let work = async |request: Request, fault| {
         let reply = match fault {
             Some(Fault::Unprocessed(keep)) => unprocessed(&front, request, keep).await,
@@ -114,7 +99,7 @@ pub async fn handle(front: Arc<Front>, request: Request) -> Outcome {
         reply
     };
     let outcome = front.faults.serve(request, work).await;
-    front.finish(number, &outcome);
+    front.finish(place, &outcome);
     outcome
 }
 

@@ -30,13 +30,6 @@ pub fn query_config(account: &str, name: &str, query: &str, boost: u32) -> Value
     json!({"pk": account, "sk": format!("INDEX#{name}#QUERY#{query}"), "boost": boost})
 }
 
-/// The KV key of a query config.
-pub fn query_config_key(account: &str, name: &str, query: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let digest: String = Sha256::digest(query).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("qcfg-{account}-{name}-{digest}")
-}
-
 /// A stream record that says that this item was written, `number` its sequence number.
 pub fn written(number: u32, item: &Value) -> Value {
     let image = to_item(item);

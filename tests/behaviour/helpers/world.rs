@@ -23,6 +23,7 @@ use testbed::stream::{ShardReader, StartingPosition, event};
 use testbed::table::StreamView;
 use tracing::subscriber::DefaultGuard;
 
+use super::items::shop;
 use super::logs::Logs;
 
 /// Long enough for any answer on a busy machine, for the tests in which nothing hangs.
@@ -145,6 +146,15 @@ impl World {
         let answered = self.deliver().await;
         assert_eq!(answered.failures(), NOTHING, "the start of the test should succeed");
         self.forget();
+    }
+
+    /// Carries fifty indexes with shop ids to KV, and removes the first `gone` of them.
+    pub async fn settled_with_fifty_and_without(&self, gone: usize) {
+        let shops = (0..50).map(|n| shop("a", &format!("i{n}"), &format!("s{n}.example")));
+        self.settled_with(shops).await;
+        for n in 0..gone {
+            self.stack.table.delete("a", &format!("INDEX#i{n}"));
+        }
     }
 
     /// Forgets all requests and log lines so far.

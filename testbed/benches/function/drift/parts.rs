@@ -1,7 +1,7 @@
 //! Which index and which query config has which part in the drift, by its number.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use testbed::proxy::query_config_key;
 
 use crate::report::Outcome;
 use crate::workload::{ACCOUNTS, index_item, keys, query_config, typical};
@@ -116,14 +116,9 @@ pub fn orphan(number: usize) -> String {
 }
 
 pub fn config_key(number: usize) -> String {
-    query_key(OWNER, &format!("query number {number:07}"))
+    query_config_key(OWNER.0, OWNER.1, &format!("query number {number:07}"))
 }
 
 pub fn orphaned_config(number: usize) -> String {
-    query_key(("gone", "gone"), &format!("gone {number}"))
-}
-
-pub fn query_key((account, index): (&str, &str), query: &str) -> String {
-    let digest: String = Sha256::digest(query).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("qcfg-{account}-{index}-{digest}")
+    query_config_key("gone", "gone", &format!("gone {number}"))
 }

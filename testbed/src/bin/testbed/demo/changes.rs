@@ -1,10 +1,10 @@
 //! Changes that the stream carries, and a re-export by hand.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use testbed::proxy::query_config_key;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
-use super::stage::{Checked, Demo, hex, index, reads};
+use super::stage::{Checked, Demo, index, reads};
 
 const SHOP: &str = "acme.myshopify.com";
 const ID: &str = "acme-products";
@@ -93,7 +93,7 @@ async fn query_configs(demo: &Demo) -> Checked {
     };
     demo.carry(|| queries.iter().for_each(|query| demo.put(&item(query)))).await?;
     for query in queries {
-        let key = format!("qcfg-acme-products-{}", hex(Sha256::digest(query)));
+        let key = query_config_key("acme", "products", query);
         let value = demo.exported(QUERY_CONFIGS, &key, "stream")?;
         let expected = json!({
             "system_account_id": "acme", "index_name": "products", "normalized_query": query,

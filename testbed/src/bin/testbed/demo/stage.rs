@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use testbed::kv::{KvRequest, Stored};
 use testbed::lambda::{Function, Invocation};
 use testbed::poller::{Poller, Verdict};
+use testbed::proxy::digest;
 use testbed::stack::{SETTINGS, Stack};
 
 use crate::screen::{Screen, Style, millis, warning};
@@ -108,7 +108,7 @@ impl Demo {
         self.screen.line(Style::Bold, "key", key);
         self.screen.fields(&stored.value);
         self.screen.line(Style::Dim, "meta", &metadata.to_string());
-        let digest = hex(Sha256::digest(&stored.value));
+        let digest = digest(&stored.value);
         self.check("its metadata holds the value's digest", metadata["digest"] == digest.as_str())?;
         self.check(&format!("and its source, {source}"), metadata["source"] == source)?;
         Ok(stored.json())
@@ -150,8 +150,4 @@ pub fn index(name: &str, more: Value) -> Value {
 /// An alias block with one target that gets all the weight.
 pub fn reads(enabled: bool, target: &str) -> Value {
     json!({"enabled": enabled, "targets": [{"index_id": target, "weight": 1.0}]})
-}
-
-pub fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
