@@ -1,6 +1,6 @@
 //! The API keys service, one gateway per cell:
 //! `GET /{cell}/v1/accounts/{system_account_id}/key` answers
-//! `{"api_key":"…","created_at":"…"}`, or 404 where the account has none.
+//! `{"api_key":"…","created_at":"…"}`, or 404 if the account has none.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -70,7 +70,7 @@ impl ApiKeys {
         &self.shared.faults
     }
 
-    /// Adds a fault that befalls one cell's gateway until the faults are cleared.
+    /// Adds a fault that hits one cell's gateway until the faults are cleared.
     pub fn break_cell(&self, cell: &str, fault: Fault) {
         let prefix = format!("/{cell}/");
         let rule = Rule::when(move |request| request.path.starts_with(&prefix), fault);
@@ -82,7 +82,7 @@ impl ApiKeys {
         self.locked().keys.insert(account.to_owned(), Some(key.to_owned()));
     }
 
-    /// Takes an account's key away: 404 from now on.
+    /// Removes an account's key: 404 from now on.
     pub fn remove(&self, account: &str) {
         self.locked().keys.insert(account.to_owned(), None);
     }
@@ -102,14 +102,14 @@ impl ApiKeys {
         self.locked().log.requests().to_vec()
     }
 
-    /// How often a cell was asked for an account's key.
+    /// How often a cell's gateway was asked for an account's key.
     pub fn count(&self, cell: &str, account: &str) -> usize {
         let state = self.locked();
         let asked = state.log.requests().iter();
         asked.filter(|asked| asked.cell == cell && asked.account == account).count()
     }
 
-    /// The most requests that ran at once since the log was cleared.
+    /// The most requests that ran at the same time since the log was cleared.
     pub fn max_in_flight(&self) -> usize {
         self.locked().max_in_flight
     }
@@ -138,7 +138,7 @@ impl State {
     }
 }
 
-/// A request under way. Dropped when it is answered, and when its client gives up.
+/// A request under way. It is dropped when it is answered, or when its client gives up.
 struct UnderWay {
     shared: Arc<Shared>,
     place: Place,

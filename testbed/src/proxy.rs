@@ -1,4 +1,4 @@
-//! What the proxy that reads KV knows of it.
+//! What the proxy that reads KV knows: keys and digests.
 
 use sha2::{Digest, Sha256};
 

@@ -7,7 +7,7 @@ pub struct RequestLog<T> {
     cleared: usize,
 }
 
-/// Where a log has a request.
+/// The place of a request in a log.
 #[derive(Clone, Copy)]
 pub struct Place(usize);
 
@@ -24,7 +24,7 @@ impl<T> RequestLog<T> {
         Place(self.cleared + self.requests.len() - 1)
     }
 
-    /// The request to be completed; `None` where the log was cleared since it came.
+    /// The request to be completed; `None` if the log was cleared since it came.
     pub fn find(&mut self, place: Place) -> Option<&mut T> {
         self.requests.get_mut(place.0.checked_sub(self.cleared)?)
     }

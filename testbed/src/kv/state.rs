@@ -21,7 +21,7 @@ pub(super) struct Shared {
     pub requests: broadcast::Sender<KvRequest>,
 }
 
-/// What changes.
+/// The part that changes.
 pub(super) struct State {
     pub token: String,
     pub namespaces: BTreeMap<String, Namespace>,
@@ -31,17 +31,17 @@ pub(super) struct State {
 }
 
 impl Shared {
-    /// Tells those who wait that something changed.
+    /// Tells waiting tasks that something changed.
     pub fn changed(&self) {
         self.changes.send_modify(|version| *version += 1);
     }
 
-    /// Writes a request down as it comes; the place is for [`Shared::finish`].
+    /// Logs a request when it comes. The place is for [`Shared::finish`].
     pub fn begin(&self, request: KvRequest) -> Place {
         lock(&self.state).log.begin(request)
     }
 
-    /// Writes down how a request ended, and tells those who listen.
+    /// Logs how a request ended, and tells the subscribers.
     pub fn finish(&self, place: Place, status: Option<u16>) {
         let mut state = lock(&self.state);
         if let Some(request) = state.log.find(place) {

@@ -1,4 +1,4 @@
-//! What stands before the engine's own server: the log, the faults, and the news of writes.
+//! The layer before the engine's own server: the log, the faults, and the news of writes.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -21,19 +21,19 @@ pub struct TableRequest {
     pub operation: String,
     /// The `pk` and `sk` of the items it names.
     pub keys: Vec<(String, String)>,
-    /// How many items it named, or found where it is a scan or a query.
+    /// How many items it named, or found if it is a scan or a query.
     pub items: usize,
     /// Whether it asked for a consistent read.
     pub consistent: bool,
-    /// The read capacity units it consumed, where it is a scan or a query.
+    /// The read capacity units that it consumed, if it is a scan or a query.
     pub read_units: f64,
     /// The size of its reply.
     pub reply_bytes: usize,
     /// When it came.
     pub received_at: Instant,
-    /// When its reply was ready; `None` while it runs, and where the client gave up.
+    /// When its reply was ready; `None` while it runs, and if the client gave up.
     pub finished_at: Option<Instant>,
-    /// The status it was answered with; `None` where the connection was broken.
+    /// The status of its reply; `None` if the connection was broken.
     pub status: Option<u16>,
 }
 
@@ -61,7 +61,7 @@ impl Front {
         }
     }
 
-    /// Tells those who wait that the table was written to.
+    /// Tells waiting tasks that the table was written to.
     pub fn written(&self) {
         self.writes.send_modify(|count| *count += 1);
     }
@@ -197,7 +197,7 @@ fn key_of(item: &Value) -> Option<(String, String)> {
     Some((item["pk"]["S"].as_str()?.to_owned(), item["sk"]["S"].as_str()?.to_owned()))
 }
 
-/// Has the engine say what a scan or a query consumes. Those who did not ask get to hear it too.
+/// Has the engine report what a scan or a query consumes. Callers that did not ask get it too.
 fn with_capacity(operation: &str, mut request: Request) -> Request {
     if matches!(operation, "Scan" | "Query")
         && let Ok(mut asked) = request.json::<Value>()
@@ -209,7 +209,7 @@ fn with_capacity(operation: &str, mut request: Request) -> Request {
     request
 }
 
-/// What a reply to a scan or a query says of itself, without its items.
+/// A reply to a scan or a query, without its items.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase")]
 struct Found {
