@@ -174,7 +174,7 @@ async fn a_record_beyond_the_limits_of_kv_is_rejected_before_anything_is_sent() 
         (shop("a", "i3", ".."), "shop_id"),
         (index("a", &long), "index_name"),
         (query_config("a", &long, "q", 1), "index_name"),
-        // 520 bytes of key are too many, 500 bytes of escapes in the metadata too.
+        // 520 bytes are too many for a key, and 500 bytes of escapes are too many for the metadata.
         (index("a", &"\u{1}".repeat(200)), "system_account_id"),
     ];
 

@@ -1,7 +1,7 @@
 //! The release binary over the Lambda Runtime API, against local services with set latencies.
 //!
-//! `make bench` builds that binary and prints the table. `make bench LARGE=large` adds the runs that
-//! take minutes, `make bench ONLY="warm memory"` makes only the named runs.
+//! `make bench` builds that binary and prints the table. `make bench LARGE=large` adds the runs
+//! that take minutes, `make bench ONLY="warm memory"` makes only the named runs.
 //!
 //! Figures are medians. Ratios to the critical path of the requests hold on any machine; all other
 //! figures hold only on the machine that printed them.
