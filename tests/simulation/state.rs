@@ -48,7 +48,7 @@ pub struct State {
     pub quiet: bool,
     /// Invocations under way.
     pub busy: u32,
-    /// The report of the last reconcile.
+    /// What the last reconcile said.
     pub report: Option<ecom_settings_exporter::reconcile::Report>,
     pub stats: Stats,
     pub violation: Option<(&'static str, String)>,
