@@ -9,7 +9,7 @@ SINCE ?= 10m
 APPLY ?= false
 QUERY_CONFIGS ?= false
 
-# Cargo's and cargo-lambda's names of the architectures that Lambda has.
+# Cargo's and cargo-lambda's names for Lambda's architectures.
 TRIPLE_arm64 := aarch64-unknown-linux-gnu
 TRIPLE_x86_64 := x86_64-unknown-linux-gnu
 TRIPLE := $(or $(TRIPLE_$(ARCH)),$(error ARCH is arm64 or x86_64, not $(ARCH)))
@@ -18,8 +18,8 @@ LAMBDA_FLAG_x86_64 := --x86-64
 
 # $(call needs,PROGRAM,HOW TO GET IT)
 needs = @command -v $(1) >/dev/null || { echo "make $@ needs $(1): $(2)" >&2; exit 1; }
-# $(call invoke,PAYLOAD FILE): one try and no time-out of the client's own, because a second request
-# would run beside the first. Fails where the function answered with an error.
+# $(call invoke,PAYLOAD FILE): one try, and no time-out in the client, because a second request would
+# run beside the first. Fails if the function answers with an error.
 define invoke
 	$(call needs,aws,install version 2 of the AWS CLI)
 	@mkdir -p $(TARGET_DIR)
@@ -34,20 +34,20 @@ endef
 help: ## Show the targets
 	@awk -F ':.*## ' '/^## / { print "\n" substr($$0, 4) ":" } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-## On a laptop, with nothing but Rust and make
+## On a laptop, with only Rust and make
 
-# Both binaries in one build, and the demo started from it: `cargo run -p` would pick other features
-# for the crates that they share, and build those again.
+# One build makes both binaries. `cargo run -p` would pick other features for the crates that they
+# share, and build those again.
 .PHONY: binaries
 binaries:
 	cargo build --locked --workspace --bins
 
 .PHONY: demo
-demo: binaries ## Carry real items through the local stack, and show what KV holds after each step
+demo: binaries ## Carry items through the local stack, and show what KV holds after each step
 	$(TARGET_DIR)/debug/testbed demo
 
 .PHONY: local
-local: binaries ## Keep the local stack up, and show each export as it happens
+local: binaries ## Run the local stack, and show each export as it happens
 	$(TARGET_DIR)/debug/testbed up
 
 .PHONY: test
@@ -58,7 +58,7 @@ test: ## Check the formatting, lints, tests and documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 .PHONY: bench
-bench: ## Measure the pure rooms, and the release binary (LARGE=large for the runs of minutes, ONLY="warm memory")
+bench: ## Measure the pure modules and the release binary (LARGE=large for runs of minutes, ONLY="warm memory")
 	cargo bench --locked --bench rooms
 	cargo build --locked --release --bin bootstrap
 	cargo bench --locked --package testbed --bench function -- $(LARGE) $(ONLY)
@@ -66,21 +66,21 @@ bench: ## Measure the pure rooms, and the release binary (LARGE=large for the ru
 ## On a laptop, with cargo-lambda
 
 .PHONY: local-services
-local-services: binaries ## Keep the local stack up, for the function that `make watch` runs (PORT=9000)
+local-services: binaries ## Run the local stack for the function of `make watch` (PORT=9000)
 	$(TARGET_DIR)/debug/testbed up --no-function --function-url http://127.0.0.1:$(PORT)/2015-03-31/functions/bootstrap/invocations
 
 .PHONY: watch
-watch: binaries ## Run the function against `make local-services`, built again at each change (PORT=9000)
+watch: binaries ## Run the function with `make local-services`, and rebuild it after each change (PORT=9000)
 	$(call needs,cargo-lambda,pip install cargo-lambda)
 	@environment=$$($(TARGET_DIR)/debug/testbed env) && eval "$$environment" && \
 	    exec cargo lambda watch --invoke-port $(PORT)
 
 .PHONY: invoke
-invoke: ## Send an event to the function that `make watch` runs (EVENT=events/x.json)
+invoke: ## Send an event to the function of `make watch` (EVENT=events/x.json)
 	$(call needs,cargo-lambda,pip install cargo-lambda)
 	@cargo lambda invoke bootstrap --invoke-port $(PORT) --data-file $(EVENT)
 
-## What is deployed
+## The deployed artifacts
 
 .PHONY: build
 build: ## Build the zip that is deployed (ARCH=arm64 or x86_64)
@@ -91,7 +91,7 @@ build: ## Build the zip that is deployed (ARCH=arm64 or x86_64)
 lint-template: ## Check template.yaml
 	$(call needs,cfn-lint,pip install cfn-lint)
 	cfn-lint template.yaml
-	@if command -v sam >/dev/null; then sam validate --lint --region us-east-1; else echo "sam validate: skipped, no SAM CLI here"; fi
+	@if command -v sam >/dev/null; then sam validate --lint --region us-east-1; else echo "sam validate: skipped, because the SAM CLI is not installed"; fi
 
 .PHONY: deny
 deny: ## Check the dependencies: advisories, bans, licences, sources
@@ -107,18 +107,18 @@ sbom: ## Write the bill of materials of the deployed binary (ARCH=arm64 or x86_6
 	@mv sbom.cdx.json $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 	@echo $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 
-## In AWS (ENVIRONMENT=sandbox, and the credentials that the AWS CLI finds)
+## In AWS (ENVIRONMENT=sandbox, with the credentials of the AWS CLI)
 
 .PHONY: deploy
-deploy: ## Deploy what `make build` built (PARAMETERS="Name=value ...", those not given stay as they are)
+deploy: ## Deploy what `make build` built (PARAMETERS="Name=value ...", others keep their values)
 	$(call needs,sam,pip install aws-sam-cli)
 	sam deploy --template-file template.yaml --stack-name $(STACK) --resolve-s3 --capabilities CAPABILITY_IAM \
 	    --tags commit=$(shell git describe --always --dirty) \
 	    --no-fail-on-empty-changeset --parameter-overrides Environment=$(ENVIRONMENT) Architecture=$(ARCH) $(PARAMETERS)
 
-# CloudFormation takes every parameter of the stack or none: those not given keep their values.
+# CloudFormation wants all parameters of the stack: those that are not given keep their values.
 .PHONY: configure
-configure: ## Change parameters of what is deployed, and nothing else (PARAMETERS="Name=value ...")
+configure: ## Change parameters of the deployed stack, and nothing else (PARAMETERS="Name=value ...")
 	$(call needs,aws,install version 2 of the AWS CLI)
 	@set -e; keys=$$(aws cloudformation describe-stacks --stack-name $(STACK) \
 	    --query 'Stacks[0].Parameters[].ParameterKey' --output text); \
@@ -141,7 +141,7 @@ invoke-remote: ## Send an event to the deployed function (EVENT=events/x.json)
 	$(call invoke,$(EVENT))
 
 .PHONY: re-export
-re-export: ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=true for those too)
+re-export: ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=true for its query configs too)
 	@test -n "$(ACCOUNT)" && test -n "$(INDEX)" || { echo "make re-export needs ACCOUNT and INDEX" >&2; exit 1; }
 	@mkdir -p $(TARGET_DIR)
 	@printf '{"system_account_id":"%s","index_name":"%s","include_query_configs":%s}' \

@@ -1,4 +1,4 @@
-//! The pure rooms: decode, plan, encode, at 1, 100 and 10,000 records.
+//! The pure modules: decode, plan and encode 1, 100 and 10,000 records.
 
 #[path = "../testbed/benches/function/workload.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]

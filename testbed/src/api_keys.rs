@@ -1,6 +1,6 @@
 //! The API keys service, one gateway per cell:
 //! `GET /{cell}/v1/accounts/{system_account_id}/key` answers
-//! `{"api_key":"…","created_at":"…"}`, or 404 where the account has none.
+//! `{"api_key":"…","created_at":"…"}`, or 404 if the account has none.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::faults::{Fault, Faults, Rule};
 use crate::http::{Outcome, Reply, Request, Server};
+use crate::request_log::{Place, RequestLog};
 use crate::sync::lock;
 
 /// One request.
@@ -45,8 +46,7 @@ struct State {
     /// What was set; `None` for an account whose key was removed.
     keys: BTreeMap<String, Option<String>>,
     strict: bool,
-    log: Vec<ApiKeyRequest>,
-    cleared: usize,
+    log: RequestLog<ApiKeyRequest>,
     in_flight: usize,
     max_in_flight: usize,
 }
@@ -70,7 +70,7 @@ impl ApiKeys {
         &self.shared.faults
     }
 
-    /// Adds a fault that befalls one cell's gateway until the faults are cleared.
+    /// Adds a fault that hits one cell's gateway until the faults are cleared.
     pub fn break_cell(&self, cell: &str, fault: Fault) {
         let prefix = format!("/{cell}/");
         let rule = Rule::when(move |request| request.path.starts_with(&prefix), fault);
@@ -82,7 +82,7 @@ impl ApiKeys {
         self.locked().keys.insert(account.to_owned(), Some(key.to_owned()));
     }
 
-    /// Takes an account's key away: 404 from now on.
+    /// Removes an account's key: 404 from now on.
     pub fn remove(&self, account: &str) {
         self.locked().keys.insert(account.to_owned(), None);
     }
@@ -99,16 +99,17 @@ impl ApiKeys {
 
     /// All requests since the log was cleared.
     pub fn log(&self) -> Vec<ApiKeyRequest> {
-        self.locked().log.clone()
+        self.locked().log.requests().to_vec()
     }
 
-    /// How often a cell was asked for an account's key.
+    /// How often a cell's gateway was asked for an account's key.
     pub fn count(&self, cell: &str, account: &str) -> usize {
         let state = self.locked();
-        state.log.iter().filter(|asked| asked.cell == cell && asked.account == account).count()
+        let asked = state.log.requests().iter();
+        asked.filter(|asked| asked.cell == cell && asked.account == account).count()
     }
 
-    /// The most requests that ran at once since the log was cleared.
+    /// The most requests that ran at the same time since the log was cleared.
     pub fn max_in_flight(&self) -> usize {
         self.locked().max_in_flight
     }
@@ -116,7 +117,6 @@ impl ApiKeys {
     /// Forgets the log.
     pub fn clear_log(&self) {
         let mut state = self.locked();
-        state.cleared += state.log.len();
         state.log.clear();
         state.max_in_flight = state.in_flight;
     }
@@ -138,10 +138,10 @@ impl State {
     }
 }
 
-/// A request under way. Dropped when it is answered, and when its client gives up.
+/// A request under way. It is dropped when it is answered, or when its client gives up.
 struct UnderWay {
     shared: Arc<Shared>,
-    place: usize,
+    place: Place,
 }
 
 impl UnderWay {
@@ -150,8 +150,8 @@ impl UnderWay {
         state.in_flight += 1;
         state.max_in_flight = state.max_in_flight.max(state.in_flight);
         let received_at = Instant::now();
-        state.log.push(ApiKeyRequest { cell, account, received_at, finished_at: None });
-        let place = state.cleared + state.log.len() - 1;
+        let request = ApiKeyRequest { cell, account, received_at, finished_at: None };
+        let place = state.log.begin(request);
         drop(state);
         Self { shared, place }
     }
@@ -161,8 +161,7 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut state = lock(&self.shared.state);
         state.in_flight -= 1;
-        let place = self.place.checked_sub(state.cleared);
-        if let Some(request) = place.and_then(|place| state.log.get_mut(place)) {
+        if let Some(request) = state.log.find(self.place) {
             request.finished_at = Some(Instant::now());
         }
     }

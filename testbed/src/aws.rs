@@ -1,4 +1,4 @@
-//! Where the stand-ins of AWS claim to be.
+//! The region and the account of the stand-ins for AWS.
 
 /// The region.
 pub const REGION: &str = "us-east-1";

@@ -1,9 +1,8 @@
-//! Scripted faults: what a stand-in does to the requests that a rule picks, instead of, before or
-//! after its work.
+//! Scripted faults: what a stand-in does instead of its work, before it or after it.
 //!
-//! Every HTTP stand-in has one queue of rules. For each request the first rule that picks it and
-//! is not used up decides; without one the request is served. Rules count the requests they pick,
-//! so a script reads in the order in which things go wrong:
+//! Every HTTP stand-in has a queue of rules. The first rule that matches a request and is not used
+//! up decides. Without such a rule, the request is served. Rules count the requests that match, so
+//! a script reads in the order in which things go wrong:
 //!
 //! ```
 //! # use testbed::faults::{Fault, Faults, Rule};

@@ -1,11 +1,15 @@
 //! Cloudflare KV's REST API, in memory.
 //!
-//! It serves Cloudflare's own paths, `/client/v4/accounts/{account}/storage/kv/namespaces/{ns}/…`,
-//! which ask for the bearer token, and those of `wrangler dev`,
-//! `/cdn-cgi/local/explorer/api/storage/kv/namespaces/{ns}/…`, which do not and whose `bulk/get`
-//! knows no metadata. Limits and error envelopes are Cloudflare's; where their exact code is not
-//! documented, 10012 stands for every request that is not as it must be. `DELETE bulk` works, as
-//! it still does there. Expirations are taken and ignored, base64 values refused.
+//! It serves two APIs:
+//!
+//! - Cloudflare's own at `/client/v4/accounts/{account}/storage/kv/namespaces/{ns}/…`. It asks for
+//!   the bearer token.
+//! - That of `wrangler dev` at `/cdn-cgi/local/explorer/api/storage/kv/namespaces/{ns}/…`. It asks
+//!   for no token, and its `bulk/get` returns no metadata.
+//!
+//! Limits and error envelopes are Cloudflare's. Where the exact code of an error is not documented,
+//! 10012 stands for every malformed request. `DELETE bulk` works, as it still does at Cloudflare.
+//! Expirations are accepted and ignored; base64 values are refused.
 
 mod api;
 mod call;
@@ -27,6 +31,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::faults::Faults;
 use crate::http::Server;
+use crate::request_log::RequestLog;
 use crate::sync::lock;
 use state::{Shared, State};
 use store::Namespace;
@@ -44,7 +49,7 @@ pub struct KvOptions {
     pub account: String,
     /// The bearer token it asks for.
     pub token: String,
-    /// The namespaces there are.
+    /// The namespaces that exist.
     pub namespaces: Vec<String>,
 }
 
@@ -62,8 +67,7 @@ impl Kv {
         let state = State {
             token: options.token,
             namespaces: namespaces.collect(),
-            log: Vec::new(),
-            cleared: 0,
+            log: RequestLog::default(),
             throttle_writes: false,
             discard: false,
         };
@@ -101,7 +105,7 @@ impl Kv {
         &self.state.faults
     }
 
-    /// Asks for another token from now on.
+    /// Accepts only this token from now on.
     pub fn set_token(&self, token: &str) {
         self.locked().token = token.to_owned();
     }
@@ -111,22 +115,22 @@ impl Kv {
         self.locked().throttle_writes = on;
     }
 
-    /// Whether bulk writes are only counted: for benchmarks of those who send them.
+    /// Whether bulk writes are only counted, for benchmarks of the sender.
     pub fn discard(&self, on: bool) {
         self.locked().discard = on;
     }
 
-    /// Listings show what there is now until [`Kv::catch_up`].
+    /// Listings keep showing the present state until [`Kv::catch_up`].
     pub fn freeze_listing(&self, namespace: &str) {
         self.change(namespace, |ns| ns.stale_listing = Some(ns.pairs.clone()));
     }
 
-    /// Reads of values show what there is now until [`Kv::catch_up`].
+    /// Reads of values keep showing the present state until [`Kv::catch_up`].
     pub fn freeze_values(&self, namespace: &str) {
         self.change(namespace, |ns| ns.stale_values = Some(ns.pairs.clone()));
     }
 
-    /// Ends what [`Kv::freeze_listing`] and [`Kv::freeze_values`] began.
+    /// Ends [`Kv::freeze_listing`] and [`Kv::freeze_values`].
     pub fn catch_up(&self, namespace: &str) {
         self.change(namespace, |ns| {
             ns.stale_listing = None;
@@ -145,7 +149,7 @@ impl Kv {
         self.change(namespace, |ns| ns.pairs.insert(key.to_owned(), stored));
     }
 
-    /// Deletes a key past the API; tells whether it was there.
+    /// Deletes a key past the API. Returns whether it existed.
     pub fn delete(&self, namespace: &str, key: &str) -> bool {
         self.change(namespace, |ns| ns.pairs.remove(key)).is_some()
     }
@@ -155,7 +159,7 @@ impl Kv {
         self.snapshot(namespace).into_keys().collect()
     }
 
-    /// All that a namespace holds.
+    /// Everything that a namespace holds.
     pub fn snapshot(&self, namespace: &str) -> BTreeMap<String, Stored> {
         let state = self.locked();
         state.namespaces.get(namespace).map(|ns| ns.pairs.clone()).unwrap_or_default()
@@ -163,19 +167,18 @@ impl Kv {
 
     /// All requests since the log was cleared, in the order in which they came.
     pub fn log(&self) -> Vec<KvRequest> {
-        self.locked().log.clone()
+        self.locked().log.requests().to_vec()
     }
 
     /// The requests of one verb.
     pub fn log_of(&self, verb: KvVerb) -> Vec<KvRequest> {
-        self.locked().log.iter().filter(|request| request.verb == verb).cloned().collect()
+        let state = self.locked();
+        state.log.requests().iter().filter(|request| request.verb == verb).cloned().collect()
     }
 
     /// Forgets the log.
     pub fn clear_log(&self) {
-        let mut state = self.locked();
-        state.cleared += state.log.len();
-        state.log.clear();
+        self.locked().log.clear();
     }
 
     /// Every request from now on, once it is answered.
@@ -183,13 +186,13 @@ impl Kv {
         self.state.requests.subscribe()
     }
 
-    /// Changes whenever anything in any namespace does.
+    /// A counter of the changes in all namespaces.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.state.changes.subscribe()
     }
 
-    /// Waits until the condition holds, looking again after each change; false when it does not
-    /// come to hold in time.
+    /// Waits until the condition holds, and checks it after each change. False if it does not hold
+    /// in time.
     pub async fn wait_until(&self, within: Duration, holds: impl Fn(&Self) -> bool) -> bool {
         let mut changes = self.changes();
         let held = async {

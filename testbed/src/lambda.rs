@@ -1,8 +1,8 @@
 //! Lambda: runs the real binary behind a Runtime API of its own, one invocation at a time, and
 //! serves the Invoke API for it.
 //!
-//! As in Lambda, a process that outlives its time-out is killed, one that dies answers with
-//! `Runtime.ExitError`, and the next invocation starts another.
+//! As in Lambda, a process that exceeds its time-out is killed. An invocation whose process dies
+//! fails with `Runtime.ExitError`, and the next one starts another process.
 
 mod failure;
 mod invoke_api;
@@ -52,7 +52,7 @@ impl Function {
         self.server.url()
     }
 
-    /// Starts the process where none runs and waits for its first poll; tells how long that took.
+    /// Starts the process if none runs, and waits for its first poll. Returns how long that took.
     pub async fn warm(&self) -> Result<Option<Duration>, StartError> {
         let mut sandbox = self.runner.sandbox.lock().await;
         self.runner.warm(&mut sandbox).await
@@ -63,7 +63,7 @@ impl Function {
         self.invoke_within(payload, self.runner.options.timeout).await
     }
 
-    /// Invokes with a payload as it is written.
+    /// Invokes with a payload as text.
     pub async fn invoke_text(&self, payload: String) -> Result<Invocation, StartError> {
         self.runner.clone().invoke(payload.into(), self.runner.options.timeout).await
     }
@@ -77,7 +77,7 @@ impl Function {
         self.runner.clone().invoke(payload.to_string().into(), timeout).await
     }
 
-    /// All that the function has printed so far, in all its processes.
+    /// Everything that the function has printed so far, in all its processes.
     pub fn logs(&self) -> Vec<LogLine> {
         self.runner.logs.since(0)
     }
@@ -92,7 +92,7 @@ impl Function {
         self.runner.starts.load(Ordering::Relaxed)
     }
 
-    /// What the running process has used; waits for the end of an invocation.
+    /// What the running process has used. Waits for a running invocation to end.
     pub async fn usage(&self) -> io::Result<Usage> {
         let sandbox = self.runner.sandbox.lock().await;
         let running = sandbox.as_ref().ok_or(io::ErrorKind::NotFound)?;

@@ -1,4 +1,4 @@
-//! Stand-ins for all that the settings exporter meets, for its tests and for work on one machine.
+//! Stand-ins for every service that the settings exporter talks to, for tests and for local work.
 //!
 //! Each one serves real HTTP on the loopback interface, holds its state in memory, and stops when
 //! its last handle is dropped.
@@ -13,7 +13,8 @@
 //! | [`kv`] | Cloudflare KV's REST API |
 //! | [`api_keys`] | the API keys service |
 //! | [`secrets`] | AWS Secrets Manager |
-//! | [`aws`] | the region and the account that those of AWS claim to be in |
+//! | [`aws`] | the region and the account of AWS |
+//! | [`proxy`] | what the proxy that reads KV knows: keys and digests |
 //! | [`faults`] | scripted faults, the same for all of them |
 //! | [`http`] | the server and the client below |
 //!
@@ -48,6 +49,8 @@ pub mod http;
 pub mod kv;
 pub mod lambda;
 pub mod poller;
+pub mod proxy;
+mod request_log;
 pub mod secrets;
 pub mod stack;
 pub mod stream;

@@ -24,7 +24,7 @@ pub use book::{Delivery, GivenUp};
 pub use options::PollerOptions;
 pub use rules::Verdict;
 
-/// A running mapping; it stops when it is dropped, within an invocation too.
+/// A running mapping. It stops when it is dropped, even during an invocation.
 pub struct Poller {
     table: Table,
     book: Arc<Book>,
@@ -32,7 +32,7 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// Starts to deliver a table's stream to `invoke`. What `Latest` means is settled on return.
+    /// Starts to deliver a table's stream to `invoke`. `Latest` means what is latest on return.
     pub fn start<I, F, E>(table: &Table, options: PollerOptions, invoke: I) -> Self
     where
         I: Fn(Value) -> F + Send + Sync + 'static,
@@ -46,7 +46,7 @@ impl Poller {
         let book = Arc::new(Book::default());
         let mut shards = JoinSet::new();
         for shard in table.shards(options.starting_position) {
-            // What lies before the start is none of this mapping's.
+            // What lies before the start is not delivered.
             if options.starting_position == StartingPosition::Latest {
                 book.reached(shard.shard_id(), shard.newest().as_deref());
             }
@@ -87,7 +87,7 @@ impl Poller {
         let reached = |done: &BTreeMap<String, u128>| {
             newest.iter().all(|(shard, number)| done.get(shard).is_some_and(|done| done >= number))
         };
-        // Fails only without a sender, and the book is ours.
+        // Fails only without a sender, which the book holds.
         let _ = progress.wait_for(reached).await;
     }
 }

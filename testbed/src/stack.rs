@@ -22,7 +22,7 @@ pub const ACCOUNT: &str = "local-account";
 pub const SETTINGS: &str = "settings";
 /// The namespace of the query configs.
 pub const QUERY_CONFIGS: &str = "query-configs";
-/// The Cloudflare token at first.
+/// The first Cloudflare token.
 pub const TOKEN: &str = "local-token";
 /// The secret that holds it.
 pub const TOKEN_SECRET: &str = "local/CloudFlareApiToken";
@@ -43,12 +43,12 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The ports that a developer finds them at.
+    /// The fixed ports for developers.
     pub const FIXED: Self =
         Self { dynamodb: 8000, lambda: 9001, kv: 8787, api_keys: 8788, secrets: 8789 };
 }
 
-/// What a stack is started with. The default is any free ports and the stream of production.
+/// What a stack is started with. The default: free ports, and the stream view of production.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StackOptions {
     /// The ports.
@@ -57,7 +57,7 @@ pub struct StackOptions {
     pub view: StreamView,
 }
 
-/// All services that the function meets.
+/// All services that the function talks to.
 #[derive(Clone)]
 pub struct Stack {
     /// The settings table with its stream.
@@ -136,7 +136,7 @@ impl Stack {
     }
 }
 
-/// The environment of a function that finds a stack at these ports.
+/// The environment of a function for a stack at these ports.
 pub fn environment_at(ports: Ports) -> BTreeMap<String, String> {
     let at = |port: u16| format!("http://127.0.0.1:{port}");
     environment(
@@ -164,11 +164,11 @@ fn environment(
         ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb),
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets),
         ("AWS_REGION", REGION),
-        // The older AWS CLI reads this one only.
+        // Older versions of the AWS CLI read only this one.
         ("AWS_DEFAULT_REGION", REGION),
         ("AWS_ACCESS_KEY_ID", "local"),
         ("AWS_SECRET_ACCESS_KEY", "local"),
-        // Nothing may wait for credentials that are not there.
+        // So that nothing waits for missing credentials.
         ("AWS_EC2_METADATA_DISABLED", "true"),
     ];
     env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()

@@ -18,7 +18,7 @@ pub enum StartingPosition {
     Latest,
 }
 
-/// A place in one shard. It moves on with every read.
+/// A place in a shard. It advances with every read.
 pub struct ShardReader {
     database: Database,
     stream_arn: String,
@@ -79,7 +79,7 @@ impl ShardReader {
         &self.shard_id
     }
 
-    /// The next records, at most so many, as they stand in an event.
+    /// The next records, at most `limit`, shaped as in an event.
     pub fn read(&mut self, limit: usize) -> Vec<Value> {
         let mut records = Vec::new();
         while records.len() < limit
@@ -125,7 +125,7 @@ fn describe(database: &Database, stream_arn: &str) -> Value {
     call(|request| database.describe_stream(request), json!({"StreamArn": stream_arn}))
 }
 
-/// Calls the engine with JSON for JSON: its types say the same at greater length.
+/// Calls the engine with JSON, and returns JSON. The engine's types would take more lines.
 fn call<Q: DeserializeOwned, A: Serialize, E: std::fmt::Display>(
     operation: impl FnOnce(Q) -> Result<A, E>,
     request: Value,

@@ -3,12 +3,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Locks, also after a panic elsewhere: a test that failed must not hide behind a second one.
+/// Locks even after a panic in another thread, so that the first failure of a test stays visible.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits, unless there is nothing to wait for: a timer costs a millisecond even for zero.
+/// Waits, unless the duration is zero: a timer costs a millisecond even then.
 pub async fn pause(duration: Duration) {
     if !duration.is_zero() {
         tokio::time::sleep(duration).await;

@@ -1,8 +1,8 @@
 //! The settings table: an embedded DynamoDB with its stream, served over HTTP behind a layer that
 //! logs requests and plays faults.
 //!
-//! Known differences from DynamoDB: a put that changes nothing is recorded as MODIFY, there is
-//! one shard, and it shows an ending sequence number although it is open.
+//! Known differences from DynamoDB: a put that changes nothing is recorded as MODIFY; there is only
+//! one shard; and that shard shows an ending sequence number although it is open.
 
 mod front;
 mod json;
@@ -46,7 +46,7 @@ struct Running {
     database: Database,
     front: Arc<Front>,
     server: Server,
-    /// Closes the engine's own server when it goes.
+    /// Closes the engine's own server when it is dropped.
     _backend: oneshot::Sender<()>,
 }
 
@@ -81,7 +81,7 @@ impl Table {
         self.0.server.url()
     }
 
-    /// The faults to come. They befall requests over HTTP, not the helpers here.
+    /// The faults to come. They hit requests over HTTP, not the helpers here.
     pub fn faults(&self) -> &Faults {
         &self.0.front.faults
     }
@@ -90,7 +90,7 @@ impl Table {
     ///
     /// # Panics
     ///
-    /// When DynamoDB refuses the item, as all helpers here do: their input is part of a test.
+    /// If DynamoDB refuses the item. All helpers here panic, because their input is part of a test.
     #[track_caller]
     pub fn put_item(&self, item: &Value) {
         let put = request(json!({"TableName": self.name(), "Item": item}));
@@ -104,7 +104,7 @@ impl Table {
         self.put_item(&to_item(item));
     }
 
-    /// Deletes an item, whether or not it is there.
+    /// Deletes an item, whether or not it exists.
     #[track_caller]
     pub fn delete(&self, pk: &str, sk: &str) {
         let delete = request(json!({"TableName": self.name(), "Key": key(pk, sk)}));
@@ -141,7 +141,7 @@ impl Table {
 
     /// All requests over HTTP since the log was cleared.
     pub fn log(&self) -> Vec<TableRequest> {
-        self.0.front.log()
+        lock(&self.0.front.log).requests().to_vec()
     }
 
     /// How many requests there were for each operation.

@@ -1,6 +1,6 @@
 #!/bin/bash
-# A function in plain bash: answers each payload with itself, but for those named below.
-# MODE breaks its start.
+# A function in plain bash. It answers each payload with itself, except those named below.
+# MODE makes its start fail.
 
 api() { # method path body
     exec 3<>"/dev/tcp/${AWS_LAMBDA_RUNTIME_API/:/\/}"

@@ -157,7 +157,7 @@ async fn a_record_that_always_fails_is_cut_out_and_given_up_while_the_others_pas
 #[tokio::test]
 async fn scans_and_queries_are_logged_with_the_read_units_of_all_that_they_went_over() {
     let table = table(StreamView::NewImage).await;
-    // 9 KB are three units of 4 KB, the first item alone two; half of that where a read need not be
+    // 9 KB are three units of 4 KB, the first item alone is two; half of that if a read need not be
     // consistent.
     table.put(&json!({"pk": "a", "sk": "1", "text": "x".repeat(5_000)}));
     table.put(&json!({"pk": "b", "sk": "1", "text": "x".repeat(4_000)}));

@@ -1,4 +1,4 @@
-//! API keys: whose are asked for, and what happens when they can't be had.
+//! API keys: which are asked for, and what happens when they are not available.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ fn key_under(world: &World, key: &str) -> Value {
     world.setting(key).map_or(Value::Null, |value| value["marqo_api_key"].clone())
 }
 
-/// A batch of so many accounts for each of these cells, one index an account.
+/// A batch of this many accounts for each of these cells, with one index for each account.
 fn accounts(cells: &[&str], each: u32) -> Vec<Value> {
     let mut records = Vec::new();
     for cell in cells {
@@ -129,7 +129,7 @@ async fn the_key_that_kv_holds_is_used_again_with_a_warning_and_a_count() {
         (Fault::status(429), 4),
         (Fault::WrongJson, 4),
         (Fault::DropConnection, 4),
-        // Of the gateway itself, so it says nothing about the account.
+        // The gateway refuses the exporter, which says nothing about the account.
         (Fault::status(401), 1),
     ];
     for (fault, tries) in faults {
@@ -244,7 +244,7 @@ async fn redirects_of_a_gateway_are_not_followed() {
     assert!(seen.requests().is_empty());
 }
 
-/// The times that a cell which hangs costs the others; printed, because they are worth knowing.
+/// How long a cell that hangs holds up the others. Printed, because it is worth knowing.
 #[tokio::test]
 async fn one_of_five_cells_that_hangs_holds_the_others_up_for_one_time_out_at_most() {
     let cells = ["c1", "c2", "c3", "c4", "c5"];
@@ -271,8 +271,8 @@ async fn one_of_five_cells_that_hangs_holds_the_others_up_for_one_time_out_at_mo
     let in_kv = puts[0].finished_at.unwrap();
     println!("the other four's accounts in KV after {:?}", in_kv - began);
     let log = world.stack.api_keys.log();
-    // The first tries run into the time-out. Whatever waited for a second one, too, would come
-    // behind its end.
+    // The first tries run into the time-out. Anything that waited for a second one would come after
+    // that one's end.
     let mut second_tries = Vec::new();
     for account in 0..20 {
         let account = format!("c5-{account:02}");

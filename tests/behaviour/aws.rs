@@ -1,5 +1,4 @@
-//! How AWS is called: signed with what Lambda puts into the environment, and told apart where a
-//! call fails.
+//! How AWS is called: signed with the keys of Lambda's environment, and with errors told apart.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -87,7 +86,7 @@ async fn broken_connections_server_errors_and_time_outs_are_tried_three_times() 
 
 #[tokio::test]
 async fn an_answer_may_take_as_long_as_the_time_out_lets_it() {
-    // Longer than the SDK's own grace of five seconds for a connection on which nothing moves.
+    // Longer than the five seconds after which the SDK ends a connection on which nothing moves.
     const SLOW: Duration = Duration::from_secs(8);
     let requests = Requests::default();
     let log = requests.clone();

@@ -141,7 +141,7 @@ async fn failed_records_are_named_in_batch_order_and_the_others_are_exported() {
     assert_eq!(
         answered.failures(),
         ["10", "11", "21", "30", "31", "41", "50", "51"],
-        "all of what failed, as it stood in the batch"
+        "everything that failed, in the order of the batch"
     );
     assert_eq!(world.setting_keys(), ["z-ok-a", "z-ok-b"]);
     assert_eq!(answered.stats.failed, 8);
@@ -159,7 +159,7 @@ async fn a_failed_record_without_a_sequence_number_fails_the_invocation() {
         let answered = world.batch([written(1, &index("b", "i")), unnamed]).await;
 
         if number == json!(7) {
-            // Not of a record's shape: rejected, so there is nothing to name.
+            // Not a record: it is rejected, so there is nothing to name.
             assert_eq!(answered.failures(), ["1"]);
         } else {
             assert_eq!(answered.error().kind, "MissingSequenceNumber", "{number}");

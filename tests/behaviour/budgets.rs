@@ -14,7 +14,7 @@ use crate::process;
 #[tokio::test]
 async fn a_thousand_records_of_two_hundred_accounts_take_two_hundred_keys_and_one_put_each() {
     let world = World::start().await;
-    // No key is answered before a good many are asked for.
+    // No key is answered before many are asked for.
     let slow = Fault::Delay(std::time::Duration::from_millis(300));
     world.stack.api_keys.faults().add(Rule::any(slow).forever());
     let records = (0..1_000).map(|number: u32| {
@@ -66,12 +66,7 @@ async fn fifty_removals_in_a_batch_take_the_same_passes_over_the_table_as_one() 
     let mut passes = Vec::new();
     for count in [1, 50] {
         let world = World::start().await;
-        world
-            .settled_with((0..50).map(|n| shop("a", &format!("i{n}"), &format!("s{n}.example"))))
-            .await;
-        for n in 0..count {
-            world.stack.table.delete("a", &format!("INDEX#i{n}"));
-        }
+        world.settled_with_fifty_and_without(count).await;
 
         let answered = world.deliver().await;
 
@@ -120,7 +115,7 @@ async fn a_pass_over_the_table_leaves_query_configs_and_what_it_does_not_need_ou
     assert!(bytes < 100_000, "{bytes} bytes came back");
 }
 
-/// So many query configs of a/i with values of a few hundred bytes.
+/// This many query configs of a/i, with values of a few hundred bytes.
 fn query_configs(count: u32) -> impl Iterator<Item = Value> {
     let products: Vec<String> = (0..12).map(|n| format!("76891234500{n:02}")).collect();
     (0..count).map(move |n| {
@@ -157,7 +152,7 @@ async fn query_configs_take_as_few_puts_as_can_be_and_no_more_memory_the_more_th
             .map(|put| put.pairs)
             .collect();
         assert_eq!(sent, puts);
-        // Settings before and after; pages of a megabyte, once to export and once to verify.
+        // The settings before and after; pages of a megabyte, once to export and once to verify.
         let operations = stack.table.operations();
         assert_eq!(operations.keys().collect::<Vec<_>>(), ["GetItem", "Query"]);
         let megabytes = stack.table.log().iter().map(|read| read.reply_bytes).sum::<usize>() >> 20;

@@ -1,6 +1,6 @@
-//! Whatever hangs, the answer comes before Lambda's time-out, with what is undone as failed.
+//! Whatever hangs, the answer comes before Lambda's time-out, and names what is undone as failed.
 //!
-//! [`World::handle_within`] fails where it does not.
+//! [`World::handle_within`] fails if it does not.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use testbed::faults::{Fault, Faults, Rule};
 use crate::helpers::*;
 use crate::process;
 
-/// The time that an invocation has here: shorter than one request's time-out.
+/// The time of an invocation: shorter than one request's time-out.
 const TIME: Duration = Duration::from_secs(3);
 
 fn hang(faults: &Faults) {
     faults.add(Rule::any(Fault::Hang).forever());
 }
 
-/// A world in which a/gone was removed and three items were written; the records that say so.
+/// A world in which a/gone was removed and three items were written, and the records of that.
 async fn changes() -> (World, Value) {
     let world = World::start().await;
     world.settled_with([shop("a", "gone", "s.example"), query_config("a", "gone", "q", 1)]).await;
@@ -139,7 +139,7 @@ async fn the_process_answers_before_lambda_ends_it() {
     let invocation = function.invoke_within(&event, TIME).await.unwrap();
 
     let answer = invocation.result.unwrap();
-    assert!(invocation.duration < TIME * 7 / 8, "some time is left for the way back");
+    assert!(invocation.duration < TIME * 7 / 8, "some time is left to return it");
     assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "1"}]}));
     assert_eq!(function.starts(), 1, "and lives on");
 }

@@ -1,4 +1,4 @@
-//! What the documents say of the tests.
+//! What the documents say about the tests.
 
 #[test]
 fn every_test_that_the_table_of_faults_names_exists() {

@@ -12,7 +12,7 @@ use testbed::table::StreamView;
 use crate::helpers::*;
 use crate::process;
 
-/// Far more than anything here takes; keeps a test that fails from hanging.
+/// Far more than anything here takes, so that a failing test does not hang.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn caught_up(poller: &Poller) {
@@ -86,7 +86,7 @@ async fn items_of_the_table_reach_kv_byte_for_byte() {
 async fn records_that_fail_are_sent_again_until_they_get_through() {
     let stack = process::stack().await;
     let function = process::function(&stack, &[]).await;
-    // Four requests an invocation: three invocations fail, for one key alone.
+    // Four requests in each invocation: three invocations fail, for one key alone.
     let stuck = Fault::unsuccessful(|key| key == "a-i3", 200);
     stack.kv.faults().add(Rule::on("PUT", "/bulk", stuck).times(12));
     let poller = poll(&stack, &function);
@@ -101,7 +101,7 @@ async fn records_that_fail_are_sent_again_until_they_get_through() {
     assert!(poller.deliveries().len() > 1);
 }
 
-/// Kills the process when KV has carried out a request, before the process hears of it.
+/// Kills the process when KV has carried out a request, before the process gets the reply.
 fn kill_after(stack: &Stack, method: &'static str, path: &str, passing: usize, mark: &str) {
     let mark = mark.to_owned();
     let kill = Fault::after(move || process::kill("KILL_MARK", &mark).unwrap());

@@ -1,5 +1,5 @@
-//! The handler over the real clients, pointed at the stand-ins, with its log captured; the items and
-//! records that it is given.
+//! The handler over the real clients, pointed at the stand-ins, and the items and records that it
+//! is given.
 
 mod items;
 mod logs;
@@ -10,4 +10,5 @@ mod world;
 pub use items::*;
 pub use samples::*;
 pub use spy::*;
+pub use testbed::proxy::query_config_key;
 pub use world::*;

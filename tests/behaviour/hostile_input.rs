@@ -1,4 +1,4 @@
-//! Names and values that try to leave their place: what the services got of them.
+//! Names and values that try to break out of their place, and what the services got.
 
 use serde_json::{Value, json};
 use testbed::stack::{ACCOUNT, DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
@@ -29,7 +29,7 @@ async fn accounts_and_cells_stay_in_their_place_of_the_url_whatever_they_hold() 
     let mut expected = Vec::new();
     let mut records = Vec::new();
     for name in NAMES {
-        // The stand-in's own keys hold the account's name, and not every name could be sent on.
+        // The stand-in's default key contains the account's name, and not every name can be sent.
         world.stack.api_keys.set(name, "key");
         for (account, cell) in [(name, DEFAULT_CELL), ("plain", name), (name, name)] {
             let number = u32::try_from(records.len()).unwrap();
@@ -46,7 +46,7 @@ async fn accounts_and_cells_stay_in_their_place_of_the_url_whatever_they_hold() 
         world.stack.api_keys.log().into_iter().map(|asked| (asked.cell, asked.account)).collect();
     asked.sort();
     expected.sort();
-    assert_eq!(asked, expected, "one request each, for just these names");
+    assert_eq!(asked, expected, "one request for each of these names");
     for request in spied.requests() {
         assert_eq!(request.path.split('/').count(), 6, "{}", request.path);
         assert!(request.query.is_empty(), "{}", request.query);
@@ -156,7 +156,7 @@ async fn a_re_export_of_hostile_names_asks_the_table_for_just_them() {
     assert_eq!(world.setting_keys().len(), NAMES.len() - 1);
 }
 
-/// A list within a list, so many deep.
+/// A list within a list, this many levels deep.
 fn nested(depth: usize) -> String {
     format!("{}{}", r#"{"L":["#.repeat(depth), "]}".repeat(depth))
 }

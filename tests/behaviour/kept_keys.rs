@@ -1,4 +1,4 @@
-//! Keys that a removal leaves alone: somebody still needs them, or they are a stranger's.
+//! Keys that a removal leaves alone: somebody still needs them, or they are foreign.
 
 use serde_json::{Value, json};
 use testbed::stack::SETTINGS;
@@ -42,7 +42,7 @@ async fn a_key_that_an_active_alias_points_at_stays_with_a_warning_and_a_count()
         let world = World::start().await;
         world.settled_with([shop("a", "old", "old.example")]).await;
         let kept = world.stack.kv.snapshot(SETTINGS);
-        // Past the stream: what counts is the table.
+        // Past the stream: the table decides.
         world.stack.table.load([to_item(&index_with("b", "live", alias))]);
 
         world.stack.table.delete("a", "INDEX#old");

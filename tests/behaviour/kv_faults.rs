@@ -1,4 +1,4 @@
-//! Cloudflare KV goes wrong: every fault that it is known for, and what comes of it.
+//! Cloudflare KV fails: every fault that it is known for, and what happens then.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use testbed::stack::{ACCOUNT, QUERY_CONFIGS, SETTINGS};
 
 use crate::helpers::*;
 
-/// So many indexes of one account, without shop ids.
+/// This many indexes of one account, without shop ids.
 fn batch(count: u32) -> Vec<Value> {
     (1..=count).map(|number| written(number, &index("a", &format!("i{number:02}")))).collect()
 }
@@ -19,8 +19,8 @@ fn pairs(puts: &[KvRequest]) -> Vec<usize> {
     puts.iter().map(|put| put.pairs).collect()
 }
 
-/// Delivers eight records to a KV whose first writes meet the fault, and expects that all is
-/// written in the end, in requests of so many pairs.
+/// Delivers eight records while the fault hits the first writes. Expects that everything is written
+/// in the end, in requests of these numbers of pairs.
 async fn survives(world: World, times: usize, fault: Fault, sent: &[usize]) {
     world.break_puts(times, fault);
 
@@ -112,7 +112,7 @@ async fn halves_are_halved_no_further_than_to_one_pair_and_fail_alone() {
 
     let answered = world.batch(batch(8)).await;
 
-    assert_eq!(answered.failures(), ["3"], "its neighbours get through");
+    assert_eq!(answered.failures(), ["3"], "its neighbours are written");
     assert_eq!(world.setting_keys().len(), 7);
 }
 
@@ -269,7 +269,7 @@ async fn a_delete_that_stays_undone_fails_its_record_and_a_retry_ends_it() {
     assert_eq!(
         world.setting_keys(),
         ["a-i", "s.example"],
-        "the index id's key stays: it alone says what else has to go"
+        "the index id's key stays: only its value says what else has to go"
     );
     assert_eq!(world.batch(records).await.failures(), NOTHING);
     assert_eq!(world.setting_keys(), NOTHING);

@@ -1,11 +1,11 @@
 //! What the exporter does, shown with real parts: the clients over HTTP against the stand-ins in
-//! `testbed`, an embedded DynamoDB with its stream, and the real binary behind a Lambda Runtime API.
+//! `testbed`, an embedded DynamoDB with its stream, and the real binary with a Lambda Runtime API.
 //!
-//! One binary, because linking takes longer than running. Each module holds the tests of one part
-//! of what the function promises; [`helpers`] builds the handler, [`process`] runs the binary,
-//! [`printed`] reads what that prints.
+//! All tests are one binary, because linking takes longer than running. Each module tests one part
+//! of what the function promises. [`helpers`] builds the handler, [`process`] runs the binary, and
+//! [`printed`] reads what the binary prints.
 
-// The layout of the handler's future over the real clients is that deep.
+// The type of the handler's future over the real clients is nested this deep.
 #![recursion_limit = "256"]
 
 mod api_key_faults;

@@ -1,4 +1,4 @@
-//! Payloads: what is taken, what is refused, and the answer to every sample event.
+//! Payloads: what is accepted, what is refused, and the answer to every sample event.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::helpers::*;
 
-/// What a sample event is answered with, in a world that has acct1/main, acct1's query configs
-/// and acct2/outlet in table and KV.
+/// The answer to a sample event, if the table and KV have acct1/main, acct1's query configs and
+/// acct2/outlet.
 enum Expected {
     /// A batch, with these counts: exported, superseded, skipped, rejected.
     Batch([u64; 4]),
@@ -15,7 +15,7 @@ enum Expected {
     Report(Value),
     /// An error of this type.
     Error(&'static str),
-    /// A reconcile's answer, which tests of its own look at.
+    /// A reconcile's answer, which has tests of its own.
     Reconcile,
 }
 
@@ -51,7 +51,7 @@ fn expectations() -> BTreeMap<&'static str, Expected> {
     ])
 }
 
-/// Puts what the sample events take for granted into the table and KV.
+/// Puts what the sample events assume into the table and KV.
 async fn sample_world() -> World {
     let world = World::start().await;
     for file in ["stream-insert.json", "stream-query-config.json"] {

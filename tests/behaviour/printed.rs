@@ -15,11 +15,11 @@ pub struct Printed {
     pub metric_lines: usize,
 }
 
-/// The units that CloudWatch knows and that this function has a use for.
+/// Those units of CloudWatch that this function uses.
 const UNITS: [&str; 2] = ["Count", "Milliseconds"];
 
 impl Printed {
-    /// Parses every line; panics at one that is not JSON.
+    /// Parses every line. Panics at a line that is not JSON.
     pub fn of(lines: &[LogLine]) -> Self {
         let mut printed = Self { lines: Vec::new(), metrics: BTreeMap::new(), metric_lines: 0 };
         for line in lines {
@@ -38,7 +38,7 @@ impl Printed {
         printed
     }
 
-    /// The same of an invocation; its one line of metrics and its one line of counts are there.
+    /// The same for an invocation, which must have one line of counts and at most one of metrics.
     pub fn by(invocation: &Invocation) -> Self {
         let printed = Self::of(&invocation.logs);
         assert_eq!(printed.with("invocation").len(), 1, "{:?}", printed.lines);
@@ -108,16 +108,16 @@ fn check_line(line: &Value) {
     assert!(["INFO", "WARN", "ERROR"].contains(&level), "{line}");
 }
 
-/// A metric's only value.
+/// The only value of a metric.
 fn number(value: &Value) -> f64 {
     let only = value.as_array().map_or(value, |values| {
-        assert_eq!(values.len(), 1, "one value an invocation");
+        assert_eq!(values.len(), 1, "one value in an invocation");
         &values[0]
     });
-    only.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+    only.as_f64().unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
-/// Checks a line against the specification of the embedded metric format, and gives its metrics.
+/// Checks a line against the specification of the embedded metric format. Returns its metrics.
 fn metrics(line: &Value) -> BTreeMap<String, Value> {
     let aws = &line["_aws"];
     let timestamp = aws["Timestamp"].as_u64().expect("milliseconds since the epoch");
@@ -143,7 +143,7 @@ fn metrics(line: &Value) -> BTreeMap<String, Value> {
         assert!(values.iter().all(|value| value.as_f64().is_some_and(f64::is_finite)), "{name}");
         assert!(metrics.insert(name.to_owned(), value.clone()).is_none(), "{name} twice");
     }
-    // Nothing else in the line is taken for a metric, and nothing else is in it.
+    // Nothing else is in the line.
     let known = |name: &str| {
         metrics.contains_key(name) || ["_aws", "Environment", "requestId"].contains(&name)
     };

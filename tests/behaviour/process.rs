@@ -15,23 +15,23 @@ pub async fn stack() -> Stack {
     stack_with(StreamView::NewImage).await
 }
 
-/// Stand-ins with a stream of choice.
+/// Stand-ins with another stream view.
 pub async fn stack_with(view: StreamView) -> Stack {
     Stack::start(StackOptions { view, ..StackOptions::default() }).await.unwrap()
 }
 
-/// The binary on a stack, with retries that don't take long.
+/// The binary on a stack, with quick retries.
 pub async fn function(stack: &Stack, more: &[(&str, &str)]) -> Function {
     let quick = [("HTTP_RETRY_BASE_MS", "1"), ("AWS_MAX_ATTEMPTS", "2")];
     stack.function(BINARY, quick.into_iter().chain(more.iter().copied())).await.unwrap()
 }
 
-/// Invokes the binary, which has to be there to answer.
+/// Invokes the binary. Panics if it does not start.
 pub async fn invoke(function: &Function, payload: &Value) -> Invocation {
     function.invoke(payload).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// All that was printed, in one text.
+/// Everything that was printed, in one text.
 pub fn text(lines: &[LogLine]) -> String {
     lines.iter().map(|line| format!("{}\n", line.text)).collect()
 }

@@ -1,4 +1,4 @@
-//! Reconcile: what it finds, what it mends, and what it leaves alone, through the real services.
+//! Reconcile: what it finds, what it repairs, and what it leaves alone, with the real services.
 
 mod accounts;
 mod differences;

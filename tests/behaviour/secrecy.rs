@@ -14,7 +14,7 @@ const KEY: &str = "MARKED-API-KEY";
 const TOKEN: &str = "MARKED-TOKEN";
 const VALUE: &str = "MARKED-SETTING";
 
-/// An item with marks in everything that is a settings value.
+/// An item with a mark in every settings value.
 fn marked(account: &str, name: &str, more: Value) -> Value {
     let mut item = json!({
         "index_endpoint": format!("https://{VALUE}.example.com"),
@@ -46,7 +46,7 @@ async fn good_batches(stack: &Stack, function: &Function, answers: &mut Answers)
         written(3, &marked("a", "gone", json!({"shop_id": "gone.example"}))),
     ];
     answers.invoke(function, &event(records)).await;
-    // Something points at it: what is withheld, and who by, is logged.
+    // Something points at it: the log names the key, and what points at it.
     stack.table.put(&index_with("b", "live", json!({"read_alias": "a-gone"})));
     answers.invoke(function, &event([removed(4, "a", "INDEX#gone")])).await;
     stack.table.delete("b", "INDEX#live");
@@ -99,7 +99,7 @@ async fn failing_batches(stack: &Stack, function: &Function, answers: &mut Answe
         Fault::Answer(said(400)),
         Fault::Answer(said(200)),
         Fault::Answer(said(403)),
-        // Without a quote, a colon or a bracket before what is echoed.
+        // No quote, colon or bracket stands before what is echoed.
         echo(400, format!("{KEY}-a is not a value")),
         echo(403, format!("token {TOKEN} may not write {KEY}-a")),
         echo(429, TOKEN.to_owned()),
@@ -121,7 +121,7 @@ async fn failing_batches(stack: &Stack, function: &Function, answers: &mut Answe
         Fault::Answer(Reply::new(302, "", "").with("location", &format!("http://x/{KEY}"))),
         Fault::TruncatedBody,
     ] {
-        // With a key in KV to be used again, and without one.
+        // With a key in KV that can be used again, and without one.
         stack.api_keys.break_cell(DEFAULT_CELL, fault);
         let new = written(21, &marked("new", "i", json!({})));
         answers.invoke(function, &batch).await;

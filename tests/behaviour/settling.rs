@@ -1,4 +1,4 @@
-//! Removals and moved shop ids: the slow path through the real services.
+//! Removals and moved shop ids, with the real services.
 
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};

@@ -79,7 +79,7 @@ async fn a_dry_run_does_everything_but_the_calls_to_cloudflare_and_says_so_each_
         };
         logs.iter().filter(warning).count()
     };
-    assert_eq!(warned(&batch.logs), 2, "at start and in the answer's log");
+    assert_eq!(warned(&batch.logs), 2, "at the start and with the answer");
     assert_eq!(warned(&removal.logs), 1);
     assert_eq!(warned(&report.logs), 1);
     assert!(stack.kv.log().is_empty() && stack.secrets.log().is_empty());

@@ -1,4 +1,4 @@
-//! DynamoDB goes wrong where a removal or a re-export needs it.
+//! DynamoDB fails when a removal or a re-export needs it.
 
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
@@ -7,7 +7,7 @@ use testbed::stack::SETTINGS;
 
 use crate::helpers::*;
 
-/// A world in which a/old was removed from the table, and the record that says so.
+/// A world in which a/old was removed from the table, and the record of that.
 async fn removal(world: World) -> (World, Vec<Value>) {
     world.settled_with([shop("a", "old", "old.example"), index("a", "other")]).await;
     world.stack.table.delete("a", "INDEX#old");
@@ -84,7 +84,7 @@ async fn one_segment_that_fails_fails_the_look() {
 
     let failed = world.batch(records).await;
 
-    assert_eq!(failed.failures().len(), 1, "half a look must not decide");
+    assert_eq!(failed.failures().len(), 1, "half a scan must not decide");
     assert_eq!(world.setting_keys(), ["a-old", "a-other", "old.example"]);
 }
 
@@ -109,7 +109,7 @@ async fn unprocessed_keys_are_asked_for_again() {
     for n in 0..30 {
         world.stack.table.delete("a", &format!("INDEX#i#QUERY#q{n:02}"));
     }
-    // One was put back since: it has to be found among the keys that were left unprocessed.
+    // One was put back since. It must be found among the keys that were left unprocessed.
     world.stack.table.put(&query_config("a", "i", "q29", 99));
     let records = world.new_records();
     let removals = records.into_iter().filter(|record| record["eventName"] == "REMOVE");

@@ -109,7 +109,7 @@ async fn several_chunks_do_not_read_a_refused_token_again_each() {
         .await;
 
     assert_eq!(answered.failures().len(), 20);
-    assert_eq!(world.stack.secrets.log().len(), 2, "once at first, once after the refusal");
+    assert_eq!(world.stack.secrets.log().len(), 2, "once at the start, once after the refusal");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What is written to KV, byte for byte.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use testbed::proxy::digest;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use crate::helpers::*;
@@ -93,13 +93,11 @@ async fn every_pair_carries_its_digest_time_source_account_and_index() {
     assert_eq!(stored.len(), 4);
     for stored in stored {
         let metadata = stored.metadata.as_ref().unwrap();
-        let digest = Sha256::digest(&stored.value);
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let exported_at = metadata["exported_at"].as_str().unwrap();
         assert_eq!(
             *metadata,
             json!({
-                "digest": digest,
+                "digest": digest(&stored.value),
                 "exported_at": exported_at,
                 "source": "stream",
                 "system_account_id": "acct1",
@@ -176,7 +174,7 @@ async fn a_record_beyond_the_limits_of_kv_is_rejected_before_anything_is_sent() 
         (shop("a", "i3", ".."), "shop_id"),
         (index("a", &long), "index_name"),
         (query_config("a", &long, "q", 1), "index_name"),
-        // 520 bytes of key are too many, 500 bytes of escapes in the metadata too.
+        // 520 bytes are too many for a key, and 500 bytes of escapes are too many for the metadata.
         (index("a", &"\u{1}".repeat(200)), "system_account_id"),
     ];
 

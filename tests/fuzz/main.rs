@@ -1,8 +1,9 @@
 //! Random inputs for everything that decodes what others send: payloads, stream records, KV's
 //! replies.
 //!
-//! Deterministic: an input follows from its number alone, which a failure prints. `FUZZ_RUNS` says
-//! how many there are, `FUZZ_FIRST` the number of the first; `docs/faults.md` has the commands.
+//! The fuzzer is deterministic: an input depends only on its number, which a failure prints.
+//! `FUZZ_RUNS` is the number of inputs, `FUZZ_FIRST` the number of the first. `docs/faults.md` has
+//! the commands.
 
 mod mutate;
 mod seeds;
@@ -11,7 +12,7 @@ mod targets;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-/// Inputs of a run in CI.
+/// The inputs of a run in CI.
 const RUNS: u64 = 5_000;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Mutation: of the JSON tree, so that most inputs get far into a decoder, and of the bytes.
+//! Mutation of the JSON tree, so that most inputs get far into a decoder, and of the bytes.
 
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ const TOKENS: &[&str] = &[
 
 type Seeds = [(Target, Value)];
 
-/// The input of this number, and what it is given to.
+/// The input with this number, and its target.
 pub fn input(seeds: &Seeds, number: u64) -> (Target, String) {
     let mut rng = Rng::with_seed(number);
     let (target, mut tree) = seed(&mut rng, seeds).clone();
@@ -62,7 +62,7 @@ pub fn input(seeds: &Seeds, number: u64) -> (Target, String) {
     (target, text)
 }
 
-/// A seed; whole events are the slowest and add little, so they come seldom.
+/// A seed. Whole events are slow and add little, so they are rare.
 fn seed<'a>(rng: &mut Rng, seeds: &'a Seeds) -> &'a (Target, Value) {
     loop {
         let seed = &seeds[rng.usize(..seeds.len())];

@@ -12,18 +12,18 @@ const REPLIES: &[&str] = &[
     r#"{"Responses":{"t":[{"pk":{"S":"a"},"sk":{"S":"INDEX#i"},"m":{"M":{"n":{"N":"1.5"}}}}]},"UnprocessedKeys":{"t":{"Keys":[{"pk":{"S":"a"},"sk":{"S":"b"}}]}}}"#,
 ];
 
-/// What an input is given to.
+/// The decoders that get an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The decoder of payloads, and of the records in them.
+    /// The decoder of payloads and of the records in them.
     Payload,
     /// The decoder of stream records.
     Record,
-    /// The decoders of what KV and the table answer and KV holds.
+    /// The decoders of answers of KV and the table, and of what KV holds.
     Reply,
 }
 
-/// All seeds, each with what it is an input of.
+/// All seeds, each with its target.
 pub fn all() -> Vec<(Target, Value)> {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/events");
     let mut files: Vec<_> =

@@ -1,4 +1,4 @@
-//! The decoders, and what each one promises of any input.
+//! The decoders, and what each promises for any input.
 
 use ecom_settings_exporter::export::batch::plan::plan;
 use ecom_settings_exporter::item::IndexSettings;
@@ -16,7 +16,7 @@ use crate::seeds::Target;
 /// An error says what is wrong; it does not repeat the input.
 const LONGEST_ERROR: usize = 1_000;
 
-/// How far inputs got: a fuzzer whose inputs are all refused at the door would find nothing.
+/// How far inputs got. A fuzzer whose inputs are all refused at once would find nothing.
 #[derive(Debug, Default)]
 pub struct Seen {
     json: u64,
@@ -34,7 +34,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Fails where one kind of outcome never came up.
+    /// Fails if a kind of outcome never occurred.
     pub fn assert_varied(&self) {
         let Self { json, streams, re_exports, reconciles, skipped, .. } = self;
         let Self { settings, query_configs, removals, rejected, unknown, replies, items, .. } =
@@ -57,7 +57,7 @@ impl Seen {
     }
 }
 
-/// Gives an input to the decoders of its kind.
+/// Gives an input to the decoders of its target.
 pub fn check(target: Target, input: &str, seen: &mut Seen) {
     match target {
         Target::Payload => payload(input, seen),
@@ -80,7 +80,7 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
                     assert_eq!(attributes.text(name).unwrap_or_default(), text);
                 }
             }
-            // Reading what anyone may have put into KV.
+            // Reads what anybody may have put into KV.
             if let Some(stored) = StoredSettings::parse(input) {
                 assert!(stored.shop_id.is_none_or(|shop_id| !shop_id.is_empty()));
             }
@@ -148,7 +148,7 @@ fn record(record: StreamRecord, input_bytes: usize, seen: &mut Seen) {
     };
     if let Some(rejection) = rejection {
         seen.rejected += 1;
-        // A path is made of names, each escaped at the most.
+        // A path consists of names, each at most escaped.
         assert!(rejection.path.len() <= input_bytes * 6 + LONGEST_ERROR, "{rejection}");
         assert!(rejection.reason.len() < LONGEST_ERROR);
     }
@@ -170,11 +170,11 @@ fn value(settings: &IndexSettings, input_bytes: usize) {
     assert!(keys.iter().all(|key| (1..=512).contains(&key.len()) && key != "." && key != ".."));
 }
 
-/// The value as the object it has to be, no larger than the input accounts for.
+/// The value, which must be an object no larger than the input allows.
 fn object(value: &str, input_bytes: usize) -> Value {
     let parsed: Value = serde_json::from_str(value).expect("a value should be JSON");
     assert!(parsed.is_object());
-    // A number of few digits may be written with many, and a byte as six.
+    // A number with few digits may be written with many, and a byte with six.
     assert!(value.len() <= input_bytes * 6 + 1_000, "{} of {input_bytes}", value.len());
     parsed
 }

@@ -1,4 +1,4 @@
-//! What an answer has to say about its batch.
+//! What an answer must say about its batch.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use crate::keys::index_of;
 use crate::model::{Content, index_id};
 use crate::state::{Record, State};
 
-/// The most looks at the table in one settling: five rounds and the look behind them.
+/// The most looks at the table in one settling: five rounds, and the look after them.
 const MAX_PASSES: u32 = 6;
 
-/// Checks a batch's answer; tells how many of its records are done with.
+/// Checks a batch's answer. Returns how many of its records are done.
 pub fn stream(
     state: &mut State,
     invocation: usize,
@@ -82,7 +82,7 @@ fn counts(
     let in_order: Vec<&str> =
         records.iter().map(|r| r.number.as_str()).filter(|n| named.contains(n)).collect();
     if in_order != named {
-        problems.push(format!("the answer names {named:?}, out of order or not of the batch"));
+        problems.push(format!("the answer names {named:?}, out of order, or not of the batch"));
     }
     let counts = stats;
     let all =
@@ -132,7 +132,7 @@ fn deciding(records: &[Record]) -> BTreeMap<ItemKey, usize> {
     deciding
 }
 
-/// Of several items of a batch that ask for one key, the last that can be exported has it.
+/// If several items of a batch ask for one key, the last that can be exported gets it.
 fn not_last(state: &State, invocation: usize, records: &[Record]) -> Option<String> {
     let run = &state.invocations[invocation];
     if !run.failed_services.is_empty() || run.out_of_time || !run.unanswered.is_empty() {
@@ -181,7 +181,7 @@ fn needless(state: &State, invocation: usize, records: &[Record]) -> Option<Stri
     (quiet && reads).then(|| "a batch without removals or moves reads".to_owned())
 }
 
-/// While only the API keys service fails, settings that KV has already still get through.
+/// If only the API keys service fails, settings that KV already has still get through.
 fn reuse(state: &State, invocation: usize, records: &[Record], named: &[&str]) -> Option<String> {
     let run = &state.invocations[invocation];
     if run.passes > 0

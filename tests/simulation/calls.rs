@@ -6,14 +6,14 @@ use crate::events::fire;
 use crate::faults::{Call, Failure, Fault, OTHER_FAULTS, READ_FAULTS, WRITE_FAULTS};
 use crate::state::State;
 
-/// How many of the faults small worlds know.
+/// How many of the faults small worlds have.
 const SMALL_WRITE_FAULTS: usize = 5;
 const SMALL_FAULTS: usize = 2;
 
 const QUICK: Duration = Duration::from_millis(1);
 /// A call that everything else overtakes.
 const DELAY: Duration = Duration::from_secs(10);
-/// The second such call comes back later than the first.
+/// The second such call returns later than the first.
 const LONGER_DELAY: Duration = Duration::from_secs(25);
 
 impl State {

@@ -13,7 +13,7 @@ use crate::held::Held;
 use crate::past::{Past, Step};
 use crate::state::State;
 
-/// The cell of items that name none.
+/// The cell of items that name no cell.
 pub const DEFAULT_CELL: &str = "cell-1";
 
 /// A bulk request as it is sent.
@@ -72,7 +72,7 @@ pub fn effect(
     if namespace == Namespace::Settings {
         let (step, began) = (state.step, state.invocations[invocation].began);
         let past = state.kv.get(&(namespace, key.to_owned()));
-        // What another one wrote meanwhile was never looked at.
+        // The invocation never saw what another one wrote meanwhile.
         let seen = past.filter(|past| past.changed() <= began);
         let was = seen.and_then(|past| past.last()?.clone());
         if held.is_none() {
@@ -102,7 +102,7 @@ pub fn effect(
     }
 }
 
-/// Keys that the invocation deleted, and that something has needed ever since.
+/// Checks the keys that the invocation deleted: nothing may have needed one ever since.
 pub fn after_look(state: &mut State, invocation: usize) {
     let deleted: BTreeMap<String, (Step, Rc<Held>)> =
         std::mem::take(&mut state.invocations[invocation].deleted);

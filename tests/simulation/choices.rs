@@ -1,5 +1,5 @@
-//! Everything that is left to chance, as a tape of choices: drawn from a seed, replayed, enumerated
-//! or cut down to the shortest tape that still shows a violation.
+//! Everything that is left to chance, as a tape of choices. A tape is drawn from a seed, replayed,
+//! enumerated, or cut down to the shortest that still shows a violation.
 //!
 //! 0 is always the plainest choice: no fault, no delay, no further event.
 
@@ -17,7 +17,7 @@ impl Choices {
         Self { tape: Vec::new(), beyond: Some(fastrand::Rng::with_seed(seed)), taken: Vec::new() }
     }
 
-    /// These choices, and the plainest one wherever the tape has none.
+    /// These choices, and the plainest one after the end of the tape.
     pub fn replay(tape: Vec<u32>) -> Self {
         Self { tape, beyond: None, taken: Vec::new() }
     }
@@ -51,7 +51,7 @@ impl Choices {
         choice
     }
 
-    /// The tape that comes next when all tapes are gone through in order; `None` after the last.
+    /// The next tape when all tapes are enumerated in order; `None` after the last.
     pub fn next_tape(&self) -> Option<Vec<u32>> {
         let last = self.taken.iter().rposition(|(choice, options)| choice + 1 < *options)?;
         let mut tape: Vec<u32> = self.taken[..=last].iter().map(|(choice, _)| *choice).collect();
@@ -60,7 +60,7 @@ impl Choices {
     }
 }
 
-/// Cuts a failing tape down: `fails` says whether a tape still fails and what it took of it.
+/// Cuts a failing tape down. If a tape still fails, `fails` returns the choices that were taken.
 pub fn shrink(mut tape: Vec<u32>, mut fails: impl FnMut(&[u32]) -> Option<Vec<u32>>) -> Vec<u32> {
     let mut runs = 3_000_u32;
     let mut attempt = |tape: &[u32]| {

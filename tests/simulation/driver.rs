@@ -1,5 +1,5 @@
-//! One history: the table's writers, a consumer for each shard and the operators who re-export,
-//! all at once on a paused clock.
+//! One history: the writer of the table, a consumer for each shard, and the operators, all at the
+//! same time on a paused clock.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -18,7 +18,7 @@ use crate::sim::{End, Sim};
 use crate::state::{Invocation, Shard, State};
 use crate::{answers, reconciled, settled};
 
-/// Invocations without a fault after which a history must have come to rest.
+/// After this many invocations, a history must have come to rest.
 const MAX_INVOCATIONS: usize = 200;
 
 /// Operators who re-export at the same time.
@@ -83,7 +83,7 @@ impl Sim {
         }
     }
 
-    /// When nothing happens any more and nothing fails, one reconcile puts everything right.
+    /// When nothing happens and nothing fails any more, one reconcile repairs everything.
     pub async fn last_reconcile(&self) {
         self.state.borrow_mut().quiet = true;
         if self.state.borrow().violation.is_none() {
@@ -92,13 +92,13 @@ impl Sim {
         }
     }
 
-    /// Lets requests land whose clients gave up.
+    /// Lets requests land after their clients gave up.
     async fn late_requests(&self) {
         while !self.is_over() {
             self.changed.notified().await;
             sleep(Duration::from_millis(self.pause())).await;
             let mut state = self.state.borrow_mut();
-            // Named cases let them land at the very end.
+            // In named cases they land at the very end.
             if state.shape.scripted {
                 return;
             }
@@ -172,7 +172,7 @@ impl Sim {
         Some(start..start + most - less)
     }
 
-    /// Hands a batch to the exporter; tells how many of its records are done with.
+    /// Hands a batch to the exporter. Returns how many of its records are done.
     async fn deliver(&self, shard: usize, batch: Range<usize>) -> usize {
         let (payload, images) = {
             let state = self.state.borrow();

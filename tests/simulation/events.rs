@@ -1,4 +1,4 @@
-//! What happens to the table: changes, each with its stream record, and what people do besides.
+//! Events: changes of the table, each with its stream record, and what people do.
 
 use std::rc::Rc;
 
@@ -46,7 +46,7 @@ pub fn fire(state: &mut State) {
     put(state, &index, settings);
 }
 
-/// The alphabet of small worlds.
+/// The events of small worlds.
 fn fire_small(state: &mut State) {
     let (first, second) = (state.shape.indexes[0].clone(), state.shape.indexes[1].clone());
     let with = |shop: Option<&str>, aliases: Aliases| Settings {
@@ -76,7 +76,7 @@ fn pick_index(state: &mut State) -> IndexRef {
     choices.pick(&shape.indexes).clone()
 }
 
-/// The settings with something else about them.
+/// The settings with some random change.
 pub fn mutated(
     state: &mut State,
     index: &IndexRef,
@@ -130,7 +130,7 @@ fn aliases(choices: &mut Choices, shape: &Shape, index: &IndexRef) -> Aliases {
         }
     }
     if choices.below(4) == 1 {
-        // A read alias above a doc_reads that it overrides.
+        // A read alias overrides this doc_reads.
         aliases.doc_reads = Some((true, index_id(choices.pick(&shape.indexes))));
     }
     aliases

@@ -12,7 +12,7 @@ pub enum Call {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     None,
-    /// The invocation ends here, the call done or not.
+    /// The invocation dies, with the call done or not.
     Crash {
         done: bool,
     },

@@ -13,7 +13,7 @@ use crate::model::version_of;
 pub struct Held {
     pub value: String,
     pub metadata: Option<String>,
-    /// What a settings value says of itself; `None` for a stranger's, and for query configs.
+    /// What a settings value says of itself; `None` for foreign values and for query configs.
     pub named: Option<Named>,
 }
 
@@ -46,5 +46,5 @@ impl Named {
     }
 }
 
-/// A key of KV and what it becomes.
+/// A key of KV, and what it changes to.
 pub type Change = (Namespace, String, Option<Rc<Held>>);

@@ -1,4 +1,4 @@
-//! The keys of items and of KV, and what they say of an item.
+//! The keys of items and the keys of KV.
 
 use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::item::ItemKey;

@@ -1,4 +1,4 @@
-//! KV, in memory: each key by itself, as bulk requests are.
+//! KV in memory. Bulk requests change each key by itself.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -19,7 +19,7 @@ use crate::ports::Ports;
 const PAGE: usize = 2;
 
 impl Ports {
-    /// Carries out a bulk request on the keys that the fault leaves it.
+    /// Carries out a bulk request on the keys that the fault allows.
     async fn bulk(
         &self,
         namespace: Namespace,
@@ -125,7 +125,7 @@ impl KvStore for Ports {
         }
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        // The last reconcile of a history finds it at rest, and listings up to date.
+        // The last reconcile of a history finds KV at rest, and its listings are up to date.
         let stale = state.shape.late && !state.quiet;
         let mut page = ListPage::default();
         for ((found, key), past) in &state.kv {

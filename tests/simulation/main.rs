@@ -1,4 +1,4 @@
-//! A deterministic simulation of the exporter in its world; `docs/simulation.md` says what of.
+//! A deterministic simulation of the exporter and its world. `docs/simulation.md` describes it.
 
 mod answers;
 mod calls;
@@ -68,7 +68,7 @@ fn small_worlds_of_three_changes_with_everything_once() {
     });
 }
 
-/// Two, which takes seconds, or as many as `SIMULATION_CHANGES` says: three take half an hour.
+/// `SIMULATION_CHANGES`, else two. Two changes take seconds, three take half an hour.
 fn changes() -> u32 {
     let changes = runner::Settings::read().changes.unwrap_or(2);
     u32::try_from(changes).expect("SIMULATION_CHANGES is a small number")

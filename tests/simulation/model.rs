@@ -1,5 +1,5 @@
-//! What the table's items say, in the simulation's own words, and what KV has to make of them.
-//! Written from the specification alone: nothing of the exporter is used but its key types.
+//! The table's items, and the values that KV must hold for them. Written from the specification
+//! alone: of the exporter, only the key types are used.
 
 use std::fmt::Write as _;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// An index-settings item at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Tells every image that ever was from every other.
+    /// Differs in every image of a history.
     pub version: u32,
     pub shop: Option<String>,
     pub flaw: Option<Flaw>,
@@ -49,9 +49,9 @@ pub struct Image {
     pub content: Content,
     /// DynamoDB JSON, as a stream record's image.
     pub json: String,
-    /// As the table answers.
+    /// As the table returns it.
     pub item: Item,
-    /// What a pass for claims is told.
+    /// As a scan for claims returns it.
     pub claims: Item,
 }
 
@@ -151,7 +151,7 @@ impl Settings {
         format!("https://index.example/{}", self.version)
     }
 
-    /// Whether the item is one that KV can hold, given an API key.
+    /// Whether the item can be exported, given an API key.
     pub fn is_valid(&self) -> bool {
         match self.flaw {
             None => true,
@@ -171,8 +171,7 @@ impl Settings {
         keys
     }
 
-    /// Whether the image, `owner`'s, has an active alias to what a value naming `index` and `shop`
-    /// stands for.
+    /// Whether the image, which is `owner`'s, has an active alias to `index`, or to its `shop`.
     pub fn points_at(&self, owner: &IndexRef, index: &IndexRef, shop: Option<&str>) -> bool {
         if owner == index {
             return false;
@@ -201,7 +200,7 @@ impl Settings {
         matches!(&self.aliases.write, Some(WriteAlias::ShopId(shop)) if shop == key)
     }
 
-    /// The value that KV has to hold, byte for byte.
+    /// The value that KV must hold, byte for byte.
     pub fn value(&self, index: &IndexRef, api_key: &str) -> String {
         let mut out =
             format!(r#"{{"system_account_id":"{}","index_name":"{}""#, index.account, index.name);
@@ -232,7 +231,7 @@ impl Settings {
     }
 }
 
-/// The query-config value that KV has to hold, byte for byte.
+/// The query-config value that KV must hold, byte for byte.
 pub fn query_value(index: &IndexRef, query: &str, version: u32) -> String {
     format!(
         r#"{{"boost":{version},"index_name":"{}","normalized_query":"{query}","system_account_id":"{}"}}"#,

@@ -1,4 +1,4 @@
-//! The people who re-export and reconcile at any moment.
+//! The operators, who re-export and reconcile at any moment.
 
 use ecom_settings_exporter::export::re_export::ReExportError;
 use ecom_settings_exporter::index::IndexRef;
@@ -106,7 +106,7 @@ fn unfounded(state: &State, at: usize, index: &IndexRef, error: &ReExportError) 
             let held = state.kv.contains_key(&(Namespace::Settings, index_id(index)));
             !run.failed_services.is_empty()
                 || run.out_of_time
-                // A slow answer is none: the API keys service gets only a part of the time.
+                // A slow answer is no answer: the API keys service gets only a part of the time.
                 || !run.unanswered.is_empty()
                 || (held && run.passes > 5)
                 || run.table_calls > 5

@@ -1,9 +1,9 @@
 //! Values over time: what the table and KV held at every step.
 
-/// A moment; every change of the table or of KV has its own.
+/// A moment. Every change of the table or of KV has its own.
 pub type Step = u64;
 
-/// What something was, from when on.
+/// The values of something, each with the step at which it began.
 #[derive(Debug, Clone)]
 pub struct Past<T>(Vec<(Step, T)>);
 
@@ -27,19 +27,19 @@ impl<T> Past<T> {
         self.0.last().map_or(0, |(step, _)| *step)
     }
 
-    /// Each value with its step and the step at which the next came.
+    /// Each value, with the step at which it began and the step at which it ended.
     pub fn spans(&self) -> impl DoubleEndedIterator<Item = (Step, Step, &T)> {
         self.0.iter().enumerate().map(|(at, (step, value))| {
             (*step, self.0.get(at + 1).map_or(Step::MAX, |(next, _)| *next), value)
         })
     }
 
-    /// The values that were there at some time from `from` on.
+    /// The values at all times from `from` on.
     pub fn since(&self, from: Step) -> impl DoubleEndedIterator<Item = &T> {
         self.spans().filter(move |(_, end, _)| *end > from).map(|(_, _, value)| value)
     }
 
-    /// Whether there was a value all the time since `from`, and it passed.
+    /// Whether there was a value all the time since `from`, and it always passed the test.
     pub fn all_since(&self, from: Step, test: impl FnMut(&T) -> bool) -> bool {
         self.0.first().is_some_and(|(first, _)| *first <= from) && self.since(from).all(test)
     }

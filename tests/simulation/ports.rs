@@ -1,4 +1,4 @@
-//! The services, in memory: what one invocation sees of the world.
+//! The services in memory, as one invocation sees them.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ use crate::state::State;
 
 /// Items in a page of the table.
 const PAGE: usize = 2;
-/// Segments of a pass that hold items; the others are empty and answer at once.
+/// Segments of a scan that hold items. The others are empty and answer at once.
 const FULL_SEGMENTS: u32 = 3;
 
 #[derive(Clone)]
@@ -36,7 +36,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Lets time pass and says what goes wrong; calls that never return end in here.
+    /// Lets time pass, and returns what goes wrong. A call that never returns ends here.
     pub async fn enter(&self, call: Call) -> Fault {
         let (latency, fault) = {
             let mut state = self.state.borrow_mut();

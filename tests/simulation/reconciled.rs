@@ -1,4 +1,4 @@
-//! Behind a reconcile that nothing interferes with, KV equals the table, without an exception.
+//! After a reconcile that nothing interferes with, KV equals the table without exception.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ pub fn check(state: &mut State) {
         .chain(settled::query_configs(state, true))
         .collect();
     for problem in problems {
-        state.violate("behind a quiet reconcile, KV equals the table", problem);
+        state.violate("after a quiet reconcile, KV equals the table", problem);
     }
 }
 
@@ -44,7 +44,7 @@ fn settings_key(state: &State, key: &str) -> Option<String> {
     (!right).then(|| format!("holds {:?}, asked for by {}", held, claimants[0].0))
 }
 
-/// A key that nobody asks for is a stranger's, or kept for a reason.
+/// A key that nobody asks for is foreign, or kept for a reason.
 fn orphan(state: &State, key: &str, held: &Rc<Held>) -> Option<String> {
     let named = held.named.as_ref()?;
     let own = state.current_settings(&named.index);

@@ -1,4 +1,4 @@
-//! Runs many histories, and says all that is needed to run a failing one again.
+//! Runs many histories, and prints how to run a failing one again.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -10,11 +10,11 @@ use crate::state::{State, Stats};
 
 /// How the simulation is asked to run.
 pub struct Settings {
-    /// The one seed to run, with all that happens printed.
+    /// The only seed to run, with everything printed that happens.
     pub seed: Option<u64>,
     /// Histories to run.
     pub histories: Option<u64>,
-    /// Changes that the small worlds have; two where it is absent, which takes seconds.
+    /// Changes in small worlds.
     pub changes: Option<u64>,
 }
 
@@ -47,7 +47,7 @@ impl Stats {
     }
 }
 
-/// Runs histories with the seeds from 0 on; panics with the shortest form of the first that fails.
+/// Runs histories with the seeds from 0 on. Panics with the shortest form of the first that fails.
 pub fn random(name: &str, histories: u64, play: impl Fn(Choices, bool) -> State + Sync) {
     let settings = Settings::read();
     if let Some(seed) = settings.seed {
@@ -90,7 +90,7 @@ pub fn random(name: &str, histories: u64, play: impl Fn(Choices, bool) -> State 
     }
 }
 
-/// Goes through every tape of choices; panics with the shortest form of the first that fails.
+/// Enumerates the tapes of choices. Panics with the shortest form of the first that fails.
 pub fn exhaustive(name: &str, play: impl Fn(Choices, bool) -> State) {
     let started = Instant::now();
     let mut stats = Stats::default();

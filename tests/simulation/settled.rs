@@ -1,4 +1,4 @@
-//! When the dust has settled: KV is what the table asks for, but for what only reconcile can know.
+//! At rest, KV is what the table asks for, except for what only a reconcile can know.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -58,7 +58,7 @@ fn settings_key(state: &State, key: &str) -> Option<String> {
     }
 }
 
-/// Claimed by items that can all be exported: it holds one of them, as it is now.
+/// Claimed only by items that can be exported: it holds one of them, as it is now.
 fn claimed(
     state: &State,
     key: &str,
@@ -66,22 +66,22 @@ fn claimed(
     able: &[(IndexRef, &Settings)],
 ) -> Option<String> {
     let Some(held) = held else {
-        // Without old images the retry of a removal may not know any more what it had deleted.
+        // Without old images, the retry of a removal may not know what the first try deleted.
         let known = state.shape.old_images || !state.half_done.contains(key);
         return known.then(|| "is missing".to_owned());
     };
-    let Some(named) = &held.named else { return Some("holds a stranger's value".to_owned()) };
+    let Some(named) = &held.named else { return Some("holds a foreign value".to_owned()) };
     match able.iter().find(|(index, _)| *index == named.index) {
         Some((index, settings)) if held.value == settings.value(index, &named.api_key) => None,
-        // Without old images nobody knows which shop id an item had before, and who waits for it.
+        // Without old images, nobody knows which shop id an item had before, and who waits for it.
         _ if !state.shape.old_images && !are_all_faithful(state, key) => None,
-        // A broken edit leaves the good one before it in KV, wherever that was.
+        // After a broken edit, KV keeps the good version before it, under any key.
         _ if ever_unable(state, &named.index) && asked_once(state, key, named) => None,
         _ => Some(format!("holds {named:?}, not what {} asks for", able[0].0)),
     }
 }
 
-/// Claimed by items that can't be exported: what it held stays.
+/// Claimed only by items that can't be exported: it holds what it held.
 fn kept(
     state: &State,
     key: &str,
@@ -115,7 +115,7 @@ fn kept(
         .then(|| format!("holds {holds:?}, not the last good version {}", settings.version))
 }
 
-/// Claimed by nobody: gone, unless something kept it when it was settled.
+/// Claimed by nobody: gone, unless something protected it when it was settled.
 fn unclaimed(
     state: &State,
     key: &str,
@@ -126,9 +126,9 @@ fn unclaimed(
     let held = held?;
     let Some(named) = &held.named else {
         let first = past.since(0).next()?.as_ref();
-        return (first != Some(held)).then(|| "a stranger's key was touched".to_owned());
+        return (first != Some(held)).then(|| "a foreign key was changed".to_owned());
     };
-    // Who gave the key up last, and when.
+    // The index that gave the key up last, and when.
     let last = state
         .indexes()
         .flat_map(|(index, past)| {
@@ -150,11 +150,11 @@ fn unclaimed(
     });
     let moved = !state.shape.old_images && !plain_removal(state, key, &by);
     (!kept && !moved && !ever_unable(state, &by))
-        .then(|| format!("still holds {named:?}, that {by} gave up at {dropped}"))
+        .then(|| format!("still holds {named:?}, which {by} gave up at {dropped}"))
 }
 
-/// Whether the key goes even where the stream tells no old images: all who ever asked for it are
-/// gone, and nothing hid that they did.
+/// Whether the key goes even without old images: all items that ever asked for it are gone, and KV
+/// always showed that they did.
 fn plain_removal(state: &State, key: &str, by: &IndexRef) -> bool {
     let mut askers = state.indexes().filter(|(index, past)| {
         index == by || past.since(0).flatten().any(|image| asks(image, index, key))
@@ -171,8 +171,8 @@ fn are_all_faithful(state: &State, key: &str) -> bool {
     })
 }
 
-/// Whether the value under the index id always told that the index asks for the key: it did all its
-/// life, and nothing else was ever under its id.
+/// Whether the value under the index id always showed that the index asks for the key: the index
+/// always did, and no other value was ever under its id.
 fn is_faithful(state: &State, index: &IndexRef, key: &str) -> bool {
     let id = index_id(index);
     let mut images = state.past_of(index).into_iter().flat_map(|past| past.since(0)).flatten();

@@ -1,5 +1,5 @@
-//! How large a world is and what can happen in it: drawn first, so that each history has a
-//! character of its own.
+//! How large a world is, and what can happen in it. The shape is drawn first, so that each history
+//! has a character of its own.
 
 use ecom_settings_exporter::index::IndexRef;
 
@@ -33,11 +33,11 @@ pub struct Shape {
     pub re_exports: bool,
     pub reconciles: bool,
     pub aliases: bool,
-    pub strangers: bool,
+    pub foreign_keys: bool,
     pub garbage: bool,
     /// Every look at the table is followed by a change.
     pub storm: bool,
-    /// Requests may land after their client gave up, and listings be old.
+    /// Requests may land after their client gave up, and listings may be old.
     pub late: bool,
 }
 
@@ -89,14 +89,14 @@ impl Shape {
             re_exports: some(choices, 3),
             reconciles: false,
             aliases: some(choices, 2),
-            strangers: some(choices, 3),
+            foreign_keys: some(choices, 3),
             garbage: some(choices, 6),
             storm: some(choices, 12),
             late: false,
         }
     }
 
-    /// All that random worlds have, requests that land late and reconciles among it.
+    /// A random world with requests that land late, and with reconciles.
     pub fn with_reconcile(choices: &mut Choices) -> Self {
         Self { late: true, reconciles: true, ..Self::random(choices) }
     }
@@ -108,7 +108,7 @@ impl Shape {
         Self { scripted: true, old_images, ..small }
     }
 
-    /// Two indexes that may share a shop id, an alias from one to the other, two shards.
+    /// Two indexes that may share a shop id, an alias from one to the other, and two shards.
     pub fn small(choices: &mut Choices, events: u32, limits: Limits) -> Self {
         let index = |account: &str| IndexRef { account: account.to_owned(), name: "x".to_owned() };
         Self {
@@ -133,7 +133,7 @@ impl Shape {
             re_exports: limits.re_exports,
             reconciles: false,
             aliases: true,
-            strangers: false,
+            foreign_keys: false,
             garbage: false,
             storm: false,
             late: false,

@@ -15,12 +15,12 @@ use crate::checks;
 use crate::ports::Ports;
 use crate::state::{Invocation, State};
 
-/// What the exporter leaves itself for its answer, and a bit.
+/// The time that the exporter reserves for its answer, and a bit more.
 const ANSWER_MARGIN: Duration = Duration::from_secs(3);
 
 pub struct Sim {
     pub state: Rc<RefCell<State>>,
-    /// Told whenever there may be something to do.
+    /// Notified whenever there may be something to do.
     pub changed: Rc<Notify>,
     /// When the history began.
     pub began: RefCell<Option<Instant>>,

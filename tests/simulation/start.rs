@@ -1,4 +1,4 @@
-//! What is there from the start.
+//! What KV and the table hold from the start.
 
 use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::ports::Namespace;
@@ -9,7 +9,7 @@ use crate::keys::{item_key, query_item_key, query_kv_key, sha256};
 use crate::model::{Content, Image, Settings, query_value};
 use crate::state::State;
 
-/// Sets the world up: items that KV holds already, and strangers' keys.
+/// Sets the world up: items that KV already holds, and foreign keys.
 pub fn prepare(state: &mut State) {
     let indexes = state.shape.indexes.clone();
     for index in &indexes {
@@ -19,9 +19,9 @@ pub fn prepare(state: &mut State) {
     if state.shape.keyless {
         state.keyless.insert(indexes[0].account.clone());
     }
-    if state.shape.strangers {
+    if state.shape.foreign_keys {
         let shop = state.shape.shops[0].clone();
-        for (key, value) in [("stranger", "hello"), (shop.as_str(), r#"{"index_name":"x"}"#)] {
+        for (key, value) in [("foreign", "hello"), (shop.as_str(), r#"{"index_name":"x"}"#)] {
             let held = Held::new(Namespace::Settings, value.to_owned(), None);
             state.set_held(Namespace::Settings, key, Some(held));
         }
@@ -37,7 +37,7 @@ pub fn prepare(state: &mut State) {
     }
 }
 
-/// One index that has the first shop id or is not there, and one that may share it.
+/// An index that has the first shop id or does not exist, and one that may share it.
 fn prepare_small(state: &mut State) {
     for (at, index) in state.shape.indexes.clone().into_iter().enumerate() {
         let options = [2, 3][at];
@@ -49,11 +49,11 @@ fn prepare_small(state: &mut State) {
     }
 }
 
-/// An item that is there, and in KV, from the start.
+/// Puts an item into the table and into KV.
 pub fn settle_in(state: &mut State, index: &IndexRef, mut settings: Settings) {
     state.versions += 1;
     settings.version = state.versions;
-    state.note(|| format!("there from the start: {index} {settings:?}"));
+    state.note(|| format!("from the start: {index} {settings:?}"));
     let key = item_key(index);
     let image = Image::new(&key, Content::Settings(settings.clone()));
     let step = state.next_step();

@@ -1,5 +1,5 @@
-//! The whole simulated world but its clock: the table with its stream, KV, the API keys, and what
-//! is left to happen.
+//! The simulated world without its clock: the table with its stream, KV, the API keys, and what is
+//! left to happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -20,11 +20,11 @@ pub struct State {
     pub choices: Choices,
     pub shape: Shape,
     pub step: Step,
-    /// Items by key; `None` while there is none.
+    /// Items by key; `None` while an item does not exist.
     pub table: BTreeMap<ItemKey, Past<Option<Rc<Image>>>>,
     pub kv: BTreeMap<(Namespace, String), Past<Option<Rc<Held>>>>,
     pub shards: Vec<Shard>,
-    /// The API keys that each account had.
+    /// The API keys that each account has had.
     pub api_keys: BTreeMap<String, Past<String>>,
     pub keyless: BTreeSet<String>,
     pub invocations: Vec<Invocation>,
@@ -33,15 +33,15 @@ pub struct State {
     pub reconciles: Vec<bool>,
     /// KV requests that land after their client gave up: keys and what they do to them.
     pub late: Vec<Vec<Change>>,
-    /// Keys that only reconcile can be asked to put right.
+    /// Keys that only a reconcile must repair.
     pub tainted: BTreeSet<(Namespace, String)>,
-    /// Keys deleted by invocations that died or failed behind it.
+    /// Keys deleted by invocations that then died or failed.
     pub half_done: BTreeSet<String>,
     /// Keys put back over what another invocation had written since they were deleted.
     pub put_back_over: BTreeSet<String>,
-    /// Calls that still fail, by service.
+    /// The number of calls that still fail, by service.
     pub outages: BTreeMap<&'static str, u32>,
-    /// In scripted histories, all that happens at calls.
+    /// In scripted histories, everything that happens at calls.
     pub script: Vec<Planned>,
     pub events_left: u32,
     pub versions: u32,
@@ -56,7 +56,7 @@ pub struct State {
     pub trace: Option<Vec<String>>,
 }
 
-/// What happens at the `nth` call of a kind that an invocation makes.
+/// What happens at the `nth` call of this kind in an invocation.
 pub struct Planned {
     pub invocation: usize,
     pub call: Call,
@@ -105,11 +105,11 @@ pub struct Invocation {
     /// Calls so far, by kind.
     pub calls: BTreeMap<Call, u32>,
     pub crashed: bool,
-    /// Stopped because the time was up.
+    /// Whether it stopped because the time was up.
     pub out_of_time: bool,
-    /// Which services failed it in any way.
+    /// The services that failed it in any way.
     pub failed_services: BTreeSet<&'static str>,
-    /// Cells and accounts that were asked for a key and gave none yet.
+    /// Cells and accounts that were asked for a key and have not answered yet.
     pub unanswered: BTreeSet<(String, String)>,
     pub passes: u32,
     pub table_calls: u32,
@@ -192,7 +192,7 @@ impl State {
         self.current(&item_key(index)).and_then(|image| image.settings())
     }
 
-    /// The index items that there ever were, with all that they ever were.
+    /// All indexes that ever existed, with all their images.
     pub fn indexes(&self) -> impl Iterator<Item = (IndexRef, &Past<Option<Rc<Image>>>)> {
         self.table.iter().filter_map(|(key, past)| Some((index_of(key)?, past)))
     }
@@ -201,12 +201,12 @@ impl State {
         self.table.get(&item_key(index))
     }
 
-    /// Whether KV can hold the item: it is valid, and its account has an API key.
+    /// Whether the item can be exported: it is valid, and its account has an API key.
     pub fn exportable(&self, index: &IndexRef, settings: &Settings) -> bool {
         settings.is_valid() && !self.keyless.contains(&index.account)
     }
 
-    /// Lets a request land whose client gave up long ago.
+    /// Lets a request land after its client gave up.
     pub fn land(&mut self, changes: Vec<Change>) {
         for (namespace, key, held) in changes {
             self.note(|| format!("a late request changes {key:?}"));

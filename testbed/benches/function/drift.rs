@@ -1,8 +1,7 @@
-//! Drift of every class that a reconcile tells apart, planted in full namespaces, and what a report
-//! has to say of it.
+//! Plants drift of every class in full namespaces, and tells what a report must count.
 //!
-//! Of a hundred indexes, and of a hundred query configs, one has each part below; two share a shop
-//! id. All others are right.
+//! Of every hundred indexes, and of every hundred query configs, one has each kind of drift; two
+//! indexes share a shop id. The rest are right.
 
 mod expected;
 mod parts;

@@ -10,7 +10,7 @@ use testbed::stack::Stack;
 
 use crate::report::Outcome;
 
-/// The deployable, as `cargo build --release` leaves it two folders above this program.
+/// The release binary, which `cargo build --release` puts into the folder above this program's.
 pub fn binary() -> Outcome<PathBuf> {
     let program = std::env::current_exe()?;
     let folder = program.parent().and_then(Path::parent).ok_or("no target folder")?;
@@ -29,7 +29,7 @@ pub async fn function_in(env: BTreeMap<String, String>) -> Outcome<Function> {
     Ok(Function::start(options).await?)
 }
 
-/// Invokes the function; tells its answer and how long that took.
+/// Invokes the function. Returns its answer and how long that took.
 pub async fn invoke(
     function: &Function,
     payload: impl std::fmt::Display,

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-/// What came of a run.
+/// The outcome of a run.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Prints a row of the table.

@@ -1,4 +1,4 @@
-//! The runs, one for each row of the table or a few.
+//! The runs. Each prints one row of the table or a few.
 
 mod batches;
 mod re_export;
@@ -27,7 +27,7 @@ const RUNS: [&str; 10] = [
     "million-audit",
 ];
 
-/// Prints every row, or those of the runs named; the runs of a million where `large`, or by name.
+/// Makes all runs, or those that `only` names. Runs of a million items need `large`, or their name.
 pub async fn all(large: bool, only: &[String]) -> Outcome {
     if let Some(unknown) = only.iter().find(|name| !RUNS.contains(&name.as_str())) {
         return Err(format!("no run {unknown:?}; there are {}", RUNS.join(", ")).into());

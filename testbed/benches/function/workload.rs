@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-/// The accounts of large batches and tables.
+/// Accounts in large batches and tables.
 pub const ACCOUNTS: usize = 200;
 
-/// A stream event of `records` inserts, spread over `accounts`.
+/// A stream event of `records` changes, spread over `accounts`.
 pub fn event(records: usize, accounts: usize, image: impl Fn(usize) -> Value) -> String {
     let records: Vec<Value> = (0..records)
         .map(|number| {
@@ -34,7 +34,7 @@ pub fn event(records: usize, accounts: usize, image: impl Fn(usize) -> Value) ->
     text
 }
 
-/// Writes objects with their keys in no order, as DynamoDB sends them: here, the descending one.
+/// Writes objects with their keys in descending order: DynamoDB sends them in no order.
 fn write_unordered(text: &mut String, value: &Value) {
     match value {
         Value::Object(fields) => {
@@ -70,12 +70,12 @@ pub fn keys(number: usize, accounts: usize) -> Value {
     })
 }
 
-/// The least that is exported.
+/// The smallest image that is exported.
 pub fn minimal(number: usize) -> Value {
     json!({"index_endpoint": {"S": format!("https://index-{number}.example.com")}})
 }
 
-/// Settings whose record takes about 3 KB of an event, and whose KV value 1.7 KB.
+/// Settings whose record takes about 3 KB of an event, and whose value takes 1.7 KB of KV.
 pub fn typical(number: usize) -> Value {
     let fields: Vec<Value> = (0..10)
         .map(|field| {

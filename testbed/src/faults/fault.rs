@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::http::{Reply, Request};
 
-/// A closure run at a chosen moment of a request, to interleave something with it.
+/// A closure that runs at a chosen moment of a request.
 pub type Hook = Arc<dyn Fn(&Request) + Send + Sync>;
 /// Picks keys by name.
 pub type KeyPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -46,7 +46,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// A status with a body that says as much, HTML for 5xx as Cloudflare sends it, else JSON.
+    /// A status with a body that names it: HTML for 5xx, as Cloudflare sends it, else JSON.
     pub fn status(code: u16) -> Self {
         if code >= 500 {
             return Self::Answer(Reply::html(code));

@@ -1,9 +1,9 @@
-//! Which requests a fault befalls.
+//! Which requests a fault hits.
 
 use super::fault::Fault;
 use crate::http::Request;
 
-/// Which requests a fault befalls, and how many of them. A new rule befalls one.
+/// Which requests a fault hits, and how many of them. A new rule hits one.
 pub struct Rule {
     picks: Box<dyn Fn(&Request) -> bool + Send + Sync>,
     pass: usize,
@@ -36,7 +36,7 @@ impl Rule {
         Self::when(move |request| request.operation() == Some(name), fault)
     }
 
-    /// The rule for so many requests.
+    /// The rule for this many requests.
     #[must_use]
     pub fn times(self, times: usize) -> Self {
         Self { left: Some(times), ..self }
@@ -48,13 +48,13 @@ impl Rule {
         Self { left: None, ..self }
     }
 
-    /// The rule, after it has let so many of the requests it picks pass.
+    /// The rule, after it has let this many matching requests pass.
     #[must_use]
     pub fn after(self, passing: usize) -> Self {
         Self { pass: passing, ..self }
     }
 
-    /// The fault, where the rule befalls this request; counts it.
+    /// The fault, if the rule hits this request. Counts the request.
     pub(super) fn strike(&mut self, request: &Request) -> Option<Fault> {
         if self.left == Some(0) || !(self.picks)(request) {
             return None;

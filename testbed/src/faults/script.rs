@@ -22,12 +22,12 @@ struct Script {
 }
 
 impl Faults {
-    /// Adds a rule behind those that are there.
+    /// Adds a rule after the existing ones.
     pub fn add(&self, rule: Rule) {
         self.script().rules.push(rule);
     }
 
-    /// Adds a fault that befalls the next request, whatever it is.
+    /// Adds a fault that hits the next request, whatever it is.
     pub fn next(&self, fault: Fault) {
         self.add(Rule::any(fault));
     }
@@ -37,7 +37,7 @@ impl Faults {
         self.script().rules.clear();
     }
 
-    /// How many faults are still to come; rules without an end count as none.
+    /// How many faults are still to come. Rules without an end do not count.
     pub fn pending(&self) -> usize {
         self.script().rules.iter().filter_map(|rule| rule.left).sum()
     }
@@ -51,7 +51,7 @@ impl Faults {
         lock(&self.0)
     }
 
-    /// Serves a request under the rules. `apply` does the work; it gets the faults that only the
+    /// Serves a request under the rules. `apply` does the work. It gets those faults that only the
     /// stand-in itself can play.
     pub(crate) async fn serve<F>(
         &self,
@@ -67,7 +67,7 @@ impl Faults {
             let mut rules = script.rules.iter_mut();
             (latency, rules.find_map(|rule| rule.strike(&request)))
         };
-        // From when the request was there: what a stand-in takes to read it is no one's latency.
+        // Counted from the moment the request was read: reading it is not part of the latency.
         pause((request.received_at + latency).saturating_duration_since(Instant::now())).await;
         let Some(fault) = fault else { return apply(request, None).await.into() };
         match fault {

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioExecutor;
 
 use super::message::Reply;
 
-/// Why a request got no reply, as text: those who ask can only show it.
+/// Why a request got no reply, as text: callers only show it.
 #[derive(Debug)]
 pub struct ClientError(String);
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-/// A request, its body read whole.
+/// A request with its whole body.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The HTTP method.
@@ -21,12 +21,12 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
-    /// When it was there whole.
+    /// When its body had been read.
     pub received_at: Instant,
 }
 
 impl Request {
-    /// A header's value, where it is there and is text.
+    /// A header's value, if the header exists and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -61,7 +61,7 @@ pub fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// A reply, its body whole.
+/// A reply with its whole body.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// The status.
@@ -86,12 +86,12 @@ impl Reply {
 
     /// A JSON reply.
     pub fn json(status: u16, body: &impl Serialize) -> Self {
-        // Only maps with keys that are not strings fail here, and no stand-in answers with one.
+        // Only maps whose keys are not strings fail here, and no stand-in answers with one.
         let body = serde_json::to_vec(body).unwrap_or_default();
         Self::new(status, "application/json", body)
     }
 
-    /// An HTML page, as gateways answer when what stands behind them does not.
+    /// An HTML page, as gateways send it when their backend does not answer.
     pub fn html(status: u16) -> Self {
         let page = format!("<!DOCTYPE html>\n<html><body><h1>Error {status}</h1></body></html>\n");
         Self::new(status, "text/html; charset=UTF-8", page)

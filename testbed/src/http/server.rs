@@ -19,13 +19,13 @@ use tokio::time::Instant;
 
 use super::message::{Reply, Request};
 
-/// What a handler wants done with the connection.
+/// What a handler does with the connection.
 pub enum Outcome {
     /// Answer.
     Reply(Reply),
     /// Send the head and half of the body, then break the connection.
     Truncated(Reply),
-    /// Break the connection without a word.
+    /// Break the connection without an answer.
     Drop,
 }
 
@@ -93,7 +93,7 @@ async fn serve(stream: TcpStream, handler: Handler) {
     // Small replies would otherwise wait for the other side's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| answer(request, handler.clone()));
-    // An error here is a connection that the client, or a fault, broke.
+    // An error here means that the client or a fault broke the connection.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 

@@ -127,7 +127,7 @@ fn apply(
             report(done.len(), failed)
         }
         Call::GetBulk(get) => {
-            // The API of `wrangler dev` takes the field and answers without.
+            // The API of `wrangler dev` accepts the field and returns no metadata.
             let with_metadata = get.with_metadata && target.account.is_some();
             namespace.get_bulk(&get, with_metadata)
         }

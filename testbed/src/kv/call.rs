@@ -1,4 +1,4 @@
-//! Requests of the KV API, read whole and checked against its limits before anything is done.
+//! Requests of the KV API, parsed whole and checked against its limits before any work.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads the path; `None` where the API has nothing there.
+    /// Reads the path; `None` if the API has no such path.
     pub fn of(request: &Request) -> Option<Self> {
         let (base, rest) = request.path.split_once(NAMESPACES)?;
         let account = match base {
@@ -53,18 +53,18 @@ impl Target {
         Some(Self { verb, account, namespace: decode(namespace), key: decode(key) })
     }
 
-    /// The refusal of a request that goes nowhere.
+    /// The refusal of an unknown path or method.
     pub fn missing(request: &Request) -> Refusal {
         let message = format!("No route for {} {}", request.method, request.path);
         Refusal::new(404, NO_ROUTE, message)
     }
 }
 
-/// A request that may be done.
+/// A valid request.
 pub enum Call {
     /// Pairs to write.
     Put(Vec<(String, Stored)>),
-    /// So many pairs to throw away.
+    /// A number of pairs to throw away.
     Discard(usize),
     /// Keys to delete.
     Delete(Vec<String>),
@@ -82,7 +82,7 @@ pub enum Call {
 pub struct GetBulk {
     /// The keys.
     pub keys: Vec<String>,
-    /// `json` for values parsed, else they stay text.
+    /// `json` returns parsed values, else they are text.
     #[serde(default)]
     pub r#type: ValueType,
     /// Whether each value comes with its metadata.
@@ -103,11 +103,11 @@ pub enum ValueType {
 
 /// What a listing asks for.
 pub struct Page {
-    /// The keys' beginning.
+    /// The prefix of the keys.
     pub prefix: String,
-    /// At most so many.
+    /// The most keys of a page.
     pub limit: usize,
-    /// Where the page before ended.
+    /// The last key of the previous page.
     pub after: Option<String>,
 }
 
@@ -195,10 +195,10 @@ fn pairs(pairs: Vec<Pair<'_>>) -> Result<Vec<(String, Stored)>, Refusal> {
         limits::key(&pair.key)?;
         limits::value(&pair.value)?;
         if pair.base64 {
-            return Err(Refusal::bad("this stand-in does not take base64"));
+            return Err(Refusal::bad("this stand-in does not accept base64"));
         }
         if !seen.insert(pair.key.as_str()) {
-            return Err(Refusal::bad(format!("key {:?} is there twice", pair.key)));
+            return Err(Refusal::bad(format!("key {:?} occurs twice", pair.key)));
         }
     }
     drop(seen);
@@ -222,9 +222,7 @@ fn page(request: &Request) -> Result<Page, Refusal> {
         return Err(Refusal::bad("limit must be 10 to 1000"));
     }
     let after = match request.param("cursor").filter(|cursor| !cursor.is_empty()) {
-        Some(cursor) => {
-            Some(cursor::key(&cursor).ok_or_else(|| Refusal::bad("cursor is not one of ours"))?)
-        }
+        Some(cursor) => Some(cursor::key(&cursor).ok_or_else(|| Refusal::bad("unknown cursor"))?),
         None => None,
     };
     Ok(Page { prefix: request.param("prefix").unwrap_or_default(), limit, after })

@@ -1,6 +1,6 @@
 //! The cursors of a listing.
 
-/// The cursor behind a key. Opaque to callers, so that none comes to lean on its form.
+/// The cursor after a key. It is opaque, so that no caller depends on its form.
 pub fn after(key: &str) -> String {
     key.bytes().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -62,7 +62,7 @@ pub fn value(value: &str) -> Result<(), Refusal> {
 pub fn metadata(raw: &RawValue) -> Result<Value, Refusal> {
     let value: Value = serde_json::from_str(raw.get())
         .map_err(|error| Refusal::bad(format!("could not parse metadata: {error}")))?;
-    // What is sent may hold blanks, which do not count.
+    // Blanks in what was sent do not count.
     if raw.get().len() > MAX_METADATA && value.to_string().len() > MAX_METADATA {
         return Err(Refusal::bad(format!("metadata is over {MAX_METADATA} bytes")));
     }

@@ -1,4 +1,4 @@
-//! What the KV stand-in was asked.
+//! The requests that a KV stand-in got.
 
 use std::time::Instant;
 
@@ -45,15 +45,15 @@ impl std::fmt::Display for KvVerb {
     }
 }
 
-/// One request, also one that was refused or met a fault.
+/// A request, even if it was refused or hit by a fault.
 #[derive(Debug, Clone)]
 pub struct KvRequest {
     /// What it asked for.
     pub verb: KvVerb,
     /// The namespace in its path.
     pub namespace: String,
-    /// The keys it names, in its order; none for a listing, for a body that could not be read and
-    /// in discard mode.
+    /// The keys that it names, in its order. Empty for a listing, for a malformed body, and in
+    /// discard mode.
     pub keys: Vec<String>,
     /// How many pairs or keys its body holds.
     pub pairs: usize,
@@ -63,8 +63,8 @@ pub struct KvRequest {
     pub query: String,
     /// When it had been read.
     pub received_at: Instant,
-    /// When its reply was ready; `None` while it runs, and where the client gave up.
+    /// When its reply was ready; `None` while it runs, and if the client gave up.
     pub finished_at: Option<Instant>,
-    /// The status it was answered with; `None` where the connection was broken.
+    /// The status of its reply; `None` if the connection was broken.
     pub status: Option<u16>,
 }

@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::log::KvRequest;
 use super::store::Namespace;
 use crate::faults::Faults;
+use crate::request_log::{Place, RequestLog};
 use crate::sync::lock;
 
 /// What the handle and the requests share.
@@ -20,34 +21,30 @@ pub(super) struct Shared {
     pub requests: broadcast::Sender<KvRequest>,
 }
 
-/// What changes.
+/// The part that changes.
 pub(super) struct State {
     pub token: String,
     pub namespaces: BTreeMap<String, Namespace>,
-    pub log: Vec<KvRequest>,
-    pub cleared: usize,
+    pub log: RequestLog<KvRequest>,
     pub throttle_writes: bool,
     pub discard: bool,
 }
 
 impl Shared {
-    /// Tells those who wait that something changed.
+    /// Tells waiting tasks that something changed.
     pub fn changed(&self) {
         self.changes.send_modify(|version| *version += 1);
     }
 
-    /// Writes a request down as it comes; the place is for [`Shared::finish`].
-    pub fn begin(&self, request: KvRequest) -> usize {
-        let mut state = lock(&self.state);
-        state.log.push(request);
-        state.cleared + state.log.len() - 1
+    /// Logs a request when it comes. The place is for [`Shared::finish`].
+    pub fn begin(&self, request: KvRequest) -> Place {
+        lock(&self.state).log.begin(request)
     }
 
-    /// Writes down how a request ended, and tells those who listen.
-    pub fn finish(&self, place: usize, status: Option<u16>) {
+    /// Logs how a request ended, and tells the subscribers.
+    pub fn finish(&self, place: Place, status: Option<u16>) {
         let mut state = lock(&self.state);
-        let place = place.checked_sub(state.cleared);
-        if let Some(request) = place.and_then(|place| state.log.get_mut(place)) {
+        if let Some(request) = state.log.find(place) {
             request.finished_at = Some(Instant::now());
             request.status = status;
             // Without a listener nobody needs the copy.

@@ -19,7 +19,7 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 type Pairs = BTreeMap<String, Stored>;
 
-/// One namespace, and the older states of it that reads may be answered from.
+/// A namespace, and its older states for reads that lag.
 #[derive(Default)]
 pub struct Namespace {
     /// What it holds.

@@ -12,7 +12,7 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// The value as JSON; null where it is none.
+    /// The value as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.value).unwrap_or_default()
     }

@@ -7,11 +7,11 @@ use crate::http::Reply;
 
 /// A wrong token.
 pub const AUTHENTICATION: u16 = 10_000;
-/// A key that is not there.
+/// A missing key.
 pub const KEY_NOT_FOUND: u16 = 10_009;
-/// A body, or something in it, that is not as it must be.
+/// A malformed body, or a malformed part of it.
 pub const BAD_BODY: u16 = 10_012;
-/// A namespace that is not there.
+/// A missing namespace.
 pub const NAMESPACE_NOT_FOUND: u16 = 10_013;
 /// Too many requests.
 pub const RATE_LIMIT: u16 = 971;
@@ -40,7 +40,7 @@ pub fn success(result: impl Serialize, result_info: Option<Value>) -> Reply {
     Reply::json(200, &envelope)
 }
 
-/// A failure in its envelope, with the result that bulk requests carry even then.
+/// A failure in its envelope. Bulk requests have a result even then.
 pub fn failure(status: u16, code: u16, message: &str, result: impl Serialize) -> Reply {
     let errors = &[ApiError { code, message }];
     let envelope = Envelope { result, success: false, errors, messages: [], result_info: None };
@@ -61,7 +61,7 @@ impl Refusal {
         Self { status, code, message: message.into() }
     }
 
-    /// A request that is not as it must be.
+    /// A malformed request.
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(400, BAD_BODY, message)
     }

@@ -1,4 +1,4 @@
-//! What goes wrong with a function: as the function reports it, or as Lambda words it.
+//! Errors of a function, as the function reports them or as Lambda words them.
 
 use std::io;
 use std::path::PathBuf;

@@ -51,7 +51,7 @@ pub(super) async fn handle(function: Weak<Runner>, request: Request) -> Outcome 
     }
 }
 
-/// Lambda answers 200 for an error of the function, and tells it by a header.
+/// Lambda answers 200 for an error of the function, and marks it with a header.
 fn unhandled(failure: &Failure) -> Reply {
     Reply::json(200, failure).with("x-amz-function-error", "Unhandled")
 }

@@ -39,7 +39,7 @@ impl Default for Logs {
 }
 
 impl Logs {
-    /// The lines from a place on.
+    /// The lines from a place in the log on.
     pub fn since(&self, place: usize) -> Vec<LogLine> {
         lock(&self.lines).iter().skip(place).cloned().collect()
     }
@@ -56,7 +56,7 @@ impl Logs {
 
     fn push(&self, line: LogLine) {
         lock(&self.lines).push(line.clone());
-        // Without a listener the line is only kept.
+        // Without a subscriber, the line is only kept.
         let _ = self.news.send(line);
     }
 }
@@ -75,11 +75,11 @@ impl Reader {
         Self(asks)
     }
 
-    /// Returns once all that is in the pipe now stands in the log.
+    /// Returns once everything that is in the pipe now is in the log.
     pub async fn caught_up(&self) {
         let (done, caught_up) = oneshot::channel();
-        // The question fails, or stays unread in the channel where the two cross, once the pipe is
-        // closed, which is read to its end by then.
+        // Once the pipe is closed, it has been read to its end. The question then fails, or stays
+        // unread in the channel.
         if self.0.send(done).await.is_ok() {
             tokio::select! {
                 _ = caught_up => {}

@@ -15,7 +15,7 @@ pub struct FunctionOptions {
     pub env: BTreeMap<String, String>,
     /// The function's name.
     pub name: String,
-    /// Its memory in MB, which is told and not enforced.
+    /// Its memory in MB. The function is told, but nothing enforces it.
     pub memory_mb: u32,
     /// How long an invocation may take.
     pub timeout: Duration,
@@ -41,7 +41,7 @@ impl FunctionOptions {
         format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{}", self.name)
     }
 
-    /// Lambda's environment with the function's own over it.
+    /// Lambda's environment, overridden by the function's own.
     pub(super) fn environment(&self, runtime_api: &str) -> BTreeMap<String, String> {
         let memory = self.memory_mb.to_string();
         let log_group = format!("/aws/lambda/{}", self.name);

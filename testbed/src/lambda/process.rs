@@ -32,7 +32,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the binary with this environment and nothing of ours.
+    /// Starts the binary with this environment and none of this program's.
     pub fn spawn(binary: &Path, env: &BTreeMap<String, String>, logs: &Logs) -> io::Result<Self> {
         let spawned = Instant::now();
         let mut child = Command::new(binary)
@@ -60,11 +60,11 @@ impl Process {
 
     /// Ends it and returns once it is gone.
     pub async fn kill(&mut self) {
-        // Fails only when it has ended already.
+        // Fails only if it has ended already.
         let _ = self.child.kill().await;
     }
 
-    /// Returns once all that it has printed stands in the log.
+    /// Returns once everything that it has printed is in the log.
     pub async fn printed(&self) {
         for reader in &self.readers {
             reader.caught_up().await;
@@ -78,7 +78,7 @@ impl Process {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let (peak_memory, cpu) = peak(&status)
             .zip(ticks(&stat))
-            .ok_or_else(|| io::Error::other("the kernel describes the process otherwise"))?;
+            .ok_or_else(|| io::Error::other("/proc has another format than expected"))?;
         Ok(Usage { peak_memory, cpu: Duration::from_secs_f64(cpu as f64 / TICKS) })
     }
 }
@@ -90,8 +90,8 @@ fn peak(status: &str) -> Option<u64> {
 }
 
 fn ticks(stat: &str) -> Option<u64> {
-    // The name in parentheses may hold blanks; user and system time are the 12th and 13th field
-    // behind it.
+    // The name in parentheses may contain blanks. User and system time are the 12th and 13th field
+    // after it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;

@@ -14,7 +14,7 @@ use super::options::FunctionOptions;
 use super::runtime_api::Job;
 use super::sandbox::Sandbox;
 
-/// What came of one invocation.
+/// The outcome of an invocation.
 #[derive(Debug, Clone)]
 pub struct Invocation {
     /// The id that the function saw.
@@ -23,13 +23,13 @@ pub struct Invocation {
     pub result: Result<Value, Failure>,
     /// From the moment the process had the payload to its answer.
     pub duration: Duration,
-    /// From the start of the process to its first poll, where this invocation started it.
+    /// From the start of the process to its first poll, if this invocation started it.
     pub init: Option<Duration>,
-    /// What was printed meanwhile, from the start of the process where this invocation started it.
+    /// What was printed meanwhile. If this invocation started the process, from its start on.
     pub logs: Vec<LogLine>,
 }
 
-/// A function with at most one process, which invocations wait for.
+/// A function. It has at most one process, and invocations take turns.
 pub(super) struct Runner {
     pub options: FunctionOptions,
     pub logs: Logs,
@@ -39,7 +39,7 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Without a process yet.
+    /// A function without a process yet.
     pub fn new(options: FunctionOptions) -> Self {
         Self {
             options,
@@ -50,12 +50,12 @@ impl Runner {
         }
     }
 
-    /// Starts a process where none runs; tells how long that took.
+    /// Starts a process if none runs. Returns how long that took.
     pub async fn warm(&self, slot: &mut Option<Sandbox>) -> Result<Option<Duration>, StartError> {
         if slot.as_mut().is_some_and(|running| !running.has_ended()) {
             return Ok(None);
         }
-        // An ended one goes first, so that a failed start leaves none behind.
+        // Drop the process that ended first, so that a failed start does not leave it.
         *slot = None;
         let (sandbox, init) = Sandbox::start(&self.options, &self.logs).await?;
         self.starts.fetch_add(1, Ordering::Relaxed);
@@ -63,8 +63,8 @@ impl Runner {
         Ok(Some(init))
     }
 
-    /// Invokes in a task of its own, so that an invoker who gives up does not leave the process
-    /// with an answer that nobody takes.
+    /// Invokes in a task of its own: if the caller gives up, the process can still hand in its
+    /// answer.
     pub async fn invoke(
         self: Arc<Self>,
         payload: Bytes,

@@ -24,7 +24,7 @@ pub(super) struct Job {
     pub function_arn: String,
 }
 
-/// What the process said to an invocation, and how long it took.
+/// The process's answer to an invocation, and how long it took.
 pub(super) struct Answer {
     pub result: Result<Bytes, Failure>,
     pub duration: Duration,
@@ -36,7 +36,7 @@ pub(super) struct RuntimeApi {
     server: Server,
 }
 
-/// Where invocations lie between Lambda and the process.
+/// The invocation between Lambda and the process.
 #[derive(Default, Clone)]
 struct Desk {
     /// Whether the process waits for an invocation.
@@ -62,7 +62,7 @@ impl RuntimeApi {
         self.server.address().to_string()
     }
 
-    /// Waits until the process asks for an invocation; tells when it did so first.
+    /// Waits until the process asks for an invocation. Returns when it first did.
     pub async fn polled(&self) -> Instant {
         let desk = self.wait(|desk| desk.polling).await;
         desk.first_poll.unwrap_or_else(Instant::now)
@@ -73,8 +73,7 @@ impl RuntimeApi {
         self.desk.borrow().init_failure.clone()
     }
 
-    /// Hands an invocation to the process and waits for its answer; `None` when it takes longer
-    /// than it may.
+    /// Hands an invocation to the process and waits for its answer; `None` if it takes too long.
     pub async fn invoke(&self, job: Job) -> Option<Answer> {
         let timeout = job.timeout;
         self.desk.send_modify(|desk| {

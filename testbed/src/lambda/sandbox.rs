@@ -1,5 +1,5 @@
-//! One process and the Runtime API that it alone sees, so that nothing an earlier process still
-//! sends can be taken for its own.
+//! A process with a Runtime API of its own, so that no late answer of an earlier process can be
+//! mistaken for its own.
 
 use std::io;
 use std::process::ExitStatus;
@@ -14,9 +14,9 @@ use super::options::FunctionOptions;
 use super::process::{Process, Usage};
 use super::runtime_api::{Answer, Job, RuntimeApi};
 
-/// How long a process may take until it asks for its first invocation, as in Lambda.
+/// How long a process may take until it asks for its first invocation. Lambda allows the same.
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a process that has answered may take until it asks for more, before it is let alone.
+/// How long to wait after an answer until the process asks for more.
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// A process that has asked for its first invocation.
@@ -26,7 +26,7 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts the process and waits for its first poll; tells how long that took.
+    /// Starts the process and waits for its first poll. Returns how long that took.
     pub async fn start(
         options: &FunctionOptions,
         logs: &Logs,
@@ -53,7 +53,7 @@ impl Sandbox {
         Err(StartError::Init { failure, logs: logs.since(place) })
     }
 
-    /// Invokes the process in the slot, and empties the slot where it did not survive that.
+    /// Invokes the process in the slot. Empties the slot if the process did not survive.
     pub async fn invoke(slot: &mut Option<Self>, job: Job) -> (Result<Bytes, Failure>, Duration) {
         let Some(sandbox) = slot else {
             return (Err(Failure::new("Runtime.ExitError", "no process")), Duration::ZERO);
@@ -94,14 +94,14 @@ impl Sandbox {
         self.process.usage()
     }
 
-    /// Ends the process and returns once all that it printed stands in the log.
+    /// Ends the process, and returns once everything that it printed is in the log.
     pub async fn kill(&mut self) {
         self.process.kill().await;
         self.process.printed().await;
     }
 
-    /// Waits until the process asks for more, so that what it does and prints behind its answer
-    /// still counts to the invocation.
+    /// Waits until the process asks for more, so that what it does and prints after its answer
+    /// still belongs to the invocation.
     async fn settled(&mut self) {
         tokio::select! {
             _ = self.api.polled() => {}

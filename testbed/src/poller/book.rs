@@ -17,7 +17,7 @@ pub struct Delivery {
     pub sequence_numbers: Vec<String>,
     /// The retries its records had used up.
     pub retries: u32,
-    /// What came of it.
+    /// Its outcome.
     pub verdict: Verdict,
     /// How long the function took.
     pub duration: Duration,
@@ -30,16 +30,16 @@ pub struct GivenUp {
     pub records: Vec<Value>,
     /// The retries they had used up.
     pub retries: u32,
-    /// What came of the last one.
+    /// The outcome of the last one.
     pub verdict: Verdict,
 }
 
-/// What has come of the stream so far.
+/// The outcome so far.
 pub(super) struct Book {
     pub deliveries: Mutex<Vec<Delivery>>,
     pub news: broadcast::Sender<Delivery>,
     pub given_up: Mutex<Vec<GivenUp>>,
-    /// The newest record of each shard that is done, given up or filtered out, as all before it.
+    /// For each shard, the record up to which all are done, given up or filtered out.
     pub progress: watch::Sender<BTreeMap<String, u128>>,
 }
 
@@ -57,7 +57,7 @@ impl Default for Book {
 impl Book {
     pub fn delivered(&self, delivery: Delivery) {
         lock(&self.deliveries).push(delivery.clone());
-        // Without a listener it is only kept.
+        // Without a subscriber, it is only kept.
         let _ = self.news.send(delivery);
     }
 
@@ -71,7 +71,7 @@ impl Book {
     }
 }
 
-/// A sequence number, to be compared.
+/// A sequence number that can be compared.
 pub(super) fn number(sequence_number: &str) -> u128 {
     sequence_number.parse().unwrap_or_default()
 }

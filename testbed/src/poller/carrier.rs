@@ -1,4 +1,4 @@
-//! Carries one shard: gathers batches, delivers them, and goes on by the rules.
+//! Carries one shard: gathers batches, delivers them, and continues by the rules.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,12 +17,12 @@ use crate::sync::{lock, pause};
 
 /// Bytes of records in one invocation.
 const MAX_PAYLOAD: usize = 6_000_000;
-/// How soon a write is noticed that neither the table's helpers nor its endpoint saw.
+/// How soon a write is noticed that bypassed both the table's helpers and its endpoint.
 const FALLBACK: Duration = Duration::from_secs(1);
 
 type Invoking = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
 
-/// The function, given an event.
+/// Invokes the function with an event.
 pub(super) type Invoke = Arc<dyn Fn(Value) -> Invoking + Send + Sync>;
 
 /// What carries one shard.
@@ -34,7 +34,7 @@ pub(super) struct Carrier {
 }
 
 impl Carrier {
-    /// Carries it on and on. `writes` tells when there may be more.
+    /// Carries it until it is dropped. `writes` tells when there may be more.
     pub async fn run(mut self, mut writes: watch::Receiver<u64>) {
         loop {
             let (records, newest) = self.gather(&mut writes).await;
@@ -109,7 +109,7 @@ impl Carrier {
     }
 }
 
-/// Cuts records into pieces that fit an invocation.
+/// Cuts records into pieces that fit into an invocation.
 fn cut(records: Vec<Value>) -> Vec<Vec<Value>> {
     let mut pieces: Vec<Vec<Value>> = Vec::new();
     let mut bytes = 0;

@@ -7,13 +7,13 @@ use crate::stream::StartingPosition;
 /// How an event source mapping is set up.
 #[derive(Debug, Clone)]
 pub struct PollerOptions {
-    /// Records in a batch, at most.
+    /// The most records of a batch.
     pub batch_size: usize,
     /// How long a batch may wait for more records.
     pub window: Duration,
-    /// Only records whose `sk` begins like this are delivered; empty for all.
+    /// Only records whose `sk` has this prefix are delivered.
     pub sk_prefix: String,
-    /// Retries of a batch; `None` for no end.
+    /// Retries of a batch; `None` for any number.
     pub maximum_retry_attempts: Option<u32>,
     /// Whether a batch that failed is split.
     pub bisect: bool,
@@ -24,7 +24,7 @@ pub struct PollerOptions {
 }
 
 impl Default for PollerOptions {
-    /// Settings items as they come, three retries with bisect.
+    /// Settings items without delay, three retries with bisect.
     fn default() -> Self {
         Self {
             batch_size: 100,

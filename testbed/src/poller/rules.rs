@@ -1,15 +1,15 @@
-//! How an event source mapping with `ReportBatchItemFailures` reads answers and goes on.
+//! How an event source mapping with `ReportBatchItemFailures` reads answers and continues.
 //!
 //! | answer | batch | then |
 //! | --- | --- | --- |
 //! | null, `{}`, no failures | any | done |
-//! | failures, all known | the lowest is behind the first | what is before it is done; the rest goes on: as a split where bisect is on, else as a retry |
+//! | failures, all known | the lowest is not the first | the records before it are done; the rest continues: as a split if bisect is on, else as a retry |
 //! | failures, all known | the lowest is the first | as an error |
 //! | an error, a null, empty, unknown or misnamed identifier | several records, bisect on | two halves, one after the other; no retry is used up |
 //! | the same | one record, or bisect off | a retry; given up once the retries are used up |
 //!
-//! That a batch whose first record fails is halved as after an error is an assumption: Lambda
-//! documents only that it bisects at the number returned.
+//! One rule is an assumption: that a batch whose first record fails is halved, as after an error.
+//! Lambda only documents that it bisects at the number returned.
 
 use std::collections::BTreeMap;
 
@@ -26,14 +26,14 @@ pub struct Batch {
     pub retries: u32,
 }
 
-/// What the function made of a batch.
+/// The function's verdict on a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// All records are done.
     Done,
     /// The records before this place are done.
     From(usize),
-    /// None is.
+    /// No record is done.
     Failed(String),
 }
 
@@ -72,7 +72,7 @@ pub fn verdict(answer: &Result<Value, String>, records: &[Value]) -> Verdict {
     }
 }
 
-/// Decides how a batch goes on.
+/// Decides how a batch continues.
 pub fn next(mut batch: Batch, verdict: &Verdict, bisect: bool, retries: Option<u32>) -> Next {
     let done = match verdict {
         Verdict::Done => return Next::Done,

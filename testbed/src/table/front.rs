@@ -1,4 +1,4 @@
-//! What stands before the engine's own server: the log, the faults, and the news of writes.
+//! The layer before the engine's own server: the log, the faults, and the news of writes.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::faults::{Fault, Faults};
 use crate::http::{Client, Outcome, Reply, Request};
+use crate::request_log::{Place, RequestLog};
 use crate::sync::lock;
 
 /// One request for the table.
@@ -20,19 +21,19 @@ pub struct TableRequest {
     pub operation: String,
     /// The `pk` and `sk` of the items it names.
     pub keys: Vec<(String, String)>,
-    /// How many items it named, or found where it is a scan or a query.
+    /// How many items it named, or found if it is a scan or a query.
     pub items: usize,
     /// Whether it asked for a consistent read.
     pub consistent: bool,
-    /// The read capacity units it consumed, where it is a scan or a query.
+    /// The read capacity units that it consumed, if it is a scan or a query.
     pub read_units: f64,
     /// The size of its reply.
     pub reply_bytes: usize,
     /// When it came.
     pub received_at: Instant,
-    /// When its reply was ready; `None` while it runs, and where the client gave up.
+    /// When its reply was ready; `None` while it runs, and if the client gave up.
     pub finished_at: Option<Instant>,
-    /// The status it was answered with; `None` where the connection was broken.
+    /// The status of its reply; `None` if the connection was broken.
     pub status: Option<u16>,
 }
 
@@ -42,11 +43,10 @@ pub struct Front {
     client: Client,
     /// The faults to come.
     pub faults: Faults,
-    /// All requests; a cleared log leaves requests under way unwritten.
-    pub log: Mutex<Vec<(u64, TableRequest)>>,
+    /// All requests.
+    pub log: Mutex<RequestLog<TableRequest>>,
     /// Counts writes.
     pub writes: watch::Sender<u64>,
-    requests: Mutex<u64>,
 }
 
 impl Front {
@@ -58,36 +58,21 @@ impl Front {
             faults: Faults::default(),
             log: Mutex::default(),
             writes: watch::Sender::new(0),
-            requests: Mutex::default(),
         }
     }
 
-    /// The log so far.
-    pub fn log(&self) -> Vec<TableRequest> {
-        lock(&self.log).iter().map(|(_, request)| request.clone()).collect()
-    }
-
-    /// Tells those who wait that the table was written to.
+    /// Tells waiting tasks that the table was written to.
     pub fn written(&self) {
         self.writes.send_modify(|count| *count += 1);
     }
 
-    fn begin(&self, request: TableRequest) -> u64 {
-        let mut requests = lock(&self.requests);
-        *requests += 1;
-        lock(&self.log).push((*requests, request));
-        *requests
-    }
-
-    fn finish(&self, number: u64, outcome: &Outcome) {
+    fn finish(&self, place: Place, outcome: &Outcome) {
         let reply = match outcome {
             Outcome::Reply(reply) | Outcome::Truncated(reply) => Some(reply),
             Outcome::Drop => None,
         };
         let mut log = lock(&self.log);
-        let Some((_, request)) = log.iter_mut().rev().find(|(logged, _)| *logged == number) else {
-            return;
-        };
+        let Some(request) = log.find(place) else { return };
         request.finished_at = Some(Instant::now());
         request.status = reply.map(|reply| reply.status.as_u16());
         request.reply_bytes = reply.map_or(0, |reply| reply.body.len());
@@ -102,7 +87,7 @@ impl Front {
 /// Answers one request.
 pub async fn handle(front: Arc<Front>, request: Request) -> Outcome {
     let operation = request.operation().unwrap_or_default().to_owned();
-    let number = front.begin(describe(&operation, &request));
+    let place = lock(&front.log).begin(describe(&operation, &request));
     let work = async |request: Request, fault| {
         let reply = match fault {
             Some(Fault::Unprocessed(keep)) => unprocessed(&front, request, keep).await,
@@ -114,7 +99,7 @@ pub async fn handle(front: Arc<Front>, request: Request) -> Outcome {
         reply
     };
     let outcome = front.faults.serve(request, work).await;
-    front.finish(number, &outcome);
+    front.finish(place, &outcome);
     outcome
 }
 
@@ -212,7 +197,7 @@ fn key_of(item: &Value) -> Option<(String, String)> {
     Some((item["pk"]["S"].as_str()?.to_owned(), item["sk"]["S"].as_str()?.to_owned()))
 }
 
-/// Has the engine say what a scan or a query consumes. Those who did not ask get to hear it too.
+/// Has the engine report what a scan or a query consumes. Callers that did not ask get it too.
 fn with_capacity(operation: &str, mut request: Request) -> Request {
     if matches!(operation, "Scan" | "Query")
         && let Ok(mut asked) = request.json::<Value>()
@@ -224,7 +209,7 @@ fn with_capacity(operation: &str, mut request: Request) -> Request {
     request
 }
 
-/// What a reply to a scan or a query says of itself, without its items.
+/// A reply to a scan or a query, without its items.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase")]
 struct Found {

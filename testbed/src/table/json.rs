@@ -23,8 +23,8 @@ pub fn to_item(object: &Value) -> Value {
     json!(fields)
 }
 
-/// An attribute as plain JSON: sets become arrays, binary stays base64, and a number that JSON
-/// cannot hold becomes null.
+/// An attribute as plain JSON. Sets become arrays, binary stays base64, and a number that does not
+/// fit into JSON becomes null.
 pub fn from_attribute(attribute: &Value) -> Value {
     let Some((kind, value)) = attribute.as_object().and_then(|typed| typed.iter().next()) else {
         return Value::Null;

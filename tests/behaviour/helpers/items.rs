@@ -1,4 +1,4 @@
-//! Items, and the stream's records of them.
+//! Items, and their stream records.
 
 use serde_json::{Value, json};
 use testbed::table::to_item;
@@ -30,21 +30,14 @@ pub fn query_config(account: &str, name: &str, query: &str, boost: u32) -> Value
     json!({"pk": account, "sk": format!("INDEX#{name}#QUERY#{query}"), "boost": boost})
 }
 
-/// The KV key of a query config.
-pub fn query_config_key(account: &str, name: &str, query: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let digest: String = Sha256::digest(query).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("qcfg-{account}-{name}-{digest}")
-}
-
-/// A stream record that says that this item was written, `number` its sequence number.
+/// The stream record of a written item, with `number` as its sequence number.
 pub fn written(number: u32, item: &Value) -> Value {
     let image = to_item(item);
     let keys = json!({"pk": image["pk"], "sk": image["sk"]});
     record("MODIFY", number, json!({"Keys": keys, "NewImage": image}))
 }
 
-/// A stream record that says that this item is gone.
+/// The stream record of a removed item.
 pub fn removed(number: u32, pk: &str, sk: &str) -> Value {
     record("REMOVE", number, json!({"Keys": to_item(&json!({"pk": pk, "sk": sk}))}))
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use testbed::faults::{Fault, Faults, Rule};
 use testbed::http::Request;
 
-/// Writes down every request that a stand-in gets. It has to be there before other rules, which
-/// may decide without asking it.
+/// Keeps every request that a stand-in gets. Add it before other rules, which may decide without
+/// asking it.
 pub fn spy(faults: &Faults) -> Spy {
     let spy = Spy::default();
     let seen = spy.0.clone();

@@ -23,27 +23,28 @@ use testbed::stream::{ShardReader, StartingPosition, event};
 use testbed::table::StreamView;
 use tracing::subscriber::DefaultGuard;
 
+use super::items::shop;
 use super::logs::Logs;
 
 /// Long enough for any answer on a busy machine, for the tests in which nothing hangs.
 pub const PATIENT: Duration = Duration::from_secs(20);
 /// One request's time-out in the tests in which something hangs.
 pub const SHORT: Duration = Duration::from_millis(600);
-/// The time that an invocation has where the deadline is not what is tested.
+/// The time of an invocation in tests that are not about the deadline.
 const INVOCATION: Duration = Duration::from_secs(60);
 
-/// The stand-ins and a handler that meets them.
+/// The stand-ins, and a handler that uses them.
 pub struct World {
     pub stack: Stack,
     pub logs: Logs,
-    /// The handler's token, to be read ahead of an invocation as the binary does at its start.
+    /// The handler's token. The binary reads it at its start, before an invocation.
     pub token: Arc<CloudflareToken>,
     handler: Handler<RealServices>,
     stream: Mutex<Vec<ShardReader>>,
     _capture: DefaultGuard,
 }
 
-/// What a handler said, and what it counted.
+/// A handler's answer, and its counts.
 #[derive(Debug)]
 pub struct Answered {
     pub result: Result<Value, LambdaError>,
@@ -58,7 +59,7 @@ pub struct LambdaError {
 }
 
 impl World {
-    /// The stand-ins as they are in production, and a patient handler.
+    /// The stand-ins with the stream of production, and a patient handler.
     pub async fn start() -> Self {
         Self::with(StreamView::NewImage, PATIENT, &[]).await
     }
@@ -68,12 +69,12 @@ impl World {
         Self::with(StreamView::NewImage, SHORT, &[]).await
     }
 
-    /// The same with a stream that carries the images from before the changes.
+    /// The same with a stream that carries old images too.
     pub async fn with_old_images() -> Self {
         Self::with(StreamView::NewAndOldImages, PATIENT, &[]).await
     }
 
-    /// Everything of choice; `more` is environment over the stack's.
+    /// Everything chosen by the test. `more` overrides the stack's environment.
     pub async fn with(view: StreamView, http_timeout: Duration, more: &[(&str, &str)]) -> Self {
         let logs = Logs::default();
         let capture = logs.capture();
@@ -92,8 +93,8 @@ impl World {
         self.handle_within(payload, INVOCATION).await
     }
 
-    /// Invokes the handler with so much time; fails where the answer takes longer than leaves an
-    /// eighth for its way back.
+    /// Invokes the handler with this much time. Fails if the answer takes more than seven eighths
+    /// of it.
     pub async fn handle_within(&self, payload: &Value, time: Duration) -> Answered {
         self.invoke(&payload.to_string(), time, time * 7 / 8).await
     }
@@ -126,18 +127,18 @@ impl World {
         self.handle(&event(records)).await
     }
 
-    /// What the table's stream has that has not been read before.
+    /// The records of the table's stream that have not been read yet.
     pub fn new_records(&self) -> Vec<Value> {
         let mut shards = self.stream.lock().unwrap();
         shards.iter_mut().flat_map(|shard| shard.read(usize::MAX)).collect()
     }
 
-    /// Invokes the handler with what is new in the table's stream.
+    /// Invokes the handler with the new records of the table's stream.
     pub async fn deliver(&self) -> Answered {
         self.batch(self.new_records()).await
     }
 
-    /// Puts the items and carries them to KV, then forgets how that went.
+    /// Puts the items, carries them to KV, and forgets the requests and log lines of that.
     pub async fn settled_with(&self, items: impl IntoIterator<Item = Value>) {
         for item in items {
             self.stack.table.put(&item);
@@ -145,6 +146,15 @@ impl World {
         let answered = self.deliver().await;
         assert_eq!(answered.failures(), NOTHING, "the start of the test should succeed");
         self.forget();
+    }
+
+    /// Carries fifty indexes with shop ids to KV, and removes the first `gone` of them.
+    pub async fn settled_with_fifty_and_without(&self, gone: usize) {
+        let shops = (0..50).map(|n| shop("a", &format!("i{n}"), &format!("s{n}.example")));
+        self.settled_with(shops).await;
+        for n in 0..gone {
+            self.stack.table.delete("a", &format!("INDEX#i{n}"));
+        }
     }
 
     /// Forgets all requests and log lines so far.
@@ -217,7 +227,7 @@ pub const NOTHING: [&str; 0] = [];
 fn handler(env: &BTreeMap<String, String>) -> (Handler<RealServices>, Arc<CloudflareToken>) {
     let config = Config::from_lookup(|name| env.get(name).cloned()).unwrap();
     let cloudflare = config.cloudflare.unwrap();
-    // As in the binary, but for the SDK's back-off of a second.
+    // As in the binary, except for the SDK's back-off of a second.
     let retries =
         aws_sdk_dynamodb::config::retry::RetryConfig::standard().with_initial_backoff(MILLISECOND);
     let http = http::client(config.exporter.http_timeout).unwrap();

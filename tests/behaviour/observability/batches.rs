@@ -79,7 +79,7 @@ async fn a_good_batch_is_one_line_and_its_metrics() {
     assert_eq!(timed(&printed), names(&services));
     function.stop().await;
     let third = batch(&function, [written(6, &index("a", "i"))]).await;
-    assert_eq!(Printed::by(&third).counts()["ColdStarts"], 1.0, "and in the next one again");
+    assert_eq!(Printed::by(&third).counts()["ColdStarts"], 1.0, "and again in the next one");
 }
 
 #[tokio::test]

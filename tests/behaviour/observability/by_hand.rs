@@ -78,7 +78,7 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
         assert_eq!(printed.counts()["ReconcileKeysFailed"], 0.0);
         assert_eq!(printed.invocation()["source"], "reconcile");
         assert_eq!(printed.invocation()["complete"], true);
-        // What dangles is named.
+        // The warning names what dangles.
         let [warning] = printed.at("WARN")[..] else { panic!("{:?}", printed.lines) };
         assert_eq!(warning["examples"], "z-gone");
         assert_eq!(printed.lines.len(), 2, "{:?}", printed.lines);
@@ -102,7 +102,7 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
     assert_eq!(unjudged.invocation()["keys_failed"], 2);
     stack.api_keys.faults().clear();
 
-    // Found, and not to be mended.
+    // Drift that is found but can't be repaired.
     stack.kv.delete(SETTINGS, "a-i");
     stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::status(500)).forever());
     let payload = json!({"reconcile": {"apply": true}});
@@ -113,7 +113,7 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
     stack.kv.faults().add(Rule::on("GET", "/keys", Fault::status(500)).forever());
     let failed = Printed::by(&process::invoke(&function, &json!({"reconcile": {}})).await);
     for name in ["DriftedKeys", "ReconcileKeysFailed"] {
-        assert!(!failed.metrics.contains_key(name), "nothing is known of {name}");
+        assert!(!failed.metrics.contains_key(name), "{name} is not known");
     }
     assert_eq!(failed.invocation()["outcome"], "ReconcileIncomplete");
     assert_eq!(failed.at("ERROR").len(), 1, "{:?}", failed.lines);

@@ -1,10 +1,10 @@
-//! Parts of the lines.
+//! Parts of log lines.
 
 use serde_json::Value;
 
 use crate::printed::Printed;
 
-/// Fields of a line.
+/// Some fields of a line.
 pub fn fields(line: &Value, names: &[&str]) -> Value {
     names.iter().map(|name| ((*name).to_owned(), line[*name].clone())).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::printed::{COUNTS, DURATIONS};
 
-/// The names behind every `EcomSettingsExporter` metric of the template.
+/// The names of all `EcomSettingsExporter` metrics in the template.
 fn metrics_of_the_template() -> BTreeSet<String> {
     let template =
         std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/template.yaml")).unwrap();

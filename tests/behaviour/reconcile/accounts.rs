@@ -71,7 +71,7 @@ async fn a_run_of_one_account_leaves_a_contested_key_with_the_account_that_kv_na
     }
     assert_eq!(writes(&world), []);
 
-    // Once the other one asks for it no more, it is the account's.
+    // Once the other account no longer asks for it, it belongs to this one.
     load(&world, [index("b", "j")]);
     let report = world.handle(&of_account("a", false)).await.ok().clone();
     assert_eq!(report["examples"]["stale"], json!(["s.example"]));

@@ -1,4 +1,4 @@
-//! What differs between KV and the table, and how it is mended.
+//! What differs between KV and the table, and how it is repaired.
 
 use serde_json::json;
 use testbed::kv::KvVerb;
@@ -7,7 +7,7 @@ use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 use super::drift::*;
 use crate::helpers::*;
 
-/// A world with every class of drift, and what a repair has to write.
+/// A world with every class of drift.
 async fn drifted() -> World {
     let world = World::start().await;
     world
@@ -190,9 +190,9 @@ async fn an_item_that_cannot_be_exported_keeps_its_keys_as_they_are() {
     load(
         &world,
         [
-            // Its shop id can't be read any more, what KV holds under it stays all the same.
+            // Its shop id is not readable any more, but what KV holds under it stays.
             index_with("a", "i", json!({"shop_id": 7})),
-            // First by account and index, so the second has to wait.
+            // The first by account and index, so the next one has to wait.
             index_with("b", "broken", json!({"shop_id": "t.example", "index_endpoint": "x"})),
             shop("b", "good", "t.example"),
             index("c", "keyless"),
@@ -236,12 +236,7 @@ async fn fifty_orphans_take_the_same_passes_over_the_table_as_one() {
     let mut passes = Vec::new();
     for count in [1, 50] {
         let world = World::start().await;
-        world
-            .settled_with((0..50).map(|n| shop("a", &format!("i{n}"), &format!("s{n}.example"))))
-            .await;
-        for n in 0..count {
-            world.stack.table.delete("a", &format!("INDEX#i{n}"));
-        }
+        world.settled_with_fifty_and_without(count).await;
         world.forget();
 
         let report = world.handle(&repair()).await.ok().clone();

@@ -1,4 +1,4 @@
-//! Tables and namespaces that have drifted apart, and what a reconcile made of them.
+//! Tables and namespaces that have drifted apart, and what a reconcile did about it.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use testbed::table::to_item;
 
 use crate::helpers::*;
 
-/// The verb, the namespace and the keys, in order, of a request that changes KV.
+/// The verb, the namespace and the sorted keys of a request that changes KV.
 pub type Write = (KvVerb, String, Vec<String>);
 
 pub fn audit() -> Value {
@@ -50,7 +50,7 @@ pub fn write(verb: KvVerb, namespace: &str, keys: &[&str]) -> Write {
     (verb, namespace.to_owned(), keys.iter().map(|key| (*key).to_owned()).collect())
 }
 
-/// The values of a namespace, without what tells when and how they were written.
+/// The values of a namespace, without their metadata.
 pub fn values(world: &World, namespace: &str) -> BTreeMap<String, String> {
     let pairs = world.stack.kv.snapshot(namespace).into_iter();
     pairs.map(|(key, stored)| (key, stored.value)).collect()
@@ -61,7 +61,7 @@ pub fn load(world: &World, items: impl IntoIterator<Item = Value>) {
     world.stack.table.load(items.into_iter().map(|item| to_item(&item)));
 }
 
-/// Changes the value under a key by hand; `keep` says whether its metadata stays.
+/// Changes the value of a key by hand. `keep` says whether its metadata stays.
 pub fn edit(world: &World, namespace: &str, key: &str, keep: bool) {
     let stored = world.stack.kv.get(namespace, key).unwrap();
     let mut metadata = stored.metadata.filter(|_| keep);

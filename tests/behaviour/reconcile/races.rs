@@ -12,7 +12,7 @@ use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 use super::drift::*;
 use crate::helpers::*;
 
-/// An index with another address, its version.
+/// A version of an index, each with another address.
 fn version(number: u32) -> Value {
     let version =
         json!({"shop_id": "s.example", "index_endpoint": format!("https://v{number}.example.com")});
@@ -35,7 +35,7 @@ async fn a_change_between_the_scan_and_the_write_is_not_left_overwritten() {
         };
         match moment {
             "before the read" => {
-                // One item is read by another operation than several.
+                // A single item is read by another operation than several items.
                 let reads = |request: &Request| {
                     matches!(request.operation(), Some("GetItem" | "BatchGetItem"))
                 };

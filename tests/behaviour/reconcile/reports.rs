@@ -1,4 +1,4 @@
-//! What a report names, and what it only counts.
+//! What a report counts, and what it names.
 
 use serde_json::{Value, json};
 use testbed::stack::SETTINGS;
@@ -84,10 +84,10 @@ async fn an_alias_dangles_whatever_the_account_and_counts_once() {
                 "off",
                 json!({"index_aliases": {"analytics": {"enabled": false, "index_id": "w-gone"}}}),
             ),
-            // Has an item, though of another account; has a key.
+            // The first target has an item, though of another account; the second has a key.
             index_with("a", "there", json!({"read_alias": "b-two"})),
             index_with("a", "held", json!({"read_alias": "x-foreign"})),
-            // An item that can't be exported is an item.
+            // An item that can't be exported is an item too.
             index_with("b", "broken", json!({"index_endpoint": 7})),
             index_with("a", "to-broken", json!({"read_alias": "b-broken"})),
         ],

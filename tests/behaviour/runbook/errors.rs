@@ -11,7 +11,7 @@ use super::practice::*;
 use super::query::*;
 use crate::helpers::*;
 
-/// What the query `errors` says of a batch that meets these faults.
+/// What the query `errors` finds after a batch with these faults.
 async fn errors_with(arrange: fn(&Stack)) -> (Practice, Vec<String>) {
     let practice = Practice::start().await;
     arrange(&practice.stack);
@@ -23,7 +23,7 @@ async fn errors_with(arrange: fn(&Stack)) -> (Practice, Vec<String>) {
     (practice, errors)
 }
 
-/// What the error names, and what breaks so.
+/// What the error names, and what causes it.
 type Outage = (&'static [&'static str], fn(&Stack));
 
 fn denied() -> Fault {
@@ -89,7 +89,7 @@ async fn the_on_failure_queue_is_not_empty() {
 async fn iterator_age_rising() {
     let practice = Practice::start().await;
     practice.stack.api_keys.break_cell("down", Fault::status(503));
-    // No retry is the last one: the record holds up its shard.
+    // Without a last retry, the record holds up its shard.
     let options = PollerOptions { maximum_retry_attempts: None, ..PollerOptions::default() };
     let poller =
         practice.stack.poll(&practice.function, PollerOptions { batch_size: 1, ..options });
@@ -104,7 +104,7 @@ async fn iterator_age_rising() {
     assert!(practice.setting("a-waiting").is_none());
 
     practice.re_export("a", "waiting").await.unwrap();
-    assert!(practice.setting("a-waiting").is_some(), "what can't wait goes past the stream");
+    assert!(practice.setting("a-waiting").is_some(), "what is urgent goes past the stream");
 
     practice.stack.api_keys.faults().clear();
     poller.caught_up().await;
@@ -126,7 +126,7 @@ async fn cloudflare_down_and_one_cell_down() {
     assert!(practice.setting("a-i").unwrap().get("pixel_id").is_none(), "served as it was");
     practice.stack.kv.faults().clear();
     poller.caught_up().await;
-    assert_eq!(practice.setting("a-i").unwrap()["pixel_id"], "new", "tried again by itself");
+    assert_eq!(practice.setting("a-i").unwrap()["pixel_id"], "new", "retried without an operator");
 
     practice.stack.api_keys.break_cell("cell-2", Fault::status(500));
     practice.stack.table.put(&and(cell("known"), json!({"pixel_id": "new"})));
@@ -140,7 +140,7 @@ async fn cloudflare_down_and_one_cell_down() {
     let other = practice.stack.kv.wait_until(PATIENT, arrived("a-other", "index_url")).await;
     assert!(other, "other cells are not held up");
     let known = practice.stack.kv.wait_until(PATIENT, arrived("b-known", "pixel_id")).await;
-    assert!(known, "with the key that KV held");
+    assert!(known, "it has the key that KV held");
     assert!(practice.setting("b-new").is_none());
     let warnings = practice.ask(&query("warnings"));
     assert!(warnings.iter().any(|line| line["index_name"] == "known"), "{warnings:?}");

@@ -105,7 +105,7 @@ fn the_runbook_names_the_alarms_graphs_parameters_and_commands_that_there_are() 
             .collect();
         let known = makefile.contains(&format!("\n{target}: "))
             || makefile.contains(&format!("\n{target}:\n"));
-        // The word occurs in sentences too.
+        // The word "make" occurs in sentences too.
         let code = joined.contains(&format!("`make {target}"))
             || joined.contains(&format!("  make {target} "));
         assert!(known || !code, "make {target}");

@@ -1,4 +1,4 @@
-//! An operator at work.
+//! What an operator does.
 
 use serde_json::{Value, json};
 use testbed::lambda::{Failure, Function};
@@ -9,7 +9,7 @@ use super::query::Query;
 use crate::printed::Printed;
 use crate::process;
 
-/// The local stack with the function, and what an operator does with them.
+/// The local stack with the function, as an operator uses them.
 pub struct Practice {
     pub stack: Stack,
     pub function: Function,
@@ -30,7 +30,7 @@ impl Practice {
         self.stack.poll(&self.function, PollerOptions::default())
     }
 
-    /// Puts items and waits until the stream has brought them.
+    /// Puts items, and waits until the stream has carried them.
     pub async fn put(&self, poller: &Poller, items: impl IntoIterator<Item = Value>) {
         for item in items {
             self.stack.table.put(&item);

@@ -1,4 +1,4 @@
-//! Procedures.
+//! The runbook's procedures.
 
 use serde_json::json;
 use testbed::stack::{SETTINGS, TOKEN_SECRET};
@@ -13,7 +13,7 @@ async fn rotating_the_cloudflare_token() {
     practice.stack.table.put(&index("a", "i"));
     practice.repair().await;
 
-    // Both tokens hold while the secret has the new one; then the old one is revoked.
+    // Both tokens are valid while the secret gets the new one. Then the old one is revoked.
     practice.stack.secrets.set(TOKEN_SECRET, r#"{"token":"new-token"}"#);
     practice.assert_equal(&practice.audit().await);
     practice.stack.kv.set_token("new-token");
@@ -57,7 +57,7 @@ async fn first_deployment() {
     let practice = Practice::start().await;
     practice.stack.table.put(&shop("a", "old", "s.example"));
     practice.stack.kv.put(SETTINGS, "another exporter's", "{}", None);
-    // LATEST: what is there already does not come by itself.
+    // LATEST: the stream does not carry what is already in the table.
     let poller = practice.poll();
     practice.put(&poller, [index("a", "new")]).await;
     assert!(practice.setting("a-old").is_none());

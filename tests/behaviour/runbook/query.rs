@@ -13,13 +13,13 @@ pub fn text_of(path: &str) -> String {
 #[derive(Debug)]
 pub struct Query {
     pub name: String,
-    /// What lines have to be like: a field and the values that it may have.
+    /// What a line must have: fields, each with the values that it may have.
     pub filter: Vec<(String, Vec<String>)>,
     /// The fields that it shows, counts or groups by.
     pub fields: BTreeSet<String>,
 }
 
-/// Words that are no fields.
+/// Words that are not fields.
 const WORDS: [&str; 13] = [
     "filter",
     "fields",
@@ -37,7 +37,7 @@ const WORDS: [&str; 13] = [
 ];
 
 impl Query {
-    /// Reads a query as it is written.
+    /// Parses the text of a query.
     pub fn parse(name: &str, text: &str) -> Self {
         let mut query = Self { name: name.to_owned(), filter: Vec::new(), fields: BTreeSet::new() };
         let mut aliases = BTreeSet::new();
@@ -69,7 +69,7 @@ impl Query {
         query
     }
 
-    /// Whether it finds a line.
+    /// Whether the query finds a line.
     pub fn matches(&self, line: &Value) -> bool {
         self.filter.iter().all(|(name, values)| {
             field(line, name)
@@ -90,7 +90,7 @@ fn is_name(letter: char) -> bool {
     letter.is_alphanumeric() || ['_', '.', '@'].contains(&letter)
 }
 
-/// Names and brackets.
+/// Splits a command into names and brackets.
 fn tokens(text: &str) -> Vec<String> {
     let mut tokens = vec![String::new()];
     for letter in text.chars() {
@@ -109,7 +109,7 @@ fn parse_condition(condition: &str) -> (String, Vec<String>) {
     (name.to_owned(), values)
 }
 
-/// A field by its name in Logs Insights: nested ones are named by their path.
+/// A field by its name in Logs Insights. The name of a nested field is its path.
 pub fn field<'a>(line: &'a Value, name: &str) -> Option<&'a Value> {
     name.split('.').try_fold(line, |value, part| value.get(part)).filter(|value| !value.is_null())
 }

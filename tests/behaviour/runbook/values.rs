@@ -57,7 +57,7 @@ async fn stale_after_an_update() {
     let old = practice.stack.kv.snapshot(SETTINGS);
     let switched_off = json!({"shop_id": "s.example", "index_aliases": {"doc_reads": {"enabled": false, "targets": [{"index_id": "a-v2"}]}}});
     practice.put(&poller, [index_with("a", "i", switched_off)]).await;
-    // A write of the version before lands late, and the cell's gateway is down.
+    // A write of the previous version lands late, and the cell's gateway is down.
     for (key, stored) in old {
         practice.stack.kv.put(SETTINGS, &key, &stored.value, stored.metadata);
     }
@@ -78,7 +78,7 @@ async fn stale_after_an_update() {
     practice.put(&poller, [shop("b", "j", "t.example")]).await;
     assert_eq!(practice.audit().await["settings"]["conflicting"], 0);
 
-    // A shop id that changed under a stream of new images only.
+    // A shop id that changed, with a stream of new images only.
     practice.put(&poller, [shop("b", "j", "u.example")]).await;
     assert!(practice.setting("t.example").is_some());
     practice.repair_account("b").await;
@@ -117,7 +117,7 @@ async fn query_overrides_not_working() {
     assert_eq!(report["query_configs"], json!({"exported": 2, "rejected": 0}));
     assert!(practice.stack.kv.get(QUERY_CONFIGS, &key).is_some());
 
-    // The key is there, the item is not.
+    // The key exists, the item does not.
     drop(poller);
     practice.stack.table.delete("a", "INDEX#i#QUERY#gone");
     practice.repair_account("a").await;
@@ -169,7 +169,7 @@ async fn an_index_removed_but_still_served() {
     practice.repair_account("a").await;
     assert_eq!(practice.stack.kv.keys(SETTINGS), ["a-live"]);
 
-    // The stream did not get the removal.
+    // The stream does not carry this removal.
     drop(poller);
     practice.stack.table.delete("a", "INDEX#live");
     assert_eq!(practice.audit().await["examples"]["orphaned"], json!(["a-live"]));

@@ -1,4 +1,4 @@
-//! What a pair says of itself in its metadata.
+//! A pair's metadata.
 
 use ecom_settings_exporter::index::IndexRef;
 use serde_json::Value;

@@ -11,7 +11,7 @@ use crate::model::{Content, Image, query_value};
 use crate::past::Past;
 use crate::state::State;
 
-/// Whose query config an item is, and what it was at every step.
+/// The index and the query of an item, and what the item was at every step.
 type QueryItem<'a> = (IndexRef, String, &'a Past<Option<Rc<Image>>>);
 
 fn query_item<'a>(state: &'a State, key: &str) -> Option<QueryItem<'a>> {

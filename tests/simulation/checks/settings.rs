@@ -20,7 +20,9 @@ pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<S
     if restored {
         return None;
     }
-    let Some(named) = &held.named else { return Some("a value that isn't ours".to_owned()) };
+    let Some(named) = &held.named else {
+        return Some("a value that is not the exporter's".to_owned());
+    };
     let Some((image, settings)) = image_of(state, named) else {
         return Some(format!("a value that no image of {} gives", named.index));
     };
@@ -53,14 +55,14 @@ fn key_is_fresh(state: &State, invocation: usize, named: &Named) -> bool {
     if state.api_keys[account].since(run.began).any(|key| *key == named.api_key) {
         return true;
     }
-    // What KV held of this very index may be used again where the service gives no answer.
+    // If the service gives no answer, the key that KV held of the same index may be used again.
     let images = state.past_of(&named.index).into_iter().flat_map(|past| past.since(0));
     let keys: BTreeSet<String> = images
         .flatten()
         .filter_map(|image| image.settings())
         .flat_map(|settings| settings.kv_keys(&named.index))
         .collect();
-    // Of any cell: a re-export keeps the key that it has when the item moves to another one.
+    // In any cell: a re-export keeps its key when the item moves to another cell.
     run.unanswered.iter().any(|(_, asked)| asked == account)
         && keys.into_iter().any(|key| {
             state.kv.get(&(Namespace::Settings, key)).is_some_and(|past| {
@@ -73,7 +75,7 @@ fn key_is_fresh(state: &State, invocation: usize, named: &Named) -> bool {
         })
 }
 
-/// A key that several items ask for stays with the one that KV names.
+/// A key that several items ask for stays with the item that KV names.
 fn wrong_claimant(state: &State, invocation: usize, key: &str, named: &Named) -> Option<String> {
     let run = &state.invocations[invocation];
     if run.images.contains(&named.version) || !run.is_stream {
@@ -96,10 +98,10 @@ pub fn delete(state: &State, invocation: usize, key: &str) -> Option<String> {
     let began = state.invocations[invocation].began;
     let past = state.kv.get(&(Namespace::Settings, key.to_owned()))?;
     let held = past.last()?.as_ref()?;
-    let Some(named) = &held.named else { return Some("a stranger's key is deleted".to_owned()) };
+    let Some(named) = &held.named else { return Some("a foreign key is deleted".to_owned()) };
     for (index, past) in state.indexes() {
         if past.all_since(began, |image| claims(image, &index, key)) {
-            return Some(format!("deleted, but {index} asks for it all the time"));
+            return Some(format!("deleted, but {index} has asked for it all the time"));
         }
     }
     if past.changed() > began {
@@ -113,7 +115,7 @@ fn claims(image: &Option<Rc<Image>>, index: &IndexRef, key: &str) -> bool {
     settings.is_some_and(|settings| settings.asks_for(index, key))
 }
 
-/// What keeps a key that nobody asks for, all the time since `from`.
+/// What has protected a key that nobody asks for, all the time since `from`.
 pub fn protector(state: &State, key: &str, named: &Named, from: Step) -> Option<String> {
     let own: Past<Option<Rc<Image>>> = state.past_of(&named.index).cloned().unwrap_or_default();
     let gone = own.last().is_none() || own.since(from).all(Option::is_none);

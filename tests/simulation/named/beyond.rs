@@ -1,10 +1,11 @@
-//! What can't be survived without reconcile: each case once alone, once with it.
+//! What the exporter does not survive without a reconcile. Each case runs without one and with one.
 
 use super::case::*;
 use crate::faults::{Call, Fault};
 use crate::model::{Flaw, Settings};
 
-/// Version 2 is given up and sent again, version 3 follows, then the first request lands.
+/// The client gives up on version 2 and sends it again; version 3 follows; then the first request
+/// lands.
 fn late_write() -> Case {
     Case {
         old_images: true,
@@ -29,7 +30,8 @@ fn a_write_that_lands_after_its_client_gave_up() {
     assert_eq!(reconciled.report.unwrap().settings.stale, 2);
 }
 
-/// It reads version 1, the stream carries version 2, it writes version 1 and dies.
+/// The re-export reads version 1. The stream writes version 2. The re-export writes version 1 and
+/// dies.
 fn half_a_re_export() -> Case {
     Case {
         old_images: true,
@@ -49,8 +51,8 @@ fn a_re_export_that_dies_half_way() {
     assert_eq!(holds(&half_a_re_export().reconciled(), "s"), value("a", 2));
 }
 
-/// Without old images the value under the index id is the only way to the shop id: the consumer
-/// deletes the shop id's key just after another index wrote it, then the index id's, and dies.
+/// Without old images, only the value under the index id names the shop id. The consumer deletes
+/// the shop id's key just after another index wrote it, then the index id's key, and dies.
 fn half_a_removal() -> Case {
     Case {
         old_images: false,
@@ -77,7 +79,7 @@ fn with_old_images_the_retry_finds_the_shop_id() {
     assert_eq!(holds(&survived, "s"), value("b", 2));
 }
 
-/// The alias comes just before the delete, and the consumer dies just behind it.
+/// The alias comes just before the delete, and the consumer dies just after it.
 fn half_a_removal_of_a_target() -> Case {
     Case {
         old_images: true,
@@ -118,8 +120,8 @@ fn without_old_images_a_shop_id_that_moved() {
     assert_eq!(holds(&with_old_images, "s"), None);
 }
 
-/// The alias comes when the removal has looked for the last time; the other index' own change, on
-/// its way since before, makes the moment.
+/// The alias comes after the removal's last look at the table. An earlier change of the other
+/// index, still on its way, sets the moment.
 fn aliased_in_the_very_moment() -> Case {
     Case {
         old_images: true,
@@ -143,8 +145,8 @@ fn a_target_that_becomes_aliased_in_the_very_moment_of_its_removal() {
     assert_eq!(reconciled.report.unwrap().settings.dangling, 1);
 }
 
-/// A re-export writes version 1 behind the removal of its item, deletes it again, and puts it back
-/// for version 3, which can't be exported; meanwhile the stream has written version 2.
+/// A re-export writes version 1 after the removal of its item, and deletes it again. It puts it
+/// back for version 3, which can't be exported. Meanwhile the stream has written version 2.
 fn put_back_over_a_newer_one() -> Case {
     Case {
         old_images: true,
@@ -153,7 +155,7 @@ fn put_back_over_a_newer_one() -> Case {
         script: vec![
             at(0, Call::ApiKey, 0).event(|state| remove(state, "a")),
             at(0, Call::KvWrite, 0).overtaken(),
-            // The item is read twice, then the table is looked at; this is the look behind the delete.
+            // Two reads of the item, a look at the table, then this: the look after the delete.
             at(0, Call::Table, 3).event(|state| put(state, "a", Settings::default())).overtaken(),
             at(0, Call::Table, 4).event(|state| {
                 put(state, "a", Settings { flaw: Some(Flaw::NoEndpoint), ..Settings::default() });
@@ -167,6 +169,6 @@ fn a_key_that_a_re_export_puts_back_over_a_newer_one() {
     let alone = put_back_over_a_newer_one().alone();
     assert_eq!(alone.violation, None, "{:#?}", alone.trace);
     assert_eq!(holds(&alone, "a-x"), value("a", 1), "{:#?}", alone.trace);
-    // The table has no good version of it any more: the next good edit is what puts it right.
+    // The table has no good version any more. The next good edit repairs the key.
     assert_eq!(holds(&put_back_over_a_newer_one().reconciled(), "a-x"), value("a", 1));
 }

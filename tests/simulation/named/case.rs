@@ -1,4 +1,4 @@
-//! A history with a name, and the words in which it is told.
+//! A history with a name, and the functions that describe one.
 
 use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::ports::Namespace;
@@ -30,7 +30,7 @@ impl Case {
         self.play(false)
     }
 
-    /// With a reconcile when all is quiet, which leaves KV equal to the table.
+    /// With a reconcile at the end, which leaves KV equal to the table.
     pub fn reconciled(self) -> State {
         let state = self.play(true);
         assert_eq!(state.violation, None, "{:#?}", state.trace);
@@ -62,7 +62,7 @@ pub fn shop(shop: &str) -> Settings {
     Settings { shop: Some(shop.to_owned()), ..Settings::default() }
 }
 
-/// Reads through an alias to `target`.
+/// Settings with an active alias to `target`.
 pub fn reads(target: &str) -> Settings {
     let doc_reads = Some((true, target.to_owned()));
     Settings { aliases: Aliases { doc_reads, ..Aliases::default() }, ..Settings::default() }
@@ -81,12 +81,12 @@ pub fn at(invocation: usize, call: Call, nth: u32) -> Planned {
 }
 
 impl Planned {
-    /// Before the call.
+    /// With an event before the call.
     pub fn event(self, event: fn(&mut State)) -> Self {
         Self { event: Some(event), ..self }
     }
 
-    /// Everything else overtakes the call.
+    /// With everything else overtaking the call.
     pub fn overtaken(self) -> Self {
         Self { overtaken: true, ..self }
     }

@@ -36,7 +36,7 @@ fn a_shop_id_handed_over_while_a_second_consumer_writes_it() {
         old_images: true,
         before: vec![("a", shop("s"))],
         first: |state| put(state, "a", shop("t")),
-        // The first write is version 2's, the second request is the delete of `s`.
+        // The first request writes version 2, the second deletes `s`.
         script: vec![at(0, Call::KvWrite, 1).event(|state| put(state, "b", shop("s"))).overtaken()],
     });
     assert_eq!(holds(&state, "s"), value("b", 3));

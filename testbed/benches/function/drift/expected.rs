@@ -1,4 +1,4 @@
-//! What a report has to say of the drift, and what a repair has to change.
+//! What a report must count, and what a repair must change.
 
 use std::collections::BTreeMap;
 
@@ -7,30 +7,30 @@ use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use super::parts::*;
 
-/// What a reconcile meets.
+/// The state that a reconcile finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Nothing in KV.
     Fill,
-    /// The drift, to be told.
+    /// Drift, which it only reports.
     Audit,
-    /// The drift, to be mended.
+    /// Drift, which it repairs.
     Repair,
-    /// What is left when it was mended.
+    /// What is left after the repair.
     Again,
 }
 
-/// Keys of a namespace by class.
+/// The number of keys in each class.
 pub type Counts = BTreeMap<&'static str, usize>;
 
-/// Keys that are written or deleted, in order.
+/// Keys that are written or deleted, sorted.
 pub type Changes = BTreeMap<(KvVerb, String), Vec<String>>;
 
 impl Drift {
-    /// What the report has to count; classes left out are zero.
+    /// What the report must count. Classes that are left out are zero.
     pub fn expected(&self, stage: Stage) -> BTreeMap<&'static str, Counts> {
         let (n, c) = (self.indexes / EVERY, self.configs / EVERY);
-        // Two of a hundred indexes have one shop id between them.
+        // Two of every hundred indexes share a shop id.
         let (keys, configs) = (self.indexes * 2 - n, self.configs);
         if stage == Stage::Fill {
             let settings = [
@@ -38,7 +38,7 @@ impl Drift {
                 ("missing", keys),
                 ("written", keys),
                 ("conflicting", n),
-                // What is withheld later dangles as long as KV has nothing of it.
+                // The aliases that withhold keys later dangle while KV lacks those keys.
                 ("dangling", 2 * n),
             ];
             let configs = [("desired", configs), ("missing", configs), ("written", configs)];
@@ -58,7 +58,7 @@ impl Drift {
         let mut configs = Counts::from([
             ("desired", configs),
             ("listed", configs + 2 * c),
-            // Those that don't say whose they are; a repair fails on them.
+            // Their values name no owner, so a repair fails on them.
             ("orphaned", c),
             ("foreign", c),
             ("conflicting", c),
@@ -80,7 +80,7 @@ impl Drift {
         [("settings", settings), ("query_configs", configs)].into()
     }
 
-    /// What has to be written and deleted, each key once.
+    /// What must be written and deleted, each key once.
     pub fn changes(&self, stage: Stage) -> Changes {
         let settings = |picks: &dyn Fn(Part) -> bool| -> Vec<String> {
             let picked = (0..self.indexes).filter(|number| picks(part(*number)));
@@ -112,7 +112,7 @@ impl Drift {
         };
         let sorted = |(verb, namespace, mut keys): (KvVerb, &str, Vec<String>)| {
             keys.sort_unstable();
-            // The two that share a shop id name it both.
+            // Both indexes that share a shop id list it.
             keys.dedup();
             ((verb, namespace.to_owned()), keys)
         };

@@ -1,7 +1,7 @@
-//! Which index and which query config has which part in the drift, by its number.
+//! The kind of drift of each index and each query config, by its number.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use testbed::proxy::query_config_key;
 
 use crate::report::Outcome;
 use crate::workload::{ACCOUNTS, index_item, keys, query_config, typical};
@@ -15,21 +15,21 @@ pub const TWIN: (&str, &str) = ("account", "00000-index-000000");
 /// The cell whose gateway fails once KV is full.
 pub const BROKEN_CELL: &str = "broken";
 
-/// The part of an index by its number.
+/// The kind of drift of an index.
 #[derive(PartialEq)]
 pub enum Part {
     Missing,
     Stale,
-    /// Asks for the shop id first; KV holds the second one's settings under it.
+    /// Shares its shop id with the next index, whose settings KV holds under it.
     SharesFirst,
     SharesSecond,
-    /// Its item becomes one that can't be exported.
+    /// Its item changes to one that can't be exported.
     Rejected,
-    /// Its alias keeps an index in KV that has no item.
+    /// Its alias protects the keys of an index that has no item.
     Withholds,
-    /// Its alias points at an index that is nowhere.
+    /// Its alias points at an index that does not exist.
     Dangles,
-    /// Its API key can't be had.
+    /// Its API key is not available.
     Unjudged,
     Right,
 }
@@ -48,14 +48,14 @@ pub fn part(number: usize) -> Part {
     }
 }
 
-/// The drift of so many indexes and query configs.
+/// The drift among this many indexes and query configs.
 pub struct Drift {
     pub indexes: usize,
     pub configs: usize,
 }
 
 impl Drift {
-    /// Drift among so many, which have to be whole hundreds.
+    /// Both numbers must be multiples of a hundred.
     pub fn new(indexes: usize, configs: usize) -> Outcome<Self> {
         if [indexes, configs].iter().any(|count| !count.is_multiple_of(EVERY)) {
             return Err(format!("{indexes} and {configs} are not multiples of {EVERY}").into());
@@ -63,7 +63,7 @@ impl Drift {
         Ok(Self { indexes, configs })
     }
 
-    /// The table before anything is planted.
+    /// The table's items before drift is planted.
     pub fn items(&self) -> impl Iterator<Item = Value> {
         let configs = (0..self.configs).map(|number| query_config(OWNER.0, OWNER.1, number));
         (0..self.indexes).map(index).chain(configs)
@@ -77,7 +77,7 @@ pub fn index(number: usize) -> Value {
     let target = match part(number) {
         Part::Withholds => held_id(number),
         Part::Dangles => format!("gone-nobody-{number}"),
-        // To itself, which counts for nothing.
+        // An alias to itself protects nothing.
         _ => index_id(number),
     };
     let targets = &mut item["index_aliases"]["M"]["doc_reads"]["M"]["targets"]["L"];
@@ -116,14 +116,9 @@ pub fn orphan(number: usize) -> String {
 }
 
 pub fn config_key(number: usize) -> String {
-    query_key(OWNER, &format!("query number {number:07}"))
+    query_config_key(OWNER.0, OWNER.1, &format!("query number {number:07}"))
 }
 
 pub fn orphaned_config(number: usize) -> String {
-    query_key(("gone", "gone"), &format!("gone {number}"))
-}
-
-pub fn query_key((account, index): (&str, &str), query: &str) -> String {
-    let digest: String = Sha256::digest(query).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("qcfg-{account}-{index}-{digest}")
+    query_config_key("gone", "gone", &format!("gone {number}"))
 }

@@ -1,4 +1,4 @@
-//! Brings table and KV apart.
+//! Plants the drift.
 
 use serde_json::{Value, json};
 use testbed::faults::Fault;
@@ -9,7 +9,7 @@ use crate::report::Outcome;
 use crate::workload::query_config;
 
 impl Drift {
-    /// Brings table and KV apart.
+    /// Plants the drift in the table, in KV and in the API keys service.
     pub fn plant(&self, stack: &Stack) -> Outcome {
         self.plant_settings(stack)?;
         self.plant_query_configs(stack)?;
@@ -30,7 +30,7 @@ impl Drift {
                     }
                 }
                 Part::SharesSecond => {
-                    let second = kv.get(SETTINGS, &index_id(number)).ok_or("a key is not there")?;
+                    let second = kv.get(SETTINGS, &index_id(number)).ok_or("a key is missing")?;
                     kv.put(SETTINGS, &shop_id(number - 1), &second.value, second.metadata);
                 }
                 Part::Withholds => put_ours(stack, SETTINGS, &held_id(number), &held_name(number)),
@@ -62,11 +62,11 @@ impl Drift {
             });
             let key = orphaned_config(number);
             stack.kv.put(QUERY_CONFIGS, &key, &value.to_string(), Some(metadata("gone")));
-            // Nothing in its value says whose it is.
+            // Its value names no owner.
             put_ours(stack, QUERY_CONFIGS, &format!("nameless-{number}"), "gone");
             put_foreign(stack, QUERY_CONFIGS, number);
         }
-        // KV can't hold the key of a name that long.
+        // The key of such a long name does not fit into KV.
         let long = "x".repeat(500);
         stack.table.load((0..self.configs).step_by(EVERY).flat_map(|number| {
             [query_config(TWIN.0, TWIN.1, number + 2), query_config("rejected", &long, number)]
@@ -75,7 +75,7 @@ impl Drift {
     }
 }
 
-/// Every key of so many indexes and query configs, held with a digest that is another's.
+/// Puts every key of the indexes and query configs into KV, each with a wrong digest.
 pub fn hold_all_stale(stack: &Stack, indexes: usize, configs: usize) {
     for number in 0..indexes {
         put_ours(stack, SETTINGS, &index_id(number), "stale");
@@ -86,7 +86,7 @@ pub fn hold_all_stale(stack: &Stack, indexes: usize, configs: usize) {
     }
 }
 
-/// Metadata of ours, of an index of the account `gone`.
+/// The exporter's metadata for an index of the account `gone`.
 fn metadata(index: &str) -> Value {
     json!({
         "digest": "0".repeat(64), "exported_at": "2026-01-01T00:00:00.000Z", "source": "stream",
@@ -94,21 +94,21 @@ fn metadata(index: &str) -> Value {
     })
 }
 
-/// A pair of an index of the account `gone`.
+/// Puts a pair of an index of the account `gone`.
 fn put_ours(stack: &Stack, namespace: &str, key: &str, index: &str) {
     let value = json!({"system_account_id": "gone", "index_name": index}).to_string();
     stack.kv.put(namespace, key, &value, Some(metadata(index)));
 }
 
-/// Every other one with metadata, but not ours.
+/// Puts a foreign pair. Every second one has metadata, but not the exporter's.
 fn put_foreign(stack: &Stack, namespace: &str, number: usize) {
     let metadata = (number % 2 == 1).then(|| json!({"by": "another tool"}));
     stack.kv.put(namespace, &format!("foreign-{number}"), "theirs", metadata);
 }
 
 fn make_stale(stack: &Stack, namespace: &str, key: &str) -> Outcome {
-    let stored = stack.kv.get(namespace, key).ok_or("a key is not there")?;
-    let mut metadata = stored.metadata.ok_or("a key is without metadata")?;
+    let stored = stack.kv.get(namespace, key).ok_or("a key is missing")?;
+    let mut metadata = stored.metadata.ok_or("a key has no metadata")?;
     metadata["digest"] = json!("0".repeat(64));
     stack.kv.put(namespace, key, &stored.value, Some(metadata));
     Ok(())

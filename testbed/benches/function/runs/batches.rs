@@ -14,7 +14,7 @@ const API_KEYS_LATENCY: Duration = Duration::from_millis(20);
 const KV_LATENCY: Duration = Duration::from_millis(80);
 const SECRETS_LATENCY: Duration = Duration::from_millis(30);
 
-/// 10,000 typical records would be more than Lambda delivers.
+/// 10,000 typical records are more than Lambda delivers.
 fn image(records: usize) -> fn(usize) -> Value {
     if records == 10_000 { minimal } else { typical }
 }
@@ -53,7 +53,7 @@ pub async fn warm() -> Outcome {
     Ok(())
 }
 
-/// With latencies, against the critical path: token and API keys side by side, then the PUT.
+/// With latencies, against the critical path: the token and the API keys together, then the PUT.
 pub async fn latencies() -> Outcome {
     let stack = Stack::start(StackOptions::default()).await?;
     stack.kv.discard(true);

@@ -1,4 +1,4 @@
-//! Reconcile of full namespaces: what it costs, and that it does what was planted and no more.
+//! Reconcile of full namespaces: what it costs, and whether it repairs exactly the planted drift.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -34,7 +34,8 @@ const CLASSES: [&str; 13] = [
 /// How many keys an error names.
 const NAMED: usize = 5;
 
-/// Full namespaces with 1 % drift of every class: found, mended, and nothing to mend after.
+/// Full namespaces with 1 % drift of every class. An audit finds it, a repair removes it, and a
+/// second repair finds nothing to do.
 pub async fn reconcile(indexes: usize, configs: usize) -> Outcome {
     let drift = Drift::new(indexes, configs)?;
     let stack = Stack::start(StackOptions::default()).await?;
@@ -58,14 +59,14 @@ pub async fn reconcile(indexes: usize, configs: usize) -> Outcome {
         check(&answer, &drift.expected(stage)).map_err(|error| format!("{what}: {error}"))?;
         compare(&changes(&stack), &drift.changes(stage))
             .map_err(|error| format!("{what}: {error}"))?;
-        // A process for each, so that each tells its own peak of memory.
+        // A new process for each run, so that each has its own peak of memory.
         function.stop().await;
     }
     Ok(())
 }
 
-/// What an audit holds: of namespaces without any of the keys, and of ones that have them all, each
-/// with another value.
+/// The memory that an audit needs: for empty namespaces, and for namespaces with nothing but stale
+/// values.
 pub async fn audits(indexes: usize, configs: usize) -> Outcome {
     let stack = Stack::start(StackOptions::default()).await?;
     let table = scan_only(indexes, configs).await?;
@@ -89,8 +90,7 @@ pub async fn audits(indexes: usize, configs: usize) -> Outcome {
     Ok(())
 }
 
-/// A table that scans and does nothing else, as the embedded one would take an hour for a million
-/// items.
+/// A table that can only be scanned. The embedded one would take an hour for a million items.
 async fn scan_only(indexes: usize, configs: usize) -> std::io::Result<Server> {
     const PAGE_BYTES: usize = 1_000_000;
     let page = move |request: Request| async move {
@@ -152,28 +152,28 @@ async fn report(
     Ok(())
 }
 
-/// Fails where a report counts anything else than what was planted.
+/// Fails if a report counts anything but the planted drift.
 fn check(answer: &Value, expected: &BTreeMap<&str, Counts>) -> Outcome {
     if answer["complete"] != true {
-        return Err(format!("it did not come through: {answer}").into());
+        return Err(format!("the report is not complete: {answer}").into());
     }
     for (namespace, expected) in expected {
-        let found = answer[*namespace].as_object().ok_or("a report without a namespace")?;
+        let found = answer[*namespace].as_object().ok_or("the report lacks a namespace")?;
         if found.len() != CLASSES.len() {
-            return Err(format!("{namespace} has other classes than are known: {found:?}").into());
+            return Err(format!("{namespace} has unknown classes, or lacks some: {found:?}").into());
         }
         for class in CLASSES {
             let expected = expected.get(class).copied().unwrap_or(0);
             if found.get(class) != Some(&json!(expected)) {
                 let found = &answer[*namespace][class];
-                return Err(format!("{namespace}: {class} is {found} and not {expected}").into());
+                return Err(format!("{namespace}: {class} is {found} instead of {expected}").into());
             }
         }
     }
     Ok(())
 }
 
-/// What was written and deleted, by the log of the KV stand-in.
+/// What was written and deleted, according to the log of the KV stand-in.
 fn changes(stack: &Stack) -> Changes {
     let mut changes = Changes::new();
     for request in stack.kv.log().into_iter().filter(|request| request.verb.writes()) {
@@ -183,7 +183,7 @@ fn changes(stack: &Stack) -> Changes {
     changes
 }
 
-/// Fails where anything was written or deleted that should not have been, or twice, or was not.
+/// Fails if a key was written or deleted without need, twice, or not at all.
 fn compare(found: &Changes, expected: &Changes) -> Outcome {
     let of = |changes: &Changes, which: &(KvVerb, String)| {
         changes.get(which).cloned().unwrap_or_default()
@@ -199,7 +199,7 @@ fn compare(found: &Changes, expected: &Changes) -> Outcome {
         };
         let (verb, namespace) = which;
         return Err(format!(
-            "{verb} of {namespace}: {} keys and not {}; not planted {:?}, left out {:?}",
+            "{verb} of {namespace}: {} keys instead of {}; unexpected {:?}, missing {:?}",
             found.len(),
             expected.len(),
             not_in(&found, &expected),

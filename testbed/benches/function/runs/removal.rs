@@ -1,4 +1,4 @@
-//! Removals, which look at the whole table.
+//! Removals, which scan the whole table.
 
 use serde_json::{Value, json};
 use testbed::stack::{SETTINGS, Stack, StackOptions};
@@ -43,7 +43,7 @@ pub async fn removal() -> Outcome {
         let kind = match scans.iter().filter(|scan| scan.consistent).count() {
             consistent if consistent == scans.len() => "strongly consistent",
             0 => "eventually consistent",
-            _ => "of both kinds",
+            _ => "some strongly, some eventually consistent",
         };
         row(
             &format!("{removals} removals among 100,000 items"),

@@ -1,4 +1,4 @@
-//! What is deployed, and how it starts.
+//! The size of the binary, and how it starts.
 
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ pub async fn cold_start() -> Outcome {
     Ok(())
 }
 
-/// Without latency: what the function itself takes.
+/// Without latencies: the time that the function itself takes.
 pub async fn first_invocation() -> Outcome {
     let stack = Stack::start(StackOptions::default()).await?;
     let payload = event(1, 1, typical);

@@ -1,10 +1,10 @@
-//! The command line, taken apart by hand.
+//! The command line, parsed by hand.
 
 use std::path::PathBuf;
 
 use testbed::stack::Ports;
 
-/// The arguments that nobody has taken yet.
+/// The arguments that are still to be read.
 pub struct Args(Vec<String>);
 
 impl Args {
@@ -17,13 +17,13 @@ impl Args {
         (!self.0.is_empty()).then(|| self.0.remove(0))
     }
 
-    /// Whether a flag is there.
+    /// Whether a flag is given.
     pub fn flag(&mut self, name: &str) -> bool {
         let place = self.0.iter().position(|arg| arg == name);
         place.inspect(|place| drop(self.0.remove(*place))).is_some()
     }
 
-    /// The value behind a name.
+    /// The value after a name.
     pub fn value(&mut self, name: &str) -> Result<Option<String>, String> {
         let Some(place) = self.0.iter().position(|arg| arg == name) else { return Ok(None) };
         if place + 1 == self.0.len() {
@@ -45,10 +45,10 @@ impl Args {
         if binary.is_file() {
             return Ok(binary);
         }
-        Err(format!("{} is not there: cargo build --bin bootstrap makes it", binary.display()))
+        Err(format!("{} does not exist: run cargo build --bin bootstrap", binary.display()))
     }
 
-    /// The ports: the fixed ones, where no flag names another.
+    /// The ports: the fixed ones, unless a flag names another.
     pub fn ports(&mut self) -> Result<Ports, String> {
         let mut ports = Ports::FIXED;
         for (name, port) in [
@@ -59,16 +59,16 @@ impl Args {
             ("--secrets-port", &mut ports.secrets),
         ] {
             if let Some(value) = self.value(name)? {
-                *port = value.parse().map_err(|_| format!("{name} {value} is no port"))?;
+                *port = value.parse().map_err(|_| format!("{name} {value} is not a port"))?;
             }
         }
         Ok(ports)
     }
 
-    /// Refuses what is left.
+    /// Fails if an argument is left.
     pub fn end(self) -> Result<(), String> {
         self.0
             .first()
-            .map_or(Ok(()), |arg| Err(format!("{arg} is not taken here; see testbed help")))
+            .map_or(Ok(()), |arg| Err(format!("unknown argument {arg}; see testbed help")))
     }
 }

@@ -1,4 +1,4 @@
-//! `testbed demo`: real changes through the real binary, from the table to KV, each one checked.
+//! `testbed demo`: carries changes from the table to KV through the real binary, and checks each.
 
 mod changes;
 mod reconcile;
@@ -14,7 +14,7 @@ use crate::args::Args;
 use crate::screen::{Screen, Style, millis};
 use stage::{Checked, Demo};
 
-/// How long a batch waits for more records here.
+/// How long a batch waits for more records in the demo.
 const WINDOW: Duration = Duration::from_millis(200);
 
 pub async fn run(mut args: Args) -> Result<(), String> {
@@ -26,8 +26,8 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     let mapping = PollerOptions { window: WINDOW, ..PollerOptions::default() };
     let poller = stack.poll(&function, mapping);
     let demo = Demo { screen: Screen::new(), stack, function, poller };
-    println!("{} polled first after {}.", binary.display(), millis(init));
-    println!("Changes wait {} for others of their batch here; in production 10 s.", millis(WINDOW));
+    println!("{} was ready after {}.", binary.display(), millis(init));
+    println!("A batch waits {} for more changes; in production, 10 s.", millis(WINDOW));
     let ended = play(&demo).await;
     if let Err(reason) = &ended {
         demo.screen.line(Style::Red, "fail", reason);
@@ -44,9 +44,9 @@ async fn play(demo: &Demo) -> Checked {
     silent(demo)
 }
 
-/// Checks that the function printed no secret in all that time.
+/// Checks that the function has printed no secret.
 fn silent(demo: &Demo) -> Checked {
-    demo.step("14. All that the function printed");
+    demo.step("14. Everything that the function printed");
     let secrets = ["key-acme", TOKEN];
     let printed = demo.function.logs();
     let told = printed.iter().any(|line| secrets.iter().any(|secret| line.text.contains(secret)));
@@ -57,6 +57,8 @@ async fn usage(demo: &Demo) {
     if let Ok(usage) = demo.function.usage().await {
         let memory = usage.peak_memory as f64 / 1e6;
         let cpu = millis(usage.cpu);
-        println!("\nAll as it should be. The function held {memory:.1} MB at most, {cpu} of CPU.");
+        println!(
+            "\nEverything is as expected. The function used at most {memory:.1} MB, and {cpu} of CPU."
+        );
     }
 }

@@ -11,7 +11,7 @@ use crate::args::Args;
 
 pub async fn run(mut args: Args) -> Result<(), String> {
     let port = args.ports()?.lambda;
-    let source = args.command().ok_or("which payload? A file, or - for standard input")?;
+    let source = args.command().ok_or("the payload is missing: a file, or - for standard input")?;
     args.end()?;
     let payload = read(&source)?;
     let url =
@@ -21,7 +21,7 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     Ok(())
 }
 
-/// Invokes a function by its URL. An error of the function is one here.
+/// Invokes a function by its URL. Also fails if the function answers with an error.
 pub async fn invoke(client: &Client, url: &str, payload: Vec<u8>) -> Result<Value, String> {
     let sent = client.send(Method::POST, url, HeaderMap::new(), payload).await;
     let Reply { status, headers, body } = sent.map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! `testbed`: the settings exporter on this machine, without a cloud.
+//! `testbed`: the settings exporter on this machine, without the cloud.
 
 mod args;
 mod demo;
@@ -11,16 +11,16 @@ use std::process::ExitCode;
 use args::Args;
 
 const USAGE: &str = "\
-usage: testbed demo [--bootstrap PATH]        carry real changes through the real binary, checked
+usage: testbed demo [--bootstrap PATH]        carry changes through the function, and check each
        testbed up [--bootstrap PATH] [PORTS]  keep everything running until Ctrl-C
        testbed up --no-function [--function-url URL] [PORTS]
-                                              the same, for a function that runs elsewhere
-       testbed env [PORTS]                    the environment that finds `up`, to be sourced
+                                              the same for a function that runs elsewhere
+       testbed env [PORTS]                    print the environment of `up` as shell commands
        testbed invoke FILE|- [--lambda-port N]
                                               send a payload to the function of `up`
 
-PATH is the function's binary; `bootstrap` beside this one when it is not given.
-URL is the Invoke API of the other function; that of `cargo lambda watch` when it is not given.
+PATH is the function's binary. Default: `bootstrap` in the folder of this program.
+URL is the Invoke API of the function elsewhere. Default: that of `cargo lambda watch`.
 PORTS: --dynamodb-port 8000 --lambda-port 9001 --kv-port 8787 --api-keys-port 8788
        --secrets-port 8789";
 

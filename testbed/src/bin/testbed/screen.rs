@@ -1,4 +1,4 @@
-//! What the developer sees: plain lines, with a little colour where standard output is a terminal.
+//! What the developer sees: plain lines, with some colour if standard output is a terminal.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use testbed::kv::KvRequest;
 use testbed::lambda::LogLine;
 
-/// How a text stands out.
+/// How a text is highlighted.
 #[derive(Clone, Copy)]
 pub enum Style {
     Bold,
@@ -53,8 +53,7 @@ impl Screen {
 
     /// A request that KV got.
     pub fn request(self, request: &KvRequest) {
-        let status =
-            request.status.map_or_else(|| "broken off".to_owned(), |code| code.to_string());
+        let status = request.status.map_or_else(|| "no answer".to_owned(), |code| code.to_string());
         let unit = if request.pairs == 1 { "pair" } else { "pairs" };
         self.line(
             Style::Bold,
@@ -79,7 +78,7 @@ impl Screen {
         }
     }
 
-    /// A line of the function's log, where it warns or tells an error.
+    /// A line of the function's log, if it is a warning or an error.
     pub fn warning(self, line: &LogLine) {
         if let Some((style, level, text)) = warning(line) {
             self.line(style, level, &text);
@@ -87,7 +86,7 @@ impl Screen {
     }
 }
 
-/// An object's fields as they stand: a map would sort them.
+/// An object's fields in their order. A map would sort them.
 struct Fields<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
@@ -108,8 +107,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// The level and the text of a log line that warns or tells an error; a line that is not the
-/// function's JSON counts as an error, as a panic's.
+/// The level and the text of a warning or an error. A line that is not JSON counts as an error: a
+/// panic prints such lines.
 pub fn warning(line: &LogLine) -> Option<(Style, &'static str, String)> {
     let Ok(Value::Object(mut record)) = serde_json::from_str(&line.text) else {
         return Some((Style::Red, "log", line.text.clone()));
@@ -134,12 +133,12 @@ pub fn warning(line: &LogLine) -> Option<(Style, &'static str, String)> {
     Some((style, level, message.to_owned() + &fields.collect::<String>()))
 }
 
-/// A size for reading.
+/// A size for people to read.
 pub fn bytes(bytes: usize) -> String {
     if bytes < 1_000 { format!("{bytes} B") } else { format!("{:.1} kB", bytes as f64 / 1_000.0) }
 }
 
-/// A duration for reading.
+/// A duration for people to read.
 pub fn millis(duration: Duration) -> String {
     format!("{} ms", duration.as_millis())
 }
@@ -155,7 +154,7 @@ fn names(keys: &[String]) -> String {
     }
 }
 
-/// A key for reading: the hash at a query config's end says nothing to the eye.
+/// A key, cut short: nobody reads the hash in a query config's key.
 fn short(key: &str) -> String {
     let mut shown: String = key.chars().take(32).collect();
     if shown.len() < key.len() {

@@ -34,7 +34,7 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     let mapping = PollerOptions {
         window: WINDOW,
         starting_position: StartingPosition::TrimHorizon,
-        // A function that is not up yet, or under repair, misses nothing.
+        // So that a function which starts late, or fails for a while, misses nothing.
         maximum_retry_attempts: None,
         retry_delay: Duration::from_secs(2),
         ..PollerOptions::default()
@@ -58,7 +58,7 @@ pub fn env(mut args: Args) -> Result<(), String> {
     let ports = args.ports()?;
     args.end()?;
     let mut env = environment_at(ports);
-    // For the AWS CLI; the function has no use for it.
+    // For the AWS CLI only.
     env.insert("AWS_ENDPOINT_URL_LAMBDA".to_owned(), format!("http://127.0.0.1:{}", ports.lambda));
     export(&env);
     Ok(())
@@ -136,7 +136,7 @@ async fn watch(stack: &Stack, function: Option<&Function>, poller: &Poller, mut 
     }
 }
 
-/// The next message; `None` once there are no more to come.
+/// The next message; `None` after the last.
 async fn news<T: Clone>(channel: &mut broadcast::Receiver<T>) -> Option<T> {
     loop {
         match channel.recv().await {
@@ -159,7 +159,7 @@ fn show_delivery(screen: Screen, delivery: &Delivery) {
     match &delivery.verdict {
         Verdict::Done => screen.line(Style::Green, "batch", &format!("{records} done, {took} ms")),
         Verdict::From(done) => {
-            let text = format!("{done} of {records} done, {took} ms; the rest comes again");
+            let text = format!("{done} of {records} done, {took} ms; the rest is delivered again");
             screen.line(Style::Yellow, "batch", &text);
         }
         Verdict::Failed(error) => {

@@ -1,10 +1,10 @@
 //! Changes that the stream carries, and a re-export by hand.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use testbed::proxy::query_config_key;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
-use super::stage::{Checked, Demo, hex, index, reads};
+use super::stage::{Checked, Demo, index, reads};
 
 const SHOP: &str = "acme.myshopify.com";
 const ID: &str = "acme-products";
@@ -52,8 +52,8 @@ async fn insert(demo: &Demo) -> Checked {
         r#""pixel_id":"px-1","index_aliases":{"doc_reads":{"enabled":true,"#,
         r#""targets":[{"index_id":"acme-products-v2","internal":false,"weight":1.0}]}}}"#,
     );
-    demo.check("the value is as the proxy's readers know it, byte for byte", value == expected)?;
-    demo.check("the index id holds the same", demo.stored(SETTINGS, ID)?.value == value)?;
+    demo.check("the value is what the proxy expects, byte for byte", value == expected)?;
+    demo.check("the index id has the same value", demo.stored(SETTINGS, ID)?.value == value)?;
     let pairs: Vec<_> = carried.requests.iter().map(|request| request.pairs).collect();
     demo.check("one request wrote both keys", pairs == [2])
 }
@@ -70,7 +70,7 @@ async fn change(demo: &Demo) -> Checked {
     let flags = demo.exported(SETTINGS, SHOP, "stream")?["feature_flags"].clone();
     demo.check("KV holds the last version", flags == json!({"facets": "beta"}))?;
     let written: usize = carried.requests.iter().map(|request| request.pairs).sum();
-    demo.check("and only that was written", written == 2)
+    demo.check("and nothing else was written", written == 2)
 }
 
 async fn switch_off(demo: &Demo) -> Checked {
@@ -93,13 +93,13 @@ async fn query_configs(demo: &Demo) -> Checked {
     };
     demo.carry(|| queries.iter().for_each(|query| demo.put(&item(query)))).await?;
     for query in queries {
-        let key = format!("qcfg-acme-products-{}", hex(Sha256::digest(query)));
+        let key = query_config_key("acme", "products", query);
         let value = demo.exported(QUERY_CONFIGS, &key, "stream")?;
         let expected = json!({
             "system_account_id": "acme", "index_name": "products", "normalized_query": query,
             "pinned": ["sku-1"], "score": 0.25,
         });
-        demo.check(&format!("{query:?} is under its hash"), value == expected)?;
+        demo.check(&format!("the key of {query:?} holds its hash"), value == expected)?;
     }
     Ok(())
 }
@@ -153,7 +153,7 @@ async fn malformed(demo: &Demo) -> Checked {
 }
 
 async fn re_export(demo: &Demo) -> Checked {
-    demo.step("8. One index is exported again by hand, after its key got lost");
+    demo.step("8. One index is exported again by hand, after its key was lost");
     demo.stack.kv.delete(SETTINGS, SHOP);
     let payload = json!({
         "system_account_id": "acme", "index_name": "products", "include_query_configs": true,
@@ -167,5 +167,5 @@ async fn re_export(demo: &Demo) -> Checked {
     let unknown = json!({"system_account_id": "acme", "index_name": "unknown"});
     let refused = demo.invoke(unknown).await?.result;
     let kind = refused.err().map(|failure| failure.error_type);
-    demo.check("an index that is not there is an error", kind.as_deref() == Some("IndexNotFound"))
+    demo.check("an index that does not exist is an error", kind.as_deref() == Some("IndexNotFound"))
 }

@@ -1,4 +1,4 @@
-//! Drift, found and mended.
+//! Drift, found and repaired.
 
 use serde_json::{Value, json};
 use testbed::stack::SETTINGS;
@@ -22,24 +22,27 @@ pub async fn play(demo: &Demo) -> Checked {
     counts(demo, &report, &[("missing", 1), ("stale", 1), ("orphaned", 1), ("foreign", 1)])?;
     counts(demo, &report, &[("dangling", 1), ("rejected", 2), ("withheld", 0)])?;
     counts(demo, &report, &[("written", 0), ("deleted", 0), ("failed", 0)])?;
-    demo.check("nothing was touched", demo.stack.kv.snapshot(SETTINGS) == before)?;
+    demo.check("nothing was changed", demo.stack.kv.snapshot(SETTINGS) == before)?;
 
-    demo.step("10. Reconcile mends it");
+    demo.step("10. Reconcile repairs it");
     let report = reconcile(demo, json!({"apply": true})).await?;
     counts(demo, &report, &[("written", 2), ("deleted", 1), ("failed", 0)])?;
     demo.exported(SETTINGS, LOST, "reconcile")?;
     let twin = demo.stored(SETTINGS, "acme-products")?.value;
-    demo.check("the stale key is as its twin", demo.stored(SETTINGS, STALE)?.value == twin)?;
+    demo.check(
+        "the stale key has the value of the other one",
+        demo.stored(SETTINGS, STALE)?.value == twin,
+    )?;
     demo.check("the orphan is gone", demo.stack.kv.get(SETTINGS, ORPHAN).is_none())?;
     let foreign = demo.stack.kv.get(SETTINGS, FOREIGN);
-    demo.check("the stranger's key stays", foreign.as_ref() == before.get(FOREIGN))?;
+    demo.check("the foreign key stays", foreign.as_ref() == before.get(FOREIGN))?;
 
-    demo.step("11. A second look finds nothing more");
+    demo.step("11. A second run finds nothing more");
     let report = reconcile(demo, json!({"apply": true})).await?;
     counts(demo, &report, &[("missing", 0), ("stale", 0), ("orphaned", 0), ("written", 0)])
 }
 
-/// What goes wrong in the life of a namespace.
+/// What can go wrong in a namespace.
 fn plant(demo: &Demo) -> Checked {
     let kv = &demo.stack.kv;
     kv.delete(SETTINGS, LOST);
@@ -58,9 +61,9 @@ fn plant(demo: &Demo) -> Checked {
     for drift in [
         format!("{LOST} was deleted by hand"),
         format!("{STALE} holds an older version"),
-        format!("{ORPHAN} is left of an index that is gone"),
-        format!("{FOREIGN} is somebody else's"),
-        "acme-pointing has an alias to acme-nowhere, which is nowhere".to_owned(),
+        format!("{ORPHAN} is left over from an index that is gone"),
+        format!("{FOREIGN} belongs to somebody else"),
+        "acme-pointing has an alias to acme-nowhere, which does not exist".to_owned(),
     ] {
         demo.screen.line(Style::Yellow, "drift", &drift);
     }

@@ -1,4 +1,4 @@
-//! Items that go, and keys that go with them, or stay.
+//! Deleted items: their keys go, or stay.
 
 use serde_json::json;
 use testbed::stack::SETTINGS;
@@ -26,7 +26,7 @@ async fn unneeded(demo: &Demo) -> Checked {
 }
 
 async fn needed(demo: &Demo) -> Checked {
-    demo.step("13. An index is deleted that an active alias still points at");
+    demo.step("13. An index is deleted, but an active alias points at it");
     let shop = "v2.myshopify.com";
     let target = index("products-v2", json!({"shop_id": shop}));
     let pointing = changes::products(reads(true, "acme-products-v2"), json!({}));
@@ -40,7 +40,7 @@ async fn needed(demo: &Demo) -> Checked {
         let stays = demo.stack.kv.get(SETTINGS, key).is_some();
         demo.check(&format!("{key} stays"), stays)?;
     }
-    // Named beside the keys, which hold the name of the index too.
+    // The keys contain the name of the deleted index, so those mentions do not count.
     let told = |text: &String| text.replace("products-v2", "").contains("products");
     let told = carried.warnings.iter().any(told);
     demo.check("and the log says who points at it", told)

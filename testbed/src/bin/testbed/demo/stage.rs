@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use testbed::kv::{KvRequest, Stored};
 use testbed::lambda::{Function, Invocation};
 use testbed::poller::{Poller, Verdict};
+use testbed::proxy::digest;
 use testbed::stack::{SETTINGS, Stack};
 
 use crate::screen::{Screen, Style, millis, warning};
@@ -14,10 +14,10 @@ use crate::screen::{Screen, Style, millis, warning};
 /// How long a change may take before the demo gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether all was as it should be.
+/// Whether everything was as expected.
 pub type Checked = Result<(), String>;
 
-/// The stack, the function on it, and the screen on which they are shown.
+/// The stack, its function, and the screen that shows them.
 pub struct Demo {
     pub screen: Screen,
     pub stack: Stack,
@@ -31,7 +31,7 @@ impl Demo {
         println!("\n{}", self.screen.paint(Style::Bold, title));
     }
 
-    /// Puts an item, and shows it, or how it begins.
+    /// Puts an item, and shows its beginning.
     pub fn put(&self, item: &Value) {
         const SHOWN: usize = 400;
         let text = item.to_string();
@@ -41,21 +41,21 @@ impl Demo {
         self.stack.table.put(item);
     }
 
-    /// Deletes an item, and says so.
+    /// Deletes an item, and shows its keys.
     pub fn delete(&self, pk: &str, sk: &str) {
         self.screen.line(Style::Dim, "delete", &format!("{pk} {sk}"));
         self.stack.table.delete(pk, sk);
     }
 
-    /// Makes a change to the table and waits until the stream has carried it through the function.
-    /// Shows what was sent and warned, and how long the change took to reach KV.
+    /// Changes the table, and waits until the function has answered for the change. Shows the
+    /// requests to KV, the warnings, and how long the change took to reach KV.
     pub async fn carry(&self, change: impl FnOnce()) -> Result<Carried, String> {
         self.stack.kv.clear_log();
         let printed = self.function.logs().len();
         let began = Instant::now();
         change();
         let carried = tokio::time::timeout(PATIENCE, self.poller.caught_up()).await;
-        carried.map_err(|_| format!("the stream stood still for {PATIENCE:?}"))?;
+        carried.map_err(|_| format!("the stream made no progress for {PATIENCE:?}"))?;
         let requests = self.show_requests();
         let warnings = self.show_warnings(printed);
         if let Some(last) = requests.last().and_then(|request| request.finished_at) {
@@ -64,11 +64,12 @@ impl Demo {
         }
         match self.poller.deliveries().pop().map(|delivery| delivery.verdict) {
             Some(Verdict::Done) | None => Ok(Carried { requests, warnings }),
-            Some(verdict) => Err(format!("the function did not take the batch: {verdict:?}")),
+            Some(verdict) => Err(format!("the function failed the batch: {verdict:?}")),
         }
     }
 
-    /// Invokes the function by hand. Shows what was asked, sent, warned and answered.
+    /// Invokes the function by hand. Shows the payload, the requests to KV, the warnings and the
+    /// answer.
     pub async fn invoke(&self, payload: Value) -> Result<Invocation, String> {
         self.stack.kv.clear_log();
         let printed = self.function.logs().len();
@@ -96,7 +97,7 @@ impl Demo {
         lines.iter().filter_map(warning).map(|(_, _, text)| text).collect()
     }
 
-    /// What a key holds; an error where it is not there.
+    /// What a key holds; an error if it is missing.
     pub fn stored(&self, namespace: &str, key: &str) -> Result<Stored, String> {
         self.stack.kv.get(namespace, key).ok_or_else(|| format!("KV lacks {key} in {namespace}"))
     }
@@ -108,19 +109,19 @@ impl Demo {
         self.screen.line(Style::Bold, "key", key);
         self.screen.fields(&stored.value);
         self.screen.line(Style::Dim, "meta", &metadata.to_string());
-        let digest = hex(Sha256::digest(&stored.value));
+        let digest = digest(&stored.value);
         self.check("its metadata holds the value's digest", metadata["digest"] == digest.as_str())?;
         self.check(&format!("and its source, {source}"), metadata["source"] == source)?;
         Ok(stored.json())
     }
 
-    /// Says what holds; an error where it does not.
+    /// Shows what was checked; an error if it does not hold.
     pub fn check(&self, what: &str, holds: bool) -> Checked {
         if holds {
             self.screen.line(Style::Green, "ok", what);
             return Ok(());
         }
-        Err(format!("not so: {what}"))
+        Err(format!("this does not hold: {what}"))
     }
 
     /// The keys of the settings namespace.
@@ -129,7 +130,7 @@ impl Demo {
     }
 }
 
-/// What a change of the table led to.
+/// What a change of the table caused.
 pub struct Carried {
     pub requests: Vec<KvRequest>,
     pub warnings: Vec<String>,
@@ -150,8 +151,4 @@ pub fn index(name: &str, more: Value) -> Value {
 /// An alias block with one target that gets all the weight.
 pub fn reads(enabled: bool, target: &str) -> Value {
     json!({"enabled": enabled, "targets": [{"index_id": target, "weight": 1.0}]})
-}
-
-pub fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,0 +1,13 @@
+//! What the proxy that reads KV knows: keys and digests.
+
+use sha2::{Digest, Sha256};
+
+/// The key of a query config.
+pub fn query_config_key(account: &str, index: &str, query: &str) -> String {
+    format!("qcfg-{account}-{index}-{}", digest(query))
+}
+
+/// The SHA-256 of a text, in hexadecimal digits.
+pub fn digest(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
