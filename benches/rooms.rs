@@ -5,10 +5,12 @@
 mod workload;
 
 use std::hint::black_box;
+use std::time::{Duration, UNIX_EPOCH};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ecom_settings_exporter::export::batch::plan::plan;
-use ecom_settings_exporter::item::{Change, StreamRecord};
+use ecom_settings_exporter::export::batch::plan::{BatchPlan, Task, plan};
+use ecom_settings_exporter::export::invocation::ExporterConfig;
+use ecom_settings_exporter::item::StreamRecord;
 use ecom_settings_exporter::kv::{Entry, Pair, Source, Stamp};
 use ecom_settings_exporter::lambda::payload::Payload;
 use ecom_settings_exporter::services::cloudflare::wire::put_body;
@@ -20,13 +22,29 @@ fn decode(event: &str) -> Vec<StreamRecord> {
     }
 }
 
+fn planned(records: Vec<StreamRecord>) -> BatchPlan {
+    let config = ExporterConfig {
+        environment: "bench".into(),
+        default_cell: Some("cell-1".into()),
+        bulk_max_pairs: 10_000,
+        http_timeout: Duration::from_secs(1),
+        retry_base: Duration::from_secs(1),
+        dry_run: false,
+    };
+    plan(records, &config, UNIX_EPOCH)
+}
+
 fn encode(event: &str) -> Vec<Pair> {
-    let stamp =
-        Stamp { exported_at: "2026-01-01T00:00:00.000Z".to_owned(), source: Source::Stream };
+    let stamp = Stamp {
+        exported_at: "2026-01-01T00:00:00.000Z".to_owned(),
+        source: Source::Stream,
+        environment: "bench".to_owned(),
+        changed_at: None,
+    };
     let api_key = "api-key".into();
     let mut pairs = Vec::new();
-    for item in plan(decode(event)).settings {
-        let Change::Upsert(settings) = item.change else { continue };
+    for item in planned(decode(event)).settings {
+        let Task::Export(settings) = item.task else { continue };
         let Ok(entry) = Entry::new(&settings.value(&api_key), &settings.index, &stamp) else {
             continue;
         };
@@ -45,7 +63,7 @@ fn rooms(criterion: &mut Criterion) {
             bencher.iter(|| black_box(decode(&event)));
         });
         group.bench_function(BenchmarkId::new("plan", records), |bencher| {
-            bencher.iter_batched(|| decode(&event), plan, BatchSize::LargeInput);
+            bencher.iter_batched(|| decode(&event), planned, BatchSize::LargeInput);
         });
         group.bench_function(BenchmarkId::new("decode, plan, encode", records), |bencher| {
             bencher.iter(|| black_box(encode(&event)));

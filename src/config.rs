@@ -4,10 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use url::Url;
+use url::{Host, Url};
 
 use crate::export::invocation::ExporterConfig;
 use crate::kv::limits::MAX_BULK_PAIRS;
+use crate::kv::metadata::MAX_ENVIRONMENT_BYTES;
 
 const DEFAULT_KV_URL: &str = "https://api.cloudflare.com/client/v4/accounts/{account_id}/storage/kv/namespaces/{namespace_id}";
 
@@ -98,10 +99,14 @@ impl Config {
         if environment.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) {
             reader.problem("ENVIRONMENT", "may hold letters, digits, '-', '_' and '.' only");
         }
+        if environment.len() > MAX_ENVIRONMENT_BYTES {
+            reader.problem("ENVIRONMENT", "may have 64 characters at the most");
+        }
         let api_keys_url =
             reader.template("API_KEYS_URL", None, &["{cell}", "{system_account_id}"]);
         let cloudflare = reader.cloudflare(&environment);
         let exporter = ExporterConfig {
+            environment: environment.clone(),
             default_cell: reader.optional("DEFAULT_CELL"),
             bulk_max_pairs: reader.number("KV_BULK_MAX_PAIRS", MAX_BULK_PAIRS, 1..=MAX_BULK_PAIRS),
             http_timeout: reader.millis("HTTP_TIMEOUT_MS", 30_000, 1..=300_000),
@@ -161,6 +166,9 @@ impl Reader<'_> {
         }
         let filled = template.replace(['{', '}'], "");
         self.check_url(variable, &filled);
+        if Url::parse(&filled).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
+            self.problem(variable, "must be https: what it carries is secret");
+        }
         template
     }
 
@@ -262,6 +270,15 @@ impl Reader<'_> {
     }
 }
 
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,6 +322,7 @@ mod tests {
         assert_eq!(
             config.exporter,
             ExporterConfig {
+                environment: "prod".into(),
                 default_cell: None,
                 bulk_max_pairs: 10_000,
                 http_timeout: Duration::from_secs(30),
@@ -371,6 +389,35 @@ mod tests {
             assert_eq!(found, 1, "{variable}: {problems:?}");
         }
         assert_eq!(problems.len(), 14);
+    }
+
+    #[test]
+    fn what_carries_secrets_goes_over_plain_http_to_loopback_hosts_only() {
+        let problems = |url: &str| {
+            let mut variables = [&MINIMAL[..], &CLOUDFLARE[..]].concat();
+            let api_keys = format!("{url}/{{cell}}/{{system_account_id}}");
+            let kv = format!("{url}/{{namespace_id}}");
+            variables.retain(|(name, _)| *name != "API_KEYS_URL");
+            variables.extend([("API_KEYS_URL", &*api_keys), ("CLOUDFLARE_KV_URL", &*kv)]);
+            config(&variables).err().map_or(0, |ConfigError(problems)| problems.len())
+        };
+        for good in ["https://h", "http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"] {
+            assert_eq!(problems(good), 0, "{good}");
+        }
+        for bad in ["http://h", "http://10.0.0.1", "http://localhost.example.com"] {
+            assert_eq!(problems(bad), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_environment_has_64_characters_at_the_most() {
+        for (length, valid) in [(64, true), (65, false)] {
+            let name = "e".repeat(length);
+            let mut variables = MINIMAL.to_vec();
+            variables.retain(|(variable, _)| *variable != "ENVIRONMENT");
+            variables.push(("ENVIRONMENT", &name));
+            assert_eq!(config(&variables).is_ok(), valid, "{length}");
+        }
     }
 
     #[test]

@@ -129,6 +129,12 @@ pub enum KvError {
         /// What Cloudflare says.
         reason: String,
     },
+    /// Something in the request is refused: halves find out what.
+    #[error("Cloudflare KV refuses the request: {reason}")]
+    RefusedContent {
+        /// What Cloudflare says.
+        reason: String,
+    },
     /// The key is among `unsuccessful_keys` after all tries.
     #[error("Cloudflare KV lists the key as unsuccessful after all tries")]
     Unsuccessful,
@@ -155,6 +161,7 @@ impl KvError {
             Self::AuthRejected { .. }
             | Self::NoToken { .. }
             | Self::Refused { .. }
+            | Self::RefusedContent { .. }
             | Self::OutOfTime => Retry::Never,
         }
     }
@@ -247,8 +254,8 @@ pub enum QueryConfigs<'a> {
 /// What a scan asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanColumns {
-    /// Who asks for which key and points at whom: query configs and defaults are left out, and so
-    /// is every attribute but the shop id and the aliases.
+    /// Who asks for which key and points at whom: nearly all query configs are left out, and so is
+    /// every attribute but the shop id and the aliases.
     Claims,
     /// Everything.
     All,

@@ -26,6 +26,9 @@ pub enum KeyError {
     /// Two reads of the table contradict each other.
     #[error("the table changes while it is read")]
     ChangedMeanwhile,
+    /// A delete was not sent: it could not have been looked after.
+    #[error("too little time is left for a delete and the look after it")]
+    NoTimeToLookAgain,
     /// KV did not confirm a delete: the key may be there still.
     #[error("KV did not confirm the delete")]
     DeleteUnconfirmed,

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -14,6 +14,8 @@ use crate::telemetry::Stats;
 /// What the use cases need to know of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExporterConfig {
+    /// The environment, which the metadata of each entry names: 1 to 64 ASCII characters.
+    pub environment: String,
     /// The cell of records that name none.
     pub default_cell: Option<String>,
     /// The most pairs in one bulk request, 1 to 10,000.
@@ -32,6 +34,8 @@ pub struct Invocation<'a, S> {
     pub services: &'a S,
     /// The configuration.
     pub config: &'a ExporterConfig,
+    /// When it began, by the wall clock.
+    pub began: SystemTime,
     /// When everything has to be answered.
     pub deadline: Instant,
     /// Why entries are written.
@@ -69,6 +73,7 @@ impl<'a, S: Services> Invocation<'a, S> {
         Self {
             services,
             config,
+            began: services.clock().now(),
             deadline,
             source,
             stats: RefCell::default(),
@@ -111,12 +116,13 @@ impl<'a, S: Services> Invocation<'a, S> {
 
     /// Waits, unless the time is up before the wait is over.
     pub async fn sleep(&self, delay: Duration, until: Instant) -> Result<(), OutOfTime> {
-        let end = Instant::now() + delay;
-        if end >= until {
-            return Err(self.out_of_time(until));
+        match Instant::now().checked_add(delay) {
+            Some(end) if end < until => {
+                tokio::time::sleep_until(end).await;
+                Ok(())
+            }
+            _ => Err(self.out_of_time(until)),
         }
-        tokio::time::sleep_until(end).await;
-        Ok(())
     }
 
     /// Whether anything was left out because the invocation's time is up.
@@ -136,7 +142,8 @@ impl<'a, S: Services> Invocation<'a, S> {
     pub fn stamp(&self) -> Stamp {
         let now = self.services.clock().now();
         let exported_at = humantime::format_rfc3339_millis(now).to_string();
-        Stamp { exported_at, source: self.source }
+        let environment = self.config.environment.clone();
+        Stamp { exported_at, source: self.source, environment, changed_at: None }
     }
 
     /// Changes the counts.

@@ -6,6 +6,8 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 
+use tokio::time::Instant;
+
 use super::invocation::{Invocation, OutOfTime, Service};
 use crate::item::{Item, ItemKey};
 use crate::ports::{QueryConfigs, ScanColumns, Services, SettingsTable, TableError, TablePage};
@@ -30,9 +32,17 @@ pub async fn read_items<S: Services>(
     invocation: &Invocation<'_, S>,
     keys: impl IntoIterator<Item = ItemKey>,
 ) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
-    let keys: Vec<ItemKey> = keys.into_iter().collect();
+    read_items_until(invocation, invocation.deadline, keys.into_iter().collect()).await
+}
+
+/// Reads items, with an answer by `until`.
+pub async fn read_items_until<S: Services>(
+    invocation: &Invocation<'_, S>,
+    until: Instant,
+    keys: Vec<ItemKey>,
+) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
     let items = invocation.services.table().get(&keys);
-    Ok(invocation.call(Service::Table, items).await??)
+    Ok(invocation.call_until(Service::Table, until, items).await??)
 }
 
 /// Reads a page of query configs, after `after`.

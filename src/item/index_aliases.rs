@@ -36,6 +36,8 @@ struct DocReads {
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Target {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enabled: Option<bool>,
     index_id: String,
     internal: bool,
     weight: f64,
@@ -68,7 +70,8 @@ impl IndexAliases {
     /// What is exported all the same but is worth a look.
     pub fn warning(&self) -> Option<String> {
         let doc_reads = self.doc_reads.as_ref().filter(|doc_reads| doc_reads.enabled)?;
-        let sum: f64 = doc_reads.targets.iter().map(|target| target.weight).sum();
+        let enabled = doc_reads.targets.iter().filter(|target| target.enabled != Some(false));
+        let sum: f64 = enabled.map(|target| target.weight).sum();
         ((sum - 1.0).abs() > WEIGHT_SUM_TOLERANCE).then(|| {
             format!("index_aliases.doc_reads.targets: the weights sum to {sum}, not to 1.0")
         })
@@ -87,7 +90,8 @@ impl Analytics {
 
 impl DocReads {
     fn legacy(index_id: String) -> Self {
-        Self { enabled: true, targets: vec![Target { index_id, internal: false, weight: 1.0 }] }
+        let target = Target { enabled: None, index_id, internal: false, weight: 1.0 };
+        Self { enabled: true, targets: vec![target] }
     }
 
     fn decode(block: &Fields<'_>) -> Result<Self, Rejection> {
@@ -106,6 +110,7 @@ impl Target {
             return Err(target.reject("weight", "must be between 0 and 1"));
         }
         Ok(Self {
+            enabled: target.boolean("enabled")?,
             index_id: index_id.ok_or_else(|| target.reject("index_id", "is required"))?.to_owned(),
             internal: target.boolean("internal")?.unwrap_or(false),
             // A negative zero would give other bytes for the same weight.
@@ -218,6 +223,29 @@ mod tests {
             let json = json(&image).unwrap();
             assert!(json.contains(&format!("\"weight\":{written}")), "{json}");
         }
+    }
+
+    #[test]
+    fn a_targets_own_enabled_is_kept_and_a_disabled_one_does_not_count_for_the_sum() {
+        let target = |more: &str| {
+            format!(r#"{{"M":{{"index_id":{{"S":"a"}},"weight":{{"N":"1"}}{more}}}}}"#)
+        };
+        let off = target(r#","enabled":{"BOOL":false}"#);
+        let on = target(r#","enabled":{"BOOL":true}"#);
+        let image = |targets: &[&str]| {
+            format!(
+                r#"{{"index_aliases":{{"M":{{"doc_reads":{{"M":{{"enabled":{{"BOOL":true}},"targets":{{"L":[{}]}}}}}}}}}}}}"#,
+                targets.join(",")
+            )
+        };
+        assert!(
+            json(&image(&[&off]))
+                .unwrap()
+                .contains(r#"{"enabled":false,"index_id":"a","internal":false,"weight":1.0}"#)
+        );
+        assert_eq!(decode(&image(&[&off, &on])).unwrap().warning(), None);
+        assert!(decode(&image(&[&on, &on])).unwrap().warning().is_some());
+        assert!(decode(&image(&[&off])).unwrap().warning().is_some());
     }
 
     #[test]

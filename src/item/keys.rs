@@ -1,5 +1,7 @@
 //! Keys: what an item is by its own key, and which KV keys it asks for.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer};
 
 use super::attribute::{Attribute, Map};
@@ -66,9 +68,24 @@ impl ItemKey {
         Self { pk: index.account.clone(), sk: format!("{INDEX_PREFIX}{}", index.name) }
     }
 
+    /// Whether the table can hold an item of this key. DynamoDB's partition keys have up to 2,048
+    /// bytes, its sort keys up to 1,024.
+    pub fn fits_the_table(&self) -> bool {
+        self.pk.len() <= 2048 && self.sk.len() <= 1024
+    }
+
     /// The key of a query config's item.
     pub fn of_query_config(QueryConfigRef { index, query }: &QueryConfigRef) -> Self {
         Self { pk: index.account.clone(), sk: query_config_prefix(index) + query }
+    }
+}
+
+impl fmt::Display for ItemKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind() {
+            ItemKind::IndexSettings(index) => index.fmt(f),
+            ItemKind::QueryConfig(_) | ItemKind::Skipped => write!(f, "{}/{}", self.pk, self.sk),
+        }
     }
 }
 

@@ -93,7 +93,8 @@ struct WireChange<'a> {
     #[serde(borrow)]
     old_image: Option<Map<'a>>,
     sequence_number: Option<String>,
-    approximate_creation_date_time: Option<f64>,
+    /// Seconds since the epoch; in any other shape it is not needed.
+    approximate_creation_date_time: Option<&'a RawValue>,
 }
 
 /// What could be read of a record.
@@ -148,7 +149,7 @@ impl<'a> From<WireRecord<'a>> for Parts<'a> {
             new_image: dynamodb.new_image,
             old_image: dynamodb.old_image,
             sequence_number: dynamodb.sequence_number,
-            created_at: dynamodb.approximate_creation_date_time,
+            created_at: dynamodb.approximate_creation_date_time.and_then(read),
             malformed: None,
         }
     }
@@ -171,9 +172,8 @@ impl<'a> Parts<'a> {
         parts.old_image = parts.field(&change, "OldImage", "dynamodb.OldImage", image);
         parts.sequence_number =
             parts.field(&change, "SequenceNumber", "dynamodb.SequenceNumber", read);
-        const CREATED_AT: &str = "ApproximateCreationDateTime";
-        parts.created_at =
-            parts.field(&change, CREATED_AT, "dynamodb.ApproximateCreationDateTime", read);
+        let created_at = change.get("ApproximateCreationDateTime").ok().flatten();
+        parts.created_at = created_at.and_then(read);
         parts
     }
 

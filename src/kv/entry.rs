@@ -104,7 +104,12 @@ mod tests {
     use crate::kv::Source;
 
     fn stamp(source: Source) -> Stamp {
-        Stamp { exported_at: "2026-11-21T10:00:00.000Z".to_owned(), source }
+        Stamp {
+            exported_at: "2026-11-21T10:00:00.000Z".to_owned(),
+            source,
+            environment: "prod".to_owned(),
+            changed_at: Some("2026-11-21T09:59:58Z".to_owned()),
+        }
     }
 
     fn entry(value: &str) -> Entry {
@@ -116,7 +121,7 @@ mod tests {
     fn metadata_holds_the_digest_of_the_values_bytes() {
         assert_eq!(
             entry("abc").metadata.unwrap().get(),
-            r#"{"digest":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","exported_at":"2026-11-21T10:00:00.000Z","source":"re-export","system_account_id":"acct1","index_name":"main"}"#
+            r#"{"digest":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","exported_at":"2026-11-21T10:00:00.000Z","source":"re-export","system_account_id":"acct1","index_name":"main","environment":"prod","changed_at":"2026-11-21T09:59:58Z"}"#
         );
     }
 

@@ -1,10 +1,20 @@
 //! The metadata beside a value: whose it is, its digest, when and by what it was written.
 
+use std::time::{Duration, UNIX_EPOCH};
+
+use humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::limits::{LimitExceeded, MAX_METADATA_BYTES};
 use crate::index::IndexRef;
 use crate::kv::Digest;
+
+/// The longest name of an environment: what is left of KV's limit is for the index's names.
+pub const MAX_ENVIRONMENT_BYTES: usize = 64;
+
+/// The year 10000, in seconds since the epoch: its years have more digits than RFC 3339 takes.
+const END_OF_RFC_3339: f64 = 253_402_300_800.0;
 
 /// What made the function write an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -36,6 +46,24 @@ pub struct Stamp {
     pub exported_at: String,
     /// Why they are written.
     pub source: Source,
+    /// The environment that writes them: two that share a namespace by mistake must not delete each
+    /// other's keys.
+    pub environment: String,
+    /// When the table took the change, RFC 3339, UTC, to the second; only where a stream record's
+    /// image decided.
+    pub changed_at: Option<String>,
+}
+
+impl Stamp {
+    /// Tells when the table took the change, in seconds since the epoch, where that is a time that
+    /// can be written.
+    #[must_use]
+    pub fn changed_at(self, seconds: Option<f64>) -> Self {
+        let time = seconds
+            .filter(|seconds| (0.0..END_OF_RFC_3339).contains(seconds))
+            .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs_f64(seconds)));
+        Self { changed_at: time.map(|time| format_rfc3339_seconds(time).to_string()), ..self }
+    }
 }
 
 /// The metadata of an entry, as it is written.
@@ -46,32 +74,48 @@ struct Written<'a> {
     source: Source,
     system_account_id: &'a str,
     index_name: &'a str,
+    environment: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed_at: Option<&'a str>,
 }
 
-/// The metadata of a listed key, as far as it is ours: it names an account and an index.
+/// The metadata that an environment's exporter has written: it names an account and an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
     /// The index that the entry was written for.
     pub index: IndexRef,
+    /// Whose exporter wrote it; `None` for one from before there was a name.
+    pub environment: Option<String>,
     /// The digest of the value's bytes, where it can be read.
     pub digest: Option<Digest>,
 }
 
 impl Metadata {
-    /// Reads the metadata of a listed key; `None` where it isn't ours.
+    /// Reads the metadata of a key; `None` where no exporter wrote it.
     pub fn parse(json: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Fields {
             system_account_id: String,
             index_name: String,
-            digest: Option<serde_json::Value>,
+            environment: Option<Value>,
+            digest: Option<Value>,
         }
         let fields: Fields = crate::json::from_object(json).ok()?;
-        let digest = fields.digest.as_ref().and_then(|digest| digest.as_str());
+        let digest = fields.digest.as_ref().and_then(Value::as_str);
         Some(Self {
-            index: IndexRef { account: fields.system_account_id, name: fields.index_name },
+            index: IndexRef::parse(&fields.system_account_id, &fields.index_name)?,
+            // What is no name is not this environment's either.
+            environment: fields.environment.map(|environment| match environment {
+                Value::String(name) => name,
+                other => other.to_string(),
+            }),
             digest: digest.and_then(Digest::from_hex),
         })
+    }
+
+    /// Whether the key is `environment`'s: its own, or from before there was a name.
+    pub fn is_of(&self, environment: &str) -> bool {
+        self.environment.as_deref().is_none_or(|owner| owner == environment)
     }
 }
 
@@ -83,6 +127,8 @@ pub fn metadata_json(digest: Digest, index: &IndexRef, stamp: &Stamp) -> String 
         source: stamp.source,
         system_account_id: &index.account,
         index_name: &index.name,
+        environment: &stamp.environment,
+        changed_at: stamp.changed_at.as_deref(),
     };
     // Only a map whose keys are no strings can't be written.
     serde_json::to_string(&metadata).unwrap_or_default()
@@ -90,9 +136,13 @@ pub fn metadata_json(digest: Digest, index: &IndexRef, stamp: &Stamp) -> String 
 
 /// Checks that the names of an index leave its metadata within KV's limit, whatever else it holds.
 pub fn check_metadata_size(index: &IndexRef) -> Result<(), LimitExceeded> {
-    // The longest source, and a time as long as every time is.
-    let stamp =
-        Stamp { exported_at: "2026-01-01T00:00:00.000Z".to_owned(), source: Source::Reconcile };
+    // The longest source and environment, and times as long as every time is.
+    let stamp = Stamp {
+        exported_at: "2026-01-01T00:00:00.000Z".to_owned(),
+        source: Source::Reconcile,
+        environment: "e".repeat(MAX_ENVIRONMENT_BYTES),
+        changed_at: Some("2026-01-01T00:00:00Z".to_owned()),
+    };
     let longest = metadata_json(Digest::of(b""), index, &stamp);
     if longest.len() > MAX_METADATA_BYTES { Err(LimitExceeded::LargeMetadata) } else { Ok(()) }
 }
@@ -112,20 +162,65 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_what_names_an_account_and_an_index() {
-        let parse = |json| Metadata::parse(json);
+    fn an_exporters_key_names_an_account_and_an_index() {
         let digest = Digest::of(b"abc");
-        let ours = format!(
-            r#"{{"digest":"{digest}","exported_at":"t","source":"stream","system_account_id":"a","index_name":"i"}}"#
-        );
         let index = IndexRef::parse("a", "i").unwrap();
-        assert_eq!(parse(&ours), Some(Metadata { index: index.clone(), digest: Some(digest) }));
-        let garbled = ours.replace(&digest.to_string(), "7");
-        for other in [r#"{"system_account_id":"a","index_name":"i"}"#, &garbled] {
-            assert_eq!(parse(other), Some(Metadata { index: index.clone(), digest: None }));
+        let stamp = Stamp {
+            exported_at: "t".into(),
+            source: Source::Stream,
+            environment: "prod".into(),
+            changed_at: None,
+        };
+        let written = metadata_json(digest, &index, &stamp);
+        let metadata = Metadata {
+            index: index.clone(),
+            environment: Some("prod".into()),
+            digest: Some(digest),
+        };
+        assert_eq!(Metadata::parse(&written), Some(metadata.clone()));
+        let garbled = written.replace(&digest.to_string(), "7");
+        assert_eq!(Metadata::parse(&garbled), Some(Metadata { digest: None, ..metadata }));
+        for foreign in [
+            "null",
+            "\"text\"",
+            "{}",
+            r#"{"other":1}"#,
+            r#"["a","i",null,null]"#,
+            r#"{"system_account_id":"","index_name":"i"}"#,
+            r#"{"system_account_id":"a","index_name":"i#j"}"#,
+        ] {
+            assert_eq!(Metadata::parse(foreign), None, "{foreign}");
         }
-        for foreign in ["null", "\"text\"", "{}", r#"{"other":1}"#, r#"["a","i",null]"#] {
-            assert_eq!(parse(foreign), None, "{foreign}");
+    }
+
+    #[test]
+    fn a_change_is_told_to_the_second_where_its_time_can_be_written() {
+        let changed_at = |seconds| {
+            let stamp = Stamp {
+                exported_at: "t".into(),
+                source: Source::Stream,
+                environment: "prod".into(),
+                changed_at: None,
+            };
+            stamp.changed_at(seconds).changed_at
+        };
+        assert_eq!(changed_at(Some(1_795_183_202.0)).as_deref(), Some("2026-11-20T14:00:02Z"));
+        for no_time in [None, Some(-1.0), Some(f64::NAN), Some(253_402_300_800.0), Some(9e300)] {
+            assert_eq!(changed_at(no_time), None, "{no_time:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_environments_that_it_names_and_everybodys_if_it_names_none() {
+        let is_ours = |environment: &str| {
+            let json = format!(r#"{{"system_account_id":"a","index_name":"i"{environment}}}"#);
+            Metadata::parse(&json).unwrap().is_of("prod")
+        };
+        for ours in ["", r#","environment":"prod""#, r#","environment":null"#] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for other in [r#","environment":"test""#, r#","environment":"""#, r#","environment":7"#] {
+            assert!(!is_ours(other), "{other}");
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::index::IndexRef;
 use crate::json::from_object;
+use crate::kv::Metadata;
 
 /// A value as KV holds it. May hold an API key: `Debug` shows the size only.
 #[derive(Clone)]
@@ -23,6 +24,16 @@ impl PartialEq for StoredValue {
     fn eq(&self, other: &Self) -> bool {
         let metadata = |stored: &Self| stored.metadata.as_ref().map(|json| json.get().to_owned());
         self.value == other.value && metadata(self) == metadata(other)
+    }
+}
+
+impl StoredValue {
+    /// Whether the value counts by what it names: it is this environment's, or has no metadata, as
+    /// the predecessor's. Any other is a stranger's, whatever it names.
+    pub fn counts_for(&self, environment: &str) -> bool {
+        self.metadata.as_ref().is_none_or(|json| {
+            Metadata::parse(json.get()).is_some_and(|metadata| metadata.is_of(environment))
+        })
     }
 }
 
@@ -54,16 +65,27 @@ impl StoredSettings {
             marqo_api_key: Option<Value>,
         }
         let fields: Fields = from_object(value).ok()?;
+        let index = IndexRef::parse(&fields.system_account_id, &fields.index_name)?;
         let text = |value: Option<Value>| match value {
             Some(Value::String(text)) if !text.is_empty() => Some(text),
             _ => None,
         };
         Some(Self {
-            index: IndexRef { account: fields.system_account_id, name: fields.index_name },
+            index,
             shop_id: text(fields.shop_id),
-            api_key: text(fields.marqo_api_key).map(SecretString::from),
+            api_key: text(fields.marqo_api_key).and_then(usable_api_key),
         })
     }
+}
+
+/// The longest API key, in characters.
+const MAX_API_KEY_CHARACTERS: usize = 1024;
+
+/// An API key that a header takes: 1 to 1,024 visible ASCII characters.
+pub fn usable_api_key(text: String) -> Option<SecretString> {
+    let usable = (1..=MAX_API_KEY_CHARACTERS).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    usable.then(|| text.into())
 }
 
 /// The query config that a stored value names.
@@ -103,6 +125,29 @@ mod tests {
         for foreign in ["", "null", "7", "{}", r#"["a","i","s","k"]"#, r#"{"index_name":"i"}"#] {
             assert!(StoredSettings::parse(foreign).is_none(), "{foreign}");
         }
+    }
+
+    #[test]
+    fn an_api_key_is_1_to_1024_visible_ascii_characters() {
+        for good in ["k", "!~", &"k".repeat(1024)] {
+            assert!(usable_api_key(good.to_owned()).is_some(), "{good}");
+        }
+        for bad in ["", " ", "a b", "a\nb", "\u{200b}k", "schlüssel", "k\u{7f}", &"k".repeat(1025)]
+        {
+            assert!(usable_api_key(bad.to_owned()).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_value_counts_unless_its_metadata_is_a_strangers() {
+        let counts = |metadata: &str| {
+            let metadata = RawValue::from_string(metadata.to_owned()).ok();
+            StoredValue { value: String::new(), metadata }.counts_for("prod")
+        };
+        assert!(StoredValue { value: String::new(), metadata: None }.counts_for("prod"));
+        let ours = r#"{"system_account_id":"a","index_name":"i","environment":"prod"}"#;
+        assert!(counts(ours) && counts(&ours.replace(r#","environment":"prod""#, "")));
+        assert!(!counts(&ours.replace("prod", "test")) && !counts(r#"{"other":1}"#));
     }
 
     #[test]

@@ -117,6 +117,14 @@ fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
             error = %Chain(error),
             "record failed"
         ),
+        RecordOutcome::Parked { index, cell, error } => error!(
+            system_account_id = index.account,
+            index_name = index.name,
+            cell,
+            sequence_number,
+            error = %Chain(error),
+            "record parked: reconcile exports it once the API key is available"
+        ),
         RecordOutcome::Skipped | RecordOutcome::Superseded | RecordOutcome::Exported => {}
     }
 }

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::export::re_export::ReExport;
-use crate::export::reconcile::Reconcile;
+use crate::export::reconcile::{Raised, Reconcile};
 use crate::index::IndexRef;
 use crate::item::StreamRecord;
 use crate::json::{Duplicate, RawObject, from_object};
@@ -23,7 +23,7 @@ pub enum Payload {
 /// A payload that is none of those the function takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"system_account_id\":\"…\" (optional)}}}}"
+    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"system_account_id\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}"
 )]
 pub struct InvalidPayload(pub String);
 
@@ -67,12 +67,17 @@ fn parse_reconcile(json: &RawValue) -> Result<Reconcile, InvalidPayload> {
         return Err(InvalidPayload("reconcile must be an object".to_owned()));
     }
     let fields = Fields::parse(json.get())?;
-    fields.hold_only(&["apply", "system_account_id"], "in reconcile")?;
+    let taken = ["apply", "system_account_id", "delete_up_to", "rewrite_up_to"];
+    fields.hold_only(&taken, "in reconcile")?;
     let system_account_id = fields.text("system_account_id")?;
     if system_account_id.as_deref() == Some("") {
         return Err(InvalidPayload("system_account_id must not be empty".to_owned()));
     }
-    Ok(Reconcile { apply: fields.flag("apply")?, system_account_id })
+    let raised = Raised {
+        deletes: fields.number("delete_up_to")?,
+        rewrites: fields.number("rewrite_up_to")?,
+    };
+    Ok(Reconcile { apply: fields.flag("apply")?, system_account_id, raised })
 }
 
 fn parse_re_export(fields: &Fields<'_>) -> Result<ReExport, InvalidPayload> {
@@ -118,6 +123,10 @@ impl<'a> Fields<'a> {
 
     fn flag(&self, name: &str) -> Result<bool, InvalidPayload> {
         Ok(self.typed(name, "true or false")?.unwrap_or(false))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, InvalidPayload> {
+        self.typed(name, "a whole number, zero or more")
     }
 
     fn typed<T: Deserialize<'a>>(
@@ -174,7 +183,12 @@ mod tests {
         assert_eq!(reconcile(r#"{"reconcile":{}}"#), Reconcile::default());
         assert_eq!(
             reconcile(r#"{"reconcile":{"apply":true,"system_account_id":"a"}}"#),
-            Reconcile { apply: true, system_account_id: Some("a".into()) }
+            Reconcile { apply: true, system_account_id: Some("a".into()), ..Reconcile::default() }
+        );
+        assert_eq!(
+            reconcile(r#"{"reconcile":{"delete_up_to":0,"rewrite_up_to":18446744073709551615}}"#)
+                .raised,
+            Raised { deletes: Some(0), rewrites: Some(u64::MAX) }
         );
     }
 
@@ -204,6 +218,10 @@ mod tests {
             (r#"{"system_account_id":"a","index_name":"i","dry":1}"#, "unknown field \"dry\""),
             (r#"{"reconcile":true}"#, "reconcile must be an object"),
             (r#"{"reconcile":{"apply":1}}"#, "apply must be true or false"),
+            (r#"{"reconcile":{"delete_up_to":-1}}"#, "delete_up_to must be a whole number"),
+            (r#"{"reconcile":{"delete_up_to":1.5}}"#, "delete_up_to must be a whole number"),
+            (r#"{"reconcile":{"rewrite_up_to":"7"}}"#, "rewrite_up_to must be a whole number"),
+            (r#"{"reconcile":{"rewrite_up_to":null}}"#, "rewrite_up_to must be a whole number"),
             (r#"{"reconcile":{"account":"a"}}"#, "unknown field \"account\" in reconcile"),
             (r#"{"reconcile":{"system_account_id":""}}"#, "must not be empty"),
             (r#"{"reconcile":{},"apply":true}"#, "unknown field \"apply\" beside reconcile"),

@@ -5,8 +5,13 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
-use super::http::{describe, is_transient, retry_after};
+use super::http::{LostAnswer, is_transient, read_body, retry_after};
+use crate::kv::stored::usable_api_key;
 use crate::ports::{ApiKeyError, ApiKeyService};
+
+/// The longest answer that is read. An answer holds one API key; the rest is room for what a gateway
+/// adds.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// A client of the API keys service.
 pub struct ApiKeysClient {
@@ -25,13 +30,13 @@ impl ApiKeysClient {
 impl ApiKeyService for ApiKeysClient {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
         let url = url(&self.template, cell, account)?;
-        let response = self.http.get(url).send().await.map_err(|error| lost(&error))?;
+        let response = self.http.get(url).send().await.map_err(|error| lost(error.into()))?;
         let status = response.status();
         let wait = retry_after(response.headers());
         if status != StatusCode::OK {
             return Err(refused(status, wait));
         }
-        let body = response.bytes().await.map_err(|error| lost(&error))?;
+        let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
         usable_key(&body).ok_or_else(|| ApiKeyError::Unavailable {
             reason: "200 without a usable api_key".to_owned(),
             retry: true,
@@ -62,8 +67,8 @@ fn percent_encoded(name: &str) -> String {
     utf8_percent_encode(name, RESERVED).to_string()
 }
 
-fn lost(error: &reqwest::Error) -> ApiKeyError {
-    ApiKeyError::Unavailable { reason: describe(error), retry: true, retry_after: None }
+fn lost(error: LostAnswer) -> ApiKeyError {
+    ApiKeyError::Unavailable { reason: error.to_string(), retry: true, retry_after: None }
 }
 
 fn refused(status: StatusCode, retry_after: Option<std::time::Duration>) -> ApiKeyError {
@@ -77,15 +82,14 @@ fn refused(status: StatusCode, retry_after: Option<std::time::Duration>) -> ApiK
     }
 }
 
-/// A key that can be put into a header and means something.
+/// The key of an answer, where it is one that a header takes.
 fn usable_key(body: &[u8]) -> Option<SecretString> {
     #[derive(Deserialize)]
     struct Answer {
         api_key: String,
     }
     let Answer { api_key } = serde_json::from_slice(body).ok()?;
-    let usable = !api_key.trim().is_empty() && !api_key.chars().any(char::is_control);
-    usable.then(|| api_key.into())
+    usable_api_key(api_key)
 }
 
 #[cfg(test)]
@@ -132,6 +136,7 @@ mod tests {
             br#"{"api_key":null}"#,
             br#"{"api_key":7}"#,
             br#"{"api_key":"a\nb"}"#,
+            "{\"api_key\":\"schlüssel\"}".as_bytes(),
             br#"{}"#,
             b"<html>",
             b"",

@@ -15,6 +15,12 @@ use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
+use super::http::{LostAnswer, read_body};
+
+/// The longest answer that is read. DynamoDB's have up to 16 MB of items, which its JSON may make a
+/// few times longer.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
 /// An HTTP client for the AWS SDK. Time-outs are those of the client within, and the SDK's own.
 #[derive(Debug, Clone)]
 pub struct AwsHttp(reqwest::Client);
@@ -36,10 +42,10 @@ impl AwsHttp {
             headers.append(name, HeaderValue::try_from(value).map_err(unusable)?);
         }
         let request = self.0.request(method, request.uri()).headers(headers).body(body);
-        let response = request.send().await.map_err(lost)?;
+        let response = request.send().await.map_err(|error| lost(error.into()))?;
         let status = response.status().as_u16().try_into().map_err(unusable)?;
         let headers = response.headers().clone();
-        let body = response.bytes().await.map_err(lost)?;
+        let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
         let mut answer = HttpResponse::new(status, SdkBody::from(body));
         for (name, value) in &headers {
             let value = value.to_str().map_err(unusable)?.to_owned();
@@ -55,13 +61,10 @@ fn unusable(error: impl Error + Send + Sync + 'static) -> ConnectorError {
 }
 
 /// The SDK tries again after both.
-fn lost(error: reqwest::Error) -> ConnectorError {
-    // The URL is an endpoint's and says nothing.
-    let error = error.without_url();
-    if error.is_timeout() {
-        ConnectorError::timeout(error.into())
-    } else {
-        ConnectorError::io(error.into())
+fn lost(error: LostAnswer) -> ConnectorError {
+    match error {
+        LostAnswer::TimeOut => ConnectorError::timeout(error.into()),
+        LostAnswer::Broken(_) | LostAnswer::TooLong(_) => ConnectorError::io(error.into()),
     }
 }
 

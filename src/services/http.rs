@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{StatusCode, redirect};
+use reqwest::{Response, StatusCode, redirect};
 
 const USER_AGENT: &str = concat!("ecom-settings-exporter/", env!("CARGO_PKG_VERSION"));
 
@@ -34,18 +35,53 @@ pub fn is_transient(status: StatusCode) -> bool {
         || status == StatusCode::REQUEST_TIMEOUT
 }
 
+/// The longest wait that a service can ask for: none of the work here lasts as long.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
 /// `Retry-After` in seconds; the form with a date is not in use by these services.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-/// What went wrong with a request, without its URL, which holds names, and without its body.
-pub fn describe(error: &reqwest::Error) -> String {
+/// Why a request has no whole answer: it may have been carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum LostAnswer {
+    /// The request took too long.
+    #[error("time-out")]
+    TimeOut,
+    /// There is no connection, or it broke.
+    #[error("{0}")]
+    Broken(String),
+    /// The answer is longer than any of the service's.
+    #[error("an answer of more than {0} bytes")]
+    TooLong(usize),
+}
+
+impl From<reqwest::Error> for LostAnswer {
+    fn from(error: reqwest::Error) -> Self {
+        // The URL holds names.
+        let error = error.without_url();
+        if error.is_timeout() { Self::TimeOut } else { Self::Broken(describe(&error)) }
+    }
+}
+
+/// Reads an answer of at most `limit` bytes.
+pub async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, LostAnswer> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > limit {
+            return Err(LostAnswer::TooLong(limit));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// What went wrong with a connection, with the causes.
+fn describe(error: &reqwest::Error) -> String {
     use std::error::Error;
-    let what = if error.is_timeout() {
-        "time-out"
-    } else if error.is_connect() {
+    let what = if error.is_connect() {
         "no connection"
     } else if error.is_body() || error.is_decode() {
         "the connection broke within the response"
@@ -78,7 +114,12 @@ mod tests {
     fn retry_after_is_read_in_seconds() {
         let headers = |value: &str| HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
         assert_eq!(retry_after(&headers("7")), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after(&headers("soon")), None);
+        assert_eq!(retry_after(&headers("18446744073709551615")), Some(MAX_RETRY_AFTER));
+        for none in
+            ["soon", "-1", "1.5", "", "18446744073709551616", "Wed, 21 Oct 2026 07:28:00 GMT"]
+        {
+            assert_eq!(retry_after(&headers(none)), None, "{none}");
+        }
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 }

@@ -39,6 +39,10 @@ macro_rules! reply {
     }};
 }
 
+/// Nothing of a query config counts. What only looks like one (`INDEX##QUERY#x`) may have aliases.
+const CLAIMS_FILTER: &str = "NOT contains(sk, :query) OR attribute_exists(index_aliases) \
+    OR attribute_exists(read_alias) OR attribute_exists(add_docs_config)";
+
 type SdkItem = HashMap<String, AttributeValue>;
 
 /// A client of the settings table.
@@ -171,8 +175,7 @@ impl SettingsTable for DynamoDbTable {
             ScanColumns::All => scan,
             ScanColumns::Claims => scan
                 .projection_expression(CLAIMS_PROJECTION)
-                .filter_expression("begins_with(sk, :index) AND NOT contains(sk, :query)")
-                .expression_attribute_values(":index", AttributeValue::S("INDEX#".to_owned()))
+                .filter_expression(CLAIMS_FILTER)
                 .expression_attribute_values(":query", AttributeValue::S("#QUERY#".to_owned())),
         };
         page("Scan", reply!("Scan", scan)?)

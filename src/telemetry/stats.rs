@@ -42,6 +42,8 @@ stats! {
     failed: u64 => "RecordsFailed";
     /// Records that can't be exported, each logged.
     rejected: u64 => "RecordsRejected";
+    /// Late records that only lack their account's API key: left to reconcile, each logged.
+    parked: u64 => "RecordsParked";
     /// Confirmed writes to the settings namespace.
     settings_written: u64 => "SettingsKeysWritten";
     /// Confirmed deletes from the settings namespace.
@@ -64,10 +66,16 @@ stats! {
     orphaned: Option<u64>;
     /// A reconcile's keys that differ from the table: missing, stale and orphaned.
     drifted_keys: Option<u64> => "DriftedKeys";
+    /// Deletes and rewrites that a repair did not begin because of its brakes.
+    repair_refused: u64 => "RepairRefused";
     /// Keys that a reconcile could not compare or repair.
     keys_failed: Option<u64> => "ReconcileKeysFailed";
     /// Items that a reconcile found not exportable.
-    items_rejected: Option<u64>;
+    items_rejected: Option<u64> => "ItemsRejected";
+    /// Keys that several items ask for, or that another environment has.
+    keys_conflicting: Option<u64> => "KeysConflicting";
+    /// Keys that no item asks for and that an active alias protects.
+    keys_withheld: Option<u64> => "KeysWithheld";
     /// Index ids that aliases point at and that have neither an item nor a key.
     dangling_aliases: Option<u64> => "DanglingAliases";
     /// From the table's change to KV's confirmation: the longest of the batch.

@@ -1,6 +1,9 @@
 //! The decoders, and what each promises for any input.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use ecom_settings_exporter::export::batch::plan::plan;
+use ecom_settings_exporter::export::invocation::ExporterConfig;
 use ecom_settings_exporter::item::IndexSettings;
 use ecom_settings_exporter::item::{Change, Content, StreamRecord};
 use ecom_settings_exporter::kv::StoredSettings;
@@ -15,6 +18,17 @@ use crate::seeds::Target;
 
 /// An error says what is wrong; it does not repeat the input.
 const LONGEST_ERROR: usize = 1_000;
+
+fn config() -> ExporterConfig {
+    ExporterConfig {
+        environment: "fuzz".into(),
+        default_cell: Some("cell-1".into()),
+        bulk_max_pairs: 10_000,
+        http_timeout: Duration::from_secs(1),
+        retry_base: Duration::from_secs(1),
+        dry_run: false,
+    }
+}
 
 /// How far inputs got. A fuzzer whose inputs are all refused at once would find nothing.
 #[derive(Debug, Default)]
@@ -65,7 +79,7 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
             let Ok(json) = serde_json::from_str::<&RawValue>(input) else { return };
             seen.json += 1;
             record(StreamRecord::read(json), input.len(), seen);
-            let plan = plan(vec![StreamRecord::read(json)]);
+            let plan = plan(vec![StreamRecord::read(json)], &config(), UNIX_EPOCH);
             assert_eq!(plan.outcomes.len(), 1, "an outcome for each record");
         }
         Target::Reply => {
@@ -183,7 +197,7 @@ fn reply(status: u16, input: &str, seen: &mut Seen) {
     let status = StatusCode::from_u16(status).unwrap();
     let reply = Reply { status, retry_after: None, body: input.as_bytes() };
     let errors = [
-        wire::bulk_reply(&reply).err(),
+        wire::bulk_reply(&reply, 2).err(),
         wire::get_reply(&reply).err(),
         wire::list_reply(&reply).err(),
     ];

@@ -57,6 +57,7 @@ impl Sim {
                 false => *state.choices.pick(&[60, 150, 20]),
             };
             let limits = ExporterConfig {
+                environment: "sim".into(),
                 default_cell: Some(checks::DEFAULT_CELL.to_owned()),
                 bulk_max_pairs: state.shape.bulk_max_pairs,
                 http_timeout: Duration::from_secs(30),

@@ -6,7 +6,7 @@
 //! tried then comes with [`Gathering::rest`], which can run beside the write of the first wave.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -32,6 +32,9 @@ const MAX_IN_FLIGHT_PER_CELL: usize = 200;
 /// and 20 s for its own keep it within a minute.
 const BATCH_TIME_FOR_API_KEYS: Duration = Duration::from_secs(20);
 
+/// The same where only late records wait: their gateway has been tried for a minute before.
+const LATE_TIME_FOR_API_KEYS: Duration = Duration::from_secs(5);
+
 /// How long accounts whose API keys are there wait for the others' first tries, at the most; a
 /// request's time-out where that is shorter.
 const FIRST_WAVE: Duration = Duration::from_secs(5);
@@ -43,6 +46,24 @@ pub struct ApiKeyOwner {
     pub cell: String,
     /// The account.
     pub account: String,
+}
+
+/// For whom an API key is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Waiting {
+    /// Late records alone.
+    LateRecords,
+    /// A record in time, a re-export or a reconcile.
+    Others,
+}
+
+impl Waiting {
+    fn time(self) -> Duration {
+        match self {
+            Self::LateRecords => LATE_TIME_FOR_API_KEYS,
+            Self::Others => BATCH_TIME_FOR_API_KEYS,
+        }
+    }
 }
 
 /// What the service answered for each account.
@@ -61,14 +82,14 @@ impl<'a> Gathering<'a> {
     /// Starts asking; nothing happens until one of the waves is awaited.
     pub fn start<S: Services>(
         invocation: &'a Invocation<'_, S>,
-        owners: BTreeSet<ApiKeyOwner>,
+        owners: BTreeMap<ApiKeyOwner, Waiting>,
     ) -> Self {
         let now = Instant::now();
-        let until = invocation.deadline.min(now + BATCH_TIME_FOR_API_KEYS);
         let first_tries_open = Rc::new(Cell::new(owners.len()));
         let mut cells: BTreeMap<String, Rc<Semaphore>> = BTreeMap::new();
         let answers = FuturesUnordered::new();
-        for owner in owners {
+        for (owner, waiting) in owners {
+            let until = invocation.deadline.min(now + waiting.time());
             let permits = cells
                 .entry(owner.cell.clone())
                 .or_insert_with(|| Rc::new(Semaphore::new(MAX_IN_FLIGHT_PER_CELL)))

@@ -3,5 +3,5 @@
 mod gather;
 mod resolve;
 
-pub use gather::{ApiKeyOwner, Gathering};
+pub use gather::{ApiKeyOwner, Gathering, Waiting};
 pub use resolve::{ApiKey, ApiKeyUnavailable, ApiKeys};

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use secrecy::SecretString;
 use tracing::warn;
 
-use super::gather::{Answers, ApiKeyOwner, Gathering};
+use super::gather::{Answers, ApiKeyOwner, Gathering, Waiting};
 use crate::export::bulk;
 use crate::export::invocation::{ExporterConfig, Invocation};
 use crate::index::IndexRef;
@@ -85,6 +85,12 @@ impl ApiKeys {
                 "is absent, and the function has no DEFAULT_CELL to fall back on",
             )
         })?;
+        for (path, name) in [("cell", cell), ("system_account_id", &settings.index.account)] {
+            // A URL's parser takes these, encoded or not, as steps up the path.
+            if name == "." || name == ".." {
+                return Err(Rejection::new(path, "can't be part of a URL"));
+            }
+        }
         Ok(ApiKeyOwner { cell: cell.clone(), account: settings.index.account.clone() })
     }
 
@@ -99,10 +105,11 @@ impl ApiKeys {
         invocation: &Invocation<'_, S>,
         settings: impl IntoIterator<Item = &'s IndexSettings>,
     ) {
-        let owners: BTreeSet<ApiKeyOwner> = settings
+        let owners: BTreeMap<ApiKeyOwner, Waiting> = settings
             .into_iter()
             .filter_map(|settings| Self::owner(invocation.config, settings).ok())
             .filter(|owner| !self.answers.contains_key(owner))
+            .map(|owner| (owner, Waiting::Others))
             .collect();
         if !owners.is_empty() {
             self.extend(Gathering::start(invocation, owners).rest().await);
@@ -129,11 +136,13 @@ impl ApiKeys {
         let keys: BTreeSet<String> = lacking.iter().flat_map(|index| index.kv_keys()).collect();
         let (values, failures) =
             bulk::read(invocation, Namespace::Settings, keys.into_iter().collect()).await;
+        let environment = &invocation.config.environment;
         for settings in lacking {
             // The index id first: the shop id's value may be older, or another index'.
             let keys: Vec<String> = settings.kv_keys().into_iter().rev().collect();
             let api_key = keys.iter().find_map(|key| {
-                let stored = StoredSettings::parse(&values.get(key)?.value)?;
+                let value = values.get(key).filter(|value| value.counts_for(environment))?;
+                let stored = StoredSettings::parse(&value.value)?;
                 stored.api_key.filter(|_| stored.index == settings.index)
             });
             let unreadable = keys.iter().find_map(|key| failures.get(key));

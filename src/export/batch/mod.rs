@@ -1,11 +1,13 @@
 //! A stream batch: plan, then both namespaces at the same time, writes before deletes.
 
+mod late;
 pub mod plan;
 mod query_configs;
 mod settings;
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use self::late::let_the_table_decide;
 use self::plan::{BatchPlan, RecordOutcome, RejectedRecord, plan};
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
@@ -22,6 +24,8 @@ enum ItemVerdict {
     Rejected(Rejection),
     /// Trying again may help.
     Failed(KeyError),
+    /// Left to reconcile: only the API key of its account is missing, from this cell.
+    Parked { cell: String, error: KeyError },
 }
 
 /// Exports a batch; answers with what became of each record, in batch order.
@@ -30,17 +34,20 @@ pub async fn export_batch<S: Services>(
     records: Vec<StreamRecord>,
 ) -> Vec<RecordOutcome> {
     let created_at: Vec<Option<f64>> = records.iter().map(|record| record.created_at).collect();
-    let BatchPlan { settings, query_configs, mut outcomes } = plan(records);
+    let mut plan = plan(records, invocation.config, invocation.began);
+    let_the_table_decide(invocation, &mut plan).await;
+    let BatchPlan { settings, query_configs, mut outcomes } = plan;
     let (settings_verdicts, query_config_verdicts) = tokio::join!(
         settings::export(invocation, &settings),
         query_configs::export(invocation, &query_configs),
     );
     for (item, verdict) in settings.iter().zip(settings_verdicts) {
-        apply(verdict, &item.index, item.record, &item.records_to_retry(), &mut outcomes);
+        let deciding = item.deciding.position;
+        apply(verdict, &item.index, deciding, &item.records_to_retry(), &mut outcomes);
     }
     for (item, verdict) in query_configs.iter().zip(query_config_verdicts) {
-        let index = &item.query_config.index;
-        apply(verdict, index, item.record, &[item.record], &mut outcomes);
+        let deciding = item.deciding.position;
+        apply(verdict, &item.query_config.index, deciding, &[deciding], &mut outcomes);
     }
     count_outcomes(invocation, &outcomes);
     count_lag(invocation, &outcomes, &created_at);
@@ -56,11 +63,15 @@ fn apply(
     to_retry: &[usize],
     outcomes: &mut [RecordOutcome],
 ) {
+    let index = index.clone();
     match verdict {
         ItemVerdict::Done => {}
         ItemVerdict::Rejected(rejection) => {
             outcomes[deciding] =
-                RecordOutcome::Rejected(RejectedRecord { index: Some(index.clone()), rejection });
+                RecordOutcome::Rejected(RejectedRecord { index: Some(index), rejection });
+        }
+        ItemVerdict::Parked { cell, error } => {
+            outcomes[deciding] = RecordOutcome::Parked { index, cell, error };
         }
         ItemVerdict::Failed(error) => {
             for record in to_retry {
@@ -81,6 +92,7 @@ fn count_outcomes<S: Services>(invocation: &Invocation<'_, S>, outcomes: &[Recor
                 RecordOutcome::Exported => stats.exported += 1,
                 RecordOutcome::Rejected(_) => stats.rejected += 1,
                 RecordOutcome::Failed { .. } => stats.failed += 1,
+                RecordOutcome::Parked { .. } => stats.parked += 1,
             }
         }
     });
@@ -103,4 +115,46 @@ fn count_lag<S: Services>(
         .filter_map(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .max();
     invocation.count(|stats| stats.propagation_lag_ms = lag);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcomes_of(verdict: ItemVerdict) -> [RecordOutcome; 3] {
+        let index = IndexRef::parse("a", "i").unwrap();
+        let mut outcomes =
+            [RecordOutcome::Superseded, RecordOutcome::Superseded, RecordOutcome::Exported];
+        apply(verdict, &index, 2, &[0, 2], &mut outcomes);
+        outcomes
+    }
+
+    #[test]
+    fn a_done_item_leaves_what_the_plan_says() {
+        assert_eq!(outcomes_of(ItemVerdict::Done)[2], RecordOutcome::Exported);
+    }
+
+    #[test]
+    fn a_rejected_item_rejects_its_deciding_record_alone() {
+        let [_, superseded, deciding] =
+            outcomes_of(ItemVerdict::Rejected(Rejection::new("x", "is broken")));
+        assert!(matches!(deciding, RecordOutcome::Rejected(_)));
+        assert_eq!(superseded, RecordOutcome::Superseded);
+    }
+
+    #[test]
+    fn a_failed_item_fails_every_record_that_a_retry_needs() {
+        let outcomes = outcomes_of(ItemVerdict::Failed(KeyError::StillChanging));
+        let failed = outcomes.map(|outcome| matches!(outcome, RecordOutcome::Failed { .. }));
+        assert_eq!(failed, [true, false, true]);
+    }
+
+    #[test]
+    fn a_parked_item_parks_its_deciding_record_and_fails_none() {
+        let error = KeyError::StillChanging;
+        let [first, _, deciding] =
+            outcomes_of(ItemVerdict::Parked { cell: "cell-1".into(), error });
+        assert!(matches!(deciding, RecordOutcome::Parked { .. }));
+        assert_eq!(first, RecordOutcome::Superseded);
+    }
 }

@@ -1,12 +1,19 @@
 //! A batch, item by item: which record decides, what the others name. Pure.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::export::api_keys::ApiKeys;
 use crate::export::error::KeyError;
+use crate::export::invocation::ExporterConfig;
 use crate::index::IndexRef;
 use crate::item::{
     Change, Content, IndexSettings, QueryConfig, QueryConfigRef, Rejection, StreamRecord,
 };
+
+/// A record is late when the table took its change more than this before the invocation began: a
+/// re-export, a repair or another consumer may have written what came after it.
+const LATE_AFTER: Duration = Duration::from_secs(60);
 
 /// What a batch asks for.
 #[derive(Debug, Default)]
@@ -25,7 +32,7 @@ pub struct BatchPlan {
 pub enum RecordOutcome {
     /// Not ours.
     Skipped,
-    /// A later record of the same item decides.
+    /// A later record of the same item decides, or the table, which has the item no more.
     Superseded,
     /// Done.
     Exported,
@@ -35,6 +42,16 @@ pub enum RecordOutcome {
     Failed {
         /// The item's index.
         index: IndexRef,
+        /// What happened.
+        error: KeyError,
+    },
+    /// Late, and only its account's API key is missing: left to reconcile, so that one dead gateway
+    /// does not hold the shard.
+    Parked {
+        /// The item's index.
+        index: IndexRef,
+        /// The cell whose gateway gives no API key.
+        cell: String,
         /// What happened.
         error: KeyError,
     },
@@ -49,15 +66,37 @@ pub struct RejectedRecord {
     pub rejection: Rejection,
 }
 
+/// What the batch makes of an item.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Task<T> {
+    /// It is exported.
+    Export(T),
+    /// It was removed: its keys are settled.
+    Remove,
+    /// A late record's item that the table has no more: its removal has a record of its own.
+    Nothing,
+}
+
+/// The record that decides what is made of an item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deciding {
+    /// Its position in the batch.
+    pub position: usize,
+    /// Whether it is late: then the table decides, if it can.
+    pub late: bool,
+    /// When the table took the change, in seconds since the epoch; `None` where the table decided.
+    pub changed_at: Option<f64>,
+}
+
 /// An index item of the batch.
 #[derive(Debug)]
 pub struct SettingsItem {
     /// The index.
     pub index: IndexRef,
-    /// The position of the deciding record in the batch.
-    pub record: usize,
+    /// The deciding record.
+    pub deciding: Deciding,
     /// What it asks for.
-    pub change: Change<IndexSettings>,
+    pub task: Task<IndexSettings>,
     /// Whether the deciding record says what was there before.
     pub has_old_image: bool,
     /// The shop ids that the item's records name, with the positions of those records.
@@ -69,18 +108,35 @@ pub struct SettingsItem {
 pub struct QueryConfigItem {
     /// The query config.
     pub query_config: QueryConfigRef,
-    /// The position of the deciding record in the batch.
-    pub record: usize,
+    /// The deciding record.
+    pub deciding: Deciding,
     /// What it asks for.
-    pub change: Change<QueryConfig>,
+    pub task: Task<QueryConfig>,
+}
+
+impl<T> From<Change<T>> for Task<T> {
+    fn from(change: Change<T>) -> Self {
+        match change {
+            Change::Upsert(item) => Self::Export(item),
+            Change::Remove => Self::Remove,
+        }
+    }
+}
+
+impl Deciding {
+    fn new(position: usize, created_at: Option<f64>, began: SystemTime) -> Self {
+        let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let late = created_at.is_some_and(|at| began - at > LATE_AFTER.as_secs_f64());
+        Self { position, late, changed_at: created_at }
+    }
 }
 
 impl SettingsItem {
     /// The named shop ids that the deciding image doesn't ask for, and so may have to go.
     pub fn shop_ids_left_behind(&self) -> impl Iterator<Item = &str> {
-        let asks_for = |key: &str| match &self.change {
-            Change::Upsert(settings) => settings.asks_for(key),
-            Change::Remove => false,
+        let asks_for = |key: &str| match &self.task {
+            Task::Export(settings) => settings.asks_for(key),
+            Task::Remove | Task::Nothing => false,
         };
         let named = self.named.iter().map(|(shop_id, _)| shop_id.as_str());
         named.filter(move |shop_id| !asks_for(shop_id))
@@ -95,7 +151,7 @@ impl SettingsItem {
             .iter()
             .filter(|(shop_id, _)| left_behind.contains(&shop_id.as_str()))
             .map(|(_, record)| *record)
-            .chain([self.record])
+            .chain([self.deciding.position])
             .collect();
         records.sort_unstable();
         records.dedup();
@@ -103,8 +159,8 @@ impl SettingsItem {
     }
 }
 
-/// Groups the records by item and lets the last good one of each decide.
-pub fn plan(records: Vec<StreamRecord>) -> BatchPlan {
+/// Groups the records by item and lets the last one that is not rejected by itself decide.
+pub fn plan(records: Vec<StreamRecord>, config: &ExporterConfig, began: SystemTime) -> BatchPlan {
     let places = places(&records);
     let mut outcomes = Vec::with_capacity(records.len());
     let mut settings: Vec<Pending<SettingsItem>> = Vec::new();
@@ -112,20 +168,21 @@ pub fn plan(records: Vec<StreamRecord>) -> BatchPlan {
     for (position, (record, place)) in records.into_iter().zip(places).enumerate() {
         let rejected =
             |index, rejection| RecordOutcome::Rejected(RejectedRecord { index, rejection });
+        let deciding = Deciding::new(position, record.created_at, began);
         outcomes.push(match record.content {
             Content::Skipped => RecordOutcome::Skipped,
             Content::Unknown { rejection } => rejected(None, rejection),
             Content::Settings(record) => {
                 let item = pending(&mut settings, place);
                 item.named.extend(record.shop_ids.into_iter().map(|shop_id| (shop_id, position)));
-                match record.change {
+                match record.change.and_then(|change| with_api_key_owner(config, change)) {
                     Err(rejection) => rejected(Some(record.index), rejection),
                     Ok(change) => item.decide(
                         position,
                         SettingsItem {
                             index: record.index,
-                            record: position,
-                            change,
+                            deciding,
+                            task: change.into(),
                             has_old_image: record.has_old_image,
                             named: Vec::new(),
                         },
@@ -136,7 +193,11 @@ pub fn plan(records: Vec<StreamRecord>) -> BatchPlan {
                 Err(rejection) => rejected(Some(record.query_config.index), rejection),
                 Ok(change) => pending(&mut query_configs, place).decide(
                     position,
-                    QueryConfigItem { query_config: record.query_config, record: position, change },
+                    QueryConfigItem {
+                        query_config: record.query_config,
+                        deciding,
+                        task: change.into(),
+                    },
                 ),
             },
         });
@@ -153,9 +214,21 @@ pub fn plan(records: Vec<StreamRecord>) -> BatchPlan {
         plan.outcomes_superseded(&item.superseded);
         plan.query_configs.extend(item.decision.map(|(_, decided)| decided));
     }
-    plan.settings.sort_by_key(|item| item.record);
-    plan.query_configs.sort_by_key(|item| item.record);
+    plan.settings.sort_by_key(|item| item.deciding.position);
+    plan.query_configs.sort_by_key(|item| item.deciding.position);
     plan
+}
+
+/// Rejects a change whose API key can't be asked for: the record is broken by itself, and must not
+/// hide the good one before it.
+fn with_api_key_owner(
+    config: &ExporterConfig,
+    change: Change<IndexSettings>,
+) -> Result<Change<IndexSettings>, Rejection> {
+    if let Change::Upsert(settings) = &change {
+        ApiKeys::owner(config, settings)?;
+    }
+    Ok(change)
 }
 
 /// For each record the place of its item among the items of its kind, by first appearance.
@@ -220,6 +293,21 @@ impl<T> Pending<T> {
 mod tests {
     use super::*;
 
+    fn config(default_cell: Option<&str>) -> ExporterConfig {
+        ExporterConfig {
+            environment: "prod".into(),
+            default_cell: default_cell.map(str::to_owned),
+            bulk_max_pairs: 1,
+            http_timeout: Duration::ZERO,
+            retry_base: Duration::ZERO,
+            dry_run: false,
+        }
+    }
+
+    fn planned(records: Vec<StreamRecord>) -> BatchPlan {
+        plan(records, &config(Some("cell-1")), UNIX_EPOCH)
+    }
+
     fn record(event: &str, sk: &str, old: Option<&str>, new: Option<&str>) -> StreamRecord {
         let image = |shop_id: &str| serde_json::json!({"index_endpoint": {"S": "https://h"}, "shop_id": {"S": shop_id}});
         let mut dynamodb =
@@ -239,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_last_record_that_is_not_broken_decides_and_all_count_for_what_they_name() {
-        let plan = plan(vec![
+        let plan = planned(vec![
             record("INSERT", "INDEX#i", None, Some("s1")),
             record("MODIFY", "INDEX#i", Some("s1"), Some("s2")),
             record("MODIFY", "INDEX#i", Some("s2"), Some("s3")),
@@ -257,7 +345,7 @@ mod tests {
             ]
         ));
         let [item] = plan.settings.as_slice() else { panic!("{plan:?}") };
-        assert_eq!(item.record, 2);
+        assert_eq!(item.deciding.position, 2);
         let left_behind: Vec<&str> = item.shop_ids_left_behind().collect();
         assert_eq!(left_behind, ["s1", "s1", "s2", "s2", "named-by-broken"]);
         assert_eq!(item.records_to_retry(), [0, 1, 2, 3]);
@@ -265,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_broken_record_counts_for_what_it_names_also_before_any_that_decides() {
-        let plan = plan(vec![
+        let plan = planned(vec![
             record("INSERT", "INDEX#i", None, Some(".")),
             record("MODIFY", "INDEX#i", None, Some("s1")),
         ]);
@@ -276,19 +364,19 @@ mod tests {
 
     #[test]
     fn a_removed_and_recreated_item_is_decided_by_the_re_creation() {
-        let plan = plan(vec![
+        let plan = planned(vec![
             record("REMOVE", "INDEX#i", Some("s1"), None),
             record("INSERT", "INDEX#i", None, Some("s2")),
         ]);
         let [item] = plan.settings.as_slice() else { panic!("{plan:?}") };
-        assert!(matches!(item.change, Change::Upsert(_)));
+        assert!(matches!(item.task, Task::Export(_)));
         assert_eq!(item.shop_ids_left_behind().collect::<Vec<_>>(), ["s1"]);
         assert_eq!(item.records_to_retry(), [0, 1]);
     }
 
     #[test]
     fn items_come_in_the_order_of_their_deciding_records() {
-        let plan = plan(vec![
+        let plan = planned(vec![
             record("INSERT", "INDEX#b", None, Some("s")),
             record("INSERT", "INDEX#a", None, Some("s")),
             record("MODIFY", "INDEX#b", None, Some("s")),
@@ -296,5 +384,33 @@ mod tests {
         let order: Vec<&str> = plan.settings.iter().map(|item| item.index.name.as_str()).collect();
         assert_eq!(order, ["a", "b"]);
         assert_eq!(plan.outcomes[0], RecordOutcome::Superseded);
+    }
+
+    #[test]
+    fn a_record_without_a_cell_where_one_is_needed_does_not_hide_the_one_before_it() {
+        let with_cell = |cell: &str| {
+            let json = serde_json::json!({"eventName": "MODIFY", "dynamodb": {
+                "Keys": {"pk": {"S": "a"}, "sk": {"S": "INDEX#i"}},
+                "NewImage": {"index_endpoint": {"S": "https://h"}, "cell": {"S": cell}}}});
+            StreamRecord::read(&serde_json::value::to_raw_value(&json).unwrap())
+        };
+        for broken in ["", ".", ".."] {
+            let records = vec![with_cell("cell-1"), with_cell(broken)];
+            let plan = plan(records, &config(None), UNIX_EPOCH);
+            assert!(matches!(
+                plan.outcomes.as_slice(),
+                [RecordOutcome::Exported, RecordOutcome::Rejected(_)]
+            ));
+        }
+    }
+
+    #[test]
+    fn a_record_is_late_when_it_is_more_than_a_minute_old() {
+        let began = UNIX_EPOCH + Duration::from_secs(1_000);
+        let late = |created_at| Deciding::new(0, created_at, began).late;
+        assert!(!late(Some(1_000.0)) && !late(Some(940.0)) && late(Some(939.0)));
+        for in_time in [None, Some(f64::NAN), Some(f64::INFINITY), Some(9e300)] {
+            assert!(!late(in_time), "{in_time:?}");
+        }
     }
 }

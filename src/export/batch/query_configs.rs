@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::ItemVerdict;
-use super::plan::QueryConfigItem;
+use super::plan::{QueryConfigItem, Task};
 use crate::export::bulk;
 use crate::export::desired::Desired;
 use crate::export::invocation::Invocation;
 use crate::export::query_config_removal::remove;
-use crate::item::Change;
 use crate::kv::Pair;
 use crate::ports::{Namespace, Services};
 
@@ -26,11 +25,12 @@ pub async fn export<S: Services>(
     for (position, item) in items.iter().enumerate() {
         let key = item.query_config.kv_key();
         verdicts.positions.entry(key.clone()).or_default().push(position);
-        match &item.change {
-            Change::Remove => removed.push(item.query_config.clone()),
-            Change::Upsert(config) => {
+        match &item.task {
+            Task::Nothing => {}
+            Task::Remove => removed.push(item.query_config.clone()),
+            Task::Export(config) => {
                 let desired = Desired::of_decoded_query_config(&item.query_config, config.clone());
-                match desired.entry(&stamp) {
+                match desired.entry(&stamp.clone().changed_at(item.deciding.changed_at)) {
                     Ok(entry) => {
                         pairs.insert(key.clone(), Pair { key, entry });
                     }

@@ -1,19 +1,20 @@
 //! The settings part of a batch.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use tracing::warn;
 
 use super::ItemVerdict;
-use super::plan::SettingsItem;
-use crate::export::api_keys::{ApiKeyOwner, ApiKeyUnavailable, ApiKeys, Gathering};
+use super::plan::{SettingsItem, Task};
+use crate::export::api_keys::{ApiKeyOwner, ApiKeyUnavailable, ApiKeys, Gathering, Waiting};
 use crate::export::bulk;
 use crate::export::desired::{Desired, NotExportable};
 use crate::export::error::KeyError;
-use crate::export::invocation::Invocation;
+use crate::export::invocation::{ExporterConfig, Invocation};
+use crate::export::settle::table_view::Named;
 use crate::export::settle::{SettleRequest, Verdict, settle};
-use crate::item::{Change, IndexSettings};
+use crate::item::IndexSettings;
 use crate::kv::{Entry, Pair};
 use crate::ports::{Namespace, Services};
 
@@ -94,19 +95,26 @@ impl<S: Services> SettingsExport<'_, S> {
         self.close_failed(bulk::put(self.invocation, Namespace::Settings, pairs).await);
     }
 
-    fn api_key_owners(&self) -> BTreeSet<ApiKeyOwner> {
-        let settings = self.items.iter().filter_map(settings_of);
-        settings
-            .filter_map(|settings| ApiKeys::owner(self.invocation.config, settings).ok())
-            .collect()
+    fn api_key_owners(&self) -> BTreeMap<ApiKeyOwner, Waiting> {
+        let mut owners = BTreeMap::new();
+        for item in self.items {
+            let Some(settings) = settings_of(item) else { continue };
+            let Ok(owner) = ApiKeys::owner(self.invocation.config, settings) else { continue };
+            let waiting = if item.deciding.late { Waiting::LateRecords } else { Waiting::Others };
+            let longest = owners.entry(owner).or_insert(waiting);
+            *longest = waiting.max(*longest);
+        }
+        owners
     }
 
     /// Readies or closes the items of which it is known whether they have an API key.
     fn resolve(&mut self) {
+        let config = self.invocation.config;
         let stamp = self.invocation.stamp();
         for (state, item) in self.states.iter_mut().zip(self.items) {
             let (State::Open, Some(settings)) = (&*state, settings_of(item)) else { continue };
-            let desired = Desired::of_settings(settings, self.invocation.config, &self.api_keys);
+            let desired = Desired::of_settings(settings, config, &self.api_keys);
+            let stamp = stamp.clone().changed_at(item.deciding.changed_at);
             let entry = desired.and_then(|desired| Ok(desired.entry(&stamp)?));
             *state = match entry {
                 Ok(entry) => State::Ready(entry),
@@ -118,7 +126,7 @@ impl<S: Services> SettingsExport<'_, S> {
                     ApiKeyUnavailable::NotAsked | ApiKeyUnavailable::Service(_),
                 )) => State::Open,
                 Err(NotExportable::Unavailable(error)) => {
-                    State::Closed(ItemVerdict::Failed(error.into()))
+                    State::Closed(without_api_key(config, item, settings, error))
                 }
             };
         }
@@ -175,17 +183,18 @@ impl<S: Services> SettingsExport<'_, S> {
             if matches!(self.states[position], State::Closed(_)) {
                 continue;
             }
+            let written_for = written_for(item);
             let mut ask = |key: &str| {
                 if !self.written.contains_key(key) {
-                    request.keys.insert(key.to_owned());
+                    request.keys.entry(key.to_owned()).or_default().extend(written_for.clone());
                     waiting.entry(key.to_owned()).or_default().push(position);
                 }
             };
             item.shop_ids_left_behind().for_each(&mut ask);
-            if item.change == Change::Remove {
+            if item.task == Task::Remove {
                 let index_id = item.index.index_id();
                 ask(&index_id);
-                if !item.has_old_image && request.keys.contains(&index_id) {
+                if !item.has_old_image && request.keys.contains_key(&index_id) {
                     request.leading.insert(index_id);
                 }
             }
@@ -205,8 +214,30 @@ impl<S: Services> SettingsExport<'_, S> {
 }
 
 fn settings_of(item: &SettingsItem) -> Option<&IndexSettings> {
-    match &item.change {
-        Change::Upsert(settings) => Some(settings),
-        Change::Remove => None,
+    match &item.task {
+        Task::Export(settings) => Some(settings),
+        Task::Remove | Task::Nothing => None,
+    }
+}
+
+/// What the keys of a removed item are known to have been written for, should KV answer nothing.
+fn written_for(item: &SettingsItem) -> Option<Named> {
+    let shop_ids = item.named.iter().map(|(shop_id, _)| shop_id.clone()).collect();
+    (item.task == Task::Remove).then(|| Named { index: item.index.clone(), shop_ids })
+}
+
+/// The verdict of an item whose API key is unavailable. A late one that lacks nothing else is
+/// parked, unless KV could not be read for it.
+fn without_api_key(
+    config: &ExporterConfig,
+    item: &SettingsItem,
+    settings: &IndexSettings,
+    error: ApiKeyUnavailable,
+) -> ItemVerdict {
+    match (ApiKeys::owner(config, settings), &error) {
+        (Ok(owner), ApiKeyUnavailable::NotInKv(_)) if item.deciding.late => {
+            ItemVerdict::Parked { cell: owner.cell, error: error.into() }
+        }
+        _ => ItemVerdict::Failed(error.into()),
     }
 }

@@ -94,7 +94,7 @@ async fn keys_that_hold<S: Services>(
     let mut keys = written.written;
     let left_behind: BTreeSet<String> = written.left_behind.into_values().flatten().collect();
     if !left_behind.is_empty() {
-        let request = SettleRequest { keys: left_behind, leading: BTreeSet::new() };
+        let request = SettleRequest::written_for(index, left_behind);
         for (key, verdict) in settle(invocation, request, api_keys).await {
             match verdict {
                 Verdict::Written(owner) if owner == *index => drop(keys.insert(key)),

@@ -1,7 +1,5 @@
 //! Lists KV, compares each key, and looks at the orphans as settling would.
 
-use std::collections::BTreeSet;
-
 use tracing::warn;
 
 use super::desired_keys::Compared;
@@ -62,7 +60,10 @@ impl<S: Services> Reconciling<'_, S> {
     }
 
     fn compare(&mut self, namespace: Namespace, key: &str, metadata: Option<&Metadata>) {
-        let named: Option<&IndexRef> = metadata.map(|metadata| &metadata.index);
+        let environment = &self.invocation.config.environment;
+        let is_ours = metadata.is_some_and(|metadata| metadata.is_of(environment));
+        let of_another_environment = metadata.is_some() && !is_ours;
+        let named: Option<&IndexRef> = metadata.filter(|_| is_ours).map(|metadata| &metadata.index);
         let asked_for = self.desired(namespace).asks_for(key);
         let of_another_account =
             self.account.is_some_and(|account| named.is_none_or(|named| named.account != account));
@@ -74,6 +75,12 @@ impl<S: Services> Reconciling<'_, S> {
             return;
         }
         self.report.counts(namespace).listed += 1;
+        if is_ours {
+            *self.ours.entry(namespace).or_default() += 1;
+        }
+        if of_another_environment && asked_for {
+            return self.take(namespace, key);
+        }
         if of_another_account && named.is_some() {
             // Whether the other account still asks for the key is for settling to find out.
             self.desired(namespace).leave(key);
@@ -96,13 +103,25 @@ impl<S: Services> Reconciling<'_, S> {
                 self.report.counts(namespace).failed += 1;
                 self.report.example("failed", key);
             }
-            Compared::NotWanted if metadata.is_none() => {
+            Compared::NotWanted if !is_ours => {
                 self.report.counts(namespace).foreign += 1;
                 self.report.example("foreign", key);
             }
             Compared::NotWanted => {
                 self.orphans.entry(namespace).or_default().push(key.to_owned());
             }
+        }
+    }
+
+    /// Notes a key that an item asks for and that another environment has written.
+    fn take(&mut self, namespace: Namespace, key: &str) {
+        if !self.desired(namespace).is_conflicting(key) {
+            self.report.counts(namespace).conflicting += 1;
+        }
+        self.report.example("conflicting", key);
+        let rewrite = self.raised.rewrites.is_some();
+        if self.desired(namespace).take(key, rewrite) {
+            *self.taken.entry(namespace).or_default() += 1;
         }
     }
 
@@ -132,8 +151,7 @@ impl<S: Services> Reconciling<'_, S> {
         let orphans = self.orphans.remove(&Namespace::Settings).unwrap_or_default();
         let keys: Vec<String> = orphans.into_iter().chain(self.contested.clone()).collect();
         for keys in keys.chunks(WORK_KEYS) {
-            let keys: BTreeSet<String> = keys.iter().cloned().collect();
-            let request = SettleRequest { keys, ..Default::default() };
+            let request = SettleRequest::of_keys(keys.iter().cloned());
             for (key, verdict) in
                 settle::preview(self.invocation, request, &mut self.api_keys).await
             {
@@ -166,8 +184,10 @@ impl<S: Services> Reconciling<'_, S> {
         };
         *count += 1;
         self.report.example(class, &key);
-        if matches!(class, "stale" | "orphaned") {
-            self.orphans.entry(Namespace::Settings).or_default().push(key);
+        match class {
+            "stale" => self.contested_stale.push(key),
+            "orphaned" => self.orphans.entry(Namespace::Settings).or_default().push(key),
+            _ => {}
         }
     }
 }

@@ -157,6 +157,19 @@ impl DesiredKeys {
         }
     }
 
+    /// Notes a key that another environment has written. With `rewrite` it is marked to be written;
+    /// answers whether it is.
+    pub fn take(&mut self, key: &str, rewrite: bool) -> bool {
+        self.leave(key);
+        let (bucket, range) = self.find(key);
+        let Some(first) = self.buckets[bucket][range].first_mut() else { return false };
+        let takes = rewrite && first.flags & (REJECTED | UNKNOWN) == 0;
+        if takes {
+            first.flags |= TO_WRITE;
+        }
+        takes
+    }
+
     /// Marks what the listing did not show to be written, and counts it.
     pub fn close_listing(&mut self) -> Unlisted {
         let mut unlisted = Unlisted::default();
@@ -283,6 +296,16 @@ mod tests {
         assert_eq!(missing.close_listing().missing, 1);
         assert!(missing.is_to_write("k", &index("a")) && !missing.is_to_write("k", &index("b")));
         assert_eq!(missing.conflicting(), 1);
+    }
+
+    #[test]
+    fn a_key_of_another_environment_is_taken_only_on_request() {
+        let entries = [("k1", "a", value("v")), ("k2", "b", Wanted::Rejected)];
+        let mut keys = rows(&entries);
+        assert!(!keys.take("k1", false) && !keys.is_to_write("k1", &index("a")));
+        assert!(keys.take("k1", true) && keys.is_to_write("k1", &index("a")));
+        assert!(!keys.is_missing("k1", &index("a")), "it is a rewrite");
+        assert!(!keys.take("k2", true) && !keys.take("k9", true));
     }
 
     #[test]

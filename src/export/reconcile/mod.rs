@@ -1,9 +1,9 @@
 //! Reconcile: makes KV equal to the table, from a pass over the one and a listing of the other.
 //!
 //! Scan (digests of what the table asks for) → list (compare, by the metadata's digests) → look
-//! at the orphans → with `apply`: write what is missing or stale, settle the orphans. Nothing is
-//! deleted on the scan's or the listing's word: [`settle`] and [`query_config_removal`] look for
-//! themselves.
+//! at the orphans → brakes → with `apply`: write what is missing or stale, settle the orphans.
+//! Nothing is deleted on the scan's or the listing's word: [`settle`] and [`query_config_removal`]
+//! look for themselves. What would exceed a brake is not begun.
 //!
 //! | KV has the key | items that ask for it | class |
 //! | --- | --- | --- |
@@ -11,12 +11,14 @@
 //! | with another digest, or without our metadata | one that can be exported | stale |
 //! | named for another account, in a run of one account | one of this account | stale, or conflicting if settling says so |
 //! | yes or no | one that can't be exported | (stays) |
+//! | with another environment's metadata | one | conflicting; written only if the request raises the brake on rewrites |
 //! | with our metadata | none | orphaned, or withheld if settling says so |
-//! | without our metadata | none | foreign |
+//! | without our metadata, or with another environment's | none | foreign |
 //!
 //! [`settle`]: super::settle
 //! [`query_config_removal`]: super::query_config_removal
 
+mod brakes;
 mod compare;
 mod dangling;
 mod desired_keys;
@@ -28,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{error, warn};
 
+pub use self::brakes::{Raised, Refused};
 pub use self::report::{Counts, Report};
 
 use self::desired_keys::DesiredKeys;
@@ -52,6 +55,8 @@ pub struct Reconcile {
     pub apply: bool,
     /// The one account to look at; all of them where absent.
     pub system_account_id: Option<String>,
+    /// The numbers to which the brakes are raised.
+    pub raised: Raised,
 }
 
 /// Why a reconcile failed before it could report anything. Nothing was written.
@@ -85,25 +90,16 @@ pub async fn reconcile<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Reconcile,
 ) -> Result<Report, ReconcileError> {
-    let mut reconciling = Reconciling {
-        invocation,
-        account: request.system_account_id.as_deref(),
-        report: Report { apply: request.apply, ..Report::default() },
-        settings: DesiredKeys::default(),
-        query_configs: DesiredKeys::default(),
-        api_keys: ApiKeys::default(),
-        pointed_at: BTreeSet::new(),
-        orphans: BTreeMap::new(),
-        contested: BTreeSet::new(),
-    };
+    let mut reconciling = Reconciling::new(invocation, request);
     reconciling.scan().await?;
     reconciling.list().await?;
     reconciling.name_missing().await;
     reconciling.look_at_orphans().await;
     reconciling.find_dangling().await;
     reconciling.count_findings();
+    let allowed = reconciling.brake().await;
     if request.apply {
-        reconciling.repair().await;
+        reconciling.repair(allowed).await;
     }
     Ok(reconciling.finish())
 }
@@ -111,7 +107,15 @@ pub async fn reconcile<S: Services>(
 struct Reconciling<'a, S> {
     invocation: &'a Invocation<'a, S>,
     account: Option<&'a str>,
+    raised: Raised,
     report: Report,
+    refused: Refused,
+    /// Whether the pass over the table has found an index item.
+    found_indexes: bool,
+    /// Listed keys of ours.
+    ours: BTreeMap<Namespace, u64>,
+    /// Keys that are to be taken from another environment.
+    taken: BTreeMap<Namespace, u64>,
     settings: DesiredKeys,
     query_configs: DesiredKeys,
     api_keys: ApiKeys,
@@ -124,9 +128,35 @@ struct Reconciling<'a, S> {
     /// Settings keys that the account asks for and that KV names for another one, whose items this
     /// run has not seen.
     contested: BTreeSet<String>,
+    /// Those of them that settling would write for the account.
+    contested_stale: Vec<String>,
 }
 
 impl<'a, S: Services> Reconciling<'a, S> {
+    fn new(invocation: &'a Invocation<'a, S>, request: &'a Reconcile) -> Self {
+        Self {
+            invocation,
+            account: request.system_account_id.as_deref(),
+            raised: request.raised,
+            report: Report {
+                apply: request.apply,
+                dry_run: invocation.config.dry_run,
+                ..Report::default()
+            },
+            refused: Refused::default(),
+            found_indexes: false,
+            ours: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            settings: DesiredKeys::default(),
+            query_configs: DesiredKeys::default(),
+            api_keys: ApiKeys::default(),
+            pointed_at: BTreeSet::new(),
+            orphans: BTreeMap::new(),
+            contested: BTreeSet::new(),
+            contested_stale: Vec::new(),
+        }
+    }
+
     fn desired(&mut self, namespace: Namespace) -> &mut DesiredKeys {
         match namespace {
             Namespace::Settings => &mut self.settings,
@@ -142,15 +172,26 @@ impl<'a, S: Services> Reconciling<'a, S> {
         }
     }
 
+    /// Whether the findings are those of the whole fleet: one account's are not, and a dry run has
+    /// compared nothing.
+    fn speaks_for_the_fleet(&self) -> bool {
+        self.account.is_none() && !self.report.dry_run
+    }
+
     /// Tells what was found, before a repair mends it.
     fn count_findings(&self) {
         let report = &self.report;
+        let fleet = self.speaks_for_the_fleet();
         self.invocation.count(|stats| {
             stats.missing = Some(report.total(|counts| counts.missing));
             stats.stale = Some(report.total(|counts| counts.stale));
             stats.orphaned = Some(report.total(|counts| counts.orphaned));
-            stats.drifted_keys = Some(report.drifted());
-            stats.dangling_aliases = Some(report.settings.dangling);
+            if fleet {
+                stats.drifted_keys = Some(report.drifted());
+                stats.keys_conflicting = Some(report.total(|counts| counts.conflicting));
+                stats.keys_withheld = Some(report.total(|counts| counts.withheld));
+                stats.dangling_aliases = Some(report.settings.dangling);
+            }
         });
     }
 
@@ -158,14 +199,43 @@ impl<'a, S: Services> Reconciling<'a, S> {
         if self.invocation.is_out_of_time() {
             self.stop("the invocation's time is up".to_owned());
         }
-        self.report.complete = self.report.stopped.is_none();
+        let refused = self.refused.sum();
+        if refused > 0 {
+            self.report.refused = Some(self.refused);
+        }
+        let repair_refused = if self.report.apply { refused } else { 0 };
+        self.report.complete = self.report.stopped.is_none() && repair_refused == 0;
+        if repair_refused > 0 {
+            self.log_refused();
+        }
+        let fleet = self.speaks_for_the_fleet();
         let failed = self.report.total(|counts| counts.failed);
         let rejected = self.report.total(|counts| counts.rejected);
         self.invocation.count(|stats| {
-            stats.keys_failed = Some(failed);
-            stats.items_rejected = Some(rejected);
+            stats.repair_refused = repair_refused;
+            if fleet {
+                stats.keys_failed = Some(failed);
+                stats.items_rejected = Some(rejected);
+            }
         });
         self.report
+    }
+
+    fn log_refused(&self) {
+        let Refused { delete, rewrite } = self.refused;
+        if self.found_indexes {
+            error!(
+                delete,
+                rewrite,
+                "repair refused: it would delete or rewrite more keys than a run may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised to these numbers"
+            );
+        } else {
+            error!(
+                delete,
+                rewrite,
+                "repair refused: the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
+            );
+        }
     }
 
     fn reject(&mut self, namespace: Namespace, index: &IndexRef, key: &str, rejection: &Rejection) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::brakes::Brakes;
 use super::{NAMESPACES, Reconciling, WORK_KEYS, asked_keys};
 use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
@@ -10,12 +11,12 @@ use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::query_config_removal::remove;
 use crate::export::settle::{self, SettleRequest, Verdict};
-use crate::export::table::{Pass, ReadError, read_items};
+use crate::export::table::{Pass, PassOver, ReadError, read_items};
 use crate::export::verified_write::{ItemWrite, Items, Written, verified_write};
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Item, ItemKey, ItemKind, QueryConfigRef};
 use crate::kv::stored::StoredQueryConfig;
-use crate::ports::{Namespace, Services};
+use crate::ports::{Namespace, ScanColumns, Services};
 
 /// Items that are read at once.
 const READ_ITEMS: usize = 500;
@@ -29,40 +30,109 @@ type Work = BTreeMap<ItemKey, BTreeSet<String>>;
 /// What the writes leave to be done.
 #[derive(Default)]
 struct Remains {
-    /// Settings keys that were written and that their item asks for no more.
-    settings: BTreeSet<String>,
+    /// Settings keys that were written for an index and that its item asks for no more.
+    settings: Vec<(IndexRef, BTreeSet<String>)>,
     /// Query configs that were written and are gone.
     query_configs: Vec<QueryConfigRef>,
 }
 
+/// What the brakes let through in each namespace.
+pub struct Allowed {
+    brakes: BTreeMap<Namespace, Brakes>,
+    /// Namespaces whose stale keys are rewritten.
+    rewrites: BTreeSet<Namespace>,
+}
+
 impl<S: Services> Reconciling<'_, S> {
-    pub(super) async fn repair(&mut self) {
+    /// Holds what is to be done against the brakes, and drops what they refuse.
+    pub(super) async fn brake(&mut self) -> Allowed {
+        let deletes_any = self.orphans.values().any(|orphans| !orphans.is_empty());
+        if deletes_any && !self.found_indexes && self.account.is_some() {
+            self.found_indexes = self.table_has_indexes().await;
+        }
+        let mut allowed = Allowed { brakes: BTreeMap::new(), rewrites: BTreeSet::new() };
+        for namespace in NAMESPACES {
+            let ours = self.ours.get(&namespace).copied().unwrap_or_default();
+            let taken = self.taken.get(&namespace).copied().unwrap_or_default();
+            let counts = *self.report.counts(namespace);
+            let mut brakes = Brakes::new(ours, counts.desired, self.found_indexes, self.raised);
+            if brakes.allow_rewrites(counts.stale + taken, &mut self.refused) {
+                allowed.rewrites.insert(namespace);
+            }
+            let orphans = self.orphans.get(&namespace).map_or(0, Vec::len);
+            let orphans = u64::try_from(orphans).unwrap_or(u64::MAX);
+            if !brakes.allow_deletes(orphans, &mut self.refused) {
+                self.orphans.remove(&namespace);
+            }
+            allowed.brakes.insert(namespace, brakes);
+        }
+        allowed
+    }
+
+    /// Whether the table has an index item of any account. One that can't be read has none.
+    async fn table_has_indexes(&mut self) -> bool {
+        let mut pass = Pass::new(self.invocation, PassOver::Table(ScanColumns::Claims));
+        loop {
+            match pass.next().await {
+                Ok(Some(items)) => {
+                    let is_index = |key: &ItemKey| matches!(key.kind(), ItemKind::IndexSettings(_));
+                    if items.iter().any(|(key, _)| is_index(key)) {
+                        return true;
+                    }
+                }
+                Ok(None) => return false,
+                Err(error) => {
+                    self.stop(format!("the table could not be read: {error}"));
+                    return false;
+                }
+            }
+        }
+    }
+
+    pub(super) async fn repair(&mut self, mut allowed: Allowed) {
         let mut remains = Remains::default();
         let to_write: u64 = NAMESPACES
             .iter()
             .map(|namespace| *self.report.counts(*namespace))
             .map(|counts| counts.missing + counts.stale)
             .sum();
-        if to_write > 0 {
-            self.write_desired(&mut remains).await;
+        if to_write + self.taken.values().sum::<u64>() > 0 {
+            self.write_desired(&mut remains, &allowed).await;
         }
-        let Remains { settings: mut unclaimed, query_configs: mut gone } = remains;
-        unclaimed.extend(self.orphans.remove(&Namespace::Settings).unwrap_or_default());
-        let unclaimed: Vec<String> = unclaimed.into_iter().collect();
-        for keys in unclaimed.chunks(WORK_KEYS) {
-            self.settle(keys.iter().cloned().collect()).await;
+        if allowed.rewrites.contains(&Namespace::Settings) {
+            let contested = std::mem::take(&mut self.contested_stale);
+            self.settle(SettleRequest::of_keys(contested)).await;
         }
+        for (index, keys) in remains.settings {
+            if self.may_delete(&mut allowed, Namespace::Settings, keys.len()) {
+                self.settle(SettleRequest::written_for(&index, keys)).await;
+            }
+        }
+        let orphans = self.orphans.remove(&Namespace::Settings).unwrap_or_default();
+        for keys in orphans.chunks(WORK_KEYS) {
+            self.settle(SettleRequest::of_keys(keys.iter().cloned())).await;
+        }
+        let mut gone = remains.query_configs;
         // A key that several items ask for is another one's now.
         gone.retain(|config| !self.query_configs.is_conflicting(&config.kv_key()));
-        self.remove_query_configs(&gone).await;
+        if self.may_delete(&mut allowed, Namespace::QueryConfigs, gone.len()) {
+            self.remove_query_configs(&gone).await;
+        }
         let orphans = self.orphans.remove(&Namespace::QueryConfigs).unwrap_or_default();
         for keys in orphans.chunks(WORK_KEYS) {
             self.remove_orphaned_query_configs(keys.to_vec()).await;
         }
     }
 
+    /// Whether keys that the repair itself has written for nobody may be deleted again.
+    fn may_delete(&mut self, allowed: &mut Allowed, namespace: Namespace, keys: usize) -> bool {
+        let keys = u64::try_from(keys).unwrap_or(u64::MAX);
+        let brakes = allowed.brakes.get_mut(&namespace);
+        brakes.is_some_and(|brakes| brakes.allow_deletes(keys, &mut self.refused))
+    }
+
     /// Goes over the table once more, for the items of the keys that are to be written.
-    async fn write_desired(&mut self, remains: &mut Remains) {
+    async fn write_desired(&mut self, remains: &mut Remains, allowed: &Allowed) {
         let mut pass = Pass::new(self.invocation, self.items());
         let mut work: BTreeMap<Namespace, Work> = BTreeMap::new();
         loop {
@@ -76,9 +146,13 @@ impl<S: Services> Reconciling<'_, S> {
             let ended = items.is_none();
             for (key, item) in items.into_iter().flatten() {
                 let Some((namespace, index, keys)) = asked_keys(&key, &item) else { continue };
+                let rewrites = allowed.rewrites.contains(&namespace);
                 let desired = self.desired(namespace);
-                let keys: BTreeSet<String> =
-                    keys.into_iter().filter(|key| desired.is_to_write(key, &index)).collect();
+                let is_to_write = |key: &String| match rewrites {
+                    true => desired.is_to_write(key, &index),
+                    false => desired.is_missing(key, &index),
+                };
+                let keys: BTreeSet<String> = keys.into_iter().filter(is_to_write).collect();
                 if !keys.is_empty() {
                     work.entry(namespace).or_default().insert(key, keys);
                 }
@@ -130,7 +204,8 @@ impl<S: Services> Reconciling<'_, S> {
         for (item, keys) in written.left_behind {
             match item.kind() {
                 ItemKind::QueryConfig(config) => remains.query_configs.push(config),
-                ItemKind::IndexSettings(_) | ItemKind::Skipped => remains.settings.extend(keys),
+                ItemKind::IndexSettings(index) => remains.settings.push((index, keys)),
+                ItemKind::Skipped => {}
             }
         }
     }
@@ -141,8 +216,10 @@ impl<S: Services> Reconciling<'_, S> {
         }
     }
 
-    async fn settle(&mut self, keys: BTreeSet<String>) {
-        let request = SettleRequest { keys, ..Default::default() };
+    async fn settle(&mut self, request: SettleRequest) {
+        if request.keys.is_empty() {
+            return;
+        }
         // The comparison's API keys may be minutes old.
         let mut api_keys = ApiKeys::default();
         for (key, verdict) in settle::settle(self.invocation, request, &mut api_keys).await {
@@ -180,6 +257,7 @@ impl<S: Services> Reconciling<'_, S> {
         }
         let removal = remove(self.invocation, configs).await;
         self.report.query_configs.deleted += removal.deleted;
+        self.report.query_configs.written += removal.written;
         self.fail_all(Namespace::QueryConfigs, &removal.failed);
         for (key, rejection) in removal.rejected {
             let config = configs.iter().find(|config| config.kv_key() == key);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::brakes::Refused;
 use crate::ports::Namespace;
 
 /// Key names a class of the report holds at the most.
@@ -20,11 +21,18 @@ pub struct Report {
     pub query_configs: Counts,
     /// Names of keys, by class; at most 20 each.
     pub examples: BTreeMap<&'static str, Vec<String>>,
-    /// Whether it came through; else the rest is open until the next run.
+    /// Whether all was compared, and of a repair also mended; else the rest is open until the next
+    /// run.
     pub complete: bool,
-    /// Where it stopped, if it did.
+    /// Why it ended before all was compared, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
+    /// What the brakes refused a repair, or would refuse one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
+    /// Whether Cloudflare was left alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// Keys of one namespace, by class.
@@ -44,9 +52,9 @@ pub struct Counts {
     pub withheld: u64,
     /// Index ids that active aliases point at and that have neither an item nor a key.
     pub dangling: u64,
-    /// Without our metadata, and no item asks for them.
+    /// Not ours, and no item asks for them.
     pub foreign: u64,
-    /// Several items ask for them.
+    /// Several items ask for them, or one does and another environment has written them.
     pub conflicting: u64,
     /// Items that can't be exported.
     pub rejected: u64,

@@ -45,14 +45,15 @@ impl<S: Services> Reconciling<'_, S> {
         for (key, item) in items {
             match key.kind() {
                 ItemKind::IndexSettings(index) => {
+                    self.found_indexes = true;
                     let attributes = item.attributes();
-                    self.note_aliases(&index, &attributes);
+                    self.note_aliases(key, &attributes);
                     let keys = claimed_keys(&index, &attributes);
                     let settings = IndexSettings::decode(&index, &attributes);
                     indexes.push(ScannedIndex { index, keys, settings });
                 }
                 ItemKind::QueryConfig(config) => self.add_query_config(&config, item),
-                ItemKind::Skipped => {}
+                ItemKind::Skipped => self.note_aliases(key, &item.attributes()),
             }
         }
         let exportable = indexes.iter().filter_map(|scanned| scanned.settings.as_ref().ok());
@@ -62,11 +63,14 @@ impl<S: Services> Reconciling<'_, S> {
         }
     }
 
-    fn note_aliases(&mut self, index: &IndexRef, item: &Map<'_>) {
-        let own = index.index_id();
-        for target in alias_targets(&index.account, item) {
+    fn note_aliases(&mut self, key: &ItemKey, item: &Map<'_>) {
+        let own = match key.kind() {
+            ItemKind::IndexSettings(index) => Some(index.index_id()),
+            ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
+        };
+        for target in alias_targets(&key.pk, item) {
             if let AliasTarget::IndexId(index_id) = target
-                && index_id != own
+                && Some(&index_id) != own.as_ref()
             {
                 self.pointed_at.insert(index_id);
             }

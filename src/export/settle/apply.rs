@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::table_view::Held;
-use super::{Action, Settling, Verdict};
+use super::{Action, Settling, TIME_FOR_A_WRITE, Verdict};
 use crate::export::bulk;
 use crate::export::error::KeyError;
 use crate::index::IndexRef;
-use crate::kv::{Digest, Entry, Pair, StoredSettings, StoredValue};
+use crate::kv::{Digest, Entry, Pair, StoredValue};
 use crate::ports::{Namespace, Services};
 
 /// What was last done to a key.
@@ -25,8 +26,8 @@ pub enum Done {
     },
     /// The delete was sent.
     Deleted {
-        /// What the key held.
-        was: StoredValue,
+        /// What the key held, where KV told it.
+        was: Option<StoredValue>,
         /// Whether KV said that it did it.
         confirmed: bool,
     },
@@ -52,7 +53,8 @@ impl<S: Services> Settling<'_, '_, S> {
                 write => writes.push((key, write)),
             }
         }
-        self.write(writes).await;
+        let restores = self.write(writes).await;
+        self.write(restores).await;
         let (last, first): (BTreeMap<_, _>, BTreeMap<_, _>) =
             deletes.into_iter().partition(|(key, _)| self.led_to.contains_key(key));
         self.delete(first).await;
@@ -83,22 +85,25 @@ impl<S: Services> Settling<'_, '_, S> {
             {
                 LedTo::Settled
             }
-            (_, Some(held)) => match &held.index {
-                Some(index) if index.index_id() == index_id => LedTo::Open,
-                _ => LedTo::Settled,
-            },
+            (_, Some(Held::Ours { named, .. })) if named.index.index_id() == index_id => {
+                LedTo::Open
+            }
+            _ => LedTo::Settled,
         }
     }
 
-    async fn write(&mut self, writes: Vec<(String, Action)>) {
+    /// Writes keys; answers with what has to be put back because a key that was deleted could not be
+    /// written for the item that asks for it now.
+    pub(super) async fn write(&mut self, writes: Vec<(String, Action)>) -> Vec<(String, Action)> {
+        let mut restores = Vec::new();
         if writes.is_empty() {
-            return;
+            return restores;
         }
         let mut pairs = Vec::with_capacity(writes.len());
         for (key, action) in &writes {
             let entry = match action {
                 Action::Write(_, entry) => Rc::clone(entry),
-                Action::Restore(was) => Rc::new(self.restored(was)),
+                Action::Restore(was) => Rc::new(Entry::restored(was)),
                 Action::Delete(_) => continue,
             };
             pairs.push(Pair { key: key.clone(), entry });
@@ -106,44 +111,53 @@ impl<S: Services> Settling<'_, '_, S> {
         let failures = bulk::put(self.invocation, Namespace::Settings, pairs).await;
         for (key, action) in writes {
             if let Some(error) = failures.get(&key) {
-                if matches!(action, Action::Restore(_)) {
-                    error!(
+                match action {
+                    Action::Restore(_) => error!(
                         key,
                         "a key that was deleted is needed after all, and could not be put back: {error}"
-                    );
+                    ),
+                    Action::Write(..) | Action::Delete(_) => {
+                        restores.extend(self.restore(&key).map(|restore| (key.clone(), restore)));
+                    }
                 }
                 self.fail(&key, error.clone().into());
                 continue;
             }
             match action {
                 Action::Write(index, entry) => {
-                    self.held.insert(key.clone(), Held::new(Some(entry.to_stored())));
+                    let held = self.held_now(entry.to_stored());
+                    self.held.insert(key.clone(), held);
                     self.last.insert(key, Done::Written { index, digest: entry.digest() });
                 }
                 Action::Restore(was) => {
                     warn!(key, "a key that was deleted is needed after all: put back as it was");
                     self.invocation.count(|stats| stats.deletes_restored += 1);
                     self.last.remove(&key);
-                    self.held.insert(key, Held::new(Some(was)));
+                    // One that has failed already is not settled any further.
+                    if self.held.contains_key(&key) {
+                        let held = self.held_now(was);
+                        self.held.insert(key, held);
+                    }
                 }
                 Action::Delete(_) => {}
             }
         }
+        restores
     }
 
-    /// The entry that puts a value back. A stand-in for KV that tells no metadata must not turn
-    /// the entry into a stranger's.
-    fn restored(&self, was: &StoredValue) -> Entry {
-        let anew = || {
-            let index = StoredSettings::parse(&was.value)?.index;
-            Entry::new(&was.value, &index, &self.invocation.stamp()).ok()
-        };
-        let anew = if was.metadata.is_none() { anew() } else { None };
-        anew.unwrap_or_else(|| Entry::restored(was))
+    fn held_now(&self, stored: StoredValue) -> Held {
+        Held::new(stored, &self.invocation.config.environment)
     }
 
-    async fn delete(&mut self, deletes: BTreeMap<String, StoredValue>) {
+    /// Deletes keys, if there is time for the look after it and for a put-back.
+    async fn delete(&mut self, deletes: BTreeMap<String, Option<StoredValue>>) {
         if deletes.is_empty() {
+            return;
+        }
+        if Instant::now() + self.last_look + TIME_FOR_A_WRITE >= self.invocation.deadline {
+            for key in deletes.into_keys() {
+                self.fail(&key, KeyError::NoTimeToLookAgain);
+            }
             return;
         }
         let keys = deletes.keys().cloned().collect();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::table_view::{Held, TableView};
 use crate::export::api_keys::ApiKeyUnavailable;
 use crate::index::IndexRef;
-use crate::item::Rejection;
+use crate::item::{ItemKey, Rejection};
 use crate::kv::{Entry, StoredValue};
 
 /// What becomes of a key.
@@ -19,8 +19,8 @@ pub enum Decision {
         /// Its entry.
         entry: Rc<Entry>,
     },
-    /// Stays: the active aliases of these indexes point at what it holds.
-    Withhold(BTreeSet<IndexRef>),
+    /// Stays: the active aliases of these items point at what it holds.
+    Withhold(BTreeSet<ItemKey>),
     /// Stays: the item it is for, or that its value names, can't be exported.
     KeepFor {
         /// The item.
@@ -28,8 +28,8 @@ pub enum Decision {
         /// Why it can't.
         rejection: Rejection,
     },
-    /// Deleted.
-    Delete(StoredValue),
+    /// Deleted; what it holds is known where KV told it.
+    Delete(Option<StoredValue>),
     /// Nothing of ours is there, and nobody asks for it.
     LeaveAlone,
     /// The table changed while it was read: to be looked at again.
@@ -71,27 +71,36 @@ pub fn decide(
     if let Some(index) = table.claimant(key, held) {
         return for_claimant(key, index, items.get(index));
     }
-    let (Some(index), Some(stored)) = (&held.index, &held.stored) else {
-        return Decision::LeaveAlone;
-    };
-    let mut pointers = table.write_aliases_of(key, index);
-    if !table.has_item(index) {
-        pointers.extend(table.pointers_at(index, held.shop_id.as_deref()));
+    let protectors: BTreeSet<ItemKey> =
+        held.named().flat_map(|named| table.protectors(key, named)).collect();
+    if !protectors.is_empty() {
+        return Decision::Withhold(protectors);
     }
-    if !pointers.is_empty() {
-        return Decision::Withhold(pointers);
+    let named = held.named().map(|named| (&named.index, items.get(&named.index)));
+    if let Some(kept) = named.filter_map(|(index, item)| kept_for(key, index, item)).next() {
+        return kept;
     }
+    match held {
+        Held::Ours { stored, .. } => Decision::Delete(Some(stored.clone())),
+        Held::Nothing(named) if !named.is_empty() => Decision::Delete(None),
+        Held::Nothing(_) | Held::Strangers => Decision::LeaveAlone,
+    }
+}
+
+/// What keeps a key that no item asks for: the item that its value names, unless that can be
+/// exported and so has other keys.
+fn kept_for(key: &str, index: &IndexRef, item: Option<&ItemNow>) -> Option<Decision> {
     let asks = |keys: &[String]| keys.iter().any(|asked| asked == key);
-    match items.get(index) {
-        None => Decision::Delete(stored.clone()),
-        Some(ItemNow::Rejected(rejection)) => {
-            Decision::KeepFor { index: index.clone(), rejection: rejection.clone() }
-        }
-        Some(ItemNow::Exportable { keys, .. }) if !asks(keys) => Decision::Delete(stored.clone()),
+    match item {
+        None => None,
+        Some(ItemNow::Exportable { keys, .. }) if !asks(keys) => None,
         Some(ItemNow::Unavailable { keys, error }) if !asks(keys) => {
-            Decision::Undecided(error.clone())
+            Some(Decision::Undecided(error.clone()))
         }
-        Some(_) => Decision::LookAgain,
+        Some(ItemNow::Rejected(rejection)) => {
+            Some(Decision::KeepFor { index: index.clone(), rejection: rejection.clone() })
+        }
+        Some(_) => Some(Decision::LookAgain),
     }
 }
 
@@ -113,8 +122,9 @@ fn for_claimant(key: &str, index: &IndexRef, item: Option<&ItemNow>) -> Decision
 
 #[cfg(test)]
 mod tests {
+    use super::super::table_view::Named;
     use super::*;
-    use crate::item::{Item, ItemKey};
+    use crate::item::Item;
     use crate::kv::{Source, Stamp};
     use crate::ports::ApiKeyError;
     use serde_json::{Value, json};
@@ -129,11 +139,28 @@ mod tests {
         if let Some(shop_id) = shop_id {
             value["shop_id"] = json!(shop_id);
         }
-        Held::new(Some(StoredValue { value: value.to_string(), metadata: None }))
+        Held::new(StoredValue { value: value.to_string(), metadata: None }, "prod")
+    }
+
+    const NOTHING: Held = Held::Nothing(BTreeSet::new());
+
+    /// What KV holds where it answers nothing under a key that was written for this index.
+    fn nothing_but_written_for(name: &str, shop_ids: &[&str]) -> Held {
+        let shop_ids = shop_ids.iter().map(|shop_id| (*shop_id).to_owned()).collect();
+        Held::Nothing(BTreeSet::from([Named { index: index(name), shop_ids }]))
+    }
+
+    fn withheld_for(name: &str) -> Decision {
+        Decision::Withhold(BTreeSet::from([ItemKey::of_index(&index(name))]))
     }
 
     fn entry(name: &str) -> Rc<Entry> {
-        let stamp = Stamp { exported_at: "t".into(), source: Source::Stream };
+        let stamp = Stamp {
+            exported_at: "t".into(),
+            source: Source::Stream,
+            environment: "prod".into(),
+            changed_at: None,
+        };
         Rc::new(Entry::new("value", &index(name), &stamp).unwrap())
     }
 
@@ -179,7 +206,7 @@ mod tests {
         ItemNow::Rejected(Rejection::new("index_endpoint", "is required"))
     }
 
-    fn kept_for(name: &str) -> Decision {
+    fn kept_for_item(name: &str) -> Decision {
         let rejection = Rejection::new("index_endpoint", "is required");
         Decision::KeepFor { index: index(name), rejection }
     }
@@ -198,7 +225,7 @@ mod tests {
 
     #[test]
     fn an_item_that_asks_for_the_key_gets_it_whatever_kv_holds() {
-        for held in [Held::default(), holds("other", None), holds("i", Some("s"))] {
+        for held in [NOTHING, holds("other", None), holds("i", Some("s"))] {
             let table = vec![("i", shop("s"))];
             let items = vec![("i", exportable("i", &["s", "a-i"]))];
             assert_eq!(Case { key: "s", held, table, items }.decide(), written_for("i"));
@@ -216,10 +243,10 @@ mod tests {
 
     #[test]
     fn an_item_that_asks_but_cannot_be_exported_keeps_the_key_as_it_is() {
-        for held in [Held::default(), holds("gone", None)] {
+        for held in [NOTHING, holds("gone", None)] {
             let table = vec![("i", shop("s")), ("j", shop("s"))];
             let items = vec![("i", rejected())];
-            assert_eq!(Case { key: "s", held, table, items }.decide(), kept_for("i"));
+            assert_eq!(Case { key: "s", held, table, items }.decide(), kept_for_item("i"));
         }
     }
 
@@ -227,7 +254,7 @@ mod tests {
     fn without_its_api_key_an_item_leaves_the_key_undecided() {
         let keys = vec!["s".to_owned()];
         let items = vec![("i", ItemNow::Unavailable { keys, error: unavailable() })];
-        let case = Case { key: "s", held: Held::default(), table: vec![("i", shop("s"))], items };
+        let case = Case { key: "s", held: NOTHING, table: vec![("i", shop("s"))], items };
         assert_eq!(case.decide(), Decision::Undecided(unavailable()));
     }
 
@@ -239,7 +266,7 @@ mod tests {
         for pointer in [read_alias("a-old"), by_shop_id] {
             let table = vec![("i", pointer)];
             let case = Case { key: "a-old", held: held.clone(), table, items: vec![] };
-            assert_eq!(case.decide(), Decision::Withhold(BTreeSet::from([index("i")])));
+            assert_eq!(case.decide(), withheld_for("i"));
         }
     }
 
@@ -263,7 +290,7 @@ mod tests {
             table: vec![("i", names_it), ("moved", shop("s-new"))],
             items: vec![("moved", exportable("moved", &["s-new", "a-moved"]))],
         };
-        assert_eq!(case.decide(), Decision::Withhold(BTreeSet::from([index("i")])));
+        assert_eq!(case.decide(), withheld_for("i"));
     }
 
     #[test]
@@ -287,21 +314,21 @@ mod tests {
             table: vec![("moved", shop("s-new"))],
             items: vec![("moved", rejected())],
         };
-        assert_eq!(case.decide(), kept_for("moved"));
+        assert_eq!(case.decide(), kept_for_item("moved"));
     }
 
     #[test]
     fn a_value_that_names_any_other_index_is_deleted() {
         let held = holds("gone", None);
-        let stored = held.stored.clone().unwrap();
+        let Held::Ours { stored, .. } = held.clone() else { panic!("{held:?}") };
         let case = Case { key: "s", held, table: vec![("i", shop("t"))], items: vec![] };
-        assert_eq!(case.decide(), Decision::Delete(stored));
+        assert_eq!(case.decide(), Decision::Delete(Some(stored)));
     }
 
     #[test]
     fn nothing_and_a_strangers_value_are_left_alone_whoever_points_at_them() {
         let stranger = StoredValue { value: r#"{"theirs":1}"#.into(), metadata: None };
-        for held in [Held::new(None), Held::new(Some(stranger))] {
+        for held in [NOTHING, Held::new(stranger, "prod")] {
             let table = vec![("i", read_alias("a-old"))];
             let case = Case { key: "a-old", held, table, items: vec![] };
             assert_eq!(case.decide(), Decision::LeaveAlone);
@@ -312,8 +339,45 @@ mod tests {
     fn what_the_pass_and_the_read_after_it_contradict_each_other_on_is_looked_at_again() {
         for now in [ItemNow::Gone, exportable("i", &["t", "a-i"])] {
             let table = vec![("i", shop("s"))];
-            let case = Case { key: "s", held: Held::default(), table, items: vec![("i", now)] };
+            let case = Case { key: "s", held: NOTHING, table, items: vec![("i", now)] };
             assert_eq!(case.decide(), Decision::LookAgain);
         }
+    }
+
+    #[test]
+    fn another_environments_value_is_a_strangers_whatever_it_names() {
+        let metadata =
+            json!({"system_account_id": "a", "index_name": "gone", "environment": "test"});
+        let stored = StoredValue {
+            value: json!({"system_account_id": "a", "index_name": "gone"}).to_string(),
+            metadata: serde_json::value::to_raw_value(&metadata).ok(),
+        };
+        for (environment, decision) in
+            [("prod", Decision::LeaveAlone), ("test", Decision::Delete(Some(stored.clone())))]
+        {
+            let held = Held::new(stored.clone(), environment);
+            assert_eq!(Case { key: "s", held, table: vec![], items: vec![] }.decide(), decision);
+        }
+    }
+
+    #[test]
+    fn where_kv_answers_nothing_a_key_is_taken_to_hold_what_it_was_written_for() {
+        let held = || nothing_but_written_for("gone", &["s"]);
+        let deleted = Case { key: "a-gone", held: held(), table: vec![], items: vec![] };
+        assert_eq!(deleted.decide(), Decision::Delete(None));
+        let by_shop_id =
+            json!({"add_docs_config": {"M": {"index_write_aliases": {"L": [{"M": shop("s")}]}}}});
+        for pointer in [read_alias("a-gone"), by_shop_id] {
+            let table = vec![("i", pointer)];
+            let case = Case { key: "a-gone", held: held(), table, items: vec![] };
+            assert_eq!(case.decide(), withheld_for("i"));
+        }
+        let case = Case {
+            key: "s",
+            held: held(),
+            table: vec![("gone", shop("t"))],
+            items: vec![("gone", rejected())],
+        };
+        assert_eq!(case.decide(), kept_for_item("gone"));
     }
 }

@@ -9,42 +9,65 @@
 //! | none | a value naming an index that is the target of an active alias and has no item, or the key is named as `shop_id` by a write alias | stays, with a warning |
 //! | none | a value naming an index whose item cannot be exported | stays |
 //! | none | a value naming any other index | deleted |
-//! | none | nothing, or a stranger's value | left alone |
+//! | none | nothing, where the key is known to have been written for a removed index | as if a value named that index: KV's answer may be a minute old |
+//! | none | nothing else, or a stranger's value | left alone |
 //!
 //! An item that asks for a key but can't be exported keeps it as it is. What was deleted and should
-//! stay after all is put back as it was read. [`table_view`] reads the table's side, [`mod@decide`]
-//! holds the rows above, `apply` carries them out.
+//! stay after all is put back as it was read; so is what nothing is certain of any more, before its
+//! record is failed. [`table_view`] reads the table's side, [`mod@decide`] holds the rows above,
+//! `apply` carries them out.
 
 mod apply;
 pub mod decide;
 pub mod table_view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 use self::apply::Done;
 use self::decide::{Decision, ItemNow, decide};
-use self::table_view::{Held, TableView};
+use self::table_view::{Held, Named, TableView};
 use super::MAX_ROUNDS;
 use super::api_keys::ApiKeys;
 use super::bulk;
 use super::desired::{Desired, NotExportable};
 use super::error::KeyError;
-use super::invocation::Invocation;
+use super::invocation::{Invocation, OutOfTime};
 use super::table::{Pass, PassOver, ReadError, read_items};
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, ItemKey, Rejection};
-use crate::kv::check_key;
+use crate::kv::{Entry, StoredValue, check_key};
 use crate::ports::{Namespace, ScanColumns, Services};
+
+/// What a write takes, with time to spare: a put-back has to get through before the deadline.
+const TIME_FOR_A_WRITE: Duration = Duration::from_secs(2);
 
 /// What is to be settled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettleRequest {
-    /// The keys.
-    pub keys: BTreeSet<String>,
+    /// The keys, each with what it is known to have been written for.
+    pub keys: BTreeMap<String, BTreeSet<Named>>,
     /// Those of the keys, index ids, whose value in KV names a shop id that is to be settled too.
     pub leading: BTreeSet<String>,
+}
+
+impl SettleRequest {
+    /// Keys that were written for `index`.
+    pub fn written_for(index: &IndexRef, keys: BTreeSet<String>) -> Self {
+        let named = Named { index: index.clone(), shop_ids: keys.clone() };
+        let keys = keys.into_iter().map(|key| (key, BTreeSet::from([named.clone()])));
+        Self { keys: keys.collect(), leading: BTreeSet::new() }
+    }
+
+    /// Keys under which nothing needs to be settled if KV holds nothing there.
+    pub fn of_keys(keys: impl IntoIterator<Item = String>) -> Self {
+        let keys = keys.into_iter().map(|key| (key, BTreeSet::new()));
+        Self { keys: keys.collect(), leading: BTreeSet::new() }
+    }
 }
 
 /// What became of a key.
@@ -56,8 +79,8 @@ pub enum Verdict {
     Deleted,
     /// It stays as it is: what it is for can't be exported, or nothing of ours is there.
     Left,
-    /// It stays though no item asks for it: these indexes' active aliases point at it.
-    Withheld(BTreeSet<IndexRef>),
+    /// It stays though no item asks for it: these items' active aliases point at it.
+    Withheld(BTreeSet<ItemKey>),
     /// Trying again may help.
     Failed(KeyError),
 }
@@ -86,7 +109,7 @@ pub async fn preview<S: Services>(
     settling.read_held(&request).await;
     match settling.look().await {
         Ok(decisions) => drop(settling.actions(decisions)),
-        Err(error) => settling.fail_all(&error.into()),
+        Err(error) => settling.give_up_all(&error.into()).await,
     }
     settling.finish()
 }
@@ -102,15 +125,17 @@ struct Settling<'a, 'k, S> {
     /// What was last done to a key.
     last: BTreeMap<String, Done>,
     verdicts: BTreeMap<String, Verdict>,
+    /// How long the last look took.
+    last_look: Duration,
     /// Items that ask for a key and can't be exported, logged once.
     rejections: BTreeMap<IndexRef, Rejection>,
 }
 
 /// What is done to a key next.
 enum Action {
-    Write(IndexRef, std::rc::Rc<crate::kv::Entry>),
-    Restore(crate::kv::StoredValue),
-    Delete(crate::kv::StoredValue),
+    Write(IndexRef, Rc<Entry>),
+    Restore(StoredValue),
+    Delete(Option<StoredValue>),
 }
 
 impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
@@ -122,6 +147,7 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
             led_to: BTreeMap::new(),
             last: BTreeMap::new(),
             verdicts: BTreeMap::new(),
+            last_look: Duration::ZERO,
             rejections: BTreeMap::new(),
         }
     }
@@ -129,39 +155,38 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
     /// Reads what KV holds, first under the keys, then under the shop ids that those lead to.
     async fn read_held(&mut self, request: &SettleRequest) {
         // Nothing can be under a name that KV can't hold.
-        let possible = |key: &&String| check_key(key).is_ok();
-        let keys: Vec<String> = request.keys.iter().filter(possible).cloned().collect();
+        let mut keys = request.keys.clone();
+        keys.retain(|key, _| check_key(key).is_ok());
         self.read_keys(keys).await;
         for index_id in &request.leading {
-            let shop_id = self.held.get(index_id).and_then(|held| held.shop_id.clone());
-            let Some(shop_id) = shop_id else { continue };
+            let Some(Held::Ours { named, .. }) = self.held.get(index_id) else { continue };
+            let Some(shop_id) = named.shop_ids.first().cloned() else { continue };
             if shop_id != *index_id && check_key(&shop_id).is_ok() {
                 self.led_to.insert(index_id.clone(), shop_id);
             }
         }
-        let found: BTreeSet<String> = self
-            .led_to
-            .values()
-            .filter(|key| !self.held.contains_key(*key) && !self.verdicts.contains_key(*key))
-            .cloned()
-            .collect();
-        self.read_keys(found.into_iter().collect()).await;
+        let mut led_to: BTreeMap<String, BTreeSet<Named>> =
+            self.led_to.values().map(|key| (key.clone(), BTreeSet::new())).collect();
+        led_to.retain(|key, _| !self.held.contains_key(key) && !self.verdicts.contains_key(key));
+        self.read_keys(led_to).await;
     }
 
-    async fn read_keys(&mut self, keys: Vec<String>) {
+    async fn read_keys(&mut self, keys: BTreeMap<String, BTreeSet<Named>>) {
         if keys.is_empty() {
             return;
         }
-        let (mut stored, failures) =
-            bulk::read(self.invocation, Namespace::Settings, keys.clone()).await;
-        for key in keys {
-            match failures.get(&key) {
-                Some(error) => self.fail(&key, error.clone().into()),
-                None => {
-                    let held = Held::new(stored.remove(&key));
-                    self.held.insert(key, held);
-                }
+        let names = keys.keys().cloned().collect();
+        let (mut stored, failures) = bulk::read(self.invocation, Namespace::Settings, names).await;
+        for (key, written_for) in keys {
+            if let Some(error) = failures.get(&key) {
+                self.fail(&key, error.clone().into());
+                continue;
             }
+            let held = match stored.remove(&key) {
+                Some(stored) => Held::new(stored, &self.invocation.config.environment),
+                None => Held::Nothing(written_for),
+            };
+            self.held.insert(key, held);
         }
     }
 
@@ -170,22 +195,51 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
             if self.held.is_empty() {
                 return;
             }
-            let decisions = match self.look().await {
+            let decisions = match self.look_in_time().await {
                 Ok(decisions) => decisions,
-                Err(error) => return self.fail_all(&error.into()),
+                Err(error) => return self.give_up_all(&error.into()).await,
             };
-            let unclear = decisions.values().any(|decision| *decision == Decision::LookAgain);
+            let unclear: Vec<String> = decisions
+                .iter()
+                .filter(|(_, decision)| **decision == Decision::LookAgain)
+                .map(|(key, _)| key.clone())
+                .collect();
             let actions = self.actions(decisions);
-            if actions.is_empty() && !unclear {
+            if actions.is_empty() && unclear.is_empty() {
                 return;
             }
             if round == MAX_ROUNDS {
-                for key in actions.into_keys() {
-                    self.fail(&key, KeyError::StillChanging);
-                }
-                return;
+                let open = actions.into_keys().chain(unclear).collect();
+                return self.give_up(open, &KeyError::StillChanging).await;
             }
             self.apply(actions).await;
+        }
+    }
+
+    /// A look that leaves time for a put-back where something was deleted.
+    async fn look_in_time(&mut self) -> Result<BTreeMap<String, Decision>, ReadError> {
+        let deleted = self.last.values().any(|done| matches!(done, Done::Deleted { .. }));
+        let started = Instant::now();
+        let until = match deleted {
+            true => self.invocation.deadline.checked_sub(TIME_FOR_A_WRITE).unwrap_or(started),
+            false => self.invocation.deadline,
+        };
+        let look = tokio::time::timeout_at(until, self.look()).await;
+        self.last_look = started.elapsed();
+        look.unwrap_or(Err(ReadError::OutOfTime(OutOfTime)))
+    }
+
+    async fn give_up_all(&mut self, error: &KeyError) {
+        self.give_up(self.held.keys().cloned().collect(), error).await;
+    }
+
+    /// Fails keys of which nothing is certain any more. What was deleted of them is put back first.
+    async fn give_up(&mut self, keys: BTreeSet<String>, error: &KeyError) {
+        let restores = keys.iter().filter_map(|key| Some((key.clone(), self.restore(key)?)));
+        let restores = restores.collect();
+        self.write(restores).await;
+        for key in &keys {
+            self.fail(key, error.clone());
         }
     }
 
@@ -275,7 +329,8 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
                 },
                 Decision::LeaveAlone => (Verdict::Left, None),
                 Decision::LookAgain => (Verdict::Failed(KeyError::ChangedMeanwhile), None),
-                Decision::Undecided(error) => (Verdict::Failed(error.into()), None),
+                // What was deleted is put back while the record waits for the API key.
+                Decision::Undecided(error) => (Verdict::Failed(error.into()), self.restore(&key)),
             };
             if let Some(action) = action {
                 actions.insert(key.clone(), action);
@@ -288,14 +343,8 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
     /// What was deleted and should have stayed is put back.
     fn restore(&self, key: &str) -> Option<Action> {
         match self.last.get(key) {
-            Some(Done::Deleted { was, .. }) => Some(Action::Restore(was.clone())),
+            Some(Done::Deleted { was: Some(was), .. }) => Some(Action::Restore(was.clone())),
             _ => None,
-        }
-    }
-
-    fn fail_all(&mut self, error: &KeyError) {
-        for key in std::mem::take(&mut self.held).into_keys() {
-            self.verdicts.insert(key, Verdict::Failed(error.clone()));
         }
     }
 
@@ -321,7 +370,7 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
             warn!(
                 key,
                 pointers = pointers.join(", "),
-                "a key that no item asks for stays: active aliases of these indexes point at it"
+                "a key that no item asks for stays: active aliases of these items point at it"
             );
             self.invocation.count(|stats| stats.deletes_withheld += 1);
         }

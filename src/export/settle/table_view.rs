@@ -9,25 +9,52 @@ use crate::item::{Item, ItemKey, ItemKind};
 use crate::kv::{StoredSettings, StoredValue};
 
 /// What KV holds under a key.
-#[derive(Debug, Clone, Default)]
-pub struct Held {
-    /// The index that the value names; `None` where there is no value of ours.
-    pub index: Option<IndexRef>,
-    /// The shop id that the value names.
-    pub shop_id: Option<String>,
-    /// The value, where it is ours.
-    pub stored: Option<StoredValue>,
+#[derive(Debug, Clone)]
+pub enum Held {
+    /// Nothing, by an answer that may be a minute old: the key is taken to hold what it is known to
+    /// have been written for.
+    Nothing(BTreeSet<Named>),
+    /// A stranger's value.
+    Strangers,
+    /// A value that counts.
+    Ours {
+        /// What it names.
+        named: Named,
+        /// The value.
+        stored: StoredValue,
+    },
+}
+
+/// An index that a value names, or is taken to name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Named {
+    /// The index.
+    pub index: IndexRef,
+    /// The shop ids that are named with it.
+    pub shop_ids: BTreeSet<String>,
 }
 
 impl Held {
-    /// What a value says of itself.
-    pub fn new(stored: Option<StoredValue>) -> Self {
-        match stored.as_ref().and_then(|stored| StoredSettings::parse(&stored.value)) {
-            Some(settings) => {
-                Self { index: Some(settings.index), shop_id: settings.shop_id, stored }
+    /// What a value says of itself to the exporter of `environment`.
+    pub fn new(stored: StoredValue, environment: &str) -> Self {
+        let settings = StoredSettings::parse(&stored.value);
+        match settings.filter(|_| stored.counts_for(environment)) {
+            Some(StoredSettings { index, shop_id, .. }) => {
+                let named = Named { index, shop_ids: shop_id.into_iter().collect() };
+                Self::Ours { named, stored }
             }
-            None => Self::default(),
+            None => Self::Strangers,
         }
+    }
+
+    /// What the value names, or is taken to name.
+    pub fn named(&self) -> impl Iterator<Item = &Named> {
+        let (one, several) = match self {
+            Self::Ours { named, .. } => (Some(named), None),
+            Self::Nothing(named) => (None, Some(named)),
+            Self::Strangers => (None, None),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
     }
 }
 
@@ -49,7 +76,8 @@ struct Interest {
 pub struct TableView {
     interest: Interest,
     claimants: BTreeMap<String, BTreeSet<IndexRef>>,
-    pointers: BTreeMap<AliasTarget, BTreeSet<IndexRef>>,
+    /// The items whose active aliases point at each target.
+    pointers: BTreeMap<AliasTarget, BTreeSet<ItemKey>>,
     existing: BTreeSet<IndexRef>,
 }
 
@@ -60,33 +88,37 @@ impl TableView {
         for (key, held) in held {
             interest.keys.insert(key.clone());
             interest.shop_ids.insert(key.clone());
-            if let Some(index) = &held.index {
+            for Named { index, shop_ids } in held.named() {
                 let index_id = index.index_id();
                 interest.shop_ids.insert(index_id.clone());
                 interest.index_ids.insert(index_id);
-                interest.shop_ids.extend(held.shop_id.clone());
+                interest.shop_ids.extend(shop_ids.iter().cloned());
                 interest.indexes.insert(index.clone());
             }
         }
         Self { interest, ..Self::default() }
     }
 
-    /// Takes in an item of the table; anything but an index item is passed over.
+    /// Takes in an item of the table. The aliases of every item count but those of query configs.
     pub fn add(&mut self, key: &ItemKey, item: &Item) {
-        let ItemKind::IndexSettings(index) = key.kind() else { return };
-        let item = item.attributes();
-        for key in claimed_keys(&index, &item) {
-            if self.interest.keys.contains(&key) {
-                self.claimants.entry(key).or_default().insert(index.clone());
-            }
+        let kind = key.kind();
+        if matches!(kind, ItemKind::QueryConfig(_)) {
+            return;
         }
-        for target in alias_targets(&index.account, &item) {
+        let item = item.attributes();
+        for target in alias_targets(&key.pk, &item) {
             let of_interest = match &target {
                 AliasTarget::IndexId(index_id) => self.interest.index_ids.contains(index_id),
                 AliasTarget::ShopId(shop_id) => self.interest.shop_ids.contains(shop_id),
             };
             if of_interest {
-                self.pointers.entry(target).or_default().insert(index.clone());
+                self.pointers.entry(target).or_default().insert(key.clone());
+            }
+        }
+        let ItemKind::IndexSettings(index) = kind else { return };
+        for key in claimed_keys(&index, &item) {
+            if self.interest.keys.contains(&key) {
+                self.claimants.entry(key).or_default().insert(index.clone());
             }
         }
         if self.interest.indexes.contains(&index) {
@@ -97,20 +129,27 @@ impl TableView {
     /// The item that `key` is for: the one that KV's value names, else the first.
     pub fn claimant(&self, key: &str, held: &Held) -> Option<&IndexRef> {
         let claimants = self.claimants.get(key)?;
-        let named = held.index.as_ref().and_then(|index| claimants.get(index));
+        let named = match held {
+            Held::Ours { named, .. } => claimants.get(&named.index),
+            Held::Nothing(_) | Held::Strangers => None,
+        };
         named.or_else(|| claimants.first())
     }
 
     /// The items that decisions need whole: those that keys are for, and those that the values of
     /// unclaimed keys name.
     pub fn items_to_read(&self, held: &BTreeMap<String, Held>) -> BTreeSet<IndexRef> {
-        held.iter()
-            .filter_map(|(key, held)| {
-                self.claimant(key, held)
-                    .or_else(|| held.index.as_ref().filter(|index| self.has_item(index)))
-            })
-            .cloned()
-            .collect()
+        let mut items = BTreeSet::new();
+        for (key, held) in held {
+            match self.claimant(key, held) {
+                Some(claimant) => drop(items.insert(claimant.clone())),
+                None => {
+                    let named = held.named().map(|named| &named.index);
+                    items.extend(named.filter(|index| self.has_item(index)).cloned());
+                }
+            }
+        }
+        items
     }
 
     /// Whether the table has an item for the index.
@@ -118,29 +157,19 @@ impl TableView {
         self.existing.contains(index)
     }
 
-    /// The other indexes whose active aliases point at the index that a value names.
-    pub fn pointers_at(&self, index: &IndexRef, shop_id: Option<&str>) -> BTreeSet<IndexRef> {
-        let index_id = index.index_id();
+    /// The other items that protect a key that no item asks for: their active aliases point at the
+    /// index that its value names, if that has no item of its own, or name the key as a shop id.
+    pub fn protectors(&self, key: &str, named: &Named) -> BTreeSet<ItemKey> {
         let by_shop_id = |shop_id: &str| AliasTarget::ShopId(shop_id.to_owned());
-        let targets = [
-            Some(AliasTarget::IndexId(index_id.clone())),
-            Some(by_shop_id(&index_id)),
-            shop_id.map(by_shop_id),
-        ];
-        targets.iter().flatten().flat_map(|target| self.pointing(target, index)).collect()
-    }
-
-    /// The indexes other than `index` whose write aliases name the key as a shop id.
-    pub fn write_aliases_of(&self, key: &str, index: &IndexRef) -> BTreeSet<IndexRef> {
-        self.pointing(&AliasTarget::ShopId(key.to_owned()), index).collect()
-    }
-
-    fn pointing<'a>(
-        &'a self,
-        target: &AliasTarget,
-        index: &'a IndexRef,
-    ) -> impl Iterator<Item = IndexRef> + use<'a> {
-        let pointers = self.pointers.get(target).into_iter().flatten();
-        pointers.filter(move |pointer| *pointer != index).cloned()
+        let mut targets = vec![by_shop_id(key)];
+        if !self.has_item(&named.index) {
+            let index_id = named.index.index_id();
+            targets.push(by_shop_id(&index_id));
+            targets.push(AliasTarget::IndexId(index_id));
+            targets.extend(named.shop_ids.iter().map(|shop_id| by_shop_id(shop_id)));
+        }
+        let own = ItemKey::of_index(&named.index);
+        let pointers = targets.iter().filter_map(|target| self.pointers.get(target)).flatten();
+        pointers.filter(|pointer| **pointer != own).cloned().collect()
     }
 }

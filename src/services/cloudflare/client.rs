@@ -12,10 +12,14 @@ use super::token::{CloudflareToken, Token, TokenError};
 use super::wire::{self, Reply};
 use crate::kv::{Pair, StoredValue};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace};
-use crate::services::http::{describe, retry_after};
+use crate::services::http::{LostAnswer, read_body, retry_after};
 
 /// Keys in a page of a listing; the API's most.
 const LIST_LIMIT: &str = "1000";
+
+/// The longest answer that is read. A bulk read gives up to 25 MB of values, which JSON may make
+/// twice as long.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// A client of Cloudflare KV.
 pub struct CloudflareKv {
@@ -72,10 +76,10 @@ impl CloudflareKv {
         if let Some(body) = body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
-        let response = request.send().await.map_err(|error| lost(&error))?;
+        let response = request.send().await.map_err(|error| lost(error.into()))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
-        let body = response.bytes().await.map_err(|error| lost(&error))?;
+        let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
         let reply = Reply { status, retry_after, body: &body };
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
             return Ok(Attempt::AuthRefused(wire::auth_reason(&reply)));
@@ -108,25 +112,29 @@ fn bearer(token: &Token) -> Result<HeaderValue, KvError> {
 }
 
 /// A request without a whole answer: it may have been carried out.
-fn lost(error: &reqwest::Error) -> KvError {
-    let reason = describe(error);
-    if error.is_timeout() {
-        KvError::TooMuch { reason }
-    } else {
-        KvError::Transient { reason, retry_after: None }
+fn lost(error: LostAnswer) -> KvError {
+    let reason = error.to_string();
+    match error {
+        LostAnswer::TimeOut => KvError::TooMuch { reason },
+        LostAnswer::Broken(_) | LostAnswer::TooLong(_) => {
+            KvError::Transient { reason, retry_after: None }
+        }
     }
 }
 
 impl KvStore for CloudflareKv {
     async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
         let body = wire::put_body(pairs).into();
-        self.send(Method::PUT, &self.url(namespace, "bulk"), Some(body), wire::bulk_reply).await
+        let url = self.url(namespace, "bulk");
+        let read = |reply: &Reply<'_>| wire::bulk_reply(reply, pairs.len());
+        self.send(Method::PUT, &url, Some(body), read).await
     }
 
     async fn delete(&self, namespace: Namespace, keys: &[String]) -> Result<BulkReply, KvError> {
         let url = self.url(namespace, "bulk/delete");
         let body = wire::delete_body(keys).into();
-        self.send(Method::POST, &url, Some(body), wire::bulk_reply).await
+        let read = |reply: &Reply<'_>| wire::bulk_reply(reply, keys.len());
+        self.send(Method::POST, &url, Some(body), read).await
     }
 
     async fn get(

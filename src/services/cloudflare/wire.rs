@@ -96,21 +96,27 @@ struct ApiError {
 struct BulkResult {
     #[serde(default)]
     unsuccessful_keys: Vec<String>,
+    successful_key_count: Option<usize>,
 }
 
-/// The answer to a bulk write or delete, on 2xx and 4xx alike.
-pub fn bulk_reply(reply: &Reply<'_>) -> Result<BulkReply, KvError> {
+/// The answer to a bulk write or delete of `sent` keys, on 2xx and 4xx alike.
+///
+/// On 4xx the keys that are not listed count as done only where the count of the successful ones
+/// says so.
+pub fn bulk_reply(reply: &Reply<'_>, sent: usize) -> Result<BulkReply, KvError> {
     if reply.status.is_success() {
         let result: BulkResult = success(reply)?;
         return Ok(BulkReply { unsuccessful: result.unsuccessful_keys });
     }
-    let per_key: Option<BulkResult> = match serde_json::from_slice(reply.body) {
+    let result: Option<BulkResult> = match serde_json::from_slice(reply.body) {
         Ok(Envelope { result, .. }) if is_final(reply.status) => result,
         _ => None,
     };
-    match per_key {
-        Some(result) if !result.unsuccessful_keys.is_empty() => {
-            Ok(BulkReply { unsuccessful: result.unsuccessful_keys })
+    match result {
+        Some(BulkResult { unsuccessful_keys, successful_key_count: Some(successful) })
+            if !unsuccessful_keys.is_empty() && successful + unsuccessful_keys.len() == sent =>
+        {
+            Ok(BulkReply { unsuccessful: unsuccessful_keys })
         }
         _ => Err(failure(reply)),
     }
@@ -216,6 +222,8 @@ fn failure(reply: &Reply<'_>) -> KvError {
         KvError::TooMuch { reason }
     } else if is_transient(status) || status.is_success() {
         KvError::Transient { reason, retry_after: reply.retry_after }
+    } else if status.is_client_error() && status != StatusCode::NOT_FOUND {
+        KvError::RefusedContent { reason }
     } else {
         KvError::Refused { reason }
     }
@@ -258,7 +266,12 @@ mod tests {
     #[test]
     fn bodies_are_what_the_api_takes() {
         let index = IndexRef::parse("a", "i").unwrap();
-        let stamp = Stamp { exported_at: "t".into(), source: Source::Stream };
+        let stamp = Stamp {
+            exported_at: "t".into(),
+            source: Source::Stream,
+            environment: "prod".into(),
+            changed_at: None,
+        };
         let entry = Rc::new(Entry::new("{\"x\":\"\\n\"}", &index, &stamp).unwrap());
         let pairs = ["k\"1", "k2"].map(|key| Pair { key: key.into(), entry: entry.clone() });
         let body: serde_json::Value = serde_json::from_slice(&put_body(&pairs)).unwrap();
@@ -273,11 +286,21 @@ mod tests {
 
     #[test]
     fn per_key_results_count_on_2xx_and_4xx_alike() {
-        let unsuccessful = |status, body| bulk_reply(&reply(status, body)).unwrap().unsuccessful;
+        let unsuccessful = |status, body| bulk_reply(&reply(status, body), 2).unwrap().unsuccessful;
         assert_eq!(unsuccessful(200, OK), Vec::<String>::new());
         assert_eq!(unsuccessful(200, PARTLY), ["b"]);
         let refused = PARTLY.replace("true", "false");
         assert_eq!(unsuccessful(400, &refused), ["b"]);
+    }
+
+    #[test]
+    fn on_4xx_keys_that_are_not_listed_are_done_only_if_the_count_says_so() {
+        let refused = PARTLY.replace("true", "false");
+        let uncounted = refused.replace(r#""successful_key_count":1,"#, "");
+        for (body, sent) in [(&refused, 1), (&refused, 3), (&uncounted, 2)] {
+            let reply = bulk_reply(&reply(400, body), sent);
+            assert!(matches!(reply, Err(KvError::RefusedContent { .. })), "{body} {sent}");
+        }
     }
 
     #[test]
@@ -294,7 +317,7 @@ mod tests {
             &OK[..40],
         ] {
             assert!(
-                matches!(bulk_reply(&reply(200, body)), Err(KvError::Transient { .. })),
+                matches!(bulk_reply(&reply(200, body), 2), Err(KvError::Transient { .. })),
                 "{body}"
             );
             assert!(get_reply(&reply(200, body)).is_err(), "{body}");
@@ -304,7 +327,7 @@ mod tests {
 
     #[test]
     fn every_status_has_its_verdict() {
-        let verdict = |status| bulk_reply(&reply(status, NOT_A_SUCCESS)).unwrap_err();
+        let verdict = |status| bulk_reply(&reply(status, NOT_A_SUCCESS), 2).unwrap_err();
         for status in [408, 429, 500, 502, 503, 520, 522, 599] {
             let KvError::Transient { retry_after, .. } = verdict(status) else {
                 panic!("{status}")
@@ -314,8 +337,11 @@ mod tests {
         for status in [413, 524] {
             assert!(matches!(verdict(status), KvError::TooMuch { .. }), "{status}");
         }
-        for status in [301, 302, 400, 404, 405, 409, 422] {
+        for status in [301, 302, 404] {
             assert!(matches!(verdict(status), KvError::Refused { .. }), "{status}");
+        }
+        for status in [400, 405, 409, 422] {
+            assert!(matches!(verdict(status), KvError::RefusedContent { .. }), "{status}");
         }
     }
 
@@ -323,8 +349,8 @@ mod tests {
     fn a_reason_holds_codes_and_nothing_of_what_cloudflare_says() {
         let said = |errors: &str| {
             let body = format!(r#"{{"result":null,"success":false,"errors":{errors}}}"#);
-            let refused = bulk_reply(&reply(400, &body)).unwrap_err();
-            let KvError::Refused { reason } = refused else { panic!("{refused}") };
+            let refused = bulk_reply(&reply(400, &body), 2).unwrap_err();
+            let KvError::RefusedContent { reason } = refused else { panic!("{refused}") };
             reason
         };
         for (errors, reason) in [
