@@ -204,6 +204,30 @@ async fn faults_come_in_the_order_of_their_rules_and_then_end() {
 }
 
 #[tokio::test]
+async fn requests_that_name_a_key_can_be_picked() {
+    let caller = Caller::new().await;
+    let refused = Rule::naming("PUT", "/bulk", "a\"b", Fault::status(400)).forever();
+    caller.kv.faults().add(refused);
+    let pair = |key: &str| json!({"key": key, "value": "1"});
+
+    assert_eq!(caller.put(json!([pair("a"), pair("a\"b"), pair("c")])).await.0, 400);
+    assert_eq!(caller.put(json!([pair("a"), pair("a\"bc")])).await.0, 200);
+    assert_eq!(caller.kv.keys(NS), ["a", "a\"bc"]);
+}
+
+#[tokio::test]
+async fn an_answer_can_be_of_any_length() {
+    let caller = Caller::new().await;
+    for length in [0, 1_000, 1_000_000] {
+        caller.kv.faults().next(Fault::Padded(Reply::json(200, &json!([])), length));
+        let reply = caller.send(Method::GET, "keys", "").await.unwrap();
+        assert_eq!(reply.body.len(), length.max(2));
+        assert_eq!(serde_json::from_slice::<Value>(&reply.body).unwrap(), json!([]));
+        assert!(!reply.headers.contains_key("content-length"));
+    }
+}
+
+#[tokio::test]
 async fn a_listing_that_lags_shows_the_namespace_as_it_was() {
     let caller = Caller::new().await;
     caller.kv.put(NS, "old", "1", None);

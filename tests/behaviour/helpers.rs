@@ -1,12 +1,16 @@
 //! The handler over the real clients, pointed at the stand-ins, and the items and records that it
 //! is given.
 
+mod clock;
+mod held;
 mod items;
 mod logs;
 mod samples;
 mod spy;
 mod world;
 
+pub use clock::*;
+pub use held::*;
 pub use items::*;
 pub use samples::*;
 pub use spy::*;

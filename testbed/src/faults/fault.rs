@@ -15,6 +15,9 @@ pub type KeyPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 pub enum Fault {
     /// Answers without doing the work.
     Answer(Reply),
+    /// Answers without doing the work, with blanks after the body: so many bytes in all, whose
+    /// number is not announced.
+    Padded(Reply, usize),
     /// Never answers.
     Hang,
     /// Waits, then serves the request.

@@ -31,6 +31,21 @@ impl Rule {
         Self::when(picks, fault)
     }
 
+    /// The same, of those whose body names this key: a pair that is refused, for one.
+    pub fn naming(
+        method: &'static str,
+        path_suffix: impl Into<String>,
+        key: &str,
+        fault: Fault,
+    ) -> Self {
+        let Self { picks: of_path, .. } = Self::on(method, path_suffix, fault.clone());
+        let name = serde_json::json!(key).to_string();
+        let names = move |request: &Request| {
+            request.body.windows(name.len()).any(|part| part == name.as_bytes())
+        };
+        Self::when(move |request| of_path(request) && names(request), fault)
+    }
+
     /// Requests for one operation of an AWS JSON service.
     pub fn operation(name: &'static str, fault: Fault) -> Self {
         Self::when(move |request| request.operation() == Some(name), fault)

@@ -72,6 +72,7 @@ impl Faults {
         let Some(fault) = fault else { return apply(request, None).await.into() };
         match fault {
             Fault::Answer(reply) => reply.into(),
+            Fault::Padded(reply, length) => Outcome::Padded(reply, length),
             Fault::Hang => std::future::pending().await,
             Fault::Delay(duration) => {
                 pause(duration).await;

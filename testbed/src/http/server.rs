@@ -25,6 +25,8 @@ pub enum Outcome {
     Reply(Reply),
     /// Send the head and half of the body, then break the connection.
     Truncated(Reply),
+    /// Answer with blanks after the body, so many bytes in all, without announcing how many.
+    Padded(Reply, usize),
     /// Break the connection without an answer.
     Drop,
 }
@@ -112,28 +114,43 @@ async fn answer(
         received_at: Instant::now(),
     };
     match handler(request).await {
-        Outcome::Reply(reply) => Ok(respond(reply, false)),
-        Outcome::Truncated(reply) => Ok(respond(reply, true)),
+        Outcome::Reply(reply) => Ok(respond(reply, Shape::Whole)),
+        Outcome::Truncated(reply) => Ok(respond(reply, Shape::Truncated)),
+        Outcome::Padded(reply, length) => {
+            let blanks = length.saturating_sub(reply.body.len());
+            Ok(respond(reply, Shape::Padded { blanks }))
+        }
         Outcome::Drop => Err(io::ErrorKind::ConnectionAborted.into()),
     }
 }
 
-fn respond(reply: Reply, truncated: bool) -> Response<ReplyBody> {
+fn respond(reply: Reply, shape: Shape) -> Response<ReplyBody> {
     let announced = reply.body.len() as u64;
-    let body = ReplyBody { left: reply.body, announced, truncated, flushed: false };
+    let body = ReplyBody { left: reply.body, announced, shape, flushed: false };
     let mut response = Response::new(body);
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     response
 }
 
-/// A body that announces its whole length; a truncated one then fails after half of it.
+/// A body that announces its whole length; a truncated one then fails after half of it. A padded
+/// one announces nothing, and no more than a piece of its blanks is ever held.
 struct ReplyBody {
     left: Bytes,
     announced: u64,
-    truncated: bool,
+    shape: Shape,
     flushed: bool,
 }
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Whole,
+    Truncated,
+    Padded { blanks: usize },
+}
+
+/// The blanks of a padded body, piece by piece.
+const BLANKS: &[u8] = &[b' '; 64 * 1024];
 
 impl Body for ReplyBody {
     type Data = Bytes;
@@ -143,8 +160,14 @@ impl Body for ReplyBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let truncated = self.shape == Shape::Truncated;
         if self.left.is_empty() {
-            if !self.truncated {
+            if let Shape::Padded { blanks: blanks @ 1.. } = &mut self.shape {
+                let piece = (*blanks).min(BLANKS.len());
+                *blanks -= piece;
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&BLANKS[..piece])))));
+            }
+            if !truncated {
                 return Poll::Ready(None);
             }
             if !self.flushed {
@@ -156,17 +179,20 @@ impl Body for ReplyBody {
             return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
         }
         let mut frame = std::mem::take(&mut self.left);
-        if self.truncated {
+        if truncated {
             frame.truncate(frame.len() / 2);
         }
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left.is_empty() && !self.truncated
+        self.left.is_empty() && matches!(self.shape, Shape::Whole | Shape::Padded { blanks: 0 })
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.announced)
+        match self.shape {
+            Shape::Whole | Shape::Truncated => SizeHint::with_exact(self.announced),
+            Shape::Padded { .. } => SizeHint::default(),
+        }
     }
 }

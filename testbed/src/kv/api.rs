@@ -41,7 +41,9 @@ pub(super) async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
     };
     let outcome = shared.faults.serve(request, work).await;
     let status = match &outcome {
-        Outcome::Reply(reply) | Outcome::Truncated(reply) => Some(reply.status.as_u16()),
+        Outcome::Reply(reply) | Outcome::Truncated(reply) | Outcome::Padded(reply, _) => {
+            Some(reply.status.as_u16())
+        }
         Outcome::Drop => None,
     };
     shared.finish(place, status);

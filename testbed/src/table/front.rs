@@ -68,7 +68,9 @@ impl Front {
 
     fn finish(&self, place: Place, outcome: &Outcome) {
         let reply = match outcome {
-            Outcome::Reply(reply) | Outcome::Truncated(reply) => Some(reply),
+            Outcome::Reply(reply) | Outcome::Truncated(reply) | Outcome::Padded(reply, _) => {
+                Some(reply)
+            }
             Outcome::Drop => None,
         };
         let mut log = lock(&self.log);

@@ -1,6 +1,8 @@
 //! The files in `events/`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use super::now;
 
 /// The text of a file in `events/`.
 pub fn sample(file: &str) -> String {
@@ -8,7 +10,12 @@ pub fn sample(file: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// A file in `events/`, parsed.
+/// A file in `events/`, parsed; the records of a stream event as if they were of just now.
 pub fn sample_event(file: &str) -> Value {
-    serde_json::from_str(&sample(file)).unwrap()
+    let mut event: Value = serde_json::from_str(&sample(file)).unwrap();
+    let records = event.get_mut("Records").and_then(Value::as_array_mut);
+    for record in records.into_iter().flatten() {
+        record["dynamodb"]["ApproximateCreationDateTime"] = json!(now());
+    }
+    event
 }

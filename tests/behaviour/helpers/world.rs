@@ -15,6 +15,7 @@ use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, http};
 use ecom_settings_exporter::telemetry::Stats;
+use ecom_settings_exporter::telemetry::stats::Value as Count;
 use serde_json::Value;
 use testbed::faults::{Fault, Rule};
 use testbed::kv::{KvRequest, KvVerb};
@@ -23,6 +24,7 @@ use testbed::stream::{ShardReader, StartingPosition, event};
 use testbed::table::StreamView;
 use tracing::subscriber::DefaultGuard;
 
+use super::clock::{ClockedServices, WallClock};
 use super::items::shop;
 use super::logs::Logs;
 
@@ -39,7 +41,9 @@ pub struct World {
     pub logs: Logs,
     /// The handler's token. The binary reads it at its start, before an invocation.
     pub token: Arc<CloudflareToken>,
-    handler: Handler<RealServices>,
+    /// The handler's wall clock.
+    pub clock: WallClock,
+    handler: Handler<ClockedServices>,
     stream: Mutex<Vec<ShardReader>>,
     _capture: DefaultGuard,
 }
@@ -83,9 +87,10 @@ impl World {
         env.insert("HTTP_RETRY_BASE_MS".into(), "1".into());
         env.insert("HTTP_TIMEOUT_MS".into(), http_timeout.as_millis().to_string());
         env.extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        let (handler, token) = handler(&env);
+        let clock = WallClock::default();
+        let (handler, token) = handler(&env, clock.clone());
         let stream = Mutex::new(stack.table.shards(StartingPosition::TrimHorizon));
-        Self { stack, logs, token, handler, stream, _capture: capture }
+        Self { stack, logs, token, clock, handler, stream, _capture: capture }
     }
 
     /// Invokes the handler.
@@ -199,6 +204,17 @@ impl World {
 }
 
 impl Answered {
+    /// What was counted under a metric's name; `None` where nothing was to be counted.
+    #[track_caller]
+    pub fn counted(&self, name: &str) -> Option<u64> {
+        let metric = self.stats.metrics().find(|metric| metric.name == name);
+        match metric.unwrap_or_else(|| panic!("{name} should be a metric")).value {
+            Count::Count(count) => Some(count),
+            Count::Finding(count) => count,
+            Count::Milliseconds(_) => panic!("{name} should be a count"),
+        }
+    }
+
     /// The identifiers of a stream answer.
     #[track_caller]
     pub fn failures(&self) -> Vec<String> {
@@ -224,7 +240,10 @@ impl Answered {
 /// No failures in a stream answer.
 pub const NOTHING: [&str; 0] = [];
 
-fn handler(env: &BTreeMap<String, String>) -> (Handler<RealServices>, Arc<CloudflareToken>) {
+fn handler(
+    env: &BTreeMap<String, String>,
+    clock: WallClock,
+) -> (Handler<ClockedServices>, Arc<CloudflareToken>) {
     let config = Config::from_lookup(|name| env.get(name).cloned()).unwrap();
     let cloudflare = config.cloudflare.unwrap();
     // As in the binary, except for the SDK's back-off of a second.
@@ -245,8 +264,8 @@ fn handler(env: &BTreeMap<String, String>) -> (Handler<RealServices>, Arc<Cloudf
     let api_keys = ApiKeysClient::new(http, config.api_keys_url);
     let table = DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name);
     let kv = ConfiguredKv::Cloudflare(kv);
-    let services = RealServices { kv, api_keys, table, token: Some(token.clone()) };
-    (Handler::new(services, config.exporter), token)
+    let real = RealServices { kv, api_keys, table, token: Some(token.clone()) };
+    (Handler::new(ClockedServices { real, clock }, config.exporter), token)
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -1,0 +1,62 @@
+//! The wall clock of a handler.
+
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use ecom_settings_exporter::ports::{Clock, Services};
+use ecom_settings_exporter::services::{RealServices, SystemClock};
+use ecom_settings_exporter::telemetry::ServiceCalls;
+
+/// The system's clock, until a test stops it.
+#[derive(Clone, Default)]
+pub struct WallClock(Arc<Mutex<Option<SystemTime>>>);
+
+impl WallClock {
+    /// Stops it at this time.
+    pub fn stop_at(&self, time: SystemTime) {
+        *self.0.lock().unwrap() = Some(time);
+    }
+}
+
+impl Clock for WallClock {
+    fn now(&self) -> SystemTime {
+        self.0.lock().unwrap().unwrap_or_else(|| SystemClock.now())
+    }
+
+    fn jitter(&self) -> f64 {
+        SystemClock.jitter()
+    }
+}
+
+/// The real services with that clock.
+pub struct ClockedServices {
+    pub real: RealServices,
+    pub clock: WallClock,
+}
+
+impl Services for ClockedServices {
+    type Kv = <RealServices as Services>::Kv;
+    type Keys = <RealServices as Services>::Keys;
+    type Table = <RealServices as Services>::Table;
+    type Clock = WallClock;
+
+    fn kv(&self) -> &Self::Kv {
+        self.real.kv()
+    }
+
+    fn api_keys(&self) -> &Self::Keys {
+        self.real.api_keys()
+    }
+
+    fn table(&self) -> &Self::Table {
+        self.real.table()
+    }
+
+    fn clock(&self) -> &WallClock {
+        &self.clock
+    }
+
+    fn take_secret_calls(&self) -> ServiceCalls {
+        self.real.take_secret_calls()
+    }
+}

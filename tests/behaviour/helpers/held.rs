@@ -1,0 +1,61 @@
+//! What KV held before a test began, and whose it is.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use testbed::stack::ENVIRONMENT;
+
+use super::World;
+
+/// Who wrote what KV holds under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// This environment's exporter.
+    Ours,
+    /// This environment's exporter, before its metadata named the environment.
+    EarlierVersion,
+    /// The exporter of another environment.
+    OtherEnvironment,
+    /// Somebody who writes the same values without metadata.
+    Predecessor,
+}
+
+impl World {
+    /// Puts a value into KV past the API. It has to name an account and an index.
+    pub fn hold(&self, namespace: &str, key: &str, value: &Value, writer: Writer) {
+        let text = value.to_string();
+        let mut metadata = json!({
+            "digest": hex(&text), "exported_at": "2026-11-01T10:00:00.000Z", "source": "stream",
+            "system_account_id": value["system_account_id"], "index_name": value["index_name"],
+        });
+        let environment = match writer {
+            Writer::Ours => Some(ENVIRONMENT),
+            Writer::OtherEnvironment => Some("another"),
+            Writer::EarlierVersion | Writer::Predecessor => None,
+        };
+        if let Some(environment) = environment {
+            metadata["environment"] = json!(environment);
+        }
+        let metadata = Some(metadata).filter(|_| writer != Writer::Predecessor);
+        self.stack.kv.put(namespace, key, &text, metadata);
+    }
+}
+
+/// The settings value of an index, with the API key `held-key`.
+pub fn held_settings(account: &str, name: &str) -> Value {
+    json!({
+        "system_account_id": account, "index_name": name, "marqo_api_key": "held-key",
+        "index_url": "https://held.example.com",
+    })
+}
+
+/// The value of a query config.
+pub fn held_query_config(account: &str, name: &str, query: &str) -> Value {
+    json!({
+        "boost": 0, "system_account_id": account, "index_name": name, "normalized_query": query,
+    })
+}
+
+/// The lower-case hex SHA-256 of a text.
+pub fn hex(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
