@@ -6,7 +6,11 @@
 //! | a time-out, 413, 524 | the two halves are sent, each with the tries that are left |
 //! | 5xx, 429, 408, a broken connection | the same is sent again |
 //! | any other 4xx but 401, 403, 404, several keys | the two halves are sent at once, so that a pair that Cloudflare won't take fails alone |
+//! | 401 or 403 with a token just read, or no token | the keys fail, and all that are still to be sent |
+//! | no answer by the deadline, or no time for the wait before it | the keys fail |
 //! | anything else | the keys fail |
+//!
+//! After the first try there are at most three more; a key that is still unsuccessful then fails.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -196,7 +200,177 @@ fn keep_unsuccessful<T>(items: &mut Vec<T>, reply: BulkReply, key: impl Fn(&T) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::testing::{Fakes, KvFault, TIME_LEFT, pairs};
     use proptest::prelude::*;
+    use serde_json::json;
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    /// Puts these keys into chunks of at most two.
+    async fn put_in_twos(fakes: &mut Fakes, keys: &[&str]) -> Failures {
+        fakes.config.bulk_max_pairs = 2;
+        put_in_one(fakes, keys).await
+    }
+
+    async fn put_in_one(fakes: &Fakes, keys: &[&str]) -> Failures {
+        put(&fakes.invocation(), Namespace::Settings, pairs(keys)).await
+    }
+
+    fn reason() -> String {
+        "scripted".to_owned()
+    }
+
+    fn transient(retry_after: Option<Duration>) -> KvFault {
+        KvFault::Fails(KvError::Transient { reason: reason(), retry_after })
+    }
+
+    fn failed(keys: &[&str], error: &KvError) -> Failures {
+        keys.iter().map(|key| ((*key).to_owned(), error.clone())).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_listed_as_unsuccessful_are_sent_again_on_their_own() {
+        let fakes = Fakes::new();
+        fakes.kv.faults.then([KvFault::ListsAsUnsuccessful(&["b"])]);
+        assert_eq!(put_in_one(&fakes, &["a", "b", "c"]).await, Failures::new());
+        assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b", "c"], vec!["b"]]);
+        assert_eq!(fakes.kv.keys(), ["a", "b", "c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_are_sent_again_where_a_key_is_listed_that_was_not_sent() {
+        let fakes = Fakes::new();
+        fakes.kv.faults.then([KvFault::ListsAsUnsuccessful(&["b", "z"])]);
+        assert_eq!(put_in_one(&fakes, &["a", "b", "c"]).await, Failures::new());
+        assert_eq!(*fakes.kv.requests.borrow(), [["a", "b", "c"], ["a", "b", "c"]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_is_still_unsuccessful_after_three_more_tries_fails_alone() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation();
+        fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(&["b"])));
+        let failures = put(&invocation, Namespace::Settings, pairs(&["a", "b"])).await;
+        assert_eq!(failures, failed(&["b"], &KvError::Unsuccessful));
+        assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b"], vec!["b"], vec!["b"], vec!["b"]]);
+        assert_eq!(fakes.kv.keys(), ["a"]);
+        assert_eq!((invocation.stats().settings_written, invocation.stats().kv_retries), (1, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_much_at_once_is_sent_as_two_halves() {
+        let fakes = Fakes::new();
+        fakes.kv.faults.then([KvFault::Fails(KvError::TooMuch { reason: reason() })]);
+        assert_eq!(put_in_one(&fakes, &["a", "b", "c"]).await, Failures::new());
+        assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b", "c"], vec!["a", "b"], vec!["c"]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_half_has_the_tries_that_are_left() {
+        let fakes = Fakes::new();
+        let too_much = || KvError::TooMuch { reason: reason() };
+        fakes.kv.faults.then((0..9).map(|_| KvFault::IsDoneAndFails(too_much())));
+        let failures = put_in_one(&fakes, &["a", "b", "c"]).await;
+        assert_eq!(failures, failed(&["a", "b", "c"], &too_much()));
+        let mut requests = vec![vec!["a", "b", "c"], vec!["a", "b"]];
+        requests.extend([vec!["a"], vec!["a"], vec!["b"], vec!["b"]]);
+        requests.extend([vec!["c"], vec!["c"], vec!["c"]]);
+        assert_eq!(*fakes.kv.requests.borrow(), requests);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_transient_failure_the_same_is_sent_again() {
+        let fakes = Fakes::new();
+        let start = Instant::now();
+        fakes.kv.faults.then([transient(None), transient(Some(Duration::from_secs(7)))]);
+        assert_eq!(put_in_one(&fakes, &["a", "b"]).await, Failures::new());
+        assert_eq!(*fakes.kv.requests.borrow(), [["a", "b"]; 3]);
+        // Half of one second by the clock's jitter, then as long as the service asks for.
+        assert_eq!(start.elapsed(), Duration::from_millis(7_500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_fourth_transient_failure_is_the_verdict() {
+        let fakes = Fakes::new();
+        fakes.kv.faults.then((0..4).map(|_| transient(None)));
+        let error = KvError::Transient { reason: reason(), retry_after: None };
+        assert_eq!(put_in_one(&fakes, &["a", "b"]).await, failed(&["a", "b"], &error));
+        assert_eq!(*fakes.kv.requests.borrow(), [["a", "b"]; 4]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_token_that_cloudflare_takes_everything_fails_at_once() {
+        for error in
+            [KvError::AuthRejected { reason: reason() }, KvError::NoToken { reason: reason() }]
+        {
+            let mut fakes = Fakes::new();
+            fakes.kv.faults.then([KvFault::Fails(error.clone())]);
+            let failures = put_in_twos(&mut fakes, &["a", "b", "c", "d", "e"]).await;
+            assert_eq!(failures, failed(&["a", "b", "c", "d", "e"], &error));
+            assert_eq!(*fakes.kv.requests.borrow(), [["a", "b"]]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_an_answer_by_the_deadline_the_keys_fail_and_no_more_are_sent() {
+        let mut fakes = Fakes::new();
+        let start = Instant::now();
+        fakes.kv.faults.then([KvFault::Hangs]);
+        let failures = put_in_twos(&mut fakes, &["a", "b", "c"]).await;
+        assert_eq!(failures, failed(&["a", "b", "c"], &KvError::OutOfTime));
+        assert_eq!(*fakes.kv.requests.borrow(), [["a", "b"]]);
+        assert_eq!(start.elapsed(), TIME_LEFT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_beyond_the_deadline_is_not_begun() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation();
+        let start = Instant::now();
+        fakes.kv.faults.then([transient(Some(TIME_LEFT))]);
+        let failures = put(&invocation, Namespace::Settings, pairs(&["a"])).await;
+        let error = KvError::Transient { reason: reason(), retry_after: Some(TIME_LEFT) };
+        assert_eq!(failures, failed(&["a"], &error));
+        assert_eq!((start.elapsed(), invocation.is_out_of_time()), (Duration::ZERO, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_anything_else_the_keys_fail_and_the_next_chunk_is_sent() {
+        let mut fakes = Fakes::new();
+        let refused = KvError::Refused { reason: reason() };
+        fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
+        let failures = put_in_twos(&mut fakes, &["a", "b", "c"]).await;
+        assert_eq!(failures, failed(&["a", "b"], &refused));
+        assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b"], vec!["c"]]);
+        assert_eq!(fakes.kv.keys(), ["c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_tells_what_is_absent_from_what_could_not_be_read() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation();
+        fakes.kv.hold("a", &json!({"x": 1}));
+        let read = async || {
+            let keys = ["a", "b"].map(str::to_owned).to_vec();
+            let (found, failures) = read(&invocation, Namespace::Settings, keys).await;
+            (found.into_keys().collect::<Vec<_>>(), failures)
+        };
+        assert_eq!(read().await, (vec!["a".to_owned()], Failures::new()));
+        let refused = KvError::Refused { reason: reason() };
+        fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
+        assert_eq!(read().await, (vec![], failed(&["a", "b"], &refused)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_confirmed_deletes_are_counted() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation();
+        fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(&["b"])));
+        let keys = ["a", "b"].map(str::to_owned).to_vec();
+        let failures = delete(&invocation, Namespace::QueryConfigs, keys).await;
+        assert_eq!(failures, failed(&["b"], &KvError::Unsuccessful));
+        assert_eq!(invocation.stats().query_configs_deleted, 1);
+    }
 
     proptest! {
         #[test]

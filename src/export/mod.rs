@@ -18,6 +18,8 @@ pub mod reconcile;
 mod retry;
 pub mod settle;
 mod table;
+#[cfg(test)]
+mod testing;
 mod verified_write;
 
 /// The most rounds in which a use case follows a table that changes.

@@ -198,3 +198,214 @@ impl Written {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::api_keys::ApiKeys;
+    use crate::export::table::read_items;
+    use crate::export::testing::{Fakes, KvFault, TableChange, index, index_item, index_settings};
+    use crate::ports::KvError;
+    use serde_json::{Value, json};
+
+    /// Index items of a re-export (`NEW_KEYS`) or of a repair, read by their keys.
+    struct Reread<'a, const NEW_KEYS: bool> {
+        invocation: &'a Invocation<'a, Fakes>,
+        api_keys: ApiKeys,
+    }
+
+    impl<const NEW_KEYS: bool> Items for Reread<'_, NEW_KEYS> {
+        const WRITES_NEW_KEYS: bool = NEW_KEYS;
+
+        async fn read_again(
+            &self,
+            items: &[ItemKey],
+            mut found: impl FnMut(&ItemKey, &Item),
+        ) -> Result<(), ReadError> {
+            for (key, item) in &read_items(self.invocation, items.iter().cloned()).await? {
+                found(key, item);
+            }
+            Ok(())
+        }
+
+        fn desired(&self, key: &ItemKey, item: &Item) -> Result<Desired, NotExportable> {
+            Desired::of_item(key, item, self.invocation.config, &self.api_keys)
+        }
+    }
+
+    /// Writes index `i` with the shop id `s`, which the table then holds, while the table changes.
+    async fn write<const NEW_KEYS: bool>(
+        fakes: &Fakes,
+        changes: impl IntoIterator<Item = TableChange>,
+    ) -> Written {
+        let invocation = fakes.invocation();
+        fakes.table.put(index_item("i", &shop("s")));
+        fakes.table.changes.then(changes);
+        let settings = index_settings("i", &shop("s"));
+        let mut api_keys = ApiKeys::default();
+        api_keys.ask(&invocation, [&settings]).await;
+        let Ok(desired) = Desired::of_settings(&settings, &fakes.config, &api_keys) else {
+            panic!("the API key is there")
+        };
+        let entry = desired.entry(&invocation.stamp()).unwrap();
+        let keys = desired.keys.into_iter().collect();
+        let items = Reread::<NEW_KEYS> { invocation: &invocation, api_keys };
+        let writes = vec![ItemWrite { item: item_key(), entry, keys }];
+        verified_write(&invocation, Namespace::Settings, &items, writes).await
+    }
+
+    const RE_EXPORT: bool = true;
+    const REPAIR: bool = false;
+
+    fn item_key() -> ItemKey {
+        ItemKey::of_index(&index("i"))
+    }
+
+    fn shop(shop_id: &str) -> Value {
+        json!({"shop_id": {"S": shop_id}})
+    }
+
+    /// The item changes: its shop id stays `s` unless the attributes say otherwise.
+    fn becomes(attributes: &Value) -> TableChange {
+        let mut with_shop = shop("s");
+        with_shop.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
+        TableChange::Put(index_item("i", &with_shop))
+    }
+
+    fn pixel(id: &str) -> TableChange {
+        becomes(&json!({"pixel_id": {"S": id}}))
+    }
+
+    fn keys(keys: &[&str]) -> BTreeSet<String> {
+        keys.iter().map(|key| (*key).to_owned()).collect()
+    }
+
+    /// Nothing failed, was rejected or left behind.
+    fn assert_clean(written: &Written) {
+        let clean = written.failed.is_empty()
+            && written.rejected.is_empty()
+            && written.left_behind.values().all(BTreeSet::is_empty);
+        assert!(clean, "{written:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_as_it_was_written_is_done() {
+        let fakes = Fakes::new();
+        let written = write::<REPAIR>(&fakes, []).await;
+        assert_eq!(written.written, keys(&["a-i", "s"]));
+        assert_clean(&written);
+        assert_eq!(fakes.kv.requests.borrow().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_value_is_written_again_in_the_next_round() {
+        let fakes = Fakes::new();
+        let written = write::<REPAIR>(&fakes, [pixel("1"), pixel("2")]).await;
+        assert_eq!(written.written, keys(&["a-i", "s"]));
+        assert_clean(&written);
+        for key in ["a-i", "s"] {
+            assert_eq!(fakes.kv.value(key)["pixel_id"], "2", "{key}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_it_no_longer_asks_for_is_left_behind() {
+        let fakes = Fakes::new();
+        let written = write::<REPAIR>(&fakes, [becomes(&shop("t"))]).await;
+        assert_eq!(written.left_behind, BTreeMap::from([(item_key(), keys(&["s"]))]));
+        assert_eq!(written.written, keys(&["a-i"]), "the new key is left to the stream");
+        assert_eq!(fakes.kv.value("a-i")["shop_id"], "t");
+        assert_eq!(fakes.kv.keys(), ["a-i", "s"], "what is left behind is for others to settle");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_it_asks_for_only_now_is_written_where_the_use_case_says_so() {
+        let fakes = Fakes::new();
+        let written = write::<RE_EXPORT>(&fakes, [becomes(&shop("t"))]).await;
+        assert_eq!(written.left_behind, BTreeMap::from([(item_key(), keys(&["s"]))]));
+        assert_eq!(written.written, keys(&["a-i", "t"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_it_asks_for_again_is_not_left_behind() {
+        let fakes = Fakes::new();
+        let changes = [becomes(&shop("t")), becomes(&shop("s"))];
+        let written = write::<RE_EXPORT>(&fakes, changes).await;
+        assert_eq!(written.left_behind, BTreeMap::from([(item_key(), keys(&["t"]))]));
+        assert_eq!(written.written, keys(&["a-i", "s"]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_that_is_gone_leaves_all_its_keys_behind() {
+        let fakes = Fakes::new();
+        let written = write::<REPAIR>(&fakes, [TableChange::Remove(item_key())]).await;
+        assert_eq!(written.left_behind, BTreeMap::from([(item_key(), keys(&["a-i", "s"]))]));
+        assert_eq!(written.written, keys(&[]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_an_item_that_cannot_be_exported_any_more_kv_keeps_what_was_written() {
+        let fakes = Fakes::new();
+        let broken = becomes(&json!({"index_endpoint": null}));
+        let written = write::<REPAIR>(&fakes, [broken]).await;
+        assert_eq!(written.written, keys(&["a-i", "s"]));
+        let rejected: Vec<&str> =
+            written.rejected.iter().map(|(_, rejection)| rejection.path.as_str()).collect();
+        assert_eq!(rejected, ["index_endpoint"]);
+        assert!(written.failed.is_empty() && written.left_behind.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_without_its_api_key_for_now_fails_its_keys() {
+        let fakes = Fakes::new();
+        let moved = becomes(&json!({"cell": {"S": "not asked"}}));
+        let written = write::<REPAIR>(&fakes, [moved]).await;
+        assert_eq!(written.failed.keys().cloned().collect::<BTreeSet<_>>(), keys(&["a-i", "s"]));
+        assert!(written.failed.values().all(|error| matches!(error, KeyError::ApiKey(_))));
+        assert_eq!(written.written, keys(&[]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_that_cannot_be_read_fails_its_keys() {
+        let fakes = Fakes::new();
+        let written = write::<REPAIR>(&fakes, [TableChange::Fails]).await;
+        assert_eq!(written.failed.keys().cloned().collect::<BTreeSet<_>>(), keys(&["a-i", "s"]));
+        assert!(written.failed.values().all(|error| matches!(error, KeyError::Table(_))));
+        assert_eq!(written.written, keys(&[]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_four_times_is_followed_and_what_changes_five_times_failed() {
+        for (changes, failed) in [(4, false), (5, true)] {
+            let fakes = Fakes::new();
+            let changes = (0..changes).map(|n| pixel(&n.to_string()));
+            let written = write::<REPAIR>(&fakes, changes).await;
+            assert_eq!(fakes.kv.requests.borrow().len(), 5);
+            assert_eq!(written.written.is_empty(), failed);
+            let still_changing =
+                BTreeMap::from(["a-i", "s"].map(|key| (key.to_owned(), KeyError::StillChanging)));
+            assert_eq!(written.failed, if failed { still_changing } else { BTreeMap::new() });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_kv_does_not_confirm_failed_and_the_other_is_verified() {
+        let fakes = Fakes::new();
+        fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(&["s"])));
+        let written = write::<REPAIR>(&fakes, [pixel("1")]).await;
+        let unsuccessful = KeyError::Kv(KvError::Unsuccessful);
+        assert_eq!(written.failed, BTreeMap::from([("s".to_owned(), unsuccessful)]));
+        assert_eq!(written.written, keys(&["a-i"]));
+        assert_eq!(fakes.kv.value("a-i")["pixel_id"], "1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_of_which_kv_confirms_no_key_is_not_followed() {
+        let fakes = Fakes::new();
+        fakes.kv.faults.then([KvFault::Fails(KvError::Refused { reason: "scripted".into() })]);
+        let written = write::<RE_EXPORT>(&fakes, [pixel("1")]).await;
+        assert!(written.failed.values().all(|error| matches!(error, KeyError::Kv(_))));
+        assert_eq!((written.failed.len(), written.written), (2, keys(&[])));
+        assert_eq!(fakes.kv.requests.borrow().len(), 1);
+    }
+}

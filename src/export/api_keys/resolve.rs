@@ -191,3 +191,153 @@ impl ApiKeys {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::testing::{Fakes, KvFault, down, index_settings};
+    use secrecy::ExposeSecret;
+    use serde_json::{Value, json};
+
+    /// What is known of an index once the service was asked, and KV where that gave nothing.
+    async fn resolved(fakes: &Fakes, settings: &IndexSettings) -> Result<String, String> {
+        let invocation = fakes.invocation();
+        let mut api_keys = ApiKeys::default();
+        api_keys.ask(&invocation, [settings]).await;
+        api_keys.look_into_kv(&invocation, [settings]).await;
+        let reused = invocation.stats().api_keys_reused;
+        match api_keys.resolve(&fakes.config, settings) {
+            ApiKey::Known(api_key) if reused > 0 => {
+                Ok(format!("{} again", api_key.expose_secret()))
+            }
+            ApiKey::Known(api_key) => Ok(api_key.expose_secret().to_owned()),
+            ApiKey::Rejected(rejection) => Err(format!("rejected: {}", rejection.path)),
+            ApiKey::Unavailable(ApiKeyUnavailable::NotAsked) => Err("not asked".to_owned()),
+            ApiKey::Unavailable(ApiKeyUnavailable::Service(_)) => Err("not looked up".to_owned()),
+            ApiKey::Unavailable(ApiKeyUnavailable::NotInKv(_)) => Err("not in KV".to_owned()),
+            ApiKey::Unavailable(ApiKeyUnavailable::KvUnreadable { .. }) => {
+                Err("KV can't be read".to_owned())
+            }
+        }
+    }
+
+    /// Index `i` under the keys `s` and `a-i`.
+    fn settings() -> IndexSettings {
+        index_settings("i", &json!({"shop_id": {"S": "s"}}))
+    }
+
+    /// A gateway that is down for all four tries.
+    fn without_gateway() -> Fakes {
+        let fakes = Fakes::new();
+        fakes.api_keys.faults.then([down(), down(), down(), down()]);
+        fakes
+    }
+
+    fn value(index_name: &str, api_key: &Value) -> Value {
+        json!({"system_account_id": "a", "index_name": index_name, "marqo_api_key": api_key})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_key_from_the_service_is_that_one_whatever_kv_holds() {
+        let fakes = Fakes::new();
+        fakes.kv.hold("a-i", &value("i", &json!("old")));
+        assert_eq!(resolved(&fakes, &settings()).await, Ok("k".into()));
+        assert!(fakes.kv.requests.borrow().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_that_has_none_is_rejected_whatever_kv_holds() {
+        let fakes = Fakes::new();
+        fakes.kv.hold("a-i", &value("i", &json!("old")));
+        fakes.api_keys.faults.then([ApiKeyError::NotFound]);
+        let rejected = Err("rejected: system_account_id".to_owned());
+        assert_eq!(resolved(&fakes, &settings()).await, rejected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_or_a_cell_that_cannot_be_asked_for_is_rejected() {
+        let mut fakes = Fakes::new();
+        fakes.api_keys.faults.then([ApiKeyError::BadName { path: "cell" }]);
+        assert_eq!(resolved(&fakes, &settings()).await, Err("rejected: cell".to_owned()));
+        fakes.config.default_cell = None;
+        assert_eq!(resolved(&fakes, &settings()).await, Err("rejected: cell".to_owned()));
+        let with_cell = index_settings("i", &json!({"cell": {"S": "c"}}));
+        assert_eq!(resolved(&fakes, &with_cell).await, Ok("k".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_the_service_gives_nothing_the_one_in_kv_is_used_again() {
+        for key in ["a-i", "s"] {
+            let fakes = without_gateway();
+            fakes.kv.hold(key, &value("i", &json!("old")));
+            assert_eq!(resolved(&fakes, &settings()).await, Ok("old again".into()), "{key}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_in_kv_the_one_under_the_index_id_is_used_again() {
+        let fakes = without_gateway();
+        fakes.kv.hold("s", &value("i", &json!("older")));
+        fakes.kv.hold("a-i", &value("i", &json!("old")));
+        assert_eq!(resolved(&fakes, &settings()).await, Ok("old again".into()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_usable_one_in_kv_it_is_unavailable() {
+        let unusable = [
+            value("i", &Value::Null),
+            value("i", &json!("")),
+            value("i", &json!(7)),
+            value("another", &json!("old")),
+            json!({"marqo_api_key": "old"}),
+        ];
+        for held in [None].into_iter().chain(unusable.map(Some)) {
+            let fakes = without_gateway();
+            if let Some(held) = &held {
+                fakes.kv.hold("s", held);
+            }
+            let unavailable = Err("not in KV".to_owned());
+            assert_eq!(resolved(&fakes, &settings()).await, unavailable, "{held:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_kv_cannot_be_read_it_is_unavailable() {
+        let fakes = without_gateway();
+        fakes.kv.hold("a-i", &value("i", &json!("old")));
+        fakes.kv.faults.then([KvFault::Fails(KvError::Refused { reason: "scripted".into() })]);
+        let unavailable = Err("KV can't be read".to_owned());
+        assert_eq!(resolved(&fakes, &settings()).await, unavailable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_look_into_kv_it_is_unavailable_whatever_kv_holds() {
+        let fakes = without_gateway();
+        fakes.kv.hold("a-i", &value("i", &json!("old")));
+        let (mut api_keys, settings) = (ApiKeys::default(), settings());
+        api_keys.ask(&fakes.invocation(), [&settings]).await;
+        let api_key = api_keys.resolve(&fakes.config, &settings);
+        assert!(
+            matches!(&api_key, ApiKey::Unavailable(ApiKeyUnavailable::Service(error)) if *error == down()),
+            "{api_key:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_is_asked_for_once() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation();
+        let indexes = ["i", "j"].map(|name| index_settings(name, &json!({})));
+        let mut api_keys = ApiKeys::default();
+        assert!(matches!(
+            api_keys.resolve(&fakes.config, &indexes[0]),
+            ApiKey::Unavailable(ApiKeyUnavailable::NotAsked)
+        ));
+        api_keys.ask(&invocation, &indexes).await;
+        api_keys.ask(&invocation, &indexes).await;
+        assert_eq!(invocation.stats().api_keys_requests, 1);
+        for index in &indexes {
+            assert!(matches!(api_keys.resolve(&fakes.config, index), ApiKey::Known(_)));
+        }
+    }
+}
