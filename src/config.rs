@@ -6,7 +6,6 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::{Host, Url};
 
-use crate::export::invocation::ExporterConfig;
 use crate::kv::limits::MAX_BULK_PAIRS;
 use crate::kv::metadata::MAX_ENVIRONMENT_BYTES;
 
@@ -27,6 +26,23 @@ pub struct Config {
     pub aws: AwsConfig,
     /// What the use cases need to know.
     pub exporter: ExporterConfig,
+}
+
+/// What the use cases need to know of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExporterConfig {
+    /// The environment, which the metadata of each entry names: 1 to 64 ASCII characters.
+    pub environment: String,
+    /// The cell of records that name none.
+    pub default_cell: Option<String>,
+    /// The most pairs in one bulk request, 1 to 10,000.
+    pub bulk_max_pairs: usize,
+    /// How long one HTTP request may take.
+    pub http_timeout: Duration,
+    /// The first back-off.
+    pub retry_base: Duration,
+    /// Whether Cloudflare is left alone.
+    pub dry_run: bool,
 }
 
 /// Where and as whom AWS is called, as Lambda tells it.

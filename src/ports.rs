@@ -9,7 +9,6 @@ use secrecy::SecretString;
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey};
 use crate::kv::{Metadata, Pair, StoredValue};
-use crate::telemetry::ServiceCalls;
 
 /// The services of one deployment.
 pub trait Services {
@@ -35,6 +34,15 @@ pub trait Services {
     fn take_secret_calls(&self) -> ServiceCalls {
         ServiceCalls::default()
     }
+}
+
+/// Calls to one service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServiceCalls {
+    /// How many there were.
+    pub requests: u64,
+    /// Their durations added up.
+    pub duration: Duration,
 }
 
 /// Time and chance. Monotonic time and sleeping are tokio's, which tests can pause.
@@ -152,9 +160,14 @@ pub enum Retry {
     After(Option<Duration>),
 }
 
-impl KvError {
-    /// Whether the request may be sent again within the same invocation.
-    pub fn retry(&self) -> Retry {
+/// An error that says whether the same request may be sent again within the same invocation.
+pub trait Retryable {
+    /// The verdict.
+    fn retry(&self) -> Retry;
+}
+
+impl Retryable for KvError {
+    fn retry(&self) -> Retry {
         match self {
             Self::Transient { retry_after, .. } => Retry::After(*retry_after),
             Self::TooMuch { .. } | Self::Unsuccessful => Retry::After(None),
@@ -165,21 +178,20 @@ impl KvError {
             | Self::OutOfTime => Retry::Never,
         }
     }
+}
 
+impl KvError {
     /// Whether every other request would fail likewise: each would read the token again.
     pub fn concerns_every_request(&self) -> bool {
         matches!(self, Self::AuthRejected { .. } | Self::NoToken { .. })
     }
 }
 
-impl ApiKeyError {
-    /// Whether the service may be asked again within the same invocation.
-    pub fn retry(&self) -> Retry {
+impl Retryable for ApiKeyError {
+    fn retry(&self) -> Retry {
         match self {
-            Self::Unavailable { retry: true, retry_after, .. } => Retry::After(*retry_after),
-            Self::Unavailable { retry: false, .. } | Self::NotFound | Self::BadName { .. } => {
-                Retry::Never
-            }
+            Self::Unavailable { retry, .. } => *retry,
+            Self::NotFound | Self::BadName { .. } => Retry::Never,
         }
     }
 }
@@ -208,10 +220,8 @@ pub enum ApiKeyError {
     Unavailable {
         /// What happened.
         reason: String,
-        /// Whether trying at once may help.
-        retry: bool,
-        /// How long the service asks to wait.
-        retry_after: Option<Duration>,
+        /// Whether the service may be asked again at once.
+        retry: Retry,
     },
 }
 

@@ -18,7 +18,7 @@ use super::invocation::{Invocation, Service};
 use super::retry::{Retries, with_retries};
 use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS};
 use crate::kv::{Pair, StoredValue};
-use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace, Services};
+use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace, Retryable, Services};
 
 /// How many refused requests of one piece of work are halved. One pair among 10,000 is found in 14
 /// steps; where Cloudflare refuses everything, the requests must not use up its limit.

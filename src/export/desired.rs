@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::api_keys::{ApiKey, ApiKeyUnavailable, ApiKeys};
-use super::invocation::ExporterConfig;
+use super::api_keys::{ApiKeys, NotExportable};
+use crate::config::ExporterConfig;
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Item, ItemKey, ItemKind, QueryConfig, QueryConfigRef, Rejection};
 use crate::kv::{Digest, Entry, Stamp};
@@ -16,21 +16,6 @@ pub struct Desired {
     /// The KV keys, the primary one first.
     pub keys: Vec<String>,
     value: String,
-}
-
-/// Why an item gives no value.
-#[derive(Debug)]
-pub enum NotExportable {
-    /// Trying again can't help.
-    Rejected(Rejection),
-    /// Trying again may help.
-    Unavailable(ApiKeyUnavailable),
-}
-
-impl From<Rejection> for NotExportable {
-    fn from(rejection: Rejection) -> Self {
-        Self::Rejected(rejection)
-    }
 }
 
 impl Desired {
@@ -57,15 +42,12 @@ impl Desired {
         config: &ExporterConfig,
         api_keys: &ApiKeys,
     ) -> Result<Self, NotExportable> {
-        match api_keys.resolve(config, settings) {
-            ApiKey::Known(api_key) => Ok(Self {
-                index: settings.index.clone(),
-                keys: settings.kv_keys(),
-                value: settings.value(api_key),
-            }),
-            ApiKey::Rejected(rejection) => Err(NotExportable::Rejected(rejection)),
-            ApiKey::Unavailable(error) => Err(NotExportable::Unavailable(error)),
-        }
+        let api_key = api_keys.resolve(config, settings)?;
+        Ok(Self {
+            index: settings.index.clone(),
+            keys: settings.kv_keys(),
+            value: settings.value(api_key),
+        })
     }
 
     /// What a query config's item asks for.

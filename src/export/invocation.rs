@@ -7,26 +7,10 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::rate_limiter::RateLimiter;
+use crate::config::ExporterConfig;
 use crate::kv::{Source, Stamp};
 use crate::ports::{Clock, Namespace, Services};
 use crate::telemetry::Stats;
-
-/// What the use cases need to know of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExporterConfig {
-    /// The environment, which the metadata of each entry names: 1 to 64 ASCII characters.
-    pub environment: String,
-    /// The cell of records that name none.
-    pub default_cell: Option<String>,
-    /// The most pairs in one bulk request, 1 to 10,000.
-    pub bulk_max_pairs: usize,
-    /// How long one HTTP request may take.
-    pub http_timeout: Duration,
-    /// The first back-off.
-    pub retry_base: Duration,
-    /// Whether Cloudflare is left alone.
-    pub dry_run: bool,
-}
 
 /// One invocation.
 pub struct Invocation<'a, S> {
@@ -130,7 +114,7 @@ impl<'a, S: Services> Invocation<'a, S> {
         self.out_of_time.get()
     }
 
-    /// Bounds before the deadline are the caller's own, and no end of the invocation.
+    /// Only the deadline ends the invocation; an earlier bound ends one caller's work.
     fn out_of_time(&self, until: Instant) -> OutOfTime {
         if until >= self.deadline {
             self.out_of_time.set(true);
@@ -167,7 +151,7 @@ impl<'a, S: Services> Invocation<'a, S> {
         });
     }
 
-    /// Counts a call that repeats an earlier one. The table's are the SDK's own and not told.
+    /// Counts a call that repeats an earlier one. The SDK's own retries of calls to the table are not counted.
     pub fn count_retry(&self, service: Service) {
         self.count(|stats| match service {
             Service::Kv => stats.kv_retries += 1,

@@ -5,28 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::invocation::{Invocation, Service};
-use crate::ports::{ApiKeyError, Clock, KvError, Retry, Services};
+use crate::ports::{Clock, Retry, Retryable, Services};
 
 /// Tries after the first one.
-pub const MAX_RETRIES: u32 = 3;
-
-/// An error that says whether the same request may be sent again.
-pub trait Retryable {
-    /// The verdict.
-    fn retry(&self) -> Retry;
-}
-
-impl Retryable for KvError {
-    fn retry(&self) -> Retry {
-        self.retry()
-    }
-}
-
-impl Retryable for ApiKeyError {
-    fn retry(&self) -> Retry {
-        self.retry()
-    }
-}
+const MAX_RETRIES: u32 = 3;
 
 /// The tries that a piece of work has left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -11,13 +11,14 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::invocation::{ExporterConfig, Invocation};
+use super::invocation::Invocation;
+use crate::config::ExporterConfig;
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Item, ItemKey};
 use crate::kv::{Entry, Pair, Source, Stamp, StoredValue};
 use crate::ports::{
     ApiKeyError, ApiKeyService, BulkReply, Clock, KvError, KvStore, ListPage, Namespace,
-    QueryConfigs, ScanColumns, Services, SettingsTable, TableError, TablePage,
+    QueryConfigs, Retry, ScanColumns, Services, SettingsTable, TableError, TablePage,
 };
 
 /// How long an invocation has.
@@ -72,7 +73,12 @@ impl Fakes {
 
     /// An invocation that has [`TIME_LEFT`] from now.
     pub fn invocation(&self) -> Invocation<'_, Self> {
-        Invocation::new(self, &self.config, Instant::now() + TIME_LEFT, Source::Stream)
+        self.invocation_of(Source::Stream)
+    }
+
+    /// The same for another payload.
+    pub fn invocation_of(&self, source: Source) -> Invocation<'_, Self> {
+        Invocation::new(self, &self.config, Instant::now() + TIME_LEFT, source)
     }
 }
 
@@ -228,7 +234,7 @@ impl ApiKeyService for FakeApiKeys {
 
 /// A gateway that is down; trying at once may help.
 pub fn down() -> ApiKeyError {
-    ApiKeyError::Unavailable { reason: "down".into(), retry: true, retry_after: None }
+    ApiKeyError::Unavailable { reason: "down".into(), retry: Retry::After(None) }
 }
 
 /// What happens to the table just before a read.

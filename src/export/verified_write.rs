@@ -16,7 +16,8 @@ use std::rc::Rc;
 
 use super::MAX_ROUNDS;
 use super::bulk;
-use super::desired::{Desired, NotExportable};
+use super::api_keys::NotExportable;
+use super::desired::Desired;
 use super::error::KeyError;
 use super::invocation::Invocation;
 use super::table::ReadError;

@@ -5,6 +5,11 @@
 
 use super::{Attribute, Map};
 
+/// The paths of what says which KV keys an item asks for and what its aliases point at. A read of
+/// the table that decides about deletes has to ask for all of them.
+pub const CLAIM_PATHS: [&str; 4] =
+    ["shop_id", "index_aliases", "read_alias", "add_docs_config.index_write_aliases"];
+
 /// Something that an active alias points at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AliasTarget {
@@ -81,6 +86,27 @@ mod tests {
 
     fn ids(ids: &[&str]) -> Vec<AliasTarget> {
         ids.iter().map(|id| AliasTarget::IndexId((*id).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_claim_paths_lead_to_all_that_is_read() {
+        let item = serde_json::json!({
+            "shop_id": {"S": "s"}, "index_endpoint": {"S": "https://h"}, "read_alias": {"S": "r"},
+            "index_aliases": {"M": {"analytics": {"M": {"enabled": {"BOOL": true}, "index_id": {"S": "n"}}}}},
+            "add_docs_config": {"M": {"index_write_aliases": {"L": [{"S": "w"}]}}},
+        });
+        let mut projected = item.clone();
+        projected.as_object_mut().unwrap().retain(|name, _| {
+            CLAIM_PATHS.iter().any(|path| path.split('.').next() == Some(name))
+        });
+        let index = crate::index::IndexRef::parse("acct1", "main").unwrap();
+        let claims = |item: &serde_json::Value| {
+            let item = serde_json::value::to_raw_value(item).unwrap();
+            let map = Map::read_what_can_be_read(&item).unwrap();
+            (crate::item::keys::claimed_keys(&index, &map), alias_targets("acct1", &map))
+        };
+        assert_eq!(claims(&projected), claims(&item));
+        assert_eq!(claims(&item).1.len(), 4);
     }
 
     #[test]

@@ -24,10 +24,16 @@ enum Path<'a> {
     Index(&'a Path<'a>, usize),
 }
 
-/// A map's canonical JSON.
-#[derive(Debug, Clone, serde::Serialize)]
+/// A map's canonical JSON. `Debug` shows the size only.
+#[derive(Clone, serde::Serialize)]
 #[serde(transparent)]
 pub struct CanonicalJson(Box<RawValue>);
+
+impl fmt::Debug for CanonicalJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CanonicalJson({} bytes)", self.0.get().len())
+    }
+}
 
 impl PartialEq for CanonicalJson {
     fn eq(&self, other: &Self) -> bool {

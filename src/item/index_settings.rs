@@ -12,7 +12,7 @@ use crate::kv::check_key;
 use crate::kv::limits::check_value_size;
 use crate::kv::metadata::check_metadata_size;
 
-/// An index-settings item that can be exported, given an API key.
+/// An index-settings item that can be exported, given an API key. `Debug` shows no settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IndexSettings {
     /// The index.
@@ -21,17 +21,30 @@ pub struct IndexSettings {
     pub shop_id: Option<String>,
     /// The cell whose gateway is asked for the API key; the default cell where absent.
     pub cell: Option<String>,
+    exported: ExportedAttributes,
+}
+
+/// The attributes that go to KV as they stand. The search proxy's readers know them in this order.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct ExportedAttributes {
     index_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     search_config: Option<CanonicalJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     collections_config: Option<CanonicalJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     feature_flags: Option<CanonicalJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     agentic_config: Option<CanonicalJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pixel_id: Option<String>,
+    #[serde(skip_serializing_if = "IndexAliases::is_empty")]
     index_aliases: IndexAliases,
+    #[serde(skip_serializing_if = "Option::is_none")]
     query_override_sharding: Option<CanonicalJson>,
 }
 
-/// The KV value of an index. The search proxy's readers know the fields in this order.
+/// The KV value of an index.
 #[derive(Serialize)]
 struct SettingsValue<'a> {
     system_account_id: &'a str,
@@ -39,21 +52,8 @@ struct SettingsValue<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     shop_id: Option<&'a str>,
     marqo_api_key: &'a str,
-    index_url: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    search_config: Option<&'a CanonicalJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    collections_config: Option<&'a CanonicalJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    feature_flags: Option<&'a CanonicalJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agentic_config: Option<&'a CanonicalJson>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pixel_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "IndexAliases::is_empty")]
-    index_aliases: &'a IndexAliases,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    query_override_sharding: Option<&'a CanonicalJson>,
+    #[serde(flatten)]
+    exported: &'a ExportedAttributes,
 }
 
 impl IndexSettings {
@@ -63,15 +63,17 @@ impl IndexSettings {
         let settings = Self {
             index: index.clone(),
             shop_id: item.non_empty_string("shop_id")?,
-            index_url: index_endpoint(&item)?,
             cell: item.non_empty_string("cell")?,
-            index_aliases: IndexAliases::decode(&item)?,
-            search_config: item.map_as_json("search_config")?,
-            collections_config: item.map_as_json("collections_config")?,
-            feature_flags: item.map_as_json("feature_flags")?,
-            agentic_config: item.map_as_json("agentic_config")?,
-            pixel_id: item.non_empty_string("pixel_id")?,
-            query_override_sharding: item.map_as_json("query_override_sharding")?,
+            exported: ExportedAttributes {
+                index_url: index_endpoint(&item)?,
+                search_config: item.map_as_json("search_config")?,
+                collections_config: item.map_as_json("collections_config")?,
+                feature_flags: item.map_as_json("feature_flags")?,
+                agentic_config: item.map_as_json("agentic_config")?,
+                pixel_id: item.non_empty_string("pixel_id")?,
+                index_aliases: IndexAliases::decode(&item)?,
+                query_override_sharding: item.map_as_json("query_override_sharding")?,
+            },
         };
         settings.check_limits()?;
         Ok(settings)
@@ -99,10 +101,10 @@ impl IndexSettings {
 
     /// What is exported all the same but is worth a look.
     pub fn warning(&self) -> Option<String> {
-        self.index_aliases.warning()
+        self.exported.index_aliases.warning()
     }
 
-    /// The KV value. There is no other way to one, so none is without an API key.
+    /// The KV value. This is the only way to build it, so every value has an API key.
     pub fn value(&self, api_key: &SecretString) -> String {
         self.value_with(api_key.expose_secret())
     }
@@ -113,14 +115,7 @@ impl IndexSettings {
             index_name: &self.index.name,
             shop_id: self.shop_id.as_deref(),
             marqo_api_key: api_key,
-            index_url: &self.index_url,
-            search_config: self.search_config.as_ref(),
-            collections_config: self.collections_config.as_ref(),
-            feature_flags: self.feature_flags.as_ref(),
-            agentic_config: self.agentic_config.as_ref(),
-            pixel_id: self.pixel_id.as_deref(),
-            index_aliases: &self.index_aliases,
-            query_override_sharding: self.query_override_sharding.as_ref(),
+            exported: &self.exported,
         };
         // Only a map whose keys are no strings can't be written.
         serde_json::to_string(&value).unwrap_or_default()

@@ -1,6 +1,7 @@
 //! A query-config override: the item as it stands, named by its keys.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::fields::reject_malformed;
 use super::{Attribute, Map, QueryConfigRef, Rejection};
@@ -8,11 +9,17 @@ use crate::kv::check_key;
 use crate::kv::limits::check_value_size;
 use crate::kv::metadata::check_metadata_size;
 
-/// What the query-config namespace gets for one override.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the query-config namespace gets for one override. `Debug` shows the size only.
+#[derive(Clone, PartialEq, Eq)]
 pub struct QueryConfig {
     /// The JSON value: all attributes but `pk` and `sk`, ascending by name.
     pub value: String,
+}
+
+impl fmt::Debug for QueryConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QueryConfig({} bytes)", self.value.len())
+    }
 }
 
 impl QueryConfig {

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::http::{LostAnswer, is_transient, read_body, retry_after};
 use crate::kv::stored::usable_api_key;
-use crate::ports::{ApiKeyError, ApiKeyService};
+use crate::ports::{ApiKeyError, ApiKeyService, Retry};
 
 /// The longest answer that is read. An answer holds one API key; the rest is room for what a gateway
 /// adds.
@@ -39,8 +39,7 @@ impl ApiKeyService for ApiKeysClient {
         let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
         usable_key(&body).ok_or_else(|| ApiKeyError::Unavailable {
             reason: "200 without a usable api_key".to_owned(),
-            retry: true,
-            retry_after: None,
+            retry: Retry::After(None),
         })
     }
 }
@@ -68,7 +67,7 @@ fn percent_encoded(name: &str) -> String {
 }
 
 fn lost(error: LostAnswer) -> ApiKeyError {
-    ApiKeyError::Unavailable { reason: error.to_string(), retry: true, retry_after: None }
+    ApiKeyError::Unavailable { reason: error.to_string(), retry: Retry::After(None) }
 }
 
 fn refused(status: StatusCode, retry_after: Option<std::time::Duration>) -> ApiKeyError {
@@ -77,8 +76,7 @@ fn refused(status: StatusCode, retry_after: Option<std::time::Duration>) -> ApiK
     }
     ApiKeyError::Unavailable {
         reason: format!("status {status}"),
-        retry: is_transient(status),
-        retry_after,
+        retry: if is_transient(status) { Retry::After(retry_after) } else { Retry::Never },
     }
 }
 
@@ -95,6 +93,7 @@ fn usable_key(body: &[u8]) -> Option<SecretString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::Retryable;
     use proptest::prelude::*;
     use secrecy::ExposeSecret;
 
@@ -121,7 +120,7 @@ mod tests {
     #[test]
     fn statuses_and_bodies_have_their_verdicts() {
         assert_eq!(refused(StatusCode::NOT_FOUND, None), ApiKeyError::NotFound);
-        let retried = |status| matches!(refused(status, None), ApiKeyError::Unavailable { retry, .. } if retry);
+        let retried = |status| refused(status, None).retry() != Retry::Never;
         for status in [429, 500, 502, 503, 504] {
             assert!(retried(StatusCode::from_u16(status).unwrap()), "{status}");
         }

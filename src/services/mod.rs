@@ -11,12 +11,11 @@ pub mod table_reply;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::ports::{Clock, Services};
+use crate::ports::{Clock, ServiceCalls, Services};
 use crate::services::api_keys::ApiKeysClient;
 use crate::services::cloudflare::configured::ConfiguredKv;
 use crate::services::cloudflare::token::CloudflareToken;
 use crate::services::settings_table::DynamoDbTable;
-use crate::telemetry::ServiceCalls;
 
 /// The real services.
 pub struct RealServices {

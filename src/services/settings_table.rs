@@ -10,7 +10,8 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::aws::describe;
 use super::table_reply::{TableReply, TakeReply};
-use crate::item::keys::query_config_prefix;
+use crate::item::alias_targets::CLAIM_PATHS;
+use crate::item::keys::{INDEX_PREFIX, QUERY_SEPARATOR, query_config_prefix};
 use crate::item::{Item, ItemKey};
 use crate::ports::{QueryConfigs, ScanColumns, SettingsTable, TableError, TablePage};
 
@@ -25,8 +26,16 @@ const UNPROCESSED_RETRIES: u32 = 6;
 const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
 
 /// What a pass over the table for claims asks for.
-const CLAIMS_PROJECTION: &str =
-    "pk, sk, shop_id, index_aliases, read_alias, add_docs_config.index_write_aliases";
+fn claims_projection() -> String {
+    format!("pk, sk, {}", CLAIM_PATHS.join(", "))
+}
+
+/// The items of that pass. Nothing of a query config counts, but what only looks like one
+/// (`INDEX##QUERY#x`) may have aliases.
+fn claims_filter() -> String {
+    let exist = CLAIM_PATHS.map(|path| format!("attribute_exists({path})"));
+    format!("NOT contains(sk, :query) OR {}", exist.join(" OR "))
+}
 
 /// Sends a call and takes the reply before the SDK decodes it.
 macro_rules! reply {
@@ -38,10 +47,6 @@ macro_rules! reply {
         }
     }};
 }
-
-/// Nothing of a query config counts. What only looks like one (`INDEX##QUERY#x`) may have aliases.
-const CLAIMS_FILTER: &str = "NOT contains(sk, :query) OR attribute_exists(index_aliases) \
-    OR attribute_exists(read_alias) OR attribute_exists(add_docs_config)";
 
 type SdkItem = HashMap<String, AttributeValue>;
 
@@ -174,9 +179,9 @@ impl SettingsTable for DynamoDbTable {
         let scan = match columns {
             ScanColumns::All => scan,
             ScanColumns::Claims => scan
-                .projection_expression(CLAIMS_PROJECTION)
-                .filter_expression(CLAIMS_FILTER)
-                .expression_attribute_values(":query", AttributeValue::S("#QUERY#".to_owned())),
+                .projection_expression(claims_projection())
+                .filter_expression(claims_filter())
+                .expression_attribute_values(":query", AttributeValue::S(QUERY_SEPARATOR.to_owned())),
         };
         page("Scan", reply!("Scan", scan)?)
     }
@@ -186,7 +191,7 @@ impl SettingsTable for DynamoDbTable {
         account: &str,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        self.query_prefix(account, "INDEX#", after).await
+        self.query_prefix(account, INDEX_PREFIX, after).await
     }
 }
 
@@ -194,7 +199,7 @@ fn page(operation: &str, reply: TableReply) -> Result<TablePage, TableError> {
     Ok(TablePage { items: listed(operation, reply.items)?, next: reply.last_evaluated })
 }
 
-/// The items of an answer that always lists some, if only none.
+/// The items of an answer that always has a list; it may be empty.
 fn listed<T>(operation: &str, items: Option<T>) -> Result<T, TableError> {
     items.ok_or_else(|| unreadable(operation))
 }

@@ -19,8 +19,8 @@ use crate::json::{RawObject, from_object};
 /// What the answer to a `GetItem`, `BatchGetItem`, `Query` or `Scan` of one table holds.
 #[derive(Debug, Default, PartialEq)]
 pub struct TableReply {
-    /// The items, by key, in the order of the answer; `None` where it has no place for them, as that
-    /// to a `GetItem` of what isn't there.
+    /// The items, by key, in the order of the answer; `None` if it has no list, such as that to a
+    /// `GetItem` that found nothing.
     pub items: Option<Vec<(ItemKey, Item)>>,
     /// Where to go on; `None` at the end.
     pub last_evaluated: Option<ItemKey>,

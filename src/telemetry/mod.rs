@@ -4,4 +4,4 @@ pub mod logging;
 pub mod metrics;
 pub mod stats;
 
-pub use stats::{ServiceCalls, Stats};
+pub use stats::Stats;

@@ -113,12 +113,12 @@ pub struct Metric {
     pub value: Value,
 }
 
-/// A metric's value. `None` is not told; a zero count is not either.
+/// A metric's value. `None` and a count of zero are not reported.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Value {
     /// How many times something happened.
     Count(u64),
-    /// What was found. Told even when it is zero: no drift is news, too.
+    /// What was found. Reported even when it is zero: no drift is news, too.
     Finding(Option<u64>),
     /// How long something took.
     Milliseconds(Option<f64>),
@@ -173,15 +173,6 @@ impl Number for Option<Duration> {
 
 fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Calls to one service.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ServiceCalls {
-    /// How many there were.
-    pub requests: u64,
-    /// Their durations added up.
-    pub duration: Duration,
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ecom_settings_exporter::export::invocation::ExporterConfig;
+use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::lambda::{Handled, Handler};
 use futures_util::future::{Either, select};
 use tokio::sync::Notify;

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::export::invocation::{Invocation, OutOfTime, Service};
 use crate::export::retry::with_retries;
-use crate::ports::{ApiKeyError, ApiKeyService, Services};
+use crate::ports::{ApiKeyError, ApiKeyService, Retry, Services};
 
 /// Requests under way at once to one cell's gateway. A batch of 200 accounts goes out in one go,
 /// and four cells that hang stay below Lambda's 1,024 file descriptors.
@@ -30,13 +30,13 @@ const MAX_IN_FLIGHT_PER_CELL: usize = 200;
 /// How long a batch tries for API keys before it reuses those in KV. A rollback can arrive while the
 /// batch before it waits for a gateway that hangs: 20 s for that batch, 10 s for the stream's window
 /// and 20 s for its own keep it within a minute.
-const BATCH_TIME_FOR_API_KEYS: Duration = Duration::from_secs(20);
+const TIME_FOR_API_KEYS: Duration = Duration::from_secs(20);
 
 /// The same where only late records wait: their gateway has been tried for a minute before.
-const LATE_TIME_FOR_API_KEYS: Duration = Duration::from_secs(5);
+const TIME_FOR_LATE_API_KEYS: Duration = Duration::from_secs(5);
 
-/// How long accounts whose API keys are there wait for the others' first tries, at the most; a
-/// request's time-out where that is shorter.
+/// The longest that answered accounts wait for the others' first tries. If the HTTP time-out is
+/// shorter, it counts.
 const FIRST_WAVE: Duration = Duration::from_secs(5);
 
 /// Whose API key is asked for, and where.
@@ -60,8 +60,8 @@ pub enum Waiting {
 impl Waiting {
     fn time(self) -> Duration {
         match self {
-            Self::LateRecords => LATE_TIME_FOR_API_KEYS,
-            Self::Others => BATCH_TIME_FOR_API_KEYS,
+            Self::LateRecords => TIME_FOR_LATE_API_KEYS,
+            Self::Others => TIME_FOR_API_KEYS,
         }
     }
 }
@@ -79,17 +79,18 @@ pub struct Gathering<'a> {
 }
 
 impl<'a> Gathering<'a> {
-    /// Starts asking; nothing happens until one of the waves is awaited.
+    /// Starts asking; nothing happens until one of the waves is awaited. The time for it counts from
+    /// `began`, when the first API key of the batch was asked for.
     pub fn start<S: Services>(
         invocation: &'a Invocation<'_, S>,
         owners: BTreeMap<ApiKeyOwner, Waiting>,
+        began: Instant,
     ) -> Self {
-        let now = Instant::now();
         let first_tries_open = Rc::new(Cell::new(owners.len()));
         let mut cells: BTreeMap<String, Rc<Semaphore>> = BTreeMap::new();
         let answers = FuturesUnordered::new();
         for (owner, waiting) in owners {
-            let until = invocation.deadline.min(now + waiting.time());
+            let until = invocation.deadline.min(began + waiting.time());
             let permits = cells
                 .entry(owner.cell.clone())
                 .or_insert_with(|| Rc::new(Semaphore::new(MAX_IN_FLIGHT_PER_CELL)))
@@ -102,7 +103,7 @@ impl<'a> Gathering<'a> {
             answers.push(fetch);
         }
         let first_wave = FIRST_WAVE.min(invocation.config.http_timeout);
-        Self { answers, first_tries_open, first_wave_ends: now + first_wave }
+        Self { answers, first_tries_open, first_wave_ends: began + first_wave }
     }
 
     /// The answers that come at the first try.
@@ -163,7 +164,6 @@ async fn fetch<S: Services>(
 fn no_answer() -> ApiKeyError {
     ApiKeyError::Unavailable {
         reason: "no answer in the time there was for it".to_owned(),
-        retry: false,
-        retry_after: None,
+        retry: Retry::Never,
     }
 }

@@ -4,4 +4,4 @@ mod gather;
 mod resolve;
 
 pub use gather::{ApiKeyOwner, Gathering, Waiting};
-pub use resolve::{ApiKey, ApiKeyUnavailable, ApiKeys};
+pub use resolve::{ApiKeyUnavailable, ApiKeys, NotExportable};

@@ -8,20 +8,23 @@
 //! | nothing, after all tries | without one, or nothing | unavailable for now |
 //! | nothing, after all tries | KV can't be read | unavailable for now |
 //!
-//! A reconcile does not look into KV: what it would find there is what it is to compare.
+//! A reconcile does not look into KV: what it would find there is what it is to compare. Nor does it
+//! ask a cell again that has given nothing in this run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::SecretString;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::gather::{Answers, ApiKeyOwner, Gathering, Waiting};
+use crate::config::ExporterConfig;
 use crate::export::bulk;
-use crate::export::invocation::{ExporterConfig, Invocation};
+use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Rejection};
-use crate::kv::StoredSettings;
-use crate::ports::{ApiKeyError, KvError, Namespace, Services};
+use crate::kv::{Source, StoredSettings};
+use crate::ports::{ApiKeyError, KvError, Namespace, Retry, Services};
 
 /// The API keys that an invocation has asked for. None outlives it, so that a rotated key is not
 /// overwritten with an old one.
@@ -29,6 +32,10 @@ use crate::ports::{ApiKeyError, KvError, Namespace, Services};
 pub struct ApiKeys {
     answers: Answers,
     stored: BTreeMap<IndexRef, Stored>,
+    /// When the first one was asked for.
+    began: Option<Instant>,
+    /// Cells whose gateway has given nothing to a reconcile.
+    silent_cells: BTreeSet<String>,
 }
 
 /// What KV holds under the keys of an index.
@@ -39,22 +46,26 @@ enum Stored {
     Unreadable(KvError),
 }
 
-/// An index's API key, or why there is none.
-#[derive(Debug)]
-pub enum ApiKey<'a> {
-    /// The key.
-    Known(&'a SecretString),
+/// Why an item can't be exported.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NotExportable {
     /// Trying again can't help.
     Rejected(Rejection),
     /// Trying again may help.
     Unavailable(ApiKeyUnavailable),
 }
 
+impl From<Rejection> for NotExportable {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
 /// Why an index's API key is unavailable for now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiKeyUnavailable {
     /// The service has not been asked, or has not answered yet.
-    #[error("its API key has not been asked for")]
+    #[error("the API key was not asked for")]
     NotAsked,
     /// The service gives none; KV was not looked into.
     #[error(transparent)]
@@ -80,10 +91,7 @@ impl ApiKeys {
         settings: &IndexSettings,
     ) -> Result<ApiKeyOwner, Rejection> {
         let cell = settings.cell.as_ref().or(config.default_cell.as_ref()).ok_or_else(|| {
-            Rejection::new(
-                "cell",
-                "is absent, and the function has no DEFAULT_CELL to fall back on",
-            )
+            Rejection::new("cell", "is absent, and the function has no DEFAULT_CELL to fall back on")
         })?;
         for (path, name) in [("cell", cell), ("system_account_id", &settings.index.account)] {
             // A URL's parser takes these, encoded or not, as steps up the path.
@@ -94,26 +102,48 @@ impl ApiKeys {
         Ok(ApiKeyOwner { cell: cell.clone(), account: settings.index.account.clone() })
     }
 
+    /// Starts asking for API keys.
+    pub fn gather<'a, S: Services>(
+        &mut self,
+        invocation: &'a Invocation<'_, S>,
+        owners: BTreeMap<ApiKeyOwner, Waiting>,
+    ) -> Gathering<'a> {
+        let began = *self.began.get_or_insert_with(Instant::now);
+        // A reconcile meets new accounts for as long as it runs.
+        let paged = invocation.source == Source::Reconcile;
+        Gathering::start(invocation, owners, if paged { Instant::now() } else { began })
+    }
+
     /// Takes in answers of the service.
     pub fn extend(&mut self, answers: Answers) {
         self.answers.extend(answers);
     }
 
-    /// Asks for the API keys of these indexes that have not been asked for.
+    /// Asks for the API keys of these indexes that have not been asked for, the service first, then
+    /// KV.
     pub async fn ask<'s, S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
-        settings: impl IntoIterator<Item = &'s IndexSettings>,
+        settings: impl IntoIterator<Item = &'s IndexSettings> + Clone,
     ) {
         let owners: BTreeMap<ApiKeyOwner, Waiting> = settings
+            .clone()
             .into_iter()
             .filter_map(|settings| Self::owner(invocation.config, settings).ok())
             .filter(|owner| !self.answers.contains_key(owner))
             .map(|owner| (owner, Waiting::Others))
             .collect();
+        let (silent, owners): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            owners.into_iter().partition(|(owner, _)| self.silent_cells.contains(&owner.cell));
+        self.answers.extend(silent.into_keys().map(|owner| (owner, Err(gave_nothing()))));
         if !owners.is_empty() {
-            self.extend(Gathering::start(invocation, owners).rest().await);
+            let answers = self.gather(invocation, owners).rest().await;
+            if invocation.source == Source::Reconcile {
+                self.silent_cells.extend(silent_cells(&answers));
+            }
+            self.extend(answers);
         }
+        self.look_into_kv(invocation, settings).await;
     }
 
     /// Looks into KV for the API keys of those indexes for which the service gives none: a change
@@ -123,11 +153,14 @@ impl ApiKeys {
         invocation: &Invocation<'_, S>,
         settings: impl IntoIterator<Item = &'s IndexSettings>,
     ) {
+        if invocation.source == Source::Reconcile {
+            return;
+        }
         let lacking: Vec<&IndexSettings> = settings
             .into_iter()
             .filter(|settings| {
                 let api_key = self.resolve(invocation.config, settings);
-                matches!(api_key, ApiKey::Unavailable(ApiKeyUnavailable::Service(_)))
+                matches!(api_key, Err(NotExportable::Unavailable(ApiKeyUnavailable::Service(_))))
             })
             .collect();
         if lacking.is_empty() {
@@ -164,31 +197,53 @@ impl ApiKeys {
     }
 
     /// The API key of an index.
-    pub fn resolve(&self, config: &ExporterConfig, settings: &IndexSettings) -> ApiKey<'_> {
-        let owner = match Self::owner(config, settings) {
-            Ok(owner) => owner,
-            Err(rejection) => return ApiKey::Rejected(rejection),
+    pub fn resolve(
+        &self,
+        config: &ExporterConfig,
+        settings: &IndexSettings,
+    ) -> Result<&SecretString, NotExportable> {
+        let rejected = |path: &str, reason: &'static str| {
+            Err(NotExportable::Rejected(Rejection::new(path, reason)))
         };
+        let owner = Self::owner(config, settings).map_err(NotExportable::Rejected)?;
         let service = match self.answers.get(&owner) {
-            None => return ApiKey::Unavailable(ApiKeyUnavailable::NotAsked),
-            Some(Ok(api_key)) => return ApiKey::Known(api_key),
+            None => return Err(NotExportable::Unavailable(ApiKeyUnavailable::NotAsked)),
+            Some(Ok(api_key)) => return Ok(api_key),
             Some(Err(ApiKeyError::NotFound)) => {
-                let reason = "the account has no API key";
-                return ApiKey::Rejected(Rejection::new("system_account_id", reason));
+                return rejected("system_account_id", "the account has no API key");
             }
             Some(Err(ApiKeyError::BadName { path })) => {
-                return ApiKey::Rejected(Rejection::new(*path, "can't be part of a URL"));
+                return rejected(path, "can't be part of a URL");
             }
             Some(Err(error @ ApiKeyError::Unavailable { .. })) => error.clone(),
         };
-        ApiKey::Unavailable(match self.stored.get(&settings.index) {
-            Some(Stored::ApiKey(api_key)) => return ApiKey::Known(api_key),
+        Err(NotExportable::Unavailable(match self.stored.get(&settings.index) {
+            Some(Stored::ApiKey(api_key)) => return Ok(api_key),
             None => ApiKeyUnavailable::Service(service),
             Some(Stored::NoApiKey) => ApiKeyUnavailable::NotInKv(service),
             Some(Stored::Unreadable(kv)) => {
                 ApiKeyUnavailable::KvUnreadable { service, kv: kv.clone() }
             }
-        })
+        }))
+    }
+}
+
+/// The cells that were asked and gave nothing, neither an API key nor the answer that there is none.
+fn silent_cells(answers: &Answers) -> BTreeSet<String> {
+    let gave_nothing = |answer: &Result<SecretString, ApiKeyError>| {
+        matches!(answer, Err(ApiKeyError::Unavailable { .. }))
+    };
+    let (silent, answering): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|(_, answer)| gave_nothing(answer));
+    let answering: BTreeSet<&String> = answering.iter().map(|(owner, _)| &owner.cell).collect();
+    let silent = silent.into_iter().map(|(owner, _)| &owner.cell);
+    silent.filter(|cell| !answering.contains(cell)).cloned().collect()
+}
+
+fn gave_nothing() -> ApiKeyError {
+    ApiKeyError::Unavailable {
+        reason: "the cell's gateway has given nothing in this run".to_owned(),
+        retry: Retry::Never,
     }
 }
 
@@ -204,18 +259,17 @@ mod tests {
         let invocation = fakes.invocation();
         let mut api_keys = ApiKeys::default();
         api_keys.ask(&invocation, [settings]).await;
-        api_keys.look_into_kv(&invocation, [settings]).await;
         let reused = invocation.stats().api_keys_reused;
         match api_keys.resolve(&fakes.config, settings) {
-            ApiKey::Known(api_key) if reused > 0 => {
+            Ok(api_key) if reused > 0 => {
                 Ok(format!("{} again", api_key.expose_secret()))
             }
-            ApiKey::Known(api_key) => Ok(api_key.expose_secret().to_owned()),
-            ApiKey::Rejected(rejection) => Err(format!("rejected: {}", rejection.path)),
-            ApiKey::Unavailable(ApiKeyUnavailable::NotAsked) => Err("not asked".to_owned()),
-            ApiKey::Unavailable(ApiKeyUnavailable::Service(_)) => Err("not looked up".to_owned()),
-            ApiKey::Unavailable(ApiKeyUnavailable::NotInKv(_)) => Err("not in KV".to_owned()),
-            ApiKey::Unavailable(ApiKeyUnavailable::KvUnreadable { .. }) => {
+            Ok(api_key) => Ok(api_key.expose_secret().to_owned()),
+            Err(NotExportable::Rejected(rejection)) => Err(format!("rejected: {}", rejection.path)),
+            Err(NotExportable::Unavailable(ApiKeyUnavailable::NotAsked)) => Err("not asked".to_owned()),
+            Err(NotExportable::Unavailable(ApiKeyUnavailable::Service(_))) => Err("not looked up".to_owned()),
+            Err(NotExportable::Unavailable(ApiKeyUnavailable::NotInKv(_))) => Err("not in KV".to_owned()),
+            Err(NotExportable::Unavailable(ApiKeyUnavailable::KvUnreadable { .. })) => {
                 Err("KV can't be read".to_owned())
             }
         }
@@ -311,16 +365,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_look_into_kv_it_is_unavailable_whatever_kv_holds() {
+    async fn a_reconcile_does_not_look_into_kv() {
         let fakes = without_gateway();
         fakes.kv.hold("a-i", &value("i", &json!("old")));
         let (mut api_keys, settings) = (ApiKeys::default(), settings());
-        api_keys.ask(&fakes.invocation(), [&settings]).await;
-        let api_key = api_keys.resolve(&fakes.config, &settings);
-        assert!(
-            matches!(&api_key, ApiKey::Unavailable(ApiKeyUnavailable::Service(error)) if *error == down()),
-            "{api_key:?}"
-        );
+        api_keys.ask(&fakes.invocation_of(Source::Reconcile), [&settings]).await;
+        let service = Err(NotExportable::Unavailable(ApiKeyUnavailable::Service(down())));
+        assert_eq!(api_keys.resolve(&fakes.config, &settings).map(|_| ()), service);
+        assert!(fakes.kv.requests.borrow().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reconcile_asks_a_cell_that_gave_nothing_no_second_time() {
+        let fakes = without_gateway();
+        let invocation = fakes.invocation_of(Source::Reconcile);
+        let mut api_keys = ApiKeys::default();
+        api_keys.ask(&invocation, [&settings()]).await;
+        let mut other = settings();
+        other.index.account = "b".into();
+        let mut elsewhere = other.clone();
+        elsewhere.cell = Some("healthy".into());
+        api_keys.ask(&invocation, [&other, &elsewhere]).await;
+        assert_eq!(invocation.stats().api_keys_requests, 4 + 1);
+        assert!(api_keys.resolve(&fakes.config, &other).is_err());
+        assert!(api_keys.resolve(&fakes.config, &elsewhere).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -331,13 +399,13 @@ mod tests {
         let mut api_keys = ApiKeys::default();
         assert!(matches!(
             api_keys.resolve(&fakes.config, &indexes[0]),
-            ApiKey::Unavailable(ApiKeyUnavailable::NotAsked)
+            Err(NotExportable::Unavailable(ApiKeyUnavailable::NotAsked))
         ));
         api_keys.ask(&invocation, &indexes).await;
         api_keys.ask(&invocation, &indexes).await;
         assert_eq!(invocation.stats().api_keys_requests, 1);
         for index in &indexes {
-            assert!(matches!(api_keys.resolve(&fakes.config, index), ApiKey::Known(_)));
+            assert!(api_keys.resolve(&fakes.config, index).is_ok());
         }
     }
 }

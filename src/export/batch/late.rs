@@ -7,7 +7,8 @@ use tracing::warn;
 
 use super::plan::{BatchPlan, Deciding, RecordOutcome, Task};
 use crate::export::api_keys::ApiKeys;
-use crate::export::invocation::{ExporterConfig, Invocation};
+use crate::config::ExporterConfig;
+use crate::export::invocation::Invocation;
 use crate::export::table::read_items_until;
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Item, ItemKey, QueryConfig, Rejection};

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::export::api_keys::ApiKeys;
 use crate::export::error::KeyError;
-use crate::export::invocation::ExporterConfig;
+use crate::config::ExporterConfig;
 use crate::index::IndexRef;
 use crate::item::{
     Change, Content, IndexSettings, QueryConfig, QueryConfigRef, Rejection, StreamRecord,

@@ -7,11 +7,14 @@ use tracing::warn;
 
 use super::ItemVerdict;
 use super::plan::{SettingsItem, Task};
-use crate::export::api_keys::{ApiKeyOwner, ApiKeyUnavailable, ApiKeys, Gathering, Waiting};
+use crate::export::api_keys::{
+    ApiKeyOwner, ApiKeyUnavailable, ApiKeys, NotExportable, Waiting,
+};
 use crate::export::bulk;
-use crate::export::desired::{Desired, NotExportable};
+use crate::export::desired::Desired;
 use crate::export::error::KeyError;
-use crate::export::invocation::{ExporterConfig, Invocation};
+use crate::config::ExporterConfig;
+use crate::export::invocation::Invocation;
 use crate::export::settle::table_view::Named;
 use crate::export::settle::{SettleRequest, Verdict, settle};
 use crate::item::IndexSettings;
@@ -76,7 +79,8 @@ impl<S: Services> SettingsExport<'_, S> {
     /// Writes everything that can be written. One PUT is the rule; where some API keys take longer,
     /// what is ready goes out first.
     async fn write(&mut self) {
-        let mut gathering = Gathering::start(self.invocation, self.api_key_owners());
+        let owners = self.api_key_owners();
+        let mut gathering = self.api_keys.gather(self.invocation, owners);
         self.api_keys.extend(gathering.first_wave().await);
         if !gathering.is_complete() {
             self.resolve();

@@ -7,7 +7,8 @@ use tracing::error;
 
 use super::QueryConfigCounts;
 use crate::export::api_keys::ApiKeys;
-use crate::export::desired::{Desired, NotExportable};
+use crate::export::api_keys::NotExportable;
+use crate::export::desired::Desired;
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::query_config_removal::remove;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Progress, ReExportError};
 use crate::export::api_keys::ApiKeys;
-use crate::export::desired::{Desired, NotExportable};
+use crate::export::api_keys::NotExportable;
+use crate::export::desired::Desired;
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::settle::{SettleRequest, Verdict, settle};
@@ -32,7 +33,6 @@ pub async fn re_export<S: Services>(
     let settings = IndexSettings::decode(index, &item.attributes()).map_err(rejected)?;
     let mut api_keys = ApiKeys::default();
     api_keys.ask(invocation, [&settings]).await;
-    api_keys.look_into_kv(invocation, [&settings]).await;
     let desired = match Desired::of_settings(&settings, invocation.config, &api_keys) {
         Ok(desired) => desired,
         Err(NotExportable::Rejected(rejection)) => return Err(rejected(rejection)),

@@ -2,7 +2,8 @@
 
 use super::desired_keys::Wanted;
 use super::{NAMESPACES, ReconcileError, Reconciling};
-use crate::export::desired::{Desired, NotExportable};
+use crate::export::api_keys::NotExportable;
+use crate::export::desired::Desired;
 use crate::export::table::Pass;
 use crate::index::IndexRef;
 use crate::item::alias_targets::{AliasTarget, alias_targets};

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::item::Item;
     use crate::kv::{Source, Stamp};
-    use crate::ports::ApiKeyError;
+    use crate::ports::{ApiKeyError, Retry};
     use serde_json::{Value, json};
 
     fn index(name: &str) -> IndexRef {
@@ -167,8 +167,7 @@ mod tests {
     fn unavailable() -> ApiKeyUnavailable {
         ApiKeyUnavailable::NotInKv(ApiKeyError::Unavailable {
             reason: "down".into(),
-            retry: false,
-            retry_after: None,
+            retry: Retry::Never,
         })
     }
 

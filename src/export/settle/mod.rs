@@ -34,7 +34,8 @@ use self::table_view::{Held, Named, TableView};
 use super::MAX_ROUNDS;
 use super::api_keys::ApiKeys;
 use super::bulk;
-use super::desired::{Desired, NotExportable};
+use super::api_keys::NotExportable;
+use super::desired::Desired;
 use super::error::KeyError;
 use super::invocation::{Invocation, OutOfTime};
 use super::table::{Pass, PassOver, ReadError, read_items};
@@ -279,7 +280,6 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
             }
         }
         self.api_keys.ask(self.invocation, &complete).await;
-        self.api_keys.look_into_kv(self.invocation, &complete).await;
         for settings in complete {
             let item = self.item_now(&settings);
             now.insert(settings.index, item);

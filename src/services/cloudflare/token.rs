@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::config::TokenSource;
 use crate::services::aws::describe;
-use crate::telemetry::ServiceCalls;
+use crate::ports::ServiceCalls;
 
 /// The token and where it comes from.
 pub struct CloudflareToken {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use ecom_settings_exporter::ports::{Clock, Services};
 use ecom_settings_exporter::services::{RealServices, SystemClock};
-use ecom_settings_exporter::telemetry::ServiceCalls;
+use ecom_settings_exporter::ports::ServiceCalls;
 
 /// The system's clock, until a test stops it.
 #[derive(Clone, Default)]
