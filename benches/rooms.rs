@@ -8,8 +8,8 @@ use std::hint::black_box;
 use std::time::{Duration, UNIX_EPOCH};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ecom_settings_exporter::export::batch::plan::{BatchPlan, Task, plan};
 use ecom_settings_exporter::config::ExporterConfig;
+use ecom_settings_exporter::export::batch::plan::{BatchPlan, Task, plan};
 use ecom_settings_exporter::item::StreamRecord;
 use ecom_settings_exporter::kv::{Entry, Pair, Source, Stamp};
 use ecom_settings_exporter::lambda::payload::Payload;

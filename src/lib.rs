@@ -5,6 +5,9 @@
 //!    └──────────► services ───┘
 //! ```
 //!
+//! `config` and `telemetry` stand beside them: everything may import them, and they import nothing
+//! of the picture but limits of [`kv`].
+//!
 //! Imports run one way, left to right. [`item`], [`kv`] and [`index`] are pure: what the table holds,
 //! what KV takes, and what both speak of. [`ports`] is what the exporter needs of the outside world;
 //! [`services`] implement it and know no use case. [`export`] holds the use cases, generic over the
@@ -20,7 +23,7 @@
 //!   no other way to a value.
 //! - Every call to the outside is bounded by the invocation's deadline:
 //!   [`export::invocation::Invocation::call`].
-//! - Values and keys can't be printed: the `Debug` of their types shows sizes.
+//! - Values and API keys can't be printed: the `Debug` of their types shows sizes.
 
 pub mod config;
 pub mod export;

@@ -8,7 +8,7 @@ use ecom_settings_exporter::lambda::{Answer, Handler};
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
 use ecom_settings_exporter::services::cloudflare::client::CloudflareKv;
-use ecom_settings_exporter::services::cloudflare::configured::ConfiguredKv;
+use ecom_settings_exporter::services::cloudflare::dry_run::KvOrDryRun;
 use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, aws, http};
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Error> {
             tracing::warn!(
                 "dry run: CLOUDFLARE_ACCOUNT_ID is absent, so nothing is sent to Cloudflare"
             );
-            (ConfiguredKv::DryRun, None)
+            (KvOrDryRun::DryRun, None)
         }
         Some(CloudflareConfig { settings_url, query_configs_url, token }) => {
             let secrets = || aws::secrets_manager(&config.aws, &sdk);
@@ -41,7 +41,7 @@ async fn main() -> Result<(), Error> {
             tokio::spawn(async move { drop(early.current().await) });
             let kv =
                 CloudflareKv::new(http.clone(), token.clone(), settings_url, query_configs_url);
-            (ConfiguredKv::Cloudflare(kv), Some(token))
+            (KvOrDryRun::Cloudflare(kv), Some(token))
         }
     };
     let services = RealServices {
@@ -61,7 +61,7 @@ async fn run(handler: &Handler<RealServices>, metrics: &Metrics) -> Result<(), E
         metrics.flush(&context.request_id, &stats);
         result.map_err(|error| Diagnostic {
             error_type: error.error_type().to_owned(),
-            error_message: error.to_string(),
+            error_message: error.message(),
         }) as Result<Answer, Diagnostic>
     });
     Runtime::new(service).layer(TracingLayer::new()).run().await

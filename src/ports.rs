@@ -15,7 +15,7 @@ pub trait Services {
     /// Cloudflare KV.
     type Kv: KvStore;
     /// The API keys service.
-    type Keys: ApiKeyService;
+    type ApiKeys: ApiKeyService;
     /// The settings table.
     type Table: SettingsTable;
     /// Time and chance.
@@ -24,7 +24,7 @@ pub trait Services {
     /// Cloudflare KV.
     fn kv(&self) -> &Self::Kv;
     /// The API keys service.
-    fn api_keys(&self) -> &Self::Keys;
+    fn api_keys(&self) -> &Self::ApiKeys;
     /// The settings table.
     fn table(&self) -> &Self::Table;
     /// Time and chance.
@@ -245,7 +245,7 @@ pub trait SettingsTable {
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError>;
     /// A page of one account's items, after `after`.
-    async fn account(
+    async fn account_items(
         &self,
         account: &str,
         after: Option<&ItemKey>,
@@ -276,8 +276,8 @@ pub enum ScanColumns {
 pub struct TablePage {
     /// The items, by key.
     pub items: Vec<(ItemKey, Item)>,
-    /// The last key that was read; `None` at the end.
-    pub next: Option<ItemKey>,
+    /// The last key that was read, where to go on after; `None` at the end.
+    pub last_read: Option<ItemKey>,
 }
 
 /// A request to the table that failed, with the SDK's own retries behind it.

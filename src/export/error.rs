@@ -8,7 +8,8 @@ use super::api_keys::ApiKeyUnavailable;
 use super::table::ReadError;
 use crate::ports::KvError;
 
-/// Why a key is not what the table asks for. Trying again may help.
+/// Why a key is not what the table asks for. Trying again may help, unless the variant says what
+/// else to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// KV did not confirm a request.

@@ -114,10 +114,15 @@ impl<'a, S: Services> Invocation<'a, S> {
         self.out_of_time.get()
     }
 
+    /// Notes that something was left out because too little time is left for it.
+    pub fn note_out_of_time(&self) {
+        self.out_of_time.set(true);
+    }
+
     /// Only the deadline ends the invocation; an earlier bound ends one caller's work.
     fn out_of_time(&self, until: Instant) -> OutOfTime {
         if until >= self.deadline {
-            self.out_of_time.set(true);
+            self.note_out_of_time();
         }
         OutOfTime
     }

@@ -90,8 +90,8 @@ impl<'a, S: Services> Pass<'a, S> {
     pub async fn next(&mut self) -> Result<Option<Vec<(ItemKey, Item)>>, ReadError> {
         let Some((segment, page)) = self.pages.next().await else { return Ok(None) };
         let page = page?;
-        if page.next.is_some() {
-            self.ask(segment, page.next);
+        if page.last_read.is_some() {
+            self.ask(segment, page.last_read);
         }
         Ok(Some(page.items))
     }
@@ -117,7 +117,7 @@ async fn read_page<S: Services>(
             invocation.call(Service::Table, page).await
         }
         PassOver::Account(account) => {
-            invocation.call(Service::Table, table.account(account, after)).await
+            invocation.call(Service::Table, table.account_items(account, after)).await
         }
     };
     Ok(page??)

@@ -84,7 +84,7 @@ impl Fakes {
 
 impl Services for Fakes {
     type Kv = FakeKv;
-    type Keys = FakeApiKeys;
+    type ApiKeys = FakeApiKeys;
     type Table = FakeTable;
     type Clock = FakeClock;
 
@@ -292,7 +292,7 @@ impl SettingsTable for FakeTable {
         unimplemented!("no unit test scans the table")
     }
 
-    async fn account(
+    async fn account_items(
         &self,
         _account: &str,
         _after: Option<&ItemKey>,

@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::MAX_ROUNDS;
-use super::bulk;
 use super::api_keys::NotExportable;
+use super::bulk;
 use super::desired::Desired;
 use super::error::KeyError;
 use super::invocation::Invocation;
@@ -26,7 +26,7 @@ use crate::kv::{Digest, Entry, Pair};
 use crate::ports::{Namespace, Services};
 
 /// The items of a use case: how they are read again, and what they ask for.
-pub trait Items {
+pub trait Reread {
     /// Whether a key that an item asks for only since it was first read is written too; else it is
     /// left to the change's own stream record.
     const WRITES_NEW_KEYS: bool;
@@ -54,7 +54,7 @@ pub struct ItemWrite {
 
 /// What became of the keys.
 #[derive(Debug, Default)]
-pub struct Written {
+pub struct WriteOutcome {
     /// Keys that hold what the table asks for.
     pub written: BTreeSet<String>,
     /// Keys that may hold something else, and why.
@@ -79,10 +79,10 @@ type Versions = BTreeMap<ItemKey, Version>;
 pub async fn verified_write<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
-    items: &impl Items,
+    items: &impl Reread,
     mut writes: Vec<ItemWrite>,
-) -> Written {
-    let mut outcome = Written::default();
+) -> WriteOutcome {
+    let mut outcome = WriteOutcome::default();
     for _ in 0..MAX_ROUNDS {
         if writes.is_empty() {
             return outcome;
@@ -96,7 +96,7 @@ pub async fn verified_write<S: Services>(
     outcome
 }
 
-impl Written {
+impl WriteOutcome {
     async fn put<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
@@ -126,7 +126,7 @@ impl Written {
     }
 
     /// Reads what was written again; answers with what has to be written again.
-    async fn read_again<S: Services, I: Items>(
+    async fn read_again<S: Services, I: Reread>(
         &mut self,
         invocation: &Invocation<'_, S>,
         items: &I,
@@ -169,7 +169,7 @@ impl Written {
     }
 
     /// Compares an item with what was written of it; answers with what has to be written again.
-    fn changed<I: Items>(
+    fn changed<I: Reread>(
         &mut self,
         item: &ItemKey,
         version: &Version,
@@ -210,12 +210,12 @@ mod tests {
     use serde_json::{Value, json};
 
     /// Index items of a re-export (`NEW_KEYS`) or of a repair, read by their keys.
-    struct Reread<'a, const NEW_KEYS: bool> {
+    struct ScriptedItems<'a, const NEW_KEYS: bool> {
         invocation: &'a Invocation<'a, Fakes>,
         api_keys: ApiKeys,
     }
 
-    impl<const NEW_KEYS: bool> Items for Reread<'_, NEW_KEYS> {
+    impl<const NEW_KEYS: bool> super::Reread for ScriptedItems<'_, NEW_KEYS> {
         const WRITES_NEW_KEYS: bool = NEW_KEYS;
 
         async fn read_again(
@@ -238,7 +238,7 @@ mod tests {
     async fn write<const NEW_KEYS: bool>(
         fakes: &Fakes,
         changes: impl IntoIterator<Item = TableChange>,
-    ) -> Written {
+    ) -> WriteOutcome {
         let invocation = fakes.invocation();
         fakes.table.put(index_item("i", &shop("s")));
         fakes.table.changes.then(changes);
@@ -250,7 +250,7 @@ mod tests {
         };
         let entry = desired.entry(&invocation.stamp()).unwrap();
         let keys = desired.keys.into_iter().collect();
-        let items = Reread::<NEW_KEYS> { invocation: &invocation, api_keys };
+        let items = ScriptedItems::<NEW_KEYS> { invocation: &invocation, api_keys };
         let writes = vec![ItemWrite { item: item_key(), entry, keys }];
         verified_write(&invocation, Namespace::Settings, &items, writes).await
     }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     /// Nothing failed, was rejected or left behind.
-    fn assert_clean(written: &Written) {
+    fn assert_clean(written: &WriteOutcome) {
         let clean = written.failed.is_empty()
             && written.rejected.is_empty()
             && written.left_behind.values().all(BTreeSet::is_empty);

@@ -96,9 +96,10 @@ mod tests {
             "add_docs_config": {"M": {"index_write_aliases": {"L": [{"S": "w"}]}}},
         });
         let mut projected = item.clone();
-        projected.as_object_mut().unwrap().retain(|name, _| {
-            CLAIM_PATHS.iter().any(|path| path.split('.').next() == Some(name))
-        });
+        projected
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| CLAIM_PATHS.iter().any(|path| path.split('.').next() == Some(name)));
         let index = crate::index::IndexRef::parse("acct1", "main").unwrap();
         let claims = |item: &serde_json::Value| {
             let item = serde_json::value::to_raw_value(item).unwrap();

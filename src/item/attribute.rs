@@ -384,7 +384,8 @@ mod tests {
 
     #[test]
     fn debug_shows_no_value() {
-        let json = r#"{"M":{"a":{"S":"s3cret"},"b":{"L":[{"N":"4711"},{"SS":["s3cret"]},{"B":"s3cr"}]}}}"#;
+        let json =
+            r#"{"M":{"a":{"S":"s3cret"},"b":{"L":[{"N":"4711"},{"SS":["s3cret"]},{"B":"s3cr"}]}}}"#;
         let attribute: Attribute<'_> = serde_json::from_str(json).unwrap();
         let shown = format!("{attribute:?}");
         assert!(!shown.contains("s3cr") && !shown.contains("4711"), "{shown}");

@@ -4,6 +4,7 @@ use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse
 use serde::Serialize;
 
 use super::payload::InvalidPayload;
+use crate::export::error::Chain;
 use crate::export::re_export::{self, ReExportError};
 use crate::export::reconcile::{self, ReconcileError};
 
@@ -45,6 +46,11 @@ impl From<ReExportError> for HandlerError {
 }
 
 impl HandlerError {
+    /// The `errorMessage` of the Lambda error: what happened, with its causes.
+    pub fn message(&self) -> String {
+        Chain(self).to_string()
+    }
+
     /// The `errorType` of the Lambda error.
     pub fn error_type(&self) -> &'static str {
         match self {

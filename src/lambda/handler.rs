@@ -7,10 +7,10 @@ use tracing::{error, warn};
 
 use super::answer::{Answer, HandlerError, stream_answer};
 use super::payload::{InvalidPayload, Payload};
+use crate::config::ExporterConfig;
 use crate::export::batch::export_batch;
 use crate::export::batch::plan::{RecordOutcome, RejectedRecord};
 use crate::export::error::Chain;
-use crate::config::ExporterConfig;
 use crate::export::invocation::Invocation;
 use crate::export::re_export::re_export;
 use crate::export::reconcile::reconcile;
@@ -139,6 +139,6 @@ fn log_invocation(source: &str, result: &Result<Answer, HandlerError>, stats: &S
     };
     stats.log(source, outcome, complete);
     if let Err(error) = result {
-        error!(error_type = error.error_type(), error = %error, "invocation failed");
+        error!(error_type = error.error_type(), error = error.message(), "invocation failed");
     }
 }

@@ -13,14 +13,14 @@ use std::time::SystemTime;
 
 use crate::ports::{Clock, ServiceCalls, Services};
 use crate::services::api_keys::ApiKeysClient;
-use crate::services::cloudflare::configured::ConfiguredKv;
+use crate::services::cloudflare::dry_run::KvOrDryRun;
 use crate::services::cloudflare::token::CloudflareToken;
 use crate::services::settings_table::DynamoDbTable;
 
 /// The real services.
 pub struct RealServices {
     /// Cloudflare KV.
-    pub kv: ConfiguredKv,
+    pub kv: KvOrDryRun,
     /// The API keys service.
     pub api_keys: ApiKeysClient,
     /// The settings table.
@@ -30,12 +30,12 @@ pub struct RealServices {
 }
 
 impl Services for RealServices {
-    type Kv = ConfiguredKv;
-    type Keys = ApiKeysClient;
+    type Kv = KvOrDryRun;
+    type ApiKeys = ApiKeysClient;
     type Table = DynamoDbTable;
     type Clock = SystemClock;
 
-    fn kv(&self) -> &ConfiguredKv {
+    fn kv(&self) -> &KvOrDryRun {
         &self.kv
     }
 

@@ -181,12 +181,15 @@ impl SettingsTable for DynamoDbTable {
             ScanColumns::Claims => scan
                 .projection_expression(claims_projection())
                 .filter_expression(claims_filter())
-                .expression_attribute_values(":query", AttributeValue::S(QUERY_SEPARATOR.to_owned())),
+                .expression_attribute_values(
+                    ":query",
+                    AttributeValue::S(QUERY_SEPARATOR.to_owned()),
+                ),
         };
         page("Scan", reply!("Scan", scan)?)
     }
 
-    async fn account(
+    async fn account_items(
         &self,
         account: &str,
         after: Option<&ItemKey>,
@@ -196,7 +199,7 @@ impl SettingsTable for DynamoDbTable {
 }
 
 fn page(operation: &str, reply: TableReply) -> Result<TablePage, TableError> {
-    Ok(TablePage { items: listed(operation, reply.items)?, next: reply.last_evaluated })
+    Ok(TablePage { items: listed(operation, reply.items)?, last_read: reply.last_evaluated })
 }
 
 /// The items of an answer that always has a list; it may be empty.

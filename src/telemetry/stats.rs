@@ -125,12 +125,12 @@ pub enum Value {
 }
 
 /// How a type of number is logged and measured.
-trait Number {
+trait Counted {
     fn logged(&self) -> Option<u64>;
     fn measured(&self) -> Value;
 }
 
-impl Number for u64 {
+impl Counted for u64 {
     fn logged(&self) -> Option<u64> {
         Some(*self)
     }
@@ -140,7 +140,7 @@ impl Number for u64 {
     }
 }
 
-impl Number for Option<u64> {
+impl Counted for Option<u64> {
     fn logged(&self) -> Option<u64> {
         *self
     }
@@ -150,7 +150,7 @@ impl Number for Option<u64> {
     }
 }
 
-impl Number for Duration {
+impl Counted for Duration {
     fn logged(&self) -> Option<u64> {
         Some(whole_millis(*self))
     }
@@ -161,7 +161,7 @@ impl Number for Duration {
     }
 }
 
-impl Number for Option<Duration> {
+impl Counted for Option<Duration> {
     fn logged(&self) -> Option<u64> {
         self.map(whole_millis)
     }

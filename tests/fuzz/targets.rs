@@ -2,8 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ecom_settings_exporter::export::batch::plan::plan;
 use ecom_settings_exporter::config::ExporterConfig;
+use ecom_settings_exporter::export::batch::plan::plan;
 use ecom_settings_exporter::item::IndexSettings;
 use ecom_settings_exporter::item::{Change, Content, StreamRecord};
 use ecom_settings_exporter::kv::StoredSettings;

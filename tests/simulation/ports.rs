@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Clock, QueryConfigs, ScanColumns, Services, SettingsTable,
+    ApiKeyError, ApiKeyService, Clock, QueryConfigs, Retry, ScanColumns, Services, SettingsTable,
     TableError, TablePage,
 };
 use secrecy::SecretString;
@@ -84,7 +84,7 @@ impl Ports {
                 continue;
             }
             if page.items.len() == limit {
-                page.next = page.items.last().map(|(key, _)| key.clone());
+                page.last_read = page.items.last().map(|(key, _)| key.clone());
                 break;
             }
             page.items.push((key.clone(), render(image)));
@@ -95,7 +95,7 @@ impl Ports {
 
 impl Services for Ports {
     type Kv = Self;
-    type Keys = Self;
+    type ApiKeys = Self;
     type Table = Self;
     type Clock = Self;
 
@@ -133,8 +133,8 @@ impl ApiKeyService for Ports {
         self.state.borrow_mut().invocations[self.invocation].unanswered.insert(owner.clone());
         if let Fault::Fail { why, .. } = self.enter(Call::ApiKey).await {
             let reason = "out of order".to_owned();
-            let retry = why != Failure::Refused;
-            return Err(ApiKeyError::Unavailable { reason, retry, retry_after: None });
+            let retry = if why == Failure::Refused { Retry::Never } else { Retry::After(None) };
+            return Err(ApiKeyError::Unavailable { reason, retry });
         }
         let mut state = self.state.borrow_mut();
         state.invocations[self.invocation].unanswered.remove(&owner);
@@ -201,7 +201,7 @@ impl SettingsTable for Ports {
         }))
     }
 
-    async fn account(
+    async fn account_items(
         &self,
         account: &str,
         after: Option<&ItemKey>,

@@ -91,7 +91,10 @@ impl ApiKeys {
         settings: &IndexSettings,
     ) -> Result<ApiKeyOwner, Rejection> {
         let cell = settings.cell.as_ref().or(config.default_cell.as_ref()).ok_or_else(|| {
-            Rejection::new("cell", "is absent, and the function has no DEFAULT_CELL to fall back on")
+            Rejection::new(
+                "cell",
+                "is absent, and the function has no DEFAULT_CELL to fall back on",
+            )
         })?;
         for (path, name) in [("cell", cell), ("system_account_id", &settings.index.account)] {
             // A URL's parser takes these, encoded or not, as steps up the path.
@@ -261,14 +264,18 @@ mod tests {
         api_keys.ask(&invocation, [settings]).await;
         let reused = invocation.stats().api_keys_reused;
         match api_keys.resolve(&fakes.config, settings) {
-            Ok(api_key) if reused > 0 => {
-                Ok(format!("{} again", api_key.expose_secret()))
-            }
+            Ok(api_key) if reused > 0 => Ok(format!("{} again", api_key.expose_secret())),
             Ok(api_key) => Ok(api_key.expose_secret().to_owned()),
             Err(NotExportable::Rejected(rejection)) => Err(format!("rejected: {}", rejection.path)),
-            Err(NotExportable::Unavailable(ApiKeyUnavailable::NotAsked)) => Err("not asked".to_owned()),
-            Err(NotExportable::Unavailable(ApiKeyUnavailable::Service(_))) => Err("not looked up".to_owned()),
-            Err(NotExportable::Unavailable(ApiKeyUnavailable::NotInKv(_))) => Err("not in KV".to_owned()),
+            Err(NotExportable::Unavailable(ApiKeyUnavailable::NotAsked)) => {
+                Err("not asked".to_owned())
+            }
+            Err(NotExportable::Unavailable(ApiKeyUnavailable::Service(_))) => {
+                Err("not looked up".to_owned())
+            }
+            Err(NotExportable::Unavailable(ApiKeyUnavailable::NotInKv(_))) => {
+                Err("not in KV".to_owned())
+            }
             Err(NotExportable::Unavailable(ApiKeyUnavailable::KvUnreadable { .. })) => {
                 Err("KV can't be read".to_owned())
             }

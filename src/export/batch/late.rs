@@ -6,8 +6,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::plan::{BatchPlan, Deciding, RecordOutcome, Task};
-use crate::export::api_keys::ApiKeys;
 use crate::config::ExporterConfig;
+use crate::export::api_keys::ApiKeys;
 use crate::export::invocation::Invocation;
 use crate::export::table::read_items_until;
 use crate::index::IndexRef;

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::config::ExporterConfig;
 use crate::export::api_keys::ApiKeys;
 use crate::export::error::KeyError;
-use crate::config::ExporterConfig;
 use crate::index::IndexRef;
 use crate::item::{
     Change, Content, IndexSettings, QueryConfig, QueryConfigRef, Rejection, StreamRecord,

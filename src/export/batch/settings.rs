@@ -7,13 +7,11 @@ use tracing::warn;
 
 use super::ItemVerdict;
 use super::plan::{SettingsItem, Task};
-use crate::export::api_keys::{
-    ApiKeyOwner, ApiKeyUnavailable, ApiKeys, NotExportable, Waiting,
-};
+use crate::config::ExporterConfig;
+use crate::export::api_keys::{ApiKeyOwner, ApiKeyUnavailable, ApiKeys, NotExportable, Waiting};
 use crate::export::bulk;
 use crate::export::desired::Desired;
 use crate::export::error::KeyError;
-use crate::config::ExporterConfig;
 use crate::export::invocation::Invocation;
 use crate::export::settle::table_view::Named;
 use crate::export::settle::{SettleRequest, Verdict, settle};
@@ -84,7 +82,7 @@ impl<S: Services> SettingsExport<'_, S> {
         self.api_keys.extend(gathering.first_wave().await);
         if !gathering.is_complete() {
             self.resolve();
-            let pairs = self.claim(true);
+            let pairs = self.ready_pairs(true);
             let put = bulk::put(self.invocation, Namespace::Settings, pairs);
             let (failures, late_answers) = tokio::join!(put, gathering.rest());
             self.close_failed(failures);
@@ -95,7 +93,7 @@ impl<S: Services> SettingsExport<'_, S> {
         let open = open.filter_map(|(_, item)| settings_of(item));
         self.api_keys.look_into_kv(self.invocation, open).await;
         self.resolve();
-        let pairs = self.claim(false);
+        let pairs = self.ready_pairs(false);
         self.close_failed(bulk::put(self.invocation, Namespace::Settings, pairs).await);
     }
 
@@ -137,8 +135,9 @@ impl<S: Services> SettingsExport<'_, S> {
     }
 
     /// The pairs that are ready and not written yet. Of several items that ask for one key the
-    /// last has it; with `some_open`, a key that an item still waiting asks for later waits too.
-    fn claim(&mut self, some_open: bool) -> Vec<Pair> {
+    /// last has it. While items still wait for an API key (`some_open`), a key that such a later
+    /// item asks for is not written.
+    fn ready_pairs(&mut self, some_open: bool) -> Vec<Pair> {
         let mut wanted: Vec<(String, usize)> = Vec::with_capacity(self.items.len() * 2);
         for (position, item) in self.items.iter().enumerate() {
             let Some(settings) = settings_of(item) else { continue };
@@ -199,7 +198,7 @@ impl<S: Services> SettingsExport<'_, S> {
                 let index_id = item.index.index_id();
                 ask(&index_id);
                 if !item.has_old_image && request.keys.contains_key(&index_id) {
-                    request.leading.insert(index_id);
+                    request.with_shop_id_in_value.insert(index_id);
                 }
             }
         }

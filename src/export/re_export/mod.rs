@@ -63,31 +63,34 @@ pub enum ReExportError {
     #[error("the table has no settings of index {0}: nothing was written")]
     IndexNotFound(IndexRef),
     /// The record can't be exported.
-    #[error("index {index} can't be exported: {rejection}{progress}")]
+    #[error("index {index} can't be exported{progress}")]
     RecordRejected {
         /// The index.
         index: IndexRef,
         /// Why.
+        #[source]
         rejection: Rejection,
         /// Whether something was written before.
         progress: Progress,
     },
     /// Cloudflare refuses the token.
-    #[error("index {index}: {error}{progress}")]
+    #[error("index {index} is not exported{progress}")]
     CloudflareAuthRejected {
         /// The index.
         index: IndexRef,
         /// What Cloudflare says.
+        #[source]
         error: KvError,
         /// Whether something was written before.
         progress: Progress,
     },
     /// A service failed; the same again may help.
-    #[error("index {index}: {reason}{progress}", reason = super::error::Chain(error))]
+    #[error("index {index} is not exported{progress}")]
     Incomplete {
         /// The index.
         index: IndexRef,
         /// What happened.
+        #[source]
         error: KeyError,
         /// Whether something was written before.
         progress: Progress,
@@ -108,7 +111,7 @@ impl std::fmt::Display for Progress {
         match self {
             Self::NothingWritten => Ok(()),
             Self::PartlyWritten => f.write_str(
-                "; KV may hold an older version or a part of the keys: repeat the re-export, or let reconcile repair it",
+                "; KV may hold an older version or a part of the keys, so repeat the re-export or let reconcile repair it",
             ),
         }
     }

@@ -13,7 +13,7 @@ use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::query_config_removal::remove;
 use crate::export::table::{ReadError, query_config_page};
-use crate::export::verified_write::{ItemWrite, Items, verified_write};
+use crate::export::verified_write::{ItemWrite, Reread, verified_write};
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey, ItemKind, QueryConfigRef, Rejection};
 use crate::ports::{Namespace, QueryConfigs, Services};
@@ -85,8 +85,8 @@ impl<S: Services> Reader<'_, S> {
     async fn read_page(&mut self) -> Result<(), KeyError> {
         let all = QueryConfigs::All(self.index);
         let page = query_config_page(self.invocation, all, self.after.as_ref()).await?;
-        self.ended = page.next.is_none();
-        self.after = page.next;
+        self.ended = page.last_read.is_none();
+        self.after = page.last_read;
         let stamp = self.invocation.stamp();
         for (key, item) in page.items {
             let ItemKind::QueryConfig(config) = key.kind() else { continue };
@@ -147,7 +147,7 @@ struct ByRange<'a, S> {
     invocation: &'a Invocation<'a, S>,
 }
 
-impl<S: Services> Items for ByRange<'_, S> {
+impl<S: Services> Reread for ByRange<'_, S> {
     const WRITES_NEW_KEYS: bool = false;
 
     async fn read_again(
@@ -165,7 +165,7 @@ impl<S: Services> Items for ByRange<'_, S> {
             for (key, item) in page.items.iter().filter(|(key, _)| wanted.contains(key)) {
                 found(key, item);
             }
-            after = page.next;
+            after = page.last_read;
             if after.is_none() {
                 return Ok(());
             }

@@ -10,7 +10,7 @@ use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::settle::{SettleRequest, Verdict, settle};
 use crate::export::table::{ReadError, read_items};
-use crate::export::verified_write::{ItemWrite, Items, Written, verified_write};
+use crate::export::verified_write::{ItemWrite, Reread, WriteOutcome, verified_write};
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Item, ItemKey, Rejection};
 use crate::ports::{KvError, Namespace, Services};
@@ -53,7 +53,7 @@ struct Record<'a, S> {
     api_keys: &'a ApiKeys,
 }
 
-impl<S: Services> Items for Record<'_, S> {
+impl<S: Services> Reread for Record<'_, S> {
     const WRITES_NEW_KEYS: bool = true;
 
     async fn read_again(
@@ -79,7 +79,7 @@ impl<S: Services> Items for Record<'_, S> {
 async fn keys_that_hold<S: Services>(
     invocation: &Invocation<'_, S>,
     index: &IndexRef,
-    written: Written,
+    written: WriteOutcome,
     api_keys: &mut ApiKeys,
 ) -> Result<Vec<String>, ReExportError> {
     let progress = progress(&written);
@@ -112,7 +112,7 @@ async fn keys_that_hold<S: Services>(
 }
 
 /// A refused request was not carried out; one without an answer may have been.
-fn progress(written: &Written) -> Progress {
+fn progress(written: &WriteOutcome) -> Progress {
     let was_refused = |error: &KeyError| {
         matches!(error, KeyError::Kv(KvError::AuthRejected { .. } | KvError::NoToken { .. }))
     };

@@ -9,8 +9,66 @@ use crate::export::settle::{self, SettleRequest, Verdict};
 use crate::export::table::Pass;
 use crate::index::IndexRef;
 use crate::item::keys::query_config_keys_of;
-use crate::kv::Metadata;
+use crate::kv::{Digest, Metadata};
 use crate::ports::{KvError, Namespace, Services};
+
+/// Who wrote a listed key, by its metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer<'a> {
+    /// This environment's exporter, for this index.
+    Ours(&'a IndexRef),
+    /// Another environment's exporter.
+    AnotherEnvironment,
+    /// Nobody's exporter, or one that wrote no metadata.
+    Stranger,
+}
+
+impl<'a> Writer<'a> {
+    fn of(metadata: Option<&'a Metadata>, environment: &str) -> Self {
+        match metadata {
+            None => Self::Stranger,
+            Some(metadata) if metadata.is_of(environment) => Self::Ours(&metadata.index),
+            Some(_) => Self::AnotherEnvironment,
+        }
+    }
+
+    fn index(self) -> Option<&'a IndexRef> {
+        match self {
+            Self::Ours(index) => Some(index),
+            Self::AnotherEnvironment | Self::Stranger => None,
+        }
+    }
+}
+
+/// What a listed key is to this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    /// None of its business: it is limited to one account, which neither has nor wants the key.
+    OfAnotherAccount,
+    /// Asked for, and another environment has it.
+    Taken,
+    /// Asked for by the one account, and KV names another account for it.
+    Contested,
+    /// Asked for: its value is compared.
+    AskedFor,
+    /// Ours, and no item asks for it.
+    Unclaimed,
+    /// A stranger's or another environment's, and no item asks for it.
+    Foreign,
+}
+
+fn classify(writer: Writer<'_>, only_account: Option<&str>, asked_for: bool) -> Listed {
+    let of_another_account = only_account
+        .is_some_and(|account| writer.index().is_none_or(|index| index.account != account));
+    match (writer, asked_for) {
+        (_, false) if of_another_account => Listed::OfAnotherAccount,
+        (Writer::AnotherEnvironment, true) => Listed::Taken,
+        (Writer::Ours(_), true) if of_another_account => Listed::Contested,
+        (_, true) => Listed::AskedFor,
+        (Writer::Ours(_), false) => Listed::Unclaimed,
+        (Writer::AnotherEnvironment | Writer::Stranger, false) => Listed::Foreign,
+    }
+}
 
 impl<S: Services> Reconciling<'_, S> {
     /// Lists both namespaces and compares each key.
@@ -26,7 +84,7 @@ impl<S: Services> Reconciling<'_, S> {
         if open > 0 {
             warn!(
                 keys = open,
-                "keys could not be judged: the API keys of their accounts are unavailable"
+                "keys could not be compared: the API keys of their accounts are unavailable"
             );
         }
         Ok(())
@@ -60,41 +118,55 @@ impl<S: Services> Reconciling<'_, S> {
     }
 
     fn compare(&mut self, namespace: Namespace, key: &str, metadata: Option<&Metadata>) {
-        let environment = &self.invocation.config.environment;
-        let is_ours = metadata.is_some_and(|metadata| metadata.is_of(environment));
-        let of_another_environment = metadata.is_some() && !is_ours;
-        let named: Option<&IndexRef> = metadata.filter(|_| is_ours).map(|metadata| &metadata.index);
-        let asked_for = self.desired(namespace).asks_for(key);
-        let of_another_account =
-            self.account.is_some_and(|account| named.is_none_or(|named| named.account != account));
         if namespace == Namespace::Settings {
             self.pointed_at.remove(key);
         }
-        // Limited to one account, the others' keys are none of this run's business.
-        if of_another_account && !asked_for {
+        let writer = Writer::of(metadata, &self.invocation.config.environment);
+        let asked_for = self.desired(namespace).asks_for(key);
+        let listed = classify(writer, self.account, asked_for);
+        if listed == Listed::OfAnotherAccount {
             return;
         }
         self.report.counts(namespace).listed += 1;
-        if is_ours {
+        if let Writer::Ours(_) = writer {
             *self.ours.entry(namespace).or_default() += 1;
         }
-        if of_another_environment && asked_for {
-            return self.take(namespace, key);
-        }
-        if of_another_account && named.is_some() {
-            // Whether the other account still asks for the key is for settling to find out.
-            self.desired(namespace).leave(key);
-            if namespace == Namespace::Settings {
-                self.contested.insert(key.to_owned());
+        match listed {
+            Listed::OfAnotherAccount => {}
+            Listed::Taken => self.take(namespace, key),
+            Listed::Contested => {
+                // Whether the other account still asks for the key is for settling to find out.
+                self.desired(namespace).leave(key);
+                if namespace == Namespace::Settings {
+                    self.contested.insert(key.to_owned());
+                }
             }
-            return;
+            Listed::Foreign => {
+                self.report.counts(namespace).foreign += 1;
+                self.report.example("foreign", key);
+            }
+            Listed::Unclaimed => {
+                self.orphans.entry(namespace).or_default().push(key.to_owned());
+            }
+            Listed::AskedFor => {
+                let digest = metadata.and_then(|metadata| metadata.digest);
+                self.compare_value(namespace, key, writer.index(), digest);
+            }
         }
+    }
+
+    fn compare_value(
+        &mut self,
+        namespace: Namespace,
+        key: &str,
+        named: Option<&IndexRef>,
+        digest: Option<Digest>,
+    ) {
         if self.desired(namespace).is_conflicting(key) {
             self.report.example("conflicting", key);
         }
-        let digest = metadata.and_then(|metadata| metadata.digest);
         match self.desired(namespace).compare(key, named, digest) {
-            Compared::Right | Compared::Rejected => {}
+            Compared::Right | Compared::Rejected | Compared::NotWanted => {}
             Compared::Stale => {
                 self.report.counts(namespace).stale += 1;
                 self.report.example("stale", key);
@@ -102,13 +174,6 @@ impl<S: Services> Reconciling<'_, S> {
             Compared::Unknown => {
                 self.report.counts(namespace).failed += 1;
                 self.report.example("failed", key);
-            }
-            Compared::NotWanted if !is_ours => {
-                self.report.counts(namespace).foreign += 1;
-                self.report.example("foreign", key);
-            }
-            Compared::NotWanted => {
-                self.orphans.entry(namespace).or_default().push(key.to_owned());
             }
         }
     }
@@ -134,7 +199,14 @@ impl<S: Services> Reconciling<'_, S> {
         }
         let mut pass = Pass::new(self.invocation, self.items());
         while !self.report.has_enough_examples("missing") {
-            let Ok(Some(items)) = pass.next().await else { return };
+            let items = match pass.next().await {
+                Ok(Some(items)) => items,
+                Ok(None) => return,
+                Err(error) => {
+                    warn!(error = %error, "not all missing keys could be named");
+                    return;
+                }
+            };
             for (key, item) in &items {
                 let Some((namespace, index, keys)) = asked_keys(key, item) else { continue };
                 for key in keys {
@@ -178,8 +250,8 @@ impl<S: Services> Reconciling<'_, S> {
             Verdict::Written(_) if contested => (&mut counts.conflicting, "conflicting"),
             Verdict::Deleted if !contested => (&mut counts.orphaned, "orphaned"),
             Verdict::Withheld(_) => (&mut counts.withheld, "withheld"),
-            // Asked for again since the scan, kept for a rejected item, gone, or for others to see
-            // to.
+            // Nothing to do: asked for again since the scan, kept for a rejected item, gone, or
+            // another account's.
             Verdict::Written(_) | Verdict::Deleted | Verdict::Left => return,
         };
         *count += 1;
@@ -189,5 +261,60 @@ impl<S: Services> Reconciling<'_, S> {
             "orphaned" => self.orphans.entry(Namespace::Settings).or_default().push(key),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(account: &str) -> IndexRef {
+        IndexRef::parse(account, "i").unwrap()
+    }
+
+    #[test]
+    fn a_key_that_is_asked_for_is_compared_unless_another_environment_has_it() {
+        let ours = index("a");
+        for (writer, listed) in [
+            (Writer::Ours(&ours), Listed::AskedFor),
+            (Writer::Stranger, Listed::AskedFor),
+            (Writer::AnotherEnvironment, Listed::Taken),
+        ] {
+            assert_eq!(classify(writer, None, true), listed);
+            assert_eq!(classify(writer, Some("a"), true), listed);
+        }
+    }
+
+    #[test]
+    fn a_key_that_no_item_asks_for_is_foreign_unless_it_is_ours() {
+        let ours = index("a");
+        assert_eq!(classify(Writer::Ours(&ours), None, false), Listed::Unclaimed);
+        assert_eq!(classify(Writer::Ours(&ours), Some("a"), false), Listed::Unclaimed);
+        for writer in [Writer::Stranger, Writer::AnotherEnvironment] {
+            assert_eq!(classify(writer, None, false), Listed::Foreign);
+        }
+    }
+
+    #[test]
+    fn a_run_of_one_account_contests_another_ones_key_and_passes_over_the_rest() {
+        let other = index("b");
+        assert_eq!(classify(Writer::Ours(&other), Some("a"), true), Listed::Contested);
+        for writer in [Writer::Ours(&other), Writer::Stranger, Writer::AnotherEnvironment] {
+            assert_eq!(classify(writer, Some("a"), false), Listed::OfAnotherAccount);
+        }
+    }
+
+    #[test]
+    fn metadata_says_who_wrote_a_key() {
+        let metadata = |environment: Option<&str>| Metadata {
+            index: index("a"),
+            environment: environment.map(str::to_owned),
+            digest: None,
+        };
+        for ours in [metadata(None), metadata(Some("prod"))] {
+            assert_eq!(Writer::of(Some(&ours), "prod"), Writer::Ours(&index("a")));
+        }
+        assert_eq!(Writer::of(Some(&metadata(Some("test"))), "prod"), Writer::AnotherEnvironment);
+        assert_eq!(Writer::of(None, "prod"), Writer::Stranger);
     }
 }

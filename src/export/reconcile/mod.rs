@@ -23,6 +23,7 @@ mod compare;
 mod dangling;
 mod desired_keys;
 mod repair;
+mod repaired_items;
 mod report;
 mod scan;
 
@@ -66,21 +67,23 @@ pub enum ReconcileError {
     #[error(transparent)]
     CloudflareAuthRejected(KvError),
     /// The table could not be read to its end.
-    #[error("the pass over the table stopped after {items} items: {error}; nothing was written")]
+    #[error("nothing was written: the pass over the table stopped after {items} items")]
     PassStopped {
         /// How many items had been read.
         items: usize,
         /// Why.
+        #[source]
         error: ReadError,
     },
     /// KV could not be listed to its end.
-    #[error("the listing of {namespace:?} stopped after {keys} keys: {error}; nothing was written")]
+    #[error("nothing was written: the listing of {namespace:?} stopped after {keys} keys")]
     ListingStopped {
         /// Of which namespace.
         namespace: Namespace,
         /// How many keys had been listed.
         keys: u64,
         /// Why.
+        #[source]
         error: KvError,
     },
 }
@@ -253,14 +256,14 @@ impl<'a, S: Services> Reconciling<'a, S> {
     fn fail(&mut self, namespace: Namespace, key: &str, error: &KeyError) {
         // An outage fails every key: the counts tell how many, the log the first ones.
         if !self.report.has_enough_examples("failed") {
-            error!(key, error = %Chain(error), "a key could not be judged or repaired");
+            error!(key, error = %Chain(error), "a key could not be compared or repaired");
         }
         self.report.counts(namespace).failed += 1;
         self.report.example("failed", key);
     }
 
     fn stop(&mut self, reason: String) {
-        warn!(reason, "reconcile stopped early: the next run goes on");
+        warn!(reason, "reconcile stopped early: the rest is left to the next run");
         self.report.stopped.get_or_insert(reason);
     }
 }

@@ -3,30 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::brakes::Brakes;
+use super::repaired_items::{READ_ITEMS, RepairedItems, Work};
 use super::{NAMESPACES, Reconciling, WORK_KEYS, asked_keys};
 use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
-use crate::export::api_keys::NotExportable;
-use crate::export::desired::Desired;
 use crate::export::error::KeyError;
-use crate::export::invocation::Invocation;
 use crate::export::query_config_removal::remove;
 use crate::export::settle::{self, SettleRequest, Verdict};
-use crate::export::table::{Pass, PassOver, ReadError, read_items};
-use crate::export::verified_write::{ItemWrite, Items, Written, verified_write};
+use crate::export::table::{Pass, PassOver};
+use crate::export::verified_write::{ItemWrite, WriteOutcome, verified_write};
 use crate::index::IndexRef;
-use crate::item::{IndexSettings, Item, ItemKey, ItemKind, QueryConfigRef};
+use crate::item::{ItemKey, ItemKind, QueryConfigRef};
 use crate::kv::stored::StoredQueryConfig;
 use crate::ports::{Namespace, ScanColumns, Services};
 
-/// Items that are read at once.
-const READ_ITEMS: usize = 500;
-
 /// Values that one write holds at the most, in bytes; with the pairs it bounds the memory.
 const WRITE_BYTES: usize = 16 * 1024 * 1024;
-
-/// Items and those of their keys that are to be written.
-type Work = BTreeMap<ItemKey, BTreeSet<String>>;
 
 /// What the writes leave to be done.
 #[derive(Default)]
@@ -173,12 +165,7 @@ impl<S: Services> Reconciling<'_, S> {
     }
 
     async fn write(&mut self, namespace: Namespace, work: Work, remains: &mut Remains) {
-        let mut items = RepairedItems {
-            invocation: self.invocation,
-            // Asked for here and not taken from the comparison, which may be minutes old: a key that
-            // was rotated meanwhile must not be overwritten with the old one.
-            api_keys: ApiKeys::default(),
-        };
+        let mut items = RepairedItems::new(self.invocation);
         let mut work: Vec<(ItemKey, BTreeSet<String>)> = work.into_iter().collect();
         let mut writes: Vec<ItemWrite> = Vec::new();
         while !work.is_empty() {
@@ -198,10 +185,21 @@ impl<S: Services> Reconciling<'_, S> {
         }
     }
 
-    fn note_written(&mut self, namespace: Namespace, written: Written, remains: &mut Remains) {
+    fn note_written(&mut self, namespace: Namespace, written: WriteOutcome, remains: &mut Remains) {
         let keys = u64::try_from(written.written.len()).unwrap_or(u64::MAX);
         self.report.counts(namespace).written += keys;
         self.fail_all(namespace, &written.failed);
+        for (item, rejection) in &written.rejected {
+            match item.kind() {
+                ItemKind::IndexSettings(index) => {
+                    self.reject(namespace, &index, &index.index_id(), rejection);
+                }
+                ItemKind::QueryConfig(config) => {
+                    self.reject(namespace, &config.index, &config.kv_key(), rejection);
+                }
+                ItemKind::Skipped => {}
+            }
+        }
         for (item, keys) in written.left_behind {
             match item.kind() {
                 ItemKind::QueryConfig(config) => remains.query_configs.push(config),
@@ -273,80 +271,4 @@ impl<S: Services> Reconciling<'_, S> {
 fn query_config(stored: StoredQueryConfig) -> Option<QueryConfigRef> {
     let index = IndexRef::parse(&stored.system_account_id, &stored.index_name)?;
     Some(QueryConfigRef { index, query: stored.normalized_query })
-}
-
-/// Items that are read just before they are written, and just after.
-struct RepairedItems<'a, S> {
-    invocation: &'a Invocation<'a, S>,
-    api_keys: ApiKeys,
-}
-
-type Failed = BTreeMap<String, KeyError>;
-
-impl<S: Services> RepairedItems<'_, S> {
-    /// Reads items; answers with what is to be written of them, and with the keys that failed.
-    async fn read(&mut self, work: Work) -> (Vec<ItemWrite>, Failed) {
-        let items = match read_items(self.invocation, work.keys().cloned()).await {
-            Ok(items) => items,
-            Err(error) => {
-                let keys = work.into_values().flatten();
-                let failed = keys.map(|key| (key, error.clone().into())).collect();
-                return (Vec::new(), failed);
-            }
-        };
-        let settings: Vec<IndexSettings> =
-            items.iter().filter_map(|(key, item)| settings_of(key, item)).collect();
-        self.api_keys.ask(self.invocation, &settings).await;
-        let stamp = self.invocation.stamp();
-        let (mut writes, mut failed) = (Vec::new(), Failed::new());
-        for (item_key, keys) in work {
-            // Gone or moved since the scan: nothing was written, so nothing is left behind.
-            let Some(item) = items.get(&item_key) else { continue };
-            let desired = self.desired(&item_key, item);
-            match desired.and_then(|desired| Ok((desired.entry(&stamp)?, desired.keys))) {
-                Ok((entry, asked)) => {
-                    let keys: BTreeSet<String> =
-                        keys.into_iter().filter(|key| asked.contains(key)).collect();
-                    if !keys.is_empty() {
-                        writes.push(ItemWrite { item: item_key, entry, keys });
-                    }
-                }
-                // What KV holds stays; the scan has logged it.
-                Err(NotExportable::Rejected(_)) => {}
-                Err(NotExportable::Unavailable(error)) => {
-                    failed.extend(keys.into_iter().map(|key| (key, error.clone().into())));
-                }
-            }
-        }
-        (writes, failed)
-    }
-}
-
-impl<S: Services> Items for RepairedItems<'_, S> {
-    const WRITES_NEW_KEYS: bool = false;
-
-    async fn read_again(
-        &self,
-        items: &[ItemKey],
-        mut found: impl FnMut(&ItemKey, &Item),
-    ) -> Result<(), ReadError> {
-        for part in items.chunks(READ_ITEMS) {
-            for (key, item) in &read_items(self.invocation, part.iter().cloned()).await? {
-                found(key, item);
-            }
-        }
-        Ok(())
-    }
-
-    fn desired(&self, key: &ItemKey, item: &Item) -> Result<Desired, NotExportable> {
-        Desired::of_item(key, item, self.invocation.config, &self.api_keys)
-    }
-}
-
-/// The settings of an index item; `None` for any other, and for one that can't be exported.
-fn settings_of(key: &ItemKey, item: &Item) -> Option<IndexSettings> {
-    match key.kind() {
-        ItemKind::IndexSettings(index) => IndexSettings::decode(&index, &item.attributes()).ok(),
-        ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
-    }
 }

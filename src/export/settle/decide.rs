@@ -1,4 +1,15 @@
-//! The decision table of settling, row by row. Pure.
+//! What becomes of a settings key, by what the table says and what KV holds. Pure.
+//!
+//! | items that ask for the key | KV holds | then |
+//! | --- | --- | --- |
+//! | one or more | anything | written, from the table, for the item that KV's value names, else for the first |
+//! | none | a value naming an index that is the target of an active alias and has no item, or the key is named as `shop_id` by a write alias | stays, with a warning |
+//! | none | a value naming an index whose item cannot be exported | stays |
+//! | none | a value naming any other index | deleted |
+//! | none | nothing, where the key is known to have been written for a removed index | as if a value named that index: KV's answer may be a minute old |
+//! | none | nothing else, or a stranger's value | left alone |
+//!
+//! An item that asks for the key but can't be exported keeps it as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -41,7 +52,7 @@ pub enum Decision {
 /// An item that decisions depend on, read whole.
 #[derive(Debug)]
 pub enum ItemNow {
-    /// Not there, against what the pass over the table said.
+    /// The pass over the table saw it; the read after it did not.
     Gone,
     /// Can be exported.
     Exportable {

@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use tokio::sync::Mutex;
 
 use crate::config::TokenSource;
-use crate::services::aws::describe;
 use crate::ports::ServiceCalls;
+use crate::services::aws::describe;
 
 /// The token and where it comes from.
 pub struct CloudflareToken {

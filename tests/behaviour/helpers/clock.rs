@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use ecom_settings_exporter::ports::ServiceCalls;
 use ecom_settings_exporter::ports::{Clock, Services};
 use ecom_settings_exporter::services::{RealServices, SystemClock};
-use ecom_settings_exporter::ports::ServiceCalls;
 
 /// The system's clock, until a test stops it.
 #[derive(Clone, Default)]
@@ -36,7 +36,7 @@ pub struct ClockedServices {
 
 impl Services for ClockedServices {
     type Kv = <RealServices as Services>::Kv;
-    type Keys = <RealServices as Services>::Keys;
+    type ApiKeys = <RealServices as Services>::ApiKeys;
     type Table = <RealServices as Services>::Table;
     type Clock = WallClock;
 
@@ -44,7 +44,7 @@ impl Services for ClockedServices {
         self.real.kv()
     }
 
-    fn api_keys(&self) -> &Self::Keys {
+    fn api_keys(&self) -> &Self::ApiKeys {
         self.real.api_keys()
     }
 

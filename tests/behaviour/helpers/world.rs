@@ -10,7 +10,7 @@ use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
 use ecom_settings_exporter::services::cloudflare::client::CloudflareKv;
-use ecom_settings_exporter::services::cloudflare::configured::ConfiguredKv;
+use ecom_settings_exporter::services::cloudflare::dry_run::KvOrDryRun;
 use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, http};
@@ -120,7 +120,7 @@ impl World {
         let result = match result {
             Ok(answer) => Ok(serde_json::to_value(answer).unwrap()),
             Err(error) => {
-                let (kind, message) = (error.error_type().to_owned(), error.to_string());
+                let (kind, message) = (error.error_type().to_owned(), error.message());
                 Err(LambdaError { kind, message })
             }
         };
@@ -263,7 +263,7 @@ fn handler(
     );
     let api_keys = ApiKeysClient::new(http, config.api_keys_url);
     let table = DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name);
-    let kv = ConfiguredKv::Cloudflare(kv);
+    let kv = KvOrDryRun::Cloudflare(kv);
     let real = RealServices { kv, api_keys, table, token: Some(token.clone()) };
     (Handler::new(ClockedServices { real, clock }, config.exporter), token)
 }

@@ -75,7 +75,7 @@ async fn what_still_changes_after_five_rounds_counts_as_failed() {
     assert_eq!(report["settings"]["failed"], 2);
     assert_eq!(report["settings"]["written"], 1);
     assert_eq!(report["examples"]["failed"], json!(["a-i", "s.example"]));
-    let failed = world.logs.of("a key could not be judged or repaired");
+    let failed = world.logs.of("a key could not be compared or repaired");
     assert_eq!(failed.len(), 2);
     assert!(failed.iter().all(|line| line["error"].as_str().unwrap().contains("still changes")));
 }

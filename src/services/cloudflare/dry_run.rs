@@ -7,14 +7,14 @@ use crate::kv::{Pair, StoredValue};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace};
 
 /// Where KV entries go. One type for both, so that the use cases are compiled once.
-pub enum ConfiguredKv {
+pub enum KvOrDryRun {
     /// To Cloudflare.
     Cloudflare(CloudflareKv),
     /// Nowhere: everything happens but the calls to Cloudflare.
     DryRun,
 }
 
-impl KvStore for ConfiguredKv {
+impl KvStore for KvOrDryRun {
     async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
         match self {
             Self::Cloudflare(kv) => kv.put(namespace, pairs).await,

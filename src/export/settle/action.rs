@@ -1,0 +1,259 @@
+//! What is done to a key next, given what was decided and what was done before. Pure.
+//!
+//! | decided | last done | then |
+//! | --- | --- | --- |
+//! | write | that very value was written | nothing |
+//! | write | anything else | written |
+//! | withhold, keep, or undecided | it was deleted, and its value is known | put back as it was read |
+//! | withhold, keep, or undecided | anything else | nothing |
+//! | delete | it was deleted, and KV confirmed it | nothing |
+//! | delete | it was deleted, and KV did not confirm it | the key fails |
+//! | delete | anything else | deleted |
+//! | leave alone, or look again | | nothing |
+//!
+//! An index id's key may be the only one whose value names a shop id. It is deleted last, so that a
+//! retry can still find the shop id:
+//!
+//! | the shop id's key | then its state is |
+//! | --- | --- |
+//! | failed, or its delete is not confirmed | failed: the index id's key stays |
+//! | deleted, and KV confirmed it | settled |
+//! | stays for another item, or is withheld | settled |
+//! | still holds a value that names this index | open: the next round looks at both |
+//! | holds anything else | settled |
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::decide::Decision;
+use super::table_view::Held;
+use crate::export::error::KeyError;
+use crate::index::IndexRef;
+use crate::item::ItemKey;
+use crate::kv::{Digest, Entry, StoredValue};
+
+/// What became of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It holds this index, as the table has it.
+    Written(IndexRef),
+    /// It is gone.
+    Deleted,
+    /// It stays as it is: what it is for can't be exported, or nothing of ours is there.
+    Left,
+    /// It stays though no item asks for it: these items' active aliases point at it.
+    Withheld(BTreeSet<ItemKey>),
+    /// Trying again may help.
+    Failed(KeyError),
+}
+
+/// What was last done to a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Done {
+    /// It was written.
+    Written {
+        /// For this index.
+        index: IndexRef,
+        /// A value with this digest.
+        digest: Digest,
+    },
+    /// The delete was sent.
+    Deleted {
+        /// What the key held, where KV reported it.
+        was: Option<StoredValue>,
+        /// Whether KV confirmed it.
+        confirmed: bool,
+    },
+}
+
+/// What is done to a key next.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// It is written.
+    Write(Write),
+    /// It is deleted; what it holds is kept for a put-back, where it is known.
+    Delete(Option<StoredValue>),
+}
+
+/// What is written.
+#[derive(Debug, PartialEq)]
+pub enum Write {
+    /// The entry of an item.
+    Entry(IndexRef, Rc<Entry>),
+    /// What was deleted, as it was read.
+    PutBack(StoredValue),
+}
+
+/// What comes next for a key, and its verdict if nothing else happens.
+pub fn next_action(decision: Decision, last: Option<&Done>) -> (Verdict, Option<Action>) {
+    let put_back = || put_back(last).map(Action::Write);
+    match decision {
+        Decision::Write { index, entry } => {
+            let written = Done::Written { index: index.clone(), digest: entry.digest() };
+            let write = Action::Write(Write::Entry(index.clone(), entry));
+            (Verdict::Written(index), (last != Some(&written)).then_some(write))
+        }
+        Decision::Withhold(protectors) => (Verdict::Withheld(protectors), put_back()),
+        Decision::KeepFor { .. } => (Verdict::Left, put_back()),
+        // What was deleted is put back while the record waits for the API key.
+        Decision::Undecided(error) => (Verdict::Failed(error.into()), put_back()),
+        Decision::Delete(stored) => match last {
+            Some(Done::Deleted { confirmed: true, .. }) => (Verdict::Deleted, None),
+            Some(Done::Deleted { confirmed: false, .. }) => {
+                (Verdict::Failed(KeyError::DeleteUnconfirmed), None)
+            }
+            _ => (Verdict::Deleted, Some(Action::Delete(stored))),
+        },
+        Decision::LeaveAlone => (Verdict::Left, None),
+        Decision::LookAgain => (Verdict::Failed(KeyError::ChangedMeanwhile), None),
+    }
+}
+
+/// The write that puts back what was deleted.
+pub fn put_back(last: Option<&Done>) -> Option<Write> {
+    match last {
+        Some(Done::Deleted { was: Some(was), .. }) => Some(Write::PutBack(was.clone())),
+        _ => None,
+    }
+}
+
+/// The state of a shop id that only an index id key's value names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShopIdState {
+    /// Nothing needs to be found through the index id's key any more.
+    Settled,
+    /// Both are looked at again.
+    Open,
+    /// The index id's key stays, for the retry.
+    Failed,
+}
+
+/// The state of a shop id's key, by what was last done to it, what it holds (`None` where it has
+/// failed) and its verdict so far.
+pub fn shop_id_state(
+    index_id: &str,
+    last: Option<&Done>,
+    held: Option<&Held>,
+    verdict: Option<&Verdict>,
+) -> ShopIdState {
+    match (last, held) {
+        (_, None) | (Some(Done::Deleted { confirmed: false, .. }), _) => ShopIdState::Failed,
+        (Some(Done::Deleted { confirmed: true, .. }), _) => ShopIdState::Settled,
+        _ if matches!(verdict, Some(Verdict::Left | Verdict::Withheld(_))) => ShopIdState::Settled,
+        (_, Some(Held::Ours { named, .. })) if named.index.index_id() == index_id => {
+            ShopIdState::Open
+        }
+        _ => ShopIdState::Settled,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::api_keys::ApiKeyUnavailable;
+    use crate::item::Rejection;
+    use crate::kv::{Source, Stamp};
+
+    fn index() -> IndexRef {
+        IndexRef::parse("a", "i").unwrap()
+    }
+
+    fn entry(value: &str) -> Rc<Entry> {
+        let stamp = Stamp {
+            exported_at: "t".into(),
+            source: Source::Stream,
+            environment: "prod".into(),
+            changed_at: None,
+        };
+        Rc::new(Entry::new(value, &index(), &stamp).unwrap())
+    }
+
+    fn stored() -> StoredValue {
+        let value = r#"{"system_account_id":"a","index_name":"i"}"#.to_owned();
+        StoredValue { value, metadata: None }
+    }
+
+    fn deleted(confirmed: bool) -> Done {
+        Done::Deleted { was: Some(stored()), confirmed }
+    }
+
+    fn deleted_unknown() -> Done {
+        Done::Deleted { was: None, confirmed: true }
+    }
+
+    fn written(value: &str) -> Done {
+        Done::Written { index: index(), digest: entry(value).digest() }
+    }
+
+    fn action(decision: Decision, last: Option<Done>) -> Option<Action> {
+        next_action(decision, last.as_ref()).1
+    }
+
+    #[test]
+    fn a_write_is_made_unless_that_very_value_was_written() {
+        let write = || Decision::Write { index: index(), entry: entry("v2") };
+        assert_eq!(action(write(), Some(written("v2"))), None);
+        for last in [None, Some(written("v1")), Some(deleted(true)), Some(deleted(false))] {
+            let expected = Action::Write(Write::Entry(index(), entry("v2")));
+            assert_eq!(action(write(), last), Some(expected));
+        }
+    }
+
+    #[test]
+    fn what_should_have_stayed_is_put_back_as_it_was_read() {
+        let decisions = || {
+            [
+                Decision::Withhold(BTreeSet::new()),
+                Decision::KeepFor { index: index(), rejection: Rejection::new("x", "is broken") },
+                Decision::Undecided(ApiKeyUnavailable::NotAsked),
+            ]
+        };
+        for confirmed in [true, false] {
+            for decision in decisions() {
+                let put_back = Action::Write(Write::PutBack(stored()));
+                assert_eq!(action(decision, Some(deleted(confirmed))), Some(put_back));
+            }
+        }
+        for last in [None, Some(written("v")), Some(deleted_unknown())] {
+            for decision in decisions() {
+                assert_eq!(action(decision, last.clone()), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_delete_is_sent_once_and_fails_unless_kv_confirms_it() {
+        let next =
+            |last: Option<Done>| next_action(Decision::Delete(Some(stored())), last.as_ref());
+        for last in [None, Some(written("v"))] {
+            assert_eq!(next(last), (Verdict::Deleted, Some(Action::Delete(Some(stored())))));
+        }
+        assert_eq!(next(Some(deleted(true))), (Verdict::Deleted, None));
+        let unconfirmed = Verdict::Failed(KeyError::DeleteUnconfirmed);
+        assert_eq!(next(Some(deleted(false))), (unconfirmed, None));
+    }
+
+    #[test]
+    fn nothing_is_done_to_what_is_left_alone_or_looked_at_again() {
+        assert_eq!(next_action(Decision::LeaveAlone, None), (Verdict::Left, None));
+        let (verdict, action) = next_action(Decision::LookAgain, Some(&deleted(true)));
+        assert_eq!((verdict, action), (Verdict::Failed(KeyError::ChangedMeanwhile), None));
+    }
+
+    #[test]
+    fn every_row_of_the_shop_ids_state() {
+        let ours = Held::new(stored(), "prod");
+        let state = |last: Option<Done>, held: Option<&Held>, verdict: Option<Verdict>| {
+            shop_id_state("a-i", last.as_ref(), held, verdict.as_ref())
+        };
+        assert_eq!(state(None, None, None), ShopIdState::Failed);
+        assert_eq!(state(Some(deleted(false)), Some(&ours), None), ShopIdState::Failed);
+        assert_eq!(state(Some(deleted(true)), Some(&ours), None), ShopIdState::Settled);
+        for verdict in [Verdict::Left, Verdict::Withheld(BTreeSet::new())] {
+            assert_eq!(state(None, Some(&ours), Some(verdict)), ShopIdState::Settled);
+        }
+        assert_eq!(state(None, Some(&ours), Some(Verdict::Deleted)), ShopIdState::Open);
+        assert_eq!(shop_id_state("a-j", None, Some(&ours), None), ShopIdState::Settled);
+        assert_eq!(state(None, Some(&Held::Strangers), None), ShopIdState::Settled);
+    }
+}

@@ -1,0 +1,130 @@
+//! Reads KV's side and the table's side, and decides for each key.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio::time::Instant;
+
+use super::TIME_FOR_A_WRITE;
+use super::action::Done;
+use super::decide::{Decision, ItemNow, decide};
+use super::settling::{SettleRequest, Settling};
+use super::table_view::{Held, Named, TableView};
+use crate::export::api_keys::NotExportable;
+use crate::export::bulk;
+use crate::export::desired::Desired;
+use crate::export::invocation::OutOfTime;
+use crate::export::table::{Pass, PassOver, ReadError, read_items};
+use crate::index::IndexRef;
+use crate::item::{IndexSettings, ItemKey};
+use crate::kv::check_key;
+use crate::ports::{Namespace, ScanColumns, Services};
+
+impl<S: Services> Settling<'_, '_, S> {
+    /// Reads what KV holds, first under the keys, then under the shop ids that those lead to.
+    pub async fn read_held(&mut self, request: &SettleRequest) {
+        // Nothing can be under a name that KV can't hold.
+        let mut keys = request.keys.clone();
+        keys.retain(|key, _| check_key(key).is_ok());
+        self.read_keys(keys).await;
+        for index_id in &request.with_shop_id_in_value {
+            let Some(Held::Ours { named, .. }) = self.held.get(index_id) else { continue };
+            let Some(shop_id) = named.shop_ids.first().cloned() else { continue };
+            if shop_id != *index_id && check_key(&shop_id).is_ok() {
+                self.shop_ids_in_values.insert(index_id.clone(), shop_id);
+            }
+        }
+        let mut shop_ids: BTreeMap<String, BTreeSet<Named>> =
+            self.shop_ids_in_values.values().map(|key| (key.clone(), BTreeSet::new())).collect();
+        shop_ids.retain(|key, _| !self.held.contains_key(key) && !self.verdicts.contains_key(key));
+        self.read_keys(shop_ids).await;
+    }
+
+    async fn read_keys(&mut self, keys: BTreeMap<String, BTreeSet<Named>>) {
+        if keys.is_empty() {
+            return;
+        }
+        let names = keys.keys().cloned().collect();
+        let (mut stored, failures) = bulk::read(self.invocation, Namespace::Settings, names).await;
+        for (key, written_for) in keys {
+            if let Some(error) = failures.get(&key) {
+                self.fail(&key, error.clone().into());
+                continue;
+            }
+            let held = match stored.remove(&key) {
+                Some(stored) => Held::new(stored, &self.invocation.config.environment),
+                None => Held::Nothing(written_for),
+            };
+            self.held.insert(key, held);
+        }
+    }
+
+    /// A look that leaves time for a put-back where something was deleted.
+    pub async fn look_in_time(&mut self) -> Result<BTreeMap<String, Decision>, ReadError> {
+        let deleted = self.last.values().any(|done| matches!(done, Done::Deleted { .. }));
+        let started = Instant::now();
+        let until = match deleted {
+            true => self.invocation.deadline.checked_sub(TIME_FOR_A_WRITE).unwrap_or(started),
+            false => self.invocation.deadline,
+        };
+        let look = tokio::time::timeout_at(until, self.look()).await;
+        self.last_look = started.elapsed();
+        look.unwrap_or(Err(ReadError::OutOfTime(OutOfTime)))
+    }
+
+    /// Reads the table's side and decides for each key.
+    pub async fn look(&mut self) -> Result<BTreeMap<String, Decision>, ReadError> {
+        let mut table = TableView::for_keys(&self.held);
+        let mut pass = Pass::new(self.invocation, PassOver::Table(ScanColumns::Claims));
+        while let Some(items) = pass.next().await? {
+            for (key, item) in &items {
+                table.add(key, item);
+            }
+        }
+        let items = self.read_whole(table.items_to_read(&self.held)).await?;
+        let decisions = self.held.iter().map(|(key, held)| {
+            let decision = decide(key, held, &table, &items);
+            (key.clone(), decision)
+        });
+        Ok(decisions.collect())
+    }
+
+    /// Reads items whole, and what each would be exported as.
+    async fn read_whole(
+        &mut self,
+        indexes: BTreeSet<IndexRef>,
+    ) -> Result<BTreeMap<IndexRef, ItemNow>, ReadError> {
+        let items = read_items(self.invocation, indexes.iter().map(ItemKey::of_index)).await?;
+        let mut now: BTreeMap<IndexRef, ItemNow> = BTreeMap::new();
+        let mut complete: Vec<IndexSettings> = Vec::new();
+        for index in indexes {
+            let decoded = items
+                .get(&ItemKey::of_index(&index))
+                .map(|item| IndexSettings::decode(&index, &item.attributes()));
+            match decoded {
+                None => drop(now.insert(index, ItemNow::Gone)),
+                Some(Err(rejection)) => drop(now.insert(index, ItemNow::Rejected(rejection))),
+                Some(Ok(settings)) => complete.push(settings),
+            }
+        }
+        self.api_keys.ask(self.invocation, &complete).await;
+        for settings in complete {
+            let item = self.item_now(&settings);
+            now.insert(settings.index, item);
+        }
+        Ok(now)
+    }
+
+    fn item_now(&self, settings: &IndexSettings) -> ItemNow {
+        let desired = Desired::of_settings(settings, self.invocation.config, self.api_keys);
+        match desired {
+            Ok(desired) => match desired.entry(&self.invocation.stamp()) {
+                Ok(entry) => ItemNow::Exportable { keys: desired.keys, entry },
+                Err(rejection) => ItemNow::Rejected(rejection),
+            },
+            Err(NotExportable::Rejected(rejection)) => ItemNow::Rejected(rejection),
+            Err(NotExportable::Unavailable(error)) => {
+                ItemNow::Unavailable { keys: settings.kv_keys(), error }
+            }
+        }
+    }
+}

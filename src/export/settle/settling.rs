@@ -1,0 +1,112 @@
+//! What is known of the keys while they are being settled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tracing::{error, warn};
+
+use super::action::{Done, Verdict};
+use super::table_view::{Held, Named};
+use crate::export::api_keys::ApiKeys;
+use crate::export::error::KeyError;
+use crate::export::invocation::Invocation;
+use crate::index::IndexRef;
+use crate::item::Rejection;
+use crate::ports::Services;
+
+/// What is to be settled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettleRequest {
+    /// The keys, each with what it is known to have been written for.
+    pub keys: BTreeMap<String, BTreeSet<Named>>,
+    /// Index id keys of this set: the shop id that KV's value under them names is settled too.
+    pub with_shop_id_in_value: BTreeSet<String>,
+}
+
+impl SettleRequest {
+    /// Keys that were written for `index`.
+    pub fn written_for(index: &IndexRef, keys: BTreeSet<String>) -> Self {
+        let named = Named { index: index.clone(), shop_ids: keys.clone() };
+        let keys = keys.into_iter().map(|key| (key, BTreeSet::from([named.clone()])));
+        Self { keys: keys.collect(), with_shop_id_in_value: BTreeSet::new() }
+    }
+
+    /// Keys under which nothing needs to be settled if KV holds nothing there.
+    pub fn of_keys(keys: impl IntoIterator<Item = String>) -> Self {
+        let keys = keys.into_iter().map(|key| (key, BTreeSet::new()));
+        Self { keys: keys.collect(), with_shop_id_in_value: BTreeSet::new() }
+    }
+}
+
+/// Keys that are being settled.
+pub(super) struct Settling<'a, 'k, S> {
+    pub invocation: &'a Invocation<'a, S>,
+    pub api_keys: &'k mut ApiKeys,
+    /// What the keys that are still being settled hold, as far as it is known: as read, then as
+    /// last written. KV does not promise that a writer reads its own writes, so it is read once.
+    pub held: BTreeMap<String, Held>,
+    /// For an index id's key, the shop id that is known only from its value.
+    pub shop_ids_in_values: BTreeMap<String, String>,
+    /// What was last done to a key.
+    pub last: BTreeMap<String, Done>,
+    pub verdicts: BTreeMap<String, Verdict>,
+    /// How long the last look took.
+    pub last_look: Duration,
+    /// Items that ask for a key and can't be exported, logged once.
+    pub rejections: BTreeMap<IndexRef, Rejection>,
+}
+
+impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
+    pub fn new(invocation: &'a Invocation<'a, S>, api_keys: &'k mut ApiKeys) -> Self {
+        Self {
+            invocation,
+            api_keys,
+            held: BTreeMap::new(),
+            shop_ids_in_values: BTreeMap::new(),
+            last: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            last_look: Duration::ZERO,
+            rejections: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a key out of the work.
+    pub fn fail(&mut self, key: &str, error: KeyError) {
+        self.held.remove(key);
+        self.verdicts.insert(key.to_owned(), Verdict::Failed(error));
+    }
+
+    /// The verdicts. A shop id's failure is the failure of the index id whose value names it.
+    pub fn into_verdicts(mut self) -> BTreeMap<String, Verdict> {
+        for (index_id, shop_id) in &self.shop_ids_in_values {
+            let failed = self.verdicts.get(shop_id).cloned();
+            if let Some(failed @ Verdict::Failed(_)) = failed {
+                self.verdicts.insert(index_id.clone(), failed);
+            }
+        }
+        self.verdicts
+    }
+
+    /// Logs and counts what stays against expectation.
+    pub fn report(&self) {
+        for (index, rejection) in &self.rejections {
+            error!(
+                system_account_id = index.account,
+                index_name = index.name,
+                path = rejection.path,
+                error = %rejection,
+                "an index asks for a key but can't be exported: the key stays as it is"
+            );
+        }
+        for (key, verdict) in &self.verdicts {
+            let Verdict::Withheld(pointers) = verdict else { continue };
+            let pointers: Vec<String> = pointers.iter().map(ToString::to_string).collect();
+            warn!(
+                key,
+                pointers = pointers.join(", "),
+                "a key that no item asks for stays: active aliases of these items point at it"
+            );
+            self.invocation.count(|stats| stats.deletes_withheld += 1);
+        }
+    }
+}
