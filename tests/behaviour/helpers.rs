@@ -9,7 +9,6 @@ mod samples;
 mod spy;
 mod world;
 
-pub use clock::*;
 pub use held::*;
 pub use items::*;
 pub use samples::*;

@@ -1,8 +1,10 @@
 //! Reconcile: what it finds, what it repairs, and what it leaves alone, with the real services.
 
 mod accounts;
+mod brakes;
 mod differences;
 mod drift;
 mod failures;
+mod owners;
 mod races;
 mod reports;

@@ -27,13 +27,10 @@ impl World {
             "digest": hex(&text), "exported_at": "2026-11-01T10:00:00.000Z", "source": "stream",
             "system_account_id": value["system_account_id"], "index_name": value["index_name"],
         });
-        let environment = match writer {
-            Writer::Ours => Some(ENVIRONMENT),
-            Writer::OtherEnvironment => Some("another"),
-            Writer::EarlierVersion | Writer::Predecessor => None,
-        };
-        if let Some(environment) = environment {
-            metadata["environment"] = json!(environment);
+        match writer {
+            Writer::Ours => metadata["environment"] = json!(ENVIRONMENT),
+            Writer::OtherEnvironment => metadata["environment"] = json!("another"),
+            Writer::EarlierVersion | Writer::Predecessor => {}
         }
         let metadata = Some(metadata).filter(|_| writer != Writer::Predecessor);
         self.stack.kv.put(namespace, key, &text, metadata);

@@ -19,6 +19,14 @@ pub fn repair() -> Value {
     json!({"reconcile": {"apply": true}})
 }
 
+/// A repair with more fields.
+pub fn repair_with(more: Value) -> Value {
+    let mut payload = repair();
+    let fields = payload["reconcile"].as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    payload
+}
+
 pub fn of_account(account: &str, apply: bool) -> Value {
     json!({"reconcile": {"apply": apply, "system_account_id": account}})
 }
@@ -32,6 +40,15 @@ pub fn counts(report: &Value, namespace: &str) -> Value {
         .filter(|(_, count)| **count != 0)
         .map(|(name, n)| (name.clone(), n.clone()))
         .collect()
+}
+
+/// Names of a report, in order.
+#[track_caller]
+pub fn sorted(names: &Value) -> Vec<&str> {
+    let names = names.as_array().expect("a list of names").iter();
+    let mut names: Vec<&str> = names.map(|name| name.as_str().unwrap()).collect();
+    names.sort_unstable();
+    names
 }
 
 pub fn writes(world: &World) -> Vec<Write> {

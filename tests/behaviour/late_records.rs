@@ -1,0 +1,301 @@
+//! Records that come so late that something newer may have been written since: what the table says
+//! now decides.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::http::Request;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
+use testbed::stream::event;
+use testbed::table::to_item;
+
+use crate::helpers::*;
+
+/// When the invocations of stopped clocks begin.
+const BEGAN: u64 = 1_795_183_205;
+
+/// An index and its query config, each saying of which version it is.
+fn version(account: &str, number: u32) -> [Value; 2] {
+    let pixel = json!({"pixel_id": number.to_string()});
+    [index_with(account, "i", pixel), query_config(account, "i", "q", number)]
+}
+
+/// The records of a version, `number` the first's sequence number.
+fn records(account: &str, version_number: u32, number: u32) -> Vec<Value> {
+    (number..).zip(version(account, version_number)).map(|(n, item)| written(n, &item)).collect()
+}
+
+/// The versions that KV holds of the index and of its query config.
+fn held(world: &World, account: &str) -> [Option<u32>; 2] {
+    let setting = world.setting(&format!("{account}-i"));
+    let config = world.stack.kv.get(QUERY_CONFIGS, &query_config_key(account, "i", "q"));
+    [
+        setting.map(|value| value["pixel_id"].as_str().unwrap().parse().unwrap()),
+        config.map(|stored| u32::try_from(stored.json()["boost"].as_u64().unwrap()).unwrap()),
+    ]
+}
+
+fn load(world: &World, items: impl IntoIterator<Item = Value>) {
+    world.stack.table.load(items.into_iter().map(|item| to_item(&item)));
+}
+
+/// The keys of the items that were read of the table, in order.
+fn read_keys(world: &World) -> Vec<(String, String)> {
+    let log = world.stack.table.log();
+    assert!(log.iter().all(|read| read.consistent), "{log:?}");
+    let mut keys: Vec<(String, String)> = log.into_iter().flat_map(|read| read.keys).collect();
+    keys.sort();
+    keys
+}
+
+/// Reads of single items, one or several at once.
+fn item_reads(fault: Fault) -> Rule {
+    let reads = |request: &Request| matches!(request.operation(), Some("GetItem" | "BatchGetItem"));
+    Rule::when(reads, fault).forever()
+}
+
+#[tokio::test]
+async fn a_record_is_late_when_it_is_more_than_a_minute_old_as_the_invocation_begins() {
+    for (age, late) in
+        [(-3_600, false), (0, false), (59, false), (60, false), (61, true), (86_400_000, true)]
+    {
+        let world = World::start().await;
+        world.clock.stop_at(UNIX_EPOCH + Duration::from_secs(BEGAN));
+        load(&world, version("a", 2));
+        // What becomes of the time after the beginning has no say.
+        let clock = world.clock.clone();
+        let run_on = move || clock.stop_at(UNIX_EPOCH + Duration::from_secs(BEGAN + 3_600));
+        world.stack.api_keys.faults().add(Rule::any(Fault::before(run_on)));
+        let created = i64::try_from(BEGAN).unwrap() - age;
+        let records = records("a", 1, 1).into_iter();
+
+        let answered = world.batch(records.map(|record| created_at(record, json!(created)))).await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(held(&world, "a"), [Some(if late { 2 } else { 1 }); 2], "{age} s");
+        assert_eq!(world.stack.table.log().is_empty(), !late, "{age} s");
+    }
+}
+
+#[tokio::test]
+async fn late_records_are_exported_as_the_table_has_them_and_the_others_as_they_are() {
+    let world = World::start().await;
+    load(&world, ["late", "fresh"].into_iter().flat_map(|account| version(account, 2)));
+    let old = records("late", 1, 1).into_iter().map(late);
+
+    let answered = world.batch(old.chain(records("fresh", 1, 3))).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(held(&world, "late"), [Some(2), Some(2)]);
+    assert_eq!(held(&world, "fresh"), [Some(1), Some(1)]);
+    assert_eq!(
+        read_keys(&world),
+        [("late".into(), "INDEX#i".into()), ("late".into(), "INDEX#i#QUERY#q".into())]
+    );
+    assert_eq!(answered.stats.exported, 4);
+}
+
+#[tokio::test]
+async fn whether_an_item_is_late_is_its_deciding_records() {
+    for (first, second, is_late) in [(600, 0, false), (0, 600, true)] {
+        let world = World::start().await;
+        load(&world, version("a", 3));
+        let old = records("a", 1, 1).into_iter().map(|record| ago(first, record));
+        let new = records("a", 2, 3).into_iter().map(|record| ago(second, record));
+
+        let answered = world.batch(old.chain(new)).await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(held(&world, "a"), [Some(if is_late { 3 } else { 2 }); 2]);
+        assert_eq!(world.stack.table.log().is_empty(), !is_late);
+        assert_eq!((answered.stats.superseded, answered.stats.exported), (2, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_late_record_whose_item_is_gone_writes_nothing_and_counts_as_superseded() {
+    let world = World::start().await;
+    world.settled_with(version("a", 2)).await;
+    for sk in ["INDEX#i", "INDEX#i#QUERY#q"] {
+        world.stack.table.delete("a", sk);
+    }
+    let removals = world.new_records();
+    let before = [SETTINGS, QUERY_CONFIGS].map(|namespace| world.stack.kv.snapshot(namespace));
+
+    let answered = world.batch(records("a", 1, 1).into_iter().map(late)).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    let after = [SETTINGS, QUERY_CONFIGS].map(|namespace| world.stack.kv.snapshot(namespace));
+    assert_eq!(after, before, "both keys wait for their REMOVE");
+    assert_eq!((answered.stats.superseded, answered.stats.exported), (2, 0));
+
+    // Which may be late itself.
+    let answered = world.batch(removals.into_iter().map(late)).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(held(&world, "a"), [None, None]);
+}
+
+#[tokio::test]
+async fn the_shop_ids_of_late_records_that_the_table_no_longer_asks_for_are_settled() {
+    let world = World::start().await;
+    for key in ["a-i", "first.example", "second.example"] {
+        world.hold(SETTINGS, key, &held_settings("a", "i"), Writer::Ours);
+    }
+    world.hold(SETTINGS, "stranger.example", &held_settings("z", "i"), Writer::OtherEnvironment);
+    load(&world, [index_with("a", "i", json!({"shop_id": "third.example", "pixel_id": "new"}))]);
+    let shop_ids = ["stranger.example", "first.example", "second.example"];
+    let records = (1..)
+        .zip(shop_ids)
+        .map(|(number, shop_id)| late(written(number, &shop("a", "i", shop_id))));
+
+    let answered = world.batch(records).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.setting_keys(), ["a-i", "stranger.example", "third.example"]);
+    for key in ["a-i", "third.example"] {
+        assert_eq!(world.setting(key).unwrap()["pixel_id"], "new");
+    }
+}
+
+#[tokio::test]
+async fn the_shop_ids_of_a_late_records_gone_item_are_settled_and_its_index_id_waits() {
+    for (alias, withheld) in [(json!({}), 0), (json!({"read_alias": "a-i"}), 1)] {
+        let world = World::start().await;
+        world.settled_with([shop("a", "i", "s.example")]).await;
+        load(&world, [index_with("b", "live", alias)]);
+        world.stack.table.delete("a", "INDEX#i");
+        let removal = world.new_records();
+
+        let answered = world.batch([late(written(1, &shop("a", "i", "s.example")))]).await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(world.setting("s.example").is_some(), withheld > 0);
+        assert!(world.setting("a-i").is_some());
+        assert_eq!(answered.stats.deletes_withheld, withheld);
+        assert_eq!(answered.stats.superseded, 1);
+
+        let answered = world.batch(removal.into_iter().map(late)).await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(world.setting("a-i").is_some(), withheld > 0);
+    }
+}
+
+#[tokio::test]
+async fn where_the_tables_version_cannot_be_exported_the_late_image_decides() {
+    let world = World::start().await;
+    load(&world, [index_with("a", "i", json!({"index_endpoint": 7}))]);
+    let mut beyond = to_item(&query_config("a", "i", "q", 2));
+    beyond["boost"] = json!({"N": "1E125"});
+    world.stack.table.load([beyond]);
+    let export = json!({"system_account_id": "a", "index_name": "i"});
+    assert_eq!(world.handle(&export).await.error().kind, "RecordRejected");
+    world.forget();
+
+    let answered = world.batch(records("a", 1, 1).into_iter().map(late)).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(held(&world, "a")[0], Some(1));
+    assert_eq!(read_keys(&world).len(), 2);
+    assert_eq!(answered.stats.failed, 0);
+}
+
+#[tokio::test]
+async fn where_the_table_cannot_be_read_the_late_image_decides_with_a_warning() {
+    let denied = || Fault::aws(400, "AccessDeniedException", "not allowed to read");
+    for fault in [denied(), Fault::throttled(), Fault::Unprocessed(0), Fault::WrongJson] {
+        let world = World::start().await;
+        load(&world, version("a", 2));
+        load(&world, version("b", 2));
+        world.stack.table.faults().add(item_reads(fault));
+        let records = records("a", 1, 1).into_iter().chain(records("b", 1, 3));
+
+        let answered = world.batch(records.map(late)).await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(held(&world, "a"), [Some(1), Some(1)]);
+        assert_eq!(held(&world, "b"), [Some(1), Some(1)]);
+        assert!(!world.logs.warnings().is_empty(), "{:?}", world.logs.lines());
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_late_records_of_five_hundred_items_take_ten_reads_and_one_write_a_key() {
+    let world = World::start().await;
+    let items = |version: u32| {
+        (0..250).flat_map(move |n| {
+            let name = format!("i{n}");
+            let more = json!({"shop_id": format!("s{n}.example"), "pixel_id": version.to_string()});
+            [index_with("a", &name, more), query_config("a", &name, "q", version)]
+        })
+    };
+    load(&world, items(3));
+    let records = (1..).zip(items(1).chain(items(2)));
+    let records = records.map(|(number, item)| late(written(number, &item)));
+
+    let answered = world.batch(records).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!((answered.stats.superseded, answered.stats.exported), (500, 500));
+    let operations = world.stack.table.operations();
+    assert_eq!(operations.keys().collect::<Vec<_>>(), ["BatchGetItem"]);
+    assert!(operations["BatchGetItem"] <= 10, "{operations:?}");
+    for (namespace, count) in [(SETTINGS, 500), (QUERY_CONFIGS, 250)] {
+        let mut keys: Vec<String> =
+            world.puts(namespace).into_iter().flat_map(|put| put.keys).collect();
+        let sent = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!((sent, keys.len()), (count, count), "{namespace}");
+    }
+    let newest = |stored: &testbed::kv::Stored| {
+        stored.json()["pixel_id"] == "3" || stored.json()["boost"] == 3
+    };
+    for namespace in [SETTINGS, QUERY_CONFIGS] {
+        assert!(world.stack.kv.snapshot(namespace).values().all(newest), "{namespace}");
+    }
+}
+
+#[tokio::test]
+async fn a_creation_time_that_cannot_be_read_counts_as_in_time_and_rejects_nothing() {
+    let unreadable = [
+        r#""2026-11-20T14:00:00Z""#,
+        r#""1795183201""#,
+        "{}",
+        r#"{"N":"1795183201"}"#,
+        "[]",
+        "[1795183201]",
+        "true",
+        "null",
+        "-1",
+        "-1795183201",
+        "-1e300",
+        "-1e400",
+        "253402300800",
+        "99999999999999999999999",
+        "1e300",
+        "1e400",
+    ];
+    for time in unreadable {
+        let world = World::start().await;
+        load(&world, version("a", 2));
+        let records = records("a", 1, 1).into_iter();
+        let event = event(records.map(|record| created_at(record, json!("CREATED")))).to_string();
+
+        let answered = world.handle_text(&event.replace(r#""CREATED""#, time)).await;
+
+        assert_eq!(answered.failures(), NOTHING, "{time}");
+        assert_eq!((answered.stats.exported, answered.stats.rejected), (2, 0), "{time}");
+        assert_eq!(held(&world, "a"), [Some(1), Some(1)], "{time}");
+        assert!(world.stack.table.log().is_empty(), "{time}");
+        for namespace in [SETTINGS, QUERY_CONFIGS] {
+            for stored in world.stack.kv.snapshot(namespace).into_values() {
+                let metadata = stored.metadata.unwrap();
+                assert_eq!(metadata["environment"], "local");
+                assert_eq!(metadata.get("changed_at"), None, "{time}");
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Whose a key is: what the metadata says, and what is left to another environment.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use testbed::faults::Fault;
+use testbed::kv::KvVerb;
+use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
+use testbed::table::to_item;
+
+use crate::helpers::*;
+
+/// 2026-11-20T14:00:05Z, when the invocations here begin.
+const BEGAN: u64 = 1_795_183_205;
+
+/// A world whose clock stands still, and a spy on its KV.
+async fn stopped_world() -> (World, Spy) {
+    let world = World::start().await;
+    world.clock.stop_at(UNIX_EPOCH + Duration::from_secs(BEGAN));
+    let spied = spy(world.stack.kv.faults());
+    (world, spied)
+}
+
+/// The metadata that was last sent with each key, byte for byte, with the digest of its value cut
+/// out.
+fn sent_metadata(spied: &Spy) -> BTreeMap<String, String> {
+    #[derive(Deserialize)]
+    struct Pair<'a> {
+        key: String,
+        value: String,
+        #[serde(borrow)]
+        metadata: &'a RawValue,
+    }
+    let mut sent = BTreeMap::new();
+    for request in spied.requests().iter().filter(|request| request.method == "PUT") {
+        let pairs: Vec<Pair<'_>> = serde_json::from_slice(&request.body).unwrap();
+        for Pair { key, value, metadata } in pairs {
+            sent.insert(key, metadata.get().replace(&hex(&value), "DIGEST"));
+        }
+    }
+    sent
+}
+
+/// The metadata of what is written for an index now; `rest` is what follows the environment.
+fn metadata(source: &str, account: &str, name: &str, rest: &str) -> String {
+    format!(
+        r#"{{"digest":"DIGEST","exported_at":"2026-11-20T14:00:05.000Z","source":"{source}","system_account_id":"{account}","index_name":"{name}","environment":"local"{rest}}}"#
+    )
+}
+
+#[tokio::test]
+async fn the_streams_metadata_names_the_environment_and_when_the_table_took_the_change() {
+    let (world, spied) = stopped_world().await;
+
+    let answered = world
+        .batch([
+            created_at(written(1, &shop("a", "i", "s.example")), json!(1_795_183_201.0)),
+            created_at(written(2, &query_config("a", "i", "q", 1)), json!(BEGAN - 3)),
+        ])
+        .await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    let expected = |second| {
+        metadata("stream", "a", "i", &format!(r#","changed_at":"2026-11-20T14:00:0{second}Z""#))
+    };
+    assert_eq!(
+        sent_metadata(&spied),
+        BTreeMap::from([
+            ("s.example".to_owned(), expected(1)),
+            ("a-i".to_owned(), expected(1)),
+            (query_config_key("a", "i", "q"), expected(2)),
+        ])
+    );
+}
+
+#[tokio::test]
+async fn of_several_records_the_deciding_one_says_when_the_table_took_the_change() {
+    let (world, spied) = stopped_world().await;
+    let broken = index_with("a", "i", json!({"index_endpoint": 7}));
+
+    world
+        .batch([
+            created_at(written(1, &index("a", "i")), json!(BEGAN - 4)),
+            created_at(written(2, &index("a", "i")), json!(BEGAN - 3)),
+            created_at(written(3, &broken), json!(BEGAN - 2)),
+        ])
+        .await;
+
+    let changed_at = r#","changed_at":"2026-11-20T14:00:02Z""#;
+    assert_eq!(sent_metadata(&spied)["a-i"], metadata("stream", "a", "i", changed_at));
+}
+
+#[tokio::test]
+async fn what_the_table_decided_does_not_say_when_it_changed() {
+    let re_export =
+        json!({"system_account_id": "b", "index_name": "two", "include_query_configs": true});
+    let query = query_config("b", "two", "q", 1);
+    let late = [
+        written(1, &index_with("b", "two", json!({"pixel_id": "old"}))),
+        written(2, &query_config("b", "two", "q", 0)),
+    ]
+    .map(|record| created_at(record, json!(BEGAN - 61)));
+    let settled = created_at(removed(3, "a", "INDEX#one"), json!(BEGAN));
+    for (source, payload, keys) in [
+        ("re-export", re_export, 3),
+        ("reconcile", json!({"reconcile": {"apply": true}}), 3),
+        ("stream", testbed::stream::event(late), 3),
+        ("stream", testbed::stream::event([settled]), 1),
+    ] {
+        let (world, spied) = stopped_world().await;
+        world.stack.table.load([to_item(&shop("b", "two", "s.example")), to_item(&query)]);
+        let mut held = held_settings("a", "one");
+        held["shop_id"] = json!("s.example");
+        world.hold(SETTINGS, "a-one", &held, Writer::Ours);
+        world.hold(SETTINGS, "s.example", &held, Writer::Ours);
+
+        let answered = world.handle(&payload).await;
+
+        answered.ok();
+        let sent = sent_metadata(&spied);
+        assert_eq!(sent.len(), keys, "{payload}: {sent:?}");
+        let expected = metadata(source, "b", "two", "");
+        assert!(sent.values().all(|sent| *sent == expected), "{payload}: {sent:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_late_image_that_decides_after_all_says_when_the_table_took_it() {
+    let (world, spied) = stopped_world().await;
+    world.stack.table.load([to_item(&index_with("a", "i", json!({"index_endpoint": 7})))]);
+
+    world.batch([created_at(written(1, &index("a", "i")), json!(BEGAN - 65))]).await;
+
+    let changed_at = r#","changed_at":"2026-11-20T13:59:00Z""#;
+    assert_eq!(sent_metadata(&spied)["a-i"], metadata("stream", "a", "i", changed_at));
+}
+
+/// What a/i left in KV, with its shop id.
+fn held_with_shop_id() -> Value {
+    let mut held = held_settings("a", "i");
+    held["shop_id"] = json!("s.example");
+    held
+}
+
+#[tokio::test]
+async fn a_removal_deletes_what_is_ours_and_leaves_what_another_environment_wrote() {
+    use Writer::{EarlierVersion, OtherEnvironment, Ours, Predecessor};
+    let cases: [(Writer, Writer, &[&str]); 5] = [
+        (Ours, Ours, &[]),
+        (EarlierVersion, EarlierVersion, &[]),
+        (Predecessor, Predecessor, &[]),
+        (Ours, OtherEnvironment, &["s.example"]),
+        (OtherEnvironment, OtherEnvironment, &["a-i", "s.example"]),
+    ];
+    for (of_index_id, of_shop_id, stays) in cases {
+        let world = World::start().await;
+        world.hold(SETTINGS, "a-i", &held_with_shop_id(), of_index_id);
+        world.hold(SETTINGS, "s.example", &held_with_shop_id(), of_shop_id);
+
+        let answered = world.batch([removed(1, "a", "INDEX#i")]).await;
+
+        assert_eq!(answered.failures(), NOTHING, "{of_index_id:?}, {of_shop_id:?}");
+        assert_eq!(world.setting_keys(), stays, "{of_index_id:?}, {of_shop_id:?}");
+        let deleted = world.stack.kv.log_of(KvVerb::DeleteBulk).into_iter();
+        let deleted: Vec<String> = deleted.flat_map(|delete| delete.keys).collect();
+        assert!(stays.iter().all(|key| !deleted.iter().any(|deleted| deleted == key)));
+    }
+}
+
+#[tokio::test]
+async fn an_alias_withholds_nothing_that_another_environment_wrote() {
+    let world = World::start().await;
+    world.stack.table.load([to_item(&index_with("b", "live", json!({"read_alias": "a-i"})))]);
+    world.hold(SETTINGS, "a-i", &held_settings("a", "i"), Writer::OtherEnvironment);
+    world.hold(SETTINGS, "a-j", &held_settings("a", "j"), Writer::Ours);
+
+    let answered = world.batch([removed(1, "a", "INDEX#i"), removed(2, "a", "INDEX#j")]).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.setting_keys(), ["a-i"]);
+    assert_eq!(answered.stats.deletes_withheld, 0);
+}
+
+#[tokio::test]
+async fn a_shop_id_that_is_left_behind_stays_where_another_environment_wrote_it() {
+    for (writer, stays) in [(Writer::Ours, false), (Writer::OtherEnvironment, true)] {
+        let world = World::with_old_images().await;
+        world.settled_with([shop("a", "i", "old.example")]).await;
+        world.hold(SETTINGS, "old.example", &held_settings("a", "i"), writer);
+
+        world.stack.table.put(&shop("a", "i", "new.example"));
+        let answered = world.deliver().await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(world.setting("old.example").is_some(), stays, "{writer:?}");
+        assert!(world.setting("new.example").is_some());
+    }
+}
+
+#[tokio::test]
+async fn another_environments_api_key_is_never_used_again() {
+    for (writer, used) in [
+        (Writer::Ours, true),
+        (Writer::EarlierVersion, true),
+        (Writer::Predecessor, true),
+        (Writer::OtherEnvironment, false),
+    ] {
+        let world = World::start().await;
+        for key in ["a-i", "s.example"] {
+            world.hold(SETTINGS, key, &held_with_shop_id(), writer);
+        }
+        let before = world.stack.kv.snapshot(SETTINGS);
+        world.stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(503));
+
+        let answered = world.batch([written(1, &shop("a", "i", "s.example"))]).await;
+
+        if used {
+            assert_eq!(answered.failures(), NOTHING, "{writer:?}");
+            assert_eq!(world.setting("a-i").unwrap()["marqo_api_key"], "held-key");
+            assert_eq!(world.url_under("s.example").unwrap(), "https://i.example.com");
+        } else {
+            assert_eq!(answered.failures(), ["1"], "{writer:?}");
+            assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "{writer:?}");
+        }
+        assert_eq!(answered.stats.api_keys_reused, u64::from(used), "{writer:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_item_gets_another_environments_key_from_the_stream_and_from_a_re_export() {
+    let items = [shop("a", "i", "s.example"), query_config("a", "i", "q", 1)];
+    let records = (1..).zip(&items).map(|(number, item)| written(number, item));
+    let re_export =
+        json!({"system_account_id": "a", "index_name": "i", "include_query_configs": true});
+    for payload in [testbed::stream::event(records), re_export] {
+        let world = World::start().await;
+        world.stack.table.load(items.iter().map(to_item));
+        let query = query_config_key("a", "i", "q");
+        let keys = [(SETTINGS, "a-i"), (SETTINGS, "s.example"), (QUERY_CONFIGS, &query)];
+        for (namespace, key) in keys {
+            world.hold(namespace, key, &held_settings("z", "theirs"), Writer::OtherEnvironment);
+        }
+
+        world.handle(&payload).await.ok();
+
+        for (namespace, key) in keys {
+            let stored = world.stack.kv.get(namespace, key).unwrap();
+            assert_eq!(stored.json()["index_name"], "i", "{key}");
+            assert_eq!(stored.metadata.unwrap()["environment"], "local", "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn whom_another_environments_value_names_has_no_say_in_who_gets_a_contested_key() {
+    for (writer, gets) in [(Writer::Ours, "c"), (Writer::OtherEnvironment, "b")] {
+        let world = World::with_old_images().await;
+        world.settled_with([shop("a", "gone", "s.example")]).await;
+        let claims = ["c", "b"].map(|account| shop(account, "claim", "s.example"));
+        world.stack.table.load(claims.iter().map(to_item));
+        world.hold(SETTINGS, "s.example", &held_settings("c", "claim"), writer);
+
+        world.stack.table.delete("a", "INDEX#gone");
+        let answered = world.deliver().await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        let value = world.setting("s.example").unwrap();
+        assert_eq!(value["system_account_id"], gets, "{writer:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_removal_of_a_query_config_leaves_what_another_environment_wrote() {
+    for (writer, stays) in [
+        (Writer::Ours, false),
+        (Writer::EarlierVersion, false),
+        (Writer::Predecessor, false),
+        (Writer::OtherEnvironment, true),
+    ] {
+        let world = World::start().await;
+        let key = query_config_key("a", "i", "q");
+        world.hold(QUERY_CONFIGS, &key, &held_query_config("a", "i", "q"), writer);
+
+        let answered = world.batch([removed(1, "a", "INDEX#i#QUERY#q")]).await;
+
+        assert_eq!(answered.failures(), NOTHING, "{writer:?}");
+        assert_eq!(world.query_config_keys().len(), usize::from(stays), "{writer:?}");
+    }
+}

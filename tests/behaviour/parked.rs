@@ -1,0 +1,147 @@
+//! Late records that only their account's API key keeps from being exported: they hold up no shard.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::stack::{DEFAULT_CELL, SETTINGS};
+use testbed::table::to_item;
+
+use crate::helpers::*;
+
+/// An index in a cell whose gateway is down.
+fn down(account: &str, name: &str) -> Value {
+    index_with(account, name, json!({"cell": "down"}))
+}
+
+/// A world whose table holds these items and whose cell `down` gives no API keys.
+async fn world_with(items: &[Value]) -> World {
+    let world = World::start().await;
+    world.stack.table.load(items.iter().map(to_item));
+    world.stack.api_keys.break_cell("down", Fault::status(503));
+    world
+}
+
+#[tokio::test]
+async fn a_late_record_that_lacks_only_its_api_key_is_parked_and_one_in_time_fails() {
+    let world = world_with(&[down("a", "i"), down("b", "i"), index("c", "i")]).await;
+
+    let answered = world
+        .batch([
+            late(written(1, &down("a", "i"))),
+            written(2, &down("b", "i")),
+            late(written(3, &index("c", "i"))),
+        ])
+        .await;
+
+    assert_eq!(answered.failures(), ["2"]);
+    assert_eq!(world.setting_keys(), ["c-i"]);
+    let parked = world.logs.of("record parked");
+    let [line] = &parked[..] else { panic!("{:?}", world.logs.lines()) };
+    assert_eq!(line["level"], "ERROR");
+    for (field, value) in [
+        ("system_account_id", "a"),
+        ("index_name", "i"),
+        ("cell", "down"),
+        ("sequence_number", "1"),
+    ] {
+        assert_eq!(line[field], value, "{field} in {line}");
+    }
+    assert_eq!(answered.counted("RecordsParked"), Some(1));
+    assert_eq!(world.logs.of("invocation")[0]["parked"], 1);
+    assert_eq!((answered.stats.failed, answered.stats.exported), (1, 1));
+    assert_eq!((answered.stats.rejected, answered.stats.superseded), (0, 0));
+
+    world.stack.api_keys.faults().clear();
+    world.handle(&json!({"reconcile": {"apply": true}})).await.ok();
+    assert_eq!(world.setting_keys(), ["a-i", "b-i", "c-i"], "a reconcile brings it back");
+}
+
+#[tokio::test]
+async fn a_parked_records_cell_is_the_one_that_was_asked() {
+    let world = world_with(&[down("moved", "i"), index("default", "i")]).await;
+    world.stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(503));
+
+    let answered = world
+        .batch([late(written(1, &index("moved", "i"))), late(written(2, &index("default", "i")))])
+        .await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    let parked = world.logs.of("record parked");
+    let cells: Vec<&Value> = parked.iter().map(|line| &line["cell"]).collect();
+    assert_eq!(cells, ["down", DEFAULT_CELL]);
+}
+
+#[tokio::test]
+async fn a_late_record_is_parked_only_where_kv_could_be_read_and_holds_no_key_for_it() {
+    for (writer, parked) in
+        [(Writer::Ours, false), (Writer::Predecessor, false), (Writer::OtherEnvironment, true)]
+    {
+        let world = world_with(&[down("a", "i")]).await;
+        world.hold(SETTINGS, "a-i", &held_settings("a", "i"), writer);
+
+        let answered = world.batch([late(written(1, &down("a", "i")))]).await;
+
+        assert_eq!(answered.failures(), NOTHING, "{writer:?}");
+        assert_eq!(answered.counted("RecordsParked"), Some(u64::from(parked)), "{writer:?}");
+        assert_eq!(answered.stats.exported, u64::from(!parked), "{writer:?}");
+    }
+    for fault in [Fault::status(503), Fault::status(404), Fault::DropConnection] {
+        let world = world_with(&[down("a", "i")]).await;
+        world.stack.kv.faults().add(Rule::on("POST", "/bulk/get", fault).forever());
+
+        let answered = world.batch([late(written(1, &down("a", "i")))]).await;
+
+        assert_eq!(answered.failures(), ["1"]);
+        assert_eq!(answered.counted("RecordsParked"), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn what_fails_for_more_than_its_own_api_key_is_not_parked() {
+    // The write fails.
+    let world = world_with(&[index("a", "i")]).await;
+    world.break_puts(100, Fault::status(500));
+    let answered = world.batch([late(written(1, &index("a", "i")))]).await;
+    assert_eq!(answered.failures(), ["1"]);
+    assert_eq!(answered.counted("RecordsParked"), Some(0));
+
+    // The account has no key at all.
+    let world = world_with(&[index("a", "i")]).await;
+    world.stack.api_keys.remove("a");
+    let answered = world.batch([late(written(1, &index("a", "i")))]).await;
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!((answered.counted("RecordsParked"), answered.stats.rejected), (Some(0), 1));
+
+    // A shop id that it leaves behind is another account's now, whose API key is the one that lacks.
+    let claim = index_with("b", "j", json!({"cell": "down", "shop_id": "s.example"}));
+    let world = world_with(&[index("a", "i"), claim]).await;
+    world.hold(SETTINGS, "s.example", &held_settings("a", "i"), Writer::Ours);
+    let answered = world.batch([late(written(1, &shop("a", "i", "s.example")))]).await;
+    assert_eq!(answered.failures(), ["1"]);
+    assert_eq!(answered.counted("RecordsParked"), Some(0));
+}
+
+#[tokio::test]
+async fn where_only_late_records_wait_the_api_keys_service_is_given_up_sooner() {
+    // Longer than the one wait, shorter than the other.
+    const SLOW: Duration = Duration::from_secs(10);
+    let slow = async || {
+        let world = World::start().await;
+        world.stack.table.load(["a", "b"].map(|account| to_item(&index(account, "i"))));
+        world.stack.api_keys.faults().add(Rule::any(Fault::Delay(SLOW)).forever());
+        world
+    };
+    let (alone, beside) = (slow().await, slow().await);
+
+    let (only_late, both) = tokio::join!(
+        alone.batch([late(written(1, &index("a", "i")))]),
+        beside.batch([late(written(1, &index("a", "i"))), written(2, &index("b", "i"))]),
+    );
+
+    assert_eq!(only_late.failures(), NOTHING);
+    assert_eq!(only_late.counted("RecordsParked"), Some(1));
+    assert_eq!(alone.setting_keys(), NOTHING);
+    assert_eq!(both.failures(), NOTHING);
+    assert!(beside.setting("b-i").is_some(), "what is in time is waited for");
+}

@@ -1,0 +1,209 @@
+//! What was deleted is put back as soon as nothing is certain of it any more.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::http::Request;
+use testbed::kv::{KvVerb, Stored};
+use testbed::stack::SETTINGS;
+use testbed::table::to_item;
+
+use crate::helpers::*;
+
+/// What KV holds before a/i, whose shop id is s.example, is removed; and the record that says so.
+async fn removal(world: &World) -> (BTreeMap<String, Stored>, Vec<Value>) {
+    world.settled_with([shop("a", "i", "s.example"), index("z", "other")]).await;
+    world.stack.table.delete("a", "INDEX#i");
+    (world.stack.kv.snapshot(SETTINGS), world.new_records())
+}
+
+/// Breaks every look at the table from the first delete on. The rule itself does what `fault` does.
+fn break_looks_after_a_delete(world: &World, look: Fault, delete: Option<Fault>) {
+    let table = world.stack.table.clone();
+    let deletes = move |request: &Request| {
+        let deletes = request.path.ends_with("/bulk/delete");
+        if deletes {
+            table.faults().add(Rule::operation("Scan", look.clone()).forever());
+        }
+        deletes
+    };
+    let fault = delete.unwrap_or_else(|| Fault::before(|| {}));
+    world.stack.kv.faults().add(Rule::when(deletes, fault).forever());
+}
+
+/// Checks that so many keys were put back, as a count and as a warning each.
+#[track_caller]
+fn assert_put_back(world: &World, answered: &Answered, keys: u64) {
+    assert_eq!(answered.stats.deletes_restored, keys);
+    let warnings = world.logs.warnings();
+    let put_back = |line: &&Value| line["message"].as_str().unwrap().contains("put back");
+    let warned = warnings.iter().filter(put_back).count();
+    assert_eq!(u64::try_from(warned).unwrap(), keys, "{warnings:?}");
+}
+
+#[tokio::test]
+async fn where_the_look_after_a_delete_fails_its_values_are_put_back_and_the_record_fails() {
+    let denied = || Fault::aws(400, "AccessDeniedException", "not allowed to scan");
+    let time = Duration::from_secs(60);
+    for (look, delete, time) in [
+        (denied(), None, time),
+        (Fault::throttled(), None, time),
+        (Fault::WrongJson, None, time),
+        // The time is up, but for what the put-back takes.
+        (Fault::Hang, None, Duration::from_secs(8)),
+        // A delete whose answer failed counts as sent.
+        (denied(), Some(Fault::ApplyThenStatus(500)), time),
+        (denied(), Some(Fault::ApplyThenDrop), time),
+    ] {
+        let world = World::start().await;
+        let (before, records) = removal(&world).await;
+        break_looks_after_a_delete(&world, look, delete);
+
+        let event = testbed::stream::event(records.clone());
+        let answered = world.handle_within(&event, time).await;
+
+        assert_eq!(answered.failures().len(), 1);
+        assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "values and metadata");
+        let deleted = world.stack.kv.log_of(KvVerb::DeleteBulk).into_iter();
+        let deleted: std::collections::BTreeSet<String> =
+            deleted.flat_map(|delete| delete.keys).collect();
+        assert_put_back(&world, &answered, u64::try_from(deleted.len()).unwrap());
+
+        world.stack.kv.faults().clear();
+        world.stack.table.faults().clear();
+        assert_eq!(world.batch(records).await.failures(), NOTHING);
+        assert_eq!(world.setting_keys(), ["z-other"], "a retry ends it");
+    }
+}
+
+#[tokio::test]
+async fn where_the_look_after_a_repairs_delete_fails_its_values_are_put_back() {
+    let world = World::start().await;
+    let (before, _) = removal(&world).await;
+    break_looks_after_a_delete(&world, Fault::throttled(), None);
+
+    let answered = world.handle(&json!({"reconcile": {"apply": true}})).await;
+
+    let report = answered.ok();
+    assert_eq!(world.stack.kv.snapshot(SETTINGS), before);
+    assert_eq!(report["settings"]["deleted"], 0, "{report}");
+    assert_eq!(report["settings"]["failed"], 2, "{report}");
+    assert_put_back(&world, &answered, 2);
+}
+
+#[tokio::test]
+async fn whether_the_one_who_asks_for_a_deleted_key_can_be_exported_decides_what_becomes_of_it() {
+    /// What becomes of the key.
+    #[derive(PartialEq)]
+    enum Becomes {
+        Written,
+        PutBackAndFailed,
+        PutBack,
+    }
+    let claim = |account: &str, more: Value| {
+        let mut item = shop(account, "new", "s.example");
+        item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        item
+    };
+    for (claim, becomes) in [
+        (claim("b", json!({})), Becomes::Written),
+        (claim("b", json!({"cell": "down"})), Becomes::PutBackAndFailed),
+        (claim("b", json!({"index_endpoint": 7})), Becomes::PutBack),
+        (claim("keyless", json!({})), Becomes::PutBack),
+    ] {
+        let world = World::with_old_images().await;
+        let (before, records) = removal(&world).await;
+        world.stack.api_keys.break_cell("down", Fault::status(503));
+        world.stack.api_keys.remove("keyless");
+        let (table, item) = (world.stack.table.clone(), claim.clone());
+        let ask = Fault::after(move || table.put(&item));
+        world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", ask));
+
+        let answered = world.batch(records).await;
+
+        let failed = usize::from(becomes == Becomes::PutBackAndFailed);
+        assert_eq!(answered.failures().len(), failed, "{claim}");
+        if becomes == Becomes::Written {
+            assert_eq!(world.url_under("s.example").unwrap(), "https://new.example.com");
+            assert_put_back(&world, &answered, 0);
+        } else {
+            let now = world.stack.kv.get(SETTINGS, "s.example");
+            assert_eq!(now.as_ref(), before.get("s.example"), "{claim}");
+            assert_put_back(&world, &answered, 1);
+        }
+        assert!(world.setting("a-i").is_none(), "nobody asks for it");
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_for_again_when_the_rounds_are_over_is_put_back_and_the_record_fails() {
+    let world = World::start().await;
+    world.settled_with([index("a", "i"), index("z", "other")]).await;
+    world.stack.table.delete("a", "INDEX#i");
+    let records = world.new_records();
+    // Claimed after each delete, and given up after each write.
+    let table = world.stack.table.clone();
+    let claim = Fault::after(move || table.put(&shop("b", "new", "a-i")));
+    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", claim).forever());
+    let table = world.stack.table.clone();
+    let give_up = Fault::after(move || table.delete("b", "INDEX#new"));
+    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", give_up).forever());
+
+    let answered = world.batch(records).await;
+
+    assert_eq!(answered.failures().len(), 1);
+    assert_eq!(world.stack.kv.log_of(KvVerb::DeleteBulk).len(), 3, "every other of five rounds");
+    assert!(world.setting("a-i").is_some());
+    assert_put_back(&world, &answered, 1);
+}
+
+#[tokio::test]
+async fn no_delete_is_sent_where_the_time_left_would_not_hold_another_look_and_a_write() {
+    for (time, deleted) in [(5, false), (60, true)] {
+        let world = World::start().await;
+        let (before, records) = removal(&world).await;
+        let slow = Rule::operation("Scan", Fault::Delay(Duration::from_secs(2)));
+        world.stack.table.faults().add(slow.forever());
+
+        let event = testbed::stream::event(records);
+        let answered = world.handle_within(&event, Duration::from_secs(time)).await;
+
+        if deleted {
+            assert_eq!(answered.failures(), NOTHING);
+            assert_eq!(world.setting_keys(), ["z-other"]);
+        } else {
+            assert_eq!(answered.failures().len(), 1);
+            assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty());
+            assert_eq!(world.stack.kv.snapshot(SETTINGS), before);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_repair_sends_no_delete_either_where_the_time_left_would_not_hold_another_look() {
+    let world = World::start().await;
+    world.stack.table.load([to_item(&index("z", "other"))]);
+    world.hold(SETTINGS, "z-other", &held_settings("z", "other"), Writer::Ours);
+    world.hold(SETTINGS, "a-orphan", &held_settings("a", "orphan"), Writer::Ours);
+    // The scan is quick, and each look after it slow.
+    let slow = Rule::operation("Scan", Fault::Delay(Duration::from_secs(2)));
+    let listed = world.stack.table.clone();
+    let slow = std::sync::Mutex::new(Some(slow.forever()));
+    let after_the_listing = Fault::after(move || {
+        if let Some(slow) = slow.lock().unwrap().take() {
+            listed.faults().add(slow);
+        }
+    });
+    world.stack.kv.faults().add(Rule::on("GET", "/keys", after_the_listing));
+
+    let payload = json!({"reconcile": {"apply": true}});
+    let answered = world.handle_within(&payload, Duration::from_secs(5)).await;
+
+    let report = answered.ok();
+    assert_eq!(report["settings"]["deleted"], 0, "{report}");
+    assert!(report["settings"]["failed"] == 1 || report["complete"] == false, "{report}");
+    assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty());
+    assert!(world.setting("a-orphan").is_some());
+}

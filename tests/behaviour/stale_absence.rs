@@ -1,0 +1,129 @@
+//! KV may answer that a key is absent for a minute after it was written: that is no reason to leave
+//! it.
+
+use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::kv::KvVerb;
+use testbed::stack::SETTINGS;
+use testbed::table::to_item;
+
+use crate::helpers::*;
+
+/// A world whose KV answers that nothing is there, from before these items were written to it.
+async fn behind(world: World, items: impl IntoIterator<Item = Value>) -> World {
+    world.stack.kv.freeze_values(SETTINGS);
+    world.settled_with(items).await;
+    world
+}
+
+#[tokio::test]
+async fn a_removal_deletes_the_keys_that_its_records_name_though_kv_says_that_they_are_not_there() {
+    // The old image names the shop id, or an earlier record of the batch does.
+    for world in [World::with_old_images().await, World::start().await] {
+        let world = behind(world, [shop("a", "i", "s.example"), index("z", "other")]).await;
+        world.stack.table.put(&index_with(
+            "a",
+            "i",
+            json!({"shop_id": "s.example", "pixel_id": "2"}),
+        ));
+        world.stack.table.delete("a", "INDEX#i");
+
+        let answered = world.deliver().await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(world.setting_keys(), ["z-other"]);
+    }
+}
+
+#[tokio::test]
+async fn what_kv_says_is_absent_is_kept_where_an_alias_points_at_the_removed_index() {
+    let write_alias = |entry: Value| json!({"add_docs_config": {"index_write_aliases": [entry]}});
+    let reads = json!({"enabled": true, "targets": [{"index_id": "a-i"}]});
+    for alias in [
+        json!({"read_alias": "a-i"}),
+        json!({"index_aliases": {"doc_reads": reads}}),
+        write_alias(json!({"index_id": "a-i"})),
+        write_alias(json!({"shop_id": "a-i"})),
+        // The value can't be read: its shop id is the one that the images name.
+        write_alias(json!({"shop_id": "s.example"})),
+    ] {
+        let world = behind(World::with_old_images().await, [shop("a", "i", "s.example")]).await;
+        let held = world.stack.kv.snapshot(SETTINGS);
+        world.stack.table.load([to_item(&index_with("b", "live", alias.clone()))]);
+        world.stack.table.delete("a", "INDEX#i");
+
+        let answered = world.deliver().await;
+
+        assert_eq!(answered.failures(), NOTHING, "{alias}");
+        assert_eq!(world.stack.kv.snapshot(SETTINGS), held, "{alias}");
+        assert_eq!(answered.stats.deletes_withheld, 2, "{alias}");
+        assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty(), "{alias}");
+    }
+}
+
+#[tokio::test]
+async fn an_absent_shop_id_counts_as_each_removed_index_that_names_it() {
+    for (alias, kept) in [
+        (json!({"read_alias": "a-one"}), vec!["a-one", "s.example"]),
+        (json!({"read_alias": "b-two"}), vec!["b-two", "s.example"]),
+        (json!({}), vec![]),
+    ] {
+        let items = [shop("a", "one", "s.example"), shop("b", "two", "s.example")];
+        let world = behind(World::with_old_images().await, items).await;
+        world.stack.table.load([to_item(&index_with("c", "live", alias.clone()))]);
+        world.stack.table.delete("a", "INDEX#one");
+        world.stack.table.delete("b", "INDEX#two");
+
+        let answered = world.deliver().await;
+
+        assert_eq!(answered.failures(), NOTHING, "{alias}");
+        assert_eq!(world.setting_keys(), kept, "{alias}");
+    }
+}
+
+#[tokio::test]
+async fn what_kv_says_is_absent_is_kept_while_its_item_is_there_again_and_cannot_be_exported() {
+    for more in [json!({"index_endpoint": 7}), json!({"index_endpoint": 7, "shop_id": "s.example"})]
+    {
+        let world = behind(World::with_old_images().await, [shop("a", "i", "s.example")]).await;
+        let held = world.stack.kv.snapshot(SETTINGS);
+        world.stack.table.delete("a", "INDEX#i");
+        let records = world.new_records();
+        world.stack.table.load([to_item(&index_with("a", "i", more))]);
+
+        let answered = world.batch(records).await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(world.stack.kv.snapshot(SETTINGS), held);
+        assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_a_re_export_or_a_repair_wrote_itself_is_deleted_though_kv_says_that_it_is_not_there()
+{
+    let re_export = json!({"system_account_id": "a", "index_name": "i"});
+    for payload in [re_export, json!({"reconcile": {"apply": true}})] {
+        for (moves, left) in [(true, vec!["a-i"]), (false, vec![])] {
+            let world = World::start().await;
+            world
+                .stack
+                .table
+                .load([to_item(&shop("a", "i", "old.example")), to_item(&index("z", "other"))]);
+            world.stack.kv.freeze_values(SETTINGS);
+            let table = world.stack.table.clone();
+            let change = move || match moves {
+                true => table.put(&shop("a", "i", "new.example")),
+                false => table.delete("a", "INDEX#i"),
+            };
+            world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(change)));
+
+            let answered = world.handle(&payload).await;
+
+            answered.ok();
+            let mut keys = world.setting_keys();
+            keys.retain(|key| key != "new.example" && key != "z-other");
+            assert_eq!(keys, left, "{payload}");
+        }
+    }
+}

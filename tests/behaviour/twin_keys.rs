@@ -1,0 +1,210 @@
+//! A dash in a name can give query configs of two indexes one key: a/b-c and a-b/c.
+
+use serde_json::{Value, json};
+use testbed::faults::{Fault, Rule};
+use testbed::kv::KvVerb;
+use testbed::stack::QUERY_CONFIGS;
+use testbed::table::to_item;
+
+use crate::helpers::*;
+
+/// The twins, in the order of their accounts, each with a boost of its own.
+fn twins() -> [Value; 2] {
+    [query_config("a", "b-c", "q", 1), query_config("a-b", "c", "q", 2)]
+}
+
+fn key() -> String {
+    let key = query_config_key("a", "b-c", "q");
+    assert_eq!(key, query_config_key("a-b", "c", "q"));
+    key
+}
+
+fn key_of(item: &Value) -> (&str, &str) {
+    (item["pk"].as_str().unwrap(), item["sk"].as_str().unwrap())
+}
+
+/// The boost that KV holds under the twins' key.
+fn boost(world: &World) -> Option<u64> {
+    world.stack.kv.get(QUERY_CONFIGS, &key())?.json()["boost"].as_u64()
+}
+
+fn deleted(world: &World) -> Vec<String> {
+    let deletes = world.stack.kv.log_of(KvVerb::DeleteBulk).into_iter();
+    deletes.flat_map(|delete| delete.keys).collect()
+}
+
+#[tokio::test]
+async fn the_removal_of_one_twin_writes_the_key_for_the_other() {
+    for (removed, stays) in [(0, 2), (1, 1)] {
+        let world = World::start().await;
+        world.settled_with(twins()).await;
+        let twins = twins();
+        let (pk, sk) = key_of(&twins[removed]);
+        world.stack.table.delete(pk, sk);
+
+        let answered = world.deliver().await;
+
+        assert_eq!(answered.failures(), NOTHING);
+        assert_eq!(boost(&world), Some(stays));
+        assert_eq!(deleted(&world), NOTHING, "it is never away");
+        assert_eq!(answered.stats.exported, 1);
+    }
+}
+
+#[tokio::test]
+async fn of_several_twins_the_first_by_account_and_index_has_the_key() {
+    let world = World::start().await;
+    let items = [
+        query_config("a-b-c", "d", "q", 3),
+        query_config("a-b", "c-d", "q", 2),
+        query_config("a", "b-c-d", "q", 1),
+    ];
+    world.settled_with(items).await;
+    let key = query_config_key("a", "b-c-d", "q");
+    for (pk, sk, has) in [
+        ("a-b-c", "INDEX#d#QUERY#q", Some(1)),
+        ("a", "INDEX#b-c-d#QUERY#q", Some(2)),
+        ("a-b", "INDEX#c-d#QUERY#q", None),
+    ] {
+        world.stack.table.delete(pk, sk);
+
+        assert_eq!(world.deliver().await.failures(), NOTHING);
+
+        let stored = world.stack.kv.get(QUERY_CONFIGS, &key);
+        assert_eq!(stored.map(|stored| stored.json()["boost"].clone()), has.map(Value::from));
+    }
+}
+
+#[tokio::test]
+async fn twins_that_go_together_leave_no_key() {
+    let world = World::start().await;
+    world.settled_with(twins()).await;
+    for twin in &twins() {
+        let (pk, sk) = key_of(twin);
+        world.stack.table.delete(pk, sk);
+    }
+
+    let answered = world.deliver().await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(boost(&world), None);
+    assert_eq!(deleted(&world), [key()], "once");
+    let log = world.stack.table.log();
+    let read: Vec<&str> =
+        log.iter().flat_map(|read| &read.keys).map(|(pk, _)| pk.as_str()).collect();
+    assert!(read.contains(&"a") && read.contains(&"a-b"), "{read:?}");
+}
+
+#[tokio::test]
+async fn a_twin_that_cannot_be_exported_keeps_the_key() {
+    let world = World::start().await;
+    let [first, second] = twins();
+    world.settled_with([first.clone(), second.clone()]).await;
+    let before = world.stack.kv.snapshot(QUERY_CONFIGS);
+    let mut broken = to_item(&second);
+    broken["boost"] = json!({"N": "1E125"});
+    world.stack.table.load([broken]);
+    let (pk, sk) = key_of(&first);
+    world.stack.table.delete(pk, sk);
+
+    let answered = world.deliver().await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.stack.kv.snapshot(QUERY_CONFIGS), before);
+    assert_eq!(deleted(&world), NOTHING);
+}
+
+#[tokio::test]
+async fn a_twin_that_comes_while_an_orphan_is_removed_gets_the_key() {
+    for moment in ["/keys", "/bulk/delete"] {
+        let world = World::start().await;
+        let [first, second] = twins();
+        world.settled_with([index("z", "other"), first.clone()]).await;
+        let (pk, sk) = key_of(&first);
+        world.stack.table.delete(pk, sk);
+        let table = world.stack.table.clone();
+        let come = Fault::after(move || table.put(&second));
+        let path = format!("/{QUERY_CONFIGS}{moment}");
+        let method = if moment == "/keys" { "GET" } else { "POST" };
+        world.stack.kv.faults().add(Rule::on(method, path, come));
+
+        let answered = world.handle(&json!({"reconcile": {"apply": true}})).await;
+
+        assert_eq!(boost(&world), Some(2), "{moment}");
+        assert_eq!(answered.ok()["query_configs"]["deleted"], 0, "{moment}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_re_export_wrote_of_a_twin_that_went_meanwhile_becomes_the_others() {
+    let world = World::start().await;
+    let [first, second] = twins();
+    world.stack.table.load([&index("a", "b-c"), &first, &second].map(to_item));
+    let table = world.stack.table.clone();
+    let go = Fault::after(move || table.delete("a", "INDEX#b-c#QUERY#q"));
+    world.stack.kv.faults().add(Rule::on("PUT", format!("/{QUERY_CONFIGS}/bulk"), go));
+
+    let payload =
+        json!({"system_account_id": "a", "index_name": "b-c", "include_query_configs": true});
+    let answered = world.handle(&payload).await;
+
+    answered.ok();
+    assert_eq!(boost(&world), Some(2));
+}
+
+#[tokio::test]
+async fn names_that_the_table_cannot_hold_are_not_read() {
+    // The account takes more than the sort key has room for.
+    let long = "l".repeat(200);
+    let query = "q".repeat(900);
+    let account = format!("a-{long}");
+    let world = World::start().await;
+    let [there, gone] = [(format!("{account}-d"), "e"), (account.clone(), "d-e")];
+    world
+        .settled_with([
+            query_config(&gone.0, gone.1, &query, 1),
+            query_config(&there.0, there.1, &query, 2),
+        ])
+        .await;
+    let key = query_config_key(&gone.0, gone.1, &query);
+    assert_eq!(key, query_config_key(&there.0, there.1, &query));
+    world.stack.table.delete(&gone.0, &format!("INDEX#{}#QUERY#{query}", gone.1));
+
+    let answered = world.deliver().await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    let stored = world.stack.kv.get(QUERY_CONFIGS, &key).unwrap();
+    assert_eq!(stored.json()["boost"], 2);
+    assert_eq!(stored.json()["system_account_id"], there.0);
+    let log = world.stack.table.log();
+    let lengths = log.iter().flat_map(|read| &read.keys).map(|(_, sk)| sk.len());
+    assert!(lengths.clone().count() > 0 && lengths.clone().all(|bytes| bytes <= 1_024));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_a_key_fails_its_removal() {
+    let get = || Rule::on("POST", format!("/{QUERY_CONFIGS}/bulk/get"), Fault::status(503));
+    let read = |request: &testbed::http::Request| {
+        matches!(request.operation(), Some("GetItem" | "BatchGetItem"))
+    };
+    for broken in ["metadata", "table", "nothing"] {
+        let world = World::start().await;
+        world.settled_with([query_config("a", "i", "q", 1)]).await;
+        world.stack.table.delete("a", "INDEX#i#QUERY#q");
+        match broken {
+            "metadata" => world.stack.kv.faults().add(get().forever()),
+            "table" => {
+                let throttled = Rule::when(read, Fault::throttled());
+                world.stack.table.faults().add(throttled.forever());
+            }
+            _ => {}
+        }
+
+        let answered = world.deliver().await;
+
+        let fails = broken != "nothing";
+        assert_eq!(answered.failures().len(), usize::from(fails), "{broken}");
+        assert_eq!(world.query_config_keys().len(), usize::from(fails), "{broken}");
+        assert_eq!(deleted(&world).is_empty(), fails, "{broken}");
+    }
+}
