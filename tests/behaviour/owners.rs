@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use testbed::faults::Fault;
 use testbed::kv::KvVerb;
+use testbed::proxy::digest;
 use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
 use testbed::table::to_item;
 
@@ -38,7 +39,7 @@ fn sent_metadata(spied: &Spy) -> BTreeMap<String, String> {
     for request in spied.requests().iter().filter(|request| request.method == "PUT") {
         let pairs: Vec<Pair<'_>> = serde_json::from_slice(&request.body).unwrap();
         for Pair { key, value, metadata } in pairs {
-            sent.insert(key, metadata.get().replace(&hex(&value), "DIGEST"));
+            sent.insert(key, metadata.get().replace(&digest(&value), "DIGEST"));
         }
     }
     sent

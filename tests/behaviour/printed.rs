@@ -77,6 +77,7 @@ pub const COUNTS: &[&str] = &[
     "RecordsSkipped",
     "RecordsFailed",
     "RecordsRejected",
+    "RecordsParked",
     "SettingsKeysWritten",
     "SettingsKeysDeleted",
     "QueryConfigKeysWritten",
@@ -87,6 +88,10 @@ pub const COUNTS: &[&str] = &[
     "CloudflareKvRetries",
     "ApiKeysRetries",
     "DriftedKeys",
+    "ItemsRejected",
+    "KeysConflicting",
+    "KeysWithheld",
+    "RepairRefused",
     "DanglingAliases",
     "ReconcileKeysFailed",
 ];

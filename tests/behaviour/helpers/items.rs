@@ -5,8 +5,6 @@ use std::time::UNIX_EPOCH;
 use serde_json::{Value, json};
 use testbed::table::to_item;
 
-use super::hex;
-
 /// An index-settings item as plain JSON.
 pub fn index(account: &str, name: &str) -> Value {
     json!({

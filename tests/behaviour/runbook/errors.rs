@@ -145,10 +145,10 @@ async fn cloudflare_down_and_one_cell_down() {
     let warnings = practice.ask(&query("warnings"));
     assert!(warnings.iter().any(|line| line["index_name"] == "known"), "{warnings:?}");
     practice.stack.api_keys.faults().clear();
-    practice.stack.api_keys.set("b", "rotated meanwhile");
+    practice.stack.api_keys.set("b", "rotated-meanwhile");
     practice.repair().await;
     poller.caught_up().await;
     for key in ["b-known", "b-new"] {
-        assert_eq!(practice.setting(key).unwrap()["marqo_api_key"], "rotated meanwhile");
+        assert_eq!(practice.setting(key).unwrap()["marqo_api_key"], "rotated-meanwhile");
     }
 }

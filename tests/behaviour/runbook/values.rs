@@ -165,16 +165,16 @@ async fn an_index_removed_but_still_served() {
     assert_eq!(named, [(&json!("a-old"), &pointer), (&json!("old.example"), &pointer)]);
     assert_eq!(practice.audit().await["examples"]["withheld"], json!(["a-old", "old.example"]));
 
-    practice.put(&poller, [live(false)]).await;
+    practice.put(&poller, [live(false), index("b", "other")]).await;
     practice.repair_account("a").await;
-    assert_eq!(practice.stack.kv.keys(SETTINGS), ["a-live"]);
+    assert_eq!(practice.stack.kv.keys(SETTINGS), ["a-live", "b-other"]);
 
     // The stream does not carry this removal.
     drop(poller);
     practice.stack.table.delete("a", "INDEX#live");
     assert_eq!(practice.audit().await["examples"]["orphaned"], json!(["a-live"]));
     practice.repair_account("a").await;
-    assert!(practice.stack.kv.keys(SETTINGS).is_empty());
+    assert_eq!(practice.stack.kv.keys(SETTINGS), ["b-other"]);
 }
 
 #[tokio::test]
