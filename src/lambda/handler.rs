@@ -124,7 +124,7 @@ fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
             cell,
             sequence_number,
             error = %Chain(error),
-            "record parked: reconcile exports it once the API key is available"
+            "record parked"
         ),
         RecordOutcome::Skipped | RecordOutcome::Superseded | RecordOutcome::Exported => {}
     }
