@@ -9,7 +9,7 @@ use super::answer::{Answer, HandlerError, stream_answer};
 use super::payload::{InvalidPayload, Payload};
 use crate::config::ExporterConfig;
 use crate::export::batch::export_batch;
-use crate::export::batch::plan::{RecordOutcome, RejectedRecord};
+use crate::export::batch::outcome::{RecordOutcome, RejectedRecord};
 use crate::export::error::Chain;
 use crate::export::invocation::Invocation;
 use crate::export::re_export::re_export;
