@@ -194,6 +194,17 @@ async fn where_the_tables_version_cannot_be_exported_the_late_image_decides() {
     assert_eq!(held(&world, "a"), [Some(1), None]);
     assert_eq!(read_keys(&world), [("a".into(), "INDEX#i".into())]);
     assert_eq!((answered.stats.exported, answered.stats.rejected), (1, 0));
+
+    // The image says which cell to ask, and the table no longer does.
+    let world = World::with(Default::default(), PATIENT, &[("DEFAULT_CELL", "")]).await;
+    load(&world, [version("a", 2)[0].clone()]);
+    let image = index_with("a", "i", json!({"cell": "c1", "pixel_id": "1"}));
+
+    let answered = world.batch([late(written(1, &image))]).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(held(&world, "a"), [Some(1), None]);
+    assert_eq!((answered.stats.exported, answered.stats.rejected), (1, 0));
 }
 
 #[tokio::test]

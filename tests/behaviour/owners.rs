@@ -228,6 +228,16 @@ async fn another_environments_api_key_is_never_used_again() {
         }
         assert_eq!(answered.stats.api_keys_reused, u64::from(used), "{writer:?}");
     }
+    // One of the two keys is ours.
+    let world = World::start().await;
+    world.hold(SETTINGS, "a-i", &held_settings("a", "i"), Writer::OtherEnvironment);
+    let mut ours = held_with_shop_id();
+    ours["marqo_api_key"] = json!("our-key");
+    world.hold(SETTINGS, "s.example", &ours, Writer::Ours);
+    world.stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(503));
+    let answered = world.batch([written(1, &shop("a", "i", "s.example"))]).await;
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.setting("a-i").unwrap()["marqo_api_key"], "our-key");
 }
 
 #[tokio::test]
