@@ -308,5 +308,14 @@ async fn a_refusal_that_is_no_pairs_fault_is_not_halved() {
         let deletes = world.stack.kv.log_of(KvVerb::DeleteBulk);
         let sizes: Vec<usize> = deletes.iter().map(|delete| delete.pairs).collect();
         assert_eq!(sizes, vec![8; requests], "{status}");
+
+        let world = World::start().await;
+        world.settled_with((1..=8).map(|n| index("a", &format!("i{n}")))).await;
+        (1..=8).for_each(|n| world.stack.table.delete("a", &format!("INDEX#i{n}")));
+        world.stack.kv.faults().add(Rule::on("POST", "/bulk/get", Fault::status(status)).forever());
+        assert_eq!(world.deliver().await.failures().len(), 8, "{status}");
+        let reads = world.stack.kv.log_of(KvVerb::GetBulk);
+        let sizes: Vec<usize> = reads.iter().map(|read| read.pairs).collect();
+        assert_eq!(sizes, vec![8; requests], "{status}");
     }
 }

@@ -139,6 +139,35 @@ async fn a_late_image_that_decides_after_all_says_when_the_table_took_it() {
     assert_eq!(sent_metadata(&spied)["a-i"], metadata("stream", "a", "i", changed_at));
 }
 
+#[tokio::test]
+async fn metadata_that_is_over_its_limit_with_all_that_it_names_rejects_its_record() {
+    const LIMIT: usize = 1_024;
+    let world = World::start().await;
+    let stamp = r#","changed_at":"2026-11-20T14:00:05Z""#;
+    let frame = metadata("stream", "a", "", stamp).replace("DIGEST", &"d".repeat(64)).len();
+    // In JSON these letters take six bytes each: the name fits the key and not the metadata.
+    let names: Vec<(String, usize)> = (LIMIT - 100..LIMIT + 60)
+        .map(|length| {
+            let room = length - frame;
+            (format!("{}{}", "\u{1}".repeat(room / 6), "x".repeat(room % 6)), length)
+        })
+        .collect();
+    let records = (1..).zip(&names).map(|(number, (name, _))| {
+        let endpoint = json!({"index_endpoint": "https://h.example"});
+        written(number, &index_with("a", name, endpoint))
+    });
+
+    let answered = world.batch(records).await;
+
+    assert_eq!(answered.failures(), NOTHING, "nothing that KV refuses is sent");
+    for (name, length) in names {
+        let there = world.setting(&format!("a-{name}")).is_some();
+        // With a longer source, and with an environment of 64 letters, it may be over the limit.
+        let in_doubt = (LIMIT - 65..=LIMIT).contains(&length);
+        assert!(in_doubt || there == (length <= LIMIT), "{length} bytes");
+    }
+}
+
 /// What a/i left in KV, with its shop id.
 fn held_with_shop_id() -> Value {
     let mut held = held_settings("a", "i");
