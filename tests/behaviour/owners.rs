@@ -1,4 +1,4 @@
-//! Whose a key is: what the metadata says, and what is left to another environment.
+//! The owner of a key: what its metadata says, and what happens to another environment's keys.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
@@ -25,8 +25,8 @@ async fn stopped_world() -> (World, Spy) {
     (world, spied)
 }
 
-/// The metadata that was last sent with each key, byte for byte, with the digest of its value cut
-/// out.
+/// The metadata that was last sent with each key, byte for byte. `DIGEST` stands for the digest of
+/// the value.
 fn sent_metadata(spied: &Spy) -> BTreeMap<String, String> {
     #[derive(Deserialize)]
     struct Pair<'a> {
@@ -129,7 +129,7 @@ async fn what_the_table_decided_does_not_say_when_it_changed() {
 }
 
 #[tokio::test]
-async fn a_late_image_that_decides_after_all_says_when_the_table_took_it() {
+async fn a_late_image_that_decides_says_when_the_table_took_the_change() {
     let (world, spied) = stopped_world().await;
     world.stack.table.load([to_item(&index_with("a", "i", json!({"index_endpoint": 7})))]);
 
@@ -295,7 +295,7 @@ async fn an_item_gets_another_environments_key_from_the_stream_and_from_a_re_exp
 }
 
 #[tokio::test]
-async fn whom_another_environments_value_names_has_no_say_in_who_gets_a_contested_key() {
+async fn another_environments_value_does_not_decide_who_gets_a_contested_key() {
     for (writer, gets) in [(Writer::Ours, "c"), (Writer::OtherEnvironment, "b")] {
         let world = World::with_old_images().await;
         world.settled_with([shop("a", "gone", "s.example")]).await;
