@@ -1,4 +1,4 @@
-//! Late records that only their account's API key keeps from being exported: they hold up no shard.
+//! Late records that lack nothing but their account's API key. They must not hold up their shard.
 
 use std::time::Duration;
 
@@ -119,7 +119,8 @@ async fn what_fails_for_more_than_its_own_api_key_is_not_parked() {
     assert_eq!(answered.failures(), NOTHING);
     assert_eq!((answered.counted("RecordsParked"), answered.stats.rejected), (Some(0), 1));
 
-    // A shop id that it leaves behind is another account's now, whose API key is the one that lacks.
+    // Another account now asks for the shop id that it leaves behind, and that account's API key is
+    // unavailable.
     let claim = index_with("b", "j", json!({"cell": "down", "shop_id": "s.example"}));
     let world = world_with(&[index("a", "i"), claim]).await;
     world.hold(SETTINGS, "s.example", &held_settings("a", "i"), Writer::Ours);

@@ -135,7 +135,7 @@ async fn what_a_re_export_wrote_of_a_twin_that_went_meanwhile_becomes_the_others
 
 #[tokio::test]
 async fn names_that_the_table_cannot_hold_are_not_read() {
-    // The account takes more than the sort key has room for.
+    // A part of this account's name would make the twin's sort key too long.
     let long = "l".repeat(200);
     let query = "q".repeat(900);
     let account = format!("a-{long}");

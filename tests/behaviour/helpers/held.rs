@@ -1,4 +1,4 @@
-//! What KV held before a test began, and whose it is.
+//! What KV holds before a test starts, and who wrote it.
 
 use serde_json::{Value, json};
 use testbed::proxy::digest;
@@ -11,11 +11,11 @@ use super::World;
 pub enum Writer {
     /// This environment's exporter.
     Ours,
-    /// This environment's exporter, before its metadata named the environment.
+    /// An earlier version of this environment's exporter, whose metadata names no environment.
     EarlierVersion,
     /// The exporter of another environment.
     OtherEnvironment,
-    /// Somebody who writes the same values without metadata.
+    /// The predecessor, which writes the same values without metadata.
     Predecessor,
 }
 

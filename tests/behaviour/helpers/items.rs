@@ -49,7 +49,7 @@ pub fn ago(seconds: u64, record: Value) -> Value {
     created_at(record, json!(now() - seconds))
 }
 
-/// The same record, too old to be trusted to be the newest.
+/// The same record, so old that its image may not be the newest.
 pub fn late(record: Value) -> Value {
     ago(600, record)
 }

@@ -206,7 +206,7 @@ impl World {
 }
 
 impl Answered {
-    /// What was counted under a metric's name; `None` where there is nothing to tell.
+    /// The count of a metric; `None` if there is no such metric or nothing was found.
     pub fn counted(&self, name: &str) -> Option<u64> {
         match self.stats.metrics().find(|metric| metric.name == name)?.value {
             Count::Count(count) => Some(count),
