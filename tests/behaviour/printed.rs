@@ -77,6 +77,7 @@ pub const COUNTS: &[&str] = &[
     "RecordsSkipped",
     "RecordsFailed",
     "RecordsRejected",
+    "RecordsParked",
     "SettingsKeysWritten",
     "SettingsKeysDeleted",
     "QueryConfigKeysWritten",
@@ -87,8 +88,12 @@ pub const COUNTS: &[&str] = &[
     "CloudflareKvRetries",
     "ApiKeysRetries",
     "DriftedKeys",
-    "DanglingAliases",
+    "RepairRefused",
     "ReconcileKeysFailed",
+    "ItemsRejected",
+    "KeysConflicting",
+    "KeysWithheld",
+    "DanglingAliases",
 ];
 
 /// Every metric of the function that is a duration.
