@@ -146,12 +146,12 @@ async fn cloudflare_down_and_one_cell_down() {
     let warnings = practice.ask(&query("warnings"));
     assert!(warnings.iter().any(|line| line["index_name"] == "known"), "{warnings:?}");
     // Before the cell is back: a record that is tried again meanwhile has the new API key too.
-    practice.stack.api_keys.set("b", "rotated meanwhile");
+    practice.stack.api_keys.set("b", "rotated-meanwhile");
     practice.stack.api_keys.faults().clear();
     practice.repair().await;
     poller.caught_up().await;
     for key in ["b-known", "b-new"] {
-        assert_eq!(practice.setting(key).unwrap()["marqo_api_key"], "rotated meanwhile");
+        assert_eq!(practice.setting(key).unwrap()["marqo_api_key"], "rotated-meanwhile");
     }
 }
 
