@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::panic::Location;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -11,6 +12,7 @@ use crate::config::ExporterConfig;
 use crate::kv::{Source, Stamp};
 use crate::ports::{Clock, Namespace, Services};
 use crate::telemetry::Stats;
+use crate::telemetry::place::note_call;
 
 /// One invocation.
 pub struct Invocation<'a, S> {
@@ -67,16 +69,28 @@ impl<'a, S: Services> Invocation<'a, S> {
     }
 
     /// Makes one call, unless the time is up before it answers.
-    pub async fn call<T>(
+    #[track_caller]
+    pub fn call<T>(
         &self,
         service: Service,
         call: impl Future<Output = T>,
-    ) -> Result<T, OutOfTime> {
-        self.call_until(service, self.deadline, call).await
+    ) -> impl Future<Output = Result<T, OutOfTime>> {
+        self.call_until(service, self.deadline, call)
     }
 
     /// Makes one call that has to answer by `until`.
-    pub async fn call_until<T>(
+    #[track_caller]
+    pub fn call_until<T>(
+        &self,
+        service: Service,
+        until: Instant,
+        call: impl Future<Output = T>,
+    ) -> impl Future<Output = Result<T, OutOfTime>> {
+        note_call(Location::caller());
+        self.bounded_call(service, until, call)
+    }
+
+    async fn bounded_call<T>(
         &self,
         service: Service,
         until: Instant,

@@ -4,16 +4,14 @@
 //! sets become ascending arrays, binary becomes base64, an integer of 64 bits stays an integer and
 //! any other number becomes the nearest double.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Error as _, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::scalar::{Binary, Number};
 use crate::json::{RawObject, Text};
 
 /// How deep DynamoDB nests attributes. Deeper ones are not looked into when the JSON is broken.
@@ -52,15 +50,6 @@ pub enum Attribute<'a> {
 #[derive(Clone, PartialEq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
 pub struct Map<'a>(#[serde(borrow)] BTreeMap<Text<'a>, Attribute<'a>>);
-
-/// A number that JSON can express.
-#[derive(Clone, PartialEq, Eq, serde::Serialize)]
-#[serde(transparent)]
-pub struct Number(serde_json::Number);
-
-/// Bytes, written in base64.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Binary(Vec<u8>);
 
 impl<'a> Map<'a> {
     /// Reads an object of attributes in DynamoDB JSON of which some may be broken: those become
@@ -190,7 +179,7 @@ impl fmt::Debug for Attribute<'_> {
             Self::NULL(_) => f.write_str("NULL"),
             Self::M(map) => map.fmt(f),
             Self::L(list) => list.fmt(f),
-            Self::B(Binary(bytes)) => write!(f, "B({} bytes)", bytes.len()),
+            Self::B(binary) => write!(f, "B({} bytes)", binary.len()),
             Self::SS(set) => write!(f, "SS({} elements)", set.len()),
             Self::NS(set) => write!(f, "NS({} elements)", set.len()),
             Self::BS(set) => write!(f, "BS({} elements)", set.len()),
@@ -207,59 +196,6 @@ where
     let mut set = Vec::deserialize(deserializer)?;
     set.sort_unstable();
     Ok(set)
-}
-
-impl Number {
-    fn parse(text: &str) -> Option<Self> {
-        if let Ok(integer) = text.parse::<i64>() {
-            return Some(Self(integer.into()));
-        }
-        if let Ok(integer) = text.parse::<u64>() {
-            return Some(Self(integer.into()));
-        }
-        // `from_f64` refuses what JSON can't express: infinities and NaN, which `parse` accepts.
-        text.parse().ok().and_then(serde_json::Number::from_f64).map(Self)
-    }
-
-    /// The nearest double.
-    pub fn as_f64(&self) -> f64 {
-        self.0.as_f64().unwrap_or(f64::NAN)
-    }
-}
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Text::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom("not a number that fits a double"))
-    }
-}
-
-impl Ord for Number {
-    /// By value. The double alone would not tell large integers apart.
-    fn cmp(&self, other: &Self) -> Ordering {
-        let integer = |Self(number): &Self| number.as_i128();
-        let by_double = self.as_f64().total_cmp(&other.as_f64());
-        by_double.then_with(|| integer(self).cmp(&integer(other)))
-    }
-}
-
-impl PartialOrd for Number {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<'de> Deserialize<'de> for Binary {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Text::deserialize(deserializer)?;
-        BASE64.decode(&*text).map(Self).map_err(|_| D::Error::custom("not base64"))
-    }
-}
-
-impl Serialize for Binary {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64.encode(&self.0))
-    }
 }
 
 #[cfg(test)]
@@ -407,7 +343,7 @@ mod tests {
                 for b in &numbers {
                     prop_assert_eq!(a.cmp(b), b.cmp(a).reverse());
                     for c in &numbers {
-                        prop_assert!(a > b || b > c || a <= c, "{} {} {}", a.0, b.0, c.0);
+                        prop_assert!(a > b || b > c || a <= c, "{} {} {}", a.as_f64(), b.as_f64(), c.as_f64());
                     }
                 }
             }

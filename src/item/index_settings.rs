@@ -9,7 +9,6 @@ use super::keys::settings_keys;
 use super::{Map, Rejection};
 use crate::index::IndexRef;
 use crate::kv::check_key;
-use crate::kv::limits::check_value_size;
 use crate::kv::metadata::check_metadata_size;
 
 /// An index-settings item that can be exported, given an API key. `Debug` shows no settings.
@@ -57,7 +56,8 @@ struct SettingsValue<'a> {
 }
 
 impl IndexSettings {
-    /// Decodes the item of `index`, with all that KV demands of it.
+    /// Decodes the item of `index`, with all that KV demands of its keys and metadata. The size of the
+    /// value is checked where that is encoded, with its API key.
     pub fn decode(index: &IndexRef, item: &Map<'_>) -> Result<Self, Rejection> {
         let item = Fields::of_item(item);
         let settings = Self {
@@ -85,8 +85,7 @@ impl IndexSettings {
         if let Some(shop_id) = &self.shop_id {
             check_key(shop_id).map_err(over_limit("shop_id"))?;
         }
-        check_metadata_size(&self.index).map_err(over_limit("index_name"))?;
-        check_value_size(self.value_with("").len()).map_err(over_limit("index_name"))
+        check_metadata_size(&self.index).map_err(over_limit("index_name"))
     }
 
     /// The KV keys of the settings, the primary one first.
@@ -106,15 +105,11 @@ impl IndexSettings {
 
     /// The KV value. This is the only way to build it, so every value has an API key.
     pub fn value(&self, api_key: &SecretString) -> String {
-        self.value_with(api_key.expose_secret())
-    }
-
-    fn value_with(&self, api_key: &str) -> String {
         let value = SettingsValue {
             system_account_id: &self.index.account,
             index_name: &self.index.name,
             shop_id: self.shop_id.as_deref(),
-            marqo_api_key: api_key,
+            marqo_api_key: api_key.expose_secret(),
             exported: &self.exported,
         };
         // Only a map whose keys are no strings can't be written.

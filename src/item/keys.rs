@@ -8,8 +8,7 @@ use super::attribute::{Attribute, Map};
 use crate::index::IndexRef;
 use crate::kv::{Digest, check_key};
 
-/// What the sort keys of all our items start with.
-pub const INDEX_PREFIX: &str = "INDEX#";
+const INDEX_PREFIX: &str = "INDEX#";
 /// What separates the query from the index in a query config's sort key.
 pub const QUERY_SEPARATOR: &str = "#QUERY#";
 const QUERY_CONFIG_KEY_PREFIX: &str = "qcfg-";

@@ -149,7 +149,7 @@ impl<'a> From<WireRecord<'a>> for Parts<'a> {
             new_image: dynamodb.new_image,
             old_image: dynamodb.old_image,
             sequence_number: dynamodb.sequence_number,
-            created_at: dynamodb.approximate_creation_date_time.and_then(read),
+            created_at: dynamodb.approximate_creation_date_time.and_then(created_at),
             malformed: None,
         }
     }
@@ -173,7 +173,7 @@ impl<'a> Parts<'a> {
         parts.sequence_number =
             parts.field(&change, "SequenceNumber", "dynamodb.SequenceNumber", read);
         let created_at = change.get("ApproximateCreationDateTime").ok().flatten();
-        parts.created_at = created_at.and_then(read);
+        parts.created_at = created_at.and_then(self::created_at);
         parts
     }
 
@@ -200,6 +200,11 @@ impl<'a> Parts<'a> {
 
 fn read<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
     serde_json::from_str(json.get()).ok()
+}
+
+/// Seconds since the epoch; a time that can't be read counts as none.
+fn created_at(json: &RawValue) -> Option<f64> {
+    read(json).filter(|seconds| *seconds >= 0.0)
 }
 
 impl Content {

@@ -9,7 +9,7 @@ use super::answer::{Answer, HandlerError, stream_answer};
 use super::payload::{InvalidPayload, Payload};
 use crate::config::ExporterConfig;
 use crate::export::batch::export_batch;
-use crate::export::batch::plan::{RecordOutcome, RejectedRecord};
+use crate::export::batch::outcome::{RecordOutcome, RejectedRecord};
 use crate::export::error::Chain;
 use crate::export::invocation::Invocation;
 use crate::export::re_export::re_export;
@@ -124,7 +124,7 @@ fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
             cell,
             sequence_number,
             error = %Chain(error),
-            "record parked: reconcile exports it once the API key is available"
+            "record parked"
         ),
         RecordOutcome::Skipped | RecordOutcome::Superseded | RecordOutcome::Exported => {}
     }

@@ -11,7 +11,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::aws::describe;
 use super::table_reply::{TableReply, TakeReply};
 use crate::item::alias_targets::CLAIM_PATHS;
-use crate::item::keys::{INDEX_PREFIX, QUERY_SEPARATOR, query_config_prefix};
+use crate::item::keys::{QUERY_SEPARATOR, query_config_prefix};
 use crate::item::{Item, ItemKey};
 use crate::ports::{QueryConfigs, ScanColumns, SettingsTable, TableError, TablePage};
 
@@ -95,7 +95,7 @@ impl DynamoDbTable {
         Err(TableError { reason: "BatchGetItem leaves keys unprocessed: throttled".to_owned() })
     }
 
-    /// A page of an account's items whose sort keys meet `condition`, which names the `bounds`.
+    /// A page of an account's items that meet `condition`, which names `:pk` and the `bounds`.
     async fn query(
         &self,
         account: &str,
@@ -107,7 +107,7 @@ impl DynamoDbTable {
             .client
             .query()
             .table_name(&self.name)
-            .key_condition_expression(format!("pk = :pk AND {condition}"))
+            .key_condition_expression(condition)
             .expression_attribute_values(":pk", AttributeValue::S(account.to_owned()))
             .consistent_read(true)
             .set_exclusive_start_key(after.map(sdk_key));
@@ -115,15 +115,6 @@ impl DynamoDbTable {
             call = call.expression_attribute_values(*name, AttributeValue::S((*value).to_owned()));
         }
         page("Query", reply!("Query", call)?)
-    }
-
-    async fn query_prefix(
-        &self,
-        account: &str,
-        prefix: &str,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        self.query(account, "begins_with(sk, :prefix)", &[(":prefix", prefix)], after).await
     }
 }
 
@@ -151,11 +142,14 @@ impl SettingsTable for DynamoDbTable {
     ) -> Result<TablePage, TableError> {
         match part {
             QueryConfigs::All(index) => {
-                self.query_prefix(&index.account, &query_config_prefix(index), after).await
+                let prefix = query_config_prefix(index);
+                let condition = "pk = :pk AND begins_with(sk, :prefix)";
+                self.query(&index.account, condition, &[(":prefix", &prefix)], after).await
             }
             QueryConfigs::Between(first, last) => {
                 let bounds = [(":first", &*first.sk), (":last", &*last.sk)];
-                self.query(&first.pk, "sk BETWEEN :first AND :last", &bounds, after).await
+                self.query(&first.pk, "pk = :pk AND sk BETWEEN :first AND :last", &bounds, after)
+                    .await
             }
         }
     }
@@ -194,7 +188,8 @@ impl SettingsTable for DynamoDbTable {
         account: &str,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        self.query_prefix(account, INDEX_PREFIX, after).await
+        // Items that are no index may have aliases.
+        self.query(account, "pk = :pk", &[], after).await
     }
 }
 

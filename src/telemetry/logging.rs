@@ -9,6 +9,8 @@ use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::place::last_call;
+
 /// Starts logging; the level is `AWS_LAMBDA_LOG_LEVEL`, INFO where it is absent.
 pub fn init() {
     #[expect(clippy::disallowed_methods, reason = "Lambda's own variable, needed before the rest")]
@@ -25,11 +27,11 @@ pub fn init() {
         .with_target(false)
         .with_span_list(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
-    // The message could quote anything; the place is enough to find out. As deployed, the process
+    // The message could quote anything; the places are enough to find out. As deployed, the process
     // ends then, and Lambda starts another.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
-        tracing::error!(place, "panic");
+        tracing::error!(place, last_call = last_call(), "panic");
     }));
 }
 

@@ -2,6 +2,7 @@
 
 pub mod logging;
 pub mod metrics;
+pub mod place;
 pub mod stats;
 
 pub use stats::Stats;

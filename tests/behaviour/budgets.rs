@@ -71,7 +71,7 @@ async fn fifty_removals_in_a_batch_take_the_same_passes_over_the_table_as_one() 
         let answered = world.deliver().await;
 
         assert_eq!(answered.failures(), NOTHING);
-        assert_eq!(world.setting_keys().len(), 2 * (50 - count));
+        assert_eq!(world.setting_keys().len(), 2 * (51 - count));
         assert!(world.stack.table.log().iter().all(|request| request.consistent));
         assert_eq!(world.stack.kv.log_of(KvVerb::DeleteBulk).len(), 2);
         passes.push(world.stack.table.operations());

@@ -103,6 +103,9 @@ async fn what_was_written_during_a_stuck_batch_is_still_there_after_each_redeliv
         world.handle(&by_hand).await.ok();
         assert_eq!(held(), holds(2), "{by_hand}");
 
+        // Within a minute the image is trusted. A later delivery brings back what that undoes.
+        world.clock.stop_at(began + Duration::from_secs(30));
+        assert_eq!(world.handle(&batch).await.failures(), ["1"]);
         for minutes in 1..=3 {
             world.clock.stop_at(began + Duration::from_secs(61 * minutes));
             assert_eq!(world.handle(&batch).await.failures(), ["1"]);

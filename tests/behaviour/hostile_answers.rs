@@ -1,4 +1,4 @@
-//! Answers that no service should give: of any size, with any header, or at odds with themselves.
+//! Answers that no service should give: too long, with odd headers, or contradicting themselves.
 
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
@@ -9,9 +9,9 @@ use testbed::table::to_item;
 
 use crate::helpers::*;
 
-/// The most of an answer that is read of the API keys service.
+/// The longest answer that is read from the API keys service, in bytes.
 const API_KEYS_BOUND: usize = 64 * 1_024;
-/// The most of an answer that is read of any other service.
+/// The longest answer that is read from any other service, in bytes.
 const BOUND: usize = 64 * 1_024 * 1_024;
 
 /// So many indexes of one account, without shop ids.
@@ -19,7 +19,7 @@ fn batch(count: u32) -> Vec<Value> {
     (1..=count).map(|number| written(number, &index("a", &format!("i{number:02}")))).collect()
 }
 
-/// What KV says of a bulk request that did all of it.
+/// KV's answer to a bulk request that it carried out whole.
 fn all_done(keys: usize) -> Reply {
     let result = json!({"successful_key_count": keys, "unsuccessful_keys": []});
     Reply::json(200, &json!({"success": true, "errors": [], "messages": [], "result": result}))
@@ -83,7 +83,7 @@ async fn an_answer_to_a_write_over_its_bound_is_not_kvs() {
 
         assert_eq!(answered.failures(), NOTHING);
         assert_eq!(world.puts(SETTINGS).len(), tries, "{length}");
-        // The padded answer claims what was not done.
+        // The padded answer claims a write that was not done.
         assert_eq!(world.setting_keys().len(), tries - 1, "{length}");
     }
 }
@@ -117,7 +117,7 @@ async fn an_answer_of_the_table_over_its_bound_is_not_the_tables() {
     world.settled_with([query_config("a", "i", "q", 1)]).await;
     world.stack.table.delete("a", "INDEX#i#QUERY#q");
     let removal = world.new_records();
-    // It is there again, and the answer says that it is not.
+    // The item is back, and the answer says that it is not.
     world.stack.table.load([to_item(&query_config("a", "i", "q", 2))]);
     let reads = |request: &Request| matches!(request.operation(), Some("GetItem" | "BatchGetItem"));
     let nothing = Reply::json(200, &json!({"Responses": {}, "UnprocessedKeys": {}}))
@@ -183,7 +183,7 @@ fn lists_one(key: &str, count: Option<Value>) -> Fault {
     Fault::Answer(Reply::json(400, &body))
 }
 
-/// Counts that don't bear out that all but one of eight are done.
+/// Counts that contradict the claim that seven of eight keys are done.
 fn odd_counts() -> [Option<Value>; 7] {
     let counts = [json!(0), json!(6), json!(8), json!(-7), json!(null), json!("7")];
     let [zero, six, eight, negative, null, text] = counts.map(Some);
@@ -202,7 +202,7 @@ async fn what_a_4xx_does_not_list_is_written_only_where_its_count_bears_that_out
         assert_eq!(world.setting_keys().len(), 8, "{count:?}");
         assert_eq!(answered.stats.settings_written, 8, "{count:?}");
     }
-    // Borne out, so the claim is taken: only the listed one is sent again.
+    // This count supports the claim: only the listed key is sent again.
     let world = World::start().await;
     world.break_puts(1, lists_one("a-i03", Some(json!(7))));
     assert_eq!(world.batch(batch(8)).await.failures(), NOTHING);
@@ -235,7 +235,7 @@ async fn what_a_4xx_does_not_list_is_deleted_only_where_its_count_bears_that_out
     }
 }
 
-/// The statuses of a refusal that one pair among many can be to blame for.
+/// The statuses of refusals that one pair among many can cause.
 const REFUSALS: [u16; 5] = [400, 405, 409, 414, 422];
 
 #[tokio::test]
@@ -307,6 +307,15 @@ async fn a_refusal_that_is_no_pairs_fault_is_not_halved() {
         assert_eq!(world.batch(records).await.failures().len(), 8, "{status}");
         let deletes = world.stack.kv.log_of(KvVerb::DeleteBulk);
         let sizes: Vec<usize> = deletes.iter().map(|delete| delete.pairs).collect();
+        assert_eq!(sizes, vec![8; requests], "{status}");
+
+        let world = World::start().await;
+        world.settled_with((1..=8).map(|n| index("a", &format!("i{n}")))).await;
+        (1..=8).for_each(|n| world.stack.table.delete("a", &format!("INDEX#i{n}")));
+        world.stack.kv.faults().add(Rule::on("POST", "/bulk/get", Fault::status(status)).forever());
+        assert_eq!(world.deliver().await.failures().len(), 8, "{status}");
+        let reads = world.stack.kv.log_of(KvVerb::GetBulk);
+        let sizes: Vec<usize> = reads.iter().map(|read| read.pairs).collect();
         assert_eq!(sizes, vec![8; requests], "{status}");
     }
 }

@@ -83,7 +83,6 @@ async fn an_alias_that_is_off_overridden_or_of_a_query_config_keeps_nothing() {
         index_with("b", "off", json!({"index_aliases": reads(false)})),
         index_with("b", "over", json!({"index_aliases": reads(true), "read_alias": "b-other"})),
         json!({"pk": "b", "sk": "INDEX#live#QUERY#q", "index_aliases": reads(true)}),
-        json!({"pk": "b", "sk": "INDEX#DEFAULT_CONFIG", "read_alias": "a-old"}),
     ];
     let world = World::start().await;
     let itself = json!({"shop_id": "old.example", "read_alias": "a-old"});

@@ -1,5 +1,4 @@
-//! Records that come so late that something newer may have been written since: what the table says
-//! now decides.
+//! Records that are so old that KV may hold something newer: the table decides.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,10 +11,10 @@ use testbed::table::to_item;
 
 use crate::helpers::*;
 
-/// When the invocations of stopped clocks begin.
+/// The start of an invocation whose clock is stopped, in seconds since the epoch.
 const BEGAN: u64 = 1_795_183_205;
 
-/// An index and its query config, each saying of which version it is.
+/// An index and its query config. Each holds the number of its version.
 fn version(account: &str, number: u32) -> [Value; 2] {
     let pixel = json!({"pixel_id": number.to_string()});
     [index_with(account, "i", pixel), query_config(account, "i", "q", number)]
@@ -40,7 +39,7 @@ fn load(world: &World, items: impl IntoIterator<Item = Value>) {
     world.stack.table.load(items.into_iter().map(|item| to_item(&item)));
 }
 
-/// The keys of the items that were read of the table, in order.
+/// The keys of the items that were read from the table, in order.
 fn read_keys(world: &World) -> Vec<(String, String)> {
     let log = world.stack.table.log();
     assert!(log.iter().all(|read| read.consistent), "{log:?}");
@@ -63,7 +62,7 @@ async fn a_record_is_late_when_it_is_more_than_a_minute_old_as_the_invocation_be
         let world = World::start().await;
         world.clock.stop_at(UNIX_EPOCH + Duration::from_secs(BEGAN));
         load(&world, version("a", 2));
-        // What becomes of the time after the beginning has no say.
+        // The time after the start does not count.
         let clock = world.clock.clone();
         let run_on = move || clock.stop_at(UNIX_EPOCH + Duration::from_secs(BEGAN + 3_600));
         world.stack.api_keys.faults().add(Rule::any(Fault::before(run_on)));
@@ -97,7 +96,7 @@ async fn late_records_are_exported_as_the_table_has_them_and_the_others_as_they_
 }
 
 #[tokio::test]
-async fn whether_an_item_is_late_is_its_deciding_records() {
+async fn the_deciding_record_says_whether_an_item_is_late() {
     for (first, second, is_late) in [(600, 0, false), (0, 600, true)] {
         let world = World::start().await;
         load(&world, version("a", 3));
@@ -130,7 +129,7 @@ async fn a_late_record_whose_item_is_gone_writes_nothing_and_counts_as_supersede
     assert_eq!(after, before, "both keys wait for their REMOVE");
     assert_eq!((answered.stats.superseded, answered.stats.exported), (2, 0));
 
-    // Which may be late itself.
+    // The REMOVE may be late too.
     let answered = world.batch(removals.into_iter().map(late)).await;
 
     assert_eq!(answered.failures(), NOTHING);
@@ -187,26 +186,33 @@ async fn the_shop_ids_of_a_late_records_gone_item_are_settled_and_its_index_id_w
 async fn where_the_tables_version_cannot_be_exported_the_late_image_decides() {
     let world = World::start().await;
     load(&world, [index_with("a", "i", json!({"index_endpoint": 7}))]);
-    let mut beyond = to_item(&query_config("a", "i", "q", 2));
-    beyond["boost"] = json!({"N": "1E125"});
-    world.stack.table.load([beyond]);
-    let export = json!({"system_account_id": "a", "index_name": "i"});
-    assert_eq!(world.handle(&export).await.error().kind, "RecordRejected");
-    world.forget();
 
-    let answered = world.batch(records("a", 1, 1).into_iter().map(late)).await;
+    let answered = world.batch([late(written(1, &version("a", 1)[0]))]).await;
 
     assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(held(&world, "a")[0], Some(1));
-    assert_eq!(read_keys(&world).len(), 2);
-    assert_eq!(answered.stats.failed, 0);
+    assert_eq!(held(&world, "a"), [Some(1), None]);
+    assert_eq!(read_keys(&world), [("a".into(), "INDEX#i".into())]);
+    assert_eq!((answered.stats.exported, answered.stats.rejected), (1, 0));
+
+    // The image says which cell to ask, and the table no longer does.
+    let world = World::with(Default::default(), PATIENT, &[("DEFAULT_CELL", "")]).await;
+    load(&world, [version("a", 2)[0].clone()]);
+    let image = index_with("a", "i", json!({"cell": "c1", "pixel_id": "1"}));
+
+    let answered = world.batch([late(written(1, &image))]).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(held(&world, "a"), [Some(1), None]);
+    assert_eq!((answered.stats.exported, answered.stats.rejected), (1, 0));
 }
 
 #[tokio::test]
 async fn where_the_table_cannot_be_read_the_late_image_decides_with_a_warning() {
     let denied = || Fault::aws(400, "AccessDeniedException", "not allowed to read");
-    for fault in [denied(), Fault::throttled(), Fault::Unprocessed(0), Fault::WrongJson] {
-        let world = World::start().await;
+    for fault in
+        [denied(), Fault::throttled(), Fault::Unprocessed(0), Fault::WrongJson, Fault::Hang]
+    {
+        let world = World::impatient().await;
         load(&world, version("a", 2));
         load(&world, version("b", 2));
         world.stack.table.faults().add(item_reads(fault));

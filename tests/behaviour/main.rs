@@ -22,6 +22,7 @@ mod hostile_input;
 mod kept_keys;
 mod kv_faults;
 mod late_records;
+mod messages;
 mod observability;
 mod owners;
 mod parked;

@@ -1,4 +1,4 @@
-//! Whose a key is: what the metadata says, and what is left to another environment.
+//! The owner of a key: what its metadata says, and what happens to another environment's keys.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use testbed::faults::Fault;
 use testbed::kv::KvVerb;
+use testbed::proxy::digest;
 use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
 use testbed::table::to_item;
 
@@ -24,8 +25,8 @@ async fn stopped_world() -> (World, Spy) {
     (world, spied)
 }
 
-/// The metadata that was last sent with each key, byte for byte, with the digest of its value cut
-/// out.
+/// The metadata that was last sent with each key, byte for byte. `DIGEST` stands for the digest of
+/// the value.
 fn sent_metadata(spied: &Spy) -> BTreeMap<String, String> {
     #[derive(Deserialize)]
     struct Pair<'a> {
@@ -38,7 +39,7 @@ fn sent_metadata(spied: &Spy) -> BTreeMap<String, String> {
     for request in spied.requests().iter().filter(|request| request.method == "PUT") {
         let pairs: Vec<Pair<'_>> = serde_json::from_slice(&request.body).unwrap();
         for Pair { key, value, metadata } in pairs {
-            sent.insert(key, metadata.get().replace(&hex(&value), "DIGEST"));
+            sent.insert(key, metadata.get().replace(&digest(&value), "DIGEST"));
         }
     }
     sent
@@ -128,7 +129,7 @@ async fn what_the_table_decided_does_not_say_when_it_changed() {
 }
 
 #[tokio::test]
-async fn a_late_image_that_decides_after_all_says_when_the_table_took_it() {
+async fn a_late_image_that_decides_says_when_the_table_took_the_change() {
     let (world, spied) = stopped_world().await;
     world.stack.table.load([to_item(&index_with("a", "i", json!({"index_endpoint": 7})))]);
 
@@ -136,6 +137,35 @@ async fn a_late_image_that_decides_after_all_says_when_the_table_took_it() {
 
     let changed_at = r#","changed_at":"2026-11-20T13:59:00Z""#;
     assert_eq!(sent_metadata(&spied)["a-i"], metadata("stream", "a", "i", changed_at));
+}
+
+#[tokio::test]
+async fn metadata_that_is_over_its_limit_with_all_that_it_names_rejects_its_record() {
+    const LIMIT: usize = 1_024;
+    let world = World::start().await;
+    let stamp = r#","changed_at":"2026-11-20T14:00:05Z""#;
+    let frame = metadata("stream", "a", "", stamp).replace("DIGEST", &"d".repeat(64)).len();
+    // In JSON these letters take six bytes each: the name fits the key and not the metadata.
+    let names: Vec<(String, usize)> = (LIMIT - 100..LIMIT + 60)
+        .map(|length| {
+            let room = length - frame;
+            (format!("{}{}", "\u{1}".repeat(room / 6), "x".repeat(room % 6)), length)
+        })
+        .collect();
+    let records = (1..).zip(&names).map(|(number, (name, _))| {
+        let endpoint = json!({"index_endpoint": "https://h.example"});
+        written(number, &index_with("a", name, endpoint))
+    });
+
+    let answered = world.batch(records).await;
+
+    assert_eq!(answered.failures(), NOTHING, "nothing that KV refuses is sent");
+    for (name, length) in names {
+        let there = world.setting(&format!("a-{name}")).is_some();
+        // With a longer source, and with an environment of 64 letters, it may be over the limit.
+        let in_doubt = (LIMIT - 65..=LIMIT).contains(&length);
+        assert!(in_doubt || there == (length <= LIMIT), "{length} bytes");
+    }
 }
 
 /// What a/i left in KV, with its shop id.
@@ -227,6 +257,16 @@ async fn another_environments_api_key_is_never_used_again() {
         }
         assert_eq!(answered.stats.api_keys_reused, u64::from(used), "{writer:?}");
     }
+    // One of the two keys is ours.
+    let world = World::start().await;
+    world.hold(SETTINGS, "a-i", &held_settings("a", "i"), Writer::OtherEnvironment);
+    let mut ours = held_with_shop_id();
+    ours["marqo_api_key"] = json!("our-key");
+    world.hold(SETTINGS, "s.example", &ours, Writer::Ours);
+    world.stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(503));
+    let answered = world.batch([written(1, &shop("a", "i", "s.example"))]).await;
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.setting("a-i").unwrap()["marqo_api_key"], "our-key");
 }
 
 #[tokio::test]
@@ -255,7 +295,7 @@ async fn an_item_gets_another_environments_key_from_the_stream_and_from_a_re_exp
 }
 
 #[tokio::test]
-async fn whom_another_environments_value_names_has_no_say_in_who_gets_a_contested_key() {
+async fn another_environments_value_does_not_decide_who_gets_a_contested_key() {
     for (writer, gets) in [(Writer::Ours, "c"), (Writer::OtherEnvironment, "b")] {
         let world = World::with_old_images().await;
         world.settled_with([shop("a", "gone", "s.example")]).await;

@@ -1,4 +1,4 @@
-//! Late records that only their account's API key keeps from being exported: they hold up no shard.
+//! Late records that lack nothing but their account's API key. They must not hold up their shard.
 
 use std::time::Duration;
 
@@ -22,6 +22,12 @@ async fn world_with(items: &[Value]) -> World {
     world
 }
 
+/// The log lines of parked records.
+fn parked(world: &World) -> Vec<Value> {
+    let parked = |line: &Value| line["message"].as_str().unwrap().starts_with("record parked");
+    world.logs.lines().into_iter().filter(parked).collect()
+}
+
 #[tokio::test]
 async fn a_late_record_that_lacks_only_its_api_key_is_parked_and_one_in_time_fails() {
     let world = world_with(&[down("a", "i"), down("b", "i"), index("c", "i")]).await;
@@ -36,7 +42,7 @@ async fn a_late_record_that_lacks_only_its_api_key_is_parked_and_one_in_time_fai
 
     assert_eq!(answered.failures(), ["2"]);
     assert_eq!(world.setting_keys(), ["c-i"]);
-    let parked = world.logs.of("record parked");
+    let parked = parked(&world);
     let [line] = &parked[..] else { panic!("{:?}", world.logs.lines()) };
     assert_eq!(line["level"], "ERROR");
     for (field, value) in [
@@ -67,7 +73,7 @@ async fn a_parked_records_cell_is_the_one_that_was_asked() {
         .await;
 
     assert_eq!(answered.failures(), NOTHING);
-    let parked = world.logs.of("record parked");
+    let parked = parked(&world);
     let cells: Vec<&Value> = parked.iter().map(|line| &line["cell"]).collect();
     assert_eq!(cells, ["down", DEFAULT_CELL]);
 }
@@ -113,7 +119,8 @@ async fn what_fails_for_more_than_its_own_api_key_is_not_parked() {
     assert_eq!(answered.failures(), NOTHING);
     assert_eq!((answered.counted("RecordsParked"), answered.stats.rejected), (Some(0), 1));
 
-    // A shop id that it leaves behind is another account's now, whose API key is the one that lacks.
+    // Another account now asks for the shop id that it leaves behind, and that account's API key is
+    // unavailable.
     let claim = index_with("b", "j", json!({"cell": "down", "shop_id": "s.example"}));
     let world = world_with(&[index("a", "i"), claim]).await;
     world.hold(SETTINGS, "s.example", &held_settings("a", "i"), Writer::Ours);

@@ -1,4 +1,4 @@
-//! What is odd in one item or record takes nothing down beside it.
+//! One odd item or record does not fail its neighbours.
 
 use serde_json::{Value, json};
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};

@@ -1,4 +1,4 @@
-//! What was deleted is put back as soon as nothing is certain of it any more.
+//! A deleted value is put back as soon as nobody can be sure that it should be gone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ async fn removal(world: &World) -> (BTreeMap<String, Stored>, Vec<Value>) {
     (world.stack.kv.snapshot(SETTINGS), world.new_records())
 }
 
-/// Breaks every look at the table from the first delete on. The rule itself does what `fault` does.
+/// Breaks every look at the table from the first delete on. The deletes meet `delete`, if given.
 fn break_looks_after_a_delete(world: &World, look: Fault, delete: Option<Fault>) {
     let table = world.stack.table.clone();
     let deletes = move |request: &Request| {
@@ -51,7 +51,7 @@ async fn where_the_look_after_a_delete_fails_its_values_are_put_back_and_the_rec
         (denied(), None, time),
         (Fault::throttled(), None, time),
         (Fault::WrongJson, None, time),
-        // The time is up, but for what the put-back takes.
+        // The look takes all the time but what the put-back needs.
         (Fault::Hang, None, Duration::from_secs(8)),
         // A delete whose answer failed counts as sent.
         (denied(), Some(Fault::ApplyThenStatus(500)), time),
@@ -94,7 +94,7 @@ async fn where_the_look_after_a_repairs_delete_fails_its_values_are_put_back() {
 }
 
 #[tokio::test]
-async fn whether_the_one_who_asks_for_a_deleted_key_can_be_exported_decides_what_becomes_of_it() {
+async fn a_deleted_key_that_an_item_asks_for_again_is_written_or_put_back() {
     /// What becomes of the key.
     #[derive(PartialEq)]
     enum Becomes {

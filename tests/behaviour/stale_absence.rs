@@ -1,5 +1,5 @@
-//! KV may answer that a key is absent for a minute after it was written: that is no reason to leave
-//! it.
+//! KV may report a key as absent for a minute after it was written. Such a key is deleted, or kept,
+//! like any other.
 
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
@@ -9,7 +9,7 @@ use testbed::table::to_item;
 
 use crate::helpers::*;
 
-/// A world whose KV answers that nothing is there, from before these items were written to it.
+/// A world whose KV holds these items and still reports every key as absent.
 async fn behind(world: World, items: impl IntoIterator<Item = Value>) -> World {
     world.stack.kv.freeze_values(SETTINGS);
     world.settled_with(items).await;
@@ -17,7 +17,7 @@ async fn behind(world: World, items: impl IntoIterator<Item = Value>) -> World {
 }
 
 #[tokio::test]
-async fn a_removal_deletes_the_keys_that_its_records_name_though_kv_says_that_they_are_not_there() {
+async fn a_removal_deletes_the_keys_that_its_records_name_even_if_kv_reports_them_absent() {
     // The old image names the shop id, or an earlier record of the batch does.
     for world in [World::with_old_images().await, World::start().await] {
         let world = behind(world, [shop("a", "i", "s.example"), index("z", "other")]).await;
@@ -36,7 +36,7 @@ async fn a_removal_deletes_the_keys_that_its_records_name_though_kv_says_that_th
 }
 
 #[tokio::test]
-async fn what_kv_says_is_absent_is_kept_where_an_alias_points_at_the_removed_index() {
+async fn an_absent_key_is_kept_if_an_alias_points_at_the_removed_index() {
     let write_alias = |entry: Value| json!({"add_docs_config": {"index_write_aliases": [entry]}});
     let reads = json!({"enabled": true, "targets": [{"index_id": "a-i"}]});
     for alias in [
@@ -82,7 +82,7 @@ async fn an_absent_shop_id_counts_as_each_removed_index_that_names_it() {
 }
 
 #[tokio::test]
-async fn what_kv_says_is_absent_is_kept_while_its_item_is_there_again_and_cannot_be_exported() {
+async fn an_absent_key_is_kept_while_its_item_is_back_and_cannot_be_exported() {
     for more in [json!({"index_endpoint": 7}), json!({"index_endpoint": 7, "shop_id": "s.example"})]
     {
         let world = behind(World::with_old_images().await, [shop("a", "i", "s.example")]).await;
@@ -100,8 +100,7 @@ async fn what_kv_says_is_absent_is_kept_while_its_item_is_there_again_and_cannot
 }
 
 #[tokio::test]
-async fn what_a_re_export_or_a_repair_wrote_itself_is_deleted_though_kv_says_that_it_is_not_there()
-{
+async fn what_the_invocation_wrote_itself_is_deleted_even_if_kv_reports_it_absent() {
     let re_export = json!({"system_account_id": "a", "index_name": "i"});
     for payload in [re_export, json!({"reconcile": {"apply": true}})] {
         for (moves, left) in [(true, vec!["a-i"]), (false, vec![])] {

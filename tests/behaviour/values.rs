@@ -93,7 +93,8 @@ async fn every_pair_carries_its_digest_time_source_account_and_index() {
     assert_eq!(stored.len(), 4);
     for stored in stored {
         let metadata = stored.metadata.as_ref().unwrap();
-        let exported_at = metadata["exported_at"].as_str().unwrap();
+        let [exported_at, changed_at] =
+            ["exported_at", "changed_at"].map(|name| metadata[name].as_str().unwrap());
         assert_eq!(
             *metadata,
             json!({
@@ -102,6 +103,8 @@ async fn every_pair_carries_its_digest_time_source_account_and_index() {
                 "source": "stream",
                 "system_account_id": "acct1",
                 "index_name": "main",
+                "environment": "local",
+                "changed_at": changed_at,
             })
         );
         let digits = exported_at.replace(|c: char| c.is_ascii_digit(), "0");

@@ -1,4 +1,4 @@
-//! What mutation starts from: the sample events, their records, and replies of KV and the table.
+//! What mutation starts from: the sample events, their records, replies of KV and the table, and headers.
 
 use serde_json::Value;
 
@@ -12,6 +12,15 @@ const REPLIES: &[&str] = &[
     r#"{"Responses":{"t":[{"pk":{"S":"a"},"sk":{"S":"INDEX#i"},"m":{"M":{"n":{"N":"1.5"}}}}]},"UnprocessedKeys":{"t":{"Keys":[{"pk":{"S":"a"},"sk":{"S":"b"}}]}}}"#,
 ];
 
+/// Values of `Retry-After`, as JSON strings.
+const HEADERS: &[&str] = &[
+    r#""7""#,
+    r#""18446744073709551615""#,
+    r#""-1.5e9""#,
+    r#""Wed, 21 Oct 2026 07:28:00 GMT""#,
+    r#"" 0 ""#,
+];
+
 /// The decoders that get an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
@@ -21,6 +30,8 @@ pub enum Target {
     Record,
     /// The decoders of answers of KV and the table, and of what KV holds.
     Reply,
+    /// The decoders of headers.
+    Header,
 }
 
 /// All seeds, each with its target.
@@ -36,6 +47,8 @@ pub fn all() -> Vec<(Target, Value)> {
         seeds.extend(records.into_iter().map(|record| (Target::Record, record)));
         seeds.push((Target::Payload, event));
     }
+    let headers = HEADERS.iter().map(|header| serde_json::from_str(header).unwrap());
+    seeds.extend(headers.map(|header| (Target::Header, header)));
     let replies = REPLIES.iter().map(|reply| serde_json::from_str(reply).unwrap());
     seeds.extend(replies.map(|reply| (Target::Reply, reply)));
     seeds

@@ -6,11 +6,13 @@ use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::export::batch::plan::plan;
 use ecom_settings_exporter::item::IndexSettings;
 use ecom_settings_exporter::item::{Change, Content, StreamRecord};
-use ecom_settings_exporter::kv::StoredSettings;
+use ecom_settings_exporter::kv::{Metadata, StoredSettings};
 use ecom_settings_exporter::lambda::payload::Payload;
 use ecom_settings_exporter::services::cloudflare::wire::{self, Reply};
+use ecom_settings_exporter::services::http::retry_after;
 use ecom_settings_exporter::services::table_reply::TableReply;
 use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -45,14 +47,24 @@ pub struct Seen {
     unknown: u64,
     replies: u64,
     items: u64,
+    waits: u64,
 }
 
 impl Seen {
     /// Fails if a kind of outcome never occurred.
     pub fn assert_varied(&self) {
         let Self { json, streams, re_exports, reconciles, skipped, .. } = self;
-        let Self { settings, query_configs, removals, rejected, unknown, replies, items, .. } =
-            self;
+        let Self {
+            settings,
+            query_configs,
+            removals,
+            rejected,
+            unknown,
+            replies,
+            items,
+            waits,
+            ..
+        } = self;
         let counts = [
             json,
             streams,
@@ -66,6 +78,7 @@ impl Seen {
             unknown,
             replies,
             items,
+            waits,
         ];
         assert!(counts.into_iter().all(|count| *count > 0), "{self:?}");
     }
@@ -82,6 +95,7 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
             let plan = plan(vec![StreamRecord::read(json)], &config(), UNIX_EPOCH);
             assert_eq!(plan.outcomes.len(), 1, "an outcome for each record");
         }
+        Target::Header => header(input.trim_matches('"'), seen),
         Target::Reply => {
             for status in [200, 400] {
                 reply(status, input, seen);
@@ -94,11 +108,23 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
                     assert_eq!(attributes.text(name).unwrap_or_default(), text);
                 }
             }
-            // Reads what anybody may have put into KV.
+            // Read what anybody may have put into KV.
+            if let Some(metadata) = Metadata::parse(input) {
+                assert!(!metadata.index.account.is_empty() && !metadata.index.name.contains('#'));
+            }
             if let Some(stored) = StoredSettings::parse(input) {
                 assert!(stored.shop_id.is_none_or(|shop_id| !shop_id.is_empty()));
             }
         }
+    }
+}
+
+fn header(input: &str, seen: &mut Seen) {
+    let Ok(value) = HeaderValue::from_bytes(input.as_bytes()) else { return };
+    let headers = HeaderMap::from_iter([(RETRY_AFTER, value)]);
+    if let Some(wait) = retry_after(&headers) {
+        seen.waits += 1;
+        assert!(wait <= Duration::from_secs(3600), "{input}");
     }
 }
 

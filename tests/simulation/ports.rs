@@ -207,7 +207,7 @@ impl SettingsTable for Ports {
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
         self.table_call().await?;
-        let pass = |key: &ItemKey| key.pk == account && key.sk.starts_with("INDEX#");
+        let pass = |key: &ItemKey| key.pk == account;
         Ok(self.page(after, pass, |image| image.item.clone()))
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::plan::{BatchPlan, Deciding, RecordOutcome, Task};
+use super::outcome::RecordOutcome;
+use super::plan::{BatchPlan, Deciding, Task};
 use crate::config::ExporterConfig;
 use crate::export::api_keys::ApiKeys;
 use crate::export::invocation::Invocation;

@@ -1,6 +1,7 @@
 //! A stream batch: plan, then both namespaces at the same time, writes before deletes.
 
 mod late;
+pub mod outcome;
 pub mod plan;
 mod query_configs;
 mod settings;
@@ -8,7 +9,8 @@ mod settings;
 use std::time::{Duration, UNIX_EPOCH};
 
 use self::late::let_the_table_decide;
-use self::plan::{BatchPlan, RecordOutcome, RejectedRecord, plan};
+use self::outcome::{RecordOutcome, RejectedRecord};
+use self::plan::{BatchPlan, plan};
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::index::IndexRef;

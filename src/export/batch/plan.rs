@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::outcome::{RecordOutcome, RejectedRecord};
 use crate::config::ExporterConfig;
 use crate::export::api_keys::ApiKeys;
-use crate::export::error::KeyError;
 use crate::index::IndexRef;
 use crate::item::{
     Change, Content, IndexSettings, QueryConfig, QueryConfigRef, Rejection, StreamRecord,
@@ -25,45 +25,6 @@ pub struct BatchPlan {
     /// What is already certain of each record; the deciding ones are [`RecordOutcome::Exported`]
     /// until something goes wrong.
     pub outcomes: Vec<RecordOutcome>,
-}
-
-/// What became of a record.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RecordOutcome {
-    /// Not ours.
-    Skipped,
-    /// A later record of the same item decides, or the table, which has the item no more.
-    Superseded,
-    /// Done.
-    Exported,
-    /// Trying again can't help.
-    Rejected(RejectedRecord),
-    /// Trying again may help.
-    Failed {
-        /// The item's index.
-        index: IndexRef,
-        /// What happened.
-        error: KeyError,
-    },
-    /// Late, and only its account's API key is missing: left to reconcile, so that one dead gateway
-    /// does not hold the shard.
-    Parked {
-        /// The item's index.
-        index: IndexRef,
-        /// The cell whose gateway gives no API key.
-        cell: String,
-        /// What happened.
-        error: KeyError,
-    },
-}
-
-/// A rejected record, for the log.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RejectedRecord {
-    /// The item's index, where it is known.
-    pub index: Option<IndexRef>,
-    /// What is wrong.
-    pub rejection: Rejection,
 }
 
 /// What the batch makes of an item.

@@ -18,10 +18,13 @@
 //! [`settle`]: super::settle
 //! [`query_config_removal`]: super::query_config_removal
 
+mod brake;
 mod brakes;
 mod compare;
 mod dangling;
 mod desired_keys;
+mod findings;
+mod listed;
 mod repair;
 mod repaired_items;
 mod report;
@@ -172,72 +175,6 @@ impl<'a, S: Services> Reconciling<'a, S> {
         match self.account {
             Some(account) => PassOver::Account(account),
             None => PassOver::Table(ScanColumns::All),
-        }
-    }
-
-    /// Whether the findings are those of the whole fleet: one account's are not, and a dry run has
-    /// compared nothing.
-    fn speaks_for_the_fleet(&self) -> bool {
-        self.account.is_none() && !self.report.dry_run
-    }
-
-    /// Tells what was found, before a repair mends it.
-    fn count_findings(&self) {
-        let report = &self.report;
-        let fleet = self.speaks_for_the_fleet();
-        self.invocation.count(|stats| {
-            stats.missing = Some(report.total(|counts| counts.missing));
-            stats.stale = Some(report.total(|counts| counts.stale));
-            stats.orphaned = Some(report.total(|counts| counts.orphaned));
-            if fleet {
-                stats.drifted_keys = Some(report.drifted());
-                stats.keys_conflicting = Some(report.total(|counts| counts.conflicting));
-                stats.keys_withheld = Some(report.total(|counts| counts.withheld));
-                stats.dangling_aliases = Some(report.settings.dangling);
-            }
-        });
-    }
-
-    fn finish(mut self) -> Report {
-        if self.invocation.is_out_of_time() {
-            self.stop("the invocation's time is up".to_owned());
-        }
-        let refused = self.refused.sum();
-        if refused > 0 {
-            self.report.refused = Some(self.refused);
-        }
-        let repair_refused = if self.report.apply { refused } else { 0 };
-        self.report.complete = self.report.stopped.is_none() && repair_refused == 0;
-        if repair_refused > 0 {
-            self.log_refused();
-        }
-        let fleet = self.speaks_for_the_fleet();
-        let failed = self.report.total(|counts| counts.failed);
-        let rejected = self.report.total(|counts| counts.rejected);
-        self.invocation.count(|stats| {
-            stats.repair_refused = repair_refused;
-            if fleet {
-                stats.keys_failed = Some(failed);
-                stats.items_rejected = Some(rejected);
-            }
-        });
-        self.report
-    }
-
-    fn log_refused(&self) {
-        let Refused { delete, rewrite } = self.refused;
-        if self.found_indexes {
-            error!(
-                delete,
-                rewrite,
-                "repair refused: it would delete or rewrite more keys than a run may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised to these numbers"
-            );
-        } else {
-            error!(
-                delete,
-                rewrite,
-                "repair refused: the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
-            );
         }
     }
 

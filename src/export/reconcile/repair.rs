@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::brakes::Brakes;
+use super::brake::Allowed;
 use super::repaired_items::{READ_ITEMS, RepairedItems, Work};
 use super::{NAMESPACES, Reconciling, WORK_KEYS, asked_keys};
 use crate::export::api_keys::ApiKeys;
@@ -10,12 +10,12 @@ use crate::export::bulk;
 use crate::export::error::KeyError;
 use crate::export::query_config_removal::remove;
 use crate::export::settle::{self, SettleRequest, Verdict};
-use crate::export::table::{Pass, PassOver};
+use crate::export::table::Pass;
 use crate::export::verified_write::{ItemWrite, WriteOutcome, verified_write};
 use crate::index::IndexRef;
 use crate::item::{ItemKey, ItemKind, QueryConfigRef};
 use crate::kv::stored::StoredQueryConfig;
-use crate::ports::{Namespace, ScanColumns, Services};
+use crate::ports::{Namespace, Services};
 
 /// Values that one write holds at the most, in bytes; with the pairs it bounds the memory.
 const WRITE_BYTES: usize = 16 * 1024 * 1024;
@@ -29,59 +29,7 @@ struct Remains {
     query_configs: Vec<QueryConfigRef>,
 }
 
-/// What the brakes let through in each namespace.
-pub struct Allowed {
-    brakes: BTreeMap<Namespace, Brakes>,
-    /// Namespaces whose stale keys are rewritten.
-    rewrites: BTreeSet<Namespace>,
-}
-
 impl<S: Services> Reconciling<'_, S> {
-    /// Holds what is to be done against the brakes, and drops what they refuse.
-    pub(super) async fn brake(&mut self) -> Allowed {
-        let deletes_any = self.orphans.values().any(|orphans| !orphans.is_empty());
-        if deletes_any && !self.found_indexes && self.account.is_some() {
-            self.found_indexes = self.table_has_indexes().await;
-        }
-        let mut allowed = Allowed { brakes: BTreeMap::new(), rewrites: BTreeSet::new() };
-        for namespace in NAMESPACES {
-            let ours = self.ours.get(&namespace).copied().unwrap_or_default();
-            let taken = self.taken.get(&namespace).copied().unwrap_or_default();
-            let counts = *self.report.counts(namespace);
-            let mut brakes = Brakes::new(ours, counts.desired, self.found_indexes, self.raised);
-            if brakes.allow_rewrites(counts.stale + taken, &mut self.refused) {
-                allowed.rewrites.insert(namespace);
-            }
-            let orphans = self.orphans.get(&namespace).map_or(0, Vec::len);
-            let orphans = u64::try_from(orphans).unwrap_or(u64::MAX);
-            if !brakes.allow_deletes(orphans, &mut self.refused) {
-                self.orphans.remove(&namespace);
-            }
-            allowed.brakes.insert(namespace, brakes);
-        }
-        allowed
-    }
-
-    /// Whether the table has an index item of any account. One that can't be read has none.
-    async fn table_has_indexes(&mut self) -> bool {
-        let mut pass = Pass::new(self.invocation, PassOver::Table(ScanColumns::Claims));
-        loop {
-            match pass.next().await {
-                Ok(Some(items)) => {
-                    let is_index = |key: &ItemKey| matches!(key.kind(), ItemKind::IndexSettings(_));
-                    if items.iter().any(|(key, _)| is_index(key)) {
-                        return true;
-                    }
-                }
-                Ok(None) => return false,
-                Err(error) => {
-                    self.stop(format!("the table could not be read: {error}"));
-                    return false;
-                }
-            }
-        }
-    }
-
     pub(super) async fn repair(&mut self, mut allowed: Allowed) {
         let mut remains = Remains::default();
         let to_write: u64 = NAMESPACES

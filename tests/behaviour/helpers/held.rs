@@ -1,7 +1,7 @@
-//! What KV held before a test began, and whose it is.
+//! What KV holds before a test starts, and who wrote it.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use testbed::proxy::digest;
 use testbed::stack::ENVIRONMENT;
 
 use super::World;
@@ -11,11 +11,11 @@ use super::World;
 pub enum Writer {
     /// This environment's exporter.
     Ours,
-    /// This environment's exporter, before its metadata named the environment.
+    /// An earlier version of this environment's exporter, whose metadata names no environment.
     EarlierVersion,
     /// The exporter of another environment.
     OtherEnvironment,
-    /// Somebody who writes the same values without metadata.
+    /// The predecessor, which writes the same values without metadata.
     Predecessor,
 }
 
@@ -24,7 +24,7 @@ impl World {
     pub fn hold(&self, namespace: &str, key: &str, value: &Value, writer: Writer) {
         let text = value.to_string();
         let mut metadata = json!({
-            "digest": hex(&text), "exported_at": "2026-11-01T10:00:00.000Z", "source": "stream",
+            "digest": digest(&text), "exported_at": "2026-11-01T10:00:00.000Z", "source": "stream",
             "system_account_id": value["system_account_id"], "index_name": value["index_name"],
         });
         match writer {
@@ -50,9 +50,4 @@ pub fn held_query_config(account: &str, name: &str, query: &str) -> Value {
     json!({
         "boost": 0, "system_account_id": account, "index_name": name, "normalized_query": query,
     })
-}
-
-/// The lower-case hex SHA-256 of a text.
-pub fn hex(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,8 +5,6 @@ use std::time::UNIX_EPOCH;
 use serde_json::{Value, json};
 use testbed::table::to_item;
 
-use super::hex;
-
 /// An index-settings item as plain JSON.
 pub fn index(account: &str, name: &str) -> Value {
     json!({
@@ -51,7 +49,7 @@ pub fn ago(seconds: u64, record: Value) -> Value {
     created_at(record, json!(now() - seconds))
 }
 
-/// The same record, too old to be trusted to be the newest.
+/// The same record, so old that its image may not be the newest.
 pub fn late(record: Value) -> Value {
     ago(600, record)
 }

@@ -153,9 +153,11 @@ impl World {
         self.forget();
     }
 
-    /// Carries fifty indexes with shop ids to KV, and removes the first `gone` of them.
+    /// Carries fifty indexes with shop ids to KV, and one more that stays, and removes the first
+    /// `gone` of the fifty.
     pub async fn settled_with_fifty_and_without(&self, gone: usize) {
         let shops = (0..50).map(|n| shop("a", &format!("i{n}"), &format!("s{n}.example")));
+        let shops = shops.chain([shop("z", "stays", "stays.example")]);
         self.settled_with(shops).await;
         for n in 0..gone {
             self.stack.table.delete("a", &format!("INDEX#i{n}"));
@@ -204,7 +206,7 @@ impl World {
 }
 
 impl Answered {
-    /// What was counted under a metric's name; `None` where there is nothing to tell.
+    /// The count of a metric; `None` if there is no such metric or nothing was found.
     pub fn counted(&self, name: &str) -> Option<u64> {
         match self.stats.metrics().find(|metric| metric.name == name)?.value {
             Count::Count(count) => Some(count),

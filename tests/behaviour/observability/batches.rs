@@ -190,6 +190,29 @@ async fn a_gateway_that_hangs_shows_as_reused_keys_and_failed_records() {
 }
 
 #[tokio::test]
+async fn a_parked_record_is_one_error_line_and_a_count() {
+    let stack = process::stack().await;
+    let item = index_with("a", "i", json!({"cell": "down"}));
+    stack.table.put(&item);
+    stack.api_keys.break_cell("down", Fault::status(503));
+    let function = process::function(&stack, &[]).await;
+
+    let invocation = batch(&function, [late(written(1, &item))]).await;
+
+    assert_eq!(invocation.result, Ok(json!({"batchItemFailures": []})));
+    let printed = Printed::by(&invocation);
+    assert_eq!(printed.counts()["RecordsParked"], 1.0);
+    let [error] = printed.at("ERROR")[..] else { panic!("{:?}", printed.lines) };
+    assert_eq!(
+        fields(error, &["system_account_id", "index_name", "cell", "sequence_number"]),
+        json!({
+            "system_account_id": "a", "index_name": "i", "cell": "down", "sequence_number": "1",
+        })
+    );
+    assert_eq!(printed.invocation()["parked"], 1);
+}
+
+#[tokio::test]
 async fn removals_that_are_withheld_or_done_are_counted() {
     let stack = process::stack().await;
     let function = process::function(&stack, &[]).await;

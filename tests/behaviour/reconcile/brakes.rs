@@ -1,4 +1,4 @@
-//! What a repair refuses to do at once, and how it is told to.
+//! How much a repair may delete and rewrite, and how an operator allows more.
 
 use serde_json::{Value, json};
 use testbed::kv::KvVerb;
@@ -25,7 +25,7 @@ fn orphans(world: &World, namespace: &str, account: &str, count: usize) {
     }
 }
 
-/// Gives this many of the keys that items of account `a` ask for a value that they don't.
+/// Makes this many of the keys that items of account `a` ask for stale.
 fn make_stale(world: &World, namespace: &str, count: usize) {
     for number in 0..count {
         let name = format!("i{:04}", number / 2);
@@ -65,7 +65,7 @@ fn query_configs(count: usize) -> impl Iterator<Item = Value> {
     (0..count).map(|number| query_config("a", "i0000", &format!("q{number:04}"), 1))
 }
 
-/// Checks that a run refused so much: in its answer, in the log and in what it counted.
+/// Checks what a run refused: in its answer, in its log and in its counts.
 #[track_caller]
 fn assert_refused(world: &World, answered: &Answered, delete: u64, rewrite: u64) {
     let report = answered.ok();
@@ -102,7 +102,7 @@ fn assert_nothing_refused(answered: &Answered) {
 }
 
 #[tokio::test]
-async fn of_a_small_namespace_a_hundred_orphans_are_deleted_and_of_a_hundred_and_one_none() {
+async fn a_small_namespace_loses_a_hundred_orphans_but_none_of_a_hundred_and_one() {
     for (namespace, name) in NAMESPACES {
         for (count, refused) in [(100, 0), (101, 101)] {
             let world = World::start().await;
@@ -155,13 +155,13 @@ async fn each_namespace_has_its_own_brake_and_withheld_keys_do_not_count() {
 }
 
 #[tokio::test]
-async fn of_a_larger_namespace_two_percent_of_what_is_ours_may_be_deleted() {
+async fn a_larger_namespace_loses_up_to_two_percent_of_its_own_keys() {
     let world = World::start().await;
     load(&world, shops(2_940));
     let filled = world.handle(&repair()).await;
     assert_nothing_refused(&filled);
     assert_eq!(filled.ok()["settings"]["written"], 5_880, "missing keys have no brake");
-    // A stranger's keys make the namespace no larger.
+    // A stranger's keys do not count for the size of the namespace.
     for number in 0..5_000 {
         world.stack.kv.put(SETTINGS, &format!("stranger-{number}"), "x", None);
     }
@@ -179,7 +179,7 @@ async fn of_a_larger_namespace_two_percent_of_what_is_ours_may_be_deleted() {
 }
 
 #[tokio::test]
-async fn of_a_small_namespace_a_thousand_stale_keys_are_rewritten_and_of_one_more_none() {
+async fn a_small_namespace_gets_a_thousand_rewrites_but_none_of_a_thousand_and_one() {
     let world = World::start().await;
     load(&world, shops(501).chain(query_configs(1_001)));
     make_stale(&world, SETTINGS, 1_000);
@@ -211,7 +211,7 @@ async fn of_a_small_namespace_a_thousand_stale_keys_are_rewritten_and_of_one_mor
 }
 
 #[tokio::test]
-async fn of_a_larger_namespace_thirty_percent_of_what_is_asked_for_may_be_rewritten() {
+async fn a_larger_namespace_gets_rewrites_of_up_to_thirty_percent_of_its_desired_keys() {
     let world = World::start().await;
     load(&world, shops(2_000));
     assert_eq!(world.handle(&repair()).await.ok()["settings"]["written"], 4_000);
@@ -304,7 +304,7 @@ async fn keys_taken_from_another_environment_count_as_rewrites() {
 }
 
 #[tokio::test]
-async fn a_number_that_is_none_is_an_invalid_payload() {
+async fn a_limit_that_is_not_a_whole_number_is_an_invalid_payload() {
     let world = World::start().await;
     for field in ["delete_up_to", "rewrite_up_to"] {
         for wrong in [

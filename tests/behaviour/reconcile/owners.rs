@@ -45,7 +45,7 @@ async fn a_key_of_another_environment_that_an_item_asks_for_is_conflicting_until
         let world = World::start().await;
         world.settled_with([shop("a", "i", "s.example"), query_config("a", "i", "q", 1)]).await;
         let query = query_config_key("a", "i", "q");
-        // The very value that the item asks for, and others.
+        // One key has the value that the item asks for, the others have not.
         let same = world.setting("a-i").unwrap();
         world.hold(SETTINGS, "a-i", &same, Writer::OtherEnvironment);
         world.hold(SETTINGS, "s.example", &held_settings("a", "i"), Writer::OtherEnvironment);

@@ -165,7 +165,8 @@ async fn a_listing_that_shows_a_key_before_its_item_was_written_deletes_nothing(
 #[tokio::test]
 async fn an_orphan_that_is_asked_for_again_between_look_and_delete_is_written() {
     let world = World::start().await;
-    world.settled_with([shop("a", "i", "s.example"), query_config("a", "i", "q", 1)]).await;
+    let items = [shop("a", "i", "s.example"), query_config("a", "i", "q", 1), index("z", "other")];
+    world.settled_with(items).await;
     world.stack.table.delete("a", "INDEX#i");
     world.stack.table.delete("a", "INDEX#i#QUERY#q");
     for (namespace, item) in
@@ -191,7 +192,7 @@ async fn an_orphan_that_is_asked_for_again_between_look_and_delete_is_written() 
 #[tokio::test]
 async fn an_orphan_that_an_alias_points_at_between_look_and_delete_is_put_back() {
     let world = World::start().await;
-    world.settled_with([shop("a", "i", "s.example")]).await;
+    world.settled_with([shop("a", "i", "s.example"), index("z", "other")]).await;
     let held = world.stack.kv.snapshot(SETTINGS);
     world.stack.table.delete("a", "INDEX#i");
     let table = world.stack.table.clone();

@@ -1,6 +1,7 @@
 //! Symptoms: a repair that would do more than it may, and keys of another environment.
 
 use serde_json::{Value, json};
+use testbed::proxy::digest;
 use testbed::stack::{ENVIRONMENT, SETTINGS};
 use testbed::table::to_item;
 
@@ -89,7 +90,7 @@ async fn repair_refused_because_the_namespace_is_another_environments() {
         let name = format!("i{n}");
         let value = held_settings("z", &name).to_string();
         let metadata = json!({
-            "digest": hex(&value), "exported_at": "2026-01-01T00:00:00Z", "source": "stream",
+            "digest": digest(&value), "exported_at": "2026-01-01T00:00:00Z", "source": "stream",
             "system_account_id": "z", "index_name": name,
         });
         practice.stack.kv.put("others", &format!("z-{name}"), &value, Some(metadata));

@@ -154,7 +154,7 @@ async fn an_index_removed_but_still_served() {
         let reads = json!({"enabled": enabled, "targets": [{"index_id": "a-old"}]});
         index_with("a", "live", json!({"index_aliases": {"doc_reads": reads}}))
     };
-    practice.put(&poller, [shop("a", "old", "old.example"), live(true), index("b", "i")]).await;
+    practice.put(&poller, [shop("a", "old", "old.example"), live(true)]).await;
     practice.stack.table.delete("a", "INDEX#old");
     poller.caught_up().await;
 
@@ -165,16 +165,16 @@ async fn an_index_removed_but_still_served() {
     assert_eq!(named, [(&json!("a-old"), &pointer), (&json!("old.example"), &pointer)]);
     assert_eq!(practice.audit().await["examples"]["withheld"], json!(["a-old", "old.example"]));
 
-    practice.put(&poller, [live(false)]).await;
+    practice.put(&poller, [live(false), index("b", "other")]).await;
     practice.repair_account("a").await;
-    assert_eq!(practice.stack.kv.keys(SETTINGS), ["a-live", "b-i"]);
+    assert_eq!(practice.stack.kv.keys(SETTINGS), ["a-live", "b-other"]);
 
     // The stream does not carry this removal.
     drop(poller);
     practice.stack.table.delete("a", "INDEX#live");
     assert_eq!(practice.audit().await["examples"]["orphaned"], json!(["a-live"]));
     practice.repair_account("a").await;
-    assert_eq!(practice.stack.kv.keys(SETTINGS), ["b-i"]);
+    assert_eq!(practice.stack.kv.keys(SETTINGS), ["b-other"]);
 }
 
 #[tokio::test]

@@ -1,0 +1,44 @@
+//! What became of each record of a batch.
+
+use crate::export::error::KeyError;
+use crate::index::IndexRef;
+use crate::item::Rejection;
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RecordOutcome {
+    /// Not ours.
+    Skipped,
+    /// A later record of the same item decides, or the table, which has the item no more.
+    Superseded,
+    /// Done.
+    Exported,
+    /// Trying again can't help.
+    Rejected(RejectedRecord),
+    /// Trying again may help.
+    Failed {
+        /// The item's index.
+        index: IndexRef,
+        /// What happened.
+        error: KeyError,
+    },
+    /// Late, and only its account's API key is missing: left to reconcile, so that one dead gateway
+    /// does not hold the shard.
+    Parked {
+        /// The item's index.
+        index: IndexRef,
+        /// The cell whose gateway gives no API key.
+        cell: String,
+        /// What happened.
+        error: KeyError,
+    },
+}
+
+/// A rejected record, for the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RejectedRecord {
+    /// The item's index, where it is known.
+    pub index: Option<IndexRef>,
+    /// What is wrong.
+    pub rejection: Rejection,
+}

@@ -1,0 +1,43 @@
+//! The API keys service.
+
+use secrecy::SecretString;
+
+use super::{Retry, Retryable};
+
+/// The API keys service.
+#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
+pub trait ApiKeyService {
+    /// Asks the gateway of `cell` for the key of `account`.
+    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError>;
+}
+
+/// Why the service gives no API key for an account.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiKeyError {
+    /// 404: the account has none.
+    #[error("the account has no API key")]
+    NotFound,
+    /// The name of the account or the cell can't be part of a URL (`.` or `..`).
+    #[error("{path} can't be part of a URL")]
+    BadName {
+        /// Which name.
+        path: &'static str,
+    },
+    /// The service gives none at the moment.
+    #[error("API keys service: {reason}")]
+    Unavailable {
+        /// What happened.
+        reason: String,
+        /// Whether the service may be asked again at once.
+        retry: Retry,
+    },
+}
+
+impl Retryable for ApiKeyError {
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Unavailable { retry, .. } => *retry,
+            Self::NotFound | Self::BadName { .. } => Retry::Never,
+        }
+    }
+}

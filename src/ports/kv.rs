@@ -1,0 +1,126 @@
+//! Cloudflare KV's bulk API.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Retry, Retryable};
+use crate::kv::{Metadata, Pair, StoredValue};
+
+/// The two KV namespaces that the search proxy reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Namespace {
+    /// Binding `KV`.
+    Settings,
+    /// Binding `KV_QCFG`.
+    QueryConfigs,
+}
+
+/// Cloudflare KV's bulk API.
+#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
+pub trait KvStore {
+    /// Writes up to 10,000 pairs of distinct keys.
+    async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError>;
+    /// Deletes up to 10,000 keys; those that aren't there succeed.
+    async fn delete(&self, namespace: Namespace, keys: &[String]) -> Result<BulkReply, KvError>;
+    /// Reads up to 100 keys with their metadata; those that aren't there are absent.
+    async fn get(
+        &self,
+        namespace: Namespace,
+        keys: &[String],
+    ) -> Result<BTreeMap<String, StoredValue>, KvError>;
+    /// Lists up to 1,000 keys, from the start or from a cursor.
+    async fn list(
+        &self,
+        namespace: Namespace,
+        prefix: &str,
+        cursor: Option<&str>,
+    ) -> Result<ListPage, KvError>;
+}
+
+/// What a bulk request did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BulkReply {
+    /// Keys that have to be sent again; they may be partly done.
+    pub unsuccessful: Vec<String>,
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, Default)]
+pub struct ListPage {
+    /// Names in ascending order, each with its metadata where that is ours.
+    pub keys: Vec<(String, Option<Metadata>)>,
+    /// Where to go on; `None` at the end.
+    pub cursor: Option<String>,
+}
+
+/// Why a request to KV failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KvError {
+    /// Trying the same again may help.
+    #[error("Cloudflare KV: {reason}")]
+    Transient {
+        /// What happened.
+        reason: String,
+        /// How long Cloudflare asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Too much at once: a time-out, 413 or 524. Halves may get through.
+    #[error("Cloudflare KV: {reason}")]
+    TooMuch {
+        /// What happened.
+        reason: String,
+    },
+    /// 401 or 403, also after the token was read again.
+    #[error(
+        "CloudflareAuthRejected: Cloudflare refuses the API token ({reason}); check the secret and that the token may edit Workers KV Storage of this account"
+    )]
+    AuthRejected {
+        /// What Cloudflare says.
+        reason: String,
+    },
+    /// Secrets Manager gives no token.
+    #[error("Cloudflare API token: {reason}")]
+    NoToken {
+        /// What happened.
+        reason: String,
+    },
+    /// The request is refused; the same again would be too.
+    #[error("Cloudflare KV refuses the request: {reason}")]
+    Refused {
+        /// What Cloudflare says.
+        reason: String,
+    },
+    /// Something in the request is refused: halves find out what.
+    #[error("Cloudflare KV refuses the request: {reason}")]
+    RefusedContent {
+        /// What Cloudflare says.
+        reason: String,
+    },
+    /// The key is among `unsuccessful_keys` after all tries.
+    #[error("Cloudflare KV lists the key as unsuccessful after all tries")]
+    Unsuccessful,
+    /// The invocation's time is up.
+    #[error("the invocation's time is up")]
+    OutOfTime,
+}
+
+impl Retryable for KvError {
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Transient { retry_after, .. } => Retry::After(*retry_after),
+            Self::TooMuch { .. } | Self::Unsuccessful => Retry::After(None),
+            Self::AuthRejected { .. }
+            | Self::NoToken { .. }
+            | Self::Refused { .. }
+            | Self::RefusedContent { .. }
+            | Self::OutOfTime => Retry::Never,
+        }
+    }
+}
+
+impl KvError {
+    /// Whether every other request would fail likewise: each would read the token again.
+    pub fn concerns_every_request(&self) -> bool {
+        matches!(self, Self::AuthRejected { .. } | Self::NoToken { .. })
+    }
+}

@@ -1,0 +1,70 @@
+//! What the exporter needs of the outside world, in its own types. One call is one attempt: retries,
+//! budgets and deadlines are the core's, so that the simulation exercises them too.
+
+mod api_keys;
+mod kv;
+mod table;
+
+use std::time::{Duration, SystemTime};
+
+pub use self::api_keys::{ApiKeyError, ApiKeyService};
+pub use self::kv::{BulkReply, KvError, KvStore, ListPage, Namespace};
+pub use self::table::{QueryConfigs, ScanColumns, SettingsTable, TableError, TablePage};
+
+/// The services of one deployment.
+pub trait Services {
+    /// Cloudflare KV.
+    type Kv: KvStore;
+    /// The API keys service.
+    type ApiKeys: ApiKeyService;
+    /// The settings table.
+    type Table: SettingsTable;
+    /// Time and chance.
+    type Clock: Clock;
+
+    /// Cloudflare KV.
+    fn kv(&self) -> &Self::Kv;
+    /// The API keys service.
+    fn api_keys(&self) -> &Self::ApiKeys;
+    /// The settings table.
+    fn table(&self) -> &Self::Table;
+    /// Time and chance.
+    fn clock(&self) -> &Self::Clock;
+    /// The readings of the Cloudflare token's secret that ended since this was last called. They
+    /// belong to no call of a port: the first one is under way before any invocation.
+    fn take_secret_calls(&self) -> ServiceCalls {
+        ServiceCalls::default()
+    }
+}
+
+/// Calls to one service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServiceCalls {
+    /// How many there were.
+    pub requests: u64,
+    /// Their durations added up.
+    pub duration: Duration,
+}
+
+/// Time and chance. Monotonic time and sleeping are tokio's, which tests can pause.
+pub trait Clock {
+    /// The wall clock's time.
+    fn now(&self) -> SystemTime;
+    /// Evenly distributed over 0.0 (included) to 1.0 (excluded): by how much a wait is shortened.
+    fn jitter(&self) -> f64;
+}
+
+/// Whether a failed request may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It would fail again.
+    Never,
+    /// After the usual wait, and no earlier than the service asks for.
+    After(Option<Duration>),
+}
+
+/// An error that says whether the same request may be sent again within the same invocation.
+pub trait Retryable {
+    /// The verdict.
+    fn retry(&self) -> Retry;
+}

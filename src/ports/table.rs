@@ -1,0 +1,69 @@
+//! The settings table.
+
+use std::collections::BTreeMap;
+
+use crate::index::IndexRef;
+use crate::item::{Item, ItemKey};
+
+/// The settings table. Every read is consistent.
+#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
+pub trait SettingsTable {
+    /// Reads any number of items; those that aren't there are absent.
+    async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
+    /// A page of query configs in ascending order of their keys, after `after`.
+    async fn query_configs(
+        &self,
+        part: QueryConfigs<'_>,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError>;
+    /// A page of segment `segment` of `segments` of the table, after `after`.
+    async fn scan(
+        &self,
+        columns: ScanColumns,
+        segment: u32,
+        segments: u32,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError>;
+    /// A page of one account's items, after `after`.
+    async fn account_items(
+        &self,
+        account: &str,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError>;
+}
+
+/// Which query configs are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryConfigs<'a> {
+    /// All of an index.
+    All(&'a IndexRef),
+    /// Those of one index from a key to another, both included.
+    Between(&'a ItemKey, &'a ItemKey),
+}
+
+/// What a scan asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanColumns {
+    /// Who asks for which key and points at whom: nearly all query configs are left out, and so is
+    /// every attribute but the shop id and the aliases.
+    Claims,
+    /// Everything.
+    All,
+}
+
+/// A page of items.
+#[derive(Debug, Clone, Default)]
+pub struct TablePage {
+    /// The items, by key.
+    pub items: Vec<(ItemKey, Item)>,
+    /// The last key that was read, where to go on after; `None` at the end.
+    pub last_read: Option<ItemKey>,
+}
+
+/// A request to the table that failed, with the SDK's own retries behind it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("settings table: {reason}")]
+pub struct TableError {
+    /// What happened.
+    pub reason: String,
+}
