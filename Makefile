@@ -149,10 +149,12 @@ re-export: ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=
 	$(call invoke,$(TARGET_DIR)/payload.json)
 
 .PHONY: reconcile
-reconcile: ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a for one account)
+reconcile: ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a, DELETE_UP_TO=n and REWRITE_UP_TO=n to raise the brakes)
 	@mkdir -p $(TARGET_DIR)
-	@printf '{"reconcile":{"apply":%s%s}}' '$(APPLY)' \
-	    '$(if $(ACCOUNT),$(comma)"system_account_id":"$(ACCOUNT)")' >$(TARGET_DIR)/payload.json
+	@printf '{"reconcile":{"apply":%s%s%s%s}}' '$(APPLY)' \
+	    '$(if $(ACCOUNT),$(comma)"system_account_id":"$(ACCOUNT)")' \
+	    '$(if $(DELETE_UP_TO),$(comma)"delete_up_to":$(DELETE_UP_TO))' \
+	    '$(if $(REWRITE_UP_TO),$(comma)"rewrite_up_to":$(REWRITE_UP_TO))' >$(TARGET_DIR)/payload.json
 	$(call invoke,$(TARGET_DIR)/payload.json)
 
 .PHONY: tail

@@ -88,12 +88,12 @@ pub const COUNTS: &[&str] = &[
     "CloudflareKvRetries",
     "ApiKeysRetries",
     "DriftedKeys",
+    "RepairRefused",
+    "ReconcileKeysFailed",
     "ItemsRejected",
     "KeysConflicting",
     "KeysWithheld",
-    "RepairRefused",
     "DanglingAliases",
-    "ReconcileKeysFailed",
 ];
 
 /// Every metric of the function that is a duration.

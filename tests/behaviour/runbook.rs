@@ -6,4 +6,5 @@ mod page;
 mod practice;
 mod procedures;
 mod query;
+mod refused;
 mod values;

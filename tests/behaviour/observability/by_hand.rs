@@ -90,6 +90,9 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
         ),
         json!({"missing": 3, "stale": 0, "orphaned": 1, "keys_failed": 0, "drifted_keys": 4})
     );
+    for (name, count) in [("ItemsRejected", 0.0), ("KeysConflicting", 0.0), ("KeysWithheld", 0.0)] {
+        assert_eq!(audit.counts()[name], count, "{name}");
+    }
     let counts = repair.counts();
     assert_eq!(counts["SettingsKeysWritten"], 2.0);
     assert_eq!(counts["QueryConfigKeysWritten"], 1.0);
@@ -117,4 +120,64 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
     }
     assert_eq!(failed.invocation()["outcome"], "ReconcileIncomplete");
     assert_eq!(failed.at("ERROR").len(), 1, "{:?}", failed.lines);
+}
+
+#[tokio::test]
+async fn a_reconcile_of_one_account_and_a_dry_run_say_nothing_of_the_fleet() {
+    let stack = process::stack().await;
+    let broken = index_with("a", "broken", json!({"index_endpoint": 7}));
+    let items = [shop("a", "i", "s.example"), shop("a", "j", "s.example"), broken];
+    stack.table.load(items.iter().map(to_item));
+    let function = process::function(&stack, &[]).await;
+    let dry = process::function(&stack, &[("CLOUDFLARE_ACCOUNT_ID", "")]).await;
+    let fleet = [
+        "DriftedKeys",
+        "DanglingAliases",
+        "ItemsRejected",
+        "KeysConflicting",
+        "KeysWithheld",
+        "ReconcileKeysFailed",
+    ];
+    let account = json!({"reconcile": {"system_account_id": "a"}});
+    let whole = json!({"reconcile": {}});
+
+    for (function, payload, reported) in
+        [(&function, &account, false), (&dry, &whole, false), (&function, &whole, true)]
+    {
+        let printed = Printed::by(&process::invoke(function, payload).await);
+        for name in fleet {
+            assert_eq!(printed.metrics.contains_key(name), reported, "{name} by {payload}");
+        }
+        if reported {
+            let counts = printed.counts();
+            assert_eq!((counts["ItemsRejected"], counts["KeysConflicting"]), (1.0, 1.0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_repair_that_is_refused_says_so_in_an_error_and_a_metric() {
+    let stack = process::stack().await;
+    stack.table.load([to_item(&index("a", "i"))]);
+    for n in 0..101 {
+        let value = held_settings("a", &format!("gone{n}"));
+        let metadata = json!({
+            "digest": "", "exported_at": "", "source": "stream", "system_account_id": "a",
+            "index_name": value["index_name"],
+        });
+        stack.kv.put(SETTINGS, &format!("a-gone{n}"), &value.to_string(), Some(metadata));
+    }
+    let function = process::function(&stack, &[]).await;
+
+    let payload = json!({"reconcile": {"apply": true}});
+    let printed = Printed::by(&process::invoke(&function, &payload).await);
+
+    assert_eq!(printed.counts()["RepairRefused"], 101.0);
+    assert_eq!(printed.invocation()["complete"], false);
+    let [error] = printed.at("ERROR")[..] else { panic!("{:?}", printed.lines) };
+    assert!(error["message"].as_str().unwrap().starts_with("repair refused"), "{error}");
+    assert_eq!(fields(error, &["delete", "rewrite"]), json!({"delete": 101, "rewrite": 0}));
+    let audit = Printed::by(&process::invoke(&function, &json!({"reconcile": {}})).await);
+    assert!(!audit.metrics.contains_key("RepairRefused"), "nothing was refused to an audit");
+    assert_eq!(audit.at("ERROR").len(), 0);
 }

@@ -6,6 +6,7 @@ use testbed::kv::Kv;
 use testbed::poller::PollerOptions;
 use testbed::stack::{DEFAULT_CELL, SETTINGS, Stack, TOKEN_SECRET};
 use testbed::stream::event;
+use testbed::table::to_item;
 
 use super::practice::*;
 use super::query::*;
@@ -144,11 +145,43 @@ async fn cloudflare_down_and_one_cell_down() {
     assert!(practice.setting("b-new").is_none());
     let warnings = practice.ask(&query("warnings"));
     assert!(warnings.iter().any(|line| line["index_name"] == "known"), "{warnings:?}");
-    practice.stack.api_keys.faults().clear();
+    // Before the cell is back: a record that is tried again meanwhile has the new API key too.
     practice.stack.api_keys.set("b", "rotated-meanwhile");
+    practice.stack.api_keys.faults().clear();
     practice.repair().await;
     poller.caught_up().await;
     for key in ["b-known", "b-new"] {
         assert_eq!(practice.setting(key).unwrap()["marqo_api_key"], "rotated-meanwhile");
     }
+}
+
+#[tokio::test]
+async fn records_parked() {
+    let practice = Practice::start().await;
+    let cell = |name: &str| index_with("b", name, json!({"cell": "cell-2"}));
+    let items = [cell("known"), cell("new"), cell("urgent"), index("a", "other")];
+    let poller = practice.poll();
+    practice.put(&poller, [cell("known")]).await;
+    drop(poller);
+    practice.stack.table.load(items.iter().map(to_item));
+    practice.stack.api_keys.break_cell("cell-2", Fault::status(503));
+
+    let records = (1..).zip(&items).map(|(number, item)| late(written(number, item)));
+    let answer = practice.invoke(event(records)).await.unwrap();
+
+    assert_eq!(answer, json!({"batchItemFailures": []}), "the shard goes on");
+    assert!(practice.setting("a-other").is_some());
+    let found = practice.ask(&query("records"));
+    let parked: Vec<_> = found.iter().map(|line| (&line["index_name"], &line["cell"])).collect();
+    let cell_2 = json!("cell-2");
+    assert_eq!(parked, [(&json!("new"), &cell_2), (&json!("urgent"), &cell_2)]);
+    // A reconcile can't write them either.
+    assert_eq!(practice.repair().await["settings"]["failed"], 3);
+
+    practice.stack.api_keys.faults().clear();
+    practice.re_export("b", "urgent").await.unwrap();
+    assert!(practice.setting("b-urgent").is_some());
+    practice.repair().await;
+    assert!(practice.setting("b-new").is_some());
+    practice.assert_equal(&practice.audit().await);
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::stack::SETTINGS;
+use testbed::stream::event;
 
 use super::practice::*;
 use super::query::*;
@@ -30,6 +31,8 @@ async fn every_query_finds_real_lines_that_have_its_fields() {
     practice.put(&poller, [index_with("a", "cell", json!({"cell": "down"}))]).await;
     practice.stack.table.delete("a", "INDEX#kept");
     poller.caught_up().await;
+    let parked = late(written(1, &index_with("a", "failing", json!({"cell": "down"}))));
+    practice.invoke(event([parked])).await.unwrap();
     practice.stack.kv.delete(SETTINGS, "a-good");
     practice.stack.kv.delete(SETTINGS, "a-kept");
     practice.repair().await;

@@ -1,10 +1,12 @@
 //! `testbed demo`: carries changes from the table to KV through the real binary, and checks each.
 
 mod changes;
+mod incidents;
 mod reconcile;
 mod removals;
 mod stage;
 
+use std::path::Path;
 use std::time::Duration;
 
 use testbed::poller::PollerOptions;
@@ -28,7 +30,7 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     let demo = Demo { screen: Screen::new(), stack, function, poller };
     println!("{} was ready after {}.", binary.display(), millis(init));
     println!("A batch waits {} for more changes; in production, 10 s.", millis(WINDOW));
-    let ended = play(&demo).await;
+    let ended = play(&demo, &binary).await;
     if let Err(reason) = &ended {
         demo.screen.line(Style::Red, "fail", reason);
         return Err("The demo failed.".to_owned());
@@ -37,16 +39,17 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     ended
 }
 
-async fn play(demo: &Demo) -> Checked {
+async fn play(demo: &Demo, binary: &Path) -> Checked {
     changes::play(demo).await?;
     reconcile::play(demo).await?;
     removals::play(demo).await?;
+    incidents::play(demo, binary).await?;
     silent(demo)
 }
 
 /// Checks that the function has printed no secret.
 fn silent(demo: &Demo) -> Checked {
-    demo.step("14. Everything that the function printed");
+    demo.step("16. Everything that the function printed");
     let secrets = ["key-acme", TOKEN];
     let printed = demo.function.logs();
     let told = printed.iter().any(|line| secrets.iter().any(|secret| line.text.contains(secret)));

@@ -158,8 +158,7 @@ async fn re_export(demo: &Demo) -> Checked {
     let payload = json!({
         "system_account_id": "acme", "index_name": "products", "include_query_configs": true,
     });
-    let invocation = demo.invoke(payload).await?;
-    let report = invocation.result.map_err(|failure| failure.to_string())?;
+    let report = demo.invoke(payload).await?.answer()?;
     demo.check("the report says exported", report["outcome"] == "exported")?;
     let query_configs = json!({"exported": 2, "rejected": 0});
     demo.check("with both query configs", report["query_configs"] == query_configs)?;

@@ -71,8 +71,7 @@ fn plant(demo: &Demo) -> Checked {
 }
 
 async fn reconcile(demo: &Demo, what: Value) -> Result<Value, String> {
-    let invocation = demo.invoke(json!({"reconcile": what})).await?;
-    invocation.result.map_err(|failure| failure.to_string())
+    demo.invoke(json!({"reconcile": what})).await?.answer()
 }
 
 fn counts(demo: &Demo, report: &Value, expected: &[(&str, u64)]) -> Checked {

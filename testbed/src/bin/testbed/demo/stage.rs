@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::kv::{KvRequest, Stored};
-use testbed::lambda::{Function, Invocation};
+use testbed::lambda::{Failure, Function};
 use testbed::poller::{Poller, Verdict};
 use testbed::proxy::digest;
 use testbed::stack::{SETTINGS, Stack};
@@ -57,7 +57,7 @@ impl Demo {
         let carried = tokio::time::timeout(PATIENCE, self.poller.caught_up()).await;
         carried.map_err(|_| format!("the stream made no progress for {PATIENCE:?}"))?;
         let requests = self.show_requests();
-        let warnings = self.show_warnings(printed);
+        let warnings = self.show_warnings(&self.function, printed);
         if let Some(last) = requests.last().and_then(|request| request.finished_at) {
             let took = millis(last - began);
             self.screen.line(Style::Dim, "took", &format!("{took} from the table to KV"));
@@ -70,18 +70,32 @@ impl Demo {
 
     /// Invokes the function by hand. Shows the payload, the requests to KV, the warnings and the
     /// answer.
-    pub async fn invoke(&self, payload: Value) -> Result<Invocation, String> {
-        self.stack.kv.clear_log();
-        let printed = self.function.logs().len();
+    pub async fn invoke(&self, payload: Value) -> Result<Asked, String> {
+        self.invoke_on(&self.function, payload).await
+    }
+
+    /// The same with a function of other settings.
+    pub async fn invoke_on(&self, function: &Function, payload: Value) -> Result<Asked, String> {
         self.screen.line(Style::Bold, "asked", &payload.to_string());
-        let invocation = self.function.invoke(&payload).await.map_err(|error| error.to_string())?;
+        self.send(function, &payload).await
+    }
+
+    /// The same with a batch that the stream does not carry.
+    pub async fn deliver(&self, event: &Value) -> Result<Asked, String> {
+        self.send(&self.function, event).await
+    }
+
+    async fn send(&self, function: &Function, payload: &Value) -> Result<Asked, String> {
+        self.stack.kv.clear_log();
+        let printed = function.logs().len();
+        let invocation = function.invoke(payload).await.map_err(|error| error.to_string())?;
         self.show_requests();
-        self.show_warnings(printed);
+        let warnings = self.show_warnings(function, printed);
         match &invocation.result {
             Ok(answer) => self.screen.line(Style::Bold, "answer", &answer.to_string()),
             Err(failure) => self.screen.line(Style::Red, "error", &failure.to_string()),
         }
-        Ok(invocation)
+        Ok(Asked { result: invocation.result, warnings })
     }
 
     fn show_requests(&self) -> Vec<KvRequest> {
@@ -91,8 +105,8 @@ impl Demo {
         requests
     }
 
-    fn show_warnings(&self, from: usize) -> Vec<String> {
-        let lines = self.function.logs().split_off(from);
+    fn show_warnings(&self, function: &Function, from: usize) -> Vec<String> {
+        let lines = function.logs().split_off(from);
         lines.iter().for_each(|line| self.screen.warning(line));
         lines.iter().filter_map(warning).map(|(_, _, text)| text).collect()
     }
@@ -134,6 +148,19 @@ impl Demo {
 pub struct Carried {
     pub requests: Vec<KvRequest>,
     pub warnings: Vec<String>,
+}
+
+/// What an invocation by hand came to.
+pub struct Asked {
+    pub result: Result<Value, Failure>,
+    pub warnings: Vec<String>,
+}
+
+impl Asked {
+    /// The answer; an error if the invocation failed.
+    pub fn answer(self) -> Result<Value, String> {
+        self.result.map_err(|failure| failure.to_string())
+    }
 }
 
 /// An index-settings item: the keys, an endpoint, and what else it holds.
