@@ -24,7 +24,7 @@ async fn world_with(items: &[Value]) -> World {
 
 /// The log lines of parked records.
 fn parked(world: &World) -> Vec<Value> {
-    let parked = |line: &Value| line["message"].as_str().unwrap().starts_with("record parked");
+    let parked = |line: &Value| line["message"].as_str().unwrap() == "record parked";
     world.logs.lines().into_iter().filter(parked).collect()
 }
 
