@@ -19,6 +19,7 @@ use crate::item::stream_record::EVENT_SOURCE;
 use crate::kv::Source;
 use crate::ports::Services;
 use crate::telemetry::Stats;
+use crate::telemetry::stats::ReconcileRun;
 
 /// What is left for the answer when the work has to stop. Putting the answer together takes
 /// milliseconds; the rest is for a function with little CPU and for the way back.
@@ -52,6 +53,7 @@ impl<S: Services> Handler<S> {
         }
         // Boxed: each use case is a deep future, and only one of them is under way.
         let invocation = |source| Invocation::new(&self.services, &self.config, deadline, source);
+        let mut account = None;
         let (source, result, mut stats) = match request {
             Err(error) => ("invalid", Err(error.into()), Stats::default()),
             Ok(Payload::Stream(records)) => {
@@ -69,6 +71,7 @@ impl<S: Services> Handler<S> {
                 let invocation = invocation(Source::Reconcile);
                 let result = Box::pin(reconcile(&invocation, &request)).await;
                 let result = result.map(|report| Answer::Reconcile(Box::new(report)));
+                account = request.system_account_id;
                 (Source::Reconcile.as_str(), result.map_err(HandlerError::from), invocation.stats())
             }
         };
@@ -76,7 +79,7 @@ impl<S: Services> Handler<S> {
         stats.secrets_requests = secret_calls.requests;
         stats.secrets_ms = secret_calls.duration;
         stats.duration_ms = started.elapsed();
-        log_invocation(source, &result, &stats);
+        log_invocation(source, &result, account.as_deref(), &stats);
         (result, stats)
     }
 }
@@ -131,13 +134,23 @@ fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
 }
 
 /// The invocation's whole story in one line, and its error in another.
-fn log_invocation(source: &str, result: &Result<Answer, HandlerError>, stats: &Stats) {
+fn log_invocation(
+    source: &str,
+    result: &Result<Answer, HandlerError>,
+    system_account_id: Option<&str>,
+    stats: &Stats,
+) {
     let outcome = result.as_ref().map_or_else(HandlerError::error_type, |_| "ok");
-    let complete = match result {
-        Ok(Answer::Reconcile(report)) => Some(report.complete),
+    let report = match result {
+        Ok(Answer::Reconcile(report)) => Some(report),
         _ => None,
     };
-    stats.log(source, outcome, complete);
+    let reconcile = ReconcileRun {
+        apply: report.map(|report| report.apply),
+        system_account_id,
+        complete: report.map(|report| report.complete),
+    };
+    stats.log(source, outcome, reconcile);
     if let Err(error) = result {
         error!(error_type = error.error_type(), error = error.message(), "invocation failed");
     }

@@ -11,6 +11,9 @@ macro_rules! stats {
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct Stats {
             $($(#[$doc])* pub $field: $type,)*
+            /// Whether a reconcile's findings are those of one account, or of a dry run: they are
+            /// logged, and are no metrics.
+            pub partial_findings: bool,
         }
 
         impl Stats {
@@ -18,12 +21,21 @@ macro_rules! stats {
             pub fn metrics(&self) -> impl Iterator<Item = Metric> {
                 let metrics =
                     [$($(Metric { name: $metric, value: self.$field.measured() },)?)*];
-                metrics.into_iter()
+                metrics.map(|metric| self.without_partial_findings(metric)).into_iter()
             }
 
-            /// Tells the invocation's whole story in one line. `complete` is a reconcile's.
-            pub fn log(&self, source: &str, outcome: &str, complete: Option<bool>) {
-                info!(source, outcome, complete, $($field = self.$field.logged(),)* "invocation");
+            /// Tells the invocation's whole story in one line.
+            pub fn log(&self, source: &str, outcome: &str, reconcile: ReconcileRun<'_>) {
+                let ReconcileRun { apply, system_account_id, complete } = reconcile;
+                info!(
+                    source,
+                    outcome,
+                    apply,
+                    system_account_id,
+                    complete,
+                    $($field = self.$field.logged(),)*
+                    "invocation"
+                );
             }
         }
     };
@@ -102,6 +114,28 @@ stats! {
     secrets_requests: u64;
     /// Their durations.
     secrets_ms: Duration => "SecretsManagerDuration";
+}
+
+impl Stats {
+    fn without_partial_findings(&self, metric: Metric) -> Metric {
+        match metric.value {
+            Value::Finding(_) if self.partial_findings => {
+                Metric { value: Value::Finding(None), ..metric }
+            }
+            _ => metric,
+        }
+    }
+}
+
+/// What a reconcile's log line says of the run; nothing for other invocations.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReconcileRun<'a> {
+    /// Whether it was asked to repair.
+    pub apply: Option<bool>,
+    /// The one account that it was limited to.
+    pub system_account_id: Option<&'a str>,
+    /// Whether all was compared, and of a repair also mended.
+    pub complete: Option<bool>,
 }
 
 /// A number for CloudWatch.
@@ -190,6 +224,16 @@ mod tests {
         );
         assert_eq!(Duration::ZERO.measured(), Value::Milliseconds(None));
         assert_eq!(Some(Duration::ZERO).measured(), Value::Milliseconds(Some(0.0)));
+    }
+
+    #[test]
+    fn the_findings_of_a_part_are_no_metrics() {
+        let drift = |partial_findings| {
+            let stats = Stats { drifted_keys: Some(7), partial_findings, ..Stats::default() };
+            stats.metrics().find(|metric| metric.name == "DriftedKeys").map(|metric| metric.value)
+        };
+        assert_eq!(drift(false), Some(Value::Finding(Some(7))));
+        assert_eq!(drift(true), Some(Value::Finding(None)));
     }
 
     #[test]

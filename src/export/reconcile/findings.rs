@@ -8,26 +8,20 @@ use super::report::Report;
 use crate::ports::Services;
 
 impl<S: Services> Reconciling<'_, S> {
-    /// Whether the findings are those of the whole fleet: one account's are not, and a dry run has
-    /// compared nothing.
-    fn speaks_for_the_fleet(&self) -> bool {
-        self.account.is_none() && !self.report.dry_run
-    }
-
     /// Tells what was found, before a repair mends it.
     pub(super) fn count_findings(&self) {
         let report = &self.report;
-        let fleet = self.speaks_for_the_fleet();
+        // One account's findings are not the fleet's, and a dry run has compared nothing.
+        let partial_findings = self.account.is_some() || report.dry_run;
         self.invocation.count(|stats| {
             stats.missing = Some(report.total(|counts| counts.missing));
             stats.stale = Some(report.total(|counts| counts.stale));
             stats.orphaned = Some(report.total(|counts| counts.orphaned));
-            if fleet {
-                stats.drifted_keys = Some(report.drifted());
-                stats.keys_conflicting = Some(report.total(|counts| counts.conflicting));
-                stats.keys_withheld = Some(report.total(|counts| counts.withheld));
-                stats.dangling_aliases = Some(report.settings.dangling);
-            }
+            stats.drifted_keys = Some(report.drifted());
+            stats.keys_conflicting = Some(report.total(|counts| counts.conflicting));
+            stats.keys_withheld = Some(report.total(|counts| counts.withheld));
+            stats.dangling_aliases = Some(report.settings.dangling);
+            stats.partial_findings = partial_findings;
         });
     }
 
@@ -44,15 +38,12 @@ impl<S: Services> Reconciling<'_, S> {
         if repair_refused > 0 {
             self.log_refused();
         }
-        let fleet = self.speaks_for_the_fleet();
         let failed = self.report.total(|counts| counts.failed);
         let rejected = self.report.total(|counts| counts.rejected);
         self.invocation.count(|stats| {
             stats.repair_refused = repair_refused;
-            if fleet {
-                stats.keys_failed = Some(failed);
-                stats.items_rejected = Some(rejected);
-            }
+            stats.keys_failed = Some(failed);
+            stats.items_rejected = Some(rejected);
         });
         self.report
     }

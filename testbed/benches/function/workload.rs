@@ -1,6 +1,7 @@
 //! What the measured invocations carry: settings records of 3 KB, and minimal ones.
 
 use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -9,6 +10,8 @@ pub const ACCOUNTS: usize = 200;
 
 /// A stream event of `records` changes, spread over `accounts`.
 pub fn event(records: usize, accounts: usize, image: impl Fn(usize) -> Value) -> String {
+    // A record that is more than a minute old would be read from the table.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let records: Vec<Value> = (0..records)
         .map(|number| {
             json!({
@@ -18,7 +21,7 @@ pub fn event(records: usize, accounts: usize, image: impl Fn(usize) -> Value) ->
                 "eventSource": "aws:dynamodb",
                 "awsRegion": "us-east-1",
                 "dynamodb": {
-                    "ApproximateCreationDateTime": 1_700_000_000.0,
+                    "ApproximateCreationDateTime": now,
                     "Keys": keys(number, accounts),
                     "NewImage": image(number),
                     "SequenceNumber": format!("{:021}", number + 1),

@@ -1,5 +1,6 @@
 //! What a report counts, and what it names.
 
+use ecom_settings_exporter::telemetry::stats::Value as MetricValue;
 use serde_json::{Value, json};
 use testbed::stack::SETTINGS;
 
@@ -104,9 +105,13 @@ async fn an_alias_dangles_whatever_the_account_and_counts_once() {
         assert_eq!(report["settings"]["dangling"], dangling.len(), "{payload}");
         let examples = report["examples"].get("dangling").cloned().unwrap_or_else(|| json!([]));
         assert_eq!(examples, json!(dangling), "{payload}");
-        // What one account shows says nothing of the others.
-        let counted = (payload == audit()).then_some(u64::try_from(dangling.len()).unwrap());
+        // What one account shows says nothing of the others: it is logged, and is no metric.
+        let counted = Some(u64::try_from(dangling.len()).unwrap());
         assert_eq!(answered.stats.dangling_aliases, counted, "{payload}");
+        let mut metrics = answered.stats.metrics();
+        let metric = metrics.find(|metric| metric.name == "DanglingAliases").unwrap();
+        let expected = counted.filter(|_| payload == audit());
+        assert_eq!(metric.value, MetricValue::Finding(expected), "{payload}");
     }
     assert_eq!(writes(&world), []);
 }
