@@ -36,6 +36,7 @@ async fn every_query_finds_real_lines_that_have_its_fields() {
     practice.stack.kv.delete(SETTINGS, "a-good");
     practice.stack.kv.delete(SETTINGS, "a-kept");
     practice.repair().await;
+    practice.repair_account("a").await;
     practice.re_export("a", "missing").await.unwrap_err();
     practice.stack.kv.delete(SETTINGS, "a-good");
     practice.stack.kv.faults().add(Rule::on("PUT", "/settings/bulk", Fault::Hang).forever());

@@ -1,7 +1,7 @@
 //! Symptoms: a value in KV is not what the table asks for.
 
 use serde_json::{Value, json};
-use testbed::faults::Fault;
+use testbed::faults::{Fault, Rule};
 use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
 use testbed::table::to_item;
 
@@ -187,6 +187,37 @@ async fn an_active_alias_points_at_nothing() {
     assert!(found.iter().any(|line| line["examples"] == "a-gone"), "{found:?}");
 
     practice.put(&poller, [index("a", "live")]).await;
+    assert_eq!(practice.audit().await["settings"]["dangling"], 0);
+}
+
+#[tokio::test]
+async fn a_key_that_could_not_be_put_back() {
+    let practice = Practice::start().await;
+    practice.stack.table.put(&index("a", "live"));
+    practice.stack.table.put(&index("a", "old"));
+    practice.repair().await;
+    practice.stack.table.delete("a", "INDEX#old");
+    // The alias is switched on while the orphan is deleted, and then KV takes no writes.
+    let table = practice.stack.table.clone();
+    let switch_on = move || table.put(&index_with("a", "live", json!({"read_alias": "a-old"})));
+    let faults = practice.stack.kv.faults();
+    faults.add(Rule::on("POST", "/settings/bulk/delete", Fault::after(switch_on)));
+    faults.add(Rule::on("PUT", "/settings/bulk", Fault::status(500)).forever());
+
+    practice.repair().await;
+
+    let found = practice.ask(&query("errors"));
+    let says = |line: &Value| line["message"].as_str().unwrap().contains("could not be put back");
+    let [line] = found.iter().filter(|line| says(line)).collect::<Vec<_>>()[..] else {
+        panic!("one line: {found:?}")
+    };
+    assert_eq!(line["key"], "a-old");
+    faults.clear();
+    assert_eq!(practice.audit().await["examples"]["dangling"], json!(["a-old"]));
+
+    practice.stack.table.put(&index("a", "old"));
+    practice.re_export("a", "old").await.unwrap();
+    assert!(practice.setting("a-old").is_some());
     assert_eq!(practice.audit().await["settings"]["dangling"], 0);
 }
 
