@@ -1,18 +1,24 @@
 //! Removes the keys of query configs that the table has no more.
 //!
 //! A dash in a name can give two items one key (`a`/`b-c` and `a-b`/`c`), so the items that the key
-//! could also mean are read with it.
+//! could also mean are read with it. What was written or deleted is looked at again, for at most
+//! [`MAX_ROUNDS`] rounds.
 //!
-//! | the table has | KV's metadata under the key | then |
+//! | the table has | last done to the key | then |
 //! | --- | --- | --- |
-//! | the item | | left to its own stream record |
-//! | another item of that key | | written for it |
-//! | another item of that key, which can't be exported | | stays |
-//! | none | another environment's | stays |
-//! | none | anything else | deleted; an item that is there after it is exported |
+//! | the removed item | nothing | left to that item's own stream record |
+//! | an item of that key | that very value was written | done |
+//! | an item of that key | anything else | written for the first by account and index |
+//! | an item of that key that can't be exported | | stays |
+//! | none | deleted, and KV confirmed it | done |
+//! | none | deleted, and KV did not confirm it | fails |
+//! | none | nothing, and it is another environment's | stays |
+//! | none | anything else | deleted |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
+use super::MAX_ROUNDS;
 use super::bulk;
 use super::desired::Desired;
 use super::error::KeyError;
@@ -20,75 +26,70 @@ use super::invocation::Invocation;
 use super::table::{ReadError, read_items};
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey, QueryConfigRef, Rejection};
-use crate::kv::{Pair, StoredValue, check_key};
-use crate::ports::{Namespace, Services};
+use crate::kv::{Digest, Entry, Pair, Stamp, StoredValue, check_key};
+use crate::ports::{KvError, Namespace, Services};
 
 /// What a removal came to.
 #[derive(Debug, Default)]
 pub struct Removal {
     /// Keys that are gone, and stay gone.
     pub deleted: u64,
-    /// Keys that were written for an item that asks for them.
+    /// Keys that hold an item that asks for them.
     pub written: u64,
     /// Keys to be tried again.
     pub failed: BTreeMap<String, KeyError>,
-    /// Keys of items that can't be exported: what KV holds of them stays.
+    /// Keys of items that can't be exported: they stay as they are.
     pub rejected: BTreeMap<String, Rejection>,
 }
 
-/// A key, and all query configs that it could mean, the first by account and index first.
-type Twins = BTreeMap<String, BTreeSet<QueryConfigRef>>;
+/// All query configs that a key could mean, the first by account and index first.
+type Twins = BTreeSet<QueryConfigRef>;
+
+/// What was last done to a key.
+#[derive(Debug, Clone, PartialEq)]
+enum Done {
+    Written(Digest),
+    Deleted(Result<(), KvError>),
+}
+
+/// What comes next for a key.
+#[derive(Debug, PartialEq)]
+enum Next {
+    /// Nothing: it is left to another stream record.
+    Leave,
+    /// Nothing: it holds the item that asks for it.
+    Holds,
+    /// Nothing: it is gone.
+    Gone,
+    Write(Rc<Entry>),
+    Delete,
+    Reject(Rejection),
+    Fail(KeyError),
+}
 
 /// Removes the keys of query configs, unless items ask for them.
 pub async fn remove<S: Services>(
     invocation: &Invocation<'_, S>,
     configs: &[QueryConfigRef],
 ) -> Removal {
-    let mut removal = Removal::default();
-    let removed: BTreeSet<&QueryConfigRef> = configs.iter().collect();
-    let mut twins: Twins = configs
-        .iter()
-        .map(|config| (config.kv_key(), twins(config)))
+    let mut removing = Removing {
+        invocation,
+        removed: configs.iter().collect(),
         // Nothing can be under a name that KV can't hold.
-        .filter(|(key, _)| check_key(key).is_ok())
-        .collect();
-    let items = match read_all(invocation, &twins).await {
-        Ok(items) => items,
-        Err(error) => {
-            removal.fail(twins.into_keys(), &error.into());
-            return removal;
-        }
+        open: configs
+            .iter()
+            .map(|config| (config.kv_key(), twins(config)))
+            .filter(|(key, _)| check_key(key).is_ok())
+            .collect(),
+        last: BTreeMap::new(),
+        removal: Removal::default(),
     };
-    twins.retain(|_, twins| !twins.iter().any(|twin| removed.contains(twin) && items.has(twin)));
-    let (claimed, mut gone): (Twins, Twins) =
-        twins.into_iter().partition(|(_, twins)| twins.iter().any(|twin| items.has(twin)));
-    removal.write(invocation, &claimed, &items).await;
-    removal.spare_other_environments(invocation, &mut gone).await;
-    if gone.is_empty() {
-        return removal;
-    }
-    let keys = gone.keys().cloned().collect();
-    let failures = bulk::delete(invocation, Namespace::QueryConfigs, keys).await;
-    let back = match read_all(invocation, &gone).await {
-        Ok(back) => back,
-        Err(error) => {
-            removal.fail(gone.into_keys(), &error.into());
-            return removal;
-        }
-    };
-    let (claimed, gone): (Twins, Twins) =
-        gone.into_iter().partition(|(_, twins)| twins.iter().any(|twin| back.has(twin)));
-    let stays_gone = gone.keys().filter(|key| !failures.contains_key(*key)).count();
-    removal.deleted = u64::try_from(stays_gone).unwrap_or(u64::MAX);
-    for (key, error) in failures {
-        removal.failed.insert(key, error.into());
-    }
-    removal.write(invocation, &claimed, &back).await;
-    removal
+    removing.rounds().await;
+    removing.removal
 }
 
 /// The query configs that have the key of this one, as far as the table can hold them.
-fn twins(config: &QueryConfigRef) -> BTreeSet<QueryConfigRef> {
+fn twins(config: &QueryConfigRef) -> Twins {
     let index_id = config.index.index_id();
     let twins = IndexRef::all_with_id(&index_id)
         .map(|index| QueryConfigRef { index, query: config.query.clone() })
@@ -96,74 +97,219 @@ fn twins(config: &QueryConfigRef) -> BTreeSet<QueryConfigRef> {
     twins.collect()
 }
 
-/// The items of query configs that the table has.
-struct Found(BTreeMap<ItemKey, Item>);
-
-impl Found {
-    fn has(&self, config: &QueryConfigRef) -> bool {
-        self.get(config).is_some()
+/// What comes next for a key, by the first of its items that the table has (`None` where it has
+/// none), and whether one of them is a removed one.
+fn next(
+    claimant: Option<(&QueryConfigRef, &Item)>,
+    removed_is_back: bool,
+    last: Option<&Done>,
+    stamp: &Stamp,
+) -> Next {
+    let Some((config, item)) = claimant else {
+        return match last {
+            Some(Done::Deleted(Ok(()))) => Next::Gone,
+            Some(Done::Deleted(Err(error))) => Next::Fail(error.clone().into()),
+            Some(Done::Written(_)) | None => Next::Delete,
+        };
+    };
+    if removed_is_back && last.is_none() {
+        return Next::Leave;
     }
-
-    fn get(&self, config: &QueryConfigRef) -> Option<&Item> {
-        self.0.get(&ItemKey::of_query_config(config))
+    match Desired::of_query_config(config, item).and_then(|desired| desired.entry(stamp)) {
+        Ok(entry) if last == Some(&Done::Written(entry.digest())) => Next::Holds,
+        Ok(entry) => Next::Write(entry),
+        Err(rejection) => Next::Reject(rejection),
     }
 }
 
-async fn read_all<S: Services>(
-    invocation: &Invocation<'_, S>,
-    twins: &Twins,
-) -> Result<Found, ReadError> {
-    let keys = twins.values().flatten().map(ItemKey::of_query_config);
-    read_items(invocation, keys).await.map(Found)
+/// Keys that are being removed.
+struct Removing<'a, S> {
+    invocation: &'a Invocation<'a, S>,
+    removed: BTreeSet<&'a QueryConfigRef>,
+    open: BTreeMap<String, Twins>,
+    last: BTreeMap<String, Done>,
+    removal: Removal,
 }
 
-impl Removal {
-    /// Writes each key for the first item that asks for it.
-    async fn write<S: Services>(
-        &mut self,
-        invocation: &Invocation<'_, S>,
-        claimed: &Twins,
-        items: &Found,
-    ) {
-        let stamp = invocation.stamp();
-        let mut pairs = Vec::new();
-        for (key, twins) in claimed {
-            let claimant = twins.iter().find_map(|twin| Some((twin, items.get(twin)?)));
-            let Some((config, item)) = claimant else { continue };
-            let desired = Desired::of_query_config(config, item);
-            match desired.and_then(|desired| desired.entry(&stamp)) {
-                Ok(entry) => pairs.push(Pair { key: key.clone(), entry }),
-                Err(rejection) => {
-                    self.rejected.insert(key.clone(), rejection);
+impl<S: Services> Removing<'_, S> {
+    async fn rounds(&mut self) {
+        for round in 0..=MAX_ROUNDS {
+            if self.open.is_empty() {
+                return;
+            }
+            let items = match self.read_items().await {
+                Ok(items) => items,
+                Err(error) => return self.fail_all(&error.into()),
+            };
+            let (pairs, deletes) = self.look(&items);
+            if round == MAX_ROUNDS {
+                return self.fail_all(&KeyError::StillChanging);
+            }
+            self.write(pairs).await;
+            self.delete(deletes).await;
+        }
+    }
+
+    async fn read_items(&self) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
+        let keys = self.open.values().flatten().map(ItemKey::of_query_config);
+        read_items(self.invocation, keys).await
+    }
+
+    /// Takes out the keys that are done; answers with what is to be written and deleted.
+    fn look(&mut self, items: &BTreeMap<ItemKey, Item>) -> (Vec<Pair>, Vec<String>) {
+        let stamp = self.invocation.stamp();
+        let (mut pairs, mut deletes) = (Vec::new(), Vec::new());
+        let Self { open, last, removed, removal, .. } = self;
+        open.retain(|key, twins| {
+            let mut there = twins
+                .iter()
+                .filter_map(|twin| Some((twin, items.get(&ItemKey::of_query_config(twin))?)));
+            let removed_is_back = there.clone().any(|(twin, _)| removed.contains(twin));
+            match next(there.next(), removed_is_back, last.get(key), &stamp) {
+                Next::Leave => return false,
+                Next::Holds => removal.written += 1,
+                Next::Gone => removal.deleted += 1,
+                Next::Reject(rejection) => drop(removal.rejected.insert(key.clone(), rejection)),
+                Next::Fail(error) => drop(removal.failed.insert(key.clone(), error)),
+                Next::Write(entry) => {
+                    pairs.push(Pair { key: key.clone(), entry });
+                    return true;
+                }
+                Next::Delete => {
+                    deletes.push(key.clone());
+                    return true;
                 }
             }
+            false
+        });
+        (pairs, deletes)
+    }
+
+    async fn write(&mut self, pairs: Vec<Pair>) {
+        let digests: Vec<(String, Digest)> =
+            pairs.iter().map(|pair| (pair.key.clone(), pair.entry.digest())).collect();
+        let mut failures = bulk::put(self.invocation, Namespace::QueryConfigs, pairs).await;
+        for (key, digest) in digests {
+            match failures.remove(&key) {
+                None => drop(self.last.insert(key, Done::Written(digest))),
+                Some(error) => self.fail(&key, error.into()),
+            }
         }
-        let sent = pairs.len();
-        let failures = bulk::put(invocation, Namespace::QueryConfigs, pairs).await;
-        self.written += u64::try_from(sent - failures.len()).unwrap_or(u64::MAX);
-        for (key, error) in failures {
-            self.failed.insert(key, error.into());
+    }
+
+    async fn delete(&mut self, mut keys: Vec<String>) {
+        self.spare_other_environments(&mut keys).await;
+        let mut failures =
+            bulk::delete(self.invocation, Namespace::QueryConfigs, keys.clone()).await;
+        for key in keys {
+            let confirmed = failures.remove(&key).map_or(Ok(()), Err);
+            self.last.insert(key, Done::Deleted(confirmed));
         }
     }
 
     /// Takes out the keys that another environment has written, and those that can't be read.
-    async fn spare_other_environments<S: Services>(
-        &mut self,
-        invocation: &Invocation<'_, S>,
-        gone: &mut Twins,
-    ) {
-        let keys = gone.keys().cloned().collect();
-        let (held, failures) = bulk::read(invocation, Namespace::QueryConfigs, keys).await;
-        for (key, error) in failures {
-            gone.remove(&key);
-            self.failed.insert(key, error.into());
+    async fn spare_other_environments(&mut self, keys: &mut Vec<String>) {
+        let unknown = keys.iter().filter(|key| !self.last.contains_key(*key)).cloned().collect();
+        let (held, failures) = bulk::read(self.invocation, Namespace::QueryConfigs, unknown).await;
+        for (key, error) in &failures {
+            self.fail(key, error.clone().into());
         }
-        let environment = &invocation.config.environment;
-        let is_ours = |stored: &StoredValue| stored.counts_for(environment);
-        gone.retain(|key, _| held.get(key).is_none_or(is_ours));
+        let environment = &self.invocation.config.environment;
+        let is_theirs = |stored: &StoredValue| !stored.counts_for(environment);
+        let theirs: BTreeSet<&String> =
+            held.iter().filter(|(_, stored)| is_theirs(stored)).map(|(key, _)| key).collect();
+        self.open.retain(|key, _| !theirs.contains(key));
+        keys.retain(|key| !failures.contains_key(key) && !theirs.contains(key));
     }
 
-    fn fail(&mut self, keys: impl Iterator<Item = String>, error: &KeyError) {
-        self.failed.extend(keys.map(|key| (key, error.clone())));
+    fn fail(&mut self, key: &str, error: KeyError) {
+        self.open.remove(key);
+        self.removal.failed.insert(key.to_owned(), error);
+    }
+
+    fn fail_all(&mut self, error: &KeyError) {
+        for key in std::mem::take(&mut self.open).into_keys() {
+            self.removal.failed.insert(key, error.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::Source;
+
+    fn config() -> QueryConfigRef {
+        let index = IndexRef::parse("a", "b-c").unwrap();
+        QueryConfigRef { index, query: "q".into() }
+    }
+
+    fn item(more: &str) -> Item {
+        let json = format!(r#"{{"pk":{{"S":"a"}},"sk":{{"S":"INDEX#b-c#QUERY#q"}}{more}}}"#);
+        Item::parse(serde_json::from_str(&json).unwrap()).unwrap().1
+    }
+
+    fn stamp() -> Stamp {
+        Stamp {
+            exported_at: "t".into(),
+            source: Source::Stream,
+            environment: "prod".into(),
+            changed_at: None,
+        }
+    }
+
+    fn next_of(item: Option<&Item>, removed_is_back: bool, last: Option<Done>) -> Next {
+        let config = config();
+        next(item.map(|item| (&config, item)), removed_is_back, last.as_ref(), &stamp())
+    }
+
+    fn written(item: &Item) -> Done {
+        Done::Written(Desired::of_query_config(&config(), item).unwrap().digest())
+    }
+
+    #[test]
+    fn a_removed_item_that_is_there_is_left_to_its_own_record() {
+        assert_eq!(next_of(Some(&item("")), true, None), Next::Leave);
+    }
+
+    #[test]
+    fn an_item_that_asks_for_the_key_gets_it_until_it_holds_its_value() {
+        let (old, new) = (item(r#","boost":{"N":"1"}"#), item(r#","boost":{"N":"2"}"#));
+        for last in [None, Some(written(&old)), Some(Done::Deleted(Ok(())))] {
+            assert!(matches!(next_of(Some(&new), false, last), Next::Write(_)));
+        }
+        let deleted = Some(Done::Deleted(Ok(())));
+        assert!(matches!(next_of(Some(&new), true, deleted), Next::Write(_)), "it came back");
+        assert_eq!(next_of(Some(&new), false, Some(written(&new))), Next::Holds);
+    }
+
+    #[test]
+    fn an_item_that_cannot_be_exported_keeps_the_key_as_it_is() {
+        let broken = item(r#","boost":{"Q":1}"#);
+        assert!(matches!(next_of(Some(&broken), false, None), Next::Reject(_)));
+    }
+
+    #[test]
+    fn without_an_item_the_key_is_deleted_once_and_fails_unless_kv_confirms_it() {
+        for last in [None, Some(written(&item("")))] {
+            assert_eq!(next_of(None, false, last), Next::Delete);
+        }
+        assert_eq!(next_of(None, false, Some(Done::Deleted(Ok(())))), Next::Gone);
+        let unconfirmed = Some(Done::Deleted(Err(KvError::Unsuccessful)));
+        let failed = Next::Fail(KvError::Unsuccessful.into());
+        assert_eq!(next_of(None, false, unconfirmed), failed);
+    }
+
+    #[test]
+    fn a_dash_gives_a_key_to_several_query_configs_that_the_table_can_hold() {
+        let names = |index: &str, query: String| {
+            let index = IndexRef::parse("a", index).unwrap();
+            let twins = twins(&QueryConfigRef { index, query });
+            twins.iter().map(|twin| twin.index.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("b-c", "q".into()), ["a/b-c", "a-b/c"]);
+        // The sort key of a/b-c would be too long by a byte.
+        let query = "q".repeat(1024 - "INDEX#c#QUERY#".len());
+        assert_eq!(names("b-c", query), ["a-b/c"]);
     }
 }

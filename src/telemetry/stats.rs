@@ -79,7 +79,7 @@ stats! {
     /// A reconcile's keys that differ from the table: missing, stale and orphaned.
     drifted_keys: Option<u64> => "DriftedKeys";
     /// Deletes and rewrites that a repair did not begin because of its brakes.
-    repair_refused: u64 => "RepairRefused";
+    repair_refused: Option<u64> => "RepairRefused";
     /// Keys that a reconcile could not compare or repair.
     keys_failed: Option<u64> => "ReconcileKeysFailed";
     /// Items that a reconcile found not exportable.

@@ -35,6 +35,9 @@ const TIME_FOR_API_KEYS: Duration = Duration::from_secs(20);
 /// The same where only late records wait: their gateway has been tried for a minute before.
 const TIME_FOR_LATE_API_KEYS: Duration = Duration::from_secs(5);
 
+/// What accounts get at least that are met after the time is used up, in settling: one try.
+const TIME_FOR_ONE_TRY: Duration = Duration::from_secs(2);
+
 /// The longest that answered accounts wait for the others' first tries. If the HTTP time-out is
 /// shorter, it counts.
 const FIRST_WAVE: Duration = Duration::from_secs(5);
@@ -75,22 +78,25 @@ type Answer = (ApiKeyOwner, Result<SecretString, ApiKeyError>);
 pub struct Gathering<'a> {
     answers: FuturesUnordered<LocalBoxFuture<'a, Answer>>,
     first_tries_open: Rc<Cell<usize>>,
+    began: Instant,
     first_wave_ends: Instant,
 }
 
 impl<'a> Gathering<'a> {
-    /// Starts asking; nothing happens until one of the waves is awaited. The time for it counts from
-    /// `began`, when the first API key of the batch was asked for.
+    /// Starts asking; nothing happens until one of the waves is awaited. `used` is the time for which
+    /// the batch has asked before.
     pub fn start<S: Services>(
         invocation: &'a Invocation<'_, S>,
         owners: BTreeMap<ApiKeyOwner, Waiting>,
-        began: Instant,
+        used: Duration,
     ) -> Self {
+        let began = Instant::now();
         let first_tries_open = Rc::new(Cell::new(owners.len()));
         let mut cells: BTreeMap<String, Rc<Semaphore>> = BTreeMap::new();
         let answers = FuturesUnordered::new();
         for (owner, waiting) in owners {
-            let until = invocation.deadline.min(began + waiting.time());
+            let left = waiting.time().saturating_sub(used).max(TIME_FOR_ONE_TRY);
+            let until = invocation.deadline.min(began + left);
             let permits = cells
                 .entry(owner.cell.clone())
                 .or_insert_with(|| Rc::new(Semaphore::new(MAX_IN_FLIGHT_PER_CELL)))
@@ -103,7 +109,7 @@ impl<'a> Gathering<'a> {
             answers.push(fetch);
         }
         let first_wave = FIRST_WAVE.min(invocation.config.http_timeout);
-        Self { answers, first_tries_open, first_wave_ends: began + first_wave }
+        Self { answers, first_tries_open, began, first_wave_ends: began + first_wave }
     }
 
     /// The answers that come at the first try.
@@ -127,8 +133,13 @@ impl<'a> Gathering<'a> {
     }
 
     /// All other answers.
-    pub async fn rest(self) -> Answers {
-        self.answers.collect().await
+    pub async fn rest(&mut self) -> Answers {
+        (&mut self.answers).collect().await
+    }
+
+    /// How long has been asked.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Whether every answer is there.

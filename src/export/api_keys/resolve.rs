@@ -12,9 +12,9 @@
 //! ask a cell again that has given nothing in this run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::time::Instant;
 use tracing::warn;
 
 use super::gather::{Answers, ApiKeyOwner, Gathering, Waiting};
@@ -32,8 +32,8 @@ use crate::ports::{ApiKeyError, KvError, Namespace, Retry, Services};
 pub struct ApiKeys {
     answers: Answers,
     stored: BTreeMap<IndexRef, Stored>,
-    /// When the first one was asked for.
-    began: Option<Instant>,
+    /// For how long the batch has asked.
+    asked_for: Duration,
     /// Cells whose gateway has given nothing to a reconcile.
     silent_cells: BTreeSet<String>,
 }
@@ -107,19 +107,24 @@ impl ApiKeys {
 
     /// Starts asking for API keys.
     pub fn gather<'a, S: Services>(
-        &mut self,
+        &self,
         invocation: &'a Invocation<'_, S>,
         owners: BTreeMap<ApiKeyOwner, Waiting>,
     ) -> Gathering<'a> {
-        let began = *self.began.get_or_insert_with(Instant::now);
         // A reconcile meets new accounts for as long as it runs.
         let paged = invocation.source == Source::Reconcile;
-        Gathering::start(invocation, owners, if paged { Instant::now() } else { began })
+        let used = if paged { Duration::ZERO } else { self.asked_for };
+        Gathering::start(invocation, owners, used)
     }
 
     /// Takes in answers of the service.
     pub fn extend(&mut self, answers: Answers) {
         self.answers.extend(answers);
+    }
+
+    /// Counts the time for which the service was asked.
+    pub fn count_time(&mut self, took: Duration) {
+        self.asked_for += took;
     }
 
     /// Asks for the API keys of these indexes that have not been asked for, the service first, then
@@ -140,7 +145,9 @@ impl ApiKeys {
             owners.into_iter().partition(|(owner, _)| self.silent_cells.contains(&owner.cell));
         self.answers.extend(silent.into_keys().map(|owner| (owner, Err(gave_nothing()))));
         if !owners.is_empty() {
-            let answers = self.gather(invocation, owners).rest().await;
+            let mut gathering = self.gather(invocation, owners);
+            let answers = gathering.rest().await;
+            self.count_time(gathering.elapsed());
             if invocation.source == Source::Reconcile {
                 self.silent_cells.extend(silent_cells(&answers));
             }

@@ -84,9 +84,16 @@ impl<S: Services> SettingsExport<'_, S> {
             self.resolve();
             let pairs = self.ready_pairs(true);
             let put = bulk::put(self.invocation, Namespace::Settings, pairs);
-            let (failures, late_answers) = tokio::join!(put, gathering.rest());
+            let rest = async {
+                let answers = gathering.rest().await;
+                (answers, gathering.elapsed())
+            };
+            let (failures, (late_answers, took)) = tokio::join!(put, rest);
             self.close_failed(failures);
             self.api_keys.extend(late_answers);
+            self.api_keys.count_time(took);
+        } else {
+            self.api_keys.count_time(gathering.elapsed());
         }
         let open = self.states.iter().zip(self.items);
         let open = open.filter(|(state, _)| matches!(state, State::Open));

@@ -38,10 +38,11 @@ impl<S: Services> Reconciling<'_, S> {
         if repair_refused > 0 {
             self.log_refused();
         }
+        let apply = self.report.apply;
         let failed = self.report.total(|counts| counts.failed);
         let rejected = self.report.total(|counts| counts.rejected);
         self.invocation.count(|stats| {
-            stats.repair_refused = repair_refused;
+            stats.repair_refused = apply.then_some(repair_refused);
             stats.keys_failed = Some(failed);
             stats.items_rejected = Some(rejected);
         });

@@ -136,10 +136,18 @@ impl<S: Services> Settling<'_, '_, S> {
         let keys = deletes.keys().cloned().collect();
         let failures = bulk::delete(self.invocation, Namespace::Settings, keys).await;
         for (key, was) in deletes {
-            // A delete whose answer was lost may have been done all the same, so it is looked
-            // after like the others; only the verdict differs.
-            let confirmed = !failures.contains_key(&key);
-            self.last.insert(key, Done::Deleted { was, confirmed });
+            match failures.get(&key) {
+                // It was refused, or not sent at all.
+                Some(error) if error.concerns_every_request() => {
+                    self.fail(&key, error.clone().into());
+                }
+                // A delete whose answer was lost may have been done all the same, so it is looked
+                // after like the others; only the verdict differs.
+                failure => {
+                    let confirmed = failure.is_none();
+                    self.last.insert(key, Done::Deleted { was, confirmed });
+                }
+            }
         }
     }
 }
