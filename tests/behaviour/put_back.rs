@@ -138,6 +138,31 @@ async fn a_deleted_key_that_an_item_asks_for_again_is_written_or_put_back() {
 }
 
 #[tokio::test]
+async fn the_key_through_which_a_retry_finds_a_failed_shop_id_is_put_back_with_it() {
+    let world = World::start().await;
+    let (before, records) = removal(&world).await;
+    world.stack.api_keys.break_cell("down", Fault::status(503));
+    let table = world.stack.table.clone();
+    let claim = move || {
+        let mut item = shop("b", "new", "s.example");
+        item["cell"] = json!("down");
+        table.put(&item);
+    };
+    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::after(claim)));
+
+    let answered = world.batch(records.clone()).await;
+
+    assert_eq!(answered.failures().len(), 1);
+    for key in ["s.example", "a-i"] {
+        assert_eq!(world.stack.kv.get(SETTINGS, key).as_ref(), before.get(key), "{key}");
+    }
+    world.stack.api_keys.faults().clear();
+    assert_eq!(world.batch(records).await.failures(), NOTHING);
+    assert_eq!(world.url_under("s.example").unwrap(), "https://new.example.com");
+    assert!(world.setting("a-i").is_none(), "nobody asks for it");
+}
+
+#[tokio::test]
 async fn what_is_asked_for_again_when_the_rounds_are_over_is_put_back_and_the_record_fails() {
     let world = World::start().await;
     world.settled_with([index("a", "i"), index("z", "other")]).await;

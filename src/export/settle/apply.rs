@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::TIME_FOR_A_WRITE;
-use super::action::{Action, Done, ShopIdState, Write, put_back, shop_id_state};
+use super::action::{Action, Done, ShopIdState, Verdict, Write, put_back, shop_id_state};
 use super::settling::Settling;
 use super::table_view::Held;
 use crate::export::bulk;
@@ -57,6 +57,22 @@ impl<S: Services> Settling<'_, '_, S> {
         for key in &keys {
             self.fail(key, error.clone());
         }
+    }
+
+    /// Puts back the index id keys that were deleted though the shop id that only their values name has
+    /// failed after all: a retry finds it through them.
+    pub async fn put_back_ways_to_failed(&mut self) {
+        let has_failed =
+            |shop_id: &String| matches!(self.verdicts.get(shop_id), Some(Verdict::Failed(_)));
+        let ways = self
+            .shop_ids_in_values
+            .iter()
+            .filter(|(_, shop_id)| has_failed(shop_id))
+            .filter_map(|(index_id, _)| {
+                Some((index_id.clone(), put_back(self.last.get(index_id))?))
+            })
+            .collect();
+        self.send(ways).await;
     }
 
     /// Writes keys. One that was deleted and can't be written for the item that asks for it now is

@@ -46,6 +46,7 @@ pub async fn settle<S: Services>(
     let mut settling = Settling::new(invocation, api_keys);
     settling.read_held(&request).await;
     settling.rounds().await;
+    settling.put_back_ways_to_failed().await;
     settling.report();
     settling.into_verdicts()
 }
