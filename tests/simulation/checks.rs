@@ -1,20 +1,26 @@
 //! What may never happen, checked at every request, at every effect and at every answer.
 
+pub mod answers;
+pub mod brakes;
 mod metadata;
+mod origin;
+mod owners;
 mod query_configs;
+pub mod reconciled;
+mod records;
 mod settings;
+pub mod settled;
+pub mod undone;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use ecom_settings_exporter::ports::Namespace;
 
-use crate::held::Held;
-use crate::past::{Past, Step};
-use crate::state::State;
-
-/// The cell of items that name no cell.
-pub const DEFAULT_CELL: &str = "cell-1";
+use crate::world::held::Held;
+use crate::world::invocation::Deleted;
+use crate::world::past::Past;
+use crate::world::state::State;
 
 /// A bulk request as it is sent.
 pub fn request(
@@ -43,8 +49,17 @@ pub fn request(
             format!("[{invocation}]"),
         );
     }
-    let attempted = &mut state.invocations[invocation].attempted;
-    attempted.extend(changes.iter().map(|(key, _)| (namespace, key.clone())));
+    let run = &mut state.invocations[invocation];
+    run.attempted.extend(changes.iter().map(|(key, _)| (namespace, key.clone())));
+    if namespace == Namespace::Settings {
+        for (key, held) in changes {
+            if held.is_none() {
+                run.delete_attempts.insert(key.clone());
+            } else if let Some(deleted) = run.deleted.get_mut(key) {
+                deleted.write_tried = true;
+            }
+        }
+    }
 }
 
 /// A key that is about to be changed in KV.
@@ -55,63 +70,94 @@ pub fn effect(
     key: &str,
     held: Option<&Rc<Held>>,
 ) {
+    brakes::count(state, invocation, namespace, key, held);
     let problem = match (namespace, held) {
         (Namespace::Settings, Some(held)) => settings::put(state, invocation, key, held),
         (Namespace::Settings, None) => settings::delete(state, invocation, key),
-        (Namespace::QueryConfigs, Some(held)) => query_configs::put(state, key, held),
+        (Namespace::QueryConfigs, Some(held)) => query_configs::put(state, invocation, key, held),
         (Namespace::QueryConfigs, None) => query_configs::delete(state, invocation, key),
     };
-    if let Some(problem) = problem {
-        let rule = if held.is_some() {
-            "only right values are written"
-        } else {
-            "only what nobody needs is deleted"
-        };
+    let rule = match held {
+        Some(_) => "only right values are written",
+        None => "only what nobody needs is deleted",
+    };
+    let problems = [
+        problem.map(|problem| (rule, problem)),
+        owners::problem(state, invocation, namespace, key, held)
+            .map(|problem| ("another environment's key is left to it", problem)),
+        brakes::problem(state, invocation, namespace, held)
+            .map(|problem| ("a repair keeps to its brakes", problem)),
+    ];
+    for (rule, problem) in problems.into_iter().flatten() {
         state.violate(rule, format!("[{invocation}] {key:?}: {problem}"));
     }
     if namespace == Namespace::Settings {
-        let (step, began) = (state.step, state.invocations[invocation].began);
-        let past = state.kv.get(&(namespace, key.to_owned()));
-        // The invocation never saw what another one wrote meanwhile.
-        let seen = past.filter(|past| past.changed() <= began);
-        let was = seen.and_then(|past| past.last()?.clone());
-        if held.is_none() {
-            state.invocations[invocation].deletes.insert(key.to_owned());
-        }
-        let changed = past.map_or(0, Past::changed);
-        let deleted_at = &mut state.invocations[invocation].deleted_at;
-        if held.is_none() {
-            deleted_at.insert(key.to_owned(), step + 1);
-        } else if deleted_at.remove(key).is_some_and(|deleted| changed > deleted) {
-            state.put_back_over.insert(key.to_owned());
-        }
-        if let Some(named) = held.and_then(|held| held.named.as_ref()) {
-            let first_written = &mut state.invocations[invocation].first_written;
-            first_written.entry(key.to_owned()).or_insert(named.version);
-        }
-        let deleted = &mut state.invocations[invocation].deleted;
-        match (held, was) {
-            (None, Some(was)) => {
-                deleted.insert(key.to_owned(), (step, was));
-            }
-            (Some(_), _) => {
-                deleted.remove(key);
-            }
-            (None, None) => {}
-        }
+        remember(state, invocation, key, held);
+    }
+    let from = state.oldest_visible();
+    state.invocations[invocation].seen.add(namespace, key, from, held.cloned());
+}
+
+/// Notes what later checks ask for.
+fn remember(state: &mut State, invocation: usize, key: &str, held: Option<&Rc<Held>>) {
+    let step = state.step + 1;
+    let changed = state.kv.get(&(Namespace::Settings, key.to_owned())).map_or(0, Past::changed);
+    let run = &mut state.invocations[invocation];
+    let Some(held) = held else {
+        let seen = run.seen.of(Namespace::Settings, key);
+        let was = seen.and_then(|seen| seen.held().next_back()).cloned();
+        run.deleted.insert(key.to_owned(), Deleted { step, was, write_tried: false });
+        return;
+    };
+    if let Some(named) = &held.named {
+        run.first_written.entry(key.to_owned()).or_insert(named.version);
+    }
+    if run.deleted.remove(key).is_some_and(|deleted| changed > deleted.step) {
+        state.excused.put_back_over.insert(key.to_owned());
     }
 }
 
-/// Checks the keys that the invocation deleted: nothing may have needed one ever since.
+/// An answer about a key that is not as it is now. Where it names something else, or hides a key
+/// that nothing else tells of, it misleads.
+pub fn old_answer(
+    state: &mut State,
+    invocation: usize,
+    namespace: Namespace,
+    key: &str,
+    told: Option<&Held>,
+    now: Option<&Held>,
+) {
+    let naming = |held: &Held| held.named.as_ref().map(|named| named.naming());
+    let misleads = match (told, now) {
+        (Some(told), Some(now)) => naming(told) != naming(now) || told.owner != now.owner,
+        (None, Some(_)) => {
+            let batch = &state.invocations[invocation].batch;
+            batch.removals_naming(key).next().is_none()
+        }
+        (_, None) => false,
+    };
+    if namespace == Namespace::Settings && told.is_none() {
+        state.excused.hidden.insert(key.to_owned());
+    }
+    if misleads {
+        state.excused.misread.insert((namespace, key.to_owned()));
+    }
+}
+
+/// Keys that an answered invocation deleted, and that something has needed ever since: each is there
+/// again, or the invocation has at least tried.
 pub fn after_look(state: &mut State, invocation: usize) {
-    let deleted: BTreeMap<String, (Step, Rc<Held>)> =
+    let deleted: BTreeMap<String, Deleted> =
         std::mem::take(&mut state.invocations[invocation].deleted);
-    for (key, (step, was)) in deleted {
-        let Some(named) = &was.named else { continue };
+    for (key, deleted) in deleted {
+        let environment = state.environment_of(invocation);
+        let Some(was) = deleted.was.as_ref().filter(|_| !deleted.write_tried) else { continue };
+        let Some(named) = was.named_for(environment.name) else { continue };
         if state.held(Namespace::Settings, &key).is_some() {
             continue;
         }
-        if let Some(by) = settings::protector(state, &key, named, step) {
+        let naming = named.naming();
+        if let Some(by) = settings::protector(environment, &key, &naming, deleted.step) {
             let problem = format!("[{invocation}] {key:?} stays deleted, but {by} since");
             state.violate("what is needed after all is put back", problem);
         }

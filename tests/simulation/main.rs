@@ -1,31 +1,19 @@
 //! A deterministic simulation of the exporter and its world. `docs/simulation.md` describes it.
 
-mod answers;
-mod calls;
 mod checks;
 mod choices;
-mod driver;
-mod events;
-mod faults;
-mod held;
-mod keys;
-mod kv;
-mod model;
 mod named;
-mod operators;
-mod past;
-mod ports;
-mod reconciled;
+mod play;
 mod runner;
-mod settled;
-mod shape;
-mod sim;
-mod start;
-mod state;
+mod services;
+mod world;
 
 use choices::Choices;
-use shape::{Limits, Shape};
-use state::State;
+use play::driver;
+use world::shape::Shape;
+use world::small::{About, Small};
+use world::start;
+use world::state::State;
 
 #[test]
 fn random_histories_leave_kv_as_the_table_asks() {
@@ -41,40 +29,79 @@ fn after_any_history_one_quiet_reconcile_leaves_kv_equal_to_the_table() {
     });
 }
 
-const ONE_FAULT: Limits = Limits { faults: 1, delays: 0, interruptions: 0, re_exports: false };
-const ONE_RACE: Limits = Limits { faults: 0, delays: 1, interruptions: 1, re_exports: false };
-const ALL_ONCE: Limits = Limits { faults: 1, delays: 1, interruptions: 1, re_exports: true };
+#[test]
+fn two_environments_on_one_kv_leave_each_others_keys_alone() {
+    runner::random("histories of two environments", 1_000, |choices, trace| {
+        driver::run(choices, Shape::shared, start::prepare, trace)
+    });
+}
+
+#[test]
+fn a_repair_keeps_to_its_brakes_whatever_happens_to_it() {
+    runner::random("histories of many keys", 30, |choices, trace| {
+        driver::run(choices, Shape::crowded, start::prepare, trace)
+    });
+}
+
+#[test]
+fn deliveries_that_are_repeated_and_late_undo_nothing_for_long() {
+    runner::random("repeated deliveries", 1_000, |choices, trace| {
+        driver::run(choices, Shape::repeated, start::prepare, trace)
+    });
+}
 
 #[test]
 fn every_small_world_with_one_fault() {
-    let changes = changes();
-    runner::exhaustive(&format!("{changes} changes, one fault"), |choices, trace| {
-        small(choices, changes, ONE_FAULT, trace)
-    });
+    exhaustive("one fault", Small::ONE_FAULT);
 }
 
 #[test]
 fn every_small_world_with_one_overtaken_call() {
-    let changes = changes();
-    runner::exhaustive(&format!("{changes} changes, one race"), |choices, trace| {
-        small(choices, changes, ONE_RACE, trace)
-    });
+    exhaustive("one race", Small::ONE_RACE);
+}
+
+#[test]
+fn every_small_world_with_one_fault_and_one_overtaken_call() {
+    exhaustive("one fault and one race", Small::FAULT_AND_RACE);
+}
+
+#[test]
+fn every_small_world_with_one_old_answer() {
+    exhaustive("one old answer", Small::ONE_OLD_ANSWER);
+}
+
+#[test]
+fn every_small_world_with_one_late_delivery() {
+    exhaustive("one late delivery", Small::ONE_LATE_DELIVERY.about(About::ReExports));
+}
+
+#[test]
+fn every_small_world_of_two_query_configs_with_one_key() {
+    exhaustive("twins", Small::FAULT_AND_RACE.about(About::Twins));
+}
+
+#[test]
+fn every_small_world_of_two_environments() {
+    exhaustive("environments", Small::ONE_RACE.about(About::Environments));
 }
 
 #[test]
 fn small_worlds_of_three_changes_with_everything_once() {
-    runner::random("three changes, a fault, a race, a re-export", 1_000, |choices, trace| {
-        small(choices, 3, ALL_ONCE, trace)
+    runner::random("three changes, everything once", 1_000, |choices, trace| {
+        small(choices, 3, Small::ALL_ONCE, trace)
     });
 }
 
-/// `SIMULATION_CHANGES`, else two. Two changes take seconds, three take half an hour.
-fn changes() -> u32 {
+/// Two changes, which take seconds, or as many as `SIMULATION_CHANGES` says.
+fn exhaustive(name: &str, limits: Small) {
     let changes = runner::Settings::read().changes.unwrap_or(2);
-    u32::try_from(changes).expect("SIMULATION_CHANGES is a small number")
+    let changes = u32::try_from(changes).expect("SIMULATION_CHANGES is a small number");
+    runner::exhaustive(&format!("{changes} changes, {name}"), |choices, trace| {
+        small(choices, changes, limits, trace)
+    });
 }
 
-fn small(choices: Choices, changes: u32, limits: Limits, trace: bool) -> State {
+fn small(choices: Choices, changes: u32, limits: Small, trace: bool) -> State {
     let shape = |choices: &mut Choices| Shape::small(choices, changes, limits);
     driver::run(choices, shape, start::prepare, trace)
 }

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::choices::{Choices, shrink};
-use crate::state::{State, Stats};
+use crate::world::state::{State, Stats};
+
+/// Choices that tell the parts apart into which an enumeration is cut.
+const PART_CHOICES: usize = 6;
 
 /// How the simulation is asked to run.
 pub struct Settings {
@@ -77,12 +80,7 @@ pub fn random(name: &str, histories: u64, play: impl Fn(Choices, bool) -> State 
         }
         total.lock().unwrap().add(&stats);
     };
-    std::thread::scope(|scope| {
-        for _ in 1..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
-        }
-        work();
-    });
+    on_all_cores(work);
     println!("{name}: {}", describe(&total.into_inner().unwrap(), started));
     if let Some(seed) = failed.into_inner().unwrap() {
         let state = play(Choices::from_seed(seed), false);
@@ -91,21 +89,59 @@ pub fn random(name: &str, histories: u64, play: impl Fn(Choices, bool) -> State 
 }
 
 /// Enumerates the tapes of choices. Panics with the shortest form of the first that fails.
-pub fn exhaustive(name: &str, play: impl Fn(Choices, bool) -> State) {
+pub fn exhaustive(name: &str, play: impl Fn(Choices, bool) -> State + Sync) {
     let started = Instant::now();
-    let mut stats = Stats::default();
-    let mut tape = Some(Vec::new());
-    while let Some(choices) = tape {
-        let state = play(Choices::replay(choices), false);
-        stats.add(&state.stats);
-        tape = state.choices.next_tape();
-        if let Some((rule, detail)) = &state.violation {
-            println!("{name}: {}", describe(&stats, started));
-            println!("{name}: history {} breaks {rule:?}: {detail}", stats.histories);
-            panic!("{}", shortest(state, &play));
+    let parts: Mutex<Option<Vec<u32>>> = Mutex::new(Some(Vec::new()));
+    let failed: Mutex<Option<Vec<(u32, u32)>>> = Mutex::default();
+    let total: Mutex<Stats> = Mutex::default();
+    // A part is what a few first choices have in common; its plainest history tells the next part.
+    let work = || {
+        let mut stats = Stats::default();
+        loop {
+            let part = {
+                let mut next = parts.lock().unwrap();
+                let Some(first) = next.take() else { break };
+                let state = play(Choices::replay(first), false);
+                let mut choices = state.choices;
+                choices.taken.truncate(PART_CHOICES);
+                *next = choices.next_tape();
+                choices.taken
+            };
+            let part: Vec<u32> = part.into_iter().map(|(choice, _)| choice).collect();
+            let mut tape = Some(part.clone());
+            while let Some(choices) = tape.filter(|tape| tape.starts_with(&part)) {
+                if failed.lock().unwrap().is_some() {
+                    break;
+                }
+                let state = play(Choices::replay(choices), false);
+                stats.add(&state.stats);
+                tape = state.choices.next_tape();
+                if state.violation.is_some() {
+                    *failed.lock().unwrap() = Some(state.choices.taken);
+                }
+            }
         }
-    }
+        total.lock().unwrap().add(&stats);
+    };
+    on_all_cores(work);
+    let stats = total.into_inner().unwrap();
     println!("{name}: all {}", describe(&stats, started));
+    if let Some(taken) = failed.into_inner().unwrap() {
+        let tape = taken.into_iter().map(|(choice, _)| choice).collect();
+        let state = play(Choices::replay(tape), false);
+        let (rule, detail) = state.violation.clone().unwrap_or_default();
+        println!("{name}: a history breaks {rule:?}: {detail}");
+        panic!("{}", shortest(state, &play));
+    }
+}
+
+fn on_all_cores(work: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        for _ in 1..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(&work);
+        }
+        work();
+    });
 }
 
 fn report_failure(name: &str, seed: u64, state: State, play: &impl Fn(Choices, bool) -> State) {

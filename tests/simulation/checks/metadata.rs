@@ -1,15 +1,50 @@
 //! A pair's metadata.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use ecom_settings_exporter::index::IndexRef;
+use ecom_settings_exporter::item::ItemKey;
 use serde_json::Value;
 
-use crate::held::Held;
-use crate::keys::sha256;
+use super::origin::Origin;
+use crate::world::held::Held;
+use crate::world::keys::sha256;
+use crate::world::state::State;
 
-pub fn problem(held: &Held, index: &IndexRef) -> Option<String> {
+pub fn problem(
+    state: &State,
+    invocation: usize,
+    held: &Held,
+    item: &ItemKey,
+    index: &IndexRef,
+    origin: Origin,
+) -> Option<String> {
     let metadata: Value = serde_json::from_str(held.metadata.as_deref()?).ok()?;
+    let run = &state.invocations[invocation];
+    let exported_at = metadata["exported_at"].as_str().and_then(seconds);
+    let in_time =
+        exported_at.is_some_and(|at| run.began_at.floor() <= at && at <= state.wall_clock());
     let right = metadata["digest"] == sha256(&held.value)
         && metadata["system_account_id"] == index.account
-        && metadata["index_name"] == index.name;
-    (!right).then(|| format!("metadata {metadata}"))
+        && metadata["index_name"] == index.name
+        && metadata["environment"] == state.environment_of(invocation).name
+        && metadata["source"] == run.source()
+        && in_time;
+    if !right {
+        return Some(format!("metadata {metadata}"));
+    }
+    let created = run.batch.deciding.get(item).and_then(|deciding| deciding.created);
+    let changed_at = metadata["changed_at"].as_str().and_then(seconds);
+    let told = changed_at.is_some() && changed_at == created.map(|created| created as f64);
+    let right = match origin {
+        Origin::Image => told || created.is_none() && metadata["changed_at"].is_null(),
+        Origin::Table => metadata["changed_at"].is_null(),
+        Origin::Either => told || metadata["changed_at"].is_null(),
+    };
+    (!right).then(|| format!("{origin:?} decided, and the record is of {created:?}: {metadata}"))
+}
+
+fn seconds(time: &str) -> Option<f64> {
+    let time = humantime::parse_rfc3339(time).ok()?;
+    Some(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64())
 }

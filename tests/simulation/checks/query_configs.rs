@@ -2,40 +2,51 @@
 
 use std::rc::Rc;
 
-use ecom_settings_exporter::index::IndexRef;
+use ecom_settings_exporter::ports::Namespace;
 
-use super::metadata;
-use crate::held::Held;
-use crate::keys::{query_kv_key, query_of};
-use crate::model::{Content, Image, query_value};
-use crate::past::Past;
-use crate::state::State;
+use super::{metadata, origin};
+use crate::world::held::Held;
+use crate::world::keys::query_item_key;
+use crate::world::model::{Image, query_value};
+use crate::world::state::State;
 
-/// The index and the query of an item, and what the item was at every step.
-type QueryItem<'a> = (IndexRef, String, &'a Past<Option<Rc<Image>>>);
-
-fn query_item<'a>(state: &'a State, key: &str) -> Option<QueryItem<'a>> {
-    state.table.iter().find_map(|(item, past)| {
-        let (index, query) = query_of(item)?;
-        (query_kv_key(&index, &query) == key).then_some((index, query, past))
-    })
-}
-
-pub fn put(state: &State, key: &str, held: &Held) -> Option<String> {
-    let Some((index, query, past)) = query_item(state, key) else {
-        return Some("no query config has this key".to_owned());
-    };
-    let known = past.spans().any(|(_, _, image)| match image.as_deref() {
-        Some(Image { content: Content::Query(version), .. }) => {
-            held.value == query_value(&index, &query, *version)
-        }
-        _ => false,
+pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<String> {
+    let environment = state.environment_of(invocation);
+    let queries = environment.queries_of(key);
+    let written = queries.iter().find_map(|(index, query, past)| {
+        let versions = past.spans().filter_map(|(_, _, image)| image.as_ref()?.version());
+        let mut versions = versions.filter(|v| held.value == query_value(index, query, *v));
+        Some((index, query, versions.next()?))
     });
-    if known { metadata::problem(held, &index) } else { Some(format!("value {}", held.value)) }
+    let Some((index, query, version)) = written else {
+        return Some(format!("not the value of a query config with this key: {}", held.value));
+    };
+    let item = query_item_key(index, query);
+    let origin = match origin::of(state, invocation, &item, version) {
+        Ok(origin) => origin,
+        Err(problem) => return Some(problem),
+    };
+    let metadata = || metadata::problem(state, invocation, held, &item, index, origin);
+    // A key that is not of the batch's own records is written for the first that has it.
+    let run = &state.invocations[invocation];
+    let first = queries.iter().find(|(_, _, past)| past.since(run.began).any(Option::is_some));
+    let unchanged = queries.iter().all(|(_, _, past)| past.changed() <= run.began);
+    let for_another = first.is_some_and(|(first, ..)| first != index)
+        && unchanged
+        && run.is_stream()
+        && !run.batch.images.contains(&version);
+    for_another.then(|| format!("written for {index}, which is not the first")).or_else(metadata)
 }
 
+/// A key is not deleted while an item has asked for it all the time.
 pub fn delete(state: &State, invocation: usize, key: &str) -> Option<String> {
-    let began = state.invocations[invocation].began;
-    let (_, _, past) = query_item(state, key)?;
-    past.all_since(began, Option::is_some).then(|| "deleted, but it is there".to_owned())
+    let run = &state.invocations[invocation];
+    let queries = state.environment_of(invocation).queries_of(key);
+    let is_there = |image: &Option<Rc<Image>>| image.is_some();
+    let asking = queries.iter().find(|(_, _, past)| past.all_since(run.began, is_there));
+    if let Some((index, query, _)) = asking {
+        return Some(format!("deleted, but {index}'s {query} is there"));
+    }
+    let unseen = run.seen.of(Namespace::QueryConfigs, key).is_none();
+    unseen.then(|| "deleted without a look at what KV holds".to_owned())
 }

@@ -6,24 +6,23 @@ use std::rc::Rc;
 use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::ports::Namespace;
 
-use super::metadata;
-use crate::held::{Held, Named};
-use crate::model::{Image, Settings};
-use crate::past::{Past, Step};
-use crate::state::State;
+use super::{metadata, origin};
+use crate::world::environment::{Environment, ItemPast};
+use crate::world::held::{Held, Named, Naming};
+use crate::world::keys::item_key;
+use crate::world::model::{Image, Settings};
+use crate::world::past::Step;
+use crate::world::state::State;
 
 pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<String> {
-    let began = state.invocations[invocation].began;
-    let past = state.kv.get(&(Namespace::Settings, key.to_owned()));
-    let restored =
-        past.is_some_and(|past| past.since(began).flatten().any(|was| was.value == held.value));
-    if restored {
+    if is_put_back(state, invocation, key, held) {
         return None;
     }
+    let environment = state.environment_of(invocation);
     let Some(named) = &held.named else {
         return Some("a value that is not the exporter's".to_owned());
     };
-    let Some((image, settings)) = image_of(state, named) else {
+    let Some((image, settings)) = image_of(environment, named) else {
         return Some(format!("a value that no image of {} gives", named.index));
     };
     if !settings.asks_for(&named.index, key) {
@@ -32,7 +31,12 @@ pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<S
     if named.api_key.is_empty() || held.value != settings.value(&named.index, &named.api_key) {
         return Some(format!("not the value of {}: {}", named.index, held.value));
     }
-    if let Some(problem) = metadata::problem(held, &named.index) {
+    let item = item_key(&named.index);
+    let origin = match origin::of(state, invocation, &item, named.version) {
+        Ok(origin) => origin,
+        Err(problem) => return Some(problem),
+    };
+    if let Some(problem) = metadata::problem(state, invocation, held, &item, &named.index, origin) {
         return Some(problem);
     }
     if !key_is_fresh(state, invocation, named) {
@@ -41,100 +45,152 @@ pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<S
     wrong_claimant(state, invocation, key, named)
 }
 
+/// Whether a key that the invocation asked KV to delete gets back what it was told that it held.
+fn is_put_back(state: &State, invocation: usize, key: &str, held: &Held) -> bool {
+    let run = &state.invocations[invocation];
+    let seen = run.seen.of(Namespace::Settings, key);
+    run.delete_attempts.contains(key)
+        && seen.is_some_and(|seen| {
+            seen.held().any(|was| was.value == held.value && was.metadata == held.metadata)
+        })
+}
+
 /// The image that a value was rendered from.
-fn image_of<'a>(state: &'a State, named: &Named) -> Option<(&'a Rc<Image>, &'a Settings)> {
-    let images = state.past_of(&named.index)?.spans().filter_map(|(_, _, image)| image.as_ref());
-    images
+fn image_of<'a>(
+    environment: &'a Environment,
+    named: &Named,
+) -> Option<(&'a Rc<Image>, &'a Settings)> {
+    let past = environment.past_of(&named.index)?;
+    past.spans()
+        .filter_map(|(_, _, image)| image.as_ref())
         .filter_map(|image| Some((image, image.settings()?)))
         .find(|(_, settings)| settings.version == named.version)
 }
 
 fn key_is_fresh(state: &State, invocation: usize, named: &Named) -> bool {
     let run = &state.invocations[invocation];
+    let environment = state.environment_of(invocation);
     let account = &named.index.account;
-    if state.api_keys[account].since(run.began).any(|key| *key == named.api_key) {
+    let of_account = environment.api_keys.get(account);
+    if of_account.is_some_and(|past| past.since(run.began).any(|key| *key == named.api_key)) {
         return true;
     }
-    // If the service gives no answer, the key that KV held of the same index may be used again.
-    let images = state.past_of(&named.index).into_iter().flat_map(|past| past.since(0));
+    // If the service gives no answer, the key that KV held of the same index may be used again. In
+    // any cell: a re-export keeps its key when the item moves to another cell.
+    let images = environment.past_of(&named.index).into_iter().flat_map(|past| past.since(0));
     let keys: BTreeSet<String> = images
         .flatten()
         .filter_map(|image| image.settings())
         .flat_map(|settings| settings.kv_keys(&named.index))
         .collect();
-    // In any cell: a re-export keeps its key when the item moves to another cell.
     run.unanswered.iter().any(|(_, asked)| asked == account)
-        && keys.into_iter().any(|key| {
-            state.kv.get(&(Namespace::Settings, key)).is_some_and(|past| {
-                past.since(run.began).flatten().any(|held| {
-                    held.named
-                        .as_ref()
-                        .is_some_and(|was| was.index == named.index && was.api_key == named.api_key)
-                })
-            })
+        && keys.iter().filter_map(|key| run.seen.of(Namespace::Settings, key)).any(|seen| {
+            seen.held()
+                .filter_map(|was| was.named_for(environment.name))
+                .any(|was| was.index == named.index && was.api_key == named.api_key)
         })
 }
 
-/// A key that several items ask for stays with the item that KV names.
+/// A key that several items ask for stays with the one that KV names, else it is the first's.
 fn wrong_claimant(state: &State, invocation: usize, key: &str, named: &Named) -> Option<String> {
     let run = &state.invocations[invocation];
-    if run.images.contains(&named.version) || !run.is_stream {
+    let environment = state.environment_of(invocation);
+    let of_the_batch = run.batch.deciding.contains_key(&item_key(&named.index));
+    if of_the_batch || !run.is_stream() {
         return None;
     }
-    let past = state.kv.get(&(Namespace::Settings, key.to_owned()))?;
-    let holder = past.last()?.as_ref()?.named.as_ref()?.index.clone();
-    let unchanged = past.changed() <= run.began;
-    let claims = |image: &Option<Rc<Image>>| {
-        image.as_ref().and_then(|image| image.settings()).is_some_and(|settings| {
-            settings.asks_for(&holder, key) && state.exportable(&holder, settings)
+    let seen = run.seen.of(Namespace::Settings, key)?;
+    let claims = |past: &ItemPast, index: &IndexRef| {
+        past.all_since(run.began, |image| {
+            settings_of(image).is_some_and(|settings| settings.asks_for(index, key))
         })
     };
-    let claims = state.past_of(&holder).is_some_and(|past| past.all_since(run.began, claims));
-    (unchanged && claims && holder != named.index)
-        .then(|| format!("written for {}, but {holder} has it and asks for it", named.index))
+    let told: Vec<Option<&Named>> = seen
+        .answers
+        .iter()
+        .map(|was| was.as_ref().and_then(|was| was.named_for(environment.name)))
+        .collect();
+    let holder = told.first().copied().flatten();
+    let agreed = told.iter().all(|was| was.map(|was| &was.index) == holder.map(|was| &was.index));
+    if !agreed {
+        return None;
+    }
+    let all_the_time: Vec<_> = environment
+        .indexes()
+        .filter(|(index, past)| claims(past, index))
+        .map(|(index, _)| index)
+        .collect();
+    let ever = environment.indexes().filter(|(index, past)| {
+        past.since(run.began)
+            .any(|image| settings_of(image).is_some_and(|settings| settings.asks_for(index, key)))
+    });
+    if let Some(holder) = holder.filter(|holder| all_the_time.contains(&holder.index)) {
+        let problem =
+            || format!("written for {}, but {} has it and asks for it", named.index, holder.index);
+        return (holder.index != named.index).then(problem);
+    }
+    let unchanged = ever.count() == all_the_time.len();
+    let first = all_the_time.first().filter(|first| unchanged && **first != named.index)?;
+    Some(format!("written for {}, but {first} comes first", named.index))
 }
 
 pub fn delete(state: &State, invocation: usize, key: &str) -> Option<String> {
-    let began = state.invocations[invocation].began;
-    let past = state.kv.get(&(Namespace::Settings, key.to_owned()))?;
-    let held = past.last()?.as_ref()?;
-    let Some(named) = &held.named else { return Some("a foreign key is deleted".to_owned()) };
-    for (index, past) in state.indexes() {
-        if past.all_since(began, |image| claims(image, &index, key)) {
+    let run = &state.invocations[invocation];
+    let environment = state.environment_of(invocation);
+    state.held(Namespace::Settings, key)?;
+    for (index, past) in environment.indexes() {
+        let asks = |image: &Option<Rc<Image>>| {
+            settings_of(image).is_some_and(|settings| settings.asks_for(&index, key))
+        };
+        if past.all_since(run.began, asks) {
             return Some(format!("deleted, but {index} has asked for it all the time"));
         }
     }
-    if past.changed() > began {
-        return None;
-    }
-    protector(state, key, named, began).map(|by| format!("deleted, but {by} all the time"))
+    let Some(seen) = run.seen.of(Namespace::Settings, key) else {
+        return Some("deleted without a look at what KV holds".to_owned());
+    };
+    // One answer that lets it go is enough: which of them decided is not known.
+    let reasons = seen.answers.iter().map(|told| match told {
+        Some(told) => match told.named_for(environment.name) {
+            None => Some("it was foreign".to_owned()),
+            Some(named) => protector(environment, key, &named.naming(), run.began),
+        },
+        None => {
+            let mut removals = run.batch.removals_naming(key).peekable();
+            match removals.peek() {
+                None => Some("nothing was there, and no removal names it".to_owned()),
+                Some(_) => {
+                    removals.find_map(|naming| protector(environment, key, naming, run.began))
+                }
+            }
+        }
+    });
+    let reasons: Option<Vec<String>> = reasons.collect();
+    reasons.map(|reasons| format!("deleted, but {} all the time", reasons.join(" or ")))
 }
 
-fn claims(image: &Option<Rc<Image>>, index: &IndexRef, key: &str) -> bool {
-    let settings = image.as_ref().and_then(|image| image.settings());
-    settings.is_some_and(|settings| settings.asks_for(index, key))
+fn settings_of(image: &Option<Rc<Image>>) -> Option<&Settings> {
+    image.as_ref().and_then(|image| image.settings())
 }
 
 /// What has protected a key that nobody asks for, all the time since `from`.
-pub fn protector(state: &State, key: &str, named: &Named, from: Step) -> Option<String> {
-    let own: Past<Option<Rc<Image>>> = state.past_of(&named.index).cloned().unwrap_or_default();
+pub fn protector(
+    environment: &Environment,
+    key: &str,
+    naming: &Naming,
+    from: Step,
+) -> Option<String> {
+    let index = &naming.index;
+    let own = environment.past_of(index).cloned().unwrap_or_default();
     let gone = own.last().is_none() || own.since(from).all(Option::is_none);
     let unexportable = own.all_since(from, |image| {
-        let settings = image.as_ref().and_then(|image| image.settings());
-        settings.is_some_and(|settings| !state.exportable(&named.index, settings))
+        settings_of(image).is_some_and(|settings| !environment.exportable(index, settings))
     });
     if unexportable {
-        return Some(format!("{} can't be exported", named.index));
+        return Some(format!("{index} can't be exported"));
     }
-    let pointer = state.indexes().find(|(owner, past)| {
-        *owner != named.index
-            && past.all_since(from, |image| {
-                let settings = image.as_ref().and_then(|image| image.settings());
-                settings.is_some_and(|settings| {
-                    let points = settings.points_at(owner, &named.index, named.shop.as_deref());
-                    settings.names_shop(key) || (gone && points)
-                })
-            })
+    let pointer = environment.pointer(from, &item_key(index), |owner, aliases| {
+        aliases.name_shop(key) || (gone && aliases.point_at(&owner.pk, index, naming.shops.iter()))
     });
-    pointer.map(|(owner, _)| format!("{owner} points at it"))
+    pointer.map(|owner| format!("{}/{} points at it", owner.pk, owner.sk))
 }

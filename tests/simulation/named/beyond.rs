@@ -1,8 +1,8 @@
 //! What the exporter does not survive without a reconcile. Each case runs without one and with one.
 
 use super::case::*;
-use crate::faults::{Call, Fault};
-use crate::model::{Flaw, Settings};
+use crate::world::faults::{Call, Fault};
+use crate::world::model::{Flaw, Settings};
 
 /// The client gives up on version 2 and sends it again; version 3 follows; then the first request
 /// lands.
@@ -36,7 +36,7 @@ fn half_a_re_export() -> Case {
     Case {
         old_images: true,
         before: vec![("a", shop("s"))],
-        first: |state| state.re_exports.push((index("a"), false)),
+        first: |state| re_export(state, "a"),
         script: vec![
             at(0, Call::ApiKey, 0).event(|state| put(state, "a", shop("s"))),
             at(0, Call::KvWrite, 0).overtaken(),
@@ -75,7 +75,7 @@ fn a_consumer_that_dies_half_way_through_a_removal_without_old_images() {
 fn with_old_images_the_retry_finds_the_shop_id() {
     let survived = Case { old_images: true, ..half_a_removal() };
     let survived = survived.alone();
-    assert_eq!(survived.violation, None, "{:#?}", survived.trace);
+    assert_eq!(survived.violation, None, "{}", trace(&survived));
     assert_eq!(holds(&survived, "s"), value("b", 2));
 }
 
@@ -151,7 +151,7 @@ fn put_back_over_a_newer_one() -> Case {
     Case {
         old_images: true,
         before: vec![("a", Settings::default())],
-        first: |state| state.re_exports.push((index("a"), false)),
+        first: |state| re_export(state, "a"),
         script: vec![
             at(0, Call::ApiKey, 0).event(|state| remove(state, "a")),
             at(0, Call::KvWrite, 0).overtaken(),
@@ -167,8 +167,8 @@ fn put_back_over_a_newer_one() -> Case {
 #[test]
 fn a_key_that_a_re_export_puts_back_over_a_newer_one() {
     let alone = put_back_over_a_newer_one().alone();
-    assert_eq!(alone.violation, None, "{:#?}", alone.trace);
-    assert_eq!(holds(&alone, "a-x"), value("a", 1), "{:#?}", alone.trace);
-    // The table has no good version any more. The next good edit repairs the key.
+    assert_eq!(alone.violation, None, "{}", trace(&alone));
+    assert_eq!(holds(&alone, "a-x"), value("a", 1), "{}", trace(&alone));
+    // The table has no good version of it any more: the next good edit is what puts it right.
     assert_eq!(holds(&put_back_over_a_newer_one().reconciled(), "a-x"), value("a", 1));
 }

@@ -4,14 +4,15 @@ use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::ports::Namespace;
 
 use crate::choices::Choices;
-use crate::driver;
-use crate::events::{self, change};
-use crate::faults::{Call, Fault};
-use crate::keys::item_key;
-use crate::model::{Aliases, Settings};
-use crate::shape::Shape;
-use crate::start::settle_in;
-use crate::state::{Planned, State};
+use crate::play::driver;
+use crate::world::aliases::Aliases;
+use crate::world::changes::{self, change};
+use crate::world::faults::{Call, Fault};
+use crate::world::keys::item_key;
+use crate::world::model::Settings;
+use crate::world::shape::Shape;
+use crate::world::start::{give_api_keys, settle_in};
+use crate::world::state::{Planned, State};
 
 /// A history.
 pub struct Case {
@@ -27,31 +28,37 @@ pub struct Case {
 impl Case {
     /// Without reconcile.
     pub fn alone(self) -> State {
-        self.play(false)
+        self.play(|shape| shape)
     }
 
     /// With a reconcile at the end, which leaves KV equal to the table.
     pub fn reconciled(self) -> State {
-        let state = self.play(true);
-        assert_eq!(state.violation, None, "{:#?}", state.trace);
+        let state = self.play(|shape| Shape { reconciles: true, ..shape });
+        assert_eq!(state.violation, None, "{}", trace(&state));
         state
     }
 
-    fn play(self, reconciles: bool) -> State {
-        let shape = |_: &mut Choices| Shape { reconciles, ..Shape::scripted(self.old_images) };
+    /// In a world with something special about it.
+    pub fn play(self, special: impl FnOnce(Shape) -> Shape) -> State {
+        let shape =
+            |_: &mut Choices| special(Shape { scripted: true, ..Shape::calm(self.old_images) });
         let setup = |state: &mut State| {
-            for account in ["a", "b"] {
-                let key = format!("key-{account}-0");
-                state.api_keys.entry(account.to_owned()).or_default().push(0, key);
+            for environment in 0..state.environments.len() {
+                give_api_keys(state, environment);
             }
             for (account, settings) in self.before {
-                settle_in(state, &index(account), settings);
+                settle_in(state, 0, &index(account), settings);
             }
             state.script = self.script;
             (self.first)(state);
         };
         driver::run(Choices::replay(Vec::new()), shape, setup, true)
     }
+}
+
+/// What happened, step by step.
+pub fn trace(state: &State) -> String {
+    state.trace.as_deref().unwrap_or_default().join("\n")
 }
 
 pub fn index(account: &str) -> IndexRef {
@@ -69,11 +76,15 @@ pub fn reads(target: &str) -> Settings {
 }
 
 pub fn put(state: &mut State, account: &str, settings: Settings) {
-    events::put(state, &index(account), settings);
+    changes::put(state, 0, &index(account), settings);
 }
 
 pub fn remove(state: &mut State, account: &str) {
-    change(state, &item_key(&index(account)), None);
+    change(state, 0, &item_key(&index(account)), None);
+}
+
+pub fn re_export(state: &mut State, account: &str) {
+    state.environments[0].re_exports.push((index(account), false));
 }
 
 pub fn at(invocation: usize, call: Call, nth: u32) -> Planned {

@@ -3,15 +3,15 @@
 use ecom_settings_exporter::ports::Namespace;
 
 use super::case::*;
-use crate::events::change;
-use crate::faults::Call;
-use crate::keys::{item_key, query_item_key, query_kv_key};
-use crate::model::{Content, Flaw, Image, Settings, query_value};
-use crate::state::{Planned, State};
+use crate::world::changes::{change, set};
+use crate::world::faults::Call;
+use crate::world::keys::{item_key, query_item_key, query_kv_key};
+use crate::world::model::{Content, Flaw, Image, Settings, query_value};
+use crate::world::state::{Planned, State};
 
 fn survived(case: Case) -> State {
     let state = case.alone();
-    assert_eq!(state.violation, None, "{:#?}", state.trace);
+    assert_eq!(state.violation, None, "{}", trace(&state));
     state
 }
 
@@ -60,7 +60,7 @@ fn a_re_export_that_removes_what_the_stream_has_just_written_again() {
     let state = survived(Case {
         old_images: true,
         before: vec![("a", shop("s"))],
-        first: |state| state.re_exports.push((index("a"), false)),
+        first: |state| re_export(state, "a"),
         script: vec![
             at(0, Call::ApiKey, 0).event(|state| remove(state, "a")),
             at(0, Call::KvWrite, 0).overtaken(),
@@ -72,7 +72,7 @@ fn a_re_export_that_removes_what_the_stream_has_just_written_again() {
 }
 
 fn put_query(state: &mut State, version: u32) {
-    change(state, &query_item_key(&index("a"), "p"), Some(Content::Query(version)));
+    change(state, 0, &query_item_key(&index("a"), "p"), Some(Content::Query(version)));
 }
 
 /// `a/x` with the query config `p`, which KV does not have yet, and a re-export of both.
@@ -83,9 +83,8 @@ fn re_export_of_a_query_config(script: Vec<Planned>) -> Case {
         first: |state| {
             let key = query_item_key(&index("a"), "p");
             let image = Image::new(&key, Content::Query(1));
-            let step = state.next_step();
-            state.table.entry(key).or_default().push(step, Some(image));
-            state.re_exports.push((index("a"), true));
+            set(state, 0, &key, Some(image));
+            state.environments[0].re_exports.push((index("a"), true));
         },
         script,
     }
@@ -94,7 +93,7 @@ fn re_export_of_a_query_config(script: Vec<Planned>) -> Case {
 fn assert_query_config(state: &State, version: u32) {
     let held = state.held(Namespace::QueryConfigs, &query_kv_key(&index("a"), "p"));
     let value = query_value(&index("a"), "p", version);
-    assert_eq!(held.map(|held| held.value.clone()), Some(value), "{:#?}", state.trace);
+    assert_eq!(held.map(|held| held.value.clone()), Some(value), "{}", trace(state));
 }
 
 #[test]
@@ -110,7 +109,8 @@ fn a_re_export_that_writes_a_query_config_over_the_newer_one_of_the_stream() {
 fn a_re_export_that_removes_a_query_config_that_the_stream_has_just_written_again() {
     let state = survived(re_export_of_a_query_config(vec![
         // The settings are read twice, then the query config; this reads it again.
-        at(0, Call::Table, 3).event(|state| change(state, &query_item_key(&index("a"), "p"), None)),
+        at(0, Call::Table, 3)
+            .event(|state| change(state, 0, &query_item_key(&index("a"), "p"), None)),
         // The settings are written, then the query config; this deletes it.
         at(0, Call::KvWrite, 2).event(|state| put_query(state, 2)).overtaken(),
     ]));
@@ -135,7 +135,7 @@ fn a_removal_ends_though_its_shop_id_stays_for_an_item_that_cannot_be_exported()
 #[test]
 fn settling_gives_up_after_five_rounds_and_the_retry_gets_through() {
     let toggle = |state: &mut State| {
-        let claimed = state.current(&item_key(&index("b"))).is_some();
+        let claimed = state.environments[0].current(&item_key(&index("b"))).is_some();
         if claimed { remove(state, "b") } else { put(state, "b", shop("s")) }
     };
     let state = survived(Case {
@@ -145,6 +145,6 @@ fn settling_gives_up_after_five_rounds_and_the_retry_gets_through() {
         script: (0..40).map(|nth| at(0, Call::KvWrite, nth).event(toggle)).collect(),
     });
     let answer = |line: &String| line.contains("[0] answers [\"");
-    assert!(state.trace.iter().flatten().any(answer), "{:#?}", state.trace);
+    assert!(state.trace.iter().flatten().any(answer), "{}", trace(&state));
     assert_eq!(state.invocations[0].passes, 6);
 }

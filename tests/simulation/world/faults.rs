@@ -44,6 +44,7 @@ pub enum Failure {
     RateLimited,
     TooMuch,
     Refused,
+    RefusedContent,
     Auth,
     NoToken,
 }
@@ -58,6 +59,7 @@ pub const WRITE_FAULTS: &[Fault] = &[
     Fault::Fail { why: Failure::RateLimited, done: false },
     Fault::Fail { why: Failure::TooMuch, done: false },
     Fault::Fail { why: Failure::TooMuch, done: true },
+    Fault::Fail { why: Failure::RefusedContent, done: false },
     Fault::Fail { why: Failure::Auth, done: false },
     Fault::Fail { why: Failure::NoToken, done: false },
     Fault::Half { why: Failure::Transient },
@@ -74,6 +76,7 @@ pub const READ_FAULTS: &[Fault] = &[
     Fault::Fail { why: Failure::Transient, done: false },
     Fault::Fail { why: Failure::RateLimited, done: false },
     Fault::Fail { why: Failure::TooMuch, done: false },
+    Fault::Fail { why: Failure::RefusedContent, done: false },
     Fault::Fail { why: Failure::Auth, done: false },
     Fault::Hang { done: false },
 ];

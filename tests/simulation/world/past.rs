@@ -39,6 +39,12 @@ impl<T> Past<T> {
         self.spans().filter(move |(_, end, _)| *end > from).map(|(_, _, value)| value)
     }
 
+    /// The value at a step; `None` before the first.
+    pub fn at(&self, step: Step) -> Option<&T> {
+        let after = self.0.partition_point(|(from, _)| *from <= step);
+        self.0[..after].last().map(|(_, value)| value)
+    }
+
     /// Whether there was a value all the time since `from`, and it always passed the test.
     pub fn all_since(&self, from: Step, test: impl FnMut(&T) -> bool) -> bool {
         self.0.first().is_some_and(|(first, _)| *first <= from) && self.since(from).all(test)

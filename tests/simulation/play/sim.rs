@@ -11,19 +11,18 @@ use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::checks;
-use crate::ports::Ports;
-use crate::state::{Invocation, State};
+use crate::services::ports::Ports;
+use crate::world::invocation::Invocation;
+use crate::world::state::State;
 
-/// The time that the exporter reserves for its answer, and a bit more.
-const ANSWER_MARGIN: Duration = Duration::from_secs(3);
+/// The time that the exporter reserves for its answer and for a put-back, and a bit more. Before a
+/// delete it reserves the time of a look too.
+const MARGIN: Duration = Duration::from_secs(5);
 
 pub struct Sim {
     pub state: Rc<RefCell<State>>,
     /// Notified whenever there may be something to do.
     pub changed: Rc<Notify>,
-    /// When the history began.
-    pub began: RefCell<Option<Instant>>,
 }
 
 /// How an invocation ended.
@@ -42,38 +41,45 @@ impl Sim {
 
     /// Runs the exporter on a payload, until it answers or dies.
     pub async fn invoke(&self, payload: &str, mut run: Invocation, what: &str) -> (usize, End) {
-        let (ports, limits, time_left) = {
+        let (invocation, config, time_left) = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
             run.began = state.step;
+            run.began_at = state.wall_clock();
+            let environment = &state.environments[run.environment];
+            let config = ExporterConfig {
+                environment: environment.name.to_owned(),
+                default_cell: environment.default_cell.map(str::to_owned),
+                bulk_max_pairs: state.shape.bulk_max_pairs,
+                http_timeout: Duration::from_secs(30),
+                retry_base: Duration::from_secs(1),
+                dry_run: false,
+            };
             let invocation = state.invocations.len();
+            let late = run.batch.deciding.values().filter(|deciding| deciding.late);
+            state.stats.late += late.count() as u64;
             state.invocations.push(run);
             state.stats.invocations += 1;
             state.busy += 1;
             state.note(|| format!("[{invocation}] {what}"));
             let seconds = match state.shape.small {
                 _ if state.quiet => 900,
-                true => 60,
-                false => *state.choices.pick(&[60, 150, 20]),
+                Some(_) => 60,
+                None if state.shape.brisk => 150,
+                None => *state.choices.pick(&[60, 150, 20]),
             };
-            let limits = ExporterConfig {
-                environment: "sim".into(),
-                default_cell: Some(checks::DEFAULT_CELL.to_owned()),
-                bulk_max_pairs: state.shape.bulk_max_pairs,
-                http_timeout: Duration::from_secs(30),
-                retry_base: Duration::from_secs(1),
-                dry_run: false,
-            };
-            let crash = Rc::new(Notify::new());
-            let began = self.began.borrow().unwrap();
-            let (state, changed) = (Rc::clone(&self.state), Rc::clone(&self.changed));
-            let ports = Ports { state, invocation, crash, changed, began };
-            (ports, limits, Duration::from_secs(seconds))
+            (invocation, config, Duration::from_secs(seconds))
         };
-        let (invocation, crash) = (ports.invocation, Rc::clone(&ports.crash));
+        let crash: Rc<Notify> = Rc::default();
+        let ports = Ports {
+            state: Rc::clone(&self.state),
+            invocation,
+            crash: Rc::clone(&crash),
+            changed: Rc::clone(&self.changed),
+        };
         let started = Instant::now();
         let end = {
-            let handler = Handler::new(ports, limits);
+            let handler = Handler::new(ports, config);
             let handle = pin!(handler.handle(payload, time_left));
             let crashed = pin!(crash.notified());
             match select(handle, crashed).await {
@@ -82,18 +88,19 @@ impl Sim {
             }
         };
         let mut state = self.state.borrow_mut();
+        let state = &mut *state;
         state.busy -= 1;
-        state.invocations[invocation].out_of_time = started.elapsed() + ANSWER_MARGIN >= time_left;
+        let run = &mut state.invocations[invocation];
+        run.out_of_time = started.elapsed() + MARGIN + run.table_time >= time_left;
         if matches!(end, End::Crashed) {
-            state.note(|| format!("[{invocation}] dies"));
+            run.crashed = true;
+            let deleted = std::mem::take(&mut run.deleted);
+            state.excused.half_deleted.extend(deleted.into_keys());
             state.stats.crashes += 1;
-            state.invocations[invocation].crashed = true;
-            let deletes = std::mem::take(&mut state.invocations[invocation].deletes);
-            state.half_done.extend(deletes);
+            state.note(|| format!("[{invocation}] dies"));
         } else if started.elapsed() >= time_left {
             state.violate("the answer comes before the time-out", format!("[{invocation}]"));
         }
-        drop(state);
         (invocation, end)
     }
 }

@@ -8,6 +8,9 @@ use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::item::{Item, ItemKey};
 use serde_json::{Value, json};
 
+use super::aliases::Aliases;
+use super::keys::{index_id, is_index_id};
+
 /// An index-settings item at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -26,23 +29,6 @@ pub enum Flaw {
     BadWeight,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Aliases {
-    pub read_alias: Option<String>,
-    pub doc_reads: Option<(bool, String)>,
-    pub doc_writes: Option<(bool, String)>,
-    pub analytics: Option<(bool, String)>,
-    pub write: Option<WriteAlias>,
-}
-
-/// An entry of `add_docs_config.index_write_aliases`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WriteAlias {
-    IndexId(String),
-    ShopId(String),
-    Name { account: Option<String>, name: String },
-}
-
 /// An item's content, with its renderings.
 #[derive(Debug)]
 pub struct Image {
@@ -56,11 +42,11 @@ pub struct Image {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "most items are settings")]
 pub enum Content {
     Settings(Settings),
     Query(u32),
-    Other,
+    /// Anything else; its aliases count all the same.
+    Other(Aliases),
 }
 
 impl Image {
@@ -68,7 +54,11 @@ impl Image {
         let mut attributes = match &content {
             Content::Settings(settings) => settings.attributes(),
             Content::Query(version) => json!({"boost": {"N": version.to_string()}}),
-            Content::Other => json!({"anything": {"S": "x"}}),
+            Content::Other(aliases) => {
+                let mut item = json!({"anything": {"S": "x"}});
+                aliases.add_to(&mut item, false);
+                item
+            }
         };
         attributes["pk"] = json!({"S": key.pk});
         attributes["sk"] = json!({"S": key.sk});
@@ -86,13 +76,27 @@ impl Image {
     pub fn settings(&self) -> Option<&Settings> {
         match &self.content {
             Content::Settings(settings) => Some(settings),
-            _ => None,
+            Content::Query(_) | Content::Other(_) => None,
         }
     }
-}
 
-pub fn index_id(index: &IndexRef) -> String {
-    format!("{}-{}", index.account, index.name)
+    /// The aliases that count: a query config has none.
+    pub fn aliases(&self) -> Option<&Aliases> {
+        match &self.content {
+            Content::Settings(settings) => Some(&settings.aliases),
+            Content::Other(aliases) => Some(aliases),
+            Content::Query(_) => None,
+        }
+    }
+
+    /// What tells it from all other images.
+    pub fn version(&self) -> Option<u32> {
+        match &self.content {
+            Content::Settings(settings) => Some(settings.version),
+            Content::Query(version) => Some(*version),
+            Content::Other(_) => None,
+        }
+    }
 }
 
 impl Settings {
@@ -107,43 +111,7 @@ impl Settings {
         if let Some(cell) = self.cell {
             item["cell"] = json!({"S": cell});
         }
-        let Aliases { read_alias, doc_reads, doc_writes, analytics, write } = &self.aliases;
-        if let Some(target) = read_alias {
-            item["read_alias"] = json!({"S": target});
-        }
-        let mut blocks = json!({});
-        let target = |id: &str| json!({"M": {"index_id": {"S": id}}});
-        let list = |on: bool, targets: Value| json!({"M": {"enabled": {"BOOL": on}, "targets": {"L": targets}}});
-        if let Some((on, id)) = doc_reads {
-            let mut target = target(id);
-            if self.flaw == Some(Flaw::BadWeight) {
-                target["M"]["weight"] = json!({"N": "7"});
-            }
-            blocks["doc_reads"] = list(*on, json!([target]));
-        } else if self.flaw == Some(Flaw::BadWeight) {
-            blocks["doc_reads"] = json!({"S": "not a map"});
-        }
-        if let Some((on, id)) = doc_writes {
-            blocks["doc_writes"] = list(*on, json!([target(id)]));
-        }
-        if let Some((on, id)) = analytics {
-            blocks["analytics"] = json!({"M": {"enabled": {"BOOL": on}, "index_id": {"S": id}}});
-        }
-        if blocks != json!({}) {
-            item["index_aliases"] = json!({"M": blocks});
-        }
-        let entry = write.as_ref().map(|write| match write {
-            WriteAlias::IndexId(id) => json!({"index_id": {"S": id}}),
-            WriteAlias::ShopId(shop) => json!({"shop_id": {"S": shop}}),
-            WriteAlias::Name { account: None, name } => json!({"index_name": {"S": name}}),
-            WriteAlias::Name { account: Some(account), name } => {
-                json!({"system_account_id": {"S": account}, "index_name": {"S": name}})
-            }
-        });
-        if let Some(entry) = entry {
-            let list = json!({"L": [{"M": entry}]});
-            item["add_docs_config"] = json!({"M": {"index_write_aliases": list}});
-        }
+        self.aliases.add_to(&mut item, self.flaw == Some(Flaw::BadWeight));
         item
     }
 
@@ -151,8 +119,8 @@ impl Settings {
         format!("https://index.example/{}", self.version)
     }
 
-    /// Whether the item can be exported, given an API key.
-    pub fn is_valid(&self) -> bool {
+    /// Whether the item is one that KV can hold, given a cell and an API key.
+    pub fn is_whole(&self) -> bool {
         match self.flaw {
             None => true,
             Some(Flaw::NoEndpoint) => false,
@@ -162,7 +130,7 @@ impl Settings {
 
     /// Whether the image asks for a KV key.
     pub fn asks_for(&self, index: &IndexRef, key: &str) -> bool {
-        index_id(index) == key || self.shop.as_deref() == Some(key)
+        self.shop.as_deref() == Some(key) || is_index_id(&index.account, &index.name, key)
     }
 
     pub fn kv_keys(&self, index: &IndexRef) -> Vec<String> {
@@ -171,36 +139,7 @@ impl Settings {
         keys
     }
 
-    /// Whether the image, which is `owner`'s, has an active alias to `index`, or to its `shop`.
-    pub fn points_at(&self, owner: &IndexRef, index: &IndexRef, shop: Option<&str>) -> bool {
-        if owner == index {
-            return false;
-        }
-        let id = index_id(index);
-        let active = |block: &Option<(bool, String)>| {
-            block.as_ref().is_some_and(|(on, target)| *on && *target == id)
-        };
-        let reads = match &self.aliases.read_alias {
-            Some(target) => *target == id,
-            None => active(&self.aliases.doc_reads),
-        };
-        let writes = match &self.aliases.write {
-            None => false,
-            Some(WriteAlias::IndexId(target)) => *target == id,
-            Some(WriteAlias::ShopId(target)) => *target == id || Some(target.as_str()) == shop,
-            Some(WriteAlias::Name { account, name }) => {
-                format!("{}-{name}", account.as_ref().unwrap_or(&owner.account)) == id
-            }
-        };
-        reads || writes || active(&self.aliases.doc_writes) || active(&self.aliases.analytics)
-    }
-
-    /// Whether a write alias of the image names `key` as a shop id.
-    pub fn names_shop(&self, key: &str) -> bool {
-        matches!(&self.aliases.write, Some(WriteAlias::ShopId(shop)) if shop == key)
-    }
-
-    /// The value that KV must hold, byte for byte.
+    /// The value that KV has to hold, byte for byte.
     pub fn value(&self, index: &IndexRef, api_key: &str) -> String {
         let mut out =
             format!(r#"{{"system_account_id":"{}","index_name":"{}""#, index.account, index.name);

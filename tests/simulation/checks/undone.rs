@@ -1,0 +1,56 @@
+//! A newer version is not undone for longer than a minute.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ecom_settings_exporter::index::IndexRef;
+use ecom_settings_exporter::ports::Namespace;
+
+use crate::world::past::Step;
+use crate::world::state::State;
+
+/// A minute, and the batch under way at its end, which may wait 20 s for API keys and 5 s more.
+const MAX_UNDONE: Duration = Duration::from_secs(60 + 25);
+
+/// Checks each settings key over the whole history. Time in which no consumer ran does not count.
+pub fn check(state: &mut State) {
+    let mut problems = Vec::new();
+    for ((namespace, key), past) in &state.kv {
+        if *namespace != Namespace::Settings {
+            continue;
+        }
+        let mut newest: BTreeMap<&IndexRef, u32> = BTreeMap::new();
+        let mut undone = Duration::ZERO;
+        for (from, until, held) in past.spans() {
+            let Some(named) = held.as_ref().and_then(|held| held.named.as_ref()) else {
+                undone = Duration::ZERO;
+                continue;
+            };
+            let newest = newest.entry(&named.index).or_default();
+            if named.version >= *newest {
+                *newest = named.version;
+                undone = Duration::ZERO;
+                continue;
+            }
+            undone += running_time(state, from, until);
+            if undone > MAX_UNDONE {
+                problems.push(format!(
+                    "{key:?} held v{newest} of {}, and then v{} for {undone:?}",
+                    named.index, named.version
+                ));
+            }
+        }
+    }
+    for problem in problems {
+        state.violate("a newer version is not undone for longer than a minute", problem);
+    }
+}
+
+/// The time from one step to another in which every consumer ran.
+fn running_time(state: &State, from: Step, until: Step) -> Duration {
+    let from = state.time_of(from);
+    let until = if until == Step::MAX { state.now() } else { state.time_of(until) };
+    let stopped =
+        state.stops.iter().map(|(stop, go)| (*go).min(until).saturating_sub((*stop).max(from)));
+    (until - from).saturating_sub(stopped.sum())
+}

@@ -1,0 +1,173 @@
+//! One history: the tables' writers, a consumer for each shard and the operators, all at once on a
+//! paused clock.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::sleep;
+
+use super::sim::Sim;
+use crate::checks::{brakes, reconciled, settled, undone};
+use crate::choices::Choices;
+use crate::world::environment::Reconcile;
+use crate::world::events::fire;
+use crate::world::shape::{Crowd, Shape};
+use crate::world::state::{MAX_AGE, State};
+
+/// Operators of an environment at the same time.
+const OPERATORS: usize = 2;
+
+/// Runs a history to its end and checks what it leaves.
+pub fn run(
+    mut choices: Choices,
+    shape: impl FnOnce(&mut Choices) -> Shape,
+    setup: impl FnOnce(&mut State),
+    trace: bool,
+) -> State {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let shape = shape(&mut choices);
+    runtime.block_on(async {
+        let mut state = State::new(choices, shape);
+        state.trace = trace.then(Vec::new);
+        state.note(|| String::from("start"));
+        setup(&mut state);
+        let sim = Sim { state: Rc::new(RefCell::new(state)), changed: Rc::default() };
+        sim.play().await;
+        let mut state = Rc::into_inner(sim.state).unwrap().into_inner();
+        if !state.shape.reconciles {
+            settled::check(&mut state);
+        }
+        if state.shape.brisk {
+            undone::check(&mut state);
+        }
+        state
+    })
+}
+
+type Actor<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+impl Sim {
+    async fn play(&self) {
+        let shards: Vec<usize> =
+            self.state.borrow().environments.iter().map(|own| own.shards.len()).collect();
+        let mut actors: FuturesUnordered<Actor<'_>> = FuturesUnordered::new();
+        actors.push(Box::pin(self.writer()));
+        for (environment, shards) in shards.into_iter().enumerate() {
+            for shard in 0..shards {
+                actors.push(Box::pin(self.consumer(environment, shard)));
+            }
+            for _ in 0..OPERATORS {
+                actors.push(Box::pin(self.operator(environment)));
+            }
+        }
+        actors.push(Box::pin(self.late_requests()));
+        while actors.next().await.is_some() {}
+        drop(actors);
+        let late: Vec<_> = std::mem::take(&mut self.state.borrow_mut().late);
+        for changes in late {
+            self.state.borrow_mut().land(changes);
+        }
+        if self.state.borrow().shape.reconciles {
+            self.last_reconciles().await;
+        }
+    }
+
+    /// When nothing happens and nothing fails any more, one reconcile repairs everything, or two
+    /// where the brakes refuse it. Where two environments share KV, a key that one of them gives up
+    /// is for the other's next one.
+    async fn last_reconciles(&self) {
+        self.state.borrow_mut().quiet = true;
+        if self.state.borrow().violation.is_some() {
+            return;
+        }
+        sleep(MAX_AGE + Duration::from_secs(1)).await;
+        if self.state.borrow().shape.crowd != Crowd::default() {
+            self.braked_reconciles().await;
+        }
+        let environments = self.state.borrow().environments.len();
+        let rounds = if environments == 1 { 1 } else { 2 };
+        for environment in (0..rounds).flat_map(|_| 0..environments) {
+            self.reconcile(environment, &Reconcile::repair()).await;
+        }
+        reconciled::check(&mut self.state.borrow_mut());
+    }
+
+    /// An audit and a repair refuse the same, and a repair that is told to mends it.
+    async fn braked_reconciles(&self) {
+        let (delete, rewrite) = brakes::refused(&self.state.borrow());
+        let raised = Reconcile {
+            delete_up_to: Some(delete),
+            rewrite_up_to: Some(rewrite),
+            ..Reconcile::repair()
+        };
+        for (request, refuses) in
+            [(Reconcile::default(), true), (Reconcile::repair(), true), (raised, false)]
+        {
+            self.reconcile(0, &request).await;
+            let mut state = self.state.borrow_mut();
+            let report = state.report.as_ref().map(serde_json::to_value);
+            let report = report.and_then(Result::ok).unwrap_or_default();
+            let refused = |what: &str| report["refused"][what].as_u64().unwrap_or_default();
+            let refused = (refused("delete"), refused("rewrite"));
+            let expected = if refuses { (delete, rewrite) } else { (0, 0) };
+            let complete = !request.apply || refused == (0, 0);
+            if refused != expected || report["complete"] != complete {
+                let problem = format!("{request:?} should refuse {expected:?}: {report}");
+                state.violate("what exceeds a brake is refused, and said", problem);
+            }
+        }
+    }
+
+    /// Lets requests land after their clients gave up.
+    async fn late_requests(&self) {
+        while !self.is_over() {
+            self.changed.notified().await;
+            sleep(Duration::from_millis(self.pause())).await;
+            let mut state = self.state.borrow_mut();
+            // In named cases they land at the very end.
+            if state.shape.scripted {
+                return;
+            }
+            if let Some(changes) = state.late.pop() {
+                state.land(changes);
+            }
+        }
+    }
+
+    async fn writer(&self) {
+        while !self.is_over() {
+            // The plainest choice lets everything come to rest before the next event.
+            let at_once = {
+                let mut state = self.state.borrow_mut();
+                let options = if state.shape.small.is_some() { 2 } else { 4 };
+                !state.is_drained() && state.choices.below(options) > 0
+            };
+            if at_once {
+                sleep(Duration::from_millis(self.pause())).await;
+            } else {
+                while !self.state.borrow().is_drained() && !self.is_over() {
+                    self.changed.notified().await;
+                }
+            }
+            fire(&mut self.state.borrow_mut());
+            self.changed.notify_waiters();
+            if self.state.borrow().events_left == 0 {
+                return;
+            }
+        }
+    }
+
+    /// How long someone waits before the next action, in milliseconds.
+    pub fn pause(&self) -> u64 {
+        let mut state = self.state.borrow_mut();
+        if state.shape.is_plain() { 0 } else { *state.choices.pick(&[0, 2, 50, 900, 9_000]) }
+    }
+}

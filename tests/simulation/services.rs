@@ -1,0 +1,6 @@
+//! The services that the exporter calls, in memory.
+
+mod calls;
+mod kv;
+pub mod ports;
+mod table;

@@ -1,0 +1,165 @@
+//! One deployment: a table with its stream, the API keys of its accounts, and what its operators
+//! are about to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use ecom_settings_exporter::index::IndexRef;
+use ecom_settings_exporter::item::ItemKey;
+
+use super::aliases::Aliases;
+use super::keys::{index_of, is_index_id, item_key, query_kv_key, query_of};
+use super::model::{Image, Settings};
+use super::past::Past;
+
+/// What an item was at every step; `None` while there was none.
+pub type ItemPast = Past<Option<Rc<Image>>>;
+
+#[derive(Debug, Default)]
+pub struct Environment {
+    /// What the metadata of its entries names.
+    pub name: &'static str,
+    /// The cell of items that name none.
+    pub default_cell: Option<&'static str>,
+    pub table: BTreeMap<ItemKey, ItemPast>,
+    pub shards: Vec<Shard>,
+    /// The API keys that each account has had.
+    pub api_keys: BTreeMap<String, Past<String>>,
+    pub keyless: BTreeSet<String>,
+    /// Re-exports to come; whether each is of the query configs too.
+    pub re_exports: Vec<(IndexRef, bool)>,
+    pub reconciles: Vec<Reconcile>,
+}
+
+#[derive(Debug, Default)]
+pub struct Shard {
+    pub records: Vec<Record>,
+    pub checkpoint: usize,
+}
+
+#[derive(Debug)]
+pub struct Record {
+    pub number: String,
+    pub json: String,
+    /// When the table took the change, to the second, where the record says it.
+    pub created: Option<u64>,
+    /// `None` for garbage.
+    pub item: Option<ItemKey>,
+    pub old: Option<Rc<Image>>,
+    pub new: Option<Rc<Image>>,
+}
+
+/// A reconcile as it is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reconcile {
+    pub apply: bool,
+    pub account: Option<String>,
+    pub delete_up_to: Option<u64>,
+    pub rewrite_up_to: Option<u64>,
+}
+
+impl Environment {
+    pub fn new(name: &'static str, shards: usize) -> Self {
+        let shards = (0..shards).map(|_| Shard::default()).collect();
+        Self { name, shards, ..Self::default() }
+    }
+
+    pub fn current(&self, key: &ItemKey) -> Option<&Rc<Image>> {
+        self.table.get(key)?.last()?.as_ref()
+    }
+
+    /// What an index is at present.
+    pub fn current_settings(&self, index: &IndexRef) -> Option<&Settings> {
+        self.current(&item_key(index)).and_then(|image| image.settings())
+    }
+
+    /// All indexes that ever existed, with all their images.
+    pub fn indexes(&self) -> impl Iterator<Item = (IndexRef, &ItemPast)> {
+        self.table.iter().filter_map(|(key, past)| Some((index_of(key)?, past)))
+    }
+
+    /// Whether there is an index item at present.
+    pub fn has_indexes(&self) -> bool {
+        self.indexes().any(|(_, past)| past.last().is_some_and(Option::is_some))
+    }
+
+    pub fn past_of(&self, index: &IndexRef) -> Option<&ItemPast> {
+        self.table.get(&item_key(index))
+    }
+
+    /// The items that ask for a settings key at present.
+    pub fn claimants(&self, key: &str) -> Vec<(IndexRef, &Settings)> {
+        let claimants = self.table.iter().filter_map(|(item, past)| {
+            let settings = past.last()?.as_ref()?.settings()?;
+            let name = item.sk.strip_prefix("INDEX#")?;
+            let asks = settings.shop.as_deref() == Some(key) || is_index_id(&item.pk, name, key);
+            if asks { Some((index_of(item)?, settings)) } else { None }
+        });
+        claimants.collect()
+    }
+
+    /// The query configs that a KV key can mean, by account and index, with all that they ever were.
+    pub fn queries_of(&self, key: &str) -> Vec<(IndexRef, String, &ItemPast)> {
+        let queries = self.table.iter().filter_map(|(item, past)| {
+            let (index, query) = query_of(item)?;
+            (query_kv_key(&index, &query) == key).then_some((index, query, past))
+        });
+        let mut queries: Vec<_> = queries.collect();
+        queries.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+        queries
+    }
+
+    /// Whether a record of it is not rejected by itself: it is whole, and has a cell.
+    pub fn is_valid(&self, settings: &Settings) -> bool {
+        settings.is_whole() && (settings.cell.is_some() || self.default_cell.is_some())
+    }
+
+    /// Whether the item can be exported: it is valid, and its account has an API key.
+    pub fn exportable(&self, index: &IndexRef, settings: &Settings) -> bool {
+        self.is_valid(settings) && !self.keyless.contains(&index.account)
+    }
+
+    /// An item whose aliases pass all the time since `from`.
+    pub fn pointer(
+        &self,
+        from: u64,
+        but: &ItemKey,
+        mut test: impl FnMut(&ItemKey, &Aliases) -> bool,
+    ) -> Option<&ItemKey> {
+        let mut items = self.table.iter().filter(|(item, _)| *item != but);
+        let pointer = items.find(|(item, past)| {
+            past.all_since(from, |image| {
+                let aliases = image.as_ref().and_then(|image| image.aliases());
+                aliases.is_some_and(|aliases| test(item, aliases))
+            })
+        });
+        pointer.map(|(item, _)| item)
+    }
+
+    pub fn is_drained(&self) -> bool {
+        self.re_exports.is_empty()
+            && self.reconciles.is_empty()
+            && self.shards.iter().all(|shard| shard.checkpoint == shard.records.len())
+    }
+}
+
+impl Reconcile {
+    pub fn repair() -> Self {
+        Self { apply: true, ..Self::default() }
+    }
+
+    /// The payload, with the token of the run before it.
+    pub fn payload(&self, token: Option<&str>) -> String {
+        let mut fields = serde_json::json!({"apply": self.apply});
+        let mut add = |name: &str, value: Option<serde_json::Value>| {
+            if let Some(value) = value {
+                fields[name] = value;
+            }
+        };
+        add("system_account_id", self.account.clone().map(Into::into));
+        add("delete_up_to", self.delete_up_to.map(Into::into));
+        add("rewrite_up_to", self.rewrite_up_to.map(Into::into));
+        add("continue", token.map(Into::into));
+        serde_json::json!({"reconcile": fields}).to_string()
+    }
+}

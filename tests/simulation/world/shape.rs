@@ -1,0 +1,246 @@
+//! How large a world is, and what can happen in it. The shape is drawn first, so that each history
+//! has a character of its own.
+
+use ecom_settings_exporter::index::IndexRef;
+
+use super::keys::index_id;
+use super::small::{About, Small};
+use crate::choices::Choices;
+
+/// The cell of items that name none, where there is one.
+pub const DEFAULT_CELL: &str = "cell-1";
+/// A cell that some items name.
+pub const OTHER_CELL: &str = "cell-2";
+
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// Small worlds are enumerated: few options, each with a bound on how often it is taken.
+    pub small: Option<Small>,
+    /// A named case: nothing is left to chance.
+    pub scripted: bool,
+    /// Exporters with tables of their own that share KV by mistake.
+    pub environments: usize,
+    pub old_images: bool,
+    pub default_cell: bool,
+    pub indexes: Vec<IndexRef>,
+    pub shops: Vec<String>,
+    pub queries: Vec<&'static str>,
+    pub shards: usize,
+    pub events: u32,
+    /// Faults and crashes that may happen.
+    pub faults: u32,
+    pub fault_one_in: u32,
+    pub event_one_in: u32,
+    pub max_batch: u32,
+    pub bulk_max_pairs: usize,
+    /// Items in a page of the table, and keys in a page of a listing.
+    pub page: usize,
+    pub invalid: bool,
+    pub keyless: bool,
+    pub rotation: bool,
+    pub re_exports: bool,
+    pub reconciles: bool,
+    pub aliases: bool,
+    pub foreign_keys: bool,
+    /// KV holds values that the predecessor or an earlier version wrote.
+    pub predecessors: bool,
+    pub garbage: bool,
+    /// Every look at the table is followed by a change.
+    pub storm: bool,
+    /// Requests may land after their client gave up.
+    pub late_requests: bool,
+    /// KV's answers may be up to a minute old.
+    pub old_answers: bool,
+    /// Consumers are stopped for minutes.
+    pub stops: bool,
+    /// The other cell's gateway gives nothing for the first minutes.
+    pub dead_gateway: bool,
+    /// Calls take no longer than a tenth of a second, and only deliveries of batches fail.
+    pub brisk: bool,
+    /// Keys of indexes that nothing else happens to.
+    pub crowd: Crowd,
+}
+
+/// Many keys, for the brakes of a repair.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Crowd {
+    /// Settings keys, and query-config keys, that no item asks for.
+    pub orphans: usize,
+    pub orphaned_queries: usize,
+    /// Items whose one key KV holds as it should, as an older version, or not at all.
+    pub right: usize,
+    pub stale: usize,
+    pub missing: usize,
+}
+
+impl Shape {
+    /// A world of two indexes in which nothing happens by itself.
+    pub fn calm(old_images: bool) -> Self {
+        let index = |account: &str| IndexRef { account: account.to_owned(), name: "x".to_owned() };
+        Self {
+            small: None,
+            scripted: false,
+            environments: 1,
+            old_images,
+            default_cell: true,
+            indexes: vec![index("a"), index("b")],
+            shops: vec!["s".to_owned(), "t".to_owned()],
+            queries: Vec::new(),
+            shards: 2,
+            events: 0,
+            faults: 0,
+            fault_one_in: 1,
+            event_one_in: 1,
+            max_batch: 10,
+            bulk_max_pairs: 1_000,
+            page: usize::MAX,
+            invalid: false,
+            keyless: false,
+            rotation: false,
+            re_exports: false,
+            reconciles: false,
+            aliases: false,
+            foreign_keys: false,
+            predecessors: false,
+            garbage: false,
+            storm: false,
+            late_requests: false,
+            old_answers: false,
+            stops: false,
+            dead_gateway: false,
+            brisk: false,
+            crowd: Crowd::default(),
+        }
+    }
+
+    /// Whether nothing but what it is about is left to chance.
+    pub fn is_plain(&self) -> bool {
+        self.small.is_some() || self.scripted
+    }
+
+    pub fn random(choices: &mut Choices) -> Self {
+        let index = |account: &str, name: &str| IndexRef {
+            account: account.to_owned(),
+            name: name.to_owned(),
+        };
+        let accounts = 1 + choices.below(3) as usize;
+        let names = 1 + choices.below(2) as usize;
+        let of_account = |account| ["x", "y"][..names].iter().map(move |name| index(account, name));
+        let mut indexes: Vec<IndexRef> =
+            ["a", "b", "c"][..accounts].iter().copied().flat_map(of_account).collect();
+        let mut shops: Vec<String> = ["s", "t", "u"].iter().map(|s| (*s).to_owned()).collect();
+        shops.truncate(1 + choices.below(3) as usize);
+        if choices.one_in(8) {
+            // Two names with one index id, and so with the same keys for their query configs.
+            indexes.extend([index("a", "a-x"), index("a-a", "x")]);
+        }
+        if choices.one_in(4) {
+            // A shop id that is also some index's id.
+            shops.push(index_id(choices.pick(&indexes)));
+        }
+        let some = |choices: &mut Choices, n| choices.below(n) == 1;
+        Self {
+            page: 2,
+            old_images: choices.below(3) < 2,
+            default_cell: !some(choices, 5),
+            queries: if some(choices, 3) { vec!["p", "q"] } else { Vec::new() },
+            shards: 1 + choices.below(3) as usize,
+            events: 1 + choices.below(12),
+            faults: choices.below(8),
+            fault_one_in: *choices.pick(&[40, 20, 10, 4]),
+            event_one_in: *choices.pick(&[30, 15, 6, 3]),
+            max_batch: 1 + choices.below(6),
+            bulk_max_pairs: *choices.pick(&[1_000, 1, 2, 3]),
+            invalid: some(choices, 3),
+            keyless: some(choices, 6),
+            rotation: some(choices, 3),
+            re_exports: some(choices, 3),
+            aliases: some(choices, 2),
+            foreign_keys: some(choices, 3),
+            predecessors: some(choices, 4),
+            garbage: some(choices, 6),
+            storm: some(choices, 12),
+            old_answers: some(choices, 3),
+            stops: some(choices, 3),
+            dead_gateway: some(choices, 10),
+            indexes,
+            shops,
+            ..Self::calm(true)
+        }
+    }
+
+    /// A random world with requests that land late, and with reconciles.
+    pub fn with_reconcile(choices: &mut Choices) -> Self {
+        Self { late_requests: true, reconciles: true, ..Self::random(choices) }
+    }
+
+    /// Two exporters on one KV; their tables know the same indexes and shop ids.
+    pub fn shared(choices: &mut Choices) -> Self {
+        Self { environments: 2, predecessors: false, ..Self::with_reconcile(choices) }
+    }
+
+    /// Deliveries that are repeated, cut in halves and minutes late, beside re-exports.
+    pub fn repeated(choices: &mut Choices) -> Self {
+        let random = Self::random(choices);
+        Self {
+            brisk: true,
+            faults: 12,
+            re_exports: true,
+            stops: true,
+            dead_gateway: choices.below(2) == 1,
+            invalid: false,
+            keyless: false,
+            storm: false,
+            events: 4 + choices.below(12),
+            ..random
+        }
+    }
+
+    /// A world with about as many drifted keys as a repair may mend.
+    pub fn crowded(choices: &mut Choices) -> Self {
+        let crowd = Crowd {
+            orphans: *choices.pick(&[3, 95, 100, 101, 105]),
+            orphaned_queries: *choices.pick(&[0, 100, 101]),
+            right: 5,
+            stale: if choices.one_in(12) { *choices.pick(&[1_000, 1_001]) } else { 3 },
+            missing: 3,
+        };
+        let index = |account: &str| IndexRef { account: account.to_owned(), name: "x".to_owned() };
+        Self {
+            crowd,
+            indexes: vec![index("a"), index("b")],
+            default_cell: true,
+            page: 1_000,
+            bulk_max_pairs: 1_000,
+            aliases: false,
+            invalid: false,
+            keyless: false,
+            predecessors: false,
+            ..Self::with_reconcile(choices)
+        }
+    }
+
+    pub fn small(choices: &mut Choices, events: u32, small: Small) -> Self {
+        let calm = Self::calm(choices.below(2) == 0);
+        let index = |account: &str, name: &str| IndexRef {
+            account: account.to_owned(),
+            name: name.to_owned(),
+        };
+        let world = match small.about {
+            About::Settings | About::ReExports => Self { aliases: true, ..calm },
+            About::Twins => Self {
+                indexes: vec![index("a", "b-c"), index("a-b", "c")],
+                queries: vec!["p"],
+                ..calm
+            },
+            About::Environments => Self {
+                environments: 2,
+                reconciles: true,
+                indexes: vec![index("a", "x")],
+                shards: 1,
+                ..calm
+            },
+        };
+        Self { small: Some(small), events, faults: small.faults, ..world }
+    }
+}
