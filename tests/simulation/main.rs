@@ -60,9 +60,17 @@ fn every_small_world_with_one_overtaken_call() {
     exhaustive("one race", Small::ONE_RACE);
 }
 
+/// Hundreds of thousands of histories: some of them at random, or all with `SIMULATION_CHANGES`.
 #[test]
-fn every_small_world_with_one_fault_and_one_overtaken_call() {
-    exhaustive("one fault and one race", Small::FAULT_AND_RACE);
+fn small_worlds_with_one_fault_and_one_overtaken_call() {
+    let name = "one fault and one race";
+    if runner::Settings::read().changes.is_some() {
+        exhaustive(name, Small::FAULT_AND_RACE);
+    } else {
+        runner::random(name, 5_000, |choices, trace| {
+            small(choices, 2, Small::FAULT_AND_RACE, trace)
+        });
+    }
 }
 
 #[test]
