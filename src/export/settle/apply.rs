@@ -60,10 +60,13 @@ impl<S: Services> Settling<'_, '_, S> {
     }
 
     /// Puts back the index id keys that were deleted though the shop id that only their values name has
-    /// failed after all: a retry finds it through them.
+    /// failed after all: a retry finds it through them. A shop id that was written for another item is
+    /// left to that item's own record.
     pub async fn put_back_ways_to_failed(&mut self) {
-        let has_failed =
-            |shop_id: &String| matches!(self.verdicts.get(shop_id), Some(Verdict::Failed(_)));
+        let has_failed = |shop_id: &String| {
+            let is_anothers = matches!(self.last.get(shop_id), Some(Done::Written { .. }));
+            matches!(self.verdicts.get(shop_id), Some(Verdict::Failed(_))) && !is_anothers
+        };
         let ways = self
             .shop_ids_in_values
             .iter()
