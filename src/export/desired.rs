@@ -58,7 +58,7 @@ impl Desired {
 
     /// What a decoded query config asks for.
     pub fn of_decoded_query_config(config: &QueryConfigRef, decoded: QueryConfig) -> Self {
-        Self { index: config.index.clone(), keys: vec![config.kv_key()], value: decoded.value }
+        Self { index: config.index.clone(), keys: vec![decoded.key], value: decoded.value }
     }
 
     /// The digest of the value.

@@ -12,6 +12,8 @@ use crate::kv::metadata::check_metadata_size;
 /// What the query-config namespace gets for one override. `Debug` shows the size only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct QueryConfig {
+    /// The KV key.
+    pub key: String,
     /// The JSON value: all attributes but `pk` and `sk`, ascending by name.
     pub value: String,
 }
@@ -26,7 +28,8 @@ impl QueryConfig {
     /// Decodes the item of `config`, with all that KV demands of it.
     pub fn decode(config: &QueryConfigRef, item: &Map<'_>) -> Result<Self, Rejection> {
         let over_limit = |limit| Rejection::over_limit("index_name", limit);
-        check_key(&config.kv_key()).map_err(over_limit)?;
+        let key = config.kv_key();
+        check_key(&key).map_err(over_limit)?;
         check_metadata_size(&config.index).map_err(over_limit)?;
         let from_the_keys = [
             ("system_account_id", &config.index.account),
@@ -43,7 +46,7 @@ impl QueryConfig {
         // Nothing is malformed, and only that can't be written.
         let value = serde_json::to_string(&fields).unwrap_or_default();
         check_value_size(value.len()).map_err(over_limit)?;
-        Ok(Self { value })
+        Ok(Self { key, value })
     }
 }
 
