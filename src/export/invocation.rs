@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::rate_limiter::RateLimiter;
 use crate::config::ExporterConfig;
 use crate::kv::{Source, Stamp};
-use crate::ports::{Clock, Namespace, Services};
+use crate::ports::{Clock, KvStore, Namespace, Services};
 use crate::telemetry::Stats;
 use crate::telemetry::place::note_call;
 
@@ -96,20 +96,39 @@ impl<'a, S: Services> Invocation<'a, S> {
         until: Instant,
         call: impl Future<Output = T>,
     ) -> Result<T, OutOfTime> {
-        if let (Service::Kv, Some(rate_limiter)) = (service, &self.rate_limiter) {
-            let turn = rate_limiter.next_turn();
-            if turn >= self.deadline {
-                return Err(self.out_of_time(self.deadline));
-            }
-            tokio::time::sleep_until(turn).await;
-        }
         if Instant::now() >= until {
             return Err(self.out_of_time(until));
+        }
+        if let (Service::Kv, Some(rate_limiter)) = (service, &self.rate_limiter) {
+            rate_limiter.count();
         }
         let started = Instant::now();
         let answer = tokio::time::timeout_at(until, call).await;
         self.count_call(service, started.elapsed());
         answer.map_err(|_| self.out_of_time(until))
+    }
+
+    /// Waits until so many requests to Cloudflare may be made, unless that is after `until`. A
+    /// reconcile waits here, before it reads what it is about to write or delete, so that nothing
+    /// lies between the two; the others never wait.
+    pub async fn wait_for_turn(&self, requests: usize, until: Instant) -> Result<(), OutOfTime> {
+        let Some(rate_limiter) = &self.rate_limiter else { return Ok(()) };
+        let turn = rate_limiter.turn(requests, self.services.kv().rate_limit());
+        if turn >= until.min(self.deadline) {
+            return Err(self.out_of_time(until));
+        }
+        tokio::time::sleep_until(turn).await;
+        Ok(())
+    }
+
+    /// How long it has run.
+    pub fn elapsed(&self) -> Duration {
+        self.services.clock().now().duration_since(self.began).unwrap_or_default()
+    }
+
+    /// The bound on the rate of a reconcile's requests.
+    pub fn rate_limiter(&self) -> Option<&RateLimiter> {
+        self.rate_limiter.as_ref()
     }
 
     /// Waits, unless the time is up before the wait is over.

@@ -17,6 +17,11 @@ pub struct Retries {
 }
 
 impl Retries {
+    /// Whether there is another try.
+    pub fn are_left(self) -> bool {
+        self.used < MAX_RETRIES
+    }
+
     /// How long to wait before the next try; `None` where there is none left.
     ///
     /// Exponential back-off from `base` with full jitter, so that functions that failed together

@@ -1,16 +1,19 @@
 //! Reads of the settings table: items, and passes over all of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
 
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
-
 use tokio::time::Instant;
 
 use super::invocation::{Invocation, OutOfTime, Service};
+use super::retry::Retries;
 use crate::item::{Item, ItemKey};
-use crate::ports::{QueryConfigs, ScanColumns, Services, SettingsTable, TableError, TablePage};
+use crate::ports::{
+    QueryConfigs, Retry, ScanColumns, Services, SettingsTable, TableError, TablePage,
+};
 
 /// Segments of a pass over the table. A page holds 1 MB and takes a good part of a second on a
 /// large table; eight at once divide that without asking for much of the table's capacity.
@@ -65,41 +68,113 @@ pub enum PassOver<'a> {
 }
 
 /// A pass that is under way. Every segment of the table has one page on its way, and only the page
-/// that is handed out is held decoded.
+/// that is handed out is held decoded. When a page fails, fewer segments are read at once: the table
+/// may be throttled.
 pub struct Pass<'a, S> {
     invocation: &'a Invocation<'a, S>,
     over: PassOver<'a>,
-    pages: FuturesUnordered<LocalBoxFuture<'a, (u32, Result<TablePage, ReadError>)>>,
+    /// How many pages may be on their way.
+    width: usize,
+    on_their_way: FuturesUnordered<LocalBoxFuture<'a, (Request, Result<TablePage, ReadError>)>>,
+    /// What is asked for next.
+    to_ask: VecDeque<Request>,
+    /// Pages that came while something else was awaited.
+    arrived: VecDeque<(Request, Result<TablePage, ReadError>)>,
+}
+
+/// A page that is asked for.
+struct Request {
+    segment: u32,
+    after: Option<ItemKey>,
+    retries: Retries,
+}
+
+impl Request {
+    fn new(segment: u32, after: Option<ItemKey>) -> Self {
+        Self { segment, after, retries: Retries::default() }
+    }
 }
 
 impl<'a, S: Services> Pass<'a, S> {
     /// Starts a pass.
     pub fn new(invocation: &'a Invocation<'a, S>, over: PassOver<'a>) -> Self {
-        let pass = Self { invocation, over, pages: FuturesUnordered::new() };
         let segments = match over {
             PassOver::Table(_) => SCAN_SEGMENTS,
             PassOver::Account(_) => 1,
         };
-        for segment in 0..segments {
-            pass.ask(segment, None);
-        }
+        let mut pass = Self {
+            invocation,
+            over,
+            width: usize::try_from(segments).unwrap_or(1),
+            on_their_way: FuturesUnordered::new(),
+            to_ask: (0..segments).map(|segment| Request::new(segment, None)).collect(),
+            arrived: VecDeque::new(),
+        };
+        pass.ask();
         pass
     }
 
     /// The next page of any segment; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Vec<(ItemKey, Item)>>, ReadError> {
-        let Some((segment, page)) = self.pages.next().await else { return Ok(None) };
-        let page = page?;
-        if page.last_read.is_some() {
-            self.ask(segment, page.last_read);
+        loop {
+            let arrived = match self.arrived.pop_front() {
+                Some(arrived) => Some(arrived),
+                None => self.on_their_way.next().await,
+            };
+            let Some((request, page)) = arrived else { return Ok(None) };
+            match page {
+                Ok(page) => {
+                    if page.last_read.is_some() {
+                        self.to_ask.push_back(Request::new(request.segment, page.last_read));
+                    }
+                    self.ask();
+                    return Ok(Some(page.items));
+                }
+                Err(ReadError::Table(error)) if request.retries.are_left() => {
+                    self.width = (self.width / 2).max(1);
+                    self.try_again(request, error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(Some(page.items))
     }
 
-    fn ask(&self, segment: u32, after: Option<ItemKey>) {
-        let Self { invocation, over, .. } = *self;
-        self.pages.push(Box::pin(async move {
-            (segment, read_page(invocation, over, segment, after.as_ref()).await)
+    /// Awaits something else. What was asked for goes on arriving meanwhile.
+    pub async fn while_waiting<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let mut other = pin!(other);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut other => return answer,
+                Some(arrived) = self.on_their_way.next() => self.arrived.push_back(arrived),
+            }
+        }
+    }
+
+    /// Asks for as many pages as may be on their way.
+    fn ask(&mut self) {
+        let invocation = self.invocation;
+        let over = self.over;
+        while self.on_their_way.len() < self.width {
+            let Some(request) = self.to_ask.pop_front() else { return };
+            self.on_their_way.push(Box::pin(async move {
+                let page = read_page(invocation, over, &request).await;
+                (request, page)
+            }));
+        }
+    }
+
+    fn try_again(&self, mut request: Request, error: TableError) {
+        let invocation = self.invocation;
+        let over = self.over;
+        self.on_their_way.push(Box::pin(async move {
+            let again = Retry::After(None);
+            let until = invocation.deadline;
+            let page = match request.retries.wait(invocation, Service::Table, until, again).await {
+                true => read_page(invocation, over, &request).await,
+                false => Err(error.into()),
+            };
+            (request, page)
         }));
     }
 }
@@ -107,17 +182,16 @@ impl<'a, S: Services> Pass<'a, S> {
 async fn read_page<S: Services>(
     invocation: &Invocation<'_, S>,
     over: PassOver<'_>,
-    segment: u32,
-    after: Option<&ItemKey>,
+    Request { segment, after, .. }: &Request,
 ) -> Result<TablePage, ReadError> {
     let table = invocation.services.table();
     let page = match over {
         PassOver::Table(columns) => {
-            let page = table.scan(columns, segment, SCAN_SEGMENTS, after);
+            let page = table.scan(columns, *segment, SCAN_SEGMENTS, after.as_ref());
             invocation.call(Service::Table, page).await
         }
         PassOver::Account(account) => {
-            invocation.call(Service::Table, table.account_items(account, after)).await
+            invocation.call(Service::Table, table.account_items(account, after.as_ref())).await
         }
     };
     Ok(page??)

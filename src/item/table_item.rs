@@ -18,6 +18,11 @@ impl Item {
         Ok((key, Self(json)))
     }
 
+    /// How long its JSON is, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.get().len()
+    }
+
     /// The item's attributes. Those that are no DynamoDB JSON are
     /// [`Malformed`](super::Attribute::Malformed).
     pub fn attributes(&self) -> Map<'_> {
@@ -36,7 +41,7 @@ impl PartialEq for Item {
 
 impl fmt::Debug for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Item").field("bytes", &self.0.get().len()).finish()
+        f.debug_struct("Item").field("bytes", &self.bytes()).finish()
     }
 }
 

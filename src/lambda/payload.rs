@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::export::re_export::ReExport;
-use crate::export::reconcile::{Raised, Reconcile};
+use crate::export::reconcile::{Progress, Raised, Reconcile};
 use crate::index::IndexRef;
 use crate::item::StreamRecord;
 use crate::json::{Duplicate, RawObject, from_object};
@@ -23,7 +23,7 @@ pub enum Payload {
 /// A payload that is none of those the function takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"system_account_id\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}"
+    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}"
 )]
 pub struct InvalidPayload(pub String);
 
@@ -67,7 +67,7 @@ fn parse_reconcile(json: &RawValue) -> Result<Reconcile, InvalidPayload> {
         return Err(InvalidPayload("reconcile must be an object".to_owned()));
     }
     let fields = Fields::parse(json.get())?;
-    let taken = ["apply", "system_account_id", "delete_up_to", "rewrite_up_to"];
+    let taken = ["apply", "system_account_id", "continue", "delete_up_to", "rewrite_up_to"];
     fields.hold_only(&taken, "in reconcile")?;
     let system_account_id = fields.text("system_account_id")?;
     if system_account_id.as_deref() == Some("") {
@@ -77,7 +77,20 @@ fn parse_reconcile(json: &RawValue) -> Result<Reconcile, InvalidPayload> {
         deletes: fields.number("delete_up_to")?,
         rewrites: fields.number("rewrite_up_to")?,
     };
-    Ok(Reconcile { apply: fields.flag("apply")?, system_account_id, raised })
+    let apply = fields.flag("apply")?;
+    let progress = match fields.text("continue")? {
+        None => None,
+        Some(text) => {
+            let progress = Progress::parse(&text, apply, system_account_id.as_deref());
+            Some(progress.ok_or_else(|| {
+                InvalidPayload(
+                    "continue must be that of the run before, whole, with the same apply and system_account_id"
+                        .to_owned(),
+                )
+            })?)
+        }
+    };
+    Ok(Reconcile { apply, system_account_id, raised, progress })
 }
 
 fn parse_re_export(fields: &Fields<'_>) -> Result<ReExport, InvalidPayload> {

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
 use super::{Retry, Retryable};
 use crate::kv::{Metadata, Pair, StoredValue};
 
 /// The two KV namespaces that the search proxy reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Namespace {
     /// Binding `KV`.
     Settings,
@@ -35,6 +39,20 @@ pub trait KvStore {
         prefix: &str,
         cursor: Option<&str>,
     ) -> Result<ListPage, KvError>;
+    /// What is left of the API's limit of requests, by the latest answer; `None` where it does not
+    /// say.
+    fn rate_limit(&self) -> Option<RateLimit> {
+        None
+    }
+}
+
+/// What is left of the API's limit of requests, which all of a user's or account's clients share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Requests that are left until the reset.
+    pub left: u64,
+    /// When all of them are there again.
+    pub resets_at: Instant,
 }
 
 /// What a bulk request did.

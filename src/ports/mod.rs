@@ -8,7 +8,7 @@ mod table;
 use std::time::{Duration, SystemTime};
 
 pub use self::api_keys::{ApiKeyError, ApiKeyService};
-pub use self::kv::{BulkReply, KvError, KvStore, ListPage, Namespace};
+pub use self::kv::{BulkReply, KvError, KvStore, ListPage, Namespace, RateLimit};
 pub use self::table::{QueryConfigs, ScanColumns, SettingsTable, TableError, TablePage};
 
 /// The services of one deployment.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey};
 
-/// The settings table. Every read is consistent.
+/// The settings table. Every read is consistent, but a scan that asks for less.
 #[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait SettingsTable {
     /// Reads any number of items; those that aren't there are absent.
@@ -49,6 +49,8 @@ pub enum ScanColumns {
     Claims,
     /// Everything.
     All,
+    /// Everything, by reads that may be a second old and cost half as much.
+    AllEventuallyConsistent,
 }
 
 /// A page of items.

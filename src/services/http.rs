@@ -44,6 +44,19 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
+/// The longest that Cloudflare's limit of requests takes to be reset.
+const MAX_RESET: Duration = Duration::from_secs(300);
+
+/// `Ratelimit: "default";r=50;t=30`: how many requests are left, and the time until the reset.
+pub fn rate_limit(headers: &HeaderMap) -> Option<(u64, Duration)> {
+    let parameters = headers.get("ratelimit")?.to_str().ok()?.split(';').map(str::trim);
+    let number = |name: &str| {
+        let text = parameters.clone().find_map(|parameter| parameter.strip_prefix(name))?;
+        text.parse::<u64>().ok()
+    };
+    Some((number("r=")?, Duration::from_secs(number("t=")?).min(MAX_RESET)))
+}
+
 /// Why a request has no whole answer: it may have been carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum LostAnswer {
@@ -108,6 +121,22 @@ mod tests {
             .filter(|status| StatusCode::from_u16(*status).is_ok_and(is_transient))
             .collect();
         assert_eq!(transient, [&[408, 429][..], &(500..600).collect::<Vec<u16>>()].concat());
+    }
+
+    #[test]
+    fn the_rate_limit_is_read_and_its_reset_is_bounded() {
+        let headers = |value: &str| {
+            HeaderMap::from_iter([("ratelimit".parse().unwrap(), value.parse().unwrap())])
+        };
+        let limit = |left, seconds| Some((left, Duration::from_secs(seconds)));
+        assert_eq!(rate_limit(&headers(r#""default";r=50;t=30"#)), limit(50, 30));
+        assert_eq!(rate_limit(&headers(r#""x"; t=7 ; r=0"#)), limit(0, 7));
+        let most = format!("r={0};t={0}", u64::MAX);
+        assert_eq!(rate_limit(&headers(&most)), limit(u64::MAX, 300));
+        for none in ["", "r=1", "t=1", "r=-1;t=1", "r=1;t=soon", "r=18446744073709551616;t=1"] {
+            assert_eq!(rate_limit(&headers(none)), None, "{none}");
+        }
+        assert_eq!(rate_limit(&HeaderMap::new()), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The settings table in DynamoDB. Every read is consistent.
+//! The settings table in DynamoDB. Every read is consistent, but an audit's scan.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -166,12 +166,12 @@ impl SettingsTable for DynamoDbTable {
             .client
             .scan()
             .table_name(&self.name)
-            .consistent_read(true)
+            .consistent_read(columns != ScanColumns::AllEventuallyConsistent)
             .segment(number(segment))
             .total_segments(number(segments))
             .set_exclusive_start_key(after.map(sdk_key));
         let scan = match columns {
-            ScanColumns::All => scan,
+            ScanColumns::All | ScanColumns::AllEventuallyConsistent => scan,
             ScanColumns::Claims => scan
                 .projection_expression(claims_projection())
                 .filter_expression(claims_filter())

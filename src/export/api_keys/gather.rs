@@ -25,12 +25,12 @@ use crate::ports::{ApiKeyError, ApiKeyService, Retry, Services};
 
 /// Requests under way at once to one cell's gateway. A batch of 200 accounts goes out in one go,
 /// and four cells that hang stay below Lambda's 1,024 file descriptors.
-const MAX_IN_FLIGHT_PER_CELL: usize = 200;
+pub const MAX_IN_FLIGHT_PER_CELL: usize = 200;
 
 /// How long a batch tries for API keys before it reuses those in KV. A rollback can arrive while the
 /// batch before it waits for a gateway that hangs: 20 s for that batch, 10 s for the stream's window
 /// and 20 s for its own keep it within a minute.
-const TIME_FOR_API_KEYS: Duration = Duration::from_secs(20);
+pub const TIME_FOR_API_KEYS: Duration = Duration::from_secs(20);
 
 /// The same where only late records wait: their gateway has been tried for a minute before.
 const TIME_FOR_LATE_API_KEYS: Duration = Duration::from_secs(5);
@@ -103,7 +103,13 @@ impl<'a> Gathering<'a> {
                 .clone();
             let open = Rc::clone(&first_tries_open);
             let fetch: LocalBoxFuture<'a, Answer> = Box::pin(async move {
-                let answer = fetch(invocation, &owner, until, &permits, &open).await;
+                let mut first = true;
+                let after_try = || {
+                    if std::mem::take(&mut first) {
+                        open.set(open.get() - 1);
+                    }
+                };
+                let answer = fetch_api_key(invocation, &owner, until, &permits, after_try).await;
                 (owner, answer)
             });
             answers.push(fetch);
@@ -148,25 +154,23 @@ impl<'a> Gathering<'a> {
     }
 }
 
-async fn fetch<S: Services>(
+/// Asks for one account's API key, with retries, until `until`. A permit is held for each try, not
+/// for the back-offs between them.
+pub async fn fetch_api_key<S: Services>(
     invocation: &Invocation<'_, S>,
     owner: &ApiKeyOwner,
     until: Instant,
     permits: &Semaphore,
-    first_tries_open: &Cell<usize>,
+    mut after_try: impl FnMut(),
 ) -> Result<SecretString, ApiKeyError> {
     let service = invocation.services.api_keys();
-    let mut first = true;
     with_retries(invocation, Service::ApiKeys, until, async || {
-        // A permit is held for one try, not for the back-offs between them; the semaphore is
-        // never closed.
+        // The semaphore is never closed.
         let permit = permits.acquire().await.ok();
         let fetch = service.fetch(&owner.cell, &owner.account);
         let answer = invocation.call_until(Service::ApiKeys, until, fetch).await;
         drop(permit);
-        if std::mem::take(&mut first) {
-            first_tries_open.set(first_tries_open.get() - 1);
-        }
+        after_try();
         answer.unwrap_or_else(|OutOfTime| Err(no_answer()))
     })
     .await

@@ -3,5 +3,7 @@
 mod gather;
 mod resolve;
 
-pub use gather::{ApiKeyOwner, Gathering, Waiting};
+pub use gather::{
+    ApiKeyOwner, Gathering, MAX_IN_FLIGHT_PER_CELL, TIME_FOR_API_KEYS, Waiting, fetch_api_key,
+};
 pub use resolve::{ApiKeyUnavailable, ApiKeys, NotExportable};

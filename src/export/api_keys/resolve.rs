@@ -117,6 +117,27 @@ impl ApiKeys {
         Gathering::start(invocation, owners, used)
     }
 
+    /// None yet, but for the knowledge of which cells give nothing: what was asked minutes ago may
+    /// have been rotated since.
+    pub fn renewed(&self) -> Self {
+        Self { silent_cells: self.silent_cells.clone(), ..Self::default() }
+    }
+
+    /// Whether it is known what the service says for an account, or that its cell gives nothing.
+    pub fn knows(&self, owner: &ApiKeyOwner) -> bool {
+        self.answers.contains_key(owner) || self.silent_cells.contains(&owner.cell)
+    }
+
+    /// Takes in one answer of the service.
+    pub fn note(&mut self, owner: ApiKeyOwner, answer: Result<SecretString, ApiKeyError>) {
+        self.answers.insert(owner, answer);
+    }
+
+    /// Notes that a cell's gateway gives nothing: it is not asked again.
+    pub fn write_off(&mut self, cell: &str) {
+        self.silent_cells.insert(cell.to_owned());
+    }
+
     /// Takes in answers of the service.
     pub fn extend(&mut self, answers: Answers) {
         self.answers.extend(answers);

@@ -4,22 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::warn;
 
-use super::Reconciling;
+use super::Run;
+use super::part::Part;
 use super::report::MAX_EXAMPLES;
 use crate::export::table::read_items;
 use crate::index::IndexRef;
 use crate::item::ItemKey;
-use crate::ports::Services;
+use crate::kv::check_key;
+use crate::ports::{Namespace, Services};
 
-impl<S: Services> Reconciling<'_, S> {
-    /// Counts them. The listing has taken out those that have a key.
-    pub(super) async fn find_dangling(&mut self) {
-        let mut dangling: BTreeSet<String> = std::mem::take(&mut self.pointed_at);
-        dangling.retain(|index_id| !self.settings.asks_for(index_id));
-        if self.account.is_some() && !dangling.is_empty() {
+impl<S: Services> Run<'_, S> {
+    /// Counts those of a part.
+    pub(super) async fn find_dangling(&mut self, part: &Part) {
+        let mut dangling = part.pointed_at.clone();
+        dangling.retain(|index_id| !part.keys.holds(index_id));
+        if self.account().is_some() && !dangling.is_empty() {
             dangling = self.without_items(dangling).await;
+            dangling = self.without_keys(part, dangling).await;
         }
-        self.report.settings.dangling = u64::try_from(dangling.len()).unwrap_or(u64::MAX);
+        self.report.settings.dangling += u64::try_from(dangling.len()).unwrap_or(u64::MAX);
         for index_id in &dangling {
             self.report.example("dangling", index_id);
         }
@@ -55,5 +58,22 @@ impl<S: Services> Reconciling<'_, S> {
                 BTreeSet::new()
             }
         }
+    }
+
+    /// Those that have no key. A run of one account has listed only what starts with its name.
+    async fn without_keys(
+        &mut self,
+        part: &Part,
+        mut index_ids: BTreeSet<String>,
+    ) -> BTreeSet<String> {
+        let unlisted =
+            index_ids.iter().filter(|key| !part.is_listed(key) && check_key(key).is_ok());
+        let (found, failures) =
+            self.read_values(Namespace::Settings, unlisted.cloned().collect()).await;
+        if let Some(error) = failures.values().next() {
+            self.stop(format!("dangling aliases could not be looked up: {error}"));
+        }
+        index_ids.retain(|key| !found.contains_key(key) && !failures.contains_key(key));
+        index_ids
     }
 }

@@ -1,31 +1,70 @@
-//! Reports what a run found and what its brakes refused.
+//! Counts what a run found, and ends it.
 
-use tracing::error;
+use std::time::SystemTime;
 
-use super::Reconciling;
+use tracing::{error, warn};
+
+use super::Run;
 use super::brakes::Refused;
+use super::part::Part;
+use super::part_keys::ToWrite;
+use super::progress::{Place, Requests};
 use super::report::Report;
 use crate::ports::Services;
 
-impl<S: Services> Reconciling<'_, S> {
-    /// Tells what was found, before a repair mends it.
-    pub(super) fn count_findings(&self) {
-        let report = &self.report;
-        // One account's findings are not the fleet's, and a dry run has compared nothing.
-        let partial_findings = self.account.is_some() || report.dry_run;
-        self.invocation.count(|stats| {
-            stats.missing = Some(report.total(|counts| counts.missing));
-            stats.stale = Some(report.total(|counts| counts.stale));
-            stats.orphaned = Some(report.total(|counts| counts.orphaned));
-            stats.drifted_keys = Some(report.drifted());
-            stats.keys_conflicting = Some(report.total(|counts| counts.conflicting));
-            stats.keys_withheld = Some(report.total(|counts| counts.withheld));
-            stats.dangling_aliases = Some(report.settings.dangling);
-            stats.partial_findings = partial_findings;
-        });
+impl<S: Services> Run<'_, S> {
+    /// Counts a part that has been compared.
+    pub(super) fn count(&mut self, part: &Part, rewrites: Option<bool>) {
+        let found = part.keys.counts();
+        let counts = self.report.counts(part.namespace);
+        counts.desired += found.desired;
+        counts.listed += found.listed;
+        counts.missing += found.missing;
+        counts.stale += found.stale;
+        counts.foreign += found.foreign;
+        counts.conflicting += found.conflicting;
+        counts.failed += found.unknown;
+        if found.unknown > 0 {
+            warn!(
+                keys = found.unknown,
+                "keys could not be compared: the API keys of their accounts are unavailable"
+            );
+        }
+        for key in part.strangers.iter().filter(|key| part.keys.is_foreign(key)) {
+            self.report.example("foreign", key);
+        }
+        let tally = self.progress.tally(part.namespace);
+        tally.ours += found.ours;
+        tally.desired += found.desired;
+        if !self.request.apply && rewrites == Some(true) {
+            tally.rewritten += found.stale;
+        }
     }
 
-    pub(super) fn finish(mut self) -> Report {
+    /// Names keys that are about to be written.
+    pub(super) fn name(&mut self, part: &Part) {
+        for (class, name) in [
+            (ToWrite::Missing, "missing"),
+            (ToWrite::Stale, "stale"),
+            (ToWrite::Taken, "conflicting"),
+        ] {
+            for (key, _) in part.keys.to_write(class) {
+                if self.report.has_enough_examples(name) {
+                    break;
+                }
+                self.report.example(name, key);
+            }
+        }
+        for key in part.keys.unknown() {
+            if self.report.has_enough_examples("failed") {
+                break;
+            }
+            self.report.example("failed", key);
+        }
+    }
+
+    /// Ends the run; the next one goes on at `next`.
+    pub(super) fn finish(mut self, next: Option<Place>) -> Report {
         if self.invocation.is_out_of_time() {
             self.stop("the invocation's time is up".to_owned());
         }
@@ -34,19 +73,42 @@ impl<S: Services> Reconciling<'_, S> {
             self.report.refused = Some(self.refused);
         }
         let repair_refused = if self.report.apply { refused } else { 0 };
-        self.report.complete = self.report.stopped.is_none() && repair_refused == 0;
+        self.report.next_run = next.map(|place| self.carry_on_at(place));
+        self.report.complete =
+            self.report.stopped.is_none() && self.report.next_run.is_none() && repair_refused == 0;
         if repair_refused > 0 {
             self.log_refused();
         }
-        let apply = self.report.apply;
-        let failed = self.report.total(|counts| counts.failed);
-        let rejected = self.report.total(|counts| counts.rejected);
-        self.invocation.count(|stats| {
-            stats.repair_refused = apply.then_some(repair_refused);
-            stats.keys_failed = Some(failed);
-            stats.items_rejected = Some(rejected);
-        });
+        self.count_findings(repair_refused);
         self.report
+    }
+
+    fn carry_on_at(&mut self, place: Place) -> String {
+        self.progress.place = place;
+        let requests = self.invocation.rate_limiter().map(|limiter| limiter.recent());
+        let now = self.invocation.began + self.invocation.elapsed();
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.progress.requests = requests.map(|number| Requests { number, until: now.as_secs() });
+        self.progress.to_text()
+    }
+
+    fn count_findings(&self, repair_refused: u64) {
+        let report = &self.report;
+        // One account's findings are not the fleet's, and a dry run has compared nothing.
+        let partial_findings = self.account().is_some() || report.dry_run;
+        self.invocation.count(|stats| {
+            stats.missing = Some(report.total(|counts| counts.missing));
+            stats.stale = Some(report.total(|counts| counts.stale));
+            stats.orphaned = Some(report.total(|counts| counts.orphaned));
+            stats.drifted_keys = Some(report.drifted());
+            stats.keys_conflicting = Some(report.total(|counts| counts.conflicting));
+            stats.keys_withheld = Some(report.total(|counts| counts.withheld));
+            stats.dangling_aliases = Some(report.settings.dangling);
+            stats.repair_refused = report.apply.then_some(repair_refused);
+            stats.keys_failed = Some(report.total(|counts| counts.failed));
+            stats.items_rejected = Some(report.total(|counts| counts.rejected));
+            stats.partial_findings = partial_findings;
+        });
     }
 
     fn log_refused(&self) {

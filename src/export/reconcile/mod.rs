@@ -1,9 +1,11 @@
-//! Reconcile: makes KV equal to the table, from a pass over the one and a listing of the other.
+//! Reconcile: makes KV equal to the table, from a listing of the one and a pass over the other.
 //!
-//! Scan (digests of what the table asks for) → list (compare, by the metadata's digests) → look
-//! at the orphans → brakes → with `apply`: write what is missing or stale, settle the orphans.
-//! Nothing is deleted on the scan's or the listing's word: [`settle`] and [`query_config_removal`]
-//! look for themselves. What would exceed a brake is not begun.
+//! A namespace is compared in parts, the settings first. Of each part: list (as many of KV's next
+//! keys as memory and time allow) → scan (what items ask for of these keys) → with `apply`: write
+//! what is missing or stale → look at the orphans → brakes → settle them. What would exceed a brake
+//! is not begun. Nothing is deleted on the scan's or the listing's word: [`settle`] and
+//! [`query_config_removal`] look for themselves. When time or Cloudflare's limit of requests get
+//! short, the run ends with a `continue`, with which the next one goes on at the next part.
 //!
 //! | KV has the key | items that ask for it | class |
 //! | --- | --- | --- |
@@ -18,39 +20,43 @@
 //! [`settle`]: super::settle
 //! [`query_config_removal`]: super::query_config_removal
 
-mod brake;
+mod asks;
 mod brakes;
-mod compare;
 mod dangling;
-mod desired_keys;
 mod findings;
+mod kept_claims;
 mod listed;
+mod orphans;
+mod part;
+mod part_keys;
+mod progress;
 mod repair;
 mod repaired_items;
 mod report;
 mod scan;
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use tokio::time::Instant;
 use tracing::{error, warn};
 
 pub use self::brakes::{Raised, Refused};
+pub use self::progress::Progress;
 pub use self::report::{Counts, Report};
 
-use self::desired_keys::DesiredKeys;
+use self::asks::Answers;
+use self::brakes::Brakes;
+use self::kept_claims::KeptClaims;
+use self::part::Part;
+use self::progress::Place;
 use super::api_keys::ApiKeys;
 use super::error::{Chain, KeyError};
 use super::invocation::Invocation;
 use super::table::{PassOver, ReadError};
 use crate::index::IndexRef;
-use crate::item::keys::claimed_keys;
-use crate::item::{Item, ItemKey, ItemKind, Rejection};
+use crate::item::Rejection;
 use crate::ports::{KvError, Namespace, ScanColumns, Services};
 
+/// The namespaces in the order in which they are compared.
 const NAMESPACES: [Namespace; 2] = [Namespace::Settings, Namespace::QueryConfigs];
-
-/// Keys that are written or settled in one go; bounds what is held of them at once.
-const WORK_KEYS: usize = 10_000;
 
 /// What a reconcile asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,9 +67,11 @@ pub struct Reconcile {
     pub system_account_id: Option<String>,
     /// The numbers to which the brakes are raised.
     pub raised: Raised,
+    /// How far the runs before this one came, if it goes on with their work.
+    pub progress: Option<Progress>,
 }
 
-/// Why a reconcile failed before it could report anything. Nothing was written.
+/// Why a run failed before it had compared anything. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReconcileError {
     /// Cloudflare refuses the token.
@@ -78,7 +86,7 @@ pub enum ReconcileError {
         #[source]
         error: ReadError,
     },
-    /// KV could not be listed to its end.
+    /// KV could not be listed as far as the first part goes.
     #[error("nothing was written: the listing of {namespace:?} stopped after {keys} keys")]
     ListingStopped {
         /// Of which namespace.
@@ -96,54 +104,64 @@ pub async fn reconcile<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Reconcile,
 ) -> Result<Report, ReconcileError> {
-    let mut reconciling = Reconciling::new(invocation, request);
-    reconciling.scan().await?;
-    reconciling.list().await?;
-    reconciling.name_missing().await;
-    reconciling.look_at_orphans().await;
-    reconciling.find_dangling().await;
-    reconciling.count_findings();
-    let allowed = reconciling.brake().await;
-    if request.apply {
-        reconciling.repair(allowed).await;
+    let mut run = Run::new(invocation, request);
+    let mut compared_parts = 0;
+    let mut next = Some(run.progress.place.clone());
+    while let Some(place) = next.take() {
+        run.progress.place = place.clone();
+        let began = Instant::now();
+        match run.compare_and_mend(&place).await {
+            Ok(part) => next = part.next.or_else(|| beginning_after(place.namespace)),
+            Err(error) if compared_parts == 0 => return Err(error),
+            Err(error) => {
+                run.stop(format!("the next part could not be compared: {}", Chain(&error)));
+                return Ok(run.finish(Some(place)));
+            }
+        }
+        compared_parts += 1;
+        if invocation.is_out_of_time() {
+            // What was compared and not mended is compared again.
+            let goes_on = run.has_mended().then_some(place);
+            return Ok(run.finish(goes_on));
+        }
+        let left = invocation.deadline.saturating_duration_since(Instant::now());
+        if next.is_some() && left < began.elapsed() {
+            run.stop("the time left is too short for another part".to_owned());
+            return Ok(run.finish(next));
+        }
     }
-    Ok(reconciling.finish())
+    Ok(run.finish(None))
 }
 
-struct Reconciling<'a, S> {
+fn beginning_after(namespace: Namespace) -> Option<Place> {
+    let next = NAMESPACES.iter().skip_while(|name| **name != namespace).nth(1)?;
+    Some(Place::beginning_of(*next))
+}
+
+/// One run of a chain.
+struct Run<'a, S> {
     invocation: &'a Invocation<'a, S>,
-    account: Option<&'a str>,
-    raised: Raised,
+    request: &'a Reconcile,
+    progress: Progress,
     report: Report,
     refused: Refused,
-    /// Whether the pass over the table has found an index item.
+    /// Whether a pass over the table has found an index item.
     found_indexes: bool,
-    /// Listed keys of ours.
-    ours: BTreeMap<Namespace, u64>,
-    /// Keys that are to be taken from another environment.
-    taken: BTreeMap<Namespace, u64>,
-    settings: DesiredKeys,
-    query_configs: DesiredKeys,
     api_keys: ApiKeys,
-    /// Index ids that active aliases of the items looked at point at, until something is found
-    /// under them.
-    pointed_at: BTreeSet<String>,
-    /// Keys with our metadata that no item asks for; those of the settings that are to be settled,
-    /// once they were looked at.
-    orphans: BTreeMap<Namespace, Vec<String>>,
-    /// Settings keys that the account asks for and that KV names for another one, whose items this
-    /// run has not seen.
-    contested: BTreeSet<String>,
-    /// Those of them that settling would write for the account.
-    contested_stale: Vec<String>,
+    /// What the settings' pass has seen of the query configs.
+    kept_claims: KeptClaims,
 }
 
-impl<'a, S: Services> Reconciling<'a, S> {
+impl<'a, S: Services> Run<'a, S> {
     fn new(invocation: &'a Invocation<'a, S>, request: &'a Reconcile) -> Self {
+        let progress = request.progress.clone().unwrap_or_else(|| Progress::none(request));
+        if let (Some(requests), Some(limiter)) = (progress.requests, invocation.rate_limiter()) {
+            limiter.count_earlier(requests.number, requests.age(invocation.began));
+        }
         Self {
             invocation,
-            account: request.system_account_id.as_deref(),
-            raised: request.raised,
+            request,
+            progress,
             report: Report {
                 apply: request.apply,
                 dry_run: invocation.config.dry_run,
@@ -151,31 +169,87 @@ impl<'a, S: Services> Reconciling<'a, S> {
             },
             refused: Refused::default(),
             found_indexes: false,
-            ours: BTreeMap::new(),
-            taken: BTreeMap::new(),
-            settings: DesiredKeys::default(),
-            query_configs: DesiredKeys::default(),
             api_keys: ApiKeys::default(),
-            pointed_at: BTreeSet::new(),
-            orphans: BTreeMap::new(),
-            contested: BTreeSet::new(),
-            contested_stale: Vec::new(),
+            kept_claims: KeptClaims::default(),
         }
     }
 
-    fn desired(&mut self, namespace: Namespace) -> &mut DesiredKeys {
-        match namespace {
-            Namespace::Settings => &mut self.settings,
-            Namespace::QueryConfigs => &mut self.query_configs,
+    async fn compare_and_mend(&mut self, place: &Place) -> Result<Part, ReconcileError> {
+        let mut part = self.list(place).await?;
+        let mut asks = self.scan(&mut part).await?;
+        self.find_dangling(&part).await;
+        let mut rewrites = None;
+        loop {
+            let answers = self.judge_answered(&mut part, &mut asks).await;
+            rewrites = rewrites.or_else(|| self.allow_rewrites(&part, asks.waiting_keys()));
+            self.name(&part);
+            if self.request.apply {
+                self.write_desired(&mut part, rewrites, answers).await;
+            }
+            if !part.orphans_seen {
+                part.orphans_seen = true;
+                self.settle_orphans(&mut part).await;
+            }
+            if answers == Answers::All {
+                break;
+            }
         }
+        self.count(&part, rewrites);
+        Ok(part)
     }
 
-    /// What this run's passes go over.
+    fn account(&self) -> Option<&'a str> {
+        self.request.system_account_id.as_deref()
+    }
+
+    /// What this run's passes go over. What an audit sees may be a second old.
     fn items(&self) -> PassOver<'a> {
-        match self.account {
+        match self.account() {
             Some(account) => PassOver::Account(account),
-            None => PassOver::Table(ScanColumns::All),
+            None if self.request.apply => PassOver::Table(ScanColumns::All),
+            None => PassOver::Table(ScanColumns::AllEventuallyConsistent),
         }
+    }
+
+    /// What the brakes let through, by what the chain has seen so far.
+    fn brakes(&mut self, part: &Part) -> Brakes {
+        let counts = part.keys.counts();
+        let mut tally = *self.progress.tally(part.namespace);
+        tally.ours += counts.ours;
+        tally.desired += counts.desired;
+        Brakes::new(tally, self.found_indexes, self.request.raised)
+    }
+
+    /// Whether so many keys may be deleted, all or none; notes what is refused.
+    fn allow_deletes(&mut self, part: &Part, keys: u64) -> bool {
+        let allowed = self.brakes(part).allow_deletes(keys);
+        if !allowed {
+            self.refused.delete += keys;
+        } else if !self.request.apply {
+            self.progress.tally(part.namespace).deleted += keys;
+        }
+        allowed
+    }
+
+    /// Whether the stale keys may be rewritten, all or none; notes what is refused. `None` where that
+    /// depends on keys that still wait for their API keys.
+    fn allow_rewrites(&mut self, part: &Part, waiting: u64) -> Option<bool> {
+        let counts = part.keys.counts();
+        let taken = if self.request.raised.rewrites.is_some() { counts.taken } else { 0 };
+        let rewrites = counts.stale + taken;
+        let brakes = self.brakes(part);
+        if brakes.allow_rewrites(rewrites + waiting) {
+            return Some(true);
+        }
+        if waiting > 0 && brakes.allow_rewrites(rewrites) {
+            return None;
+        }
+        self.refused.rewrite += rewrites;
+        Some(false)
+    }
+
+    fn has_mended(&self) -> bool {
+        self.report.total(|counts| counts.written + counts.deleted) > 0
     }
 
     fn reject(&mut self, namespace: Namespace, index: &IndexRef, key: &str, rejection: &Rejection) {
@@ -202,20 +276,5 @@ impl<'a, S: Services> Reconciling<'a, S> {
     fn stop(&mut self, reason: String) {
         warn!(reason, "reconcile stopped early: the rest is left to the next run");
         self.report.stopped.get_or_insert(reason);
-    }
-}
-
-/// The keys that an item asks for, as far as it can be read.
-fn asked_keys(key: &ItemKey, item: &Item) -> Option<(Namespace, IndexRef, Vec<String>)> {
-    match key.kind() {
-        ItemKind::Skipped => None,
-        ItemKind::QueryConfig(config) => {
-            let key = config.kv_key();
-            Some((Namespace::QueryConfigs, config.index, vec![key]))
-        }
-        ItemKind::IndexSettings(index) => {
-            let keys = claimed_keys(&index, &item.attributes());
-            Some((Namespace::Settings, index, keys))
-        }
     }
 }

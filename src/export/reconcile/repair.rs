@@ -1,81 +1,77 @@
-//! Writes what is missing or stale, then settles the orphans and what the writes left behind.
+//! Writes what is missing or stale.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::brake::Allowed;
+use super::Run;
+use super::asks::Answers;
+use super::part::Part;
+use super::part_keys::ToWrite;
 use super::repaired_items::{READ_ITEMS, RepairedItems, Work};
-use super::{NAMESPACES, Reconciling, WORK_KEYS, asked_keys};
-use crate::export::api_keys::ApiKeys;
-use crate::export::bulk;
 use crate::export::error::KeyError;
-use crate::export::query_config_removal::remove;
-use crate::export::settle::{self, SettleRequest, Verdict};
-use crate::export::table::Pass;
+use crate::export::table::{Pass, ReadError};
 use crate::export::verified_write::{ItemWrite, WriteOutcome, verified_write};
-use crate::index::IndexRef;
-use crate::item::{ItemKey, ItemKind, QueryConfigRef};
-use crate::kv::stored::StoredQueryConfig;
-use crate::ports::{Namespace, Services};
+use crate::item::keys::claimed_keys;
+use crate::item::{Item, ItemKey, ItemKind};
+use crate::kv::check_key;
+use crate::ports::Services;
+
+/// Keys of a second pass that are written in one go.
+const WORK_KEYS: usize = 10_000;
 
 /// Values that one write holds at the most, in bytes; with the pairs it bounds the memory.
 const WRITE_BYTES: usize = 16 * 1024 * 1024;
 
-/// What the writes leave to be done.
-#[derive(Default)]
-struct Remains {
-    /// Settings keys that were written for an index and that its item asks for no more.
-    settings: Vec<(IndexRef, BTreeSet<String>)>,
-    /// Query configs that were written and are gone.
-    query_configs: Vec<QueryConfigRef>,
-}
+/// Requests that one write may take: the write, and one more for what changed meanwhile.
+const WRITE_REQUESTS: usize = 2;
 
-impl<S: Services> Reconciling<'_, S> {
-    pub(super) async fn repair(&mut self, mut allowed: Allowed) {
-        let mut remains = Remains::default();
-        let to_write: u64 = NAMESPACES
-            .iter()
-            .map(|namespace| *self.report.counts(*namespace))
-            .map(|counts| counts.missing + counts.stale)
-            .sum();
-        if to_write + self.taken.values().sum::<u64>() > 0 {
-            self.write_desired(&mut remains, &allowed).await;
+impl<S: Services> Run<'_, S> {
+    /// Writes what is missing, and what is stale if `rewrites` allows it. Where the names of all these
+    /// keys could not be held, another pass finds them, once all is compared.
+    pub(super) async fn write_desired(
+        &mut self,
+        part: &mut Part,
+        rewrites: Option<bool>,
+        answers: Answers,
+    ) {
+        let counts = part.keys.counts();
+        let writes = |class: ToWrite| match class {
+            ToWrite::Missing => counts.missing > 0,
+            ToWrite::Stale => rewrites == Some(true) && counts.stale > 0,
+            ToWrite::Taken => {
+                let raised = self.request.raised.rewrites.is_some();
+                rewrites == Some(true) && raised && counts.taken > 0
+            }
+            // Whose they are is for settling to find out.
+            ToWrite::Contested => false,
+        };
+        let classes: Vec<ToWrite> = [ToWrite::Missing, ToWrite::Stale, ToWrite::Taken]
+            .into_iter()
+            .filter(|class| writes(*class))
+            .collect();
+        if classes.is_empty() {
+            return;
         }
-        if allowed.rewrites.contains(&Namespace::Settings) {
-            let contested = std::mem::take(&mut self.contested_stale);
-            self.settle(SettleRequest::of_keys(contested)).await;
+        if !part.keys.holds_all_names() {
+            if answers == Answers::All {
+                self.write_by_another_pass(part, &classes).await;
+            }
+            return;
         }
-        for (index, keys) in remains.settings {
-            if self.may_delete(&mut allowed, Namespace::Settings, keys.len()) {
-                self.settle(SettleRequest::written_for(&index, keys)).await;
+        let mut work = Work::new();
+        for class in classes {
+            for (key, item) in part.keys.to_write(class) {
+                work.entry(item.clone()).or_default().insert(key.clone());
             }
         }
-        let orphans = self.orphans.remove(&Namespace::Settings).unwrap_or_default();
-        for keys in orphans.chunks(WORK_KEYS) {
-            self.settle(SettleRequest::of_keys(keys.iter().cloned())).await;
+        for key in work.values().flatten() {
+            part.keys.done(key);
         }
-        let mut gone = remains.query_configs;
-        // A key that several items ask for is another one's now.
-        gone.retain(|config| !self.query_configs.is_conflicting(&config.kv_key()));
-        if self.may_delete(&mut allowed, Namespace::QueryConfigs, gone.len()) {
-            self.remove_query_configs(&gone).await;
-        }
-        let orphans = self.orphans.remove(&Namespace::QueryConfigs).unwrap_or_default();
-        for keys in orphans.chunks(WORK_KEYS) {
-            self.remove_orphaned_query_configs(keys.to_vec()).await;
-        }
+        self.write(part, work).await;
     }
 
-    /// Whether keys that the repair itself has written for nobody may be deleted again.
-    fn may_delete(&mut self, allowed: &mut Allowed, namespace: Namespace, keys: usize) -> bool {
-        let keys = u64::try_from(keys).unwrap_or(u64::MAX);
-        let brakes = allowed.brakes.get_mut(&namespace);
-        brakes.is_some_and(|brakes| brakes.allow_deletes(keys, &mut self.refused))
-    }
-
-    /// Goes over the table once more, for the items of the keys that are to be written.
-    async fn write_desired(&mut self, remains: &mut Remains, allowed: &Allowed) {
+    async fn write_by_another_pass(&mut self, part: &mut Part, classes: &[ToWrite]) {
         let mut pass = Pass::new(self.invocation, self.items());
-        let mut work: BTreeMap<Namespace, Work> = BTreeMap::new();
+        let mut work = Work::new();
         loop {
             let items = match pass.next().await {
                 Ok(items) => items,
@@ -85,26 +81,19 @@ impl<S: Services> Reconciling<'_, S> {
                 }
             };
             let ended = items.is_none();
-            for (key, item) in items.into_iter().flatten() {
-                let Some((namespace, index, keys)) = asked_keys(&key, &item) else { continue };
-                let rewrites = allowed.rewrites.contains(&namespace);
-                let desired = self.desired(namespace);
-                let is_to_write = |key: &String| match rewrites {
-                    true => desired.is_to_write(key, &index),
-                    false => desired.is_missing(key, &index),
-                };
-                let keys: BTreeSet<String> = keys.into_iter().filter(is_to_write).collect();
+            for (item_key, item) in items.into_iter().flatten() {
+                let mut keys = asked_keys(part, &item_key, &item);
+                keys.retain(|key| {
+                    let class = part.keys.to_write_of(key, &item_key);
+                    class.is_some_and(|class| classes.contains(&class))
+                });
                 if !keys.is_empty() {
-                    work.entry(namespace).or_default().insert(key, keys);
+                    work.insert(item_key, keys);
                 }
             }
-            for namespace in NAMESPACES {
-                let Some(open) = work.get(&namespace) else { continue };
-                let keys: usize = open.values().map(BTreeSet::len).sum();
-                if keys >= WORK_KEYS || ended {
-                    let work = work.remove(&namespace).unwrap_or_default();
-                    self.write(namespace, work, remains).await;
-                }
+            if ended || work.values().map(BTreeSet::len).sum::<usize>() >= WORK_KEYS {
+                let work = std::mem::take(&mut work);
+                pass.while_waiting(self.write(part, work)).await;
             }
             if ended {
                 return;
@@ -112,111 +101,72 @@ impl<S: Services> Reconciling<'_, S> {
         }
     }
 
-    async fn write(&mut self, namespace: Namespace, work: Work, remains: &mut Remains) {
-        let mut items = RepairedItems::new(self.invocation);
+    async fn write(&mut self, part: &mut Part, work: Work) {
+        let mut items = RepairedItems::new(self.invocation, &self.api_keys);
         let mut work: Vec<(ItemKey, BTreeSet<String>)> = work.into_iter().collect();
         let mut writes: Vec<ItemWrite> = Vec::new();
         while !work.is_empty() {
-            let part: Work = work.drain(..READ_ITEMS.min(work.len())).collect();
-            let (read, failed) = items.read(part).await;
+            if writes.is_empty() {
+                // Nothing may lie between the read of the items and the write.
+                let deadline = self.invocation.deadline;
+                let turn = self.invocation.wait_for_turn(WRITE_REQUESTS, deadline).await;
+                if let Err(error) = turn {
+                    let error = KeyError::Table(ReadError::OutOfTime(error));
+                    let keys = work.into_iter().flat_map(|(_, keys)| keys);
+                    return self.fail_all(part, &keys.map(|key| (key, error.clone())).collect());
+                }
+            }
+            let next: Work = work.drain(..READ_ITEMS.min(work.len())).collect();
+            let (read, failed) = items.read(next).await;
             writes.extend(read);
-            self.fail_all(namespace, &failed);
+            self.fail_all(part, &failed);
             let pairs: usize = writes.iter().map(|write| write.keys.len()).sum();
             let bytes: usize =
                 writes.iter().map(|write| write.keys.len() * write.entry.body_bytes()).sum();
             let full = pairs >= self.invocation.config.bulk_max_pairs || bytes >= WRITE_BYTES;
             if full || work.is_empty() {
                 let writes = std::mem::take(&mut writes);
-                let written = verified_write(self.invocation, namespace, &items, writes).await;
-                self.note_written(namespace, written, remains);
+                let written = verified_write(self.invocation, part.namespace, &items, writes).await;
+                self.note_written(part, written);
             }
         }
     }
 
-    fn note_written(&mut self, namespace: Namespace, written: WriteOutcome, remains: &mut Remains) {
-        let keys = u64::try_from(written.written.len()).unwrap_or(u64::MAX);
-        self.report.counts(namespace).written += keys;
-        self.fail_all(namespace, &written.failed);
+    fn note_written(&mut self, part: &mut Part, written: WriteOutcome) {
+        let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let rewritten = written.written.iter().filter(|key| part.keys.is_listed(key)).count();
+        self.progress.tally(part.namespace).rewritten += number(rewritten);
+        self.report.counts(part.namespace).written += number(written.written.len());
+        self.fail_all(part, &written.failed);
         for (item, rejection) in &written.rejected {
             match item.kind() {
                 ItemKind::IndexSettings(index) => {
-                    self.reject(namespace, &index, &index.index_id(), rejection);
+                    self.reject(part.namespace, &index, &index.index_id(), rejection);
                 }
                 ItemKind::QueryConfig(config) => {
-                    self.reject(namespace, &config.index, &config.kv_key(), rejection);
+                    self.reject(part.namespace, &config.index, &config.kv_key(), rejection);
                 }
                 ItemKind::Skipped => {}
             }
         }
-        for (item, keys) in written.left_behind {
-            match item.kind() {
-                ItemKind::QueryConfig(config) => remains.query_configs.push(config),
-                ItemKind::IndexSettings(index) => remains.settings.push((index, keys)),
-                ItemKind::Skipped => {}
-            }
-        }
+        part.left_behind.extend(written.left_behind);
     }
 
-    fn fail_all(&mut self, namespace: Namespace, failed: &BTreeMap<String, KeyError>) {
+    pub(super) fn fail_all(&mut self, part: &Part, failed: &BTreeMap<String, KeyError>) {
         for (key, error) in failed {
-            self.fail(namespace, key, error);
-        }
-    }
-
-    async fn settle(&mut self, request: SettleRequest) {
-        if request.keys.is_empty() {
-            return;
-        }
-        // The comparison's API keys may be minutes old.
-        let mut api_keys = ApiKeys::default();
-        for (key, verdict) in settle::settle(self.invocation, request, &mut api_keys).await {
-            match verdict {
-                Verdict::Written(_) => self.report.settings.written += 1,
-                Verdict::Deleted => self.report.settings.deleted += 1,
-                Verdict::Failed(error) => self.fail(Namespace::Settings, &key, &error),
-                Verdict::Withheld(_) | Verdict::Left => {}
-            }
-        }
-    }
-
-    /// Removes orphaned query configs; whose they are stands in their values.
-    async fn remove_orphaned_query_configs(&mut self, keys: Vec<String>) {
-        let (held, failures) = bulk::read(self.invocation, Namespace::QueryConfigs, keys).await;
-        for (key, error) in failures {
-            self.fail(Namespace::QueryConfigs, &key, &error.into());
-        }
-        let mut configs = Vec::new();
-        for (key, stored) in held {
-            let config = StoredQueryConfig::parse(&stored.value).and_then(query_config);
-            match config.filter(|config| config.kv_key() == key) {
-                Some(config) => configs.push(config),
-                None => {
-                    self.fail(Namespace::QueryConfigs, &key, &KeyError::UnknownQueryConfig);
-                }
-            }
-        }
-        self.remove_query_configs(&configs).await;
-    }
-
-    async fn remove_query_configs(&mut self, configs: &[QueryConfigRef]) {
-        if configs.is_empty() {
-            return;
-        }
-        let removal = remove(self.invocation, configs).await;
-        self.report.query_configs.deleted += removal.deleted;
-        self.report.query_configs.written += removal.written;
-        self.fail_all(Namespace::QueryConfigs, &removal.failed);
-        for (key, rejection) in removal.rejected {
-            let config = configs.iter().find(|config| config.kv_key() == key);
-            if let Some(config) = config {
-                self.reject(Namespace::QueryConfigs, &config.index, &key, &rejection);
-            }
+            self.fail(part.namespace, key, error);
         }
     }
 }
 
-/// The query config that a stored value names.
-fn query_config(stored: StoredQueryConfig) -> Option<QueryConfigRef> {
-    let index = IndexRef::parse(&stored.system_account_id, &stored.index_name)?;
-    Some(QueryConfigRef { index, query: stored.normalized_query })
+/// The keys of a part that an item asks for, as far as it can be read.
+fn asked_keys(part: &Part, key: &ItemKey, item: &Item) -> BTreeSet<String> {
+    let keys = match key.kind() {
+        ItemKind::IndexSettings(index) if part.is_of_settings() => {
+            claimed_keys(&index, &item.attributes())
+        }
+        ItemKind::QueryConfig(config) if !part.is_of_settings() => vec![config.kv_key()],
+        _ => Vec::new(),
+    };
+    keys.into_iter().filter(|key| check_key(key).is_ok() && part.covers(key)).collect()
 }

@@ -28,8 +28,8 @@ type Failed = BTreeMap<String, KeyError>;
 impl<'a, S: Services> RepairedItems<'a, S> {
     /// No items yet. Their API keys are asked for here and not taken from the comparison, which may
     /// be minutes old: a key that was rotated meanwhile must not be overwritten with the old one.
-    pub fn new(invocation: &'a Invocation<'a, S>) -> Self {
-        Self { invocation, api_keys: ApiKeys::default() }
+    pub fn new(invocation: &'a Invocation<'a, S>, compared_with: &ApiKeys) -> Self {
+        Self { invocation, api_keys: compared_with.renewed() }
     }
 
     /// Reads items; answers with what is to be written of them, and with the keys that failed.

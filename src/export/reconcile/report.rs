@@ -27,6 +27,9 @@ pub struct Report {
     /// Why it ended before all was compared, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
+    /// With what the next run goes on where this one ended, if there is more.
+    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+    pub next_run: Option<String>,
     /// What the brakes refused a repair, or would refuse one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,

@@ -1,8 +1,14 @@
-//! Reads the table: what it asks for, as digests, and what its aliases point at.
+//! A pass over the table: what its items ask for of the keys of a part, and what their aliases point
+//! at.
 
-use super::desired_keys::Wanted;
-use super::{NAMESPACES, ReconcileError, Reconciling};
-use crate::export::api_keys::NotExportable;
+use std::collections::BTreeSet;
+
+use super::asks::{Asks, WaitingIndex};
+use super::kept_claims::{Claim, KeptClaims};
+use super::part::Part;
+use super::part_keys::Wanted;
+use super::{ReconcileError, Run};
+use crate::export::api_keys::{ApiKeys, NotExportable};
 use crate::export::desired::Desired;
 use crate::export::table::Pass;
 use crate::index::IndexRef;
@@ -12,100 +18,207 @@ use crate::item::{IndexSettings, Item, ItemKey, ItemKind, Map, QueryConfigRef, R
 use crate::kv::check_key;
 use crate::ports::{Namespace, Services};
 
-/// An index item of a page, whose API key may still have to be asked for.
-struct ScannedIndex {
-    index: IndexRef,
-    keys: Vec<String>,
-    settings: Result<IndexSettings, Rejection>,
-}
+/// Index ids that aliases point at and that KV does not list, as many as are held. What is more than
+/// that is no longer a finding, but an outage.
+const MAX_POINTED_AT: usize = 50_000;
 
-impl<S: Services> Reconciling<'_, S> {
-    pub(super) async fn scan(&mut self) -> Result<(), ReconcileError> {
+impl<'a, S: Services> Run<'a, S> {
+    /// Goes over the items. Those whose API keys have not come by the end are left in the answer.
+    pub(super) async fn scan(&mut self, part: &mut Part) -> Result<Asks<'a, S>, ReconcileError> {
+        let mut asks = Asks::new(self.invocation);
+        let kept = std::mem::take(&mut self.kept_claims);
+        if part.namespace == Namespace::QueryConfigs && kept.all().is_some() {
+            for claim in kept.all().unwrap_or_default() {
+                self.claim_query_config(part, claim);
+            }
+            self.kept_claims = kept;
+            return Ok(asks);
+        }
+        if part.namespace == Namespace::Settings && part.next.is_none() {
+            self.kept_claims = KeptClaims::begin();
+        }
         let mut pass = Pass::new(self.invocation, self.items());
         let mut scanned = 0;
         loop {
-            let page = pass.next().await;
+            if asks.hold_too_much() {
+                if let Some(answered) = pass.while_waiting(asks.next()).await {
+                    self.judge_waiting(part, &mut asks, answered);
+                }
+                continue;
+            }
+            let page = tokio::select! {
+                page = pass.next() => page,
+                Some(answered) = asks.next() => {
+                    self.judge_waiting(part, &mut asks, answered);
+                    continue;
+                }
+            };
             let page =
                 page.map_err(|error| ReconcileError::PassStopped { items: scanned, error })?;
-            let Some(items) = page else { break };
+            let Some(items) = page else { return Ok(asks) };
             scanned += items.len();
-            self.add_page(&items).await;
+            if self.account().is_some() {
+                let unlisted = unlisted_keys(part, &items);
+                pass.while_waiting(self.read_unlisted(part, unlisted)).await;
+            }
+            self.add_page(part, &items, &mut asks);
         }
-        for namespace in NAMESPACES {
-            self.desired(namespace).sort();
-            let desired = self.desired(namespace).desired();
-            let conflicting = self.desired(namespace).conflicting();
-            let counts = self.report.counts(namespace);
-            (counts.desired, counts.conflicting) = (desired, conflicting);
-        }
-        Ok(())
     }
 
-    async fn add_page(&mut self, items: &[(ItemKey, Item)]) {
-        let mut indexes = Vec::new();
+    fn add_page(&mut self, part: &mut Part, items: &[(ItemKey, Item)], asks: &mut Asks<'a, S>) {
         for (key, item) in items {
-            match key.kind() {
-                ItemKind::IndexSettings(index) => {
+            match (key.kind(), part.namespace) {
+                (ItemKind::IndexSettings(index), Namespace::Settings) => {
                     self.found_indexes = true;
-                    let attributes = item.attributes();
-                    self.note_aliases(key, &attributes);
-                    let keys = claimed_keys(&index, &attributes);
-                    let settings = IndexSettings::decode(&index, &attributes);
-                    indexes.push(ScannedIndex { index, keys, settings });
+                    self.add_index(part, &index, key, item, asks);
                 }
-                ItemKind::QueryConfig(config) => self.add_query_config(&config, item),
-                ItemKind::Skipped => self.note_aliases(key, &item.attributes()),
-            }
-        }
-        let exportable = indexes.iter().filter_map(|scanned| scanned.settings.as_ref().ok());
-        self.api_keys.ask(self.invocation, exportable).await;
-        for scanned in indexes {
-            self.add_settings(scanned);
-        }
-    }
-
-    fn note_aliases(&mut self, key: &ItemKey, item: &Map<'_>) {
-        let own = match key.kind() {
-            ItemKind::IndexSettings(index) => Some(index.index_id()),
-            ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
-        };
-        for target in alias_targets(&key.pk, item) {
-            if let AliasTarget::IndexId(index_id) = target
-                && Some(&index_id) != own.as_ref()
-            {
-                self.pointed_at.insert(index_id);
+                (ItemKind::IndexSettings(_), Namespace::QueryConfigs) => self.found_indexes = true,
+                (ItemKind::QueryConfig(config), _) => {
+                    self.add_query_config(part, &config, key, item)
+                }
+                (ItemKind::Skipped, Namespace::Settings) => {
+                    note_aliases(part, key, None, &item.attributes());
+                }
+                (ItemKind::Skipped, Namespace::QueryConfigs) => {}
             }
         }
     }
 
-    fn add_settings(&mut self, ScannedIndex { index, keys, settings }: ScannedIndex) {
-        let desired = settings.map_err(NotExportable::Rejected).and_then(|settings| {
-            Desired::of_settings(&settings, self.invocation.config, &self.api_keys)
+    fn add_index(
+        &mut self,
+        part: &mut Part,
+        index: &IndexRef,
+        item_key: &ItemKey,
+        item: &Item,
+        asks: &mut Asks<'a, S>,
+    ) {
+        let attributes = item.attributes();
+        note_aliases(part, item_key, Some(index), &attributes);
+        let mut keys = claimed_keys(index, &attributes);
+        keys.retain(|key| part.covers(key));
+        for key in &keys {
+            if part.keys.claim(key, index, item_key) {
+                self.report.example("conflicting", key);
+            }
+        }
+        let settings = IndexSettings::decode(index, &attributes).and_then(|settings| {
+            let owner = ApiKeys::owner(self.invocation.config, &settings)?;
+            Ok((owner, settings))
         });
+        match settings {
+            Err(rejection) => self.judge_rejected(part, index, item_key, &keys, &rejection),
+            Ok((owner, settings)) => {
+                let bytes = item.bytes();
+                let waiting = WaitingIndex { item: item_key.clone(), keys, settings, bytes };
+                if self.api_keys.knows(&owner) {
+                    self.judge(part, waiting);
+                } else {
+                    asks.wait(owner, waiting);
+                }
+            }
+        }
+    }
+
+    /// Compares the keys of an index whose API key is known, or known to be unavailable.
+    pub(super) fn judge(&mut self, part: &mut Part, waiting: WaitingIndex) {
+        let WaitingIndex { item, keys, settings, .. } = waiting;
+        let desired = Desired::of_settings(&settings, self.invocation.config, &self.api_keys);
         let wanted = match desired {
             Ok(desired) => Wanted::Value(desired.digest()),
             Err(NotExportable::Unavailable(_)) => Wanted::Unknown,
             Err(NotExportable::Rejected(rejection)) => {
-                self.reject(Namespace::Settings, &index, &index.index_id(), &rejection);
-                Wanted::Rejected
+                return self.judge_rejected(part, &settings.index, &item, &keys, &rejection);
             }
         };
         for key in &keys {
-            self.settings.add(key, &index, wanted);
+            part.keys.judge(key, &item, wanted);
         }
     }
 
-    fn add_query_config(&mut self, config: &QueryConfigRef, item: &Item) {
+    fn judge_rejected(
+        &mut self,
+        part: &mut Part,
+        index: &IndexRef,
+        item: &ItemKey,
+        keys: &[String],
+        rejection: &Rejection,
+    ) {
+        // Each part's pass sees the item; the one that has its index id counts it.
+        let index_id = index.index_id();
+        if part.covers(&index_id) {
+            self.reject(Namespace::Settings, index, &index_id, rejection);
+        }
+        for key in keys {
+            part.keys.judge(key, item, Wanted::Rejected);
+        }
+    }
+
+    fn add_query_config(
+        &mut self,
+        part: &mut Part,
+        config: &QueryConfigRef,
+        key: &ItemKey,
+        item: &Item,
+    ) {
+        let is_compared = part.namespace == Namespace::QueryConfigs;
+        if is_compared && !part.covers(&config.kv_key()) {
+            return;
+        }
+        let wanted = Desired::of_query_config(config, item).map(|desired| desired.digest());
+        let claim = Claim { item: key.clone(), wanted };
+        if is_compared {
+            self.claim_query_config(part, &claim);
+        } else {
+            self.kept_claims.keep(claim);
+        }
+    }
+
+    fn claim_query_config(&mut self, part: &mut Part, Claim { item, wanted }: &Claim) {
+        let ItemKind::QueryConfig(config) = item.kind() else { return };
         let key = config.kv_key();
-        let wanted = match Desired::of_query_config(config, item) {
-            Ok(desired) => Wanted::Value(desired.digest()),
+        if !part.covers(&key) {
+            return;
+        }
+        let wanted = match wanted {
+            Ok(digest) => Wanted::Value(*digest),
             Err(rejection) => {
-                self.reject(Namespace::QueryConfigs, &config.index, &key, &rejection);
+                self.reject(Namespace::QueryConfigs, &config.index, &key, rejection);
                 Wanted::Rejected
             }
         };
-        if check_key(&key).is_ok() {
-            self.query_configs.add(&key, &config.index, wanted);
+        if check_key(&key).is_err() {
+            return;
+        }
+        if part.keys.claim(&key, &config.index, item) {
+            self.report.example("conflicting", &key);
+        }
+        part.keys.judge(&key, item, wanted);
+    }
+}
+
+/// The keys that items ask for and that the listing's prefix leaves out.
+fn unlisted_keys(part: &Part, items: &[(ItemKey, Item)]) -> BTreeSet<String> {
+    if part.namespace != Namespace::Settings {
+        return BTreeSet::new();
+    }
+    let claimed = items.iter().filter_map(|(key, item)| match key.kind() {
+        ItemKind::IndexSettings(index) => Some(claimed_keys(&index, &item.attributes())),
+        ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
+    });
+    claimed.flatten().filter(|key| !part.is_listed(key) && part.covers(key)).collect()
+}
+
+/// Notes what the active aliases of an item point at, itself left out, and KV does not list.
+fn note_aliases(part: &mut Part, key: &ItemKey, own: Option<&IndexRef>, item: &Map<'_>) {
+    let own = own.map(IndexRef::index_id);
+    for target in alias_targets(&key.pk, item) {
+        if let AliasTarget::IndexId(index_id) = target
+            && Some(&index_id) != own.as_ref()
+            && part.covers(&index_id)
+            && !part.keys.holds(&index_id)
+            && part.pointed_at.len() < MAX_POINTED_AT
+        {
+            part.pointed_at.insert(index_id);
         }
     }
 }

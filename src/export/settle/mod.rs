@@ -16,7 +16,7 @@ mod look;
 mod settling;
 pub mod table_view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use self::action::{Action, next_action};
@@ -45,37 +45,76 @@ pub async fn settle<S: Services>(
 ) -> BTreeMap<String, Verdict> {
     let mut settling = Settling::new(invocation, api_keys);
     settling.read_held(&request).await;
-    settling.rounds().await;
-    settling.put_back_ways_to_failed().await;
-    settling.report();
-    settling.into_verdicts()
+    settling.rounds(None).await;
+    settling.into_settled().await
 }
 
-/// Says what settling would make of the keys, without doing it.
-pub async fn preview<S: Services>(
-    invocation: &Invocation<'_, S>,
+/// Says what settling would make of the keys, and can carry it out.
+pub struct Preview<'a, 'k, S> {
+    settling: Settling<'a, 'k, S>,
+    decisions: BTreeMap<String, Decision>,
+}
+
+/// Looks at keys as settling does, without doing anything.
+pub async fn preview<'a, 'k, S: Services>(
+    invocation: &'a Invocation<'a, S>,
     request: SettleRequest,
-    api_keys: &mut ApiKeys,
-) -> BTreeMap<String, Verdict> {
+    api_keys: &'k mut ApiKeys,
+) -> Preview<'a, 'k, S> {
     let mut settling = Settling::new(invocation, api_keys);
     settling.read_held(&request).await;
-    match settling.look().await {
-        Ok(decisions) => drop(settling.actions(decisions)),
+    let decisions = match settling.look_in_time().await {
+        Ok(decisions) => decisions,
         Err(error) => {
             let keys = settling.held.keys().cloned().collect();
             settling.give_up(keys, &error.into()).await;
+            BTreeMap::new()
         }
+    };
+    Preview { settling, decisions }
+}
+
+impl<S: Services> Preview<'_, '_, S> {
+    /// The verdicts, if nothing else happens.
+    pub fn verdicts(&mut self) -> BTreeMap<String, Verdict> {
+        self.settling.actions(self.decisions.clone());
+        self.settling.verdicts.clone()
     }
-    settling.into_verdicts()
+
+    /// Whether the look has seen an index item of any account.
+    pub fn has_indexes(&self) -> bool {
+        self.settling.has_indexes
+    }
+
+    /// Leaves all other keys alone.
+    pub fn keep_only(&mut self, keys: &[String]) {
+        let keys: BTreeSet<&String> = keys.iter().collect();
+        self.settling.held.retain(|key, _| keys.contains(key));
+        self.settling.verdicts.retain(|key, _| keys.contains(key));
+        self.decisions.retain(|key, _| keys.contains(key));
+    }
+
+    /// Settles the keys, beginning with what the look has decided.
+    pub async fn carry_out(self) -> BTreeMap<String, Verdict> {
+        let Self { mut settling, decisions } = self;
+        settling.rounds(Some(decisions)).await;
+        settling.into_settled().await
+    }
 }
 
 impl<S: Services> Settling<'_, '_, S> {
-    async fn rounds(&mut self) {
+    /// Looks, decides and applies until nothing is left to do; `first` are the decisions of a look
+    /// that was just made.
+    async fn rounds(&mut self, mut first: Option<BTreeMap<String, Decision>>) {
         for round in 0..=MAX_ROUNDS {
             if self.held.is_empty() {
                 return;
             }
-            let decisions = match self.look_in_time().await {
+            let look = match first.take() {
+                Some(decisions) => Ok(decisions),
+                None => self.look_in_time().await,
+            };
+            let decisions = match look {
                 Ok(decisions) => decisions,
                 Err(error) => {
                     let keys = self.held.keys().cloned().collect();
@@ -97,6 +136,12 @@ impl<S: Services> Settling<'_, '_, S> {
             }
             self.apply(actions).await;
         }
+    }
+
+    async fn into_settled(mut self) -> BTreeMap<String, Verdict> {
+        self.put_back_ways_to_failed().await;
+        self.report();
+        self.into_verdicts()
     }
 
     /// What is left to do, given what was done already.

@@ -52,6 +52,8 @@ pub(super) struct Settling<'a, 'k, S> {
     pub verdicts: BTreeMap<String, Verdict>,
     /// How long the last look took.
     pub last_look: Duration,
+    /// Whether a look has seen an index item.
+    pub has_indexes: bool,
     /// Items that ask for a key and can't be exported, logged once.
     pub rejections: BTreeMap<IndexRef, Rejection>,
 }
@@ -66,6 +68,7 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
             last: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             last_look: Duration::ZERO,
+            has_indexes: false,
             rejections: BTreeMap::new(),
         }
     }

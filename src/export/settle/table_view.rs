@@ -79,6 +79,7 @@ pub struct TableView {
     /// The items whose active aliases point at each target.
     pointers: BTreeMap<AliasTarget, BTreeSet<ItemKey>>,
     existing: BTreeSet<IndexRef>,
+    has_indexes: bool,
 }
 
 impl TableView {
@@ -116,6 +117,7 @@ impl TableView {
             }
         }
         let ItemKind::IndexSettings(index) = kind else { return };
+        self.has_indexes = true;
         for key in claimed_keys(&index, &item) {
             if self.interest.keys.contains(&key) {
                 self.claimants.entry(key).or_default().insert(index.clone());
@@ -124,6 +126,11 @@ impl TableView {
         if self.interest.indexes.contains(&index) {
             self.existing.insert(index);
         }
+    }
+
+    /// Whether the table has any index item.
+    pub fn has_indexes(&self) -> bool {
+        self.has_indexes
     }
 
     /// The item that `key` is for: the one that KV's value names, else the first.

@@ -1,18 +1,20 @@
 //! Cloudflare KV over HTTP. One call is one request, but for a token that turns out to be old.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
 use secrecy::ExposeSecret;
+use tokio::time::Instant;
 use url::Url;
 
 use super::token::{CloudflareToken, Token, TokenError};
 use super::wire::{self, Reply};
 use crate::kv::{Pair, StoredValue};
-use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace};
-use crate::services::http::{LostAnswer, read_body, retry_after};
+use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace, RateLimit};
+use crate::services::http::{LostAnswer, rate_limit, read_body, retry_after};
 
 /// Keys in a page of a listing; the API's most.
 const LIST_LIMIT: &str = "1000";
@@ -27,6 +29,7 @@ pub struct CloudflareKv {
     token: Arc<CloudflareToken>,
     settings_url: String,
     query_configs_url: String,
+    rate_limit: Cell<Option<RateLimit>>,
 }
 
 impl CloudflareKv {
@@ -37,7 +40,7 @@ impl CloudflareKv {
         settings_url: String,
         query_configs_url: String,
     ) -> Self {
-        Self { http, token, settings_url, query_configs_url }
+        Self { http, token, settings_url, query_configs_url, rate_limit: Cell::new(None) }
     }
 
     fn url(&self, namespace: Namespace, path: &str) -> String {
@@ -79,6 +82,11 @@ impl CloudflareKv {
         let response = request.send().await.map_err(|error| lost(error.into()))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
+        let rate_limit = rate_limit(response.headers());
+        self.rate_limit.set(rate_limit.map(|(left, until_reset)| RateLimit {
+            left,
+            resets_at: Instant::now() + until_reset,
+        }));
         let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
         let reply = Reply { status, retry_after, body: &body };
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
@@ -167,5 +175,9 @@ impl KvStore for CloudflareKv {
             }
         }
         self.send(Method::GET, url.as_str(), None, wire::list_reply).await
+    }
+
+    fn rate_limit(&self) -> Option<RateLimit> {
+        self.rate_limit.get()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::client::CloudflareKv;
 use crate::kv::{Pair, StoredValue};
-use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace};
+use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace, RateLimit};
 
 /// Where KV entries go. One type for both, so that the use cases are compiled once.
 pub enum KvOrDryRun {
@@ -49,6 +49,13 @@ impl KvStore for KvOrDryRun {
         match self {
             Self::Cloudflare(kv) => kv.list(namespace, prefix, cursor).await,
             Self::DryRun => Ok(ListPage::default()),
+        }
+    }
+
+    fn rate_limit(&self) -> Option<RateLimit> {
+        match self {
+            Self::Cloudflare(kv) => kv.rate_limit(),
+            Self::DryRun => None,
         }
     }
 }

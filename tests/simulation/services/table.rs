@@ -98,10 +98,10 @@ impl SettingsTable for Ports {
         self.table_call().await?;
         let pass = |key: &ItemKey| {
             let own = key.pk.bytes().chain(key.sk.bytes()).map(u32::from).sum::<u32>() % full;
-            own == segment && (columns == ScanColumns::All || query_of(key).is_none())
+            own == segment && (columns != ScanColumns::Claims || query_of(key).is_none())
         };
         Ok(self.page(after, pass, |image| match columns {
-            ScanColumns::All => image.item.clone(),
+            ScanColumns::All | ScanColumns::AllEventuallyConsistent => image.item.clone(),
             ScanColumns::Claims => image.claims.clone(),
         }))
     }

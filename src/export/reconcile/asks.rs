@@ -1,0 +1,162 @@
+//! API keys that are asked for while the table is passed over. A cell that hangs costs its own
+//! accounts only: nothing else waits for it.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use secrecy::SecretString;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::Run;
+use super::part::Part;
+use crate::export::api_keys::{
+    ApiKeyOwner, MAX_IN_FLIGHT_PER_CELL, TIME_FOR_API_KEYS, fetch_api_key,
+};
+use crate::export::invocation::Invocation;
+use crate::item::{IndexSettings, ItemKey};
+use crate::ports::{ApiKeyError, Services};
+
+/// Settings that are held until their API keys come, in bytes. Past it, the pass waits.
+const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long the next step waits for answers that are still to come, before it goes on without them.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// An index whose keys are compared once its account's API key is known.
+pub struct WaitingIndex {
+    pub item: ItemKey,
+    pub keys: Vec<String>,
+    pub settings: IndexSettings,
+    /// What it takes, in bytes, roughly.
+    pub bytes: usize,
+}
+
+/// What the service said for an account, and who has waited for it.
+pub struct Answered {
+    owner: ApiKeyOwner,
+    asked_at: Instant,
+    answer: Result<SecretString, ApiKeyError>,
+    waiting: Vec<WaitingIndex>,
+}
+
+/// Whether every answer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    All,
+    Some,
+}
+
+/// A cell's gateway.
+struct Gateway {
+    permits: Rc<Semaphore>,
+    /// When it was first asked, or last gave something: a key, or that there is none.
+    alive_at: Instant,
+}
+
+/// Requests for API keys that are under way.
+pub struct Asks<'a, S> {
+    invocation: &'a Invocation<'a, S>,
+    answers: FuturesUnordered<LocalBoxFuture<'a, Answered>>,
+    gateways: BTreeMap<String, Gateway>,
+    waiting: BTreeMap<ApiKeyOwner, Vec<WaitingIndex>>,
+    waiting_bytes: usize,
+}
+
+impl<'a, S: Services> Asks<'a, S> {
+    pub fn new(invocation: &'a Invocation<'a, S>) -> Self {
+        Self {
+            invocation,
+            answers: FuturesUnordered::new(),
+            gateways: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            waiting_bytes: 0,
+        }
+    }
+
+    /// Holds an index until its API key comes, and asks for it if nobody has.
+    pub fn wait(&mut self, owner: ApiKeyOwner, waiting: WaitingIndex) {
+        self.waiting_bytes += waiting.bytes;
+        if let Some(others) = self.waiting.get_mut(&owner) {
+            return others.push(waiting);
+        }
+        let now = Instant::now();
+        let gateway = self.gateways.entry(owner.cell.clone()).or_insert_with(|| Gateway {
+            permits: Rc::new(Semaphore::new(MAX_IN_FLIGHT_PER_CELL)),
+            alive_at: now,
+        });
+        let until = self.invocation.deadline.min(gateway.alive_at + TIME_FOR_API_KEYS);
+        let (invocation, permits) = (self.invocation, Rc::clone(&gateway.permits));
+        self.waiting.insert(owner.clone(), vec![waiting]);
+        self.answers.push(Box::pin(async move {
+            let answer = fetch_api_key(invocation, &owner, until, &permits, || {}).await;
+            Answered { owner, asked_at: now, answer, waiting: Vec::new() }
+        }));
+    }
+
+    /// The next answer, with those who have waited for it; `None` if none is to come.
+    pub async fn next(&mut self) -> Option<Answered> {
+        let mut answered = self.answers.next().await?;
+        answered.waiting = self.waiting.remove(&answered.owner).unwrap_or_default();
+        self.waiting_bytes -= answered.waiting.iter().map(|index| index.bytes).sum::<usize>();
+        Some(answered)
+    }
+
+    /// Whether so much waits that nothing more should be read.
+    pub fn hold_too_much(&self) -> bool {
+        self.waiting_bytes >= MAX_WAITING_BYTES
+    }
+
+    /// How many keys wait.
+    pub fn waiting_keys(&self) -> u64 {
+        let keys = self.waiting.values().flatten().map(|waiting| waiting.keys.len());
+        u64::try_from(keys.sum::<usize>()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the gateway has given nothing since it was asked this.
+    fn is_silent(&mut self, answered: &Answered) -> bool {
+        let Some(gateway) = self.gateways.get_mut(&answered.owner.cell) else { return false };
+        if !matches!(answered.answer, Err(ApiKeyError::Unavailable { .. })) {
+            gateway.alive_at = Instant::now();
+        }
+        gateway.alive_at <= answered.asked_at
+    }
+}
+
+impl<'a, S: Services> Run<'a, S> {
+    /// Takes in the answers that come soon, and compares who has waited for them.
+    pub(super) async fn judge_answered(
+        &mut self,
+        part: &mut Part,
+        asks: &mut Asks<'a, S>,
+    ) -> Answers {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match tokio::time::timeout_at(until, asks.next()).await {
+                Ok(None) => return Answers::All,
+                Ok(Some(answered)) => self.judge_waiting(part, asks, answered),
+                Err(_) => return Answers::Some,
+            }
+        }
+    }
+
+    /// Compares who has waited for an answer.
+    pub(super) fn judge_waiting(
+        &mut self,
+        part: &mut Part,
+        asks: &mut Asks<'a, S>,
+        answered: Answered,
+    ) {
+        if asks.is_silent(&answered) {
+            self.api_keys.write_off(&answered.owner.cell);
+        }
+        self.api_keys.note(answered.owner, answered.answer);
+        for waiting in answered.waiting {
+            self.judge(part, waiting);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! A part of a namespace: as many of its next keys, in KV's order, as memory and time allow.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tokio::time::Instant;
+
+use super::part_keys::PartKeys;
+use super::progress::Place;
+use super::report::MAX_EXAMPLES;
+use super::{ReconcileError, Run};
+use crate::export::bulk::{self, Failures};
+use crate::item::ItemKey;
+use crate::item::keys::query_config_keys_of;
+use crate::kv::limits::MAX_BULK_GET_KEYS;
+use crate::kv::{Metadata, StoredValue};
+use crate::ports::{KvError, ListPage, Namespace, Services};
+
+/// Keys that one part lists at the most. With 50 bytes each they take a fifth of the memory that
+/// the function has.
+const PART_KEYS: usize = 1_000_000;
+
+/// Names of strangers' keys that are held until it is known whether an item asks for them.
+const FOREIGN_NAMES: usize = 10 * MAX_EXAMPLES;
+
+/// The page of keys that were read one by one.
+pub const NO_PAGE: u16 = u16::MAX;
+
+/// The keys of a part, and what is known of them.
+pub struct Part {
+    pub namespace: Namespace,
+    pub keys: PartKeys,
+    /// What all listed names start with.
+    prefix: String,
+    /// The last key before the part; `None` at the beginning.
+    after: Option<String>,
+    /// Its last key; `None` where it goes to the end.
+    last: Option<String>,
+    /// Where the next part begins, if the namespace has one.
+    pub next: Option<Place>,
+    /// The cursor of each page that was listed.
+    pub pages: Vec<Option<String>>,
+    /// Index ids in this part that active aliases point at and that KV does not list.
+    pub pointed_at: BTreeSet<String>,
+    /// Names of listed keys that are not ours.
+    pub strangers: Vec<String>,
+    /// Keys that KV holds and that were read one by one.
+    pub read: BTreeSet<String>,
+    /// Keys that the repair has written for an item that asks for them no more.
+    pub left_behind: BTreeMap<ItemKey, BTreeSet<String>>,
+    /// Whether its orphans have been looked at.
+    pub orphans_seen: bool,
+}
+
+impl Part {
+    fn new(place: &Place, only_account: Option<&str>) -> Self {
+        let prefix = match (place.namespace, only_account) {
+            (_, None) => String::new(),
+            (Namespace::Settings, Some(account)) => format!("{account}-"),
+            (Namespace::QueryConfigs, Some(account)) => query_config_keys_of(account),
+        };
+        Self {
+            namespace: place.namespace,
+            keys: PartKeys::default(),
+            prefix,
+            after: place.after.clone(),
+            last: None,
+            next: None,
+            pages: Vec::new(),
+            pointed_at: BTreeSet::new(),
+            strangers: Vec::new(),
+            read: BTreeSet::new(),
+            left_behind: BTreeMap::new(),
+            orphans_seen: false,
+        }
+    }
+
+    /// Whether a key is compared in this part. What the listing's prefix leaves out is compared in
+    /// the first part of its namespace.
+    pub fn covers(&self, key: &str) -> bool {
+        let after = self.after.as_deref();
+        if !self.is_listed(key) {
+            return after.is_none();
+        }
+        after.is_none_or(|after| key > after) && self.last.as_deref().is_none_or(|last| key <= last)
+    }
+
+    /// Whether it is a part of the settings namespace.
+    pub fn is_of_settings(&self) -> bool {
+        self.namespace == Namespace::Settings
+    }
+
+    /// Whether the listing shows a key if KV has it.
+    pub fn is_listed(&self, key: &str) -> bool {
+        key.starts_with(&self.prefix)
+    }
+}
+
+impl<S: Services> Run<'_, S> {
+    /// Lists the part that begins at `place`, in half of the time that is left: the other half is
+    /// for the pass over the table and for mending.
+    pub(super) async fn list(&mut self, place: &Place) -> Result<Part, ReconcileError> {
+        let mut part = Part::new(place, self.account());
+        let left = self.invocation.deadline.saturating_duration_since(Instant::now());
+        let until = Instant::now() + left / 2;
+        let mut cursor = place.cursor.clone();
+        loop {
+            let is_first = part.pages.is_empty();
+            let wait_until = if is_first { self.invocation.deadline } else { until };
+            let turn = self.invocation.wait_for_turn(1, wait_until).await;
+            let full = part.keys.len() + 1_000 > PART_KEYS || Instant::now() >= until;
+            if !is_first && (turn.is_err() || full) {
+                part.next =
+                    Some(Place { namespace: part.namespace, after: part.last.clone(), cursor });
+                return Ok(part);
+            }
+            let page = match turn {
+                Ok(()) => self.list_page(&part, cursor.as_deref()).await,
+                Err(_) => Err(KvError::OutOfTime),
+            };
+            let page = page.map_err(|error| self.listing_stopped(&part, error))?;
+            part.pages.push(cursor);
+            self.take_in(&mut part, &page);
+            cursor = page.cursor;
+            if cursor.is_none() {
+                part.last = None;
+                return Ok(part);
+            }
+        }
+    }
+
+    async fn list_page(&self, part: &Part, cursor: Option<&str>) -> Result<ListPage, KvError> {
+        bulk::list(self.invocation, part.namespace, &part.prefix, cursor).await
+    }
+
+    fn take_in(&self, part: &mut Part, page: &ListPage) {
+        let number = u16::try_from(part.pages.len() - 1).unwrap_or(NO_PAGE);
+        for (key, metadata) in &page.keys {
+            self.add_key(part, key, number, metadata.as_ref());
+            part.last = Some(key.clone());
+        }
+    }
+
+    fn add_key(&self, part: &mut Part, key: &str, page: u16, metadata: Option<&Metadata>) {
+        let environment = &self.invocation.config.environment;
+        part.keys.list(key, page, metadata, environment, self.account());
+        let is_ours = metadata.is_some_and(|metadata| metadata.is_of(environment));
+        if !is_ours && part.strangers.len() < FOREIGN_NAMES {
+            part.strangers.push(key.to_owned());
+        }
+    }
+
+    fn listing_stopped(&self, part: &Part, error: KvError) -> ReconcileError {
+        match error {
+            error @ KvError::AuthRejected { .. } => ReconcileError::CloudflareAuthRejected(error),
+            error => ReconcileError::ListingStopped {
+                namespace: part.namespace,
+                keys: u64::try_from(part.keys.len()).unwrap_or(u64::MAX),
+                error,
+            },
+        }
+    }
+
+    /// Reads keys that the listing leaves out: those under which items of the one account want to be
+    /// found, and those that its values name.
+    pub(super) async fn read_unlisted(&mut self, part: &mut Part, keys: BTreeSet<String>) {
+        let unread: Vec<String> = keys.into_iter().filter(|key| !part.keys.holds(key)).collect();
+        if unread.is_empty() {
+            return;
+        }
+        let (found, failures) = self.read_values(part.namespace, unread).await;
+        for (key, error) in failures {
+            self.fail(part.namespace, &key, &error.into());
+        }
+        for (key, stored) in found {
+            let metadata = stored.metadata.and_then(|json| Metadata::parse(json.get()));
+            self.add_key(part, &key, NO_PAGE, metadata.as_ref());
+            part.read.insert(key);
+        }
+    }
+
+    /// Reads values, when it is this run's turn.
+    pub(super) async fn read_values(
+        &self,
+        namespace: Namespace,
+        keys: Vec<String>,
+    ) -> (BTreeMap<String, StoredValue>, Failures) {
+        let requests = keys.len().div_ceil(MAX_BULK_GET_KEYS);
+        match self.invocation.wait_for_turn(requests, self.invocation.deadline).await {
+            Ok(()) => bulk::read(self.invocation, namespace, keys).await,
+            Err(_) => {
+                let failed = keys.into_iter().map(|key| (key, KvError::OutOfTime));
+                (BTreeMap::new(), failed.collect())
+            }
+        }
+    }
+
+    /// The next names, at most `number` and a page's more, of keys of ours that no item asks for; none
+    /// at the end. Their pages are listed once more, because only hashes of names are held.
+    pub(super) async fn next_unclaimed(
+        &self,
+        part: &Part,
+        unclaimed: &mut Unclaimed,
+        number: usize,
+    ) -> Result<Vec<String>, KvError> {
+        while unclaimed.names.len() < number {
+            let Some(page) = unclaimed.pages.pop_front() else { break };
+            let Some(cursor) = part.pages.get(usize::from(page)) else { continue };
+            let turn = self.invocation.wait_for_turn(1, self.invocation.deadline).await;
+            turn.map_err(|_| KvError::OutOfTime)?;
+            let listed = self.list_page(part, cursor.as_deref()).await?;
+            let keys = listed.keys.into_iter().map(|(key, _)| key);
+            unclaimed.names.extend(keys.filter(|key| part.keys.is_unclaimed(key)));
+        }
+        Ok(std::mem::take(&mut unclaimed.names))
+    }
+}
+
+/// The keys of ours that no item asks for, as far as they are still to be named.
+pub struct Unclaimed {
+    pages: VecDeque<u16>,
+    names: Vec<String>,
+}
+
+impl Unclaimed {
+    /// All of a part.
+    pub fn of(part: &Part) -> Self {
+        let pages = part.keys.pages_with_unclaimed().into_iter().collect();
+        let read = part.read.iter().filter(|key| part.keys.is_unclaimed(key));
+        Self { pages, names: read.cloned().collect() }
+    }
+
+    /// Whether all have been named.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty() && self.names.is_empty()
+    }
+}

@@ -1,0 +1,183 @@
+//! How far a chain of runs has come, and the text that carries it from one run to the next. Pure.
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::{NAMESPACES, Reconcile};
+use crate::kv::Digest;
+use crate::ports::Namespace;
+
+/// What every `continue` starts with; changes with its fields.
+const VERSION: &str = "1.";
+
+/// Characters of the checksum that tells whether a `continue` is whole.
+const CHECKSUM_CHARACTERS: usize = 16;
+
+/// Where a part begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// In which namespace.
+    pub namespace: Namespace,
+    /// The last key before it; `None` at the beginning.
+    pub after: Option<String>,
+    /// The listing's cursor behind that key.
+    pub cursor: Option<String>,
+}
+
+/// What the chain has seen and done of one namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Listed keys of ours.
+    pub ours: u64,
+    /// Keys that the table asks for.
+    pub desired: u64,
+    /// Keys that were deleted.
+    pub deleted: u64,
+    /// Stale keys that were rewritten.
+    pub rewritten: u64,
+}
+
+/// Requests to Cloudflare that the next run has to count as its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    /// How many there were in the last minutes.
+    pub number: usize,
+    /// When the run ended, in seconds since the epoch.
+    pub until: u64,
+}
+
+/// How far a chain of runs has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Where it goes on.
+    pub place: Place,
+    /// Of the settings and of the query configs.
+    tallies: [Tally; 2],
+    /// What was asked of Cloudflare just before.
+    pub requests: Option<Requests>,
+    apply: bool,
+    system_account_id: Option<String>,
+}
+
+impl Place {
+    /// The beginning of a namespace.
+    pub fn beginning_of(namespace: Namespace) -> Self {
+        Self { namespace, after: None, cursor: None }
+    }
+}
+
+impl Requests {
+    /// How long ago they were made, at least.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        now.saturating_sub(Duration::from_secs(self.until))
+    }
+}
+
+impl Progress {
+    /// That of a first run.
+    pub fn none(request: &Reconcile) -> Self {
+        Self {
+            place: Place::beginning_of(NAMESPACES[0]),
+            tallies: [Tally::default(); 2],
+            requests: None,
+            apply: request.apply,
+            system_account_id: request.system_account_id.clone(),
+        }
+    }
+
+    /// What was seen and done of a namespace.
+    pub fn tally(&mut self, namespace: Namespace) -> &mut Tally {
+        match namespace {
+            Namespace::Settings => &mut self.tallies[0],
+            Namespace::QueryConfigs => &mut self.tallies[1],
+        }
+    }
+
+    /// The text that the next run takes.
+    pub fn to_text(&self) -> String {
+        // Numbers and strings can always be written.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        format!("{VERSION}{}.{}", checksum(&json), URL_SAFE_NO_PAD.encode(json))
+    }
+
+    /// Reads a text; `None` where it isn't one of ours, or was cut, or belongs to a run with another
+    /// `apply` or account.
+    pub fn parse(text: &str, apply: bool, system_account_id: Option<&str>) -> Option<Self> {
+        let (sum, json) = text.strip_prefix(VERSION)?.split_once('.')?;
+        let json = URL_SAFE_NO_PAD.decode(json).ok()?;
+        let progress: Self = serde_json::from_slice(&json).ok()?;
+        let same_run =
+            progress.apply == apply && progress.system_account_id.as_deref() == system_account_id;
+        (sum == checksum(&json) && same_run).then_some(progress)
+    }
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    let mut sum = Digest::of(bytes).to_string();
+    sum.truncate(CHECKSUM_CHARACTERS);
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn progress() -> Progress {
+        let request = Reconcile { apply: true, ..Reconcile::default() };
+        let mut progress = Progress::none(&request);
+        progress.place = Place {
+            namespace: Namespace::QueryConfigs,
+            after: Some("qcfg-größe-\"x\"".into()),
+            cursor: Some("c/+=".into()),
+        };
+        *progress.tally(Namespace::Settings) =
+            Tally { ours: 1, desired: 2, deleted: 3, rewritten: u64::MAX };
+        progress.requests = Some(Requests { number: 600, until: 1_700_000_000 });
+        progress
+    }
+
+    #[test]
+    fn a_text_carries_everything_and_fits_a_command_line() {
+        let text = progress().to_text();
+        assert_eq!(Progress::parse(&text, true, None), Some(progress()));
+        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)));
+    }
+
+    #[test]
+    fn a_text_of_another_run_or_version_is_refused() {
+        let text = progress().to_text();
+        assert_eq!(Progress::parse(&text, false, None), None);
+        assert_eq!(Progress::parse(&text, true, Some("a")), None);
+        assert_eq!(Progress::parse(&text.replacen("1.", "2.", 1), true, None), None);
+    }
+
+    #[test]
+    fn the_age_of_requests_is_never_negative() {
+        let requests = Requests { number: 1, until: 100 };
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(requests.age(at(130)), Duration::from_secs(30));
+        assert_eq!(requests.age(at(99)), Duration::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_that_was_cut_or_changed_is_refused(at in any::<prop::sample::Index>(), to in "[!-~]") {
+            let text = progress().to_text();
+            let at = at.index(text.len());
+            prop_assert_eq!(Progress::parse(&text[..at], true, None), None);
+            let mut changed = text.clone();
+            changed.replace_range(at..=at, &to);
+            prop_assert!(changed == text || Progress::parse(&changed, true, None).is_none());
+        }
+
+        #[test]
+        fn any_other_text_is_refused(text in ".*") {
+            prop_assert_eq!(Progress::parse(&text, false, None), None);
+        }
+    }
+}
