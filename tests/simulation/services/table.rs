@@ -92,10 +92,11 @@ impl SettingsTable for Ports {
         if segment >= full {
             return Ok(TablePage::default());
         }
+        self.table_call().await?;
+        // A page that fails is asked for again in the same pass.
         if segment == 0 && after.is_none() {
             self.state.borrow_mut().invocations[self.invocation].passes += 1;
         }
-        self.table_call().await?;
         let pass = |key: &ItemKey| {
             let own = key.pk.bytes().chain(key.sk.bytes()).map(u32::from).sum::<u32>() % full;
             own == segment && (columns != ScanColumns::Claims || query_of(key).is_none())
