@@ -16,6 +16,7 @@ mod call;
 mod cursor;
 mod limits;
 mod log;
+mod request_limit;
 mod state;
 mod store;
 mod stored;
@@ -33,6 +34,7 @@ use crate::faults::Faults;
 use crate::http::Server;
 use crate::request_log::RequestLog;
 use crate::sync::lock;
+use request_limit::RequestLimit;
 use state::{Shared, State};
 use store::Namespace;
 
@@ -70,6 +72,7 @@ impl Kv {
             log: RequestLog::default(),
             throttle_writes: false,
             discard: false,
+            limit: None,
         };
         let shared = Arc::new(Shared {
             account: options.account,
@@ -113,6 +116,18 @@ impl Kv {
     /// Whether a second write of a key within a second is answered 429, as KV does. Off at first.
     pub fn throttle_writes(&self, on: bool) {
         self.locked().throttle_writes = on;
+    }
+
+    /// Takes so many requests in each window from now on, and says in its answers what is left.
+    pub fn limit_requests(&self, requests: u64, window: Duration) {
+        self.locked().limit = Some(RequestLimit::new(requests, window));
+    }
+
+    /// Counts requests that others have made.
+    pub fn use_requests(&self, requests: u64) {
+        if let Some(limit) = &mut self.locked().limit {
+            limit.used(requests);
+        }
     }
 
     /// Whether bulk writes are only counted, for benchmarks of the sender.

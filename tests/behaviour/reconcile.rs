@@ -2,9 +2,11 @@
 
 mod accounts;
 mod brakes;
+mod chains;
 mod differences;
 mod drift;
 mod failures;
 mod owners;
 mod races;
 mod reports;
+mod requests;

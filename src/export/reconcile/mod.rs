@@ -106,7 +106,8 @@ pub async fn reconcile<S: Services>(
 ) -> Result<Report, ReconcileError> {
     let mut run = Run::new(invocation, request);
     let mut compared_parts = 0;
-    let mut next = Some(run.progress.place.clone());
+    let begins_at = run.progress.place.clone();
+    let mut next = Some(begins_at.clone());
     while let Some(place) = next.take() {
         run.progress.place = place.clone();
         let began = Instant::now();
@@ -120,9 +121,9 @@ pub async fn reconcile<S: Services>(
         }
         compared_parts += 1;
         if invocation.is_out_of_time() {
-            // What was compared and not mended is compared again.
-            let goes_on = run.has_mended().then_some(place);
-            return Ok(run.finish(goes_on));
+            // What was compared and not mended is compared again. A chain that gets nowhere ends.
+            let has_come_on = run.has_mended() || place != begins_at;
+            return Ok(run.finish(has_come_on.then_some(place)));
         }
         let left = invocation.deadline.saturating_duration_since(Instant::now());
         if next.is_some() && left < began.elapsed() {
@@ -183,6 +184,9 @@ impl<'a, S: Services> Run<'a, S> {
             let answers = self.judge_answered(&mut part, &mut asks).await;
             rewrites = rewrites.or_else(|| self.allow_rewrites(&part, asks.waiting_keys()));
             self.name(&part);
+            if !part.orphans_seen && self.account().is_some() {
+                self.find_given_up_shop_ids(&mut part).await;
+            }
             if self.request.apply {
                 self.write_desired(&mut part, rewrites, answers).await;
             }

@@ -45,9 +45,6 @@ impl<S: Services> Run<'_, S> {
 
     async fn settle_settings(&mut self, part: &mut Part) -> Result<(), KvError> {
         self.settle_left_behind(part).await;
-        if self.account().is_some() {
-            self.read_shop_ids_in_values(part).await?;
-        }
         let mut unclaimed = Unclaimed::of(part);
         let mut chunk = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
         chunk.extend(part.keys.to_write(ToWrite::Contested).map(|(key, _)| key.clone()));
@@ -205,8 +202,16 @@ impl<S: Services> Run<'_, S> {
         turn.is_ok()
     }
 
-    /// Reads the keys of the shop ids that are known only from the values under index ids that differ
-    /// from the table: an item of the account may have given them up.
+    /// Reads the keys of shop ids that items of the one account may have given up: those that values
+    /// name under index ids that differ from the table. The writes are about to replace these.
+    pub(super) async fn find_given_up_shop_ids(&mut self, part: &mut Part) {
+        if part.is_of_settings()
+            && let Err(error) = self.read_shop_ids_in_values(part).await
+        {
+            self.stop(format!("shop ids that were given up could not be looked up: {error}"));
+        }
+    }
+
     async fn read_shop_ids_in_values(&mut self, part: &mut Part) -> Result<(), KvError> {
         let mut names: Vec<String> =
             part.keys.to_write(ToWrite::Stale).map(|(key, _)| key.clone()).collect();

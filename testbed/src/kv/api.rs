@@ -59,7 +59,28 @@ impl Shared {
         fault: Option<Fault>,
     ) -> Reply {
         let mut state = lock(&self.state);
-        if let Err(refusal) = self.admit(&state, target, request) {
+        if let Some(limit) = &mut state.limit
+            && let Err(refusal) = limit.count()
+        {
+            return limit.announce(refusal);
+        }
+        let limit = state.limit;
+        let reply = self.answer(&mut state, target, request, call, fault);
+        match limit {
+            Some(limit) => limit.announce(reply),
+            None => reply,
+        }
+    }
+
+    fn answer(
+        &self,
+        state: &mut State,
+        target: &Target,
+        request: &Request,
+        call: Result<Call, Refusal>,
+        fault: Option<Fault>,
+    ) -> Reply {
+        if let Err(refusal) = self.admit(state, target, request) {
             return refusal.reply();
         }
         let throttle = state.throttle_writes;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::{broadcast, watch};
 
 use super::log::KvRequest;
+use super::request_limit::RequestLimit;
 use super::store::Namespace;
 use crate::faults::Faults;
 use crate::request_log::{Place, RequestLog};
@@ -28,6 +29,7 @@ pub(super) struct State {
     pub log: RequestLog<KvRequest>,
     pub throttle_writes: bool,
     pub discard: bool,
+    pub limit: Option<RequestLimit>,
 }
 
 impl Shared {

@@ -1,0 +1,152 @@
+//! How much a run asks of the table, of KV and of the API keys service.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testbed::faults::{Fault, Rule};
+use testbed::kv::KvVerb;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
+
+use super::drift::*;
+use crate::helpers::*;
+
+/// Segments of a pass: a small table is one page each.
+const SEGMENTS: usize = 8;
+
+fn passes(world: &World) -> usize {
+    world.stack.table.operations().get("Scan").copied().unwrap_or_default() / SEGMENTS
+}
+
+#[tokio::test]
+async fn a_missing_key_and_an_orphan_take_three_passes_and_an_audit_without_drift_takes_one() {
+    let world = World::start().await;
+    let configs = |query: &str| query_config("a", "stays", query, 1);
+    let items = [shop("a", "stays", "s.example"), index("a", "orphan"), configs("q"), configs("r")];
+    world.settled_with(items).await;
+
+    world.handle(&audit()).await.ok();
+    assert_eq!(passes(&world), 1);
+    let log = world.stack.table.log();
+    assert!(log.iter().all(|request| !request.consistent), "an audit's pass costs half: {log:?}");
+
+    world.stack.kv.delete(SETTINGS, "s.example");
+    world.stack.kv.delete(QUERY_CONFIGS, &query_config_key("a", "stays", "q"));
+    world.stack.table.delete("a", "INDEX#orphan");
+    world.stack.table.delete("a", "INDEX#stays#QUERY#r");
+    world.forget();
+    world.handle(&audit()).await.ok();
+    assert_eq!(passes(&world), 2, "the second says whether an alias protects the orphan");
+
+    world.forget();
+    let report = world.handle(&repair()).await.ok().clone();
+    assert_eq!(report["settings"]["written"], 1);
+    assert_eq!(report["settings"]["deleted"], 1);
+    assert_eq!(report["query_configs"]["written"], 1);
+    assert_eq!(report["query_configs"]["deleted"], 1);
+    assert_eq!(passes(&world), 3);
+}
+
+#[tokio::test]
+async fn a_throttled_page_is_asked_for_again() {
+    let world = World::start().await;
+    load(&world, (0..20).map(|number| index(&format!("a{number}"), "i")));
+    world.stack.table.faults().add(Rule::operation("Scan", Fault::throttled()).after(3).times(6));
+
+    let report = world.handle(&repair()).await.ok().clone();
+
+    assert_eq!(report["complete"], true, "{report}");
+    assert_eq!(world.setting_keys().len(), 20);
+}
+
+#[tokio::test]
+async fn a_cell_that_hangs_or_fails_costs_its_own_accounts_only() {
+    let world = World::start().await;
+    let in_cell = |cell: usize, name: usize| {
+        let account = format!("a{cell}{name}");
+        index_with(&account, "i", json!({"cell": format!("cell-{cell}")}))
+    };
+    load(&world, (1..=5).flat_map(|cell| (0..10).map(move |name| in_cell(cell, name))));
+    world.stack.api_keys.break_cell("cell-1", Fault::Hang);
+    world.stack.api_keys.break_cell("cell-2", Fault::status(503));
+
+    let answered = world.handle_within(&repair(), Duration::from_secs(6)).await;
+
+    let report = answered.ok();
+    assert_eq!(report["settings"]["written"], 30, "{report}");
+    assert_eq!(report["settings"]["failed"], 20, "{report}");
+    assert_eq!(world.setting_keys().len(), 30);
+    let lines = world.logs.warnings();
+    assert!(!lines.iter().any(|line| line.to_string().contains("table")), "{lines:?}");
+    // Written long before the gateway that hangs was given up.
+    let log = world.stack.kv.log_of(KvVerb::PutBulk);
+    let asked = world.stack.api_keys.log();
+    let hanging = asked.iter().find(|request| request.cell == "cell-1").unwrap();
+    let ended = hanging.finished_at;
+    assert!(ended.is_none_or(|ended| log[0].finished_at.unwrap() < ended), "{log:?}");
+}
+
+#[tokio::test]
+async fn while_fewer_than_600_requests_are_left_nothing_is_asked_before_the_reset() {
+    let world = World::start().await;
+    for number in 0..1_001 {
+        world.stack.kv.put(SETTINGS, &format!("stranger-{number:04}"), "x", None);
+    }
+    let reset = Duration::from_secs(2);
+    world.stack.kv.limit_requests(600, reset);
+
+    world.handle(&audit()).await.ok();
+
+    let log = world.stack.kv.log_of(KvVerb::ListKeys);
+    assert_eq!(log.len(), 3);
+    let waited = log[1].received_at - log[0].received_at;
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
+    assert!(log.iter().all(|request| request.status == Some(200)));
+}
+
+#[tokio::test]
+async fn a_run_of_one_account_reads_that_account_alone() {
+    let world = World::start().await;
+    let items = (0..40).map(|number| shop("b", &format!("i{number}"), &format!("b{number}.shop")));
+    world
+        .settled_with(items.chain([shop("a", "i", "a.shop"), query_config("a", "i", "q", 1)]))
+        .await;
+    for number in 0..3_000 {
+        world.stack.kv.put(SETTINGS, &format!("stranger-{number:04}"), "x", None);
+    }
+
+    let report = world.handle(&of_account("a", true)).await.ok().clone();
+
+    assert_eq!(counts(&report, "settings"), json!({"desired": 2, "listed": 2}));
+    assert_eq!(counts(&report, "query_configs"), json!({"desired": 1, "listed": 1}));
+    let queries: Vec<String> =
+        world.stack.kv.log_of(KvVerb::ListKeys).into_iter().map(|request| request.query).collect();
+    assert_eq!(queries.len(), 2, "{queries:?}");
+    assert!(queries[0].contains("prefix=a-") && queries[1].contains("prefix=qcfg-a-"));
+    let read = world.stack.kv.log_of(KvVerb::GetBulk);
+    assert_eq!(read.iter().map(|read| read.keys.clone()).collect::<Vec<_>>(), [["a.shop"]]);
+    assert_eq!(world.stack.table.operations().keys().collect::<Vec<_>>(), ["Query"]);
+}
+
+#[tokio::test]
+async fn a_run_of_one_account_finds_an_orphan_that_a_value_under_its_index_id_names() {
+    let world = World::start().await;
+    world
+        .settled_with([
+            shop("a", "moved", "old.shop"),
+            shop("a", "gone", "gone.shop"),
+            index("b", "stays"),
+        ])
+        .await;
+    load(&world, [shop("a", "moved", "new.shop")]);
+    world.stack.table.delete("a", "INDEX#gone");
+
+    let report = world.handle(&of_account("a", true)).await.ok().clone();
+
+    assert_eq!(world.setting_keys(), ["a-moved", "b-stays", "new.shop"]);
+    assert_eq!(report["settings"]["orphaned"], 3, "{report}");
+    assert_eq!(report["settings"]["deleted"], 3, "{report}");
+    assert_eq!(
+        (&report["settings"]["missing"], &report["settings"]["stale"]),
+        (&json!(1), &json!(1))
+    );
+}
