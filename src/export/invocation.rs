@@ -98,8 +98,8 @@ impl<'a, S: Services> Invocation<'a, S> {
     ) -> Result<T, OutOfTime> {
         if let (Service::Kv, Some(rate_limiter)) = (service, &self.rate_limiter) {
             let turn = rate_limiter.next_turn();
-            if turn >= self.deadline {
-                return Err(self.out_of_time(self.deadline));
+            if turn >= until {
+                return Err(self.out_of_time(until));
             }
             tokio::time::sleep_until(turn).await;
         }
