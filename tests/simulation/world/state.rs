@@ -85,6 +85,8 @@ pub struct Planned {
     pub event: Option<fn(&mut State)>,
     /// Everything else overtakes the call.
     pub overtaken: bool,
+    /// KV answers as it was before its last change.
+    pub old: bool,
     pub fault: Fault,
 }
 
