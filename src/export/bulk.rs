@@ -326,6 +326,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_delete_is_not_waited_for_longer_than_it_may_take() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation();
+        let start = Instant::now();
+        fakes.kv.faults.then([KvFault::Hangs]);
+        let keys = vec!["a".to_owned()];
+        let failures = delete(&invocation, Namespace::Settings, keys, start + TIME_LEFT / 2).await;
+        assert_eq!(failures, failed(&["a"], &KvError::OutOfTime));
+        assert_eq!((start.elapsed(), invocation.is_out_of_time()), (TIME_LEFT / 2, false));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_wait_beyond_the_deadline_is_not_begun() {
         let fakes = Fakes::new();
         let invocation = fakes.invocation();
