@@ -7,12 +7,14 @@
 //! | 5xx, 429, 408, a broken connection | the same is sent again |
 //! | any other 4xx but 401, 403, 404, several keys | the two halves are sent at once, so that a pair that Cloudflare won't take fails alone |
 //! | 401 or 403 with a token just read, or no token | the keys fail, and all that are still to be sent |
-//! | no answer by the deadline, or no time for the wait before it | the keys fail |
+//! | no answer in time, or no time for the wait before it | the keys fail |
 //! | anything else | the keys fail |
 //!
 //! After the first try there are at most three more; a key that is still unsuccessful then fails.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tokio::time::Instant;
 
 use super::invocation::{Invocation, Service};
 use super::retry::{Retries, with_retries};
@@ -36,7 +38,7 @@ pub async fn put<S: Services>(
     let kv = invocation.services.kv();
     let all = pairs.len();
     let chunks = chunks(pairs, invocation.config.bulk_max_pairs, pair_bytes);
-    let failures = send(invocation, chunks, |pair| &pair.key, {
+    let failures = send(invocation, invocation.deadline, chunks, |pair| &pair.key, {
         async |pairs: &[Pair]| kv.put(namespace, pairs).await
     })
     .await;
@@ -44,16 +46,17 @@ pub async fn put<S: Services>(
     failures
 }
 
-/// Deletes distinct keys; answers with those that KV did not confirm.
+/// Deletes distinct keys; answers with those that KV did not confirm by `until`.
 pub async fn delete<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
     keys: Vec<String>,
+    until: Instant,
 ) -> Failures {
     let kv = invocation.services.kv();
     let all = keys.len();
     let chunks = chunks(keys, invocation.config.bulk_max_pairs, |key| key_bytes(key));
-    let failures = send(invocation, chunks, |key| key, {
+    let failures = send(invocation, until, chunks, |key| key, {
         async |keys: &[String]| kv.delete(namespace, keys).await
     })
     .await;
@@ -70,7 +73,7 @@ pub async fn read<S: Services>(
     let kv = invocation.services.kv();
     let mut found = BTreeMap::new();
     let chunks = chunks(keys, MAX_BULK_GET_KEYS, |_| 0);
-    let failures = send(invocation, chunks, |key| key, {
+    let failures = send(invocation, invocation.deadline, chunks, |key| key, {
         async |keys: &[String]| {
             found.extend(kv.get(namespace, keys).await?);
             Ok(BulkReply::default())
@@ -134,9 +137,10 @@ fn chunks<T>(items: Vec<T>, max_items: usize, bytes: impl Fn(&T) -> usize) -> Ve
     chunks
 }
 
-/// Sends chunk after chunk.
+/// Sends chunk after chunk, until `until` at the latest.
 async fn send<S: Services, T>(
     invocation: &Invocation<'_, S>,
+    until: Instant,
     chunks: VecDeque<Vec<T>>,
     key: impl Fn(&T) -> &String,
     mut attempt: impl AsyncFnMut(&[T]) -> Result<BulkReply, KvError>,
@@ -146,7 +150,7 @@ async fn send<S: Services, T>(
         chunks.into_iter().map(|chunk| (chunk, Retries::default())).collect();
     let mut halvings = 0;
     while let Some((mut items, mut retries)) = work.pop_front() {
-        let answer = invocation.call(Service::Kv, attempt(&items)).await;
+        let answer = invocation.call_until(Service::Kv, until, attempt(&items)).await;
         let error = match answer.unwrap_or(Err(KvError::OutOfTime)) {
             Ok(reply) if reply.unsuccessful.is_empty() => continue,
             Ok(reply) => {
@@ -166,7 +170,7 @@ async fn send<S: Services, T>(
             push_halves(&mut work, items, retries);
             continue;
         }
-        if !retries.wait(invocation, Service::Kv, invocation.deadline, error.retry()).await {
+        if !retries.wait(invocation, Service::Kv, until, error.retry()).await {
             failures.extend(items.iter().map(|item| (key(item).clone(), error.clone())));
             continue;
         }
@@ -204,7 +208,6 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
     use std::time::Duration;
-    use tokio::time::Instant;
 
     /// Puts these keys into chunks of at most two.
     async fn put_in_twos(fakes: &mut Fakes, keys: &[&str]) -> Failures {
@@ -323,6 +326,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_delete_is_not_waited_for_longer_than_it_may_take() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation();
+        let start = Instant::now();
+        fakes.kv.faults.then([KvFault::Hangs]);
+        let keys = vec!["a".to_owned()];
+        let failures = delete(&invocation, Namespace::Settings, keys, start + TIME_LEFT / 2).await;
+        assert_eq!(failures, failed(&["a"], &KvError::OutOfTime));
+        assert_eq!((start.elapsed(), invocation.is_out_of_time()), (TIME_LEFT / 2, false));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_wait_beyond_the_deadline_is_not_begun() {
         let fakes = Fakes::new();
         let invocation = fakes.invocation();
@@ -367,7 +382,8 @@ mod tests {
         let invocation = fakes.invocation();
         fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(&["b"])));
         let keys = ["a", "b"].map(str::to_owned).to_vec();
-        let failures = delete(&invocation, Namespace::QueryConfigs, keys).await;
+        let deadline = invocation.deadline;
+        let failures = delete(&invocation, Namespace::QueryConfigs, keys, deadline).await;
         assert_eq!(failures, failed(&["b"], &KvError::Unsuccessful));
         assert_eq!(invocation.stats().query_configs_deleted, 1);
     }

@@ -199,8 +199,9 @@ impl<S: Services> Removing<'_, S> {
 
     async fn delete(&mut self, mut keys: Vec<String>) {
         self.spare_other_environments(&mut keys).await;
+        let until = self.invocation.deadline;
         let mut failures =
-            bulk::delete(self.invocation, Namespace::QueryConfigs, keys.clone()).await;
+            bulk::delete(self.invocation, Namespace::QueryConfigs, keys.clone(), until).await;
         for key in keys {
             let confirmed = failures.remove(&key).map_or(Ok(()), Err);
             self.last.insert(key, Done::Deleted(confirmed));

@@ -79,6 +79,31 @@ async fn where_the_look_after_a_delete_fails_its_values_are_put_back_and_the_rec
 }
 
 #[tokio::test]
+async fn a_delete_that_is_never_answered_leaves_time_for_the_look_and_the_put_back() {
+    let world = World::with_old_images().await;
+    let (before, records) = removal(&world).await;
+    let mut broken = shop("a", "i", "s.example");
+    broken["index_endpoint"] = json!(7);
+    let table = world.stack.table.clone();
+    let deletes = move |request: &Request| {
+        let deletes = request.path.ends_with("/bulk/delete");
+        if deletes {
+            table.put(&broken);
+        }
+        deletes
+    };
+    // It is done, and the answer is lost; the second try hangs.
+    world.stack.kv.faults().add(Rule::when(deletes, Fault::ApplyThenDrop));
+    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::Hang).forever());
+
+    let event = testbed::stream::event(records);
+    let answered = world.handle_within(&event, Duration::from_secs(5)).await;
+
+    assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "values and metadata");
+    assert_put_back(&world, &answered, 2);
+}
+
+#[tokio::test]
 async fn where_the_look_after_a_repairs_delete_fails_its_values_are_put_back() {
     let world = World::start().await;
     let (before, _) = removal(&world).await;

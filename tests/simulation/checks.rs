@@ -157,8 +157,10 @@ pub fn after_look(state: &mut State, invocation: usize) {
             continue;
         }
         let naming = named.naming();
-        if let Some(by) = settings::protector(environment, &key, &naming, deleted.step) {
-            let problem = format!("[{invocation}] {key:?} stays deleted, but {by} since");
+        let needed = settings::claimant(environment, &key, deleted.step)
+            .or_else(|| settings::protector(environment, &key, &naming, deleted.step));
+        if let Some(needed) = needed {
+            let problem = format!("[{invocation}] {key:?} stays deleted, but {needed} since");
             state.violate("what is needed after all is put back", problem);
         }
     }

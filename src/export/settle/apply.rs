@@ -140,12 +140,15 @@ impl<S: Services> Settling<'_, '_, S> {
         }
     }
 
-    /// Deletes keys, if there is time for the look after it and for a put-back.
+    /// Deletes keys, as far as that leaves time for the look after it and for a put-back.
     async fn delete(&mut self, deletes: BTreeMap<String, Option<StoredValue>>) {
         if deletes.is_empty() {
             return;
         }
-        if Instant::now() + self.last_look + TIME_FOR_A_WRITE >= self.invocation.deadline {
+        let reserved = self.last_look + TIME_FOR_A_WRITE;
+        let now = Instant::now();
+        let until = self.invocation.deadline.checked_sub(reserved).unwrap_or(now);
+        if now >= until {
             self.invocation.note_out_of_time();
             for key in deletes.into_keys() {
                 self.fail(&key, KeyError::NoTimeToLookAgain);
@@ -153,7 +156,7 @@ impl<S: Services> Settling<'_, '_, S> {
             return;
         }
         let keys = deletes.keys().cloned().collect();
-        let failures = bulk::delete(self.invocation, Namespace::Settings, keys).await;
+        let failures = bulk::delete(self.invocation, Namespace::Settings, keys, until).await;
         for (key, was) in deletes {
             match failures.get(&key) {
                 // It was refused, or not sent at all.

@@ -138,13 +138,8 @@ pub fn delete(state: &State, invocation: usize, key: &str) -> Option<String> {
     let run = &state.invocations[invocation];
     let environment = state.environment_of(invocation);
     state.held(Namespace::Settings, key)?;
-    for (index, past) in environment.indexes() {
-        let asks = |image: &Option<Rc<Image>>| {
-            settings_of(image).is_some_and(|settings| settings.asks_for(&index, key))
-        };
-        if past.all_since(run.began, asks) {
-            return Some(format!("deleted, but {index} has asked for it all the time"));
-        }
+    if let Some(claimant) = claimant(environment, key, run.began) {
+        return Some(format!("deleted, but {claimant} all the time"));
     }
     let Some(seen) = run.seen.of(Namespace::Settings, key) else {
         return Some("deleted without a look at what KV holds".to_owned());
@@ -171,6 +166,16 @@ pub fn delete(state: &State, invocation: usize, key: &str) -> Option<String> {
 
 fn settings_of(image: &Option<Rc<Image>>) -> Option<&Settings> {
     image.as_ref().and_then(|image| image.settings())
+}
+
+/// Who has asked for a key all the time since `from`.
+pub fn claimant(environment: &Environment, key: &str, from: Step) -> Option<String> {
+    let mut claimants = environment.indexes().filter(|(index, past)| {
+        past.all_since(from, |image| {
+            settings_of(image).is_some_and(|settings| settings.asks_for(index, key))
+        })
+    });
+    claimants.next().map(|(index, _)| format!("{index} asks for it"))
 }
 
 /// What has protected a key that nobody asks for, all the time since `from`.

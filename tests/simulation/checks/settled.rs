@@ -125,10 +125,10 @@ impl Settled<'_> {
         able: &[(IndexRef, &Settings)],
     ) -> Option<String> {
         let old_images = self.state.shape.old_images;
-        let Some(held) = held else {
-            // Without old images, the retry of a removal may not know what the first try deleted.
-            let known = old_images || !self.state.excused.half_deleted.contains(key);
-            return known.then(|| "is missing".to_owned());
+        // Without old images, the retry of a removal may not know what the first try settled.
+        let unknown = !old_images && self.state.excused.half_settled.contains(key);
+        let Some(held) = held.filter(|_| !unknown) else {
+            return (!unknown).then(|| "is missing".to_owned());
         };
         let Some(named) = &held.named else { return Some("holds a foreign value".to_owned()) };
         match able.iter().find(|(index, _)| *index == named.index) {

@@ -33,9 +33,7 @@ impl Case {
 
     /// With a reconcile at the end, which leaves KV equal to the table.
     pub fn reconciled(self) -> State {
-        let state = self.play(|shape| Shape { reconciles: true, ..shape });
-        assert_eq!(state.violation, None, "{}", trace(&state));
-        state
+        unbroken(self.play(|shape| Shape { reconciles: true, ..shape }))
     }
 
     /// In a world with something special about it.
@@ -54,6 +52,12 @@ impl Case {
         };
         driver::run(Choices::replay(Vec::new()), shape, setup, true)
     }
+}
+
+/// The state, in which no rule is broken.
+pub fn unbroken(state: State) -> State {
+    assert_eq!(state.violation, None, "{}", trace(&state));
+    state
 }
 
 /// What happened, step by step.
@@ -88,7 +92,7 @@ pub fn re_export(state: &mut State, account: &str) {
 }
 
 pub fn at(invocation: usize, call: Call, nth: u32) -> Planned {
-    Planned { invocation, call, nth, event: None, overtaken: false, fault: Fault::None }
+    Planned { invocation, call, nth, event: None, overtaken: false, old: false, fault: Fault::None }
 }
 
 impl Planned {
@@ -100,6 +104,11 @@ impl Planned {
     /// With everything else overtaking the call.
     pub fn overtaken(self) -> Self {
         Self { overtaken: true, ..self }
+    }
+
+    /// With KV's answer as before its last change.
+    pub fn old(self) -> Self {
+        Self { old: true, ..self }
     }
 
     pub fn fault(self, fault: Fault) -> Self {

@@ -4,15 +4,14 @@ use ecom_settings_exporter::ports::Namespace;
 
 use super::case::*;
 use crate::world::changes::{change, set};
-use crate::world::faults::Call;
+use crate::world::faults::{Call, Failure, Fault};
 use crate::world::keys::{item_key, query_item_key, query_kv_key};
 use crate::world::model::{Content, Flaw, Image, Settings, query_value};
+use crate::world::shape::Shape;
 use crate::world::state::{Planned, State};
 
 fn survived(case: Case) -> State {
-    let state = case.alone();
-    assert_eq!(state.violation, None, "{}", trace(&state));
-    state
+    unbroken(case.alone())
 }
 
 #[test]
@@ -133,6 +132,31 @@ fn a_removal_ends_though_its_shop_id_stays_for_an_item_that_cannot_be_exported()
 }
 
 #[test]
+fn an_alias_protects_its_target_though_its_own_record_fails() {
+    let case = Case {
+        old_images: true,
+        before: vec![("a", shop("s"))],
+        first: |state| {
+            put(state, "b", reads("a-x"));
+            remove(state, "a");
+        },
+        script: vec![
+            at(0, Call::ApiKey, 0).fault(Fault::Fail { why: Failure::Refused, done: false }),
+        ],
+    };
+    // One batch of both records.
+    let state = unbroken(case.play(|shape| Shape { shards: 1, ..shape }));
+    assert!(has_failed(&state), "{}", trace(&state));
+    assert_eq!(holds(&state, "a-x"), value("a", 1));
+    assert_eq!(holds(&state, "s"), value("a", 1));
+}
+
+/// Whether the first invocation's answer names a record.
+fn has_failed(state: &State) -> bool {
+    state.trace.iter().flatten().any(|line| line.contains("[0] answers [\""))
+}
+
+#[test]
 fn settling_gives_up_after_five_rounds_and_the_retry_gets_through() {
     let toggle = |state: &mut State| {
         let claimed = state.environments[0].current(&item_key(&index("b"))).is_some();
@@ -144,7 +168,6 @@ fn settling_gives_up_after_five_rounds_and_the_retry_gets_through() {
         first: |state| remove(state, "a"),
         script: (0..40).map(|nth| at(0, Call::KvWrite, nth).event(toggle)).collect(),
     });
-    let answer = |line: &String| line.contains("[0] answers [\"");
-    assert!(state.trace.iter().flatten().any(answer), "{}", trace(&state));
+    assert!(has_failed(&state), "{}", trace(&state));
     assert_eq!(state.invocations[0].passes, 6);
 }

@@ -16,7 +16,7 @@ const MAX_INVOCATIONS: usize = 300;
 
 /// How long a consumer is stopped that is.
 const STOPS: [u64; 3] = [45, 70, 600];
-/// The same in small worlds.
+/// The same in small worlds, and in named cases that are about it.
 const WAIT: Duration = Duration::from_secs(70);
 
 impl Sim {
@@ -101,6 +101,8 @@ fn stop(state: &mut State) -> Duration {
             return Duration::ZERO;
         }
         small.waits -= 1;
+        WAIT
+    } else if state.shape.scripted && state.shape.stops {
         WAIT
     } else if state.shape.stops && state.choices.below(8) == 1 {
         Duration::from_secs(*state.choices.pick(&STOPS))

@@ -94,8 +94,7 @@ impl Sim {
         run.out_of_time = started.elapsed() + MARGIN + run.table_time >= time_left;
         if matches!(end, End::Crashed) {
             run.crashed = true;
-            let deleted = std::mem::take(&mut run.deleted);
-            state.excused.half_deleted.extend(deleted.into_keys());
+            state.excused.half_settled.extend(run.half_settled());
             state.stats.crashes += 1;
             state.note(|| format!("[{invocation}] dies"));
         } else if started.elapsed() >= time_left {

@@ -128,7 +128,7 @@ impl State {
         });
         let Some(planned) = planned else { return AtCall::after(QUICK) };
         let latency = if planned.overtaken { DELAY } else { QUICK };
-        let at_call = AtCall { latency, fault: planned.fault, old: false };
+        let at_call = AtCall { latency, fault: planned.fault, old: planned.old };
         if let Some(event) = planned.event {
             event(self);
         }

@@ -64,8 +64,9 @@ pub struct State {
 pub struct Excused {
     /// Keys of re-exports that failed half-way.
     pub half_re_exported: BTreeSet<(Namespace, String)>,
-    /// Keys deleted by invocations that died after it.
-    pub half_deleted: BTreeSet<String>,
+    /// Keys deleted, or written for items that are not in the batch, by invocations that died after
+    /// a delete.
+    pub half_settled: BTreeSet<String>,
     /// Keys put back over what another invocation had written since they were deleted.
     pub put_back_over: BTreeSet<String>,
     /// Indexes of records that were parked.
@@ -85,6 +86,8 @@ pub struct Planned {
     pub event: Option<fn(&mut State)>,
     /// Everything else overtakes the call.
     pub overtaken: bool,
+    /// KV answers as it was before its last change.
+    pub old: bool,
     pub fault: Fault,
 }
 
