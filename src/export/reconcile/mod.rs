@@ -24,7 +24,7 @@ mod compare;
 mod dangling;
 mod desired_keys;
 mod findings;
-mod listed;
+pub(super) mod listed;
 mod repair;
 mod repaired_items;
 mod report;

@@ -12,7 +12,7 @@
 pub mod action;
 mod apply;
 pub mod decide;
-mod look;
+pub mod look;
 mod settling;
 pub mod table_view;
 
