@@ -1,4 +1,4 @@
-//! The use cases: a stream batch, a re-export, a reconcile, an explain. They know the outside world by its
+//! The use cases: a stream batch, a re-export, a reconcile, an explain. They know the outside world by
 //! [`ports`](crate::ports) alone.
 //!
 //! [`batch`], [`re_export`] and [`reconcile`] stand on [`settle`], `verified_write` and

@@ -37,7 +37,7 @@ pub enum HandlerError {
     Reconcile(#[from] ReconcileError),
     /// An explain failed.
     #[error(transparent)]
-    Explain(#[from] ExplainError),
+    Explain(Box<ExplainError>),
     /// A record has to be sent again and can't be named in the answer.
     #[error(
         "{0} failed records have no SequenceNumber to be named by in the answer: the whole batch has to be sent again"
@@ -48,6 +48,12 @@ pub enum HandlerError {
 impl From<ReExportError> for HandlerError {
     fn from(error: ReExportError) -> Self {
         Self::ReExport(Box::new(error))
+    }
+}
+
+impl From<ExplainError> for HandlerError {
+    fn from(error: ExplainError) -> Self {
+        Self::Explain(Box::new(error))
     }
 }
 
@@ -73,7 +79,7 @@ impl HandlerError {
                     "ReconcileIncomplete"
                 }
             },
-            Self::Explain(error) => match error {
+            Self::Explain(error) => match &**error {
                 ExplainError::IndexNotFound(_) => "IndexNotFound",
                 ExplainError::CloudflareAuthRejected(_) => "CloudflareAuthRejected",
                 ExplainError::Incomplete { .. } => "ExplainIncomplete",

@@ -16,9 +16,11 @@ mod claim_index;
 mod differs;
 mod gathered;
 mod judge;
+mod looking;
 mod query_config;
 mod report;
 mod settings;
+mod whose;
 
 use std::fmt;
 

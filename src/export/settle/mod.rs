@@ -12,7 +12,7 @@
 pub mod action;
 mod apply;
 pub mod decide;
-pub mod look;
+mod look;
 mod settling;
 pub mod table_view;
 
@@ -28,6 +28,7 @@ use super::invocation::Invocation;
 use crate::ports::Services;
 
 pub use self::action::Verdict;
+pub use self::look::{item_now, read_whole};
 pub use self::settling::SettleRequest;
 use self::settling::Settling;
 
