@@ -117,7 +117,7 @@ sbom: ## Write the bill of materials of the deployed binary (ARCH=arm64 or x86_6
 	$(call needs,cargo-cyclonedx,cargo install --locked cargo-cyclonedx)
 	@mkdir -p $(TARGET_DIR)
 	cargo cyclonedx --format json --spec-version 1.5 --target $(TRIPLE) --no-build-deps --override-filename sbom.cdx
-	@rm -f testbed/sbom.cdx.json
+	@rm -f printer/sbom.cdx.json testbed/sbom.cdx.json
 	@mv sbom.cdx.json $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 	@echo $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 

@@ -68,9 +68,14 @@ impl<'a, S: Services> Looking<'a, S> {
 
     pub fn held(&self) -> BTreeMap<String, Held> {
         let environment = &self.invocation.config.environment;
+        // Values can be large, and what is decided hangs on what they name.
+        let nothing = || StoredValue { value: String::new(), metadata: None };
         let held = |stored: &Option<StoredValue>| match stored {
-            Some(stored) => Held::new(stored.clone(), environment),
             None => Held::Nothing(BTreeSet::new()),
+            Some(stored) => match Held::new(stored.clone(), environment) {
+                Held::Ours { named, .. } => Held::Ours { named, stored: nothing() },
+                other => other,
+            },
         };
         self.stored.iter().map(|(key, stored)| (key.clone(), held(stored))).collect()
     }

@@ -18,6 +18,7 @@ use crate::export::settle::{item_now, read_whole};
 use crate::export::table::ReadError;
 use crate::index::IndexRef;
 use crate::item::IndexSettings;
+use crate::kv::StoredValue;
 use crate::ports::Services;
 
 /// Gathers what is known of an index.
@@ -52,7 +53,11 @@ pub async fn about_key<S: Services>(
 impl<S: Services> Looking<'_, S> {
     /// Reads the table's side of all keys that have been read, and decides for each what settling
     /// would make of it.
-    async fn gathered(self, index: &IndexRef, asked: Option<&str>) -> Result<Gathered, Unknown> {
+    async fn gathered(
+        mut self,
+        index: &IndexRef,
+        asked: Option<&str>,
+    ) -> Result<Gathered, Unknown> {
         let held = self.held();
         let index_id = index.index_id();
         let shop_ids = held.keys().filter(|key| **key != index_id).cloned().collect();
@@ -73,7 +78,8 @@ impl<S: Services> Looking<'_, S> {
         }
         let mut keys = Vec::new();
         for (key, held) in &held {
-            let facts = self.facts(key, held, &view, &items)?;
+            let stored = self.stored.remove(key).flatten();
+            let facts = facts_of(key, held, stored, &view, &items)?;
             let is_there = facts.stored.is_some() || !facts.claimants.is_empty();
             let dangles = *key == index_id && !pointers.is_empty();
             if is_there || dangles || asked == Some(key) {
@@ -114,32 +120,30 @@ impl<S: Services> Looking<'_, S> {
         let settings = complete.into_iter().map(|settings| (settings.index.clone(), settings));
         Ok(Items { now, settings: settings.collect() })
     }
+}
 
-    fn facts(
-        &self,
-        key: &str,
-        held: &Held,
-        view: &TableView,
-        items: &Items,
-    ) -> Result<KeyFacts, KeyError> {
-        let owner = view.claimant(key, held).cloned();
-        let wanted = match (decide(key, held, view, &items.now), &owner) {
-            (Decision::Write { entry, .. }, _) => Wanted::Value(entry.to_stored().value),
-            (Decision::Undecided(_), Some(owner)) => items.value_without_api_key(owner),
-            (Decision::KeepFor { .. }, Some(_)) => Wanted::WhatIsThere,
-            (Decision::KeepFor { .. }, None) => Wanted::Unclaimed(Unclaimed::KeptForRejected),
-            (Decision::Withhold(pointers), _) => Wanted::Unclaimed(Unclaimed::Withheld(pointers)),
-            (Decision::Delete(_) | Decision::Undecided(_), _) => {
-                Wanted::Unclaimed(Unclaimed::Deleted)
-            }
-            (Decision::LeaveAlone, _) => Wanted::Unclaimed(Unclaimed::LeftAlone),
-            (Decision::LookAgain, _) => return Err(KeyError::ChangedMeanwhile),
-        };
-        let stored = self.stored.get(key).cloned().flatten();
-        let named = stored.as_ref().and_then(named_by);
-        let claimants = view.claimants(key).cloned().collect();
-        Ok(KeyFacts { key: key.to_owned(), stored, named, claimants, owner, wanted })
-    }
+/// What is known of a key, with what settling would make of it.
+fn facts_of(
+    key: &str,
+    held: &Held,
+    stored: Option<StoredValue>,
+    view: &TableView,
+    items: &Items,
+) -> Result<KeyFacts, KeyError> {
+    let owner = view.claimant(key, held).cloned();
+    let wanted = match (decide(key, held, view, &items.now), &owner) {
+        (Decision::Write { entry, .. }, _) => Wanted::Value(entry.to_stored().value),
+        (Decision::Undecided(_), Some(owner)) => items.value_without_api_key(owner),
+        (Decision::KeepFor { .. }, Some(_)) => Wanted::WhatIsThere,
+        (Decision::KeepFor { .. }, None) => Wanted::Unclaimed(Unclaimed::KeptForRejected),
+        (Decision::Withhold(pointers), _) => Wanted::Unclaimed(Unclaimed::Withheld(pointers)),
+        (Decision::Delete(_) | Decision::Undecided(_), _) => Wanted::Unclaimed(Unclaimed::Deleted),
+        (Decision::LeaveAlone, _) => Wanted::Unclaimed(Unclaimed::LeftAlone),
+        (Decision::LookAgain, _) => return Err(KeyError::ChangedMeanwhile),
+    };
+    let named = stored.as_ref().and_then(named_by);
+    let claimants = view.claimants(key).cloned().collect();
+    Ok(KeyFacts { key: key.to_owned(), stored, named, claimants, owner, wanted })
 }
 
 /// Items that were read whole.
