@@ -8,6 +8,8 @@ PORT ?= 9000
 SINCE ?= 10m
 APPLY ?= false
 QUERY_CONFIGS ?= false
+LOCAL ?= false
+RAW ?= false
 
 # Cargo's and cargo-lambda's names for Lambda's architectures.
 TRIPLE_arm64 := aarch64-unknown-linux-gnu
@@ -18,16 +20,28 @@ LAMBDA_FLAG_x86_64 := --x86-64
 
 # $(call needs,PROGRAM,HOW TO GET IT)
 needs = @command -v $(1) >/dev/null || { echo "make $@ needs $(1): $(2)" >&2; exit 1; }
-# $(call invoke,PAYLOAD FILE): one try, and no time-out in the client, because a second request would
-# run beside the first. Fails if the function answers with an error.
+# Reads an answer and prints it for people. The program is small, and is built at the first use.
+READABLE := cargo run --quiet --locked --package report-printer
+
+# $(call invoke,PAYLOAD FILE,PROGRAM THAT PRINTS THE ANSWER): one try, and no time-out in the client,
+# because a second request would run beside the first. Fails if the function answers with an error.
+# LOCAL=true asks the function of `make local`. Without a program, or with RAW=true, prints the JSON.
 define invoke
-	$(call needs,aws,install version 2 of the AWS CLI)
 	@mkdir -p $(TARGET_DIR)
+	$(if $(filter true,$(LOCAL)),$(call invoke-local,$(1)),$(call invoke-in-aws,$(1)))
+	@$(if $(filter true,$(RAW)),false,$(or $(2),false)) <$(TARGET_DIR)/answer.json || \
+	    { cat $(TARGET_DIR)/answer.json; echo; }
+	@! grep '"FunctionError"' $(TARGET_DIR)/invocation.json
+endef
+define invoke-in-aws
+	$(call needs,aws,install version 2 of the AWS CLI)
 	@echo "$(FUNCTION):" >&2
 	@AWS_MAX_ATTEMPTS=1 aws lambda invoke --function-name $(FUNCTION) --cli-read-timeout 0 \
 	    --payload fileb://$(1) $(TARGET_DIR)/answer.json >$(TARGET_DIR)/invocation.json
-	@cat $(TARGET_DIR)/answer.json; echo
-	@! grep '"FunctionError"' $(TARGET_DIR)/invocation.json
+endef
+define invoke-local
+	@echo '{}' >$(TARGET_DIR)/invocation.json
+	@$(TARGET_DIR)/debug/testbed invoke $(1) >$(TARGET_DIR)/answer.json
 endef
 
 .PHONY: help
@@ -103,11 +117,11 @@ sbom: ## Write the bill of materials of the deployed binary (ARCH=arm64 or x86_6
 	$(call needs,cargo-cyclonedx,cargo install --locked cargo-cyclonedx)
 	@mkdir -p $(TARGET_DIR)
 	cargo cyclonedx --format json --spec-version 1.5 --target $(TRIPLE) --no-build-deps --override-filename sbom.cdx
-	@rm -f testbed/sbom.cdx.json
+	@rm -f printer/sbom.cdx.json testbed/sbom.cdx.json
 	@mv sbom.cdx.json $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 	@echo $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 
-## In AWS (ENVIRONMENT=sandbox, with the credentials of the AWS CLI)
+## In AWS (ENVIRONMENT=sandbox, with the credentials of the AWS CLI; RAW=true prints answers as JSON)
 
 .PHONY: deploy
 deploy: ## Deploy what `make build` built (PARAMETERS="Name=value ...", others keep their values)
@@ -140,13 +154,23 @@ configure: ## Change parameters of the deployed stack, and nothing else (PARAMET
 invoke-remote: ## Send an event to the deployed function (EVENT=events/x.json)
 	$(call invoke,$(EVENT))
 
+.PHONY: explain
+explain: ## Say what KV holds of an index, and why (ACCOUNT=a INDEX=i, or KEY=shop.example)
+	@test -n "$(KEY)" || { test -n "$(ACCOUNT)" && test -n "$(INDEX)"; } || \
+	    { echo "make explain needs ACCOUNT and INDEX, or KEY" >&2; exit 1; }
+	@mkdir -p $(TARGET_DIR)
+	@printf '{"explain":{%s}}' \
+	    '$(if $(KEY),"key":"$(KEY)","system_account_id":"$(ACCOUNT)"$(comma)"index_name":"$(INDEX)")' \
+	    >$(TARGET_DIR)/payload.json
+	$(call invoke,$(TARGET_DIR)/payload.json,$(READABLE))
+
 .PHONY: re-export
 re-export: ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=true for its query configs too)
 	@test -n "$(ACCOUNT)" && test -n "$(INDEX)" || { echo "make re-export needs ACCOUNT and INDEX" >&2; exit 1; }
 	@mkdir -p $(TARGET_DIR)
 	@printf '{"system_account_id":"%s","index_name":"%s","include_query_configs":%s}' \
 	    '$(ACCOUNT)' '$(INDEX)' '$(QUERY_CONFIGS)' >$(TARGET_DIR)/payload.json
-	$(call invoke,$(TARGET_DIR)/payload.json)
+	$(call invoke,$(TARGET_DIR)/payload.json,$(READABLE))
 
 .PHONY: reconcile
 reconcile: ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a, DELETE_UP_TO=n and REWRITE_UP_TO=n to raise the brakes)
@@ -155,7 +179,7 @@ reconcile: ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a, DELETE
 	    '$(if $(ACCOUNT),$(comma)"system_account_id":"$(ACCOUNT)")' \
 	    '$(if $(DELETE_UP_TO),$(comma)"delete_up_to":$(DELETE_UP_TO))' \
 	    '$(if $(REWRITE_UP_TO),$(comma)"rewrite_up_to":$(REWRITE_UP_TO))' >$(TARGET_DIR)/payload.json
-	$(call invoke,$(TARGET_DIR)/payload.json)
+	$(call invoke,$(TARGET_DIR)/payload.json,$(READABLE))
 
 .PHONY: tail
 tail: ## Follow the log of the deployed function (SINCE=10m)

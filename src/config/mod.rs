@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use self::reader::Reader;
 use crate::kv::limits::MAX_BULK_PAIRS;
-use crate::kv::metadata::MAX_ENVIRONMENT_BYTES;
+use crate::kv::metadata::{MAX_ENVIRONMENT_BYTES, fits_an_environment};
 
 const DEFAULT_KV_URL: &str = "https://api.cloudflare.com/client/v4/accounts/{account_id}/storage/kv/namespaces/{namespace_id}";
 
@@ -114,7 +114,7 @@ impl Config {
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(&lookup);
         let environment = reader.required("ENVIRONMENT", "the {env} in the names of resources");
-        if environment.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) {
+        if !environment.chars().all(fits_an_environment) {
             reader.problem("ENVIRONMENT", "may hold letters, digits, '-', '_' and '.' only");
         }
         if environment.len() > MAX_ENVIRONMENT_BYTES {

@@ -1,15 +1,16 @@
-//! The use cases: a stream batch, a re-export, a reconcile. They know the outside world by its
+//! The use cases: a stream batch, a re-export, a reconcile, an explain. They know the outside world by
 //! [`ports`](crate::ports) alone.
 //!
 //! [`batch`], [`re_export`] and [`reconcile`] stand on [`settle`], `verified_write` and
 //! [`query_config_removal`]; all of them on [`desired`], [`api_keys`], [`bulk`] and `table`, and
-//! those on [`invocation`].
+//! those on [`invocation`]. [`explain`] changes nothing, and uses the decisions of the others.
 
 pub mod api_keys;
 pub mod batch;
 pub mod bulk;
 pub mod desired;
 pub mod error;
+pub mod explain;
 pub mod invocation;
 pub mod query_config_removal;
 mod rate_limiter;

@@ -43,7 +43,7 @@ pub struct Removal {
 }
 
 /// All query configs that a key could mean, the first by account and index first.
-type Twins = BTreeSet<QueryConfigRef>;
+pub type Twins = BTreeSet<QueryConfigRef>;
 
 /// What was last done to a key.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,7 +89,7 @@ pub async fn remove<S: Services>(
 }
 
 /// The query configs that have the key of this one, as far as the table can hold them.
-fn twins(config: &QueryConfigRef) -> Twins {
+pub fn twins(config: &QueryConfigRef) -> Twins {
     let index_id = config.index.index_id();
     let twins = IndexRef::all_with_id(&index_id)
         .map(|index| QueryConfigRef { index, query: config.query.clone() })

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::attribute::{Attribute, Map};
 use crate::index::IndexRef;
-use crate::kv::{Digest, check_key};
+use crate::kv::{Digest, StoredQueryConfig, check_key};
 
 const INDEX_PREFIX: &str = "INDEX#";
 /// What separates the query from the index in a query config's sort key.
@@ -126,12 +126,25 @@ pub fn claimed_shop_id<'a>(image: &'a Map<'_>) -> Option<&'a str> {
     image.text("shop_id")
 }
 
+/// The index id in the key of a query config; `None` where `key` can't be one.
+pub fn index_id_in_query_config_key(key: &str) -> Option<&str> {
+    let (index_id, digest) = key.strip_prefix(QUERY_CONFIG_KEY_PREFIX)?.rsplit_once('-')?;
+    Digest::from_hex(digest).map(|_| index_id)
+}
+
 /// What the keys of all query configs of an account start with.
 pub fn query_config_keys_of(account: &str) -> String {
     format!("{QUERY_CONFIG_KEY_PREFIX}{account}-")
 }
 
 impl QueryConfigRef {
+    /// The query config that a value in KV names.
+    pub fn of_stored(stored: StoredQueryConfig) -> Option<Self> {
+        let index = IndexRef::parse(&stored.system_account_id, &stored.index_name)?;
+        let query = Some(stored.normalized_query).filter(|query| !query.is_empty())?;
+        Some(Self { index, query })
+    }
+
     /// `qcfg-{system_account_id}-{index_name}-{hex SHA-256 of the query}`.
     pub fn kv_key(&self) -> String {
         let digest = Digest::of(self.query.as_bytes());
@@ -214,6 +227,10 @@ mod tests {
             key,
             "qcfg-acct1-main-d353a2671b67afff0941ae456e5c76e9394bd6579774ae7542a6185fb9843384"
         );
+        assert_eq!(index_id_in_query_config_key(&key), Some("acct1-main"));
+        for other in ["acct1-main", "qcfg-acct1-main", "qcfg-acct1-main-d353", &key[1..]] {
+            assert_eq!(index_id_in_query_config_key(other), None, "{other}");
+        }
     }
 
     #[test]

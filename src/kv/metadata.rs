@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use humantime::format_rfc3339_seconds;
+use humantime::{format_rfc3339_seconds, parse_rfc3339};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub const MAX_ENVIRONMENT_BYTES: usize = 64;
 const END_OF_RFC_3339: f64 = 253_402_300_800.0;
 
 /// What made the function write an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// A batch of the table's stream.
@@ -119,6 +119,61 @@ impl Metadata {
     }
 }
 
+/// When, by what and where an entry was written: what its metadata says for people to read. Anything
+/// but a time, a source or an environment's name is left out, because a stranger may have put it there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// The environment that wrote it.
+    pub environment: Option<String>,
+    /// When it was written, RFC 3339.
+    pub exported_at: Option<String>,
+    /// When the table took the change, RFC 3339.
+    pub changed_at: Option<String>,
+    /// What made the function write it.
+    pub source: Option<Source>,
+}
+
+impl Provenance {
+    /// Reads the metadata of a key; nothing where no exporter wrote it.
+    pub fn parse(json: &str) -> Self {
+        #[derive(Deserialize)]
+        struct Fields {
+            environment: Option<Value>,
+            exported_at: Option<Value>,
+            changed_at: Option<Value>,
+            source: Option<Value>,
+        }
+        let fields = Metadata::parse(json).and_then(|_| crate::json::from_object(json).ok());
+        let Some(Fields { environment, exported_at, changed_at, source }) = fields else {
+            return Self::default();
+        };
+        let text = |value: Option<Value>, is_meant: fn(&str) -> bool| match value {
+            Some(Value::String(text)) if is_meant(&text) => Some(text),
+            _ => None,
+        };
+        let is_time = |text: &str| text.len() <= LONGEST_TIME && parse_rfc3339(text).is_ok();
+        Self {
+            environment: text(environment, is_environment),
+            exported_at: text(exported_at, is_time),
+            changed_at: text(changed_at, is_time),
+            source: source.and_then(|source| serde_json::from_value(source).ok()),
+        }
+    }
+}
+
+/// A time to the nanosecond, as RFC 3339 writes it.
+const LONGEST_TIME: usize = "2026-01-01T00:00:00.000000000Z".len();
+
+/// Whether `name` can be an environment's.
+pub fn is_environment(name: &str) -> bool {
+    (1..=MAX_ENVIRONMENT_BYTES).contains(&name.len()) && name.chars().all(fits_an_environment)
+}
+
+/// Whether an environment's name may hold `character`.
+pub fn fits_an_environment(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-_.".contains(character)
+}
+
 /// The metadata of an entry of `index` as JSON.
 pub fn metadata_json(digest: Digest, index: &IndexRef, stamp: &Stamp) -> String {
     let metadata = Written {
@@ -203,6 +258,40 @@ mod tests {
             r#"{"system_account_id":"a","index_name":"i#j"}"#,
         ] {
             assert_eq!(Metadata::parse(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn metadata_shows_what_an_exporter_wrote_and_nothing_else() {
+        let index = IndexRef::parse("a", "i").unwrap();
+        let stamp = Stamp {
+            exported_at: "2026-11-21T10:00:00.000Z".into(),
+            source: Source::ReExport,
+            environment: "prod".into(),
+            changed_at: Some("2026-11-21T09:59:58Z".into()),
+        };
+        let written = metadata_json(Digest::of(b""), &index, &stamp);
+        let provenance = Provenance {
+            environment: Some(stamp.environment),
+            exported_at: Some(stamp.exported_at),
+            changed_at: stamp.changed_at,
+            source: Some(Source::ReExport),
+        };
+        assert_eq!(Provenance::parse(&written), provenance);
+        let strange = r#"{"system_account_id":"a","index_name":"i","environment":"s3cret key","exported_at":"s3cret","changed_at":["s3cret"],"source":"s3cret"}"#;
+        assert_eq!(Provenance::parse(strange), Provenance::default());
+        let foreign = r#"{"exported_at":"2026-11-21T10:00:00.000Z","source":"stream"}"#;
+        assert_eq!(Provenance::parse(foreign), Provenance::default());
+        assert_eq!(Provenance::parse("7"), Provenance::default());
+    }
+
+    #[test]
+    fn an_environment_has_1_to_64_letters_digits_dots_dashes_and_underscores() {
+        for good in ["p", "prod-eu.2_b", &"e".repeat(64)] {
+            assert!(is_environment(good), "{good}");
+        }
+        for bad in ["", "a b", "ü", &"e".repeat(65)] {
+            assert!(!is_environment(bad), "{bad}");
         }
     }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::payload::InvalidPayload;
 use crate::export::error::Chain;
+use crate::export::explain::{self, ExplainError};
 use crate::export::re_export::{self, ReExportError};
 use crate::export::reconcile::{self, ReconcileError};
 
@@ -18,6 +19,8 @@ pub enum Answer {
     ReExport(re_export::Report),
     /// To a reconcile.
     Reconcile(Box<reconcile::Report>),
+    /// To an explain.
+    Explain(Box<explain::Report>),
 }
 
 /// Why an invocation fails.
@@ -32,6 +35,9 @@ pub enum HandlerError {
     /// A reconcile failed.
     #[error(transparent)]
     Reconcile(#[from] ReconcileError),
+    /// An explain failed.
+    #[error(transparent)]
+    Explain(Box<ExplainError>),
     /// A record has to be sent again and can't be named in the answer.
     #[error(
         "{0} failed records have no SequenceNumber to be named by in the answer: the whole batch has to be sent again"
@@ -42,6 +48,12 @@ pub enum HandlerError {
 impl From<ReExportError> for HandlerError {
     fn from(error: ReExportError) -> Self {
         Self::ReExport(Box::new(error))
+    }
+}
+
+impl From<ExplainError> for HandlerError {
+    fn from(error: ExplainError) -> Self {
+        Self::Explain(Box::new(error))
     }
 }
 
@@ -66,6 +78,11 @@ impl HandlerError {
                 ReconcileError::PassStopped { .. } | ReconcileError::ListingStopped { .. } => {
                     "ReconcileIncomplete"
                 }
+            },
+            Self::Explain(error) => match &**error {
+                ExplainError::IndexNotFound(_) => "IndexNotFound",
+                ExplainError::CloudflareAuthRejected(_) => "CloudflareAuthRejected",
+                ExplainError::Incomplete { .. } => "ExplainIncomplete",
             },
             Self::MissingSequenceNumber(_) => "MissingSequenceNumber",
         }

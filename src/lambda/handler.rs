@@ -11,6 +11,7 @@ use crate::config::ExporterConfig;
 use crate::export::batch::export_batch;
 use crate::export::batch::outcome::{RecordOutcome, RejectedRecord};
 use crate::export::error::Chain;
+use crate::export::explain::{Explain, ExplainError, Report, explain};
 use crate::export::invocation::Invocation;
 use crate::export::re_export::re_export;
 use crate::export::reconcile::reconcile;
@@ -74,6 +75,14 @@ impl<S: Services> Handler<S> {
                 account = request.system_account_id;
                 (Source::Reconcile.as_str(), result.map_err(HandlerError::from), invocation.stats())
             }
+            Ok(Payload::Explain(request)) => {
+                // It compares KV with what a re-export would write, and writes nothing.
+                let invocation = invocation(Source::ReExport);
+                let result = Box::pin(explain(&invocation, &request)).await;
+                account = account_of(&request, &result);
+                let result = result.map(|report| Answer::Explain(Box::new(report)));
+                ("explain", result.map_err(HandlerError::from), invocation.stats())
+            }
         };
         let secret_calls = self.services.take_secret_calls();
         stats.secrets_requests = secret_calls.requests;
@@ -130,6 +139,17 @@ fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
             "record parked"
         ),
         RecordOutcome::Skipped | RecordOutcome::Superseded | RecordOutcome::Exported => {}
+    }
+}
+
+/// The account that an explain is about, as far as it is known.
+fn account_of(request: &Explain, result: &Result<Report, ExplainError>) -> Option<String> {
+    match (request, result) {
+        (Explain::Index(index), _) => Some(index.account.clone()),
+        (Explain::Key(_), Ok(Report { index: Some(index), .. })) => {
+            Some(index.system_account_id.clone())
+        }
+        (Explain::Key(_), _) => None,
     }
 }
 

@@ -3,11 +3,13 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::export::explain::Explain;
 use crate::export::re_export::ReExport;
 use crate::export::reconcile::{Progress, Raised, Reconcile};
 use crate::index::IndexRef;
 use crate::item::StreamRecord;
 use crate::json::{Duplicate, RawObject, from_object};
+use crate::kv::check_key;
 
 /// An invocation's payload.
 #[derive(Debug)]
@@ -18,12 +20,14 @@ pub enum Payload {
     ReExport(ReExport),
     /// A reconcile.
     Reconcile(Reconcile),
+    /// A question about an index or a key.
+    Explain(Explain),
 }
 
 /// A payload that is none of those the function takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}"
+    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"index_name\":\"…\"}}}}; {{\"explain\":{{\"key\":\"…\"}}}}"
 )]
 pub struct InvalidPayload(pub String);
 
@@ -50,6 +54,10 @@ impl Payload {
         if let Some(reconcile) = fields.get("reconcile")? {
             fields.hold_only(&["reconcile"], "beside reconcile")?;
             return parse_reconcile(reconcile).map(Self::Reconcile);
+        }
+        if let Some(explain) = fields.get("explain")? {
+            fields.hold_only(&["explain"], "beside explain")?;
+            return parse_explain(explain).map(Self::Explain);
         }
         parse_re_export(&fields).map(Self::ReExport)
     }
@@ -93,6 +101,24 @@ fn parse_reconcile(json: &RawValue) -> Result<Reconcile, InvalidPayload> {
     Ok(Reconcile { apply, system_account_id, raised, progress })
 }
 
+fn parse_explain(json: &RawValue) -> Result<Explain, InvalidPayload> {
+    if !json.get().starts_with('{') {
+        return Err(InvalidPayload("explain must be an object".to_owned()));
+    }
+    let fields = Fields::parse(json.get())?;
+    fields.hold_only(&["system_account_id", "index_name", "key"], "in explain")?;
+    match (fields.text("key")?, fields.text("system_account_id")?, fields.text("index_name")?) {
+        (None, Some(account), Some(name)) => index(&account, &name).map(Explain::Index),
+        (Some(key), None, None) if check_key(&key).is_ok() => Ok(Explain::Key(key)),
+        (Some(_), None, None) => Err(InvalidPayload(
+            "key must be one that KV can hold: 1 to 512 bytes, and not . or ..".to_owned(),
+        )),
+        _ => Err(InvalidPayload(
+            "explain takes either system_account_id and index_name, or key".to_owned(),
+        )),
+    }
+}
+
 fn parse_re_export(fields: &Fields<'_>) -> Result<ReExport, InvalidPayload> {
     let account = fields.text("system_account_id")?;
     let name = fields.text("index_name")?;
@@ -105,13 +131,16 @@ fn parse_re_export(fields: &Fields<'_>) -> Result<ReExport, InvalidPayload> {
                 .to_owned(),
         ));
     };
-    let index = IndexRef::parse(&account, &name).ok_or_else(|| {
+    Ok(ReExport { index: index(&account, &name)?, include_query_configs })
+}
+
+fn index(account: &str, name: &str) -> Result<IndexRef, InvalidPayload> {
+    IndexRef::parse(account, name).ok_or_else(|| {
         InvalidPayload(
             "system_account_id and index_name must not be empty, and index_name holds no '#' and is not DEFAULT_CONFIG"
                 .to_owned(),
         )
-    })?;
-    Ok(ReExport { index, include_query_configs })
+    })
 }
 
 /// The fields of an object. The messages of serde's derive may quote a value, so none is used.
@@ -206,6 +235,27 @@ mod tests {
     }
 
     #[test]
+    fn an_explain_is_about_an_index_or_a_key() {
+        let explain = |json: &str| match Payload::parse(json) {
+            Ok(Payload::Explain(explain)) => explain,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            explain(r#"{"explain":{"index_name":"i","system_account_id":"a"}}"#),
+            Explain::Index(IndexRef::parse("a", "i").unwrap())
+        );
+        for key in ["example.myshopify.com", "a-i", &"k".repeat(512)] {
+            let json = serde_json::json!({"explain": {"key": key}}).to_string();
+            assert_eq!(explain(&json), Explain::Key(key.to_owned()));
+        }
+        for refused in ["", ".", "..", &"k".repeat(513), &"ü".repeat(257)] {
+            let json = serde_json::json!({"explain": {"key": refused}}).to_string();
+            let error = Payload::parse(&json).unwrap_err().to_string();
+            assert!(error.contains("1 to 512 bytes") && !error.contains("kkk"), "{error}");
+        }
+    }
+
+    #[test]
     fn everything_else_is_refused_and_the_error_says_what_is_wrong_and_what_is_taken() {
         let rows = [
             ("", "not a JSON object"),
@@ -238,6 +288,25 @@ mod tests {
             (r#"{"reconcile":{"account":"a"}}"#, "unknown field \"account\" in reconcile"),
             (r#"{"reconcile":{"system_account_id":""}}"#, "must not be empty"),
             (r#"{"reconcile":{},"apply":true}"#, "unknown field \"apply\" beside reconcile"),
+            (r#"{"reconcile":{},"explain":{}}"#, "unknown field \"explain\" beside reconcile"),
+            (r#"{"explain":"a-i"}"#, "explain must be an object"),
+            (r#"{"explain":["a","i"]}"#, "explain must be an object"),
+            (r#"{"explain":null}"#, "explain must be an object"),
+            (r#"{"explain":{}}"#, "explain takes either"),
+            (r#"{"explain":{"system_account_id":"a"}}"#, "explain takes either"),
+            (r#"{"explain":{"index_name":"i"}}"#, "explain takes either"),
+            (r#"{"explain":{"key":"k","index_name":"i"}}"#, "explain takes either"),
+            (
+                r#"{"explain":{"key":"k","system_account_id":"a","index_name":"i"}}"#,
+                "explain takes either",
+            ),
+            (r#"{"explain":{"key":7}}"#, "key must be a string"),
+            (r#"{"explain":{"key":null}}"#, "key must be a string"),
+            (r#"{"explain":{"key":"k","key":"k"}}"#, "distinct fields"),
+            (r#"{"explain":{"key":"k","apply":true}}"#, "unknown field \"apply\" in explain"),
+            (r#"{"explain":{"key":"k"},"system_account_id":"a"}"#, "beside explain"),
+            (r#"{"explain":{"system_account_id":"a","index_name":"a#b"}}"#, "holds no '#'"),
+            (r#"{"explain":{"system_account_id":"","index_name":"i"}}"#, "must not be empty"),
         ];
         for (json, says) in rows {
             let error = Payload::parse(json).unwrap_err().to_string();

@@ -16,6 +16,7 @@ mod deadline;
 mod documentation;
 mod emergencies;
 mod end_to_end;
+mod explain;
 mod helpers;
 mod hostile_answers;
 mod hostile_input;

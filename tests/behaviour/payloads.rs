@@ -17,10 +17,12 @@ enum Expected {
     Error(&'static str),
     /// A reconcile's answer, which has tests of its own.
     Reconcile,
+    /// An explanation of acct1/main, which KV holds as the table has it.
+    Explained,
 }
 
 fn expectations() -> BTreeMap<&'static str, Expected> {
-    use Expected::{Batch, Error, Reconcile, Report};
+    use Expected::{Batch, Error, Explained, Reconcile, Report};
     let report = |query_configs: u64| {
         Report(json!({
             "system_account_id": "acct1",
@@ -31,6 +33,8 @@ fn expectations() -> BTreeMap<&'static str, Expected> {
         }))
     };
     BTreeMap::from([
+        ("explain-index.json", Explained),
+        ("explain-key.json", Explained),
         ("re-export-with-query-configs.json", report(2)),
         ("re-export.json", report(0)),
         ("reconcile-account.json", Reconcile),
@@ -78,6 +82,14 @@ async fn every_sample_event_gets_its_answer() {
             }
             Expected::Report(report) => assert_eq!(*answered.ok(), report, "{file}"),
             Expected::Error(kind) => assert_eq!(answered.error().kind, kind, "{file}"),
+            Expected::Explained => {
+                let report = answered.ok();
+                assert_eq!(report["index_name"], "main", "{file}");
+                assert_eq!(report["item"], "exportable", "{file}");
+                let keys = report["keys"].as_array().unwrap();
+                assert!(keys.iter().all(|key| key["verdict"] == "right"), "{file}: {report}");
+                assert_eq!(keys.len(), 2, "{file}");
+            }
             Expected::Reconcile => {
                 let kind = answered.result.as_ref().err().map(|error| error.kind.as_str());
                 assert_ne!(kind, Some("InvalidPayload"), "{file}");
@@ -114,6 +126,8 @@ async fn a_payload_that_is_not_taken_reads_and_writes_nothing_and_says_what_is_w
         ),
         (json!({"reconcile": {"apply": "yes"}}), "apply must be true or false"),
         (json!({"reconcile": {}, "system_account_id": "acct1"}), "unknown field"),
+        (json!({"explain": {}}), "explain takes either"),
+        (json!({"explain": {"key": "a-i", "apply": true}}), "unknown field \"apply\" in explain"),
         (sample_event("unknown-payload.json"), "unknown field \"include_queries\""),
     ];
     for (payload, says) in refused {
@@ -122,7 +136,7 @@ async fn a_payload_that_is_not_taken_reads_and_writes_nothing_and_says_what_is_w
         let LambdaError { kind, message } = answered.error();
         assert_eq!(kind, "InvalidPayload", "{payload}");
         assert!(message.contains(says), "{payload}: {message}");
-        for taken in ["Records", "include_query_configs", "reconcile"] {
+        for taken in ["Records", "include_query_configs", "reconcile", "explain"] {
             assert!(message.contains(taken), "{message}");
         }
     }

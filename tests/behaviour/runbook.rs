@@ -2,6 +2,7 @@
 //! queries over the lines that it printed, and resolved by the runbook's commands.
 
 mod errors;
+mod explained;
 mod page;
 mod practice;
 mod procedures;

@@ -156,6 +156,12 @@ async fn re_exports(stack: &Stack, function: &Function, answers: &mut Answers) {
     stack.kv.faults().add(Rule::any(Fault::status(500)).times(8));
     answers.invoke(function, &payload("a")).await;
     stack.kv.faults().clear();
+    for key in ["s.example", "a-gone", "keyless-i", "broken-i", "nobody"] {
+        answers.invoke(function, &json!({"explain": {"key": key}})).await;
+    }
+    stack.table.put(&marked("a", "i", json!({"shop_id": "s.example", "pixel_id": "other"})));
+    let index = json!({"system_account_id": "a", "index_name": "i"});
+    answers.invoke(function, &json!({"explain": index})).await;
     answers.invoke(function, &json!({"reconcile": {}})).await;
     answers.invoke(function, &json!({"reconcile": {"apply": true}})).await;
     answers.invoke(function, &json!({"search_config": VALUE, "Records": VALUE})).await;

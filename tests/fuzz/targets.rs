@@ -4,9 +4,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::export::batch::plan::plan;
+use ecom_settings_exporter::export::explain::Explain;
 use ecom_settings_exporter::item::IndexSettings;
 use ecom_settings_exporter::item::{Change, Content, StreamRecord};
-use ecom_settings_exporter::kv::{Metadata, StoredSettings};
+use ecom_settings_exporter::kv::{Metadata, Provenance, StoredSettings};
 use ecom_settings_exporter::lambda::payload::Payload;
 use ecom_settings_exporter::services::cloudflare::wire::{self, Reply};
 use ecom_settings_exporter::services::http::retry_after;
@@ -39,6 +40,7 @@ pub struct Seen {
     streams: u64,
     re_exports: u64,
     reconciles: u64,
+    explains: u64,
     skipped: u64,
     settings: u64,
     query_configs: u64,
@@ -53,7 +55,7 @@ pub struct Seen {
 impl Seen {
     /// Fails if a kind of outcome never occurred.
     pub fn assert_varied(&self) {
-        let Self { json, streams, re_exports, reconciles, skipped, .. } = self;
+        let Self { json, streams, re_exports, reconciles, explains, skipped, .. } = self;
         let Self {
             settings,
             query_configs,
@@ -70,6 +72,7 @@ impl Seen {
             streams,
             re_exports,
             reconciles,
+            explains,
             skipped,
             settings,
             query_configs,
@@ -112,6 +115,10 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
             if let Some(metadata) = Metadata::parse(input) {
                 assert!(!metadata.index.account.is_empty() && !metadata.index.name.contains('#'));
             }
+            let provenance = Provenance::parse(input);
+            let times = [provenance.exported_at, provenance.changed_at];
+            assert!(times.into_iter().flatten().all(|time| time.len() <= 30));
+            assert!(provenance.environment.is_none_or(|name| (1..=64).contains(&name.len())));
             if let Some(stored) = StoredSettings::parse(input) {
                 assert!(stored.shop_id.is_none_or(|shop_id| !shop_id.is_empty()));
             }
@@ -143,6 +150,15 @@ fn payload(input: &str, seen: &mut Seen) {
         Ok(Payload::Reconcile(request)) => {
             seen.reconciles += 1;
             assert_ne!(request.system_account_id.as_deref(), Some(""));
+        }
+        Ok(Payload::Explain(request)) => {
+            seen.explains += 1;
+            match request {
+                Explain::Index(index) => {
+                    assert!(!index.account.is_empty() && !index.name.contains('#'));
+                }
+                Explain::Key(key) => assert!((1..=512).contains(&key.len())),
+            }
         }
         Err(error) => assert!(error.to_string().len() < LONGEST_ERROR, "{error}"),
     }

@@ -155,8 +155,17 @@ impl ApiKeys {
         invocation: &Invocation<'_, S>,
         settings: impl IntoIterator<Item = &'s IndexSettings> + Clone,
     ) {
+        self.ask_service(invocation, settings.clone()).await;
+        self.look_into_kv(invocation, settings).await;
+    }
+
+    /// Asks the service for the API keys of these indexes that have not been asked for.
+    pub async fn ask_service<'s, S: Services>(
+        &mut self,
+        invocation: &Invocation<'_, S>,
+        settings: impl IntoIterator<Item = &'s IndexSettings>,
+    ) {
         let owners: BTreeMap<ApiKeyOwner, Waiting> = settings
-            .clone()
             .into_iter()
             .filter_map(|settings| Self::owner(invocation.config, settings).ok())
             .filter(|owner| !self.answers.contains_key(owner))
@@ -174,7 +183,6 @@ impl ApiKeys {
             }
             self.extend(answers);
         }
-        self.look_into_kv(invocation, settings).await;
     }
 
     /// Looks into KV for the API keys of those indexes for which the service gives none: a change

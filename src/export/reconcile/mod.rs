@@ -25,7 +25,7 @@ mod brakes;
 mod dangling;
 mod findings;
 mod kept_claims;
-mod listed;
+pub(super) mod listed;
 mod orphans;
 mod part;
 mod part_keys;

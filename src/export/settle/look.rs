@@ -9,10 +9,10 @@ use super::action::Done;
 use super::decide::{Decision, ItemNow, decide};
 use super::settling::{SettleRequest, Settling};
 use super::table_view::{Held, Named, TableView};
-use crate::export::api_keys::NotExportable;
+use crate::export::api_keys::{ApiKeys, NotExportable};
 use crate::export::bulk;
 use crate::export::desired::Desired;
-use crate::export::invocation::OutOfTime;
+use crate::export::invocation::{Invocation, OutOfTime};
 use crate::export::table::{Pass, PassOver, ReadError, read_items};
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, ItemKey};
@@ -81,7 +81,7 @@ impl<S: Services> Settling<'_, '_, S> {
             }
         }
         self.has_indexes |= table.has_indexes();
-        let items = self.read_whole(table.items_to_read(&self.held)).await?;
+        let items = self.read_items(table.items_to_read(&self.held)).await?;
         let decisions = self.held.iter().map(|(key, held)| {
             let decision = decide(key, held, &table, &items);
             (key.clone(), decision)
@@ -90,42 +90,56 @@ impl<S: Services> Settling<'_, '_, S> {
     }
 
     /// Reads items whole, and what each would be exported as.
-    async fn read_whole(
+    async fn read_items(
         &mut self,
         indexes: BTreeSet<IndexRef>,
     ) -> Result<BTreeMap<IndexRef, ItemNow>, ReadError> {
-        let items = read_items(self.invocation, indexes.iter().map(ItemKey::of_index)).await?;
-        let mut now: BTreeMap<IndexRef, ItemNow> = BTreeMap::new();
-        let mut complete: Vec<IndexSettings> = Vec::new();
-        for index in indexes {
-            let decoded = items
-                .get(&ItemKey::of_index(&index))
-                .map(|item| IndexSettings::decode(&index, &item.attributes()));
-            match decoded {
-                None => drop(now.insert(index, ItemNow::Gone)),
-                Some(Err(rejection)) => drop(now.insert(index, ItemNow::Rejected(rejection))),
-                Some(Ok(settings)) => complete.push(settings),
-            }
-        }
+        let (mut now, complete) = read_whole(self.invocation, indexes).await?;
         self.api_keys.ask(self.invocation, &complete).await;
         for settings in complete {
-            let item = self.item_now(&settings);
+            let item = item_now(self.invocation, &settings, self.api_keys);
             now.insert(settings.index, item);
         }
         Ok(now)
     }
+}
 
-    fn item_now(&self, settings: &IndexSettings) -> ItemNow {
-        let desired = Desired::of_settings(settings, self.invocation.config, self.api_keys);
-        match desired {
-            Ok(desired) => match desired.entry(&self.invocation.stamp()) {
-                Ok(entry) => ItemNow::Exportable { keys: desired.keys, entry },
-                Err(rejection) => ItemNow::Rejected(rejection),
-            },
-            Err(NotExportable::Rejected(rejection)) => ItemNow::Rejected(rejection),
-            Err(NotExportable::Unavailable(error)) => {
-                ItemNow::Unavailable { keys: settings.kv_keys(), error }
-            }
+/// Reads items whole: what is known of some at once, and the settings of those whose API keys have to
+/// be asked for.
+pub async fn read_whole<S: Services>(
+    invocation: &Invocation<'_, S>,
+    indexes: BTreeSet<IndexRef>,
+) -> Result<(BTreeMap<IndexRef, ItemNow>, Vec<IndexSettings>), ReadError> {
+    let items = read_items(invocation, indexes.iter().map(ItemKey::of_index)).await?;
+    let mut now: BTreeMap<IndexRef, ItemNow> = BTreeMap::new();
+    let mut complete: Vec<IndexSettings> = Vec::new();
+    for index in indexes {
+        let decoded = items
+            .get(&ItemKey::of_index(&index))
+            .map(|item| IndexSettings::decode(&index, &item.attributes()));
+        match decoded {
+            None => drop(now.insert(index, ItemNow::Gone)),
+            Some(Err(rejection)) => drop(now.insert(index, ItemNow::Rejected(rejection))),
+            Some(Ok(settings)) => complete.push(settings),
+        }
+    }
+    Ok((now, complete))
+}
+
+/// What an item would be exported as, given the API keys that have been asked for.
+pub fn item_now<S: Services>(
+    invocation: &Invocation<'_, S>,
+    settings: &IndexSettings,
+    api_keys: &ApiKeys,
+) -> ItemNow {
+    match Desired::of_settings(settings, invocation.config, api_keys) {
+        Ok(desired) => match desired.entry(&invocation.stamp()) {
+            Ok(entry) => ItemNow::Exportable { keys: desired.keys, entry },
+            Err(rejection) => ItemNow::Rejected(rejection),
+        },
+        Err(NotExportable::Rejected(rejection)) => ItemNow::Rejected(rejection),
+        Err(NotExportable::Unavailable(error)) => {
+            ItemNow::Unavailable { keys: settings.kv_keys(), error }
         }
     }
 }

@@ -28,6 +28,7 @@ use super::invocation::Invocation;
 use crate::ports::Services;
 
 pub use self::action::Verdict;
+pub use self::look::{item_now, read_whole};
 pub use self::settling::SettleRequest;
 use self::settling::Settling;
 

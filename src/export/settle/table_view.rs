@@ -71,6 +71,16 @@ struct Interest {
     indexes: BTreeSet<IndexRef>,
 }
 
+impl Interest {
+    fn add(&mut self, Named { index, shop_ids }: &Named) {
+        let index_id = index.index_id();
+        self.shop_ids.insert(index_id.clone());
+        self.index_ids.insert(index_id);
+        self.shop_ids.extend(shop_ids.iter().cloned());
+        self.indexes.insert(index.clone());
+    }
+}
+
 /// What the table says about a set of keys.
 #[derive(Debug, Default)]
 pub struct TableView {
@@ -89,15 +99,22 @@ impl TableView {
         for (key, held) in held {
             interest.keys.insert(key.clone());
             interest.shop_ids.insert(key.clone());
-            for Named { index, shop_ids } in held.named() {
-                let index_id = index.index_id();
-                interest.shop_ids.insert(index_id.clone());
-                interest.index_ids.insert(index_id);
-                interest.shop_ids.extend(shop_ids.iter().cloned());
-                interest.indexes.insert(index.clone());
-            }
+            held.named().for_each(|named| interest.add(named));
         }
         Self { interest, ..Self::default() }
+    }
+
+    /// A view that also looks for an index that no key may name.
+    #[must_use]
+    pub fn and_for(mut self, named: &Named) -> Self {
+        self.interest.add(named);
+        self
+    }
+
+    /// The keys, index ids and shop ids that it looks for.
+    pub fn names(&self) -> BTreeSet<&str> {
+        let Interest { keys, index_ids, shop_ids, .. } = &self.interest;
+        keys.iter().chain(index_ids).chain(shop_ids).map(String::as_str).collect()
     }
 
     /// Takes in an item of the table. The aliases of every item count but those of query configs.
@@ -131,6 +148,11 @@ impl TableView {
     /// Whether the table has any index item.
     pub fn has_indexes(&self) -> bool {
         self.has_indexes
+    }
+
+    /// The items that ask for `key`, the first by account and index first.
+    pub fn claimants(&self, key: &str) -> impl Iterator<Item = &IndexRef> {
+        self.claimants.get(key).into_iter().flatten()
     }
 
     /// The item that `key` is for: the one that KV's value names, else the first.
@@ -167,16 +189,36 @@ impl TableView {
     /// The other items that protect a key that no item asks for: their active aliases point at the
     /// index that its value names, if that has no item of its own, or name the key as a shop id.
     pub fn protectors(&self, key: &str, named: &Named) -> BTreeSet<ItemKey> {
-        let by_shop_id = |shop_id: &str| AliasTarget::ShopId(shop_id.to_owned());
-        let mut targets = vec![by_shop_id(key)];
+        let mut targets = vec![AliasTarget::ShopId(key.to_owned())];
         if !self.has_item(&named.index) {
-            let index_id = named.index.index_id();
-            targets.push(by_shop_id(&index_id));
-            targets.push(AliasTarget::IndexId(index_id));
-            targets.extend(named.shop_ids.iter().map(|shop_id| by_shop_id(shop_id)));
+            targets.extend(targets_of(named));
         }
-        let own = ItemKey::of_index(&named.index);
+        self.pointers_at(&targets, &named.index)
+    }
+
+    /// The other items whose active aliases point at an index, by whatever name.
+    pub fn pointers(&self, named: &Named) -> BTreeSet<ItemKey> {
+        self.pointers_at(&targets_of(named), &named.index)
+    }
+
+    /// The items whose active aliases point at whatever lives under a name.
+    pub fn pointers_at_name(&self, name: &str) -> BTreeSet<ItemKey> {
+        let targets = [AliasTarget::IndexId(name.to_owned()), AliasTarget::ShopId(name.to_owned())];
+        targets.iter().filter_map(|target| self.pointers.get(target)).flatten().cloned().collect()
+    }
+
+    fn pointers_at(&self, targets: &[AliasTarget], but: &IndexRef) -> BTreeSet<ItemKey> {
+        let own = ItemKey::of_index(but);
         let pointers = targets.iter().filter_map(|target| self.pointers.get(target)).flatten();
         pointers.filter(|pointer| **pointer != own).cloned().collect()
     }
+}
+
+/// All by which an alias may point at an index.
+fn targets_of(Named { index, shop_ids }: &Named) -> Vec<AliasTarget> {
+    let index_id = index.index_id();
+    let shop_ids = shop_ids.iter().cloned().map(AliasTarget::ShopId);
+    let by_index_id =
+        [AliasTarget::ShopId(index_id.clone()), AliasTarget::IndexId(index_id)].into_iter();
+    by_index_id.chain(shop_ids).collect()
 }

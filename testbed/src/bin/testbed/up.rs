@@ -110,7 +110,8 @@ curl -H 'Authorization: Bearer {TOKEN}' '{settings}/values/acme.myshopify.com'"#
         println!(
             r#"curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations \
   -d '{{"system_account_id":"acme","index_name":"products"}}'
-curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations -d '{{"reconcile":{{}}}}'"#
+curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations -d '{{"reconcile":{{}}}}'
+make explain LOCAL=true KEY=acme.myshopify.com    # also re-export and reconcile"#
         );
     }
     println!(

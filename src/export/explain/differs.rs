@@ -1,0 +1,176 @@
+//! Where two values differ: paths, never what stands there. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+/// The field that holds the account's API key.
+const API_KEY: &str = "marqo_api_key";
+
+/// The most paths that a report names; the last of them says that there are more.
+const MAX_PATHS: usize = 50;
+
+/// The longest path that is told whole, in characters: a stranger's value may hold any names.
+const MAX_PATH_CHARACTERS: usize = 200;
+
+/// The last path, where there are more.
+const MORE: &str = "…";
+
+/// What stands for the whole value.
+const WHOLE_VALUE: &str = "(value)";
+
+/// Whether the API key is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiKey {
+    /// It is.
+    Compared,
+    /// It is not known what it should be.
+    Unknown,
+}
+
+/// The paths at which `stored` differs from `wanted`; none where they are the same bytes.
+pub fn differing_paths(stored: &str, wanted: &str, api_key: ApiKey) -> Vec<String> {
+    if stored == wanted {
+        return Vec::new();
+    }
+    let parsed = |text: &str| serde_json::from_str::<BTreeMap<String, Value>>(text).ok();
+    let (Some(mut stored), Some(mut wanted)) = (parsed(stored), parsed(wanted)) else {
+        return vec![WHOLE_VALUE.to_owned()];
+    };
+    if api_key == ApiKey::Unknown {
+        stored.remove(API_KEY);
+        wanted.remove(API_KEY);
+    }
+    let mut paths = Paths::default();
+    let names: BTreeSet<&String> = stored.keys().chain(wanted.keys()).collect();
+    for name in names {
+        paths.within("", name, stored.get(name), wanted.get(name));
+    }
+    match (paths.0.is_empty(), api_key) {
+        // The same fields with the same values, written in another way.
+        (true, ApiKey::Compared) => vec![WHOLE_VALUE.to_owned()],
+        _ => paths.0,
+    }
+}
+
+/// Paths that were found to differ.
+#[derive(Default)]
+struct Paths(Vec<String>);
+
+impl Paths {
+    fn compare(&mut self, path: &str, stored: Option<&Value>, wanted: Option<&Value>) {
+        match (stored, wanted) {
+            (Some(Value::Object(stored)), Some(Value::Object(wanted))) => {
+                let names: BTreeSet<&String> = stored.keys().chain(wanted.keys()).collect();
+                for name in names {
+                    self.within(path, &format!(".{name}"), stored.get(name), wanted.get(name));
+                }
+            }
+            (Some(Value::Array(stored)), Some(Value::Array(wanted))) => {
+                for place in 0..stored.len().max(wanted.len()) {
+                    let part = format!("[{place}]");
+                    self.within(path, &part, stored.get(place), wanted.get(place));
+                }
+            }
+            _ if stored == wanted => {}
+            _ => self.add(path),
+        }
+    }
+
+    /// Compares a part, unless there are paths enough.
+    fn within(&mut self, path: &str, part: &str, stored: Option<&Value>, wanted: Option<&Value>) {
+        if self.0.last().is_none_or(|last| last != MORE) && stored != wanted {
+            self.compare(&format!("{path}{part}"), stored, wanted);
+        }
+    }
+
+    fn add(&mut self, path: &str) {
+        match self.0.len() {
+            0..MAX_PATHS => self.0.push(cut(path, MAX_PATH_CHARACTERS)),
+            _ => MORE.clone_into(&mut self.0[MAX_PATHS - 1]),
+        }
+    }
+}
+
+/// A text that may be anybody's, shortened.
+pub fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn differ(stored: Value, wanted: Value) -> Vec<String> {
+        differing_paths(&stored.to_string(), &wanted.to_string(), ApiKey::Compared)
+    }
+
+    #[test]
+    fn a_path_leads_through_maps_and_lists_to_what_differs() {
+        assert_eq!(
+            differ(
+                json!({"search_config": {"limit": 1, "same": [1]}, "pixel_id": "x", "gone": {}}),
+                json!({"search_config": {"limit": 2, "same": [1]}, "pixel_id": "y", "new": null}),
+            ),
+            ["gone", "new", "pixel_id", "search_config.limit"]
+        );
+        let targets =
+            |weights: &[f64]| weights.iter().map(|weight| json!({"weight": weight})).collect();
+        let reads = |weights: &[f64]| {
+            let targets: Vec<Value> = targets(weights);
+            json!({"index_aliases": {"doc_reads": {"targets": targets}}})
+        };
+        assert_eq!(
+            differ(reads(&[0.5, 0.5]), reads(&[1.0])),
+            ["index_aliases.doc_reads.targets[0].weight", "index_aliases.doc_reads.targets[1]"]
+        );
+        assert_eq!(differ(json!({"a": {"b": 1}}), json!({"a": [1]})), ["a"]);
+        assert_eq!(differ(json!({"a": 1}), json!({"a": 1.0})), ["a"]);
+    }
+
+    #[test]
+    fn what_differs_without_a_path_is_the_value() {
+        let both = [r#"{"a":1,"b":2}"#, r#"{"b":2,"a":1}"#];
+        assert_eq!(differing_paths(both[0], both[1], ApiKey::Compared), ["(value)"]);
+        assert_eq!(differing_paths(both[0], both[0], ApiKey::Compared), [""; 0]);
+        for stranger in ["", "null", "7", "[1]", "{", &"[".repeat(9_999)] {
+            assert_eq!(
+                differing_paths(stranger, "{}", ApiKey::Compared),
+                ["(value)"],
+                "{stranger}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_api_key_that_is_not_known_is_not_compared() {
+        let value = |api_key: &str, pixel: &str| {
+            json!({"marqo_api_key": api_key, "pixel_id": pixel}).to_string()
+        };
+        let differ = |stored: &str, wanted: &str| differing_paths(stored, wanted, ApiKey::Unknown);
+        assert_eq!(differ(&value("k", "x"), &value("?", "x")), [""; 0]);
+        assert_eq!(differ(&value("k", "x"), &value("?", "y")), ["pixel_id"]);
+        assert_eq!(
+            differing_paths(&value("k", "x"), &value("?", "x"), ApiKey::Compared),
+            ["marqo_api_key"]
+        );
+    }
+
+    #[test]
+    fn paths_are_bounded_in_number_and_length() {
+        let many: serde_json::Map<_, _> =
+            (0..200).map(|n| (format!("f{n:03}"), json!(1))).collect();
+        let paths = differ(json!(many), json!({}));
+        assert_eq!((paths.len(), paths[48].as_str(), paths[49].as_str()), (50, "f048", "…"));
+        let nested = differ(json!({"a": many}), json!({"a": {}}));
+        assert_eq!((nested.len(), nested[49].as_str()), (50, "…"));
+        let fifty = many.iter().take(50).map(|(name, value)| (name.clone(), value.clone()));
+        assert_eq!(differ(fifty.collect(), json!({}))[49], "f049");
+        let long = differ(json!({"x".repeat(1_000): 1}), json!({}));
+        assert_eq!(long[0].chars().count(), 201);
+    }
+}

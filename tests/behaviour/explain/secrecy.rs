@@ -1,0 +1,89 @@
+//! No API key and no settings value in an explanation or in the log of it.
+
+use serde_json::{Value, json};
+use testbed::faults::Fault;
+use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
+
+use super::asking::*;
+use crate::helpers::*;
+
+const CANARY: &str = "CANARY";
+
+/// An item with a canary in every value that is no name.
+fn item(shop_id: &str, canary: &str) -> Value {
+    let targets = json!([{"index_id": "a-v2", "weight": 0.5, "note": canary}]);
+    index_with(
+        "a",
+        "i",
+        json!({
+            "shop_id": shop_id, "index_endpoint": format!("https://{canary}.example.com"),
+            "pixel_id": canary, "search_config": {"limit": canary, "list": [canary, {"x": canary}]},
+            "collections_config": {"deep": {"deeper": canary}}, "feature_flags": {"flag": canary},
+            "agentic_config": {"prompt": canary}, "query_override_sharding": {"s": canary},
+            "index_aliases": {"doc_reads": {"enabled": true, "targets": targets}},
+        }),
+    )
+}
+
+#[tokio::test]
+async fn canaries_in_every_value_never_show() {
+    let world = World::start().await;
+    world.stack.api_keys.set("a", &format!("{CANARY}-api-key"));
+    let mut override_ = query_config("a", "i", "q", 1);
+    override_["filter"] = json!(format!("{CANARY}-1"));
+    world.settled_with([item("s.example", &format!("{CANARY}-1")), override_.clone()]).await;
+    override_["filter"] = json!({"now": format!("{CANARY}-2")});
+    world.stack.table.put(&override_);
+    let metadata = json!({
+        "digest": CANARY, "exported_at": CANARY, "changed_at": {"at": CANARY}, "source": CANARY,
+        "system_account_id": "a", "index_name": "i", "environment": {"name": CANARY},
+    });
+    let strange = format!(
+        r#"{{"system_account_id":"a","index_name":"i","shop_id":["{CANARY}"],"x":"{CANARY}"}}"#
+    );
+    world.stack.kv.put(SETTINGS, "t.example", &strange, Some(metadata.clone()));
+    world.stack.kv.put(SETTINGS, "u.example", CANARY, Some(metadata));
+    world.stack.kv.put(SETTINGS, "v.example", &format!(r#"["{CANARY}"]"#), Some(json!(CANARY)));
+    let query = query_config_key("a", "i", "q");
+    assert!(world.stack.kv.get(QUERY_CONFIGS, &query).unwrap().value.contains(CANARY));
+
+    let items = [
+        item("s.example", &format!("{CANARY}-2")),
+        item("t.example", &format!("{CANARY}-2")),
+        index_with("a", "i", json!({"index_endpoint": CANARY, "search_config": CANARY})),
+    ];
+    let keys = ["s.example", "t.example", "u.example", "v.example", "a-i", &query];
+    let mut seen = 0;
+    for item in items {
+        world.stack.table.put(&item);
+        for fault in [None, Some(Fault::status(503))] {
+            if let Some(fault) = fault {
+                world.stack.api_keys.break_cell(DEFAULT_CELL, fault);
+            }
+            for payload in keys.iter().map(|key| of_key(key)).chain([of_index("a", "i")]) {
+                let answered = world.handle(&payload).await;
+                let said = format!("{:?}", answered.result);
+                assert!(!said.contains(CANARY), "{payload}: {said}");
+                seen += usize::from(said.contains("search_config.limit"));
+            }
+            world.stack.api_keys.faults().clear();
+        }
+        world.stack.table.put(&json!({"pk": "a", "sk": "INDEX#i#QUERY#q", "boost": 1}));
+    }
+    assert!(seen > 0, "the paths should show");
+    assert!(!world.logs.text().contains(CANARY), "{}", world.logs.text());
+}
+
+#[tokio::test]
+async fn what_a_stranger_wrote_is_not_echoed_at_any_length() {
+    let world = World::start().await;
+    let long = "x".repeat(100_000);
+    let value = json!({"system_account_id": long, "index_name": long, long.as_str(): 1});
+    world.stack.kv.put(SETTINGS, "s.example", &value.to_string(), None);
+    world.stack.table.put(&shop("a", "i", "s.example"));
+
+    for payload in [of_key("s.example"), of_index("a", "i")] {
+        let report = asked(&world, &payload).await;
+        assert!(report.to_string().len() < 5_000, "{}", report.to_string().len());
+    }
+}
