@@ -1,12 +1,18 @@
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 ENVIRONMENT ?= sandbox
 STACK ?= $(ENVIRONMENT)-ecom-settings-exporter
-FUNCTION := $(ENVIRONMENT)-ecom-settings-exporter
+FUNCTION ?= $(ENVIRONMENT)-ecom-settings-exporter
+# The ARN of the state machine of reconcile, which the stack knows.
+STATE_MACHINE ?= $(call output,StateMachineArn)
+# The execution that `make follow` follows: the newest one.
+EXECUTION ?= $$(aws stepfunctions list-executions --state-machine-arn "$(STATE_MACHINE)" \
+    --no-paginate --max-results 1 --query 'executions[0].executionArn' --output text)
 ARCH ?= arm64
 EVENT ?= events/stream-insert.json
 PORT ?= 9000
 SINCE ?= 10m
 APPLY ?= false
+RAW ?= false
 QUERY_CONFIGS ?= false
 
 # Cargo's and cargo-lambda's names for Lambda's architectures.
@@ -30,6 +36,19 @@ define invoke
 	@! grep '"FunctionError"' $(TARGET_DIR)/invocation.json
 endef
 
+# $(call output,NAME): an output of the stack, in a shell command.
+output = $$(aws cloudformation describe-stacks --stack-name $(STACK) \
+    --query "Stacks[0].Outputs[?OutputKey=='$(1)'].OutputValue" --output text)
+
+# How the report on standard input is shown: as JSON if RAW is true.
+SHOW_REPORT = cat
+
+# Follows the execution whose ARN is in the shell's variable, until it ends, and shows its report.
+define follow
+{ $(TARGET_DIR)/debug/testbed follow "$$execution" >$(TARGET_DIR)/answer.json; ended=$$?; \
+	    $(SHOW_REPORT) <$(TARGET_DIR)/answer.json; exit $$ended; }
+endef
+
 .PHONY: help
 help: ## Show the targets
 	@awk -F ':.*## ' '/^## / { print "\n" substr($$0, 4) ":" } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,7 +59,7 @@ help: ## Show the targets
 # share, and build those again.
 .PHONY: binaries
 binaries:
-	cargo build --locked --workspace --bins
+	@cargo build --locked --workspace --bins
 
 .PHONY: demo
 demo: binaries ## Carry items through the local stack, and show what KV holds after each step
@@ -88,9 +107,14 @@ build: ## Build the zip that is deployed (ARCH=arm64 or x86_64)
 	cargo lambda build --locked --release $(LAMBDA_FLAG_$(ARCH)) --package ecom-settings-exporter --bin bootstrap --output-format zip
 
 .PHONY: lint-template
-lint-template: ## Check template.yaml
+lint-template: ## Check template.yaml and the state machine's definition
 	$(call needs,cfn-lint,pip install cfn-lint)
-	cfn-lint template.yaml
+	@mkdir -p $(TARGET_DIR)
+	@{ printf '{"Resources":{"Reconcile":{"Type":"AWS::StepFunctions::StateMachine","Properties":{'; \
+	    printf '"RoleArn":"arn:aws:iam::123456789012:role/r","DefinitionSubstitutions":{"FunctionArn":"f"},"Definition":'; \
+	    sed 's/$${Partition}/aws/' statemachine/reconcile.asl.json; \
+	    printf '}}}}'; } >$(TARGET_DIR)/reconcile-template.json
+	cfn-lint template.yaml $(TARGET_DIR)/reconcile-template.json
 	@if command -v sam >/dev/null; then sam validate --lint --region us-east-1; else echo "sam validate: skipped, because the SAM CLI is not installed"; fi
 
 .PHONY: deny
@@ -149,13 +173,19 @@ re-export: ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=
 	$(call invoke,$(TARGET_DIR)/payload.json)
 
 .PHONY: reconcile
-reconcile: ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a, DELETE_UP_TO=n and REWRITE_UP_TO=n to raise the brakes)
-	@mkdir -p $(TARGET_DIR)
+reconcile: binaries ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a, DELETE_UP_TO=n and REWRITE_UP_TO=n to raise the brakes, RAW=true for JSON)
+	$(call needs,aws,install version 2 of the AWS CLI)
 	@printf '{"reconcile":{"apply":%s%s%s%s}}' '$(APPLY)' \
 	    '$(if $(ACCOUNT),$(comma)"system_account_id":"$(ACCOUNT)")' \
 	    '$(if $(DELETE_UP_TO),$(comma)"delete_up_to":$(DELETE_UP_TO))' \
 	    '$(if $(REWRITE_UP_TO),$(comma)"rewrite_up_to":$(REWRITE_UP_TO))' >$(TARGET_DIR)/payload.json
-	$(call invoke,$(TARGET_DIR)/payload.json)
+	@execution=$$(aws stepfunctions start-execution --state-machine-arn "$(STATE_MACHINE)" \
+	    --input file://$(TARGET_DIR)/payload.json --query executionArn --output text) && $(follow)
+
+.PHONY: follow
+follow: binaries ## Follow a reconcile that has begun (EXECUTION=arn, else the newest; RAW=true for JSON)
+	$(call needs,aws,install version 2 of the AWS CLI)
+	@execution="$(EXECUTION)" && $(follow)
 
 .PHONY: tail
 tail: ## Follow the log of the deployed function (SINCE=10m)

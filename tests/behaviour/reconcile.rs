@@ -4,6 +4,7 @@ mod accounts;
 mod brakes;
 mod differences;
 mod drift;
+mod executions;
 mod failures;
 mod owners;
 mod races;
