@@ -1,4 +1,5 @@
-//! Where an operator sits: the Makefile, a build folder of its own, and a PATH with another `aws`.
+//! Where an operator sits: the Makefile, a build folder of its own, and a PATH with programs that
+//! answer by a script.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const AWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/operations/aws");
+const SCRIPTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/operations/scripted");
 
 /// What a command came to.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// A place whose `aws` has no answers yet. Cargo builds nothing there.
+    /// A place whose programs have no answers yet. Cargo builds nothing there.
     pub fn new() -> Self {
         static DESKS: AtomicUsize = AtomicUsize::new(0);
         let number = DESKS.fetch_add(1, Ordering::Relaxed);
@@ -34,7 +35,9 @@ impl Desk {
             fs::create_dir_all(folder.join(part)).unwrap();
         }
         symlink(env!("CARGO_BIN_EXE_testbed"), folder.join("debug/testbed")).unwrap();
-        symlink(AWS, folder.join("bin/aws")).unwrap();
+        for program in ["aws", "sam", "unzip"] {
+            symlink(SCRIPTED, folder.join("bin").join(program)).unwrap();
+        }
         symlink("/bin/true", folder.join("bin/cargo")).unwrap();
         Self { folder, env: Vec::new() }
     }
@@ -45,11 +48,12 @@ impl Desk {
         self
     }
 
-    /// What `aws` answers to calls that match a pattern of bash.
-    pub fn answers(self, pattern: &str, answer: &str) -> Self {
+    /// What a program answers to calls that match a pattern of bash. The first answer that fits counts.
+    pub fn answers(self, pattern: &str, answer: impl AsRef<[u8]>) -> Self {
         let answers = self.folder.join("answers");
         let number = fs::read_dir(&answers).unwrap().count();
-        fs::write(answers.join(format!("{number:03}")), format!("{pattern}\n{answer}\n")).unwrap();
+        let content = [pattern.as_bytes(), answer.as_ref(), b""].join(&b'\n');
+        fs::write(answers.join(format!("{number:03}")), content).unwrap();
         self
     }
 
@@ -73,7 +77,7 @@ impl Desk {
         Made { succeeded: made.status.success(), stdout, stderr }
     }
 
-    /// The calls of `aws` so far, one on a line.
+    /// The calls so far, one on a line.
     pub fn calls(&self) -> String {
         fs::read_to_string(self.path("calls")).unwrap_or_default()
     }

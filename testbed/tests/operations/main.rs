@@ -1,4 +1,6 @@
-//! The Makefile's targets for AWS, with an `aws` that answers by a script or asks the stand-ins.
+//! The Makefile's targets for AWS, with programs that answer by a script or ask the stand-ins.
 
 mod desk;
 mod reconcile;
+mod release;
+mod targets;

@@ -24,7 +24,10 @@ async fn machine(script: Vec<Result<Value, Failure>>) -> StateMachine {
 }
 
 fn desk(machine: &StateMachine) -> Desk {
-    Desk::new().with("AWS_ENDPOINT_URL_SFN", machine.url()).with("STATE_MACHINE", arn())
+    Desk::new()
+        .with("ENVIRONMENT", "local")
+        .with("AWS_ENDPOINT_URL_SFN", machine.url())
+        .with("STATE_MACHINE", arn())
 }
 
 async fn make(desk: Desk, args: &'static [&'static str]) -> (Made, Desk) {
@@ -105,11 +108,14 @@ async fn in_aws_the_stack_says_which_state_machine_it_is() {
     let desk = Desk::new()
         .with("ENVIRONMENT", "prod")
         .answers(
-            "cloudformation describe-stacks --stack-name prod-* *StateMachineArn*",
+            "aws cloudformation describe-stacks --stack-name prod-* *StateMachineArn*",
             "arn:machine",
         )
-        .answers("stepfunctions start-execution --state-machine-arn arn:machine *", "arn:execution")
-        .answers("stepfunctions get-execution-history *arn:execution*", &history.to_string());
+        .answers(
+            "aws stepfunctions start-execution --state-machine-arn arn:machine *",
+            "arn:execution",
+        )
+        .answers("aws stepfunctions get-execution-history *arn:execution*", history.to_string());
 
     let (made, desk) = make(desk, &["reconcile"]).await;
 

@@ -1,7 +1,7 @@
 //! `testbed follow`: follows a reconcile until its execution ends, in AWS or on the local stack.
 //!
 //! It asks through the AWS CLI, which knows the region, the credentials and the endpoint. Progress
-//! goes to standard error; standard output gets one line, the report of all runs together.
+//! goes to standard error; standard output gets the report of all runs together, as JSON.
 
 mod chain;
 
@@ -30,7 +30,7 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     let mut followed = Followed::default();
     let ended = follow(&arn, &mut followed).await;
     if followed.chain.runs > 0 {
-        println!("{}", serde_json::to_string(&followed.chain).unwrap_or_default());
+        print!("{}", serde_json::to_string(&followed.chain).unwrap_or_default());
     }
     ended
 }
