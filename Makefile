@@ -172,6 +172,11 @@ rollback: ## Go back to the version before the live one, without a build (TO=n f
 	$(in_aws)
 	@operations/rollback $(TO)
 
+.PHONY: status
+status: ## Show the version, parameters, outputs, mapping, schedule, reconciles, queue and alarms
+	$(in_aws)
+	@operations/status
+
 .PHONY: invoke-remote
 invoke-remote: ## Send an event to the deployed function (EVENT=file; a stream event only to a local function)
 	$(in_aws)

@@ -3,4 +3,5 @@
 mod desk;
 mod reconcile;
 mod release;
+mod status;
 mod targets;

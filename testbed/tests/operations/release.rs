@@ -56,7 +56,7 @@ fn deploy_refuses_a_zip_of_another_commit_or_architecture() {
 fn versions(live: &str, versions: &str) -> Desk {
     desk()
         .answers("aws lambda get-alias *", live)
-        .answers("aws lambda list-versions-by-function *max_by*", "9")
+        .answers("aws lambda list-versions-by-function *.Version --output*", "8\t9\n2\t7")
         .answers("aws lambda list-versions-by-function *", versions)
         .answers("aws lambda update-alias *", "")
         .answers("aws cloudformation describe-stacks *ParameterKey*", "A\tRepairEnabled\tRelease")

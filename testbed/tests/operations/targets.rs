@@ -11,6 +11,7 @@ fn no_target_calls_aws_without_the_name_of_the_environment() {
         "deploy",
         "configure",
         "rollback",
+        "status",
         "invoke-remote",
         "re-export",
         "reconcile",
