@@ -22,7 +22,8 @@ use serde_json::value::RawValue;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     logging::init();
-    let config = Config::from_env().inspect_err(|error| tracing::error!("{error}"))?;
+    let config = Config::from_env()
+        .inspect_err(|error| tracing::error!(%error, "the configuration is not complete"))?;
     tracing::info!(commit = COMMIT, "start");
     let metrics = Metrics::install(&config.environment)?;
     let http_timeout = config.exporter.http_timeout;

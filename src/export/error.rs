@@ -60,6 +60,11 @@ pub enum KeyError {
 }
 
 impl KeyError {
+    /// Whether the item's own API key is what is missing.
+    pub fn lacks_api_key(&self) -> bool {
+        matches!(self, Self::ApiKey(_))
+    }
+
     /// Cloudflare's refusal of the token, if that is the cause.
     pub fn auth_rejected(&self) -> Option<&KvError> {
         let kv = match self {

@@ -115,17 +115,20 @@ async fn stream<S: Services>(
 /// One line for each record that was not exported as it should be.
 fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
     match outcome {
-        RecordOutcome::Rejected(RejectedRecord { index, rejection }) => error!(
+        RecordOutcome::Rejected(RejectedRecord { index, query, rejection }) => error!(
             system_account_id = index.as_ref().map(|index| index.account.as_str()),
             index_name = index.as_ref().map(|index| index.name.as_str()),
+            normalized_query = query,
             path = rejection.path,
             sequence_number,
             error = %rejection,
             "record rejected"
         ),
-        RecordOutcome::Failed { index, error } => error!(
+        RecordOutcome::Failed { index, query, cell, error } => error!(
             system_account_id = index.account,
             index_name = index.name,
+            normalized_query = query,
+            cell,
             sequence_number,
             error = %Chain(error),
             "record failed"

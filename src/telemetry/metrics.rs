@@ -45,8 +45,10 @@ impl Metrics {
                 Value::Finding(Some(count)) => {
                     histogram!(name).record(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
                 }
-                Value::Milliseconds(Some(millis)) => histogram!(name).record(millis),
-                Value::Finding(None) | Value::Milliseconds(None) => {}
+                Value::Milliseconds(values) => {
+                    values.into_iter().for_each(|millis| histogram!(name).record(millis));
+                }
+                Value::Finding(None) => {}
             }
         }
         self.collector.set_property("requestId", request_id.to_owned());

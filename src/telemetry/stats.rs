@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tracing::info;
 
+use super::lags::Lags;
+
 macro_rules! stats {
     ($($(#[$doc:meta])* $field:ident: $type:ty $(=> $metric:literal)?;)*) => {
         /// The numbers of one invocation, named as in its log line.
@@ -68,6 +70,8 @@ stats! {
     deletes_withheld: u64 => "DeletesWithheld";
     /// Keys that were deleted and put back.
     deletes_restored: u64 => "DeletesRestored";
+    /// Keys that were deleted, are needed, and could not be put back.
+    put_backs_failed: u64 => "PutBacksFailed";
     /// Indexes whose API key was taken from what KV holds.
     api_keys_reused: u64 => "ApiKeysReused";
     /// A reconcile's keys that KV lacks.
@@ -82,20 +86,26 @@ stats! {
     repair_refused: Option<u64> => "RepairRefused";
     /// Keys that a reconcile could not compare or repair.
     keys_failed: Option<u64> => "ReconcileKeysFailed";
+    /// The share of the keys that a reconcile found missing, in percent: of the namespace that has more.
+    keys_missing_percent: Option<u64> => "KeysMissingPercent";
     /// Items that a reconcile found not exportable.
     items_rejected: Option<u64> => "ItemsRejected";
+    /// Their share, in percent: of the namespace that has more.
+    items_rejected_percent: Option<u64> => "ItemsRejectedPercent";
     /// Keys that several items ask for, or that another environment has.
     keys_conflicting: Option<u64> => "KeysConflicting";
     /// Keys that no item asks for and that an active alias protects.
     keys_withheld: Option<u64> => "KeysWithheld";
     /// Index ids that aliases point at and that have neither an item nor a key.
     dangling_aliases: Option<u64> => "DanglingAliases";
-    /// From the table's change to KV's confirmation: the longest of the batch.
-    propagation_lag_ms: Option<Duration> => "PropagationLag";
+    /// From the table's change to KV's confirmation, of each exported record of an index item.
+    settings_lag_ms: Lags => "SettingsLag";
+    /// The same of each exported record of a query config.
+    query_config_lag_ms: Lags => "QueryConfigLag";
     /// The whole invocation.
     duration_ms: Duration;
     /// Requests to Cloudflare KV.
-    kv_requests: u64;
+    kv_requests: u64 => "CloudflareKvRequests";
     /// Requests to Cloudflare KV that repeated an earlier one.
     kv_retries: u64 => "CloudflareKvRetries";
     /// The durations of all requests to Cloudflare KV; those that overlap count each.
@@ -139,7 +149,7 @@ pub struct ReconcileRun<'a> {
 }
 
 /// A number for CloudWatch.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
     /// Its name in CloudWatch.
     pub name: &'static str,
@@ -147,15 +157,15 @@ pub struct Metric {
     pub value: Value,
 }
 
-/// A metric's value. `None` and a count of zero are not reported.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A metric's value. `None`, no duration and a count of zero are not reported.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// How many times something happened.
     Count(u64),
     /// What was found. Reported even when it is zero: no drift is news, too.
     Finding(Option<u64>),
-    /// How long something took.
-    Milliseconds(Option<f64>),
+    /// How long something took, or each of several things.
+    Milliseconds(Vec<f64>),
 }
 
 /// How a type of number is logged and measured.
@@ -190,19 +200,24 @@ impl Counted for Duration {
     }
 
     fn measured(&self) -> Value {
-        let some_time = Some(*self).filter(|duration| !duration.is_zero());
-        some_time.measured()
+        let some_time = Some(self).filter(|duration| !duration.is_zero());
+        Value::Milliseconds(some_time.map(millis).into_iter().collect())
     }
 }
 
-impl Counted for Option<Duration> {
+/// Logged is the longest.
+impl Counted for Lags {
     fn logged(&self) -> Option<u64> {
-        self.map(whole_millis)
+        self.longest().map(whole_millis)
     }
 
     fn measured(&self) -> Value {
-        Value::Milliseconds(self.map(|duration| duration.as_secs_f64() * 1000.0))
+        Value::Milliseconds(self.values().iter().map(millis).collect())
     }
+}
+
+fn millis(duration: &Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
 }
 
 fn whole_millis(duration: Duration) -> u64 {
@@ -220,10 +235,15 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(
             (second.logged(), second.measured()),
-            (Some(1000), Value::Milliseconds(Some(1000.0)))
+            (Some(1000), Value::Milliseconds(vec![1000.0]))
         );
-        assert_eq!(Duration::ZERO.measured(), Value::Milliseconds(None));
-        assert_eq!(Some(Duration::ZERO).measured(), Value::Milliseconds(Some(0.0)));
+        assert_eq!(Duration::ZERO.measured(), Value::Milliseconds(vec![]));
+        let lags = Lags::of([second, Duration::ZERO]);
+        assert_eq!(
+            (lags.logged(), lags.measured()),
+            (Some(1000), Value::Milliseconds(vec![0.0, 1000.0]))
+        );
+        assert_eq!(Lags::default().logged(), None);
     }
 
     #[test]

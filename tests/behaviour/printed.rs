@@ -86,13 +86,17 @@ pub const COUNTS: &[&str] = &[
     "QueryConfigKeysDeleted",
     "DeletesWithheld",
     "DeletesRestored",
+    "PutBacksFailed",
     "ApiKeysReused",
+    "CloudflareKvRequests",
     "CloudflareKvRetries",
     "ApiKeysRetries",
     "DriftedKeys",
     "RepairRefused",
     "ReconcileKeysFailed",
+    "KeysMissingPercent",
     "ItemsRejected",
+    "ItemsRejectedPercent",
     "KeysConflicting",
     "KeysWithheld",
     "DanglingAliases",
@@ -100,7 +104,8 @@ pub const COUNTS: &[&str] = &[
 
 /// Every metric of the function that is a duration.
 pub const DURATIONS: &[&str] = &[
-    "PropagationLag",
+    "SettingsLag",
+    "QueryConfigLag",
     "CloudflareKvDuration",
     "ApiKeysDuration",
     "SettingsTableDuration",

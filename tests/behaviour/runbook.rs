@@ -3,6 +3,7 @@
 
 mod errors;
 mod explained;
+mod messages;
 mod page;
 mod practice;
 mod procedures;

@@ -223,6 +223,8 @@ impl ApiKeys {
                     warn!(
                         system_account_id = settings.index.account,
                         index_name = settings.index.name,
+                        cell =
+                            Self::owner(invocation.config, settings).ok().map(|owner| owner.cell),
                         "the API key is unavailable: the one in KV is used again"
                     );
                     invocation.count(|stats| stats.api_keys_reused += 1);

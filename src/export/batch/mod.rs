@@ -16,6 +16,7 @@ use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
 use crate::item::{Rejection, StreamRecord};
 use crate::ports::{Clock, Services};
+use crate::telemetry::lags::Lags;
 
 /// What became of an item of the batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,46 +40,90 @@ pub async fn export_batch<S: Services>(
     let mut plan = plan(records, invocation.config, invocation.began);
     let_the_table_decide(invocation, &mut plan).await;
     let BatchPlan { settings, query_configs, mut outcomes } = plan;
-    let (settings_verdicts, query_config_verdicts) = tokio::join!(
-        settings::export(invocation, &settings),
-        query_configs::export(invocation, &query_configs),
+    let ((settings_verdicts, settings_end), (query_config_verdicts, query_configs_end)) = tokio::join!(
+        async { (settings::export(invocation, &settings).await, seconds_now(invocation)) },
+        async {
+            (query_configs::export(invocation, &query_configs).await, seconds_now(invocation))
+        },
     );
     for (item, verdict) in settings.iter().zip(settings_verdicts) {
-        let deciding = item.deciding.position;
-        apply(verdict, &item.index, deciding, &item.records_to_retry(), &mut outcomes);
+        let exported = Exported {
+            index: &item.index,
+            query: None,
+            cell: item.cell(invocation.config),
+            deciding: item.deciding.position,
+            to_retry: &item.records_to_retry(),
+        };
+        exported.apply(verdict, &mut outcomes);
     }
     for (item, verdict) in query_configs.iter().zip(query_config_verdicts) {
-        let deciding = item.deciding.position;
-        apply(verdict, &item.query_config.index, deciding, &[deciding], &mut outcomes);
+        let exported = Exported {
+            index: &item.query_config.index,
+            query: Some(&item.query_config.query),
+            cell: None,
+            deciding: item.deciding.position,
+            to_retry: &[item.deciding.position],
+        };
+        exported.apply(verdict, &mut outcomes);
     }
     count_outcomes(invocation, &outcomes);
-    count_lag(invocation, &outcomes, &created_at);
+    let lags = |deciding: Vec<usize>, end: f64| {
+        let exported = deciding.into_iter().filter(|at| outcomes[*at] == RecordOutcome::Exported);
+        Lags::of(exported.filter_map(|at| lag(created_at[at]?, end)))
+    };
+    let settings = settings.iter().map(|item| item.deciding.position).collect();
+    let query_configs = query_configs.iter().map(|item| item.deciding.position).collect();
+    invocation.count(|stats| {
+        stats.settings_lag_ms = lags(settings, settings_end);
+        stats.query_config_lag_ms = lags(query_configs, query_configs_end);
+    });
     outcomes
 }
 
-/// Makes an item's verdict the outcome of its records: of the deciding one, and of all that a retry
-/// needs where the item failed.
-fn apply(
-    verdict: ItemVerdict,
-    index: &IndexRef,
+/// The time from a change in the table, which is told to the second, to the end of its export.
+fn lag(created_at: f64, end: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64((end - created_at).max(0.0)).ok()
+}
+
+fn seconds_now<S: Services>(invocation: &Invocation<'_, S>) -> f64 {
+    let now = invocation.services.clock().now();
+    now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// An item of the batch, and its records.
+struct Exported<'a> {
+    index: &'a IndexRef,
+    query: Option<&'a str>,
+    /// The cell that its API key comes from, if it needs one.
+    cell: Option<String>,
+    /// The record that decides.
     deciding: usize,
-    to_retry: &[usize],
-    outcomes: &mut [RecordOutcome],
-) {
-    let index = index.clone();
-    match verdict {
-        ItemVerdict::Done => {}
-        ItemVerdict::Rejected(rejection) => {
-            outcomes[deciding] =
-                RecordOutcome::Rejected(RejectedRecord { index: Some(index), rejection });
-        }
-        ItemVerdict::Parked { cell, error } => {
-            outcomes[deciding] = RecordOutcome::Parked { index, cell, error };
-        }
-        ItemVerdict::Failed(error) => {
-            for record in to_retry {
-                let index = index.clone();
-                outcomes[*record] = RecordOutcome::Failed { index, error: error.clone() };
+    /// All that a retry needs.
+    to_retry: &'a [usize],
+}
+
+impl Exported<'_> {
+    /// Makes the item's verdict the outcome of its records: of the deciding one, and of all that a
+    /// retry needs where the item failed.
+    fn apply(self, verdict: ItemVerdict, outcomes: &mut [RecordOutcome]) {
+        let Self { index, query, cell, deciding, to_retry } = self;
+        let index = index.clone();
+        let query = query.map(str::to_owned);
+        match verdict {
+            ItemVerdict::Done => {}
+            ItemVerdict::Rejected(rejection) => {
+                let rejected = RejectedRecord { index: Some(index), query, rejection };
+                outcomes[deciding] = RecordOutcome::Rejected(rejected);
+            }
+            ItemVerdict::Parked { cell, error } => {
+                outcomes[deciding] = RecordOutcome::Parked { index, cell, error };
+            }
+            ItemVerdict::Failed(error) => {
+                let cell = cell.filter(|_| error.lacks_api_key());
+                let failed = RecordOutcome::Failed { index, query, cell, error };
+                for record in to_retry {
+                    outcomes[*record] = failed.clone();
+                }
             }
         }
     }
@@ -100,25 +145,6 @@ fn count_outcomes<S: Services>(invocation: &Invocation<'_, S>, outcomes: &[Recor
     });
 }
 
-/// Counts the longest time from a change in the table, which is told to the second, to now.
-fn count_lag<S: Services>(
-    invocation: &Invocation<'_, S>,
-    outcomes: &[RecordOutcome],
-    created_at: &[Option<f64>],
-) {
-    let now = invocation.services.clock().now();
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let lag = outcomes
-        .iter()
-        .zip(created_at)
-        .filter(|(outcome, _)| **outcome == RecordOutcome::Exported)
-        .filter_map(|(_, created_at)| *created_at)
-        .map(|created_at| (now - created_at).max(0.0))
-        .filter_map(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .max();
-    invocation.count(|stats| stats.propagation_lag_ms = lag);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +153,9 @@ mod tests {
         let index = IndexRef::parse("a", "i").unwrap();
         let mut outcomes =
             [RecordOutcome::Superseded, RecordOutcome::Superseded, RecordOutcome::Exported];
-        apply(verdict, &index, 2, &[0, 2], &mut outcomes);
+        let exported =
+            Exported { index: &index, query: None, cell: None, deciding: 2, to_retry: &[0, 2] };
+        exported.apply(verdict, &mut outcomes);
         outcomes
     }
 

@@ -19,6 +19,10 @@ pub enum RecordOutcome {
     Failed {
         /// The item's index.
         index: IndexRef,
+        /// The query, if the item is a query config.
+        query: Option<String>,
+        /// The cell whose gateway gives no API key, if that is the cause.
+        cell: Option<String>,
         /// What happened.
         error: KeyError,
     },
@@ -39,6 +43,8 @@ pub enum RecordOutcome {
 pub struct RejectedRecord {
     /// The item's index, where it is known.
     pub index: Option<IndexRef>,
+    /// The query, if the item is a query config.
+    pub query: Option<String>,
     /// What is wrong.
     pub rejection: Rejection,
 }

@@ -93,6 +93,12 @@ impl Deciding {
 }
 
 impl SettingsItem {
+    /// The cell that the item's API key comes from, if it needs one.
+    pub fn cell(&self, config: &ExporterConfig) -> Option<String> {
+        let Task::Export(settings) = &self.task else { return None };
+        ApiKeys::owner(config, settings).ok().map(|owner| owner.cell)
+    }
+
     /// The named shop ids that the deciding image doesn't ask for, and so may have to go.
     pub fn shop_ids_left_behind(&self) -> impl Iterator<Item = &str> {
         let asks_for = |key: &str| match &self.task {
@@ -127,17 +133,18 @@ pub fn plan(records: Vec<StreamRecord>, config: &ExporterConfig, began: SystemTi
     let mut settings: Vec<Pending<SettingsItem>> = Vec::new();
     let mut query_configs: Vec<Pending<QueryConfigItem>> = Vec::new();
     for (position, (record, place)) in records.into_iter().zip(places).enumerate() {
-        let rejected =
-            |index, rejection| RecordOutcome::Rejected(RejectedRecord { index, rejection });
+        let rejected = |index, query, rejection| {
+            RecordOutcome::Rejected(RejectedRecord { index, query, rejection })
+        };
         let deciding = Deciding::new(position, record.created_at, began);
         outcomes.push(match record.content {
             Content::Skipped => RecordOutcome::Skipped,
-            Content::Unknown { rejection } => rejected(None, rejection),
+            Content::Unknown { rejection } => rejected(None, None, rejection),
             Content::Settings(record) => {
                 let item = pending(&mut settings, place);
                 item.named.extend(record.shop_ids.into_iter().map(|shop_id| (shop_id, position)));
                 match record.change.and_then(|change| with_api_key_owner(config, change)) {
-                    Err(rejection) => rejected(Some(record.index), rejection),
+                    Err(rejection) => rejected(Some(record.index), None, rejection),
                     Ok(change) => item.decide(
                         position,
                         SettingsItem {
@@ -151,7 +158,10 @@ pub fn plan(records: Vec<StreamRecord>, config: &ExporterConfig, began: SystemTi
                 }
             }
             Content::QueryConfig(record) => match record.change {
-                Err(rejection) => rejected(Some(record.query_config.index), rejection),
+                Err(rejection) => {
+                    let QueryConfigRef { index, query } = record.query_config;
+                    rejected(Some(index), Some(query), rejection)
+                }
                 Ok(change) => pending(&mut query_configs, place).decide(
                     position,
                     QueryConfigItem {

@@ -29,7 +29,8 @@ pub async fn export<S: Services>(
             warn!(
                 system_account_id = settings.index.account,
                 index_name = settings.index.name,
-                "{warning}"
+                warning,
+                "an index is exported as it is, and is worth a look"
             );
         }
     }
@@ -162,7 +163,8 @@ impl<S: Services> SettingsExport<'_, S> {
                     system_account_id = index.account,
                     index_name = index.name,
                     key,
-                    "several indexes of the batch ask for one KV key: it goes to this one, not to {loser}"
+                    loser = %loser,
+                    "several indexes of the batch ask for one KV key: it goes to the last one"
                 );
             }
         }

@@ -106,6 +106,10 @@ impl<S: Services> Run<'_, S> {
             stats.dangling_aliases = Some(report.settings.dangling);
             stats.repair_refused = report.apply.then_some(repair_refused);
             stats.keys_failed = Some(report.total(|counts| counts.failed));
+            stats.keys_missing_percent =
+                Some(report.percent(|counts| (counts.missing, counts.desired)));
+            stats.items_rejected_percent =
+                Some(report.percent(|counts| (counts.rejected, counts.rejected + counts.desired)));
             stats.items_rejected = Some(report.total(|counts| counts.rejected));
             stats.partial_findings = partial_findings;
         });

@@ -256,8 +256,11 @@ impl<'a, S: Services> Run<'a, S> {
         self.report.total(|counts| counts.written + counts.deleted) > 0
     }
 
+    /// Notes an item that can't be exported. It is found again by every run until it is corrected, so
+    /// it is no error of this one.
     fn reject(&mut self, namespace: Namespace, index: &IndexRef, key: &str, rejection: &Rejection) {
-        error!(
+        warn!(
+            key,
             system_account_id = index.account,
             index_name = index.name,
             path = rejection.path,

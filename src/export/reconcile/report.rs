@@ -10,6 +10,9 @@ use crate::ports::Namespace;
 /// Key names a class of the report holds at the most.
 pub const MAX_EXAMPLES: usize = 20;
 
+/// Fewer keys than this are no share, unless they are all.
+const FEW_KEYS: u64 = 10;
+
 /// What a reconcile found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -96,8 +99,38 @@ impl Report {
         self.total(|counts| counts.missing + counts.stale + counts.orphaned)
     }
 
+    /// A share in percent, of the namespace where it is larger. A few keys are none, unless they are
+    /// all: one new shop of a small fleet is on its way.
+    pub fn percent(&self, share: impl Fn(&Counts) -> (u64, u64)) -> u64 {
+        let percent = |counts| match share(counts) {
+            (part, all) if all == 0 || (part < FEW_KEYS && part < all) => 0,
+            (part, all) => part.saturating_mul(100) / all,
+        };
+        percent(&self.settings).max(percent(&self.query_configs))
+    }
+
     /// A count of both namespaces.
     pub fn total(&self, count: impl Fn(&Counts) -> u64) -> u64 {
         count(&self.settings) + count(&self.query_configs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_that_of_the_namespace_where_it_is_larger_and_few_keys_are_none() {
+        let missing = |missing, desired| Counts { missing, desired, ..Counts::default() };
+        for (settings, query_configs, percent) in [
+            (missing(0, 0), missing(0, 0), 0),
+            (missing(10, 40), missing(0, 100_000), 25),
+            (missing(0, 40), missing(50, 100), 50),
+            (missing(9, 10), missing(0, 0), 0),
+            (missing(2, 2), missing(0, 0), 100),
+        ] {
+            let report = Report { settings, query_configs, ..Report::default() };
+            assert_eq!(report.percent(|counts| (counts.missing, counts.desired)), percent);
+        }
     }
 }

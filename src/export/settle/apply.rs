@@ -12,7 +12,7 @@ use super::action::{Action, Done, ShopIdState, Verdict, Write, put_back, shop_id
 use super::settling::Settling;
 use super::table_view::Held;
 use crate::export::bulk;
-use crate::export::error::KeyError;
+use crate::export::error::{Chain, KeyError};
 use crate::kv::{Entry, Pair, StoredValue};
 use crate::ports::{Namespace, Services};
 
@@ -124,8 +124,10 @@ impl<S: Services> Settling<'_, '_, S> {
                 (Write::PutBack(_), Some(error)) => {
                     error!(
                         key,
-                        "a key that was deleted is needed after all, and could not be put back: {error}"
+                        error = %Chain(error),
+                        "a key that was deleted is needed after all, and could not be put back"
                     );
+                    self.invocation.count(|stats| stats.put_backs_failed += 1);
                     self.fail(&key, error.clone().into());
                 }
             }

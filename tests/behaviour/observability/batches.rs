@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::lambda::{Function, Invocation};
+use testbed::stack::DEFAULT_CELL;
 use testbed::stream::event;
 
 use super::lines::{fields, story};
@@ -49,12 +50,19 @@ async fn a_good_batch_is_one_line_and_its_metrics() {
             "secrets_requests": 1,
         })
     );
-    for duration in
-        ["propagation_lag_ms", "duration_ms", "kv_ms", "api_keys_ms", "table_ms", "secrets_ms"]
-    {
+    for duration in [
+        "settings_lag_ms",
+        "query_config_lag_ms",
+        "duration_ms",
+        "kv_ms",
+        "api_keys_ms",
+        "table_ms",
+        "secrets_ms",
+    ] {
         assert!(line[duration].is_u64(), "{duration} in {line}");
     }
     let counts = [
+        ("CloudflareKvRequests", 2.0),
         ("ColdStarts", 1.0),
         ("QueryConfigKeysWritten", 1.0),
         ("RecordsExported", 2.0),
@@ -70,9 +78,9 @@ async fn a_good_batch_is_one_line_and_its_metrics() {
     let names = |names: &[&str]| -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
     };
-    let services = ["ApiKeysDuration", "CloudflareKvDuration", "PropagationLag"];
-    let with_secrets = &names(&services) | &names(&["SecretsManagerDuration"]);
-    assert_eq!(timed(&printed), with_secrets);
+    let services = ["ApiKeysDuration", "CloudflareKvDuration", "SettingsLag"];
+    let more = names(&["QueryConfigLag", "SecretsManagerDuration"]);
+    assert_eq!(timed(&printed), &names(&services) | &more);
 
     let printed = Printed::by(&second);
     assert!(!printed.metrics.contains_key("ColdStarts"), "once a process");
@@ -117,8 +125,8 @@ async fn a_mixed_batch_has_a_line_for_each_record_that_failed_or_was_rejected() 
     );
     let [failed] = printed.with("record failed")[..] else { panic!("{:?}", printed.lines) };
     assert_eq!(
-        fields(failed, &names[..3]),
-        json!({"sequence_number": "4", "system_account_id": "b", "index_name": "i"})
+        fields(failed, &["sequence_number", "system_account_id", "index_name", "cell"]),
+        json!({"sequence_number": "4", "system_account_id": "b", "index_name": "i", "cell": "down"})
     );
     let error = failed["error"].as_str().unwrap();
     assert!(error.contains("API keys service") && error.contains("503"), "{error}");
@@ -136,6 +144,52 @@ async fn a_mixed_batch_has_a_line_for_each_record_that_failed_or_was_rejected() 
     let counts = printed.counts();
     assert_eq!((counts["RecordsFailed"], counts["RecordsRejected"]), (1.0, 3.0));
     assert_eq!(counts["ApiKeysRetries"], 3.0);
+}
+
+#[tokio::test]
+async fn every_record_has_its_own_lag_and_settings_are_apart_from_query_configs() {
+    let stack = process::stack().await;
+    let function = process::function(&stack, &[]).await;
+    let aged = |mut record: Value, seconds: u64| {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        record["dynamodb"]["ApproximateCreationDateTime"] = json!(now - seconds);
+        record
+    };
+    let settings = [(1, 40), (2, 2), (3, 2)]
+        .map(|(number, age)| aged(written(number, &index("a", &format!("i{number}"))), age));
+    let config = aged(written(4, &query_config("a", "i1", "q", 1)), 20);
+
+    let printed = Printed::by(&batch(&function, settings.into_iter().chain([config])).await);
+
+    let seconds = |name: &str| -> Vec<u64> {
+        let values = match &printed.metrics[name] {
+            Value::Array(values) => values.clone(),
+            value => vec![value.clone()],
+        };
+        values.iter().map(|millis| (millis.as_f64().unwrap() / 10_000.0) as u64).collect()
+    };
+    assert_eq!(seconds("SettingsLag"), [0, 0, 4], "tens of seconds");
+    assert_eq!(seconds("QueryConfigLag"), [2]);
+    assert!(printed.invocation()["settings_lag_ms"].as_u64().unwrap() >= 40_000, "the longest");
+}
+
+#[tokio::test]
+async fn a_broken_query_config_is_named_by_its_query() {
+    let stack = process::stack().await;
+    let function = process::function(&stack, &[]).await;
+    let mut record = written(1, &query_config("a", "i", "red shoes", 1));
+    record["dynamodb"]["NewImage"]["limit"] = json!({"N": "no number"});
+
+    let printed = Printed::by(&batch(&function, [record]).await);
+
+    let [line] = printed.with("record rejected")[..] else { panic!("{:?}", printed.lines) };
+    assert_eq!(
+        fields(line, &["system_account_id", "index_name", "normalized_query", "path"]),
+        json!({
+            "system_account_id": "a", "index_name": "i", "normalized_query": "red shoes",
+            "path": "limit",
+        })
+    );
 }
 
 #[tokio::test]
@@ -161,7 +215,12 @@ async fn an_outage_of_kv_names_each_record_once_with_the_whole_chain() {
         assert!(error.contains("Cloudflare KV") && error.contains("503"), "{error}");
     }
     assert_eq!(printed.lines.len(), 1 + 3, "{:?}", printed.lines);
-    let counts = [("CloudflareKvRetries", 6.0), ("ColdStarts", 1.0), ("RecordsFailed", 3.0)];
+    let counts = [
+        ("CloudflareKvRequests", 8.0),
+        ("CloudflareKvRetries", 6.0),
+        ("ColdStarts", 1.0),
+        ("RecordsFailed", 3.0),
+    ];
     assert_eq!(printed.counts(), BTreeMap::from(counts));
     assert_eq!(printed.invocation()["kv_requests"], 8);
 }
@@ -181,8 +240,8 @@ async fn a_gateway_that_hangs_shows_as_reused_keys_and_failed_records() {
     assert_eq!((counts["ApiKeysReused"], counts["RecordsFailed"]), (1.0, 1.0));
     let [warning] = printed.at("WARN")[..] else { panic!("{:?}", printed.lines) };
     assert_eq!(
-        fields(warning, &["system_account_id", "index_name"]),
-        json!({"system_account_id": "a", "index_name": "known"})
+        fields(warning, &["system_account_id", "index_name", "cell"]),
+        json!({"system_account_id": "a", "index_name": "known", "cell": DEFAULT_CELL})
     );
     assert_eq!(printed.with("record failed").len(), 1);
     assert_eq!(printed.lines.len(), 3, "{:?}", printed.lines);
@@ -236,6 +295,7 @@ async fn removals_that_are_withheld_or_done_are_counted() {
 
     let printed = Printed::by(&invocation);
     let counts = [
+        ("CloudflareKvRequests", printed.invocation()["kv_requests"].as_f64().unwrap()),
         ("DeletesWithheld", 1.0),
         ("QueryConfigKeysDeleted", 1.0),
         ("RecordsExported", 3.0),

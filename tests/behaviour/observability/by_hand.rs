@@ -27,7 +27,11 @@ async fn a_re_export_is_one_line_and_a_failed_one_two() {
     assert_eq!(exported.invocation()["source"], "re-export");
     assert_eq!(
         exported.counts(),
-        BTreeMap::from([("ColdStarts", 1.0), ("SettingsKeysWritten", 2.0)])
+        BTreeMap::from([
+            ("CloudflareKvRequests", 1.0),
+            ("ColdStarts", 1.0),
+            ("SettingsKeysWritten", 2.0),
+        ])
     );
     for (invocation, kind, source) in
         [(missing, "IndexNotFound", "re-export"), (refused, "InvalidPayload", "invalid")]
@@ -76,6 +80,9 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
         assert_eq!(printed.counts()["DriftedKeys"], drifted);
         assert_eq!(printed.counts()["DanglingAliases"], 1.0);
         assert_eq!(printed.counts()["ReconcileKeysFailed"], 0.0);
+        let missing = if drifted > 0.0 { 100.0 } else { 0.0 };
+        assert_eq!(printed.counts()["KeysMissingPercent"], missing);
+        assert_eq!(printed.counts()["ItemsRejectedPercent"], 0.0);
         assert_eq!(printed.invocation()["source"], "reconcile");
         assert_eq!(printed.invocation()["complete"], true);
         // The warning names what dangles.
@@ -135,6 +142,8 @@ async fn a_reconcile_of_one_account_and_a_dry_run_say_nothing_of_the_fleet() {
         "DanglingAliases",
         "ItemsRejected",
         "KeysConflicting",
+        "KeysMissingPercent",
+        "ItemsRejectedPercent",
         "KeysWithheld",
         "ReconcileKeysFailed",
     ];

@@ -1,13 +1,16 @@
-//! The metrics that the template watches.
+//! What the template watches, and what the runbook says of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::printed::{COUNTS, DURATIONS};
 
+fn read(path: &str) -> String {
+    std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
 /// The names of all `EcomSettingsExporter` metrics in the template.
 fn metrics_of_the_template() -> BTreeSet<String> {
-    let template =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/template.yaml")).unwrap();
+    let template = read("template.yaml");
     let lines: Vec<&str> = template.lines().map(str::trim).collect();
     let alarms = lines.windows(2).filter_map(|pair| {
         (pair[0] == "Namespace: EcomSettingsExporter")
@@ -21,10 +24,162 @@ fn metrics_of_the_template() -> BTreeSet<String> {
     alarms.chain(graphs).map(str::to_owned).collect()
 }
 
+/// The resources of a type, by logical id.
+fn resources(kind: &str) -> BTreeMap<String, String> {
+    let template = read("template.yaml");
+    let resources = template.split("\nResources:\n").nth(1).unwrap();
+    let resources = resources.split("\nOutputs:\n").next().unwrap();
+    let mut found = BTreeMap::new();
+    let mut lines = resources.lines().peekable();
+    while let Some(line) = lines.next() {
+        let id = line.strip_prefix("  ").and_then(|line| line.strip_suffix(':'));
+        let Some(id) = id.filter(|id| id.chars().all(char::is_alphanumeric)) else { continue };
+        let mut body = String::new();
+        while let Some(line) = lines.next_if(|line| line.is_empty() || line.starts_with("   ")) {
+            body += line;
+            body.push('\n');
+        }
+        if body.contains(&format!("Type: {kind}\n")) {
+            found.insert(id.to_owned(), body);
+        }
+    }
+    found
+}
+
+/// An alarm: the topic that it rings on, and the section of the runbook that it links to.
+type Alarms = BTreeMap<String, (String, String)>;
+
+fn alarms_of_the_template() -> Alarms {
+    let after = |body: &str, start: &str| {
+        let line = body.lines().find_map(|line| line.trim().strip_prefix(start).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("{start} in {body}"))
+    };
+    let alarm = |body: &String| {
+        let name = after(body, "AlarmName: !Sub ${Environment}-ecom-settings-exporter-");
+        let text = after(body, "AlarmDescription: !Sub ");
+        let (_, anchor) = text.rsplit_once("${RunbookUrl}#").expect("a link in the alarm's text");
+        let topic = if body.contains("HasNoticeTopic") { "notice" } else { "alarm" };
+        (name, (topic.to_owned(), anchor.to_owned()))
+    };
+    resources("AWS::CloudWatch::Alarm").values().map(alarm).collect()
+}
+
+fn alarms_of_the_runbook() -> Alarms {
+    let runbook = read("docs/runbook.md");
+    let table = runbook.split("## From alarm to symptom").nth(1).unwrap();
+    let rows = table.split("\n## ").next().unwrap().lines().filter(|row| row.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [name, topic, rings_when, because, symptom] = cells[..] else { panic!("{row}") };
+        assert!(!rings_when.is_empty() && !because.is_empty(), "{row}");
+        let anchor = symptom.split("](#").nth(1).unwrap().trim_end_matches(')');
+        (name.trim_matches('`').to_owned(), (topic.to_owned(), anchor.to_owned()))
+    })
+    .collect()
+}
+
 #[test]
 fn the_template_watches_every_metric_of_the_function_and_no_other() {
     let known: BTreeSet<String> =
         COUNTS.iter().chain(DURATIONS).map(|name| (*name).to_owned()).collect();
 
     assert_eq!(metrics_of_the_template(), known);
+}
+
+#[test]
+fn every_alarm_rings_on_the_topic_and_links_to_the_section_that_the_runbook_says() {
+    let alarms = alarms_of_the_template();
+    assert!(alarms.len() > 20, "{alarms:?}");
+    assert_eq!(alarms, alarms_of_the_runbook());
+}
+
+#[test]
+fn what_nobody_has_to_act_on_at_once_is_a_notice() {
+    let alarms = alarms_of_the_template();
+    let topic = |name: &str| alarms[name].0.as_str();
+    for name in ["throttles", "errors", "reconcile-failed", "records-rejected", "items-rejected"] {
+        assert_eq!(topic(name), "notice", "{name}");
+    }
+    for name in ["keys-missing", "repair-refused", "records-parked", "put-back-failed"] {
+        assert_eq!(topic(name), "alarm", "{name}");
+    }
+}
+
+#[test]
+fn what_an_audit_finds_stays_in_alarm_until_an_audit_finds_it_no_more() {
+    for (id, alarm) in resources("AWS::CloudWatch::Alarm") {
+        let finding = alarm.contains("Seconds]") && !id.starts_with("ReconcileSilent");
+        assert_eq!(finding, alarm.contains("TreatMissingData: ignore"), "{id}");
+        assert!(!finding || alarm.contains("Statistic: Maximum"), "{id}");
+    }
+}
+
+#[test]
+fn the_dashboard_shows_every_alarm() {
+    let template = read("template.yaml");
+    let shown = template.split(r#""alarms": ["#).nth(1).unwrap().split(']').next().unwrap();
+    let shown: BTreeSet<&str> =
+        shown.split("${").skip(1).filter_map(|rest| rest.split(".Arn}").next()).collect();
+    let alarms = resources("AWS::CloudWatch::Alarm");
+    assert_eq!(shown, alarms.keys().map(String::as_str).collect());
+}
+
+#[test]
+fn the_alarms_on_slow_changes_ring_before_the_promise_is_broken() {
+    const PROMISE: u64 = 150;
+    let template = read("template.yaml");
+    let rows = template.split("\n  Promise:\n").nth(1).unwrap().lines();
+    let mut ttls = Vec::new();
+    for row in rows.take_while(|row| row.starts_with("    \"")) {
+        let numbers: Vec<u64> = row
+            .split(|letter: char| !letter.is_ascii_digit())
+            .filter_map(|number| number.parse().ok())
+            .collect();
+        let [ttl, left, alarm] = numbers[..] else { panic!("{row}") };
+        assert_eq!(left, (PROMISE - ttl) * 1000, "{row}");
+        assert_eq!(alarm, left * 2 / 3, "{row}");
+        ttls.push(format!("\"{ttl}\""));
+    }
+    let parameter = template.split("\n  ProxyCacheTtl:\n").nth(1).unwrap();
+    assert!(parameter.contains(&format!("AllowedValues: [{}]", ttls.join(", "))), "{ttls:?}");
+    for id in ["IteratorAgeAlarm", "SettingsLagAlarm", "QueryConfigLagAlarm"] {
+        let alarm = &resources("AWS::CloudWatch::Alarm")[id];
+        assert!(alarm.contains("Threshold: !FindInMap [Promise, !Ref ProxyCacheTtl, Alarm]"));
+    }
+}
+
+/// Lambda takes a line without a level for INFO, and the metrics are such lines.
+#[test]
+fn no_log_level_of_the_template_drops_the_metrics() {
+    let template = read("template.yaml");
+    let parameter = template.split("\n  LogLevel:\n").nth(1).unwrap();
+    let allowed = parameter.lines().find(|line| line.contains("AllowedValues")).unwrap();
+    assert_eq!(allowed.trim(), "AllowedValues: [TRACE, DEBUG, INFO]");
+    assert!(template.contains("ApplicationLogLevel: !Ref LogLevel"));
+}
+
+#[test]
+fn the_saved_queries_are_those_of_the_runbook_word_for_word() {
+    let runbook = read("docs/runbook.md");
+    let section = runbook.split("\n## Queries\n").nth(1).unwrap();
+    let of_the_runbook: BTreeMap<String, String> = section
+        .split("\n### ")
+        .skip(1)
+        .map(|part| {
+            let name = part.lines().next().unwrap().to_owned();
+            (name, part.split("```").nth(1).unwrap().trim().to_owned())
+        })
+        .collect();
+    let saved: BTreeMap<String, String> = resources("AWS::Logs::QueryDefinition")
+        .values()
+        .map(|body| {
+            assert!(body.contains("LogGroupNames: [!Ref ExporterLogGroup]"), "{body}");
+            let (head, text) = body.split_once("QueryString: |\n").unwrap();
+            let name = head.split("ecom-settings-exporter/").nth(1).unwrap();
+            let lines: Vec<&str> = text.trim_end().lines().map(str::trim).collect();
+            (name.lines().next().unwrap().to_owned(), lines.join("\n"))
+        })
+        .collect();
+    assert_eq!(saved.len(), 7);
+    assert_eq!(saved, of_the_runbook);
 }

@@ -13,8 +13,8 @@ pub fn text_of(path: &str) -> String {
 #[derive(Debug)]
 pub struct Query {
     pub name: String,
-    /// What a line must have: fields, each with the values that it may have.
-    pub filter: Vec<(String, Vec<String>)>,
+    /// What a line must have, in one of these ways: fields, each with the values that it may have.
+    pub filter: Vec<Vec<(String, Vec<String>)>>,
     /// The fields that it shows, counts or groups by.
     pub fields: BTreeSet<String>,
 }
@@ -43,7 +43,8 @@ impl Query {
         let mut aliases = BTreeSet::new();
         for command in text.split('|').map(str::trim) {
             if let Some(condition) = command.strip_prefix("filter ") {
-                query.filter.extend(condition.split(" and ").map(parse_condition));
+                let way = |way: &str| way.split(" and ").map(parse_condition).collect();
+                query.filter = condition.split(" or ").map(way).collect();
                 continue;
             }
             if command.starts_with("SOURCE") {
@@ -71,15 +72,16 @@ impl Query {
 
     /// Whether the query finds a line.
     pub fn matches(&self, line: &Value) -> bool {
-        self.filter.iter().all(|(name, values)| {
+        let has = |(name, values): &(String, Vec<String>)| {
             field(line, name)
                 .is_some_and(|value| values.iter().any(|wanted| value == wanted.as_str()))
-        })
+        };
+        self.filter.iter().any(|way| way.iter().all(has))
     }
 
     /// The query for one index.
     pub fn about(mut self, account: &str, index: &str) -> Self {
-        for value in self.filter.iter_mut().flat_map(|(_, values)| values) {
+        for value in self.filter.iter_mut().flatten().flat_map(|(_, values)| values) {
             *value = value.replace("ACCOUNT", account).replace("INDEX", index);
         }
         self

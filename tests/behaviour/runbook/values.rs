@@ -8,6 +8,7 @@ use testbed::table::to_item;
 use super::practice::*;
 use super::query::*;
 use crate::helpers::*;
+use crate::printed::Printed;
 
 #[tokio::test]
 async fn settings_not_reaching_the_proxy() {
@@ -81,7 +82,7 @@ async fn stale_after_an_update() {
     // A shop id that changed, with a stream of new images only.
     practice.put(&poller, [shop("b", "j", "u.example")]).await;
     assert!(practice.setting("t.example").is_some());
-    practice.repair_account("b").await;
+    practice.repair().await;
     assert!(practice.setting("t.example").is_none());
     practice.assert_equal(&practice.audit().await);
 }
@@ -212,6 +213,8 @@ async fn a_key_that_could_not_be_put_back() {
         panic!("one line: {found:?}")
     };
     assert_eq!(line["key"], "a-old");
+    let metrics = Printed::of(&practice.function.logs()).metrics;
+    assert_eq!(metrics["PutBacksFailed"], 1.0, "which pages");
     faults.clear();
     assert_eq!(practice.audit().await["examples"]["dangling"], json!(["a-old"]));
 
