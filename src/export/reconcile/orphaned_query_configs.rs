@@ -10,7 +10,6 @@ use crate::export::bulk;
 use crate::export::error::KeyError;
 use crate::export::query_config_removal::remove;
 use crate::export::table::{Pass, PassOver};
-use crate::index::IndexRef;
 use crate::item::{ItemKey, ItemKind, QueryConfigRef};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::stored::StoredQueryConfig;
@@ -70,7 +69,8 @@ impl<S: Services> Run<'_, S> {
                 self.fail(Namespace::QueryConfigs, &key, &error.into());
             }
             for (key, stored) in held {
-                let config = StoredQueryConfig::parse(&stored.value).and_then(query_config);
+                let config =
+                    StoredQueryConfig::parse(&stored.value).and_then(QueryConfigRef::of_stored);
                 match config.filter(|config| config.kv_key() == key) {
                     Some(config) => configs.push(config),
                     None => {
@@ -130,10 +130,4 @@ fn query_config_of(item: &ItemKey) -> Option<QueryConfigRef> {
         ItemKind::QueryConfig(config) => Some(config),
         ItemKind::IndexSettings(_) | ItemKind::Skipped => None,
     }
-}
-
-/// The query config that a stored value names.
-fn query_config(stored: StoredQueryConfig) -> Option<QueryConfigRef> {
-    let index = IndexRef::parse(&stored.system_account_id, &stored.index_name)?;
-    Some(QueryConfigRef { index, query: stored.normalized_query })
 }

@@ -60,7 +60,7 @@ impl Shared {
     ) -> Reply {
         let mut state = lock(&self.state);
         if let Some(limit) = &mut state.limit
-            && let Err(refusal) = limit.count()
+            && let Some(refusal) = limit.refuse()
         {
             return limit.announce(refusal);
         }
