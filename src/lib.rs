@@ -35,3 +35,9 @@ pub mod lambda;
 pub mod ports;
 pub mod services;
 pub mod telemetry;
+
+/// The commit that this was built from, as `make build` names it.
+pub const COMMIT: &str = match option_env!("EXPORTER_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ecom_settings_exporter::COMMIT;
 use ecom_settings_exporter::config::{CloudflareConfig, Config};
 use ecom_settings_exporter::lambda::{Answer, Handler};
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
@@ -22,6 +23,7 @@ use serde_json::value::RawValue;
 async fn main() -> Result<(), Error> {
     logging::init();
     let config = Config::from_env().inspect_err(|error| tracing::error!("{error}"))?;
+    tracing::info!(commit = COMMIT, "start");
     let metrics = Metrics::install(&config.environment)?;
     let http_timeout = config.exporter.http_timeout;
     let http = http::client(http_timeout)?;

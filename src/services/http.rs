@@ -6,7 +6,9 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, redirect};
 
-const USER_AGENT: &str = concat!("ecom-settings-exporter/", env!("CARGO_PKG_VERSION"));
+use crate::COMMIT;
+
+const VERSION: &str = concat!("ecom-settings-exporter/", env!("CARGO_PKG_VERSION"));
 
 /// How long connecting may take; a part of a request's time-out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,7 +22,7 @@ pub fn client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
     // The one TLS provider of the process; an error says that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
-        .user_agent(USER_AGENT)
+        .user_agent(format!("{VERSION} ({COMMIT})"))
         .timeout(timeout)
         .connect_timeout(CONNECT_TIMEOUT.min(timeout))
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)

@@ -13,6 +13,7 @@
 //! | [`kv`] | Cloudflare KV's REST API |
 //! | [`api_keys`] | the API keys service |
 //! | [`secrets`] | AWS Secrets Manager |
+//! | [`step_functions`] | Step Functions: runs the state machine that follows a reconcile to its end |
 //! | [`aws`] | the region and the account of AWS |
 //! | [`proxy`] | what the proxy that reads KV knows: keys and digests |
 //! | [`faults`] | scripted faults, the same for all of them |
@@ -53,6 +54,7 @@ pub mod proxy;
 mod request_log;
 pub mod secrets;
 pub mod stack;
+pub mod step_functions;
 pub mod stream;
 mod sync;
 pub mod table;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ecom_settings_exporter::COMMIT;
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::http::Reply;
@@ -226,6 +227,7 @@ async fn requests_carry_json_a_user_agent_and_the_token() {
     for request in requests.iter().chain(&api_keys.requests()) {
         let agent = request.header("user-agent").unwrap();
         assert!(agent.starts_with("ecom-settings-exporter/"), "{agent}");
+        assert!(agent.ends_with(&format!(" ({COMMIT})")), "{agent}");
     }
     for request in api_keys.requests() {
         assert_eq!(request.header("authorization"), None, "the token is Cloudflare's alone");

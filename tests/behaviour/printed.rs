@@ -40,7 +40,9 @@ impl Printed {
 
     /// The same for an invocation, which must have one line of counts and at most one of metrics.
     pub fn by(invocation: &Invocation) -> Self {
-        let printed = Self::of(&invocation.logs);
+        let mut printed = Self::of(&invocation.logs);
+        // Of the process, if the invocation started it.
+        printed.lines.retain(|line| line["message"] != "start");
         assert_eq!(printed.with("invocation").len(), 1, "{:?}", printed.lines);
         assert!(printed.metric_lines <= 1);
         printed

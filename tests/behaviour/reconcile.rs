@@ -5,6 +5,7 @@ mod brakes;
 mod chains;
 mod differences;
 mod drift;
+mod executions;
 mod failures;
 mod owners;
 mod races;

@@ -1,5 +1,6 @@
 //! The start of the process: its configuration, dry runs, and services that are down.
 
+use ecom_settings_exporter::COMMIT;
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::lambda::{Function, FunctionOptions, StartError};
@@ -116,6 +117,22 @@ async fn the_token_is_read_while_the_process_starts() {
 
     assert_eq!(requests, 1);
     assert!(stack.kv.log().is_empty());
+}
+
+#[tokio::test]
+async fn the_process_says_once_which_commit_it_was_built_from() {
+    let stack = process::stack().await;
+    let function = process::function(&stack, &[]).await;
+
+    for _ in 0..2 {
+        process::invoke(&function, &event()).await;
+    }
+
+    let logs = function.logs();
+    let lines = logs.iter().filter_map(|line| serde_json::from_str::<Value>(&line.text).ok());
+    let starts: Vec<Value> = lines.filter(|line| line["message"] == "start").collect();
+    let [start] = starts.as_slice() else { panic!("{starts:?}") };
+    assert_eq!((&start["level"], &start["commit"]), (&json!("INFO"), &json!(COMMIT)));
 }
 
 #[tokio::test]

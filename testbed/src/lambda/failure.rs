@@ -26,6 +26,16 @@ impl Failure {
     }
 }
 
+impl From<&StartError> for Failure {
+    /// What an invoker sees of a function that does not start.
+    fn from(error: &StartError) -> Self {
+        match error {
+            StartError::Init { failure, .. } => failure.clone(),
+            StartError::Spawn(..) => Self::new("Runtime.InvalidEntrypoint", error.to_string()),
+        }
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.error_type, self.error_message)

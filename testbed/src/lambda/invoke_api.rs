@@ -5,7 +5,7 @@ use std::sync::Weak;
 use hyper::Method;
 use serde_json::json;
 
-use super::failure::{Failure, StartError};
+use super::failure::Failure;
 use super::runner::Runner;
 use crate::http::{Outcome, Reply, Request};
 
@@ -41,10 +41,7 @@ pub(super) async fn handle(function: Weak<Runner>, request: Request) -> Outcome 
                         )
                         .with("x-amzn-requestid", &id)
                 }
-                Err(StartError::Init { failure, .. }) => unhandled(&failure),
-                Err(error @ StartError::Spawn(..)) => {
-                    unhandled(&Failure::new("Runtime.InvalidEntrypoint", error.to_string()))
-                }
+                Err(error) => unhandled(&Failure::from(&error)),
             };
             reply.with("x-amz-executed-version", "$LATEST").into()
         }

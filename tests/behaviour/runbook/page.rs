@@ -127,6 +127,23 @@ fn the_runbook_names_the_alarms_graphs_parameters_and_commands_that_there_are() 
 }
 
 #[test]
+fn every_output_that_commands_ask_the_stack_for_is_one_of_the_template() {
+    let template = text_of("template.yaml");
+    let outputs = template.split("\nOutputs:\n").nth(1).unwrap();
+    let pages = ["docs/runbook.md", "Makefile", "operations/status", "operations/rollback"];
+    let texts = pages.map(text_of).join("\n");
+    let asked: BTreeSet<&str> = texts
+        .split("operations/stack-output ")
+        .skip(1)
+        .map(|rest| rest.split(|letter: char| !letter.is_alphanumeric()).next().unwrap())
+        .collect();
+    assert!(asked.len() >= 4, "{asked:?}");
+    for output in asked {
+        assert!(outputs.contains(&format!("  {output}:\n")), "{output}");
+    }
+}
+
+#[test]
 fn every_link_in_the_runbook_leads_to_a_heading() {
     let runbook = text_of("docs/runbook.md");
     let anchor = |heading: &str| -> String {

@@ -57,6 +57,7 @@ impl Args {
             ("--kv-port", &mut ports.kv),
             ("--api-keys-port", &mut ports.api_keys),
             ("--secrets-port", &mut ports.secrets),
+            ("--step-functions-port", &mut ports.step_functions),
         ] {
             if let Some(value) = self.value(name)? {
                 *port = value.parse().map_err(|_| format!("{name} {value} is not a port"))?;

@@ -2,6 +2,7 @@
 
 mod args;
 mod demo;
+mod follow;
 mod invoke;
 mod screen;
 mod up;
@@ -18,11 +19,13 @@ usage: testbed demo [--bootstrap PATH]        carry changes through the function
        testbed env [PORTS]                    print the environment of `up` as shell commands
        testbed invoke FILE|- [--lambda-port N]
                                               send a payload to the function of `up`
+       testbed follow ARN                     follow a reconcile's execution until it ends; needs the
+                                              AWS CLI
 
 PATH is the function's binary. Default: `bootstrap` in the folder of this program.
 URL is the Invoke API of the function elsewhere. Default: that of `cargo lambda watch`.
 PORTS: --dynamodb-port 8000 --lambda-port 9001 --kv-port 8787 --api-keys-port 8788
-       --secrets-port 8789";
+       --secrets-port 8789 --step-functions-port 8083";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -32,6 +35,7 @@ async fn main() -> ExitCode {
         Some("up") => up::run(args).await,
         Some("env") => up::env(args),
         Some("invoke") => invoke::run(args).await,
+        Some("follow") => follow::run(args).await,
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(())

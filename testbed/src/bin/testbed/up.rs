@@ -8,6 +8,7 @@ use testbed::kv::KvRequest;
 use testbed::lambda::Function;
 use testbed::poller::{Delivery, Poller, PollerOptions, Verdict};
 use testbed::stack::{Ports, Stack, StackOptions, TOKEN, environment_at};
+use testbed::step_functions::{self, StateMachineOptions};
 use testbed::stream::StartingPosition;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -39,14 +40,16 @@ pub async fn run(mut args: Args) -> Result<(), String> {
         retry_delay: Duration::from_secs(2),
         ..PollerOptions::default()
     };
-    let (function, poller) = match binary {
+    let (function, poller, _reconciles) = match binary {
         Some(binary) => {
             let function = stack.function(binary, []).await.map_err(|error| error.to_string())?;
             function.warm().await.map_err(|error| error.to_string())?;
+            let reconciles = stack.state_machine(&function, StateMachineOptions::default()).await;
+            let reconciles = reconciles.map_err(|error| error.to_string())?;
             let poller = stack.poll(&function, mapping);
-            (Some(function), poller)
+            (Some(function), poller, Some(reconciles))
         }
-        None => (None, poll_elsewhere(&stack, url.as_deref().unwrap_or(WATCHED), mapping)),
+        None => (None, poll_elsewhere(&stack, url.as_deref().unwrap_or(WATCHED), mapping), None),
     };
     introduce(&stack, ports, function.is_some());
     let terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
@@ -58,8 +61,15 @@ pub fn env(mut args: Args) -> Result<(), String> {
     let ports = args.ports()?;
     args.end()?;
     let mut env = environment_at(ports);
-    // For the AWS CLI only.
-    env.insert("AWS_ENDPOINT_URL_LAMBDA".to_owned(), format!("http://127.0.0.1:{}", ports.lambda));
+    // For the AWS CLI and `make` only.
+    for (name, value) in [
+        ("AWS_ENDPOINT_URL_LAMBDA", format!("http://127.0.0.1:{}", ports.lambda)),
+        ("AWS_ENDPOINT_URL_SFN", format!("http://127.0.0.1:{}", ports.step_functions)),
+        ("FUNCTION", "ecom-settings-exporter".to_owned()),
+        ("STATE_MACHINE", step_functions::arn()),
+    ] {
+        env.insert(name.to_owned(), value);
+    }
     export(&env);
     Ok(())
 }
@@ -82,7 +92,7 @@ fn poll_elsewhere(stack: &Stack, url: &str, options: PollerOptions) -> Poller {
 fn introduce(stack: &Stack, ports: Ports, function: bool) {
     let dynamodb = stack.table.url();
     let table = stack.table.name();
-    let Ports { lambda, kv, .. } = ports;
+    let Ports { lambda, kv, step_functions, .. } = ports;
     let settings = format!(
         "http://127.0.0.1:{kv}/client/v4/accounts/local-account/storage/kv/namespaces/settings"
     );
@@ -92,6 +102,7 @@ fn introduce(stack: &Stack, ports: Ports, function: bool) {
     println!("Secrets Manager  {}", stack.secrets.url());
     if function {
         println!("Lambda           http://127.0.0.1:{lambda}  function ecom-settings-exporter");
+        println!("Step Functions   http://127.0.0.1:{step_functions}  for `make reconcile`");
     }
     println!(
         "\nThe environment of the function and of the commands below, also from `target/debug/testbed env`:\n"

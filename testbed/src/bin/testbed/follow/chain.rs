@@ -1,0 +1,183 @@
+//! The runs of one reconcile, as the history of its execution tells them, added up.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Key names that a class holds at the most, as in the report of one run.
+const MAX_EXAMPLES: usize = 20;
+
+/// What all runs of a reconcile found and did together: a report like that of one run, with the
+/// number of runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Chain {
+    /// Runs that have ended.
+    pub runs: u64,
+    /// Whether it was to repair.
+    pub apply: bool,
+    /// The counts of the settings namespace.
+    pub settings: Counts,
+    /// The counts of the query-config namespace.
+    pub query_configs: Counts,
+    /// Names of keys, by class.
+    pub examples: BTreeMap<String, Vec<String>>,
+    /// Whether all was compared, and of a repair also mended.
+    pub complete: bool,
+    /// Why the last run ended before all was compared, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    /// What the brakes refused.
+    #[serde(skip_serializing_if = "Counts::is_empty")]
+    pub refused: Counts,
+    /// Whether nothing was sent to Cloudflare.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// Counts by their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Counts(BTreeMap<String, u64>);
+
+impl Counts {
+    /// A count; 0 if there is none.
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    fn add(&mut self, more: Self) {
+        for (name, count) in more.0 {
+            *self.0.entry(name).or_default() += count;
+        }
+    }
+}
+
+/// The report of one run. Fields that are not added up are left out.
+#[derive(Deserialize)]
+struct Report {
+    apply: bool,
+    complete: bool,
+    settings: Counts,
+    query_configs: Counts,
+    examples: BTreeMap<String, Vec<String>>,
+    stopped: Option<String>,
+    #[serde(default)]
+    refused: Counts,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+impl Chain {
+    /// Adds the report of the next run.
+    pub fn add(&mut self, report: &Value) -> serde_json::Result<()> {
+        let report = Report::deserialize(report)?;
+        self.runs += 1;
+        self.apply = report.apply;
+        self.settings.add(report.settings);
+        self.query_configs.add(report.query_configs);
+        for (class, names) in report.examples {
+            let known = self.examples.entry(class).or_default();
+            for name in names {
+                if known.len() < MAX_EXAMPLES && !known.contains(&name) {
+                    known.push(name);
+                }
+            }
+        }
+        self.refused.add(report.refused);
+        self.stopped = report.stopped;
+        // A run that another one goes on from is not complete, whatever it mended. What a repair
+        // was refused stays open.
+        self.complete = report.complete && !(self.apply && self.refused() > 0);
+        self.dry_run |= report.dry_run;
+        Ok(())
+    }
+
+    /// Keys compared so far: those listed, and those that KV lacks.
+    pub fn compared(&self) -> u64 {
+        self.sum(&["listed", "missing"])
+    }
+
+    /// Keys written and deleted so far.
+    pub fn mended(&self) -> u64 {
+        self.sum(&["written", "deleted"])
+    }
+
+    /// Keys whose deletion or rewriting was refused so far.
+    pub fn refused(&self) -> u64 {
+        self.refused.total()
+    }
+
+    fn sum(&self, names: &[&str]) -> u64 {
+        let counts =
+            names.iter().map(|name| self.settings.get(name) + self.query_configs.get(name));
+        counts.sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn report(more: Value) -> Value {
+        let counts = |listed| json!({"listed": listed, "missing": 1, "written": 1, "deleted": 0});
+        let mut report = json!({
+            "apply": true, "complete": false, "settings": counts(1000), "query_configs": counts(0),
+            "examples": {"missing": ["a", "b"]}, "stopped": "time", "continue": "place",
+        });
+        report.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        report
+    }
+
+    #[test]
+    fn counts_and_examples_of_all_runs_are_added_up_and_the_last_run_says_how_it_ended() {
+        let mut chain = Chain::default();
+        chain.add(&report(json!({"dry_run": true}))).unwrap();
+        chain.add(&report(json!({"examples": {"missing": ["b", "c"], "stale": ["d"]}}))).unwrap();
+        let last = json!({"complete": true, "stopped": null, "continue": null, "examples": {}});
+        chain.add(&report(last)).unwrap();
+
+        assert_eq!((chain.compared(), chain.mended(), chain.refused()), (3006, 6, 0));
+        assert_eq!(
+            serde_json::to_value(chain).unwrap(),
+            json!({
+                "runs": 3, "apply": true, "complete": true, "dry_run": true,
+                "settings": {"listed": 3000, "missing": 3, "written": 3, "deleted": 0},
+                "query_configs": {"listed": 0, "missing": 3, "written": 3, "deleted": 0},
+                "examples": {"missing": ["a", "b", "c"], "stale": ["d"]},
+            })
+        );
+    }
+
+    #[test]
+    fn a_repair_that_was_refused_anything_on_its_way_is_not_complete() {
+        for (apply, complete) in [(true, false), (false, true)] {
+            let mut chain = Chain::default();
+            let refused = json!({"apply": apply, "refused": {"delete": 120, "rewrite": 0}});
+            chain.add(&report(refused)).unwrap();
+            chain.add(&report(json!({"apply": apply, "complete": true}))).unwrap();
+            assert_eq!((chain.complete, chain.refused()), (complete, 120), "apply {apply}");
+        }
+    }
+
+    #[test]
+    fn a_class_has_at_most_twenty_examples() {
+        let mut chain = Chain::default();
+        for run in 0..3 {
+            let names: Vec<_> = (0..15).map(|name| format!("{run}-{name}")).collect();
+            chain.add(&report(json!({"examples": {"stale": names}}))).unwrap();
+        }
+        assert_eq!(chain.examples["stale"].len(), MAX_EXAMPLES);
+        assert_eq!(chain.examples["stale"][15], "1-0");
+    }
+}
