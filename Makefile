@@ -1,7 +1,7 @@
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-# What the targets for AWS work on. `testbed env` names the local stack instead.
+# What the targets for AWS work on. `testbed env` names the local stack instead. The scripts in
+# operations/ get these from the environment.
 ENVIRONMENT ?=
-STACK ?= $(ENVIRONMENT)-ecom-settings-exporter
 FUNCTION ?=
 STATE_MACHINE ?=
 # The execution that `make follow` follows: the newest one.
@@ -48,7 +48,6 @@ define in_aws
 	$(call needs,aws,install version 2 of the AWS CLI)
 	@mkdir -p $(TARGET_DIR)
 endef
-export ENVIRONMENT STACK FUNCTION STATE_MACHINE ARCH COMMIT
 # Version 2 of the AWS CLI would show long answers in a pager.
 export AWS_PAGER :=
 
@@ -160,7 +159,7 @@ deploy: ## Deploy what `make build` built (PARAMETERS="Name=value ...", others k
 	$(in_aws)
 	$(call needs,sam,pip install aws-sam-cli)
 	$(call needs,unzip,install unzip)
-	@operations/deploy $(PARAMETERS)
+	@COMMIT=$(COMMIT) ARCH=$(ARCH) operations/deploy $(PARAMETERS)
 
 .PHONY: configure
 configure: ## Change parameters of the deployed stack, and nothing else (PARAMETERS="Name=value ...")
@@ -181,8 +180,9 @@ status: ## Show the version, parameters, outputs, mapping, schedule, reconciles,
 invoke-remote: ## Send an event to the deployed function (EVENT=file; a stream event only to a local function)
 	$(in_aws)
 	@test -n "$(EVENT)" || { echo "make invoke-remote needs EVENT" >&2; exit 1; }
-	@case "$$AWS_ENDPOINT_URL_LAMBDA" in http://127.0.0.1:*|http://localhost:*) ;; *) \
-	    ! grep -q '"Records"' $(EVENT) || { echo "$(EVENT) is a stream event: it goes only to a local function" >&2; exit 1; } ;; esac
+	@case "$$AWS_ENDPOINT_URL_LAMBDA" in http://127.0.0.1:*|http://localhost:*) exit 0 ;; esac; \
+	    ! grep -q '"Records"' $(EVENT) || \
+	    { echo "$(EVENT) is a stream event: it goes only to a local function" >&2; exit 1; }
 	$(call invoke,$(EVENT))
 
 .PHONY: re-export
