@@ -3,15 +3,16 @@
 use serde_json::{Value, json};
 use testbed::lambda::{Failure, Function};
 use testbed::poller::{Poller, PollerOptions};
-use testbed::stack::{SETTINGS, Stack};
+use testbed::stack::SETTINGS;
 
 use super::query::Query;
+use crate::helpers::CheckedStack;
 use crate::printed::Printed;
 use crate::process;
 
 /// The local stack with the function, as an operator uses them.
 pub struct Practice {
-    pub stack: Stack,
+    pub stack: CheckedStack,
     pub function: Function,
 }
 
