@@ -5,6 +5,9 @@ mod choices;
 mod named;
 mod play;
 mod runner;
+#[path = "../support/schemas.rs"]
+#[expect(dead_code, reason = "the simulation looks at what goes to KV, not at reports")]
+mod schemas;
 mod services;
 mod world;
 

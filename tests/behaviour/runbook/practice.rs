@@ -5,16 +5,17 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testbed::lambda::{Failure, Function};
 use testbed::poller::{Poller, PollerOptions};
-use testbed::stack::{SETTINGS, Stack};
+use testbed::stack::SETTINGS;
 use testbed::step_functions::{Ended, StateMachine, StateMachineOptions};
 
 use super::query::Query;
+use crate::helpers::CheckedStack;
 use crate::printed::Printed;
 use crate::process;
 
 /// The local stack with the function and its state machine, as an operator uses them.
 pub struct Practice {
-    pub stack: Stack,
+    pub stack: CheckedStack,
     pub function: Function,
     reconciles: StateMachine,
 }
@@ -29,7 +30,7 @@ impl Practice {
     }
 
     /// Another function on a stack.
-    pub async fn on(stack: Stack, more: &[(&str, &str)]) -> Self {
+    pub async fn on(stack: CheckedStack, more: &[(&str, &str)]) -> Self {
         let function = process::function(&stack, more).await;
         let options =
             StateMachineOptions { second: Duration::ZERO, ..StateMachineOptions::default() };
