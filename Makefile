@@ -1,7 +1,7 @@
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-# What the targets for AWS work on. `testbed env` names the local stack instead.
+# What the targets for AWS work on. `testbed env` names the local stack instead. The scripts in
+# operations/ get these from the environment.
 ENVIRONMENT ?=
-STACK ?= $(ENVIRONMENT)-ecom-settings-exporter
 FUNCTION ?=
 STATE_MACHINE ?=
 # The execution that `make follow` follows: the newest one.
@@ -18,6 +18,7 @@ APPLY ?= false
 RAW ?= false
 QUERY_CONFIGS ?= false
 LOCAL ?= false
+EXAMPLE ?= weighted-alias
 
 # Cargo's and cargo-lambda's names for Lambda's architectures.
 TRIPLE_arm64 := aarch64-unknown-linux-gnu
@@ -62,7 +63,6 @@ define in_aws
 endef
 # The same for a target that can also ask the function of `make local`.
 in_aws_or_local = $(if $(filter true,$(LOCAL)),@mkdir -p $(TARGET_DIR),$(in_aws))
-export ENVIRONMENT STACK FUNCTION STATE_MACHINE ARCH COMMIT
 # Version 2 of the AWS CLI would show long answers in a pager.
 export AWS_PAGER :=
 
@@ -100,6 +100,10 @@ demo: binaries ## Carry items through the local stack, and show what KV holds af
 local: binaries ## Run the local stack, and show each export as it happens
 	$(TARGET_DIR)/debug/testbed up
 
+.PHONY: put
+put: binaries ## Put an item into the table of the local stack (EXAMPLE=weighted-alias, a file of schema/examples)
+	@$(TARGET_DIR)/debug/testbed put schema/examples/$(EXAMPLE).json
+
 .PHONY: test
 test: ## Check the formatting, lints, tests and documentation
 	cargo fmt --all --check
@@ -112,6 +116,29 @@ bench: ## Measure the pure modules and the release binary (LARGE=large for runs 
 	cargo bench --locked --bench rooms
 	cargo build --locked --release --bin bootstrap
 	cargo bench --locked --package testbed --bench function -- $(LARGE) $(ONLY)
+
+## On a laptop, with Node 20 or later and npm
+
+# npm runs on the Node that is there; the packages bring the one that wrangler needs.
+EDGE_PACKAGES := edge/node_modules/.package-lock.json
+
+.PHONY: node
+node:
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || \
+	    { echo "make edge and make test-edge need Node 20 or later and npm: https://nodejs.org has both" >&2; exit 1; }
+
+$(EDGE_PACKAGES): edge/package-lock.json | node
+	npm ci --prefix edge
+	@touch $@
+
+.PHONY: edge
+edge: node $(EDGE_PACKAGES) binaries ## Run the local stack with `wrangler dev` as its KV, and a Worker that reads it
+	@npm run --silent --prefix edge edge -- $(abspath $(TARGET_DIR))/debug/testbed
+
+.PHONY: test-edge
+test-edge: node $(EDGE_PACKAGES) binaries ## Test the Worker and its page in workerd, and one pass of `make edge` (SCREENSHOT=file.png)
+	npm run --silent --prefix edge check
+	TESTBED=$(abspath $(TARGET_DIR))/debug/testbed $(if $(SCREENSHOT),SCREENSHOT=$(abspath $(SCREENSHOT))) npm test --silent --prefix edge
 
 ## On a laptop, with cargo-lambda
 
@@ -179,7 +206,7 @@ deploy: ## Deploy what `make build` built (PARAMETERS="Name=value ...", others k
 	$(in_aws)
 	$(call needs,sam,pip install aws-sam-cli)
 	$(call needs,unzip,install unzip)
-	@operations/deploy $(PARAMETERS)
+	@COMMIT=$(COMMIT) ARCH=$(ARCH) operations/deploy $(PARAMETERS)
 
 .PHONY: configure
 configure: ## Change parameters of the deployed stack, and nothing else (PARAMETERS="Name=value ...")
@@ -200,8 +227,9 @@ status: ## Show the version, parameters, outputs, mapping, schedule, reconciles,
 invoke-remote: ## Send an event to the deployed function (EVENT=file; a stream event only to a local function)
 	$(in_aws_or_local)
 	@test -n "$(EVENT)" || { echo "make invoke-remote needs EVENT" >&2; exit 1; }
-	@case "$$AWS_ENDPOINT_URL_LAMBDA" in http://127.0.0.1:*|http://localhost:*) ;; *) \
-	    ! grep -q '"Records"' $(EVENT) || { echo "$(EVENT) is a stream event: it goes only to a local function" >&2; exit 1; } ;; esac
+	@case "$$AWS_ENDPOINT_URL_LAMBDA" in http://127.0.0.1:*|http://localhost:*) exit 0 ;; esac; \
+	    ! grep -q '"Records"' $(EVENT) || \
+	    { echo "$(EVENT) is a stream event: it goes only to a local function" >&2; exit 1; }
 	$(call invoke,$(EVENT))
 
 .PHONY: explain

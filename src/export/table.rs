@@ -68,8 +68,8 @@ pub enum PassOver<'a> {
 }
 
 /// A pass that is under way. Every segment of the table has one page on its way, and only the page
-/// that is handed out is held decoded. When a page fails, fewer segments are read at once: the table
-/// may be throttled.
+/// that is handed out is held decoded. When a page is throttled, fewer segments are read at once, and
+/// it is asked for again.
 pub struct Pass<'a, S> {
     invocation: &'a Invocation<'a, S>,
     over: PassOver<'a>,
@@ -130,7 +130,7 @@ impl<'a, S: Services> Pass<'a, S> {
                     self.ask();
                     return Ok(Some(page.items));
                 }
-                Err(ReadError::Table(error)) if request.retries.are_left() => {
+                Err(ReadError::Table(error)) if error.throttled && request.retries.are_left() => {
                     self.width = (self.width / 2).max(1);
                     self.try_again(request, error);
                 }

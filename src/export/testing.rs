@@ -267,7 +267,9 @@ impl SettingsTable for FakeTable {
             None => {}
             Some(TableChange::Put(item)) => self.put(item),
             Some(TableChange::Remove(key)) => drop(self.items.borrow_mut().remove(&key)),
-            Some(TableChange::Fails) => return Err(TableError { reason: "down".into() }),
+            Some(TableChange::Fails) => {
+                return Err(TableError { reason: "down".into(), throttled: false });
+            }
         }
         let items = self.items.borrow();
         let found = keys.iter().filter_map(|key| Some((key.clone(), items.get(key)?.clone())));

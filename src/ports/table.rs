@@ -68,4 +68,6 @@ pub struct TablePage {
 pub struct TableError {
     /// What happened.
     pub reason: String,
+    /// Whether the table asks for fewer requests at a time.
+    pub throttled: bool,
 }

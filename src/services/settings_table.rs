@@ -83,7 +83,7 @@ impl DynamoDbTable {
                 .set_keys(Some(open))
                 .consistent_read(true)
                 .build()
-                .map_err(|error| TableError { reason: format!("BatchGetItem: {error}") })?;
+                .map_err(|error| failed(format!("BatchGetItem: {error}")))?;
             let call = self.client.batch_get_item().request_items(&self.name, request);
             let reply = reply!("BatchGetItem", call)?;
             items.extend(listed("BatchGetItem", reply.items)?);
@@ -92,7 +92,7 @@ impl DynamoDbTable {
                 return Ok(items);
             }
         }
-        Err(TableError { reason: "BatchGetItem leaves keys unprocessed: throttled".to_owned() })
+        Err(failed("BatchGetItem leaves keys unprocessed: throttled".to_owned()))
     }
 
     /// A page of an account's items that meet `condition`, which names `:pk` and the `bounds`.
@@ -203,7 +203,11 @@ fn listed<T>(operation: &str, items: Option<T>) -> Result<T, TableError> {
 }
 
 fn unreadable(operation: &str) -> TableError {
-    TableError { reason: format!("{operation}: an answer that can't be read") }
+    failed(format!("{operation}: an answer that can't be read"))
+}
+
+fn failed(reason: String) -> TableError {
+    TableError { reason, throttled: false }
 }
 
 fn sdk_key(key: &ItemKey) -> SdkItem {
@@ -211,6 +215,11 @@ fn sdk_key(key: &ItemKey) -> SdkItem {
     serde_dynamo::to_item(key).unwrap_or_default()
 }
 
+/// What DynamoDB calls a request that comes too soon after the others.
+const THROTTLED: [&str; 3] =
+    ["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"];
+
 fn table_error<E: ProvideErrorMetadata>(operation: &str, error: &SdkError<E>) -> TableError {
-    TableError { reason: format!("{operation}: {}", describe(error)) }
+    let throttled = error.code().is_some_and(|code| THROTTLED.contains(&code));
+    TableError { reason: format!("{operation}: {}", describe(error)), throttled }
 }

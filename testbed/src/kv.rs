@@ -1,11 +1,7 @@
 //! Cloudflare KV's REST API, in memory.
 //!
-//! It serves two APIs:
-//!
-//! - Cloudflare's own at `/client/v4/accounts/{account}/storage/kv/namespaces/{ns}/…`. It asks for
-//!   the bearer token.
-//! - That of `wrangler dev` at `/cdn-cgi/local/explorer/api/storage/kv/namespaces/{ns}/…`. It asks
-//!   for no token, and its `bulk/get` returns no metadata.
+//! It serves `/client/v4/accounts/{account}/storage/kv/namespaces/{ns}/…` and asks for the bearer
+//! token.
 //!
 //! Limits and error envelopes are Cloudflare's. Where the exact code of an error is not documented,
 //! 10012 stands for every malformed request. `DELETE bulk` works, as it still does at Cloudflare.
@@ -24,7 +20,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -80,6 +76,7 @@ impl Kv {
             faults: Faults::default(),
             changes: watch::Sender::new(0),
             requests: broadcast::Sender::new(1_024),
+            inspector: OnceLock::new(),
         });
         let handler = shared.clone();
         let serve = move |request| api::handle(handler.clone(), request);
@@ -97,12 +94,6 @@ impl Kv {
         url_template(&self.url())
     }
 
-    /// The address of a namespace in the API of `wrangler dev`.
-    pub fn wrangler_url_template(&self) -> String {
-        let url = self.url();
-        format!("{url}/cdn-cgi/local/explorer/api/storage/kv/namespaces/{{namespace_id}}")
-    }
-
     /// The faults to come.
     pub fn faults(&self) -> &Faults {
         &self.state.faults
@@ -111,6 +102,12 @@ impl Kv {
     /// Accepts only this token from now on.
     pub fn set_token(&self, token: &str) {
         self.locked().token = token.to_owned();
+    }
+
+    /// Shows each pair that a write brings to `inspector`: its namespace, key and content. The first
+    /// inspector stays.
+    pub fn inspect_writes(&self, inspector: impl Fn(&str, &str, &Stored) + Send + Sync + 'static) {
+        let _ = self.state.inspector.set(Box::new(inspector));
     }
 
     /// Whether a second write of a key within a second is answered 429, as KV does. Off at first.

@@ -19,6 +19,8 @@ use crate::table::{StreamView, Table};
 pub const ENVIRONMENT: &str = "local";
 /// The cell of records that name none.
 pub const DEFAULT_CELL: &str = "local-1";
+/// The settings table.
+pub const TABLE: &str = "local-EcomIndexSettingsTable";
 /// The Cloudflare account.
 pub const ACCOUNT: &str = "local-account";
 /// The namespace of the settings.
@@ -92,14 +94,13 @@ impl Stack {
                 io::Error::new(error.kind(), format!("{what}, port {port}: {error}"))
             }
         };
-        let table_name = format!("{ENVIRONMENT}-EcomIndexSettingsTable");
         let kv = KvOptions {
             port: ports.kv,
             account: ACCOUNT.to_owned(),
             token: TOKEN.to_owned(),
             namespaces: vec![SETTINGS.to_owned(), QUERY_CONFIGS.to_owned()],
         };
-        let table = Table::start(ports.dynamodb, &table_name, view).await;
+        let table = Table::start(ports.dynamodb, TABLE, view).await;
         let table = table.map_err(named("DynamoDB", ports.dynamodb))?;
         let kv = Kv::start(kv).await.map_err(named("KV", ports.kv))?;
         let api_keys = ApiKeys::start(ports.api_keys).await;

@@ -154,18 +154,6 @@ async fn a_wrong_token_namespace_or_content_type_is_told_by_code() {
 }
 
 #[tokio::test]
-async fn the_paths_of_wrangler_dev_need_no_token_and_know_no_metadata() {
-    let caller = Caller::new().await;
-    caller.kv.put(NS, "a", "1", Some(json!({"d": 1})));
-    let url = caller.kv.wrangler_url_template().replace("{namespace_id}", NS) + "/bulk/get";
-    let json = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    let body = r#"{"keys":["a"],"withMetadata":true}"#;
-    let reply = caller.client.send(Method::POST, &url, json, body).await.unwrap();
-    let answer: Value = serde_json::from_slice(&reply.body).unwrap();
-    assert_eq!(answer["result"]["values"], json!({"a": "1"}));
-}
-
-#[tokio::test]
 async fn keys_picked_as_unsuccessful_are_named_and_not_written() {
     let caller = Caller::new().await;
     for (status, success) in [(200, true), (400, false)] {

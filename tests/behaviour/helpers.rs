@@ -1,6 +1,7 @@
 //! The handler over the real clients, pointed at the stand-ins, and the items and records that it
 //! is given.
 
+mod checked;
 mod clock;
 mod held;
 mod items;
@@ -9,6 +10,7 @@ mod samples;
 mod spy;
 mod world;
 
+pub use checked::*;
 pub use held::*;
 pub use items::*;
 pub use samples::*;

@@ -36,6 +36,7 @@ mod query_config_removals;
 mod re_exports;
 mod reconcile;
 mod runbook;
+mod schemas;
 mod secrecy;
 mod settling;
 mod stale_absence;

@@ -4,20 +4,22 @@ use std::io;
 
 use serde_json::Value;
 use testbed::lambda::{Function, Invocation, LogLine};
-use testbed::stack::{Stack, StackOptions};
+use testbed::stack::Stack;
 use testbed::table::StreamView;
+
+use crate::helpers::CheckedStack;
 
 /// The binary that is deployed.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_bootstrap");
 
 /// Stand-ins with the stream of production.
-pub async fn stack() -> Stack {
+pub async fn stack() -> CheckedStack {
     stack_with(StreamView::NewImage).await
 }
 
 /// Stand-ins with another stream view.
-pub async fn stack_with(view: StreamView) -> Stack {
-    Stack::start(StackOptions { view, ..StackOptions::default() }).await.unwrap()
+pub async fn stack_with(view: StreamView) -> CheckedStack {
+    CheckedStack::start(view).await
 }
 
 /// The binary on a stack, with quick retries.

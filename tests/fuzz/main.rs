@@ -6,6 +6,9 @@
 //! the commands.
 
 mod mutate;
+#[path = "../support/schemas.rs"]
+#[expect(dead_code, reason = "the decoders write values, and no metadata or reports")]
+mod schemas;
 mod seeds;
 mod targets;
 

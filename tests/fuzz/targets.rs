@@ -17,6 +17,7 @@ use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::schemas::{QUERY_CONFIG, SETTINGS, check as check_schema};
 use crate::seeds::Target;
 
 /// An error says what is wrong; it does not repeat the input.
@@ -194,6 +195,7 @@ fn record(record: StreamRecord, input_bytes: usize, seen: &mut Seen) {
             Ok(Change::Upsert(config)) => {
                 seen.query_configs += 1;
                 let value = object(&config.value, input_bytes);
+                assert_eq!(check_schema(QUERY_CONFIG, &value), Ok(()));
                 assert_eq!(value["system_account_id"], *record.query_config.index.account);
                 assert_eq!(value["index_name"], *record.query_config.index.name);
                 assert_eq!(value["normalized_query"], *record.query_config.query);
@@ -211,8 +213,9 @@ fn record(record: StreamRecord, input_bytes: usize, seen: &mut Seen) {
 }
 
 fn value(settings: &IndexSettings, input_bytes: usize) {
-    const KEY: &str = "k\"\\\u{1}";
+    const KEY: &str = "k\"\\~";
     let value = object(&settings.value(&KEY.into()), input_bytes);
+    assert_eq!(check_schema(SETTINGS, &value), Ok(()));
     assert_eq!(value["marqo_api_key"], KEY);
     assert_eq!(value["system_account_id"], *settings.index.account);
     assert_eq!(value["index_name"], *settings.index.name);

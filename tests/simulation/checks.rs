@@ -8,6 +8,7 @@ mod owners;
 mod query_configs;
 pub mod reconciled;
 mod records;
+pub mod schemas;
 mod settings;
 pub mod settled;
 pub mod undone;

@@ -5,6 +5,9 @@ mod choices;
 mod named;
 mod play;
 mod runner;
+#[path = "../support/schemas.rs"]
+#[expect(dead_code, reason = "the simulation looks at what goes to KV, not at reports")]
+mod schemas;
 mod services;
 mod world;
 
@@ -60,7 +63,7 @@ fn every_small_world_with_one_overtaken_call() {
     exhaustive("one race", Small::ONE_RACE);
 }
 
-/// Hundreds of thousands of histories: some of them at random, or all with `SIMULATION_CHANGES`.
+/// More than half a million histories: some of them at random, or all with `SIMULATION_CHANGES`.
 #[test]
 fn small_worlds_with_one_fault_and_one_overtaken_call() {
     let name = "one fault and one race";

@@ -1,6 +1,6 @@
 //! Explain: what KV holds of an index, or under a key, and why. Changes nothing.
 //!
-//! Gather (`settings`, `query_config`) → judge each key ([`judge`]) → advise ([`advice`]). The
+//! Gather (`settings`, `query_config`) → judge each key (`judge`) → advise (`advice`). The
 //! decisions are those of the use cases that write: [`settle`](super::settle) says what a settings key
 //! is for, and reconcile what a key is by who wrote it.
 //!

@@ -12,8 +12,8 @@ use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::Run;
 use super::part::Part;
+use super::run::Run;
 use crate::export::api_keys::{
     ApiKeyOwner, MAX_IN_FLIGHT_PER_CELL, TIME_FOR_API_KEYS, fetch_api_key,
 };

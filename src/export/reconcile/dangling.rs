@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::warn;
 
-use super::Run;
 use super::part::Part;
 use super::report::MAX_EXAMPLES;
+use super::run::Run;
 use crate::export::table::read_items;
 use crate::index::IndexRef;
 use crate::item::ItemKey;

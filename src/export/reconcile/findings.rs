@@ -4,12 +4,12 @@ use std::time::SystemTime;
 
 use tracing::{error, warn};
 
-use super::Run;
 use super::brakes::Refused;
 use super::part::Part;
-use super::part_keys::ToWrite;
 use super::progress::{Place, Requests};
 use super::report::Report;
+use super::row::ToWrite;
+use super::run::Run;
 use crate::ports::Services;
 
 impl<S: Services> Run<'_, S> {

@@ -1,27 +1,22 @@
 //! Keys that no item asks for, those that the writes left behind, and those of which it is open whose
 //! they are: looked at as settling would, held against the brake, and settled.
 
-use std::collections::VecDeque;
-
-use super::Run;
 use super::part::{Part, Unclaimed};
-use super::part_keys::ToWrite;
+use super::row::ToWrite;
+use super::run::Run;
+use crate::export::api_keys::ApiKeys;
 use crate::export::error::KeyError;
-use crate::export::query_config_removal::remove;
-use crate::export::settle::{self, SettleRequest, Verdict};
-use crate::export::table::{Pass, PassOver};
-use crate::index::IndexRef;
-use crate::item::{ItemKey, ItemKind, QueryConfigRef};
+use crate::export::settle::{self, Preview, SettleRequest, Verdict};
+use crate::item::ItemKind;
 use crate::kv::StoredSettings;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::kv::stored::StoredQueryConfig;
-use crate::ports::{KvError, Namespace, ScanColumns, Services};
+use crate::ports::{KvError, Namespace, Services};
 
 /// Keys that are named, looked at and settled in one go.
-const CHUNK_KEYS: usize = 5_000;
+pub const CHUNK_KEYS: usize = 5_000;
 
 /// Requests of one settling beside the reads of the values: deletes, writes, and put-backs.
-const SETTLE_REQUESTS: usize = 4;
+pub const SETTLE_REQUESTS: usize = 4;
 
 /// What a look at some keys has found.
 #[derive(Default)]
@@ -31,7 +26,7 @@ struct Looked {
     stale: Vec<String>,
 }
 
-impl<S: Services> Run<'_, S> {
+impl<'a, S: Services> Run<'a, S> {
     /// Looks at all keys of the part that no item asks for, and settles them if the brake allows it.
     pub(super) async fn settle_orphans(&mut self, part: &mut Part) {
         let settled = match part.namespace {
@@ -46,48 +41,77 @@ impl<S: Services> Run<'_, S> {
     async fn settle_settings(&mut self, part: &mut Part) -> Result<(), KvError> {
         self.settle_left_behind(part).await;
         let mut unclaimed = Unclaimed::of(part);
-        let mut chunk = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
-        chunk.extend(part.keys.to_write(ToWrite::Contested).map(|(key, _)| key.clone()));
-        if unclaimed.is_empty() {
-            self.settle_in_one_go(part, chunk).await;
-            return Ok(());
-        }
-        // So many that what is to be deleted is known only after all have been looked at.
+        let mut keys = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
+        keys.extend(part.keys.to_write(ToWrite::Contested).map(|(key, _)| key.clone()));
         let mut orphaned = 0;
-        while !chunk.is_empty() {
-            orphaned += self.look(part, chunk).await.orphaned.len();
-            chunk = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
+        let mut stale = Vec::new();
+        while !keys.is_empty() {
+            let mut api_keys = self.api_keys.renewed();
+            let Some(mut preview) = self.look(part, &mut keys, &mut api_keys).await else {
+                return Ok(());
+            };
+            let looked = self.judge_verdicts(part, preview.verdicts());
+            if orphaned == 0 && stale.is_empty() && keys.is_empty() && unclaimed.is_empty() {
+                // The look that says what is orphaned is the one that settling begins with.
+                self.settle_looked(part, preview, looked).await;
+                return Ok(());
+            }
+            orphaned += looked.orphaned.len();
+            stale.extend(looked.stale);
+            if keys.is_empty() {
+                keys = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
+            }
         }
-        let allowed = self.allow_deletes(part, u64::try_from(orphaned).unwrap_or(u64::MAX));
-        if !allowed || !self.request.apply {
+        // So many that what is to be deleted was known only after all had been looked at.
+        if self.request.apply && self.allows_rewrites_of_contested(part, stale.len()) {
+            self.settle_names(part, stale).await;
+        }
+        if !self.allow_deletes(part, number(orphaned)) || !self.request.apply {
             return Ok(());
         }
         let mut unclaimed = Unclaimed::of(part);
         loop {
-            let chunk = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
-            if chunk.is_empty() {
+            let keys = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
+            if keys.is_empty() {
                 return Ok(());
             }
-            self.settle(part, SettleRequest::of_keys(chunk)).await;
+            self.settle_names(part, keys).await;
         }
     }
 
-    /// The look that says what is orphaned is the one that settling begins with.
-    async fn settle_in_one_go(&mut self, part: &mut Part, keys: Vec<String>) {
-        if keys.is_empty() || !self.wait_to_settle(part, &keys).await {
-            return;
+    /// Looks at as many of the keys as memory allows, once it is this run's turn for all that
+    /// settling them takes. `None` where there is no time for it: then all of them count as failed.
+    async fn look<'k>(
+        &mut self,
+        part: &Part,
+        keys: &mut Vec<String>,
+        api_keys: &'k mut ApiKeys,
+    ) -> Option<Preview<'a, 'k, S>> {
+        let requests = keys.len().div_ceil(MAX_BULK_GET_KEYS) + SETTLE_REQUESTS;
+        let turn = self.invocation.wait_for_turn(requests, self.invocation.deadline).await;
+        if turn.is_err() {
+            for key in keys.drain(..) {
+                self.fail(part.namespace, &key, &KeyError::Kv(KvError::OutOfTime));
+            }
+            return None;
         }
-        let mut api_keys = self.api_keys.renewed();
-        let request = SettleRequest::of_keys(keys);
-        let mut preview = settle::preview(self.invocation, request, &mut api_keys).await;
+        let preview = settle::preview(self.invocation, keys, api_keys).await;
         self.found_indexes |= preview.has_indexes();
-        let Looked { orphaned, stale } = self.judge_verdicts(part, preview.verdicts());
-        let number = |keys: &[String]| u64::try_from(keys.len()).unwrap_or(u64::MAX);
+        Some(preview)
+    }
+
+    async fn settle_looked(
+        &mut self,
+        part: &Part,
+        mut preview: Preview<'_, '_, S>,
+        looked: Looked,
+    ) {
+        let Looked { orphaned, stale } = looked;
         let mut settled = Vec::new();
-        if self.allow_deletes(part, number(&orphaned)) {
+        if self.allow_deletes(part, number(orphaned.len())) {
             settled.extend(orphaned);
         }
-        if self.allow_rewrites_of_contested(part, number(&stale)) {
+        if self.allows_rewrites_of_contested(part, stale.len()) {
             settled.extend(stale);
         }
         if self.request.apply && !settled.is_empty() {
@@ -97,15 +121,14 @@ impl<S: Services> Run<'_, S> {
         }
     }
 
-    async fn look(&mut self, part: &mut Part, keys: Vec<String>) -> Looked {
-        if !self.wait_to_settle(part, &keys).await {
-            return Looked::default();
+    /// Settles keys that the brakes have let through.
+    async fn settle_names(&mut self, part: &Part, mut keys: Vec<String>) {
+        while !keys.is_empty() {
+            let mut api_keys = self.api_keys.renewed();
+            let Some(preview) = self.look(part, &mut keys, &mut api_keys).await else { return };
+            let verdicts = preview.carry_out().await;
+            self.note_settled(part, verdicts);
         }
-        let mut api_keys = self.api_keys.renewed();
-        let request = SettleRequest::of_keys(keys);
-        let mut preview = settle::preview(self.invocation, request, &mut api_keys).await;
-        self.found_indexes |= preview.has_indexes();
-        self.judge_verdicts(part, preview.verdicts())
     }
 
     fn judge_verdicts(
@@ -143,7 +166,8 @@ impl<S: Services> Run<'_, S> {
         looked
     }
 
-    fn allow_rewrites_of_contested(&mut self, part: &Part, keys: u64) -> bool {
+    fn allows_rewrites_of_contested(&mut self, part: &Part, keys: usize) -> bool {
+        let keys = number(keys);
         let allowed = self.brakes(part).allow_rewrites(part.keys.counts().stale + keys);
         if !allowed {
             self.refused.rewrite += keys;
@@ -153,23 +177,18 @@ impl<S: Services> Run<'_, S> {
 
     /// Settles what the repair has written for items that no longer ask for it.
     async fn settle_left_behind(&mut self, part: &mut Part) {
+        let mut request = SettleRequest::default();
         for (item, keys) in std::mem::take(&mut part.left_behind) {
-            let ItemKind::IndexSettings(index) = item.kind() else { continue };
-            let number = u64::try_from(keys.len()).unwrap_or(u64::MAX);
-            if self.allow_deletes(part, number) {
-                self.settle(part, SettleRequest::written_for(&index, keys)).await;
+            if let ItemKind::IndexSettings(index) = item.kind() {
+                request.add_written_for(&index, keys);
             }
         }
-    }
-
-    async fn settle(&mut self, part: &Part, request: SettleRequest) {
-        let keys: Vec<String> = request.keys.keys().cloned().collect();
-        if keys.is_empty() || !self.wait_to_settle(part, &keys).await {
-            return;
+        let keys = request.keys.len();
+        if keys > 0 && self.allow_deletes(part, number(keys)) {
+            let mut api_keys = self.api_keys.renewed();
+            let verdicts = settle::settle(self.invocation, request, &mut api_keys).await;
+            self.note_settled(part, verdicts);
         }
-        let mut api_keys = self.api_keys.renewed();
-        let verdicts = settle::settle(self.invocation, request, &mut api_keys).await;
-        self.note_settled(part, verdicts);
     }
 
     fn note_settled(&mut self, part: &Part, verdicts: impl IntoIterator<Item = (String, Verdict)>) {
@@ -188,18 +207,6 @@ impl<S: Services> Run<'_, S> {
                 Verdict::Withheld(_) | Verdict::Left => {}
             }
         }
-    }
-
-    /// Waits until all requests of a settling may be made; false where there is no time for it.
-    async fn wait_to_settle(&mut self, part: &Part, keys: &[String]) -> bool {
-        let requests = keys.len().div_ceil(MAX_BULK_GET_KEYS) + SETTLE_REQUESTS;
-        let turn = self.invocation.wait_for_turn(requests, self.invocation.deadline).await;
-        if turn.is_err() {
-            for key in keys {
-                self.fail(part.namespace, key, &KeyError::Kv(KvError::OutOfTime));
-            }
-        }
-        turn.is_ok()
     }
 
     /// Reads the keys of shop ids that items of the one account may have given up: those that values
@@ -231,122 +238,8 @@ impl<S: Services> Run<'_, S> {
             }
         }
     }
-
-    /// Removes the query configs of the part that no item asks for, if the brake allows it.
-    async fn remove_query_configs_nobody_has(&mut self, part: &mut Part) -> Result<(), KvError> {
-        let left_behind: Vec<QueryConfigRef> = std::mem::take(&mut part.left_behind)
-            .into_keys()
-            .filter_map(|item| query_config_of(&item))
-            .collect();
-        let number = u64::try_from(left_behind.len()).unwrap_or(u64::MAX);
-        if number > 0 && self.allow_deletes(part, number) {
-            self.remove_query_configs(&left_behind).await;
-        }
-        let counts = part.keys.counts();
-        if counts.unclaimed == 0 {
-            return Ok(());
-        }
-        self.report.query_configs.orphaned += counts.unclaimed;
-        if self.account().is_some() && !self.found_indexes {
-            self.found_indexes = self.table_has_indexes().await;
-        }
-        let allowed = self.allow_deletes(part, counts.unclaimed);
-        let removes = allowed && self.request.apply;
-        let mut unclaimed = Unclaimed::of(part);
-        loop {
-            let keys = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
-            for key in &keys {
-                self.report.example("orphaned", key);
-            }
-            let enough = !removes && self.report.has_enough_examples("orphaned");
-            if keys.is_empty() || enough {
-                return Ok(());
-            }
-            if removes {
-                self.remove_orphaned_query_configs(keys).await;
-            }
-        }
-    }
-
-    /// Removes orphaned query configs; whose they are stands in their values.
-    async fn remove_orphaned_query_configs(&mut self, keys: Vec<String>) {
-        let mut configs = Vec::new();
-        let mut keys = VecDeque::from(keys);
-        // The turn is for all reads and the delete behind them; the values are not held.
-        let requests = 2 * keys.len().div_ceil(MAX_BULK_GET_KEYS) + SETTLE_REQUESTS;
-        let turn = self.invocation.wait_for_turn(requests, self.invocation.deadline).await;
-        while turn.is_ok() && !keys.is_empty() {
-            let next = keys.drain(..MAX_BULK_GET_KEYS.min(keys.len())).collect();
-            let (held, failures) =
-                crate::export::bulk::read(self.invocation, Namespace::QueryConfigs, next).await;
-            for (key, error) in failures {
-                self.fail(Namespace::QueryConfigs, &key, &error.into());
-            }
-            for (key, stored) in held {
-                let config = StoredQueryConfig::parse(&stored.value).and_then(query_config);
-                match config.filter(|config| config.kv_key() == key) {
-                    Some(config) => configs.push(config),
-                    None => {
-                        self.fail(Namespace::QueryConfigs, &key, &KeyError::UnknownQueryConfig);
-                    }
-                }
-            }
-        }
-        for key in keys {
-            self.fail(Namespace::QueryConfigs, &key, &KeyError::Kv(KvError::OutOfTime));
-        }
-        self.remove_query_configs(&configs).await;
-    }
-
-    async fn remove_query_configs(&mut self, configs: &[QueryConfigRef]) {
-        if configs.is_empty() {
-            return;
-        }
-        let removal = remove(self.invocation, configs).await;
-        self.report.query_configs.deleted += removal.deleted;
-        self.report.query_configs.written += removal.written;
-        self.progress.tally(Namespace::QueryConfigs).deleted += removal.deleted;
-        for (key, error) in &removal.failed {
-            self.fail(Namespace::QueryConfigs, key, error);
-        }
-        for (key, rejection) in removal.rejected {
-            let config = configs.iter().find(|config| config.kv_key() == key);
-            if let Some(config) = config {
-                self.reject(Namespace::QueryConfigs, &config.index, &key, &rejection);
-            }
-        }
-    }
-
-    /// Whether the table has an index item of any account. One that can't be read has none.
-    async fn table_has_indexes(&mut self) -> bool {
-        let mut pass = Pass::new(self.invocation, PassOver::Table(ScanColumns::Claims));
-        loop {
-            match pass.next().await {
-                Ok(Some(items)) => {
-                    let is_index = |key: &ItemKey| matches!(key.kind(), ItemKind::IndexSettings(_));
-                    if items.iter().any(|(key, _)| is_index(key)) {
-                        return true;
-                    }
-                }
-                Ok(None) => return false,
-                Err(error) => {
-                    self.stop(format!("the table could not be read: {error}"));
-                    return false;
-                }
-            }
-        }
-    }
 }
 
-fn query_config_of(item: &ItemKey) -> Option<QueryConfigRef> {
-    match item.kind() {
-        ItemKind::QueryConfig(config) => Some(config),
-        ItemKind::IndexSettings(_) | ItemKind::Skipped => None,
-    }
-}
-
-/// The query config that a stored value names.
-fn query_config(stored: StoredQueryConfig) -> Option<QueryConfigRef> {
-    let index = IndexRef::parse(&stored.system_account_id, &stored.index_name)?;
-    Some(QueryConfigRef { index, query: stored.normalized_query })
+fn number(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }

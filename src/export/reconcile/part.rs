@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tokio::time::Instant;
 
+use super::ReconcileError;
 use super::part_keys::PartKeys;
 use super::progress::Place;
 use super::report::MAX_EXAMPLES;
-use super::{ReconcileError, Run};
+use super::run::Run;
 use crate::export::bulk::{self, Failures};
 use crate::item::ItemKey;
 use crate::item::keys::query_config_keys_of;

@@ -97,6 +97,13 @@ impl Progress {
         }
     }
 
+    /// Counts the keys of a part no more, because it is compared once again. What was deleted and
+    /// rewritten stays counted.
+    pub fn forget_part(&mut self, namespace: Namespace, before: Tally) {
+        let tally = self.tally(namespace);
+        (tally.ours, tally.desired) = (before.ours, before.desired);
+    }
+
     /// The text that the next run takes.
     pub fn to_text(&self) -> String {
         // Numbers and strings can always be written.
@@ -146,6 +153,17 @@ mod tests {
         let text = progress().to_text();
         assert_eq!(Progress::parse(&text, true, None), Some(progress()));
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)));
+    }
+
+    #[test]
+    fn a_part_that_is_compared_again_counts_once_and_its_deletes_stay_counted() {
+        let mut progress = progress();
+        let before = *progress.tally(Namespace::Settings);
+        *progress.tally(Namespace::Settings) =
+            Tally { ours: 11, desired: 12, deleted: 13, rewritten: 14 };
+        progress.forget_part(Namespace::Settings, before);
+        let expected = Tally { ours: 1, desired: 2, deleted: 13, rewritten: 14 };
+        assert_eq!(*progress.tally(Namespace::Settings), expected);
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Run;
 use super::asks::Answers;
 use super::part::Part;
-use super::part_keys::ToWrite;
 use super::repaired_items::{READ_ITEMS, RepairedItems, Work};
+use super::row::ToWrite;
+use super::run::Run;
 use crate::export::error::KeyError;
 use crate::export::table::{Pass, ReadError};
 use crate::export::verified_write::{ItemWrite, WriteOutcome, verified_write};

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 
+use super::ReconcileError;
 use super::asks::{Asks, WaitingIndex};
 use super::kept_claims::{Claim, KeptClaims};
 use super::part::Part;
-use super::part_keys::Wanted;
-use super::{ReconcileError, Run};
+use super::row::Wanted;
+use super::run::Run;
 use crate::export::api_keys::{ApiKeys, NotExportable};
 use crate::export::desired::Desired;
 use crate::export::table::Pass;

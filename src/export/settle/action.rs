@@ -18,6 +18,7 @@
 //! | --- | --- |
 //! | failed, or its delete is not confirmed | failed: the index id's key stays |
 //! | deleted, and KV confirmed it | settled |
+//! | just written | open: the next round tells whether that is what the table asks for |
 //! | stays for another item, or is withheld | settled |
 //! | still holds a value that names this index | open: the next round looks at both |
 //! | holds anything else | settled |
@@ -128,17 +129,19 @@ pub enum ShopIdState {
     Failed,
 }
 
-/// The state of a shop id's key, by what was last done to it, what it holds (`None` where it has
-/// failed) and its verdict so far.
+/// The state of a shop id's key, by what was last done to it, whether it was written in this round,
+/// what it holds (`None` where it has failed) and its verdict so far.
 pub fn shop_id_state(
     index_id: &str,
     last: Option<&Done>,
+    just_written: bool,
     held: Option<&Held>,
     verdict: Option<&Verdict>,
 ) -> ShopIdState {
     match (last, held) {
         (_, None) | (Some(Done::Deleted { confirmed: false, .. }), _) => ShopIdState::Failed,
         (Some(Done::Deleted { confirmed: true, .. }), _) => ShopIdState::Settled,
+        _ if just_written => ShopIdState::Open,
         _ if matches!(verdict, Some(Verdict::Left | Verdict::Withheld(_))) => ShopIdState::Settled,
         (_, Some(Held::Ours { named, .. })) if named.index.index_id() == index_id => {
             ShopIdState::Open
@@ -244,7 +247,7 @@ mod tests {
     fn every_row_of_the_shop_ids_state() {
         let ours = Held::new(stored(), "prod");
         let state = |last: Option<Done>, held: Option<&Held>, verdict: Option<Verdict>| {
-            shop_id_state("a-i", last.as_ref(), held, verdict.as_ref())
+            shop_id_state("a-i", last.as_ref(), false, held, verdict.as_ref())
         };
         assert_eq!(state(None, None, None), ShopIdState::Failed);
         assert_eq!(state(Some(deleted(false)), Some(&ours), None), ShopIdState::Failed);
@@ -253,7 +256,9 @@ mod tests {
             assert_eq!(state(None, Some(&ours), Some(verdict)), ShopIdState::Settled);
         }
         assert_eq!(state(None, Some(&ours), Some(Verdict::Deleted)), ShopIdState::Open);
-        assert_eq!(shop_id_state("a-j", None, Some(&ours), None), ShopIdState::Settled);
+        assert_eq!(shop_id_state("a-j", None, false, Some(&ours), None), ShopIdState::Settled);
+        assert_eq!(shop_id_state("a-j", None, true, Some(&ours), None), ShopIdState::Open);
+        assert_eq!(shop_id_state("a-j", None, true, None, None), ShopIdState::Failed);
         assert_eq!(state(None, Some(&Held::Strangers), None), ShopIdState::Settled);
     }
 }

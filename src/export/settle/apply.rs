@@ -26,13 +26,14 @@ impl<S: Services> Settling<'_, '_, S> {
                 Action::Write(write) => writes.push((key, write)),
             }
         }
+        let written = writes.iter().map(|(key, _)| key.clone()).collect();
         self.write(writes).await;
         let (last, first): (BTreeMap<_, _>, BTreeMap<_, _>) =
             deletes.into_iter().partition(|(key, _)| self.shop_ids_in_values.contains_key(key));
         self.delete(first).await;
         let mut ready = BTreeMap::new();
         for (key, stored) in last {
-            match self.shop_id_state(&key) {
+            match self.shop_id_state(&key, &written) {
                 ShopIdState::Settled => drop(ready.insert(key, stored)),
                 ShopIdState::Open => {}
                 ShopIdState::Failed => self.fail(&key, KeyError::ShopIdUnsettled),
@@ -41,12 +42,14 @@ impl<S: Services> Settling<'_, '_, S> {
         self.delete(ready).await;
     }
 
-    fn shop_id_state(&self, index_id: &str) -> ShopIdState {
+    /// The state of the shop id that only this key's value names, given the keys written in this round.
+    fn shop_id_state(&self, index_id: &str, written: &BTreeSet<String>) -> ShopIdState {
         let Some(shop_id) = self.shop_ids_in_values.get(index_id) else {
             return ShopIdState::Settled;
         };
         let (last, held) = (self.last.get(shop_id), self.held.get(shop_id));
-        shop_id_state(index_id, last, held, self.verdicts.get(shop_id))
+        let just_written = written.contains(shop_id);
+        shop_id_state(index_id, last, just_written, held, self.verdicts.get(shop_id))
     }
 
     /// Fails keys of which nothing is certain any more. What was deleted of them is put back first.
@@ -60,13 +63,10 @@ impl<S: Services> Settling<'_, '_, S> {
     }
 
     /// Puts back the index id keys that were deleted though the shop id that only their values name has
-    /// failed after all: a retry finds it through them. A shop id that was written for another item is
-    /// left to that item's own record.
+    /// failed after all: a retry finds it through them.
     pub async fn put_back_ways_to_failed(&mut self) {
-        let has_failed = |shop_id: &String| {
-            let is_anothers = matches!(self.last.get(shop_id), Some(Done::Written { .. }));
-            matches!(self.verdicts.get(shop_id), Some(Verdict::Failed(_))) && !is_anothers
-        };
+        let has_failed =
+            |shop_id: &String| matches!(self.verdicts.get(shop_id), Some(Verdict::Failed(_)));
         let ways = self
             .shop_ids_in_values
             .iter()

@@ -56,14 +56,15 @@ pub struct Preview<'a, 'k, S> {
     decisions: BTreeMap<String, Decision>,
 }
 
-/// Looks at keys as settling does, without doing anything.
+/// Takes as many of the keys as memory allows, and looks at them as settling does, without doing
+/// anything.
 pub async fn preview<'a, 'k, S: Services>(
     invocation: &'a Invocation<'a, S>,
-    request: SettleRequest,
+    keys: &mut Vec<String>,
     api_keys: &'k mut ApiKeys,
 ) -> Preview<'a, 'k, S> {
     let mut settling = Settling::new(invocation, api_keys);
-    settling.read_held(&request).await;
+    settling.hold_next(keys).await;
     let decisions = match settling.look_in_time().await {
         Ok(decisions) => decisions,
         Err(error) => {

@@ -12,7 +12,11 @@ use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
 use crate::item::Rejection;
+use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::ports::Services;
+
+/// What the values of the keys of a preview may take, in bytes; one request reads up to 25 MB more.
+const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 /// What is to be settled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,13 +30,21 @@ pub struct SettleRequest {
 impl SettleRequest {
     /// Keys that were written for `index`.
     pub fn written_for(index: &IndexRef, keys: BTreeSet<String>) -> Self {
+        let mut request = Self::default();
+        request.add_written_for(index, keys);
+        request
+    }
+
+    /// Adds keys that were written for `index`.
+    pub fn add_written_for(&mut self, index: &IndexRef, keys: BTreeSet<String>) {
         let named = Named { index: index.clone(), shop_ids: keys.clone() };
-        let keys = keys.into_iter().map(|key| (key, BTreeSet::from([named.clone()])));
-        Self { keys: keys.collect(), with_shop_id_in_value: BTreeSet::new() }
+        for key in keys {
+            self.keys.entry(key).or_default().insert(named.clone());
+        }
     }
 
     /// Keys under which nothing needs to be settled if KV holds nothing there.
-    pub fn of_keys(keys: impl IntoIterator<Item = String>) -> Self {
+    fn of_keys(keys: impl IntoIterator<Item = String>) -> Self {
         let keys = keys.into_iter().map(|key| (key, BTreeSet::new()));
         Self { keys: keys.collect(), with_shop_id_in_value: BTreeSet::new() }
     }
@@ -70,6 +82,16 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
             last_look: Duration::ZERO,
             has_indexes: false,
             rejections: BTreeMap::new(),
+        }
+    }
+
+    /// Takes keys into the work, the last ones first, until their values take [`MAX_HELD_BYTES`].
+    pub async fn hold_next(&mut self, keys: &mut Vec<String>) {
+        let mut bytes = 0;
+        while bytes < MAX_HELD_BYTES && !keys.is_empty() {
+            let next = keys.split_off(keys.len().saturating_sub(MAX_BULK_GET_KEYS));
+            self.read_held(&SettleRequest::of_keys(next)).await;
+            bytes = self.held.values().map(Held::bytes).sum();
         }
     }
 

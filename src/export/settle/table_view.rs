@@ -47,6 +47,14 @@ impl Held {
         }
     }
 
+    /// What the value takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Ours { stored, .. } => stored.value.len(),
+            Self::Nothing(_) | Self::Strangers => 0,
+        }
+    }
+
     /// What the value names, or is taken to name.
     pub fn named(&self) -> impl Iterator<Item = &Named> {
         let (one, several) = match self {

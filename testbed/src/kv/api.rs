@@ -21,6 +21,9 @@ pub(super) async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
     };
     let discard = lock(&shared.state).discard;
     let call = Call::read(&target, &request, discard);
+    if let Ok(call) = &call {
+        shared.inspect(&target.namespace, call);
+    }
     let place = shared.begin(KvRequest {
         verb: target.verb,
         namespace: target.namespace.clone(),
@@ -60,7 +63,7 @@ impl Shared {
     ) -> Reply {
         let mut state = lock(&self.state);
         if let Some(limit) = &mut state.limit
-            && let Err(refusal) = limit.count()
+            && let Some(refusal) = limit.refuse()
         {
             return limit.announce(refusal);
         }
@@ -101,9 +104,8 @@ impl Shared {
     }
 
     fn admit(&self, state: &State, target: &Target, request: &Request) -> Result<(), Refusal> {
-        let Some(account) = &target.account else { return Ok(()) };
         let expected = format!("Bearer {}", state.token);
-        if request.header("authorization") != Some(&expected) || *account != self.account {
+        if request.header("authorization") != Some(&expected) || target.account != self.account {
             return Err(Refusal::new(403, AUTHENTICATION, "Authentication error"));
         }
         Ok(())
@@ -149,11 +151,7 @@ fn apply(
             }
             report(done.len(), failed)
         }
-        Call::GetBulk(get) => {
-            // The API of `wrangler dev` accepts the field and returns no metadata.
-            let with_metadata = get.with_metadata && target.account.is_some();
-            namespace.get_bulk(&get, with_metadata)
-        }
+        Call::GetBulk(get) => namespace.get_bulk(&get),
         Call::Get(key) => namespace.get(&key),
         Call::List(page) => namespace.list(&page),
     }

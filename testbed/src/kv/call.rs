@@ -14,15 +14,15 @@ use super::stored::Stored;
 use super::wire::{NO_ROUTE, Refusal};
 use crate::http::{Request, decode};
 
-/// The path up to the namespace, in Cloudflare's API and in that of `wrangler dev`.
+/// What stands between the account and the namespace in the path.
 const NAMESPACES: &str = "/storage/kv/namespaces/";
 
 /// Where a request goes, known from its path and method alone.
 pub struct Target {
     /// What it asks for.
     pub verb: KvVerb,
-    /// The account in the path; none in the API of `wrangler dev`.
-    pub account: Option<String>,
+    /// The account in the path.
+    pub account: String,
     /// The namespace in the path.
     pub namespace: String,
     /// The key in the path, decoded.
@@ -32,11 +32,8 @@ pub struct Target {
 impl Target {
     /// Reads the path; `None` if the API has no such path.
     pub fn of(request: &Request) -> Option<Self> {
-        let (base, rest) = request.path.split_once(NAMESPACES)?;
-        let account = match base {
-            "/cdn-cgi/local/explorer/api" => None,
-            cloudflare => Some(decode(cloudflare.strip_prefix("/client/v4/accounts/")?)),
-        };
+        let path = request.path.strip_prefix("/client/v4/accounts/")?;
+        let (account, rest) = path.split_once(NAMESPACES)?;
         let (namespace, tail) = rest.split_once('/')?;
         let (collection, key) = tail.split_once('/').unwrap_or((tail, ""));
         let verb = match (&request.method, collection, key) {
@@ -50,7 +47,8 @@ impl Target {
             (&Method::DELETE, "values", _) => KvVerb::DeleteValue,
             _ => return None,
         };
-        Some(Self { verb, account, namespace: decode(namespace), key: decode(key) })
+        let [account, namespace, key] = [account, namespace, key].map(decode);
+        Some(Self { verb, account, namespace, key })
     }
 
     /// The refusal of an unknown path or method.

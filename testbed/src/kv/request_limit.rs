@@ -25,17 +25,17 @@ impl RequestLimit {
         self.used += requests;
     }
 
-    /// Counts a request; says why it is refused, if it is.
-    pub fn count(&mut self) -> Result<(), Reply> {
+    /// Counts a request. Answers with its refusal, if it is refused.
+    pub fn refuse(&mut self) -> Option<Reply> {
         if self.began.elapsed() >= self.window {
             *self = Self::new(self.requests, self.window);
         }
         self.used += 1;
         if self.used <= self.requests {
-            return Ok(());
+            return None;
         }
         let refusal = Refusal::new(429, RATE_LIMIT, "Please wait and consider throttling");
-        Err(refusal.reply().with("retry-after", &self.seconds_left().to_string()))
+        Some(refusal.reply().with("retry-after", &self.seconds_left().to_string()))
     }
 
     /// A reply that says what is left.

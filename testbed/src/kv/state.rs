@@ -1,14 +1,16 @@
 //! The state behind a KV stand-in: its namespaces, its switches and its log.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::{broadcast, watch};
 
+use super::call::Call;
 use super::log::KvRequest;
 use super::request_limit::RequestLimit;
 use super::store::Namespace;
+use super::stored::Stored;
 use crate::faults::Faults;
 use crate::request_log::{Place, RequestLog};
 use crate::sync::lock;
@@ -20,7 +22,11 @@ pub(super) struct Shared {
     pub faults: Faults,
     pub changes: watch::Sender<u64>,
     pub requests: broadcast::Sender<KvRequest>,
+    pub inspector: OnceLock<Inspector>,
 }
+
+/// Sees the namespace, the key and the content of each pair that is sent.
+pub(super) type Inspector = Box<dyn Fn(&str, &str, &Stored) + Send + Sync>;
 
 /// The part that changes.
 pub(super) struct State {
@@ -36,6 +42,13 @@ impl Shared {
     /// Tells waiting tasks that something changed.
     pub fn changed(&self) {
         self.changes.send_modify(|version| *version += 1);
+    }
+
+    /// Shows the pairs of a write to the inspector.
+    pub fn inspect(&self, namespace: &str, call: &Call) {
+        if let (Some(inspector), Call::Put(pairs)) = (self.inspector.get(), call) {
+            pairs.iter().for_each(|(key, stored)| inspector(namespace, key, stored));
+        }
     }
 
     /// Logs a request when it comes. The place is for [`Shared::finish`].

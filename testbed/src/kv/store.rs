@@ -59,7 +59,7 @@ impl Namespace {
     }
 
     /// Answers a `bulk/get`.
-    pub fn get_bulk(&self, get: &GetBulk, with_metadata: bool) -> Reply {
+    pub fn get_bulk(&self, get: &GetBulk) -> Reply {
         let pairs = self.values();
         let mut values = BTreeMap::new();
         let mut bytes = 0;
@@ -77,7 +77,7 @@ impl Namespace {
                 },
             };
             let entry = json!({"value": value, "metadata": stored.metadata});
-            values.insert(key, if with_metadata { entry } else { value });
+            values.insert(key, if get.with_metadata { entry } else { value });
         }
         if bytes > MAX_GET_BYTES {
             return Refusal::new(413, wire::BAD_BODY, "the values are over 25 MB").reply();

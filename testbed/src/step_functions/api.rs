@@ -18,13 +18,29 @@ pub async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
         Some("DescribeExecution") => read(&request).and_then(|asked| describe(&shared, &asked)),
         Some("GetExecutionHistory") => read(&request).and_then(|asked| history(&shared, &asked)),
         Some("ListExecutions") => read(&request).and_then(|asked| list(&shared, &asked)),
-        _ => Err(error("UnknownOperationException", "this call is not served here")),
+        _ => Err(refused("UnknownOperationException", "this call is not served here")),
     };
-    let reply = answer.map_or_else(|reply| reply, |body| Reply::json(200, &body));
+    let reply = match answer {
+        Ok(body) => Reply::json(200, &body),
+        Err(Refused { kind, message }) => {
+            let body = json!({"__type": kind, "message": message});
+            Reply::json(400, &body).with("x-amzn-errortype", kind)
+        }
+    };
     reply.with("content-type", "application/x-amz-json-1.0").into()
 }
 
-type Answer = Result<Value, Reply>;
+type Answer = Result<Value, Refused>;
+
+/// An error of the API.
+struct Refused {
+    kind: &'static str,
+    message: String,
+}
+
+fn refused(kind: &'static str, message: impl Into<String>) -> Refused {
+    Refused { kind, message: message.into() }
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -58,7 +74,7 @@ struct ListExecutions {
 fn start(shared: &Arc<Shared>, asked: StartExecution) -> Answer {
     is_ours(&asked.state_machine_arn)?;
     let input = serde_json::from_str(&asked.input)
-        .map_err(|fault| error("InvalidExecutionInput", &fault.to_string()))?;
+        .map_err(|fault| refused("InvalidExecutionInput", fault.to_string()))?;
     let arn = execution::begin(shared, asked.input, input);
     let started = find(shared, &arn)?.started;
     Ok(json!({"executionArn": arn, "startDate": started}))
@@ -108,18 +124,14 @@ fn summary(execution: &Execution) -> Value {
     summary
 }
 
-fn find(shared: &Shared, arn: &str) -> Result<Execution, Reply> {
-    shared.executions.find(arn).ok_or_else(|| error("ExecutionDoesNotExist", arn))
+fn find(shared: &Shared, arn: &str) -> Result<Execution, Refused> {
+    shared.executions.find(arn).ok_or_else(|| refused("ExecutionDoesNotExist", arn))
 }
 
-fn is_ours(asked: &str) -> Result<(), Reply> {
-    if asked == arn() { Ok(()) } else { Err(error("StateMachineDoesNotExist", asked)) }
+fn is_ours(asked: &str) -> Result<(), Refused> {
+    if asked == arn() { Ok(()) } else { Err(refused("StateMachineDoesNotExist", asked)) }
 }
 
-fn read<T: DeserializeOwned>(request: &Request) -> Result<T, Reply> {
-    request.json().map_err(|fault| error("ValidationException", &fault.to_string()))
-}
-
-fn error(kind: &str, message: &str) -> Reply {
-    Reply::json(400, &json!({"__type": kind, "message": message})).with("x-amzn-errortype", kind)
+fn read<T: DeserializeOwned>(request: &Request) -> Result<T, Refused> {
+    request.json().map_err(|fault| refused("ValidationException", fault.to_string()))
 }

@@ -26,7 +26,7 @@ pub fn begin(shared: &Arc<Shared>, text: String, input: Value) -> String {
         }),
     };
     run.record("ExecutionStarted", "executionStartedEventDetails", json!({"input": text}));
-    let task = tokio::spawn(async move { run.to_the_end(input).await });
+    let task = tokio::spawn(async move { run.finish(input).await });
     shared.executions.keep(&arn, task.abort_handle());
     arn
 }
@@ -44,7 +44,7 @@ enum Step<'a> {
 }
 
 impl Run {
-    async fn to_the_end(self, input: Value) {
+    async fn finish(self, input: Value) {
         let limit = Duration::from_secs(self.shared.definition.timeout_seconds.into());
         let ended = timeout(limit, self.states(input)).await.unwrap_or(Ended::TimedOut);
         self.shared.executions.end(&self.arn, ended);

@@ -15,10 +15,15 @@ use crate::sync::lock;
 /// How far an execution is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
+    /// It runs.
     Running,
+    /// It ended in a state that succeeds.
     Succeeded,
+    /// It ended in an error.
     Failed,
+    /// It took longer than the definition allows.
     TimedOut,
+    /// Somebody stopped it.
     Aborted,
 }
 

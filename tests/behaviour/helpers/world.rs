@@ -19,14 +19,16 @@ use ecom_settings_exporter::telemetry::stats::Value as Count;
 use serde_json::Value;
 use testbed::faults::{Fault, Rule};
 use testbed::kv::{KvRequest, KvVerb};
-use testbed::stack::{QUERY_CONFIGS, SETTINGS, Stack, StackOptions};
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 use testbed::stream::{ShardReader, StartingPosition, event};
 use testbed::table::StreamView;
 use tracing::subscriber::DefaultGuard;
 
+use super::checked::CheckedStack;
 use super::clock::{ClockedServices, WallClock};
 use super::items::shop;
 use super::logs::Logs;
+use crate::schemas::published::check_invocation;
 
 /// Long enough for any answer on a busy machine, for the tests in which nothing hangs.
 pub const PATIENT: Duration = Duration::from_secs(20);
@@ -37,7 +39,7 @@ const INVOCATION: Duration = Duration::from_secs(60);
 
 /// The stand-ins, and a handler that uses them.
 pub struct World {
-    pub stack: Stack,
+    pub stack: CheckedStack,
     pub logs: Logs,
     /// The handler's token. The binary reads it at its start, before an invocation.
     pub token: Arc<CloudflareToken>,
@@ -82,7 +84,7 @@ impl World {
     pub async fn with(view: StreamView, http_timeout: Duration, more: &[(&str, &str)]) -> Self {
         let logs = Logs::default();
         let capture = logs.capture();
-        let stack = Stack::start(StackOptions { view, ..StackOptions::default() }).await.unwrap();
+        let stack = CheckedStack::start(view).await;
         let mut env = stack.env();
         env.insert("HTTP_RETRY_BASE_MS".into(), "1".into());
         env.insert("HTTP_TIMEOUT_MS".into(), http_timeout.as_millis().to_string());
@@ -118,7 +120,14 @@ impl World {
         let answer = tokio::time::timeout(limit, self.handler.handle(payload, time));
         let (result, stats) = answer.await.expect("the answer should come in time");
         let result = match result {
-            Ok(answer) => Ok(serde_json::to_value(answer).unwrap()),
+            Ok(answer) => {
+                let report = serde_json::to_value(answer).unwrap();
+                // Serde's `Value` cannot hold every payload that the handler takes.
+                if let Ok(payload) = serde_json::from_str(payload) {
+                    assert_eq!(check_invocation(&payload, &report), Ok(()));
+                }
+                Ok(report)
+            }
             Err(error) => {
                 let (kind, message) = (error.error_type().to_owned(), error.message());
                 Err(LambdaError { kind, message })

@@ -1,18 +1,23 @@
 //! What an operator does.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use testbed::lambda::{Failure, Function};
 use testbed::poller::{Poller, PollerOptions};
-use testbed::stack::{SETTINGS, Stack};
+use testbed::stack::SETTINGS;
+use testbed::step_functions::{Ended, StateMachine, StateMachineOptions};
 
 use super::query::Query;
+use crate::helpers::CheckedStack;
 use crate::printed::Printed;
 use crate::process;
 
-/// The local stack with the function, as an operator uses them.
+/// The local stack with the function and its state machine, as an operator uses them.
 pub struct Practice {
-    pub stack: Stack,
+    pub stack: CheckedStack,
     pub function: Function,
+    reconciles: StateMachine,
 }
 
 impl Practice {
@@ -21,9 +26,16 @@ impl Practice {
     }
 
     pub async fn with(more: &[(&str, &str)]) -> Self {
-        let stack = process::stack().await;
+        Self::on(process::stack().await, more).await
+    }
+
+    /// Another function on a stack.
+    pub async fn on(stack: CheckedStack, more: &[(&str, &str)]) -> Self {
         let function = process::function(&stack, more).await;
-        Self { stack, function }
+        let options =
+            StateMachineOptions { second: Duration::ZERO, ..StateMachineOptions::default() };
+        let reconciles = stack.state_machine(&function, options).await.unwrap();
+        Self { stack, function, reconciles }
     }
 
     pub fn poll(&self) -> Poller {
@@ -49,18 +61,25 @@ impl Practice {
 
     /// `make reconcile`
     pub async fn audit(&self) -> Value {
-        self.invoke(json!({"reconcile": {"apply": false}})).await.unwrap()
+        self.reconcile(json!({"apply": false})).await
     }
 
     /// `make reconcile APPLY=true`
     pub async fn repair(&self) -> Value {
-        self.invoke(json!({"reconcile": {"apply": true}})).await.unwrap()
+        self.reconcile(json!({"apply": true})).await
     }
 
     /// `make reconcile APPLY=true ACCOUNT=…`
     pub async fn repair_account(&self, account: &str) -> Value {
-        let payload = json!({"reconcile": {"apply": true, "system_account_id": account}});
-        self.invoke(payload).await.unwrap()
+        self.reconcile(json!({"apply": true, "system_account_id": account})).await
+    }
+
+    /// `make reconcile` with these fields, to the end of its execution.
+    pub async fn reconcile(&self, fields: Value) -> Value {
+        match self.reconciles.run(&json!({"reconcile": fields})).await {
+            Some(Ended::Succeeded(report)) => report,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// What a query of the runbook finds.

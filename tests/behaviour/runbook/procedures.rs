@@ -5,7 +5,6 @@ use testbed::stack::{SETTINGS, TOKEN_SECRET};
 
 use super::practice::*;
 use crate::helpers::*;
-use crate::process;
 
 #[tokio::test]
 async fn rotating_the_cloudflare_token() {
@@ -40,8 +39,7 @@ async fn moving_to_a_new_namespace() {
         ("CLOUDFLARE_KV_NAMESPACE_ID", "new-settings"),
         ("CLOUDFLARE_KV_QCFG_NAMESPACE_ID", "new-query-configs"),
     ];
-    let function = process::function(&practice.stack, &env).await;
-    let practice = Practice { function, ..practice };
+    let practice = Practice::on(practice.stack, &env).await;
 
     let audit = practice.audit().await;
     assert_eq!(audit["settings"]["missing"], audit["settings"]["desired"]);

@@ -82,6 +82,8 @@ async fn stale_after_an_update() {
     // A shop id that changed, with a stream of new images only.
     practice.put(&poller, [shop("b", "j", "u.example")]).await;
     assert!(practice.setting("t.example").is_some());
+    practice.repair_account("b").await;
+    assert!(practice.setting("t.example").is_some(), "nothing of the account names it any more");
     practice.repair().await;
     assert!(practice.setting("t.example").is_none());
     practice.assert_equal(&practice.audit().await);

@@ -71,18 +71,6 @@ fn a_consumer_that_dies_half_way_through_a_removal_without_old_images() {
     assert_eq!(holds(&half_a_removal().reconciled(), "s"), value("b", 2));
 }
 
-/// The same, but the other index has asked for the shop id all the time: the consumer writes its
-/// version 2 over version 3.
-fn half_a_removal_over_a_newer_one() -> Case {
-    Case { before: vec![("a", shop("s")), ("b", shop("s"))], ..half_a_removal() }
-}
-
-#[test]
-fn a_consumer_that_dies_half_way_through_a_removal_after_an_old_write_without_old_images() {
-    assert_eq!(holds(&half_a_removal_over_a_newer_one().alone(), "s"), value("b", 2));
-    assert_eq!(holds(&half_a_removal_over_a_newer_one().reconciled(), "s"), value("b", 3));
-}
-
 #[test]
 fn with_old_images_the_retry_finds_the_shop_id() {
     let survived = Case { old_images: true, ..half_a_removal() };

@@ -131,6 +131,26 @@ fn a_removal_ends_though_its_shop_id_stays_for_an_item_that_cannot_be_exported()
     assert_eq!(holds(&state, "s"), value("a", 1));
 }
 
+/// Without old images, only the value under the index id names the shop id, which `b/x` has too. The
+/// removal writes version 2 of it over version 3. Then something goes wrong.
+#[test]
+fn a_removal_that_writes_an_older_version_and_fails_is_tried_again_with_the_shop_id() {
+    let refused = Fault::Fail { why: Failure::Refused, done: false };
+    for fault in [refused, Fault::Crash { done: false }, Fault::Crash { done: true }] {
+        let state = survived(Case {
+            old_images: false,
+            before: vec![("a", shop("s")), ("b", shop("s"))],
+            first: |state| remove(state, "a"),
+            script: vec![
+                at(0, Call::KvWrite, 0).event(|state| put(state, "b", shop("s"))).overtaken(),
+                at(0, Call::KvWrite, 1).fault(fault),
+            ],
+        });
+        assert_eq!(holds(&state, "s"), value("b", 3));
+        assert_eq!(holds(&state, "a-x"), None);
+    }
+}
+
 #[test]
 fn an_alias_protects_its_target_though_its_own_record_fails() {
     let case = Case {

@@ -94,7 +94,9 @@ impl Sim {
         run.out_of_time = started.elapsed() + MARGIN + run.table_time >= time_left;
         if matches!(end, End::Crashed) {
             run.crashed = true;
-            state.excused.half_settled.extend(run.half_settled());
+            if !run.deleted.is_empty() {
+                state.excused.half_settled.extend(run.delete_attempts.iter().cloned());
+            }
             state.stats.crashes += 1;
             state.note(|| format!("[{invocation}] dies"));
         } else if started.elapsed() >= time_left {

@@ -134,9 +134,10 @@ fn answer(
 impl KvStore for Ports {
     async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
         let changes = pairs.iter().map(|Pair { key, entry }| {
-            let StoredValue { value, metadata } = entry.to_stored();
-            let metadata = metadata.map(|json| json.get().to_owned());
-            (key.clone(), Some(Held::new(namespace, value, metadata)))
+            let stored = entry.to_stored();
+            checks::schemas::pair(namespace, &stored);
+            let metadata = stored.metadata.map(|json| json.get().to_owned());
+            (key.clone(), Some(Held::new(namespace, stored.value, metadata)))
         });
         self.bulk(namespace, changes.collect()).await
     }

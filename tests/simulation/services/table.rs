@@ -20,7 +20,7 @@ impl Ports {
         self.state.borrow_mut().invocations[self.invocation].table_calls += 1;
         match self.enter(Call::Table).await {
             (Fault::None, _) => Ok(()),
-            _ => Err(TableError { reason: "throttled".to_owned() }),
+            _ => Err(TableError { reason: "throttled".to_owned(), throttled: true }),
         }
     }
 

@@ -158,14 +158,6 @@ impl Invocation {
         }
     }
 
-    /// Settings keys that are settled half-way if it dies now: those deleted and, if there are any,
-    /// those written for items that are not in the batch.
-    pub fn half_settled(&self) -> Vec<String> {
-        let written = self.first_written.iter().filter(|_| !self.deleted.is_empty());
-        let written = written.filter(|(_, version)| !self.batch.images.contains(version));
-        self.deleted.keys().chain(written.map(|(key, _)| key)).cloned().collect()
-    }
-
     /// Whether a service other than this one failed it, or its time was too short.
     pub fn was_hindered_but_by(&self, service: &str) -> bool {
         self.out_of_time || self.failed_services.iter().any(|failed| *failed != service)

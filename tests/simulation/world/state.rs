@@ -64,8 +64,7 @@ pub struct State {
 pub struct Excused {
     /// Keys of re-exports that failed half-way.
     pub half_re_exported: BTreeSet<(Namespace, String)>,
-    /// Keys deleted, or written for items that are not in the batch, by invocations that died after
-    /// a delete.
+    /// Keys that invocations which died after a delete had asked KV to delete.
     pub half_settled: BTreeSet<String>,
     /// Keys put back over what another invocation had written since they were deleted.
     pub put_back_over: BTreeSet<String>,

@@ -4,6 +4,7 @@ mod args;
 mod demo;
 mod follow;
 mod invoke;
+mod put;
 mod screen;
 mod up;
 
@@ -14,14 +15,18 @@ use args::Args;
 const USAGE: &str = "\
 usage: testbed demo [--bootstrap PATH]        carry changes through the function, and check each
        testbed up [--bootstrap PATH] [PORTS]  keep everything running until Ctrl-C
+       testbed up --kv-url URL [--bootstrap PATH] [PORTS]
+                                              the same, writing to the KV of `wrangler dev`
        testbed up --no-function [--function-url URL] [PORTS]
                                               the same for a function that runs elsewhere
        testbed env [PORTS]                    print the environment of `up` as shell commands
+       testbed put ITEM [--dynamodb-port N]   put an item into the table of `up`
        testbed invoke FILE|- [--lambda-port N]
                                               send a payload to the function of `up`
        testbed follow ARN                     follow a reconcile's execution until it ends; needs the
                                               AWS CLI
 
+ITEM is a file with an item in DynamoDB JSON, by itself or as the field `item`.
 PATH is the function's binary. Default: `bootstrap` in the folder of this program.
 URL is the Invoke API of the function elsewhere. Default: that of `cargo lambda watch`.
 PORTS: --dynamodb-port 8000 --lambda-port 9001 --kv-port 8787 --api-keys-port 8788
@@ -36,6 +41,7 @@ async fn main() -> ExitCode {
         Some("env") => up::env(args),
         Some("invoke") => invoke::run(args).await,
         Some("follow") => follow::run(args).await,
+        Some("put") => put::run(args).await,
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(())

@@ -7,7 +7,7 @@ use testbed::http::Client;
 use testbed::kv::KvRequest;
 use testbed::lambda::Function;
 use testbed::poller::{Delivery, Poller, PollerOptions, Verdict};
-use testbed::stack::{Ports, Stack, StackOptions, TOKEN, environment_at};
+use testbed::stack::{QUERY_CONFIGS, SETTINGS, Stack, StackOptions, TOKEN, environment_at};
 use testbed::step_functions::{self, StateMachineOptions};
 use testbed::stream::StartingPosition;
 use tokio::signal::ctrl_c;
@@ -21,12 +21,19 @@ use crate::screen::{Screen, Style};
 
 /// The function that `cargo lambda watch` serves.
 const WATCHED: &str = "http://127.0.0.1:9000/2015-03-31/functions/bootstrap/invocations";
+/// The time that `wrangler dev` takes for a bulk request grows with the square of its pairs.
+const WRANGLER_BULK: (&str, &str) = ("KV_BULK_MAX_PAIRS", "500");
 const WINDOW: Duration = Duration::from_millis(200);
 
 pub async fn run(mut args: Args) -> Result<(), String> {
     let elsewhere = args.flag("--no-function");
     let url = args.value("--function-url")?;
-    let ports = args.ports()?;
+    let kv_url = args.value("--kv-url")?;
+    let mut ports = args.ports()?;
+    if kv_url.is_some() {
+        // Nobody uses the stand-in for KV then, and its port may be the other KV's.
+        ports.kv = 0;
+    }
     let binary = if elsewhere { None } else { Some(args.bootstrap()?) };
     args.end()?;
 
@@ -42,7 +49,9 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     };
     let (function, poller, _reconciles) = match binary {
         Some(binary) => {
-            let function = stack.function(binary, []).await.map_err(|error| error.to_string())?;
+            let kv = kv_url.as_deref().map(|url| [("CLOUDFLARE_KV_URL", url), WRANGLER_BULK]);
+            let function = stack.function(binary, kv.into_iter().flatten()).await;
+            let function = function.map_err(|error| error.to_string())?;
             function.warm().await.map_err(|error| error.to_string())?;
             let reconciles = stack.state_machine(&function, StateMachineOptions::default()).await;
             let reconciles = reconciles.map_err(|error| error.to_string())?;
@@ -51,7 +60,19 @@ pub async fn run(mut args: Args) -> Result<(), String> {
         }
         None => (None, poll_elsewhere(&stack, url.as_deref().unwrap_or(WATCHED), mapping), None),
     };
-    introduce(&stack, ports, function.is_some());
+    let lambda = function.is_some().then_some(ports.lambda);
+    show_addresses(&stack, kv_url.as_deref().unwrap_or(&stack.kv.url()), lambda);
+    if function.is_some() {
+        let port = ports.step_functions;
+        println!("Step Functions   http://127.0.0.1:{port}  for `make reconcile`");
+    }
+    if kv_url.is_none() {
+        show_commands(&stack, ports.kv, lambda);
+    }
+    println!(
+        "\nBatching window {} ms here, 10 s in production. Ctrl-C ends it.\n",
+        WINDOW.as_millis()
+    );
     let terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     watch(&stack, function.as_ref(), &poller, terminate).await;
     Ok(())
@@ -89,35 +110,36 @@ fn poll_elsewhere(stack: &Stack, url: &str, options: PollerOptions) -> Poller {
     })
 }
 
-fn introduce(stack: &Stack, ports: Ports, function: bool) {
-    let dynamodb = stack.table.url();
-    let table = stack.table.name();
-    let Ports { lambda, kv, step_functions, .. } = ports;
-    let settings = format!(
-        "http://127.0.0.1:{kv}/client/v4/accounts/local-account/storage/kv/namespaces/settings"
-    );
-    println!("DynamoDB         {dynamodb}  table {table}");
-    println!("Cloudflare KV    {}  namespaces settings, query-configs", stack.kv.url());
+fn show_addresses(stack: &Stack, kv: &str, lambda: Option<u16>) {
+    println!("DynamoDB         {}  table {}", stack.table.url(), stack.table.name());
+    println!("Cloudflare KV    {kv}  namespaces {SETTINGS}, {QUERY_CONFIGS}");
     println!("API keys         {}", stack.api_keys.url_template());
     println!("Secrets Manager  {}", stack.secrets.url());
-    if function {
-        println!("Lambda           http://127.0.0.1:{lambda}  function ecom-settings-exporter");
-        println!("Step Functions   http://127.0.0.1:{step_functions}  for `make reconcile`");
+    if let Some(port) = lambda {
+        println!("Lambda           http://127.0.0.1:{port}  function ecom-settings-exporter");
     }
+}
+
+fn show_commands(stack: &Stack, kv: u16, lambda: Option<u16>) {
+    let dynamodb = stack.table.url();
+    let table = stack.table.name();
+    let settings = format!(
+        "http://127.0.0.1:{kv}/client/v4/accounts/local-account/storage/kv/namespaces/{SETTINGS}"
+    );
     println!(
         "\nThe environment of the function and of the commands below, also from `target/debug/testbed env`:\n"
     );
     export(&stack.env());
     println!(
         r#"
-Try it (the first line needs the AWS CLI):
+Try it (the first line needs the AWS CLI; `make put` does without):
 
 aws dynamodb put-item --endpoint-url {dynamodb} --table-name {table} --item \
   '{{"pk":{{"S":"acme"}},"sk":{{"S":"INDEX#products"}},"shop_id":{{"S":"acme.myshopify.com"}},"index_endpoint":{{"S":"https://products.example.com"}}}}'
 curl -H 'Authorization: Bearer {TOKEN}' '{settings}/keys'
 curl -H 'Authorization: Bearer {TOKEN}' '{settings}/values/acme.myshopify.com'"#
     );
-    if function {
+    if let Some(lambda) = lambda {
         println!(
             r#"curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations \
   -d '{{"system_account_id":"acme","index_name":"products"}}'
@@ -125,10 +147,6 @@ curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invoc
 make explain LOCAL=true KEY=acme.myshopify.com    # also re-export and reconcile"#
         );
     }
-    println!(
-        "\nBatching window {} ms here, 10 s in production. Ctrl-C ends it.\n",
-        WINDOW.as_millis()
-    );
 }
 
 /// Shows what happens until Ctrl-C or SIGTERM.

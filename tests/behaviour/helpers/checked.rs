@@ -1,0 +1,57 @@
+//! A stack whose KV takes only what the schemas describe.
+
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+
+use testbed::kv::Stored;
+use testbed::stack::{Stack, StackOptions};
+use testbed::table::StreamView;
+
+use crate::schemas::published as schemas;
+
+/// The stand-ins. When they are dropped, each pair that was written has to match its schema.
+#[derive(Clone)]
+pub struct CheckedStack {
+    stack: Stack,
+    broken: Arc<Mutex<Vec<String>>>,
+}
+
+impl CheckedStack {
+    /// Starts the stand-ins with a stream view.
+    pub async fn start(view: StreamView) -> Self {
+        let stack = Stack::start(StackOptions { view, ..StackOptions::default() }).await.unwrap();
+        let broken = Arc::new(Mutex::new(Vec::new()));
+        let found = broken.clone();
+        stack.kv.inspect_writes(move |_, key, stored| {
+            if let Err(why) = check(key, stored) {
+                found.lock().unwrap().push(format!("{key}: {why}"));
+            }
+        });
+        Self { stack, broken }
+    }
+}
+
+/// Only what the predecessor wrote has no metadata. It may be put back, whatever it is.
+fn check(key: &str, stored: &Stored) -> Result<(), String> {
+    let Some(metadata) = &stored.metadata else { return Ok(()) };
+    let query_config = key.starts_with("qcfg-");
+    let value = if query_config { schemas::QUERY_CONFIG } else { schemas::SETTINGS };
+    schemas::check(value, &stored.json())?;
+    schemas::check(schemas::METADATA, metadata)
+}
+
+impl Deref for CheckedStack {
+    type Target = Stack;
+
+    fn deref(&self) -> &Stack {
+        &self.stack
+    }
+}
+
+impl Drop for CheckedStack {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(*self.broken.lock().unwrap(), [""; 0], "what was written to KV");
+        }
+    }
+}

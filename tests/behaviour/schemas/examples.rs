@@ -1,0 +1,142 @@
+//! The examples: an item of the table, and what KV holds of it.
+
+use std::collections::BTreeSet;
+
+use humantime::parse_rfc3339;
+use serde_json::{Value, json};
+use testbed::proxy::digest;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS, TABLE, TOKEN_SECRET};
+use testbed::table::StreamView;
+
+use super::published::{METADATA, QUERY_CONFIG, SETTINGS as SETTINGS_SCHEMA, check, published};
+use super::shape::noticed;
+use super::{Entry, Example, example, examples};
+use crate::helpers::*;
+
+/// The namespace and the schema of a binding of the search proxy.
+fn namespace(binding: &str) -> (&'static str, &'static str) {
+    match binding {
+        "KV" => (SETTINGS, SETTINGS_SCHEMA),
+        "KV_QCFG" => (QUERY_CONFIGS, QUERY_CONFIG),
+        other => panic!("{other} is no binding"),
+    }
+}
+
+#[tokio::test]
+async fn what_a_reader_finds_in_kv_has_the_published_shape() {
+    let more = [
+        ("ENVIRONMENT", "prod"),
+        ("SETTINGS_TABLE_NAME", TABLE),
+        ("CLOUDFLARE_API_TOKEN_SECRET_ID", TOKEN_SECRET),
+    ];
+    let world = World::with(StreamView::NewImage, PATIENT, &more).await;
+    for name in examples() {
+        let Example { item, kv } = example(&name);
+        world.clock.stop_at(parse_rfc3339(kv.metadata["exported_at"].as_str().unwrap()).unwrap());
+        let changed_at = parse_rfc3339(kv.metadata["changed_at"].as_str().unwrap()).unwrap();
+        let changed_at = changed_at.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+
+        let answered = world.batch([created_at(written_item(&item), json!(changed_at))]).await;
+
+        assert_eq!(answered.failures(), NOTHING, "{name}");
+        let (namespace, _) = namespace(&kv.namespace);
+        let mut keys = kv.keys.clone();
+        keys.sort();
+        assert_eq!(world.stack.kv.keys(namespace), keys, "{name}");
+        for key in &kv.keys {
+            let stored = world.stack.kv.get(namespace, key).unwrap();
+            let changes = noticed(&kv.json(), &stored.json());
+            assert!(changes.is_empty(), "{}", complaint(&name, &changes));
+            assert_eq!(stored.value, compact(&kv), "{name}: the order or the digits of the bytes");
+            let metadata = stored.metadata.unwrap();
+            let changes = noticed(&kv.metadata, &metadata);
+            assert!(changes.is_empty(), "{}", complaint(&name, &changes));
+            world.stack.kv.delete(namespace, key);
+        }
+    }
+}
+
+fn complaint(name: &str, changes: &[String]) -> String {
+    format!(
+        "a reader of KV would notice this change of schema/examples/{name}.json: {}.\n\
+         docs/kv.md says which changes readers have to be told of before they are made.",
+        changes.join("; ")
+    )
+}
+
+/// The stream record of an item in DynamoDB JSON.
+fn written_item(item: &Value) -> Value {
+    let mut record = written(1, &json!({"pk": "", "sk": ""}));
+    record["dynamodb"]["Keys"] = json!({"pk": item["pk"], "sk": item["sk"]});
+    record["dynamodb"]["NewImage"] = item.clone();
+    record
+}
+
+/// The value without the blanks of the file.
+fn compact(kv: &Entry) -> String {
+    let (mut text, mut escaped) = (false, false);
+    let kept = |c: &char| {
+        let blank = !text && c.is_ascii_whitespace();
+        (text, escaped) = match c {
+            '"' if !escaped => (!text, false),
+            '\\' => (text, !escaped),
+            _ => (text, false),
+        };
+        !blank
+    };
+    kv.value.get().chars().filter(kept).collect()
+}
+
+#[test]
+fn every_example_matches_its_schema_and_its_digest() {
+    for name in examples() {
+        let kv = example(&name).kv;
+        assert_eq!(check(namespace(&kv.namespace).1, &kv.json()), Ok(()), "{name}");
+        assert_eq!(check(METADATA, &kv.metadata), Ok(()), "{name}");
+        assert_eq!(kv.metadata["digest"], digest(&compact(&kv)), "{name}");
+    }
+}
+
+/// A field that the schema describes and no example has may be one that is not written any more.
+#[test]
+fn every_field_of_the_schemas_is_in_an_example() {
+    let entries: Vec<Entry> = examples().iter().map(|name| example(name).kv).collect();
+    for schema in [SETTINGS_SCHEMA, QUERY_CONFIG, METADATA] {
+        let mut described = BTreeSet::new();
+        describe("", &published(schema), &mut described);
+        let mut shown = BTreeSet::new();
+        for entry in &entries {
+            match schema {
+                METADATA => show("", &entry.metadata, &mut shown),
+                value if value == namespace(&entry.namespace).1 => {
+                    show("", &entry.json(), &mut shown)
+                }
+                _ => {}
+            }
+        }
+        let missing: Vec<_> = described.difference(&shown).collect();
+        assert_eq!(missing, [""; 0], "schema/{schema}.json describes what no example has");
+    }
+}
+
+/// The paths of the fields that a schema describes.
+fn describe(path: &str, schema: &Value, paths: &mut BTreeSet<String>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}/{name}");
+        describe(&path, field, paths);
+        paths.insert(path);
+    }
+    if let Some(items) = schema.get("items") {
+        describe(path, items, paths);
+    }
+}
+
+/// The paths of the fields that a value has.
+fn show(path: &str, value: &Value, paths: &mut BTreeSet<String>) {
+    for (name, field) in value.as_object().into_iter().flatten() {
+        let path = format!("{path}/{name}");
+        show(&path, field, paths);
+        paths.insert(path);
+    }
+    value.as_array().into_iter().flatten().for_each(|element| show(path, element, paths));
+}
