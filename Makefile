@@ -12,6 +12,7 @@ COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo 
 ARCH ?= arm64
 EVENT ?=
 TO ?=
+TOKEN_FILE ?=
 PORT ?= 9000
 SINCE ?= 10m
 APPLY ?= false
@@ -217,6 +218,12 @@ configure: ## Change parameters of the deployed stack, and nothing else (PARAMET
 rollback: ## Go back to the version before the live one, without a build (TO=n for another version)
 	$(in_aws)
 	@operations/rollback $(TO)
+
+.PHONY: try-token
+try-token: ## Try a Cloudflare token with a write and a delete in both namespaces (TOKEN_FILE=file)
+	@test -n "$(TOKEN_FILE)" || { echo "make try-token needs TOKEN_FILE" >&2; exit 1; }
+	$(call needs,curl,install curl)
+	@operations/try-token "$(TOKEN_FILE)"
 
 .PHONY: status
 status: ## Show the version, parameters, outputs, mapping, schedule, reconciles, queue and alarms
