@@ -97,6 +97,11 @@ binaries:
 demo: binaries ## Carry items through the local stack, and show what KV holds after each step
 	$(TARGET_DIR)/debug/testbed demo
 
+.PHONY: picture
+picture: binaries ## Draw the README's picture of the demo
+	@$(TARGET_DIR)/debug/testbed demo >$(TARGET_DIR)/demo.txt
+	@$(TARGET_DIR)/debug/testbed picture <$(TARGET_DIR)/demo.txt >docs/demo.svg
+
 .PHONY: local
 local: binaries ## Run the local stack, and show each export as it happens
 	$(TARGET_DIR)/debug/testbed up

@@ -4,6 +4,7 @@ mod args;
 mod demo;
 mod follow;
 mod invoke;
+mod picture;
 mod put;
 mod screen;
 mod up;
@@ -25,6 +26,7 @@ usage: testbed demo [--bootstrap PATH]        carry changes through the function
                                               send a payload to the function of `up`
        testbed follow ARN                     follow a reconcile's execution until it ends; needs the
                                               AWS CLI
+       testbed picture <DEMO                  draw some steps of the demo's output as an SVG
 
 ITEM is a file with an item in DynamoDB JSON, by itself or as the field `item`.
 PATH is the function's binary. Default: `bootstrap` in the folder of this program.
@@ -42,6 +44,7 @@ async fn main() -> ExitCode {
         Some("invoke") => invoke::run(args).await,
         Some("follow") => follow::run(args).await,
         Some("put") => put::run(args).await,
+        Some("picture") => picture::run(args),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(())
