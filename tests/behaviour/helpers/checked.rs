@@ -10,6 +10,7 @@ use testbed::table::StreamView;
 use crate::schemas::published as schemas;
 
 /// The stand-ins. When they are dropped, each pair that was written has to match its schema.
+#[derive(Clone)]
 pub struct CheckedStack {
     stack: Stack,
     broken: Arc<Mutex<Vec<String>>>,
