@@ -45,7 +45,7 @@ pub struct Tally {
 pub struct Requests {
     /// How many there were in the last minutes.
     pub number: usize,
-    /// When the run ended, in seconds since the epoch.
+    /// When the run ended, in whole seconds since the epoch, rounded up.
     pub until: u64,
 }
 
@@ -70,6 +70,12 @@ impl Place {
 }
 
 impl Requests {
+    /// So many that were made until now.
+    pub fn until(number: usize, now: SystemTime) -> Self {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { number, until: whole_seconds(now) }
+    }
+
     /// How long ago they were made, at least.
     pub fn age(&self, now: SystemTime) -> Duration {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -116,6 +122,10 @@ impl Progress {
     }
 }
 
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
 fn checksum(bytes: &[u8]) -> String {
     let mut sum = Digest::of(bytes).to_string();
     sum.truncate(CHECKSUM_CHARACTERS);
@@ -154,6 +164,14 @@ mod tests {
         assert_eq!(Progress::parse(&text, false, None), None);
         assert_eq!(Progress::parse(&text, true, Some("a")), None);
         assert_eq!(Progress::parse(&text.replacen("1.", "2.", 1), true, None), None);
+    }
+
+    #[test]
+    fn requests_count_as_made_no_earlier_than_they_were() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(100_001);
+        let requests = Requests::until(1, at);
+        assert_eq!(requests.until, 101);
+        assert!(requests.age(at + Duration::from_secs(30)) <= Duration::from_secs(30));
     }
 
     #[test]
