@@ -13,6 +13,13 @@ use crate::ports::Namespace;
 /// What every `continue` starts with; changes with its fields.
 const VERSION: &str = "1.";
 
+/// The part of the time left that is for listing, at the least, and where it is not known yet how
+/// long a pass takes.
+const SHARE_TO_LIST: u32 = 8;
+
+/// What writes and deletes take beside the passes, with time to spare.
+const TIME_TO_MEND: Duration = Duration::from_secs(30);
+
 /// Characters of the checksum that tells whether a `continue` is whole.
 const CHECKSUM_CHARACTERS: usize = 16;
 
@@ -58,6 +65,9 @@ pub struct Progress {
     tallies: [Tally; 2],
     /// What was asked of Cloudflare just before.
     pub requests: Option<Requests>,
+    /// What the longest pass over the table took, in whole seconds, rounded up; `None` before the
+    /// first one.
+    pub pass_seconds: Option<u64>,
     apply: bool,
     system_account_id: Option<String>,
 }
@@ -90,6 +100,7 @@ impl Progress {
             place: Place::beginning_of(NAMESPACES[0]),
             tallies: [Tally::default(); 2],
             requests: None,
+            pass_seconds: None,
             apply: request.apply,
             system_account_id: request.system_account_id.clone(),
         }
@@ -101,6 +112,26 @@ impl Progress {
             Namespace::Settings => &mut self.tallies[0],
             Namespace::QueryConfigs => &mut self.tallies[1],
         }
+    }
+
+    /// Notes what a pass over the table took.
+    pub fn note_pass(&mut self, took: Duration) {
+        self.pass_seconds = self.pass_seconds.max(Some(whole_seconds(took)));
+    }
+
+    /// For how long a part of a namespace is listed, of the time that is left. The rest is for the
+    /// pass over the table, which takes as long for a small part as for a large one, and for mending:
+    /// of the settings that is about another pass, because what is orphaned is looked at before and
+    /// after.
+    pub fn time_to_list(&self, namespace: Namespace, left: Duration) -> Duration {
+        let Some(pass) = self.pass_seconds.map(Duration::from_secs) else {
+            return left / SHARE_TO_LIST;
+        };
+        let after_it = match namespace {
+            Namespace::Settings => 2 * pass,
+            Namespace::QueryConfigs => pass + pass / 4,
+        };
+        left.saturating_sub(after_it + TIME_TO_MEND).clamp(left / SHARE_TO_LIST, left / 2)
     }
 
     /// The text that the next run takes.
@@ -148,6 +179,7 @@ mod tests {
         *progress.tally(Namespace::Settings) =
             Tally { ours: 1, desired: 2, deleted: 3, rewritten: u64::MAX };
         progress.requests = Some(Requests { number: 600, until: 1_700_000_000 });
+        progress.pass_seconds = Some(7);
         progress
     }
 
@@ -164,6 +196,23 @@ mod tests {
         assert_eq!(Progress::parse(&text, false, None), None);
         assert_eq!(Progress::parse(&text, true, Some("a")), None);
         assert_eq!(Progress::parse(&text.replacen("1.", "2.", 1), true, None), None);
+    }
+
+    #[test]
+    fn what_is_listed_leaves_time_for_the_longest_pass_and_for_mending() {
+        let seconds = Duration::from_secs;
+        let mut progress = Progress::none(&Reconcile::default());
+        let time_to_list = |progress: &Progress, namespace| {
+            progress.time_to_list(namespace, seconds(800)).as_secs()
+        };
+        assert_eq!(time_to_list(&progress, Namespace::Settings), 100, "how long it takes is open");
+        for (pass, settings, query_configs) in
+            [(99_500, 400, 400), (200_000, 370, 400), (120_000, 370, 400), (480_000, 100, 170)]
+        {
+            progress.note_pass(Duration::from_millis(pass));
+            assert_eq!(time_to_list(&progress, Namespace::Settings), settings, "{pass}");
+            assert_eq!(time_to_list(&progress, Namespace::QueryConfigs), query_configs, "{pass}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use tokio::time::Instant;
+
 use super::asks::{Asks, WaitingIndex};
 use super::kept_claims::{Claim, KeptClaims};
 use super::part::Part;
@@ -38,6 +40,7 @@ impl<'a, S: Services> Run<'a, S> {
             self.kept_claims = KeptClaims::begin();
         }
         let mut pass = Pass::new(self.invocation, self.items());
+        let began = Instant::now();
         let mut scanned = 0;
         loop {
             if asks.hold_too_much() {
@@ -55,7 +58,10 @@ impl<'a, S: Services> Run<'a, S> {
             };
             let page =
                 page.map_err(|error| ReconcileError::PassStopped { items: scanned, error })?;
-            let Some(items) = page else { return Ok(asks) };
+            let Some(items) = page else {
+                self.progress.note_pass(began.elapsed());
+                return Ok(asks);
+            };
             scanned += items.len();
             if self.account().is_some() {
                 let unlisted = unlisted_keys(part, &items);
