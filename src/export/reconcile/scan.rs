@@ -102,6 +102,10 @@ impl<'a, S: Services> Run<'a, S> {
         note_aliases(part, item_key, Some(index), &attributes);
         let mut keys = claimed_keys(index, &attributes);
         keys.retain(|key| part.covers(key));
+        if keys.is_empty() && !part.covers(&index.index_id()) {
+            // Another part compares it, and asks for its API key.
+            return;
+        }
         for key in &keys {
             if part.keys.claim(key, index, item_key) {
                 self.report.example("conflicting", key);
