@@ -120,8 +120,9 @@ pub async fn reconcile<S: Services>(
         }
         compared_parts += 1;
         if invocation.is_out_of_time() {
-            // What was compared and not mended is compared again.
-            let goes_on = run.has_mended().then_some(place);
+            // What was compared and not mended is compared again, unless there is no getting on with
+            // it: then the rest of the namespaces must not wait for it.
+            let goes_on = if run.has_mended() { Some(place) } else { next };
             return Ok(run.finish(goes_on));
         }
         let left = invocation.deadline.saturating_duration_since(Instant::now());
