@@ -15,7 +15,7 @@ use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Metadata, StoredValue};
 use crate::ports::{KvError, ListPage, Namespace, Services};
 
-/// Keys that one part lists at the most. With 50 bytes each they take a fifth of the memory that
+/// Keys that one part lists at the most. With 65 bytes each they take a quarter of the memory that
 /// the function has.
 const PART_KEYS: usize = 1_000_000;
 
