@@ -118,8 +118,9 @@ test: ## Check the formatting, lints, tests and documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 .PHONY: bench
-bench: ## Measure the pure modules and the release binary (LARGE=large for runs of minutes, ONLY="warm memory")
+bench: ## Measure the pure modules, a reconcile of a whole fleet and the release binary (LARGE=large for runs of minutes, ONLY="warm memory")
 	cargo bench --locked --bench rooms
+	cargo bench --locked --bench fleet -- $(LARGE)
 	cargo build --locked --release --bin bootstrap
 	cargo bench --locked --package testbed --bench function -- $(LARGE) $(ONLY)
 

@@ -1,7 +1,5 @@
 //! Counts what a run found, and ends it.
 
-use std::time::SystemTime;
-
 use tracing::{error, warn};
 
 use super::brakes::Refused;
@@ -87,8 +85,7 @@ impl<S: Services> Run<'_, S> {
         self.progress.place = place;
         let requests = self.invocation.rate_limiter().map(|limiter| limiter.recent());
         let now = self.invocation.began + self.invocation.elapsed();
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.progress.requests = requests.map(|number| Requests { number, until: now.as_secs() });
+        self.progress.requests = requests.map(|number| Requests::until(number, now));
         self.progress.to_text()
     }
 

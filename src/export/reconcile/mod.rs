@@ -118,10 +118,13 @@ pub async fn reconcile<S: Services>(
         }
         compared_parts += 1;
         if invocation.is_out_of_time() {
-            // What was compared and not mended is compared again. A chain that gets nowhere ends.
-            run.progress.forget_part(place.namespace, seen_before);
-            let has_come_on = run.has_mended() || place != begins_at;
-            return Ok(run.finish(has_come_on.then_some(place)));
+            if run.has_mended() || place != begins_at {
+                // What was compared and not mended is compared again.
+                run.progress.forget_part(place.namespace, seen_before);
+                return Ok(run.finish(Some(place)));
+            }
+            // There is no getting on with this part: the others must not wait for it.
+            return Ok(run.finish(next));
         }
         let left = invocation.deadline.saturating_duration_since(Instant::now());
         if next.is_some() && left < began.elapsed() {

@@ -16,7 +16,7 @@ use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Metadata, StoredValue};
 use crate::ports::{KvError, ListPage, Namespace, Services};
 
-/// Keys that one part lists at the most. With 50 bytes each they take a fifth of the memory that
+/// Keys that one part lists at the most. With 65 bytes each they take a quarter of the memory that
 /// the function has.
 const PART_KEYS: usize = 1_000_000;
 
@@ -97,12 +97,12 @@ impl Part {
 }
 
 impl<S: Services> Run<'_, S> {
-    /// Lists the part that begins at `place`, in half of the time that is left: the other half is
-    /// for the pass over the table and for mending.
+    /// Lists the part that begins at `place`, and leaves time for the pass over the table and for
+    /// mending.
     pub(super) async fn list(&mut self, place: &Place) -> Result<Part, ReconcileError> {
         let mut part = Part::new(place, self.account());
         let left = self.invocation.deadline.saturating_duration_since(Instant::now());
-        let until = Instant::now() + left / 2;
+        let until = Instant::now() + self.progress.time_to_list(place.namespace, left);
         let mut cursor = place.cursor.clone();
         loop {
             let is_first = part.pages.is_empty();

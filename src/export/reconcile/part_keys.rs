@@ -1,6 +1,6 @@
 //! The keys of a part of a namespace: what KV lists there, and what items ask for. Pure.
 //!
-//! A key takes some 50 bytes, whatever the length of its name and value: hashes stand for them. Names
+//! A key takes some 65 bytes, whatever the length of its name and value: hashes stand for them. Names
 //! are held of the keys that may have to be written alone, and of those no more than
 //! [`MAX_OPEN_BYTES`].
 

@@ -13,6 +13,13 @@ use crate::ports::Namespace;
 /// What every `continue` starts with; changes with its fields.
 const VERSION: &str = "1.";
 
+/// The part of the time left that is for listing, at the least, and where it is not known yet how
+/// long a pass takes.
+const SHARE_TO_LIST: u32 = 8;
+
+/// What writes and deletes take beside the passes, with time to spare.
+const TIME_TO_MEND: Duration = Duration::from_secs(30);
+
 /// Characters of the checksum that tells whether a `continue` is whole.
 const CHECKSUM_CHARACTERS: usize = 16;
 
@@ -45,7 +52,7 @@ pub struct Tally {
 pub struct Requests {
     /// How many there were in the last minutes.
     pub number: usize,
-    /// When the run ended, in seconds since the epoch.
+    /// When the run ended, in whole seconds since the epoch, rounded up.
     pub until: u64,
 }
 
@@ -58,6 +65,9 @@ pub struct Progress {
     tallies: [Tally; 2],
     /// What was asked of Cloudflare just before.
     pub requests: Option<Requests>,
+    /// What the longest pass over the table took, in whole seconds, rounded up; `None` before the
+    /// first one.
+    pub pass_seconds: Option<u64>,
     apply: bool,
     system_account_id: Option<String>,
 }
@@ -70,6 +80,12 @@ impl Place {
 }
 
 impl Requests {
+    /// So many that were made until now.
+    pub fn until(number: usize, now: SystemTime) -> Self {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { number, until: whole_seconds(now) }
+    }
+
     /// How long ago they were made, at least.
     pub fn age(&self, now: SystemTime) -> Duration {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -84,6 +100,7 @@ impl Progress {
             place: Place::beginning_of(NAMESPACES[0]),
             tallies: [Tally::default(); 2],
             requests: None,
+            pass_seconds: None,
             apply: request.apply,
             system_account_id: request.system_account_id.clone(),
         }
@@ -104,6 +121,26 @@ impl Progress {
         (tally.ours, tally.desired) = (before.ours, before.desired);
     }
 
+    /// Notes what a pass over the table took.
+    pub fn note_pass(&mut self, took: Duration) {
+        self.pass_seconds = self.pass_seconds.max(Some(whole_seconds(took)));
+    }
+
+    /// For how long a part of a namespace is listed, of the time that is left. The rest is for the
+    /// pass over the table, which takes as long for a small part as for a large one, and for mending:
+    /// of the settings that is about another pass, because what is orphaned is looked at before and
+    /// after.
+    pub fn time_to_list(&self, namespace: Namespace, left: Duration) -> Duration {
+        let Some(pass) = self.pass_seconds.map(Duration::from_secs) else {
+            return left / SHARE_TO_LIST;
+        };
+        let after_it = match namespace {
+            Namespace::Settings => 2 * pass,
+            Namespace::QueryConfigs => pass + pass / 4,
+        };
+        left.saturating_sub(after_it + TIME_TO_MEND).clamp(left / SHARE_TO_LIST, left / 2)
+    }
+
     /// The text that the next run takes.
     pub fn to_text(&self) -> String {
         // Numbers and strings can always be written.
@@ -121,6 +158,10 @@ impl Progress {
             progress.apply == apply && progress.system_account_id.as_deref() == system_account_id;
         (sum == checksum(&json) && same_run).then_some(progress)
     }
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 fn checksum(bytes: &[u8]) -> String {
@@ -145,6 +186,7 @@ mod tests {
         *progress.tally(Namespace::Settings) =
             Tally { ours: 1, desired: 2, deleted: 3, rewritten: u64::MAX };
         progress.requests = Some(Requests { number: 600, until: 1_700_000_000 });
+        progress.pass_seconds = Some(7);
         progress
     }
 
@@ -172,6 +214,31 @@ mod tests {
         assert_eq!(Progress::parse(&text, false, None), None);
         assert_eq!(Progress::parse(&text, true, Some("a")), None);
         assert_eq!(Progress::parse(&text.replacen("1.", "2.", 1), true, None), None);
+    }
+
+    #[test]
+    fn what_is_listed_leaves_time_for_the_longest_pass_and_for_mending() {
+        let seconds = Duration::from_secs;
+        let mut progress = Progress::none(&Reconcile::default());
+        let time_to_list = |progress: &Progress, namespace| {
+            progress.time_to_list(namespace, seconds(800)).as_secs()
+        };
+        assert_eq!(time_to_list(&progress, Namespace::Settings), 100, "how long it takes is open");
+        for (pass, settings, query_configs) in
+            [(99_500, 400, 400), (200_000, 370, 400), (120_000, 370, 400), (480_000, 100, 170)]
+        {
+            progress.note_pass(Duration::from_millis(pass));
+            assert_eq!(time_to_list(&progress, Namespace::Settings), settings, "{pass}");
+            assert_eq!(time_to_list(&progress, Namespace::QueryConfigs), query_configs, "{pass}");
+        }
+    }
+
+    #[test]
+    fn requests_count_as_made_no_earlier_than_they_were() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(100_001);
+        let requests = Requests::until(1, at);
+        assert_eq!(requests.until, 101);
+        assert!(requests.age(at + Duration::from_secs(30)) <= Duration::from_secs(30));
     }
 
     #[test]

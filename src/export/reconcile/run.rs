@@ -68,7 +68,9 @@ impl<'a, S: Services> Run<'a, S> {
             if self.request.apply {
                 self.write_desired(&mut part, rewrites, answers).await;
             }
-            if !part.orphans_seen {
+            // Their look may have to wait for a gateway that hangs: nothing that can be written
+            // before waits with it.
+            if !part.orphans_seen && (rewrites.is_some() || answers == Answers::All) {
                 part.orphans_seen = true;
                 self.settle_orphans(&mut part).await;
             }

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use tokio::time::Instant;
+
 use super::ReconcileError;
 use super::asks::{Asks, WaitingIndex};
 use super::kept_claims::{Claim, KeptClaims};
@@ -39,6 +41,7 @@ impl<'a, S: Services> Run<'a, S> {
             self.kept_claims = KeptClaims::begin();
         }
         let mut pass = Pass::new(self.invocation, self.items());
+        let began = Instant::now();
         let mut scanned = 0;
         loop {
             if asks.hold_too_much() {
@@ -56,7 +59,10 @@ impl<'a, S: Services> Run<'a, S> {
             };
             let page =
                 page.map_err(|error| ReconcileError::PassStopped { items: scanned, error })?;
-            let Some(items) = page else { return Ok(asks) };
+            let Some(items) = page else {
+                self.progress.note_pass(began.elapsed());
+                return Ok(asks);
+            };
             scanned += items.len();
             if self.account().is_some() {
                 let unlisted = unlisted_keys(part, &items);
@@ -97,6 +103,10 @@ impl<'a, S: Services> Run<'a, S> {
         note_aliases(part, item_key, Some(index), &attributes);
         let mut keys = claimed_keys(index, &attributes);
         keys.retain(|key| part.covers(key));
+        if keys.is_empty() && !part.covers(&index.index_id()) {
+            // Another part compares it, and asks for its API key.
+            return;
+        }
         for key in &keys {
             if part.keys.claim(key, index, item_key) {
                 self.report.example("conflicting", key);

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
 use testbed::kv::Stored;
-use testbed::stack::{Stack, StackOptions};
+use testbed::stack::{QUERY_CONFIGS, Stack, StackOptions};
 use testbed::table::StreamView;
 
 use crate::schemas::published as schemas;
@@ -22,8 +22,8 @@ impl CheckedStack {
         let stack = Stack::start(StackOptions { view, ..StackOptions::default() }).await.unwrap();
         let broken = Arc::new(Mutex::new(Vec::new()));
         let found = broken.clone();
-        stack.kv.inspect_writes(move |_, key, stored| {
-            if let Err(why) = check(key, stored) {
+        stack.kv.inspect_writes(move |namespace, key, stored| {
+            if let Err(why) = check(namespace, stored) {
                 found.lock().unwrap().push(format!("{key}: {why}"));
             }
         });
@@ -32,10 +32,12 @@ impl CheckedStack {
 }
 
 /// Only what the predecessor wrote has no metadata. It may be put back, whatever it is.
-fn check(key: &str, stored: &Stored) -> Result<(), String> {
+fn check(namespace: &str, stored: &Stored) -> Result<(), String> {
     let Some(metadata) = &stored.metadata else { return Ok(()) };
-    let query_config = key.starts_with("qcfg-");
-    let value = if query_config { schemas::QUERY_CONFIG } else { schemas::SETTINGS };
+    let value = match namespace {
+        QUERY_CONFIGS => schemas::QUERY_CONFIG,
+        _ => schemas::SETTINGS,
+    };
     schemas::check(value, &stored.json())?;
     schemas::check(schemas::METADATA, metadata)
 }

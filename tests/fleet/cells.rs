@@ -1,0 +1,53 @@
+//! A cell whose gateway gives nothing costs its own accounts only.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::model::chain::{INVOCATION, follow, repair};
+use crate::model::drift::Drift;
+use crate::model::fleet::{ItemId, Size};
+use crate::model::stack::process;
+use crate::model::world::{Gateway, World};
+use crate::small::SIZE;
+
+const INDEXES: Size = Size { accounts: 2_000, indexes: 5, query_configs: 0, drift: 100, ..SIZE };
+const HEALTHY: [&str; 3] = ["cell-2", "cell-3", "cell-4"];
+
+/// When the drift of three healthy cells was mended, whatever the other two do; and how many keys
+/// that were.
+async fn mended(gateways: BTreeMap<String, Gateway>) -> (Duration, usize) {
+    let world = Rc::new(World { gateways, ..World::new(INDEXES) });
+    let chain = follow(&process(&world, "reconcile"), repair(), INVOCATION).await.unwrap();
+    let fleet = &world.fleet;
+    let asked = world.asked.borrow();
+    let mut mended = (Duration::ZERO, 0);
+    for index in 0..fleet.indexes() {
+        let key = match fleet.drift(ItemId::settings(index)) {
+            Some(Drift::Missing) => fleet.index_ref(index).index_id(),
+            Some(Drift::Stale) => fleet.shop_id(index),
+            Some(Drift::Orphaned) | None => continue,
+        };
+        if HEALTHY.contains(&&*fleet.cell(index)) {
+            let at = asked.written[&key][0].0;
+            mended = (mended.0.max(at - world.began), mended.1 + 1);
+        }
+    }
+    assert_eq!(chain.total("desired"), 20_000);
+    mended
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_drift_of_three_cells_is_mended_as_early_whatever_the_other_two_do() {
+    let (without, keys) = mended(BTreeMap::new()).await;
+    let broken = BTreeMap::from([
+        ("cell-0".to_owned(), Gateway::Hangs),
+        ("cell-1".to_owned(), Gateway::Fails),
+    ]);
+    let (with, as_many) = mended(broken).await;
+    eprintln!(
+        "{keys} keys of three cells: mended after {without:?}, and after {with:?} with two broken cells"
+    );
+    assert_eq!(keys, as_many);
+    assert!(keys > 60 && with <= without + Duration::from_secs(2), "{without:?} {with:?}");
+}

@@ -1,0 +1,89 @@
+//! Cloudflare's limit of requests is everybody's.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::model::chain::{INVOCATION, audit, follow, repair};
+use crate::model::fleet::{ItemId, Size};
+use crate::model::limit::REQUESTS;
+use crate::model::stack::process;
+use crate::model::world::World;
+use crate::small::{SMALL, assert_mended, change};
+
+/// Pages of ten keys: hundreds of requests for a small fleet.
+fn many_pages(size: Size) -> World {
+    World { page_keys: 10, ..World::new(size) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_runs_a_stream_and_a_second_stack_share_one_limit_and_no_request_is_refused() {
+    let world = Rc::new(many_pages(SMALL));
+    let second = World { limit: Rc::clone(&world.limit), ..many_pages(SMALL) };
+    let second = Rc::new(second);
+    let (first_run, second_run) = (process(&world, "repair"), process(&world, "audit"));
+    let other_stack = process(&second, "other stack");
+    let done = Cell::new(false);
+    let chains = async {
+        let chains = tokio::join!(
+            follow(&first_run, repair(), INVOCATION),
+            follow(&second_run, audit(), INVOCATION),
+            follow(&other_stack, repair(), INVOCATION),
+        );
+        done.set(true);
+        chains
+    };
+    let stream = async {
+        let function = process(&world, "stream");
+        let mut writes = 0;
+        while !done.get() {
+            let index = writes % world.fleet.indexes();
+            let item = match writes % 2 {
+                0 => ItemId::settings(index),
+                _ => ItemId::query_config(index, 3),
+            };
+            if world.fleet.drift(item).is_none() {
+                let answer = change(&function, &world, item).await;
+                assert_eq!(answer["batchItemFailures"], json!([]));
+            }
+            writes += 1;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        writes
+    };
+    let (chains, writes) = tokio::join!(chains, stream);
+    for chain in [chains.0, chains.1, chains.2] {
+        assert_eq!(chain.unwrap().last()["complete"], true);
+    }
+    let (limit, made) =
+        (&world.limit, world.asked.borrow().kv.len() + second.asked.borrow().kv.len());
+    eprintln!(
+        "{made} requests in {:?}, {writes} of the stream; at most {} of {REQUESTS} in a window",
+        world.began.elapsed(),
+        limit.most.get()
+    );
+    assert!(made as u64 > REQUESTS && writes > 100, "{made} requests, {writes} writes");
+    assert!(limit.refused.borrow().is_empty(), "{:?}", limit.refused);
+    assert!(limit.most.get() <= REQUESTS);
+    assert_mended(&second);
+    assert_mended(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_says_what_is_left_no_five_minutes_of_a_chain_hold_more_than_600_requests() {
+    let mut world = many_pages(Size { accounts: 100, drift: 50, ..SMALL });
+    world.says_what_is_left = false;
+    let world = Rc::new(world);
+    let chain = follow(&process(&world, "reconcile"), repair(), Duration::from_secs(500)).await;
+    let chain = chain.unwrap();
+    assert!(chain.runs.len() > 2, "{} runs", chain.runs.len());
+    let asked = world.asked.borrow();
+    assert!(asked.kv.len() > 1_300, "{} requests", asked.kv.len());
+    for within in asked.kv.windows(601) {
+        let took = within[600] - within[0];
+        assert!(took >= Duration::from_secs(300), "601 requests in {took:?}");
+    }
+    assert_mended(&world);
+}

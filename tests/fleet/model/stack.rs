@@ -1,0 +1,104 @@
+//! A deployed function: its process, and what that knows of the limit.
+
+use std::cell::Cell;
+use std::future::pending;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use ecom_settings_exporter::config::ExporterConfig;
+use ecom_settings_exporter::lambda::Handler;
+use ecom_settings_exporter::ports::{
+    ApiKeyError, ApiKeyService, Clock, RateLimit, Retry, Services,
+};
+use secrecy::SecretString;
+
+use super::drift::mixed;
+use super::fleet::api_key;
+use super::held::ENVIRONMENT;
+use super::pace::{Cpu, Work};
+use super::world::{Gateway, World};
+
+/// What one process sees of its world.
+pub struct Ports {
+    pub world: Rc<World>,
+    /// Who makes requests to KV.
+    pub name: &'static str,
+    /// What the latest answer of KV said is left.
+    pub left: Cell<Option<RateLimit>>,
+    pub cpu: Cpu,
+    chance: Cell<u64>,
+}
+
+/// Starts a process of the function.
+pub fn process(world: &Rc<World>, name: &'static str) -> Handler<Ports> {
+    let ports = Ports {
+        world: Rc::clone(world),
+        name,
+        left: Cell::new(None),
+        cpu: Cpu::new(),
+        chance: Cell::new(0),
+    };
+    let config = ExporterConfig {
+        environment: ENVIRONMENT.to_owned(),
+        default_cell: None,
+        bulk_max_pairs: 10_000,
+        http_timeout: Duration::from_secs(30),
+        retry_base: Duration::from_secs(1),
+        dry_run: false,
+    };
+    Handler::new(ports, config)
+}
+
+impl Services for Ports {
+    type Kv = Self;
+    type ApiKeys = Self;
+    type Table = Self;
+    type Clock = Self;
+
+    fn kv(&self) -> &Self {
+        self
+    }
+
+    fn api_keys(&self) -> &Self {
+        self
+    }
+
+    fn table(&self) -> &Self {
+        self
+    }
+
+    fn clock(&self) -> &Self {
+        self
+    }
+}
+
+impl Clock for Ports {
+    fn now(&self) -> SystemTime {
+        self.world.now()
+    }
+
+    fn jitter(&self) -> f64 {
+        let drawn = mixed(self.chance.get());
+        self.chance.set(drawn);
+        (drawn % 1_000) as f64 / 1_000.0
+    }
+}
+
+impl ApiKeyService for Ports {
+    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
+        self.world.asked.borrow_mut().api_keys += 1;
+        match self.world.gateways.get(cell) {
+            Some(Gateway::Hangs) => pending().await,
+            Some(Gateway::Fails) => {
+                tokio::time::sleep(self.world.pace.api_key).await;
+                let reason = "503".to_owned();
+                Err(ApiKeyError::Unavailable { reason, retry: Retry::After(None) })
+            }
+            None => {
+                tokio::time::sleep(self.world.pace.api_key).await;
+                self.cpu.work(&self.world.pace, Work::default()).await;
+                Ok(api_key(account).into())
+            }
+        }
+    }
+}
