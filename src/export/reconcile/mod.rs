@@ -22,6 +22,7 @@
 
 mod asks;
 mod brakes;
+mod compare;
 mod dangling;
 mod findings;
 mod kept_claims;

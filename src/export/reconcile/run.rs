@@ -1,14 +1,12 @@
-//! One run of a chain: what it is asked for, what it has seen, and what it may still do.
+//! One run of a chain: what it is asked for, and what it has seen and done.
 
 use tracing::{error, warn};
 
-use super::asks::Answers;
-use super::brakes::{Brakes, Refused};
+use super::Reconcile;
+use super::brakes::Refused;
 use super::kept_claims::KeptClaims;
-use super::part::Part;
-use super::progress::{Place, Progress};
+use super::progress::Progress;
 use super::report::Report;
-use super::{Reconcile, ReconcileError};
 use crate::export::api_keys::ApiKeys;
 use crate::export::error::{Chain, KeyError};
 use crate::export::invocation::Invocation;
@@ -53,35 +51,6 @@ impl<'a, S: Services> Run<'a, S> {
         }
     }
 
-    pub async fn compare_and_mend(&mut self, place: &Place) -> Result<Part, ReconcileError> {
-        let mut part = self.list(place).await?;
-        let mut asks = self.scan(&mut part).await?;
-        self.find_dangling(&part).await;
-        let mut rewrites = None;
-        loop {
-            let answers = self.judge_answered(&mut part, &mut asks).await;
-            rewrites = rewrites.or_else(|| self.allow_rewrites(&part, asks.waiting_keys()));
-            self.name(&part);
-            if !part.orphans_seen && self.account().is_some() {
-                self.find_given_up_shop_ids(&mut part).await;
-            }
-            if self.request.apply {
-                self.write_desired(&mut part, rewrites, answers).await;
-            }
-            // Their look may have to wait for a gateway that hangs: nothing that can be written
-            // before waits with it.
-            if !part.orphans_seen && (rewrites.is_some() || answers == Answers::All) {
-                part.orphans_seen = true;
-                self.settle_orphans(&mut part).await;
-            }
-            if answers == Answers::All {
-                break;
-            }
-        }
-        self.count(&part, rewrites);
-        Ok(part)
-    }
-
     pub fn account(&self) -> Option<&'a str> {
         self.request.system_account_id.as_deref()
     }
@@ -93,43 +62,6 @@ impl<'a, S: Services> Run<'a, S> {
             None if self.request.apply => PassOver::Table(ScanColumns::All),
             None => PassOver::Table(ScanColumns::AllEventuallyConsistent),
         }
-    }
-
-    /// What the brakes let through, by what the chain has seen so far.
-    pub fn brakes(&mut self, part: &Part) -> Brakes {
-        let counts = part.keys.counts();
-        let mut tally = *self.progress.tally(part.namespace);
-        tally.ours += counts.ours;
-        tally.desired += counts.desired;
-        Brakes::new(tally, self.found_indexes, self.request.raised)
-    }
-
-    /// Whether so many keys may be deleted, all or none; notes what is refused.
-    pub fn allow_deletes(&mut self, part: &Part, keys: u64) -> bool {
-        let allowed = self.brakes(part).allow_deletes(keys);
-        if !allowed {
-            self.refused.delete += keys;
-        } else if !self.request.apply {
-            self.progress.tally(part.namespace).deleted += keys;
-        }
-        allowed
-    }
-
-    /// Whether the stale keys may be rewritten, all or none; notes what is refused. `None` where that
-    /// depends on keys that still wait for their API keys.
-    pub fn allow_rewrites(&mut self, part: &Part, waiting: u64) -> Option<bool> {
-        let counts = part.keys.counts();
-        let taken = if self.request.raised.rewrites.is_some() { counts.taken } else { 0 };
-        let rewrites = counts.stale + taken;
-        let brakes = self.brakes(part);
-        if brakes.allow_rewrites(rewrites + waiting) {
-            return Some(true);
-        }
-        if waiting > 0 && brakes.allow_rewrites(rewrites) {
-            return None;
-        }
-        self.refused.rewrite += rewrites;
-        Some(false)
     }
 
     pub fn has_mended(&self) -> bool {
