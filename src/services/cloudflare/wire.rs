@@ -15,10 +15,6 @@ use crate::services::http::is_transient;
 /// Cloudflare's "a time-out occurred" between its edge and the API.
 const STATUS_TIMEOUT: u16 = 524;
 
-/// What a pair takes in a body beside its key and value, in bytes, as a rule: the metadata, and the
-/// names of the three.
-const PAIR_BYTES: usize = 400;
-
 /// A pair as a bulk write takes it.
 #[derive(Serialize)]
 struct BulkPair<'a> {
@@ -47,11 +43,7 @@ pub fn put_body(pairs: &[Pair]) -> Vec<u8> {
             metadata: entry.metadata_json(),
         })
         .collect();
-    // Several megabytes, which would be copied each time the buffer grew.
-    let bytes = pairs.iter().map(|pair| pair.key.len() + pair.value.get().len() + PAIR_BYTES);
-    let mut body = Vec::with_capacity(bytes.sum());
-    write(&mut body, &pairs);
-    body
+    body(&pairs)
 }
 
 /// The body of a bulk delete.
@@ -65,16 +57,8 @@ pub fn get_body(keys: &[String]) -> Vec<u8> {
 }
 
 fn body(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
-    let mut body = Vec::new();
-    write(&mut body, value);
-    body
-}
-
-fn write(body: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     // Only a map whose keys are no strings can't be written.
-    if serde_json::to_writer(&mut *body, value).is_err() {
-        body.clear();
-    }
+    serde_json::to_vec(value).unwrap_or_default()
 }
 
 /// A response, read whole.
