@@ -23,7 +23,7 @@ use serde_json::value::RawValue;
 async fn main() -> Result<(), Error> {
     logging::init();
     let config = Config::from_env()
-        .inspect_err(|error| tracing::error!(%error, "the configuration is not complete"))?;
+        .inspect_err(|error| tracing::error!(%error, "the configuration is not usable"))?;
     tracing::info!(commit = COMMIT, "start");
     let metrics = Metrics::install(&config.environment)?;
     let http_timeout = config.exporter.http_timeout;

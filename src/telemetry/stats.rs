@@ -16,6 +16,9 @@ macro_rules! stats {
             /// Whether a reconcile's findings are those of one account, or of a dry run: they are
             /// logged, and are no metrics.
             pub partial_findings: bool,
+            /// What the runs before this one of a reconcile's chain have found: the metrics are of
+            /// all of them, the log line is of this one.
+            pub found_before: Option<Box<Stats>>,
         }
 
         impl Stats {
@@ -23,7 +26,16 @@ macro_rules! stats {
             pub fn metrics(&self) -> impl Iterator<Item = Metric> {
                 let metrics =
                     [$($(Metric { name: $metric, value: self.$field.measured() },)?)*];
-                metrics.map(|metric| self.without_partial_findings(metric)).into_iter()
+                let before = self.found_before.as_deref();
+                let before = before.map(|before| [$($(Metric { name: $metric, value: before.$field.measured() },)?)*]);
+                metrics
+                    .map(|metric| self.without_partial_findings(metric))
+                    .into_iter()
+                    .enumerate()
+                    .map(move |(place, metric)| match &before {
+                        Some(before) => metric.with(&before[place]),
+                        None => metric,
+                    })
             }
 
             /// Tells the invocation's whole story in one line.
@@ -157,6 +169,18 @@ pub struct Metric {
     pub value: Value,
 }
 
+impl Metric {
+    /// The same with what was found before.
+    fn with(self, before: &Self) -> Self {
+        match (self.value, &before.value) {
+            (Value::Finding(Some(found)), Value::Finding(Some(before))) => {
+                Self { name: self.name, value: Value::Finding(Some(found + before)) }
+            }
+            (value, _) => Self { name: self.name, value },
+        }
+    }
+}
+
 /// A metric's value. `None`, no duration and a count of zero are not reported.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -254,6 +278,24 @@ mod tests {
         };
         assert_eq!(drift(false), Some(Value::Finding(Some(7))));
         assert_eq!(drift(true), Some(Value::Finding(None)));
+    }
+
+    #[test]
+    fn the_metrics_of_a_run_are_of_its_chain_so_far() {
+        let before = Stats { drifted_keys: Some(7), settings_written: 5, ..Stats::default() };
+        let stats = Stats {
+            drifted_keys: Some(1),
+            settings_written: 2,
+            keys_missing_percent: Some(3),
+            found_before: Some(Box::new(before)),
+            ..Stats::default()
+        };
+        let value = |name: &str| {
+            stats.metrics().find(|metric| metric.name == name).map(|metric| metric.value)
+        };
+        assert_eq!(value("DriftedKeys"), Some(Value::Finding(Some(8))));
+        assert_eq!(value("SettingsKeysWritten"), Some(Value::Count(2)));
+        assert_eq!(value("KeysMissingPercent"), Some(Value::Finding(Some(3))));
     }
 
     #[test]

@@ -93,7 +93,7 @@ async fn the_later_of_two_items_that_claim_one_shop_id_has_it_with_a_warning() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert_eq!(warnings[0]["key"], "s.example");
     assert_eq!(warnings[0]["system_account_id"], "a");
-    assert!(warnings[0]["message"].as_str().unwrap().contains("b/one"));
+    assert_eq!(warnings[0]["loser"], "b/one");
 }
 
 #[tokio::test]
@@ -247,5 +247,5 @@ async fn weights_that_do_not_sum_to_one_are_exported_with_a_warning() {
     assert_eq!(aliases["doc_reads"]["targets"][0]["weight"], 0.5);
     let warnings = world.logs.warnings();
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0]["message"].as_str().unwrap().contains("0.5"), "{warnings:?}");
+    assert!(warnings[0]["warning"].as_str().unwrap().contains("0.5"), "{warnings:?}");
 }

@@ -163,6 +163,7 @@ async fn a_configuration_that_is_wrong_is_one_line_of_json() {
     let lines: Vec<Value> =
         logs.iter().filter_map(|line| serde_json::from_str(&line.text).ok()).collect();
     let [line] = lines.as_slice() else { panic!("{logs:?}") };
-    let message = line["message"].as_str().unwrap();
-    assert!(message.contains("API_KEYS_URL") && message.contains("KV_BULK_MAX_PAIRS"), "{line}");
+    assert_eq!(line["message"], "the configuration is not usable");
+    let error = line["error"].as_str().unwrap();
+    assert!(error.contains("API_KEYS_URL") && error.contains("KV_BULK_MAX_PAIRS"), "{line}");
 }

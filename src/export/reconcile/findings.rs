@@ -9,6 +9,7 @@ use super::report::Report;
 use super::row::ToWrite;
 use super::run::Run;
 use crate::ports::Services;
+use crate::telemetry::Stats;
 
 impl<S: Services> Run<'_, S> {
     /// Counts a part that has been compared.
@@ -71,7 +72,7 @@ impl<S: Services> Run<'_, S> {
             self.report.refused = Some(self.refused);
         }
         let repair_refused = if self.report.apply { refused } else { 0 };
-        self.report.next_run = next.map(|place| self.carry_on_at(place));
+        self.report.next_run = next.map(|place| self.carry_on_at(place, repair_refused));
         self.report.complete =
             self.report.stopped.is_none() && self.report.next_run.is_none() && repair_refused == 0;
         if repair_refused > 0 {
@@ -81,34 +82,41 @@ impl<S: Services> Run<'_, S> {
         self.report
     }
 
-    fn carry_on_at(&mut self, place: Place) -> String {
+    fn carry_on_at(&mut self, place: Place, repair_refused: u64) -> String {
         self.progress.place = place;
+        self.progress.found = self.report.findings_with(self.progress.found);
+        self.progress.refused += repair_refused;
         let requests = self.invocation.rate_limiter().map(|limiter| limiter.recent());
         let now = self.invocation.began + self.invocation.elapsed();
         self.progress.requests = requests.map(|number| Requests::until(number, now));
         self.progress.to_text()
     }
 
+    /// Counts what was found. The log tells what this run has found, and the metrics what the chain
+    /// has found so far: else a run over the rest would end an alarm on what an earlier part holds.
     fn count_findings(&self, repair_refused: u64) {
         let report = &self.report;
+        let before = self.request.progress.as_ref();
+        let found_before = before.map(|before| {
+            let [settings, query_configs] = before.found;
+            let earlier = Report { settings, query_configs, ..Report::default() };
+            let refused = report.apply.then_some(before.refused);
+            findings(Stats::default(), &earlier, refused)
+        });
+        let [settings, query_configs] =
+            report.findings_with(before.map(|before| before.found).unwrap_or_default());
+        let chain = Report { settings, query_configs, ..Report::default() };
         // One account's findings are not the fleet's, and a dry run has compared nothing.
         let partial_findings = self.account().is_some() || report.dry_run;
         self.invocation.count(|stats| {
-            stats.missing = Some(report.total(|counts| counts.missing));
-            stats.stale = Some(report.total(|counts| counts.stale));
-            stats.orphaned = Some(report.total(|counts| counts.orphaned));
-            stats.drifted_keys = Some(report.drifted());
-            stats.keys_conflicting = Some(report.total(|counts| counts.conflicting));
-            stats.keys_withheld = Some(report.total(|counts| counts.withheld));
-            stats.dangling_aliases = Some(report.settings.dangling);
-            stats.repair_refused = report.apply.then_some(repair_refused);
-            stats.keys_failed = Some(report.total(|counts| counts.failed));
+            *stats =
+                findings(std::mem::take(stats), report, report.apply.then_some(repair_refused));
             stats.keys_missing_percent =
-                Some(report.percent(|counts| (counts.missing, counts.desired)));
+                Some(chain.percent(|counts| (counts.missing, counts.desired)));
             stats.items_rejected_percent =
-                Some(report.percent(|counts| (counts.rejected, counts.rejected + counts.desired)));
-            stats.items_rejected = Some(report.total(|counts| counts.rejected));
+                Some(chain.percent(|counts| (counts.rejected, counts.rejected + counts.desired)));
             stats.partial_findings = partial_findings;
+            stats.found_before = found_before.map(Box::new);
         });
     }
 
@@ -127,5 +135,22 @@ impl<S: Services> Run<'_, S> {
                 "repair refused: the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
             );
         }
+    }
+}
+
+/// Notes a report's findings.
+fn findings(stats: Stats, report: &Report, repair_refused: Option<u64>) -> Stats {
+    Stats {
+        missing: Some(report.total(|counts| counts.missing)),
+        stale: Some(report.total(|counts| counts.stale)),
+        orphaned: Some(report.total(|counts| counts.orphaned)),
+        drifted_keys: Some(report.drifted()),
+        keys_conflicting: Some(report.total(|counts| counts.conflicting)),
+        keys_withheld: Some(report.total(|counts| counts.withheld)),
+        dangling_aliases: Some(report.settings.dangling),
+        repair_refused,
+        keys_failed: Some(report.total(|counts| counts.failed)),
+        items_rejected: Some(report.total(|counts| counts.rejected)),
+        ..stats
     }
 }

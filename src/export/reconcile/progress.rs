@@ -6,12 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use super::report::Counts;
 use super::{NAMESPACES, Reconcile};
 use crate::kv::Digest;
 use crate::ports::Namespace;
 
 /// What every `continue` starts with; changes with its fields.
-const VERSION: &str = "1.";
+const VERSION: &str = "2.";
 
 /// The part of the time left that is for listing, at the least, and where it is not known yet how
 /// long a pass takes.
@@ -63,6 +64,10 @@ pub struct Progress {
     pub place: Place,
     /// Of the settings and of the query configs.
     tallies: [Tally; 2],
+    /// What the runs so far have found, by namespace.
+    pub found: [Counts; 2],
+    /// Deletes and rewrites that were refused to them.
+    pub refused: u64,
     /// What was asked of Cloudflare just before.
     pub requests: Option<Requests>,
     /// What the longest pass over the table took, in whole seconds, rounded up; `None` before the
@@ -99,6 +104,8 @@ impl Progress {
         Self {
             place: Place::beginning_of(NAMESPACES[0]),
             tallies: [Tally::default(); 2],
+            found: [Counts::default(); 2],
+            refused: 0,
             requests: None,
             pass_seconds: None,
             apply: request.apply,
@@ -187,6 +194,8 @@ mod tests {
             Tally { ours: 1, desired: 2, deleted: 3, rewritten: u64::MAX };
         progress.requests = Some(Requests { number: 600, until: 1_700_000_000 });
         progress.pass_seconds = Some(7);
+        progress.found[1] = Counts { missing: 4, ..Counts::default() };
+        progress.refused = 5;
         progress
     }
 
@@ -213,7 +222,7 @@ mod tests {
         let text = progress().to_text();
         assert_eq!(Progress::parse(&text, false, None), None);
         assert_eq!(Progress::parse(&text, true, Some("a")), None);
-        assert_eq!(Progress::parse(&text.replacen("1.", "2.", 1), true, None), None);
+        assert_eq!(Progress::parse(&text.replacen("2.", "1.", 1), true, None), None);
     }
 
     #[test]

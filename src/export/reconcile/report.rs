@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::brakes::Refused;
 use crate::ports::Namespace;
@@ -42,7 +42,7 @@ pub struct Report {
 }
 
 /// Keys of one namespace, by class.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// The table asks for them.
     pub desired: u64,
@@ -72,7 +72,34 @@ pub struct Counts {
     pub failed: u64,
 }
 
+impl Counts {
+    /// The findings of both; what was written and deleted is not counted.
+    fn with_findings_of(self, other: &Self) -> Self {
+        Self {
+            desired: self.desired + other.desired,
+            missing: self.missing + other.missing,
+            stale: self.stale + other.stale,
+            orphaned: self.orphaned + other.orphaned,
+            withheld: self.withheld + other.withheld,
+            dangling: self.dangling + other.dangling,
+            conflicting: self.conflicting + other.conflicting,
+            rejected: self.rejected + other.rejected,
+            failed: self.failed + other.failed,
+            ..self
+        }
+    }
+}
+
 impl Report {
+    /// The findings of this run and of those before it, by namespace.
+    pub fn findings_with(&self, before: [Counts; 2]) -> [Counts; 2] {
+        let [settings, query_configs] = before;
+        [
+            settings.with_findings_of(&self.settings),
+            query_configs.with_findings_of(&self.query_configs),
+        ]
+    }
+
     /// The counts of a namespace.
     pub fn counts(&mut self, namespace: Namespace) -> &mut Counts {
         match namespace {

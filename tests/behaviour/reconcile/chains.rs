@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ecom_settings_exporter::telemetry::stats::Value as Measured;
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::kv::KvVerb;
@@ -161,4 +162,30 @@ async fn a_brake_holds_for_the_whole_chain() {
     let raised = json!({"continue": first["continue"], "delete_up_to": 101});
     let third = world.handle(&repair_with(raised)).await.ok().clone();
     assert_eq!(third["settings"]["deleted"], 41, "the number is the whole chain's: {third}");
+}
+
+#[tokio::test]
+async fn the_metrics_of_a_later_run_still_tell_what_an_earlier_one_has_found() {
+    let world = World::start().await;
+    world.settled_with([index("z", "stays")]).await;
+    many_strangers(&world);
+    load(
+        &world,
+        [index("0-a", "missing"), index_with("0-a", "broken", json!({"index_endpoint": 7}))],
+    );
+    leave_one_page(&world);
+
+    let mut answered = world.handle_within(&json!({"reconcile": {}}), TIME).await;
+    let first = answered.stats.drifted_keys;
+    while let Some(next) = answered.ok().get("continue").cloned() {
+        let payload = json!({"reconcile": {"continue": next}});
+        answered = world.handle_within(&payload, TIME).await;
+    }
+
+    assert_eq!((first, answered.stats.drifted_keys), (Some(1), Some(0)), "each logs its own");
+    let metric = |name: &str| {
+        answered.stats.metrics().find(|metric| metric.name == name).map(|metric| metric.value)
+    };
+    assert_eq!(metric("DriftedKeys"), Some(Measured::Finding(Some(1))));
+    assert_eq!(metric("ItemsRejected"), Some(Measured::Finding(Some(1))));
 }
