@@ -19,7 +19,7 @@ pub enum Payload {
     /// A re-export by hand.
     ReExport(ReExport),
     /// A reconcile.
-    Reconcile(Reconcile),
+    Reconcile(Box<Reconcile>),
     /// A question about an index or a key.
     Explain(Explain),
 }
@@ -53,7 +53,7 @@ impl Payload {
         }
         if let Some(reconcile) = fields.get("reconcile")? {
             fields.hold_only(&["reconcile"], "beside reconcile")?;
-            return parse_reconcile(reconcile).map(Self::Reconcile);
+            return parse_reconcile(reconcile).map(|request| Self::Reconcile(Box::new(request)));
         }
         if let Some(explain) = fields.get("explain")? {
             fields.hold_only(&["explain"], "beside explain")?;
@@ -219,7 +219,7 @@ mod tests {
                 .include_query_configs
         );
         let reconcile = |json: &str| match Payload::parse(json) {
-            Ok(Payload::Reconcile(reconcile)) => reconcile,
+            Ok(Payload::Reconcile(reconcile)) => *reconcile,
             other => panic!("{other:?}"),
         };
         assert_eq!(reconcile(r#"{"reconcile":{}}"#), Reconcile::default());
