@@ -10,16 +10,23 @@ EXECUTION ?= $$(aws stepfunctions list-executions --state-machine-arn "$(state_m
 # What `make build` puts into the zip, and `make deploy` looks for there.
 COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 ARCH ?= arm64
-EVENT ?=
-TO ?=
 TOKEN_FILE ?=
 PORT ?= 9000
 SINCE ?= 10m
-APPLY ?= false
-RAW ?= false
-QUERY_CONFIGS ?= false
-LOCAL ?= false
 EXAMPLE ?= weighted-alias
+# What one command does, and to what. A variable of the shell that happens to have such a name does not
+# count: an audit of an account that nobody meant looks like good news.
+ACCOUNT :=
+INDEX :=
+KEY :=
+APPLY := false
+DELETE_UP_TO :=
+REWRITE_UP_TO :=
+QUERY_CONFIGS := false
+EVENT :=
+TO :=
+LOCAL := false
+RAW := false
 
 # Cargo's and cargo-lambda's names for Lambda's architectures.
 TRIPLE_arm64 := aarch64-unknown-linux-gnu

@@ -92,7 +92,9 @@ impl<S: Services> Run<'_, S> {
         let removal = remove(self.invocation, configs).await;
         self.report.query_configs.deleted += removal.deleted;
         self.report.query_configs.written += removal.written;
-        self.progress.tally(Namespace::QueryConfigs).deleted += removal.deleted;
+        // What failed may be deleted all the same: for the brakes, it is.
+        let failed = u64::try_from(removal.failed.len()).unwrap_or(u64::MAX);
+        self.progress.tally(Namespace::QueryConfigs).deleted += removal.deleted + failed;
         for (key, error) in &removal.failed {
             self.fail(Namespace::QueryConfigs, key, error);
         }

@@ -203,7 +203,11 @@ impl<'a, S: Services> Run<'a, S> {
                     self.report.settings.deleted += 1;
                     self.progress.tally(Namespace::Settings).deleted += 1;
                 }
-                Verdict::Failed(error) => self.fail(Namespace::Settings, &key, &error),
+                Verdict::Failed(error) => {
+                    // It may be deleted all the same: for the brakes, it is.
+                    self.progress.tally(Namespace::Settings).deleted += 1;
+                    self.fail(Namespace::Settings, &key, &error);
+                }
                 Verdict::Withheld(_) | Verdict::Left => {}
             }
         }

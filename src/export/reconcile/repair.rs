@@ -134,7 +134,9 @@ impl<S: Services> Run<'_, S> {
 
     fn note_written(&mut self, part: &mut Part, written: WriteOutcome) {
         let number = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        let rewritten = written.written.iter().filter(|key| part.keys.is_listed(key)).count();
+        // A write that failed may have been done all the same: for the brakes, it was.
+        let sent = written.written.iter().chain(written.failed.keys());
+        let rewritten = sent.filter(|key| part.keys.is_listed(key)).count();
         self.progress.tally(part.namespace).rewritten += number(rewritten);
         self.report.counts(part.namespace).written += number(written.written.len());
         self.fail_all(part, &written.failed);
