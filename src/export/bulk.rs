@@ -8,6 +8,7 @@
 //! | any other 4xx but 401, 403, 404, several keys | the two halves are sent at once, so that a pair that Cloudflare won't take fails alone |
 //! | 401 or 403 with a token just read, or no token | the keys fail, and all that are still to be sent |
 //! | no answer in time, or no time for the wait before it | the keys fail |
+//! | no time for the first try | the keys fail, as never sent |
 //! | anything else | the keys fail |
 //!
 //! After the first try there are at most three more; a key that is still unsuccessful then fails.
@@ -150,8 +151,10 @@ async fn send<S: Services, T>(
         chunks.into_iter().map(|chunk| (chunk, Retries::default())).collect();
     let mut halvings = 0;
     while let Some((mut items, mut retries)) = work.pop_front() {
+        let is_sent = Instant::now() < until || retries != Retries::default();
+        let out_of_time = if is_sent { KvError::OutOfTime } else { KvError::NotSent };
         let answer = invocation.call_until(Service::Kv, until, attempt(&items)).await;
-        let error = match answer.unwrap_or(Err(KvError::OutOfTime)) {
+        let error = match answer.unwrap_or(Err(out_of_time)) {
             Ok(reply) if reply.unsuccessful.is_empty() => continue,
             Ok(reply) => {
                 keep_unsuccessful(&mut items, reply, &key);
@@ -320,7 +323,9 @@ mod tests {
         let start = Instant::now();
         fakes.kv.faults.then([KvFault::Hangs]);
         let failures = put_in_twos(&mut fakes, &["a", "b", "c"]).await;
-        assert_eq!(failures, failed(&["a", "b", "c"], &KvError::OutOfTime));
+        let mut expected = failed(&["a", "b"], &KvError::OutOfTime);
+        expected.extend(failed(&["c"], &KvError::NotSent));
+        assert_eq!(failures, expected);
         assert_eq!(*fakes.kv.requests.borrow(), [["a", "b"]]);
         assert_eq!(start.elapsed(), TIME_LEFT);
     }

@@ -120,6 +120,9 @@ pub enum KvError {
     /// The invocation's time is up.
     #[error("the invocation's time is up")]
     OutOfTime,
+    /// The time was up before the request was sent: nothing was done.
+    #[error("the invocation's time was up before the request was sent")]
+    NotSent,
 }
 
 impl Retryable for KvError {
@@ -131,7 +134,8 @@ impl Retryable for KvError {
             | Self::NoToken { .. }
             | Self::Refused { .. }
             | Self::RefusedContent { .. }
-            | Self::OutOfTime => Retry::Never,
+            | Self::OutOfTime
+            | Self::NotSent => Retry::Never,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::table_view::Held;
 use crate::export::bulk;
 use crate::export::error::{Chain, KeyError};
 use crate::kv::{Entry, Pair, StoredValue};
-use crate::ports::{Namespace, Services};
+use crate::ports::{KvError, Namespace, Services};
 
 impl<S: Services> Settling<'_, '_, S> {
     pub async fn apply(&mut self, actions: BTreeMap<String, Action>) {
@@ -161,8 +161,8 @@ impl<S: Services> Settling<'_, '_, S> {
         let failures = bulk::delete(self.invocation, Namespace::Settings, keys, until).await;
         for (key, was) in deletes {
             match failures.get(&key) {
-                // It was refused, or not sent at all.
-                Some(error) if error.concerns_every_request() => {
+                // It was refused, or not sent at all: nothing was deleted, so nothing is put back.
+                Some(error) if error.concerns_every_request() || *error == KvError::NotSent => {
                     self.fail(&key, error.clone().into());
                 }
                 // A delete whose answer was lost may have been done all the same, so it is looked
