@@ -2,6 +2,7 @@
 
 mod gather;
 mod resolve;
+mod reuse;
 
 pub use gather::{
     ApiKeyOwner, Gathering, MAX_IN_FLIGHT_PER_CELL, TIME_FOR_API_KEYS, Waiting, fetch_api_key,

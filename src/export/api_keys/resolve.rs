@@ -15,23 +15,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tracing::warn;
 
 use super::gather::{Answers, ApiKeyOwner, Gathering, Waiting};
 use crate::config::ExporterConfig;
-use crate::export::bulk;
 use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Rejection};
-use crate::kv::{Source, StoredSettings};
-use crate::ports::{ApiKeyError, KvError, Namespace, Retry, Services};
+use crate::kv::Source;
+use crate::ports::{ApiKeyError, KvError, Retry, Services};
 
 /// The API keys that an invocation has asked for. None outlives it, so that a rotated key is not
 /// overwritten with an old one.
 #[derive(Debug, Default)]
 pub struct ApiKeys {
     answers: Answers,
-    stored: BTreeMap<IndexRef, Stored>,
+    /// What KV holds of the indexes for which the service gave none.
+    pub(super) stored: BTreeMap<IndexRef, Stored>,
     /// For how long the batch has asked.
     asked_for: Duration,
     /// Cells whose gateway has given nothing to a reconcile.
@@ -40,9 +39,12 @@ pub struct ApiKeys {
 
 /// What KV holds under the keys of an index.
 #[derive(Debug)]
-enum Stored {
+pub enum Stored {
+    /// An API key that can be used again.
     ApiKey(SecretString),
+    /// None.
     NoApiKey,
+    /// Whether there is one is not known.
     Unreadable(KvError),
 }
 
@@ -182,58 +184,6 @@ impl ApiKeys {
                 self.silent_cells.extend(silent_cells(&answers));
             }
             self.extend(answers);
-        }
-    }
-
-    /// Looks into KV for the API keys of those indexes for which the service gives none: a change
-    /// of settings still gets through.
-    pub async fn look_into_kv<'s, S: Services>(
-        &mut self,
-        invocation: &Invocation<'_, S>,
-        settings: impl IntoIterator<Item = &'s IndexSettings>,
-    ) {
-        if invocation.source == Source::Reconcile {
-            return;
-        }
-        let lacking: Vec<&IndexSettings> = settings
-            .into_iter()
-            .filter(|settings| {
-                let api_key = self.resolve(invocation.config, settings);
-                matches!(api_key, Err(NotExportable::Unavailable(ApiKeyUnavailable::Service(_))))
-            })
-            .collect();
-        if lacking.is_empty() {
-            return;
-        }
-        let keys: BTreeSet<String> = lacking.iter().flat_map(|index| index.kv_keys()).collect();
-        let (values, failures) =
-            bulk::read(invocation, Namespace::Settings, keys.into_iter().collect()).await;
-        let environment = &invocation.config.environment;
-        for settings in lacking {
-            // The index id first: the shop id's value may be older, or another index'.
-            let keys: Vec<String> = settings.kv_keys().into_iter().rev().collect();
-            let api_key = keys.iter().find_map(|key| {
-                let value = values.get(key).filter(|value| value.counts_for(environment))?;
-                let stored = StoredSettings::parse(&value.value)?;
-                stored.api_key.filter(|_| stored.index == settings.index)
-            });
-            let unreadable = keys.iter().find_map(|key| failures.get(key));
-            let stored = match (api_key, unreadable) {
-                (Some(api_key), _) => {
-                    warn!(
-                        system_account_id = settings.index.account,
-                        index_name = settings.index.name,
-                        cell =
-                            Self::owner(invocation.config, settings).ok().map(|owner| owner.cell),
-                        "the API key is unavailable: the one in KV is used again"
-                    );
-                    invocation.count(|stats| stats.api_keys_reused += 1);
-                    Stored::ApiKey(api_key)
-                }
-                (None, Some(error)) => Stored::Unreadable(error.clone()),
-                (None, None) => Stored::NoApiKey,
-            };
-            self.stored.insert(settings.index.clone(), stored);
         }
     }
 

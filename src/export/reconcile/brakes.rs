@@ -1,8 +1,6 @@
 //! Bounds on what one run deletes and rewrites, so that a repair that is pointed at the wrong
 //! namespace, or at a half-restored table, does no harm. Pure.
 
-use serde::Serialize;
-
 use super::progress::Tally;
 
 /// Keys that a run may delete in a small namespace.
@@ -30,15 +28,6 @@ pub struct Brakes {
     rewrites: u64,
 }
 
-/// What a brake has refused, in keys of both namespaces.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Refused {
-    /// Deletes.
-    pub delete: u64,
-    /// Rewrites.
-    pub rewrite: u64,
-}
-
 impl Brakes {
     /// The brakes of a namespace of which the chain has seen and done so much. A table without any
     /// index item may be emptied or the wrong one: then nothing is deleted, whatever is raised.
@@ -63,13 +52,6 @@ impl Brakes {
     /// Whether so many keys may be rewritten, all or none.
     pub fn allow_rewrites(self, keys: u64) -> bool {
         keys <= self.rewrites
-    }
-}
-
-impl Refused {
-    /// Everything that was refused.
-    pub fn sum(&self) -> u64 {
-        self.delete + self.rewrite
     }
 }
 

@@ -2,10 +2,9 @@
 
 use tracing::{error, warn};
 
-use super::brakes::Refused;
 use super::part::Part;
 use super::progress::{Place, Requests};
-use super::report::Report;
+use super::report::{Refused, Report};
 use super::row::ToWrite;
 use super::run::Run;
 use crate::ports::Services;

@@ -41,9 +41,9 @@ mod scan;
 
 use tokio::time::Instant;
 
-pub use self::brakes::{Raised, Refused};
+pub use self::brakes::Raised;
 pub use self::progress::Progress;
-pub use self::report::{Counts, Report};
+pub use self::report::{Counts, Refused, Report};
 
 use self::progress::Place;
 use self::run::Run;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::brakes::Refused;
 use crate::ports::Namespace;
 
 /// Key names a class of the report holds at the most.
@@ -87,6 +86,22 @@ impl Counts {
             failed: self.failed + other.failed,
             ..self
         }
+    }
+}
+
+/// What a brake has refused, in keys of both namespaces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Deletes.
+    pub delete: u64,
+    /// Rewrites.
+    pub rewrite: u64,
+}
+
+impl Refused {
+    /// Everything that was refused.
+    pub fn sum(&self) -> u64 {
+        self.delete + self.rewrite
     }
 }
 

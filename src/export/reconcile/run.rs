@@ -3,10 +3,9 @@
 use tracing::{error, warn};
 
 use super::Reconcile;
-use super::brakes::Refused;
 use super::kept_claims::KeptClaims;
 use super::progress::Progress;
-use super::report::Report;
+use super::report::{Refused, Report};
 use crate::export::api_keys::ApiKeys;
 use crate::export::error::{Chain, KeyError};
 use crate::export::invocation::Invocation;

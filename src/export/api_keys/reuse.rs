@@ -1,0 +1,66 @@
+//! Looks into KV for an API key that can be used again, where the service gives none.
+
+use std::collections::BTreeSet;
+
+use tracing::warn;
+
+use super::resolve::{ApiKeyUnavailable, ApiKeys, NotExportable, Stored};
+use crate::export::bulk;
+use crate::export::invocation::Invocation;
+use crate::item::IndexSettings;
+use crate::kv::{Source, StoredSettings};
+use crate::ports::{Namespace, Services};
+
+impl ApiKeys {
+    /// Looks into KV for the API keys of those indexes for which the service gives none: a change
+    /// of settings still gets through.
+    pub async fn look_into_kv<'s, S: Services>(
+        &mut self,
+        invocation: &Invocation<'_, S>,
+        settings: impl IntoIterator<Item = &'s IndexSettings>,
+    ) {
+        if invocation.source == Source::Reconcile {
+            return;
+        }
+        let lacking: Vec<&IndexSettings> = settings
+            .into_iter()
+            .filter(|settings| {
+                let api_key = self.resolve(invocation.config, settings);
+                matches!(api_key, Err(NotExportable::Unavailable(ApiKeyUnavailable::Service(_))))
+            })
+            .collect();
+        if lacking.is_empty() {
+            return;
+        }
+        let keys: BTreeSet<String> = lacking.iter().flat_map(|index| index.kv_keys()).collect();
+        let (values, failures) =
+            bulk::read(invocation, Namespace::Settings, keys.into_iter().collect()).await;
+        let environment = &invocation.config.environment;
+        for settings in lacking {
+            // The index id first: the shop id's value may be older, or another index'.
+            let keys: Vec<String> = settings.kv_keys().into_iter().rev().collect();
+            let api_key = keys.iter().find_map(|key| {
+                let value = values.get(key).filter(|value| value.counts_for(environment))?;
+                let stored = StoredSettings::parse(&value.value)?;
+                stored.api_key.filter(|_| stored.index == settings.index)
+            });
+            let unreadable = keys.iter().find_map(|key| failures.get(key));
+            let stored = match (api_key, unreadable) {
+                (Some(api_key), _) => {
+                    warn!(
+                        system_account_id = settings.index.account,
+                        index_name = settings.index.name,
+                        cell =
+                            Self::owner(invocation.config, settings).ok().map(|owner| owner.cell),
+                        "the API key is unavailable: the one in KV is used again"
+                    );
+                    invocation.count(|stats| stats.api_keys_reused += 1);
+                    Stored::ApiKey(api_key)
+                }
+                (None, Some(error)) => Stored::Unreadable(error.clone()),
+                (None, None) => Stored::NoApiKey,
+            };
+            self.stored.insert(settings.index.clone(), stored);
+        }
+    }
+}
