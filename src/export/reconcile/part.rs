@@ -26,6 +26,13 @@ const FOREIGN_NAMES: usize = 10 * MAX_EXAMPLES;
 /// The page of keys that were read one by one.
 pub const NO_PAGE: u16 = u16::MAX;
 
+/// A page of the listing.
+pub struct ListedPage {
+    cursor: Option<String>,
+    /// Its last key; `None` where it had none.
+    last: Option<String>,
+}
+
 /// The keys of a part, and what is known of them.
 pub struct Part {
     pub namespace: Namespace,
@@ -38,8 +45,8 @@ pub struct Part {
     last: Option<String>,
     /// Where the next part begins, if the namespace has one.
     pub next: Option<Place>,
-    /// The cursor of each page that was listed.
-    pub pages: Vec<Option<String>>,
+    /// The pages that were listed.
+    pub pages: Vec<ListedPage>,
     /// Index ids in this part that active aliases point at and that KV does not list.
     pub pointed_at: BTreeSet<String>,
     /// Names of listed keys that are not ours.
@@ -119,7 +126,8 @@ impl<S: Services> Run<'_, S> {
                 Err(_) => Err(KvError::OutOfTime),
             };
             let page = page.map_err(|error| self.listing_stopped(&part, error))?;
-            part.pages.push(cursor);
+            let last = page.keys.last().map(|(key, _)| key.clone());
+            part.pages.push(ListedPage { cursor, last });
             self.take_in(&mut part, &page);
             cursor = page.cursor;
             if cursor.is_none() {
@@ -205,12 +213,25 @@ impl<S: Services> Run<'_, S> {
     ) -> Result<Vec<String>, KvError> {
         while unclaimed.names.len() < number {
             let Some(page) = unclaimed.pages.pop_front() else { break };
-            let Some(cursor) = part.pages.get(usize::from(page)) else { continue };
-            let turn = self.invocation.wait_for_turn(1, self.invocation.deadline).await;
-            turn.map_err(|_| KvError::OutOfTime)?;
-            let listed = self.list_page(part, cursor.as_deref()).await?;
-            let keys = listed.keys.into_iter().map(|(key, _)| key);
-            unclaimed.names.extend(keys.filter(|key| part.keys.is_unclaimed(key)));
+            let Some(ListedPage { cursor, last }) = part.pages.get(usize::from(page)) else {
+                continue;
+            };
+            let mut cursor = cursor.clone();
+            loop {
+                let turn = self.invocation.wait_for_turn(1, self.invocation.deadline).await;
+                turn.map_err(|_| KvError::OutOfTime)?;
+                let listed = self.list_page(part, cursor.as_deref()).await?;
+                cursor = listed.cursor;
+                let listed_keys = listed.keys.len();
+                let keys = listed.keys.into_iter().map(|(key, _)| key);
+                let keys: Vec<String> = keys.filter(|key| Some(key) <= last.as_ref()).collect();
+                let is_whole = keys.last() == last.as_ref() || keys.len() < listed_keys;
+                unclaimed.names.extend(keys.into_iter().filter(|key| part.keys.is_unclaimed(key)));
+                // What was written since may have moved the page's last keys to the next one.
+                if is_whole || cursor.is_none() {
+                    break;
+                }
+            }
         }
         Ok(std::mem::take(&mut unclaimed.names))
     }

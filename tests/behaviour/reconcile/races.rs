@@ -205,3 +205,19 @@ async fn an_orphan_that_an_alias_points_at_between_look_and_delete_is_put_back()
     assert_eq!(answered.stats.deletes_restored, 2);
     assert_eq!(answered.ok()["settings"]["deleted"], 0);
 }
+
+#[tokio::test]
+async fn an_orphan_that_the_repairs_own_writes_move_to_the_next_page_of_the_listing_is_settled() {
+    let world = World::start().await;
+    world.hold(SETTINGS, "z-gone", &held_settings("z", "gone"), Writer::Ours);
+    for number in 0..999 {
+        world.stack.kv.put(SETTINGS, &format!("m-stranger-{number:04}"), "x", None);
+    }
+    world.stack.kv.put(SETTINGS, "zz-stranger", "x", None);
+    load(&world, [index("a", "missing")]);
+
+    let report = world.handle(&repair()).await.ok().clone();
+
+    assert_eq!(report["settings"]["deleted"], 1, "{report}");
+    assert_eq!(world.setting("z-gone"), None);
+}
