@@ -64,19 +64,23 @@ impl<'a, S: Services> Run<'a, S> {
         }
         // So many that what is to be deleted was known only after all had been looked at.
         if self.request.apply && self.allows_rewrites_of_contested(part, stale.len()) {
-            self.settle_names(part, stale).await;
+            let mut left = stale.len();
+            let is_written = |verdict: &Verdict| matches!(verdict, Verdict::Written(_));
+            self.settle_counted(part, stale, &mut left, is_written).await;
         }
         if !self.allow_deletes(part, number(orphaned)) || !self.request.apply {
             return Ok(());
         }
         let mut unclaimed = Unclaimed::of(part);
-        loop {
+        while orphaned > 0 {
             let keys = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
             if keys.is_empty() {
-                return Ok(());
+                break;
             }
-            self.settle_names(part, keys).await;
+            let is_deleted = |verdict: &Verdict| *verdict == Verdict::Deleted;
+            self.settle_counted(part, keys, &mut orphaned, is_deleted).await;
         }
+        Ok(())
     }
 
     /// Looks at as many of the keys as memory allows, once it is this run's turn for all that
@@ -121,11 +125,22 @@ impl<'a, S: Services> Run<'a, S> {
         }
     }
 
-    /// Settles keys that the brakes have let through.
-    async fn settle_names(&mut self, part: &Part, mut keys: Vec<String>) {
-        while !keys.is_empty() {
+    /// Settles keys that the brakes have let through, and of those no more than `left`: what another
+    /// look says now may be more than what was counted.
+    async fn settle_counted(
+        &mut self,
+        part: &Part,
+        mut keys: Vec<String>,
+        left: &mut usize,
+        counted: impl Fn(&Verdict) -> bool,
+    ) {
+        while !keys.is_empty() && *left > 0 {
             let mut api_keys = self.api_keys.renewed();
-            let Some(preview) = self.look(part, &mut keys, &mut api_keys).await else { return };
+            let Some(mut preview) = self.look(part, &mut keys, &mut api_keys).await else { return };
+            let verdicts = preview.verdicts().into_iter().filter(|(_, verdict)| counted(verdict));
+            let settled: Vec<String> = verdicts.map(|(key, _)| key).take(*left).collect();
+            *left -= settled.len();
+            preview.keep_only(&settled);
             let verdicts = preview.carry_out().await;
             self.note_settled(part, verdicts);
         }
