@@ -8,7 +8,7 @@ use testbed::faults::{Fault, Rule};
 use testbed::http::Request;
 use testbed::kv::{KvVerb, Stored};
 use testbed::stack::SETTINGS;
-use testbed::table::to_item;
+use testbed::table::{StreamView, to_item};
 
 use crate::helpers::*;
 
@@ -101,6 +101,33 @@ async fn a_delete_that_is_never_answered_leaves_time_for_the_look_and_the_put_ba
 
     assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "values and metadata");
     assert_put_back(&world, &answered, 2);
+}
+
+#[tokio::test]
+async fn what_was_never_deleted_for_lack_of_time_is_not_put_back_over_what_kv_holds() {
+    let one_key_a_request = [("KV_BULK_MAX_PAIRS", "1")];
+    let world = World::with(StreamView::NewAndOldImages, PATIENT, &one_key_a_request).await;
+    let (before, records) = removal(&world).await;
+    let (table, kv) = (world.stack.table.clone(), world.stack.kv.clone());
+    let first_delete = move |request: &Request| {
+        let deletes = request.path.ends_with("/bulk/delete");
+        if deletes {
+            let denied = Fault::aws(400, "AccessDeniedException", "not allowed to scan");
+            table.faults().add(Rule::operation("Scan", denied).forever());
+            kv.put(SETTINGS, "s.example", "another writer's", None);
+        }
+        deletes
+    };
+    world.stack.kv.faults().add(Rule::when(first_delete, Fault::Hang).forever());
+
+    let event = testbed::stream::event(records);
+    let answered = world.handle_within(&event, Duration::from_secs(5)).await;
+
+    assert_eq!(answered.failures().len(), 1);
+    assert_eq!(world.stack.kv.log_of(KvVerb::DeleteBulk).len(), 1, "no time for the second");
+    assert_eq!(world.stack.kv.get(SETTINGS, "s.example").unwrap().value, "another writer's");
+    assert_eq!(world.stack.kv.get(SETTINGS, "a-i").as_ref(), before.get("a-i"));
+    assert_put_back(&world, &answered, 1);
 }
 
 #[tokio::test]

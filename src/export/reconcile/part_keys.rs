@@ -153,11 +153,6 @@ impl PartKeys {
         self.rows.get(&hash(key)).map_or(Some(ToWrite::Missing), Row::to_write)
     }
 
-    /// Notes that the keys of an item have been dealt with.
-    pub fn done(&mut self, key: &str) {
-        self.release(key);
-    }
-
     /// The pages that list a key of ours that no item asks for.
     pub fn pages_with_unclaimed(&self) -> BTreeSet<u16> {
         self.rows.values().filter(|row| row.is_unclaimed()).map(|row| row.page).collect()
@@ -185,7 +180,8 @@ impl PartKeys {
         self.open.insert(key.to_owned(), item.clone());
     }
 
-    fn release(&mut self, key: &str) {
+    /// Forgets the name of a key that has been dealt with.
+    pub fn release(&mut self, key: &str) {
         if let Some(item) = self.open.remove(key) {
             self.open_bytes -= bytes_of(key, &item);
         }

@@ -64,7 +64,7 @@ impl<S: Services> Run<'_, S> {
             }
         }
         for key in work.values().flatten() {
-            part.keys.done(key);
+            part.keys.release(key);
         }
         self.write(part, work).await;
     }

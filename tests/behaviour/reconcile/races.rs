@@ -221,3 +221,22 @@ async fn an_orphan_that_the_repairs_own_writes_move_to_the_next_page_of_the_list
     assert_eq!(report["settings"]["deleted"], 1, "{report}");
     assert_eq!(world.setting("z-gone"), None);
 }
+
+#[tokio::test]
+async fn an_orphan_that_was_not_counted_is_not_deleted_however_late_the_listing_shows_it() {
+    let world = World::start().await;
+    let held = held_settings("a", "gone");
+    world.hold(SETTINGS, "a-gone", &held, Writer::Ours);
+    let stored = world.stack.kv.get(SETTINGS, "a-gone").unwrap();
+    let (kv, listings) = (world.stack.kv.clone(), AtomicU32::new(0));
+    // It is listed, then not when its name is asked for, then again.
+    let next = move || match listings.fetch_add(1, Ordering::Relaxed) {
+        1 => drop(kv.delete(SETTINGS, "a-gone")),
+        _ => kv.put(SETTINGS, "a-gone", &stored.value, stored.metadata.clone()),
+    };
+    world.stack.kv.faults().add(Rule::on("GET", "/settings/keys", Fault::before(next)).forever());
+
+    world.handle(&repair()).await.ok();
+
+    assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty(), "the table has no index item");
+}
