@@ -1,5 +1,5 @@
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-# What the targets for AWS work on. `testbed env` names the local stack instead. The scripts in
+# What the targets for AWS work on. `make local-env` names the local stack instead. The scripts in
 # operations/ get these from the environment.
 ENVIRONMENT ?=
 FUNCTION ?=
@@ -25,6 +25,7 @@ REWRITE_UP_TO :=
 QUERY_CONFIGS := false
 EVENT :=
 TO :=
+STEP :=
 LOCAL := false
 RAW := false
 
@@ -113,9 +114,17 @@ picture: binaries ## Draw the README's picture of the demo
 local: binaries ## Run the local stack, and show each export as it happens
 	$(TARGET_DIR)/debug/testbed up
 
+.PHONY: local-env
+local-env: binaries ## Print the shell commands that point the targets for AWS at the local stack
+	@$(TARGET_DIR)/debug/testbed env
+
 .PHONY: put
 put: binaries ## Put an item into the table of the local stack (EXAMPLE=weighted-alias, a file of schema/examples)
 	@$(TARGET_DIR)/debug/testbed put schema/examples/$(EXAMPLE).json
+
+.PHONY: drill
+drill: binaries ## Play a step of an incident on the local stack, to practise with the runbook (STEP=dead-cell, none for the list)
+	@$(TARGET_DIR)/debug/testbed drill $(STEP)
 
 .PHONY: test
 test: ## Check the formatting, lints, tests and documentation
@@ -234,6 +243,7 @@ rollback: ## Go back to the version before the live one, without a build (TO=n f
 
 .PHONY: try-token
 try-token: ## Try a Cloudflare token with a write and a delete in both namespaces (TOKEN_FILE=file)
+	$(in_aws)
 	@test -n "$(TOKEN_FILE)" || { echo "make try-token needs TOKEN_FILE" >&2; exit 1; }
 	$(call needs,curl,install curl)
 	@operations/try-token "$(TOKEN_FILE)"
@@ -247,7 +257,7 @@ status: ## Show the version, parameters, outputs, mapping, schedule, reconciles,
 invoke-remote: ## Send an event to the deployed function (EVENT=file; a stream event only to a local function)
 	$(in_aws_or_local)
 	@test -n "$(EVENT)" || { echo "make invoke-remote needs EVENT" >&2; exit 1; }
-	@case "$$AWS_ENDPOINT_URL_LAMBDA" in http://127.0.0.1:*|http://localhost:*) exit 0 ;; esac; \
+	@case "$(if $(filter true,$(LOCAL)),http://localhost:,$$AWS_ENDPOINT_URL_LAMBDA)" in http://127.0.0.1:*|http://localhost:*) exit 0 ;; esac; \
 	    ! grep -q '"Records"' $(EVENT) || \
 	    { echo "$(EVENT) is a stream event: it goes only to a local function" >&2; exit 1; }
 	$(call invoke,$(EVENT))

@@ -46,6 +46,7 @@ struct State {
     /// What was set; `None` for an account whose key was removed.
     keys: BTreeMap<String, Option<String>>,
     strict: bool,
+    rotations: usize,
     log: RequestLog<ApiKeyRequest>,
     in_flight: usize,
     max_in_flight: usize,
@@ -85,6 +86,11 @@ impl ApiKeys {
     /// Removes an account's key: 404 from now on.
     pub fn remove(&self, account: &str) {
         self.locked().keys.insert(account.to_owned(), None);
+    }
+
+    /// Gives all accounts that have a key another one.
+    pub fn rotate(&self) {
+        self.locked().rotations += 1;
     }
 
     /// Whether accounts without a key of their own get 404 instead of `key-{account}`.
@@ -134,7 +140,8 @@ pub(crate) fn url_template(server: &str) -> String {
 impl State {
     fn key_of(&self, account: &str) -> Option<String> {
         let default = || (!self.strict).then(|| format!("key-{account}"));
-        self.keys.get(account).cloned().unwrap_or_else(default)
+        let first = self.keys.get(account).cloned().unwrap_or_else(default)?;
+        Some(if self.rotations == 0 { first } else { format!("{first}-{}", self.rotations) })
     }
 }
 

@@ -18,7 +18,7 @@ mod store;
 mod stored;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -63,7 +63,7 @@ impl Kv {
     pub async fn start(options: KvOptions) -> io::Result<Self> {
         let namespaces = options.namespaces.into_iter().map(|id| (id, Namespace::default()));
         let state = State {
-            token: options.token,
+            tokens: BTreeSet::from([options.token]),
             namespaces: namespaces.collect(),
             log: RequestLog::default(),
             throttle_writes: false,
@@ -101,7 +101,17 @@ impl Kv {
 
     /// Accepts only this token from now on.
     pub fn set_token(&self, token: &str) {
-        self.locked().token = token.to_owned();
+        self.locked().tokens = BTreeSet::from([token.to_owned()]);
+    }
+
+    /// Accepts this token too.
+    pub fn add_token(&self, token: &str) {
+        self.locked().tokens.insert(token.to_owned());
+    }
+
+    /// Accepts this token no longer.
+    pub fn revoke_token(&self, token: &str) {
+        self.locked().tokens.remove(token);
     }
 
     /// Shows each pair that a write brings to `inspector`: its namespace, key and content. The first

@@ -1,17 +1,18 @@
 //! Lambda: runs the real binary behind a Runtime API of its own, one invocation at a time, and
-//! serves the Invoke API for it.
+//! serves the part of Lambda's API that invokes it and points its alias at a version.
 //!
 //! As in Lambda, a process that exceeds its time-out is killed. An invocation whose process dies
 //! fails with `Runtime.ExitError`, and the next one starts another process.
 
+mod api;
 mod failure;
-mod invoke_api;
 mod logs;
 mod options;
 mod process;
 mod runner;
 mod runtime_api;
 mod sandbox;
+mod versions;
 
 use std::io;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use tokio::sync::broadcast;
 
 use crate::http::Server;
+use crate::sync::lock;
 use runner::Runner;
 
 pub use failure::{Failure, StartError};
@@ -29,6 +31,7 @@ pub use logs::{LogLine, Stream};
 pub use options::FunctionOptions;
 pub use process::Usage;
 pub use runner::Invocation;
+pub use versions::Version;
 
 /// A function. Clones share it; its process is killed with the last of them.
 #[derive(Clone)]
@@ -38,16 +41,16 @@ pub struct Function {
 }
 
 impl Function {
-    /// Serves the Invoke API; the process starts with [`Function::warm`] or the first invocation.
+    /// Serves the API; the process starts with [`Function::warm`] or the first invocation.
     pub async fn start(options: FunctionOptions) -> io::Result<Self> {
         let port = options.port;
         let runner = Arc::new(Runner::new(options));
         let handler = Arc::downgrade(&runner);
-        let serve = move |request| invoke_api::handle(handler.clone(), request);
+        let serve = move |request| api::handle(handler.clone(), request);
         Ok(Self { runner, server: Arc::new(Server::start(port, serve).await?) })
     }
 
-    /// The address of the Invoke API, as `aws lambda invoke --endpoint-url` takes it.
+    /// The address of the API, as `aws lambda invoke --endpoint-url` takes it.
     pub fn url(&self) -> String {
         self.server.url()
     }
@@ -97,6 +100,23 @@ impl Function {
         let sandbox = self.runner.sandbox.lock().await;
         let running = sandbox.as_ref().ok_or(io::ErrorKind::NotFound)?;
         running.usage()
+    }
+
+    /// The version that invocations use.
+    pub fn live(&self) -> Version {
+        lock(&self.runner.versions).live().1.clone()
+    }
+
+    /// Publishes a version and points the alias at it, as a deployment does. Invocations that are
+    /// running end with the version that they have.
+    pub fn publish(&self, version: Version) {
+        lock(&self.runner.versions).publish(version);
+    }
+
+    /// Points the alias at another version, as `UpdateAlias` does. False if there is none with this
+    /// number.
+    pub fn point_live_at(&self, number: usize) -> bool {
+        lock(&self.runner.versions).point_at(number)
     }
 
     /// Ends the process; the next invocation is a cold start.

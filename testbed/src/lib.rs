@@ -17,6 +17,7 @@
 //! | [`aws`] | the region and the account of AWS |
 //! | [`proxy`] | what the proxy that reads KV knows: keys and digests |
 //! | [`faults`] | scripted faults, the same for all of them |
+//! | [`drills`] | incidents for people on call to practise on |
 //! | [`http`] | the server and the client below |
 //!
 //! A test that runs the real binary:
@@ -45,6 +46,7 @@
 
 pub mod api_keys;
 pub mod aws;
+pub mod drills;
 pub mod faults;
 pub mod http;
 pub mod kv;

@@ -47,6 +47,8 @@ pub struct Ports {
     pub secrets: u16,
     /// Step Functions.
     pub step_functions: u16,
+    /// The drills.
+    pub drills: u16,
 }
 
 impl Ports {
@@ -58,6 +60,7 @@ impl Ports {
         api_keys: 8788,
         secrets: 8789,
         step_functions: 8083,
+        drills: 8790,
     };
 }
 

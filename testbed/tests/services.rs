@@ -43,23 +43,55 @@ async fn requests_that_overlap_are_counted_and_cells_fail_by_themselves() {
     assert_eq!(key(&service, "c2", "a").await.0, 200);
 }
 
+async fn secret(secrets: &Secrets, operation: &str, body: Value) -> (Reply, Value) {
+    let target = HeaderValue::from_str(&format!("secretsmanager.{operation}")).unwrap();
+    let headers = HeaderMap::from_iter([(HeaderName::from_static("x-amz-target"), target)]);
+    let url = secrets.url();
+    let sent = Client::default().send(Method::POST, &url, headers, body.to_string()).await;
+    let reply = sent.unwrap();
+    let answer = serde_json::from_slice(&reply.body).unwrap();
+    (reply, answer)
+}
+
 #[tokio::test]
 async fn a_secret_that_is_not_there_is_told_as_secrets_manager_tells_it() {
     let secrets = Secrets::start(0).await.unwrap();
     secrets.set("local/token", r#"{"token":"t"}"#);
-    let get = async |id: &str| -> Reply {
-        let target = HeaderValue::from_static("secretsmanager.GetSecretValue");
-        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-amz-target"), target)]);
-        let body = json!({"SecretId": id}).to_string();
-        Client::default().send(Method::POST, &secrets.url(), headers, body).await.unwrap()
-    };
 
-    let found = get("local/token").await;
-    let missing = get("local/other").await;
+    let (_, found) = secret(&secrets, "GetSecretValue", json!({"SecretId": "local/token"})).await;
+    let (missing, _) = secret(&secrets, "GetSecretValue", json!({"SecretId": "local/other"})).await;
 
-    let found: Value = serde_json::from_slice(&found.body).unwrap();
     assert_eq!(found["SecretString"], r#"{"token":"t"}"#);
     assert_eq!(missing.status, 400);
     assert_eq!(missing.headers["x-amzn-errortype"], "ResourceNotFoundException");
     assert_eq!(secrets.log().len(), 2);
+}
+
+#[tokio::test]
+async fn a_secret_is_rotated_and_turned_back() {
+    let secrets = Secrets::start(0).await.unwrap();
+    secrets.set("t", "old");
+    let ask = async |operation: &str, more: Value| {
+        let mut body = json!({"SecretId": "t"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        secret(&secrets, operation, body).await
+    };
+    let value = async || ask("GetSecretValue", json!({})).await.1["SecretString"].clone();
+    ask("PutSecretValue", json!({"SecretString": "new"})).await;
+    assert_eq!(value().await, "new");
+
+    let versions = ask("ListSecretVersionIds", json!({})).await.1["Versions"].clone();
+    let with = |label: &str| {
+        let mut versions = versions.as_array().unwrap().iter();
+        versions.find(|version| version["VersionStages"][0] == label).unwrap()["VersionId"].clone()
+    };
+    let turn_back = |from: &Value| {
+        json!({"VersionStage": "AWSCURRENT", "MoveToVersionId": with("AWSPREVIOUS"),
+            "RemoveFromVersionId": from})
+    };
+    let (refused, _) = ask("UpdateSecretVersionStage", turn_back(&with("AWSPREVIOUS"))).await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(value().await, "new");
+    ask("UpdateSecretVersionStage", turn_back(&with("AWSCURRENT"))).await;
+    assert_eq!(value().await, "old");
 }

@@ -104,8 +104,9 @@ impl Shared {
     }
 
     fn admit(&self, state: &State, target: &Target, request: &Request) -> Result<(), Refusal> {
-        let expected = format!("Bearer {}", state.token);
-        if request.header("authorization") != Some(&expected) || target.account != self.account {
+        let sent = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        let known = sent.is_some_and(|token| state.tokens.contains(token));
+        if !known || target.account != self.account {
             return Err(Refusal::new(403, AUTHENTICATION, "Authentication error"));
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The state behind a KV stand-in: its namespaces, its switches and its log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub(super) type Inspector = Box<dyn Fn(&str, &str, &Stored) + Send + Sync>;
 
 /// The part that changes.
 pub(super) struct State {
-    pub token: String,
+    pub tokens: BTreeSet<String>,
     pub namespaces: BTreeMap<String, Namespace>,
     pub log: RequestLog<KvRequest>,
     pub throttle_writes: bool,

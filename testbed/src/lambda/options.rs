@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::versions::Version;
 use crate::aws::{ACCOUNT_ID, REGION};
 
 /// What a function is started with.
 #[derive(Debug, Clone)]
 pub struct FunctionOptions {
-    /// The binary.
+    /// The binary of the first version.
     pub binary: PathBuf,
-    /// The environment that is the function's own; Lambda's variables are added.
+    /// The environment that is the first version's own; Lambda's variables are added.
     pub env: BTreeMap<String, String>,
     /// The function's name.
     pub name: String,
@@ -19,7 +20,7 @@ pub struct FunctionOptions {
     pub memory_mb: u32,
     /// How long an invocation may take.
     pub timeout: Duration,
-    /// The port of the Invoke API; 0 for any.
+    /// The port of the API; 0 for any.
     pub port: u16,
 }
 
@@ -41,8 +42,14 @@ impl FunctionOptions {
         format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{}", self.name)
     }
 
-    /// Lambda's environment, overridden by the function's own.
-    pub(super) fn environment(&self, runtime_api: &str) -> BTreeMap<String, String> {
+    /// Lambda's environment, overridden by the version's own.
+    pub(super) fn environment(
+        &self,
+        runtime_api: &str,
+        number: usize,
+        version: &Version,
+    ) -> BTreeMap<String, String> {
+        let number = number.to_string();
         let memory = self.memory_mb.to_string();
         let log_group = format!("/aws/lambda/{}", self.name);
         let lambda = [
@@ -50,7 +57,7 @@ impl FunctionOptions {
             ("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023"),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &memory),
             ("AWS_LAMBDA_FUNCTION_NAME", &self.name),
-            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", &number),
             ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
             ("AWS_LAMBDA_LOG_GROUP_NAME", &log_group),
             ("AWS_LAMBDA_LOG_STREAM_NAME", "local"),
@@ -60,6 +67,6 @@ impl FunctionOptions {
             ("_HANDLER", "bootstrap"),
         ];
         let lambda = lambda.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        lambda.into_iter().chain(self.env.clone()).collect()
+        lambda.into_iter().chain(version.env.clone()).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! Runs a function, one invocation at a time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -13,6 +13,11 @@ use super::logs::{LogLine, Logs};
 use super::options::FunctionOptions;
 use super::runtime_api::Job;
 use super::sandbox::Sandbox;
+use super::versions::{Version, Versions};
+use crate::sync::lock;
+
+/// What the first version was built from: whatever is in the build folder.
+const FIRST_COMMIT: &str = "local";
 
 /// The outcome of an invocation.
 #[derive(Debug, Clone)]
@@ -32,6 +37,7 @@ pub struct Invocation {
 /// A function. It has at most one process, and invocations take turns.
 pub(super) struct Runner {
     pub options: FunctionOptions,
+    pub versions: SyncMutex<Versions>,
     pub logs: Logs,
     pub sandbox: Mutex<Option<Sandbox>>,
     invocations: AtomicUsize,
@@ -41,8 +47,11 @@ pub(super) struct Runner {
 impl Runner {
     /// A function without a process yet.
     pub fn new(options: FunctionOptions) -> Self {
+        let FunctionOptions { binary, env, .. } = options.clone();
+        let first = Version { commit: FIRST_COMMIT.to_owned(), binary, env };
         Self {
             options,
+            versions: SyncMutex::new(Versions::new(first)),
             logs: Logs::default(),
             sandbox: Mutex::default(),
             invocations: AtomicUsize::new(0),
@@ -50,14 +59,24 @@ impl Runner {
         }
     }
 
-    /// Starts a process if none runs. Returns how long that took.
+    /// The number of the version that the alias points at.
+    pub fn live_number(&self) -> usize {
+        lock(&self.versions).live().0
+    }
+
+    /// Starts a process if none of the live version runs. Returns how long that took.
     pub async fn warm(&self, slot: &mut Option<Sandbox>) -> Result<Option<Duration>, StartError> {
-        if slot.as_mut().is_some_and(|running| !running.has_ended()) {
+        let (number, version) = {
+            let versions = lock(&self.versions);
+            let (number, version) = versions.live();
+            (number, version.clone())
+        };
+        if slot.as_mut().is_some_and(|running| running.version == number && !running.has_ended()) {
             return Ok(None);
         }
         // Drop the process that ended first, so that a failed start does not leave it.
         *slot = None;
-        let (sandbox, init) = Sandbox::start(&self.options, &self.logs).await?;
+        let (sandbox, init) = Sandbox::start(&self.options, number, &version, &self.logs).await?;
         self.starts.fetch_add(1, Ordering::Relaxed);
         *slot = Some(sandbox);
         Ok(Some(init))

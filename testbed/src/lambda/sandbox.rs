@@ -13,6 +13,7 @@ use super::logs::Logs;
 use super::options::FunctionOptions;
 use super::process::{Process, Usage};
 use super::runtime_api::{Answer, Job, RuntimeApi};
+use super::versions::Version;
 
 /// How long a process may take until it asks for its first invocation. Lambda allows the same.
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,6 +22,8 @@ const SETTLING: Duration = Duration::from_secs(1);
 
 /// A process that has asked for its first invocation.
 pub(super) struct Sandbox {
+    /// The number of the version that it runs.
+    pub version: usize,
     process: Process,
     api: RuntimeApi,
 }
@@ -29,18 +32,20 @@ impl Sandbox {
     /// Starts the process and waits for its first poll. Returns how long that took.
     pub async fn start(
         options: &FunctionOptions,
+        number: usize,
+        version: &Version,
         logs: &Logs,
     ) -> Result<(Self, Duration), StartError> {
-        let refused = |error| StartError::Spawn(options.binary.clone(), error);
+        let refused = |error| StartError::Spawn(version.binary.clone(), error);
         let place = logs.len();
         let api = RuntimeApi::start().await.map_err(refused)?;
-        let env = options.environment(&api.address());
-        let mut process = Process::spawn(&options.binary, &env, logs).map_err(refused)?;
+        let env = options.environment(&api.address(), number, version);
+        let mut process = Process::spawn(&version.binary, &env, logs).map_err(refused)?;
         let failure = tokio::select! {
             biased;
             first = api.polled() => {
                 let init = first - process.spawned;
-                return Ok((Self { process, api }, init));
+                return Ok((Self { version: number, process, api }, init));
             }
             ended = process.ended() => exited(&ended),
             () = sleep(INIT_TIMEOUT) => {

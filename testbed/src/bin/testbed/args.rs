@@ -58,6 +58,7 @@ impl Args {
             ("--api-keys-port", &mut ports.api_keys),
             ("--secrets-port", &mut ports.secrets),
             ("--step-functions-port", &mut ports.step_functions),
+            ("--drills-port", &mut ports.drills),
         ] {
             if let Some(value) = self.value(name)? {
                 *port = value.parse().map_err(|_| format!("{name} {value} is not a port"))?;

@@ -2,6 +2,7 @@
 
 mod args;
 mod demo;
+mod drill;
 mod follow;
 mod invoke;
 mod picture;
@@ -24,6 +25,8 @@ usage: testbed demo [--bootstrap PATH]        carry changes through the function
        testbed put ITEM [--dynamodb-port N]   put an item into the table of `up`
        testbed invoke FILE|- [--lambda-port N]
                                               send a payload to the function of `up`
+       testbed drill [STEP] [--drills-port N] play a step of a drill on the stack of `up`; lists them
+                                              if none is named
        testbed follow ARN                     follow a reconcile's execution until it ends; needs the
                                               AWS CLI
        testbed picture <DEMO                  draw some steps of the demo's output as an SVG
@@ -32,7 +35,7 @@ ITEM is a file with an item in DynamoDB JSON, by itself or as the field `item`.
 PATH is the function's binary. Default: `bootstrap` in the folder of this program.
 URL is the Invoke API of the function elsewhere. Default: that of `cargo lambda watch`.
 PORTS: --dynamodb-port 8000 --lambda-port 9001 --kv-port 8787 --api-keys-port 8788
-       --secrets-port 8789 --step-functions-port 8083";
+       --secrets-port 8789 --step-functions-port 8083 --drills-port 8790";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -42,6 +45,7 @@ async fn main() -> ExitCode {
         Some("up") => up::run(args).await,
         Some("env") => up::env(args),
         Some("invoke") => invoke::run(args).await,
+        Some("drill") => drill::run(args).await,
         Some("follow") => follow::run(args).await,
         Some("put") => put::run(args).await,
         Some("picture") => picture::run(args),

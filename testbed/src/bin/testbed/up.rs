@@ -16,6 +16,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::args::Args;
+use crate::drill;
 use crate::invoke::invoke;
 use crate::screen::{Screen, Style};
 
@@ -47,7 +48,7 @@ pub async fn run(mut args: Args) -> Result<(), String> {
         retry_delay: Duration::from_secs(2),
         ..PollerOptions::default()
     };
-    let (function, poller, _reconciles) = match binary {
+    let (function, poller, _served) = match binary {
         Some(binary) => {
             let kv = kv_url.as_deref().map(|url| [("CLOUDFLARE_KV_URL", url), WRANGLER_BULK]);
             let function = stack.function(binary, kv.into_iter().flatten()).await;
@@ -56,7 +57,10 @@ pub async fn run(mut args: Args) -> Result<(), String> {
             let reconciles = stack.state_machine(&function, StateMachineOptions::default()).await;
             let reconciles = reconciles.map_err(|error| error.to_string())?;
             let poller = stack.poll(&function, mapping);
-            (Some(function), poller, Some(reconciles))
+            let drills = drill::serve(ports.drills, &stack, &function).await;
+            let drills =
+                drills.map_err(|error| format!("drills, port {}: {error}", ports.drills))?;
+            (Some(function), poller, Some((reconciles, drills)))
         }
         None => (None, poll_elsewhere(&stack, url.as_deref().unwrap_or(WATCHED), mapping), None),
     };
@@ -127,7 +131,7 @@ fn show_commands(stack: &Stack, kv: u16, lambda: Option<u16>) {
         "http://127.0.0.1:{kv}/client/v4/accounts/local-account/storage/kv/namespaces/{SETTINGS}"
     );
     println!(
-        "\nThe environment of the function and of the commands below, also from `target/debug/testbed env`:\n"
+        "\nThe environment of the function and of the commands below, also from `make -s local-env`:\n"
     );
     export(&stack.env());
     println!(

@@ -1,0 +1,157 @@
+//! What each step does to the stack.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::alarms::alarm;
+use crate::faults::{Fault, Rule};
+use crate::http::Request;
+use crate::kv::Kv;
+use crate::lambda::{Function, Version};
+use crate::stack::{QUERY_CONFIGS, SETTINGS, Stack, TOKEN};
+
+/// How long the stream may take to carry the items of an incident.
+const PATIENCE: Duration = Duration::from_secs(20);
+const OTHER_CELL: &str = "local-2";
+const NEW_TOKEN: &str = "new-local-token";
+/// A program that ends as soon as it starts.
+const CRASHES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/drills/crashes");
+
+pub async fn dead_cell(stack: &Stack) -> Result<String, String> {
+    carried(stack, "north", &json!({"cell": OTHER_CELL})).await?;
+    stack.api_keys.break_cell(OTHER_CELL, Fault::status(503));
+    stack.table.put(&shop("north", &json!({"cell": OTHER_CELL, "pixel_id": "new"})));
+    stack.table.put(&shop("south", &json!({"cell": OTHER_CELL})));
+    Ok(format!(
+        "{}{}Somebody opened the shop south.example, and it does not work.\n",
+        alarm("records-parked"),
+        alarm("api-keys-reused"),
+    ))
+}
+
+pub fn cell_repaired(stack: &Stack) -> String {
+    stack.api_keys.faults().clear();
+    "The gateway of the cell gives API keys again.\n".to_owned()
+}
+
+pub async fn stuck_shard(stack: &Stack) -> Result<String, String> {
+    carried(stack, "north", &json!({})).await?;
+    carried(stack, "west", &json!({})).await?;
+    let denied = "is not authorized to perform: dynamodb:Scan on resource: the settings table";
+    let denied = Fault::aws(400, "AccessDeniedException", denied);
+    let failed = Arc::new(Notify::new());
+    let fails = failed.clone();
+    let scans = move |request: &Request| {
+        let scans = request.operation() == Some("Scan");
+        if scans {
+            fails.notify_one();
+        }
+        scans
+    };
+    stack.table.faults().add(Rule::when(scans, denied).forever());
+    stack.table.delete("west", "INDEX#shop");
+    // The change comes after the batch with the removal, so that it waits.
+    let failed = timeout(PATIENCE, failed.notified()).await;
+    failed.map_err(|_| "the stream does not carry the removal of west".to_owned())?;
+    stack.table.put(&shop("north", &json!({"pixel_id": "urgent"})));
+    Ok(format!(
+        "{}{}The shop north.example has changed its pixel_id to \"urgent\", and needs it now.\n",
+        alarm("records-failed"),
+        alarm("iterator-age"),
+    ))
+}
+
+pub fn permission_back(stack: &Stack) -> String {
+    stack.table.faults().clear();
+    "The function's role may scan the table again.\n".to_owned()
+}
+
+pub async fn all_keys_gone(stack: &Stack) -> Result<String, String> {
+    for account in ["north", "south", "west"] {
+        carried(stack, account, &json!({})).await?;
+    }
+    for namespace in [SETTINGS, QUERY_CONFIGS] {
+        for key in stack.kv.keys(namespace) {
+            stack.kv.delete(namespace, &key);
+        }
+    }
+    Ok(format!("{}All shops are down.\n", alarm("keys-missing")))
+}
+
+pub async fn leaked_token(stack: &Stack) -> Result<String, String> {
+    carried(stack, "north", &json!({})).await?;
+    forge(&stack.kv, "north.example");
+    Ok("No alarm rings. The Cloudflare token has been seen in a public repository, and somebody has \
+        sent requests with it.\n"
+        .to_owned())
+}
+
+pub fn new_token(stack: &Stack) -> String {
+    stack.kv.add_token(NEW_TOKEN);
+    format!("Cloudflare has created the token {NEW_TOKEN}\n")
+}
+
+pub fn old_token_revoked(stack: &Stack) -> String {
+    stack.kv.revoke_token(TOKEN);
+    "Cloudflare has revoked the token that leaked.\n".to_owned()
+}
+
+pub fn new_api_keys(stack: &Stack) -> String {
+    stack.api_keys.rotate();
+    "The API keys service has given every account another API key.\n".to_owned()
+}
+
+pub async fn bad_release(stack: &Stack, function: &Function) -> Result<String, String> {
+    carried(stack, "north", &json!({})).await?;
+    let Version { env, .. } = function.live();
+    let binary = Path::new(CRASHES).to_owned();
+    function.publish(Version { commit: "a-bad-release".to_owned(), binary, env });
+    stack.table.put(&shop("north", &json!({"pixel_id": "after the release"})));
+    Ok(format!(
+        "{}{}It began with a release of the exporter.\n",
+        alarm("records-failed"),
+        alarm("errors"),
+    ))
+}
+
+/// The one index of an account, with more fields.
+fn shop(account: &str, more: &Value) -> Value {
+    let mut item = json!({
+        "pk": account, "sk": "INDEX#shop", "shop_id": format!("{account}.example"),
+        "index_endpoint": format!("https://{account}-shop.example"),
+    });
+    if let (Some(item), Some(more)) = (item.as_object_mut(), more.as_object()) {
+        item.extend(more.clone());
+    }
+    item
+}
+
+/// Changes the index of an account, and waits until KV holds the change.
+async fn carried(stack: &Stack, account: &str, more: &Value) -> Result<(), String> {
+    let key = format!("{account}.example");
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+    let mut item = shop(account, more);
+    item["pixel_id"] = json!(format!("at {now}"));
+    stack.table.put(&item);
+    let holds = |kv: &Kv| {
+        kv.get(SETTINGS, &key).is_some_and(|stored| stored.json()["pixel_id"] == item["pixel_id"])
+    };
+    if stack.kv.wait_until(PATIENCE, holds).await {
+        return Ok(());
+    }
+    Err(format!("KV does not get {key}: end the incident before this one, or start again"))
+}
+
+/// Writes another endpoint into a value, and keeps the metadata that says that it is right.
+fn forge(kv: &Kv, key: &str) {
+    if let Some(stored) = kv.get(SETTINGS, key) {
+        let mut value = stored.json();
+        value["index_endpoint"] = json!("https://thief.example");
+        kv.put(SETTINGS, key, &value.to_string(), stored.metadata);
+    }
+}

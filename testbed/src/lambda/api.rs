@@ -1,0 +1,114 @@
+//! Lambda's API below `/2015-03-31/functions/{name}`: invocations, versions and the alias `live`.
+
+use std::sync::{Arc, Weak};
+
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::failure::Failure;
+use super::runner::Runner;
+use crate::http::{Outcome, Reply, Request};
+use crate::sync::lock;
+
+/// Answers one request.
+pub(super) async fn handle(function: Weak<Runner>, request: Request) -> Outcome {
+    let Some(function) = function.upgrade() else { return Outcome::Drop };
+    let segments = request.segments();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let ["2015-03-31", "functions", name, ref what @ ..] = segments[..] else {
+        return missing("no such path").into();
+    };
+    if name != function.options.name {
+        return missing(&format!("Function not found: {name}")).into();
+    }
+    match (&request.method, what) {
+        (&Method::POST, ["invocations"]) => invoke(function, &request).await,
+        (&Method::GET, ["aliases", "live"]) => alias(&function),
+        (&Method::PUT, ["aliases", "live"]) => point_alias(&function, &request),
+        (&Method::GET, ["versions"]) => versions(&function),
+        (&Method::GET, ["configuration"]) => configuration(&function, &request),
+        _ => missing("no such path"),
+    }
+    .into()
+}
+
+/// Synchronous invocations wait for their answer; `Event` ones do not.
+async fn invoke(function: Arc<Runner>, request: &Request) -> Reply {
+    let payload = if request.body.is_empty() { "{}".into() } else { request.body.clone() };
+    let timeout = function.options.timeout;
+    let version = function.live_number();
+    match request.header("x-amz-invocation-type") {
+        Some("DryRun") => Reply::new(204, "", ""),
+        Some("Event") => {
+            tokio::spawn(async move { function.invoke(payload, timeout).await });
+            Reply::new(202, "", "")
+        }
+        _ => {
+            let reply = match function.invoke(payload, timeout).await {
+                Ok(invocation) => {
+                    let id = invocation.request_id;
+                    invocation
+                        .result
+                        .map_or_else(
+                            |failure| unhandled(&failure),
+                            |answer| Reply::json(200, &answer),
+                        )
+                        .with("x-amzn-requestid", &id)
+                }
+                Err(error) => unhandled(&Failure::from(&error)),
+            };
+            reply.with("x-amz-executed-version", &version.to_string())
+        }
+    }
+}
+
+fn alias(function: &Runner) -> Reply {
+    let number = function.live_number().to_string();
+    let arn = format!("{}:live", function.options.arn());
+    Reply::json(200, &json!({"AliasArn": arn, "Name": "live", "FunctionVersion": number}))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UpdateAlias {
+    function_version: String,
+}
+
+fn point_alias(function: &Runner, request: &Request) -> Reply {
+    let asked = request.json::<UpdateAlias>().ok();
+    let number = asked.and_then(|asked| asked.function_version.parse().ok());
+    if number.is_some_and(|number| lock(&function.versions).point_at(number)) {
+        alias(function)
+    } else {
+        missing("Function not found: there is no such version")
+    }
+}
+
+fn versions(function: &Runner) -> Reply {
+    let versions = lock(&function.versions);
+    let published = versions.all().map(
+        |(number, version)| json!({"Version": number.to_string(), "Description": version.commit}),
+    );
+    let listed: Vec<_> = [json!({"Version": "$LATEST"})].into_iter().chain(published).collect();
+    Reply::json(200, &json!({"Versions": listed}))
+}
+
+fn configuration(function: &Runner, request: &Request) -> Reply {
+    let versions = lock(&function.versions);
+    let number = request.param("Qualifier").and_then(|number| number.parse().ok());
+    match number.and_then(|number| versions.get(number)) {
+        Some(version) => Reply::json(200, &json!({"Environment": {"Variables": version.env}})),
+        None => missing("Function not found: there is no such version"),
+    }
+}
+
+/// Lambda answers 200 for an error of the function, and marks it with a header.
+fn unhandled(failure: &Failure) -> Reply {
+    Reply::json(200, failure).with("x-amz-function-error", "Unhandled")
+}
+
+fn missing(message: &str) -> Reply {
+    let kind = "ResourceNotFoundException";
+    Reply::json(404, &json!({"Type": "User", "Message": message})).with("x-amzn-errortype", kind)
+}

@@ -1,0 +1,58 @@
+//! The published versions of a function, and its alias `live`, which points at one of them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A version: a binary with its variables.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// The commit that it was built from: the version's description.
+    pub commit: String,
+    /// The binary.
+    pub binary: PathBuf,
+    /// The environment that is the function's own.
+    pub env: BTreeMap<String, String>,
+}
+
+/// All versions of a function. The first one has the number 1.
+pub(super) struct Versions {
+    published: Vec<Version>,
+    live: usize,
+}
+
+impl Versions {
+    /// One version, which is live.
+    pub fn new(first: Version) -> Self {
+        Self { published: vec![first], live: 1 }
+    }
+
+    /// Adds a version, and points the alias at it.
+    pub fn publish(&mut self, version: Version) {
+        self.published.push(version);
+        self.live = self.published.len();
+    }
+
+    /// The version that invocations use, and its number.
+    pub fn live(&self) -> (usize, &Version) {
+        (self.live, &self.published[self.live - 1])
+    }
+
+    /// The version with this number.
+    pub fn get(&self, number: usize) -> Option<&Version> {
+        self.published.get(number.checked_sub(1)?)
+    }
+
+    /// All versions, with their numbers.
+    pub fn all(&self) -> impl Iterator<Item = (usize, &Version)> {
+        (1..).zip(&self.published)
+    }
+
+    /// Points the alias at another version. False if there is none with this number.
+    pub fn point_at(&mut self, number: usize) -> bool {
+        let known = self.get(number).is_some();
+        if known {
+            self.live = number;
+        }
+        known
+    }
+}

@@ -1,0 +1,126 @@
+//! Each incident of `make drill`, followed on the page to its end.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testbed::drills::Step;
+use testbed::kv::Kv;
+use testbed::poller::{Poller, PollerOptions};
+use testbed::stack::{SETTINGS, TOKEN_SECRET};
+
+use super::practice::*;
+use super::query::query;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A stack as `make local` starts it: nothing is given up.
+async fn local() -> (Practice, Poller) {
+    let practice = Practice::start().await;
+    let options = PollerOptions { maximum_retry_attempts: None, ..PollerOptions::default() };
+    let poller = practice.stack.poll(&practice.function, options);
+    (practice, poller)
+}
+
+async fn play(practice: &Practice, step: Step) -> String {
+    step.play(&practice.stack, &practice.function).await.unwrap()
+}
+
+fn pixel_id(practice: &Practice) -> Value {
+    practice.setting("north.example").unwrap()["pixel_id"].clone()
+}
+
+/// Waits until the settings of north hold this.
+async fn until(practice: &Practice, field: &str, value: &str) {
+    let holds = |kv: &Kv| kv.get(SETTINGS, "north.example").unwrap().json()[field] == value;
+    assert!(practice.stack.kv.wait_until(PATIENCE, holds).await, "{field}");
+}
+
+#[tokio::test]
+async fn a_dead_cell() {
+    let (practice, poller) = local().await;
+    let said = play(&practice, Step::DeadCell).await;
+    assert!(said.contains("docs/runbook.md#records-parked"), "{said}");
+
+    // The shop that KV knows gets its change, the new one has to wait.
+    until(&practice, "pixel_id", "new").await;
+    let warnings = practice.ask(&query("warnings"));
+    assert!(warnings.iter().any(|line| line["cell"] == "local-2"), "{warnings:?}");
+    assert!(practice.setting("south.example").is_none());
+    assert_ne!(practice.audit().await["settings"]["failed"], 0);
+
+    play(&practice, Step::CellRepaired).await;
+    practice.repair().await;
+    poller.caught_up().await;
+    practice.assert_equal(&practice.audit().await);
+    assert!(practice.setting("south.example").is_some());
+}
+
+#[tokio::test]
+async fn a_stuck_shard() {
+    let (practice, poller) = local().await;
+    play(&practice, Step::StuckShard).await;
+
+    assert_ne!(pixel_id(&practice), "urgent");
+    practice.re_export("north", "shop").await.unwrap();
+    assert_eq!(pixel_id(&practice), "urgent", "past the shard");
+    let records = practice.ask(&query("records"));
+    assert!(records.iter().all(|line| line["system_account_id"] == "west"), "{records:?}");
+    assert!(records.iter().any(|line| line["error"].to_string().contains("Scan")), "{records:?}");
+
+    play(&practice, Step::PermissionBack).await;
+    poller.caught_up().await;
+    practice.assert_equal(&practice.audit().await);
+    assert!(practice.setting("west.example").is_none());
+}
+
+#[tokio::test]
+async fn all_keys_gone() {
+    let (practice, _poller) = local().await;
+    play(&practice, Step::AllKeysGone).await;
+    assert!(practice.stack.kv.keys(SETTINGS).is_empty());
+
+    let audit = practice.audit().await;
+    assert_eq!(audit["settings"]["missing"], audit["settings"]["desired"]);
+    practice.repair().await;
+    practice.assert_equal(&practice.audit().await);
+}
+
+#[tokio::test]
+async fn a_leaked_token() {
+    let (practice, _poller) = local().await;
+    play(&practice, Step::LeakedToken).await;
+    let forged =
+        || practice.setting("north.example").unwrap()["index_endpoint"] == "https://thief.example";
+    assert!(forged());
+
+    let said = play(&practice, Step::NewToken).await;
+    let token = said.split_whitespace().last().unwrap();
+    practice.stack.secrets.set(TOKEN_SECRET, token);
+    practice.assert_equal(&practice.audit().await);
+    play(&practice, Step::OldTokenRevoked).await;
+    practice.assert_equal(&practice.audit().await);
+    assert!(forged(), "an audit does not see it");
+    let explain = json!({"explain": {"key": "north.example"}});
+    let report = practice.invoke(explain).await.unwrap();
+    assert!(report.to_string().contains("index_endpoint"), "{report}");
+
+    play(&practice, Step::NewApiKeys).await;
+    practice.repair().await;
+    assert!(!forged(), "another API key is another value");
+}
+
+#[tokio::test]
+async fn a_bad_release() {
+    let (practice, poller) = local().await;
+    play(&practice, Step::BadRelease).await;
+    assert!(
+        practice.function.invoke(&json!({"reconcile": {}})).await.is_err(),
+        "it does not start"
+    );
+
+    assert!(practice.function.point_live_at(1), "make rollback");
+    poller.caught_up().await;
+
+    assert_eq!(pixel_id(&practice), "after the release");
+    practice.assert_equal(&practice.audit().await);
+}
