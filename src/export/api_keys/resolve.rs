@@ -135,6 +135,14 @@ impl ApiKeys {
         self.answers.insert(owner, answer);
     }
 
+    /// The cells of which an API key could not be had.
+    pub fn failed_cells(&self) -> BTreeSet<&str> {
+        let failed = |answer: &Result<_, _>| matches!(answer, Err(ApiKeyError::Unavailable { .. }));
+        let asked = self.answers.iter().filter(|(_, answer)| failed(answer));
+        let asked = asked.map(|(owner, _)| owner.cell.as_str());
+        asked.chain(self.silent_cells.iter().map(String::as_str)).collect()
+    }
+
     /// Notes that a cell's gateway gives nothing: it is not asked again.
     pub fn write_off(&mut self, cell: &str) {
         self.silent_cells.insert(cell.to_owned());

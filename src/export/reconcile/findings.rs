@@ -23,9 +23,10 @@ impl<S: Services> Run<'_, S> {
         counts.conflicting += found.conflicting;
         counts.failed += found.unknown;
         if found.unknown > 0 {
+            let cells = self.api_keys.failed_cells().into_iter().collect::<Vec<_>>().join(", ");
             warn!(
                 keys = found.unknown,
-                "keys could not be compared: the API keys of their accounts are unavailable"
+                cells, "keys could not be compared: the API keys of their accounts are unavailable"
             );
         }
         for key in part.strangers.iter().filter(|key| part.keys.is_foreign(key)) {

@@ -23,8 +23,8 @@ pub struct Report {
     pub query_configs: Counts,
     /// Names of keys, by class; at most 20 each.
     pub examples: BTreeMap<&'static str, Vec<String>>,
-    /// Whether all was compared, and of a repair also mended; else the rest is open until the next
-    /// run.
+    /// Whether the run came to its end, and no brake refused a repair anything. Keys that could not
+    /// be compared or mended are counted in `failed`.
     pub complete: bool,
     /// Why it ended before all was compared, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -47,6 +47,8 @@ async fn a_dead_cell() {
     assert!(warnings.iter().any(|line| line["cell"] == "local-2"), "{warnings:?}");
     assert!(practice.setting("south.example").is_none());
     assert_ne!(practice.audit().await["settings"]["failed"], 0);
+    let warnings = practice.ask(&query("warnings"));
+    assert!(warnings.iter().any(|line| line["cells"] == "local-2"), "of the audit: {warnings:?}");
 
     play(&practice, Step::CellRepaired).await;
     practice.repair().await;

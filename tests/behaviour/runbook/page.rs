@@ -48,7 +48,7 @@ async fn every_query_finds_real_lines_that_have_its_fields() {
     assert_eq!(stopped.result.unwrap()["complete"], false);
 
     let mut lines = Printed::of(&practice.function.logs()).lines;
-    lines.extend(ends_that_lambda_reports());
+    lines.extend(ends());
     let template = text_of("template.yaml");
     let widget = template.lines().find_map(|line| line.trim().strip_prefix(r#""query": ""#));
     let widget = Query::parse("the dashboard's table", widget.unwrap());
@@ -72,9 +72,9 @@ async fn every_query_finds_real_lines_that_have_its_fields() {
     }
 }
 
-/// Lambda's own lines about invocations that did not end by themselves, as its documentation shows
-/// them: nothing here writes them.
-fn ends_that_lambda_reports() -> Vec<Value> {
+/// Lines about invocations that did not end by themselves: Lambda's own, as its documentation shows
+/// them, and that of a panic. Nothing here writes them.
+fn ends() -> Vec<Value> {
     let line = |status: &str, error: &str| {
         json!({"time": "2026-11-22T10:00:00.000Z", "type": "platform.report", "record": {
             "requestId": "1", "status": status, "errorType": error,
@@ -85,6 +85,7 @@ fn ends_that_lambda_reports() -> Vec<Value> {
         line("timeout", "Sandbox.Timedout"),
         line("error", "Runtime.OutOfMemory"),
         line("failure", "Runtime.ExitError"),
+        json!({"level": "ERROR", "message": "panic", "place": "src/main.rs:1:1"}),
     ]
 }
 

@@ -82,10 +82,10 @@ impl Practice {
         }
     }
 
-    /// What a query of the runbook finds.
+    /// What a query of the runbook shows, of each line that it finds.
     pub fn ask(&self, query: &Query) -> Vec<Value> {
         let lines = Printed::of(&self.function.logs()).lines;
-        lines.into_iter().filter(|line| query.matches(line)).collect()
+        lines.iter().filter(|line| query.matches(line)).map(|line| query.shown(line)).collect()
     }
 
     pub fn setting(&self, key: &str) -> Option<Value> {

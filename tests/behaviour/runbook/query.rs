@@ -79,6 +79,12 @@ impl Query {
         self.filter.iter().any(|way| way.iter().all(has))
     }
 
+    /// What the query shows of a line.
+    pub fn shown(&self, line: &Value) -> Value {
+        let shown = |name: &String| Some((name.clone(), field(line, name)?.clone()));
+        Value::Object(self.fields.iter().filter_map(shown).collect())
+    }
+
     /// The query for one index.
     pub fn about(mut self, account: &str, index: &str) -> Self {
         for value in self.filter.iter_mut().flatten().flat_map(|(_, values)| values) {

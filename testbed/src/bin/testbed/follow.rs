@@ -27,7 +27,7 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     let arn = args.command().ok_or("the ARN of the execution is missing")?;
     args.end()?;
     eprintln!("{arn}\nCtrl-C ends only this command: `make follow EXECUTION=…` goes on.");
-    let mut followed = Followed::default();
+    let mut followed = Followed::new(&arn);
     let ended = follow(&arn, &mut followed).await;
     if followed.chain.runs > 0 {
         print!("{}", serde_json::to_string(&followed.chain).unwrap_or_default());
@@ -85,13 +85,17 @@ async fn history(arn: &str) -> Result<Vec<Value>, String> {
 }
 
 /// What is known of an execution.
-#[derive(Default)]
 struct Followed {
+    arn: String,
     events: usize,
     chain: Chain,
 }
 
 impl Followed {
+    fn new(arn: &str) -> Self {
+        Self { arn: arn.to_owned(), events: 0, chain: Chain::default() }
+    }
+
     /// Takes the next event, and shows it if it is progress. Returns how the execution ended, if it
     /// has.
     fn take(&mut self, event: &Value) -> Option<Result<(), String>> {
@@ -112,8 +116,11 @@ impl Followed {
             }
             "ExecutionSucceeded" if self.chain.runs == 0 => {
                 let output = json_in(&event["executionSucceededEventDetails"]["output"]);
-                let other = output["running"]["Executions"][0]["ExecutionArn"].as_str();
-                let other = other.unwrap_or_default();
+                let running = output["running"]["Executions"].as_array().into_iter().flatten();
+                let mut running =
+                    running.filter_map(|execution| execution["ExecutionArn"].as_str());
+                // The newest comes first, and may be this one itself.
+                let other = running.find(|arn| *arn != self.arn).unwrap_or_default();
                 Some(Err(format!(
                     "Nothing was done: another reconcile is running.\n\
                      To see what it does:  make follow EXECUTION={other}"
@@ -168,9 +175,10 @@ mod tests {
 
     #[test]
     fn an_execution_that_left_the_work_to_another_one_names_it() {
-        let running = json!({"running": {"Executions": [{"ExecutionArn": "arn:other"}]}});
+        let executions = ["arn:own", "arn:other"].map(|arn| json!({"ExecutionArn": arn}));
+        let running = json!({"running": {"Executions": executions}});
         let output = json!({"output": running.to_string()});
-        let ended = Followed::default().take(&execution(
+        let ended = Followed::new("arn:own").take(&execution(
             "ExecutionSucceeded",
             "executionSucceededEventDetails",
             output,
@@ -184,7 +192,7 @@ mod tests {
         for (cause, shown) in [(cause.to_string().as_str(), "the table"), ("plain", "plain")] {
             let failed = json!({"error": "ReconcileIncomplete", "cause": cause});
             let failed = execution("ExecutionFailed", "executionFailedEventDetails", failed);
-            let ended = Followed::default().take(&failed).unwrap();
+            let ended = Followed::new("arn:own").take(&failed).unwrap();
             assert_eq!(ended.unwrap_err(), format!("ReconcileIncomplete: {shown}"));
         }
     }
