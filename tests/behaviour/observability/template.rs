@@ -183,3 +183,11 @@ fn the_saved_queries_are_those_of_the_runbook_word_for_word() {
     assert_eq!(saved.len(), 7);
     assert_eq!(saved, of_the_runbook);
 }
+
+#[test]
+fn each_release_changes_the_function_so_that_lambda_publishes_a_version() {
+    let exporter = &resources("AWS::Serverless::Function")["Exporter"];
+    assert!(exporter.contains("AutoPublishCodeSha256: !Ref Release\n"), "{exporter}");
+    let description = exporter.lines().find(|line| line.trim().starts_with("Description: "));
+    assert!(description.unwrap().contains("${Release}"), "{description:?}");
+}
