@@ -5,6 +5,7 @@
 
 mod explain;
 mod lines;
+mod next_step;
 mod reconcile;
 
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::Report;
 use crate::lines::{self, Lines};
+use crate::next_step::Outcome;
 
 /// The counts in the order in which they are read; others follow them.
 const COUNTS: [&str; 13] = [
@@ -28,30 +29,40 @@ const ALWAYS: [&str; 2] = ["desired", "listed"];
 /// What a person needs to see of a `continue`.
 const CONTINUE_CHARACTERS: usize = 40;
 
-/// Prints what kind of run it was, the counts that are not zero, and what is still to be done.
+/// Prints what kind of run it was, the counts that are not zero, and what to do next.
 pub fn render(report: &mut Report, lines: &mut Lines) {
-    let kind = if report.take("apply") == Some(Value::Bool(true)) { "repair" } else { "audit" };
+    let repaired = report.take("apply") == Some(Value::Bool(true));
+    let kind = if repaired { "repair" } else { "audit" };
     let complete = match report.take("complete") {
         Some(Value::Bool(true)) => "complete",
         _ => "not complete",
     };
-    let dry_run = match report.take("dry_run") {
-        Some(Value::Bool(true)) => ", dry run: nothing was sent to Cloudflare",
-        _ => "",
-    };
-    lines.line(&format!("{kind}, {complete}{dry_run}"));
+    let dry_run = report.take("dry_run") == Some(Value::Bool(true));
+    let whether_dry = if dry_run { ", dry run" } else { "" };
+    lines.line(&format!("{kind}, {complete}{whether_dry}"));
     let namespaces = ["settings", "query_configs"].map(|name| match report.take(name) {
         Some(Value::Object(counts)) => counts,
         _ => Map::new(),
     });
     lines.table(&table(&namespaces));
-    if let Some(stopped) = report.take("stopped") {
+    let [stopped, refused, token] =
+        ["stopped", "refused", "continue"].map(|name| report.take(name));
+    let outcome = Outcome {
+        repaired,
+        dry_run,
+        refused: refused.is_some(),
+        goes_on: token.is_some(),
+        stopped: stopped.is_some(),
+        counts: &namespaces,
+    };
+    let next_step = outcome.next_step();
+    if let Some(stopped) = stopped {
         lines.field("stopped", &lines::text(&stopped));
     }
-    if let Some(refused) = report.take("refused") {
+    if let Some(refused) = refused {
         lines.field("refused", &lines::text(&refused));
     }
-    if let Some(token) = report.take("continue") {
+    if let Some(token) = token {
         lines.field("continue", &shortened(&lines::text(&token)));
     }
     if let Some(Value::Object(examples)) = report.take("examples") {
@@ -59,6 +70,10 @@ pub fn render(report: &mut Report, lines: &mut Lines) {
             lines.field(&class, &lines::text(&names));
         }
     }
+    if let Some(runs) = report.take("runs") {
+        lines.field("runs", &lines::text(&runs));
+    }
+    lines.line(next_step);
 }
 
 fn table(namespaces: &[Map<String, Value>; 2]) -> Vec<Vec<String>> {
@@ -117,7 +132,8 @@ mod tests {
              stale            0              1\n\
              orphaned         3              0\n\
              missing   acct1-main, example.myshopify.com\n\
-             orphaned  a-1, a-2, a-3\n"
+             orphaned  a-1, a-2, a-3\n\
+             To correct what is missing, stale or orphaned: the same with APPLY=true.\n"
         );
     }
 
@@ -131,7 +147,7 @@ mod tests {
         assert_eq!(
             rendered(&report.to_string()),
             format!(
-                "repair, not complete, dry run: nothing was sent to Cloudflare\n         \
+                "repair, not complete, dry run\n         \
                           settings  query configs\n\
                  desired         1              -\n\
                  listed          -              -\n\
@@ -139,7 +155,8 @@ mod tests {
                  stopped   the invocation's time is up\n\
                  refused   delete: 101, rewrite: 0\n\
                  continue  {}… (all of it with RAW=true)\n\
-                 took_ms   12\n",
+                 Nothing was sent to Cloudflare: the function has no CLOUDFLARE_ACCOUNT_ID.\n\
+                 took_ms  12\n",
                 "x".repeat(40)
             )
         );
