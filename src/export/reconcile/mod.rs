@@ -24,6 +24,7 @@ mod asks;
 mod brakes;
 mod compare;
 mod dangling;
+mod ending;
 mod findings;
 mod kept_claims;
 pub(super) mod listed;
