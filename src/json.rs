@@ -36,7 +36,7 @@ impl Borrow<str> for Text<'_> {
 }
 
 /// The fields of a JSON object in their order, the values unread.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RawObject<'a>(Vec<(Text<'a>, &'a RawValue)>);
 
 /// A field that an object holds twice: which of the two would count?

@@ -5,8 +5,9 @@
 //!    └──────────► services ───┘
 //! ```
 //!
-//! `config` and `telemetry` stand beside them: everything may import them, and they import nothing
-//! of the picture but limits of [`kv`].
+//! `config` and `telemetry` stand beside them. `config` imports limits and the rule for an environment's
+//! name from [`kv`], and `telemetry` imports nothing; [`ports`], [`item`], [`kv`] and what lies below them
+//! import neither. `error_chain` is at the bottom with [`index`] and [`json`].
 //!
 //! Imports run one way, left to right. [`item`], [`kv`] and [`index`] are pure: what the table holds,
 //! what KV takes, and what both speak of. [`ports`] is what the exporter needs of the outside world;
@@ -26,6 +27,7 @@
 //! - Values and API keys can't be printed: the `Debug` of their types shows sizes.
 
 pub mod config;
+pub mod error_chain;
 pub mod export;
 pub mod index;
 pub mod item;

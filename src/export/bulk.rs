@@ -5,7 +5,7 @@
 //! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own; all, where it lists one that was not sent |
 //! | a time-out, 413, 524 | the two halves are sent, each with the tries that are left |
 //! | 5xx, 429, 408, a broken connection | the same is sent again |
-//! | any other 4xx but 401, 403, 404, several keys | the two halves are sent at once, so that a pair that Cloudflare won't take fails alone |
+//! | any other 4xx than 401, 403 and 404, to a request of several keys | the two halves are sent at once, so that a pair that Cloudflare won't take fails alone |
 //! | 401 or 403 with a token just read, or no token | the keys fail, and all that are still to be sent |
 //! | no answer in time, or no time for the wait before it | the keys fail |
 //! | no time for the first try | the keys fail, as never sent |
@@ -151,8 +151,9 @@ async fn send<S: Services, T>(
         chunks.into_iter().map(|chunk| (chunk, Retries::default())).collect();
     let mut halvings = 0;
     while let Some((mut items, mut retries)) = work.pop_front() {
-        let is_sent = Instant::now() < until || retries != Retries::default();
-        let out_of_time = if is_sent { KvError::OutOfTime } else { KvError::NotSent };
+        // Nothing is sent once `until` is past; what was tried before may have been done.
+        let may_be_done = Instant::now() < until || retries != Retries::default();
+        let out_of_time = if may_be_done { KvError::OutOfTime } else { KvError::NotSent };
         let answer = invocation.call_until(Service::Kv, until, attempt(&items)).await;
         let error = match answer.unwrap_or(Err(out_of_time)) {
             Ok(reply) if reply.unsuccessful.is_empty() => continue,
@@ -269,6 +270,28 @@ mod tests {
         fakes.kv.faults.then([KvFault::Fails(KvError::TooMuch { reason: reason() })]);
         assert_eq!(put_in_one(&fakes, &["a", "b", "c"]).await, Failures::new());
         assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b", "c"], vec!["a", "b"], vec!["c"]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_for_its_content_is_halved_at_once_until_a_pair_fails_alone() {
+        let (fakes, start) = (Fakes::new(), Instant::now());
+        let refused = KvError::RefusedContent { reason: reason() };
+        fakes.kv.faults.then((0..3).map(|_| KvFault::Fails(refused.clone())));
+        assert_eq!(put_in_one(&fakes, &["a", "b", "c"]).await, failed(&["a"], &refused));
+        let requests = [vec!["a", "b", "c"], vec!["a", "b"], vec!["a"], vec!["b"], vec!["c"]];
+        assert_eq!(*fakes.kv.requests.borrow(), requests);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_everything_is_refused_no_more_than_100_requests_are_halved() {
+        let fakes = Fakes::new();
+        let names: Vec<String> = (0..1_000).map(|number| format!("k{number:03}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let refused = KvError::RefusedContent { reason: reason() };
+        fakes.kv.faults.then((0..1_000).map(|_| KvFault::Fails(refused.clone())));
+        assert_eq!(put_in_one(&fakes, &names).await, failed(&names, &refused));
+        assert_eq!(fakes.kv.requests.borrow().len(), 1 + 2 * MAX_HALVINGS);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,5 @@
 //! Why a key could not be made what the table asks for.
 
-use std::error::Error;
-use std::fmt;
-
 use super::MAX_ROUNDS;
 use super::api_keys::ApiKeyUnavailable;
 use super::table::ReadError;
@@ -32,7 +29,7 @@ pub enum KeyError {
     NoTimeToLookAgain,
     /// KV did not confirm a delete: the key may be there still.
     #[error("KV did not confirm the delete")]
-    DeleteUnconfirmed,
+    DeleteUnconfirmed(#[source] KvError),
     /// An index id's key waits for the shop id that only its value names.
     #[error("the shop id that its value names could not be settled")]
     ShopIdUnsettled,
@@ -75,20 +72,5 @@ impl KeyError {
             _ => return None,
         };
         matches!(kv, KvError::AuthRejected { .. }).then_some(kv)
-    }
-}
-
-/// An error with its causes, for a log line or an answer.
-pub struct Chain<'a>(pub &'a dyn Error);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
     }
 }

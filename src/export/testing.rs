@@ -105,7 +105,7 @@ impl Services for Fakes {
     }
 }
 
-/// Stands still, and shortens each wait by half.
+/// Stands still, and waits half of each back-off's ceiling.
 pub struct FakeClock;
 
 impl Clock for FakeClock {

@@ -156,16 +156,14 @@ impl WriteOutcome {
             }
         }
         let stamp = invocation.stamp();
-        let write = |(item, desired, keys): (ItemKey, Desired, BTreeSet<String>)| match desired
-            .entry(&stamp)
-        {
-            Ok(entry) => Some(ItemWrite { item, entry, keys }),
-            Err(rejection) => {
-                self.rejected.push((item, rejection));
-                None
+        let mut writes = Vec::with_capacity(changed.len());
+        for (item, desired, keys) in changed {
+            match desired.entry(&stamp) {
+                Ok(entry) => writes.push(ItemWrite { item, entry, keys }),
+                Err(rejection) => self.rejected.push((item, rejection)),
             }
-        };
-        changed.into_iter().filter_map(write).collect()
+        }
+        writes
     }
 
     /// Compares an item with what was written of it; answers with what has to be written again.

@@ -1,5 +1,7 @@
 //! An index's settings: what the item says, and the KV value and keys that follow from it.
 
+use std::fmt;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -24,7 +26,7 @@ pub struct IndexSettings {
 }
 
 /// The attributes that go to KV as they stand. The search proxy's readers know them in this order.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 struct ExportedAttributes {
     index_url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,6 +43,12 @@ struct ExportedAttributes {
     index_aliases: IndexAliases,
     #[serde(skip_serializing_if = "Option::is_none")]
     query_override_sharding: Option<CanonicalJson>,
+}
+
+impl fmt::Debug for ExportedAttributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExportedAttributes").finish_non_exhaustive()
+    }
 }
 
 /// The KV value of an index.
@@ -149,6 +157,13 @@ mod tests {
         let index = IndexRef::parse("acct1", "main").unwrap();
         let item = serde_json::value::RawValue::from_string(item.to_owned()).unwrap();
         IndexSettings::decode(&index, &Map::read_what_can_be_read(&item).unwrap())
+    }
+
+    #[test]
+    fn debug_shows_no_settings() {
+        let item = r#"{"index_endpoint":{"S":"https://h.example"},"pixel_id":{"S":"s3cret"}}"#;
+        let shown = format!("{:?}", decode(item).unwrap());
+        assert!(!shown.contains("s3cret") && !shown.contains("h.example"), "{shown}");
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl ItemKey {
 
     /// The key of a query config's item.
     pub fn of_query_config(QueryConfigRef { index, query }: &QueryConfigRef) -> Self {
-        Self { pk: index.account.clone(), sk: query_config_prefix(index) + query }
+        Self { pk: index.account.clone(), sk: query_config_sk_prefix(index) + query }
     }
 }
 
@@ -91,7 +91,7 @@ impl fmt::Display for ItemKey {
 }
 
 /// What the sort keys of all query configs of an index start with.
-pub fn query_config_prefix(index: &IndexRef) -> String {
+pub fn query_config_sk_prefix(index: &IndexRef) -> String {
     format!("{INDEX_PREFIX}{}{QUERY_SEPARATOR}", index.name)
 }
 
@@ -133,7 +133,7 @@ pub fn index_id_in_query_config_key(key: &str) -> Option<&str> {
 }
 
 /// What the keys of all query configs of an account start with.
-pub fn query_config_keys_of(account: &str) -> String {
+pub fn query_config_key_prefix(account: &str) -> String {
     format!("{QUERY_CONFIG_KEY_PREFIX}{account}-")
 }
 

@@ -22,7 +22,7 @@ impl Rejection {
         Self { path: path.into(), reason: reason.into() }
     }
 
-    /// A rejection for one of KV's limits. A key or metadata is too long for `path`.
+    /// A rejection for one of KV's limits. `path` is the field that makes the key or the metadata too long.
     pub fn over_limit(path: &str, limit: LimitExceeded) -> Self {
         let path = if limit == LimitExceeded::LargeValue { "(value)" } else { path };
         Self::new(path, limit.to_string())

@@ -87,8 +87,8 @@ fn json_string(text: &str) -> Box<RawValue> {
 
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
-        let text = |json: &Option<Box<RawValue>>| json.as_ref().map(|json| json.get().to_owned());
-        self.digest == other.digest && text(&self.metadata) == text(&other.metadata)
+        let metadata = self.metadata.as_deref().map(RawValue::get);
+        self.digest == other.digest && metadata == other.metadata.as_deref().map(RawValue::get)
     }
 }
 

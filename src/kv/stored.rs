@@ -22,8 +22,8 @@ pub struct StoredValue {
 
 impl PartialEq for StoredValue {
     fn eq(&self, other: &Self) -> bool {
-        let metadata = |stored: &Self| stored.metadata.as_ref().map(|json| json.get().to_owned());
-        self.value == other.value && metadata(self) == metadata(other)
+        let metadata = self.metadata.as_deref().map(RawValue::get);
+        self.value == other.value && metadata == other.metadata.as_deref().map(RawValue::get)
     }
 }
 

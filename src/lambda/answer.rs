@@ -4,7 +4,7 @@ use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse
 use serde::Serialize;
 
 use super::payload::InvalidPayload;
-use crate::export::error::Chain;
+use crate::error_chain::Chain;
 use crate::export::explain::{self, ExplainError};
 use crate::export::re_export::{self, ReExportError};
 use crate::export::reconcile::{self, ReconcileError};
@@ -32,8 +32,8 @@ pub enum HandlerError {
     /// A re-export failed.
     #[error(transparent)]
     ReExport(Box<ReExportError>),
-    /// A reconcile failed.
-    #[error(transparent)]
+    /// A reconcile failed before it had compared a part.
+    #[error("nothing was written")]
     Reconcile(#[from] ReconcileError),
     /// An explain failed.
     #[error(transparent)]

@@ -11,13 +11,19 @@ pub trait ApiKeyService {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError>;
 }
 
+/// Whether a cell's or an account's name can stand in the service's URL. A URL's parser takes `.` and
+/// `..`, encoded or not, as steps up the path.
+pub fn fits_a_url(name: &str) -> bool {
+    name != "." && name != ".."
+}
+
 /// Why the service gives no API key for an account.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiKeyError {
     /// 404: the account has none.
     #[error("the account has no API key")]
     NotFound,
-    /// The name of the account or the cell can't be part of a URL (`.` or `..`).
+    /// The name of the account or the cell does not fit the URL, or the URL is none with it.
     #[error("{path} can't be part of a URL")]
     BadName {
         /// Which name.

@@ -141,6 +141,12 @@ impl Retryable for KvError {
 }
 
 impl KvError {
+    /// Whether the request certainly changed nothing: its token was refused, there was none, or it was
+    /// never sent.
+    pub fn changed_nothing(&self) -> bool {
+        self.concerns_every_request() || matches!(self, Self::NotSent)
+    }
+
     /// Whether every other request would fail likewise: each would read the token again.
     pub fn concerns_every_request(&self) -> bool {
         matches!(self, Self::AuthRejected { .. } | Self::NoToken { .. })

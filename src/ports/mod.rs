@@ -1,5 +1,7 @@
 //! What the exporter needs of the outside world, in its own types. One call is one attempt: retries,
-//! budgets and deadlines are the core's, so that the simulation exercises them too.
+//! budgets and deadlines are `export`'s, so that the simulation exercises them too. There are three
+//! exceptions: the AWS SDK tries again, a refused token is read again and the request repeated once, and
+//! keys that `BatchGetItem` leaves are asked for again.
 
 mod api_keys;
 mod kv;
@@ -7,7 +9,7 @@ mod table;
 
 use std::time::{Duration, SystemTime};
 
-pub use self::api_keys::{ApiKeyError, ApiKeyService};
+pub use self::api_keys::{ApiKeyError, ApiKeyService, fits_a_url};
 pub use self::kv::{BulkReply, KvError, KvStore, ListPage, Namespace, RateLimit};
 pub use self::table::{QueryConfigs, ScanColumns, SettingsTable, TableError, TablePage};
 
@@ -50,7 +52,8 @@ pub struct ServiceCalls {
 pub trait Clock {
     /// The wall clock's time.
     fn now(&self) -> SystemTime;
-    /// Evenly distributed over 0.0 (included) to 1.0 (excluded): by how much a wait is shortened.
+    /// Evenly distributed over 0.0 (included) to 1.0 (excluded): the share of a back-off's ceiling
+    /// that is waited.
     fn jitter(&self) -> f64;
 }
 

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::http::{LostAnswer, is_transient, read_body, retry_after};
 use crate::kv::stored::usable_api_key;
-use crate::ports::{ApiKeyError, ApiKeyService, Retry};
+use crate::ports::{ApiKeyError, ApiKeyService, Retry, fits_a_url};
 
 /// The longest answer that is read. An answer holds one API key; the rest is room for what a gateway
 /// adds.
@@ -46,8 +46,7 @@ impl ApiKeyService for ApiKeysClient {
 
 fn url(template: &str, cell: &str, account: &str) -> Result<Url, ApiKeyError> {
     for (path, name) in [("cell", cell), ("system_account_id", account)] {
-        // A URL's parser takes these, encoded or not, as steps up the path.
-        if name == "." || name == ".." {
+        if !fits_a_url(name) {
             return Err(ApiKeyError::BadName { path });
         }
     }

@@ -7,6 +7,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, redirect};
 
 use crate::COMMIT;
+use crate::error_chain::Chain;
 
 const VERSION: &str = concat!("ecom-settings-exporter/", env!("CARGO_PKG_VERSION"));
 
@@ -103,14 +104,10 @@ fn describe(error: &reqwest::Error) -> String {
     } else {
         "the request failed"
     };
-    let mut text = what.to_owned();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+    match error.source() {
+        Some(cause) => format!("{what}: {}", Chain(cause)),
+        None => what.to_owned(),
     }
-    text
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use super::aws::describe;
 use super::table_reply::{TableReply, TakeReply};
 use crate::item::alias_targets::CLAIM_PATHS;
-use crate::item::keys::{QUERY_SEPARATOR, query_config_prefix};
+use crate::item::keys::{QUERY_SEPARATOR, query_config_sk_prefix};
 use crate::item::{Item, ItemKey};
 use crate::ports::{QueryConfigs, ScanColumns, SettingsTable, TableError, TablePage};
 
@@ -142,7 +142,7 @@ impl SettingsTable for DynamoDbTable {
     ) -> Result<TablePage, TableError> {
         match part {
             QueryConfigs::All(index) => {
-                let prefix = query_config_prefix(index);
+                let prefix = query_config_sk_prefix(index);
                 let condition = "pk = :pk AND begins_with(sk, :prefix)";
                 self.query(&index.account, condition, &[(":prefix", &prefix)], after).await
             }

@@ -35,7 +35,7 @@ pub const TIME_FOR_API_KEYS: Duration = Duration::from_secs(20);
 /// The same where only late records wait: their gateway has been tried for a minute before.
 const TIME_FOR_LATE_API_KEYS: Duration = Duration::from_secs(5);
 
-/// What accounts get at least that are met after the time is used up, in settling: one try.
+/// The least time for an account that settling meets after the time is used up: enough for one try.
 const TIME_FOR_ONE_TRY: Duration = Duration::from_secs(2);
 
 /// The longest that answered accounts wait for the others' first tries. If the HTTP time-out is

@@ -22,7 +22,7 @@ use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Rejection};
 use crate::kv::Source;
-use crate::ports::{ApiKeyError, KvError, Retry, Services};
+use crate::ports::{ApiKeyError, KvError, Retry, Services, fits_a_url};
 
 /// The API keys that an invocation has asked for. None outlives it, so that a rotated key is not
 /// overwritten with an old one.
@@ -99,8 +99,7 @@ impl ApiKeys {
             )
         })?;
         for (path, name) in [("cell", cell), ("system_account_id", &settings.index.account)] {
-            // A URL's parser takes these, encoded or not, as steps up the path.
-            if name == "." || name == ".." {
+            if !fits_a_url(name) {
                 return Err(Rejection::new(path, "can't be part of a URL"));
             }
         }
@@ -119,8 +118,8 @@ impl ApiKeys {
         Gathering::start(invocation, owners, used)
     }
 
-    /// None yet, but for the knowledge of which cells give nothing: what was asked minutes ago may
-    /// have been rotated since.
+    /// A set without API keys, because those asked for minutes ago may have been rotated. It still knows
+    /// which cells give nothing.
     pub fn renewed(&self) -> Self {
         Self { silent_cells: self.silent_cells.clone(), ..Self::default() }
     }
@@ -183,7 +182,7 @@ impl ApiKeys {
             .collect();
         let (silent, owners): (BTreeMap<_, _>, BTreeMap<_, _>) =
             owners.into_iter().partition(|(owner, _)| self.silent_cells.contains(&owner.cell));
-        self.answers.extend(silent.into_keys().map(|owner| (owner, Err(gave_nothing()))));
+        self.answers.extend(silent.into_keys().map(|owner| (owner, Err(silent_cell_error()))));
         if !owners.is_empty() {
             let mut gathering = self.gather(invocation, owners);
             let answers = gathering.rest().await;
@@ -239,7 +238,7 @@ fn silent_cells(answers: &Answers) -> BTreeSet<String> {
     silent.filter(|cell| !answering.contains(cell)).cloned().collect()
 }
 
-fn gave_nothing() -> ApiKeyError {
+fn silent_cell_error() -> ApiKeyError {
     ApiKeyError::Unavailable {
         reason: "the cell's gateway has given nothing in this run".to_owned(),
         retry: Retry::Never,

@@ -176,13 +176,13 @@ pub fn plan(records: Vec<StreamRecord>, config: &ExporterConfig, began: SystemTi
 
     let mut plan = BatchPlan { outcomes, ..BatchPlan::default() };
     for item in settings {
-        plan.outcomes_superseded(&item.superseded);
+        plan.mark_superseded(&item.superseded);
         if let Some((_, decided)) = item.decision {
             plan.settings.push(SettingsItem { named: item.named, ..decided });
         }
     }
     for item in query_configs {
-        plan.outcomes_superseded(&item.superseded);
+        plan.mark_superseded(&item.superseded);
         plan.query_configs.extend(item.decision.map(|(_, decided)| decided));
     }
     plan.settings.sort_by_key(|item| item.deciding.position);
@@ -230,7 +230,7 @@ fn pending<T>(items: &mut Vec<Pending<T>>, place: usize) -> &mut Pending<T> {
 }
 
 impl BatchPlan {
-    fn outcomes_superseded(&mut self, records: &[usize]) {
+    fn mark_superseded(&mut self, records: &[usize]) {
         for record in records {
             self.outcomes[*record] = RecordOutcome::Superseded;
         }

@@ -83,7 +83,7 @@ impl<S: Services> SettingsExport<'_, S> {
         self.api_keys.extend(gathering.first_wave().await);
         if !gathering.is_complete() {
             self.resolve();
-            let pairs = self.ready_pairs(true);
+            let pairs = self.ready_pairs(&self.wanted_keys());
             let put = bulk::put(self.invocation, Namespace::Settings, pairs);
             let rest = async {
                 let answers = gathering.rest().await;
@@ -101,7 +101,9 @@ impl<S: Services> SettingsExport<'_, S> {
         let open = open.filter_map(|(_, item)| settings_of(item));
         self.api_keys.look_into_kv(self.invocation, open).await;
         self.resolve();
-        let pairs = self.ready_pairs(false);
+        let wanted = self.wanted_keys();
+        self.warn_of_shared_keys(&wanted);
+        let pairs = self.ready_pairs(&wanted);
         self.close_failed(bulk::put(self.invocation, Namespace::Settings, pairs).await);
     }
 
@@ -142,10 +144,9 @@ impl<S: Services> SettingsExport<'_, S> {
         }
     }
 
-    /// The pairs that are ready and not written yet. Of several items that ask for one key the
-    /// last has it. While items still wait for an API key (`some_open`), a key that such a later
-    /// item asks for is not written.
-    fn ready_pairs(&mut self, some_open: bool) -> Vec<Pair> {
+    /// The keys that items ask for, each with its item's position: those of rejected and failed items
+    /// are left out.
+    fn wanted_keys(&self) -> Vec<(String, usize)> {
         let mut wanted: Vec<(String, usize)> = Vec::with_capacity(self.items.len() * 2);
         for (position, item) in self.items.iter().enumerate() {
             let Some(settings) = settings_of(item) else { continue };
@@ -153,23 +154,32 @@ impl<S: Services> SettingsExport<'_, S> {
                 wanted.extend(settings.kv_keys().into_iter().map(|key| (key, position)));
             }
         }
+        wanted
+    }
+
+    fn warn_of_shared_keys(&self, wanted: &[(String, usize)]) {
         let mut owners: HashMap<&str, usize> = HashMap::with_capacity(wanted.len());
-        for (key, position) in &wanted {
+        for (key, position) in wanted {
             let Some(previous) = owners.insert(key, *position) else { continue };
-            if !some_open {
-                let index = &self.items[*position].index;
-                let loser = &self.items[previous].index;
-                warn!(
-                    system_account_id = index.account,
-                    index_name = index.name,
-                    key,
-                    loser = %loser,
-                    "several indexes of the batch ask for one KV key: it goes to the last one"
-                );
-            }
+            let index = &self.items[*position].index;
+            let loser = &self.items[previous].index;
+            warn!(
+                system_account_id = index.account,
+                index_name = index.name,
+                key,
+                loser = %loser,
+                "several indexes of the batch ask for one KV key: it goes to the last one"
+            );
         }
+    }
+
+    /// The pairs that are ready and not written yet. Of several items that ask for one key the last has
+    /// it. While that one waits for its API key, the key is not written.
+    fn ready_pairs(&mut self, wanted: &[(String, usize)]) -> Vec<Pair> {
+        let owners: HashMap<&str, usize> =
+            wanted.iter().map(|(key, position)| (key.as_str(), *position)).collect();
         let mut pairs = Vec::with_capacity(wanted.len());
-        for (key, position) in &wanted {
+        for (key, position) in wanted {
             let State::Ready(entry) = &self.states[*position] else { continue };
             let owns = owners.get(key.as_str()) == Some(position);
             if owns && self.written.insert(key.clone(), *position) != Some(*position) {

@@ -14,7 +14,7 @@
 //! | all right | nothing |
 
 use super::differs::cut;
-use super::gathered::{Gathered, ItemNow, KeyFacts, Unclaimed, Wanted};
+use super::gathered::{AskedItem, Gathered, KeyFacts, Unclaimed, Wanted};
 use super::judge::{Judged, Verdict};
 use crate::index::IndexRef;
 use crate::item::{ItemKey, Rejection};
@@ -28,7 +28,7 @@ const MAX_NAME_CHARACTERS: usize = 200;
 /// The sentence, without its full stop.
 pub fn advice(gathered: &Gathered, judged: &[Judged<'_>]) -> String {
     let mut advice = match (&gathered.item, &gathered.index) {
-        (ItemNow::Rejected(rejection), Some(index)) => rejected(gathered, index, rejection),
+        (AskedItem::Rejected(rejection), Some(index)) => rejected(gathered, index, rejection),
         _ => match judged.iter().min_by_key(|key| urgency(key.verdict)) {
             Some(worst) => about(gathered, worst),
             None => nothing_to_do(),

@@ -21,15 +21,15 @@ const WHOLE_VALUE: &str = "(value)";
 
 /// Whether the API key is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApiKey {
+pub enum ApiKeyCheck {
     /// It is.
     Compared,
     /// It is not known what it should be.
-    Unknown,
+    NotCompared,
 }
 
 /// The paths at which `stored` differs from `wanted`; none where they are the same bytes.
-pub fn differing_paths(stored: &str, wanted: &str, api_key: ApiKey) -> Vec<String> {
+pub fn differing_paths(stored: &str, wanted: &str, api_key: ApiKeyCheck) -> Vec<String> {
     if stored == wanted {
         return Vec::new();
     }
@@ -37,7 +37,7 @@ pub fn differing_paths(stored: &str, wanted: &str, api_key: ApiKey) -> Vec<Strin
     let (Some(mut stored), Some(mut wanted)) = (parsed(stored), parsed(wanted)) else {
         return vec![WHOLE_VALUE.to_owned()];
     };
-    if api_key == ApiKey::Unknown {
+    if api_key == ApiKeyCheck::NotCompared {
         stored.remove(API_KEY);
         wanted.remove(API_KEY);
     }
@@ -48,7 +48,7 @@ pub fn differing_paths(stored: &str, wanted: &str, api_key: ApiKey) -> Vec<Strin
     }
     match (paths.0.is_empty(), api_key) {
         // The same fields with the same values, written in another way.
-        (true, ApiKey::Compared) => vec![WHOLE_VALUE.to_owned()],
+        (true, ApiKeyCheck::Compared) => vec![WHOLE_VALUE.to_owned()],
         _ => paths.0,
     }
 }
@@ -106,7 +106,7 @@ mod tests {
     use serde_json::json;
 
     fn differ(stored: Value, wanted: Value) -> Vec<String> {
-        differing_paths(&stored.to_string(), &wanted.to_string(), ApiKey::Compared)
+        differing_paths(&stored.to_string(), &wanted.to_string(), ApiKeyCheck::Compared)
     }
 
     #[test]
@@ -135,11 +135,11 @@ mod tests {
     #[test]
     fn what_differs_without_a_path_is_the_value() {
         let both = [r#"{"a":1,"b":2}"#, r#"{"b":2,"a":1}"#];
-        assert_eq!(differing_paths(both[0], both[1], ApiKey::Compared), ["(value)"]);
-        assert_eq!(differing_paths(both[0], both[0], ApiKey::Compared), [""; 0]);
+        assert_eq!(differing_paths(both[0], both[1], ApiKeyCheck::Compared), ["(value)"]);
+        assert_eq!(differing_paths(both[0], both[0], ApiKeyCheck::Compared), [""; 0]);
         for stranger in ["", "null", "7", "[1]", "{", &"[".repeat(9_999)] {
             assert_eq!(
-                differing_paths(stranger, "{}", ApiKey::Compared),
+                differing_paths(stranger, "{}", ApiKeyCheck::Compared),
                 ["(value)"],
                 "{stranger}"
             );
@@ -151,11 +151,12 @@ mod tests {
         let value = |api_key: &str, pixel: &str| {
             json!({"marqo_api_key": api_key, "pixel_id": pixel}).to_string()
         };
-        let differ = |stored: &str, wanted: &str| differing_paths(stored, wanted, ApiKey::Unknown);
+        let differ =
+            |stored: &str, wanted: &str| differing_paths(stored, wanted, ApiKeyCheck::NotCompared);
         assert_eq!(differ(&value("k", "x"), &value("?", "x")), [""; 0]);
         assert_eq!(differ(&value("k", "x"), &value("?", "y")), ["pixel_id"]);
         assert_eq!(
-            differing_paths(&value("k", "x"), &value("?", "x"), ApiKey::Compared),
+            differing_paths(&value("k", "x"), &value("?", "x"), ApiKeyCheck::Compared),
             ["marqo_api_key"]
         );
     }

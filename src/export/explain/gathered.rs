@@ -12,20 +12,20 @@ pub struct Gathered {
     /// The index that it is about; `None` where nothing says which.
     pub index: Option<IndexRef>,
     /// Its item, or its query config's.
-    pub item: ItemNow,
+    pub item: AskedItem,
     /// Its keys, and the one that was asked about.
     pub keys: Vec<KeyFacts>,
     /// The other items whose active aliases point at it.
     pub pointers: BTreeSet<ItemKey>,
     /// Whether the keys are of the query-config namespace.
     pub of_query_config: bool,
-    /// Whether the table is too large for all to be remembered that may point at the index.
+    /// Whether more items may point at the index than could be remembered.
     pub forgot_some: bool,
 }
 
 /// An item as the table has it now.
 #[derive(Debug, PartialEq, Eq)]
-pub enum ItemNow {
+pub enum AskedItem {
     /// It can be exported, perhaps but for its API key at the moment.
     Exportable,
     /// It can't be exported.

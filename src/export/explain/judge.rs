@@ -16,7 +16,7 @@
 
 use serde::Serialize;
 
-use super::differs::{ApiKey, differing_paths};
+use super::differs::{ApiKeyCheck, differing_paths};
 use super::gathered::{KeyFacts, Unclaimed, Wanted};
 use crate::export::reconcile::listed::{Listed, Writer, classify};
 use crate::kv::{Digest, Metadata, Provenance, StoredValue};
@@ -108,9 +108,9 @@ pub fn judge<'a>(facts: &'a KeyFacts, environment: &str) -> Judged<'a> {
 
 fn differences(stored: &StoredValue, wanted: &Wanted) -> Vec<String> {
     match wanted {
-        Wanted::Value(wanted) => differing_paths(&stored.value, wanted, ApiKey::Compared),
+        Wanted::Value(wanted) => differing_paths(&stored.value, wanted, ApiKeyCheck::Compared),
         Wanted::ValueWithoutApiKey(wanted) => {
-            differing_paths(&stored.value, wanted, ApiKey::Unknown)
+            differing_paths(&stored.value, wanted, ApiKeyCheck::NotCompared)
         }
         Wanted::WhatIsThere | Wanted::Unclaimed(_) => Vec::new(),
     }

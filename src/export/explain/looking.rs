@@ -6,7 +6,7 @@ use super::Unknown;
 use super::claim_index::ClaimIndex;
 use crate::export::bulk;
 use crate::export::invocation::Invocation;
-use crate::export::settle::table_view::{Held, TableView};
+use crate::export::settle::table_view::{Held, Named, TableView};
 use crate::export::table::{Pass, PassOver, ReadError, read_items};
 use crate::index::IndexRef;
 use crate::item::ItemKey;
@@ -68,13 +68,13 @@ impl<'a, S: Services> Looking<'a, S> {
 
     pub fn held(&self) -> BTreeMap<String, Held> {
         let environment = &self.invocation.config.environment;
-        // Values can be large, and what is decided hangs on what they name.
+        // Values can be large, and what is decided hangs on what they name alone.
         let nothing = || StoredValue { value: String::new(), metadata: None };
         let held = |stored: &Option<StoredValue>| match stored {
             None => Held::Nothing(BTreeSet::new()),
-            Some(stored) => match Held::new(stored.clone(), environment) {
-                Held::Ours { named, .. } => Held::Ours { named, stored: nothing() },
-                other => other,
+            Some(stored) => match Named::of(stored, environment) {
+                Some(named) => Held::Ours { named, stored: nothing() },
+                None => Held::Strangers,
             },
         };
         self.stored.iter().map(|(key, stored)| (key.clone(), held(stored))).collect()

@@ -121,10 +121,11 @@ pub async fn explain<S: Services>(
 fn report_of<S: Services>(invocation: &Invocation<'_, S>, gathered: &Gathered) -> Report {
     let environment = &invocation.config.environment;
     let judged: Vec<_> = gathered.keys.iter().map(|key| judge::judge(key, environment)).collect();
-    let mut advice = advice::advice(gathered, &judged);
-    if invocation.config.dry_run {
+    let advice = if invocation.config.dry_run {
         "KV was not read, because this is a dry run: set CLOUDFLARE_ACCOUNT_ID to compare"
-            .clone_into(&mut advice);
-    }
+            .to_owned()
+    } else {
+        advice::advice(gathered, &judged)
+    };
     report::report(gathered, &judged, advice + ".")
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Unknown;
-use super::gathered::{self, Gathered, ItemNow, KeyFacts, Unclaimed, Wanted};
+use super::gathered::{self, AskedItem, Gathered, KeyFacts, Unclaimed, Wanted};
 use crate::export::bulk;
 use crate::export::desired::Desired;
 use crate::export::invocation::Invocation;
@@ -52,9 +52,9 @@ pub async fn about_key<S: Services>(
         Some(entry.map(|entry| entry.to_stored().value))
     };
     let item = match about.as_ref().and_then(entry_of) {
-        None => ItemNow::Absent,
-        Some(Ok(_)) => ItemNow::Exportable,
-        Some(Err(rejection)) => ItemNow::Rejected(rejection),
+        None => AskedItem::Absent,
+        Some(Ok(_)) => AskedItem::Exportable,
+        Some(Err(rejection)) => AskedItem::Rejected(rejection),
     };
     let wanted = match owner.as_ref().and_then(entry_of) {
         Some(Ok(value)) => Wanted::Value(value),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::differs::cut;
-use super::gathered::{Gathered, ItemNow};
+use super::gathered::{AskedItem, Gathered};
 use super::judge::{Judged, Verdict};
 use crate::index::IndexRef;
 use crate::item::{ItemKey, ItemKind};
@@ -43,7 +43,7 @@ pub struct IndexName {
     pub index_name: String,
 }
 
-/// What an item is worth.
+/// Whether an item can be exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ItemState {
@@ -86,9 +86,9 @@ pub struct KeyReport {
 /// The report on what was gathered and judged.
 pub fn report(gathered: &Gathered, judged: &[Judged<'_>], advice: String) -> Report {
     let (item, path) = match &gathered.item {
-        ItemNow::Exportable => (ItemState::Exportable, None),
-        ItemNow::Absent => (ItemState::Absent, None),
-        ItemNow::Rejected(rejection) => {
+        AskedItem::Exportable => (ItemState::Exportable, None),
+        AskedItem::Absent => (ItemState::Absent, None),
+        AskedItem::Rejected(rejection) => {
             (ItemState::Rejected, Some(cut(&rejection.path, MAX_NAME_CHARACTERS)))
         }
     };

@@ -6,13 +6,13 @@ use secrecy::SecretString;
 
 use super::Unknown;
 use super::claim_index::ClaimIndex;
-use super::gathered::{Gathered, ItemNow, KeyFacts, Unclaimed, Wanted, named_by};
+use super::gathered::{AskedItem, Gathered, KeyFacts, Unclaimed, Wanted, named_by};
 use super::looking::Looking;
 use super::whose::Whose;
 use crate::export::api_keys::ApiKeys;
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
-use crate::export::settle::decide::{Decision, ItemNow as Settled, decide};
+use crate::export::settle::decide::{Decision, ItemNow, decide};
 use crate::export::settle::table_view::{Held, Named, TableView};
 use crate::export::settle::{item_now, read_whole};
 use crate::export::table::ReadError;
@@ -65,12 +65,12 @@ impl<S: Services> Looking<'_, S> {
         let view = self.filled(TableView::for_keys(&held).and_for(&named)).await?;
         let items = self.items(&view, &held, index).await?;
         let item = match items.now.get(index) {
-            None | Some(Settled::Gone) => ItemNow::Absent,
-            Some(Settled::Rejected(rejection)) => ItemNow::Rejected(rejection.clone()),
-            Some(Settled::Exportable { .. } | Settled::Unavailable { .. }) => ItemNow::Exportable,
+            None | Some(ItemNow::Gone) => AskedItem::Absent,
+            Some(ItemNow::Rejected(rejection)) => AskedItem::Rejected(rejection.clone()),
+            Some(ItemNow::Exportable { .. } | ItemNow::Unavailable { .. }) => AskedItem::Exportable,
         };
         let pointers = view.pointers(&named);
-        let is_known = item != ItemNow::Absent
+        let is_known = item != AskedItem::Absent
             || !pointers.is_empty()
             || self.stored.values().any(Option::is_some);
         if !is_known {
@@ -148,7 +148,7 @@ fn facts_of(
 
 /// Items that were read whole.
 struct Items {
-    now: BTreeMap<IndexRef, Settled>,
+    now: BTreeMap<IndexRef, ItemNow>,
     settings: BTreeMap<IndexRef, IndexSettings>,
 }
 

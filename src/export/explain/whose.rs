@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Unknown;
 use super::claim_index::ClaimIndex;
-use super::gathered::{Gathered, ItemNow, KeyFacts, Unclaimed, Wanted, named_by};
+use super::gathered::{AskedItem, Gathered, KeyFacts, Unclaimed, Wanted, named_by};
 use super::looking::Looking;
 use crate::export::settle::table_view::{Named, TableView};
 use crate::export::table::{Pass, PassOver};
@@ -67,7 +67,7 @@ impl<S: Services> Looking<'_, S> {
         };
         Gathered {
             index: None,
-            item: ItemNow::Absent,
+            item: AskedItem::Absent,
             keys: vec![facts],
             pointers,
             of_query_config: false,

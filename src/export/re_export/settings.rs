@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Progress, ReExportError};
-use crate::export::api_keys::ApiKeys;
-use crate::export::api_keys::NotExportable;
+use crate::export::api_keys::{ApiKeys, NotExportable};
 use crate::export::desired::Desired;
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
@@ -12,8 +11,8 @@ use crate::export::settle::{SettleRequest, Verdict, settle};
 use crate::export::table::{ReadError, read_items};
 use crate::export::verified_write::{ItemWrite, Reread, WriteOutcome, verified_write};
 use crate::index::IndexRef;
-use crate::item::{IndexSettings, Item, ItemKey, Rejection};
-use crate::ports::{KvError, Namespace, Services};
+use crate::item::{IndexSettings, Item, ItemKey};
+use crate::ports::{Namespace, Services};
 
 /// Exports the settings; answers with the keys that hold them, none if they are gone.
 pub async fn re_export<S: Services>(
@@ -85,7 +84,7 @@ async fn keys_that_hold<S: Services>(
     let progress = progress(&written);
     let failed = |error| ReExportError::of(index, error, progress);
     if let Some((_, rejection)) = written.rejected.into_iter().next() {
-        let (index, rejection): (IndexRef, Rejection) = (index.clone(), rejection);
+        let index = index.clone();
         return Err(ReExportError::RecordRejected { index, rejection, progress });
     }
     if let Some(error) = written.failed.into_values().next() {
@@ -113,11 +112,10 @@ async fn keys_that_hold<S: Services>(
 
 /// A refused request was not carried out; one without an answer may have been.
 fn progress(written: &WriteOutcome) -> Progress {
-    let was_refused = |error: &KeyError| {
-        matches!(error, KeyError::Kv(KvError::AuthRejected { .. } | KvError::NoToken { .. }))
-    };
+    let changed_nothing =
+        |error: &KeyError| matches!(error, KeyError::Kv(error) if error.changed_nothing());
     let untouched = written.written.is_empty()
         && written.left_behind.is_empty()
-        && written.failed.values().all(was_refused);
+        && written.failed.values().all(changed_nothing);
     if untouched { Progress::NothingWritten } else { Progress::PartlyWritten }
 }

@@ -46,9 +46,9 @@ pub struct Answered {
 
 /// Whether every answer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answers {
-    All,
-    Some,
+pub enum AnswerState {
+    AllIn,
+    SomeOpen,
 }
 
 /// A cell's gateway.
@@ -117,13 +117,17 @@ impl<'a, S: Services> Asks<'a, S> {
         u64::try_from(keys.sum::<usize>()).unwrap_or(u64::MAX)
     }
 
-    /// Whether the gateway has given nothing since it was asked this.
-    fn is_silent(&mut self, answered: &Answered) -> bool {
-        let Some(gateway) = self.gateways.get_mut(&answered.owner.cell) else { return false };
-        if !matches!(answered.answer, Err(ApiKeyError::Unavailable { .. })) {
+    /// Notes that a cell's gateway gave something: an API key, or that there is none.
+    fn note_alive(&mut self, cell: &str) {
+        if let Some(gateway) = self.gateways.get_mut(cell) {
             gateway.alive_at = Instant::now();
         }
-        gateway.alive_at <= answered.asked_at
+    }
+
+    /// Whether the gateway has given nothing since it was asked this.
+    fn is_silent_since(&self, answered: &Answered) -> bool {
+        let gateway = self.gateways.get(&answered.owner.cell);
+        gateway.is_some_and(|gateway| gateway.alive_at <= answered.asked_at)
     }
 }
 
@@ -133,13 +137,13 @@ impl<'a, S: Services> Run<'a, S> {
         &mut self,
         part: &mut Part,
         asks: &mut Asks<'a, S>,
-    ) -> Answers {
+    ) -> AnswerState {
         let until = Instant::now() + PATIENCE;
         loop {
             match tokio::time::timeout_at(until, asks.next()).await {
-                Ok(None) => return Answers::All,
+                Ok(None) => return AnswerState::AllIn,
                 Ok(Some(answered)) => self.judge_waiting(part, asks, answered),
-                Err(_) => return Answers::Some,
+                Err(_) => return AnswerState::SomeOpen,
             }
         }
     }
@@ -151,7 +155,9 @@ impl<'a, S: Services> Run<'a, S> {
         asks: &mut Asks<'a, S>,
         answered: Answered,
     ) {
-        if asks.is_silent(&answered) {
+        if !matches!(answered.answer, Err(ApiKeyError::Unavailable { .. })) {
+            asks.note_alive(&answered.owner.cell);
+        } else if asks.is_silent_since(&answered) {
             self.api_keys.write_off(&answered.owner.cell);
         }
         self.api_keys.note(answered.owner, answered.answer);

@@ -21,6 +21,24 @@ pub struct Raised {
     pub rewrites: Option<u64>,
 }
 
+impl Raised {
+    /// Whether keys are taken from another environment.
+    pub fn takes_keys(self) -> bool {
+        self.rewrites.is_some()
+    }
+}
+
+/// What the brake on rewrites says of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewrites {
+    /// Nothing yet: it depends on keys that wait for their API keys.
+    Undecided,
+    /// All are written.
+    Allowed,
+    /// None is begun.
+    Refused,
+}
+
 /// What a chain of runs may still do in one namespace. What would exceed it is not begun, none of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Brakes {

@@ -1,8 +1,8 @@
-//! The way of one part, and what the brakes let through of it.
+//! Compares one part and mends it, as far as the brakes allow.
 
 use super::ReconcileError;
-use super::asks::Answers;
-use super::brakes::Brakes;
+use super::asks::AnswerState;
+use super::brakes::{Brakes, Rewrites};
 use super::part::Part;
 use super::progress::Place;
 use super::run::Run;
@@ -14,12 +14,14 @@ impl<S: Services> Run<'_, S> {
         let mut part = self.list(place).await?;
         let mut asks = self.scan(&mut part).await?;
         self.find_dangling(&part).await;
-        let mut rewrites = None;
+        let mut rewrites = Rewrites::Undecided;
         let mut is_first_round = true;
         loop {
             let answers = self.judge_answered(&mut part, &mut asks).await;
-            rewrites = rewrites.or_else(|| self.allow_rewrites(&part, asks.waiting_keys()));
-            self.name(&part);
+            if rewrites == Rewrites::Undecided {
+                rewrites = self.allow_rewrites(&part, asks.waiting_keys());
+            }
+            self.note_examples(&part);
             if std::mem::take(&mut is_first_round) && self.account().is_some() {
                 self.find_given_up_shop_ids(&mut part).await;
             }
@@ -28,11 +30,13 @@ impl<S: Services> Run<'_, S> {
             }
             // Their look may have to wait for a gateway that hangs: nothing that can be written
             // before waits with it.
-            if !part.orphans_seen && (rewrites.is_some() || answers == Answers::All) {
+            if !part.orphans_seen
+                && (rewrites != Rewrites::Undecided || answers == AnswerState::AllIn)
+            {
                 part.orphans_seen = true;
                 self.settle_orphans(&mut part).await;
             }
-            if answers == Answers::All {
+            if answers == AnswerState::AllIn {
                 break;
             }
         }
@@ -49,7 +53,8 @@ impl<S: Services> Run<'_, S> {
         Brakes::new(tally, self.found_indexes, self.request.raised)
     }
 
-    /// Whether so many keys may be deleted, all or none; notes what is refused.
+    /// Whether so many keys may be deleted, all or none; notes what is refused. An audit notes the others
+    /// as deleted, for the runs after it.
     pub(super) fn allow_deletes(&mut self, part: &Part, keys: u64) -> bool {
         let allowed = self.brakes(part).allow_deletes(keys);
         if !allowed {
@@ -60,20 +65,24 @@ impl<S: Services> Run<'_, S> {
         allowed
     }
 
-    /// Whether the stale keys may be rewritten, all or none; notes what is refused. `None` where that
-    /// depends on keys that still wait for their API keys.
-    fn allow_rewrites(&mut self, part: &Part, waiting: u64) -> Option<bool> {
+    /// The keys that a repair rewrites: stale ones, and another environment's if they may be taken.
+    pub(super) fn rewritable(&self, part: &Part) -> u64 {
         let counts = part.keys.counts();
-        let taken = if self.request.raised.rewrites.is_some() { counts.taken } else { 0 };
-        let rewrites = counts.stale + taken;
+        counts.stale + if self.request.raised.takes_keys() { counts.taken } else { 0 }
+    }
+
+    /// Whether these may be rewritten, all or none, while so many keys still wait for their API keys;
+    /// notes what is refused.
+    fn allow_rewrites(&mut self, part: &Part, waiting: u64) -> Rewrites {
+        let rewrites = self.rewritable(part);
         let brakes = self.brakes(part);
         if brakes.allow_rewrites(rewrites + waiting) {
-            return Some(true);
+            return Rewrites::Allowed;
         }
         if waiting > 0 && brakes.allow_rewrites(rewrites) {
-            return None;
+            return Rewrites::Undecided;
         }
         self.refused.rewrite += rewrites;
-        Some(false)
+        Rewrites::Refused
     }
 }

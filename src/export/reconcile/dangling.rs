@@ -14,7 +14,7 @@ use crate::kv::check_key;
 use crate::ports::{Namespace, Services};
 
 impl<S: Services> Run<'_, S> {
-    /// Counts those of a part.
+    /// Counts, names and logs the dangling index ids of a part.
     pub(super) async fn find_dangling(&mut self, part: &Part) {
         let mut dangling = part.pointed_at.clone();
         dangling.retain(|index_id| !part.keys.holds(index_id));
@@ -67,7 +67,7 @@ impl<S: Services> Run<'_, S> {
         mut index_ids: BTreeSet<String>,
     ) -> BTreeSet<String> {
         let unlisted =
-            index_ids.iter().filter(|key| !part.is_listed(key) && check_key(key).is_ok());
+            index_ids.iter().filter(|key| !part.matches_prefix(key) && check_key(key).is_ok());
         let (found, failures) =
             self.read_values(Namespace::Settings, unlisted.cloned().collect()).await;
         if let Some(error) = failures.values().next() {

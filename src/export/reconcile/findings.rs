@@ -2,6 +2,7 @@
 
 use tracing::warn;
 
+use super::brakes::Rewrites;
 use super::part::Part;
 use super::report::Report;
 use super::row::ToWrite;
@@ -11,7 +12,7 @@ use crate::telemetry::Stats;
 
 impl<S: Services> Run<'_, S> {
     /// Counts a part that has been compared.
-    pub(super) fn count(&mut self, part: &Part, rewrites: Option<bool>) {
+    pub(super) fn count(&mut self, part: &Part, rewrites: Rewrites) {
         let found = part.keys.counts();
         let counts = self.report.counts(part.namespace);
         counts.desired += found.desired;
@@ -31,16 +32,17 @@ impl<S: Services> Run<'_, S> {
         for key in part.strangers.iter().filter(|key| part.keys.is_foreign(key)) {
             self.report.example("foreign", key);
         }
+        let rewritable = self.rewritable(part);
         let tally = self.progress.tally(part.namespace);
         tally.ours += found.ours;
         tally.desired += found.desired;
-        if !self.request.apply && rewrites == Some(true) {
-            tally.rewritten += found.stale;
+        if !self.request.apply && rewrites == Rewrites::Allowed {
+            tally.rewritten += rewritable;
         }
     }
 
-    /// Names keys that are about to be written.
-    pub(super) fn name(&mut self, part: &Part) {
+    /// Notes the names of keys that are about to be written, and of those that could not be compared.
+    pub(super) fn note_examples(&mut self, part: &Part) {
         for (class, name) in [
             (ToWrite::Missing, "missing"),
             (ToWrite::Stale, "stale"),

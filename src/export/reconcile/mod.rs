@@ -48,9 +48,9 @@ pub use self::report::{Counts, Refused, Report};
 
 use self::progress::Place;
 use self::run::Run;
-use super::error::Chain;
 use super::invocation::Invocation;
 use super::table::ReadError;
+use crate::error_chain::Chain;
 use crate::ports::{KvError, Namespace, Services};
 
 /// The namespaces in the order in which they are compared.
@@ -69,14 +69,15 @@ pub struct Reconcile {
     pub progress: Option<Progress>,
 }
 
-/// Why a run failed before it had compared anything. Nothing was written.
+/// Why a part could not be compared. The error of a run's first part is the run's; that of a later one
+/// ends it early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReconcileError {
     /// Cloudflare refuses the token.
     #[error(transparent)]
     CloudflareAuthRejected(KvError),
     /// The table could not be read to its end.
-    #[error("nothing was written: the pass over the table stopped after {items} items")]
+    #[error("the pass over the table stopped after {items} items")]
     PassStopped {
         /// How many items had been read.
         items: usize,
@@ -85,7 +86,7 @@ pub enum ReconcileError {
         error: ReadError,
     },
     /// KV could not be listed as far as the first part goes.
-    #[error("nothing was written: the listing of {namespace:?} stopped after {keys} keys")]
+    #[error("the listing of {namespace:?} stopped after {keys} keys")]
     ListingStopped {
         /// Of which namespace.
         namespace: Namespace,

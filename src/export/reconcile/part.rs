@@ -11,8 +11,8 @@ use super::report::MAX_EXAMPLES;
 use super::run::Run;
 use crate::export::bulk::{self, Failures};
 use crate::item::ItemKey;
-use crate::item::keys::query_config_keys_of;
-use crate::kv::limits::MAX_BULK_GET_KEYS;
+use crate::item::keys::query_config_key_prefix;
+use crate::kv::limits::{MAX_BULK_GET_KEYS, MAX_LIST_KEYS};
 use crate::kv::{Metadata, StoredValue};
 use crate::ports::{KvError, ListPage, Namespace, Services};
 
@@ -64,7 +64,7 @@ impl Part {
         let prefix = match (place.namespace, only_account) {
             (_, None) => String::new(),
             (Namespace::Settings, Some(account)) => format!("{account}-"),
-            (Namespace::QueryConfigs, Some(account)) => query_config_keys_of(account),
+            (Namespace::QueryConfigs, Some(account)) => query_config_key_prefix(account),
         };
         Self {
             namespace: place.namespace,
@@ -86,7 +86,7 @@ impl Part {
     /// the first part of its namespace.
     pub fn covers(&self, key: &str) -> bool {
         let after = self.after.as_deref();
-        if !self.is_listed(key) {
+        if !self.matches_prefix(key) {
             return after.is_none();
         }
         after.is_none_or(|after| key > after) && self.last.as_deref().is_none_or(|last| key <= last)
@@ -97,8 +97,8 @@ impl Part {
         self.namespace == Namespace::Settings
     }
 
-    /// Whether the listing shows a key if KV has it.
-    pub fn is_listed(&self, key: &str) -> bool {
+    /// Whether a key starts with the listing's prefix, so that the listing shows it if KV has it.
+    pub fn matches_prefix(&self, key: &str) -> bool {
         key.starts_with(&self.prefix)
     }
 }
@@ -115,7 +115,7 @@ impl<S: Services> Run<'_, S> {
             let is_first = part.pages.is_empty();
             let wait_until = if is_first { self.invocation.deadline } else { until };
             let turn = self.invocation.wait_for_turn(1, wait_until).await;
-            let full = part.keys.len() + 1_000 > PART_KEYS || Instant::now() >= until;
+            let full = part.keys.len() + MAX_LIST_KEYS > PART_KEYS || Instant::now() >= until;
             if !is_first && (turn.is_err() || full) {
                 part.next =
                     Some(Place { namespace: part.namespace, after: part.last.clone(), cursor });
@@ -224,7 +224,8 @@ impl<S: Services> Run<'_, S> {
                 cursor = listed.cursor;
                 let listed_keys = listed.keys.len();
                 let keys = listed.keys.into_iter().map(|(key, _)| key);
-                let keys: Vec<String> = keys.filter(|key| Some(key) <= last.as_ref()).collect();
+                let keys: Vec<String> =
+                    keys.filter(|key| last.as_ref().is_some_and(|last| key <= last)).collect();
                 let is_whole = keys.last() == last.as_ref() || keys.len() < listed_keys;
                 unclaimed.names.extend(keys.into_iter().filter(|key| part.keys.is_unclaimed(key)));
                 // What was written since may have moved the page's last keys to the next one.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::listed::Listed;
-use super::row::{Hash, PartCounts, Row, ToWrite, Verdict, Wanted, hash, index_hash, short};
+use super::row::{Hash, KeyState, PartCounts, Row, ToWrite, Wanted, hash, index_hash, short};
 use crate::index::IndexRef;
 use crate::item::{ItemKey, ItemKind};
 use crate::kv::Metadata;
@@ -68,7 +68,7 @@ impl PartKeys {
             self.unlisted += 1;
         }
         let row = self.rows.entry(hash).or_insert_with(Row::unlisted);
-        let is_first = row.verdict == Verdict::Unclaimed;
+        let is_first = row.verdict == KeyState::Unclaimed;
         let is_named = row.named == Some(index_hash(index));
         let comes_before = || {
             let holder = self.open.get(key).and_then(index_of);
@@ -78,7 +78,7 @@ impl PartKeys {
         row.conflicting |= !is_first;
         row.named_claims |= is_named;
         if has_it {
-            row.verdict = Verdict::Unknown;
+            row.verdict = KeyState::Unknown;
             self.hold(key, item);
         }
         !is_first
@@ -93,18 +93,18 @@ impl PartKeys {
         };
         row.desired |= wanted != Wanted::Rejected;
         let holder = self.open.get(key);
-        let has_it = holder == Some(item) || (holder.is_none() && row.verdict == Verdict::Unknown);
+        let has_it = holder == Some(item) || (holder.is_none() && row.verdict == KeyState::Unknown);
         if !has_it {
             return;
         }
         row.verdict = match wanted {
-            Wanted::Value(digest) if row.digest == Some(short(&digest)) => Verdict::Right,
-            Wanted::Value(_) => Verdict::Differs,
-            Wanted::Rejected => Verdict::Rejected,
-            Wanted::Unknown => Verdict::Unknown,
+            Wanted::Value(digest) if row.digest == Some(short(&digest)) => KeyState::Right,
+            Wanted::Value(_) => KeyState::Differs,
+            Wanted::Rejected => KeyState::Rejected,
+            Wanted::Unknown => KeyState::Unknown,
         };
-        // Of one that KV names for another, an item that comes earlier may still be met.
-        if row.verdict == Verdict::Right && row.named_claims {
+        // The name stays held where KV names another index: an item that comes earlier may still take the key.
+        if row.verdict == KeyState::Right && row.named_claims {
             self.release(key);
         }
     }
@@ -130,7 +130,7 @@ impl PartKeys {
     pub fn unknown(&self) -> impl Iterator<Item = &String> {
         self.open.keys().filter(|key| {
             let row = self.rows.get(&hash(key));
-            row.is_some_and(|row| row.verdict == Verdict::Unknown)
+            row.is_some_and(|row| row.verdict == KeyState::Unknown)
         })
     }
 

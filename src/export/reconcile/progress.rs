@@ -100,7 +100,7 @@ impl Requests {
 
 impl Progress {
     /// That of a first run.
-    pub fn none(request: &Reconcile) -> Self {
+    pub fn at_start(request: &Reconcile) -> Self {
         Self {
             place: Place::beginning_of(NAMESPACES[0]),
             tallies: [Tally::default(); 2],
@@ -184,7 +184,7 @@ mod tests {
 
     fn progress() -> Progress {
         let request = Reconcile { apply: true, ..Reconcile::default() };
-        let mut progress = Progress::none(&request);
+        let mut progress = Progress::at_start(&request);
         progress.place = Place {
             namespace: Namespace::QueryConfigs,
             after: Some("qcfg-größe-\"x\"".into()),
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn what_is_listed_leaves_time_for_the_longest_pass_and_for_mending() {
         let seconds = Duration::from_secs;
-        let mut progress = Progress::none(&Reconcile::default());
+        let mut progress = Progress::at_start(&Reconcile::default());
         let time_to_list = |progress: &Progress, namespace| {
             progress.time_to_list(namespace, seconds(800)).as_secs()
         };

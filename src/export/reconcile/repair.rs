@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::asks::Answers;
+use super::asks::AnswerState;
+use super::brakes::Rewrites;
 use super::part::Part;
 use super::repaired_items::{READ_ITEMS, RepairedItems, Work};
 use super::row::ToWrite;
@@ -30,16 +31,16 @@ impl<S: Services> Run<'_, S> {
     pub(super) async fn write_desired(
         &mut self,
         part: &mut Part,
-        rewrites: Option<bool>,
-        answers: Answers,
+        rewrites: Rewrites,
+        answers: AnswerState,
     ) {
         let counts = part.keys.counts();
         let writes = |class: ToWrite| match class {
             ToWrite::Missing => counts.missing > 0,
-            ToWrite::Stale => rewrites == Some(true) && counts.stale > 0,
+            ToWrite::Stale => rewrites == Rewrites::Allowed && counts.stale > 0,
             ToWrite::Taken => {
-                let raised = self.request.raised.rewrites.is_some();
-                rewrites == Some(true) && raised && counts.taken > 0
+                let takes_keys = self.request.raised.takes_keys();
+                rewrites == Rewrites::Allowed && takes_keys && counts.taken > 0
             }
             // Whose they are is for settling to find out.
             ToWrite::Contested => false,
@@ -52,7 +53,7 @@ impl<S: Services> Run<'_, S> {
             return;
         }
         if !part.keys.holds_all_names() {
-            if answers == Answers::All {
+            if answers == AnswerState::AllIn {
                 self.write_by_another_pass(part, &classes).await;
             }
             return;

@@ -9,7 +9,7 @@ use crate::ports::Namespace;
 /// Key names a class of the report holds at the most.
 pub const MAX_EXAMPLES: usize = 20;
 
-/// Fewer keys than this are no share, unless they are all.
+/// Fewer keys than this count as 0 %, unless they are all of them.
 const FEW_KEYS: u64 = 10;
 
 /// What a reconcile found and did.
@@ -29,7 +29,7 @@ pub struct Report {
     /// Why it ended before all was compared, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
-    /// With what the next run goes on where this one ended, if there is more.
+    /// The `continue` for the next run; `None` after the last part.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub next_run: Option<String>,
     /// What the brakes refused a repair, or would refuse one.
@@ -72,7 +72,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// The findings of both; what was written and deleted is not counted.
+    /// The findings of both; `listed`, `foreign`, `written` and `deleted` stay those of `self`.
     fn with_findings_of(self, other: &Self) -> Self {
         Self {
             desired: self.desired + other.desired,

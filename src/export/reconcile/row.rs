@@ -24,7 +24,7 @@ pub enum Wanted {
 
 /// What is known of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum KeyState {
     /// No item asks for it.
     Unclaimed,
     /// Whether it is right is open.
@@ -46,7 +46,7 @@ pub struct Row {
     pub page: u16,
     /// What the key is if an item asks for it, and if none does; `None` where KV lacks it.
     pub listed: Option<(Listed, Listed)>,
-    pub verdict: Verdict,
+    pub verdict: KeyState,
     /// Whether several items ask for it.
     pub conflicting: bool,
     /// Whether the item that KV names asks for it.
@@ -122,7 +122,7 @@ impl Row {
             named: None,
             page: 0,
             listed: None,
-            verdict: Verdict::Unclaimed,
+            verdict: KeyState::Unclaimed,
             conflicting: false,
             named_claims: false,
             desired: false,
@@ -132,7 +132,7 @@ impl Row {
     /// What the listed key is; `None` where KV lacks it.
     pub fn class(&self) -> Option<Listed> {
         let (if_asked_for, if_not) = self.listed?;
-        Some(if self.verdict == Verdict::Unclaimed { if_not } else { if_asked_for })
+        Some(if self.verdict == KeyState::Unclaimed { if_not } else { if_asked_for })
     }
 
     /// Whether it is ours and no item asks for it.
@@ -143,9 +143,9 @@ impl Row {
     /// Why it is to be written, if it is.
     pub fn to_write(&self) -> Option<ToWrite> {
         match (self.verdict, self.class()) {
-            (Verdict::Differs, None) => Some(ToWrite::Missing),
-            (Verdict::Differs, Some(Listed::AskedFor)) => Some(ToWrite::Stale),
-            (Verdict::Differs, Some(Listed::Taken)) => Some(ToWrite::Taken),
+            (KeyState::Differs, None) => Some(ToWrite::Missing),
+            (KeyState::Differs, Some(Listed::AskedFor)) => Some(ToWrite::Stale),
+            (KeyState::Differs, Some(Listed::Taken)) => Some(ToWrite::Taken),
             (_, Some(Listed::Contested)) => Some(ToWrite::Contested),
             _ => None,
         }
@@ -160,7 +160,7 @@ impl Row {
         counts.listed += u64::from(!matches!(class, None | Some(Listed::OfAnotherAccount)));
         counts.ours += u64::from(self.named.is_some() && class != Some(Listed::OfAnotherAccount));
         counts.conflicting += u64::from(self.conflicting || is_taken);
-        counts.unknown += u64::from(self.verdict == Verdict::Unknown && is_open);
+        counts.unknown += u64::from(self.verdict == KeyState::Unknown && is_open);
         counts.unclaimed += u64::from(class == Some(Listed::Unclaimed));
         counts.foreign += u64::from(class == Some(Listed::Foreign));
         match self.to_write() {

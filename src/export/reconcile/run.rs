@@ -6,8 +6,9 @@ use super::Reconcile;
 use super::kept_claims::KeptClaims;
 use super::progress::Progress;
 use super::report::{Refused, Report};
+use crate::error_chain::Chain;
 use crate::export::api_keys::ApiKeys;
-use crate::export::error::{Chain, KeyError};
+use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::table::PassOver;
 use crate::index::IndexRef;
@@ -30,7 +31,7 @@ pub struct Run<'a, S> {
 
 impl<'a, S: Services> Run<'a, S> {
     pub fn new(invocation: &'a Invocation<'a, S>, request: &'a Reconcile) -> Self {
-        let progress = request.progress.clone().unwrap_or_else(|| Progress::none(request));
+        let progress = request.progress.clone().unwrap_or_else(|| Progress::at_start(request));
         if let (Some(requests), Some(limiter)) = (progress.requests, invocation.rate_limiter()) {
             limiter.count_earlier(requests.number, requests.age(invocation.began));
         }

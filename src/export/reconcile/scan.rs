@@ -30,8 +30,10 @@ impl<'a, S: Services> Run<'a, S> {
     pub(super) async fn scan(&mut self, part: &mut Part) -> Result<Asks<'a, S>, ReconcileError> {
         let mut asks = Asks::new(self.invocation);
         let kept = std::mem::take(&mut self.kept_claims);
-        if part.namespace == Namespace::QueryConfigs && kept.all().is_some() {
-            for claim in kept.all().unwrap_or_default() {
+        if part.namespace == Namespace::QueryConfigs
+            && let Some(claims) = kept.all()
+        {
+            for claim in claims {
                 self.claim_query_config(part, claim);
             }
             self.kept_claims = kept;
@@ -216,7 +218,7 @@ fn unlisted_keys(part: &Part, items: &[(ItemKey, Item)]) -> BTreeSet<String> {
         ItemKind::IndexSettings(index) => Some(claimed_keys(&index, &item.attributes())),
         ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
     });
-    claimed.flatten().filter(|key| !part.is_listed(key) && part.covers(key)).collect()
+    claimed.flatten().filter(|key| !part.matches_prefix(key) && part.covers(key)).collect()
 }
 
 /// Notes what the active aliases of an item point at, itself left out, and KV does not list.

@@ -32,6 +32,7 @@ use crate::export::error::KeyError;
 use crate::index::IndexRef;
 use crate::item::ItemKey;
 use crate::kv::{Digest, Entry, StoredValue};
+use crate::ports::KvError;
 
 /// What became of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +63,8 @@ pub enum Done {
     Deleted {
         /// What the key held, where KV reported it.
         was: Option<StoredValue>,
-        /// Whether KV confirmed it.
-        confirmed: bool,
+        /// Why KV did not confirm it; `None` where it did.
+        unconfirmed: Option<KvError>,
     },
 }
 
@@ -99,9 +100,9 @@ pub fn next_action(decision: Decision, last: Option<&Done>) -> (Verdict, Option<
         // What was deleted is put back while the record waits for the API key.
         Decision::Undecided(error) => (Verdict::Failed(error.into()), put_back()),
         Decision::Delete(stored) => match last {
-            Some(Done::Deleted { confirmed: true, .. }) => (Verdict::Deleted, None),
-            Some(Done::Deleted { confirmed: false, .. }) => {
-                (Verdict::Failed(KeyError::DeleteUnconfirmed), None)
+            Some(Done::Deleted { unconfirmed: None, .. }) => (Verdict::Deleted, None),
+            Some(Done::Deleted { unconfirmed: Some(error), .. }) => {
+                (Verdict::Failed(KeyError::DeleteUnconfirmed(error.clone())), None)
             }
             _ => (Verdict::Deleted, Some(Action::Delete(stored))),
         },
@@ -139,8 +140,8 @@ pub fn shop_id_state(
     verdict: Option<&Verdict>,
 ) -> ShopIdState {
     match (last, held) {
-        (_, None) | (Some(Done::Deleted { confirmed: false, .. }), _) => ShopIdState::Failed,
-        (Some(Done::Deleted { confirmed: true, .. }), _) => ShopIdState::Settled,
+        (_, None) | (Some(Done::Deleted { unconfirmed: Some(_), .. }), _) => ShopIdState::Failed,
+        (Some(Done::Deleted { unconfirmed: None, .. }), _) => ShopIdState::Settled,
         _ if just_written => ShopIdState::Open,
         _ if matches!(verdict, Some(Verdict::Left | Verdict::Withheld(_))) => ShopIdState::Settled,
         (_, Some(Held::Ours { named, .. })) if named.index.index_id() == index_id => {
@@ -176,12 +177,16 @@ mod tests {
         StoredValue { value, metadata: None }
     }
 
-    fn deleted(confirmed: bool) -> Done {
-        Done::Deleted { was: Some(stored()), confirmed }
+    fn deleted() -> Done {
+        Done::Deleted { was: Some(stored()), unconfirmed: None }
+    }
+
+    fn unconfirmed() -> Done {
+        Done::Deleted { was: Some(stored()), unconfirmed: Some(KvError::OutOfTime) }
     }
 
     fn deleted_unknown() -> Done {
-        Done::Deleted { was: None, confirmed: true }
+        Done::Deleted { was: None, unconfirmed: None }
     }
 
     fn written(value: &str) -> Done {
@@ -196,7 +201,7 @@ mod tests {
     fn a_write_is_made_unless_that_very_value_was_written() {
         let write = || Decision::Write { index: index(), entry: entry("v2") };
         assert_eq!(action(write(), Some(written("v2"))), None);
-        for last in [None, Some(written("v1")), Some(deleted(true)), Some(deleted(false))] {
+        for last in [None, Some(written("v1")), Some(deleted()), Some(unconfirmed())] {
             let expected = Action::Write(Write::Entry(index(), entry("v2")));
             assert_eq!(action(write(), last), Some(expected));
         }
@@ -211,10 +216,10 @@ mod tests {
                 Decision::Undecided(ApiKeyUnavailable::NotAsked),
             ]
         };
-        for confirmed in [true, false] {
+        for last in [deleted(), unconfirmed()] {
             for decision in decisions() {
                 let put_back = Action::Write(Write::PutBack(stored()));
-                assert_eq!(action(decision, Some(deleted(confirmed))), Some(put_back));
+                assert_eq!(action(decision, Some(last.clone())), Some(put_back));
             }
         }
         for last in [None, Some(written("v")), Some(deleted_unknown())] {
@@ -231,15 +236,15 @@ mod tests {
         for last in [None, Some(written("v"))] {
             assert_eq!(next(last), (Verdict::Deleted, Some(Action::Delete(Some(stored())))));
         }
-        assert_eq!(next(Some(deleted(true))), (Verdict::Deleted, None));
-        let unconfirmed = Verdict::Failed(KeyError::DeleteUnconfirmed);
-        assert_eq!(next(Some(deleted(false))), (unconfirmed, None));
+        assert_eq!(next(Some(deleted())), (Verdict::Deleted, None));
+        let failed = Verdict::Failed(KeyError::DeleteUnconfirmed(KvError::OutOfTime));
+        assert_eq!(next(Some(unconfirmed())), (failed, None));
     }
 
     #[test]
     fn nothing_is_done_to_what_is_left_alone_or_looked_at_again() {
         assert_eq!(next_action(Decision::LeaveAlone, None), (Verdict::Left, None));
-        let (verdict, action) = next_action(Decision::LookAgain, Some(&deleted(true)));
+        let (verdict, action) = next_action(Decision::LookAgain, Some(&deleted()));
         assert_eq!((verdict, action), (Verdict::Failed(KeyError::ChangedMeanwhile), None));
     }
 
@@ -250,8 +255,8 @@ mod tests {
             shop_id_state("a-i", last.as_ref(), false, held, verdict.as_ref())
         };
         assert_eq!(state(None, None, None), ShopIdState::Failed);
-        assert_eq!(state(Some(deleted(false)), Some(&ours), None), ShopIdState::Failed);
-        assert_eq!(state(Some(deleted(true)), Some(&ours), None), ShopIdState::Settled);
+        assert_eq!(state(Some(unconfirmed()), Some(&ours), None), ShopIdState::Failed);
+        assert_eq!(state(Some(deleted()), Some(&ours), None), ShopIdState::Settled);
         for verdict in [Verdict::Left, Verdict::Withheld(BTreeSet::new())] {
             assert_eq!(state(None, Some(&ours), Some(verdict)), ShopIdState::Settled);
         }

@@ -11,10 +11,11 @@ use super::TIME_FOR_A_WRITE;
 use super::action::{Action, Done, ShopIdState, Verdict, Write, put_back, shop_id_state};
 use super::settling::Settling;
 use super::table_view::Held;
+use crate::error_chain::Chain;
 use crate::export::bulk;
-use crate::export::error::{Chain, KeyError};
+use crate::export::error::KeyError;
 use crate::kv::{Entry, Pair, StoredValue};
-use crate::ports::{KvError, Namespace, Services};
+use crate::ports::{Namespace, Services};
 
 impl<S: Services> Settling<'_, '_, S> {
     pub async fn apply(&mut self, actions: BTreeMap<String, Action>) {
@@ -28,11 +29,11 @@ impl<S: Services> Settling<'_, '_, S> {
         }
         let written = writes.iter().map(|(key, _)| key.clone()).collect();
         self.write(writes).await;
-        let (last, first): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        let (after_shop_ids, at_once): (BTreeMap<_, _>, BTreeMap<_, _>) =
             deletes.into_iter().partition(|(key, _)| self.shop_ids_in_values.contains_key(key));
-        self.delete(first).await;
+        self.delete(at_once).await;
         let mut ready = BTreeMap::new();
-        for (key, stored) in last {
+        for (key, stored) in after_shop_ids {
             match self.shop_id_state(&key, &written) {
                 ShopIdState::Settled => drop(ready.insert(key, stored)),
                 ShopIdState::Open => {}
@@ -54,20 +55,20 @@ impl<S: Services> Settling<'_, '_, S> {
 
     /// Fails keys of which nothing is certain any more. What was deleted of them is put back first.
     pub async fn give_up(&mut self, keys: BTreeSet<String>, error: &KeyError) {
-        let last = |key: &String| Some((key.clone(), put_back(self.last.get(key))?));
-        let put_backs = keys.iter().filter_map(last).collect();
+        let put_back_of = |key: &String| Some((key.clone(), put_back(self.last.get(key))?));
+        let put_backs = keys.iter().filter_map(put_back_of).collect();
         self.send(put_backs).await;
         for key in &keys {
             self.fail(key, error.clone());
         }
     }
 
-    /// Puts back the index id keys that were deleted though the shop id that only their values name has
-    /// failed after all: a retry finds it through them.
-    pub async fn put_back_ways_to_failed(&mut self) {
+    /// Puts back index id keys that were deleted before the shop id that only their values name has
+    /// failed: a retry finds it through them.
+    pub async fn put_back_index_ids_of_failed_shop_ids(&mut self) {
         let has_failed =
             |shop_id: &String| matches!(self.verdicts.get(shop_id), Some(Verdict::Failed(_)));
-        let ways = self
+        let put_backs = self
             .shop_ids_in_values
             .iter()
             .filter(|(_, shop_id)| has_failed(shop_id))
@@ -75,18 +76,18 @@ impl<S: Services> Settling<'_, '_, S> {
                 Some((index_id.clone(), put_back(self.last.get(index_id))?))
             })
             .collect();
-        self.send(ways).await;
+        self.send(put_backs).await;
     }
 
     /// Writes keys. One that was deleted and can't be written for the item that asks for it now is
     /// put back.
     async fn write(&mut self, writes: Vec<(String, Write)>) {
         let failed = self.send(writes).await;
-        let last = |key: String| {
+        let put_back_of = |key: String| {
             let put_back = put_back(self.last.get(&key))?;
             Some((key, put_back))
         };
-        let put_backs = failed.into_iter().filter_map(last).collect();
+        let put_backs = failed.into_iter().filter_map(put_back_of).collect();
         self.send(put_backs).await;
     }
 
@@ -162,14 +163,14 @@ impl<S: Services> Settling<'_, '_, S> {
         for (key, was) in deletes {
             match failures.get(&key) {
                 // It was refused, or not sent at all: nothing was deleted, so nothing is put back.
-                Some(error) if error.concerns_every_request() || *error == KvError::NotSent => {
+                Some(error) if error.changed_nothing() => {
                     self.fail(&key, error.clone().into());
                 }
                 // A delete whose answer was lost may have been done all the same, so it is looked
                 // after like the others; only the verdict differs.
                 failure => {
-                    let confirmed = failure.is_none();
-                    self.last.insert(key, Done::Deleted { was, confirmed });
+                    let unconfirmed = failure.cloned();
+                    self.last.insert(key, Done::Deleted { was, unconfirmed });
                 }
             }
         }

@@ -4,10 +4,13 @@
 //! | --- | --- | --- |
 //! | one or more | anything | written, from the table, for the item that KV's value names, else for the first |
 //! | none | a value naming an index that is the target of an active alias and has no item, or the key is named as `shop_id` by a write alias | stays, with a warning |
+//! | one or more | anything, and the API key of the item that it is for is unavailable | undecided: stays, and the record fails |
 //! | none | a value naming an index whose item cannot be exported | stays |
+//! | none | a value naming an index whose item's API key is unavailable | undecided: that item may yet be rejected, and then it keeps the key |
 //! | none | a value naming any other index | deleted |
 //! | none | nothing, where the key is known to have been written for a removed index | as if a value named that index: KV's answer may be a minute old |
 //! | none | nothing else, or a stranger's value | left alone |
+//! | any | the pass over the table and the read after it contradict each other | looked at again |
 //!
 //! An item that asks for the key but can't be exported keeps it as it is.
 
@@ -45,7 +48,8 @@ pub enum Decision {
     LeaveAlone,
     /// The table changed while it was read: to be looked at again.
     LookAgain,
-    /// Can't be decided: the API key of the item that asks for it is unavailable.
+    /// Can't be decided: the API key is unavailable of the item that asks for the key, or that its value
+    /// names.
     Undecided(ApiKeyUnavailable),
 }
 
@@ -265,6 +269,18 @@ mod tests {
         let keys = vec!["s".to_owned()];
         let items = vec![("i", ItemNow::Unavailable { keys, error: unavailable() })];
         let case = Case { key: "s", held: NOTHING, table: vec![("i", shop("s"))], items };
+        assert_eq!(case.decide(), Decision::Undecided(unavailable()));
+    }
+
+    #[test]
+    fn a_value_that_names_an_item_without_its_api_key_leaves_the_key_undecided() {
+        let keys = vec!["s-new".to_owned(), "a-moved".to_owned()];
+        let case = Case {
+            key: "s-old",
+            held: holds("moved", Some("s-old")),
+            table: vec![("moved", shop("s-new"))],
+            items: vec![("moved", ItemNow::Unavailable { keys, error: unavailable() })],
+        };
         assert_eq!(case.decide(), Decision::Undecided(unavailable()));
     }
 

@@ -141,7 +141,7 @@ impl<S: Services> Settling<'_, '_, S> {
     }
 
     async fn into_settled(mut self) -> BTreeMap<String, Verdict> {
-        self.put_back_ways_to_failed().await;
+        self.put_back_index_ids_of_failed_shop_ids().await;
         self.report();
         self.into_verdicts()
     }

@@ -66,7 +66,7 @@ pub(super) struct Settling<'a, 'k, S> {
     pub last_look: Duration,
     /// Whether a look has seen an index item.
     pub has_indexes: bool,
-    /// Items that ask for a key and can't be exported, logged once.
+    /// Items that can't be exported and so keep a key, logged once.
     pub rejections: BTreeMap<IndexRef, Rejection>,
 }
 
@@ -120,7 +120,7 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
                 index_name = index.name,
                 path = rejection.path,
                 error = %rejection,
-                "an index asks for a key but can't be exported: the key stays as it is"
+                "an index can't be exported: the keys that it asks for, or whose values name it, stay as they are"
             );
         }
         for (key, verdict) in &self.verdicts {

@@ -34,15 +34,20 @@ pub struct Named {
     pub shop_ids: BTreeSet<String>,
 }
 
+impl Named {
+    /// What a value names to the exporter of `environment`; `None` for a stranger's.
+    pub fn of(stored: &StoredValue, environment: &str) -> Option<Self> {
+        let StoredSettings { index, shop_id, .. } = StoredSettings::parse(&stored.value)?;
+        let named = Self { index, shop_ids: shop_id.into_iter().collect() };
+        stored.counts_for(environment).then_some(named)
+    }
+}
+
 impl Held {
     /// What a value says of itself to the exporter of `environment`.
     pub fn new(stored: StoredValue, environment: &str) -> Self {
-        let settings = StoredSettings::parse(&stored.value);
-        match settings.filter(|_| stored.counts_for(environment)) {
-            Some(StoredSettings { index, shop_id, .. }) => {
-                let named = Named { index, shop_ids: shop_id.into_iter().collect() };
-                Self::Ours { named, stored }
-            }
+        match Named::of(&stored, environment) {
+            Some(named) => Self::Ours { named, stored },
             None => Self::Strangers,
         }
     }

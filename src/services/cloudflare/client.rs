@@ -12,12 +12,10 @@ use url::Url;
 
 use super::token::{CloudflareToken, Token, TokenError};
 use super::wire::{self, Reply};
+use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Pair, StoredValue};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace, RateLimit};
 use crate::services::http::{LostAnswer, rate_limit, read_body, retry_after};
-
-/// Keys in a page of a listing; the API's most.
-const LIST_LIMIT: &str = "1000";
 
 /// The longest answer that is read. A bulk read gives up to 25 MB of values, which JSON may make
 /// twice as long.
@@ -90,7 +88,7 @@ impl CloudflareKv {
         let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
         let reply = Reply { status, retry_after, body: &body };
         if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            return Ok(Attempt::AuthRefused(wire::auth_reason(&reply)));
+            return Ok(Attempt::AuthRefused(wire::reason(&reply)));
         }
         read(&reply).map(Attempt::Answered)
     }
@@ -166,7 +164,7 @@ impl KvStore for CloudflareKv {
         })?;
         {
             let mut query = url.query_pairs_mut();
-            query.append_pair("limit", LIST_LIMIT);
+            query.append_pair("limit", &MAX_LIST_KEYS.to_string());
             if !prefix.is_empty() {
                 query.append_pair("prefix", prefix);
             }

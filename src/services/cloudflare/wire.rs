@@ -77,12 +77,7 @@ struct Envelope<T> {
     success: bool,
     #[serde(default)]
     errors: Vec<ApiError>,
-    #[serde(default = "none")]
     result: Option<T>,
-}
-
-fn none<T>() -> Option<T> {
-    None
 }
 
 /// An error without its message, which may quote what was sent.
@@ -230,18 +225,13 @@ fn failure(reply: &Reply<'_>) -> KvError {
 }
 
 /// Status and codes: numbers and words of our own, and nothing of the response's text.
-fn reason(reply: &Reply<'_>) -> String {
+pub fn reason(reply: &Reply<'_>) -> String {
     let errors = match serde_json::from_slice::<Envelope<serde::de::IgnoredAny>>(reply.body) {
         Ok(envelope) => envelope.errors,
         Err(_) => Vec::new(),
     };
     let codes = error_codes::describe(errors.into_iter().map(|error| error.code));
     format!("status {}{codes}", reply.status)
-}
-
-/// What a 401 or 403 says.
-pub fn auth_reason(reply: &Reply<'_>) -> String {
-    reason(reply)
 }
 
 #[cfg(test)]

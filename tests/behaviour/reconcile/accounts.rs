@@ -57,6 +57,30 @@ async fn a_run_of_one_account_touches_no_key_of_another() {
 }
 
 #[tokio::test]
+async fn a_repair_of_one_account_counts_what_it_has_rewritten_once() {
+    let world = World::start().await;
+    let shops = (0..300).map(|number| {
+        let name = format!("i{number:03}");
+        shop("a", &name, &format!("{name}.example"))
+    });
+    world.settled_with(shops.chain([shop("b", "j", "s.example")])).await;
+    for number in 0..300 {
+        for key in [format!("a-i{number:03}"), format!("i{number:03}.example")] {
+            edit(&world, SETTINGS, &key, false);
+        }
+    }
+    // The key is contested: KV still names the other account for it.
+    load(&world, [shop("a", "more", "s.example"), index("b", "j")]);
+
+    for apply in [false, true] {
+        let report = world.handle(&of_account("a", apply)).await.ok().clone();
+        assert_eq!(report["settings"]["stale"], 601, "{report}");
+        assert_eq!(report.get("refused"), None, "{report}");
+    }
+    assert_eq!(world.url_under("s.example").unwrap(), "https://more.example.com");
+}
+
+#[tokio::test]
 async fn a_run_of_one_account_leaves_a_contested_key_with_the_account_that_kv_names() {
     let world = World::start().await;
     world.settled_with([shop("a", "i", "s.example"), shop("b", "j", "s.example")]).await;

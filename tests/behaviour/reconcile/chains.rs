@@ -111,6 +111,7 @@ async fn query_configs_that_cannot_be_listed_do_not_hold_up_the_settings() {
     assert_eq!(report["complete"], false, "{report}");
     let stopped = report["stopped"].as_str().unwrap();
     assert!(stopped.contains("listing of QueryConfigs") && stopped.contains("503"), "{stopped}");
+    assert!(!stopped.contains("nothing was written"), "{stopped}");
 
     world.stack.kv.faults().clear();
     let report = world.handle(&next_run(&report)).await.ok().clone();
