@@ -92,10 +92,15 @@ pub async fn list<S: Services>(
     cursor: Option<&str>,
 ) -> Result<ListPage, KvError> {
     let kv = invocation.services.kv();
-    with_retries(invocation, Service::Kv, invocation.deadline, async || {
-        let page = invocation.call(Service::Kv, kv.list(namespace, prefix, cursor)).await;
-        page.unwrap_or(Err(KvError::OutOfTime))
-    })
+    with_retries(
+        invocation,
+        Service::Kv,
+        || invocation.deadline,
+        async || {
+            let page = invocation.call(Service::Kv, kv.list(namespace, prefix, cursor)).await;
+            page.unwrap_or(Err(KvError::OutOfTime))
+        },
+    )
     .await
 }
 

@@ -60,11 +60,12 @@ impl Retries {
     }
 }
 
-/// Makes a request, again and again while its error and the tries allow it.
+/// Makes a request, again and again while its error and the tries allow it. `until` is asked anew after
+/// each try.
 pub async fn with_retries<S: Services, T, E: Retryable>(
     invocation: &Invocation<'_, S>,
     service: Service,
-    until: Instant,
+    until: impl Fn() -> Instant,
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
 ) -> Result<T, E> {
     let mut retries = Retries::default();
@@ -73,7 +74,7 @@ pub async fn with_retries<S: Services, T, E: Retryable>(
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        if !retries.wait(invocation, service, until, error.retry()).await {
+        if !retries.wait(invocation, service, until(), error.retry()).await {
             return Err(error);
         }
     }

@@ -39,6 +39,14 @@ pub enum ApiKeyError {
     },
 }
 
+impl ApiKeyError {
+    /// Whether the gateway said nothing of the account: it gave no answer, or asked to come back later.
+    /// A refusal says something.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unavailable { retry: Retry::After(_), .. })
+    }
+}
+
 impl Retryable for ApiKeyError {
     fn retry(&self) -> Retry {
         match self {

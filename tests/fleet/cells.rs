@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::model::chain::{INVOCATION, follow, repair};
+use crate::model::chain::{Followed, INVOCATION, follow, repair};
 use crate::model::drift::Drift;
 use crate::model::fleet::{ItemId, Size};
 use crate::model::stack::process;
 use crate::model::world::{Gateway, World};
-use crate::small::SIZE;
+use crate::small::{SIZE, assert_mended};
 
 const INDEXES: Size = Size { accounts: 2_000, indexes: 5, query_configs: 0, drift: 100, ..SIZE };
 const HEALTHY: [&str; 3] = ["cell-2", "cell-3", "cell-4"];
@@ -50,4 +50,36 @@ async fn the_drift_of_three_cells_is_mended_as_early_whatever_the_other_two_do()
     );
     assert_eq!(keys, as_many);
     assert!(keys > 60 && with <= without + Duration::from_secs(2), "{without:?} {with:?}");
+}
+
+/// A repair of the fleet with these gateways, each of which takes so long for an API key.
+async fn repaired(gateways: BTreeMap<String, Gateway>, takes: Duration) -> (Rc<World>, Followed) {
+    let mut world = World { gateways, ..World::new(INDEXES) };
+    world.pace.api_key = takes;
+    let world = Rc::new(world);
+    let chain = follow(&process(&world, "reconcile"), repair(), INVOCATION).await.unwrap();
+    (world, chain)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_goes_on_giving_api_keys_is_asked_for_all_of_them_however_slow_it_is() {
+    // 400 accounts a cell, of which 200 are asked for at a time.
+    let (world, chain) = repaired(BTreeMap::new(), Duration::from_secs(12)).await;
+    assert_eq!(chain.total("failed"), 0);
+    assert_mended(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_refuses_some_accounts_at_once_is_asked_for_the_others() {
+    let refusing = BTreeMap::from([("cell-0".to_owned(), Gateway::RefusesSome)]);
+    let (world, chain) = repaired(refusing, Duration::from_millis(500)).await;
+    let fleet = &world.fleet;
+    let refused = (0..fleet.indexes())
+        .filter(|index| fleet.cell(*index) == "cell-0" && fleet.account(*index).ends_with('0'));
+    // Two keys each, and a shop id that the index gave up: it may yet be rejected, and would keep it.
+    let keys = refused.map(|index| match fleet.drift(ItemId::settings(index)) {
+        Some(Drift::Orphaned) => 3,
+        _ => 2,
+    });
+    assert_eq!(chain.total("failed"), keys.sum::<u64>());
 }

@@ -109,7 +109,7 @@ impl<'a> Gathering<'a> {
                         open.set(open.get() - 1);
                     }
                 };
-                let answer = fetch_api_key(invocation, &owner, until, &permits, after_try).await;
+                let answer = fetch_api_key(invocation, &owner, || until, &permits, after_try).await;
                 (owner, answer)
             });
             answers.push(fetch);
@@ -154,21 +154,21 @@ impl<'a> Gathering<'a> {
     }
 }
 
-/// Asks for one account's API key, with retries, until `until`. A permit is held for each try, not
-/// for the back-offs between them.
+/// Asks for one account's API key, with retries, until `until`, which is asked anew for each try. A
+/// permit is held for each try, not for the back-offs between them.
 pub async fn fetch_api_key<S: Services>(
     invocation: &Invocation<'_, S>,
     owner: &ApiKeyOwner,
-    until: Instant,
+    until: impl Fn() -> Instant,
     permits: &Semaphore,
     mut after_try: impl FnMut(),
 ) -> Result<SecretString, ApiKeyError> {
     let service = invocation.services.api_keys();
-    with_retries(invocation, Service::ApiKeys, until, async || {
+    with_retries(invocation, Service::ApiKeys, &until, async || {
         // The semaphore is never closed.
         let permit = permits.acquire().await.ok();
         let fetch = service.fetch(&owner.cell, &owner.account);
-        let answer = invocation.call_until(Service::ApiKeys, until, fetch).await;
+        let answer = invocation.call_until(Service::ApiKeys, until(), fetch).await;
         drop(permit);
         after_try();
         answer.unwrap_or_else(|OutOfTime| Err(no_answer()))
@@ -179,6 +179,6 @@ pub async fn fetch_api_key<S: Services>(
 fn no_answer() -> ApiKeyError {
     ApiKeyError::Unavailable {
         reason: "no answer in the time there was for it".to_owned(),
-        retry: Retry::Never,
+        retry: Retry::After(None),
     }
 }

@@ -11,7 +11,9 @@
 //! A reconcile does not look into KV: what it would find there is what it is to compare. Nor does it
 //! ask a cell again that has given nothing in this run.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -33,8 +35,8 @@ pub struct ApiKeys {
     pub(super) stored: BTreeMap<IndexRef, Stored>,
     /// For how long the batch has asked.
     asked_for: Duration,
-    /// Cells whose gateway has given nothing to a reconcile.
-    silent_cells: BTreeSet<String>,
+    /// Cells whose gateway has given nothing to a reconcile. Its sets of API keys share them.
+    silent_cells: Rc<RefCell<BTreeSet<String>>>,
 }
 
 /// What KV holds under the keys of an index.
@@ -121,35 +123,41 @@ impl ApiKeys {
     /// A set without API keys, because those asked for minutes ago may have been rotated. It still knows
     /// which cells give nothing.
     pub fn renewed(&self) -> Self {
-        Self { silent_cells: self.silent_cells.clone(), ..Self::default() }
+        Self { silent_cells: Rc::clone(&self.silent_cells), ..Self::default() }
     }
 
     /// Whether it is known what the service says for an account, or that its cell gives nothing.
     pub fn knows(&self, owner: &ApiKeyOwner) -> bool {
-        self.answers.contains_key(owner) || self.silent_cells.contains(&owner.cell)
+        self.answers.contains_key(owner) || self.silent_cells.borrow().contains(&owner.cell)
     }
 
     /// Takes in one answer of the service.
     pub fn note(&mut self, owner: ApiKeyOwner, answer: Result<SecretString, ApiKeyError>) {
+        if !matches!(answer, Err(ApiKeyError::Unavailable { .. })) {
+            self.silent_cells.borrow_mut().remove(&owner.cell);
+        }
         self.answers.insert(owner, answer);
     }
 
     /// The cells of which an API key could not be had.
-    pub fn failed_cells(&self) -> BTreeSet<&str> {
+    pub fn failed_cells(&self) -> BTreeSet<String> {
         let failed = |answer: &Result<_, _>| matches!(answer, Err(ApiKeyError::Unavailable { .. }));
         let asked = self.answers.iter().filter(|(_, answer)| failed(answer));
-        let asked = asked.map(|(owner, _)| owner.cell.as_str());
-        asked.chain(self.silent_cells.iter().map(String::as_str)).collect()
+        let asked = asked.map(|(owner, _)| owner.cell.clone());
+        asked.chain(self.silent_cells.borrow().iter().cloned()).collect()
     }
 
-    /// Notes that a cell's gateway gives nothing: it is not asked again.
-    pub fn write_off(&mut self, cell: &str) {
-        self.silent_cells.insert(cell.to_owned());
+    /// Notes that a cell's gateway gives nothing: it is not asked again, unless an answer of it is still
+    /// to come.
+    pub fn write_off(&self, cell: &str) {
+        self.silent_cells.borrow_mut().insert(cell.to_owned());
     }
 
     /// Takes in answers of the service.
     pub fn extend(&mut self, answers: Answers) {
-        self.answers.extend(answers);
+        for (owner, answer) in answers {
+            self.note(owner, answer);
+        }
     }
 
     /// Counts the time for which the service was asked.
@@ -180,15 +188,16 @@ impl ApiKeys {
             .filter(|owner| !self.answers.contains_key(owner))
             .map(|owner| (owner, Waiting::Others))
             .collect();
+        let is_silent = |owner: &ApiKeyOwner| self.silent_cells.borrow().contains(&owner.cell);
         let (silent, owners): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            owners.into_iter().partition(|(owner, _)| self.silent_cells.contains(&owner.cell));
+            owners.into_iter().partition(|(owner, _)| is_silent(owner));
         self.answers.extend(silent.into_keys().map(|owner| (owner, Err(silent_cell_error()))));
         if !owners.is_empty() {
             let mut gathering = self.gather(invocation, owners);
             let answers = gathering.rest().await;
             self.count_time(gathering.elapsed());
             if invocation.source == Source::Reconcile {
-                self.silent_cells.extend(silent_cells(&answers));
+                self.silent_cells.borrow_mut().extend(silent_cells(&answers));
             }
             self.extend(answers);
         }
@@ -226,10 +235,10 @@ impl ApiKeys {
     }
 }
 
-/// The cells that were asked and gave nothing, neither an API key nor the answer that there is none.
+/// The cells that were asked and said nothing of any account.
 fn silent_cells(answers: &Answers) -> BTreeSet<String> {
     let gave_nothing = |answer: &Result<SecretString, ApiKeyError>| {
-        matches!(answer, Err(ApiKeyError::Unavailable { .. }))
+        answer.as_ref().is_err_and(ApiKeyError::is_silence)
     };
     let (silent, answering): (Vec<_>, Vec<_>) =
         answers.iter().partition(|(_, answer)| gave_nothing(answer));

@@ -1,6 +1,7 @@
 //! API keys that are asked for while the table is passed over. A cell that hangs costs its own
 //! accounts only: nothing else waits for it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -54,8 +55,10 @@ pub enum AnswerState {
 /// A cell's gateway.
 struct Gateway {
     permits: Rc<Semaphore>,
-    /// When it was first asked, or last gave something: a key, or that there is none.
-    alive_at: Instant,
+    /// When it last gave something, an API key or that there is none; else when it was first asked.
+    alive_at: Rc<Cell<Instant>>,
+    /// Requests that are under way.
+    open: usize,
 }
 
 /// Requests for API keys that are under way.
@@ -87,13 +90,19 @@ impl<'a, S: Services> Asks<'a, S> {
         let now = Instant::now();
         let gateway = self.gateways.entry(owner.cell.clone()).or_insert_with(|| Gateway {
             permits: Rc::new(Semaphore::new(MAX_IN_FLIGHT_PER_CELL)),
-            alive_at: now,
+            alive_at: Rc::new(Cell::new(now)),
+            open: 0,
         });
-        let until = self.invocation.deadline.min(gateway.alive_at + TIME_FOR_API_KEYS);
+        if gateway.open == 0 {
+            // Nothing was asked of it, so its silence until now says nothing.
+            gateway.alive_at.set(now);
+        }
+        gateway.open += 1;
         let (invocation, permits) = (self.invocation, Rc::clone(&gateway.permits));
+        let alive_at = Rc::clone(&gateway.alive_at);
         self.waiting.insert(owner.clone(), vec![waiting]);
         self.answers.push(Box::pin(async move {
-            let answer = fetch_api_key(invocation, &owner, until, &permits, || {}).await;
+            let answer = ask(invocation, &owner, &permits, &alive_at).await;
             Answered { owner, asked_at: now, answer, waiting: Vec::new() }
         }));
     }
@@ -101,6 +110,9 @@ impl<'a, S: Services> Asks<'a, S> {
     /// The next answer, with those who have waited for it; `None` if none is to come.
     pub async fn next(&mut self) -> Option<Answered> {
         let mut answered = self.answers.next().await?;
+        if let Some(gateway) = self.gateways.get_mut(&answered.owner.cell) {
+            gateway.open -= 1;
+        }
         answered.waiting = self.waiting.remove(&answered.owner).unwrap_or_default();
         self.waiting_bytes -= answered.waiting.iter().map(|index| index.bytes).sum::<usize>();
         Some(answered)
@@ -117,18 +129,27 @@ impl<'a, S: Services> Asks<'a, S> {
         u64::try_from(keys.sum::<usize>()).unwrap_or(u64::MAX)
     }
 
-    /// Notes that a cell's gateway gave something: an API key, or that there is none.
-    fn note_alive(&mut self, cell: &str) {
-        if let Some(gateway) = self.gateways.get_mut(cell) {
-            gateway.alive_at = Instant::now();
-        }
-    }
-
     /// Whether the gateway has given nothing since it was asked this.
     fn is_silent_since(&self, answered: &Answered) -> bool {
         let gateway = self.gateways.get(&answered.owner.cell);
-        gateway.is_some_and(|gateway| gateway.alive_at <= answered.asked_at)
+        gateway.is_some_and(|gateway| gateway.alive_at.get() <= answered.asked_at)
     }
+}
+
+/// Asks for an account's API key until the gateway has given nothing to anybody for as long as a batch
+/// would ask it.
+async fn ask<S: Services>(
+    invocation: &Invocation<'_, S>,
+    owner: &ApiKeyOwner,
+    permits: &Semaphore,
+    alive_at: &Cell<Instant>,
+) -> Result<SecretString, ApiKeyError> {
+    let until = || invocation.deadline.min(alive_at.get() + TIME_FOR_API_KEYS);
+    let answer = fetch_api_key(invocation, owner, until, permits, || {}).await;
+    if !matches!(answer, Err(ApiKeyError::Unavailable { .. })) {
+        alive_at.set(Instant::now());
+    }
+    answer
 }
 
 impl<'a, S: Services> Run<'a, S> {
@@ -155,9 +176,8 @@ impl<'a, S: Services> Run<'a, S> {
         asks: &mut Asks<'a, S>,
         answered: Answered,
     ) {
-        if !matches!(answered.answer, Err(ApiKeyError::Unavailable { .. })) {
-            asks.note_alive(&answered.owner.cell);
-        } else if asks.is_silent_since(&answered) {
+        let is_silence = answered.answer.as_ref().is_err_and(ApiKeyError::is_silence);
+        if is_silence && asks.is_silent_since(&answered) {
             self.api_keys.write_off(&answered.owner.cell);
         }
         self.api_keys.note(answered.owner, answered.answer);

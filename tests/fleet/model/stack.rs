@@ -94,7 +94,10 @@ impl ApiKeyService for Ports {
                 let reason = "503".to_owned();
                 Err(ApiKeyError::Unavailable { reason, retry: Retry::After(None) })
             }
-            None => {
+            Some(Gateway::RefusesSome) if account.ends_with('0') => {
+                Err(ApiKeyError::Unavailable { reason: "403".to_owned(), retry: Retry::Never })
+            }
+            Some(Gateway::RefusesSome) | None => {
                 tokio::time::sleep(self.world.pace.api_key).await;
                 self.cpu.work(&self.world.pace, Work::default()).await;
                 Ok(api_key(account).into())

@@ -44,6 +44,8 @@ pub enum Gateway {
     Hangs,
     /// It answers 503.
     Fails,
+    /// It refuses accounts whose name ends in 0 at once.
+    RefusesSome,
 }
 
 /// An environment.
