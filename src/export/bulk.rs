@@ -3,9 +3,9 @@
 //! | an attempt gives | then |
 //! | --- | --- |
 //! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own; all, where it lists one that was not sent |
-//! | a time-out, 413, 524 | the two halves are sent, each with the tries that are left |
+//! | a time-out, 524 | the two halves are sent, each with the tries that are left |
 //! | 5xx, 429, 408, a broken connection | the same is sent again |
-//! | any other 4xx than 401, 403 and 404, to a request of several keys | the two halves are sent at once, so that a pair that Cloudflare won't take fails alone |
+//! | 413, or any other 4xx than 401, 403 and 404, to a request of several keys | the two halves are sent at once, so that a pair that Cloudflare won't take fails alone |
 //! | 401 or 403 with a token just read, or no token | the keys fail, and all that are still to be sent |
 //! | no answer in time, or no time for the wait before it | the keys fail |
 //! | no time for the first try | the keys fail, as never sent |
@@ -163,8 +163,9 @@ async fn send<S: Services, T>(
         let error = match answer.unwrap_or(Err(out_of_time)) {
             Ok(reply) if reply.unsuccessful.is_empty() => continue,
             Ok(reply) => {
+                let retry_after = reply.retry_after;
                 keep_unsuccessful(&mut items, reply, &key);
-                KvError::Unsuccessful
+                KvError::Unsuccessful { retry_after }
             }
             Err(error) => error,
         };
@@ -263,7 +264,7 @@ mod tests {
         let invocation = fakes.invocation();
         fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(&["b"])));
         let failures = put(&invocation, Namespace::Settings, pairs(&["a", "b"])).await;
-        assert_eq!(failures, failed(&["b"], &KvError::Unsuccessful));
+        assert_eq!(failures, failed(&["b"], &KvError::Unsuccessful { retry_after: None }));
         assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b"], vec!["b"], vec!["b"], vec!["b"]]);
         assert_eq!(fakes.kv.keys(), ["a"]);
         assert_eq!((invocation.stats().settings_written, invocation.stats().kv_retries), (1, 3));
@@ -417,7 +418,7 @@ mod tests {
         let keys = ["a", "b"].map(str::to_owned).to_vec();
         let deadline = invocation.deadline;
         let failures = delete(&invocation, Namespace::QueryConfigs, keys, deadline).await;
-        assert_eq!(failures, failed(&["b"], &KvError::Unsuccessful));
+        assert_eq!(failures, failed(&["b"], &KvError::Unsuccessful { retry_after: None }));
         assert_eq!(invocation.stats().query_configs_deleted, 1);
     }
 

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use tracing::warn;
+
 use super::api_keys::{ApiKeys, NotExportable};
 use crate::config::ExporterConfig;
 use crate::index::IndexRef;
@@ -16,6 +18,18 @@ pub struct Desired {
     /// The KV keys, the primary one first.
     pub keys: Vec<String>,
     value: String,
+}
+
+/// Logs what is odd about settings that are exported all the same.
+pub fn warn_if_odd(settings: &IndexSettings) {
+    if let Some(warning) = settings.warning() {
+        warn!(
+            system_account_id = settings.index.account,
+            index_name = settings.index.name,
+            warning,
+            "an index is exported as it is, and is worth a look"
+        );
+    }
 }
 
 impl Desired {

@@ -296,8 +296,8 @@ mod tests {
             assert_eq!(next_of(None, false, last), Next::Delete);
         }
         assert_eq!(next_of(None, false, Some(Done::Deleted(Ok(())))), Next::Gone);
-        let unconfirmed = Some(Done::Deleted(Err(KvError::Unsuccessful)));
-        let failed = Next::Fail(KvError::Unsuccessful.into());
+        let unconfirmed = Some(Done::Deleted(Err(KvError::Unsuccessful { retry_after: None })));
+        let failed = Next::Fail(KvError::Unsuccessful { retry_after: None }.into());
         assert_eq!(next_of(None, false, unconfirmed), failed);
     }
 

@@ -30,7 +30,7 @@ pub enum ReadError {
     OutOfTime(#[from] OutOfTime),
 }
 
-/// Reads items; those that aren't there are absent.
+/// Reads items; those that aren't there are absent, and so are those that the table can't hold.
 pub async fn read_items<S: Services>(
     invocation: &Invocation<'_, S>,
     keys: impl IntoIterator<Item = ItemKey>,
@@ -38,12 +38,13 @@ pub async fn read_items<S: Services>(
     read_items_until(invocation, invocation.deadline, keys.into_iter().collect()).await
 }
 
-/// Reads items, with an answer by `until`.
+/// The same, with an answer by `until`.
 pub async fn read_items_until<S: Services>(
     invocation: &Invocation<'_, S>,
     until: Instant,
-    keys: Vec<ItemKey>,
+    mut keys: Vec<ItemKey>,
 ) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
+    keys.retain(ItemKey::fits_the_table);
     let items = invocation.services.table().get(&keys);
     Ok(invocation.call_until(Service::Table, until, items).await??)
 }

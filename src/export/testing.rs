@@ -176,7 +176,7 @@ impl FakeKv {
             Some(KvFault::ListsAsUnsuccessful(listed)) => {
                 keys.iter().filter(|key| !listed.contains(&key.as_str())).for_each(work);
                 let unsuccessful = listed.iter().map(|key| (*key).to_owned()).collect();
-                Ok(BulkReply { unsuccessful })
+                Ok(BulkReply { unsuccessful, retry_after: None })
             }
             Some(KvFault::Hangs) => pending().await,
         }

@@ -392,7 +392,7 @@ mod tests {
         let fakes = Fakes::new();
         fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(&["s"])));
         let written = write::<REPAIR>(&fakes, [pixel("1")]).await;
-        let unsuccessful = KeyError::Kv(KvError::Unsuccessful);
+        let unsuccessful = KeyError::Kv(KvError::Unsuccessful { retry_after: None });
         assert_eq!(written.failed, BTreeMap::from([("s".to_owned(), unsuccessful)]));
         assert_eq!(written.written, keys(&["a-i"]));
         assert_eq!(fakes.kv.value("a-i")["pixel_id"], "1");

@@ -60,6 +60,8 @@ pub struct RateLimit {
 pub struct BulkReply {
     /// Keys that have to be sent again; they may be partly done.
     pub unsuccessful: Vec<String>,
+    /// How long Cloudflare asks to wait before that.
+    pub retry_after: Option<Duration>,
 }
 
 /// A page of a listing.
@@ -82,7 +84,7 @@ pub enum KvError {
         /// How long Cloudflare asks to wait.
         retry_after: Option<Duration>,
     },
-    /// Too much at once: a time-out, 413 or 524. Halves may get through.
+    /// Too much at once: a time-out or 524. Halves may get through.
     #[error("Cloudflare KV: {reason}")]
     TooMuch {
         /// What happened.
@@ -116,7 +118,10 @@ pub enum KvError {
     },
     /// The key is among `unsuccessful_keys` after all tries.
     #[error("Cloudflare KV lists the key as unsuccessful after all tries")]
-    Unsuccessful,
+    Unsuccessful {
+        /// How long Cloudflare asked to wait.
+        retry_after: Option<Duration>,
+    },
     /// The invocation's time is up.
     #[error("the invocation's time is up")]
     OutOfTime,
@@ -128,8 +133,10 @@ pub enum KvError {
 impl Retryable for KvError {
     fn retry(&self) -> Retry {
         match self {
-            Self::Transient { retry_after, .. } => Retry::After(*retry_after),
-            Self::TooMuch { .. } | Self::Unsuccessful => Retry::After(None),
+            Self::Transient { retry_after, .. } | Self::Unsuccessful { retry_after } => {
+                Retry::After(*retry_after)
+            }
+            Self::TooMuch { .. } => Retry::After(None),
             Self::AuthRejected { .. }
             | Self::NoToken { .. }
             | Self::Refused { .. }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::http::{LostAnswer, is_transient, read_body, retry_after};
+use crate::json::from_object;
 use crate::kv::stored::usable_api_key;
 use crate::ports::{ApiKeyError, ApiKeyService, Retry, fits_a_url};
 
@@ -85,7 +86,7 @@ fn usable_key(body: &[u8]) -> Option<SecretString> {
     struct Answer {
         api_key: String,
     }
-    let Answer { api_key } = serde_json::from_slice(body).ok()?;
+    let Answer { api_key } = from_object(std::str::from_utf8(body).ok()?).ok()?;
     usable_api_key(api_key)
 }
 

@@ -111,10 +111,16 @@ async fn halves_are_halved_no_further_than_to_one_pair_and_fail_alone() {
     };
     world.stack.kv.faults().add(Rule::when(poisoned, Fault::status(413)).forever());
 
-    let answered = world.batch(batch(8)).await;
+    let answered = world.batch(batch(32)).await;
 
     assert_eq!(answered.failures(), ["3"], "its neighbours are written");
-    assert_eq!(world.setting_keys().len(), 7);
+    assert_eq!(world.setting_keys().len(), 31);
+}
+
+#[tokio::test]
+async fn keys_that_a_429_lists_as_unsuccessful_are_sent_again_on_their_own() {
+    let throttled = Fault::unsuccessful(|key| key == "a-i03", 429);
+    survives(World::start().await, 1, throttled, &[8, 1]).await;
 }
 
 #[tokio::test]

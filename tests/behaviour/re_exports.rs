@@ -247,3 +247,24 @@ async fn a_re_export_uses_the_key_in_kv_while_the_service_is_down() {
     assert_eq!(world.setting("a-i").unwrap()["marqo_api_key"], "key-a");
     assert_eq!(world.stack.kv.log_of(KvVerb::GetBulk).len(), 1);
 }
+
+#[tokio::test]
+async fn an_index_that_no_table_can_hold_is_not_found() {
+    let world = World::start().await;
+    let name = "i".repeat(1_100);
+    let answered = world.handle(&json!({"system_account_id": "a", "index_name": name})).await;
+    assert_eq!(answered.error().kind, "IndexNotFound");
+}
+
+#[tokio::test]
+async fn odd_weights_are_warned_about() {
+    let world = World::start().await;
+    let targets = json!([{"index_id": "a-j", "weight": 0.7}]);
+    let aliases = json!({"doc_reads": {"enabled": true, "targets": targets}});
+    world.stack.table.put(&index_with("a", "i", json!({"index_aliases": aliases})));
+    world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await.ok();
+    let [odd] = &world.logs.of("an index is exported as it is, and is worth a look")[..] else {
+        panic!("one line: {}", world.logs.text())
+    };
+    assert!(odd["warning"].as_str().unwrap().contains("the weights sum to 0.7"), "{odd}");
+}

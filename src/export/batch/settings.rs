@@ -10,7 +10,7 @@ use super::plan::{SettingsItem, Task};
 use crate::config::ExporterConfig;
 use crate::export::api_keys::{ApiKeyOwner, ApiKeyUnavailable, ApiKeys, NotExportable, Waiting};
 use crate::export::bulk;
-use crate::export::desired::Desired;
+use crate::export::desired::{Desired, warn_if_odd};
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::settle::table_view::Named;
@@ -25,14 +25,7 @@ pub async fn export<S: Services>(
     items: &[SettingsItem],
 ) -> Vec<ItemVerdict> {
     for settings in items.iter().filter_map(settings_of) {
-        if let Some(warning) = settings.warning() {
-            warn!(
-                system_account_id = settings.index.account,
-                index_name = settings.index.name,
-                warning,
-                "an index is exported as it is, and is worth a look"
-            );
-        }
+        warn_if_odd(settings);
     }
     let mut export = SettingsExport {
         invocation,

@@ -51,9 +51,7 @@ impl<'a, S: Services> Looking<'a, S> {
     /// Reads the keys that an index asks for, and the shop ids that its values name.
     pub async fn read_keys_of(&mut self, index: &IndexRef) -> Result<(), Unknown> {
         let key = ItemKey::of_index(index);
-        // A stranger's value may name what no table holds.
-        let readable = Some(key.clone()).filter(ItemKey::fits_the_table);
-        let items = read_items(self.invocation, readable).await?;
+        let items = read_items(self.invocation, [key.clone()]).await?;
         let keys = items.get(&key).map(|item| claimed_keys(index, &item.attributes()));
         let keys = keys.unwrap_or_else(|| settings_keys(index, None));
         self.read(keys.into_iter().chain(self.shop_ids_named_for(index))).await?;
@@ -96,7 +94,6 @@ impl<'a, S: Services> Looking<'a, S> {
         let mut keys: BTreeSet<ItemKey> =
             by_index_id.map(|index| ItemKey::of_index(&index)).collect();
         keys.extend(claims.items_that_name(names.iter().copied()));
-        keys.retain(ItemKey::fits_the_table);
         for (key, item) in &read_items(self.invocation, keys).await? {
             view.add(key, item);
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Progress, ReExportError};
 use crate::export::api_keys::{ApiKeys, NotExportable};
-use crate::export::desired::Desired;
+use crate::export::desired::{Desired, warn_if_odd};
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::settle::{SettleRequest, Verdict, settle};
@@ -30,6 +30,7 @@ pub async fn re_export<S: Services>(
         read_items(invocation, [key.clone()]).await.map_err(|error| failed(error.into()))?;
     let item = items.get(&key).ok_or_else(|| ReExportError::IndexNotFound(index.clone()))?;
     let settings = IndexSettings::decode(index, &item.attributes()).map_err(rejected)?;
+    warn_if_odd(&settings);
     let mut api_keys = ApiKeys::default();
     api_keys.ask(invocation, [&settings]).await;
     let desired = match Desired::of_settings(&settings, invocation.config, &api_keys) {

@@ -15,14 +15,18 @@ impl<S: Services> Run<'_, S> {
         let mut asks = self.scan(&mut part).await?;
         self.find_dangling(&part).await;
         let mut rewrites = Rewrites::Undecided;
-        let mut is_first_round = true;
         loop {
             let answers = self.judge_answered(&mut part, &mut asks).await;
+            if answers == AnswerState::SomeOpen && self.account().is_some() {
+                // A shop id that was given up is found through values that differ. All of them have to
+                // be known before the first is replaced.
+                continue;
+            }
             if rewrites == Rewrites::Undecided {
                 rewrites = self.allow_rewrites(&part, asks.waiting_keys());
             }
             self.note_examples(&part);
-            if std::mem::take(&mut is_first_round) && self.account().is_some() {
+            if self.account().is_some() {
                 self.find_given_up_shop_ids(&mut part).await;
             }
             if self.request.apply {
@@ -40,6 +44,7 @@ impl<S: Services> Run<'_, S> {
                 break;
             }
         }
+        self.settle_left_behind(&mut part).await;
         self.count(&part, rewrites);
         Ok(part)
     }
@@ -79,7 +84,7 @@ impl<S: Services> Run<'_, S> {
         if brakes.allow_rewrites(rewrites + waiting) {
             return Rewrites::Allowed;
         }
-        if waiting > 0 && brakes.allow_rewrites(rewrites) {
+        if waiting > 0 {
             return Rewrites::Undecided;
         }
         self.refused.rewrite += rewrites;

@@ -194,8 +194,11 @@ impl<'a, S: Services> Run<'a, S> {
         allowed
     }
 
-    /// Settles what the repair has written for items that no longer ask for it.
-    async fn settle_left_behind(&mut self, part: &mut Part) {
+    /// Settles what the repair has written of the settings for items that no longer ask for it.
+    pub(super) async fn settle_left_behind(&mut self, part: &mut Part) {
+        if !part.is_of_settings() {
+            return;
+        }
         let mut request = SettleRequest::default();
         for (item, keys) in std::mem::take(&mut part.left_behind) {
             if let ItemKind::IndexSettings(index) = item.kind() {

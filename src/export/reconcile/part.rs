@@ -53,6 +53,8 @@ pub struct Part {
     pub strangers: Vec<String>,
     /// Keys that KV holds and that were read one by one.
     pub read: BTreeSet<String>,
+    /// Keys that could not be read one by one: nothing is done to them.
+    pub unreadable: BTreeSet<String>,
     /// Keys that the repair has written for an item that asks for them no more.
     pub left_behind: BTreeMap<ItemKey, BTreeSet<String>>,
     /// Whether its orphans have been looked at.
@@ -77,6 +79,7 @@ impl Part {
             pointed_at: BTreeSet::new(),
             strangers: Vec::new(),
             read: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             left_behind: BTreeMap::new(),
             orphans_seen: false,
         }
@@ -117,6 +120,8 @@ impl<S: Services> Run<'_, S> {
             let turn = self.invocation.wait_for_turn(1, wait_until).await;
             let full = part.keys.len() + MAX_LIST_KEYS > PART_KEYS || Instant::now() >= until;
             if !is_first && (turn.is_err() || full) {
+                // A part of empty pages ends where it began.
+                part.last = part.last.or_else(|| part.after.clone());
                 part.next =
                     Some(Place { namespace: part.namespace, after: part.last.clone(), cursor });
                 return Ok(part);
@@ -172,13 +177,15 @@ impl<S: Services> Run<'_, S> {
     /// Reads keys that the listing leaves out: those under which items of the one account want to be
     /// found, and those that its values name.
     pub(super) async fn read_unlisted(&mut self, part: &mut Part, keys: BTreeSet<String>) {
-        let unread: Vec<String> = keys.into_iter().filter(|key| !part.keys.holds(key)).collect();
+        let is_read = |key: &String| part.keys.holds(key) || part.unreadable.contains(key);
+        let unread: Vec<String> = keys.into_iter().filter(|key| !is_read(key)).collect();
         if unread.is_empty() {
             return;
         }
         let (found, failures) = self.read_values(part.namespace, unread).await;
         for (key, error) in failures {
             self.fail(part.namespace, &key, &error.into());
+            part.unreadable.insert(key);
         }
         for (key, stored) in found {
             let metadata = stored.metadata.and_then(|json| Metadata::parse(json.get()));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::export::api_keys::{ApiKeys, NotExportable};
-use crate::export::desired::Desired;
+use crate::export::desired::{Desired, warn_if_odd};
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::table::{ReadError, read_items};
@@ -44,6 +44,7 @@ impl<'a, S: Services> RepairedItems<'a, S> {
         };
         let settings: Vec<IndexSettings> =
             items.iter().filter_map(|(key, item)| settings_of(key, item)).collect();
+        settings.iter().for_each(warn_if_odd);
         self.api_keys.ask(self.invocation, &settings).await;
         let stamp = self.invocation.stamp();
         let (mut writes, mut failed) = (Vec::new(), Failed::new());

@@ -101,17 +101,17 @@ struct BulkResult {
 pub fn bulk_reply(reply: &Reply<'_>, sent: usize) -> Result<BulkReply, KvError> {
     if reply.status.is_success() {
         let result: BulkResult = success(reply)?;
-        return Ok(BulkReply { unsuccessful: result.unsuccessful_keys });
+        return Ok(BulkReply { unsuccessful: result.unsuccessful_keys, retry_after: None });
     }
     let result: Option<BulkResult> = match serde_json::from_slice(reply.body) {
-        Ok(Envelope { result, .. }) if is_final(reply.status) => result,
+        Ok(Envelope { result, .. }) if reply.status.is_client_error() => result,
         _ => None,
     };
     match result {
         Some(BulkResult { unsuccessful_keys, successful_key_count: Some(successful) })
             if !unsuccessful_keys.is_empty() && successful + unsuccessful_keys.len() == sent =>
         {
-            Ok(BulkReply { unsuccessful: unsuccessful_keys })
+            Ok(BulkReply { unsuccessful: unsuccessful_keys, retry_after: reply.retry_after })
         }
         _ => Err(failure(reply)),
     }
@@ -206,14 +206,10 @@ fn not_the_api(reply: &Reply<'_>) -> KvError {
     }
 }
 
-fn is_final(status: StatusCode) -> bool {
-    status.is_client_error() && !is_transient(status) && status != StatusCode::PAYLOAD_TOO_LARGE
-}
-
 fn failure(reply: &Reply<'_>) -> KvError {
     let reason = reason(reply);
     let status = reply.status;
-    if status == StatusCode::PAYLOAD_TOO_LARGE || status.as_u16() == STATUS_TIMEOUT {
+    if status.as_u16() == STATUS_TIMEOUT {
         KvError::TooMuch { reason }
     } else if is_transient(status) || status.is_success() {
         KvError::Transient { reason, retry_after: reply.retry_after }
@@ -324,13 +320,11 @@ mod tests {
             };
             assert_eq!(retry_after, Some(Duration::from_secs(9)));
         }
-        for status in [413, 524] {
-            assert!(matches!(verdict(status), KvError::TooMuch { .. }), "{status}");
-        }
+        assert!(matches!(verdict(524), KvError::TooMuch { .. }));
         for status in [301, 302, 404] {
             assert!(matches!(verdict(status), KvError::Refused { .. }), "{status}");
         }
-        for status in [400, 405, 409, 422] {
+        for status in [400, 405, 409, 413, 422] {
             assert!(matches!(verdict(status), KvError::RefusedContent { .. }), "{status}");
         }
     }

@@ -1,6 +1,9 @@
 //! A run of one account.
 
+use std::time::Duration;
+
 use serde_json::json;
+use testbed::faults::{Fault, Rule};
 use testbed::kv::KvVerb;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
@@ -107,4 +110,47 @@ async fn a_run_of_one_account_leaves_a_contested_key_with_the_account_that_kv_na
     );
     assert_eq!(writes(&world), [write(KvVerb::PutBulk, SETTINGS, &["s.example"])]);
     assert_eq!(world.url_under("s.example").unwrap(), "https://i.example.com");
+}
+
+#[tokio::test]
+async fn a_key_that_a_run_of_one_account_could_not_read_is_left_alone() {
+    let world = World::start().await;
+    world.settled_with([shop("b", "j", "s.example")]).await;
+    load(&world, [shop("a", "i", "s.example")]);
+    let unreadable = Rule::on("POST", "/settings/bulk/get", Fault::status(503)).forever();
+    world.stack.kv.faults().add(unreadable);
+
+    for apply in [false, true] {
+        let report = world.handle(&of_account("a", apply)).await.ok().clone();
+        assert_eq!(report["settings"]["failed"], 1, "{report}");
+        assert_eq!(report["examples"]["missing"], json!(["a-i"]), "{report}");
+    }
+    assert_eq!(world.url_under("s.example").unwrap(), "https://j.example.com");
+}
+
+#[tokio::test]
+async fn a_shop_id_that_was_given_up_is_found_however_late_the_api_key_comes() {
+    let world = World::start().await;
+    world.settled_with([shop("a", "moved", "old.example")]).await;
+    load(&world, [shop("a", "moved", "new.example")]);
+    let late = Fault::Delay(Duration::from_millis(1_500));
+    world.stack.api_keys.faults().add(Rule::any(late));
+
+    world.handle(&of_account("a", true)).await.ok();
+
+    assert_eq!(world.setting_keys(), ["a-moved", "new.example"]);
+}
+
+#[tokio::test]
+async fn a_target_that_no_table_can_hold_hides_no_other_that_dangles() {
+    let world = World::start().await;
+    let long = format!("x-{}", "y".repeat(1_100));
+    let pointing = [("i", "a-gone"), ("j", long.as_str())];
+    let items = pointing.map(|(name, target)| index_with("a", name, json!({"read_alias": target})));
+    world.settled_with(items).await;
+
+    let report = world.handle(&of_account("a", false)).await.ok().clone();
+
+    assert_eq!(report["complete"], true, "{report}");
+    assert_eq!(report["examples"]["dangling"], json!(["a-gone", long]), "{report}");
 }

@@ -1,6 +1,9 @@
 //! How much a repair may delete and rewrite, and how an operator allows more.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use testbed::faults::Fault;
 use testbed::kv::KvVerb;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 use testbed::table::to_item;
@@ -399,4 +402,25 @@ async fn query_configs_alone_of_an_emptied_account_are_deleted_while_the_table_h
 
     assert_nothing_refused(&answered);
     assert_eq!(world.query_config_keys(), NOTHING);
+}
+
+#[tokio::test]
+async fn the_share_of_the_desired_keys_waits_for_the_api_keys_of_a_slow_cell() {
+    let world = World::start().await;
+    let slow = (0..1_000).map(|number| {
+        index_with(
+            "slow",
+            &format!("i{number:04}"),
+            json!({"cell": "slow", "shop_id": format!("{number}.slow")}),
+        )
+    });
+    load(&world, shops(1_000).chain(slow));
+    make_stale(&world, SETTINGS, 1_100);
+    world.stack.api_keys.break_cell("slow", Fault::Delay(Duration::from_millis(1_500)));
+
+    let report = world.handle(&repair()).await.ok().clone();
+
+    // 30 % of 4,000 desired keys, not of the 2,000 that are known first.
+    assert_eq!(report.get("refused"), None, "{report}");
+    assert_eq!(report["settings"]["written"], 4_000, "{report}");
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
@@ -239,4 +240,21 @@ async fn an_orphan_that_was_not_counted_is_not_deleted_however_late_the_listing_
     world.handle(&repair()).await.ok();
 
     assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty(), "the table has no index item");
+}
+
+#[tokio::test]
+async fn what_is_written_after_the_orphans_were_looked_at_is_settled_if_its_item_moves_meanwhile() {
+    let world = World::start().await;
+    let slow = |shop_id: &str| index_with("a", "slow", json!({"shop_id": shop_id, "cell": "slow"}));
+    load(&world, [slow("s1.example"), index("b", "quick")]);
+    let late = Fault::Delay(Duration::from_millis(1_500));
+    world.stack.api_keys.break_cell("slow", late);
+    let table = world.stack.table.clone();
+    let moves = move || table.put(&slow("s2.example"));
+    let written = Rule::naming("PUT", "/settings/bulk", "s1.example", Fault::after(moves));
+    world.stack.kv.faults().add(written);
+
+    world.handle(&repair()).await.ok();
+
+    assert_eq!(world.setting("s1.example"), None);
 }

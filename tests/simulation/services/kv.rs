@@ -59,7 +59,9 @@ impl Ports {
             Fault::Crash { .. } => self.crash().await,
             Fault::Hang { .. } => pending().await,
             Fault::Fail { why, .. } | Fault::Half { why } => Err(failure(why)),
-            Fault::None | Fault::Unsuccessful { .. } => Ok(BulkReply { unsuccessful }),
+            Fault::None | Fault::Unsuccessful { .. } => {
+                Ok(BulkReply { unsuccessful, retry_after: None })
+            }
         }
     }
 }
