@@ -86,6 +86,12 @@ stats! {
     put_backs_failed: u64 => "PutBacksFailed";
     /// Indexes whose API key was taken from what KV holds.
     api_keys_reused: u64 => "ApiKeysReused";
+    /// Keys that the table asks a reconcile for.
+    desired: Option<u64>;
+    /// Keys that a reconcile has listed or read.
+    listed: Option<u64>;
+    /// A reconcile's keys that are not the exporter's and that no item asks for.
+    foreign: Option<u64>;
     /// A reconcile's keys that KV lacks.
     missing: Option<u64>;
     /// A reconcile's keys whose value is another than the table asks for.
@@ -156,7 +162,7 @@ pub struct ReconcileRun<'a> {
     pub apply: Option<bool>,
     /// The one account that it was limited to.
     pub system_account_id: Option<&'a str>,
-    /// Whether all was compared, and of a repair also mended.
+    /// Whether the run came to its end, and no brake refused a repair anything.
     pub complete: Option<bool>,
 }
 

@@ -229,3 +229,20 @@ async fn names_that_kv_cannot_hold_are_not_settled() {
     assert_eq!(answered.failures(), NOTHING);
     assert!(world.stack.kv.log().is_empty());
 }
+
+#[tokio::test]
+async fn a_shop_id_that_moves_to_another_index_in_the_batch_of_its_removal_is_written_once() {
+    let world = World::start().await;
+    world.settled_with([shop("a", "old", "s.example")]).await;
+    world.stack.table.delete("a", "INDEX#old");
+    world.stack.table.load([to_item(&shop("b", "new", "s.example"))]);
+    world.forget();
+
+    let records = [written(1, &shop("b", "new", "s.example")), removed(2, "a", "INDEX#old")];
+    let answered = world.batch(records).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(world.setting_keys(), ["b-new", "s.example"]);
+    assert_eq!(world.puts(SETTINGS).len(), 1);
+    assert_eq!(world.url_under("s.example").unwrap(), "https://new.example.com");
+}

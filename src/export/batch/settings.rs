@@ -217,6 +217,7 @@ impl<S: Services> SettingsExport<'_, S> {
         if request.keys.is_empty() {
             return;
         }
+        request.written = self.written.keys().cloned().collect();
         for (key, verdict) in settle(self.invocation, request, &mut self.api_keys).await {
             let Verdict::Failed(error) = verdict else { continue };
             for position in waiting.get(&key).into_iter().flatten() {

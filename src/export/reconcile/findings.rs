@@ -95,6 +95,9 @@ impl<S: Services> Run<'_, S> {
 /// Notes a report's findings.
 fn findings(stats: Stats, report: &Report, repair_refused: Option<u64>) -> Stats {
     Stats {
+        desired: Some(report.total(|counts| counts.desired)),
+        listed: Some(report.total(|counts| counts.listed)),
+        foreign: Some(report.total(|counts| counts.foreign)),
         missing: Some(report.total(|counts| counts.missing)),
         stale: Some(report.total(|counts| counts.stale)),
         orphaned: Some(report.total(|counts| counts.orphaned)),

@@ -29,7 +29,8 @@ impl<S: Services> Settling<'_, '_, S> {
         for index_id in &request.with_shop_id_in_value {
             let Some(Held::Ours { named, .. }) = self.held.get(index_id) else { continue };
             let Some(shop_id) = named.shop_ids.first().cloned() else { continue };
-            if shop_id != *index_id && check_key(&shop_id).is_ok() {
+            let is_open = shop_id != *index_id && !request.written.contains(&shop_id);
+            if is_open && check_key(&shop_id).is_ok() {
                 self.shop_ids_in_values.insert(index_id.clone(), shop_id);
             }
         }

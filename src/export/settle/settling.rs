@@ -25,6 +25,8 @@ pub struct SettleRequest {
     pub keys: BTreeMap<String, BTreeSet<Named>>,
     /// Index id keys of this set: the shop id that KV's value under them names is settled too.
     pub with_shop_id_in_value: BTreeSet<String>,
+    /// Keys that have just been written for the items that ask for them: they are not settled.
+    pub written: BTreeSet<String>,
 }
 
 impl SettleRequest {
@@ -46,7 +48,7 @@ impl SettleRequest {
     /// Keys under which nothing needs to be settled if KV holds nothing there.
     fn of_keys(keys: impl IntoIterator<Item = String>) -> Self {
         let keys = keys.into_iter().map(|key| (key, BTreeSet::new()));
-        Self { keys: keys.collect(), with_shop_id_in_value: BTreeSet::new() }
+        Self { keys: keys.collect(), ..Self::default() }
     }
 }
 

@@ -93,9 +93,9 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
     assert_eq!(
         fields(
             audit.invocation(),
-            &["missing", "stale", "orphaned", "keys_failed", "drifted_keys"]
+            &["missing", "stale", "orphaned", "keys_failed", "drifted_keys", "foreign"]
         ),
-        json!({"missing": 3, "stale": 0, "orphaned": 1, "keys_failed": 0, "drifted_keys": 4})
+        json!({"missing": 3, "stale": 0, "orphaned": 1, "keys_failed": 0, "drifted_keys": 4, "foreign": 0})
     );
     for (name, count) in [("ItemsRejected", 0.0), ("KeysConflicting", 0.0), ("KeysWithheld", 0.0)] {
         assert_eq!(audit.counts()[name], count, "{name}");
