@@ -1,4 +1,7 @@
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+# What a call sends and gets. Each run of make has files of its own, so that two at a time do not take
+# each other's.
+CALL := $(TARGET_DIR)/call-$(shell echo $$PPID)
 # What the targets for AWS work on. `make local-env` names the local stack instead. The scripts in
 # operations/ get these from the environment.
 ENVIRONMENT ?=
@@ -47,17 +50,17 @@ READABLE := cargo run --quiet --locked --package report-printer
 define invoke
 	$(if $(filter true,$(LOCAL)),$(call invoke-local,$(1)),$(call invoke-in-aws,$(1)))
 	@$(SHOW_REPORT)
-	@! grep '"FunctionError"' $(TARGET_DIR)/invocation.json
+	@! grep -q '"FunctionError"' $(CALL).invocation.json; failed=$$?; rm -f $(CALL).*; exit $$failed
 endef
 define invoke-in-aws
-	@function="$(function)" && echo "$$function:" >&2 && \
+	@function="$(function)" && echo "asking $$function" >&2 && \
 	    AWS_MAX_ATTEMPTS=1 aws lambda invoke --function-name "$$function" --qualifier live \
-	    --cli-read-timeout 0 --output json --payload fileb://$(1) $(TARGET_DIR)/answer.json \
-	    >$(TARGET_DIR)/invocation.json
+	    --cli-read-timeout 0 --output json --payload fileb://$(1) $(CALL).answer.json \
+	    >$(CALL).invocation.json
 endef
 define invoke-local
-	@echo '{}' >$(TARGET_DIR)/invocation.json
-	@$(TARGET_DIR)/debug/testbed invoke $(1) >$(TARGET_DIR)/answer.json
+	@echo '{}' >$(CALL).invocation.json
+	@$(TARGET_DIR)/debug/testbed invoke $(1) >$(CALL).answer.json
 endef
 
 # The names of what is deployed, in a shell command: those given, else those that the stack knows.
@@ -66,6 +69,8 @@ state_machine = $(or $(STATE_MACHINE),$$(operations/stack-output StateMachineArn
 
 # Fails if a target for AWS can't know what it works on.
 define in_aws
+	@[ "$$AWS_ENDPOINT_URL" != http://127.0.0.1:9 ] || [ "$(ENVIRONMENT)" = local ] || \
+	    { echo "this shell asks the local stack, not $(ENVIRONMENT): open another one" >&2; exit 1; }
 	@test -n "$(ENVIRONMENT)" || { echo "make $@ needs ENVIRONMENT: export ENVIRONMENT=prod" >&2; exit 1; }
 	$(call needs,aws,install version 2 of the AWS CLI)
 	@mkdir -p $(TARGET_DIR)
@@ -76,17 +81,17 @@ in_aws_or_local = $(if $(filter true,$(LOCAL)),@mkdir -p $(TARGET_DIR),$(in_aws)
 export AWS_PAGER :=
 
 # Shows the answer of a call: for people, or as JSON if RAW is true.
-SHOW_JSON = { cat $(TARGET_DIR)/answer.json; echo; }
-SHOW_REPORT = $(if $(filter true,$(RAW)),$(SHOW_JSON),$(READABLE) <$(TARGET_DIR)/answer.json || $(SHOW_JSON))
+SHOW_JSON = { cat $(CALL).answer.json; echo; }
+SHOW_REPORT = $(if $(filter true,$(RAW)),$(SHOW_JSON),$(READABLE) <$(CALL).answer.json || $(SHOW_JSON))
 
 # Follows the execution whose ARN is in the shell's variable, until it ends, and shows its report.
 define follow
-{ $(TARGET_DIR)/debug/testbed follow "$$execution" >$(TARGET_DIR)/answer.json; ended=$$?; \
-	    $(SHOW_REPORT); exit $$ended; }
+{ $(TARGET_DIR)/debug/testbed follow "$$execution" >$(CALL).answer.json; ended=$$?; \
+	    test ! -s $(CALL).answer.json || $(SHOW_REPORT); rm -f $(CALL).*; exit $$ended; }
 endef
 define start_and_follow
 	@execution=$$(aws stepfunctions start-execution --state-machine-arn "$(state_machine)" \
-	    --input file://$(TARGET_DIR)/payload.json --query executionArn --output text) && $(follow)
+	    --input file://$(CALL).payload.json --query executionArn --output text) && $(follow)
 endef
 
 .PHONY: help
@@ -97,9 +102,10 @@ help: ## Show the targets
 
 # One build makes both binaries. `cargo run -p` would pick other features for the crates that they
 # share, and build those again.
+QUIET := $(if $(findstring s,$(firstword -$(MAKEFLAGS))),--quiet)
 .PHONY: binaries
 binaries:
-	@cargo build --locked --workspace --bins
+	@cargo build $(QUIET) --locked --workspace --bins
 
 .PHONY: demo
 demo: binaries ## Carry items through the local stack, and show what KV holds after each step
@@ -269,30 +275,39 @@ explain: ## Say what KV holds of an index, and why (ACCOUNT=a INDEX=i, or KEY=sh
 	    { echo "make explain needs ACCOUNT and INDEX, or KEY" >&2; exit 1; }
 	@printf '{"explain":{%s}}' \
 	    '$(if $(KEY),"key":"$(KEY)","system_account_id":"$(ACCOUNT)"$(comma)"index_name":"$(INDEX)")' \
-	    >$(TARGET_DIR)/payload.json
-	$(call invoke,$(TARGET_DIR)/payload.json)
+	    >$(CALL).payload.json
+	$(call invoke,$(CALL).payload.json)
 
 .PHONY: re-export
 re-export: ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=true for its query configs too)
 	$(in_aws_or_local)
 	@test -n "$(ACCOUNT)" && test -n "$(INDEX)" || { echo "make re-export needs ACCOUNT and INDEX" >&2; exit 1; }
 	@printf '{"system_account_id":"%s","index_name":"%s","include_query_configs":%s}' \
-	    '$(ACCOUNT)' '$(INDEX)' '$(QUERY_CONFIGS)' >$(TARGET_DIR)/payload.json
-	$(call invoke,$(TARGET_DIR)/payload.json)
+	    '$(ACCOUNT)' '$(INDEX)' '$(QUERY_CONFIGS)' >$(CALL).payload.json
+	$(call invoke,$(CALL).payload.json)
 
 .PHONY: reconcile
 reconcile: binaries ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a, DELETE_UP_TO=n and REWRITE_UP_TO=n to raise the brakes, RAW=true for JSON)
 	$(in_aws_or_local)
+	@case '$(APPLY)' in true | false) ;; *) echo "APPLY is true or false" >&2; exit 1 ;; esac
+	@case '$(DELETE_UP_TO)$(REWRITE_UP_TO)' in *[!0-9]*) echo "DELETE_UP_TO and REWRITE_UP_TO are numbers" >&2; exit 1 ;; esac
 	@printf '{"reconcile":{"apply":%s%s%s%s}}' '$(APPLY)' \
 	    '$(if $(ACCOUNT),$(comma)"system_account_id":"$(ACCOUNT)")' \
 	    '$(if $(DELETE_UP_TO),$(comma)"delete_up_to":$(DELETE_UP_TO))' \
-	    '$(if $(REWRITE_UP_TO),$(comma)"rewrite_up_to":$(REWRITE_UP_TO))' >$(TARGET_DIR)/payload.json
-	$(if $(filter true,$(LOCAL)),$(call invoke,$(TARGET_DIR)/payload.json),$(start_and_follow))
+	    '$(if $(REWRITE_UP_TO),$(comma)"rewrite_up_to":$(REWRITE_UP_TO))' >$(CALL).payload.json
+	$(if $(ACCOUNT),@echo "account $(ACCOUNT):")
+	$(if $(filter true,$(LOCAL)),$(call invoke,$(CALL).payload.json),$(start_and_follow))
+
+.PHONY: stop-reconciles
+stop-reconciles: ## Stop all reconciles; a run that has begun ends by itself within 15 minutes
+	$(in_aws)
+	@operations/stop-reconciles
 
 .PHONY: follow
 follow: binaries ## Follow a reconcile that has begun (EXECUTION=arn, else the newest; RAW=true for JSON)
 	$(in_aws)
-	@execution="$(EXECUTION)" && $(follow)
+	@execution="$(EXECUTION)" && \
+	    { [ "$$execution" != None ] || { echo "no reconcile has begun yet" >&2; exit 1; }; } && $(follow)
 
 .PHONY: tail
 tail: ## Follow the log of the deployed function (SINCE=10m)

@@ -36,7 +36,9 @@ fn rendered(answer: &str) -> String {
     let mut lines = Lines::default();
     if report.0.contains_key("errorType") {
         let [kind, message] = ["errorType", "errorMessage"].map(|name| report.take_text(name));
-        lines.line(&format!("{kind}: {message}"));
+        // Some messages begin with the name of the error.
+        let named = format!("{kind}: ");
+        lines.line(&if message.starts_with(&named) { message } else { named + &message });
     } else if report.0.contains_key("advice") {
         explain::render(&mut report, &mut lines);
     } else if report.0.contains_key("apply") {

@@ -38,8 +38,10 @@ impl Outcome<'_> {
             "Repaired. KV shows it everywhere after a minute: then run make reconcile to check."
         } else if self.any(&["rejected", "conflicting", "withheld", "dangling"]) {
             "KV has all that it can have. The table has to be corrected: make explain KEY=… says how."
+        } else if !self.any(&["desired", "listed"]) {
+            "Neither the table nor KV has a key. Is the account spelled like this?"
         } else {
-            "KV is equal to the table."
+            "No difference was found."
         }
     }
 
@@ -76,7 +78,8 @@ mod tests {
         let drift = || json!({"missing": 0, "stale": 2, "rejected": 1});
         let failed = json!({"stale": 2, "failed": 1});
         for (said, starts) in [
-            (step(json!({"desired": 4}), |_| {}), "KV is equal"),
+            (step(json!({"desired": 4}), |_| {}), "No difference"),
+            (step(json!({"desired": 0}), |_| {}), "Neither"),
             (step(json!({"conflicting": 1}), |_| {}), "KV has all that it can have"),
             (step(drift(), |_| {}), "To correct"),
             (step(drift(), |outcome| outcome.repaired = true), "Repaired."),

@@ -28,9 +28,9 @@ pub async fn dead_cell(stack: &Stack) -> Result<String, String> {
     stack.table.put(&shop("north", &json!({"cell": OTHER_CELL, "pixel_id": "new"})));
     stack.table.put(&shop("south", &json!({"cell": OTHER_CELL})));
     Ok(format!(
-        "{}{}Somebody opened the shop south.example, and it does not work.\n",
-        alarm("records-parked"),
+        "{}{}(a minute later)\nSomebody opened the shop south.example, and it does not work.\n",
         alarm("api-keys-reused"),
+        alarm("records-parked"),
     ))
 }
 
@@ -86,8 +86,8 @@ pub async fn all_keys_gone(stack: &Stack) -> Result<String, String> {
 pub async fn leaked_token(stack: &Stack) -> Result<String, String> {
     carried(stack, "north", &json!({})).await?;
     forge(&stack.kv, "north.example");
-    Ok("No alarm rings. The Cloudflare token has been seen in a public repository, and somebody has \
-        sent requests with it.\n"
+    Ok("No alarm rings. The Cloudflare token has been seen in a public repository, and somebody uses \
+        it.\nThis one is over when `make explain KEY=north.example` no longer says `stale`.\n"
         .to_owned())
 }
 

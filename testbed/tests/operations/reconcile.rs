@@ -122,3 +122,23 @@ async fn in_aws_the_stack_says_which_state_machine_it_is() {
     assert!(!made.succeeded && made.stderr.contains("States.Runtime: why"), "{made:?}");
     assert_eq!(desk.calls().lines().count(), 3);
 }
+
+#[test]
+fn stopping_stops_all_executions_and_fails_if_it_cannot_find_them() {
+    let stack = || Desk::new().with("ENVIRONMENT", "prod");
+    let machine = "aws cloudformation describe-stacks --stack-name prod-* *StateMachineArn*";
+    let desk = stack()
+        .answers(machine, "arn:machine")
+        .answers("aws stepfunctions list-executions *arn:machine*", "arn:1\tarn:2")
+        .answers("aws stepfunctions stop-execution *", "");
+    let made = desk.make(&["stop-reconciles"]);
+    assert!(made.succeeded, "{made:?}");
+    for execution in ["arn:1", "arn:2"] {
+        assert!(desk.calls().contains(&format!("stop-execution --execution-arn {execution} ")));
+    }
+
+    assert!(!stack().make(&["stop-reconciles"]).succeeded, "the stack can't be asked");
+    let idle = stack().answers(machine, "arn:machine").answers("*list-executions*", "None");
+    let made = idle.make(&["stop-reconciles"]);
+    assert!(made.succeeded && made.stdout.contains("no reconcile is running"), "{made:?}");
+}

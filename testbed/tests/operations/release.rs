@@ -109,6 +109,17 @@ fn rollback_to_other_variables_has_to_be_asked_for() {
 }
 
 #[test]
+fn rollback_to_the_live_version_or_to_none_changes_nothing() {
+    for (version, says) in [("9", "is live already"), ("77", "has no version 77")] {
+        let desk = versions("9", VERSIONS);
+        let made = desk.make(&["rollback", &format!("TO={version}")]);
+        assert!(made.stdout.contains(says) || made.stderr.contains(says), "{made:?}");
+        assert_eq!(made.succeeded, version == "9");
+        assert_eq!(update(&desk), None);
+    }
+}
+
+#[test]
 fn rollback_says_so_if_there_is_nothing_to_go_back_to() {
     let desk = versions("9", "8\tbbb\n9\tbbb\n10\tccc");
 

@@ -16,12 +16,32 @@ fn no_target_calls_aws_without_the_name_of_the_environment() {
         "re-export",
         "reconcile",
         "follow",
+        "stop-reconciles",
+        "try-token",
         "tail",
     ] {
         let desk = Desk::new();
         let made = desk.make(&[target, "EVENT=events/re-export.json", "ACCOUNT=a", "INDEX=i"]);
         assert!(!made.succeeded && made.stderr.contains("needs ENVIRONMENT"), "{target}: {made:?}");
         assert_eq!(desk.calls(), "", "{target}");
+    }
+}
+
+#[test]
+fn a_shell_that_asks_the_local_stack_is_taken_for_no_other_environment() {
+    let local = || Desk::new().with("AWS_ENDPOINT_URL", "http://127.0.0.1:9");
+    let desk = local().with("ENVIRONMENT", "prod");
+    let made = desk.make(&["reconcile"]);
+    assert!(!made.succeeded && made.stderr.contains("asks the local stack, not prod"), "{made:?}");
+    assert_eq!(desk.calls(), "");
+}
+
+#[test]
+fn what_a_reconcile_is_asked_for_has_to_make_sense() {
+    for wrong in ["APPLY=yes", "DELETE_UP_TO=x", "REWRITE_UP_TO=-1"] {
+        let desk = Desk::new().with("ENVIRONMENT", "prod");
+        let made = desk.make(&["reconcile", wrong]);
+        assert!(!made.succeeded && desk.calls().is_empty(), "{wrong}: {made:?}");
     }
 }
 

@@ -111,6 +111,9 @@ impl Followed {
                 let failed = &event["taskFailedEventDetails"];
                 if failed["resourceType"] == FUNCTION {
                     eprintln!("run {} failed: {}", self.chain.runs + 1, failure(failed));
+                    eprintln!(
+                        "It is tried again after 1, 2, 4 and 8 minutes, unless the error is final. Ctrl-C leaves it running."
+                    );
                 }
                 None
             }
@@ -122,8 +125,9 @@ impl Followed {
                 // The newest comes first, and may be this one itself.
                 let other = running.find(|arn| *arn != self.arn).unwrap_or_default();
                 Some(Err(format!(
-                    "Nothing was done: another reconcile is running.\n\
-                     To see what it does:  make follow EXECUTION={other}"
+                    "Nothing was done: another reconcile is running, or waits to try again.\n\
+                     To see what it does:  make follow EXECUTION={other}\n\
+                     To stop it:           make stop-reconciles"
                 )))
             }
             "ExecutionSucceeded" => Some(Ok(())),
@@ -155,7 +159,10 @@ fn failure(details: &Value) -> String {
     let error = details["error"].as_str().unwrap_or_default();
     let cause = details["cause"].as_str().unwrap_or_default();
     let answer = json_in(&details["cause"]);
-    format!("{error}: {}", answer["errorMessage"].as_str().unwrap_or(cause))
+    let message = answer["errorMessage"].as_str().unwrap_or(cause);
+    // Some messages begin with the name of the error.
+    let named = format!("{error}: ");
+    if message.starts_with(&named) { message.to_owned() } else { named + message }
 }
 
 /// The JSON in a string.
@@ -183,13 +190,17 @@ mod tests {
             "executionSucceededEventDetails",
             output,
         ));
-        assert!(ended.unwrap().unwrap_err().ends_with("make follow EXECUTION=arn:other"));
+        assert!(ended.unwrap().unwrap_err().contains("make follow EXECUTION=arn:other\n"));
     }
 
     #[test]
     fn a_failure_is_shown_by_its_type_and_message() {
         let cause = json!({"errorType": "ReconcileIncomplete", "errorMessage": "the table"});
-        for (cause, shown) in [(cause.to_string().as_str(), "the table"), ("plain", "plain")] {
+        for (cause, shown) in [
+            (cause.to_string().as_str(), "the table"),
+            ("plain", "plain"),
+            ("ReconcileIncomplete: plain", "plain"),
+        ] {
             let failed = json!({"error": "ReconcileIncomplete", "cause": cause});
             let failed = execution("ExecutionFailed", "executionFailedEventDetails", failed);
             let ended = Followed::new("arn:own").take(&failed).unwrap();

@@ -90,6 +90,8 @@ pub fn env(mut args: Args) -> Result<(), String> {
     for (name, value) in [
         ("AWS_ENDPOINT_URL_LAMBDA", format!("http://127.0.0.1:{}", ports.lambda)),
         ("AWS_ENDPOINT_URL_SFN", format!("http://127.0.0.1:{}", ports.step_functions)),
+        // Whatever has no stand-in is not asked for in AWS.
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9".to_owned()),
         ("FUNCTION", "ecom-settings-exporter".to_owned()),
         ("STATE_MACHINE", step_functions::arn()),
     ] {
