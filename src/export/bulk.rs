@@ -6,7 +6,7 @@
 //! | a time-out, 524 | the two halves are sent, each with the tries that are left |
 //! | 5xx, 429, 408, a broken connection | the same is sent again |
 //! | 413, or any other 4xx than 401, 403 and 404, to a request of several keys | the two halves are sent at once, so that a pair that Cloudflare won't take fails alone |
-//! | 401 or 403 with a token just read, or no token | the keys fail, and all that are still to be sent |
+//! | 401 or 403 with a token just read, or no token | the keys fail, and all that are still to be sent; those that were tried before, as perhaps done |
 //! | no answer in time, or no time for the wait before it | the keys fail |
 //! | no time for the first try | the keys fail, as never sent |
 //! | anything else | the keys fail |
@@ -169,9 +169,6 @@ async fn send<S: Services, T>(
             }
             Err(error) => error,
         };
-        if error.concerns_every_request() {
-            items.extend(work.drain(..).flat_map(|(rest, _)| rest));
-        }
         if matches!(error, KvError::RefusedContent { .. })
             && items.len() > 1
             && halvings < MAX_HALVINGS
@@ -181,7 +178,12 @@ async fn send<S: Services, T>(
             continue;
         }
         if !retries.wait(invocation, Service::Kv, until, error.retry()).await {
-            failures.extend(items.iter().map(|item| (key(item).clone(), error.clone())));
+            fail(&mut failures, items, retries, &error, &key);
+            if error.concerns_every_request() {
+                for (items, retries) in work.drain(..) {
+                    fail(&mut failures, items, retries, &error, &key);
+                }
+            }
             continue;
         }
         if matches!(error, KvError::TooMuch { .. }) && items.len() > 1 {
@@ -191,6 +193,19 @@ async fn send<S: Services, T>(
         }
     }
     failures
+}
+
+/// Fails items. If they were tried before, that try may have been done.
+fn fail<T>(
+    failures: &mut Failures,
+    items: Vec<T>,
+    retries: Retries,
+    error: &KvError,
+    key: impl Fn(&T) -> &String,
+) {
+    let is_first_try = retries == Retries::default();
+    let error = if is_first_try { error.clone() } else { error.clone().after_lost_try() };
+    failures.extend(items.iter().map(|item| (key(item).clone(), error.clone())));
 }
 
 /// Puts the two halves in front of the other work, each with the tries that are left.

@@ -65,12 +65,14 @@ impl KeyError {
     /// Cloudflare's refusal of the token, if that is the cause.
     pub fn auth_rejected(&self) -> Option<&KvError> {
         let kv = match self {
-            Self::Kv(kv) | Self::ApiKey(ApiKeyUnavailable::KvUnreadable { kv, .. }) => kv,
+            Self::Kv(kv)
+            | Self::DeleteUnconfirmed(kv)
+            | Self::ApiKey(ApiKeyUnavailable::KvUnreadable { kv, .. }) => kv,
             Self::NotSettled { source, .. } | Self::NotRemoved { source, .. } => {
                 return source.auth_rejected();
             }
             _ => return None,
         };
-        matches!(kv, KvError::AuthRejected { .. }).then_some(kv)
+        kv.auth_rejected()
     }
 }

@@ -104,6 +104,9 @@ pub enum KvError {
         /// What happened.
         reason: String,
     },
+    /// The token was refused or there was none any more, and an earlier try may have been done.
+    #[error("{0}; an earlier try may have been done")]
+    AfterLostTry(Box<Self>),
     /// The request is refused; the same again would be too.
     #[error("Cloudflare KV refuses the request: {reason}")]
     Refused {
@@ -139,6 +142,7 @@ impl Retryable for KvError {
             Self::TooMuch { .. } => Retry::After(None),
             Self::AuthRejected { .. }
             | Self::NoToken { .. }
+            | Self::AfterLostTry(_)
             | Self::Refused { .. }
             | Self::RefusedContent { .. }
             | Self::OutOfTime
@@ -152,6 +156,23 @@ impl KvError {
     /// never sent.
     pub fn changed_nothing(&self) -> bool {
         self.concerns_every_request() || matches!(self, Self::NotSent)
+    }
+
+    /// The error of a request that was tried before, with an answer that said nothing for certain.
+    pub fn after_lost_try(self) -> Self {
+        match self {
+            error if error.changed_nothing() => Self::AfterLostTry(Box::new(error)),
+            error => error,
+        }
+    }
+
+    /// Cloudflare's refusal of the token, if that is the cause.
+    pub fn auth_rejected(&self) -> Option<&Self> {
+        match self {
+            Self::AuthRejected { .. } => Some(self),
+            Self::AfterLostTry(error) => error.auth_rejected(),
+            _ => None,
+        }
     }
 
     /// Whether every other request would fail likewise: each would read the token again.

@@ -104,6 +104,30 @@ async fn a_delete_that_is_never_answered_leaves_time_for_the_look_and_the_put_ba
 }
 
 #[tokio::test]
+async fn a_delete_that_was_done_and_whose_next_try_is_refused_is_looked_after_like_any_other() {
+    let world = World::with_old_images().await;
+    let (before, records) = removal(&world).await;
+    let mut broken = shop("a", "i", "s.example");
+    broken["index_endpoint"] = json!(7);
+    let table = world.stack.table.clone();
+    let deletes = move |request: &Request| {
+        let deletes = request.path.ends_with("/bulk/delete");
+        if deletes {
+            table.put(&broken);
+        }
+        deletes
+    };
+    world.stack.kv.faults().add(Rule::when(deletes, Fault::ApplyThenStatus(500)));
+    // With the token that is held, and with the one that is read again.
+    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::status(403)).times(2));
+
+    let answered = world.batch(records).await;
+
+    assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "values and metadata");
+    assert_put_back(&world, &answered, 2);
+}
+
+#[tokio::test]
 async fn what_was_never_deleted_for_lack_of_time_is_not_put_back_over_what_kv_holds() {
     let one_key_a_request = [("KV_BULK_MAX_PAIRS", "1")];
     let world = World::with(StreamView::NewAndOldImages, PATIENT, &one_key_a_request).await;

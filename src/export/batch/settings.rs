@@ -217,7 +217,8 @@ impl<S: Services> SettingsExport<'_, S> {
         if request.keys.is_empty() {
             return;
         }
-        request.written = self.written.keys().cloned().collect();
+        let wanted = self.wanted_keys().into_iter().map(|(key, _)| key);
+        request.written = wanted.filter(|key| self.written.contains_key(key)).collect();
         for (key, verdict) in settle(self.invocation, request, &mut self.api_keys).await {
             let Verdict::Failed(error) = verdict else { continue };
             for position in waiting.get(&key).into_iter().flatten() {

@@ -121,10 +121,14 @@ impl Progress {
         }
     }
 
-    /// Counts the keys of a part no more, because it is compared once again. What was deleted and
-    /// rewritten stays counted.
+    /// Counts the keys of a part no more, because it is compared once again. What a repair has deleted
+    /// and rewritten stays counted.
     pub fn forget_part(&mut self, namespace: Namespace, before: Tally) {
+        let is_audit = !self.apply;
         let tally = self.tally(namespace);
+        if is_audit {
+            (tally.deleted, tally.rewritten) = (before.deleted, before.rewritten);
+        }
         (tally.ours, tally.desired) = (before.ours, before.desired);
     }
 
