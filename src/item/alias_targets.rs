@@ -42,15 +42,19 @@ pub fn alias_targets(account: &str, item: &Map<'_>) -> Vec<AliasTarget> {
     targets
 }
 
-/// Active unless it says plainly that it isn't: an unreadable `enabled` is a doubt.
+/// Active unless `enabled` is absent, NULL or false: an unreadable one is a doubt, and counts.
 fn is_active(block: &Map<'_>) -> bool {
     !matches!(block.get("enabled"), None | Some(Attribute::BOOL(false)))
 }
 
+/// What a block's targets name: a bare text may be an index id.
 fn targets_of(block: &Map<'_>) -> impl Iterator<Item = AliasTarget> {
-    block.list("targets").iter().filter_map(|target| match target {
-        Attribute::M(target) => Some(AliasTarget::IndexId(target.text("index_id")?.to_owned())),
-        _ => None,
+    block.list("targets").iter().filter_map(|target| {
+        let index_id = match target {
+            Attribute::M(target) => target.text("index_id"),
+            other => other.as_text(),
+        };
+        Some(AliasTarget::IndexId(index_id?.to_owned()))
     })
 }
 
@@ -154,10 +158,11 @@ mod tests {
     fn a_doubt_counts_as_pointing() {
         assert_eq!(
             targets(
-                r#"{"index_aliases":{"M":{"analytics":{"M":{"enabled":{"S":"true"},"index_id":{"S":"n"}}}}},
+                r#"{"index_aliases":{"M":{"analytics":{"M":{"enabled":{"S":"true"},"index_id":{"S":"n"}}},
+                "doc_reads":{"M":{"enabled":{"BOOL":true},"targets":{"L":[{"S":"r"}]}}}}},
                 "add_docs_config":{"M":{"index_write_aliases":{"L":[{"S":"bare"}]}}}}"#
             ),
-            [ids(&["bare", "n"]), vec![AliasTarget::ShopId("bare".into())]].concat()
+            [ids(&["bare", "n", "r"]), vec![AliasTarget::ShopId("bare".into())]].concat()
         );
     }
 
