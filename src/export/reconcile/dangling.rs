@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::warn;
 
 use super::part::Part;
-use super::report::MAX_EXAMPLES;
+use super::report::{KeyClass, MAX_EXAMPLES};
 use super::run::Run;
 use crate::export::table::read_items;
 use crate::index::IndexRef;
@@ -24,7 +24,7 @@ impl<S: Services> Run<'_, S> {
         }
         self.report.settings.dangling += u64::try_from(dangling.len()).unwrap_or(u64::MAX);
         for index_id in &dangling {
-            self.report.example("dangling", index_id);
+            self.report.add_example(KeyClass::Dangling, index_id);
         }
         if !dangling.is_empty() {
             let names: Vec<&str> = dangling.iter().take(MAX_EXAMPLES).map(String::as_str).collect();

@@ -4,7 +4,7 @@ use tracing::warn;
 
 use super::brakes::Rewrites;
 use super::part::Part;
-use super::report::Report;
+use super::report::{KeyClass, Report};
 use super::row::ToWrite;
 use super::run::Run;
 use crate::ports::Services;
@@ -30,7 +30,7 @@ impl<S: Services> Run<'_, S> {
             );
         }
         for key in part.strangers.iter().filter(|key| part.keys.is_foreign(key)) {
-            self.report.example("foreign", key);
+            self.report.add_example(KeyClass::Foreign, key);
         }
         let rewritable = self.rewritable(part);
         let tally = self.progress.tally(part.namespace);
@@ -44,22 +44,22 @@ impl<S: Services> Run<'_, S> {
     /// Notes the names of keys that are about to be written, and of those that could not be compared.
     pub(super) fn note_examples(&mut self, part: &Part) {
         for (class, name) in [
-            (ToWrite::Missing, "missing"),
-            (ToWrite::Stale, "stale"),
-            (ToWrite::Taken, "conflicting"),
+            (ToWrite::Missing, KeyClass::Missing),
+            (ToWrite::Stale, KeyClass::Stale),
+            (ToWrite::Taken, KeyClass::Conflicting),
         ] {
             for (key, _) in part.keys.to_write(class) {
                 if self.report.has_enough_examples(name) {
                     break;
                 }
-                self.report.example(name, key);
+                self.report.add_example(name, key);
             }
         }
         for key in part.keys.unknown() {
-            if self.report.has_enough_examples("failed") {
+            if self.report.has_enough_examples(KeyClass::Failed) {
                 break;
             }
-            self.report.example("failed", key);
+            self.report.add_example(KeyClass::Failed, key);
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::orphans::{CHUNK_KEYS, SETTLE_REQUESTS};
 use super::part::{Part, Unclaimed};
+use super::report::KeyClass;
 use super::run::Run;
 use crate::export::bulk;
 use crate::export::error::KeyError;
@@ -43,9 +44,9 @@ impl<S: Services> Run<'_, S> {
         loop {
             let keys = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
             for key in &keys {
-                self.report.example("orphaned", key);
+                self.report.add_example(KeyClass::Orphaned, key);
             }
-            let enough = !removes && self.report.has_enough_examples("orphaned");
+            let enough = !removes && self.report.has_enough_examples(KeyClass::Orphaned);
             if keys.is_empty() || enough {
                 return Ok(());
             }

@@ -2,6 +2,7 @@
 //! they are: looked at as settling would, held against the brake, and settled.
 
 use super::part::{Part, Unclaimed};
+use super::report::KeyClass;
 use super::row::ToWrite;
 use super::run::Run;
 use crate::export::api_keys::ApiKeys;
@@ -163,20 +164,22 @@ impl<'a, S: Services> Run<'a, S> {
                 }
                 Verdict::Written(index) if contested && Some(index.account.as_str()) == account => {
                     looked.stale.push(key.clone());
-                    (&mut counts.stale, "stale")
+                    (&mut counts.stale, KeyClass::Stale)
                 }
-                Verdict::Written(_) if contested => (&mut counts.conflicting, "conflicting"),
+                Verdict::Written(_) if contested => {
+                    (&mut counts.conflicting, KeyClass::Conflicting)
+                }
                 Verdict::Deleted if !contested => {
                     looked.orphaned.push(key.clone());
-                    (&mut counts.orphaned, "orphaned")
+                    (&mut counts.orphaned, KeyClass::Orphaned)
                 }
-                Verdict::Withheld(_) => (&mut counts.withheld, "withheld"),
+                Verdict::Withheld(_) => (&mut counts.withheld, KeyClass::Withheld),
                 // Nothing to do: asked for again since the scan, kept for a rejected item, gone, or
                 // another account's.
                 Verdict::Written(_) | Verdict::Deleted | Verdict::Left => continue,
             };
             *count += 1;
-            self.report.example(class, &key);
+            self.report.add_example(class, &key);
         }
         looked
     }

@@ -12,6 +12,30 @@ pub const MAX_EXAMPLES: usize = 20;
 /// Fewer keys than this count as 0 %, unless they are all of them.
 const FEW_KEYS: u64 = 10;
 
+/// A class of keys, or of items, of which a report gives examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyClass {
+    /// Several items ask for it, or another environment has written it.
+    Conflicting,
+    /// An active alias points at it, and there is nothing.
+    Dangling,
+    /// It could not be compared or repaired.
+    Failed,
+    /// It is a stranger's, and no item asks for it.
+    Foreign,
+    /// KV lacks it.
+    Missing,
+    /// It is ours, and no item asks for it.
+    Orphaned,
+    /// Its item can't be exported.
+    Rejected,
+    /// KV holds something else.
+    Stale,
+    /// It would be orphaned, but an active alias needs it.
+    Withheld,
+}
+
 /// What a reconcile found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -22,7 +46,7 @@ pub struct Report {
     /// The query-config namespace.
     pub query_configs: Counts,
     /// Names of keys, by class; at most 20 each.
-    pub examples: BTreeMap<&'static str, Vec<String>>,
+    pub examples: BTreeMap<KeyClass, Vec<String>>,
     /// Whether the run came to its end, and no brake refused a repair anything. Keys that could not
     /// be compared or mended are counted in `failed`.
     pub complete: bool,
@@ -124,7 +148,7 @@ impl Report {
     }
 
     /// Notes the name of a key of a class, while there is room.
-    pub fn example(&mut self, class: &'static str, key: &str) {
+    pub fn add_example(&mut self, class: KeyClass, key: &str) {
         let names = self.examples.entry(class).or_default();
         if names.len() < MAX_EXAMPLES && !names.iter().any(|name| name == key) {
             names.push(key.to_owned());
@@ -132,8 +156,8 @@ impl Report {
     }
 
     /// Whether a class has all the examples that it can hold.
-    pub fn has_enough_examples(&self, class: &str) -> bool {
-        self.examples.get(class).is_some_and(|names| names.len() >= MAX_EXAMPLES)
+    pub fn has_enough_examples(&self, class: KeyClass) -> bool {
+        self.examples.get(&class).is_some_and(|names| names.len() >= MAX_EXAMPLES)
     }
 
     /// Keys that differ from the table, as they were found.

@@ -5,7 +5,7 @@ use tracing::{error, warn};
 use super::Reconcile;
 use super::kept_claims::KeptClaims;
 use super::progress::Progress;
-use super::report::{Refused, Report};
+use super::report::{KeyClass, Refused, Report};
 use crate::error_chain::Chain;
 use crate::export::api_keys::ApiKeys;
 use crate::export::error::KeyError;
@@ -86,16 +86,16 @@ impl<'a, S: Services> Run<'a, S> {
             "an item can't be exported: what KV holds of it stays"
         );
         self.report.counts(namespace).rejected += 1;
-        self.report.example("rejected", key);
+        self.report.add_example(KeyClass::Rejected, key);
     }
 
     pub fn fail(&mut self, namespace: Namespace, key: &str, error: &KeyError) {
         // An outage fails every key: the counts tell how many, the log the first ones.
-        if !self.report.has_enough_examples("failed") {
+        if !self.report.has_enough_examples(KeyClass::Failed) {
             error!(key, error = %Chain(error), "a key could not be compared or repaired");
         }
         self.report.counts(namespace).failed += 1;
-        self.report.example("failed", key);
+        self.report.add_example(KeyClass::Failed, key);
     }
 
     pub fn stop(&mut self, reason: String) {

@@ -9,6 +9,7 @@ use super::ReconcileError;
 use super::asks::{Asks, WaitingIndex};
 use super::kept_claims::{Claim, KeptClaims};
 use super::part::Part;
+use super::report::KeyClass;
 use super::row::Wanted;
 use super::run::Run;
 use crate::export::api_keys::{ApiKeys, NotExportable};
@@ -111,7 +112,7 @@ impl<'a, S: Services> Run<'a, S> {
         }
         for key in &keys {
             if part.keys.claim(key, index, item_key) {
-                self.report.example("conflicting", key);
+                self.report.add_example(KeyClass::Conflicting, key);
             }
         }
         let settings = IndexSettings::decode(index, &attributes).and_then(|settings| {
@@ -203,7 +204,7 @@ impl<'a, S: Services> Run<'a, S> {
             return;
         }
         if part.keys.claim(&key, &config.index, item) {
-            self.report.example("conflicting", &key);
+            self.report.add_example(KeyClass::Conflicting, &key);
         }
         part.keys.judge(&key, item, wanted);
     }
