@@ -27,9 +27,10 @@ pub async fn about_key<S: Services>(
         return Err(error.into());
     }
     let stored = found.remove(key);
-    let named = stored.as_ref().and_then(named_by);
-    let configs = match named.clone().filter(|named| named.kv_key() == key) {
-        Some(named) => twins(&named),
+    let named_config = stored.as_ref().and_then(query_config_named_by);
+    let names_the_key = |config: &QueryConfigRef| config.kv_key() == key;
+    let configs = match named_config.as_ref().filter(|config| names_the_key(config)) {
+        Some(config) => twins(config),
         None => search(invocation, key, index_id).await?,
     };
     let items = read_items(invocation, configs.iter().map(ItemKey::of_query_config)).await?;
@@ -37,39 +38,38 @@ pub async fn about_key<S: Services>(
         Some((config.clone(), items.get(&ItemKey::of_query_config(&config))?))
     });
     let there: BTreeMap<QueryConfigRef, &Item> = there.collect();
-    let owner = owner(&there, named.as_ref().filter(|_| counts(invocation, stored.as_ref())));
-    let about = match (&named, &owner) {
-        (Some(named), _) if counts(invocation, stored.as_ref()) => Some(named.clone()),
+    let counts =
+        stored.as_ref().is_some_and(|stored| stored.counts_for(&invocation.config.environment));
+    let owner = owner(&there, named_config.as_ref().filter(|_| counts));
+    let taken_for = match (&named_config, &owner) {
+        (Some(config), _) if counts => Some(config.clone()),
         (_, Some(owner)) => Some(owner.clone()),
-        (named, None) => named.clone(),
+        (config, None) => config.clone(),
     };
     if stored.is_none() && owner.is_none() {
         return Err(Unknown::NotFound);
     }
-    let entry_of = |config: &QueryConfigRef| -> Option<Result<String, Rejection>> {
-        let desired = Desired::of_query_config(config, there.get(config)?);
-        let entry = desired.and_then(|desired| desired.entry(&invocation.stamp()));
-        Some(entry.map(|entry| entry.to_stored().value))
-    };
-    let item = match about.as_ref().and_then(entry_of) {
+    let value_of =
+        |config: &QueryConfigRef| there.get(config).map(|item| value_of(invocation, config, item));
+    let item = match taken_for.as_ref().and_then(value_of) {
         None => AskedItem::Absent,
         Some(Ok(_)) => AskedItem::Exportable,
         Some(Err(rejection)) => AskedItem::Rejected(rejection),
     };
-    let wanted = match owner.as_ref().and_then(entry_of) {
+    let wanted = match owner.as_ref().and_then(value_of) {
         Some(Ok(value)) => Wanted::Value(value),
         Some(Err(_)) => Wanted::WhatIsThere,
-        None if named.as_ref().is_some_and(|named| named.kv_key() == key) => {
+        None if named_config.as_ref().is_some_and(names_the_key) => {
             Wanted::Unclaimed(Unclaimed::Deleted)
         }
         None => Wanted::Unclaimed(Unclaimed::OfUnknownQueryConfig),
     };
-    let named = stored.as_ref().and_then(gathered::named_by);
-    let index = about.map(|about| about.index).or_else(|| named.clone());
+    let named_index = stored.as_ref().and_then(gathered::named_by);
+    let index = taken_for.map(|config| config.index).or_else(|| named_index.clone());
     let facts = KeyFacts {
         key: key.to_owned(),
         stored,
-        named,
+        named: named_index,
         claimants: there.keys().map(|config| config.index.clone()).collect(),
         owner: owner.map(|owner| owner.index),
         wanted,
@@ -93,8 +93,14 @@ fn owner(
     named.or_else(|| there.keys().next()).cloned()
 }
 
-fn counts<S: Services>(invocation: &Invocation<'_, S>, stored: Option<&StoredValue>) -> bool {
-    stored.is_some_and(|stored| stored.counts_for(&invocation.config.environment))
+/// What KV should hold of an item.
+fn value_of<S: Services>(
+    invocation: &Invocation<'_, S>,
+    config: &QueryConfigRef,
+    item: &Item,
+) -> Result<String, Rejection> {
+    let entry = Desired::of_query_config(config, item)?.entry(&invocation.stamp())?;
+    Ok(entry.to_stored().value)
 }
 
 /// The query configs that ask for a key, among all of the indexes that it can mean.
@@ -123,6 +129,6 @@ async fn search<S: Services>(
 }
 
 /// The query config that a value names.
-fn named_by(stored: &StoredValue) -> Option<QueryConfigRef> {
+fn query_config_named_by(stored: &StoredValue) -> Option<QueryConfigRef> {
     StoredQueryConfig::parse(&stored.value).and_then(QueryConfigRef::of_stored)
 }
