@@ -189,7 +189,8 @@ impl<'a, S: Services> Invocation<'a, S> {
         });
     }
 
-    /// Counts a call that repeats an earlier one. The SDK's own retries of calls to the table are not counted.
+    /// Counts a call that repeats an earlier one. Calls to the table are left out, because the SDK repeats
+    /// most of them unseen.
     pub fn count_retry(&self, service: Service) {
         self.count(|stats| match service {
             Service::Kv => stats.kv_retries += 1,

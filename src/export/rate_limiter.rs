@@ -57,7 +57,8 @@ impl RateLimiter {
         let now = Instant::now();
         let Some(limit) = limit else { return self.turn_by_count(requests, now) };
         let after_them = limit.left.saturating_sub(u64::try_from(requests).unwrap_or(u64::MAX));
-        // What is left after a reset is known from the first answer.
+        // The last of them is made while `RESERVED_REQUESTS` are left. What is left after a reset is known
+        // from the first answer.
         if after_them + 1 >= RESERVED_REQUESTS { now } else { limit.resets_at.max(now) }
     }
 

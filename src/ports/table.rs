@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey};
 
-/// The settings table. Every read is consistent, but a scan that asks for less.
+/// The settings table. Every read is strongly consistent, but for a scan of `AllEventuallyConsistent`.
 #[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait SettingsTable {
     /// Reads any number of items; those that aren't there are absent.
@@ -62,7 +62,7 @@ pub struct TablePage {
     pub last_read: Option<ItemKey>,
 }
 
-/// A request to the table that failed, with the SDK's own retries behind it.
+/// A request to the table that failed, after the SDK's own retries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("settings table: {reason}")]
 pub struct TableError {

@@ -32,8 +32,8 @@ pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> 
         .region(Region::new(aws.region.clone()))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .http_client(http)
-        // It judges by how the body that is sent is read, which `AwsHttp` takes whole: it would end
-        // every call that takes longer than five seconds.
+        // It watches how the request's body is read. `AwsHttp` takes the body whole, so it would end every
+        // call that takes longer than five seconds.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .retry_config(RetryConfig::standard())
         .timeout_config(timeouts)

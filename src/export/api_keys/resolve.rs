@@ -139,7 +139,7 @@ impl ApiKeys {
         self.answers.insert(owner, answer);
     }
 
-    /// The cells of which an API key could not be had.
+    /// The cells of which an API key was unavailable.
     pub fn failed_cells(&self) -> BTreeSet<String> {
         let failed = |answer: &Result<_, _>| matches!(answer, Err(ApiKeyError::Unavailable { .. }));
         let asked = self.answers.iter().filter(|(_, answer)| failed(answer));

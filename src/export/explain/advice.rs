@@ -35,8 +35,7 @@ pub fn advice(gathered: &Gathered, judged: &[Judged<'_>]) -> String {
         },
     };
     if judged.iter().any(Judged::is_without_api_key) {
-        advice +=
-            "; marqo_api_key was not compared, because the account's API key could not be had";
+        advice += "; marqo_api_key was not compared, because the account's API key was unavailable";
     }
     if gathered.forgot_some {
         advice += "; the table is too large to tell from a key who else names the index, so ask again by account and index";
@@ -66,7 +65,7 @@ fn about(gathered: &Gathered, judged: &Judged<'_>) -> String {
         Verdict::Conflicting => conflicting(gathered, judged),
         Verdict::Missing => match (&facts.owner, &facts.wanted) {
             (Some(owner), Wanted::ValueWithoutApiKey(_)) => format!(
-                "KV lacks {key}, and the account's API key could not be had: when the gateway of its cell gives it again, run {}",
+                "KV lacks {key}, and the account's API key was unavailable: when the gateway of its cell gives it again, run {}",
                 re_export(gathered, owner)
             ),
             (Some(owner), _) => format!("KV lacks {key}: run {}", re_export(gathered, owner)),

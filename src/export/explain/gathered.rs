@@ -55,7 +55,7 @@ pub struct KeyFacts {
 pub enum Wanted {
     /// This value.
     Value(String),
-    /// This value with the account's API key, which could not be had.
+    /// This value with the account's API key, which was unavailable.
     ValueWithoutApiKey(String),
     /// What is there: the item that asks for the key can't be exported.
     WhatIsThere,

@@ -34,7 +34,7 @@ pub struct Report {
     pub advice: String,
 }
 
-/// An index, or another item: its sort key stands for the index' name then.
+/// An index, or another item: its sort key stands for the index's name then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct IndexName {
     /// The account.

@@ -25,7 +25,8 @@ use crate::ports::{ApiKeyError, Services};
 /// Settings that are held until their API keys come, in bytes. Past it, the pass waits.
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long the next step waits for answers that are still to come, before it goes on without them.
+/// How long the next step waits for answers that are still to come, before it goes on without them: a
+/// gateway that works has answered by then.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An index whose keys are compared once its account's API key is known.

@@ -60,7 +60,7 @@ impl<S: Services> Run<'_, S> {
     async fn remove_orphaned_query_configs(&mut self, keys: Vec<String>) {
         let mut configs = Vec::new();
         let mut keys = VecDeque::from(keys);
-        // The turn is for all reads and the delete behind them; the values are not held.
+        // The turn is for all reads and the delete after them; the values are not held.
         let requests = 2 * keys.len().div_ceil(MAX_BULK_GET_KEYS) + SETTLE_REQUESTS;
         let turn = self.invocation.wait_for_turn(requests, self.invocation.deadline).await;
         while turn.is_ok() && !keys.is_empty() {

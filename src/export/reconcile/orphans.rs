@@ -13,7 +13,8 @@ use crate::kv::StoredSettings;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::ports::{KvError, Namespace, Services};
 
-/// Keys that are named, looked at and settled in one go.
+/// Keys that are named, looked at and settled in one go. Their values take some 10 MB, and each look is
+/// a pass over the table whatever their number.
 pub const CHUNK_KEYS: usize = 5_000;
 
 /// Requests of one settling beside the reads of the values: deletes, writes, and put-backs.

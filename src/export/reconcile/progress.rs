@@ -14,7 +14,7 @@ use crate::ports::Namespace;
 /// What every `continue` starts with; changes with its fields.
 const VERSION: &str = "2.";
 
-/// The part of the time left that is for listing, at the least, and where it is not known yet how
+/// One in so many parts of the time left is for listing, at the least, and where it is not known yet how
 /// long a pass takes.
 const SHARE_TO_LIST: u32 = 8;
 
@@ -31,7 +31,7 @@ pub struct Place {
     pub namespace: Namespace,
     /// The last key before it; `None` at the beginning.
     pub after: Option<String>,
-    /// The listing's cursor behind that key.
+    /// The listing's cursor after that key.
     pub cursor: Option<String>,
 }
 

@@ -16,7 +16,7 @@ use crate::item::{Item, ItemKey, ItemKind};
 use crate::kv::check_key;
 use crate::ports::Services;
 
-/// Keys of a second pass that are written in one go.
+/// Keys of a second pass that are written in one go: as many as a bulk request takes.
 const WORK_KEYS: usize = 10_000;
 
 /// Values that one write holds at the most, in bytes; with the pairs it bounds the memory.

@@ -11,7 +11,7 @@ use crate::export::verified_write::{ItemWrite, Reread};
 use crate::item::{IndexSettings, Item, ItemKey, ItemKind};
 use crate::ports::Services;
 
-/// Items that are read at once.
+/// Items that are read at once: five requests of 100 items, and up to some 2 MB.
 pub const READ_ITEMS: usize = 500;
 
 /// Items and those of their keys that are to be written.

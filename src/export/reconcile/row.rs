@@ -60,7 +60,7 @@ pub struct Row {
 pub struct PartCounts {
     /// Asked for by an item that may be exported.
     pub desired: u64,
-    /// In KV; those left out that are none of a one-account run's business.
+    /// In KV. A run of one account leaves out other accounts' keys.
     pub listed: u64,
     /// Those of them that are ours.
     pub ours: u64,

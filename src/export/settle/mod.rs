@@ -4,8 +4,8 @@
 //! the table asks for nothing else than what was last written; at most five rounds.
 //!
 //! An item that asks for a key but can't be exported keeps it as it is. What was deleted and should
-//! stay after all is put back as it was read; so is what nothing is certain of any more, before its
-//! record is failed. [`mod@decide`] has the table of what becomes of a key, by what the
+//! stay after all is put back as it was read. A deleted key of which nothing is certain any more is put
+//! back too, before its record fails. [`mod@decide`] has the table of what becomes of a key, by what the
 //! [`table_view`] says; [`action`] the table of what is done next. `look` reads both sides, `apply`
 //! writes and deletes.
 

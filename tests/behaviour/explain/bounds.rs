@@ -49,7 +49,7 @@ async fn an_api_key_that_cannot_be_had_is_not_compared_and_the_advice_says_so() 
     let report = asked(&world, &of_index("a", "i")).await;
     assert_eq!(verdicts(&report), [("s.example", "right"), ("a-i", "right")]);
     assert_eq!(report["item"], "exportable");
-    let says = "marqo_api_key was not compared, because the account's API key could not be had";
+    let says = "marqo_api_key was not compared, because the account's API key was unavailable";
     assert!(advice(&report).contains(says), "{report}");
     assert_eq!(world.stack.kv.log_of(KvVerb::GetBulk).len(), 1, "KV is not asked for one");
 
