@@ -295,7 +295,7 @@ reconcile: binaries ## Compare KV with the table (APPLY=true to repair, ACCOUNT=
 	    '$(if $(ACCOUNT),$(comma)"system_account_id":"$(ACCOUNT)")' \
 	    '$(if $(DELETE_UP_TO),$(comma)"delete_up_to":$(DELETE_UP_TO))' \
 	    '$(if $(REWRITE_UP_TO),$(comma)"rewrite_up_to":$(REWRITE_UP_TO))' >$(CALL).payload.json
-	$(if $(ACCOUNT),@echo "account $(ACCOUNT):")
+	$(if $(ACCOUNT),@echo "account $(ACCOUNT):" >&2)
 	$(if $(filter true,$(LOCAL)),$(call invoke,$(CALL).payload.json),$(start_and_follow))
 
 .PHONY: stop-reconciles

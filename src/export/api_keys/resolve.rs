@@ -133,7 +133,7 @@ impl ApiKeys {
 
     /// Takes in one answer of the service.
     pub fn note(&mut self, owner: ApiKeyOwner, answer: Result<SecretString, ApiKeyError>) {
-        if !matches!(answer, Err(ApiKeyError::Unavailable { .. })) {
+        if !answer.as_ref().is_err_and(ApiKeyError::is_silence) {
             self.silent_cells.borrow_mut().remove(&owner.cell);
         }
         self.answers.insert(owner, answer);

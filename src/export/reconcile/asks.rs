@@ -56,7 +56,7 @@ pub enum AnswerState {
 /// A cell's gateway.
 struct Gateway {
     permits: Rc<Semaphore>,
-    /// When it last gave something, an API key or that there is none; else when it was first asked.
+    /// When it last said something of an account; else when it was first asked.
     alive_at: Rc<Cell<Instant>>,
     /// Requests that are under way.
     open: usize,
@@ -147,7 +147,7 @@ async fn ask<S: Services>(
 ) -> Result<SecretString, ApiKeyError> {
     let until = || invocation.deadline.min(alive_at.get() + TIME_FOR_API_KEYS);
     let answer = fetch_api_key(invocation, owner, until, permits, || {}).await;
-    if !matches!(answer, Err(ApiKeyError::Unavailable { .. })) {
+    if !answer.as_ref().is_err_and(ApiKeyError::is_silence) {
         alive_at.set(Instant::now());
     }
     answer

@@ -14,7 +14,6 @@ impl<S: Services> Run<'_, S> {
         let mut part = self.list(place).await?;
         let mut asks = self.scan(&mut part).await?;
         self.find_dangling(&part).await;
-        let mut rewrites = Rewrites::Undecided;
         loop {
             let answers = self.judge_answered(&mut part, &mut asks).await;
             if answers == AnswerState::SomeOpen && self.account().is_some() {
@@ -22,20 +21,20 @@ impl<S: Services> Run<'_, S> {
                 // be known before the first is replaced.
                 continue;
             }
-            if rewrites == Rewrites::Undecided {
-                rewrites = self.allow_rewrites(&part, asks.waiting_keys());
+            if part.rewrites == Rewrites::Undecided {
+                part.rewrites = self.allow_rewrites(&part, asks.waiting_keys());
             }
             self.note_examples(&part);
             if self.account().is_some() {
                 self.find_given_up_shop_ids(&mut part).await;
             }
             if self.request.apply {
-                self.write_desired(&mut part, rewrites, answers).await;
+                self.write_desired(&mut part, answers).await;
             }
             // Their look may have to wait for a gateway that hangs: nothing that can be written
             // before waits with it.
             if !part.orphans_seen
-                && (rewrites != Rewrites::Undecided || answers == AnswerState::AllIn)
+                && (part.rewrites != Rewrites::Undecided || answers == AnswerState::AllIn)
             {
                 part.orphans_seen = true;
                 self.settle_orphans(&mut part).await;
@@ -45,7 +44,7 @@ impl<S: Services> Run<'_, S> {
             }
         }
         self.settle_left_behind(&mut part).await;
-        self.count(&part, rewrites);
+        self.count(&part);
         Ok(part)
     }
 

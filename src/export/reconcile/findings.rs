@@ -12,7 +12,7 @@ use crate::telemetry::Stats;
 
 impl<S: Services> Run<'_, S> {
     /// Counts a part that has been compared.
-    pub(super) fn count(&mut self, part: &Part, rewrites: Rewrites) {
+    pub(super) fn count(&mut self, part: &Part) {
         let found = part.keys.counts();
         let counts = self.report.counts(part.namespace);
         counts.desired += found.desired;
@@ -36,7 +36,7 @@ impl<S: Services> Run<'_, S> {
         let tally = self.progress.tally(part.namespace);
         tally.ours += found.ours;
         tally.desired += found.desired;
-        if !self.request.apply && rewrites == Rewrites::Allowed {
+        if !self.request.apply && part.rewrites == Rewrites::Allowed {
             tally.rewritten += rewritable;
         }
     }

@@ -1,6 +1,7 @@
 //! Keys that no item asks for, those that the writes left behind, and those of which it is open whose
 //! they are: looked at as settling would, held against the brake, and settled.
 
+use super::brakes::Rewrites;
 use super::part::{Part, Unclaimed};
 use super::report::KeyClass;
 use super::row::ToWrite;
@@ -190,8 +191,7 @@ impl<'a, S: Services> Run<'a, S> {
         let brakes = self.brakes(part);
         // A repair has noted what it has rewritten of the part by now; an audit notes it in the end.
         let others = if self.request.apply { 0 } else { self.rewritable(part) };
-        let others = if brakes.allow_rewrites(others) { others } else { 0 };
-        let allowed = brakes.allow_rewrites(others + keys);
+        let allowed = part.rewrites != Rewrites::Refused && brakes.allow_rewrites(others + keys);
         if !allowed {
             self.refused.rewrite += keys;
         }
@@ -257,11 +257,19 @@ impl<'a, S: Services> Run<'a, S> {
             let (values, failures) = self.read_values(Namespace::Settings, names).await;
             for (key, error) in failures {
                 self.fail(Namespace::Settings, &key, &error.into());
+                part.unreadable.insert(key);
             }
-            let stored = values.values().filter_map(|stored| StoredSettings::parse(&stored.value));
-            let shop_ids = stored.filter_map(|stored| stored.shop_id);
-            let shop_ids = shop_ids.filter(|key| !part.matches_prefix(key)).collect();
+            let named = values.into_iter().filter_map(|(key, stored)| {
+                Some((key, StoredSettings::parse(&stored.value)?.shop_id?))
+            });
+            let named: Vec<(String, String)> =
+                named.filter(|(_, shop_id)| !part.matches_prefix(shop_id)).collect();
+            let shop_ids = named.iter().map(|(_, shop_id)| shop_id.clone()).collect();
             self.read_unlisted(part, shop_ids).await;
+            // Another run has to find the shop id through them.
+            let lead_to_it = named.into_iter().filter(|(_, id)| part.unreadable.contains(id));
+            let keys: Vec<String> = lead_to_it.map(|(key, _)| key).collect();
+            part.unreadable.extend(keys);
             names = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
             if names.is_empty() {
                 return Ok(());

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tokio::time::Instant;
 
 use super::ReconcileError;
+use super::brakes::Rewrites;
 use super::part_keys::PartKeys;
 use super::progress::Place;
 use super::report::MAX_EXAMPLES;
@@ -53,8 +54,10 @@ pub struct Part {
     pub strangers: Vec<String>,
     /// Keys that KV holds and that were read one by one.
     pub read: BTreeSet<String>,
-    /// Keys that could not be read one by one: nothing is done to them.
+    /// Keys that are not written, because what they hold, or lead to, could not be read.
     pub unreadable: BTreeSet<String>,
+    /// What the brake on rewrites says.
+    pub rewrites: Rewrites,
     /// Keys that the repair has written for an item that asks for them no more.
     pub left_behind: BTreeMap<ItemKey, BTreeSet<String>>,
     /// Whether its orphans have been looked at.
@@ -80,6 +83,7 @@ impl Part {
             strangers: Vec::new(),
             read: BTreeSet::new(),
             unreadable: BTreeSet::new(),
+            rewrites: Rewrites::Undecided,
             left_behind: BTreeMap::new(),
             orphans_seen: false,
         }
@@ -88,6 +92,10 @@ impl Part {
     /// Whether a key is compared in this part. What the listing's prefix leaves out is compared in
     /// the first part of its namespace.
     pub fn covers(&self, key: &str) -> bool {
+        if self.next.is_some() && self.last.is_none() {
+            // Only empty pages have been listed.
+            return false;
+        }
         let after = self.after.as_deref();
         if !self.matches_prefix(key) {
             return after.is_none();

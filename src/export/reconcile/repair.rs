@@ -26,21 +26,16 @@ const WRITE_BYTES: usize = 16 * 1024 * 1024;
 const WRITE_REQUESTS: usize = 2;
 
 impl<S: Services> Run<'_, S> {
-    /// Writes what is missing, and what is stale if `rewrites` allows it. Where the names of all these
+    /// Writes what is missing, and what is stale if the brake allows it. Where the names of all these
     /// keys could not be held, another pass finds them, once all is compared.
-    pub(super) async fn write_desired(
-        &mut self,
-        part: &mut Part,
-        rewrites: Rewrites,
-        answers: AnswerState,
-    ) {
+    pub(super) async fn write_desired(&mut self, part: &mut Part, answers: AnswerState) {
         let counts = part.keys.counts();
         let writes = |class: ToWrite| match class {
             ToWrite::Missing => counts.missing > 0,
-            ToWrite::Stale => rewrites == Rewrites::Allowed && counts.stale > 0,
+            ToWrite::Stale => part.rewrites == Rewrites::Allowed && counts.stale > 0,
             ToWrite::Taken => {
                 let takes_keys = self.request.raised.takes_keys();
-                rewrites == Rewrites::Allowed && takes_keys && counts.taken > 0
+                part.rewrites == Rewrites::Allowed && takes_keys && counts.taken > 0
             }
             // Whose they are is for settling to find out.
             ToWrite::Contested => false,
@@ -60,7 +55,8 @@ impl<S: Services> Run<'_, S> {
         }
         let mut work = Work::new();
         for class in classes {
-            for (key, item) in part.keys.to_write(class) {
+            let keys = part.keys.to_write(class);
+            for (key, item) in keys.filter(|(key, _)| !part.unreadable.contains(*key)) {
                 work.entry(item.clone()).or_default().insert(key.clone());
             }
         }
@@ -171,5 +167,6 @@ fn asked_keys(part: &Part, key: &ItemKey, item: &Item) -> BTreeSet<String> {
         ItemKind::QueryConfig(config) if !part.is_of_settings() => vec![config.kv_key()],
         _ => Vec::new(),
     };
-    keys.into_iter().filter(|key| check_key(key).is_ok() && part.covers(key)).collect()
+    let is_open = |key: &String| part.covers(key) && !part.unreadable.contains(key);
+    keys.into_iter().filter(|key| check_key(key).is_ok() && is_open(key)).collect()
 }

@@ -151,7 +151,7 @@ async fn carried(stack: &Stack, account: &str, more: &Value) -> Result<(), Strin
 fn forge(kv: &Kv, key: &str) {
     if let Some(stored) = kv.get(SETTINGS, key) {
         let mut value = stored.json();
-        value["index_endpoint"] = json!("https://thief.example");
+        value["index_url"] = json!("https://thief.example");
         kv.put(SETTINGS, key, &value.to_string(), stored.metadata);
     }
 }

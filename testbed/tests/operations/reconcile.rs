@@ -82,7 +82,8 @@ async fn a_reconcile_that_fails_shows_what_its_runs_did_and_the_error() {
     let (made, _desk) = make(desk(&machine), &["reconcile", "ACCOUNT=a", "RAW=true"]).await;
 
     assert!(!made.succeeded);
-    assert!(made.stdout.contains(r#""listed":1000"#), "{made:?}");
+    let report: Value = serde_json::from_str(&made.stdout).unwrap();
+    assert_eq!(report["settings"]["listed"], 1000, "{made:?}");
     assert!(made.stderr.contains("\nCloudflareAuthRejected: why it failed\n"), "{made:?}");
     let [execution] = machine.executions().try_into().unwrap();
     assert!(execution.input.contains(r#""system_account_id":"a""#), "{}", execution.input);

@@ -154,3 +154,45 @@ async fn a_target_that_no_table_can_hold_hides_no_other_that_dangles() {
     assert_eq!(report["complete"], true, "{report}");
     assert_eq!(report["examples"]["dangling"], json!(["a-gone", long]), "{report}");
 }
+
+#[tokio::test]
+async fn what_leads_to_a_shop_id_that_was_given_up_stays_while_it_cannot_be_read() {
+    let world = World::start().await;
+    world.settled_with([shop("a", "moved", "old.example")]).await;
+    load(&world, [shop("a", "moved", "new.example")]);
+    let reads = |key: &'static str| {
+        Rule::naming("POST", "/settings/bulk/get", key, Fault::status(503)).forever()
+    };
+    for unreadable in ["a-moved", "old.example"] {
+        world.stack.kv.faults().add(reads(unreadable));
+        let report = world.handle(&of_account("a", true)).await.ok().clone();
+        assert_ne!(report["settings"]["failed"], 0, "{unreadable}: {report}");
+        world.stack.kv.faults().clear();
+    }
+
+    world.handle(&of_account("a", true)).await.ok();
+
+    assert_eq!(world.setting_keys(), ["a-moved", "new.example"]);
+}
+
+#[tokio::test]
+async fn contested_keys_are_not_rewritten_where_the_stale_ones_are_refused() {
+    let world = World::start().await;
+    let shops = (0..501).map(|number| {
+        let name = format!("i{number:03}");
+        shop("a", &name, &format!("{name}.example"))
+    });
+    world.settled_with(shops.chain([shop("b", "j", "s.example")])).await;
+    for number in 0..501 {
+        for key in [format!("a-i{number:03}"), format!("i{number:03}.example")] {
+            edit(&world, SETTINGS, &key, false);
+        }
+    }
+    load(&world, [shop("a", "more", "s.example"), index("b", "j")]);
+
+    for apply in [false, true] {
+        let report = world.handle(&of_account("a", apply)).await.ok().clone();
+        assert_eq!(report["refused"], json!({"delete": 0, "rewrite": 1_003}), "{report}");
+    }
+    assert_eq!(world.url_under("s.example").unwrap(), "https://j.example.com");
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ecom_settings_exporter::telemetry::stats::Value as Measured;
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
+use testbed::http::Reply;
 use testbed::kv::KvVerb;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
@@ -118,6 +119,23 @@ async fn query_configs_that_cannot_be_listed_do_not_hold_up_the_settings() {
     assert_eq!(report["complete"], true, "{report}");
     assert_eq!(counts(&report, "settings"), json!({}), "they were compared before");
     assert_eq!(world.query_config_keys(), [query_config_key("a", "i", "missing")]);
+}
+
+#[tokio::test]
+async fn a_part_of_empty_pages_finds_nothing_missing() {
+    let world = World::start().await;
+    load(&world, [index("a", "i")]);
+    let empty = json!({"success": true, "errors": [], "messages": [], "result": [],
+        "result_info": {"count": 0, "cursor": "behind"}});
+    let none_left = format!("\"default\";r=599;t={}", RESET.as_secs());
+    let empty = Fault::Answer(Reply::json(200, &empty).with("ratelimit", &none_left));
+    world.stack.kv.faults().add(Rule::on("GET", "/settings/keys", empty));
+
+    let report = world.handle_within(&repair(), TIME).await.ok().clone();
+
+    assert!(report["continue"].is_string(), "{report}");
+    assert_eq!(counts(&report, "settings"), json!({}));
+    assert!(world.setting_keys().is_empty());
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ async fn a_leaked_token() {
     let (practice, _poller) = local().await;
     play(&practice, Step::LeakedToken).await;
     let forged =
-        || practice.setting("north.example").unwrap()["index_endpoint"] == "https://thief.example";
+        || practice.setting("north.example").unwrap()["index_url"] == "https://thief.example";
     assert!(forged());
 
     let said = play(&practice, Step::NewToken).await;
@@ -104,7 +104,7 @@ async fn a_leaked_token() {
     assert!(forged(), "an audit does not see it");
     let explain = json!({"explain": {"key": "north.example"}});
     let report = practice.invoke(explain).await.unwrap();
-    assert!(report.to_string().contains("index_endpoint"), "{report}");
+    assert!(report.to_string().contains("index_url"), "{report}");
 
     play(&practice, Step::NewApiKeys).await;
     practice.repair().await;
