@@ -137,6 +137,7 @@ mod tests {
             br#"{"api_key":"a\nb"}"#,
             "{\"api_key\":\"schlüssel\"}".as_bytes(),
             br#"{}"#,
+            br#"["k-1"]"#,
             b"<html>",
             b"",
         ] {

@@ -222,6 +222,16 @@ mod tests {
     }
 
     #[test]
+    fn an_audit_that_compares_a_part_again_forgets_all_that_it_has_counted_of_it() {
+        let mut progress = Progress::at_start(&Reconcile::default());
+        let before = Tally { ours: 1, desired: 2, deleted: 3, rewritten: 4 };
+        *progress.tally(Namespace::Settings) =
+            Tally { ours: 11, desired: 12, deleted: 13, rewritten: 14 };
+        progress.forget_part(Namespace::Settings, before);
+        assert_eq!(*progress.tally(Namespace::Settings), before);
+    }
+
+    #[test]
     fn a_text_of_another_run_or_version_is_refused() {
         let text = progress().to_text();
         assert_eq!(Progress::parse(&text, false, None), None);
