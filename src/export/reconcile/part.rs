@@ -65,7 +65,7 @@ pub struct Part {
 }
 
 impl Part {
-    fn new(place: &Place, only_account: Option<&str>) -> Self {
+    pub(super) fn new(place: &Place, only_account: Option<&str>) -> Self {
         let prefix = match (place.namespace, only_account) {
             (_, None) => String::new(),
             (Namespace::Settings, Some(account)) => format!("{account}-"),
@@ -101,6 +101,11 @@ impl Part {
             return after.is_none();
         }
         after.is_none_or(|after| key > after) && self.last.as_deref().is_none_or(|last| key <= last)
+    }
+
+    /// Whether a key is compared in this part, and what it holds could be read.
+    pub fn compares(&self, key: &str) -> bool {
+        self.covers(key) && !self.unreadable.contains(key)
     }
 
     /// Whether it is a part of the settings namespace.

@@ -105,7 +105,7 @@ impl<'a, S: Services> Run<'a, S> {
         let attributes = item.attributes();
         note_aliases(part, item_key, Some(index), &attributes);
         let mut keys = claimed_keys(index, &attributes);
-        keys.retain(|key| part.covers(key) && !part.unreadable.contains(key));
+        keys.retain(|key| part.compares(key));
         if keys.is_empty() && !part.covers(&index.index_id()) {
             // Another part compares it, and asks for its API key.
             return;
