@@ -19,16 +19,30 @@ async fn removal(world: &World) -> (BTreeMap<String, Stored>, Vec<Value>) {
     (world.stack.kv.snapshot(SETTINGS), world.new_records())
 }
 
+/// Picks deletes, and lets something happen when one comes.
+fn deletes(happens: impl Fn() + Send + Sync + 'static) -> impl Fn(&Request) -> bool {
+    move |request| {
+        let deletes = request.path.ends_with("/bulk/delete");
+        if deletes {
+            happens();
+        }
+        deletes
+    }
+}
+
+/// Picks deletes of the keys of a/i. From the first on, a/i is there again and can't be exported.
+fn deletes_of_a_broken_item(world: &World) -> impl Fn(&Request) -> bool + use<> {
+    let mut broken = shop("a", "i", "s.example");
+    broken["index_endpoint"] = json!(7);
+    let table = world.stack.table.clone();
+    deletes(move || table.put(&broken))
+}
+
 /// Breaks every look at the table from the first delete on. The deletes meet `delete`, if given.
 fn break_looks_after_a_delete(world: &World, look: Fault, delete: Option<Fault>) {
     let table = world.stack.table.clone();
-    let deletes = move |request: &Request| {
-        let deletes = request.path.ends_with("/bulk/delete");
-        if deletes {
-            table.faults().add(Rule::operation("Scan", look.clone()).forever());
-        }
-        deletes
-    };
+    let deletes =
+        deletes(move || table.faults().add(Rule::operation("Scan", look.clone()).forever()));
     let fault = delete.unwrap_or_else(|| Fault::before(|| {}));
     world.stack.kv.faults().add(Rule::when(deletes, fault).forever());
 }
@@ -82,16 +96,7 @@ async fn where_the_look_after_a_delete_fails_its_values_are_put_back_and_the_rec
 async fn a_delete_that_is_never_answered_leaves_time_for_the_look_and_the_put_back() {
     let world = World::with_old_images().await;
     let (before, records) = removal(&world).await;
-    let mut broken = shop("a", "i", "s.example");
-    broken["index_endpoint"] = json!(7);
-    let table = world.stack.table.clone();
-    let deletes = move |request: &Request| {
-        let deletes = request.path.ends_with("/bulk/delete");
-        if deletes {
-            table.put(&broken);
-        }
-        deletes
-    };
+    let deletes = deletes_of_a_broken_item(&world);
     // It is done, and the answer is lost; the second try hangs.
     world.stack.kv.faults().add(Rule::when(deletes, Fault::ApplyThenDrop));
     world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::Hang).forever());
@@ -107,16 +112,7 @@ async fn a_delete_that_is_never_answered_leaves_time_for_the_look_and_the_put_ba
 async fn a_delete_that_was_done_and_whose_next_try_is_refused_is_looked_after_like_any_other() {
     let world = World::with_old_images().await;
     let (before, records) = removal(&world).await;
-    let mut broken = shop("a", "i", "s.example");
-    broken["index_endpoint"] = json!(7);
-    let table = world.stack.table.clone();
-    let deletes = move |request: &Request| {
-        let deletes = request.path.ends_with("/bulk/delete");
-        if deletes {
-            table.put(&broken);
-        }
-        deletes
-    };
+    let deletes = deletes_of_a_broken_item(&world);
     world.stack.kv.faults().add(Rule::when(deletes, Fault::ApplyThenStatus(500)));
     // With the token that is held, and with the one that is read again.
     world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::status(403)).times(2));
@@ -133,15 +129,11 @@ async fn what_was_never_deleted_for_lack_of_time_is_not_put_back_over_what_kv_ho
     let world = World::with(StreamView::NewAndOldImages, PATIENT, &one_key_a_request).await;
     let (before, records) = removal(&world).await;
     let (table, kv) = (world.stack.table.clone(), world.stack.kv.clone());
-    let first_delete = move |request: &Request| {
-        let deletes = request.path.ends_with("/bulk/delete");
-        if deletes {
-            let denied = Fault::aws(400, "AccessDeniedException", "not allowed to scan");
-            table.faults().add(Rule::operation("Scan", denied).forever());
-            kv.put(SETTINGS, "s.example", "another writer's", None);
-        }
-        deletes
-    };
+    let first_delete = deletes(move || {
+        let denied = Fault::aws(400, "AccessDeniedException", "not allowed to scan");
+        table.faults().add(Rule::operation("Scan", denied).forever());
+        kv.put(SETTINGS, "s.example", "another writer's", None);
+    });
     world.stack.kv.faults().add(Rule::when(first_delete, Fault::Hang).forever());
 
     let event = testbed::stream::event(records);

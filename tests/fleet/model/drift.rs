@@ -49,20 +49,7 @@ impl Fleet {
     pub fn settings_found(&self) -> Found {
         let mut found = Found::default();
         for index in 0..self.indexes() {
-            found.desired += 2;
-            found.listed += 2;
-            match self.drift(ItemId::settings(index)) {
-                None => {}
-                Some(Drift::Stale) => found.stale += 1,
-                Some(Drift::Missing) => {
-                    found.missing += 1;
-                    found.listed -= 1;
-                }
-                Some(Drift::Orphaned) => {
-                    found.orphaned += 1;
-                    found.listed += 1;
-                }
-            }
+            found.note(2, self.drift(ItemId::settings(index)));
         }
         found
     }
@@ -72,23 +59,31 @@ impl Fleet {
         let mut found = Found::default();
         for index in 0..self.indexes() {
             for query in 0..self.size.query_configs {
-                found.desired += 1;
-                found.listed += 1;
-                match self.drift(ItemId::query_config(index, query)) {
-                    None => {}
-                    Some(Drift::Stale) => found.stale += 1,
-                    Some(Drift::Missing) => {
-                        found.missing += 1;
-                        found.listed -= 1;
-                    }
-                    Some(Drift::Orphaned) => {
-                        found.orphaned += 1;
-                        found.desired -= 1;
-                    }
-                }
+                let item = ItemId::query_config(index, query);
+                found.note(u64::from(self.has_item(item)), self.drift(item));
             }
         }
         found
+    }
+}
+
+impl Found {
+    /// Notes the keys that the table asks for, and how KV differs in them.
+    fn note(&mut self, desired: u64, drift: Option<Drift>) {
+        self.desired += desired;
+        self.listed += desired;
+        match drift {
+            None => {}
+            Some(Drift::Stale) => self.stale += 1,
+            Some(Drift::Missing) => {
+                self.missing += 1;
+                self.listed -= 1;
+            }
+            Some(Drift::Orphaned) => {
+                self.orphaned += 1;
+                self.listed += 1;
+            }
+        }
     }
 }
 
