@@ -55,9 +55,7 @@ impl<S: Services> Settling<'_, '_, S> {
 
     /// Fails keys of which nothing is certain any more. What was deleted of them is put back first.
     pub async fn give_up(&mut self, keys: BTreeSet<String>, error: &KeyError) {
-        let put_back_of = |key: &String| Some((key.clone(), put_back(self.last.get(key))?));
-        let put_backs = keys.iter().filter_map(put_back_of).collect();
-        self.send(put_backs).await;
+        self.put_back(keys.iter().cloned().collect()).await;
         for key in &keys {
             self.fail(key, error.clone());
         }
@@ -68,26 +66,25 @@ impl<S: Services> Settling<'_, '_, S> {
     pub async fn put_back_index_ids_of_failed_shop_ids(&mut self) {
         let has_failed =
             |shop_id: &String| matches!(self.verdicts.get(shop_id), Some(Verdict::Failed(_)));
-        let put_backs = self
-            .shop_ids_in_values
-            .iter()
-            .filter(|(_, shop_id)| has_failed(shop_id))
-            .filter_map(|(index_id, _)| {
-                Some((index_id.clone(), put_back(self.last.get(index_id))?))
-            })
-            .collect();
-        self.send(put_backs).await;
+        let named = self.shop_ids_in_values.iter();
+        let index_ids = named.filter(|(_, shop_id)| has_failed(shop_id));
+        self.put_back(index_ids.map(|(index_id, _)| index_id.clone()).collect()).await;
     }
 
     /// Writes keys. One that was deleted and can't be written for the item that asks for it now is
     /// put back.
     async fn write(&mut self, writes: Vec<(String, Write)>) {
         let failed = self.send(writes).await;
+        self.put_back(failed).await;
+    }
+
+    /// Puts back those of the keys that were deleted.
+    async fn put_back(&mut self, keys: Vec<String>) {
         let put_back_of = |key: String| {
             let put_back = put_back(self.last.get(&key))?;
             Some((key, put_back))
         };
-        let put_backs = failed.into_iter().filter_map(put_back_of).collect();
+        let put_backs = keys.into_iter().filter_map(put_back_of).collect();
         self.send(put_backs).await;
     }
 
