@@ -13,9 +13,9 @@
 //! | foreign | nothing |
 //! | all right | nothing |
 
-use super::differs::cut;
 use super::gathered::{AskedItem, Gathered, KeyFacts, Unclaimed, Wanted};
 use super::judge::{Judged, Verdict};
+use crate::export::differs::cut;
 use crate::index::IndexRef;
 use crate::item::{ItemKey, Rejection};
 

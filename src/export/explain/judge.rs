@@ -16,8 +16,8 @@
 
 use serde::Serialize;
 
-use super::differs::{ApiKeyCheck, differing_paths};
 use super::gathered::{KeyFacts, Unclaimed, Wanted};
+use crate::export::differs::{ApiKeyCheck, differing_paths};
 use crate::export::reconcile::listed::{Listed, Writer, classify};
 use crate::kv::{Digest, Metadata, Provenance, StoredValue};
 

@@ -13,7 +13,6 @@
 
 mod advice;
 mod claim_index;
-mod differs;
 mod gathered;
 mod judge;
 mod looking;

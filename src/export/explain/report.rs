@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::differs::cut;
 use super::gathered::{AskedItem, Gathered};
 use super::judge::{Judged, Verdict};
+use crate::export::differs::cut;
 use crate::index::IndexRef;
 use crate::item::{ItemKey, ItemKind};
 use crate::kv::Source;

@@ -24,7 +24,7 @@ const WHOLE_VALUE: &str = "(value)";
 pub enum ApiKeyCheck {
     /// It is.
     Compared,
-    /// It is not known what it should be.
+    /// It is not: what it should be is not known.
     NotCompared,
 }
 
