@@ -63,6 +63,8 @@ pub struct WriteOutcome {
     pub rejected: Vec<(ItemKey, Rejection)>,
     /// Keys that were written for an item that asks for them no more.
     pub left_behind: BTreeMap<ItemKey, BTreeSet<String>>,
+    /// Whether anything was sent that may have been carried out.
+    pub sent: bool,
 }
 
 /// What was last written of an item.
@@ -119,6 +121,8 @@ impl WriteOutcome {
             self.written.extend(version.keys.iter().cloned());
         }
         versions.retain(|_, version| !version.keys.is_empty());
+        let may_be_done = failures.values().any(|error| !error.changed_nothing());
+        self.sent |= may_be_done || !versions.is_empty();
         for (key, error) in failures {
             self.fail(&BTreeSet::from([key]), &error.into());
         }

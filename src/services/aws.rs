@@ -14,12 +14,15 @@ use aws_types::sdk_config::StalledStreamProtectionConfig;
 use secrecy::ExposeSecret;
 
 use super::aws_http::AwsHttp;
+use super::held_secrets::{hold, without_secrets};
 use crate::config::AwsConfig;
 
 /// What both clients share: three tries, each of `attempt_timeout` at the most.
 pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> SdkConfig {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(attempt_timeout).build();
     let keys = &aws.credentials;
+    hold(&keys.secret_access_key);
+    keys.session_token.iter().for_each(hold);
     let credentials = Credentials::new(
         keys.access_key_id.clone(),
         keys.secret_access_key.expose_secret(),
@@ -59,10 +62,10 @@ pub fn describe<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
     match error {
         SdkError::ServiceError(service) => {
             let error = service.err();
-            let code = error.code().unwrap_or("unknown error");
-            // One about the signature may quote what was signed, the session's token included.
-            let message = error.message().filter(|_| !code.contains("Signature"));
-            format!("{code}: {}", message.unwrap_or_default())
+            // A proxy may put anything there, the request included.
+            let code = error.code().filter(|code| is_identifier(code)).unwrap_or("unknown error");
+            let message = error.message().unwrap_or_default();
+            format!("{}: {}", without_secrets(code), without_secrets(message))
         }
         SdkError::TimeoutError(_) => "time-out".to_owned(),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => "time-out".to_owned(),
@@ -73,4 +76,10 @@ pub fn describe<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
         SdkError::ResponseError(_) => "an answer that can't be read".to_owned(),
         _ => "the request could not be made".to_owned(),
     }
+}
+
+/// Whether a code is one of a service's: `ThrottlingException`, not a sentence.
+fn is_identifier(code: &str) -> bool {
+    code.len() <= 64
+        && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte))
 }

@@ -9,17 +9,23 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_runtime_api::shared::IntoShared;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::http::{LostAnswer, read_body};
 
 /// The longest answer that is read. DynamoDB's have up to 16 MB of items, which its JSON may make a
 /// few times longer.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// The longest error that the SDK gets whole: it makes several copies of the message.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 /// An HTTP client for the AWS SDK. Time-outs are those of the client within, and the SDK's own.
 #[derive(Debug, Clone)]
@@ -43,9 +49,12 @@ impl AwsHttp {
         }
         let request = self.0.request(method, request.uri()).headers(headers).body(body);
         let response = request.send().await.map_err(|error| lost(error.into()))?;
-        let status = response.status().as_u16().try_into().map_err(unusable)?;
+        let status: StatusCode = response.status().as_u16().try_into().map_err(unusable)?;
         let headers = response.headers().clone();
-        let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
+        let mut body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
+        if !status.is_success() && body.len() > MAX_ERROR_BYTES {
+            body = code_of(&body);
+        }
         let mut answer = HttpResponse::new(status, SdkBody::from(body));
         for (name, value) in &headers {
             let value = value.to_str().map_err(unusable)?.to_owned();
@@ -53,6 +62,17 @@ impl AwsHttp {
         }
         Ok(answer)
     }
+}
+
+/// An error without its message.
+fn code_of(body: &[u8]) -> Bytes {
+    #[derive(Deserialize, Serialize)]
+    struct Code<'a> {
+        #[serde(borrow, rename = "__type")]
+        code: &'a RawValue,
+    }
+    let code = serde_json::from_slice::<Code<'_>>(body).ok();
+    code.and_then(|code| serde_json::to_vec(&code).ok()).unwrap_or_default().into()
 }
 
 /// A request or an answer that HTTP doesn't know; trying again can't help.

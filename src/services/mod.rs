@@ -4,6 +4,7 @@ pub mod api_keys;
 pub mod aws;
 pub mod aws_http;
 pub mod cloudflare;
+pub mod held_secrets;
 pub mod http;
 pub mod settings_table;
 pub mod table_reply;

@@ -235,6 +235,23 @@ async fn a_re_export_whose_write_fails_says_that_kv_may_hold_a_part() {
 }
 
 #[tokio::test]
+async fn a_re_export_whose_second_write_is_refused_says_that_kv_may_hold_an_older_version() {
+    let world = World::start().await;
+    world.stack.table.put(&index("a", "i"));
+    let (table, kv) = (world.stack.table.clone(), world.stack.kv.clone());
+    let change_and_refuse = move || {
+        table.put(&index_with("a", "i", json!({"pixel_id": "newer"})));
+        kv.set_token("another");
+    };
+    world.break_puts(1, Fault::after(change_and_refuse));
+
+    let answered = world.handle(&payload()).await;
+
+    assert_eq!(answered.error().kind, "CloudflareAuthRejected");
+    assert!(answered.error().message.contains("older version"), "{}", answered.error().message);
+}
+
+#[tokio::test]
 async fn a_re_export_uses_the_key_in_kv_while_the_service_is_down() {
     let world = World::start().await;
     world.settled_with([index("a", "i")]).await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::http::Reply;
-use testbed::stack::SETTINGS;
+use testbed::stack::{SETTINGS, TOKEN};
 
 use crate::helpers::*;
 
@@ -162,4 +162,32 @@ async fn a_re_export_that_cannot_look_again_says_that_kv_may_hold_an_older_versi
 
     assert_eq!(answered.error().kind, "ReExportIncomplete");
     assert!(answered.error().message.contains("older version"), "{}", answered.error().message);
+}
+
+#[tokio::test]
+async fn what_aws_says_is_shown_short_and_without_the_secrets_of_the_process() {
+    let world = World::start().await;
+    world.settled_with([index("a", "i")]).await;
+    let env = world.stack.env();
+    let secrets = [&env["AWS_SECRET_ACCESS_KEY"], TOKEN];
+    let echo = format!("denied: {} {} and so on", secrets[0], secrets[1]);
+    let long = format!("{echo}{}", "x".repeat(24_000_000));
+    for (kind, message) in
+        [("AccessDeniedException", &echo), ("ValidationException", &long), ("a sentence", &echo)]
+    {
+        world.logs.clear();
+        let denied = Fault::aws(400, kind, message);
+        world.stack.table.faults().add(Rule::operation("Scan", denied).forever());
+
+        world.batch([removed(1, "a", "INDEX#i")]).await;
+
+        let [line] = &world.logs.of("record failed")[..] else { panic!("one line for {kind}") };
+        let error = line["error"].as_str().unwrap();
+        assert_eq!(error.contains(kind), kind != "a sentence", "{error}");
+        assert!(error.len() < 500 && !error.contains("a sentence"), "{error}");
+        for secret in secrets {
+            assert!(!world.logs.text().contains(secret), "{error}");
+        }
+        world.stack.table.faults().clear();
+    }
 }

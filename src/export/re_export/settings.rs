@@ -82,7 +82,7 @@ async fn keys_that_hold<S: Services>(
     written: WriteOutcome,
     api_keys: &mut ApiKeys,
 ) -> Result<Vec<String>, ReExportError> {
-    let progress = progress(&written);
+    let progress = if written.sent { Progress::PartlyWritten } else { Progress::NothingWritten };
     let failed = |error| ReExportError::of(index, error, progress);
     if let Some((_, rejection)) = written.rejected.into_iter().next() {
         let index = index.clone();
@@ -109,14 +109,4 @@ async fn keys_that_hold<S: Services>(
     let mut keys: Vec<String> = keys.into_iter().collect();
     keys.sort_by_key(|key| *key == index_id);
     Ok(keys)
-}
-
-/// A refused request was not carried out; one without an answer may have been.
-fn progress(written: &WriteOutcome) -> Progress {
-    let changed_nothing =
-        |error: &KeyError| matches!(error, KeyError::Kv(error) if error.changed_nothing());
-    let untouched = written.written.is_empty()
-        && written.left_behind.is_empty()
-        && written.failed.values().all(changed_nothing);
-    if untouched { Progress::NothingWritten } else { Progress::PartlyWritten }
 }

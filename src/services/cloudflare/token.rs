@@ -10,6 +10,7 @@ use tokio::sync::Mutex;
 use crate::config::TokenSource;
 use crate::ports::ServiceCalls;
 use crate::services::aws::describe;
+use crate::services::held_secrets::hold;
 
 /// The token and where it comes from.
 pub struct CloudflareToken {
@@ -73,6 +74,7 @@ impl CloudflareToken {
             Some(token) => token.clone(),
             None => {
                 let token = self.read().await?;
+                hold(&token);
                 state.generation += 1;
                 state.token.insert(token).clone()
             }

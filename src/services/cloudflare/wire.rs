@@ -109,7 +109,8 @@ pub fn bulk_reply(reply: &Reply<'_>, sent: usize) -> Result<BulkReply, KvError> 
     };
     match result {
         Some(BulkResult { unsuccessful_keys, successful_key_count: Some(successful) })
-            if !unsuccessful_keys.is_empty() && successful + unsuccessful_keys.len() == sent =>
+            if !unsuccessful_keys.is_empty()
+                && successful.checked_add(unsuccessful_keys.len()) == Some(sent) =>
         {
             Ok(BulkReply { unsuccessful: unsuccessful_keys, retry_after: reply.retry_after })
         }
@@ -283,7 +284,11 @@ mod tests {
     fn on_4xx_keys_that_are_not_listed_are_done_only_if_the_count_says_so() {
         let refused = PARTLY.replace("true", "false");
         let uncounted = refused.replace(r#""successful_key_count":1,"#, "");
-        for (body, sent) in [(&refused, 1), (&refused, 3), (&uncounted, 2)] {
+        let overflowing = refused
+            .replace(r#":1,"#, &format!(":{},", usize::MAX))
+            .replace(r#"["b"]"#, r#"["a","b","c"]"#);
+        let wrong = [(&refused, 1), (&refused, 3), (&uncounted, 2), (&overflowing, 2)];
+        for (body, sent) in wrong {
             let reply = bulk_reply(&reply(400, body), sent);
             assert!(matches!(reply, Err(KvError::RefusedContent { .. })), "{body} {sent}");
         }
