@@ -208,6 +208,9 @@ impl<'a, S: Services> Invocation<'a, S> {
             };
             *requests += 1;
             *duration += took;
+            if matches!(service, Service::Kv) && self.rate_limiter.is_none() {
+                stats.kv_requests_unpaced += 1;
+            }
         });
     }
 

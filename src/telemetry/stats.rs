@@ -70,6 +70,8 @@ stats! {
     rejected: u64 => "RecordsRejected";
     /// Late records that only lack their account's API key: left to reconcile, each logged.
     parked: u64 => "RecordsParked";
+    /// Removals that were not begun because a flood of them is held, each logged.
+    removals_held: u64 => "RemovalsHeld";
     /// Confirmed writes to the settings namespace.
     settings_written: u64 => "SettingsKeysWritten";
     /// Confirmed deletes from the settings namespace.
@@ -102,6 +104,10 @@ stats! {
     drifted_keys: Option<u64> => "DriftedKeys";
     /// Deletes and rewrites that a repair did not begin because of its brakes.
     repair_refused: Option<u64> => "RepairRefused";
+    /// Stale keys that the repairs of a chain have rewritten.
+    keys_rewritten: Option<u64> => "KeysRewritten";
+    /// Their share of the desired keys, in percent: of the namespace that has more. 0 up to 100 keys.
+    keys_rewritten_percent: Option<u64> => "KeysRewrittenPercent";
     /// Keys that a reconcile could not compare or repair.
     keys_failed: Option<u64> => "ReconcileKeysFailed";
     /// The share of the keys that a reconcile found missing, in percent: of the namespace that has more.
@@ -124,6 +130,8 @@ stats! {
     duration_ms: Duration;
     /// Requests to Cloudflare KV.
     kv_requests: u64 => "CloudflareKvRequests";
+    /// Those of them that do not wait for their turn: the stream's, a re-export's and explain's.
+    kv_requests_unpaced: u64 => "CloudflareKvRequestsUnpaced";
     /// Requests to Cloudflare KV that repeated an earlier one.
     kv_retries: u64 => "CloudflareKvRetries";
     /// The durations of all requests to Cloudflare KV; those that overlap count each.

@@ -28,8 +28,7 @@ pub async fn dead_cell(stack: &Stack) -> Result<String, String> {
     stack.table.put(&shop("north", &json!({"cell": OTHER_CELL, "pixel_id": "new"})));
     stack.table.put(&shop("south", &json!({"cell": OTHER_CELL})));
     Ok(format!(
-        "{}{}(a minute later)\nSomebody opened the shop south.example, and it does not work.\n",
-        alarm("api-keys-reused"),
+        "{}(a minute later)\nSomebody opened the shop south.example, and it does not work.\n",
         alarm("records-parked"),
     ))
 }
@@ -60,9 +59,8 @@ pub async fn stuck_shard(stack: &Stack) -> Result<String, String> {
     failed.map_err(|_| "the stream does not carry the removal of west".to_owned())?;
     stack.table.put(&shop("north", &json!({"pixel_id": "urgent"})));
     Ok(format!(
-        "{}{}The shop north.example has changed its pixel_id to \"urgent\", and needs it now.\n",
-        alarm("records-failed"),
-        alarm("iterator-age"),
+        "{}The shop north.example has changed its pixel_id to \"urgent\", and needs it now.\n",
+        alarm("changes-late"),
     ))
 }
 
@@ -112,11 +110,7 @@ pub async fn bad_release(stack: &Stack, function: &Function) -> Result<String, S
     let binary = Path::new(CRASHES).to_owned();
     function.publish(Version { commit: "a-bad-release".to_owned(), binary, env });
     stack.table.put(&shop("north", &json!({"pixel_id": "after the release"})));
-    Ok(format!(
-        "{}{}It began with a release of the exporter.\n",
-        alarm("records-failed"),
-        alarm("errors"),
-    ))
+    Ok(format!("{}It began with a release of the exporter.\n", alarm("changes-late"),))
 }
 
 /// The one index of an account, with more fields.

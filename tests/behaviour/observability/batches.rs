@@ -46,7 +46,7 @@ async fn a_good_batch_is_one_line_and_its_metrics() {
         story(&printed),
         json!({
             "records": 4, "exported": 2, "superseded": 1, "skipped": 1, "settings_written": 2,
-            "query_configs_written": 1, "kv_requests": 2, "api_keys_requests": 1,
+            "query_configs_written": 1, "kv_requests": 2, "kv_requests_unpaced": 2, "api_keys_requests": 1,
             "secrets_requests": 1,
         })
     );
@@ -63,6 +63,7 @@ async fn a_good_batch_is_one_line_and_its_metrics() {
     }
     let counts = [
         ("CloudflareKvRequests", 2.0),
+        ("CloudflareKvRequestsUnpaced", 2.0),
         ("ColdStarts", 1.0),
         ("QueryConfigKeysWritten", 1.0),
         ("RecordsExported", 2.0),
@@ -137,7 +138,7 @@ async fn a_mixed_batch_has_a_line_for_each_record_that_failed_or_was_rejected() 
         story(&printed),
         json!({
             "records": 6, "exported": 2, "failed": 1, "rejected": 3, "settings_written": 2,
-            "query_configs_written": 1, "kv_requests": 3, "api_keys_requests": 6,
+            "query_configs_written": 1, "kv_requests": 3, "kv_requests_unpaced": 3, "api_keys_requests": 6,
             "api_keys_retries": 3, "secrets_requests": 1,
         })
     );
@@ -217,6 +218,7 @@ async fn an_outage_of_kv_names_each_record_once_with_the_whole_chain() {
     assert_eq!(printed.lines.len(), 1 + 3, "{:?}", printed.lines);
     let counts = [
         ("CloudflareKvRequests", 8.0),
+        ("CloudflareKvRequestsUnpaced", 8.0),
         ("CloudflareKvRetries", 6.0),
         ("ColdStarts", 1.0),
         ("RecordsFailed", 3.0),
@@ -294,8 +296,10 @@ async fn removals_that_are_withheld_or_done_are_counted() {
     .await;
 
     let printed = Printed::by(&invocation);
+    let requests = printed.invocation()["kv_requests"].as_f64().unwrap();
     let counts = [
-        ("CloudflareKvRequests", printed.invocation()["kv_requests"].as_f64().unwrap()),
+        ("CloudflareKvRequests", requests),
+        ("CloudflareKvRequestsUnpaced", requests),
         ("DeletesWithheld", 1.0),
         ("QueryConfigKeysDeleted", 1.0),
         ("RecordsExported", 3.0),

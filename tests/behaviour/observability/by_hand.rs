@@ -29,6 +29,7 @@ async fn a_re_export_is_one_line_and_a_failed_one_two() {
         exported.counts(),
         BTreeMap::from([
             ("CloudflareKvRequests", 1.0),
+            ("CloudflareKvRequestsUnpaced", 1.0),
             ("ColdStarts", 1.0),
             ("SettingsKeysWritten", 2.0),
         ])

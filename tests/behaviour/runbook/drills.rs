@@ -39,7 +39,7 @@ async fn until(practice: &Practice, field: &str, value: &str) {
 async fn a_dead_cell() {
     let (practice, poller) = local().await;
     let said = play(&practice, Step::DeadCell).await;
-    assert!(said.contains("docs/runbook.md#records-parked"), "{said}");
+    assert!(said.contains("docs/runbook/records-parked.md"), "{said}");
 
     // The shop that KV knows gets its change, the new one has to wait.
     until(&practice, "pixel_id", "new").await;
