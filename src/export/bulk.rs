@@ -8,6 +8,7 @@
 //! | 413, or any other 4xx than 401, 403 and 404, to a request of several keys | the two halves are sent at once, so that a pair that Cloudflare won't take fails alone |
 //! | 401 or 403 with a token just read, or no token | the keys fail, and all that are still to be sent; those that were tried before, as perhaps done |
 //! | no answer in time, or no time for the wait before it | the keys fail |
+//! | a wait is asked for that ends after a batch may write | the batch waits as long as it may write, then the keys fail |
 //! | no time for the first try | the keys fail, as never sent |
 //! | anything else | the keys fail |
 //!
@@ -17,11 +18,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tokio::time::Instant;
 
-use super::invocation::{Invocation, Service};
+use super::invocation::{Invocation, Service, wait_until};
 use super::retry::{Retries, with_retries};
 use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS};
 use crate::kv::{Pair, StoredValue};
-use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace, Retryable, Services};
+use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace, Retry, Retryable, Services};
 
 /// How many refused requests of one piece of work are halved. One pair among 10,000 is found in 14
 /// steps; where Cloudflare refuses everything, the requests must not use up its limit.
@@ -30,16 +31,18 @@ const MAX_HALVINGS: usize = 100;
 /// The keys that could not be dealt with, and why.
 pub type Failures = BTreeMap<String, KvError>;
 
-/// Writes pairs of distinct keys; answers with those that KV did not confirm.
+/// Writes pairs of distinct keys; answers with those that KV did not confirm by `until`.
 pub async fn put<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
     pairs: Vec<Pair>,
+    until: Instant,
 ) -> Failures {
     let kv = invocation.services.kv();
     let all = pairs.len();
     let chunks = chunks(pairs, invocation.config.bulk_max_pairs, pair_bytes);
-    let failures = send(invocation, invocation.deadline, chunks, |pair| &pair.key, {
+    let bounds = Bounds { until, waits_until: until };
+    let failures = send(invocation, bounds, chunks, |pair| &pair.key, {
         async |pairs: &[Pair]| kv.put(namespace, pairs).await
     })
     .await;
@@ -57,7 +60,8 @@ pub async fn delete<S: Services>(
     let kv = invocation.services.kv();
     let all = keys.len();
     let chunks = chunks(keys, invocation.config.bulk_max_pairs, |key| key_bytes(key));
-    let failures = send(invocation, until, chunks, |key| key, {
+    let bounds = Bounds { until, waits_until: until.min(invocation.writes_until) };
+    let failures = send(invocation, bounds, chunks, |key| key, {
         async |keys: &[String]| kv.delete(namespace, keys).await
     })
     .await;
@@ -71,10 +75,21 @@ pub async fn read<S: Services>(
     namespace: Namespace,
     keys: Vec<String>,
 ) -> (BTreeMap<String, StoredValue>, Failures) {
+    read_until(invocation, namespace, keys, invocation.deadline).await
+}
+
+/// The same, with answers by `until`.
+pub async fn read_until<S: Services>(
+    invocation: &Invocation<'_, S>,
+    namespace: Namespace,
+    keys: Vec<String>,
+    until: Instant,
+) -> (BTreeMap<String, StoredValue>, Failures) {
     let kv = invocation.services.kv();
     let mut found = BTreeMap::new();
     let chunks = chunks(keys, MAX_BULK_GET_KEYS, |_| 0);
-    let failures = send(invocation, invocation.deadline, chunks, |key| key, {
+    let bounds = Bounds { until, waits_until: until.min(invocation.writes_until) };
+    let failures = send(invocation, bounds, chunks, |key| key, {
         async |keys: &[String]| {
             found.extend(kv.get(namespace, keys).await?);
             Ok(BulkReply::default())
@@ -143,10 +158,19 @@ fn chunks<T>(items: Vec<T>, max_items: usize, bytes: impl Fn(&T) -> usize) -> Ve
     chunks
 }
 
-/// Sends chunk after chunk, until `until` at the latest.
+/// How long a piece of work goes on.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// What has not succeeded then has failed.
+    until: Instant,
+    /// How far a wait goes that Cloudflare asks for.
+    waits_until: Instant,
+}
+
+/// Sends chunk after chunk.
 async fn send<S: Services, T>(
     invocation: &Invocation<'_, S>,
-    until: Instant,
+    Bounds { until, waits_until }: Bounds,
     chunks: VecDeque<Vec<T>>,
     key: impl Fn(&T) -> &String,
     mut attempt: impl AsyncFnMut(&[T]) -> Result<BulkReply, KvError>,
@@ -177,7 +201,8 @@ async fn send<S: Services, T>(
             push_halves(&mut work, items, retries);
             continue;
         }
-        if !retries.wait(invocation, Service::Kv, until, error.retry()).await {
+        if !retries.wait(invocation, Service::Kv, waits_until, &error).await {
+            wait_in_vain(invocation, waits_until, &error).await;
             fail(&mut failures, items, retries, &error, &key);
             if error.concerns_every_request() {
                 for (items, retries) in work.drain(..) {
@@ -193,6 +218,19 @@ async fn send<S: Services, T>(
         }
     }
     failures
+}
+
+/// Waits as long as a batch may write, where Cloudflare asks for more: tried again at once, the batch
+/// would be refused again.
+async fn wait_in_vain<S: Services>(
+    invocation: &Invocation<'_, S>,
+    waits_until: Instant,
+    error: &KvError,
+) {
+    let Retry::After(Some(asked)) = error.retry() else { return };
+    if waits_until < invocation.deadline && Instant::now() + asked >= waits_until {
+        wait_until(Service::Kv, waits_until, error).await;
+    }
 }
 
 /// Fails items. If they were tried before, that try may have been done.
@@ -241,7 +279,11 @@ mod tests {
     }
 
     async fn put_in_one(fakes: &Fakes, keys: &[&str]) -> Failures {
-        put(&fakes.invocation(), Namespace::Settings, pairs(keys)).await
+        put_by_the_deadline(&fakes.invocation(), keys).await
+    }
+
+    async fn put_by_the_deadline(invocation: &Invocation<'_, Fakes>, keys: &[&str]) -> Failures {
+        put(invocation, Namespace::Settings, pairs(keys), invocation.deadline).await
     }
 
     fn reason() -> String {
@@ -278,7 +320,7 @@ mod tests {
         let fakes = Fakes::new();
         let invocation = fakes.invocation();
         fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(&["b"])));
-        let failures = put(&invocation, Namespace::Settings, pairs(&["a", "b"])).await;
+        let failures = put_by_the_deadline(&invocation, &["a", "b"]).await;
         assert_eq!(failures, failed(&["b"], &KvError::Unsuccessful { retry_after: None }));
         assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b"], vec!["b"], vec!["b"], vec!["b"]]);
         assert_eq!(fakes.kv.keys(), ["a"]);
@@ -392,10 +434,36 @@ mod tests {
         let invocation = fakes.invocation();
         let start = Instant::now();
         fakes.kv.faults.then([transient(Some(TIME_LEFT))]);
-        let failures = put(&invocation, Namespace::Settings, pairs(&["a"])).await;
+        let failures = put_by_the_deadline(&invocation, &["a"]).await;
         let error = KvError::Transient { reason: reason(), retry_after: Some(TIME_LEFT) };
         assert_eq!(failures, failed(&["a"], &error));
         assert_eq!((start.elapsed(), invocation.is_out_of_time()), (Duration::ZERO, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_longer_wait_than_the_use_case_takes_is_not_begun_and_the_error_says_how_long() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation().waiting_at_most(Duration::from_secs(20));
+        let start = Instant::now();
+        fakes.kv.faults.then([20, 21].map(|seconds| transient(Some(Duration::from_secs(seconds)))));
+        let failures = put_by_the_deadline(&invocation, &["a"]).await;
+        assert_eq!(failures["a"].to_string(), "Cloudflare KV: scripted; it asks to wait 21 s");
+        assert_eq!(start.elapsed(), Duration::from_secs(20));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_does_not_fit_is_waited_as_long_as_a_batch_may_write() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation().writing_for(TIME_LEFT / 2);
+        let start = Instant::now();
+        fakes.kv.faults.then([transient(Some(TIME_LEFT * 3 / 4))]);
+        let keys = vec!["a".to_owned()];
+        let (_, failures) = read(&invocation, Namespace::Settings, keys.clone()).await;
+        assert_eq!((failures.len(), start.elapsed()), (1, TIME_LEFT / 2));
+        // What is written then puts back what was deleted: it waits as long as there is time.
+        fakes.kv.faults.then([transient(Some(TIME_LEFT / 4))]);
+        assert_eq!(put_by_the_deadline(&invocation, &["a"]).await, Failures::new());
+        assert_eq!(start.elapsed(), TIME_LEFT * 3 / 4);
     }
 
     #[tokio::test(start_paused = true)]

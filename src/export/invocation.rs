@@ -1,11 +1,13 @@
 //! One invocation: the services, the deadline, what it counts.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::future::Future;
 use std::panic::Location;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::rate_limiter::RateLimiter;
 use crate::config::ExporterConfig;
@@ -24,6 +26,10 @@ pub struct Invocation<'a, S> {
     pub began: SystemTime,
     /// When everything has to be answered.
     pub deadline: Instant,
+    /// When nothing is written any more but what settling decides.
+    pub writes_until: Instant,
+    /// The longest wait that a service may ask for.
+    pub longest_wait: Duration,
     /// Why entries are written.
     pub source: Source,
     stats: RefCell<Stats>,
@@ -48,6 +54,24 @@ pub enum Service {
     Table,
 }
 
+/// A longer wait is logged: people wonder what an invocation does meanwhile.
+const SHORT_WAIT: Duration = Duration::from_secs(5);
+
+/// Waits for a service, and says so where that takes long.
+pub async fn wait_until(service: Service, end: Instant, reason: &impl Display) {
+    let wait = end.saturating_duration_since(Instant::now());
+    if wait > SHORT_WAIT {
+        let service = match service {
+            Service::Kv => "Cloudflare KV",
+            Service::ApiKeys => "API keys service",
+            Service::Table => "settings table",
+        };
+        let seconds = (wait + Duration::from_millis(500)).as_secs();
+        warn!(service, seconds, %reason, "a service makes the invocation wait");
+    }
+    tokio::time::sleep_until(end).await;
+}
+
 impl<'a, S: Services> Invocation<'a, S> {
     /// An invocation that has to answer by `deadline`.
     pub fn new(
@@ -61,11 +85,25 @@ impl<'a, S: Services> Invocation<'a, S> {
             config,
             began: services.clock().now(),
             deadline,
+            writes_until: deadline,
+            longest_wait: Duration::MAX,
             source,
             stats: RefCell::default(),
             out_of_time: Cell::new(false),
             rate_limiter: RateLimiter::of(source),
         }
+    }
+
+    /// The same, writing for so long at most.
+    #[must_use]
+    pub fn writing_for(self, time: Duration) -> Self {
+        Self { writes_until: self.deadline.min(Instant::now() + time), ..self }
+    }
+
+    /// The same, waiting so long at a time at most.
+    #[must_use]
+    pub fn waiting_at_most(self, longest_wait: Duration) -> Self {
+        Self { longest_wait, ..self }
     }
 
     /// Makes one call, unless the time is up before it answers.
@@ -131,11 +169,17 @@ impl<'a, S: Services> Invocation<'a, S> {
         self.rate_limiter.as_ref()
     }
 
-    /// Waits, unless the time is up before the wait is over.
-    pub async fn sleep(&self, delay: Duration, until: Instant) -> Result<(), OutOfTime> {
+    /// Waits before the next try, unless the time is up before the wait is over.
+    pub async fn wait(
+        &self,
+        service: Service,
+        delay: Duration,
+        until: Instant,
+        reason: &impl Display,
+    ) -> Result<(), OutOfTime> {
         match Instant::now().checked_add(delay) {
             Some(end) if end < until => {
-                tokio::time::sleep_until(end).await;
+                wait_until(service, end, reason).await;
                 Ok(())
             }
             _ => Err(self.out_of_time(until)),

@@ -1,5 +1,6 @@
 //! How often and after how long a request is tried again.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -40,29 +41,33 @@ impl Retries {
         Some(ceiling.mul_f64(jitter.clamp(0.0, 1.0)).max(retry_after.unwrap_or_default()))
     }
 
-    /// Waits before the next try; false where there is none, or no time for one before `until`.
+    /// Waits before the next try; false where there is none, no time for one before `until`, or where
+    /// the service asks for a longer wait than the use case takes.
     pub async fn wait<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
         service: Service,
         until: Instant,
-        retry: Retry,
+        error: &(impl Retryable + Display),
     ) -> bool {
-        let Retry::After(retry_after) = retry else { return false };
+        let Retry::After(retry_after) = error.retry() else { return false };
+        if retry_after > Some(invocation.longest_wait) {
+            return false;
+        }
         let jitter = invocation.services.clock().jitter();
         let delay = self.next_delay(invocation.config.retry_base, jitter, retry_after);
         let Some(delay) = delay else { return false };
-        if invocation.sleep(delay, until).await.is_err() {
-            return false;
+        let waited = invocation.wait(service, delay, until, error).await.is_ok();
+        if waited {
+            invocation.count_retry(service);
         }
-        invocation.count_retry(service);
-        true
+        waited
     }
 }
 
 /// Makes a request, again and again while its error and the tries allow it. `until` is asked anew after
 /// each try.
-pub async fn with_retries<S: Services, T, E: Retryable>(
+pub async fn with_retries<S: Services, T, E: Retryable + Display>(
     invocation: &Invocation<'_, S>,
     service: Service,
     until: impl Fn() -> Instant,
@@ -74,7 +79,7 @@ pub async fn with_retries<S: Services, T, E: Retryable>(
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        if !retries.wait(invocation, service, until(), error.retry()).await {
+        if !retries.wait(invocation, service, until(), &error).await {
             return Err(error);
         }
     }

@@ -11,9 +11,7 @@ use tokio::time::Instant;
 use super::invocation::{Invocation, OutOfTime, Service};
 use super::retry::Retries;
 use crate::item::{Item, ItemKey};
-use crate::ports::{
-    QueryConfigs, Retry, ScanColumns, Services, SettingsTable, TableError, TablePage,
-};
+use crate::ports::{QueryConfigs, ScanColumns, Services, SettingsTable, TableError, TablePage};
 
 /// Segments of a pass over the table. A page holds 1 MB and takes a good part of a second on a
 /// large table; eight at once divide that without asking for much of the table's capacity.
@@ -169,9 +167,8 @@ impl<'a, S: Services> Pass<'a, S> {
         let invocation = self.invocation;
         let over = self.over;
         self.on_their_way.push(Box::pin(async move {
-            let again = Retry::After(None);
             let until = invocation.deadline;
-            let page = match request.retries.wait(invocation, Service::Table, until, again).await {
+            let page = match request.retries.wait(invocation, Service::Table, until, &error).await {
                 true => read_page(invocation, over, &request).await,
                 false => Err(error.into()),
             };

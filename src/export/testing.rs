@@ -24,6 +24,9 @@ use crate::ports::{
 /// How long an invocation has.
 pub const TIME_LEFT: Duration = Duration::from_secs(60);
 
+/// How long one request may take.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What the next calls meet, one entry a call.
 pub struct Script<T>(RefCell<VecDeque<T>>);
 
@@ -60,7 +63,7 @@ impl Fakes {
                 environment: "prod".into(),
                 default_cell: Some("cell".into()),
                 bulk_max_pairs: 10_000,
-                http_timeout: Duration::from_secs(30),
+                http_timeout: HTTP_TIMEOUT,
                 retry_base: Duration::from_secs(1),
                 dry_run: false,
             },
@@ -126,6 +129,8 @@ pub enum KvFault {
     IsDoneAndFails(KvError),
     /// These keys are listed as unsuccessful; the others are done.
     ListsAsUnsuccessful(&'static [&'static str]),
+    /// It fails after a request's time-out.
+    TimesOut,
     /// It never answers.
     Hangs,
 }
@@ -177,6 +182,10 @@ impl FakeKv {
                 keys.iter().filter(|key| !listed.contains(&key.as_str())).for_each(work);
                 let unsuccessful = listed.iter().map(|key| (*key).to_owned()).collect();
                 Ok(BulkReply { unsuccessful, retry_after: None })
+            }
+            Some(KvFault::TimesOut) => {
+                tokio::time::sleep(HTTP_TIMEOUT).await;
+                Err(KvError::TooMuch { reason: "time-out".into() })
             }
             Some(KvFault::Hangs) => pending().await,
         }

@@ -112,7 +112,7 @@ impl WriteOutcome {
             pairs.extend(keys.iter().map(pair));
             versions.insert(item, Version { digest: entry.digest(), keys, found: false });
         }
-        let failures = bulk::put(invocation, namespace, pairs).await;
+        let failures = bulk::put(invocation, namespace, pairs, invocation.writes_until).await;
         for (item, version) in &mut versions {
             version.keys.retain(|key| !failures.contains_key(key));
             if let Some(left_behind) = self.left_behind.get_mut(item) {

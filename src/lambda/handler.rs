@@ -9,11 +9,11 @@ use super::answer::{Answer, HandlerError, stream_answer};
 use super::payload::{InvalidPayload, Payload};
 use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
-use crate::export::batch::export_batch;
 use crate::export::batch::outcome::{RecordOutcome, RejectedRecord};
+use crate::export::batch::{TIME_TO_WRITE, export_batch};
 use crate::export::explain::{Explain, ExplainError, Report, explain};
 use crate::export::invocation::Invocation;
-use crate::export::re_export::re_export;
+use crate::export::re_export::{LONGEST_WAIT, re_export};
 use crate::export::reconcile::reconcile;
 use crate::item::StreamRecord;
 use crate::item::stream_record::EVENT_SOURCE;
@@ -58,12 +58,12 @@ impl<S: Services> Handler<S> {
         let (source, result, mut stats) = match request {
             Err(error) => ("invalid", Err(error.into()), Stats::default()),
             Ok(Payload::Stream(records)) => {
-                let invocation = invocation(Source::Stream);
+                let invocation = invocation(Source::Stream).writing_for(TIME_TO_WRITE);
                 let result = Box::pin(stream(&invocation, records)).await;
                 (Source::Stream.as_str(), result, invocation.stats())
             }
             Ok(Payload::ReExport(request)) => {
-                let invocation = invocation(Source::ReExport);
+                let invocation = invocation(Source::ReExport).waiting_at_most(LONGEST_WAIT);
                 let result = Box::pin(re_export(&invocation, &request)).await;
                 let result = result.map(Answer::ReExport).map_err(HandlerError::from);
                 (Source::ReExport.as_str(), result, invocation.stats())
@@ -77,7 +77,7 @@ impl<S: Services> Handler<S> {
             }
             Ok(Payload::Explain(request)) => {
                 // It compares KV with what a re-export would write, and writes nothing.
-                let invocation = invocation(Source::ReExport);
+                let invocation = invocation(Source::ReExport).waiting_at_most(LONGEST_WAIT);
                 let result = Box::pin(explain(&invocation, &request)).await;
                 account = account_of(&request, &result);
                 let result = result.map(|report| Answer::Explain(Box::new(report)));

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::{Retry, Retryable};
+use super::{Retry, Retryable, asked_wait};
 
 /// The API keys service.
 #[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
@@ -30,7 +30,7 @@ pub enum ApiKeyError {
         path: &'static str,
     },
     /// The service gives none at the moment.
-    #[error("API keys service: {reason}")]
+    #[error("API keys service: {reason}{}", match retry { Retry::After(wait) => asked_wait(*wait), Retry::Never => String::new() })]
     Unavailable {
         /// What happened.
         reason: String,

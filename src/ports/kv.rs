@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Retry, Retryable};
+use super::{Retry, Retryable, asked_wait};
 use crate::kv::{Metadata, Pair, StoredValue};
 
 /// The two KV namespaces that the search proxy reads.
@@ -77,7 +77,7 @@ pub struct ListPage {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KvError {
     /// Trying the same again may help.
-    #[error("Cloudflare KV: {reason}")]
+    #[error("Cloudflare KV: {reason}{}", asked_wait(*retry_after))]
     Transient {
         /// What happened.
         reason: String,
@@ -120,7 +120,7 @@ pub enum KvError {
         reason: String,
     },
     /// The key is among `unsuccessful_keys` after all tries.
-    #[error("Cloudflare KV lists the key as unsuccessful after all tries")]
+    #[error("Cloudflare KV lists the key as unsuccessful after all tries{}", asked_wait(*retry_after))]
     Unsuccessful {
         /// How long Cloudflare asked to wait.
         retry_after: Option<Duration>,

@@ -66,6 +66,11 @@ pub enum Retry {
     After(Option<Duration>),
 }
 
+/// The wait that a service asks for, for the end of an error's sentence.
+fn asked_wait(wait: Option<Duration>) -> String {
+    wait.map(|wait| format!("; it asks to wait {} s", wait.as_secs())).unwrap_or_default()
+}
+
 /// An error that says whether the same request may be sent again within the same invocation.
 pub trait Retryable {
     /// The verdict.

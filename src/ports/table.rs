@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::{Retry, Retryable};
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey};
 
@@ -70,4 +71,10 @@ pub struct TableError {
     pub reason: String,
     /// Whether the table asks for fewer requests at a time.
     pub throttled: bool,
+}
+
+impl Retryable for TableError {
+    fn retry(&self) -> Retry {
+        if self.throttled { Retry::After(None) } else { Retry::Never }
+    }
 }

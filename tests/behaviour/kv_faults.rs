@@ -80,6 +80,34 @@ async fn retry_after_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_re_export_that_is_asked_to_wait_long_ends_and_names_the_service_and_the_seconds() {
+    let world = World::start().await;
+    world.stack.table.put(&index("a", "i"));
+    world.break_puts(1, Fault::retry_after(21));
+
+    let payload = json!({"system_account_id": "a", "index_name": "i"});
+    let answered = world.handle(&payload).await;
+
+    let message = &answered.error().message;
+    assert_eq!(answered.error().kind, "ReExportIncomplete");
+    assert!(message.contains("Cloudflare KV") && message.contains("21 s"), "{message}");
+    assert_eq!(world.puts(SETTINGS).len(), 1);
+}
+
+#[tokio::test]
+async fn a_wait_of_more_than_five_seconds_is_logged() {
+    let world = World::start().await;
+    world.break_puts(1, Fault::retry_after(6));
+
+    assert_eq!(world.batch([written(1, &index("a", "i"))]).await.failures(), NOTHING);
+
+    let [line] = &world.logs.of("a service makes the invocation wait")[..] else { panic!() };
+    assert_eq!((&line["level"], &line["service"]), (&json!("WARN"), &json!("Cloudflare KV")));
+    assert_eq!(line["seconds"], 6);
+    assert!(line["reason"].as_str().unwrap().contains("429"), "{line}");
+}
+
+#[tokio::test]
 async fn a_retry_after_beyond_the_deadline_is_not_waited_for() {
     let world = World::start().await;
     world.break_puts(1, Fault::retry_after(3_600));

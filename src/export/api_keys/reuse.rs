@@ -33,8 +33,9 @@ impl ApiKeys {
             return;
         }
         let keys: BTreeSet<String> = lacking.iter().flat_map(|index| index.kv_keys()).collect();
+        let (keys, until) = (keys.into_iter().collect(), invocation.writes_until);
         let (values, failures) =
-            bulk::read(invocation, Namespace::Settings, keys.into_iter().collect()).await;
+            bulk::read_until(invocation, Namespace::Settings, keys, until).await;
         let environment = &invocation.config.environment;
         for settings in lacking {
             // The index id first: the shop id's value may be older, or another index'.

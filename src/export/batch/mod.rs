@@ -18,6 +18,11 @@ use crate::item::{Rejection, StreamRecord};
 use crate::ports::{Clock, Services};
 use crate::telemetry::lags::Lags;
 
+/// How long a batch writes: what it writes later could undo what a re-export or a repair wrote
+/// meanwhile. What fails then is late when it comes again. A batch waits 10 s for the table and 20 s
+/// for API keys before it writes.
+pub const TIME_TO_WRITE: Duration = Duration::from_secs(60);
+
 /// What became of an item of the batch.
 #[derive(Debug, Clone, PartialEq)]
 enum ItemVerdict {
@@ -148,6 +153,67 @@ fn count_outcomes<S: Services>(invocation: &Invocation<'_, S>, outcomes: &[Recor
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::testing::{Fakes, KvFault};
+    use crate::kv::Source;
+    use crate::ports::KvError;
+    use serde_json::{json, value::to_raw_value};
+    use tokio::time::Instant;
+
+    /// What becomes of two indexes and a query config that are written at the same time, and when.
+    async fn written(fakes: &Fakes) -> (Vec<bool>, Duration) {
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(900);
+        let invocation = Invocation::new(fakes, &fakes.config, deadline, Source::Stream);
+        let record = |sk: &str| {
+            let json = json!({"eventName": "MODIFY", "dynamodb": {
+                "Keys": {"pk": {"S": "a"}, "sk": {"S": sk}},
+                "NewImage": {"index_endpoint": {"S": "https://h"}}}});
+            StreamRecord::read(&to_raw_value(&json).unwrap())
+        };
+        let records = ["INDEX#i", "INDEX#j", "INDEX#i#QUERY#q"].map(record).into();
+        let outcomes = export_batch(&invocation.writing_for(TIME_TO_WRITE), records).await;
+        let exported = outcomes.iter().map(|outcome| *outcome == RecordOutcome::Exported);
+        (exported.collect(), start.elapsed())
+    }
+
+    fn refused(wait: u64) -> KvFault {
+        let retry_after = Some(Duration::from_secs(wait));
+        KvFault::Fails(KvError::Transient { reason: "429".into(), retry_after })
+    }
+
+    /// Settings and query configs go side by side, so each fault comes twice.
+    fn twice(fault: impl Fn() -> KvFault) -> [KvFault; 2] {
+        [fault(), fault()]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_kv_has_not_confirmed_after_a_minute_fails_then() {
+        let fakes = Fakes::new();
+        fakes.kv.faults.then(twice(|| KvFault::Hangs));
+        assert_eq!(written(&fakes).await, (vec![false; 3], TIME_TO_WRITE), "a PUT that hangs");
+
+        let fakes = Fakes::new();
+        fakes.kv.faults.then((0..100).map(|_| KvFault::TimesOut));
+        assert_eq!(written(&fakes).await, (vec![false; 3], TIME_TO_WRITE), "and its halves");
+
+        let fakes = Fakes::new();
+        fakes.kv.faults.then((0..100).map(|_| refused(25)));
+        assert_eq!(written(&fakes).await, (vec![false; 3], TIME_TO_WRITE), "25 s, 25 s, 10 s");
+
+        let fakes = Fakes::new();
+        fakes.kv.faults.then(twice(|| refused(300)));
+        assert_eq!(written(&fakes).await, (vec![false; 3], TIME_TO_WRITE), "five minutes");
+        assert_eq!(fakes.kv.requests.borrow().len(), 2, "nothing is sent after the wait");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chunk_that_is_not_reached_within_a_minute_is_not_sent() {
+        let mut fakes = Fakes::new();
+        fakes.config.bulk_max_pairs = 1;
+        fakes.kv.faults.then([KvFault::Hangs]);
+        assert_eq!(written(&fakes).await, (vec![false, false, true], TIME_TO_WRITE));
+        assert_eq!(fakes.kv.requests.borrow().len(), 2);
+    }
 
     fn outcomes_of(verdict: ItemVerdict) -> [RecordOutcome; 3] {
         let index = IndexRef::parse("a", "i").unwrap();

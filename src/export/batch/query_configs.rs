@@ -41,7 +41,8 @@ pub async fn export<S: Services>(
     }
     removed.retain(|config| !pairs.contains_key(&config.kv_key()));
     let pairs: Vec<Pair> = pairs.into_values().collect();
-    for (key, error) in bulk::put(invocation, Namespace::QueryConfigs, pairs).await {
+    let until = invocation.writes_until;
+    for (key, error) in bulk::put(invocation, Namespace::QueryConfigs, pairs, until).await {
         verdicts.set(&key, &ItemVerdict::Failed(error.into()));
     }
     if !removed.is_empty() {

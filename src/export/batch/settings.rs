@@ -77,7 +77,7 @@ impl<S: Services> SettingsExport<'_, S> {
         if !gathering.is_complete() {
             self.resolve();
             let pairs = self.ready_pairs(&self.wanted_keys());
-            let put = bulk::put(self.invocation, Namespace::Settings, pairs);
+            let put = self.put(pairs);
             let rest = async {
                 let answers = gathering.rest().await;
                 (answers, gathering.elapsed())
@@ -97,7 +97,12 @@ impl<S: Services> SettingsExport<'_, S> {
         let wanted = self.wanted_keys();
         self.warn_of_shared_keys(&wanted);
         let pairs = self.ready_pairs(&wanted);
-        self.close_failed(bulk::put(self.invocation, Namespace::Settings, pairs).await);
+        self.close_failed(self.put(pairs).await);
+    }
+
+    async fn put(&self, pairs: Vec<Pair>) -> bulk::Failures {
+        let until = self.invocation.writes_until;
+        bulk::put(self.invocation, Namespace::Settings, pairs, until).await
     }
 
     fn api_key_owners(&self) -> BTreeMap<ApiKeyOwner, Waiting> {

@@ -3,6 +3,8 @@
 mod query_configs;
 mod settings;
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::error::KeyError;
@@ -10,6 +12,9 @@ use super::invocation::Invocation;
 use crate::index::IndexRef;
 use crate::item::Rejection;
 use crate::ports::{KvError, Services};
+
+/// The longest wait that a service may ask for: somebody is looking at the prompt.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// What a re-export asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

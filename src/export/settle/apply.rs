@@ -101,7 +101,8 @@ impl<S: Services> Settling<'_, '_, S> {
             Pair { key: key.clone(), entry }
         };
         let pairs = writes.iter().map(pair).collect();
-        let failures = bulk::put(self.invocation, Namespace::Settings, pairs).await;
+        let until = self.invocation.deadline;
+        let failures = bulk::put(self.invocation, Namespace::Settings, pairs, until).await;
         let mut failed = Vec::new();
         for (key, write) in writes {
             match (write, failures.get(&key)) {
