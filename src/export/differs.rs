@@ -13,16 +13,12 @@ const MAX_PATHS: usize = 50;
 /// The longest path that is told whole, in characters: a stranger's value may hold any names.
 const MAX_PATH_CHARACTERS: usize = 200;
 
-/// The last path, where there are more.
 const MORE: &str = "…";
-
-/// What stands for the whole value.
 const WHOLE_VALUE: &str = "(value)";
 
 /// Whether the API key is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiKeyCheck {
-    /// It is.
     Compared,
     /// It is not: what it should be is not known.
     NotCompared,
@@ -41,54 +37,40 @@ pub fn differing_paths(stored: &str, wanted: &str, api_key: ApiKeyCheck) -> Vec<
         stored.remove(API_KEY);
         wanted.remove(API_KEY);
     }
-    let mut paths = Paths::default();
-    let names: BTreeSet<&String> = stored.keys().chain(wanted.keys()).collect();
-    for name in names {
-        paths.within("", name, stored.get(name), wanted.get(name));
+    let mut paths = Vec::new();
+    for name in stored.keys().chain(wanted.keys()).collect::<BTreeSet<_>>() {
+        compare(name, stored.get(name), wanted.get(name), &mut paths);
     }
-    match (paths.0.is_empty(), api_key) {
+    if paths.is_empty() && api_key == ApiKeyCheck::Compared {
         // The same fields with the same values, written in another way.
-        (true, ApiKeyCheck::Compared) => vec![WHOLE_VALUE.to_owned()],
-        _ => paths.0,
+        return vec![WHOLE_VALUE.to_owned()];
     }
+    if paths.len() > MAX_PATHS {
+        paths.truncate(MAX_PATHS - 1);
+        paths.push(MORE.to_owned());
+    }
+    paths
 }
 
-/// Paths that were found to differ.
-#[derive(Default)]
-struct Paths(Vec<String>);
-
-impl Paths {
-    fn compare(&mut self, path: &str, stored: Option<&Value>, wanted: Option<&Value>) {
-        match (stored, wanted) {
-            (Some(Value::Object(stored)), Some(Value::Object(wanted))) => {
-                let names: BTreeSet<&String> = stored.keys().chain(wanted.keys()).collect();
-                for name in names {
-                    self.within(path, &format!(".{name}"), stored.get(name), wanted.get(name));
-                }
-            }
-            (Some(Value::Array(stored)), Some(Value::Array(wanted))) => {
-                for place in 0..stored.len().max(wanted.len()) {
-                    let part = format!("[{place}]");
-                    self.within(path, &part, stored.get(place), wanted.get(place));
-                }
-            }
-            _ if stored == wanted => {}
-            _ => self.add(path),
-        }
+/// Adds the paths below `path` at which two values differ, up to one more than a report names.
+fn compare(path: &str, stored: Option<&Value>, wanted: Option<&Value>, paths: &mut Vec<String>) {
+    if paths.len() > MAX_PATHS || stored == wanted {
+        return;
     }
-
-    /// Compares a part, unless there are paths enough.
-    fn within(&mut self, path: &str, part: &str, stored: Option<&Value>, wanted: Option<&Value>) {
-        if self.0.last().is_none_or(|last| last != MORE) && stored != wanted {
-            self.compare(&format!("{path}{part}"), stored, wanted);
+    match (stored, wanted) {
+        (Some(Value::Object(stored)), Some(Value::Object(wanted))) => {
+            for name in stored.keys().chain(wanted.keys()).collect::<BTreeSet<_>>() {
+                let path = format!("{path}.{name}");
+                compare(&path, stored.get(name), wanted.get(name), paths);
+            }
         }
-    }
-
-    fn add(&mut self, path: &str) {
-        match self.0.len() {
-            0..MAX_PATHS => self.0.push(cut(path, MAX_PATH_CHARACTERS)),
-            _ => MORE.clone_into(&mut self.0[MAX_PATHS - 1]),
+        (Some(Value::Array(stored)), Some(Value::Array(wanted))) => {
+            for place in 0..stored.len().max(wanted.len()) {
+                let path = format!("{path}[{place}]");
+                compare(&path, stored.get(place), wanted.get(place), paths);
+            }
         }
+        _ => paths.push(cut(path, MAX_PATH_CHARACTERS)),
     }
 }
 

@@ -121,15 +121,19 @@ impl Metadata {
 
 /// When, by what and where an entry was written: what its metadata says for people to read. Anything
 /// but a time, a source or an environment's name is left out, because a stranger may have put it there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Provenance {
     /// The environment that wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     /// When it was written, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exported_at: Option<String>,
     /// When the table took the change, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<String>,
     /// What made the function write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }
 

@@ -20,7 +20,7 @@ pub enum Answer {
     /// To a reconcile.
     Reconcile(Box<reconcile::Report>),
     /// To an explain.
-    Explain(Box<explain::Report>),
+    Explain(Box<explain::ExplainReport>),
 }
 
 /// Why an invocation fails.

@@ -11,7 +11,7 @@ use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
 use crate::export::batch::outcome::{RecordOutcome, RejectedRecord};
 use crate::export::batch::{TIME_TO_WRITE, export_batch};
-use crate::export::explain::{Explain, ExplainError, Report, explain};
+use crate::export::explain::{Explain, ExplainError, ExplainReport, explain};
 use crate::export::invocation::Invocation;
 use crate::export::re_export::{LONGEST_WAIT, re_export};
 use crate::export::reconcile::reconcile;
@@ -146,10 +146,10 @@ fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
 }
 
 /// The account that an explain is about, as far as it is known.
-fn account_of(request: &Explain, result: &Result<Report, ExplainError>) -> Option<String> {
+fn account_of(request: &Explain, result: &Result<ExplainReport, ExplainError>) -> Option<String> {
     match (request, result) {
         (Explain::Index(index), _) => Some(index.account.clone()),
-        (Explain::Key(_), Ok(Report { index: Some(index), .. })) => {
+        (Explain::Key(_), Ok(ExplainReport { index: Some(index), .. })) => {
             Some(index.system_account_id.clone())
         }
         (Explain::Key(_), _) => None,

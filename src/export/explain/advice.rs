@@ -7,107 +7,126 @@
 //! | another environment has written a key | re-export, and separate the namespaces |
 //! | missing, or stale | re-export; if only the API key differs: repair the account |
 //! | an alias points at nothing | have the alias or the item corrected |
-//! | withheld | have the alias switched off, then repair the account |
-//! | orphaned | repair the account; where no value leads to the key: repair all |
+//! | withheld | have the alias switched off, then repair |
+//! | orphaned | repair |
 //! | its value's index, or the key's other item, can't be exported | explain that one |
 //! | foreign | nothing |
-//! | all right | nothing |
+//! | all right | nothing, but for aliases of its own that point at nothing |
+//!
+//! A repair is one of the account where that finds each of these keys, else one of everything.
 
-use super::gathered::{AskedItem, Gathered, KeyFacts, Unclaimed, Wanted};
-use super::judge::{Judged, Verdict};
+use std::collections::BTreeSet;
+
+use super::gathered::{AskedItem, Due, Gathered, KeyFacts};
+use super::judge::{JudgedKey, KeyVerdict};
 use crate::export::differs::cut;
 use crate::index::IndexRef;
-use crate::item::{ItemKey, Rejection};
+use crate::item::Rejection;
+use crate::item::keys::query_config_key_prefix;
+use crate::kv::metadata::is_environment;
+use crate::kv::{Metadata, StoredSettings};
 
 /// The most items that a sentence names.
 const MAX_NAMED: usize = 3;
 
-/// The longest name in a sentence, in characters.
+/// The longest name in a list, in characters.
 const MAX_NAME_CHARACTERS: usize = 200;
 
+pub const DRY_RUN: &str =
+    "KV was not read, because this is a dry run: set CLOUDFLARE_ACCOUNT_ID to compare";
+
+const NOTHING: &str = "Nothing is to be done: KV holds what the table asks for, and the edge shows it within a minute";
+
 /// The sentence, without its full stop.
-pub fn advice(gathered: &Gathered, judged: &[Judged<'_>]) -> String {
-    let mut advice = match (&gathered.item, &gathered.index) {
-        (AskedItem::Rejected(rejection), Some(index)) => rejected(gathered, index, rejection),
-        _ => match judged.iter().min_by_key(|key| urgency(key.verdict)) {
-            Some(worst) => about(gathered, worst),
-            None => nothing_to_do(),
-        },
+pub fn advice(gathered: &Gathered, judged: &[JudgedKey<'_>]) -> String {
+    let worst = judged.iter().min_by_key(|key| key.verdict);
+    let mut advice = match (&gathered.item, &gathered.index, worst) {
+        (AskedItem::Rejected(rejection), Some(index), _) => rejected(gathered, index, rejection),
+        (_, _, Some(worst)) if worst.verdict != KeyVerdict::Right => about(gathered, judged, worst),
+        _ if gathered.dangling.is_empty() => NOTHING.to_owned(),
+        _ => "KV holds what the table asks for".to_owned(),
     };
-    if judged.iter().any(Judged::is_without_api_key) {
-        advice += "; marqo_api_key was not compared, because the account's API key was unavailable";
+    if !gathered.dangling.is_empty() {
+        advice += &format!(
+            "; active aliases of this index point at {}, of which there is neither an item nor a key: have them switched off or pointed elsewhere",
+            names(&gathered.dangling)
+        );
     }
-    if gathered.forgot_some {
-        advice += "; the table is too large to tell from a key who else names the index, so ask again by account and index";
+    if judged.iter().any(|key| key.lacks_api_key() && key.facts.stored.is_some()) {
+        advice += "; marqo_api_key was not compared, because the account's API key was unavailable";
     }
     advice
 }
 
-/// The lower, the more urgent.
-fn urgency(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Conflicting => 0,
-        Verdict::Missing => 1,
-        Verdict::Stale => 2,
-        Verdict::Dangling => 3,
-        Verdict::Withheld => 4,
-        Verdict::Orphaned => 5,
-        Verdict::Rejected => 6,
-        Verdict::Foreign => 7,
-        Verdict::Right => 8,
-    }
-}
-
-fn about(gathered: &Gathered, judged: &Judged<'_>) -> String {
-    let facts = judged.facts;
-    let key = &facts.key;
-    match judged.verdict {
-        Verdict::Conflicting => conflicting(gathered, judged),
-        Verdict::Missing => match (&facts.owner, &facts.wanted) {
-            (Some(owner), Wanted::ValueWithoutApiKey(_)) => format!(
-                "KV lacks {key}, and the account's API key was unavailable: when the gateway of its cell gives it again, run {}",
-                re_export(gathered, owner)
-            ),
-            (Some(owner), _) => format!("KV lacks {key}: run {}", re_export(gathered, owner)),
-            (None, _) => nothing_to_do(),
-        },
-        Verdict::Stale => match &facts.owner {
-            Some(owner) if judged.differs == ["marqo_api_key"] => format!(
-                "KV holds another API key than the account has now: run make reconcile APPLY=true ACCOUNT={}, which corrects all indexes of the account",
-                argument(&owner.account)
-            ),
-            Some(owner) => format!(
-                "KV holds something else under {key} than the table asks for: run {}",
-                re_export(gathered, owner)
-            ),
-            None => nothing_to_do(),
-        },
-        Verdict::Dangling => format!(
-            "Nothing is under {key}, and active aliases of {} point at it: have them switched off or pointed elsewhere, or have the index written again",
-            names_of_items(gathered.pointers.iter())
-        ),
-        Verdict::Withheld => withheld(gathered, facts),
-        Verdict::Orphaned => orphaned(gathered, facts),
-        Verdict::Rejected => {
-            let index = facts.owner.as_ref().or(facts.named.as_ref());
-            let arguments = index.map(|index| format!(" {}", arguments(index))).unwrap_or_default();
+fn about(gathered: &Gathered, all: &[JudgedKey<'_>], judged: &JudgedKey<'_>) -> String {
+    let KeyFacts { key, claimants, claimant, due, .. } = judged.facts;
+    let of_another_environment = judged.metadata.is_some() && !judged.is_ours;
+    match (judged.verdict, claimant) {
+        (KeyVerdict::Conflicting, Some(claimant)) if claimants.len() == 1 => {
+            let environment = judged.metadata.as_ref().and_then(|it| it.environment.as_deref());
+            let environment = environment.filter(|name| is_environment(name));
             format!(
-                "Key {key} stays as it is, because the record that it is for cannot be exported: run make explain{arguments}"
+                "Environment {} has written {key}: run {} to take it, and give each environment a namespace of its own",
+                environment.unwrap_or("without a name"),
+                re_export(gathered, claimant)
             )
         }
-        Verdict::Foreign if judged.of_another_environment => format!(
+        (KeyVerdict::Conflicting, _) => format!(
+            "Items {} ask for {key}, and each export takes it from the other: have it removed from the record that should not have it",
+            names(claimants)
+        ),
+        (KeyVerdict::Missing, Some(claimant)) if judged.lacks_api_key() => format!(
+            "KV lacks {key}, and the account's API key was unavailable: when the gateway of its cell gives it again, run {}",
+            re_export(gathered, claimant)
+        ),
+        (KeyVerdict::Missing, Some(claimant)) => {
+            format!("KV lacks {key}: run {}", re_export(gathered, claimant))
+        }
+        (KeyVerdict::Stale, Some(claimant)) if judged.differs == ["marqo_api_key"] => format!(
+            "KV holds another API key than the account has now: run {}, which corrects all indexes of the account",
+            repair(Some(&claimant.account))
+        ),
+        (KeyVerdict::Stale, Some(claimant)) => format!(
+            "KV holds something else under {key} than the table asks for: run {}",
+            re_export(gathered, claimant)
+        ),
+        (KeyVerdict::Dangling, _) => format!(
+            "Nothing is under {key}, and active aliases of {} point at it: have them switched off or pointed elsewhere, or have the index written again",
+            names(&gathered.pointers)
+        ),
+        (KeyVerdict::Withheld, _) => {
+            let pointers = match due {
+                Due::Withheld(pointers) => pointers,
+                _ => &gathered.pointers,
+            };
+            format!(
+                "Key {key} stays because active aliases of {} point at it: have them switched off or pointed elsewhere, then run {}",
+                names(pointers),
+                repair_of(judged.verdict, gathered, all)
+            )
+        }
+        (KeyVerdict::Orphaned, _) if matches!(due, Due::OfUnknownQueryConfig) => format!(
+            "No item asks for {key}, and its value does not say which query config it is of: delete it by hand"
+        ),
+        (KeyVerdict::Orphaned, _) => format!(
+            "No item asks for {key}: run {}, which deletes it",
+            repair_of(judged.verdict, gathered, all)
+        ),
+        (KeyVerdict::Rejected, claimant) => {
+            let index =
+                claimant.as_ref().or(judged.named.as_ref()).map(arguments).unwrap_or_default();
+            format!(
+                "Key {key} stays as it is, because the record that it is for cannot be exported: run make explain{index}"
+            )
+        }
+        (KeyVerdict::Foreign, _) if of_another_environment => format!(
             "Nothing is to be done here: no item asks for {key}, and another environment has written it"
         ),
-        Verdict::Foreign => format!(
+        (KeyVerdict::Foreign, _) => format!(
             "Nothing is to be done by the exporter: no item asks for {key}, and it is not the exporter's, so delete it by hand if it should go"
         ),
-        Verdict::Right => nothing_to_do(),
+        (KeyVerdict::Right | KeyVerdict::Missing | KeyVerdict::Stale, _) => NOTHING.to_owned(),
     }
-}
-
-fn nothing_to_do() -> String {
-    "Nothing is to be done: KV holds what the table asks for, and the edge shows it within a minute"
-        .to_owned()
 }
 
 fn rejected(gathered: &Gathered, index: &IndexRef, rejection: &Rejection) -> String {
@@ -123,83 +142,73 @@ fn rejected(gathered: &Gathered, index: &IndexRef, rejection: &Rejection) -> Str
     }
 }
 
-fn conflicting(gathered: &Gathered, judged: &Judged<'_>) -> String {
-    let KeyFacts { key, claimants, owner, .. } = judged.facts;
-    match owner {
-        Some(owner) if claimants.len() == 1 => {
-            let environment = judged.provenance.environment.as_deref().unwrap_or("without a name");
-            format!(
-                "Environment {environment} has written {key}: run {} to take it, and give each environment a namespace of its own",
-                re_export(gathered, owner)
-            )
-        }
-        _ => format!(
-            "Items {} ask for {key}, and each export takes it from the other: have it removed from the record that should not have it",
-            names(claimants.iter().map(ToString::to_string))
-        ),
-    }
+/// A repair that finds every key of a verdict: of one account, if that does.
+fn repair_of(verdict: KeyVerdict, gathered: &Gathered, all: &[JudgedKey<'_>]) -> String {
+    let keys = all.iter().filter(|judged| judged.verdict == verdict);
+    let mut accounts: BTreeSet<Option<&str>> =
+        keys.map(|judged| account_whose_run_finds(judged, gathered, all)).collect();
+    let account = accounts.pop_first().flatten();
+    repair(account.filter(|_| accounts.is_empty()))
 }
 
-fn withheld(gathered: &Gathered, KeyFacts { key, wanted, named, .. }: &KeyFacts) -> String {
-    let pointers = match wanted {
-        Wanted::Unclaimed(Unclaimed::Withheld(pointers)) => names_of_items(pointers.iter()),
-        _ => names_of_items(gathered.pointers.iter()),
+/// The account whose run finds a key that no item asks for: it lists what begins with the account, and
+/// reads the shop ids that the values there name.
+fn account_whose_run_finds<'a>(
+    judged: &'a JudgedKey<'_>,
+    gathered: &Gathered,
+    all: &[JudgedKey<'_>],
+) -> Option<&'a str> {
+    let Metadata { index, .. } = judged.metadata.as_ref()?;
+    let key = &judged.facts.key;
+    let listed = match gathered.of_query_config {
+        true => query_config_key_prefix(&index.account),
+        false => format!("{}-", index.account),
     };
-    format!(
-        "Key {key} stays because active aliases of {pointers} point at it: have them switched off or pointed elsewhere, then run make reconcile APPLY=true{}",
-        account(gathered, named.as_ref())
-    )
+    let index_id = index.index_id();
+    let leads_there = |other: &JudgedKey<'_>| {
+        let stored = other.facts.stored.as_ref().filter(|_| other.is_ours);
+        let settings = stored.and_then(|stored| StoredSettings::parse(&stored.value));
+        other.facts.key == index_id
+            && settings.is_some_and(|settings| settings.shop_id.as_ref() == Some(key))
+    };
+    let is_found = key.starts_with(&listed) || all.iter().any(leads_there);
+    is_found.then_some(&*index.account)
 }
 
-fn orphaned(gathered: &Gathered, facts: &KeyFacts) -> String {
-    let KeyFacts { key, wanted, named, .. } = facts;
-    if matches!(wanted, Wanted::Unclaimed(Unclaimed::OfUnknownQueryConfig)) {
-        return format!(
-            "No item asks for {key}, and its value does not say which query config it is of: delete it by hand"
-        );
-    }
-    // A run of one account lists what begins with the account, and finds what the values there name.
-    let index_id = named.as_ref().map(IndexRef::index_id);
-    let leads_there =
-        |other: &KeyFacts| Some(&other.key) == index_id.as_ref() && other.stored.is_some();
-    let of_account = gathered.of_query_config || gathered.keys.iter().any(leads_there);
-    let account = if of_account { account(gathered, named.as_ref()) } else { String::new() };
-    format!("No item asks for {key}: run make reconcile APPLY=true{account}, which deletes it")
+/// A repair of one account, or of everything.
+fn repair(account: Option<&str>) -> String {
+    let account = account.map(|account| format!(" ACCOUNT={}", argument(account)));
+    format!("make reconcile APPLY=true{}", account.unwrap_or_default())
 }
 
 fn re_export(gathered: &Gathered, index: &IndexRef) -> String {
     let query_configs = if gathered.of_query_config { " QUERY_CONFIGS=true" } else { "" };
-    format!("make re-export {}{query_configs}", arguments(index))
-}
-
-fn account(gathered: &Gathered, named: Option<&IndexRef>) -> String {
-    let index = named.or(gathered.index.as_ref());
-    index.map(|index| format!(" ACCOUNT={}", argument(&index.account))).unwrap_or_default()
+    format!("make re-export{}{query_configs}", arguments(index))
 }
 
 fn arguments(index: &IndexRef) -> String {
-    format!("ACCOUNT={} INDEX={}", argument(&index.account), argument(&index.name))
+    format!(" ACCOUNT={} INDEX={}", argument(&index.account), argument(&index.name))
 }
 
 /// A name as a shell takes it.
 fn argument(name: &str) -> String {
-    let name = cut(name, MAX_NAME_CHARACTERS);
     let is_plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
-    if name.chars().all(is_plain) { name } else { format!("'{}'", name.replace('\'', r"'\''")) }
+    match name.chars().all(is_plain) {
+        true => name.to_owned(),
+        false => format!("'{}'", name.replace('\'', r"'\''")),
+    }
 }
 
-fn names_of_items<'k>(items: impl ExactSizeIterator<Item = &'k ItemKey>) -> String {
-    names(items.map(ToString::to_string))
-}
-
-fn names(names: impl ExactSizeIterator<Item = String>) -> String {
-    let more = names.len().saturating_sub(MAX_NAMED);
-    let named: Vec<String> =
-        names.take(MAX_NAMED).map(|name| cut(&name, MAX_NAME_CHARACTERS)).collect();
-    match (named.as_slice(), more) {
-        ([first @ .., last], 0) if !first.is_empty() => format!("{} and {last}", first.join(", ")),
-        (_, 0) => named.concat(),
-        _ => format!("{} and {more} more", named.join(", ")),
+fn names<T: ToString>(all: impl IntoIterator<Item = T>) -> String {
+    let mut names: Vec<String> =
+        all.into_iter().map(|name| cut(&name.to_string(), MAX_NAME_CHARACTERS)).collect();
+    if names.len() > MAX_NAMED {
+        let more = names.split_off(MAX_NAMED).len();
+        return format!("{} and {more} more", names.join(", "));
+    }
+    match names.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
     }
 }
 
@@ -209,7 +218,7 @@ mod tests {
 
     #[test]
     fn many_names_are_counted() {
-        let listed = |all: &[&str]| names(all.iter().map(|name| (*name).to_owned()));
+        let listed = |all: &[&str]| names(all);
         assert_eq!(listed(&["a"]), "a");
         assert_eq!(listed(&["a", "b"]), "a and b");
         assert_eq!(listed(&["a", "b", "c"]), "a, b and c");

@@ -1,125 +1,99 @@
 //! What a key is: reconcile's word for it, and where its value differs. Pure.
 //!
-//! | KV holds | items that ask for the key | verdict |
+//! | items that ask for the key | KV holds | verdict |
 //! | --- | --- | --- |
-//! | nothing | none, and aliases point at its index | dangling |
-//! | anything | several | conflicting |
-//! | a value of another environment | one | conflicting |
-//! | anything | one that can't be exported | rejected |
-//! | nothing | one | missing |
-//! | its value, and its digest in the metadata | one | right |
-//! | anything else | one | stale |
-//! | ours, of an index whose item can't be exported | none | rejected |
-//! | ours, and an alias needs it | none | withheld |
-//! | ours | none | orphaned |
-//! | a stranger's, another environment's, or ours that names no index | none | foreign |
+//! | several | anything | conflicting |
+//! | one | a value of another environment | conflicting |
+//! | one that can't be exported | anything else | rejected |
+//! | one | nothing | missing |
+//! | one | its value, and its digest in the metadata | right |
+//! | one | anything else | stale |
+//! | none, and aliases point at its index | nothing | dangling |
+//! | none | a stranger's value, another environment's, or one that names no index | foreign |
+//! | none | ours, of an index whose item can't be exported | rejected |
+//! | none | ours, and an alias needs it | withheld |
+//! | none | any other of ours | orphaned |
 
 use serde::Serialize;
 
-use super::gathered::{KeyFacts, Unclaimed, Wanted};
+use super::gathered::{Due, KeyFacts, named_by};
 use crate::export::differs::{ApiKeyCheck, differing_paths};
-use crate::export::reconcile::listed::{Listed, Writer, classify};
-use crate::kv::{Digest, Metadata, Provenance, StoredValue};
+use crate::index::IndexRef;
+use crate::kv::{Digest, Metadata, StoredValue};
 
-/// What a key is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What a key is, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It holds what the table asks for.
-    Right,
-    /// KV lacks it.
-    Missing,
-    /// It holds something else than the table asks for.
-    Stale,
-    /// It is ours, and no item asks for it.
-    Orphaned,
-    /// It would be orphaned, but an active alias needs it.
-    Withheld,
-    /// It isn't ours, and no item asks for it.
-    Foreign,
-    /// Several items ask for it, or one does and another environment has written it.
+pub enum KeyVerdict {
     Conflicting,
-    /// The item that it is for can't be exported: it stays as it is.
-    Rejected,
-    /// Active aliases point at its index, and there is neither an item nor the key.
+    Missing,
+    Stale,
     Dangling,
+    Withheld,
+    Orphaned,
+    Rejected,
+    Foreign,
+    Right,
 }
 
 /// A key, judged.
-#[derive(Debug)]
-pub struct Judged<'a> {
-    /// The key and what is known of it.
+pub struct JudgedKey<'a> {
     pub facts: &'a KeyFacts,
-    /// What it is.
-    pub verdict: Verdict,
+    pub verdict: KeyVerdict,
+    /// The index that its value names, or else its metadata.
+    pub named: Option<IndexRef>,
     /// Where its value differs from what the table asks for.
     pub differs: Vec<String>,
-    /// When, by what and where it was written.
-    pub provenance: Provenance,
-    /// Whether another environment wrote it.
-    pub of_another_environment: bool,
+    /// The metadata, where an exporter wrote it.
+    pub metadata: Option<Metadata>,
+    /// Whether this environment's exporter wrote it.
+    pub is_ours: bool,
 }
 
-impl Judged<'_> {
-    /// Whether all was compared but the API key.
-    pub fn is_without_api_key(&self) -> bool {
-        matches!(self.facts.wanted, Wanted::ValueWithoutApiKey(_)) && self.facts.stored.is_some()
+impl JudgedKey<'_> {
+    /// Whether the API key that it should hold is not known.
+    pub fn lacks_api_key(&self) -> bool {
+        matches!(self.facts.due, Due::Value { api_key: ApiKeyCheck::NotCompared, .. })
     }
 }
 
 /// Judges a key as the exporter of `environment` sees it.
-pub fn judge<'a>(facts: &'a KeyFacts, environment: &str) -> Judged<'a> {
-    let metadata = facts.stored.as_ref().and_then(|stored| stored.metadata.as_deref());
-    let provenance = metadata.map(|json| Provenance::parse(json.get())).unwrap_or_default();
+pub fn judge<'a>(facts: &'a KeyFacts, environment: &str) -> JudgedKey<'a> {
+    let stored = facts.stored.as_ref();
+    let metadata = stored.and_then(|stored| stored.metadata.as_deref());
     let metadata = metadata.and_then(|json| Metadata::parse(json.get()));
-    let writer = Writer::of(metadata.as_ref(), environment);
-    let differs = facts.stored.as_ref().map(|stored| differences(stored, &facts.wanted));
-    let listed =
-        facts.stored.is_some().then(|| classify(writer, None, !facts.claimants.is_empty()));
-    let is_right = || {
-        let digest = metadata.as_ref().and_then(|metadata| metadata.digest);
-        let held = facts.stored.as_ref().map(|stored| Digest::of(stored.value.as_bytes()));
-        differs.as_ref().is_some_and(Vec::is_empty) && digest.is_some() && digest == held
-    };
-    let verdict = match (listed, &facts.wanted) {
-        (None, Wanted::Unclaimed(_)) => Verdict::Dangling,
-        (Some(Listed::Taken), _) => Verdict::Conflicting,
-        _ if facts.claimants.len() > 1 => Verdict::Conflicting,
-        (_, Wanted::WhatIsThere) => Verdict::Rejected,
-        (None, _) => Verdict::Missing,
-        (Some(Listed::Unclaimed), Wanted::Unclaimed(unclaimed)) => match unclaimed {
-            Unclaimed::Deleted | Unclaimed::OfUnknownQueryConfig => Verdict::Orphaned,
-            Unclaimed::Withheld(_) => Verdict::Withheld,
-            Unclaimed::KeptForRejected => Verdict::Rejected,
-            Unclaimed::LeftAlone => Verdict::Foreign,
-        },
-        (_, Wanted::Unclaimed(_)) => Verdict::Foreign,
-        (Some(_), _) if is_right() => Verdict::Right,
-        (Some(_), _) => Verdict::Stale,
-    };
-    Judged {
-        facts,
-        verdict,
-        differs: differs.unwrap_or_default(),
-        provenance,
-        of_another_environment: writer == Writer::AnotherEnvironment,
-    }
-}
-
-fn differences(stored: &StoredValue, wanted: &Wanted) -> Vec<String> {
-    match wanted {
-        Wanted::Value(wanted) => differing_paths(&stored.value, wanted, ApiKeyCheck::Compared),
-        Wanted::ValueWithoutApiKey(wanted) => {
-            differing_paths(&stored.value, wanted, ApiKeyCheck::NotCompared)
+    let is_ours = metadata.as_ref().is_some_and(|metadata| metadata.is_of(environment));
+    let of_another_environment = metadata.is_some() && !is_ours;
+    let differs = match (stored, &facts.due) {
+        (Some(stored), Due::Value { value, api_key }) => {
+            differing_paths(&stored.value, value, *api_key)
         }
-        Wanted::WhatIsThere | Wanted::Unclaimed(_) => Vec::new(),
-    }
+        _ => Vec::new(),
+    };
+    let has_its_digest = |stored: &StoredValue| {
+        let digest = metadata.as_ref().and_then(|metadata| metadata.digest);
+        digest == Some(Digest::of(stored.value.as_bytes()))
+    };
+    let verdict = match (facts.claimants.len(), stored, &facts.due) {
+        (2.., ..) => KeyVerdict::Conflicting,
+        (1, ..) if of_another_environment => KeyVerdict::Conflicting,
+        (1, _, Due::KeptForRejected) => KeyVerdict::Rejected,
+        (1, None, _) => KeyVerdict::Missing,
+        (1, Some(stored), _) if differs.is_empty() && has_its_digest(stored) => KeyVerdict::Right,
+        (1, Some(_), _) => KeyVerdict::Stale,
+        (0, None, _) => KeyVerdict::Dangling,
+        (0, Some(_), _) if !is_ours => KeyVerdict::Foreign,
+        (0, Some(_), Due::LeftAlone | Due::Value { .. }) => KeyVerdict::Foreign,
+        (0, Some(_), Due::KeptForRejected) => KeyVerdict::Rejected,
+        (0, Some(_), Due::Withheld(_)) => KeyVerdict::Withheld,
+        (0, Some(_), Due::Deleted | Due::OfUnknownQueryConfig) => KeyVerdict::Orphaned,
+    };
+    JudgedKey { facts, verdict, named: stored.and_then(named_by), differs, metadata, is_ours }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::IndexRef;
     use crate::kv::metadata::metadata_json;
     use crate::kv::{Source, Stamp};
     use serde_json::value::RawValue;
@@ -151,87 +125,87 @@ mod tests {
         Some(StoredValue { value: VALUE.to_owned(), metadata: None })
     }
 
-    fn verdict(stored: Option<StoredValue>, claimants: &[&str], wanted: Wanted) -> Verdict {
+    fn verdict(stored: Option<StoredValue>, claimants: &[&str], due: Due) -> KeyVerdict {
         let claimants: Vec<IndexRef> = claimants.iter().map(|name| index(name)).collect();
-        let owner = claimants.first().cloned();
+        let claimant = claimants.first().cloned();
         let key = "k".to_owned();
-        judge(&KeyFacts { key, stored, named: None, claimants, owner, wanted }, "prod").verdict
+        judge(&KeyFacts { key, stored, claimants, claimant, due }, "prod").verdict
     }
 
-    fn value() -> Wanted {
-        Wanted::Value(VALUE.to_owned())
+    fn value() -> Due {
+        Due::Value { value: VALUE.to_owned(), api_key: ApiKeyCheck::Compared }
     }
 
-    fn unclaimed(unclaimed: Unclaimed) -> Wanted {
-        Wanted::Unclaimed(unclaimed)
+    fn value_without_api_key() -> Due {
+        let value = VALUE.replace(r#""k""#, r#""?""#);
+        Due::Value { value, api_key: ApiKeyCheck::NotCompared }
     }
 
     #[test]
     fn row_nothing_is_there_but_an_alias_points_at_it() {
-        assert_eq!(verdict(None, &[], unclaimed(Unclaimed::LeftAlone)), Verdict::Dangling);
+        assert_eq!(verdict(None, &[], Due::LeftAlone), KeyVerdict::Dangling);
     }
 
     #[test]
     fn row_several_items_ask_for_it() {
         for stored in [None, ours(), strangers(), written_by("test", VALUE)] {
-            assert_eq!(verdict(stored, &["i", "j"], value()), Verdict::Conflicting);
+            assert_eq!(verdict(stored, &["i", "j"], value()), KeyVerdict::Conflicting);
         }
-        assert_eq!(verdict(ours(), &["i", "j"], Wanted::WhatIsThere), Verdict::Conflicting);
+        assert_eq!(verdict(ours(), &["i", "j"], Due::KeptForRejected), KeyVerdict::Conflicting);
     }
 
     #[test]
     fn row_another_environment_has_what_one_item_asks_for() {
         let theirs = || written_by("test", VALUE);
-        assert_eq!(verdict(theirs(), &["i"], value()), Verdict::Conflicting);
-        assert_eq!(verdict(theirs(), &["i"], Wanted::WhatIsThere), Verdict::Conflicting);
+        assert_eq!(verdict(theirs(), &["i"], value()), KeyVerdict::Conflicting);
+        assert_eq!(verdict(theirs(), &["i"], Due::KeptForRejected), KeyVerdict::Conflicting);
     }
 
     #[test]
     fn row_the_item_that_asks_for_it_cannot_be_exported() {
         for stored in [None, ours(), strangers()] {
-            assert_eq!(verdict(stored, &["i"], Wanted::WhatIsThere), Verdict::Rejected);
+            assert_eq!(verdict(stored, &["i"], Due::KeptForRejected), KeyVerdict::Rejected);
         }
     }
 
     #[test]
     fn row_it_lacks() {
-        assert_eq!(verdict(None, &["i"], value()), Verdict::Missing);
-        let without = Wanted::ValueWithoutApiKey(VALUE.to_owned());
-        assert_eq!(verdict(None, &["i"], without), Verdict::Missing);
+        assert_eq!(verdict(None, &["i"], value()), KeyVerdict::Missing);
+        assert_eq!(verdict(None, &["i"], value_without_api_key()), KeyVerdict::Missing);
     }
 
     #[test]
     fn row_it_holds_what_is_asked_for() {
-        assert_eq!(verdict(ours(), &["i"], value()), Verdict::Right);
-        let without = || Wanted::ValueWithoutApiKey(VALUE.replace(r#""k""#, r#""?""#));
-        assert_eq!(verdict(ours(), &["i"], without()), Verdict::Right);
-        assert_eq!(verdict(strangers(), &["i"], without()), Verdict::Stale, "no digest");
+        assert_eq!(verdict(ours(), &["i"], value()), KeyVerdict::Right);
+        assert_eq!(verdict(ours(), &["i"], value_without_api_key()), KeyVerdict::Right);
+        let stranger = verdict(strangers(), &["i"], value_without_api_key());
+        assert_eq!(stranger, KeyVerdict::Stale, "no digest");
     }
 
     #[test]
     fn row_it_holds_something_else() {
-        assert_eq!(verdict(written_by("prod", "{}"), &["i"], value()), Verdict::Stale);
-        assert_eq!(verdict(strangers(), &["i"], value()), Verdict::Stale, "no digest");
+        assert_eq!(verdict(written_by("prod", "{}"), &["i"], value()), KeyVerdict::Stale);
+        assert_eq!(verdict(strangers(), &["i"], value()), KeyVerdict::Stale, "no digest");
         let changed = ours().map(|stored| StoredValue { value: "{}".into(), ..stored });
-        assert_eq!(verdict(changed, &["i"], value()), Verdict::Stale, "the digest is right");
+        assert_eq!(verdict(changed, &["i"], value()), KeyVerdict::Stale, "the digest is right");
     }
 
     #[test]
     fn rows_of_keys_that_no_item_asks_for() {
-        let withheld = || unclaimed(Unclaimed::Withheld(BTreeSet::new()));
+        let withheld = || Due::Withheld(BTreeSet::new());
         let rows = [
-            (unclaimed(Unclaimed::KeptForRejected), Verdict::Rejected),
-            (withheld(), Verdict::Withheld),
-            (unclaimed(Unclaimed::Deleted), Verdict::Orphaned),
-            (unclaimed(Unclaimed::OfUnknownQueryConfig), Verdict::Orphaned),
-            (unclaimed(Unclaimed::LeftAlone), Verdict::Foreign),
+            (Due::KeptForRejected, KeyVerdict::Rejected),
+            (withheld(), KeyVerdict::Withheld),
+            (Due::Deleted, KeyVerdict::Orphaned),
+            (Due::OfUnknownQueryConfig, KeyVerdict::Orphaned),
+            (Due::LeftAlone, KeyVerdict::Foreign),
         ];
-        for (wanted, expected) in rows {
-            assert_eq!(verdict(ours(), &[], wanted), expected);
+        for (due, expected) in rows {
+            assert_eq!(verdict(ours(), &[], due), expected);
         }
         for stored in [strangers(), written_by("test", VALUE)] {
-            for wanted in [unclaimed(Unclaimed::Deleted), withheld()] {
-                assert_eq!(verdict(stored.clone(), &[], wanted), Verdict::Foreign);
+            for due in [Due::Deleted, withheld(), Due::KeptForRejected] {
+                assert_eq!(verdict(stored.clone(), &[], due), KeyVerdict::Foreign);
             }
         }
     }

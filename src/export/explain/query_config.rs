@@ -1,106 +1,87 @@
 //! Gathers what KV and the table know of a key of the query-config namespace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::Unknown;
-use super::gathered::{self, AskedItem, Gathered, KeyFacts, Unclaimed, Wanted};
+use super::gathered::{AskedItem, Due, Gathered, KeyFacts, named_by};
 use crate::export::bulk;
 use crate::export::desired::Desired;
+use crate::export::differs::ApiKeyCheck;
+use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
-use crate::export::query_config_removal::{Twins, twins};
+use crate::export::query_config_removal::twins;
 use crate::export::table::{ReadError, query_config_page, read_items};
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey, ItemKind, QueryConfigRef, Rejection};
-use crate::kv::{StoredQueryConfig, StoredValue};
+use crate::kv::StoredQueryConfig;
 use crate::ports::{Namespace, QueryConfigs, Services};
 
-/// Gathers what is known of the query config that a key is taken for: the one that KV's value under
-/// it names, else the one that asks for it.
+/// What is known of the query config that a key is taken for: the one that KV's value under it names,
+/// else the one that asks for it; `None` where there is neither.
 pub async fn about_key<S: Services>(
     invocation: &Invocation<'_, S>,
     key: &str,
     index_id: &str,
-) -> Result<Gathered, Unknown> {
+) -> Result<Option<Gathered>, KeyError> {
     let (mut found, failures) =
         bulk::read(invocation, Namespace::QueryConfigs, vec![key.to_owned()]).await;
     if let Some(error) = failures.into_values().next() {
         return Err(error.into());
     }
     let stored = found.remove(key);
-    let named_config = stored.as_ref().and_then(query_config_named_by);
-    let names_the_key = |config: &QueryConfigRef| config.kv_key() == key;
-    let configs = match named_config.as_ref().filter(|config| names_the_key(config)) {
-        Some(config) => twins(config),
+    let named = stored.as_ref().and_then(|stored| StoredQueryConfig::parse(&stored.value));
+    let named = named.and_then(QueryConfigRef::of_stored);
+    let names_the_key = named.as_ref().is_some_and(|config| config.kv_key() == key);
+    let items = match named.as_ref().filter(|_| names_the_key) {
+        Some(config) => {
+            read_items(invocation, twins(config).iter().map(ItemKey::of_query_config)).await?
+        }
         None => search(invocation, key, index_id).await?,
     };
-    let items = read_items(invocation, configs.iter().map(ItemKey::of_query_config)).await?;
-    let there = configs.into_iter().filter_map(|config| {
-        Some((config.clone(), items.get(&ItemKey::of_query_config(&config))?))
-    });
-    let there: BTreeMap<QueryConfigRef, &Item> = there.collect();
+    let value = |config: &QueryConfigRef, item: &Item| -> Result<String, Rejection> {
+        let entry = Desired::of_query_config(config, item)?.entry(&invocation.stamp())?;
+        Ok(entry.to_stored().value)
+    };
+    let claimants: BTreeMap<QueryConfigRef, Result<String, Rejection>> = items
+        .iter()
+        .filter_map(|(key, item)| query_config(key).map(|config| (config, item)))
+        .map(|(config, item)| (config.clone(), value(&config, item)))
+        .collect();
     let counts =
         stored.as_ref().is_some_and(|stored| stored.counts_for(&invocation.config.environment));
-    let owner = owner(&there, named_config.as_ref().filter(|_| counts));
-    let taken_for = match (&named_config, &owner) {
-        (Some(config), _) if counts => Some(config.clone()),
-        (_, Some(owner)) => Some(owner.clone()),
-        (config, None) => config.clone(),
-    };
-    if stored.is_none() && owner.is_none() {
-        return Err(Unknown::NotFound);
+    let counting = named.as_ref().filter(|_| counts);
+    let claimant = counting.filter(|config| claimants.contains_key(config));
+    let claimant = claimant.or_else(|| claimants.keys().next());
+    if stored.is_none() && claimant.is_none() {
+        return Ok(None);
     }
-    let value_of =
-        |config: &QueryConfigRef| there.get(config).map(|item| value_of(invocation, config, item));
-    let item = match taken_for.as_ref().and_then(value_of) {
+    let taken_for = counting.or(claimant).or(named.as_ref());
+    let item = match taken_for.and_then(|config| claimants.get(config)) {
         None => AskedItem::Absent,
         Some(Ok(_)) => AskedItem::Exportable,
-        Some(Err(rejection)) => AskedItem::Rejected(rejection),
+        Some(Err(rejection)) => AskedItem::Rejected(rejection.clone()),
     };
-    let wanted = match owner.as_ref().and_then(value_of) {
-        Some(Ok(value)) => Wanted::Value(value),
-        Some(Err(_)) => Wanted::WhatIsThere,
-        None if named_config.as_ref().is_some_and(names_the_key) => {
-            Wanted::Unclaimed(Unclaimed::Deleted)
-        }
-        None => Wanted::Unclaimed(Unclaimed::OfUnknownQueryConfig),
+    let due = match claimant.and_then(|config| claimants.get(config)) {
+        Some(Ok(value)) => Due::Value { value: value.clone(), api_key: ApiKeyCheck::Compared },
+        Some(Err(_)) => Due::KeptForRejected,
+        None if names_the_key => Due::Deleted,
+        None => Due::OfUnknownQueryConfig,
     };
-    let named_index = stored.as_ref().and_then(gathered::named_by);
-    let index = taken_for.map(|config| config.index).or_else(|| named_index.clone());
+    let index = taken_for.map(|config| config.index.clone());
+    let index = index.or_else(|| stored.as_ref().and_then(named_by));
     let facts = KeyFacts {
         key: key.to_owned(),
         stored,
-        named: named_index,
-        claimants: there.keys().map(|config| config.index.clone()).collect(),
-        owner: owner.map(|owner| owner.index),
-        wanted,
+        claimants: claimants.keys().map(|config| config.index.clone()).collect(),
+        claimant: claimant.map(|config| config.index.clone()),
+        due,
     };
-    Ok(Gathered {
+    Ok(Some(Gathered {
         index,
         item,
         keys: vec![facts],
-        pointers: BTreeSet::new(),
         of_query_config: true,
-        forgot_some: false,
-    })
-}
-
-/// The item that has the key: the one that KV's value names, else the first.
-fn owner(
-    there: &BTreeMap<QueryConfigRef, &Item>,
-    named: Option<&QueryConfigRef>,
-) -> Option<QueryConfigRef> {
-    let named = named.filter(|named| there.contains_key(named));
-    named.or_else(|| there.keys().next()).cloned()
-}
-
-/// What KV should hold of an item.
-fn value_of<S: Services>(
-    invocation: &Invocation<'_, S>,
-    config: &QueryConfigRef,
-    item: &Item,
-) -> Result<String, Rejection> {
-    let entry = Desired::of_query_config(config, item)?.entry(&invocation.stamp())?;
-    Ok(entry.to_stored().value)
+        ..Gathered::default()
+    }))
 }
 
 /// The query configs that ask for a key, among all of the indexes that it can mean.
@@ -108,17 +89,15 @@ async fn search<S: Services>(
     invocation: &Invocation<'_, S>,
     key: &str,
     index_id: &str,
-) -> Result<Twins, ReadError> {
-    let mut found = Twins::new();
+) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
+    let mut found = BTreeMap::new();
     for index in IndexRef::all_with_id(index_id) {
         let mut after = None;
         loop {
             let part = QueryConfigs::All(&index);
             let page = query_config_page(invocation, part, after.as_ref()).await?;
-            found.extend(page.items.iter().filter_map(|(item, _)| match item.kind() {
-                ItemKind::QueryConfig(config) if config.kv_key() == key => Some(config),
-                _ => None,
-            }));
+            let asks = |item: &ItemKey| query_config(item).is_some_and(|it| it.kv_key() == key);
+            found.extend(page.items.into_iter().filter(|(item, _)| asks(item)));
             after = page.last_read;
             if after.is_none() {
                 break;
@@ -128,7 +107,9 @@ async fn search<S: Services>(
     Ok(found)
 }
 
-/// The query config that a value names.
-fn query_config_named_by(stored: &StoredValue) -> Option<QueryConfigRef> {
-    StoredQueryConfig::parse(&stored.value).and_then(QueryConfigRef::of_stored)
+fn query_config(key: &ItemKey) -> Option<QueryConfigRef> {
+    match key.kind() {
+        ItemKind::QueryConfig(config) => Some(config),
+        ItemKind::IndexSettings(_) | ItemKind::Skipped => None,
+    }
 }
