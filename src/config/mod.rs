@@ -39,6 +39,8 @@ pub struct ExporterConfig {
     pub default_cell: Option<String>,
     /// The most pairs in one bulk request, 1 to 10,000.
     pub bulk_max_pairs: usize,
+    /// The most removals of index items that a process carries out in ten minutes.
+    pub removals_up_to: usize,
     /// How long one HTTP request may take.
     pub http_timeout: Duration,
     /// The first back-off.
@@ -127,6 +129,7 @@ impl Config {
             environment: environment.clone(),
             default_cell: reader.optional("DEFAULT_CELL"),
             bulk_max_pairs: reader.number("KV_BULK_MAX_PAIRS", MAX_BULK_PAIRS, 1..=MAX_BULK_PAIRS),
+            removals_up_to: reader.number("REMOVALS_UP_TO", 100, 0..=1_000_000),
             http_timeout: reader.millis("HTTP_TIMEOUT_MS", 30_000, 1..=300_000),
             retry_base: reader.millis("HTTP_RETRY_BASE_MS", 1_000, 0..=60_000),
             dry_run: cloudflare.is_none(),
@@ -190,6 +193,7 @@ mod tests {
                 environment: "prod".into(),
                 default_cell: None,
                 bulk_max_pairs: 10_000,
+                removals_up_to: 100,
                 http_timeout: Duration::from_secs(30),
                 retry_base: Duration::from_secs(1),
                 dry_run: false,
@@ -230,6 +234,7 @@ mod tests {
             ("CLOUDFLARE_KV_NAMESPACE_ID", "../x"),
             ("CLOUDFLARE_KV_URL", "https://kv.example.com/"),
             ("KV_BULK_MAX_PAIRS", "10001"),
+            ("REMOVALS_UP_TO", "1000001"),
             ("HTTP_TIMEOUT_MS", "soon"),
             ("HTTP_RETRY_BASE_MS", "-1"),
         ])
@@ -247,13 +252,14 @@ mod tests {
             "CLOUDFLARE_KV_QCFG_NAMESPACE_ID is required",
             "CLOUDFLARE_KV_URL must hold {namespace_id}",
             "KV_BULK_MAX_PAIRS must be",
+            "REMOVALS_UP_TO must be",
             "HTTP_TIMEOUT_MS must be",
             "HTTP_RETRY_BASE_MS must be",
         ] {
             let found = problems.iter().filter(|problem| problem.starts_with(variable)).count();
             assert_eq!(found, 1, "{variable}: {problems:?}");
         }
-        assert_eq!(problems.len(), 14);
+        assert_eq!(problems.len(), 15);
     }
 
     #[test]

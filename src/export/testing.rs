@@ -63,6 +63,7 @@ impl Fakes {
                 environment: "prod".into(),
                 default_cell: Some("cell".into()),
                 bulk_max_pairs: 10_000,
+                removals_up_to: 100,
                 http_timeout: HTTP_TIMEOUT,
                 retry_base: Duration::from_secs(1),
                 dry_run: false,

@@ -10,6 +10,7 @@ use super::payload::{InvalidPayload, Payload};
 use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
 use crate::export::batch::outcome::{RecordOutcome, RejectedRecord};
+use crate::export::batch::removals::Removals;
 use crate::export::batch::{TIME_TO_WRITE, export_batch};
 use crate::export::explain::{Explain, ExplainError, ExplainReport, explain};
 use crate::export::invocation::Invocation;
@@ -30,6 +31,7 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 pub struct Handler<S> {
     services: S,
     config: ExporterConfig,
+    removals: Removals,
 }
 
 /// An invocation's result, with what it counted.
@@ -38,7 +40,7 @@ pub type Handled = (Result<Answer, HandlerError>, Stats);
 impl<S: Services> Handler<S> {
     /// A handler over these services.
     pub fn new(services: S, config: ExporterConfig) -> Self {
-        Self { services, config }
+        Self { services, config, removals: Removals::default() }
     }
 
     /// Answers an invocation that has `time_left` until Lambda ends it. The payload, which can be
@@ -59,7 +61,7 @@ impl<S: Services> Handler<S> {
             Err(error) => ("invalid", Err(error.into()), Stats::default()),
             Ok(Payload::Stream(records)) => {
                 let invocation = invocation(Source::Stream).writing_for(TIME_TO_WRITE);
-                let result = Box::pin(stream(&invocation, records)).await;
+                let result = Box::pin(stream(&invocation, records, &self.removals)).await;
                 (Source::Stream.as_str(), result, invocation.stats())
             }
             Ok(Payload::ReExport(request)) => {
@@ -96,6 +98,7 @@ impl<S: Services> Handler<S> {
 async fn stream<S: Services>(
     invocation: &Invocation<'_, S>,
     mut records: Vec<StreamRecord>,
+    removals: &Removals,
 ) -> Result<Answer, HandlerError> {
     if records.iter().any(|record| record.from_another_source) {
         let reason = format!("Records hold another event source than {EVENT_SOURCE}");
@@ -103,7 +106,7 @@ async fn stream<S: Services>(
     }
     let sequence_numbers: Vec<Option<String>> =
         records.iter_mut().map(|record| record.sequence_number.take()).collect();
-    let outcomes = export_batch(invocation, records).await;
+    let outcomes = export_batch(invocation, records, removals).await;
     for (outcome, sequence_number) in outcomes.iter().zip(&sequence_numbers) {
         log_record(outcome, sequence_number.as_deref());
     }
@@ -141,7 +144,11 @@ fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
             error = %Chain(error),
             "record parked"
         ),
-        RecordOutcome::Skipped | RecordOutcome::Superseded | RecordOutcome::Exported => {}
+        // One line of its own says of all held ones.
+        RecordOutcome::Skipped
+        | RecordOutcome::Superseded
+        | RecordOutcome::Exported
+        | RecordOutcome::Held => {}
     }
 }
 

@@ -17,6 +17,7 @@ mod documentation;
 mod emergencies;
 mod end_to_end;
 mod explain;
+mod held_removals;
 mod helpers;
 mod hostile_answers;
 mod hostile_input;

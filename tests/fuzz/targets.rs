@@ -28,6 +28,7 @@ fn config() -> ExporterConfig {
         environment: "fuzz".into(),
         default_cell: Some("cell-1".into()),
         bulk_max_pairs: 10_000,
+        removals_up_to: 100,
         http_timeout: Duration::from_secs(1),
         retry_base: Duration::from_secs(1),
         dry_run: false,

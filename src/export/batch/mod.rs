@@ -4,13 +4,15 @@ mod late;
 pub mod outcome;
 pub mod plan;
 mod query_configs;
+pub mod removals;
 mod settings;
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use self::late::let_the_table_decide;
 use self::outcome::{RecordOutcome, RejectedRecord};
-use self::plan::{BatchPlan, plan};
+use self::plan::{BatchPlan, Task, plan};
+use self::removals::Removals;
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
@@ -40,9 +42,11 @@ enum ItemVerdict {
 pub async fn export_batch<S: Services>(
     invocation: &Invocation<'_, S>,
     records: Vec<StreamRecord>,
+    removals: &Removals,
 ) -> Vec<RecordOutcome> {
     let created_at: Vec<Option<f64>> = records.iter().map(|record| record.created_at).collect();
     let mut plan = plan(records, invocation.config, invocation.began);
+    removals.hold_flood(&mut plan, invocation.config.removals_up_to, invocation.began);
     let_the_table_decide(invocation, &mut plan).await;
     let BatchPlan { settings, query_configs, mut outcomes } = plan;
     let ((settings_verdicts, settings_end), (query_config_verdicts, query_configs_end)) = tokio::join!(
@@ -52,6 +56,9 @@ pub async fn export_batch<S: Services>(
         },
     );
     for (item, verdict) in settings.iter().zip(settings_verdicts) {
+        if item.task == Task::Remove && verdict == ItemVerdict::Done {
+            removals.count(&item.index, invocation.services.clock().now());
+        }
         let exported = Exported {
             index: &item.index,
             query: None,
@@ -142,6 +149,7 @@ fn count_outcomes<S: Services>(invocation: &Invocation<'_, S>, outcomes: &[Recor
                 RecordOutcome::Skipped => stats.skipped += 1,
                 RecordOutcome::Superseded => stats.superseded += 1,
                 RecordOutcome::Exported => stats.exported += 1,
+                RecordOutcome::Held => stats.removals_held += 1,
                 RecordOutcome::Rejected(_) => stats.rejected += 1,
                 RecordOutcome::Failed { .. } => stats.failed += 1,
                 RecordOutcome::Parked { .. } => stats.parked += 1,
@@ -171,7 +179,9 @@ mod tests {
             StreamRecord::read(&to_raw_value(&json).unwrap())
         };
         let records = ["INDEX#i", "INDEX#j", "INDEX#i#QUERY#q"].map(record).into();
-        let outcomes = export_batch(&invocation.writing_for(TIME_TO_WRITE), records).await;
+        let outcomes =
+            export_batch(&invocation.writing_for(TIME_TO_WRITE), records, &Removals::default())
+                .await;
         let exported = outcomes.iter().map(|outcome| *outcome == RecordOutcome::Exported);
         (exported.collect(), start.elapsed())
     }

@@ -13,6 +13,8 @@ pub enum RecordOutcome {
     Superseded,
     /// Done.
     Exported,
+    /// A removal of a flood, which was not begun.
+    Held,
     /// Trying again can't help.
     Rejected(RejectedRecord),
     /// Trying again may help.

@@ -269,6 +269,7 @@ mod tests {
             environment: "prod".into(),
             default_cell: default_cell.map(str::to_owned),
             bulk_max_pairs: 1,
+            removals_up_to: 100,
             http_timeout: Duration::ZERO,
             retry_base: Duration::ZERO,
             dry_run: false,

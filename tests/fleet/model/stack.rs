@@ -42,6 +42,7 @@ pub fn process(world: &Rc<World>, name: &'static str) -> Handler<Ports> {
         environment: ENVIRONMENT.to_owned(),
         default_cell: None,
         bulk_max_pairs: 10_000,
+        removals_up_to: 100,
         http_timeout: Duration::from_secs(30),
         retry_base: Duration::from_secs(1),
         dry_run: false,

@@ -51,6 +51,7 @@ impl Sim {
                 environment: environment.name.to_owned(),
                 default_cell: environment.default_cell.map(str::to_owned),
                 bulk_max_pairs: state.shape.bulk_max_pairs,
+                removals_up_to: 100,
                 http_timeout: Duration::from_secs(30),
                 retry_base: Duration::from_secs(1),
                 dry_run: false,
