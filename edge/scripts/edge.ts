@@ -12,7 +12,6 @@ const ports = {
   lambda: 9001,
   "api-keys": 8788,
   secrets: 8789,
-  "step-functions": 8083,
 };
 const show = (text: string) => process.stdout.write(text);
 const testbed = await startTestbed(program, wrangler.kvUrl, ports, show).catch(async (error) => {

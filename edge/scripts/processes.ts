@@ -29,7 +29,6 @@ export interface TestbedPorts {
   lambda: number;
   "api-keys": number;
   secrets: number;
-  "step-functions": number;
 }
 
 /** The Worker on `wrangler dev` with empty namespaces, and the address of its KV. */

@@ -28,15 +28,14 @@ let wrangler: Running;
 let testbed: Running;
 
 before(async () => {
-  const [worker, dynamodb, lambda, apiKeys, secrets, stepFunctions] = await Promise.all(
-    [1, 2, 3, 4, 5, 6].map(freePort),
+  const [worker, dynamodb, lambda, apiKeys, secrets] = await Promise.all(
+    [1, 2, 3, 4, 5].map(freePort),
   );
   ports = {
     dynamodb: dynamodb!,
     lambda: lambda!,
     "api-keys": apiKeys!,
     secrets: secrets!,
-    "step-functions": stepFunctions!,
   };
   const started = await startWrangler(worker!);
   wrangler = started;

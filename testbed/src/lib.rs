@@ -9,11 +9,10 @@
 //! | [`table`] | the DynamoDB table, an embedded engine behind a layer with faults and a log |
 //! | [`stream`] | the table's stream, its records shaped as Lambda delivers them |
 //! | [`poller`] | the event source mapping that carries the stream to a function |
-//! | [`lambda`] | Lambda: runs the real binary behind a Runtime API, and serves the Invoke API |
+//! | [`lambda`] | Lambda: runs the real binary behind a Runtime API, and serves the Invoke API and the log |
 //! | [`kv`] | Cloudflare KV's REST API |
 //! | [`api_keys`] | the API keys service |
 //! | [`secrets`] | AWS Secrets Manager |
-//! | [`step_functions`] | Step Functions: runs the state machine that follows a reconcile to its end |
 //! | [`aws`] | the region and the account of AWS |
 //! | [`proxy`] | what the proxy that reads KV knows: keys and digests |
 //! | [`faults`] | scripted faults, the same for all of them |
@@ -56,7 +55,6 @@ pub mod proxy;
 mod request_log;
 pub mod secrets;
 pub mod stack;
-pub mod step_functions;
 pub mod stream;
 mod sync;
 pub mod table;

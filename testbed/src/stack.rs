@@ -4,15 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-use serde_json::Value;
-
 use crate::api_keys::{self, ApiKeys};
 use crate::aws::REGION;
 use crate::kv::{self, Kv, KvOptions};
-use crate::lambda::{Failure, Function, FunctionOptions};
+use crate::lambda::{Function, FunctionOptions};
 use crate::poller::{Poller, PollerOptions};
 use crate::secrets::Secrets;
-use crate::step_functions::{Definition, RECONCILE, StateMachine, StateMachineOptions};
 use crate::table::{StreamView, Table};
 
 /// The environment's name, `{env}` in the names of the table and the secret.
@@ -45,8 +42,6 @@ pub struct Ports {
     pub api_keys: u16,
     /// Secrets Manager.
     pub secrets: u16,
-    /// Step Functions.
-    pub step_functions: u16,
     /// The drills.
     pub drills: u16,
 }
@@ -59,7 +54,6 @@ impl Ports {
         kv: 8787,
         api_keys: 8788,
         secrets: 8789,
-        step_functions: 8083,
         drills: 8790,
     };
 }
@@ -137,24 +131,6 @@ impl Stack {
         Function::start(FunctionOptions { port: self.ports.lambda, ..options }).await
     }
 
-    /// Starts the template's state machine with this function.
-    pub async fn state_machine(
-        &self,
-        function: &Function,
-        options: StateMachineOptions,
-    ) -> io::Result<StateMachine> {
-        let function = function.clone();
-        let invoke = move |payload: Value| {
-            let function = function.clone();
-            async move {
-                let invoked = function.invoke(&payload).await;
-                invoked.map_err(|error| Failure::from(&error))?.result
-            }
-        };
-        let options = StateMachineOptions { port: self.ports.step_functions, ..options };
-        StateMachine::start(reconcile()?, options, invoke).await
-    }
-
     /// Carries the table's stream to a function of this stack.
     pub fn poll(&self, function: &Function, options: PollerOptions) -> Poller {
         let function = function.clone();
@@ -167,12 +143,6 @@ impl Stack {
             }
         })
     }
-}
-
-/// The template's state machine, with what the template puts into it.
-pub fn reconcile() -> io::Result<Definition> {
-    let substitutions = [("Partition", "aws"), ("FunctionArn", "the function of this stack")];
-    Definition::parse(RECONCILE, &substitutions).map_err(io::Error::other)
 }
 
 /// The environment of a function for a stack at these ports.

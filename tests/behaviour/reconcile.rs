@@ -5,7 +5,6 @@ mod brakes;
 mod chains;
 mod differences;
 mod drift;
-mod executions;
 mod failures;
 mod owners;
 mod races;

@@ -1,4 +1,5 @@
-//! Lambda's API below `/2015-03-31/functions/{name}`: invocations, versions and the alias `live`.
+//! Lambda's API below `/2015-03-31/functions/{name}`: invocations, versions, the alias `live`, and the
+//! log.
 
 use std::sync::{Arc, Weak};
 
@@ -28,6 +29,7 @@ pub(super) async fn handle(function: Weak<Runner>, request: Request) -> Outcome 
         (&Method::PUT, ["aliases", "live"]) => point_alias(&function, &request),
         (&Method::GET, ["versions"]) => versions(&function),
         (&Method::GET, ["configuration"]) => configuration(&function, &request),
+        (&Method::GET, ["log"]) => log(&function),
         _ => missing("no such path"),
     }
     .into()
@@ -101,6 +103,13 @@ fn configuration(function: &Runner, request: &Request) -> Reply {
         Some(version) => Reply::json(200, &json!({"Environment": {"Variables": version.env}})),
         None => missing("Function not found: there is no such version"),
     }
+}
+
+/// All that the function has printed. In AWS, that is in CloudWatch Logs.
+fn log(function: &Runner) -> Reply {
+    let lines = function.logs.since(0);
+    let lines: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+    Reply::new(200, "text/plain; charset=UTF-8", lines.join("\n"))
 }
 
 /// Lambda answers 200 for an error of the function, and marks it with a header.

@@ -1,23 +1,23 @@
 //! What an operator does.
 
-use std::time::Duration;
-
+use operator::chain::Chain;
+use operator::local::Local;
+use operator::reconcile::follow_continue;
 use serde_json::{Value, json};
 use testbed::lambda::{Failure, Function};
 use testbed::poller::{Poller, PollerOptions};
 use testbed::stack::SETTINGS;
-use testbed::step_functions::{Ended, StateMachine, StateMachineOptions};
+use tokio::task::spawn_blocking;
 
 use super::query::Query;
 use crate::helpers::CheckedStack;
 use crate::printed::Printed;
 use crate::process;
 
-/// The local stack with the function and its state machine, as an operator uses them.
+/// The local stack with the function, as an operator uses them.
 pub struct Practice {
     pub stack: CheckedStack,
     pub function: Function,
-    reconciles: StateMachine,
 }
 
 impl Practice {
@@ -32,10 +32,7 @@ impl Practice {
     /// Another function on a stack.
     pub async fn on(stack: CheckedStack, more: &[(&str, &str)]) -> Self {
         let function = process::function(&stack, more).await;
-        let options =
-            StateMachineOptions { second: Duration::ZERO, ..StateMachineOptions::default() };
-        let reconciles = stack.state_machine(&function, options).await.unwrap();
-        Self { stack, function, reconciles }
+        Self { stack, function }
     }
 
     pub fn poll(&self) -> Poller {
@@ -74,12 +71,15 @@ impl Practice {
         self.reconcile(json!({"apply": true, "system_account_id": account})).await
     }
 
-    /// `make reconcile` with these fields, to the end of its execution.
+    /// `make reconcile` with these fields, to the end of its runs.
     pub async fn reconcile(&self, fields: Value) -> Value {
-        match self.reconciles.run(&json!({"reconcile": fields})).await {
-            Some(Ended::Succeeded(report)) => report,
-            other => panic!("{other:?}"),
-        }
+        let local = Local::at(Some(&self.function.url()));
+        let Value::Object(fields) = fields else { panic!("{fields}") };
+        let mut chain = Chain::default();
+        let reconciled = spawn_blocking(move || {
+            follow_continue(&local, &fields, &mut chain).map(|()| json!(chain))
+        });
+        reconciled.await.unwrap().unwrap()
     }
 
     /// What a query of the runbook shows, of each line that it finds.

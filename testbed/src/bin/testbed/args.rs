@@ -57,7 +57,6 @@ impl Args {
             ("--kv-port", &mut ports.kv),
             ("--api-keys-port", &mut ports.api_keys),
             ("--secrets-port", &mut ports.secrets),
-            ("--step-functions-port", &mut ports.step_functions),
             ("--drills-port", &mut ports.drills),
         ] {
             if let Some(value) = self.value(name)? {

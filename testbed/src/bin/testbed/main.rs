@@ -3,8 +3,6 @@
 mod args;
 mod demo;
 mod drill;
-mod follow;
-mod invoke;
 mod picture;
 mod put;
 mod screen;
@@ -23,19 +21,15 @@ usage: testbed demo [--bootstrap PATH]        carry changes through the function
                                               the same for a function that runs elsewhere
        testbed env [PORTS]                    print the environment of `up` as shell commands
        testbed put ITEM [--dynamodb-port N]   put an item into the table of `up`
-       testbed invoke FILE|- [--lambda-port N]
-                                              send a payload to the function of `up`
        testbed drill [STEP] [--drills-port N] play a step of a drill on the stack of `up`; lists them
                                               if none is named
-       testbed follow ARN                     follow a reconcile's execution until it ends; needs the
-                                              AWS CLI
        testbed picture <DEMO                  draw some steps of the demo's output as an SVG
 
 ITEM is a file with an item in DynamoDB JSON, by itself or as the field `item`.
 PATH is the function's binary. Default: `bootstrap` in the folder of this program.
 URL is the Invoke API of the function elsewhere. Default: that of `cargo lambda watch`.
 PORTS: --dynamodb-port 8000 --lambda-port 9001 --kv-port 8787 --api-keys-port 8788
-       --secrets-port 8789 --step-functions-port 8083 --drills-port 8790";
+       --secrets-port 8789 --drills-port 8790";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -44,9 +38,7 @@ async fn main() -> ExitCode {
         Some("demo") => demo::run(args).await,
         Some("up") => up::run(args).await,
         Some("env") => up::env(args),
-        Some("invoke") => invoke::run(args).await,
         Some("drill") => drill::run(args).await,
-        Some("follow") => follow::run(args).await,
         Some("put") => put::run(args).await,
         Some("picture") => picture::run(args),
         Some("help" | "--help" | "-h") => {

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use testbed::http::Client;
+use hyper::Method;
+use hyper::header::HeaderMap;
+use serde_json::Value;
+use testbed::http::{Client, Reply};
 use testbed::kv::KvRequest;
 use testbed::lambda::Function;
 use testbed::poller::{Delivery, Poller, PollerOptions, Verdict};
 use testbed::stack::{QUERY_CONFIGS, SETTINGS, Stack, StackOptions, TOKEN, environment_at};
-use testbed::step_functions::{self, StateMachineOptions};
 use testbed::stream::StartingPosition;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,7 +19,6 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::args::Args;
 use crate::drill;
-use crate::invoke::invoke;
 use crate::screen::{Screen, Style};
 
 /// The function that `cargo lambda watch` serves.
@@ -48,28 +49,22 @@ pub async fn run(mut args: Args) -> Result<(), String> {
         retry_delay: Duration::from_secs(2),
         ..PollerOptions::default()
     };
-    let (function, poller, _served) = match binary {
+    let (function, poller, _drills) = match binary {
         Some(binary) => {
             let kv = kv_url.as_deref().map(|url| [("CLOUDFLARE_KV_URL", url), WRANGLER_BULK]);
             let function = stack.function(binary, kv.into_iter().flatten()).await;
             let function = function.map_err(|error| error.to_string())?;
             function.warm().await.map_err(|error| error.to_string())?;
-            let reconciles = stack.state_machine(&function, StateMachineOptions::default()).await;
-            let reconciles = reconciles.map_err(|error| error.to_string())?;
             let poller = stack.poll(&function, mapping);
             let drills = drill::serve(ports.drills, &stack, &function).await;
             let drills =
                 drills.map_err(|error| format!("drills, port {}: {error}", ports.drills))?;
-            (Some(function), poller, Some((reconciles, drills)))
+            (Some(function), poller, Some(drills))
         }
         None => (None, poll_elsewhere(&stack, url.as_deref().unwrap_or(WATCHED), mapping), None),
     };
     let lambda = function.is_some().then_some(ports.lambda);
     show_addresses(&stack, kv_url.as_deref().unwrap_or(&stack.kv.url()), lambda);
-    if function.is_some() {
-        let port = ports.step_functions;
-        println!("Step Functions   http://127.0.0.1:{port}  for `make reconcile`");
-    }
     if kv_url.is_none() {
         show_commands(&stack, ports.kv, lambda);
     }
@@ -89,11 +84,9 @@ pub fn env(mut args: Args) -> Result<(), String> {
     // For the AWS CLI and `make` only.
     for (name, value) in [
         ("AWS_ENDPOINT_URL_LAMBDA", format!("http://127.0.0.1:{}", ports.lambda)),
-        ("AWS_ENDPOINT_URL_SFN", format!("http://127.0.0.1:{}", ports.step_functions)),
         // Whatever has no stand-in is not asked for in AWS.
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:9".to_owned()),
         ("FUNCTION", "ecom-settings-exporter".to_owned()),
-        ("STATE_MACHINE", step_functions::arn()),
     ] {
         env.insert(name.to_owned(), value);
     }
@@ -112,8 +105,19 @@ fn poll_elsewhere(stack: &Stack, url: &str, options: PollerOptions) -> Poller {
     let url = url.to_owned();
     Poller::start(&stack.table, options, move |event| {
         let (client, url) = (client.clone(), url.clone());
-        async move { invoke(&client, &url, event.to_string().into_bytes()).await }
+        async move { invoke(&client, &url, event.to_string()).await }
     })
+}
+
+/// Invokes a function by its URL. Also fails if the function answers with an error.
+async fn invoke(client: &Client, url: &str, event: String) -> Result<Value, String> {
+    let sent = client.send(Method::POST, url, HeaderMap::new(), event).await;
+    let Reply { status, headers, body } = sent.map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&body);
+    if status.is_success() && !headers.contains_key("x-amz-function-error") {
+        return Ok(serde_json::from_str(&text).unwrap_or_default());
+    }
+    Err(format!("{status}: {text}"))
 }
 
 fn show_addresses(stack: &Stack, kv: &str, lambda: Option<u16>) {
@@ -150,7 +154,7 @@ curl -H 'Authorization: Bearer {TOKEN}' '{settings}/values/acme.myshopify.com'"#
             r#"curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations \
   -d '{{"system_account_id":"acme","index_name":"products"}}'
 curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations -d '{{"reconcile":{{}}}}'
-make explain LOCAL=true KEY=acme.myshopify.com    # also re-export and reconcile"#
+make explain LOCAL=true KEY=acme.myshopify.com    # also re-export, reconcile and history"#
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `report-printer`: reads an answer of the function from standard input, and prints it for people.
+//! An answer of the function, for people.
 //!
 //! It knows the reports of an explain, a reconcile and a re-export, and the function's errors. Fields
 //! that it does not know follow as they are, so that a newer function's report loses nothing.
@@ -8,27 +8,34 @@ mod lines;
 mod next_step;
 mod reconcile;
 
-use std::process::ExitCode;
+use std::io::{Write, stdin, stdout};
 
 use serde_json::{Map, Value};
 
+use crate::failure::Failure;
+use crate::given::Given;
 use lines::Lines;
+pub use lines::plain;
 
-fn main() -> ExitCode {
-    match std::io::read_to_string(std::io::stdin()) {
-        Ok(answer) => {
-            print!("{}", rendered(&answer));
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("the answer can't be read: {error}");
-            ExitCode::FAILURE
-        }
-    }
+/// Prints the answer on standard input.
+pub fn print() -> Result<(), Failure> {
+    let answer = std::io::read_to_string(stdin())
+        .map_err(|error| Failure::because(format!("the answer can't be read: {error}")))?;
+    write(&rendered(&answer))
+}
+
+/// Shows an answer: for people, or as it is if `RAW` is true.
+pub fn show(given: &Given, answer: &str) -> Result<(), Failure> {
+    write(&if given.switch("RAW")? { format!("{}\n", answer.trim_end()) } else { rendered(answer) })
+}
+
+/// Whoever reads it may have gone, as `head` does.
+fn write(text: &str) -> Result<(), Failure> {
+    stdout().write_all(text.as_bytes()).map_err(|error| Failure::because(error.to_string()))
 }
 
 /// An answer as text; what is not a JSON object stays as it is.
-fn rendered(answer: &str) -> String {
+pub fn rendered(answer: &str) -> String {
     let Ok(fields) = serde_json::from_str::<Map<String, Value>>(answer) else {
         return format!("{}\n", lines::plain(answer.trim_end()));
     };

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::Report;
-use crate::lines::{self, Lines};
-use crate::next_step::Outcome;
+use super::Report;
+use super::lines::{self, Lines};
+use super::next_step::Outcome;
 
 /// The counts in the order in which they are read; others follow them.
 const COUNTS: [&str; 13] = [
@@ -105,7 +105,7 @@ fn shortened(token: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::rendered;
+    use crate::report::rendered;
     use serde_json::json;
 
     #[test]

@@ -1,4 +1,4 @@
-//! The runs of one reconcile, as the history of its execution tells them, added up.
+//! The runs of one reconcile, added up.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +30,9 @@ pub struct Chain {
     /// What the brakes refused.
     #[serde(skip_serializing_if = "Counts::is_empty")]
     pub refused: Counts,
+    /// At which paths the values of some stale keys differ, and in how many of them.
+    #[serde(skip_serializing_if = "Counts::is_empty")]
+    pub differs: Counts,
     /// Whether nothing was sent to Cloudflare.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -64,14 +67,18 @@ impl Counts {
 /// The report of one run. Fields that are not added up are left out.
 #[derive(Deserialize)]
 struct Report {
+    #[serde(default)]
     apply: bool,
     complete: bool,
     settings: Counts,
     query_configs: Counts,
+    #[serde(default)]
     examples: BTreeMap<String, Vec<String>>,
     stopped: Option<String>,
     #[serde(default)]
     refused: Counts,
+    #[serde(default)]
+    differs: Counts,
     #[serde(default)]
     dry_run: bool,
 }
@@ -93,6 +100,7 @@ impl Chain {
             }
         }
         self.refused.add(report.refused);
+        self.differs.add(report.differs);
         self.stopped = report.stopped;
         // A run that another one goes on from is not complete, whatever it mended. What a repair
         // was refused stays open.
@@ -101,14 +109,16 @@ impl Chain {
         Ok(())
     }
 
-    /// Keys compared so far: those listed, and those that KV lacks.
-    pub fn compared(&self) -> u64 {
-        self.sum(&["listed", "missing"])
-    }
-
-    /// Keys written and deleted so far.
-    pub fn mended(&self) -> u64 {
-        self.sum(&["written", "deleted"])
+    /// How far it is, in a line.
+    pub fn progress(&self) -> String {
+        let runs = if self.runs == 1 { "run" } else { "runs" };
+        format!(
+            "{} {runs} done: {} keys compared, {} written or deleted, {} refused",
+            self.runs,
+            self.sum(&["listed", "missing"]),
+            self.sum(&["written", "deleted"]),
+            self.refused(),
+        )
     }
 
     /// Keys whose deletion or rewriting was refused so far.
@@ -142,12 +152,17 @@ mod tests {
     #[test]
     fn counts_and_examples_of_all_runs_are_added_up_and_the_last_run_says_how_it_ended() {
         let mut chain = Chain::default();
-        chain.add(&report(json!({"dry_run": true}))).unwrap();
-        chain.add(&report(json!({"examples": {"missing": ["b", "c"], "stale": ["d"]}}))).unwrap();
+        chain.add(&report(json!({"dry_run": true, "differs": {"pixel_id": 2}}))).unwrap();
+        let examples = json!({"missing": ["b", "c"], "stale": ["d"]});
+        let differs = json!({"pixel_id": 1, "shop_id": 1});
+        chain.add(&report(json!({"examples": examples, "differs": differs}))).unwrap();
         let last = json!({"complete": true, "stopped": null, "continue": null, "examples": {}});
         chain.add(&report(last)).unwrap();
 
-        assert_eq!((chain.compared(), chain.mended(), chain.refused()), (3006, 6, 0));
+        assert_eq!(
+            chain.progress(),
+            "3 runs done: 3006 keys compared, 6 written or deleted, 0 refused"
+        );
         assert_eq!(
             serde_json::to_value(chain).unwrap(),
             json!({
@@ -155,6 +170,7 @@ mod tests {
                 "settings": {"listed": 3000, "missing": 3, "written": 3, "deleted": 0},
                 "query_configs": {"listed": 0, "missing": 3, "written": 3, "deleted": 0},
                 "examples": {"missing": ["a", "b", "c"], "stale": ["d"]},
+                "differs": {"pixel_id": 3, "shop_id": 1},
             })
         );
     }

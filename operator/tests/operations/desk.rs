@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use serde_json::json;
+
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const SCRIPTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/operations/scripted");
 
@@ -14,6 +16,7 @@ const SCRIPTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/operations/sc
 #[derive(Debug)]
 pub struct Made {
     pub succeeded: bool,
+    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -34,7 +37,7 @@ impl Desk {
         for part in ["bin", "debug", "answers"] {
             fs::create_dir_all(folder.join(part)).unwrap();
         }
-        symlink(env!("CARGO_BIN_EXE_testbed"), folder.join("debug/testbed")).unwrap();
+        symlink(env!("CARGO_BIN_EXE_operator"), folder.join("debug/operator")).unwrap();
         for program in ["aws", "sam", "unzip"] {
             symlink(SCRIPTED, folder.join("bin").join(program)).unwrap();
         }
@@ -59,10 +62,18 @@ impl Desk {
 
     /// Runs `make`.
     pub fn make(&self, args: &[&str]) -> Made {
+        self.run("make", &[&["--no-print-directory"], args].concat())
+    }
+
+    /// Runs the operator's program without `make`.
+    pub fn operator(&self, args: &[&str]) -> Made {
+        self.run(env!("CARGO_BIN_EXE_operator"), args)
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Made {
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.path("bin").display());
-        let made = Command::new("make")
+        let made = Command::new(program)
             .current_dir(ROOT)
-            .arg("--no-print-directory")
             .args(args)
             .env_clear()
             .env("PATH", path)
@@ -74,7 +85,7 @@ impl Desk {
             .unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let (stdout, stderr) = (text(made.stdout), text(made.stderr));
-        Made { succeeded: made.status.success(), stdout, stderr }
+        Made { succeeded: made.status.success(), code: made.status.code(), stdout, stderr }
     }
 
     /// The calls so far, one on a line.
@@ -86,6 +97,15 @@ impl Desk {
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(Path::new(name))
     }
+}
+
+/// A desk where the stack of an environment says how the function and its state machine are called.
+pub fn outputs(environment: &str) -> Desk {
+    let outputs = [("FunctionName", "the-function"), ("StateMachineArn", "arn:machine")];
+    let outputs = outputs.map(|(name, value)| json!({"OutputKey": name, "OutputValue": value}));
+    let stacks = json!({"Stacks": [{"Outputs": outputs}]});
+    let asked = format!("aws cloudformation describe-stacks --stack-name {environment}-ecom-*");
+    Desk::new().with("ENVIRONMENT", environment).answers(&asked, stacks.to_string())
 }
 
 impl Drop for Desk {

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::Report;
-use crate::lines::{self, Lines};
+use super::Report;
+use super::lines::{self, Lines};
 
 /// Prints the index and its item, its keys, who points at it, and the advice.
 pub fn render(report: &mut Report, lines: &mut Lines) {
@@ -57,7 +57,7 @@ fn render_key(mut key: Report, lines: &mut Lines) {
 
 #[cfg(test)]
 mod tests {
-    use crate::rendered;
+    use crate::report::rendered;
     use serde_json::json;
 
     #[test]

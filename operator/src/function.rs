@@ -1,0 +1,150 @@
+//! The function, in AWS or on the local stack.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use serde_json::Value;
+
+use crate::aws::Aws;
+use crate::failure::Failure;
+use crate::given::Given;
+use crate::local::Local;
+
+/// The environment's name that stands for the local stack.
+const LOCAL: &str = "local";
+/// What `make local-env` puts in the place of AWS: nothing listens there.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+/// What a command works on.
+pub enum Place {
+    Local(Local),
+    Aws(Stack),
+}
+
+/// The stack of an environment, asked through the AWS CLI.
+pub struct Stack {
+    pub aws: Aws,
+    pub environment: String,
+    /// The stack's name.
+    pub name: String,
+    /// Names that the environment gives, in the place of the stack's outputs.
+    known: BTreeMap<&'static str, String>,
+    on_this_machine: bool,
+}
+
+/// What the function answers.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// A report, or an error, as JSON.
+    pub text: String,
+    /// Whether it is an error.
+    pub failed: bool,
+}
+
+/// The environment's variables, by name.
+pub struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    pub fn of(variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self(variables.filter_map(text).collect())
+    }
+
+    /// A variable that is there and not empty.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+impl Place {
+    /// Where a command works: the local stack if it is asked for or the environment is called so.
+    pub fn of(given: &Given, variables: &Variables) -> Result<Self, Failure> {
+        let environment = variables.get("ENVIRONMENT");
+        if given.switch("LOCAL")? || environment == Some(LOCAL) {
+            return Ok(Self::Local(Local::at(variables.get("AWS_ENDPOINT_URL_LAMBDA"))));
+        }
+        let environment = environment.ok_or_else(|| {
+            Failure::Usage("this needs ENVIRONMENT: export ENVIRONMENT=prod".to_owned())
+        })?;
+        let endpoint = variables.get("AWS_ENDPOINT_URL");
+        if endpoint == Some(NOWHERE) {
+            return Err(Failure::Usage(format!(
+                "this shell asks the local stack, not {environment}: open another one"
+            )));
+        }
+        let known = [("FunctionName", "FUNCTION"), ("StateMachineArn", "STATE_MACHINE")];
+        let known = known.map(|(output, name)| Some((output, variables.get(name)?.to_owned())));
+        let name = variables.get("STACK").map(str::to_owned);
+        let lambda = variables.get("AWS_ENDPOINT_URL_LAMBDA").or(endpoint);
+        Ok(Self::Aws(Stack {
+            aws: Aws::new()?,
+            name: name.unwrap_or_else(|| format!("{environment}-ecom-settings-exporter")),
+            environment: environment.to_owned(),
+            known: known.into_iter().flatten().collect(),
+            on_this_machine: lambda.is_some_and(|url| {
+                ["http://127.0.0.1:", "http://localhost:"].iter().any(|here| url.starts_with(here))
+            }),
+        }))
+    }
+
+    /// Whether stand-ins on this machine answer for Lambda.
+    pub fn is_on_this_machine(&self) -> bool {
+        match self {
+            Self::Local(_) => true,
+            Self::Aws(stack) => stack.on_this_machine,
+        }
+    }
+
+    /// One invocation, and one try: a second request would run beside the first.
+    pub fn invoke(&self, payload: &Value) -> Result<Answer, Failure> {
+        match self {
+            Self::Local(local) => local.invoke(payload),
+            Self::Aws(stack) => stack.invoke(payload),
+        }
+    }
+}
+
+impl Stack {
+    /// An output of the stack.
+    pub fn output(&self, name: &str) -> Result<String, Failure> {
+        if let Some(known) = self.known.get(name) {
+            return Ok(known.clone());
+        }
+        let described =
+            self.aws.call(&["cloudformation", "describe-stacks", "--stack-name", &self.name])?;
+        output_in(&described["Stacks"][0], name)
+            .ok_or_else(|| Failure::because(format!("the stack {} has no {name}", self.name)))
+    }
+
+    fn invoke(&self, payload: &Value) -> Result<Answer, Failure> {
+        let function = self.output("FunctionName")?;
+        eprintln!("asking {function}");
+        let payload = self.aws.file("fileb", "payload.json", payload)?;
+        let path = self.aws.path("answer.json");
+        let answered = self.aws.call(&[
+            "lambda",
+            "invoke",
+            "--function-name",
+            &function,
+            "--qualifier",
+            "live",
+            "--cli-read-timeout",
+            "0",
+            "--payload",
+            &payload,
+            &path.to_string_lossy(),
+        ])?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| Failure::because(format!("{}: {error}", path.display())))?;
+        Ok(Answer { text, failed: !answered["FunctionError"].is_null() })
+    }
+}
+
+/// An output in a stack's description.
+pub fn output_in(stack: &Value, name: &str) -> Option<String> {
+    let mut outputs = stack["Outputs"].as_array()?.iter();
+    let output = outputs.find(|output| output["OutputKey"] == name)?;
+    output["OutputValue"].as_str().map(str::to_owned)
+}

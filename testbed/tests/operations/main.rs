@@ -1,7 +1,0 @@
-//! The Makefile's targets for AWS, with programs that answer by a script or ask the stand-ins.
-
-mod desk;
-mod reconcile;
-mod release;
-mod status;
-mod targets;
