@@ -51,12 +51,10 @@ impl<'a> RawObject<'a> {
         if found.next().is_some() { Err(Duplicate) } else { Ok(value) }
     }
 
-    /// The names of the fields.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| &**name)
     }
 
-    /// The fields.
     pub fn into_fields(self) -> impl Iterator<Item = (Text<'a>, &'a RawValue)> {
         self.0.into_iter()
     }

@@ -4,44 +4,36 @@
 //! sets become ascending arrays, binary becomes base64, an integer of 64 bits stays an integer and
 //! any other number becomes the nearest double.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer};
-use serde::ser::{Error as _, Serialize, Serializer};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::ser::{Serialize, Serializer};
+use serde_json::Number;
 use serde_json::value::RawValue;
 
-use super::scalar::{Binary, Number};
 use crate::json::{RawObject, Text};
-
-/// How deep DynamoDB nests attributes. Deeper ones are not looked into when the JSON is broken.
-const MAX_DEPTH: usize = 32;
 
 /// An attribute of an item. `Debug` shows types and sizes only.
 #[derive(Clone, PartialEq, serde::Deserialize)]
 #[expect(clippy::upper_case_acronyms, reason = "DynamoDB's own names")]
 pub enum Attribute<'a> {
-    /// A string.
     S(#[serde(borrow)] Text<'a>),
-    /// A number.
-    N(Number),
-    /// A boolean.
+    /// A number, as text.
+    N(#[serde(borrow)] Text<'a>),
     BOOL(bool),
     /// Null, whatever the flag says.
     NULL(bool),
-    /// A map.
     M(#[serde(borrow)] Map<'a>),
-    /// A list.
     L(#[serde(borrow)] Vec<Attribute<'a>>),
-    /// Binary.
-    B(Binary),
-    /// A set of strings.
-    SS(#[serde(borrow, deserialize_with = "ascending")] Vec<Text<'a>>),
-    /// A set of numbers.
-    NS(#[serde(deserialize_with = "ascending")] Vec<Number>),
-    /// A set of binaries.
-    BS(#[serde(deserialize_with = "ascending")] Vec<Binary>),
-    /// Something else, found by [`Map::read_what_can_be_read`].
+    /// Binary, in base64.
+    B(#[serde(borrow)] Text<'a>),
+    SS(#[serde(borrow)] Vec<Text<'a>>),
+    NS(#[serde(borrow)] Vec<Text<'a>>),
+    BS(#[serde(borrow)] Vec<Text<'a>>),
+    /// Something else, found by [`Map::read`].
     #[serde(skip)]
     Malformed,
 }
@@ -52,10 +44,17 @@ pub enum Attribute<'a> {
 pub struct Map<'a>(#[serde(borrow)] BTreeMap<Text<'a>, Attribute<'a>>);
 
 impl<'a> Map<'a> {
-    /// Reads an object of attributes in DynamoDB JSON of which some may be broken: those become
-    /// [`Attribute::Malformed`] in their place. `None` where it is no object at all.
-    pub fn read_what_can_be_read(json: &'a RawValue) -> Option<Self> {
-        read_map(json, 0)
+    /// Reads an item's attributes, each by itself where they can't be read together: then those that
+    /// are no DynamoDB JSON become [`Attribute::Malformed`]. `None` where it is no object at all.
+    pub fn read(json: &'a RawValue) -> Option<Self> {
+        if let Ok(map) = serde_json::from_str(json.get()) {
+            return Some(map);
+        }
+        let object: RawObject<'_> = serde_json::from_str(json.get()).ok()?;
+        let attributes = object.into_fields().map(|(name, value)| {
+            (name, serde_json::from_str(value.get()).unwrap_or(Attribute::Malformed))
+        });
+        Some(Self(attributes.collect()))
     }
 
     /// The attribute `name`, if there is one that isn't NULL.
@@ -63,7 +62,6 @@ impl<'a> Map<'a> {
         self.0.get(name).filter(|attribute| !matches!(attribute, Attribute::NULL(_)))
     }
 
-    /// A map within the map.
     pub fn map(&self, name: &str) -> Option<&Map<'a>> {
         match self.get(name) {
             Some(Attribute::M(map)) => Some(map),
@@ -91,77 +89,64 @@ impl<'a> Map<'a> {
 }
 
 impl<'a> Attribute<'a> {
-    /// A text that isn't empty.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::S(text) if !text.is_empty() => Some(text),
             _ => None,
         }
     }
-
-    /// The path within the attribute to what is malformed in it; empty for the attribute itself.
-    pub fn malformed_part(&self) -> Option<String> {
-        let within_map = |map: &Map<'a>| {
-            map.iter().find_map(|(key, value)| Some(format!(".{key}{}", value.malformed_part()?)))
-        };
-        match self {
-            Self::Malformed => Some(String::new()),
-            Self::M(map) => within_map(map),
-            Self::L(list) => list.iter().enumerate().find_map(|(position, value)| {
-                Some(format!("[{position}]{}", value.malformed_part()?))
-            }),
-            _ => None,
-        }
-    }
 }
 
-fn read_map(json: &RawValue, depth: usize) -> Option<Map<'_>> {
-    let object: RawObject<'_> = serde_json::from_str(json.get()).ok()?;
-    let attributes = object.into_fields().map(|(name, value)| (name, read(value, depth)));
-    Some(Map(attributes.collect()))
+/// The number that a text means to JSON; `None` where JSON can't express it.
+pub fn number(text: &str) -> Option<Number> {
+    if let Ok(integer) = text.parse::<i64>() {
+        return Some(integer.into());
+    }
+    if let Ok(integer) = text.parse::<u64>() {
+        return Some(integer.into());
+    }
+    // `from_f64` refuses what JSON can't express: infinities and NaN, which `parse` accepts.
+    text.parse().ok().and_then(Number::from_f64)
 }
 
-fn read(json: &RawValue, depth: usize) -> Attribute<'_> {
-    #[derive(serde::Deserialize)]
-    enum Container<'a> {
-        #[serde(borrow)]
-        M(&'a RawValue),
-        #[serde(borrow)]
-        L(Vec<&'a RawValue>),
-    }
-    if let Ok(attribute) = serde_json::from_str(json.get()) {
-        return attribute;
-    }
-    if depth == MAX_DEPTH {
-        return Attribute::Malformed;
-    }
-    match serde_json::from_str(json.get()) {
-        Ok(Container::M(map)) => {
-            read_map(map, depth + 1).map_or(Attribute::Malformed, Attribute::M)
-        }
-        Ok(Container::L(list)) => {
-            Attribute::L(list.into_iter().map(|value| read(value, depth + 1)).collect())
-        }
-        Err(_) => Attribute::Malformed,
-    }
+/// The order by value. The double alone would not tell large integers apart.
+fn by_value(a: &Number, b: &Number) -> Ordering {
+    let double = |number: &Number| number.as_f64().unwrap_or(f64::NAN);
+    double(a).total_cmp(&double(b)).then_with(|| a.as_i128().cmp(&b.as_i128()))
 }
 
 impl Serialize for Attribute<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::S(text) => text.serialize(serializer),
-            Self::N(number) => number.serialize(serializer),
+            Self::S(text) | Self::B(text) => text.serialize(serializer),
+            Self::N(text) => number(text).ok_or_else(malformed)?.serialize(serializer),
             Self::BOOL(flag) => serializer.serialize_bool(*flag),
             Self::NULL(_) => serializer.serialize_unit(),
             Self::M(map) => map.serialize(serializer),
             Self::L(list) => list.serialize(serializer),
-            Self::B(binary) => binary.serialize(serializer),
-            Self::SS(texts) => texts.serialize(serializer),
-            Self::NS(numbers) => numbers.serialize(serializer),
-            Self::BS(binaries) => binaries.serialize(serializer),
-            Self::Malformed => Err(S::Error::custom("a malformed attribute")),
+            Self::SS(set) => ascending(set.iter(), Ord::cmp).serialize(serializer),
+            Self::NS(set) => {
+                let numbers: Option<Vec<Number>> = set.iter().map(|text| number(text)).collect();
+                ascending(numbers.ok_or_else(malformed)?, by_value).serialize(serializer)
+            }
+            Self::BS(set) => {
+                // By the bytes: base64 has an order of its own.
+                let bytes = |text: &Text<'_>| BASE64.decode(&**text).ok();
+                ascending(set.iter(), |a, b| bytes(a).cmp(&bytes(b))).serialize(serializer)
+            }
+            Self::Malformed => Err(malformed()),
         }
     }
+}
+
+fn ascending<T>(set: impl IntoIterator<Item = T>, order: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
+    let mut set: Vec<T> = set.into_iter().collect();
+    set.sort_by(order);
+    set
+}
+
+fn malformed<E: serde::ser::Error>() -> E {
+    E::custom("a malformed attribute")
 }
 
 impl fmt::Debug for Map<'_> {
@@ -180,22 +165,12 @@ impl fmt::Debug for Attribute<'_> {
             Self::M(map) => map.fmt(f),
             Self::L(list) => list.fmt(f),
             Self::B(binary) => write!(f, "B({} bytes)", binary.len()),
-            Self::SS(set) => write!(f, "SS({} elements)", set.len()),
-            Self::NS(set) => write!(f, "NS({} elements)", set.len()),
-            Self::BS(set) => write!(f, "BS({} elements)", set.len()),
+            Self::SS(set) | Self::NS(set) | Self::BS(set) => {
+                write!(f, "set({} elements)", set.len())
+            }
             Self::Malformed => f.write_str("Malformed"),
         }
     }
-}
-
-fn ascending<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Ord,
-{
-    let mut set = Vec::deserialize(deserializer)?;
-    set.sort_unstable();
-    Ok(set)
 }
 
 #[cfg(test)]
@@ -259,7 +234,7 @@ mod tests {
         .unwrap();
         let Attribute::M(map) = attribute else { panic!("{attribute:?}") };
         assert_eq!(map.text("s"), Some("ab"));
-        assert!(matches!(map.get("n"), Some(Attribute::N(number)) if number.as_f64() == 1.5));
+        assert!(matches!(map.get("n"), Some(Attribute::N(text)) if **text == *"1.50"));
         assert_eq!(map.get("b"), Some(&Attribute::BOOL(false)));
         assert_eq!((map.get("0"), map.get("none")), (None, None));
         assert_eq!(map.list("l").len(), 2);
@@ -280,29 +255,31 @@ mod tests {
             r#"{"S":7}"#,
             r#"{"S":"a","N":"1"}"#,
             r#"{"BOOL":"true"}"#,
-            r#"{"N":"1e999"}"#,
-            r#"{"N":"NaN"}"#,
-            r#"{"N":""}"#,
-            r#"{"B":"%"}"#,
+            r#"{"N":1}"#,
             r#"{"Malformed":null}"#,
         ] {
             assert!(serde_json::from_str::<Attribute<'_>>(bad).is_err(), "{bad}");
         }
+        for no_number in ["1e999", "NaN", "", "x"] {
+            for bad in [format!(r#"{{"N":"{no_number}"}}"#), format!(r#"{{"NS":["{no_number}"]}}"#)]
+            {
+                let attribute: Attribute<'_> = serde_json::from_str(&bad).unwrap();
+                assert!(serde_json::to_string(&attribute).is_err(), "{bad}");
+            }
+        }
     }
 
     #[test]
-    fn what_is_malformed_has_a_place_and_hides_nothing_else() {
-        let json = raw(
-            r#"{"good":{"S":"x"},"bad":{"M":{"a":{"L":[{"S":"ok"},{"N":"1e999"}]},"b":{"N":"1"}}},"worse":7}"#,
-        );
-        let map = Map::read_what_can_be_read(&json).unwrap();
+    fn a_malformed_attribute_hides_no_other() {
+        let json =
+            raw(r#"{"good":{"S":"x"},"bad":{"M":{"a":{"L":[{"S":"ok"},{"N":1}]}}},"worse":7}"#);
+        let map = Map::read(&json).unwrap();
         assert_eq!(map.text("good"), Some("x"));
-        assert_eq!(map.get("good").unwrap().malformed_part(), None);
-        assert_eq!(map.get("bad").unwrap().malformed_part().as_deref(), Some(".a[1]"));
-        assert!(map.map("bad").unwrap().get("b").is_some());
-        assert_eq!(map.get("worse"), Some(&Attribute::Malformed));
+        for bad in ["bad", "worse"] {
+            assert_eq!(map.get(bad), Some(&Attribute::Malformed));
+        }
         for no_object in ["7", "[]", "null"] {
-            assert!(Map::read_what_can_be_read(&raw(no_object)).is_none(), "{no_object}");
+            assert!(Map::read(&raw(no_object)).is_none(), "{no_object}");
         }
     }
 
@@ -311,10 +288,9 @@ mod tests {
         for depth in [40, 200, 5_000] {
             let deep = format!("{}{}", r#"{"L":["#.repeat(depth), "]}".repeat(depth));
             let json = raw(&format!(r#"{{"deep":{deep},"good":{{"S":"x"}}}}"#));
-            let map = Map::read_what_can_be_read(&json).unwrap();
+            let map = Map::read(&json).unwrap();
             assert_eq!(map.text("good"), Some("x"));
-            let malformed = map.get("deep").unwrap().malformed_part();
-            assert_eq!(malformed.is_some(), depth > 60, "{depth}");
+            assert_eq!(map.get("deep") == Some(&Attribute::Malformed), depth > 60, "{depth}");
         }
     }
 
@@ -338,12 +314,13 @@ mod tests {
         fn number_order_is_total(texts in proptest::collection::vec(
             prop_oneof![any::<i64>().prop_map(|n| n.to_string()), any::<f64>().prop_map(|n| n.to_string()), "[0-9.-]{0,4}"], 0..12)) {
             let numbers: Vec<Number> =
-                texts.iter().filter_map(|text| Number::parse(text)).collect();
+                texts.iter().filter_map(|text| number(text)).collect();
             for a in &numbers {
                 for b in &numbers {
-                    prop_assert_eq!(a.cmp(b), b.cmp(a).reverse());
+                    prop_assert_eq!(by_value(a, b), by_value(b, a).reverse());
                     for c in &numbers {
-                        prop_assert!(a > b || b > c || a <= c, "{} {} {}", a.as_f64(), b.as_f64(), c.as_f64());
+                        let ascend = by_value(a, b).is_le() && by_value(b, c).is_le();
+                        prop_assert!(!ascend || by_value(a, c).is_le(), "{a} {b} {c}");
                     }
                 }
             }

@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
+use super::attribute::number;
 use super::{Attribute, Map, Rejection};
 
-const NOT_AN_ATTRIBUTE: &str =
+pub const NOT_AN_ATTRIBUTE: &str =
     "is not a DynamoDB attribute value, or holds a number that no double can hold";
 
 /// A map and its path in the item. NULL counts as absent throughout.
@@ -52,7 +53,6 @@ impl<'a> Fields<'a> {
         Rejection::new(Path::Key(&self.path, name).to_string(), reason)
     }
 
-    /// An S.
     pub fn string(&self, name: &str) -> Result<Option<&'a str>, Rejection> {
         self.typed(name, "must be a string (S)", |attribute| match attribute {
             Attribute::S(text) => Some(&**text),
@@ -66,7 +66,6 @@ impl<'a> Fields<'a> {
         Ok(text.map(str::to_owned))
     }
 
-    /// A BOOL.
     pub fn boolean(&self, name: &str) -> Result<Option<bool>, Rejection> {
         self.typed(name, "must be a boolean (BOOL)", |attribute| match attribute {
             Attribute::BOOL(flag) => Some(*flag),
@@ -74,12 +73,13 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// An N.
     pub fn number(&self, name: &str) -> Result<Option<f64>, Rejection> {
-        self.typed(name, "must be a number (N)", |attribute| match attribute {
-            Attribute::N(number) => Some(number.as_f64()),
+        let text = self.typed(name, "must be a number (N)", |attribute| match attribute {
+            Attribute::N(text) => Some(&**text),
             _ => None,
-        })
+        })?;
+        let number = |text| number(text).and_then(|number| number.as_f64());
+        text.map(|text| number(text).ok_or_else(|| self.reject(name, NOT_AN_ATTRIBUTE))).transpose()
     }
 
     /// An M, whatever it holds, as canonical JSON.
@@ -89,15 +89,10 @@ impl<'a> Fields<'a> {
             _ => None,
         })?;
         let Some(map) = map else { return Ok(None) };
-        let path = Path::Key(&self.path, name);
-        if let Some(part) = map.malformed_part() {
-            return Err(Rejection::new(format!("{path}{part}"), NOT_AN_ATTRIBUTE));
-        }
         let json = serde_json::value::to_raw_value(map);
         json.map(|json| Some(CanonicalJson(json))).map_err(|_| self.reject(name, NOT_AN_ATTRIBUTE))
     }
 
-    /// Reads an M by `read`.
     pub fn map<T>(
         &self,
         name: &str,
@@ -153,14 +148,6 @@ impl<'a> Fields<'a> {
 
 const MUST_BE_A_MAP: &str = "must be a map (M)";
 
-/// Rejects an item for an attribute of which a part is malformed.
-pub fn reject_malformed(name: &str, attribute: &Attribute<'_>) -> Result<(), Rejection> {
-    match attribute.malformed_part() {
-        Some(part) => Err(Rejection::new(format!("{name}{part}"), NOT_AN_ATTRIBUTE)),
-        None => Ok(()),
-    }
-}
-
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -178,7 +165,7 @@ mod tests {
 
     fn with_fields<T>(json: &str, test: impl FnOnce(Fields<'_>) -> T) -> T {
         let json = RawValue::from_string(json.to_owned()).unwrap();
-        let map = Map::read_what_can_be_read(&json).unwrap();
+        let map = Map::read(&json).unwrap();
         test(Fields::of_item(&map))
     }
 
@@ -209,7 +196,7 @@ mod tests {
         with_fields(json, |fields| {
             assert_eq!(fields.string("good"), Ok(Some("x")));
             let error = fields.map_as_json("bad").unwrap_err();
-            assert_eq!(error.path, "bad.x[0]");
+            assert_eq!(error.path, "bad");
             assert!(!error.to_string().contains("s3cret"), "{error}");
         });
     }

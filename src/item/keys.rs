@@ -16,7 +16,6 @@ const QUERY_CONFIG_KEY_PREFIX: &str = "qcfg-";
 /// The primary key of an item.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, serde::Serialize)]
 pub struct ItemKey {
-    /// Partition key: the account.
     #[serde(deserialize_with = "string")]
     pub pk: String,
     /// Sort key: says what the item is, see [`ItemKind`].
@@ -27,7 +26,6 @@ pub struct ItemKey {
 /// A query-config override of an index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryConfigRef {
-    /// The index whose query is overridden.
     pub index: IndexRef,
     /// `normalized_query`: not empty, any Unicode.
     pub query: String,
@@ -64,7 +62,6 @@ impl ItemKey {
         }
     }
 
-    /// The key of an index's item.
     pub fn of_index(index: &IndexRef) -> Self {
         Self { pk: index.account.clone(), sk: format!("{INDEX_PREFIX}{}", index.name) }
     }
@@ -75,7 +72,6 @@ impl ItemKey {
         self.pk.len() <= 2048 && self.sk.len() <= 1024
     }
 
-    /// The key of a query config's item.
     pub fn of_query_config(QueryConfigRef { index, query }: &QueryConfigRef) -> Self {
         Self { pk: index.account.clone(), sk: query_config_sk_prefix(index) + query }
     }

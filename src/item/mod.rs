@@ -13,7 +13,6 @@ pub mod index_settings;
 pub mod keys;
 pub mod query_config;
 pub mod rejection;
-mod scalar;
 pub mod stream_record;
 pub mod table_item;
 

@@ -17,7 +17,6 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A rejection of the field at `path`.
     pub fn new(path: impl Into<String>, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { path: path.into(), reason: reason.into() }
     }

@@ -20,7 +20,6 @@ pub struct StreamRecord {
     pub from_another_source: bool,
     /// When the table took the change, in seconds since the epoch; to the second.
     pub created_at: Option<f64>,
-    /// What it asks for.
     pub content: Content,
 }
 
@@ -30,13 +29,10 @@ pub struct StreamRecord {
 pub enum Content {
     /// Nothing: the item isn't ours.
     Skipped,
-    /// A change of an index's settings.
     Settings(SettingsRecord),
-    /// A change of a query config.
     QueryConfig(QueryConfigRecord),
     /// So broken that not even its item is known.
     Unknown {
-        /// Why.
         rejection: Rejection,
     },
 }
@@ -44,9 +40,7 @@ pub enum Content {
 /// A change of an index's settings.
 #[derive(Debug)]
 pub struct SettingsRecord {
-    /// The index.
     pub index: IndexRef,
-    /// What happened to it.
     pub change: Result<Change<IndexSettings>, Rejection>,
     /// Every shop id that the record's images name, as far as it can be read.
     pub shop_ids: Vec<String>,
@@ -57,37 +51,36 @@ pub struct SettingsRecord {
 /// A change of a query config.
 #[derive(Debug)]
 pub struct QueryConfigRecord {
-    /// The query config.
     pub query_config: QueryConfigRef,
-    /// What happened to it.
     pub change: Result<Change<QueryConfig>, Rejection>,
 }
 
 /// What happened to an item.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change<T> {
-    /// It was written.
     Upsert(T),
-    /// It is gone.
     Remove,
 }
 
-/// A record as the stream sends it.
-#[derive(Deserialize)]
+/// A record as the stream sends it, or what could be read of another.
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct WireRecord<'a> {
     #[serde(borrow)]
-    event_name: Text<'a>,
+    event_name: Option<Text<'a>>,
     #[serde(borrow)]
     event_source: Option<Text<'a>>,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     dynamodb: WireChange<'a>,
+    /// The first field that could not be read.
+    #[serde(skip)]
+    malformed: Option<&'static str>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct WireChange<'a> {
-    keys: ItemKey,
+    keys: Option<ItemKey>,
     #[serde(borrow)]
     new_image: Option<Map<'a>>,
     #[serde(borrow)]
@@ -97,38 +90,12 @@ struct WireChange<'a> {
     approximate_creation_date_time: Option<&'a RawValue>,
 }
 
-/// What could be read of a record.
-#[derive(Default)]
-struct Parts<'a> {
-    event_name: Option<Text<'a>>,
-    event_source: Option<Text<'a>>,
-    key: Option<ItemKey>,
-    new_image: Option<Map<'a>>,
-    old_image: Option<Map<'a>>,
-    sequence_number: Option<String>,
-    created_at: Option<f64>,
-    /// The first field that could not be read.
-    malformed: Option<&'static str>,
-}
-
 impl StreamRecord {
     /// Reads one record of an event, whatever stands in its place.
     pub fn read(json: &RawValue) -> Self {
-        let parts = match from_object::<WireRecord<'_>>(json.get()) {
-            Ok(record) => record.into(),
-            Err(_) => Parts::read_what_can_be_read(json),
-        };
-        Self::interpret(parts)
-    }
-
-    fn interpret(parts: Parts<'_>) -> Self {
-        let content = Content::of(&parts);
-        Self {
-            sequence_number: parts.sequence_number,
-            from_another_source: parts.event_source.is_some_and(|name| *name != *EVENT_SOURCE),
-            created_at: parts.created_at,
-            content,
-        }
+        from_object(json.get())
+            .unwrap_or_else(|_| WireRecord::read_field_by_field(json))
+            .interpret()
     }
 }
 
@@ -136,55 +103,51 @@ impl StreamRecord {
 /// has to be read record by record.
 impl<'de> Deserialize<'de> for StreamRecord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        WireRecord::deserialize(deserializer).map(|record| Self::interpret(record.into()))
+        WireRecord::deserialize(deserializer).map(WireRecord::interpret)
     }
 }
 
-impl<'a> From<WireRecord<'a>> for Parts<'a> {
-    fn from(WireRecord { event_name, event_source, dynamodb }: WireRecord<'a>) -> Self {
-        Self {
-            event_name: Some(event_name),
-            event_source,
-            key: Some(dynamodb.keys),
-            new_image: dynamodb.new_image,
-            old_image: dynamodb.old_image,
-            sequence_number: dynamodb.sequence_number,
-            created_at: dynamodb.approximate_creation_date_time.and_then(created_at),
-            malformed: None,
+impl<'a> WireRecord<'a> {
+    fn interpret(self) -> StreamRecord {
+        let content = Content::of(&self);
+        let created_at = self.dynamodb.approximate_creation_date_time.and_then(read);
+        StreamRecord {
+            sequence_number: self.dynamodb.sequence_number,
+            from_another_source: self.event_source.is_some_and(|name| *name != *EVENT_SOURCE),
+            // A time that can't be read counts as none.
+            created_at: created_at.filter(|seconds| *seconds >= 0.0),
+            content,
         }
     }
-}
 
-impl<'a> Parts<'a> {
-    fn read_what_can_be_read(json: &'a RawValue) -> Self {
-        let mut parts = Self::default();
-        let Ok(record) = serde_json::from_str::<RawObject<'a>>(json.get()) else {
-            return Self { malformed: Some("(record)"), ..parts };
+    fn read_field_by_field(json: &'a RawValue) -> Self {
+        let mut record = Self::default();
+        let Some(fields) = read::<RawObject<'a>>(json) else {
+            return Self { malformed: Some("(record)"), ..record };
         };
-        parts.event_name = parts.field(&record, "eventName", "eventName", read);
-        parts.event_source = parts.field(&record, "eventSource", "eventSource", read);
-        let change: Option<RawObject<'a>> = parts.field(&record, "dynamodb", "dynamodb", read);
-        let change = change.unwrap_or_default();
-        parts.key =
-            parts.field(&change, "Keys", "dynamodb.Keys", |json| from_object(json.get()).ok());
-        let image = Map::read_what_can_be_read;
-        parts.new_image = parts.field(&change, "NewImage", "dynamodb.NewImage", image);
-        parts.old_image = parts.field(&change, "OldImage", "dynamodb.OldImage", image);
-        parts.sequence_number =
-            parts.field(&change, "SequenceNumber", "dynamodb.SequenceNumber", read);
-        let created_at = change.get("ApproximateCreationDateTime").ok().flatten();
-        parts.created_at = created_at.and_then(self::created_at);
-        parts
+        record.event_name = record.field(&fields, "eventName", read);
+        record.event_source = record.field(&fields, "eventSource", read);
+        let fields: Option<RawObject<'a>> = record.field(&fields, "dynamodb", read);
+        let fields = fields.unwrap_or_default();
+        let created_at = fields.get("ApproximateCreationDateTime");
+        record.dynamodb = WireChange {
+            keys: record.field(&fields, "dynamodb.Keys", |json| from_object(json.get()).ok()),
+            new_image: record.field(&fields, "dynamodb.NewImage", Map::read),
+            old_image: record.field(&fields, "dynamodb.OldImage", Map::read),
+            sequence_number: record.field(&fields, "dynamodb.SequenceNumber", read),
+            approximate_creation_date_time: created_at.ok().flatten(),
+        };
+        record
     }
 
     /// Reads a field that may be absent or null; notes its path where it is something else.
     fn field<T>(
         &mut self,
         object: &RawObject<'a>,
-        name: &str,
         path: &'static str,
         read: impl FnOnce(&'a RawValue) -> Option<T>,
     ) -> Option<T> {
+        let name = path.trim_start_matches("dynamodb.");
         let value = match object.get(name) {
             Ok(None) => return None,
             Ok(Some(json)) if json.get() == "null" => return None,
@@ -202,49 +165,46 @@ fn read<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
     serde_json::from_str(json.get()).ok()
 }
 
-/// Seconds since the epoch; a time that can't be read counts as none.
-fn created_at(json: &RawValue) -> Option<f64> {
-    read(json).filter(|seconds| *seconds >= 0.0)
-}
-
 impl Content {
-    fn of(parts: &Parts<'_>) -> Self {
+    fn of(record: &WireRecord<'_>) -> Self {
         let malformed = |path| Rejection::new(path, "is not as in a DynamoDB stream record");
-        let Some(key) = &parts.key else {
-            let rejection = malformed(parts.malformed.unwrap_or("dynamodb.Keys"));
+        let change = &record.dynamodb;
+        let Some(key) = &change.keys else {
+            let rejection = malformed(record.malformed.unwrap_or("dynamodb.Keys"));
             return Self::Unknown { rejection };
         };
-        let shape = match parts.malformed {
+        let shape = match record.malformed {
             Some(path) => Err(malformed(path)),
             None => Ok(()),
         };
         match key.kind() {
             ItemKind::Skipped => Self::Skipped,
             ItemKind::IndexSettings(index) => {
-                let images = [&parts.old_image, &parts.new_image].into_iter().flatten();
+                let images = [&change.old_image, &change.new_image].into_iter().flatten();
                 Self::Settings(SettingsRecord {
                     shop_ids: images.filter_map(claimed_shop_id).map(str::to_owned).collect(),
-                    has_old_image: parts.old_image.is_some(),
+                    has_old_image: change.old_image.is_some(),
                     change: shape
-                        .and_then(|()| parts.change(|image| IndexSettings::decode(&index, image))),
+                        .and_then(|()| record.change(|image| IndexSettings::decode(&index, image))),
                     index,
                 })
             }
             ItemKind::QueryConfig(query_config) => Self::QueryConfig(QueryConfigRecord {
-                change: shape
-                    .and_then(|()| parts.change(|image| QueryConfig::decode(&query_config, image))),
+                change: shape.and_then(|()| {
+                    record.change(|image| QueryConfig::decode(&query_config, image))
+                }),
                 query_config,
             }),
         }
     }
 }
 
-impl Parts<'_> {
+impl WireRecord<'_> {
     fn change<T>(
         &self,
         decode: impl FnOnce(&Map<'_>) -> Result<T, Rejection>,
     ) -> Result<Change<T>, Rejection> {
-        match (self.event_name.as_deref(), &self.new_image) {
+        match (self.event_name.as_deref(), &self.dynamodb.new_image) {
             (Some("REMOVE"), _) => Ok(Change::Remove),
             (Some("INSERT" | "MODIFY"), Some(image)) => decode(image).map(Change::Upsert),
             (Some("INSERT" | "MODIFY"), None) => Err(Rejection::new(

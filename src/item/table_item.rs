@@ -23,13 +23,8 @@ impl Item {
         self.0.get().len()
     }
 
-    /// The item's attributes. Those that are no DynamoDB JSON are
-    /// [`Malformed`](super::Attribute::Malformed).
     pub fn attributes(&self) -> Map<'_> {
-        serde_json::from_str(self.0.get())
-            .ok()
-            .or_else(|| Map::read_what_can_be_read(&self.0))
-            .unwrap_or_default()
+        Map::read(&self.0).unwrap_or_default()
     }
 }
 
