@@ -228,9 +228,12 @@ try-token: ## Try a Cloudflare token with a write and a delete in both namespace
 	@operations/try-token "$$TOKEN_FILE"
 
 .PHONY: status
-status: ## Show the version, parameters, outputs, mapping, schedule, reconciles, queue and alarms
-	$(in_aws)
-	@operations/status
+status: operator ## Show what rings, what is live, the mapping, the schedule, the last reconciles and the parameters
+	$(call operator,status)
+
+.PHONY: history
+history: operator ## Say what was served, from when to when, since which change (ACCOUNT=a INDEX=i, or KEY=shop.example, SINCE=7d)
+	$(call operator,history,ACCOUNT INDEX KEY SINCE)
 
 .PHONY: invoke-remote
 invoke-remote: operator ## Send an event to the deployed function (EVENT=file; a stream event only to a local function)

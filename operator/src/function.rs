@@ -114,8 +114,17 @@ impl Stack {
         }
         let described =
             self.aws.call(&["cloudformation", "describe-stacks", "--stack-name", &self.name])?;
-        output_in(&described["Stacks"][0], name)
+        self.output_in(&described["Stacks"][0], name)
             .ok_or_else(|| Failure::because(format!("the stack {} has no {name}", self.name)))
+    }
+
+    /// The same where the stack's description is there.
+    pub fn output_in(&self, stack: &Value, name: &str) -> Option<String> {
+        let output = || {
+            let mut outputs = stack["Outputs"].as_array()?.iter();
+            outputs.find(|output| output["OutputKey"] == name)?["OutputValue"].as_str()
+        };
+        self.known.get(name).map(String::as_str).or_else(output).map(str::to_owned)
     }
 
     fn invoke(&self, payload: &Value) -> Result<Answer, Failure> {
@@ -140,11 +149,4 @@ impl Stack {
             .map_err(|error| Failure::because(format!("{}: {error}", path.display())))?;
         Ok(Answer { text, failed: !answered["FunctionError"].is_null() })
     }
-}
-
-/// An output in a stack's description.
-pub fn output_in(stack: &Value, name: &str) -> Option<String> {
-    let mut outputs = stack["Outputs"].as_array()?.iter();
-    let output = outputs.find(|output| output["OutputKey"] == name)?;
-    output["OutputValue"].as_str().map(str::to_owned)
 }

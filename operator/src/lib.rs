@@ -9,10 +9,12 @@ mod execution;
 mod failure;
 mod function;
 mod given;
+mod history;
 pub mod local;
 mod payload;
 pub mod reconcile;
 mod report;
+mod status;
 
 use std::ffi::OsString;
 
@@ -34,6 +36,9 @@ usage: operator COMMAND [NAME=value ...], with ENVIRONMENT=prod in the environme
             [PREVIEW=true]                 audit by the version that is not live yet
   follow [EXECUTION=arn]                   follow a reconcile that has begun: the newest one
   stop-reconciles                          stop all reconciles
+  history KEY=k, or ACCOUNT=a INDEX=i      what was served, from when to when, since which change
+            [SINCE=7d]
+  status                                   what rings, what is live, and how the parts are
   invoke EVENT=file                        send any payload
   report                                   print an answer of the function from standard input
 
@@ -53,6 +58,8 @@ What it does, by hand with the AWS CLI (2.13 or later):
   stop-reconciles:
     aws stepfunctions list-executions --state-machine-arn ARN --status-filter RUNNING
     aws stepfunctions stop-execution --execution-arn ARN
+  history:
+    aws logs tail /aws/lambda/FUNCTION --since 7d --format short --filter-pattern '{ $.message = \"exported\" }'
 FUNCTION and ARN are outputs of the stack:
     aws cloudformation describe-stacks --stack-name ENVIRONMENT-ecom-settings-exporter";
 
@@ -98,6 +105,11 @@ pub fn run(
             let given = take(&["EXECUTION"])?;
             reconcile::follow(&given, &place(&given)?)
         }
+        "history" => {
+            let given = take(&["ACCOUNT", "INDEX", "KEY", "SINCE"])?;
+            history::history(&given, &place(&given)?)
+        }
+        "status" => status::status(&place(&take(&[])?)?),
         "stop-reconciles" => reconcile::stop_all(&place(&take(&[])?)?),
         "report" => report::print(),
         "help" | "--help" | "-h" => {

@@ -2,6 +2,13 @@
 
 use serde_json::Value;
 
+/// On which side all cells but the first of a row are aligned.
+#[derive(Clone, Copy)]
+pub enum Align {
+    Left,
+    Right,
+}
+
 /// Lines that are being put together. Fields that follow each other are aligned.
 #[derive(Default)]
 pub struct Lines {
@@ -22,8 +29,8 @@ impl Lines {
         self.fields.push((plain(name), text.to_owned()));
     }
 
-    /// Rows of cells under a heading; all but the first cell are aligned to the right.
-    pub fn table(&mut self, rows: &[Vec<String>]) {
+    /// Rows of cells under a heading.
+    pub fn table(&mut self, rows: &[Vec<String>], align: Align) {
         self.end_block();
         let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
         let width = |column: usize| {
@@ -31,9 +38,14 @@ impl Lines {
         };
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         for row in rows {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-                if column == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") }
-            });
+            let cells =
+                row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+                    match (column, align) {
+                        (0, _) => format!("{cell:<width$}"),
+                        (_, Align::Left) => format!("  {cell:<width$}"),
+                        (_, Align::Right) => format!("  {cell:>width$}"),
+                    }
+                });
             self.text.push_str(cells.collect::<String>().trim_end());
             self.text.push('\n');
         }

@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 use crate::given::Given;
-use lines::Lines;
 pub use lines::plain;
+use lines::{Align, Lines};
 
 /// Prints the answer on standard input.
 pub fn print() -> Result<(), Failure> {
@@ -27,6 +27,24 @@ pub fn print() -> Result<(), Failure> {
 /// Shows an answer: for people, or as it is if `RAW` is true.
 pub fn show(given: &Given, answer: &str) -> Result<(), Failure> {
     write(&if given.switch("RAW")? { format!("{}\n", answer.trim_end()) } else { rendered(answer) })
+}
+
+/// Shows rows under a heading.
+pub fn show_table(rows: &[Vec<String>]) -> Result<(), Failure> {
+    let mut lines = Lines::default();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
+    lines.table(&rows, Align::Left);
+    write(&lines.finish())
+}
+
+/// Shows names and what stands there.
+pub fn show_fields(fields: &[(String, String)]) -> Result<(), Failure> {
+    let mut lines = Lines::default();
+    for (name, text) in fields {
+        lines.field(name, text);
+    }
+    write(&lines.finish())
 }
 
 /// Whoever reads it may have gone, as `head` does.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::Report;
-use super::lines::{self, Lines};
+use super::lines::{self, Align, Lines};
 use super::next_step::Outcome;
 
 /// The counts in the order in which they are read; others follow them.
@@ -44,7 +44,7 @@ pub fn render(report: &mut Report, lines: &mut Lines) {
         Some(Value::Object(counts)) => counts,
         _ => Map::new(),
     });
-    lines.table(&table(&namespaces));
+    lines.table(&table(&namespaces), Align::Right);
     let [stopped, refused, token] =
         ["stopped", "refused", "continue"].map(|name| report.take(name));
     let outcome = Outcome {
