@@ -73,16 +73,11 @@ pub async fn explain<S: Services>(
             None => settings::about_key(invocation, key).await,
         },
     };
-    let gathered = match gathered {
-        Ok(Some(gathered)) => gathered,
-        Ok(None) => return Err(ExplainError::IndexNotFound(request.clone())),
-        Err(error) => {
-            return Err(match error.auth_rejected() {
-                Some(refusal) => ExplainError::CloudflareAuthRejected(refusal.clone()),
-                None => ExplainError::Incomplete { asked: request.clone(), error },
-            });
-        }
-    };
+    let gathered = gathered.map_err(|error| match error.auth_rejected() {
+        Some(refusal) => ExplainError::CloudflareAuthRejected(refusal.clone()),
+        None => ExplainError::Incomplete { asked: request.clone(), error },
+    })?;
+    let gathered = gathered.ok_or_else(|| ExplainError::IndexNotFound(request.clone()))?;
     let environment = &invocation.config.environment;
     let judged: Vec<_> = gathered.keys.iter().map(|key| judge::judge(key, environment)).collect();
     let advice = match invocation.config.dry_run {

@@ -69,23 +69,21 @@ pub fn report(gathered: &Gathered, judged: &[JudgedKey<'_>], advice: String) -> 
         index: gathered.index.as_ref().map(IndexName::from),
         item,
         path,
-        keys: judged.iter().map(KeyReport::from).collect(),
+        keys: judged.iter().map(key_report).collect(),
         pointed_at_by: gathered.pointers.iter().take(MAX_INDEXES).map(IndexName::from).collect(),
         advice,
     }
 }
 
-impl From<&JudgedKey<'_>> for KeyReport {
-    fn from(JudgedKey { facts, verdict, named, differs, .. }: &JudgedKey<'_>) -> Self {
-        let metadata = facts.stored.as_ref().and_then(|stored| stored.metadata.as_deref());
-        Self {
-            key: facts.key.clone(),
-            verdict: *verdict,
-            named: named.as_ref().map(IndexName::from),
-            provenance: metadata.map(|json| Provenance::parse(json.get())).unwrap_or_default(),
-            differs: differs.clone(),
-            claimed_by: facts.claimants.iter().take(MAX_INDEXES).map(IndexName::from).collect(),
-        }
+fn key_report(JudgedKey { facts, verdict, named, differs, .. }: &JudgedKey<'_>) -> KeyReport {
+    let metadata = facts.stored.as_ref().and_then(|stored| stored.metadata.as_deref());
+    KeyReport {
+        key: facts.key.clone(),
+        verdict: *verdict,
+        named: named.as_ref().map(IndexName::from),
+        provenance: metadata.map(|json| Provenance::parse(json.get())).unwrap_or_default(),
+        differs: differs.clone(),
+        claimed_by: facts.claimants.iter().take(MAX_INDEXES).map(IndexName::from).collect(),
     }
 }
 

@@ -115,8 +115,7 @@ impl<'a, S: Services> Gathering<'a, S> {
             let pointers = view.pointers_at_name(key);
             let of_own = |index: &IndexRef| pointers.iter().any(|item| item.pk == index.account);
             let readings = readings.into_iter().map(|named| named.index);
-            let readings = readings.filter(|_| !pointers.is_empty());
-            readings.min_by_key(|index| !of_own(index))
+            readings.filter(|_| !pointers.is_empty()).min_by_key(|index| !of_own(index))
         })
     }
 
