@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ecom_settings_exporter::config::ExporterConfig;
+use ecom_settings_exporter::export::api_keys::Exportable;
 use ecom_settings_exporter::export::batch::plan::{BatchPlan, Task, plan};
 use ecom_settings_exporter::item::StreamRecord;
 use ecom_settings_exporter::kv::{Entry, Pair, Source, Stamp};
@@ -45,7 +46,7 @@ fn encode(event: &str) -> Vec<Pair> {
     let api_key = "api-key".into();
     let mut pairs = Vec::new();
     for item in planned(decode(event)).settings {
-        let Task::Export(settings) = item.task else { continue };
+        let Task::Export(Exportable { settings, .. }) = item.task else { continue };
         let Ok(entry) = Entry::new(&settings.value(&api_key), &settings.index, &stamp) else {
             continue;
         };

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tracing::warn;
 
-use super::api_keys::{ApiKeys, NotExportable};
+use super::api_keys::{ApiKeys, Exportable, NotExportable};
 use crate::config::ExporterConfig;
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Item, ItemKey, ItemKind, QueryConfig, QueryConfigRef, Rejection};
@@ -42,8 +42,7 @@ impl Desired {
     ) -> Result<Self, NotExportable> {
         match key.kind() {
             ItemKind::IndexSettings(index) => {
-                let settings = IndexSettings::decode(&index, &item.attributes())?;
-                Self::of_settings(&settings, config, api_keys)
+                Self::of_settings(&Exportable::decode(&index, item, config)?, api_keys)
             }
             ItemKind::QueryConfig(query_config) => Ok(Self::of_query_config(&query_config, item)?),
             ItemKind::Skipped => Err(Rejection::new("sk", "is not an exported item's").into()),
@@ -51,12 +50,9 @@ impl Desired {
     }
 
     /// What an index's settings ask for.
-    pub fn of_settings(
-        settings: &IndexSettings,
-        config: &ExporterConfig,
-        api_keys: &ApiKeys,
-    ) -> Result<Self, NotExportable> {
-        let api_key = api_keys.resolve(config, settings)?;
+    pub fn of_settings(index: &Exportable, api_keys: &ApiKeys) -> Result<Self, NotExportable> {
+        let api_key = api_keys.resolve(index)?;
+        let settings = &index.settings;
         Ok(Self {
             index: settings.index.clone(),
             keys: settings.kv_keys(),

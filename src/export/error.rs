@@ -1,7 +1,7 @@
 //! Why a key could not be made what the table asks for.
 
 use super::MAX_ROUNDS;
-use super::api_keys::ApiKeyUnavailable;
+use super::api_keys::{ApiKeyUnavailable, WhyNoApiKey};
 use super::table::ReadError;
 use crate::ports::KvError;
 
@@ -57,9 +57,13 @@ pub enum KeyError {
 }
 
 impl KeyError {
-    /// Whether the item's own API key is what is missing.
-    pub fn lacks_api_key(&self) -> bool {
-        matches!(self, Self::ApiKey(_))
+    /// The API key that is missing, if that is the cause.
+    pub fn missing_api_key(&self) -> Option<&ApiKeyUnavailable> {
+        match self {
+            Self::ApiKey(error) => Some(error),
+            Self::NotSettled { source, .. } => source.missing_api_key(),
+            _ => None,
+        }
     }
 
     /// Cloudflare's refusal of the token, if that is the cause.
@@ -67,7 +71,9 @@ impl KeyError {
         let kv = match self {
             Self::Kv(kv)
             | Self::DeleteUnconfirmed(kv)
-            | Self::ApiKey(ApiKeyUnavailable::KvUnreadable { kv, .. }) => kv,
+            | Self::ApiKey(ApiKeyUnavailable {
+                why: WhyNoApiKey::KvUnreadable { kv, .. }, ..
+            }) => kv,
             Self::NotSettled { source, .. } | Self::NotRemoved { source, .. } => {
                 return source.auth_rejected();
             }

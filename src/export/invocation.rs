@@ -30,7 +30,7 @@ pub struct Invocation<'a, S> {
     pub writes_until: Instant,
     /// The longest wait that a service may ask for.
     pub longest_wait: Duration,
-    /// Why entries are written.
+    /// Why entries are written, as their metadata says it.
     pub source: Source,
     stats: RefCell<Stats>,
     /// Whether anything was left out because the time is up.
@@ -90,7 +90,7 @@ impl<'a, S: Services> Invocation<'a, S> {
             source,
             stats: RefCell::default(),
             out_of_time: Cell::new(false),
-            rate_limiter: RateLimiter::of(source),
+            rate_limiter: None,
         }
     }
 
@@ -104,6 +104,12 @@ impl<'a, S: Services> Invocation<'a, S> {
     #[must_use]
     pub fn waiting_at_most(self, longest_wait: Duration) -> Self {
         Self { longest_wait, ..self }
+    }
+
+    /// The same, making requests to Cloudflare at a rate that leaves the others theirs.
+    #[must_use]
+    pub fn paced(self) -> Self {
+        Self { rate_limiter: Some(RateLimiter::default()), ..self }
     }
 
     /// Makes one call, unless the time is up before it answers.
@@ -146,9 +152,9 @@ impl<'a, S: Services> Invocation<'a, S> {
         answer.map_err(|_| self.out_of_time(until))
     }
 
-    /// Waits until so many requests to Cloudflare may be made, unless that is after `until`. A
-    /// reconcile waits here, before it reads what it is about to write or delete, so that nothing
-    /// lies between the two; the others never wait.
+    /// Waits until so many requests to Cloudflare may be made, unless that is after `until`. Paced work
+    /// waits here, before it reads what it is about to write or delete, so that nothing lies between the
+    /// two.
     pub async fn wait_for_turn(&self, requests: usize, until: Instant) -> Result<(), OutOfTime> {
         let Some(rate_limiter) = &self.rate_limiter else { return Ok(()) };
         let turn = rate_limiter.turn(requests, self.services.kv().rate_limit());
@@ -164,7 +170,7 @@ impl<'a, S: Services> Invocation<'a, S> {
         self.services.clock().now().duration_since(self.began).unwrap_or_default()
     }
 
-    /// The bound on the rate of a reconcile's requests.
+    /// The bound on the rate of its requests, if it is paced.
     pub fn rate_limiter(&self) -> Option<&RateLimiter> {
         self.rate_limiter.as_ref()
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::kv::Source;
 use crate::ports::RateLimit;
 
 /// Cloudflare's API takes 1,200 requests of a user in 5 minutes, and past that refuses everything
@@ -25,12 +24,6 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// The limiter for what is done on behalf of `source`. The stream's requests are few and never
-    /// wait; re-exports are made one by one, by hand.
-    pub fn of(source: Source) -> Option<Self> {
-        (source == Source::Reconcile).then(Self::default)
-    }
-
     /// Counts a request that is made now.
     pub fn count(&self) {
         self.count_earlier(1, Duration::ZERO);
@@ -77,13 +70,9 @@ impl RateLimiter {
 mod tests {
     use super::*;
 
-    fn limiter() -> RateLimiter {
-        RateLimiter::of(Source::Reconcile).unwrap()
-    }
-
     #[tokio::test(start_paused = true)]
     async fn the_601st_request_within_five_minutes_waits_where_cloudflare_says_nothing() {
-        let limiter = limiter();
+        let limiter = RateLimiter::default();
         let start = Instant::now();
         for request in 0..600_u64 {
             assert_eq!(limiter.turn(1, None), Instant::now(), "request {request}");
@@ -98,7 +87,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_five_minutes_hold_more_than_600_requests() {
-        let limiter = limiter();
+        let limiter = RateLimiter::default();
         let mut made = Vec::new();
         for request in 0..3_000_u64 {
             // Bursts with breaks between them.
@@ -114,7 +103,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_requests_of_the_run_before_count() {
-        let limiter = limiter();
+        let limiter = RateLimiter::default();
         let ago = Duration::from_secs(100);
         tokio::time::advance(ago).await;
         limiter.count_earlier(600, ago);
@@ -123,7 +112,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_cloudflare_says_what_is_left_600_stay_for_the_others_until_the_reset() {
-        let limiter = limiter();
+        let limiter = RateLimiter::default();
         let now = Instant::now();
         let reset = now + Duration::from_secs(30);
         let turn =
@@ -135,11 +124,5 @@ mod tests {
         assert_eq!(turn(1, 1_000), now, "other requests than these count too");
         tokio::time::advance(Duration::from_secs(31)).await;
         assert_eq!(turn(1, 0), Instant::now(), "after the reset");
-    }
-
-    #[test]
-    fn the_stream_and_re_exports_are_never_paced() {
-        assert!(RateLimiter::of(Source::Stream).is_none());
-        assert!(RateLimiter::of(Source::ReExport).is_none());
     }
 }

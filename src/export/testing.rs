@@ -11,6 +11,9 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::api_keys::{
+    ApiKeys, AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable, Patience, Reuse,
+};
 use super::invocation::Invocation;
 use crate::config::ExporterConfig;
 use crate::index::IndexRef;
@@ -77,13 +80,20 @@ impl Fakes {
 
     /// An invocation that has [`TIME_LEFT`] from now.
     pub fn invocation(&self) -> Invocation<'_, Self> {
-        self.invocation_of(Source::Stream)
+        let deadline = Instant::now() + TIME_LEFT;
+        Invocation::new(self, &self.config, deadline, Source::Stream)
     }
 
-    /// The same for another payload.
-    pub fn invocation_of(&self, source: Source) -> Invocation<'_, Self> {
-        Invocation::new(self, &self.config, Instant::now() + TIME_LEFT, source)
+    /// The index item of [`index_settings`], with the owner of its API key.
+    pub fn exportable(&self, name: &str, attributes: &Value) -> Exportable {
+        Exportable::new(index_settings(name, attributes), &self.config).unwrap()
     }
+}
+
+/// API keys that are asked for as a batch does.
+pub fn batch_api_keys() -> ApiKeys {
+    let patience = Patience::InAll(BATCH_TIME_FOR_API_KEYS);
+    ApiKeys::new(AskingForApiKeys { patience, reuse: Reuse::FromKv })
 }
 
 impl Services for Fakes {
@@ -234,10 +244,14 @@ impl KvStore for FakeKv {
 #[derive(Default)]
 pub struct FakeApiKeys {
     pub faults: Script<ApiKeyError>,
+    /// How long the answers for these accounts take.
+    pub delays: RefCell<BTreeMap<String, Duration>>,
 }
 
 impl ApiKeyService for FakeApiKeys {
-    async fn fetch(&self, _cell: &str, _account: &str) -> Result<SecretString, ApiKeyError> {
+    async fn fetch(&self, _cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
+        let delay = self.delays.borrow().get(account).copied();
+        tokio::time::sleep(delay.unwrap_or_default()).await;
         self.faults.next().map_or_else(|| Ok("k".into()), Err)
     }
 }

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::export::api_keys::ApiKeys;
     use crate::export::table::read_items;
-    use crate::export::testing::{Fakes, KvFault, TableChange, index, index_item, index_settings};
+    use crate::export::testing::{Fakes, KvFault, TableChange, batch_api_keys, index, index_item};
     use crate::ports::KvError;
     use serde_json::{Value, json};
 
@@ -244,10 +244,10 @@ mod tests {
         let invocation = fakes.invocation();
         fakes.table.put(index_item("i", &shop("s")));
         fakes.table.changes.then(changes);
-        let settings = index_settings("i", &shop("s"));
-        let mut api_keys = ApiKeys::default();
-        api_keys.ask(&invocation, [&settings]).await;
-        let Ok(desired) = Desired::of_settings(&settings, &fakes.config, &api_keys) else {
+        let index = fakes.exportable("i", &shop("s"));
+        let mut api_keys = batch_api_keys();
+        api_keys.ask(&invocation, [&index]).await;
+        let Ok(desired) = Desired::of_settings(&index, &api_keys) else {
             panic!("the API key is there")
         };
         let entry = desired.entry(&invocation.stamp()).unwrap();

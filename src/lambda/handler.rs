@@ -71,7 +71,7 @@ impl<S: Services> Handler<S> {
                 (Source::ReExport.as_str(), result, invocation.stats())
             }
             Ok(Payload::Reconcile(request)) => {
-                let invocation = invocation(Source::Reconcile);
+                let invocation = invocation(Source::Reconcile).paced();
                 let result = Box::pin(reconcile(&invocation, &request)).await;
                 let result = result.map(|report| Answer::Reconcile(Box::new(report)));
                 account = request.system_account_id;

@@ -57,21 +57,56 @@ async fn a_record_without_a_cell_is_rejected_where_there_is_no_default() {
 }
 
 #[tokio::test]
-async fn an_account_without_a_key_is_rejected_and_kv_keeps_what_it_had() {
+async fn an_account_without_a_key_is_rejected_where_kv_holds_none_of_its_index() {
     let world = World::start().await;
-    world.settled_with([index("a", "i")]).await;
+    world.settled_with([index("a", "other")]).await;
     world.stack.api_keys.remove("a");
 
-    let changed = index_with("a", "i", json!({"pixel_id": "new"}));
-    let answered = world.batch([written(8, &changed), written(9, &index("b", "i"))]).await;
+    let answered = world.batch([written(8, &index("a", "i")), written(9, &index("b", "i"))]).await;
 
     assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(world.setting("a-i").unwrap().get("pixel_id"), None);
-    assert_eq!(world.setting_keys(), ["a-i", "b-i"]);
+    assert_eq!(world.setting_keys(), ["a-other", "b-i"]);
     assert_eq!(answered.stats.rejected, 1);
     let rejected = world.logs.of("record rejected");
     assert_eq!(rejected[0]["path"], "system_account_id");
     assert_eq!(world.stack.api_keys.count(DEFAULT_CELL, "a"), 1, "404 is final");
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_misrouted_lets_a_rollback_through() {
+    let world = World::start().await;
+    let alias = |enabled: bool| {
+        let target = json!({"index_id": "a-v2"});
+        let reads = json!({"doc_reads": {"enabled": enabled, "targets": [target]}});
+        index_with("a", "i", json!({"index_aliases": reads}))
+    };
+    world.settled_with([alias(true)]).await;
+    world.stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(404));
+
+    let answered = world.batch([written(9, &alias(false))]).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    let value = world.setting("a-i").unwrap();
+    assert_eq!(value["index_aliases"]["doc_reads"]["enabled"], false);
+    assert_eq!(value["marqo_api_key"], "key-a");
+    assert_eq!((answered.stats.rejected, answered.stats.api_keys_reused), (0, 1));
+    assert_eq!(world.logs.warnings().len(), 1);
+    assert_eq!(world.stack.api_keys.count(DEFAULT_CELL, "a"), 1, "404 is final");
+}
+
+#[tokio::test]
+async fn while_kv_cannot_be_read_an_account_without_a_key_fails_and_a_late_record_is_parked() {
+    let world = World::start().await;
+    let items = ["a", "b"].map(|account| index(account, "i"));
+    world.settled_with(items.clone()).await;
+    world.stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(404));
+    world.stack.kv.faults().add(Rule::on("POST", "/bulk/get", Fault::status(503)).forever());
+
+    let [a, b] = items;
+    let answered = world.batch([late(written(8, &a)), written(9, &b)]).await;
+
+    assert_eq!(answered.failures(), ["9"]);
+    assert_eq!((answered.stats.parked, answered.stats.rejected), (1, 0));
 }
 
 #[tokio::test]

@@ -119,14 +119,98 @@ async fn what_fails_for_more_than_its_own_api_key_is_not_parked() {
     assert_eq!(answered.failures(), NOTHING);
     assert_eq!((answered.counted("RecordsParked"), answered.stats.rejected), (Some(0), 1));
 
-    // Another account now asks for the shop id that it leaves behind, and that account's API key is
-    // unavailable.
-    let claim = index_with("b", "j", json!({"cell": "down", "shop_id": "s.example"}));
-    let world = world_with(&[index("a", "i"), claim]).await;
-    world.hold(SETTINGS, "s.example", &held_settings("a", "i"), Writer::Ours);
-    let answered = world.batch([late(written(1, &shop("a", "i", "s.example")))]).await;
-    assert_eq!(answered.failures(), ["1"]);
+    // It leaves behind a shop id for which another account asks without an API key, and another one that
+    // KV does not delete.
+    let world = world_with(&[index("a", "i"), claim_without_api_key()]).await;
+    for shop_id in ["s.example", "t.example"] {
+        world.hold(SETTINGS, shop_id, &held_settings("a", "i"), Writer::Ours);
+    }
+    let refused = Fault::status(500);
+    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", refused).forever());
+    let records = ["s.example", "t.example"].map(|id| late(written(1, &shop("a", "i", id))));
+    let answered = world.batch(records).await;
+    assert_eq!(answered.failures(), ["1", "1"]);
     assert_eq!(answered.counted("RecordsParked"), Some(0));
+}
+
+/// The same record, of a table whose stream carries old images: a/i had the shop id s.example.
+fn had_shop_id(mut record: Value) -> Value {
+    record["dynamodb"]["OldImage"] = to_item(&shop("a", "i", "s.example"));
+    record
+}
+
+/// What KV holds of a/i while it has the shop id s.example.
+fn hold_with_shop_id(world: &World) {
+    let mut value = held_settings("a", "i");
+    value["shop_id"] = json!("s.example");
+    for key in ["a-i", "s.example"] {
+        world.hold(SETTINGS, key, &value, Writer::Ours);
+    }
+}
+
+/// An item that asks for s.example, and whose API key is unavailable.
+fn claim_without_api_key() -> Value {
+    index_with("b", "j", json!({"cell": "down", "shop_id": "s.example"}))
+}
+
+#[tokio::test]
+async fn a_late_record_that_leaves_a_shop_id_to_a_dead_cell_is_parked_and_one_in_time_fails() {
+    let moved = had_shop_id(written(1, &index("a", "i")));
+    let gone = had_shop_id(removed(1, "a", "INDEX#i"));
+    for (in_the_table, record, keys) in [
+        (vec![index("a", "i")], moved, vec!["a-i", "s.example"]),
+        (vec![], gone, vec!["s.example"]),
+    ] {
+        for (record, failures) in [(late(record.clone()), &[][..]), (record, &["1"])] {
+            let world = world_with(&in_the_table).await;
+            world.stack.table.load([to_item(&claim_without_api_key())]);
+            hold_with_shop_id(&world);
+
+            let answered = world.batch([record]).await;
+
+            assert_eq!(answered.failures(), failures);
+            assert_eq!(world.setting_keys(), keys);
+            let lines = parked(&world);
+            assert_eq!(lines.len(), 1 - failures.len());
+            assert!(lines.iter().all(|line| line["cell"] == "down"), "{lines:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_removal_beside_an_insert_of_its_shop_id_in_a_dead_cell_is_parked() {
+    let world = world_with(&[claim_without_api_key()]).await;
+    hold_with_shop_id(&world);
+
+    // Without an old image: the shop id is known from KV's value alone.
+    let answered = world
+        .batch([late(removed(1, "a", "INDEX#i")), late(written(2, &claim_without_api_key()))])
+        .await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(answered.counted("RecordsParked"), Some(2));
+    assert_eq!(world.setting_keys(), ["a-i", "s.example"], "the way to the shop id stays");
+
+    world.stack.api_keys.faults().clear();
+    world.handle(&json!({"reconcile": {"apply": true}})).await.ok();
+    assert_eq!(world.setting_keys(), ["b-j", "s.example"]);
+    assert_eq!(world.url_under("s.example").unwrap(), "https://j.example.com");
+}
+
+#[tokio::test]
+async fn what_a_parked_removal_had_deleted_is_put_back() {
+    let world = world_with(&[]).await;
+    hold_with_shop_id(&world);
+    let before = world.stack.kv.snapshot(SETTINGS);
+    let table = world.stack.table.clone();
+    let claim = move || table.put(&claim_without_api_key());
+    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::before(claim)));
+
+    let answered = world.batch([late(had_shop_id(removed(1, "a", "INDEX#i")))]).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(answered.counted("RecordsParked"), Some(1));
+    assert_eq!(world.stack.kv.snapshot(SETTINGS).get("s.example"), before.get("s.example"));
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! The accounts' API keys: asking for them, and what follows where there is none.
 
-mod gather;
+mod asking;
+mod exportable;
 mod resolve;
 mod reuse;
 
-pub use gather::{
-    ApiKeyOwner, Gathering, MAX_IN_FLIGHT_PER_CELL, TIME_FOR_API_KEYS, Waiting, fetch_api_key,
+pub use asking::{
+    AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, LATE_TIME_FOR_API_KEYS, MAX_IN_FLIGHT_PER_CELL,
+    Patience, Reuse, fetch_api_key,
 };
-pub use resolve::{ApiKeyUnavailable, ApiKeys, NotExportable};
+pub use exportable::{ApiKeyOwner, Exportable};
+pub use resolve::{ApiKeyUnavailable, ApiKeys, NotExportable, WhyNoApiKey};

@@ -3,40 +3,42 @@
 //! | the service says | KV holds settings of this index | then |
 //! | --- | --- | --- |
 //! | an API key | | that one |
-//! | the account has none, or its name or cell can't be asked for | | the item is rejected |
-//! | nothing, after all tries | with an API key | that one is used again, with a warning |
-//! | nothing, after all tries | without one, or nothing | unavailable for now |
-//! | nothing, after all tries | KV can't be read | unavailable for now |
+//! | the account's name or cell can't be asked for | | the item is rejected |
+//! | nothing after all tries, or that the account has none | with an API key | that one is used again, with a warning |
+//! | nothing after all tries, or that the account has none | KV can't be read | unavailable for now |
+//! | that the account has none | without one, or nothing | the item is rejected |
+//! | nothing after all tries | without one, or nothing | unavailable for now |
 //!
-//! A reconcile does not look into KV: what it would find there is what it is to compare. Nor does it
-//! ask a cell again that has given nothing in this run.
+//! A gateway that is misrouted says of every account that it has none, and a rollback must get through
+//! all the same. Where nothing is reused, KV is not looked into, and the last two rows apply.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::gather::{Answers, ApiKeyOwner, Gathering, Waiting};
-use crate::config::ExporterConfig;
+use super::asking::{
+    Answer, Answers, Asking, AskingForApiKeys, Patience, QuietCells, Reuse, TIME_FOR_ONE_TRY,
+};
+use super::exportable::{ApiKeyOwner, Exportable};
 use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
-use crate::item::{IndexSettings, Rejection};
-use crate::kv::Source;
-use crate::ports::{ApiKeyError, KvError, Retry, Services, fits_a_url};
+use crate::item::Rejection;
+use crate::ports::{ApiKeyError, KvError, Retry, Services};
 
 /// The API keys that an invocation has asked for. None outlives it, so that a rotated key is not
 /// overwritten with an old one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ApiKeys {
+    pub(super) asking: AskingForApiKeys,
     answers: Answers,
     /// What KV holds of the indexes for which the service gave none.
     pub(super) stored: BTreeMap<IndexRef, Stored>,
-    /// For how long the batch has asked.
+    /// For how long it has asked.
     asked_for: Duration,
-    /// Cells whose gateway has given nothing to a reconcile. Its sets of API keys share them.
-    silent_cells: Rc<RefCell<BTreeSet<String>>>,
+    quiet_cells: QuietCells,
+    /// Cells that did not give an API key that was asked for.
+    failed_cells: BTreeSet<String>,
 }
 
 /// What KV holds under the keys of an index.
@@ -65,11 +67,22 @@ impl From<Rejection> for NotExportable {
     }
 }
 
-/// Why an index's API key is unavailable for now.
+/// An index's API key is unavailable for now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ApiKeyUnavailable {
+#[error("no API key from cell {cell:?}")]
+pub struct ApiKeyUnavailable {
+    /// The cell whose gateway was asked.
+    pub cell: String,
+    /// Why there is none.
+    #[source]
+    pub why: WhyNoApiKey,
+}
+
+/// Why there is no API key for now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WhyNoApiKey {
     /// The service has not been asked, or has not answered yet.
-    #[error("the API key was not asked for")]
+    #[error("it was not asked for")]
     NotAsked,
     /// The service gives none; KV was not looked into.
     #[error(transparent)]
@@ -88,69 +101,82 @@ pub enum ApiKeyUnavailable {
     },
 }
 
+impl ApiKeyUnavailable {
+    /// Whether the service is still to answer, or KV still to be looked into.
+    pub fn is_preliminary(&self) -> bool {
+        matches!(self.why, WhyNoApiKey::NotAsked | WhyNoApiKey::Service(_))
+    }
+
+    /// Whether a late record that lacks nothing else is left to reconcile. A KV that can't be read may
+    /// hold an API key, and soon be read again. But a gateway that says of an account that it has none
+    /// says so for good.
+    pub fn parks_late_records(&self) -> bool {
+        matches!(
+            self.why,
+            WhyNoApiKey::NotInKv(_)
+                | WhyNoApiKey::KvUnreadable { service: ApiKeyError::NotFound, .. }
+        )
+    }
+}
+
 impl ApiKeys {
-    /// Whom to ask for the API key of an index.
-    pub fn owner(
-        config: &ExporterConfig,
-        settings: &IndexSettings,
-    ) -> Result<ApiKeyOwner, Rejection> {
-        let cell = settings.cell.as_ref().or(config.default_cell.as_ref()).ok_or_else(|| {
-            Rejection::new(
-                "cell",
-                "is absent, and the function has no DEFAULT_CELL to fall back on",
-            )
-        })?;
-        for (path, name) in [("cell", cell), ("system_account_id", &settings.index.account)] {
-            if !fits_a_url(name) {
-                return Err(Rejection::new(path, "can't be part of a URL"));
-            }
+    /// None yet.
+    pub fn new(asking: AskingForApiKeys) -> Self {
+        Self {
+            asking,
+            answers: Answers::new(),
+            stored: BTreeMap::new(),
+            asked_for: Duration::ZERO,
+            quiet_cells: QuietCells::new(),
+            failed_cells: BTreeSet::new(),
         }
-        Ok(ApiKeyOwner { cell: cell.clone(), account: settings.index.account.clone() })
     }
 
-    /// Starts asking for API keys.
-    pub fn gather<'a, S: Services>(
-        &self,
-        invocation: &'a Invocation<'_, S>,
-        owners: BTreeMap<ApiKeyOwner, Waiting>,
-    ) -> Gathering<'a> {
-        // A reconcile meets new accounts for as long as it runs.
-        let paged = invocation.source == Source::Reconcile;
-        let used = if paged { Duration::ZERO } else { self.asked_for };
-        Gathering::start(invocation, owners, used)
+    /// Waits for so long in all from now on, what was waited before included.
+    pub fn wait_in_all(&mut self, time: Duration) {
+        self.asking.patience = Patience::InAll(time);
     }
 
-    /// A set without API keys, because those asked for minutes ago may have been rotated. It still knows
-    /// which cells give nothing.
+    /// Forgets the answers, because they take memory, and because API keys that were asked for minutes
+    /// ago may have been rotated. It still knows which cells give nothing.
+    pub fn forget_answers(&mut self) {
+        self.answers.clear();
+        self.stored.clear();
+    }
+
+    /// A set without answers that knows which cells give nothing.
     pub fn renewed(&self) -> Self {
-        Self { silent_cells: Rc::clone(&self.silent_cells), ..Self::default() }
+        Self {
+            quiet_cells: self.quiet_cells.clone(),
+            failed_cells: self.failed_cells.clone(),
+            ..Self::new(self.asking)
+        }
     }
 
     /// Whether it is known what the service says for an account, or that its cell gives nothing.
     pub fn knows(&self, owner: &ApiKeyOwner) -> bool {
-        self.answers.contains_key(owner) || self.silent_cells.borrow().contains(&owner.cell)
+        self.answers.contains_key(owner) || self.time_left(&owner.cell).is_none()
+    }
+
+    /// The cells that did not give an API key that was asked for.
+    pub fn failed_cells(&self) -> &BTreeSet<String> {
+        &self.failed_cells
+    }
+
+    /// Notes that a cell's gateway gives nothing: it is not asked again.
+    pub fn write_off(&mut self, cell: &str) {
+        self.quiet_cells.insert(cell.to_owned(), Duration::MAX);
     }
 
     /// Takes in one answer of the service.
-    pub fn note(&mut self, owner: ApiKeyOwner, answer: Result<SecretString, ApiKeyError>) {
+    pub fn note(&mut self, owner: ApiKeyOwner, answer: Answer) {
+        if matches!(answer, Err(ApiKeyError::Unavailable { .. })) {
+            self.failed_cells.insert(owner.cell.clone());
+        }
         if !answer.as_ref().is_err_and(ApiKeyError::is_silence) {
-            self.silent_cells.borrow_mut().remove(&owner.cell);
+            self.quiet_cells.remove(&owner.cell);
         }
         self.answers.insert(owner, answer);
-    }
-
-    /// The cells of which an API key was unavailable.
-    pub fn failed_cells(&self) -> BTreeSet<String> {
-        let failed = |answer: &Result<_, _>| matches!(answer, Err(ApiKeyError::Unavailable { .. }));
-        let asked = self.answers.iter().filter(|(_, answer)| failed(answer));
-        let asked = asked.map(|(owner, _)| owner.cell.clone());
-        asked.chain(self.silent_cells.borrow().iter().cloned()).collect()
-    }
-
-    /// Notes that a cell's gateway gives nothing: it is not asked again, unless an answer of it is still
-    /// to come.
-    pub fn write_off(&self, cell: &str) {
-        self.silent_cells.borrow_mut().insert(cell.to_owned());
     }
 
     /// Takes in answers of the service.
@@ -160,94 +186,106 @@ impl ApiKeys {
         }
     }
 
-    /// Counts the time for which the service was asked.
-    pub fn count_time(&mut self, took: Duration) {
-        self.asked_for += took;
+    /// Takes in how long it took to ask, and which cells were quiet.
+    pub fn note_end(&mut self, asking: &Asking<'_>) {
+        self.asked_for += asking.took();
+        self.quiet_cells.extend(asking.quiet_cells());
     }
 
-    /// Asks for the API keys of these indexes that have not been asked for, the service first, then
-    /// KV.
+    /// Starts asking for the API keys of these owners, for each so long.
+    pub fn start<'a, S: Services>(
+        &self,
+        invocation: &'a Invocation<'_, S>,
+        owners: BTreeMap<ApiKeyOwner, Duration>,
+    ) -> Asking<'a> {
+        let owners = owners.into_iter().map(|(owner, time)| (owner, Patience::InAll(time)));
+        Asking::start(invocation, owners.collect(), &self.quiet_cells)
+    }
+
+    /// Asks for the API keys of these indexes that have not been asked for: the service first, then
+    /// KV where one may be used again.
     pub async fn ask<'s, S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
-        settings: impl IntoIterator<Item = &'s IndexSettings> + Clone,
+        indexes: impl IntoIterator<Item = &'s Exportable> + Clone,
     ) {
-        self.ask_service(invocation, settings.clone()).await;
-        self.look_into_kv(invocation, settings).await;
+        self.ask_service(invocation, indexes.clone()).await;
+        self.look_into_kv(invocation, indexes).await;
     }
 
-    /// Asks the service for the API keys of these indexes that have not been asked for.
-    pub async fn ask_service<'s, S: Services>(
+    async fn ask_service<'s, S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
-        settings: impl IntoIterator<Item = &'s IndexSettings>,
+        indexes: impl IntoIterator<Item = &'s Exportable>,
     ) {
-        let owners: BTreeMap<ApiKeyOwner, Waiting> = settings
-            .into_iter()
-            .filter_map(|settings| Self::owner(invocation.config, settings).ok())
-            .filter(|owner| !self.answers.contains_key(owner))
-            .map(|owner| (owner, Waiting::Others))
-            .collect();
-        let is_silent = |owner: &ApiKeyOwner| self.silent_cells.borrow().contains(&owner.cell);
-        let (silent, owners): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            owners.into_iter().partition(|(owner, _)| is_silent(owner));
-        self.answers.extend(silent.into_keys().map(|owner| (owner, Err(silent_cell_error()))));
-        if !owners.is_empty() {
-            let mut gathering = self.gather(invocation, owners);
-            let answers = gathering.rest().await;
-            self.count_time(gathering.elapsed());
-            if invocation.source == Source::Reconcile {
-                self.silent_cells.borrow_mut().extend(silent_cells(&answers));
+        let mut owners = BTreeMap::new();
+        for Exportable { owner, .. } in indexes {
+            if self.answers.contains_key(owner) {
+                continue;
             }
-            self.extend(answers);
+            match self.time_left(&owner.cell) {
+                Some(patience) => drop(owners.insert(owner.clone(), patience)),
+                None => self.note(owner.clone(), Err(quiet_cell_error())),
+            }
+        }
+        if !owners.is_empty() {
+            let mut asking = Asking::start(invocation, owners, &self.quiet_cells);
+            self.extend(asking.rest().await);
+            self.note_end(&asking);
+        }
+    }
+
+    /// How long a cell may be asked; `None` if it is not asked again.
+    fn time_left(&self, cell: &str) -> Option<Patience> {
+        match self.asking.patience {
+            Patience::InAll(time) => {
+                let left = time.saturating_sub(self.asked_for).max(TIME_FOR_ONE_TRY);
+                Some(Patience::InAll(left))
+            }
+            Patience::WhileTheCellAnswers(time) => {
+                let quiet = self.quiet_cells.get(cell).copied().unwrap_or_default();
+                let has_time = time.saturating_sub(quiet) >= TIME_FOR_ONE_TRY;
+                has_time.then_some(self.asking.patience)
+            }
         }
     }
 
     /// The API key of an index.
     pub fn resolve(
         &self,
-        config: &ExporterConfig,
-        settings: &IndexSettings,
+        Exportable { settings, owner }: &Exportable,
     ) -> Result<&SecretString, NotExportable> {
+        let unavailable = |why| {
+            let cell = owner.cell.clone();
+            Err(NotExportable::Unavailable(ApiKeyUnavailable { cell, why }))
+        };
         let rejected = |path: &str, reason: &'static str| {
             Err(NotExportable::Rejected(Rejection::new(path, reason)))
         };
-        let owner = Self::owner(config, settings).map_err(NotExportable::Rejected)?;
-        let service = match self.answers.get(&owner) {
-            None => return Err(NotExportable::Unavailable(ApiKeyUnavailable::NotAsked)),
+        let service = match self.answers.get(owner) {
+            None => return unavailable(WhyNoApiKey::NotAsked),
             Some(Ok(api_key)) => return Ok(api_key),
-            Some(Err(ApiKeyError::NotFound)) => {
-                return rejected("system_account_id", "the account has no API key");
-            }
             Some(Err(ApiKeyError::BadName { path })) => {
                 return rejected(path, "can't be part of a URL");
             }
-            Some(Err(error @ ApiKeyError::Unavailable { .. })) => error.clone(),
+            Some(Err(error)) => error.clone(),
         };
-        Err(NotExportable::Unavailable(match self.stored.get(&settings.index) {
-            Some(Stored::ApiKey(api_key)) => return Ok(api_key),
-            None => ApiKeyUnavailable::Service(service),
-            Some(Stored::NoApiKey) => ApiKeyUnavailable::NotInKv(service),
-            Some(Stored::Unreadable(kv)) => {
-                ApiKeyUnavailable::KvUnreadable { service, kv: kv.clone() }
+        match (self.stored.get(&settings.index), self.asking.reuse, service) {
+            (Some(Stored::ApiKey(api_key)), ..) => Ok(api_key),
+            (Some(Stored::Unreadable(kv)), _, service) => {
+                unavailable(WhyNoApiKey::KvUnreadable { service, kv: kv.clone() })
             }
-        }))
+            (None, Reuse::FromKv, service) => unavailable(WhyNoApiKey::Service(service)),
+            (_, _, ApiKeyError::NotFound) => {
+                rejected("system_account_id", "the account has no API key")
+            }
+            (Some(Stored::NoApiKey), _, service) => unavailable(WhyNoApiKey::NotInKv(service)),
+            (None, Reuse::Never, service) => unavailable(WhyNoApiKey::Service(service)),
+        }
     }
 }
 
-/// The cells that were asked and said nothing of any account.
-fn silent_cells(answers: &Answers) -> BTreeSet<String> {
-    let gave_nothing = |answer: &Result<SecretString, ApiKeyError>| {
-        answer.as_ref().is_err_and(ApiKeyError::is_silence)
-    };
-    let (silent, answering): (Vec<_>, Vec<_>) =
-        answers.iter().partition(|(_, answer)| gave_nothing(answer));
-    let answering: BTreeSet<&String> = answering.iter().map(|(owner, _)| &owner.cell).collect();
-    let silent = silent.into_iter().map(|(owner, _)| &owner.cell);
-    silent.filter(|cell| !answering.contains(cell)).cloned().collect()
-}
-
-fn silent_cell_error() -> ApiKeyError {
+fn quiet_cell_error() -> ApiKeyError {
     ApiKeyError::Unavailable {
         reason: "the cell's gateway has given nothing in this run".to_owned(),
         retry: Retry::Never,
@@ -256,39 +294,51 @@ fn silent_cell_error() -> ApiKeyError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::asking::BATCH_TIME_FOR_API_KEYS;
     use super::*;
-    use crate::export::testing::{Fakes, KvFault, down, index_settings};
+    use crate::export::testing::{Fakes, KvFault, batch_api_keys, down};
     use secrecy::ExposeSecret;
     use serde_json::{Value, json};
+    use tokio::time::Instant;
 
-    /// What is known of an index once the service was asked, and KV where that gave nothing.
-    async fn resolved(fakes: &Fakes, settings: &IndexSettings) -> Result<String, String> {
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// As a reconcile asks.
+    fn for_comparison() -> ApiKeys {
+        let patience = Patience::WhileTheCellAnswers(BATCH_TIME_FOR_API_KEYS);
+        ApiKeys::new(AskingForApiKeys { patience, reuse: Reuse::Never })
+    }
+
+    /// What is known of index `i`, under the keys `s` and `a-i`, once it was asked for.
+    async fn resolved(fakes: &Fakes, mut api_keys: ApiKeys) -> Result<String, String> {
         let invocation = fakes.invocation();
-        let mut api_keys = ApiKeys::default();
-        api_keys.ask(&invocation, [settings]).await;
+        let index = index_i(fakes);
+        api_keys.ask(&invocation, [&index]).await;
         let reused = invocation.stats().api_keys_reused;
-        match api_keys.resolve(&fakes.config, settings) {
+        match api_keys.resolve(&index) {
             Ok(api_key) if reused > 0 => Ok(format!("{} again", api_key.expose_secret())),
             Ok(api_key) => Ok(api_key.expose_secret().to_owned()),
             Err(NotExportable::Rejected(rejection)) => Err(format!("rejected: {}", rejection.path)),
-            Err(NotExportable::Unavailable(ApiKeyUnavailable::NotAsked)) => {
-                Err("not asked".to_owned())
+            Err(NotExportable::Unavailable(ApiKeyUnavailable { why, .. })) => Err(match why {
+                WhyNoApiKey::NotAsked => "not asked",
+                WhyNoApiKey::Service(_) => "not looked up",
+                WhyNoApiKey::NotInKv(_) => "not in KV",
+                WhyNoApiKey::KvUnreadable { .. } => "KV can't be read",
             }
-            Err(NotExportable::Unavailable(ApiKeyUnavailable::Service(_))) => {
-                Err("not looked up".to_owned())
-            }
-            Err(NotExportable::Unavailable(ApiKeyUnavailable::NotInKv(_))) => {
-                Err("not in KV".to_owned())
-            }
-            Err(NotExportable::Unavailable(ApiKeyUnavailable::KvUnreadable { .. })) => {
-                Err("KV can't be read".to_owned())
-            }
+            .to_owned()),
         }
     }
 
-    /// Index `i` under the keys `s` and `a-i`.
-    fn settings() -> IndexSettings {
-        index_settings("i", &json!({"shop_id": {"S": "s"}}))
+    fn index_i(fakes: &Fakes) -> Exportable {
+        fakes.exportable("i", &json!({"shop_id": {"S": "s"}}))
+    }
+
+    /// Index `i` of another account.
+    fn index_of(fakes: &Fakes, account: &str) -> Exportable {
+        let mut index = index_i(fakes);
+        index.settings.index.account = account.to_owned();
+        index.owner.account = account.to_owned();
+        index
     }
 
     /// A gateway that is down for all four tries.
@@ -296,6 +346,18 @@ mod tests {
         let fakes = Fakes::new();
         fakes.api_keys.faults.then([down(), down(), down(), down()]);
         fakes
+    }
+
+    /// A gateway that says of every account that it has no API key.
+    fn misrouted() -> Fakes {
+        let fakes = Fakes::new();
+        fakes.api_keys.faults.then([ApiKeyError::NotFound]);
+        fakes
+    }
+
+    /// Both, with what is said where KV holds none.
+    fn without_api_keys() -> [(Fakes, &'static str); 2] {
+        [(without_gateway(), "not in KV"), (misrouted(), "rejected: system_account_id")]
     }
 
     fn value(index_name: &str, api_key: &Value) -> Value {
@@ -306,36 +368,26 @@ mod tests {
     async fn an_api_key_from_the_service_is_that_one_whatever_kv_holds() {
         let fakes = Fakes::new();
         fakes.kv.hold("a-i", &value("i", &json!("old")));
-        assert_eq!(resolved(&fakes, &settings()).await, Ok("k".into()));
+        assert_eq!(resolved(&fakes, batch_api_keys()).await, Ok("k".into()));
         assert!(fakes.kv.requests.borrow().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_account_that_has_none_is_rejected_whatever_kv_holds() {
+    async fn an_account_or_a_cell_that_cannot_be_asked_for_is_rejected() {
         let fakes = Fakes::new();
         fakes.kv.hold("a-i", &value("i", &json!("old")));
-        fakes.api_keys.faults.then([ApiKeyError::NotFound]);
-        let rejected = Err("rejected: system_account_id".to_owned());
-        assert_eq!(resolved(&fakes, &settings()).await, rejected);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_account_or_a_cell_that_cannot_be_asked_for_is_rejected() {
-        let mut fakes = Fakes::new();
         fakes.api_keys.faults.then([ApiKeyError::BadName { path: "cell" }]);
-        assert_eq!(resolved(&fakes, &settings()).await, Err("rejected: cell".to_owned()));
-        fakes.config.default_cell = None;
-        assert_eq!(resolved(&fakes, &settings()).await, Err("rejected: cell".to_owned()));
-        let with_cell = index_settings("i", &json!({"cell": {"S": "c"}}));
-        assert_eq!(resolved(&fakes, &with_cell).await, Ok("k".into()));
+        assert_eq!(resolved(&fakes, batch_api_keys()).await, Err("rejected: cell".to_owned()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_the_service_gives_nothing_the_one_in_kv_is_used_again() {
+    async fn while_the_service_gives_none_the_one_in_kv_is_used_again() {
         for key in ["a-i", "s"] {
-            let fakes = without_gateway();
-            fakes.kv.hold(key, &value("i", &json!("old")));
-            assert_eq!(resolved(&fakes, &settings()).await, Ok("old again".into()), "{key}");
+            for (fakes, _) in without_api_keys() {
+                fakes.kv.hold(key, &value("i", &json!("old")));
+                let reused = resolved(&fakes, batch_api_keys()).await;
+                assert_eq!(reused, Ok("old again".into()), "{key}");
+            }
         }
     }
 
@@ -344,11 +396,11 @@ mod tests {
         let fakes = without_gateway();
         fakes.kv.hold("s", &value("i", &json!("older")));
         fakes.kv.hold("a-i", &value("i", &json!("old")));
-        assert_eq!(resolved(&fakes, &settings()).await, Ok("old again".into()));
+        assert_eq!(resolved(&fakes, batch_api_keys()).await, Ok("old again".into()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_usable_one_in_kv_it_is_unavailable() {
+    async fn without_a_usable_one_in_kv_it_is_unavailable_or_rejected_where_the_account_has_none() {
         let unusable = [
             value("i", &Value::Null),
             value("i", &json!("")),
@@ -357,66 +409,140 @@ mod tests {
             json!({"marqo_api_key": "old"}),
         ];
         for held in [None].into_iter().chain(unusable.map(Some)) {
-            let fakes = without_gateway();
-            if let Some(held) = &held {
-                fakes.kv.hold("s", held);
+            for (fakes, expected) in without_api_keys() {
+                if let Some(held) = &held {
+                    fakes.kv.hold("s", held);
+                }
+                let resolved = resolved(&fakes, batch_api_keys()).await;
+                assert_eq!(resolved, Err(expected.to_owned()), "{held:?}");
             }
-            let unavailable = Err("not in KV".to_owned());
-            assert_eq!(resolved(&fakes, &settings()).await, unavailable, "{held:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_kv_cannot_be_read_it_is_unavailable() {
-        let fakes = without_gateway();
-        fakes.kv.hold("a-i", &value("i", &json!("old")));
-        fakes.kv.faults.then([KvFault::Fails(KvError::Refused { reason: "scripted".into() })]);
-        let unavailable = Err("KV can't be read".to_owned());
-        assert_eq!(resolved(&fakes, &settings()).await, unavailable);
+        for (fakes, _) in without_api_keys() {
+            fakes.kv.hold("a-i", &value("i", &json!("old")));
+            fakes.kv.faults.then([KvFault::Fails(KvError::Refused { reason: "scripted".into() })]);
+            let unavailable = Err("KV can't be read".to_owned());
+            assert_eq!(resolved(&fakes, batch_api_keys()).await, unavailable);
+        }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reconcile_does_not_look_into_kv() {
-        let fakes = without_gateway();
-        fakes.kv.hold("a-i", &value("i", &json!("old")));
-        let (mut api_keys, settings) = (ApiKeys::default(), settings());
-        api_keys.ask(&fakes.invocation_of(Source::Reconcile), [&settings]).await;
-        let service = Err(NotExportable::Unavailable(ApiKeyUnavailable::Service(down())));
-        assert_eq!(api_keys.resolve(&fakes.config, &settings).map(|_| ()), service);
-        assert!(fakes.kv.requests.borrow().is_empty());
+    async fn where_none_is_used_again_kv_is_not_looked_into() {
+        for (fakes, expected) in
+            [(without_gateway(), "not looked up"), (misrouted(), "rejected: system_account_id")]
+        {
+            fakes.kv.hold("a-i", &value("i", &json!("old")));
+            assert_eq!(resolved(&fakes, for_comparison()).await, Err(expected.to_owned()));
+            assert!(fakes.kv.requests.borrow().is_empty());
+        }
+    }
+
+    #[test]
+    fn late_records_are_parked_unless_kv_may_yet_give_the_api_key() {
+        let parks = |why| ApiKeyUnavailable { cell: "c".into(), why }.parks_late_records();
+        let unreadable = |service| WhyNoApiKey::KvUnreadable { service, kv: KvError::OutOfTime };
+        assert!(parks(WhyNoApiKey::NotInKv(down())));
+        assert!(parks(unreadable(ApiKeyError::NotFound)));
+        assert!(!parks(unreadable(down())));
+        assert!(!parks(WhyNoApiKey::NotAsked) && !parks(WhyNoApiKey::Service(down())));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reconcile_asks_a_cell_that_gave_nothing_no_second_time() {
-        let fakes = without_gateway();
-        let invocation = fakes.invocation_of(Source::Reconcile);
-        let mut api_keys = ApiKeys::default();
-        api_keys.ask(&invocation, [&settings()]).await;
-        let mut other = settings();
-        other.index.account = "b".into();
-        let mut elsewhere = other.clone();
-        elsewhere.cell = Some("healthy".into());
-        api_keys.ask(&invocation, [&other, &elsewhere]).await;
-        assert_eq!(invocation.stats().api_keys_requests, 4 + 1);
-        assert!(api_keys.resolve(&fakes.config, &other).is_err());
-        assert!(api_keys.resolve(&fakes.config, &elsewhere).is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_account_is_asked_for_once() {
+    async fn an_account_is_asked_for_once_until_the_answers_are_forgotten() {
         let fakes = Fakes::new();
         let invocation = fakes.invocation();
-        let indexes = ["i", "j"].map(|name| index_settings(name, &json!({})));
-        let mut api_keys = ApiKeys::default();
+        let indexes = ["i", "j"].map(|name| fakes.exportable(name, &json!({})));
+        let mut api_keys = batch_api_keys();
+        let unavailable = api_keys.resolve(&indexes[0]).err();
         assert!(matches!(
-            api_keys.resolve(&fakes.config, &indexes[0]),
-            Err(NotExportable::Unavailable(ApiKeyUnavailable::NotAsked))
+            unavailable,
+            Some(NotExportable::Unavailable(ApiKeyUnavailable { why: WhyNoApiKey::NotAsked, .. }))
         ));
         api_keys.ask(&invocation, &indexes).await;
         api_keys.ask(&invocation, &indexes).await;
         assert_eq!(invocation.stats().api_keys_requests, 1);
-        for index in &indexes {
-            assert!(api_keys.resolve(&fakes.config, index).is_ok());
+        assert!(indexes.iter().all(|index| api_keys.resolve(index).is_ok()));
+        api_keys.forget_answers();
+        api_keys.ask(&invocation, &indexes).await;
+        assert_eq!(invocation.stats().api_keys_requests, 2);
+    }
+
+    /// How long it takes to ask for the API keys of these accounts of one cell.
+    async fn time_to_ask(fakes: &Fakes, api_keys: &mut ApiKeys, accounts: &[&str]) -> Duration {
+        let indexes: Vec<_> = accounts.iter().map(|account| index_of(fakes, account)).collect();
+        let began = Instant::now();
+        api_keys.ask(&fakes.invocation(), &indexes).await;
+        began.elapsed()
+    }
+
+    /// Services whose answers for these accounts take so many seconds.
+    fn with_delays(delays: impl IntoIterator<Item = (&'static str, u32)>) -> Fakes {
+        let fakes = Fakes::new();
+        let delays = delays.into_iter().map(|(account, n)| (account.to_owned(), n * SECOND));
+        fakes.api_keys.delays.borrow_mut().extend(delays);
+        fakes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_waited_in_all_is_waited_once_and_then_there_is_one_try_each() {
+        let fakes = with_delays([("a", 3_600), ("b", 3_600), ("c", 1)]);
+        let mut api_keys = batch_api_keys();
+        assert_eq!(time_to_ask(&fakes, &mut api_keys, &["a"]).await, 20 * SECOND);
+        assert_eq!(time_to_ask(&fakes, &mut api_keys, &["b"]).await, 2 * SECOND);
+        assert_eq!(time_to_ask(&fakes, &mut api_keys, &["c"]).await, SECOND);
+        assert!(api_keys.resolve(&index_of(&fakes, "c")).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_cell_is_waited_for_as_long_as_it_answers() {
+        let fakes = Fakes::new();
+        let accounts: Vec<String> = (0..450).map(|number| format!("a{number}")).collect();
+        let delays = accounts.iter().map(|account| (account.clone(), 15 * SECOND));
+        fakes.api_keys.delays.borrow_mut().extend(delays);
+        let accounts: Vec<&str> = accounts.iter().map(String::as_str).collect();
+        let mut api_keys = for_comparison();
+        // 200 at a time.
+        assert_eq!(time_to_ask(&fakes, &mut api_keys, &accounts).await, 45 * SECOND);
+        assert!(
+            accounts.iter().all(|account| api_keys.resolve(&index_of(&fakes, account)).is_ok())
+        );
+        assert!(api_keys.failed_cells().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cell_that_gives_nothing_is_asked_for_20_s_and_not_again() {
+        let fakes = with_delays([("a", 3_600), ("b", 3_600)]);
+        let mut api_keys = for_comparison();
+        assert_eq!(time_to_ask(&fakes, &mut api_keys, &["a"]).await, 20 * SECOND);
+        api_keys.forget_answers();
+        assert_eq!(time_to_ask(&fakes, &mut api_keys, &["b"]).await, Duration::ZERO);
+        assert!(api_keys.resolve(&index_of(&fakes, "b")).is_err());
+        assert_eq!(api_keys.failed_cells().len(), 1);
+
+        let mut elsewhere = index_of(&fakes, "c");
+        elsewhere.owner.cell = "healthy".to_owned();
+        api_keys.ask(&fakes.invocation(), [&elsewhere]).await;
+        assert!(api_keys.resolve(&elsewhere).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_for_which_a_cell_is_quiet_adds_up_until_it_answers() {
+        let fakes = Fakes::new();
+        let mut api_keys = for_comparison();
+        // Each time all tries are refused at once, after 3.5 s of back-offs.
+        fakes.api_keys.faults.then((0..5 * 4).map(|_| down()));
+        for _ in 0..5 {
+            api_keys.forget_answers();
+            assert_eq!(time_to_ask(&fakes, &mut api_keys, &["a"]).await, SECOND * 7 / 2);
         }
+        api_keys.forget_answers();
+        time_to_ask(&fakes, &mut api_keys, &["a"]).await;
+        assert!(api_keys.resolve(&index_of(&fakes, "a")).is_ok(), "2.5 s were left");
+        fakes.api_keys.faults.then((0..4).map(|_| down()));
+        api_keys.forget_answers();
+        assert_eq!(time_to_ask(&fakes, &mut api_keys, &["a"]).await, SECOND * 7 / 2);
     }
 }

@@ -4,40 +4,40 @@ use std::collections::BTreeSet;
 
 use tracing::warn;
 
-use super::resolve::{ApiKeyUnavailable, ApiKeys, NotExportable, Stored};
+use super::asking::Reuse;
+use super::exportable::Exportable;
+use super::resolve::{ApiKeys, NotExportable, Stored};
 use crate::export::bulk;
 use crate::export::invocation::Invocation;
-use crate::item::IndexSettings;
-use crate::kv::{Source, StoredSettings};
+use crate::kv::StoredSettings;
 use crate::ports::{Namespace, Services};
 
 impl ApiKeys {
-    /// Looks into KV for the API keys of those indexes for which the service gives none: a change
-    /// of settings still gets through.
+    /// Looks into KV for the API keys of those indexes for which the service gives none, if they may
+    /// be used again: a change of settings still gets through.
     pub async fn look_into_kv<'s, S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
-        settings: impl IntoIterator<Item = &'s IndexSettings>,
+        indexes: impl IntoIterator<Item = &'s Exportable>,
     ) {
-        if invocation.source == Source::Reconcile {
+        if self.asking.reuse == Reuse::Never {
             return;
         }
-        let lacking: Vec<&IndexSettings> = settings
-            .into_iter()
-            .filter(|settings| {
-                let api_key = self.resolve(invocation.config, settings);
-                matches!(api_key, Err(NotExportable::Unavailable(ApiKeyUnavailable::Service(_))))
-            })
-            .collect();
+        let lacks_one = |index: &&Exportable| {
+            let api_key = self.resolve(index);
+            matches!(api_key, Err(NotExportable::Unavailable(error)) if error.is_preliminary())
+        };
+        let lacking: Vec<&Exportable> = indexes.into_iter().filter(lacks_one).collect();
         if lacking.is_empty() {
             return;
         }
-        let keys: BTreeSet<String> = lacking.iter().flat_map(|index| index.kv_keys()).collect();
+        let keys: BTreeSet<String> =
+            lacking.iter().flat_map(|index| index.settings.kv_keys()).collect();
         let (keys, until) = (keys.into_iter().collect(), invocation.writes_until);
         let (values, failures) =
             bulk::read_until(invocation, Namespace::Settings, keys, until).await;
         let environment = &invocation.config.environment;
-        for settings in lacking {
+        for Exportable { settings, owner } in lacking {
             // The index id first: the shop id's value may be older, or another index'.
             let keys: Vec<String> = settings.kv_keys().into_iter().rev().collect();
             let api_key = keys.iter().find_map(|key| {
@@ -51,8 +51,7 @@ impl ApiKeys {
                     warn!(
                         system_account_id = settings.index.account,
                         index_name = settings.index.name,
-                        cell =
-                            Self::owner(invocation.config, settings).ok().map(|owner| owner.cell),
+                        cell = owner.cell,
                         "the API key is unavailable: the one in KV is used again"
                     );
                     invocation.count(|stats| stats.api_keys_reused += 1);

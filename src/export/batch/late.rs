@@ -7,12 +7,10 @@ use tracing::warn;
 
 use super::outcome::RecordOutcome;
 use super::plan::{BatchPlan, Deciding, Task};
-use crate::config::ExporterConfig;
-use crate::export::api_keys::ApiKeys;
+use crate::export::api_keys::Exportable;
 use crate::export::invocation::Invocation;
 use crate::export::table::read_items_until;
-use crate::index::IndexRef;
-use crate::item::{IndexSettings, Item, ItemKey, QueryConfig, Rejection};
+use crate::item::{ItemKey, QueryConfig, Rejection};
 use crate::ports::Services;
 
 /// How long a batch waits for the table before the images decide: the records in time wait with the
@@ -51,7 +49,7 @@ pub async fn let_the_table_decide<S: Services>(
     let BatchPlan { settings, query_configs, outcomes } = plan;
     for item in settings.iter_mut().filter(|item| is_open(&item.deciding, &item.task)) {
         let found = items.get(&ItemKey::of_index(&item.index));
-        let decoded = found.map(|found| exportable(invocation.config, &item.index, found));
+        let decoded = found.map(|found| Exportable::decode(&item.index, found, invocation.config));
         decide(&mut item.deciding, &mut item.task, decoded, outcomes);
     }
     for item in query_configs.iter_mut().filter(|item| is_open(&item.deciding, &item.task)) {
@@ -65,16 +63,6 @@ pub async fn let_the_table_decide<S: Services>(
 /// Whether the table is to decide: of a removal it is read in any case.
 fn is_open<T>(deciding: &Deciding, task: &Task<T>) -> bool {
     deciding.late && matches!(task, Task::Export(_))
-}
-
-fn exportable(
-    config: &ExporterConfig,
-    index: &IndexRef,
-    item: &Item,
-) -> Result<IndexSettings, Rejection> {
-    let settings = IndexSettings::decode(index, &item.attributes())?;
-    ApiKeys::owner(config, &settings)?;
-    Ok(settings)
 }
 
 fn decide<T>(

@@ -34,7 +34,7 @@ enum ItemVerdict {
     Rejected(Rejection),
     /// Trying again may help.
     Failed(KeyError),
-    /// Left to reconcile: only the API key of its account is missing, from this cell.
+    /// Left to reconcile: only an API key is missing, from this cell.
     Parked { cell: String, error: KeyError },
 }
 
@@ -62,7 +62,6 @@ pub async fn export_batch<S: Services>(
         let exported = Exported {
             index: &item.index,
             query: None,
-            cell: item.cell(invocation.config),
             deciding: item.deciding.position,
             to_retry: &item.records_to_retry(),
         };
@@ -72,7 +71,6 @@ pub async fn export_batch<S: Services>(
         let exported = Exported {
             index: &item.query_config.index,
             query: Some(&item.query_config.query),
-            cell: None,
             deciding: item.deciding.position,
             to_retry: &[item.deciding.position],
         };
@@ -106,8 +104,6 @@ fn seconds_now<S: Services>(invocation: &Invocation<'_, S>) -> f64 {
 struct Exported<'a> {
     index: &'a IndexRef,
     query: Option<&'a str>,
-    /// The cell that its API key comes from, if it needs one.
-    cell: Option<String>,
     /// The record that decides.
     deciding: usize,
     /// All that a retry needs.
@@ -118,7 +114,7 @@ impl Exported<'_> {
     /// Makes the item's verdict the outcome of its records: of the deciding one, and of all that a
     /// retry needs where the item failed.
     fn apply(self, verdict: ItemVerdict, outcomes: &mut [RecordOutcome]) {
-        let Self { index, query, cell, deciding, to_retry } = self;
+        let Self { index, query, deciding, to_retry } = self;
         let index = index.clone();
         let query = query.map(str::to_owned);
         match verdict {
@@ -131,7 +127,7 @@ impl Exported<'_> {
                 outcomes[deciding] = RecordOutcome::Parked { index, cell, error };
             }
             ItemVerdict::Failed(error) => {
-                let cell = cell.filter(|_| error.lacks_api_key());
+                let cell = error.missing_api_key().map(|missing| missing.cell.clone());
                 let failed = RecordOutcome::Failed { index, query, cell, error };
                 for record in to_retry {
                     outcomes[*record] = failed.clone();
@@ -229,8 +225,7 @@ mod tests {
         let index = IndexRef::parse("a", "i").unwrap();
         let mut outcomes =
             [RecordOutcome::Superseded, RecordOutcome::Superseded, RecordOutcome::Exported];
-        let exported =
-            Exported { index: &index, query: None, cell: None, deciding: 2, to_retry: &[0, 2] };
+        let exported = Exported { index: &index, query: None, deciding: 2, to_retry: &[0, 2] };
         exported.apply(verdict, &mut outcomes);
         outcomes
     }

@@ -28,8 +28,8 @@ pub enum RecordOutcome {
         /// What happened.
         error: KeyError,
     },
-    /// Late, and only its account's API key is missing: left to reconcile, so that one dead gateway
-    /// does not hold the shard.
+    /// Late, and only an API key is missing, its account's or that of another item which asks for a key
+    /// that it leaves behind: left to reconcile, so that one dead gateway does not hold the shard.
     Parked {
         /// The item's index.
         index: IndexRef,

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::outcome::{RecordOutcome, RejectedRecord};
 use crate::config::ExporterConfig;
-use crate::export::api_keys::ApiKeys;
+use crate::export::api_keys::Exportable;
 use crate::index::IndexRef;
 use crate::item::{
     Change, Content, IndexSettings, QueryConfig, QueryConfigRef, Rejection, StreamRecord,
@@ -57,7 +57,7 @@ pub struct SettingsItem {
     /// The deciding record.
     pub deciding: Deciding,
     /// What it asks for.
-    pub task: Task<IndexSettings>,
+    pub task: Task<Exportable>,
     /// Whether the deciding record says what was there before.
     pub has_old_image: bool,
     /// The shop ids that the item's records name, with the positions of those records.
@@ -93,16 +93,10 @@ impl Deciding {
 }
 
 impl SettingsItem {
-    /// The cell that the item's API key comes from, if it needs one.
-    pub fn cell(&self, config: &ExporterConfig) -> Option<String> {
-        let Task::Export(settings) = &self.task else { return None };
-        ApiKeys::owner(config, settings).ok().map(|owner| owner.cell)
-    }
-
     /// The named shop ids that the deciding image doesn't ask for, and so may have to go.
     pub fn shop_ids_left_behind(&self) -> impl Iterator<Item = &str> {
         let asks_for = |key: &str| match &self.task {
-            Task::Export(settings) => settings.asks_for(key),
+            Task::Export(index) => index.settings.asks_for(key),
             Task::Remove | Task::Nothing => false,
         };
         let named = self.named.iter().map(|(shop_id, _)| shop_id.as_str());
@@ -143,7 +137,7 @@ pub fn plan(records: Vec<StreamRecord>, config: &ExporterConfig, began: SystemTi
             Content::Settings(record) => {
                 let item = pending(&mut settings, place);
                 item.named.extend(record.shop_ids.into_iter().map(|shop_id| (shop_id, position)));
-                match record.change.and_then(|change| with_api_key_owner(config, change)) {
+                match record.change.and_then(|change| exportable(config, change)) {
                     Err(rejection) => rejected(Some(record.index), None, rejection),
                     Ok(change) => item.decide(
                         position,
@@ -192,14 +186,14 @@ pub fn plan(records: Vec<StreamRecord>, config: &ExporterConfig, began: SystemTi
 
 /// Rejects a change whose API key can't be asked for: the record is broken by itself, and must not
 /// hide the good one before it.
-fn with_api_key_owner(
+fn exportable(
     config: &ExporterConfig,
     change: Change<IndexSettings>,
-) -> Result<Change<IndexSettings>, Rejection> {
-    if let Change::Upsert(settings) = &change {
-        ApiKeys::owner(config, settings)?;
+) -> Result<Change<Exportable>, Rejection> {
+    match change {
+        Change::Upsert(settings) => Ok(Change::Upsert(Exportable::new(settings, config)?)),
+        Change::Remove => Ok(Change::Remove),
     }
-    Ok(change)
 }
 
 /// For each record the place of its item among the items of its kind, by first appearance.

@@ -2,20 +2,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tracing::warn;
 
 use super::ItemVerdict;
 use super::plan::{SettingsItem, Task};
-use crate::config::ExporterConfig;
-use crate::export::api_keys::{ApiKeyOwner, ApiKeyUnavailable, ApiKeys, NotExportable, Waiting};
+use crate::export::api_keys::{
+    ApiKeyOwner, ApiKeys, AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable,
+    LATE_TIME_FOR_API_KEYS, NotExportable, Patience, Reuse,
+};
 use crate::export::bulk;
 use crate::export::desired::{Desired, warn_if_odd};
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::settle::table_view::Named;
-use crate::export::settle::{SettleRequest, Verdict, settle};
-use crate::item::IndexSettings;
+use crate::export::settle::{KeyOutcome, SettleRequest, settle};
 use crate::kv::{Entry, Pair};
 use crate::ports::{Namespace, Services};
 
@@ -24,14 +26,17 @@ pub async fn export<S: Services>(
     invocation: &Invocation<'_, S>,
     items: &[SettingsItem],
 ) -> Vec<ItemVerdict> {
-    for settings in items.iter().filter_map(settings_of) {
-        warn_if_odd(settings);
+    for index in items.iter().filter_map(exportable) {
+        warn_if_odd(&index.settings);
     }
     let mut export = SettingsExport {
         invocation,
         items,
         states: items.iter().map(|_| State::Open).collect(),
-        api_keys: ApiKeys::default(),
+        api_keys: ApiKeys::new(AskingForApiKeys {
+            patience: Patience::InAll(BATCH_TIME_FOR_API_KEYS),
+            reuse: Reuse::FromKv,
+        }),
         written: HashMap::new(),
     };
     export.write().await;
@@ -72,26 +77,20 @@ impl<S: Services> SettingsExport<'_, S> {
     /// what is ready goes out first.
     async fn write(&mut self) {
         let owners = self.api_key_owners();
-        let mut gathering = self.api_keys.gather(self.invocation, owners);
-        self.api_keys.extend(gathering.first_wave().await);
-        if !gathering.is_complete() {
+        let mut asking = self.api_keys.start(self.invocation, owners);
+        self.api_keys.extend(asking.first_wave().await);
+        if !asking.is_complete() {
             self.resolve();
             let pairs = self.ready_pairs(&self.wanted_keys());
             let put = self.put(pairs);
-            let rest = async {
-                let answers = gathering.rest().await;
-                (answers, gathering.elapsed())
-            };
-            let (failures, (late_answers, took)) = tokio::join!(put, rest);
+            let (failures, late_answers) = tokio::join!(put, asking.rest());
             self.close_failed(failures);
             self.api_keys.extend(late_answers);
-            self.api_keys.count_time(took);
-        } else {
-            self.api_keys.count_time(gathering.elapsed());
         }
+        self.api_keys.note_end(&asking);
         let open = self.states.iter().zip(self.items);
         let open = open.filter(|(state, _)| matches!(state, State::Open));
-        let open = open.filter_map(|(_, item)| settings_of(item));
+        let open = open.filter_map(|(_, item)| exportable(item));
         self.api_keys.look_into_kv(self.invocation, open).await;
         self.resolve();
         let wanted = self.wanted_keys();
@@ -105,25 +104,24 @@ impl<S: Services> SettingsExport<'_, S> {
         bulk::put(self.invocation, Namespace::Settings, pairs, until).await
     }
 
-    fn api_key_owners(&self) -> BTreeMap<ApiKeyOwner, Waiting> {
+    /// Whose API keys are asked for, and how long each is waited for.
+    fn api_key_owners(&self) -> BTreeMap<ApiKeyOwner, Duration> {
         let mut owners = BTreeMap::new();
         for item in self.items {
-            let Some(settings) = settings_of(item) else { continue };
-            let Ok(owner) = ApiKeys::owner(self.invocation.config, settings) else { continue };
-            let waiting = if item.deciding.late { Waiting::LateRecords } else { Waiting::Others };
-            let longest = owners.entry(owner).or_insert(waiting);
-            *longest = waiting.max(*longest);
+            let Some(Exportable { owner, .. }) = exportable(item) else { continue };
+            let time = time_for_api_keys([item]);
+            let longest = owners.entry(owner.clone()).or_insert(time);
+            *longest = time.max(*longest);
         }
         owners
     }
 
     /// Readies or closes the items of which it is known whether they have an API key.
     fn resolve(&mut self) {
-        let config = self.invocation.config;
         let stamp = self.invocation.stamp();
         for (state, item) in self.states.iter_mut().zip(self.items) {
-            let (State::Open, Some(settings)) = (&*state, settings_of(item)) else { continue };
-            let desired = Desired::of_settings(settings, config, &self.api_keys);
+            let (State::Open, Some(index)) = (&*state, exportable(item)) else { continue };
+            let desired = Desired::of_settings(index, &self.api_keys);
             let stamp = stamp.clone().changed_at(item.deciding.changed_at);
             let entry = desired.and_then(|desired| Ok(desired.entry(&stamp)?));
             *state = match entry {
@@ -131,12 +129,9 @@ impl<S: Services> SettingsExport<'_, S> {
                 Err(NotExportable::Rejected(rejection)) => {
                     State::Closed(ItemVerdict::Rejected(rejection))
                 }
-                // Not answered yet, or KV not looked into yet.
-                Err(NotExportable::Unavailable(
-                    ApiKeyUnavailable::NotAsked | ApiKeyUnavailable::Service(_),
-                )) => State::Open,
+                Err(NotExportable::Unavailable(error)) if error.is_preliminary() => State::Open,
                 Err(NotExportable::Unavailable(error)) => {
-                    State::Closed(without_api_key(config, item, settings, error))
+                    State::Closed(failed_or_parked(item, error.into()))
                 }
             };
         }
@@ -147,9 +142,9 @@ impl<S: Services> SettingsExport<'_, S> {
     fn wanted_keys(&self) -> Vec<(String, usize)> {
         let mut wanted: Vec<(String, usize)> = Vec::with_capacity(self.items.len() * 2);
         for (position, item) in self.items.iter().enumerate() {
-            let Some(settings) = settings_of(item) else { continue };
+            let Some(index) = exportable(item) else { continue };
             if !matches!(self.states[position], State::Closed(_)) {
-                wanted.extend(settings.kv_keys().into_iter().map(|key| (key, position)));
+                wanted.extend(index.settings.kv_keys().into_iter().map(|key| (key, position)));
             }
         }
         wanted
@@ -224,22 +219,34 @@ impl<S: Services> SettingsExport<'_, S> {
         }
         let wanted = self.wanted_keys().into_iter().map(|(key, _)| key);
         request.written = wanted.filter(|key| self.written.contains_key(key)).collect();
+        let items = waiting.values().flatten().map(|position| &self.items[*position]);
+        self.api_keys.wait_in_all(time_for_api_keys(items));
         for (key, verdict) in settle(self.invocation, request, &mut self.api_keys).await {
-            let Verdict::Failed(error) = verdict else { continue };
+            let KeyOutcome::Failed(error) = verdict else { continue };
             for position in waiting.get(&key).into_iter().flatten() {
-                let error =
-                    KeyError::NotSettled { key: key.clone(), source: Box::new(error.clone()) };
-                self.states[*position] = State::Closed(ItemVerdict::Failed(error));
+                let state = &mut self.states[*position];
+                if matches!(state, State::Closed(ItemVerdict::Failed(_))) {
+                    continue;
+                }
+                let source = Box::new(error.clone());
+                let error = KeyError::NotSettled { key: key.clone(), source };
+                *state = State::Closed(failed_or_parked(&self.items[*position], error));
             }
         }
     }
 }
 
-fn settings_of(item: &SettingsItem) -> Option<&IndexSettings> {
+fn exportable(item: &SettingsItem) -> Option<&Exportable> {
     match &item.task {
-        Task::Export(settings) => Some(settings),
+        Task::Export(index) => Some(index),
         Task::Remove | Task::Nothing => None,
     }
+}
+
+/// How long these items wait for API keys.
+fn time_for_api_keys<'a>(items: impl IntoIterator<Item = &'a SettingsItem>) -> Duration {
+    let only_late = items.into_iter().all(|item| item.deciding.late);
+    if only_late { LATE_TIME_FOR_API_KEYS } else { BATCH_TIME_FOR_API_KEYS }
 }
 
 /// What the keys of a removed item are known to have been written for, should KV answer nothing.
@@ -248,18 +255,12 @@ fn written_for(item: &SettingsItem) -> Option<Named> {
     (item.task == Task::Remove).then(|| Named { index: item.index.clone(), shop_ids })
 }
 
-/// The verdict of an item whose API key is unavailable. A late one that lacks nothing else is
-/// parked, unless KV could not be read for it.
-fn without_api_key(
-    config: &ExporterConfig,
-    item: &SettingsItem,
-    settings: &IndexSettings,
-    error: ApiKeyUnavailable,
-) -> ItemVerdict {
-    match (ApiKeys::owner(config, settings), &error) {
-        (Ok(owner), ApiKeyUnavailable::NotInKv(_)) if item.deciding.late => {
-            ItemVerdict::Parked { cell: owner.cell, error: error.into() }
+/// The verdict of an item that can't be done. A late one that lacks nothing but an API key is parked.
+fn failed_or_parked(item: &SettingsItem, error: KeyError) -> ItemVerdict {
+    match error.missing_api_key() {
+        Some(missing) if item.deciding.late && missing.parks_late_records() => {
+            ItemVerdict::Parked { cell: missing.cell.clone(), error }
         }
-        _ => ItemVerdict::Failed(error.into()),
+        _ => ItemVerdict::Failed(error),
     }
 }

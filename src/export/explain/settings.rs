@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use secrecy::SecretString;
 
 use super::gathered::{AskedItem, Due, Gathered, KeyFacts, named_by};
-use crate::export::api_keys::ApiKeys;
+use crate::export::api_keys::{
+    ApiKeys, AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, Patience, Reuse,
+};
 use crate::export::bulk;
 use crate::export::differs::ApiKeyCheck;
 use crate::export::error::KeyError;
@@ -223,15 +225,19 @@ impl<'a, S: Services> Gathering<'a, S> {
     ) -> Result<(BTreeMap<IndexRef, ItemNow>, BTreeMap<IndexRef, IndexSettings>), ReadError> {
         let mut indexes = view.items_to_read(&self.held);
         indexes.extend(view.has_item(index).then(|| index.clone()));
-        let (mut items, complete) = read_whole(self.invocation, indexes).await?;
-        // The API key in KV is part of what is to be explained, and is not used again here.
-        let mut api_keys = ApiKeys::default();
-        api_keys.ask_service(self.invocation, &complete).await;
-        for settings in &complete {
-            let item = item_now(self.invocation, settings, &api_keys);
-            items.insert(settings.index.clone(), item);
+        let (mut items, exportable) = read_whole(self.invocation, indexes).await?;
+        let mut api_keys = ApiKeys::new(AskingForApiKeys {
+            patience: Patience::InAll(BATCH_TIME_FOR_API_KEYS),
+            // The API key in KV is part of what is to be explained.
+            reuse: Reuse::Never,
+        });
+        api_keys.ask(self.invocation, &exportable).await;
+        for index in &exportable {
+            let item = item_now(self.invocation, index, &api_keys);
+            items.insert(index.settings.index.clone(), item);
         }
-        let settings = complete.into_iter().map(|settings| (settings.index.clone(), settings));
+        let settings = exportable.into_iter();
+        let settings = settings.map(|index| (index.settings.index.clone(), index.settings));
         Ok((items, settings.collect()))
     }
 }

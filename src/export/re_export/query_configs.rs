@@ -6,7 +6,6 @@ use std::collections::{BTreeSet, VecDeque};
 use tracing::error;
 
 use super::QueryConfigCounts;
-use crate::export::api_keys::ApiKeys;
 use crate::export::api_keys::NotExportable;
 use crate::export::desired::Desired;
 use crate::export::error::KeyError;
@@ -173,7 +172,12 @@ impl<S: Services> Reread for ByRange<'_, S> {
     }
 
     fn desired(&self, key: &ItemKey, item: &Item) -> Result<Desired, NotExportable> {
-        Desired::of_item(key, item, self.invocation.config, &ApiKeys::default())
+        match key.kind() {
+            ItemKind::QueryConfig(config) => Ok(Desired::of_query_config(&config, item)?),
+            ItemKind::IndexSettings(_) | ItemKind::Skipped => {
+                Err(Rejection::new("sk", "is not a query config's").into())
+            }
+        }
     }
 }
 

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::{Progress, ReExportError};
-use crate::export::api_keys::{ApiKeys, NotExportable};
+use crate::export::api_keys::{
+    ApiKeyOwner, ApiKeys, AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable, NotExportable,
+    Patience, Reuse,
+};
 use crate::export::desired::{Desired, warn_if_odd};
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
-use crate::export::settle::{SettleRequest, Verdict, settle};
+use crate::export::settle::{KeyOutcome, SettleRequest, settle};
 use crate::export::table::{ReadError, read_items};
 use crate::export::verified_write::{ItemWrite, Reread, WriteOutcome, verified_write};
 use crate::index::IndexRef;
@@ -29,18 +32,21 @@ pub async fn re_export<S: Services>(
     let items =
         read_items(invocation, [key.clone()]).await.map_err(|error| failed(error.into()))?;
     let item = items.get(&key).ok_or_else(|| ReExportError::IndexNotFound(index.clone()))?;
-    let settings = IndexSettings::decode(index, &item.attributes()).map_err(rejected)?;
-    warn_if_odd(&settings);
-    let mut api_keys = ApiKeys::default();
-    api_keys.ask(invocation, [&settings]).await;
-    let desired = match Desired::of_settings(&settings, invocation.config, &api_keys) {
+    let exportable = Exportable::decode(index, item, invocation.config).map_err(rejected)?;
+    warn_if_odd(&exportable.settings);
+    let mut api_keys = ApiKeys::new(AskingForApiKeys {
+        patience: Patience::InAll(BATCH_TIME_FOR_API_KEYS),
+        reuse: Reuse::FromKv,
+    });
+    api_keys.ask(invocation, [&exportable]).await;
+    let desired = match Desired::of_settings(&exportable, &api_keys) {
         Ok(desired) => desired,
         Err(NotExportable::Rejected(rejection)) => return Err(rejected(rejection)),
         Err(NotExportable::Unavailable(error)) => return Err(failed(error.into())),
     };
     let entry = desired.entry(&invocation.stamp()).map_err(rejected)?;
     let write = ItemWrite { item: key, entry, keys: desired.keys.into_iter().collect() };
-    let record = Record { invocation, first_read: &settings, api_keys: &api_keys };
+    let record = Record { invocation, index, owner: &exportable.owner, api_keys: &api_keys };
     let written = verified_write(invocation, Namespace::Settings, &record, vec![write]).await;
     keys_that_hold(invocation, index, written, &mut api_keys).await
 }
@@ -48,8 +54,9 @@ pub async fn re_export<S: Services>(
 /// The record, which is read by its key.
 struct Record<'a, S> {
     invocation: &'a Invocation<'a, S>,
-    /// The record for which the API key was asked.
-    first_read: &'a IndexSettings,
+    index: &'a IndexRef,
+    /// Whose API key was asked for.
+    owner: &'a ApiKeyOwner,
     api_keys: &'a ApiKeys,
 }
 
@@ -68,10 +75,10 @@ impl<S: Services> Reread for Record<'_, S> {
     }
 
     fn desired(&self, _key: &ItemKey, item: &Item) -> Result<Desired, NotExportable> {
-        let mut settings = IndexSettings::decode(&self.first_read.index, &item.attributes())?;
+        let settings = IndexSettings::decode(self.index, &item.attributes())?;
         // Written with the API key that there is, though the account may have moved.
-        settings.cell.clone_from(&self.first_read.cell);
-        Desired::of_settings(&settings, self.invocation.config, self.api_keys)
+        let owner = self.owner.clone();
+        Desired::of_settings(&Exportable { settings, owner }, self.api_keys)
     }
 }
 
@@ -97,8 +104,8 @@ async fn keys_that_hold<S: Services>(
         let request = SettleRequest::written_for(index, left_behind);
         for (key, verdict) in settle(invocation, request, api_keys).await {
             match verdict {
-                Verdict::Written(owner) if owner == *index => drop(keys.insert(key)),
-                Verdict::Failed(error) => {
+                KeyOutcome::Written(owner) if owner == *index => drop(keys.insert(key)),
+                KeyOutcome::Failed(error) => {
                     return Err(failed(KeyError::NotSettled { key, source: Box::new(error) }));
                 }
                 _ => {}

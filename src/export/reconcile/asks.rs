@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use super::part::Part;
 use super::run::Run;
 use crate::export::api_keys::{
-    ApiKeyOwner, MAX_IN_FLIGHT_PER_CELL, TIME_FOR_API_KEYS, fetch_api_key,
+    ApiKeyOwner, BATCH_TIME_FOR_API_KEYS, Exportable, MAX_IN_FLIGHT_PER_CELL, fetch_api_key,
 };
 use crate::export::invocation::Invocation;
-use crate::item::{IndexSettings, ItemKey};
+use crate::item::ItemKey;
 use crate::ports::{ApiKeyError, Services};
 
 /// Settings that are held until their API keys come, in bytes. Past it, the pass waits.
@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct WaitingIndex {
     pub item: ItemKey,
     pub keys: Vec<String>,
-    pub settings: IndexSettings,
+    pub index: Exportable,
     /// What it takes, in bytes, roughly.
     pub bytes: usize,
 }
@@ -83,7 +83,8 @@ impl<'a, S: Services> Asks<'a, S> {
     }
 
     /// Holds an index until its API key comes, and asks for it if nobody has.
-    pub fn wait(&mut self, owner: ApiKeyOwner, waiting: WaitingIndex) {
+    pub fn wait(&mut self, waiting: WaitingIndex) {
+        let owner = waiting.index.owner.clone();
         self.waiting_bytes += waiting.bytes;
         if let Some(others) = self.waiting.get_mut(&owner) {
             return others.push(waiting);
@@ -145,7 +146,7 @@ async fn ask<S: Services>(
     permits: &Semaphore,
     alive_at: &Cell<Instant>,
 ) -> Result<SecretString, ApiKeyError> {
-    let until = || invocation.deadline.min(alive_at.get() + TIME_FOR_API_KEYS);
+    let until = || invocation.deadline.min(alive_at.get() + BATCH_TIME_FOR_API_KEYS);
     let answer = fetch_api_key(invocation, owner, until, permits, || {}).await;
     if !answer.as_ref().is_err_and(ApiKeyError::is_silence) {
         alive_at.set(Instant::now());

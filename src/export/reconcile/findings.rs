@@ -23,7 +23,7 @@ impl<S: Services> Run<'_, S> {
         counts.conflicting += found.conflicting;
         counts.failed += found.unknown;
         if found.unknown > 0 {
-            let cells = Vec::from_iter(self.api_keys.failed_cells()).join(", ");
+            let cells = Vec::from_iter(self.api_keys.failed_cells().iter().cloned()).join(", ");
             warn!(
                 keys = found.unknown,
                 cells, "keys could not be compared: the API keys of their accounts are unavailable"

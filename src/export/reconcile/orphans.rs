@@ -8,7 +8,7 @@ use super::row::ToWrite;
 use super::run::Run;
 use crate::export::api_keys::ApiKeys;
 use crate::export::error::KeyError;
-use crate::export::settle::{self, Preview, SettleRequest, Verdict};
+use crate::export::settle::{self, KeyOutcome, Preview, SettleRequest};
 use crate::item::ItemKind;
 use crate::kv::StoredSettings;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
@@ -53,7 +53,7 @@ impl<'a, S: Services> Run<'a, S> {
             let Some(mut preview) = self.look(part, &mut keys, &mut api_keys).await else {
                 return Ok(());
             };
-            let looked = self.judge_verdicts(part, preview.verdicts());
+            let looked = self.judge_verdicts(part, preview.outcomes());
             if orphaned == 0 && stale.is_empty() && keys.is_empty() && unclaimed.is_empty() {
                 // The look that says what is orphaned is the one that settling begins with.
                 self.settle_looked(part, preview, looked).await;
@@ -68,7 +68,7 @@ impl<'a, S: Services> Run<'a, S> {
         // So many that what is to be deleted was known only after all had been looked at.
         if self.request.apply && self.allows_rewrites_of_contested(part, stale.len()) {
             let mut left = stale.len();
-            let is_written = |verdict: &Verdict| matches!(verdict, Verdict::Written(_));
+            let is_written = |verdict: &KeyOutcome| matches!(verdict, KeyOutcome::Written(_));
             self.settle_counted(part, stale, &mut left, is_written).await;
         }
         if !self.allow_deletes(part, number(orphaned)) || !self.request.apply {
@@ -80,7 +80,7 @@ impl<'a, S: Services> Run<'a, S> {
             if keys.is_empty() {
                 break;
             }
-            let is_deleted = |verdict: &Verdict| *verdict == Verdict::Deleted;
+            let is_deleted = |verdict: &KeyOutcome| *verdict == KeyOutcome::Deleted;
             self.settle_counted(part, keys, &mut orphaned, is_deleted).await;
         }
         Ok(())
@@ -135,12 +135,12 @@ impl<'a, S: Services> Run<'a, S> {
         part: &Part,
         mut keys: Vec<String>,
         left: &mut usize,
-        counted: impl Fn(&Verdict) -> bool,
+        counted: impl Fn(&KeyOutcome) -> bool,
     ) {
         while !keys.is_empty() && *left > 0 {
             let mut api_keys = self.api_keys.renewed();
             let Some(mut preview) = self.look(part, &mut keys, &mut api_keys).await else { return };
-            let verdicts = preview.verdicts().into_iter().filter(|(_, verdict)| counted(verdict));
+            let verdicts = preview.outcomes().into_iter().filter(|(_, verdict)| counted(verdict));
             let settled: Vec<String> = verdicts.map(|(key, _)| key).take(*left).collect();
             *left -= settled.len();
             preview.keep_only(&settled);
@@ -152,7 +152,7 @@ impl<'a, S: Services> Run<'a, S> {
     fn judge_verdicts(
         &mut self,
         part: &Part,
-        verdicts: impl IntoIterator<Item = (String, Verdict)>,
+        verdicts: impl IntoIterator<Item = (String, KeyOutcome)>,
     ) -> Looked {
         let mut looked = Looked::default();
         let account = self.account();
@@ -160,25 +160,27 @@ impl<'a, S: Services> Run<'a, S> {
             let contested = !part.keys.is_unclaimed(&key);
             let counts = &mut self.report.settings;
             let (count, class) = match verdict {
-                Verdict::Failed(error) => {
+                KeyOutcome::Failed(error) => {
                     self.fail(Namespace::Settings, &key, &error);
                     continue;
                 }
-                Verdict::Written(index) if contested && Some(index.account.as_str()) == account => {
+                KeyOutcome::Written(index)
+                    if contested && Some(index.account.as_str()) == account =>
+                {
                     looked.stale.push(key.clone());
                     (&mut counts.stale, KeyClass::Stale)
                 }
-                Verdict::Written(_) if contested => {
+                KeyOutcome::Written(_) if contested => {
                     (&mut counts.conflicting, KeyClass::Conflicting)
                 }
-                Verdict::Deleted if !contested => {
+                KeyOutcome::Deleted if !contested => {
                     looked.orphaned.push(key.clone());
                     (&mut counts.orphaned, KeyClass::Orphaned)
                 }
-                Verdict::Withheld(_) => (&mut counts.withheld, KeyClass::Withheld),
+                KeyOutcome::Withheld(_) => (&mut counts.withheld, KeyClass::Withheld),
                 // Nothing to do: asked for again since the scan, kept for a rejected item, gone, or
                 // another account's.
-                Verdict::Written(_) | Verdict::Deleted | Verdict::Left => continue,
+                KeyOutcome::Written(_) | KeyOutcome::Deleted | KeyOutcome::Left => continue,
             };
             *count += 1;
             self.report.add_example(class, &key);
@@ -217,24 +219,28 @@ impl<'a, S: Services> Run<'a, S> {
         }
     }
 
-    fn note_settled(&mut self, part: &Part, verdicts: impl IntoIterator<Item = (String, Verdict)>) {
+    fn note_settled(
+        &mut self,
+        part: &Part,
+        verdicts: impl IntoIterator<Item = (String, KeyOutcome)>,
+    ) {
         for (key, verdict) in verdicts {
             match verdict {
-                Verdict::Written(_) => {
+                KeyOutcome::Written(_) => {
                     self.report.settings.written += 1;
                     let rewritten = u64::from(part.keys.is_listed(&key));
                     self.progress.tally(Namespace::Settings).rewritten += rewritten;
                 }
-                Verdict::Deleted => {
+                KeyOutcome::Deleted => {
                     self.report.settings.deleted += 1;
                     self.progress.tally(Namespace::Settings).deleted += 1;
                 }
-                Verdict::Failed(error) => {
+                KeyOutcome::Failed(error) => {
                     // It may be deleted all the same: for the brakes, it is.
                     self.progress.tally(Namespace::Settings).deleted += 1;
                     self.fail(Namespace::Settings, &key, &error);
                 }
-                Verdict::Withheld(_) | Verdict::Left => {}
+                KeyOutcome::Withheld(_) | KeyOutcome::Left => {}
             }
         }
     }

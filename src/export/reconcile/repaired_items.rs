@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::export::api_keys::{ApiKeys, NotExportable};
+use crate::export::api_keys::{ApiKeys, Exportable, NotExportable};
 use crate::export::desired::{Desired, warn_if_odd};
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::table::{ReadError, read_items};
 use crate::export::verified_write::{ItemWrite, Reread};
-use crate::item::{IndexSettings, Item, ItemKey, ItemKind};
+use crate::item::{Item, ItemKey, ItemKind};
 use crate::ports::Services;
 
 /// Items that are read at once: five requests of 100 items, and up to some 2 MB.
@@ -42,10 +42,15 @@ impl<'a, S: Services> RepairedItems<'a, S> {
                 return (Vec::new(), failed);
             }
         };
-        let settings: Vec<IndexSettings> =
-            items.iter().filter_map(|(key, item)| settings_of(key, item)).collect();
-        settings.iter().for_each(warn_if_odd);
-        self.api_keys.ask(self.invocation, &settings).await;
+        let indexes = items.iter().filter_map(|(key, item)| match key.kind() {
+            ItemKind::IndexSettings(index) => {
+                Exportable::decode(&index, item, self.invocation.config).ok()
+            }
+            ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
+        });
+        let indexes: Vec<Exportable> = indexes.collect();
+        indexes.iter().for_each(|index| warn_if_odd(&index.settings));
+        self.api_keys.ask(self.invocation, &indexes).await;
         let stamp = self.invocation.stamp();
         let (mut writes, mut failed) = (Vec::new(), Failed::new());
         for (item_key, keys) in work {
@@ -89,13 +94,5 @@ impl<S: Services> Reread for RepairedItems<'_, S> {
 
     fn desired(&self, key: &ItemKey, item: &Item) -> Result<Desired, NotExportable> {
         Desired::of_item(key, item, self.invocation.config, &self.api_keys)
-    }
-}
-
-/// The settings of an index item; `None` for any other, and for one that can't be exported.
-fn settings_of(key: &ItemKey, item: &Item) -> Option<IndexSettings> {
-    match key.kind() {
-        ItemKind::IndexSettings(index) => IndexSettings::decode(&index, &item.attributes()).ok(),
-        ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
     }
 }

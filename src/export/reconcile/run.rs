@@ -7,7 +7,9 @@ use super::kept_claims::KeptClaims;
 use super::progress::Progress;
 use super::report::{KeyClass, Refused, Report};
 use crate::error_chain::Chain;
-use crate::export::api_keys::ApiKeys;
+use crate::export::api_keys::{
+    ApiKeys, AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, Patience, Reuse,
+};
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::table::PassOver;
@@ -46,7 +48,11 @@ impl<'a, S: Services> Run<'a, S> {
             },
             refused: Refused::default(),
             found_indexes: false,
-            api_keys: ApiKeys::default(),
+            api_keys: ApiKeys::new(AskingForApiKeys {
+                patience: Patience::WhileTheCellAnswers(BATCH_TIME_FOR_API_KEYS),
+                // What KV holds is what is compared.
+                reuse: Reuse::Never,
+            }),
             kept_claims: KeptClaims::default(),
         }
     }

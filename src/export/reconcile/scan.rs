@@ -12,13 +12,13 @@ use super::part::Part;
 use super::report::KeyClass;
 use super::row::Wanted;
 use super::run::Run;
-use crate::export::api_keys::{ApiKeys, NotExportable};
+use crate::export::api_keys::{Exportable, NotExportable};
 use crate::export::desired::Desired;
 use crate::export::table::Pass;
 use crate::index::IndexRef;
 use crate::item::alias_targets::{AliasTarget, alias_targets};
 use crate::item::keys::claimed_keys;
-use crate::item::{IndexSettings, Item, ItemKey, ItemKind, Map, QueryConfigRef, Rejection};
+use crate::item::{Item, ItemKey, ItemKind, Map, QueryConfigRef, Rejection};
 use crate::kv::check_key;
 use crate::ports::{Namespace, Services};
 
@@ -115,19 +115,15 @@ impl<'a, S: Services> Run<'a, S> {
                 self.report.add_example(KeyClass::Conflicting, key);
             }
         }
-        let settings = IndexSettings::decode(index, &attributes).and_then(|settings| {
-            let owner = ApiKeys::owner(self.invocation.config, &settings)?;
-            Ok((owner, settings))
-        });
-        match settings {
+        match Exportable::decode(index, item, self.invocation.config) {
             Err(rejection) => self.judge_rejected(part, index, item_key, &keys, &rejection),
-            Ok((owner, settings)) => {
+            Ok(index) => {
                 let bytes = item.bytes();
-                let waiting = WaitingIndex { item: item_key.clone(), keys, settings, bytes };
-                if self.api_keys.knows(&owner) {
+                let waiting = WaitingIndex { item: item_key.clone(), keys, index, bytes };
+                if self.api_keys.knows(&waiting.index.owner) {
                     self.judge(part, waiting);
                 } else {
-                    asks.wait(owner, waiting);
+                    asks.wait(waiting);
                 }
             }
         }
@@ -135,13 +131,13 @@ impl<'a, S: Services> Run<'a, S> {
 
     /// Compares the keys of an index whose API key is known, or known to be unavailable.
     pub(super) fn judge(&mut self, part: &mut Part, waiting: WaitingIndex) {
-        let WaitingIndex { item, keys, settings, .. } = waiting;
-        let desired = Desired::of_settings(&settings, self.invocation.config, &self.api_keys);
+        let WaitingIndex { item, keys, index, .. } = waiting;
+        let desired = Desired::of_settings(&index, &self.api_keys);
         let wanted = match desired {
             Ok(desired) => Wanted::Value(desired.digest()),
             Err(NotExportable::Unavailable(_)) => Wanted::Unknown,
             Err(NotExportable::Rejected(rejection)) => {
-                return self.judge_rejected(part, &settings.index, &item, &keys, &rejection);
+                return self.judge_rejected(part, &index.settings.index, &item, &keys, &rejection);
             }
         };
         for key in &keys {

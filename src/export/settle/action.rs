@@ -36,7 +36,7 @@ use crate::ports::KvError;
 
 /// What became of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum KeyOutcome {
     /// It holds this index, as the table has it.
     Written(IndexRef),
     /// It is gone.
@@ -51,7 +51,7 @@ pub enum Verdict {
 
 /// What was last done to a key.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Done {
+pub enum LastStep {
     /// It was written.
     Written {
         /// For this index.
@@ -86,35 +86,35 @@ pub enum Write {
     PutBack(StoredValue),
 }
 
-/// What comes next for a key, and its verdict if nothing else happens.
-pub fn next_action(decision: Decision, last: Option<&Done>) -> (Verdict, Option<Action>) {
+/// What comes next for a key, and its outcome if nothing else happens.
+pub fn next_action(decision: Decision, last: Option<&LastStep>) -> (KeyOutcome, Option<Action>) {
     let put_back = || put_back(last).map(Action::Write);
     match decision {
         Decision::Write { index, entry } => {
-            let written = Done::Written { index: index.clone(), digest: entry.digest() };
+            let written = LastStep::Written { index: index.clone(), digest: entry.digest() };
             let write = Action::Write(Write::Entry(index.clone(), entry));
-            (Verdict::Written(index), (last != Some(&written)).then_some(write))
+            (KeyOutcome::Written(index), (last != Some(&written)).then_some(write))
         }
-        Decision::Withhold(protectors) => (Verdict::Withheld(protectors), put_back()),
-        Decision::KeepFor { .. } => (Verdict::Left, put_back()),
+        Decision::Withhold(protectors) => (KeyOutcome::Withheld(protectors), put_back()),
+        Decision::KeepFor { .. } => (KeyOutcome::Left, put_back()),
         // What was deleted is put back while the record waits for the API key.
-        Decision::Undecided(error) => (Verdict::Failed(error.into()), put_back()),
+        Decision::Undecided(error) => (KeyOutcome::Failed(error.into()), put_back()),
         Decision::Delete(stored) => match last {
-            Some(Done::Deleted { unconfirmed: None, .. }) => (Verdict::Deleted, None),
-            Some(Done::Deleted { unconfirmed: Some(error), .. }) => {
-                (Verdict::Failed(KeyError::DeleteUnconfirmed(error.clone())), None)
+            Some(LastStep::Deleted { unconfirmed: None, .. }) => (KeyOutcome::Deleted, None),
+            Some(LastStep::Deleted { unconfirmed: Some(error), .. }) => {
+                (KeyOutcome::Failed(KeyError::DeleteUnconfirmed(error.clone())), None)
             }
-            _ => (Verdict::Deleted, Some(Action::Delete(stored))),
+            _ => (KeyOutcome::Deleted, Some(Action::Delete(stored))),
         },
-        Decision::LeaveAlone => (Verdict::Left, None),
-        Decision::LookAgain => (Verdict::Failed(KeyError::ChangedMeanwhile), None),
+        Decision::LeaveAlone => (KeyOutcome::Left, None),
+        Decision::LookAgain => (KeyOutcome::Failed(KeyError::ChangedMeanwhile), None),
     }
 }
 
 /// The write that puts back what was deleted.
-pub fn put_back(last: Option<&Done>) -> Option<Write> {
+pub fn put_back(last: Option<&LastStep>) -> Option<Write> {
     match last {
-        Some(Done::Deleted { was: Some(was), .. }) => Some(Write::PutBack(was.clone())),
+        Some(LastStep::Deleted { was: Some(was), .. }) => Some(Write::PutBack(was.clone())),
         _ => None,
     }
 }
@@ -131,19 +131,23 @@ pub enum ShopIdState {
 }
 
 /// The state of a shop id's key, by what was last done to it, whether it was written in this round,
-/// what it holds (`None` where it has failed) and its verdict so far.
+/// what it holds (`None` where it has failed) and its outcome so far.
 pub fn shop_id_state(
     index_id: &str,
-    last: Option<&Done>,
+    last: Option<&LastStep>,
     just_written: bool,
     held: Option<&Held>,
-    verdict: Option<&Verdict>,
+    outcome: Option<&KeyOutcome>,
 ) -> ShopIdState {
     match (last, held) {
-        (_, None) | (Some(Done::Deleted { unconfirmed: Some(_), .. }), _) => ShopIdState::Failed,
-        (Some(Done::Deleted { unconfirmed: None, .. }), _) => ShopIdState::Settled,
+        (_, None) | (Some(LastStep::Deleted { unconfirmed: Some(_), .. }), _) => {
+            ShopIdState::Failed
+        }
+        (Some(LastStep::Deleted { unconfirmed: None, .. }), _) => ShopIdState::Settled,
         _ if just_written => ShopIdState::Open,
-        _ if matches!(verdict, Some(Verdict::Left | Verdict::Withheld(_))) => ShopIdState::Settled,
+        _ if matches!(outcome, Some(KeyOutcome::Left | KeyOutcome::Withheld(_))) => {
+            ShopIdState::Settled
+        }
         (_, Some(Held::Ours { named, .. })) if named.index.index_id() == index_id => {
             ShopIdState::Open
         }
@@ -154,7 +158,7 @@ pub fn shop_id_state(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::api_keys::ApiKeyUnavailable;
+    use crate::export::api_keys::{ApiKeyUnavailable, WhyNoApiKey};
     use crate::item::Rejection;
     use crate::kv::{Source, Stamp};
 
@@ -177,23 +181,23 @@ mod tests {
         StoredValue { value, metadata: None }
     }
 
-    fn deleted() -> Done {
-        Done::Deleted { was: Some(stored()), unconfirmed: None }
+    fn deleted() -> LastStep {
+        LastStep::Deleted { was: Some(stored()), unconfirmed: None }
     }
 
-    fn unconfirmed() -> Done {
-        Done::Deleted { was: Some(stored()), unconfirmed: Some(KvError::OutOfTime) }
+    fn unconfirmed() -> LastStep {
+        LastStep::Deleted { was: Some(stored()), unconfirmed: Some(KvError::OutOfTime) }
     }
 
-    fn deleted_unknown() -> Done {
-        Done::Deleted { was: None, unconfirmed: None }
+    fn deleted_unknown() -> LastStep {
+        LastStep::Deleted { was: None, unconfirmed: None }
     }
 
-    fn written(value: &str) -> Done {
-        Done::Written { index: index(), digest: entry(value).digest() }
+    fn written(value: &str) -> LastStep {
+        LastStep::Written { index: index(), digest: entry(value).digest() }
     }
 
-    fn action(decision: Decision, last: Option<Done>) -> Option<Action> {
+    fn action(decision: Decision, last: Option<LastStep>) -> Option<Action> {
         next_action(decision, last.as_ref()).1
     }
 
@@ -213,7 +217,10 @@ mod tests {
             [
                 Decision::Withhold(BTreeSet::new()),
                 Decision::KeepFor { index: index(), rejection: Rejection::new("x", "is broken") },
-                Decision::Undecided(ApiKeyUnavailable::NotAsked),
+                Decision::Undecided(ApiKeyUnavailable {
+                    cell: "c".into(),
+                    why: WhyNoApiKey::NotAsked,
+                }),
             ]
         };
         for last in [deleted(), unconfirmed()] {
@@ -232,35 +239,35 @@ mod tests {
     #[test]
     fn a_delete_is_sent_once_and_fails_unless_kv_confirms_it() {
         let next =
-            |last: Option<Done>| next_action(Decision::Delete(Some(stored())), last.as_ref());
+            |last: Option<LastStep>| next_action(Decision::Delete(Some(stored())), last.as_ref());
         for last in [None, Some(written("v"))] {
-            assert_eq!(next(last), (Verdict::Deleted, Some(Action::Delete(Some(stored())))));
+            assert_eq!(next(last), (KeyOutcome::Deleted, Some(Action::Delete(Some(stored())))));
         }
-        assert_eq!(next(Some(deleted())), (Verdict::Deleted, None));
-        let failed = Verdict::Failed(KeyError::DeleteUnconfirmed(KvError::OutOfTime));
+        assert_eq!(next(Some(deleted())), (KeyOutcome::Deleted, None));
+        let failed = KeyOutcome::Failed(KeyError::DeleteUnconfirmed(KvError::OutOfTime));
         assert_eq!(next(Some(unconfirmed())), (failed, None));
     }
 
     #[test]
     fn nothing_is_done_to_what_is_left_alone_or_looked_at_again() {
-        assert_eq!(next_action(Decision::LeaveAlone, None), (Verdict::Left, None));
-        let (verdict, action) = next_action(Decision::LookAgain, Some(&deleted()));
-        assert_eq!((verdict, action), (Verdict::Failed(KeyError::ChangedMeanwhile), None));
+        assert_eq!(next_action(Decision::LeaveAlone, None), (KeyOutcome::Left, None));
+        let (outcome, action) = next_action(Decision::LookAgain, Some(&deleted()));
+        assert_eq!((outcome, action), (KeyOutcome::Failed(KeyError::ChangedMeanwhile), None));
     }
 
     #[test]
     fn every_row_of_the_shop_ids_state() {
         let ours = Held::new(stored(), "prod");
-        let state = |last: Option<Done>, held: Option<&Held>, verdict: Option<Verdict>| {
-            shop_id_state("a-i", last.as_ref(), false, held, verdict.as_ref())
+        let state = |last: Option<LastStep>, held: Option<&Held>, outcome: Option<KeyOutcome>| {
+            shop_id_state("a-i", last.as_ref(), false, held, outcome.as_ref())
         };
         assert_eq!(state(None, None, None), ShopIdState::Failed);
         assert_eq!(state(Some(unconfirmed()), Some(&ours), None), ShopIdState::Failed);
         assert_eq!(state(Some(deleted()), Some(&ours), None), ShopIdState::Settled);
-        for verdict in [Verdict::Left, Verdict::Withheld(BTreeSet::new())] {
-            assert_eq!(state(None, Some(&ours), Some(verdict)), ShopIdState::Settled);
+        for outcome in [KeyOutcome::Left, KeyOutcome::Withheld(BTreeSet::new())] {
+            assert_eq!(state(None, Some(&ours), Some(outcome)), ShopIdState::Settled);
         }
-        assert_eq!(state(None, Some(&ours), Some(Verdict::Deleted)), ShopIdState::Open);
+        assert_eq!(state(None, Some(&ours), Some(KeyOutcome::Deleted)), ShopIdState::Open);
         assert_eq!(shop_id_state("a-j", None, false, Some(&ours), None), ShopIdState::Settled);
         assert_eq!(shop_id_state("a-j", None, true, Some(&ours), None), ShopIdState::Open);
         assert_eq!(shop_id_state("a-j", None, true, None, None), ShopIdState::Failed);

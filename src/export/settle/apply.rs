@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::TIME_FOR_A_WRITE;
-use super::action::{Action, Done, ShopIdState, Verdict, Write, put_back, shop_id_state};
+use super::action::{Action, KeyOutcome, LastStep, ShopIdState, Write, put_back, shop_id_state};
 use super::settling::Settling;
 use super::table_view::Held;
 use crate::error_chain::Chain;
@@ -50,7 +50,7 @@ impl<S: Services> Settling<'_, '_, S> {
         };
         let (last, held) = (self.last.get(shop_id), self.held.get(shop_id));
         let just_written = written.contains(shop_id);
-        shop_id_state(index_id, last, just_written, held, self.verdicts.get(shop_id))
+        shop_id_state(index_id, last, just_written, held, self.outcomes.get(shop_id))
     }
 
     /// Fails keys of which nothing is certain any more. What was deleted of them is put back first.
@@ -65,7 +65,7 @@ impl<S: Services> Settling<'_, '_, S> {
     /// failed: a retry finds it through them.
     pub async fn put_back_index_ids_of_failed_shop_ids(&mut self) {
         let has_failed =
-            |shop_id: &String| matches!(self.verdicts.get(shop_id), Some(Verdict::Failed(_)));
+            |shop_id: &String| matches!(self.outcomes.get(shop_id), Some(KeyOutcome::Failed(_)));
         let named = self.shop_ids_in_values.iter();
         let index_ids = named.filter(|(_, shop_id)| has_failed(shop_id));
         self.put_back(index_ids.map(|(index_id, _)| index_id.clone()).collect()).await;
@@ -108,7 +108,7 @@ impl<S: Services> Settling<'_, '_, S> {
             match (write, failures.get(&key)) {
                 (Write::Entry(index, entry), None) => {
                     self.hold(&key, entry.to_stored());
-                    self.last.insert(key, Done::Written { index, digest: entry.digest() });
+                    self.last.insert(key, LastStep::Written { index, digest: entry.digest() });
                 }
                 (Write::PutBack(was), None) => {
                     warn!(key, "a key that was deleted is needed after all: put back as it was");
@@ -165,10 +165,10 @@ impl<S: Services> Settling<'_, '_, S> {
                     self.fail(&key, error.clone().into());
                 }
                 // A delete whose answer was lost may have been done all the same, so it is looked
-                // after like the others; only the verdict differs.
+                // after like the others; only the outcome differs.
                 failure => {
                     let unconfirmed = failure.cloned();
-                    self.last.insert(key, Done::Deleted { was, unconfirmed });
+                    self.last.insert(key, LastStep::Deleted { was, unconfirmed });
                 }
             }
         }

@@ -139,6 +139,7 @@ fn for_claimant(key: &str, index: &IndexRef, item: Option<&ItemNow>) -> Decision
 mod tests {
     use super::super::table_view::Named;
     use super::*;
+    use crate::export::api_keys::WhyNoApiKey;
     use crate::item::Item;
     use crate::kv::{Source, Stamp};
     use crate::ports::{ApiKeyError, Retry};
@@ -180,10 +181,8 @@ mod tests {
     }
 
     fn unavailable() -> ApiKeyUnavailable {
-        ApiKeyUnavailable::NotInKv(ApiKeyError::Unavailable {
-            reason: "down".into(),
-            retry: Retry::Never,
-        })
+        let service = ApiKeyError::Unavailable { reason: "down".into(), retry: Retry::Never };
+        ApiKeyUnavailable { cell: "c".into(), why: WhyNoApiKey::NotInKv(service) }
     }
 
     /// A key, what it holds, and the table's items as name and further attributes.

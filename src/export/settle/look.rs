@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 use super::TIME_FOR_A_WRITE;
-use super::action::Done;
+use super::action::LastStep;
 use super::decide::{Decision, ItemNow, decide};
 use super::settling::{SettleRequest, Settling};
 use super::table_view::{Held, Named, TableView};
-use crate::export::api_keys::{ApiKeys, NotExportable};
+use crate::export::api_keys::{ApiKeys, Exportable, NotExportable};
 use crate::export::bulk;
 use crate::export::desired::Desired;
 use crate::export::invocation::{Invocation, OutOfTime};
 use crate::export::table::{Pass, PassOver, ReadError, read_items};
 use crate::index::IndexRef;
-use crate::item::{IndexSettings, ItemKey};
+use crate::item::ItemKey;
 use crate::kv::check_key;
 use crate::ports::{Namespace, ScanColumns, Services};
 
@@ -36,7 +36,7 @@ impl<S: Services> Settling<'_, '_, S> {
         }
         let mut shop_ids: BTreeMap<String, BTreeSet<Named>> =
             self.shop_ids_in_values.values().map(|key| (key.clone(), BTreeSet::new())).collect();
-        shop_ids.retain(|key, _| !self.held.contains_key(key) && !self.verdicts.contains_key(key));
+        shop_ids.retain(|key, _| !self.held.contains_key(key) && !self.outcomes.contains_key(key));
         self.read_keys(shop_ids).await;
     }
 
@@ -61,7 +61,7 @@ impl<S: Services> Settling<'_, '_, S> {
 
     /// A look that leaves time for a put-back where something was deleted.
     pub async fn look_in_time(&mut self) -> Result<BTreeMap<String, Decision>, ReadError> {
-        let deleted = self.last.values().any(|done| matches!(done, Done::Deleted { .. }));
+        let deleted = self.last.values().any(|done| matches!(done, LastStep::Deleted { .. }));
         let started = Instant::now();
         let until = match deleted {
             true => self.invocation.deadline.checked_sub(TIME_FOR_A_WRITE).unwrap_or(started),
@@ -95,52 +95,51 @@ impl<S: Services> Settling<'_, '_, S> {
         &mut self,
         indexes: BTreeSet<IndexRef>,
     ) -> Result<BTreeMap<IndexRef, ItemNow>, ReadError> {
-        let (mut now, complete) = read_whole(self.invocation, indexes).await?;
-        self.api_keys.ask(self.invocation, &complete).await;
-        for settings in complete {
-            let item = item_now(self.invocation, &settings, self.api_keys);
-            now.insert(settings.index, item);
+        let (mut now, exportable) = read_whole(self.invocation, indexes).await?;
+        self.api_keys.ask(self.invocation, &exportable).await;
+        for index in exportable {
+            let item = item_now(self.invocation, &index, self.api_keys);
+            now.insert(index.settings.index, item);
         }
         Ok(now)
     }
 }
 
-/// Reads items whole: what is known of some at once, and the settings of those whose API keys have to
-/// be asked for.
+/// Reads items whole: what is known of some at once, and those whose API keys have to be asked for.
 pub async fn read_whole<S: Services>(
     invocation: &Invocation<'_, S>,
     indexes: BTreeSet<IndexRef>,
-) -> Result<(BTreeMap<IndexRef, ItemNow>, Vec<IndexSettings>), ReadError> {
+) -> Result<(BTreeMap<IndexRef, ItemNow>, Vec<Exportable>), ReadError> {
     let items = read_items(invocation, indexes.iter().map(ItemKey::of_index)).await?;
-    let mut now: BTreeMap<IndexRef, ItemNow> = BTreeMap::new();
-    let mut complete: Vec<IndexSettings> = Vec::new();
+    let mut now = BTreeMap::new();
+    let mut exportable = Vec::new();
     for index in indexes {
         let decoded = items
             .get(&ItemKey::of_index(&index))
-            .map(|item| IndexSettings::decode(&index, &item.attributes()));
+            .map(|item| Exportable::decode(&index, item, invocation.config));
         match decoded {
             None => drop(now.insert(index, ItemNow::Gone)),
             Some(Err(rejection)) => drop(now.insert(index, ItemNow::Rejected(rejection))),
-            Some(Ok(settings)) => complete.push(settings),
+            Some(Ok(index)) => exportable.push(index),
         }
     }
-    Ok((now, complete))
+    Ok((now, exportable))
 }
 
 /// What an item would be exported as, given the API keys that have been asked for.
 pub fn item_now<S: Services>(
     invocation: &Invocation<'_, S>,
-    settings: &IndexSettings,
+    index: &Exportable,
     api_keys: &ApiKeys,
 ) -> ItemNow {
-    match Desired::of_settings(settings, invocation.config, api_keys) {
+    match Desired::of_settings(index, api_keys) {
         Ok(desired) => match desired.entry(&invocation.stamp()) {
             Ok(entry) => ItemNow::Exportable { keys: desired.keys, entry },
             Err(rejection) => ItemNow::Rejected(rejection),
         },
         Err(NotExportable::Rejected(rejection)) => ItemNow::Rejected(rejection),
         Err(NotExportable::Unavailable(error)) => {
-            ItemNow::Unavailable { keys: settings.kv_keys(), error }
+            ItemNow::Unavailable { keys: index.settings.kv_keys(), error }
         }
     }
 }

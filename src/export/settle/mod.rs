@@ -16,7 +16,7 @@ mod look;
 mod settling;
 pub mod table_view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use self::action::{Action, next_action};
@@ -27,7 +27,7 @@ use super::error::KeyError;
 use super::invocation::Invocation;
 use crate::ports::Services;
 
-pub use self::action::Verdict;
+pub use self::action::KeyOutcome;
 pub use self::look::{item_now, read_whole};
 pub use self::settling::SettleRequest;
 use self::settling::Settling;
@@ -35,7 +35,7 @@ use self::settling::Settling;
 /// What a write takes, with time to spare: a put-back has to get through before the deadline.
 const TIME_FOR_A_WRITE: Duration = Duration::from_secs(2);
 
-/// Settles keys; a verdict for each, those that KV can't hold left out. Each round costs one pass
+/// Settles keys; what became of each, those that KV can't hold left out. Each round costs one pass
 /// over the table, and the values under all keys are held in memory.
 ///
 /// `api_keys` are those that the invocation has asked for already; what is missing is added.
@@ -43,9 +43,22 @@ pub async fn settle<S: Services>(
     invocation: &Invocation<'_, S>,
     request: SettleRequest,
     api_keys: &mut ApiKeys,
-) -> BTreeMap<String, Verdict> {
+) -> BTreeMap<String, KeyOutcome> {
     let mut settling = Settling::new(invocation, api_keys);
     settling.read_held(&request).await;
+    settling.rounds(None).await;
+    settling.into_settled().await
+}
+
+/// Takes the first of the keys, as many as memory allows, and settles them as [`settle`] does; what
+/// became of each of them.
+pub async fn settle_some<S: Services>(
+    invocation: &Invocation<'_, S>,
+    keys: &mut VecDeque<String>,
+    api_keys: &mut ApiKeys,
+) -> BTreeMap<String, KeyOutcome> {
+    let mut settling = Settling::new(invocation, api_keys);
+    settling.hold_first(keys).await;
     settling.rounds(None).await;
     settling.into_settled().await
 }
@@ -64,7 +77,9 @@ pub async fn preview<'a, 'k, S: Services>(
     api_keys: &'k mut ApiKeys,
 ) -> Preview<'a, 'k, S> {
     let mut settling = Settling::new(invocation, api_keys);
-    settling.hold_next(keys).await;
+    let mut last_first = keys.drain(..).rev().collect();
+    settling.hold_first(&mut last_first).await;
+    keys.extend(last_first.into_iter().rev());
     let decisions = match settling.look_in_time().await {
         Ok(decisions) => decisions,
         Err(error) => {
@@ -77,10 +92,10 @@ pub async fn preview<'a, 'k, S: Services>(
 }
 
 impl<S: Services> Preview<'_, '_, S> {
-    /// The verdicts, if nothing else happens.
-    pub fn verdicts(&mut self) -> BTreeMap<String, Verdict> {
+    /// What becomes of the keys, if nothing else happens.
+    pub fn outcomes(&mut self) -> BTreeMap<String, KeyOutcome> {
         self.settling.actions(self.decisions.clone());
-        self.settling.verdicts.clone()
+        self.settling.outcomes.clone()
     }
 
     /// Whether the look has seen an index item of any account.
@@ -92,12 +107,12 @@ impl<S: Services> Preview<'_, '_, S> {
     pub fn keep_only(&mut self, keys: &[String]) {
         let keys: BTreeSet<&String> = keys.iter().collect();
         self.settling.held.retain(|key, _| keys.contains(key));
-        self.settling.verdicts.retain(|key, _| keys.contains(key));
+        self.settling.outcomes.retain(|key, _| keys.contains(key));
         self.decisions.retain(|key, _| keys.contains(key));
     }
 
     /// Settles the keys, beginning with what the look has decided.
-    pub async fn carry_out(self) -> BTreeMap<String, Verdict> {
+    pub async fn carry_out(self) -> BTreeMap<String, KeyOutcome> {
         let Self { mut settling, decisions } = self;
         settling.rounds(Some(decisions)).await;
         settling.into_settled().await
@@ -140,10 +155,10 @@ impl<S: Services> Settling<'_, '_, S> {
         }
     }
 
-    async fn into_settled(mut self) -> BTreeMap<String, Verdict> {
+    async fn into_settled(mut self) -> BTreeMap<String, KeyOutcome> {
         self.put_back_index_ids_of_failed_shop_ids().await;
         self.report();
-        self.into_verdicts()
+        self.into_outcomes()
     }
 
     /// What is left to do, given what was done already.
@@ -153,9 +168,9 @@ impl<S: Services> Settling<'_, '_, S> {
             if let Decision::KeepFor { index, rejection } = &decision {
                 self.rejections.entry(index.clone()).or_insert_with(|| rejection.clone());
             }
-            let (verdict, action) = next_action(decision, self.last.get(&key));
+            let (outcome, action) = next_action(decision, self.last.get(&key));
             actions.extend(action.map(|action| (key.clone(), action)));
-            self.verdicts.insert(key, verdict);
+            self.outcomes.insert(key, outcome);
         }
         actions
     }

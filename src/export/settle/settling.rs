@@ -1,11 +1,11 @@
 //! What is known of the keys while they are being settled.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tracing::{error, warn};
 
-use super::action::{Done, Verdict};
+use super::action::{KeyOutcome, LastStep};
 use super::table_view::{Held, Named};
 use crate::export::api_keys::ApiKeys;
 use crate::export::error::KeyError;
@@ -15,7 +15,8 @@ use crate::item::Rejection;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::ports::Services;
 
-/// What the values of the keys of a preview may take, in bytes; one request reads up to 25 MB more.
+/// What the values of keys that are settled in groups may take, in bytes; one request reads up to 25 MB
+/// more.
 const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 /// What is to be settled.
@@ -62,8 +63,8 @@ pub(super) struct Settling<'a, 'k, S> {
     /// For an index id's key, the shop id that is known only from its value.
     pub shop_ids_in_values: BTreeMap<String, String>,
     /// What was last done to a key.
-    pub last: BTreeMap<String, Done>,
-    pub verdicts: BTreeMap<String, Verdict>,
+    pub last: BTreeMap<String, LastStep>,
+    pub outcomes: BTreeMap<String, KeyOutcome>,
     /// How long the last look took.
     pub last_look: Duration,
     /// Whether a look has seen an index item.
@@ -80,19 +81,20 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
             held: BTreeMap::new(),
             shop_ids_in_values: BTreeMap::new(),
             last: BTreeMap::new(),
-            verdicts: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
             last_look: Duration::ZERO,
             has_indexes: false,
             rejections: BTreeMap::new(),
         }
     }
 
-    /// Takes keys into the work, the last ones first, until their values take [`MAX_HELD_BYTES`].
-    pub async fn hold_next(&mut self, keys: &mut Vec<String>) {
+    /// Takes the first keys into the work, until their values take [`MAX_HELD_BYTES`].
+    pub async fn hold_first(&mut self, keys: &mut VecDeque<String>) {
         let mut bytes = 0;
         while bytes < MAX_HELD_BYTES && !keys.is_empty() {
-            let next = keys.split_off(keys.len().saturating_sub(MAX_BULK_GET_KEYS));
-            self.read_held(&SettleRequest::of_keys(next)).await;
+            let first = keys.drain(..MAX_BULK_GET_KEYS.min(keys.len()));
+            let request = SettleRequest::of_keys(first);
+            self.read_held(&request).await;
             bytes = self.held.values().map(Held::bytes).sum();
         }
     }
@@ -100,18 +102,18 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
     /// Takes a key out of the work.
     pub fn fail(&mut self, key: &str, error: KeyError) {
         self.held.remove(key);
-        self.verdicts.insert(key.to_owned(), Verdict::Failed(error));
+        self.outcomes.insert(key.to_owned(), KeyOutcome::Failed(error));
     }
 
-    /// The verdicts. A shop id's failure is the failure of the index id whose value names it.
-    pub fn into_verdicts(mut self) -> BTreeMap<String, Verdict> {
+    /// The outcomes. A shop id's failure is the failure of the index id whose value names it.
+    pub fn into_outcomes(mut self) -> BTreeMap<String, KeyOutcome> {
         for (index_id, shop_id) in &self.shop_ids_in_values {
-            let failed = self.verdicts.get(shop_id).cloned();
-            if let Some(failed @ Verdict::Failed(_)) = failed {
-                self.verdicts.insert(index_id.clone(), failed);
+            let failed = self.outcomes.get(shop_id).cloned();
+            if let Some(failed @ KeyOutcome::Failed(_)) = failed {
+                self.outcomes.insert(index_id.clone(), failed);
             }
         }
-        self.verdicts
+        self.outcomes
     }
 
     /// Logs and counts what stays against expectation.
@@ -125,8 +127,8 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
                 "an index can't be exported: the keys that it asks for, or whose values name it, stay as they are"
             );
         }
-        for (key, verdict) in &self.verdicts {
-            let Verdict::Withheld(pointers) = verdict else { continue };
+        for (key, outcome) in &self.outcomes {
+            let KeyOutcome::Withheld(pointers) = outcome else { continue };
             let pointers: Vec<String> = pointers.iter().map(ToString::to_string).collect();
             warn!(
                 key,

@@ -70,17 +70,30 @@ fn rejected(state: &State, invocation: usize, records: &[Record]) -> (u64, u64) 
     (invalid, keyless)
 }
 
-/// Late records that decide for index items of accounts that the service gave no API key for.
+/// Late records that decide for index items, where the service gave no API key for some account: their
+/// own, or that of another item which asks for a key that they leave behind.
 pub fn may_be_parked(
     state: &State,
     invocation: usize,
 ) -> impl Iterator<Item = (&ItemKey, &Deciding)> {
     let run = &state.invocations[invocation];
+    let keyless = &state.environment_of(invocation).keyless;
+    let lacks_one = !run.unanswered.is_empty() || !keyless.is_empty();
+    run.batch
+        .deciding
+        .iter()
+        .filter(move |(item, deciding)| lacks_one && deciding.late && index_of(item).is_some())
+}
+
+/// Those of them that asked for their own API key, and got no answer.
+fn lacking_their_own(
+    state: &State,
+    invocation: usize,
+) -> impl Iterator<Item = (&ItemKey, &Deciding)> {
+    let run = &state.invocations[invocation];
     let accounts: BTreeSet<&String> = run.unanswered.iter().map(|(_, account)| account).collect();
-    run.batch.deciding.iter().filter(move |(item, deciding)| {
-        let waits = deciding.late && deciding.version.is_some() && accounts.contains(&item.pk);
-        waits && index_of(item).is_some()
-    })
+    may_be_parked(state, invocation)
+        .filter(move |(item, deciding)| deciding.version.is_some() && accounts.contains(&item.pk))
 }
 
 /// A late record that failed, though nothing but its own account's API key is missing.
@@ -95,7 +108,7 @@ pub fn not_parked(
     if run.passes > 0 || run.was_hindered_but_by("keys") {
         return None;
     }
-    let mut waiting = may_be_parked(state, invocation);
+    let mut waiting = lacking_their_own(state, invocation);
     let failed = waiting.find(|(item, deciding)| {
         named.contains(&records[deciding.position].number.as_str())
             && lacks_its_api_key(state, environment, invocation, item)

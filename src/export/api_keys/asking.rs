@@ -1,0 +1,267 @@
+//! Asks the API keys service: once per account and cell, all accounts at the same time.
+//!
+//! A cell that hangs or fails must not hold up the accounts of the others. Each cell has its own
+//! bound of requests under way. [`Asking::first_wave`] ends as soon as every account has either its
+//! answer or a failed first try, and after a few seconds at the latest. What is still being tried
+//! then comes with [`Asking::rest`], which can run beside the write of the first wave.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use secrecy::SecretString;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::exportable::ApiKeyOwner;
+use crate::export::invocation::{Invocation, OutOfTime, Service};
+use crate::export::retry::with_retries;
+use crate::ports::{ApiKeyError, ApiKeyService, Retry, Services};
+
+/// How a use case asks for API keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AskingForApiKeys {
+    /// How long it waits for them.
+    pub patience: Patience,
+    /// What it does without one.
+    pub reuse: Reuse,
+}
+
+/// How long API keys are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// For so long in all. An account that is met later gets one try.
+    InAll(Duration),
+    /// For each cell until it has said nothing of any account for so long. It is not asked again then.
+    WhileTheCellAnswers(Duration),
+}
+
+/// What is done for an index without an API key from the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// The API key that KV holds of this index is used again.
+    FromKv,
+    /// KV is not looked into: what it holds is what the use case compares.
+    Never,
+}
+
+/// How long a batch tries for API keys before it reuses those in KV.
+pub const BATCH_TIME_FOR_API_KEYS: Duration = Duration::from_secs(20);
+
+/// The same where only late records wait: their gateway has been tried for a minute before.
+pub const LATE_TIME_FOR_API_KEYS: Duration = Duration::from_secs(5);
+
+/// The stream's batching window, as the template sets it by default.
+const STREAM_WINDOW: Duration = Duration::from_secs(10);
+
+// A rollback can arrive while the batch before it waits for a gateway that hangs. It waits for the rest
+// of that batch, for the window and for its own batch, and is through within a minute.
+const _: () = assert!(2 * BATCH_TIME_FOR_API_KEYS.as_secs() + STREAM_WINDOW.as_secs() <= 60);
+
+/// The least time for an account that is met after the time is used up: enough for one try.
+pub const TIME_FOR_ONE_TRY: Duration = Duration::from_secs(2);
+
+/// The longest that answered accounts wait for the others' first tries. If the HTTP time-out is
+/// shorter, it counts.
+const FIRST_WAVE: Duration = Duration::from_secs(5);
+
+/// Requests under way at once to one cell's gateway. A batch of 200 accounts goes out in one go,
+/// and four cells that hang stay below Lambda's 1,024 file descriptors.
+pub const MAX_IN_FLIGHT_PER_CELL: usize = 200;
+
+const _: () = assert!(4 * MAX_IN_FLIGHT_PER_CELL < 1_024);
+
+/// What the service answered for each account.
+pub type Answers = BTreeMap<ApiKeyOwner, Answer>;
+
+/// What the service answered for an account.
+pub type Answer = Result<SecretString, ApiKeyError>;
+
+/// For how long each cell has said nothing of any account, while it was asked.
+pub type QuietCells = BTreeMap<String, Duration>;
+
+/// A cell's gateway that is being asked.
+struct Gateway {
+    permits: Semaphore,
+    began: Instant,
+    /// For how long it had been quiet before.
+    quiet_before: Duration,
+    /// When it last said something of an account.
+    heard_at: Cell<Option<Instant>>,
+    /// When an account's last try ended.
+    ended_at: Cell<Instant>,
+}
+
+impl Gateway {
+    fn new(began: Instant, quiet_before: Duration) -> Self {
+        Self {
+            permits: Semaphore::new(MAX_IN_FLIGHT_PER_CELL),
+            began,
+            quiet_before,
+            heard_at: Cell::new(None),
+            ended_at: Cell::new(began),
+        }
+    }
+
+    /// When it is given up, if nothing is heard of it.
+    fn given_up_at(&self, patience: Duration) -> Instant {
+        match self.heard_at.get() {
+            Some(at) => at + patience,
+            None => self.began + patience.saturating_sub(self.quiet_before),
+        }
+    }
+
+    fn note(&self, answer: &Answer) {
+        self.ended_at.set(Instant::now());
+        if !answer.as_ref().is_err_and(ApiKeyError::is_silence) {
+            self.heard_at.set(Some(Instant::now()));
+        }
+    }
+
+    /// For how long it has been quiet.
+    fn quiet_for(&self) -> Duration {
+        match self.heard_at.get() {
+            Some(at) => self.ended_at.get() - at,
+            None => self.quiet_before + (self.ended_at.get() - self.began),
+        }
+    }
+}
+
+/// Requests for API keys that are under way.
+pub struct Asking<'a> {
+    answers: FuturesUnordered<LocalBoxFuture<'a, (ApiKeyOwner, Answer)>>,
+    gateways: BTreeMap<String, Rc<Gateway>>,
+    first_tries_open: Rc<Cell<usize>>,
+    began: Instant,
+    took: Duration,
+    first_wave_ends: Instant,
+}
+
+impl<'a> Asking<'a> {
+    /// Starts asking for the API keys of these owners, each for so long; nothing happens until one of
+    /// the waves is awaited.
+    pub fn start<S: Services>(
+        invocation: &'a Invocation<'_, S>,
+        owners: BTreeMap<ApiKeyOwner, Patience>,
+        quiet_cells: &QuietCells,
+    ) -> Self {
+        let began = Instant::now();
+        let first_tries_open = Rc::new(Cell::new(owners.len()));
+        let mut gateways: BTreeMap<String, Rc<Gateway>> = BTreeMap::new();
+        let answers = FuturesUnordered::new();
+        for (owner, patience) in owners {
+            let gateway = gateways.entry(owner.cell.clone()).or_insert_with(|| {
+                let quiet_before = quiet_cells.get(&owner.cell).copied().unwrap_or_default();
+                Rc::new(Gateway::new(began, quiet_before))
+            });
+            let (gateway, open) = (Rc::clone(gateway), Rc::clone(&first_tries_open));
+            answers.push(Box::pin(async move {
+                let until = || {
+                    let until = match patience {
+                        Patience::InAll(time) => began + time,
+                        Patience::WhileTheCellAnswers(time) => gateway.given_up_at(time),
+                    };
+                    until.min(invocation.deadline)
+                };
+                let mut first = true;
+                let after_try = || {
+                    if std::mem::take(&mut first) {
+                        open.set(open.get() - 1);
+                    }
+                };
+                let permits = &gateway.permits;
+                let answer = fetch_api_key(invocation, &owner, until, permits, after_try).await;
+                gateway.note(&answer);
+                (owner, answer)
+            }) as LocalBoxFuture<'a, _>);
+        }
+        let first_wave = FIRST_WAVE.min(invocation.config.http_timeout);
+        Self {
+            answers,
+            gateways,
+            first_tries_open,
+            began,
+            took: Duration::ZERO,
+            first_wave_ends: began + first_wave,
+        }
+    }
+
+    /// The answers that come at the first try.
+    pub async fn first_wave(&mut self) -> Answers {
+        let mut found = Answers::new();
+        let wave = poll_fn(|context| {
+            loop {
+                match self.answers.poll_next_unpin(context) {
+                    Poll::Ready(Some((owner, answer))) => {
+                        found.insert(owner, answer);
+                    }
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending if self.first_tries_open.get() == 0 => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        });
+        // At the bound there is nothing to do but to go on with what is there.
+        let _ = tokio::time::timeout_at(self.first_wave_ends, wave).await;
+        self.took = self.began.elapsed();
+        found
+    }
+
+    /// All other answers.
+    pub async fn rest(&mut self) -> Answers {
+        let answers = (&mut self.answers).collect().await;
+        self.took = self.began.elapsed();
+        answers
+    }
+
+    /// Whether every answer is there.
+    pub fn is_complete(&self) -> bool {
+        self.answers.is_empty()
+    }
+
+    /// How long it took until the last answer was there.
+    pub fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// For how long the cells that were asked have been quiet now.
+    pub fn quiet_cells(&self) -> QuietCells {
+        let cells = self.gateways.iter();
+        cells.map(|(cell, gateway)| (cell.clone(), gateway.quiet_for())).collect()
+    }
+}
+
+/// Asks for one account's API key, with retries, until `until`, which is asked anew for each try. A
+/// permit is held for each try, not for the back-offs between them.
+pub async fn fetch_api_key<S: Services>(
+    invocation: &Invocation<'_, S>,
+    owner: &ApiKeyOwner,
+    until: impl Fn() -> Instant,
+    permits: &Semaphore,
+    mut after_try: impl FnMut(),
+) -> Answer {
+    let service = invocation.services.api_keys();
+    with_retries(invocation, Service::ApiKeys, &until, async || {
+        // The semaphore is never closed.
+        let permit = permits.acquire().await.ok();
+        let fetch = service.fetch(&owner.cell, &owner.account);
+        let answer = invocation.call_until(Service::ApiKeys, until(), fetch).await;
+        drop(permit);
+        after_try();
+        answer.unwrap_or_else(|OutOfTime| Err(no_answer()))
+    })
+    .await
+}
+
+fn no_answer() -> ApiKeyError {
+    ApiKeyError::Unavailable {
+        reason: "no answer in the time there was for it".to_owned(),
+        retry: Retry::After(None),
+    }
+}
