@@ -31,11 +31,21 @@ pub enum Step {
     NewApiKeys,
     /// A release crashes.
     BadRelease,
+    /// Somebody has gone back to the release before.
+    ReleaseBefore,
+    /// A table that is half restored lacks many items.
+    HalfRestored,
+    /// Its owners have ended the restore.
+    Restored,
+    /// Cloudflare refuses all requests.
+    TooManyRequests,
+    /// Its five minutes are over.
+    LimitOver,
 }
 
 impl Step {
     /// All of them, each incident before what helps with it.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::DeadCell,
         Self::CellRepaired,
         Self::StuckShard,
@@ -46,6 +56,11 @@ impl Step {
         Self::OldTokenRevoked,
         Self::NewApiKeys,
         Self::BadRelease,
+        Self::ReleaseBefore,
+        Self::HalfRestored,
+        Self::Restored,
+        Self::TooManyRequests,
+        Self::LimitOver,
     ];
 
     /// The step with this name.
@@ -66,6 +81,11 @@ impl Step {
             Self::OldTokenRevoked => "old-token-revoked",
             Self::NewApiKeys => "new-api-keys",
             Self::BadRelease => "bad-release",
+            Self::ReleaseBefore => "release-before",
+            Self::HalfRestored => "half-restored",
+            Self::Restored => "restored",
+            Self::TooManyRequests => "too-many-requests",
+            Self::LimitOver => "limit-over",
         }
     }
 
@@ -82,6 +102,11 @@ impl Step {
             Self::OldTokenRevoked => "  the same person has revoked the leaked token",
             Self::NewApiKeys => "  the API keys service has given all accounts new API keys",
             Self::BadRelease => "a release crashes",
+            Self::ReleaseBefore => "  `make rollback` has gone back to the one before",
+            Self::HalfRestored => "the table lacks many items, and a repair was refused",
+            Self::Restored => "  the owners of the table have ended the restore",
+            Self::TooManyRequests => "Cloudflare answers 429",
+            Self::LimitOver => "  its five minutes are over",
         }
     }
 
@@ -103,6 +128,11 @@ impl Step {
             Self::OldTokenRevoked => Ok(steps::old_token_revoked(stack)),
             Self::NewApiKeys => Ok(steps::new_api_keys(stack)),
             Self::BadRelease => steps::bad_release(stack, function).await,
+            Self::ReleaseBefore => Ok(steps::release_before(function)),
+            Self::HalfRestored => Ok(steps::half_restored(stack)),
+            Self::Restored => Ok(steps::restored(stack)),
+            Self::TooManyRequests => steps::too_many_requests(stack).await,
+            Self::LimitOver => Ok(steps::limit_over(stack)),
         }
     }
 }

@@ -26,7 +26,8 @@ fn every_test_that_the_table_of_faults_names_exists() {
 fn pages() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let in_folder = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    let entries = in_folder(root).chain(in_folder(&root.join("docs")));
+    let docs = root.join("docs");
+    let entries = in_folder(root).chain(in_folder(&docs)).chain(in_folder(&docs.join("runbook")));
     let paths = entries.map(|entry| entry.path());
     let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     pages.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()

@@ -25,11 +25,11 @@ impl Outcome<'_> {
         if self.dry_run {
             "Nothing was sent to Cloudflare: the function has no CLOUDFLARE_ACCOUNT_ID."
         } else if self.refused {
-            "Do not repair before you know why so much differs: runbook, \"Repair refused\"."
+            "Do not repair before you know why so much differs: docs/runbook/repair-refused.md"
         } else if self.goes_on {
             "More is left: the same request with `continue` goes on from here."
         } else if self.any(&["failed"]) {
-            "Keys could not be compared or repaired: runbook, \"Drift alarm\", step 6."
+            "Keys could not be compared or repaired: docs/runbook/reconcile-keys-failed.md"
         } else if self.stopped {
             "Run it again: it ended before all was done."
         } else if drift && !self.repaired {

@@ -70,6 +70,11 @@ impl Desk {
         self.run(env!("CARGO_BIN_EXE_operator"), args)
     }
 
+    /// Runs a line of a page, in the shell.
+    pub fn shell(&self, line: &str) -> Made {
+        self.run("sh", &["-c", line])
+    }
+
     fn run(&self, program: &str, args: &[&str]) -> Made {
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", self.path("bin").display());
         let made = Command::new(program)

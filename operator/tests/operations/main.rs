@@ -4,5 +4,6 @@ mod desk;
 mod history;
 mod reconcile;
 mod release;
+mod runbook;
 mod status;
 mod targets;

@@ -13,11 +13,14 @@ use crate::faults::{Fault, Rule};
 use crate::http::Request;
 use crate::kv::Kv;
 use crate::lambda::{Function, Version};
-use crate::stack::{QUERY_CONFIGS, SETTINGS, Stack, TOKEN};
+use crate::proxy::digest;
+use crate::stack::{ENVIRONMENT, QUERY_CONFIGS, SETTINGS, Stack, TOKEN};
 
 /// How long the stream may take to carry the items of an incident.
 const PATIENCE: Duration = Duration::from_secs(20);
 const OTHER_CELL: &str = "local-2";
+/// More than an unattended repair deletes.
+const LACKING: usize = 150;
 const NEW_TOKEN: &str = "new-local-token";
 /// A program that ends as soon as it starts.
 const CRASHES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/drills/crashes");
@@ -111,6 +114,48 @@ pub async fn bad_release(stack: &Stack, function: &Function) -> Result<String, S
     function.publish(Version { commit: "a-bad-release".to_owned(), binary, env });
     stack.table.put(&shop("north", &json!({"pixel_id": "after the release"})));
     Ok(format!("{}It began with a release of the exporter.\n", alarm("changes-late"),))
+}
+
+pub fn release_before(function: &Function) -> String {
+    function.point_live_at(1);
+    "The release before is live again.\n".to_owned()
+}
+
+/// KV holds these shops of an account, and the table lacks them.
+pub fn half_restored(stack: &Stack) -> String {
+    for number in 0..LACKING {
+        let name = format!("shop-{number}");
+        let value = json!({"system_account_id": "east", "index_name": name}).to_string();
+        let metadata = json!({
+            "digest": digest(&value), "exported_at": "2026-01-01T00:00:00Z", "source": "stream",
+            "system_account_id": "east", "index_name": name, "environment": ENVIRONMENT,
+        });
+        stack.kv.put(SETTINGS, &format!("east-{name}"), &value, Some(metadata));
+    }
+    alarm("repair-refused")
+}
+
+pub fn restored(stack: &Stack) -> String {
+    for number in 0..LACKING {
+        let endpoint = "https://east.example";
+        let sk = format!("INDEX#shop-{number}");
+        stack.table.put(&json!({"pk": "east", "sk": sk, "index_endpoint": endpoint}));
+    }
+    "The table has all of its items again.\n".to_owned()
+}
+
+pub async fn too_many_requests(stack: &Stack) -> Result<String, String> {
+    carried(stack, "north", &json!({})).await?;
+    stack.kv.faults().add(Rule::any(Fault::retry_after(1)).forever());
+    stack.table.put(&shop("north", &json!({"pixel_id": "urgent"})));
+    Ok("No alarm rings yet. The shop north.example has changed its pixel_id to \"urgent\", and does \
+        not see it.\n"
+        .to_owned())
+}
+
+pub fn limit_over(stack: &Stack) -> String {
+    stack.kv.faults().clear();
+    "Cloudflare takes requests again.\n".to_owned()
 }
 
 /// The one index of an account, with more fields.

@@ -1,16 +1,12 @@
-//! Lambda's API below `/2015-03-31/functions/{name}`: invocations, versions, the alias `live`, and the
-//! log.
+//! Lambda's API below `/2015-03-31/functions/{name}`: invocations, and the log.
 
 use std::sync::{Arc, Weak};
-
-use hyper::Method;
-use serde::Deserialize;
-use serde_json::json;
 
 use super::failure::Failure;
 use super::runner::Runner;
 use crate::http::{Outcome, Reply, Request};
-use crate::sync::lock;
+use hyper::Method;
+use serde_json::json;
 
 /// Answers one request.
 pub(super) async fn handle(function: Weak<Runner>, request: Request) -> Outcome {
@@ -25,10 +21,6 @@ pub(super) async fn handle(function: Weak<Runner>, request: Request) -> Outcome 
     }
     match (&request.method, what) {
         (&Method::POST, ["invocations"]) => invoke(function, &request).await,
-        (&Method::GET, ["aliases", "live"]) => alias(&function),
-        (&Method::PUT, ["aliases", "live"]) => point_alias(&function, &request),
-        (&Method::GET, ["versions"]) => versions(&function),
-        (&Method::GET, ["configuration"]) => configuration(&function, &request),
         (&Method::GET, ["log"]) => log(&function),
         _ => missing("no such path"),
     }
@@ -62,46 +54,6 @@ async fn invoke(function: Arc<Runner>, request: &Request) -> Reply {
             };
             reply.with("x-amz-executed-version", &version.to_string())
         }
-    }
-}
-
-fn alias(function: &Runner) -> Reply {
-    let number = function.live_number().to_string();
-    let arn = format!("{}:live", function.options.arn());
-    Reply::json(200, &json!({"AliasArn": arn, "Name": "live", "FunctionVersion": number}))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct UpdateAlias {
-    function_version: String,
-}
-
-fn point_alias(function: &Runner, request: &Request) -> Reply {
-    let asked = request.json::<UpdateAlias>().ok();
-    let number = asked.and_then(|asked| asked.function_version.parse().ok());
-    if number.is_some_and(|number| lock(&function.versions).point_at(number)) {
-        alias(function)
-    } else {
-        missing("Function not found: there is no such version")
-    }
-}
-
-fn versions(function: &Runner) -> Reply {
-    let versions = lock(&function.versions);
-    let published = versions.all().map(
-        |(number, version)| json!({"Version": number.to_string(), "Description": version.commit}),
-    );
-    let listed: Vec<_> = [json!({"Version": "$LATEST"})].into_iter().chain(published).collect();
-    Reply::json(200, &json!({"Versions": listed}))
-}
-
-fn configuration(function: &Runner, request: &Request) -> Reply {
-    let versions = lock(&function.versions);
-    let number = request.param("Qualifier").and_then(|number| number.parse().ok());
-    match number.and_then(|number| versions.get(number)) {
-        Some(version) => Reply::json(200, &json!({"Environment": {"Variables": version.env}})),
-        None => missing("Function not found: there is no such version"),
     }
 }
 

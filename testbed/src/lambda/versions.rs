@@ -42,11 +42,6 @@ impl Versions {
         self.published.get(number.checked_sub(1)?)
     }
 
-    /// All versions, with their numbers.
-    pub fn all(&self) -> impl Iterator<Item = (usize, &Version)> {
-        (1..).zip(&self.published)
-    }
-
     /// Points the alias at another version. False if there is none with this number.
     pub fn point_at(&mut self, number: usize) -> bool {
         let known = self.get(number).is_some();

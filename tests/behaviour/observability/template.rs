@@ -94,10 +94,8 @@ fn the_log_level_drops_no_metrics() {
 
 #[test]
 fn the_saved_queries_are_those_of_the_runbook_word_for_word() {
-    let runbook = read("docs/runbook.md");
-    let section = runbook.split("\n## Queries\n").nth(1).unwrap();
-    let of_the_runbook: BTreeMap<String, String> = section
-        .split("\n### ")
+    let of_the_runbook: BTreeMap<String, String> = read("docs/runbook/queries.md")
+        .split("\n## ")
         .skip(1)
         .map(|part| {
             let name = part.lines().next().unwrap().to_owned();

@@ -10,6 +10,7 @@ use testbed::stack::{SETTINGS, TOKEN_SECRET};
 
 use super::practice::*;
 use super::query::query;
+use crate::helpers::index;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -120,9 +121,47 @@ async fn a_bad_release() {
         "it does not start"
     );
 
-    assert!(practice.function.point_live_at(1), "make rollback");
+    play(&practice, Step::ReleaseBefore).await;
     poller.caught_up().await;
 
     assert_eq!(pixel_id(&practice), "after the release");
+    practice.assert_equal(&practice.audit().await);
+}
+
+#[tokio::test]
+async fn a_refused_repair() {
+    let (practice, poller) = local().await;
+    let said = play(&practice, Step::HalfRestored).await;
+    assert!(said.contains("docs/runbook/repair-refused.md"), "{said}");
+    let held = practice.stack.kv.snapshot(SETTINGS);
+
+    // No index item at all is another reason than too few.
+    practice.stack.table.put(&index("west", "shop"));
+    poller.caught_up().await;
+    let audit = practice.audit().await;
+    assert_eq!(audit["refused"]["delete"], 150);
+    let repair = practice.repair().await;
+    assert_eq!((&repair["refused"]["delete"], &repair["complete"]), (&json!(150), &json!(false)));
+    assert_eq!(practice.stack.kv.snapshot(SETTINGS).len(), held.len() + 1, "nothing went");
+
+    play(&practice, Step::Restored).await;
+    poller.caught_up().await;
+    let audit = practice.audit().await;
+    assert_eq!(audit.get("refused"), None);
+    practice.assert_equal(&audit);
+}
+
+#[tokio::test]
+async fn too_many_requests() {
+    let (practice, poller) = local().await;
+    play(&practice, Step::TooManyRequests).await;
+    let failure = practice.re_export("north", "shop").await.unwrap_err();
+    assert!(failure.error_message.contains("429"), "{failure}");
+    assert_ne!(pixel_id(&practice), "urgent");
+
+    play(&practice, Step::LimitOver).await;
+    practice.re_export("north", "shop").await.unwrap();
+    assert_eq!(pixel_id(&practice), "urgent");
+    poller.caught_up().await;
     practice.assert_equal(&practice.audit().await);
 }

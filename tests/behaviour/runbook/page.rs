@@ -1,6 +1,6 @@
-//! The page itself: its queries, the names in it, and its links.
+//! The pages themselves: their queries, the names in them, and what each has to have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use testbed::stream::event;
 use super::practice::*;
 use super::query::*;
 use crate::helpers::*;
-use crate::printed::Printed;
+use crate::printed::{COUNTS, DURATIONS, Printed};
 
 #[tokio::test]
 async fn every_query_finds_real_lines_that_have_its_fields() {
@@ -47,7 +47,11 @@ async fn every_query_finds_real_lines_that_have_its_fields() {
     let stopped = practice.function.invoke_within(&repair, Duration::from_secs(4)).await.unwrap();
     assert_eq!(stopped.result.unwrap()["complete"], false);
 
+    let holds = Practice::on(practice.stack.clone(), &[("REMOVALS_UP_TO", "0")]).await;
+    holds.invoke(event([removed(3, "a", "INDEX#gone")])).await.unwrap();
+
     let mut lines = Printed::of(&practice.function.logs()).lines;
+    lines.extend(Printed::of(&holds.function.logs()).lines);
     lines.extend(ends());
     let template = text_of("template.yaml");
     let widget = template.lines().find_map(|line| line.trim().strip_prefix(r#""query": ""#));
@@ -89,60 +93,90 @@ fn ends() -> Vec<Value> {
     ]
 }
 
+/// The pages, by their names.
+fn pages() -> BTreeMap<String, String> {
+    let folder = format!("{}/docs/runbook", env!("CARGO_MANIFEST_DIR"));
+    let names = std::fs::read_dir(folder).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.map(|name| (name.clone(), text_of(&format!("docs/runbook/{name}")))).collect()
+}
+
+/// All pages in one line.
+fn joined() -> String {
+    pages().into_values().collect::<String>().replace('\n', " ")
+}
+
 #[test]
-fn the_runbook_names_the_alarms_graphs_parameters_and_commands_that_there_are() {
-    let runbook = text_of("docs/runbook.md");
+fn each_alarm_has_a_page_that_says_what_it_means_whom_it_hurts_and_what_to_do() {
+    let pages = pages();
+    let index = &pages["README.md"];
+    let template = text_of("template.yaml");
+    let alarms = template.split("AlarmName: !Sub ${Environment}-ecom-settings-exporter-").skip(1);
+    let mut found = 0;
+    for alarm in alarms {
+        let name = alarm.lines().next().unwrap();
+        let page = &pages[&format!("{name}.md")];
+        assert!(page.starts_with(&format!("# {name}\n")), "{name}");
+        for part in ["**Means.**", "**Hurts**", "**Look.**", "**Do.**", "**Wake**"] {
+            // A table of what shows has what to do in it.
+            let there = page.contains(part) || part == "**Do.**" && page.contains("| do |");
+            assert!(there, "{part} in {name}");
+        }
+        let now = !alarm.split("AlarmName").next().unwrap().contains("HasNoticeTopic");
+        let row = index.lines().find(|row| row.contains(&format!("[{name}]({name}.md)")));
+        assert_eq!(row.unwrap().starts_with("| **["), now, "{name}");
+        found += 1;
+    }
+    assert!(found > 15, "{found}");
+}
+
+#[test]
+fn the_index_leads_to_every_page_fits_a_screen_and_all_pages_are_short() {
+    let pages = pages();
+    let index = &pages["README.md"];
+    assert!(index.lines().count() <= 65, "{}", index.lines().count());
+    for name in pages.keys().filter(|name| *name != "README.md") {
+        let linked = pages.iter().any(|(other, page)| {
+            other != name
+                && page.contains(&format!("]({name}"))
+                && index.contains(&format!("]({other}"))
+        });
+        assert!(linked || index.contains(&format!("]({name})")), "{name} is two links away");
+    }
+    let words: usize = pages.values().map(|page| page.split_whitespace().count()).sum();
+    assert!(words <= 6_000, "{words}");
+}
+
+#[test]
+fn the_pages_name_the_graphs_parameters_and_commands_that_there_are() {
+    let joined = joined();
     let template = text_of("template.yaml");
     let makefile = text_of("Makefile");
-    let alarms: BTreeSet<&str> = template
-        .lines()
-        .filter_map(|line| {
-            line.trim().strip_prefix("AlarmName: !Sub ${Environment}-ecom-settings-exporter-")
-        })
-        .collect();
-    let table =
-        runbook.split("## From alarm to symptom").nth(1).unwrap().split("\n## ").next().unwrap();
-    let named: BTreeSet<&str> =
-        table.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
-    assert_eq!(named, alarms);
-
     let titles: Vec<&str> = template
         .split(r#""title": ""#)
         .skip(1)
         .map(|rest| rest.split('"').next().unwrap())
         .collect();
-    let joined = runbook.replace('\n', " ");
     let graphs: Vec<&str> = joined
         .split('*')
         .filter(|part| {
             part.ends_with('?') && part.len() < 60 && part.starts_with(char::is_uppercase)
         })
         .collect();
-    assert!(graphs.len() > 10, "{graphs:?}");
+    assert!(graphs.len() > 5, "{graphs:?}");
     for graph in graphs {
         assert!(titles.iter().any(|title| title.starts_with(graph)), "{graph}: {titles:?}");
     }
-
-    for command in joined.split("make ").skip(1) {
-        let target: String = command
-            .chars()
-            .take_while(|letter| letter.is_ascii_lowercase() || *letter == '-')
-            .collect();
-        let known = makefile.contains(&format!("\n{target}: "))
-            || makefile.contains(&format!("\n{target}:\n"));
-        // The word "make" occurs in sentences too.
-        let code = joined.contains(&format!("`make {target}"))
-            || joined.contains(&format!("  make {target} "));
-        assert!(known || !code, "make {target}");
+    for command in joined.split("`make ").skip(1) {
+        let letter = |letter: &char| letter.is_ascii_lowercase() || *letter == '-';
+        let target: String = command.chars().take_while(letter).collect();
+        assert!(makefile.contains(&format!("\n{target}: ")), "make {target}");
     }
     for parameters in joined.split("PARAMETERS=\"").skip(1) {
         let quoted = parameters.split('"').next().unwrap();
         for parameter in quoted.split([' ', '\'']).filter_map(|word| word.split_once('=')) {
             let name = parameter.0;
-            assert!(
-                name == "Name" || template.contains(&format!("\n  {name}:\n    Type:")),
-                "{name}"
-            );
+            assert!(template.contains(&format!("\n  {name}:\n    Type:")), "{name}");
         }
     }
 }
@@ -151,33 +185,22 @@ fn the_runbook_names_the_alarms_graphs_parameters_and_commands_that_there_are() 
 fn every_output_that_commands_ask_the_stack_for_is_one_of_the_template() {
     let template = text_of("template.yaml");
     let outputs = template.split("\nOutputs:\n").nth(1).unwrap();
-    let pages = ["docs/runbook.md", "Makefile", "operations/rollback"];
-    let texts = pages.map(text_of).join("\n");
-    let asked: BTreeSet<&str> = texts
-        .split("operations/stack-output ")
-        .skip(1)
+    let texts = joined() + &text_of("Makefile");
+    let asked = texts.split("operations/stack-output ").skip(1);
+    let asked: BTreeSet<&str> = asked
         .map(|rest| rest.split(|letter: char| !letter.is_alphanumeric()).next().unwrap())
+        .chain(["FunctionName", "StateMachineArn", "StreamMappingId", "OnFailureQueueUrl"])
         .collect();
-    assert!(asked.len() >= 4, "{asked:?}");
     for output in asked {
         assert!(outputs.contains(&format!("  {output}:\n")), "{output}");
     }
 }
 
 #[test]
-fn every_link_in_the_runbook_leads_to_a_heading() {
-    let runbook = text_of("docs/runbook.md");
-    let anchor = |heading: &str| -> String {
-        let letters = heading.to_lowercase().replace(' ', "-");
-        letters.chars().filter(|letter| letter.is_alphanumeric() || *letter == '-').collect()
-    };
-    let anchors: BTreeSet<String> = runbook
-        .lines()
-        .filter(|line| line.starts_with("##"))
-        .map(|line| anchor(line.trim_start_matches(['#', ' '])))
-        .collect();
-    for link in runbook.split("](#").skip(1) {
-        let link = link.split(')').next().unwrap();
-        assert!(anchors.contains(link), "{link}");
-    }
+fn every_metric_is_explained_and_none_that_there_is_not() {
+    let page = text_of("docs/metrics.md");
+    let explained: BTreeSet<&str> =
+        page.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+    let known = COUNTS.iter().chain(DURATIONS).copied().collect();
+    assert_eq!(explained, known);
 }

@@ -124,13 +124,12 @@ pub fn field<'a>(line: &'a Value, name: &str) -> Option<&'a Value> {
 
 /// The queries that the runbook holds.
 pub fn queries() -> Vec<Query> {
-    let runbook = text_of("docs/runbook.md");
-    let section = runbook.split("\n## Queries\n").nth(1).expect("a section on queries");
+    let page = text_of("docs/runbook/queries.md");
     let parse = |part: &str| {
         let name = part.lines().next().unwrap();
         Query::parse(name, part.split("```").nth(1).expect("a query in a block"))
     };
-    section.split("\n### ").skip(1).map(parse).collect()
+    page.split("\n## ").skip(1).map(parse).collect()
 }
 
 /// The query of a name.
