@@ -30,9 +30,6 @@ pub enum KeyError {
     /// KV did not confirm a delete: the key may be there still.
     #[error("KV did not confirm the delete")]
     DeleteUnconfirmed(#[source] KvError),
-    /// An index id's key waits for the shop id that only its value names.
-    #[error("the shop id that its value names could not be settled")]
-    ShopIdUnsettled,
     /// Another key could not be settled.
     #[error("key {key:?} could not be settled")]
     NotSettled {

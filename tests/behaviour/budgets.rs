@@ -81,6 +81,42 @@ async fn fifty_removals_in_a_batch_take_the_same_passes_over_the_table_as_one() 
 }
 
 #[tokio::test]
+async fn a_removal_takes_two_passes_over_the_table_whoever_asks_for_its_shop_id() {
+    for (claimants, cell, passes) in [
+        (0, "up", 2),
+        // Written for one of them, and then its old key is deleted.
+        (3, "up", 2),
+        // What leads to the shop id stays, so that nothing is deleted.
+        (1, "down", 1),
+        (3, "down", 1),
+    ] {
+        let world = World::start().await;
+        world.settled_with([shop("a", "gone", "s.example"), shop("a", "too", "t.example")]).await;
+        world.stack.api_keys.break_cell("down", Fault::status(503));
+        let claimants = (0..claimants).map(|number| {
+            let account = format!("b{number}");
+            to_item(&index_with(&account, "i", json!({"shop_id": "s.example", "cell": cell})))
+        });
+        world.stack.table.load(claimants);
+
+        world.stack.table.delete("a", "INDEX#gone");
+        world.deliver().await;
+
+        let scans = || world.stack.table.operations()["Scan"];
+        assert_eq!(scans(), passes * SEGMENTS, "{cell}");
+        // Beside another one, whose keys are deleted.
+        world.stack.table.delete("a", "INDEX#too");
+        let again = removed(1, "a", "INDEX#gone");
+        world.stack.table.clear_log();
+        world.batch(world.new_records().into_iter().chain([again])).await;
+        assert_eq!(scans(), 2 * SEGMENTS, "{cell}");
+    }
+}
+
+/// Requests of one pass over a small table.
+const SEGMENTS: usize = 8;
+
+#[tokio::test]
 async fn a_pass_over_the_table_leaves_query_configs_and_what_it_does_not_need_out() {
     let world = World::start().await;
     let spied = spy(world.stack.table.faults());

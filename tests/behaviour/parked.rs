@@ -236,3 +236,23 @@ async fn where_only_late_records_wait_the_api_keys_service_is_given_up_sooner() 
     assert_eq!(both.failures(), NOTHING);
     assert!(beside.setting("b-i").is_some(), "what is in time is waited for");
 }
+
+#[tokio::test]
+async fn settling_too_gives_the_api_keys_service_up_sooner_where_only_late_records_wait() {
+    let removal = had_shop_id(removed(1, "a", "INDEX#i"));
+    let batch = async |record: Value| {
+        let world = World::start().await;
+        world.stack.table.load([to_item(&claim_without_api_key())]);
+        hold_with_shop_id(&world);
+        let slow = Fault::Delay(Duration::from_secs(10));
+        world.stack.api_keys.faults().add(Rule::any(slow).forever());
+        let answered = world.batch([record]).await;
+        assert_eq!(answered.failures(), NOTHING);
+        (answered.counted("RecordsParked"), world.url_under("s.example"))
+    };
+
+    let (late, in_time) = tokio::join!(batch(late(removal.clone())), batch(removal));
+
+    assert_eq!(late, (Some(1), Some("https://held.example.com".to_owned())));
+    assert_eq!(in_time, (Some(0), Some("https://j.example.com".to_owned())));
+}

@@ -6,28 +6,16 @@
 //! | write | anything else | written |
 //! | withhold, keep, or undecided | it was deleted, and its value is known | put back as it was read |
 //! | withhold, keep, or undecided | anything else | nothing |
+//! | delete, and a shop id has failed that only its value names | | as if it were undecided, for a retry finds the shop id through it |
 //! | delete | it was deleted, and KV confirmed it | nothing |
 //! | delete | it was deleted, and KV did not confirm it | the key fails |
 //! | delete | anything else | deleted |
 //! | leave alone, or look again | | nothing |
-//!
-//! An index id's key may be the only one whose value names a shop id. It is deleted last, so that a
-//! retry can still find the shop id:
-//!
-//! | the shop id's key | then its state is |
-//! | --- | --- |
-//! | failed, or its delete is not confirmed | failed: the index id's key stays |
-//! | deleted, and KV confirmed it | settled |
-//! | just written | open: the next round tells whether that is what the table asks for |
-//! | stays for another item, or is withheld | settled |
-//! | still holds a value that names this index | open: the next round looks at both |
-//! | holds anything else | settled |
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::decide::Decision;
-use super::table_view::Held;
 use crate::export::error::KeyError;
 use crate::index::IndexRef;
 use crate::item::ItemKey;
@@ -86,28 +74,34 @@ pub enum Write {
     PutBack(StoredValue),
 }
 
-/// What comes next for a key, and its outcome if nothing else happens.
-pub fn next_action(decision: Decision, last: Option<&LastStep>) -> (KeyOutcome, Option<Action>) {
+/// What comes next for a key, and its outcome if nothing else happens. `shop_id_error` says why the shop
+/// id has failed that only the key's value names, if there is one and it has.
+pub fn next_action(
+    decision: Decision,
+    shop_id_error: Option<&KeyError>,
+    last: Option<&LastStep>,
+) -> (KeyOutcome, Option<Action>) {
     let put_back = || put_back(last).map(Action::Write);
-    match decision {
-        Decision::Write { index, entry } => {
+    match (decision, shop_id_error) {
+        (Decision::Write { index, entry }, _) => {
             let written = LastStep::Written { index: index.clone(), digest: entry.digest() };
             let write = Action::Write(Write::Entry(index.clone(), entry));
             (KeyOutcome::Written(index), (last != Some(&written)).then_some(write))
         }
-        Decision::Withhold(protectors) => (KeyOutcome::Withheld(protectors), put_back()),
-        Decision::KeepFor { .. } => (KeyOutcome::Left, put_back()),
+        (Decision::Withhold(protectors), _) => (KeyOutcome::Withheld(protectors), put_back()),
+        (Decision::KeepFor { .. }, _) => (KeyOutcome::Left, put_back()),
         // What was deleted is put back while the record waits for the API key.
-        Decision::Undecided(error) => (KeyOutcome::Failed(error.into()), put_back()),
-        Decision::Delete(stored) => match last {
+        (Decision::Undecided(error), _) => (KeyOutcome::Failed(error.into()), put_back()),
+        (Decision::Delete(_), Some(error)) => (KeyOutcome::Failed(error.clone()), put_back()),
+        (Decision::Delete(stored), None) => match last {
             Some(LastStep::Deleted { unconfirmed: None, .. }) => (KeyOutcome::Deleted, None),
             Some(LastStep::Deleted { unconfirmed: Some(error), .. }) => {
                 (KeyOutcome::Failed(KeyError::DeleteUnconfirmed(error.clone())), None)
             }
             _ => (KeyOutcome::Deleted, Some(Action::Delete(stored))),
         },
-        Decision::LeaveAlone => (KeyOutcome::Left, None),
-        Decision::LookAgain => (KeyOutcome::Failed(KeyError::ChangedMeanwhile), None),
+        (Decision::LeaveAlone, _) => (KeyOutcome::Left, None),
+        (Decision::LookAgain, _) => (KeyOutcome::Failed(KeyError::ChangedMeanwhile), None),
     }
 }
 
@@ -116,42 +110,6 @@ pub fn put_back(last: Option<&LastStep>) -> Option<Write> {
     match last {
         Some(LastStep::Deleted { was: Some(was), .. }) => Some(Write::PutBack(was.clone())),
         _ => None,
-    }
-}
-
-/// The state of a shop id that only an index id key's value names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShopIdState {
-    /// Nothing needs to be found through the index id's key any more.
-    Settled,
-    /// Both are looked at again.
-    Open,
-    /// The index id's key stays, for the retry.
-    Failed,
-}
-
-/// The state of a shop id's key, by what was last done to it, whether it was written in this round,
-/// what it holds (`None` where it has failed) and its outcome so far.
-pub fn shop_id_state(
-    index_id: &str,
-    last: Option<&LastStep>,
-    just_written: bool,
-    held: Option<&Held>,
-    outcome: Option<&KeyOutcome>,
-) -> ShopIdState {
-    match (last, held) {
-        (_, None) | (Some(LastStep::Deleted { unconfirmed: Some(_), .. }), _) => {
-            ShopIdState::Failed
-        }
-        (Some(LastStep::Deleted { unconfirmed: None, .. }), _) => ShopIdState::Settled,
-        _ if just_written => ShopIdState::Open,
-        _ if matches!(outcome, Some(KeyOutcome::Left | KeyOutcome::Withheld(_))) => {
-            ShopIdState::Settled
-        }
-        (_, Some(Held::Ours { named, .. })) if named.index.index_id() == index_id => {
-            ShopIdState::Open
-        }
-        _ => ShopIdState::Settled,
     }
 }
 
@@ -198,7 +156,7 @@ mod tests {
     }
 
     fn action(decision: Decision, last: Option<LastStep>) -> Option<Action> {
-        next_action(decision, last.as_ref()).1
+        next_action(decision, None, last.as_ref()).1
     }
 
     #[test]
@@ -238,8 +196,9 @@ mod tests {
 
     #[test]
     fn a_delete_is_sent_once_and_fails_unless_kv_confirms_it() {
-        let next =
-            |last: Option<LastStep>| next_action(Decision::Delete(Some(stored())), last.as_ref());
+        let next = |last: Option<LastStep>| {
+            next_action(Decision::Delete(Some(stored())), None, last.as_ref())
+        };
         for last in [None, Some(written("v"))] {
             assert_eq!(next(last), (KeyOutcome::Deleted, Some(Action::Delete(Some(stored())))));
         }
@@ -250,27 +209,20 @@ mod tests {
 
     #[test]
     fn nothing_is_done_to_what_is_left_alone_or_looked_at_again() {
-        assert_eq!(next_action(Decision::LeaveAlone, None), (KeyOutcome::Left, None));
-        let (outcome, action) = next_action(Decision::LookAgain, Some(&deleted()));
+        assert_eq!(next_action(Decision::LeaveAlone, None, None), (KeyOutcome::Left, None));
+        let (outcome, action) = next_action(Decision::LookAgain, None, Some(&deleted()));
         assert_eq!((outcome, action), (KeyOutcome::Failed(KeyError::ChangedMeanwhile), None));
     }
 
     #[test]
-    fn every_row_of_the_shop_ids_state() {
-        let ours = Held::new(stored(), "prod");
-        let state = |last: Option<LastStep>, held: Option<&Held>, outcome: Option<KeyOutcome>| {
-            shop_id_state("a-i", last.as_ref(), false, held, outcome.as_ref())
+    fn what_leads_to_a_shop_id_that_has_failed_is_not_deleted_and_put_back() {
+        let next = |last: Option<LastStep>| {
+            let error = KeyError::StillChanging;
+            next_action(Decision::Delete(Some(stored())), Some(&error), last.as_ref())
         };
-        assert_eq!(state(None, None, None), ShopIdState::Failed);
-        assert_eq!(state(Some(unconfirmed()), Some(&ours), None), ShopIdState::Failed);
-        assert_eq!(state(Some(deleted()), Some(&ours), None), ShopIdState::Settled);
-        for outcome in [KeyOutcome::Left, KeyOutcome::Withheld(BTreeSet::new())] {
-            assert_eq!(state(None, Some(&ours), Some(outcome)), ShopIdState::Settled);
-        }
-        assert_eq!(state(None, Some(&ours), Some(KeyOutcome::Deleted)), ShopIdState::Open);
-        assert_eq!(shop_id_state("a-j", None, false, Some(&ours), None), ShopIdState::Settled);
-        assert_eq!(shop_id_state("a-j", None, true, Some(&ours), None), ShopIdState::Open);
-        assert_eq!(shop_id_state("a-j", None, true, None, None), ShopIdState::Failed);
-        assert_eq!(state(None, Some(&Held::Strangers), None), ShopIdState::Settled);
+        let failed = || KeyOutcome::Failed(KeyError::StillChanging);
+        assert_eq!(next(None), (failed(), None));
+        let put_back = Action::Write(Write::PutBack(stored()));
+        assert_eq!(next(Some(deleted())), (failed(), Some(put_back)));
     }
 }

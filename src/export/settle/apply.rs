@@ -1,5 +1,4 @@
-//! Carries out what comes next: writes before deletes, and last the index id keys whose values alone
-//! name a shop id.
+//! Carries out what comes next: writes before deletes, and last the keys that alone lead to a shop id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -8,7 +7,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::TIME_FOR_A_WRITE;
-use super::action::{Action, KeyOutcome, LastStep, ShopIdState, Write, put_back, shop_id_state};
+use super::action::{Action, KeyOutcome, LastStep, Write, put_back};
 use super::settling::Settling;
 use super::table_view::Held;
 use crate::error_chain::Chain;
@@ -27,48 +26,34 @@ impl<S: Services> Settling<'_, '_, S> {
                 Action::Write(write) => writes.push((key, write)),
             }
         }
-        let written = writes.iter().map(|(key, _)| key.clone()).collect();
         self.write(writes).await;
-        let (after_shop_ids, at_once): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        let (mut leading, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
             deletes.into_iter().partition(|(key, _)| self.shop_ids_in_values.contains_key(key));
-        self.delete(at_once).await;
-        let mut ready = BTreeMap::new();
-        for (key, stored) in after_shop_ids {
-            match self.shop_id_state(&key, &written) {
-                ShopIdState::Settled => drop(ready.insert(key, stored)),
-                ShopIdState::Open => {}
-                ShopIdState::Failed => self.fail(&key, KeyError::ShopIdUnsettled),
+        // If this invocation dies, a retry finds a shop id with an older version through its leading key.
+        let outdated = self.lead_to_outdated(leading.keys()).await;
+        leading.retain(|key, _| !outdated.contains(key));
+        self.delete(others).await;
+        leading.retain(|key, _| match self.shop_id_error(key) {
+            Some(error) => {
+                self.fail(key, error);
+                false
             }
-        }
-        self.delete(ready).await;
+            None => true,
+        });
+        self.delete(leading).await;
     }
 
-    /// The state of the shop id that only this key's value names, given the keys written in this round.
-    fn shop_id_state(&self, index_id: &str, written: &BTreeSet<String>) -> ShopIdState {
-        let Some(shop_id) = self.shop_ids_in_values.get(index_id) else {
-            return ShopIdState::Settled;
-        };
-        let (last, held) = (self.last.get(shop_id), self.held.get(shop_id));
-        let just_written = written.contains(shop_id);
-        shop_id_state(index_id, last, just_written, held, self.outcomes.get(shop_id))
-    }
-
-    /// Fails keys of which nothing is certain any more. What was deleted of them is put back first.
-    pub async fn give_up(&mut self, keys: BTreeSet<String>, error: &KeyError) {
+    /// Fails keys of which nothing is certain any more, and those that lead to them. What was deleted of
+    /// them is put back first.
+    pub async fn give_up(&mut self, mut keys: BTreeSet<String>, error: &KeyError) {
+        let leading = self.shop_ids_in_values.iter();
+        let leading = leading.filter(|(_, shop_id)| keys.contains(*shop_id));
+        let leading: Vec<String> = leading.map(|(index_id, _)| index_id.clone()).collect();
+        keys.extend(leading);
         self.put_back(keys.iter().cloned().collect()).await;
         for key in &keys {
             self.fail(key, error.clone());
         }
-    }
-
-    /// Puts back index id keys that were deleted before the shop id that only their values name has
-    /// failed: a retry finds it through them.
-    pub async fn put_back_index_ids_of_failed_shop_ids(&mut self) {
-        let has_failed =
-            |shop_id: &String| matches!(self.outcomes.get(shop_id), Some(KeyOutcome::Failed(_)));
-        let named = self.shop_ids_in_values.iter();
-        let index_ids = named.filter(|(_, shop_id)| has_failed(shop_id));
-        self.put_back(index_ids.map(|(index_id, _)| index_id.clone()).collect()).await;
     }
 
     /// Writes keys. One that was deleted and can't be written for the item that asks for it now is
@@ -168,6 +153,10 @@ impl<S: Services> Settling<'_, '_, S> {
                 // after like the others; only the outcome differs.
                 failure => {
                     let unconfirmed = failure.cloned();
+                    if let Some(error) = &unconfirmed {
+                        let failed = KeyOutcome::Failed(KeyError::DeleteUnconfirmed(error.clone()));
+                        self.outcomes.insert(key.clone(), failed);
+                    }
                     self.last.insert(key, LastStep::Deleted { was, unconfirmed });
                 }
             }

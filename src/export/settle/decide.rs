@@ -2,17 +2,16 @@
 //!
 //! | items that ask for the key | KV holds | then |
 //! | --- | --- | --- |
-//! | one or more | anything | written, from the table, for the item that KV's value names, else for the first |
+//! | one or more, and the one that it is for (that KV's value names, else the first) can be exported | anything | written, from the table, for that one |
+//! | one or more, and the API key of that one is unavailable | anything | undecided: stays, and the record fails |
+//! | one or more, and that one can't be exported | anything | stays |
 //! | none | a value naming an index that is the target of an active alias and has no item, or the key is named as `shop_id` by a write alias | stays, with a warning |
-//! | one or more | anything, and the API key of the item that it is for is unavailable | undecided: stays, and the record fails |
-//! | none | a value naming an index whose item cannot be exported | stays |
 //! | none | a value naming an index whose item's API key is unavailable | undecided: that item may yet be rejected, and then it keeps the key |
+//! | none | a value naming an index whose item can't be exported | stays |
 //! | none | a value naming any other index | deleted |
 //! | none | nothing, where the key is known to have been written for a removed index | as if a value named that index: KV's answer may be a minute old |
 //! | none | nothing else, or a stranger's value | left alone |
 //! | any | the pass over the table and the read after it contradict each other | looked at again |
-//!
-//! An item that asks for the key but can't be exported keeps it as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -1,6 +1,7 @@
 //! Reads KV's side and the table's side, and decides for each key.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -29,14 +30,14 @@ impl<S: Services> Settling<'_, '_, S> {
         for index_id in &request.with_shop_id_in_value {
             let Some(Held::Ours { named, .. }) = self.held.get(index_id) else { continue };
             let Some(shop_id) = named.shop_ids.first().cloned() else { continue };
-            let is_open = shop_id != *index_id && !request.written.contains(&shop_id);
-            if is_open && check_key(&shop_id).is_ok() {
+            let is_known =
+                request.keys.contains_key(&shop_id) || request.written.contains(&shop_id);
+            if !is_known && check_key(&shop_id).is_ok() {
                 self.shop_ids_in_values.insert(index_id.clone(), shop_id);
             }
         }
-        let mut shop_ids: BTreeMap<String, BTreeSet<Named>> =
-            self.shop_ids_in_values.values().map(|key| (key.clone(), BTreeSet::new())).collect();
-        shop_ids.retain(|key, _| !self.held.contains_key(key) && !self.outcomes.contains_key(key));
+        let shop_ids = self.shop_ids_in_values.values();
+        let shop_ids = shop_ids.map(|key| (key.clone(), BTreeSet::new())).collect();
         self.read_keys(shop_ids).await;
     }
 
@@ -61,15 +62,46 @@ impl<S: Services> Settling<'_, '_, S> {
 
     /// A look that leaves time for a put-back where something was deleted.
     pub async fn look_in_time(&mut self) -> Result<BTreeMap<String, Decision>, ReadError> {
-        let deleted = self.last.values().any(|done| matches!(done, LastStep::Deleted { .. }));
         let started = Instant::now();
-        let until = match deleted {
-            true => self.invocation.deadline.checked_sub(TIME_FOR_A_WRITE).unwrap_or(started),
-            false => self.invocation.deadline,
-        };
-        let look = tokio::time::timeout_at(until, self.look()).await;
+        let look = tokio::time::timeout_at(self.reads_until(), self.look()).await;
         self.last_look = started.elapsed();
         look.unwrap_or(Err(ReadError::OutOfTime(OutOfTime)))
+    }
+
+    /// When reads have to end, so that what was deleted can still be put back.
+    fn reads_until(&self) -> Instant {
+        let deadline = self.invocation.deadline;
+        let deleted = self.last.values().any(|step| matches!(step, LastStep::Deleted { .. }));
+        let reserved = if deleted { TIME_FOR_A_WRITE } else { Duration::ZERO };
+        deadline.checked_sub(reserved).unwrap_or_else(Instant::now)
+    }
+
+    /// Those of the keys whose shop id was written for an item that has changed since, or can't be read.
+    pub async fn lead_to_outdated(
+        &mut self,
+        keys: impl Iterator<Item = &String>,
+    ) -> BTreeSet<String> {
+        let written = keys.filter_map(|key| {
+            let shop_id = self.shop_ids_in_values.get(key)?;
+            let Some(LastStep::Written { index, digest }) = self.last.get(shop_id) else {
+                return None;
+            };
+            Some((key.clone(), shop_id.clone(), index.clone(), *digest))
+        });
+        let mut written: Vec<_> = written.collect();
+        if written.is_empty() {
+            return BTreeSet::new();
+        }
+        let indexes = written.iter().map(|(_, _, index, _)| index.clone()).collect();
+        let read = tokio::time::timeout_at(self.reads_until(), self.read_items(indexes)).await;
+        let items = read.ok().and_then(Result::ok).unwrap_or_default();
+        written.retain(|(_, shop_id, index, digest)| match items.get(index) {
+            Some(ItemNow::Exportable { keys, entry }) => {
+                !keys.contains(shop_id) || entry.digest() != *digest
+            }
+            _ => true,
+        });
+        written.into_iter().map(|(key, ..)| key).collect()
     }
 
     /// Reads the table's side and decides for each key.

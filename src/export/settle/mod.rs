@@ -47,7 +47,7 @@ pub async fn settle<S: Services>(
     let mut settling = Settling::new(invocation, api_keys);
     settling.read_held(&request).await;
     settling.rounds(None).await;
-    settling.into_settled().await
+    settling.into_settled()
 }
 
 /// Takes the first of the keys, as many as memory allows, and settles them as [`settle`] does; what
@@ -60,7 +60,7 @@ pub async fn settle_some<S: Services>(
     let mut settling = Settling::new(invocation, api_keys);
     settling.hold_first(keys).await;
     settling.rounds(None).await;
-    settling.into_settled().await
+    settling.into_settled()
 }
 
 /// Says what settling would make of the keys, and can carry it out.
@@ -115,7 +115,7 @@ impl<S: Services> Preview<'_, '_, S> {
     pub async fn carry_out(self) -> BTreeMap<String, KeyOutcome> {
         let Self { mut settling, decisions } = self;
         settling.rounds(Some(decisions)).await;
-        settling.into_settled().await
+        settling.into_settled()
     }
 }
 
@@ -155,8 +155,7 @@ impl<S: Services> Settling<'_, '_, S> {
         }
     }
 
-    async fn into_settled(mut self) -> BTreeMap<String, KeyOutcome> {
-        self.put_back_index_ids_of_failed_shop_ids().await;
+    fn into_settled(self) -> BTreeMap<String, KeyOutcome> {
         self.report();
         self.into_outcomes()
     }
@@ -164,11 +163,15 @@ impl<S: Services> Settling<'_, '_, S> {
     /// What is left to do, given what was done already.
     fn actions(&mut self, decisions: BTreeMap<String, Decision>) -> BTreeMap<String, Action> {
         let mut actions = BTreeMap::new();
-        for (key, decision) in decisions {
+        // What becomes of a shop id is known before the key is asked about that leads to it.
+        let (leading, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            decisions.into_iter().partition(|(key, _)| self.shop_ids_in_values.contains_key(key));
+        for (key, decision) in others.into_iter().chain(leading) {
             if let Decision::KeepFor { index, rejection } = &decision {
                 self.rejections.entry(index.clone()).or_insert_with(|| rejection.clone());
             }
-            let (outcome, action) = next_action(decision, self.last.get(&key));
+            let (outcome, action) =
+                next_action(decision, self.shop_id_error(&key).as_ref(), self.last.get(&key));
             actions.extend(action.map(|action| (key.clone(), action)));
             self.outcomes.insert(key, outcome);
         }

@@ -60,7 +60,8 @@ pub(super) struct Settling<'a, 'k, S> {
     /// What the keys that are still being settled hold, as far as it is known: as read, then as
     /// last written. KV does not promise that a writer reads its own writes, so it is read once.
     pub held: BTreeMap<String, Held>,
-    /// For an index id's key, the shop id that is known only from its value.
+    /// For an index id's key, the shop id that is known only from its value. That key is deleted last, so
+    /// that a retry can still find the shop id.
     pub shop_ids_in_values: BTreeMap<String, String>,
     /// What was last done to a key.
     pub last: BTreeMap<String, LastStep>,
@@ -99,6 +100,14 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
         }
     }
 
+    /// Why the shop id has failed that only this key's value names, if it has.
+    pub fn shop_id_error(&self, index_id: &str) -> Option<KeyError> {
+        match self.outcomes.get(self.shop_ids_in_values.get(index_id)?) {
+            Some(KeyOutcome::Failed(error)) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
     /// Takes a key out of the work.
     pub fn fail(&mut self, key: &str, error: KeyError) {
         self.held.remove(key);
@@ -107,10 +116,10 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
 
     /// The outcomes. A shop id's failure is the failure of the index id whose value names it.
     pub fn into_outcomes(mut self) -> BTreeMap<String, KeyOutcome> {
-        for (index_id, shop_id) in &self.shop_ids_in_values {
-            let failed = self.outcomes.get(shop_id).cloned();
-            if let Some(failed @ KeyOutcome::Failed(_)) = failed {
-                self.outcomes.insert(index_id.clone(), failed);
+        let leading: Vec<String> = self.shop_ids_in_values.keys().cloned().collect();
+        for index_id in leading {
+            if let Some(error) = self.shop_id_error(&index_id) {
+                self.outcomes.insert(index_id, KeyOutcome::Failed(error));
             }
         }
         self.outcomes

@@ -16,6 +16,9 @@ use crate::world::state::State;
 /// The most looks at the table in one settling: five rounds, and the look after them.
 const MAX_PASSES: u32 = 6;
 
+/// The same where nothing changes meanwhile: before and after its deletes.
+const PASSES_OVER_A_TABLE_AT_REST: u32 = 2;
+
 /// Checks a batch's answer. Returns how many of its records are done.
 pub fn stream(
     state: &mut State,
@@ -59,8 +62,12 @@ pub fn stream(
     );
     rule("the last of a batch that asks for a key has it", not_last(state, invocation, records));
     let passes = state.invocations[invocation].passes;
-    let too_many = (passes > MAX_PASSES).then(|| format!("{passes} looks"));
-    rule("settling ends after five rounds", too_many);
+    let too_many = |most: u32| (passes > most).then(|| format!("{passes} looks"));
+    rule("settling ends after five rounds", too_many(MAX_PASSES));
+    let run = &state.invocations[invocation];
+    let moved = state.environment_of(invocation).has_changed_since(run.began);
+    let too_many = too_many(PASSES_OVER_A_TABLE_AT_REST).filter(|_| !moved);
+    rule("settling looks twice at a table that stands still", too_many);
     let parked: Vec<_> = records::may_be_parked(state, invocation)
         .filter(|_| stats.parked > 0)
         .filter_map(|(item, _)| index_of(item))
@@ -123,7 +130,11 @@ fn needless(state: &State, invocation: usize, records: &[Record]) -> Option<Stri
     }
     let late = run.batch.deciding.values().any(|deciding| deciding.late);
     let quiet = !late && shops.values().all(|shops| shops.len() == 1);
-    let reads = run.table_calls > 0 || (run.kv_reads > 0 && run.unanswered.is_empty());
+    // Without an API key from the service, the one in KV may be used again.
+    let keyless = &state.environment_of(invocation).keyless;
+    let lacks_one =
+        !run.unanswered.is_empty() || shops.keys().any(|item| keyless.contains(&item.pk));
+    let reads = run.table_calls > 0 || (run.kv_reads > 0 && !lacks_one);
     (quiet && reads).then(|| "a batch without removals or moves reads".to_owned())
 }
 

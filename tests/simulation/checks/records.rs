@@ -1,14 +1,11 @@
 //! No record is lost: each is skipped, superseded, exported, failed, parked or rejected.
 
-use std::collections::BTreeSet;
-
 use ecom_settings_exporter::item::ItemKey;
 use ecom_settings_exporter::telemetry::Stats;
 
-use crate::world::environment::{Environment, Record};
+use crate::world::environment::Record;
 use crate::world::invocation::Deciding;
 use crate::world::keys::index_of;
-use crate::world::model::Settings;
 use crate::world::state::State;
 
 pub fn counts(
@@ -85,18 +82,7 @@ pub fn may_be_parked(
         .filter(move |(item, deciding)| lacks_one && deciding.late && index_of(item).is_some())
 }
 
-/// Those of them that asked for their own API key, and got no answer.
-fn lacking_their_own(
-    state: &State,
-    invocation: usize,
-) -> impl Iterator<Item = (&ItemKey, &Deciding)> {
-    let run = &state.invocations[invocation];
-    let accounts: BTreeSet<&String> = run.unanswered.iter().map(|(_, account)| account).collect();
-    may_be_parked(state, invocation)
-        .filter(move |(item, deciding)| deciding.version.is_some() && accounts.contains(&item.pk))
-}
-
-/// A late record that failed, though nothing but its own account's API key is missing.
+/// A late record that failed, though nothing but API keys is missing.
 pub fn not_parked(
     state: &State,
     invocation: usize,
@@ -104,33 +90,14 @@ pub fn not_parked(
     named: &[&str],
 ) -> Option<String> {
     let run = &state.invocations[invocation];
-    let environment = state.environment_of(invocation);
-    if run.passes > 0 || run.was_hindered_but_by("keys") {
+    // Settling may fail for a table that changes.
+    let settles = run.passes > 0 && state.environment_of(invocation).has_changed_since(run.began);
+    if settles || run.was_hindered_but_by("keys") {
         return None;
     }
-    let mut waiting = lacking_their_own(state, invocation);
-    let failed = waiting.find(|(item, deciding)| {
-        named.contains(&records[deciding.position].number.as_str())
-            && lacks_its_api_key(state, environment, invocation, item)
-    });
+    let late = run.batch.deciding.iter();
+    let mut late = late.filter(|(item, deciding)| deciding.late && index_of(item).is_some());
+    let failed =
+        late.find(|(_, deciding)| named.contains(&records[deciding.position].number.as_str()));
     failed.map(|(item, _)| format!("{}/{} failed, though it is late", item.pk, item.sk))
-}
-
-/// Whether the service was asked for the API key of every version of the item, and gave none.
-fn lacks_its_api_key(
-    state: &State,
-    environment: &Environment,
-    invocation: usize,
-    item: &ItemKey,
-) -> bool {
-    let run = &state.invocations[invocation];
-    let past = environment.table.get(item);
-    let mut settings = past
-        .into_iter()
-        .flat_map(|past| past.spans())
-        .filter_map(|(_, _, image)| image.as_ref().and_then(|image| image.settings()));
-    settings.all(|settings: &Settings| {
-        let cell = settings.cell.or(environment.default_cell).unwrap_or_default();
-        run.unanswered.contains(&(cell.to_owned(), item.pk.clone()))
-    })
 }

@@ -10,7 +10,7 @@ use ecom_settings_exporter::item::ItemKey;
 use super::aliases::Aliases;
 use super::keys::{index_of, is_index_id, item_key, query_kv_key, query_of};
 use super::model::{Image, Settings};
-use super::past::Past;
+use super::past::{Past, Step};
 
 /// What an item was at every step; `None` while there was none.
 pub type ItemPast = Past<Option<Rc<Image>>>;
@@ -81,6 +81,11 @@ impl Environment {
     /// Whether there is an index item at present.
     pub fn has_indexes(&self) -> bool {
         self.indexes().any(|(_, past)| past.last().is_some_and(Option::is_some))
+    }
+
+    /// Whether an item was changed after this step.
+    pub fn has_changed_since(&self, step: Step) -> bool {
+        self.table.values().any(|past| past.changed() > step)
     }
 
     pub fn past_of(&self, index: &IndexRef) -> Option<&ItemPast> {
