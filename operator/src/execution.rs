@@ -19,11 +19,21 @@ const MAX_FAILURES: u32 = 3;
 pub fn start(stack: &Stack, fields: &Map<String, Value>) -> Result<String, Failure> {
     let machine = stack.output("StateMachineArn")?;
     let input = stack.aws.file("file", "input.json", &json!({"reconcile": fields}))?;
+    // By their names, others tell which executions they need not leave the work to.
+    let kind = match (fields.get("system_account_id"), fields.get("preview")) {
+        (Some(_), _) => "account",
+        (None, Some(_)) => "preview",
+        (None, None) => "by-hand",
+    };
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+    let name = format!("{kind}-{now}");
     let started = stack.aws.call(&[
         "stepfunctions",
         "start-execution",
         "--state-machine-arn",
         &machine,
+        "--name",
+        &name,
         "--input",
         &input,
     ])?;
@@ -50,7 +60,7 @@ pub fn stop(stack: &Stack, arn: &str) -> Result<(), Failure> {
 /// Follows an execution until it ends. What its runs found and did is in the chain, however it ends.
 pub fn follow(stack: &Stack, arn: &str, chain: &mut Chain) -> Result<(), Failure> {
     eprintln!("{arn}\nCtrl-C ends only this command: `make follow EXECUTION=…` goes on.");
-    let mut followed = Followed { arn, events: 0, chain };
+    let mut followed = Followed { events: 0, chain };
     let mut pause = FIRST_PAUSE;
     let mut failures = 0;
     loop {
@@ -80,7 +90,6 @@ pub fn follow(stack: &Stack, arn: &str, chain: &mut Chain) -> Result<(), Failure
 
 /// What is known of an execution.
 struct Followed<'a> {
-    arn: &'a str,
     events: usize,
     chain: &'a mut Chain,
 }
@@ -137,10 +146,7 @@ impl Followed<'_> {
             }
             (_, true) => Ok(()),
             (0, false) => {
-                let running = output["running"]["Executions"].as_array().into_iter().flatten();
-                let mut arns = running.filter_map(|execution| execution["ExecutionArn"].as_str());
-                // The newest comes first, and may be this one itself.
-                let other = arns.find(|arn| *arn != self.arn).unwrap_or_default();
+                let other = output["left_to"].as_str().unwrap_or_default();
                 Err(Failure::because(format!(
                     "Nothing was done: another reconcile is running, or waits to try again.\n\
                      To see what it does:  make follow EXECUTION={other}\n\
@@ -178,7 +184,7 @@ mod tests {
 
     fn took(chain: &mut Chain, kind: &str, details: &str, content: Value) -> Result<(), String> {
         let event = json!({"type": kind, details: content});
-        let ended = Followed { arn: "arn:own", events: 0, chain }.take(&event);
+        let ended = Followed { events: 0, chain }.take(&event);
         ended.unwrap().map_err(|failure| failure.said().unwrap_or_default().to_owned())
     }
 
@@ -194,8 +200,7 @@ mod tests {
 
     #[test]
     fn an_execution_that_left_the_work_to_another_one_names_it() {
-        let executions = ["arn:own", "arn:other"].map(|arn| json!({"ExecutionArn": arn}));
-        let left = json!({"reconcile": {"apply": true}, "running": {"Executions": executions}});
+        let left = json!({"left_to": "arn:other"});
         let said = succeeded(&mut Chain::default(), &left).unwrap_err();
         assert!(said.contains("Nothing was done") && said.contains("EXECUTION=arn:other\n"));
     }
@@ -223,7 +228,7 @@ mod tests {
             let output = json!({"Payload": report()}).to_string();
             let details = json!({"resourceType": kind, "output": output});
             let event = json!({"type": "TaskSucceeded", "taskSucceededEventDetails": details});
-            let ended = Followed { arn: "arn:own", events: 0, chain: &mut chain }.take(&event);
+            let ended = Followed { events: 0, chain: &mut chain }.take(&event);
             assert_eq!((ended, chain.runs), (None, 1));
         }
     }

@@ -98,10 +98,10 @@ impl Place {
     }
 
     /// One invocation, and one try: a second request would run beside the first.
-    pub fn invoke(&self, payload: &Value) -> Result<Answer, Failure> {
+    pub fn invoke(&self, payload: &Value, qualifier: &str) -> Result<Answer, Failure> {
         match self {
             Self::Local(local) => local.invoke(payload),
-            Self::Aws(stack) => stack.invoke(payload),
+            Self::Aws(stack) => stack.invoke(payload, qualifier),
         }
     }
 }
@@ -127,7 +127,7 @@ impl Stack {
         self.known.get(name).map(String::as_str).or_else(output).map(str::to_owned)
     }
 
-    fn invoke(&self, payload: &Value) -> Result<Answer, Failure> {
+    fn invoke(&self, payload: &Value, qualifier: &str) -> Result<Answer, Failure> {
         let function = self.output("FunctionName")?;
         eprintln!("asking {function}");
         let payload = self.aws.file("fileb", "payload.json", payload)?;
@@ -138,7 +138,7 @@ impl Stack {
             "--function-name",
             &function,
             "--qualifier",
-            "live",
+            qualifier,
             "--cli-read-timeout",
             "0",
             "--payload",

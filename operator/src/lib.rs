@@ -28,6 +28,7 @@ const USAGE: &str = "\
 usage: operator COMMAND [NAME=value ...], with ENVIRONMENT=prod in the environment
 
   explain KEY=k, or ACCOUNT=a INDEX=i      say what KV holds of an index, and why
+          [QUALIFIER=next]                 by the version that is not live yet
   re-export ACCOUNT=a INDEX=i              write one index from the table
             [QUERY_CONFIGS=true]           and all of its query configs
   reconcile [ACCOUNT=a]                    audit: compare KV with the table
@@ -75,7 +76,7 @@ pub fn run(
     let place = |given: &Given| Place::of(given, &variables);
     match command.as_str() {
         "explain" => {
-            let given = take(&["ACCOUNT", "INDEX", "KEY"])?;
+            let given = take(&["ACCOUNT", "INDEX", "KEY", "QUALIFIER"])?;
             let payload = payload::explain(&given)?;
             ask(&given, &payload, &place(&given)?)
         }
@@ -122,7 +123,7 @@ pub fn run(
 
 /// Sends a payload, and shows the answer.
 fn ask(given: &Given, payload: &Value, place: &Place) -> Result<(), Failure> {
-    let answer = place.invoke(payload)?;
+    let answer = place.invoke(payload, given.text("QUALIFIER").unwrap_or("live"))?;
     report::show(given, &answer.text)?;
     if answer.failed { Err(Failure::Failed(None)) } else { Ok(()) }
 }

@@ -3,7 +3,6 @@
 mod desk;
 mod history;
 mod reconcile;
-mod release;
 mod runbook;
 mod status;
 mod targets;

@@ -9,6 +9,7 @@ fn no_target_calls_aws_without_the_name_of_the_environment() {
     for target in [
         "deploy",
         "configure",
+        "release",
         "rollback",
         "status",
         "invoke-remote",

@@ -114,7 +114,10 @@ fn ringing(event: &[(&'static str, &[f64])]) -> BTreeSet<String> {
     ringing.map(|alarm| alarm.name).collect()
 }
 
-const EVENTS: &[(&str, &[(&str, &[f64])])] = &[
+/// Metrics with their values, one for each period.
+type Event = &'static [(&'static str, &'static [f64])];
+
+const EVENTS: &[(&str, Event)] = &[
     ("changes-late", &[("IteratorAge", &[90e3, 150e3, 210e3])]),
     ("changes-late", &[("SettingsLag", &[70e3, 5e3, 70e3]), ("IteratorAge", &[9e3, 50e3, 50e3])]),
     ("records-parked", &[("RecordsParked", &[1.0]), ("IteratorAge", &[70e3])]),
@@ -160,7 +163,7 @@ fn each_event_rings_its_own_alarm_and_no_other() {
 
 #[test]
 fn what_is_no_event_rings_nothing() {
-    let quiet: &[&[(&str, &[f64])]] = &[
+    let quiet: &[Event] = &[
         &[],
         &[("IteratorAge", &[9e4]), ("SettingsLag", &[9e4])],
         &[("DriftedKeys", &[80.0]), ("KeysRewritten", &[80.0]), ("KeysRewrittenPercent", &[0.0])],

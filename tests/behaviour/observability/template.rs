@@ -117,9 +117,35 @@ fn the_saved_queries_are_those_of_the_runbook_word_for_word() {
 }
 
 #[test]
-fn each_release_changes_the_function_so_that_lambda_publishes_a_version() {
+fn a_release_publishes_the_next_version_and_a_parameter_says_which_one_is_live() {
     let exporter = &resources("AWS::Serverless::Function")["Exporter"];
     assert!(exporter.contains("AutoPublishCodeSha256: !Ref Release\n"), "{exporter}");
-    let description = exporter.lines().find(|line| line.trim().starts_with("Description: "));
-    assert!(description.unwrap().contains("${Release}"), "{description:?}");
+    assert!(exporter.contains("AutoPublishAlias: next\n"), "{exporter}");
+    let live = &resources("AWS::Lambda::Alias")["ExporterAliaslive"];
+    assert!(live.contains("FunctionVersion: !If [HasLiveVersion, !Ref LiveVersion, "), "{live}");
+    let mapping = &resources("AWS::Lambda::EventSourceMapping")["ExporterStream"];
+    assert!(mapping.contains("FunctionName: !Ref ExporterAliaslive\n"), "{mapping}");
+    let machine = &resources("AWS::Serverless::StateMachine")["Reconcile"];
+    assert!(machine.contains("LiveArn: !Ref ExporterAliaslive\n"), "{machine}");
+    assert!(machine.contains("NextArn: !Ref Exporter.Alias\n"), "{machine}");
+}
+
+/// `operations/stack.py` publishes a version for every other parameter.
+#[test]
+fn what_publishes_no_version_when_it_changes_is_no_part_of_the_function() {
+    let program = read("operations/stack.py");
+    let set = program.split("NOT_OF_THE_FUNCTION = {").nth(1).unwrap();
+    let named: BTreeSet<&str> =
+        set.split('}').next().unwrap().split('"').skip(1).step_by(2).collect();
+    assert!(named.len() > 8, "{named:?}");
+    // A version has its own value of everything but these.
+    let of_no_version = ["ReservedConcurrentExecutions: ", "AutoPublish", "VersionDescription: "];
+    let exporter = resources("AWS::Serverless::Function").remove("Exporter").unwrap();
+    let exporter =
+        exporter.lines().filter(|line| !of_no_version.iter().any(|part| line.contains(part)));
+    let exporter: String = exporter.collect();
+    for name in named {
+        assert!(read("template.yaml").contains(&format!("\n  {name}:\n    Type:")), "{name}");
+        assert!(!exporter.contains(name), "{name}");
+    }
 }

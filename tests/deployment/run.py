@@ -1,0 +1,406 @@
+"""Deploys the function into ministack, with permissions enforced, and works with it as people do.
+
+usage: run.py, with SIZE indexes (600 by default) and OPERATOR, BOOTSTRAP and TESTBED in the environment
+What it needs is in requirements.txt. What the emulator lacks, and is patched, is in emulator.py.
+"""
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import boto3
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZE = int(os.environ.get("SIZE", "600"))
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+NAME = "test-ecom-settings-exporter"
+FAILS = "arn:aws:sns:us-east-1:000000000000:fails"
+URL = "https://keys.test/{cell}/key?a={system_account_id}&b=$x'y"
+BEGAN = time.time()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def step(title):
+    print(f"[{time.time() - BEGAN:5.0f} s] {title}", flush=True)
+
+
+def until(what, seconds=60):
+    end = time.time() + seconds
+    while not (found := what()):
+        assert time.time() < end, "not in time"
+        time.sleep(0.2)
+    return found
+
+
+class Gateway(http.server.BaseHTTPRequestHandler):
+    """The API keys service: each cell has keys of its own."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        cell, account = re.match(r"/([^/]+)/key\?a=([^&]+)&b=.x.*y$", self.path).groups()
+        body = json.dumps({"api_key": f"{cell}-{account}"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 1024
+
+    def handle_error(self, *_):
+        """A client that has gone is no error of the test."""
+
+
+class World:
+    """The emulator, KV and the gateway, and what is in them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.processes = []
+        gateway = Server(("127.0.0.1", 0), Gateway)
+        threading.Thread(target=gateway.serve_forever, daemon=True).start()
+        ports = {name: free_port() for name in ("kv", "dynamodb", "lambda", "api-keys", "secrets", "drills")}
+        testbed = os.environ.get("TESTBED", TARGET / "debug/testbed")
+        flags = [word for name, port in ports.items() for word in (f"--{name}-port", str(port))]
+        self.start("stand-ins", [testbed, "up", "--no-function", *flags], os.environ)
+        self.kv = f"http://127.0.0.1:{ports['kv']}/client/v4/accounts/{{account_id}}/storage/kv/namespaces/{{namespace_id}}"
+        port = free_port()
+        self.endpoint = f"http://127.0.0.1:{port}"
+        self.environment = {
+            **os.environ, "AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ENVIRONMENT": "test", "ARCH": "x86_64", "SECOND_LOOK_AFTER": "1", "MAKEFLAGS": "",
+            "OPERATOR": os.environ.get("OPERATOR") or str(TARGET / "debug/operator"),
+        }
+        self.environment.pop("AWS_SESSION_TOKEN", None)
+        emulator = [sys.executable, ROOT / "tests/deployment/emulator.py"]
+        self.start("emulator", emulator, {
+            **self.environment, "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "AUTH": "true", "LOG_LEVEL": "WARNING",
+            "GATEWAY": f"http://127.0.0.1:{gateway.server_port}", "CLOUDFLARE_KV_URL": self.kv, "TMPDIR": str(folder),
+        })
+        self.admin = self.session("test", "test")
+
+    def start(self, name, command, environment):
+        log = open(self.folder / f"{name}.log", "w")
+        self.processes.append(subprocess.Popen(
+            [str(word) for word in command], env=environment, stdout=log, stderr=log, start_new_session=True))
+
+    def end(self):
+        for process in self.processes:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+    def answers(self):
+        try:
+            self.listing("settings")
+            return self.aws("sts").get_caller_identity()
+        except Exception:
+            return False
+
+    def session(self, key, secret):
+        return boto3.Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name="us-east-1")
+
+    def aws(self, service):
+        return self.admin.client(service, endpoint_url=self.endpoint)
+
+    def make(self, *words, fails=False, **environment):
+        """What a person types. Returns what it said."""
+        done = subprocess.run(["make", "--no-print-directory", *words], cwd=ROOT, text=True, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**self.environment, **environment})
+        assert (done.returncode != 0) == fails, f"make {words}: {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+    def built(self, commit, change=lambda binary: binary):
+        """What `make build` leaves, of another commit."""
+        binary = Path(os.environ.get("BOOTSTRAP", TARGET / "debug/bootstrap"))
+        stripped = self.folder / "bootstrap"
+        if not stripped.exists():
+            subprocess.run(["strip", "-o", stripped, binary], check=True)
+        path = self.folder / f"{commit}.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
+            entry = zipfile.ZipInfo("bootstrap")
+            entry.external_attr = 0o755 << 16
+            packed.writestr(entry, change(stripped.read_bytes()))
+            packed.writestr("target/lambda/commit", commit + "\n")
+        return {"ZIP": str(path), "COMMIT": commit}
+
+    def kv_call(self, namespace, path, body=None):
+        url = self.kv.replace("{account_id}", "local-account").replace("{namespace_id}", namespace) + path
+        request = urllib.request.Request(url, data=body and json.dumps(body).encode())
+        request.add_header("Authorization", "Bearer local-token")
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def listing(self, namespace):
+        keys, cursor = [], ""
+        while True:
+            page = self.kv_call(namespace, f"/keys?limit=1000&cursor={cursor}")
+            keys += page["result"]
+            cursor = page["result_info"].get("cursor")
+            if not cursor:
+                return keys
+
+    def kv_state(self):
+        """All of KV: keys, values and metadata."""
+        state = {}
+        for namespace in ("settings", "query-configs"):
+            names = [key["name"] for key in self.listing(namespace)]
+            for start in range(0, len(names), 100):
+                body = {"keys": names[start:start + 100], "withMetadata": True}
+                state |= {(namespace, key): held for key, held in self.kv_call(namespace, "/bulk/get", body)["result"]["values"].items()}
+        return state
+
+    def value(self, key):
+        return json.loads(held["value"]) if (held := self.kv_call("settings", "/bulk/get", {"keys": [key], "withMetadata": True})["result"]["values"][key]) else None
+
+    def live(self):
+        return self.aws("lambda").get_alias(FunctionName=NAME, Name="live")["FunctionVersion"]
+
+    def variables(self):
+        return self.aws("lambda").get_function_configuration(FunctionName=NAME, Qualifier="live")["Environment"]["Variables"]
+
+    def parameter(self, name):
+        stack = self.aws("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]
+        return {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]}[name]
+
+    def put(self, *items):
+        table = self.admin.resource("dynamodb", endpoint_url=self.endpoint).Table("test-EcomIndexSettingsTable")
+        with table.batch_writer() as writer:
+            for item in items:
+                writer.put_item(Item=item)
+
+    def remove(self, account):
+        self.aws("dynamodb").delete_item(TableName="test-EcomIndexSettingsTable", Key={"pk": {"S": account}, "sk": {"S": "INDEX#main"}})
+
+
+def index(number, **more):
+    return {"pk": f"a{number}", "sk": "INDEX#main", "index_endpoint": "https://i.example", "shop_id": f"{number}.example",
+            "pixel_id": f"px-{number}", **more}
+
+
+def account_with_a_table(world):
+    table = world.aws("dynamodb").create_table(
+        TableName="test-EcomIndexSettingsTable", BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"})["TableDescription"]
+    world.aws("secretsmanager").create_secret(Name="test/CloudFlareApiToken", SecretString="local-token")
+    topic = world.aws("sns").create_topic(Name="pages")["TopicArn"]
+    world.put(*(index(number) for number in range(SIZE)))
+    parameters = world.folder / "test.parameters"
+    parameters.write_text("\n".join([
+        "# The parameters of this environment", f"SettingsStreamArn={table['LatestStreamArn']}",
+        f"CloudflareAccountId={'c' * 32}", f"CloudflareKvNamespaceId={'a' * 32}", f"CloudflareKvQcfgNamespaceId={'b' * 32}",
+        f"ApiKeysUrl={URL}", "DefaultCell=main", f"AlarmTopicArn={topic}", "BatchingWindowSeconds=0"]))
+    return {"PARAMETERS_FILE": str(parameters)}
+
+
+def first_deployment(world, parameters):
+    good = world.built("good")
+    said = world.make("deploy", "PARAMETERS=RepairEnabled=true", fails=True, **good, **parameters)
+    assert "first deployment has no repairs" in said, said
+    said = world.make("deploy", f"PARAMETERS=AlarmTopicArn={FAILS}", fails=True, **good, **parameters)
+    assert "this topic makes" in said, said
+    said = world.make("deploy", **good, **parameters)
+    assert "NOBODY HEARS THE NOTICES" in said and "NOBODY HEARS THE PAGES" not in said, said
+    assert world.parameter("ApiKeysUrl") == URL and world.variables()["API_KEYS_URL"] == URL
+    assert (world.live(), world.parameter("LiveVersion"), world.parameter("RepairEnabled")) == ("1", "1", "false")
+    return good
+
+
+def audit_and_repair(world):
+    audit = json.loads(world.make("--silent", "reconcile", "RAW=true").splitlines()[-1])
+    assert audit["settings"]["missing"] == 2 * SIZE, audit
+    repair = json.loads(world.make("--silent", "reconcile", "APPLY=true", "RAW=true").splitlines()[-1])
+    assert repair["complete"] and repair["settings"]["written"] == 2 * SIZE, repair
+    assert world.value("7.example")["marqo_api_key"] == "main-a7"
+
+
+def stream_and_removal(world):
+    world.put(index("new", shop_id="new.example"))
+    until(lambda: world.value("new.example") and world.value("anew-main"))
+    world.put({"pk": "anew", "sk": "INDEX#DEFAULT_CONFIG"}, {"pk": "anew", "sk": "INDEX#main#QUERY#shoes", "limit": 3})
+    until(lambda: world.listing("query-configs"))
+    world.remove("anew")
+    until(lambda: not world.value("new.example") and not world.value("anew-main"))
+    said = world.make("explain", "KEY=7.example")
+    assert "right" in said and "a7" in said, said
+
+
+def release_that_changes_bytes(world, parameters):
+    def change(binary):
+        # The value no longer has the field, as if somebody had misspelt it.
+        assert b"pixel_id" in binary
+        return binary.replace(b"pixel_id", b"pixel_ix")
+
+    before, bad = world.kv_state(), world.built("bad", change)
+    began = time.time()
+    said = world.make("deploy", fails=True, **bad, **parameters)
+    print(said)
+    assert f"{2 * SIZE} keys that it would rewrite, of {2 * SIZE}" in said and "differs at pixel_id" in said, said
+    assert said.count("make explain QUALIFIER=next KEY=") == 3 and "make release" in said, said
+    assert (world.live(), world.parameter("LiveVersion")) == ("1", "1") and world.kv_state() == before
+    step(f"... refused after {time.time() - began:.0f} s, and KV with {len(before)} keys is byte for byte what it was")
+    world.make("release")
+    assert (world.live(), world.parameter("LiveVersion"), world.parameter("PreviousVersion")) == ("2", "2", "1")
+    world.put(index("bad"))
+    until(lambda: world.value("bad.example"))
+    assert "pixel_id" not in world.value("bad.example")
+
+
+def rollback_that_lasts(world, parameters):
+    began = time.time()
+    said = world.make("rollback")
+    assert time.time() - began < 60 and world.live() == "1", said
+    assert "git checkout good" in said and "parameters stay those of bad" in said, said
+    step(f"... rolled back after {time.time() - began:.0f} s")
+    said = world.make("configure", "PARAMETERS=RemovalsUpTo=50", fails=True)
+    assert "Deploy good first" in said, said
+    said = world.make("deploy", f"PARAMETERS=AlarmTopicArn={FAILS}", fails=True, **world.built("worse"), **parameters)
+    assert (world.live(), world.parameter("LiveVersion")) == ("1", "1"), said
+    world.make("configure", "PARAMETERS=DriftAlarmThreshold=3")
+    assert (world.live(), world.parameter("DriftAlarmThreshold")) == ("1", "3")
+    world.remove("abad")
+    until(lambda: not world.value("bad.example"))
+
+
+def release_without_a_difference(world, good, parameters):
+    began = time.time()
+    said = world.make("deploy", **{**good, "COMMIT": "good"}, **parameters)
+    assert "change no more than the live one" in said, said
+    step(f"... a release without a difference is live after {time.time() - began:.0f} s")
+    return world.live()
+
+
+def configuration(world):
+    before = world.live()
+    said = world.make("configure", "PARAMETERS=DefaultCell=other", fails=True)
+    assert "differs at marqo_api_key" in said and world.live() == before == world.parameter("LiveVersion"), said
+    world.make("configure", "PARAMETERS=DefaultCell=main RemovalsUpTo=50")
+    assert world.live() != before and world.variables()["REMOVALS_UP_TO"] == "50"
+    assert world.variables()["API_KEYS_URL"] == URL
+    before = world.live()
+    world.make("configure", "PARAMETERS=RepairEnabled=true")
+    assert world.live() == before, "the schedule's parameter publishes no version"
+
+
+def machine(world):
+    outputs = world.aws("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]["Outputs"]
+    return next(output["OutputValue"] for output in outputs if output["OutputKey"] == "StateMachineArn")
+
+
+def two_reconciles_at_once(world):
+    functions, arn = world.aws("stepfunctions"), machine(world)
+    for _ in range(3):
+        starts = [threading.Thread(target=functions.start_execution, kwargs={
+            "stateMachineArn": arn, "input": json.dumps({"reconcile": {}})}) for _ in range(2)]
+        before = {e["executionArn"] for e in functions.list_executions(stateMachineArn=arn)["executions"]}
+        for start in starts:
+            start.start()
+        for start in starts:
+            start.join()
+        ended = until(lambda: ended_since(functions, arn, before, 2), 120)
+        outputs = [json.loads(functions.describe_execution(executionArn=one["executionArn"])["output"]) for one in ended]
+        # The list may lack the other one for a moment, so both may run, but they never leave to each other.
+        assert sum("settings" in output for output in outputs) >= 1, outputs
+        left = [output["left_to"] for output in outputs if "left_to" in output]
+        assert all(one in {e["executionArn"] for e in ended} for one in left), outputs
+
+
+def ended_since(functions, arn, before, count):
+    listed = functions.list_executions(stateMachineArn=arn)["executions"]
+    ended = [one for one in listed if one["executionArn"] not in before and one["status"] == "SUCCEEDED"]
+    return ended if len(ended) >= count else None
+
+
+def schedule(world):
+    scheduler, functions, arn = world.aws("scheduler"), world.aws("stepfunctions"), machine(world)
+    found = scheduler.get_schedule(Name=f"{NAME}-reconcile")
+    assert found["ScheduleExpression"] == "cron(0/15 * * * ? *)"
+    before = {one["executionArn"] for one in functions.list_executions(stateMachineArn=arn)["executions"]}
+    # Nobody waits a quarter of an hour: the same target, by the same role, as if a minute had passed.
+    again = {"Name": found["Name"], "Target": found["Target"], "FlexibleTimeWindow": found["FlexibleTimeWindow"]}
+    scheduler.update_schedule(ScheduleExpression="rate(1 minute)", **again)
+    ended = until(lambda: ended_since(functions, arn, before, 1), 90)[-1]
+    scheduler.update_schedule(ScheduleExpression=found["ScheduleExpression"], **again)
+    described = functions.describe_execution(executionArn=ended["executionArn"])
+    assert json.loads(described["input"]) == {"reconcile": {"apply": True}}, described
+    assert json.loads(described["output"])["apply"], described
+
+
+def people_on_call(world):
+    outputs = world.aws("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]["Outputs"]
+    policy = next(output["OutputValue"] for output in outputs if output["OutputKey"] == "OnCallPolicyArn")
+    iam = world.aws("iam")
+    iam.create_user(UserName="on-call")
+    key = iam.create_access_key(UserName="on-call")["AccessKey"]
+    who = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+    assert "AccessDenied" in world.make("explain", "KEY=7.example", fails=True, **who)
+    iam.attach_user_policy(UserName="on-call", PolicyArn=policy)
+    for words in (["explain", "KEY=7.example"], ["re-export", "ACCOUNT=a7", "INDEX=main"], ["reconcile"], ["follow"],
+                  ["stop-reconciles"], ["status"], ["rollback"]):
+        said = world.make(*words, **who)
+        assert "AccessDenied" not in said, said
+
+
+def main():
+    folder = Path(tempfile.mkdtemp())
+    world = World(folder)
+    try:
+        until(world.answers)
+        step(f"an account with a table of {SIZE} indexes, a secret and a topic")
+        parameters = account_with_a_table(world)
+        step("the first deployment")
+        good = first_deployment(world, parameters)
+        step("an audit, and a repair that fills KV")
+        audit_and_repair(world)
+        step("the stream, a removal, an explain")
+        stream_and_removal(world)
+        step("a second release, which is refused and then released")
+        release_that_changes_bytes(world, parameters)
+        step("a rollback, and a deployment that fails after it")
+        rollback_that_lasts(world, parameters)
+        step("a release without a difference")
+        release_without_a_difference(world, good, parameters)
+        step("configuration")
+        configuration(world)
+        step("two reconciles at once")
+        two_reconciles_at_once(world)
+        step("the schedule")
+        schedule(world)
+        step("people on call")
+        people_on_call(world)
+        step("done")
+    except BaseException:
+        for log in sorted(folder.glob("*.log")):
+            print(f"--- {log.name}\n" + "\n".join(log.read_text(errors="replace").splitlines()[-40:]))
+        raise
+    finally:
+        world.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
