@@ -71,6 +71,11 @@ impl Desired {
         Self { index: config.index.clone(), keys: vec![decoded.key], value: decoded.value }
     }
 
+    /// The value. It may hold an API key.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
     /// The digest of the value.
     pub fn digest(&self) -> Digest {
         Digest::of(self.value.as_bytes())

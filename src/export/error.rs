@@ -63,6 +63,20 @@ impl KeyError {
         }
     }
 
+    /// Whether nothing is wrong but that the time was up.
+    pub fn is_out_of_time(&self) -> bool {
+        match self {
+            Self::Kv(error) | Self::DeleteUnconfirmed(error) => {
+                matches!(error, KvError::OutOfTime | KvError::NotSent)
+            }
+            Self::Table(ReadError::OutOfTime(_)) | Self::NoTimeToLookAgain => true,
+            Self::NotSettled { source, .. } | Self::NotRemoved { source, .. } => {
+                source.is_out_of_time()
+            }
+            _ => false,
+        }
+    }
+
     /// Cloudflare's refusal of the token, if that is the cause.
     pub fn auth_rejected(&self) -> Option<&KvError> {
         let kv = match self {

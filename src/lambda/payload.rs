@@ -27,7 +27,7 @@ pub enum Payload {
 /// A payload that is none of those the function takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"index_name\":\"…\"}}}}; {{\"explain\":{{\"key\":\"…\"}}}}"
+    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"preview\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"index_name\":\"…\"}}}}; {{\"explain\":{{\"key\":\"…\"}}}}"
 )]
 pub struct InvalidPayload(pub String);
 
@@ -75,7 +75,8 @@ fn parse_reconcile(json: &RawValue) -> Result<Reconcile, InvalidPayload> {
         return Err(InvalidPayload("reconcile must be an object".to_owned()));
     }
     let fields = Fields::parse(json.get())?;
-    let taken = ["apply", "system_account_id", "continue", "delete_up_to", "rewrite_up_to"];
+    let taken =
+        ["apply", "preview", "system_account_id", "continue", "delete_up_to", "rewrite_up_to"];
     fields.hold_only(&taken, "in reconcile")?;
     let system_account_id = fields.text("system_account_id")?;
     if system_account_id.as_deref() == Some("") {
@@ -85,20 +86,26 @@ fn parse_reconcile(json: &RawValue) -> Result<Reconcile, InvalidPayload> {
         deletes: fields.number("delete_up_to")?,
         rewrites: fields.number("rewrite_up_to")?,
     };
-    let apply = fields.flag("apply")?;
-    let progress = match fields.text("continue")? {
-        None => None,
-        Some(text) => {
-            let progress = Progress::parse(&text, apply, system_account_id.as_deref());
-            Some(progress.ok_or_else(|| {
-                InvalidPayload(
-                    "continue must be that of the run before, whole, with the same apply and system_account_id"
-                        .to_owned(),
-                )
-            })?)
-        }
-    };
-    Ok(Reconcile { apply, system_account_id, raised, progress })
+    let (apply, preview) = (fields.flag("apply")?, fields.flag("preview")?);
+    if apply && preview {
+        return Err(InvalidPayload("preview is an audit: not with apply".to_owned()));
+    }
+    let progress = fields.text("continue")?;
+    let progress =
+        progress.map(|text| Progress::parse(&text).ok_or_else(other_chain)).transpose()?;
+    let mut request = Reconcile { apply, preview, system_account_id, raised, progress: None };
+    if progress.as_ref().is_some_and(|progress| !progress.belongs_to(&request)) {
+        return Err(other_chain());
+    }
+    request.progress = progress;
+    Ok(request)
+}
+
+fn other_chain() -> InvalidPayload {
+    InvalidPayload(
+        "continue must be that of the run before, whole, with the same apply, preview and system_account_id"
+            .to_owned(),
+    )
 }
 
 fn parse_explain(json: &RawValue) -> Result<Explain, InvalidPayload> {

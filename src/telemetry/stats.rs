@@ -13,12 +13,10 @@ macro_rules! stats {
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct Stats {
             $($(#[$doc])* pub $field: $type,)*
-            /// Whether a reconcile's findings are those of one account, or of a dry run: they are
-            /// logged, and are no metrics.
-            pub partial_findings: bool,
-            /// What the runs before this one of a reconcile's chain have found: the metrics are of
-            /// all of them, the log line is of this one.
-            pub found_before: Option<Box<Stats>>,
+            /// What a reconcile's chain of runs has found, with its last run: the log line tells of each
+            /// run, and the metrics of the chain. `None` where they are no metrics: before the last
+            /// run, of one account, of a preview, or of a dry run.
+            pub chain_findings: Option<Box<Stats>>,
         }
 
         impl Stats {
@@ -26,16 +24,15 @@ macro_rules! stats {
             pub fn metrics(&self) -> impl Iterator<Item = Metric> {
                 let metrics =
                     [$($(Metric { name: $metric, value: self.$field.measured() },)?)*];
-                let before = self.found_before.as_deref();
-                let before = before.map(|before| [$($(Metric { name: $metric, value: before.$field.measured() },)?)*]);
-                metrics
-                    .map(|metric| self.without_partial_findings(metric))
-                    .into_iter()
-                    .enumerate()
-                    .map(move |(place, metric)| match &before {
-                        Some(before) => metric.with(&before[place]),
-                        None => metric,
-                    })
+                let chain = self.chain_findings.as_deref();
+                let chain = chain.map(|chain| [$($(Metric { name: $metric, value: chain.$field.measured() },)?)*]);
+                metrics.into_iter().enumerate().map(move |(place, metric)| match metric.value {
+                    Value::Finding(_) if !AT_ONCE.contains(&metric.name) => Metric {
+                        value: chain.as_ref().map_or(Value::Finding(None), |chain| chain[place].value.clone()),
+                        ..metric
+                    },
+                    _ => metric,
+                })
             }
 
             /// Tells the invocation's whole story in one line.
@@ -104,9 +101,9 @@ stats! {
     drifted_keys: Option<u64> => "DriftedKeys";
     /// Deletes and rewrites that a repair did not begin because of its brakes.
     repair_refused: Option<u64> => "RepairRefused";
-    /// Stale keys that the repairs of a chain have rewritten.
+    /// Stale keys that a repair has rewritten.
     keys_rewritten: Option<u64> => "KeysRewritten";
-    /// Their share of the desired keys, in percent: of the namespace that has more. 0 up to 100 keys.
+    /// The chain's share of the desired keys, in percent: of the namespace that has more. 0 up to 100 keys.
     keys_rewritten_percent: Option<u64> => "KeysRewrittenPercent";
     /// Keys that a reconcile could not compare or repair.
     keys_failed: Option<u64> => "ReconcileKeysFailed";
@@ -152,16 +149,8 @@ stats! {
     secrets_ms: Duration => "SecretsManagerDuration";
 }
 
-impl Stats {
-    fn without_partial_findings(&self, metric: Metric) -> Metric {
-        match metric.value {
-            Value::Finding(_) if self.partial_findings => {
-                Metric { value: Value::Finding(None), ..metric }
-            }
-            _ => metric,
-        }
-    }
-}
+/// Findings that are metrics of each run: nobody waits for the end of a chain to hear of them.
+const AT_ONCE: [&str; 3] = ["RepairRefused", "KeysRewritten", "KeysRewrittenPercent"];
 
 /// What a reconcile's log line says of the run; nothing for other invocations.
 #[derive(Debug, Clone, Copy, Default)]
@@ -181,18 +170,6 @@ pub struct Metric {
     pub name: &'static str,
     /// Its value and unit.
     pub value: Value,
-}
-
-impl Metric {
-    /// The same with what was found before.
-    fn with(self, before: &Self) -> Self {
-        match (self.value, &before.value) {
-            (Value::Finding(Some(found)), Value::Finding(Some(before))) => {
-                Self { name: self.name, value: Value::Finding(Some(found + before)) }
-            }
-            (value, _) => Self { name: self.name, value },
-        }
-    }
 }
 
 /// A metric's value. `None`, no duration and a count of zero are not reported.
@@ -285,31 +262,23 @@ mod tests {
     }
 
     #[test]
-    fn the_findings_of_a_part_are_no_metrics() {
-        let drift = |partial_findings| {
-            let stats = Stats { drifted_keys: Some(7), partial_findings, ..Stats::default() };
-            stats.metrics().find(|metric| metric.name == "DriftedKeys").map(|metric| metric.value)
-        };
-        assert_eq!(drift(false), Some(Value::Finding(Some(7))));
-        assert_eq!(drift(true), Some(Value::Finding(None)));
-    }
-
-    #[test]
-    fn the_metrics_of_a_run_are_of_its_chain_so_far() {
-        let before = Stats { drifted_keys: Some(7), settings_written: 5, ..Stats::default() };
-        let stats = Stats {
+    fn findings_are_metrics_of_the_whole_chain_and_what_is_urgent_of_each_run() {
+        let run = Stats {
             drifted_keys: Some(1),
-            settings_written: 2,
-            keys_missing_percent: Some(3),
-            found_before: Some(Box::new(before)),
+            repair_refused: Some(2),
+            settings_written: 3,
             ..Stats::default()
         };
-        let value = |name: &str| {
-            stats.metrics().find(|metric| metric.name == name).map(|metric| metric.value)
-        };
-        assert_eq!(value("DriftedKeys"), Some(Value::Finding(Some(8))));
-        assert_eq!(value("SettingsKeysWritten"), Some(Value::Count(2)));
-        assert_eq!(value("KeysMissingPercent"), Some(Value::Finding(Some(3))));
+        let chain = Stats { drifted_keys: Some(8), settings_written: 9, ..Stats::default() };
+        let last = Stats { chain_findings: Some(Box::new(chain)), ..run.clone() };
+        for (stats, drift) in [(run, None), (last, Some(8))] {
+            let value = |name: &str| {
+                stats.metrics().find(|metric| metric.name == name).map(|metric| metric.value)
+            };
+            assert_eq!(value("DriftedKeys"), Some(Value::Finding(drift)));
+            assert_eq!(value("RepairRefused"), Some(Value::Finding(Some(2))));
+            assert_eq!(value("SettingsKeysWritten"), Some(Value::Count(3)));
+        }
     }
 
     #[test]

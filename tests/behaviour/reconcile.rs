@@ -7,6 +7,7 @@ mod differences;
 mod drift;
 mod failures;
 mod owners;
+mod previews;
 mod races;
 mod reports;
 mod requests;

@@ -38,7 +38,7 @@ async fn mended(gateways: BTreeMap<String, Gateway>) -> (Duration, usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_drift_of_three_cells_is_mended_as_early_whatever_the_other_two_do() {
+async fn each_cell_that_gives_nothing_costs_the_others_its_twenty_seconds_once() {
     let (without, keys) = mended(BTreeMap::new()).await;
     let broken = BTreeMap::from([
         ("cell-0".to_owned(), Gateway::Hangs),
@@ -49,7 +49,8 @@ async fn the_drift_of_three_cells_is_mended_as_early_whatever_the_other_two_do()
         "{keys} keys of three cells: mended after {without:?}, and after {with:?} with two broken cells"
     );
     assert_eq!(keys, as_many);
-    assert!(keys > 60 && with <= without + Duration::from_secs(2), "{without:?} {with:?}");
+    let waited = 2 * Duration::from_secs(20);
+    assert!(keys > 60 && with <= without + waited, "{without:?} {with:?}");
 }
 
 /// A repair of the fleet with these gateways, each of which takes so long for an API key.

@@ -117,6 +117,13 @@ async fn the_brakes_hold_for_a_whole_chain() {
 }
 
 /// A fleet and a table of which each page takes so long.
+/// A fleet that is listed quickly enough for one part.
+fn one_part(size: Size) -> Rc<World> {
+    let mut world = world(size);
+    world.pace.list = Duration::from_millis(500);
+    Rc::new(world)
+}
+
 fn with_slow_table(page: Duration) -> Rc<World> {
     let mut world = world(SMALL);
     world.pace.page = page;
@@ -177,7 +184,7 @@ async fn a_throttled_table_ends_no_run() {
 
 #[tokio::test(start_paused = true)]
 async fn a_missing_key_and_an_orphan_take_three_passes_at_the_most() {
-    let world = Rc::new(world(Size { drift: 0, ..SMALL }));
+    let world = one_part(Size { drift: 0, ..SMALL });
     let fleet = &world.fleet;
     let orphan = Held::FromTheBeginning(ItemId::settings(3), 7);
     let query_config = world.snapshot(Namespace::QueryConfigs).into_keys().next().unwrap();
@@ -222,7 +229,7 @@ async fn a_run_of_one_account_reads_that_accounts_keys_and_items_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn what_changes_while_a_run_waits_for_its_turn_is_not_overwritten_by_what_was_read_before() {
-    let world = Rc::new(world(SMALL));
+    let world = one_part(SMALL);
     let item = query_config_with(&world, Drift::Stale);
     let (run, stream) = (process(&world, "reconcile"), process(&world, "stream"));
     let pages = world.snapshot(Namespace::QueryConfigs).len().div_ceil(100);

@@ -7,7 +7,7 @@ mod reuse;
 
 pub use asking::{
     AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, LATE_TIME_FOR_API_KEYS, MAX_IN_FLIGHT_PER_CELL,
-    Patience, Reuse, fetch_api_key,
+    Patience, Reuse, TIME_FOR_ONE_TRY, fetch_api_key,
 };
 pub use exportable::{ApiKeyOwner, Exportable};
 pub use resolve::{ApiKeyUnavailable, ApiKeys, NotExportable, WhyNoApiKey};

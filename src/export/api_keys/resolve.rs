@@ -137,6 +137,11 @@ impl ApiKeys {
         self.asking.patience = Patience::InAll(time);
     }
 
+    /// How many answers it holds.
+    pub fn answers(&self) -> usize {
+        self.answers.len()
+    }
+
     /// Forgets the answers, because they take memory, and because API keys that were asked for minutes
     /// ago may have been rotated. It still knows which cells give nothing.
     pub fn forget_answers(&mut self) {
@@ -225,7 +230,8 @@ impl ApiKeys {
             }
             match self.time_left(&owner.cell) {
                 Some(patience) => drop(owners.insert(owner.clone(), patience)),
-                None => self.note(owner.clone(), Err(quiet_cell_error())),
+                // Not noted: the cell itself has still said nothing.
+                None => drop(self.answers.insert(owner.clone(), Err(quiet_cell_error()))),
             }
         }
         if !owners.is_empty() {

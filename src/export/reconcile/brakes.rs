@@ -28,17 +28,6 @@ impl Raised {
     }
 }
 
-/// What the brake on rewrites says of a part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rewrites {
-    /// Nothing yet: it depends on keys that wait for their API keys.
-    Undecided,
-    /// All are written.
-    Allowed,
-    /// None is begun.
-    Refused,
-}
-
 /// What a chain of runs may still do in one namespace. What would exceed it is not begun, none of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Brakes {
@@ -65,6 +54,11 @@ impl Brakes {
     /// Whether so many keys may be deleted, all or none.
     pub fn allow_deletes(self, keys: u64) -> bool {
         keys <= self.deletes
+    }
+
+    /// How many more may be deleted after these.
+    pub fn deletes_after(self, keys: u64) -> u64 {
+        self.deletes.saturating_sub(keys)
     }
 
     /// Whether so many keys may be rewritten, all or none.

@@ -1,46 +1,88 @@
-//! Ends a run, and says where the next one goes on.
+//! Ends a run: says where the next one goes on, and counts what was found.
 
-use tracing::error;
+use tracing::{error, warn};
 
+use super::Run;
+use super::part::Part;
 use super::progress::{Place, Requests};
-use super::report::{Refused, Report};
-use super::run::Run;
+use super::report::{Class, Counts, Findings, Refused, Report};
 use crate::ports::Services;
+use crate::telemetry::Stats;
+
+/// Why a run ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// All was compared.
+    AllCompared,
+    /// It has deleted or rewritten: the brakes of the next run have to know.
+    Changed,
+    /// The next part, or the rest of this one, does not fit the time or the limit of requests.
+    OutOfTime,
+    /// Something failed.
+    Stopped(String),
+}
 
 impl<S: Services> Run<'_, S> {
     /// Ends the run; the next one goes on at `next`.
-    pub(super) fn finish(mut self, next: Option<Place>) -> Report {
-        if self.invocation.is_out_of_time() {
-            self.stop("the invocation's time is up".to_owned());
-        }
+    pub fn end(mut self, end: End, next: Option<Place>) -> Report {
+        let invocation = self.lister.invocation;
+        self.report.stopped = match end {
+            End::Stopped(reason) => {
+                warn!(reason, "reconcile stopped early: the rest is left to the next run");
+                Some(reason)
+            }
+            _ if invocation.is_out_of_time() => Some("the invocation's time is up".to_owned()),
+            End::AllCompared => None,
+            End::Changed => Some(
+                "keys were deleted or rewritten, and the next part has a run of its own".to_owned(),
+            ),
+            End::OutOfTime => Some("the time left is too short for another part".to_owned()),
+        };
         let refused = self.refused.sum();
         if refused > 0 {
             self.report.refused = Some(self.refused);
         }
-        let repair_refused = if self.report.apply { refused } else { 0 };
-        self.report.next_run = next.map(|place| self.carry_on_at(place, repair_refused));
-        self.report.complete =
-            self.report.stopped.is_none() && self.report.next_run.is_none() && repair_refused == 0;
-        if repair_refused > 0 {
-            self.log_refused();
-        }
-        self.count_findings(repair_refused);
+        let repair_refused = if self.request.apply { refused } else { 0 };
+        self.progress.refused += repair_refused;
+        self.progress.found = self.progress.found.and(self.report.findings());
+        let has_ended = next.is_none();
+        self.report.complete = has_ended
+            && self.report.stopped.is_none()
+            && self.progress.refused == 0
+            && !self.progress.left_out;
+        self.count_findings(has_ended, repair_refused);
+        self.report.next_run = next.map(|place| {
+            let requests = invocation.rate_limiter().map(|limiter| limiter.recent());
+            let now = invocation.began + invocation.elapsed();
+            self.progress.requests = requests.map(|number| Requests::until(number, now));
+            self.progress.place = place;
+            self.progress.to_text()
+        });
         self.report
     }
 
-    fn carry_on_at(&mut self, place: Place, repair_refused: u64) -> String {
-        self.progress.place = place;
-        self.progress.found = self.report.findings_with(self.progress.found);
-        self.progress.refused += repair_refused;
-        let requests = self.invocation.rate_limiter().map(|limiter| limiter.recent());
-        let now = self.invocation.began + self.invocation.elapsed();
-        self.progress.requests = requests.map(|number| Requests::until(number, now));
-        self.progress.to_text()
-    }
-
-    fn log_refused(&self) {
-        let Refused { delete, rewrite } = self.refused;
-        if self.found_indexes {
+    /// Logs what an operator has to know of a part that was compared.
+    pub fn log_findings(&self, part: &Part, failed: u64, refused: Refused) {
+        let dangling = self.report.settings[Class::Dangling];
+        if dangling > 0 {
+            warn!(
+                dangling,
+                examples = self.report.examples.text(Class::Dangling),
+                "active aliases point at index ids that have neither an item nor a key"
+            );
+        }
+        if failed > 0 {
+            let cells = Vec::from_iter(self.api_keys.failed_cells().iter().cloned()).join(", ");
+            warn!(
+                keys = failed,
+                cells, "keys could not be compared: the API keys of their accounts are unavailable"
+            );
+        }
+        let Refused { delete, rewrite } = refused;
+        if refused.sum() == 0 || !self.request.apply {
+            return;
+        }
+        if part.has_indexes {
             error!(
                 delete,
                 rewrite,
@@ -53,5 +95,50 @@ impl<S: Services> Run<'_, S> {
                 "repair refused: the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
             );
         }
+    }
+
+    /// Counts what was found. The log tells what this run has found; the metrics tell with the last run
+    /// what the chain has, so that an alarm on two reconciles in a row means two looks at a key.
+    fn count_findings(&mut self, has_ended: bool, repair_refused: u64) {
+        let is_of_the_fleet = self.request.system_account_id.is_none()
+            && !self.report.dry_run
+            && !self.request.preview;
+        let is_repair = self.request.apply;
+        let found = self.report.findings();
+        let chain = with_findings(Stats::default(), &self.progress.found);
+        let rewritten_percent = self.progress.rewritten_percent();
+        self.lister.invocation.count(|stats| {
+            *stats = with_findings(std::mem::take(stats), &found);
+            stats.repair_refused = is_repair.then_some(repair_refused);
+            stats.keys_rewritten = is_repair.then_some(self.rewritten);
+            stats.keys_rewritten_percent = is_repair.then_some(rewritten_percent);
+            stats.chain_findings = (has_ended && is_of_the_fleet).then(|| Box::new(chain));
+        });
+    }
+}
+
+/// Notes findings.
+fn with_findings(stats: Stats, found: &Findings) -> Stats {
+    let missing = |counts: &Counts| (counts[Class::Missing], counts[Class::Desired]);
+    let rejected = |counts: &Counts| {
+        let rejected = counts[Class::Rejected];
+        (rejected, rejected + counts[Class::Desired])
+    };
+    Stats {
+        desired: Some(found.sum(Class::Desired)),
+        listed: Some(found.sum(Class::Listed)),
+        foreign: Some(found.sum(Class::Foreign)),
+        missing: Some(found.sum(Class::Missing)),
+        stale: Some(found.sum(Class::Stale)),
+        orphaned: Some(found.sum(Class::Orphaned)),
+        drifted_keys: Some(found.drift()),
+        keys_conflicting: Some(found.sum(Class::Conflicting)),
+        keys_withheld: Some(found.sum(Class::Withheld)),
+        dangling_aliases: Some(found.sum(Class::Dangling)),
+        keys_failed: Some(found.sum(Class::Failed)),
+        keys_missing_percent: Some(found.percent(missing)),
+        items_rejected: Some(found.sum(Class::Rejected)),
+        items_rejected_percent: Some(found.percent(rejected)),
+        ..stats
     }
 }

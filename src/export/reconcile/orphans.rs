@@ -1,289 +1,287 @@
-//! Keys that no item asks for, those that the writes left behind, and those of which it is open whose
-//! they are: looked at as settling would, held against the brake, and settled.
+//! Names the keys that no item asks for, page by page, and removes them, chunk by chunk.
 
-use super::brakes::Rewrites;
-use super::part::{Part, Unclaimed};
-use super::report::KeyClass;
-use super::row::ToWrite;
-use super::run::Run;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::carry_out::Outcome;
+use super::part::{Lister, Part, Section};
+use super::plan::class_of;
+use super::progress::Place;
+use super::report::{Class, Examples};
+use super::write::LeftBehind;
 use crate::export::api_keys::ApiKeys;
+use crate::export::bulk;
 use crate::export::error::KeyError;
-use crate::export::settle::{self, KeyOutcome, Preview, SettleRequest};
-use crate::item::ItemKind;
-use crate::kv::StoredSettings;
+use crate::export::query_config_removal::remove;
+use crate::export::settle::{self, KeyOutcome, SettleRequest};
+use crate::item::{ItemKey, ItemKind, QueryConfigRef};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
+use crate::kv::stored::StoredQueryConfig;
 use crate::ports::{KvError, Namespace, Services};
 
-/// Keys that are named, looked at and settled in one go. Their values take some 10 MB, and each look is
-/// a pass over the table whatever their number.
-pub const CHUNK_KEYS: usize = 5_000;
+/// Keys that are settled in one go. Their values take some 10 MB, and each look is a pass over the
+/// table whatever their number.
+const CHUNK_KEYS: usize = 5_000;
 
-/// Requests of one settling beside the reads of the values: deletes, writes, and put-backs.
-pub const SETTLE_REQUESTS: usize = 4;
+/// Requests of one settling beside those that its number of keys asks for: writes, and a put-back.
+const MORE_REQUESTS: usize = 4;
 
-/// What a look at some keys has found.
-#[derive(Default)]
-struct Looked {
-    orphaned: Vec<String>,
-    /// Keys that KV names for another account, and that settling would write for this one.
-    stale: Vec<String>,
+/// Deletes and put-backs of one settling, so that it keeps within its turn however small a bulk
+/// request is.
+const MAX_BULK_REQUESTS: usize = 100;
+
+/// Where the removal of a section's orphans was interrupted.
+pub struct Interrupted {
+    /// The first key that is still to be looked at comes after this place.
+    pub at: Place,
+    /// How many may still be deleted.
+    pub left: u64,
 }
 
-impl<'a, S: Services> Run<'a, S> {
-    /// Looks at all keys of the part that no item asks for, and settles them if the brake allows it.
-    pub(super) async fn settle_orphans(&mut self, part: &mut Part) {
-        let settled = match part.namespace {
-            Namespace::Settings => self.settle_settings(part).await,
-            Namespace::QueryConfigs => self.remove_query_configs_nobody_has(part).await,
-        };
-        if let Err(error) = settled {
-            self.stop(format!("the orphaned keys could not be named: {error}"));
+/// Notes examples of keys that no item asks for. They are listed once more, because only hashes of
+/// their names are held.
+pub async fn note_examples<S: Services>(
+    lister: &Lister<'_, S>,
+    part: &Part,
+    examples: &mut Examples,
+) {
+    for section in &part.sections {
+        for class in [Class::Orphaned, Class::Withheld] {
+            let mut names = Names::of(lister, part, section, class);
+            while !examples.are_full(class) {
+                // The counts stand without examples.
+                let Ok(Some(keys)) = names.next_page().await else { break };
+                keys.iter().for_each(|key| examples.add(class, key));
+            }
         }
     }
+}
 
-    async fn settle_settings(&mut self, part: &mut Part) -> Result<(), KvError> {
-        self.settle_left_behind(part).await;
-        let mut unclaimed = Unclaimed::of(part);
-        let mut keys = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
-        keys.extend(part.keys.to_write(ToWrite::Contested).map(|(key, _)| key.clone()));
-        let mut orphaned = 0;
-        let mut stale = Vec::new();
-        while !keys.is_empty() {
-            let mut api_keys = self.api_keys.renewed();
-            let Some(mut preview) = self.look(part, &mut keys, &mut api_keys).await else {
-                return Ok(());
-            };
-            let looked = self.judge_verdicts(part, preview.outcomes());
-            if orphaned == 0 && stale.is_empty() && keys.is_empty() && unclaimed.is_empty() {
-                // The look that says what is orphaned is the one that settling begins with.
-                self.settle_looked(part, preview, looked).await;
-                return Ok(());
-            }
-            orphaned += looked.orphaned.len();
-            stale.extend(looked.stale);
-            if keys.is_empty() {
-                keys = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
+/// The names of a section's unclaimed keys of one class.
+struct Names<'a, S> {
+    lister: &'a Lister<'a, S>,
+    part: &'a Part,
+    section: &'a Section,
+    class: Class,
+    /// Keys that were read one by one.
+    read: Vec<String>,
+    pages: VecDeque<u16>,
+}
+
+impl<'a, S: Services> Names<'a, S> {
+    fn of(lister: &'a Lister<'a, S>, part: &'a Part, section: &'a Section, class: Class) -> Self {
+        let mut names =
+            Self { lister, part, section, class, read: Vec::new(), pages: VecDeque::new() };
+        let is_meant = |key: &&String| names.is_meant(key);
+        let read = section.read.iter().filter(is_meant).cloned().collect();
+        let rows = section.rows.unclaimed();
+        let rows =
+            rows.filter(|row| class_of(section.namespace, &part.owners, *row) == Some(class));
+        let pages: BTreeSet<u16> = rows.map(|row| row.page).collect();
+        (names.read, names.pages) = (read, pages.into_iter().collect());
+        names
+    }
+
+    fn is_meant(&self, key: &str) -> bool {
+        let row = self.section.rows.unclaimed_row(key);
+        let class = row.and_then(|row| class_of(self.section.namespace, &self.part.owners, row));
+        class == Some(self.class)
+    }
+
+    /// The names of the next page, in order; `None` after the last one.
+    async fn next_page(&mut self) -> Result<Option<Vec<String>>, KvError> {
+        if !self.read.is_empty() {
+            return Ok(Some(std::mem::take(&mut self.read)));
+        }
+        let Some(page) = self.pages.pop_front() else { return Ok(None) };
+        let mut names = self.lister.names_of_page(self.section, page).await?;
+        names.retain(|key| self.is_meant(key));
+        Ok(Some(names))
+    }
+}
+
+/// Removes the orphans of a section, no more of them than the brake has let through.
+pub async fn remove_orphans<S: Services>(
+    lister: &Lister<'_, S>,
+    part: &Part,
+    section: &Section,
+    mut left: u64,
+    api_keys: &ApiKeys,
+    outcome: &mut Outcome,
+) -> Result<(), Interrupted> {
+    let mut names = Names::of(lister, part, section, Class::Orphaned);
+    let mut keys: VecDeque<String> = VecDeque::new();
+    let mut at = section.begins_at();
+    let max_keys = CHUNK_KEYS.min(lister.invocation.config.bulk_max_pairs * MAX_BULK_REQUESTS);
+    loop {
+        while keys.len() < max_keys {
+            match names.next_page().await {
+                Ok(Some(page)) => keys.extend(page),
+                Ok(None) => break,
+                Err(_) => return Err(Interrupted { at, left }),
             }
         }
-        // So many that what is to be deleted was known only after all had been looked at.
-        if self.request.apply && self.allows_rewrites_of_contested(part, stale.len()) {
-            let mut left = stale.len();
-            let is_written = |verdict: &KeyOutcome| matches!(verdict, KeyOutcome::Written(_));
-            self.settle_counted(part, stale, &mut left, is_written).await;
-        }
-        if !self.allow_deletes(part, number(orphaned)) || !self.request.apply {
+        let size = max_keys.min(keys.len()).min(usize::try_from(left).unwrap_or(usize::MAX));
+        if size == 0 {
             return Ok(());
         }
-        let mut unclaimed = Unclaimed::of(part);
-        while orphaned > 0 {
-            let keys = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
-            if keys.is_empty() {
-                break;
-            }
-            let is_deleted = |verdict: &KeyOutcome| *verdict == KeyOutcome::Deleted;
-            self.settle_counted(part, keys, &mut orphaned, is_deleted).await;
+        let chunk: VecDeque<String> = keys.drain(..size).collect();
+        let last = chunk.back().cloned();
+        let before = outcome.changed_in(section.namespace).deleted;
+        let removed = match section.namespace {
+            Namespace::Settings => settle_chunk(lister, chunk, api_keys, outcome).await,
+            Namespace::QueryConfigs => remove_chunk(lister, chunk, outcome).await,
+        };
+        left = left.saturating_sub(outcome.changed_in(section.namespace).deleted - before);
+        if removed.is_err() {
+            return Err(Interrupted { at, left });
         }
-        Ok(())
-    }
-
-    /// Looks at as many of the keys as memory allows, once it is this run's turn for all that
-    /// settling them takes. `None` where there is no time for it: then all of them count as failed.
-    async fn look<'k>(
-        &mut self,
-        part: &Part,
-        keys: &mut Vec<String>,
-        api_keys: &'k mut ApiKeys,
-    ) -> Option<Preview<'a, 'k, S>> {
-        let requests = keys.len().div_ceil(MAX_BULK_GET_KEYS) + SETTLE_REQUESTS;
-        let turn = self.invocation.wait_for_turn(requests, self.invocation.deadline).await;
-        if turn.is_err() {
-            for key in keys.drain(..) {
-                self.fail(part.namespace, &key, &KeyError::Kv(KvError::OutOfTime));
-            }
-            return None;
-        }
-        let preview = settle::preview(self.invocation, keys, api_keys).await;
-        self.found_indexes |= preview.has_indexes();
-        Some(preview)
-    }
-
-    async fn settle_looked(
-        &mut self,
-        part: &Part,
-        mut preview: Preview<'_, '_, S>,
-        looked: Looked,
-    ) {
-        let Looked { orphaned, stale } = looked;
-        let mut settled = Vec::new();
-        if self.allow_deletes(part, number(orphaned.len())) {
-            settled.extend(orphaned);
-        }
-        if self.allows_rewrites_of_contested(part, stale.len()) {
-            settled.extend(stale);
-        }
-        if self.request.apply && !settled.is_empty() {
-            preview.keep_only(&settled);
-            let verdicts = preview.carry_out().await;
-            self.note_settled(part, verdicts);
-        }
-    }
-
-    /// Settles keys that the brakes have let through, and of those no more than `left`: what another
-    /// look says now may be more than what was counted.
-    async fn settle_counted(
-        &mut self,
-        part: &Part,
-        mut keys: Vec<String>,
-        left: &mut usize,
-        counted: impl Fn(&KeyOutcome) -> bool,
-    ) {
-        while !keys.is_empty() && *left > 0 {
-            let mut api_keys = self.api_keys.renewed();
-            let Some(mut preview) = self.look(part, &mut keys, &mut api_keys).await else { return };
-            let verdicts = preview.outcomes().into_iter().filter(|(_, verdict)| counted(verdict));
-            let settled: Vec<String> = verdicts.map(|(key, _)| key).take(*left).collect();
-            *left -= settled.len();
-            preview.keep_only(&settled);
-            let verdicts = preview.carry_out().await;
-            self.note_settled(part, verdicts);
-        }
-    }
-
-    fn judge_verdicts(
-        &mut self,
-        part: &Part,
-        verdicts: impl IntoIterator<Item = (String, KeyOutcome)>,
-    ) -> Looked {
-        let mut looked = Looked::default();
-        let account = self.account();
-        for (key, verdict) in verdicts {
-            let contested = !part.keys.is_unclaimed(&key);
-            let counts = &mut self.report.settings;
-            let (count, class) = match verdict {
-                KeyOutcome::Failed(error) => {
-                    self.fail(Namespace::Settings, &key, &error);
-                    continue;
-                }
-                KeyOutcome::Written(index)
-                    if contested && Some(index.account.as_str()) == account =>
-                {
-                    looked.stale.push(key.clone());
-                    (&mut counts.stale, KeyClass::Stale)
-                }
-                KeyOutcome::Written(_) if contested => {
-                    (&mut counts.conflicting, KeyClass::Conflicting)
-                }
-                KeyOutcome::Deleted if !contested => {
-                    looked.orphaned.push(key.clone());
-                    (&mut counts.orphaned, KeyClass::Orphaned)
-                }
-                KeyOutcome::Withheld(_) => (&mut counts.withheld, KeyClass::Withheld),
-                // Nothing to do: asked for again since the scan, kept for a rejected item, gone, or
-                // another account's.
-                KeyOutcome::Written(_) | KeyOutcome::Deleted | KeyOutcome::Left => continue,
-            };
-            *count += 1;
-            self.report.add_example(class, &key);
-        }
-        looked
-    }
-
-    fn allows_rewrites_of_contested(&mut self, part: &Part, keys: usize) -> bool {
-        let keys = number(keys);
-        let brakes = self.brakes(part);
-        // A repair has noted what it has rewritten of the part by now; an audit notes it in the end.
-        let others = if self.request.apply { 0 } else { self.rewritable(part) };
-        let allowed = part.rewrites != Rewrites::Refused && brakes.allow_rewrites(others + keys);
-        if !allowed {
-            self.refused.rewrite += keys;
-        }
-        allowed
-    }
-
-    /// Settles what the repair has written of the settings for items that no longer ask for it.
-    pub(super) async fn settle_left_behind(&mut self, part: &mut Part) {
-        if !part.is_of_settings() {
-            return;
-        }
-        let mut request = SettleRequest::default();
-        for (item, keys) in std::mem::take(&mut part.left_behind) {
-            if let ItemKind::IndexSettings(index) = item.kind() {
-                request.add_written_for(&index, keys);
-            }
-        }
-        let keys = request.keys.len();
-        if keys > 0 && self.allow_deletes(part, number(keys)) {
-            let mut api_keys = self.api_keys.renewed();
-            let verdicts = settle::settle(self.invocation, request, &mut api_keys).await;
-            self.note_settled(part, verdicts);
-        }
-    }
-
-    fn note_settled(
-        &mut self,
-        part: &Part,
-        verdicts: impl IntoIterator<Item = (String, KeyOutcome)>,
-    ) {
-        for (key, verdict) in verdicts {
-            match verdict {
-                KeyOutcome::Written(_) => {
-                    self.report.settings.written += 1;
-                    let rewritten = u64::from(part.keys.is_listed(&key));
-                    self.progress.tally(Namespace::Settings).rewritten += rewritten;
-                }
-                KeyOutcome::Deleted => {
-                    self.report.settings.deleted += 1;
-                    self.progress.tally(Namespace::Settings).deleted += 1;
-                }
-                KeyOutcome::Failed(error) => {
-                    // It may be deleted all the same: for the brakes, it is.
-                    self.progress.tally(Namespace::Settings).deleted += 1;
-                    self.fail(Namespace::Settings, &key, &error);
-                }
-                KeyOutcome::Withheld(_) | KeyOutcome::Left => {}
-            }
-        }
-    }
-
-    /// Reads the keys of shop ids that items of the one account may have given up: those that values
-    /// name under index ids that differ from the table. The writes are about to replace these.
-    pub(super) async fn find_given_up_shop_ids(&mut self, part: &mut Part) {
-        if part.is_of_settings()
-            && let Err(error) = self.read_shop_ids_in_values(part).await
+        outcome.got_on = true;
+        if let Some(row) = last.as_ref().and_then(|key| section.rows.unclaimed_row(key))
+            && let Some(place) = section.place_after(row.page, last)
         {
-            self.stop(format!("shop ids that were given up could not be looked up: {error}"));
-        }
-    }
-
-    async fn read_shop_ids_in_values(&mut self, part: &mut Part) -> Result<(), KvError> {
-        let mut names: Vec<String> =
-            part.keys.to_write(ToWrite::Stale).map(|(key, _)| key.clone()).collect();
-        let mut unclaimed = Unclaimed::of(part);
-        loop {
-            let (values, failures) = self.read_values(Namespace::Settings, names).await;
-            for (key, error) in failures {
-                self.fail(Namespace::Settings, &key, &error.into());
-                part.unreadable.insert(key);
-            }
-            let named = values.into_iter().filter_map(|(key, stored)| {
-                Some((key, StoredSettings::parse(&stored.value)?.shop_id?))
-            });
-            let named: Vec<(String, String)> =
-                named.filter(|(_, shop_id)| !part.matches_prefix(shop_id)).collect();
-            let shop_ids = named.iter().map(|(_, shop_id)| shop_id.clone()).collect();
-            self.read_unlisted(part, shop_ids).await;
-            // Another run has to find the shop id through them.
-            let lead_to_it = named.into_iter().filter(|(_, id)| part.unreadable.contains(id));
-            let keys: Vec<String> = lead_to_it.map(|(key, _)| key).collect();
-            part.unreadable.extend(keys);
-            names = self.next_unclaimed(part, &mut unclaimed, CHUNK_KEYS).await?;
-            if names.is_empty() {
-                return Ok(());
-            }
+            at = place;
         }
     }
 }
 
-fn number(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
+/// The chunk could not be finished: time or requests ended.
+struct OutOfBudget;
+
+/// Keys that failed, and why.
+type Failed = BTreeMap<String, KeyError>;
+
+/// Settles keys of the settings namespace.
+async fn settle_chunk<S: Services>(
+    lister: &Lister<'_, S>,
+    mut keys: VecDeque<String>,
+    api_keys: &ApiKeys,
+    outcome: &mut Outcome,
+) -> Result<(), OutOfBudget> {
+    let invocation = lister.invocation;
+    while !keys.is_empty() {
+        take_turn(lister, keys.len()).await?;
+        let mut api_keys = api_keys.renewed();
+        let verdicts = settle::settle_some(invocation, &mut keys, &mut api_keys).await;
+        let failed = note_settled(verdicts, outcome);
+        note_failed(Namespace::Settings, failed, outcome)?;
+    }
+    Ok(())
+}
+
+/// Waits for the turn of all requests that removing so many keys takes, with the reads before it.
+async fn take_turn<S: Services>(lister: &Lister<'_, S>, keys: usize) -> Result<(), OutOfBudget> {
+    let invocation = lister.invocation;
+    let reads = keys.div_ceil(MAX_BULK_GET_KEYS);
+    let changes = 2 * keys.div_ceil(invocation.config.bulk_max_pairs);
+    let turn = invocation.wait_for_turn(reads + changes + MORE_REQUESTS, invocation.deadline);
+    turn.await.map_err(|_| OutOfBudget)
+}
+
+/// Counts what settling did; answers with what failed.
+fn note_settled(
+    verdicts: impl IntoIterator<Item = (String, KeyOutcome)>,
+    outcome: &mut Outcome,
+) -> Failed {
+    let mut failed = Failed::new();
+    for (key, verdict) in verdicts {
+        match verdict {
+            KeyOutcome::Written(_) => outcome.note_written(Namespace::Settings, 1, 1),
+            KeyOutcome::Deleted => outcome.note_deleted(Namespace::Settings, 1),
+            KeyOutcome::Failed(error) => drop(failed.insert(key, error)),
+            // Protected since the scan, or gone.
+            KeyOutcome::Withheld(_) | KeyOutcome::Left => {}
+        }
+    }
+    failed
+}
+
+/// Counts what failed, but for what another run goes on with.
+fn note_failed(
+    namespace: Namespace,
+    failed: Failed,
+    outcome: &mut Outcome,
+) -> Result<(), OutOfBudget> {
+    let mut noted = Ok(());
+    for (key, error) in failed {
+        match error.is_out_of_time() {
+            true => noted = Err(OutOfBudget),
+            false => outcome.note_delete_failed(namespace, &key, &error),
+        }
+    }
+    noted
+}
+
+/// Removes query configs; whose they are stands in their values.
+async fn remove_chunk<S: Services>(
+    lister: &Lister<'_, S>,
+    keys: VecDeque<String>,
+    outcome: &mut Outcome,
+) -> Result<(), OutOfBudget> {
+    take_turn(lister, keys.len()).await?;
+    let mut configs = Vec::new();
+    // The values are not held.
+    for keys in Vec::from(keys).chunks(MAX_BULK_GET_KEYS) {
+        let (held, failures) =
+            bulk::read(lister.invocation, Namespace::QueryConfigs, keys.to_vec()).await;
+        for (key, error) in failures {
+            let error = KeyError::from(error);
+            if error.is_out_of_time() {
+                return Err(OutOfBudget);
+            }
+            outcome.fail(Namespace::QueryConfigs, &key, &error);
+        }
+        for (key, stored) in held {
+            let config = StoredQueryConfig::parse(&stored.value);
+            match config.and_then(QueryConfigRef::of_stored).filter(|found| found.kv_key() == key) {
+                Some(config) => configs.push(config),
+                None => outcome.fail(Namespace::QueryConfigs, &key, &KeyError::UnknownQueryConfig),
+            }
+        }
+    }
+    let failed = remove_query_configs(lister, &configs, outcome).await;
+    note_failed(Namespace::QueryConfigs, failed, outcome)
+}
+
+/// Removes query configs; answers with what failed.
+async fn remove_query_configs<S: Services>(
+    lister: &Lister<'_, S>,
+    configs: &[QueryConfigRef],
+    outcome: &mut Outcome,
+) -> Failed {
+    let removal = remove(lister.invocation, configs).await;
+    let namespace = Namespace::QueryConfigs;
+    outcome.note_deleted(namespace, removal.deleted);
+    outcome.note_written(namespace, usize::try_from(removal.written).unwrap_or_default(), 0);
+    for (key, rejection) in removal.rejected {
+        if let Some(config) = configs.iter().find(|config| config.kv_key() == key) {
+            outcome.reject(namespace, &ItemKey::of_query_config(config), &rejection);
+        }
+    }
+    removal.failed
+}
+
+/// Removes what the repair has written for items that no longer ask for it.
+pub async fn remove_left_behind<S: Services>(
+    lister: &Lister<'_, S>,
+    left_behind: LeftBehind,
+    api_keys: &ApiKeys,
+    outcome: &mut Outcome,
+) {
+    let mut settled = SettleRequest::default();
+    let mut configs = Vec::new();
+    for (item, keys) in left_behind {
+        match item.kind() {
+            ItemKind::IndexSettings(index) => settled.add_written_for(&index, keys),
+            ItemKind::QueryConfig(config) => configs.push(config),
+            ItemKind::Skipped => {}
+        }
+    }
+    let mut api_keys = api_keys.renewed();
+    let verdicts = settle::settle(lister.invocation, settled, &mut api_keys).await;
+    for (key, error) in note_settled(verdicts, outcome) {
+        outcome.note_delete_failed(Namespace::Settings, &key, &error);
+    }
+    for (key, error) in remove_query_configs(lister, &configs, outcome).await {
+        outcome.note_delete_failed(Namespace::QueryConfigs, &key, &error);
+    }
 }

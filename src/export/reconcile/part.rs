@@ -1,31 +1,27 @@
-//! A part of a namespace: as many of its next keys, in KV's order, as memory and time allow.
+//! A part of what is compared: as many of KV's next keys as memory and time allow. A small fleet is
+//! one part with both namespaces.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
 use super::ReconcileError;
-use super::brakes::Rewrites;
-use super::part_keys::PartKeys;
-use super::progress::Place;
-use super::report::MAX_EXAMPLES;
-use super::run::Run;
-use crate::export::bulk::{self, Failures};
-use crate::item::ItemKey;
+use super::owners::Owners;
+use super::progress::{Place, Progress};
+use super::report::{Class, Examples, MAX_EXAMPLES};
+use super::rows::{NO_PAGE, Rows, ToWrite};
+use super::samples::Samples;
+use crate::error_chain::Chain;
+use crate::export::bulk;
+use crate::export::desired::Desired;
+use crate::export::invocation::Invocation;
 use crate::item::keys::query_config_key_prefix;
-use crate::kv::limits::{MAX_BULK_GET_KEYS, MAX_LIST_KEYS};
-use crate::kv::{Metadata, StoredValue};
+use crate::kv::Metadata;
+use crate::kv::limits::MAX_LIST_KEYS;
 use crate::ports::{KvError, ListPage, Namespace, Services};
 
-/// Keys that one part lists at the most. With 65 bytes each they take a quarter of the memory that
-/// the function has.
-const PART_KEYS: usize = 1_000_000;
-
 /// Names of strangers' keys that are held until it is known whether an item asks for them.
-const FOREIGN_NAMES: usize = 10 * MAX_EXAMPLES;
-
-/// The page of keys that were read one by one.
-pub const NO_PAGE: u16 = u16::MAX;
+const STRANGER_NAMES: usize = 10 * MAX_EXAMPLES;
 
 /// A page of the listing.
 pub struct ListedPage {
@@ -34,38 +30,54 @@ pub struct ListedPage {
     last: Option<String>,
 }
 
-/// The keys of a part, and what is known of them.
-pub struct Part {
+/// The keys of one namespace that are compared at once, and what is known of them.
+pub struct Section {
     pub namespace: Namespace,
-    pub keys: PartKeys,
     /// What all listed names start with.
     prefix: String,
-    /// The last key before the part; `None` at the beginning.
+    /// The last key before it; `None` at the beginning.
     after: Option<String>,
     /// Its last key; `None` where it goes to the end.
     last: Option<String>,
-    /// Where the next part begins, if the namespace has one.
-    pub next: Option<Place>,
-    /// The pages that were listed.
     pub pages: Vec<ListedPage>,
-    /// Index ids in this part that active aliases point at and that KV does not list.
-    pub pointed_at: BTreeSet<String>,
+    pub rows: Rows,
     /// Names of listed keys that are not ours.
     pub strangers: Vec<String>,
     /// Keys that KV holds and that were read one by one.
     pub read: BTreeSet<String>,
-    /// Keys that are not written, because what they hold, or lead to, could not be read.
-    pub unreadable: BTreeSet<String>,
-    /// What the brake on rewrites says.
-    pub rewrites: Rewrites,
-    /// Keys that the repair has written for an item that asks for them no more.
-    pub left_behind: BTreeMap<ItemKey, BTreeSet<String>>,
-    /// Whether its orphans have been looked at.
-    pub orphans_seen: bool,
+    /// Index ids that active aliases point at and that KV does not list.
+    pub pointed_at: BTreeSet<String>,
+    /// Items that can't be exported.
+    pub rejected: u64,
+    /// Values that may be stale.
+    pub samples: Samples,
 }
 
-impl Part {
-    pub(super) fn new(place: &Place, only_account: Option<&str>) -> Self {
+/// What is compared at once.
+pub struct Part {
+    /// The settings, the query configs, or both in this order.
+    pub sections: Vec<Section>,
+    /// Where the next part begins, if there is one.
+    pub next: Option<Place>,
+    /// Why not all of it could be compared, if so.
+    pub stopped: Option<String>,
+    /// The owners of the settings' keys.
+    pub owners: Owners,
+    /// Whether a pass over the table has found an index item.
+    pub has_indexes: bool,
+    pub examples: Examples,
+}
+
+/// What a listing came to.
+pub enum Listing {
+    Listed(Part),
+    /// There was no turn for the first request in this run.
+    NoTurn,
+}
+
+impl Section {
+    /// An empty section that begins at `place`.
+    pub fn new(place: &Place, only_account: Option<&str>) -> Self {
         let prefix = match (place.namespace, only_account) {
             (_, None) => String::new(),
             (Namespace::Settings, Some(account)) => format!("{account}-"),
@@ -73,207 +85,303 @@ impl Part {
         };
         Self {
             namespace: place.namespace,
-            keys: PartKeys::default(),
             prefix,
             after: place.after.clone(),
             last: None,
-            next: None,
             pages: Vec::new(),
-            pointed_at: BTreeSet::new(),
+            rows: Rows::default(),
             strangers: Vec::new(),
             read: BTreeSet::new(),
-            unreadable: BTreeSet::new(),
-            rewrites: Rewrites::Undecided,
-            left_behind: BTreeMap::new(),
-            orphans_seen: false,
+            pointed_at: BTreeSet::new(),
+            rejected: 0,
+            samples: Samples::default(),
         }
     }
 
-    /// Whether a key is compared in this part. What the listing's prefix leaves out is compared in
-    /// the first part of its namespace.
+    /// Whether a key is compared here. What the listing's prefix leaves out is compared in the first
+    /// section of its namespace.
     pub fn covers(&self, key: &str) -> bool {
-        if self.next.is_some() && self.last.is_none() {
-            // Only empty pages have been listed.
-            return false;
-        }
-        let after = self.after.as_deref();
         if !self.matches_prefix(key) {
-            return after.is_none();
+            return self.after.is_none();
         }
-        after.is_none_or(|after| key > after) && self.last.as_deref().is_none_or(|last| key <= last)
+        let is_after = |after: &String| key > after.as_str();
+        let is_within = |last: &String| key <= last.as_str();
+        self.after.as_ref().is_none_or(is_after) && self.last.as_ref().is_none_or(is_within)
     }
 
-    /// Whether a key is compared in this part, and what it holds could be read.
-    pub fn compares(&self, key: &str) -> bool {
-        self.covers(key) && !self.unreadable.contains(key)
-    }
-
-    /// Whether it is a part of the settings namespace.
-    pub fn is_of_settings(&self) -> bool {
-        self.namespace == Namespace::Settings
-    }
-
-    /// Whether a key starts with the listing's prefix, so that the listing shows it if KV has it.
+    /// Whether the listing shows a key if KV has it.
     pub fn matches_prefix(&self, key: &str) -> bool {
         key.starts_with(&self.prefix)
     }
+
+    /// Where it begins.
+    pub fn begins_at(&self) -> Place {
+        let cursor = self.pages.first().and_then(|page| page.cursor.clone());
+        Place { namespace: self.namespace, after: self.after.clone(), cursor }
+    }
+
+    /// The place after one of its keys, which is on this page; `None` for one that was not listed.
+    pub fn place_after(&self, page: u16, key: Option<String>) -> Option<Place> {
+        let cursor = self.pages.get(usize::from(page))?.cursor.clone();
+        Some(Place { namespace: self.namespace, after: key, cursor })
+    }
+
+    /// Adds the value that an item asks for to the sample, if KV holds another one.
+    pub fn sample(&mut self, key: &str, desired: &Desired) {
+        if self.rows.why_written(key) == Some(ToWrite::Stale) {
+            self.samples.add(key, desired.value());
+        }
+    }
+
+    /// Adds names of keys of the classes of which names are held.
+    pub fn add_examples(&self, examples: &mut Examples) {
+        for class in [Class::Missing, Class::Stale, Class::Conflicting, Class::Failed] {
+            let names = self.rows.examples(class).take(MAX_EXAMPLES);
+            names.for_each(|name| examples.add(class, name));
+        }
+        let foreign = self.strangers.iter().filter(|key| self.rows.is_foreign(key));
+        foreign.take(MAX_EXAMPLES).for_each(|key| examples.add(Class::Foreign, key));
+        let dangling = self.pointed_at.iter().filter(|index_id| !self.rows.holds(index_id));
+        dangling.take(MAX_EXAMPLES).for_each(|index_id| examples.add(Class::Dangling, index_id));
+    }
+
+    /// Ends the section after the last key that was listed; the next one begins there.
+    fn end(&mut self, cursor: Option<String>) -> Place {
+        // One of empty pages ends where it begins.
+        let last = self.pages.iter().rev().find_map(|page| page.last.clone());
+        let last = last.or_else(|| self.after.clone()).unwrap_or_default();
+        self.last = Some(last.clone());
+        Place { namespace: self.namespace, after: Some(last), cursor }
+    }
 }
 
-impl<S: Services> Run<'_, S> {
-    /// Lists the part that begins at `place`, and leaves time for the pass over the table and for
-    /// mending.
-    pub(super) async fn list(&mut self, place: &Place) -> Result<Part, ReconcileError> {
-        let mut part = Part::new(place, self.account());
-        let left = self.invocation.deadline.saturating_duration_since(Instant::now());
-        let until = Instant::now() + self.progress.time_to_list(place.namespace, left);
-        let mut cursor = place.cursor.clone();
-        loop {
-            let is_first = part.pages.is_empty();
-            let wait_until = if is_first { self.invocation.deadline } else { until };
-            let turn = self.invocation.wait_for_turn(1, wait_until).await;
-            let full = part.keys.len() + MAX_LIST_KEYS > PART_KEYS || Instant::now() >= until;
-            if !is_first && (turn.is_err() || full) {
-                // A part of empty pages ends where it began.
-                part.last = part.last.or_else(|| part.after.clone());
-                part.next =
-                    Some(Place { namespace: part.namespace, after: part.last.clone(), cursor });
-                return Ok(part);
+impl Part {
+    /// The settings' section, if the part has one: then it is the first.
+    pub fn settings(&self) -> Option<&Section> {
+        self.sections.first().filter(|section| section.namespace == Namespace::Settings)
+    }
+
+    /// The section of a namespace.
+    pub fn section(&mut self, namespace: Namespace) -> Option<&mut Section> {
+        self.sections.iter_mut().find(|section| section.namespace == namespace)
+    }
+
+    /// Takes in a key that KV holds.
+    pub fn add_key<S: Services>(
+        &mut self,
+        listing: &Lister<'_, S>,
+        section: usize,
+        key: &str,
+        page: u16,
+        metadata: Option<&Metadata>,
+    ) {
+        let environment = &listing.invocation.config.environment;
+        let section = &mut self.sections[section];
+        let owner = section.rows.list(key, page, metadata, environment, listing.only_account);
+        match owner {
+            Some(owner) if section.namespace == Namespace::Settings => self.owners.add(owner),
+            Some(_) => {}
+            None if section.strangers.len() < STRANGER_NAMES => {
+                section.strangers.push(key.to_owned());
             }
-            let page = match turn {
-                Ok(()) => self.list_page(&part, cursor.as_deref()).await,
-                Err(_) => Err(KvError::OutOfTime),
-            };
-            let page = page.map_err(|error| self.listing_stopped(&part, error))?;
-            let last = page.keys.last().map(|(key, _)| key.clone());
-            part.pages.push(ListedPage { cursor, last });
-            self.take_in(&mut part, &page);
-            cursor = page.cursor;
-            if cursor.is_none() {
-                part.last = None;
-                return Ok(part);
+            None => {}
+        }
+    }
+
+    /// Takes in that all items have been seen.
+    pub fn close(&mut self) {
+        let Self { sections, owners, .. } = self;
+        if let Some(settings) =
+            sections.first().filter(|section| section.namespace == Namespace::Settings)
+        {
+            owners.close(&settings.rows);
+        }
+    }
+
+    /// How many keys have been listed.
+    pub fn listed(&self) -> usize {
+        self.sections.iter().map(|section| section.rows.listed()).sum()
+    }
+}
+
+/// Lists KV.
+pub struct Lister<'a, S> {
+    pub invocation: &'a Invocation<'a, S>,
+    /// The account of a run of one account.
+    pub only_account: Option<&'a str>,
+}
+
+/// Where a section's listing came to its end.
+enum End {
+    OfNamespace,
+    Before(Place),
+    NoTurn,
+}
+
+impl<S: Services> Lister<'_, S> {
+    /// Lists the next part, and leaves time for the passes over the table and for mending. One that is
+    /// to be repaired further is listed as far as it went when it was compared, namespace by namespace.
+    pub async fn list(&self, progress: &Progress) -> Result<Listing, ReconcileError> {
+        let deadline = self.invocation.deadline;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let repair_end = progress.repair.as_ref().map(|repair| repair.end.as_ref());
+        let until = match repair_end {
+            Some(_) => deadline,
+            None => Instant::now() + progress.time_to_list(left),
+        };
+        let bounds = Bounds { until, keys: progress.part_keys, repair_end };
+        let mut part = Part {
+            sections: Vec::new(),
+            next: None,
+            stopped: None,
+            owners: Owners::default(),
+            has_indexes: false,
+            examples: Examples::default(),
+        };
+        let mut next = Some(progress.place.clone());
+        while let Some(place) = next.take() {
+            let is_first = part.sections.is_empty();
+            if !is_first && (bounds.is_repair() || bounds.are_full(&part)) {
+                part.next = Some(place);
+                break;
             }
-        }
-    }
-
-    async fn list_page(&self, part: &Part, cursor: Option<&str>) -> Result<ListPage, KvError> {
-        bulk::list(self.invocation, part.namespace, &part.prefix, cursor).await
-    }
-
-    fn take_in(&self, part: &mut Part, page: &ListPage) {
-        let number = u16::try_from(part.pages.len() - 1).unwrap_or(NO_PAGE);
-        for (key, metadata) in &page.keys {
-            self.add_key(part, key, number, metadata.as_ref());
-            part.last = Some(key.clone());
-        }
-    }
-
-    fn add_key(&self, part: &mut Part, key: &str, page: u16, metadata: Option<&Metadata>) {
-        let environment = &self.invocation.config.environment;
-        part.keys.list(key, page, metadata, environment, self.account());
-        let is_ours = metadata.is_some_and(|metadata| metadata.is_of(environment));
-        if !is_ours && part.strangers.len() < FOREIGN_NAMES {
-            part.strangers.push(key.to_owned());
-        }
-    }
-
-    fn listing_stopped(&self, part: &Part, error: KvError) -> ReconcileError {
-        match error {
-            error @ KvError::AuthRejected { .. } => ReconcileError::CloudflareAuthRejected(error),
-            error => ReconcileError::ListingStopped {
-                namespace: part.namespace,
-                keys: u64::try_from(part.keys.len()).unwrap_or(u64::MAX),
-                error,
-            },
-        }
-    }
-
-    /// Reads keys that the listing leaves out: those under which items of the one account want to be
-    /// found, and those that its values name.
-    pub(super) async fn read_unlisted(&mut self, part: &mut Part, keys: BTreeSet<String>) {
-        let is_read = |key: &String| part.keys.holds(key) || part.unreadable.contains(key);
-        let unread: Vec<String> = keys.into_iter().filter(|key| !is_read(key)).collect();
-        if unread.is_empty() {
-            return;
-        }
-        let (found, failures) = self.read_values(part.namespace, unread).await;
-        for (key, error) in failures {
-            self.fail(part.namespace, &key, &error.into());
-            part.unreadable.insert(key);
-        }
-        for (key, stored) in found {
-            let metadata = stored.metadata.and_then(|json| Metadata::parse(json.get()));
-            self.add_key(part, &key, NO_PAGE, metadata.as_ref());
-            part.read.insert(key);
-        }
-    }
-
-    /// Reads values, when it is this run's turn.
-    pub(super) async fn read_values(
-        &self,
-        namespace: Namespace,
-        keys: Vec<String>,
-    ) -> (BTreeMap<String, StoredValue>, Failures) {
-        let requests = keys.len().div_ceil(MAX_BULK_GET_KEYS);
-        match self.invocation.wait_for_turn(requests, self.invocation.deadline).await {
-            Ok(()) => bulk::read(self.invocation, namespace, keys).await,
-            Err(_) => {
-                let failed = keys.into_iter().map(|key| (key, KvError::OutOfTime));
-                (BTreeMap::new(), failed.collect())
-            }
-        }
-    }
-
-    /// The next names, at most `number` and a page's more, of keys of ours that no item asks for; none
-    /// at the end. Their pages are listed once more, because only hashes of names are held.
-    pub(super) async fn next_unclaimed(
-        &self,
-        part: &Part,
-        unclaimed: &mut Unclaimed,
-        number: usize,
-    ) -> Result<Vec<String>, KvError> {
-        while unclaimed.names.len() < number {
-            let Some(page) = unclaimed.pages.pop_front() else { break };
-            let Some(ListedPage { cursor, last }) = part.pages.get(usize::from(page)) else {
-                continue;
-            };
-            let mut cursor = cursor.clone();
-            loop {
-                let turn = self.invocation.wait_for_turn(1, self.invocation.deadline).await;
-                turn.map_err(|_| KvError::OutOfTime)?;
-                let listed = self.list_page(part, cursor.as_deref()).await?;
-                cursor = listed.cursor;
-                let listed_keys = listed.keys.len();
-                let keys = listed.keys.into_iter().map(|(key, _)| key);
-                let keys: Vec<String> =
-                    keys.filter(|key| last.as_ref().is_some_and(|last| key <= last)).collect();
-                let is_whole = keys.last() == last.as_ref() || keys.len() < listed_keys;
-                unclaimed.names.extend(keys.into_iter().filter(|key| part.keys.is_unclaimed(key)));
-                // What was written since may have moved the page's last keys to the next one.
-                if is_whole || cursor.is_none() {
-                    break;
+            let namespace = place.namespace;
+            part.sections.push(Section::new(&place, self.only_account));
+            match self.list_section(&mut part, &place, bounds).await {
+                Ok(End::OfNamespace) => next = Place::next_namespace(namespace),
+                Ok(End::Before(place)) => part.next = Some(place),
+                Ok(End::NoTurn) if is_first || bounds.is_repair() => return Ok(Listing::NoTurn),
+                Ok(End::NoTurn) => {
+                    part.sections.pop();
+                    part.next = Some(place);
+                }
+                Err(error) if is_first => return Err(self.stopped(&part, namespace, error)),
+                Err(error) => {
+                    part.sections.pop();
+                    part.next = Some(place);
+                    let error = self.stopped(&part, namespace, error);
+                    part.stopped = Some(could_not_be_compared(&error));
                 }
             }
         }
-        Ok(std::mem::take(&mut unclaimed.names))
+        Ok(Listing::Listed(part))
+    }
+
+    async fn list_section(
+        &self,
+        part: &mut Part,
+        place: &Place,
+        bounds: Bounds<'_>,
+    ) -> Result<End, KvError> {
+        let at = part.sections.len() - 1;
+        let end = bounds.end().filter(|end| end.namespace == place.namespace);
+        let end = end.and_then(|end| end.after.as_deref());
+        let mut cursor = place.cursor.clone();
+        loop {
+            let is_first = part.sections[at].pages.is_empty();
+            let until = if part.listed() == 0 { self.invocation.deadline } else { bounds.until };
+            let turn = self.invocation.wait_for_turn(1, until).await;
+            match turn {
+                Err(_) if is_first || bounds.is_repair() => return Ok(End::NoTurn),
+                Ok(()) if is_first || !bounds.are_full(part) => {}
+                Ok(()) | Err(_) => return Ok(End::Before(part.sections[at].end(cursor))),
+            }
+            let prefix = part.sections[at].prefix.clone();
+            let page = self.page(place.namespace, &prefix, cursor.as_deref()).await?;
+            let is_meant = |key: &String| {
+                place.after.as_ref().is_none_or(|after| key > after)
+                    && end.is_none_or(|end| key.as_str() <= end)
+            };
+            let number = u16::try_from(part.sections[at].pages.len()).unwrap_or(NO_PAGE);
+            let reaches_end =
+                end.is_some_and(|end| page.keys.last().is_some_and(|(key, _)| key.as_str() >= end));
+            let mut last = None;
+            for (key, metadata) in page.keys.into_iter().filter(|(key, _)| is_meant(key)) {
+                part.add_key(self, at, &key, number, metadata.as_ref());
+                last = Some(key);
+            }
+            part.sections[at].pages.push(ListedPage { cursor, last });
+            cursor = page.cursor;
+            if reaches_end || (cursor.is_none() && end.is_some()) {
+                part.sections[at].last = end.map(str::to_owned);
+                return Ok(bounds.end().cloned().map_or(End::OfNamespace, End::Before));
+            }
+            if cursor.is_none() {
+                return Ok(End::OfNamespace);
+            }
+        }
+    }
+
+    async fn page(
+        &self,
+        namespace: Namespace,
+        prefix: &str,
+        cursor: Option<&str>,
+    ) -> Result<ListPage, KvError> {
+        bulk::list(self.invocation, namespace, prefix, cursor).await
+    }
+
+    /// Lists a page of a section once more, because only hashes of names are held; answers with its
+    /// names. What was written since may have moved the last of them to the next page.
+    pub async fn names_of_page(
+        &self,
+        section: &Section,
+        page: u16,
+    ) -> Result<Vec<String>, KvError> {
+        let mut names = Vec::new();
+        let Some(ListedPage { cursor, last: Some(last) }) = section.pages.get(usize::from(page))
+        else {
+            return Ok(names);
+        };
+        let mut cursor = cursor.clone();
+        loop {
+            let turn = self.invocation.wait_for_turn(1, self.invocation.deadline).await;
+            turn.map_err(|_| KvError::OutOfTime)?;
+            let listed = self.page(section.namespace, &section.prefix, cursor.as_deref()).await?;
+            cursor = listed.cursor;
+            let goes_beyond = listed.keys.last().is_some_and(|(key, _)| key >= last);
+            let keys = listed.keys.into_iter().map(|(key, _)| key);
+            names.extend(keys.filter(|key| section.covers(key) && key <= last));
+            if goes_beyond || cursor.is_none() {
+                return Ok(names);
+            }
+        }
+    }
+
+    fn stopped(&self, part: &Part, namespace: Namespace, error: KvError) -> ReconcileError {
+        match error {
+            error @ KvError::AuthRejected { .. } => ReconcileError::CloudflareAuthRejected(error),
+            error => ReconcileError::ListingStopped { namespace, keys: part.listed(), error },
+        }
     }
 }
 
-/// The keys of ours that no item asks for, as far as they are still to be named.
-pub struct Unclaimed {
-    pages: VecDeque<u16>,
-    names: Vec<String>,
+/// Why a run stops before its next part.
+pub fn could_not_be_compared(error: &ReconcileError) -> String {
+    format!("the next part could not be compared: {}", Chain(error))
 }
 
-impl Unclaimed {
-    /// All of a part.
-    pub fn of(part: &Part) -> Self {
-        let pages = part.keys.pages_with_unclaimed().into_iter().collect();
-        let read = part.read.iter().filter(|key| part.keys.is_unclaimed(key));
-        Self { pages, names: read.cloned().collect() }
+/// How much one part may list.
+#[derive(Clone, Copy)]
+struct Bounds<'a> {
+    until: Instant,
+    keys: usize,
+    /// Where a part ends that is listed again, to go on with its repair: there and nowhere else.
+    repair_end: Option<Option<&'a Place>>,
+}
+
+impl<'a> Bounds<'a> {
+    fn is_repair(&self) -> bool {
+        self.repair_end.is_some()
     }
 
-    /// Whether all have been named.
-    pub fn is_empty(&self) -> bool {
-        self.pages.is_empty() && self.names.is_empty()
+    fn end(&self) -> Option<&'a Place> {
+        self.repair_end.flatten()
+    }
+
+    /// Whether there is no room for another page.
+    fn are_full(&self, part: &Part) -> bool {
+        let has_room = self.keys.saturating_sub(part.listed()) >= MAX_LIST_KEYS;
+        !self.is_repair() && (!has_room || Instant::now() >= self.until)
     }
 }

@@ -6,13 +6,18 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::report::Counts;
+use super::report::Findings;
 use super::{NAMESPACES, Reconcile};
 use crate::kv::Digest;
+use crate::kv::limits::MAX_LIST_KEYS;
 use crate::ports::Namespace;
 
 /// What every `continue` starts with; changes with its fields.
-const VERSION: &str = "2.";
+const VERSION: &str = "3.";
+
+/// Keys that one part lists at the most. With 70 bytes each they take a quarter of the memory that
+/// the function has.
+const PART_KEYS: usize = 1_000_000;
 
 /// One in so many parts of the time left is for listing, at the least, and where it is not known yet how
 /// long a pass takes.
@@ -24,15 +29,30 @@ const TIME_TO_MEND: Duration = Duration::from_secs(30);
 /// Characters of the checksum that tells whether a `continue` is whole.
 const CHECKSUM_CHARACTERS: usize = 16;
 
+/// So many rewritten keys are no sign of a bad release.
+const FEW_REWRITES: u64 = 100;
+
 /// Where a part begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// In which namespace.
     pub namespace: Namespace,
     /// The last key before it; `None` at the beginning.
     pub after: Option<String>,
-    /// The listing's cursor after that key.
+    /// A cursor of the listing that leads to the page of the next key.
     pub cursor: Option<String>,
+}
+
+impl Place {
+    /// The beginning of a namespace.
+    pub fn beginning_of(namespace: Namespace) -> Self {
+        Self { namespace, after: None, cursor: None }
+    }
+
+    /// The beginning of the namespace after this one, if there is one.
+    pub fn next_namespace(namespace: Namespace) -> Option<Self> {
+        let next = NAMESPACES.iter().skip_while(|name| **name != namespace).nth(1)?;
+        Some(Self::beginning_of(*next))
+    }
 }
 
 /// What the chain has seen and done of one namespace.
@@ -48,6 +68,28 @@ pub struct Tally {
     pub rewritten: u64,
 }
 
+/// What the brakes have let through of a namespace's part and is still to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Allowed {
+    /// Missing keys are written.
+    pub writes: bool,
+    /// Stale keys are rewritten.
+    pub rewrites: bool,
+    /// So many orphans are deleted.
+    pub deletes: u64,
+    /// So many more keys may be deleted that the repair itself leaves behind.
+    pub more_deletes: u64,
+}
+
+/// A part that was compared and counted, and whose repair the next run goes on with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// Of the settings and of the query configs.
+    pub allowed: [Allowed; 2],
+    /// Where the part ends; `None` where it goes to the end of both namespaces.
+    pub end: Option<Place>,
+}
+
 /// Requests to Cloudflare that the next run has to count as its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requests {
@@ -55,33 +97,6 @@ pub struct Requests {
     pub number: usize,
     /// When the run ended, in whole seconds since the epoch, rounded up.
     pub until: u64,
-}
-
-/// How far a chain of runs has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Where it goes on.
-    pub place: Place,
-    /// Of the settings and of the query configs.
-    tallies: [Tally; 2],
-    /// What the runs so far have found, by namespace.
-    pub found: [Counts; 2],
-    /// Deletes and rewrites that were refused to them.
-    pub refused: u64,
-    /// What was asked of Cloudflare just before.
-    pub requests: Option<Requests>,
-    /// What the longest pass over the table took, in whole seconds, rounded up; `None` before the
-    /// first one.
-    pub pass_seconds: Option<u64>,
-    apply: bool,
-    system_account_id: Option<String>,
-}
-
-impl Place {
-    /// The beginning of a namespace.
-    pub fn beginning_of(namespace: Namespace) -> Self {
-        Self { namespace, after: None, cursor: None }
-    }
 }
 
 impl Requests {
@@ -98,19 +113,68 @@ impl Requests {
     }
 }
 
+/// How far a chain of runs has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Where it goes on.
+    pub place: Place,
+    /// What is still to be repaired there, if that was compared before.
+    pub repair: Option<Repair>,
+    /// Keys that the next part lists at the most.
+    pub part_keys: usize,
+    /// Whether a part was left out for good.
+    pub left_out: bool,
+    /// Of the settings and of the query configs.
+    tallies: [Tally; 2],
+    /// What the runs so far have found.
+    pub found: Findings,
+    /// Deletes and rewrites that a repair was refused.
+    pub refused: u64,
+    /// What was asked of Cloudflare just before.
+    pub requests: Option<Requests>,
+    /// What the longest pass over the table took, in whole seconds, rounded up; `None` before the
+    /// first one.
+    pass_seconds: Option<u64>,
+    apply: bool,
+    preview: bool,
+    system_account_id: Option<String>,
+}
+
+impl Repair {
+    /// Whether anything is still to be done in a namespace.
+    pub fn concerns(&self, namespace: Namespace) -> bool {
+        let Allowed { writes, deletes, .. } = match namespace {
+            Namespace::Settings => self.allowed[0],
+            Namespace::QueryConfigs => self.allowed[1],
+        };
+        writes || deletes > 0
+    }
+}
+
 impl Progress {
     /// That of a first run.
     pub fn at_start(request: &Reconcile) -> Self {
         Self {
             place: Place::beginning_of(NAMESPACES[0]),
+            repair: None,
+            part_keys: PART_KEYS,
+            left_out: false,
             tallies: [Tally::default(); 2],
-            found: [Counts::default(); 2],
+            found: Findings::default(),
             refused: 0,
             requests: None,
             pass_seconds: None,
             apply: request.apply,
+            preview: request.preview,
             system_account_id: request.system_account_id.clone(),
         }
+    }
+
+    /// Whether it is a chain of runs with these fields.
+    pub fn belongs_to(&self, request: &Reconcile) -> bool {
+        self.apply == request.apply
+            && self.preview == request.preview
+            && self.system_account_id == request.system_account_id
     }
 
     /// What was seen and done of a namespace.
@@ -121,15 +185,14 @@ impl Progress {
         }
     }
 
-    /// Counts the keys of a part no more, because it is compared once again. What a repair has deleted
-    /// and rewritten stays counted.
-    pub fn forget_part(&mut self, namespace: Namespace, before: Tally) {
-        let is_audit = !self.apply;
-        let tally = self.tally(namespace);
-        if is_audit {
-            (tally.deleted, tally.rewritten) = (before.deleted, before.rewritten);
-        }
-        (tally.ours, tally.desired) = (before.ours, before.desired);
+    /// The share of the desired keys that was rewritten, in percent: of the namespace that has more. Few
+    /// keys are none.
+    pub fn rewritten_percent(&self) -> u64 {
+        let percent = |tally: &Tally| match tally.rewritten {
+            0..=FEW_REWRITES => 0,
+            rewritten => rewritten.saturating_mul(100) / tally.desired.max(1),
+        };
+        self.tallies.iter().map(percent).max().unwrap_or_default()
     }
 
     /// Notes what a pass over the table took.
@@ -137,19 +200,22 @@ impl Progress {
         self.pass_seconds = self.pass_seconds.max(Some(whole_seconds(took)));
     }
 
-    /// For how long a part of a namespace is listed, of the time that is left. The rest is for the
-    /// pass over the table, which takes as long for a small part as for a large one, and for mending:
-    /// of the settings that is about another pass, because what is orphaned is looked at before and
-    /// after.
-    pub fn time_to_list(&self, namespace: Namespace, left: Duration) -> Duration {
+    /// For how long a part is listed, of the time that is left. The rest is for three passes over the
+    /// table, which take as long for a small part as for a large one: the one that compares, and the
+    /// looks before and after a delete.
+    pub fn time_to_list(&self, left: Duration) -> Duration {
         let Some(pass) = self.pass_seconds.map(Duration::from_secs) else {
             return left / SHARE_TO_LIST;
         };
-        let after_it = match namespace {
-            Namespace::Settings => 2 * pass,
-            Namespace::QueryConfigs => pass + pass / 4,
-        };
-        left.saturating_sub(after_it + TIME_TO_MEND).clamp(left / SHARE_TO_LIST, left / 2)
+        left.saturating_sub(3 * pass + TIME_TO_MEND).clamp(left / SHARE_TO_LIST, left / 2)
+    }
+
+    /// Halves the next part, after one of so many keys that could not be compared in a whole run.
+    /// False where a part can't be smaller.
+    pub fn halve_parts(&mut self, keys: usize) -> bool {
+        let can_be_smaller = keys.min(self.part_keys) > MAX_LIST_KEYS;
+        self.part_keys = (keys.min(self.part_keys) / 2).max(MAX_LIST_KEYS);
+        can_be_smaller
     }
 
     /// The text that the next run takes.
@@ -159,15 +225,11 @@ impl Progress {
         format!("{VERSION}{}.{}", checksum(&json), URL_SAFE_NO_PAD.encode(json))
     }
 
-    /// Reads a text; `None` where it isn't one of ours, or was cut, or belongs to a run with another
-    /// `apply` or account.
-    pub fn parse(text: &str, apply: bool, system_account_id: Option<&str>) -> Option<Self> {
+    /// Reads a text; `None` where it isn't one of ours, or was cut.
+    pub fn parse(text: &str) -> Option<Self> {
         let (sum, json) = text.strip_prefix(VERSION)?.split_once('.')?;
         let json = URL_SAFE_NO_PAD.decode(json).ok()?;
-        let progress: Self = serde_json::from_slice(&json).ok()?;
-        let same_run =
-            progress.apply == apply && progress.system_account_id.as_deref() == system_account_id;
-        (sum == checksum(&json) && same_run).then_some(progress)
+        (sum == checksum(&json)).then(|| serde_json::from_slice(&json).ok())?
     }
 }
 
@@ -189,71 +251,52 @@ mod tests {
     fn progress() -> Progress {
         let request = Reconcile { apply: true, ..Reconcile::default() };
         let mut progress = Progress::at_start(&request);
-        progress.place = Place {
-            namespace: Namespace::QueryConfigs,
-            after: Some("qcfg-größe-\"x\"".into()),
-            cursor: Some("c/+=".into()),
-        };
-        *progress.tally(Namespace::Settings) =
-            Tally { ours: 1, desired: 2, deleted: 3, rewritten: u64::MAX };
-        progress.requests = Some(Requests { number: 600, until: 1_700_000_000 });
-        progress.pass_seconds = Some(7);
-        progress.found[1] = Counts { missing: 4, ..Counts::default() };
-        progress.refused = 5;
+        progress.place.after = Some("a-i".to_owned());
+        progress.repair = Some(Repair {
+            allowed: [Allowed { deletes: 7, ..Allowed::default() }; 2],
+            end: Place::next_namespace(Namespace::Settings),
+        });
+        progress.tally(Namespace::Settings).deleted = 3;
         progress
     }
 
     #[test]
-    fn a_text_carries_everything_and_fits_a_command_line() {
-        let text = progress().to_text();
-        assert_eq!(Progress::parse(&text, true, None), Some(progress()));
-        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)));
+    fn a_text_is_read_as_it_was_written() {
+        assert_eq!(Progress::parse(&progress().to_text()), Some(progress()));
     }
 
     #[test]
-    fn a_part_that_is_compared_again_counts_once_and_its_deletes_stay_counted() {
-        let mut progress = progress();
-        let before = *progress.tally(Namespace::Settings);
-        *progress.tally(Namespace::Settings) =
-            Tally { ours: 11, desired: 12, deleted: 13, rewritten: 14 };
-        progress.forget_part(Namespace::Settings, before);
-        let expected = Tally { ours: 1, desired: 2, deleted: 13, rewritten: 14 };
-        assert_eq!(*progress.tally(Namespace::Settings), expected);
-    }
-
-    #[test]
-    fn an_audit_that_compares_a_part_again_forgets_all_that_it_has_counted_of_it() {
-        let mut progress = Progress::at_start(&Reconcile::default());
-        let before = Tally { ours: 1, desired: 2, deleted: 3, rewritten: 4 };
-        *progress.tally(Namespace::Settings) =
-            Tally { ours: 11, desired: 12, deleted: 13, rewritten: 14 };
-        progress.forget_part(Namespace::Settings, before);
-        assert_eq!(*progress.tally(Namespace::Settings), before);
-    }
-
-    #[test]
-    fn a_text_of_another_run_or_version_is_refused() {
-        let text = progress().to_text();
-        assert_eq!(Progress::parse(&text, false, None), None);
-        assert_eq!(Progress::parse(&text, true, Some("a")), None);
-        assert_eq!(Progress::parse(&text.replacen("2.", "1.", 1), true, None), None);
-    }
-
-    #[test]
-    fn what_is_listed_leaves_time_for_the_longest_pass_and_for_mending() {
-        let seconds = Duration::from_secs;
-        let mut progress = Progress::at_start(&Reconcile::default());
-        let time_to_list = |progress: &Progress, namespace| {
-            progress.time_to_list(namespace, seconds(800)).as_secs()
-        };
-        assert_eq!(time_to_list(&progress, Namespace::Settings), 100, "how long it takes is open");
-        for (pass, settings, query_configs) in
-            [(99_500, 400, 400), (200_000, 370, 400), (120_000, 370, 400), (480_000, 100, 170)]
-        {
-            progress.note_pass(Duration::from_millis(pass));
-            assert_eq!(time_to_list(&progress, Namespace::Settings), settings, "{pass}");
-            assert_eq!(time_to_list(&progress, Namespace::QueryConfigs), query_configs, "{pass}");
+    fn a_chain_belongs_to_requests_with_the_same_fields() {
+        let request = Reconcile { apply: true, ..Reconcile::default() };
+        assert!(progress().belongs_to(&request));
+        let of_account = Reconcile { system_account_id: Some("a".to_owned()), ..request.clone() };
+        let preview = Reconcile { preview: true, ..Reconcile::default() };
+        for other in [Reconcile::default(), of_account, preview] {
+            assert!(!progress().belongs_to(&other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn what_is_listed_leaves_time_for_three_of_the_longest_pass_and_for_mending() {
+        let seconds = Duration::from_secs;
+        let mut progress = progress();
+        let time_to_list = |progress: &Progress| progress.time_to_list(seconds(800)).as_secs();
+        assert_eq!(time_to_list(&progress), 100, "how long a pass takes is open");
+        for (pass, time) in [(99_500, 400), (150_000, 320), (120_000, 320), (480_000, 100)] {
+            progress.note_pass(Duration::from_millis(pass));
+            assert_eq!(time_to_list(&progress), time, "{pass}");
+        }
+    }
+
+    #[test]
+    fn parts_are_halved_down_to_a_page() {
+        let mut progress = progress();
+        assert!(progress.halve_parts(50_000));
+        assert_eq!(progress.part_keys, 25_000);
+        assert!(progress.halve_parts(1_500));
+        assert_eq!(progress.part_keys, 1_000);
+        assert!(!progress.halve_parts(1_000) && !progress.halve_parts(7));
+        assert_eq!(progress.part_keys, 1_000);
     }
 
     #[test]
@@ -261,15 +304,8 @@ mod tests {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(100_001);
         let requests = Requests::until(1, at);
         assert_eq!(requests.until, 101);
-        assert!(requests.age(at + Duration::from_secs(30)) <= Duration::from_secs(30));
-    }
-
-    #[test]
-    fn the_age_of_requests_is_never_negative() {
-        let requests = Requests { number: 1, until: 100 };
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        assert_eq!(requests.age(at(130)), Duration::from_secs(30));
-        assert_eq!(requests.age(at(99)), Duration::ZERO);
+        assert_eq!(requests.age(at + Duration::from_secs(30)), Duration::from_millis(29_001));
+        assert_eq!(requests.age(SystemTime::UNIX_EPOCH), Duration::ZERO);
     }
 
     proptest! {
@@ -277,15 +313,15 @@ mod tests {
         fn a_text_that_was_cut_or_changed_is_refused(at in any::<prop::sample::Index>(), to in "[!-~]") {
             let text = progress().to_text();
             let at = at.index(text.len());
-            prop_assert_eq!(Progress::parse(&text[..at], true, None), None);
+            prop_assert_eq!(Progress::parse(&text[..at]), None);
             let mut changed = text.clone();
             changed.replace_range(at..=at, &to);
-            prop_assert!(changed == text || Progress::parse(&changed, true, None).is_none());
+            prop_assert!(changed == text || Progress::parse(&changed).is_none());
         }
 
         #[test]
         fn any_other_text_is_refused(text in ".*") {
-            prop_assert_eq!(Progress::parse(&text, false, None), None);
+            prop_assert_eq!(Progress::parse(&text), None);
         }
     }
 }

@@ -1,24 +1,24 @@
-//! A pass over the table: what its items ask for of the keys of a part, and what their aliases point
-//! at.
-
-use std::collections::BTreeSet;
+//! A pass over the table: what its items ask for of a part's keys, and what their aliases point at.
+//!
+//! The table is judged page by page: a page's accounts are asked for their API keys together, and
+//! nothing waits across pages. So memory does not grow with the accounts, and a gateway that gives
+//! nothing costs its time once a run.
 
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::ReconcileError;
-use super::asks::{Asks, WaitingIndex};
-use super::kept_claims::{Claim, KeptClaims};
-use super::part::Part;
-use super::report::KeyClass;
-use super::row::Wanted;
-use super::run::Run;
-use crate::export::api_keys::{Exportable, NotExportable};
+use super::part::{Lister, Part, Section};
+use super::report::Class;
+use super::rows::Claim;
+use crate::config::ExporterConfig;
+use crate::export::api_keys::{ApiKeys, Exportable, NotExportable};
 use crate::export::desired::Desired;
-use crate::export::table::Pass;
+use crate::export::table::{Pass, PassOver};
 use crate::index::IndexRef;
 use crate::item::alias_targets::{AliasTarget, alias_targets};
 use crate::item::keys::claimed_keys;
-use crate::item::{Item, ItemKey, ItemKind, Map, QueryConfigRef, Rejection};
+use crate::item::{IndexSettings, Item, ItemKey, ItemKind, Map, QueryConfigRef, Rejection};
 use crate::kv::check_key;
 use crate::ports::{Namespace, Services};
 
@@ -26,209 +26,199 @@ use crate::ports::{Namespace, Services};
 /// that is no longer a finding, but an outage.
 const MAX_POINTED_AT: usize = 50_000;
 
-impl<'a, S: Services> Run<'a, S> {
-    /// Goes over the items. Those whose API keys have not come by the end are left in the answer.
-    pub(super) async fn scan(&mut self, part: &mut Part) -> Result<Asks<'a, S>, ReconcileError> {
-        let mut asks = Asks::new(self.invocation);
-        let kept = std::mem::take(&mut self.kept_claims);
-        if part.namespace == Namespace::QueryConfigs
-            && let Some(claims) = kept.all()
-        {
-            for claim in claims {
-                self.claim_query_config(part, claim);
-            }
-            self.kept_claims = kept;
-            return Ok(asks);
+/// Accounts whose API keys are held for the pages to come: an account with many items is asked for
+/// once.
+const MAX_HELD_ACCOUNTS: usize = 10_000;
+
+/// One in so many parts of the time is kept for writing what is missing, if API keys take all of it.
+const SHARE_TO_WRITE: u32 = 8;
+
+/// What a pass came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scan {
+    Complete,
+    /// The API keys took the time that there was.
+    OutOfTime,
+}
+
+/// An index item whose keys are compared once its account's API key is known.
+struct OpenIndex {
+    item: ItemKey,
+    index: IndexRef,
+    keys: Vec<String>,
+    exportable: Result<Exportable, Rejection>,
+}
+
+/// Goes over the items, and compares what they ask for with what was listed.
+pub async fn scan<S: Services>(
+    lister: &Lister<'_, S>,
+    over: PassOver<'_>,
+    part: &mut Part,
+    api_keys: &mut ApiKeys,
+) -> Result<Scan, ReconcileError> {
+    let invocation = lister.invocation;
+    let left = invocation.deadline.saturating_duration_since(Instant::now());
+    let until = invocation.deadline - left / SHARE_TO_WRITE;
+    let mut pass = Pass::new(invocation, over);
+    let mut scanned = 0;
+    loop {
+        let page = pass.next().await;
+        let page = page.map_err(|error| ReconcileError::PassStopped { items: scanned, error })?;
+        let Some(items) = page else { return Ok(Scan::Complete) };
+        scanned += items.len();
+        let open = part.take_in(&items, invocation.config);
+        if lister.only_account.is_some() {
+            let keys = open.iter().flat_map(|index| index.keys.iter().cloned()).collect();
+            pass.while_waiting(lister.read_unlisted(part, keys)).await;
         }
-        if part.namespace == Namespace::Settings && part.next.is_none() {
-            self.kept_claims = KeptClaims::begin();
+        if api_keys.answers() > MAX_HELD_ACCOUNTS {
+            api_keys.forget_answers();
         }
-        let mut pass = Pass::new(self.invocation, self.items());
-        let began = Instant::now();
-        let mut scanned = 0;
-        loop {
-            if asks.hold_too_much() {
-                if let Some(answered) = pass.while_waiting(asks.next()).await {
-                    self.judge_waiting(part, &mut asks, answered);
-                }
-                continue;
-            }
-            let page = tokio::select! {
-                page = pass.next() => page,
-                Some(answered) = asks.next() => {
-                    self.judge_waiting(part, &mut asks, answered);
-                    continue;
-                }
-            };
-            let page =
-                page.map_err(|error| ReconcileError::PassStopped { items: scanned, error })?;
-            let Some(items) = page else {
-                self.progress.note_pass(began.elapsed());
-                return Ok(asks);
-            };
-            scanned += items.len();
-            if self.account().is_some() {
-                let unlisted = unlisted_keys(part, &items);
-                pass.while_waiting(self.read_unlisted(part, unlisted)).await;
-            }
-            self.add_page(part, &items, &mut asks);
+        let exportable: Vec<&Exportable> =
+            open.iter().filter_map(|index| index.exportable.as_ref().ok()).collect();
+        pass.while_waiting(api_keys.ask(invocation, exportable)).await;
+        if Instant::now() >= until {
+            return Ok(Scan::OutOfTime);
+        }
+        for index in open {
+            part.judge(index, api_keys);
         }
     }
+}
 
-    fn add_page(&mut self, part: &mut Part, items: &[(ItemKey, Item)], asks: &mut Asks<'a, S>) {
+impl Part {
+    /// Takes in a page of items; answers with the indexes that wait for their API keys.
+    fn take_in(&mut self, items: &[(ItemKey, Item)], config: &ExporterConfig) -> Vec<OpenIndex> {
+        let mut open = Vec::new();
         for (key, item) in items {
-            match (key.kind(), part.namespace) {
-                (ItemKind::IndexSettings(index), Namespace::Settings) => {
-                    self.found_indexes = true;
-                    self.add_index(part, &index, key, item, asks);
+            match key.kind() {
+                ItemKind::IndexSettings(index) => {
+                    self.has_indexes = true;
+                    let attributes = item.attributes();
+                    self.note_aliases(key, &attributes);
+                    open.extend(self.open_index(key, index, &attributes, config));
                 }
-                (ItemKind::IndexSettings(_), Namespace::QueryConfigs) => self.found_indexes = true,
-                (ItemKind::QueryConfig(config), _) => {
-                    self.add_query_config(part, &config, key, item)
-                }
-                (ItemKind::Skipped, Namespace::Settings) => {
-                    note_aliases(part, key, None, &item.attributes());
-                }
-                (ItemKind::Skipped, Namespace::QueryConfigs) => {}
+                ItemKind::QueryConfig(config) => self.judge_query_config(key, &config, item),
+                ItemKind::Skipped => self.note_aliases(key, &item.attributes()),
             }
         }
+        open
     }
 
-    fn add_index(
-        &mut self,
-        part: &mut Part,
-        index: &IndexRef,
-        item_key: &ItemKey,
-        item: &Item,
-        asks: &mut Asks<'a, S>,
-    ) {
-        let attributes = item.attributes();
-        note_aliases(part, item_key, Some(index), &attributes);
-        let mut keys = claimed_keys(index, &attributes);
-        keys.retain(|key| part.compares(key));
-        if keys.is_empty() && !part.covers(&index.index_id()) {
-            // Another part compares it, and asks for its API key.
-            return;
-        }
-        for key in &keys {
-            if part.keys.claim(key, index, item_key) {
-                self.report.add_example(KeyClass::Conflicting, key);
-            }
-        }
-        match Exportable::decode(index, item, self.invocation.config) {
-            Err(rejection) => self.judge_rejected(part, index, item_key, &keys, &rejection),
-            Ok(index) => {
-                let bytes = item.bytes();
-                let waiting = WaitingIndex { item: item_key.clone(), keys, index, bytes };
-                if self.api_keys.knows(&waiting.index.owner) {
-                    self.judge(part, waiting);
-                } else {
-                    asks.wait(waiting);
-                }
-            }
-        }
+    /// The index of an item, if this part compares a key of it or has one that it owns.
+    fn open_index(
+        &self,
+        item: &ItemKey,
+        index: IndexRef,
+        attributes: &Map<'_>,
+        config: &ExporterConfig,
+    ) -> Option<OpenIndex> {
+        let section = self.settings()?;
+        let mut keys = claimed_keys(&index, attributes);
+        keys.retain(|key| section.covers(key));
+        let is_of_interest =
+            !keys.is_empty() || section.covers(&index.index_id()) || self.owners.have(&index);
+        let exportable = is_of_interest
+            .then(|| Exportable::new(IndexSettings::decode(&index, attributes)?, config))?;
+        Some(OpenIndex { item: item.clone(), index, keys, exportable })
     }
 
     /// Compares the keys of an index whose API key is known, or known to be unavailable.
-    pub(super) fn judge(&mut self, part: &mut Part, waiting: WaitingIndex) {
-        let WaitingIndex { item, keys, index, .. } = waiting;
-        let desired = Desired::of_settings(&index, &self.api_keys);
-        let wanted = match desired {
-            Ok(desired) => Wanted::Value(desired.digest()),
-            Err(NotExportable::Unavailable(_)) => Wanted::Unknown,
-            Err(NotExportable::Rejected(rejection)) => {
-                return self.judge_rejected(part, &index.settings.index, &item, &keys, &rejection);
-            }
+    fn judge(&mut self, open: OpenIndex, api_keys: &ApiKeys) {
+        let OpenIndex { item, index, keys, exportable } = open;
+        let desired = exportable
+            .map_err(NotExportable::Rejected)
+            .and_then(|exportable| Desired::of_settings(&exportable, api_keys));
+        let claim = match &desired {
+            Ok(desired) => Claim::Value(desired.digest()),
+            Err(NotExportable::Unavailable(_)) => Claim::Unknown,
+            Err(NotExportable::Rejected(_)) => Claim::Rejected,
         };
+        self.owners.note_item(&index, claim != Claim::Rejected);
+        if let Err(NotExportable::Rejected(rejection)) = &desired {
+            // Each part's pass sees the item; the one that has its index id counts it.
+            self.reject(Namespace::Settings, &index, &index.index_id(), rejection);
+        }
+        let Some(section) = self.sections.first_mut() else { return };
         for key in &keys {
-            part.keys.judge(key, &item, wanted);
+            if section.rows.claim(key, &index, &item, claim) {
+                self.examples.add(Class::Conflicting, key);
+            }
+            if let Ok(desired) = &desired {
+                section.sample(key, desired);
+            }
         }
     }
 
-    fn judge_rejected(
-        &mut self,
-        part: &mut Part,
-        index: &IndexRef,
-        item: &ItemKey,
-        keys: &[String],
-        rejection: &Rejection,
-    ) {
-        // Each part's pass sees the item; the one that has its index id counts it.
-        let index_id = index.index_id();
-        if part.covers(&index_id) {
-            self.reject(Namespace::Settings, index, &index_id, rejection);
-        }
-        for key in keys {
-            part.keys.judge(key, item, Wanted::Rejected);
-        }
-    }
-
-    fn add_query_config(
-        &mut self,
-        part: &mut Part,
-        config: &QueryConfigRef,
-        key: &ItemKey,
-        item: &Item,
-    ) {
-        let is_compared = part.namespace == Namespace::QueryConfigs;
-        if is_compared && !part.covers(&config.kv_key()) {
-            return;
-        }
-        let wanted = Desired::of_query_config(config, item).map(|desired| desired.digest());
-        let claim = Claim { item: key.clone(), wanted };
-        if is_compared {
-            self.claim_query_config(part, &claim);
-        } else {
-            self.kept_claims.keep(claim);
-        }
-    }
-
-    fn claim_query_config(&mut self, part: &mut Part, Claim { item, wanted }: &Claim) {
-        let ItemKind::QueryConfig(config) = item.kind() else { return };
+    fn judge_query_config(&mut self, item: &ItemKey, config: &QueryConfigRef, found: &Item) {
         let key = config.kv_key();
-        if !part.covers(&key) {
+        let covers = |section: &&mut Section| section.covers(&key);
+        if self.section(Namespace::QueryConfigs).filter(covers).is_none() {
             return;
         }
-        let wanted = match wanted {
-            Ok(digest) => Wanted::Value(*digest),
+        let desired = Desired::of_query_config(config, found);
+        let claim = match &desired {
+            Ok(desired) => Claim::Value(desired.digest()),
             Err(rejection) => {
                 self.reject(Namespace::QueryConfigs, &config.index, &key, rejection);
-                Wanted::Rejected
+                Claim::Rejected
             }
         };
-        if check_key(&key).is_err() {
+        let Some(section) = self.section(Namespace::QueryConfigs) else { return };
+        if check_key(&key).is_ok() {
+            let conflicts = section.rows.claim(&key, &config.index, item, claim);
+            if let Ok(desired) = &desired {
+                section.sample(&key, desired);
+            }
+            if conflicts {
+                self.examples.add(Class::Conflicting, &key);
+            }
+        }
+    }
+
+    /// Notes an item that can't be exported, in the part that has its key.
+    fn reject(&mut self, namespace: Namespace, index: &IndexRef, key: &str, rejection: &Rejection) {
+        let Some(section) = self.section(namespace).filter(|section| section.covers(key)) else {
+            return;
+        };
+        section.rejected += 1;
+        self.examples.add(Class::Rejected, key);
+        warn_rejected(index, key, rejection);
+    }
+
+    /// Notes what the active aliases of an item point at.
+    fn note_aliases(&mut self, key: &ItemKey, attributes: &Map<'_>) {
+        let Some(section) = self.sections.first_mut() else { return };
+        if section.namespace != Namespace::Settings {
             return;
         }
-        if part.keys.claim(&key, &config.index, item) {
-            self.report.add_example(KeyClass::Conflicting, &key);
+        let own = match key.kind() {
+            ItemKind::IndexSettings(index) => Some(index.index_id()),
+            ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
+        };
+        for target in alias_targets(&key.pk, attributes) {
+            self.owners.note_target(&target, key, &section.rows);
+            if let AliasTarget::IndexId(index_id) = target
+                && Some(&index_id) != own.as_ref()
+                && section.covers(&index_id)
+                && !section.rows.holds(&index_id)
+                && section.pointed_at.len() < MAX_POINTED_AT
+            {
+                section.pointed_at.insert(index_id);
+            }
         }
-        part.keys.judge(&key, item, wanted);
     }
 }
 
-/// The keys that items ask for and that the listing's prefix leaves out.
-fn unlisted_keys(part: &Part, items: &[(ItemKey, Item)]) -> BTreeSet<String> {
-    if part.namespace != Namespace::Settings {
-        return BTreeSet::new();
-    }
-    let claimed = items.iter().filter_map(|(key, item)| match key.kind() {
-        ItemKind::IndexSettings(index) => Some(claimed_keys(&index, &item.attributes())),
-        ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
-    });
-    claimed.flatten().filter(|key| !part.matches_prefix(key) && part.covers(key)).collect()
-}
-
-/// Notes what the active aliases of an item point at, itself left out, and KV does not list.
-fn note_aliases(part: &mut Part, key: &ItemKey, own: Option<&IndexRef>, item: &Map<'_>) {
-    let own = own.map(IndexRef::index_id);
-    for target in alias_targets(&key.pk, item) {
-        if let AliasTarget::IndexId(index_id) = target
-            && Some(&index_id) != own.as_ref()
-            && part.covers(&index_id)
-            && !part.keys.holds(&index_id)
-            && part.pointed_at.len() < MAX_POINTED_AT
-        {
-            part.pointed_at.insert(index_id);
-        }
-    }
+/// Logs an item that can't be exported. It is found again by every run until it is corrected, so it is
+/// no error of this one.
+pub fn warn_rejected(index: &IndexRef, key: &str, rejection: &Rejection) {
+    warn!(
+        key,
+        system_account_id = index.account,
+        index_name = index.name,
+        path = rejection.path,
+        error = %rejection,
+        "an item can't be exported: what KV holds of it stays"
+    );
 }

@@ -51,11 +51,12 @@ async fn a_run_of_one_account_touches_no_key_of_another() {
     );
     assert_eq!(
         counts(answered.ok(), "settings"),
-        json!({"desired": 2, "listed": 3, "missing": 1, "stale": 1, "orphaned": 2, "written": 2, "deleted": 2})
+        json!({"desired": 2, "listed": 6, "missing": 1, "stale": 1, "orphaned": 2, "written": 2, "deleted": 2}),
+        "a-b's keys begin like a's, and are listed with them"
     );
     assert_eq!(
         counts(answered.ok(), "query_configs"),
-        json!({"desired": 1, "listed": 1, "missing": 1, "orphaned": 1, "written": 1, "deleted": 1})
+        json!({"desired": 1, "listed": 2, "missing": 1, "orphaned": 1, "written": 1, "deleted": 1})
     );
 }
 
@@ -195,4 +196,37 @@ async fn contested_keys_are_not_rewritten_where_the_stale_ones_are_refused() {
         assert_eq!(report["refused"], json!({"delete": 0, "rewrite": 1_003}), "{report}");
     }
     assert_eq!(world.url_under("s.example").unwrap(), "https://j.example.com");
+}
+
+#[tokio::test]
+async fn a_run_of_one_account_counts_strangers_under_its_prefix_as_foreign() {
+    let world = World::start().await;
+    world.settled_with([index("a", "i"), index("a-b", "i")]).await;
+    world.stack.kv.put(SETTINGS, "a-stranger", "x", None);
+    // Another account's item asks for it, though the predecessor wrote it.
+    edit(&world, SETTINGS, "a-b-i", false);
+
+    let report = world.handle(&of_account("a", true)).await.ok().clone();
+
+    let expected = json!({"desired": 1, "listed": 3, "foreign": 1});
+    assert_eq!(counts(&report, "settings"), expected, "{report}");
+    assert_eq!(report["examples"]["foreign"], json!(["a-stranger"]));
+    assert_eq!(writes(&world), []);
+}
+
+#[tokio::test]
+async fn an_account_whose_orphans_need_several_looks_is_refused_all_of_them() {
+    let world = World::start().await;
+    world.settled_with([index("a", "i")]).await;
+    for number in 0..6_000 {
+        let name = format!("gone-{number:04}");
+        let held = held_settings("a", &name);
+        world.hold(SETTINGS, &format!("a-{name}"), &held, Writer::Ours);
+    }
+    for apply in [false, true] {
+        let report = world.handle(&of_account("a", apply)).await.ok().clone();
+        assert_eq!(report["settings"]["orphaned"], 6_000, "{report}");
+        assert_eq!(report["refused"], json!({"delete": 6_000, "rewrite": 0}), "{report}");
+    }
+    assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty());
 }

@@ -84,10 +84,7 @@ fn assert_refused(world: &World, answered: &Answered, delete: u64, rewrite: u64)
         assert_eq!(report["complete"], false, "{report}");
         let line = &world.logs.of("invocation")[0];
         assert_eq!(line["repair_refused"], delete + rewrite, "{line}");
-        // One account's run is no metric of the fleet's.
-        let whole = line.get("system_account_id").is_none();
-        let counted = whole.then_some(delete + rewrite);
-        assert_eq!(answered.counted("RepairRefused"), counted);
+        assert_eq!(answered.counted("RepairRefused"), Some(delete + rewrite));
         for (refused, field) in [(delete, "delete_up_to"), (rewrite, "rewrite_up_to")] {
             let named = errors.iter().any(|error| error.contains(field));
             assert!(refused == 0 || named, "{field} in {errors:?}");

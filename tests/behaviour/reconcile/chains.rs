@@ -139,7 +139,7 @@ async fn a_part_of_empty_pages_finds_nothing_missing() {
 }
 
 #[tokio::test]
-async fn settings_are_mended_before_the_query_configs_are_begun() {
+async fn settings_are_written_before_the_query_configs_in_one_listing_and_one_pass() {
     let world = World::start().await;
     load(&world, [index("a", "i"), query_config("a", "i", "q", 1)]);
 
@@ -149,8 +149,14 @@ async fn settings_are_mended_before_the_query_configs_are_begun() {
     let position = |verb: KvVerb, namespace: &str| {
         log.iter().position(|request| request.verb == verb && request.namespace == namespace)
     };
-    let written = position(KvVerb::PutBulk, SETTINGS);
-    assert!(written.is_some() && written < position(KvVerb::ListKeys, QUERY_CONFIGS), "{log:?}");
+    let steps = [
+        position(KvVerb::ListKeys, SETTINGS),
+        position(KvVerb::ListKeys, QUERY_CONFIGS),
+        position(KvVerb::PutBulk, SETTINGS),
+        position(KvVerb::PutBulk, QUERY_CONFIGS),
+    ];
+    assert!(steps[0].is_some() && steps.is_sorted(), "{log:?}");
+    assert_eq!(log.len(), 4, "{log:?}");
 }
 
 /// A run that deletes 60 orphans of `a` and is short of requests before it comes to the 41 of `b`.

@@ -1,0 +1,244 @@
+//! Whose the listed keys of the settings namespace are, and what protects those that no item asks
+//! for. Pure.
+//!
+//! A key names its index in its metadata. So the listing and one pass over the table tell what
+//! settling would make of it, without a look at its value. The shop id that a value names is not in
+//! the metadata: a key with the same owner stands for it.
+//!
+//! | no item asks for the key, and | then it is |
+//! | --- | --- |
+//! | another item's write alias names it as a shop id | withheld |
+//! | its owner has no item, and another item's active alias points at it | withheld |
+//! | its owner's item can't be exported | kept |
+//! | anything else | orphaned |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
+
+use super::rows::{Hash, Rows, Unclaimed, hash};
+use crate::index::IndexRef;
+use crate::item::alias_targets::AliasTarget;
+use crate::item::{ItemKey, ItemKind};
+
+/// Stands for an index, or for an item that points at one.
+pub type OwnerHash = u64;
+
+/// What becomes of a key of ours that no item asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Orphaned,
+    Withheld,
+    /// Its owner's item can't be exported: what KV holds of it stays.
+    Kept,
+}
+
+/// What the table says of an owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OwnerItem {
+    Absent,
+    Exportable,
+    Rejected,
+}
+
+/// The owners of listed keys, and who points at them.
+#[derive(Default)]
+pub struct Owners {
+    items: BTreeMap<OwnerHash, OwnerItem>,
+    /// An owner, and an item whose active alias points at it.
+    pointed_at: BTreeSet<(OwnerHash, OwnerHash)>,
+    /// A key, and an item whose write alias names it as a shop id.
+    named_keys: BTreeSet<(Hash, OwnerHash)>,
+}
+
+impl Owners {
+    /// Takes in the owner of a listed key.
+    pub fn add(&mut self, owner: OwnerHash) {
+        self.items.entry(owner).or_insert(OwnerItem::Absent);
+    }
+
+    /// Whether listed keys are this index's.
+    pub fn have(&self, index: &IndexRef) -> bool {
+        self.items.contains_key(&owner_hash(index))
+    }
+
+    /// Takes in an item, and whether it can be exported.
+    pub fn note_item(&mut self, index: &IndexRef, exportable: bool) {
+        if let Some(item) = self.items.get_mut(&owner_hash(index)) {
+            *item = if exportable { OwnerItem::Exportable } else { OwnerItem::Rejected };
+        }
+    }
+
+    /// Takes in what an active alias of the item `by` points at.
+    pub fn note_target(&mut self, target: &AliasTarget, by: &ItemKey, rows: &Rows) {
+        let by = pointer_hash(by);
+        let (AliasTarget::IndexId(name) | AliasTarget::ShopId(name)) = target;
+        let owners = IndexRef::all_with_id(name).map(|index| owner_hash(&index));
+        let owners = owners.filter(|owner| self.items.contains_key(owner));
+        self.pointed_at.extend(owners.map(|owner| (owner, by)));
+        if let AliasTarget::ShopId(shop_id) = target
+            && rows.holds(shop_id)
+        {
+            self.named_keys.insert((hash(shop_id), by));
+        }
+    }
+
+    /// Takes in that whoever names a key of an owner as a shop id points at the owner. Called once all
+    /// items have been taken in.
+    pub fn close(&mut self, rows: &Rows) {
+        for Unclaimed { key, owner, .. } in rows.unclaimed() {
+            let by = self.named_keys.range((key, 0)..=(key, u64::MAX));
+            self.pointed_at.extend(by.map(|(_, by)| (owner, *by)));
+        }
+    }
+
+    /// What becomes of a key.
+    pub fn fate(&self, Unclaimed { key, owner, .. }: Unclaimed) -> Fate {
+        let named = self.named_keys.range((key, 0)..=(key, u64::MAX));
+        if named.into_iter().any(|(_, by)| *by != owner) {
+            return Fate::Withheld;
+        }
+        let mut pointers = self.pointed_at.range((owner, 0)..=(owner, u64::MAX));
+        match self.items.get(&owner) {
+            Some(OwnerItem::Rejected) => Fate::Kept,
+            None | Some(OwnerItem::Absent) if pointers.any(|(_, by)| *by != owner) => {
+                Fate::Withheld
+            }
+            None | Some(OwnerItem::Absent | OwnerItem::Exportable) => Fate::Orphaned,
+        }
+    }
+}
+
+/// The hash of the index whose item points, so that what points at itself is known; of any other item
+/// its own.
+fn pointer_hash(key: &ItemKey) -> OwnerHash {
+    match key.kind() {
+        ItemKind::IndexSettings(index) => owner_hash(&index),
+        ItemKind::QueryConfig(_) | ItemKind::Skipped => hash_of(key),
+    }
+}
+
+/// The hash of an index.
+pub fn owner_hash(index: &IndexRef) -> OwnerHash {
+    hash_of(index)
+}
+
+fn hash_of(name: &impl std::hash::Hash) -> OwnerHash {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows::Claim;
+    use super::*;
+    use crate::kv::Metadata;
+
+    fn index(name: &str) -> IndexRef {
+        IndexRef::parse("a", name).unwrap()
+    }
+
+    /// Rows of the keys, each with its owner, and what the table says of them.
+    struct Case {
+        rows: Rows,
+        owners: Owners,
+    }
+
+    impl Case {
+        fn listing(keys: &[(&str, &str)]) -> Self {
+            let (mut rows, mut owners) = (Rows::default(), Owners::default());
+            for (key, owner) in keys {
+                let metadata = Metadata { index: index(owner), environment: None, digest: None };
+                let owner = rows.list(key, 0, Some(&metadata), "prod", None);
+                owners.add(owner.unwrap());
+            }
+            Self { rows, owners }
+        }
+
+        fn pointed_at(mut self, target: AliasTarget, by: &str) -> Self {
+            self.owners.note_target(&target, &ItemKey::of_index(&index(by)), &self.rows);
+            self
+        }
+
+        fn item(mut self, name: &str, exportable: bool) -> Self {
+            self.owners.note_item(&index(name), exportable);
+            self
+        }
+
+        fn fates(mut self) -> Vec<Fate> {
+            self.owners.close(&self.rows);
+            let mut fates: Vec<(Hash, Fate)> =
+                self.rows.unclaimed().map(|row| (row.key, self.owners.fate(row))).collect();
+            fates.sort_by_key(|(key, _)| [hash("a-gone"), hash("s")].iter().position(|k| k == key));
+            fates.into_iter().map(|(_, fate)| fate).collect()
+        }
+    }
+
+    fn gone() -> Case {
+        Case::listing(&[("a-gone", "gone"), ("s", "gone")])
+    }
+
+    fn index_id(id: &str) -> AliasTarget {
+        AliasTarget::IndexId(id.to_owned())
+    }
+
+    fn shop_id(id: &str) -> AliasTarget {
+        AliasTarget::ShopId(id.to_owned())
+    }
+
+    #[test]
+    fn what_nothing_protects_is_orphaned() {
+        assert_eq!(gone().fates(), [Fate::Orphaned; 2]);
+        assert_eq!(gone().item("gone", true).fates(), [Fate::Orphaned; 2], "it has other keys");
+    }
+
+    #[test]
+    fn what_an_alias_points_at_by_any_name_is_withheld_whenever_it_is_met() {
+        for target in [index_id("a-gone"), shop_id("a-gone"), shop_id("s")] {
+            let fates = gone().pointed_at(target.clone(), "live").fates();
+            assert_eq!(fates, [Fate::Withheld; 2], "{target:?}");
+        }
+        let moved = gone().pointed_at(index_id("a-gone"), "live").item("gone", true);
+        assert_eq!(moved.fates(), [Fate::Orphaned; 2], "its item's keys serve the alias");
+    }
+
+    #[test]
+    fn a_key_that_a_write_alias_names_is_withheld_even_if_its_owner_has_an_item() {
+        let fates = gone().item("gone", true).pointed_at(shop_id("s"), "live").fates();
+        assert_eq!(fates, [Fate::Orphaned, Fate::Withheld]);
+    }
+
+    #[test]
+    fn an_alias_to_itself_protects_nothing() {
+        let fates = gone().item("gone", true).pointed_at(shop_id("s"), "gone").fates();
+        assert_eq!(fates, [Fate::Orphaned; 2]);
+    }
+
+    #[test]
+    fn what_a_rejected_item_owns_is_kept() {
+        assert_eq!(gone().item("gone", false).fates(), [Fate::Kept; 2]);
+    }
+
+    #[test]
+    fn a_name_that_can_mean_two_indexes_points_at_both() {
+        let metadata = |account: &str, name: &str| Metadata {
+            index: IndexRef::parse(account, name).unwrap(),
+            environment: None,
+            digest: None,
+        };
+        let mut case = Case::listing(&[]);
+        for (key, metadata) in [("k1", metadata("a", "b-c")), ("k2", metadata("a-b", "c"))] {
+            let owner = case.rows.list(key, 0, Some(&metadata), "prod", None);
+            case.owners.add(owner.unwrap());
+        }
+        assert_eq!(case.pointed_at(index_id("a-b-c"), "live").fates(), [Fate::Withheld; 2]);
+    }
+
+    #[test]
+    fn a_key_that_an_item_asks_for_has_no_fate() {
+        let mut case = gone();
+        let item = ItemKey::of_index(&index("i"));
+        case.rows.claim("s", &index("i"), &item, Claim::Rejected);
+        assert_eq!(case.fates(), [Fate::Orphaned]);
+    }
+}

@@ -1,0 +1,569 @@
+//! The keys of a part in one namespace: what KV lists, and what items ask for. Pure.
+//!
+//! A key takes some 70 bytes, whatever the length of its name and value: hashes stand for them. Names
+//! are held of the keys that may have to be written, and of those no more than [`Names`] takes.
+//!
+//! | KV lists the key | an item asks for it | then it is |
+//! | --- | --- | --- |
+//! | no | and can be exported | [`ToWrite::Missing`] |
+//! | by another environment | and can be exported | [`ToWrite::Taken`] |
+//! | with another digest, or without our metadata | and can be exported | [`ToWrite::Stale`] |
+//! | with this digest | | right |
+//! | | and its API key is temporarily unavailable | failed |
+//! | | and can't be exported, or is of another account than the run's | left alone |
+//! | as ours | no | unclaimed: orphaned, or protected by what [`super::owners`] says |
+//! | as ours, of another account than the run's | no | left alone |
+//! | as a stranger's or another environment's | no | foreign |
+
+use std::collections::BTreeMap;
+
+use super::names::Names;
+use super::owners::{OwnerHash, owner_hash};
+use super::report::{Class, Counts};
+use crate::index::IndexRef;
+use crate::item::ItemKey;
+use crate::kv::{Digest, Metadata};
+
+/// Bytes of a hash that are kept. 96 bits: with ten million keys the odds that any two share them
+/// are below one in 10^15.
+const HASH_BYTES: usize = 12;
+
+/// Keys that KV lacks and that are remembered as such. The rest of them wait until these are written.
+const MAX_UNLISTED: usize = 500_000;
+
+/// The page of keys that were read one by one.
+pub const NO_PAGE: u16 = u16::MAX;
+
+/// The beginning of a SHA-256.
+pub type Hash = [u8; HASH_BYTES];
+
+/// What an item that asks for a key would have under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// A value with this digest.
+    Value(Digest),
+    /// The item can't be exported: what KV holds stays.
+    Rejected,
+    /// Its API key is temporarily unavailable.
+    Unknown,
+    /// Whatever it is: the run is limited to one account, and the item is another one's.
+    OfAnotherAccount,
+}
+
+/// Who wrote a listed key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    Ours,
+    /// Ours, for another account than the run's.
+    OursElsewhere,
+    AnotherEnvironment,
+    /// Nobody's exporter, or one that wrote no metadata.
+    Stranger,
+}
+
+/// What items ask for under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Unclaimed,
+    Right,
+    Differs,
+    Unknown,
+    LeftAlone,
+}
+
+/// Why a key is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ToWrite {
+    /// KV lacks it.
+    Missing,
+    /// KV holds another value.
+    Stale,
+    /// Another environment has written it.
+    Taken,
+}
+
+/// What is known of one key.
+struct Row {
+    /// Of the value in KV, by metadata of ours.
+    digest: Option<Hash>,
+    /// Of the index that metadata of ours names.
+    owner: Option<OwnerHash>,
+    /// The name of the key and of the item that has it, where they are held.
+    name: Option<u32>,
+    /// The page of the listing.
+    page: u16,
+    /// `None` where KV lacks it.
+    writer: Option<Writer>,
+    state: State,
+    /// Whether several items ask for it.
+    conflicting: bool,
+    /// Whether the item that KV names asks for it.
+    owner_claims: bool,
+    /// Whether an item asks for it that may be exported.
+    desired: bool,
+    /// Whether it could not be read.
+    unreadable: bool,
+}
+
+/// A listed key of ours that no item asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Unclaimed {
+    pub key: Hash,
+    pub owner: OwnerHash,
+    pub page: u16,
+}
+
+/// The keys of a part in one namespace.
+#[derive(Default)]
+pub struct Rows {
+    rows: BTreeMap<Hash, Row>,
+    names: Names,
+    listed: usize,
+    /// Missing keys beyond [`MAX_UNLISTED`].
+    missing_beyond: u64,
+}
+
+impl Rows {
+    /// Takes in a key that KV holds, with its metadata; answers whose it is, if it is ours.
+    /// `only_account` is that of a run of one account.
+    pub fn list(
+        &mut self,
+        key: &str,
+        page: u16,
+        metadata: Option<&Metadata>,
+        environment: &str,
+        only_account: Option<&str>,
+    ) -> Option<OwnerHash> {
+        let ours = metadata.filter(|metadata| metadata.is_of(environment));
+        let writer = match (ours, metadata) {
+            (Some(ours), _) if only_account.is_none_or(|only| ours.index.account == only) => {
+                Writer::Ours
+            }
+            (Some(_), _) => Writer::OursElsewhere,
+            (None, Some(_)) => Writer::AnotherEnvironment,
+            (None, None) => Writer::Stranger,
+        };
+        let owner = ours.map(|ours| owner_hash(&ours.index));
+        let digest = ours.and_then(|ours| ours.digest).map(|digest| short(&digest));
+        let row = Row { digest, owner, page, writer: Some(writer), ..Row::unlisted() };
+        self.listed += usize::from(self.rows.insert(hash(key), row).is_none());
+        owner
+    }
+
+    /// Takes in a key that could not be read: it is neither compared nor written.
+    pub fn note_unreadable(&mut self, key: &str) {
+        let row = self.rows.entry(hash(key)).or_insert_with(Row::unlisted);
+        (row.unreadable, row.state) = (true, State::Unknown);
+    }
+
+    /// How many keys KV has listed.
+    pub fn listed(&self) -> usize {
+        self.listed
+    }
+
+    /// Whether KV holds the key or an item asks for it.
+    pub fn holds(&self, key: &str) -> bool {
+        self.rows.contains_key(&hash(key))
+    }
+
+    /// Takes in that an item of the run asks for a key; answers whether another one does too. Of
+    /// several, the one that KV names has it, else the first by account and index.
+    pub fn claim(&mut self, key: &str, index: &IndexRef, item: &ItemKey, claim: Claim) -> bool {
+        let hash = hash(key);
+        if !self.rows.contains_key(&hash) {
+            if claim == Claim::OfAnotherAccount {
+                return false;
+            }
+            if self.rows.len() - self.listed >= MAX_UNLISTED {
+                self.missing_beyond += u64::from(matches!(claim, Claim::Value(_)));
+                return false;
+            }
+        }
+        let row = self.rows.entry(hash).or_insert_with(Row::unlisted);
+        let is_first = row.state == State::Unclaimed || (row.unreadable && !row.desired);
+        let is_owner = row.owner == Some(owner_hash(index));
+        let comes_before = || {
+            let current = row.name.and_then(|name| self.names.item(name));
+            current.is_some_and(|current| item < &current)
+        };
+        let has_it = is_first || is_owner || (!row.owner_claims && comes_before());
+        row.conflicting |= !is_first;
+        row.owner_claims |= is_owner;
+        row.desired |= matches!(claim, Claim::Value(_) | Claim::Unknown);
+        if has_it && !row.unreadable {
+            row.state = match claim {
+                Claim::Value(digest) if row.digest == Some(short(&digest)) => State::Right,
+                Claim::Value(_) => State::Differs,
+                Claim::Unknown => State::Unknown,
+                Claim::Rejected | Claim::OfAnotherAccount => State::LeftAlone,
+            };
+            // What is right for its owner stays so, whoever else asks.
+            let is_final = row.state == State::Right && is_owner;
+            row.name = if is_final { None } else { self.names.add(key, item) };
+        }
+        !is_first
+    }
+
+    /// Whether a key could not be read.
+    pub fn is_unreadable(&self, key: &str) -> bool {
+        self.rows.get(&hash(key)).is_some_and(|row| row.unreadable)
+    }
+
+    /// Leaves a key as it is, and counts it as failed.
+    pub fn fail(&mut self, key: &str) {
+        if let Some(row) = self.rows.get_mut(&hash(key)) {
+            row.state = State::Unknown;
+        }
+    }
+
+    /// The keys of ours that no item asks for.
+    pub fn unclaimed(&self) -> impl Iterator<Item = Unclaimed> {
+        self.rows.iter().filter_map(|(key, row)| row.unclaimed(*key))
+    }
+
+    /// Whether a key is ours and no item asks for it.
+    pub fn unclaimed_row(&self, key: &str) -> Option<Unclaimed> {
+        let hash = hash(key);
+        self.rows.get(&hash)?.unclaimed(hash)
+    }
+
+    /// Whether a key is a stranger's or another environment's, and no item asks for it.
+    pub fn is_foreign(&self, key: &str) -> bool {
+        self.rows.get(&hash(key)).is_some_and(Row::is_foreign)
+    }
+
+    /// Whether other accounts' items can change what a run of one account makes of the keys.
+    pub fn depend_on_other_accounts(&self) -> bool {
+        self.rows.values().any(|row| {
+            let is_elsewhere = row.writer == Some(Writer::OursElsewhere);
+            (row.state == State::Unclaimed) != is_elsewhere
+        })
+    }
+
+    /// How many keys there are of each class that the rows tell by themselves.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        counts[Class::Desired] += self.missing_beyond;
+        counts[Class::Missing] += self.missing_beyond;
+        for row in self.rows.values() {
+            row.count(&mut counts);
+        }
+        counts
+    }
+
+    /// Listed keys of ours, of which the brake on deletes takes its share.
+    pub fn ours(&self) -> u64 {
+        number(self.rows.values().filter(|row| row.writer == Some(Writer::Ours)).count())
+    }
+
+    /// Keys that another environment has written and an item asks for.
+    pub fn taken(&self) -> u64 {
+        let is_taken = |row: &&Row| row.to_write() == Some(ToWrite::Taken);
+        number(self.rows.values().filter(is_taken).count())
+    }
+
+    /// The names of keys to write, in the order in which their items were read.
+    pub fn to_write(&self, classes: &[ToWrite]) -> Vec<u32> {
+        let is_meant = |row: &&Row| row.to_write().is_some_and(|class| classes.contains(&class));
+        let mut names: Vec<u32> =
+            self.rows.values().filter(is_meant).filter_map(|row| row.name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Whether the names of all keys to write are held.
+    pub fn holds_all_names(&self) -> bool {
+        self.missing_beyond == 0 && !self.names.are_full()
+    }
+
+    /// A key whose name is held.
+    pub fn key(&self, name: u32) -> &str {
+        self.names.key(name)
+    }
+
+    /// The item that has a key whose name is held.
+    pub fn item(&self, name: u32) -> Option<ItemKey> {
+        self.names.item(name)
+    }
+
+    /// Why a key is to be written, if it is.
+    pub fn why_written(&self, key: &str) -> Option<ToWrite> {
+        self.rows.get(&hash(key))?.to_write()
+    }
+
+    /// Whether KV lists a key.
+    pub fn is_listed(&self, key: &str) -> bool {
+        self.rows.get(&hash(key)).is_some_and(|row| row.writer.is_some())
+    }
+
+    /// Names of keys of a class, as far as they are held.
+    pub fn examples(&self, class: Class) -> impl Iterator<Item = &str> {
+        let rows = self.rows.values().filter(move |row| row.is_example(class));
+        rows.filter_map(|row| row.name).map(|name| self.names.key(name))
+    }
+}
+
+impl Row {
+    /// A key that KV lacks.
+    fn unlisted() -> Self {
+        Self {
+            digest: None,
+            owner: None,
+            name: None,
+            page: NO_PAGE,
+            writer: None,
+            state: State::Unclaimed,
+            conflicting: false,
+            owner_claims: false,
+            desired: false,
+            unreadable: false,
+        }
+    }
+
+    fn to_write(&self) -> Option<ToWrite> {
+        if self.state != State::Differs {
+            return None;
+        }
+        Some(match self.writer {
+            None => ToWrite::Missing,
+            Some(Writer::AnotherEnvironment) => ToWrite::Taken,
+            Some(Writer::Ours | Writer::OursElsewhere | Writer::Stranger) => ToWrite::Stale,
+        })
+    }
+
+    fn unclaimed(&self, key: Hash) -> Option<Unclaimed> {
+        let is_unclaimed = self.state == State::Unclaimed && self.writer == Some(Writer::Ours);
+        let owner = self.owner.filter(|_| is_unclaimed)?;
+        Some(Unclaimed { key, owner, page: self.page })
+    }
+
+    fn is_foreign(&self) -> bool {
+        let theirs = matches!(self.writer, Some(Writer::Stranger | Writer::AnotherEnvironment));
+        theirs && self.state == State::Unclaimed
+    }
+
+    fn is_conflicting(&self) -> bool {
+        let is_taken = self.writer == Some(Writer::AnotherEnvironment);
+        self.conflicting || (is_taken && self.state != State::Unclaimed)
+    }
+
+    fn is_failed(&self) -> bool {
+        self.state == State::Unknown && self.writer != Some(Writer::AnotherEnvironment)
+    }
+
+    fn is_example(&self, class: Class) -> bool {
+        match class {
+            Class::Missing => self.to_write() == Some(ToWrite::Missing),
+            Class::Stale => self.to_write() == Some(ToWrite::Stale),
+            Class::Conflicting => self.is_conflicting(),
+            Class::Failed => self.is_failed(),
+            _ => false,
+        }
+    }
+
+    fn count(&self, counts: &mut Counts) {
+        counts[Class::Desired] += u64::from(self.desired);
+        counts[Class::Listed] += u64::from(self.writer.is_some());
+        counts[Class::Conflicting] += u64::from(self.is_conflicting());
+        counts[Class::Failed] += u64::from(self.is_failed());
+        counts[Class::Foreign] += u64::from(self.is_foreign());
+        match self.to_write() {
+            Some(ToWrite::Missing) => counts[Class::Missing] += 1,
+            Some(ToWrite::Stale) => counts[Class::Stale] += 1,
+            Some(ToWrite::Taken) | None => {}
+        }
+    }
+}
+
+/// The hash of a key.
+pub fn hash(key: &str) -> Hash {
+    short(&Digest::of(key.as_bytes()))
+}
+
+/// The beginning of a digest.
+fn short(digest: &Digest) -> Hash {
+    let mut short = [0; HASH_BYTES];
+    short.copy_from_slice(&digest.as_bytes()[..HASH_BYTES]);
+    short
+}
+
+/// How many there are, as reports count.
+pub fn number(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(name: &str) -> IndexRef {
+        IndexRef::parse("a", name).unwrap()
+    }
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(text.as_bytes())
+    }
+
+    fn metadata(name: &str, held: &str, environment: &str) -> Metadata {
+        let environment = Some(environment.into());
+        Metadata { index: index(name), environment, digest: Some(digest(held)) }
+    }
+
+    /// Keys that KV lists, each with the index that it names and the value that it holds.
+    fn listed(rows: &[(&str, &str, &str)]) -> Rows {
+        let mut keys = Rows::default();
+        for (key, name, held) in rows {
+            keys.list(key, 0, Some(&metadata(name, held, "prod")), "prod", None);
+        }
+        keys
+    }
+
+    fn claim(keys: &mut Rows, key: &str, name: &str, claim: Claim) {
+        keys.claim(key, &index(name), &ItemKey::of_index(&index(name)), claim);
+    }
+
+    fn asks(keys: &mut Rows, key: &str, name: &str, value: &str) {
+        claim(keys, key, name, Claim::Value(digest(value)));
+    }
+
+    fn to_write(keys: &Rows, class: ToWrite) -> Vec<String> {
+        let names = keys.to_write(&[class]);
+        let text = |name: u32| format!("{} {}", keys.key(name), keys.item(name).unwrap());
+        names.into_iter().map(text).collect()
+    }
+
+    fn counted(keys: &Rows) -> Vec<(Class, u64)> {
+        let counts = keys.counts();
+        let classes = [
+            Class::Desired,
+            Class::Listed,
+            Class::Missing,
+            Class::Stale,
+            Class::Conflicting,
+            Class::Foreign,
+            Class::Failed,
+        ];
+        classes.map(|class| (class, counts[class])).into_iter().filter(|(_, n)| *n > 0).collect()
+    }
+
+    #[test]
+    fn a_key_is_right_stale_missing_or_unclaimed() {
+        let mut keys = listed(&[("k1", "i", "v1"), ("k2", "i", "old"), ("k4", "i", "v4")]);
+        for (key, value) in [("k1", "v1"), ("k2", "v2"), ("k3", "v3")] {
+            asks(&mut keys, key, "i", value);
+        }
+        let expected =
+            [(Class::Desired, 3), (Class::Listed, 3), (Class::Missing, 1), (Class::Stale, 1)];
+        assert_eq!(counted(&keys), expected);
+        assert_eq!(keys.ours(), 3);
+        assert_eq!(to_write(&keys, ToWrite::Stale), ["k2 a/i"]);
+        assert_eq!(to_write(&keys, ToWrite::Missing), ["k3 a/i"]);
+        assert_eq!(keys.unclaimed().count(), 1);
+        assert!(keys.unclaimed_row("k4").is_some() && keys.unclaimed_row("k1").is_none());
+    }
+
+    #[test]
+    fn a_strangers_key_is_stale_if_it_is_asked_for_and_foreign_if_not() {
+        let mut keys = Rows::default();
+        for key in ["k1", "k2"] {
+            keys.list(key, 0, None, "prod", None);
+        }
+        asks(&mut keys, "k1", "i", "v");
+        let expected =
+            [(Class::Desired, 1), (Class::Listed, 2), (Class::Stale, 1), (Class::Foreign, 1)];
+        assert_eq!(counted(&keys), expected);
+        assert_eq!(keys.ours(), 0);
+        assert!(keys.is_foreign("k2") && !keys.is_foreign("k1") && !keys.is_foreign("k9"));
+    }
+
+    #[test]
+    fn of_several_claimants_the_one_that_kv_names_has_the_key_else_the_first() {
+        for (named, held, expected) in [
+            ("b", "vb", vec![]),
+            ("a", "vb", vec!["k a/a"]),
+            ("z", "vb", vec!["k a/a"]),
+            ("c", "x", vec![]),
+        ] {
+            for order in [["a", "b", "c"], ["c", "b", "a"], ["b", "a", "c"]] {
+                let mut keys = listed(&[("k", named, held)]);
+                for name in order {
+                    match name {
+                        "c" => claim(&mut keys, "k", name, Claim::Rejected),
+                        name => asks(&mut keys, "k", name, &format!("v{name}")),
+                    }
+                }
+                assert_eq!(to_write(&keys, ToWrite::Stale), expected, "{named} {order:?}");
+                let counts = keys.counts();
+                let counted = (counts[Class::Desired], counts[Class::Conflicting]);
+                assert_eq!(counted, (1, 1), "{named} {order:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_key_is_the_first_claimants() {
+        for order in [["a", "b"], ["b", "a"]] {
+            let mut keys = Rows::default();
+            for name in order {
+                asks(&mut keys, "k", name, "v");
+            }
+            assert_eq!(to_write(&keys, ToWrite::Missing), ["k a/a"]);
+            assert_eq!(keys.counts()[Class::Conflicting], 1);
+        }
+    }
+
+    #[test]
+    fn a_key_whose_api_key_is_unavailable_or_that_cannot_be_read_failed() {
+        let mut keys = listed(&[("k1", "i", "v")]);
+        keys.note_unreadable("k3");
+        for key in ["k1", "k2"] {
+            claim(&mut keys, key, "i", Claim::Unknown);
+        }
+        asks(&mut keys, "k3", "i", "v");
+        let expected = [(Class::Desired, 3), (Class::Listed, 1), (Class::Failed, 3)];
+        assert_eq!(counted(&keys), expected);
+        assert!(keys.to_write(&[ToWrite::Missing, ToWrite::Stale]).is_empty());
+    }
+
+    #[test]
+    fn a_key_of_another_environment_conflicts_and_is_no_stale_one() {
+        let mut keys = Rows::default();
+        keys.list("k", 0, Some(&metadata("i", "v", "test")), "prod", None);
+        asks(&mut keys, "k", "i", "v");
+        let expected = [(Class::Desired, 1), (Class::Listed, 1), (Class::Conflicting, 1)];
+        assert_eq!(counted(&keys), expected);
+        assert_eq!((keys.taken(), keys.ours()), (1, 0));
+        assert_eq!(to_write(&keys, ToWrite::Taken), ["k a/i"]);
+    }
+
+    #[test]
+    fn a_run_of_one_account_leaves_another_accounts_key_to_it_while_it_asks_for_it() {
+        let other = IndexRef::parse("b", "j").unwrap();
+        let named_other = Metadata { index: other.clone(), environment: None, digest: None };
+        let rows = || {
+            let mut keys = Rows::default();
+            keys.list("k", 0, Some(&named_other), "prod", Some("a"));
+            keys
+        };
+        let mut keys = rows();
+        assert!(!keys.depend_on_other_accounts());
+        assert_eq!((counted(&keys), keys.unclaimed().count()), (vec![(Class::Listed, 1)], 0));
+        asks(&mut keys, "k", "i", "v");
+        assert!(keys.depend_on_other_accounts());
+        let stale = [(Class::Desired, 1), (Class::Listed, 1), (Class::Stale, 1)];
+        assert_eq!(counted(&keys), stale);
+        keys.claim("k", &other, &ItemKey::of_index(&other), Claim::OfAnotherAccount);
+        let left = [(Class::Desired, 1), (Class::Listed, 1), (Class::Conflicting, 1)];
+        assert_eq!(counted(&keys), left);
+    }
+
+    #[test]
+    fn missing_keys_without_a_name_are_counted_and_wait() {
+        let mut keys = Rows::default();
+        for number in 0..MAX_UNLISTED + 2 {
+            asks(&mut keys, &number.to_string(), "i", "v");
+        }
+        assert_eq!(keys.counts()[Class::Missing], number(MAX_UNLISTED + 2));
+        assert!(!keys.holds_all_names());
+    }
+}
