@@ -15,11 +15,12 @@
 //! After the first try there are at most three more; a key that is still unsuccessful then fails.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::invocation::{Invocation, Service, wait_until};
-use super::retry::{Retries, with_retries};
+use super::retry::Retries;
 use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS};
 use crate::kv::{Pair, StoredValue};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace, Retry, Retryable, Services};
@@ -60,7 +61,7 @@ pub async fn delete<S: Services>(
     let kv = invocation.services.kv();
     let all = keys.len();
     let chunks = chunks(keys, invocation.config.bulk_max_pairs, |key| key_bytes(key));
-    let bounds = Bounds { until, waits_until: until.min(invocation.writes_until) };
+    let bounds = Bounds::of_no_write(invocation, until);
     let failures = send(invocation, bounds, chunks, |key| key, {
         async |keys: &[String]| kv.delete(namespace, keys).await
     })
@@ -88,7 +89,7 @@ pub async fn read_until<S: Services>(
     let kv = invocation.services.kv();
     let mut found = BTreeMap::new();
     let chunks = chunks(keys, MAX_BULK_GET_KEYS, |_| 0);
-    let bounds = Bounds { until, waits_until: until.min(invocation.writes_until) };
+    let bounds = Bounds::of_no_write(invocation, until);
     let failures = send(invocation, bounds, chunks, |key| key, {
         async |keys: &[String]| {
             found.extend(kv.get(namespace, keys).await?);
@@ -107,16 +108,17 @@ pub async fn list<S: Services>(
     cursor: Option<&str>,
 ) -> Result<ListPage, KvError> {
     let kv = invocation.services.kv();
-    with_retries(
-        invocation,
-        Service::Kv,
-        || invocation.deadline,
-        async || {
-            let page = invocation.call(Service::Kv, kv.list(namespace, prefix, cursor)).await;
-            page.unwrap_or(Err(KvError::OutOfTime))
-        },
-    )
-    .await
+    let mut page = ListPage::default();
+    let bounds = Bounds::of_no_write(invocation, invocation.deadline);
+    let request = VecDeque::from([vec![prefix.to_owned()]]);
+    let failures = send(invocation, bounds, request, |prefix| prefix, {
+        async |_: &[String]| {
+            page = kv.list(namespace, prefix, cursor).await?;
+            Ok(BulkReply::default())
+        }
+    })
+    .await;
+    failures.into_values().next().map_or(Ok(page), Err)
 }
 
 fn confirmed(all: usize, failures: &Failures) -> u64 {
@@ -167,6 +169,14 @@ struct Bounds {
     waits_until: Instant,
 }
 
+impl Bounds {
+    /// Nothing is lost where a read or a delete is not waited for. What is written after that time puts
+    /// back what was deleted.
+    fn of_no_write<S>(invocation: &Invocation<'_, S>, until: Instant) -> Self {
+        Self { until, waits_until: until.min(invocation.writes_until) }
+    }
+}
+
 /// Sends chunk after chunk.
 async fn send<S: Services, T>(
     invocation: &Invocation<'_, S>,
@@ -201,8 +211,13 @@ async fn send<S: Services, T>(
             push_halves(&mut work, items, retries);
             continue;
         }
-        if !retries.wait(invocation, Service::Kv, waits_until, &error).await {
-            wait_in_vain(invocation, waits_until, &error).await;
+        let asked_wait = match error.retry() {
+            Retry::After(asked_wait) => asked_wait,
+            Retry::Never => None,
+        };
+        let wait_until = if asked_wait.is_some() { waits_until } else { until };
+        if !retries.wait(invocation, Service::Kv, wait_until, &error).await {
+            wait_in_vain(invocation, waits_until, asked_wait, &error).await;
             fail(&mut failures, items, retries, &error, &key);
             if error.concerns_every_request() {
                 for (items, retries) in work.drain(..) {
@@ -225,10 +240,11 @@ async fn send<S: Services, T>(
 async fn wait_in_vain<S: Services>(
     invocation: &Invocation<'_, S>,
     waits_until: Instant,
+    asked_wait: Option<Duration>,
     error: &KvError,
 ) {
-    let Retry::After(Some(asked)) = error.retry() else { return };
-    if waits_until < invocation.deadline && Instant::now() + asked >= waits_until {
+    let does_not_fit = asked_wait.is_some_and(|wait| Instant::now() + wait >= waits_until);
+    if does_not_fit && waits_until < invocation.deadline {
         wait_until(Service::Kv, waits_until, error).await;
     }
 }
@@ -270,7 +286,6 @@ mod tests {
     use crate::export::testing::{Fakes, KvFault, TIME_LEFT, pairs};
     use proptest::prelude::*;
     use serde_json::json;
-    use std::time::Duration;
 
     /// Puts these keys into chunks of at most two.
     async fn put_in_twos(fakes: &mut Fakes, keys: &[&str]) -> Failures {

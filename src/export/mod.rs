@@ -13,6 +13,7 @@ pub mod differs;
 pub mod error;
 pub mod explain;
 pub mod invocation;
+pub mod other_environments;
 pub mod query_config_removal;
 mod rate_limiter;
 pub mod re_export;

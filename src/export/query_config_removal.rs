@@ -23,10 +23,11 @@ use super::bulk;
 use super::desired::Desired;
 use super::error::KeyError;
 use super::invocation::Invocation;
+use super::other_environments::{self, Found, OtherEnvironments};
 use super::table::{ReadError, read_items};
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey, QueryConfigRef, Rejection};
-use crate::kv::{Digest, Entry, Pair, Stamp, StoredValue, check_key};
+use crate::kv::{Digest, Entry, Pair, Stamp, check_key};
 use crate::ports::{KvError, Namespace, Services};
 
 /// What a removal came to.
@@ -71,9 +72,11 @@ enum Next {
 pub async fn remove<S: Services>(
     invocation: &Invocation<'_, S>,
     configs: &[QueryConfigRef],
+    other_environments: OtherEnvironments,
 ) -> Removal {
     let mut removing = Removing {
         invocation,
+        other_environments,
         removed: configs.iter().collect(),
         // Nothing can be under a name that KV can't hold.
         open: configs
@@ -125,6 +128,7 @@ fn next(
 /// Keys that are being removed.
 struct Removing<'a, S> {
     invocation: &'a Invocation<'a, S>,
+    other_environments: OtherEnvironments,
     removed: BTreeSet<&'a QueryConfigRef>,
     open: BTreeMap<String, Twins>,
     last: BTreeMap<String, Done>,
@@ -211,17 +215,16 @@ impl<S: Services> Removing<'_, S> {
 
     /// Takes out the keys that another environment has written, and those that can't be read.
     async fn spare_other_environments(&mut self, keys: &mut Vec<String>) {
-        let unknown = keys.iter().filter(|key| !self.last.contains_key(*key)).cloned().collect();
-        let (held, failures) = bulk::read(self.invocation, Namespace::QueryConfigs, unknown).await;
-        for (key, error) in &failures {
-            self.fail(key, error.clone().into());
+        if self.other_environments == OtherEnvironments::LeftOut {
+            return;
         }
-        let environment = &self.invocation.config.environment;
-        let is_theirs = |stored: &StoredValue| !stored.counts_for(environment);
-        let theirs: BTreeSet<&String> =
-            held.iter().filter(|(_, stored)| is_theirs(stored)).map(|(key, _)| key).collect();
+        let unknown = keys.iter().filter(|key| !self.last.contains_key(*key)).cloned().collect();
+        let Found { theirs, failed } = other_environments::find(self.invocation, unknown).await;
+        keys.retain(|key| !failed.contains_key(key) && !theirs.contains(key));
         self.open.retain(|key, _| !theirs.contains(key));
-        keys.retain(|key| !failures.contains_key(key) && !theirs.contains(key));
+        for (key, error) in failed {
+            self.fail(&key, error.into());
+        }
     }
 
     fn fail(&mut self, key: &str, error: KeyError) {
@@ -239,7 +242,9 @@ impl<S: Services> Removing<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::testing::{Fakes, pairs};
     use crate::kv::Source;
+    use crate::ports::KvStore;
 
     fn config() -> QueryConfigRef {
         let index = IndexRef::parse("a", "b-c").unwrap();
@@ -313,5 +318,22 @@ mod tests {
         // The sort key of a/b-c would be too long by a byte.
         let query = "q".repeat(1024 - "INDEX#c#QUERY#".len());
         assert_eq!(names("b-c", query), ["a-b/c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hundred_thousand_removals_take_150_requests() {
+        let fakes = Fakes::new();
+        let index = IndexRef::parse("a", "i").unwrap();
+        let configs: Vec<QueryConfigRef> = (0..100_000)
+            .map(|n| QueryConfigRef { index: index.clone(), query: n.to_string() })
+            .collect();
+        let keys: Vec<String> = configs.iter().map(QueryConfigRef::kv_key).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        fakes.kv.put(Namespace::QueryConfigs, &pairs(&keys)).await.unwrap();
+        let invocation = fakes.invocation();
+        let removal = remove(&invocation, &configs, OtherEnvironments::Unknown).await;
+        assert_eq!((removal.deleted, fakes.kv.keys().len()), (100_000, 0));
+        let requests = invocation.stats().kv_requests;
+        assert!(requests <= 150, "{requests} requests");
     }
 }

@@ -18,7 +18,8 @@ use super::invocation::Invocation;
 use crate::config::ExporterConfig;
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Item, ItemKey};
-use crate::kv::{Entry, Pair, Source, Stamp, StoredValue};
+use crate::kv::limits::MAX_LIST_KEYS;
+use crate::kv::{Entry, Metadata, Pair, Source, Stamp, StoredValue};
 use crate::ports::{
     ApiKeyError, ApiKeyService, BulkReply, Clock, KvError, KvStore, ListPage, Namespace,
     QueryConfigs, Retry, ScanColumns, Services, SettingsTable, TableError, TablePage,
@@ -233,10 +234,18 @@ impl KvStore for FakeKv {
     async fn list(
         &self,
         _namespace: Namespace,
-        _prefix: &str,
-        _cursor: Option<&str>,
+        prefix: &str,
+        cursor: Option<&str>,
     ) -> Result<ListPage, KvError> {
-        unimplemented!("no unit test lists keys")
+        self.request(Vec::new(), |_| {}).await?;
+        let held = self.held.borrow();
+        let after =
+            held.iter().skip_while(|(key, _)| cursor.is_some_and(|last| last >= key.as_str()));
+        let listed = after.filter(|(key, _)| key.starts_with(prefix)).take(MAX_LIST_KEYS);
+        let metadata = |stored: &StoredValue| Metadata::parse(stored.metadata.as_deref()?.get());
+        let keys: Vec<_> = listed.map(|(key, stored)| (key.clone(), metadata(stored))).collect();
+        let last = keys.last().map(|(key, _)| key.clone());
+        Ok(ListPage { cursor: last.filter(|_| keys.len() == MAX_LIST_KEYS), keys })
     }
 }
 

@@ -128,9 +128,9 @@ pub fn index_id_in_query_config_key(key: &str) -> Option<&str> {
     Digest::from_hex(digest).map(|_| index_id)
 }
 
-/// What the keys of all query configs of an account start with.
-pub fn query_config_key_prefix(account: &str) -> String {
-    format!("{QUERY_CONFIG_KEY_PREFIX}{account}-")
+/// What the keys of all query configs of an account, or of an index id, start with.
+pub fn query_config_key_prefix(name: &str) -> String {
+    format!("{QUERY_CONFIG_KEY_PREFIX}{name}-")
 }
 
 impl QueryConfigRef {

@@ -105,3 +105,60 @@ async fn a_delete_of_query_configs_that_fails_names_their_records() {
     assert_eq!(answered.failures(), [second]);
     assert_eq!(world.query_config_keys(), [stuck]);
 }
+
+/// A world that holds so many query configs of a/i, and the removals of the first of them.
+async fn world_without(removals: u32, of: u32) -> (World, Vec<serde_json::Value>) {
+    let world = World::start().await;
+    let ours = r#"{"system_account_id":"a","index_name":"i","environment":"local"}"#;
+    let ours: serde_json::Value = serde_json::from_str(ours).unwrap();
+    for n in 0..of {
+        let key = query_config_key("a", "i", &format!("q{n}"));
+        world.stack.kv.put(QUERY_CONFIGS, &key, "{}", Some(ours.clone()));
+    }
+    let removal = |n| removed(n, "a", &format!("INDEX#i#QUERY#q{n}"));
+    (world, (0..removals).map(removal).collect())
+}
+
+#[tokio::test]
+async fn many_are_told_from_other_environments_by_a_listing() {
+    let (world, mut removals) = world_without(300, 300).await;
+    let theirs = query_config_key("a", "i", "q7");
+    let metadata = serde_json::json!({
+        "system_account_id": "a", "index_name": "i", "environment": "other",
+    });
+    world.stack.kv.put(QUERY_CONFIGS, &theirs, "{}", Some(metadata));
+    let predecessors = query_config_key("a", "i", "q8");
+    world.stack.kv.put(QUERY_CONFIGS, &predecessors, "{}", None);
+    // One that the listing lacks is deleted all the same.
+    let unlisted = query_config_key("a", "i", "unlisted");
+    world.stack.kv.freeze_listing(QUERY_CONFIGS);
+    world.stack.kv.put(QUERY_CONFIGS, &unlisted, "{}", None);
+    removals.push(removed(999, "a", "INDEX#i#QUERY#unlisted"));
+
+    assert_eq!(world.batch(removals).await.failures(), NOTHING);
+
+    assert_eq!(world.query_config_keys(), [theirs]);
+    let verbs: Vec<KvVerb> = world.stack.kv.log().iter().map(|request| request.verb).collect();
+    assert_eq!(verbs, [KvVerb::ListKeys, KvVerb::GetBulk, KvVerb::DeleteBulk]);
+    assert_eq!(world.stack.kv.log()[1].keys, [predecessors]);
+}
+
+#[tokio::test]
+async fn where_the_listing_cannot_be_read_nothing_is_deleted() {
+    let (world, removals) = world_without(101, 101).await;
+    world.stack.kv.faults().add(Rule::on("GET", "/keys", Fault::status(500)).forever());
+
+    assert_eq!(world.batch(removals).await.failures().len(), 101);
+    assert_eq!(world.query_config_keys().len(), 101);
+}
+
+#[tokio::test]
+async fn a_few_of_an_index_with_many_are_read_by_their_names() {
+    let (world, removals) = world_without(101, 3_000).await;
+
+    assert_eq!(world.batch(removals).await.failures(), NOTHING);
+
+    assert_eq!(world.query_config_keys().len(), 3_000 - 101);
+    assert_eq!(world.stack.kv.log_of(KvVerb::ListKeys).len(), 1);
+    assert_eq!(world.stack.kv.log().len(), 3);
+}

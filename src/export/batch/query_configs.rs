@@ -7,6 +7,7 @@ use super::plan::{QueryConfigItem, Task};
 use crate::export::bulk;
 use crate::export::desired::Desired;
 use crate::export::invocation::Invocation;
+use crate::export::other_environments::OtherEnvironments;
 use crate::export::query_config_removal::remove;
 use crate::kv::Pair;
 use crate::ports::{Namespace, Services};
@@ -46,7 +47,7 @@ pub async fn export<S: Services>(
         verdicts.set(&key, &ItemVerdict::Failed(error.into()));
     }
     if !removed.is_empty() {
-        let removal = remove(invocation, &removed).await;
+        let removal = remove(invocation, &removed, OtherEnvironments::Unknown).await;
         for (key, error) in removal.failed {
             verdicts.set(&key, &ItemVerdict::Failed(error));
         }

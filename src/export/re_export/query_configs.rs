@@ -10,6 +10,7 @@ use crate::export::api_keys::NotExportable;
 use crate::export::desired::Desired;
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
+use crate::export::other_environments::OtherEnvironments;
 use crate::export::query_config_removal::remove;
 use crate::export::table::{ReadError, query_config_page};
 use crate::export::verified_write::{ItemWrite, Reread, verified_write};
@@ -129,7 +130,7 @@ async fn write_chunk<S: Services>(
         })
         .collect();
     if !gone.is_empty() {
-        let removal = remove(invocation, &gone).await;
+        let removal = remove(invocation, &gone, OtherEnvironments::LeftOut).await;
         if let Some((key, error)) = removal.failed.into_iter().next() {
             return Err(KeyError::NotRemoved { key, source: Box::new(error) });
         }

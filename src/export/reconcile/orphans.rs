@@ -11,6 +11,7 @@ use super::write::LeftBehind;
 use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
 use crate::export::error::KeyError;
+use crate::export::other_environments::OtherEnvironments;
 use crate::export::query_config_removal::remove;
 use crate::export::settle::{self, KeyOutcome, SettleRequest};
 use crate::item::{ItemKey, ItemKind, QueryConfigRef};
@@ -230,7 +231,8 @@ async fn remove_chunk<S: Services>(
             }
             outcome.fail(Namespace::QueryConfigs, &key, &error);
         }
-        for (key, stored) in held {
+        let environment = &lister.invocation.config.environment;
+        for (key, stored) in held.into_iter().filter(|(_, held)| held.counts_for(environment)) {
             let config = StoredQueryConfig::parse(&stored.value);
             match config.and_then(QueryConfigRef::of_stored).filter(|found| found.kv_key() == key) {
                 Some(config) => configs.push(config),
@@ -248,7 +250,7 @@ async fn remove_query_configs<S: Services>(
     configs: &[QueryConfigRef],
     outcome: &mut Outcome,
 ) -> Failed {
-    let removal = remove(lister.invocation, configs).await;
+    let removal = remove(lister.invocation, configs, OtherEnvironments::LeftOut).await;
     let namespace = Namespace::QueryConfigs;
     outcome.note_deleted(namespace, removal.deleted);
     outcome.note_written(namespace, usize::try_from(removal.written).unwrap_or_default(), 0);
