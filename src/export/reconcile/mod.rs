@@ -209,14 +209,14 @@ impl<'a, S: Services> Run<'a, S> {
         let scanned = scan(lister, over, &mut part, &mut self.api_keys).await?;
         self.progress.note_pass(began.elapsed());
         if scanned == Scan::OutOfTime {
-            return Ok(Gathered::Unfinished(Box::new(part)));
+            return Ok(Gathered::Unfinished(part));
         }
         if lister.only_account.is_some() {
             lister.read_given_up_shop_ids(&mut part).await;
             lister.take_in_other_accounts(&mut part).await?;
         }
         part.close();
-        Ok(Gathered::Whole(Box::new(part)))
+        Ok(Gathered::Whole(part))
     }
 
     /// Counts what was found, and says what the brakes let through.

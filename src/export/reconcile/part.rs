@@ -70,7 +70,7 @@ pub struct Part {
 
 /// What a listing came to.
 pub enum Listing {
-    Listed(Part),
+    Listed(Box<Part>),
     /// There was no turn for the first request in this run.
     NoTurn,
 }
@@ -264,7 +264,7 @@ impl<S: Services> Lister<'_, S> {
                 }
             }
         }
-        Ok(Listing::Listed(part))
+        Ok(Listing::Listed(Box::new(part)))
     }
 
     async fn list_section(
