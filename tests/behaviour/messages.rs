@@ -78,8 +78,8 @@ async fn an_alias_whose_target_could_not_be_looked_up_does_not_dangle() {
     let world = World::start().await;
     let pointing = index_with("a", "i", json!({"read_alias": "b-elsewhere"}));
     world.settled_with([pointing]).await;
-    let denied = Fault::aws(400, "AccessDeniedException", "not allowed to read");
-    world.stack.table.faults().add(Rule::operation("GetItem", denied).forever());
+    let down = Rule::on("POST", "/settings/bulk/get", Fault::status(503));
+    world.stack.kv.faults().add(down.forever());
 
     let answered = world.handle(&json!({"reconcile": {"system_account_id": "a"}})).await;
 

@@ -132,9 +132,9 @@ async fn stopping_everything_while_a_repair_is_under_way() {
     let stopped = practice.invoke(json!({"reconcile": {"apply": true}})).await;
 
     // What was written before stays, nothing comes after it, and the log says how far it came.
-    assert_eq!(practice.stack.kv.keys(SETTINGS).len(), 20, "{stopped:?}");
+    assert_eq!(practice.stack.kv.keys(SETTINGS).len(), 10, "{stopped:?}");
     let line = practice.ask(&query("invocations")).pop().unwrap();
-    assert_eq!(line["settings_written"], 20);
+    assert_eq!(line["settings_written"], 10);
     let errors = practice.ask(&query("errors"));
     let refused = |line: &Value| line["error"].as_str().unwrap().contains("CloudflareAuthRejected");
     assert!(errors.iter().any(refused), "{errors:?}");
