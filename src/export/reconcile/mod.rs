@@ -121,6 +121,8 @@ pub async fn reconcile<S: Services>(
         };
         let repair = run.progress.repair.take();
         let allowed = match &repair {
+            // The table may have been emptied since the brakes were asked.
+            Some(repair) if !part.has_indexes => self::progress::without_deletes(repair.allowed),
             Some(repair) => repair.allowed,
             None => run.count_and_plan(&part).await,
         };

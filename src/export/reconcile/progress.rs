@@ -81,6 +81,11 @@ pub struct Allowed {
     pub more_deletes: u64,
 }
 
+/// The same, but nothing is deleted.
+pub fn without_deletes(allowed: [Allowed; 2]) -> [Allowed; 2] {
+    allowed.map(|allowed| Allowed { deletes: 0, more_deletes: 0, ..allowed })
+}
+
 /// A part that was compared and counted, and whose repair the next run goes on with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
