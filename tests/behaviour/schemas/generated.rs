@@ -6,7 +6,7 @@ use fastrand::Rng;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::published::{METADATA, QUERY_CONFIG, SETTINGS, check};
+use super::published::{METADATA, QUERY_CONFIG, SETTINGS, check, published, validator};
 
 /// Values in each of the two namespaces.
 const VALUES: u64 = 50_000;
@@ -20,6 +20,64 @@ fn the_settings_of_random_items_match_their_schema() {
 #[test]
 fn the_query_configs_of_random_items_match_their_schema() {
     assert_eq!(check_values(query_config_record), 0, "any attribute can be exported");
+}
+
+/// Whether an index with this URL is exported, and whether its schema takes the URL.
+fn exported_and_published(schema: &jsonschema::Validator, url: &str) -> (bool, bool) {
+    let item = Map::from_iter([("index_endpoint".to_owned(), json!({"S": url}))]);
+    let record = record(&mut Rng::with_seed(0), "", item).to_string();
+    let Content::Settings(record) =
+        StreamRecord::read(serde_json::from_str(&record).unwrap()).content
+    else {
+        panic!("no record of an index: {record}");
+    };
+    (record.change.is_ok(), schema.is_valid(&json!(url)))
+}
+
+/// `\s` is not the same in every language: ECMA's has U+FEFF, which the exporter takes.
+#[test]
+fn the_schema_takes_the_urls_that_the_exporter_takes() {
+    let schema = validator(&published(SETTINGS)["properties"]["index_url"]);
+    for character in (0..=0xFFFF).filter_map(char::from_u32) {
+        let (exported, valid) =
+            exported_and_published(&schema, &format!("https://h.example/{character}"));
+        assert_eq!(exported, valid, "U+{:04X}", u32::from(character));
+    }
+    for good in [
+        "http://h",
+        "HTTPS://h.example:0443?q",
+        "http://u:p@[::1]:1/#f",
+        "http://u@v@h:",
+        "http://ü.example/\u{feff}",
+        "http://h%41/",
+    ] {
+        assert_eq!(exported_and_published(&schema, good), (true, true), "{good}");
+    }
+    for bad in [
+        "h",
+        "//h",
+        "ftp://h",
+        "http:h",
+        "http:/h",
+        "http://",
+        "http:///h",
+        "http://?q",
+        "http://:80",
+        "http://u@",
+        "http://u@:80",
+        "http://h:x",
+        "http://h:1:2",
+        "http://[::1",
+        "http://h]",
+        "http://[h]",
+        "http://a<b",
+        "http://a>b",
+        "http://a|b",
+        "http://a^b",
+        "http://h\\p",
+    ] {
+        assert_eq!(exported_and_published(&schema, bad), (false, false), "{bad}");
+    }
 }
 
 /// Checks the values of random records. Returns how many records were rejected besides.

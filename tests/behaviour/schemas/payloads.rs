@@ -15,6 +15,8 @@ fn payloads_that_are_not_taken_match_no_schema() {
         json!({"system_account_id": "a", "index_name": "i", "include_query_configs": true}),
         json!({"reconcile": {}}),
         json!({"reconcile": {"apply": true, "system_account_id": "a", "continue": "c", "delete_up_to": 0, "rewrite_up_to": 9}}),
+        json!({"reconcile": {"preview": true, "system_account_id": "a", "continue": "c"}}),
+        json!({"reconcile": {"preview": true, "apply": false}}),
         json!({"explain": {"system_account_id": "a", "index_name": "i"}}),
         json!({"explain": {"key": "example.myshopify.com"}}),
     ] {
@@ -32,6 +34,8 @@ fn payloads_that_are_not_taken_match_no_schema() {
         json!({"system_account_id": "a", "index_name": "i", "include_query_configs": 1}),
         json!({"reconcile": {"apply": "yes"}}),
         json!({"reconcile": {"system_account_id": ""}}),
+        json!({"reconcile": {"preview": 1}}),
+        json!({"reconcile": {"preview": true, "apply": true, "system_account_id": "a"}}),
         json!({"reconcile": {"delete_up_to": -1}}),
         json!({"reconcile": {}, "system_account_id": "a"}),
         json!({"explain": {}}),
@@ -51,8 +55,14 @@ fn the_reports_of_the_contract_match_their_schemas() {
         "apply": true, "complete": false, "settings": counts, "query_configs": counts,
         "examples": {"stale": ["acme-products"]}, "stopped": "The time was up.",
         "refused": {"delete": 0, "rewrite": 1}, "continue": "opaque", "dry_run": true,
+        "differs": {"search_config.limit": 37, "marqo_api_key": 2},
     });
     assert_eq!(check("reports/reconcile", &stopped), Ok(()));
+    for differs in [json!({}), json!({"pixel_id": 0}), json!({"pixel_id": "px-1"}), json!(["a"])] {
+        let mut wrong = stopped.clone();
+        wrong["differs"] = differs;
+        assert!(check("reports/reconcile", &wrong).is_err(), "{wrong}");
+    }
     let index = json!({"system_account_id": "acme", "index_name": "products"});
     let explained = json!({
         "system_account_id": "acme", "index_name": "products", "item": "rejected", "path": "index_endpoint",
