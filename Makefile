@@ -22,6 +22,7 @@ DELETE_UP_TO :=
 REWRITE_UP_TO :=
 QUERY_CONFIGS := false
 EVENT :=
+LATE := false
 SINCE :=
 TO :=
 STEP :=
@@ -159,10 +160,12 @@ watch: binaries ## Run the function with `make local-services`, and rebuild it a
 	    exec cargo lambda watch --invoke-port $(PORT)
 
 .PHONY: invoke
-invoke: ## Send an event to the function of `make watch` (EVENT=events/x.json)
+invoke: ## Send an event to the function of `make watch`, as of just now (EVENT=events/x.json, LATE=true for two minutes ago)
 	@test -n "$$EVENT" || { echo "make invoke needs EVENT, for example EVENT=events/stream-insert.json" >&2; exit 1; }
 	$(call needs,cargo-lambda,pip install cargo-lambda)
-	@cargo lambda invoke bootstrap --invoke-port $(PORT) --data-file "$$EVENT"
+	@event=$$(mktemp) && trap 'rm -f "$$event"' EXIT && seconds=$$(($$(date +%s)$(if $(filter true,$(LATE)), - 120))) && \
+	    sed "s/\(\"ApproximateCreationDateTime\": *\)[0-9]*/\1$$seconds/" <"$$EVENT" >"$$event" && \
+	    cargo lambda invoke bootstrap --invoke-port $(PORT) --data-file "$$event"
 
 ## The deployed artifacts
 

@@ -1,6 +1,10 @@
 //! Payloads: what is accepted, what is refused, and the answer to every sample event.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -107,6 +111,41 @@ fn every_file_among_the_sample_events_is_tested() {
     files.sort();
 
     assert_eq!(files, expectations().into_keys().collect::<Vec<_>>());
+}
+
+/// The times of the records that `make invoke` sends of a sample event, with a cargo that prints them.
+fn times_sent(file: &str, late: &str) -> Vec<Value> {
+    let programs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("make-invoke");
+    std::fs::create_dir_all(&programs).unwrap();
+    for program in ["cargo", "cargo-lambda"].map(|name| programs.join(name)) {
+        std::fs::write(&program, "#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done; cat \"$1\"\n")
+            .unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    }
+    let made = Command::new("make")
+        .args(["-s", "invoke", &format!("EVENT=events/{file}"), &format!("LATE={late}")])
+        .env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let mut event: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let records = event["Records"].as_array_mut().unwrap().iter_mut();
+    records.map(|record| record["dynamodb"]["ApproximateCreationDateTime"].take()).collect()
+}
+
+#[test]
+fn make_invoke_sends_records_of_just_now_or_late_ones() {
+    for file in expectations().into_keys().filter(|file| file.starts_with("stream-")) {
+        for (late, age) in [("", 0), ("true", 120)] {
+            let sent = now() as i64 - age;
+            let times = times_sent(file, late);
+            assert!(!times.is_empty());
+            for time in times {
+                let time = time.as_i64().unwrap();
+                assert!((sent..sent + 20).contains(&time), "{file}: {time}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
