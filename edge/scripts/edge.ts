@@ -1,23 +1,19 @@
 // `make edge`: the table, the function and the Worker on this machine, until Ctrl-C.
 
-import { startTestbed, startWrangler } from "./processes.ts";
+import { LOCAL_PORTS, startTestbed, startWrangler } from "./processes.ts";
 
 const [program] = process.argv.slice(2);
 if (program === undefined) throw new Error("usage: edge.ts TESTBED");
 
 console.log("Starting wrangler dev …");
 const wrangler = await startWrangler(8787);
-const ports = {
-  dynamodb: 8000,
-  lambda: 9001,
-  "api-keys": 8788,
-  secrets: 8789,
-};
 const show = (text: string) => process.stdout.write(text);
-const testbed = await startTestbed(program, wrangler.kvUrl, ports, show).catch(async (error) => {
-  await wrangler.stop();
-  throw error;
-});
+const testbed = await startTestbed(program, wrangler.kvUrl, LOCAL_PORTS, show).catch(
+  async (error) => {
+    await wrangler.stop();
+    throw error;
+  },
+);
 
 console.log(`
 Open             ${wrangler.url}/

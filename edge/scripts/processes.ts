@@ -23,16 +23,21 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-/** The ports of the testbed, by the names of its options. */
-export interface TestbedPorts {
-  dynamodb: number;
-  lambda: number;
-  "api-keys": number;
-  secrets: number;
-}
+/** The ports of `make local` and `make edge`, by the names of the testbed's options. */
+export const LOCAL_PORTS = {
+  drills: 8790,
+  dynamodb: 8000,
+  lambda: 9001,
+  "api-keys": 8788,
+  secrets: 8789,
+};
+export type TestbedPorts = typeof LOCAL_PORTS;
 
 /** The Worker on `wrangler dev` with empty namespaces, and the address of its KV. */
-export async function startWrangler(port: number): Promise<Running & { kvUrl: string }> {
+export async function startWrangler(
+  port: number,
+  options = ["--var", "LOCAL:true"],
+): Promise<Running & { kvUrl: string }> {
   const state = await mkdtemp(join(tmpdir(), "settings-reader-"));
   const url = `http://127.0.0.1:${port}`;
   const inspector = await freePort();
@@ -40,9 +45,9 @@ export async function startWrangler(port: number): Promise<Running & { kvUrl: st
   const running = await start(
     url,
     process.execPath,
-    [WRANGLER, "dev", ...ports, "--persist-to", state],
+    [WRANGLER, "dev", ...ports, "--persist-to", state, ...options],
     {
-      probe: async () => (await fetch(`${url}/indexes`)).ok,
+      probe: async () => (await fetch(`${url}/route/none`)).status === 404,
       // No questions, no reports to Cloudflare, and no look at where this machine is.
       env: {
         CI: "true",

@@ -1,6 +1,6 @@
 // Where a search goes. Pure: the same input always gives the same answer.
 
-import type { Analytics, DocReads, Target } from "./types.ts";
+import type { Analytics, DocReads, Settings, Target } from "./types.ts";
 
 /** A target that counts for a request, and its share of such requests. */
 export interface Share {
@@ -11,14 +11,26 @@ export interface Share {
 
 /**
  * The targets that count: switched on, with a weight, and internal ones for internal requests only.
- * The others share what the rest would have got.
+ * The others share what the rest would have got. If none counts, the index itself answers.
  */
 export function shares(alias: DocReads | undefined, internal: boolean): Share[] {
-  const counts = (target: Target) =>
-    target.enabled !== false && target.weight > 0 && (internal || !target.internal);
-  const targets = alias?.enabled ? alias.targets.filter(counts) : [];
+  const targets = alias?.enabled ? alias.targets.filter((target) => counts(target, internal)) : [];
   const sum = targets.reduce((sum, target) => sum + target.weight, 0);
   return targets.map(({ index_id, weight }) => ({ index_id, weight, share: weight / sum }));
+}
+
+function counts(target: Target, internal: boolean): boolean {
+  return target.enabled !== false && target.weight > 0 && (internal || !target.internal);
+}
+
+/**
+ * What one target has while its alias is on: of all requests, or of the internal ones if it is
+ * internal.
+ */
+export function shareOf(target: Target, alias: DocReads): number {
+  if (!counts(target, target.internal)) return 0;
+  const all = shares({ ...alias, enabled: true }, target.internal);
+  return target.weight / all.reduce((sum, { weight }) => sum + weight, 0);
 }
 
 /**
@@ -47,4 +59,27 @@ export function fnv1a(text: string): number {
 /** The index whose analytics are used instead of the index's own. */
 export function analyticsIndex(alias: Analytics | undefined, internal: boolean): string | null {
   return alias?.enabled && (internal || !alias.internal) ? alias.index_id : null;
+}
+
+export function indexId(index: Settings): string {
+  return `${index.system_account_id}-${index.index_name}`;
+}
+
+/**
+ * Whether the value that was found under a target's index id is the target of an alias of `own`. As
+ * `a`/`b-c` and `a-b`/`c` have one index id, an id that can be of the own account has to be of it.
+ */
+export function isTarget(found: Settings, id: string, own: Settings): boolean {
+  const account = own.system_account_id;
+  if (indexId(found) !== id) return false;
+  return found.system_account_id === account || !id.startsWith(`${account}-`);
+}
+
+/**
+ * The settings of a search. Where it goes, and with which API key, comes from the target, always
+ * together; everything else from the index that was asked for. The target's own alias does not count.
+ */
+export function searchSettings(own: Settings, target: Settings): Settings {
+  const { system_account_id, index_name, marqo_api_key, index_url } = target;
+  return { ...own, system_account_id, index_name, marqo_api_key, index_url };
 }

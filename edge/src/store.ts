@@ -4,11 +4,16 @@ import { type Schema, Validator } from "@cfworker/json-schema";
 import metadataSchema from "../../schema/metadata.json";
 import queryConfigSchema from "../../schema/query-config.json";
 import settingsSchema from "../../schema/settings.json";
+import { indexId } from "./routing.ts";
 import type { Metadata, QueryConfig, Settings } from "./types.ts";
 
 export interface Env {
   KV: KVNamespace;
   KV_QCFG: KVNamespace;
+  /** "true" on a developer's machine: /indexes answers anybody. */
+  LOCAL?: string;
+  /** What a request for /indexes has to send elsewhere. */
+  LIST_SECRET?: string;
 }
 
 export interface Entry<Value> {
@@ -17,20 +22,21 @@ export interface Entry<Value> {
   metadata: Metadata | null;
 }
 
-/** A key, and what it holds. */
-export interface Listed {
-  key: string;
-  entry: Entry<Settings> | BrokenValue;
+/** Some of the keys. */
+export interface Page {
+  keys: { key: string; metadata: Metadata | null }[];
+  /** Where the next page begins. Only null is the end: a page can be empty before it. */
+  cursor: string | null;
 }
 
-/** A value that does not match its schema. The message names the place, and quotes nothing. */
+/** A value that does not match its schema or its key. The message quotes nothing of it. */
 export class BrokenValue extends Error {}
 
-/** Seconds for which a location may serve what it read last. 30 is the least that KV takes. */
-const CACHE_TTL = 30;
+/** A location may serve for 30 s what it read last. That is the least that KV takes. */
+const READ = { type: "text", cacheTtl: 30 } as const;
 
-/** The most keys that KV reads, or this Worker lists, at once. */
-const MAX_KEYS = 100;
+/** Keys of a page: few enough for a small answer. */
+const PAGE_KEYS = 250;
 
 const settingsValidator = new Validator(settingsSchema as Schema, "2020-12");
 const queryConfigValidator = new Validator(queryConfigSchema as Schema, "2020-12");
@@ -39,47 +45,45 @@ const metadataValidator = new Validator(metadataSchema as Schema, "2020-12");
 /** The settings under a shop id or an index id. */
 export async function settings(env: Env, key: string): Promise<Entry<Settings> | null> {
   if (!isKey(key)) return null;
-  const { value, metadata } = await env.KV.getWithMetadata(key, {
-    type: "text",
-    cacheTtl: CACHE_TTL,
-  });
-  return value === null
-    ? null
-    : { value: parse(settingsValidator, value), metadata: known(metadata) };
+  const { value: text, metadata } = await env.KV.getWithMetadata(key, READ);
+  if (text === null) return null;
+  const value = parse<Settings>(settingsValidator, text);
+  if (!URL.canParse(value.index_url)) throw new BrokenValue("breaks its schema at #/index_url");
+  if (key !== value.shop_id && key !== indexId(value)) throw new BrokenValue("names another index");
+  return { value, metadata: known(metadata) };
 }
 
-/** The override of a query, which is normalized already. */
-export async function override(
-  env: Env,
-  index: Settings,
-  query: string,
-): Promise<QueryConfig | null> {
+/** The override of a query, which is normalized already. A key can be that of two indexes. */
+export async function override(env: Env, index: Settings, query: string) {
   const key = `qcfg-${indexId(index)}-${await sha256(query)}`;
-  const value = await env.KV_QCFG.get(key, { type: "text", cacheTtl: CACHE_TTL });
-  return value === null ? null : parse(queryConfigValidator, value);
+  const text = await env.KV_QCFG.get(key, READ);
+  if (text === null) return null;
+  const value = parse<QueryConfig>(queryConfigValidator, text);
+  const same =
+    value.system_account_id === index.system_account_id &&
+    value.index_name === index.index_name &&
+    value.normalized_query === query;
+  return same ? value : null;
 }
 
-/** The first keys of the settings namespace, with what they hold. */
-export async function list(env: Env): Promise<Listed[]> {
-  const { keys } = await env.KV.list({ limit: MAX_KEYS });
-  const names = keys.map((key) => key.name);
-  const values = names.length > 0 ? await env.KV.get(names, "text") : new Map<string, string>();
-  return keys.flatMap(({ name, metadata }): Listed[] => {
-    const value = values.get(name);
-    // Deleted since it was listed.
-    if (value == null) return [];
-    try {
-      const entry = { value: parse<Settings>(settingsValidator, value), metadata: known(metadata) };
-      return [{ key: name, entry }];
-    } catch (error) {
-      if (error instanceof BrokenValue) return [{ key: name, entry: error }];
-      throw error;
-    }
-  });
+/** What was read, or null if it is broken. */
+export async function unlessBroken<Read>(reading: Promise<Read>): Promise<Read | null> {
+  return reading.catch((error) => (error instanceof BrokenValue ? null : Promise.reject(error)));
 }
 
-export function indexId(index: Settings): string {
-  return `${index.system_account_id}-${index.index_name}`;
+/** A page of the keys that begin with `prefix`. No value is read: metadata says what they hold. */
+export async function list(env: Env, prefix: string, cursor: string | null): Promise<Page> {
+  const page = await env.KV.list({ limit: PAGE_KEYS, prefix, cursor });
+  const keys = page.keys.map(({ name, metadata }) => ({ key: name, metadata: known(metadata) }));
+  return { keys, cursor: page.list_complete ? null : page.cursor };
+}
+
+/** Whether a request may list the keys of all customers: not without a secret, unless it is local. */
+export async function mayList(env: Env, authorization: string | null): Promise<boolean> {
+  if (env.LOCAL === "true") return true;
+  if (!env.LIST_SECRET || authorization === null) return false;
+  // Hashes take the same time to compare, however much of the secret is right.
+  return (await sha256(authorization)) === (await sha256(`Bearer ${env.LIST_SECRET}`));
 }
 
 /** Whether KV can hold the key. It refuses to look for others, which an alias may well name. */
@@ -99,8 +103,12 @@ function parse<Value>(validator: Validator, text: string): Value {
   return value as Value;
 }
 
+/** The fields that are known, if it is the exporter's. */
 function known(metadata: unknown): Metadata | null {
-  return metadataValidator.validate(metadata ?? null).valid ? (metadata as Metadata) : null;
+  if (!metadataValidator.validate(metadata ?? null).valid) return null;
+  const fields = Object.keys(metadataSchema.properties);
+  const entries = Object.entries(metadata as Metadata).filter(([name]) => fields.includes(name));
+  return Object.fromEntries(entries) as unknown as Metadata;
 }
 
 async function sha256(text: string): Promise<string> {

@@ -1,29 +1,38 @@
 // A reader of what the exporter writes. It answers with what the search proxy would do:
 //
 //   GET /route/{shop id or index id}?q={normalized query}   one search
-//   GET /indexes                                            all indexes, for the page at `/`
+//   GET /indexes?prefix={…}&cursor={…}                      a page of keys, by their metadata
+//   GET /indexes/{key}                                      what one key holds
 //
-// The API key stays inside. Only a real proxy sends it, with the search.
+// The page at `/` shows the last two. The API key stays inside. Only a real proxy sends it, with the
+// search.
 
-import { analyticsIndex, pick, pointOf, shares } from "./routing.ts";
-import { BrokenValue, type Entry, type Env, indexId, list, override, settings } from "./store.ts";
+import * as routing from "./routing.ts";
+import { BrokenValue, type Entry, type Env, list, mayList, override } from "./store.ts";
+import { settings, unlessBroken } from "./store.ts";
 import type { Settings } from "./types.ts";
 
 export default {
   async fetch(request: Request, env: Env): Promise<Response> {
-    const url = new URL(request.url);
-    const [, place, key] = url.pathname.match(/^\/(route|indexes)(?:\/(.+))?$/) ?? [];
+    const { pathname, searchParams } = new URL(request.url);
+    const [, place, encoded] = pathname.match(/^\/(route|indexes)(?:\/(.+))?$/) ?? [];
     try {
-      if (place === "indexes" && key === undefined) return Response.json(await indexes(env));
-      if (place === "route" && key !== undefined)
-        return await route(request, env, decodeURIComponent(key));
+      const key = encoded && decodeURIComponent(encoded);
+      if (place === "indexes") {
+        if (!(await mayList(env, request.headers.get("authorization"))))
+          return problem(403, "Only with a secret: see wrangler.jsonc.");
+        if (key !== undefined) return await index(env, key);
+        const page = await list(env, searchParams.get("prefix") ?? "", searchParams.get("cursor"));
+        return Response.json(page);
+      }
+      if (place === "route" && key !== undefined) return await route(request, env, key);
     } catch (error) {
       if (error instanceof BrokenValue)
-        return problem(502, `A value that was read ${error.message}.`);
+        return problem(502, `The value under this key ${error.message}.`);
       if (error instanceof URIError) return problem(400, "The key is not percent-encoded UTF-8.");
       throw error;
     }
-    return problem(404, "There are /, /indexes and /route/{key}.");
+    return problem(404, "There are /, /indexes, /indexes/{key} and /route/{key}.");
   },
 } satisfies ExportedHandler<Env>;
 
@@ -36,22 +45,26 @@ async function route(request: Request, env: Env, key: string): Promise<Response>
   const internal = request.headers.get("x-marqo-internal") === "true";
   const user = request.headers.get("x-user-id") ?? request.headers.get("x-session-id");
 
-  const weights = shares(doc_reads, internal);
-  const point = user === null ? Math.random() : pointOf(user);
-  const chosen = pick(weights, point)?.index_id ?? indexId(own.value);
-  // A target that KV does not have, or not yet, must not take the shop down: its own index answers.
-  const target = chosen === indexId(own.value) ? own : await settings(env, chosen);
-  const { value } = target ?? own;
+  const weights = routing.shares(doc_reads, internal);
+  const point = user === null ? Math.random() : routing.pointOf(user);
+  const chosen = routing.pick(weights, point)?.index_id ?? routing.indexId(own.value);
+  // A target that KV does not have, or not whole, must not take the shop down: its own index answers.
+  const found =
+    chosen === routing.indexId(own.value) ? own : await unlessBroken(settings(env, chosen));
+  const target = found !== null && routing.isTarget(found.value, chosen, own.value) ? found : null;
+  const search = routing.searchSettings(own.value, (target ?? own).value);
 
   const query = new URL(request.url).searchParams.get("q");
   const answer = {
-    index_id: indexId(own.value),
+    system_account_id: own.value.system_account_id,
+    index_id: routing.indexId(own.value),
     alias: doc_reads === undefined ? "none" : doc_reads.enabled ? "on" : "off",
     weights,
-    target: { index_id: indexId(value), index_url: value.index_url },
+    target: { index_id: routing.indexId(search), index_url: shownUrl(search) },
+    pixel_id: search.pixel_id,
     missing: target === null ? chosen : null,
-    override: query === null ? null : await override(env, own.value, query),
-    analytics: analyticsIndex(analytics, internal),
+    override: query === null ? null : await unlessBroken(override(env, own.value, query)),
+    analytics: routing.analyticsIndex(analytics, internal),
   };
   return Response.json(answer, { headers: age(own) });
 }
@@ -63,28 +76,29 @@ function age({ metadata }: Entry<Settings>): HeadersInit {
   return { "x-settings-age": String(seconds) };
 }
 
-/** Every index once, whichever of its keys there are. */
-async function indexes(env: Env) {
-  const found = new Map<string, { keys: string[]; [field: string]: unknown }>();
-  for (const { key, entry } of await list(env)) {
-    if (entry instanceof BrokenValue) {
-      found.set(key, { keys: [key], broken: entry.message });
-      continue;
-    }
-    const { value, metadata } = entry;
-    // Two keys that say different things stand side by side.
-    const same = JSON.stringify([indexId(value), metadata?.digest]);
-    const index = found.get(same);
-    if (index !== undefined) {
-      index.keys.push(key);
-      continue;
-    }
-    const { index_url, index_aliases } = value;
-    const { exported_at, changed_at, source, environment } = metadata ?? {};
-    const written = metadata && { exported_at, changed_at, source, environment };
-    found.set(same, { index_id: indexId(value), keys: [key], index_url, index_aliases, written });
-  }
-  return [...found.values()];
+/** What a key holds. Its fields are picked: what a later exporter adds stays inside. */
+async function index(env: Env, key: string): Promise<Response> {
+  const entry = await settings(env, key);
+  if (entry === null) return problem(404, "No index has this key.");
+  const { doc_reads, analytics } = entry.value.index_aliases ?? {};
+  return Response.json({
+    digest: entry.metadata?.digest,
+    index_url: shownUrl(entry.value),
+    doc_reads: doc_reads && {
+      enabled: doc_reads.enabled,
+      targets: doc_reads.targets.map((target) => {
+        const { index_id, weight, internal, enabled } = target;
+        return { index_id, weight, internal, enabled, share: routing.shareOf(target, doc_reads) };
+      }),
+    },
+    analytics: analytics && { enabled: analytics.enabled, index_id: analytics.index_id },
+  });
+}
+
+/** Without what a URL can hide: a user, a password, a query. */
+function shownUrl({ index_url }: Settings): string {
+  const { origin, pathname } = new URL(index_url);
+  return origin + pathname;
 }
 
 function problem(status: number, error: string): Response {

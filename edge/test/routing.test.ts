@@ -2,8 +2,16 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { analyticsIndex, fnv1a, pick, pointOf, shares } from "../src/routing.ts";
-import type { DocReads, Target } from "../src/types.ts";
+import {
+  analyticsIndex,
+  fnv1a,
+  pick,
+  pointOf,
+  searchSettings,
+  shareOf,
+  shares,
+} from "../src/routing.ts";
+import type { DocReads, Settings, Target } from "../src/types.ts";
 
 /** Our own vectors. A reader in another language has to agree with them. */
 const VECTORS: [id: string, hash: number, target: string][] = [
@@ -86,4 +94,41 @@ test("analytics of another index are used if the alias is on, and not for others
   assert.equal(analyticsIndex({ ...analytics, enabled: false }, true), null);
   assert.equal(analyticsIndex({ ...analytics, internal: true }, false), null);
   assert.equal(analyticsIndex({ ...analytics, internal: true }, true), "a");
+});
+
+test("an API key goes nowhere but to the URL that it stands beside", () => {
+  const settings = (name: string): Settings => ({
+    system_account_id: name,
+    index_name: "i",
+    shop_id: `${name}.example`,
+    marqo_api_key: `key-${name}`,
+    index_url: `https://${name}.example`,
+    search_config: { of: name },
+    index_aliases: { doc_reads: rollout },
+  });
+  const { system_account_id, marqo_api_key, index_url, ...rest } = settings("target");
+  const searched = searchSettings(settings("own"), settings("target"));
+  assert.deepEqual(searched, {
+    ...settings("own"),
+    system_account_id,
+    marqo_api_key,
+    index_url,
+  });
+  assert.notDeepEqual(searched.search_config, rest.search_config);
+});
+
+test("a target's share is that of the searches that it counts for, also while the alias is off", () => {
+  const off = {
+    ...alias(target("a", 0.3), target("b", 0.1), target("c", 0.4, { internal: true })),
+    enabled: false,
+  };
+  assert.deepEqual(
+    off.targets.map((one) => Math.round(shareOf(one, off) * 1000)),
+    [750, 250, 500],
+  );
+  const none = alias(target("a", 0), target("b", 1, { enabled: false }));
+  assert.deepEqual(
+    none.targets.map((one) => shareOf(one, none)),
+    [0, 0],
+  );
 });
