@@ -37,6 +37,21 @@ impl IndexRef {
     }
 }
 
+/// An item that is exported: an index, or one of its query configs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ItemName {
+    /// The index.
+    pub index: IndexRef,
+    /// `normalized_query`, if the item is a query config.
+    pub query: Option<String>,
+}
+
+impl From<IndexRef> for ItemName {
+    fn from(index: IndexRef) -> Self {
+        Self { index, query: None }
+    }
+}
+
 impl fmt::Display for IndexRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.account, self.name)

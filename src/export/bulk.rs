@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::invocation::{Invocation, Service, wait_until};
 use super::retry::Retries;
+use crate::index::ItemName;
 use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS};
 use crate::kv::{Pair, StoredValue};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace, Retry, Retryable, Services};
@@ -40,33 +41,47 @@ pub async fn put<S: Services>(
     until: Instant,
 ) -> Failures {
     let kv = invocation.services.kv();
-    let all = pairs.len();
+    let sent = pairs.clone();
     let chunks = chunks(pairs, invocation.config.bulk_max_pairs, pair_bytes);
     let bounds = Bounds { until, waits_until: until };
     let failures = send(invocation, bounds, chunks, |pair| &pair.key, {
         async |pairs: &[Pair]| kv.put(namespace, pairs).await
     })
     .await;
-    invocation.count_written(namespace, confirmed(all, &failures));
+    invocation.count_written(namespace, confirmed(sent.len(), &failures));
+    if !invocation.config.dry_run {
+        for Pair { key, entry } in sent.into_iter().filter(|pair| !failures.contains_key(&pair.key))
+        {
+            invocation.receipts.holds(namespace, key, entry);
+        }
+    }
     failures
 }
 
-/// Deletes distinct keys; answers with those that KV did not confirm by `until`.
+/// Deletes keys, each with the item that it is for; answers with those that KV did not confirm by
+/// `until`.
 pub async fn delete<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
-    keys: Vec<String>,
+    keys: BTreeMap<String, Option<ItemName>>,
     until: Instant,
 ) -> Failures {
     let kv = invocation.services.kv();
-    let all = keys.len();
-    let chunks = chunks(keys, invocation.config.bulk_max_pairs, |key| key_bytes(key));
+    let names = keys.keys().cloned().collect();
+    let chunks = chunks(names, invocation.config.bulk_max_pairs, |key| key_bytes(key));
     let bounds = Bounds::of_no_write(invocation, until);
     let failures = send(invocation, bounds, chunks, |key| key, {
         async |keys: &[String]| kv.delete(namespace, keys).await
     })
     .await;
-    invocation.count_deleted(namespace, confirmed(all, &failures));
+    invocation.count_deleted(namespace, confirmed(keys.len(), &failures));
+    if !invocation.config.dry_run {
+        for (key, item) in keys.into_iter().filter(|(key, _)| !failures.contains_key(key)) {
+            if let Some(item) = item {
+                invocation.receipts.gone(namespace, key, item);
+            }
+        }
+    }
     failures
 }
 
@@ -97,7 +112,8 @@ pub async fn read_until<S: Services>(
         }
     })
     .await;
-    (found, failures)
+    // That a key can't be read says nothing of what may be written.
+    (found, failures.into_iter().map(|(key, error)| (key, error.of_several())).collect())
 }
 
 /// Lists a page of keys, with the same tries.
@@ -211,6 +227,8 @@ async fn send<S: Services, T>(
             push_halves(&mut work, items, retries);
             continue;
         }
+        // Not found out which of them is refused.
+        let error = if items.len() > 1 { error.of_several() } else { error };
         let asked_wait = match error.retry() {
             Retry::After(asked_wait) => asked_wait,
             Retry::Never => None,
@@ -368,7 +386,11 @@ mod tests {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let refused = KvError::RefusedContent { reason: reason() };
         fakes.kv.faults.then((0..1_000).map(|_| KvFault::Fails(refused.clone())));
-        assert_eq!(put_in_one(&fakes, &names).await, failed(&names, &refused));
+        let failures = put_in_one(&fakes, &names).await;
+        let alone = failures.values().filter(|error| **error == refused).count();
+        let together = failures.values().filter(|error| matches!(error, KvError::Refused { .. }));
+        assert_eq!((alone + together.count(), failures.len()), (1_000, 1_000));
+        assert!((1..100).contains(&alone), "{alone} are known to be refused alone");
         assert_eq!(fakes.kv.requests.borrow().len(), 1 + 2 * MAX_HALVINGS);
     }
 
@@ -437,7 +459,7 @@ mod tests {
         let invocation = fakes.invocation();
         let start = Instant::now();
         fakes.kv.faults.then([KvFault::Hangs]);
-        let keys = vec!["a".to_owned()];
+        let keys = BTreeMap::from([("a".to_owned(), None)]);
         let failures = delete(&invocation, Namespace::Settings, keys, start + TIME_LEFT / 2).await;
         assert_eq!(failures, failed(&["a"], &KvError::OutOfTime));
         assert_eq!((start.elapsed(), invocation.is_out_of_time()), (TIME_LEFT / 2, false));
@@ -513,7 +535,7 @@ mod tests {
         let fakes = Fakes::new();
         let invocation = fakes.invocation();
         fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(&["b"])));
-        let keys = ["a", "b"].map(str::to_owned).to_vec();
+        let keys = BTreeMap::from(["a", "b"].map(|key| (key.to_owned(), None)));
         let deadline = invocation.deadline;
         let failures = delete(&invocation, Namespace::QueryConfigs, keys, deadline).await;
         assert_eq!(failures, failed(&["b"], &KvError::Unsuccessful { retry_after: None }));

@@ -6,15 +6,15 @@ use tracing::warn;
 
 use super::api_keys::{ApiKeys, Exportable, NotExportable};
 use crate::config::ExporterConfig;
-use crate::index::IndexRef;
+use crate::index::ItemName;
 use crate::item::{IndexSettings, Item, ItemKey, ItemKind, QueryConfig, QueryConfigRef, Rejection};
 use crate::kv::{Digest, Entry, Stamp};
 
 /// One value and the keys that it goes under. May hold an API key: no `Debug`.
 #[derive(Clone)]
 pub struct Desired {
-    /// The item's index.
-    pub index: IndexRef,
+    /// The item.
+    pub item: ItemName,
     /// The KV keys, the primary one first.
     pub keys: Vec<String>,
     value: String,
@@ -54,7 +54,7 @@ impl Desired {
         let api_key = api_keys.resolve(index)?;
         let settings = &index.settings;
         Ok(Self {
-            index: settings.index.clone(),
+            item: settings.index.clone().into(),
             keys: settings.kv_keys(),
             value: settings.value(api_key),
         })
@@ -68,7 +68,7 @@ impl Desired {
 
     /// What a decoded query config asks for.
     pub fn of_decoded_query_config(config: &QueryConfigRef, decoded: QueryConfig) -> Self {
-        Self { index: config.index.clone(), keys: vec![decoded.key], value: decoded.value }
+        Self { item: config.clone().into(), keys: vec![decoded.key], value: decoded.value }
     }
 
     /// The value. It may hold an API key.
@@ -83,8 +83,9 @@ impl Desired {
 
     /// The entry to write.
     pub fn entry(&self, stamp: &Stamp) -> Result<Rc<Entry>, Rejection> {
-        Entry::new(&self.value, &self.index, stamp)
-            .map(Rc::new)
+        let ItemName { index, query } = &self.item;
+        Entry::new(&self.value, index, stamp)
+            .map(|entry| Rc::new(entry.of_query(query.clone())))
             .map_err(|limit| Rejection::over_limit("index_name", limit))
     }
 }

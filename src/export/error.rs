@@ -77,6 +77,19 @@ impl KeyError {
         }
     }
 
+    /// Cloudflare's refusal of this pair or delete alone, if that is the cause.
+    pub fn refused_alone(&self) -> Option<&KvError> {
+        match self {
+            Self::Kv(kv) | Self::DeleteUnconfirmed(kv) => {
+                matches!(kv, KvError::RefusedContent { .. }).then_some(kv)
+            }
+            Self::NotSettled { source, .. } | Self::NotRemoved { source, .. } => {
+                source.refused_alone()
+            }
+            _ => None,
+        }
+    }
+
     /// Cloudflare's refusal of the token, if that is the cause.
     pub fn auth_rejected(&self) -> Option<&KvError> {
         let kv = match self {

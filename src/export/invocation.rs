@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::rate_limiter::RateLimiter;
+use super::receipt::Receipts;
 use crate::config::ExporterConfig;
 use crate::kv::{Source, Stamp};
 use crate::ports::{Clock, KvStore, Namespace, Services};
@@ -32,6 +33,8 @@ pub struct Invocation<'a, S> {
     pub longest_wait: Duration,
     /// Why entries are written, as their metadata says it.
     pub source: Source,
+    /// What KV has confirmed.
+    pub receipts: Receipts,
     stats: RefCell<Stats>,
     /// Whether anything was left out because the time is up.
     out_of_time: Cell<bool>,
@@ -88,6 +91,7 @@ impl<'a, S: Services> Invocation<'a, S> {
             writes_until: deadline,
             longest_wait: Duration::MAX,
             source,
+            receipts: Receipts::default(),
             stats: RefCell::default(),
             out_of_time: Cell::new(false),
             rate_limiter: None,
@@ -216,6 +220,11 @@ impl<'a, S: Services> Invocation<'a, S> {
         let exported_at = humantime::format_rfc3339_millis(now).to_string();
         let environment = self.config.environment.clone();
         Stamp { exported_at, source: self.source, environment, changed_at: None }
+    }
+
+    /// Writes the receipts of a namespace, as far as KV has confirmed anything.
+    pub fn write_receipts(&self, namespace: Namespace) {
+        self.receipts.write(namespace, self.source);
     }
 
     /// Changes the counts.

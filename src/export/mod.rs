@@ -17,6 +17,7 @@ pub mod other_environments;
 pub mod query_config_removal;
 mod rate_limiter;
 pub mod re_export;
+pub mod receipt;
 pub mod reconcile;
 mod retry;
 pub mod settle;

@@ -25,7 +25,7 @@ use super::error::KeyError;
 use super::invocation::Invocation;
 use super::other_environments::{self, Found, OtherEnvironments};
 use super::table::{ReadError, read_items};
-use crate::index::IndexRef;
+use crate::index::{IndexRef, ItemName};
 use crate::item::{Item, ItemKey, QueryConfigRef, Rejection};
 use crate::kv::{Digest, Entry, Pair, Stamp, check_key};
 use crate::ports::{KvError, Namespace, Services};
@@ -88,6 +88,7 @@ pub async fn remove<S: Services>(
         removal: Removal::default(),
     };
     removing.rounds().await;
+    invocation.write_receipts(Namespace::QueryConfigs);
     removing.removal
 }
 
@@ -205,12 +206,19 @@ impl<S: Services> Removing<'_, S> {
     async fn delete(&mut self, mut keys: Vec<String>) {
         self.spare_other_environments(&mut keys).await;
         let until = self.invocation.deadline;
+        let named = keys.iter().map(|key| (key.clone(), self.item_of(key))).collect();
         let mut failures =
-            bulk::delete(self.invocation, Namespace::QueryConfigs, keys.clone(), until).await;
+            bulk::delete(self.invocation, Namespace::QueryConfigs, named, until).await;
         for key in keys {
             let confirmed = failures.remove(&key).map_or(Ok(()), Err);
             self.last.insert(key, Done::Deleted(confirmed));
         }
+    }
+
+    /// The removed item that the key is for.
+    fn item_of(&self, key: &str) -> Option<ItemName> {
+        let removed = self.open.get(key)?.iter().find(|twin| self.removed.contains(twin))?;
+        Some(removed.clone().into())
     }
 
     /// Takes out the keys that another environment has written, and those that can't be read.

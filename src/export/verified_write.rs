@@ -87,7 +87,7 @@ pub async fn verified_write<S: Services>(
     let mut outcome = WriteOutcome::default();
     for _ in 0..MAX_ROUNDS {
         if writes.is_empty() {
-            return outcome;
+            break;
         }
         let versions = outcome.put(invocation, namespace, writes).await;
         writes = outcome.read_again(invocation, items, versions).await;
@@ -95,6 +95,7 @@ pub async fn verified_write<S: Services>(
     for write in writes {
         outcome.fail(&write.keys, &KeyError::StillChanging);
     }
+    invocation.write_receipts(namespace);
     outcome
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer};
 
 use super::attribute::{Attribute, Map};
-use crate::index::IndexRef;
+use crate::index::{IndexRef, ItemName};
 use crate::kv::{Digest, StoredQueryConfig, check_key};
 
 const INDEX_PREFIX: &str = "INDEX#";
@@ -131,6 +131,12 @@ pub fn index_id_in_query_config_key(key: &str) -> Option<&str> {
 /// What the keys of all query configs of an account, or of an index id, start with.
 pub fn query_config_key_prefix(name: &str) -> String {
     format!("{QUERY_CONFIG_KEY_PREFIX}{name}-")
+}
+
+impl From<QueryConfigRef> for ItemName {
+    fn from(QueryConfigRef { index, query }: QueryConfigRef) -> Self {
+        Self { index, query: Some(query) }
+    }
 }
 
 impl QueryConfigRef {

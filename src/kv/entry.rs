@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use super::limits::{LimitExceeded, MAX_METADATA_BYTES, check_value_size};
 use super::metadata::{Stamp, metadata_json};
-use super::{Digest, StoredValue};
-use crate::index::IndexRef;
+use super::{Digest, StoredSettings, StoredValue};
+use crate::index::{IndexRef, ItemName};
 
 /// A value with its metadata, ready to be sent. May hold an API key: `Debug` shows sizes only.
 #[derive(Clone)]
@@ -17,6 +17,10 @@ pub struct Entry {
     value: Box<RawValue>,
     metadata: Option<Box<RawValue>>,
     digest: Digest,
+    /// The item that it is for, where that is known.
+    pub item: Option<ItemName>,
+    /// When the table took the change, RFC 3339; only where a stream record's image decided.
+    pub changed_at: Option<String>,
 }
 
 /// An entry and the key that it goes under.
@@ -41,7 +45,16 @@ impl Entry {
             value: json_string(value),
             metadata: RawValue::from_string(metadata).ok(),
             digest,
+            item: Some(index.clone().into()),
+            changed_at: stamp.changed_at.clone(),
         })
+    }
+
+    /// The entry of a query config of the index.
+    #[must_use]
+    pub fn of_query(self, query: Option<String>) -> Self {
+        let item = self.item.map(|item| ItemName { query, ..item });
+        Self { item, ..self }
     }
 
     /// An entry as it was read, to be put back.
@@ -50,6 +63,8 @@ impl Entry {
             value: json_string(&stored.value),
             metadata: stored.metadata.clone(),
             digest: Digest::of(stored.value.as_bytes()),
+            item: StoredSettings::parse(&stored.value).map(|stored| stored.index.into()),
+            changed_at: None,
         }
     }
 

@@ -9,17 +9,19 @@ use super::answer::{Answer, HandlerError, stream_answer};
 use super::payload::{InvalidPayload, Payload};
 use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
-use crate::export::batch::outcome::{RecordOutcome, RejectedRecord};
+use crate::export::batch::outcome::RecordOutcome;
 use crate::export::batch::removals::Removals;
 use crate::export::batch::{TIME_TO_WRITE, export_batch};
 use crate::export::explain::{Explain, ExplainError, ExplainReport, explain};
 use crate::export::invocation::Invocation;
 use crate::export::re_export::{LONGEST_WAIT, re_export};
+use crate::export::receipt::log_rejected;
 use crate::export::reconcile::reconcile;
+use crate::index::ItemName;
 use crate::item::StreamRecord;
 use crate::item::stream_record::EVENT_SOURCE;
 use crate::kv::Source;
-use crate::ports::Services;
+use crate::ports::{Namespace, Services};
 use crate::telemetry::Stats;
 use crate::telemetry::stats::ReconcileRun;
 
@@ -97,7 +99,7 @@ impl<S: Services> Handler<S> {
 
 async fn stream<S: Services>(
     invocation: &Invocation<'_, S>,
-    mut records: Vec<StreamRecord>,
+    records: Vec<StreamRecord>,
     removals: &Removals,
 ) -> Result<Answer, HandlerError> {
     if records.iter().any(|record| record.from_another_source) {
@@ -105,8 +107,10 @@ async fn stream<S: Services>(
         return Err(InvalidPayload(reason).into());
     }
     let sequence_numbers: Vec<Option<String>> =
-        records.iter_mut().map(|record| record.sequence_number.take()).collect();
+        records.iter().map(|record| record.sequence_number.clone()).collect();
     let outcomes = export_batch(invocation, records, removals).await;
+    invocation.write_receipts(Namespace::Settings);
+    invocation.write_receipts(Namespace::QueryConfigs);
     for (outcome, sequence_number) in outcomes.iter().zip(&sequence_numbers) {
         log_record(outcome, sequence_number.as_deref());
     }
@@ -118,16 +122,10 @@ async fn stream<S: Services>(
 /// One line for each record that was not exported as it should be.
 fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
     match outcome {
-        RecordOutcome::Rejected(RejectedRecord { index, query, rejection }) => error!(
-            system_account_id = index.as_ref().map(|index| index.account.as_str()),
-            index_name = index.as_ref().map(|index| index.name.as_str()),
-            normalized_query = query,
-            path = rejection.path,
-            sequence_number,
-            error = %rejection,
-            "record rejected"
-        ),
-        RecordOutcome::Failed { index, query, cell, error } => error!(
+        RecordOutcome::Rejected { item, rejection } => {
+            log_rejected(item.as_ref(), sequence_number, rejection);
+        }
+        RecordOutcome::Failed { item: ItemName { index, query }, cell, error } => error!(
             system_account_id = index.account,
             index_name = index.name,
             normalized_query = query,
@@ -136,7 +134,7 @@ fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
             error = %Chain(error),
             "record failed"
         ),
-        RecordOutcome::Parked { index, cell, error } => error!(
+        RecordOutcome::Parked { item: ItemName { index, .. }, cell, error } => error!(
             system_account_id = index.account,
             index_name = index.name,
             cell,

@@ -113,7 +113,7 @@ pub enum KvError {
         /// What Cloudflare says.
         reason: String,
     },
-    /// Something in the request is refused: halves find out what.
+    /// Something in the request is refused: halves find out which pair or key that is.
     #[error("Cloudflare KV refuses the request: {reason}")]
     RefusedContent {
         /// What Cloudflare says.
@@ -156,6 +156,14 @@ impl KvError {
     /// never sent.
     pub fn changed_nothing(&self) -> bool {
         self.concerns_every_request() || matches!(self, Self::NotSent)
+    }
+
+    /// The error of a request that is refused for what it holds, but not for one pair or key alone.
+    pub fn of_several(self) -> Self {
+        match self {
+            Self::RefusedContent { reason } => Self::Refused { reason },
+            error => error,
+        }
     }
 
     /// The error of a request that was tried before, with an answer that said nothing for certain.

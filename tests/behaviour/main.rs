@@ -35,6 +35,7 @@ mod process;
 mod put_back;
 mod query_config_removals;
 mod re_exports;
+mod receipts;
 mod reconcile;
 mod runbook;
 mod schemas;

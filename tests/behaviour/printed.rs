@@ -41,8 +41,10 @@ impl Printed {
     /// The same for an invocation, which must have one line of counts and at most one of metrics.
     pub fn by(invocation: &Invocation) -> Self {
         let mut printed = Self::of(&invocation.logs);
-        // Of the process, if the invocation started it.
-        printed.lines.retain(|line| line["message"] != "start");
+        // Of the process, if the invocation started it; and receipts, which `receipts` tests.
+        let beside =
+            |line: &Value| ["start", "exported", "removed"].map(|it| line["message"] == it);
+        printed.lines.retain(|line| !beside(line).contains(&true));
         assert_eq!(printed.with("invocation").len(), 1, "{:?}", printed.lines);
         assert!(printed.metric_lines <= 1);
         printed

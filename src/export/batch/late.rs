@@ -90,7 +90,8 @@ mod tests {
     fn decided(
         found: Option<Result<&'static str, Rejection>>,
     ) -> (Task<&'static str>, Deciding, RecordOutcome) {
-        let mut deciding = Deciding { position: 0, late: true, changed_at: Some(7.0) };
+        let mut deciding =
+            Deciding { position: 0, sequence_number: None, late: true, changed_at: Some(7.0) };
         let mut task = Task::Export("image");
         let mut outcomes = [RecordOutcome::Exported];
         decide(&mut deciding, &mut task, found, &mut outcomes);
@@ -120,7 +121,8 @@ mod tests {
 
     #[test]
     fn records_in_time_and_removals_are_not_read() {
-        let deciding = |late| Deciding { position: 0, late, changed_at: None };
+        let deciding =
+            |late| Deciding { position: 0, sequence_number: None, late, changed_at: None };
         assert!(is_open(&deciding(true), &Task::Export(())));
         assert!(!is_open(&deciding(false), &Task::Export(())));
         assert!(!is_open(&deciding(true), &Task::<()>::Remove));

@@ -10,12 +10,12 @@ mod settings;
 use std::time::{Duration, UNIX_EPOCH};
 
 use self::late::let_the_table_decide;
-use self::outcome::{RecordOutcome, RejectedRecord};
-use self::plan::{BatchPlan, Task, plan};
+use self::outcome::RecordOutcome;
+use self::plan::{BatchPlan, Deciding, Task, plan};
 use self::removals::Removals;
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
-use crate::index::IndexRef;
+use crate::index::ItemName;
 use crate::item::{Rejection, StreamRecord};
 use crate::ports::{Clock, Services};
 use crate::telemetry::lags::Lags;
@@ -49,6 +49,12 @@ pub async fn export_batch<S: Services>(
     removals.hold_flood(&mut plan, invocation.config.removals_up_to, invocation.began);
     let_the_table_decide(invocation, &mut plan).await;
     let BatchPlan { settings, query_configs, mut outcomes } = plan;
+    let names = settings.iter().map(|item| (item.index.clone().into(), &item.deciding));
+    let names = names
+        .chain(query_configs.iter().map(|item| (item.query_config.clone().into(), &item.deciding)));
+    for (name, deciding) in names {
+        invocation.receipts.note_record(name, deciding.record(invocation.stamp()));
+    }
     let ((settings_verdicts, settings_end), (query_config_verdicts, query_configs_end)) = tokio::join!(
         async { (settings::export(invocation, &settings).await, seconds_now(invocation)) },
         async {
@@ -59,22 +65,12 @@ pub async fn export_batch<S: Services>(
         if item.task == Task::Remove && verdict == ItemVerdict::Done {
             removals.count(&item.index, invocation.services.clock().now());
         }
-        let exported = Exported {
-            index: &item.index,
-            query: None,
-            deciding: item.deciding.position,
-            to_retry: &item.records_to_retry(),
-        };
-        exported.apply(verdict, &mut outcomes);
+        let to_retry = item.records_to_retry();
+        verdict.apply(item.index.clone().into(), &item.deciding, &to_retry, &mut outcomes);
     }
     for (item, verdict) in query_configs.iter().zip(query_config_verdicts) {
-        let exported = Exported {
-            index: &item.query_config.index,
-            query: Some(&item.query_config.query),
-            deciding: item.deciding.position,
-            to_retry: &[item.deciding.position],
-        };
-        exported.apply(verdict, &mut outcomes);
+        let name = item.query_config.clone().into();
+        verdict.apply(name, &item.deciding, &[item.deciding.position], &mut outcomes);
     }
     count_outcomes(invocation, &outcomes);
     let lags = |deciding: Vec<usize>, end: f64| {
@@ -100,40 +96,48 @@ fn seconds_now<S: Services>(invocation: &Invocation<'_, S>) -> f64 {
     now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// An item of the batch, and its records.
-struct Exported<'a> {
-    index: &'a IndexRef,
-    query: Option<&'a str>,
-    /// The record that decides.
-    deciding: usize,
-    /// All that a retry needs.
-    to_retry: &'a [usize],
-}
+impl ItemVerdict {
+    /// The verdict on an item that can't be done. A late record that lacks nothing but an API key is left
+    /// to reconcile, and one of which Cloudflare refuses a pair or a delete alone can't be exported: it
+    /// must not hold the shard.
+    fn of_error(error: KeyError, deciding: &Deciding) -> Self {
+        match (error.missing_api_key(), error.refused_alone()) {
+            _ if !deciding.late => Self::Failed(error),
+            (Some(missing), _) if missing.parks_late_records() => {
+                Self::Parked { cell: missing.cell.clone(), error }
+            }
+            (_, Some(refusal)) => Self::Rejected(Rejection::new("(pair)", refusal.to_string())),
+            _ => Self::Failed(error),
+        }
+    }
 
-impl Exported<'_> {
+    /// The verdict on an item with two of them: what may help has to be tried again.
+    fn and(self, other: Self) -> Self {
+        if matches!(self, Self::Failed(_)) { self } else { other }
+    }
+
     /// Makes the item's verdict the outcome of its records: of the deciding one, and of all that a
     /// retry needs where the item failed.
-    fn apply(self, verdict: ItemVerdict, outcomes: &mut [RecordOutcome]) {
-        let Self { index, query, deciding, to_retry } = self;
-        let index = index.clone();
-        let query = query.map(str::to_owned);
-        match verdict {
-            ItemVerdict::Done => {}
-            ItemVerdict::Rejected(rejection) => {
-                let rejected = RejectedRecord { index: Some(index), query, rejection };
-                outcomes[deciding] = RecordOutcome::Rejected(rejected);
-            }
-            ItemVerdict::Parked { cell, error } => {
-                outcomes[deciding] = RecordOutcome::Parked { index, cell, error };
-            }
-            ItemVerdict::Failed(error) => {
+    fn apply(
+        self,
+        item: ItemName,
+        deciding: &Deciding,
+        to_retry: &[usize],
+        outcomes: &mut [RecordOutcome],
+    ) {
+        outcomes[deciding.position] = match self {
+            Self::Done => return,
+            Self::Rejected(rejection) => RecordOutcome::Rejected { item: Some(item), rejection },
+            Self::Parked { cell, error } => RecordOutcome::Parked { item, cell, error },
+            Self::Failed(error) => {
                 let cell = error.missing_api_key().map(|missing| missing.cell.clone());
-                let failed = RecordOutcome::Failed { index, query, cell, error };
+                let failed = RecordOutcome::Failed { item, cell, error };
                 for record in to_retry {
                     outcomes[*record] = failed.clone();
                 }
+                failed
             }
-        }
+        };
     }
 }
 
@@ -146,7 +150,7 @@ fn count_outcomes<S: Services>(invocation: &Invocation<'_, S>, outcomes: &[Recor
                 RecordOutcome::Superseded => stats.superseded += 1,
                 RecordOutcome::Exported => stats.exported += 1,
                 RecordOutcome::Held => stats.removals_held += 1,
-                RecordOutcome::Rejected(_) => stats.rejected += 1,
+                RecordOutcome::Rejected { .. } => stats.rejected += 1,
                 RecordOutcome::Failed { .. } => stats.failed += 1,
                 RecordOutcome::Parked { .. } => stats.parked += 1,
             }
@@ -158,6 +162,7 @@ fn count_outcomes<S: Services>(invocation: &Invocation<'_, S>, outcomes: &[Recor
 mod tests {
     use super::*;
     use crate::export::testing::{Fakes, KvFault};
+    use crate::index::IndexRef;
     use crate::kv::Source;
     use crate::ports::KvError;
     use serde_json::{json, value::to_raw_value};
@@ -221,12 +226,38 @@ mod tests {
         assert_eq!(fakes.kv.requests.borrow().len(), 2);
     }
 
+    fn deciding(late: bool) -> Deciding {
+        Deciding { position: 2, sequence_number: None, late, changed_at: None }
+    }
+
+    #[test]
+    fn a_late_record_of_which_a_pair_or_a_delete_is_refused_alone_is_rejected() {
+        let refused = || KvError::RefusedContent { reason: "status 400, code 10012".into() };
+        let settled =
+            |source: KeyError| KeyError::NotSettled { key: "s".into(), source: source.into() };
+        for error in [
+            KeyError::Kv(refused()),
+            settled(KeyError::Kv(refused())),
+            settled(KeyError::DeleteUnconfirmed(refused())),
+        ] {
+            let late = ItemVerdict::of_error(error.clone(), &deciding(true));
+            let ItemVerdict::Rejected(rejection) = late else { panic!("{late:?}") };
+            assert!(rejection.to_string().contains("status 400, code 10012"), "{rejection}");
+            let in_time = ItemVerdict::of_error(error.clone(), &deciding(false));
+            assert_eq!(in_time, ItemVerdict::Failed(error));
+        }
+        let failed = ItemVerdict::of_error(KeyError::StillChanging, &deciding(true));
+        let rejected = ItemVerdict::of_error(KeyError::Kv(refused()), &deciding(true));
+        for both in [rejected.clone().and(failed.clone()), failed.clone().and(rejected)] {
+            assert_eq!(both, failed, "the other key may get through");
+        }
+    }
+
     fn outcomes_of(verdict: ItemVerdict) -> [RecordOutcome; 3] {
         let index = IndexRef::parse("a", "i").unwrap();
         let mut outcomes =
             [RecordOutcome::Superseded, RecordOutcome::Superseded, RecordOutcome::Exported];
-        let exported = Exported { index: &index, query: None, deciding: 2, to_retry: &[0, 2] };
-        exported.apply(verdict, &mut outcomes);
+        verdict.apply(index.into(), &deciding(false), &[0, 2], &mut outcomes);
         outcomes
     }
 
@@ -239,7 +270,7 @@ mod tests {
     fn a_rejected_item_rejects_its_deciding_record_alone() {
         let [_, superseded, deciding] =
             outcomes_of(ItemVerdict::Rejected(Rejection::new("x", "is broken")));
-        assert!(matches!(deciding, RecordOutcome::Rejected(_)));
+        assert!(matches!(deciding, RecordOutcome::Rejected { .. }));
         assert_eq!(superseded, RecordOutcome::Superseded);
     }
 

@@ -1,7 +1,7 @@
 //! What became of each record of a batch.
 
 use crate::export::error::KeyError;
-use crate::index::IndexRef;
+use crate::index::ItemName;
 use crate::item::Rejection;
 
 /// What became of a record.
@@ -16,13 +16,16 @@ pub enum RecordOutcome {
     /// A removal of a flood, which was not begun.
     Held,
     /// Trying again can't help.
-    Rejected(RejectedRecord),
+    Rejected {
+        /// The item, where it is known.
+        item: Option<ItemName>,
+        /// What is wrong.
+        rejection: Rejection,
+    },
     /// Trying again may help.
     Failed {
-        /// The item's index.
-        index: IndexRef,
-        /// The query, if the item is a query config.
-        query: Option<String>,
+        /// The item.
+        item: ItemName,
         /// The cell whose gateway gives no API key, if that is the cause.
         cell: Option<String>,
         /// What happened.
@@ -31,22 +34,11 @@ pub enum RecordOutcome {
     /// Late, and only an API key is missing, its account's or that of another item which asks for a key
     /// that it leaves behind: left to reconcile, so that one dead gateway does not hold the shard.
     Parked {
-        /// The item's index.
-        index: IndexRef,
+        /// The item.
+        item: ItemName,
         /// The cell whose gateway gives no API key.
         cell: String,
         /// What happened.
         error: KeyError,
     },
-}
-
-/// A rejected record, for the log.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RejectedRecord {
-    /// The item's index, where it is known.
-    pub index: Option<IndexRef>,
-    /// The query, if the item is a query config.
-    pub query: Option<String>,
-    /// What is wrong.
-    pub rejection: Rejection,
 }

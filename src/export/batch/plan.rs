@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::outcome::{RecordOutcome, RejectedRecord};
+use super::outcome::RecordOutcome;
 use crate::config::ExporterConfig;
 use crate::export::api_keys::Exportable;
+use crate::export::receipt::Record;
 use crate::index::IndexRef;
 use crate::item::{
     Change, Content, IndexSettings, QueryConfig, QueryConfigRef, Rejection, StreamRecord,
 };
+use crate::kv::Stamp;
 
 /// A record is late when the table took its change more than this before the invocation began: a
 /// re-export, a repair or another consumer may have written what came after it.
@@ -43,6 +45,8 @@ pub enum Task<T> {
 pub struct Deciding {
     /// Its position in the batch.
     pub position: usize,
+    /// Where it stands in its shard.
+    pub sequence_number: Option<String>,
     /// Whether it is late: then the table decides, if it can.
     pub late: bool,
     /// When the table took the change, in seconds since the epoch; `None` where the table decided.
@@ -85,10 +89,23 @@ impl<T> From<Change<T>> for Task<T> {
 }
 
 impl Deciding {
-    fn new(position: usize, created_at: Option<f64>, began: SystemTime) -> Self {
+    fn new(
+        position: usize,
+        sequence_number: Option<String>,
+        created_at: Option<f64>,
+        began: SystemTime,
+    ) -> Self {
         let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let late = created_at.is_some_and(|at| began - at > LATE_AFTER.as_secs_f64());
-        Self { position, late, changed_at: created_at }
+        Self { position, sequence_number, late, changed_at: created_at }
+    }
+
+    /// What a receipt says of it.
+    pub fn record(&self, stamp: Stamp) -> Record {
+        Record {
+            sequence_number: self.sequence_number.clone(),
+            changed_at: stamp.changed_at(self.changed_at).changed_at,
+        }
     }
 }
 
@@ -127,18 +144,16 @@ pub fn plan(records: Vec<StreamRecord>, config: &ExporterConfig, began: SystemTi
     let mut settings: Vec<Pending<SettingsItem>> = Vec::new();
     let mut query_configs: Vec<Pending<QueryConfigItem>> = Vec::new();
     for (position, (record, place)) in records.into_iter().zip(places).enumerate() {
-        let rejected = |index, query, rejection| {
-            RecordOutcome::Rejected(RejectedRecord { index, query, rejection })
-        };
-        let deciding = Deciding::new(position, record.created_at, began);
+        let rejected = |item, rejection| RecordOutcome::Rejected { item, rejection };
+        let deciding = Deciding::new(position, record.sequence_number, record.created_at, began);
         outcomes.push(match record.content {
             Content::Skipped => RecordOutcome::Skipped,
-            Content::Unknown { rejection } => rejected(None, None, rejection),
+            Content::Unknown { rejection } => rejected(None, rejection),
             Content::Settings(record) => {
                 let item = pending(&mut settings, place);
                 item.named.extend(record.shop_ids.into_iter().map(|shop_id| (shop_id, position)));
                 match record.change.and_then(|change| exportable(config, change)) {
-                    Err(rejection) => rejected(Some(record.index), None, rejection),
+                    Err(rejection) => rejected(Some(record.index.into()), rejection),
                     Ok(change) => item.decide(
                         position,
                         SettingsItem {
@@ -152,10 +167,7 @@ pub fn plan(records: Vec<StreamRecord>, config: &ExporterConfig, began: SystemTi
                 }
             }
             Content::QueryConfig(record) => match record.change {
-                Err(rejection) => {
-                    let QueryConfigRef { index, query } = record.query_config;
-                    rejected(Some(index), Some(query), rejection)
-                }
+                Err(rejection) => rejected(Some(record.query_config.into()), rejection),
                 Ok(change) => pending(&mut query_configs, place).decide(
                     position,
                     QueryConfigItem {
@@ -306,7 +318,7 @@ mod tests {
                 RecordOutcome::Superseded,
                 RecordOutcome::Superseded,
                 RecordOutcome::Exported,
-                RecordOutcome::Rejected(_),
+                RecordOutcome::Rejected { .. },
                 RecordOutcome::Skipped
             ]
         ));
@@ -365,7 +377,7 @@ mod tests {
             let plan = plan(records, &config(None), UNIX_EPOCH);
             assert!(matches!(
                 plan.outcomes.as_slice(),
-                [RecordOutcome::Exported, RecordOutcome::Rejected(_)]
+                [RecordOutcome::Exported, RecordOutcome::Rejected { .. }]
             ));
         }
     }
@@ -373,7 +385,7 @@ mod tests {
     #[test]
     fn a_record_is_late_when_it_is_more_than_a_minute_old() {
         let began = UNIX_EPOCH + Duration::from_secs(1_000);
-        let late = |created_at| Deciding::new(0, created_at, began).late;
+        let late = |created_at| Deciding::new(0, None, created_at, began).late;
         assert!(!late(Some(1_000.0)) && !late(Some(940.0)) && late(Some(939.0)));
         for in_time in [None, Some(f64::NAN), Some(f64::INFINITY), Some(9e300)] {
             assert!(!late(in_time), "{in_time:?}");

@@ -6,6 +6,7 @@ use super::ItemVerdict;
 use super::plan::{QueryConfigItem, Task};
 use crate::export::bulk;
 use crate::export::desired::Desired;
+use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::other_environments::OtherEnvironments;
 use crate::export::query_config_removal::remove;
@@ -44,15 +45,17 @@ pub async fn export<S: Services>(
     let pairs: Vec<Pair> = pairs.into_values().collect();
     let until = invocation.writes_until;
     for (key, error) in bulk::put(invocation, Namespace::QueryConfigs, pairs, until).await {
-        verdicts.set(&key, &ItemVerdict::Failed(error.into()));
+        verdicts.fail(items, &key, &error.into());
     }
     if !removed.is_empty() {
         let removal = remove(invocation, &removed, OtherEnvironments::Unknown).await;
         for (key, error) in removal.failed {
-            verdicts.set(&key, &ItemVerdict::Failed(error));
+            verdicts.fail(items, &key, &error);
         }
         for (key, rejection) in removal.rejected {
-            verdicts.set(&key, &ItemVerdict::Rejected(rejection));
+            for position in verdicts.positions.get(&key).into_iter().flatten() {
+                verdicts.items[*position] = ItemVerdict::Rejected(rejection.clone());
+            }
         }
     }
     verdicts.items
@@ -65,9 +68,10 @@ struct Verdicts {
 }
 
 impl Verdicts {
-    fn set(&mut self, key: &str, verdict: &ItemVerdict) {
+    fn fail(&mut self, items: &[QueryConfigItem], key: &str, error: &KeyError) {
         for position in self.positions.get(key).into_iter().flatten() {
-            self.items[*position] = verdict.clone();
+            let deciding = &items[*position].deciding;
+            self.items[*position] = ItemVerdict::of_error(error.clone(), deciding);
         }
     }
 }

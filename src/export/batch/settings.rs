@@ -97,6 +97,7 @@ impl<S: Services> SettingsExport<'_, S> {
         self.warn_of_shared_keys(&wanted);
         let pairs = self.ready_pairs(&wanted);
         self.close_failed(self.put(pairs).await);
+        self.invocation.write_receipts(Namespace::Settings);
     }
 
     async fn put(&self, pairs: Vec<Pair>) -> bulk::Failures {
@@ -131,7 +132,7 @@ impl<S: Services> SettingsExport<'_, S> {
                 }
                 Err(NotExportable::Unavailable(error)) if error.is_preliminary() => State::Open,
                 Err(NotExportable::Unavailable(error)) => {
-                    State::Closed(failed_or_parked(item, error.into()))
+                    State::Closed(ItemVerdict::of_error(error.into(), &item.deciding))
                 }
             };
         }
@@ -185,9 +186,19 @@ impl<S: Services> SettingsExport<'_, S> {
     fn close_failed(&mut self, failures: bulk::Failures) {
         for (key, error) in failures {
             if let Some(position) = self.written.remove(&key) {
-                self.states[position] = State::Closed(ItemVerdict::Failed(error.into()));
+                self.close(position, error.into());
             }
         }
+    }
+
+    /// Decides on an item of which a key has failed.
+    fn close(&mut self, position: usize, error: KeyError) {
+        let verdict = ItemVerdict::of_error(error, &self.items[position].deciding);
+        let state = &mut self.states[position];
+        *state = State::Closed(match std::mem::replace(state, State::Open) {
+            State::Closed(earlier) => earlier.and(verdict),
+            State::Open | State::Ready(_) => verdict,
+        });
     }
 
     /// Settles the keys that removals and moves leave behind.
@@ -224,13 +235,8 @@ impl<S: Services> SettingsExport<'_, S> {
         for (key, verdict) in settle(self.invocation, request, &mut self.api_keys).await {
             let KeyOutcome::Failed(error) = verdict else { continue };
             for position in waiting.get(&key).into_iter().flatten() {
-                let state = &mut self.states[*position];
-                if matches!(state, State::Closed(ItemVerdict::Failed(_))) {
-                    continue;
-                }
                 let source = Box::new(error.clone());
-                let error = KeyError::NotSettled { key: key.clone(), source };
-                *state = State::Closed(failed_or_parked(&self.items[*position], error));
+                self.close(*position, KeyError::NotSettled { key: key.clone(), source });
             }
         }
     }
@@ -253,14 +259,4 @@ fn time_for_api_keys<'a>(items: impl IntoIterator<Item = &'a SettingsItem>) -> D
 fn written_for(item: &SettingsItem) -> Option<Named> {
     let shop_ids = item.named.iter().map(|(shop_id, _)| shop_id.clone()).collect();
     (item.task == Task::Remove).then(|| Named { index: item.index.clone(), shop_ids })
-}
-
-/// The verdict of an item that can't be done. A late one that lacks nothing but an API key is parked.
-fn failed_or_parked(item: &SettingsItem, error: KeyError) -> ItemVerdict {
-    match error.missing_api_key() {
-        Some(missing) if item.deciding.late && missing.parks_late_records() => {
-            ItemVerdict::Parked { cell: missing.cell.clone(), error }
-        }
-        _ => ItemVerdict::Failed(error),
-    }
 }

@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use tracing::error;
-
 use super::QueryConfigCounts;
 use crate::export::api_keys::NotExportable;
 use crate::export::desired::Desired;
@@ -12,6 +10,7 @@ use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::other_environments::OtherEnvironments;
 use crate::export::query_config_removal::remove;
+use crate::export::receipt::log_rejected;
 use crate::export::table::{ReadError, query_config_page};
 use crate::export::verified_write::{ItemWrite, Reread, verified_write};
 use crate::index::IndexRef;
@@ -97,7 +96,7 @@ impl<S: Services> Reader<'_, S> {
                     self.ahead.push_back(ItemWrite { item: key, entry, keys });
                 }
                 Err(rejection) => {
-                    log_rejected(&config, &rejection);
+                    log_rejected(Some(&config.into()), None, &rejection);
                     self.rejected += 1;
                 }
             }
@@ -118,7 +117,7 @@ async fn write_chunk<S: Services>(
     }
     for (key, rejection) in &written.rejected {
         if let ItemKind::QueryConfig(config) = key.kind() {
-            log_rejected(&config, rejection);
+            log_rejected(Some(&config.into()), None, rejection);
         }
     }
     let gone: Vec<QueryConfigRef> = written
@@ -180,15 +179,4 @@ impl<S: Services> Reread for ByRange<'_, S> {
             }
         }
     }
-}
-
-fn log_rejected(config: &QueryConfigRef, rejection: &Rejection) {
-    error!(
-        system_account_id = config.index.account,
-        index_name = config.index.name,
-        normalized_query = config.query,
-        path = rejection.path,
-        error = %rejection,
-        "record rejected"
-    );
 }

@@ -13,6 +13,7 @@ use super::table_view::Held;
 use crate::error_chain::Chain;
 use crate::export::bulk;
 use crate::export::error::KeyError;
+use crate::index::ItemName;
 use crate::kv::{Entry, Pair, StoredValue};
 use crate::ports::{Namespace, Services};
 
@@ -141,7 +142,10 @@ impl<S: Services> Settling<'_, '_, S> {
             }
             return;
         }
-        let keys = deletes.keys().cloned().collect();
+        let item = |key: &String| -> Option<ItemName> {
+            Some(self.held.get(key)?.named().next()?.index.clone().into())
+        };
+        let keys = deletes.keys().map(|key| (key.clone(), item(key))).collect();
         let failures = bulk::delete(self.invocation, Namespace::Settings, keys, until).await;
         for (key, was) in deletes {
             match failures.get(&key) {

@@ -25,7 +25,7 @@ use super::MAX_ROUNDS;
 use super::api_keys::ApiKeys;
 use super::error::KeyError;
 use super::invocation::Invocation;
-use crate::ports::Services;
+use crate::ports::{Namespace, Services};
 
 pub use self::action::KeyOutcome;
 pub use self::look::{item_now, read_whole};
@@ -156,6 +156,7 @@ impl<S: Services> Settling<'_, '_, S> {
     }
 
     fn into_settled(self) -> BTreeMap<String, KeyOutcome> {
+        self.invocation.write_receipts(Namespace::Settings);
         self.report();
         self.into_outcomes()
     }
