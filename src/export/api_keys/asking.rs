@@ -83,52 +83,34 @@ pub type Answers = BTreeMap<ApiKeyOwner, Answer>;
 /// What the service answered for an account.
 pub type Answer = Result<SecretString, ApiKeyError>;
 
-/// For how long each cell has said nothing of any account, while it was asked.
-pub type QuietCells = BTreeMap<String, Duration>;
-
 /// A cell's gateway that is being asked.
 struct Gateway {
     permits: Semaphore,
-    began: Instant,
-    /// For how long it had been quiet before.
-    quiet_before: Duration,
-    /// When it last said something of an account.
-    heard_at: Cell<Option<Instant>>,
-    /// When an account's last try ended.
+    given_up_at: Cell<Instant>,
+    /// When the last account's tries ended.
     ended_at: Cell<Instant>,
 }
 
 impl Gateway {
-    fn new(began: Instant, quiet_before: Duration) -> Self {
+    fn new(began: Instant) -> Self {
         Self {
             permits: Semaphore::new(MAX_IN_FLIGHT_PER_CELL),
-            began,
-            quiet_before,
-            heard_at: Cell::new(None),
+            given_up_at: Cell::new(began),
             ended_at: Cell::new(began),
         }
     }
 
-    /// When it is given up, if nothing is heard of it.
-    fn given_up_at(&self, patience: Duration) -> Instant {
-        match self.heard_at.get() {
-            Some(at) => at + patience,
-            None => self.began + patience.saturating_sub(self.quiet_before),
-        }
+    fn wait_at_least(&self, until: Instant) {
+        self.given_up_at.set(until.max(self.given_up_at.get()));
     }
 
-    fn note(&self, answer: &Answer) {
-        self.ended_at.set(Instant::now());
-        if !answer.as_ref().is_err_and(ApiKeyError::is_silence) {
-            self.heard_at.set(Some(Instant::now()));
-        }
-    }
-
-    /// For how long it has been quiet.
-    fn quiet_for(&self) -> Duration {
-        match self.heard_at.get() {
-            Some(at) => self.ended_at.get() - at,
-            None => self.quiet_before + (self.ended_at.get() - self.began),
+    fn note(&self, answer: &Answer, patience: Patience) {
+        let now = Instant::now();
+        self.ended_at.set(now);
+        if let Patience::WhileTheCellAnswers(time) = patience
+            && !answer.as_ref().is_err_and(ApiKeyError::is_silence)
+        {
+            self.wait_at_least(now + time);
         }
     }
 }
@@ -144,31 +126,24 @@ pub struct Asking<'a> {
 }
 
 impl<'a> Asking<'a> {
-    /// Starts asking for the API keys of these owners, each for so long; nothing happens until one of
-    /// the waves is awaited.
+    /// Starts asking for the API keys of these owners, each for so long, or longer if the patience says
+    /// so; nothing happens until one of the waves is awaited.
     pub fn start<S: Services>(
         invocation: &'a Invocation<'_, S>,
-        owners: BTreeMap<ApiKeyOwner, Patience>,
-        quiet_cells: &QuietCells,
+        owners: BTreeMap<ApiKeyOwner, Duration>,
+        patience: Patience,
     ) -> Self {
         let began = Instant::now();
         let first_tries_open = Rc::new(Cell::new(owners.len()));
         let mut gateways: BTreeMap<String, Rc<Gateway>> = BTreeMap::new();
         let answers = FuturesUnordered::new();
-        for (owner, patience) in owners {
-            let gateway = gateways.entry(owner.cell.clone()).or_insert_with(|| {
-                let quiet_before = quiet_cells.get(&owner.cell).copied().unwrap_or_default();
-                Rc::new(Gateway::new(began, quiet_before))
-            });
-            let (gateway, open) = (Rc::clone(gateway), Rc::clone(&first_tries_open));
-            answers.push(Box::pin(async move {
-                let until = || {
-                    let until = match patience {
-                        Patience::InAll(time) => began + time,
-                        Patience::WhileTheCellAnswers(time) => gateway.given_up_at(time),
-                    };
-                    until.min(invocation.deadline)
-                };
+        for (owner, time) in owners {
+            let gateway = gateways.entry(owner.cell.clone());
+            let gateway = Rc::clone(gateway.or_insert_with(|| Rc::new(Gateway::new(began))));
+            gateway.wait_at_least(began + time);
+            let open = Rc::clone(&first_tries_open);
+            let fetch: LocalBoxFuture<'a, _> = Box::pin(async move {
+                let until = || gateway.given_up_at.get().min(invocation.deadline);
                 let mut first = true;
                 let after_try = || {
                     if std::mem::take(&mut first) {
@@ -177,9 +152,10 @@ impl<'a> Asking<'a> {
                 };
                 let permits = &gateway.permits;
                 let answer = fetch_api_key(invocation, &owner, until, permits, after_try).await;
-                gateway.note(&answer);
+                gateway.note(&answer, patience);
                 (owner, answer)
-            }) as LocalBoxFuture<'a, _>);
+            });
+            answers.push(fetch);
         }
         let first_wave = FIRST_WAVE.min(invocation.config.http_timeout);
         Self {
@@ -230,10 +206,12 @@ impl<'a> Asking<'a> {
         self.took
     }
 
-    /// For how long the cells that were asked have been quiet now.
-    pub fn quiet_cells(&self) -> QuietCells {
-        let cells = self.gateways.iter();
-        cells.map(|(cell, gateway)| (cell.clone(), gateway.quiet_for())).collect()
+    /// How much longer each cell would have been waited for.
+    pub fn time_left(&self) -> impl Iterator<Item = (String, Duration)> {
+        self.gateways.iter().map(|(cell, gateway)| {
+            let left = gateway.given_up_at.get().saturating_duration_since(gateway.ended_at.get());
+            (cell.clone(), left)
+        })
     }
 }
 

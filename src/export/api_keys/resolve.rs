@@ -17,9 +17,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::asking::{
-    Answer, Answers, Asking, AskingForApiKeys, Patience, QuietCells, Reuse, TIME_FOR_ONE_TRY,
-};
+use super::asking::{Answer, Answers, Asking, AskingForApiKeys, Patience, Reuse, TIME_FOR_ONE_TRY};
 use super::exportable::{ApiKeyOwner, Exportable};
 use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
@@ -36,7 +34,8 @@ pub struct ApiKeys {
     pub(super) stored: BTreeMap<IndexRef, Stored>,
     /// For how long it has asked.
     asked_for: Duration,
-    quiet_cells: QuietCells,
+    /// How much longer each cell is waited for, where that is told by the cell.
+    time_left: BTreeMap<String, Duration>,
     /// Cells that did not give an API key that was asked for.
     failed_cells: BTreeSet<String>,
 }
@@ -127,7 +126,7 @@ impl ApiKeys {
             answers: Answers::new(),
             stored: BTreeMap::new(),
             asked_for: Duration::ZERO,
-            quiet_cells: QuietCells::new(),
+            time_left: BTreeMap::new(),
             failed_cells: BTreeSet::new(),
         }
     }
@@ -152,7 +151,7 @@ impl ApiKeys {
     /// A set without answers that knows which cells give nothing.
     pub fn renewed(&self) -> Self {
         Self {
-            quiet_cells: self.quiet_cells.clone(),
+            time_left: self.time_left.clone(),
             failed_cells: self.failed_cells.clone(),
             ..Self::new(self.asking)
         }
@@ -160,7 +159,7 @@ impl ApiKeys {
 
     /// Whether it is known what the service says for an account, or that its cell gives nothing.
     pub fn knows(&self, owner: &ApiKeyOwner) -> bool {
-        self.answers.contains_key(owner) || self.time_left(&owner.cell).is_none()
+        self.answers.contains_key(owner) || self.time_for(&owner.cell).is_none()
     }
 
     /// The cells that did not give an API key that was asked for.
@@ -170,7 +169,7 @@ impl ApiKeys {
 
     /// Notes that a cell's gateway gives nothing: it is not asked again.
     pub fn write_off(&mut self, cell: &str) {
-        self.quiet_cells.insert(cell.to_owned(), Duration::MAX);
+        self.time_left.insert(cell.to_owned(), Duration::ZERO);
     }
 
     /// Takes in one answer of the service.
@@ -179,7 +178,7 @@ impl ApiKeys {
             self.failed_cells.insert(owner.cell.clone());
         }
         if !answer.as_ref().is_err_and(ApiKeyError::is_silence) {
-            self.quiet_cells.remove(&owner.cell);
+            self.time_left.remove(&owner.cell);
         }
         self.answers.insert(owner, answer);
     }
@@ -191,10 +190,10 @@ impl ApiKeys {
         }
     }
 
-    /// Takes in how long it took to ask, and which cells were quiet.
+    /// Takes in how long it took to ask.
     pub fn note_end(&mut self, asking: &Asking<'_>) {
         self.asked_for += asking.took();
-        self.quiet_cells.extend(asking.quiet_cells());
+        self.time_left.extend(asking.time_left());
     }
 
     /// Starts asking for the API keys of these owners, for each so long.
@@ -203,8 +202,7 @@ impl ApiKeys {
         invocation: &'a Invocation<'_, S>,
         owners: BTreeMap<ApiKeyOwner, Duration>,
     ) -> Asking<'a> {
-        let owners = owners.into_iter().map(|(owner, time)| (owner, Patience::InAll(time)));
-        Asking::start(invocation, owners.collect(), &self.quiet_cells)
+        Asking::start(invocation, owners, self.asking.patience)
     }
 
     /// Asks for the API keys of these indexes that have not been asked for: the service first, then
@@ -228,30 +226,27 @@ impl ApiKeys {
             if self.answers.contains_key(owner) {
                 continue;
             }
-            match self.time_left(&owner.cell) {
-                Some(patience) => drop(owners.insert(owner.clone(), patience)),
-                // Not noted: the cell itself has still said nothing.
-                None => drop(self.answers.insert(owner.clone(), Err(quiet_cell_error()))),
+            match self.time_for(&owner.cell) {
+                Some(time) => drop(owners.insert(owner.clone(), time)),
+                None => self.note(owner.clone(), Err(quiet_cell_error())),
             }
         }
         if !owners.is_empty() {
-            let mut asking = Asking::start(invocation, owners, &self.quiet_cells);
+            let mut asking = self.start(invocation, owners);
             self.extend(asking.rest().await);
             self.note_end(&asking);
         }
     }
 
     /// How long a cell may be asked; `None` if it is not asked again.
-    fn time_left(&self, cell: &str) -> Option<Patience> {
+    fn time_for(&self, cell: &str) -> Option<Duration> {
         match self.asking.patience {
             Patience::InAll(time) => {
-                let left = time.saturating_sub(self.asked_for).max(TIME_FOR_ONE_TRY);
-                Some(Patience::InAll(left))
+                Some(time.saturating_sub(self.asked_for).max(TIME_FOR_ONE_TRY))
             }
             Patience::WhileTheCellAnswers(time) => {
-                let quiet = self.quiet_cells.get(cell).copied().unwrap_or_default();
-                let has_time = time.saturating_sub(quiet) >= TIME_FOR_ONE_TRY;
-                has_time.then_some(self.asking.patience)
+                let left = self.time_left.get(cell).copied().unwrap_or(time);
+                (left >= TIME_FOR_ONE_TRY).then_some(left)
             }
         }
     }
