@@ -73,7 +73,7 @@ const FIRST_WAVE: Duration = Duration::from_secs(5);
 
 /// Requests under way at once to one cell's gateway. A batch of 200 accounts goes out in one go,
 /// and four cells that hang stay below Lambda's 1,024 file descriptors.
-pub const MAX_IN_FLIGHT_PER_CELL: usize = 200;
+const MAX_IN_FLIGHT_PER_CELL: usize = 200;
 
 const _: () = assert!(4 * MAX_IN_FLIGHT_PER_CELL < 1_024);
 
@@ -143,15 +143,13 @@ impl<'a> Asking<'a> {
             gateway.wait_at_least(began + time);
             let open = Rc::clone(&first_tries_open);
             let fetch: LocalBoxFuture<'a, _> = Box::pin(async move {
-                let until = || gateway.given_up_at.get().min(invocation.deadline);
                 let mut first = true;
                 let after_try = || {
                     if std::mem::take(&mut first) {
                         open.set(open.get() - 1);
                     }
                 };
-                let permits = &gateway.permits;
-                let answer = fetch_api_key(invocation, &owner, until, permits, after_try).await;
+                let answer = fetch(invocation, &owner, &gateway, after_try).await;
                 gateway.note(&answer, patience);
                 (owner, answer)
             });
@@ -215,19 +213,20 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// Asks for one account's API key, with retries, until `until`, which is asked anew for each try. A
-/// permit is held for each try, not for the back-offs between them.
-pub async fn fetch_api_key<S: Services>(
+/// Asks for one account's API key, with retries. A permit is held for each try, not for the back-offs
+/// between them.
+async fn fetch<S: Services>(
     invocation: &Invocation<'_, S>,
     owner: &ApiKeyOwner,
-    until: impl Fn() -> Instant,
-    permits: &Semaphore,
+    gateway: &Gateway,
     mut after_try: impl FnMut(),
 ) -> Answer {
     let service = invocation.services.api_keys();
-    with_retries(invocation, Service::ApiKeys, &until, async || {
+    // The answers for other accounts may move it.
+    let until = || gateway.given_up_at.get().min(invocation.deadline);
+    with_retries(invocation, Service::ApiKeys, until, async || {
         // The semaphore is never closed.
-        let permit = permits.acquire().await.ok();
+        let permit = gateway.permits.acquire().await.ok();
         let fetch = service.fetch(&owner.cell, &owner.account);
         let answer = invocation.call_until(Service::ApiKeys, until(), fetch).await;
         drop(permit);

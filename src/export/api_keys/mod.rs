@@ -6,8 +6,8 @@ mod resolve;
 mod reuse;
 
 pub use asking::{
-    AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, LATE_TIME_FOR_API_KEYS, MAX_IN_FLIGHT_PER_CELL,
-    Patience, Reuse, TIME_FOR_ONE_TRY, fetch_api_key,
+    AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, LATE_TIME_FOR_API_KEYS, Patience, Reuse,
+    TIME_FOR_ONE_TRY,
 };
 pub use exportable::{ApiKeyOwner, Exportable};
 pub use resolve::{ApiKeyUnavailable, ApiKeys, NotExportable, WhyNoApiKey};

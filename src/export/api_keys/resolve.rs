@@ -157,36 +157,18 @@ impl ApiKeys {
         }
     }
 
-    /// Whether it is known what the service says for an account, or that its cell gives nothing.
-    pub fn knows(&self, owner: &ApiKeyOwner) -> bool {
-        self.answers.contains_key(owner) || self.time_for(&owner.cell).is_none()
-    }
-
     /// The cells that did not give an API key that was asked for.
     pub fn failed_cells(&self) -> &BTreeSet<String> {
         &self.failed_cells
     }
 
-    /// Notes that a cell's gateway gives nothing: it is not asked again.
-    pub fn write_off(&mut self, cell: &str) {
-        self.time_left.insert(cell.to_owned(), Duration::ZERO);
-    }
-
-    /// Takes in one answer of the service.
-    pub fn note(&mut self, owner: ApiKeyOwner, answer: Answer) {
-        if matches!(answer, Err(ApiKeyError::Unavailable { .. })) {
-            self.failed_cells.insert(owner.cell.clone());
-        }
-        if !answer.as_ref().is_err_and(ApiKeyError::is_silence) {
-            self.time_left.remove(&owner.cell);
-        }
-        self.answers.insert(owner, answer);
-    }
-
     /// Takes in answers of the service.
     pub fn extend(&mut self, answers: Answers) {
         for (owner, answer) in answers {
-            self.note(owner, answer);
+            if matches!(answer, Err(ApiKeyError::Unavailable { .. })) {
+                self.failed_cells.insert(owner.cell.clone());
+            }
+            self.answers.insert(owner, answer);
         }
     }
 
@@ -228,7 +210,7 @@ impl ApiKeys {
             }
             match self.time_for(&owner.cell) {
                 Some(time) => drop(owners.insert(owner.clone(), time)),
-                None => self.note(owner.clone(), Err(quiet_cell_error())),
+                None => drop(self.answers.insert(owner.clone(), Err(quiet_cell_error()))),
             }
         }
         if !owners.is_empty() {

@@ -104,7 +104,7 @@ async fn keys_that_hold<S: Services>(
         let request = SettleRequest::written_for(index, left_behind);
         for (key, verdict) in settle(invocation, request, api_keys).await {
             match verdict {
-                KeyOutcome::Written(owner) if owner == *index => drop(keys.insert(key)),
+                KeyOutcome::Written(claimant) if claimant == *index => drop(keys.insert(key)),
                 KeyOutcome::Failed(error) => {
                     return Err(failed(KeyError::NotSettled { key, source: Box::new(error) }));
                 }

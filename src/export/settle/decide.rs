@@ -246,10 +246,10 @@ mod tests {
 
     #[test]
     fn of_several_that_ask_the_one_that_kv_names_has_the_key_else_the_first() {
-        for (held, owner) in [(holds("j", None), "j"), (holds("gone", None), "i")] {
+        for (held, claimant) in [(holds("j", None), "j"), (holds("gone", None), "i")] {
             let table = vec![("j", shop("s")), ("i", shop("s"))];
-            let items = vec![(owner, exportable(owner, &["s"]))];
-            assert_eq!(Case { key: "s", held, table, items }.decide(), written_for(owner));
+            let items = vec![(claimant, exportable(claimant, &["s"]))];
+            assert_eq!(Case { key: "s", held, table, items }.decide(), written_for(claimant));
         }
     }
 

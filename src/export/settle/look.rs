@@ -113,7 +113,6 @@ impl<S: Services> Settling<'_, '_, S> {
                 table.add(key, item);
             }
         }
-        self.has_indexes |= table.has_indexes();
         let items = self.read_items(table.items_to_read(&self.held)).await?;
         let decisions = self.held.iter().map(|(key, held)| {
             let decision = decide(key, held, &table, &items);

@@ -1,13 +1,16 @@
 //! Settling: makes a set of settings keys equal to what the table asks for now.
 //!
 //! Look (one pass over the table for all keys, and KV's values), decide, apply, look again, until
-//! the table asks for nothing else than what was last written; at most five rounds.
+//! the table asks for nothing else than what was last written; at most five rounds. Two looks are enough
+//! where the table stands still.
 //!
-//! An item that asks for a key but can't be exported keeps it as it is. What was deleted and should
-//! stay after all is put back as it was read. A deleted key of which nothing is certain any more is put
-//! back too, before its record fails. [`mod@decide`] has the table of what becomes of a key, by what the
-//! [`table_view`] says; [`action`] the table of what is done next. `look` reads both sides, `apply`
-//! writes and deletes.
+//! A shop id may be known only from KV's value under the index id's key. That key leads to it: it is
+//! deleted last in its round, and put back if the shop id fails.
+//!
+//! What was deleted and should stay after all is put back as it was read. A deleted key of which nothing
+//! is certain any more is put back too, before its record fails. [`mod@decide`] has the table of what
+//! becomes of a key, by what the [`table_view`] says; [`action`] the table of what is done next. `look`
+//! reads both sides, `apply` writes and deletes.
 
 pub mod action;
 mod apply;
@@ -16,7 +19,7 @@ mod look;
 mod settling;
 pub mod table_view;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use self::action::{Action, next_action};
@@ -46,8 +49,7 @@ pub async fn settle<S: Services>(
 ) -> BTreeMap<String, KeyOutcome> {
     let mut settling = Settling::new(invocation, api_keys);
     settling.read_held(&request).await;
-    settling.rounds(None).await;
-    settling.into_settled()
+    settling.settle().await
 }
 
 /// Takes the first of the keys, as many as memory allows, and settles them as [`settle`] does; what
@@ -59,79 +61,24 @@ pub async fn settle_some<S: Services>(
 ) -> BTreeMap<String, KeyOutcome> {
     let mut settling = Settling::new(invocation, api_keys);
     settling.hold_first(keys).await;
-    settling.rounds(None).await;
-    settling.into_settled()
-}
-
-/// Says what settling would make of the keys, and can carry it out.
-pub struct Preview<'a, 'k, S> {
-    settling: Settling<'a, 'k, S>,
-    decisions: BTreeMap<String, Decision>,
-}
-
-/// Takes as many of the keys as memory allows, and looks at them as settling does, without doing
-/// anything.
-pub async fn preview<'a, 'k, S: Services>(
-    invocation: &'a Invocation<'a, S>,
-    keys: &mut Vec<String>,
-    api_keys: &'k mut ApiKeys,
-) -> Preview<'a, 'k, S> {
-    let mut settling = Settling::new(invocation, api_keys);
-    let mut last_first = keys.drain(..).rev().collect();
-    settling.hold_first(&mut last_first).await;
-    keys.extend(last_first.into_iter().rev());
-    let decisions = match settling.look_in_time().await {
-        Ok(decisions) => decisions,
-        Err(error) => {
-            let keys = settling.held.keys().cloned().collect();
-            settling.give_up(keys, &error.into()).await;
-            BTreeMap::new()
-        }
-    };
-    Preview { settling, decisions }
-}
-
-impl<S: Services> Preview<'_, '_, S> {
-    /// What becomes of the keys, if nothing else happens.
-    pub fn outcomes(&mut self) -> BTreeMap<String, KeyOutcome> {
-        self.settling.actions(self.decisions.clone());
-        self.settling.outcomes.clone()
-    }
-
-    /// Whether the look has seen an index item of any account.
-    pub fn has_indexes(&self) -> bool {
-        self.settling.has_indexes
-    }
-
-    /// Leaves all other keys alone.
-    pub fn keep_only(&mut self, keys: &[String]) {
-        let keys: BTreeSet<&String> = keys.iter().collect();
-        self.settling.held.retain(|key, _| keys.contains(key));
-        self.settling.outcomes.retain(|key, _| keys.contains(key));
-        self.decisions.retain(|key, _| keys.contains(key));
-    }
-
-    /// Settles the keys, beginning with what the look has decided.
-    pub async fn carry_out(self) -> BTreeMap<String, KeyOutcome> {
-        let Self { mut settling, decisions } = self;
-        settling.rounds(Some(decisions)).await;
-        settling.into_settled()
-    }
+    settling.settle().await
 }
 
 impl<S: Services> Settling<'_, '_, S> {
-    /// Looks, decides and applies until nothing is left to do; `first` are the decisions of a look
-    /// that was just made.
-    async fn rounds(&mut self, mut first: Option<BTreeMap<String, Decision>>) {
+    /// Looks, decides and applies until nothing is left to do; what became of each key.
+    async fn settle(mut self) -> BTreeMap<String, KeyOutcome> {
+        self.rounds().await;
+        self.invocation.write_receipts(Namespace::Settings);
+        self.report();
+        self.into_outcomes()
+    }
+
+    async fn rounds(&mut self) {
         for round in 0..=MAX_ROUNDS {
             if self.held.is_empty() {
                 return;
             }
-            let look = match first.take() {
-                Some(decisions) => Ok(decisions),
-                None => self.look_in_time().await,
-            };
-            let decisions = match look {
+            let decisions = match self.look_in_time().await {
                 Ok(decisions) => decisions,
                 Err(error) => {
                     let keys = self.held.keys().cloned().collect();
@@ -153,12 +100,6 @@ impl<S: Services> Settling<'_, '_, S> {
             }
             self.apply(actions).await;
         }
-    }
-
-    fn into_settled(self) -> BTreeMap<String, KeyOutcome> {
-        self.invocation.write_receipts(Namespace::Settings);
-        self.report();
-        self.into_outcomes()
     }
 
     /// What is left to do, given what was done already.

@@ -68,8 +68,6 @@ pub(super) struct Settling<'a, 'k, S> {
     pub outcomes: BTreeMap<String, KeyOutcome>,
     /// How long the last look took.
     pub last_look: Duration,
-    /// Whether a look has seen an index item.
-    pub has_indexes: bool,
     /// Items that can't be exported and so keep a key, logged once.
     pub rejections: BTreeMap<IndexRef, Rejection>,
 }
@@ -84,7 +82,6 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
             last: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             last_look: Duration::ZERO,
-            has_indexes: false,
             rejections: BTreeMap::new(),
         }
     }

@@ -102,7 +102,6 @@ pub struct TableView {
     /// The items whose active aliases point at each target.
     pointers: BTreeMap<AliasTarget, BTreeSet<ItemKey>>,
     existing: BTreeSet<IndexRef>,
-    has_indexes: bool,
 }
 
 impl TableView {
@@ -124,12 +123,6 @@ impl TableView {
         self
     }
 
-    /// The keys, index ids and shop ids that it looks for.
-    pub fn names(&self) -> BTreeSet<&str> {
-        let Interest { keys, index_ids, shop_ids, .. } = &self.interest;
-        keys.iter().chain(index_ids).chain(shop_ids).map(String::as_str).collect()
-    }
-
     /// Takes in an item of the table. The aliases of every item count but those of query configs.
     pub fn add(&mut self, key: &ItemKey, item: &Item) {
         let kind = key.kind();
@@ -147,7 +140,6 @@ impl TableView {
             }
         }
         let ItemKind::IndexSettings(index) = kind else { return };
-        self.has_indexes = true;
         for key in claimed_keys(&index, &item) {
             if self.interest.keys.contains(&key) {
                 self.claimants.entry(key).or_default().insert(index.clone());
@@ -156,11 +148,6 @@ impl TableView {
         if self.interest.indexes.contains(&index) {
             self.existing.insert(index);
         }
-    }
-
-    /// Whether the table has any index item.
-    pub fn has_indexes(&self) -> bool {
-        self.has_indexes
     }
 
     /// The items that ask for `key`, the first by account and index first.
