@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::asking::{Answer, Answers, Asking, AskingForApiKeys, Patience, Reuse, TIME_FOR_ONE_TRY};
+use super::asking::{Answers, Asking, AskingForApiKeys, Patience, Reuse, TIME_FOR_ONE_TRY};
 use super::exportable::{ApiKeyOwner, Exportable};
 use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
