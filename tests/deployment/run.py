@@ -223,10 +223,13 @@ def first_deployment(world, parameters):
     assert "first deployment has no repairs" in said, said
     said = world.make("deploy", f"PARAMETERS=AlarmTopicArn={FAILS}", fails=True, **good, **parameters)
     assert "this topic makes" in said, said
-    said = world.make("deploy", **good, **parameters)
+    said = world.make("deploy", "PARAMETERS=CloudflareAccountId=dry-run", **good, **parameters)
     assert "NOBODY HEARS THE NOTICES" in said and "NOBODY HEARS THE PAGES" not in said, said
+    assert world.live() == "1" and "CLOUDFLARE_ACCOUNT_ID" not in world.variables()
+    said = world.make("deploy", **good, **parameters)
+    assert "is a dry run: there is nothing to compare with" in said, said
     assert world.parameter("ApiKeysUrl") == URL and world.variables()["API_KEYS_URL"] == URL
-    assert (world.live(), world.parameter("LiveVersion"), world.parameter("RepairEnabled")) == ("1", "1", "false")
+    assert (world.live(), world.parameter("LiveVersion"), world.parameter("RepairEnabled")) == ("2", "2", "false")
     return good
 
 
@@ -261,10 +264,10 @@ def release_that_changes_bytes(world, parameters):
     print(said)
     assert f"{2 * SIZE} keys that it would rewrite, of {2 * SIZE}" in said and "differs at pixel_id" in said, said
     assert said.count("make explain QUALIFIER=next KEY=") == 3 and "make release" in said, said
-    assert (world.live(), world.parameter("LiveVersion")) == ("1", "1") and world.kv_state() == before
+    assert (world.live(), world.parameter("LiveVersion")) == ("2", "2") and world.kv_state() == before
     step(f"... refused after {time.time() - began:.0f} s, and KV with {len(before)} keys is byte for byte what it was")
     world.make("release")
-    assert (world.live(), world.parameter("LiveVersion"), world.parameter("PreviousVersion")) == ("2", "2", "1")
+    assert (world.live(), world.parameter("LiveVersion"), world.parameter("PreviousVersion")) == ("3", "3", "2")
     world.put(index("bad"))
     until(lambda: world.value("bad.example"))
     assert "pixel_id" not in world.value("bad.example")
@@ -273,15 +276,15 @@ def release_that_changes_bytes(world, parameters):
 def rollback_that_lasts(world, parameters):
     began = time.time()
     said = world.make("rollback")
-    assert time.time() - began < 60 and world.live() == "1", said
+    assert time.time() - began < 60 and world.live() == "2", said
     assert "git checkout good" in said and "parameters stay those of bad" in said, said
     step(f"... rolled back after {time.time() - began:.0f} s")
     said = world.make("configure", "PARAMETERS=RemovalsUpTo=50", fails=True)
     assert "Deploy good first" in said, said
     said = world.make("deploy", f"PARAMETERS=AlarmTopicArn={FAILS}", fails=True, **world.built("worse"), **parameters)
-    assert (world.live(), world.parameter("LiveVersion")) == ("1", "1"), said
+    assert (world.live(), world.parameter("LiveVersion")) == ("2", "2"), said
     world.make("configure", "PARAMETERS=DriftAlarmThreshold=3")
-    assert (world.live(), world.parameter("DriftAlarmThreshold")) == ("1", "3")
+    assert (world.live(), world.parameter("DriftAlarmThreshold")) == ("2", "3")
     world.remove("abad")
     until(lambda: not world.value("bad.example"))
 
@@ -366,13 +369,14 @@ def people_on_call(world):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     folder = Path(tempfile.mkdtemp())
     world = World(folder)
     try:
         until(world.answers)
         step(f"an account with a table of {SIZE} indexes, a secret and a topic")
         parameters = account_with_a_table(world)
-        step("the first deployment")
+        step("the first deployment, as a dry run, and then to Cloudflare")
         good = first_deployment(world, parameters)
         step("an audit, and a repair that fills KV")
         audit_and_repair(world)
