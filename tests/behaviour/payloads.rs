@@ -122,9 +122,14 @@ fn times_sent(file: &str, late: &str) -> Vec<Value> {
             .unwrap();
         std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
     }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "make finds its other programs where the test does"
+    )]
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
     let made = Command::new("make")
         .args(["-s", "invoke", &format!("EVENT=events/{file}"), &format!("LATE={late}")])
-        .env("PATH", format!("{}:{}", programs.display(), std::env::var("PATH").unwrap()))
+        .env("PATH", path)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
