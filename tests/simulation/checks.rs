@@ -3,9 +3,11 @@
 pub mod answers;
 pub mod brakes;
 mod metadata;
+mod minute;
 mod origin;
 mod owners;
 mod query_configs;
+pub mod receipts;
 pub mod reconciled;
 mod records;
 pub mod schemas;
@@ -50,6 +52,9 @@ pub fn request(
             format!("[{invocation}]"),
         );
     }
+    if let Some(problem) = minute::written_too_late(state, invocation, namespace, changes) {
+        state.violate("a batch writes for a minute, but for what settling decides", problem);
+    }
     let run = &mut state.invocations[invocation];
     run.attempted.extend(changes.iter().map(|(key, _)| (namespace, key.clone())));
     if namespace == Namespace::Settings {
@@ -72,6 +77,7 @@ pub fn effect(
     held: Option<&Rc<Held>>,
 ) {
     brakes::count(state, invocation, namespace, key, held);
+    receipts::note_change(state, invocation, namespace, key);
     let problem = match (namespace, held) {
         (Namespace::Settings, Some(held)) => settings::put(state, invocation, key, held),
         (Namespace::Settings, None) => settings::delete(state, invocation, key),

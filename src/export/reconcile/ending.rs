@@ -26,11 +26,9 @@ impl<S: Services> Run<'_, S> {
     /// Ends the run; the next one goes on at `next`.
     pub fn end(mut self, end: End, next: Option<Place>) -> Report {
         let invocation = self.lister.invocation;
+        let is_planned = end == End::Changed;
         self.report.stopped = match end {
-            End::Stopped(reason) => {
-                warn!(reason, "reconcile stopped early: the rest is left to the next run");
-                Some(reason)
-            }
+            End::Stopped(reason) => Some(reason),
             _ if invocation.is_out_of_time() => Some("the invocation's time is up".to_owned()),
             End::AllCompared => None,
             End::Changed => Some(
@@ -38,6 +36,9 @@ impl<S: Services> Run<'_, S> {
             ),
             End::OutOfTime => Some("the time left is too short for another part".to_owned()),
         };
+        if let Some(reason) = self.report.stopped.as_deref().filter(|_| !is_planned) {
+            warn!(reason, "reconcile stopped early: the rest is left to the next run");
+        }
         let refused = self.refused.sum();
         if refused > 0 {
             self.report.refused = Some(self.refused);

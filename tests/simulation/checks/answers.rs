@@ -70,13 +70,21 @@ pub fn stream(
     let at_rest = !moved && !run.failed_services.contains("table");
     let too_many = too_many(PASSES_OVER_A_TABLE_AT_REST).filter(|_| at_rest);
     rule("settling looks twice at a table that stands still", too_many);
-    let parked: Vec<_> = records::may_be_parked(state, invocation)
+    let mut left: Vec<_> = records::may_be_parked(state, invocation)
         .filter(|_| stats.parked > 0)
         .filter_map(|(item, _)| index_of(item))
         .collect();
+    let run = &state.invocations[invocation];
+    let mut refused = BTreeSet::new();
+    if stats.rejected > 0 && !run.refused.is_empty() {
+        let late = run.batch.deciding.iter().filter(|(_, deciding)| deciding.late);
+        left.extend(late.filter_map(|(item, _)| index_of(item)));
+        refused.extend(run.refused.iter().cloned());
+    }
     let done = records.iter().position(|record| named.contains(&record.number.as_str()));
     let done = done.unwrap_or(records.len());
-    state.excused.parked.extend(parked);
+    state.excused.left_to_reconcile.extend(left);
+    state.excused.refused.extend(refused);
     for (rule, problem) in problems {
         state.violate(rule, format!("[{invocation}] {problem}"));
     }

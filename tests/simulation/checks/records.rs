@@ -1,4 +1,4 @@
-//! No record is lost: each is skipped, superseded, exported, failed, parked or rejected.
+//! No record is lost: each is skipped, superseded, exported, failed, parked, held or rejected.
 
 use ecom_settings_exporter::item::ItemKey;
 use ecom_settings_exporter::telemetry::Stats;
@@ -26,9 +26,16 @@ pub fn counts(
         + stats.exported
         + stats.failed
         + stats.parked
+        + stats.removals_held
         + stats.rejected;
     if all != records.len() as u64 || stats.records != all || stats.failed != named.len() as u64 {
         problems.push(format!("records are lost: {stats:?}"));
+    }
+    let run = &state.invocations[invocation];
+    let removals = run.batch.removed.len();
+    let held = if removals > state.shape.removals_up_to { removals as u64 } else { 0 };
+    if stats.removals_held != held {
+        problems.push(format!("{} held, not {held}", stats.removals_held));
     }
     let may_be_parked = may_be_parked(state, invocation).count() as u64;
     if stats.parked > may_be_parked {
@@ -37,7 +44,9 @@ pub fn counts(
     let (invalid, keyless) = rejected(state, invocation, records);
     // An invalid record that names a shop id may have failed with its item's decision.
     let least = if named.is_empty() { invalid } else { 0 };
-    let most = invalid + keyless;
+    let late = run.batch.deciding.values().filter(|deciding| deciding.late).count() as u64;
+    let refused = if run.refused.is_empty() { 0 } else { late };
+    let most = invalid + keyless + refused;
     if stats.rejected < least || stats.rejected > most {
         problems.push(format!("{} rejected, not {least} to {most}", stats.rejected));
     }

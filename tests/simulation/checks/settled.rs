@@ -92,7 +92,8 @@ impl Settled<'_> {
         let key_of = (namespace, key.to_owned());
         excused.half_re_exported.contains(&key_of)
             || excused.misread.contains(&key_of)
-            || excused.parked.iter().any(|index| {
+            || excused.refused.contains(&key_of)
+            || excused.left_to_reconcile.iter().any(|index| {
                 let past = self.environment.past_of(index);
                 past.into_iter()
                     .flat_map(|past| past.since(0))

@@ -11,7 +11,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::sleep;
 
 use super::sim::Sim;
-use crate::checks::{brakes, reconciled, settled, undone};
+use crate::checks::receipts::Log;
+use crate::checks::{brakes, receipts, reconciled, settled, undone};
 use crate::choices::Choices;
 use crate::world::environment::Reconcile;
 use crate::world::events::fire;
@@ -34,17 +35,21 @@ pub fn run(
         .build()
         .unwrap();
     let shape = shape(&mut choices);
+    let log = Log::default();
+    let _capture = tracing::subscriber::set_default(log.clone());
     runtime.block_on(async {
         let mut state = State::new(choices, shape);
         state.trace = trace.then(Vec::new);
         state.note(|| String::from("start"));
         setup(&mut state);
+        state.prepared = state.step;
         let sim = Sim { state: Rc::new(RefCell::new(state)), changed: Rc::default() };
         sim.play().await;
         let mut state = Rc::into_inner(sim.state).unwrap().into_inner();
         if !state.shape.reconciles {
             settled::check(&mut state);
         }
+        receipts::check(&mut state, &log);
         if state.shape.brisk {
             undone::check(&mut state);
         }
@@ -72,7 +77,7 @@ impl Sim {
         while actors.next().await.is_some() {}
         drop(actors);
         let late: Vec<_> = std::mem::take(&mut self.state.borrow_mut().late);
-        for changes in late {
+        for (_, changes) in late {
             self.state.borrow_mut().land(changes);
         }
         if self.state.borrow().shape.reconciles {
@@ -128,16 +133,21 @@ impl Sim {
 
     /// Lets requests land after their clients gave up.
     async fn late_requests(&self) {
-        while !self.is_over() {
-            self.changed.notified().await;
-            sleep(Duration::from_millis(self.pause())).await;
-            let mut state = self.state.borrow_mut();
-            // In named cases they land at the very end.
-            if state.shape.scripted {
-                return;
-            }
-            if let Some(changes) = state.late.pop() {
-                state.land(changes);
+        // In named cases they land at the very end.
+        while !self.is_over() && !self.state.borrow().shape.scripted {
+            let (now, next) = {
+                let state = self.state.borrow();
+                (state.now(), state.late.iter().map(|(at, _)| *at).min())
+            };
+            match next {
+                None => self.changed.notified().await,
+                Some(at) if at > now => sleep(at - now).await,
+                Some(at) => {
+                    let mut state = self.state.borrow_mut();
+                    let due = state.late.iter().position(|(when, _)| *when == at);
+                    let changes = due.map(|due| state.late.swap_remove(due).1);
+                    state.land(changes.unwrap_or_default());
+                }
             }
         }
     }

@@ -51,7 +51,7 @@ impl Sim {
                 environment: environment.name.to_owned(),
                 default_cell: environment.default_cell.map(str::to_owned),
                 bulk_max_pairs: state.shape.bulk_max_pairs,
-                removals_up_to: 100,
+                removals_up_to: state.shape.removals_up_to,
                 http_timeout: Duration::from_secs(30),
                 retry_base: Duration::from_secs(1),
                 dry_run: false,
@@ -92,9 +92,11 @@ impl Sim {
         let state = &mut *state;
         state.busy -= 1;
         let run = &mut state.invocations[invocation];
+        run.ended = true;
         run.out_of_time = started.elapsed() + MARGIN + run.table_time >= time_left;
         if matches!(end, End::Crashed) {
             run.crashed = true;
+            state.uncertain.extend(run.attempted.iter().cloned());
             if !run.deleted.is_empty() {
                 state.excused.half_settled.extend(run.delete_attempts.iter().cloned());
             }

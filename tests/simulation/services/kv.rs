@@ -17,6 +17,14 @@ use crate::world::past::Step;
 use crate::world::state::State;
 
 impl Ports {
+    fn note_fault(&self, fault: Fault, key: (Namespace, String)) {
+        let mut state = self.state.borrow_mut();
+        if matches!(fault, Fault::Fail { why: Failure::RefusedContent, .. }) {
+            state.invocations[self.invocation].refused.insert(key.clone());
+        }
+        state.uncertain.insert(key);
+    }
+
     /// Carries out a bulk request on the keys that the fault allows.
     async fn bulk(
         &self,
@@ -43,6 +51,9 @@ impl Ports {
             {
                 unsuccessful.push(key.clone());
             }
+            if fault != Fault::None {
+                self.note_fault(fault, (namespace, key.clone()));
+            }
             if done(at) {
                 let mut state = self.state.borrow_mut();
                 checks::effect(&mut state, self.invocation, namespace, &key, held.as_ref());
@@ -53,7 +64,10 @@ impl Ports {
         }
         match fault {
             Fault::Late => {
-                self.state.borrow_mut().late.push(late);
+                let mut state = self.state.borrow_mut();
+                let state = &mut *state;
+                let after = Duration::from_secs(*state.choices.pick(&LANDS_AFTER));
+                state.late.push((state.now() + after, late));
                 Err(failure(Failure::TooMuch))
             }
             Fault::Crash { .. } => self.crash().await,
@@ -65,6 +79,9 @@ impl Ports {
         }
     }
 }
+
+/// When a request may land that its client gave up, in seconds: Cloudflare's own time-out is at 100.
+const LANDS_AFTER: [u64; 5] = [0, 1, 10, 50, 100];
 
 fn failure(why: Failure) -> KvError {
     let reason = format!("{why:?}");

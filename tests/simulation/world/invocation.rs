@@ -41,6 +41,7 @@ pub struct Invocation {
     /// Calls so far, by kind.
     pub calls: BTreeMap<Call, u32>,
     pub crashed: bool,
+    pub ended: bool,
     /// Whether it stopped because the time was up.
     pub out_of_time: bool,
     /// The services that failed it in any way.
@@ -56,6 +57,8 @@ pub struct Invocation {
     pub batch: Batch,
     pub seen: SeenKeys,
     pub attempted: BTreeSet<(Namespace, String)>,
+    /// Keys of requests that Cloudflare refused for what they hold.
+    pub refused: BTreeSet<(Namespace, String)>,
     /// Settings keys, and the version that was written to them first.
     pub first_written: BTreeMap<String, u32>,
     /// Settings keys that it has asked KV to delete.

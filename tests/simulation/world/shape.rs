@@ -33,6 +33,8 @@ pub struct Shape {
     pub event_one_in: u32,
     pub max_batch: u32,
     pub bulk_max_pairs: usize,
+    /// Removals of index items that a batch may carry out: each runs in a process of its own.
+    pub removals_up_to: usize,
     /// Items in a page of the table, and keys in a page of a listing.
     pub page: usize,
     pub invalid: bool,
@@ -93,6 +95,7 @@ impl Shape {
             event_one_in: 1,
             max_batch: 10,
             bulk_max_pairs: 1_000,
+            removals_up_to: 100,
             page: usize::MAX,
             invalid: false,
             keyless: false,
@@ -171,7 +174,9 @@ impl Shape {
 
     /// A random world with requests that land late, and with reconciles.
     pub fn with_reconcile(choices: &mut Choices) -> Self {
-        Self { late_requests: true, reconciles: true, ..Self::random(choices) }
+        let random = Self::random(choices);
+        let removals_up_to = *choices.pick(&[100, 100, 1, 0]);
+        Self { late_requests: true, reconciles: true, removals_up_to, ..random }
     }
 
     /// Two exporters on one KV; their tables know the same indexes and shop ids.

@@ -36,8 +36,12 @@ pub struct State {
     pub environments: Vec<Environment>,
     pub kv: BTreeMap<(Namespace, String), Past<Option<Rc<Held>>>>,
     pub invocations: Vec<Invocation>,
-    /// KV requests that land after their client gave up: keys and what they do to them.
-    pub late: Vec<Vec<Change>>,
+    /// KV requests that land after their client gave up: when, and what they do.
+    pub late: Vec<(Duration, Vec<Change>)>,
+    /// Keys of which the log need not tell what KV holds.
+    pub uncertain: BTreeSet<(Namespace, String)>,
+    /// The step at which the world was ready.
+    pub prepared: Step,
     /// When a consumer was stopped, from when to when.
     pub stops: Vec<(Duration, Duration)>,
     /// The number of calls that still fail, by environment and service.
@@ -68,8 +72,10 @@ pub struct Excused {
     pub half_settled: BTreeSet<String>,
     /// Keys put back over what another invocation had written since they were deleted.
     pub put_back_over: BTreeSet<String>,
-    /// Indexes of records that were parked.
-    pub parked: BTreeSet<IndexRef>,
+    /// Indexes of records that were parked, or rejected because Cloudflare refuses a pair or a delete.
+    pub left_to_reconcile: BTreeSet<IndexRef>,
+    /// Keys of which Cloudflare refuses the pair or the delete of a late record.
+    pub refused: BTreeSet<(Namespace, String)>,
     /// Keys of which KV's answer named something else than it held.
     pub misread: BTreeSet<(Namespace, String)>,
     /// Settings keys of which KV said, against the truth, that they hold nothing.
@@ -130,6 +136,8 @@ impl State {
             kv: BTreeMap::new(),
             invocations: Vec::new(),
             late: Vec::new(),
+            uncertain: BTreeSet::new(),
+            prepared: 0,
             stops: Vec::new(),
             outages: BTreeMap::new(),
             script: Vec::new(),
@@ -211,6 +219,7 @@ impl State {
     pub fn land(&mut self, changes: Vec<Change>) {
         for (namespace, key, held) in changes {
             self.note(|| format!("a late request changes {key:?}"));
+            self.uncertain.insert((namespace, key.clone()));
             self.set_held(namespace, &key, held);
         }
     }
