@@ -1,14 +1,14 @@
 //! Reconcile: makes KV equal to the table, from a listing of the one and a pass over the other.
 //!
-//! A run works part after part: [`part`] lists as many of KV's next keys as memory and time allow, the
-//! settings first; [`scan`] goes over the table and says of each key what items ask for; [`mod@plan`] counts
-//! what differs and asks the brakes, from these two alone; [`carry_out`] writes and deletes what they
+//! A run works part after part: `part` lists as many of KV's next keys as memory and time allow, the
+//! settings first; `scan` goes over the table and says of each key what items ask for; `plan` counts
+//! what differs and asks the brakes, from these two alone; `carry_out` writes and deletes what they
 //! let through. When time or Cloudflare's limit of requests get short, the run ends with a `continue`:
 //! the next run goes on with the next part, or with what remains of this one. A run also ends after a
 //! part in which it has deleted or rewritten, so that the brakes of a run that is killed and tried again
 //! know all but that part.
 //!
-//! Which class a key is of stands in [`rows`], and for keys that no item asks for in [`owners`].
+//! Which class a key is of stands in `rows`, and for keys that no item asks for in `owners`.
 
 mod brakes;
 mod carry_out;
