@@ -14,7 +14,7 @@ use ecom_settings_exporter::export::batch::plan::{BatchPlan, Task, plan};
 use ecom_settings_exporter::item::StreamRecord;
 use ecom_settings_exporter::kv::{Entry, Pair, Source, Stamp};
 use ecom_settings_exporter::lambda::payload::Payload;
-use ecom_settings_exporter::services::cloudflare::wire::put_body;
+use ecom_settings_exporter::services::cloudflare::wire::body;
 
 fn decode(event: &str) -> Vec<StreamRecord> {
     match Payload::parse(event) {
@@ -72,7 +72,7 @@ fn rooms(criterion: &mut Criterion) {
         });
         let pairs = encode(&event);
         group.bench_function(BenchmarkId::new("body", records), |bencher| {
-            bencher.iter(|| black_box(put_body(&pairs)));
+            bencher.iter(|| black_box(body(&pairs)));
         });
     }
 }

@@ -1,10 +1,11 @@
-//! What serde's derive leaves open: a JSON object whose values are not read yet, and structs that
-//! must be objects.
+//! What serde leaves open: text that is borrowed where it can be, JSON that may be secret, objects whose
+//! values are not read yet, and structs that must be objects.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::ops::Deref;
 
+use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -35,6 +36,37 @@ impl Borrow<str> for Text<'_> {
     }
 }
 
+/// JSON as it stands. `Debug` shows its size only.
+#[derive(Clone, Default, serde::Deserialize, serde::Serialize)]
+#[serde(transparent)]
+pub struct Json(Box<RawValue>);
+
+impl Json {
+    pub fn of(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Self> {
+        serde_json::value::to_raw_value(value).map(Self)
+    }
+}
+
+impl Deref for Json {
+    type Target = RawValue;
+
+    fn deref(&self) -> &RawValue {
+        &self.0
+    }
+}
+
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes of JSON", self.get().len())
+    }
+}
+
 /// The fields of a JSON object in their order, the values unread.
 #[derive(Default)]
 pub struct RawObject<'a>(Vec<(Text<'a>, &'a RawValue)>);
@@ -44,7 +76,6 @@ pub struct RawObject<'a>(Vec<(Text<'a>, &'a RawValue)>);
 pub struct Duplicate;
 
 impl<'a> RawObject<'a> {
-    /// The value of the field `name`, if the object has it.
     pub fn get(&self, name: &str) -> Result<Option<&'a RawValue>, Duplicate> {
         let mut found = self.0.iter().filter(|(field, _)| &**field == name);
         let value = found.next().map(|(_, value)| *value);

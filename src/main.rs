@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecom_settings_exporter::COMMIT;
-use ecom_settings_exporter::config::{CloudflareConfig, Config};
+use ecom_settings_exporter::config::Config;
 use ecom_settings_exporter::lambda::{Answer, Handler};
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
-use ecom_settings_exporter::services::cloudflare::client::CloudflareKv;
-use ecom_settings_exporter::services::cloudflare::dry_run::KvOrDryRun;
+use ecom_settings_exporter::services::cloudflare::client::{CloudflareKv, Target};
 use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, aws, http};
@@ -25,33 +24,29 @@ async fn main() -> Result<(), Error> {
     let config = Config::from_env()
         .inspect_err(|error| tracing::error!(%error, "the configuration is not usable"))?;
     tracing::info!(commit = COMMIT, "start");
-    let metrics = Metrics::install(&config.environment)?;
+    let metrics = Metrics::install(&config.exporter.environment)?;
     let http_timeout = config.exporter.http_timeout;
     let http = http::client(http_timeout)?;
-    let sdk = aws::sdk_config(&config.aws, AwsHttp::new(http.clone()), http_timeout);
-    let (kv, token) = match config.cloudflare {
-        None => {
-            tracing::warn!(
-                "dry run: CLOUDFLARE_ACCOUNT_ID is absent, so nothing is sent to Cloudflare"
-            );
-            (KvOrDryRun::DryRun, None)
-        }
-        Some(CloudflareConfig { settings_url, query_configs_url, token }) => {
-            let secrets = || aws::secrets_manager(&config.aws, &sdk);
-            let token = Arc::new(CloudflareToken::new(token, secrets));
-            // Read while the runtime polls for the first event; a failure shows when it is needed.
-            let early = token.clone();
-            tokio::spawn(async move { drop(early.current().await) });
-            let kv =
-                CloudflareKv::new(http.clone(), token.clone(), settings_url, query_configs_url);
-            (KvOrDryRun::Cloudflare(kv), Some(token))
-        }
-    };
+    let sdk = aws::sdk_config(&config.aws, AwsHttp(http.clone()), http_timeout);
+    if config.exporter.dry_run {
+        tracing::warn!(
+            "dry run: CLOUDFLARE_ACCOUNT_ID is absent, so nothing is sent to Cloudflare"
+        );
+    }
+    let target = config.cloudflare.map(|cloudflare| {
+        let secrets = aws::secrets_manager(&config.aws, &sdk);
+        let token = Arc::new(CloudflareToken::new(cloudflare.token, secrets));
+        // Read while the runtime polls for the first event; a failure shows when it is needed.
+        let early = token.clone();
+        tokio::spawn(async move { drop(early.get(None).await) });
+        let (settings_url, query_configs_url) =
+            (cloudflare.settings_url, cloudflare.query_configs_url);
+        Target { settings_url, query_configs_url, token }
+    });
     let services = RealServices {
-        kv,
+        kv: CloudflareKv::new(http.clone(), target),
         api_keys: ApiKeysClient::new(http, config.api_keys_url),
         table: DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name),
-        token,
     };
     run(&Handler::new(services, config.exporter), &metrics).await
 }

@@ -2,7 +2,6 @@
 
 mod reader;
 
-use std::fmt;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -13,31 +12,25 @@ use crate::kv::metadata::{MAX_ENVIRONMENT_BYTES, fits_an_environment};
 
 const DEFAULT_KV_URL: &str = "https://api.cloudflare.com/client/v4/accounts/{account_id}/storage/kv/namespaces/{namespace_id}";
 
-/// The whole configuration.
 #[derive(Debug)]
 pub struct Config {
-    /// `{env}` in the names of resources.
-    pub environment: String,
-    /// The settings table.
     pub table_name: String,
-    /// The API keys service's URL, with `{cell}` and `{system_account_id}`.
+    /// With `{cell}` and `{system_account_id}`.
     pub api_keys_url: String,
-    /// Cloudflare; `None` is a dry run.
+    /// `None` is a dry run.
     pub cloudflare: Option<CloudflareConfig>,
-    /// AWS.
     pub aws: AwsConfig,
-    /// What the use cases need to know.
     pub exporter: ExporterConfig,
 }
 
 /// What the use cases need to know of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExporterConfig {
-    /// The environment, which the metadata of each entry names: 1 to 64 ASCII characters.
+    /// `{env}` in the names of resources, and in the metadata of each entry.
     pub environment: String,
     /// The cell of records that name none.
     pub default_cell: Option<String>,
-    /// The most pairs in one bulk request, 1 to 10,000.
+    /// The most pairs in one bulk request.
     pub bulk_max_pairs: usize,
     /// The most removals of index items that a process carries out in ten minutes.
     pub removals_up_to: usize,
@@ -45,74 +38,50 @@ pub struct ExporterConfig {
     pub http_timeout: Duration,
     /// The first back-off.
     pub retry_base: Duration,
-    /// Whether Cloudflare is left alone.
     pub dry_run: bool,
 }
 
-/// Where and as whom AWS is called, as Lambda tells it.
+/// Where and as whom AWS is called, as Lambda tells it. The credentials of the function's role live
+/// longer than its process.
 #[derive(Debug)]
 pub struct AwsConfig {
-    /// The region.
     pub region: String,
-    /// The credentials.
-    pub credentials: AwsCredentials,
+    pub access_key_id: String,
+    pub secret_access_key: SecretString,
+    /// Absent for a user's keys.
+    pub session_token: Option<SecretString>,
     /// Where DynamoDB is, if not at AWS.
     pub dynamodb_url: Option<String>,
     /// Where Secrets Manager is, if not at AWS.
     pub secrets_manager_url: Option<String>,
 }
 
-/// The credentials of the function's role; they live longer than its process.
-#[derive(Debug)]
-pub struct AwsCredentials {
-    /// Not secret.
-    pub access_key_id: String,
-    /// Secret.
-    pub secret_access_key: SecretString,
-    /// Secret; absent for a user's keys.
-    pub session_token: Option<SecretString>,
-}
-
-/// Where and as whom KV is written.
 #[derive(Debug)]
 pub struct CloudflareConfig {
-    /// URL of the settings namespace.
     pub settings_url: String,
-    /// URL of the query-config namespace.
     pub query_configs_url: String,
-    /// Where the API token comes from.
     pub token: TokenSource,
 }
 
-/// Where the Cloudflare API token comes from.
 #[derive(Debug)]
 pub enum TokenSource {
-    /// A secret in Secrets Manager, by its id.
     SecretId(String),
-    /// The configuration itself, for local use.
+    /// The token itself, for local use.
     Given(SecretString),
 }
 
-/// What is wrong with the configuration: every problem, each with its variable.
-#[derive(Debug, PartialEq, Eq)]
+/// Every problem, each with its variable.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration is not usable: {}", .0.join("; "))]
 pub struct ConfigError(pub Vec<String>);
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration is not usable: {}", self.0.join("; "))
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 impl Config {
-    /// Reads the environment of the process.
     pub fn from_env() -> Result<Self, ConfigError> {
         #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
         Self::from_lookup(|name| std::env::var(name).ok())
     }
 
-    /// Reads the variables through `lookup`; empty ones count as absent.
+    /// Empty variables count as absent.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut reader = Reader::new(&lookup);
         let environment = reader.required("ENVIRONMENT", "the {env} in the names of resources");
@@ -122,11 +91,14 @@ impl Config {
         if environment.len() > MAX_ENVIRONMENT_BYTES {
             reader.problem("ENVIRONMENT", "may have 64 characters at the most");
         }
+        let table_name = reader
+            .optional("SETTINGS_TABLE_NAME")
+            .unwrap_or_else(|| format!("{environment}-EcomIndexSettingsTable"));
         let api_keys_url =
             reader.template("API_KEYS_URL", None, &["{cell}", "{system_account_id}"]);
         let cloudflare = reader.cloudflare(&environment);
         let exporter = ExporterConfig {
-            environment: environment.clone(),
+            environment,
             default_cell: reader.optional("DEFAULT_CELL"),
             bulk_max_pairs: reader.number("KV_BULK_MAX_PAIRS", MAX_BULK_PAIRS, 1..=MAX_BULK_PAIRS),
             removals_up_to: reader.number("REMOVALS_UP_TO", 100, 0..=1_000_000),
@@ -134,15 +106,12 @@ impl Config {
             retry_base: reader.millis("HTTP_RETRY_BASE_MS", 1_000, 0..=60_000),
             dry_run: cloudflare.is_none(),
         };
-        let table_name = reader
-            .optional("SETTINGS_TABLE_NAME")
-            .unwrap_or_else(|| format!("{environment}-EcomIndexSettingsTable"));
         let aws = reader.aws();
-        let problems = reader.into_problems();
-        if problems.is_empty() {
-            Ok(Self { environment, table_name, api_keys_url, cloudflare, aws, exporter })
-        } else {
-            Err(ConfigError(problems))
+        match reader.into_problems() {
+            problems if problems.is_empty() => {
+                Ok(Self { table_name, api_keys_url, cloudflare, aws, exporter })
+            }
+            problems => Err(ConfigError(problems)),
         }
     }
 }
@@ -237,6 +206,7 @@ mod tests {
             ("REMOVALS_UP_TO", "1000001"),
             ("HTTP_TIMEOUT_MS", "soon"),
             ("HTTP_RETRY_BASE_MS", "-1"),
+            ("CLOUDFLARE_API_TOKEN", "a\nb"),
         ])
         .unwrap_err();
         for variable in [
@@ -255,11 +225,12 @@ mod tests {
             "REMOVALS_UP_TO must be",
             "HTTP_TIMEOUT_MS must be",
             "HTTP_RETRY_BASE_MS must be",
+            "CLOUDFLARE_API_TOKEN must be",
         ] {
             let found = problems.iter().filter(|problem| problem.starts_with(variable)).count();
             assert_eq!(found, 1, "{variable}: {problems:?}");
         }
-        assert_eq!(problems.len(), 15);
+        assert_eq!(problems.len(), 16);
     }
 
     #[test]

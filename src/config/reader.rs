@@ -1,30 +1,27 @@
 //! Reads variables, and reports every problem at once.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use url::{Host, Url};
 
-use super::{AwsConfig, AwsCredentials, CloudflareConfig, DEFAULT_KV_URL, TokenSource};
+use super::{AwsConfig, CloudflareConfig, DEFAULT_KV_URL, TokenSource};
+use crate::kv::stored::fits_a_header;
 
-/// Reads variables and gathers what is wrong with them.
 pub struct Reader<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     problems: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of the variables that `lookup` finds; empty ones count as absent.
     pub fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self { lookup, problems: Vec::new() }
     }
 
-    /// Everything that is wrong.
     pub fn into_problems(self) -> Vec<String> {
         self.problems
     }
 
-    /// Notes what is wrong with a variable.
     pub fn problem(&mut self, variable: &str, problem: &str) {
         let problem = format!("{variable} {problem}");
         if !self.problems.contains(&problem) {
@@ -32,7 +29,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A variable that may be absent.
     pub fn optional(&self, variable: &str) -> Option<String> {
         (self.lookup)(variable).filter(|value| !value.is_empty())
     }
@@ -47,22 +43,16 @@ impl<'a> Reader<'a> {
 
     /// A URL that is complete once its placeholders are filled in.
     pub fn template(&mut self, variable: &str, default: Option<&str>, holds: &[&str]) -> String {
-        let template = match (self.optional(variable), default) {
-            (Some(template), _) => template,
-            (None, Some(default)) => default.to_owned(),
-            (None, None) => {
-                self.problem(variable, &format!("is required: a URL with {}", holds.join(" and ")));
-                return String::new();
-            }
+        let Some(template) = self.optional(variable).or(default.map(str::to_owned)) else {
+            return self.required(variable, &format!("a URL with {}", holds.join(" and ")));
         };
         for placeholder in holds {
             if !template.contains(placeholder) {
                 self.problem(variable, &format!("must hold {placeholder}"));
             }
         }
-        let filled = template.replace(['{', '}'], "");
-        self.check_url(variable, &filled);
-        if Url::parse(&filled).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
+        let filled = self.url(variable, &template.replace(['{', '}'], ""));
+        if filled.is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
             self.problem(variable, "must be https: what it carries is secret");
         }
         template
@@ -77,11 +67,9 @@ impl<'a> Reader<'a> {
             dynamodb_url: self.endpoint("AWS_ENDPOINT_URL_DYNAMODB"),
             secrets_manager_url: self.endpoint("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
             region: region.unwrap_or_else(|| self.required("AWS_REGION", "Lambda sets it")),
-            credentials: AwsCredentials {
-                access_key_id: self.required("AWS_ACCESS_KEY_ID", SET_BY_LAMBDA),
-                secret_access_key: self.required("AWS_SECRET_ACCESS_KEY", SET_BY_LAMBDA).into(),
-                session_token: self.optional("AWS_SESSION_TOKEN").map(SecretString::from),
-            },
+            access_key_id: self.required("AWS_ACCESS_KEY_ID", SET_BY_LAMBDA),
+            secret_access_key: self.required("AWS_SECRET_ACCESS_KEY", SET_BY_LAMBDA).into(),
+            session_token: self.optional("AWS_SESSION_TOKEN").map(Into::into),
         }
     }
 
@@ -91,47 +79,52 @@ impl<'a> Reader<'a> {
             .into_iter()
             .find_map(|variable| Some((variable, self.optional(variable)?)));
         let (variable, url) = named?;
-        self.check_url(variable, &url);
+        self.url(variable, &url);
         Some(url)
     }
 
-    fn check_url(&mut self, variable: &str, url: &str) {
-        let valid = Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme()));
-        if !valid {
+    fn url(&mut self, variable: &str, text: &str) -> Option<Url> {
+        let url = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+        if url.is_none() {
             self.problem(variable, "must be an absolute http or https URL");
         }
+        url
     }
 
-    /// Cloudflare; `None` where its account is absent.
+    /// `None` where the account is absent.
     pub fn cloudflare(&mut self, environment: &str) -> Option<CloudflareConfig> {
-        let account_id = self.optional("CLOUDFLARE_ACCOUNT_ID")?;
+        const ACCOUNT: &str = "CLOUDFLARE_ACCOUNT_ID";
+        const NAMESPACES: [&str; 2] =
+            ["CLOUDFLARE_KV_NAMESPACE_ID", "CLOUDFLARE_KV_QCFG_NAMESPACE_ID"];
+        let account = self.optional(ACCOUNT)?;
+        self.check_id(ACCOUNT, &account);
         let template =
             self.template("CLOUDFLARE_KV_URL", Some(DEFAULT_KV_URL), &["{namespace_id}"]);
-        let mut namespace_url = |variable: &str| {
+        let template = template.replace("{account_id}", &account);
+        let ids = NAMESPACES.map(|variable| {
             let id = self.required(
                 variable,
                 "a namespace's id, unless CLOUDFLARE_ACCOUNT_ID is absent (dry run)",
             );
-            for (name, value) in [(variable, &id), ("CLOUDFLARE_ACCOUNT_ID", &account_id)] {
-                if value.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))) {
-                    self.problem(name, "may hold letters, digits, '-' and '_' only");
-                }
-            }
-            template.replace("{account_id}", &account_id).replace("{namespace_id}", &id)
-        };
-        let settings_url = namespace_url("CLOUDFLARE_KV_NAMESPACE_ID");
-        let query_configs_url = namespace_url("CLOUDFLARE_KV_QCFG_NAMESPACE_ID");
-        let ids = ["CLOUDFLARE_KV_NAMESPACE_ID", "CLOUDFLARE_KV_QCFG_NAMESPACE_ID"];
-        let [settings_id, query_configs_id] = ids.map(|variable| self.optional(variable));
-        if settings_id.is_some() && settings_id == query_configs_id {
+            self.check_id(variable, &id);
+            id
+        });
+        if !ids[0].is_empty() && ids[0] == ids[1] {
             // Reconcile would take each one's keys for orphans of the other.
             self.problem(
-                "CLOUDFLARE_KV_QCFG_NAMESPACE_ID",
+                NAMESPACES[1],
                 "must be another namespace than CLOUDFLARE_KV_NAMESPACE_ID",
             );
         }
+        let [settings_url, query_configs_url] =
+            ids.map(|id| template.replace("{namespace_id}", &id));
         let token = match self.optional("CLOUDFLARE_API_TOKEN") {
-            Some(token) => TokenSource::Given(token.into()),
+            Some(token) => {
+                if !fits_a_header(&token) {
+                    self.problem("CLOUDFLARE_API_TOKEN", "must be visible ASCII characters");
+                }
+                TokenSource::Given(token.into())
+            }
             None => TokenSource::SecretId(
                 self.optional("CLOUDFLARE_API_TOKEN_SECRET_ID")
                     .unwrap_or_else(|| format!("{environment}/CloudFlareApiToken")),
@@ -140,12 +133,18 @@ impl<'a> Reader<'a> {
         Some(CloudflareConfig { settings_url, query_configs_url, token })
     }
 
+    fn check_id(&mut self, variable: &str, id: &str) {
+        if id.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))) {
+            self.problem(variable, "may hold letters, digits, '-' and '_' only");
+        }
+    }
+
     /// A whole number within `range`.
     pub fn number(
         &mut self,
         variable: &str,
         default: usize,
-        range: std::ops::RangeInclusive<usize>,
+        range: RangeInclusive<usize>,
     ) -> usize {
         let Some(text) = self.optional(variable) else { return default };
         match text.parse() {
@@ -158,12 +157,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Milliseconds within `range`.
     pub fn millis(
         &mut self,
         variable: &str,
         default: usize,
-        range: std::ops::RangeInclusive<usize>,
+        range: RangeInclusive<usize>,
     ) -> Duration {
         let millis = self.number(variable, default, range);
         Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))

@@ -1,34 +1,38 @@
 //! A KV entry, encoded once for all the keys that it goes under.
 
-use std::fmt;
 use std::rc::Rc;
 
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 use super::limits::{LimitExceeded, MAX_METADATA_BYTES, check_value_size};
 use super::metadata::{Stamp, metadata_json};
 use super::{Digest, StoredSettings, StoredValue};
 use crate::index::{IndexRef, ItemName};
+use crate::json::Json;
 
-/// A value with its metadata, ready to be sent. May hold an API key: `Debug` shows sizes only.
-#[derive(Clone)]
+/// A value with its metadata, as a bulk write takes it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Entry {
-    /// The value's text as a JSON string: what a bulk write takes.
-    value: Box<RawValue>,
-    metadata: Option<Box<RawValue>>,
+    /// A JSON string, in which the value's text stands.
+    value: Json,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Json>,
+    #[serde(skip)]
     digest: Digest,
     /// The item that it is for, where that is known.
+    #[serde(skip)]
     pub item: Option<ItemName>,
     /// When the table took the change, RFC 3339; only where a stream record's image decided.
+    #[serde(skip)]
     pub changed_at: Option<String>,
 }
 
 /// An entry and the key that it goes under.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pair {
-    /// The KV key.
     pub key: String,
-    /// The entry, shared with the index's other key.
+    /// Shared with the index's other key.
+    #[serde(flatten)]
     pub entry: Rc<Entry>,
 }
 
@@ -43,7 +47,7 @@ impl Entry {
         }
         Ok(Self {
             value: json_string(value),
-            metadata: RawValue::from_string(metadata).ok(),
+            metadata: serde_json::from_str(&metadata).ok(),
             digest,
             item: Some(index.clone().into()),
             changed_at: stamp.changed_at.clone(),
@@ -74,43 +78,20 @@ impl Entry {
         StoredValue { value, metadata: self.metadata.clone() }
     }
 
-    /// The value's text as a JSON string.
-    pub fn value_json(&self) -> &RawValue {
-        &self.value
-    }
-
-    /// The metadata as a JSON object.
-    pub fn metadata_json(&self) -> Option<&RawValue> {
-        self.metadata.as_deref()
-    }
-
     /// The digest of the value's bytes.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// What the entry takes in a request's body, in bytes.
+    /// What the entry takes in a request's body.
     pub fn body_bytes(&self) -> usize {
         self.value.get().len() + self.metadata.as_ref().map_or(0, |metadata| metadata.get().len())
     }
 }
 
-fn json_string(text: &str) -> Box<RawValue> {
+fn json_string(text: &str) -> Json {
     // A string can always be written.
-    serde_json::value::to_raw_value(text).unwrap_or_default()
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        let metadata = self.metadata.as_deref().map(RawValue::get);
-        self.digest == other.digest && metadata == other.metadata.as_deref().map(RawValue::get)
-    }
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("body_bytes", &self.body_bytes()).finish_non_exhaustive()
-    }
+    Json::of(text).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -144,7 +125,7 @@ mod tests {
     fn what_was_read_is_put_back_as_it_was() {
         let stored = entry("a\"b").to_stored();
         assert_eq!(stored.value, "a\"b");
-        assert_eq!(Entry::restored(&stored), entry("a\"b"));
+        assert_eq!(Entry::restored(&stored).to_stored(), stored);
     }
 
     #[test]

@@ -18,19 +18,14 @@ pub const MAX_BULK_BODY_BYTES: usize = 100_000_000 - 1_000_000;
 /// A limit that a key, a value or its metadata does not keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitExceeded {
-    /// The key is empty.
     #[error("gives an empty KV key")]
     EmptyKey,
-    /// The key is `.` or `..`.
     #[error("gives a KV key that Cloudflare refuses (. or ..)")]
     DotKey,
-    /// The key has more than [`MAX_KEY_BYTES`].
     #[error("gives a KV key of more than 512 bytes")]
     LongKey,
-    /// The value has more than [`MAX_VALUE_BYTES`].
     #[error("gives a KV value of more than 25 MiB")]
     LargeValue,
-    /// The metadata has more than [`MAX_METADATA_BYTES`].
     #[error("gives KV metadata of more than 1,024 bytes")]
     LargeMetadata,
 }

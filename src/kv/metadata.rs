@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::limits::{LimitExceeded, MAX_METADATA_BYTES};
 use crate::index::IndexRef;
+use crate::json::from_object;
 use crate::kv::Digest;
 
 /// The longest name of an environment: what is left of KV's limit is for the index's names.
@@ -20,11 +21,8 @@ const END_OF_RFC_3339: f64 = 253_402_300_800.0;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// A batch of the table's stream.
     Stream,
-    /// A re-export by hand.
     ReExport,
-    /// A reconcile.
     Reconcile,
 }
 
@@ -44,7 +42,6 @@ impl Source {
 pub struct Stamp {
     /// RFC 3339, UTC, to the millisecond.
     pub exported_at: String,
-    /// Why they are written.
     pub source: Source,
     /// The environment that writes them: two that share a namespace by mistake must not delete each
     /// other's keys.
@@ -66,23 +63,9 @@ impl Stamp {
     }
 }
 
-/// The metadata of an entry, as it is written.
-#[derive(Debug, Serialize)]
-struct Written<'a> {
-    digest: Digest,
-    exported_at: &'a str,
-    source: Source,
-    system_account_id: &'a str,
-    index_name: &'a str,
-    environment: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    changed_at: Option<&'a str>,
-}
-
 /// The metadata that an environment's exporter has written: it names an account and an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Metadata {
-    /// The index that the entry was written for.
     pub index: IndexRef,
     /// Whose exporter wrote it; `None` for one from before there was a name.
     pub environment: Option<String>,
@@ -91,7 +74,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Reads the metadata of a key; `None` where no exporter wrote it.
+    /// `None` where no exporter wrote it.
     pub fn parse(json: &str) -> Option<Self> {
         #[derive(Deserialize)]
         struct Fields {
@@ -100,7 +83,7 @@ impl Metadata {
             environment: Option<Value>,
             digest: Option<Value>,
         }
-        let fields: Fields = crate::json::from_object(json).ok()?;
+        let fields: Fields = from_object(json).ok()?;
         let digest = fields.digest.as_ref().and_then(Value::as_str);
         Some(Self {
             index: IndexRef::parse(&fields.system_account_id, &fields.index_name)?,
@@ -123,34 +106,28 @@ impl Metadata {
 /// but a time, a source or an environment's name is left out, because a stranger may have put it there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Provenance {
-    /// The environment that wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
-    /// When it was written, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exported_at: Option<String>,
-    /// When the table took the change, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_at: Option<String>,
-    /// What made the function write it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
 }
 
 impl Provenance {
-    /// Reads the metadata of a key; nothing where no exporter wrote it.
+    /// Nothing where no exporter wrote the metadata.
     pub fn parse(json: &str) -> Self {
-        #[derive(Deserialize)]
+        #[derive(Default, Deserialize)]
         struct Fields {
             environment: Option<Value>,
             exported_at: Option<Value>,
             changed_at: Option<Value>,
             source: Option<Value>,
         }
-        let fields = Metadata::parse(json).and_then(|_| crate::json::from_object(json).ok());
-        let Some(Fields { environment, exported_at, changed_at, source }) = fields else {
-            return Self::default();
-        };
+        let fields = Metadata::parse(json).and_then(|_| from_object(json).ok());
+        let Fields { environment, exported_at, changed_at, source } = fields.unwrap_or_default();
         let text = |value: Option<Value>, is_meant: fn(&str) -> bool| match value {
             Some(Value::String(text)) if is_meant(&text) => Some(text),
             _ => None,
@@ -178,9 +155,20 @@ pub fn fits_an_environment(character: char) -> bool {
     character.is_ascii_alphanumeric() || "-_.".contains(character)
 }
 
-/// The metadata of an entry of `index` as JSON.
+/// The metadata of an entry of `index`.
 pub fn metadata_json(digest: Digest, index: &IndexRef, stamp: &Stamp) -> String {
-    let metadata = Written {
+    #[derive(Serialize)]
+    struct Written<'a> {
+        digest: Digest,
+        exported_at: &'a str,
+        source: Source,
+        system_account_id: &'a str,
+        index_name: &'a str,
+        environment: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        changed_at: Option<&'a str>,
+    }
+    let written = Written {
         digest,
         exported_at: &stamp.exported_at,
         source: stamp.source,
@@ -190,33 +178,22 @@ pub fn metadata_json(digest: Digest, index: &IndexRef, stamp: &Stamp) -> String 
         changed_at: stamp.changed_at.as_deref(),
     };
     // Only a map whose keys are no strings can't be written.
-    serde_json::to_string(&metadata).unwrap_or_default()
+    serde_json::to_string(&written).unwrap_or_default()
 }
 
 /// Checks that the names of an index leave its metadata within KV's limit, whatever else it holds.
 pub fn check_metadata_size(index: &IndexRef) -> Result<(), LimitExceeded> {
-    // A byte of a name is written as six at the most, and nearly all names are far from the limit.
-    let names = 6 * (index.account.len() + index.name.len());
-    if names + LONGEST_WITHOUT_NAMES <= MAX_METADATA_BYTES {
-        return Ok(());
+    let escaped =
+        |name: &str| serde_json::to_string(name).map_or(usize::MAX, |json| json.len() - 2);
+    let names = escaped(&index.account).saturating_add(escaped(&index.name));
+    if names > MAX_METADATA_BYTES - LONGEST_WITHOUT_NAMES {
+        return Err(LimitExceeded::LargeMetadata);
     }
-    let longest = longest_metadata_json(index);
-    if longest.len() > MAX_METADATA_BYTES { Err(LimitExceeded::LargeMetadata) } else { Ok(()) }
+    Ok(())
 }
 
-/// What the metadata has beside the names, at the most.
-const LONGEST_WITHOUT_NAMES: usize = 384;
-
-fn longest_metadata_json(index: &IndexRef) -> String {
-    // The longest source and environment, and times as long as every time is.
-    let stamp = Stamp {
-        exported_at: "2026-01-01T00:00:00.000Z".to_owned(),
-        source: Source::Reconcile,
-        environment: "e".repeat(MAX_ENVIRONMENT_BYTES),
-        changed_at: Some("2026-01-01T00:00:00Z".to_owned()),
-    };
-    metadata_json(Digest::of(b""), index, &stamp)
-}
+/// The metadata's bytes beside the names, with the longest source and environment and both times.
+const LONGEST_WITHOUT_NAMES: usize = 295;
 
 #[cfg(test)]
 mod tests {
@@ -230,7 +207,17 @@ mod tests {
             Err(LimitExceeded::LargeMetadata)
         );
         assert_eq!(check_metadata_size(&index(&"x".repeat(500))), Ok(()));
-        assert!(longest_metadata_json(&index("x")).len() <= LONGEST_WITHOUT_NAMES);
+        let room = MAX_METADATA_BYTES - LONGEST_WITHOUT_NAMES - "acct1".len();
+        assert_eq!(check_metadata_size(&index(&"x".repeat(room))), Ok(()));
+        assert!(check_metadata_size(&index(&"x".repeat(room + 1))).is_err());
+        let stamp = Stamp {
+            exported_at: "2026-01-01T00:00:00.000Z".to_owned(),
+            source: Source::Reconcile,
+            environment: "e".repeat(MAX_ENVIRONMENT_BYTES),
+            changed_at: Some("2026-01-01T00:00:00Z".to_owned()),
+        };
+        let longest = metadata_json(Digest::of(b""), &index(&"x".repeat(room)), &stamp);
+        assert_eq!(longest.len(), MAX_METADATA_BYTES);
     }
 
     #[test]

@@ -5,26 +5,17 @@ use std::fmt;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::index::IndexRef;
-use crate::json::from_object;
+use crate::json::{Json, from_object};
 use crate::kv::Metadata;
 
 /// A value as KV holds it. May hold an API key: `Debug` shows the size only.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct StoredValue {
-    /// The value's text.
     pub value: String,
-    /// The metadata, a JSON value other than null.
-    pub metadata: Option<Box<RawValue>>,
-}
-
-impl PartialEq for StoredValue {
-    fn eq(&self, other: &Self) -> bool {
-        let metadata = self.metadata.as_deref().map(RawValue::get);
-        self.value == other.value && metadata == other.metadata.as_deref().map(RawValue::get)
-    }
+    /// Not null.
+    pub metadata: Option<Json>,
 }
 
 impl StoredValue {
@@ -45,16 +36,14 @@ impl fmt::Debug for StoredValue {
 
 /// The parts of a stored settings value that this function looks at.
 pub struct StoredSettings {
-    /// The index that the value names.
     pub index: IndexRef,
-    /// The shop id that the value names.
     pub shop_id: Option<String>,
     /// The API key, where it can be used again.
     pub api_key: Option<SecretString>,
 }
 
 impl StoredSettings {
-    /// Reads a value; `None` where it names no account and index.
+    /// `None` where the value names no account and index.
     pub fn parse(value: &str) -> Option<Self> {
         // `Value` for the two that may be of any type without making the value a stranger's.
         #[derive(Deserialize)]
@@ -78,29 +67,29 @@ impl StoredSettings {
     }
 }
 
-/// The longest API key, in characters.
 const MAX_API_KEY_CHARACTERS: usize = 1024;
 
 /// An API key that a header takes: 1 to 1,024 visible ASCII characters.
 pub fn usable_api_key(text: String) -> Option<SecretString> {
-    let usable = (1..=MAX_API_KEY_CHARACTERS).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let usable = text.len() <= MAX_API_KEY_CHARACTERS && fits_a_header(&text);
     usable.then(|| text.into())
+}
+
+/// Whether a secret can stand in a header.
+pub fn fits_a_header(secret: &str) -> bool {
+    !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// The query config that a stored value names.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct StoredQueryConfig {
-    /// The account.
     pub system_account_id: String,
-    /// The index.
     pub index_name: String,
-    /// The query.
     pub normalized_query: String,
 }
 
 impl StoredQueryConfig {
-    /// Reads a value; `None` where it doesn't say whose it is.
+    /// `None` where the value doesn't say whose it is.
     pub fn parse(value: &str) -> Option<Self> {
         from_object(value).ok()
     }
@@ -141,7 +130,7 @@ mod tests {
     #[test]
     fn a_value_counts_unless_its_metadata_is_a_strangers() {
         let counts = |metadata: &str| {
-            let metadata = RawValue::from_string(metadata.to_owned()).ok();
+            let metadata = serde_json::from_str(metadata).ok();
             StoredValue { value: String::new(), metadata }.counts_for("prod")
         };
         assert!(StoredValue { value: String::new(), metadata: None }.counts_for("prod"));

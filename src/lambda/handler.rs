@@ -88,9 +88,10 @@ impl<S: Services> Handler<S> {
                 ("explain", result.map_err(HandlerError::from), invocation.stats())
             }
         };
-        let secret_calls = self.services.take_secret_calls();
-        stats.secrets_requests = secret_calls.requests;
-        stats.secrets_ms = secret_calls.duration;
+        for duration in self.services.take_secret_readings() {
+            stats.secrets_requests += 1;
+            stats.secrets_ms += duration;
+        }
         stats.duration_ms = started.elapsed();
         log_invocation(source, &result, account.as_deref(), &stats);
         (result, stats)

@@ -15,49 +15,31 @@ pub use self::table::{QueryConfigs, ScanColumns, SettingsTable, TableError, Tabl
 
 /// The services of one deployment.
 pub trait Services {
-    /// Cloudflare KV.
     type Kv: KvStore;
-    /// The API keys service.
     type ApiKeys: ApiKeyService;
-    /// The settings table.
     type Table: SettingsTable;
-    /// Time and chance.
     type Clock: Clock;
 
-    /// Cloudflare KV.
     fn kv(&self) -> &Self::Kv;
-    /// The API keys service.
     fn api_keys(&self) -> &Self::ApiKeys;
-    /// The settings table.
     fn table(&self) -> &Self::Table;
-    /// Time and chance.
     fn clock(&self) -> &Self::Clock;
-    /// The readings of the Cloudflare token's secret that ended since this was last called. They
-    /// belong to no call of a port: the first one is under way before any invocation.
-    fn take_secret_calls(&self) -> ServiceCalls {
-        ServiceCalls::default()
+    /// How long the readings of the Cloudflare token's secret took that ended since this was last
+    /// called. They belong to no call of a port: the first one is under way before any invocation.
+    fn take_secret_readings(&self) -> Vec<Duration> {
+        Vec::new()
     }
-}
-
-/// Calls to one service.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ServiceCalls {
-    /// How many there were.
-    pub requests: u64,
-    /// Their durations added up.
-    pub duration: Duration,
 }
 
 /// Time and chance. Monotonic time and sleeping are tokio's, which tests can pause.
 pub trait Clock {
-    /// The wall clock's time.
     fn now(&self) -> SystemTime;
     /// Evenly distributed over 0.0 (included) to 1.0 (excluded): the share of a back-off's ceiling
     /// that is waited.
     fn jitter(&self) -> f64;
 }
 
-/// Whether a failed request may be sent again.
+/// Whether the same request may be sent again within the same invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
     /// It would fail again.
@@ -71,8 +53,7 @@ fn asked_wait(wait: Option<Duration>) -> String {
     wait.map(|wait| format!("; it asks to wait {} s", wait.as_secs())).unwrap_or_default()
 }
 
-/// An error that says whether the same request may be sent again within the same invocation.
+/// An error with its verdict.
 pub trait Retryable {
-    /// The verdict.
     fn retry(&self) -> Retry;
 }

@@ -20,13 +20,12 @@ use crate::config::AwsConfig;
 /// What both clients share: three tries, each of `attempt_timeout` at the most.
 pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> SdkConfig {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(attempt_timeout).build();
-    let keys = &aws.credentials;
-    hold(&keys.secret_access_key);
-    keys.session_token.iter().for_each(hold);
+    hold(&aws.secret_access_key);
+    aws.session_token.iter().for_each(hold);
     let credentials = Credentials::new(
-        keys.access_key_id.clone(),
-        keys.secret_access_key.expose_secret(),
-        keys.session_token.as_ref().map(|token| token.expose_secret().to_owned()),
+        aws.access_key_id.clone(),
+        aws.secret_access_key.expose_secret(),
+        aws.session_token.as_ref().map(|token| token.expose_secret().to_owned()),
         None,
         "environment",
     );
@@ -43,14 +42,12 @@ pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> 
         .build()
 }
 
-/// A client of the table.
 pub fn dynamodb(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_dynamodb::Client {
     let mut config = aws_sdk_dynamodb::config::Builder::from(config);
     config.set_endpoint_url(aws.dynamodb_url.clone());
     aws_sdk_dynamodb::Client::from_conf(config.build())
 }
 
-/// A client of the secrets.
 pub fn secrets_manager(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_secretsmanager::Client {
     let mut config = aws_sdk_secretsmanager::config::Builder::from(config);
     config.set_endpoint_url(aws.secrets_manager_url.clone());

@@ -13,8 +13,6 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_runtime_api::shared::IntoShared;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
-use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -29,26 +27,16 @@ const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 /// An HTTP client for the AWS SDK. Time-outs are those of the client within, and the SDK's own.
 #[derive(Debug, Clone)]
-pub struct AwsHttp(reqwest::Client);
+pub struct AwsHttp(pub reqwest::Client);
 
 impl AwsHttp {
-    /// The SDK's view of `http`.
-    pub fn new(http: reqwest::Client) -> Self {
-        Self(http)
-    }
-
     async fn send(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         // Only what is held in memory can be sent; the operations in use here stream nothing.
         let body = request.body().bytes().map(Bytes::copy_from_slice);
         let body = body.ok_or_else(|| ConnectorError::user("a streamed request body".into()))?;
-        let method = Method::from_bytes(request.method().as_bytes()).map_err(unusable)?;
-        let mut headers = HeaderMap::new();
-        for (name, value) in request.headers() {
-            let name = HeaderName::try_from(name).map_err(unusable)?;
-            headers.append(name, HeaderValue::try_from(value).map_err(unusable)?);
-        }
-        let request = self.0.request(method, request.uri()).headers(headers).body(body);
-        let response = request.send().await.map_err(|error| lost(error.into()))?;
+        let request = request.try_into_http1x().map_err(unusable)?.map(|_| body);
+        let request = reqwest::Request::try_from(request).map_err(unusable)?;
+        let response = self.0.execute(request).await.map_err(|error| lost(error.into()))?;
         let status: StatusCode = response.status().as_u16().try_into().map_err(unusable)?;
         let headers = response.headers().clone();
         let mut body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;

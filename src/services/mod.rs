@@ -9,34 +9,26 @@ pub mod http;
 pub mod settings_table;
 pub mod table_reply;
 
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use crate::ports::{Clock, ServiceCalls, Services};
-use crate::services::api_keys::ApiKeysClient;
-use crate::services::cloudflare::dry_run::KvOrDryRun;
-use crate::services::cloudflare::token::CloudflareToken;
-use crate::services::settings_table::DynamoDbTable;
+use self::api_keys::ApiKeysClient;
+use self::cloudflare::client::CloudflareKv;
+use self::settings_table::DynamoDbTable;
+use crate::ports::{Clock, Services};
 
-/// The real services.
 pub struct RealServices {
-    /// Cloudflare KV.
-    pub kv: KvOrDryRun,
-    /// The API keys service.
+    pub kv: CloudflareKv,
     pub api_keys: ApiKeysClient,
-    /// The settings table.
     pub table: DynamoDbTable,
-    /// The token that `kv` sends; none in a dry run.
-    pub token: Option<Arc<CloudflareToken>>,
 }
 
 impl Services for RealServices {
-    type Kv = KvOrDryRun;
+    type Kv = CloudflareKv;
     type ApiKeys = ApiKeysClient;
     type Table = DynamoDbTable;
     type Clock = SystemClock;
 
-    fn kv(&self) -> &KvOrDryRun {
+    fn kv(&self) -> &CloudflareKv {
         &self.kv
     }
 
@@ -52,12 +44,11 @@ impl Services for RealServices {
         &SystemClock
     }
 
-    fn take_secret_calls(&self) -> ServiceCalls {
-        self.token.as_ref().map(|token| token.take_calls()).unwrap_or_default()
+    fn take_secret_readings(&self) -> Vec<Duration> {
+        self.kv.take_token_readings()
     }
 }
 
-/// The system's clock and randomness.
 pub struct SystemClock;
 
 impl Clock for SystemClock {

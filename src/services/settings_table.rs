@@ -42,7 +42,9 @@ macro_rules! reply {
     ($operation:literal, $call:expr) => {{
         let reply = TakeReply::default();
         match $call.customize().interceptor(reply.clone()).send().await {
-            Ok(_) => reply.taken().ok_or_else(|| unreadable($operation)),
+            Ok(_) => reply.taken().ok_or_else(|| {
+                failed(concat!($operation, ": an answer that can't be read").into())
+            }),
             Err(error) => Err(table_error($operation, &error)),
         }
     }};
@@ -50,26 +52,14 @@ macro_rules! reply {
 
 type SdkItem = HashMap<String, AttributeValue>;
 
-/// A client of the settings table.
 pub struct DynamoDbTable {
     client: Client,
     name: String,
 }
 
 impl DynamoDbTable {
-    /// The table `name`.
     pub fn new(client: Client, name: String) -> Self {
         Self { client, name }
-    }
-
-    async fn get_one(&self, key: &ItemKey) -> Result<Vec<(ItemKey, Item)>, TableError> {
-        let call = self
-            .client
-            .get_item()
-            .table_name(&self.name)
-            .set_key(Some(sdk_key(key)))
-            .consistent_read(true);
-        Ok(reply!("GetItem", call)?.items.unwrap_or_default())
     }
 
     async fn get_batch(&self, keys: &[ItemKey]) -> Result<Vec<(ItemKey, Item)>, TableError> {
@@ -86,7 +76,7 @@ impl DynamoDbTable {
                 .map_err(|error| failed(format!("BatchGetItem: {error}")))?;
             let call = self.client.batch_get_item().request_items(&self.name, request);
             let reply = reply!("BatchGetItem", call)?;
-            items.extend(listed("BatchGetItem", reply.items)?);
+            items.extend(reply.items);
             open = reply.unprocessed.iter().map(sdk_key).collect();
             if open.is_empty() {
                 return Ok(items);
@@ -114,25 +104,16 @@ impl DynamoDbTable {
         for (name, value) in bounds {
             call = call.expression_attribute_values(*name, AttributeValue::S((*value).to_owned()));
         }
-        page("Query", reply!("Query", call)?)
+        reply!("Query", call).map(page)
     }
 }
 
 impl SettingsTable for DynamoDbTable {
     async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
-        let found = match keys {
-            [] => Vec::new(),
-            [key] => self.get_one(key).await?,
-            keys => {
-                let batches = keys.chunks(BATCH_GET_KEYS).map(|keys| self.get_batch(keys));
-                let batches: Vec<Vec<(ItemKey, Item)>> = stream::iter(batches)
-                    .buffer_unordered(BATCH_GETS_IN_FLIGHT)
-                    .try_collect()
-                    .await?;
-                batches.into_iter().flatten().collect()
-            }
-        };
-        Ok(found.into_iter().collect())
+        let batches = keys.chunks(BATCH_GET_KEYS).map(|keys| self.get_batch(keys));
+        let batches: Vec<Vec<(ItemKey, Item)>> =
+            stream::iter(batches).buffer_unordered(BATCH_GETS_IN_FLIGHT).try_collect().await?;
+        Ok(batches.into_iter().flatten().collect())
     }
 
     async fn query_configs(
@@ -180,7 +161,7 @@ impl SettingsTable for DynamoDbTable {
                     AttributeValue::S(QUERY_SEPARATOR.to_owned()),
                 ),
         };
-        page("Scan", reply!("Scan", scan)?)
+        reply!("Scan", scan).map(page)
     }
 
     async fn account_items(
@@ -193,17 +174,8 @@ impl SettingsTable for DynamoDbTable {
     }
 }
 
-fn page(operation: &str, reply: TableReply) -> Result<TablePage, TableError> {
-    Ok(TablePage { items: listed(operation, reply.items)?, last_read: reply.last_evaluated })
-}
-
-/// The items of an answer that always has a list; it may be empty.
-fn listed<T>(operation: &str, items: Option<T>) -> Result<T, TableError> {
-    items.ok_or_else(|| unreadable(operation))
-}
-
-fn unreadable(operation: &str) -> TableError {
-    failed(format!("{operation}: an answer that can't be read"))
+fn page(TableReply { items, last_evaluated, .. }: TableReply) -> TablePage {
+    TablePage { items, last_read: last_evaluated }
 }
 
 fn failed(reason: String) -> TableError {

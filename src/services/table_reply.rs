@@ -14,25 +14,23 @@ use serde::de::{Deserialize, Deserializer, Error};
 use serde_json::value::RawValue;
 
 use crate::item::{Item, ItemKey};
-use crate::json::{RawObject, from_object};
+use crate::json::from_object;
 
-/// What the answer to a `GetItem`, `BatchGetItem`, `Query` or `Scan` of one table holds.
-#[derive(Debug, Default, PartialEq)]
+/// What the answer to a `BatchGetItem`, `Query` or `Scan` of one table holds.
+#[derive(Debug, PartialEq)]
 pub struct TableReply {
-    /// The items, by key, in the order of the answer; `None` if it has no list, such as that to a
-    /// `GetItem` that found nothing.
-    pub items: Option<Vec<(ItemKey, Item)>>,
+    /// In the order of the answer.
+    pub items: Vec<(ItemKey, Item)>,
     /// Where to go on; `None` at the end.
     pub last_evaluated: Option<ItemKey>,
     /// Keys that have to be asked for again.
     pub unprocessed: Vec<ItemKey>,
 }
 
-/// The fields of the four operations' answers.
-#[derive(Default, serde::Deserialize)]
+/// The fields of the three operations' answers.
+#[derive(serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
-    item: Option<KeyedItem>,
     items: Option<Vec<KeyedItem>>,
     responses: Option<BTreeMap<String, Vec<KeyedItem>>>,
     last_evaluated_key: Option<ItemKey>,
@@ -57,42 +55,22 @@ impl<'de> Deserialize<'de> for KeyedItem {
 }
 
 impl TableReply {
-    /// Reads an answer of whichever of the four operations.
+    /// Reads an answer of whichever of the three operations.
     ///
-    /// Rejects JSON with no known field, and a list of another length than its count: read as an
+    /// Rejects JSON without a list of items, and a list of another length than its count: read as an
     /// empty result, it would look as if the items were deleted.
     pub fn parse(json: &str) -> serde_json::Result<Self> {
         let answer: Answer = from_object(json)?;
-        if !answer.is_known(json)? || !answer.is_counted() {
-            return Err(Error::custom("not an answer of DynamoDB's"));
-        }
         let responses = answer.responses.map(|tables| tables.into_values().flatten().collect());
-        let items = answer.items.or(responses).or(answer.item.map(|item| vec![item]));
+        let items: Option<Vec<KeyedItem>> = answer.items.or(responses);
+        let items = items.filter(|items| answer.count.is_none_or(|count| items.len() == count));
+        let items = items.ok_or_else(|| Error::custom("not an answer of DynamoDB's"))?;
         let unprocessed = answer.unprocessed_keys.into_iter().flat_map(BTreeMap::into_values);
         Ok(Self {
-            items: items
-                .map(|items| items.into_iter().map(|KeyedItem(key, item)| (key, item)).collect()),
+            items: items.into_iter().map(|KeyedItem(key, item)| (key, item)).collect(),
             last_evaluated: answer.last_evaluated_key,
             unprocessed: unprocessed.flat_map(|table| table.keys).collect(),
         })
-    }
-}
-
-impl Answer {
-    /// Whether the JSON holds items, or no field but DynamoDB's: a `GetItem` that finds nothing.
-    fn is_known(&self, json: &str) -> serde_json::Result<bool> {
-        const WITHOUT_ITEMS: [&str; 2] = ["Item", "ConsumedCapacity"];
-        if self.item.is_some() || self.items.is_some() || self.responses.is_some() {
-            return Ok(true);
-        }
-        let fields: RawObject<'_> = serde_json::from_str(json)?;
-        Ok(fields.names().all(|name| WITHOUT_ITEMS.contains(&name)))
-    }
-
-    /// Whether there are as many items as the answer says.
-    fn is_counted(&self) -> bool {
-        let items = self.items.as_ref().map(Vec::len);
-        self.count.is_none_or(|count| items.is_none_or(|items| items == count))
     }
 }
 
@@ -147,23 +125,18 @@ mod tests {
     fn every_operations_answer_is_read() {
         let item = || Item::parse(serde_json::from_str(ITEM).unwrap()).unwrap();
         let parsed = |json: String| TableReply::parse(&json).unwrap();
-        assert_eq!(parsed(format!(r#"{{"Item":{ITEM}}}"#)).items, Some(vec![item()]));
-        assert_eq!(parsed("{}".into()), TableReply::default());
         let page = parsed(format!(
             r#"{{"Count":2,"Items":[{ITEM},{ITEM}],"ScannedCount":2,"LastEvaluatedKey":{{"sk":{{"S":"z"}},"pk":{{"S":"a"}}}}}}"#
         ));
-        let items = Some(vec![item(), item()]);
+        let items = vec![item(), item()];
         assert_eq!((page.items, page.last_evaluated), (items, Some(key("z"))));
         let batch = parsed(format!(
             r#"{{"Responses":{{"table":[{ITEM}]}},"UnprocessedKeys":{{"table":{{"ConsistentRead":true,"Keys":[{{"pk":{{"S":"a"}},"sk":{{"S":"x"}}}}]}}}}}}"#
         ));
-        assert_eq!((batch.items, batch.unprocessed), (Some(vec![item()]), vec![key("x")]));
+        assert_eq!((batch.items, batch.unprocessed), (vec![item()], vec![key("x")]));
         for none in [r#"{"Items":[],"Count":0}"#, r#"{"Responses":{}}"#, r#"{"New":1,"Items":[]}"#]
         {
-            assert_eq!(parsed(none.into()).items, Some(vec![]), "{none}");
-        }
-        for none in [r#"{"ConsumedCapacity":{"Units":1}}"#, r#"{"Item":null}"#] {
-            assert_eq!(parsed(none.into()), TableReply::default(), "{none}");
+            assert_eq!(parsed(none.into()).items, [], "{none}");
         }
     }
 
@@ -172,6 +145,8 @@ mod tests {
         for bad in [
             "",
             "<html>",
+            "{}",
+            r#"{"ConsumedCapacity":{"Units":1}}"#,
             "[]",
             r#"{"status":"ok"}"#,
             r#"{"Items":[{}]}"#,

@@ -6,14 +6,12 @@
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 use metrics_cloudwatch_embedded::Collector;
 
-use super::stats::{Metric, Stats, Value};
+use super::stats::{Stats, Value};
 
-/// The metrics' namespace in CloudWatch.
 const NAMESPACE: &str = "EcomSettingsExporter";
 
 const COLD_STARTS: &str = "ColdStarts";
 
-/// Where metrics are gathered until an invocation ends.
 pub struct Metrics {
     collector: &'static Collector,
 }
@@ -25,7 +23,7 @@ impl Metrics {
             .cloudwatch_namespace(NAMESPACE)
             .with_dimension("Environment", environment.to_owned())
             .init()?;
-        for Metric { name, value } in Stats::default().metrics() {
+        for (name, value) in Stats::default().of_this_run() {
             match value {
                 Value::Count(_) => describe_counter!(name, Unit::Count, ""),
                 Value::Finding(_) => describe_histogram!(name, Unit::Count, ""),
@@ -37,9 +35,8 @@ impl Metrics {
         Ok(Self { collector })
     }
 
-    /// Writes one invocation's metrics.
     pub fn flush(&self, request_id: &str, stats: &Stats) {
-        for Metric { name, value } in stats.metrics() {
+        for (name, value) in stats.metrics() {
             match value {
                 Value::Count(count) => counter!(name).increment(count),
                 Value::Finding(Some(count)) => {

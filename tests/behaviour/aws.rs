@@ -39,7 +39,7 @@ async fn read_secret(url: &str) -> Result<String, String> {
     let config = Config::from_lookup(|name| env.get(name).map(|value| (*value).to_owned()));
     let aws_config = config.unwrap().aws;
     let timeout = Duration::from_secs(20);
-    let sdk = aws::sdk_config(&aws_config, AwsHttp::new(http::client(timeout).unwrap()), timeout);
+    let sdk = aws::sdk_config(&aws_config, AwsHttp(http::client(timeout).unwrap()), timeout);
     let retries = sdk.retry_config().unwrap().clone();
     let retries = retries.with_initial_backoff(Duration::ZERO);
     let sdk = sdk.into_builder().retry_config(retries).build();

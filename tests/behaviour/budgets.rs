@@ -190,7 +190,7 @@ async fn query_configs_take_as_few_puts_as_can_be_and_no_more_memory_the_more_th
         assert_eq!(sent, puts);
         // The settings before and after; pages of a megabyte, once to export and once to verify.
         let operations = stack.table.operations();
-        assert_eq!(operations.keys().collect::<Vec<_>>(), ["GetItem", "Query"]);
+        assert_eq!(operations.keys().collect::<Vec<_>>(), ["BatchGetItem", "Query"]);
         let megabytes = stack.table.log().iter().map(|read| read.reply_bytes).sum::<usize>() >> 20;
         assert!(operations["Query"] <= megabytes + 3 * puts.len(), "{operations:?}, {megabytes}");
         assert_eq!(stack.kv.keys(QUERY_CONFIGS).len(), usize::try_from(count).unwrap());

@@ -37,7 +37,7 @@ async fn a_re_export_reads_consistently_writes_both_keys_and_reads_again() {
     assert_eq!(world.query_config_keys(), NOTHING);
     let reads = world.stack.table.log();
     assert_eq!(reads.len(), 2);
-    assert!(reads.iter().all(|read| read.consistent && read.operation == "GetItem"));
+    assert!(reads.iter().all(|read| read.consistent && read.operation == "BatchGetItem"));
     let put = &world.puts(SETTINGS)[0];
     assert!(reads[0].finished_at.unwrap() <= put.received_at);
     assert!(put.finished_at.unwrap() <= reads[1].received_at);

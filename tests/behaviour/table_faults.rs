@@ -60,18 +60,18 @@ async fn an_answer_that_is_not_dynamodbs_does_not_say_that_items_are_gone() {
         world.stack.table.delete("a", &format!("INDEX#i#QUERY#{query}"));
     }
     let records = world.new_records();
-    for (operation, fault) in [
-        ("BatchGetItem", no_list()),
-        ("BatchGetItem", Fault::WrongJson),
-        ("GetItem", Fault::WrongJson),
+    for (fault, batch) in [
+        (no_list(), &records[..]),
+        (Fault::WrongJson, &records[..]),
+        (no_list(), &records[..1]),
+        (Fault::WrongJson, &records[..1]),
     ] {
-        world.stack.table.faults().add(Rule::operation(operation, fault).forever());
-        let batch = if operation == "GetItem" { &records[..1] } else { &records[..] };
+        world.stack.table.faults().add(Rule::operation("BatchGetItem", fault).forever());
 
         let failed = world.batch(batch.to_vec()).await;
 
-        assert_eq!(failed.failures().len(), batch.len(), "{operation}");
-        assert_eq!(world.query_config_keys().len(), 2, "{operation}");
+        assert_eq!(failed.failures().len(), batch.len());
+        assert_eq!(world.query_config_keys().len(), 2);
         world.stack.table.faults().clear();
     }
 }
@@ -141,12 +141,12 @@ async fn keys_that_stay_unprocessed_fail_their_records_and_nothing_is_deleted() 
 async fn a_re_export_of_a_table_that_fails_writes_nothing_and_says_why() {
     let world = World::start().await;
     world.stack.table.put(&index("a", "i"));
-    world.stack.table.faults().add(Rule::operation("GetItem", Fault::status(500)).forever());
+    world.stack.table.faults().add(Rule::operation("BatchGetItem", Fault::status(500)).forever());
 
     let answered = world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await;
 
     assert_eq!(answered.error().kind, "ReExportIncomplete");
-    assert!(answered.error().message.contains("GetItem"), "{}", answered.error().message);
+    assert!(answered.error().message.contains("BatchGetItem"), "{}", answered.error().message);
     assert!(!answered.error().message.contains("older version"), "nothing was written");
     assert!(world.puts(SETTINGS).is_empty());
 }
@@ -155,7 +155,7 @@ async fn a_re_export_of_a_table_that_fails_writes_nothing_and_says_why() {
 async fn a_re_export_that_cannot_look_again_says_that_kv_may_hold_an_older_version() {
     let world = World::start().await;
     world.stack.table.put(&index("a", "i"));
-    let second_look = Rule::operation("GetItem", Fault::status(500)).after(1).times(100);
+    let second_look = Rule::operation("BatchGetItem", Fault::status(500)).after(1).times(100);
     world.stack.table.faults().add(second_look);
 
     let answered = world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await;

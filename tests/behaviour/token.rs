@@ -150,7 +150,7 @@ async fn a_token_in_the_configuration_is_taken_without_secrets_manager() {
 #[tokio::test]
 async fn a_reading_that_ended_before_the_invocation_is_counted() {
     let world = World::start().await;
-    world.token.current().await.unwrap();
+    world.token.get(None).await.unwrap();
 
     let answered = world.batch([written(1, &index("a", "i"))]).await;
 

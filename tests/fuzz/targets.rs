@@ -105,7 +105,7 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
             for status in [200, 400] {
                 reply(status, input, seen);
             }
-            let items = TableReply::parse(input).ok().and_then(|reply| reply.items);
+            let items = TableReply::parse(input).map(|reply| reply.items);
             for (key, item) in items.into_iter().flatten() {
                 seen.items += 1;
                 let attributes = item.attributes();

@@ -96,7 +96,6 @@ mod tests {
     use super::*;
     use crate::kv::metadata::metadata_json;
     use crate::kv::{Source, Stamp};
-    use serde_json::value::RawValue;
     use std::collections::BTreeSet;
 
     const VALUE: &str = r#"{"system_account_id":"a","index_name":"i","marqo_api_key":"k"}"#;
@@ -113,7 +112,7 @@ mod tests {
             changed_at: None,
         };
         let metadata = metadata_json(Digest::of(value.as_bytes()), &index("i"), &stamp);
-        let metadata = RawValue::from_string(metadata).ok();
+        let metadata = serde_json::from_str(&metadata).ok();
         Some(StoredValue { value: value.to_owned(), metadata })
     }
 

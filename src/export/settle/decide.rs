@@ -374,7 +374,7 @@ mod tests {
             json!({"system_account_id": "a", "index_name": "gone", "environment": "test"});
         let stored = StoredValue {
             value: json!({"system_account_id": "a", "index_name": "gone"}).to_string(),
-            metadata: serde_json::value::to_raw_value(&metadata).ok(),
+            metadata: crate::json::Json::of(&metadata).ok(),
         };
         for (environment, decision) in
             [("prod", Decision::LeaveAlone), ("test", Decision::Delete(Some(stored.clone())))]

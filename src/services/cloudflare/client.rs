@@ -3,14 +3,16 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, StatusCode};
+use bytes::Bytes;
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
-use url::Url;
+use url::form_urlencoded::Serializer;
 
-use super::token::{CloudflareToken, Token, TokenError};
+use super::token::{CloudflareToken, TokenError};
 use super::wire::{self, Reply};
 use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Pair, StoredValue};
@@ -24,59 +26,63 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// A client of Cloudflare KV.
 pub struct CloudflareKv {
     http: reqwest::Client,
-    token: Arc<CloudflareToken>,
-    settings_url: String,
-    query_configs_url: String,
+    /// `None` in a dry run: everything happens but the requests.
+    target: Option<Target>,
     rate_limit: Cell<Option<RateLimit>>,
 }
 
+/// Where and as whom KV is written.
+pub struct Target {
+    pub settings_url: String,
+    pub query_configs_url: String,
+    pub token: Arc<CloudflareToken>,
+}
+
 impl CloudflareKv {
-    /// A client for the namespaces at these URLs.
-    pub fn new(
-        http: reqwest::Client,
-        token: Arc<CloudflareToken>,
-        settings_url: String,
-        query_configs_url: String,
-    ) -> Self {
-        Self { http, token, settings_url, query_configs_url, rate_limit: Cell::new(None) }
+    pub fn new(http: reqwest::Client, target: Option<Target>) -> Self {
+        Self { http, target, rate_limit: Cell::new(None) }
     }
 
-    fn url(&self, namespace: Namespace, path: &str) -> String {
-        let base = match namespace {
-            Namespace::Settings => &self.settings_url,
-            Namespace::QueryConfigs => &self.query_configs_url,
-        };
-        format!("{base}/{path}")
+    /// How long the readings of the token took that ended since this was last called.
+    pub fn take_token_readings(&self) -> Vec<Duration> {
+        self.target.as_ref().map(|target| target.token.take_readings()).unwrap_or_default()
     }
 
     /// Sends a request; a refused token is read again, and the request repeated once.
-    async fn send<T>(
+    async fn send<T: Default>(
         &self,
         method: Method,
-        url: &str,
-        body: Option<bytes::Bytes>,
+        namespace: Namespace,
+        path: &str,
+        body: Option<Bytes>,
         read: impl Fn(&Reply<'_>) -> Result<T, KvError>,
     ) -> Result<T, KvError> {
+        let Some(target) = &self.target else { return Ok(T::default()) };
+        let base = match namespace {
+            Namespace::Settings => &target.settings_url,
+            Namespace::QueryConfigs => &target.query_configs_url,
+        };
+        let url = format!("{base}/{path}");
         let no_token = |error: TokenError| KvError::NoToken { reason: error.to_string() };
-        let token = self.token.current().await.map_err(no_token)?;
-        let first = self.attempt(method.clone(), url, body.clone(), &token, &read).await?;
-        let Attempt::AuthRefused(_) = first else { return first.answer() };
-        let token = self.token.after(&token).await.map_err(no_token)?;
-        self.attempt(method, url, body, &token, &read).await?.answer()
+        let mut refused = None;
+        loop {
+            let token = target.token.get(refused.as_ref()).await.map_err(no_token)?;
+            let mut request = self.http.request(method.clone(), &url);
+            if let Some(body) = body.clone() {
+                request = request.header(CONTENT_TYPE, "application/json").body(body);
+            }
+            match self.attempt(request.bearer_auth(token.expose_secret()), &read).await {
+                Err(KvError::AuthRejected { .. }) if refused.is_none() => refused = Some(token),
+                answer => return answer,
+            }
+        }
     }
 
     async fn attempt<T>(
         &self,
-        method: Method,
-        url: &str,
-        body: Option<bytes::Bytes>,
-        token: &Token,
+        request: RequestBuilder,
         read: impl Fn(&Reply<'_>) -> Result<T, KvError>,
-    ) -> Result<Attempt<T>, KvError> {
-        let mut request = self.http.request(method, url).header(AUTHORIZATION, bearer(token)?);
-        if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body);
-        }
+    ) -> Result<T, KvError> {
         let response = request.send().await.map_err(|error| lost(error.into()))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
@@ -87,34 +93,11 @@ impl CloudflareKv {
         }));
         let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
         let reply = Reply { status, retry_after, body: &body };
-        if status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN {
-            return Ok(Attempt::AuthRefused(wire::reason(&reply)));
-        }
-        read(&reply).map(Attempt::Answered)
-    }
-}
-
-enum Attempt<T> {
-    Answered(T),
-    AuthRefused(String),
-}
-
-impl<T> Attempt<T> {
-    fn answer(self) -> Result<T, KvError> {
-        match self {
-            Self::Answered(answer) => Ok(answer),
-            Self::AuthRefused(reason) => Err(KvError::AuthRejected { reason }),
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(wire::failure(&reply)),
+            _ => read(&reply),
         }
     }
-}
-
-fn bearer(token: &Token) -> Result<HeaderValue, KvError> {
-    let text = format!("Bearer {}", token.secret.expose_secret());
-    let mut value = HeaderValue::from_str(&text).map_err(|_| KvError::NoToken {
-        reason: "the token can't be sent in a header".to_owned(),
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// A request without a whole answer: it may have been carried out.
@@ -130,17 +113,13 @@ fn lost(error: LostAnswer) -> KvError {
 
 impl KvStore for CloudflareKv {
     async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
-        let body = wire::put_body(pairs).into();
-        let url = self.url(namespace, "bulk");
         let read = |reply: &Reply<'_>| wire::bulk_reply(reply, pairs.len());
-        self.send(Method::PUT, &url, Some(body), read).await
+        self.send(Method::PUT, namespace, "bulk", Some(wire::body(pairs)), read).await
     }
 
     async fn delete(&self, namespace: Namespace, keys: &[String]) -> Result<BulkReply, KvError> {
-        let url = self.url(namespace, "bulk/delete");
-        let body = wire::delete_body(keys).into();
         let read = |reply: &Reply<'_>| wire::bulk_reply(reply, keys.len());
-        self.send(Method::POST, &url, Some(body), read).await
+        self.send(Method::POST, namespace, "bulk/delete", Some(wire::body(keys)), read).await
     }
 
     async fn get(
@@ -148,9 +127,8 @@ impl KvStore for CloudflareKv {
         namespace: Namespace,
         keys: &[String],
     ) -> Result<BTreeMap<String, StoredValue>, KvError> {
-        let url = self.url(namespace, "bulk/get");
-        let body = wire::get_body(keys).into();
-        self.send(Method::POST, &url, Some(body), wire::get_reply).await
+        let body = wire::get_body(keys);
+        self.send(Method::POST, namespace, "bulk/get", Some(body), wire::get_reply).await
     }
 
     async fn list(
@@ -159,20 +137,12 @@ impl KvStore for CloudflareKv {
         prefix: &str,
         cursor: Option<&str>,
     ) -> Result<ListPage, KvError> {
-        let mut url = Url::parse(&self.url(namespace, "keys")).map_err(|_| KvError::Refused {
-            reason: "CLOUDFLARE_KV_URL is not a URL".to_owned(),
-        })?;
-        {
-            let mut query = url.query_pairs_mut();
-            query.append_pair("limit", &MAX_LIST_KEYS.to_string());
-            if !prefix.is_empty() {
-                query.append_pair("prefix", prefix);
-            }
-            if let Some(cursor) = cursor {
-                query.append_pair("cursor", cursor);
-            }
-        }
-        self.send(Method::GET, url.as_str(), None, wire::list_reply).await
+        let limit = MAX_LIST_KEYS.to_string();
+        let prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
+        let given = [("limit", Some(&*limit)), ("prefix", prefix), ("cursor", cursor)];
+        let given = given.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let query = Serializer::new(String::new()).extend_pairs(given).finish();
+        self.send(Method::GET, namespace, &format!("keys?{query}"), None, wire::list_reply).await
     }
 
     fn rate_limit(&self) -> Option<RateLimit> {

@@ -1,7 +1,6 @@
-//! Cloudflare KV: the client, what goes over the wire, the token, and the dry run.
+//! Cloudflare KV: the client, what goes over the wire, and the token.
 
 pub mod client;
-pub mod dry_run;
 mod error_codes;
 pub mod token;
 pub mod wire;

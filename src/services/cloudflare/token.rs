@@ -1,152 +1,111 @@
 //! The Cloudflare API token: read once per cold start, and again when Cloudflare refuses it.
 
-use std::sync::{Mutex as StdMutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aws_sdk_secretsmanager::Client;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
 use crate::config::TokenSource;
-use crate::ports::ServiceCalls;
+use crate::kv::stored::fits_a_header;
 use crate::services::aws::describe;
 use crate::services::held_secrets::hold;
 
 /// The token and where it comes from.
 pub struct CloudflareToken {
-    source: Source,
+    source: TokenSource,
+    client: Client,
     state: Mutex<State>,
-    /// The calls that ended since they were last taken.
-    calls: StdMutex<ServiceCalls>,
-}
-
-enum Source {
-    Given(SecretString),
-    Secret { client: Client, id: String },
 }
 
 #[derive(Default)]
 struct State {
-    token: Option<SecretString>,
-    generation: u64,
-}
-
-/// A token, and which reading of the secret it is from.
-#[derive(Clone)]
-pub struct Token {
-    /// The token.
-    pub secret: SecretString,
-    generation: u64,
+    token: Option<Arc<SecretString>>,
+    /// How long the readings took that ended since they were last taken.
+    readings: Vec<Duration>,
 }
 
 impl CloudflareToken {
-    /// A token from `source`; `client` is used for a secret alone.
-    pub fn new(source: TokenSource, client: impl FnOnce() -> Client) -> Self {
-        let source = match source {
-            TokenSource::Given(token) => Source::Given(token),
-            TokenSource::SecretId(id) => Source::Secret { client: client(), id },
+    /// `client` is asked where the source is a secret.
+    pub fn new(source: TokenSource, client: Client) -> Self {
+        Self { source, client, state: Mutex::default() }
+    }
+
+    /// The token, read where there is none but the `refused` one. Callers at the same time wait for one
+    /// reading.
+    pub async fn get(
+        &self,
+        refused: Option<&Arc<SecretString>>,
+    ) -> Result<Arc<SecretString>, TokenError> {
+        let mut state = self.state.lock().await;
+        let is_refused = |token: &_| refused.is_some_and(|refused| Arc::ptr_eq(token, refused));
+        let token = match state.token.take() {
+            Some(token) if !is_refused(&token) => token,
+            _ => Arc::new(self.read(&mut state.readings).await?),
         };
-        Self { source, state: Mutex::default(), calls: StdMutex::default() }
+        Ok(state.token.insert(token).clone())
     }
 
-    /// The token, read if it hasn't been. Callers at the same time wait for one reading.
-    pub async fn current(&self) -> Result<Token, TokenError> {
-        let mut state = self.state.lock().await;
-        self.fill(&mut state).await
+    /// How long the readings of the secret took that ended since this was last called.
+    pub fn take_readings(&self) -> Vec<Duration> {
+        // While a reading is under way, those before it wait for the next call.
+        self.state
+            .try_lock()
+            .map(|mut state| std::mem::take(&mut state.readings))
+            .unwrap_or_default()
     }
 
-    /// The token after `refused`: read again, unless somebody else has done that already.
-    pub async fn after(&self, refused: &Token) -> Result<Token, TokenError> {
-        let mut state = self.state.lock().await;
-        if state.generation == refused.generation {
-            state.token = None;
-        }
-        self.fill(&mut state).await
-    }
-
-    /// The calls to Secrets Manager that ended since this was last called.
-    pub fn take_calls(&self) -> ServiceCalls {
-        std::mem::take(&mut *self.calls.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    async fn fill(&self, state: &mut State) -> Result<Token, TokenError> {
-        let secret = match &state.token {
-            Some(token) => token.clone(),
-            None => {
-                let token = self.read().await?;
-                hold(&token);
-                state.generation += 1;
-                state.token.insert(token).clone()
+    async fn read(&self, readings: &mut Vec<Duration>) -> Result<SecretString, TokenError> {
+        let id = match &self.source {
+            TokenSource::Given(token) => {
+                hold(token);
+                return Ok(token.clone());
             }
+            TokenSource::SecretId(id) => id,
         };
-        Ok(Token { secret, generation: state.generation })
-    }
-
-    async fn read(&self) -> Result<SecretString, TokenError> {
-        let (client, id) = match &self.source {
-            Source::Given(token) => return Ok(token.clone()),
-            Source::Secret { client, id } => (client, id),
-        };
-        let started = Instant::now();
-        // Counted when it ends, also where the invocation's time is up and the call is dropped.
-        let _count = CountWhenDropped { calls: &self.calls, started };
-        let answer = client.get_secret_value().secret_id(id).send().await;
+        let _reading = Reading { began: Instant::now(), readings };
+        let answer = self.client.get_secret_value().secret_id(id).send().await;
         let answer = answer
             .map_err(|error| TokenError::Unreadable { id: id.clone(), reason: describe(&error) })?;
-        answer
-            .secret_string()
-            .and_then(parse_secret)
-            .ok_or_else(|| TokenError::NotAToken { id: id.clone() })
+        let token = answer.secret_string().and_then(parse_secret);
+        let token = token.ok_or_else(|| TokenError::NotAToken { id: id.clone() })?;
+        hold(&token);
+        Ok(token)
+    }
+}
+
+/// Noted when it ends, also where the invocation's time is up and the call is dropped.
+struct Reading<'a> {
+    began: Instant,
+    readings: &'a mut Vec<Duration>,
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.readings.push(self.began.elapsed());
     }
 }
 
 /// Why there is no token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// Secrets Manager does not give the secret.
     #[error("secret {id:?} can't be read: {reason}")]
-    Unreadable {
-        /// The secret.
-        id: String,
-        /// What Secrets Manager says.
-        reason: String,
-    },
-    /// The secret is something else.
+    Unreadable { id: String, reason: String },
     #[error(
         "secret {id:?} must be the token itself or a JSON object with the string field \"token\""
     )]
-    NotAToken {
-        /// The secret.
-        id: String,
-    },
-}
-
-struct CountWhenDropped<'a> {
-    calls: &'a StdMutex<ServiceCalls>,
-    started: Instant,
-}
-
-impl Drop for CountWhenDropped<'_> {
-    fn drop(&mut self) {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.requests += 1;
-        calls.duration += self.started.elapsed();
-    }
+    NotAToken { id: String },
 }
 
 /// The plain string, or the field `token` of a JSON object.
 fn parse_secret(text: &str) -> Option<SecretString> {
     let token = match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(serde_json::Value::Object(mut object)) => match object.remove("token") {
-            Some(serde_json::Value::String(token)) => token,
-            _ => return None,
-        },
+        Ok(serde_json::Value::Object(object)) => object.get("token")?.as_str()?.to_owned(),
         _ => text.to_owned(),
     };
     let token = token.trim();
-    // What can't stand in a header can't be a token.
-    let usable = !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
-    usable.then(|| token.to_owned().into())
+    fits_a_header(token).then(|| token.to_owned().into())
 }
 
 #[cfg(test)]

@@ -3,72 +3,36 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::StatusCode;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::error_codes;
-use crate::kv::{Metadata, Pair, StoredValue};
+use crate::json::Json;
+use crate::kv::{Metadata, StoredValue};
 use crate::ports::{BulkReply, KvError, ListPage};
 use crate::services::http::is_transient;
 
 /// Cloudflare's "a time-out occurred" between its edge and the API.
 const STATUS_TIMEOUT: u16 = 524;
 
-/// A pair as a bulk write takes it.
-#[derive(Serialize)]
-struct BulkPair<'a> {
-    key: &'a str,
-    value: &'a RawValue,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<&'a RawValue>,
-}
-
-/// What a bulk read asks for.
-#[derive(Serialize)]
-struct BulkGet<'a> {
-    keys: &'a [String],
-    r#type: &'static str,
-    #[serde(rename = "withMetadata")]
-    with_metadata: bool,
-}
-
-/// The body of a bulk write.
-pub fn put_body(pairs: &[Pair]) -> Vec<u8> {
-    let pairs: Vec<BulkPair<'_>> = pairs
-        .iter()
-        .map(|Pair { key, entry }| BulkPair {
-            key,
-            value: entry.value_json(),
-            metadata: entry.metadata_json(),
-        })
-        .collect();
-    body(&pairs)
-}
-
-/// The body of a bulk delete.
-pub fn delete_body(keys: &[String]) -> Vec<u8> {
-    body(keys)
-}
-
-/// The body of a bulk read.
-pub fn get_body(keys: &[String]) -> Vec<u8> {
-    body(&BulkGet { keys, r#type: "text", with_metadata: true })
-}
-
-fn body(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
+pub fn body(value: &(impl Serialize + ?Sized)) -> Bytes {
     // Only a map whose keys are no strings can't be written.
-    serde_json::to_vec(value).unwrap_or_default()
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+pub fn get_body(keys: &[String]) -> Bytes {
+    body(&json!({"keys": keys, "type": "text", "withMetadata": true}))
 }
 
 /// A response, read whole.
 #[derive(Debug)]
 pub struct Reply<'a> {
-    /// The status.
     pub status: StatusCode,
-    /// `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// The body.
     pub body: &'a [u8],
 }
 
@@ -78,6 +42,12 @@ struct Envelope<T> {
     #[serde(default)]
     errors: Vec<ApiError>,
     result: Option<T>,
+    result_info: Option<ResultInfo>,
+}
+
+#[derive(Deserialize)]
+struct ResultInfo {
+    cursor: Option<String>,
 }
 
 /// An error without its message, which may quote what was sent.
@@ -100,16 +70,14 @@ struct BulkResult {
 /// says so.
 pub fn bulk_reply(reply: &Reply<'_>, sent: usize) -> Result<BulkReply, KvError> {
     if reply.status.is_success() {
-        let result: BulkResult = success(reply)?;
-        return Ok(BulkReply { unsuccessful: result.unsuccessful_keys, retry_after: None });
+        let (BulkResult { unsuccessful_keys, .. }, _) = success(reply)?;
+        return Ok(BulkReply { unsuccessful: unsuccessful_keys, retry_after: None });
     }
-    let result: Option<BulkResult> = match serde_json::from_slice(reply.body) {
-        Ok(Envelope { result, .. }) if reply.status.is_client_error() => result,
-        _ => None,
-    };
-    match result {
+    let envelope = serde_json::from_slice::<Envelope<BulkResult>>(reply.body).ok();
+    match envelope.and_then(|envelope| envelope.result) {
         Some(BulkResult { unsuccessful_keys, successful_key_count: Some(successful) })
-            if !unsuccessful_keys.is_empty()
+            if reply.status.is_client_error()
+                && !unsuccessful_keys.is_empty()
                 && successful.checked_add(unsuccessful_keys.len()) == Some(sent) =>
         {
             Ok(BulkReply { unsuccessful: unsuccessful_keys, retry_after: reply.retry_after })
@@ -126,27 +94,20 @@ pub fn get_reply(reply: &Reply<'_>) -> Result<BTreeMap<String, StoredValue>, KvE
         values: BTreeMap<String, Option<&'a RawValue>>,
     }
     #[derive(Deserialize)]
-    struct WithMetadata<'a> {
+    struct WithMetadata {
         value: Option<String>,
-        #[serde(default, borrow)]
-        metadata: Option<&'a RawValue>,
+        metadata: Option<Json>,
     }
-    let result: GetResult<'_> = success(reply)?;
+    let (GetResult { values }, _) = success(reply)?;
     let mut found = BTreeMap::new();
-    for (key, raw) in result.values {
+    for (key, raw) in values {
         let Some(raw) = raw else { continue };
-        // A stand-in that doesn't know `withMetadata` gives bare strings.
-        let stored = if let Ok(value) = serde_json::from_str::<String>(raw.get()) {
-            Some(StoredValue { value, metadata: None })
-        } else {
-            let with: WithMetadata<'_> =
-                serde_json::from_str(raw.get()).map_err(|_| not_the_api(reply))?;
-            let metadata = with.metadata.filter(|json| json.get() != "null").map(ToOwned::to_owned);
-            with.value.map(|value| StoredValue { value, metadata })
-        };
-        if let Some(stored) = stored {
-            found.insert(key, stored);
-        }
+        // `wrangler dev` doesn't know `withMetadata`, and gives bare strings.
+        let held = serde_json::from_str(raw.get())
+            .map(|value| WithMetadata { value: Some(value), metadata: None })
+            .or_else(|_| serde_json::from_str(raw.get()));
+        let WithMetadata { value, metadata } = held.map_err(|_| not_the_api(reply))?;
+        found.extend(value.map(|value| (key, StoredValue { value, metadata })));
     }
     Ok(found)
 }
@@ -154,48 +115,28 @@ pub fn get_reply(reply: &Reply<'_>) -> Result<BTreeMap<String, StoredValue>, KvE
 /// The answer to a listing.
 pub fn list_reply(reply: &Reply<'_>) -> Result<ListPage, KvError> {
     #[derive(Deserialize)]
-    struct Page<'a> {
-        success: bool,
-        #[serde(borrow)]
-        result: Vec<Key<'a>>,
-        #[serde(default)]
-        result_info: Option<Info>,
-    }
-    #[derive(Deserialize)]
     struct Key<'a> {
         name: String,
         #[serde(default, borrow)]
         metadata: Option<&'a RawValue>,
     }
-    #[derive(Deserialize)]
-    struct Info {
-        #[serde(default)]
-        cursor: Option<String>,
-    }
-    if !reply.status.is_success() {
-        return Err(failure(reply));
-    }
-    let page: Page<'_> = serde_json::from_slice(reply.body).map_err(|_| not_the_api(reply))?;
-    if !page.success {
-        return Err(failure(reply));
-    }
-    let keys = page
-        .result
+    let (keys, info): (Vec<Key<'_>>, _) = success(reply)?;
+    let keys = keys
         .into_iter()
         .map(|key| (key.name, key.metadata.and_then(|json| Metadata::parse(json.get()))));
-    let cursor = page.result_info.and_then(|info| info.cursor);
-    Ok(ListPage { keys: keys.collect(), cursor: cursor.filter(|cursor| !cursor.is_empty()) })
+    let cursor = info.and_then(|info| info.cursor).filter(|cursor| !cursor.is_empty());
+    Ok(ListPage { keys: keys.collect(), cursor })
 }
 
 /// The result of a 2xx, which is a claim to check.
-fn success<'a, T: Deserialize<'a>>(reply: &Reply<'a>) -> Result<T, KvError> {
+fn success<'a, T: Deserialize<'a>>(reply: &Reply<'a>) -> Result<(T, Option<ResultInfo>), KvError> {
     if !reply.status.is_success() {
         return Err(failure(reply));
     }
     let envelope: Envelope<T> =
         serde_json::from_slice(reply.body).map_err(|_| not_the_api(reply))?;
     match envelope.result {
-        Some(result) if envelope.success => Ok(result),
+        Some(result) if envelope.success => Ok((result, envelope.result_info)),
         _ => Err(failure(reply)),
     }
 }
@@ -207,26 +148,25 @@ fn not_the_api(reply: &Reply<'_>) -> KvError {
     }
 }
 
-fn failure(reply: &Reply<'_>) -> KvError {
-    let reason = reason(reply);
-    let status = reply.status;
-    if status.as_u16() == STATUS_TIMEOUT {
-        KvError::TooMuch { reason }
-    } else if is_transient(status) || status.is_success() {
-        KvError::Transient { reason, retry_after: reply.retry_after }
-    } else if status.is_client_error() && status != StatusCode::NOT_FOUND {
-        KvError::RefusedContent { reason }
-    } else {
-        KvError::Refused { reason }
+/// The verdict on an answer that is no success.
+pub fn failure(reply: &Reply<'_>) -> KvError {
+    let (status, reason) = (reply.status, reason(reply));
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KvError::AuthRejected { reason },
+        StatusCode::NOT_FOUND => KvError::Refused { reason },
+        _ if status.as_u16() == STATUS_TIMEOUT => KvError::TooMuch { reason },
+        _ if is_transient(status) || status.is_success() => {
+            KvError::Transient { reason, retry_after: reply.retry_after }
+        }
+        _ if status.is_client_error() => KvError::RefusedContent { reason },
+        _ => KvError::Refused { reason },
     }
 }
 
 /// Status and codes: numbers and words of our own, and nothing of the response's text.
-pub fn reason(reply: &Reply<'_>) -> String {
-    let errors = match serde_json::from_slice::<Envelope<serde::de::IgnoredAny>>(reply.body) {
-        Ok(envelope) => envelope.errors,
-        Err(_) => Vec::new(),
-    };
+fn reason(reply: &Reply<'_>) -> String {
+    let envelope = serde_json::from_slice::<Envelope<IgnoredAny>>(reply.body).ok();
+    let errors = envelope.map(|envelope| envelope.errors).unwrap_or_default();
     let codes = error_codes::describe(errors.into_iter().map(|error| error.code));
     format!("status {}{codes}", reply.status)
 }
@@ -235,7 +175,7 @@ pub fn reason(reply: &Reply<'_>) -> String {
 mod tests {
     use super::*;
     use crate::index::IndexRef;
-    use crate::kv::{Entry, Source, Stamp};
+    use crate::kv::{Entry, Pair, Source, Stamp};
     use std::rc::Rc;
 
     fn reply(status: u16, body: &str) -> Reply<'_> {
@@ -261,14 +201,14 @@ mod tests {
         };
         let entry = Rc::new(Entry::new("{\"x\":\"\\n\"}", &index, &stamp).unwrap());
         let pairs = ["k\"1", "k2"].map(|key| Pair { key: key.into(), entry: entry.clone() });
-        let body: serde_json::Value = serde_json::from_slice(&put_body(&pairs)).unwrap();
-        assert_eq!(body[0]["key"], "k\"1");
-        assert_eq!(body[1]["value"], "{\"x\":\"\\n\"}");
-        assert_eq!(body[1]["metadata"]["source"], "stream");
-        assert_eq!(body.as_array().unwrap().len(), 2);
-        assert_eq!(put_body(&[]), b"[]");
-        assert_eq!(delete_body(&["a\"".into(), "b".into()]), br#"["a\"","b"]"#);
-        assert_eq!(get_body(&["a".into()]), br#"{"keys":["a"],"type":"text","withMetadata":true}"#);
+        let sent: serde_json::Value = serde_json::from_slice(&body(&pairs)).unwrap();
+        assert_eq!(sent[0]["key"], "k\"1");
+        assert_eq!(sent[1]["value"], "{\"x\":\"\\n\"}");
+        assert_eq!(sent[1]["metadata"]["source"], "stream");
+        assert_eq!(sent.as_array().unwrap().len(), 2);
+        assert_eq!(body(&[] as &[Pair]), "[]");
+        assert_eq!(body(&["a\"", "b"]), r#"["a\"","b"]"#);
+        assert_eq!(get_body(&["a".into()]), r#"{"keys":["a"],"type":"text","withMetadata":true}"#);
     }
 
     #[test]

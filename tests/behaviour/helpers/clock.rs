@@ -1,9 +1,8 @@
 //! The wall clock of a handler.
 
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use ecom_settings_exporter::ports::ServiceCalls;
 use ecom_settings_exporter::ports::{Clock, Services};
 use ecom_settings_exporter::services::{RealServices, SystemClock};
 
@@ -56,7 +55,7 @@ impl Services for ClockedServices {
         &self.clock
     }
 
-    fn take_secret_calls(&self) -> ServiceCalls {
-        self.real.take_secret_calls()
+    fn take_secret_readings(&self) -> Vec<Duration> {
+        self.real.take_secret_readings()
     }
 }

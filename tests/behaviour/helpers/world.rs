@@ -9,8 +9,7 @@ use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
-use ecom_settings_exporter::services::cloudflare::client::CloudflareKv;
-use ecom_settings_exporter::services::cloudflare::dry_run::KvOrDryRun;
+use ecom_settings_exporter::services::cloudflare::client::{CloudflareKv, Target};
 use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, http};
@@ -217,7 +216,7 @@ impl World {
 impl Answered {
     /// The count of a metric; `None` if there is no such metric or nothing was found.
     pub fn counted(&self, name: &str) -> Option<u64> {
-        match self.stats.metrics().find(|metric| metric.name == name)?.value {
+        match self.stats.metrics().into_iter().find(|metric| metric.0 == name)?.1 {
             Count::Count(count) => Some(count),
             Count::Finding(count) => count,
             Count::Milliseconds(_) => None,
@@ -259,21 +258,19 @@ fn handler(
     let retries =
         aws_sdk_dynamodb::config::retry::RetryConfig::standard().with_initial_backoff(MILLISECOND);
     let http = http::client(config.exporter.http_timeout).unwrap();
-    let sdk =
-        aws::sdk_config(&config.aws, AwsHttp::new(http.clone()), config.exporter.http_timeout);
+    let sdk = aws::sdk_config(&config.aws, AwsHttp(http.clone()), config.exporter.http_timeout);
     let sdk = sdk.into_builder().retry_config(retries).build();
-    let secrets = || aws::secrets_manager(&config.aws, &sdk);
+    let secrets = aws::secrets_manager(&config.aws, &sdk);
     let token = Arc::new(CloudflareToken::new(cloudflare.token, secrets));
-    let kv = CloudflareKv::new(
-        http.clone(),
-        token.clone(),
-        cloudflare.settings_url,
-        cloudflare.query_configs_url,
-    );
+    let target = Target {
+        settings_url: cloudflare.settings_url,
+        query_configs_url: cloudflare.query_configs_url,
+        token: token.clone(),
+    };
+    let kv = CloudflareKv::new(http.clone(), Some(target));
     let api_keys = ApiKeysClient::new(http, config.api_keys_url);
     let table = DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name);
-    let kv = KvOrDryRun::Cloudflare(kv);
-    let real = RealServices { kv, api_keys, table, token: Some(token.clone()) };
+    let real = RealServices { kv, api_keys, table };
     (Handler::new(ClockedServices { real, clock }, config.exporter), token)
 }
 

@@ -228,7 +228,7 @@ async fn the_metrics_of_a_later_run_still_tell_what_an_earlier_one_has_found() {
 
     assert_eq!((first, answered.stats.drifted_keys), (Some(1), Some(0)), "each logs its own");
     let metric = |name: &str| {
-        answered.stats.metrics().find(|metric| metric.name == name).map(|metric| metric.value)
+        answered.stats.metrics().into_iter().find(|metric| metric.0 == name).map(|metric| metric.1)
     };
     assert_eq!(metric("DriftedKeys"), Some(Measured::Finding(Some(1))));
     assert_eq!(metric("ItemsRejected"), Some(Measured::Finding(Some(1))));

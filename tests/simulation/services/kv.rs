@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use ecom_settings_exporter::kv::{Metadata, Pair, StoredValue};
 use ecom_settings_exporter::ports::{BulkReply, KvError, KvStore, ListPage, Namespace};
-use serde_json::value::RawValue;
 
 use super::ports::Ports;
 use crate::checks;
@@ -188,7 +187,7 @@ impl KvStore for Ports {
             };
             let value = held.value.clone();
             let metadata = held.metadata.clone();
-            let metadata = metadata.and_then(|json| RawValue::from_string(json).ok());
+            let metadata = metadata.and_then(|json| serde_json::from_str(&json).ok());
             found.insert(key.clone(), StoredValue { value, metadata });
         }
         Ok(found)
