@@ -40,7 +40,6 @@ impl IndexRef {
 /// An item that is exported: an index, or one of its query configs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ItemName {
-    /// The index.
     pub index: IndexRef,
     /// `normalized_query`, if the item is a query config.
     pub query: Option<String>,

@@ -47,6 +47,12 @@ impl Json {
     }
 }
 
+impl From<Box<RawValue>> for Json {
+    fn from(json: Box<RawValue>) -> Self {
+        Self(json)
+    }
+}
+
 impl Deref for Json {
     type Target = RawValue;
 
@@ -76,14 +82,11 @@ pub struct RawObject<'a>(Vec<(Text<'a>, &'a RawValue)>);
 pub struct Duplicate;
 
 impl<'a> RawObject<'a> {
-    pub fn get(&self, name: &str) -> Result<Option<&'a RawValue>, Duplicate> {
-        let mut found = self.0.iter().filter(|(field, _)| &**field == name);
-        let value = found.next().map(|(_, value)| *value);
+    /// Takes the value of the field `name` out of the object.
+    pub fn take(&mut self, name: &str) -> Result<Option<&'a RawValue>, Duplicate> {
+        let mut found = self.0.extract_if(.., |(field, _)| &**field == name);
+        let value = found.next().map(|(_, value)| value);
         if found.next().is_some() { Err(Duplicate) } else { Ok(value) }
-    }
-
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| &**name)
     }
 
     pub fn into_fields(self) -> impl Iterator<Item = (Text<'a>, &'a RawValue)> {
@@ -128,11 +131,11 @@ mod tests {
 
     #[test]
     fn a_raw_object_tells_absent_from_duplicate_and_reads_no_value() {
-        let object: RawObject = serde_json::from_str(r#"{"a":1,"b":[2],"a":3}"#).unwrap();
-        assert_eq!(object.get("b").unwrap().map(RawValue::get), Some("[2]"));
-        assert!(object.get("c").unwrap().is_none());
-        assert!(object.get("a").is_err());
-        assert_eq!(object.names().collect::<Vec<_>>(), ["a", "b", "a"]);
+        let mut object: RawObject = serde_json::from_str(r#"{"a":1,"b":[2],"a":3,"d":4}"#).unwrap();
+        assert_eq!(object.take("b").unwrap().map(RawValue::get), Some("[2]"));
+        assert!(object.take("b").unwrap().is_none() && object.take("c").unwrap().is_none());
+        assert!(object.take("a").is_err());
+        assert_eq!(object.into_fields().map(|(name, _)| name).collect::<Vec<_>>(), ["d".into()]);
     }
 
     #[test]

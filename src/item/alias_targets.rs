@@ -13,15 +13,12 @@ pub const CLAIM_PATHS: [&str; 4] =
 /// Something that an active alias points at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AliasTarget {
-    /// An index, by its index id.
     IndexId(String),
     /// Whatever lives under this shop id: named by an `index_write_aliases` entry.
     ShopId(String),
 }
 
-/// Everything that the active aliases of an item of `account` point at, itself included.
-///
-/// Active are `doc_reads`, `doc_writes` and `analytics` with `enabled: true`, a `read_alias` (which
+/// Everything that the active aliases of an item of `account` point at, itself included. Active are `doc_reads`, `doc_writes` and `analytics` with `enabled: true`, a `read_alias` (which
 /// overrides `doc_reads`), and every entry of `add_docs_config.index_write_aliases`.
 pub fn alias_targets(account: &str, item: &Map<'_>) -> Vec<AliasTarget> {
     let mut targets = Vec::new();

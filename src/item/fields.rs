@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use serde_json::value::RawValue;
-
 use super::attribute::number;
 use super::{Attribute, Map, Rejection};
+use crate::json::Json;
 
 pub const NOT_AN_ATTRIBUTE: &str =
     "is not a DynamoDB attribute value, or holds a number that no double can hold";
@@ -25,39 +24,30 @@ enum Path<'a> {
     Index(&'a Path<'a>, usize),
 }
 
-/// A map's canonical JSON. `Debug` shows the size only.
-#[derive(Clone, serde::Serialize)]
-#[serde(transparent)]
-pub struct CanonicalJson(Box<RawValue>);
-
-impl fmt::Debug for CanonicalJson {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CanonicalJson({} bytes)", self.0.get().len())
-    }
-}
-
-impl PartialEq for CanonicalJson {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.get() == other.0.get()
-    }
+/// The attribute of a name, if it is there, in its one DynamoDB type.
+macro_rules! typed {
+    ($fields:ident, $name:ident, $type:ident, $expected:expr) => {
+        match $fields.map.get($name) {
+            None => Ok(None),
+            Some(Attribute::$type(value)) => Ok(Some(value)),
+            Some(Attribute::Malformed) => Err($fields.reject($name, NOT_AN_ATTRIBUTE)),
+            Some(_) => Err($fields.reject($name, $expected)),
+        }
+    };
 }
 
 impl<'a> Fields<'a> {
-    /// The attributes of an item.
     pub fn of_item(map: &'a Map<'a>) -> Self {
         Self { map, path: Path::Item }
     }
 
-    /// Rejects the attribute `name`.
     pub fn reject(&self, name: &str, reason: &'static str) -> Rejection {
         Rejection::new(Path::Key(&self.path, name).to_string(), reason)
     }
 
     pub fn string(&self, name: &str) -> Result<Option<&'a str>, Rejection> {
-        self.typed(name, "must be a string (S)", |attribute| match attribute {
-            Attribute::S(text) => Some(&**text),
-            _ => None,
-        })
+        let text = typed!(self, name, S, "must be a string (S)")?;
+        Ok(text.map(|text| &**text))
     }
 
     /// An S; the empty string counts as absent.
@@ -67,30 +57,19 @@ impl<'a> Fields<'a> {
     }
 
     pub fn boolean(&self, name: &str) -> Result<Option<bool>, Rejection> {
-        self.typed(name, "must be a boolean (BOOL)", |attribute| match attribute {
-            Attribute::BOOL(flag) => Some(*flag),
-            _ => None,
-        })
+        Ok(typed!(self, name, BOOL, "must be a boolean (BOOL)")?.copied())
     }
 
     pub fn number(&self, name: &str) -> Result<Option<f64>, Rejection> {
-        let text = self.typed(name, "must be a number (N)", |attribute| match attribute {
-            Attribute::N(text) => Some(&**text),
-            _ => None,
-        })?;
-        let number = |text| number(text).and_then(|number| number.as_f64());
-        text.map(|text| number(text).ok_or_else(|| self.reject(name, NOT_AN_ATTRIBUTE))).transpose()
+        let Some(text) = typed!(self, name, N, "must be a number (N)")? else { return Ok(None) };
+        let number = number(text).and_then(|number| number.as_f64());
+        number.map(Some).ok_or_else(|| self.reject(name, NOT_AN_ATTRIBUTE))
     }
 
     /// An M, whatever it holds, as canonical JSON.
-    pub fn map_as_json(&self, name: &str) -> Result<Option<CanonicalJson>, Rejection> {
-        let map = self.typed(name, MUST_BE_A_MAP, |attribute| match attribute {
-            Attribute::M(_) => Some(attribute),
-            _ => None,
-        })?;
-        let Some(map) = map else { return Ok(None) };
-        let json = serde_json::value::to_raw_value(map);
-        json.map(|json| Some(CanonicalJson(json))).map_err(|_| self.reject(name, NOT_AN_ATTRIBUTE))
+    pub fn map_as_json(&self, name: &str) -> Result<Option<Json>, Rejection> {
+        let map = typed!(self, name, M, MUST_BE_A_MAP)?;
+        map.map(Json::of).transpose().map_err(|_| self.reject(name, NOT_AN_ATTRIBUTE))
     }
 
     pub fn map<T>(
@@ -98,11 +77,8 @@ impl<'a> Fields<'a> {
         name: &str,
         read: impl FnOnce(&Fields<'_>) -> Result<T, Rejection>,
     ) -> Result<Option<T>, Rejection> {
-        let map = self.typed(name, MUST_BE_A_MAP, |attribute| match attribute {
-            Attribute::M(map) => Some(map),
-            _ => None,
-        })?;
         let path = Path::Key(&self.path, name);
+        let map = typed!(self, name, M, MUST_BE_A_MAP)?;
         map.map(|map| read(&Fields { map, path })).transpose()
     }
 
@@ -112,12 +88,9 @@ impl<'a> Fields<'a> {
         name: &str,
         read: impl Fn(&Fields<'_>) -> Result<T, Rejection>,
     ) -> Result<Vec<T>, Rejection> {
-        let list = self.typed(name, "must be a list (L)", |attribute| match attribute {
-            Attribute::L(list) => Some(&list[..]),
-            _ => None,
-        })?;
         let path = Path::Key(&self.path, name);
-        let elements = list.unwrap_or_default().iter().enumerate();
+        let list = typed!(self, name, L, "must be a list (L)")?;
+        let elements = list.into_iter().flatten().enumerate();
         elements
             .map(|(position, element)| {
                 let path = Path::Index(&path, position);
@@ -127,22 +100,6 @@ impl<'a> Fields<'a> {
                 }
             })
             .collect()
-    }
-
-    fn typed<T>(
-        &self,
-        name: &str,
-        expected: &'static str,
-        convert: impl FnOnce(&'a Attribute<'a>) -> Option<T>,
-    ) -> Result<Option<T>, Rejection> {
-        match self.map.get(name) {
-            None => Ok(None),
-            Some(Attribute::Malformed) => Err(self.reject(name, NOT_AN_ATTRIBUTE)),
-            Some(attribute) => match convert(attribute) {
-                Some(value) => Ok(Some(value)),
-                None => Err(self.reject(name, expected)),
-            },
-        }
     }
 }
 
@@ -164,7 +121,7 @@ mod tests {
     use super::*;
 
     fn with_fields<T>(json: &str, test: impl FnOnce(Fields<'_>) -> T) -> T {
-        let json = RawValue::from_string(json.to_owned()).unwrap();
+        let json: Json = serde_json::from_str(json).unwrap();
         let map = Map::read(&json).unwrap();
         test(Fields::of_item(&map))
     }

@@ -5,11 +5,12 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::fields::{CanonicalJson, Fields};
+use super::fields::Fields;
 use super::index_aliases::IndexAliases;
 use super::keys::settings_keys;
 use super::{Map, Rejection};
 use crate::index::IndexRef;
+use crate::json::Json;
 use crate::kv::check_key;
 use crate::kv::metadata::check_metadata_size;
 
@@ -29,19 +30,19 @@ pub struct IndexSettings {
 struct ExportedAttributes {
     index_url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    search_config: Option<CanonicalJson>,
+    search_config: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    collections_config: Option<CanonicalJson>,
+    collections_config: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    feature_flags: Option<CanonicalJson>,
+    feature_flags: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    agentic_config: Option<CanonicalJson>,
+    agentic_config: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pixel_id: Option<String>,
     #[serde(skip_serializing_if = "IndexAliases::is_empty")]
     index_aliases: IndexAliases,
     #[serde(skip_serializing_if = "Option::is_none")]
-    query_override_sharding: Option<CanonicalJson>,
+    query_override_sharding: Option<Json>,
 }
 
 impl fmt::Debug for ExportedAttributes {

@@ -13,7 +13,6 @@ const INDEX_PREFIX: &str = "INDEX#";
 pub const QUERY_SEPARATOR: &str = "#QUERY#";
 const QUERY_CONFIG_KEY_PREFIX: &str = "qcfg-";
 
-/// The primary key of an item.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, serde::Serialize)]
 pub struct ItemKey {
     #[serde(deserialize_with = "string")]
@@ -23,7 +22,6 @@ pub struct ItemKey {
     pub sk: String,
 }
 
-/// A query-config override of an index.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryConfigRef {
     pub index: IndexRef,
@@ -43,7 +41,6 @@ pub enum ItemKind {
 }
 
 impl ItemKey {
-    /// Classifies the item by its sort key.
     pub fn kind(&self) -> ItemKind {
         let Some(rest) = self.sk.strip_prefix(INDEX_PREFIX) else {
             return ItemKind::Skipped;

@@ -12,9 +12,8 @@ use crate::kv::metadata::check_metadata_size;
 /// What the query-config namespace gets for one override. `Debug` shows the size only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct QueryConfig {
-    /// The KV key.
     pub key: String,
-    /// The JSON value: all attributes but `pk` and `sk`, ascending by name.
+    /// All attributes but `pk` and `sk`, ascending by name.
     pub value: String,
 }
 

@@ -8,13 +8,11 @@ use super::{IndexSettings, ItemKey, ItemKind, Map, QueryConfig, QueryConfigRef, 
 use crate::index::IndexRef;
 use crate::json::{RawObject, Text, from_object};
 
-/// The event source that stream records name.
 pub const EVENT_SOURCE: &str = "aws:dynamodb";
 
 /// A stream record and what it asks for.
 #[derive(Debug)]
 pub struct StreamRecord {
-    /// Where the record stands in its shard.
     pub sequence_number: Option<String>,
     /// Whether the record names another event source than [`EVENT_SOURCE`].
     pub from_another_source: bool,
@@ -23,7 +21,6 @@ pub struct StreamRecord {
     pub content: Content,
 }
 
-/// What a stream record asks for.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all records are of settings")]
 pub enum Content {
@@ -37,7 +34,6 @@ pub enum Content {
     },
 }
 
-/// A change of an index's settings.
 #[derive(Debug)]
 pub struct SettingsRecord {
     pub index: IndexRef,
@@ -48,14 +44,12 @@ pub struct SettingsRecord {
     pub has_old_image: bool,
 }
 
-/// A change of a query config.
 #[derive(Debug)]
 pub struct QueryConfigRecord {
     pub query_config: QueryConfigRef,
     pub change: Result<Change<QueryConfig>, Rejection>,
 }
 
-/// What happened to an item.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change<T> {
     Upsert(T),
@@ -122,19 +116,19 @@ impl<'a> WireRecord<'a> {
 
     fn read_field_by_field(json: &'a RawValue) -> Self {
         let mut record = Self::default();
-        let Some(fields) = read::<RawObject<'a>>(json) else {
+        let Some(mut fields) = read::<RawObject<'a>>(json) else {
             return Self { malformed: Some("(record)"), ..record };
         };
-        record.event_name = record.field(&fields, "eventName", read);
-        record.event_source = record.field(&fields, "eventSource", read);
-        let fields: Option<RawObject<'a>> = record.field(&fields, "dynamodb", read);
-        let fields = fields.unwrap_or_default();
-        let created_at = fields.get("ApproximateCreationDateTime");
+        record.event_name = record.field(&mut fields, "eventName", read);
+        record.event_source = record.field(&mut fields, "eventSource", read);
+        let fields: Option<RawObject<'a>> = record.field(&mut fields, "dynamodb", read);
+        let fields = &mut fields.unwrap_or_default();
+        let created_at = fields.take("ApproximateCreationDateTime");
         record.dynamodb = WireChange {
-            keys: record.field(&fields, "dynamodb.Keys", |json| from_object(json.get()).ok()),
-            new_image: record.field(&fields, "dynamodb.NewImage", Map::read),
-            old_image: record.field(&fields, "dynamodb.OldImage", Map::read),
-            sequence_number: record.field(&fields, "dynamodb.SequenceNumber", read),
+            keys: record.field(fields, "dynamodb.Keys", |json| from_object(json.get()).ok()),
+            new_image: record.field(fields, "dynamodb.NewImage", Map::read),
+            old_image: record.field(fields, "dynamodb.OldImage", Map::read),
+            sequence_number: record.field(fields, "dynamodb.SequenceNumber", read),
             approximate_creation_date_time: created_at.ok().flatten(),
         };
         record
@@ -143,12 +137,12 @@ impl<'a> WireRecord<'a> {
     /// Reads a field that may be absent or null; notes its path where it is something else.
     fn field<T>(
         &mut self,
-        object: &RawObject<'a>,
+        object: &mut RawObject<'a>,
         path: &'static str,
         read: impl FnOnce(&'a RawValue) -> Option<T>,
     ) -> Option<T> {
         let name = path.trim_start_matches("dynamodb.");
-        let value = match object.get(name) {
+        let value = match object.take(name) {
             Ok(None) => return None,
             Ok(Some(json)) if json.get() == "null" => return None,
             Ok(Some(json)) => read(json),

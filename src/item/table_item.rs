@@ -1,42 +1,28 @@
 //! An item of the table, as DynamoDB answers it.
 
-use std::fmt;
-
 use serde_json::value::RawValue;
 
 use super::{ItemKey, Map};
-use crate::json::from_object;
+use crate::json::{Json, from_object};
 
 /// An item in DynamoDB JSON, decoded where it is needed.
-#[derive(Clone)]
-pub struct Item(Box<RawValue>);
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item(Json);
 
 impl Item {
     /// Reads an item and its key; every item of the table has one.
     pub fn parse(json: Box<RawValue>) -> serde_json::Result<(ItemKey, Self)> {
         let key = from_object(json.get())?;
-        Ok((key, Self(json)))
+        Ok((key, Self(json.into())))
     }
 
-    /// How long its JSON is, in bytes.
+    /// How long its JSON is.
     pub fn bytes(&self) -> usize {
         self.0.get().len()
     }
 
     pub fn attributes(&self) -> Map<'_> {
         Map::read(&self.0).unwrap_or_default()
-    }
-}
-
-impl PartialEq for Item {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.get() == other.0.get()
-    }
-}
-
-impl fmt::Debug for Item {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Item").field("bytes", &self.bytes()).finish()
     }
 }
 

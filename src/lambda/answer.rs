@@ -9,52 +9,31 @@ use crate::export::explain::{self, ExplainError};
 use crate::export::re_export::{self, ReExportError};
 use crate::export::reconcile::{self, ReconcileError};
 
-/// The answer to an invocation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
-    /// To a stream batch: what is to be sent again.
     Stream(DynamoDbEventResponse),
-    /// To a re-export.
     ReExport(re_export::Report),
-    /// To a reconcile.
     Reconcile(Box<reconcile::Report>),
-    /// To an explain.
     Explain(Box<explain::ExplainReport>),
 }
 
 /// Why an invocation fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandlerError {
-    /// The payload is none of those taken.
     #[error(transparent)]
     InvalidPayload(#[from] InvalidPayload),
-    /// A re-export failed.
     #[error(transparent)]
     ReExport(Box<ReExportError>),
     /// A reconcile failed before it had compared a part.
     #[error("nothing was written")]
     Reconcile(#[from] ReconcileError),
-    /// An explain failed.
     #[error(transparent)]
     Explain(Box<ExplainError>),
-    /// A record has to be sent again and can't be named in the answer.
     #[error(
         "{0} failed records have no SequenceNumber to be named by in the answer: the whole batch has to be sent again"
     )]
     MissingSequenceNumber(usize),
-}
-
-impl From<ReExportError> for HandlerError {
-    fn from(error: ReExportError) -> Self {
-        Self::ReExport(Box::new(error))
-    }
-}
-
-impl From<ExplainError> for HandlerError {
-    fn from(error: ExplainError) -> Self {
-        Self::Explain(Box::new(error))
-    }
 }
 
 impl HandlerError {
@@ -97,19 +76,15 @@ pub fn stream_answer(
     let mut answer = DynamoDbEventResponse::default();
     let mut unnamed = 0;
     for sequence_number in failed {
-        match sequence_number.filter(|number| !number.is_empty()) {
-            None => unnamed += 1,
-            Some(number) => {
-                let mut failure = DynamoDbBatchItemFailure::default();
-                failure.item_identifier = Some(number);
-                answer.batch_item_failures.push(failure);
-            }
-        }
+        let mut failure = DynamoDbBatchItemFailure::default();
+        failure.item_identifier = sequence_number.filter(|number| !number.is_empty());
+        unnamed += usize::from(failure.item_identifier.is_none());
+        answer.batch_item_failures.push(failure);
     }
-    if unnamed > 0 {
-        return Err(HandlerError::MissingSequenceNumber(unnamed));
+    match unnamed {
+        0 => Ok(Answer::Stream(answer)),
+        _ => Err(HandlerError::MissingSequenceNumber(unnamed)),
     }
-    Ok(Answer::Stream(answer))
 }
 
 #[cfg(test)]

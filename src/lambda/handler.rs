@@ -36,11 +36,10 @@ pub struct Handler<S> {
     removals: Removals,
 }
 
-/// An invocation's result, with what it counted.
+/// With what it counted.
 pub type Handled = (Result<Answer, HandlerError>, Stats);
 
 impl<S: Services> Handler<S> {
-    /// A handler over these services.
     pub fn new(services: S, config: ExporterConfig) -> Self {
         Self { services, config, removals: Removals::default() }
     }
@@ -64,28 +63,29 @@ impl<S: Services> Handler<S> {
             Ok(Payload::Stream(records)) => {
                 let invocation = invocation(Source::Stream).writing_for(TIME_TO_WRITE);
                 let result = Box::pin(stream(&invocation, records, &self.removals)).await;
-                (Source::Stream.as_str(), result, invocation.stats())
+                ("stream", result, invocation.stats())
             }
             Ok(Payload::ReExport(request)) => {
                 let invocation = invocation(Source::ReExport).waiting_at_most(LONGEST_WAIT);
                 let result = Box::pin(re_export(&invocation, &request)).await;
-                let result = result.map(Answer::ReExport).map_err(HandlerError::from);
-                (Source::ReExport.as_str(), result, invocation.stats())
+                let result = result.map_err(|error| HandlerError::ReExport(Box::new(error)));
+                ("re-export", result.map(Answer::ReExport), invocation.stats())
             }
             Ok(Payload::Reconcile(request)) => {
                 let invocation = invocation(Source::Reconcile).paced();
                 let result = Box::pin(reconcile(&invocation, &request)).await;
                 let result = result.map(|report| Answer::Reconcile(Box::new(report)));
                 account = request.system_account_id;
-                (Source::Reconcile.as_str(), result.map_err(HandlerError::from), invocation.stats())
+                ("reconcile", result.map_err(HandlerError::from), invocation.stats())
             }
             Ok(Payload::Explain(request)) => {
                 // It compares KV with what a re-export would write, and writes nothing.
                 let invocation = invocation(Source::ReExport).waiting_at_most(LONGEST_WAIT);
                 let result = Box::pin(explain(&invocation, &request)).await;
                 account = account_of(&request, &result);
+                let result = result.map_err(|error| HandlerError::Explain(Box::new(error)));
                 let result = result.map(|report| Answer::Explain(Box::new(report)));
-                ("explain", result.map_err(HandlerError::from), invocation.stats())
+                ("explain", result, invocation.stats())
             }
         };
         for duration in self.services.take_secret_readings() {
@@ -112,12 +112,14 @@ async fn stream<S: Services>(
     let outcomes = export_batch(invocation, records, removals).await;
     invocation.write_receipts(Namespace::Settings);
     invocation.write_receipts(Namespace::QueryConfigs);
-    for (outcome, sequence_number) in outcomes.iter().zip(&sequence_numbers) {
+    let mut failed = Vec::new();
+    for (outcome, sequence_number) in outcomes.iter().zip(sequence_numbers) {
         log_record(outcome, sequence_number.as_deref());
+        if matches!(outcome, RecordOutcome::Failed { .. }) {
+            failed.push(sequence_number);
+        }
     }
-    let failed = outcomes.iter().zip(sequence_numbers);
-    let failed = failed.filter(|(outcome, _)| matches!(outcome, RecordOutcome::Failed { .. }));
-    stream_answer(failed.map(|(_, sequence_number)| sequence_number))
+    stream_answer(failed)
 }
 
 /// One line for each record that was not exported as it should be.

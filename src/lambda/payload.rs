@@ -11,16 +11,11 @@ use crate::item::StreamRecord;
 use crate::json::{Duplicate, RawObject, from_object};
 use crate::kv::check_key;
 
-/// An invocation's payload.
 #[derive(Debug)]
 pub enum Payload {
-    /// A batch of the table's stream.
     Stream(Vec<StreamRecord>),
-    /// A re-export by hand.
     ReExport(ReExport),
-    /// A reconcile.
     Reconcile(Box<Reconcile>),
-    /// A question about an index or a key.
     Explain(Explain),
 }
 
@@ -40,102 +35,80 @@ struct StreamEvent {
 }
 
 impl Payload {
-    /// Parses a payload.
     pub fn parse(json: &str) -> Result<Self, InvalidPayload> {
         // One pass reads an event whose records all have the right shape, as nearly every one is.
         if let Ok(event) = from_object::<StreamEvent>(json) {
             return Ok(Self::Stream(event.records));
         }
-        let fields = Fields::parse(json)?;
-        if let Some(records) = fields.get("Records")? {
-            fields.hold_only(&["Records"], "beside Records")?;
-            return read_one_by_one(records).map(Self::Stream);
+        let mut fields: Fields<'_> = serde_json::from_str(json)
+            .map_err(|_| invalid("the payload is not a JSON object of distinct fields"))?;
+        let records: Option<Vec<&RawValue>> = fields.take("Records", "a list of stream records")?;
+        if let Some(records) = records {
+            fields.end("beside Records")?;
+            // Each by itself, so that a malformed one takes no other down.
+            return Ok(Self::Stream(records.into_iter().map(StreamRecord::read).collect()));
         }
-        if let Some(reconcile) = fields.get("reconcile")? {
-            fields.hold_only(&["reconcile"], "beside reconcile")?;
-            return parse_reconcile(reconcile).map(Box::new).map(Self::Reconcile);
+        if let Some(request) = fields.take("reconcile", "an object")? {
+            fields.end("beside reconcile")?;
+            return reconcile(request).map(Box::new).map(Self::Reconcile);
         }
-        if let Some(explain) = fields.get("explain")? {
-            fields.hold_only(&["explain"], "beside explain")?;
-            return parse_explain(explain).map(Self::Explain);
+        if let Some(question) = fields.take("explain", "an object")? {
+            fields.end("beside explain")?;
+            return explain(question).map(Self::Explain);
         }
-        parse_re_export(&fields).map(Self::ReExport)
+        re_export(fields).map(Self::ReExport)
     }
 }
 
-/// Reads records each by itself, so that a malformed one takes no other down.
-fn read_one_by_one(records: &RawValue) -> Result<Vec<StreamRecord>, InvalidPayload> {
-    let records: Vec<&RawValue> = serde_json::from_str(records.get())
-        .map_err(|_| InvalidPayload("Records must be a list of stream records".to_owned()))?;
-    Ok(records.into_iter().map(StreamRecord::read).collect())
-}
-
-fn parse_reconcile(json: &RawValue) -> Result<Reconcile, InvalidPayload> {
-    if !json.get().starts_with('{') {
-        return Err(InvalidPayload("reconcile must be an object".to_owned()));
-    }
-    let fields = Fields::parse(json.get())?;
-    let taken =
-        ["apply", "preview", "system_account_id", "continue", "delete_up_to", "rewrite_up_to"];
-    fields.hold_only(&taken, "in reconcile")?;
-    let system_account_id = fields.text("system_account_id")?;
-    if system_account_id.as_deref() == Some("") {
-        return Err(InvalidPayload("system_account_id must not be empty".to_owned()));
-    }
-    let raised = Raised {
-        deletes: fields.number("delete_up_to")?,
-        rewrites: fields.number("rewrite_up_to")?,
+fn reconcile(mut fields: Fields<'_>) -> Result<Reconcile, InvalidPayload> {
+    let mut request = Reconcile {
+        apply: fields.flag("apply")?,
+        preview: fields.flag("preview")?,
+        system_account_id: fields.text("system_account_id")?,
+        raised: Raised {
+            deletes: fields.number("delete_up_to")?,
+            rewrites: fields.number("rewrite_up_to")?,
+        },
+        progress: None,
     };
-    let (apply, preview) = (fields.flag("apply")?, fields.flag("preview")?);
-    if apply && preview {
-        return Err(InvalidPayload("preview is an audit: not with apply".to_owned()));
-    }
     let progress = fields.text("continue")?;
-    let progress =
-        progress.map(|text| Progress::parse(&text).ok_or_else(other_chain)).transpose()?;
-    let mut request = Reconcile { apply, preview, system_account_id, raised, progress: None };
-    if progress.as_ref().is_some_and(|progress| !progress.belongs_to(&request)) {
-        return Err(other_chain());
+    fields.end("in reconcile")?;
+    if request.system_account_id.as_deref() == Some("") {
+        return Err(invalid("system_account_id must not be empty"));
     }
-    request.progress = progress;
+    if request.apply && request.preview {
+        return Err(invalid("preview is an audit: not with apply"));
+    }
+    if let Some(text) = progress {
+        let progress = Progress::parse(&text).filter(|progress| progress.belongs_to(&request));
+        request.progress = Some(progress.ok_or_else(|| {
+            invalid("continue must be that of the run before, whole, with the same apply, preview and system_account_id")
+        })?);
+    }
     Ok(request)
 }
 
-fn other_chain() -> InvalidPayload {
-    InvalidPayload(
-        "continue must be that of the run before, whole, with the same apply, preview and system_account_id"
-            .to_owned(),
-    )
-}
-
-fn parse_explain(json: &RawValue) -> Result<Explain, InvalidPayload> {
-    if !json.get().starts_with('{') {
-        return Err(InvalidPayload("explain must be an object".to_owned()));
-    }
-    let fields = Fields::parse(json.get())?;
-    fields.hold_only(&["system_account_id", "index_name", "key"], "in explain")?;
-    match (fields.text("key")?, fields.text("system_account_id")?, fields.text("index_name")?) {
-        (None, Some(account), Some(name)) => index(&account, &name).map(Explain::Index),
-        (Some(key), None, None) if check_key(&key).is_ok() => Ok(Explain::Key(key)),
-        (Some(_), None, None) => Err(InvalidPayload(
-            "key must be one that KV can hold: 1 to 512 bytes, and not . or ..".to_owned(),
-        )),
-        _ => Err(InvalidPayload(
-            "explain takes either system_account_id and index_name, or key".to_owned(),
-        )),
+fn explain(mut fields: Fields<'_>) -> Result<Explain, InvalidPayload> {
+    let key = fields.text("key")?;
+    let names = (fields.text("system_account_id")?, fields.text("index_name")?);
+    fields.end("in explain")?;
+    match (key, names) {
+        (None, (Some(account), Some(name))) => index(&account, &name).map(Explain::Index),
+        (Some(key), (None, None)) if check_key(&key).is_ok() => Ok(Explain::Key(key)),
+        (Some(_), (None, None)) => {
+            Err(invalid("key must be one that KV can hold: 1 to 512 bytes, and not . or .."))
+        }
+        _ => Err(invalid("explain takes either system_account_id and index_name, or key")),
     }
 }
 
-fn parse_re_export(fields: &Fields<'_>) -> Result<ReExport, InvalidPayload> {
-    let account = fields.text("system_account_id")?;
-    let name = fields.text("index_name")?;
+fn re_export(mut fields: Fields<'_>) -> Result<ReExport, InvalidPayload> {
+    let names = (fields.text("system_account_id")?, fields.text("index_name")?);
     let include_query_configs = fields.flag("include_query_configs")?;
-    let taken = ["system_account_id", "index_name", "include_query_configs"];
-    fields.hold_only(&taken, "in the payload")?;
-    let (Some(account), Some(name)) = (account, name) else {
-        return Err(InvalidPayload(
-            "the payload is neither a stream event nor names system_account_id and index_name"
-                .to_owned(),
+    fields.end("in the payload")?;
+    let (Some(account), Some(name)) = names else {
+        return Err(invalid(
+            "the payload is neither a stream event nor names system_account_id and index_name",
         ));
     };
     Ok(ReExport { index: index(&account, &name)?, include_query_configs })
@@ -143,57 +116,52 @@ fn parse_re_export(fields: &Fields<'_>) -> Result<ReExport, InvalidPayload> {
 
 fn index(account: &str, name: &str) -> Result<IndexRef, InvalidPayload> {
     IndexRef::parse(account, name).ok_or_else(|| {
-        InvalidPayload(
-            "system_account_id and index_name must not be empty, and index_name holds no '#' and is not DEFAULT_CONFIG"
-                .to_owned(),
-        )
+        invalid("system_account_id and index_name must not be empty, and index_name holds no '#' and is not DEFAULT_CONFIG")
     })
 }
 
-/// The fields of an object. The messages of serde's derive may quote a value, so none is used.
-struct Fields<'a>(RawObject<'a>);
+fn invalid(reason: &str) -> InvalidPayload {
+    InvalidPayload(reason.to_owned())
+}
+
+/// The fields of an object that are still to be read. The messages of serde's derive may quote a value,
+/// so none is used.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Fields<'a>(#[serde(borrow)] RawObject<'a>);
 
 impl<'a> Fields<'a> {
-    fn parse(json: &'a str) -> Result<Self, InvalidPayload> {
-        serde_json::from_str(json).map(Self).map_err(|_| {
-            InvalidPayload("the payload is not a JSON object of distinct fields".to_owned())
-        })
-    }
-
-    fn get(&self, name: &str) -> Result<Option<&'a RawValue>, InvalidPayload> {
-        self.0.get(name).map_err(|Duplicate| {
-            InvalidPayload(format!("the payload is not a JSON object of distinct fields: {name}"))
-        })
-    }
-
-    fn text(&self, name: &str) -> Result<Option<String>, InvalidPayload> {
-        self.typed(name, "a string")
-    }
-
-    fn flag(&self, name: &str) -> Result<bool, InvalidPayload> {
-        Ok(self.typed(name, "true or false")?.unwrap_or(false))
-    }
-
-    fn number(&self, name: &str) -> Result<Option<u64>, InvalidPayload> {
-        self.typed(name, "a whole number, zero or more")
-    }
-
-    fn typed<T: Deserialize<'a>>(
-        &self,
+    fn take<T: Deserialize<'a>>(
+        &mut self,
         name: &str,
         expected: &str,
     ) -> Result<Option<T>, InvalidPayload> {
-        let Some(json) = self.get(name)? else { return Ok(None) };
-        let value = serde_json::from_str(json.get());
-        value.map(Some).map_err(|_| InvalidPayload(format!("{name} must be {expected}")))
+        let json = self.0.take(name).map_err(|Duplicate| {
+            InvalidPayload(format!("the payload is not a JSON object of distinct fields: {name}"))
+        })?;
+        json.map(|json| serde_json::from_str(json.get()))
+            .transpose()
+            .map_err(|_| InvalidPayload(format!("{name} must be {expected}")))
     }
 
-    /// Refuses any field but those taken.
-    fn hold_only(&self, taken: &[&str], place: &str) -> Result<(), InvalidPayload> {
-        match self.0.names().find(|name| !taken.contains(name)) {
+    fn text(&mut self, name: &str) -> Result<Option<String>, InvalidPayload> {
+        self.take(name, "a string")
+    }
+
+    fn flag(&mut self, name: &str) -> Result<bool, InvalidPayload> {
+        Ok(self.take(name, "true or false")?.unwrap_or(false))
+    }
+
+    fn number(&mut self, name: &str) -> Result<Option<u64>, InvalidPayload> {
+        self.take(name, "a whole number, zero or more")
+    }
+
+    /// Refuses any field that was not read.
+    fn end(self, place: &str) -> Result<(), InvalidPayload> {
+        match self.0.into_fields().next() {
             None => Ok(()),
             // A field's name is shortened: an unknown payload may hold anything.
-            Some(name) => {
+            Some((name, _)) => {
                 let name: String = name.chars().take(40).collect();
                 Err(InvalidPayload(format!("unknown field {name:?} {place}")))
             }

@@ -4,7 +4,6 @@ use secrecy::SecretString;
 
 use super::{Retry, Retryable, asked_wait};
 
-/// The API keys service.
 #[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait ApiKeyService {
     /// Asks the gateway of `cell` for the key of `account`.
@@ -25,14 +24,9 @@ pub enum ApiKeyError {
     NotFound,
     /// The name of the account or the cell does not fit the URL, or the URL is none with it.
     #[error("{path} can't be part of a URL")]
-    BadName {
-        /// Which name.
-        path: &'static str,
-    },
-    /// The service gives none at the moment.
+    BadName { path: &'static str },
     #[error("API keys service: {reason}{}", match retry { Retry::After(wait) => asked_wait(*wait), Retry::Never => String::new() })]
     Unavailable {
-        /// What happened.
         reason: String,
         /// Whether the service may be asked again at once.
         retry: Retry,

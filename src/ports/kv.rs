@@ -9,17 +9,14 @@ use tokio::time::Instant;
 use super::{Retry, Retryable, asked_wait};
 use crate::kv::{Metadata, Pair, StoredValue};
 
-/// The two KV namespaces that the search proxy reads.
+/// The two KV namespaces that the search proxy reads, as its bindings `KV` and `KV_QCFG`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Namespace {
-    /// Binding `KV`.
     Settings,
-    /// Binding `KV_QCFG`.
     QueryConfigs,
 }
 
-/// Cloudflare KV's bulk API.
 #[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait KvStore {
     /// Writes up to 10,000 pairs of distinct keys.
@@ -49,22 +46,18 @@ pub trait KvStore {
 /// What is left of the API's limit of requests, which all of a user's or account's clients share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Requests that are left until the reset.
     pub left: u64,
     /// When all of them are there again.
     pub resets_at: Instant,
 }
 
-/// What a bulk request did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BulkReply {
     /// Keys that have to be sent again; they may be partly done.
     pub unsuccessful: Vec<String>,
-    /// How long Cloudflare asks to wait before that.
     pub retry_after: Option<Duration>,
 }
 
-/// A page of a listing.
 #[derive(Debug, Clone, Default)]
 pub struct ListPage {
     /// Names in ascending order, each with its metadata where that is ours.
@@ -78,54 +71,28 @@ pub struct ListPage {
 pub enum KvError {
     /// Trying the same again may help.
     #[error("Cloudflare KV: {reason}{}", asked_wait(*retry_after))]
-    Transient {
-        /// What happened.
-        reason: String,
-        /// How long Cloudflare asks to wait.
-        retry_after: Option<Duration>,
-    },
+    Transient { reason: String, retry_after: Option<Duration> },
     /// Too much at once: a time-out or 524. Halves may get through.
     #[error("Cloudflare KV: {reason}")]
-    TooMuch {
-        /// What happened.
-        reason: String,
-    },
+    TooMuch { reason: String },
     /// 401 or 403, also after the token was read again.
     #[error(
         "CloudflareAuthRejected: Cloudflare refuses the API token ({reason}); check the secret and that the token may edit Workers KV Storage of this account"
     )]
-    AuthRejected {
-        /// What Cloudflare says.
-        reason: String,
-    },
-    /// Secrets Manager gives no token.
+    AuthRejected { reason: String },
     #[error("Cloudflare API token: {reason}")]
-    NoToken {
-        /// What happened.
-        reason: String,
-    },
+    NoToken { reason: String },
     /// The token was refused or there was none any more, and an earlier try may have been done.
     #[error("{0}; an earlier try may have been done")]
     AfterLostTry(Box<Self>),
     /// The request is refused; the same again would be too.
     #[error("Cloudflare KV refuses the request: {reason}")]
-    Refused {
-        /// What Cloudflare says.
-        reason: String,
-    },
+    Refused { reason: String },
     /// Something in the request is refused: halves find out which pair or key that is.
     #[error("Cloudflare KV refuses the request: {reason}")]
-    RefusedContent {
-        /// What Cloudflare says.
-        reason: String,
-    },
-    /// The key is among `unsuccessful_keys` after all tries.
+    RefusedContent { reason: String },
     #[error("Cloudflare KV lists the key as unsuccessful after all tries{}", asked_wait(*retry_after))]
-    Unsuccessful {
-        /// How long Cloudflare asked to wait.
-        retry_after: Option<Duration>,
-    },
-    /// The invocation's time is up.
+    Unsuccessful { retry_after: Option<Duration> },
     #[error("the invocation's time is up")]
     OutOfTime,
     /// The time was up before the request was sent: nothing was done.

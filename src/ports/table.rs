@@ -33,31 +33,25 @@ pub trait SettingsTable {
     ) -> Result<TablePage, TableError>;
 }
 
-/// Which query configs are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueryConfigs<'a> {
-    /// All of an index.
     All(&'a IndexRef),
     /// Those of one index from a key to another, both included.
     Between(&'a ItemKey, &'a ItemKey),
 }
 
-/// What a scan asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanColumns {
     /// Who asks for which key and points at whom: nearly all query configs are left out, and so is
     /// every attribute but the shop id and the aliases.
     Claims,
-    /// Everything.
     All,
     /// Everything, by reads that may be a second old and cost half as much.
     AllEventuallyConsistent,
 }
 
-/// A page of items.
 #[derive(Debug, Clone, Default)]
 pub struct TablePage {
-    /// The items, by key.
     pub items: Vec<(ItemKey, Item)>,
     /// The last key that was read, where to go on after; `None` at the end.
     pub last_read: Option<ItemKey>,
@@ -67,7 +61,6 @@ pub struct TablePage {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("settings table: {reason}")]
 pub struct TableError {
-    /// What happened.
     pub reason: String,
     /// Whether the table asks for fewer requests at a time.
     pub throttled: bool,

@@ -14,7 +14,6 @@ use crate::ports::{ApiKeyError, ApiKeyService, Retry, fits_a_url};
 /// adds.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// A client of the API keys service.
 pub struct ApiKeysClient {
     http: reqwest::Client,
     /// A URL with `{cell}` and `{system_account_id}`.
@@ -22,7 +21,6 @@ pub struct ApiKeysClient {
 }
 
 impl ApiKeysClient {
-    /// A client for the URL that `template` gives for each cell and account.
     pub fn new(http: reqwest::Client, template: String) -> Self {
         Self { http, template }
     }
@@ -80,7 +78,6 @@ fn refused(status: StatusCode, retry_after: Option<std::time::Duration>) -> ApiK
     }
 }
 
-/// The key of an answer, where it is one that a header takes.
 fn usable_key(body: &[u8]) -> Option<SecretString> {
     #[derive(Deserialize)]
     struct Answer {

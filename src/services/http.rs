@@ -63,13 +63,11 @@ pub fn rate_limit(headers: &HeaderMap) -> Option<(u64, Duration)> {
 /// Why a request has no whole answer: it may have been carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum LostAnswer {
-    /// The request took too long.
     #[error("time-out")]
     TimeOut,
-    /// There is no connection, or it broke.
+    /// There was no connection, or it broke.
     #[error("{0}")]
     Broken(String),
-    /// The answer is longer than any of the service's.
     #[error("an answer of more than {0} bytes")]
     TooLong(usize),
 }
@@ -82,7 +80,6 @@ impl From<reqwest::Error> for LostAnswer {
     }
 }
 
-/// Reads an answer of at most `limit` bytes.
 pub async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, LostAnswer> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await? {

@@ -15,7 +15,7 @@ use crate::item::keys::{QUERY_SEPARATOR, query_config_sk_prefix};
 use crate::item::{Item, ItemKey};
 use crate::ports::{QueryConfigs, ScanColumns, SettingsTable, TableError, TablePage};
 
-/// Keys in one `BatchGetItem`; DynamoDB's most.
+/// DynamoDB's most keys in one `BatchGetItem`.
 const BATCH_GET_KEYS: usize = 100;
 
 /// `BatchGetItem`s under way at once.
