@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
     let mut only: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let large = only.iter().any(|argument| argument == "large");
     only.retain(|argument| argument != "large");
-    println!("| what | figure | target |\n| --- | --- | --- |");
+    println!("| what | figure |\n| --- | --- |");
     match runs::all(large, &only).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,8 +7,8 @@ use std::time::Duration;
 pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Prints a row of the table.
-pub fn row(what: &str, figure: &str, target: &str) {
-    println!("| {what} | {figure} | {target} |");
+pub fn row(what: &str, figure: &str) {
+    println!("| {what} | {figure} |");
 }
 
 pub fn millis(duration: Duration) -> String {

@@ -38,7 +38,6 @@ pub async fn re_export(configs: usize) -> Outcome {
             megabytes(usage.peak_memory),
             stack.table.log().len()
         ),
-        "≤ 64 MB, ≥ 121,000 a second",
     );
     Ok(())
 }

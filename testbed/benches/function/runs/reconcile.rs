@@ -147,7 +147,6 @@ async fn report(
             stack.table.log().len(),
             classes.join(", ")
         ),
-        "",
     );
     Ok(())
 }

@@ -53,7 +53,6 @@ pub async fn removal() -> Outcome {
                 stack.table.operations(),
                 megabytes(u64::try_from(bytes)?)
             ),
-            "",
         );
     }
     Ok(())
