@@ -2,7 +2,7 @@
 //! replies.
 //!
 //! The fuzzer is deterministic: an input depends only on its number, which a failure prints.
-//! `FUZZ_RUNS` is the number of inputs, `FUZZ_FIRST` the number of the first. `docs/faults.md` has
+//! `FUZZ_RUNS` is the number of inputs, `FUZZ_FIRST` the number of the first. `docs/simulation.md` has
 //! the commands.
 
 mod mutate;
