@@ -1,26 +1,6 @@
-//! What the documents say about the tests, and about each other.
+//! What the documents say about each other.
 
 use std::path::{Path, PathBuf};
-
-#[test]
-fn every_test_that_the_table_of_faults_names_exists() {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let read = |path: &str| std::fs::read_to_string(format!("{root}/{path}"));
-    let table = read("docs/faults.md").unwrap();
-    let named: Vec<(&str, &str)> = table
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .filter_map(|code| code.split_once("::"))
-        .filter(|(module, _)| read(&format!("tests/behaviour/{module}.rs")).is_ok())
-        .collect();
-
-    assert!(named.len() > 50, "the table should name its tests as `module::test`");
-    for (module, test) in named {
-        let source = read(&format!("tests/behaviour/{module}.rs")).unwrap();
-        assert!(source.contains(&format!("fn {test}()")), "{module}::{test}");
-    }
-}
 
 /// The pages, by their paths in the repository.
 fn pages() -> Vec<(PathBuf, String)> {
@@ -65,4 +45,25 @@ fn every_link_between_the_pages_leads_somewhere() {
         }
     }
     assert!(links > 100, "{links} links");
+}
+
+#[test]
+fn every_file_in_which_a_decision_is_made_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let (_, table) = page.split_once("## Where each decision is made").unwrap();
+    let files: Vec<&str> =
+        table.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs")).collect();
+    assert!(files.len() > 20, "{files:?}");
+    for file in files {
+        let there =
+            ["src", "src/export"].iter().any(|folder| root.join(folder).join(file).exists());
+        assert!(there, "{file}");
+    }
+}
+
+#[test]
+fn all_pages_together_are_short() {
+    let words: usize = pages().iter().map(|(_, page)| page.split_whitespace().count()).sum();
+    assert!(words <= 18_000, "{words}");
 }
