@@ -93,3 +93,24 @@ async fn with_0_every_removal_is_held_and_names_are_up_to_20() {
     assert_eq!((items.split(", ").count(), &items[..5]), (20, "a/i10"));
     assert!(world.stack.table.log().is_empty(), "nothing is looked at");
 }
+
+#[tokio::test]
+async fn late_records_of_items_that_are_gone_remove_no_flood_either() {
+    let world = World::with(StreamView::NewImage, PATIENT, &[("REMOVALS_UP_TO", "1")]).await;
+    let shops = [1, 2].map(|n| shop("a", &format!("i{n}"), &format!("s{n}.example")));
+    world.settled_with(shops.clone()).await;
+    for n in 1..=2 {
+        world.stack.table.delete("a", &format!("INDEX#i{n}"));
+    }
+    let records = (1..).zip(&shops).map(|(n, shop)| late(written(n, shop)));
+
+    let answered = world.batch(records).await;
+
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(answered.counted("RemovalsHeld"), Some(2));
+    assert_eq!(world.setting_keys(), ["a-i1", "a-i2", "s1.example", "s2.example"]);
+
+    let answered = world.batch([late(written(1, &shops[0])), removal(1)]).await;
+    assert_eq!(answered.counted("RemovalsHeld"), Some(0), "one item counts once");
+    assert_eq!(world.setting_keys(), ["a-i2", "s2.example"]);
+}

@@ -11,8 +11,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use self::late::let_the_table_decide;
 use self::outcome::RecordOutcome;
-use self::plan::{BatchPlan, Deciding, Task, plan};
-use self::removals::Removals;
+use self::plan::{BatchPlan, Deciding, plan};
+use self::removals::{Removals, is_removal};
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::index::ItemName;
@@ -46,8 +46,8 @@ pub async fn export_batch<S: Services>(
 ) -> Vec<RecordOutcome> {
     let created_at: Vec<Option<f64>> = records.iter().map(|record| record.created_at).collect();
     let mut plan = plan(records, invocation.config, invocation.began);
-    removals.hold_flood(&mut plan, invocation.config.removals_up_to, invocation.began);
     let_the_table_decide(invocation, &mut plan).await;
+    removals.hold_flood(&mut plan, invocation.config.removals_up_to, invocation.began);
     let BatchPlan { settings, query_configs, mut outcomes } = plan;
     let names = settings.iter().map(|item| (item.index.clone().into(), &item.deciding));
     let names = names
@@ -62,7 +62,7 @@ pub async fn export_batch<S: Services>(
         },
     );
     for (item, verdict) in settings.iter().zip(settings_verdicts) {
-        if item.task == Task::Remove && verdict == ItemVerdict::Done {
+        if is_removal(item) && verdict == ItemVerdict::Done {
             removals.count(&item.index, invocation.services.clock().now());
         }
         let to_retry = item.records_to_retry();

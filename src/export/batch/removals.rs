@@ -54,6 +54,11 @@ impl Removals {
     }
 }
 
-fn is_removal(item: &SettingsItem) -> bool {
-    item.task == Task::Remove
+/// Whether keys go with the item: its late record may come before its REMOVE.
+pub fn is_removal(item: &SettingsItem) -> bool {
+    match item.task {
+        Task::Remove => true,
+        Task::Nothing => item.shop_ids_left_behind().next().is_some(),
+        Task::Export(_) => false,
+    }
 }
