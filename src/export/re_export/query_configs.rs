@@ -36,11 +36,12 @@ pub async fn re_export<S: Services>(
     };
     let mut chunk = reader.next_chunk().await?;
     while !chunk.is_empty() {
-        let (written, next) =
-            tokio::try_join!(write_chunk(invocation, chunk), reader.next_chunk())?;
+        // A page that can't be read ends no write that is under way: its receipts would be missing.
+        let (written, next) = tokio::join!(write_chunk(invocation, chunk), reader.next_chunk());
+        let written = written?;
         counts.exported += written.exported;
         counts.rejected += written.rejected;
-        chunk = next;
+        chunk = next?;
     }
     counts.rejected += reader.rejected;
     Ok(counts)
