@@ -169,6 +169,12 @@ impl<'a, S: Services> Invocation<'a, S> {
         Ok(())
     }
 
+    /// When what is read for a write has to be there: while a batch may write, its writes wait for it;
+    /// after that, settling goes on to the deadline.
+    pub fn reads_until(&self) -> Instant {
+        if Instant::now() < self.writes_until { self.writes_until } else { self.deadline }
+    }
+
     /// How long it has run.
     pub fn elapsed(&self) -> Duration {
         self.services.clock().now().duration_since(self.began).unwrap_or_default()

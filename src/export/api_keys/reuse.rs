@@ -33,7 +33,7 @@ impl ApiKeys {
         }
         let keys: BTreeSet<String> =
             lacking.iter().flat_map(|index| index.settings.kv_keys()).collect();
-        let (keys, until) = (keys.into_iter().collect(), invocation.writes_until);
+        let (keys, until) = (keys.into_iter().collect(), invocation.reads_until());
         let (values, failures) =
             bulk::read_until(invocation, Namespace::Settings, keys, until).await;
         let environment = &invocation.config.environment;
