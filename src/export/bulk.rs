@@ -14,7 +14,7 @@
 //!
 //! After the first try there are at most three more; a key that is still unsuccessful then fails.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -33,17 +33,16 @@ const MAX_HALVINGS: usize = 100;
 /// The keys that could not be dealt with, and why.
 pub type Failures = BTreeMap<String, KvError>;
 
-/// Writes pairs of distinct keys; answers with those that KV did not confirm by `until`.
+/// Writes pairs of distinct keys; answers with those that KV did not confirm within the bounds.
 pub async fn put<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
     pairs: Vec<Pair>,
-    until: Instant,
+    bounds: Bounds,
 ) -> Failures {
     let kv = invocation.services.kv();
     let sent = pairs.clone();
     let chunks = chunks(pairs, invocation.config.bulk_max_pairs, pair_bytes);
-    let bounds = Bounds { until, waits_until: until };
     let failures = send(invocation, bounds, chunks, |pair| &pair.key, {
         async |pairs: &[Pair]| kv.put(namespace, pairs).await
     })
@@ -69,7 +68,7 @@ pub async fn delete<S: Services>(
     let kv = invocation.services.kv();
     let names = keys.keys().cloned().collect();
     let chunks = chunks(names, invocation.config.bulk_max_pairs, |key| key_bytes(key));
-    let bounds = Bounds::of_no_write(invocation, until);
+    let bounds = Bounds::impatient(invocation, until);
     let failures = send(invocation, bounds, chunks, |key| key, {
         async |keys: &[String]| kv.delete(namespace, keys).await
     })
@@ -104,7 +103,7 @@ pub async fn read_until<S: Services>(
     let kv = invocation.services.kv();
     let mut found = BTreeMap::new();
     let chunks = chunks(keys, MAX_BULK_GET_KEYS, |_| 0);
-    let bounds = Bounds::of_no_write(invocation, until);
+    let bounds = Bounds::impatient(invocation, until);
     let failures = send(invocation, bounds, chunks, |key| key, {
         async |keys: &[String]| {
             found.extend(kv.get(namespace, keys).await?);
@@ -112,7 +111,7 @@ pub async fn read_until<S: Services>(
         }
     })
     .await;
-    // That a key can't be read says nothing of what may be written.
+    // That keys can't be read says nothing of what may be written.
     (found, failures.into_iter().map(|(key, error)| (key, error.of_several())).collect())
 }
 
@@ -125,7 +124,7 @@ pub async fn list<S: Services>(
 ) -> Result<ListPage, KvError> {
     let kv = invocation.services.kv();
     let mut page = ListPage::default();
-    let bounds = Bounds::of_no_write(invocation, invocation.deadline);
+    let bounds = Bounds::impatient(invocation, invocation.deadline);
     let request = VecDeque::from([vec![prefix.to_owned()]]);
     let failures = send(invocation, bounds, request, |prefix| prefix, {
         async |_: &[String]| {
@@ -134,7 +133,7 @@ pub async fn list<S: Services>(
         }
     })
     .await;
-    failures.into_values().next().map_or(Ok(page), Err)
+    failures.into_values().next().map_or(Ok(page), |error| Err(error.of_several()))
 }
 
 fn confirmed(all: usize, failures: &Failures) -> u64 {
@@ -178,7 +177,7 @@ fn chunks<T>(items: Vec<T>, max_items: usize, bytes: impl Fn(&T) -> usize) -> Ve
 
 /// How long a piece of work goes on.
 #[derive(Clone, Copy)]
-struct Bounds {
+pub struct Bounds {
     /// What has not succeeded then has failed.
     until: Instant,
     /// How far a wait goes that Cloudflare asks for.
@@ -186,9 +185,14 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// Nothing is lost where a read or a delete is not waited for. What is written after that time puts
-    /// back what was deleted.
-    fn of_no_write<S>(invocation: &Invocation<'_, S>, until: Instant) -> Self {
+    /// Waits for Cloudflare as long as there is time.
+    pub fn patient(until: Instant) -> Self {
+        Self { until, waits_until: until }
+    }
+
+    /// Waits for Cloudflare only as long as a batch writes, so that a batch that is refused for minutes
+    /// answers each minute. Nothing is lost by that, unless what was deleted has to be put back.
+    pub fn impatient<S>(invocation: &Invocation<'_, S>, until: Instant) -> Self {
         Self { until, waits_until: until.min(invocation.writes_until) }
     }
 }
@@ -214,7 +218,7 @@ async fn send<S: Services, T>(
             Ok(reply) if reply.unsuccessful.is_empty() => continue,
             Ok(reply) => {
                 let retry_after = reply.retry_after;
-                keep_unsuccessful(&mut items, reply, &key);
+                keep_unsuccessful(&mut items, &reply, &key);
                 KvError::Unsuccessful { retry_after }
             }
             Err(error) => error,
@@ -288,12 +292,11 @@ fn push_halves<T>(work: &mut VecDeque<(Vec<T>, Retries)>, mut items: Vec<T>, ret
 }
 
 /// Keeps the items that have to be sent again.
-fn keep_unsuccessful<T>(items: &mut Vec<T>, reply: BulkReply, key: impl Fn(&T) -> &String) {
-    let unsuccessful: BTreeSet<String> = reply.unsuccessful.into_iter().collect();
-    let is_unsuccessful = |item: &T| unsuccessful.contains(key(item));
+fn keep_unsuccessful<T>(items: &mut Vec<T>, reply: &BulkReply, key: impl Fn(&T) -> &String) {
+    let is_unsuccessful = |item: &T| reply.unsuccessful.contains(key(item));
     let known = items.iter().filter(|item| is_unsuccessful(item)).count();
     // A name that was not sent could stand for any of those that were.
-    if known == unsuccessful.len() {
+    if known == reply.unsuccessful.len() {
         items.retain(is_unsuccessful);
     }
 }
@@ -316,7 +319,8 @@ mod tests {
     }
 
     async fn put_by_the_deadline(invocation: &Invocation<'_, Fakes>, keys: &[&str]) -> Failures {
-        put(invocation, Namespace::Settings, pairs(keys), invocation.deadline).await
+        put(invocation, Namespace::Settings, pairs(keys), Bounds::patient(invocation.deadline))
+            .await
     }
 
     fn reason() -> String {
@@ -497,8 +501,12 @@ mod tests {
         let keys = vec!["a".to_owned()];
         let (_, failures) = read(&invocation, Namespace::Settings, keys.clone()).await;
         assert_eq!((failures.len(), start.elapsed()), (1, TIME_LEFT / 2));
-        // What is written then puts back what was deleted: it waits as long as there is time.
-        fakes.kv.faults.then([transient(Some(TIME_LEFT / 4))]);
+        let asks_for_more = || transient(Some(TIME_LEFT / 4));
+        fakes.kv.faults.then([asks_for_more(), asks_for_more()]);
+        let impatient = Bounds::impatient(&invocation, invocation.deadline);
+        let failures = put(&invocation, Namespace::Settings, pairs(&["a"]), impatient).await;
+        assert_eq!((failures.len(), start.elapsed()), (1, TIME_LEFT / 2));
+        // What was deleted is put back as long as there is time.
         assert_eq!(put_by_the_deadline(&invocation, &["a"]).await, Failures::new());
         assert_eq!(start.elapsed(), TIME_LEFT * 3 / 4);
     }

@@ -193,8 +193,8 @@ impl<S: Services> Removing<'_, S> {
     async fn write(&mut self, pairs: Vec<Pair>) {
         let digests: Vec<(String, Digest)> =
             pairs.iter().map(|pair| (pair.key.clone(), pair.entry.digest())).collect();
-        let until = self.invocation.deadline;
-        let mut failures = bulk::put(self.invocation, Namespace::QueryConfigs, pairs, until).await;
+        let bounds = bulk::Bounds::patient(self.invocation.deadline);
+        let mut failures = bulk::put(self.invocation, Namespace::QueryConfigs, pairs, bounds).await;
         for (key, digest) in digests {
             match failures.remove(&key) {
                 None => drop(self.last.insert(key, Done::Written(digest))),

@@ -113,7 +113,8 @@ impl WriteOutcome {
             pairs.extend(keys.iter().map(pair));
             versions.insert(item, Version { digest: entry.digest(), keys, found: false });
         }
-        let failures = bulk::put(invocation, namespace, pairs, invocation.writes_until).await;
+        let bounds = bulk::Bounds::patient(invocation.writes_until);
+        let failures = bulk::put(invocation, namespace, pairs, bounds).await;
         for (item, version) in &mut versions {
             version.keys.retain(|key| !failures.contains_key(key));
             if let Some(left_behind) = self.left_behind.get_mut(item) {

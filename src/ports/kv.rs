@@ -1,6 +1,6 @@
 //! Cloudflare KV's bulk API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,7 @@ pub struct RateLimit {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BulkReply {
     /// Keys that have to be sent again; they may be partly done.
-    pub unsuccessful: Vec<String>,
+    pub unsuccessful: BTreeSet<String>,
     pub retry_after: Option<Duration>,
 }
 

@@ -145,11 +145,15 @@ async fn many_are_told_from_other_environments_by_a_listing() {
 
 #[tokio::test]
 async fn where_the_listing_cannot_be_read_nothing_is_deleted() {
-    let (world, removals) = world_without(101, 101).await;
-    world.stack.kv.faults().add(Rule::on("GET", "/keys", Fault::status(500)).forever());
+    for status in [500, 400] {
+        let (world, removals) = world_without(101, 101).await;
+        world.stack.kv.faults().add(Rule::on("GET", "/keys", Fault::status(status)).forever());
 
-    assert_eq!(world.batch(removals).await.failures().len(), 101);
-    assert_eq!(world.query_config_keys().len(), 101);
+        let answered = world.batch(removals.into_iter().map(late)).await;
+
+        assert_eq!(answered.failures().len(), 101, "{status}");
+        assert_eq!(world.query_config_keys().len(), 101, "{status}");
+    }
 }
 
 #[tokio::test]

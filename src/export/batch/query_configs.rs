@@ -43,8 +43,8 @@ pub async fn export<S: Services>(
     }
     removed.retain(|config| !pairs.contains_key(&config.kv_key()));
     let pairs: Vec<Pair> = pairs.into_values().collect();
-    let until = invocation.writes_until;
-    for (key, error) in bulk::put(invocation, Namespace::QueryConfigs, pairs, until).await {
+    let bounds = bulk::Bounds::patient(invocation.writes_until);
+    for (key, error) in bulk::put(invocation, Namespace::QueryConfigs, pairs, bounds).await {
         verdicts.fail(items, &key, &error.into());
     }
     if !removed.is_empty() {

@@ -101,8 +101,8 @@ impl<S: Services> SettingsExport<'_, S> {
     }
 
     async fn put(&self, pairs: Vec<Pair>) -> bulk::Failures {
-        let until = self.invocation.writes_until;
-        bulk::put(self.invocation, Namespace::Settings, pairs, until).await
+        let bounds = bulk::Bounds::patient(self.invocation.writes_until);
+        bulk::put(self.invocation, Namespace::Settings, pairs, bounds).await
     }
 
     /// Whose API keys are asked for, and how long each is waited for.

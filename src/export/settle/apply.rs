@@ -87,8 +87,13 @@ impl<S: Services> Settling<'_, '_, S> {
             Pair { key: key.clone(), entry }
         };
         let pairs = writes.iter().map(pair).collect();
-        let until = self.invocation.deadline;
-        let failures = bulk::put(self.invocation, Namespace::Settings, pairs, until).await;
+        let has_deleted = self.last.values().any(|last| matches!(last, LastStep::Deleted { .. }));
+        let deadline = self.invocation.deadline;
+        let bounds = match has_deleted {
+            true => bulk::Bounds::patient(deadline),
+            false => bulk::Bounds::impatient(self.invocation, deadline),
+        };
+        let failures = bulk::put(self.invocation, Namespace::Settings, pairs, bounds).await;
         let mut failed = Vec::new();
         for (key, write) in writes {
             match (write, failures.get(&key)) {

@@ -1,6 +1,6 @@
 //! The wire format of Cloudflare KV's bulk API. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -60,7 +60,7 @@ struct ApiError {
 #[derive(Deserialize, Default)]
 struct BulkResult {
     #[serde(default)]
-    unsuccessful_keys: Vec<String>,
+    unsuccessful_keys: BTreeSet<String>,
     successful_key_count: Option<usize>,
 }
 
@@ -71,7 +71,7 @@ struct BulkResult {
 pub fn bulk_reply(reply: &Reply<'_>, sent: usize) -> Result<BulkReply, KvError> {
     if reply.status.is_success() {
         let (BulkResult { unsuccessful_keys, .. }, _) = success(reply)?;
-        return Ok(BulkReply { unsuccessful: unsuccessful_keys, retry_after: None });
+        return Ok(BulkReply { unsuccessful: unsuccessful_keys, retry_after: reply.retry_after });
     }
     let envelope = serde_json::from_slice::<Envelope<BulkResult>>(reply.body).ok();
     match envelope.and_then(|envelope| envelope.result) {
@@ -214,10 +214,11 @@ mod tests {
     #[test]
     fn per_key_results_count_on_2xx_and_4xx_alike() {
         let unsuccessful = |status, body| bulk_reply(&reply(status, body), 2).unwrap().unsuccessful;
-        assert_eq!(unsuccessful(200, OK), Vec::<String>::new());
-        assert_eq!(unsuccessful(200, PARTLY), ["b"]);
+        let b = BTreeSet::from(["b".to_owned()]);
+        assert_eq!(unsuccessful(200, OK), BTreeSet::new());
+        assert_eq!(unsuccessful(200, PARTLY), b);
         let refused = PARTLY.replace("true", "false");
-        assert_eq!(unsuccessful(400, &refused), ["b"]);
+        assert_eq!(unsuccessful(400, &refused), b);
     }
 
     #[test]
@@ -227,7 +228,8 @@ mod tests {
         let overflowing = refused
             .replace(r#":1,"#, &format!(":{},", usize::MAX))
             .replace(r#"["b"]"#, r#"["a","b","c"]"#);
-        let wrong = [(&refused, 1), (&refused, 3), (&uncounted, 2), (&overflowing, 2)];
+        let twice = refused.replace(r#"["b"]"#, r#"["b","b"]"#);
+        let wrong = [(&refused, 1), (&refused, 3), (&twice, 3), (&uncounted, 2), (&overflowing, 2)];
         for (body, sent) in wrong {
             let reply = bulk_reply(&reply(400, body), sent);
             assert!(matches!(reply, Err(KvError::RefusedContent { .. })), "{body} {sent}");

@@ -1,6 +1,6 @@
 //! KV, in memory: each key by itself, as bulk requests are, and answers that may be a minute old.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
@@ -42,13 +42,13 @@ impl Ports {
             Fault::Unsuccessful { all, done } => done || !(all || at.is_multiple_of(2)),
             Fault::Late => false,
         };
-        let mut unsuccessful = Vec::new();
+        let mut unsuccessful = BTreeSet::new();
         let mut late: Vec<Change> = Vec::new();
         for (at, (key, held)) in changes.into_iter().enumerate() {
             if let Fault::Unsuccessful { all, .. } = fault
                 && (all || at.is_multiple_of(2))
             {
-                unsuccessful.push(key.clone());
+                unsuccessful.insert(key.clone());
             }
             if fault != Fault::None {
                 self.note_fault(fault, (namespace, key.clone()));
