@@ -2,9 +2,9 @@
 //!
 //! | an attempt gives | then |
 //! | --- | --- |
-//! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own; all, where it lists one that was not sent |
+//! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own, a whole back-off later at the earliest; all, where it lists one that was not sent |
 //! | a time-out, 524 | the two halves are sent, each with the tries that are left |
-//! | 5xx, 429, 408, a broken connection | the same is sent again |
+//! | 5xx, 429, 408, a broken connection | the same is sent again; after 429, a whole back-off later at the earliest |
 //! | 413, or any other 4xx than 401, 403 and 404, to a request of several keys | the two halves are sent at once, so that a pair that Cloudflare won't take fails alone |
 //! | 401 or 403 with a token just read, or no token | the keys fail, and all that are still to be sent; those that were tried before, as perhaps done |
 //! | no answer in time, or no time for the wait before it | the keys fail |
@@ -234,7 +234,7 @@ async fn send<S: Services, T>(
         // Not found out which of them is refused.
         let error = if items.len() > 1 { error.of_several() } else { error };
         let asked_wait = match error.retry() {
-            Retry::After(asked_wait) => asked_wait,
+            Retry::After(asked_wait) | Retry::AfterWholeBackOff(asked_wait) => asked_wait,
             Retry::Never => None,
         };
         let wait_until = if asked_wait.is_some() { waits_until } else { until };
@@ -479,6 +479,19 @@ mod tests {
         let error = KvError::Transient { reason: reason(), retry_after: Some(TIME_LEFT) };
         assert_eq!(failures, failed(&["a"], &error));
         assert_eq!((start.elapsed(), invocation.is_out_of_time()), (Duration::ZERO, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_too_soon_after_another_write_is_sent_a_whole_back_off_later() {
+        let limited = || KvError::RateLimited { reason: reason(), retry_after: None };
+        for too_soon in [KvFault::Fails(limited()), KvFault::ListsAsUnsuccessful(&["a"])] {
+            let fakes = Fakes::new();
+            let start = Instant::now();
+            fakes.kv.faults.then([too_soon]);
+            assert_eq!(put_in_one(&fakes, &["a"]).await, Failures::new());
+            // The clock's jitter would send it after half of that.
+            assert_eq!(start.elapsed(), fakes.config.retry_base);
+        }
     }
 
     #[tokio::test(start_paused = true)]

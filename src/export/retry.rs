@@ -50,12 +50,17 @@ impl Retries {
         until: Instant,
         error: &(impl Retryable + Display),
     ) -> bool {
-        let Retry::After(retry_after) = error.retry() else { return false };
-        if retry_after > Some(invocation.longest_wait) {
+        let base = invocation.config.retry_base;
+        let at_least = match error.retry() {
+            Retry::Never => return false,
+            Retry::After(asked) => asked,
+            Retry::AfterWholeBackOff(asked) => asked.or(Some(base)),
+        };
+        if at_least > Some(invocation.longest_wait) {
             return false;
         }
         let jitter = invocation.services.clock().jitter();
-        let delay = self.next_delay(invocation.config.retry_base, jitter, retry_after);
+        let delay = self.next_delay(base, jitter, at_least);
         let Some(delay) = delay else { return false };
         let waited = invocation.wait(service, delay, until, error).await.is_ok();
         if waited {

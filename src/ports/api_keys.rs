@@ -25,7 +25,7 @@ pub enum ApiKeyError {
     /// The name of the account or the cell does not fit the URL, or the URL is none with it.
     #[error("{path} can't be part of a URL")]
     BadName { path: &'static str },
-    #[error("API keys service: {reason}{}", match retry { Retry::After(wait) => asked_wait(*wait), Retry::Never => String::new() })]
+    #[error("API keys service: {reason}{}", match retry { Retry::After(wait) | Retry::AfterWholeBackOff(wait) => asked_wait(*wait), Retry::Never => String::new() })]
     Unavailable {
         reason: String,
         /// Whether the service may be asked again at once.

@@ -72,6 +72,9 @@ pub enum KvError {
     /// Trying the same again may help.
     #[error("Cloudflare KV: {reason}{}", asked_wait(*retry_after))]
     Transient { reason: String, retry_after: Option<Duration> },
+    /// 429: too many requests, or writes to a key.
+    #[error("Cloudflare KV: {reason}{}", asked_wait(*retry_after))]
+    RateLimited { reason: String, retry_after: Option<Duration> },
     /// Too much at once: a time-out or 524. Halves may get through.
     #[error("Cloudflare KV: {reason}")]
     TooMuch { reason: String },
@@ -103,8 +106,10 @@ pub enum KvError {
 impl Retryable for KvError {
     fn retry(&self) -> Retry {
         match self {
-            Self::Transient { retry_after, .. } | Self::Unsuccessful { retry_after } => {
-                Retry::After(*retry_after)
+            Self::Transient { retry_after, .. } => Retry::After(*retry_after),
+            // KV takes one write a second to a key: a put-back may come too soon after its delete.
+            Self::RateLimited { retry_after, .. } | Self::Unsuccessful { retry_after } => {
+                Retry::AfterWholeBackOff(*retry_after)
             }
             Self::TooMuch { .. } => Retry::After(None),
             Self::AuthRejected { .. }

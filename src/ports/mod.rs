@@ -46,6 +46,8 @@ pub enum Retry {
     Never,
     /// After the usual wait, and no earlier than the service asks for.
     After(Option<Duration>),
+    /// After a whole back-off at the least, where the service asks for no other wait.
+    AfterWholeBackOff(Option<Duration>),
 }
 
 /// The wait that a service asks for, for the end of an error's sentence.

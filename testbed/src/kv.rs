@@ -3,9 +3,9 @@
 //! It serves `/client/v4/accounts/{account}/storage/kv/namespaces/{ns}/…` and asks for the bearer
 //! token.
 //!
-//! Limits and error envelopes are Cloudflare's. Where the exact code of an error is not documented,
-//! 10012 stands for every malformed request. `DELETE bulk` works, as it still does at Cloudflare.
-//! Expirations are accepted and ignored; base64 values are refused.
+//! Limits and error envelopes are Cloudflare's, among them one write or delete a second and key. Where
+//! the exact code of an error is not documented, 10012 stands for every malformed request, and 971 for
+//! every refusal because of too many. Expirations are accepted and ignored; base64 values are refused.
 
 mod api;
 mod call;
@@ -17,6 +17,7 @@ mod state;
 mod store;
 mod stored;
 mod wire;
+mod write_limit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{broadcast, watch};
 
+use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::http::Server;
 use crate::request_log::RequestLog;
@@ -37,6 +39,7 @@ use store::Namespace;
 pub use limits::{MAX_BODY, MAX_GET, MAX_KEY, MAX_METADATA, MAX_PAIRS, MAX_VALUE};
 pub use log::{KvRequest, KvVerb};
 pub use stored::Stored;
+pub use write_limit::RapidWrites;
 
 /// What a KV stand-in is started with.
 #[derive(Debug, Clone)]
@@ -66,7 +69,7 @@ impl Kv {
             tokens: BTreeSet::from([options.token]),
             namespaces: namespaces.collect(),
             log: RequestLog::default(),
-            throttle_writes: false,
+            rapid_writes: RapidWrites::RefusedByKey { status: 429, retry_after: false },
             discard: false,
             limit: None,
         };
@@ -74,6 +77,7 @@ impl Kv {
             account: options.account,
             state: Mutex::new(state),
             faults: Faults::default(),
+            clock: Clock::default(),
             changes: watch::Sender::new(0),
             requests: broadcast::Sender::new(1_024),
             inspector: OnceLock::new(),
@@ -120,9 +124,15 @@ impl Kv {
         let _ = self.state.inspector.set(Box::new(inspector));
     }
 
-    /// Whether a second write of a key within a second is answered 429, as KV does. Off at first.
-    pub fn throttle_writes(&self, on: bool) {
-        self.locked().throttle_writes = on;
+    /// What becomes of a second write or delete of a key within a second. At first it is refused as one
+    /// of `unsuccessful_keys`, with 429 and without `Retry-After`.
+    pub fn set_rapid_writes(&self, rapid_writes: RapidWrites) {
+        self.locked().rapid_writes = rapid_writes;
+    }
+
+    /// The clock of the writes.
+    pub fn clock(&self) -> &Clock {
+        &self.state.clock
     }
 
     /// Takes so many requests in each window from now on, and says in its answers what is left.

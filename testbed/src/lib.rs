@@ -15,6 +15,7 @@
 //! | [`secrets`] | AWS Secrets Manager |
 //! | [`aws`] | the region and the account of AWS |
 //! | [`proxy`] | what the proxy that reads KV knows: keys and digests |
+//! | [`clock`] | the time of the stand-ins, which tests move |
 //! | [`faults`] | scripted faults, the same for all of them |
 //! | [`drills`] | incidents for people on call to practise on |
 //! | [`http`] | the server and the client below |
@@ -45,6 +46,7 @@
 
 pub mod api_keys;
 pub mod aws;
+pub mod clock;
 pub mod drills;
 pub mod faults;
 pub mod http;

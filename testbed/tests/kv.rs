@@ -1,11 +1,13 @@
 //! The KV stand-in over HTTP: its verbs, limits, envelopes and faults.
 
+use std::time::Duration;
+
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::http::{Client, ClientError, Reply};
-use testbed::kv::{Kv, KvOptions, KvVerb};
+use testbed::kv::{Kv, KvOptions, KvVerb, RapidWrites};
 
 const NS: &str = "ns";
 
@@ -78,6 +80,7 @@ async fn what_is_written_in_bulk_is_read_listed_and_deleted_in_bulk() {
     let single = caller.send(Method::GET, "values/a%2F%C3%BC", "").await.unwrap();
     assert_eq!(single.body, "1");
 
+    caller.kv.clock().pass(Duration::from_secs(1));
     let (status, _) = caller.json(Method::POST, "bulk/delete", json!(["a/ü", "missing"])).await;
     assert_eq!(status, 200);
     assert_eq!(caller.kv.keys(NS), ["b"]);
@@ -157,6 +160,7 @@ async fn a_wrong_token_namespace_or_content_type_is_told_by_code() {
 async fn keys_picked_as_unsuccessful_are_named_and_not_written() {
     let caller = Caller::new().await;
     for (status, success) in [(200, true), (400, false)] {
+        caller.kv.clock().pass(Duration::from_secs(1));
         caller.kv.faults().next(Fault::unsuccessful(|key| key == "b", status));
         let (answered, answer) =
             caller.put(json!([{"key": "a", "value": "1"}, {"key": "b", "value": "1"}])).await;
@@ -231,12 +235,35 @@ async fn a_listing_that_lags_shows_the_namespace_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_second_write_of_a_key_within_a_second_is_throttled_where_that_is_asked_for() {
+async fn a_key_takes_one_write_or_delete_a_second() {
     let caller = Caller::new().await;
-    caller.kv.throttle_writes(true);
-    let pair = json!([{"key": "a", "value": "1"}]);
-    assert_eq!(caller.put(pair.clone()).await.0, 200);
-    let reply = caller.send(Method::PUT, "bulk", &pair.to_string()).await.unwrap();
-    assert_eq!(reply.status, 429);
-    assert_eq!(reply.headers["retry-after"], "1");
+    let clock = caller.kv.clock();
+    clock.set_speed(0);
+    let pair = |key: &str| json!([{"key": key, "value": "1"}, {"key": "other", "value": "1"}]);
+    assert_eq!(caller.put(pair("a")).await.0, 200);
+
+    let (status, answer) = caller.json(Method::POST, "bulk/delete", json!(["a", "b"])).await;
+    assert_eq!((status, code(&answer)), (429, Some(971)));
+    let result = json!({"successful_key_count": 1, "unsuccessful_keys": ["a"]});
+    assert_eq!(answer["result"], result);
+    assert_eq!(caller.send(Method::PUT, "values/b", "1").await.unwrap().status, 429);
+
+    clock.pass(Duration::from_secs(1));
+    assert_eq!(caller.json(Method::POST, "bulk/delete", json!(["a"])).await.0, 200);
+    assert_eq!(caller.send(Method::PUT, "values/b", "1").await.unwrap().status, 200);
+
+    let refused_whole = RapidWrites::RefusedWhole { retry_after: true };
+    let by_key = RapidWrites::RefusedByKey { status: 200, retry_after: false };
+    for (rapid_writes, status, waits, keys) in [
+        (refused_whole, 429, Some("1"), ["b", "other"].as_slice()),
+        (by_key, 200, None, &["b", "new", "other"]),
+        (RapidWrites::Allowed, 200, None, &["a", "b", "new", "other"]),
+    ] {
+        caller.kv.set_rapid_writes(rapid_writes);
+        let body = json!([{"key": "a", "value": "2"}, {"key": "new", "value": "2"}]);
+        let reply = caller.send(Method::PUT, "bulk", &body.to_string()).await.unwrap();
+        let header = reply.headers.get("retry-after").map(|value| value.to_str().unwrap());
+        assert_eq!((reply.status.as_u16(), header), (status, waits), "{rapid_writes:?}");
+        assert_eq!(caller.kv.keys(NS), keys, "{rapid_writes:?}");
+    }
 }

@@ -1,12 +1,12 @@
 //! Cloudflare KV fails: every fault that it is known for, and what happens then.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ecom_settings_exporter::COMMIT;
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::http::Reply;
-use testbed::kv::{KvRequest, KvVerb};
+use testbed::kv::{KvRequest, RapidWrites};
 use testbed::stack::{ACCOUNT, QUERY_CONFIGS, SETTINGS};
 
 use crate::helpers::*;
@@ -256,8 +256,6 @@ async fn requests_carry_json_a_user_agent_and_the_token() {
         assert_eq!(request.header("content-type"), Some("application/json"));
         assert_eq!(request.header("authorization"), Some("Bearer local-token"));
     }
-    let verbs: Vec<KvVerb> = world.stack.kv.log().iter().map(|request| request.verb).collect();
-    assert!(!verbs.contains(&KvVerb::DeleteBulkDeprecated), "{verbs:?}");
     for request in requests.iter().chain(&api_keys.requests()) {
         let agent = request.header("user-agent").unwrap();
         assert!(agent.starts_with("ecom-settings-exporter/"), "{agent}");
@@ -318,18 +316,28 @@ async fn a_delete_that_stays_undone_fails_its_record_and_a_retry_ends_it() {
 
 #[tokio::test]
 async fn one_write_a_second_and_key_is_waited_for() {
-    let world = World::start().await;
-    world.stack.kv.throttle_writes(true);
-    let began = Instant::now();
+    use RapidWrites::{RefusedByKey, RefusedWhole};
+    for rapid_writes in [
+        RefusedByKey { status: 429, retry_after: false },
+        RefusedByKey { status: 429, retry_after: true },
+        RefusedByKey { status: 200, retry_after: false },
+        RefusedWhole { retry_after: false },
+        RefusedWhole { retry_after: true },
+    ] {
+        let world = World::start().await;
+        world.stack.kv.set_rapid_writes(rapid_writes);
+        world.settled_with([shop("a", "i", "s.example"), shop("b", "j", "t.example")]).await;
+        world.stack.table.delete("a", "INDEX#i");
+        // Another item asks for the shop id as soon as it is deleted.
+        let table = world.stack.table.clone();
+        let claim = Fault::after(move || table.put(&shop("b", "j", "s.example")));
+        world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", claim));
 
-    world.batch([written(1, &index("a", "i"))]).await;
-    let changed = index_with("a", "i", json!({"pixel_id": "p"}));
-    let answered = world.batch([written(2, &changed)]).await;
+        let answered = world.deliver().await;
 
-    assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(world.setting("a-i").unwrap()["pixel_id"], "p");
-    let puts = world.puts(SETTINGS);
-    if puts.len() > 2 {
-        assert!(began.elapsed() >= Duration::from_secs(1), "the refused write was sent later");
+        assert_eq!(answered.failures(), NOTHING, "{rapid_writes:?}");
+        let shop_id = world.setting("s.example");
+        assert_eq!(shop_id.unwrap()["system_account_id"], "b", "{rapid_writes:?}");
+        assert!(answered.counted("CloudflareKvRetries").unwrap() > 0, "{rapid_writes:?}");
     }
 }

@@ -100,7 +100,7 @@ async fn a_record_that_changes_meanwhile_is_written_again_with_the_same_key() {
     for key in ["a-i", "s.example"] {
         assert_eq!(world.setting(key).unwrap()["pixel_id"], "new");
     }
-    assert_eq!(world.puts(SETTINGS).len(), 2);
+    assert_eq!(world.puts_done(SETTINGS).len(), 2);
     assert_eq!(world.stack.api_keys.log().len(), 1);
 }
 
@@ -166,7 +166,7 @@ async fn a_record_that_never_stops_changing_ends_the_re_export_after_five_rounds
 
     assert_eq!(answered.error().kind, "ReExportIncomplete");
     assert!(answered.error().message.contains("older version"));
-    assert_eq!(world.puts(SETTINGS).len(), 5);
+    assert_eq!(world.puts_done(SETTINGS).len(), 5);
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn query_configs_that_change_or_go_meanwhile_are_written_again_or_removed(
     assert_eq!(world.query_config_keys(), expected);
     let changed = world.stack.kv.get(QUERY_CONFIGS, &query_config_key("a", "i", "changes"));
     assert_eq!(changed.unwrap().json()["boost"], 2);
-    let puts = world.puts(QUERY_CONFIGS);
+    let puts = world.puts_done(QUERY_CONFIGS);
     assert_eq!(puts.iter().map(|put| put.pairs).collect::<Vec<_>>(), [3, 1]);
 }
 

@@ -216,7 +216,7 @@ async fn a_table_that_changes_at_every_look_fails_the_record_after_five_rounds()
     let answered = world.batch(records).await;
 
     assert_eq!(answered.failures().len(), 1);
-    assert_eq!(world.puts(SETTINGS).len(), 5);
+    assert_eq!(world.puts_done(SETTINGS).len(), 5);
 }
 
 #[tokio::test]

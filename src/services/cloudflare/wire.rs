@@ -155,6 +155,9 @@ pub fn failure(reply: &Reply<'_>) -> KvError {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KvError::AuthRejected { reason },
         StatusCode::NOT_FOUND => KvError::Refused { reason },
         _ if status.as_u16() == STATUS_TIMEOUT => KvError::TooMuch { reason },
+        StatusCode::TOO_MANY_REQUESTS => {
+            KvError::RateLimited { reason, retry_after: reply.retry_after }
+        }
         _ if is_transient(status) || status.is_success() => {
             KvError::Transient { reason, retry_after: reply.retry_after }
         }
@@ -261,12 +264,13 @@ mod tests {
     #[test]
     fn every_status_has_its_verdict() {
         let verdict = |status| bulk_reply(&reply(status, NOT_A_SUCCESS), 2).unwrap_err();
-        for status in [408, 429, 500, 502, 503, 520, 522, 599] {
+        for status in [408, 500, 502, 503, 520, 522, 599] {
             let KvError::Transient { retry_after, .. } = verdict(status) else {
                 panic!("{status}")
             };
             assert_eq!(retry_after, Some(Duration::from_secs(9)));
         }
+        assert!(matches!(verdict(429), KvError::RateLimited { retry_after: Some(_), .. }));
         assert!(matches!(verdict(524), KvError::TooMuch { .. }));
         for status in [301, 302, 404] {
             assert!(matches!(verdict(status), KvError::Refused { .. }), "{status}");

@@ -1,15 +1,17 @@
 //! Serves requests: log, faults, authentication, then the work.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde_json::json;
 
-use super::call::{Call, Target};
+use super::call::{Call, Target, Write};
 use super::log::{KvRequest, KvVerb};
 use super::state::{Shared, State};
 use super::store::Namespace;
-use super::wire::{self, AUTHENTICATION, BAD_BODY, NAMESPACE_NOT_FOUND, Refusal};
+use super::wire::{self, AUTHENTICATION, BAD_BODY, NAMESPACE_NOT_FOUND, RATE_LIMIT, Refusal};
+use super::write_limit::RapidWrites;
 use crate::faults::{Fault, KeyPredicate};
 use crate::http::{Outcome, Reply, Request};
 use crate::sync::lock;
@@ -86,7 +88,8 @@ impl Shared {
         if let Err(refusal) = self.admit(state, target, request) {
             return refusal.reply();
         }
-        let throttle = state.throttle_writes;
+        let rapid_writes = state.rapid_writes;
+        let now = self.clock.now();
         let Some(namespace) = state.namespaces.get_mut(&target.namespace) else {
             let message = "list keys: 'namespace not found'";
             return Refusal::new(404, NAMESPACE_NOT_FOUND, message).reply();
@@ -96,10 +99,21 @@ impl Shared {
                 wire::failure(200, BAD_BODY, "scripted success: false", None::<()>)
             }
             (Err(refusal), _) => refusal.reply(),
-            (Ok(call), Some(Fault::Unsuccessful(fails, status))) => {
-                apply(namespace, target, call, throttle, Some((fails, status)))
+            (Ok(call), fault) => {
+                let failing = match fault {
+                    Some(Fault::Unsuccessful(fails, status)) => Some((fails, status)),
+                    _ => None,
+                };
+                match call {
+                    Call::Write(writes) => {
+                        Writing { namespace, target, rapid_writes, now }.apply(writes, failing)
+                    }
+                    Call::Discard(pairs) => report(target, 200, pairs, &[]),
+                    Call::GetBulk(get) => namespace.get_bulk(&get),
+                    Call::Get(key) => namespace.get(&key),
+                    Call::List(page) => namespace.list(&page),
+                }
             }
-            (Ok(call), _) => apply(namespace, target, call, throttle, None),
         }
     }
 
@@ -113,47 +127,62 @@ impl Shared {
     }
 }
 
-fn apply(
-    namespace: &mut Namespace,
-    target: &Target,
-    call: Call,
-    throttle: bool,
-    failing: Option<(KeyPredicate, u16)>,
-) -> Reply {
-    let (fails, status) = failing.unzip();
-    let fails = |key: &str| fails.as_ref().is_some_and(|fails| fails(key));
-    let report = |done: usize, failed: Vec<String>| {
-        let bulk = !matches!(target.verb, KvVerb::PutValue | KvVerb::DeleteValue);
-        let result = json!({"successful_key_count": done, "unsuccessful_keys": failed});
-        match status {
-            Some(status @ 400..) => wire::failure(status, BAD_BODY, "not all keys done", result),
-            _ if bulk => wire::success(result, None),
-            _ => wire::success(json!({}), None),
-        }
-    };
-    match call {
-        Call::Put(pairs) => {
-            if throttle
-                && let Err(refused) = namespace.throttle(pairs.iter().map(|(key, _)| key.as_str()))
-            {
-                return refused.reply().with("retry-after", "1");
+/// Writes and deletes of a namespace.
+struct Writing<'a> {
+    namespace: &'a mut Namespace,
+    target: &'a Target,
+    rapid_writes: RapidWrites,
+    now: SystemTime,
+}
+
+impl Writing<'_> {
+    fn apply(self, writes: Vec<Write>, failing: Option<(KeyPredicate, u16)>) -> Reply {
+        let Self { namespace, target, rapid_writes, now } = self;
+        let is_rapid = |key: &str| {
+            rapid_writes != RapidWrites::Allowed && namespace.written.is_recent(key, now)
+        };
+        let rapid: BTreeSet<String> =
+            writes.iter().map(|(key, _)| key).filter(|key| is_rapid(key)).cloned().collect();
+        let (limited, retry_after) = match rapid_writes {
+            _ if rapid.is_empty() => (None, false),
+            RapidWrites::RefusedWhole { retry_after } => {
+                let refusal = Refusal::new(429, RATE_LIMIT, "too many writes to a key");
+                return asked_to_wait(refusal.reply(), retry_after);
             }
-            let (failed, done): (Vec<_>, Vec<_>) =
-                pairs.into_iter().partition(|(key, _)| fails(key));
-            let reply = report(done.len(), failed.into_iter().map(|(key, _)| key).collect());
-            namespace.pairs.extend(done);
-            reply
+            RapidWrites::RefusedByKey { status, retry_after } => (Some(status), retry_after),
+            RapidWrites::Allowed => (None, false),
+        };
+        let (fails, failing_status) = failing.unzip();
+        let fails = |key: &String| fails.as_ref().is_some_and(|fails| fails(key));
+        let (failed, done): (Vec<_>, Vec<_>) =
+            writes.into_iter().partition(|(key, _)| rapid.contains(key) || fails(key));
+        namespace.written.note(done.iter().map(|(key, _)| key), now);
+        let count = done.len();
+        for (key, content) in done {
+            match content {
+                Some(stored) => namespace.pairs.insert(key, stored),
+                None => namespace.pairs.remove(&key),
+            };
         }
-        Call::Discard(pairs) => report(pairs, Vec::new()),
-        Call::Delete(keys) => {
-            let (failed, done): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| fails(key));
-            for key in &done {
-                namespace.pairs.remove(key);
-            }
-            report(done.len(), failed)
-        }
-        Call::GetBulk(get) => namespace.get_bulk(&get),
-        Call::Get(key) => namespace.get(&key),
-        Call::List(page) => namespace.list(&page),
+        let failed: Vec<String> = failed.into_iter().map(|(key, _)| key).collect();
+        let status = failing_status.or(limited).unwrap_or(200);
+        asked_to_wait(report(target, status, count, &failed), retry_after)
+    }
+}
+
+fn asked_to_wait(reply: Reply, retry_after: bool) -> Reply {
+    if retry_after { reply.with("retry-after", "1") } else { reply }
+}
+
+/// What became of the keys of a write or a delete.
+fn report(target: &Target, status: u16, done: usize, failed: &[String]) -> Reply {
+    let result = json!({"successful_key_count": done, "unsuccessful_keys": failed});
+    let bulk = !matches!(target.verb, KvVerb::PutValue | KvVerb::DeleteValue);
+    match status {
+        429 if !bulk => Refusal::new(429, RATE_LIMIT, "too many writes to the key").reply(),
+        429 => wire::failure(status, RATE_LIMIT, "too many writes to a key", result),
+        400.. => wire::failure(status, BAD_BODY, "not all keys done", result),
+        _ if bulk => wire::success(result, None),
+        _ => wire::success(json!({}), None),
     }
 }

@@ -38,7 +38,6 @@ impl Target {
         let (collection, key) = tail.split_once('/').unwrap_or((tail, ""));
         let verb = match (&request.method, collection, key) {
             (&Method::PUT, "bulk", "") => KvVerb::PutBulk,
-            (&Method::DELETE, "bulk", "") => KvVerb::DeleteBulkDeprecated,
             (&Method::POST, "bulk", "delete") => KvVerb::DeleteBulk,
             (&Method::POST, "bulk", "get") => KvVerb::GetBulk,
             (&Method::GET, "keys", "") => KvVerb::ListKeys,
@@ -58,14 +57,15 @@ impl Target {
     }
 }
 
+/// A key, and what is written under it; nothing where it is deleted.
+pub type Write = (String, Option<Stored>);
+
 /// A valid request.
 pub enum Call {
-    /// Pairs to write.
-    Put(Vec<(String, Stored)>),
+    /// Keys to write or to delete.
+    Write(Vec<Write>),
     /// A number of pairs to throw away.
     Discard(usize),
-    /// Keys to delete.
-    Delete(Vec<String>),
     /// Keys to read together.
     GetBulk(GetBulk),
     /// One value to read.
@@ -127,12 +127,13 @@ impl Call {
                 let pairs: Vec<IgnoredAny> = body(request)?;
                 Ok(Self::Discard(limits::count(pairs.len())?))
             }
-            KvVerb::PutBulk => Ok(Self::Put(pairs(body(request)?)?)),
-            KvVerb::DeleteBulk | KvVerb::DeleteBulkDeprecated => {
+            KvVerb::PutBulk => Ok(Self::Write(pairs(body(request)?)?)),
+            KvVerb::DeleteBulk => {
                 let keys: Vec<String> = body(request)?;
                 limits::count(keys.len())?;
                 keys.iter().try_for_each(|key| limits::key(key))?;
-                Ok(Self::Delete(keys))
+                distinct(keys.iter())?;
+                Ok(Self::Write(keys.into_iter().map(|key| (key, None)).collect()))
             }
             KvVerb::GetBulk => {
                 let get: GetBulk = body(request)?;
@@ -144,12 +145,12 @@ impl Call {
             }
             KvVerb::ListKeys => page(request).map(Self::List),
             KvVerb::GetValue => Ok(Self::Get(key(target)?)),
-            KvVerb::DeleteValue => Ok(Self::Delete(vec![key(target)?])),
+            KvVerb::DeleteValue => Ok(Self::Write(vec![(key(target)?, None)])),
             KvVerb::PutValue => {
                 let value = String::from_utf8(request.body.to_vec())
                     .map_err(|_| Refusal::bad("this stand-in keeps UTF-8 values only"))?;
                 limits::value(&value)?;
-                Ok(Self::Put(vec![(key(target)?, Stored { value, metadata: None })]))
+                Ok(Self::Write(vec![(key(target)?, Some(Stored { value, metadata: None }))]))
             }
         }
     }
@@ -157,8 +158,8 @@ impl Call {
     /// The keys it names.
     pub fn keys(&self) -> Vec<String> {
         match self {
-            Self::Put(pairs) => pairs.iter().map(|(key, _)| key.clone()).collect(),
-            Self::Delete(keys) | Self::GetBulk(GetBulk { keys, .. }) => keys.clone(),
+            Self::Write(writes) => writes.iter().map(|(key, _)| key.clone()).collect(),
+            Self::GetBulk(GetBulk { keys, .. }) => keys.clone(),
             Self::Get(key) => vec![key.clone()],
             Self::Discard(_) | Self::List(_) => Vec::new(),
         }
@@ -167,9 +168,9 @@ impl Call {
     /// How many pairs or keys it holds.
     pub fn len(&self) -> usize {
         match self {
-            Self::Put(pairs) => pairs.len(),
+            Self::Write(writes) => writes.len(),
             Self::Discard(pairs) => *pairs,
-            Self::Delete(keys) | Self::GetBulk(GetBulk { keys, .. }) => keys.len(),
+            Self::GetBulk(GetBulk { keys, .. }) => keys.len(),
             Self::Get(_) => 1,
             Self::List(_) => 0,
         }
@@ -186,27 +187,34 @@ fn body<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, Refusal> {
         .map_err(|error| Refusal::bad(format!("could not parse the body: {error}")))
 }
 
-fn pairs(pairs: Vec<Pair<'_>>) -> Result<Vec<(String, Stored)>, Refusal> {
+fn pairs(pairs: Vec<Pair<'_>>) -> Result<Vec<Write>, Refusal> {
     limits::count(pairs.len())?;
-    let mut seen = BTreeSet::new();
+    distinct(pairs.iter().map(|pair| &pair.key))?;
     for pair in &pairs {
         limits::key(&pair.key)?;
         limits::value(&pair.value)?;
         if pair.base64 {
             return Err(Refusal::bad("this stand-in does not accept base64"));
         }
-        if !seen.insert(pair.key.as_str()) {
-            return Err(Refusal::bad(format!("key {:?} occurs twice", pair.key)));
-        }
     }
-    drop(seen);
     pairs
         .into_iter()
         .map(|pair| {
             let metadata = pair.metadata.map(limits::metadata).transpose()?;
-            Ok((pair.key, Stored { value: pair.value, metadata }))
+            Ok((pair.key, Some(Stored { value: pair.value, metadata })))
         })
         .collect()
+}
+
+/// Refuses a key that occurs twice in a request.
+fn distinct<'a>(keys: impl Iterator<Item = &'a String>) -> Result<(), Refusal> {
+    let mut seen = BTreeSet::new();
+    for key in keys {
+        if !seen.insert(key) {
+            return Err(Refusal::bad(format!("key {key:?} occurs twice")));
+        }
+    }
+    Ok(())
 }
 
 fn key(target: &Target) -> Result<String, Refusal> {

@@ -9,8 +9,6 @@ pub enum KvVerb {
     PutBulk,
     /// `POST bulk/delete`
     DeleteBulk,
-    /// `DELETE bulk`, which Cloudflare has deprecated and still serves.
-    DeleteBulkDeprecated,
     /// `POST bulk/get`
     GetBulk,
     /// `GET keys`
@@ -35,7 +33,6 @@ impl std::fmt::Display for KvVerb {
         f.write_str(match self {
             Self::PutBulk => "PUT bulk",
             Self::DeleteBulk => "POST bulk/delete",
-            Self::DeleteBulkDeprecated => "DELETE bulk",
             Self::GetBulk => "POST bulk/get",
             Self::ListKeys => "GET keys",
             Self::GetValue => "GET value",

@@ -11,6 +11,8 @@ use super::log::KvRequest;
 use super::request_limit::RequestLimit;
 use super::store::Namespace;
 use super::stored::Stored;
+use super::write_limit::RapidWrites;
+use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::request_log::{Place, RequestLog};
 use crate::sync::lock;
@@ -20,6 +22,7 @@ pub(super) struct Shared {
     pub account: String,
     pub state: Mutex<State>,
     pub faults: Faults,
+    pub clock: Clock,
     pub changes: watch::Sender<u64>,
     pub requests: broadcast::Sender<KvRequest>,
     pub inspector: OnceLock<Inspector>,
@@ -33,7 +36,7 @@ pub(super) struct State {
     pub tokens: BTreeSet<String>,
     pub namespaces: BTreeMap<String, Namespace>,
     pub log: RequestLog<KvRequest>,
-    pub throttle_writes: bool,
+    pub rapid_writes: RapidWrites,
     pub discard: bool,
     pub limit: Option<RequestLimit>,
 }
@@ -46,8 +49,9 @@ impl Shared {
 
     /// Shows the pairs of a write to the inspector.
     pub fn inspect(&self, namespace: &str, call: &Call) {
-        if let (Some(inspector), Call::Put(pairs)) = (self.inspector.get(), call) {
-            pairs.iter().for_each(|(key, stored)| inspector(namespace, key, stored));
+        if let (Some(inspector), Call::Write(writes)) = (self.inspector.get(), call) {
+            let pairs = writes.iter().filter_map(|(key, stored)| Some((key, stored.as_ref()?)));
+            pairs.for_each(|(key, stored)| inspector(namespace, key, stored));
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,11 +10,9 @@ use super::call::{GetBulk, Page, ValueType};
 use super::cursor;
 use super::limits::MAX_GET_BYTES;
 use super::stored::Stored;
-use super::wire::{self, KEY_NOT_FOUND, RATE_LIMIT, Refusal};
+use super::wire::{self, KEY_NOT_FOUND, Refusal};
+use super::write_limit::Written;
 use crate::http::Reply;
-
-/// How often one key may be written.
-const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 type Pairs = BTreeMap<String, Stored>;
 
@@ -28,28 +25,11 @@ pub struct Namespace {
     pub stale_listing: Option<Pairs>,
     /// What reads of values show instead, while they lag.
     pub stale_values: Option<Pairs>,
-    written: BTreeMap<String, Instant>,
+    /// When its keys were written.
+    pub written: Written,
 }
 
 impl Namespace {
-    /// Refuses a write to a key that was written within the last second.
-    pub fn throttle<'a>(
-        &mut self,
-        mut keys: impl Iterator<Item = &'a str> + Clone,
-    ) -> Result<(), Refusal> {
-        let now = Instant::now();
-        self.written.retain(|_, at| now.duration_since(*at) < WRITE_INTERVAL);
-        let again = keys.clone().find(|key| self.written.contains_key(*key));
-        if let Some(key) = again {
-            let message = format!("too many writes to {key:?}");
-            return Err(Refusal::new(429, RATE_LIMIT, message));
-        }
-        keys.by_ref().for_each(|key| {
-            self.written.insert(key.to_owned(), now);
-        });
-        Ok(())
-    }
-
     /// Answers a read of one value.
     pub fn get(&self, key: &str) -> Reply {
         match self.values().get(key) {

@@ -20,6 +20,8 @@ impl CheckedStack {
     /// Starts the stand-ins with a stream view.
     pub async fn start(view: StreamView) -> Self {
         let stack = Stack::start(StackOptions { view, ..StackOptions::default() }).await.unwrap();
+        // A second of KV's is as long as the first back-off of the functions here.
+        stack.kv.clock().set_speed(1_000);
         let broken = Arc::new(Mutex::new(Vec::new()));
         let found = broken.clone();
         stack.kv.inspect_writes(move |namespace, key, stored| {

@@ -6,23 +6,36 @@ use std::time::{Duration, SystemTime};
 use ecom_settings_exporter::ports::{Clock, Services};
 use ecom_settings_exporter::services::{RealServices, SystemClock};
 
+/// The first back-off of a deployed function. The handler's is a millisecond.
+const BACK_OFF: Duration = Duration::from_secs(1);
+
 /// The system's clock, until a test stops it.
-#[derive(Clone, Default)]
-pub struct WallClock(Arc<Mutex<Option<SystemTime>>>);
+#[derive(Clone)]
+pub struct WallClock {
+    stopped_at: Arc<Mutex<Option<SystemTime>>>,
+    kv: testbed::clock::Clock,
+}
 
 impl WallClock {
+    /// A clock of a handler whose back-offs move KV's clock on.
+    pub fn new(kv: testbed::clock::Clock) -> Self {
+        Self { stopped_at: Arc::default(), kv }
+    }
+
     /// Stops it at this time.
     pub fn stop_at(&self, time: SystemTime) {
-        *self.0.lock().unwrap() = Some(time);
+        *self.stopped_at.lock().unwrap() = Some(time);
     }
 }
 
 impl Clock for WallClock {
     fn now(&self) -> SystemTime {
-        self.0.lock().unwrap().unwrap_or_else(|| SystemClock.now())
+        self.stopped_at.lock().unwrap().unwrap_or_else(|| SystemClock.now())
     }
 
+    /// Asked for once before each back-off.
     fn jitter(&self) -> f64 {
+        self.kv.pass(BACK_OFF);
         SystemClock.jitter()
     }
 }

@@ -35,6 +35,8 @@ pub const PATIENT: Duration = Duration::from_secs(20);
 pub const SHORT: Duration = Duration::from_millis(600);
 /// The time of an invocation in tests that are not about the deadline.
 const INVOCATION: Duration = Duration::from_secs(60);
+/// What passes for KV between two invocations. Within one, its clock moves with each back-off only.
+const BETWEEN_INVOCATIONS: Duration = Duration::from_secs(1);
 
 /// The stand-ins, and a handler that uses them.
 pub struct World {
@@ -88,7 +90,8 @@ impl World {
         env.insert("HTTP_RETRY_BASE_MS".into(), "1".into());
         env.insert("HTTP_TIMEOUT_MS".into(), http_timeout.as_millis().to_string());
         env.extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
-        let clock = WallClock::default();
+        stack.kv.clock().set_speed(0);
+        let clock = WallClock::new(stack.kv.clock().clone());
         let (handler, token) = handler(&env, clock.clone());
         let stream = Mutex::new(stack.table.shards(StartingPosition::TrimHorizon));
         Self { stack, logs, token, clock, handler, stream, _capture: capture }
@@ -116,6 +119,7 @@ impl World {
     }
 
     async fn invoke(&self, payload: &str, time: Duration, limit: Duration) -> Answered {
+        self.stack.kv.clock().pass(BETWEEN_INVOCATIONS);
         let answer = tokio::time::timeout(limit, self.handler.handle(payload, time));
         let (result, stats) = answer.await.expect("the answer should come in time");
         let result = match result {
@@ -205,6 +209,12 @@ impl World {
     pub fn puts(&self, namespace: &str) -> Vec<KvRequest> {
         let puts = self.stack.kv.log_of(KvVerb::PutBulk);
         puts.into_iter().filter(|request| request.namespace == namespace).collect()
+    }
+
+    /// Those of them that KV has carried out: not those that came within a second of another one.
+    pub fn puts_done(&self, namespace: &str) -> Vec<KvRequest> {
+        let puts = self.puts(namespace);
+        puts.into_iter().filter(|request| request.status == Some(200)).collect()
     }
 
     /// Adds a fault to KV's bulk writes.

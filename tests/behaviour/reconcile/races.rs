@@ -56,7 +56,7 @@ async fn a_change_between_the_scan_and_the_write_is_not_left_overwritten() {
         }
         let stored = world.stack.kv.get(QUERY_CONFIGS, &query_config_key("a", "i", "q")).unwrap();
         assert_eq!(stored.json()["boost"], 2, "{moment}");
-        assert_eq!(world.puts(SETTINGS).len(), rounds, "{moment}");
+        assert_eq!(world.puts_done(SETTINGS).len(), rounds, "{moment}");
         assert_eq!(report["settings"]["written"], 2, "{moment}");
         assert_eq!(report["settings"]["failed"], 0, "{moment}");
     }
@@ -72,7 +72,7 @@ async fn what_still_changes_after_five_rounds_counts_as_failed() {
 
     let report = world.handle(&repair()).await.ok().clone();
 
-    assert_eq!(world.puts(SETTINGS).len(), 5);
+    assert_eq!(world.puts_done(SETTINGS).len(), 5);
     assert_eq!(report["settings"]["failed"], 2);
     assert_eq!(report["settings"]["written"], 1);
     assert_eq!(report["examples"]["failed"], json!(["a-i", "s.example"]));

@@ -1,5 +1,7 @@
 //! The runbook's procedures.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::kv::KvVerb;
@@ -93,8 +95,10 @@ async fn try_token(practice: &Practice, secret: &str) -> bool {
 async fn a_new_token_is_tried_with_a_write_and_a_delete_in_both_namespaces() {
     let practice = Practice::start().await;
     practice.stack.kv.set_token("new-token");
+    practice.stack.kv.clock().set_speed(1);
     for secret in ["new-token", "new-token\n", r#"{"token":"new-token"}"#] {
         practice.stack.kv.clear_log();
+        practice.stack.kv.clock().pass(Duration::from_secs(1));
         assert!(try_token(&practice, secret).await);
         let sent = practice.stack.kv.log();
         let sent: Vec<_> =
@@ -112,6 +116,7 @@ async fn a_new_token_is_tried_with_a_write_and_a_delete_in_both_namespaces() {
     assert!(practice.stack.kv.keys(SETTINGS).is_empty());
     assert!(practice.stack.kv.keys(QUERY_CONFIGS).is_empty());
 
+    practice.stack.kv.clock().pass(Duration::from_secs(1));
     assert!(!try_token(&practice, "mistyped-new-token").await);
     // A token that may only read.
     let refused = Rule::on("PUT", "/query-configs/bulk", Fault::status(403));

@@ -13,6 +13,8 @@ use crate::screen::{Screen, Style, millis, warning};
 
 /// How long a change may take before the demo gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What passes for KV between two steps, so that no step is slowed by the one before it.
+const BETWEEN_STEPS: Duration = Duration::from_secs(1);
 
 /// Whether everything was as expected.
 pub type Checked = Result<(), String>;
@@ -50,6 +52,7 @@ impl Demo {
     /// Changes the table, and waits until the function has answered for the change. Shows the
     /// requests to KV, the warnings, and how long the change took to reach KV.
     pub async fn carry(&self, change: impl FnOnce()) -> Result<Carried, String> {
+        self.stack.kv.clock().pass(BETWEEN_STEPS);
         self.stack.kv.clear_log();
         let printed = self.function.logs().len();
         let began = Instant::now();
@@ -86,6 +89,7 @@ impl Demo {
     }
 
     async fn send(&self, function: &Function, payload: &Value) -> Result<Asked, String> {
+        self.stack.kv.clock().pass(BETWEEN_STEPS);
         self.stack.kv.clear_log();
         let printed = function.logs().len();
         let invocation = function.invoke(payload).await.map_err(|error| error.to_string())?;
