@@ -2,6 +2,8 @@
 
 mod book;
 mod carrier;
+mod filter;
+mod on_failure;
 mod options;
 mod rules;
 
@@ -20,7 +22,8 @@ use crate::table::Table;
 use book::{Book, number};
 use carrier::{Carrier, Invoke};
 
-pub use book::{Delivery, GivenUp};
+pub use book::Delivery;
+pub use filter::Filter;
 pub use options::PollerOptions;
 pub use rules::Verdict;
 
@@ -71,8 +74,8 @@ impl Poller {
         self.book.news.subscribe()
     }
 
-    /// What was given up so far.
-    pub fn given_up(&self) -> Vec<GivenUp> {
+    /// The messages in the on-failure queue.
+    pub fn given_up(&self) -> Vec<Value> {
         lock(&self.book.given_up).clone()
     }
 

@@ -109,6 +109,22 @@ async fn the_invoke_api_answers_200_and_tells_an_error_by_its_header() {
 }
 
 #[tokio::test]
+async fn a_payload_over_6_mib_is_refused() {
+    let function = function("").await;
+    let url = format!("{}/2015-03-31/functions/ecom-settings-exporter/invocations", function.url());
+    // The largest payload would not fit bash.
+    let payload = json!("x".repeat(6 * 1024 * 1024)).to_string();
+
+    assert!(function.invoke_text(payload.clone()).await.is_err());
+    let client = Client::default();
+    let reply = client.send(Method::POST, &url, HeaderMap::new(), payload).await.unwrap();
+
+    assert_eq!(reply.status, 413);
+    assert_eq!(reply.headers["x-amzn-errortype"], "RequestTooLargeException");
+    assert_eq!(function.starts(), 0);
+}
+
+#[tokio::test]
 async fn the_alias_goes_back_to_an_earlier_version_with_the_next_invocation() {
     let function = function("").await;
     assert_eq!(function.invoke(&json!(1)).await.unwrap().result, Ok(json!(1)));

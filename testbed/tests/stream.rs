@@ -149,9 +149,33 @@ async fn a_record_that_always_fails_is_cut_out_and_given_up_while_the_others_pas
 
     let given_up = poller.given_up();
     assert_eq!(given_up.len(), 1);
-    assert_eq!(given_up[0].records.len(), 1);
-    assert_eq!(sequence_number(&given_up[0].records[0]), Some(poison.as_str()));
-    assert_eq!(given_up[0].retries, 1);
+    let message = &given_up[0];
+    assert_eq!(message["requestContext"]["condition"], "RetryAttemptsExhausted");
+    assert_eq!(message["responseContext"]["functionError"], "Unhandled");
+    let batch = &message["DDBStreamBatchInfo"];
+    assert_eq!(batch["batchSize"], 1);
+    assert_eq!(batch["startSequenceNumber"], poison);
+    assert_eq!(batch["endSequenceNumber"], poison);
+    assert!(batch["streamArn"].as_str().unwrap().contains(NAME));
+    assert!(batch["approximateArrivalOfFirstRecord"].as_str().unwrap().ends_with('Z'));
+    assert!(message.get("Records").is_none(), "a queue gets no records");
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_given_up_before_it_is_sent() {
+    let table = table(StreamView::NewImage).await;
+    table.load_recorded([to_item(&item("INDEX#old"))]);
+    let options = PollerOptions { maximum_retry_attempts: None, ..options() };
+    options.clock.pass(options.maximum_record_age + Duration::from_secs(2));
+    let poller = Poller::start(&table, options, |_| async { Ok::<_, String>(Value::Null) });
+
+    poller.caught_up().await;
+
+    assert!(poller.deliveries().is_empty());
+    let [message] = poller.given_up().try_into().unwrap();
+    assert_eq!(message["requestContext"]["condition"], "RecordAgeExceeded");
+    assert_eq!(message["requestContext"]["approximateInvokeCount"], 0);
+    assert_eq!(message.get("responseContext"), None, "there was no answer");
 }
 
 #[tokio::test]

@@ -6,7 +6,6 @@
 //! Figures are medians. Ratios to the critical path of the requests hold on any machine; all other
 //! figures hold only on the machine that printed them.
 
-mod drift;
 mod exporter;
 mod report;
 mod runs;

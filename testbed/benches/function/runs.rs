@@ -2,30 +2,18 @@
 
 mod batches;
 mod re_export;
-mod reconcile;
 mod removal;
 mod start;
 
 use crate::report::Outcome;
 use batches::{latencies, memory, warm};
 use re_export::re_export;
-use reconcile::{audits, reconcile};
 use removal::removal;
 use start::{cold_start, first_invocation, size};
 
-/// The runs, in order; the last ones take minutes.
-const RUNS: [&str; 10] = [
-    "size",
-    "start",
-    "warm",
-    "latencies",
-    "memory",
-    "re-export",
-    "removal",
-    "reconcile",
-    "million-re-export",
-    "million-audit",
-];
+/// The runs, in order; the last one takes minutes.
+const RUNS: [&str; 8] =
+    ["size", "start", "warm", "latencies", "memory", "re-export", "removal", "million-re-export"];
 
 /// Makes all runs, or those that `only` names. Runs of a million items need `large`, or their name.
 pub async fn all(large: bool, only: &[String]) -> Outcome {
@@ -48,9 +36,7 @@ pub async fn all(large: bool, only: &[String]) -> Outcome {
             "memory" => memory().await?,
             "re-export" => re_export(100_000).await?,
             "removal" => removal().await?,
-            "reconcile" => reconcile(10_000, 100_000).await?,
-            "million-re-export" => re_export(1_000_000).await?,
-            _ => audits(10_000, 980_000).await?,
+            _ => re_export(1_000_000).await?,
         }
     }
     Ok(())

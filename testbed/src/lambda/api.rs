@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use super::failure::Failure;
+use super::failure::{Failure, StartError};
 use super::runner::Runner;
 use crate::http::{Outcome, Reply, Request};
 use hyper::Method;
@@ -49,6 +49,11 @@ async fn invoke(function: Arc<Runner>, request: &Request) -> Reply {
                             |answer| Reply::json(200, &answer),
                         )
                         .with("x-amzn-requestid", &id)
+                }
+                Err(error @ StartError::TooLarge) => {
+                    let Failure { error_type, error_message } = Failure::from(&error);
+                    let body = json!({"Type": "User", "message": error_message});
+                    Reply::json(413, &body).with("x-amzn-errortype", &error_type)
                 }
                 Err(error) => unhandled(&Failure::from(&error)),
             };

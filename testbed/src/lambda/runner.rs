@@ -16,6 +16,11 @@ use super::sandbox::Sandbox;
 use super::versions::{Version, Versions};
 use crate::sync::lock;
 
+/// Bytes of a payload.
+const MAX_REQUEST: usize = 6_291_456;
+/// Bytes of an answer.
+const MAX_RESPONSE: usize = 6_291_556;
+
 /// What the first version was built from: whatever is in the build folder.
 const FIRST_COMMIT: &str = "local";
 
@@ -101,6 +106,9 @@ impl Runner {
         payload: Bytes,
         timeout: Duration,
     ) -> Result<Invocation, StartError> {
+        if payload.len() > MAX_REQUEST {
+            return Err(StartError::TooLarge);
+        }
         let mut slot = self.sandbox.lock().await;
         let place = self.logs.len();
         let init = self.warm(&mut slot).await?;
@@ -110,6 +118,12 @@ impl Runner {
         let job = Job { request_id: request_id.clone(), payload, timeout, function_arn };
         let (result, duration) = Sandbox::invoke(&mut slot, job).await;
         let result = result.and_then(|answer| {
+            if answer.len() > MAX_RESPONSE {
+                let message = format!(
+                    "Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE} bytes)."
+                );
+                return Err(Failure::new("Function.ResponseSizeTooLarge", message));
+            }
             serde_json::from_slice(&answer).map_err(|error| {
                 Failure::new("Runtime.InvalidResponse", format!("the answer is not JSON: {error}"))
             })

@@ -23,22 +23,12 @@ pub struct Delivery {
     pub duration: Duration,
 }
 
-/// Records that were given up: what an on-failure destination with the payload gets.
-#[derive(Debug, Clone)]
-pub struct GivenUp {
-    /// The records.
-    pub records: Vec<Value>,
-    /// The retries they had used up.
-    pub retries: u32,
-    /// The outcome of the last one.
-    pub verdict: Verdict,
-}
-
 /// The outcome so far.
 pub(super) struct Book {
     pub deliveries: Mutex<Vec<Delivery>>,
     pub news: broadcast::Sender<Delivery>,
-    pub given_up: Mutex<Vec<GivenUp>>,
+    /// The messages about what was given up.
+    pub given_up: Mutex<Vec<Value>>,
     /// For each shard, the record up to which all are done, given up or filtered out.
     pub progress: watch::Sender<BTreeMap<String, u128>>,
 }

@@ -9,9 +9,10 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::book::{Book, Delivery, GivenUp};
+use super::book::{Book, Delivery};
+use super::on_failure;
 use super::options::PollerOptions;
-use super::rules::{self, Batch, Next};
+use super::rules::{self, Batch, Next, Reason, Verdict};
 use crate::stream::{ShardReader, event, sequence_number};
 use crate::sync::{lock, pause};
 
@@ -56,7 +57,7 @@ impl Carrier {
             let read = self.shard.read(self.options.batch_size - records.len());
             newest = read.last().and_then(sequence_number).map(str::to_owned).or(newest);
             let more = !read.is_empty();
-            records.extend(read.into_iter().filter(|record| self.passes(record)));
+            records.extend(read.into_iter().filter(|record| self.options.filter.passes(record)));
             if records.is_empty() && newest.is_some() || records.len() >= self.options.batch_size {
                 return (records, newest);
             }
@@ -76,17 +77,21 @@ impl Carrier {
         }
     }
 
-    fn passes(&self, record: &Value) -> bool {
-        let sk = record["dynamodb"]["Keys"]["sk"]["S"].as_str();
-        sk.is_some_and(|sk| sk.starts_with(&self.options.sk_prefix))
-    }
-
     async fn deliver(&self, records: Vec<Value>) {
-        let mut queue = VecDeque::from([Batch { records, retries: 0 }]);
-        while let Some(batch) = queue.pop_front() {
+        let mut queue = VecDeque::from([Batch::of(records)]);
+        while let Some(mut batch) = queue.pop_front() {
+            let oldest = self.options.clock.now() - self.options.maximum_record_age;
+            if let Some(expired) = batch.split_off_expired(oldest) {
+                self.give_up(&expired, Reason::TooOld);
+            }
+            if batch.records.is_empty() {
+                continue;
+            }
             let began = Instant::now();
             let answer = (self.invoke)(event(batch.records.iter().cloned())).await;
             let verdict = rules::verdict(&answer, &batch.records);
+            batch.invocations += 1;
+            batch.function_error = Some(matches!(verdict, Verdict::Failed(_)));
             let numbers = batch.records.iter().filter_map(sequence_number).map(str::to_owned);
             self.book.delivered(Delivery {
                 sequence_numbers: numbers.collect(),
@@ -101,11 +106,15 @@ impl Carrier {
                     pause(self.options.retry_delay).await;
                     batches.into_iter().rev().for_each(|batch| queue.push_front(batch));
                 }
-                Next::GiveUp(Batch { records, retries }) => {
-                    lock(&self.book.given_up).push(GivenUp { records, retries, verdict });
-                }
+                Next::GiveUp(batch) => self.give_up(&batch, Reason::RetriesExhausted),
             }
         }
+    }
+
+    fn give_up(&self, batch: &Batch, reason: Reason) {
+        let now = self.options.clock.now();
+        let message = on_failure::message(self.shard.shard_id(), batch, reason, now);
+        lock(&self.book.given_up).push(message);
     }
 }
 

@@ -7,11 +7,13 @@
 //! | failures, all known | the lowest is the first | as an error |
 //! | an error, a null, empty, unknown or misnamed identifier | several records, bisect on | two halves, one after the other; no retry is used up |
 //! | the same | one record, or bisect off | a retry; given up once the retries are used up |
+//! | any | records in it are too old before it is sent | they are given up, sent before or not; the rest is sent |
 //!
 //! One rule is an assumption: that a batch whose first record fails is halved, as after an error.
 //! Lambda only documents that it bisects at the number returned.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -24,6 +26,40 @@ pub struct Batch {
     pub records: Vec<Value>,
     /// How many retries they have used up.
     pub retries: u32,
+    /// How often they were sent.
+    pub invocations: u32,
+    /// Whether the function failed the last time; `None` before they are sent.
+    pub function_error: Option<bool>,
+}
+
+impl Batch {
+    /// Records that were not sent yet.
+    pub fn of(records: Vec<Value>) -> Self {
+        Self { records, retries: 0, invocations: 0, function_error: None }
+    }
+
+    /// Takes out the records that were created before a time. They come first.
+    pub fn split_off_expired(&mut self, oldest: SystemTime) -> Option<Self> {
+        let oldest = oldest.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let is_young = |record: &Value| created_at(record).is_none_or(|created| created >= oldest);
+        let young = self.records.iter().position(is_young).unwrap_or(self.records.len());
+        let records: Vec<Value> = self.records.drain(..young).collect();
+        (!records.is_empty()).then_some(Self { records, ..*self })
+    }
+}
+
+/// When a record was created, in seconds since the epoch.
+pub fn created_at(record: &Value) -> Option<u64> {
+    record["dynamodb"]["ApproximateCreationDateTime"].as_u64()
+}
+
+/// Why records are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// No retry is left.
+    RetriesExhausted,
+    /// They are too old.
+    TooOld,
 }
 
 /// The function's verdict on a batch.
@@ -85,7 +121,7 @@ pub fn next(mut batch: Batch, verdict: &Verdict, bisect: bool, retries: Option<u
     }
     if bisect && batch.records.len() > 1 {
         let rest = batch.records.split_off(batch.records.len().div_ceil(2));
-        let second = Batch { records: rest, retries: batch.retries };
+        let second = Batch { records: rest, ..batch };
         return Next::Again(vec![batch, second]);
     }
     if retries.is_some_and(|most| batch.retries >= most) {
@@ -106,7 +142,7 @@ mod tests {
     }
 
     fn batch(numbers: impl IntoIterator<Item = u32>, retries: u32) -> Batch {
-        Batch { records: numbers.into_iter().map(record).collect(), retries }
+        Batch { retries, ..Batch::of(numbers.into_iter().map(record).collect()) }
     }
 
     fn answer(identifiers: Value) -> Verdict {

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A stack as `make local` starts it: nothing is given up.
 async fn local() -> (Practice, Poller) {
     let practice = Practice::start().await;
-    let options = PollerOptions { maximum_retry_attempts: None, ..PollerOptions::default() };
+    let options = PollerOptions::default();
     let poller = practice.stack.poll(&practice.function, options);
     (practice, poller)
 }

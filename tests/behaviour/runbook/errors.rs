@@ -1,5 +1,7 @@
 //! Symptoms: the function or a service that it needs fails.
 
+use std::time::Duration;
+
 use serde_json::json;
 use testbed::faults::{Fault, Rule};
 use testbed::kv::Kv;
@@ -71,10 +73,26 @@ async fn exporter_errors_are_told_apart_by_what_they_name() {
 #[tokio::test]
 async fn the_on_failure_queue_is_not_empty() {
     let practice = Practice::start().await;
-    let poller = practice.poll();
+    let options = PollerOptions { batch_size: 1, ..PollerOptions::default() };
+    let clock = options.clock.clone();
+    let poller = practice.stack.poll(&practice.function, options);
+    let mut deliveries = poller.subscribe();
     practice.stack.kv.faults().add(Rule::any(Fault::status(503)).forever());
-    practice.put(&poller, [shop("a", "i", "s.example"), query_config("a", "i", "q", 1)]).await;
-    assert!(!poller.given_up().is_empty());
+    practice.stack.table.put(&shop("a", "i", "s.example"));
+    // It waits behind the first one, and is never sent.
+    practice.stack.table.put(&query_config("a", "i", "q", 1));
+    deliveries.recv().await.unwrap();
+    clock.pass(Duration::from_secs(3_602));
+    poller.caught_up().await;
+    let [stuck, waiting] = poller.given_up().try_into().unwrap();
+    for message in [&stuck, &waiting] {
+        assert_eq!(message["requestContext"]["condition"], "RecordAgeExceeded");
+        assert_eq!(message["DDBStreamBatchInfo"]["batchSize"], 1);
+    }
+    assert!(stuck["requestContext"]["approximateInvokeCount"].as_u64().unwrap() > 0);
+    assert_eq!(stuck["responseContext"]["statusCode"], 200);
+    assert_eq!(waiting["requestContext"]["approximateInvokeCount"], 0);
+    assert_eq!(waiting.get("responseContext"), None);
     let found = practice.ask(&query("records"));
     assert!(found.iter().all(|line| line["message"] == "record failed"));
     assert!(found.iter().any(|line| line["system_account_id"] == "a" && line["index_name"] == "i"));
@@ -91,9 +109,8 @@ async fn iterator_age_rising() {
     let practice = Practice::start().await;
     practice.stack.api_keys.break_cell("down", Fault::status(503));
     // Without a last retry, the record holds up its shard.
-    let options = PollerOptions { maximum_retry_attempts: None, ..PollerOptions::default() };
-    let poller =
-        practice.stack.poll(&practice.function, PollerOptions { batch_size: 1, ..options });
+    let options = PollerOptions { batch_size: 1, ..PollerOptions::default() };
+    let poller = practice.stack.poll(&practice.function, options);
     let mut deliveries = poller.subscribe();
     practice.stack.table.put(&index_with("b", "failing", json!({"cell": "down"})));
     practice.stack.table.put(&index("a", "waiting"));
@@ -115,8 +132,7 @@ async fn iterator_age_rising() {
 #[tokio::test]
 async fn cloudflare_down_and_one_cell_down() {
     let practice = Practice::start().await;
-    let options = PollerOptions { maximum_retry_attempts: None, ..PollerOptions::default() };
-    let poller = practice.stack.poll(&practice.function, options);
+    let poller = practice.poll();
     let cell = |name: &str| index_with("b", name, json!({"cell": "cell-2"}));
     practice.put(&poller, [index("a", "i"), cell("known")]).await;
 

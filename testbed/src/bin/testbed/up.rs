@@ -44,8 +44,6 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     let mapping = PollerOptions {
         window: WINDOW,
         starting_position: StartingPosition::TrimHorizon,
-        // So that a function which starts late, or fails for a while, misses nothing.
-        maximum_retry_attempts: None,
         retry_delay: Duration::from_secs(2),
         ..PollerOptions::default()
     };
