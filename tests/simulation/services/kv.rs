@@ -86,8 +86,8 @@ fn failure(why: Failure) -> KvError {
     let reason = format!("{why:?}");
     match why {
         Failure::Transient => KvError::Transient { reason, retry_after: None },
-        Failure::RateLimited => {
-            KvError::Transient { reason, retry_after: Some(Duration::from_secs(9)) }
+        Failure::RateLimited(seconds) => {
+            KvError::Transient { reason, retry_after: Some(Duration::from_secs(seconds)) }
         }
         Failure::TooMuch => KvError::TooMuch { reason },
         Failure::Refused => KvError::Refused { reason },

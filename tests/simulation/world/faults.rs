@@ -41,7 +41,8 @@ pub enum Fault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     Transient,
-    RateLimited,
+    /// KV asks to wait for so many seconds.
+    RateLimited(u64),
     TooMuch,
     Refused,
     RefusedContent,
@@ -56,7 +57,8 @@ pub const WRITE_FAULTS: &[Fault] = &[
     Fault::Fail { why: Failure::Transient, done: true },
     Fault::Unsuccessful { all: false, done: false },
     Fault::Fail { why: Failure::Transient, done: false },
-    Fault::Fail { why: Failure::RateLimited, done: false },
+    Fault::Fail { why: Failure::RateLimited(9), done: false },
+    Fault::Fail { why: Failure::RateLimited(65), done: false },
     Fault::Fail { why: Failure::TooMuch, done: false },
     Fault::Fail { why: Failure::TooMuch, done: true },
     Fault::Fail { why: Failure::RefusedContent, done: false },
@@ -74,7 +76,8 @@ pub const READ_FAULTS: &[Fault] = &[
     Fault::Crash { done: false },
     Fault::Fail { why: Failure::Refused, done: false },
     Fault::Fail { why: Failure::Transient, done: false },
-    Fault::Fail { why: Failure::RateLimited, done: false },
+    Fault::Fail { why: Failure::RateLimited(9), done: false },
+    Fault::Fail { why: Failure::RateLimited(65), done: false },
     Fault::Fail { why: Failure::TooMuch, done: false },
     Fault::Fail { why: Failure::RefusedContent, done: false },
     Fault::Fail { why: Failure::Auth, done: false },
