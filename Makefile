@@ -147,6 +147,12 @@ test-edge: node $(EDGE_PACKAGES) binaries ## Test the Worker and its page in wor
 	npm run --silent --prefix edge check
 	TESTBED=$(abspath $(TARGET_DIR))/debug/testbed $(if $(SCREENSHOT),SCREENSHOT=$(abspath $(SCREENSHOT))) npm test --silent --prefix edge
 
+PROBES := cargo test --locked --package testbed --test probes -- --exact places_that_are_given --nocapture
+
+.PHONY: probe-local
+probe-local: node $(EDGE_PACKAGES) ## Ask wrangler's local KV what the exporter relies on
+	npm run --silent --prefix edge probe -- $(PROBES)
+
 ## On a laptop, with cargo-lambda
 
 .PHONY: local-services
@@ -258,6 +264,11 @@ release: ## Make the newest version live, whatever it would change (TO=n for ano
 rollback: ## Go back to the version that was live before, without a build (TO=n for another version)
 	$(in_aws)
 	@python3 operations/stack.py rollback $(TO)
+
+.PHONY: probe
+probe: ## Ask Cloudflare and AWS what the exporter relies on (PROBE_KV_URL=https://.../namespaces/id, PROBE_KV_TOKEN, PROBE_TABLE; both empty, and named probe)
+	@[ -n "$$PROBE_KV_URL$$PROBE_TABLE" ] || { echo "make probe needs PROBE_KV_URL and PROBE_KV_TOKEN, or PROBE_TABLE and AWS_REGION, in the environment" >&2; exit 1; }
+	@$(PROBES)
 
 .PHONY: try-token
 try-token: ## Try a Cloudflare token with a write and a delete in both namespaces (TOKEN_FILE=file)
