@@ -82,7 +82,6 @@ pub struct RawObject<'a>(Vec<(Text<'a>, &'a RawValue)>);
 pub struct Duplicate;
 
 impl<'a> RawObject<'a> {
-    /// Takes the value of the field `name` out of the object.
     pub fn take(&mut self, name: &str) -> Result<Option<&'a RawValue>, Duplicate> {
         let mut found = self.0.extract_if(.., |(field, _)| &**field == name);
         let value = found.next().map(|(_, value)| value);

@@ -23,7 +23,6 @@ pub struct Config {
     pub exporter: ExporterConfig,
 }
 
-/// What the use cases need to know of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExporterConfig {
     /// `{env}` in the names of resources, and in the metadata of each entry.
@@ -70,7 +69,6 @@ pub enum TokenSource {
     Given(SecretString),
 }
 
-/// Every problem, each with its variable.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the configuration is not usable: {}", .0.join("; "))]
 pub struct ConfigError(pub Vec<String>);
@@ -97,13 +95,14 @@ impl Config {
         let api_keys_url =
             reader.template("API_KEYS_URL", None, &["{cell}", "{system_account_id}"]);
         let cloudflare = reader.cloudflare(&environment);
+        let millis = Duration::from_millis;
         let exporter = ExporterConfig {
             environment,
             default_cell: reader.optional("DEFAULT_CELL"),
             bulk_max_pairs: reader.number("KV_BULK_MAX_PAIRS", MAX_BULK_PAIRS, 1..=MAX_BULK_PAIRS),
             removals_up_to: reader.number("REMOVALS_UP_TO", 100, 0..=1_000_000),
-            http_timeout: reader.millis("HTTP_TIMEOUT_MS", 30_000, 1..=300_000),
-            retry_base: reader.millis("HTTP_RETRY_BASE_MS", 1_000, 0..=60_000),
+            http_timeout: millis(reader.number("HTTP_TIMEOUT_MS", 30_000, 1..=300_000)),
+            retry_base: millis(reader.number("HTTP_RETRY_BASE_MS", 1_000, 0..=60_000)),
             dry_run: cloudflare.is_none(),
         };
         let aws = reader.aws();

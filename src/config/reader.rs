@@ -1,7 +1,8 @@
 //! Reads variables, and reports every problem at once.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::str::FromStr;
 
 use url::{Host, Url};
 
@@ -139,13 +140,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A whole number within `range`.
-    pub fn number(
+    pub fn number<T: FromStr + PartialOrd + Display>(
         &mut self,
         variable: &str,
-        default: usize,
-        range: RangeInclusive<usize>,
-    ) -> usize {
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> T {
         let Some(text) = self.optional(variable) else { return default };
         match text.parse() {
             Ok(number) if range.contains(&number) => number,
@@ -155,16 +155,6 @@ impl<'a> Reader<'a> {
                 default
             }
         }
-    }
-
-    pub fn millis(
-        &mut self,
-        variable: &str,
-        default: usize,
-        range: RangeInclusive<usize>,
-    ) -> Duration {
-        let millis = self.number(variable, default, range);
-        Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 }
 

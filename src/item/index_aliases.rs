@@ -45,7 +45,6 @@ struct Target {
 }
 
 impl IndexAliases {
-    /// Decodes `index_aliases` and the legacy `read_alias` of an item.
     pub fn decode(item: &Fields<'_>) -> Result<Self, Rejection> {
         let read_alias = item.non_empty_string("read_alias")?;
         let aliases = item.map("index_aliases", |blocks| {
@@ -63,7 +62,6 @@ impl IndexAliases {
         Ok(aliases)
     }
 
-    /// Whether there is no block to export.
     pub fn is_empty(&self) -> bool {
         self.analytics.is_none() && self.doc_reads.is_none()
     }

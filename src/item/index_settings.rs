@@ -51,7 +51,6 @@ impl fmt::Debug for ExportedAttributes {
     }
 }
 
-/// The KV value of an index.
 #[derive(Serialize)]
 struct SettingsValue<'a> {
     system_account_id: &'a str,
@@ -96,7 +95,6 @@ impl IndexSettings {
         check_metadata_size(&self.index).map_err(over_limit("index_name"))
     }
 
-    /// The KV keys of the settings, the primary one first.
     pub fn kv_keys(&self) -> Vec<String> {
         settings_keys(&self.index, self.shop_id.as_deref())
     }

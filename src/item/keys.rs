@@ -6,7 +6,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::attribute::{Attribute, Map};
 use crate::index::{IndexRef, ItemName};
-use crate::kv::{Digest, StoredQueryConfig, check_key};
+use crate::json::from_object;
+use crate::kv::{Digest, check_key};
 
 const INDEX_PREFIX: &str = "INDEX#";
 /// What separates the query from the index in a query config's sort key.
@@ -29,7 +30,6 @@ pub struct QueryConfigRef {
     pub query: String,
 }
 
-/// What an item is, by its sort key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ItemKind {
     /// `INDEX#{index_name}`.
@@ -88,7 +88,6 @@ pub fn query_config_sk_prefix(index: &IndexRef) -> String {
     format!("{INDEX_PREFIX}{}{QUERY_SEPARATOR}", index.name)
 }
 
-/// Reads a key attribute, an S.
 fn string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match Attribute::deserialize(deserializer)? {
         Attribute::S(text) => Ok(text.to_string()),
@@ -109,14 +108,9 @@ pub fn settings_keys(index: &IndexRef, shop_id: Option<&str>) -> Vec<String> {
 /// The KV keys that an index item asks for, as far as it can be read and KV can hold them. An item
 /// that can't be exported asks for them too.
 pub fn claimed_keys(index: &IndexRef, item: &Map<'_>) -> Vec<String> {
-    let mut keys = settings_keys(index, claimed_shop_id(item));
+    let mut keys = settings_keys(index, item.text("shop_id"));
     keys.retain(|key| check_key(key).is_ok());
     keys
-}
-
-/// The shop id that an image names, if that much of it can be read.
-pub fn claimed_shop_id<'a>(image: &'a Map<'_>) -> Option<&'a str> {
-    image.text("shop_id")
 }
 
 /// The index id in the key of a query config; `None` where `key` can't be one.
@@ -138,9 +132,16 @@ impl From<QueryConfigRef> for ItemName {
 
 impl QueryConfigRef {
     /// The query config that a value in KV names.
-    pub fn of_stored(stored: StoredQueryConfig) -> Option<Self> {
-        let index = IndexRef::parse(&stored.system_account_id, &stored.index_name)?;
-        let query = Some(stored.normalized_query).filter(|query| !query.is_empty())?;
+    pub fn named_by(value: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Fields {
+            system_account_id: String,
+            index_name: String,
+            normalized_query: String,
+        }
+        let fields: Fields = from_object(value).ok()?;
+        let index = IndexRef::parse(&fields.system_account_id, &fields.index_name)?;
+        let query = Some(fields.normalized_query).filter(|query| !query.is_empty())?;
         Some(Self { index, query })
     }
 

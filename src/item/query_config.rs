@@ -24,7 +24,6 @@ impl fmt::Debug for QueryConfig {
 }
 
 impl QueryConfig {
-    /// Decodes the item of `config`, with all that KV demands of it.
     pub fn decode(config: &QueryConfigRef, item: &Map<'_>) -> Result<Self, Rejection> {
         let over_limit = |limit| Rejection::over_limit("index_name", limit);
         let key = config.kv_key();

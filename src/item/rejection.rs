@@ -12,7 +12,6 @@ use crate::kv::LimitExceeded;
 pub struct Rejection {
     /// The field at fault, as in `index_aliases.doc_reads.targets[0].weight`.
     pub path: String,
-    /// What is wrong with it and what it has to be.
     pub reason: Cow<'static, str>,
 }
 

@@ -3,14 +3,12 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::keys::claimed_shop_id;
 use super::{IndexSettings, ItemKey, ItemKind, Map, QueryConfig, QueryConfigRef, Rejection};
 use crate::index::IndexRef;
 use crate::json::{RawObject, Text, from_object};
 
 pub const EVENT_SOURCE: &str = "aws:dynamodb";
 
-/// A stream record and what it asks for.
 #[derive(Debug)]
 pub struct StreamRecord {
     pub sequence_number: Option<String>,
@@ -103,7 +101,7 @@ impl<'de> Deserialize<'de> for StreamRecord {
 
 impl<'a> WireRecord<'a> {
     fn interpret(self) -> StreamRecord {
-        let content = Content::of(&self);
+        let content = self.content();
         let created_at = self.dynamodb.approximate_creation_date_time.and_then(read);
         StreamRecord {
             sequence_number: self.dynamodb.sequence_number,
@@ -111,6 +109,49 @@ impl<'a> WireRecord<'a> {
             // A time that can't be read counts as none.
             created_at: created_at.filter(|seconds| *seconds >= 0.0),
             content,
+        }
+    }
+
+    fn content(&self) -> Content {
+        let change = &self.dynamodb;
+        let Some(key) = &change.keys else {
+            let rejection = malformed(self.malformed.unwrap_or("dynamodb.Keys"));
+            return Content::Unknown { rejection };
+        };
+        match key.kind() {
+            ItemKind::Skipped => Content::Skipped,
+            ItemKind::IndexSettings(index) => {
+                let images = [&change.old_image, &change.new_image].into_iter().flatten();
+                let shop_ids = images.filter_map(|image| image.text("shop_id"));
+                Content::Settings(SettingsRecord {
+                    shop_ids: shop_ids.map(str::to_owned).collect(),
+                    has_old_image: change.old_image.is_some(),
+                    change: self.change(|image| IndexSettings::decode(&index, image)),
+                    index,
+                })
+            }
+            ItemKind::QueryConfig(query_config) => Content::QueryConfig(QueryConfigRecord {
+                change: self.change(|image| QueryConfig::decode(&query_config, image)),
+                query_config,
+            }),
+        }
+    }
+
+    fn change<T>(
+        &self,
+        decode: impl FnOnce(&Map<'_>) -> Result<T, Rejection>,
+    ) -> Result<Change<T>, Rejection> {
+        if let Some(path) = self.malformed {
+            return Err(malformed(path));
+        }
+        match (self.event_name.as_deref(), &self.dynamodb.new_image) {
+            (Some("REMOVE"), _) => Ok(Change::Remove),
+            (Some("INSERT" | "MODIFY"), Some(image)) => decode(image).map(Change::Upsert),
+            (Some("INSERT" | "MODIFY"), None) => Err(Rejection::new(
+                "dynamodb.NewImage",
+                "is missing: the stream's view has to be NEW_IMAGE or NEW_AND_OLD_IMAGES",
+            )),
+            _ => Err(Rejection::new("eventName", "must be INSERT, MODIFY or REMOVE")),
         }
     }
 
@@ -159,55 +200,8 @@ fn read<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
     serde_json::from_str(json.get()).ok()
 }
 
-impl Content {
-    fn of(record: &WireRecord<'_>) -> Self {
-        let malformed = |path| Rejection::new(path, "is not as in a DynamoDB stream record");
-        let change = &record.dynamodb;
-        let Some(key) = &change.keys else {
-            let rejection = malformed(record.malformed.unwrap_or("dynamodb.Keys"));
-            return Self::Unknown { rejection };
-        };
-        let shape = match record.malformed {
-            Some(path) => Err(malformed(path)),
-            None => Ok(()),
-        };
-        match key.kind() {
-            ItemKind::Skipped => Self::Skipped,
-            ItemKind::IndexSettings(index) => {
-                let images = [&change.old_image, &change.new_image].into_iter().flatten();
-                Self::Settings(SettingsRecord {
-                    shop_ids: images.filter_map(claimed_shop_id).map(str::to_owned).collect(),
-                    has_old_image: change.old_image.is_some(),
-                    change: shape
-                        .and_then(|()| record.change(|image| IndexSettings::decode(&index, image))),
-                    index,
-                })
-            }
-            ItemKind::QueryConfig(query_config) => Self::QueryConfig(QueryConfigRecord {
-                change: shape.and_then(|()| {
-                    record.change(|image| QueryConfig::decode(&query_config, image))
-                }),
-                query_config,
-            }),
-        }
-    }
-}
-
-impl WireRecord<'_> {
-    fn change<T>(
-        &self,
-        decode: impl FnOnce(&Map<'_>) -> Result<T, Rejection>,
-    ) -> Result<Change<T>, Rejection> {
-        match (self.event_name.as_deref(), &self.dynamodb.new_image) {
-            (Some("REMOVE"), _) => Ok(Change::Remove),
-            (Some("INSERT" | "MODIFY"), Some(image)) => decode(image).map(Change::Upsert),
-            (Some("INSERT" | "MODIFY"), None) => Err(Rejection::new(
-                "dynamodb.NewImage",
-                "is missing: the stream's view has to be NEW_IMAGE or NEW_AND_OLD_IMAGES",
-            )),
-            _ => Err(Rejection::new("eventName", "must be INSERT, MODIFY or REMOVE")),
-        }
-    }
+fn malformed(path: &str) -> Rejection {
+    Rejection::new(path, "is not as in a DynamoDB stream record")
 }
 
 #[cfg(test)]

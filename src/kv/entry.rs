@@ -27,7 +27,6 @@ pub struct Entry {
     pub changed_at: Option<String>,
 }
 
-/// An entry and the key that it goes under.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Pair {
     pub key: String,
@@ -54,7 +53,6 @@ impl Entry {
         })
     }
 
-    /// The entry of a query config of the index.
     #[must_use]
     pub fn of_query(self, query: Option<String>) -> Self {
         let item = self.item.map(|item| ItemName { query, ..item });
@@ -72,18 +70,15 @@ impl Entry {
         }
     }
 
-    /// The entry as KV holds it.
     pub fn to_stored(&self) -> StoredValue {
         let value = serde_json::from_str(self.value.get()).unwrap_or_default();
         StoredValue { value, metadata: self.metadata.clone() }
     }
 
-    /// The digest of the value's bytes.
     pub fn digest(&self) -> Digest {
         self.digest
     }
 
-    /// What the entry takes in a request's body.
     pub fn body_bytes(&self) -> usize {
         self.value.get().len() + self.metadata.as_ref().map_or(0, |metadata| metadata.get().len())
     }

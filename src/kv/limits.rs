@@ -1,10 +1,8 @@
 //! Cloudflare KV's limits, from its documentation and its API's schema.
 
-/// The longest key, in bytes of UTF-8.
 pub const MAX_KEY_BYTES: usize = 512;
 /// The largest value, in bytes: 25 MiB.
 pub const MAX_VALUE_BYTES: usize = 25 * 1024 * 1024;
-/// The largest metadata of a key, in bytes of JSON.
 pub const MAX_METADATA_BYTES: usize = 1024;
 /// The most pairs or keys in one bulk write or delete.
 pub const MAX_BULK_PAIRS: usize = 10_000;
@@ -15,7 +13,6 @@ pub const MAX_LIST_KEYS: usize = 1_000;
 /// A bulk request has to stay below 100 MB; 1 MB of that is room for what frames the pairs.
 pub const MAX_BULK_BODY_BYTES: usize = 100_000_000 - 1_000_000;
 
-/// A limit that a key, a value or its metadata does not keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitExceeded {
     #[error("gives an empty KV key")]
@@ -40,7 +37,6 @@ pub fn check_key(key: &str) -> Result<(), LimitExceeded> {
     }
 }
 
-/// Whether KV takes a value of so many bytes.
 pub fn check_value_size(bytes: usize) -> Result<(), LimitExceeded> {
     if bytes > MAX_VALUE_BYTES { Err(LimitExceeded::LargeValue) } else { Ok(()) }
 }

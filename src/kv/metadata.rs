@@ -17,7 +17,6 @@ pub const MAX_ENVIRONMENT_BYTES: usize = 64;
 /// The year 10000, in seconds since the epoch: its years have more digits than RFC 3339 takes.
 const END_OF_RFC_3339: f64 = 253_402_300_800.0;
 
-/// What made the function write an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
@@ -27,7 +26,6 @@ pub enum Source {
 }
 
 impl Source {
-    /// The name, as in the metadata.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stream => "stream",
@@ -145,17 +143,14 @@ impl Provenance {
 /// A time to the nanosecond, as RFC 3339 writes it.
 const LONGEST_TIME: usize = "2026-01-01T00:00:00.000000000Z".len();
 
-/// Whether `name` can be an environment's.
 pub fn is_environment(name: &str) -> bool {
     (1..=MAX_ENVIRONMENT_BYTES).contains(&name.len()) && name.chars().all(fits_an_environment)
 }
 
-/// Whether an environment's name may hold `character`.
 pub fn fits_an_environment(character: char) -> bool {
     character.is_ascii_alphanumeric() || "-_.".contains(character)
 }
 
-/// The metadata of an entry of `index`.
 pub fn metadata_json(digest: Digest, index: &IndexRef, stamp: &Stamp) -> String {
     #[derive(Serialize)]
     struct Written<'a> {

@@ -10,4 +10,4 @@ pub use digest::Digest;
 pub use entry::{Entry, Pair};
 pub use limits::{LimitExceeded, check_key};
 pub use metadata::{Metadata, Provenance, Source, Stamp};
-pub use stored::{StoredQueryConfig, StoredSettings, StoredValue};
+pub use stored::{StoredSettings, StoredValue};

@@ -75,24 +75,8 @@ pub fn usable_api_key(text: String) -> Option<SecretString> {
     usable.then(|| text.into())
 }
 
-/// Whether a secret can stand in a header.
 pub fn fits_a_header(secret: &str) -> bool {
     !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-/// The query config that a stored value names.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct StoredQueryConfig {
-    pub system_account_id: String,
-    pub index_name: String,
-    pub normalized_query: String,
-}
-
-impl StoredQueryConfig {
-    /// `None` where the value doesn't say whose it is.
-    pub fn parse(value: &str) -> Option<Self> {
-        from_object(value).ok()
-    }
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ pub enum Answer {
     Explain(Box<explain::ExplainReport>),
 }
 
-/// Why an invocation fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandlerError {
     #[error(transparent)]
@@ -42,7 +41,6 @@ impl HandlerError {
         Chain(self).to_string()
     }
 
-    /// The `errorType` of the Lambda error.
     pub fn error_type(&self) -> &'static str {
         match self {
             Self::InvalidPayload(_) => "InvalidPayload",

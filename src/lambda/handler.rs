@@ -29,7 +29,6 @@ use crate::telemetry::stats::ReconcileRun;
 /// milliseconds; the rest is for a function with little CPU and for the way back.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
-/// The exporter, ready for invocations.
 pub struct Handler<S> {
     services: S,
     config: ExporterConfig,
@@ -153,7 +152,6 @@ fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
     }
 }
 
-/// The account that an explain is about, as far as it is known.
 fn account_of(request: &Explain, result: &Result<ExplainReport, ExplainError>) -> Option<String> {
     match (request, result) {
         (Explain::Index(index), _) => Some(index.account.clone()),

@@ -16,10 +16,8 @@ pub fn fits_a_url(name: &str) -> bool {
     name != "." && name != ".."
 }
 
-/// Why the service gives no API key for an account.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiKeyError {
-    /// 404: the account has none.
     #[error("the account has no API key")]
     NotFound,
     /// The name of the account or the cell does not fit the URL, or the URL is none with it.

@@ -66,7 +66,6 @@ pub struct ListPage {
     pub cursor: Option<String>,
 }
 
-/// Why a request to KV failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KvError {
     /// Trying the same again may help.

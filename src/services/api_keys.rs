@@ -1,5 +1,7 @@
 //! The API keys service: one GET an account.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -29,17 +31,25 @@ impl ApiKeysClient {
 impl ApiKeyService for ApiKeysClient {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
         let url = url(&self.template, cell, account)?;
+        let unavailable = |reason, retry| ApiKeyError::Unavailable { reason, retry };
+        let lost = |error: LostAnswer| unavailable(error.to_string(), Retry::After(None));
         let response = self.http.get(url).send().await.map_err(|error| lost(error.into()))?;
-        let status = response.status();
-        let wait = retry_after(response.headers());
+        let (status, wait) = (response.status(), retry_after(response.headers()));
         if status != StatusCode::OK {
             return Err(refused(status, wait));
         }
         let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
-        usable_key(&body).ok_or_else(|| ApiKeyError::Unavailable {
-            reason: "200 without a usable api_key".to_owned(),
-            retry: Retry::After(None),
+        usable_key(&body).ok_or_else(|| {
+            unavailable("200 without a usable api_key".to_owned(), Retry::After(None))
         })
+    }
+}
+
+fn refused(status: StatusCode, wait: Option<Duration>) -> ApiKeyError {
+    let retry = if is_transient(status) { Retry::After(wait) } else { Retry::Never };
+    match status {
+        StatusCode::NOT_FOUND => ApiKeyError::NotFound,
+        _ => ApiKeyError::Unavailable { reason: format!("status {status}"), retry },
     }
 }
 
@@ -62,20 +72,6 @@ fn percent_encoded(name: &str) -> String {
     const RESERVED: &AsciiSet =
         &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     utf8_percent_encode(name, RESERVED).to_string()
-}
-
-fn lost(error: LostAnswer) -> ApiKeyError {
-    ApiKeyError::Unavailable { reason: error.to_string(), retry: Retry::After(None) }
-}
-
-fn refused(status: StatusCode, retry_after: Option<std::time::Duration>) -> ApiKeyError {
-    if status == StatusCode::NOT_FOUND {
-        return ApiKeyError::NotFound;
-    }
-    ApiKeyError::Unavailable {
-        reason: format!("status {status}"),
-        retry: if is_transient(status) { Retry::After(retry_after) } else { Retry::Never },
-    }
 }
 
 fn usable_key(body: &[u8]) -> Option<SecretString> {

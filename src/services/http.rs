@@ -6,8 +6,11 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, redirect};
 
+use tokio::time::Instant;
+
 use crate::COMMIT;
 use crate::error_chain::Chain;
+use crate::ports::RateLimit;
 
 const VERSION: &str = concat!("ecom-settings-exporter/", env!("CARGO_PKG_VERSION"));
 
@@ -50,14 +53,15 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// The longest that Cloudflare's limit of requests takes to be reset.
 const MAX_RESET: Duration = Duration::from_secs(300);
 
-/// `Ratelimit: "default";r=50;t=30`: how many requests are left, and the time until the reset.
-pub fn rate_limit(headers: &HeaderMap) -> Option<(u64, Duration)> {
+/// `Ratelimit: "default";r=50;t=30`: how many requests are left, and the seconds until the reset.
+pub fn rate_limit(headers: &HeaderMap) -> Option<RateLimit> {
     let parameters = headers.get("ratelimit")?.to_str().ok()?.split(';').map(str::trim);
     let number = |name: &str| {
         let text = parameters.clone().find_map(|parameter| parameter.strip_prefix(name))?;
         text.parse::<u64>().ok()
     };
-    Some((number("r=")?, Duration::from_secs(number("t=")?).min(MAX_RESET)))
+    let until_reset = Duration::from_secs(number("t=")?).min(MAX_RESET);
+    Some(RateLimit { left: number("r=")?, resets_at: Instant::now() + until_reset })
 }
 
 /// Why a request has no whole answer: it may have been carried out.
@@ -119,12 +123,15 @@ mod tests {
         assert_eq!(transient, [&[408, 429][..], &(500..600).collect::<Vec<u16>>()].concat());
     }
 
-    #[test]
-    fn the_rate_limit_is_read_and_its_reset_is_bounded() {
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_limit_is_read_and_its_reset_is_bounded() {
         let headers = |value: &str| {
             HeaderMap::from_iter([("ratelimit".parse().unwrap(), value.parse().unwrap())])
         };
-        let limit = |left, seconds| Some((left, Duration::from_secs(seconds)));
+        let limit = |left, seconds| {
+            let resets_at = Instant::now() + Duration::from_secs(seconds);
+            Some(RateLimit { left, resets_at })
+        };
         assert_eq!(rate_limit(&headers(r#""default";r=50;t=30"#)), limit(50, 30));
         assert_eq!(rate_limit(&headers(r#""x"; t=7 ; r=0"#)), limit(0, 7));
         let most = format!("r={0};t={0}", u64::MAX);

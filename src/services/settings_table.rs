@@ -25,12 +25,7 @@ const BATCH_GETS_IN_FLIGHT: usize = 4;
 const UNPROCESSED_RETRIES: u32 = 6;
 const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
 
-/// What a pass over the table for claims asks for.
-fn claims_projection() -> String {
-    format!("pk, sk, {}", CLAIM_PATHS.join(", "))
-}
-
-/// The items of that pass. Nothing of a query config counts, but what only looks like one
+/// The items that a pass over the table for claims asks for. Nothing of a query config counts, but what only looks like one
 /// (`INDEX##QUERY#x`) may have aliases.
 fn claims_filter() -> String {
     let exist = CLAIM_PATHS.map(|path| format!("attribute_exists({path})"));
@@ -154,7 +149,7 @@ impl SettingsTable for DynamoDbTable {
         let scan = match columns {
             ScanColumns::All | ScanColumns::AllEventuallyConsistent => scan,
             ScanColumns::Claims => scan
-                .projection_expression(claims_projection())
+                .projection_expression(format!("pk, sk, {}", CLAIM_PATHS.join(", ")))
                 .filter_expression(claims_filter())
                 .expression_attribute_values(
                     ":query",

@@ -3,6 +3,8 @@
 //! No account and no index is a dimension: each would be a metric of its own. They are fields of the
 //! log.
 
+use std::time::Duration;
+
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 use metrics_cloudwatch_embedded::Collector;
 
@@ -27,7 +29,9 @@ impl Metrics {
             match value {
                 Value::Count(_) => describe_counter!(name, Unit::Count, ""),
                 Value::Finding(_) => describe_histogram!(name, Unit::Count, ""),
-                Value::Milliseconds(_) => describe_histogram!(name, Unit::Milliseconds, ""),
+                Value::Time(_) | Value::Lags(_) => {
+                    describe_histogram!(name, Unit::Milliseconds, "");
+                }
             }
         }
         describe_counter!(COLD_STARTS, Unit::Count, "");
@@ -42,14 +46,19 @@ impl Metrics {
                 Value::Finding(Some(count)) => {
                     histogram!(name).record(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
                 }
-                Value::Milliseconds(values) => {
-                    values.into_iter().for_each(|millis| histogram!(name).record(millis));
+                Value::Time(time) if !time.is_zero() => histogram!(name).record(millis(time)),
+                Value::Lags(lags) => {
+                    lags.values().iter().for_each(|lag| histogram!(name).record(millis(*lag)));
                 }
-                Value::Finding(None) => {}
+                Value::Finding(None) | Value::Time(_) => {}
             }
         }
         self.collector.set_property("requestId", request_id.to_owned());
         // Nothing can be done about standard output that is closed.
         let _ = self.collector.flush(std::io::stdout().lock());
     }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }

@@ -22,7 +22,7 @@ macro_rules! stats {
         impl Stats {
             /// Every number that is a metric, under its name in CloudWatch.
             pub fn of_this_run(&self) -> Vec<(&'static str, Value)> {
-                vec![$($(($metric, self.$field.measured()),)?)*]
+                vec![$($(($metric, self.$field.clone().into()),)?)*]
             }
 
             /// Tells the invocation's whole story in one line.
@@ -34,7 +34,7 @@ macro_rules! stats {
                     apply,
                     system_account_id,
                     complete,
-                    $($field = self.$field.logged(),)*
+                    $($field = logged(self.$field.clone()),)*
                     "invocation"
                 );
             }
@@ -131,65 +131,51 @@ pub struct ReconcileRun<'a> {
     pub complete: Option<bool>,
 }
 
-/// A metric's value. `None`, no duration and a count of zero are not reported.
+/// A number in its kind, from which follows how it is logged and measured.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
+    /// Zero is no metric.
     Count(u64),
-    /// Reported even when it is zero: no drift is news, too.
+    /// A metric even when it is zero: no drift is news, too.
     Finding(Option<u64>),
-    Milliseconds(Vec<f64>),
+    /// Zero is no metric.
+    Time(Duration),
+    /// Each is measured, and the longest logged.
+    Lags(Lags),
 }
 
-/// How a type of number is logged and measured.
-trait Counted {
-    fn logged(&self) -> Option<u64>;
-    fn measured(&self) -> Value;
-}
-
-impl Counted for u64 {
-    fn logged(&self) -> Option<u64> {
-        Some(*self)
-    }
-
-    fn measured(&self) -> Value {
-        Value::Count(*self)
+fn logged(number: impl Into<Value>) -> Option<u64> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).ok();
+    match number.into() {
+        Value::Count(count) => Some(count),
+        Value::Finding(count) => count,
+        Value::Time(time) => millis(time),
+        Value::Lags(lags) => lags.longest().and_then(millis),
     }
 }
 
-impl Counted for Option<u64> {
-    fn logged(&self) -> Option<u64> {
-        *self
-    }
-
-    fn measured(&self) -> Value {
-        Value::Finding(*self)
+impl From<u64> for Value {
+    fn from(count: u64) -> Self {
+        Self::Count(count)
     }
 }
 
-impl Counted for Duration {
-    fn logged(&self) -> Option<u64> {
-        u64::try_from(self.as_millis()).ok()
-    }
-
-    fn measured(&self) -> Value {
-        let some_time = Some(self).filter(|duration| !duration.is_zero());
-        Value::Milliseconds(some_time.map(millis).into_iter().collect())
+impl From<Option<u64>> for Value {
+    fn from(count: Option<u64>) -> Self {
+        Self::Finding(count)
     }
 }
 
-/// Logged is the longest.
-impl Counted for Lags {
-    fn logged(&self) -> Option<u64> {
-        self.longest()?.logged()
-    }
-
-    fn measured(&self) -> Value {
-        Value::Milliseconds(self.values().iter().map(millis).collect())
+impl From<Duration> for Value {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
     }
 }
 
-fn millis(duration: &Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
+impl From<Lags> for Value {
+    fn from(lags: Lags) -> Self {
+        Self::Lags(lags)
+    }
 }
 
 #[cfg(test)]
@@ -197,21 +183,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_logged_and_measured_by_its_type() {
-        assert_eq!((0_u64.logged(), 0_u64.measured()), (Some(0), Value::Count(0)));
-        assert_eq!((None::<u64>.logged(), Some(0_u64).measured()), (None, Value::Finding(Some(0))));
+    fn a_number_is_logged_by_its_kind() {
+        assert_eq!(logged(0), Some(0));
+        assert_eq!((logged(None), logged(Some(0))), (None, Some(0)));
         let second = Duration::from_secs(1);
-        assert_eq!(
-            (second.logged(), second.measured()),
-            (Some(1000), Value::Milliseconds(vec![1000.0]))
-        );
-        assert_eq!(Duration::ZERO.measured(), Value::Milliseconds(vec![]));
-        let lags = Lags::of([second, Duration::ZERO]);
-        assert_eq!(
-            (lags.logged(), lags.measured()),
-            (Some(1000), Value::Milliseconds(vec![0.0, 1000.0]))
-        );
-        assert_eq!(Lags::default().logged(), None);
+        assert_eq!(logged(second), Some(1000));
+        assert_eq!(logged(Lags::of([second, Duration::ZERO])), Some(1000));
+        assert_eq!(logged(Lags::default()), None);
     }
 
     #[test]

@@ -12,7 +12,6 @@ use crate::export::query_config_removal::twins;
 use crate::export::table::{ReadError, query_config_page, read_items};
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey, ItemKind, QueryConfigRef, Rejection};
-use crate::kv::StoredQueryConfig;
 use crate::ports::{Namespace, QueryConfigs, Services};
 
 /// What is known of the query config that a key is taken for: the one that KV's value under it names,
@@ -28,8 +27,7 @@ pub async fn about_key<S: Services>(
         return Err(error.into());
     }
     let stored = found.remove(key);
-    let named = stored.as_ref().and_then(|stored| StoredQueryConfig::parse(&stored.value));
-    let named = named.and_then(QueryConfigRef::of_stored);
+    let named = stored.as_ref().and_then(|stored| QueryConfigRef::named_by(&stored.value));
     let names_the_key = named.as_ref().is_some_and(|config| config.kv_key() == key);
     let items = match named.as_ref().filter(|_| names_the_key) {
         Some(config) => {

@@ -16,7 +16,6 @@ use crate::export::query_config_removal::remove;
 use crate::export::settle::{self, KeyOutcome, SettleRequest};
 use crate::item::{ItemKey, ItemKind, QueryConfigRef};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::kv::stored::StoredQueryConfig;
 use crate::ports::{KvError, Namespace, Services};
 
 /// Keys that are settled in one go. Their values take some 10 MB, and each look is a pass over the
@@ -233,8 +232,8 @@ async fn remove_chunk<S: Services>(
         }
         let environment = &lister.invocation.config.environment;
         for (key, stored) in held.into_iter().filter(|(_, held)| held.counts_for(environment)) {
-            let config = StoredQueryConfig::parse(&stored.value);
-            match config.and_then(QueryConfigRef::of_stored).filter(|found| found.kv_key() == key) {
+            let config = QueryConfigRef::named_by(&stored.value);
+            match config.filter(|found| found.kv_key() == key) {
                 Some(config) => configs.push(config),
                 None => outcome.fail(Namespace::QueryConfigs, &key, &KeyError::UnknownQueryConfig),
             }

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::ExposeSecret;
-use tokio::time::Instant;
 use url::form_urlencoded::Serializer;
 
 use super::token::{CloudflareToken, TokenError};
@@ -86,11 +85,7 @@ impl CloudflareKv {
         let response = request.send().await.map_err(|error| lost(error.into()))?;
         let status = response.status();
         let retry_after = retry_after(response.headers());
-        let rate_limit = rate_limit(response.headers());
-        self.rate_limit.set(rate_limit.map(|(left, until_reset)| RateLimit {
-            left,
-            resets_at: Instant::now() + until_reset,
-        }));
+        self.rate_limit.set(rate_limit(response.headers()));
         let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
         let reply = Reply { status, retry_after, body: &body };
         match status {

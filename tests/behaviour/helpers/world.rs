@@ -229,7 +229,7 @@ impl Answered {
         match self.stats.metrics().into_iter().find(|metric| metric.0 == name)?.1 {
             Count::Count(count) => Some(count),
             Count::Finding(count) => count,
-            Count::Milliseconds(_) => None,
+            Count::Time(_) | Count::Lags(_) => None,
         }
     }
 
