@@ -28,7 +28,7 @@ impl Aws {
     pub fn new() -> Result<Self, Failure> {
         let version = Command::new("aws").arg("--version").output();
         let version = version.map_err(|error| {
-            Failure::because(format!("aws: {error}: install version 2 of the AWS CLI"))
+            Failure::of("aws", format!("{error}: install version 2 of the AWS CLI"))
         })?;
         // Some versions print it to standard error.
         let said = [version.stdout, version.stderr].concat();
@@ -43,7 +43,7 @@ impl Aws {
         let name = format!("settings-exporter-{}-{now}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         let made = DirBuilder::new().mode(0o700).create(&folder);
-        made.map_err(|error| Failure::because(format!("{}: {error}", folder.display())))?;
+        made.map_err(|error| Failure::of(folder.display(), error))?;
         Ok(Self { folder })
     }
 
@@ -56,27 +56,28 @@ impl Aws {
     pub fn file(&self, kind: &str, name: &str, content: &Value) -> Result<String, Failure> {
         let path = self.path(name);
         let written = fs::write(&path, content.to_string());
-        written.map_err(|error| Failure::because(format!("{}: {error}", path.display())))?;
+        written.map_err(|error| Failure::of(path.display(), error))?;
         Ok(format!("{kind}://{}", path.display()))
     }
 
-    /// Begins a call, so that several can be under way.
-    pub fn begin(&self, args: &[&str]) -> Result<Call, Failure> {
+    /// Begins a call, so that several can be under way. The words of the command stand as the CLI's help
+    /// has them; what is given follows them, each as one argument.
+    pub fn begin(&self, command: &str, given: &[&str]) -> Result<Call, Failure> {
         let mut aws = Command::new("aws");
-        aws.args(args).args(["--output", "json"]);
+        aws.args(command.split(' ')).args(given).args(["--output", "json"]);
         // Version 2 would show long answers in a pager. A second try of an invocation would run beside
         // the first.
         aws.env("AWS_PAGER", "");
-        if args.starts_with(&["lambda", "invoke"]) {
+        if command.starts_with("lambda invoke") {
             aws.env("AWS_MAX_ATTEMPTS", "1");
         }
         aws.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        aws.spawn().map(Call).map_err(|error| Failure::because(format!("aws: {error}")))
+        aws.spawn().map(Call).map_err(|error| Failure::of("aws", error))
     }
 
     /// A call, and its answer.
-    pub fn call(&self, args: &[&str]) -> Result<Value, Failure> {
-        self.begin(args)?.answer()
+    pub fn call(&self, command: &str, given: &[&str]) -> Result<Value, Failure> {
+        self.begin(command, given)?.answer()
     }
 }
 
@@ -90,7 +91,7 @@ impl Call {
     /// Waits for the answer. Null if there is none.
     pub fn answer(self) -> Result<Value, Failure> {
         let output = self.0.wait_with_output();
-        let output = output.map_err(|error| Failure::because(format!("aws: {error}")))?;
+        let output = output.map_err(|error| Failure::of("aws", error))?;
         if !output.status.success() {
             return Err(Failure::because(String::from_utf8_lossy(&output.stderr).trim()));
         }
@@ -99,7 +100,7 @@ impl Call {
             return Ok(Value::Null);
         }
         serde_json::from_str(&text)
-            .map_err(|error| Failure::because(format!("an answer of aws can't be read: {error}")))
+            .map_err(|error| Failure::of("an answer of aws can't be read", error))
     }
 }
 

@@ -5,36 +5,35 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::failure::Failure;
+
 /// Key names that a class holds at the most, as in the report of one run.
 const MAX_EXAMPLES: usize = 20;
 
 /// What all runs of a reconcile found and did together: a report like that of one run, with the
 /// number of runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chain {
-    /// Runs that have ended.
+    /// That have ended.
+    #[serde(skip_deserializing)]
     pub runs: u64,
-    /// Whether it was to repair.
+    #[serde(default)]
     pub apply: bool,
-    /// The counts of the settings namespace.
     pub settings: Counts,
-    /// The counts of the query-config namespace.
     pub query_configs: Counts,
     /// Names of keys, by class.
+    #[serde(default)]
     pub examples: BTreeMap<String, Vec<String>>,
     /// Whether all was compared, and of a repair also mended.
     pub complete: bool,
     /// Why the last run ended before all was compared, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
-    /// What the brakes refused.
-    #[serde(skip_serializing_if = "Counts::is_empty")]
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
     pub refused: Counts,
-    /// At which paths the values of some stale keys differ, and in how many of them.
-    #[serde(skip_serializing_if = "Counts::is_empty")]
+    #[serde(default, skip_serializing_if = "Counts::is_empty")]
     pub differs: Counts,
-    /// Whether nothing was sent to Cloudflare.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
 
@@ -44,17 +43,12 @@ pub struct Chain {
 pub struct Counts(BTreeMap<String, u64>);
 
 impl Counts {
-    /// A count; 0 if there is none.
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or_default()
     }
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    fn total(&self) -> u64 {
-        self.0.values().sum()
     }
 
     fn add(&mut self, more: Self) {
@@ -64,34 +58,16 @@ impl Counts {
     }
 }
 
-/// The report of one run. Fields that are not added up are left out.
-#[derive(Deserialize)]
-struct Report {
-    #[serde(default)]
-    apply: bool,
-    complete: bool,
-    settings: Counts,
-    query_configs: Counts,
-    #[serde(default)]
-    examples: BTreeMap<String, Vec<String>>,
-    stopped: Option<String>,
-    #[serde(default)]
-    refused: Counts,
-    #[serde(default)]
-    differs: Counts,
-    #[serde(default)]
-    dry_run: bool,
-}
-
 impl Chain {
     /// Adds the report of the next run.
-    pub fn add(&mut self, report: &Value) -> serde_json::Result<()> {
-        let report = Report::deserialize(report)?;
+    pub fn add(&mut self, report: &Value) -> Result<(), Failure> {
+        let run = Self::deserialize(report)
+            .map_err(|error| Failure::of("the report of a run can't be read", error))?;
         self.runs += 1;
-        self.apply = report.apply;
-        self.settings.add(report.settings);
-        self.query_configs.add(report.query_configs);
-        for (class, names) in report.examples {
+        self.apply = run.apply;
+        self.settings.add(run.settings);
+        self.query_configs.add(run.query_configs);
+        for (class, names) in run.examples {
             let known = self.examples.entry(class).or_default();
             for name in names {
                 if known.len() < MAX_EXAMPLES && !known.contains(&name) {
@@ -99,37 +75,34 @@ impl Chain {
                 }
             }
         }
-        self.refused.add(report.refused);
-        self.differs.add(report.differs);
-        self.stopped = report.stopped;
+        self.refused.add(run.refused);
+        self.differs.add(run.differs);
+        self.stopped = run.stopped;
         // A run that another one goes on from is not complete, whatever it mended. What a repair
         // was refused stays open.
-        self.complete = report.complete && !(self.apply && self.refused() > 0);
-        self.dry_run |= report.dry_run;
+        self.complete = run.complete && !(self.apply && self.refused() > 0);
+        self.dry_run |= run.dry_run;
         Ok(())
     }
 
     /// How far it is, in a line.
     pub fn progress(&self) -> String {
         let runs = if self.runs == 1 { "run" } else { "runs" };
+        let sum = |names: [&str; 2]| -> u64 {
+            names.map(|name| self.settings.get(name) + self.query_configs.get(name)).iter().sum()
+        };
         format!(
             "{} {runs} done: {} keys compared, {} written or deleted, {} refused",
             self.runs,
-            self.sum(&["listed", "missing"]),
-            self.sum(&["written", "deleted"]),
+            sum(["listed", "missing"]),
+            sum(["written", "deleted"]),
             self.refused(),
         )
     }
 
     /// Keys whose deletion or rewriting was refused so far.
     pub fn refused(&self) -> u64 {
-        self.refused.total()
-    }
-
-    fn sum(&self, names: &[&str]) -> u64 {
-        let counts =
-            names.iter().map(|name| self.settings.get(name) + self.query_configs.get(name));
-        counts.sum()
+        self.refused.0.values().sum()
     }
 }
 

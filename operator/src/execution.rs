@@ -27,16 +27,8 @@ pub fn start(stack: &Stack, fields: &Map<String, Value>) -> Result<String, Failu
     };
     let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
     let name = format!("{kind}-{now}");
-    let started = stack.aws.call(&[
-        "stepfunctions",
-        "start-execution",
-        "--state-machine-arn",
-        &machine,
-        "--name",
-        &name,
-        "--input",
-        &input,
-    ])?;
+    let given = [&*machine, "--name", &name, "--input", &input];
+    let started = stack.aws.call("stepfunctions start-execution --state-machine-arn", &given)?;
     started["executionArn"]
         .as_str()
         .map(str::to_owned)
@@ -46,15 +38,15 @@ pub fn start(stack: &Stack, fields: &Map<String, Value>) -> Result<String, Failu
 /// The executions that are running, or the newest one of all.
 pub fn list(stack: &Stack, which: &[&str]) -> Result<Vec<String>, Failure> {
     let machine = stack.output("StateMachineArn")?;
-    let args = ["stepfunctions", "list-executions", "--state-machine-arn", &machine];
-    let listed = stack.aws.call(&[&args, which].concat())?;
+    let given = [&[&*machine], which].concat();
+    let listed = stack.aws.call("stepfunctions list-executions --state-machine-arn", &given)?;
     let executions = listed["executions"].as_array().into_iter().flatten();
     Ok(executions.filter_map(|one| one["executionArn"].as_str().map(str::to_owned)).collect())
 }
 
 /// Stops an execution. What it has called goes on by itself.
 pub fn stop(stack: &Stack, arn: &str) -> Result<(), Failure> {
-    stack.aws.call(&["stepfunctions", "stop-execution", "--execution-arn", arn]).map(drop)
+    stack.aws.call("stepfunctions stop-execution --execution-arn", &[arn]).map(drop)
 }
 
 /// Follows an execution until it ends. What its runs found and did is in the chain, however it ends.
@@ -64,8 +56,7 @@ pub fn follow(stack: &Stack, arn: &str, chain: &mut Chain) -> Result<(), Failure
     let mut pause = FIRST_PAUSE;
     let mut failures = 0;
     loop {
-        let history =
-            stack.aws.call(&["stepfunctions", "get-execution-history", "--execution-arn", arn]);
+        let history = stack.aws.call("stepfunctions get-execution-history --execution-arn", &[arn]);
         match history {
             Ok(history) => {
                 failures = 0;
@@ -128,10 +119,7 @@ impl Followed<'_> {
     }
 
     fn ran(&mut self, report: &Value) -> Result<(), Failure> {
-        let added = self.chain.add(report);
-        added.map_err(|error| {
-            Failure::because(format!("the report of a run can't be read: {error}"))
-        })?;
+        self.chain.add(report)?;
         eprintln!("{}", self.chain.progress());
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! How a command ends if it does not succeed.
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
-/// Why a command did not succeed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
     /// It was not begun: what it was given makes no sense.
@@ -14,9 +14,17 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// A failure with its reason.
     pub fn because(reason: impl Into<String>) -> Self {
         Self::Failed(Some(reason.into()))
+    }
+
+    /// An error with what it happened to.
+    pub fn of(what: impl Display, error: impl Display) -> Self {
+        Self::because(format!("{what}: {error}"))
+    }
+
+    pub fn usage(reason: impl Into<String>) -> Self {
+        Self::Usage(reason.into())
     }
 
     /// What is left to say.

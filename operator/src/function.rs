@@ -25,23 +25,19 @@ pub enum Place {
 pub struct Stack {
     pub aws: Aws,
     pub environment: String,
-    /// The stack's name.
     pub name: String,
     /// Names that the environment gives, in the place of the stack's outputs.
     known: BTreeMap<&'static str, String>,
     on_this_machine: bool,
 }
 
-/// What the function answers.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// A report, or an error, as JSON.
+    /// JSON.
     pub text: String,
-    /// Whether it is an error.
     pub failed: bool,
 }
 
-/// The environment's variables, by name.
 pub struct Variables(BTreeMap<String, String>);
 
 impl Variables {
@@ -65,12 +61,11 @@ impl Place {
         if given.switch("LOCAL")? || environment == Some(LOCAL) {
             return Ok(Self::Local(Local::at(variables.get("AWS_ENDPOINT_URL_LAMBDA"))));
         }
-        let environment = environment.ok_or_else(|| {
-            Failure::Usage("this needs ENVIRONMENT: export ENVIRONMENT=prod".to_owned())
-        })?;
+        let environment = environment
+            .ok_or_else(|| Failure::usage("this needs ENVIRONMENT: export ENVIRONMENT=prod"))?;
         let endpoint = variables.get("AWS_ENDPOINT_URL");
         if endpoint == Some(NOWHERE) {
-            return Err(Failure::Usage(format!(
+            return Err(Failure::usage(format!(
                 "this shell asks the local stack, not {environment}: open another one"
             )));
         }
@@ -112,10 +107,14 @@ impl Stack {
         if let Some(known) = self.known.get(name) {
             return Ok(known.clone());
         }
-        let described =
-            self.aws.call(&["cloudformation", "describe-stacks", "--stack-name", &self.name])?;
-        self.output_in(&described["Stacks"][0], name)
+        let described = self.describe()?;
+        self.output_in(&described, name)
             .ok_or_else(|| Failure::because(format!("the stack {} has no {name}", self.name)))
+    }
+
+    pub fn describe(&self) -> Result<Value, Failure> {
+        let command = "cloudformation describe-stacks --stack-name";
+        Ok(self.aws.call(command, &[&self.name])?["Stacks"][0].take())
     }
 
     /// The same where the stack's description is there.
@@ -132,21 +131,12 @@ impl Stack {
         eprintln!("asking {function}");
         let payload = self.aws.file("fileb", "payload.json", payload)?;
         let path = self.aws.path("answer.json");
-        let answered = self.aws.call(&[
-            "lambda",
-            "invoke",
-            "--function-name",
-            &function,
-            "--qualifier",
-            qualifier,
-            "--cli-read-timeout",
-            "0",
-            "--payload",
-            &payload,
-            &path.to_string_lossy(),
-        ])?;
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| Failure::because(format!("{}: {error}", path.display())))?;
+        let answer = path.to_string_lossy();
+        let given = [&*function, "--qualifier", qualifier, "--payload", &*payload, &*answer];
+        let command = "lambda invoke --cli-read-timeout 0 --function-name";
+        let answered = self.aws.call(command, &given)?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| Failure::of(path.display(), error))?;
         Ok(Answer { text, failed: !answered["FunctionError"].is_null() })
     }
 }

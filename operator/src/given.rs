@@ -17,7 +17,7 @@ impl Given {
             let (name, value) = arg.split_once('=').unwrap_or((&arg, ""));
             if !known.contains(&name) || !arg.contains('=') {
                 let known = known.join("=… ");
-                return Err(Failure::Usage(format!("{arg} is not one of {known}=…")));
+                return Err(Failure::usage(format!("{arg} is not one of {known}=…")));
             }
             if !value.is_empty() {
                 given.insert(name.to_owned(), value.to_owned());
@@ -35,13 +35,13 @@ impl Given {
         match self.text(name) {
             Some("true") => Ok(true),
             None | Some("false") => Ok(false),
-            Some(_) => Err(Failure::Usage(format!("{name} is true or false"))),
+            Some(_) => Err(Failure::usage(format!("{name} is true or false"))),
         }
     }
 
     pub fn number(&self, name: &str) -> Result<Option<u64>, Failure> {
         let parsed = self.text(name).map(str::parse).transpose();
-        parsed.map_err(|_| Failure::Usage(format!("{name} is a number")))
+        parsed.map_err(|_| Failure::usage(format!("{name} is a number")))
     }
 
     /// The account and the index, which both have to be given.

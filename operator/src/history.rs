@@ -83,7 +83,7 @@ fn about(given: &Given) -> Result<About<'_>, Failure> {
     match (given.text("KEY"), given.index()) {
         (Some(key), _) => Ok(About::Key(key)),
         (None, Some((account, index))) => Ok(About::Index(account, index)),
-        (None, None) => Err(Failure::Usage("history needs ACCOUNT and INDEX, or KEY".to_owned())),
+        (None, None) => Err(Failure::usage("history needs ACCOUNT and INDEX, or KEY")),
     }
 }
 
@@ -94,7 +94,7 @@ fn seconds(since: &str) -> Result<u64, Failure> {
         let number: u64 = since.strip_suffix(*unit)?.parse().ok()?;
         number.checked_mul(*seconds)
     });
-    parsed.ok_or_else(|| Failure::Usage("SINCE is like 7d, 12h or 30m".to_owned()))
+    parsed.ok_or_else(|| Failure::usage("SINCE is like 7d, 12h or 30m"))
 }
 
 /// The query in the language of CloudWatch Logs Insights. It may find too much, never too little: the
@@ -130,10 +130,10 @@ fn queried(stack: &Stack, query: &str, seconds: u64) -> Result<Vec<Value>, Failu
         "queryString": query,
     });
     let asked = stack.aws.file("file", "query.json", &asked)?;
-    let started = stack.aws.call(&["logs", "start-query", "--cli-input-json", &asked])?;
+    let started = stack.aws.call("logs start-query --cli-input-json", &[&asked])?;
     let id = started["queryId"].as_str().unwrap_or_default();
     let results = loop {
-        let answer = stack.aws.call(&["logs", "get-query-results", "--query-id", id])?;
+        let answer = stack.aws.call("logs get-query-results --query-id", &[id])?;
         match answer["status"].as_str() {
             Some("Complete") => break answer,
             Some("Scheduled" | "Running") => sleep(PAUSE),
@@ -161,9 +161,7 @@ fn entry(line: &Value, about: &About<'_>) -> Option<Entry> {
     let text = |name: &str| line[name].as_str().map(str::to_owned);
     let message = line["message"].as_str()?;
     let keys: Vec<String> = match &line["keys"] {
-        Value::Array(keys) => {
-            keys.iter().filter_map(|key| key.as_str().map(str::to_owned)).collect()
-        }
+        Value::Array(keys) => keys.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         Value::String(keys) => keys.split(", ").map(str::to_owned).collect(),
         _ => Vec::new(),
     };

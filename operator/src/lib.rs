@@ -64,7 +64,6 @@ What it does, by hand with the AWS CLI (2.13 or later):
 FUNCTION and ARN are outputs of the stack:
     aws cloudformation describe-stacks --stack-name ENVIRONMENT-ecom-settings-exporter";
 
-/// Runs a command.
 pub fn run(
     mut args: impl Iterator<Item = String>,
     variables: impl Iterator<Item = (OsString, OsString)>,
@@ -91,14 +90,12 @@ pub fn run(
             let place = place(&given)?;
             // A sample of a stream must not be written to an environment in AWS.
             if !place.is_on_this_machine() && payload.get("Records").is_some() {
-                let refused = "a stream event goes only to a local function";
-                return Err(Failure::Usage(refused.to_owned()));
+                return Err(Failure::usage("a stream event goes only to a local function"));
             }
             ask(&given, &payload, &place)
         }
         "reconcile" => {
-            let names = ["ACCOUNT", "APPLY", "DELETE_UP_TO", "PREVIEW", "REWRITE_UP_TO"];
-            let given = take(&names)?;
+            let given = take(&["ACCOUNT", "APPLY", "DELETE_UP_TO", "PREVIEW", "REWRITE_UP_TO"])?;
             let fields = payload::reconcile(&given)?;
             reconcile::reconcile(&given, &fields, &place(&given)?)
         }
@@ -128,12 +125,10 @@ fn ask(given: &Given, payload: &Value, place: &Place) -> Result<(), Failure> {
     if answer.failed { Err(Failure::Failed(None)) } else { Ok(()) }
 }
 
-/// The payload in a file.
 fn event(given: &Given) -> Result<Value, Failure> {
     let event = given.text("EVENT");
-    let event = event.ok_or_else(|| Failure::Usage("invoke needs EVENT".to_owned()))?;
-    let text = std::fs::read_to_string(event);
-    let text = text.map_err(|error| Failure::because(format!("{event}: {error}")))?;
+    let event = event.ok_or_else(|| Failure::usage("invoke needs EVENT"))?;
+    let text = std::fs::read_to_string(event).map_err(|error| Failure::of(event, error))?;
     serde_json::from_str(&text)
-        .map_err(|error| Failure::Usage(format!("{event} is not JSON: {error}")))
+        .map_err(|error| Failure::usage(format!("{event} is not JSON: {error}")))
 }

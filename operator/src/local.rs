@@ -12,7 +12,6 @@ use crate::function::Answer;
 const ADDRESS: &str = "http://127.0.0.1:9001";
 const FUNCTION: &str = "/2015-03-31/functions/ecom-settings-exporter";
 
-/// The local stack.
 pub struct Local {
     address: String,
 }
@@ -24,7 +23,6 @@ impl Local {
         Self { address: url.trim_start_matches("http://").to_owned() }
     }
 
-    /// One invocation.
     pub fn invoke(&self, payload: &Value) -> Result<Answer, Failure> {
         let path = format!("{FUNCTION}/invocations");
         let (head, body) = self.send("POST", &path, &payload.to_string())?;

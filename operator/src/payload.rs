@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 use crate::failure::Failure;
 use crate::given::Given;
 
-/// What an explain asks about: `KEY`, or `ACCOUNT` and `INDEX`.
 pub fn explain(given: &Given) -> Result<Value, Failure> {
     let about = match (given.text("KEY"), given.index()) {
         (Some(key), _) => json!({"key": key}),
@@ -13,16 +12,15 @@ pub fn explain(given: &Given) -> Result<Value, Failure> {
             json!({"system_account_id": account, "index_name": index})
         }
         (None, None) => {
-            return Err(Failure::Usage("explain needs ACCOUNT and INDEX, or KEY".to_owned()));
+            return Err(Failure::usage("explain needs ACCOUNT and INDEX, or KEY"));
         }
     };
     Ok(json!({"explain": about}))
 }
 
-/// A re-export of `ACCOUNT` and `INDEX`.
 pub fn re_export(given: &Given) -> Result<Value, Failure> {
     let Some((account, index)) = given.index() else {
-        return Err(Failure::Usage("re-export needs ACCOUNT and INDEX".to_owned()));
+        return Err(Failure::usage("re-export needs ACCOUNT and INDEX"));
     };
     let query_configs = given.switch("QUERY_CONFIGS")?;
     Ok(json!({
@@ -31,7 +29,6 @@ pub fn re_export(given: &Given) -> Result<Value, Failure> {
     }))
 }
 
-/// The fields of a reconcile.
 pub fn reconcile(given: &Given) -> Result<Map<String, Value>, Failure> {
     let mut fields = Map::new();
     let (apply, preview) = (given.switch("APPLY")?, given.switch("PREVIEW")?);

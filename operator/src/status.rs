@@ -16,49 +16,36 @@ type Field = (String, String);
 /// `status`: asks each service at once.
 pub fn status(place: &Place) -> Result<(), Failure> {
     let Place::Aws(stack) = place else {
-        return Err(Failure::Usage("the local stack has no status".to_owned()));
+        return Err(Failure::usage("the local stack has no status"));
     };
     let own = format!("{}-ecom-settings-exporter", stack.environment);
     let aws = &stack.aws;
     let prefix = format!("{own}-");
-    let ringing = aws.begin(&[
-        "cloudwatch",
-        "describe-alarms",
-        "--alarm-name-prefix",
-        &prefix,
-        "--state-value",
-        "ALARM",
-    ]);
-    let described =
-        match aws.call(&["cloudformation", "describe-stacks", "--stack-name", &stack.name]) {
-            Ok(mut described) => described["Stacks"][0].take(),
-            Err(failure) => {
-                let ringing =
-                    answered("RINGS", ringing, |alarms| alarms_that_ring(alarms, &prefix));
-                show_fields(&ringing)?;
-                return Err(failure);
-            }
-        };
+    let alarms = "cloudwatch describe-alarms --state-value ALARM --alarm-name-prefix";
+    let ringing = aws.begin(alarms, &[&prefix]);
+    let described = match stack.describe() {
+        Ok(described) => described,
+        Err(failure) => {
+            show_fields(&answered("RINGS", ringing, |alarms| alarms_that_ring(alarms, &prefix)))?;
+            return Err(failure);
+        }
+    };
     let output = |name: &str| stack.output_in(&described, name).unwrap_or_default();
-    let (function, machine) = (output("FunctionName"), output("StateMachineArn"));
-    let live =
-        aws.begin(&["lambda", "get-function", "--function-name", &function, "--qualifier", "live"]);
-    let id = output("StreamMappingId");
-    let mapping = aws.begin(&["lambda", "get-event-source-mapping", "--uuid", &id]);
+    let function = output("FunctionName");
+    let given = [&*function, "--qualifier", "live"];
+    let live = aws.begin("lambda get-function --function-name", &given);
+    let mapping = output("StreamMappingId");
+    let mapping = aws.begin("lambda get-event-source-mapping --uuid", &[&mapping]);
     let name = format!("{own}-reconcile");
-    let schedule = aws.begin(&["scheduler", "get-schedule", "--name", &name]);
-    let args = ["stepfunctions", "list-executions", "--state-machine-arn", &machine];
-    let last = aws.begin(&[&args[..], &["--no-paginate", "--max-results", "5"]].concat());
+    let schedule = aws.begin("scheduler get-schedule --name", &[&name]);
+    let machine = output("StateMachineArn");
+    let executions =
+        "stepfunctions list-executions --no-paginate --max-results 5 --state-machine-arn";
+    let last = aws.begin(executions, &[&machine]);
     let url = output("OnFailureQueueUrl");
     let count = "ApproximateNumberOfMessages";
-    let queue = aws.begin(&[
-        "sqs",
-        "get-queue-attributes",
-        "--queue-url",
-        &url,
-        "--attribute-names",
-        count,
-    ]);
+    let attributes = format!("sqs get-queue-attributes --attribute-names {count} --queue-url");
+    let queue = aws.begin(&attributes, &[&url]);
 
     let mut fields = answered("RINGS", ringing, |alarms| alarms_that_ring(alarms, &prefix));
     fields.extend(stack_line(&described));

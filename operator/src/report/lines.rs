@@ -17,19 +17,16 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// A line of its own.
     pub fn line(&mut self, text: &str) {
         self.end_block();
         self.text.push_str(text);
         self.text.push('\n');
     }
 
-    /// A name and what stands there.
     pub fn field(&mut self, name: &str, text: &str) {
         self.fields.push((plain(name), text.to_owned()));
     }
 
-    /// Rows of cells under a heading.
     pub fn table(&mut self, rows: &[Vec<String>], align: Align) {
         self.end_block();
         let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
@@ -51,7 +48,6 @@ impl Lines {
         }
     }
 
-    /// All lines.
     pub fn finish(mut self) -> String {
         self.end_block();
         self.text

@@ -17,7 +17,7 @@ use crate::given::Given;
 pub use lines::plain;
 use lines::{Align, Lines};
 
-/// Prints the answer on standard input.
+/// The answer is on standard input.
 pub fn print() -> Result<(), Failure> {
     let answer = std::io::read_to_string(stdin())
         .map_err(|error| Failure::because(format!("the answer can't be read: {error}")))?;
@@ -29,7 +29,6 @@ pub fn show(given: &Given, answer: &str) -> Result<(), Failure> {
     write(&if given.switch("RAW")? { format!("{}\n", answer.trim_end()) } else { rendered(answer) })
 }
 
-/// Shows rows under a heading.
 pub fn show_table(rows: &[Vec<String>]) -> Result<(), Failure> {
     let mut lines = Lines::default();
     let rows: Vec<Vec<String>> =
@@ -38,7 +37,6 @@ pub fn show_table(rows: &[Vec<String>]) -> Result<(), Failure> {
     write(&lines.finish())
 }
 
-/// Shows names and what stands there.
 pub fn show_fields(fields: &[(String, String)]) -> Result<(), Failure> {
     let mut lines = Lines::default();
     for (name, text) in fields {

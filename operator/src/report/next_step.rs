@@ -4,22 +4,18 @@ use serde_json::{Map, Value};
 
 /// What of a reconcile's report decides it.
 pub struct Outcome<'a> {
-    /// Whether it was a repair.
     pub repaired: bool,
-    /// Whether Cloudflare was left alone.
     pub dry_run: bool,
     /// Whether the brakes refused something, or would refuse a repair.
     pub refused: bool,
     /// Whether another run has to go on.
     pub goes_on: bool,
-    /// Whether it ended early.
     pub stopped: bool,
     /// The counts of both namespaces.
     pub counts: &'a [Map<String, Value>; 2],
 }
 
 impl Outcome<'_> {
-    /// The sentence.
     pub fn next_step(&self) -> &'static str {
         let drift = self.any(&["missing", "stale", "orphaned"]);
         if self.dry_run {
