@@ -26,6 +26,8 @@
 //!   [`export::invocation::Invocation::call`].
 //! - Values and API keys can't be printed: the `Debug` of their types shows sizes.
 
+#![warn(clippy::dbg_macro, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
 pub mod config;
 pub mod error_chain;
 pub mod export;

@@ -6,7 +6,7 @@ use humantime::{format_rfc3339_seconds, parse_rfc3339};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::limits::{LimitExceeded, MAX_METADATA_BYTES};
+use super::limits::{LimitExceeded, MAX_KEY_BYTES, MAX_METADATA_BYTES};
 use crate::index::IndexRef;
 use crate::json::from_object;
 use crate::kv::Digest;
@@ -189,6 +189,8 @@ pub fn check_metadata_size(index: &IndexRef) -> Result<(), LimitExceeded> {
 
 /// The metadata's bytes beside the names, with the longest source and environment and both times.
 const LONGEST_WITHOUT_NAMES: usize = 295;
+// Names that need no escapes fit the metadata wherever they fit a key.
+const _: () = assert!(LONGEST_WITHOUT_NAMES + MAX_KEY_BYTES < MAX_METADATA_BYTES);
 
 #[cfg(test)]
 mod tests {

@@ -154,28 +154,21 @@ fn logged(number: impl Into<Value>) -> Option<u64> {
     }
 }
 
-impl From<u64> for Value {
-    fn from(count: u64) -> Self {
-        Self::Count(count)
-    }
+macro_rules! kinds {
+    ($($type:ty => $kind:ident;)*) => {$(
+        impl From<$type> for Value {
+            fn from(number: $type) -> Self {
+                Self::$kind(number)
+            }
+        }
+    )*};
 }
 
-impl From<Option<u64>> for Value {
-    fn from(count: Option<u64>) -> Self {
-        Self::Finding(count)
-    }
-}
-
-impl From<Duration> for Value {
-    fn from(time: Duration) -> Self {
-        Self::Time(time)
-    }
-}
-
-impl From<Lags> for Value {
-    fn from(lags: Lags) -> Self {
-        Self::Lags(lags)
-    }
+kinds! {
+    u64 => Count;
+    Option<u64> => Finding;
+    Duration => Time;
+    Lags => Lags;
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::services::http::{LostAnswer, rate_limit, read_body, retry_after};
 /// The longest answer that is read. A bulk read gives up to 25 MB of values, which JSON may make
 /// twice as long.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+const _: () = assert!(MAX_ANSWER_BYTES > 2 * 25_000_000);
 
 /// A client of Cloudflare KV.
 pub struct CloudflareKv {
