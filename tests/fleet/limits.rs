@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::model::chain::{INVOCATION, audit, follow, repair};
 use crate::model::fleet::{ItemId, Size};
 use crate::model::limit::REQUESTS;
-use crate::model::stack::process;
+use crate::model::stack::{process, process_with};
 use crate::model::world::World;
 use crate::small::{SMALL, assert_mended, change};
 
@@ -86,4 +86,37 @@ async fn where_nobody_says_what_is_left_no_five_minutes_of_a_chain_hold_more_tha
         assert!(took >= Duration::from_secs(300), "601 requests in {took:?}");
     }
     assert_mended(&world);
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_requests_429s_and_a_slow_kv_change_neither_the_pace_nor_the_result() {
+    for (bulk_max_pairs, refuses_one_in, kv) in
+        [(1, 0, 300), (10, 0, 300), (1, 7, 300), (10, 13, 300), (10, 5, 9_000), (10_000, 3, 300)]
+    {
+        let mut world = World::new(Size { accounts: 20, drift: 20, ..SMALL });
+        world.says_what_is_left = false;
+        world.refuses_one_in = refuses_one_in;
+        world.pace.kv = Duration::from_millis(kv);
+        *world.fleet.lost.borrow_mut() = 50..70;
+        let world = Rc::new(world);
+        let function = process_with(&world, "reconcile", bulk_max_pairs);
+        let request = json!({"apply": true, "delete_up_to": 1_000});
+        let chain = follow(&function, request, Duration::from_secs(500)).await.unwrap();
+        let case = format!("{bulk_max_pairs} pairs, one in {refuses_one_in} refused");
+        assert_eq!(chain.total("failed"), 0, "{case}");
+        assert_eq!(chain.last()["complete"], true, "{case}");
+        assert_mended(&world);
+        // Only what was refused is sent beyond the pace.
+        let asked = world.asked.borrow();
+        let within = if refuses_one_in == 0 { 600 } else { 1_200 };
+        for within in asked.kv.windows(within + 1) {
+            let took = within[within.len() - 1] - within[0];
+            assert!(
+                took >= Duration::from_secs(300),
+                "{} requests in {took:?}, {case}",
+                within.len()
+            );
+        }
+        eprintln!("{case}: {} requests, {} runs", asked.kv.len(), chain.runs.len());
+    }
 }

@@ -7,6 +7,7 @@ use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::ports::Namespace;
 use serde_json::{Value, json};
 
+use crate::model::chain::Followed;
 use crate::model::drift::{Drift, Found};
 use crate::model::fleet::{ItemId, Size};
 use crate::model::stack::Ports;
@@ -79,4 +80,17 @@ pub async fn change(function: &Handler<Ports>, world: &Rc<World>, item: ItemId) 
     }]});
     let (answer, _) = function.handle(payload.to_string(), Duration::from_secs(60)).await;
     serde_json::to_value(answer.expect("an answer")).expect("JSON")
+}
+
+/// How many times the size of a usual run the large fleets have.
+#[expect(clippy::disallowed_methods, reason = "the one place where a test run is configured")]
+pub fn times() -> usize {
+    let given = std::env::var("FLEET_TIMES").ok();
+    given.map_or(1, |text| text.parse().expect("FLEET_TIMES is a whole number"))
+}
+
+/// How many keys the brakes of a chain have refused to delete.
+pub fn refused_deletes(chain: &Followed) -> u64 {
+    let refused = chain.runs.iter().filter_map(|run| run["refused"]["delete"].as_u64());
+    refused.sum()
 }

@@ -28,16 +28,17 @@ impl Raised {
     }
 }
 
-/// What a chain of runs may still do in one namespace. What would exceed it is not begun, none of it.
+/// How many keys a chain of runs may still delete and rewrite in one namespace. What would exceed it
+/// is not begun, none of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Brakes {
-    deletes: u64,
-    rewrites: u64,
+    pub deletes: u64,
+    pub rewrites: u64,
 }
 
 impl Brakes {
-    /// The brakes of a namespace of which the chain has seen and done so much. A table without any
-    /// index item may be emptied or the wrong one: then nothing is deleted, whatever is raised.
+    /// The brakes of a namespace of which the chain has seen and let through so much. A table without
+    /// any index item may be emptied or the wrong one: then nothing is deleted, whatever is raised.
     pub fn new(tally: Tally, table_has_indexes: bool, raised: Raised) -> Self {
         let limit = |min: u64, all: u64, percent: u64, raised: Option<u64>| {
             let share = all.saturating_mul(percent) / 100;
@@ -49,21 +50,6 @@ impl Brakes {
             deletes: if table_has_indexes { deletes.saturating_sub(tally.deleted) } else { 0 },
             rewrites: rewrites.saturating_sub(tally.rewritten),
         }
-    }
-
-    /// Whether so many keys may be deleted, all or none.
-    pub fn allow_deletes(self, keys: u64) -> bool {
-        keys <= self.deletes
-    }
-
-    /// How many more may be deleted after these.
-    pub fn deletes_after(self, keys: u64) -> u64 {
-        self.deletes.saturating_sub(keys)
-    }
-
-    /// Whether so many keys may be rewritten, all or none.
-    pub fn allow_rewrites(self, keys: u64) -> bool {
-        keys <= self.rewrites
     }
 }
 
@@ -77,48 +63,44 @@ mod tests {
         Tally { ours, desired, ..Tally::default() }
     }
 
+    fn left(tally: Tally, has_indexes: bool, raised: Raised) -> (u64, u64) {
+        let Brakes { deletes, rewrites } = Brakes::new(tally, has_indexes, raised);
+        (deletes, rewrites)
+    }
+
     #[test]
     fn a_small_namespace_allows_100_deletes_and_1000_rewrites() {
-        let brakes = Brakes::new(seen(5_000, 3_333), true, NOTHING_RAISED);
-        assert!(brakes.allow_deletes(100) && !brakes.allow_deletes(101));
-        assert!(brakes.allow_rewrites(1_000) && !brakes.allow_rewrites(1_001));
+        assert_eq!(left(seen(5_049, 3_336), true, NOTHING_RAISED), (100, 1_000));
     }
 
     #[test]
     fn a_larger_one_allows_its_share() {
-        let brakes = Brakes::new(seen(10_050, 10_000), true, NOTHING_RAISED);
-        assert!(brakes.allow_deletes(201) && !brakes.allow_deletes(202));
-        assert!(brakes.allow_rewrites(3_000) && !brakes.allow_rewrites(3_001));
+        assert_eq!(left(seen(5_050, 3_337), true, NOTHING_RAISED), (101, 1_001));
+        assert_eq!(left(seen(10_050, 10_000), true, NOTHING_RAISED), (201, 3_000));
     }
 
     #[test]
     fn a_request_raises_a_brake_and_never_lowers_it() {
-        let allows = |raised, keys| {
-            let raised = Raised { deletes: Some(raised), rewrites: Some(raised) };
-            let brakes = Brakes::new(seen(0, 0), true, raised);
-            (brakes.allow_deletes(keys), brakes.allow_rewrites(keys))
-        };
-        assert_eq!(allows(4_002, 4_002), (true, true));
-        assert_eq!(allows(4_002, 4_003), (false, false));
-        assert_eq!(allows(0, 100), (true, true));
-        assert_eq!(allows(u64::MAX, u64::MAX), (true, true));
+        for (to, expected) in
+            [(4_002, (4_002, 4_002)), (0, (100, 1_000)), (u64::MAX, (u64::MAX, u64::MAX))]
+        {
+            let raised = Raised { deletes: Some(to), rewrites: Some(to) };
+            assert_eq!(left(seen(0, 0), true, raised), expected);
+        }
     }
 
     #[test]
     fn a_table_without_indexes_deletes_nothing_whatever_is_raised() {
         let raised = Raised { deletes: Some(u64::MAX), rewrites: None };
-        let brakes = Brakes::new(seen(1_000_000, 0), false, raised);
-        assert!(!brakes.allow_deletes(1) && brakes.allow_deletes(0));
+        assert_eq!(left(seen(1_000_000, 0), false, raised), (0, 1_000));
     }
 
     #[test]
     fn what_the_chain_has_done_counts_for_what_comes_after_it() {
         let raised = Raised { deletes: None, rewrites: Some(2_000) };
         let tally = Tally { deleted: 60, rewritten: 1_500, ..seen(0, 0) };
-        let brakes = Brakes::new(tally, true, raised);
-        assert!(brakes.allow_deletes(40) && !brakes.allow_deletes(41));
-        assert!(brakes.allow_rewrites(500) && !brakes.allow_rewrites(501));
+        assert_eq!(left(tally, true, raised), (40, 500));
         let more_than_allowed = Tally { deleted: 101, ..seen(0, 0) };
-        assert!(!Brakes::new(more_than_allowed, true, raised).allow_deletes(1));
+        assert_eq!(left(more_than_allowed, true, raised).0, 0);
     }
 }

@@ -3,9 +3,10 @@
 use tracing::{error, warn};
 
 use super::Run;
+use super::namespaces::Each;
 use super::part::Part;
 use super::progress::{Place, Requests};
-use super::report::{Class, Counts, Findings, Refused, Report};
+use super::report::{Class, Counts, Refused, Report};
 use crate::ports::Services;
 use crate::telemetry::Stats;
 
@@ -29,8 +30,8 @@ impl<S: Services> Run<'_, S> {
         let is_planned = end == End::Changed;
         self.report.stopped = match end {
             End::Stopped(reason) => Some(reason),
-            _ if invocation.is_out_of_time() => Some("the invocation's time is up".to_owned()),
             End::AllCompared => None,
+            _ if invocation.is_out_of_time() => Some("the invocation's time is up".to_owned()),
             End::Changed => Some(
                 "keys were deleted or rewritten, and the next part has a run of its own".to_owned(),
             ),
@@ -45,7 +46,7 @@ impl<S: Services> Run<'_, S> {
         }
         let repair_refused = if self.request.apply { refused } else { 0 };
         self.progress.refused += repair_refused;
-        self.progress.found = self.progress.found.and(self.report.findings());
+        self.progress.found += self.report.found;
         let has_ended = next.is_none();
         self.report.complete = has_ended
             && self.report.stopped.is_none()
@@ -62,9 +63,9 @@ impl<S: Services> Run<'_, S> {
         self.report
     }
 
-    /// Logs what an operator has to know of a part that was compared.
-    pub fn log_findings(&self, part: &Part, failed: u64, refused: Refused) {
-        let dangling = self.report.settings[Class::Dangling];
+    /// Logs what an operator has to know of a part that was compared, and of which so many keys failed.
+    pub fn log_findings(&self, failed: u64) {
+        let dangling = self.report.found.sum(Class::Dangling);
         if dangling > 0 {
             warn!(
                 dangling,
@@ -79,6 +80,11 @@ impl<S: Services> Run<'_, S> {
                 cells, "keys could not be compared: the API keys of their accounts are unavailable"
             );
         }
+    }
+
+    /// Notes and logs what the brakes refuse of a part.
+    pub fn refuse(&mut self, refused: Refused, part: &Part) {
+        self.refused += refused;
         let Refused { delete, rewrite } = refused;
         if refused.sum() == 0 || !self.request.apply {
             return;
@@ -105,21 +111,20 @@ impl<S: Services> Run<'_, S> {
             && !self.report.dry_run
             && !self.request.preview;
         let is_repair = self.request.apply;
-        let found = self.report.findings();
-        let chain = with_findings(Stats::default(), &self.progress.found);
-        let rewritten_percent = self.progress.rewritten_percent();
+        let chain = (has_ended && is_of_the_fleet)
+            .then(|| Box::new(with_findings(Stats::default(), &self.progress.found)));
         self.lister.invocation.count(|stats| {
-            *stats = with_findings(std::mem::take(stats), &found);
+            *stats = with_findings(std::mem::take(stats), &self.report.found);
             stats.repair_refused = is_repair.then_some(repair_refused);
             stats.keys_rewritten = is_repair.then_some(self.rewritten);
-            stats.keys_rewritten_percent = is_repair.then_some(rewritten_percent);
-            stats.chain_findings = (has_ended && is_of_the_fleet).then(|| Box::new(chain));
+            stats.keys_rewritten_percent = is_repair.then(|| self.progress.rewritten_percent());
+            stats.chain_findings = chain;
         });
     }
 }
 
 /// Notes findings.
-fn with_findings(stats: Stats, found: &Findings) -> Stats {
+fn with_findings(stats: Stats, found: &Each<Counts>) -> Stats {
     let missing = |counts: &Counts| (counts[Class::Missing], counts[Class::Desired]);
     let rejected = |counts: &Counts| {
         let rejected = counts[Class::Rejected];

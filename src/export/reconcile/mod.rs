@@ -14,6 +14,7 @@ mod brakes;
 mod carry_out;
 mod ending;
 mod names;
+mod namespaces;
 mod one_account;
 mod orphans;
 mod owners;
@@ -30,14 +31,17 @@ use tokio::time::Instant;
 
 pub use self::brakes::Raised;
 pub use self::progress::Progress;
-pub use self::report::{Class, Counts, Findings, Refused, Report};
+pub use self::report::{Class, Counts, Refused, Report};
 
-use self::carry_out::{Changed, Outcome, allowed_of, carry_out};
+use self::brakes::Brakes;
+use self::carry_out::{Outcome, carry_out};
 use self::ending::End;
+use self::namespaces::{Each, NAMESPACES};
 use self::orphans::note_examples;
-use self::part::{Lister, Listing, Part, could_not_be_compared};
+use self::part::{Lister, Part, could_not_be_compared};
 use self::plan::plan;
 use self::progress::{Allowed, Place, Repair};
+use self::report::Examples;
 use self::scan::{Scan, scan};
 use super::api_keys::{
     ApiKeys, AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, Patience, Reuse, TIME_FOR_ONE_TRY,
@@ -45,9 +49,6 @@ use super::api_keys::{
 use super::invocation::Invocation;
 use super::table::{PassOver, ReadError};
 use crate::ports::{KvError, Namespace, ScanColumns, Services};
-
-/// The namespaces in the order in which they are compared.
-const NAMESPACES: [Namespace; 2] = [Namespace::Settings, Namespace::QueryConfigs];
 
 /// A run waits for a cell for one in so many parts of its time at the most.
 const SHARE_TO_WAIT: u32 = 4;
@@ -107,11 +108,8 @@ pub async fn reconcile<S: Services>(
         let began = Instant::now();
         let here = run.progress.place.clone();
         let part = match run.gather().await {
-            Ok(Gathered::Whole(part)) => *part,
-            Ok(Gathered::Unfinished(part)) => {
-                let next = run.get_on_with(*part, is_first).await;
-                return Ok(run.end(End::OutOfTime, next));
-            }
+            Ok(Gathered::Whole(part)) => part,
+            Ok(Gathered::Unfinished(part)) => return Ok(run.end_unfinished(&part, is_first).await),
             Ok(Gathered::NoTurn) => return Ok(run.end(End::OutOfTime, Some(here))),
             Err(error) if is_first => return Err(error),
             Err(error) => {
@@ -119,30 +117,28 @@ pub async fn reconcile<S: Services>(
                 return Ok(run.end(End::Stopped(reason), Some(here)));
             }
         };
-        let repair = run.progress.repair.take();
-        let allowed = match &repair {
-            // The table may have been emptied since the brakes were asked.
-            Some(repair) if !part.has_indexes => self::progress::without_deletes(repair.allowed),
-            Some(repair) => repair.allowed,
+        let is_resumed = run.progress.repair.is_some();
+        let repair = match run.progress.repair.take() {
+            Some(repair) => run.brake_again(repair, &part),
             None => run.count_and_plan(&part).await,
         };
-        let outcome = run.carry_out(&part, allowed).await;
-        let has_changed = outcome.changed.iter().any(Changed::any);
-        let next = run.go_on_after(&part, repair, &outcome);
-        run.take_in(outcome);
-        if let Some(reason) = part.stopped {
-            return Ok(run.end(End::Stopped(reason), next));
-        }
-        let Some(place) = next else { return Ok(run.end(End::AllCompared, None)) };
+        let outcome = run.carry_out(&part, &repair).await;
+        run.take_in(&repair, &outcome);
+        let changes = request.apply && repair.allowed.iter().any(|allowed| allowed.changes_any());
+        let next = run.go_on_after(&part, repair, outcome, is_resumed);
         let left = invocation.deadline.saturating_duration_since(Instant::now());
-        if run.progress.repair.is_some() || left < began.elapsed() {
-            return Ok(run.end(End::OutOfTime, Some(place)));
-        }
-        if has_changed {
-            return Ok(run.end(End::Changed, Some(place)));
-        }
-        run.progress.place = place;
-        is_first = false;
+        let end = match (part.stopped, &next) {
+            (Some(reason), _) => End::Stopped(reason),
+            (None, None) => End::AllCompared,
+            _ if run.progress.repair.is_some() || left < began.elapsed() => End::OutOfTime,
+            _ if changes => End::Changed,
+            (None, Some(place)) => {
+                run.progress.place = place.clone();
+                is_first = false;
+                continue;
+            }
+        };
+        return Ok(run.end(end, next));
     }
 }
 
@@ -160,9 +156,9 @@ struct Run<'a, S> {
 
 /// What a run has gathered of a part.
 enum Gathered {
-    Whole(Box<Part>),
+    Whole(Part),
     /// The time for API keys was up before all could be compared.
-    Unfinished(Box<Part>),
+    Unfinished(Part),
     /// Cloudflare's limit allows no request in this run.
     NoTurn,
 }
@@ -193,13 +189,10 @@ impl<'a, S: Services> Run<'a, S> {
     /// Lists the next part, and takes in what the table says of it.
     async fn gather(&mut self) -> Result<Gathered, ReconcileError> {
         let lister = &self.lister;
-        let mut part = match lister.list(&self.progress).await? {
-            Listing::Listed(part) => part,
-            Listing::NoTurn => {
-                // A run that came at once would find no turn either.
-                tokio::time::sleep_until(lister.invocation.deadline).await;
-                return Ok(Gathered::NoTurn);
-            }
+        let Some(mut part) = lister.list(&self.progress).await? else {
+            // A run that came at once would find no turn either.
+            tokio::time::sleep_until(lister.invocation.deadline).await;
+            return Ok(Gathered::NoTurn);
         };
         let over = match (lister.only_account, self.request.apply) {
             (Some(account), _) => PassOver::Account(account),
@@ -207,8 +200,9 @@ impl<'a, S: Services> Run<'a, S> {
             // What an audit sees may be a second old.
             (None, false) => PassOver::Table(ScanColumns::AllEventuallyConsistent),
         };
+        let compares_values = self.progress.repair.as_ref().is_none_or(Repair::writes_any);
         let began = Instant::now();
-        let scanned = scan(lister, over, &mut part, &mut self.api_keys).await?;
+        let scanned = scan(lister, over, compares_values, &mut part, &mut self.api_keys).await?;
         self.progress.note_pass(began.elapsed());
         if scanned == Scan::OutOfTime {
             return Ok(Gathered::Unfinished(part));
@@ -217,57 +211,69 @@ impl<'a, S: Services> Run<'a, S> {
             lister.read_given_up_shop_ids(&mut part).await;
             lister.take_in_other_accounts(&mut part).await?;
         }
-        part.close();
+        part.sections.iter_mut().for_each(|section| section.owners.close(&section.rows));
         Ok(Gathered::Whole(part))
     }
 
     /// Counts what was found, and says what the brakes let through.
-    async fn count_and_plan(&mut self, part: &Part) -> [Allowed; 2] {
-        let invocation = self.lister.invocation;
-        let (mut allowed, mut failed) = ([Allowed::default(); 2], 0);
-        let mut refused = Refused::default();
+    async fn count_and_plan(&mut self, part: &Part) -> Repair {
+        let mut allowed = Each::default();
+        let (mut failed, mut refused) = (0, Refused::default());
         for section in &part.sections {
-            let namespace = section.namespace;
-            let tally = self.progress.tally(namespace);
-            let plan = plan(section, &part.owners, part.has_indexes, *tally, self.request);
+            let namespace = section.namespace();
+            let tally = &mut self.progress.tallies[namespace];
+            let plan = plan(section, part.has_indexes, *tally, self.request);
             *tally = plan.tally;
-            *self.report.counts(namespace) += plan.counts;
+            self.report.found[namespace] += plan.counts;
             refused += plan.refused;
             failed += plan.counts[Class::Failed];
-            *allowed_of(&mut allowed, namespace) = plan.allowed;
+            allowed[namespace] = plan.allowed;
             section.add_examples(&mut self.report.examples);
-            let differs = section.samples.differs(invocation, namespace, &section.rows).await;
+            let differs =
+                section.samples.differs(self.lister.invocation, namespace, &section.rows).await;
             samples::add_paths(&mut self.report.differs, differs);
         }
         self.report.examples.extend(&part.examples);
         note_examples(&self.lister, part, &mut self.report.examples).await;
-        self.refused += refused;
-        self.log_findings(part, failed, refused);
-        allowed
+        self.log_findings(failed);
+        self.refuse(refused, part);
+        Repair::new(allowed, part.next.clone())
     }
 
-    async fn carry_out(&self, part: &Part, allowed: [Allowed; 2]) -> Outcome {
+    /// Lets through no delete any more where the table has been emptied since the brakes were asked.
+    fn brake_again(&mut self, mut repair: Repair, part: &Part) -> Repair {
+        if !part.has_indexes {
+            let mut refused = Refused::default();
+            for namespace in NAMESPACES {
+                let allowed = &mut repair.allowed[namespace];
+                allowed.more_deletes = 0;
+                refused.delete += std::mem::take(&mut allowed.deletes);
+            }
+            self.refuse(refused, part);
+        }
+        repair
+    }
+
+    async fn carry_out(&self, part: &Part, repair: &Repair) -> Outcome {
         match self.request.apply {
             true => {
                 let takes_keys = self.request.raised.takes_keys();
-                carry_out(&self.lister, part, allowed, takes_keys, &self.api_keys).await
+                carry_out(&self.lister, part, repair, takes_keys, &self.api_keys).await
             }
-            false => Outcome::default(),
+            false => Outcome { left: repair.allowed, ..Outcome::default() },
         }
     }
 
     /// Notes what a repair did.
-    fn take_in(&mut self, outcome: Outcome) {
+    fn take_in(&mut self, repair: &Repair, outcome: &Outcome) {
         for namespace in NAMESPACES {
-            let changed = outcome.changed_in(namespace);
-            let tally = self.progress.tally(namespace);
-            tally.deleted += changed.deleted;
-            tally.rewritten += changed.rewritten;
-            self.rewritten += changed.rewritten;
+            let left_behind = repair.allowed[namespace].more_deletes;
+            let left_behind = left_behind.saturating_sub(outcome.left[namespace].more_deletes);
+            self.progress.tallies[namespace].deleted += left_behind;
         }
+        self.rewritten += outcome.rewritten;
         if !self.report.dry_run {
-            self.report.settings += outcome.done.settings;
-            self.report.query_configs += outcome.done.query_configs;
+            self.report.found += outcome.done;
         }
         self.report.examples.extend(&outcome.examples);
         self.refused.delete += outcome.refused_deletes;
@@ -277,52 +283,78 @@ impl<'a, S: Services> Run<'a, S> {
     fn go_on_after(
         &mut self,
         part: &Part,
-        repair: Option<Repair>,
-        outcome: &Outcome,
+        mut repair: Repair,
+        outcome: Outcome,
+        is_resumed: bool,
     ) -> Option<Place> {
-        let was_repair = repair.is_some();
-        let mut repair =
-            repair.unwrap_or(Repair { allowed: [Allowed::default(); 2], end: part.next.clone() });
-        if let Some((place, allowed)) = &outcome.remains {
-            repair.allowed = *allowed;
-            if outcome.got_on || !was_repair {
+        if let Some(place) = outcome.interrupted_at {
+            repair.allowed = outcome.left;
+            if outcome.got_on || !is_resumed || repair.divide_chunks() {
                 self.progress.repair = Some(repair);
-                return Some(place.clone());
+                return Some(place);
             }
-            // There is no getting on with this namespace, and the others must not wait for it.
-            self.progress.left_out = true;
-            for section in &part.sections {
-                let allows = allowed_of(&mut repair.allowed, section.namespace);
-                self.report.counts(section.namespace)[Class::Failed] += allows.deletes;
+            // There is no getting on here, and the others must not wait for it.
+            self.leave_out(part, &mut repair.allowed);
+        } else {
+            for namespace in NAMESPACES {
+                repair.allowed[namespace].deletes = outcome.left[namespace].deletes;
             }
         }
-        let next = part.next.clone().filter(|_| was_repair && part.next != repair.end);
-        match next {
-            Some(place) if repair.concerns(place.namespace) => {
-                self.progress.repair = Some(repair);
-                Some(place)
-            }
-            _ => repair.end,
+        self.after(part, repair)
+    }
+
+    /// Counts what is allowed of a part as failed.
+    fn leave_out(&mut self, part: &Part, allowed: &mut Each<Allowed>) {
+        self.progress.left_out = true;
+        for section in &part.sections {
+            let allowed = &mut allowed[section.namespace()];
+            let orphaned = section.count_unclaimed(Class::Orphaned).min(allowed.deletes);
+            allowed.deletes -= orphaned;
+            let counts = section.rows.counts();
+            let writes = if allowed.writes { counts[Class::Missing] } else { 0 };
+            let rewrites = allowed.rewrites.min(counts[Class::Stale]);
+            self.report.found[section.namespace()][Class::Failed] += orphaned + writes + rewrites;
         }
     }
 
-    /// Writes what is known to be missing of a part that could not be compared in time, which is neither
-    /// counted nor held against a brake; answers with the place where the chain goes on: here, with a
-    /// smaller part, or else after it.
-    async fn get_on_with(&mut self, part: Part, had_whole_run: bool) -> Option<Place> {
-        let here = Some(self.progress.place.clone());
-        let missing_only = Allowed { writes: true, ..Allowed::default() };
-        let outcome = self.carry_out(&part, [missing_only; 2]).await;
-        let got_on = outcome.got_on;
-        let repair = self.progress.repair.take();
-        self.take_in(outcome);
-        let may_be_smaller = repair.is_none() && self.progress.halve_parts(part.listed());
-        if got_on || may_be_smaller || !had_whole_run {
-            self.progress.repair = repair;
-            return here;
+    /// Writes what is known to be missing of a part that could not be compared in time, and ends the
+    /// run. The part is counted once it is compared: by the next run, and there by a smaller part if it
+    /// had this whole run. One that can't be smaller is left out.
+    async fn end_unfinished(mut self, part: &Part, had_whole_run: bool) -> Report {
+        let mut missing_only = Repair::new(Each::default(), part.next.clone());
+        for namespace in NAMESPACES {
+            let tally = self.progress.tallies[namespace];
+            let more_deletes = Brakes::new(tally, part.has_indexes, self.request.raised).deletes;
+            missing_only.allowed[namespace] =
+                Allowed { writes: true, more_deletes, ..Allowed::default() };
         }
-        self.progress.left_out = true;
-        repair.map_or(part.next, |repair| repair.end)
+        let mut outcome = self.carry_out(part, &missing_only).await;
+        for namespace in NAMESPACES {
+            for class in [Class::Failed, Class::Rejected] {
+                outcome.done[namespace][class] = 0;
+            }
+        }
+        outcome.examples = Examples::default();
+        self.take_in(&missing_only, &outcome);
+        let next = if !had_whole_run || self.progress.halve_parts(part.listed()) || outcome.got_on {
+            Some(self.progress.place.clone())
+        } else {
+            self.progress.left_out = true;
+            let repair = self.progress.repair.take().unwrap_or(missing_only);
+            self.after(part, repair)
+        };
+        self.end(End::OutOfTime, next)
+    }
+
+    /// The place after a part, or after the piece of it that was listed to go on with its repair.
+    fn after(&mut self, part: &Part, repair: Repair) -> Option<Place> {
+        match &part.next {
+            Some(place) if part.next != repair.end && repair.allowed[place.namespace].any() => {
+                self.progress.repair = Some(repair);
+                Some(place.clone())
+            }
+            _ => repair.end,
+        }
     }
 }
 

@@ -2,11 +2,27 @@
 
 use crate::item::ItemKey;
 
-/// What the names of a part take at the most, in bytes.
-const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// What the names of one kind take at the most, in bytes.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 // Places in the text fit 32 bits.
-const _: () = assert!(MAX_BYTES <= u32::MAX as usize);
+const _: () = assert!(Kind::COUNT * MAX_BYTES <= u32::MAX as usize);
+
+/// What a key is named for. Each kind has room of its own, so that what may never be written leaves
+/// room for what will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// KV lacks it.
+    Missing,
+    /// KV holds another value, and the brakes may refuse to rewrite it.
+    Stale,
+    /// It stays as it is.
+    Kept,
+}
+
+impl Kind {
+    const COUNT: usize = 3;
+}
 
 /// Where a piece of the text begins and ends.
 type Range = [u32; 2];
@@ -19,20 +35,26 @@ pub struct Names {
     keys: Vec<(Range, u32)>,
     /// Partition key and sort key.
     items: Vec<[Range; 2]>,
-    full: bool,
+    /// What the names of each kind take, in bytes.
+    bytes: [usize; Kind::COUNT],
+    are_full: [bool; Kind::COUNT],
 }
 
 impl Names {
-    /// Adds a key and its item; `None` where there is no room left.
-    pub fn add(&mut self, key: &str, item: &ItemKey) -> Option<u32> {
-        let more = key.len() + item.pk.len() + item.sk.len();
-        self.full |= self.bytes() + more > MAX_BYTES;
-        if self.full {
-            return None;
-        }
+    /// Adds a key and its item; `None` where there is no room left for this kind.
+    pub fn add(&mut self, kind: Kind, key: &str, item: &ItemKey) -> Option<u32> {
         // The keys of one item come one after the other.
         let previous = self.items.last();
-        if !previous.is_some_and(|[pk, sk]| self.at(*pk) == item.pk && self.at(*sk) == item.sk) {
+        let is_new =
+            !previous.is_some_and(|[pk, sk]| self.at(*pk) == item.pk && self.at(*sk) == item.sk);
+        let item_bytes = item.pk.len() + item.sk.len() + size_of::<[Range; 2]>();
+        let more = key.len() + size_of::<(Range, u32)>() + if is_new { item_bytes } else { 0 };
+        self.are_full[kind as usize] |= self.bytes[kind as usize] + more > MAX_BYTES;
+        if self.are_full(kind) {
+            return None;
+        }
+        self.bytes[kind as usize] += more;
+        if is_new {
             let ranges = [&item.pk, &item.sk].map(|text| self.push(text));
             self.items.push(ranges);
         }
@@ -53,15 +75,9 @@ impl Names {
         Some(ItemKey { pk, sk })
     }
 
-    /// Whether names had to be left out.
-    pub fn are_full(&self) -> bool {
-        self.full
-    }
-
-    fn bytes(&self) -> usize {
-        self.text.len()
-            + self.keys.len() * size_of::<(Range, u32)>()
-            + self.items.len() * size_of::<[Range; 2]>()
+    /// Whether names of a kind had to be left out.
+    pub fn are_full(&self, kind: Kind) -> bool {
+        self.are_full[kind as usize]
     }
 
     fn push(&mut self, text: &str) -> Range {
@@ -75,7 +91,7 @@ impl Names {
     }
 }
 
-/// A place in memory of at most [`MAX_BYTES`].
+/// A place in memory of at most [`MAX_BYTES`] of each kind.
 fn place(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
 }
@@ -93,7 +109,9 @@ mod tests {
         let mut names = Names::default();
         let added: Vec<u32> = (0..1_000)
             .flat_map(|number| [(number, "shop"), (number, "id")])
-            .map(|(number, kind)| names.add(&format!("{kind}-{number}"), &item(number)).unwrap())
+            .map(|(number, kind)| {
+                names.add(Kind::Missing, &format!("{kind}-{number}"), &item(number)).unwrap()
+            })
             .collect();
         for (place, name) in added.into_iter().enumerate() {
             let kind = ["shop", "id"][place % 2];
@@ -104,11 +122,15 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bounded_in_bytes() {
+    fn names_are_bounded_in_bytes_and_those_of_one_kind_leave_room_for_the_others() {
         let mut names = Names::default();
         let long = "k".repeat(512);
-        let added = (0..40_000).filter(|number| names.add(&long, &item(*number)).is_some()).count();
-        assert!(names.are_full() && names.bytes() <= MAX_BYTES);
-        assert!((25_000..32_000).contains(&added), "{added}");
+        for kind in [Kind::Kept, Kind::Stale, Kind::Missing] {
+            assert!(!names.are_full(kind));
+            let is_added = |number: &usize| names.add(kind, &long, &item(*number)).is_some();
+            let added = (0..40_000).filter(is_added).count();
+            assert!(names.are_full(kind) && names.bytes[kind as usize] <= MAX_BYTES);
+            assert!((12_500..16_000).contains(&added), "{added}");
+        }
     }
 }

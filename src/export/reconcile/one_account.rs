@@ -8,7 +8,7 @@ use tracing::error;
 use super::ReconcileError;
 use super::part::{Lister, Part, Section};
 use super::report::Class;
-use super::rows::{Claim, NO_PAGE, ToWrite};
+use super::rows::{Claim, READ_ALONE, ToWrite};
 use crate::error_chain::Chain;
 use crate::export::bulk::{self, Failures};
 use crate::export::table::{Pass, PassOver};
@@ -27,7 +27,7 @@ impl<S: Services> Lister<'_, S> {
         let (found, failures) = self.read_values(keys.into_iter().collect()).await;
         for (key, stored) in found {
             let metadata = stored.metadata.and_then(|json| Metadata::parse(json.get()));
-            part.add_key(self, 0, &key, NO_PAGE, metadata.as_ref());
+            part.sections[0].add_key(self, &key, READ_ALONE, metadata.as_ref());
             part.sections[0].read.insert(key);
         }
         for (key, error) in failures {
@@ -131,7 +131,7 @@ impl<S: Services> Lister<'_, S> {
 
 impl Part {
     fn depends_on_other_accounts(&self) -> bool {
-        let depends = |section: &Section| match section.namespace {
+        let depends = |section: &Section| match section.namespace() {
             Namespace::Settings => {
                 section.rows.depend_on_other_accounts() || !section.pointed_at.is_empty()
             }
@@ -153,13 +153,13 @@ impl Part {
             ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
         };
         self.has_indexes |= index.is_some();
-        let Some(section) = self.sections.first_mut() else { return };
-        if section.namespace != Namespace::Settings || Some(key.pk.as_str()) == only_account {
+        if Some(key.pk.as_str()) == only_account {
             return;
         }
+        let Some(section) = self.section(Namespace::Settings) else { return };
         let attributes = item.attributes();
         for target in alias_targets(&key.pk, &attributes) {
-            self.owners.note_target(&target, key, &section.rows);
+            section.owners.note_target(&target, key, &section.rows);
         }
         let Some(index) = index else { return };
         section.pointed_at.remove(&index.index_id());

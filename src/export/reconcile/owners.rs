@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 
+use super::report::Class;
 use super::rows::{Hash, Rows, Unclaimed, hash};
 use crate::index::IndexRef;
 use crate::item::alias_targets::AliasTarget;
@@ -22,15 +23,6 @@ use crate::item::{ItemKey, ItemKind};
 
 /// Stands for an index, or for an item that points at one.
 pub type OwnerHash = u64;
-
-/// What becomes of a key of ours that no item asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    Orphaned,
-    Withheld,
-    /// Its owner's item can't be exported: what KV holds of it stays.
-    Kept,
-}
 
 /// What the table says of an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,19 +83,18 @@ impl Owners {
         }
     }
 
-    /// What becomes of a key.
-    pub fn fate(&self, Unclaimed { key, owner, .. }: Unclaimed) -> Fate {
+    /// The class of a key of ours that no item asks for; none where it is kept for an item that can't be
+    /// exported.
+    pub fn class_of(&self, Unclaimed { key, owner, .. }: Unclaimed) -> Option<Class> {
         let named = self.named_keys.range((key, 0)..=(key, u64::MAX));
-        if named.into_iter().any(|(_, by)| *by != owner) {
-            return Fate::Withheld;
-        }
         let mut pointers = self.pointed_at.range((owner, 0)..=(owner, u64::MAX));
         match self.items.get(&owner) {
-            Some(OwnerItem::Rejected) => Fate::Kept,
+            _ if named.into_iter().any(|(_, by)| *by != owner) => Some(Class::Withheld),
+            Some(OwnerItem::Rejected) => None,
             None | Some(OwnerItem::Absent) if pointers.any(|(_, by)| *by != owner) => {
-                Fate::Withheld
+                Some(Class::Withheld)
             }
-            None | Some(OwnerItem::Absent | OwnerItem::Exportable) => Fate::Orphaned,
+            None | Some(OwnerItem::Absent | OwnerItem::Exportable) => Some(Class::Orphaned),
         }
     }
 }
@@ -165,12 +156,13 @@ mod tests {
             self
         }
 
-        fn fates(mut self) -> Vec<Fate> {
+        fn classes(mut self) -> Vec<Option<Class>> {
             self.owners.close(&self.rows);
-            let mut fates: Vec<(Hash, Fate)> =
-                self.rows.unclaimed().map(|row| (row.key, self.owners.fate(row))).collect();
-            fates.sort_by_key(|(key, _)| [hash("a-gone"), hash("s")].iter().position(|k| k == key));
-            fates.into_iter().map(|(_, fate)| fate).collect()
+            let mut classes: Vec<(Hash, Option<Class>)> =
+                self.rows.unclaimed().map(|row| (row.key, self.owners.class_of(row))).collect();
+            classes
+                .sort_by_key(|(key, _)| [hash("a-gone"), hash("s")].iter().position(|k| k == key));
+            classes.into_iter().map(|(_, class)| class).collect()
         }
     }
 
@@ -188,35 +180,39 @@ mod tests {
 
     #[test]
     fn what_nothing_protects_is_orphaned() {
-        assert_eq!(gone().fates(), [Fate::Orphaned; 2]);
-        assert_eq!(gone().item("gone", true).fates(), [Fate::Orphaned; 2], "it has other keys");
+        assert_eq!(gone().classes(), [Some(Class::Orphaned); 2]);
+        assert_eq!(
+            gone().item("gone", true).classes(),
+            [Some(Class::Orphaned); 2],
+            "it has other keys"
+        );
     }
 
     #[test]
     fn what_an_alias_points_at_by_any_name_is_withheld_whenever_it_is_met() {
         for target in [index_id("a-gone"), shop_id("a-gone"), shop_id("s")] {
-            let fates = gone().pointed_at(target.clone(), "live").fates();
-            assert_eq!(fates, [Fate::Withheld; 2], "{target:?}");
+            let classes = gone().pointed_at(target.clone(), "live").classes();
+            assert_eq!(classes, [Some(Class::Withheld); 2], "{target:?}");
         }
         let moved = gone().pointed_at(index_id("a-gone"), "live").item("gone", true);
-        assert_eq!(moved.fates(), [Fate::Orphaned; 2], "its item's keys serve the alias");
+        assert_eq!(moved.classes(), [Some(Class::Orphaned); 2], "its item's keys serve the alias");
     }
 
     #[test]
     fn a_key_that_a_write_alias_names_is_withheld_even_if_its_owner_has_an_item() {
-        let fates = gone().item("gone", true).pointed_at(shop_id("s"), "live").fates();
-        assert_eq!(fates, [Fate::Orphaned, Fate::Withheld]);
+        let classes = gone().item("gone", true).pointed_at(shop_id("s"), "live").classes();
+        assert_eq!(classes, [Some(Class::Orphaned), Some(Class::Withheld)]);
     }
 
     #[test]
     fn an_alias_to_itself_protects_nothing() {
-        let fates = gone().item("gone", true).pointed_at(shop_id("s"), "gone").fates();
-        assert_eq!(fates, [Fate::Orphaned; 2]);
+        let classes = gone().item("gone", true).pointed_at(shop_id("s"), "gone").classes();
+        assert_eq!(classes, [Some(Class::Orphaned); 2]);
     }
 
     #[test]
     fn what_a_rejected_item_owns_is_kept() {
-        assert_eq!(gone().item("gone", false).fates(), [Fate::Kept; 2]);
+        assert_eq!(gone().item("gone", false).classes(), [None; 2]);
     }
 
     #[test]
@@ -231,14 +227,17 @@ mod tests {
             let owner = case.rows.list(key, 0, Some(&metadata), "prod", None);
             case.owners.add(owner.unwrap());
         }
-        assert_eq!(case.pointed_at(index_id("a-b-c"), "live").fates(), [Fate::Withheld; 2]);
+        assert_eq!(
+            case.pointed_at(index_id("a-b-c"), "live").classes(),
+            [Some(Class::Withheld); 2]
+        );
     }
 
     #[test]
-    fn a_key_that_an_item_asks_for_has_no_fate() {
+    fn a_key_that_an_item_asks_for_has_no_class() {
         let mut case = gone();
         let item = ItemKey::of_index(&index("i"));
         case.rows.claim("s", &index("i"), &item, Claim::Rejected);
-        assert_eq!(case.fates(), [Fate::Orphaned]);
+        assert_eq!(case.classes(), [Some(Class::Orphaned)]);
     }
 }

@@ -9,7 +9,7 @@ use super::ReconcileError;
 use super::owners::Owners;
 use super::progress::{Place, Progress};
 use super::report::{Class, Examples, MAX_EXAMPLES};
-use super::rows::{NO_PAGE, Rows, ToWrite};
+use super::rows::{READ_ALONE, Rows, ToWrite, Unclaimed, number};
 use super::samples::Samples;
 use crate::error_chain::Chain;
 use crate::export::bulk;
@@ -18,13 +18,16 @@ use crate::export::invocation::Invocation;
 use crate::item::keys::query_config_key_prefix;
 use crate::kv::Metadata;
 use crate::kv::limits::MAX_LIST_KEYS;
-use crate::ports::{KvError, ListPage, Namespace, Services};
+use crate::ports::{KvError, Namespace, Services};
 
 /// Names of strangers' keys that are held until it is known whether an item asks for them.
 const STRANGER_NAMES: usize = 10 * MAX_EXAMPLES;
 
+/// Pages of a section: a row has 16 bits for the number of its page.
+const MAX_PAGES: usize = u16::MAX as usize;
+
 /// A page of the listing.
-pub struct ListedPage {
+struct ListedPage {
     cursor: Option<String>,
     /// Its last key; `None` where it had none.
     last: Option<String>,
@@ -32,17 +35,19 @@ pub struct ListedPage {
 
 /// The keys of one namespace that are compared at once, and what is known of them.
 pub struct Section {
-    pub namespace: Namespace,
+    /// Where it begins.
+    pub begin: Place,
+    /// Where the namespace goes on after it; `None` where it goes to the end.
+    pub next: Option<Place>,
     /// What all listed names start with.
     prefix: String,
-    /// The last key before it; `None` at the beginning.
-    after: Option<String>,
-    /// Its last key; `None` where it goes to the end.
-    last: Option<String>,
-    pub pages: Vec<ListedPage>,
+    /// The pages, of which the first has number 1.
+    pages: Vec<ListedPage>,
     pub rows: Rows,
+    /// The owners of the settings' keys.
+    pub owners: Owners,
     /// Names of listed keys that are not ours.
-    pub strangers: Vec<String>,
+    strangers: Vec<String>,
     /// Keys that KV holds and that were read one by one.
     pub read: BTreeSet<String>,
     /// Index ids that active aliases point at and that KV does not list.
@@ -54,6 +59,7 @@ pub struct Section {
 }
 
 /// What is compared at once.
+#[derive(Default)]
 pub struct Part {
     /// The settings, the query configs, or both in this order.
     pub sections: Vec<Section>,
@@ -61,35 +67,25 @@ pub struct Part {
     pub next: Option<Place>,
     /// Why not all of it could be compared, if so.
     pub stopped: Option<String>,
-    /// The owners of the settings' keys.
-    pub owners: Owners,
     /// Whether a pass over the table has found an index item.
     pub has_indexes: bool,
     pub examples: Examples,
 }
 
-/// What a listing came to.
-pub enum Listing {
-    Listed(Box<Part>),
-    /// There was no turn for the first request in this run.
-    NoTurn,
-}
-
 impl Section {
-    /// An empty section that begins at `place`.
-    pub fn new(place: &Place, only_account: Option<&str>) -> Self {
-        let prefix = match (place.namespace, only_account) {
+    fn new(begin: Place, only_account: Option<&str>) -> Self {
+        let prefix = match (begin.namespace, only_account) {
             (_, None) => String::new(),
             (Namespace::Settings, Some(account)) => format!("{account}-"),
             (Namespace::QueryConfigs, Some(account)) => query_config_key_prefix(account),
         };
         Self {
-            namespace: place.namespace,
+            begin,
+            next: None,
             prefix,
-            after: place.after.clone(),
-            last: None,
             pages: Vec::new(),
             rows: Rows::default(),
+            owners: Owners::default(),
             strangers: Vec::new(),
             read: BTreeSet::new(),
             pointed_at: BTreeSet::new(),
@@ -98,15 +94,19 @@ impl Section {
         }
     }
 
+    pub fn namespace(&self) -> Namespace {
+        self.begin.namespace
+    }
+
     /// Whether a key is compared here. What the listing's prefix leaves out is compared in the first
     /// section of its namespace.
     pub fn covers(&self, key: &str) -> bool {
         if !self.matches_prefix(key) {
-            return self.after.is_none();
+            return self.begin.after.is_none();
         }
-        let is_after = |after: &String| key > after.as_str();
-        let is_within = |last: &String| key <= last.as_str();
-        self.after.as_ref().is_none_or(is_after) && self.last.as_ref().is_none_or(is_within)
+        let last = self.next.as_ref().and_then(|next| next.after.as_deref());
+        self.begin.after.as_deref().is_none_or(|after| key > after)
+            && last.is_none_or(|last| key <= last)
     }
 
     /// Whether the listing shows a key if KV has it.
@@ -114,16 +114,26 @@ impl Section {
         key.starts_with(&self.prefix)
     }
 
-    /// Where it begins.
-    pub fn begins_at(&self) -> Place {
-        let cursor = self.pages.first().and_then(|page| page.cursor.clone());
-        Place { namespace: self.namespace, after: self.after.clone(), cursor }
+    /// The place after one of its keys, which was listed on this page.
+    pub fn place_after(&self, page: u16, key: String) -> Option<Place> {
+        let ListedPage { cursor, .. } = self.page(page)?;
+        Some(Place { namespace: self.namespace(), after: Some(key), cursor: cursor.clone() })
     }
 
-    /// The place after one of its keys, which is on this page; `None` for one that was not listed.
-    pub fn place_after(&self, page: u16, key: Option<String>) -> Option<Place> {
-        let cursor = self.pages.get(usize::from(page))?.cursor.clone();
-        Some(Place { namespace: self.namespace, after: key, cursor })
+    /// Takes in a key that KV holds.
+    pub fn add_key<S: Services>(
+        &mut self,
+        lister: &Lister<'_, S>,
+        key: &str,
+        page: u16,
+        metadata: Option<&Metadata>,
+    ) {
+        let environment = &lister.invocation.config.environment;
+        match self.rows.list(key, page, metadata, environment, lister.only_account) {
+            Some(owner) if self.namespace() == Namespace::Settings => self.owners.add(owner),
+            None if self.strangers.len() < STRANGER_NAMES => self.strangers.push(key.to_owned()),
+            Some(_) | None => {}
+        }
     }
 
     /// Adds the value that an item asks for to the sample, if KV holds another one.
@@ -131,6 +141,27 @@ impl Section {
         if self.rows.why_written(key) == Some(ToWrite::Stale) {
             self.samples.add(key, desired.value());
         }
+    }
+
+    /// The class of a key of ours that no item asks for; none where it is kept for an item that can't be
+    /// exported.
+    pub fn class_of(&self, row: Unclaimed) -> Option<Class> {
+        self.owners.class_of(row)
+    }
+
+    /// How many unclaimed keys there are of a class.
+    pub fn count_unclaimed(&self, class: Class) -> u64 {
+        number(self.rows.unclaimed().filter(|row| self.class_of(*row) == Some(class)).count())
+    }
+
+    /// Whether no item asks for a key, and it is of this class.
+    pub fn has_unclaimed(&self, key: &str, class: Class) -> bool {
+        self.rows.unclaimed_row(key).and_then(|row| self.class_of(row)) == Some(class)
+    }
+
+    /// Index ids that active aliases point at and that have neither an item nor a key.
+    pub fn dangling(&self) -> impl Iterator<Item = &String> {
+        self.pointed_at.iter().filter(|index_id| !self.rows.holds(index_id))
     }
 
     /// Adds names of keys of the classes of which names are held.
@@ -141,61 +172,32 @@ impl Section {
         }
         let foreign = self.strangers.iter().filter(|key| self.rows.is_foreign(key));
         foreign.take(MAX_EXAMPLES).for_each(|key| examples.add(Class::Foreign, key));
-        let dangling = self.pointed_at.iter().filter(|index_id| !self.rows.holds(index_id));
-        dangling.take(MAX_EXAMPLES).for_each(|index_id| examples.add(Class::Dangling, index_id));
+        let dangling = self.dangling().take(MAX_EXAMPLES);
+        dangling.for_each(|index_id| examples.add(Class::Dangling, index_id));
     }
 
-    /// Ends the section after the last key that was listed; the next one begins there.
-    fn end(&mut self, cursor: Option<String>) -> Place {
+    fn page(&self, number: u16) -> Option<&ListedPage> {
+        self.pages.get(usize::from(number).checked_sub(1)?)
+    }
+
+    /// Ends it after the last key that was listed.
+    fn end(&mut self, cursor: Option<String>) {
         // One of empty pages ends where it begins.
         let last = self.pages.iter().rev().find_map(|page| page.last.clone());
-        let last = last.or_else(|| self.after.clone()).unwrap_or_default();
-        self.last = Some(last.clone());
-        Place { namespace: self.namespace, after: Some(last), cursor }
+        let last = last.or_else(|| self.begin.after.clone()).unwrap_or_default();
+        self.next = Some(Place { namespace: self.namespace(), after: Some(last), cursor });
     }
 }
 
 impl Part {
     /// The settings' section, if the part has one: then it is the first.
     pub fn settings(&self) -> Option<&Section> {
-        self.sections.first().filter(|section| section.namespace == Namespace::Settings)
+        self.sections.first().filter(|section| section.namespace() == Namespace::Settings)
     }
 
     /// The section of a namespace.
     pub fn section(&mut self, namespace: Namespace) -> Option<&mut Section> {
-        self.sections.iter_mut().find(|section| section.namespace == namespace)
-    }
-
-    /// Takes in a key that KV holds.
-    pub fn add_key<S: Services>(
-        &mut self,
-        listing: &Lister<'_, S>,
-        section: usize,
-        key: &str,
-        page: u16,
-        metadata: Option<&Metadata>,
-    ) {
-        let environment = &listing.invocation.config.environment;
-        let section = &mut self.sections[section];
-        let owner = section.rows.list(key, page, metadata, environment, listing.only_account);
-        match owner {
-            Some(owner) if section.namespace == Namespace::Settings => self.owners.add(owner),
-            Some(_) => {}
-            None if section.strangers.len() < STRANGER_NAMES => {
-                section.strangers.push(key.to_owned());
-            }
-            None => {}
-        }
-    }
-
-    /// Takes in that all items have been seen.
-    pub fn close(&mut self) {
-        let Self { sections, owners, .. } = self;
-        if let Some(settings) =
-            sections.first().filter(|section| section.namespace == Namespace::Settings)
-        {
-            owners.close(&settings.rows);
-        }
+        self.sections.iter_mut().find(|section| section.namespace() == namespace)
     }
 
     /// How many keys have been listed.
@@ -211,114 +213,103 @@ pub struct Lister<'a, S> {
     pub only_account: Option<&'a str>,
 }
 
-/// Where a section's listing came to its end.
-enum End {
-    OfNamespace,
-    Before(Place),
-    NoTurn,
-}
-
 impl<S: Services> Lister<'_, S> {
-    /// Lists the next part, and leaves time for the passes over the table and for mending. One that is
-    /// to be repaired further is listed as far as it went when it was compared, namespace by namespace.
-    pub async fn list(&self, progress: &Progress) -> Result<Listing, ReconcileError> {
-        let deadline = self.invocation.deadline;
-        let left = deadline.saturating_duration_since(Instant::now());
-        let repair_end = progress.repair.as_ref().map(|repair| repair.end.as_ref());
-        let until = match repair_end {
-            Some(_) => deadline,
-            None => Instant::now() + progress.time_to_list(left),
-        };
-        let bounds = Bounds { until, keys: progress.part_keys, repair_end };
-        let mut part = Part {
-            sections: Vec::new(),
-            next: None,
-            stopped: None,
-            owners: Owners::default(),
-            has_indexes: false,
-            examples: Examples::default(),
-        };
-        let mut next = Some(progress.place.clone());
-        while let Some(place) = next.take() {
+    /// Lists the next part, and leaves time for the passes over the table and for mending; `None` where
+    /// there is no turn for the first request in this run. One that is to be repaired further is listed
+    /// no farther than it went when it was compared, and one namespace at a time.
+    pub async fn list(&self, progress: &Progress) -> Result<Option<Part>, ReconcileError> {
+        let left = self.invocation.deadline.saturating_duration_since(Instant::now());
+        let until = Instant::now() + progress.time_to_list(left);
+        let mut part = Part { next: Some(progress.place.clone()), ..Part::default() };
+        while let Some(begin) = part.next.take() {
             let is_first = part.sections.is_empty();
-            if !is_first && (bounds.is_repair() || bounds.are_full(&part)) {
-                part.next = Some(place);
+            let namespace = begin.namespace;
+            let listed = part.listed();
+            let has_room = progress.room_after(listed) >= MAX_LIST_KEYS && Instant::now() < until;
+            if !is_first && (progress.repair.is_some() || !has_room) {
+                part.next = Some(begin);
                 break;
             }
-            let namespace = place.namespace;
-            part.sections.push(Section::new(&place, self.only_account));
-            match self.list_section(&mut part, &place, bounds).await {
-                Ok(End::OfNamespace) => next = Place::next_namespace(namespace),
-                Ok(End::Before(place)) => part.next = Some(place),
-                Ok(End::NoTurn) if is_first || bounds.is_repair() => return Ok(Listing::NoTurn),
-                Ok(End::NoTurn) => {
-                    part.sections.pop();
-                    part.next = Some(place);
+            match self.list_section(begin.clone(), listed, progress, until).await {
+                Ok(Some(section)) => {
+                    let next = section.next.clone();
+                    let goes_on = next.is_some();
+                    part.next = next.or_else(|| Place::next_namespace(namespace));
+                    part.sections.push(section);
+                    if goes_on {
+                        break;
+                    }
                 }
-                Err(error) if is_first => return Err(self.stopped(&part, namespace, error)),
+                Ok(None) if is_first => return Ok(None),
+                Ok(None) => {
+                    part.next = Some(begin);
+                    break;
+                }
+                Err(error) if is_first => return Err(error),
                 Err(error) => {
-                    part.sections.pop();
-                    part.next = Some(place);
-                    let error = self.stopped(&part, namespace, error);
                     part.stopped = Some(could_not_be_compared(&error));
+                    part.next = Some(begin);
+                    break;
                 }
             }
         }
-        Ok(Listing::Listed(Box::new(part)))
+        Ok(Some(part))
     }
 
+    /// Lists a section, after so many keys of others; `None` where there is no turn for it.
     async fn list_section(
         &self,
-        part: &mut Part,
-        place: &Place,
-        bounds: Bounds<'_>,
-    ) -> Result<End, KvError> {
-        let at = part.sections.len() - 1;
-        let end = bounds.end().filter(|end| end.namespace == place.namespace);
-        let end = end.and_then(|end| end.after.as_deref());
-        let mut cursor = place.cursor.clone();
+        begin: Place,
+        listed: usize,
+        progress: &Progress,
+        until: Instant,
+    ) -> Result<Option<Section>, ReconcileError> {
+        let end = progress.repair.as_ref().and_then(|repair| repair.end.as_ref());
+        let end = end.filter(|end| end.namespace == begin.namespace);
+        let last_meant = end.and_then(|end| end.after.as_deref());
+        let mut cursor = begin.cursor.clone();
+        let mut section = Section::new(begin, self.only_account);
         loop {
-            let is_first = part.sections[at].pages.is_empty();
-            let until = if part.listed() == 0 { self.invocation.deadline } else { bounds.until };
-            let turn = self.invocation.wait_for_turn(1, until).await;
-            match turn {
-                Err(_) if is_first || bounds.is_repair() => return Ok(End::NoTurn),
-                Ok(()) if is_first || !bounds.are_full(part) => {}
-                Ok(()) | Err(_) => return Ok(End::Before(part.sections[at].end(cursor))),
+            let is_first = section.pages.is_empty();
+            let keys = listed + section.rows.listed();
+            // While nothing is listed, there is nothing else to do with the time.
+            let turn_by = if keys == 0 { self.invocation.deadline } else { until };
+            let has_turn = self.invocation.wait_for_turn(1, turn_by).await.is_ok();
+            let has_room = progress.room_after(keys) >= MAX_LIST_KEYS
+                && section.pages.len() < MAX_PAGES
+                && Instant::now() < until;
+            if !has_turn && is_first {
+                return Ok(None);
             }
-            let prefix = part.sections[at].prefix.clone();
-            let page = self.page(place.namespace, &prefix, cursor.as_deref()).await?;
-            let is_meant = |key: &String| {
-                place.after.as_ref().is_none_or(|after| key > after)
-                    && end.is_none_or(|end| key.as_str() <= end)
-            };
-            let number = u16::try_from(part.sections[at].pages.len()).unwrap_or(NO_PAGE);
+            if !has_turn || !(is_first || has_room) {
+                section.end(cursor);
+                return Ok(Some(section));
+            }
+            let namespace = section.namespace();
+            let page =
+                bulk::list(self.invocation, namespace, &section.prefix, cursor.as_deref()).await;
+            let page = page.map_err(|error| match error {
+                KvError::AuthRejected { .. } => ReconcileError::CloudflareAuthRejected(error),
+                error => ReconcileError::ListingStopped { namespace, keys, error },
+            })?;
+            let is_past = |key: &str| last_meant.is_some_and(|last| key > last);
             let reaches_end =
-                end.is_some_and(|end| page.keys.last().is_some_and(|(key, _)| key.as_str() >= end));
+                page.keys.last().is_some_and(|(key, _)| Some(key.as_str()) >= last_meant);
+            let number = u16::try_from(section.pages.len() + 1).unwrap_or(u16::MAX);
             let mut last = None;
-            for (key, metadata) in page.keys.into_iter().filter(|(key, _)| is_meant(key)) {
-                part.add_key(self, at, &key, number, metadata.as_ref());
-                last = Some(key);
+            for (key, metadata) in page.keys {
+                if section.begin.after.as_ref().is_none_or(|after| key > *after) && !is_past(&key) {
+                    section.add_key(self, &key, number, metadata.as_ref());
+                    last = Some(key);
+                }
             }
-            part.sections[at].pages.push(ListedPage { cursor, last });
+            section.pages.push(ListedPage { cursor, last });
             cursor = page.cursor;
-            if reaches_end || (cursor.is_none() && end.is_some()) {
-                part.sections[at].last = end.map(str::to_owned);
-                return Ok(bounds.end().cloned().map_or(End::OfNamespace, End::Before));
-            }
-            if cursor.is_none() {
-                return Ok(End::OfNamespace);
+            if (last_meant.is_some() && reaches_end) || cursor.is_none() {
+                section.next = end.cloned();
+                return Ok(Some(section));
             }
         }
-    }
-
-    async fn page(
-        &self,
-        namespace: Namespace,
-        prefix: &str,
-        cursor: Option<&str>,
-    ) -> Result<ListPage, KvError> {
-        bulk::list(self.invocation, namespace, prefix, cursor).await
     }
 
     /// Lists a page of a section once more, because only hashes of names are held; answers with its
@@ -328,16 +319,19 @@ impl<S: Services> Lister<'_, S> {
         section: &Section,
         page: u16,
     ) -> Result<Vec<String>, KvError> {
+        if page == READ_ALONE {
+            return Ok(section.read.iter().cloned().collect());
+        }
         let mut names = Vec::new();
-        let Some(ListedPage { cursor, last: Some(last) }) = section.pages.get(usize::from(page))
-        else {
+        let Some(ListedPage { cursor, last: Some(last) }) = section.page(page) else {
             return Ok(names);
         };
         let mut cursor = cursor.clone();
         loop {
             let turn = self.invocation.wait_for_turn(1, self.invocation.deadline).await;
             turn.map_err(|_| KvError::OutOfTime)?;
-            let listed = self.page(section.namespace, &section.prefix, cursor.as_deref()).await?;
+            let (namespace, prefix) = (section.namespace(), &section.prefix);
+            let listed = bulk::list(self.invocation, namespace, prefix, cursor.as_deref()).await?;
             cursor = listed.cursor;
             let goes_beyond = listed.keys.last().is_some_and(|(key, _)| key >= last);
             let keys = listed.keys.into_iter().map(|(key, _)| key);
@@ -347,41 +341,9 @@ impl<S: Services> Lister<'_, S> {
             }
         }
     }
-
-    fn stopped(&self, part: &Part, namespace: Namespace, error: KvError) -> ReconcileError {
-        match error {
-            error @ KvError::AuthRejected { .. } => ReconcileError::CloudflareAuthRejected(error),
-            error => ReconcileError::ListingStopped { namespace, keys: part.listed(), error },
-        }
-    }
 }
 
 /// Why a run stops before its next part.
 pub fn could_not_be_compared(error: &ReconcileError) -> String {
     format!("the next part could not be compared: {}", Chain(error))
-}
-
-/// How much one part may list.
-#[derive(Clone, Copy)]
-struct Bounds<'a> {
-    until: Instant,
-    keys: usize,
-    /// Where a part ends that is listed again, to go on with its repair: there and nowhere else.
-    repair_end: Option<Option<&'a Place>>,
-}
-
-impl<'a> Bounds<'a> {
-    fn is_repair(&self) -> bool {
-        self.repair_end.is_some()
-    }
-
-    fn end(&self) -> Option<&'a Place> {
-        self.repair_end.flatten()
-    }
-
-    /// Whether there is no room for another page.
-    fn are_full(&self, part: &Part) -> bool {
-        let has_room = self.keys.saturating_sub(part.listed()) >= MAX_LIST_KEYS;
-        !self.is_repair() && (!has_room || Instant::now() >= self.until)
-    }
 }

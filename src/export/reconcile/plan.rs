@@ -3,12 +3,10 @@
 
 use super::Reconcile;
 use super::brakes::Brakes;
-use super::owners::{Fate, Owners};
 use super::part::Section;
 use super::progress::{Allowed, Tally};
 use super::report::{Class, Counts, Refused};
-use super::rows::{Unclaimed, number};
-use crate::ports::Namespace;
+use super::rows::number;
 
 /// The plan for a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,27 +16,18 @@ pub struct Plan {
     /// What the brakes let through.
     pub allowed: Allowed,
     pub refused: Refused,
-    /// The tally with this section. An audit counts as done what a repair would do, for the brakes of
-    /// the parts after it.
+    /// The tally with this section. What is let through counts as done, also by an audit: the brakes
+    /// of the parts after it are those that a repair would have.
     pub tally: Tally,
 }
 
-/// Plans a section, after the chain has seen and done so much of its namespace.
-pub fn plan(
-    section: &Section,
-    owners: &Owners,
-    has_indexes: bool,
-    before: Tally,
-    request: &Reconcile,
-) -> Plan {
+/// Plans a section, after the chain has seen and let through so much of its namespace.
+pub fn plan(section: &Section, has_indexes: bool, before: Tally, request: &Reconcile) -> Plan {
     let mut counts = section.rows.counts();
     counts[Class::Rejected] = section.rejected;
-    let is_held = |index_id: &&String| section.rows.holds(index_id);
-    counts[Class::Dangling] = number(section.pointed_at.iter().filter(|id| !is_held(id)).count());
-    for row in section.rows.unclaimed() {
-        if let Some(class) = class_of(section.namespace, owners, row) {
-            counts[class] += 1;
-        }
+    counts[Class::Dangling] = number(section.dangling().count());
+    for class in [Class::Orphaned, Class::Withheld] {
+        counts[class] = section.count_unclaimed(class);
     }
     let mut tally = Tally {
         ours: before.ours + section.rows.ours(),
@@ -48,35 +37,16 @@ pub fn plan(
     let taken = if request.raised.takes_keys() { section.rows.taken() } else { 0 };
     let (orphaned, rewrites) = (counts[Class::Orphaned], counts[Class::Stale] + taken);
     let brakes = Brakes::new(tally, has_indexes, request.raised);
-    let deletes = brakes.allow_deletes(orphaned);
+    let all_or_none = |keys: u64, brake: u64| if keys <= brake { keys } else { 0 };
+    let deletes = all_or_none(orphaned, brakes.deletes);
     let allowed = Allowed {
         writes: true,
-        rewrites: brakes.allow_rewrites(rewrites),
-        deletes: if deletes { orphaned } else { 0 },
-        more_deletes: brakes.deletes_after(if deletes { orphaned } else { 0 }),
+        rewrites: all_or_none(rewrites, brakes.rewrites),
+        deletes,
+        more_deletes: brakes.deletes - deletes,
     };
-    let refused = Refused {
-        delete: orphaned - allowed.deletes,
-        rewrite: if allowed.rewrites { 0 } else { rewrites },
-    };
-    if !request.apply {
-        tally.deleted += allowed.deletes;
-        tally.rewritten += rewrites - refused.rewrite;
-    }
+    let refused = Refused { delete: orphaned - deletes, rewrite: rewrites - allowed.rewrites };
+    tally.deleted += deletes;
+    tally.rewritten += allowed.rewrites;
     Plan { counts, allowed, refused, tally }
-}
-
-/// The class of a key of ours that no item asks for; none where it is kept for an item that can't be
-/// exported.
-pub fn class_of(namespace: Namespace, owners: &Owners, row: Unclaimed) -> Option<Class> {
-    let fate = match namespace {
-        Namespace::Settings => owners.fate(row),
-        // An alias points at settings.
-        Namespace::QueryConfigs => Fate::Orphaned,
-    };
-    match fate {
-        Fate::Orphaned => Some(Class::Orphaned),
-        Fate::Withheld => Some(Class::Withheld),
-        Fate::Kept => None,
-    }
 }

@@ -6,14 +6,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::report::Findings;
-use super::{NAMESPACES, Reconcile};
+use super::Reconcile;
+use super::namespaces::{Each, NAMESPACES};
+use super::report::Counts;
 use crate::kv::Digest;
-use crate::kv::limits::MAX_LIST_KEYS;
+use crate::kv::limits::{MAX_BULK_GET_KEYS, MAX_LIST_KEYS};
 use crate::ports::Namespace;
 
 /// What every `continue` starts with; changes with its fields.
-const VERSION: &str = "3.";
+const VERSION: &str = "4.";
 
 /// Keys that one part lists at the most. With 70 bytes each they take a quarter of the memory that
 /// the function has.
@@ -25,6 +26,10 @@ const SHARE_TO_LIST: u32 = 8;
 
 /// What writes and deletes take beside the passes, with time to spare.
 const TIME_TO_MEND: Duration = Duration::from_secs(30);
+
+/// Orphans that are settled in one go. Their values take some 10 MB, and each look is a pass over the
+/// table whatever their number.
+const CHUNK_KEYS: usize = 5_000;
 
 /// Characters of the checksum that tells whether a `continue` is whole.
 const CHECKSUM_CHARACTERS: usize = 16;
@@ -55,16 +60,16 @@ impl Place {
     }
 }
 
-/// What the chain has seen and done of one namespace.
+/// What the chain has seen of one namespace, and let through its brakes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Listed keys of ours.
     pub ours: u64,
     /// Keys that the table asks for.
     pub desired: u64,
-    /// Keys that were deleted.
+    /// Keys to delete.
     pub deleted: u64,
-    /// Stale keys that were rewritten.
+    /// Stale keys to rewrite.
     pub rewritten: u64,
 }
 
@@ -73,26 +78,58 @@ pub struct Tally {
 pub struct Allowed {
     /// Missing keys are written.
     pub writes: bool,
-    /// Stale keys are rewritten.
-    pub rewrites: bool,
-    /// So many orphans are deleted.
+    /// Stale keys to rewrite.
+    pub rewrites: u64,
+    /// Orphans to delete.
     pub deletes: u64,
     /// So many more keys may be deleted that the repair itself leaves behind.
     pub more_deletes: u64,
 }
 
-/// The same, but nothing is deleted.
-pub fn without_deletes(allowed: [Allowed; 2]) -> [Allowed; 2] {
-    allowed.map(|allowed| Allowed { deletes: 0, more_deletes: 0, ..allowed })
+impl Allowed {
+    /// Whether anything is to be written.
+    pub fn writes_any(self) -> bool {
+        self.writes || self.rewrites > 0
+    }
+
+    /// Whether anything is to be done.
+    pub fn any(self) -> bool {
+        self.writes_any() || self.deletes > 0
+    }
+
+    /// Whether the brakes of the next part have to know of it.
+    pub fn changes_any(self) -> bool {
+        self.rewrites + self.deletes > 0
+    }
 }
 
-/// A part that was compared and counted, and whose repair the next run goes on with.
+/// A part that was compared and counted, and is to be repaired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
-    /// Of the settings and of the query configs.
-    pub allowed: [Allowed; 2],
+    pub allowed: Each<Allowed>,
     /// Where the part ends; `None` where it goes to the end of both namespaces.
     pub end: Option<Place>,
+    /// Orphans that are looked at together at the most.
+    pub chunk_keys: usize,
+}
+
+impl Repair {
+    pub fn new(allowed: Each<Allowed>, end: Option<Place>) -> Self {
+        Self { allowed, end, chunk_keys: CHUNK_KEYS }
+    }
+
+    /// Whether anything is to be written, for which values have to be compared.
+    pub fn writes_any(&self) -> bool {
+        self.allowed.iter().any(|allowed| allowed.writes_any())
+    }
+
+    /// Makes the chunks smaller, after a whole run that did not get through one. False where that
+    /// can't be.
+    pub fn divide_chunks(&mut self) -> bool {
+        let can_be_smaller = self.chunk_keys > MAX_BULK_GET_KEYS;
+        self.chunk_keys = (self.chunk_keys / 8).max(MAX_BULK_GET_KEYS);
+        can_be_smaller
+    }
 }
 
 /// Requests to Cloudflare that the next run has to count as its own.
@@ -118,6 +155,21 @@ impl Requests {
     }
 }
 
+/// The fields of a request that are the same in all runs of a chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Asked {
+    apply: bool,
+    preview: bool,
+    system_account_id: Option<String>,
+}
+
+impl From<&Reconcile> for Asked {
+    fn from(request: &Reconcile) -> Self {
+        let Reconcile { apply, preview, ref system_account_id, .. } = *request;
+        Self { apply, preview, system_account_id: system_account_id.clone() }
+    }
+}
+
 /// How far a chain of runs has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
@@ -126,13 +178,12 @@ pub struct Progress {
     /// What is still to be repaired there, if that was compared before.
     pub repair: Option<Repair>,
     /// Keys that the next part lists at the most.
-    pub part_keys: usize,
+    part_keys: usize,
     /// Whether a part was left out for good.
     pub left_out: bool,
-    /// Of the settings and of the query configs.
-    tallies: [Tally; 2],
+    pub tallies: Each<Tally>,
     /// What the runs so far have found.
-    pub found: Findings,
+    pub found: Each<Counts>,
     /// Deletes and rewrites that a repair was refused.
     pub refused: u64,
     /// What was asked of Cloudflare just before.
@@ -140,20 +191,7 @@ pub struct Progress {
     /// What the longest pass over the table took, in whole seconds, rounded up; `None` before the
     /// first one.
     pass_seconds: Option<u64>,
-    apply: bool,
-    preview: bool,
-    system_account_id: Option<String>,
-}
-
-impl Repair {
-    /// Whether anything is still to be done in a namespace.
-    pub fn concerns(&self, namespace: Namespace) -> bool {
-        let Allowed { writes, deletes, .. } = match namespace {
-            Namespace::Settings => self.allowed[0],
-            Namespace::QueryConfigs => self.allowed[1],
-        };
-        writes || deletes > 0
-    }
+    asked: Asked,
 }
 
 impl Progress {
@@ -164,30 +202,23 @@ impl Progress {
             repair: None,
             part_keys: PART_KEYS,
             left_out: false,
-            tallies: [Tally::default(); 2],
-            found: Findings::default(),
+            tallies: Each::default(),
+            found: Each::default(),
             refused: 0,
             requests: None,
             pass_seconds: None,
-            apply: request.apply,
-            preview: request.preview,
-            system_account_id: request.system_account_id.clone(),
+            asked: request.into(),
         }
     }
 
     /// Whether it is a chain of runs with these fields.
     pub fn belongs_to(&self, request: &Reconcile) -> bool {
-        self.apply == request.apply
-            && self.preview == request.preview
-            && self.system_account_id == request.system_account_id
+        self.asked == request.into()
     }
 
-    /// What was seen and done of a namespace.
-    pub fn tally(&mut self, namespace: Namespace) -> &mut Tally {
-        match namespace {
-            Namespace::Settings => &mut self.tallies[0],
-            Namespace::QueryConfigs => &mut self.tallies[1],
-        }
+    /// How many keys the next part may list after these.
+    pub fn room_after(&self, listed: usize) -> usize {
+        self.part_keys.saturating_sub(listed)
     }
 
     /// The share of the desired keys that was rewritten, in percent: of the namespace that has more. Few
@@ -257,17 +288,38 @@ mod tests {
         let request = Reconcile { apply: true, ..Reconcile::default() };
         let mut progress = Progress::at_start(&request);
         progress.place.after = Some("a-i".to_owned());
-        progress.repair = Some(Repair {
-            allowed: [Allowed { deletes: 7, ..Allowed::default() }; 2],
-            end: Place::next_namespace(Namespace::Settings),
-        });
-        progress.tally(Namespace::Settings).deleted = 3;
+        let mut allowed = Each::<Allowed>::default();
+        allowed[Namespace::Settings].deletes = 7;
+        progress.repair = Some(Repair::new(allowed, Place::next_namespace(Namespace::Settings)));
+        progress.tallies[Namespace::Settings].deleted = 3;
         progress
     }
 
     #[test]
     fn a_text_is_read_as_it_was_written() {
         assert_eq!(Progress::parse(&progress().to_text()), Some(progress()));
+    }
+
+    #[test]
+    fn a_text_holds_names_of_any_characters_and_is_refused_wherever_it_is_cut() {
+        for name in ["\"'\\", "a\nb\r\t\0", "ключ 🗝 ’", "*", "", &"\u{10ffff}".repeat(128)]
+        {
+            let mut progress = progress();
+            progress.place.after = Some(name.to_owned());
+            progress.place.cursor = Some(name.to_owned());
+            let text = progress.to_text();
+            assert_eq!(Progress::parse(&text), Some(progress));
+            assert!((0..text.len()).all(|at| Progress::parse(&text[..at]).is_none()), "{name:?}");
+            assert!((1..text.len()).all(|at| Progress::parse(&text[at..]).is_none()), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn chunks_are_divided_down_to_one_read() {
+        let mut repair = Repair::new(Each::default(), None);
+        let sizes: Vec<usize> =
+            std::iter::from_fn(|| repair.divide_chunks().then_some(repair.chunk_keys)).collect();
+        assert_eq!(sizes, [625, 100]);
     }
 
     #[test]

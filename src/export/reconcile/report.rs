@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{AddAssign, Index, IndexMut};
 
-use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::ports::Namespace;
+use super::namespaces::{Each, NAMESPACES};
 
 /// Names that a report gives of one class at the most.
 pub const MAX_EXAMPLES: usize = 20;
@@ -94,48 +93,26 @@ impl AddAssign for Counts {
     }
 }
 
-impl Counts {
-    fn by_name<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(Class::ALL.len()))?;
-        for class in Class::ALL {
-            map.serialize_entry(&class, &self[class])?;
-        }
-        map.end()
-    }
-}
-
-/// The counts of both namespaces.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Findings {
-    pub settings: Counts,
-    pub query_configs: Counts,
-}
-
-impl Findings {
-    /// The counts of one of them.
-    pub fn of(&mut self, namespace: Namespace) -> &mut Counts {
-        match namespace {
-            Namespace::Settings => &mut self.settings,
-            Namespace::QueryConfigs => &mut self.query_configs,
+/// The counts of both namespaces, by name.
+fn by_namespace<S: Serializer>(found: &Each<Counts>, serializer: S) -> Result<S::Ok, S::Error> {
+    struct ByName<'a>(&'a Counts);
+    impl Serialize for ByName<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(Class::ALL.map(|class| (class, self.0[class])))
         }
     }
+    serializer.collect_map(NAMESPACES.map(|namespace| (namespace, ByName(&found[namespace]))))
+}
 
-    /// A class's keys in both.
+impl Each<Counts> {
+    /// A class's keys in both namespaces.
     pub fn sum(&self, class: Class) -> u64 {
-        self.settings[class] + self.query_configs[class]
+        self.iter().map(|counts| counts[class]).sum()
     }
 
     /// Keys that differ from the table, as they were found.
     pub fn drift(&self) -> u64 {
         Class::DRIFT.into_iter().map(|class| self.sum(class)).sum()
-    }
-
-    /// These and others.
-    #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
-        self.settings += other.settings;
-        self.query_configs += other.query_configs;
-        self
     }
 
     /// A share in percent, of the namespace where it is larger. A few keys are none, unless they are
@@ -145,7 +122,7 @@ impl Findings {
             (part, all) if all == 0 || (part < FEW_KEYS && part < all) => 0,
             (part, all) => part.saturating_mul(100) / all,
         };
-        percent(&self.settings).max(percent(&self.query_configs))
+        self.iter().map(percent).max().unwrap_or_default()
     }
 }
 
@@ -206,10 +183,9 @@ impl AddAssign for Refused {
 pub struct Report {
     /// Whether it was asked to repair.
     pub apply: bool,
-    #[serde(serialize_with = "Counts::by_name")]
-    pub settings: Counts,
-    #[serde(serialize_with = "Counts::by_name")]
-    pub query_configs: Counts,
+    /// What was counted.
+    #[serde(flatten, serialize_with = "by_namespace")]
+    pub found: Each<Counts>,
     pub examples: Examples,
     /// Whether the chain has come to its end, left nothing out, and no brake refused a repair
     /// anything. Keys that could not be compared or repaired are counted as failed.
@@ -229,19 +205,4 @@ pub struct Report {
     /// Whether Cloudflare was left alone.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
-}
-
-impl Report {
-    /// The counts of a namespace.
-    pub fn counts(&mut self, namespace: Namespace) -> &mut Counts {
-        match namespace {
-            Namespace::Settings => &mut self.settings,
-            Namespace::QueryConfigs => &mut self.query_configs,
-        }
-    }
-
-    /// The counts of both namespaces.
-    pub fn findings(&self) -> Findings {
-        Findings { settings: self.settings, query_configs: self.query_configs }
-    }
 }

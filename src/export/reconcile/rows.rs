@@ -17,7 +17,7 @@
 
 use std::collections::BTreeMap;
 
-use super::names::Names;
+use super::names::{Kind, Names};
 use super::owners::{OwnerHash, owner_hash};
 use super::report::{Class, Counts};
 use crate::index::IndexRef;
@@ -32,7 +32,7 @@ const HASH_BYTES: usize = 12;
 const MAX_UNLISTED: usize = 500_000;
 
 /// The page of keys that were read one by one.
-pub const NO_PAGE: u16 = u16::MAX;
+pub const READ_ALONE: u16 = 0;
 
 /// The beginning of a SHA-256.
 pub type Hash = [u8; HASH_BYTES];
@@ -197,9 +197,14 @@ impl Rows {
                 Claim::Unknown => State::Unknown,
                 Claim::Rejected | Claim::OfAnotherAccount => State::LeftAlone,
             };
+            let kind = match row.to_write() {
+                Some(ToWrite::Missing) => Kind::Missing,
+                Some(ToWrite::Stale | ToWrite::Taken) => Kind::Stale,
+                None => Kind::Kept,
+            };
             // What is right for its owner stays so, whoever else asks.
             let is_final = row.state == State::Right && is_owner;
-            row.name = if is_final { None } else { self.names.add(key, item) };
+            row.name = if is_final { None } else { self.names.add(kind, key, item) };
         }
         !is_first
     }
@@ -271,9 +276,12 @@ impl Rows {
         names
     }
 
-    /// Whether the names of all keys to write are held.
-    pub fn holds_all_names(&self) -> bool {
-        self.missing_beyond == 0 && !self.names.are_full()
+    /// Whether the names of all keys of these classes are held.
+    pub fn holds_all_names(&self, classes: &[ToWrite]) -> bool {
+        classes.iter().all(|class| match class {
+            ToWrite::Missing => self.missing_beyond == 0 && !self.names.are_full(Kind::Missing),
+            ToWrite::Stale | ToWrite::Taken => !self.names.are_full(Kind::Stale),
+        })
     }
 
     /// A key whose name is held.
@@ -310,7 +318,7 @@ impl Row {
             digest: None,
             owner: None,
             name: None,
-            page: NO_PAGE,
+            page: READ_ALONE,
             writer: None,
             state: State::Unclaimed,
             conflicting: false,
@@ -564,6 +572,6 @@ mod tests {
             asks(&mut keys, &number.to_string(), "i", "v");
         }
         assert_eq!(keys.counts()[Class::Missing], number(MAX_UNLISTED + 2));
-        assert!(!keys.holds_all_names());
+        assert!(!keys.holds_all_names(&[ToWrite::Missing]));
     }
 }

@@ -49,10 +49,12 @@ struct OpenIndex {
     exportable: Result<Exportable, Rejection>,
 }
 
-/// Goes over the items, and compares what they ask for with what was listed.
+/// Goes over the items, and compares what they ask for with what was listed. Without `compares_values`
+/// no API key is asked for: which keys the items ask for is all that matters.
 pub async fn scan<S: Services>(
     lister: &Lister<'_, S>,
     over: PassOver<'_>,
+    compares_values: bool,
     part: &mut Part,
     api_keys: &mut ApiKeys,
 ) -> Result<Scan, ReconcileError> {
@@ -74,9 +76,10 @@ pub async fn scan<S: Services>(
         if api_keys.answers() > MAX_HELD_ACCOUNTS {
             api_keys.forget_answers();
         }
-        let exportable: Vec<&Exportable> =
-            open.iter().filter_map(|index| index.exportable.as_ref().ok()).collect();
-        pass.while_waiting(api_keys.ask(invocation, exportable)).await;
+        if compares_values {
+            let exportable = open.iter().filter_map(|index| index.exportable.as_ref().ok());
+            pass.while_waiting(api_keys.ask(invocation, exportable)).await;
+        }
         if Instant::now() >= until {
             return Ok(Scan::OutOfTime);
         }
@@ -117,7 +120,7 @@ impl Part {
         let mut keys = claimed_keys(&index, attributes);
         keys.retain(|key| section.covers(key));
         let is_of_interest =
-            !keys.is_empty() || section.covers(&index.index_id()) || self.owners.have(&index);
+            !keys.is_empty() || section.covers(&index.index_id()) || section.owners.have(&index);
         let exportable = is_of_interest
             .then(|| Exportable::new(IndexSettings::decode(&index, attributes)?, config))?;
         Some(OpenIndex { item: item.clone(), index, keys, exportable })
@@ -134,12 +137,12 @@ impl Part {
             Err(NotExportable::Unavailable(_)) => Claim::Unknown,
             Err(NotExportable::Rejected(_)) => Claim::Rejected,
         };
-        self.owners.note_item(&index, claim != Claim::Rejected);
         if let Err(NotExportable::Rejected(rejection)) = &desired {
             // Each part's pass sees the item; the one that has its index id counts it.
             self.reject(Namespace::Settings, &index, &index.index_id(), rejection);
         }
         let Some(section) = self.sections.first_mut() else { return };
+        section.owners.note_item(&index, claim != Claim::Rejected);
         for key in &keys {
             if section.rows.claim(key, &index, &item, claim) {
                 self.examples.add(Class::Conflicting, key);
@@ -188,16 +191,13 @@ impl Part {
 
     /// Notes what the active aliases of an item point at.
     fn note_aliases(&mut self, key: &ItemKey, attributes: &Map<'_>) {
-        let Some(section) = self.sections.first_mut() else { return };
-        if section.namespace != Namespace::Settings {
-            return;
-        }
+        let Some(section) = self.section(Namespace::Settings) else { return };
         let own = match key.kind() {
             ItemKind::IndexSettings(index) => Some(index.index_id()),
             ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
         };
         for target in alias_targets(&key.pk, attributes) {
-            self.owners.note_target(&target, key, &section.rows);
+            section.owners.note_target(&target, key, &section.rows);
             if let AliasTarget::IndexId(index_id) = target
                 && Some(&index_id) != own.as_ref()
                 && section.covers(&index_id)

@@ -1,10 +1,13 @@
 //! Writes what is missing or stale: items are read just before they are written, and just after.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::Peekable;
 
-use super::carry_out::{Outcome, Step};
+use super::carry_out::{Failed, Interrupted, Outcome};
+use super::orphans::remove_left_behind;
 use super::part::{Lister, Section};
-use super::rows::ToWrite;
+use super::progress::Allowed;
+use super::rows::{ToWrite, number};
 use crate::export::api_keys::{ApiKeys, Exportable, NotExportable};
 use crate::export::desired::{Desired, warn_if_odd};
 use crate::export::error::KeyError;
@@ -12,7 +15,7 @@ use crate::export::invocation::Invocation;
 use crate::export::table::{ReadError, read_items};
 use crate::export::verified_write::{ItemWrite, Reread, WriteOutcome, verified_write};
 use crate::item::{Item, ItemKey, ItemKind};
-use crate::ports::Services;
+use crate::ports::{Namespace, Services};
 
 /// Items that are read at once: five requests of 100 items, and up to some 2 MB.
 const READ_ITEMS: usize = 500;
@@ -32,85 +35,129 @@ pub type LeftBehind = BTreeMap<ItemKey, BTreeSet<String>>;
 /// Items and those of their keys that are to be written.
 type Work = BTreeMap<ItemKey, BTreeSet<String>>;
 
-/// Writes a section's keys of these classes. What failed is counted once the section is finished,
+/// Writes what is still allowed of a section. What failed is counted once the section is finished,
 /// because another run tries it again before.
 pub async fn write<S: Services>(
+    lister: &Lister<'_, S>,
+    section: &Section,
+    takes_keys: bool,
+    api_keys: &ApiKeys,
+    outcome: &mut Outcome,
+) -> Result<(), Interrupted> {
+    let classes = classes_to_write(outcome.left[section.namespace()], takes_keys);
+    let mut left_behind = LeftBehind::new();
+    let written = write_steps(lister, section, classes, api_keys, outcome, &mut left_behind).await;
+    remove_what_was_left_behind(lister, section.namespace(), left_behind, api_keys, outcome).await;
+    written
+}
+
+async fn write_steps<S: Services>(
     lister: &Lister<'_, S>,
     section: &Section,
     classes: &[ToWrite],
     api_keys: &ApiKeys,
     outcome: &mut Outcome,
-) -> (Step, LeftBehind) {
-    let invocation = lister.invocation;
+    left_behind: &mut LeftBehind,
+) -> Result<(), Interrupted> {
+    let (invocation, namespace) = (lister.invocation, section.namespace());
     // The API keys of the comparison may be minutes old: one that was rotated meanwhile must not be
     // overwritten with the old one.
     let mut items = CurrentItems { invocation, api_keys: api_keys.renewed() };
-    let mut names = section.rows.to_write(classes).into_iter().peekable();
-    let (mut left_behind, mut failed) = (LeftBehind::new(), BTreeMap::new());
+    let names = section.rows.to_write(classes);
+    let mut names = names.iter().copied().peekable();
+    let mut failed = Failed::new();
     while names.peek().is_some() {
-        let max_pairs = invocation.config.bulk_max_pairs;
+        // A request holds what it may, but an item's keys are written together.
+        let max_pairs = invocation.config.bulk_max_pairs.max(KEYS_OF_AN_INDEX);
         // Nothing may lie between the read of the items and the write, so the turn comes before.
-        let requests = ROUNDS_OF_A_STEP * KEYS_OF_AN_INDEX.div_ceil(max_pairs);
-        if invocation.wait_for_turn(requests, invocation.deadline).await.is_err() {
-            return (Step::Interrupted, left_behind);
-        }
+        let requests = ROUNDS_OF_A_STEP * max_pairs.div_ceil(invocation.config.bulk_max_pairs);
+        let turn = invocation.wait_for_turn(requests, invocation.deadline).await;
+        turn.map_err(|_| Interrupted)?;
         let mut writes: Vec<ItemWrite> = Vec::new();
-        while names.peek().is_some() && has_room(&writes, max_pairs) {
-            let next = READ_ITEMS.min((max_pairs / KEYS_OF_AN_INDEX).max(1));
-            let (read, not_read) = items.read(next_work(section, &mut names, next)).await;
+        let (mut pairs, mut bytes) = (0, 0);
+        while bytes < WRITE_BYTES {
+            let work = next_work(section, &mut names, max_pairs - pairs);
+            if work.is_empty() {
+                break;
+            }
+            let (read, not_read) = items.read(work).await;
+            pairs += read.iter().map(|write| write.keys.len()).sum::<usize>();
+            bytes +=
+                read.iter().map(|write| write.keys.len() * write.entry.body_bytes()).sum::<usize>();
             writes.extend(read);
             failed.extend(not_read);
         }
-        let written = verified_write(invocation, section.namespace, &items, writes).await;
+        let written = verified_write(invocation, namespace, &items, writes).await;
         note(section, &written, outcome);
-        left_behind.extend(written.left_behind);
         failed.extend(written.failed);
+        left_behind.extend(written.left_behind);
         if failed.values().any(KeyError::is_out_of_time) {
-            return (Step::Interrupted, left_behind);
+            return Err(Interrupted);
         }
     }
     // The names that were held are dealt with: the part is begun again for the others.
-    if !section.rows.holds_all_names() && outcome.got_on {
-        return (Step::Interrupted, left_behind);
+    if !section.rows.holds_all_names(classes) && outcome.got_on {
+        return Err(Interrupted);
     }
-    for (key, error) in &failed {
-        outcome.fail(section.namespace, key, error);
-    }
-    (Step::Finished, left_behind)
+    outcome.fail_all(namespace, failed)
 }
 
-/// Whether another read fits the write.
-fn has_room(writes: &[ItemWrite], max_pairs: usize) -> bool {
-    let pairs: usize = writes.iter().map(|write| write.keys.len()).sum();
-    let bytes: usize = writes.iter().map(|write| write.keys.len() * write.entry.body_bytes()).sum();
-    writes.is_empty() || (pairs + KEYS_OF_AN_INDEX * READ_ITEMS <= max_pairs && bytes < WRITE_BYTES)
+fn classes_to_write(allowed: Allowed, takes_keys: bool) -> &'static [ToWrite] {
+    match (allowed.writes, allowed.rewrites > 0, takes_keys) {
+        (false, ..) => &[],
+        (true, false, _) => &[ToWrite::Missing],
+        (true, true, false) => &[ToWrite::Missing, ToWrite::Stale],
+        (true, true, true) => &[ToWrite::Missing, ToWrite::Stale, ToWrite::Taken],
+    }
 }
 
-/// The next items to read, and their keys to write.
+/// The next items to read, and their keys to write: no more than `room`, and all of an item's.
 fn next_work(
     section: &Section,
-    names: &mut std::iter::Peekable<impl Iterator<Item = u32>>,
-    max_items: usize,
+    names: &mut Peekable<impl Iterator<Item = u32> + Clone>,
+    room: usize,
 ) -> Work {
     let mut work = Work::new();
-    while let Some(name) = names.peek() {
-        let Some(item) = section.rows.item(*name) else { break };
-        if work.len() == max_items && !work.contains_key(&item) {
+    let mut keys = 0;
+    while let Some(item) = names.peek().and_then(|name| section.rows.item(*name)) {
+        let is_its = |name: &u32| section.rows.item(*name).as_ref() == Some(&item);
+        let its: Vec<u32> = names.clone().take(KEYS_OF_AN_INDEX).take_while(is_its).collect();
+        if work.len() == READ_ITEMS || keys + its.len() > room {
             break;
         }
-        work.entry(item).or_default().insert(section.rows.key(*name).to_owned());
-        names.next();
+        keys += its.len();
+        let its = names.by_ref().take(its.len()).map(|name| section.rows.key(name).to_owned());
+        work.entry(item).or_default().extend(its);
     }
     work
 }
 
 fn note(section: &Section, written: &WriteOutcome, outcome: &mut Outcome) {
-    // A write that failed may have been done all the same: for the brakes, it was.
+    // A write that failed may have been done all the same.
     let sent = written.written.iter().chain(written.failed.keys());
-    let rewritten = sent.filter(|key| section.rows.is_listed(key)).count();
-    outcome.note_written(section.namespace, written.written.len(), rewritten);
+    outcome.rewritten += number(sent.filter(|key| section.rows.is_listed(key)).count());
+    outcome.note_written(section.namespace(), written.written.len());
     for (item, rejection) in &written.rejected {
-        outcome.reject(section.namespace, item, rejection);
+        outcome.reject(section.namespace(), item, rejection);
+    }
+}
+
+/// Removes what was written for items that no longer ask for it, if the brake lets all of it through.
+async fn remove_what_was_left_behind<S: Services>(
+    lister: &Lister<'_, S>,
+    namespace: Namespace,
+    left_behind: LeftBehind,
+    api_keys: &ApiKeys,
+    outcome: &mut Outcome,
+) {
+    let keys = number(left_behind.values().map(BTreeSet::len).sum());
+    match outcome.left[namespace].more_deletes.checked_sub(keys) {
+        Some(_) if keys == 0 => {}
+        Some(left) => {
+            outcome.left[namespace].more_deletes = left;
+            remove_left_behind(lister, left_behind, api_keys, outcome).await;
+        }
+        None => outcome.refused_deletes += keys,
     }
 }
 
@@ -119,8 +166,6 @@ struct CurrentItems<'a, S> {
     invocation: &'a Invocation<'a, S>,
     api_keys: ApiKeys,
 }
-
-type Failed = BTreeMap<String, KeyError>;
 
 impl<S: Services> CurrentItems<'_, S> {
     /// Reads items; answers with what is to be written of them, and with the keys that failed.

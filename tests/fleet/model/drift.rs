@@ -42,7 +42,15 @@ impl Fleet {
 
     /// Whether the table has the item at the beginning.
     pub fn has_item(&self, item: ItemId) -> bool {
-        item.query.is_none() || self.drift(item) != Some(Drift::Orphaned)
+        let is_lost = self.lost.borrow().contains(&item.index);
+        !is_lost
+            && self.has_come(item.index)
+            && (item.query.is_none() || self.drift(item) != Some(Drift::Orphaned))
+    }
+
+    /// Whether the table or KV have ever had anything of an index.
+    pub fn has_come(&self, index: usize) -> bool {
+        !self.to_come.borrow().contains(&index)
     }
 
     /// What an audit of the settings has to find at the beginning.

@@ -1,6 +1,8 @@
 //! The items of a fleet and what KV held of them when it began. Pure: all of it follows from numbers.
 
+use std::cell::RefCell;
 use std::fmt::Write;
+use std::ops::Range;
 
 use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::item::{Item, ItemKey};
@@ -42,6 +44,10 @@ pub struct Fleet {
     /// A query config as it was at the beginning. All have the same attributes: what names them is
     /// read from their keys.
     query_config: Option<Item>,
+    /// Indexes that the table has lost, of which KV holds all keys.
+    pub lost: RefCell<Range<usize>>,
+    /// Indexes that neither the table nor KV has yet.
+    pub to_come: RefCell<Range<usize>>,
 }
 
 /// An item, by number.
@@ -77,6 +83,8 @@ impl Fleet {
             query_config_text,
             sort_keys: Vec::new(),
             query_config: None,
+            lost: RefCell::default(),
+            to_come: RefCell::default(),
         };
         fleet.sort_keys =
             (0..fleet.items_of_account()).map(|position| fleet.sort_key(position)).collect();

@@ -126,6 +126,9 @@ fn beginning(fleet: &Fleet, namespace: Namespace, number: usize) -> Block {
             let item = ItemId::settings(number % fleet.indexes());
             let drift = fleet.drift(item);
             let is_shop_id = number >= fleet.indexes();
+            if !fleet.has_come(item.index) {
+                return block;
+            }
             if !is_shop_id && drift != Some(Drift::Missing) {
                 let key = fleet.index_ref(item.index).index_id();
                 block.insert(key, Held::FromTheBeginning(item, 0));
@@ -139,6 +142,7 @@ fn beginning(fleet: &Fleet, namespace: Namespace, number: usize) -> Block {
                 block.insert(key, Held::FromTheBeginning(item, STALE));
             }
         }
+        Namespace::QueryConfigs if !fleet.has_come(number) => {}
         Namespace::QueryConfigs => {
             let index_id = fleet.index_ref(number).index_id();
             for (hash, query) in fleet.hashes() {

@@ -23,6 +23,11 @@ impl Ports {
         {
             self.left.set(Some(*left));
         }
+        let number = world.asked.borrow().kv.len() as u64;
+        if world.refuses_one_in > 0 && number.is_multiple_of(world.refuses_one_in) {
+            let retry_after = Some(Duration::from_secs(number % 4));
+            return Err(KvError::Transient { reason: "429".to_owned(), retry_after });
+        }
         taken.map(drop)
     }
 }
@@ -45,7 +50,11 @@ impl KvStore for Ports {
     async fn delete(&self, namespace: Namespace, keys: &[String]) -> Result<BulkReply, KvError> {
         self.kv_request(self.world.pace.kv).await?;
         for key in keys {
-            self.world.asked.borrow_mut().changes += 1;
+            let is_there = self.world.held(namespace, key).is_some();
+            let mut asked = self.world.asked.borrow_mut();
+            asked.changes += 1;
+            asked.deleted += u64::from(is_there);
+            drop(asked);
             self.world.namespaces.set(&self.world.fleet, namespace, key, None);
         }
         Ok(BulkReply::default())

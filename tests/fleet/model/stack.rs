@@ -31,6 +31,15 @@ pub struct Ports {
 
 /// Starts a process of the function.
 pub fn process(world: &Rc<World>, name: &'static str) -> Handler<Ports> {
+    process_with(world, name, 10_000)
+}
+
+/// One whose requests to KV hold so many pairs at most.
+pub fn process_with(
+    world: &Rc<World>,
+    name: &'static str,
+    bulk_max_pairs: usize,
+) -> Handler<Ports> {
     let ports = Ports {
         world: Rc::clone(world),
         name,
@@ -41,7 +50,7 @@ pub fn process(world: &Rc<World>, name: &'static str) -> Handler<Ports> {
     let config = ExporterConfig {
         environment: ENVIRONMENT.to_owned(),
         default_cell: None,
-        bulk_max_pairs: 10_000,
+        bulk_max_pairs,
         removals_up_to: 100,
         http_timeout: Duration::from_secs(30),
         retry_base: Duration::from_secs(1),

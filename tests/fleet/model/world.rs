@@ -33,6 +33,8 @@ pub struct Asked {
     pub accounts: BTreeSet<String>,
     /// How many keys were written and deleted.
     pub changes: u64,
+    /// How many keys were deleted, those that KV lacked left out.
+    pub deleted: u64,
     /// What was written under a key, and when.
     pub written: BTreeMap<String, Vec<(Instant, Digest)>>,
 }
@@ -63,6 +65,8 @@ pub struct World {
     /// Whether answers say what is left of the limit.
     pub says_what_is_left: bool,
     pub gateways: BTreeMap<String, Gateway>,
+    /// Every so many requests to KV are refused with 429; none where this is 0.
+    pub refuses_one_in: u64,
     /// Pages of a scan that fail before one is answered again.
     pub throttled: Cell<u32>,
     pub asked: RefCell<Asked>,
@@ -81,6 +85,7 @@ impl World {
             page_bytes: 1024 * 1024,
             says_what_is_left: true,
             gateways: BTreeMap::new(),
+            refuses_one_in: 0,
             throttled: Cell::new(0),
             asked: RefCell::default(),
             began: Instant::now(),
@@ -153,7 +158,7 @@ impl World {
                     true => fleet.index_ref(item.index).index_id(),
                     false => fleet.shop_id(item.index),
                 };
-                BTreeMap::from([(key, item)])
+                fleet.has_item(item).then_some((key, item)).into_iter().collect()
             }
             Namespace::QueryConfigs => {
                 let index_id = fleet.index_ref(block).index_id();

@@ -1,6 +1,7 @@
 //! What the exporter does not survive without a reconcile. Each case runs without one and with one.
 
 use ecom_settings_exporter::export::reconcile::Class;
+use ecom_settings_exporter::ports::Namespace;
 
 use super::case::*;
 use crate::world::faults::{Call, Fault};
@@ -29,7 +30,7 @@ fn a_write_that_lands_after_its_client_gave_up() {
 
     let reconciled = late_write().reconciled();
     assert_eq!(holds(&reconciled, "s"), value("a", 3));
-    assert_eq!(reconciled.report.unwrap().settings[Class::Stale], 2);
+    assert_eq!(reconciled.report.unwrap().found[Namespace::Settings][Class::Stale], 2);
 }
 
 /// The re-export reads version 1. The stream writes version 2. The re-export writes version 1 and
@@ -99,7 +100,7 @@ fn a_consumer_that_dies_between_a_delete_and_the_look_behind_it_leaves_an_alias_
     assert_eq!(holds(&half_a_removal_of_a_target().alone(), "a-x"), None);
     let reconciled = half_a_removal_of_a_target().reconciled();
     assert_eq!(holds(&reconciled, "a-x"), None);
-    assert_eq!(reconciled.report.unwrap().settings[Class::Dangling], 1);
+    assert_eq!(reconciled.report.unwrap().found[Namespace::Settings][Class::Dangling], 1);
 }
 
 fn moved_shop_id() -> Case {
@@ -143,7 +144,7 @@ fn a_target_that_becomes_aliased_in_the_very_moment_of_its_removal() {
     assert_eq!(holds(&aliased_in_the_very_moment().alone(), "a-x"), None);
     let reconciled = aliased_in_the_very_moment().reconciled();
     assert_eq!(holds(&reconciled, "a-x"), None);
-    assert_eq!(reconciled.report.unwrap().settings[Class::Dangling], 1);
+    assert_eq!(reconciled.report.unwrap().found[Namespace::Settings][Class::Dangling], 1);
 }
 
 /// A re-export writes version 1 after the removal of its item, and deletes it again. It puts it

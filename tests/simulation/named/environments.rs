@@ -1,6 +1,7 @@
 //! Two environments that share KV by mistake: the keys of each are its own.
 
 use ecom_settings_exporter::export::reconcile::Class;
+use ecom_settings_exporter::ports::Namespace;
 
 use super::case::*;
 use crate::world::changes::change;
@@ -35,7 +36,7 @@ fn a_repair_leaves_another_environments_keys_and_reports_them() {
     let state = shared(second_has_it);
     assert_eq!(holds(&state, "a-x"), value("a", 2));
     // The last reconcile is the second environment's, whose keys they are.
-    assert_eq!(state.report.unwrap().settings[Class::Conflicting], 0);
+    assert_eq!(state.report.unwrap().found[Namespace::Settings][Class::Conflicting], 0);
     assert_eq!(state.stats.taken, 0);
 }
 

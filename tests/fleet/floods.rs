@@ -1,0 +1,80 @@
+//! A table that has lost most of its items: the brakes hold, and a person can have their way.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::model::chain::{Followed, INVOCATION, audit, follow, repair, run};
+use crate::model::fleet::Size;
+use crate::model::stack::process;
+use crate::model::world::World;
+use crate::small::{SIZE, assert_mended, refused_deletes, times};
+
+/// Accounts that are still in the table.
+const KEPT: usize = 1_000;
+
+/// A table that has lost so many accounts of one index each: twice as many orphans.
+fn half_restored(lost: usize) -> Rc<World> {
+    let size = Size { accounts: KEPT + lost, indexes: 1, query_configs: 0, drift: 0, ..SIZE };
+    let world = World::new(size);
+    *world.fleet.lost.borrow_mut() = KEPT..KEPT + lost;
+    Rc::new(world)
+}
+
+/// The time of a run: short enough for several of them.
+fn time() -> Duration {
+    if times() == 1 { Duration::from_secs(60) } else { INVOCATION }
+}
+
+fn orphans(chain: &Followed) -> [u64; 3] {
+    [chain.total("orphaned"), chain.total("deleted"), refused_deletes(chain)]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_orphans_is_refused_whole_and_deleted_once_somebody_says_how_many() {
+    let lost = 10_000 * times();
+    let flood = 2 * lost as u64;
+    let world = half_restored(lost);
+    let function = process(&world, "reconcile");
+
+    let audited = follow(&function, audit(), time()).await.unwrap();
+    assert_eq!(orphans(&audited), [flood, 0, flood]);
+    assert_eq!(audited.last()["complete"], true, "an audit compares all");
+
+    let changes = |world: &World| world.asked.borrow().changes;
+    let refused = follow(&function, repair(), time()).await.unwrap();
+    assert_eq!((orphans(&refused), changes(&world)), ([flood, 0, flood], 0));
+    assert_eq!(refused.last()["complete"], false);
+
+    let too_few = json!({"apply": true, "delete_up_to": flood - 1});
+    let refused = follow(&function, too_few, time()).await.unwrap();
+    assert_eq!((orphans(&refused), changes(&world)), ([flood, 0, flood], 0));
+
+    let raised = json!({"apply": true, "delete_up_to": flood});
+    let deleted = follow(&function, raised, time()).await.unwrap();
+    eprintln!("{flood} orphans deleted by {} runs in {:?}", deleted.runs.len(), deleted.took);
+    assert_eq!(orphans(&deleted), [flood, flood, 0]);
+    assert!(deleted.runs.len() > 1, "{} runs", deleted.runs.len());
+    assert_eq!(deleted.total("desired"), 2 * KEPT as u64);
+    assert_eq!(deleted.total("listed"), flood + 2 * KEPT as u64);
+    assert_eq!((deleted.total("failed"), &deleted.last()["complete"]), (0, &json!(true)));
+    assert_mended(&world);
+    assert!(world.limit.refused.borrow().is_empty(), "{:?}", world.limit.refused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_is_emptied_while_orphans_are_deleted_refuses_the_rest() {
+    let world = half_restored(10_000);
+    let function = process(&world, "reconcile");
+    let mut request = json!({"apply": true, "delete_up_to": 20_000});
+    let first = run(&function, &request, Duration::from_secs(60)).await.unwrap();
+    let deleted = first["settings"]["deleted"].as_u64().unwrap();
+    assert!(deleted > 0 && deleted < 20_000, "{first}");
+
+    *world.fleet.lost.borrow_mut() = 0..world.fleet.indexes();
+    request["continue"] = first["continue"].clone();
+    let rest = follow(&function, request, INVOCATION).await.unwrap();
+    assert_eq!(orphans(&rest), [0, 0, 20_000 - deleted]);
+    assert_eq!(rest.last()["complete"], false);
+}

@@ -1,0 +1,48 @@
+//! How much memory a test's thread has held at the most: its whole world, the model included.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static MOST: Cell<isize> = const { Cell::new(0) };
+}
+
+/// Counts what each thread allocates and frees.
+pub struct Counting;
+
+fn note(bytes: isize) {
+    let noted = HELD.try_with(|held| {
+        held.set(held.get() + bytes);
+        MOST.with(|most| most.set(most.get().max(held.get())));
+    });
+    // A thread that ends has no counts any more.
+    let _ = noted;
+}
+
+// SAFETY: everything is the system allocator's; beside it only numbers are changed.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size().cast_signed());
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        note(-layout.size().cast_signed());
+        // SAFETY: as the caller promises.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+/// Forgets the most, and answers with what is held now.
+pub fn begin() -> isize {
+    let held = HELD.get();
+    MOST.set(held);
+    held
+}
+
+/// The most that was held since `began`, in megabytes.
+pub fn most_since(began: isize) -> isize {
+    (MOST.get() - began) / 1_000_000
+}
