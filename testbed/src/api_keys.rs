@@ -15,12 +15,10 @@ use crate::http::{Outcome, Reply, Request, Server};
 use crate::request_log::{Place, RequestLog};
 use crate::sync::lock;
 
-/// One request.
 #[derive(Debug, Clone)]
 pub struct ApiKeyRequest {
     /// The cell whose gateway was asked.
     pub cell: String,
-    /// The account.
     pub account: String,
     /// When it came.
     pub received_at: Instant,
@@ -66,7 +64,6 @@ impl ApiKeys {
         url_template(&self.server.url())
     }
 
-    /// The faults to come.
     pub fn faults(&self) -> &Faults {
         &self.shared.faults
     }
@@ -98,7 +95,6 @@ impl ApiKeys {
         self.locked().strict = on;
     }
 
-    /// The key that an account gets.
     pub fn key_of(&self, account: &str) -> Option<String> {
         self.locked().key_of(account)
     }
@@ -120,7 +116,6 @@ impl ApiKeys {
         self.locked().max_in_flight
     }
 
-    /// Forgets the log.
     pub fn clear_log(&self) {
         let mut state = self.locked();
         state.log.clear();

@@ -31,7 +31,6 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// The time.
     pub fn now(&self) -> SystemTime {
         lock(&self.0).now()
     }

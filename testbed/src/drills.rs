@@ -8,38 +8,23 @@ mod steps;
 use crate::lambda::Function;
 use crate::stack::Stack;
 
-/// A step of a drill.
+/// A step of a drill; [`Step::what`] says what happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The gateway of a cell fails.
     DeadCell,
-    /// Its owners have repaired it.
     CellRepaired,
-    /// A record fails again and again.
     StuckShard,
-    /// The owners of the table have given a permission back.
     PermissionBack,
-    /// KV holds no key any more.
     AllKeysGone,
-    /// Somebody has the Cloudflare token, and uses it.
     LeakedToken,
-    /// Who can log in to Cloudflare has created another token.
     NewToken,
-    /// Who can log in to Cloudflare has revoked the leaked token.
     OldTokenRevoked,
-    /// The owners of the API keys service have given all accounts new keys.
     NewApiKeys,
-    /// A release crashes.
     BadRelease,
-    /// Somebody has gone back to the release before.
     ReleaseBefore,
-    /// A table that is half restored lacks many items.
     HalfRestored,
-    /// Its owners have ended the restore.
     Restored,
-    /// Cloudflare refuses all requests.
     TooManyRequests,
-    /// Its five minutes are over.
     LimitOver,
 }
 
@@ -63,50 +48,50 @@ impl Step {
         Self::LimitOver,
     ];
 
-    /// The step with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|step| step.name() == name)
     }
 
-    /// Its name.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::DeadCell => "dead-cell",
-            Self::CellRepaired => "cell-repaired",
-            Self::StuckShard => "stuck-shard",
-            Self::PermissionBack => "permission-back",
-            Self::AllKeysGone => "all-keys-gone",
-            Self::LeakedToken => "leaked-token",
-            Self::NewToken => "new-token",
-            Self::OldTokenRevoked => "old-token-revoked",
-            Self::NewApiKeys => "new-api-keys",
-            Self::BadRelease => "bad-release",
-            Self::ReleaseBefore => "release-before",
-            Self::HalfRestored => "half-restored",
-            Self::Restored => "restored",
-            Self::TooManyRequests => "too-many-requests",
-            Self::LimitOver => "limit-over",
-        }
+        self.told().0
     }
 
     /// What happens, for a list of the steps.
     pub fn what(self) -> &'static str {
+        self.told().1
+    }
+
+    fn told(self) -> (&'static str, &'static str) {
         match self {
-            Self::DeadCell => "a cell's gateway fails",
-            Self::CellRepaired => "  its owners have repaired it",
-            Self::StuckShard => "a record fails again and again, and changes wait behind it",
-            Self::PermissionBack => "  the owners of the table have given a permission back",
-            Self::AllKeysGone => "KV holds no key any more",
-            Self::LeakedToken => "somebody has the Cloudflare token, and uses it",
-            Self::NewToken => "  who can log in to Cloudflare has created another token",
-            Self::OldTokenRevoked => "  the same person has revoked the leaked token",
-            Self::NewApiKeys => "  the API keys service has given all accounts new API keys",
-            Self::BadRelease => "a release crashes",
-            Self::ReleaseBefore => "  `make rollback` has gone back to the one before",
-            Self::HalfRestored => "the table lacks many items, and a repair was refused",
-            Self::Restored => "  the owners of the table have ended the restore",
-            Self::TooManyRequests => "Cloudflare answers 429",
-            Self::LimitOver => "  its five minutes are over",
+            Self::DeadCell => ("dead-cell", "a cell's gateway fails"),
+            Self::CellRepaired => ("cell-repaired", "  its owners have repaired it"),
+            Self::StuckShard => {
+                ("stuck-shard", "a record fails again and again, and changes wait behind it")
+            }
+            Self::PermissionBack => {
+                ("permission-back", "  the owners of the table have given a permission back")
+            }
+            Self::AllKeysGone => ("all-keys-gone", "KV holds no key any more"),
+            Self::LeakedToken => ("leaked-token", "somebody has the Cloudflare token, and uses it"),
+            Self::NewToken => {
+                ("new-token", "  who can log in to Cloudflare has created another token")
+            }
+            Self::OldTokenRevoked => {
+                ("old-token-revoked", "  the same person has revoked the leaked token")
+            }
+            Self::NewApiKeys => {
+                ("new-api-keys", "  the API keys service has given all accounts new API keys")
+            }
+            Self::BadRelease => ("bad-release", "a release crashes"),
+            Self::ReleaseBefore => {
+                ("release-before", "  `make rollback` has gone back to the one before")
+            }
+            Self::HalfRestored => {
+                ("half-restored", "the table lacks many items, and a repair was refused")
+            }
+            Self::Restored => ("restored", "  the owners of the table have ended the restore"),
+            Self::TooManyRequests => ("too-many-requests", "Cloudflare answers 429"),
+            Self::LimitOver => ("limit-over", "  its five minutes are over"),
         }
     }
 

@@ -46,7 +46,6 @@ pub use write_limit::RapidWrites;
 pub struct KvOptions {
     /// The port; 0 for any.
     pub port: u16,
-    /// The account in the paths.
     pub account: String,
     /// The bearer token it asks for.
     pub token: String,
@@ -62,7 +61,6 @@ pub struct Kv {
 }
 
 impl Kv {
-    /// Starts it.
     pub async fn start(options: KvOptions) -> io::Result<Self> {
         let namespaces = options.namespaces.into_iter().map(|id| (id, Namespace::default()));
         let state = State {
@@ -98,7 +96,6 @@ impl Kv {
         url_template(&self.url())
     }
 
-    /// The faults to come.
     pub fn faults(&self) -> &Faults {
         &self.state.faults
     }
@@ -130,7 +127,6 @@ impl Kv {
         self.locked().rapid_writes = rapid_writes;
     }
 
-    /// The clock of the writes.
     pub fn clock(&self) -> &Clock {
         &self.state.clock
     }
@@ -170,7 +166,6 @@ impl Kv {
         });
     }
 
-    /// What a key holds.
     pub fn get(&self, namespace: &str, key: &str) -> Option<Stored> {
         self.locked().namespaces.get(namespace)?.pairs.get(key).cloned()
     }
@@ -202,13 +197,11 @@ impl Kv {
         self.locked().log.requests().to_vec()
     }
 
-    /// The requests of one verb.
     pub fn log_of(&self, verb: KvVerb) -> Vec<KvRequest> {
         let state = self.locked();
         state.log.requests().iter().filter(|request| request.verb == verb).cloned().collect()
     }
 
-    /// Forgets the log.
     pub fn clear_log(&self) {
         self.locked().log.clear();
     }

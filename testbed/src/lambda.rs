@@ -66,7 +66,6 @@ impl Function {
         self.invoke_within(payload, self.runner.options.timeout).await
     }
 
-    /// Invokes with a payload as text.
     pub async fn invoke_text(&self, payload: String) -> Result<Invocation, StartError> {
         self.runner.clone().invoke(payload.into(), self.runner.options.timeout).await
     }

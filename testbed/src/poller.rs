@@ -64,7 +64,6 @@ impl Poller {
         Self { table: table.clone(), book, _shards: shards }
     }
 
-    /// All deliveries so far.
     pub fn deliveries(&self) -> Vec<Delivery> {
         lock(&self.book.deliveries).clone()
     }

@@ -2,7 +2,6 @@
 
 use sha2::{Digest, Sha256};
 
-/// The key of a query config.
 pub fn query_config_key(account: &str, index: &str, query: &str) -> String {
     format!("qcfg-{account}-{index}-{}", digest(query))
 }

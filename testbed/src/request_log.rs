@@ -18,7 +18,6 @@ impl<T> Default for RequestLog<T> {
 }
 
 impl<T> RequestLog<T> {
-    /// Enters a request.
     pub fn begin(&mut self, request: T) -> Place {
         self.requests.push(request);
         Place(self.cleared + self.requests.len() - 1)

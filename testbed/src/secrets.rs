@@ -15,7 +15,6 @@ use crate::http::{Outcome, Reply, Request, Server};
 use crate::sync::lock;
 use versions::Secret;
 
-/// One `GetSecretValue`.
 #[derive(Debug, Clone)]
 pub struct SecretRequest {
     /// The secret that was asked for.
@@ -52,7 +51,6 @@ impl Secrets {
         self.server.url()
     }
 
-    /// The faults to come.
     pub fn faults(&self) -> &Faults {
         &self.shared.faults
     }
@@ -75,7 +73,6 @@ impl Secrets {
         lock(&self.shared.log).clone()
     }
 
-    /// Forgets the log.
     pub fn clear_log(&self) {
         lock(&self.shared.log).clear();
     }

@@ -16,33 +16,23 @@ use crate::table::{StreamView, Table};
 pub const ENVIRONMENT: &str = "local";
 /// The cell of records that name none.
 pub const DEFAULT_CELL: &str = "local-1";
-/// The settings table.
 pub const TABLE: &str = "local-EcomIndexSettingsTable";
-/// The Cloudflare account.
 pub const ACCOUNT: &str = "local-account";
-/// The namespace of the settings.
 pub const SETTINGS: &str = "settings";
-/// The namespace of the query configs.
 pub const QUERY_CONFIGS: &str = "query-configs";
 /// The first Cloudflare token.
 pub const TOKEN: &str = "local-token";
-/// The secret that holds it.
 pub const TOKEN_SECRET: &str = "local/CloudFlareApiToken";
 
 /// The ports of the stand-ins; 0 for any.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ports {
-    /// The DynamoDB endpoint.
     pub dynamodb: u16,
     /// Lambda's Invoke API.
     pub lambda: u16,
-    /// Cloudflare KV.
     pub kv: u16,
-    /// The API keys service.
     pub api_keys: u16,
-    /// Secrets Manager.
     pub secrets: u16,
-    /// The drills.
     pub drills: u16,
 }
 
@@ -61,7 +51,6 @@ impl Ports {
 /// What a stack is started with. The default: free ports, and the stream view of production.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StackOptions {
-    /// The ports.
     pub ports: Ports,
     /// What the records of the stream carry.
     pub view: StreamView,
@@ -74,7 +63,6 @@ pub struct Stack {
     pub table: Table,
     /// Cloudflare KV with the namespaces [`SETTINGS`] and [`QUERY_CONFIGS`].
     pub kv: Kv,
-    /// The API keys service.
     pub api_keys: ApiKeys,
     /// Secrets Manager with the secret [`TOKEN_SECRET`].
     pub secrets: Secrets,
@@ -82,7 +70,6 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Starts them.
     pub async fn start(options: StackOptions) -> io::Result<Self> {
         let StackOptions { ports, view } = options;
         let named = |what: &str, port: u16| {

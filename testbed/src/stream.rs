@@ -32,7 +32,6 @@ pub fn event(records: impl IntoIterator<Item = Value>) -> Value {
     json!({"Records": records.into_iter().collect::<Vec<_>>()})
 }
 
-/// The sequence number of a record.
 pub fn sequence_number(record: &Value) -> Option<&str> {
     record["dynamodb"]["SequenceNumber"].as_str()
 }
@@ -74,7 +73,6 @@ impl Table {
 }
 
 impl ShardReader {
-    /// The shard's id.
     pub fn shard_id(&self) -> &str {
         &self.shard_id
     }

@@ -153,7 +153,6 @@ impl Table {
         counts
     }
 
-    /// Forgets the log.
     pub fn clear_log(&self) {
         lock(&self.0.front.log).clear();
     }

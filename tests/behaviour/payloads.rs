@@ -17,7 +17,6 @@ enum Expected {
     Batch([u64; 4]),
     /// A report with these fields.
     Report(Value),
-    /// An error of this type.
     Error(&'static str),
     /// A reconcile's answer, which has tests of its own.
     Reconcile,

@@ -7,7 +7,6 @@ use testbed::lambda::{Invocation, LogLine, Stream};
 
 /// The lines of one invocation, or of a process's start.
 pub struct Printed {
-    /// The log lines.
     pub lines: Vec<Value>,
     /// The metrics' line, checked against CloudWatch's embedded format.
     pub metrics: BTreeMap<String, Value>,
@@ -50,12 +49,10 @@ impl Printed {
         printed
     }
 
-    /// The lines of one message.
     pub fn with(&self, message: &str) -> Vec<&Value> {
         self.lines.iter().filter(|line| line["message"] == message).collect()
     }
 
-    /// The lines of one level.
     pub fn at(&self, level: &str) -> Vec<&Value> {
         self.lines.iter().filter(|line| line["level"] == level).collect()
     }

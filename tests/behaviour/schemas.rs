@@ -34,7 +34,6 @@ fn example(name: &str) -> Example {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The names of all examples.
 fn examples() -> Vec<String> {
     let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/schema/examples")).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());

@@ -17,7 +17,6 @@ pub fn binary() -> Outcome<PathBuf> {
     Ok(folder.join("bootstrap"))
 }
 
-/// The function of a stack.
 pub async fn function(stack: &Stack) -> Outcome<Function> {
     function_in(stack.env()).await
 }

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::time::Duration;
 
-/// The outcome of a run.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Prints a row of the table.

@@ -65,7 +65,6 @@ fn write_unordered(text: &mut String, value: &Value) {
     }
 }
 
-/// The key of the index `number`.
 pub fn keys(number: usize, accounts: usize) -> Value {
     json!({
         "pk": {"S": format!("account-{:05}", number % accounts)},

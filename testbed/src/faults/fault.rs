@@ -78,7 +78,6 @@ impl Fault {
         Self::Answer(reply.with("content-type", "application/x-amz-json-1.0"))
     }
 
-    /// `ThrottlingException`.
     pub fn throttled() -> Self {
         Self::aws(400, "ThrottlingException", "Rate of requests exceeds the allowed throughput.")
     }

@@ -11,15 +11,12 @@ use tokio::time::Instant;
 /// A request with its whole body.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The HTTP method.
     pub method: Method,
     /// The path as it was sent, still percent-encoded.
     pub path: String,
     /// The query as it was sent, without `?`; empty when there is none.
     pub query: String,
-    /// All headers.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Bytes,
     /// When its body had been read.
     pub received_at: Instant,
@@ -31,7 +28,6 @@ impl Request {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The body as JSON.
     pub fn json<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         serde_json::from_slice(&self.body)
     }
@@ -64,16 +60,13 @@ pub fn decode(text: &str) -> String {
 /// A reply with its whole body.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// The status.
     pub status: StatusCode,
     /// All headers but `Content-Length`, which the server adds.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Bytes,
 }
 
 impl Reply {
-    /// A reply with a body of a content type.
     pub fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let reply = Self { status, headers: HeaderMap::new(), body: body.into() };
@@ -84,7 +77,6 @@ impl Reply {
         }
     }
 
-    /// A JSON reply.
     pub fn json(status: u16, body: &impl Serialize) -> Self {
         // Only maps whose keys are not strings fail here, and no stand-in answers with one.
         let body = serde_json::to_vec(body).unwrap_or_default();

@@ -21,7 +21,6 @@ use super::message::{Reply, Request};
 
 /// What a handler does with the connection.
 pub enum Outcome {
-    /// Answer.
     Reply(Reply),
     /// Send the head and half of the body, then break the connection.
     Truncated(Reply),
@@ -60,7 +59,6 @@ impl Server {
         Ok(Self { address, task })
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

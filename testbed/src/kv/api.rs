@@ -16,7 +16,6 @@ use crate::faults::{Fault, KeyPredicate};
 use crate::http::{Outcome, Reply, Request};
 use crate::sync::lock;
 
-/// Answers one request.
 pub(super) async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
     let Some(target) = Target::of(&request) else {
         return Target::missing(&request).reply().into();

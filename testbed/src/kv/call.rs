@@ -19,11 +19,8 @@ const NAMESPACES: &str = "/storage/kv/namespaces/";
 
 /// Where a request goes, known from its path and method alone.
 pub struct Target {
-    /// What it asks for.
     pub verb: KvVerb,
-    /// The account in the path.
     pub account: String,
-    /// The namespace in the path.
     pub namespace: String,
     /// The key in the path, decoded.
     key: String,
@@ -70,7 +67,6 @@ pub enum Call {
     GetBulk(GetBulk),
     /// One value to read.
     Get(String),
-    /// A page of keys.
     List(Page),
 }
 
@@ -78,7 +74,6 @@ pub enum Call {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GetBulk {
-    /// The keys.
     pub keys: Vec<String>,
     /// `json` returns parsed values, else they are text.
     #[serde(default)]
@@ -92,16 +87,13 @@ pub struct GetBulk {
 #[derive(Deserialize, Default, PartialEq, Eq, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueType {
-    /// As strings.
     #[default]
     Text,
-    /// Parsed.
     Json,
 }
 
 /// What a listing asks for.
 pub struct Page {
-    /// The prefix of the keys.
     pub prefix: String,
     /// The most keys of a page.
     pub limit: usize,
@@ -155,7 +147,6 @@ impl Call {
         }
     }
 
-    /// The keys it names.
     pub fn keys(&self) -> Vec<String> {
         match self {
             Self::Write(writes) => writes.iter().map(|(key, _)| key.clone()).collect(),

@@ -5,7 +5,6 @@ pub fn after(key: &str) -> String {
     key.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The key that a cursor stands for.
 pub fn key(cursor: &str) -> Option<String> {
     let digits = cursor.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
     let bytes = digits.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect::<Option<_>>()?;

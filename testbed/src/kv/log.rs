@@ -5,19 +5,12 @@ use std::time::Instant;
 /// The verbs of the KV API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KvVerb {
-    /// `PUT bulk`
     PutBulk,
-    /// `POST bulk/delete`
     DeleteBulk,
-    /// `POST bulk/get`
     GetBulk,
-    /// `GET keys`
     ListKeys,
-    /// `GET values/{key}`
     GetValue,
-    /// `PUT values/{key}`
     PutValue,
-    /// `DELETE values/{key}`
     DeleteValue,
 }
 
@@ -45,18 +38,14 @@ impl std::fmt::Display for KvVerb {
 /// A request, even if it was refused or hit by a fault.
 #[derive(Debug, Clone)]
 pub struct KvRequest {
-    /// What it asked for.
     pub verb: KvVerb,
-    /// The namespace in its path.
     pub namespace: String,
     /// The keys that it names, in its order. Empty for a listing, for a malformed body, and in
     /// discard mode.
     pub keys: Vec<String>,
     /// How many pairs or keys its body holds.
     pub pairs: usize,
-    /// The size of its body.
     pub body_bytes: usize,
-    /// Its query, for listings.
     pub query: String,
     /// When it had been read.
     pub received_at: Instant,

@@ -19,7 +19,6 @@ type Pairs = BTreeMap<String, Stored>;
 /// A namespace, and its older states for reads that lag.
 #[derive(Default)]
 pub struct Namespace {
-    /// What it holds.
     pub pairs: Pairs,
     /// What listings show instead, while they lag.
     pub stale_listing: Option<Pairs>,
@@ -38,7 +37,6 @@ impl Namespace {
         }
     }
 
-    /// Answers a `bulk/get`.
     pub fn get_bulk(&self, get: &GetBulk) -> Reply {
         let pairs = self.values();
         let mut values = BTreeMap::new();
@@ -65,7 +63,6 @@ impl Namespace {
         wire::success(json!({"values": values}), None)
     }
 
-    /// Answers a listing.
     pub fn list(&self, page: &Page) -> Reply {
         #[derive(Serialize)]
         struct Listed<'a> {

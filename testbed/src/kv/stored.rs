@@ -7,7 +7,6 @@ use serde_json::Value;
 pub struct Stored {
     /// The value, which this stand-in keeps as text.
     pub value: String,
-    /// The metadata beside it.
     pub metadata: Option<Value>,
 }
 

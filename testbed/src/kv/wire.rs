@@ -7,11 +7,9 @@ use crate::http::Reply;
 
 /// A wrong token.
 pub const AUTHENTICATION: u16 = 10_000;
-/// A missing key.
 pub const KEY_NOT_FOUND: u16 = 10_009;
 /// A malformed body, or a malformed part of it.
 pub const BAD_BODY: u16 = 10_012;
-/// A missing namespace.
 pub const NAMESPACE_NOT_FOUND: u16 = 10_013;
 /// Too many requests.
 pub const RATE_LIMIT: u16 = 971;
@@ -34,7 +32,6 @@ struct ApiError<'a> {
     message: &'a str,
 }
 
-/// A result in its envelope.
 pub fn success(result: impl Serialize, result_info: Option<Value>) -> Reply {
     let envelope = Envelope { result, success: true, errors: &[], messages: [], result_info };
     Reply::json(200, &envelope)

@@ -17,7 +17,6 @@ pub enum RapidWrites {
         /// Whether the answer carries `Retry-After`.
         retry_after: bool,
     },
-    /// The whole request is refused with 429.
     RefusedWhole {
         /// Whether the answer carries `Retry-After`.
         retry_after: bool,

@@ -8,7 +8,6 @@ use crate::http::{Outcome, Reply, Request};
 use hyper::Method;
 use serde_json::json;
 
-/// Answers one request.
 pub(super) async fn handle(function: Weak<Runner>, request: Request) -> Outcome {
     let Some(function) = function.upgrade() else { return Outcome::Drop };
     let segments = request.segments();

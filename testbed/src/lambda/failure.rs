@@ -14,13 +14,11 @@ pub struct Failure {
     /// The error's type.
     #[serde(default)]
     pub error_type: String,
-    /// What it says.
     #[serde(default)]
     pub error_message: String,
 }
 
 impl Failure {
-    /// An error of a type.
     pub(super) fn new(error_type: &str, error_message: impl Into<String>) -> Self {
         Self { error_type: error_type.to_owned(), error_message: error_message.into() }
     }
@@ -54,7 +52,6 @@ pub enum StartError {
     Init {
         /// What it reported, else how it ended.
         failure: Failure,
-        /// What it printed.
         logs: Vec<LogLine>,
     },
 }

@@ -19,7 +19,6 @@ pub enum Stream {
 /// A line that the function printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// Where it came from.
     pub stream: Stream,
     /// The line, without its end.
     pub text: String,
@@ -39,7 +38,6 @@ impl Default for Logs {
 }
 
 impl Logs {
-    /// The lines from a place in the log on.
     pub fn since(&self, place: usize) -> Vec<LogLine> {
         lock(&self.lines).iter().skip(place).cloned().collect()
     }

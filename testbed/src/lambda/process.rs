@@ -48,7 +48,6 @@ impl Process {
         Ok(Self { child, readers: out.into_iter().chain(err).collect(), spawned })
     }
 
-    /// Whether it has ended.
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }

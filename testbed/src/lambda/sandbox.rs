@@ -89,7 +89,6 @@ impl Sandbox {
         (Err(failure), began.elapsed())
     }
 
-    /// Whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.process.has_ended()
     }

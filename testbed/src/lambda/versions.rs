@@ -8,7 +8,6 @@ use std::path::PathBuf;
 pub struct Version {
     /// The commit that it was built from: the version's description.
     pub commit: String,
-    /// The binary.
     pub binary: PathBuf,
     /// The environment that is the function's own.
     pub env: BTreeMap<String, String>,
@@ -37,7 +36,6 @@ impl Versions {
         (self.live, &self.published[self.live - 1])
     }
 
-    /// The version with this number.
     pub fn get(&self, number: usize) -> Option<&Version> {
         self.published.get(number.checked_sub(1)?)
     }

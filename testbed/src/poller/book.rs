@@ -13,11 +13,9 @@ use crate::sync::lock;
 /// One invocation with a batch.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The sequence numbers of its records.
     pub sequence_numbers: Vec<String>,
     /// The retries its records had used up.
     pub retries: u32,
-    /// Its outcome.
     pub verdict: Verdict,
     /// How long the function took.
     pub duration: Duration,

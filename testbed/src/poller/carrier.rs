@@ -26,7 +26,6 @@ type Invoking = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
 /// Invokes the function with an event.
 pub(super) type Invoke = Arc<dyn Fn(Value) -> Invoking + Send + Sync>;
 
-/// What carries one shard.
 pub(super) struct Carrier {
     pub shard: ShardReader,
     pub options: PollerOptions,

@@ -51,7 +51,6 @@ impl Default for PollerOptions {
     }
 }
 
-/// The mapping in the template.
 fn mapping() -> &'static str {
     let resource = TEMPLATE.split_once("\n  ExporterStream:\n").map(|(_, rest)| rest);
     let resource = resource.expect("the template should have the mapping");

@@ -56,16 +56,13 @@ pub fn created_at(record: &Value) -> Option<u64> {
 /// Why records are given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// No retry is left.
     RetriesExhausted,
-    /// They are too old.
     TooOld,
 }
 
 /// The function's verdict on a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// All records are done.
     Done,
     /// The records before this place are done.
     From(usize),

@@ -17,7 +17,6 @@ use crate::sync::lock;
 /// One request for the table.
 #[derive(Debug, Clone)]
 pub struct TableRequest {
-    /// The operation, as `BatchGetItem`.
     pub operation: String,
     /// The `pk` and `sk` of the items it names.
     pub keys: Vec<(String, String)>,
@@ -27,7 +26,6 @@ pub struct TableRequest {
     pub consistent: bool,
     /// The read capacity units that it consumed, if it is a scan or a query.
     pub read_units: f64,
-    /// The size of its reply.
     pub reply_bytes: usize,
     /// When it came.
     pub received_at: Instant,
@@ -41,11 +39,8 @@ pub struct TableRequest {
 pub struct Front {
     backend_url: String,
     client: Client,
-    /// The faults to come.
     pub faults: Faults,
-    /// All requests.
     pub log: Mutex<RequestLog<TableRequest>>,
-    /// Counts writes.
     pub writes: watch::Sender<u64>,
 }
 
@@ -86,7 +81,6 @@ impl Front {
     }
 }
 
-/// Answers one request.
 pub async fn handle(front: Arc<Front>, request: Request) -> Outcome {
     let operation = request.operation().unwrap_or_default().to_owned();
     let place = lock(&front.log).begin(describe(&operation, &request));

@@ -22,7 +22,6 @@ impl WallClock {
         Self { stopped_at: Arc::default(), kv }
     }
 
-    /// Stops it at this time.
     pub fn stop_at(&self, time: SystemTime) {
         *self.stopped_at.lock().unwrap() = Some(time);
     }
@@ -40,7 +39,6 @@ impl Clock for WallClock {
     }
 }
 
-/// The real services with that clock.
 pub struct ClockedServices {
     pub real: RealServices,
     pub clock: WallClock,

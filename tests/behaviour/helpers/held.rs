@@ -45,7 +45,6 @@ pub fn held_settings(account: &str, name: &str) -> Value {
     })
 }
 
-/// The value of a query config.
 pub fn held_query_config(account: &str, name: &str, query: &str) -> Value {
     json!({
         "boost": 0, "system_account_id": account, "index_name": name, "normalized_query": query,

@@ -22,7 +22,6 @@ pub fn index_with(account: &str, name: &str, more: Value) -> Value {
     item
 }
 
-/// The same with a shop id.
 pub fn shop(account: &str, name: &str, shop_id: &str) -> Value {
     index_with(account, name, json!({"shop_id": shop_id}))
 }

@@ -38,12 +38,10 @@ impl Logs {
         lines.filter(own).collect()
     }
 
-    /// The lines of one message.
     pub fn of(&self, message: &str) -> Vec<Value> {
         self.lines().into_iter().filter(|line| line["message"] == message).collect()
     }
 
-    /// The warnings.
     pub fn warnings(&self) -> Vec<Value> {
         self.lines().into_iter().filter(|line| line["level"] == "WARN").collect()
     }

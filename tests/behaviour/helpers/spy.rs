@@ -23,7 +23,6 @@ pub fn spy(faults: &Faults) -> Spy {
 pub struct Spy(Arc<Mutex<Vec<Request>>>);
 
 impl Spy {
-    /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.0.lock().unwrap().clone()
     }

@@ -97,7 +97,6 @@ impl World {
         Self { stack, logs, token, clock, handler, stream, _capture: capture }
     }
 
-    /// Invokes the handler.
     pub async fn handle(&self, payload: &Value) -> Answered {
         self.handle_within(payload, INVOCATION).await
     }
@@ -195,12 +194,10 @@ impl World {
         Some(self.setting(key)?["index_url"].as_str()?.to_owned())
     }
 
-    /// The keys of the settings namespace.
     pub fn setting_keys(&self) -> Vec<String> {
         self.stack.kv.keys(SETTINGS)
     }
 
-    /// The keys of the query-config namespace.
     pub fn query_config_keys(&self) -> Vec<String> {
         self.stack.kv.keys(QUERY_CONFIGS)
     }

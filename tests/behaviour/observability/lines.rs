@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use crate::printed::Printed;
 
-/// Some fields of a line.
 pub fn fields(line: &Value, names: &[&str]) -> Value {
     names.iter().map(|name| ((*name).to_owned(), line[*name].clone())).collect()
 }

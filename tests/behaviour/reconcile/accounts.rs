@@ -60,19 +60,21 @@ async fn a_run_of_one_account_touches_no_key_of_another() {
     );
 }
 
+/// So many shops of `a` whose keys are all stale, and one of `b`.
+async fn with_stale_shops_of_a(count: usize) -> World {
+    let world = World::start().await;
+    let names: Vec<String> = (0..count).map(|number| format!("i{number:03}")).collect();
+    let shops = names.iter().map(|name| shop("a", name, &format!("{name}.example")));
+    world.settled_with(shops.chain([shop("b", "j", "s.example")])).await;
+    for key in names.iter().flat_map(|name| [format!("a-{name}"), format!("{name}.example")]) {
+        edit(&world, SETTINGS, &key, false);
+    }
+    world
+}
+
 #[tokio::test]
 async fn a_repair_of_one_account_counts_what_it_has_rewritten_once() {
-    let world = World::start().await;
-    let shops = (0..300).map(|number| {
-        let name = format!("i{number:03}");
-        shop("a", &name, &format!("{name}.example"))
-    });
-    world.settled_with(shops.chain([shop("b", "j", "s.example")])).await;
-    for number in 0..300 {
-        for key in [format!("a-i{number:03}"), format!("i{number:03}.example")] {
-            edit(&world, SETTINGS, &key, false);
-        }
-    }
+    let world = with_stale_shops_of_a(300).await;
     // The key is contested: KV still names the other account for it.
     load(&world, [shop("a", "more", "s.example"), index("b", "j")]);
 
@@ -178,17 +180,7 @@ async fn what_leads_to_a_shop_id_that_was_given_up_stays_while_it_cannot_be_read
 
 #[tokio::test]
 async fn contested_keys_are_not_rewritten_where_the_stale_ones_are_refused() {
-    let world = World::start().await;
-    let shops = (0..501).map(|number| {
-        let name = format!("i{number:03}");
-        shop("a", &name, &format!("{name}.example"))
-    });
-    world.settled_with(shops.chain([shop("b", "j", "s.example")])).await;
-    for number in 0..501 {
-        for key in [format!("a-i{number:03}"), format!("i{number:03}.example")] {
-            edit(&world, SETTINGS, &key, false);
-        }
-    }
+    let world = with_stale_shops_of_a(501).await;
     load(&world, [shop("a", "more", "s.example"), index("b", "j")]);
 
     for apply in [false, true] {

@@ -19,7 +19,6 @@ pub fn repair() -> Value {
     json!({"reconcile": {"apply": true}})
 }
 
-/// A repair with more fields.
 pub fn repair_with(more: Value) -> Value {
     let mut payload = repair();
     let fields = payload["reconcile"].as_object_mut().unwrap();

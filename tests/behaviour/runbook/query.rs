@@ -37,7 +37,6 @@ const WORDS: [&str; 13] = [
 ];
 
 impl Query {
-    /// Parses the text of a query.
     pub fn parse(name: &str, text: &str) -> Self {
         let mut query = Self { name: name.to_owned(), filter: Vec::new(), fields: BTreeSet::new() };
         let mut aliases = BTreeSet::new();
@@ -79,13 +78,11 @@ impl Query {
         self.filter.iter().any(|way| way.iter().all(has))
     }
 
-    /// What the query shows of a line.
     pub fn shown(&self, line: &Value) -> Value {
         let shown = |name: &String| Some((name.clone(), field(line, name)?.clone()));
         Value::Object(self.fields.iter().filter_map(shown).collect())
     }
 
-    /// The query for one index.
     pub fn about(mut self, account: &str, index: &str) -> Self {
         for value in self.filter.iter_mut().flatten().flat_map(|(_, values)| values) {
             *value = value.replace("ACCOUNT", account).replace("INDEX", index);
@@ -132,7 +129,6 @@ pub fn queries() -> Vec<Query> {
     page.split("\n## ").skip(1).map(parse).collect()
 }
 
-/// The query of a name.
 pub fn query(name: &str) -> Query {
     queries().into_iter().find(|query| query.name == name).expect("a query of that name")
 }

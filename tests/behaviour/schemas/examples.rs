@@ -131,7 +131,6 @@ fn describe(path: &str, schema: &Value, paths: &mut BTreeSet<String>) {
     }
 }
 
-/// The paths of the fields that a value has.
 fn show(path: &str, value: &Value, paths: &mut BTreeSet<String>) {
     for (name, field) in value.as_object().into_iter().flatten() {
         let path = format!("{path}/{name}");

@@ -17,13 +17,11 @@ impl Args {
         (!self.0.is_empty()).then(|| self.0.remove(0))
     }
 
-    /// Whether a flag is given.
     pub fn flag(&mut self, name: &str) -> bool {
         let place = self.0.iter().position(|arg| arg == name);
         place.inspect(|place| drop(self.0.remove(*place))).is_some()
     }
 
-    /// The value after a name.
     pub fn value(&mut self, name: &str) -> Result<Option<String>, String> {
         let Some(place) = self.0.iter().position(|arg| arg == name) else { return Ok(None) };
         if place + 1 == self.0.len() {

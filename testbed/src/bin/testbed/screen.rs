@@ -31,7 +31,6 @@ impl Screen {
         Self { colour: std::io::stdout().is_terminal() }
     }
 
-    /// The text in a style, or as it is.
     pub fn paint(self, style: Style, text: &str) -> String {
         if !self.colour {
             return text.to_owned();
@@ -51,7 +50,6 @@ impl Screen {
         println!("  {} {text}", self.paint(style, &format!("{label:>6}")));
     }
 
-    /// A request that KV got.
     pub fn request(self, request: &KvRequest) {
         let status = request.status.map_or_else(|| "no answer".to_owned(), |code| code.to_string());
         let unit = if request.pairs == 1 { "pair" } else { "pairs" };

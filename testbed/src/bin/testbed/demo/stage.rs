@@ -28,7 +28,6 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Begins a step.
     pub fn step(&self, title: &str) {
         println!("\n{}", self.screen.paint(Style::Bold, title));
     }
