@@ -30,7 +30,6 @@ use crate::ports::{BulkReply, KvError, KvStore, ListPage, Namespace, Retry, Retr
 /// steps; where Cloudflare refuses everything, the requests must not use up its limit.
 const MAX_HALVINGS: usize = 100;
 
-/// The keys that could not be dealt with, and why.
 pub type Failures = BTreeMap<String, KvError>;
 
 /// Writes pairs of distinct keys; answers with those that KV did not confirm within the bounds.
@@ -41,17 +40,14 @@ pub async fn put<S: Services>(
     bounds: Bounds,
 ) -> Failures {
     let kv = invocation.services.kv();
-    let sent = pairs.clone();
-    let chunks = chunks(pairs, invocation.config.bulk_max_pairs, pair_bytes);
+    let chunks = chunks(pairs.clone(), invocation.config.bulk_max_pairs, pair_bytes);
     let failures = send(invocation, bounds, chunks, |pair| &pair.key, {
         async |pairs: &[Pair]| kv.put(namespace, pairs).await
     })
     .await;
-    invocation.count_written(namespace, confirmed(sent.len(), &failures));
-    if !invocation.config.dry_run {
-        for Pair { key, entry } in sent.into_iter().filter(|pair| !failures.contains_key(&pair.key))
-        {
-            invocation.receipts.holds(namespace, key, entry);
+    for Pair { key, entry } in pairs {
+        if !failures.contains_key(&key) {
+            invocation.note_written(namespace, key, &entry);
         }
     }
     failures
@@ -73,12 +69,9 @@ pub async fn delete<S: Services>(
         async |keys: &[String]| kv.delete(namespace, keys).await
     })
     .await;
-    invocation.count_deleted(namespace, confirmed(keys.len(), &failures));
-    if !invocation.config.dry_run {
-        for (key, item) in keys.into_iter().filter(|(key, _)| !failures.contains_key(key)) {
-            if let Some(item) = item {
-                invocation.receipts.gone(namespace, key, item);
-            }
+    for (key, item) in keys {
+        if !failures.contains_key(&key) {
+            invocation.note_deleted(namespace, key, item);
         }
     }
     failures
@@ -93,7 +86,6 @@ pub async fn read<S: Services>(
     read_until(invocation, namespace, keys, invocation.deadline).await
 }
 
-/// The same, with answers by `until`.
 pub async fn read_until<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
@@ -136,18 +128,13 @@ pub async fn list<S: Services>(
     failures.into_values().next().map_or(Ok(page), |error| Err(error.of_several()))
 }
 
-fn confirmed(all: usize, failures: &Failures) -> u64 {
-    u64::try_from(all.saturating_sub(failures.len())).unwrap_or(u64::MAX)
-}
-
-/// What a key takes in a request's body, at the most: a byte may be written as a six-byte escape.
 fn key_bytes(key: &str) -> usize {
     // `"…",`
     const FRAME: usize = 3;
+    // A byte may be written as a six-byte escape.
     FRAME + key.len() * 6
 }
 
-/// What a pair takes in a request's body, at the most.
 fn pair_bytes(pair: &Pair) -> usize {
     // `{"key":…,"value":…,"metadata":…},`
     const FRAME: usize = 40;
@@ -197,7 +184,6 @@ impl Bounds {
     }
 }
 
-/// Sends chunk after chunk.
 async fn send<S: Services, T>(
     invocation: &Invocation<'_, S>,
     Bounds { until, waits_until }: Bounds,
@@ -213,7 +199,7 @@ async fn send<S: Services, T>(
         // Nothing is sent once `until` is past; what was tried before may have been done.
         let may_be_done = Instant::now() < until || retries != Retries::default();
         let out_of_time = if may_be_done { KvError::OutOfTime } else { KvError::NotSent };
-        let answer = invocation.call_until(Service::Kv, until, attempt(&items)).await;
+        let answer = invocation.call(Service::Kv, until, attempt(&items)).await;
         let error = match answer.unwrap_or(Err(out_of_time)) {
             Ok(reply) if reply.unsuccessful.is_empty() => continue,
             Ok(reply) => {
@@ -291,7 +277,6 @@ fn push_halves<T>(work: &mut VecDeque<(Vec<T>, Retries)>, mut items: Vec<T>, ret
     work.push_front((items, retries));
 }
 
-/// Keeps the items that have to be sent again.
 fn keep_unsuccessful<T>(items: &mut Vec<T>, reply: &BulkReply, key: impl Fn(&T) -> &String) {
     let is_unsuccessful = |item: &T| reply.unsuccessful.contains(key(item));
     let known = items.iter().filter(|item| is_unsuccessful(item)).count();

@@ -13,7 +13,6 @@ use crate::kv::{Digest, Entry, Stamp};
 /// One value and the keys that it goes under. May hold an API key: no `Debug`.
 #[derive(Clone)]
 pub struct Desired {
-    /// The item.
     pub item: ItemName,
     /// The KV keys, the primary one first.
     pub keys: Vec<String>,
@@ -33,7 +32,6 @@ pub fn warn_if_odd(settings: &IndexSettings) {
 }
 
 impl Desired {
-    /// What an item asks for.
     pub fn of_item(
         key: &ItemKey,
         item: &Item,
@@ -49,7 +47,6 @@ impl Desired {
         }
     }
 
-    /// What an index's settings ask for.
     pub fn of_settings(index: &Exportable, api_keys: &ApiKeys) -> Result<Self, NotExportable> {
         let api_key = api_keys.resolve(index)?;
         let settings = &index.settings;
@@ -60,13 +57,11 @@ impl Desired {
         })
     }
 
-    /// What a query config's item asks for.
     pub fn of_query_config(config: &QueryConfigRef, item: &Item) -> Result<Self, Rejection> {
         QueryConfig::decode(config, &item.attributes())
             .map(|decoded| Self::of_decoded_query_config(config, decoded))
     }
 
-    /// What a decoded query config asks for.
     pub fn of_decoded_query_config(config: &QueryConfigRef, decoded: QueryConfig) -> Self {
         Self { item: config.clone().into(), keys: vec![decoded.key], value: decoded.value }
     }
@@ -76,12 +71,10 @@ impl Desired {
         &self.value
     }
 
-    /// The digest of the value.
     pub fn digest(&self) -> Digest {
         Digest::of(self.value.as_bytes())
     }
 
-    /// The entry to write.
     pub fn entry(&self, stamp: &Stamp) -> Result<Rc<Entry>, Rejection> {
         let ItemName { index, query } = &self.item;
         Entry::new(&self.value, index, stamp)

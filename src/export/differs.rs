@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// The field that holds the account's API key.
 const API_KEY: &str = "marqo_api_key";
 
 /// The most paths that a report names; the last of them says that there are more.
@@ -16,7 +15,6 @@ const MAX_PATH_CHARACTERS: usize = 200;
 const MORE: &str = "…";
 const WHOLE_VALUE: &str = "(value)";
 
-/// Whether the API key is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiKeyCheck {
     Compared,

@@ -12,16 +12,14 @@ use tracing::warn;
 use super::rate_limiter::RateLimiter;
 use super::receipt::Receipts;
 use crate::config::ExporterConfig;
-use crate::kv::{Source, Stamp};
+use crate::index::ItemName;
+use crate::kv::{Entry, Source, Stamp};
 use crate::ports::{Clock, KvStore, Namespace, Services};
 use crate::telemetry::Stats;
 use crate::telemetry::place::note_call;
 
-/// One invocation.
 pub struct Invocation<'a, S> {
-    /// The services.
     pub services: &'a S,
-    /// The configuration.
     pub config: &'a ExporterConfig,
     /// When it began, by the wall clock.
     pub began: SystemTime,
@@ -33,7 +31,6 @@ pub struct Invocation<'a, S> {
     pub longest_wait: Duration,
     /// Why entries are written, as their metadata says it.
     pub source: Source,
-    /// What KV has confirmed.
     pub receipts: Receipts,
     stats: RefCell<Stats>,
     /// Whether anything was left out because the time is up.
@@ -41,19 +38,14 @@ pub struct Invocation<'a, S> {
     rate_limiter: Option<RateLimiter>,
 }
 
-/// The invocation's time is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the invocation's time is up")]
 pub struct OutOfTime;
 
-/// Which service a call goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// Cloudflare KV.
     Kv,
-    /// The API keys service.
     ApiKeys,
-    /// The settings table.
     Table,
 }
 
@@ -76,7 +68,6 @@ pub async fn wait_until(service: Service, end: Instant, reason: &impl Display) {
 }
 
 impl<'a, S: Services> Invocation<'a, S> {
-    /// An invocation that has to answer by `deadline`.
     pub fn new(
         services: &'a S,
         config: &'a ExporterConfig,
@@ -98,13 +89,11 @@ impl<'a, S: Services> Invocation<'a, S> {
         }
     }
 
-    /// The same, writing for so long at most.
     #[must_use]
     pub fn writing_for(self, time: Duration) -> Self {
         Self { writes_until: self.deadline.min(Instant::now() + time), ..self }
     }
 
-    /// The same, waiting so long at a time at most.
     #[must_use]
     pub fn waiting_at_most(self, longest_wait: Duration) -> Self {
         Self { longest_wait, ..self }
@@ -116,44 +105,27 @@ impl<'a, S: Services> Invocation<'a, S> {
         Self { rate_limiter: Some(RateLimiter::default()), ..self }
     }
 
-    /// Makes one call, unless the time is up before it answers.
-    #[track_caller]
-    pub fn call<T>(
-        &self,
-        service: Service,
-        call: impl Future<Output = T>,
-    ) -> impl Future<Output = Result<T, OutOfTime>> {
-        self.call_until(service, self.deadline, call)
-    }
-
     /// Makes one call that has to answer by `until`.
     #[track_caller]
-    pub fn call_until<T>(
+    pub fn call<T>(
         &self,
         service: Service,
         until: Instant,
         call: impl Future<Output = T>,
     ) -> impl Future<Output = Result<T, OutOfTime>> {
         note_call(Location::caller());
-        self.bounded_call(service, until, call)
-    }
-
-    async fn bounded_call<T>(
-        &self,
-        service: Service,
-        until: Instant,
-        call: impl Future<Output = T>,
-    ) -> Result<T, OutOfTime> {
-        if Instant::now() >= until {
-            return Err(self.out_of_time(until));
+        async move {
+            let started = Instant::now();
+            if started >= until {
+                return Err(self.out_of_time(until));
+            }
+            if let (Service::Kv, Some(rate_limiter)) = (service, &self.rate_limiter) {
+                rate_limiter.count();
+            }
+            let answer = tokio::time::timeout_at(until, call).await;
+            self.count_call(service, started.elapsed());
+            answer.map_err(|_| self.out_of_time(until))
         }
-        if let (Service::Kv, Some(rate_limiter)) = (service, &self.rate_limiter) {
-            rate_limiter.count();
-        }
-        let started = Instant::now();
-        let answer = tokio::time::timeout_at(until, call).await;
-        self.count_call(service, started.elapsed());
-        answer.map_err(|_| self.out_of_time(until))
     }
 
     /// Waits until so many requests to Cloudflare may be made, unless that is after `until`. Paced work
@@ -175,45 +147,24 @@ impl<'a, S: Services> Invocation<'a, S> {
         if Instant::now() < self.writes_until { self.writes_until } else { self.deadline }
     }
 
-    /// How long it has run.
     pub fn elapsed(&self) -> Duration {
         self.services.clock().now().duration_since(self.began).unwrap_or_default()
     }
 
-    /// The bound on the rate of its requests, if it is paced.
     pub fn rate_limiter(&self) -> Option<&RateLimiter> {
         self.rate_limiter.as_ref()
     }
 
-    /// Waits before the next try, unless the time is up before the wait is over.
-    pub async fn wait(
-        &self,
-        service: Service,
-        delay: Duration,
-        until: Instant,
-        reason: &impl Display,
-    ) -> Result<(), OutOfTime> {
-        match Instant::now().checked_add(delay) {
-            Some(end) if end < until => {
-                wait_until(service, end, reason).await;
-                Ok(())
-            }
-            _ => Err(self.out_of_time(until)),
-        }
-    }
-
-    /// Whether anything was left out because the invocation's time is up.
     pub fn is_out_of_time(&self) -> bool {
         self.out_of_time.get()
     }
 
-    /// Notes that something was left out because too little time is left for it.
     pub fn note_out_of_time(&self) {
         self.out_of_time.set(true);
     }
 
     /// Only the deadline ends the invocation; an earlier bound ends one caller's work.
-    fn out_of_time(&self, until: Instant) -> OutOfTime {
+    pub fn out_of_time(&self, until: Instant) -> OutOfTime {
         if until >= self.deadline {
             self.note_out_of_time();
         }
@@ -228,30 +179,34 @@ impl<'a, S: Services> Invocation<'a, S> {
         Stamp { exported_at, source: self.source, environment, changed_at: None }
     }
 
-    /// Writes the receipts of a namespace, as far as KV has confirmed anything.
     pub fn write_receipts(&self, namespace: Namespace) {
         self.receipts.write(namespace, self.source);
     }
 
-    /// Changes the counts.
     pub fn count(&self, change: impl FnOnce(&mut Stats)) {
         change(&mut self.stats.borrow_mut());
     }
 
-    /// Counts keys that KV confirmed to be written.
-    pub fn count_written(&self, namespace: Namespace, keys: u64) {
+    /// Notes a write that KV has confirmed.
+    pub fn note_written(&self, namespace: Namespace, key: String, entry: &Entry) {
         self.count(|stats| match namespace {
-            Namespace::Settings => stats.settings_written += keys,
-            Namespace::QueryConfigs => stats.query_configs_written += keys,
+            Namespace::Settings => stats.settings_written += 1,
+            Namespace::QueryConfigs => stats.query_configs_written += 1,
         });
+        if !self.config.dry_run {
+            self.receipts.note_written(namespace, key, entry);
+        }
     }
 
-    /// Counts keys that KV confirmed to be deleted.
-    pub fn count_deleted(&self, namespace: Namespace, keys: u64) {
+    /// Notes a delete that KV has confirmed, of a key of this item.
+    pub fn note_deleted(&self, namespace: Namespace, key: String, item: Option<ItemName>) {
         self.count(|stats| match namespace {
-            Namespace::Settings => stats.settings_deleted += keys,
-            Namespace::QueryConfigs => stats.query_configs_deleted += keys,
+            Namespace::Settings => stats.settings_deleted += 1,
+            Namespace::QueryConfigs => stats.query_configs_deleted += 1,
         });
+        if !self.config.dry_run {
+            self.receipts.note_deleted(namespace, key, item);
+        }
     }
 
     /// Counts a call that repeats an earlier one. Calls to the table are left out, because the SDK repeats
@@ -279,7 +234,6 @@ impl<'a, S: Services> Invocation<'a, S> {
         });
     }
 
-    /// The counts so far.
     pub fn stats(&self) -> Stats {
         self.stats.borrow().clone()
     }

@@ -18,16 +18,12 @@ pub enum OtherEnvironments {
     LeftOut,
 }
 
-/// What is known of keys.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Another environment has written them.
     pub theirs: BTreeSet<String>,
-    /// They could not be read.
     pub failed: bulk::Failures,
 }
 
-/// Asks KV for the metadata of keys.
 pub async fn find<S: Services>(invocation: &Invocation<'_, S>, keys: Vec<String>) -> Found {
     let mut found = Found::default();
     let mut by_name = Vec::new();

@@ -1,4 +1,4 @@
-//! Removes the keys of query configs that the table has no more.
+//! Removes the keys of query configs that the table no longer has.
 //!
 //! A dash in a name can give two items one key (`a`/`b-c` and `a-b`/`c`), so the items that the key
 //! could also mean are read with it. What was written or deleted is looked at again, for at most
@@ -24,48 +24,40 @@ use super::desired::Desired;
 use super::error::KeyError;
 use super::invocation::Invocation;
 use super::other_environments::{self, Found, OtherEnvironments};
-use super::table::{ReadError, read_items};
+use super::table::read_items;
 use crate::index::{IndexRef, ItemName};
 use crate::item::{Item, ItemKey, QueryConfigRef, Rejection};
 use crate::kv::{Digest, Entry, Pair, Stamp, check_key};
 use crate::ports::{KvError, Namespace, Services};
 
-/// What a removal came to.
 #[derive(Debug, Default)]
 pub struct Removal {
     /// Keys that are gone, and stay gone.
     pub deleted: u64,
     /// Keys that hold an item that asks for them.
     pub written: u64,
-    /// Keys to be tried again.
     pub failed: BTreeMap<String, KeyError>,
     /// Keys of items that can't be exported: they stay as they are.
     pub rejected: BTreeMap<String, Rejection>,
 }
 
-/// All query configs that a key could mean, the first by account and index first.
-pub type Twins = BTreeSet<QueryConfigRef>;
-
-/// What was last done to a key.
 #[derive(Debug, Clone, PartialEq)]
 enum Done {
     Written(Digest),
     Deleted(Result<(), KvError>),
 }
 
-/// What comes next for a key.
 #[derive(Debug, PartialEq)]
 enum Next {
     /// Nothing: it is left to another stream record.
     Leave,
-    /// Nothing: it holds the item that asks for it.
     Holds,
-    /// Nothing: it is gone.
-    Gone,
     Write(Rc<Entry>),
     Delete,
+    /// Nothing: its item can't be exported.
     Reject(Rejection),
-    Fail(KeyError),
+    /// Nothing: the delete was sent, and KV confirmed it or not.
+    Deleted(Result<(), KvError>),
 }
 
 /// Removes the keys of query configs, unless items ask for them.
@@ -92,8 +84,9 @@ pub async fn remove<S: Services>(
     removing.removal
 }
 
-/// The query configs that have the key of this one, as far as the table can hold them.
-pub fn twins(config: &QueryConfigRef) -> Twins {
+/// The query configs that have the key of this one, as far as the table can hold them; the first by
+/// account and index first.
+pub fn twins(config: &QueryConfigRef) -> BTreeSet<QueryConfigRef> {
     let index_id = config.index.index_id();
     let twins = IndexRef::all_with_id(&index_id)
         .map(|index| QueryConfigRef { index, query: config.query.clone() })
@@ -111,8 +104,7 @@ fn next(
 ) -> Next {
     let Some((config, item)) = claimant else {
         return match last {
-            Some(Done::Deleted(Ok(()))) => Next::Gone,
-            Some(Done::Deleted(Err(error))) => Next::Fail(error.clone().into()),
+            Some(Done::Deleted(confirmed)) => Next::Deleted(confirmed.clone()),
             Some(Done::Written(_)) | None => Next::Delete,
         };
     };
@@ -126,12 +118,12 @@ fn next(
     }
 }
 
-/// Keys that are being removed.
 struct Removing<'a, S> {
     invocation: &'a Invocation<'a, S>,
     other_environments: OtherEnvironments,
     removed: BTreeSet<&'a QueryConfigRef>,
-    open: BTreeMap<String, Twins>,
+    /// The keys, with all query configs that each could mean.
+    open: BTreeMap<String, BTreeSet<QueryConfigRef>>,
     last: BTreeMap<String, Done>,
     removal: Removal,
 }
@@ -142,7 +134,8 @@ impl<S: Services> Removing<'_, S> {
             if self.open.is_empty() {
                 return;
             }
-            let items = match self.read_items().await {
+            let keys = self.open.values().flatten().map(ItemKey::of_query_config);
+            let items = match read_items(self.invocation, keys).await {
                 Ok(items) => items,
                 Err(error) => return self.fail_all(&error.into()),
             };
@@ -153,11 +146,6 @@ impl<S: Services> Removing<'_, S> {
             self.write(pairs).await;
             self.delete(deletes).await;
         }
-    }
-
-    async fn read_items(&self) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
-        let keys = self.open.values().flatten().map(ItemKey::of_query_config);
-        read_items(self.invocation, keys).await
     }
 
     /// Takes out the keys that are done; answers with what is to be written and deleted.
@@ -173,9 +161,9 @@ impl<S: Services> Removing<'_, S> {
             match next(there.next(), removed_is_back, last.get(key), &stamp) {
                 Next::Leave => return false,
                 Next::Holds => removal.written += 1,
-                Next::Gone => removal.deleted += 1,
+                Next::Deleted(Ok(())) => removal.deleted += 1,
+                Next::Deleted(Err(error)) => drop(removal.failed.insert(key.clone(), error.into())),
                 Next::Reject(rejection) => drop(removal.rejected.insert(key.clone(), rejection)),
-                Next::Fail(error) => drop(removal.failed.insert(key.clone(), error)),
                 Next::Write(entry) => {
                     pairs.push(Pair { key: key.clone(), entry });
                     return true;
@@ -191,14 +179,13 @@ impl<S: Services> Removing<'_, S> {
     }
 
     async fn write(&mut self, pairs: Vec<Pair>) {
-        let digests: Vec<(String, Digest)> =
-            pairs.iter().map(|pair| (pair.key.clone(), pair.entry.digest())).collect();
         let bounds = bulk::Bounds::patient(self.invocation.deadline);
-        let mut failures = bulk::put(self.invocation, Namespace::QueryConfigs, pairs, bounds).await;
-        for (key, digest) in digests {
-            match failures.remove(&key) {
-                None => drop(self.last.insert(key, Done::Written(digest))),
-                Some(error) => self.fail(&key, error.into()),
+        let failures =
+            bulk::put(self.invocation, Namespace::QueryConfigs, pairs.clone(), bounds).await;
+        for Pair { key, entry } in pairs {
+            match failures.get(&key) {
+                None => drop(self.last.insert(key, Done::Written(entry.digest()))),
+                Some(error) => self.fail(&key, error.clone().into()),
             }
         }
     }
@@ -215,7 +202,6 @@ impl<S: Services> Removing<'_, S> {
         }
     }
 
-    /// The removed item that the key is for.
     fn item_of(&self, key: &str) -> Option<ItemName> {
         let removed = self.open.get(key)?.iter().find(|twin| self.removed.contains(twin))?;
         Some(removed.clone().into())
@@ -309,9 +295,9 @@ mod tests {
         for last in [None, Some(written(&item("")))] {
             assert_eq!(next_of(None, false, last), Next::Delete);
         }
-        assert_eq!(next_of(None, false, Some(Done::Deleted(Ok(())))), Next::Gone);
+        assert_eq!(next_of(None, false, Some(Done::Deleted(Ok(())))), Next::Deleted(Ok(())));
         let unconfirmed = Some(Done::Deleted(Err(KvError::Unsuccessful { retry_after: None })));
-        let failed = Next::Fail(KvError::Unsuccessful { retry_after: None }.into());
+        let failed = Next::Deleted(Err(KvError::Unsuccessful { retry_after: None }));
         assert_eq!(next_of(None, false, unconfirmed), failed);
     }
 

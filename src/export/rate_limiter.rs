@@ -24,7 +24,6 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// Counts a request that is made now.
     pub fn count(&self) {
         self.count_earlier(1, Duration::ZERO);
     }

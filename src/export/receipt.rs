@@ -6,7 +6,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use tracing::{error, info};
 
@@ -18,78 +17,85 @@ use crate::ports::Namespace;
 /// What KV has confirmed, and no line has told yet.
 #[derive(Debug, Default)]
 pub struct Receipts {
-    keys: RefCell<BTreeMap<Namespace, BTreeMap<String, Confirmed>>>,
+    keys: RefCell<BTreeMap<Namespace, BTreeMap<String, Line>>>,
     /// The records of the batch that decide.
     records: RefCell<BTreeMap<ItemName, Record>>,
-}
-
-/// What was last done to a key.
-#[derive(Debug)]
-enum Confirmed {
-    Holds(Rc<Entry>),
-    Gone(ItemName),
 }
 
 /// A stream record.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// Where it stands in its shard.
     pub sequence_number: Option<String>,
     /// When the table took the change, RFC 3339.
     pub changed_at: Option<String>,
 }
 
 /// What a line tells of an item, but for the keys.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Line {
     item: ItemName,
     /// What its keys hold; none where they are gone.
     digest: Option<Digest>,
     changed_at: Option<String>,
+    sequence_number: Option<String>,
 }
 
 impl Receipts {
-    /// Notes the record that decides on an item.
     pub fn note_record(&self, item: ItemName, record: Record) {
         self.records.borrow_mut().insert(item, record);
     }
 
-    /// Notes that a key holds an entry.
-    pub fn holds(&self, namespace: Namespace, key: String, entry: Rc<Entry>) {
-        self.note(namespace, key, Confirmed::Holds(entry));
+    pub fn note_written(&self, namespace: Namespace, key: String, entry: &Entry) {
+        let line = entry.item.clone().map(|item| Line {
+            sequence_number: self.record(&item).sequence_number,
+            item,
+            digest: Some(entry.digest()),
+            changed_at: entry.changed_at.clone(),
+        });
+        self.note(namespace, key, line);
     }
 
-    /// Notes that the key of an item is gone.
-    pub fn gone(&self, namespace: Namespace, key: String, item: ItemName) {
-        self.note(namespace, key, Confirmed::Gone(item));
+    pub fn note_deleted(&self, namespace: Namespace, key: String, item: Option<ItemName>) {
+        let line = item.map(|item| {
+            let Record { sequence_number, changed_at } = self.record(&item);
+            Line { item, digest: None, changed_at, sequence_number }
+        });
+        self.note(namespace, key, line);
     }
 
-    fn note(&self, namespace: Namespace, key: String, confirmed: Confirmed) {
-        self.keys.borrow_mut().entry(namespace).or_default().insert(key, confirmed);
+    fn record(&self, item: &ItemName) -> Record {
+        self.records.borrow().get(item).cloned().unwrap_or_default()
     }
 
-    /// Writes the lines of a namespace.
+    fn note(&self, namespace: Namespace, key: String, line: Option<Line>) {
+        let mut keys = self.keys.borrow_mut();
+        let keys = keys.entry(namespace).or_default();
+        match line {
+            Some(line) => keys.insert(key, line),
+            None => keys.remove(&key),
+        };
+    }
+
     pub fn write(&self, namespace: Namespace, source: Source) {
-        let confirmed = self.keys.borrow_mut().remove(&namespace).unwrap_or_default();
-        let records = self.records.borrow();
         let mut lines: BTreeMap<Line, Vec<String>> = BTreeMap::new();
-        for (key, confirmed) in confirmed {
-            let line = match confirmed {
-                Confirmed::Gone(item) => {
-                    let changed_at = records.get(&item).and_then(|it| it.changed_at.clone());
-                    Line { item, digest: None, changed_at }
-                }
-                Confirmed::Holds(entry) => {
-                    let Some(item) = entry.item.clone() else { continue };
-                    let changed_at = entry.changed_at.clone();
-                    Line { item, digest: Some(entry.digest()), changed_at }
-                }
-            };
+        for (key, line) in self.keys.borrow_mut().remove(&namespace).unwrap_or_default() {
             lines.entry(line).or_default().push(key);
         }
-        for (Line { item, digest, changed_at }, keys) in lines {
-            let record = records.get(&item);
-            log(&item, digest, &keys.join(", "), source, changed_at, record);
+        for (Line { item: ItemName { index, query }, digest, changed_at, sequence_number }, keys) in
+            lines
+        {
+            let message = if digest.is_some() { "exported" } else { "removed" };
+            info!(
+                message,
+                system_account_id = index.account,
+                index_name = index.name,
+                normalized_query = query,
+                keys = keys.join(", "),
+                digest = digest.map(|digest| digest.to_string()),
+                source = source.as_str(),
+                changed_at,
+                sequence_number,
+            );
         }
     }
 }
@@ -105,34 +111,4 @@ pub fn log_rejected(item: Option<&ItemName>, sequence_number: Option<&str>, reje
         error = %rejection,
         "record rejected"
     );
-}
-
-fn log(
-    ItemName { index, query }: &ItemName,
-    digest: Option<Digest>,
-    keys: &str,
-    source: Source,
-    changed_at: Option<String>,
-    record: Option<&Record>,
-) {
-    let sequence_number = record.and_then(|record| record.sequence_number.as_deref());
-    macro_rules! line {
-        ($message:literal) => {
-            info!(
-                system_account_id = index.account,
-                index_name = index.name,
-                normalized_query = query,
-                keys,
-                digest = digest.map(|digest| digest.to_string()),
-                source = source.as_str(),
-                changed_at,
-                sequence_number,
-                $message
-            )
-        };
-    }
-    match digest {
-        Some(_) => line!("exported"),
-        None => line!("removed"),
-    }
 }

@@ -5,20 +5,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::invocation::{Invocation, Service};
+use super::invocation::{Invocation, Service, wait_until};
 use crate::ports::{Clock, Retry, Retryable, Services};
 
 /// Tries after the first one.
 const MAX_RETRIES: u32 = 3;
 
-/// The tries that a piece of work has left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retries {
     used: u32,
 }
 
 impl Retries {
-    /// Whether there is another try.
     pub fn are_left(self) -> bool {
         self.used < MAX_RETRIES
     }
@@ -62,11 +60,13 @@ impl Retries {
         let jitter = invocation.services.clock().jitter();
         let delay = self.next_delay(base, jitter, at_least);
         let Some(delay) = delay else { return false };
-        let waited = invocation.wait(service, delay, until, error).await.is_ok();
-        if waited {
-            invocation.count_retry(service);
-        }
-        waited
+        let Some(end) = Instant::now().checked_add(delay).filter(|end| *end < until) else {
+            invocation.out_of_time(until);
+            return false;
+        };
+        wait_until(service, end, error).await;
+        invocation.count_retry(service);
+        true
     }
 }
 

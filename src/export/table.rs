@@ -17,13 +17,10 @@ use crate::ports::{QueryConfigs, ScanColumns, Services, SettingsTable, TableErro
 /// large table; eight at once divide that without asking for much of the table's capacity.
 const SCAN_SEGMENTS: u32 = 8;
 
-/// Why the table could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// The request failed.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// There was no time left for the answer.
     #[error(transparent)]
     OutOfTime(#[from] OutOfTime),
 }
@@ -44,7 +41,7 @@ pub async fn read_items_until<S: Services>(
 ) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
     keys.retain(ItemKey::fits_the_table);
     let items = invocation.services.table().get(&keys);
-    Ok(invocation.call_until(Service::Table, until, items).await??)
+    Ok(invocation.call(Service::Table, until, items).await??)
 }
 
 /// Reads a page of query configs, after `after`.
@@ -54,15 +51,12 @@ pub async fn query_config_page<S: Services>(
     after: Option<&ItemKey>,
 ) -> Result<TablePage, ReadError> {
     let page = invocation.services.table().query_configs(part, after);
-    Ok(invocation.call(Service::Table, page).await??)
+    Ok(invocation.call(Service::Table, invocation.deadline, page).await??)
 }
 
-/// What a pass goes over.
 #[derive(Debug, Clone, Copy)]
 pub enum PassOver<'a> {
-    /// The whole table.
     Table(ScanColumns),
-    /// One account's items.
     Account(&'a str),
 }
 
@@ -75,13 +69,11 @@ pub struct Pass<'a, S> {
     /// How many pages may be on their way.
     width: usize,
     on_their_way: FuturesUnordered<LocalBoxFuture<'a, (Request, Result<TablePage, ReadError>)>>,
-    /// What is asked for next.
     to_ask: VecDeque<Request>,
     /// Pages that came while something else was awaited.
     arrived: VecDeque<(Request, Result<TablePage, ReadError>)>,
 }
 
-/// A page that is asked for.
 struct Request {
     segment: u32,
     after: Option<ItemKey>,
@@ -95,7 +87,6 @@ impl Request {
 }
 
 impl<'a, S: Services> Pass<'a, S> {
-    /// Starts a pass.
     pub fn new(invocation: &'a Invocation<'a, S>, over: PassOver<'a>) -> Self {
         let segments = match over {
             PassOver::Table(_) => SCAN_SEGMENTS,
@@ -131,7 +122,7 @@ impl<'a, S: Services> Pass<'a, S> {
                 }
                 Err(ReadError::Table(error)) if error.throttled && request.retries.are_left() => {
                     self.width = (self.width / 2).max(1);
-                    self.try_again(request, error);
+                    self.ask_for(request, Some(error));
                 }
                 Err(error) => return Err(error),
             }
@@ -152,26 +143,23 @@ impl<'a, S: Services> Pass<'a, S> {
 
     /// Asks for as many pages as may be on their way.
     fn ask(&mut self) {
-        let invocation = self.invocation;
-        let over = self.over;
         while self.on_their_way.len() < self.width {
             let Some(request) = self.to_ask.pop_front() else { return };
-            self.on_their_way.push(Box::pin(async move {
-                let page = read_page(invocation, over, &request).await;
-                (request, page)
-            }));
+            self.ask_for(request, None);
         }
     }
 
-    fn try_again(&self, mut request: Request, error: TableError) {
-        let invocation = self.invocation;
-        let over = self.over;
+    /// Asks for a page, after a wait where this is another try.
+    fn ask_for(&self, mut request: Request, failed: Option<TableError>) {
+        let (invocation, over) = (self.invocation, self.over);
         self.on_their_way.push(Box::pin(async move {
             let until = invocation.deadline;
-            let page = match request.retries.wait(invocation, Service::Table, until, &error).await {
-                true => read_page(invocation, over, &request).await,
-                false => Err(error.into()),
-            };
+            if let Some(error) = failed
+                && !request.retries.wait(invocation, Service::Table, until, &error).await
+            {
+                return (request, Err(error.into()));
+            }
+            let page = read_page(invocation, over, &request).await;
             (request, page)
         }));
     }
@@ -182,14 +170,15 @@ async fn read_page<S: Services>(
     over: PassOver<'_>,
     Request { segment, after, .. }: &Request,
 ) -> Result<TablePage, ReadError> {
-    let table = invocation.services.table();
+    let (table, until) = (invocation.services.table(), invocation.deadline);
     let page = match over {
         PassOver::Table(columns) => {
             let page = table.scan(columns, *segment, SCAN_SEGMENTS, after.as_ref());
-            invocation.call(Service::Table, page).await
+            invocation.call(Service::Table, until, page).await
         }
         PassOver::Account(account) => {
-            invocation.call(Service::Table, table.account_items(account, after.as_ref())).await
+            let page = table.account_items(account, after.as_ref());
+            invocation.call(Service::Table, until, page).await
         }
     };
     Ok(page??)

@@ -11,9 +11,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::api_keys::{
-    ApiKeys, AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable, Patience, Reuse,
-};
+use super::api_keys::{ApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable, Patience, Reuse};
 use super::invocation::Invocation;
 use crate::config::ExporterConfig;
 use crate::index::IndexRef;
@@ -93,8 +91,7 @@ impl Fakes {
 
 /// API keys that are asked for as a batch does.
 pub fn batch_api_keys() -> ApiKeys {
-    let patience = Patience::InAll(BATCH_TIME_FOR_API_KEYS);
-    ApiKeys::new(AskingForApiKeys { patience, reuse: Reuse::FromKv })
+    ApiKeys::new(Patience::InAll(BATCH_TIME_FOR_API_KEYS), Reuse::FromKv)
 }
 
 impl Services for Fakes {

@@ -22,7 +22,7 @@ use super::error::KeyError;
 use super::invocation::Invocation;
 use super::table::ReadError;
 use crate::item::{Item, ItemKey, Rejection};
-use crate::kv::{Digest, Entry, Pair};
+use crate::kv::{Entry, Pair, Stamp};
 use crate::ports::{Namespace, Services};
 
 /// The items of a use case: how they are read again, and what they ask for.
@@ -38,21 +38,16 @@ pub trait Reread {
         found: impl FnMut(&ItemKey, &Item),
     ) -> Result<(), ReadError>;
 
-    /// What KV should hold of an item.
     fn desired(&self, key: &ItemKey, item: &Item) -> Result<Desired, NotExportable>;
 }
 
 /// An item's entry and the keys that it is written under.
 pub struct ItemWrite {
-    /// The item.
     pub item: ItemKey,
-    /// The entry.
     pub entry: Rc<Entry>,
-    /// The keys.
     pub keys: BTreeSet<String>,
 }
 
-/// What became of the keys.
 #[derive(Debug, Default)]
 pub struct WriteOutcome {
     /// Keys that hold what the table asks for.
@@ -61,21 +56,11 @@ pub struct WriteOutcome {
     pub failed: BTreeMap<String, KeyError>,
     /// Items that could not be exported when they were read again.
     pub rejected: Vec<(ItemKey, Rejection)>,
-    /// Keys that were written for an item that asks for them no more.
+    /// Keys that were written for an item that no longer asks for them.
     pub left_behind: BTreeMap<ItemKey, BTreeSet<String>>,
     /// Whether anything was sent that may have been carried out.
     pub sent: bool,
 }
-
-/// What was last written of an item.
-struct Version {
-    digest: Digest,
-    keys: BTreeSet<String>,
-    /// Whether the table still has the item.
-    found: bool,
-}
-
-type Versions = BTreeMap<ItemKey, Version>;
 
 /// Writes the items, each in its own keys, and follows their changes for at most [`MAX_ROUNDS`].
 pub async fn verified_write<S: Services>(
@@ -89,8 +74,8 @@ pub async fn verified_write<S: Services>(
         if writes.is_empty() {
             break;
         }
-        let versions = outcome.put(invocation, namespace, writes).await;
-        writes = outcome.read_again(invocation, items, versions).await;
+        let written = outcome.put(invocation, namespace, writes).await;
+        writes = outcome.read_again(invocation, items, written).await;
     }
     for write in writes {
         outcome.fail(&write.keys, &KeyError::StillChanging);
@@ -100,35 +85,34 @@ pub async fn verified_write<S: Services>(
 }
 
 impl WriteOutcome {
+    /// Writes the items; answers with those of which a key was written.
     async fn put<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
         namespace: Namespace,
-        writes: Vec<ItemWrite>,
-    ) -> Versions {
+        mut writes: Vec<ItemWrite>,
+    ) -> Vec<ItemWrite> {
         let mut pairs = Vec::new();
-        let mut versions = Versions::new();
-        for ItemWrite { item, entry, keys } in writes {
-            let pair = |key: &String| Pair { key: key.clone(), entry: Rc::clone(&entry) };
+        for ItemWrite { entry, keys, .. } in &writes {
+            let pair = |key: &String| Pair { key: key.clone(), entry: Rc::clone(entry) };
             pairs.extend(keys.iter().map(pair));
-            versions.insert(item, Version { digest: entry.digest(), keys, found: false });
         }
         let bounds = bulk::Bounds::patient(invocation.writes_until);
         let failures = bulk::put(invocation, namespace, pairs, bounds).await;
-        for (item, version) in &mut versions {
-            version.keys.retain(|key| !failures.contains_key(key));
+        writes.retain_mut(|ItemWrite { item, keys, .. }| {
+            keys.retain(|key| !failures.contains_key(key));
             if let Some(left_behind) = self.left_behind.get_mut(item) {
-                left_behind.retain(|key| !version.keys.contains(key));
+                left_behind.retain(|key| !keys.contains(key));
             }
-            self.written.extend(version.keys.iter().cloned());
-        }
-        versions.retain(|_, version| !version.keys.is_empty());
+            self.written.extend(keys.iter().cloned());
+            !keys.is_empty()
+        });
         let may_be_done = failures.values().any(|error| !error.changed_nothing());
-        self.sent |= may_be_done || !versions.is_empty();
+        self.sent |= may_be_done || !writes.is_empty();
         for (key, error) in failures {
             self.fail(&BTreeSet::from([key]), &error.into());
         }
-        versions
+        writes
     }
 
     /// Reads what was written again; answers with what has to be written again.
@@ -136,37 +120,31 @@ impl WriteOutcome {
         &mut self,
         invocation: &Invocation<'_, S>,
         items: &I,
-        mut versions: Versions,
+        written: Vec<ItemWrite>,
     ) -> Vec<ItemWrite> {
-        let keys: Vec<ItemKey> = versions.keys().cloned().collect();
-        if keys.is_empty() {
+        if written.is_empty() {
             return Vec::new();
         }
-        let mut changed = Vec::new();
+        let mut unread: BTreeMap<ItemKey, ItemWrite> =
+            written.into_iter().map(|write| (write.item.clone(), write)).collect();
+        let keys: Vec<ItemKey> = unread.keys().cloned().collect();
+        let stamp = invocation.stamp();
+        let mut writes = Vec::new();
         let read = items.read_again(&keys, |key, item| {
-            let Some(version) = versions.get_mut(key) else { return };
-            version.found = true;
+            let Some(write) = unread.remove(key) else { return };
             match items.desired(key, item) {
-                Ok(desired) => changed.extend(self.changed::<I>(key, version, desired)),
+                Ok(desired) => writes.extend(self.changed::<I>(write, &desired, &stamp)),
                 Err(NotExportable::Rejected(rejection)) => {
                     self.rejected.push((key.clone(), rejection));
                 }
-                Err(NotExportable::Unavailable(error)) => self.fail(&version.keys, &error.into()),
+                Err(NotExportable::Unavailable(error)) => self.fail(&write.keys, &error.into()),
             }
         });
         let read = read.await;
-        for (item, version) in versions.into_iter().filter(|(_, version)| !version.found) {
+        for write in unread.into_values() {
             match &read {
-                Ok(()) => self.leave_behind(item, version.keys),
-                Err(error) => self.fail(&version.keys, &error.clone().into()),
-            }
-        }
-        let stamp = invocation.stamp();
-        let mut writes = Vec::with_capacity(changed.len());
-        for (item, desired, keys) in changed {
-            match desired.entry(&stamp) {
-                Ok(entry) => writes.push(ItemWrite { item, entry, keys }),
-                Err(rejection) => self.rejected.push((item, rejection)),
+                Ok(()) => self.leave_behind(write.item, write.keys),
+                Err(error) => self.fail(&write.keys, &error.clone().into()),
             }
         }
         writes
@@ -175,17 +153,26 @@ impl WriteOutcome {
     /// Compares an item with what was written of it; answers with what has to be written again.
     fn changed<I: Reread>(
         &mut self,
-        item: &ItemKey,
-        version: &Version,
-        desired: Desired,
-    ) -> Option<(ItemKey, Desired, BTreeSet<String>)> {
-        if desired.digest() == version.digest {
+        ItemWrite { item, entry, keys }: ItemWrite,
+        desired: &Desired,
+        stamp: &Stamp,
+    ) -> Option<ItemWrite> {
+        if desired.digest() == entry.digest() {
             return None;
         }
         let asked: BTreeSet<String> = desired.keys.iter().cloned().collect();
-        self.leave_behind(item.clone(), version.keys.difference(&asked).cloned().collect());
-        let keys = if I::WRITES_NEW_KEYS { asked } else { &asked & &version.keys };
-        (!keys.is_empty()).then(|| (item.clone(), desired, keys))
+        self.leave_behind(item.clone(), &keys - &asked);
+        let keys = if I::WRITES_NEW_KEYS { asked } else { &asked & &keys };
+        if keys.is_empty() {
+            return None;
+        }
+        match desired.entry(stamp) {
+            Ok(entry) => Some(ItemWrite { item, entry, keys }),
+            Err(rejection) => {
+                self.rejected.push((item, rejection));
+                None
+            }
+        }
     }
 
     fn leave_behind(&mut self, item: ItemKey, keys: BTreeSet<String>) {

@@ -6,14 +6,14 @@ use serde::Serialize;
 use super::payload::InvalidPayload;
 use crate::error_chain::Chain;
 use crate::export::explain::{self, ExplainError};
-use crate::export::re_export::{self, ReExportError};
+use crate::export::re_export::{ReExportError, ReExportReport};
 use crate::export::reconcile::{self, ReconcileError};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
     Stream(DynamoDbEventResponse),
-    ReExport(re_export::Report),
+    ReExport(ReExportReport),
     Reconcile(Box<reconcile::Report>),
     Explain(Box<explain::ExplainReport>),
 }

@@ -114,7 +114,7 @@ async fn stream<S: Services>(
     let mut failed = Vec::new();
     for (outcome, sequence_number) in outcomes.iter().zip(sequence_numbers) {
         log_record(outcome, sequence_number.as_deref());
-        if matches!(outcome, RecordOutcome::Failed { .. }) {
+        if matches!(outcome, RecordOutcome::Failed(..)) {
             failed.push(sequence_number);
         }
     }
@@ -124,22 +124,22 @@ async fn stream<S: Services>(
 /// One line for each record that was not exported as it should be.
 fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
     match outcome {
-        RecordOutcome::Rejected { item, rejection } => {
+        RecordOutcome::Rejected(item, rejection) => {
             log_rejected(item.as_ref(), sequence_number, rejection);
         }
-        RecordOutcome::Failed { item: ItemName { index, query }, cell, error } => error!(
+        RecordOutcome::Failed(ItemName { index, query }, error) => error!(
             system_account_id = index.account,
             index_name = index.name,
             normalized_query = query,
-            cell,
+            cell = error.cell_without_api_key(),
             sequence_number,
             error = %Chain(error),
             "record failed"
         ),
-        RecordOutcome::Parked { item: ItemName { index, .. }, cell, error } => error!(
+        RecordOutcome::Parked(ItemName { index, .. }, error) => error!(
             system_account_id = index.account,
             index_name = index.name,
-            cell,
+            cell = error.cell_without_api_key(),
             sequence_number,
             error = %Chain(error),
             "record parked"

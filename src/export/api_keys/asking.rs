@@ -19,21 +19,12 @@ use secrecy::SecretString;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::exportable::ApiKeyOwner;
+use super::ApiKeyOwner;
+use super::resolve::ApiKeys;
 use crate::export::invocation::{Invocation, OutOfTime, Service};
 use crate::export::retry::with_retries;
 use crate::ports::{ApiKeyError, ApiKeyService, Retry, Services};
 
-/// How a use case asks for API keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AskingForApiKeys {
-    /// How long it waits for them.
-    pub patience: Patience,
-    /// What it does without one.
-    pub reuse: Reuse,
-}
-
-/// How long API keys are waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     /// For so long in all. An account that is met later gets one try.
@@ -77,13 +68,8 @@ const MAX_IN_FLIGHT_PER_CELL: usize = 200;
 
 const _: () = assert!(4 * MAX_IN_FLIGHT_PER_CELL < 1_024);
 
-/// What the service answered for each account.
-pub type Answers = BTreeMap<ApiKeyOwner, Answer>;
+pub type Answers = BTreeMap<ApiKeyOwner, Result<SecretString, ApiKeyError>>;
 
-/// What the service answered for an account.
-pub type Answer = Result<SecretString, ApiKeyError>;
-
-/// A cell's gateway that is being asked.
 struct Gateway {
     permits: Semaphore,
     given_up_at: Cell<Instant>,
@@ -104,7 +90,7 @@ impl Gateway {
         self.given_up_at.set(until.max(self.given_up_at.get()));
     }
 
-    fn note(&self, answer: &Answer, patience: Patience) {
+    fn note(&self, answer: &Result<SecretString, ApiKeyError>, patience: Patience) {
         let now = Instant::now();
         self.ended_at.set(now);
         if let Patience::WhileTheCellAnswers(time) = patience
@@ -115,9 +101,8 @@ impl Gateway {
     }
 }
 
-/// Requests for API keys that are under way.
 pub struct Asking<'a> {
-    answers: FuturesUnordered<LocalBoxFuture<'a, (ApiKeyOwner, Answer)>>,
+    answers: FuturesUnordered<LocalBoxFuture<'a, (ApiKeyOwner, Result<SecretString, ApiKeyError>)>>,
     gateways: BTreeMap<String, Rc<Gateway>>,
     first_tries_open: Rc<Cell<usize>>,
     began: Instant,
@@ -125,48 +110,36 @@ pub struct Asking<'a> {
     first_wave_ends: Instant,
 }
 
-impl<'a> Asking<'a> {
+impl ApiKeys {
     /// Starts asking for the API keys of these owners, each for so long, or longer if the patience says
     /// so; nothing happens until one of the waves is awaited.
-    pub fn start<S: Services>(
+    pub fn start<'a, S: Services>(
+        &self,
         invocation: &'a Invocation<'_, S>,
         owners: BTreeMap<ApiKeyOwner, Duration>,
-        patience: Patience,
-    ) -> Self {
+    ) -> Asking<'a> {
+        let patience = self.patience;
         let began = Instant::now();
         let first_tries_open = Rc::new(Cell::new(owners.len()));
         let mut gateways: BTreeMap<String, Rc<Gateway>> = BTreeMap::new();
-        let answers = FuturesUnordered::new();
+        let answers: FuturesUnordered<LocalBoxFuture<'a, _>> = FuturesUnordered::new();
         for (owner, time) in owners {
             let gateway = gateways.entry(owner.cell.clone());
             let gateway = Rc::clone(gateway.or_insert_with(|| Rc::new(Gateway::new(began))));
             gateway.wait_at_least(began + time);
-            let open = Rc::clone(&first_tries_open);
-            let fetch: LocalBoxFuture<'a, _> = Box::pin(async move {
-                let mut first = true;
-                let after_try = || {
-                    if std::mem::take(&mut first) {
-                        open.set(open.get() - 1);
-                    }
-                };
-                let answer = fetch(invocation, &owner, &gateway, after_try).await;
+            let first_tries_open = Rc::clone(&first_tries_open);
+            answers.push(Box::pin(async move {
+                let answer = fetch(invocation, &owner, &gateway, &first_tries_open).await;
                 gateway.note(&answer, patience);
                 (owner, answer)
-            });
-            answers.push(fetch);
+            }));
         }
-        let first_wave = FIRST_WAVE.min(invocation.config.http_timeout);
-        Self {
-            answers,
-            gateways,
-            first_tries_open,
-            began,
-            took: Duration::ZERO,
-            first_wave_ends: began + first_wave,
-        }
+        let first_wave_ends = began + FIRST_WAVE.min(invocation.config.http_timeout);
+        Asking { answers, gateways, first_tries_open, began, took: Duration::ZERO, first_wave_ends }
     }
+}
 
-    /// The answers that come at the first try.
+impl Asking<'_> {
     pub async fn first_wave(&mut self) -> Answers {
         let mut found = Answers::new();
         let wave = poll_fn(|context| {
@@ -187,19 +160,16 @@ impl<'a> Asking<'a> {
         found
     }
 
-    /// All other answers.
     pub async fn rest(&mut self) -> Answers {
         let answers = (&mut self.answers).collect().await;
         self.took = self.began.elapsed();
         answers
     }
 
-    /// Whether every answer is there.
     pub fn is_complete(&self) -> bool {
         self.answers.is_empty()
     }
 
-    /// How long it took until the last answer was there.
     pub fn took(&self) -> Duration {
         self.took
     }
@@ -219,26 +189,25 @@ async fn fetch<S: Services>(
     invocation: &Invocation<'_, S>,
     owner: &ApiKeyOwner,
     gateway: &Gateway,
-    mut after_try: impl FnMut(),
-) -> Answer {
+    first_tries_open: &Cell<usize>,
+) -> Result<SecretString, ApiKeyError> {
     let service = invocation.services.api_keys();
     // The answers for other accounts may move it.
     let until = || gateway.given_up_at.get().min(invocation.deadline);
+    let mut is_first_try = true;
     with_retries(invocation, Service::ApiKeys, until, async || {
         // The semaphore is never closed.
         let permit = gateway.permits.acquire().await.ok();
         let fetch = service.fetch(&owner.cell, &owner.account);
-        let answer = invocation.call_until(Service::ApiKeys, until(), fetch).await;
+        let answer = invocation.call(Service::ApiKeys, until(), fetch).await;
         drop(permit);
-        after_try();
-        answer.unwrap_or_else(|OutOfTime| Err(no_answer()))
+        if std::mem::take(&mut is_first_try) {
+            first_tries_open.update(|open| open - 1);
+        }
+        answer.unwrap_or_else(|OutOfTime| {
+            let reason = "no answer in the time there was for it".to_owned();
+            Err(ApiKeyError::Unavailable { reason, retry: Retry::After(None) })
+        })
     })
     .await
-}
-
-fn no_answer() -> ApiKeyError {
-    ApiKeyError::Unavailable {
-        reason: "no answer in the time there was for it".to_owned(),
-        retry: Retry::After(None),
-    }
 }

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::asking::{Answers, Asking, AskingForApiKeys, Patience, Reuse, TIME_FOR_ONE_TRY};
-use super::exportable::{ApiKeyOwner, Exportable};
+use super::Exportable;
+use super::asking::{Answers, Asking, Patience, Reuse, TIME_FOR_ONE_TRY};
 use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
 use crate::item::Rejection;
@@ -28,11 +28,11 @@ use crate::ports::{ApiKeyError, KvError, Retry, Services};
 /// overwritten with an old one.
 #[derive(Debug)]
 pub struct ApiKeys {
-    pub(super) asking: AskingForApiKeys,
+    pub(super) patience: Patience,
+    pub(super) reuse: Reuse,
     answers: Answers,
-    /// What KV holds of the indexes for which the service gave none.
-    pub(super) stored: BTreeMap<IndexRef, Stored>,
-    /// For how long it has asked.
+    /// What KV holds of the indexes for which the service gave none, where it can be read.
+    pub(super) stored: BTreeMap<IndexRef, Result<Option<SecretString>, KvError>>,
     asked_for: Duration,
     /// How much longer each cell is waited for, where that is told by the cell.
     time_left: BTreeMap<String, Duration>,
@@ -40,23 +40,9 @@ pub struct ApiKeys {
     failed_cells: BTreeSet<String>,
 }
 
-/// What KV holds under the keys of an index.
-#[derive(Debug)]
-pub enum Stored {
-    /// An API key that can be used again.
-    ApiKey(SecretString),
-    /// None.
-    NoApiKey,
-    /// Whether there is one is not known.
-    Unreadable(KvError),
-}
-
-/// Why an item can't be exported.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NotExportable {
-    /// Trying again can't help.
     Rejected(Rejection),
-    /// Trying again may help.
     Unavailable(ApiKeyUnavailable),
 }
 
@@ -66,18 +52,14 @@ impl From<Rejection> for NotExportable {
     }
 }
 
-/// An index's API key is unavailable for now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no API key from cell {cell:?}")]
 pub struct ApiKeyUnavailable {
-    /// The cell whose gateway was asked.
     pub cell: String,
-    /// Why there is none.
     #[source]
     pub why: WhyNoApiKey,
 }
 
-/// Why there is no API key for now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WhyNoApiKey {
     /// The service has not been asked, or has not answered yet.
@@ -86,16 +68,12 @@ pub enum WhyNoApiKey {
     /// The service gives none; KV was not looked into.
     #[error(transparent)]
     Service(ApiKeyError),
-    /// The service gives none, and KV has none to use again.
     #[error("KV holds no settings of this index whose API key could be used again")]
     NotInKv(#[source] ApiKeyError),
-    /// The service gives none, and whether KV has one is not known.
     #[error("KV can't be read for an API key to use again ({kv})")]
     KvUnreadable {
-        /// What the API keys service said.
         #[source]
         service: ApiKeyError,
-        /// What KV said.
         kv: KvError,
     },
 }
@@ -119,10 +97,10 @@ impl ApiKeyUnavailable {
 }
 
 impl ApiKeys {
-    /// None yet.
-    pub fn new(asking: AskingForApiKeys) -> Self {
+    pub fn new(patience: Patience, reuse: Reuse) -> Self {
         Self {
-            asking,
+            patience,
+            reuse,
             answers: Answers::new(),
             stored: BTreeMap::new(),
             asked_for: Duration::ZERO,
@@ -133,10 +111,9 @@ impl ApiKeys {
 
     /// Waits for so long in all from now on, what was waited before included.
     pub fn wait_in_all(&mut self, time: Duration) {
-        self.asking.patience = Patience::InAll(time);
+        self.patience = Patience::InAll(time);
     }
 
-    /// How many answers it holds.
     pub fn answers(&self) -> usize {
         self.answers.len()
     }
@@ -153,16 +130,14 @@ impl ApiKeys {
         Self {
             time_left: self.time_left.clone(),
             failed_cells: self.failed_cells.clone(),
-            ..Self::new(self.asking)
+            ..Self::new(self.patience, self.reuse)
         }
     }
 
-    /// The cells that did not give an API key that was asked for.
     pub fn failed_cells(&self) -> &BTreeSet<String> {
         &self.failed_cells
     }
 
-    /// Takes in answers of the service.
     pub fn extend(&mut self, answers: Answers) {
         for (owner, answer) in answers {
             if matches!(answer, Err(ApiKeyError::Unavailable { .. })) {
@@ -172,19 +147,9 @@ impl ApiKeys {
         }
     }
 
-    /// Takes in how long it took to ask.
     pub fn note_end(&mut self, asking: &Asking<'_>) {
         self.asked_for += asking.took();
         self.time_left.extend(asking.time_left());
-    }
-
-    /// Starts asking for the API keys of these owners, for each so long.
-    pub fn start<'a, S: Services>(
-        &self,
-        invocation: &'a Invocation<'_, S>,
-        owners: BTreeMap<ApiKeyOwner, Duration>,
-    ) -> Asking<'a> {
-        Asking::start(invocation, owners, self.asking.patience)
     }
 
     /// Asks for the API keys of these indexes that have not been asked for: the service first, then
@@ -222,7 +187,7 @@ impl ApiKeys {
 
     /// How long a cell may be asked; `None` if it is not asked again.
     fn time_for(&self, cell: &str) -> Option<Duration> {
-        match self.asking.patience {
+        match self.patience {
             Patience::InAll(time) => {
                 Some(time.saturating_sub(self.asked_for).max(TIME_FOR_ONE_TRY))
             }
@@ -233,7 +198,6 @@ impl ApiKeys {
         }
     }
 
-    /// The API key of an index.
     pub fn resolve(
         &self,
         Exportable { settings, owner }: &Exportable,
@@ -253,16 +217,16 @@ impl ApiKeys {
             }
             Some(Err(error)) => error.clone(),
         };
-        match (self.stored.get(&settings.index), self.asking.reuse, service) {
-            (Some(Stored::ApiKey(api_key)), ..) => Ok(api_key),
-            (Some(Stored::Unreadable(kv)), _, service) => {
+        match (self.stored.get(&settings.index), self.reuse, service) {
+            (Some(Ok(Some(api_key))), ..) => Ok(api_key),
+            (Some(Err(kv)), _, service) => {
                 unavailable(WhyNoApiKey::KvUnreadable { service, kv: kv.clone() })
             }
             (None, Reuse::FromKv, service) => unavailable(WhyNoApiKey::Service(service)),
             (_, _, ApiKeyError::NotFound) => {
                 rejected("system_account_id", "the account has no API key")
             }
-            (Some(Stored::NoApiKey), _, service) => unavailable(WhyNoApiKey::NotInKv(service)),
+            (Some(Ok(None)), _, service) => unavailable(WhyNoApiKey::NotInKv(service)),
             (None, Reuse::Never, service) => unavailable(WhyNoApiKey::Service(service)),
         }
     }
@@ -289,7 +253,7 @@ mod tests {
     /// As a reconcile asks.
     fn for_comparison() -> ApiKeys {
         let patience = Patience::WhileTheCellAnswers(BATCH_TIME_FOR_API_KEYS);
-        ApiKeys::new(AskingForApiKeys { patience, reuse: Reuse::Never })
+        ApiKeys::new(patience, Reuse::Never)
     }
 
     /// What is known of index `i`, under the keys `s` and `a-i`, once it was asked for.

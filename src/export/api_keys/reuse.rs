@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use tracing::warn;
 
+use super::Exportable;
 use super::asking::Reuse;
-use super::exportable::Exportable;
-use super::resolve::{ApiKeys, NotExportable, Stored};
+use super::resolve::{ApiKeys, NotExportable};
 use crate::export::bulk;
 use crate::export::invocation::Invocation;
 use crate::kv::StoredSettings;
@@ -20,7 +20,7 @@ impl ApiKeys {
         invocation: &Invocation<'_, S>,
         indexes: impl IntoIterator<Item = &'s Exportable>,
     ) {
-        if self.asking.reuse == Reuse::Never {
+        if self.reuse == Reuse::Never {
             return;
         }
         let lacks_one = |index: &&Exportable| {
@@ -55,10 +55,10 @@ impl ApiKeys {
                         "the API key is unavailable: the one in KV is used again"
                     );
                     invocation.count(|stats| stats.api_keys_reused += 1);
-                    Stored::ApiKey(api_key)
+                    Ok(Some(api_key))
                 }
-                (None, Some(error)) => Stored::Unreadable(error.clone()),
-                (None, None) => Stored::NoApiKey,
+                (None, Some(error)) => Err(error.clone()),
+                (None, None) => Ok(None),
             };
             self.stored.insert(settings.index.clone(), stored);
         }

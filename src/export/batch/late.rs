@@ -17,9 +17,9 @@ use crate::ports::Services;
 /// late ones.
 const TIME_FOR_LATE_ITEMS: Duration = Duration::from_secs(10);
 
-/// Reads the items whose deciding records are late, and lets the table decide for them. Where it has
-/// an item no more, nothing is asked for; where the item can't be exported, or the table can't be
-/// read, the image decides.
+/// Reads the items whose deciding records are late, and lets the table decide for them. Of an item that
+/// it no longer has, nothing is exported; where the item can't be exported, or the table can't be read,
+/// the image decides.
 pub async fn let_the_table_decide<S: Services>(
     invocation: &Invocation<'_, S>,
     plan: &mut BatchPlan,
@@ -47,12 +47,12 @@ pub async fn let_the_table_decide<S: Services>(
         }
     };
     let BatchPlan { settings, query_configs, outcomes } = plan;
-    for item in settings.iter_mut().filter(|item| is_open(&item.deciding, &item.task)) {
+    for item in settings {
         let found = items.get(&ItemKey::of_index(&item.index));
         let decoded = found.map(|found| Exportable::decode(&item.index, found, invocation.config));
         decide(&mut item.deciding, &mut item.task, decoded, outcomes);
     }
-    for item in query_configs.iter_mut().filter(|item| is_open(&item.deciding, &item.task)) {
+    for item in query_configs {
         let found = items.get(&ItemKey::of_query_config(&item.query_config));
         let decoded =
             found.map(|found| QueryConfig::decode(&item.query_config, &found.attributes()));
@@ -71,6 +71,9 @@ fn decide<T>(
     found: Option<Result<T, Rejection>>,
     outcomes: &mut [RecordOutcome],
 ) {
+    if !is_open(deciding, task) {
+        return;
+    }
     *task = match found {
         None => {
             outcomes[deciding.position] = RecordOutcome::Superseded;

@@ -8,16 +8,14 @@ use crate::config::ExporterConfig;
 use crate::export::api_keys::Exportable;
 use crate::export::receipt::Record;
 use crate::index::IndexRef;
-use crate::item::{
-    Change, Content, IndexSettings, QueryConfig, QueryConfigRef, Rejection, StreamRecord,
-};
+use crate::item::stream_record::{QueryConfigRecord, SettingsRecord};
+use crate::item::{Change, Content, QueryConfig, QueryConfigRef, Rejection, StreamRecord};
 use crate::kv::Stamp;
 
 /// A record is late when the table took its change more than this before the invocation began: a
 /// re-export, a repair or another consumer may have written what came after it.
 const LATE_AFTER: Duration = Duration::from_secs(60);
 
-/// What a batch asks for.
 #[derive(Debug, Default)]
 pub struct BatchPlan {
     /// Index items with a deciding record, in the order of those records.
@@ -32,18 +30,14 @@ pub struct BatchPlan {
 /// What the batch makes of an item.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Task<T> {
-    /// It is exported.
     Export(T),
-    /// It was removed: its keys are settled.
     Remove,
-    /// A late record's item that the table has no more: its removal has a record of its own.
+    /// A late record's item that the table no longer has: its removal has a record of its own.
     Nothing,
 }
 
-/// The record that decides what is made of an item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deciding {
-    /// Its position in the batch.
     pub position: usize,
     /// Where it stands in its shard.
     pub sequence_number: Option<String>,
@@ -53,14 +47,10 @@ pub struct Deciding {
     pub changed_at: Option<f64>,
 }
 
-/// An index item of the batch.
 #[derive(Debug)]
 pub struct SettingsItem {
-    /// The index.
     pub index: IndexRef,
-    /// The deciding record.
     pub deciding: Deciding,
-    /// What it asks for.
     pub task: Task<Exportable>,
     /// Whether the deciding record says what was there before.
     pub has_old_image: bool,
@@ -68,22 +58,19 @@ pub struct SettingsItem {
     pub named: Vec<(String, usize)>,
 }
 
-/// A query-config item of the batch.
 #[derive(Debug)]
 pub struct QueryConfigItem {
-    /// The query config.
     pub query_config: QueryConfigRef,
-    /// The deciding record.
     pub deciding: Deciding,
-    /// What it asks for.
     pub task: Task<QueryConfig>,
 }
 
-impl<T> From<Change<T>> for Task<T> {
-    fn from(change: Change<T>) -> Self {
-        match change {
-            Change::Upsert(item) => Self::Export(item),
-            Change::Remove => Self::Remove,
+impl<T> Task<T> {
+    /// What is exported.
+    pub fn export(&self) -> Option<&T> {
+        match self {
+            Self::Export(item) => Some(item),
+            Self::Remove | Self::Nothing => None,
         }
     }
 }
@@ -110,165 +97,101 @@ impl Deciding {
 }
 
 impl SettingsItem {
+    fn leaves_behind(&self, shop_id: &str) -> bool {
+        !self.task.export().is_some_and(|index| index.settings.asks_for(shop_id))
+    }
+
     /// The named shop ids that the deciding image doesn't ask for, and so may have to go.
     pub fn shop_ids_left_behind(&self) -> impl Iterator<Item = &str> {
-        let asks_for = |key: &str| match &self.task {
-            Task::Export(index) => index.settings.asks_for(key),
-            Task::Remove | Task::Nothing => false,
-        };
         let named = self.named.iter().map(|(shop_id, _)| shop_id.as_str());
-        named.filter(move |shop_id| !asks_for(shop_id))
+        named.filter(|shop_id| self.leaves_behind(shop_id))
     }
 
     /// The records without which a retry would not know all that has to be settled: the deciding
     /// one, and those that name a shop id which may have to go.
-    pub fn records_to_retry(&self) -> Vec<usize> {
-        let left_behind: Vec<&str> = self.shop_ids_left_behind().collect();
-        let mut records: Vec<usize> = self
-            .named
-            .iter()
-            .filter(|(shop_id, _)| left_behind.contains(&shop_id.as_str()))
-            .map(|(_, record)| *record)
-            .chain([self.deciding.position])
-            .collect();
-        records.sort_unstable();
-        records.dedup();
-        records
+    pub fn records_to_retry(&self) -> impl Iterator<Item = usize> {
+        let naming = self.named.iter().filter(|(shop_id, _)| self.leaves_behind(shop_id));
+        naming.map(|(_, record)| *record).chain([self.deciding.position])
     }
 }
 
 /// Groups the records by item and lets the last one that is not rejected by itself decide.
 pub fn plan(records: Vec<StreamRecord>, config: &ExporterConfig, began: SystemTime) -> BatchPlan {
-    let places = places(&records);
     let mut outcomes = Vec::with_capacity(records.len());
-    let mut settings: Vec<Pending<SettingsItem>> = Vec::new();
-    let mut query_configs: Vec<Pending<QueryConfigItem>> = Vec::new();
-    for (position, (record, place)) in records.into_iter().zip(places).enumerate() {
-        let rejected = |item, rejection| RecordOutcome::Rejected { item, rejection };
+    let mut superseded = Vec::new();
+    let mut settings: HashMap<IndexRef, SettingsRecords> = HashMap::with_capacity(records.len());
+    let mut query_configs: HashMap<QueryConfigRef, QueryConfigItem> = HashMap::new();
+    for (position, record) in records.into_iter().enumerate() {
         let deciding = Deciding::new(position, record.sequence_number, record.created_at, began);
         outcomes.push(match record.content {
             Content::Skipped => RecordOutcome::Skipped,
-            Content::Unknown { rejection } => rejected(None, rejection),
-            Content::Settings(record) => {
-                let item = pending(&mut settings, place);
-                item.named.extend(record.shop_ids.into_iter().map(|shop_id| (shop_id, position)));
-                match record.change.and_then(|change| exportable(config, change)) {
-                    Err(rejection) => rejected(Some(record.index.into()), rejection),
-                    Ok(change) => item.decide(
-                        position,
-                        SettingsItem {
-                            index: record.index,
-                            deciding,
-                            task: change.into(),
-                            has_old_image: record.has_old_image,
-                            named: Vec::new(),
-                        },
-                    ),
+            Content::Unknown { rejection } => RecordOutcome::Rejected(None, rejection),
+            Content::Settings(SettingsRecord { index, change, shop_ids, has_old_image }) => {
+                let item = settings.entry(index.clone()).or_default();
+                item.named.extend(shop_ids.into_iter().map(|shop_id| (shop_id, position)));
+                // A record whose API key can't be asked for is broken by itself too.
+                let exportable = |settings| Exportable::new(settings, config);
+                match change.and_then(|change| task(change, exportable)) {
+                    Err(rejection) => RecordOutcome::rejected(index, rejection),
+                    Ok(task) => {
+                        let named = Vec::new();
+                        let decided = SettingsItem { index, deciding, task, has_old_image, named };
+                        let earlier = item.decided.replace(decided);
+                        superseded.extend(earlier.map(|item| item.deciding.position));
+                        RecordOutcome::Exported
+                    }
                 }
             }
-            Content::QueryConfig(record) => match record.change {
-                Err(rejection) => rejected(Some(record.query_config.into()), rejection),
-                Ok(change) => pending(&mut query_configs, place).decide(
-                    position,
-                    QueryConfigItem {
-                        query_config: record.query_config,
-                        deciding,
-                        task: change.into(),
-                    },
-                ),
-            },
+            Content::QueryConfig(QueryConfigRecord { query_config, change }) => {
+                match change.and_then(|change| task(change, Ok)) {
+                    Err(rejection) => RecordOutcome::rejected(query_config, rejection),
+                    Ok(task) => {
+                        let name = query_config.clone();
+                        let decided = QueryConfigItem { query_config, deciding, task };
+                        let earlier = query_configs.insert(name, decided);
+                        superseded.extend(earlier.map(|item| item.deciding.position));
+                        RecordOutcome::Exported
+                    }
+                }
+            }
         });
     }
-
-    let mut plan = BatchPlan { outcomes, ..BatchPlan::default() };
-    for item in settings {
-        plan.mark_superseded(&item.superseded);
-        if let Some((_, decided)) = item.decision {
-            plan.settings.push(SettingsItem { named: item.named, ..decided });
-        }
+    for record in superseded {
+        outcomes[record] = RecordOutcome::Superseded;
     }
-    for item in query_configs {
-        plan.mark_superseded(&item.superseded);
-        plan.query_configs.extend(item.decision.map(|(_, decided)| decided));
-    }
-    plan.settings.sort_by_key(|item| item.deciding.position);
-    plan.query_configs.sort_by_key(|item| item.deciding.position);
-    plan
+    let settings = settings.into_values();
+    let settings = settings
+        .filter_map(|SettingsRecords { decided, named }| Some(SettingsItem { named, ..decided? }));
+    let mut settings: Vec<SettingsItem> = settings.collect();
+    settings.sort_by_key(|item| item.deciding.position);
+    let mut query_configs: Vec<QueryConfigItem> = query_configs.into_values().collect();
+    query_configs.sort_by_key(|item| item.deciding.position);
+    BatchPlan { settings, query_configs, outcomes }
 }
 
-/// Rejects a change whose API key can't be asked for: the record is broken by itself, and must not
-/// hide the good one before it.
-fn exportable(
-    config: &ExporterConfig,
-    change: Change<IndexSettings>,
-) -> Result<Change<Exportable>, Rejection> {
-    match change {
-        Change::Upsert(settings) => Ok(Change::Upsert(Exportable::new(settings, config)?)),
-        Change::Remove => Ok(Change::Remove),
-    }
-}
-
-/// For each record the place of its item among the items of its kind, by first appearance.
-fn places(records: &[StreamRecord]) -> Vec<usize> {
-    let mut settings: HashMap<&IndexRef, usize> = HashMap::with_capacity(records.len());
-    let mut query_configs: HashMap<&QueryConfigRef, usize> = HashMap::new();
-    records
-        .iter()
-        .map(|record| match &record.content {
-            Content::Skipped | Content::Unknown { .. } => 0,
-            Content::Settings(record) => {
-                let next = settings.len();
-                *settings.entry(&record.index).or_insert(next)
-            }
-            Content::QueryConfig(record) => {
-                let next = query_configs.len();
-                *query_configs.entry(&record.query_config).or_insert(next)
-            }
-        })
-        .collect()
-}
-
-fn pending<T>(items: &mut Vec<Pending<T>>, place: usize) -> &mut Pending<T> {
-    if place >= items.len() {
-        items.resize_with(place + 1, Pending::default);
-    }
-    &mut items[place]
-}
-
-impl BatchPlan {
-    fn mark_superseded(&mut self, records: &[usize]) {
-        for record in records {
-            self.outcomes[*record] = RecordOutcome::Superseded;
-        }
-    }
-}
-
-/// An item whose records are still being read.
-struct Pending<T> {
-    /// The deciding record and what it asks for.
-    decision: Option<(usize, T)>,
-    superseded: Vec<usize>,
+/// The records of an index item.
+#[derive(Default)]
+struct SettingsRecords {
+    /// By the last one that is not rejected by itself.
+    decided: Option<SettingsItem>,
+    /// The shop ids that they all name.
     named: Vec<(String, usize)>,
 }
 
-impl<T> Default for Pending<T> {
-    fn default() -> Self {
-        Self { decision: None, superseded: Vec::new(), named: Vec::new() }
-    }
-}
-
-impl<T> Pending<T> {
-    fn decide(&mut self, record: usize, item: T) -> RecordOutcome {
-        if let Some((earlier, _)) = self.decision.replace((record, item)) {
-            self.superseded.push(earlier);
-        }
-        RecordOutcome::Exported
+fn task<T, E>(
+    change: Change<T>,
+    export: impl FnOnce(T) -> Result<E, Rejection>,
+) -> Result<Task<E>, Rejection> {
+    match change {
+        Change::Upsert(item) => export(item).map(Task::Export),
+        Change::Remove => Ok(Task::Remove),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn config(default_cell: Option<&str>) -> ExporterConfig {
         ExporterConfig {
@@ -318,7 +241,7 @@ mod tests {
                 RecordOutcome::Superseded,
                 RecordOutcome::Superseded,
                 RecordOutcome::Exported,
-                RecordOutcome::Rejected { .. },
+                RecordOutcome::Rejected(..),
                 RecordOutcome::Skipped
             ]
         ));
@@ -326,7 +249,7 @@ mod tests {
         assert_eq!(item.deciding.position, 2);
         let left_behind: Vec<&str> = item.shop_ids_left_behind().collect();
         assert_eq!(left_behind, ["s1", "s1", "s2", "s2", "named-by-broken"]);
-        assert_eq!(item.records_to_retry(), [0, 1, 2, 3]);
+        assert_eq!(BTreeSet::from_iter(item.records_to_retry()), BTreeSet::from([0, 1, 2, 3]));
     }
 
     #[test]
@@ -337,7 +260,7 @@ mod tests {
         ]);
         let [item] = &plan.settings[..] else { panic!("{plan:?}") };
         assert_eq!(item.shop_ids_left_behind().collect::<Vec<_>>(), ["named-by-broken"]);
-        assert_eq!(item.records_to_retry(), [0, 1]);
+        assert_eq!(BTreeSet::from_iter(item.records_to_retry()), BTreeSet::from([0, 1]));
     }
 
     #[test]
@@ -349,7 +272,7 @@ mod tests {
         let [item] = plan.settings.as_slice() else { panic!("{plan:?}") };
         assert!(matches!(item.task, Task::Export(_)));
         assert_eq!(item.shop_ids_left_behind().collect::<Vec<_>>(), ["s1"]);
-        assert_eq!(item.records_to_retry(), [0, 1]);
+        assert_eq!(BTreeSet::from_iter(item.records_to_retry()), BTreeSet::from([0, 1]));
     }
 
     #[test]
@@ -377,7 +300,7 @@ mod tests {
             let plan = plan(records, &config(None), UNIX_EPOCH);
             assert!(matches!(
                 plan.outcomes.as_slice(),
-                [RecordOutcome::Exported, RecordOutcome::Rejected { .. }]
+                [RecordOutcome::Exported, RecordOutcome::Rejected(..)]
             ));
         }
     }

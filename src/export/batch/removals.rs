@@ -11,7 +11,6 @@ use super::outcome::RecordOutcome;
 use super::plan::{BatchPlan, SettingsItem, Task};
 use crate::index::IndexRef;
 
-/// The time in which removals are counted.
 const WINDOW: Duration = Duration::from_secs(600);
 
 /// How many of the held items a log line names.

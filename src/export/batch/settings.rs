@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::ItemVerdict;
+use super::outcome::RecordOutcome;
 use super::plan::{SettingsItem, Task};
 use crate::export::api_keys::{
-    ApiKeyOwner, ApiKeys, AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable,
-    LATE_TIME_FOR_API_KEYS, NotExportable, Patience, Reuse,
+    ApiKeyOwner, ApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable, LATE_TIME_FOR_API_KEYS,
+    NotExportable, Patience, Reuse,
 };
 use crate::export::bulk;
 use crate::export::desired::{Desired, warn_if_odd};
@@ -21,55 +21,44 @@ use crate::export::settle::{KeyOutcome, SettleRequest, settle};
 use crate::kv::{Entry, Pair};
 use crate::ports::{Namespace, Services};
 
-/// Exports the index items of a batch; a verdict for each.
 pub async fn export<S: Services>(
     invocation: &Invocation<'_, S>,
     items: &[SettingsItem],
-) -> Vec<ItemVerdict> {
-    for index in items.iter().filter_map(exportable) {
+) -> Vec<RecordOutcome> {
+    for index in items.iter().filter_map(|item| item.task.export()) {
         warn_if_odd(&index.settings);
     }
     let mut export = SettingsExport {
         invocation,
         items,
-        states: items.iter().map(|_| State::Open).collect(),
-        api_keys: ApiKeys::new(AskingForApiKeys {
-            patience: Patience::InAll(BATCH_TIME_FOR_API_KEYS),
-            reuse: Reuse::FromKv,
-        }),
+        states: items.iter().map(|_| ItemState::Open).collect(),
+        api_keys: ApiKeys::new(Patience::InAll(BATCH_TIME_FOR_API_KEYS), Reuse::FromKv),
         written: HashMap::new(),
     };
     export.write().await;
     export.settle().await;
-    export.states.into_iter().map(State::into_verdict).collect()
+    let outcomes = export.states.into_iter().map(|state| match state {
+        ItemState::Closed(outcome) => outcome,
+        ItemState::Open | ItemState::Ready(_) => RecordOutcome::Exported,
+    });
+    outcomes.collect()
 }
 
 struct SettingsExport<'a, S> {
     invocation: &'a Invocation<'a, S>,
     items: &'a [SettingsItem],
-    /// What is known of each item so far.
-    states: Vec<State>,
+    states: Vec<ItemState>,
     api_keys: ApiKeys,
     /// The position of the item that each key is written for.
     written: HashMap<String, usize>,
 }
 
-enum State {
+enum ItemState {
     /// A removal, or an export that waits for its API key.
     Open,
     /// To be written, or written.
     Ready(Rc<Entry>),
-    /// Decided.
-    Closed(ItemVerdict),
-}
-
-impl State {
-    fn into_verdict(self) -> ItemVerdict {
-        match self {
-            Self::Closed(verdict) => verdict,
-            Self::Open | Self::Ready(_) => ItemVerdict::Done,
-        }
-    }
+    Closed(RecordOutcome),
 }
 
 impl<S: Services> SettingsExport<'_, S> {
@@ -89,8 +78,8 @@ impl<S: Services> SettingsExport<'_, S> {
         }
         self.api_keys.note_end(&asking);
         let open = self.states.iter().zip(self.items);
-        let open = open.filter(|(state, _)| matches!(state, State::Open));
-        let open = open.filter_map(|(_, item)| exportable(item));
+        let open = open.filter(|(state, _)| matches!(state, ItemState::Open));
+        let open = open.filter_map(|(_, item)| item.task.export());
         self.api_keys.look_into_kv(self.invocation, open).await;
         self.resolve();
         let wanted = self.wanted_keys();
@@ -109,7 +98,7 @@ impl<S: Services> SettingsExport<'_, S> {
     fn api_key_owners(&self) -> BTreeMap<ApiKeyOwner, Duration> {
         let mut owners = BTreeMap::new();
         for item in self.items {
-            let Some(Exportable { owner, .. }) = exportable(item) else { continue };
+            let Some(Exportable { owner, .. }) = item.task.export() else { continue };
             let time = time_for_api_keys([item]);
             let longest = owners.entry(owner.clone()).or_insert(time);
             *longest = time.max(*longest);
@@ -121,18 +110,23 @@ impl<S: Services> SettingsExport<'_, S> {
     fn resolve(&mut self) {
         let stamp = self.invocation.stamp();
         for (state, item) in self.states.iter_mut().zip(self.items) {
-            let (State::Open, Some(index)) = (&*state, exportable(item)) else { continue };
+            let (ItemState::Open, Some(index)) = (&*state, item.task.export()) else { continue };
             let desired = Desired::of_settings(index, &self.api_keys);
             let stamp = stamp.clone().changed_at(item.deciding.changed_at);
             let entry = desired.and_then(|desired| Ok(desired.entry(&stamp)?));
             *state = match entry {
-                Ok(entry) => State::Ready(entry),
+                Ok(entry) => ItemState::Ready(entry),
                 Err(NotExportable::Rejected(rejection)) => {
-                    State::Closed(ItemVerdict::Rejected(rejection))
+                    ItemState::Closed(RecordOutcome::rejected(item.index.clone(), rejection))
                 }
-                Err(NotExportable::Unavailable(error)) if error.is_preliminary() => State::Open,
+                Err(NotExportable::Unavailable(error)) if error.is_preliminary() => ItemState::Open,
                 Err(NotExportable::Unavailable(error)) => {
-                    State::Closed(ItemVerdict::of_error(error.into(), &item.deciding))
+                    let name = item.index.clone();
+                    ItemState::Closed(RecordOutcome::of_error(
+                        name,
+                        error.into(),
+                        item.deciding.late,
+                    ))
                 }
             };
         }
@@ -143,8 +137,8 @@ impl<S: Services> SettingsExport<'_, S> {
     fn wanted_keys(&self) -> Vec<(String, usize)> {
         let mut wanted: Vec<(String, usize)> = Vec::with_capacity(self.items.len() * 2);
         for (position, item) in self.items.iter().enumerate() {
-            let Some(index) = exportable(item) else { continue };
-            if !matches!(self.states[position], State::Closed(_)) {
+            let Some(index) = item.task.export() else { continue };
+            if !matches!(self.states[position], ItemState::Closed(_)) {
                 wanted.extend(index.settings.kv_keys().into_iter().map(|key| (key, position)));
             }
         }
@@ -174,7 +168,7 @@ impl<S: Services> SettingsExport<'_, S> {
             wanted.iter().map(|(key, position)| (key.as_str(), *position)).collect();
         let mut pairs = Vec::with_capacity(wanted.len());
         for (key, position) in wanted {
-            let State::Ready(entry) = &self.states[*position] else { continue };
+            let ItemState::Ready(entry) = &self.states[*position] else { continue };
             let owns = owners.get(key.as_str()) == Some(position);
             if owns && self.written.insert(key.clone(), *position) != Some(*position) {
                 pairs.push(Pair { key: key.clone(), entry: Rc::clone(entry) });
@@ -191,13 +185,13 @@ impl<S: Services> SettingsExport<'_, S> {
         }
     }
 
-    /// Decides on an item of which a key has failed.
     fn close(&mut self, position: usize, error: KeyError) {
-        let verdict = ItemVerdict::of_error(error, &self.items[position].deciding);
+        let SettingsItem { index, deciding, .. } = &self.items[position];
+        let outcome = RecordOutcome::of_error(index.clone(), error, deciding.late);
         let state = &mut self.states[position];
-        *state = State::Closed(match std::mem::replace(state, State::Open) {
-            State::Closed(earlier) => earlier.and(verdict),
-            State::Open | State::Ready(_) => verdict,
+        *state = ItemState::Closed(match std::mem::replace(state, ItemState::Open) {
+            ItemState::Closed(earlier) => earlier.and(outcome),
+            ItemState::Open | ItemState::Ready(_) => outcome,
         });
     }
 
@@ -206,7 +200,7 @@ impl<S: Services> SettingsExport<'_, S> {
         let mut request = SettleRequest::default();
         let mut waiting: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (position, item) in self.items.iter().enumerate() {
-            if matches!(self.states[position], State::Closed(_)) {
+            if matches!(self.states[position], ItemState::Closed(_)) {
                 continue;
             }
             let written_for = written_for(item);
@@ -239,13 +233,6 @@ impl<S: Services> SettingsExport<'_, S> {
                 self.close(*position, KeyError::NotSettled { key: key.clone(), source });
             }
         }
-    }
-}
-
-fn exportable(item: &SettingsItem) -> Option<&Exportable> {
-    match &item.task {
-        Task::Export(index) => Some(index),
-        Task::Remove | Task::Nothing => None,
     }
 }
 

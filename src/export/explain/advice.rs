@@ -17,8 +17,8 @@
 
 use std::collections::BTreeSet;
 
-use super::gathered::{AskedItem, Due, Gathered, KeyFacts};
 use super::judge::{JudgedKey, KeyVerdict};
+use super::{AskedItem, Due, Gathered, KeyFacts};
 use crate::export::differs::cut;
 use crate::index::IndexRef;
 use crate::item::Rejection;
@@ -26,7 +26,6 @@ use crate::item::keys::query_config_key_prefix;
 use crate::kv::metadata::is_environment;
 use crate::kv::{Metadata, StoredSettings};
 
-/// The most items that a sentence names.
 const MAX_NAMED: usize = 3;
 
 /// The longest name in a list, in characters.

@@ -16,7 +16,7 @@
 
 use serde::Serialize;
 
-use super::gathered::{Due, KeyFacts, named_by};
+use super::{Due, KeyFacts, named_by};
 use crate::export::differs::{ApiKeyCheck, differing_paths};
 use crate::index::IndexRef;
 use crate::kv::{Digest, Metadata, StoredValue};
@@ -36,13 +36,11 @@ pub enum KeyVerdict {
     Right,
 }
 
-/// A key, judged.
 pub struct JudgedKey<'a> {
     pub facts: &'a KeyFacts,
     pub verdict: KeyVerdict,
     /// The index that its value names, or else its metadata.
     pub named: Option<IndexRef>,
-    /// Where its value differs from what the table asks for.
     pub differs: Vec<String>,
     /// The metadata, where an exporter wrote it.
     pub metadata: Option<Metadata>,
@@ -53,11 +51,10 @@ pub struct JudgedKey<'a> {
 impl JudgedKey<'_> {
     /// Whether the API key that it should hold is not known.
     pub fn lacks_api_key(&self) -> bool {
-        matches!(self.facts.due, Due::Value { api_key: ApiKeyCheck::NotCompared, .. })
+        matches!(self.facts.due, Due::Value(_, ApiKeyCheck::NotCompared))
     }
 }
 
-/// Judges a key as the exporter of `environment` sees it.
 pub fn judge<'a>(facts: &'a KeyFacts, environment: &str) -> JudgedKey<'a> {
     let stored = facts.stored.as_ref();
     let metadata = stored.and_then(|stored| stored.metadata.as_deref());
@@ -65,7 +62,7 @@ pub fn judge<'a>(facts: &'a KeyFacts, environment: &str) -> JudgedKey<'a> {
     let is_ours = metadata.as_ref().is_some_and(|metadata| metadata.is_of(environment));
     let of_another_environment = metadata.is_some() && !is_ours;
     let differs = match (stored, &facts.due) {
-        (Some(stored), Due::Value { value, api_key }) => {
+        (Some(stored), Due::Value(value, api_key)) => {
             differing_paths(&stored.value, value, *api_key)
         }
         _ => Vec::new(),
@@ -83,7 +80,7 @@ pub fn judge<'a>(facts: &'a KeyFacts, environment: &str) -> JudgedKey<'a> {
         (1, Some(_), _) => KeyVerdict::Stale,
         (0, None, _) => KeyVerdict::Dangling,
         (0, Some(_), _) if !is_ours => KeyVerdict::Foreign,
-        (0, Some(_), Due::LeftAlone | Due::Value { .. }) => KeyVerdict::Foreign,
+        (0, Some(_), Due::LeftAlone | Due::Value(..)) => KeyVerdict::Foreign,
         (0, Some(_), Due::KeptForRejected) => KeyVerdict::Rejected,
         (0, Some(_), Due::Withheld(_)) => KeyVerdict::Withheld,
         (0, Some(_), Due::Deleted | Due::OfUnknownQueryConfig) => KeyVerdict::Orphaned,
@@ -132,12 +129,12 @@ mod tests {
     }
 
     fn value() -> Due {
-        Due::Value { value: VALUE.to_owned(), api_key: ApiKeyCheck::Compared }
+        Due::Value(VALUE.to_owned(), ApiKeyCheck::Compared)
     }
 
     fn value_without_api_key() -> Due {
         let value = VALUE.replace(r#""k""#, r#""?""#);
-        Due::Value { value, api_key: ApiKeyCheck::NotCompared }
+        Due::Value(value, ApiKeyCheck::NotCompared)
     }
 
     #[test]

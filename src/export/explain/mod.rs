@@ -11,24 +11,27 @@
 //! | a query config's key | the key | its item and its twins'; where no value names it, the query configs of its index |
 
 mod advice;
-mod gathered;
 mod judge;
 mod query_config;
 mod report;
 mod settings;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 pub use self::judge::KeyVerdict;
 pub use self::report::{ExplainReport, IndexName, KeyReport};
 
+use self::settings::Gathering;
+use super::differs::ApiKeyCheck;
 use super::error::KeyError;
 use super::invocation::Invocation;
 use crate::index::IndexRef;
 use crate::item::keys::index_id_in_query_config_key;
+use crate::item::{ItemKey, Rejection};
+use crate::kv::{Metadata, StoredSettings, StoredValue};
 use crate::ports::{KvError, Services};
 
-/// What is to be explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Explain {
     Index(IndexRef),
@@ -45,7 +48,6 @@ impl fmt::Display for Explain {
     }
 }
 
-/// Why there is no explanation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExplainError {
     #[error("neither the table nor KV knows {0}, and no active alias points at it")]
@@ -61,16 +63,15 @@ pub enum ExplainError {
     },
 }
 
-/// Explains an index or a key.
 pub async fn explain<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Explain,
 ) -> Result<ExplainReport, ExplainError> {
     let gathered = match request {
-        Explain::Index(index) => settings::about_index(invocation, index).await,
+        Explain::Index(index) => Gathering::new(invocation).about(index).await,
         Explain::Key(key) => match index_id_in_query_config_key(key) {
             Some(index_id) => query_config::about_key(invocation, key, index_id).await,
-            None => settings::about_key(invocation, key).await,
+            None => Gathering::new(invocation).about_key(key).await,
         },
     };
     let gathered = gathered.map_err(|error| match error.auth_rejected() {
@@ -85,4 +86,64 @@ pub async fn explain<S: Services>(
         false => advice::advice(&gathered, &judged),
     };
     Ok(report::report(&gathered, &judged, advice + "."))
+}
+
+/// What was gathered about an index or a key, before it is judged.
+#[derive(Default)]
+pub struct Gathered {
+    /// The index that it is about; `None` where nothing says which.
+    pub index: Option<IndexRef>,
+    pub item: AskedItem,
+    /// Its keys, and the one that was asked about.
+    pub keys: Vec<KeyFacts>,
+    /// Whether they are of the query-config namespace.
+    pub of_query_config: bool,
+    /// The other items whose active aliases point at it.
+    pub pointers: BTreeSet<ItemKey>,
+    /// Index ids that its own active aliases point at and that have neither an item nor a key.
+    pub dangling: BTreeSet<String>,
+}
+
+#[derive(Default, PartialEq, Eq)]
+pub enum AskedItem {
+    /// It can be exported, perhaps but for its API key at the moment.
+    Exportable,
+    Rejected(Rejection),
+    #[default]
+    Absent,
+}
+
+#[derive(Default)]
+pub struct KeyFacts {
+    pub key: String,
+    pub stored: Option<StoredValue>,
+    /// The items that ask for the key, the first by account and index first.
+    pub claimants: Vec<IndexRef>,
+    /// The one of them that the key is for.
+    pub claimant: Option<IndexRef>,
+    pub due: Due,
+}
+
+#[derive(Default)]
+pub enum Due {
+    /// It should hold this value.
+    Value(String, ApiKeyCheck),
+    /// It stays as it is: the item that it is for, or that its value names, can't be exported.
+    KeptForRejected,
+    /// It stays: aliases of these items point at what it holds.
+    Withheld(BTreeSet<ItemKey>),
+    Deleted,
+    /// It can't be deleted: it is of a query config, and its value does not say of which.
+    OfUnknownQueryConfig,
+    /// Nothing is done to it: its value names no index.
+    #[default]
+    LeftAlone,
+}
+
+/// The index that a value of either namespace names, or else its metadata, whichever environment
+/// wrote them.
+pub fn named_by(stored: &StoredValue) -> Option<IndexRef> {
+    let by_value = StoredSettings::parse(&stored.value).map(|settings| settings.index);
+    let metadata = stored.metadata.as_ref().and_then(|json| Metadata::parse(json.get()));
+    by_value.or_else(|| metadata.map(|metadata| metadata.index))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::gathered::{AskedItem, Due, Gathered, KeyFacts, named_by};
+use super::{AskedItem, Due, Gathered, KeyFacts, named_by};
 use crate::export::bulk;
 use crate::export::desired::Desired;
 use crate::export::differs::ApiKeyCheck;
@@ -59,7 +59,7 @@ pub async fn about_key<S: Services>(
         Some(Err(rejection)) => AskedItem::Rejected(rejection.clone()),
     };
     let due = match claimant.and_then(|config| claimants.get(config)) {
-        Some(Ok(value)) => Due::Value { value: value.clone(), api_key: ApiKeyCheck::Compared },
+        Some(Ok(value)) => Due::Value(value.clone(), ApiKeyCheck::Compared),
         Some(Err(_)) => Due::KeptForRejected,
         None if names_the_key => Due::Deleted,
         None => Due::OfUnknownQueryConfig,

@@ -2,34 +2,30 @@
 
 use serde::Serialize;
 
-use super::gathered::{AskedItem, Gathered};
 use super::judge::{JudgedKey, KeyVerdict};
+use super::{AskedItem, Gathered};
 use crate::export::differs::cut;
 use crate::index::IndexRef;
 use crate::item::{ItemKey, ItemKind};
 use crate::kv::Provenance;
 
-/// The most indexes that a list names.
 const MAX_INDEXES: usize = 100;
 
 /// The longest name that is told whole, in characters: a stranger's value may hold any.
 const MAX_NAME_CHARACTERS: usize = 512;
 
-/// What KV holds of an index, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExplainReport {
     /// The index that it is about; absent where nothing says which.
     #[serde(flatten)]
     pub index: Option<IndexName>,
     pub item: &'static str,
-    /// The field at fault, where the item is rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Its keys, the primary one first.
     pub keys: Vec<KeyReport>,
     /// The other items whose active aliases point at it.
     pub pointed_at_by: Vec<IndexName>,
-    /// What to do, in one sentence.
     pub advice: String,
 }
 
@@ -40,23 +36,19 @@ pub struct IndexName {
     pub index_name: String,
 }
 
-/// What is known of one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeyReport {
     pub key: String,
     pub verdict: KeyVerdict,
-    /// The index that KV's value names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub named: Option<IndexName>,
     #[serde(flatten)]
     pub provenance: Provenance,
     /// The paths at which the value differs from what the table asks for.
     pub differs: Vec<String>,
-    /// The items that ask for the key.
     pub claimed_by: Vec<IndexName>,
 }
 
-/// The report on what was gathered and judged.
 pub fn report(gathered: &Gathered, judged: &[JudgedKey<'_>], advice: String) -> ExplainReport {
     let (item, path) = match &gathered.item {
         AskedItem::Exportable => ("exportable", None),

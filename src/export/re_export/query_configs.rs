@@ -20,13 +20,12 @@ use crate::ports::{Namespace, QueryConfigs, Services};
 /// What the values of one chunk may take, in bytes.
 const CHUNK_BYTES: usize = 16 * 1024 * 1024;
 
-/// Exports all query configs of an index.
 pub async fn re_export<S: Services>(
     invocation: &Invocation<'_, S>,
     index: &IndexRef,
 ) -> Result<QueryConfigCounts, KeyError> {
     let mut counts = QueryConfigCounts::default();
-    let mut reader = Reader {
+    let mut reader = QueryConfigReader {
         invocation,
         index,
         after: None,
@@ -47,11 +46,9 @@ pub async fn re_export<S: Services>(
     Ok(counts)
 }
 
-/// Reads the query configs of an index in the order of the table.
-struct Reader<'a, S> {
+struct QueryConfigReader<'a, S> {
     invocation: &'a Invocation<'a, S>,
     index: &'a IndexRef,
-    /// The last item that was read.
     after: Option<ItemKey>,
     ended: bool,
     /// What was read and is in no chunk yet.
@@ -59,7 +56,7 @@ struct Reader<'a, S> {
     rejected: u64,
 }
 
-impl<S: Services> Reader<'_, S> {
+impl<S: Services> QueryConfigReader<'_, S> {
     /// The next chunk; empty at the end.
     async fn next_chunk(&mut self) -> Result<Vec<ItemWrite>, KeyError> {
         let mut chunk = Vec::new();

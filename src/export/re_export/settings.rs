@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Progress, ReExportError};
+use super::ReExportError;
 use crate::export::api_keys::{
-    ApiKeyOwner, ApiKeys, AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable, NotExportable,
-    Patience, Reuse,
+    ApiKeyOwner, ApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable, NotExportable, Patience, Reuse,
 };
 use crate::export::desired::{Desired, warn_if_odd};
 use crate::export::error::KeyError;
@@ -23,36 +22,32 @@ pub async fn re_export<S: Services>(
     index: &IndexRef,
 ) -> Result<Vec<String>, ReExportError> {
     let key = ItemKey::of_index(index);
-    let failed = |error: KeyError| ReExportError::of(index, error, Progress::NothingWritten);
-    let rejected = |rejection| ReExportError::RecordRejected {
-        index: index.clone(),
-        rejection,
-        progress: Progress::NothingWritten,
+    let failed = |error: KeyError| ReExportError::of(index, error, false);
+    let not_exportable = |why| match why {
+        NotExportable::Unavailable(error) => failed(error.into()),
+        NotExportable::Rejected(rejection) => {
+            ReExportError::RecordRejected { index: index.clone(), rejection, partly_written: false }
+        }
     };
-    let items =
-        read_items(invocation, [key.clone()]).await.map_err(|error| failed(error.into()))?;
+    let items = read_items(invocation, [key.clone()]).await;
+    let items = items.map_err(|error| failed(error.into()))?;
     let item = items.get(&key).ok_or_else(|| ReExportError::IndexNotFound(index.clone()))?;
-    let exportable = Exportable::decode(index, item, invocation.config).map_err(rejected)?;
+    let exportable = Exportable::decode(index, item, invocation.config);
+    let exportable = exportable.map_err(|rejection| not_exportable(rejection.into()))?;
     warn_if_odd(&exportable.settings);
-    let mut api_keys = ApiKeys::new(AskingForApiKeys {
-        patience: Patience::InAll(BATCH_TIME_FOR_API_KEYS),
-        reuse: Reuse::FromKv,
-    });
+    let mut api_keys = ApiKeys::new(Patience::InAll(BATCH_TIME_FOR_API_KEYS), Reuse::FromKv);
     api_keys.ask(invocation, [&exportable]).await;
-    let desired = match Desired::of_settings(&exportable, &api_keys) {
-        Ok(desired) => desired,
-        Err(NotExportable::Rejected(rejection)) => return Err(rejected(rejection)),
-        Err(NotExportable::Unavailable(error)) => return Err(failed(error.into())),
-    };
-    let entry = desired.entry(&invocation.stamp()).map_err(rejected)?;
-    let write = ItemWrite { item: key, entry, keys: desired.keys.into_iter().collect() };
-    let record = Record { invocation, index, owner: &exportable.owner, api_keys: &api_keys };
+    let (entry, keys) = Desired::of_settings(&exportable, &api_keys)
+        .and_then(|desired| Ok((desired.entry(&invocation.stamp())?, desired.keys)))
+        .map_err(not_exportable)?;
+    let write = ItemWrite { item: key, entry, keys: keys.into_iter().collect() };
+    let record = IndexItem { invocation, index, owner: &exportable.owner, api_keys: &api_keys };
     let written = verified_write(invocation, Namespace::Settings, &record, vec![write]).await;
     keys_that_hold(invocation, index, written, &mut api_keys).await
 }
 
-/// The record, which is read by its key.
-struct Record<'a, S> {
+/// Read again by its key.
+struct IndexItem<'a, S> {
     invocation: &'a Invocation<'a, S>,
     index: &'a IndexRef,
     /// Whose API key was asked for.
@@ -60,7 +55,7 @@ struct Record<'a, S> {
     api_keys: &'a ApiKeys,
 }
 
-impl<S: Services> Reread for Record<'_, S> {
+impl<S: Services> Reread for IndexItem<'_, S> {
     const WRITES_NEW_KEYS: bool = true;
 
     async fn read_again(
@@ -89,11 +84,11 @@ async fn keys_that_hold<S: Services>(
     written: WriteOutcome,
     api_keys: &mut ApiKeys,
 ) -> Result<Vec<String>, ReExportError> {
-    let progress = if written.sent { Progress::PartlyWritten } else { Progress::NothingWritten };
-    let failed = |error| ReExportError::of(index, error, progress);
+    let partly_written = written.sent;
+    let failed = |error| ReExportError::of(index, error, partly_written);
     if let Some((_, rejection)) = written.rejected.into_iter().next() {
         let index = index.clone();
-        return Err(ReExportError::RecordRejected { index, rejection, progress });
+        return Err(ReExportError::RecordRejected { index, rejection, partly_written });
     }
     if let Some(error) = written.failed.into_values().next() {
         return Err(failed(error));
@@ -101,7 +96,8 @@ async fn keys_that_hold<S: Services>(
     let mut keys = written.written;
     let left_behind: BTreeSet<String> = written.left_behind.into_values().flatten().collect();
     if !left_behind.is_empty() {
-        let request = SettleRequest::written_for(index, left_behind);
+        let mut request = SettleRequest::default();
+        request.add_written_for(index, left_behind);
         for (key, verdict) in settle(invocation, request, api_keys).await {
             match verdict {
                 KeyOutcome::Written(claimant) if claimant == *index => drop(keys.insert(key)),

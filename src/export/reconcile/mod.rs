@@ -43,9 +43,7 @@ use self::plan::plan;
 use self::progress::{Allowed, Place, Repair};
 use self::report::Examples;
 use self::scan::{Scan, scan};
-use super::api_keys::{
-    ApiKeys, AskingForApiKeys, BATCH_TIME_FOR_API_KEYS, Patience, Reuse, TIME_FOR_ONE_TRY,
-};
+use super::api_keys::{ApiKeys, BATCH_TIME_FOR_API_KEYS, Patience, Reuse, TIME_FOR_ONE_TRY};
 use super::invocation::Invocation;
 use super::table::{PassOver, ReadError};
 use crate::ports::{KvError, Namespace, ScanColumns, Services};
@@ -169,7 +167,6 @@ impl<'a, S: Services> Run<'a, S> {
         if let (Some(requests), Some(limiter)) = (progress.requests, invocation.rate_limiter()) {
             limiter.count_earlier(requests.number, requests.age(invocation.began));
         }
-        let asking = AskingForApiKeys { patience: patience(invocation), reuse: Reuse::Never };
         let report = Report {
             apply: request.apply,
             dry_run: invocation.config.dry_run,
@@ -179,7 +176,7 @@ impl<'a, S: Services> Run<'a, S> {
             request,
             lister: Lister { invocation, only_account: request.system_account_id.as_deref() },
             progress,
-            api_keys: ApiKeys::new(asking),
+            api_keys: ApiKeys::new(patience(invocation), Reuse::Never),
             report,
             refused: Refused::default(),
             rewritten: 0,

@@ -10,7 +10,8 @@
 //! | delete | it was deleted, and KV confirmed it | nothing |
 //! | delete | it was deleted, and KV did not confirm it | the key fails |
 //! | delete | anything else | deleted |
-//! | leave alone, or look again | | nothing |
+//! | leave alone | | nothing |
+//! | look again | | looked at again in the next round |
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -22,32 +23,22 @@ use crate::item::ItemKey;
 use crate::kv::{Digest, Entry, StoredValue};
 use crate::ports::KvError;
 
-/// What became of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyOutcome {
     /// It holds this index, as the table has it.
     Written(IndexRef),
-    /// It is gone.
     Deleted,
     /// It stays as it is: what it is for can't be exported, or nothing of ours is there.
     Left,
     /// It stays though no item asks for it: these items' active aliases point at it.
     Withheld(BTreeSet<ItemKey>),
-    /// Trying again may help.
     Failed(KeyError),
 }
 
-/// What was last done to a key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LastStep {
-    /// It was written.
-    Written {
-        /// For this index.
-        index: IndexRef,
-        /// A value with this digest.
-        digest: Digest,
-    },
-    /// The delete was sent.
+    /// For this index, a value with this digest.
+    Written(IndexRef, Digest),
     Deleted {
         /// What the key held, where KV reported it.
         was: Option<StoredValue>,
@@ -56,19 +47,17 @@ pub enum LastStep {
     },
 }
 
-/// What is done to a key next.
 #[derive(Debug, PartialEq)]
 pub enum Action {
-    /// It is written.
     Write(Write),
     /// It is deleted; what it holds is kept for a put-back, where it is known.
     Delete(Option<StoredValue>),
+    LookAgain,
 }
 
 /// What is written.
 #[derive(Debug, PartialEq)]
 pub enum Write {
-    /// The entry of an item.
     Entry(IndexRef, Rc<Entry>),
     /// What was deleted, as it was read.
     PutBack(StoredValue),
@@ -83,13 +72,13 @@ pub fn next_action(
 ) -> (KeyOutcome, Option<Action>) {
     let put_back = || put_back(last).map(Action::Write);
     match (decision, shop_id_error) {
-        (Decision::Write { index, entry }, _) => {
-            let written = LastStep::Written { index: index.clone(), digest: entry.digest() };
+        (Decision::Write(index, entry), _) => {
+            let written = LastStep::Written(index.clone(), entry.digest());
             let write = Action::Write(Write::Entry(index.clone(), entry));
             (KeyOutcome::Written(index), (last != Some(&written)).then_some(write))
         }
         (Decision::Withhold(protectors), _) => (KeyOutcome::Withheld(protectors), put_back()),
-        (Decision::KeepFor { .. }, _) => (KeyOutcome::Left, put_back()),
+        (Decision::KeepFor(..), _) => (KeyOutcome::Left, put_back()),
         // What was deleted is put back while the record waits for the API key.
         (Decision::Undecided(error), _) => (KeyOutcome::Failed(error.into()), put_back()),
         (Decision::Delete(_), Some(error)) => (KeyOutcome::Failed(error.clone()), put_back()),
@@ -101,7 +90,9 @@ pub fn next_action(
             _ => (KeyOutcome::Deleted, Some(Action::Delete(stored))),
         },
         (Decision::LeaveAlone, _) => (KeyOutcome::Left, None),
-        (Decision::LookAgain, _) => (KeyOutcome::Failed(KeyError::ChangedMeanwhile), None),
+        (Decision::LookAgain, _) => {
+            (KeyOutcome::Failed(KeyError::ChangedMeanwhile), Some(Action::LookAgain))
+        }
     }
 }
 
@@ -152,7 +143,7 @@ mod tests {
     }
 
     fn written(value: &str) -> LastStep {
-        LastStep::Written { index: index(), digest: entry(value).digest() }
+        LastStep::Written(index(), entry(value).digest())
     }
 
     fn action(decision: Decision, last: Option<LastStep>) -> Option<Action> {
@@ -161,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_write_is_made_unless_that_very_value_was_written() {
-        let write = || Decision::Write { index: index(), entry: entry("v2") };
+        let write = || Decision::Write(index(), entry("v2"));
         assert_eq!(action(write(), Some(written("v2"))), None);
         for last in [None, Some(written("v1")), Some(deleted()), Some(unconfirmed())] {
             let expected = Action::Write(Write::Entry(index(), entry("v2")));
@@ -174,7 +165,7 @@ mod tests {
         let decisions = || {
             [
                 Decision::Withhold(BTreeSet::new()),
-                Decision::KeepFor { index: index(), rejection: Rejection::new("x", "is broken") },
+                Decision::KeepFor(index(), Rejection::new("x", "is broken")),
                 Decision::Undecided(ApiKeyUnavailable {
                     cell: "c".into(),
                     why: WhyNoApiKey::NotAsked,
@@ -210,8 +201,9 @@ mod tests {
     #[test]
     fn nothing_is_done_to_what_is_left_alone_or_looked_at_again() {
         assert_eq!(next_action(Decision::LeaveAlone, None, None), (KeyOutcome::Left, None));
-        let (outcome, action) = next_action(Decision::LookAgain, None, Some(&deleted()));
-        assert_eq!((outcome, action), (KeyOutcome::Failed(KeyError::ChangedMeanwhile), None));
+        let failed = KeyOutcome::Failed(KeyError::ChangedMeanwhile);
+        let look_again = next_action(Decision::LookAgain, None, Some(&deleted()));
+        assert_eq!(look_again, (failed, Some(Action::LookAgain)));
     }
 
     #[test]

@@ -6,10 +6,9 @@ use std::rc::Rc;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::TIME_FOR_A_WRITE;
 use super::action::{Action, KeyOutcome, LastStep, Write, put_back};
-use super::settling::Settling;
 use super::table_view::Held;
+use super::{Settling, TIME_FOR_A_WRITE};
 use crate::error_chain::Chain;
 use crate::export::bulk;
 use crate::export::error::KeyError;
@@ -25,14 +24,14 @@ impl<S: Services> Settling<'_, '_, S> {
             match action {
                 Action::Delete(stored) => drop(deletes.insert(key, stored)),
                 Action::Write(write) => writes.push((key, write)),
+                Action::LookAgain => {}
             }
         }
         self.write(writes).await;
         let (mut leading, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
             deletes.into_iter().partition(|(key, _)| self.shop_ids_in_values.contains_key(key));
         // If this invocation dies, a retry finds a shop id with an older version through its leading key.
-        let outdated = self.lead_to_outdated(leading.keys()).await;
-        leading.retain(|key, _| !outdated.contains(key));
+        self.take_out_outdated(&mut leading).await;
         self.delete(others).await;
         leading.retain(|key, _| match self.shop_id_error(key) {
             Some(error) => {
@@ -99,7 +98,7 @@ impl<S: Services> Settling<'_, '_, S> {
             match (write, failures.get(&key)) {
                 (Write::Entry(index, entry), None) => {
                     self.hold(&key, entry.to_stored());
-                    self.last.insert(key, LastStep::Written { index, digest: entry.digest() });
+                    self.last.insert(key, LastStep::Written(index, entry.digest()));
                 }
                 (Write::PutBack(was), None) => {
                     warn!(key, "a key that was deleted is needed after all: put back as it was");

@@ -17,30 +17,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::table_view::{Held, TableView};
-use crate::export::api_keys::ApiKeyUnavailable;
+use crate::export::api_keys::{ApiKeyUnavailable, NotExportable};
 use crate::index::IndexRef;
 use crate::item::{ItemKey, Rejection};
 use crate::kv::{Entry, StoredValue};
 
-/// What becomes of a key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
-    /// Written for an item.
-    Write {
-        /// The item.
-        index: IndexRef,
-        /// Its entry.
-        entry: Rc<Entry>,
-    },
+    Write(IndexRef, Rc<Entry>),
     /// Stays: the active aliases of these items point at what it holds.
     Withhold(BTreeSet<ItemKey>),
     /// Stays: the item it is for, or that its value names, can't be exported.
-    KeepFor {
-        /// The item.
-        index: IndexRef,
-        /// Why it can't.
-        rejection: Rejection,
-    },
+    KeepFor(IndexRef, Rejection),
     /// Deleted; what it holds is known where KV told it.
     Delete(Option<StoredValue>),
     /// Nothing of ours is there, and nobody asks for it.
@@ -54,28 +42,19 @@ pub enum Decision {
 
 /// An item that decisions depend on, read whole.
 #[derive(Debug)]
-pub enum ItemNow {
-    /// The pass over the table saw it; the read after it did not.
-    Gone,
-    /// Can be exported.
-    Exportable {
-        /// The keys that it asks for.
-        keys: Vec<String>,
-        /// Its entry.
-        entry: Rc<Entry>,
-    },
-    /// Can't be exported for now.
-    Unavailable {
-        /// The keys that it asks for.
-        keys: Vec<String>,
-        /// Why.
-        error: ApiKeyUnavailable,
-    },
-    /// Can't be exported.
-    Rejected(Rejection),
+pub struct ItemNow {
+    /// The keys that it asks for; none where that can't be read.
+    pub keys: Vec<String>,
+    pub entry: Result<Rc<Entry>, NotExportable>,
 }
 
-/// Decides for one key.
+impl ItemNow {
+    fn asks_for(&self, key: &str) -> bool {
+        self.keys.iter().any(|asked| asked == key)
+    }
+}
+
+/// Decides for one key, by the items that the table had when they were read after the pass.
 pub fn decide(
     key: &str,
     held: &Held,
@@ -90,47 +69,40 @@ pub fn decide(
     if !protectors.is_empty() {
         return Decision::Withhold(protectors);
     }
-    let named = held.named().map(|named| (&named.index, items.get(&named.index)));
-    if let Some(kept) = named.filter_map(|(index, item)| kept_for(key, index, item)).next() {
+    let named = held.named().map(|named| &named.index).filter(|index| table.has_item(index));
+    if let Some(kept) = named.filter_map(|index| kept_for(key, index, items.get(index))).next() {
         return kept;
     }
     match held {
         Held::Ours { stored, .. } => Decision::Delete(Some(stored.clone())),
         Held::Nothing(named) if !named.is_empty() => Decision::Delete(None),
-        Held::Nothing(_) | Held::Strangers => Decision::LeaveAlone,
+        Held::Nothing(_) | Held::Strangers(_) => Decision::LeaveAlone,
+    }
+}
+
+fn for_claimant(key: &str, index: &IndexRef, item: Option<&ItemNow>) -> Decision {
+    match item.map(|item| (&item.entry, item.asks_for(key))) {
+        Some((Ok(entry), true)) => Decision::Write(index.clone(), Rc::clone(entry)),
+        Some((Err(NotExportable::Unavailable(error)), true)) => Decision::Undecided(error.clone()),
+        Some((Err(NotExportable::Rejected(rejection)), _)) => {
+            Decision::KeepFor(index.clone(), rejection.clone())
+        }
+        Some((_, false)) | None => Decision::LookAgain,
     }
 }
 
 /// What keeps a key that no item asks for: the item that its value names, unless that can be
 /// exported and so has other keys.
 fn kept_for(key: &str, index: &IndexRef, item: Option<&ItemNow>) -> Option<Decision> {
-    let asks = |keys: &[String]| keys.iter().any(|asked| asked == key);
-    match item {
-        None => None,
-        Some(ItemNow::Exportable { keys, .. }) if !asks(keys) => None,
-        Some(ItemNow::Unavailable { keys, error }) if !asks(keys) => {
+    match item.map(|item| (&item.entry, item.asks_for(key))) {
+        Some((Err(NotExportable::Unavailable(error)), false)) => {
             Some(Decision::Undecided(error.clone()))
         }
-        Some(ItemNow::Rejected(rejection)) => {
-            Some(Decision::KeepFor { index: index.clone(), rejection: rejection.clone() })
+        Some((Err(NotExportable::Rejected(rejection)), _)) => {
+            Some(Decision::KeepFor(index.clone(), rejection.clone()))
         }
-        Some(_) => Some(Decision::LookAgain),
-    }
-}
-
-fn for_claimant(key: &str, index: &IndexRef, item: Option<&ItemNow>) -> Decision {
-    let asks = |keys: &[String]| keys.iter().any(|asked| asked == key);
-    match item {
-        Some(ItemNow::Exportable { keys, entry }) if asks(keys) => {
-            Decision::Write { index: index.clone(), entry: entry.clone() }
-        }
-        Some(ItemNow::Unavailable { keys, error }) if asks(keys) => {
-            Decision::Undecided(error.clone())
-        }
-        Some(ItemNow::Rejected(rejection)) => {
-            Decision::KeepFor { index: index.clone(), rejection: rejection.clone() }
-        }
-        _ => Decision::LookAgain,
+        Some((Ok(_), false)) => None,
+        Some((_, true)) | None => Some(Decision::LookAgain),
     }
 }
 
@@ -211,20 +183,26 @@ mod tests {
 
     fn exportable(name: &str, keys: &[&str]) -> ItemNow {
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-        ItemNow::Exportable { keys, entry: entry(name) }
+        ItemNow { keys, entry: Ok(entry(name)) }
+    }
+
+    fn without_api_key(keys: &[&str]) -> ItemNow {
+        let entry = Err(NotExportable::Unavailable(unavailable()));
+        ItemNow { entry, ..exportable("i", keys) }
     }
 
     fn rejected() -> ItemNow {
-        ItemNow::Rejected(Rejection::new("index_endpoint", "is required"))
+        let entry = Err(Rejection::new("index_endpoint", "is required").into());
+        ItemNow { keys: vec![], entry }
     }
 
     fn kept_for_item(name: &str) -> Decision {
         let rejection = Rejection::new("index_endpoint", "is required");
-        Decision::KeepFor { index: index(name), rejection }
+        Decision::KeepFor(index(name), rejection)
     }
 
     fn written_for(name: &str) -> Decision {
-        Decision::Write { index: index(name), entry: entry(name) }
+        Decision::Write(index(name), entry(name))
     }
 
     fn shop(shop_id: &str) -> Value {
@@ -264,20 +242,18 @@ mod tests {
 
     #[test]
     fn without_its_api_key_an_item_leaves_the_key_undecided() {
-        let keys = vec!["s".to_owned()];
-        let items = vec![("i", ItemNow::Unavailable { keys, error: unavailable() })];
+        let items = vec![("i", without_api_key(&["s"]))];
         let case = Case { key: "s", held: NOTHING, table: vec![("i", shop("s"))], items };
         assert_eq!(case.decide(), Decision::Undecided(unavailable()));
     }
 
     #[test]
     fn a_value_that_names_an_item_without_its_api_key_leaves_the_key_undecided() {
-        let keys = vec!["s-new".to_owned(), "a-moved".to_owned()];
         let case = Case {
             key: "s-old",
             held: holds("moved", Some("s-old")),
             table: vec![("moved", shop("s-new"))],
-            items: vec![("moved", ItemNow::Unavailable { keys, error: unavailable() })],
+            items: vec![("moved", without_api_key(&["s-new", "a-moved"]))],
         };
         assert_eq!(case.decide(), Decision::Undecided(unavailable()));
     }
@@ -361,10 +337,14 @@ mod tests {
 
     #[test]
     fn what_the_pass_and_the_read_after_it_contradict_each_other_on_is_looked_at_again() {
-        for now in [ItemNow::Gone, exportable("i", &["t", "a-i"])] {
-            let table = vec![("i", shop("s"))];
-            let case = Case { key: "s", held: NOTHING, table, items: vec![("i", now)] };
-            assert_eq!(case.decide(), Decision::LookAgain);
+        for items in [vec![], vec![("i", exportable("i", &["t", "a-i"]))]] {
+            let case = Case { key: "s", held: NOTHING, table: vec![("i", shop("s"))], items };
+            assert_eq!(case.decide(), Decision::LookAgain, "of the item that asks for it");
+        }
+        for items in [vec![], vec![("moved", exportable("moved", &["s-old"]))]] {
+            let table = vec![("moved", shop("s-new"))];
+            let case = Case { key: "s-old", held: holds("moved", Some("s-old")), table, items };
+            assert_eq!(case.decide(), Decision::LookAgain, "of the item that its value names");
         }
     }
 

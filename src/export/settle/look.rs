@@ -1,32 +1,33 @@
 //! Reads KV's side and the table's side, and decides for each key.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::TIME_FOR_A_WRITE;
 use super::action::LastStep;
 use super::decide::{Decision, ItemNow, decide};
-use super::settling::{SettleRequest, Settling};
 use super::table_view::{Held, Named, TableView};
-use crate::export::api_keys::{ApiKeys, Exportable, NotExportable};
+use super::{SettleRequest, Settling, TIME_FOR_A_WRITE};
+use crate::export::api_keys::{ApiKeys, Exportable};
 use crate::export::bulk;
 use crate::export::desired::Desired;
 use crate::export::invocation::{Invocation, OutOfTime};
 use crate::export::table::{Pass, PassOver, ReadError, read_items};
 use crate::index::IndexRef;
 use crate::item::ItemKey;
-use crate::kv::check_key;
+use crate::kv::limits::MAX_BULK_GET_KEYS;
+use crate::kv::{Digest, StoredValue, check_key};
 use crate::ports::{Namespace, ScanColumns, Services};
+
+/// What the values of keys that are settled in groups may take, in bytes; one request reads up to 25 MB
+/// more.
+const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 impl<S: Services> Settling<'_, '_, S> {
     /// Reads what KV holds, first under the keys, then under the shop ids that those lead to.
     pub async fn read_held(&mut self, request: &SettleRequest) {
-        // Nothing can be under a name that KV can't hold.
-        let mut keys = request.keys.clone();
-        keys.retain(|key, _| check_key(key).is_ok());
-        self.read_keys(keys).await;
+        self.read_keys(request.keys.clone()).await;
         for index_id in &request.with_shop_id_in_value {
             let Some(Held::Ours { named, .. }) = self.held.get(index_id) else { continue };
             let Some(shop_id) = named.shop_ids.first().cloned() else { continue };
@@ -41,7 +42,20 @@ impl<S: Services> Settling<'_, '_, S> {
         self.read_keys(shop_ids).await;
     }
 
-    async fn read_keys(&mut self, keys: BTreeMap<String, BTreeSet<Named>>) {
+    /// Takes the first keys into the work, until their values take [`MAX_HELD_BYTES`].
+    pub async fn hold_first(&mut self, keys: &mut VecDeque<String>) {
+        let mut bytes = 0;
+        while bytes < MAX_HELD_BYTES && !keys.is_empty() {
+            let first = keys.drain(..MAX_BULK_GET_KEYS.min(keys.len()));
+            self.read_keys(first.map(|key| (key, BTreeSet::new())).collect()).await;
+            let values = self.held.values().filter_map(Held::stored);
+            bytes = values.map(|stored| stored.value.len()).sum();
+        }
+    }
+
+    async fn read_keys(&mut self, mut keys: BTreeMap<String, BTreeSet<Named>>) {
+        // Nothing can be under a name that KV can't hold.
+        keys.retain(|key, _| check_key(key).is_ok());
         if keys.is_empty() {
             return;
         }
@@ -76,101 +90,86 @@ impl<S: Services> Settling<'_, '_, S> {
         deadline.checked_sub(reserved).unwrap_or_else(Instant::now)
     }
 
-    /// Those of the keys whose shop id was written for an item that has changed since, or can't be read.
-    pub async fn lead_to_outdated(
-        &mut self,
-        keys: impl Iterator<Item = &String>,
-    ) -> BTreeSet<String> {
-        let written = keys.filter_map(|key| {
-            let shop_id = self.shop_ids_in_values.get(key)?;
-            let Some(LastStep::Written { index, digest }) = self.last.get(shop_id) else {
-                return None;
-            };
-            Some((key.clone(), shop_id.clone(), index.clone(), *digest))
-        });
-        let mut written: Vec<_> = written.collect();
-        if written.is_empty() {
-            return BTreeSet::new();
+    /// Takes out the keys whose shop id was written for an item that has changed since, or can't be read.
+    pub async fn take_out_outdated(&mut self, leading: &mut BTreeMap<String, Option<StoredValue>>) {
+        let written = leading.keys().filter_map(|key| self.written_shop_id(key));
+        let indexes: BTreeSet<IndexRef> = written.map(|(_, index, _)| index.clone()).collect();
+        if indexes.is_empty() {
+            return;
         }
-        let indexes = written.iter().map(|(_, _, index, _)| index.clone()).collect();
-        let read = tokio::time::timeout_at(self.reads_until(), self.read_items(indexes)).await;
-        let items = read.ok().and_then(Result::ok).unwrap_or_default();
-        written.retain(|(_, shop_id, index, digest)| match items.get(index) {
-            Some(ItemNow::Exportable { keys, entry }) => {
-                !keys.contains(shop_id) || entry.digest() != *digest
-            }
-            _ => true,
+        let until = self.reads_until();
+        let read = read_whole(self.invocation, indexes, self.api_keys);
+        let read = tokio::time::timeout_at(until, read).await;
+        let (items, _) = read.ok().and_then(Result::ok).unwrap_or_default();
+        leading.retain(|key, _| {
+            let Some((shop_id, index, digest)) = self.written_shop_id(key) else { return true };
+            let Some(ItemNow { keys, entry: Ok(entry) }) = items.get(index) else { return false };
+            keys.contains(shop_id) && entry.digest() == digest
         });
-        written.into_iter().map(|(key, ..)| key).collect()
+    }
+
+    /// The shop id that only this key's value names, if it was written, for what index and which value.
+    fn written_shop_id(&self, key: &str) -> Option<(&String, &IndexRef, Digest)> {
+        let shop_id = self.shop_ids_in_values.get(key)?;
+        match self.last.get(shop_id)? {
+            LastStep::Written(index, digest) => Some((shop_id, index, *digest)),
+            LastStep::Deleted { .. } => None,
+        }
     }
 
     /// Reads the table's side and decides for each key.
-    pub async fn look(&mut self) -> Result<BTreeMap<String, Decision>, ReadError> {
-        let mut table = TableView::for_keys(&self.held);
-        let mut pass = Pass::new(self.invocation, PassOver::Table(ScanColumns::Claims));
-        while let Some(items) = pass.next().await? {
-            for (key, item) in &items {
-                table.add(key, item);
-            }
-        }
-        let items = self.read_items(table.items_to_read(&self.held)).await?;
+    async fn look(&mut self) -> Result<BTreeMap<String, Decision>, ReadError> {
+        let table = pass(self.invocation, TableView::for_keys(&self.held)).await?;
+        let indexes = table.items_to_read(&self.held);
+        let (items, _) = read_whole(self.invocation, indexes, self.api_keys).await?;
         let decisions = self.held.iter().map(|(key, held)| {
             let decision = decide(key, held, &table, &items);
             (key.clone(), decision)
         });
         Ok(decisions.collect())
     }
-
-    /// Reads items whole, and what each would be exported as.
-    async fn read_items(
-        &mut self,
-        indexes: BTreeSet<IndexRef>,
-    ) -> Result<BTreeMap<IndexRef, ItemNow>, ReadError> {
-        let (mut now, exportable) = read_whole(self.invocation, indexes).await?;
-        self.api_keys.ask(self.invocation, &exportable).await;
-        for index in exportable {
-            let item = item_now(self.invocation, &index, self.api_keys);
-            now.insert(index.settings.index, item);
-        }
-        Ok(now)
-    }
 }
 
-/// Reads items whole: what is known of some at once, and those whose API keys have to be asked for.
+/// Makes a pass over the table, for what the view looks for.
+pub async fn pass<S: Services>(
+    invocation: &Invocation<'_, S>,
+    mut view: TableView,
+) -> Result<TableView, ReadError> {
+    let mut pass = Pass::new(invocation, PassOver::Table(ScanColumns::Claims));
+    while let Some(items) = pass.next().await? {
+        for (key, item) in &items {
+            view.add(key, item);
+        }
+    }
+    Ok(view)
+}
+
+/// Reads items whole: what each would be exported as, and those that can be but for their API keys.
 pub async fn read_whole<S: Services>(
     invocation: &Invocation<'_, S>,
     indexes: BTreeSet<IndexRef>,
+    api_keys: &mut ApiKeys,
 ) -> Result<(BTreeMap<IndexRef, ItemNow>, Vec<Exportable>), ReadError> {
     let items = read_items(invocation, indexes.iter().map(ItemKey::of_index)).await?;
     let mut now = BTreeMap::new();
     let mut exportable = Vec::new();
     for index in indexes {
-        let decoded = items
-            .get(&ItemKey::of_index(&index))
-            .map(|item| Exportable::decode(&index, item, invocation.config));
-        match decoded {
-            None => drop(now.insert(index, ItemNow::Gone)),
-            Some(Err(rejection)) => drop(now.insert(index, ItemNow::Rejected(rejection))),
-            Some(Ok(index)) => exportable.push(index),
+        let Some(item) = items.get(&ItemKey::of_index(&index)) else { continue };
+        match Exportable::decode(&index, item, invocation.config) {
+            Ok(index) => exportable.push(index),
+            Err(rejection) => {
+                let entry = Err(rejection.into());
+                now.insert(index, ItemNow { keys: Vec::new(), entry });
+            }
         }
+    }
+    drop(items);
+    api_keys.ask(invocation, &exportable).await;
+    for index in &exportable {
+        let desired = Desired::of_settings(index, api_keys);
+        let entry = desired.and_then(|desired| Ok(desired.entry(&invocation.stamp())?));
+        let item = ItemNow { keys: index.settings.kv_keys(), entry };
+        now.insert(index.settings.index.clone(), item);
     }
     Ok((now, exportable))
-}
-
-/// What an item would be exported as, given the API keys that have been asked for.
-pub fn item_now<S: Services>(
-    invocation: &Invocation<'_, S>,
-    index: &Exportable,
-    api_keys: &ApiKeys,
-) -> ItemNow {
-    match Desired::of_settings(index, api_keys) {
-        Ok(desired) => match desired.entry(&invocation.stamp()) {
-            Ok(entry) => ItemNow::Exportable { keys: desired.keys, entry },
-            Err(rejection) => ItemNow::Rejected(rejection),
-        },
-        Err(NotExportable::Rejected(rejection)) => ItemNow::Rejected(rejection),
-        Err(NotExportable::Unavailable(error)) => {
-            ItemNow::Unavailable { keys: index.settings.kv_keys(), error }
-        }
-    }
 }

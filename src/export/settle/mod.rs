@@ -16,27 +16,49 @@ pub mod action;
 mod apply;
 pub mod decide;
 mod look;
-mod settling;
 pub mod table_view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use self::action::{Action, next_action};
+use tracing::{error, warn};
+
+use self::action::{Action, LastStep, next_action};
 use self::decide::Decision;
+use self::table_view::{Held, Named};
 use super::MAX_ROUNDS;
 use super::api_keys::ApiKeys;
 use super::error::KeyError;
 use super::invocation::Invocation;
+use crate::index::IndexRef;
+use crate::item::Rejection;
 use crate::ports::{Namespace, Services};
 
 pub use self::action::KeyOutcome;
-pub use self::look::{item_now, read_whole};
-pub use self::settling::SettleRequest;
-use self::settling::Settling;
+pub use self::look::{pass, read_whole};
 
 /// What a write takes, with time to spare: a put-back has to get through before the deadline.
 const TIME_FOR_A_WRITE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettleRequest {
+    /// The keys, each with what it is known to have been written for.
+    pub keys: BTreeMap<String, BTreeSet<Named>>,
+    /// Index id keys of this set: the shop id that KV's value under them names is settled too.
+    pub with_shop_id_in_value: BTreeSet<String>,
+    /// Keys that have just been written for the items that ask for them: they are not settled.
+    pub written: BTreeSet<String>,
+}
+
+impl SettleRequest {
+    /// Adds keys that were written for `index`.
+    pub fn add_written_for(&mut self, index: &IndexRef, keys: BTreeSet<String>) {
+        let named = Named { index: index.clone(), shop_ids: keys.clone() };
+        for key in keys {
+            self.keys.entry(key).or_default().insert(named.clone());
+        }
+    }
+}
 
 /// Settles keys; what became of each, those that KV can't hold left out. Each round costs one pass
 /// over the table, and the values under all keys are held in memory.
@@ -49,7 +71,7 @@ pub async fn settle<S: Services>(
 ) -> BTreeMap<String, KeyOutcome> {
     let mut settling = Settling::new(invocation, api_keys);
     settling.read_held(&request).await;
-    settling.settle().await
+    settling.outcomes().await
 }
 
 /// Takes the first of the keys, as many as memory allows, and settles them as [`settle`] does; what
@@ -61,16 +83,52 @@ pub async fn settle_some<S: Services>(
 ) -> BTreeMap<String, KeyOutcome> {
     let mut settling = Settling::new(invocation, api_keys);
     settling.hold_first(keys).await;
-    settling.settle().await
+    settling.outcomes().await
 }
 
-impl<S: Services> Settling<'_, '_, S> {
+struct Settling<'a, 'k, S> {
+    invocation: &'a Invocation<'a, S>,
+    api_keys: &'k mut ApiKeys,
+    /// What the keys that are still being settled hold, as far as it is known: as read, then as
+    /// last written. KV does not promise that a writer reads its own writes, so it is read once.
+    held: BTreeMap<String, Held>,
+    /// For an index id's key, the shop id that is known only from its value. That key is deleted last, so
+    /// that a retry can still find the shop id.
+    shop_ids_in_values: BTreeMap<String, String>,
+    last: BTreeMap<String, LastStep>,
+    outcomes: BTreeMap<String, KeyOutcome>,
+    last_look: Duration,
+    /// Items that can't be exported and so keep a key, logged once.
+    rejections: BTreeMap<IndexRef, Rejection>,
+}
+
+impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
+    fn new(invocation: &'a Invocation<'a, S>, api_keys: &'k mut ApiKeys) -> Self {
+        Self {
+            invocation,
+            api_keys,
+            held: BTreeMap::new(),
+            shop_ids_in_values: BTreeMap::new(),
+            last: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            last_look: Duration::ZERO,
+            rejections: BTreeMap::new(),
+        }
+    }
+
     /// Looks, decides and applies until nothing is left to do; what became of each key.
-    async fn settle(mut self) -> BTreeMap<String, KeyOutcome> {
+    async fn outcomes(mut self) -> BTreeMap<String, KeyOutcome> {
         self.rounds().await;
         self.invocation.write_receipts(Namespace::Settings);
         self.report();
-        self.into_outcomes()
+        // A shop id's failure is the failure of the index id whose value names it.
+        let leading: Vec<String> = self.shop_ids_in_values.keys().cloned().collect();
+        for index_id in leading {
+            if let Some(error) = self.shop_id_error(&index_id) {
+                self.outcomes.insert(index_id, KeyOutcome::Failed(error));
+            }
+        }
+        self.outcomes
     }
 
     async fn rounds(&mut self) {
@@ -85,18 +143,13 @@ impl<S: Services> Settling<'_, '_, S> {
                     return self.give_up(keys, &error.into()).await;
                 }
             };
-            let unclear: Vec<String> = decisions
-                .iter()
-                .filter(|(_, decision)| **decision == Decision::LookAgain)
-                .map(|(key, _)| key.clone())
-                .collect();
             let actions = self.actions(decisions);
-            if actions.is_empty() && unclear.is_empty() {
+            if actions.is_empty() {
                 return;
             }
             if round == MAX_ROUNDS {
-                let open = actions.into_keys().chain(unclear).collect();
-                return self.give_up(open, &KeyError::StillChanging).await;
+                let keys = actions.into_keys().collect();
+                return self.give_up(keys, &KeyError::StillChanging).await;
             }
             self.apply(actions).await;
         }
@@ -109,7 +162,7 @@ impl<S: Services> Settling<'_, '_, S> {
         let (leading, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
             decisions.into_iter().partition(|(key, _)| self.shop_ids_in_values.contains_key(key));
         for (key, decision) in others.into_iter().chain(leading) {
-            if let Decision::KeepFor { index, rejection } = &decision {
+            if let Decision::KeepFor(index, rejection) = &decision {
                 self.rejections.entry(index.clone()).or_insert_with(|| rejection.clone());
             }
             let (outcome, action) =
@@ -118,5 +171,42 @@ impl<S: Services> Settling<'_, '_, S> {
             self.outcomes.insert(key, outcome);
         }
         actions
+    }
+
+    /// Why the shop id has failed that only this key's value names, if it has.
+    fn shop_id_error(&self, index_id: &str) -> Option<KeyError> {
+        match self.outcomes.get(self.shop_ids_in_values.get(index_id)?) {
+            Some(KeyOutcome::Failed(error)) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes a key out of the work.
+    fn fail(&mut self, key: &str, error: KeyError) {
+        self.held.remove(key);
+        self.outcomes.insert(key.to_owned(), KeyOutcome::Failed(error));
+    }
+
+    /// Logs and counts what stays against expectation.
+    fn report(&self) {
+        for (index, rejection) in &self.rejections {
+            error!(
+                system_account_id = index.account,
+                index_name = index.name,
+                path = rejection.path,
+                error = %rejection,
+                "an index can't be exported: the keys that it asks for, or whose values name it, stay as they are"
+            );
+        }
+        for (key, outcome) in &self.outcomes {
+            let KeyOutcome::Withheld(pointers) = outcome else { continue };
+            let pointers: Vec<String> = pointers.iter().map(ToString::to_string).collect();
+            warn!(
+                key,
+                pointers = pointers.join(", "),
+                "a key that no item asks for stays: active aliases of these items point at it"
+            );
+            self.invocation.count(|stats| stats.deletes_withheld += 1);
+        }
     }
 }

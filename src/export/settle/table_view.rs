@@ -8,55 +8,41 @@ use crate::item::keys::claimed_keys;
 use crate::item::{Item, ItemKey, ItemKind};
 use crate::kv::{StoredSettings, StoredValue};
 
-/// What KV holds under a key.
 #[derive(Debug, Clone)]
 pub enum Held {
     /// Nothing, by an answer that may be a minute old: the key is taken to hold what it is known to
     /// have been written for.
     Nothing(BTreeSet<Named>),
     /// A stranger's value.
-    Strangers,
+    Strangers(StoredValue),
     /// A value that counts.
-    Ours {
-        /// What it names.
-        named: Named,
-        /// The value.
-        stored: StoredValue,
-    },
+    Ours { named: Named, stored: StoredValue },
 }
 
 /// An index that a value names, or is taken to name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Named {
-    /// The index.
     pub index: IndexRef,
     /// The shop ids that are named with it.
     pub shop_ids: BTreeSet<String>,
 }
 
-impl Named {
-    /// What a value names to the exporter of `environment`; `None` for a stranger's.
-    pub fn of(stored: &StoredValue, environment: &str) -> Option<Self> {
-        let StoredSettings { index, shop_id, .. } = StoredSettings::parse(&stored.value)?;
-        let named = Self { index, shop_ids: shop_id.into_iter().collect() };
-        stored.counts_for(environment).then_some(named)
-    }
-}
-
 impl Held {
     /// What a value says of itself to the exporter of `environment`.
     pub fn new(stored: StoredValue, environment: &str) -> Self {
-        match Named::of(&stored, environment) {
-            Some(named) => Self::Ours { named, stored },
-            None => Self::Strangers,
+        match StoredSettings::parse(&stored.value) {
+            Some(StoredSettings { index, shop_id, .. }) if stored.counts_for(environment) => {
+                let named = Named { index, shop_ids: shop_id.into_iter().collect() };
+                Self::Ours { named, stored }
+            }
+            _ => Self::Strangers(stored),
         }
     }
 
-    /// What the value takes, in bytes.
-    pub fn bytes(&self) -> usize {
+    pub fn stored(&self) -> Option<&StoredValue> {
         match self {
-            Self::Ours { stored, .. } => stored.value.len(),
-            Self::Nothing(_) | Self::Strangers => 0,
+            Self::Ours { stored, .. } | Self::Strangers(stored) => Some(stored),
+            Self::Nothing(_) => None,
         }
     }
 
@@ -65,61 +51,44 @@ impl Held {
         let (one, several) = match self {
             Self::Ours { named, .. } => (Some(named), None),
             Self::Nothing(named) => (None, Some(named)),
-            Self::Strangers => (None, None),
+            Self::Strangers(_) => (None, None),
         };
         one.into_iter().chain(several.into_iter().flatten())
     }
 }
 
-/// What a pass over the table has to look for.
-#[derive(Debug, Default)]
-struct Interest {
-    /// Keys that items may ask for.
-    keys: BTreeSet<String>,
-    /// Index ids that the keys' values name, which aliases may point at.
-    index_ids: BTreeSet<String>,
-    /// Shop ids under which an `index_write_aliases` entry may mean one of them.
-    shop_ids: BTreeSet<String>,
-    /// The indexes that the keys' values name.
-    indexes: BTreeSet<IndexRef>,
-}
-
-impl Interest {
-    fn add(&mut self, Named { index, shop_ids }: &Named) {
-        let index_id = index.index_id();
-        self.shop_ids.insert(index_id.clone());
-        self.index_ids.insert(index_id);
-        self.shop_ids.extend(shop_ids.iter().cloned());
-        self.indexes.insert(index.clone());
-    }
-}
-
-/// What the table says about a set of keys.
+/// What the table says about a set of keys. Each map has all that a pass looks for from the start.
 #[derive(Debug, Default)]
 pub struct TableView {
-    interest: Interest,
+    /// The items that ask for each key.
     claimants: BTreeMap<String, BTreeSet<IndexRef>>,
-    /// The items whose active aliases point at each target.
+    /// The items whose active aliases point at each target that may mean a key, or what it holds.
     pointers: BTreeMap<AliasTarget, BTreeSet<ItemKey>>,
-    existing: BTreeSet<IndexRef>,
+    /// Whether each index that a value names has an item.
+    has_item: BTreeMap<IndexRef, bool>,
 }
 
 impl TableView {
     /// A view, of no items yet, for keys that hold this.
     pub fn for_keys(held: &BTreeMap<String, Held>) -> Self {
-        let mut interest = Interest::default();
-        for (key, held) in held {
-            interest.keys.insert(key.clone());
-            interest.shop_ids.insert(key.clone());
-            held.named().for_each(|named| interest.add(named));
-        }
-        Self { interest, ..Self::default() }
+        let view = Self {
+            claimants: held.keys().map(|key| (key.clone(), BTreeSet::new())).collect(),
+            pointers: held
+                .keys()
+                .map(|key| (AliasTarget::ShopId(key.clone()), BTreeSet::new()))
+                .collect(),
+            ..Self::default()
+        };
+        held.values().flat_map(Held::named).fold(view, Self::and_for)
     }
 
     /// A view that also looks for an index that no key may name.
     #[must_use]
     pub fn and_for(mut self, named: &Named) -> Self {
-        self.interest.add(named);
+        for target in targets_of(named) {
+            self.pointers.entry(target).or_default();
+        }
+        self.has_item.entry(named.index.clone()).or_default();
         self
     }
 
@@ -131,22 +100,18 @@ impl TableView {
         }
         let item = item.attributes();
         for target in alias_targets(&key.pk, &item) {
-            let of_interest = match &target {
-                AliasTarget::IndexId(index_id) => self.interest.index_ids.contains(index_id),
-                AliasTarget::ShopId(shop_id) => self.interest.shop_ids.contains(shop_id),
-            };
-            if of_interest {
-                self.pointers.entry(target).or_default().insert(key.clone());
+            if let Some(pointers) = self.pointers.get_mut(&target) {
+                pointers.insert(key.clone());
             }
         }
         let ItemKind::IndexSettings(index) = kind else { return };
         for key in claimed_keys(&index, &item) {
-            if self.interest.keys.contains(&key) {
-                self.claimants.entry(key).or_default().insert(index.clone());
+            if let Some(claimants) = self.claimants.get_mut(&key) {
+                claimants.insert(index.clone());
             }
         }
-        if self.interest.indexes.contains(&index) {
-            self.existing.insert(index);
+        if let Some(has_item) = self.has_item.get_mut(&index) {
+            *has_item = true;
         }
     }
 
@@ -160,7 +125,7 @@ impl TableView {
         let claimants = self.claimants.get(key)?;
         let named = match held {
             Held::Ours { named, .. } => claimants.get(&named.index),
-            Held::Nothing(_) | Held::Strangers => None,
+            Held::Nothing(_) | Held::Strangers(_) => None,
         };
         named.or_else(|| claimants.first())
     }
@@ -181,9 +146,8 @@ impl TableView {
         items
     }
 
-    /// Whether the table has an item for the index.
     pub fn has_item(&self, index: &IndexRef) -> bool {
-        self.existing.contains(index)
+        self.has_item.get(index).is_some_and(|has_item| *has_item)
     }
 
     /// The other items that protect a key that no item asks for: their active aliases point at the
