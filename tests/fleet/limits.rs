@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ecom_settings_exporter::ports::Namespace;
 use serde_json::json;
 
 use crate::model::chain::{INVOCATION, audit, follow, repair};
@@ -119,4 +120,18 @@ async fn small_requests_429s_and_a_slow_kv_change_neither_the_pace_nor_the_resul
         }
         eprintln!("{case}: {} requests, {} runs", asked.kv.len(), chain.runs.len());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_holds_as_many_pairs_as_it_may() {
+    let world = Rc::new(World::new(Size { accounts: 20, drift: 20, ..SMALL }));
+    let function = process_with(&world, "reconcile", 10);
+    let chain = follow(&function, repair(), INVOCATION).await.unwrap();
+    let asked = world.asked.borrow();
+    let puts = asked.puts.iter().filter(|(namespace, _)| *namespace == Namespace::QueryConfigs);
+    let pairs: Vec<usize> = puts.map(|(_, pairs)| *pairs).collect();
+    let (last, others) = pairs.split_last().unwrap();
+    assert!(others.len() > 5 && others.iter().all(|pairs| *pairs == 10), "{pairs:?}");
+    let all = (10 * others.len() + last) as u64;
+    assert_eq!(all, chain.sum("query_configs", "written"));
 }

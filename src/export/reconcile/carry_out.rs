@@ -83,13 +83,11 @@ pub async fn carry_out<S: Services>(
 }
 
 impl Outcome {
-    /// Counts keys that were written.
     pub fn note_written(&mut self, namespace: Namespace, written: usize) {
         self.got_on |= written > 0;
         self.done[namespace][Class::Written] += number(written);
     }
 
-    /// Counts keys that were deleted.
     pub fn note_deleted(&mut self, namespace: Namespace, deleted: u64) {
         self.got_on |= deleted > 0;
         self.done[namespace][Class::Deleted] += deleted;

@@ -13,13 +13,11 @@ use crate::telemetry::Stats;
 /// Why a run ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// All was compared.
     AllCompared,
     /// It has deleted or rewritten: the brakes of the next run have to know.
     Changed,
     /// The next part, or the rest of this one, does not fit the time or the limit of requests.
     OutOfTime,
-    /// Something failed.
     Stopped(String),
 }
 
@@ -123,7 +121,6 @@ impl<S: Services> Run<'_, S> {
     }
 }
 
-/// Notes findings.
 fn with_findings(stats: Stats, found: &Each<Counts>) -> Stats {
     let missing = |counts: &Counts| (counts[Class::Missing], counts[Class::Desired]);
     let rejected = |counts: &Counts| {

@@ -51,7 +51,6 @@ use crate::ports::{KvError, Namespace, ScanColumns, Services};
 /// A run waits for a cell for one in so many parts of its time at the most.
 const SHARE_TO_WAIT: u32 = 4;
 
-/// What a reconcile asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconcile {
     /// Whether to repair what differs.
@@ -261,7 +260,6 @@ impl<'a, S: Services> Run<'a, S> {
         }
     }
 
-    /// Notes what a repair did.
     fn take_in(&mut self, repair: &Repair, outcome: &Outcome) {
         for namespace in NAMESPACES {
             let left_behind = repair.allowed[namespace].more_deletes;

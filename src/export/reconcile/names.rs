@@ -63,12 +63,10 @@ impl Names {
         Some(place(self.keys.len() - 1))
     }
 
-    /// The key of a name.
     pub fn key(&self, name: u32) -> &str {
         self.keys.get(name as usize).map_or("", |(key, _)| self.at(*key))
     }
 
-    /// The item of a name.
     pub fn item(&self, name: u32) -> Option<ItemKey> {
         let (_, item) = self.keys.get(name as usize)?;
         let [pk, sk] = self.items.get(*item as usize)?.map(|range| self.at(range).to_owned());

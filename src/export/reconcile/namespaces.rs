@@ -14,7 +14,6 @@ pub const NAMESPACES: [Namespace; 2] = [Namespace::Settings, Namespace::QueryCon
 pub struct Each<T>([T; NAMESPACES.len()]);
 
 impl<T> Each<T> {
-    /// Both values.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter()
     }

@@ -114,7 +114,6 @@ fn gone(outcome: &Outcome, namespace: Namespace) -> u64 {
     outcome.done[namespace][Class::Deleted] + outcome.done[namespace][Class::Failed]
 }
 
-/// Settles keys of the settings namespace.
 async fn settle_chunk<S: Services>(
     lister: &Lister<'_, S>,
     mut keys: VecDeque<String>,

@@ -43,12 +43,10 @@ pub struct Owners {
 }
 
 impl Owners {
-    /// Takes in the owner of a listed key.
     pub fn add(&mut self, owner: OwnerHash) {
         self.items.entry(owner).or_insert(OwnerItem::Absent);
     }
 
-    /// Whether listed keys are this index's.
     pub fn have(&self, index: &IndexRef) -> bool {
         self.items.contains_key(&owner_hash(index))
     }
@@ -108,7 +106,6 @@ fn pointer_hash(key: &ItemKey) -> OwnerHash {
     }
 }
 
-/// The hash of an index.
 pub fn owner_hash(index: &IndexRef) -> OwnerHash {
     hash_of(index)
 }

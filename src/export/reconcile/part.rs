@@ -26,7 +26,6 @@ const STRANGER_NAMES: usize = 10 * MAX_EXAMPLES;
 /// Pages of a section: a row has 16 bits for the number of its page.
 const MAX_PAGES: usize = u16::MAX as usize;
 
-/// A page of the listing.
 struct ListedPage {
     cursor: Option<String>,
     /// Its last key; `None` where it had none.
@@ -35,7 +34,6 @@ struct ListedPage {
 
 /// The keys of one namespace that are compared at once, and what is known of them.
 pub struct Section {
-    /// Where it begins.
     pub begin: Place,
     /// Where the namespace goes on after it; `None` where it goes to the end.
     pub next: Option<Place>,
@@ -149,7 +147,6 @@ impl Section {
         self.owners.class_of(row)
     }
 
-    /// How many unclaimed keys there are of a class.
     pub fn count_unclaimed(&self, class: Class) -> u64 {
         number(self.rows.unclaimed().filter(|row| self.class_of(*row) == Some(class)).count())
     }
@@ -195,18 +192,15 @@ impl Part {
         self.sections.first().filter(|section| section.namespace() == Namespace::Settings)
     }
 
-    /// The section of a namespace.
     pub fn section(&mut self, namespace: Namespace) -> Option<&mut Section> {
         self.sections.iter_mut().find(|section| section.namespace() == namespace)
     }
 
-    /// How many keys have been listed.
     pub fn listed(&self) -> usize {
         self.sections.iter().map(|section| section.rows.listed()).sum()
     }
 }
 
-/// Lists KV.
 pub struct Lister<'a, S> {
     pub invocation: &'a Invocation<'a, S>,
     /// The account of a run of one account.

@@ -8,12 +8,9 @@ use super::progress::{Allowed, Tally};
 use super::report::{Class, Counts, Refused};
 use super::rows::number;
 
-/// The plan for a section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// What was found.
     pub counts: Counts,
-    /// What the brakes let through.
     pub allowed: Allowed,
     pub refused: Refused,
     /// The tally with this section. What is let through counts as done, also by an audit: the brakes

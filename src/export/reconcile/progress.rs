@@ -48,7 +48,6 @@ pub struct Place {
 }
 
 impl Place {
-    /// The beginning of a namespace.
     pub fn beginning_of(namespace: Namespace) -> Self {
         Self { namespace, after: None, cursor: None }
     }
@@ -67,32 +66,25 @@ pub struct Tally {
     pub ours: u64,
     /// Keys that the table asks for.
     pub desired: u64,
-    /// Keys to delete.
     pub deleted: u64,
-    /// Stale keys to rewrite.
     pub rewritten: u64,
 }
 
 /// What the brakes have let through of a namespace's part and is still to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Allowed {
-    /// Missing keys are written.
     pub writes: bool,
-    /// Stale keys to rewrite.
     pub rewrites: u64,
-    /// Orphans to delete.
     pub deletes: u64,
     /// So many more keys may be deleted that the repair itself leaves behind.
     pub more_deletes: u64,
 }
 
 impl Allowed {
-    /// Whether anything is to be written.
     pub fn writes_any(self) -> bool {
         self.writes || self.rewrites > 0
     }
 
-    /// Whether anything is to be done.
     pub fn any(self) -> bool {
         self.writes_any() || self.deletes > 0
     }
@@ -195,7 +187,6 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// That of a first run.
     pub fn at_start(request: &Reconcile) -> Self {
         Self {
             place: Place::beginning_of(NAMESPACES[0]),
@@ -231,7 +222,6 @@ impl Progress {
         self.tallies.iter().map(percent).max().unwrap_or_default()
     }
 
-    /// Notes what a pass over the table took.
     pub fn note_pass(&mut self, took: Duration) {
         self.pass_seconds = self.pass_seconds.max(Some(whole_seconds(took)));
     }

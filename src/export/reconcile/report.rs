@@ -37,9 +37,7 @@ pub enum Class {
     Conflicting,
     /// The item can't be exported.
     Rejected,
-    /// This run has written it.
     Written,
-    /// This run has deleted it.
     Deleted,
     /// It could not be compared or repaired.
     Failed,
@@ -110,7 +108,6 @@ impl Each<Counts> {
         self.iter().map(|counts| counts[class]).sum()
     }
 
-    /// Keys that differ from the table, as they were found.
     pub fn drift(&self) -> u64 {
         Class::DRIFT.into_iter().map(|class| self.sum(class)).sum()
     }
@@ -132,7 +129,6 @@ impl Each<Counts> {
 pub struct Examples(BTreeMap<Class, BTreeSet<String>>);
 
 impl Examples {
-    /// Notes a name, while there is room.
     pub fn add(&mut self, class: Class, name: &str) {
         if !self.are_full(class) {
             self.0.entry(class).or_default().insert(name.to_owned());
@@ -144,7 +140,6 @@ impl Examples {
         self.0.get(&class).into_iter().flatten().cloned().collect::<Vec<_>>().join(", ")
     }
 
-    /// Adds those of others.
     pub fn extend(&mut self, others: &Self) {
         for (class, names) in &others.0 {
             names.iter().for_each(|name| self.add(*class, name));

@@ -36,6 +36,7 @@ impl KvStore for Ports {
     async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
         self.kv_request(self.world.pace.kv).await?;
         let world = &self.world;
+        world.asked.borrow_mut().puts.push((namespace, pairs.len()));
         for Pair { key, entry } in pairs {
             let held = Some(Held::Written(entry.to_stored()));
             world.namespaces.set(&world.fleet, namespace, key, held);

@@ -35,6 +35,8 @@ pub struct Asked {
     pub changes: u64,
     /// How many keys were deleted, those that KV lacked left out.
     pub deleted: u64,
+    /// How many pairs each request had that wrote to a namespace.
+    pub puts: Vec<(Namespace, usize)>,
     /// What was written under a key, and when.
     pub written: BTreeMap<String, Vec<(Instant, Digest)>>,
 }
