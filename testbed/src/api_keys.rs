@@ -20,7 +20,6 @@ pub struct ApiKeyRequest {
     /// The cell whose gateway was asked.
     pub cell: String,
     pub account: String,
-    /// When it came.
     pub received_at: Instant,
     /// When it was answered, or its client gave up; `None` while it runs.
     pub finished_at: Option<Instant>,

@@ -41,7 +41,6 @@ impl Clock {
         *time = Time { shown: time.now(), since: SystemTime::now(), speed };
     }
 
-    /// Moves the clock on.
     pub fn pass(&self, duration: Duration) {
         lock(&self.0).shown += duration;
     }

@@ -47,7 +47,6 @@ pub struct KvOptions {
     /// The port; 0 for any.
     pub port: u16,
     pub account: String,
-    /// The bearer token it asks for.
     pub token: String,
     /// The namespaces that exist.
     pub namespaces: Vec<String>,
@@ -86,7 +85,6 @@ impl Kv {
         Ok(Self { state: shared, server })
     }
 
-    /// `http://127.0.0.1:{port}`.
     pub fn url(&self) -> String {
         self.server.url()
     }
@@ -186,7 +184,6 @@ impl Kv {
         self.snapshot(namespace).into_keys().collect()
     }
 
-    /// Everything that a namespace holds.
     pub fn snapshot(&self, namespace: &str) -> BTreeMap<String, Stored> {
         let state = self.locked();
         state.namespaces.get(namespace).map(|ns| ns.pairs.clone()).unwrap_or_default()

@@ -101,7 +101,6 @@ impl Function {
         running.usage()
     }
 
-    /// The version that invocations use.
     pub fn live(&self) -> Version {
         lock(&self.runner.versions).live().1.clone()
     }

@@ -68,7 +68,6 @@ impl Poller {
         lock(&self.book.deliveries).clone()
     }
 
-    /// Every delivery from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Delivery> {
         self.book.news.subscribe()
     }

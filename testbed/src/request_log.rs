@@ -33,7 +33,6 @@ impl<T> RequestLog<T> {
         &self.requests
     }
 
-    /// Forgets all requests.
     pub fn clear(&mut self) {
         self.cleared += self.requests.len();
         self.requests.clear();

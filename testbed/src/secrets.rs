@@ -17,9 +17,7 @@ use versions::Secret;
 
 #[derive(Debug, Clone)]
 pub struct SecretRequest {
-    /// The secret that was asked for.
     pub secret_id: String,
-    /// When it came.
     pub received_at: Instant,
 }
 

@@ -37,7 +37,6 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// The fixed ports for developers.
     pub const FIXED: Self = Self {
         dynamodb: 8000,
         lambda: 9001,
@@ -52,14 +51,12 @@ impl Ports {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StackOptions {
     pub ports: Ports,
-    /// What the records of the stream carry.
     pub view: StreamView,
 }
 
 /// All services that the function talks to.
 #[derive(Clone)]
 pub struct Stack {
-    /// The settings table with its stream.
     pub table: Table,
     /// Cloudflare KV with the namespaces [`SETTINGS`] and [`QUERY_CONFIGS`].
     pub kv: Kv,

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::aws::REGION;
 use crate::table::Table;
 
-/// Where reading begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StartingPosition {
     /// With the oldest record.
@@ -37,7 +36,6 @@ pub fn sequence_number(record: &Value) -> Option<&str> {
 }
 
 impl Table {
-    /// A reader for each shard of the stream.
     pub fn shards(&self, from: StartingPosition) -> Vec<ShardReader> {
         let arn = self.stream_arn();
         let source_arn =

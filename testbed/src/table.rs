@@ -71,7 +71,6 @@ impl Table {
         Ok(Self(Arc::new(Running { name, stream_arn, database, front, server, _backend: backend })))
     }
 
-    /// The table's name.
     pub fn name(&self) -> &str {
         &self.0.name
     }

@@ -158,7 +158,6 @@ pub fn limit_over(stack: &Stack) -> String {
     "Cloudflare takes requests again.\n".to_owned()
 }
 
-/// The one index of an account, with more fields.
 fn shop(account: &str, more: &Value) -> Value {
     let mut item = json!({
         "pk": account, "sk": "INDEX#shop", "shop_id": format!("{account}.example"),

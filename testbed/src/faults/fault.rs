@@ -7,10 +7,8 @@ use crate::http::{Reply, Request};
 
 /// A closure that runs at a chosen moment of a request.
 pub type Hook = Arc<dyn Fn(&Request) + Send + Sync>;
-/// Picks keys by name.
 pub type KeyPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// What goes wrong.
 #[derive(Clone)]
 pub enum Fault {
     /// Answers without doing the work.

@@ -17,7 +17,6 @@ impl Rule {
         Self { picks: Box::new(picks), pass: 0, left: Some(1), fault }
     }
 
-    /// Every request.
     pub fn any(fault: Fault) -> Self {
         Self::when(|_| true, fault)
     }

@@ -32,7 +32,6 @@ impl Faults {
         self.add(Rule::any(fault));
     }
 
-    /// Forgets all rules.
     pub fn clear(&self) {
         self.script().rules.clear();
     }

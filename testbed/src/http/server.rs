@@ -63,7 +63,6 @@ impl Server {
         self.address
     }
 
-    /// `http://127.0.0.1:{port}`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -126,7 +126,6 @@ impl Shared {
     }
 }
 
-/// Writes and deletes of a namespace.
 struct Writing<'a> {
     namespace: &'a mut Namespace,
     target: &'a Target,

@@ -65,7 +65,6 @@ pub enum Call {
     Discard(usize),
     /// Keys to read together.
     GetBulk(GetBulk),
-    /// One value to read.
     Get(String),
     List(Page),
 }
@@ -83,7 +82,6 @@ pub struct GetBulk {
     pub with_metadata: bool,
 }
 
-/// How values are returned.
 #[derive(Deserialize, Default, PartialEq, Eq, Clone, Copy)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueType {
@@ -92,7 +90,6 @@ pub enum ValueType {
     Json,
 }
 
-/// What a listing asks for.
 pub struct Page {
     pub prefix: String,
     /// The most keys of a page.

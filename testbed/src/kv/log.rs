@@ -15,7 +15,6 @@ pub enum KvVerb {
 }
 
 impl KvVerb {
-    /// Whether it changes the namespace.
     pub fn writes(self) -> bool {
         !matches!(self, Self::GetBulk | Self::ListKeys | Self::GetValue)
     }

@@ -38,7 +38,6 @@ impl RequestLimit {
         Some(refusal.reply().with("retry-after", &self.seconds_left().to_string()))
     }
 
-    /// A reply that says what is left.
     pub fn announce(&self, reply: Reply) -> Reply {
         let left = self.requests.saturating_sub(self.used);
         let header = format!("\"default\";r={left};t={}", self.seconds_left());

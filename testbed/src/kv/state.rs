@@ -31,7 +31,6 @@ pub(super) struct Shared {
 /// Sees the namespace, the key and the content of each pair that is sent.
 pub(super) type Inspector = Box<dyn Fn(&str, &str, &Stored) + Send + Sync>;
 
-/// The part that changes.
 pub(super) struct State {
     pub tokens: BTreeSet<String>,
     pub namespaces: BTreeMap<String, Namespace>,

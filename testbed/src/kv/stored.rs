@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-/// What a key holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// The value, which this stand-in keeps as text.

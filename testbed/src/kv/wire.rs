@@ -53,17 +53,14 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with its HTTP status and its code.
     pub fn new(status: u16, code: u16, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into() }
     }
 
-    /// A malformed request.
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(400, BAD_BODY, message)
     }
 
-    /// The refusal in its envelope.
     pub fn reply(&self) -> Reply {
         failure(self.status, self.code, &self.message, None::<()>)
     }

@@ -21,7 +21,6 @@ pub enum RapidWrites {
         /// Whether the answer carries `Retry-After`.
         retry_after: bool,
     },
-    /// No write is refused.
     Allowed,
 }
 

@@ -7,12 +7,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::sync::lock;
 
-/// Where a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
-    /// Standard output.
     Stdout,
-    /// Standard error.
     Stderr,
 }
 
@@ -47,7 +44,6 @@ impl Logs {
         lock(&self.lines).len()
     }
 
-    /// Every line from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<LogLine> {
         self.news.subscribe()
     }

@@ -7,14 +7,12 @@ use std::time::Duration;
 use super::versions::Version;
 use crate::aws::{ACCOUNT_ID, REGION};
 
-/// What a function is started with.
 #[derive(Debug, Clone)]
 pub struct FunctionOptions {
     /// The binary of the first version.
     pub binary: PathBuf,
     /// The environment that is the first version's own; Lambda's variables are added.
     pub env: BTreeMap<String, String>,
-    /// The function's name.
     pub name: String,
     /// Its memory in MB. The function is told, but nothing enforces it.
     pub memory_mb: u32,
@@ -37,7 +35,6 @@ impl FunctionOptions {
         }
     }
 
-    /// The function's ARN.
     pub(super) fn arn(&self) -> String {
         format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{}", self.name)
     }

@@ -70,7 +70,6 @@ impl Process {
         }
     }
 
-    /// What it has used so far.
     pub fn usage(&self) -> io::Result<Usage> {
         let pid = self.child.id().ok_or(io::ErrorKind::NotFound)?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;

@@ -24,10 +24,8 @@ const MAX_RESPONSE: usize = 6_291_556;
 /// What the first version was built from: whatever is in the build folder.
 const FIRST_COMMIT: &str = "local";
 
-/// The outcome of an invocation.
 #[derive(Debug, Clone)]
 pub struct Invocation {
-    /// The id that the function saw.
     pub request_id: String,
     /// The function's answer, or the error that the invoker sees.
     pub result: Result<Value, Failure>,

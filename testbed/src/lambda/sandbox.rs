@@ -22,7 +22,6 @@ const SETTLING: Duration = Duration::from_secs(1);
 
 /// A process that has asked for its first invocation.
 pub(super) struct Sandbox {
-    /// The number of the version that it runs.
     pub version: usize,
     process: Process,
     api: RuntimeApi,
@@ -93,7 +92,6 @@ impl Sandbox {
         self.process.has_ended()
     }
 
-    /// What the process has used.
     pub fn usage(&self) -> io::Result<Usage> {
         self.process.usage()
     }

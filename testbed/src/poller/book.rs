@@ -10,7 +10,6 @@ use tokio::sync::{broadcast, watch};
 use super::rules::Verdict;
 use crate::sync::lock;
 
-/// One invocation with a batch.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub sequence_numbers: Vec<String>,
@@ -21,7 +20,6 @@ pub struct Delivery {
     pub duration: Duration,
 }
 
-/// The outcome so far.
 pub(super) struct Book {
     pub deliveries: Mutex<Vec<Delivery>>,
     pub news: broadcast::Sender<Delivery>,
@@ -49,7 +47,6 @@ impl Book {
         let _ = self.news.send(delivery);
     }
 
-    /// Notes how far a shard is.
     pub fn reached(&self, shard: &str, sequence_number: Option<&str>) {
         if let Some(reached) = sequence_number {
             self.progress.send_modify(|progress| {
@@ -59,7 +56,6 @@ impl Book {
     }
 }
 
-/// A sequence number that can be compared.
 pub(super) fn number(sequence_number: &str) -> u128 {
     sequence_number.parse().unwrap_or_default()
 }

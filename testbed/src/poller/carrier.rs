@@ -23,7 +23,6 @@ const FALLBACK: Duration = Duration::from_secs(1);
 
 type Invoking = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
 
-/// Invokes the function with an event.
 pub(super) type Invoke = Arc<dyn Fn(Value) -> Invoking + Send + Sync>;
 
 pub(super) struct Carrier {

@@ -17,7 +17,6 @@ impl Filter {
         Ok(Self(patterns))
     }
 
-    /// Whether a record matches one of the patterns.
     pub fn passes(&self, record: &Value) -> bool {
         self.0.iter().any(|pattern| matches(pattern, Some(record)))
     }

@@ -12,11 +12,9 @@ const TEMPLATE: &str = include_str!("../../../template.yaml");
 /// How an event source mapping is set up.
 #[derive(Debug, Clone)]
 pub struct PollerOptions {
-    /// The most records of a batch.
     pub batch_size: usize,
     /// How long a batch may wait for more records.
     pub window: Duration,
-    /// Which records are delivered.
     pub filter: Filter,
     /// Retries of a batch; `None` for any number.
     pub maximum_retry_attempts: Option<u32>,
@@ -24,9 +22,7 @@ pub struct PollerOptions {
     pub maximum_record_age: Duration,
     /// Whether a batch that failed is split.
     pub bisect: bool,
-    /// Where reading begins.
     pub starting_position: StartingPosition,
-    /// The pause before a retry.
     pub retry_delay: Duration,
     /// The clock that says how old a record is.
     pub clock: Clock,

@@ -77,7 +77,6 @@ pub enum Next {
     Done,
     /// These batches go to the function, one after the other.
     Again(Vec<Batch>),
-    /// These records are given up.
     GiveUp(Batch),
 }
 
@@ -105,7 +104,6 @@ pub fn verdict(answer: &Result<Value, String>, records: &[Value]) -> Verdict {
     }
 }
 
-/// Decides how a batch continues.
 pub fn next(mut batch: Batch, verdict: &Verdict, bisect: bool, retries: Option<u32>) -> Next {
     let done = match verdict {
         Verdict::Done => return Next::Done,

@@ -10,17 +10,14 @@ pub(super) struct Secret {
 }
 
 impl Secret {
-    /// A secret with one version.
     pub fn new(value: &str) -> Self {
         Self { versions: vec![value.to_owned()], current: 0, previous: None }
     }
 
-    /// The version that counts.
     pub fn current(&self) -> &str {
         &self.versions[self.current]
     }
 
-    /// The id of the version that counts.
     pub fn current_id(&self) -> String {
         id(self.current)
     }

@@ -14,7 +14,6 @@ use crate::http::{Client, Outcome, Reply, Request};
 use crate::request_log::{Place, RequestLog};
 use crate::sync::lock;
 
-/// One request for the table.
 #[derive(Debug, Clone)]
 pub struct TableRequest {
     pub operation: String,
@@ -22,12 +21,10 @@ pub struct TableRequest {
     pub keys: Vec<(String, String)>,
     /// How many items it named, or found if it is a scan or a query.
     pub items: usize,
-    /// Whether it asked for a consistent read.
     pub consistent: bool,
     /// The read capacity units that it consumed, if it is a scan or a query.
     pub read_units: f64,
     pub reply_bytes: usize,
-    /// When it came.
     pub received_at: Instant,
     /// When its reply was ready; `None` while it runs, and if the client gave up.
     pub finished_at: Option<Instant>,

@@ -41,7 +41,6 @@ pub fn from_attribute(attribute: &Value) -> Value {
     }
 }
 
-/// An item as plain JSON.
 pub fn from_item(item: &Value) -> Value {
     let fields = item.as_object().into_iter().flatten();
     let fields: BTreeMap<_, _> =

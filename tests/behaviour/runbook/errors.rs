@@ -105,31 +105,6 @@ async fn the_on_failure_queue_is_not_empty() {
 }
 
 #[tokio::test]
-async fn iterator_age_rising() {
-    let practice = Practice::start().await;
-    practice.stack.api_keys.break_cell("down", Fault::status(503));
-    // Without a last retry, the record holds up its shard.
-    let options = PollerOptions { batch_size: 1, ..PollerOptions::default() };
-    let poller = practice.stack.poll(&practice.function, options);
-    let mut deliveries = poller.subscribe();
-    practice.stack.table.put(&index_with("b", "failing", json!({"cell": "down"})));
-    practice.stack.table.put(&index("a", "waiting"));
-    for _ in 0..3 {
-        deliveries.recv().await.unwrap();
-    }
-    let found = practice.ask(&query("records"));
-    assert!(found.len() >= 3 && found.iter().all(|line| line["index_name"] == "failing"));
-    assert!(practice.setting("a-waiting").is_none());
-
-    practice.re_export("a", "waiting").await.unwrap();
-    assert!(practice.setting("a-waiting").is_some(), "what is urgent goes past the stream");
-
-    practice.stack.api_keys.faults().clear();
-    poller.caught_up().await;
-    practice.assert_equal(&practice.audit().await);
-}
-
-#[tokio::test]
 async fn cloudflare_down_and_one_cell_down() {
     let practice = Practice::start().await;
     let poller = practice.poll();

@@ -12,7 +12,6 @@ impl Args {
         Self(args.collect())
     }
 
-    /// The first argument.
     pub fn command(&mut self) -> Option<String> {
         (!self.0.is_empty()).then(|| self.0.remove(0))
     }

@@ -63,7 +63,6 @@ fn drawn(lines: &[&str]) -> String {
     svg + "</svg>\n"
 }
 
-/// How a line looks, by its label.
 fn style(line: &str) -> &'static str {
     let label = line.get(..LABEL_END).unwrap_or_default().trim();
     match label {

@@ -10,7 +10,6 @@ use serde_json::value::RawValue;
 use testbed::kv::KvRequest;
 use testbed::lambda::LogLine;
 
-/// How a text is highlighted.
 #[derive(Clone, Copy)]
 pub enum Style {
     Bold,
@@ -20,7 +19,6 @@ pub enum Style {
     Red,
 }
 
-/// Standard output.
 #[derive(Clone, Copy)]
 pub struct Screen {
     colour: bool,
@@ -45,7 +43,6 @@ impl Screen {
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
 
-    /// A line with a short label before it.
     pub fn line(self, style: Style, label: &str, text: &str) {
         println!("  {} {text}", self.paint(style, &format!("{label:>6}")));
     }
@@ -136,7 +133,6 @@ pub fn bytes(bytes: usize) -> String {
     if bytes < 1_000 { format!("{bytes} B") } else { format!("{:.1} kB", bytes as f64 / 1_000.0) }
 }
 
-/// A duration for people to read.
 pub fn millis(duration: Duration) -> String {
     format!("{} ms", duration.as_millis())
 }

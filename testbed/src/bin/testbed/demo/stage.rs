@@ -32,7 +32,6 @@ impl Demo {
         println!("\n{}", self.screen.paint(Style::Bold, title));
     }
 
-    /// Puts an item, and shows its beginning.
     pub fn put(&self, item: &Value) {
         const SHOWN: usize = 400;
         let text = item.to_string();
@@ -141,7 +140,6 @@ impl Demo {
         Err(format!("this does not hold: {what}"))
     }
 
-    /// The keys of the settings namespace.
     pub fn keys(&self) -> Vec<String> {
         self.stack.kv.keys(SETTINGS)
     }
