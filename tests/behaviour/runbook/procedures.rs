@@ -131,8 +131,7 @@ async fn stopping_everything_while_a_repair_is_under_way() {
     practice.stack.table.load(shops.iter().map(to_item));
     let kv = practice.stack.kv.clone();
     let revoke = move || kv.set_token("another");
-    let second = Rule::on("PUT", "/settings/bulk", Fault::after(revoke)).after(1);
-    practice.stack.kv.faults().add(second);
+    practice.stack.kv.faults().add(Rule::on("PUT", "/settings/bulk", Fault::after(revoke)));
 
     let stopped = practice.invoke(json!({"reconcile": {"apply": true}})).await;
 
@@ -146,12 +145,14 @@ async fn stopping_everything_while_a_repair_is_under_way() {
     let held = practice.stack.kv.snapshot(SETTINGS);
     practice.re_export("a", "i29").await.unwrap_err();
     let poller = practice.poll();
+    let mut deliveries = poller.subscribe();
     practice.stack.table.put(&and(index("a", "i0"), json!({"pixel_id": "new"})));
-    poller.caught_up().await;
+    deliveries.recv().await.unwrap();
     assert_eq!(practice.stack.kv.snapshot(SETTINGS), held);
 
     practice.stack.secrets.set(TOKEN_SECRET, "another");
     practice.stack.kv.faults().clear();
+    poller.caught_up().await;
     assert_eq!(practice.audit().await.get("refused"), None);
     assert_eq!(practice.repair().await["complete"], true);
     practice.assert_equal(&practice.audit().await);
