@@ -141,6 +141,12 @@ impl<'a, S: Services> Invocation<'a, S> {
         Ok(())
     }
 
+    /// Whether one more request may be made without a wait.
+    pub fn has_turn(&self) -> bool {
+        let limit = self.services.kv().rate_limit();
+        self.rate_limiter.as_ref().is_none_or(|limiter| limiter.turn(1, limit) <= Instant::now())
+    }
+
     /// When what is read for a write has to be there: while a batch may write, its writes wait for it;
     /// after that, settling goes on to the deadline.
     pub fn reads_until(&self) -> Instant {

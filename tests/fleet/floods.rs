@@ -3,11 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use ecom_settings_exporter::ports::Namespace;
 use serde_json::json;
 
 use crate::model::chain::{Followed, INVOCATION, audit, follow, repair, run};
-use crate::model::fleet::Size;
-use crate::model::stack::process;
+use crate::model::fleet::{ItemId, Size};
+use crate::model::stack::{process, process_with};
 use crate::model::world::World;
 use crate::small::{SIZE, assert_mended, refused_deletes, times};
 
@@ -77,4 +78,32 @@ async fn a_table_that_is_emptied_while_orphans_are_deleted_refuses_the_rest() {
     let rest = follow(&function, request, INVOCATION).await.unwrap();
     assert_eq!(orphans(&rest), [0, 0, 20_000 - deleted]);
     assert_eq!(rest.last()["complete"], false);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_become_stale_while_others_are_rewritten_are_asked_for_again() {
+    const FEW: u64 = 1_000;
+    for (more, is_refused) in [(FEW, false), (8_000, true)] {
+        let size = Size { accounts: 10_000, indexes: 1, query_configs: 0, drift: 0, ..SIZE };
+        let world = Rc::new(World::new(size));
+        let change = |indexes: std::ops::Range<u64>| {
+            let indexes = indexes.map(|index| ItemId::settings(usize::try_from(index).unwrap()));
+            indexes.for_each(|index| drop(world.change(index)));
+        };
+        change(0..FEW);
+        let function = process_with(&world, "reconcile", 10);
+        let first = run(&function, &repair(), Duration::from_secs(40)).await.unwrap();
+        let written = first["settings"]["written"].as_u64().unwrap();
+        assert!(written > 0 && written < 2 * FEW, "{first}");
+
+        change(FEW..FEW + more);
+        let mut request = repair();
+        request["continue"] = first["continue"].clone();
+        let rest = follow(&function, request, INVOCATION).await.unwrap();
+        let refused = rest.runs.iter().filter_map(|run| run["refused"]["rewrite"].as_u64());
+        let stale = world.compare(Namespace::Settings).stale;
+        assert_eq!((refused.sum::<u64>() == stale, stale > 0), (true, is_refused), "{more}");
+        assert!(!is_refused || stale >= 2 * more, "{stale}");
+        assert_eq!(rest.last()["complete"], !is_refused, "{more}");
+    }
 }

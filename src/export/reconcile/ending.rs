@@ -108,14 +108,20 @@ impl<S: Services> Run<'_, S> {
         let is_of_the_fleet = self.request.system_account_id.is_none()
             && !self.report.dry_run
             && !self.request.preview;
-        let is_repair = self.request.apply;
-        let chain = (has_ended && is_of_the_fleet)
-            .then(|| Box::new(with_findings(Stats::default(), &self.progress.found)));
+        let ends_chain = has_ended && is_of_the_fleet;
+        // Only the last run of a repair of the fleet ends an alarm.
+        let urgent = |number: u64, of_chain: u64| {
+            let is_news = number > 0 || (ends_chain && of_chain == 0);
+            (self.request.apply && is_news).then_some(number)
+        };
+        let chain =
+            ends_chain.then(|| Box::new(with_findings(Stats::default(), &self.progress.found)));
         self.lister.invocation.count(|stats| {
             *stats = with_findings(std::mem::take(stats), &self.report.found);
-            stats.repair_refused = is_repair.then_some(repair_refused);
-            stats.keys_rewritten = is_repair.then_some(self.rewritten);
-            stats.keys_rewritten_percent = is_repair.then(|| self.progress.rewritten_percent());
+            let percent = self.progress.rewritten_percent();
+            stats.repair_refused = urgent(repair_refused, self.progress.refused);
+            stats.keys_rewritten = urgent(self.rewritten, 0);
+            stats.keys_rewritten_percent = urgent(percent, 0);
             stats.chain_findings = chain;
         });
     }

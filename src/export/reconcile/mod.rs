@@ -120,7 +120,7 @@ pub async fn reconcile<S: Services>(
             None => run.count_and_plan(&part).await,
         };
         let outcome = run.carry_out(&part, &repair).await;
-        run.take_in(&repair, &outcome);
+        run.take_in(&part, &repair, &outcome);
         let changes = request.apply && repair.allowed.iter().any(|allowed| allowed.changes_any());
         let next = run.go_on_after(&part, repair, outcome, is_resumed);
         let left = invocation.deadline.saturating_duration_since(Instant::now());
@@ -236,17 +236,36 @@ impl<'a, S: Services> Run<'a, S> {
         Repair::new(allowed, part.next.clone())
     }
 
-    /// Lets through no delete any more where the table has been emptied since the brakes were asked.
+    /// Asks the brakes once more for what has changed since they let a repair through: a table that has
+    /// been emptied deletes nothing, and keys that have become stale are rewritten only as far as the
+    /// chain may.
     fn brake_again(&mut self, mut repair: Repair, part: &Part) -> Repair {
+        let mut refused = Refused::default();
         if !part.has_indexes {
-            let mut refused = Refused::default();
             for namespace in NAMESPACES {
                 let allowed = &mut repair.allowed[namespace];
                 allowed.more_deletes = 0;
                 refused.delete += std::mem::take(&mut allowed.deletes);
             }
-            self.refuse(refused, part);
         }
+        for section in &part.sections {
+            let allowed = &mut repair.allowed[section.namespace()];
+            let tally = &mut self.progress.tallies[section.namespace()];
+            let brakes = Brakes::new(*tally, part.has_indexes, self.request.raised);
+            let rewrites = section.rows.rewrites(self.request.raised.takes_keys());
+            let more = rewrites.saturating_sub(allowed.rewrites);
+            if allowed.rewrites == 0 || more == 0 {
+                continue;
+            }
+            if more <= brakes.rewrites {
+                allowed.rewrites += more;
+                tally.rewritten += more;
+            } else {
+                allowed.rewrites = 0;
+                refused.rewrite += rewrites;
+            }
+        }
+        self.refuse(refused, part);
         repair
     }
 
@@ -260,7 +279,7 @@ impl<'a, S: Services> Run<'a, S> {
         }
     }
 
-    fn take_in(&mut self, repair: &Repair, outcome: &Outcome) {
+    fn take_in(&mut self, part: &Part, repair: &Repair, outcome: &Outcome) {
         for namespace in NAMESPACES {
             let left_behind = repair.allowed[namespace].more_deletes;
             let left_behind = left_behind.saturating_sub(outcome.left[namespace].more_deletes);
@@ -271,7 +290,7 @@ impl<'a, S: Services> Run<'a, S> {
             self.report.found += outcome.done;
         }
         self.report.examples.extend(&outcome.examples);
-        self.refused.delete += outcome.refused_deletes;
+        self.refuse(Refused { delete: outcome.refused_deletes, rewrite: 0 }, part);
     }
 
     /// Where the chain goes on: with what remains of the part, or after it.
@@ -330,7 +349,7 @@ impl<'a, S: Services> Run<'a, S> {
             }
         }
         outcome.examples = Examples::default();
-        self.take_in(&missing_only, &outcome);
+        self.take_in(part, &missing_only, &outcome);
         let next = if !had_whole_run || self.progress.halve_parts(part.listed()) || outcome.got_on {
             Some(self.progress.place.clone())
         } else {

@@ -1,9 +1,6 @@
 //! Names the keys that no item asks for, page by page, and removes them, chunk by chunk.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
-
-use tokio::time::Instant;
 
 use super::carry_out::{Failed, Interrupted, Outcome};
 use super::part::{Lister, Part, Section};
@@ -38,9 +35,7 @@ pub async fn note_examples<S: Services>(
         for class in [Class::Orphaned, Class::Withheld] {
             for page in pages_with(section, class) {
                 // The counts stand without examples, and nothing waits for those.
-                let soon = Instant::now() + Duration::from_millis(1);
-                let has_turn = lister.invocation.wait_for_turn(1, soon).await.is_ok();
-                if examples.are_full(class) || !has_turn {
+                if examples.are_full(class) || !lister.invocation.has_turn() {
                     break;
                 }
                 let Ok(keys) = names(lister, section, page, class).await else { break };
@@ -78,6 +73,9 @@ pub async fn remove_orphans<S: Services>(
     outcome: &mut Outcome,
 ) -> Result<(), Place> {
     let namespace = section.namespace();
+    if outcome.left[namespace].deletes == 0 {
+        return Ok(());
+    }
     let chunk_keys = chunk_keys.min(lister.invocation.config.bulk_max_pairs * MAX_BULK_REQUESTS);
     let mut pages = pages_with(section, Class::Orphaned).into_iter();
     let mut keys = VecDeque::new();

@@ -31,8 +31,8 @@ pub fn plan(section: &Section, has_indexes: bool, before: Tally, request: &Recon
         desired: before.desired + counts[Class::Desired],
         ..before
     };
-    let taken = if request.raised.takes_keys() { section.rows.taken() } else { 0 };
-    let (orphaned, rewrites) = (counts[Class::Orphaned], counts[Class::Stale] + taken);
+    let (orphaned, rewrites) =
+        (counts[Class::Orphaned], section.rows.rewrites(request.raised.takes_keys()));
     let brakes = Brakes::new(tally, has_indexes, request.raised);
     let all_or_none = |keys: u64, brake: u64| if keys <= brake { keys } else { 0 };
     let deletes = all_or_none(orphaned, brakes.deletes);

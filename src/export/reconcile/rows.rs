@@ -261,10 +261,15 @@ impl Rows {
         number(self.rows.values().filter(|row| row.writer == Some(Writer::Ours)).count())
     }
 
-    /// Keys that another environment has written and an item asks for.
-    pub fn taken(&self) -> u64 {
-        let is_taken = |row: &&Row| row.to_write() == Some(ToWrite::Taken);
-        number(self.rows.values().filter(is_taken).count())
+    /// Keys that a repair would rewrite; those that another environment has written are only taken
+    /// where `takes_keys`.
+    pub fn rewrites(&self, takes_keys: bool) -> u64 {
+        let is_rewritten = |row: &&Row| match row.to_write() {
+            Some(ToWrite::Stale) => true,
+            Some(ToWrite::Taken) => takes_keys,
+            Some(ToWrite::Missing) | None => false,
+        };
+        number(self.rows.values().filter(is_rewritten).count())
     }
 
     /// The names of keys to write, in the order in which their items were read.
@@ -299,9 +304,11 @@ impl Rows {
         self.rows.get(&hash(key))?.to_write()
     }
 
-    /// Whether KV lists a key.
-    pub fn is_listed(&self, key: &str) -> bool {
-        self.rows.get(&hash(key)).is_some_and(|row| row.writer.is_some())
+    /// How many of the keys KV lists.
+    pub fn count_listed<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> u64 {
+        let is_listed =
+            |key: &&String| self.rows.get(&hash(key)).is_some_and(|row| row.writer.is_some());
+        number(keys.into_iter().filter(is_listed).count())
     }
 
     /// Names of keys of a class, as far as they are held.
@@ -540,7 +547,7 @@ mod tests {
         asks(&mut keys, "k", "i", "v");
         let expected = [(Class::Desired, 1), (Class::Listed, 1), (Class::Conflicting, 1)];
         assert_eq!(counted(&keys), expected);
-        assert_eq!((keys.taken(), keys.ours()), (1, 0));
+        assert_eq!((keys.rewrites(true), keys.rewrites(false), keys.ours()), (1, 0, 0));
         assert_eq!(to_write(&keys, ToWrite::Taken), ["k a/i"]);
     }
 

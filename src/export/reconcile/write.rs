@@ -135,7 +135,9 @@ fn next_work(
 fn note(section: &Section, written: &WriteOutcome, outcome: &mut Outcome) {
     // A write that failed may have been done all the same.
     let sent = written.written.iter().chain(written.failed.keys());
-    outcome.rewritten += number(sent.filter(|key| section.rows.is_listed(key)).count());
+    outcome.rewritten += section.rows.count_listed(sent);
+    let left = &mut outcome.left[section.namespace()].rewrites;
+    *left = left.saturating_sub(section.rows.count_listed(&written.written));
     outcome.note_written(section.namespace(), written.written.len());
     for (item, rejection) in &written.rejected {
         outcome.reject(section.namespace(), item, rejection);
