@@ -87,8 +87,9 @@ async fn keys_that_become_stale_while_others_are_rewritten_are_asked_for_again()
         let size = Size { accounts: 10_000, indexes: 1, query_configs: 0, drift: 0, ..SIZE };
         let world = Rc::new(World::new(size));
         let change = |indexes: std::ops::Range<u64>| {
-            let indexes = indexes.map(|index| ItemId::settings(usize::try_from(index).unwrap()));
-            indexes.for_each(|index| drop(world.change(index)));
+            for index in indexes {
+                world.change(ItemId::settings(usize::try_from(index).unwrap()));
+            }
         };
         change(0..FEW);
         let function = process_with(&world, "reconcile", 10);
