@@ -107,6 +107,10 @@ fn about(gathered: &Gathered, all: &[JudgedKey<'_>], judged: &JudgedKey<'_>) -> 
         (KeyVerdict::Orphaned, _) if matches!(due, Due::OfUnknownQueryConfig) => format!(
             "No item asks for {key}, and its value does not say which query config it is of: delete it by hand"
         ),
+        (KeyVerdict::Orphaned, _) if matches!(due, Due::DeletedUnlessRejected) => format!(
+            "No item asks for {key}, and the account's API key was unavailable: when the gateway of its cell gives it again, run {}, which deletes the key",
+            repair_of(judged.verdict, gathered, all)
+        ),
         (KeyVerdict::Orphaned, _) => format!(
             "No item asks for {key}: run {}, which deletes it",
             repair_of(judged.verdict, gathered, all)

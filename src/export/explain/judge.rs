@@ -83,7 +83,9 @@ pub fn judge<'a>(facts: &'a KeyFacts, environment: &str) -> JudgedKey<'a> {
         (0, Some(_), Due::LeftAlone | Due::Value(..)) => KeyVerdict::Foreign,
         (0, Some(_), Due::KeptForRejected) => KeyVerdict::Rejected,
         (0, Some(_), Due::Withheld(_)) => KeyVerdict::Withheld,
-        (0, Some(_), Due::Deleted | Due::OfUnknownQueryConfig) => KeyVerdict::Orphaned,
+        (0, Some(_), Due::Deleted | Due::DeletedUnlessRejected | Due::OfUnknownQueryConfig) => {
+            KeyVerdict::Orphaned
+        }
     };
     JudgedKey { facts, verdict, named: stored.and_then(named_by), differs, metadata, is_ours }
 }

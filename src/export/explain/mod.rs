@@ -133,6 +133,9 @@ pub enum Due {
     /// It stays: aliases of these items point at what it holds.
     Withheld(BTreeSet<ItemKey>),
     Deleted,
+    /// The same, once the API key is there of the item that its value names: without one, that item can't
+    /// be exported and keeps the key.
+    DeletedUnlessRejected,
     /// It can't be deleted: it is of a query config, and its value does not say of which.
     OfUnknownQueryConfig,
     /// Nothing is done to it: its value names no index.

@@ -200,7 +200,8 @@ fn due(decision: Decision, claimant: Option<&IndexSettings>) -> Result<Due, KeyE
         (Decision::Undecided(_), Some(settings)) => {
             Due::Value(settings.value(&SecretString::default()), ApiKeyCheck::NotCompared)
         }
-        (Decision::Delete(_) | Decision::Undecided(_), _) => Due::Deleted,
+        (Decision::Delete(_), _) => Due::Deleted,
+        (Decision::Undecided(_), None) => Due::DeletedUnlessRejected,
         (Decision::KeepFor(..), _) => Due::KeptForRejected,
         (Decision::Withhold(pointers), _) => Due::Withheld(pointers),
         (Decision::LeaveAlone, _) => Due::LeftAlone,

@@ -344,9 +344,10 @@ impl<'a, S: Services> Run<'a, S> {
         }
         let mut outcome = self.carry_out(part, &missing_only).await;
         for namespace in NAMESPACES {
-            for class in [Class::Failed, Class::Rejected] {
-                outcome.done[namespace][class] = 0;
-            }
+            let done = &mut outcome.done[namespace];
+            // What is written is no longer missing when the part is compared.
+            done[Class::Missing] = done[Class::Written];
+            (done[Class::Failed], done[Class::Rejected]) = (0, 0);
         }
         outcome.examples = Examples::default();
         self.take_in(part, &missing_only, &outcome);

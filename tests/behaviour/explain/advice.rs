@@ -1,7 +1,7 @@
 //! One sentence about the worst that was found.
 
 use serde_json::{Value, json};
-use testbed::stack::{QUERY_CONFIGS, SETTINGS};
+use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
 
 use super::asking::*;
 use crate::helpers::*;
@@ -45,6 +45,19 @@ async fn a_key_whose_value_names_a_rejected_item_leads_to_that_item() {
 
     assert_eq!(report["item"], "rejected");
     assert_eq!(verdicts(&report), [("b-j", "rejected"), ("s.example", "rejected")]);
+}
+
+#[tokio::test]
+async fn a_key_that_is_deleted_once_the_api_key_is_known_says_when() {
+    let world = World::impatient().await;
+    world.settled_with([index("a", "i")]).await;
+    world.hold(SETTINGS, "old.example", &held_settings("a", "i"), Writer::Ours);
+    world.stack.api_keys.break_cell(DEFAULT_CELL, testbed::faults::Fault::status(503));
+
+    let report = asked(&world, &of_key("old.example")).await;
+
+    let advice = advice(&report);
+    assert!(advice.starts_with("No item asks for old.example, and the account's API"), "{advice}");
 }
 
 /// The reconcile that is advised: of one account, or of everything.
