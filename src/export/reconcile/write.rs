@@ -17,8 +17,8 @@ use crate::export::verified_write::{ItemWrite, Reread, WriteOutcome, verified_wr
 use crate::item::{Item, ItemKey, ItemKind};
 use crate::ports::{Namespace, Services};
 
-/// Items that are read at once: five requests of 100 items, and up to some 2 MB.
-const READ_ITEMS: usize = 500;
+/// Items that are read at once: one request, and up to 40 MB, for an item may have 400 KB.
+const READ_ITEMS: usize = 100;
 
 /// Values that one write holds at the most, in bytes; with the pairs it bounds the memory.
 const WRITE_BYTES: usize = 16 * 1024 * 1024;
