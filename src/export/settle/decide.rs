@@ -384,4 +384,112 @@ mod tests {
         };
         assert_eq!(case.decide(), kept_for_item("gone"));
     }
+
+    /// An item as the pass over the table saw it.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Seen {
+        Absent,
+        AsksForTheKey,
+        AsksForAnother,
+    }
+
+    const SEEN: [Seen; 3] = [Seen::Absent, Seen::AsksForTheKey, Seen::AsksForAnother];
+
+    /// The same item as it was read after that: asking for the key or not, and with an entry or without.
+    fn read_later(name: &'static str) -> [Option<ItemNow>; 6] {
+        [
+            None,
+            Some(exportable(name, &["s"])),
+            Some(exportable(name, &["t"])),
+            Some(without_api_key(&["s"])),
+            Some(without_api_key(&["t"])),
+            Some(rejected()),
+        ]
+    }
+
+    fn held_cases() -> [(Held, Option<&'static str>); 6] {
+        let stranger = StoredValue { value: r#"{"theirs":1}"#.into(), metadata: None };
+        [
+            (NOTHING, None),
+            (Held::new(stranger, "prod"), None),
+            (nothing_but_written_for("i", &["s"]), Some("i")),
+            (holds("i", Some("s")), Some("i")),
+            (holds("j", None), Some("j")),
+            (holds("gone", None), Some("gone")),
+        ]
+    }
+
+    /// All decisions about key `s` with two items, and a third one that points at them.
+    #[test]
+    fn over_the_whole_domain_nothing_that_is_asked_for_protected_or_unknown_is_deleted() {
+        let names_s = json!({"index_write_aliases": {"L": [{"M": shop("s")}]}});
+        let names_s = json!({"add_docs_config": {"M": names_s}});
+        let pointers = [("none", json!({})), ("index", read_alias("a-i")), ("key", names_s)];
+        let mut cases = 0;
+        let items = SEEN.into_iter().flat_map(|i| SEEN.map(|j| (i, j)));
+        for ((seen_i, seen_j), (points_at, pointer)) in
+            items.flat_map(|items| pointers.clone().map(|pointer| (items, pointer)))
+        {
+            for (i, j, (held, named)) in
+                (0..6).flat_map(|i| (0..6).flat_map(move |j| held_cases().map(|held| (i, j, held))))
+            {
+                let mut table = vec![("p", pointer.clone())];
+                for (name, seen) in [("i", seen_i), ("j", seen_j)] {
+                    let shop_id = if seen == Seen::AsksForTheKey { "s" } else { "t" };
+                    table.extend((seen != Seen::Absent).then(|| (name, shop(shop_id))));
+                }
+                let [now_i, now_j] = [("i", i), ("j", j)].map(|(name, now)| {
+                    read_later(name).into_iter().nth(now).flatten().map(|now| (name, now))
+                });
+                let items = now_i.into_iter().chain(now_j).collect();
+                let is_ours = matches!(held, Held::Ours { .. });
+                let case = format!("{seen_i:?} {seen_j:?} {points_at} {i} {j} {held:?}");
+
+                let decision = Case { key: "s", held, table, items }.decide();
+
+                let seen = |name| match name {
+                    "i" => (seen_i, i),
+                    "j" => (seen_j, j),
+                    _ => (Seen::Absent, 0),
+                };
+                let claimants: Vec<&str> = ["i", "j"]
+                    .into_iter()
+                    .filter(|name| seen(name).0 == Seen::AsksForTheKey)
+                    .collect();
+                let is_its = |decision: &Decision, name: &str| match decision {
+                    Decision::Write(of, _) | Decision::KeepFor(of, _) => *of == index(name),
+                    _ => true,
+                };
+                let owner = named.filter(|name| claimants.contains(name));
+                let owner = owner.or(claimants.first().copied());
+                if let Some(owner) = owner {
+                    let expected = match seen(owner).1 {
+                        1 => matches!(decision, Decision::Write(..)),
+                        3 => matches!(decision, Decision::Undecided(_)),
+                        5 => matches!(decision, Decision::KeepFor(..)),
+                        _ => decision == Decision::LookAgain,
+                    };
+                    assert!(expected && is_its(&decision, owner), "{case}: {decision:?}");
+                } else if let Some(named) = named {
+                    let (seen, now) = seen(named);
+                    let is_protected = points_at == "key"
+                        || (points_at == "index" && named == "i" && seen == Seen::Absent);
+                    let expected = match (is_protected, seen, now) {
+                        (true, ..) => decision == withheld_for("p"),
+                        (false, Seen::Absent, _) | (false, _, 2) => {
+                            matches!(&decision, Decision::Delete(was) if was.is_some() == is_ours)
+                        }
+                        (false, _, 4) => matches!(decision, Decision::Undecided(_)),
+                        (false, _, 5) => matches!(decision, Decision::KeepFor(..)),
+                        (false, ..) => decision == Decision::LookAgain,
+                    };
+                    assert!(expected && is_its(&decision, named), "{case}: {decision:?}");
+                } else {
+                    assert_eq!(decision, Decision::LeaveAlone, "{case}");
+                }
+                cases += 1;
+            }
+        }
+        assert_eq!(cases, 9 * 3 * 36 * 6);
+    }
 }
