@@ -147,7 +147,7 @@ test-edge: node $(EDGE_PACKAGES) binaries ## Test the Worker and its page in wor
 	npm run --silent --prefix edge check
 	TESTBED=$(abspath $(TARGET_DIR))/debug/testbed $(if $(SCREENSHOT),SCREENSHOT=$(abspath $(SCREENSHOT))) npm test --silent --prefix edge
 
-PROBES := cargo test --locked --package testbed --test probes -- --exact places_that_are_given --nocapture
+PROBES := cargo test --locked --workspace --test probes -- --exact places_that_are_given --nocapture
 
 .PHONY: probe-local
 probe-local: node $(EDGE_PACKAGES) ## Ask wrangler's local KV what the exporter relies on
