@@ -66,7 +66,16 @@ fn orphan(state: &State, key: &str, held: &Rc<Held>) -> Option<String> {
     let own = owner.current_settings(&named.index);
     let unable = own.is_some_and(|settings| !owner.exportable(&named.index, settings));
     let item = item_key(&named.index);
-    let naming = named.naming();
+    let mut naming = named.naming();
+    // The listing does not tell which shop id a value names: a key of the same index stands for it.
+    naming.shops.extend(settings_keys(state).into_iter().filter(|other| {
+        let held = state.held(Namespace::Settings, other);
+        let is_its = held.is_some_and(|held| {
+            held.is_ours(owner.name)
+                && held.named.as_ref().is_some_and(|it| it.index == named.index)
+        });
+        is_its && owner.claimants(other).is_empty()
+    }));
     let pointed_at = owner.table.iter().any(|(pointer, past)| {
         let aliases = past.last().and_then(|image| image.as_ref()?.aliases());
         *pointer != item
