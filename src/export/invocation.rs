@@ -147,12 +147,6 @@ impl<'a, S: Services> Invocation<'a, S> {
         self.rate_limiter.as_ref().is_none_or(|limiter| limiter.turn(1, limit) <= Instant::now())
     }
 
-    /// When what is read for a write has to be there: while a batch may write, its writes wait for it;
-    /// after that, settling goes on to the deadline.
-    pub fn reads_until(&self) -> Instant {
-        if Instant::now() < self.writes_until { self.writes_until } else { self.deadline }
-    }
-
     pub fn elapsed(&self) -> Duration {
         self.services.clock().now().duration_since(self.began).unwrap_or_default()
     }

@@ -15,7 +15,7 @@ use super::api_keys::{ApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable, Patience, Re
 use super::invocation::Invocation;
 use crate::config::ExporterConfig;
 use crate::index::IndexRef;
-use crate::item::{IndexSettings, Item, ItemKey};
+use crate::item::{IndexSettings, Item, ItemKey, ItemKind};
 use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Entry, Metadata, Pair, Source, Stamp, StoredValue};
 use crate::ports::{
@@ -289,6 +289,14 @@ impl FakeTable {
     pub fn put(&self, (key, item): (ItemKey, Item)) {
         self.items.borrow_mut().insert(key, item);
     }
+
+    /// The one page of the items that pass.
+    fn page(&self, after: Option<&ItemKey>, passes: impl Fn(&ItemKey) -> bool) -> TablePage {
+        let items = self.items.borrow();
+        let items = items.iter().filter(|(key, _)| after < Some(*key) && passes(key));
+        let items = items.map(|(key, item)| (key.clone(), item.clone())).collect();
+        TablePage { items, last_read: None }
+    }
 }
 
 impl SettingsTable for FakeTable {
@@ -308,28 +316,32 @@ impl SettingsTable for FakeTable {
 
     async fn query_configs(
         &self,
-        _part: QueryConfigs<'_>,
-        _after: Option<&ItemKey>,
+        part: QueryConfigs<'_>,
+        after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        unimplemented!("no unit test pages through query configs")
+        Ok(self.page(after, |key| match (part, key.kind()) {
+            (QueryConfigs::All(index), ItemKind::QueryConfig(config)) => config.index == *index,
+            (QueryConfigs::All(_), _) => false,
+            (QueryConfigs::Between(first, last), _) => (first..=last).contains(&key),
+        }))
     }
 
     async fn scan(
         &self,
         _columns: ScanColumns,
-        _segment: u32,
+        segment: u32,
         _segments: u32,
-        _after: Option<&ItemKey>,
+        after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        unimplemented!("no unit test scans the table")
+        Ok(self.page(after, |_| segment == 0))
     }
 
     async fn account_items(
         &self,
-        _account: &str,
-        _after: Option<&ItemKey>,
+        account: &str,
+        after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        unimplemented!("no unit test reads an account")
+        Ok(self.page(after, |key| key.pk == account))
     }
 }
 

@@ -18,8 +18,9 @@ pub enum AliasTarget {
     ShopId(String),
 }
 
-/// Everything that the active aliases of an item of `account` point at, itself included. Active are `doc_reads`, `doc_writes` and `analytics` with `enabled: true`, a `read_alias` (which
-/// overrides `doc_reads`), and every entry of `add_docs_config.index_write_aliases`.
+/// Everything that the active aliases of an item of `account` point at, itself included. Active are
+/// `doc_reads`, `doc_writes` and `analytics` with `enabled: true`, a `read_alias` (which overrides
+/// `doc_reads`), and every entry of `add_docs_config.index_write_aliases`.
 pub fn alias_targets(account: &str, item: &Map<'_>) -> Vec<AliasTarget> {
     let mut targets = Vec::new();
     let aliases = item.map("index_aliases");

@@ -339,6 +339,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn kv_is_looked_into_even_after_the_time_in_which_a_batch_writes() {
+        let fakes = without_gateway();
+        fakes.kv.hold("a-i", &value("i", &json!("old")));
+        let invocation = fakes.invocation().writing_for(Duration::ZERO);
+        let (mut api_keys, index) = (batch_api_keys(), index_i(&fakes));
+        api_keys.ask(&invocation, [&index]).await;
+        assert_eq!(api_keys.resolve(&index).unwrap().expose_secret(), "old");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn of_two_in_kv_the_one_under_the_index_id_is_used_again() {
         let fakes = without_gateway();
         fakes.kv.hold("s", &value("i", &json!("older")));

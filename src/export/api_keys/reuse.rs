@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::Exportable;
@@ -33,7 +34,10 @@ impl ApiKeys {
         }
         let keys: BTreeSet<String> =
             lacking.iter().flat_map(|index| index.settings.kv_keys()).collect();
-        let (keys, until) = (keys.into_iter().collect(), invocation.reads_until());
+        // A batch's writes wait for it while it may write; after that, settling goes on to the deadline.
+        let may_write = Instant::now() < invocation.writes_until;
+        let until = if may_write { invocation.writes_until } else { invocation.deadline };
+        let keys = keys.into_iter().collect();
         let (values, failures) =
             bulk::read_until(invocation, Namespace::Settings, keys, until).await;
         let environment = &invocation.config.environment;

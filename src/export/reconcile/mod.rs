@@ -39,7 +39,7 @@ use self::ending::End;
 use self::namespaces::{Each, NAMESPACES};
 use self::orphans::note_examples;
 use self::part::{Lister, Part, could_not_be_compared};
-use self::plan::plan;
+use self::plan::{plan, plan_again};
 use self::progress::{Allowed, Place, Repair};
 use self::report::Examples;
 use self::scan::{Scan, scan};
@@ -236,34 +236,14 @@ impl<'a, S: Services> Run<'a, S> {
         Repair::new(allowed, part.next.clone())
     }
 
-    /// Asks the brakes once more for what has changed since they let a repair through: a table that has
-    /// been emptied deletes nothing, and keys that have become stale are rewritten only as far as the
-    /// chain may.
+    /// Asks the brakes once more for what has changed since they let a repair through.
     fn brake_again(&mut self, mut repair: Repair, part: &Part) -> Repair {
         let mut refused = Refused::default();
-        if !part.has_indexes {
-            for namespace in NAMESPACES {
-                let allowed = &mut repair.allowed[namespace];
-                allowed.more_deletes = 0;
-                refused.delete += std::mem::take(&mut allowed.deletes);
-            }
-        }
         for section in &part.sections {
-            let allowed = &mut repair.allowed[section.namespace()];
-            let tally = &mut self.progress.tallies[section.namespace()];
-            let brakes = Brakes::new(*tally, part.has_indexes, self.request.raised);
-            let rewrites = section.rows.rewrites(self.request.raised.takes_keys());
-            let more = rewrites.saturating_sub(allowed.rewrites);
-            if allowed.rewrites == 0 || more == 0 {
-                continue;
-            }
-            if more <= brakes.rewrites {
-                allowed.rewrites += more;
-                tally.rewritten += more;
-            } else {
-                allowed.rewrites = 0;
-                refused.rewrite += rewrites;
-            }
+            let namespace = section.namespace();
+            let (tally, left) =
+                (&mut self.progress.tallies[namespace], &mut repair.allowed[namespace]);
+            refused += plan_again(section, part.has_indexes, tally, left, self.request.raised);
         }
         self.refuse(refused, part);
         repair

@@ -2,7 +2,7 @@
 //! through. Every number is known here, before anything is looked at or sent. Pure.
 
 use super::Reconcile;
-use super::brakes::Brakes;
+use super::brakes::{Brakes, Raised};
 use super::part::Section;
 use super::progress::{Allowed, Tally};
 use super::report::{Class, Counts, Refused};
@@ -46,4 +46,31 @@ pub fn plan(section: &Section, has_indexes: bool, before: Tally, request: &Recon
     tally.deleted += deletes;
     tally.rewritten += allowed.rewrites;
     Plan { counts, allowed, refused, tally }
+}
+
+/// Plans what is left of a section's repair, by what has changed since the brakes let it through;
+/// answers with what they refuse now. A table that has been emptied deletes nothing, and keys that have
+/// become stale are rewritten only as far as the chain may.
+pub fn plan_again(
+    section: &Section,
+    has_indexes: bool,
+    tally: &mut Tally,
+    left: &mut Allowed,
+    raised: Raised,
+) -> Refused {
+    let mut refused = Refused::default();
+    if !has_indexes {
+        left.more_deletes = 0;
+        refused.delete = std::mem::take(&mut left.deletes);
+    }
+    let rewrites = section.rows.rewrites(raised.takes_keys());
+    let more = rewrites.saturating_sub(left.rewrites);
+    if left.rewrites > 0 && more > Brakes::new(*tally, has_indexes, raised).rewrites {
+        left.rewrites = 0;
+        refused.rewrite = rewrites;
+    } else if left.rewrites > 0 {
+        left.rewrites += more;
+        tally.rewritten += more;
+    }
+    refused
 }

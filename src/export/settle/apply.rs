@@ -86,9 +86,8 @@ impl<S: Services> Settling<'_, '_, S> {
             Pair { key: key.clone(), entry }
         };
         let pairs = writes.iter().map(pair).collect();
-        let has_deleted = self.last.values().any(|last| matches!(last, LastStep::Deleted { .. }));
         let deadline = self.invocation.deadline;
-        let bounds = match has_deleted {
+        let bounds = match self.has_deleted() {
             true => bulk::Bounds::patient(deadline),
             false => bulk::Bounds::impatient(self.invocation, deadline),
         };

@@ -85,8 +85,7 @@ impl<S: Services> Settling<'_, '_, S> {
     /// When reads have to end, so that what was deleted can still be put back.
     fn reads_until(&self) -> Instant {
         let deadline = self.invocation.deadline;
-        let deleted = self.last.values().any(|step| matches!(step, LastStep::Deleted { .. }));
-        let reserved = if deleted { TIME_FOR_A_WRITE } else { Duration::ZERO };
+        let reserved = if self.has_deleted() { TIME_FOR_A_WRITE } else { Duration::ZERO };
         deadline.checked_sub(reserved).unwrap_or_else(Instant::now)
     }
 

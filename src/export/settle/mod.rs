@@ -173,6 +173,11 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
         actions
     }
 
+    /// Whether anything may have to be put back.
+    fn has_deleted(&self) -> bool {
+        self.last.values().any(|step| matches!(step, LastStep::Deleted { .. }))
+    }
+
     /// Why the shop id has failed that only this key's value names, if it has.
     fn shop_id_error(&self, index_id: &str) -> Option<KeyError> {
         match self.outcomes.get(self.shop_ids_in_values.get(index_id)?) {
@@ -208,5 +213,32 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
             );
             self.invocation.count(|stats| stats.deletes_withheld += 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::testing::{Fakes, KvFault, TIME_LEFT, batch_api_keys, index_item};
+    use crate::ports::KvError;
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_puts_nothing_back_waits_only_as_long_as_a_batch_writes() {
+        let fakes = Fakes::new();
+        fakes.table.put(index_item("i", &json!({"shop_id": {"S": "s"}})));
+        let refused = KvError::Transient { reason: "503".into(), retry_after: Some(TIME_LEFT / 2) };
+        let is_read = KvFault::ListsAsUnsuccessful(&[]);
+        fakes.kv.faults.then([is_read, KvFault::Fails(refused)]);
+        let invocation = fakes.invocation().writing_for(TIME_LEFT / 4);
+        let keys = BTreeMap::from([("s".to_owned(), BTreeSet::new())]);
+        let request = SettleRequest { keys, ..SettleRequest::default() };
+        let start = Instant::now();
+
+        let outcomes = settle(&invocation, request, &mut batch_api_keys()).await;
+
+        assert!(matches!(outcomes["s"], KeyOutcome::Failed(_)), "{outcomes:?}");
+        assert_eq!(start.elapsed(), TIME_LEFT / 4);
     }
 }
