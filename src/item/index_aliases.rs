@@ -290,6 +290,10 @@ mod tests {
                 doc_reads(r#"{"index_id":{"S":"a"},"internal":{"N":"1"}}"#),
                 "index_aliases.doc_reads.targets[0].internal",
             ),
+            (
+                doc_reads(r#"{"index_id":{"S":"a"},"enabled":{"S":"yes"}}"#),
+                "index_aliases.doc_reads.targets[0].enabled",
+            ),
         ];
         for (image, path) in rows {
             assert_eq!(decode(&image).unwrap_err().path, path);

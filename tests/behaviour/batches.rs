@@ -1,8 +1,9 @@
 //! Stream batches: which record decides, what is sent in which order, what the answer holds.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::faults::Fault;
 use testbed::kv::KvVerb;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
@@ -17,83 +18,72 @@ async fn a_malformed_record_takes_no_other_down_and_is_logged_with_its_path() {
 
     assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.setting_keys(), ["acct2-products", "luma-home.myshopify.com"]);
-    let rejected = world.logs.of("record rejected");
-    assert_eq!(rejected.len(), 1);
-    assert_eq!(rejected[0]["level"], "ERROR");
-    assert_eq!(rejected[0]["system_account_id"], "acct3");
-    assert_eq!(rejected[0]["index_name"], "catalog");
-    assert_eq!(rejected[0]["path"], "search_config");
+    let line = world.logs.only("record rejected");
+    let told = ["level", "system_account_id", "index_name", "path"].map(|name| &line[name]);
+    assert_eq!(told, ["ERROR", "acct3", "catalog", "search_config"]);
     assert_eq!(answered.stats.rejected, 1);
 }
 
 #[tokio::test]
 async fn records_of_any_shape_take_no_other_down() {
     let world = World::start().await;
-    let mut records = vec![
+    // The last one succeeds, so that nobody asks for its sequence number.
+    let mut unnumbered = written(1, &index("a", "good"));
+    unnumbered["dynamodb"].as_object_mut().unwrap().remove("SequenceNumber");
+    let records = [
         json!(null),
         json!(7),
         json!("text"),
         json!({}),
         json!({"eventName": "INSERT", "dynamodb": {"Keys": {"pk": {"S": "a"}}}}),
         json!({"eventName": "INSERT", "dynamodb": null}),
+        unnumbered,
     ];
-    records.push(written(1, &index("a", "good")));
 
-    let answered = world.batch(records).await;
+    let answered = world.batch_ok(records).await;
 
-    assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.setting_keys(), ["a-good"]);
     assert_eq!(answered.stats.rejected, 6);
 }
 
 #[tokio::test]
-async fn a_rejected_record_leaves_what_kv_had() {
-    let world = World::start().await;
-    world.settled_with([shop("a", "i", "s.example")]).await;
+async fn a_broken_record_hides_neither_the_good_one_before_it_nor_what_kv_had() {
+    let version = |more: Value| with(shop("a", "i", "s.example"), more);
+    let good = version(json!({"cell": "c1", "pixel_id": "good"}));
+    for (wrong, path, says) in [
+        (version(json!({"cell": "c1", "pixel_id": 3})), "pixel_id", "must be"),
+        (version(json!({"pixel_id": "no cell"})), "cell", "DEFAULT_CELL"),
+    ] {
+        let _row = row(path);
+        let world = World::with_env(&[("DEFAULT_CELL", "")]).await;
 
-    let broken = index_with("a", "i", json!({"index_endpoint": 7, "shop_id": "s.example"}));
-    let answered = world.batch([written(9, &broken)]).await;
+        let records = [version(json!({"cell": "c1"})), good.clone(), wrong.clone()];
+        let answered = world.batch_ok(all_written(&records)).await;
 
-    assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(world.url_under("a-i").unwrap(), "https://i.example.com");
-    assert_eq!(world.url_under("s.example").unwrap(), "https://i.example.com");
-}
-
-#[tokio::test]
-async fn the_last_good_record_of_an_item_decides() {
-    let world = World::start().await;
-    let version = |text: &str| index_with("a", "i", json!({"pixel_id": text}));
-    let broken = index_with("a", "i", json!({"pixel_id": 3}));
-
-    let answered = world
-        .batch([written(1, &version("first")), written(2, &version("second")), written(3, &broken)])
-        .await;
-
-    assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(world.setting("a-i").unwrap()["pixel_id"], "second");
-    let counts = answered.stats.clone();
-    assert_eq!((counts.superseded, counts.exported, counts.rejected), (1, 1, 1));
+        let counts = &answered.stats;
+        assert_eq!((counts.superseded, counts.exported, counts.rejected), (1, 1, 1));
+        let line = world.logs.only("record rejected");
+        assert_eq!((&line["path"], &line["sequence_number"]), (&json!(path), &json!("3")));
+        assert!(line["error"].as_str().unwrap().contains(says), "{line}");
+        world.batch_ok([written(4, &wrong)]).await;
+        for key in ["a-i", "s.example"] {
+            assert_eq!(world.setting(key).unwrap()["pixel_id"], "good", "{key}");
+        }
+    }
 }
 
 #[tokio::test]
 async fn the_later_of_two_items_that_claim_one_shop_id_has_it_with_a_warning() {
     let world = World::start().await;
 
-    let answered = world
-        .batch([
-            written(1, &shop("b", "one", "s.example")),
-            written(2, &shop("a", "two", "s.example")),
-        ])
-        .await;
+    let items = [shop("b", "one", "s.example"), shop("a", "two", "s.example")];
+    world.batch_ok(all_written(&items)).await;
 
-    assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.url_under("s.example").unwrap(), "https://two.example.com");
     assert_eq!(world.url_under("b-one").unwrap(), "https://one.example.com");
-    let warnings = world.logs.warnings();
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert_eq!(warnings[0]["key"], "s.example");
-    assert_eq!(warnings[0]["system_account_id"], "a");
-    assert_eq!(warnings[0]["loser"], "b/one");
+    let [line] = &world.logs.warnings()[..] else { panic!("{}", world.logs.text()) };
+    let told = ["key", "system_account_id", "loser"].map(|name| &line[name]);
+    assert_eq!(told, ["s.example", "a", "b/one"]);
 }
 
 #[tokio::test]
@@ -109,15 +99,12 @@ async fn a_key_is_never_twice_in_a_batch_and_each_namespace_gets_one_write() {
         }
     }
 
-    let answered = world.batch(records).await;
+    world.batch_ok(records).await;
 
-    assert_eq!(answered.failures(), NOTHING);
     for (namespace, count) in [(SETTINGS, 6), (QUERY_CONFIGS, 4)] {
         let puts = world.puts(namespace);
         assert_eq!(puts.len(), 1, "{namespace}");
-        let mut keys = puts[0].keys.clone();
-        keys.sort();
-        keys.dedup();
+        let keys: BTreeSet<&String> = puts[0].keys.iter().collect();
         assert_eq!((keys.len(), puts[0].pairs), (count, count), "{namespace}");
     }
 }
@@ -168,16 +155,6 @@ async fn a_failed_record_without_a_sequence_number_fails_the_invocation() {
 }
 
 #[tokio::test]
-async fn a_record_without_a_sequence_number_that_succeeds_is_fine() {
-    let world = World::start().await;
-    let mut unnamed = written(2, &index("a", "i"));
-    unnamed["dynamodb"].as_object_mut().unwrap().remove("SequenceNumber");
-
-    assert_eq!(world.batch([unnamed]).await.failures(), NOTHING);
-    assert_eq!(world.setting_keys(), ["a-i"]);
-}
-
-#[tokio::test]
 async fn writes_come_before_deletes() {
     let world = World::start().await;
     world.settled_with([shop("a", "old", "old.example"), query_config("a", "old", "q", 1)]).await;
@@ -186,9 +163,8 @@ async fn writes_come_before_deletes() {
     world.stack.table.delete("a", "INDEX#old#QUERY#q");
     world.stack.table.put(&shop("a", "new", "new.example"));
     world.stack.table.put(&query_config("a", "new", "q", 1));
-    let answered = world.deliver().await;
+    world.deliver_ok().await;
 
-    assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.setting_keys(), ["a-new", "new.example"]);
     for namespace in [SETTINGS, QUERY_CONFIGS] {
         let log = world.stack.kv.log();
@@ -218,34 +194,14 @@ async fn the_two_namespaces_are_written_at_the_same_time() {
 
 #[tokio::test]
 async fn chunks_of_a_namespace_go_one_after_another_and_stay_within_the_limit() {
-    let world = World::with(Default::default(), PATIENT, &[("KV_BULK_MAX_PAIRS", "4")]).await;
+    let world = World::with_env(&[("KV_BULK_MAX_PAIRS", "4")]).await;
 
     let records = (1..=10).map(|number| written(number, &index("a", &format!("i{number:02}"))));
     world.batch(records).await;
 
-    let puts = world.puts(SETTINGS);
-    assert_eq!(puts.iter().map(|put| put.pairs).collect::<Vec<_>>(), [4, 4, 2]);
-    for pair in puts.windows(2) {
+    assert_eq!(world.pairs(SETTINGS), [4, 4, 2]);
+    for pair in world.puts(SETTINGS).windows(2) {
         assert!(pair[0].finished_at.unwrap() <= pair[1].received_at);
     }
     assert_eq!(world.setting_keys().len(), 10);
-}
-
-#[tokio::test]
-async fn weights_that_do_not_sum_to_one_are_exported_with_a_warning() {
-    let world = World::start().await;
-    let target = json!({"index_id": "a-v2", "weight": 0.5});
-    let item = index_with(
-        "a",
-        "i",
-        json!({"index_aliases": {"doc_reads": {"enabled": true, "targets": [target]}}}),
-    );
-
-    assert_eq!(world.batch([written(1, &item)]).await.failures(), NOTHING);
-
-    let aliases = &world.setting("a-i").unwrap()["index_aliases"];
-    assert_eq!(aliases["doc_reads"]["targets"][0]["weight"], 0.5);
-    let warnings = world.logs.warnings();
-    assert_eq!(warnings.len(), 1);
-    assert!(warnings[0]["warning"].as_str().unwrap().contains("0.5"), "{warnings:?}");
 }

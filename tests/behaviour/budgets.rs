@@ -26,18 +26,14 @@ async fn a_thousand_records_of_two_hundred_accounts_take_two_hundred_keys_and_on
         }
     });
 
-    let answered = world.batch(records).await;
+    world.batch_ok(records).await;
 
-    assert_eq!(answered.failures(), NOTHING);
     let log = world.stack.api_keys.log();
     assert_eq!(log.len(), 200);
     assert_eq!(log.iter().map(|asked| &asked.account).collect::<BTreeSet<_>>().len(), 200);
     let together = world.stack.api_keys.max_in_flight();
     assert!(together >= 100, "only {together} requests overlapped");
-    for (namespace, pairs) in [(SETTINGS, 1_200), (QUERY_CONFIGS, 400)] {
-        let puts = world.puts(namespace);
-        assert_eq!(puts.iter().map(|put| put.pairs).collect::<Vec<_>>(), [pairs], "{namespace}");
-    }
+    assert_eq!([world.pairs(SETTINGS), world.pairs(QUERY_CONFIGS)], [[1_200], [400]]);
     assert_eq!(world.stack.kv.log().len(), 2);
     assert!(world.stack.table.log().is_empty());
 }
@@ -53,12 +49,10 @@ async fn a_batch_without_removals_or_moves_reads_neither_the_table_nor_kv() {
         world.stack.table.put(&query_config("a", "i", "q", boost));
     }
     world.stack.table.put(&shop("a", "new", "new.example"));
-    let answered = world.deliver().await;
+    world.deliver_ok().await;
 
-    assert_eq!(answered.failures(), NOTHING);
     assert!(world.stack.table.log().is_empty());
-    let verbs: Vec<KvVerb> = world.stack.kv.log().iter().map(|request| request.verb).collect();
-    assert_eq!(verbs, [KvVerb::PutBulk, KvVerb::PutBulk]);
+    assert_eq!(world.verbs(), [KvVerb::PutBulk, KvVerb::PutBulk]);
 }
 
 #[tokio::test]
@@ -66,11 +60,14 @@ async fn fifty_removals_in_a_batch_take_the_same_passes_over_the_table_as_one() 
     let mut passes = Vec::new();
     for count in [1, 50] {
         let world = World::start().await;
-        world.settled_with_fifty_and_without(count).await;
+        let shops = (0..51).map(|n| shop("a", &format!("i{n}"), &format!("s{n}.example")));
+        world.settled_with(shops).await;
+        for n in 0..count {
+            world.stack.table.delete("a", &format!("INDEX#i{n}"));
+        }
 
-        let answered = world.deliver().await;
+        world.deliver_ok().await;
 
-        assert_eq!(answered.failures(), NOTHING);
         assert_eq!(world.setting_keys().len(), 2 * (51 - count));
         assert!(world.stack.table.log().iter().all(|request| request.consistent));
         assert_eq!(world.stack.kv.log_of(KvVerb::DeleteBulk).len(), 2);
@@ -93,54 +90,40 @@ async fn a_removal_takes_two_passes_over_the_table_whoever_asks_for_its_shop_id(
         let world = World::start().await;
         world.settled_with([shop("a", "gone", "s.example"), shop("a", "too", "t.example")]).await;
         world.stack.api_keys.break_cell("down", Fault::status(503));
-        let claimants = (0..claimants).map(|number| {
-            let account = format!("b{number}");
-            to_item(&index_with(&account, "i", json!({"shop_id": "s.example", "cell": cell})))
-        });
-        world.stack.table.load(claimants);
+        world.load((0..claimants).map(|number| {
+            with(in_cell(&format!("b{number}"), "i", cell), json!({"shop_id": "s.example"}))
+        }));
 
         world.stack.table.delete("a", "INDEX#gone");
         world.deliver().await;
 
-        let scans = || world.stack.table.operations()["Scan"];
-        assert_eq!(scans(), passes * SEGMENTS, "{cell}");
+        assert_eq!(world.passes(), passes, "{cell}");
         // Beside another one, whose keys are deleted.
         world.stack.table.delete("a", "INDEX#too");
         let again = removed(1, "a", "INDEX#gone");
         world.stack.table.clear_log();
         world.batch(world.new_records().into_iter().chain([again])).await;
-        assert_eq!(scans(), 2 * SEGMENTS, "{cell}");
+        assert_eq!(world.passes(), 2, "{cell}");
     }
 }
-
-/// Requests of one pass over a small table.
-const SEGMENTS: usize = 8;
 
 #[tokio::test]
 async fn a_pass_over_the_table_leaves_query_configs_and_what_it_does_not_need_out() {
     let world = World::start().await;
     let spied = spy(world.stack.table.faults());
     let blob = "x".repeat(100_000);
-    world.stack.table.load((0..20).map(|n| {
-        to_item(&index_with("b", &format!("i{n}"), json!({"search_config": {"x": blob}})))
-    }));
-    world
-        .stack
-        .table
-        .load((0..200).map(|n| to_item(&query_config("b", "i0", &format!("q{n}"), n))));
+    let large = json!({"search_config": {"x": blob}});
+    world.load((0..20).map(|n| index_with("b", &format!("i{n}"), large.clone())));
+    world.load((0..200).map(|n| query_config("b", "i0", &format!("q{n}"), n)));
     world.settled_with([shop("a", "i", "s.example")]).await;
 
     world.stack.table.delete("a", "INDEX#i");
-    assert_eq!(world.deliver().await.failures(), NOTHING);
+    world.deliver_ok().await;
 
-    let scans: Vec<_> = spied
-        .requests()
-        .into_iter()
-        .filter(|request| request.operation() == Some("Scan"))
-        .map(|request| request.json::<Value>().unwrap())
-        .collect();
+    let requests = spied.requests().into_iter();
+    let scans = requests.filter(|request| request.operation() == Some("Scan"));
     let segments: BTreeSet<u64> =
-        scans.iter().filter_map(|scan| scan["Segment"].as_u64()).collect();
+        scans.filter_map(|scan| scan.json::<Value>().unwrap()["Segment"].as_u64()).collect();
     assert!(segments.len() > 1, "in parallel segments");
     let log = world.stack.table.log();
     let scans = log.iter().filter(|request| request.operation == "Scan");
@@ -164,30 +147,22 @@ fn query_configs(count: u32) -> impl Iterator<Item = Value> {
 
 #[tokio::test]
 async fn query_configs_take_as_few_puts_as_can_be_and_no_more_memory_the_more_they_are() {
-    let payload =
-        json!({"system_account_id": "a", "index_name": "i", "include_query_configs": true});
     let mut peaks = Vec::new();
     for (count, puts) in [
         (25_000, vec![10_000, 10_000, 5_000]),
         (45_000, vec![10_000, 10_000, 10_000, 10_000, 5_000]),
     ] {
-        let stack = process::stack().await;
+        let (stack, function) = process::start().await;
         stack.table.load([to_item(&index("a", "i"))]);
         stack.table.load(query_configs(count));
-        let function = process::function(&stack, &[]).await;
 
-        let invocation = process::invoke(&function, &payload).await;
+        let invocation = process::invoke(&function, &re_export_all("a", "i")).await;
 
         let report = invocation.result.unwrap();
         assert_eq!(report["query_configs"], json!({"exported": count, "rejected": 0}));
-        let sent: Vec<usize> = stack
-            .kv
-            .log_of(KvVerb::PutBulk)
-            .iter()
-            .filter(|put| put.namespace == QUERY_CONFIGS)
-            .map(|put| put.pairs)
-            .collect();
-        assert_eq!(sent, puts);
+        let sent = stack.kv.log_of(KvVerb::PutBulk).into_iter();
+        let sent = sent.filter(|put| put.namespace == QUERY_CONFIGS).map(|put| put.pairs);
+        assert_eq!(sent.collect::<Vec<_>>(), puts);
         // The settings before and after; pages of a megabyte, once to export and once to verify.
         let operations = stack.table.operations();
         assert_eq!(operations.keys().collect::<Vec<_>>(), ["BatchGetItem", "Query"]);

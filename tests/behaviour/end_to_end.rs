@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use testbed::faults::{Fault, Rule};
 use testbed::lambda::Function;
 use testbed::poller::{Poller, PollerOptions};
@@ -33,8 +33,7 @@ fn images(file: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn items_of_the_table_reach_kv_byte_for_byte() {
-    let stack = process::stack().await;
-    let function = process::function(&stack, &[]).await;
+    let (stack, function) = process::start().await;
     let poller = poll(&stack, &function);
     let files = [
         "stream-insert.json",
@@ -84,11 +83,10 @@ async fn items_of_the_table_reach_kv_byte_for_byte() {
 
 #[tokio::test]
 async fn records_that_fail_are_sent_again_until_they_get_through() {
-    let stack = process::stack().await;
-    let function = process::function(&stack, &[]).await;
+    let (stack, function) = process::start().await;
     // Four requests in each invocation: three invocations fail, for one key alone.
     let stuck = Fault::unsuccessful(|key| key == "a-i3", 200);
-    stack.kv.faults().add(Rule::on("PUT", "/bulk", stuck).times(12));
+    stack.kv.faults().add(writes(stuck).times(12));
     let poller = poll(&stack, &function);
 
     for n in 0..6 {
@@ -134,61 +132,30 @@ async fn a_process_that_is_killed_between_two_writes_leaves_nothing_undone() {
 }
 
 #[tokio::test]
-async fn a_process_that_is_killed_within_a_removal_leaves_nothing_behind() {
-    for (passing, mark) in [(0, "first-delete"), (1, "second-delete")] {
-        let stack = process::stack().await;
+async fn a_process_that_is_killed_within_a_removal_or_a_move_leaves_nothing_behind() {
+    let (new, both) = (StreamView::NewImage, StreamView::NewAndOldImages);
+    let (delete, write) = (("POST", "/bulk/delete"), ("PUT", "/bulk"));
+    for (mark, view, request, passing, left) in [
+        ("first-delete", new, delete, 0, &[][..]),
+        ("second-delete", new, delete, 1, &[]),
+        ("move", both, write, 0, &["a-i", "new.example"]),
+    ] {
+        let _row = row(mark);
+        let stack = process::stack_with(view).await;
         let function = process::function(&stack, &[("KILL_MARK", mark)]).await;
         let poller = poll(&stack, &function);
-        stack.table.put(&shop("a", "i", "s.example"));
+        stack.table.put(&shop("a", "i", "old.example"));
         caught_up(&poller).await;
-        assert_eq!(stack.kv.keys(SETTINGS), ["a-i", "s.example"]);
-        kill_after(&stack, "POST", "/bulk/delete", passing, mark);
+        assert_eq!(stack.kv.keys(SETTINGS), ["a-i", "old.example"]);
+        kill_after(&stack, request.0, request.1, passing, mark);
 
-        stack.table.delete("a", "INDEX#i");
+        match mark {
+            "move" => stack.table.put(&shop("a", "i", "new.example")),
+            _ => stack.table.delete("a", "INDEX#i"),
+        }
         caught_up(&poller).await;
 
         assert_eq!(function.starts(), 2, "one was killed");
-        assert_eq!(stack.kv.keys(SETTINGS), NOTHING, "{mark}");
+        assert_eq!(stack.kv.keys(SETTINGS), left);
     }
-}
-
-#[tokio::test]
-async fn a_process_that_is_killed_within_a_move_leaves_no_old_key_behind() {
-    let stack = process::stack_with(StreamView::NewAndOldImages).await;
-    let function = process::function(&stack, &[("KILL_MARK", "move")]).await;
-    let poller = poll(&stack, &function);
-    stack.table.put(&shop("a", "i", "old.example"));
-    caught_up(&poller).await;
-    kill_after(&stack, "PUT", "/bulk", 0, "move");
-
-    stack.table.put(&shop("a", "i", "new.example"));
-    caught_up(&poller).await;
-
-    assert_eq!(function.starts(), 2, "one was killed");
-    assert_eq!(stack.kv.keys(SETTINGS), ["a-i", "new.example"]);
-}
-
-#[tokio::test]
-async fn a_batch_that_is_delivered_twice_changes_nothing() {
-    let stack = process::stack().await;
-    let function = process::function(&stack, &[]).await;
-    stack.table.put(&shop("a", "i", "s.example"));
-    stack.table.put(&query_config("a", "i", "q", 1));
-    stack.table.put(&index("a", "gone"));
-    stack.table.delete("a", "INDEX#gone");
-    let event = testbed::stream::event(stack.table.records());
-    let values = || {
-        let pairs = [SETTINGS, QUERY_CONFIGS].map(|namespace| stack.kv.snapshot(namespace));
-        pairs
-            .map(|pairs| pairs.into_iter().map(|(key, held)| (key, held.value)).collect::<Vec<_>>())
-    };
-
-    let first = process::invoke(&function, &event).await;
-    let once = values();
-    let second = process::invoke(&function, &event).await;
-
-    assert_eq!(first.result, Ok(json!({"batchItemFailures": []})));
-    assert_eq!(second.result, first.result);
-    assert_eq!(values(), once);
-    assert_eq!(stack.kv.keys(SETTINGS), ["a-i", "s.example"]);
 }

@@ -3,14 +3,14 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use testbed::table::StreamView;
+use testbed::faults::Fault;
 
 use crate::helpers::*;
 
 /// A world that carries out three removals in ten minutes, with five indexes that are gone from the
 /// table.
 async fn world() -> World {
-    let world = World::with(StreamView::NewImage, PATIENT, &[("REMOVALS_UP_TO", "3")]).await;
+    let world = World::with_env(&[("REMOVALS_UP_TO", "3")]).await;
     world.settled_with((1..=5).map(|n| index("a", &format!("i{n}")))).await;
     for n in 1..=5 {
         world.stack.table.delete("a", &format!("INDEX#i{n}"));
@@ -25,8 +25,7 @@ fn removal(n: u32) -> Value {
 
 /// Delivers the removals; answers with how many were held.
 async fn held(world: &World, removals: impl IntoIterator<Item = u32>) -> u64 {
-    let answered = world.batch(removals.into_iter().map(removal)).await;
-    assert_eq!(answered.failures(), NOTHING);
+    let answered = world.batch_ok(removals.into_iter().map(removal)).await;
     answered.counted("RemovalsHeld").unwrap()
 }
 
@@ -42,14 +41,12 @@ async fn a_batch_that_would_go_beyond_begins_none_of_its_removals_and_does_the_r
         removed(7, "a", "INDEX#i1#QUERY#q"),
     ];
 
-    let answered = world.batch(records).await;
+    let answered = world.batch_ok(records).await;
 
-    assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.setting_keys(), ["a-i1", "a-i2", "a-i3", "a-i4", "a-i5", "a-new"]);
     assert_eq!(answered.counted("RemovalsHeld"), Some(4));
     assert_eq!(answered.counted("RecordsExported"), Some(2));
-    let held = world.logs.lines().into_iter().filter(|line| line["level"] == "ERROR");
-    let [line] = &held.collect::<Vec<_>>()[..] else { panic!("{}", world.logs.text()) };
+    let [line] = &world.logs.at("ERROR")[..] else { panic!("{}", world.logs.text()) };
     assert_eq!((&line["removals"], &line["items"]), (&json!(4), &json!("a/i1, a/i2, a/i3, a/i4")));
 }
 
@@ -73,8 +70,7 @@ async fn what_was_carried_out_in_ten_minutes_counts_once_each_however_often_it_i
 #[tokio::test]
 async fn a_removal_that_failed_counts_when_it_is_done() {
     let world = world().await;
-    let broken = testbed::faults::Fault::status(403);
-    world.stack.table.faults().add(testbed::faults::Rule::operation("Scan", broken).forever());
+    world.break_table(scans(Fault::status(403)).forever());
     assert_eq!(world.batch([1, 2, 3].map(removal)).await.failures().len(), 3);
     world.stack.table.faults().clear();
     assert_eq!(held(&world, [3, 4, 5]).await, 0);
@@ -83,10 +79,8 @@ async fn a_removal_that_failed_counts_when_it_is_done() {
 
 #[tokio::test]
 async fn with_0_every_removal_is_held_and_names_are_up_to_20() {
-    let world = World::with(StreamView::NewImage, PATIENT, &[("REMOVALS_UP_TO", "0")]).await;
-    let records = (10..35).map(removal);
-
-    let answered = world.batch(records).await;
+    let world = World::with_env(&[("REMOVALS_UP_TO", "0")]).await;
+    let answered = world.batch((10..35).map(removal)).await;
 
     assert_eq!(answered.counted("RemovalsHeld"), Some(25));
     let items = world.logs.lines()[0]["items"].as_str().unwrap().to_owned();
@@ -96,7 +90,7 @@ async fn with_0_every_removal_is_held_and_names_are_up_to_20() {
 
 #[tokio::test]
 async fn late_records_of_items_that_are_gone_remove_no_flood_either() {
-    let world = World::with(StreamView::NewImage, PATIENT, &[("REMOVALS_UP_TO", "1")]).await;
+    let world = World::with_env(&[("REMOVALS_UP_TO", "1")]).await;
     let shops = [1, 2].map(|n| shop("a", &format!("i{n}"), &format!("s{n}.example")));
     world.settled_with(shops.clone()).await;
     for n in 1..=2 {
@@ -104,9 +98,8 @@ async fn late_records_of_items_that_are_gone_remove_no_flood_either() {
     }
     let records = (1..).zip(&shops).map(|(n, shop)| late(written(n, shop)));
 
-    let answered = world.batch(records).await;
+    let answered = world.batch_ok(records).await;
 
-    assert_eq!(answered.failures(), NOTHING);
     assert_eq!(answered.counted("RemovalsHeld"), Some(2));
     assert_eq!(world.setting_keys(), ["a-i1", "a-i2", "s1.example", "s2.example"]);
 

@@ -4,10 +4,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
-use testbed::http::Request;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 use testbed::stream::event;
-use testbed::table::to_item;
 
 use crate::helpers::*;
 
@@ -28,30 +26,11 @@ fn records(account: &str, version_number: u32, number: u32) -> Vec<Value> {
 /// The versions that KV holds of the index and of its query config.
 fn held(world: &World, account: &str) -> [Option<u32>; 2] {
     let setting = world.setting(&format!("{account}-i"));
-    let config = world.stack.kv.get(QUERY_CONFIGS, &query_config_key(account, "i", "q"));
+    let config = world.query_config(account, "i", "q");
     [
         setting.map(|value| value["pixel_id"].as_str().unwrap().parse().unwrap()),
-        config.map(|stored| u32::try_from(stored.json()["boost"].as_u64().unwrap()).unwrap()),
+        config.map(|value| u32::try_from(value["boost"].as_u64().unwrap()).unwrap()),
     ]
-}
-
-fn load(world: &World, items: impl IntoIterator<Item = Value>) {
-    world.stack.table.load(items.into_iter().map(|item| to_item(&item)));
-}
-
-/// The keys of the items that were read from the table, in order.
-fn read_keys(world: &World) -> Vec<(String, String)> {
-    let log = world.stack.table.log();
-    assert!(log.iter().all(|read| read.consistent), "{log:?}");
-    let mut keys: Vec<(String, String)> = log.into_iter().flat_map(|read| read.keys).collect();
-    keys.sort();
-    keys
-}
-
-/// Reads of single items, one or several at once.
-fn item_reads(fault: Fault) -> Rule {
-    let reads = |request: &Request| matches!(request.operation(), Some("GetItem" | "BatchGetItem"));
-    Rule::when(reads, fault).forever()
 }
 
 #[tokio::test]
@@ -61,7 +40,7 @@ async fn a_record_is_late_when_it_is_more_than_a_minute_old_as_the_invocation_be
     {
         let world = World::start().await;
         world.clock.stop_at(UNIX_EPOCH + Duration::from_secs(BEGAN));
-        load(&world, version("a", 2));
+        world.load(version("a", 2));
         // The time after the start does not count.
         let clock = world.clock.clone();
         let run_on = move || clock.stop_at(UNIX_EPOCH + Duration::from_secs(BEGAN + 3_600));
@@ -69,71 +48,25 @@ async fn a_record_is_late_when_it_is_more_than_a_minute_old_as_the_invocation_be
         let created = i64::try_from(BEGAN).unwrap() - age;
         let records = records("a", 1, 1).into_iter();
 
-        let answered = world.batch(records.map(|record| created_at(record, json!(created)))).await;
-
-        assert_eq!(answered.failures(), NOTHING);
+        world.batch_ok(records.map(|record| created_at(record, json!(created)))).await;
         assert_eq!(held(&world, "a"), [Some(if late { 2 } else { 1 }); 2], "{age} s");
         assert_eq!(world.stack.table.log().is_empty(), !late, "{age} s");
     }
 }
 
 #[tokio::test]
-async fn late_records_are_exported_as_the_table_has_them_and_the_others_as_they_are() {
-    let world = World::start().await;
-    load(&world, ["late", "fresh"].into_iter().flat_map(|account| version(account, 2)));
-    let old = records("late", 1, 1).into_iter().map(late);
-
-    let answered = world.batch(old.chain(records("fresh", 1, 3))).await;
-
-    assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(held(&world, "late"), [Some(2), Some(2)]);
-    assert_eq!(held(&world, "fresh"), [Some(1), Some(1)]);
-    assert_eq!(
-        read_keys(&world),
-        [("late".into(), "INDEX#i".into()), ("late".into(), "INDEX#i#QUERY#q".into())]
-    );
-    assert_eq!(answered.stats.exported, 4);
-}
-
-#[tokio::test]
 async fn the_deciding_record_says_whether_an_item_is_late() {
     for (first, second, is_late) in [(600, 0, false), (0, 600, true)] {
         let world = World::start().await;
-        load(&world, version("a", 3));
+        world.load(version("a", 3));
         let old = records("a", 1, 1).into_iter().map(|record| ago(first, record));
         let new = records("a", 2, 3).into_iter().map(|record| ago(second, record));
 
-        let answered = world.batch(old.chain(new)).await;
-
-        assert_eq!(answered.failures(), NOTHING);
+        let answered = world.batch_ok(old.chain(new)).await;
         assert_eq!(held(&world, "a"), [Some(if is_late { 3 } else { 2 }); 2]);
         assert_eq!(world.stack.table.log().is_empty(), !is_late);
         assert_eq!((answered.stats.superseded, answered.stats.exported), (2, 2));
     }
-}
-
-#[tokio::test]
-async fn a_late_record_whose_item_is_gone_writes_nothing_and_counts_as_superseded() {
-    let world = World::start().await;
-    world.settled_with(version("a", 2)).await;
-    for sk in ["INDEX#i", "INDEX#i#QUERY#q"] {
-        world.stack.table.delete("a", sk);
-    }
-    let removals = world.new_records();
-    let before = [SETTINGS, QUERY_CONFIGS].map(|namespace| world.stack.kv.snapshot(namespace));
-
-    let answered = world.batch(records("a", 1, 1).into_iter().map(late)).await;
-
-    assert_eq!(answered.failures(), NOTHING);
-    let after = [SETTINGS, QUERY_CONFIGS].map(|namespace| world.stack.kv.snapshot(namespace));
-    assert_eq!(after, before, "both keys wait for their REMOVE");
-    assert_eq!((answered.stats.superseded, answered.stats.exported), (2, 0));
-
-    // The REMOVE may be late too.
-    let answered = world.batch(removals.into_iter().map(late)).await;
-
-    assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(held(&world, "a"), [None, None]);
 }
 
 #[tokio::test]
@@ -143,15 +76,13 @@ async fn the_shop_ids_of_late_records_that_the_table_no_longer_asks_for_are_sett
         world.hold(SETTINGS, key, &held_settings("a", "i"), Writer::Ours);
     }
     world.hold(SETTINGS, "stranger.example", &held_settings("z", "i"), Writer::OtherEnvironment);
-    load(&world, [index_with("a", "i", json!({"shop_id": "third.example", "pixel_id": "new"}))]);
+    world.load([index_with("a", "i", json!({"shop_id": "third.example", "pixel_id": "new"}))]);
     let shop_ids = ["stranger.example", "first.example", "second.example"];
     let records = (1..)
         .zip(shop_ids)
         .map(|(number, shop_id)| late(written(number, &shop("a", "i", shop_id))));
 
-    let answered = world.batch(records).await;
-
-    assert_eq!(answered.failures(), NOTHING);
+    world.batch_ok(records).await;
     assert_eq!(world.setting_keys(), ["a-i", "stranger.example", "third.example"]);
     for key in ["a-i", "third.example"] {
         assert_eq!(world.setting(key).unwrap()["pixel_id"], "new");
@@ -163,64 +94,45 @@ async fn the_shop_ids_of_a_late_records_gone_item_are_settled_and_its_index_id_w
     for (alias, withheld) in [(json!({}), 0), (json!({"read_alias": "a-i"}), 1)] {
         let world = World::start().await;
         world.settled_with([shop("a", "i", "s.example")]).await;
-        load(&world, [index_with("b", "live", alias)]);
+        world.load([index_with("b", "live", alias)]);
         world.stack.table.delete("a", "INDEX#i");
         let removal = world.new_records();
 
-        let answered = world.batch([late(written(1, &shop("a", "i", "s.example")))]).await;
-
-        assert_eq!(answered.failures(), NOTHING);
+        let answered = world.batch_ok([late(written(1, &shop("a", "i", "s.example")))]).await;
         assert_eq!(world.setting("s.example").is_some(), withheld > 0);
         assert!(world.setting("a-i").is_some());
         assert_eq!(answered.stats.deletes_withheld, withheld);
         assert_eq!(answered.stats.superseded, 1);
 
-        let answered = world.batch(removal.into_iter().map(late)).await;
-
-        assert_eq!(answered.failures(), NOTHING);
+        world.batch_ok(removal.into_iter().map(late)).await;
         assert_eq!(world.setting("a-i").is_some(), withheld > 0);
     }
 }
 
 #[tokio::test]
-async fn where_the_tables_version_cannot_be_exported_the_late_image_decides() {
-    let world = World::start().await;
-    load(&world, [index_with("a", "i", json!({"index_endpoint": 7}))]);
-
-    let answered = world.batch([late(written(1, &version("a", 1)[0]))]).await;
-
-    assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(held(&world, "a"), [Some(1), None]);
-    assert_eq!(read_keys(&world), [("a".into(), "INDEX#i".into())]);
-    assert_eq!((answered.stats.exported, answered.stats.rejected), (1, 0));
-
+async fn where_the_tables_version_lacks_the_cell_that_it_needs_the_late_image_decides() {
     // The image says which cell to ask, and the table no longer does.
-    let world = World::with(Default::default(), PATIENT, &[("DEFAULT_CELL", "")]).await;
-    load(&world, [version("a", 2)[0].clone()]);
+    let world = World::with_env(&[("DEFAULT_CELL", "")]).await;
+    world.load([version("a", 2)[0].clone()]);
     let image = index_with("a", "i", json!({"cell": "c1", "pixel_id": "1"}));
 
-    let answered = world.batch([late(written(1, &image))]).await;
-
-    assert_eq!(answered.failures(), NOTHING);
+    let answered = world.batch_ok([late(written(1, &image))]).await;
     assert_eq!(held(&world, "a"), [Some(1), None]);
     assert_eq!((answered.stats.exported, answered.stats.rejected), (1, 0));
 }
 
 #[tokio::test]
 async fn where_the_table_cannot_be_read_the_late_image_decides_with_a_warning() {
-    let denied = || Fault::aws(400, "AccessDeniedException", "not allowed to read");
     for fault in
         [denied(), Fault::throttled(), Fault::Unprocessed(0), Fault::WrongJson, Fault::Hang]
     {
         let world = World::impatient().await;
-        load(&world, version("a", 2));
-        load(&world, version("b", 2));
-        world.stack.table.faults().add(item_reads(fault));
+        world.load(version("a", 2));
+        world.load(version("b", 2));
+        world.break_table(item_reads(fault).forever());
         let records = records("a", 1, 1).into_iter().chain(records("b", 1, 3));
 
-        let answered = world.batch(records.map(late)).await;
-
-        assert_eq!(answered.failures(), NOTHING);
+        world.batch_ok(records.map(late)).await;
         assert_eq!(held(&world, "a"), [Some(1), Some(1)]);
         assert_eq!(held(&world, "b"), [Some(1), Some(1)]);
         assert!(!world.logs.warnings().is_empty(), "{:?}", world.logs.lines());
@@ -237,14 +149,13 @@ async fn a_thousand_late_records_of_five_hundred_items_take_ten_reads_and_one_wr
             [index_with("a", &name, more), query_config("a", &name, "q", version)]
         })
     };
-    load(&world, items(3));
+    world.load(items(3));
     let records = (1..).zip(items(1).chain(items(2)));
     let records = records.map(|(number, item)| late(written(number, &item)));
 
-    let answered = world.batch(records).await;
-
-    assert_eq!(answered.failures(), NOTHING);
+    let answered = world.batch_ok(records).await;
     assert_eq!((answered.stats.superseded, answered.stats.exported), (500, 500));
+    assert!(world.stack.table.log().iter().all(|read| read.consistent));
     let operations = world.stack.table.operations();
     assert_eq!(operations.keys().collect::<Vec<_>>(), ["BatchGetItem"]);
     assert!(operations["BatchGetItem"] <= 10, "{operations:?}");
@@ -286,7 +197,7 @@ async fn a_creation_time_that_cannot_be_read_counts_as_in_time_and_rejects_nothi
     ];
     for time in unreadable {
         let world = World::start().await;
-        load(&world, version("a", 2));
+        world.load(version("a", 2));
         let records = records("a", 1, 1).into_iter();
         let event = event(records.map(|record| created_at(record, json!("CREATED")))).to_string();
 

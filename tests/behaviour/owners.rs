@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use testbed::faults::Fault;
 use testbed::kv::KvVerb;
 use testbed::proxy::digest;
-use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
-use testbed::table::to_item;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use crate::helpers::*;
 
@@ -56,14 +55,12 @@ fn metadata(source: &str, account: &str, name: &str, rest: &str) -> String {
 async fn the_streams_metadata_names_the_environment_and_when_the_table_took_the_change() {
     let (world, spied) = stopped_world().await;
 
-    let answered = world
-        .batch([
+    world
+        .batch_ok([
             created_at(written(1, &shop("a", "i", "s.example")), json!(1_795_183_201.0)),
             created_at(written(2, &query_config("a", "i", "q", 1)), json!(BEGAN - 3)),
         ])
         .await;
-
-    assert_eq!(answered.failures(), NOTHING);
     let expected = |second| {
         metadata("stream", "a", "i", &format!(r#","changed_at":"2026-11-20T14:00:0{second}Z""#))
     };
@@ -80,7 +77,7 @@ async fn the_streams_metadata_names_the_environment_and_when_the_table_took_the_
 #[tokio::test]
 async fn of_several_records_the_deciding_one_says_when_the_table_took_the_change() {
     let (world, spied) = stopped_world().await;
-    let broken = index_with("a", "i", json!({"index_endpoint": 7}));
+    let broken = broken("a", "i");
 
     world
         .batch([
@@ -96,8 +93,7 @@ async fn of_several_records_the_deciding_one_says_when_the_table_took_the_change
 
 #[tokio::test]
 async fn what_the_table_decided_does_not_say_when_it_changed() {
-    let re_export =
-        json!({"system_account_id": "b", "index_name": "two", "include_query_configs": true});
+    let re_export = re_export_all("b", "two");
     let query = query_config("b", "two", "q", 1);
     let late = [
         written(1, &index_with("b", "two", json!({"pixel_id": "old"}))),
@@ -107,14 +103,13 @@ async fn what_the_table_decided_does_not_say_when_it_changed() {
     let settled = created_at(removed(3, "a", "INDEX#one"), json!(BEGAN));
     for (source, payload, keys) in [
         ("re-export", re_export, 3),
-        ("reconcile", json!({"reconcile": {"apply": true}}), 3),
+        ("reconcile", repair(), 3),
         ("stream", testbed::stream::event(late), 3),
         ("stream", testbed::stream::event([settled]), 1),
     ] {
         let (world, spied) = stopped_world().await;
-        world.stack.table.load([to_item(&shop("b", "two", "s.example")), to_item(&query)]);
-        let mut held = held_settings("a", "one");
-        held["shop_id"] = json!("s.example");
+        world.load([shop("b", "two", "s.example"), query.clone()]);
+        let held = held_shop("a", "one", "s.example");
         world.hold(SETTINGS, "a-one", &held, Writer::Ours);
         world.hold(SETTINGS, "s.example", &held, Writer::Ours);
 
@@ -131,7 +126,7 @@ async fn what_the_table_decided_does_not_say_when_it_changed() {
 #[tokio::test]
 async fn a_late_image_that_decides_says_when_the_table_took_the_change() {
     let (world, spied) = stopped_world().await;
-    world.stack.table.load([to_item(&index_with("a", "i", json!({"index_endpoint": 7})))]);
+    world.load([broken("a", "i")]);
 
     world.batch([created_at(written(1, &index("a", "i")), json!(BEGAN - 65))]).await;
 
@@ -157,22 +152,13 @@ async fn metadata_that_is_over_its_limit_with_all_that_it_names_rejects_its_reco
         written(number, &index_with("a", name, endpoint))
     });
 
-    let answered = world.batch(records).await;
-
-    assert_eq!(answered.failures(), NOTHING, "nothing that KV refuses is sent");
+    world.batch_ok(records).await;
     for (name, length) in names {
         let there = world.setting(&format!("a-{name}")).is_some();
         // With a longer source, and with an environment of 64 letters, it may be over the limit.
         let in_doubt = (LIMIT - 65..=LIMIT).contains(&length);
         assert!(in_doubt || there == (length <= LIMIT), "{length} bytes");
     }
-}
-
-/// What a/i left in KV, with its shop id.
-fn held_with_shop_id() -> Value {
-    let mut held = held_settings("a", "i");
-    held["shop_id"] = json!("s.example");
-    held
 }
 
 #[tokio::test]
@@ -187,12 +173,10 @@ async fn a_removal_deletes_what_is_ours_and_leaves_what_another_environment_wrot
     ];
     for (of_index_id, of_shop_id, stays) in cases {
         let world = World::start().await;
-        world.hold(SETTINGS, "a-i", &held_with_shop_id(), of_index_id);
-        world.hold(SETTINGS, "s.example", &held_with_shop_id(), of_shop_id);
+        world.hold(SETTINGS, "a-i", &held_shop("a", "i", "s.example"), of_index_id);
+        world.hold(SETTINGS, "s.example", &held_shop("a", "i", "s.example"), of_shop_id);
 
-        let answered = world.batch([removed(1, "a", "INDEX#i")]).await;
-
-        assert_eq!(answered.failures(), NOTHING, "{of_index_id:?}, {of_shop_id:?}");
+        world.batch_ok([removed(1, "a", "INDEX#i")]).await;
         assert_eq!(world.setting_keys(), stays, "{of_index_id:?}, {of_shop_id:?}");
         let deleted = world.stack.kv.log_of(KvVerb::DeleteBulk).into_iter();
         let deleted: Vec<String> = deleted.flat_map(|delete| delete.keys).collect();
@@ -201,71 +185,15 @@ async fn a_removal_deletes_what_is_ours_and_leaves_what_another_environment_wrot
 }
 
 #[tokio::test]
-async fn an_alias_withholds_nothing_that_another_environment_wrote() {
-    let world = World::start().await;
-    world.stack.table.load([to_item(&index_with("b", "live", json!({"read_alias": "a-i"})))]);
-    world.hold(SETTINGS, "a-i", &held_settings("a", "i"), Writer::OtherEnvironment);
-    world.hold(SETTINGS, "a-j", &held_settings("a", "j"), Writer::Ours);
-
-    let answered = world.batch([removed(1, "a", "INDEX#i"), removed(2, "a", "INDEX#j")]).await;
-
-    assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(world.setting_keys(), ["a-i"]);
-    assert_eq!(answered.stats.deletes_withheld, 0);
-}
-
-#[tokio::test]
-async fn a_shop_id_that_is_left_behind_stays_where_another_environment_wrote_it() {
-    for (writer, stays) in [(Writer::Ours, false), (Writer::OtherEnvironment, true)] {
-        let world = World::with_old_images().await;
-        world.settled_with([shop("a", "i", "old.example")]).await;
-        world.hold(SETTINGS, "old.example", &held_settings("a", "i"), writer);
-
-        world.stack.table.put(&shop("a", "i", "new.example"));
-        let answered = world.deliver().await;
-
-        assert_eq!(answered.failures(), NOTHING);
-        assert_eq!(world.setting("old.example").is_some(), stays, "{writer:?}");
-        assert!(world.setting("new.example").is_some());
-    }
-}
-
-#[tokio::test]
-async fn another_environments_api_key_is_never_used_again() {
-    for (writer, used) in [
-        (Writer::Ours, true),
-        (Writer::EarlierVersion, true),
-        (Writer::Predecessor, true),
-        (Writer::OtherEnvironment, false),
-    ] {
-        let world = World::start().await;
-        for key in ["a-i", "s.example"] {
-            world.hold(SETTINGS, key, &held_with_shop_id(), writer);
-        }
-        let before = world.stack.kv.snapshot(SETTINGS);
-        world.stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(503));
-
-        let answered = world.batch([written(1, &shop("a", "i", "s.example"))]).await;
-
-        if used {
-            assert_eq!(answered.failures(), NOTHING, "{writer:?}");
-            assert_eq!(world.setting("a-i").unwrap()["marqo_api_key"], "held-key");
-            assert_eq!(world.url_under("s.example").unwrap(), "https://i.example.com");
-        } else {
-            assert_eq!(answered.failures(), ["1"], "{writer:?}");
-            assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "{writer:?}");
-        }
-        assert_eq!(answered.stats.api_keys_reused, u64::from(used), "{writer:?}");
-    }
-    // One of the two keys is ours.
+async fn of_two_keys_only_the_one_that_is_ours_gives_its_api_key_again() {
     let world = World::start().await;
     world.hold(SETTINGS, "a-i", &held_settings("a", "i"), Writer::OtherEnvironment);
-    let mut ours = held_with_shop_id();
-    ours["marqo_api_key"] = json!("our-key");
+    let ours = with(held_shop("a", "i", "s.example"), json!({"marqo_api_key": "our-key"}));
     world.hold(SETTINGS, "s.example", &ours, Writer::Ours);
-    world.stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(503));
-    let answered = world.batch([written(1, &shop("a", "i", "s.example"))]).await;
-    assert_eq!(answered.failures(), NOTHING);
+    world.break_api_keys(Fault::status(503));
+
+    world.batch_ok([written(1, &shop("a", "i", "s.example"))]).await;
+
     assert_eq!(world.setting("a-i").unwrap()["marqo_api_key"], "our-key");
 }
 
@@ -273,11 +201,10 @@ async fn another_environments_api_key_is_never_used_again() {
 async fn an_item_gets_another_environments_key_from_the_stream_and_from_a_re_export() {
     let items = [shop("a", "i", "s.example"), query_config("a", "i", "q", 1)];
     let records = (1..).zip(&items).map(|(number, item)| written(number, item));
-    let re_export =
-        json!({"system_account_id": "a", "index_name": "i", "include_query_configs": true});
+    let re_export = re_export_all("a", "i");
     for payload in [testbed::stream::event(records), re_export] {
         let world = World::start().await;
-        world.stack.table.load(items.iter().map(to_item));
+        world.load(items.clone());
         let query = query_config_key("a", "i", "q");
         let keys = [(SETTINGS, "a-i"), (SETTINGS, "s.example"), (QUERY_CONFIGS, &query)];
         for (namespace, key) in keys {
@@ -295,24 +222,6 @@ async fn an_item_gets_another_environments_key_from_the_stream_and_from_a_re_exp
 }
 
 #[tokio::test]
-async fn another_environments_value_does_not_decide_who_gets_a_contested_key() {
-    for (writer, gets) in [(Writer::Ours, "c"), (Writer::OtherEnvironment, "b")] {
-        let world = World::with_old_images().await;
-        world.settled_with([shop("a", "gone", "s.example")]).await;
-        let claims = ["c", "b"].map(|account| shop(account, "claim", "s.example"));
-        world.stack.table.load(claims.iter().map(to_item));
-        world.hold(SETTINGS, "s.example", &held_settings("c", "claim"), writer);
-
-        world.stack.table.delete("a", "INDEX#gone");
-        let answered = world.deliver().await;
-
-        assert_eq!(answered.failures(), NOTHING);
-        let value = world.setting("s.example").unwrap();
-        assert_eq!(value["system_account_id"], gets, "{writer:?}");
-    }
-}
-
-#[tokio::test]
 async fn the_removal_of_a_query_config_leaves_what_another_environment_wrote() {
     for (writer, stays) in [
         (Writer::Ours, false),
@@ -324,9 +233,7 @@ async fn the_removal_of_a_query_config_leaves_what_another_environment_wrote() {
         let key = query_config_key("a", "i", "q");
         world.hold(QUERY_CONFIGS, &key, &held_query_config("a", "i", "q"), writer);
 
-        let answered = world.batch([removed(1, "a", "INDEX#i#QUERY#q")]).await;
-
-        assert_eq!(answered.failures(), NOTHING, "{writer:?}");
+        world.batch_ok([removed(1, "a", "INDEX#i#QUERY#q")]).await;
         assert_eq!(world.query_config_keys().len(), usize::from(stays), "{writer:?}");
     }
 }

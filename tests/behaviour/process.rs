@@ -17,6 +17,13 @@ pub async fn stack() -> CheckedStack {
     stack_with(StreamView::NewImage).await
 }
 
+/// The same, and the binary on it.
+pub async fn start() -> (CheckedStack, Function) {
+    let stack = stack().await;
+    let function = function(&stack, &[]).await;
+    (stack, function)
+}
+
 /// Stand-ins with another stream view.
 pub async fn stack_with(view: StreamView) -> CheckedStack {
     CheckedStack::start(view).await

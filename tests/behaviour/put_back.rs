@@ -8,7 +8,7 @@ use testbed::faults::{Fault, Rule};
 use testbed::http::Request;
 use testbed::kv::{KvVerb, Stored};
 use testbed::stack::SETTINGS;
-use testbed::table::{StreamView, to_item};
+use testbed::table::StreamView;
 
 use crate::helpers::*;
 
@@ -20,7 +20,7 @@ async fn removal(world: &World) -> (BTreeMap<String, Stored>, Vec<Value>) {
 }
 
 /// Picks deletes, and lets something happen when one comes.
-fn deletes(happens: impl Fn() + Send + Sync + 'static) -> impl Fn(&Request) -> bool {
+fn at_deletes(happens: impl Fn() + Send + Sync + 'static) -> impl Fn(&Request) -> bool {
     move |request| {
         let deletes = request.path.ends_with("/bulk/delete");
         if deletes {
@@ -35,16 +35,15 @@ fn deletes_of_a_broken_item(world: &World) -> impl Fn(&Request) -> bool + use<> 
     let mut broken = shop("a", "i", "s.example");
     broken["index_endpoint"] = json!(7);
     let table = world.stack.table.clone();
-    deletes(move || table.put(&broken))
+    at_deletes(move || table.put(&broken))
 }
 
 /// Breaks every look at the table from the first delete on. The deletes meet `delete`, if given.
 fn break_looks_after_a_delete(world: &World, look: Fault, delete: Option<Fault>) {
     let table = world.stack.table.clone();
-    let deletes =
-        deletes(move || table.faults().add(Rule::operation("Scan", look.clone()).forever()));
+    let deletes = at_deletes(move || table.faults().add(scans(look.clone()).forever()));
     let fault = delete.unwrap_or_else(|| Fault::before(|| {}));
-    world.stack.kv.faults().add(Rule::when(deletes, fault).forever());
+    world.break_kv(Rule::when(deletes, fault).forever());
 }
 
 /// Checks that so many keys were put back, as a count and as a warning each.
@@ -59,7 +58,6 @@ fn assert_put_back(world: &World, answered: &Answered, keys: u64) {
 
 #[tokio::test]
 async fn where_the_look_after_a_delete_fails_its_values_are_put_back_and_the_record_fails() {
-    let denied = || Fault::aws(400, "AccessDeniedException", "not allowed to scan");
     let time = Duration::from_secs(60);
     for (look, delete, time) in [
         (denied(), None, time),
@@ -87,35 +85,19 @@ async fn where_the_look_after_a_delete_fails_its_values_are_put_back_and_the_rec
 
         world.stack.kv.faults().clear();
         world.stack.table.faults().clear();
-        assert_eq!(world.batch(records).await.failures(), NOTHING);
+        world.batch_ok(records).await;
         assert_eq!(world.setting_keys(), ["z-other"], "a retry ends it");
     }
-}
-
-#[tokio::test]
-async fn a_delete_that_is_never_answered_leaves_time_for_the_look_and_the_put_back() {
-    let world = World::with_old_images().await;
-    let (before, records) = removal(&world).await;
-    let deletes = deletes_of_a_broken_item(&world);
-    // It is done, and the answer is lost; the second try hangs.
-    world.stack.kv.faults().add(Rule::when(deletes, Fault::ApplyThenDrop));
-    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::Hang).forever());
-
-    let event = testbed::stream::event(records);
-    let answered = world.handle_within(&event, Duration::from_secs(5)).await;
-
-    assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "values and metadata");
-    assert_put_back(&world, &answered, 2);
 }
 
 #[tokio::test]
 async fn a_delete_that_was_done_and_whose_next_try_is_refused_is_looked_after_like_any_other() {
     let world = World::with_old_images().await;
     let (before, records) = removal(&world).await;
-    let deletes = deletes_of_a_broken_item(&world);
-    world.stack.kv.faults().add(Rule::when(deletes, Fault::ApplyThenStatus(500)));
+    let broken = deletes_of_a_broken_item(&world);
+    world.break_kv(Rule::when(broken, Fault::ApplyThenStatus(500)));
     // With the token that is held, and with the one that is read again.
-    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::status(403)).times(2));
+    world.break_kv(deletes(Fault::status(403)).times(2));
 
     let answered = world.batch(records).await;
 
@@ -129,12 +111,11 @@ async fn what_was_never_deleted_for_lack_of_time_is_not_put_back_over_what_kv_ho
     let world = World::with(StreamView::NewAndOldImages, PATIENT, &one_key_a_request).await;
     let (before, records) = removal(&world).await;
     let (table, kv) = (world.stack.table.clone(), world.stack.kv.clone());
-    let first_delete = deletes(move || {
-        let denied = Fault::aws(400, "AccessDeniedException", "not allowed to scan");
-        table.faults().add(Rule::operation("Scan", denied).forever());
+    let first_delete = at_deletes(move || {
+        table.faults().add(scans(denied()).forever());
         kv.put(SETTINGS, "s.example", "another writer's", None);
     });
-    world.stack.kv.faults().add(Rule::when(first_delete, Fault::Hang).forever());
+    world.break_kv(Rule::when(first_delete, Fault::Hang).forever());
 
     let event = testbed::stream::event(records);
     let answered = world.handle_within(&event, Duration::from_secs(5)).await;
@@ -152,7 +133,7 @@ async fn where_the_look_after_a_repairs_delete_fails_its_values_are_put_back() {
     let (before, _) = removal(&world).await;
     break_looks_after_a_delete(&world, Fault::throttled(), None);
 
-    let answered = world.handle(&json!({"reconcile": {"apply": true}})).await;
+    let answered = world.handle(&repair()).await;
 
     let report = answered.ok();
     assert_eq!(world.stack.kv.snapshot(SETTINGS), before);
@@ -187,7 +168,7 @@ async fn a_deleted_key_that_an_item_asks_for_again_is_written_or_put_back() {
         world.stack.api_keys.remove("keyless");
         let (table, item) = (world.stack.table.clone(), claim.clone());
         let ask = Fault::after(move || table.put(&item));
-        world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", ask));
+        world.break_kv(deletes(ask));
 
         let answered = world.batch(records).await;
 
@@ -206,61 +187,12 @@ async fn a_deleted_key_that_an_item_asks_for_again_is_written_or_put_back() {
 }
 
 #[tokio::test]
-async fn the_key_through_which_a_retry_finds_a_failed_shop_id_is_put_back_with_it() {
-    let world = World::start().await;
-    let (before, records) = removal(&world).await;
-    world.stack.api_keys.break_cell("down", Fault::status(503));
-    let table = world.stack.table.clone();
-    let claim = move || {
-        let mut item = shop("b", "new", "s.example");
-        item["cell"] = json!("down");
-        table.put(&item);
-    };
-    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::after(claim)));
-
-    let answered = world.batch(records.clone()).await;
-
-    assert_eq!(answered.failures().len(), 1);
-    for key in ["s.example", "a-i"] {
-        assert_eq!(world.stack.kv.get(SETTINGS, key).as_ref(), before.get(key), "{key}");
-    }
-    world.stack.api_keys.faults().clear();
-    assert_eq!(world.batch(records).await.failures(), NOTHING);
-    assert_eq!(world.url_under("s.example").unwrap(), "https://new.example.com");
-    assert!(world.setting("a-i").is_none(), "nobody asks for it");
-}
-
-#[tokio::test]
-async fn what_is_asked_for_again_when_the_rounds_are_over_is_put_back_and_the_record_fails() {
-    let world = World::start().await;
-    world.settled_with([index("a", "i"), index("z", "other")]).await;
-    world.stack.table.delete("a", "INDEX#i");
-    let records = world.new_records();
-    // Claimed after each delete, and given up after each write.
-    let table = world.stack.table.clone();
-    let claim = Fault::after(move || table.put(&shop("b", "new", "a-i")));
-    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", claim).forever());
-    let table = world.stack.table.clone();
-    let give_up = Fault::after(move || table.delete("b", "INDEX#new"));
-    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", give_up).forever());
-
-    let answered = world.batch(records).await;
-
-    assert_eq!(answered.failures().len(), 1);
-    let deletes = world.stack.kv.log_of(KvVerb::DeleteBulk);
-    let done = deletes.iter().filter(|request| request.status == Some(200));
-    assert_eq!(done.count(), 3, "every other of five rounds");
-    assert!(world.setting("a-i").is_some());
-    assert_put_back(&world, &answered, 1);
-}
-
-#[tokio::test]
 async fn no_delete_is_sent_where_the_time_left_would_not_hold_another_look_and_a_write() {
     for (time, deleted) in [(5, false), (60, true)] {
         let world = World::start().await;
         let (before, records) = removal(&world).await;
-        let slow = Rule::operation("Scan", Fault::Delay(Duration::from_secs(2)));
-        world.stack.table.faults().add(slow.forever());
+        let slow = scans(Fault::Delay(Duration::from_secs(2)));
+        world.break_table(slow.forever());
 
         let event = testbed::stream::event(records);
         let answered = world.handle_within(&event, Duration::from_secs(time)).await;
@@ -270,7 +202,7 @@ async fn no_delete_is_sent_where_the_time_left_would_not_hold_another_look_and_a
             assert_eq!(world.setting_keys(), ["z-other"]);
         } else {
             assert_eq!(answered.failures().len(), 1);
-            assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty());
+            assert!(world.deletes().is_empty());
             assert_eq!(world.stack.kv.snapshot(SETTINGS), before);
         }
     }
@@ -279,11 +211,11 @@ async fn no_delete_is_sent_where_the_time_left_would_not_hold_another_look_and_a
 #[tokio::test]
 async fn a_repair_sends_no_delete_either_where_the_time_left_would_not_hold_another_look() {
     let world = World::start().await;
-    world.stack.table.load([to_item(&index("z", "other"))]);
+    world.load([index("z", "other")]);
     world.hold(SETTINGS, "z-other", &held_settings("z", "other"), Writer::Ours);
     world.hold(SETTINGS, "a-orphan", &held_settings("a", "orphan"), Writer::Ours);
     // The scan is quick, and each look after it slow.
-    let slow = Rule::operation("Scan", Fault::Delay(Duration::from_secs(2)));
+    let slow = scans(Fault::Delay(Duration::from_secs(2)));
     let listed = world.stack.table.clone();
     let slow = std::sync::Mutex::new(Some(slow.forever()));
     let after_the_listing = Fault::after(move || {
@@ -291,14 +223,14 @@ async fn a_repair_sends_no_delete_either_where_the_time_left_would_not_hold_anot
             listed.faults().add(slow);
         }
     });
-    world.stack.kv.faults().add(Rule::on("GET", "/keys", after_the_listing));
+    world.break_kv(listings(after_the_listing));
 
-    let payload = json!({"reconcile": {"apply": true}});
+    let payload = repair();
     let answered = world.handle_within(&payload, Duration::from_secs(5)).await;
 
     let report = answered.ok();
     assert_eq!(report["settings"]["deleted"], 0, "{report}");
     assert!(report["settings"]["failed"] == 1 || report["complete"] == false, "{report}");
-    assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty());
+    assert!(world.deletes().is_empty());
     assert!(world.setting("a-orphan").is_some());
 }

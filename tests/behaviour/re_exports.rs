@@ -14,7 +14,7 @@ fn payload() -> Value {
 }
 
 fn with_query_configs() -> Value {
-    json!({"system_account_id": "a", "index_name": "i", "include_query_configs": true})
+    re_export_all("a", "i")
 }
 
 #[tokio::test]
@@ -80,19 +80,17 @@ async fn a_record_that_cannot_be_exported_is_an_error_with_the_path_of_its_fault
     let answered = world.handle(&payload()).await;
     assert_eq!(answered.error().kind, "RecordRejected");
     assert!(answered.error().message.contains("system_account_id"));
-    let verbs: Vec<KvVerb> = world.stack.kv.log().iter().map(|request| request.verb).collect();
-    assert_eq!(verbs, [KvVerb::GetBulk], "KV may hold an API key of its own");
+    assert_eq!(world.verbs(), [KvVerb::GetBulk], "KV may hold an API key of its own");
 }
 
 #[tokio::test]
 async fn a_record_that_changes_meanwhile_is_written_again_with_the_same_key() {
     let world = World::start().await;
     world.stack.table.put(&shop("a", "i", "s.example"));
-    let table = world.stack.table.clone();
-    let change = move || {
+    let change = world.before(move |table| {
         table.put(&index_with("a", "i", json!({"shop_id": "s.example", "pixel_id": "new"})))
-    };
-    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::before(change)));
+    });
+    world.break_kv(writes(change));
 
     let answered = world.handle(&payload()).await;
 
@@ -105,49 +103,18 @@ async fn a_record_that_changes_meanwhile_is_written_again_with_the_same_key() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_record_no_longer_asks_for_is_settled() {
-    let world = World::start().await;
-    world.stack.table.put(&shop("a", "i", "old.example"));
-    let table = world.stack.table.clone();
-    let moved = move || table.put(&shop("a", "i", "new.example"));
-    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(moved)));
-
-    let answered = world.handle(&payload()).await;
-
-    assert_eq!(answered.ok()["settings_keys"], json!(["new.example", "a-i"]));
-    assert_eq!(world.setting_keys(), ["a-i", "new.example"]);
-}
-
-#[tokio::test]
 async fn a_record_that_is_removed_meanwhile_leaves_nothing_behind() {
     let world = World::start().await;
     world.stack.table.put(&shop("a", "i", "s.example"));
     world.stack.table.put(&query_config("a", "i", "q", 1));
-    let table = world.stack.table.clone();
-    let remove = move || table.delete("a", "INDEX#i");
-    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(remove)));
+    let remove = world.after(move |table| table.delete("a", "INDEX#i"));
+    world.break_kv(writes(remove));
 
     let answered = world.handle(&payload()).await;
 
     assert_eq!(answered.ok()["outcome"], "removed");
     assert_eq!(answered.ok()["settings_keys"], json!([]));
     assert_eq!(world.setting_keys(), NOTHING);
-}
-
-#[tokio::test]
-async fn a_record_that_is_removed_meanwhile_and_pointed_at_stays() {
-    let world = World::start().await;
-    world.stack.table.put(&index("a", "i"));
-    world.stack.table.put(&index_with("b", "live", json!({"read_alias": "a-i"})));
-    let table = world.stack.table.clone();
-    let remove = move || table.delete("a", "INDEX#i");
-    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(remove)));
-
-    let answered = world.handle(&payload()).await;
-
-    assert_eq!(answered.ok()["settings_keys"], json!([]));
-    assert_eq!(world.setting_keys(), ["a-i"]);
-    assert_eq!(answered.stats.deletes_withheld, 1);
 }
 
 #[tokio::test]
@@ -160,7 +127,7 @@ async fn a_record_that_never_stops_changing_ends_the_re_export_after_five_rounds
         let version = version.fetch_add(1, Ordering::Relaxed).to_string();
         table.put(&index_with("a", "i", json!({"pixel_id": version})));
     };
-    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(change)).forever());
+    world.break_kv(writes(Fault::after(change)).forever());
 
     let answered = world.handle(&payload()).await;
 
@@ -209,7 +176,7 @@ async fn query_configs_that_change_or_go_meanwhile_are_written_again_or_removed(
     let query_configs = |request: &testbed::http::Request| {
         request.method == "PUT" && request.path.contains(QUERY_CONFIGS)
     };
-    world.stack.kv.faults().add(Rule::when(query_configs, Fault::after(change)));
+    world.break_kv(Rule::when(query_configs, Fault::after(change)));
 
     let answered = world.handle(&with_query_configs()).await;
 
@@ -224,65 +191,9 @@ async fn query_configs_that_change_or_go_meanwhile_are_written_again_or_removed(
 }
 
 #[tokio::test]
-async fn a_re_export_whose_write_fails_says_that_kv_may_hold_a_part() {
-    let world = World::start().await;
-    world.stack.table.put(&shop("a", "i", "s.example"));
-    world.break_puts(100, Fault::unsuccessful(|key| key == "s.example", 200));
-
-    let answered = world.handle(&payload()).await;
-
-    assert_eq!(answered.error().kind, "ReExportIncomplete");
-    assert!(answered.error().message.contains("repeat"), "{}", answered.error().message);
-}
-
-#[tokio::test]
-async fn a_re_export_whose_second_write_is_refused_says_that_kv_may_hold_an_older_version() {
-    let world = World::start().await;
-    world.stack.table.put(&index("a", "i"));
-    let (table, kv) = (world.stack.table.clone(), world.stack.kv.clone());
-    let change_and_refuse = move || {
-        table.put(&index_with("a", "i", json!({"pixel_id": "newer"})));
-        kv.set_token("another");
-    };
-    world.break_puts(1, Fault::after(change_and_refuse));
-
-    let answered = world.handle(&payload()).await;
-
-    assert_eq!(answered.error().kind, "CloudflareAuthRejected");
-    assert!(answered.error().message.contains("older version"), "{}", answered.error().message);
-}
-
-#[tokio::test]
-async fn a_re_export_uses_the_key_in_kv_while_the_service_is_down() {
-    let world = World::start().await;
-    world.settled_with([index("a", "i")]).await;
-    world.stack.api_keys.faults().add(Rule::any(Fault::status(503)).forever());
-
-    let answered = world.handle(&payload()).await;
-
-    assert_eq!(answered.ok()["outcome"], "exported");
-    assert_eq!(answered.stats.api_keys_reused, 1);
-    assert_eq!(world.setting("a-i").unwrap()["marqo_api_key"], "key-a");
-    assert_eq!(world.stack.kv.log_of(KvVerb::GetBulk).len(), 1);
-}
-
-#[tokio::test]
 async fn an_index_that_no_table_can_hold_is_not_found() {
     let world = World::start().await;
     let name = "i".repeat(1_100);
     let answered = world.handle(&json!({"system_account_id": "a", "index_name": name})).await;
     assert_eq!(answered.error().kind, "IndexNotFound");
-}
-
-#[tokio::test]
-async fn odd_weights_are_warned_about() {
-    let world = World::start().await;
-    let targets = json!([{"index_id": "a-j", "weight": 0.7}]);
-    let aliases = json!({"doc_reads": {"enabled": true, "targets": targets}});
-    world.stack.table.put(&index_with("a", "i", json!({"index_aliases": aliases})));
-    world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await.ok();
-    let [odd] = &world.logs.of("an index is exported as it is, and is worth a look")[..] else {
-        panic!("one line: {}", world.logs.text())
-    };
-    assert!(odd["warning"].as_str().unwrap().contains("the weights sum to 0.7"), "{odd}");
 }

@@ -113,9 +113,9 @@ async fn re_exports_and_repairs_say_it_too_and_an_audit_says_nothing() {
     world.stack.table.put(&shop("a", "i", "s.example"));
     world.stack.table.put(&query_config("a", "i", "q", 1));
     let index = json!({"system_account_id": "a", "index_name": "i"});
-    world.handle(&json!({"reconcile": {}})).await.ok();
+    world.handle(&audit()).await.ok();
     assert_eq!(receipts(&world), [] as [Value; 0]);
-    for (payload, lines) in [(json!({"reconcile": {"apply": true}}), 2), (index, 1)] {
+    for (payload, lines) in [(repair(), 2), (index, 1)] {
         world.forget();
         world.handle(&payload).await.ok();
 
@@ -131,7 +131,7 @@ async fn re_exports_and_repairs_say_it_too_and_an_audit_says_nothing() {
     world.stack.table.delete("a", "INDEX#i#QUERY#q");
     world.stack.table.put(&index_with("b", "other", json!({})));
     world.forget();
-    world.handle(&json!({"reconcile": {"apply": true}})).await.ok();
+    world.handle(&repair()).await.ok();
     let told: Vec<Value> = receipts(&world).iter().map(|line| line["message"].clone()).collect();
     assert_eq!(told, ["exported", "removed", "removed"]);
 }
@@ -157,7 +157,7 @@ async fn a_late_record_whose_pair_is_refused_alone_is_rejected_and_one_in_time_f
         let refused = json!({"success": false, "errors": [{"code": 10_012, "message": "s3cret"}]});
         let refused = Fault::Answer(Reply::json(400, &refused));
         let rule = Rule::naming("PUT", "/bulk", "refused.example", refused);
-        world.stack.kv.faults().add(rule.forever());
+        world.break_kv(rule.forever());
         let age = if is_late { 600 } else { 0 };
         let records = (1..).zip(&items).map(|(number, item)| ago(age, written(number, item)));
 
@@ -174,20 +174,4 @@ async fn a_late_record_whose_pair_is_refused_alone_is_rejected_and_one_in_time_f
             assert_eq!((&line["index_name"], &line["path"]), (&json!("bad"), &json!("(pair)")));
         }
     }
-}
-
-#[tokio::test]
-async fn a_late_removal_whose_delete_is_refused_alone_is_rejected() {
-    let world = World::start().await;
-    world.settled_with([index("a", "i"), query_config("a", "i", "q", 1)]).await;
-    world.stack.table.delete("a", "INDEX#i");
-    world.stack.table.delete("a", "INDEX#i#QUERY#q");
-    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::status(400)).forever());
-    let records = ["INDEX#i", "INDEX#i#QUERY#q"];
-
-    let answered = world.batch(records.map(|sk| late(removed(1, "a", sk)))).await;
-
-    assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(answered.counted("RecordsRejected"), Some(2));
-    assert_eq!((world.setting_keys().len(), world.query_config_keys().len()), (1, 1));
 }

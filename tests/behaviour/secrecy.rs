@@ -47,12 +47,12 @@ async fn good_batches(stack: &Stack, function: &Function, answers: &mut Answers)
     ];
     answers.invoke(function, &event(records)).await;
     // Something points at it: the log names the key, and what points at it.
-    stack.table.put(&index_with("b", "live", json!({"read_alias": "a-gone"})));
+    stack.table.put(&pointing("b", "live", "a-gone"));
     answers.invoke(function, &event([removed(4, "a", "INDEX#gone")])).await;
     stack.table.delete("b", "INDEX#live");
     let table = stack.table.clone();
-    let switch_on = move || table.put(&index_with("b", "live", json!({"read_alias": "a-gone"})));
-    stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::after(switch_on)));
+    let switch_on = move || table.put(&pointing("b", "live", "a-gone"));
+    stack.kv.faults().add(deletes(Fault::after(switch_on)));
     answers.invoke(function, &event([removed(5, "a", "INDEX#gone")])).await;
 }
 
@@ -162,8 +162,8 @@ async fn re_exports(stack: &Stack, function: &Function, answers: &mut Answers) {
     stack.table.put(&marked("a", "i", json!({"shop_id": "s.example", "pixel_id": "other"})));
     let index = json!({"system_account_id": "a", "index_name": "i"});
     answers.invoke(function, &json!({"explain": index})).await;
-    answers.invoke(function, &json!({"reconcile": {}})).await;
-    answers.invoke(function, &json!({"reconcile": {"apply": true}})).await;
+    answers.invoke(function, &audit()).await;
+    answers.invoke(function, &repair()).await;
     answers.invoke(function, &json!({"search_config": VALUE, "Records": VALUE})).await;
 }
 

@@ -2,10 +2,7 @@
 //! like any other.
 
 use serde_json::{Value, json};
-use testbed::faults::{Fault, Rule};
-use testbed::kv::KvVerb;
 use testbed::stack::SETTINGS;
-use testbed::table::to_item;
 
 use crate::helpers::*;
 
@@ -28,9 +25,7 @@ async fn a_removal_deletes_the_keys_that_its_records_name_even_if_kv_reports_the
         ));
         world.stack.table.delete("a", "INDEX#i");
 
-        let answered = world.deliver().await;
-
-        assert_eq!(answered.failures(), NOTHING);
+        world.deliver_ok().await;
         assert_eq!(world.setting_keys(), ["z-other"]);
     }
 }
@@ -49,15 +44,13 @@ async fn an_absent_key_is_kept_if_an_alias_points_at_the_removed_index() {
     ] {
         let world = behind(World::with_old_images().await, [shop("a", "i", "s.example")]).await;
         let held = world.stack.kv.snapshot(SETTINGS);
-        world.stack.table.load([to_item(&index_with("b", "live", alias.clone()))]);
+        world.load([index_with("b", "live", alias.clone())]);
         world.stack.table.delete("a", "INDEX#i");
 
-        let answered = world.deliver().await;
-
-        assert_eq!(answered.failures(), NOTHING, "{alias}");
+        let answered = world.deliver_ok().await;
         assert_eq!(world.stack.kv.snapshot(SETTINGS), held, "{alias}");
         assert_eq!(answered.stats.deletes_withheld, 2, "{alias}");
-        assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty(), "{alias}");
+        assert!(world.deletes().is_empty(), "{alias}");
     }
 }
 
@@ -70,52 +63,28 @@ async fn an_absent_shop_id_counts_as_each_removed_index_that_names_it() {
     ] {
         let items = [shop("a", "one", "s.example"), shop("b", "two", "s.example")];
         let world = behind(World::with_old_images().await, items).await;
-        world.stack.table.load([to_item(&index_with("c", "live", alias.clone()))]);
+        world.load([index_with("c", "live", alias.clone())]);
         world.stack.table.delete("a", "INDEX#one");
         world.stack.table.delete("b", "INDEX#two");
 
-        let answered = world.deliver().await;
-
-        assert_eq!(answered.failures(), NOTHING, "{alias}");
+        world.deliver_ok().await;
         assert_eq!(world.setting_keys(), kept, "{alias}");
-    }
-}
-
-#[tokio::test]
-async fn an_absent_key_is_kept_while_its_item_is_back_and_cannot_be_exported() {
-    for more in [json!({"index_endpoint": 7}), json!({"index_endpoint": 7, "shop_id": "s.example"})]
-    {
-        let world = behind(World::with_old_images().await, [shop("a", "i", "s.example")]).await;
-        let held = world.stack.kv.snapshot(SETTINGS);
-        world.stack.table.delete("a", "INDEX#i");
-        let records = world.new_records();
-        world.stack.table.load([to_item(&index_with("a", "i", more))]);
-
-        let answered = world.batch(records).await;
-
-        assert_eq!(answered.failures(), NOTHING);
-        assert_eq!(world.stack.kv.snapshot(SETTINGS), held);
-        assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty());
     }
 }
 
 #[tokio::test]
 async fn what_the_invocation_wrote_itself_is_deleted_even_if_kv_reports_it_absent() {
     let re_export = json!({"system_account_id": "a", "index_name": "i"});
-    for payload in [re_export, json!({"reconcile": {"apply": true}})] {
+    for payload in [re_export, repair()] {
         for (moves, left) in [(true, vec!["a-i"]), (false, vec![])] {
             let world = World::start().await;
-            world
-                .stack
-                .table
-                .load([to_item(&shop("a", "i", "old.example")), to_item(&index("z", "other"))]);
+            world.load([shop("a", "i", "old.example"), index("z", "other")]);
             world.stack.kv.freeze_values(SETTINGS);
-            let table = world.stack.table.clone();
-            let change = move || match moves {
+            let change = world.after(move |table| match moves {
                 true => table.put(&shop("a", "i", "new.example")),
                 false => table.delete("a", "INDEX#i"),
-            };
-            world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(change)));
+            });
+            world.break_kv(writes(change));
 
             let answered = world.handle(&payload).await;
 

@@ -34,6 +34,10 @@ async fn every_problem_of_the_configuration_is_printed_and_the_process_ends() {
         panic!("the process should not have started");
     };
 
+    let lines: Vec<Value> =
+        logs.iter().filter_map(|line| serde_json::from_str(&line.text).ok()).collect();
+    let [line] = lines.as_slice() else { panic!("one line of JSON: {logs:?}") };
+    assert_eq!(line["message"], "the configuration is not usable");
     let printed = process::text(&logs);
     for variable in [
         "ENVIRONMENT",
@@ -46,7 +50,7 @@ async fn every_problem_of_the_configuration_is_printed_and_the_process_ends() {
         "HTTP_TIMEOUT_MS",
         "HTTP_RETRY_BASE_MS",
     ] {
-        assert!(printed.contains(variable), "{variable}: {printed}");
+        assert!(line["error"].as_str().unwrap().contains(variable), "{variable}: {printed}");
     }
     assert!(!printed.contains("s3cret"));
     assert_eq!(failure.error_type, "Runtime.ExitError");
@@ -65,15 +69,21 @@ async fn a_dry_run_does_everything_but_the_calls_to_cloudflare_and_says_so_each_
         removed(4, "b", "INDEX#gone#QUERY#q"),
     ]);
     let removal = process::invoke(&function, &removal).await;
-    let payload =
-        json!({"system_account_id": "a", "index_name": "i", "include_query_configs": true});
+    let payload = re_export_all("a", "i");
     let report = process::invoke(&function, &payload).await;
+    let repaired = process::invoke(&function, &repair()).await.result.unwrap();
+    let explained = json!({"explain": {"system_account_id": "a", "index_name": "i"}});
+    let explained = process::invoke(&function, &explained).await.result.unwrap();
 
     assert_eq!(batch.result, Ok(json!({"batchItemFailures": []})));
     assert_eq!(removal.result, Ok(json!({"batchItemFailures": []})));
     let report_json = report.result.clone().unwrap();
     assert_eq!(report_json["outcome"], "dry_run");
     assert_eq!(report_json["query_configs"]["exported"], 1);
+    assert_eq!(repaired["dry_run"], true, "{repaired}");
+    let done = ["written", "deleted"].map(|class| &repaired["settings"][class]);
+    assert_eq!(done, [0, 0], "{repaired}");
+    assert!(explained["advice"].as_str().unwrap().contains("this is a dry run"), "{explained}");
     let warned = |logs: &[testbed::lambda::LogLine]| {
         let warning = |line: &&testbed::lambda::LogLine| {
             line.text.contains("WARN") && line.text.contains("dry run")
@@ -106,8 +116,7 @@ async fn secrets_manager_may_be_down_at_the_start_of_the_process_and_back_later(
 
 #[tokio::test]
 async fn the_token_is_read_while_the_process_starts() {
-    let stack = process::stack().await;
-    let function = process::function(&stack, &[]).await;
+    let (stack, function) = process::start().await;
     let mut requests = stack.secrets.log().len();
     function.warm().await.unwrap();
     for _ in 0..2 {
@@ -121,8 +130,7 @@ async fn the_token_is_read_while_the_process_starts() {
 
 #[tokio::test]
 async fn the_process_says_once_which_commit_it_was_built_from() {
-    let stack = process::stack().await;
-    let function = process::function(&stack, &[]).await;
+    let (_stack, function) = process::start().await;
 
     for _ in 0..2 {
         process::invoke(&function, &event()).await;
@@ -133,37 +141,4 @@ async fn the_process_says_once_which_commit_it_was_built_from() {
     let starts: Vec<Value> = lines.filter(|line| line["message"] == "start").collect();
     let [start] = starts.as_slice() else { panic!("{starts:?}") };
     assert_eq!((&start["level"], &start["commit"]), (&json!("INFO"), &json!(COMMIT)));
-}
-
-#[tokio::test]
-async fn an_error_of_the_handler_is_a_lambda_error_with_its_type() {
-    let stack = process::stack().await;
-    let function = process::function(&stack, &[]).await;
-
-    let refused = process::invoke(&function, &sample_event("unknown-payload.json")).await;
-    let missing = process::invoke(&function, &sample_event("re-export.json")).await;
-
-    let refused = refused.result.unwrap_err();
-    assert_eq!(refused.error_type, "InvalidPayload");
-    assert!(refused.error_message.contains("include_queries"));
-    assert_eq!(missing.result.unwrap_err().error_type, "IndexNotFound");
-    assert_eq!(function.starts(), 1, "an error does not end the process");
-}
-
-#[tokio::test]
-async fn a_configuration_that_is_wrong_is_one_line_of_json() {
-    let stack = process::stack().await;
-    let function =
-        process::function(&stack, &[("API_KEYS_URL", "nonsense"), ("KV_BULK_MAX_PAIRS", "0")])
-            .await;
-
-    let error = function.warm().await.unwrap_err();
-
-    let StartError::Init { logs, .. } = error else { panic!("{error}") };
-    let lines: Vec<Value> =
-        logs.iter().filter_map(|line| serde_json::from_str(&line.text).ok()).collect();
-    let [line] = lines.as_slice() else { panic!("{logs:?}") };
-    assert_eq!(line["message"], "the configuration is not usable");
-    let error = line["error"].as_str().unwrap();
-    assert!(error.contains("API_KEYS_URL") && error.contains("KV_BULK_MAX_PAIRS"), "{line}");
 }

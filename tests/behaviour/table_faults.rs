@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::http::Reply;
-use testbed::stack::{SETTINGS, TOKEN};
+use testbed::stack::TOKEN;
 
 use crate::helpers::*;
 
@@ -16,18 +16,9 @@ async fn removal(world: World) -> (World, Vec<Value>) {
 }
 
 #[tokio::test]
-async fn a_throttled_scan_is_tried_again_by_the_sdk() {
-    let (world, records) = removal(World::start().await).await;
-    world.stack.table.faults().add(Rule::operation("Scan", Fault::throttled()).times(2));
-
-    assert_eq!(world.batch(records).await.failures(), NOTHING);
-    assert_eq!(world.setting_keys(), ["a-other"]);
-}
-
-#[tokio::test]
 async fn a_table_that_stays_throttled_fails_the_removal_and_deletes_nothing() {
     let (world, records) = removal(World::start().await).await;
-    world.stack.table.faults().add(Rule::operation("Scan", Fault::throttled()).forever());
+    world.break_table(scans(Fault::throttled()).forever());
 
     let failed = world.batch(records.clone()).await;
 
@@ -36,7 +27,7 @@ async fn a_table_that_stays_throttled_fails_the_removal_and_deletes_nothing() {
     let error = world.logs.of("record failed")[0]["error"].as_str().unwrap().to_owned();
     assert!(error.contains("ThrottlingException"), "{error}");
     world.stack.table.faults().clear();
-    assert_eq!(world.batch(records).await.failures(), NOTHING);
+    world.batch_ok(records).await;
     assert_eq!(world.setting_keys(), ["a-other"]);
 }
 
@@ -47,57 +38,23 @@ async fn an_answer_that_is_not_dynamodbs_does_not_say_that_items_are_gone() {
     let settings = ["a-old", "a-other", "old.example"];
     for (operation, fault) in answers {
         let (world, records) = removal(World::start().await).await;
-        world.stack.table.faults().add(Rule::operation(operation, fault).forever());
+        world.break_table(Rule::operation(operation, fault).forever());
 
         assert_eq!(world.batch(records).await.failures().len(), 1);
 
         assert_eq!(world.setting_keys(), settings);
-    }
-    let world = World::start().await;
-    let queries = ["one", "two"].map(|query| query_config("a", "i", query, 1));
-    world.settled_with(queries.clone()).await;
-    for query in ["one", "two"] {
-        world.stack.table.delete("a", &format!("INDEX#i#QUERY#{query}"));
-    }
-    let records = world.new_records();
-    for (fault, batch) in [
-        (no_list(), &records[..]),
-        (Fault::WrongJson, &records[..]),
-        (no_list(), &records[..1]),
-        (Fault::WrongJson, &records[..1]),
-    ] {
-        world.stack.table.faults().add(Rule::operation("BatchGetItem", fault).forever());
-
-        let failed = world.batch(batch.to_vec()).await;
-
-        assert_eq!(failed.failures().len(), batch.len());
-        assert_eq!(world.query_config_keys().len(), 2);
-        world.stack.table.faults().clear();
     }
 }
 
 #[tokio::test]
 async fn one_segment_that_fails_fails_the_look() {
     let (world, records) = removal(World::start().await).await;
-    let denied = Fault::aws(400, "AccessDeniedException", "not allowed to scan");
-    world.stack.table.faults().add(Rule::operation("Scan", denied).after(3));
+    world.break_table(scans(denied()).after(3));
 
     let failed = world.batch(records).await;
 
     assert_eq!(failed.failures().len(), 1, "half a scan must not decide");
     assert_eq!(world.setting_keys(), ["a-old", "a-other", "old.example"]);
-}
-
-#[tokio::test]
-async fn a_table_that_hangs_fails_the_removal_and_takes_no_write_down() {
-    let (world, mut records) = removal(World::impatient().await).await;
-    world.stack.table.faults().add(Rule::operation("Scan", Fault::Hang).forever());
-    records.push(written(9_000, &index("b", "new")));
-
-    let answered = world.batch(records).await;
-
-    assert_eq!(answered.failures().len(), 1);
-    assert_eq!(world.setting_keys(), ["a-old", "a-other", "b-new", "old.example"]);
 }
 
 #[tokio::test]
@@ -114,11 +71,9 @@ async fn unprocessed_keys_are_asked_for_again() {
     let records = world.new_records();
     let removals = records.into_iter().filter(|record| record["eventName"] == "REMOVE");
     let partly = Rule::operation("BatchGetItem", Fault::Unprocessed(7)).times(4);
-    world.stack.table.faults().add(partly);
+    world.break_table(partly);
 
-    let answered = world.batch(removals).await;
-
-    assert_eq!(answered.failures(), NOTHING);
+    world.batch_ok(removals).await;
     assert_eq!(world.query_config_keys(), [query_config_key("a", "i", "q29")]);
 }
 
@@ -129,39 +84,12 @@ async fn keys_that_stay_unprocessed_fail_their_records_and_nothing_is_deleted() 
     world.stack.table.delete("a", "INDEX#i#QUERY#q1");
     world.stack.table.delete("a", "INDEX#i#QUERY#q2");
     let stuck = Rule::operation("BatchGetItem", Fault::Unprocessed(0)).forever();
-    world.stack.table.faults().add(stuck);
+    world.break_table(stuck);
 
     let answered = world.deliver().await;
 
     assert_eq!(answered.failures().len(), 2);
     assert_eq!(world.query_config_keys().len(), 2);
-}
-
-#[tokio::test]
-async fn a_re_export_of_a_table_that_fails_writes_nothing_and_says_why() {
-    let world = World::start().await;
-    world.stack.table.put(&index("a", "i"));
-    world.stack.table.faults().add(Rule::operation("BatchGetItem", Fault::status(500)).forever());
-
-    let answered = world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await;
-
-    assert_eq!(answered.error().kind, "ReExportIncomplete");
-    assert!(answered.error().message.contains("BatchGetItem"), "{}", answered.error().message);
-    assert!(!answered.error().message.contains("older version"), "nothing was written");
-    assert!(world.puts(SETTINGS).is_empty());
-}
-
-#[tokio::test]
-async fn a_re_export_that_cannot_look_again_says_that_kv_may_hold_an_older_version() {
-    let world = World::start().await;
-    world.stack.table.put(&index("a", "i"));
-    let second_look = Rule::operation("BatchGetItem", Fault::status(500)).after(1).times(100);
-    world.stack.table.faults().add(second_look);
-
-    let answered = world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await;
-
-    assert_eq!(answered.error().kind, "ReExportIncomplete");
-    assert!(answered.error().message.contains("older version"), "{}", answered.error().message);
 }
 
 #[tokio::test]
@@ -177,7 +105,7 @@ async fn what_aws_says_is_shown_short_and_without_the_secrets_of_the_process() {
     {
         world.logs.clear();
         let denied = Fault::aws(400, kind, message);
-        world.stack.table.faults().add(Rule::operation("Scan", denied).forever());
+        world.break_table(scans(denied).forever());
 
         world.batch([removed(1, "a", "INDEX#i")]).await;
 

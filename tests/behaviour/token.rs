@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::json;
 use testbed::faults::{Fault, Rule};
 use testbed::stack::{TOKEN, TOKEN_SECRET};
 use testbed::stream::event;
@@ -18,22 +17,11 @@ async fn the_token_is_read_once_and_kept() {
             written(number, &index("a", "i")),
             written(number + 10, &query_config("a", "i", "q", 1)),
         ];
-        assert_eq!(world.batch(records).await.failures(), NOTHING);
+        world.batch_ok(records).await;
     }
 
     assert_eq!(world.stack.secrets.log().len(), 1);
     assert_eq!(world.stack.secrets.log()[0].secret_id, TOKEN_SECRET);
-}
-
-#[tokio::test]
-async fn the_secret_may_be_the_plain_string_or_json_with_the_field_token() {
-    for secret in [TOKEN.to_owned(), json!({"token": TOKEN, "note": "x"}).to_string()] {
-        let world = World::start().await;
-        world.stack.secrets.set(TOKEN_SECRET, &secret);
-
-        assert_eq!(world.batch([written(1, &index("a", "i"))]).await.failures(), NOTHING);
-        assert_eq!(world.setting_keys(), ["a-i"]);
-    }
 }
 
 #[tokio::test]
@@ -61,9 +49,7 @@ async fn a_refused_token_is_read_again_and_the_request_repeated_once() {
             world.break_puts(1, Fault::status(401));
         }
 
-        let answered = world.batch([written(9, &index("a", "j"))]).await;
-
-        assert_eq!(answered.failures(), NOTHING);
+        world.batch_ok([written(9, &index("a", "j"))]).await;
         assert_eq!(world.setting_keys(), ["a-i", "a-j"]);
         assert_eq!(world.stack.secrets.log().len(), 1);
         assert_eq!(world.puts(testbed::stack::SETTINGS).len(), 2);
@@ -89,45 +75,6 @@ async fn a_token_that_stays_refused_fails_the_records_as_cloudflare_auth_rejecte
 }
 
 #[tokio::test]
-async fn a_token_that_stays_refused_is_a_re_exports_error() {
-    let world = World::start().await;
-    world.stack.table.put(&index("a", "i"));
-    world.stack.kv.set_token("another");
-
-    let answered = world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await;
-
-    assert_eq!(answered.error().kind, "CloudflareAuthRejected");
-}
-
-#[tokio::test]
-async fn several_chunks_do_not_read_a_refused_token_again_each() {
-    let world = World::with(Default::default(), PATIENT, &[("KV_BULK_MAX_PAIRS", "1")]).await;
-    world.stack.kv.set_token("another");
-
-    let answered = world
-        .batch((1..=20).map(|number| written(number, &index("a", &format!("i{number}")))))
-        .await;
-
-    assert_eq!(answered.failures().len(), 20);
-    assert_eq!(world.stack.secrets.log().len(), 2, "once at the start, once after the refusal");
-}
-
-#[tokio::test]
-async fn secrets_manager_may_be_down_at_start_and_back_later() {
-    let world = World::start().await;
-    let down = Rule::operation("GetSecretValue", Fault::status(500)).forever();
-    world.stack.secrets.faults().add(down);
-
-    let failed = world.batch([written(1, &index("a", "i"))]).await;
-    world.stack.secrets.faults().clear();
-    let again = world.batch([written(1, &index("a", "i"))]).await;
-
-    assert_eq!(failed.failures(), ["1"]);
-    assert_eq!(again.failures(), NOTHING);
-    assert_eq!(world.setting_keys(), ["a-i"]);
-}
-
-#[tokio::test]
 async fn a_secret_that_is_missing_fails_the_records_by_its_name() {
     let world = World::start().await;
     world.stack.secrets.remove(TOKEN_SECRET);
@@ -141,9 +88,9 @@ async fn a_secret_that_is_missing_fails_the_records_by_its_name() {
 
 #[tokio::test]
 async fn a_token_in_the_configuration_is_taken_without_secrets_manager() {
-    let world = World::with(Default::default(), PATIENT, &[("CLOUDFLARE_API_TOKEN", TOKEN)]).await;
+    let world = World::with_env(&[("CLOUDFLARE_API_TOKEN", TOKEN)]).await;
 
-    assert_eq!(world.batch([written(1, &index("a", "i"))]).await.failures(), NOTHING);
+    world.batch_ok([written(1, &index("a", "i"))]).await;
     assert!(world.stack.secrets.log().is_empty());
 }
 
@@ -167,4 +114,16 @@ async fn a_reading_that_the_time_was_up_for_is_counted() {
 
     assert_eq!(answered.failures(), ["1"]);
     assert_eq!(answered.stats.secrets_requests, 1);
+}
+
+#[tokio::test]
+async fn a_token_that_stays_refused_ends_what_was_asked_for_by_hand() {
+    let world = World::start().await;
+    world.load([index("a", "i")]);
+    world.stack.kv.set_token("another");
+
+    for payload in [re_export("a", "i"), audit(), repair(), of_account("a", true)] {
+        let answered = world.handle(&payload).await;
+        assert_eq!(answered.error().kind, "CloudflareAuthRejected", "{payload}");
+    }
 }

@@ -1,6 +1,6 @@
 //! A dash in a name can give query configs of two indexes one key: a/b-c and a-b/c.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use testbed::faults::{Fault, Rule};
 use testbed::kv::KvVerb;
 use testbed::stack::QUERY_CONFIGS;
@@ -34,24 +34,6 @@ fn deleted(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_removal_of_one_twin_writes_the_key_for_the_other() {
-    for (removed, stays) in [(0, 2), (1, 1)] {
-        let world = World::start().await;
-        world.settled_with(twins()).await;
-        let twins = twins();
-        let (pk, sk) = key_of(&twins[removed]);
-        world.stack.table.delete(pk, sk);
-
-        let answered = world.deliver().await;
-
-        assert_eq!(answered.failures(), NOTHING);
-        assert_eq!(boost(&world), Some(stays));
-        assert_eq!(deleted(&world), NOTHING, "it is never away");
-        assert_eq!(answered.stats.exported, 1);
-    }
-}
-
-#[tokio::test]
 async fn of_several_twins_the_first_by_account_and_index_has_the_key() {
     let world = World::start().await;
     let items = [
@@ -68,7 +50,7 @@ async fn of_several_twins_the_first_by_account_and_index_has_the_key() {
     ] {
         world.stack.table.delete(pk, sk);
 
-        assert_eq!(world.deliver().await.failures(), NOTHING);
+        world.deliver_ok().await;
 
         let stored = world.stack.kv.get(QUERY_CONFIGS, &key);
         assert_eq!(stored.map(|stored| stored.json()["boost"].clone()), has.map(Value::from));
@@ -84,9 +66,7 @@ async fn twins_that_go_together_leave_no_key() {
         world.stack.table.delete(pk, sk);
     }
 
-    let answered = world.deliver().await;
-
-    assert_eq!(answered.failures(), NOTHING);
+    world.deliver_ok().await;
     assert_eq!(boost(&world), None);
     assert_eq!(deleted(&world), [key()], "once");
     let log = world.stack.table.log();
@@ -103,13 +83,12 @@ async fn a_twin_that_comes_while_an_orphan_is_removed_gets_the_key() {
         world.settled_with([index("z", "other"), first.clone()]).await;
         let (pk, sk) = key_of(&first);
         world.stack.table.delete(pk, sk);
-        let table = world.stack.table.clone();
-        let come = Fault::after(move || table.put(&second));
+        let come = world.after(move |table| table.put(&second));
         let path = format!("/{QUERY_CONFIGS}{moment}");
         let method = if moment == "/keys" { "GET" } else { "POST" };
-        world.stack.kv.faults().add(Rule::on(method, path, come));
+        world.break_kv(Rule::on(method, path, come));
 
-        let answered = world.handle(&json!({"reconcile": {"apply": true}})).await;
+        let answered = world.handle(&repair()).await;
 
         assert_eq!(boost(&world), Some(2), "{moment}");
         assert_eq!(answered.ok()["query_configs"]["deleted"], 0, "{moment}");
@@ -121,45 +100,14 @@ async fn what_a_re_export_wrote_of_a_twin_that_went_meanwhile_becomes_the_others
     let world = World::start().await;
     let [first, second] = twins();
     world.stack.table.load([&index("a", "b-c"), &first, &second].map(to_item));
-    let table = world.stack.table.clone();
-    let go = Fault::after(move || table.delete("a", "INDEX#b-c#QUERY#q"));
-    world.stack.kv.faults().add(Rule::on("PUT", format!("/{QUERY_CONFIGS}/bulk"), go));
+    let go = world.after(move |table| table.delete("a", "INDEX#b-c#QUERY#q"));
+    world.break_kv(Rule::on("PUT", format!("/{QUERY_CONFIGS}/bulk"), go));
 
-    let payload =
-        json!({"system_account_id": "a", "index_name": "b-c", "include_query_configs": true});
+    let payload = re_export_all("a", "b-c");
     let answered = world.handle(&payload).await;
 
     answered.ok();
     assert_eq!(boost(&world), Some(2));
-}
-
-#[tokio::test]
-async fn names_that_the_table_cannot_hold_are_not_read() {
-    // A part of this account's name would make the twin's sort key too long.
-    let long = "l".repeat(200);
-    let query = "q".repeat(900);
-    let account = format!("a-{long}");
-    let world = World::start().await;
-    let [there, gone] = [(format!("{account}-d"), "e"), (account.clone(), "d-e")];
-    world
-        .settled_with([
-            query_config(&gone.0, gone.1, &query, 1),
-            query_config(&there.0, there.1, &query, 2),
-        ])
-        .await;
-    let key = query_config_key(&gone.0, gone.1, &query);
-    assert_eq!(key, query_config_key(&there.0, there.1, &query));
-    world.stack.table.delete(&gone.0, &format!("INDEX#{}#QUERY#{query}", gone.1));
-
-    let answered = world.deliver().await;
-
-    assert_eq!(answered.failures(), NOTHING);
-    let stored = world.stack.kv.get(QUERY_CONFIGS, &key).unwrap();
-    assert_eq!(stored.json()["boost"], 2);
-    assert_eq!(stored.json()["system_account_id"], there.0);
-    let log = world.stack.table.log();
-    let lengths = log.iter().flat_map(|read| &read.keys).map(|(_, sk)| sk.len());
-    assert!(lengths.clone().count() > 0 && lengths.clone().all(|bytes| bytes <= 1_024));
 }
 
 #[tokio::test]
@@ -173,10 +121,10 @@ async fn what_cannot_be_read_of_a_key_fails_its_removal() {
         world.settled_with([query_config("a", "i", "q", 1)]).await;
         world.stack.table.delete("a", "INDEX#i#QUERY#q");
         match broken {
-            "metadata" => world.stack.kv.faults().add(get().forever()),
+            "metadata" => world.break_kv(get().forever()),
             "table" => {
                 let throttled = Rule::when(read, Fault::throttled());
-                world.stack.table.faults().add(throttled.forever());
+                world.break_table(throttled.forever());
             }
             _ => {}
         }

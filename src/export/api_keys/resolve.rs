@@ -363,6 +363,7 @@ mod tests {
             value("i", &json!("")),
             value("i", &json!(7)),
             value("another", &json!("old")),
+            json!({"system_account_id": "b", "index_name": "i", "marqo_api_key": "old"}),
             json!({"marqo_api_key": "old"}),
         ];
         for held in [None].into_iter().chain(unusable.map(Some)) {

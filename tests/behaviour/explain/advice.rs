@@ -1,7 +1,7 @@
 //! One sentence about the worst that was found.
 
 use serde_json::{Value, json};
-use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use super::asking::*;
 use crate::helpers::*;
@@ -23,18 +23,6 @@ async fn the_worst_comes_first() {
 }
 
 #[tokio::test]
-async fn a_dry_run_says_that_kv_was_not_read() {
-    let dry_run = [("CLOUDFLARE_ACCOUNT_ID", "")];
-    let stack = crate::process::stack().await;
-    stack.table.put(&index("a", "i"));
-    let function = crate::process::function(&stack, &dry_run).await;
-
-    let answer = crate::process::invoke(&function, &of_index("a", "i")).await.result.unwrap();
-
-    assert!(advice(&answer).contains("this is a dry run"), "{answer}");
-}
-
-#[tokio::test]
 async fn a_key_whose_value_names_a_rejected_item_leads_to_that_item() {
     let world = World::start().await;
     world.settled_with([shop("b", "j", "s.example")]).await;
@@ -52,7 +40,7 @@ async fn a_key_that_is_deleted_once_the_api_key_is_known_says_when() {
     let world = World::impatient().await;
     world.settled_with([index("a", "i")]).await;
     world.hold(SETTINGS, "old.example", &held_settings("a", "i"), Writer::Ours);
-    world.stack.api_keys.break_cell(DEFAULT_CELL, testbed::faults::Fault::status(503));
+    world.break_api_keys(testbed::faults::Fault::status(503));
 
     let report = asked(&world, &of_key("old.example")).await;
 
@@ -67,14 +55,11 @@ fn advised_repair(report: &Value) -> (Option<&str>, Value) {
         .unwrap_or_else(|| panic!("{report}"));
     let account = arguments.strip_prefix(" ACCOUNT=");
     let account = account.map(|rest| rest.split([',', '.']).next().unwrap());
-    (account, repair(account))
+    (account, repair_of(account))
 }
 
-fn repair(account: Option<&str>) -> Value {
-    match account {
-        Some(account) => json!({"reconcile": {"apply": true, "system_account_id": account}}),
-        None => json!({"reconcile": {"apply": true}}),
-    }
+fn repair_of(account: Option<&str>) -> Value {
+    account.map_or_else(repair, |account| of_account(account, true))
 }
 
 /// Expects that a repair is advised for `key`, that it deletes it, and that it is one of the account
@@ -87,7 +72,7 @@ async fn expect_repair(world: &World, key: &str, account: Option<&str>) {
     // An alias that withholds the key is switched off first, as is advised.
     world.stack.table.put(&index("live", "i"));
     if account.is_none() {
-        world.handle(&repair(Some("a"))).await.ok();
+        world.handle(&of_account("a", true)).await.ok();
         assert!(world.stack.kv.get(SETTINGS, key).is_some(), "a run of the account finds {key}");
     }
     world.handle(&payload).await.ok();
@@ -114,7 +99,7 @@ async fn a_shop_id_that_changed_is_left_to_a_full_run_once_the_index_ids_value_n
         let world = World::start().await;
         world.settled_with([shop("a", "i", old), index("live", "i")]).await;
         world.stack.table.put(&shop("a", "i", "new.example"));
-        world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await.ok();
+        world.handle(&re_export("a", "i")).await.ok();
 
         expect_repair(&world, old, account).await;
     }
@@ -127,10 +112,10 @@ async fn a_withheld_shop_id_is_left_to_a_run_of_its_account_only_where_a_value_l
         world.settled_with([shop("a", "i", "s.example")]).await;
         if !leads_there {
             world.stack.table.put(&shop("a", "i", "new.example"));
-            world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await.ok();
+            world.handle(&re_export("a", "i")).await.ok();
         }
         world.stack.table.delete("a", "INDEX#i");
-        world.stack.table.put(&index_with("live", "i", json!({"read_alias": "a-i"})));
+        world.stack.table.put(&pointing("live", "i", "a-i"));
 
         expect_repair(&world, "s.example", account).await;
     }

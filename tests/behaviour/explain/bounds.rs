@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::faults::{Fault, Rule};
+use testbed::faults::Fault;
 use testbed::kv::KvVerb;
-use testbed::stack::{DEFAULT_CELL, SETTINGS};
+use testbed::stack::SETTINGS;
 
 use super::asking::*;
 use crate::helpers::*;
@@ -45,7 +45,7 @@ async fn at_most_three_requests_to_kv_and_two_consistent_passes_whatever_is_aske
 async fn an_api_key_that_cannot_be_had_is_not_compared_and_the_advice_says_so() {
     let world = World::start().await;
     world.settled_with([shop("a", "i", "s.example")]).await;
-    world.stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(503));
+    world.break_api_keys(Fault::status(503));
 
     let report = asked(&world, &of_index("a", "i")).await;
     assert_eq!(verdicts(&report), [("s.example", "right"), ("a-i", "right")]);
@@ -71,7 +71,7 @@ async fn a_service_that_fails_is_named() {
     let world = World::start().await;
     world.settled_with([index("a", "i")]).await;
 
-    world.stack.kv.faults().add(Rule::on("POST", "/bulk/get", Fault::status(500)).forever());
+    world.break_kv(reads(Fault::status(500)).forever());
     let answered = world.handle(&of_index("a", "i")).await;
     assert_eq!(answered.error().kind, "ExplainIncomplete");
     assert!(answered.error().message.contains("Cloudflare KV: status 500"), "{answered:?}");
@@ -81,8 +81,7 @@ async fn a_service_that_fails_is_named() {
     assert_eq!(world.handle(&of_key("a-i")).await.error().kind, "CloudflareAuthRejected");
     world.stack.kv.set_token(testbed::stack::TOKEN);
 
-    let denied = Fault::aws(400, "AccessDeniedException", "not authorized");
-    world.stack.table.faults().add(Rule::operation("Scan", denied).forever());
+    world.break_table(scans(denied()).forever());
     for payload in [of_index("a", "i"), of_key("a-i"), of_key("unknown")] {
         let answered = world.handle(&payload).await;
         assert_eq!(answered.error().kind, "ExplainIncomplete");
@@ -94,7 +93,7 @@ async fn a_service_that_fails_is_named() {
 async fn a_pass_that_hangs_ends_with_the_invocations_time() {
     let world = World::start().await;
     world.settled_with([index("a", "i")]).await;
-    world.stack.table.faults().add(Rule::operation("Scan", Fault::Hang).forever());
+    world.break_table(scans(Fault::Hang).forever());
 
     let answered = world.handle_within(&of_index("a", "i"), Duration::from_secs(3)).await;
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use testbed::faults::Fault;
-use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use super::asking::*;
 use crate::helpers::*;
@@ -58,7 +58,7 @@ async fn canaries_in_every_value_never_show() {
         world.stack.table.put(&item);
         for fault in [None, Some(Fault::status(503))] {
             if let Some(fault) = fault {
-                world.stack.api_keys.break_cell(DEFAULT_CELL, fault);
+                world.break_api_keys(fault);
             }
             for payload in keys.iter().map(|key| of_key(key)).chain([of_index("a", "i")]) {
                 let answered = world.handle(&payload).await;

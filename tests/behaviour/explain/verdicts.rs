@@ -80,19 +80,6 @@ async fn a_stale_key_tells_the_paths_that_differ() {
 }
 
 #[tokio::test]
-async fn a_rotated_api_key_is_told_by_its_path() {
-    let world = World::start().await;
-    world.settled_with([index("a", "i")]).await;
-    world.stack.api_keys.set("a", "rotated");
-
-    let report = asked(&world, &of_index("a", "i")).await;
-
-    assert_eq!(verdicts(&report), [("a-i", "stale")]);
-    assert_eq!(key(&report, "a-i")["differs"], json!(["marqo_api_key"]));
-    assert!(advice(&report).contains("make reconcile APPLY=true ACCOUNT=a"), "{report}");
-}
-
-#[tokio::test]
 async fn the_right_value_without_its_digest_is_stale_as_for_a_reconcile() {
     let world = World::start().await;
     world.settled_with([index("a", "i")]).await;
@@ -176,7 +163,7 @@ async fn a_key_that_an_alias_needs_is_withheld_and_says_who_points_at_it() {
     let world = World::start().await;
     world.settled_with([shop("a", "old", "s.example")]).await;
     world.stack.table.delete("a", "INDEX#old");
-    world.stack.table.put(&index_with("b", "live", json!({"read_alias": "a-old"})));
+    world.stack.table.put(&pointing("b", "live", "a-old"));
     let defaults = json!({"pk": "c", "sk": "INDEX#DEFAULT_CONFIG", "read_alias": "a-old"});
     world.stack.table.put(&defaults);
 
@@ -193,12 +180,7 @@ async fn a_key_that_an_alias_needs_is_withheld_and_says_who_points_at_it() {
 #[tokio::test]
 async fn who_points_at_an_index_that_is_there_is_told_too_but_not_itself() {
     let world = World::start().await;
-    world
-        .settled_with([
-            index_with("a", "i", json!({"read_alias": "a-i"})),
-            index_with("b", "live", json!({"read_alias": "a-i"})),
-        ])
-        .await;
+    world.settled_with([pointing("a", "i", "a-i"), pointing("b", "live", "a-i")]).await;
 
     let report = asked(&world, &of_index("a", "i")).await;
 
@@ -209,7 +191,7 @@ async fn who_points_at_an_index_that_is_there_is_told_too_but_not_itself() {
 #[tokio::test]
 async fn an_alias_that_points_at_nothing_is_dangling() {
     let world = World::start().await;
-    world.settled_with([index_with("b", "live", json!({"read_alias": "b-gone-2"}))]).await;
+    world.settled_with([pointing("b", "live", "b-gone-2")]).await;
 
     let by_key = asked(&world, &of_key("b-gone-2")).await;
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use testbed::proxy::digest;
 use testbed::stack::ENVIRONMENT;
 
-use super::World;
+use super::{World, with};
 
 /// Who wrote what KV holds under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,11 @@ pub fn held_settings(account: &str, name: &str) -> Value {
         "system_account_id": account, "index_name": name, "marqo_api_key": "held-key",
         "index_url": "https://held.example.com",
     })
+}
+
+/// The same with a shop id.
+pub fn held_shop(account: &str, name: &str, shop_id: &str) -> Value {
+    with(held_settings(account, name), json!({"shop_id": shop_id}))
 }
 
 pub fn held_query_config(account: &str, name: &str, query: &str) -> Value {

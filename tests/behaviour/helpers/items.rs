@@ -16,10 +16,28 @@ pub fn index(account: &str, name: &str) -> Value {
 
 /// The same with more attributes.
 pub fn index_with(account: &str, name: &str, more: Value) -> Value {
-    let mut item = index(account, name);
-    let fields = item.as_object_mut().unwrap();
-    fields.extend(more.as_object().unwrap().clone());
-    item
+    with(index(account, name), more)
+}
+
+/// An object with more fields.
+pub fn with(mut object: Value, more: Value) -> Value {
+    object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    object
+}
+
+/// An index whose active alias points at another one.
+pub fn pointing(account: &str, name: &str, at: &str) -> Value {
+    index_with(account, name, json!({"read_alias": at}))
+}
+
+/// An index that cannot be exported.
+pub fn broken(account: &str, name: &str) -> Value {
+    index_with(account, name, json!({"index_endpoint": 7}))
+}
+
+/// An index in a cell of its own.
+pub fn in_cell(account: &str, name: &str, cell: &str) -> Value {
+    index_with(account, name, json!({"cell": cell}))
 }
 
 pub fn shop(account: &str, name: &str, shop_id: &str) -> Value {
@@ -36,6 +54,11 @@ pub fn written(number: u32, item: &Value) -> Value {
     let image = to_item(item);
     let keys = json!({"pk": image["pk"], "sk": image["sk"]});
     record("MODIFY", number, json!({"Keys": keys, "NewImage": image}))
+}
+
+/// The records of items that were written just now, numbered from 1.
+pub fn all_written<'i>(items: impl IntoIterator<Item = &'i Value>) -> Vec<Value> {
+    (1..).zip(items).map(|(number, item)| written(number, item)).collect()
 }
 
 /// The stream record of an item that was removed just now.
@@ -57,6 +80,11 @@ pub fn late(record: Value) -> Value {
 pub fn created_at(mut record: Value, time: Value) -> Value {
     record["dynamodb"]["ApproximateCreationDateTime"] = time;
     record
+}
+
+/// The sequence number of a record.
+pub fn number_of(record: &Value) -> &str {
+    testbed::stream::sequence_number(record).unwrap()
 }
 
 /// Seconds since the epoch, as records tell the time.

@@ -42,8 +42,19 @@ impl Logs {
         self.lines().into_iter().filter(|line| line["message"] == message).collect()
     }
 
+    /// The only line with this message.
+    #[track_caller]
+    pub fn only(&self, message: &str) -> Value {
+        let [line] = &self.of(message)[..] else { panic!("one {message:?}: {}", self.text()) };
+        line.clone()
+    }
+
     pub fn warnings(&self) -> Vec<Value> {
-        self.lines().into_iter().filter(|line| line["level"] == "WARN").collect()
+        self.at("WARN")
+    }
+
+    pub fn at(&self, level: &str) -> Vec<Value> {
+        self.lines().into_iter().filter(|line| line["level"] == level).collect()
     }
 
     /// Forgets everything so far.

@@ -17,16 +17,17 @@ use ecom_settings_exporter::telemetry::Stats;
 use ecom_settings_exporter::telemetry::stats::Value as Count;
 use serde_json::Value;
 use testbed::faults::{Fault, Rule};
-use testbed::kv::{KvRequest, KvVerb};
-use testbed::stack::{QUERY_CONFIGS, SETTINGS};
+use testbed::kv::{KvRequest, KvVerb, Stored};
+use testbed::proxy::query_config_key;
+use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
 use testbed::stream::{ShardReader, StartingPosition, event};
-use testbed::table::StreamView;
+use testbed::table::{StreamView, Table, to_item};
 use tracing::subscriber::DefaultGuard;
 
 use super::checked::CheckedStack;
 use super::clock::{ClockedServices, WallClock};
-use super::items::shop;
 use super::logs::Logs;
+use super::rules::writes;
 use crate::schemas::published::check_invocation;
 
 /// Long enough for any answer on a busy machine, for the tests in which nothing hangs.
@@ -35,6 +36,8 @@ pub const PATIENT: Duration = Duration::from_secs(20);
 pub const SHORT: Duration = Duration::from_millis(600);
 /// The time of an invocation in tests that are not about the deadline.
 const INVOCATION: Duration = Duration::from_secs(60);
+/// Requests of one pass over a small table.
+const SEGMENTS: usize = 8;
 /// What passes for KV between two invocations. Within one, its clock moves with each back-off only.
 const BETWEEN_INVOCATIONS: Duration = Duration::from_secs(1);
 
@@ -68,7 +71,12 @@ pub struct LambdaError {
 impl World {
     /// The stand-ins with the stream of production, and a patient handler.
     pub async fn start() -> Self {
-        Self::with(StreamView::NewImage, PATIENT, &[]).await
+        Self::with_env(&[]).await
+    }
+
+    /// The same with a variable of the environment of its own.
+    pub async fn with_env(more: &[(&str, &str)]) -> Self {
+        Self::with(StreamView::NewImage, PATIENT, more).await
     }
 
     /// The same with a short time-out for each request.
@@ -143,6 +151,13 @@ impl World {
         self.handle(&event(records)).await
     }
 
+    /// The same with records of which none may fail.
+    pub async fn batch_ok(&self, records: impl IntoIterator<Item = Value>) -> Answered {
+        let answered = self.batch(records).await;
+        assert_eq!(answered.failures(), NOTHING, "{}", self.logs.text());
+        answered
+    }
+
     /// The records of the table's stream that have not been read yet.
     pub fn new_records(&self) -> Vec<Value> {
         let mut shards = self.stream.lock().unwrap();
@@ -154,25 +169,28 @@ impl World {
         self.batch(self.new_records()).await
     }
 
+    /// The same with records of which none may fail.
+    pub async fn deliver_ok(&self) -> Answered {
+        self.batch_ok(self.new_records()).await
+    }
+
+    /// Puts items into the table past its stream.
+    pub fn load(&self, items: impl IntoIterator<Item = Value>) {
+        self.stack.table.load(items.into_iter().map(|item| to_item(&item)));
+    }
+
+    /// Removes an item from the table.
+    pub fn remove(&self, item: &Value) {
+        self.stack.table.delete(item["pk"].as_str().unwrap(), item["sk"].as_str().unwrap());
+    }
+
     /// Puts the items, carries them to KV, and forgets the requests and log lines of that.
     pub async fn settled_with(&self, items: impl IntoIterator<Item = Value>) {
         for item in items {
             self.stack.table.put(&item);
         }
-        let answered = self.deliver().await;
-        assert_eq!(answered.failures(), NOTHING, "the start of the test should succeed");
+        self.deliver_ok().await;
         self.forget();
-    }
-
-    /// Carries fifty indexes with shop ids to KV, and one more that stays, and removes the first
-    /// `gone` of the fifty.
-    pub async fn settled_with_fifty_and_without(&self, gone: usize) {
-        let shops = (0..50).map(|n| shop("a", &format!("i{n}"), &format!("s{n}.example")));
-        let shops = shops.chain([shop("z", "stays", "stays.example")]);
-        self.settled_with(shops).await;
-        for n in 0..gone {
-            self.stack.table.delete("a", &format!("INDEX#i{n}"));
-        }
     }
 
     /// Forgets all requests and log lines so far.
@@ -202,6 +220,25 @@ impl World {
         self.stack.kv.keys(QUERY_CONFIGS)
     }
 
+    /// A query config in KV as JSON.
+    pub fn query_config(&self, account: &str, name: &str, query: &str) -> Option<Value> {
+        let key = query_config_key(account, name, query);
+        self.stack.kv.get(QUERY_CONFIGS, &key).map(|stored| stored.json())
+    }
+
+    /// What both namespaces hold.
+    pub fn snapshots(&self) -> [BTreeMap<String, Stored>; 2] {
+        [SETTINGS, QUERY_CONFIGS].map(|namespace| self.stack.kv.snapshot(namespace))
+    }
+
+    /// The values of both namespaces, without their metadata.
+    pub fn values(&self) -> [BTreeMap<String, String>; 2] {
+        let values = |stored: BTreeMap<String, Stored>| {
+            stored.into_iter().map(|(key, stored)| (key, stored.value)).collect()
+        };
+        self.snapshots().map(values)
+    }
+
     /// The bulk writes of a namespace so far.
     pub fn puts(&self, namespace: &str) -> Vec<KvRequest> {
         let puts = self.stack.kv.log_of(KvVerb::PutBulk);
@@ -214,9 +251,54 @@ impl World {
         puts.into_iter().filter(|request| request.status == Some(200)).collect()
     }
 
+    /// How many pairs each of the bulk writes of a namespace had.
+    pub fn pairs(&self, namespace: &str) -> Vec<usize> {
+        self.puts(namespace).iter().map(|put| put.pairs).collect()
+    }
+
+    /// The keys of each bulk delete so far.
+    pub fn deletes(&self) -> Vec<Vec<String>> {
+        self.stack.kv.log_of(KvVerb::DeleteBulk).into_iter().map(|delete| delete.keys).collect()
+    }
+
+    /// What KV was asked for so far.
+    pub fn verbs(&self) -> Vec<KvVerb> {
+        self.stack.kv.log().iter().map(|request| request.verb).collect()
+    }
+
+    /// How many passes over the table were made. A small table is one page a segment.
+    pub fn passes(&self) -> usize {
+        self.stack.table.operations().get("Scan").copied().unwrap_or_default() / SEGMENTS
+    }
+
+    pub fn break_kv(&self, rule: Rule) {
+        self.stack.kv.faults().add(rule);
+    }
+
+    pub fn break_table(&self, rule: Rule) {
+        self.stack.table.faults().add(rule);
+    }
+
     /// Adds a fault to KV's bulk writes.
     pub fn break_puts(&self, times: usize, fault: Fault) {
-        self.stack.kv.faults().add(Rule::on("PUT", "/bulk", fault).times(times));
+        self.break_kv(writes(fault).times(times));
+    }
+
+    /// Breaks the gateway of the default cell for good.
+    pub fn break_api_keys(&self, fault: Fault) {
+        self.stack.api_keys.break_cell(DEFAULT_CELL, fault);
+    }
+
+    /// A request before which the table changes.
+    pub fn before(&self, change: impl Fn(&Table) + Send + Sync + 'static) -> Fault {
+        let table = self.stack.table.clone();
+        Fault::before(move || change(&table))
+    }
+
+    /// A request after which the table changes, before its answer comes.
+    pub fn after(&self, change: impl Fn(&Table) + Send + Sync + 'static) -> Fault {
+        let table = self.stack.table.clone();
+        Fault::after(move || change(&table))
     }
 }
 

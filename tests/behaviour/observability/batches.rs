@@ -19,8 +19,7 @@ async fn batch(function: &Function, records: impl IntoIterator<Item = Value>) ->
 
 #[tokio::test]
 async fn a_good_batch_is_one_line_and_its_metrics() {
-    let stack = process::stack().await;
-    let function = process::function(&stack, &[]).await;
+    let (_stack, function) = process::start().await;
 
     let first = batch(
         &function,
@@ -99,9 +98,9 @@ async fn a_mixed_batch_has_a_line_for_each_record_that_failed_or_was_rejected() 
     let function = process::function(&stack, &[]).await;
     let records = [
         written(1, &shop("a", "good", "s.example")),
-        written(2, &index_with("a", "broken", json!({"index_endpoint": 7}))),
+        written(2, &broken("a", "broken")),
         written(3, &index("keyless", "i")),
-        written(4, &index_with("b", "i", json!({"cell": "down"}))),
+        written(4, &in_cell("b", "i", "down")),
         json!({"eventSource": "aws:dynamodb", "dynamodb": {"SequenceNumber": "5"}}),
         written(6, &query_config("a", "good", "q", 1)),
     ];
@@ -149,8 +148,7 @@ async fn a_mixed_batch_has_a_line_for_each_record_that_failed_or_was_rejected() 
 
 #[tokio::test]
 async fn every_record_has_its_own_lag_and_settings_are_apart_from_query_configs() {
-    let stack = process::stack().await;
-    let function = process::function(&stack, &[]).await;
+    let (_stack, function) = process::start().await;
     let aged = |mut record: Value, seconds: u64| {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
         record["dynamodb"]["ApproximateCreationDateTime"] = json!(now - seconds);
@@ -176,8 +174,7 @@ async fn every_record_has_its_own_lag_and_settings_are_apart_from_query_configs(
 
 #[tokio::test]
 async fn a_broken_query_config_is_named_by_its_query() {
-    let stack = process::stack().await;
-    let function = process::function(&stack, &[]).await;
+    let (_stack, function) = process::start().await;
     let mut record = written(1, &query_config("a", "i", "red shoes", 1));
     record["dynamodb"]["NewImage"]["limit"] = json!({"N": "no number"});
 
@@ -251,39 +248,15 @@ async fn a_gateway_that_hangs_shows_as_reused_keys_and_failed_records() {
 }
 
 #[tokio::test]
-async fn a_parked_record_is_one_error_line_and_a_count() {
-    let stack = process::stack().await;
-    let item = index_with("a", "i", json!({"cell": "down"}));
-    stack.table.put(&item);
-    stack.api_keys.break_cell("down", Fault::status(503));
-    let function = process::function(&stack, &[]).await;
-
-    let invocation = batch(&function, [late(written(1, &item))]).await;
-
-    assert_eq!(invocation.result, Ok(json!({"batchItemFailures": []})));
-    let printed = Printed::by(&invocation);
-    assert_eq!(printed.counts()["RecordsParked"], 1.0);
-    let [error] = printed.at("ERROR")[..] else { panic!("{:?}", printed.lines) };
-    assert_eq!(
-        fields(error, &["system_account_id", "index_name", "cell", "sequence_number"]),
-        json!({
-            "system_account_id": "a", "index_name": "i", "cell": "down", "sequence_number": "1",
-        })
-    );
-    assert_eq!(printed.invocation()["parked"], 1);
-}
-
-#[tokio::test]
 async fn removals_that_are_withheld_or_done_are_counted() {
-    let stack = process::stack().await;
-    let function = process::function(&stack, &[]).await;
+    let (stack, function) = process::start().await;
     let records = [
         written(1, &index("a", "kept")),
         written(2, &shop("a", "gone", "gone.example")),
         written(3, &query_config("a", "gone", "q", 1)),
     ];
     batch(&function, records).await;
-    stack.table.put(&index_with("a", "live", json!({"read_alias": "a-kept"})));
+    stack.table.put(&pointing("a", "live", "a-kept"));
 
     let invocation = batch(
         &function,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use testbed::faults::{Fault, Rule};
+use testbed::faults::Fault;
 use testbed::stack::{DEFAULT_CELL, SETTINGS};
 use testbed::table::to_item;
 
@@ -76,8 +76,8 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
         runs.push(process::invoke(&function, &json!({"reconcile": {"apply": apply}})).await);
     }
 
-    let [audit, repair, again] = [0, 1, 2].map(|run: usize| Printed::by(&runs[run]));
-    for (printed, drifted) in [(&audit, 4.0), (&repair, 4.0), (&again, 0.0)] {
+    let [audited, repaired, again] = [0, 1, 2].map(|run: usize| Printed::by(&runs[run]));
+    for (printed, drifted) in [(&audited, 4.0), (&repaired, 4.0), (&again, 0.0)] {
         assert_eq!(printed.counts()["DriftedKeys"], drifted);
         assert_eq!(printed.counts()["DanglingAliases"], 1.0);
         assert_eq!(printed.counts()["ReconcileKeysFailed"], 0.0);
@@ -93,21 +93,21 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
     }
     assert_eq!(
         fields(
-            audit.invocation(),
+            audited.invocation(),
             &["missing", "stale", "orphaned", "keys_failed", "drifted_keys", "foreign"]
         ),
         json!({"missing": 3, "stale": 0, "orphaned": 1, "keys_failed": 0, "drifted_keys": 4, "foreign": 0})
     );
     for (name, count) in [("ItemsRejected", 0.0), ("KeysConflicting", 0.0), ("KeysWithheld", 0.0)] {
-        assert_eq!(audit.counts()[name], count, "{name}");
+        assert_eq!(audited.counts()[name], count, "{name}");
     }
-    let counts = repair.counts();
+    let counts = repaired.counts();
     assert_eq!(counts["SettingsKeysWritten"], 2.0);
     assert_eq!(counts["QueryConfigKeysWritten"], 1.0);
     assert_eq!(counts["SettingsKeysDeleted"], 1.0);
 
     stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(403));
-    let unjudged = Printed::by(&process::invoke(&function, &json!({"reconcile": {}})).await);
+    let unjudged = Printed::by(&process::invoke(&function, &audit()).await);
     let counts = unjudged.counts();
     assert_eq!((counts["ReconcileKeysFailed"], counts["DriftedKeys"]), (2.0, 0.0));
     assert_eq!(unjudged.invocation()["keys_failed"], 2);
@@ -115,14 +115,14 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
 
     // Drift that is found but can't be repaired.
     stack.kv.delete(SETTINGS, "a-i");
-    stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::status(500)).forever());
-    let payload = json!({"reconcile": {"apply": true}});
+    stack.kv.faults().add(writes(Fault::status(500)).forever());
+    let payload = repair();
     let unmended = Printed::by(&process::invoke(&function, &payload).await);
     let counts = unmended.counts();
     assert_eq!((counts["ReconcileKeysFailed"], counts["DriftedKeys"]), (1.0, 1.0));
 
-    stack.kv.faults().add(Rule::on("GET", "/keys", Fault::status(500)).forever());
-    let failed = Printed::by(&process::invoke(&function, &json!({"reconcile": {}})).await);
+    stack.kv.faults().add(listings(Fault::status(500)).forever());
+    let failed = Printed::by(&process::invoke(&function, &audit()).await);
     for name in ["DriftedKeys", "ReconcileKeysFailed"] {
         assert!(!failed.metrics.contains_key(name), "{name} is not known");
     }
@@ -133,7 +133,7 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
 #[tokio::test]
 async fn a_reconcile_of_one_account_and_a_dry_run_say_nothing_of_the_fleet() {
     let stack = process::stack().await;
-    let broken = index_with("a", "broken", json!({"index_endpoint": 7}));
+    let broken = broken("a", "broken");
     let items = [shop("a", "i", "s.example"), shop("a", "j", "s.example"), broken];
     stack.table.load(items.iter().map(to_item));
     let function = process::function(&stack, &[]).await;
@@ -148,8 +148,8 @@ async fn a_reconcile_of_one_account_and_a_dry_run_say_nothing_of_the_fleet() {
         "KeysWithheld",
         "ReconcileKeysFailed",
     ];
-    let account = json!({"reconcile": {"system_account_id": "a"}});
-    let whole = json!({"reconcile": {}});
+    let account = of_account("a", false);
+    let whole = audit();
 
     for (function, payload, reported) in
         [(&function, &account, false), (&dry, &whole, false), (&function, &whole, true)]
@@ -163,31 +163,4 @@ async fn a_reconcile_of_one_account_and_a_dry_run_say_nothing_of_the_fleet() {
             assert_eq!((counts["ItemsRejected"], counts["KeysConflicting"]), (1.0, 1.0));
         }
     }
-}
-
-#[tokio::test]
-async fn a_repair_that_is_refused_says_so_in_an_error_and_a_metric() {
-    let stack = process::stack().await;
-    stack.table.load([to_item(&index("a", "i"))]);
-    for n in 0..101 {
-        let value = held_settings("a", &format!("gone{n}"));
-        let metadata = json!({
-            "digest": "", "exported_at": "", "source": "stream", "system_account_id": "a",
-            "index_name": value["index_name"],
-        });
-        stack.kv.put(SETTINGS, &format!("a-gone{n}"), &value.to_string(), Some(metadata));
-    }
-    let function = process::function(&stack, &[]).await;
-
-    let payload = json!({"reconcile": {"apply": true}});
-    let printed = Printed::by(&process::invoke(&function, &payload).await);
-
-    assert_eq!(printed.counts()["RepairRefused"], 101.0);
-    assert_eq!(printed.invocation()["complete"], false);
-    let [error] = printed.at("ERROR")[..] else { panic!("{:?}", printed.lines) };
-    assert!(error["message"].as_str().unwrap().starts_with("repair refused"), "{error}");
-    assert_eq!(fields(error, &["delete", "rewrite"]), json!({"delete": 101, "rewrite": 0}));
-    let audit = Printed::by(&process::invoke(&function, &json!({"reconcile": {}})).await);
-    assert!(!audit.metrics.contains_key("RepairRefused"), "nothing was refused to an audit");
-    assert_eq!(audit.at("ERROR").len(), 0);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use testbed::faults::{Fault, Rule};
 use testbed::kv::KvVerb;
-use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use super::drift::*;
 use crate::helpers::*;
@@ -13,19 +13,14 @@ use crate::helpers::*;
 #[tokio::test]
 async fn without_api_keys_nothing_is_judged_or_harmed_and_the_rest_is_mended() {
     let world = World::start().await;
-    world
-        .settled_with([
-            shop("a", "i", "s.example"),
-            index_with("b", "i", json!({"cell": "cell-2"})),
-            query_config("a", "i", "q", 1),
-        ])
-        .await;
-    let held = world.stack.kv.snapshot(SETTINGS);
+    let items = [shop("a", "i", "s.example"), in_cell("b", "i", "cell-2")];
+    world.settled_with(items.into_iter().chain([query_config("a", "i", "q", 1)])).await;
+    let held = world.stack.kv.get(SETTINGS, "s.example");
     world.stack.kv.delete(SETTINGS, "b-i");
     world.stack.kv.delete(QUERY_CONFIGS, &query_config_key("a", "i", "q"));
     edit(&world, SETTINGS, "a-i", false);
-    load(&world, [index("a", "new")]);
-    world.stack.api_keys.break_cell(DEFAULT_CELL, Fault::status(503));
+    world.load([index("a", "new")]);
+    world.break_api_keys(Fault::status(503));
 
     let answered = world.handle(&repair()).await;
 
@@ -36,8 +31,8 @@ async fn without_api_keys_nothing_is_judged_or_harmed_and_the_rest_is_mended() {
     );
     assert_eq!(counts(report, "query_configs"), json!({"desired": 1, "missing": 1, "written": 1}));
     assert_eq!(world.setting_keys(), ["a-i", "b-i", "s.example"]);
-    assert_eq!(world.stack.kv.get(SETTINGS, "s.example").as_ref(), held.get("s.example"));
-    assert!(world.setting("a-i").unwrap()["edited"].as_bool().unwrap());
+    assert_eq!(world.stack.kv.get(SETTINGS, "s.example"), held);
+    assert_eq!(world.setting("a-i").unwrap()["edited"], true);
     assert_eq!(world.logs.warnings().len(), 1, "{:?}", world.logs.warnings());
 
     world.stack.api_keys.faults().clear();
@@ -46,15 +41,40 @@ async fn without_api_keys_nothing_is_judged_or_harmed_and_the_rest_is_mended() {
     assert_eq!(world.setting_keys(), ["a-i", "a-new", "b-i", "s.example"]);
 }
 
+/// Shorter than one request's time-out.
+const TIME: Duration = Duration::from_secs(2);
+
+#[tokio::test]
+async fn a_run_that_cannot_compare_anything_ends_in_time_with_an_error_and_writes_nothing() {
+    let down = Fault::aws(500, "InternalServerError", "down");
+    for (of_table, fault, says) in [
+        (true, down, ["pass over the table", "nothing was written"]),
+        (true, Fault::Hang, ["pass over the table", "time is up"]),
+        (false, Fault::Hang, ["listing of Settings", "time is up"]),
+    ] {
+        let _row = row(says.join(", "));
+        let world = World::start().await;
+        world.load([index("a", "i")]);
+        let faults = if of_table { world.stack.table.faults() } else { world.stack.kv.faults() };
+        faults.add(Rule::any(fault).forever());
+
+        let answered = world.handle_within(&repair(), TIME).await;
+
+        assert_eq!(answered.error().kind, "ReconcileIncomplete");
+        let message = &answered.error().message;
+        assert!(says.iter().all(|part| message.contains(part)), "{message}");
+        assert_eq!(writes_of(&world), []);
+    }
+}
+
 #[tokio::test]
 async fn a_listing_that_fails_ends_with_an_error_that_says_how_far_it_came() {
     let world = World::start().await;
-    load(&world, [index("a", "i")]);
+    world.load([index("a", "i")]);
     for number in 0..1_500 {
         world.stack.kv.put(SETTINGS, &format!("stranger-{number}"), "x", None);
     }
-    let down = Rule::on("GET", "/keys", Fault::status(503));
-    world.stack.kv.faults().add(down.after(1).forever());
+    world.break_kv(listings(Fault::status(503)).after(1).forever());
 
     let answered = world.handle(&repair()).await;
 
@@ -62,87 +82,38 @@ async fn a_listing_that_fails_ends_with_an_error_that_says_how_far_it_came() {
     let message = &answered.error().message;
     assert!(message.contains("Settings stopped after 1000 keys"), "{message}");
     assert!(message.contains("503") && message.contains("nothing was written"), "{message}");
-    assert_eq!(writes(&world), []);
+    assert_eq!(writes_of(&world), []);
     assert_eq!(answered.stats.drifted_keys, None);
     assert_eq!(world.stack.kv.log_of(KvVerb::ListKeys).len(), 1 + 4, "three more tries");
 }
 
 #[tokio::test]
-async fn a_table_that_fails_ends_with_an_error_and_nothing_written() {
-    let world = World::start().await;
-    load(&world, [index("a", "i")]);
-    let down = Rule::operation("Scan", Fault::aws(500, "InternalServerError", "down")).forever();
-    world.stack.table.faults().add(down);
-
-    let answered = world.handle(&repair()).await;
-
-    assert_eq!(answered.error().kind, "ReconcileIncomplete");
-    assert!(answered.error().message.contains("nothing was written"), "{:?}", answered.error());
-    assert_eq!(writes(&world), []);
-}
-
-#[tokio::test]
-async fn a_refused_token_ends_with_cloudflare_auth_rejected() {
-    let world = World::start().await;
-    world.stack.kv.set_token("another");
-
-    for payload in [audit(), repair(), of_account("a", true)] {
-        assert_eq!(world.handle(&payload).await.error().kind, "CloudflareAuthRejected");
-    }
-}
-
-/// Shorter than one request's time-out.
-const TIME: Duration = Duration::from_secs(2);
-
-#[tokio::test]
-async fn a_scan_or_a_listing_that_hangs_ends_with_an_error_before_the_deadline() {
-    for (hangs, says) in [("table", "pass over the table"), ("listing", "listing of Settings")] {
-        let world = World::start().await;
-        load(&world, [index("a", "i")]);
-        match hangs {
-            "table" => world.stack.table.faults().add(Rule::any(Fault::Hang).forever()),
-            _ => world.stack.kv.faults().add(Rule::any(Fault::Hang).forever()),
-        }
-
-        let answered = world.handle_within(&repair(), TIME).await;
-
-        assert_eq!(answered.error().kind, "ReconcileIncomplete");
-        let message = &answered.error().message;
-        assert!(message.contains(says) && message.contains("time is up"), "{message}");
-    }
-}
-
-#[tokio::test]
 async fn a_repair_that_runs_out_of_time_reports_how_far_it_came() {
-    let hanging: [(&str, Rule); 3] = [
-        ("put", Rule::on("PUT", "/settings/bulk", Fault::Hang).forever()),
-        ("delete", Rule::on("POST", "/settings/bulk/delete", Fault::Hang).forever()),
-        ("get", Rule::on("POST", "/settings/bulk/get", Fault::Hang).forever()),
-    ];
-    for (what, rule) in hanging {
+    for (what, hanging) in
+        [("put", writes as fn(Fault) -> Rule), ("delete", deletes), ("get", reads)]
+    {
+        let _row = row(what);
         let world = World::start().await;
         world.settled_with([index("a", "orphan")]).await;
         world.stack.table.delete("a", "INDEX#orphan");
-        load(&world, [index("a", "missing")]);
-        world.stack.kv.faults().add(rule);
+        world.load([index("a", "missing")]);
+        world.break_kv(hanging(Fault::Hang).forever());
 
         let answered = world.handle_within(&repair(), TIME).await;
 
         let report = answered.ok();
         // A delete is given up while there is time for a put-back. By then everything was compared.
         if what != "delete" {
-            assert_eq!(report["complete"], false, "{what}: {report}");
-            assert!(report["stopped"].as_str().unwrap().contains("time is up"), "{what}: {report}");
+            assert_eq!(report["complete"], false, "{report}");
+            assert!(report["stopped"].as_str().unwrap().contains("time is up"), "{report}");
         }
-        let settings = &report["settings"];
-        let open = settings["missing"].as_u64().unwrap() + settings["orphaned"].as_u64().unwrap()
-            - settings["written"].as_u64().unwrap()
-            - settings["deleted"].as_u64().unwrap();
-        assert!(open > 0 || settings["failed"].as_u64().unwrap() > 0, "{what}: {report}");
+        let count = |class: &str| report["settings"][class].as_u64().unwrap();
+        let open = count("missing") + count("orphaned") - count("written") - count("deleted");
+        assert!(open > 0 || count("failed") > 0, "{report}");
 
         world.stack.kv.faults().clear();
-        assert_eq!(world.handle(&repair()).await.ok()["complete"], true, "{what}");
-        assert_eq!(world.setting_keys(), ["a-missing"], "{what}");
+        assert_eq!(world.handle(&repair()).await.ok()["complete"], true);
+        assert_eq!(world.setting_keys(), ["a-missing"]);
     }
 }
 
@@ -151,14 +122,10 @@ async fn keys_that_kv_does_not_take_are_failed_by_name() {
     let world = World::start().await;
     world.settled_with([shop("a", "gone", "gone.example")]).await;
     world.stack.table.delete("a", "INDEX#gone");
-    load(&world, [shop("a", "i", "s.example")]);
-    let fails = |key: &str| key.ends_with(".example");
-    for rule in [
-        Rule::on("PUT", "/bulk", Fault::unsuccessful(fails, 200)),
-        Rule::on("POST", "/bulk/delete", Fault::unsuccessful(fails, 200)),
-    ] {
-        world.stack.kv.faults().add(rule.forever());
-    }
+    world.load([shop("a", "i", "s.example")]);
+    let fails = || Fault::unsuccessful(|key: &str| key.ends_with(".example"), 200);
+    world.break_kv(writes(fails()).forever());
+    world.break_kv(deletes(fails()).forever());
 
     let report = world.handle(&repair()).await.ok().clone();
 

@@ -52,47 +52,37 @@ async fn a_key_of_another_environment_that_an_item_asks_for_is_conflicting_until
         let other = held_query_config("a", "i", "q");
         world.hold(QUERY_CONFIGS, &query, &other, Writer::OtherEnvironment);
 
-        let mut left_alone =
-            vec![repair_with(json!({})), repair_with(json!({"delete_up_to": 1_000})), audit()];
-        for payload in &mut left_alone {
-            let fields = payload["reconcile"].as_object_mut().unwrap();
-            fields.extend(scope.as_object().unwrap().clone());
-            let answered = world.handle(payload).await;
-
-            let report = answered.ok();
+        for more in [json!({}), json!({"delete_up_to": 1_000}), json!({"apply": false})] {
+            let payload = repair_with(with(scope.clone(), more));
+            let _row = row(&payload);
+            let report = world.handle(&payload).await.ok().clone();
             assert_eq!(
-                counts(report, "settings"),
-                json!({"desired": 2, "listed": 2, "conflicting": 2}),
-                "{payload}"
+                counts(&report, "settings"),
+                json!({"desired": 2, "listed": 2, "conflicting": 2})
             );
             assert_eq!(
-                counts(report, "query_configs"),
-                json!({"desired": 1, "listed": 1, "conflicting": 1}),
-                "{payload}"
+                counts(&report, "query_configs"),
+                json!({"desired": 1, "listed": 1, "conflicting": 1})
             );
             let mut examples = ["a-i", "s.example", &query];
             examples.sort_unstable();
             assert_eq!(sorted(&report["examples"]["conflicting"]), examples);
             assert_eq!(report["complete"], true);
-            assert_eq!(writes(&world), [], "{payload}");
+            assert_eq!(writes_of(&world), []);
         }
 
-        let mut rewrite = repair_with(json!({"rewrite_up_to": 1}));
-        rewrite["reconcile"].as_object_mut().unwrap().extend(scope.as_object().unwrap().clone());
-        let report = world.handle(&rewrite).await.ok().clone();
+        let rewrite = repair_with(with(scope.clone(), json!({"rewrite_up_to": 1})));
+        world.handle(&rewrite).await.ok();
         assert_eq!(
-            writes(&world),
+            writes_of(&world),
             [
-                write(KvVerb::PutBulk, QUERY_CONFIGS, &[query.as_str()]),
+                write(KvVerb::PutBulk, QUERY_CONFIGS, &[&query]),
                 write(KvVerb::PutBulk, SETTINGS, &["a-i", "s.example"]),
             ],
-            "{report}"
+            "{scope}"
         );
-        for (namespace, key) in
-            [(SETTINGS, "a-i"), (SETTINGS, "s.example"), (QUERY_CONFIGS, &query)]
-        {
-            let stored = world.stack.kv.get(namespace, key).unwrap();
-            assert_eq!(stored.metadata.unwrap()["environment"], "local", "{key}");
+        for stored in world.snapshots().into_iter().flat_map(|stored| stored.into_values()) {
+            assert_eq!(stored.metadata.unwrap()["environment"], "local", "{scope}");
         }
         let report = world.handle(&audit()).await.ok().clone();
         assert_eq!(counts(&report, "settings"), json!({"desired": 2, "listed": 2}));

@@ -1,23 +1,27 @@
 //! The table and KV change while a reconcile runs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
-use testbed::http::Request;
-use testbed::kv::KvVerb;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
-use super::drift::*;
 use crate::helpers::*;
 
 /// A version of an index, each with another address.
 fn version(number: u32) -> Value {
-    let version =
-        json!({"shop_id": "s.example", "index_endpoint": format!("https://v{number}.example.com")});
-    index_with("a", "i", version)
+    let address = json!({"index_endpoint": format!("https://v{number}.example.com")});
+    with(shop("a", "i", "s.example"), address)
+}
+
+/// Expects the second version of the index and of its query config in KV.
+#[track_caller]
+fn assert_second_version(world: &World) {
+    for key in ["a-i", "s.example"] {
+        assert_eq!(world.url_under(key).as_deref(), Some("https://v2.example.com"), "{key}");
+    }
+    assert_eq!(world.query_config("a", "i", "q").unwrap()["boost"], 2);
 }
 
 #[tokio::test]
@@ -25,50 +29,39 @@ async fn a_change_between_the_scan_and_the_write_is_not_left_overwritten() {
     for (moment, rounds) in
         [("before the read", 1), ("before the write", 2), ("after the write", 2)]
     {
+        let _row = row(moment);
         let world = World::start().await;
-        load(&world, [version(1), query_config("a", "i", "q", 1)]);
-        let (table, kv) = (world.stack.table.clone(), world.stack.kv.clone());
-        let change = move || {
-            for item in [version(2), query_config("a", "i", "q", 2)] {
-                table.put(&item);
-            }
+        world.load([version(1), query_config("a", "i", "q", 1)]);
+        let kv = world.stack.kv.clone();
+        let change = move |table: &testbed::table::Table| {
+            table.put(&version(2));
+            table.put(&query_config("a", "i", "q", 2));
             kv.put(SETTINGS, "a-i", "the stream's", None);
         };
         match moment {
-            "before the read" => {
-                // A single item is read by another operation than several items.
-                let reads = |request: &Request| {
-                    matches!(request.operation(), Some("GetItem" | "BatchGetItem"))
-                };
-                world.stack.table.faults().add(Rule::when(reads, Fault::before(change)));
-            }
-            "before the write" => {
-                world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::before(change)));
-            }
-            _ => world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::after(change))),
+            "before the read" => world.break_table(item_reads(world.before(change))),
+            "before the write" => world.break_kv(writes(world.before(change))),
+            _ => world.break_kv(writes(world.after(change))),
         }
 
         let report = world.handle(&repair()).await.ok().clone();
 
-        for key in ["a-i", "s.example"] {
-            let expected = "https://v2.example.com";
-            assert_eq!(world.url_under(key).as_deref(), Some(expected), "{moment}");
-        }
-        let stored = world.stack.kv.get(QUERY_CONFIGS, &query_config_key("a", "i", "q")).unwrap();
-        assert_eq!(stored.json()["boost"], 2, "{moment}");
-        assert_eq!(world.puts_done(SETTINGS).len(), rounds, "{moment}");
-        assert_eq!(report["settings"]["written"], 2, "{moment}");
-        assert_eq!(report["settings"]["failed"], 0, "{moment}");
+        assert_second_version(&world);
+        assert_eq!(world.puts_done(SETTINGS).len(), rounds);
+        assert_eq!(report["settings"]["written"], 2);
+        assert_eq!(report["settings"]["failed"], 0);
     }
 }
 
 #[tokio::test]
 async fn what_still_changes_after_five_rounds_counts_as_failed() {
     let world = World::start().await;
-    load(&world, [version(0), index("a", "quiet")]);
-    let (table, count) = (world.stack.table.clone(), Arc::new(AtomicU32::new(0)));
-    let change = move || table.put(&version(count.fetch_add(1, Ordering::Relaxed) + 1));
-    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::before(change)).forever());
+    world.load([version(0), index("a", "quiet")]);
+    let count = AtomicU32::new(1);
+    let change = world.before(move |table| {
+        table.put(&version(count.fetch_add(1, Ordering::Relaxed)));
+    });
+    world.break_kv(writes(change).forever());
 
     let report = world.handle(&repair()).await.ok().clone();
 
@@ -79,27 +72,6 @@ async fn what_still_changes_after_five_rounds_counts_as_failed() {
     let failed = world.logs.of("a key could not be compared or repaired");
     assert_eq!(failed.len(), 2);
     assert!(failed.iter().all(|line| line["error"].as_str().unwrap().contains("still changes")));
-}
-
-#[tokio::test]
-async fn keys_that_were_written_for_an_item_that_goes_or_moves_meanwhile_are_settled() {
-    let world = World::start().await;
-    load(&world, [shop("a", "goes", "goes.example"), shop("a", "moves", "moves.example")]);
-    let table = world.stack.table.clone();
-    let change = move || {
-        table.delete("a", "INDEX#goes");
-        table.put(&shop("a", "moves", "moved.example"));
-    };
-    world.stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::before(change)));
-
-    let report = world.handle(&repair()).await.ok().clone();
-
-    assert_eq!(world.setting_keys(), ["a-moves"]);
-    assert_eq!(world.setting("a-moves").unwrap()["shop_id"], "moved.example");
-    assert_eq!(report["settings"]["deleted"], 3);
-    assert_eq!(report["settings"]["written"], 1);
-    assert_eq!(world.handle(&repair()).await.ok()["settings"]["missing"], 1);
-    assert_eq!(world.setting_keys(), ["a-moves", "moved.example"]);
 }
 
 #[tokio::test]
@@ -117,74 +89,72 @@ async fn a_stale_listing_harms_nothing_that_is_right() {
     for namespace in [SETTINGS, QUERY_CONFIGS] {
         world.stack.kv.freeze_listing(namespace);
     }
-    world.stack.table.put(&index_with(
-        "a",
-        "changed",
-        json!({"shop_id": "changed.example", "pixel_id": "new"}),
-    ));
-    world.stack.table.put(&query_config("a", "changed", "changed", 2));
-    world.stack.table.put(&shop("a", "new", "new.example"));
-    world.stack.table.put(&query_config("a", "changed", "new", 1));
+    for item in [
+        with(shop("a", "changed", "changed.example"), json!({"pixel_id": "new"})),
+        query_config("a", "changed", "changed", 2),
+        shop("a", "new", "new.example"),
+        query_config("a", "changed", "new", 1),
+    ] {
+        world.stack.table.put(&item);
+    }
     world.stack.table.delete("a", "INDEX#removed");
     world.stack.table.delete("a", "INDEX#changed#QUERY#removed");
-    assert_eq!(world.deliver().await.failures(), NOTHING);
-    let right = [SETTINGS, QUERY_CONFIGS].map(|namespace| values(&world, namespace));
+    world.deliver_ok().await;
+    let right = world.values();
     world.forget();
 
     let report = world.handle(&repair()).await.ok().clone();
 
-    let now = [SETTINGS, QUERY_CONFIGS].map(|namespace| values(&world, namespace));
-    assert_eq!(now, right);
+    assert_eq!(world.values(), right);
     assert_eq!(report["settings"]["deleted"], 0);
     assert_eq!(report["query_configs"]["deleted"], 0);
-    assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty());
+    assert!(world.deletes().is_empty());
     for namespace in [SETTINGS, QUERY_CONFIGS] {
         world.stack.kv.catch_up(namespace);
     }
     assert_eq!(world.handle(&audit()).await.stats.drifted_keys, Some(0));
 }
 
-#[tokio::test]
-async fn a_listing_that_shows_a_key_before_its_item_was_written_deletes_nothing() {
+/// A world that has lost a/i and its query config, and still holds their keys.
+async fn with_orphans() -> World {
     let world = World::start().await;
-    world.settled_with([shop("a", "i", "s.example"), query_config("a", "i", "q", 1)]).await;
-    let items = [version(1), query_config("a", "i", "q", 1)];
+    let items = [shop("a", "i", "s.example"), query_config("a", "i", "q", 1), index("z", "other")];
+    world.settled_with(items).await;
     world.stack.table.delete("a", "INDEX#i");
     world.stack.table.delete("a", "INDEX#i#QUERY#q");
-    let table = world.stack.table.clone();
-    let back = move || items.iter().for_each(|item| table.put(item));
-    world.stack.kv.faults().add(Rule::on("GET", "/keys", Fault::before(back)));
+    world
+}
+
+#[tokio::test]
+async fn a_listing_that_shows_a_key_before_its_item_was_written_deletes_nothing() {
+    let world = with_orphans().await;
+    let back = world.before(|table| {
+        table.put(&version(1));
+        table.put(&query_config("a", "i", "q", 1));
+    });
+    world.break_kv(listings(back));
 
     let report = world.handle(&repair()).await.ok().clone();
 
-    assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty());
-    assert_eq!(world.setting_keys(), ["a-i", "s.example"]);
+    assert!(world.deletes().is_empty());
+    assert_eq!(world.setting_keys(), ["a-i", "s.example", "z-other"]);
     assert_eq!(report["settings"]["orphaned"], 0);
     assert_eq!(report["query_configs"]["deleted"], 0);
 }
 
 #[tokio::test]
 async fn an_orphan_that_is_asked_for_again_between_look_and_delete_is_written() {
-    let world = World::start().await;
-    let items = [shop("a", "i", "s.example"), query_config("a", "i", "q", 1), index("z", "other")];
-    world.settled_with(items).await;
-    world.stack.table.delete("a", "INDEX#i");
-    world.stack.table.delete("a", "INDEX#i#QUERY#q");
+    let world = with_orphans().await;
     for (namespace, item) in
         [(SETTINGS, version(2)), (QUERY_CONFIGS, query_config("a", "i", "q", 2))]
     {
-        let table = world.stack.table.clone();
-        let path = format!("/{namespace}/bulk/delete");
-        let claim = Fault::before(move || table.put(&item));
-        world.stack.kv.faults().add(Rule::on("POST", path, claim));
+        let claim = world.before(move |table| table.put(&item));
+        world.break_kv(Rule::on("POST", format!("/{namespace}/bulk/delete"), claim));
     }
 
     let report = world.handle(&repair()).await.ok().clone();
 
-    assert_eq!(world.url_under("a-i").unwrap(), "https://v2.example.com");
-    assert_eq!(world.url_under("s.example").unwrap(), "https://v2.example.com");
-    let stored = world.stack.kv.get(QUERY_CONFIGS, &query_config_key("a", "i", "q")).unwrap();
-    assert_eq!(stored.json()["boost"], 2);
+    assert_second_version(&world);
     assert_eq!(report["settings"]["orphaned"], 2);
     assert_eq!(report["settings"]["deleted"], 0);
     assert_eq!(report["query_configs"]["deleted"], 0);
@@ -192,13 +162,10 @@ async fn an_orphan_that_is_asked_for_again_between_look_and_delete_is_written() 
 
 #[tokio::test]
 async fn an_orphan_that_an_alias_points_at_between_look_and_delete_is_put_back() {
-    let world = World::start().await;
-    world.settled_with([shop("a", "i", "s.example"), index("z", "other")]).await;
+    let world = with_orphans().await;
     let held = world.stack.kv.snapshot(SETTINGS);
-    world.stack.table.delete("a", "INDEX#i");
-    let table = world.stack.table.clone();
-    let point = move || table.put(&index_with("a", "live", json!({"read_alias": "a-i"})));
-    world.stack.kv.faults().add(Rule::on("POST", "/bulk/delete", Fault::before(point)));
+    let point = world.before(|table| table.put(&pointing("a", "live", "a-i")));
+    world.break_kv(Rule::on("POST", format!("/{SETTINGS}/bulk/delete"), point));
 
     let answered = world.handle(&repair()).await;
 
@@ -215,7 +182,7 @@ async fn an_orphan_that_the_repairs_own_writes_move_to_the_next_page_of_the_list
         world.stack.kv.put(SETTINGS, &format!("m-stranger-{number:04}"), "x", None);
     }
     world.stack.kv.put(SETTINGS, "zz-stranger", "x", None);
-    load(&world, [index("a", "missing")]);
+    world.load([index("a", "missing")]);
 
     let report = world.handle(&repair()).await.ok().clone();
 
@@ -226,33 +193,29 @@ async fn an_orphan_that_the_repairs_own_writes_move_to_the_next_page_of_the_list
 #[tokio::test]
 async fn an_orphan_that_was_not_counted_is_not_deleted_however_late_the_listing_shows_it() {
     let world = World::start().await;
-    let held = held_settings("a", "gone");
-    world.hold(SETTINGS, "a-gone", &held, Writer::Ours);
+    world.hold(SETTINGS, "a-gone", &held_settings("a", "gone"), Writer::Ours);
     let stored = world.stack.kv.get(SETTINGS, "a-gone").unwrap();
-    let (kv, listings) = (world.stack.kv.clone(), AtomicU32::new(0));
+    let (kv, listing) = (world.stack.kv.clone(), AtomicU32::new(0));
     // It is listed, then not when its name is asked for, then again.
-    let next = move || match listings.fetch_add(1, Ordering::Relaxed) {
+    let next = move || match listing.fetch_add(1, Ordering::Relaxed) {
         1 => drop(kv.delete(SETTINGS, "a-gone")),
         _ => kv.put(SETTINGS, "a-gone", &stored.value, stored.metadata.clone()),
     };
-    world.stack.kv.faults().add(Rule::on("GET", "/settings/keys", Fault::before(next)).forever());
+    world.break_kv(Rule::on("GET", "/settings/keys", Fault::before(next)).forever());
 
     world.handle(&repair()).await.ok();
 
-    assert!(world.stack.kv.log_of(KvVerb::DeleteBulk).is_empty(), "the table has no index item");
+    assert!(world.deletes().is_empty(), "the table has no index item");
 }
 
 #[tokio::test]
 async fn what_is_written_after_the_orphans_were_looked_at_is_settled_if_its_item_moves_meanwhile() {
     let world = World::start().await;
-    let slow = |shop_id: &str| index_with("a", "slow", json!({"shop_id": shop_id, "cell": "slow"}));
-    load(&world, [slow("s1.example"), index("b", "quick")]);
-    let late = Fault::Delay(Duration::from_millis(1_500));
-    world.stack.api_keys.break_cell("slow", late);
-    let table = world.stack.table.clone();
-    let moves = move || table.put(&slow("s2.example"));
-    let written = Rule::naming("PUT", "/settings/bulk", "s1.example", Fault::after(moves));
-    world.stack.kv.faults().add(written);
+    let slow = |shop_id: &str| with(in_cell("a", "slow", "slow"), json!({"shop_id": shop_id}));
+    world.load([slow("s1.example"), index("b", "quick")]);
+    world.stack.api_keys.break_cell("slow", Fault::Delay(Duration::from_millis(1_500)));
+    let moves = world.after(move |table| table.put(&slow("s2.example")));
+    world.break_kv(Rule::naming("PUT", "/settings/bulk", "s1.example", moves));
 
     world.handle(&repair()).await.ok();
 

@@ -3,19 +3,12 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::faults::{Fault, Rule};
+use testbed::faults::Fault;
 use testbed::kv::KvVerb;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use super::drift::*;
 use crate::helpers::*;
-
-/// Segments of a pass: a small table is one page each.
-const SEGMENTS: usize = 8;
-
-fn passes(world: &World) -> usize {
-    world.stack.table.operations().get("Scan").copied().unwrap_or_default() / SEGMENTS
-}
 
 #[tokio::test]
 async fn a_missing_key_and_an_orphan_take_three_passes_and_an_audit_without_drift_takes_one() {
@@ -25,7 +18,7 @@ async fn a_missing_key_and_an_orphan_take_three_passes_and_an_audit_without_drif
     world.settled_with(items).await;
 
     world.handle(&audit()).await.ok();
-    assert_eq!(passes(&world), 1);
+    assert_eq!(world.passes(), 1);
     let log = world.stack.table.log();
     assert!(log.iter().all(|request| !request.consistent), "an audit's pass costs half: {log:?}");
 
@@ -35,22 +28,22 @@ async fn a_missing_key_and_an_orphan_take_three_passes_and_an_audit_without_drif
     world.stack.table.delete("a", "INDEX#stays#QUERY#r");
     world.forget();
     world.handle(&audit()).await.ok();
-    assert_eq!(passes(&world), 1, "orphans are counted without a look");
+    assert_eq!(world.passes(), 1, "orphans are counted without a look");
 
     world.forget();
     let report = world.handle(&repair()).await.ok().clone();
-    assert_eq!(report["settings"]["written"], 1);
-    assert_eq!(report["settings"]["deleted"], 1);
-    assert_eq!(report["query_configs"]["written"], 1);
-    assert_eq!(report["query_configs"]["deleted"], 1);
-    assert_eq!(passes(&world), 3);
+    for namespace in ["settings", "query_configs"] {
+        assert_eq!(report[namespace]["written"], 1, "{report}");
+        assert_eq!(report[namespace]["deleted"], 1, "{report}");
+    }
+    assert_eq!(world.passes(), 3);
 }
 
 #[tokio::test]
 async fn a_throttled_page_is_asked_for_again() {
     let world = World::start().await;
-    load(&world, (0..20).map(|number| index(&format!("a{number}"), "i")));
-    world.stack.table.faults().add(Rule::operation("Scan", Fault::throttled()).after(3).times(6));
+    world.load((0..20).map(|number| index(&format!("a{number}"), "i")));
+    world.break_table(scans(Fault::throttled()).after(3).times(6));
 
     let report = world.handle(&repair()).await.ok().clone();
 
@@ -61,11 +54,10 @@ async fn a_throttled_page_is_asked_for_again() {
 #[tokio::test]
 async fn a_cell_that_hangs_or_fails_costs_its_own_accounts_only() {
     let world = World::start().await;
-    let in_cell = |cell: usize, name: usize| {
-        let account = format!("a{cell}{name}");
-        index_with(&account, "i", json!({"cell": format!("cell-{cell}")}))
-    };
-    load(&world, (1..=5).flat_map(|cell| (0..10).map(move |name| in_cell(cell, name))));
+    for cell in 1..=5 {
+        let account = |name: usize| format!("a{cell}{name}");
+        world.load((0..10).map(|name| in_cell(&account(name), "i", &format!("cell-{cell}"))));
+    }
     world.stack.api_keys.break_cell("cell-1", Fault::Hang);
     world.stack.api_keys.break_cell("cell-2", Fault::status(503));
 
@@ -86,8 +78,7 @@ async fn while_fewer_than_600_requests_are_left_nothing_is_asked_before_the_rese
     for number in 0..1_001 {
         world.stack.kv.put(SETTINGS, &format!("stranger-{number:04}"), "x", None);
     }
-    let reset = Duration::from_secs(2);
-    world.stack.kv.limit_requests(600, reset);
+    world.stack.kv.limit_requests(600, Duration::from_secs(2));
 
     world.handle(&audit()).await.ok();
 
@@ -102,9 +93,8 @@ async fn while_fewer_than_600_requests_are_left_nothing_is_asked_before_the_rese
 async fn a_run_of_one_account_reads_that_account_alone() {
     let world = World::start().await;
     let items = (0..40).map(|number| shop("b", &format!("i{number}"), &format!("b{number}.shop")));
-    world
-        .settled_with(items.chain([shop("a", "i", "a.shop"), query_config("a", "i", "q", 1)]))
-        .await;
+    let ours = [shop("a", "i", "a.shop"), query_config("a", "i", "q", 1)];
+    world.settled_with(items.chain(ours)).await;
     for number in 0..3_000 {
         world.stack.kv.put(SETTINGS, &format!("stranger-{number:04}"), "x", None);
     }
@@ -125,23 +115,14 @@ async fn a_run_of_one_account_reads_that_account_alone() {
 #[tokio::test]
 async fn a_run_of_one_account_finds_an_orphan_that_a_value_under_its_index_id_names() {
     let world = World::start().await;
-    world
-        .settled_with([
-            shop("a", "moved", "old.shop"),
-            shop("a", "gone", "gone.shop"),
-            index("b", "stays"),
-        ])
-        .await;
-    load(&world, [shop("a", "moved", "new.shop")]);
+    let items = [shop("a", "moved", "old.shop"), shop("a", "gone", "gone.shop")];
+    world.settled_with(items.into_iter().chain([index("b", "stays")])).await;
+    world.load([shop("a", "moved", "new.shop")]);
     world.stack.table.delete("a", "INDEX#gone");
 
     let report = world.handle(&of_account("a", true)).await.ok().clone();
 
     assert_eq!(world.setting_keys(), ["a-moved", "b-stays", "new.shop"]);
-    assert_eq!(report["settings"]["orphaned"], 3, "{report}");
-    assert_eq!(report["settings"]["deleted"], 3, "{report}");
-    assert_eq!(
-        (&report["settings"]["missing"], &report["settings"]["stale"]),
-        (&json!(1), &json!(1))
-    );
+    let counted = ["orphaned", "deleted", "missing", "stale"];
+    assert_eq!(counted.map(|class| report["settings"][class].as_u64().unwrap()), [3, 3, 1, 1]);
 }

@@ -10,7 +10,7 @@ use testbed::stack::{SETTINGS, TOKEN_SECRET};
 
 use super::practice::*;
 use super::query::query;
-use crate::helpers::index;
+use crate::helpers::{audit, index};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -116,10 +116,7 @@ async fn a_leaked_token() {
 async fn a_bad_release() {
     let (practice, poller) = local().await;
     play(&practice, Step::BadRelease).await;
-    assert!(
-        practice.function.invoke(&json!({"reconcile": {}})).await.is_err(),
-        "it does not start"
-    );
+    assert!(practice.function.invoke(&audit()).await.is_err(), "it does not start");
 
     play(&practice, Step::ReleaseBefore).await;
     poller.caught_up().await;

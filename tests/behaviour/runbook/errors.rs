@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::json;
 use testbed::faults::{Fault, Rule};
-use testbed::kv::Kv;
 use testbed::poller::PollerOptions;
 use testbed::stack::{DEFAULT_CELL, SETTINGS, Stack, TOKEN_SECRET};
 use testbed::stream::event;
@@ -28,10 +27,6 @@ async fn errors_with(arrange: fn(&Stack)) -> (Practice, Vec<String>) {
 
 /// What the error names, and what causes it.
 type Outage = (&'static [&'static str], fn(&Stack));
-
-fn denied() -> Fault {
-    Fault::aws(400, "AccessDeniedException", "not authorized to perform this")
-}
 
 #[tokio::test]
 async fn exporter_errors_are_told_apart_by_what_they_name() {
@@ -105,45 +100,19 @@ async fn the_on_failure_queue_is_not_empty() {
 }
 
 #[tokio::test]
-async fn cloudflare_down_and_one_cell_down() {
+async fn cloudflare_down() {
     let practice = Practice::start().await;
     let poller = practice.poll();
-    let cell = |name: &str| index_with("b", name, json!({"cell": "cell-2"}));
-    practice.put(&poller, [index("a", "i"), cell("known")]).await;
+    practice.put(&poller, [index("a", "i")]).await;
 
     practice.stack.kv.faults().add(Rule::any(Fault::status(503)).forever());
     let mut deliveries = poller.subscribe();
-    practice.stack.table.put(&and(index("a", "i"), json!({"pixel_id": "new"})));
+    practice.stack.table.put(&with(index("a", "i"), json!({"pixel_id": "new"})));
     deliveries.recv().await.unwrap();
     assert!(practice.setting("a-i").unwrap().get("pixel_id").is_none(), "served as it was");
     practice.stack.kv.faults().clear();
     poller.caught_up().await;
     assert_eq!(practice.setting("a-i").unwrap()["pixel_id"], "new", "retried without an operator");
-
-    practice.stack.api_keys.break_cell("cell-2", Fault::status(500));
-    practice.stack.table.put(&and(cell("known"), json!({"pixel_id": "new"})));
-    practice.stack.table.put(&cell("new"));
-    practice.stack.table.put(&index("a", "other"));
-    let arrived = |key: &'static str, field: &'static str| {
-        move |kv: &Kv| {
-            kv.get(SETTINGS, key).is_some_and(|stored| stored.json().get(field).is_some())
-        }
-    };
-    let other = practice.stack.kv.wait_until(PATIENT, arrived("a-other", "index_url")).await;
-    assert!(other, "other cells are not held up");
-    let known = practice.stack.kv.wait_until(PATIENT, arrived("b-known", "pixel_id")).await;
-    assert!(known, "it has the key that KV held");
-    assert!(practice.setting("b-new").is_none());
-    let warnings = practice.ask(&query("warnings"));
-    assert!(warnings.iter().any(|line| line["index_name"] == "known"), "{warnings:?}");
-    // Before the cell is back: a record that is tried again meanwhile has the new API key too.
-    practice.stack.api_keys.set("b", "rotated-meanwhile");
-    practice.stack.api_keys.faults().clear();
-    practice.repair().await;
-    poller.caught_up().await;
-    for key in ["b-known", "b-new"] {
-        assert_eq!(practice.setting(key).unwrap()["marqo_api_key"], "rotated-meanwhile");
-    }
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ async fn the_symptoms_of_settings_are_told_apart() {
     // An index removed but still served.
     practice.stack.table.delete("removed", "INDEX#i");
     practice.stack.table.delete("kept", "INDEX#i");
-    practice.stack.table.put(&index_with("live", "i", json!({"read_alias": "kept-i"})));
+    practice.stack.table.put(&pointing("live", "i", "kept-i"));
     // A query override that does not work.
     let query = query_config_key("fine", "i", "q");
     assert!(practice.stack.kv.delete(QUERY_CONFIGS, &query));

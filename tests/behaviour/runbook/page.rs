@@ -27,19 +27,19 @@ async fn every_query_finds_real_lines_that_have_its_fields() {
         index("a", "good"),
         index("a", "kept"),
         index("a", "cell"),
-        index_with("a", "live", json!({"read_alias": "a-kept"})),
-        index_with("a", "broken", json!({"index_endpoint": 7})),
-        index_with("a", "failing", json!({"cell": "down"})),
+        pointing("a", "live", "a-kept"),
+        broken("a", "broken"),
+        in_cell("a", "failing", "down"),
         query_config("a", "good", "q", 1),
     ];
     practice.put(&poller, items).await;
-    practice.put(&poller, [index_with("a", "cell", json!({"cell": "down"}))]).await;
+    practice.put(&poller, [in_cell("a", "cell", "down")]).await;
     practice.stack.table.delete("a", "INDEX#kept");
     poller.caught_up().await;
     let mut config = written(2, &query_config("a", "broken", "q", 1));
     config["dynamodb"]["NewImage"]["limit"] = json!({"N": "no number"});
     practice.invoke(event([config])).await.unwrap();
-    let parked = late(written(1, &index_with("a", "failing", json!({"cell": "down"}))));
+    let parked = late(written(1, &in_cell("a", "failing", "down")));
     practice.invoke(event([parked])).await.unwrap();
     practice.stack.kv.delete(SETTINGS, "a-good");
     practice.stack.kv.delete(SETTINGS, "a-kept");
@@ -52,7 +52,7 @@ async fn every_query_finds_real_lines_that_have_its_fields() {
     practice.repair().await;
     practice.stack.kv.faults().clear();
     practice.stack.kv.faults().add(Rule::on("PUT", "/settings/bulk", Fault::Hang).forever());
-    let repair = json!({"reconcile": {"apply": true}});
+    let repair = repair();
     let stopped = practice.function.invoke_within(&repair, Duration::from_secs(4)).await.unwrap();
     assert_eq!(stopped.result.unwrap()["complete"], false);
 

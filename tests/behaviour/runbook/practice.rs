@@ -101,9 +101,3 @@ impl Practice {
         }
     }
 }
-
-/// Adds fields to an item.
-pub fn and(mut item: Value, more: Value) -> Value {
-    item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    item
-}

@@ -27,7 +27,7 @@ async fn rotating_the_cloudflare_token() {
 
     practice.stack.secrets.set(TOKEN_SECRET, "mistyped");
     practice.stack.kv.set_token("newest");
-    let failure = practice.invoke(json!({"reconcile": {}})).await.unwrap_err();
+    let failure = practice.invoke(audit()).await.unwrap_err();
     assert_eq!(failure.error_type, "CloudflareAuthRejected");
 }
 
@@ -133,7 +133,7 @@ async fn stopping_everything_while_a_repair_is_under_way() {
     let revoke = move || kv.set_token("another");
     practice.stack.kv.faults().add(Rule::on("PUT", "/settings/bulk", Fault::after(revoke)));
 
-    let stopped = practice.invoke(json!({"reconcile": {"apply": true}})).await;
+    let stopped = practice.invoke(repair()).await;
 
     // What was written before stays, nothing comes after it, and the log says how far it came.
     assert_eq!(practice.stack.kv.keys(SETTINGS).len(), 10, "{stopped:?}");
@@ -146,7 +146,7 @@ async fn stopping_everything_while_a_repair_is_under_way() {
     practice.re_export("a", "i29").await.unwrap_err();
     let poller = practice.poll();
     let mut deliveries = poller.subscribe();
-    practice.stack.table.put(&and(index("a", "i0"), json!({"pixel_id": "new"})));
+    practice.stack.table.put(&with(index("a", "i0"), json!({"pixel_id": "new"})));
     deliveries.recv().await.unwrap();
     assert_eq!(practice.stack.kv.snapshot(SETTINGS), held);
 
@@ -175,7 +175,7 @@ async fn a_revocation_between_a_delete_and_its_put_back_is_told_by_name() {
     let deletes = Rule::on("POST", "/settings/bulk/delete", Fault::after(revoke));
     practice.stack.kv.faults().add(deletes);
 
-    let _ = practice.invoke(json!({"reconcile": {"apply": true}})).await;
+    let _ = practice.invoke(repair()).await;
 
     assert!(practice.setting("a-old").is_none(), "the delete got through");
     let errors = practice.ask(&query("errors"));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use testbed::proxy::digest;
-use testbed::stack::{ENVIRONMENT, SETTINGS};
+use testbed::stack::SETTINGS;
 use testbed::table::to_item;
 
 use super::practice::*;
@@ -118,26 +118,4 @@ async fn repair_refused_and_let_through_with_the_numbers_of_an_audit() {
     assert_eq!((&report["settings"]["deleted"], &report["complete"]), (&json!(110), &json!(true)));
     assert_eq!(practice.stack.kv.keys(SETTINGS).len(), 10);
     practice.assert_equal(&practice.audit().await);
-}
-
-#[tokio::test]
-async fn a_key_of_another_environment_is_conflicting_until_it_is_taken() {
-    let practice = Practice::filled(&[shop("a", "i", "s.example")]).await;
-    let stored = practice.stack.kv.get(SETTINGS, "s.example").unwrap();
-    let mut metadata = stored.metadata.clone().unwrap();
-    assert_eq!(metadata["environment"], ENVIRONMENT);
-    metadata["environment"] = json!("another");
-    practice.stack.kv.put(SETTINGS, "s.example", &stored.value, Some(metadata));
-
-    let report = practice.repair().await;
-    assert_eq!(report["examples"]["conflicting"], json!(["s.example"]));
-    assert_eq!(report["settings"]["written"], 0);
-    let audit = practice.reconcile(json!({"rewrite_up_to": 0})).await;
-    assert_eq!(audit["settings"]["conflicting"], 1);
-
-    practice.reconcile(json!({"apply": true, "rewrite_up_to": 1})).await;
-
-    let stored = practice.stack.kv.get(SETTINGS, "s.example").unwrap();
-    assert_eq!(stored.metadata.unwrap()["environment"], ENVIRONMENT);
-    assert_eq!(practice.audit().await["settings"]["conflicting"], 0);
 }

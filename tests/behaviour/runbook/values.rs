@@ -114,8 +114,7 @@ async fn query_overrides_not_working() {
     let key = query_config_key("a", "i", "red running shoes");
     assert!(practice.stack.kv.delete(QUERY_CONFIGS, &key));
 
-    let payload =
-        json!({"system_account_id": "a", "index_name": "i", "include_query_configs": true});
+    let payload = re_export_all("a", "i");
     let report = practice.invoke(payload).await.unwrap();
     assert_eq!(report["query_configs"], json!({"exported": 2, "rejected": 0}));
     assert!(practice.stack.kv.get(QUERY_CONFIGS, &key).is_some());
@@ -125,28 +124,6 @@ async fn query_overrides_not_working() {
     practice.stack.table.delete("a", "INDEX#i#QUERY#gone");
     practice.repair_account("a").await;
     assert_eq!(practice.stack.kv.keys(QUERY_CONFIGS), [key]);
-}
-
-#[tokio::test]
-async fn settings_right_in_the_table_but_wrong_in_kv() {
-    let practice = Practice::start().await;
-    let poller = practice.poll();
-    practice.put(&poller, [shop("a", "i", "s.example"), shop("a", "j", "t.example")]).await;
-    practice.stack.kv.put(SETTINGS, "s.example", r#"{"changed":"by hand"}"#, None);
-    practice.stack.kv.delete(SETTINGS, "t.example");
-    practice.stack.kv.put(SETTINGS, "stranger", "x", None);
-
-    let payload = json!({"reconcile": {"system_account_id": "a"}});
-    let audit = practice.invoke(payload).await.unwrap();
-    assert_eq!(audit["examples"]["stale"], json!(["s.example"]));
-    assert_eq!(audit["examples"]["missing"], json!(["t.example"]));
-
-    practice.re_export("a", "i").await.unwrap();
-    assert_eq!(practice.setting("s.example").unwrap()["index_name"], "i");
-    practice.repair_account("a").await;
-    let audit = practice.audit().await;
-    practice.assert_equal(&audit);
-    assert_eq!(audit["examples"]["foreign"], json!(["stranger"]), "stays");
 }
 
 #[tokio::test]
@@ -184,7 +161,7 @@ async fn an_index_removed_but_still_served() {
 async fn an_active_alias_points_at_nothing() {
     let practice = Practice::start().await;
     let poller = practice.poll();
-    practice.put(&poller, [index_with("a", "live", json!({"read_alias": "a-gone"}))]).await;
+    practice.put(&poller, [pointing("a", "live", "a-gone")]).await;
     assert_eq!(practice.audit().await["examples"]["dangling"], json!(["a-gone"]));
     let found = practice.ask(&query("warnings"));
     assert!(found.iter().any(|line| line["examples"] == "a-gone"), "{found:?}");
@@ -202,7 +179,7 @@ async fn a_key_that_could_not_be_put_back() {
     practice.stack.table.delete("a", "INDEX#old");
     // The alias is switched on while the orphan is deleted, and then KV takes no writes.
     let table = practice.stack.table.clone();
-    let switch_on = move || table.put(&index_with("a", "live", json!({"read_alias": "a-old"})));
+    let switch_on = move || table.put(&pointing("a", "live", "a-old"));
     let faults = practice.stack.kv.faults();
     faults.add(Rule::on("POST", "/settings/bulk/delete", Fault::after(switch_on)));
     faults.add(Rule::on("PUT", "/settings/bulk", Fault::status(500)).forever());
@@ -237,7 +214,7 @@ async fn drift_alarm() {
     practice.stack.kv.delete(SETTINGS, "a-i0");
     practice.stack.kv.put(SETTINGS, "a-i1", "{}", None);
     practice.stack.table.delete("a", "INDEX#i2");
-    practice.stack.table.load([to_item(&index_with("a", "i3", json!({"index_endpoint": 7})))]);
+    practice.stack.table.load([to_item(&broken("a", "i3"))]);
 
     practice.audit().await;
     let found = practice.ask(&query("reconciles"));
