@@ -23,34 +23,6 @@ fn accounts(cells: &[&str]) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_records_cell_is_asked_else_the_default_one() {
-    let world = World::start().await;
-
-    world
-        .batch(all_written(&[in_cell("a", "i", "eu-1"), index("b", "i"), in_cell("c", "i", "")]))
-        .await;
-
-    for (cell, account) in [("eu-1", "a"), (DEFAULT_CELL, "b"), (DEFAULT_CELL, "c")] {
-        assert_eq!(world.stack.api_keys.count(cell, account), 1, "{account}");
-    }
-    assert_eq!(world.stack.api_keys.log().len(), 3);
-    assert_eq!(world.setting("a-i").unwrap().get("cell"), None);
-}
-
-#[tokio::test]
-async fn an_account_without_a_key_is_rejected_where_kv_holds_none_of_its_index() {
-    let world = World::start().await;
-    world.settled_with([index("a", "other")]).await;
-    world.stack.api_keys.remove("a");
-
-    world.batch_ok([written(8, &index("a", "i")), written(9, &index("b", "i"))]).await;
-
-    assert_eq!(world.setting_keys(), ["a-other", "b-i"]);
-    assert_eq!(world.logs.only("record rejected")["path"], "system_account_id");
-    assert_eq!(world.stack.api_keys.count(DEFAULT_CELL, "a"), 1, "404 is final");
-}
-
-#[tokio::test]
 async fn a_gateway_that_is_misrouted_lets_a_rollback_through() {
     let world = World::start().await;
     let alias = |enabled: bool| {

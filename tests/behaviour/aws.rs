@@ -73,15 +73,14 @@ async fn calls_are_signed_with_the_keys_and_the_session_of_the_environment() {
 async fn broken_connections_server_errors_and_time_outs_are_tried_three_times() {
     let broken = || Outcome::Drop;
     let failing = || Reply::json(500, &json!({"__type": "InternalServiceError"})).into();
-    for answer in [broken as fn() -> Outcome, failing] {
+    let truncated = || Outcome::Truncated(Reply::json(200, &json!({"SecretString": "half"})));
+    for (what, answer) in
+        [("broken", broken as fn() -> Outcome), ("failing", failing), ("truncated", truncated)]
+    {
         let (server, requests) = server(answer).await;
-        assert!(read_secret(&server.url()).await.is_err());
-        assert_eq!(requests.lock().unwrap().len(), 3);
+        assert!(read_secret(&server.url()).await.is_err(), "{what}");
+        assert_eq!(requests.lock().unwrap().len(), 3, "{what}");
     }
-    let (truncated, requests) =
-        server(|| Outcome::Truncated(Reply::json(200, &json!({"SecretString": "half"})))).await;
-    assert!(read_secret(&truncated.url()).await.is_err());
-    assert_eq!(requests.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -105,27 +104,22 @@ async fn an_answer_may_take_as_long_as_the_time_out_lets_it() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_final_and_named() {
-    let (server, requests) =
-        server(|| Reply::json(400, &json!({"__type": "AccessDeniedException"})).into()).await;
-
-    let error = read_secret(&server.url()).await.unwrap_err();
-
-    assert!(error.contains("AccessDeniedException"), "{error}");
-    assert!(!error.contains("s3cret-key") && !error.contains("the-session"), "{error}");
-    assert_eq!(requests.lock().unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn what_a_refused_signature_quotes_is_not_shown() {
-    let (server, _) = server(|| {
+async fn a_refusal_is_final_and_named_and_what_it_quotes_is_not_shown() {
+    let denied = || Reply::json(400, &json!({"__type": "AccessDeniedException"})).into();
+    let quoting = || {
         let message = "The canonical request was x-amz-security-token:the-session";
         Reply::json(400, &json!({"__type": "InvalidSignatureException", "message": message})).into()
-    })
-    .await;
+    };
+    for (name, answer) in [
+        ("AccessDeniedException", denied as fn() -> Outcome),
+        ("InvalidSignatureException", quoting),
+    ] {
+        let (server, requests) = server(answer).await;
 
-    let error = read_secret(&server.url()).await.unwrap_err();
+        let error = read_secret(&server.url()).await.unwrap_err();
 
-    assert!(error.contains("InvalidSignatureException"), "{error}");
-    assert!(!error.contains("the-session"), "{error}");
+        assert!(error.contains(name), "{error}");
+        assert!(!error.contains("s3cret-key") && !error.contains("the-session"), "{error}");
+        assert_eq!(requests.lock().unwrap().len(), 1, "{name}");
+    }
 }

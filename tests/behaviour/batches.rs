@@ -11,20 +11,6 @@ use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 use crate::helpers::*;
 
 #[tokio::test]
-async fn a_malformed_record_takes_no_other_down_and_is_logged_with_its_path() {
-    let world = World::start().await;
-
-    let answered = world.handle(&sample_event("stream-malformed-record.json")).await;
-
-    assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(world.setting_keys(), ["acct2-products", "luma-home.myshopify.com"]);
-    let line = world.logs.only("record rejected");
-    let told = ["level", "system_account_id", "index_name", "path"].map(|name| &line[name]);
-    assert_eq!(told, ["ERROR", "acct3", "catalog", "search_config"]);
-    assert_eq!(answered.stats.rejected, 1);
-}
-
-#[tokio::test]
 async fn records_of_any_shape_take_no_other_down() {
     let world = World::start().await;
     // The last one succeeds, so that nobody asks for its sequence number.

@@ -81,24 +81,6 @@ async fn items_of_the_table_reach_kv_byte_for_byte() {
     assert_eq!(function.starts(), 1);
 }
 
-#[tokio::test]
-async fn records_that_fail_are_sent_again_until_they_get_through() {
-    let (stack, function) = process::start().await;
-    // Four requests in each invocation: three invocations fail, for one key alone.
-    let stuck = Fault::unsuccessful(|key| key == "a-i3", 200);
-    stack.kv.faults().add(writes(stuck).times(12));
-    let poller = poll(&stack, &function);
-
-    for n in 0..6 {
-        stack.table.put(&index("a", &format!("i{n}")));
-    }
-    caught_up(&poller).await;
-
-    assert_eq!(stack.kv.keys(SETTINGS).len(), 6);
-    assert!(poller.given_up().is_empty());
-    assert!(poller.deliveries().len() > 1);
-}
-
 /// Kills the process when KV has carried out a request, before the process gets the reply.
 fn kill_after(stack: &Stack, method: &'static str, path: &str, passing: usize, mark: &str) {
     let mark = mark.to_owned();

@@ -16,8 +16,25 @@ const API_KEYS_BOUND: usize = 64 * 1_024;
 const BOUND: usize = 64 * 1_024 * 1_024;
 
 /// So many indexes of one account, without shop ids.
+fn indexes(count: u32) -> Vec<Value> {
+    (1..=count).map(|number| index("a", &format!("i{number:02}"))).collect()
+}
+
 fn batch(count: u32) -> Vec<Value> {
-    (1..=count).map(|number| written(number, &index("a", &format!("i{number:02}")))).collect()
+    all_written(&indexes(count))
+}
+
+fn query_configs(count: u32) -> Vec<Value> {
+    (1..=count).map(|number| query_config("a", "i", &format!("q{number:02}"), 1)).collect()
+}
+
+/// A world in which these items were removed, and the records that say so.
+async fn removed(items: Vec<Value>) -> (World, Vec<Value>) {
+    let world = World::start().await;
+    world.settled_with(items.clone()).await;
+    items.iter().for_each(|item| world.remove(item));
+    let records = world.new_records();
+    (world, records)
 }
 
 /// KV's answer to a bulk request that it carried out whole.
@@ -193,20 +210,8 @@ fn lists_one(key: &str, count: Option<Value>) -> Fault {
 
 /// Counts that contradict the claim that seven of eight keys are done.
 fn odd_counts() -> [Option<Value>; 7] {
-    let counts = [json!(0), json!(6), json!(8), json!(-7), json!(null), json!("7")];
-    let [zero, six, eight, negative, null, text] = counts.map(Some);
-    [zero, six, eight, negative, null, text, None]
-}
-
-/// A world in which so many query configs were removed, and the records that say so.
-async fn removed_query_configs(count: u32) -> (World, Vec<Value>) {
-    let world = World::start().await;
-    let items: Vec<Value> =
-        (1..=count).map(|number| query_config("a", "i", &format!("q{number:02}"), 1)).collect();
-    world.settled_with(items.clone()).await;
-    items.iter().for_each(|item| world.remove(item));
-    let records = world.new_records();
-    (world, records)
+    let counts = json!([0, 6, 8, -7, null, "7"]);
+    std::array::from_fn(|place| counts.get(place).cloned())
 }
 
 #[tokio::test]
@@ -219,7 +224,7 @@ async fn what_a_4xx_does_not_list_is_done_only_where_its_count_bears_that_out() 
         assert_eq!(world.setting_keys().len(), 8);
         assert_eq!(answered.stats.settings_written, 8);
 
-        let (world, records) = removed_query_configs(8).await;
+        let (world, records) = removed(query_configs(8)).await;
         world.break_kv(deletes(lists_one(&query_config_key("a", "i", "q03"), count.clone())));
         world.batch_ok(records).await;
         assert_eq!(world.query_config_keys(), NOTHING);
@@ -248,27 +253,17 @@ async fn what_kv_refuses_to_write_delete_or_read_fails_alone() {
         let alone = world.puts(SETTINGS).into_iter().filter(|put| put.keys == ["a-i07"]).count();
         assert_eq!(alone, 1, "alone it is refused for good");
 
-        let (world, records) = removed_query_configs(40).await;
+        let (world, records) = removed(query_configs(40)).await;
         let poisoned = query_config_key("a", "i", "q07");
         world.break_kv(refuse("POST", "/bulk/delete", &poisoned));
         assert_eq!(world.batch(records.clone()).await.failures(), [number_of(&records[6])]);
         assert_eq!(world.query_config_keys(), [poisoned]);
 
-        let (world, records) = removed_indexes(40).await;
+        let (world, records) = removed(indexes(40)).await;
         world.break_kv(refuse("POST", "/bulk/get", "a-i07"));
         assert_eq!(world.batch(records.clone()).await.failures(), [number_of(&records[6])]);
         assert_eq!(world.setting_keys(), ["a-i07"]);
     }
-}
-
-/// The same with indexes.
-async fn removed_indexes(count: u32) -> (World, Vec<Value>) {
-    let world = World::start().await;
-    let items: Vec<Value> = (1..=count).map(|n| index("a", &format!("i{n:02}"))).collect();
-    world.settled_with(items.clone()).await;
-    items.iter().for_each(|item| world.remove(item));
-    let records = world.new_records();
-    (world, records)
 }
 
 #[tokio::test]
@@ -283,12 +278,12 @@ async fn a_refusal_that_is_no_pairs_fault_is_not_halved() {
         assert_eq!(world.batch(batch(8)).await.failures().len(), 8);
         assert_eq!(sizes(&world, KvVerb::PutBulk), vec![8; requests]);
 
-        let (world, records) = removed_query_configs(8).await;
+        let (world, records) = removed(query_configs(8)).await;
         world.break_kv(deletes(Fault::status(status)).forever());
         assert_eq!(world.batch(records).await.failures().len(), 8);
         assert_eq!(sizes(&world, KvVerb::DeleteBulk), vec![8; requests]);
 
-        let (world, records) = removed_indexes(8).await;
+        let (world, records) = removed(indexes(8)).await;
         world.break_kv(reads(Fault::status(status)).forever());
         assert_eq!(world.batch(records).await.failures().len(), 8);
         assert_eq!(sizes(&world, KvVerb::GetBulk), vec![8; requests]);

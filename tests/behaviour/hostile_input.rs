@@ -123,8 +123,7 @@ async fn a_re_export_of_hostile_names_asks_the_table_for_just_them() {
         let endpoint = json!({"index_endpoint": "https://h.example"});
         world.stack.table.put(&index_with(name, name, endpoint));
 
-        let payload = json!({"system_account_id": name, "index_name": name});
-        let answered = world.handle(&payload).await;
+        let answered = world.handle(&json!({"system_account_id": name, "index_name": name})).await;
 
         assert_eq!(answered.ok()["outcome"], "exported", "{name:?}");
         assert!(world.setting_keys().contains(&format!("{name}-{name}")));
@@ -170,9 +169,8 @@ async fn nesting_without_end_rejects_its_record_alone() {
 #[tokio::test]
 async fn what_a_payload_holds_is_not_repeated_without_end_in_its_error() {
     let world = World::start().await;
-    let payload = json!({"x".repeat(1_000_000): "y".repeat(1_000_000)});
 
-    let answered = world.handle(&payload).await;
+    let answered = world.handle(&json!({"x".repeat(1_000_000): "y".repeat(1_000_000)})).await;
 
     assert_eq!(answered.error().kind, "InvalidPayload");
     assert!(answered.error().message.len() < 1_000);

@@ -10,28 +10,18 @@ use crate::helpers::*;
 fn pointers() -> Vec<(&'static str, Value)> {
     let target = json!([{"index_id": "a-old"}]);
     let unweighted = json!([{"index_id": "a-old", "weight": 0.0}]);
+    let block = |name: &str, block: Value| json!({"index_aliases": {name: block}});
     let write_alias = |entry: Value| json!({"add_docs_config": {"index_write_aliases": [entry]}});
+    let of_account = json!({"system_account_id": "a", "index_name": "old"});
     vec![
-        (
-            "doc_reads",
-            json!({"index_aliases": {"doc_reads": {"enabled": true, "targets": unweighted}}}),
-        ),
-        (
-            "doc_writes",
-            json!({"index_aliases": {"doc_writes": {"enabled": true, "targets": target}}}),
-        ),
-        (
-            "analytics",
-            json!({"index_aliases": {"analytics": {"enabled": true, "index_id": "a-old"}}}),
-        ),
+        ("doc_reads", block("doc_reads", json!({"enabled": true, "targets": unweighted}))),
+        ("doc_writes", block("doc_writes", json!({"enabled": true, "targets": target}))),
+        ("analytics", block("analytics", json!({"enabled": true, "index_id": "a-old"}))),
         ("read_alias", json!({"read_alias": "a-old"})),
         ("write alias by index id", write_alias(json!({"index_id": "a-old"}))),
         ("write alias by the index id as shop id", write_alias(json!({"shop_id": "a-old"}))),
         ("write alias by shop id", write_alias(json!({"shop_id": "old.example"}))),
-        (
-            "write alias by account and name",
-            write_alias(json!({"system_account_id": "a", "index_name": "old"})),
-        ),
+        ("write alias by account and name", write_alias(of_account)),
         ("undecodable otherwise", json!({"read_alias": "a-old", "index_endpoint": 7})),
     ]
 }
@@ -59,25 +49,18 @@ async fn a_key_that_an_active_alias_points_at_stays_with_a_warning_and_a_count()
 
 #[tokio::test]
 async fn a_key_whose_index_or_claimant_cannot_be_exported_stays_as_it_is() {
-    let broken = json!({"index_endpoint": 7});
     for claim in [json!({}), json!({"shop_id": "s.example"})] {
+        let _row = row(&claim);
         let world = World::with_old_images().await;
         world.settled_with([shop("a", "i", "s.example")]).await;
         let before = world.stack.kv.get(SETTINGS, "s.example");
-        world.stack.table.load([
-            to_item(&index_with("a", "i", broken.clone())),
-            to_item(&shop("b", "gone", "s.example")),
-        ]);
-        let mut item = index_with("a", "i", broken.clone());
-        item.as_object_mut().unwrap().extend(claim.as_object().unwrap().clone());
-        world.load([item]);
+        world.load([with(broken("a", "i"), claim.clone()), shop("b", "gone", "s.example")]);
 
         world.stack.table.delete("b", "INDEX#gone");
         world.deliver_ok().await;
         assert_eq!(world.stack.kv.get(SETTINGS, "s.example"), before);
-        let lines = world.logs.lines();
-        let rejected = |line: &Value| line["level"] == "ERROR" && line["path"] == "index_endpoint";
-        assert!(lines.iter().any(rejected), "{lines:?}");
+        let errors = world.logs.at("ERROR");
+        assert!(errors.iter().any(|line| line["path"] == "index_endpoint"), "{errors:?}");
     }
 }
 

@@ -65,9 +65,8 @@ async fn a_namespace_that_fails_takes_no_records_of_the_other_down() {
     let queries = |request: &testbed::http::Request| request.path.contains(QUERY_CONFIGS);
     world.break_kv(Rule::when(queries, Fault::status(500)).forever());
 
-    let answered = world
-        .batch([written(1, &index("a", "i")), written(2, &query_config("a", "i", "q", 1))])
-        .await;
+    let records = [written(1, &index("a", "i")), written(2, &query_config("a", "i", "q", 1))];
+    let answered = world.batch(records).await;
 
     assert_eq!(answered.failures(), ["2"]);
     assert_eq!(world.setting_keys(), ["a-i"]);
@@ -79,8 +78,7 @@ async fn a_re_export_that_is_asked_to_wait_long_ends_and_names_the_service_and_t
     world.stack.table.put(&index("a", "i"));
     world.break_puts(1, Fault::retry_after(21));
 
-    let payload = json!({"system_account_id": "a", "index_name": "i"});
-    let answered = world.handle(&payload).await;
+    let answered = world.handle(&json!({"system_account_id": "a", "index_name": "i"})).await;
 
     let message = &answered.error().message;
     assert_eq!(answered.error().kind, "ReExportIncomplete");
@@ -95,7 +93,7 @@ async fn a_wait_of_more_than_five_seconds_is_logged() {
 
     world.batch_ok([written(1, &index("a", "i"))]).await;
 
-    let [line] = &world.logs.of("a service makes the invocation wait")[..] else { panic!() };
+    let line = world.logs.only("a service makes the invocation wait");
     assert_eq!((&line["level"], &line["service"]), (&json!("WARN"), &json!("Cloudflare KV")));
     assert_eq!(line["seconds"], 6);
     assert!(line["reason"].as_str().unwrap().contains("429"), "{line}");
@@ -156,28 +154,6 @@ async fn deletes_and_reads_survive_what_writes_survive() {
             assert_eq!(world.setting_keys(), NOTHING, "{path}");
         }
     }
-}
-
-#[tokio::test]
-async fn a_delete_that_stays_undone_fails_its_record_and_a_retry_ends_it() {
-    let world = World::start().await;
-    world.settled_with([shop("a", "i", "s.example")]).await;
-    let rule = deletes(Fault::unsuccessful(|key| key == "s.example", 200));
-    world.break_kv(rule.times(4));
-
-    world.stack.table.delete("a", "INDEX#i");
-    let records = world.new_records();
-    let failed = world.batch(records.clone()).await;
-
-    let number = testbed::stream::sequence_number(&records[0]).unwrap().to_owned();
-    assert_eq!(failed.failures(), [number]);
-    assert_eq!(
-        world.setting_keys(),
-        ["a-i", "s.example"],
-        "the index id's key stays: only its value says what else has to go"
-    );
-    world.batch_ok(records).await;
-    assert_eq!(world.setting_keys(), NOTHING);
 }
 
 #[tokio::test]

@@ -117,8 +117,7 @@ async fn what_fails_for_more_than_its_own_api_key_is_not_parked() {
     for shop_id in ["s.example", "t.example"] {
         world.hold(SETTINGS, shop_id, &held_settings("a", "i"), Writer::Ours);
     }
-    let refused = Fault::status(500);
-    world.break_kv(deletes(refused).forever());
+    world.break_kv(deletes(Fault::status(500)).forever());
     let records = ["s.example", "t.example"].map(|id| late(written(1, &shop("a", "i", id))));
     let answered = world.batch(records).await;
     assert_eq!(answered.failures(), ["1", "1"]);
@@ -173,9 +172,8 @@ async fn a_late_removal_beside_an_insert_of_its_shop_id_in_a_dead_cell_is_parked
     hold_with_shop_id(&world);
 
     // Without an old image: the shop id is known from KV's value alone.
-    let answered = world
-        .batch_ok([late(removed(1, "a", "INDEX#i")), late(written(2, &claim_without_api_key()))])
-        .await;
+    let records = [late(removed(1, "a", "INDEX#i")), late(written(2, &claim_without_api_key()))];
+    let answered = world.batch_ok(records).await;
     assert_eq!(answered.counted("RecordsParked"), Some(2));
     assert_eq!(world.setting_keys(), ["a-i", "s.example"], "the way to the shop id stays");
 

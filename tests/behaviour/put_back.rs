@@ -1,6 +1,6 @@
 //! A deleted value is put back as soon as nobody can be sure that it should be gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -32,8 +32,7 @@ fn at_deletes(happens: impl Fn() + Send + Sync + 'static) -> impl Fn(&Request) -
 
 /// Picks deletes of the keys of a/i. From the first on, a/i is there again and can't be exported.
 fn deletes_of_a_broken_item(world: &World) -> impl Fn(&Request) -> bool + use<> {
-    let mut broken = shop("a", "i", "s.example");
-    broken["index_endpoint"] = json!(7);
+    let broken = with(broken("a", "i"), json!({"shop_id": "s.example"}));
     let table = world.stack.table.clone();
     at_deletes(move || table.put(&broken))
 }
@@ -78,9 +77,7 @@ async fn where_the_look_after_a_delete_fails_its_values_are_put_back_and_the_rec
 
         assert_eq!(answered.failures().len(), 1);
         assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "values and metadata");
-        let deleted = world.stack.kv.log_of(KvVerb::DeleteBulk).into_iter();
-        let deleted: std::collections::BTreeSet<String> =
-            deleted.flat_map(|delete| delete.keys).collect();
+        let deleted: BTreeSet<String> = world.deletes().into_iter().flatten().collect();
         assert_put_back(&world, &answered, u64::try_from(deleted.len()).unwrap());
 
         world.stack.kv.faults().clear();
@@ -94,8 +91,7 @@ async fn where_the_look_after_a_delete_fails_its_values_are_put_back_and_the_rec
 async fn a_delete_that_was_done_and_whose_next_try_is_refused_is_looked_after_like_any_other() {
     let world = World::with_old_images().await;
     let (before, records) = removal(&world).await;
-    let broken = deletes_of_a_broken_item(&world);
-    world.break_kv(Rule::when(broken, Fault::ApplyThenStatus(500)));
+    world.break_kv(Rule::when(deletes_of_a_broken_item(&world), Fault::ApplyThenStatus(500)));
     // With the token that is held, and with the one that is read again.
     world.break_kv(deletes(Fault::status(403)).times(2));
 
@@ -128,21 +124,6 @@ async fn what_was_never_deleted_for_lack_of_time_is_not_put_back_over_what_kv_ho
 }
 
 #[tokio::test]
-async fn where_the_look_after_a_repairs_delete_fails_its_values_are_put_back() {
-    let world = World::start().await;
-    let (before, _) = removal(&world).await;
-    break_looks_after_a_delete(&world, Fault::throttled(), None);
-
-    let answered = world.handle(&repair()).await;
-
-    let report = answered.ok();
-    assert_eq!(world.stack.kv.snapshot(SETTINGS), before);
-    assert_eq!(report["settings"]["deleted"], 0, "{report}");
-    assert_eq!(report["settings"]["failed"], 2, "{report}");
-    assert_put_back(&world, &answered, 2);
-}
-
-#[tokio::test]
 async fn a_deleted_key_that_an_item_asks_for_again_is_written_or_put_back() {
     /// What becomes of the key.
     #[derive(PartialEq)]
@@ -151,11 +132,7 @@ async fn a_deleted_key_that_an_item_asks_for_again_is_written_or_put_back() {
         PutBackAndFailed,
         PutBack,
     }
-    let claim = |account: &str, more: Value| {
-        let mut item = shop(account, "new", "s.example");
-        item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        item
-    };
+    let claim = |account: &str, more: Value| with(shop(account, "new", "s.example"), more);
     for (claim, becomes) in [
         (claim("b", json!({})), Becomes::Written),
         (claim("b", json!({"cell": "down"})), Becomes::PutBackAndFailed),
@@ -191,8 +168,7 @@ async fn no_delete_is_sent_where_the_time_left_would_not_hold_another_look_and_a
     for (time, deleted) in [(5, false), (60, true)] {
         let world = World::start().await;
         let (before, records) = removal(&world).await;
-        let slow = scans(Fault::Delay(Duration::from_secs(2)));
-        world.break_table(slow.forever());
+        world.break_table(scans(Fault::Delay(Duration::from_secs(2))).forever());
 
         let event = testbed::stream::event(records);
         let answered = world.handle_within(&event, Duration::from_secs(time)).await;
@@ -225,8 +201,7 @@ async fn a_repair_sends_no_delete_either_where_the_time_left_would_not_hold_anot
     });
     world.break_kv(listings(after_the_listing));
 
-    let payload = repair();
-    let answered = world.handle_within(&payload, Duration::from_secs(5)).await;
+    let answered = world.handle_within(&repair(), Duration::from_secs(5)).await;
 
     let report = answered.ok();
     assert_eq!(report["settings"]["deleted"], 0, "{report}");

@@ -39,11 +39,9 @@ async fn removals_are_read_in_batches() {
 /// A world that holds so many query configs of a/i, and the removals of the first of them.
 async fn world_without(removals: u32, of: u32) -> (World, Vec<serde_json::Value>) {
     let world = World::start().await;
-    let ours = r#"{"system_account_id":"a","index_name":"i","environment":"local"}"#;
-    let ours: serde_json::Value = serde_json::from_str(ours).unwrap();
-    for n in 0..of {
-        let key = query_config_key("a", "i", &format!("q{n}"));
-        world.stack.kv.put(QUERY_CONFIGS, &key, "{}", Some(ours.clone()));
+    for query in (0..of).map(|n| format!("q{n}")) {
+        let value = held_query_config("a", "i", &query);
+        world.hold(QUERY_CONFIGS, &query_config_key("a", "i", &query), &value, Writer::Ours);
     }
     let removal = |n| removed(n, "a", &format!("INDEX#i#QUERY#q{n}"));
     (world, (0..removals).map(removal).collect())
@@ -53,10 +51,8 @@ async fn world_without(removals: u32, of: u32) -> (World, Vec<serde_json::Value>
 async fn many_are_told_from_other_environments_by_a_listing() {
     let (world, mut removals) = world_without(300, 300).await;
     let theirs = query_config_key("a", "i", "q7");
-    let metadata = serde_json::json!({
-        "system_account_id": "a", "index_name": "i", "environment": "other",
-    });
-    world.stack.kv.put(QUERY_CONFIGS, &theirs, "{}", Some(metadata));
+    let value = held_query_config("a", "i", "q7");
+    world.hold(QUERY_CONFIGS, &theirs, &value, Writer::OtherEnvironment);
     let predecessors = query_config_key("a", "i", "q8");
     world.stack.kv.put(QUERY_CONFIGS, &predecessors, "{}", None);
     // One that the listing lacks is deleted all the same.

@@ -1,21 +1,11 @@
 //! Re-exports by hand: what they report, and how they race the stream.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use serde_json::{Value, json};
-use testbed::faults::{Fault, Rule};
+use serde_json::json;
+use testbed::faults::Rule;
 use testbed::kv::KvVerb;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use crate::helpers::*;
-
-fn payload() -> Value {
-    json!({"system_account_id": "a", "index_name": "i"})
-}
-
-fn with_query_configs() -> Value {
-    re_export_all("a", "i")
-}
 
 #[tokio::test]
 async fn a_re_export_reads_consistently_writes_both_keys_and_reads_again() {
@@ -23,7 +13,7 @@ async fn a_re_export_reads_consistently_writes_both_keys_and_reads_again() {
     world.stack.table.put(&shop("a", "i", "s.example"));
     world.stack.table.put(&query_config("a", "i", "q", 1));
 
-    let answered = world.handle(&payload()).await;
+    let answered = world.handle(&re_export("a", "i")).await;
 
     assert_eq!(
         *answered.ok(),
@@ -48,36 +38,32 @@ async fn a_record_that_is_not_there_is_an_error_and_kv_is_left_alone() {
     let world = World::start().await;
     world.stack.kv.put(SETTINGS, "a-i", "stays", None);
 
-    let answered = world.handle(&with_query_configs()).await;
-
-    assert_eq!(answered.error().kind, "IndexNotFound");
+    // The second name is longer than any that a table can hold.
+    for name in ["i", &"i".repeat(1_100)] {
+        let answered = world.handle(&re_export_all("a", name)).await;
+        assert_eq!(answered.error().kind, "IndexNotFound", "{name}");
+    }
     assert!(world.stack.kv.log().is_empty());
 }
 
 #[tokio::test]
 async fn a_record_that_cannot_be_exported_is_an_error_with_the_path_of_its_fault() {
     let world = World::start().await;
-    for (item, path) in [
-        (index_with("a", "i", json!({"index_endpoint": "not a url"})), "index_endpoint"),
-        (
-            index_with(
-                "a",
-                "i",
-                json!({"index_aliases": {"doc_reads": {"targets": [{"index_id": "x", "weight": 2}]}}}),
-            ),
-            "index_aliases.doc_reads.targets[0].weight",
-        ),
+    let heavy = json!({"doc_reads": {"targets": [{"index_id": "x", "weight": 2}]}});
+    for (more, path) in [
+        (json!({"index_endpoint": "not a url"}), "index_endpoint"),
+        (json!({"index_aliases": heavy}), "index_aliases.doc_reads.targets[0].weight"),
     ] {
-        world.stack.table.put(&item);
+        world.stack.table.put(&index_with("a", "i", more));
 
-        let answered = world.handle(&payload()).await;
+        let answered = world.handle(&re_export("a", "i")).await;
 
         assert_eq!(answered.error().kind, "RecordRejected");
         assert!(answered.error().message.contains(path), "{}", answered.error().message);
     }
     world.stack.table.put(&index("a", "i"));
     world.stack.api_keys.remove("a");
-    let answered = world.handle(&payload()).await;
+    let answered = world.handle(&re_export("a", "i")).await;
     assert_eq!(answered.error().kind, "RecordRejected");
     assert!(answered.error().message.contains("system_account_id"));
     assert_eq!(world.verbs(), [KvVerb::GetBulk], "KV may hold an API key of its own");
@@ -92,7 +78,7 @@ async fn a_record_that_changes_meanwhile_is_written_again_with_the_same_key() {
     });
     world.break_kv(writes(change));
 
-    let answered = world.handle(&payload()).await;
+    let answered = world.handle(&re_export("a", "i")).await;
 
     assert_eq!(answered.ok()["outcome"], "exported");
     for key in ["a-i", "s.example"] {
@@ -107,33 +93,14 @@ async fn a_record_that_is_removed_meanwhile_leaves_nothing_behind() {
     let world = World::start().await;
     world.stack.table.put(&shop("a", "i", "s.example"));
     world.stack.table.put(&query_config("a", "i", "q", 1));
-    let remove = world.after(move |table| table.delete("a", "INDEX#i"));
+    let remove = world.after(|table| table.delete("a", "INDEX#i"));
     world.break_kv(writes(remove));
 
-    let answered = world.handle(&payload()).await;
+    let answered = world.handle(&re_export("a", "i")).await;
 
     assert_eq!(answered.ok()["outcome"], "removed");
     assert_eq!(answered.ok()["settings_keys"], json!([]));
     assert_eq!(world.setting_keys(), NOTHING);
-}
-
-#[tokio::test]
-async fn a_record_that_never_stops_changing_ends_the_re_export_after_five_rounds() {
-    let world = World::start().await;
-    world.stack.table.put(&index("a", "i"));
-    let table = world.stack.table.clone();
-    let version = AtomicU32::new(0);
-    let change = move || {
-        let version = version.fetch_add(1, Ordering::Relaxed).to_string();
-        table.put(&index_with("a", "i", json!({"pixel_id": version})));
-    };
-    world.break_kv(writes(Fault::after(change)).forever());
-
-    let answered = world.handle(&payload()).await;
-
-    assert_eq!(answered.error().kind, "ReExportIncomplete");
-    assert!(answered.error().message.contains("older version"));
-    assert_eq!(world.puts_done(SETTINGS).len(), 5);
 }
 
 #[tokio::test]
@@ -149,14 +116,11 @@ async fn query_configs_are_counted_and_those_that_cannot_be_exported_are_logged(
         json!({"pk": {"S": "a"}, "sk": {"S": "INDEX#i#QUERY#bad"}, "boost": {"N": "1E125"}});
     world.stack.table.put_item(&beyond);
 
-    let answered = world.handle(&with_query_configs()).await;
+    let answered = world.handle(&re_export_all("a", "i")).await;
 
     let counts = &answered.ok()["query_configs"];
-    assert_eq!(counts["exported"].as_u64().unwrap() + counts["rejected"].as_u64().unwrap(), 6);
-    assert_eq!(
-        u64::try_from(world.query_config_keys().len()).unwrap(),
-        counts["exported"].as_u64().unwrap()
-    );
+    let exported = world.query_config_keys().len();
+    assert_eq!(*counts, json!({"exported": exported, "rejected": 6 - exported}));
     let first = query_config_key("a", "i", "q#0 ü");
     assert!(world.query_config_keys().contains(&first));
 }
@@ -168,32 +132,19 @@ async fn query_configs_that_change_or_go_meanwhile_are_written_again_or_removed(
     for query in ["changes", "goes", "stays"] {
         world.stack.table.put(&query_config("a", "i", query, 1));
     }
-    let table = world.stack.table.clone();
-    let change = move || {
+    let change = world.after(|table| {
         table.put(&query_config("a", "i", "changes", 2));
         table.delete("a", "INDEX#i#QUERY#goes");
-    };
-    let query_configs = |request: &testbed::http::Request| {
-        request.method == "PUT" && request.path.contains(QUERY_CONFIGS)
-    };
-    world.break_kv(Rule::when(query_configs, Fault::after(change)));
+    });
+    world.break_kv(Rule::on("PUT", format!("/{QUERY_CONFIGS}/bulk"), change));
 
-    let answered = world.handle(&with_query_configs()).await;
+    let answered = world.handle(&re_export_all("a", "i")).await;
 
     assert_eq!(answered.ok()["query_configs"], json!({"exported": 2, "rejected": 0}));
     let mut expected = ["changes", "stays"].map(|query| query_config_key("a", "i", query));
     expected.sort();
     assert_eq!(world.query_config_keys(), expected);
-    let changed = world.stack.kv.get(QUERY_CONFIGS, &query_config_key("a", "i", "changes"));
-    assert_eq!(changed.unwrap().json()["boost"], 2);
+    assert_eq!(world.query_config("a", "i", "changes").unwrap()["boost"], 2);
     let puts = world.puts_done(QUERY_CONFIGS);
     assert_eq!(puts.iter().map(|put| put.pairs).collect::<Vec<_>>(), [3, 1]);
-}
-
-#[tokio::test]
-async fn an_index_that_no_table_can_hold_is_not_found() {
-    let world = World::start().await;
-    let name = "i".repeat(1_100);
-    let answered = world.handle(&json!({"system_account_id": "a", "index_name": name})).await;
-    assert_eq!(answered.error().kind, "IndexNotFound");
 }

@@ -112,10 +112,9 @@ async fn re_exports_and_repairs_say_it_too_and_an_audit_says_nothing() {
     let world = World::start().await;
     world.stack.table.put(&shop("a", "i", "s.example"));
     world.stack.table.put(&query_config("a", "i", "q", 1));
-    let index = json!({"system_account_id": "a", "index_name": "i"});
     world.handle(&audit()).await.ok();
     assert_eq!(receipts(&world), [] as [Value; 0]);
-    for (payload, lines) in [(repair(), 2), (index, 1)] {
+    for (payload, lines) in [(repair(), 2), (re_export("a", "i"), 1)] {
         world.forget();
         world.handle(&payload).await.ok();
 
@@ -156,8 +155,7 @@ async fn a_late_record_whose_pair_is_refused_alone_is_rejected_and_one_in_time_f
         items.iter().for_each(|item| world.stack.table.put(item));
         let refused = json!({"success": false, "errors": [{"code": 10_012, "message": "s3cret"}]});
         let refused = Fault::Answer(Reply::json(400, &refused));
-        let rule = Rule::naming("PUT", "/bulk", "refused.example", refused);
-        world.break_kv(rule.forever());
+        world.break_kv(Rule::naming("PUT", "/bulk", "refused.example", refused).forever());
         let age = if is_late { 600 } else { 0 };
         let records = (1..).zip(&items).map(|(number, item)| ago(age, written(number, item)));
 
@@ -168,7 +166,7 @@ async fn a_late_record_whose_pair_is_refused_alone_is_rejected_and_one_in_time_f
         assert_eq!(world.setting_keys(), ["a-bad", "a-good"]);
         assert_eq!(answered.counted("RecordsRejected"), Some(u64::from(is_late)));
         if is_late {
-            let [line] = &world.logs.of("record rejected")[..] else { panic!() };
+            let line = world.logs.only("record rejected");
             let error = line["error"].as_str().unwrap();
             assert!(error.contains("status 400") && error.contains("code 10012"), "{error}");
             assert_eq!((&line["index_name"], &line["path"]), (&json!("bad"), &json!("(pair)")));

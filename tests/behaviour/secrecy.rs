@@ -16,14 +16,13 @@ const VALUE: &str = "MARKED-SETTING";
 
 /// An item with a mark in every settings value.
 fn marked(account: &str, name: &str, more: Value) -> Value {
-    let mut item = json!({
+    let item = json!({
         "index_endpoint": format!("https://{VALUE}.example.com"),
         "pixel_id": VALUE,
         "search_config": {"nested": [VALUE, {"deeper": VALUE}]},
         "agentic_config": {"prompt": VALUE},
     });
-    item.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    index_with(account, name, item)
+    index_with(account, name, with(item, more))
 }
 
 /// Everything that answers said.

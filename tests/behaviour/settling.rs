@@ -1,6 +1,6 @@
 //! Removals and moved shop ids, with the real services.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::faults::Fault;
 use testbed::stack::SETTINGS;
 
@@ -14,9 +14,8 @@ async fn a_removal_takes_both_keys_away_whatever_the_stream_carries() {
         (World::start().await, one_by_one),
         (World::with_old_images().await, vec![vec!["a-old", "old.example"]]),
     ] {
-        world
-            .settled_with([shop("a", "old", "old.example"), shop("a", "new", "new.example")])
-            .await;
+        let items = [shop("a", "old", "old.example"), shop("a", "new", "new.example")];
+        world.settled_with(items).await;
 
         world.stack.table.delete("a", "INDEX#old");
         let answered = world.deliver_ok().await;
@@ -38,11 +37,7 @@ async fn the_removal_of_what_kv_never_held_is_done() {
     }
 
     // KV's word that a key is absent may be a minute old, so the keys that are named are deleted.
-    assert!(
-        world.deletes().iter().flatten().any(|key| key == "acct2-outlet"),
-        "{:?}",
-        world.deletes()
-    );
+    assert!(world.deletes().concat().contains(&"acct2-outlet".to_owned()), "{:?}", world.deletes());
     assert_eq!(world.setting_keys(), ["stranger"]);
 }
 
@@ -87,11 +82,7 @@ async fn an_item_that_is_there_again_is_written_from_the_table() {
     world.settled_with([shop("a", "i", "s.example")]).await;
     world.stack.table.delete("a", "INDEX#i");
     let removal = world.new_records();
-    world.stack.table.put(&index_with(
-        "a",
-        "i",
-        json!({"pixel_id": "new", "shop_id": "s.example"}),
-    ));
+    world.load([with(shop("a", "i", "s.example"), json!({"pixel_id": "new"}))]);
 
     world.batch_ok(removal).await;
     for key in ["a-i", "s.example"] {
@@ -114,25 +105,6 @@ async fn an_item_that_comes_back_during_its_delete_is_written() {
 }
 
 #[tokio::test]
-async fn a_key_whose_alias_is_switched_on_during_its_delete_is_put_back_as_it_was() {
-    let world = World::start().await;
-    world.settled_with([shop("a", "i", "s.example")]).await;
-    let before = world.stack.kv.snapshot(SETTINGS);
-    world.stack.table.delete("a", "INDEX#i");
-    let table = world.stack.table.clone();
-    let switch_on = move || table.put(&pointing("b", "live", "a-i"));
-    let rule = deletes(Fault::after(switch_on)).after(1);
-    world.break_kv(rule);
-
-    let answered = world.batch_ok(world.new_records()).await;
-    assert_eq!(world.stack.kv.snapshot(SETTINGS), before, "value and metadata");
-    assert_eq!(answered.stats.deletes_restored, 2);
-    let warnings = world.logs.warnings();
-    let put_back = |line: &&Value| line["message"].as_str().unwrap().contains("put back");
-    assert_eq!(warnings.iter().filter(put_back).count(), 2, "{warnings:?}");
-}
-
-#[tokio::test]
 async fn a_put_back_that_fails_fails_the_record_and_is_logged_as_an_error() {
     let world = World::start().await;
     world.settled_with([index("a", "i")]).await;
@@ -144,9 +116,8 @@ async fn a_put_back_that_fails_fails_the_record_and_is_logged_as_an_error() {
     let answered = world.batch(world.new_records()).await;
 
     assert_eq!(answered.failures().len(), 1);
-    let lines = world.logs.lines();
-    let error = |line: &Value| line["level"] == "ERROR" && line["key"] == "a-i";
-    assert!(lines.iter().any(error), "{lines:?}");
+    let errors = world.logs.at("ERROR");
+    assert!(errors.iter().any(|line| line["key"] == "a-i"), "{errors:?}");
 }
 
 #[tokio::test]

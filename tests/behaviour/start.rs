@@ -69,8 +69,7 @@ async fn a_dry_run_does_everything_but_the_calls_to_cloudflare_and_says_so_each_
         removed(4, "b", "INDEX#gone#QUERY#q"),
     ]);
     let removal = process::invoke(&function, &removal).await;
-    let payload = re_export_all("a", "i");
-    let report = process::invoke(&function, &payload).await;
+    let report = process::invoke(&function, &re_export_all("a", "i")).await;
     let repaired = process::invoke(&function, &repair()).await.result.unwrap();
     let explained = json!({"explain": {"system_account_id": "a", "index_name": "i"}});
     let explained = process::invoke(&function, &explained).await.result.unwrap();

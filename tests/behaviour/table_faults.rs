@@ -70,8 +70,7 @@ async fn unprocessed_keys_are_asked_for_again() {
     world.stack.table.put(&query_config("a", "i", "q29", 99));
     let records = world.new_records();
     let removals = records.into_iter().filter(|record| record["eventName"] == "REMOVE");
-    let partly = Rule::operation("BatchGetItem", Fault::Unprocessed(7)).times(4);
-    world.break_table(partly);
+    world.break_table(Rule::operation("BatchGetItem", Fault::Unprocessed(7)).times(4));
 
     world.batch_ok(removals).await;
     assert_eq!(world.query_config_keys(), [query_config_key("a", "i", "q29")]);
@@ -83,8 +82,7 @@ async fn keys_that_stay_unprocessed_fail_their_records_and_nothing_is_deleted() 
     world.settled_with([query_config("a", "i", "q1", 1), query_config("a", "i", "q2", 2)]).await;
     world.stack.table.delete("a", "INDEX#i#QUERY#q1");
     world.stack.table.delete("a", "INDEX#i#QUERY#q2");
-    let stuck = Rule::operation("BatchGetItem", Fault::Unprocessed(0)).forever();
-    world.break_table(stuck);
+    world.break_table(Rule::operation("BatchGetItem", Fault::Unprocessed(0)).forever());
 
     let answered = world.deliver().await;
 
@@ -104,8 +102,7 @@ async fn what_aws_says_is_shown_short_and_without_the_secrets_of_the_process() {
         [("AccessDeniedException", &echo), ("ValidationException", &long), ("a sentence", &echo)]
     {
         world.logs.clear();
-        let denied = Fault::aws(400, kind, message);
-        world.break_table(scans(denied).forever());
+        world.break_table(scans(Fault::aws(400, kind, message)).forever());
 
         world.batch([removed(1, "a", "INDEX#i")]).await;
 

@@ -9,22 +9,6 @@ use testbed::stream::event;
 use crate::helpers::*;
 
 #[tokio::test]
-async fn the_token_is_read_once_and_kept() {
-    let world = World::start().await;
-
-    for number in 1..=3 {
-        let records = [
-            written(number, &index("a", "i")),
-            written(number + 10, &query_config("a", "i", "q", 1)),
-        ];
-        world.batch_ok(records).await;
-    }
-
-    assert_eq!(world.stack.secrets.log().len(), 1);
-    assert_eq!(world.stack.secrets.log()[0].secret_id, TOKEN_SECRET);
-}
-
-#[tokio::test]
 async fn a_secret_that_is_no_token_fails_the_records_and_says_why_without_showing_it() {
     for secret in [r#"{"tokens":"s3cret"}"#, r#"{"token":7}"#, "", "s3cret\nline"] {
         let world = World::start().await;
@@ -61,9 +45,8 @@ async fn a_token_that_stays_refused_fails_the_records_as_cloudflare_auth_rejecte
     let world = World::start().await;
     world.stack.kv.set_token("another");
 
-    let answered = world
-        .batch([written(1, &index("a", "i")), written(2, &query_config("a", "i", "q", 1))])
-        .await;
+    let records = [written(1, &index("a", "i")), written(2, &query_config("a", "i", "q", 1))];
+    let answered = world.batch(records).await;
 
     assert_eq!(answered.failures(), ["1", "2"]);
     let failed = world.logs.of("record failed");

@@ -10,9 +10,6 @@ use testbed::stack::SETTINGS;
 use super::asking::*;
 use crate::helpers::*;
 
-/// The segments of one pass over the table.
-const SEGMENTS: usize = 8;
-
 #[tokio::test]
 async fn at_most_three_requests_to_kv_and_two_consistent_passes_whatever_is_asked() {
     let world = World::start().await;
@@ -35,7 +32,7 @@ async fn at_most_three_requests_to_kv_and_two_consistent_passes_whatever_is_aske
 
         assert_eq!(world.stack.kv.log().len(), requests, "{payload}");
         assert_eq!(world.stack.kv.log_of(KvVerb::GetBulk).len(), requests, "{payload}");
-        assert_eq!(world.stack.table.operations()["Scan"], SEGMENTS * passes, "{payload}");
+        assert_eq!(world.passes(), passes, "{payload}");
         assert!(world.stack.table.log().iter().all(|request| request.consistent), "{payload}");
         assert_eq!(world.stack.api_keys.log().len(), 1, "{payload}");
     }

@@ -55,6 +55,59 @@ async fn a_missing_key_is_found_by_the_item_that_asks_for_it() {
     }
 }
 
+/// What has happened to a/i, whose shop id is s.example, the verdicts then, and the advice.
+type Case = (&'static str, fn(&World), &'static [(&'static str, &'static str)], &'static str);
+
+#[tokio::test]
+async fn what_has_happened_to_an_index_is_told_by_its_keys_and_in_the_advice() {
+    let cases: [Case; 4] = [
+        (
+            "the item is broken",
+            |world| world.load([with(broken("a", "i"), json!({"shop_id": "s.example"}))]),
+            &[("s.example", "rejected"), ("a-i", "rejected")],
+            "The field index_endpoint must be",
+        ),
+        (
+            "the account has lost its API key",
+            |world| world.stack.api_keys.remove("a"),
+            &[("s.example", "rejected"), ("a-i", "rejected")],
+            "the account has no API key",
+        ),
+        (
+            // Stale as for a reconcile, though the value is right.
+            "the digest is lost",
+            |world| {
+                let text = world.stack.kv.get(SETTINGS, "a-i").unwrap().value;
+                world.stack.kv.put(SETTINGS, "a-i", &text, None);
+            },
+            &[("s.example", "right"), ("a-i", "stale")],
+            "run make re-export ACCOUNT=a INDEX=i",
+        ),
+        (
+            // The value under the index id leads to the old one.
+            "the shop id has changed",
+            |world| world.load([shop("a", "i", "new.example")]),
+            &[("new.example", "missing"), ("a-i", "stale"), ("s.example", "orphaned")],
+            "KV lacks new.example",
+        ),
+    ];
+    for (what, change, expected, says) in cases {
+        let _row = row(what);
+        let world = World::start().await;
+        world.settled_with([shop("a", "i", "s.example")]).await;
+        change(&world);
+
+        let report = asked(&world, &of_index("a", "i")).await;
+
+        assert_eq!(verdicts(&report), expected);
+        assert!(advice(&report).contains(says), "{report}");
+        let rejected = expected[0].1 == "rejected";
+        assert_eq!(report["item"], if rejected { "rejected" } else { "exportable" });
+        assert_eq!(report.get("path").is_some(), rejected, "{report}");
+        assert!(key(&report, "a-i")["exported_at"].is_string() || what.contains("digest"));
+    }
+}
+
 #[tokio::test]
 async fn a_stale_key_tells_the_paths_that_differ() {
     let world = World::start().await;
@@ -77,85 +130,6 @@ async fn a_stale_key_tells_the_paths_that_differ() {
         json!(["index_aliases.doc_reads.targets[0].weight", "search_config.limit"])
     );
     assert!(advice(&report).contains("run make re-export ACCOUNT=a INDEX=i"), "{report}");
-}
-
-#[tokio::test]
-async fn the_right_value_without_its_digest_is_stale_as_for_a_reconcile() {
-    let world = World::start().await;
-    world.settled_with([index("a", "i")]).await;
-    let value = world.setting("a-i").unwrap();
-    let text = world.stack.kv.get(SETTINGS, "a-i").unwrap().value;
-    world.stack.kv.put(SETTINGS, "a-i", &text, None);
-
-    let report = asked(&world, &of_index("a", "i")).await;
-
-    assert_eq!(verdicts(&report), [("a-i", "stale")]);
-    assert_eq!(key(&report, "a-i")["differs"], json!([]));
-    assert_eq!(value["index_name"], "i");
-}
-
-#[tokio::test]
-async fn an_item_that_cannot_be_exported_is_rejected_with_its_path() {
-    let world = World::start().await;
-    world.settled_with([shop("a", "i", "s.example")]).await;
-    let broken = json!({"shop_id": "s.example", "index_endpoint": "nonsense"});
-    world.stack.table.put(&index_with("a", "i", broken));
-
-    let report = asked(&world, &of_key("s.example")).await;
-
-    assert_eq!(verdicts(&report), [("s.example", "rejected"), ("a-i", "rejected")]);
-    assert_eq!(report["item"], "rejected");
-    assert_eq!(report["path"], "index_endpoint");
-    assert!(advice(&report).starts_with("The field index_endpoint must be"), "{report}");
-    assert!(key(&report, "a-i")["exported_at"].is_string(), "KV keeps what it had");
-}
-
-#[tokio::test]
-async fn an_account_without_an_api_key_is_rejected_by_its_name() {
-    let world = World::start().await;
-    world.stack.api_keys.remove("a");
-    world.stack.table.put(&index("a", "i"));
-
-    let report = asked(&world, &of_index("a", "i")).await;
-
-    assert_eq!(
-        (&report["item"], &report["path"]),
-        (&json!("rejected"), &json!("system_account_id"))
-    );
-    assert_eq!(verdicts(&report), [("a-i", "rejected")]);
-    assert!(advice(&report).contains("the account has no API key"), "{report}");
-}
-
-#[tokio::test]
-async fn an_orphaned_key_is_repaired_by_its_account_where_a_value_leads_to_it() {
-    let world = World::start().await;
-    world.settled_with([shop("a", "i", "s.example")]).await;
-    world.stack.table.delete("a", "INDEX#i");
-
-    let report = asked(&world, &of_index("a", "i")).await;
-    assert_eq!(report["item"], "absent");
-    assert_eq!(verdicts(&report), [("a-i", "orphaned"), ("s.example", "orphaned")]);
-    assert!(advice(&report).contains("make reconcile APPLY=true ACCOUNT=a,"), "{report}");
-
-    world.stack.kv.delete(SETTINGS, "a-i");
-    let report = asked(&world, &of_key("s.example")).await;
-    assert_eq!(verdicts(&report), [("s.example", "orphaned")]);
-    assert!(advice(&report).contains("make reconcile APPLY=true,"), "{report}");
-}
-
-#[tokio::test]
-async fn a_shop_id_that_the_item_has_left_is_found_by_the_index_ids_value() {
-    let world = World::start().await;
-    world.settled_with([shop("a", "i", "old.example")]).await;
-    world.stack.table.put(&shop("a", "i", "new.example"));
-
-    let report = asked(&world, &of_index("a", "i")).await;
-
-    assert_eq!(
-        verdicts(&report),
-        [("new.example", "missing"), ("a-i", "stale"), ("old.example", "orphaned")]
-    );
-    assert_eq!(key(&report, "a-i")["differs"], json!(["shop_id"]));
 }
 
 #[tokio::test]
@@ -200,24 +174,6 @@ async fn an_alias_that_points_at_nothing_is_dangling() {
     assert_eq!(by_key["pointed_at_by"], json!([named("b", "live")]));
     assert!(advice(&by_key).contains("active aliases of b/live"), "{by_key}");
     assert_eq!(asked(&world, &of_index("b", "gone-2")).await, by_key);
-}
-
-#[tokio::test]
-async fn a_key_that_several_items_ask_for_is_conflicting() {
-    let world = World::start().await;
-    world.settled_with([shop("a", "i", "s.example")]).await;
-    world.stack.table.put(&shop("b", "j", "s.example"));
-
-    for payload in [of_key("s.example"), of_index("a", "i")] {
-        let report = asked(&world, &payload).await;
-        assert_eq!(verdicts(&report), [("s.example", "conflicting"), ("a-i", "right")]);
-        let both = json!([named("a", "i"), named("b", "j")]);
-        assert_eq!(key(&report, "s.example")["claimed_by"], both);
-        assert_eq!(key(&report, "s.example")["named"], named("a", "i"));
-        assert!(advice(&report).contains("Items a/i and b/j ask for s.example"), "{report}");
-    }
-    let report = asked(&world, &of_index("b", "j")).await;
-    assert_eq!(verdicts(&report), [("s.example", "conflicting"), ("b-j", "missing")]);
 }
 
 #[tokio::test]

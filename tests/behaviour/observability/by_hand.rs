@@ -116,8 +116,7 @@ async fn every_reconcile_tells_its_drift_also_when_there_is_none() {
     // Drift that is found but can't be repaired.
     stack.kv.delete(SETTINGS, "a-i");
     stack.kv.faults().add(writes(Fault::status(500)).forever());
-    let payload = repair();
-    let unmended = Printed::by(&process::invoke(&function, &payload).await);
+    let unmended = Printed::by(&process::invoke(&function, &repair()).await);
     let counts = unmended.counts();
     assert_eq!((counts["ReconcileKeysFailed"], counts["DriftedKeys"]), (1.0, 1.0));
 

@@ -133,8 +133,7 @@ async fn with_a_moved_shop_id() -> World {
 #[tokio::test]
 async fn a_shop_id_that_was_given_up_is_found_however_late_the_api_key_comes() {
     let world = with_a_moved_shop_id().await;
-    let late = Fault::Delay(Duration::from_millis(1_500));
-    world.stack.api_keys.faults().add(Rule::any(late));
+    world.stack.api_keys.faults().add(Rule::any(Fault::Delay(Duration::from_millis(1_500))));
 
     run(&world, true).await;
 
@@ -145,8 +144,7 @@ async fn a_shop_id_that_was_given_up_is_found_however_late_the_api_key_comes() {
 async fn what_leads_to_a_shop_id_that_was_given_up_stays_while_it_cannot_be_read() {
     let world = with_a_moved_shop_id().await;
     for unreadable in ["a-moved", "old.example"] {
-        let down = Rule::naming("POST", "/bulk/get", unreadable, Fault::status(503));
-        world.break_kv(down.forever());
+        world.break_kv(Rule::naming("POST", "/bulk/get", unreadable, Fault::status(503)).forever());
         let report = run(&world, true).await;
         assert_ne!(report["settings"]["failed"], 0, "{unreadable}: {report}");
         world.stack.kv.faults().clear();

@@ -111,18 +111,3 @@ async fn a_run_of_one_account_reads_that_account_alone() {
     assert_eq!(read.iter().map(|read| read.keys.clone()).collect::<Vec<_>>(), [["a.shop"]]);
     assert_eq!(world.stack.table.operations().keys().collect::<Vec<_>>(), ["Query"]);
 }
-
-#[tokio::test]
-async fn a_run_of_one_account_finds_an_orphan_that_a_value_under_its_index_id_names() {
-    let world = World::start().await;
-    let items = [shop("a", "moved", "old.shop"), shop("a", "gone", "gone.shop")];
-    world.settled_with(items.into_iter().chain([index("b", "stays")])).await;
-    world.load([shop("a", "moved", "new.shop")]);
-    world.stack.table.delete("a", "INDEX#gone");
-
-    let report = world.handle(&of_account("a", true)).await.ok().clone();
-
-    assert_eq!(world.setting_keys(), ["a-moved", "b-stays", "new.shop"]);
-    let counted = ["orphaned", "deleted", "missing", "stale"];
-    assert_eq!(counted.map(|class| report["settings"][class].as_u64().unwrap()), [3, 3, 1, 1]);
-}

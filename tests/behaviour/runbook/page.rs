@@ -47,8 +47,7 @@ async fn every_query_finds_real_lines_that_have_its_fields() {
     practice.repair_account("a").await;
     practice.re_export("a", "missing").await.unwrap_err();
     practice.stack.kv.delete(SETTINGS, "a-good");
-    let fails = Rule::on("PUT", "/settings/bulk", Fault::status(500)).forever();
-    practice.stack.kv.faults().add(fails);
+    practice.stack.kv.faults().add(Rule::on("PUT", "/settings/bulk", Fault::status(500)).forever());
     practice.repair().await;
     practice.stack.kv.faults().clear();
     practice.stack.kv.faults().add(Rule::on("PUT", "/settings/bulk", Fault::Hang).forever());

@@ -172,8 +172,7 @@ async fn a_revocation_between_a_delete_and_its_put_back_is_told_by_name() {
         table.put(&index("a", "old"));
         kv.set_token("another");
     };
-    let deletes = Rule::on("POST", "/settings/bulk/delete", Fault::after(revoke));
-    practice.stack.kv.faults().add(deletes);
+    practice.stack.kv.faults().add(Rule::on("POST", "/settings/bulk/delete", Fault::after(revoke)));
 
     let _ = practice.invoke(repair()).await;
 
