@@ -47,7 +47,7 @@ pub async fn put<S: Services>(
     .await;
     for Pair { key, entry } in pairs {
         if !failures.contains_key(&key) {
-            invocation.note_written(namespace, key, &entry);
+            invocation.note_confirmed(namespace, key, entry.item.clone(), Some(&entry));
         }
     }
     failures
@@ -71,7 +71,7 @@ pub async fn delete<S: Services>(
     .await;
     for (key, item) in keys {
         if !failures.contains_key(&key) {
-            invocation.note_deleted(namespace, key, item);
+            invocation.note_confirmed(namespace, key, item, None);
         }
     }
     failures

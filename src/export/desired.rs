@@ -57,6 +57,14 @@ impl Desired {
         })
     }
 
+    pub fn entry_of_settings(
+        index: &Exportable,
+        api_keys: &ApiKeys,
+        stamp: &Stamp,
+    ) -> Result<Rc<Entry>, NotExportable> {
+        Ok(Self::of_settings(index, api_keys)?.entry(stamp)?)
+    }
+
     pub fn of_query_config(config: &QueryConfigRef, item: &Item) -> Result<Self, Rejection> {
         QueryConfig::decode(config, &item.attributes())
             .map(|decoded| Self::of_decoded_query_config(config, decoded))

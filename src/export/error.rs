@@ -50,6 +50,14 @@ impl KeyError {
         }
     }
 
+    /// What went wrong with a request to KV, if that is the cause.
+    fn kv(&self) -> Option<&KvError> {
+        match self.cause() {
+            Self::Kv(error) | Self::DeleteUnconfirmed(error) => Some(error),
+            _ => None,
+        }
+    }
+
     pub fn missing_api_key(&self) -> Option<&ApiKeyUnavailable> {
         match self.cause() {
             Self::ApiKey(error) => Some(error),
@@ -64,33 +72,24 @@ impl KeyError {
 
     /// Whether nothing is wrong but that the time was up.
     pub fn is_out_of_time(&self) -> bool {
-        match self.cause() {
-            Self::Kv(error) | Self::DeleteUnconfirmed(error) => {
-                matches!(error, KvError::OutOfTime | KvError::NotSent)
-            }
-            Self::Table(ReadError::OutOfTime(_)) | Self::NoTimeToLookAgain => true,
-            _ => false,
-        }
+        matches!(self.kv(), Some(KvError::OutOfTime | KvError::NotSent))
+            || matches!(
+                self.cause(),
+                Self::Table(ReadError::OutOfTime(_)) | Self::NoTimeToLookAgain
+            )
     }
 
     /// Cloudflare's refusal of this pair or delete alone, if that is the cause.
     pub fn refused_alone(&self) -> Option<&KvError> {
-        match self.cause() {
-            Self::Kv(error @ KvError::RefusedContent { .. })
-            | Self::DeleteUnconfirmed(error @ KvError::RefusedContent { .. }) => Some(error),
-            _ => None,
-        }
+        self.kv().filter(|error| matches!(error, KvError::RefusedContent { .. }))
     }
 
     /// Cloudflare's refusal of the token, if that is the cause.
     pub fn auth_rejected(&self) -> Option<&KvError> {
-        match self.cause() {
-            Self::Kv(kv)
-            | Self::DeleteUnconfirmed(kv)
-            | Self::ApiKey(ApiKeyUnavailable {
-                why: WhyNoApiKey::KvUnreadable { kv, .. }, ..
-            }) => kv.auth_rejected(),
+        let unreadable = self.missing_api_key().and_then(|missing| match &missing.why {
+            WhyNoApiKey::KvUnreadable { kv, .. } => Some(kv),
             _ => None,
-        }
+        });
+        self.kv().or(unreadable)?.auth_rejected()
     }
 }

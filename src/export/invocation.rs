@@ -187,25 +187,22 @@ impl<'a, S: Services> Invocation<'a, S> {
         change(&mut self.stats.borrow_mut());
     }
 
-    /// Notes a write that KV has confirmed.
-    pub fn note_written(&self, namespace: Namespace, key: String, entry: &Entry) {
-        self.count(|stats| match namespace {
-            Namespace::Settings => stats.settings_written += 1,
-            Namespace::QueryConfigs => stats.query_configs_written += 1,
+    /// Notes what KV has confirmed of a key of this item: its entry, or none where it is gone.
+    pub fn note_confirmed(
+        &self,
+        namespace: Namespace,
+        key: String,
+        item: Option<ItemName>,
+        entry: Option<&Entry>,
+    ) {
+        self.count(|stats| match (namespace, entry) {
+            (Namespace::Settings, Some(_)) => stats.settings_written += 1,
+            (Namespace::Settings, None) => stats.settings_deleted += 1,
+            (Namespace::QueryConfigs, Some(_)) => stats.query_configs_written += 1,
+            (Namespace::QueryConfigs, None) => stats.query_configs_deleted += 1,
         });
         if !self.config.dry_run {
-            self.receipts.note_written(namespace, key, entry);
-        }
-    }
-
-    /// Notes a delete that KV has confirmed, of a key of this item.
-    pub fn note_deleted(&self, namespace: Namespace, key: String, item: Option<ItemName>) {
-        self.count(|stats| match namespace {
-            Namespace::Settings => stats.settings_deleted += 1,
-            Namespace::QueryConfigs => stats.query_configs_deleted += 1,
-        });
-        if !self.config.dry_run {
-            self.receipts.note_deleted(namespace, key, item);
+            self.receipts.note(namespace, key, item, entry);
         }
     }
 

@@ -6,14 +6,14 @@
 //!
 //! | the table has | last done to the key | then |
 //! | --- | --- | --- |
-//! | the removed item | nothing | left to that item's own stream record |
-//! | an item of that key | that very value was written | done |
-//! | an item of that key | anything else | written for the first by account and index |
-//! | an item of that key that can't be exported | | stays |
 //! | none | deleted, and KV confirmed it | done |
 //! | none | deleted, and KV did not confirm it | fails |
 //! | none | nothing, and it is another environment's | stays |
 //! | none | anything else | deleted |
+//! | the removed item | nothing | left to that item's own stream record |
+//! | an item of that key | that very value was written | done |
+//! | an item of that key | anything else | written for the first by account and index |
+//! | an item of that key that can't be exported | | stays |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -23,65 +23,64 @@ use super::bulk;
 use super::desired::Desired;
 use super::error::KeyError;
 use super::invocation::Invocation;
-use super::other_environments::{self, Found, OtherEnvironments};
+use super::other_environments::{self, OtherEnvironments};
 use super::table::read_items;
 use crate::index::{IndexRef, ItemName};
 use crate::item::{Item, ItemKey, QueryConfigRef, Rejection};
 use crate::kv::{Digest, Entry, Pair, Stamp, check_key};
-use crate::ports::{KvError, Namespace, Services};
+use crate::ports::{Namespace, Services};
 
-#[derive(Debug, Default)]
-pub struct Removal {
-    /// Keys that are gone, and stay gone.
-    pub deleted: u64,
-    /// Keys that hold an item that asks for them.
-    pub written: u64,
-    pub failed: BTreeMap<String, KeyError>,
-    /// Keys of items that can't be exported: they stay as they are.
-    pub rejected: BTreeMap<String, Rejection>,
+/// What became of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RemovalOutcome {
+    /// It is left to another stream record, or to another environment.
+    Left,
+    /// It holds an item that asks for it.
+    Written,
+    /// It is gone, and stays gone.
+    Deleted,
+    /// It stays as it is: its item can't be exported.
+    Rejected(Rejection),
+    Failed(KeyError),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 enum Done {
     Written(Digest),
-    Deleted(Result<(), KvError>),
+    /// It was sent; the outcome says whether KV confirmed it.
+    Deleted(RemovalOutcome),
 }
 
 #[derive(Debug, PartialEq)]
 enum Next {
-    /// Nothing: it is left to another stream record.
-    Leave,
-    Holds,
     Write(Rc<Entry>),
     Delete,
-    /// Nothing: its item can't be exported.
-    Reject(Rejection),
-    /// Nothing: the delete was sent, and KV confirmed it or not.
-    Deleted(Result<(), KvError>),
+    Nothing(RemovalOutcome),
 }
 
-/// Removes the keys of query configs, unless items ask for them.
+/// Removes the keys of query configs, unless items ask for them; what became of each key, those that
+/// KV can't hold left out.
 pub async fn remove<S: Services>(
     invocation: &Invocation<'_, S>,
     configs: &[QueryConfigRef],
     other_environments: OtherEnvironments,
-) -> Removal {
+) -> BTreeMap<String, RemovalOutcome> {
+    if configs.is_empty() {
+        return BTreeMap::new();
+    }
+    let keys = configs.iter().map(|config| (config.kv_key(), twins(config)));
     let mut removing = Removing {
         invocation,
         other_environments,
         removed: configs.iter().collect(),
         // Nothing can be under a name that KV can't hold.
-        open: configs
-            .iter()
-            .map(|config| (config.kv_key(), twins(config)))
-            .filter(|(key, _)| check_key(key).is_ok())
-            .collect(),
+        open: keys.filter(|(key, _)| check_key(key).is_ok()).collect(),
         last: BTreeMap::new(),
-        removal: Removal::default(),
+        outcomes: BTreeMap::new(),
     };
     removing.rounds().await;
     invocation.write_receipts(Namespace::QueryConfigs);
-    removing.removal
+    removing.outcomes
 }
 
 /// The query configs that have the key of this one, as far as the table can hold them; the first by
@@ -104,17 +103,19 @@ fn next(
 ) -> Next {
     let Some((config, item)) = claimant else {
         return match last {
-            Some(Done::Deleted(confirmed)) => Next::Deleted(confirmed.clone()),
+            Some(Done::Deleted(outcome)) => Next::Nothing(outcome.clone()),
             Some(Done::Written(_)) | None => Next::Delete,
         };
     };
     if removed_is_back && last.is_none() {
-        return Next::Leave;
+        return Next::Nothing(RemovalOutcome::Left);
     }
     match Desired::of_query_config(config, item).and_then(|desired| desired.entry(stamp)) {
-        Ok(entry) if last == Some(&Done::Written(entry.digest())) => Next::Holds,
+        Ok(entry) if last == Some(&Done::Written(entry.digest())) => {
+            Next::Nothing(RemovalOutcome::Written)
+        }
         Ok(entry) => Next::Write(entry),
-        Err(rejection) => Next::Reject(rejection),
+        Err(rejection) => Next::Nothing(RemovalOutcome::Rejected(rejection)),
     }
 }
 
@@ -125,7 +126,7 @@ struct Removing<'a, S> {
     /// The keys, with all query configs that each could mean.
     open: BTreeMap<String, BTreeSet<QueryConfigRef>>,
     last: BTreeMap<String, Done>,
-    removal: Removal,
+    outcomes: BTreeMap<String, RemovalOutcome>,
 }
 
 impl<S: Services> Removing<'_, S> {
@@ -152,28 +153,21 @@ impl<S: Services> Removing<'_, S> {
     fn look(&mut self, items: &BTreeMap<ItemKey, Item>) -> (Vec<Pair>, Vec<String>) {
         let stamp = self.invocation.stamp();
         let (mut pairs, mut deletes) = (Vec::new(), Vec::new());
-        let Self { open, last, removed, removal, .. } = self;
+        let Self { open, last, removed, outcomes, .. } = self;
         open.retain(|key, twins| {
             let mut there = twins
                 .iter()
                 .filter_map(|twin| Some((twin, items.get(&ItemKey::of_query_config(twin))?)));
             let removed_is_back = there.clone().any(|(twin, _)| removed.contains(twin));
             match next(there.next(), removed_is_back, last.get(key), &stamp) {
-                Next::Leave => return false,
-                Next::Holds => removal.written += 1,
-                Next::Deleted(Ok(())) => removal.deleted += 1,
-                Next::Deleted(Err(error)) => drop(removal.failed.insert(key.clone(), error.into())),
-                Next::Reject(rejection) => drop(removal.rejected.insert(key.clone(), rejection)),
-                Next::Write(entry) => {
-                    pairs.push(Pair { key: key.clone(), entry });
-                    return true;
-                }
-                Next::Delete => {
-                    deletes.push(key.clone());
-                    return true;
+                Next::Write(entry) => pairs.push(Pair { key: key.clone(), entry }),
+                Next::Delete => deletes.push(key.clone()),
+                Next::Nothing(outcome) => {
+                    outcomes.insert(key.clone(), outcome);
+                    return false;
                 }
             }
-            false
+            true
         });
         (pairs, deletes)
     }
@@ -182,23 +176,22 @@ impl<S: Services> Removing<'_, S> {
         let bounds = bulk::Bounds::patient(self.invocation.deadline);
         let failures =
             bulk::put(self.invocation, Namespace::QueryConfigs, pairs.clone(), bounds).await;
-        for Pair { key, entry } in pairs {
-            match failures.get(&key) {
-                None => drop(self.last.insert(key, Done::Written(entry.digest()))),
-                Some(error) => self.fail(&key, error.clone().into()),
-            }
-        }
+        let written = pairs.into_iter().map(|Pair { key, entry }| (key, entry.digest()));
+        self.last.extend(written.map(|(key, digest)| (key, Done::Written(digest))));
+        self.fail(failures);
     }
 
     async fn delete(&mut self, mut keys: Vec<String>) {
-        self.spare_other_environments(&mut keys).await;
+        if self.other_environments == OtherEnvironments::Unknown {
+            self.spare_other_environments(&mut keys).await;
+        }
         let until = self.invocation.deadline;
         let named = keys.iter().map(|key| (key.clone(), self.item_of(key))).collect();
         let mut failures =
             bulk::delete(self.invocation, Namespace::QueryConfigs, named, until).await;
         for key in keys {
-            let confirmed = failures.remove(&key).map_or(Ok(()), Err);
-            self.last.insert(key, Done::Deleted(confirmed));
+            let failed = failures.remove(&key).map(|error| RemovalOutcome::Failed(error.into()));
+            self.last.insert(key, Done::Deleted(failed.unwrap_or(RemovalOutcome::Deleted)));
         }
     }
 
@@ -209,27 +202,23 @@ impl<S: Services> Removing<'_, S> {
 
     /// Takes out the keys that another environment has written, and those that can't be read.
     async fn spare_other_environments(&mut self, keys: &mut Vec<String>) {
-        if self.other_environments == OtherEnvironments::LeftOut {
-            return;
-        }
         let unknown = keys.iter().filter(|key| !self.last.contains_key(*key)).cloned().collect();
-        let Found { theirs, failed } = other_environments::find(self.invocation, unknown).await;
-        keys.retain(|key| !failed.contains_key(key) && !theirs.contains(key));
+        let (theirs, failures) = other_environments::find(self.invocation, unknown).await;
         self.open.retain(|key, _| !theirs.contains(key));
-        for (key, error) in failed {
-            self.fail(&key, error.into());
-        }
+        self.fail(failures);
+        keys.retain(|key| self.open.contains_key(key));
     }
 
-    fn fail(&mut self, key: &str, error: KeyError) {
-        self.open.remove(key);
-        self.removal.failed.insert(key.to_owned(), error);
+    fn fail(&mut self, failures: bulk::Failures) {
+        for (key, error) in failures {
+            self.open.remove(&key);
+            self.outcomes.insert(key, RemovalOutcome::Failed(error.into()));
+        }
     }
 
     fn fail_all(&mut self, error: &KeyError) {
-        for key in std::mem::take(&mut self.open).into_keys() {
-            self.removal.failed.insert(key, error.clone());
-        }
+        let failed = std::mem::take(&mut self.open).into_keys();
+        self.outcomes.extend(failed.map(|key| (key, RemovalOutcome::Failed(error.clone()))));
     }
 }
 
@@ -238,7 +227,7 @@ mod tests {
     use super::*;
     use crate::export::testing::{Fakes, pairs};
     use crate::kv::Source;
-    use crate::ports::KvStore;
+    use crate::ports::{KvError, KvStore};
 
     fn config() -> QueryConfigRef {
         let index = IndexRef::parse("a", "b-c").unwrap();
@@ -270,24 +259,27 @@ mod tests {
 
     #[test]
     fn a_removed_item_that_is_there_is_left_to_its_own_record() {
-        assert_eq!(next_of(Some(&item("")), true, None), Next::Leave);
+        let left = Next::Nothing(RemovalOutcome::Left);
+        assert_eq!(next_of(Some(&item("")), true, None), left);
     }
 
     #[test]
     fn an_item_that_asks_for_the_key_gets_it_until_it_holds_its_value() {
         let (old, new) = (item(r#","boost":{"N":"1"}"#), item(r#","boost":{"N":"2"}"#));
-        for last in [None, Some(written(&old)), Some(Done::Deleted(Ok(())))] {
+        for last in [None, Some(written(&old)), Some(Done::Deleted(RemovalOutcome::Deleted))] {
             assert!(matches!(next_of(Some(&new), false, last), Next::Write(_)));
         }
-        let deleted = Some(Done::Deleted(Ok(())));
+        let deleted = Some(Done::Deleted(RemovalOutcome::Deleted));
         assert!(matches!(next_of(Some(&new), true, deleted), Next::Write(_)), "it came back");
-        assert_eq!(next_of(Some(&new), false, Some(written(&new))), Next::Holds);
+        let holds = Next::Nothing(RemovalOutcome::Written);
+        assert_eq!(next_of(Some(&new), false, Some(written(&new))), holds);
     }
 
     #[test]
     fn an_item_that_cannot_be_exported_keeps_the_key_as_it_is() {
         let broken = item(r#","boost":{"Q":1}"#);
-        assert!(matches!(next_of(Some(&broken), false, None), Next::Reject(_)));
+        let next = next_of(Some(&broken), false, None);
+        assert!(matches!(next, Next::Nothing(RemovalOutcome::Rejected(_))));
     }
 
     #[test]
@@ -295,10 +287,11 @@ mod tests {
         for last in [None, Some(written(&item("")))] {
             assert_eq!(next_of(None, false, last), Next::Delete);
         }
-        assert_eq!(next_of(None, false, Some(Done::Deleted(Ok(())))), Next::Deleted(Ok(())));
-        let unconfirmed = Some(Done::Deleted(Err(KvError::Unsuccessful { retry_after: None })));
-        let failed = Next::Deleted(Err(KvError::Unsuccessful { retry_after: None }));
-        assert_eq!(next_of(None, false, unconfirmed), failed);
+        let error = KvError::Unsuccessful { retry_after: None };
+        for outcome in [RemovalOutcome::Deleted, RemovalOutcome::Failed(error.into())] {
+            let last = Some(Done::Deleted(outcome.clone()));
+            assert_eq!(next_of(None, false, last), Next::Nothing(outcome));
+        }
     }
 
     #[test]
@@ -325,8 +318,9 @@ mod tests {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         fakes.kv.put(Namespace::QueryConfigs, &pairs(&keys)).await.unwrap();
         let invocation = fakes.invocation();
-        let removal = remove(&invocation, &configs, OtherEnvironments::Unknown).await;
-        assert_eq!((removal.deleted, fakes.kv.keys().len()), (100_000, 0));
+        let outcomes = remove(&invocation, &configs, OtherEnvironments::Unknown).await;
+        assert!(outcomes.values().all(|outcome| *outcome == RemovalOutcome::Deleted));
+        assert_eq!((outcomes.len(), fakes.kv.keys().len()), (100_000, 0));
         let requests = invocation.stats().kv_requests;
         assert!(requests <= 150, "{requests} requests");
     }

@@ -22,12 +22,13 @@ pub struct Receipts {
     records: RefCell<BTreeMap<ItemName, Record>>,
 }
 
-/// A stream record.
-#[derive(Debug, Clone, Default)]
+/// What a receipt says of a stream record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Record {
-    pub sequence_number: Option<String>,
     /// When the table took the change, RFC 3339.
     pub changed_at: Option<String>,
+    /// Where it stands in its shard.
+    pub sequence_number: Option<String>,
 }
 
 /// What a line tells of an item, but for the keys.
@@ -36,8 +37,7 @@ struct Line {
     item: ItemName,
     /// What its keys hold; none where they are gone.
     digest: Option<Digest>,
-    changed_at: Option<String>,
-    sequence_number: Option<String>,
+    record: Record,
 }
 
 impl Receipts {
@@ -45,35 +45,25 @@ impl Receipts {
         self.records.borrow_mut().insert(item, record);
     }
 
-    pub fn note_written(&self, namespace: Namespace, key: String, entry: &Entry) {
-        let line = entry.item.clone().map(|item| Line {
-            sequence_number: self.record(&item).sequence_number,
-            item,
-            digest: Some(entry.digest()),
-            changed_at: entry.changed_at.clone(),
-        });
-        self.note(namespace, key, line);
-    }
-
-    pub fn note_deleted(&self, namespace: Namespace, key: String, item: Option<ItemName>) {
-        let line = item.map(|item| {
-            let Record { sequence_number, changed_at } = self.record(&item);
-            Line { item, digest: None, changed_at, sequence_number }
-        });
-        self.note(namespace, key, line);
-    }
-
-    fn record(&self, item: &ItemName) -> Record {
-        self.records.borrow().get(item).cloned().unwrap_or_default()
-    }
-
-    fn note(&self, namespace: Namespace, key: String, line: Option<Line>) {
+    /// Notes what a key of this item holds; no entry where it is gone.
+    pub fn note(
+        &self,
+        namespace: Namespace,
+        key: String,
+        item: Option<ItemName>,
+        entry: Option<&Entry>,
+    ) {
         let mut keys = self.keys.borrow_mut();
         let keys = keys.entry(namespace).or_default();
-        match line {
-            Some(line) => keys.insert(key, line),
-            None => keys.remove(&key),
+        let Some(item) = item else {
+            keys.remove(&key);
+            return;
         };
+        let mut record = self.records.borrow().get(&item).cloned().unwrap_or_default();
+        if let Some(entry) = entry {
+            record.changed_at = entry.changed_at.clone();
+        }
+        keys.insert(key, Line { item, digest: entry.map(Entry::digest), record });
     }
 
     pub fn write(&self, namespace: Namespace, source: Source) {
@@ -81,9 +71,7 @@ impl Receipts {
         for (key, line) in self.keys.borrow_mut().remove(&namespace).unwrap_or_default() {
             lines.entry(line).or_default().push(key);
         }
-        for (Line { item: ItemName { index, query }, digest, changed_at, sequence_number }, keys) in
-            lines
-        {
+        for (Line { item: ItemName { index, query }, digest, record }, keys) in lines {
             let message = if digest.is_some() { "exported" } else { "removed" };
             info!(
                 message,
@@ -93,8 +81,8 @@ impl Receipts {
                 keys = keys.join(", "),
                 digest = digest.map(|digest| digest.to_string()),
                 source = source.as_str(),
-                changed_at,
-                sequence_number,
+                changed_at = record.changed_at,
+                sequence_number = record.sequence_number,
             );
         }
     }

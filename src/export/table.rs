@@ -54,6 +54,23 @@ pub async fn query_config_page<S: Services>(
     Ok(invocation.call(Service::Table, invocation.deadline, page).await??)
 }
 
+/// Goes over query configs, page by page.
+pub async fn for_each_query_config<S: Services>(
+    invocation: &Invocation<'_, S>,
+    part: QueryConfigs<'_>,
+    mut found: impl FnMut(ItemKey, Item),
+) -> Result<(), ReadError> {
+    let mut after = None;
+    loop {
+        let page = query_config_page(invocation, part, after.as_ref()).await?;
+        page.items.into_iter().for_each(|(key, item)| found(key, item));
+        after = page.last_read;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub enum PassOver<'a> {
     Table(ScanColumns),
@@ -68,11 +85,13 @@ pub struct Pass<'a, S> {
     over: PassOver<'a>,
     /// How many pages may be on their way.
     width: usize,
-    on_their_way: FuturesUnordered<LocalBoxFuture<'a, (Request, Result<TablePage, ReadError>)>>,
+    on_their_way: FuturesUnordered<LocalBoxFuture<'a, Arrived>>,
     to_ask: VecDeque<Request>,
     /// Pages that came while something else was awaited.
-    arrived: VecDeque<(Request, Result<TablePage, ReadError>)>,
+    arrived: VecDeque<Arrived>,
 }
+
+type Arrived = (Request, Result<TablePage, ReadError>);
 
 struct Request {
     segment: u32,

@@ -20,25 +20,31 @@ use super::bulk;
 use super::desired::Desired;
 use super::error::KeyError;
 use super::invocation::Invocation;
-use super::table::ReadError;
+use super::table::{ReadError, for_each_query_config, read_items};
 use crate::item::{Item, ItemKey, Rejection};
 use crate::kv::{Entry, Pair, Stamp};
-use crate::ports::{Namespace, Services};
+use crate::ports::{Namespace, QueryConfigs, Services};
 
-/// The items of a use case: how they are read again, and what they ask for.
-pub trait Reread {
+/// Items that are read at once by their keys: one request, and up to 40 MB, for an item may have 400 KB.
+pub const READ_ITEMS: usize = 100;
+
+/// What a use case writes, and how it reads that again.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    pub namespace: Namespace,
+    pub reread: Reread,
     /// Whether a key that an item asks for only since it was first read is written too; else it is
     /// left to the change's own stream record.
-    const WRITES_NEW_KEYS: bool;
+    pub writes_new_keys: bool,
+}
 
-    /// Reads items, ascending by key, and hands on those that are there.
-    async fn read_again(
-        &self,
-        items: &[ItemKey],
-        found: impl FnMut(&ItemKey, &Item),
-    ) -> Result<(), ReadError>;
-
-    fn desired(&self, key: &ItemKey, item: &Item) -> Result<Desired, NotExportable>;
+#[derive(Debug, Clone, Copy)]
+pub enum Reread {
+    ByKeys,
+    /// Query configs of one index, by the range of their keys: 20 requests for 100,000, and a read
+    /// capacity unit for 4 KB of items. By their keys it would be 1,000 requests, and a unit or more
+    /// for each item.
+    ByRange,
 }
 
 /// An item's entry and the keys that it is written under.
@@ -46,6 +52,13 @@ pub struct ItemWrite {
     pub item: ItemKey,
     pub entry: Rc<Entry>,
     pub keys: BTreeSet<String>,
+}
+
+impl ItemWrite {
+    pub fn new(item: ItemKey, desired: Desired, stamp: &Stamp) -> Result<Self, Rejection> {
+        let entry = desired.entry(stamp)?;
+        Ok(Self { item, entry, keys: desired.keys.into_iter().collect() })
+    }
 }
 
 #[derive(Debug, Default)]
@@ -63,25 +76,48 @@ pub struct WriteOutcome {
 }
 
 /// Writes the items, each in its own keys, and follows their changes for at most [`MAX_ROUNDS`].
+/// `desired` says what an item asks for that was read again.
 pub async fn verified_write<S: Services>(
     invocation: &Invocation<'_, S>,
-    namespace: Namespace,
-    items: &impl Reread,
+    policy: Policy,
     mut writes: Vec<ItemWrite>,
+    desired: impl Fn(&ItemKey, &Item) -> Result<Desired, NotExportable>,
 ) -> WriteOutcome {
     let mut outcome = WriteOutcome::default();
     for _ in 0..MAX_ROUNDS {
         if writes.is_empty() {
             break;
         }
-        let written = outcome.put(invocation, namespace, writes).await;
-        writes = outcome.read_again(invocation, items, written).await;
+        let written = outcome.put(invocation, policy.namespace, writes).await;
+        writes = outcome.read_again(invocation, policy, written, &desired).await;
     }
     for write in writes {
         outcome.fail(&write.keys, &KeyError::StillChanging);
     }
-    invocation.write_receipts(namespace);
+    invocation.write_receipts(policy.namespace);
     outcome
+}
+
+/// Reads items, ascending by key, and hands on those that are there, and perhaps others.
+async fn read_again<S: Services>(
+    invocation: &Invocation<'_, S>,
+    reread: Reread,
+    items: &[ItemKey],
+    mut found: impl FnMut(&ItemKey, &Item),
+) -> Result<(), ReadError> {
+    match (reread, items.first().zip(items.last())) {
+        (Reread::ByRange, Some((first, last))) => {
+            let range = QueryConfigs::Between(first, last);
+            for_each_query_config(invocation, range, |key, item| found(&key, &item)).await?;
+        }
+        _ => {
+            for part in items.chunks(READ_ITEMS) {
+                let items = read_items(invocation, part.iter().cloned()).await?;
+                items.iter().for_each(|(key, item)| found(key, item));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl WriteOutcome {
@@ -116,24 +152,24 @@ impl WriteOutcome {
     }
 
     /// Reads what was written again; answers with what has to be written again.
-    async fn read_again<S: Services, I: Reread>(
+    async fn read_again<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
-        items: &I,
+        policy: Policy,
         written: Vec<ItemWrite>,
+        desired: &impl Fn(&ItemKey, &Item) -> Result<Desired, NotExportable>,
     ) -> Vec<ItemWrite> {
-        if written.is_empty() {
-            return Vec::new();
-        }
         let mut unread: BTreeMap<ItemKey, ItemWrite> =
             written.into_iter().map(|write| (write.item.clone(), write)).collect();
         let keys: Vec<ItemKey> = unread.keys().cloned().collect();
         let stamp = invocation.stamp();
         let mut writes = Vec::new();
-        let read = items.read_again(&keys, |key, item| {
+        let read = read_again(invocation, policy.reread, &keys, |key, item| {
+            // What is new within a range has its own stream record.
             let Some(write) = unread.remove(key) else { return };
-            match items.desired(key, item) {
-                Ok(desired) => writes.extend(self.changed::<I>(write, &desired, &stamp)),
+            match desired(key, item) {
+                Ok(desired) if desired.digest() == write.entry.digest() => {}
+                Ok(desired) => writes.extend(self.changed(write, desired, policy, &stamp)),
                 Err(NotExportable::Rejected(rejection)) => {
                     self.rejected.push((key.clone(), rejection));
                 }
@@ -150,19 +186,17 @@ impl WriteOutcome {
         writes
     }
 
-    /// Compares an item with what was written of it; answers with what has to be written again.
-    fn changed<I: Reread>(
+    /// Leaves behind what a changed item no longer asks for; answers with what has to be written again.
+    fn changed(
         &mut self,
-        ItemWrite { item, entry, keys }: ItemWrite,
-        desired: &Desired,
+        ItemWrite { item, keys, .. }: ItemWrite,
+        desired: Desired,
+        policy: Policy,
         stamp: &Stamp,
     ) -> Option<ItemWrite> {
-        if desired.digest() == entry.digest() {
-            return None;
-        }
         let asked: BTreeSet<String> = desired.keys.iter().cloned().collect();
         self.leave_behind(item.clone(), &keys - &asked);
-        let keys = if I::WRITES_NEW_KEYS { asked } else { &asked & &keys };
+        let keys = if policy.writes_new_keys { asked } else { &asked & &keys };
         if keys.is_empty() {
             return None;
         }
@@ -194,39 +228,12 @@ impl WriteOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::api_keys::ApiKeys;
-    use crate::export::table::read_items;
     use crate::export::testing::{Fakes, KvFault, TableChange, batch_api_keys, index, index_item};
     use crate::ports::KvError;
     use serde_json::{Value, json};
 
-    /// Index items of a re-export (`NEW_KEYS`) or of a repair, read by their keys.
-    struct ScriptedItems<'a, const NEW_KEYS: bool> {
-        invocation: &'a Invocation<'a, Fakes>,
-        api_keys: ApiKeys,
-    }
-
-    impl<const NEW_KEYS: bool> super::Reread for ScriptedItems<'_, NEW_KEYS> {
-        const WRITES_NEW_KEYS: bool = NEW_KEYS;
-
-        async fn read_again(
-            &self,
-            items: &[ItemKey],
-            mut found: impl FnMut(&ItemKey, &Item),
-        ) -> Result<(), ReadError> {
-            for (key, item) in &read_items(self.invocation, items.iter().cloned()).await? {
-                found(key, item);
-            }
-            Ok(())
-        }
-
-        fn desired(&self, key: &ItemKey, item: &Item) -> Result<Desired, NotExportable> {
-            Desired::of_item(key, item, self.invocation.config, &self.api_keys)
-        }
-    }
-
     /// Writes index `i` with the shop id `s`, which the table then holds, while the table changes.
-    async fn write<const NEW_KEYS: bool>(
+    async fn write<const WRITES_NEW_KEYS: bool>(
         fakes: &Fakes,
         changes: impl IntoIterator<Item = TableChange>,
     ) -> WriteOutcome {
@@ -236,14 +243,17 @@ mod tests {
         let index = fakes.exportable("i", &shop("s"));
         let mut api_keys = batch_api_keys();
         api_keys.ask(&invocation, [&index]).await;
-        let Ok(desired) = Desired::of_settings(&index, &api_keys) else {
-            panic!("the API key is there")
+        let policy = Policy {
+            namespace: Namespace::Settings,
+            reread: Reread::ByKeys,
+            writes_new_keys: WRITES_NEW_KEYS,
         };
-        let entry = desired.entry(&invocation.stamp()).unwrap();
-        let keys = desired.keys.into_iter().collect();
-        let items = ScriptedItems::<NEW_KEYS> { invocation: &invocation, api_keys };
-        let writes = vec![ItemWrite { item: item_key(), entry, keys }];
-        verified_write(&invocation, Namespace::Settings, &items, writes).await
+        let desired =
+            |key: &ItemKey, item: &Item| Desired::of_item(key, item, &fakes.config, &api_keys);
+        let (key, item) = index_item("i", &shop("s"));
+        let Ok(first) = desired(&key, &item) else { panic!("the API key is there") };
+        let write = ItemWrite::new(key, first, &invocation.stamp()).unwrap();
+        verified_write(&invocation, policy, vec![write], desired).await
     }
 
     const RE_EXPORT: bool = true;

@@ -59,6 +59,14 @@ impl ItemKey {
         }
     }
 
+    /// The query config, if it is one.
+    pub fn query_config(&self) -> Option<QueryConfigRef> {
+        match self.kind() {
+            ItemKind::QueryConfig(config) => Some(config),
+            ItemKind::IndexSettings(_) | ItemKind::Skipped => None,
+        }
+    }
+
     pub fn of_index(index: &IndexRef) -> Self {
         Self { pk: index.account.clone(), sk: format!("{INDEX_PREFIX}{}", index.name) }
     }

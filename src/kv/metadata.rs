@@ -49,16 +49,11 @@ pub struct Stamp {
     pub changed_at: Option<String>,
 }
 
-impl Stamp {
-    /// Tells when the table took the change, in seconds since the epoch, where that is a time that
-    /// can be written.
-    #[must_use]
-    pub fn changed_at(self, seconds: Option<f64>) -> Self {
-        let time = seconds
-            .filter(|seconds| (0.0..END_OF_RFC_3339).contains(seconds))
-            .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs_f64(seconds)));
-        Self { changed_at: time.map(|time| format_rfc3339_seconds(time).to_string()), ..self }
-    }
+/// A time in seconds since the epoch, where it can be written as RFC 3339.
+pub fn rfc3339(seconds: f64) -> Option<String> {
+    let since_epoch = Some(seconds).filter(|time| (0.0..END_OF_RFC_3339).contains(time))?;
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs_f64(since_epoch))?;
+    Some(format_rfc3339_seconds(time).to_string())
 }
 
 /// The metadata that an environment's exporter has written: it names an account and an index.
@@ -285,18 +280,9 @@ mod tests {
 
     #[test]
     fn a_change_is_told_to_the_second_where_its_time_can_be_written() {
-        let changed_at = |seconds| {
-            let stamp = Stamp {
-                exported_at: "t".into(),
-                source: Source::Stream,
-                environment: "prod".into(),
-                changed_at: None,
-            };
-            stamp.changed_at(seconds).changed_at
-        };
-        assert_eq!(changed_at(Some(1_795_183_202.0)).as_deref(), Some("2026-11-20T14:00:02Z"));
-        for no_time in [None, Some(-1.0), Some(f64::NAN), Some(253_402_300_800.0), Some(9e300)] {
-            assert_eq!(changed_at(no_time), None, "{no_time:?}");
+        assert_eq!(rfc3339(1_795_183_202.0).as_deref(), Some("2026-11-20T14:00:02Z"));
+        for no_time in [-1.0, f64::NAN, 253_402_300_800.0, 9e300] {
+            assert_eq!(rfc3339(no_time), None, "{no_time:?}");
         }
     }
 

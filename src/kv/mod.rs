@@ -9,5 +9,5 @@ pub mod stored;
 pub use digest::Digest;
 pub use entry::{Entry, Pair};
 pub use limits::{LimitExceeded, check_key};
-pub use metadata::{Metadata, Provenance, Source, Stamp};
+pub use metadata::{Metadata, Provenance, Source, Stamp, rfc3339};
 pub use stored::{StoredSettings, StoredValue};

@@ -2,17 +2,16 @@
 
 mod asking;
 mod resolve;
-mod reuse;
 
 pub use asking::{
     BATCH_TIME_FOR_API_KEYS, LATE_TIME_FOR_API_KEYS, Patience, Reuse, TIME_FOR_ONE_TRY,
 };
-pub use resolve::{ApiKeyUnavailable, ApiKeys, NotExportable, WhyNoApiKey};
+pub use resolve::ApiKeys;
 
 use crate::config::ExporterConfig;
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Item, Rejection};
-use crate::ports::fits_a_url;
+use crate::ports::{ApiKeyError, KvError, fits_a_url};
 
 /// Whose API key is asked for, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +52,62 @@ impl Exportable {
         }
         let owner = ApiKeyOwner { cell: cell.clone(), account: account.clone() };
         Ok(Self { settings, owner })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum NotExportable {
+    Rejected(Rejection),
+    Unavailable(ApiKeyUnavailable),
+}
+
+impl From<Rejection> for NotExportable {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no API key from cell {cell:?}")]
+pub struct ApiKeyUnavailable {
+    pub cell: String,
+    #[source]
+    pub why: WhyNoApiKey,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WhyNoApiKey {
+    /// The service has not been asked, or has not answered yet.
+    #[error("it was not asked for")]
+    NotAsked,
+    /// The service gives none; KV was not looked into.
+    #[error(transparent)]
+    Service(ApiKeyError),
+    #[error("KV holds no settings of this index whose API key could be used again")]
+    NotInKv(#[source] ApiKeyError),
+    #[error("KV can't be read for an API key to use again ({kv})")]
+    KvUnreadable {
+        #[source]
+        service: ApiKeyError,
+        kv: KvError,
+    },
+}
+
+impl ApiKeyUnavailable {
+    /// Whether the service is still to answer, or KV still to be looked into.
+    pub fn is_preliminary(&self) -> bool {
+        matches!(self.why, WhyNoApiKey::NotAsked | WhyNoApiKey::Service(_))
+    }
+
+    /// Whether a late record that lacks nothing else is left to reconcile. A KV that can't be read may
+    /// hold an API key, and soon be read again. But a gateway that says of an account that it has none
+    /// says so for good.
+    pub fn parks_late_records(&self) -> bool {
+        matches!(
+            self.why,
+            WhyNoApiKey::NotInKv(_)
+                | WhyNoApiKey::KvUnreadable { service: ApiKeyError::NotFound, .. }
+        )
     }
 }
 

@@ -16,84 +16,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio::time::Instant;
+use tracing::warn;
 
-use super::Exportable;
 use super::asking::{Answers, Asking, Patience, Reuse, TIME_FOR_ONE_TRY};
+use super::{ApiKeyUnavailable, Exportable, NotExportable, WhyNoApiKey};
+use crate::export::bulk;
 use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
 use crate::item::Rejection;
-use crate::ports::{ApiKeyError, KvError, Retry, Services};
+use crate::kv::StoredSettings;
+use crate::ports::{ApiKeyError, KvError, Namespace, Retry, Services};
 
 /// The API keys that an invocation has asked for. None outlives it, so that a rotated key is not
 /// overwritten with an old one.
 #[derive(Debug)]
 pub struct ApiKeys {
     pub(super) patience: Patience,
-    pub(super) reuse: Reuse,
+    reuse: Reuse,
     answers: Answers,
     /// What KV holds of the indexes for which the service gave none, where it can be read.
-    pub(super) stored: BTreeMap<IndexRef, Result<Option<SecretString>, KvError>>,
+    stored: BTreeMap<IndexRef, Result<Option<SecretString>, KvError>>,
     asked_for: Duration,
     /// How much longer each cell is waited for, where that is told by the cell.
     time_left: BTreeMap<String, Duration>,
     /// Cells that did not give an API key that was asked for.
     failed_cells: BTreeSet<String>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum NotExportable {
-    Rejected(Rejection),
-    Unavailable(ApiKeyUnavailable),
-}
-
-impl From<Rejection> for NotExportable {
-    fn from(rejection: Rejection) -> Self {
-        Self::Rejected(rejection)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no API key from cell {cell:?}")]
-pub struct ApiKeyUnavailable {
-    pub cell: String,
-    #[source]
-    pub why: WhyNoApiKey,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WhyNoApiKey {
-    /// The service has not been asked, or has not answered yet.
-    #[error("it was not asked for")]
-    NotAsked,
-    /// The service gives none; KV was not looked into.
-    #[error(transparent)]
-    Service(ApiKeyError),
-    #[error("KV holds no settings of this index whose API key could be used again")]
-    NotInKv(#[source] ApiKeyError),
-    #[error("KV can't be read for an API key to use again ({kv})")]
-    KvUnreadable {
-        #[source]
-        service: ApiKeyError,
-        kv: KvError,
-    },
-}
-
-impl ApiKeyUnavailable {
-    /// Whether the service is still to answer, or KV still to be looked into.
-    pub fn is_preliminary(&self) -> bool {
-        matches!(self.why, WhyNoApiKey::NotAsked | WhyNoApiKey::Service(_))
-    }
-
-    /// Whether a late record that lacks nothing else is left to reconcile. A KV that can't be read may
-    /// hold an API key, and soon be read again. But a gateway that says of an account that it has none
-    /// says so for good.
-    pub fn parks_late_records(&self) -> bool {
-        matches!(
-            self.why,
-            WhyNoApiKey::NotInKv(_)
-                | WhyNoApiKey::KvUnreadable { service: ApiKeyError::NotFound, .. }
-        )
-    }
 }
 
 impl ApiKeys {
@@ -118,14 +66,8 @@ impl ApiKeys {
         self.answers.len()
     }
 
-    /// Forgets the answers, because they take memory, and because API keys that were asked for minutes
-    /// ago may have been rotated. It still knows which cells give nothing.
-    pub fn forget_answers(&mut self) {
-        self.answers.clear();
-        self.stored.clear();
-    }
-
-    /// A set without answers that knows which cells give nothing.
+    /// A set that knows which cells give nothing, but no answers: they take memory, and API keys that
+    /// were asked for minutes ago may have been rotated.
     pub fn renewed(&self) -> Self {
         Self {
             time_left: self.time_left.clone(),
@@ -195,6 +137,60 @@ impl ApiKeys {
                 let left = self.time_left.get(cell).copied().unwrap_or(time);
                 (left >= TIME_FOR_ONE_TRY).then_some(left)
             }
+        }
+    }
+
+    /// Looks into KV for the API keys of those indexes for which the service gives none, if they may
+    /// be used again: a change of settings still gets through.
+    pub async fn look_into_kv<'s, S: Services>(
+        &mut self,
+        invocation: &Invocation<'_, S>,
+        indexes: impl IntoIterator<Item = &'s Exportable>,
+    ) {
+        if self.reuse == Reuse::Never {
+            return;
+        }
+        let lacks_one = |index: &&Exportable| {
+            let api_key = self.resolve(index);
+            matches!(api_key, Err(NotExportable::Unavailable(error)) if error.is_preliminary())
+        };
+        let lacking: Vec<&Exportable> = indexes.into_iter().filter(lacks_one).collect();
+        if lacking.is_empty() {
+            return;
+        }
+        // A batch's writes wait for it while it may write; after that, settling goes on to the deadline.
+        let may_write = Instant::now() < invocation.writes_until;
+        let until = if may_write { invocation.writes_until } else { invocation.deadline };
+        let keys: BTreeSet<String> =
+            lacking.iter().flat_map(|index| index.settings.kv_keys()).collect();
+        let keys = keys.into_iter().collect();
+        let (values, failures) =
+            bulk::read_until(invocation, Namespace::Settings, keys, until).await;
+        let environment = &invocation.config.environment;
+        for Exportable { settings, owner } in lacking {
+            // The index id first: the shop id's value may be older, or another index'.
+            let keys: Vec<String> = settings.kv_keys().into_iter().rev().collect();
+            let api_key = keys.iter().find_map(|key| {
+                let value = values.get(key).filter(|value| value.counts_for(environment))?;
+                let stored = StoredSettings::parse(&value.value)?;
+                stored.api_key.filter(|_| stored.index == settings.index)
+            });
+            let unreadable = keys.iter().find_map(|key| failures.get(key));
+            let stored = match (api_key, unreadable) {
+                (Some(api_key), _) => {
+                    warn!(
+                        system_account_id = settings.index.account,
+                        index_name = settings.index.name,
+                        cell = owner.cell,
+                        "the API key is unavailable: the one in KV is used again"
+                    );
+                    invocation.count(|stats| stats.api_keys_reused += 1);
+                    Ok(Some(api_key))
+                }
+                (None, Some(error)) => Err(error.clone()),
+                (None, None) => Ok(None),
+            };
+            self.stored.insert(settings.index.clone(), stored);
         }
     }
 
@@ -423,7 +419,7 @@ mod tests {
         api_keys.ask(&invocation, &indexes).await;
         assert_eq!(invocation.stats().api_keys_requests, 1);
         assert!(indexes.iter().all(|index| api_keys.resolve(index).is_ok()));
-        api_keys.forget_answers();
+        api_keys = api_keys.renewed();
         api_keys.ask(&invocation, &indexes).await;
         assert_eq!(invocation.stats().api_keys_requests, 2);
     }
@@ -475,7 +471,7 @@ mod tests {
         let fakes = with_delays([("a", 3_600), ("b", 3_600)]);
         let mut api_keys = for_comparison();
         assert_eq!(time_to_ask(&fakes, &mut api_keys, &["a"]).await, 20 * SECOND);
-        api_keys.forget_answers();
+        api_keys = api_keys.renewed();
         assert_eq!(time_to_ask(&fakes, &mut api_keys, &["b"]).await, Duration::ZERO);
         assert!(api_keys.resolve(&index_of(&fakes, "b")).is_err());
         assert_eq!(api_keys.failed_cells().len(), 1);
@@ -493,14 +489,14 @@ mod tests {
         // Each time all tries are refused at once, after 3.5 s of back-offs.
         fakes.api_keys.faults.then((0..5 * 4).map(|_| down()));
         for _ in 0..5 {
-            api_keys.forget_answers();
+            api_keys = api_keys.renewed();
             assert_eq!(time_to_ask(&fakes, &mut api_keys, &["a"]).await, SECOND * 7 / 2);
         }
-        api_keys.forget_answers();
+        api_keys = api_keys.renewed();
         time_to_ask(&fakes, &mut api_keys, &["a"]).await;
         assert!(api_keys.resolve(&index_of(&fakes, "a")).is_ok(), "2.5 s were left");
         fakes.api_keys.faults.then((0..4).map(|_| down()));
-        api_keys.forget_answers();
+        api_keys = api_keys.renewed();
         assert_eq!(time_to_ask(&fakes, &mut api_keys, &["a"]).await, SECOND * 7 / 2);
     }
 }

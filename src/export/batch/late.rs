@@ -6,11 +6,11 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::outcome::RecordOutcome;
-use super::plan::{BatchPlan, Deciding, Task};
+use super::plan::{BatchPlan, Deciding, PlannedItem, Task};
 use crate::export::api_keys::Exportable;
 use crate::export::invocation::Invocation;
 use crate::export::table::read_items_until;
-use crate::item::{ItemKey, QueryConfig, Rejection};
+use crate::item::{Item, ItemKey, QueryConfig, Rejection};
 use crate::ports::Services;
 
 /// How long a batch waits for the table before the images decide: the records in time wait with the
@@ -22,14 +22,10 @@ const TIME_FOR_LATE_ITEMS: Duration = Duration::from_secs(10);
 /// the image decides.
 pub async fn let_the_table_decide<S: Services>(
     invocation: &Invocation<'_, S>,
-    plan: &mut BatchPlan,
+    BatchPlan { settings, query_configs, outcomes }: &mut BatchPlan,
 ) {
-    let settings = plan.settings.iter().filter(|item| is_open(&item.deciding, &item.task));
-    let configs = plan.query_configs.iter().filter(|item| is_open(&item.deciding, &item.task));
-    let keys: Vec<ItemKey> = settings
-        .map(|item| ItemKey::of_index(&item.index))
-        .chain(configs.map(|item| ItemKey::of_query_config(&item.query_config)))
-        .collect();
+    let mut keys = open_keys(settings, ItemKey::of_index);
+    keys.extend(open_keys(query_configs, ItemKey::of_query_config));
     if keys.is_empty() {
         return;
     }
@@ -46,18 +42,21 @@ pub async fn let_the_table_decide<S: Services>(
             return;
         }
     };
-    let BatchPlan { settings, query_configs, outcomes } = plan;
-    for item in settings {
-        let found = items.get(&ItemKey::of_index(&item.index));
-        let decoded = found.map(|found| Exportable::decode(&item.index, found, invocation.config));
-        decide(&mut item.deciding, &mut item.task, decoded, outcomes);
+    for PlannedItem { name, deciding, task, .. } in settings {
+        let decode = |item: &Item| Exportable::decode(name, item, invocation.config);
+        let found = items.get(&ItemKey::of_index(name)).map(decode);
+        decide(deciding, task, found, outcomes);
     }
-    for item in query_configs {
-        let found = items.get(&ItemKey::of_query_config(&item.query_config));
-        let decoded =
-            found.map(|found| QueryConfig::decode(&item.query_config, &found.attributes()));
-        decide(&mut item.deciding, &mut item.task, decoded, outcomes);
+    for PlannedItem { name, deciding, task, .. } in query_configs {
+        let decode = |item: &Item| QueryConfig::decode(name, &item.attributes());
+        let found = items.get(&ItemKey::of_query_config(name)).map(decode);
+        decide(deciding, task, found, outcomes);
     }
+}
+
+fn open_keys<N, T>(items: &[PlannedItem<N, T>], key: impl Fn(&N) -> ItemKey) -> Vec<ItemKey> {
+    let open = items.iter().filter(|item| is_open(&item.deciding, &item.task));
+    open.map(|item| key(&item.name)).collect()
 }
 
 /// Whether the table is to decide: of a removal it is read in any case.
@@ -83,18 +82,23 @@ fn decide<T>(
         // The image decides.
         Some(Err(_)) => return,
     };
-    deciding.changed_at = None;
+    deciding.record.changed_at = None;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::receipt::Record;
+
+    fn late() -> Deciding {
+        let record = Record { changed_at: Some("t".into()), sequence_number: None };
+        Deciding { position: 0, created_at: Some(7.0), late: true, record }
+    }
 
     fn decided(
         found: Option<Result<&'static str, Rejection>>,
     ) -> (Task<&'static str>, Deciding, RecordOutcome) {
-        let mut deciding =
-            Deciding { position: 0, sequence_number: None, late: true, changed_at: Some(7.0) };
+        let mut deciding = late();
         let mut task = Task::Export("image");
         let mut outcomes = [RecordOutcome::Exported];
         decide(&mut deciding, &mut task, found, &mut outcomes);
@@ -105,7 +109,7 @@ mod tests {
     #[test]
     fn the_tables_version_is_exported() {
         let (task, deciding, outcome) = decided(Some(Ok("table")));
-        assert_eq!((task, deciding.changed_at), (Task::Export("table"), None));
+        assert_eq!((task, deciding.record.changed_at), (Task::Export("table"), None));
         assert_eq!(outcome, RecordOutcome::Exported);
     }
 
@@ -118,16 +122,15 @@ mod tests {
     #[test]
     fn an_item_that_cannot_be_exported_leaves_the_decision_to_the_image() {
         let (task, deciding, outcome) = decided(Some(Err(Rejection::new("x", "is broken"))));
-        assert_eq!((task, deciding.changed_at), (Task::Export("image"), Some(7.0)));
+        assert_eq!((task, deciding.record), (Task::Export("image"), late().record));
         assert_eq!(outcome, RecordOutcome::Exported);
     }
 
     #[test]
     fn records_in_time_and_removals_are_not_read() {
-        let deciding =
-            |late| Deciding { position: 0, sequence_number: None, late, changed_at: None };
-        assert!(is_open(&deciding(true), &Task::Export(())));
-        assert!(!is_open(&deciding(false), &Task::Export(())));
-        assert!(!is_open(&deciding(true), &Task::<()>::Remove));
+        let in_time = Deciding { late: false, ..late() };
+        assert!(is_open(&late(), &Task::Export(())));
+        assert!(!is_open(&in_time, &Task::Export(())));
+        assert!(!is_open(&late(), &Task::<()>::Remove));
     }
 }

@@ -11,11 +11,14 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use self::late::let_the_table_decide;
 use self::outcome::RecordOutcome;
-use self::plan::{BatchPlan, Deciding, plan};
+use self::plan::{BatchPlan, Deciding, PlannedItem, plan};
 use self::removals::{Removals, is_removal};
 use crate::export::invocation::Invocation;
+use crate::export::receipt::Receipts;
+use crate::index::ItemName;
 use crate::item::StreamRecord;
 use crate::ports::{Clock, Services};
+use crate::telemetry::Stats;
 use crate::telemetry::lags::Lags;
 
 /// How long a batch writes: what it writes later could undo what a re-export or a repair wrote
@@ -29,44 +32,37 @@ pub async fn export_batch<S: Services>(
     records: Vec<StreamRecord>,
     removals: &Removals,
 ) -> Vec<RecordOutcome> {
-    let created_at: Vec<Option<f64>> = records.iter().map(|record| record.created_at).collect();
     let mut plan = plan(records, invocation.config, invocation.began);
     let_the_table_decide(invocation, &mut plan).await;
     removals.hold_flood(&mut plan, invocation.config.removals_up_to, invocation.began);
     let BatchPlan { settings, query_configs, mut outcomes } = plan;
-    let receipts = &invocation.receipts;
-    for item in &settings {
-        receipts.note_record(item.index.clone().into(), item.deciding.record(invocation.stamp()));
-    }
-    for item in &query_configs {
-        let name = item.query_config.clone().into();
-        receipts.note_record(name, item.deciding.record(invocation.stamp()));
-    }
+    note_records(&invocation.receipts, &settings);
+    note_records(&invocation.receipts, &query_configs);
     let ((of_settings, settings_end), (of_query_configs, query_configs_end)) = tokio::join!(
         with_end(invocation, settings::export(invocation, &settings)),
         with_end(invocation, query_configs::export(invocation, &query_configs)),
     );
     for (item, outcome) in settings.iter().zip(of_settings) {
         if is_removal(item) && outcome == RecordOutcome::Exported {
-            removals.count(&item.index, invocation.services.clock().now());
+            removals.count(&item.name, invocation.services.clock().now());
         }
         take_in(outcome, &item.deciding, item.records_to_retry(), &mut outcomes);
     }
     for (item, outcome) in query_configs.iter().zip(of_query_configs) {
         take_in(outcome, &item.deciding, [item.deciding.position], &mut outcomes);
     }
-    count_outcomes(invocation, &outcomes);
-    let lags = |deciding: &mut dyn Iterator<Item = &Deciding>, end: f64| {
-        let exported = deciding.map(|deciding| deciding.position);
-        let exported = exported.filter(|record| outcomes[*record] == RecordOutcome::Exported);
-        Lags::of(exported.filter_map(|record| lag(created_at[record]?, end)))
-    };
     invocation.count(|stats| {
-        stats.settings_lag_ms = lags(&mut settings.iter().map(|it| &it.deciding), settings_end);
-        stats.query_config_lag_ms =
-            lags(&mut query_configs.iter().map(|it| &it.deciding), query_configs_end);
+        count_outcomes(stats, &outcomes);
+        stats.settings_lag_ms = lags(&settings, &outcomes, settings_end);
+        stats.query_config_lag_ms = lags(&query_configs, &outcomes, query_configs_end);
     });
     outcomes
+}
+
+fn note_records<N: Clone + Into<ItemName>, T>(receipts: &Receipts, items: &[PlannedItem<N, T>]) {
+    for PlannedItem { name, deciding, .. } in items {
+        receipts.note_record(name.clone().into(), deciding.record.clone());
+    }
 }
 
 /// Awaits an export; answers with the time of its end too, in seconds since the epoch.
@@ -79,9 +75,12 @@ async fn with_end<S: Services, T>(
     (exported, end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64())
 }
 
-/// The time from a change in the table, which is told to the second, to the end of its export.
-fn lag(created_at: f64, end: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64((end - created_at).max(0.0)).ok()
+/// The times from each change in the table, which is told to the second, to the end of its export.
+fn lags<N, T>(items: &[PlannedItem<N, T>], outcomes: &[RecordOutcome], end: f64) -> Lags {
+    let deciding = items.iter().map(|item| &item.deciding);
+    let exported = deciding.filter(|it| outcomes[it.position] == RecordOutcome::Exported);
+    let lag = |created_at: f64| Duration::try_from_secs_f64((end - created_at).max(0.0)).ok();
+    Lags::of(exported.filter_map(|it| lag(it.created_at?)))
 }
 
 /// Makes an item's outcome that of its records: of the deciding one, or of all that a retry needs where
@@ -104,27 +103,26 @@ fn take_in(
     }
 }
 
-fn count_outcomes<S: Services>(invocation: &Invocation<'_, S>, outcomes: &[RecordOutcome]) {
-    invocation.count(|stats| {
-        for outcome in outcomes {
-            stats.records += 1;
-            match outcome {
-                RecordOutcome::Skipped => stats.skipped += 1,
-                RecordOutcome::Superseded => stats.superseded += 1,
-                RecordOutcome::Exported => stats.exported += 1,
-                RecordOutcome::Held => stats.removals_held += 1,
-                RecordOutcome::Rejected(..) => stats.rejected += 1,
-                RecordOutcome::Failed(..) => stats.failed += 1,
-                RecordOutcome::Parked(..) => stats.parked += 1,
-            }
+fn count_outcomes(stats: &mut Stats, outcomes: &[RecordOutcome]) {
+    for outcome in outcomes {
+        stats.records += 1;
+        match outcome {
+            RecordOutcome::Skipped => stats.skipped += 1,
+            RecordOutcome::Superseded => stats.superseded += 1,
+            RecordOutcome::Exported => stats.exported += 1,
+            RecordOutcome::Held => stats.removals_held += 1,
+            RecordOutcome::Rejected(..) => stats.rejected += 1,
+            RecordOutcome::Failed(..) => stats.failed += 1,
+            RecordOutcome::Parked(..) => stats.parked += 1,
         }
-    });
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::export::error::KeyError;
+    use crate::export::receipt::Record;
     use crate::export::testing::{Fakes, KvFault};
     use crate::index::IndexRef;
     use crate::item::Rejection;
@@ -217,8 +215,8 @@ mod tests {
 
     /// What three records come to whose item came to this; the second is superseded for good.
     fn outcomes_of(outcome: RecordOutcome) -> [RecordOutcome; 3] {
-        let deciding =
-            Deciding { position: 2, sequence_number: None, late: false, changed_at: None };
+        let record = Record::default();
+        let deciding = Deciding { position: 2, created_at: None, late: false, record };
         let mut outcomes =
             [RecordOutcome::Superseded, RecordOutcome::Superseded, RecordOutcome::Exported];
         take_in(outcome, &deciding, [0, 2], &mut outcomes);

@@ -1,26 +1,25 @@
 //! A batch, item by item: which record decides, what the others name. Pure.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::outcome::RecordOutcome;
 use crate::config::ExporterConfig;
 use crate::export::api_keys::Exportable;
 use crate::export::receipt::Record;
-use crate::index::IndexRef;
+use crate::index::{IndexRef, ItemName};
 use crate::item::stream_record::{QueryConfigRecord, SettingsRecord};
 use crate::item::{Change, Content, QueryConfig, QueryConfigRef, Rejection, StreamRecord};
-use crate::kv::Stamp;
+use crate::kv::rfc3339;
 
 /// A record is late when the table took its change more than this before the invocation began: a
 /// re-export, a repair or another consumer may have written what came after it.
 const LATE_AFTER: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BatchPlan {
-    /// Index items with a deciding record, in the order of those records.
     pub settings: Vec<SettingsItem>,
-    /// Query-config items with a deciding record, in the order of those records.
     pub query_configs: Vec<QueryConfigItem>,
     /// What is already certain of each record; the deciding ones are [`RecordOutcome::Exported`]
     /// until something goes wrong.
@@ -39,31 +38,28 @@ pub enum Task<T> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deciding {
     pub position: usize,
-    /// Where it stands in its shard.
-    pub sequence_number: Option<String>,
+    /// When the table took the change, in seconds since the epoch.
+    pub created_at: Option<f64>,
     /// Whether it is late: then the table decides, if it can.
     pub late: bool,
-    /// When the table took the change, in seconds since the epoch; `None` where the table decided.
-    pub changed_at: Option<f64>,
+    /// What receipts and metadata say of it; without a time where the table decided.
+    pub record: Record,
 }
 
+/// An item with a deciding record; a plan has them in the order of those records.
 #[derive(Debug)]
-pub struct SettingsItem {
-    pub index: IndexRef,
+pub struct PlannedItem<N, T> {
+    pub name: N,
     pub deciding: Deciding,
-    pub task: Task<Exportable>,
+    pub task: Task<T>,
     /// Whether the deciding record says what was there before.
     pub has_old_image: bool,
     /// The shop ids that the item's records name, with the positions of those records.
     pub named: Vec<(String, usize)>,
 }
 
-#[derive(Debug)]
-pub struct QueryConfigItem {
-    pub query_config: QueryConfigRef,
-    pub deciding: Deciding,
-    pub task: Task<QueryConfig>,
-}
+pub type SettingsItem = PlannedItem<IndexRef, Exportable>;
+pub type QueryConfigItem = PlannedItem<QueryConfigRef, QueryConfig>;
 
 impl<T> Task<T> {
     /// What is exported.
@@ -84,15 +80,8 @@ impl Deciding {
     ) -> Self {
         let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let late = created_at.is_some_and(|at| began - at > LATE_AFTER.as_secs_f64());
-        Self { position, sequence_number, late, changed_at: created_at }
-    }
-
-    /// What a receipt says of it.
-    pub fn record(&self, stamp: Stamp) -> Record {
-        Record {
-            sequence_number: self.sequence_number.clone(),
-            changed_at: stamp.changed_at(self.changed_at).changed_at,
-        }
+        let record = Record { changed_at: created_at.and_then(rfc3339), sequence_number };
+        Self { position, created_at, late, record }
     }
 }
 
@@ -118,64 +107,34 @@ impl SettingsItem {
 /// Groups the records by item and lets the last one that is not rejected by itself decide.
 pub fn plan(records: Vec<StreamRecord>, config: &ExporterConfig, began: SystemTime) -> BatchPlan {
     let mut outcomes = Vec::with_capacity(records.len());
-    let mut superseded = Vec::new();
-    let mut settings: HashMap<IndexRef, SettingsRecords> = HashMap::with_capacity(records.len());
-    let mut query_configs: HashMap<QueryConfigRef, QueryConfigItem> = HashMap::new();
+    let mut settings = HashMap::with_capacity(records.len());
+    let mut query_configs = HashMap::new();
+    let mut named: HashMap<IndexRef, Vec<(String, usize)>> = HashMap::new();
     for (position, record) in records.into_iter().enumerate() {
         let deciding = Deciding::new(position, record.sequence_number, record.created_at, began);
-        outcomes.push(match record.content {
+        let outcome = match record.content {
             Content::Skipped => RecordOutcome::Skipped,
             Content::Unknown { rejection } => RecordOutcome::Rejected(None, rejection),
             Content::Settings(SettingsRecord { index, change, shop_ids, has_old_image }) => {
-                let item = settings.entry(index.clone()).or_default();
-                item.named.extend(shop_ids.into_iter().map(|shop_id| (shop_id, position)));
+                let shop_ids = shop_ids.into_iter().map(|shop_id| (shop_id, position));
+                named.entry(index.clone()).or_default().extend(shop_ids);
                 // A record whose API key can't be asked for is broken by itself too.
                 let exportable = |settings| Exportable::new(settings, config);
-                match change.and_then(|change| task(change, exportable)) {
-                    Err(rejection) => RecordOutcome::rejected(index, rejection),
-                    Ok(task) => {
-                        let named = Vec::new();
-                        let decided = SettingsItem { index, deciding, task, has_old_image, named };
-                        let earlier = item.decided.replace(decided);
-                        superseded.extend(earlier.map(|item| item.deciding.position));
-                        RecordOutcome::Exported
-                    }
-                }
+                let task = change.and_then(|change| task(change, exportable));
+                decide(&mut settings, index, deciding, task, has_old_image, &mut outcomes)
             }
             Content::QueryConfig(QueryConfigRecord { query_config, change }) => {
-                match change.and_then(|change| task(change, Ok)) {
-                    Err(rejection) => RecordOutcome::rejected(query_config, rejection),
-                    Ok(task) => {
-                        let name = query_config.clone();
-                        let decided = QueryConfigItem { query_config, deciding, task };
-                        let earlier = query_configs.insert(name, decided);
-                        superseded.extend(earlier.map(|item| item.deciding.position));
-                        RecordOutcome::Exported
-                    }
-                }
+                let task = change.and_then(|change| task(change, Ok));
+                decide(&mut query_configs, query_config, deciding, task, false, &mut outcomes)
             }
-        });
+        };
+        outcomes.push(outcome);
     }
-    for record in superseded {
-        outcomes[record] = RecordOutcome::Superseded;
+    let mut settings = in_order(settings);
+    for item in &mut settings {
+        item.named = named.remove(&item.name).unwrap_or_default();
     }
-    let settings = settings.into_values();
-    let settings = settings
-        .filter_map(|SettingsRecords { decided, named }| Some(SettingsItem { named, ..decided? }));
-    let mut settings: Vec<SettingsItem> = settings.collect();
-    settings.sort_by_key(|item| item.deciding.position);
-    let mut query_configs: Vec<QueryConfigItem> = query_configs.into_values().collect();
-    query_configs.sort_by_key(|item| item.deciding.position);
-    BatchPlan { settings, query_configs, outcomes }
-}
-
-/// The records of an index item.
-#[derive(Default)]
-struct SettingsRecords {
-    /// By the last one that is not rejected by itself.
-    decided: Option<SettingsItem>,
-    /// The shop ids that they all name.
-    named: Vec<(String, usize)>,
+    BatchPlan { settings, query_configs: in_order(query_configs), outcomes }
 }
 
 fn task<T, E>(
@@ -186,6 +145,33 @@ fn task<T, E>(
         Change::Upsert(item) => export(item).map(Task::Export),
         Change::Remove => Ok(Task::Remove),
     }
+}
+
+/// Lets a record decide instead of the one before it, unless it is rejected by itself.
+fn decide<N: Clone + Eq + Hash + Into<ItemName>, T>(
+    items: &mut HashMap<N, PlannedItem<N, T>>,
+    name: N,
+    deciding: Deciding,
+    task: Result<Task<T>, Rejection>,
+    has_old_image: bool,
+    outcomes: &mut [RecordOutcome],
+) -> RecordOutcome {
+    let task = match task {
+        Ok(task) => task,
+        Err(rejection) => return RecordOutcome::rejected(name, rejection),
+    };
+    let named = Vec::new();
+    let item = PlannedItem { name: name.clone(), deciding, task, has_old_image, named };
+    if let Some(earlier) = items.insert(name, item) {
+        outcomes[earlier.deciding.position] = RecordOutcome::Superseded;
+    }
+    RecordOutcome::Exported
+}
+
+fn in_order<N, T>(items: HashMap<N, PlannedItem<N, T>>) -> Vec<PlannedItem<N, T>> {
+    let mut items: Vec<_> = items.into_values().collect();
+    items.sort_by_key(|item| item.deciding.position);
+    items
 }
 
 #[cfg(test)]
@@ -282,7 +268,7 @@ mod tests {
             record("INSERT", "INDEX#a", None, Some("s")),
             record("MODIFY", "INDEX#b", None, Some("s")),
         ]);
-        let order: Vec<&str> = plan.settings.iter().map(|item| item.index.name.as_str()).collect();
+        let order: Vec<&str> = plan.settings.iter().map(|item| item.name.name.as_str()).collect();
         assert_eq!(order, ["a", "b"]);
         assert_eq!(plan.outcomes[0], RecordOutcome::Superseded);
     }

@@ -28,14 +28,14 @@ impl Removals {
         // A clock that was set back makes a removal count for longer.
         carried_out.retain(|_, at| now.duration_since(*at).unwrap_or_default() < WINDOW);
         let removals = || plan.settings.iter().filter(|item| is_removal(item));
-        let new = removals().filter(|item| !carried_out.contains_key(&item.index)).count();
+        let new = removals().filter(|item| !carried_out.contains_key(&item.name)).count();
         if removals().next().is_none() || carried_out.len() + new <= up_to {
             return;
         }
         let held: Vec<SettingsItem> =
             plan.settings.extract_if(.., |item| is_removal(item)).collect();
         let names: Vec<String> =
-            held.iter().take(NAMED).map(|item| item.index.to_string()).collect();
+            held.iter().take(NAMED).map(|item| item.name.to_string()).collect();
         error!(
             removals = held.len(),
             up_to,

@@ -18,8 +18,9 @@
 use std::collections::BTreeSet;
 
 use super::judge::{JudgedKey, KeyVerdict};
-use super::{AskedItem, Due, Gathered, KeyFacts};
+use super::{AskedItem, Findings, KeyFacts};
 use crate::export::differs::cut;
+use crate::export::settle::decide::Decision;
 use crate::index::IndexRef;
 use crate::item::Rejection;
 use crate::item::keys::query_config_key_prefix;
@@ -37,18 +38,18 @@ pub const DRY_RUN: &str =
 const NOTHING: &str = "Nothing is to be done: KV holds what the table asks for, and the edge shows it within a minute";
 
 /// The sentence, without its full stop.
-pub fn advice(gathered: &Gathered, judged: &[JudgedKey<'_>]) -> String {
+pub fn advice(findings: &Findings, judged: &[JudgedKey<'_>]) -> String {
     let worst = judged.iter().min_by_key(|key| key.verdict);
-    let mut advice = match (&gathered.item, &gathered.index, worst) {
-        (AskedItem::Rejected(rejection), Some(index), _) => rejected(gathered, index, rejection),
-        (_, _, Some(worst)) if worst.verdict != KeyVerdict::Right => about(gathered, judged, worst),
-        _ if gathered.dangling.is_empty() => NOTHING.to_owned(),
+    let mut advice = match (&findings.item, &findings.index, worst) {
+        (AskedItem::Rejected(rejection), Some(index), _) => rejected(findings, index, rejection),
+        (_, _, Some(worst)) if worst.verdict != KeyVerdict::Right => about(findings, judged, worst),
+        _ if findings.dangling.is_empty() => NOTHING.to_owned(),
         _ => "KV holds what the table asks for".to_owned(),
     };
-    if !gathered.dangling.is_empty() {
+    if !findings.dangling.is_empty() {
         advice += &format!(
             "; active aliases of this index point at {}, of which there is neither an item nor a key: have them switched off or pointed elsewhere",
-            names(&gathered.dangling)
+            names(&findings.dangling)
         );
     }
     if judged.iter().any(|key| key.lacks_api_key() && key.facts.stored.is_some()) {
@@ -57,99 +58,96 @@ pub fn advice(gathered: &Gathered, judged: &[JudgedKey<'_>]) -> String {
     advice
 }
 
-fn about(gathered: &Gathered, all: &[JudgedKey<'_>], judged: &JudgedKey<'_>) -> String {
-    let KeyFacts { key, claimants, claimant, due, .. } = judged.facts;
+fn about(findings: &Findings, all: &[JudgedKey<'_>], judged: &JudgedKey<'_>) -> String {
+    let KeyFacts { key, claimants, claimant, decision, .. } = judged.facts;
     let of_another_environment = judged.metadata.is_some() && !judged.is_ours;
-    match (judged.verdict, claimant) {
-        (KeyVerdict::Conflicting, Some(claimant)) if claimants.len() == 1 => {
+    let re_export = claimant.as_ref().map(|claimant| re_export(findings, claimant));
+    let re_export = re_export.unwrap_or_default();
+    let repair_all = || repair_of(judged.verdict, findings, all);
+    match judged.verdict {
+        KeyVerdict::Conflicting if claimants.len() == 1 => {
             let environment = judged.metadata.as_ref().and_then(|it| it.environment.as_deref());
             let environment = environment.filter(|name| is_environment(name));
             format!(
-                "Environment {} has written {key}: run {} to take it, and give each environment a namespace of its own",
-                environment.unwrap_or("without a name"),
-                re_export(gathered, claimant)
+                "Environment {} has written {key}: run {re_export} to take it, and give each environment a namespace of its own",
+                environment.unwrap_or("without a name")
             )
         }
-        (KeyVerdict::Conflicting, _) => format!(
+        KeyVerdict::Conflicting => format!(
             "Items {} ask for {key}, and each export takes it from the other: have it removed from the record that should not have it",
             names(claimants)
         ),
-        (KeyVerdict::Missing, Some(claimant)) if judged.lacks_api_key() => format!(
-            "KV lacks {key}, and the account's API key was unavailable: when the gateway of its cell gives it again, run {}",
-            re_export(gathered, claimant)
+        KeyVerdict::Missing if judged.lacks_api_key() => format!(
+            "KV lacks {key}, and the account's API key was unavailable: when the gateway of its cell gives it again, run {re_export}"
         ),
-        (KeyVerdict::Missing, Some(claimant)) => {
-            format!("KV lacks {key}: run {}", re_export(gathered, claimant))
-        }
-        (KeyVerdict::Stale, Some(claimant)) if judged.differs == ["marqo_api_key"] => format!(
+        KeyVerdict::Missing => format!("KV lacks {key}: run {re_export}"),
+        KeyVerdict::Stale if judged.differs == ["marqo_api_key"] => format!(
             "KV holds another API key than the account has now: run {}, which corrects all indexes of the account",
-            repair(Some(&claimant.account))
+            repair(claimant.as_ref().map(|claimant| claimant.account.as_str()))
         ),
-        (KeyVerdict::Stale, Some(claimant)) => format!(
-            "KV holds something else under {key} than the table asks for: run {}",
-            re_export(gathered, claimant)
-        ),
-        (KeyVerdict::Dangling, _) => format!(
+        KeyVerdict::Stale => {
+            format!("KV holds something else under {key} than the table asks for: run {re_export}")
+        }
+        KeyVerdict::Dangling => format!(
             "Nothing is under {key}, and active aliases of {} point at it: have them switched off or pointed elsewhere, or have the index written again",
-            names(&gathered.pointers)
+            names(&findings.pointers)
         ),
-        (KeyVerdict::Withheld, _) => {
-            let pointers = match due {
-                Due::Withheld(pointers) => pointers,
-                _ => &gathered.pointers,
+        KeyVerdict::Withheld => {
+            let pointers = match decision {
+                Decision::Withhold(pointers) => pointers,
+                _ => &findings.pointers,
             };
             format!(
                 "Key {key} stays because active aliases of {} point at it: have them switched off or pointed elsewhere, then run {}",
                 names(pointers),
-                repair_of(judged.verdict, gathered, all)
+                repair_all()
             )
         }
-        (KeyVerdict::Orphaned, _) if matches!(due, Due::OfUnknownQueryConfig) => format!(
-            "No item asks for {key}, and its value does not say which query config it is of: delete it by hand"
-        ),
-        (KeyVerdict::Orphaned, _) if matches!(due, Due::DeletedUnlessRejected) => format!(
-            "No item asks for {key}, and the account's API key was unavailable: when the gateway of its cell gives it again, run {}, which deletes the key",
-            repair_of(judged.verdict, gathered, all)
-        ),
-        (KeyVerdict::Orphaned, _) => format!(
-            "No item asks for {key}: run {}, which deletes it",
-            repair_of(judged.verdict, gathered, all)
-        ),
-        (KeyVerdict::Rejected, claimant) => {
+        KeyVerdict::Orphaned => match decision {
+            Decision::LeaveAlone => format!(
+                "No item asks for {key}, and its value does not say which query config it is of: delete it by hand"
+            ),
+            Decision::Undecided(_) => format!(
+                "No item asks for {key}, and the account's API key was unavailable: when the gateway of its cell gives it again, run {}, which deletes the key",
+                repair_all()
+            ),
+            _ => format!("No item asks for {key}: run {}, which deletes it", repair_all()),
+        },
+        KeyVerdict::Rejected => {
             let index =
                 claimant.as_ref().or(judged.named.as_ref()).map(arguments).unwrap_or_default();
             format!(
                 "Key {key} stays as it is, because the record that it is for cannot be exported: run make explain{index}"
             )
         }
-        (KeyVerdict::Foreign, _) if of_another_environment => format!(
+        KeyVerdict::Foreign if of_another_environment => format!(
             "Nothing is to be done here: no item asks for {key}, and another environment has written it"
         ),
-        (KeyVerdict::Foreign, _) => format!(
+        KeyVerdict::Foreign => format!(
             "Nothing is to be done by the exporter: no item asks for {key}, and it is not the exporter's, so delete it by hand if it should go"
         ),
-        (KeyVerdict::Right | KeyVerdict::Missing | KeyVerdict::Stale, _) => NOTHING.to_owned(),
+        KeyVerdict::Right => NOTHING.to_owned(),
     }
 }
 
-fn rejected(gathered: &Gathered, index: &IndexRef, rejection: &Rejection) -> String {
+fn rejected(findings: &Findings, index: &IndexRef, rejection: &Rejection) -> String {
     let path = cut(&rejection.path, MAX_NAME_CHARACTERS);
     let reason = &rejection.reason;
     let kept = "until then KV keeps what it holds";
     match path.as_str() {
         "system_account_id" => format!(
             "The field system_account_id cannot be exported, because {reason}: have that put right, then run {}; {kept}",
-            re_export(gathered, index)
+            re_export(findings, index)
         ),
         path => format!("The field {path} {reason}: have it corrected in the admin tool; {kept}"),
     }
 }
 
 /// A repair that finds every key of a verdict: of one account, if that does.
-fn repair_of(verdict: KeyVerdict, gathered: &Gathered, all: &[JudgedKey<'_>]) -> String {
+fn repair_of(verdict: KeyVerdict, findings: &Findings, all: &[JudgedKey<'_>]) -> String {
     let keys = all.iter().filter(|judged| judged.verdict == verdict);
     let mut accounts: BTreeSet<Option<&str>> =
-        keys.map(|judged| account_whose_run_finds(judged, gathered, all)).collect();
+        keys.map(|judged| account_whose_run_finds(judged, findings, all)).collect();
     let account = accounts.pop_first().flatten();
     repair(account.filter(|_| accounts.is_empty()))
 }
@@ -158,12 +156,12 @@ fn repair_of(verdict: KeyVerdict, gathered: &Gathered, all: &[JudgedKey<'_>]) ->
 /// reads the shop ids that the values there name.
 fn account_whose_run_finds<'a>(
     judged: &'a JudgedKey<'_>,
-    gathered: &Gathered,
+    findings: &Findings,
     all: &[JudgedKey<'_>],
 ) -> Option<&'a str> {
     let Metadata { index, .. } = judged.metadata.as_ref()?;
     let key = &judged.facts.key;
-    let listed = match gathered.of_query_config {
+    let listed = match findings.of_query_config {
         true => query_config_key_prefix(&index.account),
         false => format!("{}-", index.account),
     };
@@ -184,8 +182,8 @@ fn repair(account: Option<&str>) -> String {
     format!("make reconcile APPLY=true{}", account.unwrap_or_default())
 }
 
-fn re_export(gathered: &Gathered, index: &IndexRef) -> String {
-    let query_configs = if gathered.of_query_config { " QUERY_CONFIGS=true" } else { "" };
+fn re_export(findings: &Findings, index: &IndexRef) -> String {
+    let query_configs = if findings.of_query_config { " QUERY_CONFIGS=true" } else { "" };
     format!("make re-export{}{query_configs}", arguments(index))
 }
 

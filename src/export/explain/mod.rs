@@ -23,9 +23,9 @@ pub use self::judge::KeyVerdict;
 pub use self::report::{ExplainReport, IndexName, KeyReport};
 
 use self::settings::Gathering;
-use super::differs::ApiKeyCheck;
 use super::error::KeyError;
 use super::invocation::Invocation;
+use super::settle::decide::Decision;
 use crate::index::IndexRef;
 use crate::item::keys::index_id_in_query_config_key;
 use crate::item::{ItemKey, Rejection};
@@ -67,30 +67,31 @@ pub async fn explain<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Explain,
 ) -> Result<ExplainReport, ExplainError> {
-    let gathered = match request {
+    let findings = match request {
         Explain::Index(index) => Gathering::new(invocation).about(index).await,
         Explain::Key(key) => match index_id_in_query_config_key(key) {
             Some(index_id) => query_config::about_key(invocation, key, index_id).await,
             None => Gathering::new(invocation).about_key(key).await,
         },
     };
-    let gathered = gathered.map_err(|error| match error.auth_rejected() {
+    let findings = findings.map_err(|error| match error.auth_rejected() {
         Some(refusal) => ExplainError::CloudflareAuthRejected(refusal.clone()),
         None => ExplainError::Incomplete { asked: request.clone(), error },
     })?;
-    let gathered = gathered.ok_or_else(|| ExplainError::IndexNotFound(request.clone()))?;
+    let findings = findings.ok_or_else(|| ExplainError::IndexNotFound(request.clone()))?;
     let environment = &invocation.config.environment;
-    let judged: Vec<_> = gathered.keys.iter().map(|key| judge::judge(key, environment)).collect();
+    let judge = |key| judge::judge(key, findings.of_query_config, environment);
+    let judged: Vec<_> = findings.keys.iter().map(judge).collect();
     let advice = match invocation.config.dry_run {
         true => advice::DRY_RUN.to_owned(),
-        false => advice::advice(&gathered, &judged),
+        false => advice::advice(&findings, &judged),
     };
-    Ok(report::report(&gathered, &judged, advice + "."))
+    Ok(report::report(&findings, &judged, advice + "."))
 }
 
 /// What was gathered about an index or a key, before it is judged.
 #[derive(Default)]
-pub struct Gathered {
+pub struct Findings {
     /// The index that it is about; `None` where nothing says which.
     pub index: Option<IndexRef>,
     pub item: AskedItem,
@@ -113,7 +114,6 @@ pub enum AskedItem {
     Absent,
 }
 
-#[derive(Default)]
 pub struct KeyFacts {
     pub key: String,
     pub stored: Option<StoredValue>,
@@ -121,26 +121,11 @@ pub struct KeyFacts {
     pub claimants: Vec<IndexRef>,
     /// The one of them that the key is for.
     pub claimant: Option<IndexRef>,
-    pub due: Due,
-}
-
-#[derive(Default)]
-pub enum Due {
-    /// It should hold this value.
-    Value(String, ApiKeyCheck),
-    /// It stays as it is: the item that it is for, or that its value names, can't be exported.
-    KeptForRejected,
-    /// It stays: aliases of these items point at what it holds.
-    Withheld(BTreeSet<ItemKey>),
-    Deleted,
-    /// The same, once the API key is there of the item that its value names: without one, that item can't
-    /// be exported and keeps the key.
-    DeletedUnlessRejected,
-    /// It can't be deleted: it is of a query config, and its value does not say of which.
-    OfUnknownQueryConfig,
-    /// Nothing is done to it: its value names no index.
-    #[default]
-    LeftAlone,
+    /// What would become of it. Left alone, the key of a query config is one that can't be deleted: its
+    /// value does not say of which it is.
+    pub decision: Decision,
+    /// The value that it should hold, where only the API key for it is unavailable.
+    pub without_api_key: Option<String>,
 }
 
 /// The index that a value of either namespace names, or else its metadata, whichever environment

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::judge::{JudgedKey, KeyVerdict};
-use super::{AskedItem, Gathered};
+use super::{AskedItem, Findings};
 use crate::export::differs::cut;
 use crate::index::IndexRef;
 use crate::item::{ItemKey, ItemKind};
@@ -49,8 +49,8 @@ pub struct KeyReport {
     pub claimed_by: Vec<IndexName>,
 }
 
-pub fn report(gathered: &Gathered, judged: &[JudgedKey<'_>], advice: String) -> ExplainReport {
-    let (item, path) = match &gathered.item {
+pub fn report(findings: &Findings, judged: &[JudgedKey<'_>], advice: String) -> ExplainReport {
+    let (item, path) = match &findings.item {
         AskedItem::Exportable => ("exportable", None),
         AskedItem::Absent => ("absent", None),
         AskedItem::Rejected(rejection) => {
@@ -58,11 +58,11 @@ pub fn report(gathered: &Gathered, judged: &[JudgedKey<'_>], advice: String) -> 
         }
     };
     ExplainReport {
-        index: gathered.index.as_ref().map(IndexName::from),
+        index: findings.index.as_ref().map(IndexName::from),
         item,
         path,
         keys: judged.iter().map(key_report).collect(),
-        pointed_at_by: gathered.pointers.iter().take(MAX_INDEXES).map(IndexName::from).collect(),
+        pointed_at_by: findings.pointers.iter().take(MAX_INDEXES).map(IndexName::from).collect(),
         advice,
     }
 }

@@ -4,23 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::SecretString;
 
-use super::{AskedItem, Due, Gathered, KeyFacts, named_by};
+use super::{AskedItem, Findings, KeyFacts, named_by};
 use crate::export::api_keys::{ApiKeys, BATCH_TIME_FOR_API_KEYS, NotExportable, Patience, Reuse};
-use crate::export::bulk;
-use crate::export::differs::ApiKeyCheck;
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::settle::decide::{Decision, ItemNow, decide};
 use crate::export::settle::table_view::{Held, Named, TableView};
-use crate::export::settle::{pass, read_whole};
+use crate::export::settle::{pass, read_held, read_whole};
 use crate::export::table::{ReadError, read_items};
 use crate::index::IndexRef;
 use crate::item::alias_targets::{AliasTarget, alias_targets};
 use crate::item::keys::{claimed_keys, settings_keys};
-use crate::item::{IndexSettings, Item, ItemKey};
+use crate::item::{Item, ItemKey};
 use crate::kv::check_key;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::ports::{Namespace, Services};
+use crate::ports::Services;
 
 /// The most targets of an item's own aliases that are looked up. They share a request with its keys.
 const MAX_TARGETS: usize = 50;
@@ -39,10 +37,10 @@ impl<'a, S: Services> Gathering<'a, S> {
     }
 
     /// What is known of the index that a key is taken for; `None` where nobody knows the key.
-    pub async fn about_key(mut self, key: &str) -> Result<Option<Gathered>, KeyError> {
+    pub async fn about_key(mut self, key: &str) -> Result<Option<Findings>, KeyError> {
         self.read([key.to_owned()]).await?;
-        let named = self.held.values().flat_map(Held::named).next().cloned();
-        if let Some(Named { index, .. }) = named {
+        let named = self.named().next().map(|named| named.index.clone());
+        if let Some(index) = named {
             return self.about(&index).await;
         }
         let readings: Vec<Named> = IndexRef::all_with_id(key)
@@ -53,34 +51,31 @@ impl<'a, S: Services> Gathering<'a, S> {
         if let Some(index) = self.taken_for(key, &view, readings) {
             return self.about(&index).await;
         }
-        let stored = self.held.get(key).and_then(Held::stored).cloned();
+        let stored = self.held.get(key).and_then(|held| held.stored.clone());
         let pointers = view.pointers_at_name(key);
         if stored.is_none() && pointers.is_empty() {
             return Ok(None);
         }
-        let facts = KeyFacts { key: key.to_owned(), stored, ..KeyFacts::default() };
-        Ok(Some(Gathered { keys: vec![facts], pointers, ..Gathered::default() }))
+        let facts = KeyFacts {
+            key: key.to_owned(),
+            stored,
+            claimants: Vec::new(),
+            claimant: None,
+            decision: Decision::LeaveAlone,
+            without_api_key: None,
+        };
+        Ok(Some(Findings { keys: vec![facts], pointers, ..Findings::default() }))
     }
 
     /// Reads what KV holds under keys, as far as that is not known.
     async fn read(&mut self, keys: impl IntoIterator<Item = String>) -> Result<(), KeyError> {
         let unread = keys.into_iter().filter(|key| !self.held.contains_key(key));
-        let unread: BTreeSet<String> = unread.filter(|key| check_key(key).is_ok()).collect();
-        if unread.is_empty() {
-            return Ok(());
-        }
-        let keys = unread.iter().cloned().collect();
-        let (mut found, failures) = bulk::read(self.invocation, Namespace::Settings, keys).await;
+        let unread = unread.map(|key| (key, BTreeSet::new())).collect();
+        let (held, failures) = read_held(self.invocation, unread).await;
         if let Some(error) = failures.into_values().next() {
             return Err(error.into());
         }
-        for key in unread {
-            let held = match found.remove(&key) {
-                Some(stored) => Held::new(stored, &self.invocation.config.environment),
-                None => Held::Nothing(BTreeSet::new()),
-            };
-            self.held.insert(key, held);
-        }
+        self.held.extend(held);
         Ok(())
     }
 
@@ -89,7 +84,7 @@ impl<'a, S: Services> Gathering<'a, S> {
     fn taken_for(&self, key: &str, view: &TableView, readings: Vec<Named>) -> Option<IndexRef> {
         let held = self.held.get(key)?;
         let claimant = view.claimant(key, held).cloned();
-        claimant.or_else(|| held.stored().and_then(named_by)).or_else(|| {
+        claimant.or_else(|| held.stored.as_ref().and_then(named_by)).or_else(|| {
             let pointers = view.pointers_at_name(key);
             let of_own = |index: &IndexRef| pointers.iter().any(|item| item.pk == index.account);
             let readings = readings.into_iter().map(|named| named.index);
@@ -99,7 +94,7 @@ impl<'a, S: Services> Gathering<'a, S> {
 
     /// What is known of an index, its keys, and those that have been read before; `None` where nobody
     /// knows it.
-    pub async fn about(mut self, index: &IndexRef) -> Result<Option<Gathered>, KeyError> {
+    pub async fn about(mut self, index: &IndexRef) -> Result<Option<Findings>, KeyError> {
         let dangling = self.read_keys_of(index).await?;
         let index_id = index.index_id();
         let shop_ids = self.held.keys().filter(|key| **key != index_id).cloned().collect();
@@ -110,7 +105,7 @@ impl<'a, S: Services> Gathering<'a, S> {
         indexes.extend(view.has_item(index).then(|| index.clone()));
         // The API key in KV is part of what is to be explained.
         let mut api_keys = ApiKeys::new(Patience::InAll(BATCH_TIME_FOR_API_KEYS), Reuse::Never);
-        let (items, exportable) = read_whole(self.invocation, indexes, &mut api_keys).await?;
+        let items = read_whole(self.invocation, indexes, &mut api_keys).await?;
         let item = match items.get(index) {
             None => AskedItem::Absent,
             Some(ItemNow { entry: Err(NotExportable::Rejected(rejection)), .. }) => {
@@ -119,26 +114,31 @@ impl<'a, S: Services> Gathering<'a, S> {
             Some(_) => AskedItem::Exportable,
         };
         let pointers = view.pointers(&named);
-        let holds_nothing = self.held.values().all(|held| held.stored().is_none());
+        let holds_nothing = self.held.values().all(|held| held.stored.is_none());
         if item == AskedItem::Absent && pointers.is_empty() && holds_nothing {
             return Ok(None);
         }
         let mut keys = Vec::new();
         for (key, held) in &self.held {
-            let stored = held.stored().cloned();
+            let stored = held.stored.clone();
             let claimant = view.claimant(key, held).cloned();
             let dangles = *key == index_id && !pointers.is_empty();
             if stored.is_none() && claimant.is_none() && !dangles {
                 continue;
             }
             let decision = decide(key, held, &view, &items);
-            let mut settings = exportable.iter().map(|index| &index.settings);
-            let settings = settings.find(|settings| Some(&settings.index) == claimant.as_ref());
+            if decision == Decision::LookAgain {
+                return Err(KeyError::ChangedMeanwhile);
+            }
+            let undecided =
+                claimant.as_ref().filter(|_| matches!(decision, Decision::Undecided(_)));
+            let item = undecided.and_then(|index| items.get(index)?.exportable.as_ref().ok());
             keys.push(KeyFacts {
                 key: key.clone(),
                 stored,
                 claimants: view.claimants(key).cloned().collect(),
-                due: due(decision, settings)?,
+                decision,
+                without_api_key: item.map(|it| it.settings.value(&SecretString::default())),
                 claimant,
             });
         }
@@ -149,7 +149,7 @@ impl<'a, S: Services> Gathering<'a, S> {
             (false, false) => 2,
         });
         let index = Some(index.clone());
-        Ok(Some(Gathered { index, item, keys, of_query_config: false, pointers, dangling }))
+        Ok(Some(Findings { index, item, keys, of_query_config: false, pointers, dangling }))
     }
 
     /// Reads the keys that an index asks for, and the shop ids that its values name. Answers with the
@@ -171,8 +171,7 @@ impl<'a, S: Services> Gathering<'a, S> {
         let targets = targets.filter(|id| check_key(id).is_ok() && !is_own(id)).take(MAX_TARGETS);
         let mut dangling = self.without_item(targets.collect()).await?;
         self.read(keys.into_iter().chain(dangling.iter().cloned())).await?;
-        dangling
-            .retain(|target| self.held.remove(target).is_none_or(|held| held.stored().is_none()));
+        dangling.retain(|target| self.held.remove(target).is_none_or(|held| held.stored.is_none()));
         self.read(self.shop_ids_named_for(index).collect::<Vec<_>>()).await?;
         Ok(dangling)
     }
@@ -187,24 +186,12 @@ impl<'a, S: Services> Gathering<'a, S> {
     }
 
     fn shop_ids_named_for(&self, index: &IndexRef) -> impl Iterator<Item = String> {
-        let named = self.held.values().flat_map(Held::named).filter(|named| named.index == *index);
+        let named = self.named().filter(|named| named.index == *index);
         named.flat_map(|named| named.shop_ids.iter().cloned())
     }
-}
 
-fn due(decision: Decision, claimant: Option<&IndexSettings>) -> Result<Due, KeyError> {
-    Ok(match (decision, claimant) {
-        (Decision::Write(_, entry), _) => {
-            Due::Value(entry.to_stored().value, ApiKeyCheck::Compared)
-        }
-        (Decision::Undecided(_), Some(settings)) => {
-            Due::Value(settings.value(&SecretString::default()), ApiKeyCheck::NotCompared)
-        }
-        (Decision::Delete(_), _) => Due::Deleted,
-        (Decision::Undecided(_), None) => Due::DeletedUnlessRejected,
-        (Decision::KeepFor(..), _) => Due::KeptForRejected,
-        (Decision::Withhold(pointers), _) => Due::Withheld(pointers),
-        (Decision::LeaveAlone, _) => Due::LeftAlone,
-        (Decision::LookAgain, _) => return Err(KeyError::ChangedMeanwhile),
-    })
+    /// What the values name that count.
+    fn named(&self) -> impl Iterator<Item = &Named> {
+        self.held.values().flat_map(|held| &held.named)
+    }
 }

@@ -1,20 +1,30 @@
 //! Re-export by hand: one index from the table, and its query configs where asked for.
 
 mod query_configs;
-mod settings;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use super::api_keys::{
+    ApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable, NotExportable, Patience, Reuse,
+};
+use super::desired::{Desired, warn_if_odd};
 use super::error::KeyError;
 use super::invocation::Invocation;
+use super::settle::decide::ItemNow;
+use super::settle::{KeyOutcome, SettleRequest, read_whole, settle};
+use super::verified_write::{ItemWrite, Policy, Reread, verified_write};
 use crate::index::IndexRef;
-use crate::item::Rejection;
-use crate::ports::{KvError, Services};
+use crate::item::{IndexSettings, Item, ItemKey, Rejection};
+use crate::ports::{KvError, Namespace, Services};
 
 /// The longest wait that a service may ask for: somebody is looking at the prompt.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+const POLICY: Policy =
+    Policy { namespace: Namespace::Settings, reread: Reread::ByKeys, writes_new_keys: true };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReExport {
@@ -83,7 +93,7 @@ pub async fn re_export<S: Services>(
     request: &ReExport,
 ) -> Result<ReExportReport, ReExportError> {
     let index = &request.index;
-    let settings_keys = settings::re_export(invocation, index).await?;
+    let settings_keys = re_export_settings(invocation, index).await?;
     let mut query_configs = QueryConfigCounts::default();
     if request.include_query_configs {
         query_configs = query_configs::re_export(invocation, index)
@@ -123,4 +133,61 @@ fn in_kv(partly_written: bool) -> &'static str {
     } else {
         ""
     }
+}
+
+/// Exports the settings of an index; answers with the keys that hold them, none if they are gone.
+async fn re_export_settings<S: Services>(
+    invocation: &Invocation<'_, S>,
+    index: &IndexRef,
+) -> Result<Vec<String>, ReExportError> {
+    let failed = |error: KeyError, partly_written| ReExportError::of(index, error, partly_written);
+    let rejected = |rejection, partly_written| {
+        let index = index.clone();
+        ReExportError::RecordRejected { index, rejection, partly_written }
+    };
+    let mut api_keys = ApiKeys::new(Patience::InAll(BATCH_TIME_FOR_API_KEYS), Reuse::FromKv);
+    let items = read_whole(invocation, [index.clone()].into(), &mut api_keys).await;
+    let mut items = items.map_err(|error| failed(error.into(), false))?;
+    let ItemNow { exportable, entry } =
+        items.remove(index).ok_or_else(|| ReExportError::IndexNotFound(index.clone()))?;
+    let Exportable { settings, owner } =
+        exportable.map_err(|rejection| rejected(rejection, false))?;
+    warn_if_odd(&settings);
+    let entry = entry.map_err(|why| match why {
+        NotExportable::Unavailable(error) => failed(error.into(), false),
+        NotExportable::Rejected(rejection) => rejected(rejection, false),
+    })?;
+    let keys = settings.kv_keys().into_iter().collect();
+    let write = ItemWrite { item: ItemKey::of_index(index), entry, keys };
+    let written = verified_write(invocation, POLICY, vec![write], |_, item: &Item| {
+        let settings = IndexSettings::decode(index, &item.attributes())?;
+        // Written with the API key that there is, though the account may have moved.
+        Desired::of_settings(&Exportable { settings, owner: owner.clone() }, &api_keys)
+    })
+    .await;
+
+    if let Some((_, rejection)) = written.rejected.into_iter().next() {
+        return Err(rejected(rejection, written.sent));
+    }
+    if let Some(error) = written.failed.into_values().next() {
+        return Err(failed(error, written.sent));
+    }
+    let mut keys = written.written;
+    let left_behind: BTreeSet<String> = written.left_behind.into_values().flatten().collect();
+    let mut request = SettleRequest::default();
+    request.add_written_for(index, left_behind);
+    for (key, verdict) in settle(invocation, request, &mut api_keys).await {
+        match verdict {
+            KeyOutcome::Written(claimant) if claimant == *index => drop(keys.insert(key)),
+            KeyOutcome::Failed(error) => {
+                let source = Box::new(error);
+                return Err(failed(KeyError::NotSettled { key, source }, written.sent));
+            }
+            _ => {}
+        }
+    }
+    let index_id = index.index_id();
+    let mut keys: Vec<String> = keys.into_iter().collect();
+    keys.sort_by_key(|key| *key == index_id);
+    Ok(keys)
 }

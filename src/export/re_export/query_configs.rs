@@ -1,21 +1,23 @@
 //! The query-config part of a re-export: chunk after chunk, so that one chunk is written while the
 //! next is read, and no more than those two are in memory.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::QueryConfigCounts;
-use crate::export::api_keys::NotExportable;
 use crate::export::desired::Desired;
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
 use crate::export::other_environments::OtherEnvironments;
-use crate::export::query_config_removal::remove;
+use crate::export::query_config_removal::{RemovalOutcome, remove};
 use crate::export::receipt::log_rejected;
-use crate::export::table::{ReadError, query_config_page};
-use crate::export::verified_write::{ItemWrite, Reread, verified_write};
+use crate::export::table::query_config_page;
+use crate::export::verified_write::{ItemWrite, Policy, Reread, verified_write};
 use crate::index::IndexRef;
-use crate::item::{Item, ItemKey, ItemKind, QueryConfigRef, Rejection};
+use crate::item::{ItemKey, QueryConfigRef, Rejection};
 use crate::ports::{Namespace, QueryConfigs, Services};
+
+const POLICY: Policy =
+    Policy { namespace: Namespace::QueryConfigs, reread: Reread::ByRange, writes_new_keys: false };
 
 /// What the values of one chunk may take, in bytes.
 const CHUNK_BYTES: usize = 16 * 1024 * 1024;
@@ -86,13 +88,10 @@ impl<S: Services> QueryConfigReader<'_, S> {
         self.after = page.last_read;
         let stamp = self.invocation.stamp();
         for (key, item) in page.items {
-            let ItemKind::QueryConfig(config) = key.kind() else { continue };
+            let Some(config) = key.query_config() else { continue };
             let desired = Desired::of_query_config(&config, &item);
-            match desired.and_then(|desired| Ok((desired.entry(&stamp)?, desired.keys))) {
-                Ok((entry, keys)) => {
-                    let keys = keys.into_iter().collect();
-                    self.ahead.push_back(ItemWrite { item: key, entry, keys });
-                }
+            match desired.and_then(|desired| ItemWrite::new(key, desired, &stamp)) {
+                Ok(write) => self.ahead.push_back(write),
                 Err(rejection) => {
                     log_rejected(Some(&config.into()), None, &rejection);
                     self.rejected += 1;
@@ -108,73 +107,26 @@ async fn write_chunk<S: Services>(
     invocation: &Invocation<'_, S>,
     chunk: Vec<ItemWrite>,
 ) -> Result<QueryConfigCounts, KeyError> {
-    let items = ByRange { invocation };
-    let written = verified_write(invocation, Namespace::QueryConfigs, &items, chunk).await;
+    let written = verified_write(invocation, POLICY, chunk, |key, item| {
+        let not_one = || Rejection::new("sk", "is not a query config's");
+        let config = key.query_config().ok_or_else(not_one)?;
+        Ok(Desired::of_query_config(&config, item)?)
+    })
+    .await;
     if let Some(error) = written.failed.into_values().next() {
         return Err(error);
     }
     for (key, rejection) in &written.rejected {
-        if let ItemKind::QueryConfig(config) = key.kind() {
-            log_rejected(Some(&config.into()), None, rejection);
-        }
+        log_rejected(key.query_config().map(Into::into).as_ref(), None, rejection);
     }
-    let gone: Vec<QueryConfigRef> = written
-        .left_behind
-        .keys()
-        .filter_map(|item| match item.kind() {
-            ItemKind::QueryConfig(config) => Some(config),
-            ItemKind::IndexSettings(_) | ItemKind::Skipped => None,
-        })
-        .collect();
-    if !gone.is_empty() {
-        let removal = remove(invocation, &gone, OtherEnvironments::LeftOut).await;
-        if let Some((key, error)) = removal.failed.into_iter().next() {
+    let gone: Vec<QueryConfigRef> =
+        written.left_behind.keys().filter_map(ItemKey::query_config).collect();
+    for (key, end) in remove(invocation, &gone, OtherEnvironments::LeftOut).await {
+        if let RemovalOutcome::Failed(error) = end {
             return Err(KeyError::NotRemoved { key, source: Box::new(error) });
         }
     }
     let rejected = u64::try_from(written.rejected.len()).unwrap_or(u64::MAX);
     let holding = u64::try_from(written.written.len()).unwrap_or(u64::MAX);
     Ok(QueryConfigCounts { exported: holding.saturating_sub(rejected), rejected })
-}
-
-/// Query configs of one index, read again by the range of their keys: 20 requests for 100,000, and
-/// a read capacity unit for 4 KB of items. By their keys it would be 1,000 requests, and a unit or
-/// more for each item.
-struct ByRange<'a, S> {
-    invocation: &'a Invocation<'a, S>,
-}
-
-impl<S: Services> Reread for ByRange<'_, S> {
-    const WRITES_NEW_KEYS: bool = false;
-
-    async fn read_again(
-        &self,
-        items: &[ItemKey],
-        mut found: impl FnMut(&ItemKey, &Item),
-    ) -> Result<(), ReadError> {
-        let (Some(first), Some(last)) = (items.first(), items.last()) else { return Ok(()) };
-        // What is new within the range has its own stream record.
-        let wanted: BTreeSet<&ItemKey> = items.iter().collect();
-        let mut after = None;
-        loop {
-            let range = QueryConfigs::Between(first, last);
-            let page = query_config_page(self.invocation, range, after.as_ref()).await?;
-            for (key, item) in page.items.iter().filter(|(key, _)| wanted.contains(key)) {
-                found(key, item);
-            }
-            after = page.last_read;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn desired(&self, key: &ItemKey, item: &Item) -> Result<Desired, NotExportable> {
-        match key.kind() {
-            ItemKind::QueryConfig(config) => Ok(Desired::of_query_config(&config, item)?),
-            ItemKind::IndexSettings(_) | ItemKind::Skipped => {
-                Err(Rejection::new("sk", "is not a query config's").into())
-            }
-        }
-    }
 }

@@ -11,7 +11,7 @@ use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
 use crate::export::error::KeyError;
 use crate::export::other_environments::OtherEnvironments;
-use crate::export::query_config_removal::remove;
+use crate::export::query_config_removal::{RemovalOutcome, remove};
 use crate::export::settle::{self, KeyOutcome, SettleRequest};
 use crate::item::{ItemKey, ItemKind, QueryConfigRef};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
@@ -187,16 +187,22 @@ async fn remove_query_configs<S: Services>(
     configs: &[QueryConfigRef],
     outcome: &mut Outcome,
 ) -> Failed {
-    let removal = remove(lister.invocation, configs, OtherEnvironments::LeftOut).await;
     let namespace = Namespace::QueryConfigs;
-    outcome.note_deleted(namespace, removal.deleted);
-    outcome.note_written(namespace, usize::try_from(removal.written).unwrap_or_default());
-    for (key, rejection) in removal.rejected {
-        if let Some(config) = configs.iter().find(|config| config.kv_key() == key) {
-            outcome.reject(namespace, &ItemKey::of_query_config(config), &rejection);
+    let mut failed = Failed::new();
+    for (key, end) in remove(lister.invocation, configs, OtherEnvironments::LeftOut).await {
+        match end {
+            RemovalOutcome::Deleted => outcome.note_deleted(namespace, 1),
+            RemovalOutcome::Written => outcome.note_written(namespace, 1),
+            RemovalOutcome::Failed(error) => drop(failed.insert(key, error)),
+            RemovalOutcome::Rejected(rejection) => {
+                if let Some(config) = configs.iter().find(|config| config.kv_key() == key) {
+                    outcome.reject(namespace, &ItemKey::of_query_config(config), &rejection);
+                }
+            }
+            RemovalOutcome::Left => {}
         }
     }
-    removal.failed
+    failed
 }
 
 /// Removes what the repair has written for items that no longer ask for it.

@@ -74,7 +74,7 @@ pub async fn scan<S: Services>(
             pass.while_waiting(lister.read_unlisted(part, keys)).await;
         }
         if api_keys.answers() > MAX_HELD_ACCOUNTS {
-            api_keys.forget_answers();
+            *api_keys = api_keys.renewed();
         }
         if compares_values {
             let exportable = open.iter().filter_map(|index| index.exportable.as_ref().ok());

@@ -12,13 +12,12 @@ use crate::export::api_keys::{ApiKeys, Exportable, NotExportable};
 use crate::export::desired::{Desired, warn_if_odd};
 use crate::export::error::KeyError;
 use crate::export::invocation::Invocation;
-use crate::export::table::{ReadError, read_items};
-use crate::export::verified_write::{ItemWrite, Reread, WriteOutcome, verified_write};
+use crate::export::table::read_items;
+use crate::export::verified_write::{
+    ItemWrite, Policy, READ_ITEMS, Reread, WriteOutcome, verified_write,
+};
 use crate::item::{Item, ItemKey, ItemKind};
 use crate::ports::{Namespace, Services};
-
-/// Items that are read at once: one request, and up to 40 MB, for an item may have 400 KB.
-const READ_ITEMS: usize = 100;
 
 /// Values that one write holds at the most, in bytes; with the pairs it bounds the memory.
 const WRITE_BYTES: usize = 16 * 1024 * 1024;
@@ -63,6 +62,7 @@ async fn write_steps<S: Services>(
     // The API keys of the comparison may be minutes old: one that was rotated meanwhile must not be
     // overwritten with the old one.
     let mut items = CurrentItems { invocation, api_keys: api_keys.renewed() };
+    let policy = Policy { namespace, reread: Reread::ByKeys, writes_new_keys: false };
     let names = section.rows.to_write(classes);
     let mut names = names.iter().copied().peekable();
     let mut failed = Failed::new();
@@ -87,7 +87,8 @@ async fn write_steps<S: Services>(
             writes.extend(read);
             failed.extend(not_read);
         }
-        let written = verified_write(invocation, namespace, &items, writes).await;
+        let desired = |key: &ItemKey, item: &Item| items.desired(key, item);
+        let written = verified_write(invocation, policy, writes, desired).await;
         note(section, &written, outcome);
         failed.extend(written.failed);
         left_behind.extend(written.left_behind);
@@ -210,23 +211,6 @@ impl<S: Services> CurrentItems<'_, S> {
             }
         }
         (writes, failed)
-    }
-}
-
-impl<S: Services> Reread for CurrentItems<'_, S> {
-    const WRITES_NEW_KEYS: bool = false;
-
-    async fn read_again(
-        &self,
-        items: &[ItemKey],
-        mut found: impl FnMut(&ItemKey, &Item),
-    ) -> Result<(), ReadError> {
-        for part in items.chunks(READ_ITEMS) {
-            for (key, item) in &read_items(self.invocation, part.iter().cloned()).await? {
-                found(key, item);
-            }
-        }
-        Ok(())
     }
 
     fn desired(&self, key: &ItemKey, item: &Item) -> Result<Desired, NotExportable> {

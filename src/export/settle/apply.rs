@@ -27,7 +27,9 @@ impl<S: Services> Settling<'_, '_, S> {
                 Action::LookAgain => {}
             }
         }
-        self.write(writes).await;
+        // One that was deleted and can't be written for the item that asks for it now is put back.
+        let failed = self.send(writes).await;
+        self.put_back(failed).await;
         let (mut leading, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
             deletes.into_iter().partition(|(key, _)| self.shop_ids_in_values.contains_key(key));
         // If this invocation dies, a retry finds a shop id with an older version through its leading key.
@@ -54,13 +56,6 @@ impl<S: Services> Settling<'_, '_, S> {
         for key in &keys {
             self.fail(key, error.clone());
         }
-    }
-
-    /// Writes keys. One that was deleted and can't be written for the item that asks for it now is
-    /// put back.
-    async fn write(&mut self, writes: Vec<(String, Write)>) {
-        let failed = self.send(writes).await;
-        self.put_back(failed).await;
     }
 
     /// Puts back those of the keys that were deleted.
@@ -96,14 +91,14 @@ impl<S: Services> Settling<'_, '_, S> {
         for (key, write) in writes {
             match (write, failures.get(&key)) {
                 (Write::Entry(index, entry), None) => {
-                    self.hold(&key, entry.to_stored());
+                    self.note_held(&key, entry.to_stored());
                     self.last.insert(key, LastStep::Written(index, entry.digest()));
                 }
                 (Write::PutBack(was), None) => {
                     warn!(key, "a key that was deleted is needed after all: put back as it was");
                     self.invocation.count(|stats| stats.deletes_restored += 1);
                     self.last.remove(&key);
-                    self.hold(&key, was);
+                    self.note_held(&key, was);
                 }
                 (Write::Entry(..), Some(error)) => {
                     self.fail(&key, error.clone().into());
@@ -124,7 +119,7 @@ impl<S: Services> Settling<'_, '_, S> {
     }
 
     /// Notes what a key holds now. One that has failed is not settled any further.
-    fn hold(&mut self, key: &str, stored: StoredValue) {
+    fn note_held(&mut self, key: &str, stored: StoredValue) {
         if let Some(held) = self.held.get_mut(key) {
             *held = Held::new(stored, &self.invocation.config.environment);
         }
@@ -146,7 +141,7 @@ impl<S: Services> Settling<'_, '_, S> {
             return;
         }
         let item = |key: &String| -> Option<ItemName> {
-            Some(self.held.get(key)?.named().next()?.index.clone().into())
+            Some(self.held.get(key)?.named.first()?.index.clone().into())
         };
         let keys = deletes.keys().map(|key| (key.clone(), item(key))).collect();
         let failures = bulk::delete(self.invocation, Namespace::Settings, keys, until).await;

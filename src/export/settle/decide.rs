@@ -2,22 +2,23 @@
 //!
 //! | items that ask for the key | KV holds | then |
 //! | --- | --- | --- |
-//! | one or more, and the one that it is for (that KV's value names, else the first) can be exported | anything | written, from the table, for that one |
+//! | one or more, and the one that it is for (that KV's value names, else the first) can't be exported | anything | stays |
+//! | one or more, and the read after the pass contradicts it about that one | anything | looked at again |
 //! | one or more, and the API key of that one is unavailable | anything | undecided: stays, and the record fails |
-//! | one or more, and that one can't be exported | anything | stays |
+//! | one or more | anything | written, from the table, for that one |
 //! | none | a value naming an index that is the target of an active alias and has no item, or the key is named as `shop_id` by a write alias | stays, with a warning |
-//! | none | a value naming an index whose item's API key is unavailable | undecided: that item may yet be rejected, and then it keeps the key |
 //! | none | a value naming an index whose item can't be exported | stays |
-//! | none | a value naming any other index | deleted |
+//! | none | a value naming an index with an item, and the read after the pass contradicts it about that one | looked at again |
+//! | none | a value naming an index whose item's API key is unavailable | undecided: that item may yet be rejected, and then it keeps the key |
 //! | none | nothing, where the key is known to have been written for a removed index | as if a value named that index: KV's answer may be a minute old |
 //! | none | nothing else, or a stranger's value | left alone |
-//! | any | the pass over the table and the read after it contradict each other | looked at again |
+//! | none | a value naming any other index | deleted |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::table_view::{Held, TableView};
-use crate::export::api_keys::{ApiKeyUnavailable, NotExportable};
+use crate::export::api_keys::{ApiKeyUnavailable, Exportable, NotExportable};
 use crate::index::IndexRef;
 use crate::item::{ItemKey, Rejection};
 use crate::kv::{Entry, StoredValue};
@@ -41,16 +42,15 @@ pub enum Decision {
 }
 
 /// An item that decisions depend on, read whole.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ItemNow {
-    /// The keys that it asks for; none where that can't be read.
-    pub keys: Vec<String>,
+    pub exportable: Result<Exportable, Rejection>,
     pub entry: Result<Rc<Entry>, NotExportable>,
 }
 
 impl ItemNow {
-    fn asks_for(&self, key: &str) -> bool {
-        self.keys.iter().any(|asked| asked == key)
+    pub fn asks_for(&self, key: &str) -> bool {
+        self.exportable.as_ref().is_ok_and(|index| index.settings.asks_for(key))
     }
 }
 
@@ -62,47 +62,35 @@ pub fn decide(
     items: &BTreeMap<IndexRef, ItemNow>,
 ) -> Decision {
     if let Some(index) = table.claimant(key, held) {
-        return for_claimant(key, index, items.get(index));
+        return by_item(key, index, items.get(index), true);
     }
     let protectors: BTreeSet<ItemKey> =
-        held.named().flat_map(|named| table.protectors(key, named)).collect();
+        held.named.iter().flat_map(|named| table.protectors(key, named)).collect();
     if !protectors.is_empty() {
         return Decision::Withhold(protectors);
     }
-    let named = held.named().map(|named| &named.index).filter(|index| table.has_item(index));
-    if let Some(kept) = named.filter_map(|index| kept_for(key, index, items.get(index))).next() {
+    let named = held.named.iter().map(|named| &named.index).filter(|index| table.has_item(index));
+    let mut by_item = named.map(|index| by_item(key, index, items.get(index), false));
+    // An item that can be exported and does not ask for the key has other keys.
+    if let Some(kept) = by_item.find(|decision| !matches!(decision, Decision::Write(..))) {
         return kept;
     }
-    match held {
-        Held::Ours { stored, .. } => Decision::Delete(Some(stored.clone())),
-        Held::Nothing(named) if !named.is_empty() => Decision::Delete(None),
-        Held::Nothing(_) | Held::Strangers(_) => Decision::LeaveAlone,
+    match held.named.is_empty() {
+        true => Decision::LeaveAlone,
+        false => Decision::Delete(held.stored.clone()),
     }
 }
 
-fn for_claimant(key: &str, index: &IndexRef, item: Option<&ItemNow>) -> Decision {
-    match item.map(|item| (&item.entry, item.asks_for(key))) {
-        Some((Ok(entry), true)) => Decision::Write(index.clone(), Rc::clone(entry)),
-        Some((Err(NotExportable::Unavailable(error)), true)) => Decision::Undecided(error.clone()),
-        Some((Err(NotExportable::Rejected(rejection)), _)) => {
+/// What an item says of a key that it asks for or not, as the pass saw it.
+fn by_item(key: &str, index: &IndexRef, item: Option<&ItemNow>, asks: bool) -> Decision {
+    let Some(item) = item else { return Decision::LookAgain };
+    match &item.entry {
+        Err(NotExportable::Rejected(rejection)) => {
             Decision::KeepFor(index.clone(), rejection.clone())
         }
-        Some((_, false)) | None => Decision::LookAgain,
-    }
-}
-
-/// What keeps a key that no item asks for: the item that its value names, unless that can be
-/// exported and so has other keys.
-fn kept_for(key: &str, index: &IndexRef, item: Option<&ItemNow>) -> Option<Decision> {
-    match item.map(|item| (&item.entry, item.asks_for(key))) {
-        Some((Err(NotExportable::Unavailable(error)), false)) => {
-            Some(Decision::Undecided(error.clone()))
-        }
-        Some((Err(NotExportable::Rejected(rejection)), _)) => {
-            Some(Decision::KeepFor(index.clone(), rejection.clone()))
-        }
-        Some((Ok(_), false)) => None,
-        Some((_, true)) | None => Some(Decision::LookAgain),
+        _ if item.asks_for(key) != asks => Decision::LookAgain,
+        Err(NotExportable::Unavailable(error)) => Decision::Undecided(error.clone()),
+        Ok(entry) => Decision::Write(index.clone(), Rc::clone(entry)),
     }
 }
 
@@ -111,6 +99,7 @@ mod tests {
     use super::super::table_view::Named;
     use super::*;
     use crate::export::api_keys::WhyNoApiKey;
+    use crate::export::testing::Fakes;
     use crate::item::Item;
     use crate::kv::{Source, Stamp};
     use crate::ports::{ApiKeyError, Retry};
@@ -129,12 +118,13 @@ mod tests {
         Held::new(StoredValue { value: value.to_string(), metadata: None }, "prod")
     }
 
-    const NOTHING: Held = Held::Nothing(BTreeSet::new());
+    const NOTHING: Held = Held { stored: None, named: BTreeSet::new() };
 
     /// What KV holds where it answers nothing under a key that was written for this index.
     fn nothing_but_written_for(name: &str, shop_ids: &[&str]) -> Held {
         let shop_ids = shop_ids.iter().map(|shop_id| (*shop_id).to_owned()).collect();
-        Held::Nothing(BTreeSet::from([Named { index: index(name), shop_ids }]))
+        let named = BTreeSet::from([Named { index: index(name), shop_ids }]);
+        Held { stored: None, named }
     }
 
     fn withheld_for(name: &str) -> Decision {
@@ -181,19 +171,20 @@ mod tests {
         }
     }
 
-    fn exportable(name: &str, keys: &[&str]) -> ItemNow {
-        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
-        ItemNow { keys, entry: Ok(entry(name)) }
+    /// An item that asks for this shop id.
+    fn exportable(name: &str, shop_id: &str) -> ItemNow {
+        let exportable = Ok(Fakes::new().exportable(name, &shop(shop_id)));
+        ItemNow { exportable, entry: Ok(entry(name)) }
     }
 
-    fn without_api_key(keys: &[&str]) -> ItemNow {
+    fn without_api_key(name: &str, shop_id: &str) -> ItemNow {
         let entry = Err(NotExportable::Unavailable(unavailable()));
-        ItemNow { entry, ..exportable("i", keys) }
+        ItemNow { entry, ..exportable(name, shop_id) }
     }
 
     fn rejected() -> ItemNow {
-        let entry = Err(Rejection::new("index_endpoint", "is required").into());
-        ItemNow { keys: vec![], entry }
+        let rejection = Rejection::new("index_endpoint", "is required");
+        ItemNow { exportable: Err(rejection.clone()), entry: Err(rejection.into()) }
     }
 
     fn kept_for_item(name: &str) -> Decision {
@@ -217,7 +208,7 @@ mod tests {
     fn an_item_that_asks_for_the_key_gets_it_whatever_kv_holds() {
         for held in [NOTHING, holds("other", None), holds("i", Some("s"))] {
             let table = vec![("i", shop("s"))];
-            let items = vec![("i", exportable("i", &["s", "a-i"]))];
+            let items = vec![("i", exportable("i", "s"))];
             assert_eq!(Case { key: "s", held, table, items }.decide(), written_for("i"));
         }
     }
@@ -226,7 +217,7 @@ mod tests {
     fn of_several_that_ask_the_one_that_kv_names_has_the_key_else_the_first() {
         for (held, claimant) in [(holds("j", None), "j"), (holds("gone", None), "i")] {
             let table = vec![("j", shop("s")), ("i", shop("s"))];
-            let items = vec![(claimant, exportable(claimant, &["s"]))];
+            let items = vec![(claimant, exportable(claimant, "s"))];
             assert_eq!(Case { key: "s", held, table, items }.decide(), written_for(claimant));
         }
     }
@@ -242,7 +233,7 @@ mod tests {
 
     #[test]
     fn without_its_api_key_an_item_leaves_the_key_undecided() {
-        let items = vec![("i", without_api_key(&["s"]))];
+        let items = vec![("i", without_api_key("i", "s"))];
         let case = Case { key: "s", held: NOTHING, table: vec![("i", shop("s"))], items };
         assert_eq!(case.decide(), Decision::Undecided(unavailable()));
     }
@@ -253,7 +244,7 @@ mod tests {
             key: "s-old",
             held: holds("moved", Some("s-old")),
             table: vec![("moved", shop("s-new"))],
-            items: vec![("moved", without_api_key(&["s-new", "a-moved"]))],
+            items: vec![("moved", without_api_key("moved", "s-new"))],
         };
         assert_eq!(case.decide(), Decision::Undecided(unavailable()));
     }
@@ -276,7 +267,7 @@ mod tests {
             key: "s-old",
             held: holds("moved", Some("s-old")),
             table: vec![("i", read_alias("a-moved")), ("moved", shop("s-new"))],
-            items: vec![("moved", exportable("moved", &["s-new", "a-moved"]))],
+            items: vec![("moved", exportable("moved", "s-new"))],
         };
         assert!(matches!(case.decide(), Decision::Delete(_)));
     }
@@ -288,7 +279,7 @@ mod tests {
             key: "s-old",
             held: holds("moved", Some("s-old")),
             table: vec![("i", names_it), ("moved", shop("s-new"))],
-            items: vec![("moved", exportable("moved", &["s-new", "a-moved"]))],
+            items: vec![("moved", exportable("moved", "s-new"))],
         };
         assert_eq!(case.decide(), withheld_for("i"));
     }
@@ -301,7 +292,7 @@ mod tests {
             key: "s-old",
             held: holds("moved", Some("s-old")),
             table: vec![("moved", names_itself)],
-            items: vec![("moved", exportable("moved", &["s-new", "a-moved"]))],
+            items: vec![("moved", exportable("moved", "s-new"))],
         };
         assert!(matches!(case.decide(), Decision::Delete(_)));
     }
@@ -320,9 +311,9 @@ mod tests {
     #[test]
     fn a_value_that_names_any_other_index_is_deleted() {
         let held = holds("gone", None);
-        let Held::Ours { stored, .. } = held.clone() else { panic!("{held:?}") };
+        let stored = held.stored.clone();
         let case = Case { key: "s", held, table: vec![("i", shop("t"))], items: vec![] };
-        assert_eq!(case.decide(), Decision::Delete(Some(stored)));
+        assert_eq!(case.decide(), Decision::Delete(stored));
     }
 
     #[test]
@@ -337,11 +328,11 @@ mod tests {
 
     #[test]
     fn what_the_pass_and_the_read_after_it_contradict_each_other_on_is_looked_at_again() {
-        for items in [vec![], vec![("i", exportable("i", &["t", "a-i"]))]] {
+        for items in [vec![], vec![("i", exportable("i", "t"))]] {
             let case = Case { key: "s", held: NOTHING, table: vec![("i", shop("s"))], items };
             assert_eq!(case.decide(), Decision::LookAgain, "of the item that asks for it");
         }
-        for items in [vec![], vec![("moved", exportable("moved", &["s-old"]))]] {
+        for items in [vec![], vec![("moved", exportable("moved", "s-old"))]] {
             let table = vec![("moved", shop("s-new"))];
             let case = Case { key: "s-old", held: holds("moved", Some("s-old")), table, items };
             assert_eq!(case.decide(), Decision::LookAgain, "of the item that its value names");
@@ -399,10 +390,10 @@ mod tests {
     fn read_later(name: &'static str) -> [Option<ItemNow>; 6] {
         [
             None,
-            Some(exportable(name, &["s"])),
-            Some(exportable(name, &["t"])),
-            Some(without_api_key(&["s"])),
-            Some(without_api_key(&["t"])),
+            Some(exportable(name, "s")),
+            Some(exportable(name, "t")),
+            Some(without_api_key(name, "s")),
+            Some(without_api_key(name, "t")),
             Some(rejected()),
         ]
     }
@@ -425,6 +416,7 @@ mod tests {
         let names_s = json!({"index_write_aliases": {"L": [{"M": shop("s")}]}});
         let names_s = json!({"add_docs_config": {"M": names_s}});
         let pointers = [("none", json!({})), ("index", read_alias("a-i")), ("key", names_s)];
+        let read_later = ["i", "j"].map(read_later);
         let mut cases = 0;
         let items = SEEN.into_iter().flat_map(|i| SEEN.map(|j| (i, j)));
         for ((seen_i, seen_j), (points_at, pointer)) in
@@ -438,11 +430,10 @@ mod tests {
                     let shop_id = if seen == Seen::AsksForTheKey { "s" } else { "t" };
                     table.extend((seen != Seen::Absent).then(|| (name, shop(shop_id))));
                 }
-                let [now_i, now_j] = [("i", i), ("j", j)].map(|(name, now)| {
-                    read_later(name).into_iter().nth(now).flatten().map(|now| (name, now))
-                });
+                let now_i = read_later[0][i].clone().map(|now| ("i", now));
+                let now_j = read_later[1][j].clone().map(|now| ("j", now));
                 let items = now_i.into_iter().chain(now_j).collect();
-                let is_ours = matches!(held, Held::Ours { .. });
+                let is_ours = held.stored.is_some();
                 let case = format!("{seen_i:?} {seen_j:?} {points_at} {i} {j} {held:?}");
 
                 let decision = Case { key: "s", held, table, items }.decide();

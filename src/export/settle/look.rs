@@ -1,6 +1,7 @@
 //! Reads KV's side and the table's side, and decides for each key.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,14 +11,14 @@ use super::decide::{Decision, ItemNow, decide};
 use super::table_view::{Held, Named, TableView};
 use super::{SettleRequest, Settling, TIME_FOR_A_WRITE};
 use crate::export::api_keys::{ApiKeys, Exportable};
-use crate::export::bulk;
+use crate::export::bulk::{self, Failures};
 use crate::export::desired::Desired;
 use crate::export::invocation::{Invocation, OutOfTime};
 use crate::export::table::{Pass, PassOver, ReadError, read_items};
 use crate::index::IndexRef;
-use crate::item::ItemKey;
+use crate::item::{ItemKey, Rejection};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::kv::{Digest, StoredValue, check_key};
+use crate::kv::{Digest, Entry, StoredValue, check_key};
 use crate::ports::{Namespace, ScanColumns, Services};
 
 /// What the values of keys that are settled in groups may take, in bytes; one request reads up to 25 MB
@@ -27,19 +28,17 @@ const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 impl<S: Services> Settling<'_, '_, S> {
     /// Reads what KV holds, first under the keys, then under the shop ids that those lead to.
     pub async fn read_held(&mut self, request: &SettleRequest) {
-        self.read_keys(request.keys.clone()).await;
+        self.hold(request.keys.clone()).await;
         for index_id in &request.with_shop_id_in_value {
-            let Some(Held::Ours { named, .. }) = self.held.get(index_id) else { continue };
-            let Some(shop_id) = named.shop_ids.first().cloned() else { continue };
-            let is_known =
-                request.keys.contains_key(&shop_id) || request.written.contains(&shop_id);
-            if !is_known && check_key(&shop_id).is_ok() {
-                self.shop_ids_in_values.insert(index_id.clone(), shop_id);
+            let held = self.held.get(index_id).and_then(Held::named_by_value);
+            let Some(shop_id) = held.and_then(|named| named.shop_ids.first()) else { continue };
+            let is_known = request.keys.contains_key(shop_id) || request.written.contains(shop_id);
+            if !is_known && check_key(shop_id).is_ok() {
+                self.shop_ids_in_values.insert(index_id.clone(), shop_id.clone());
             }
         }
-        let shop_ids = self.shop_ids_in_values.values();
-        let shop_ids = shop_ids.map(|key| (key.clone(), BTreeSet::new())).collect();
-        self.read_keys(shop_ids).await;
+        let shop_ids = self.shop_ids_in_values.values().cloned();
+        self.hold(shop_ids.map(|key| (key, BTreeSet::new())).collect()).await;
     }
 
     /// Takes the first keys into the work, until their values take [`MAX_HELD_BYTES`].
@@ -47,30 +46,17 @@ impl<S: Services> Settling<'_, '_, S> {
         let mut bytes = 0;
         while bytes < MAX_HELD_BYTES && !keys.is_empty() {
             let first = keys.drain(..MAX_BULK_GET_KEYS.min(keys.len()));
-            self.read_keys(first.map(|key| (key, BTreeSet::new())).collect()).await;
-            let values = self.held.values().filter_map(Held::stored);
+            self.hold(first.map(|key| (key, BTreeSet::new())).collect()).await;
+            let values = self.held.values().filter_map(|held| held.stored.as_ref());
             bytes = values.map(|stored| stored.value.len()).sum();
         }
     }
 
-    async fn read_keys(&mut self, mut keys: BTreeMap<String, BTreeSet<Named>>) {
-        // Nothing can be under a name that KV can't hold.
-        keys.retain(|key, _| check_key(key).is_ok());
-        if keys.is_empty() {
-            return;
-        }
-        let names = keys.keys().cloned().collect();
-        let (mut stored, failures) = bulk::read(self.invocation, Namespace::Settings, names).await;
-        for (key, written_for) in keys {
-            if let Some(error) = failures.get(&key) {
-                self.fail(&key, error.clone().into());
-                continue;
-            }
-            let held = match stored.remove(&key) {
-                Some(stored) => Held::new(stored, &self.invocation.config.environment),
-                None => Held::Nothing(written_for),
-            };
-            self.held.insert(key, held);
+    async fn hold(&mut self, keys: BTreeMap<String, BTreeSet<Named>>) {
+        let (held, failures) = read_held(self.invocation, keys).await;
+        self.held.extend(held);
+        for (key, error) in failures {
+            self.fail(&key, error.into());
         }
     }
 
@@ -99,11 +85,12 @@ impl<S: Services> Settling<'_, '_, S> {
         let until = self.reads_until();
         let read = read_whole(self.invocation, indexes, self.api_keys);
         let read = tokio::time::timeout_at(until, read).await;
-        let (items, _) = read.ok().and_then(Result::ok).unwrap_or_default();
+        let items = read.ok().and_then(Result::ok).unwrap_or_default();
         leading.retain(|key, _| {
             let Some((shop_id, index, digest)) = self.written_shop_id(key) else { return true };
-            let Some(ItemNow { keys, entry: Ok(entry) }) = items.get(index) else { return false };
-            keys.contains(shop_id) && entry.digest() == digest
+            let is_its = |entry: &Rc<Entry>| entry.digest() == digest;
+            let item = items.get(index).filter(|item| item.asks_for(shop_id));
+            item.is_some_and(|item| item.entry.as_ref().is_ok_and(is_its))
         });
     }
 
@@ -120,7 +107,7 @@ impl<S: Services> Settling<'_, '_, S> {
     async fn look(&mut self) -> Result<BTreeMap<String, Decision>, ReadError> {
         let table = pass(self.invocation, TableView::for_keys(&self.held)).await?;
         let indexes = table.items_to_read(&self.held);
-        let (items, _) = read_whole(self.invocation, indexes, self.api_keys).await?;
+        let items = read_whole(self.invocation, indexes, self.api_keys).await?;
         let decisions = self.held.iter().map(|(key, held)| {
             let decision = decide(key, held, &table, &items);
             (key.clone(), decision)
@@ -143,32 +130,50 @@ pub async fn pass<S: Services>(
     Ok(view)
 }
 
-/// Reads items whole: what each would be exported as, and those that can be but for their API keys.
+/// Reads items whole: what each would be exported as.
 pub async fn read_whole<S: Services>(
     invocation: &Invocation<'_, S>,
     indexes: BTreeSet<IndexRef>,
     api_keys: &mut ApiKeys,
-) -> Result<(BTreeMap<IndexRef, ItemNow>, Vec<Exportable>), ReadError> {
+) -> Result<BTreeMap<IndexRef, ItemNow>, ReadError> {
     let items = read_items(invocation, indexes.iter().map(ItemKey::of_index)).await?;
-    let mut now = BTreeMap::new();
-    let mut exportable = Vec::new();
-    for index in indexes {
-        let Some(item) = items.get(&ItemKey::of_index(&index)) else { continue };
-        match Exportable::decode(&index, item, invocation.config) {
-            Ok(index) => exportable.push(index),
-            Err(rejection) => {
-                let entry = Err(rejection.into());
-                now.insert(index, ItemNow { keys: Vec::new(), entry });
-            }
-        }
-    }
+    let decode = |index: IndexRef| {
+        let item = items.get(&ItemKey::of_index(&index))?;
+        let exportable = Exportable::decode(&index, item, invocation.config);
+        Some((index, exportable))
+    };
+    let decoded: Vec<(IndexRef, Result<Exportable, Rejection>)> =
+        indexes.into_iter().filter_map(decode).collect();
     drop(items);
-    api_keys.ask(invocation, &exportable).await;
-    for index in &exportable {
-        let desired = Desired::of_settings(index, api_keys);
-        let entry = desired.and_then(|desired| Ok(desired.entry(&invocation.stamp())?));
-        let item = ItemNow { keys: index.settings.kv_keys(), entry };
-        now.insert(index.settings.index.clone(), item);
-    }
-    Ok((now, exportable))
+    let exportable = decoded.iter().filter_map(|(_, exportable)| exportable.as_ref().ok());
+    api_keys.ask(invocation, exportable).await;
+    let stamp = invocation.stamp();
+    let now = decoded.into_iter().map(|(index, exportable)| {
+        let entry = match &exportable {
+            Ok(exportable) => Desired::entry_of_settings(exportable, api_keys, &stamp),
+            Err(rejection) => Err(rejection.clone().into()),
+        };
+        (index, ItemNow { exportable, entry })
+    });
+    Ok(now.collect())
+}
+
+/// Reads what KV holds under keys, each with what it is known to have been written for; nothing can be
+/// under a name that KV can't hold. Answers also with the keys that can't be read.
+pub async fn read_held<S: Services>(
+    invocation: &Invocation<'_, S>,
+    mut keys: BTreeMap<String, BTreeSet<Named>>,
+) -> (BTreeMap<String, Held>, Failures) {
+    keys.retain(|key, _| check_key(key).is_ok());
+    let names = keys.keys().cloned().collect();
+    let (mut stored, failures) = bulk::read(invocation, Namespace::Settings, names).await;
+    keys.retain(|key, _| !failures.contains_key(key));
+    let held = keys.into_iter().map(|(key, written_for)| {
+        let held = match stored.remove(&key) {
+            Some(stored) => Held::new(stored, &invocation.config.environment),
+            None => Held { stored: None, named: written_for },
+        };
+        (key, held)
+    });
+    (held.collect(), failures)
 }

@@ -35,7 +35,7 @@ use crate::item::Rejection;
 use crate::ports::{Namespace, Services};
 
 pub use self::action::KeyOutcome;
-pub use self::look::{pass, read_whole};
+pub use self::look::{pass, read_held, read_whole};
 
 /// What a write takes, with time to spare: a put-back has to get through before the deadline.
 const TIME_FOR_A_WRITE: Duration = Duration::from_secs(2);

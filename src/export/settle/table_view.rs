@@ -8,15 +8,13 @@ use crate::item::keys::claimed_keys;
 use crate::item::{Item, ItemKey, ItemKind};
 use crate::kv::{StoredSettings, StoredValue};
 
-#[derive(Debug, Clone)]
-pub enum Held {
-    /// Nothing, by an answer that may be a minute old: the key is taken to hold what it is known to
-    /// have been written for.
-    Nothing(BTreeSet<Named>),
-    /// A stranger's value.
-    Strangers(StoredValue),
-    /// A value that counts.
-    Ours { named: Named, stored: StoredValue },
+/// What KV holds under a key.
+#[derive(Debug, Clone, Default)]
+pub struct Held {
+    pub stored: Option<StoredValue>,
+    /// What the value names, if it counts. Where KV answers nothing, which may be a minute old, what the
+    /// key is known to have been written for: it is taken to hold that.
+    pub named: BTreeSet<Named>,
 }
 
 /// An index that a value names, or is taken to name.
@@ -28,32 +26,20 @@ pub struct Named {
 }
 
 impl Held {
-    /// What a value says of itself to the exporter of `environment`.
+    /// What a value says of itself to the exporter of `environment`: a stranger's names nothing.
     pub fn new(stored: StoredValue, environment: &str) -> Self {
-        match StoredSettings::parse(&stored.value) {
-            Some(StoredSettings { index, shop_id, .. }) if stored.counts_for(environment) => {
-                let named = Named { index, shop_ids: shop_id.into_iter().collect() };
-                Self::Ours { named, stored }
-            }
-            _ => Self::Strangers(stored),
-        }
+        let settings = StoredSettings::parse(&stored.value);
+        let ours = settings.filter(|_| stored.counts_for(environment));
+        let named = ours.map(|StoredSettings { index, shop_id, .. }| Named {
+            index,
+            shop_ids: shop_id.into_iter().collect(),
+        });
+        Self { named: named.into_iter().collect(), stored: Some(stored) }
     }
 
-    pub fn stored(&self) -> Option<&StoredValue> {
-        match self {
-            Self::Ours { stored, .. } | Self::Strangers(stored) => Some(stored),
-            Self::Nothing(_) => None,
-        }
-    }
-
-    /// What the value names, or is taken to name.
-    pub fn named(&self) -> impl Iterator<Item = &Named> {
-        let (one, several) = match self {
-            Self::Ours { named, .. } => (Some(named), None),
-            Self::Nothing(named) => (None, Some(named)),
-            Self::Strangers(_) => (None, None),
-        };
-        one.into_iter().chain(several.into_iter().flatten())
+    /// What the value names, if there is one that counts.
+    pub fn named_by_value(&self) -> Option<&Named> {
+        self.named.first().filter(|_| self.stored.is_some())
     }
 }
 
@@ -79,7 +65,7 @@ impl TableView {
                 .collect(),
             ..Self::default()
         };
-        held.values().flat_map(Held::named).fold(view, Self::and_for)
+        held.values().flat_map(|held| &held.named).fold(view, Self::and_for)
     }
 
     /// A view that also looks for an index that no key may name.
@@ -123,10 +109,7 @@ impl TableView {
     /// The item that `key` is for: the one that KV's value names, else the first.
     pub fn claimant(&self, key: &str, held: &Held) -> Option<&IndexRef> {
         let claimants = self.claimants.get(key)?;
-        let named = match held {
-            Held::Ours { named, .. } => claimants.get(&named.index),
-            Held::Nothing(_) | Held::Strangers(_) => None,
-        };
+        let named = held.named_by_value().and_then(|named| claimants.get(&named.index));
         named.or_else(|| claimants.first())
     }
 
@@ -138,7 +121,7 @@ impl TableView {
             match self.claimant(key, held) {
                 Some(claimant) => drop(items.insert(claimant.clone())),
                 None => {
-                    let named = held.named().map(|named| &named.index);
+                    let named = held.named.iter().map(|named| &named.index);
                     items.extend(named.filter(|index| self.has_item(index)).cloned());
                 }
             }
@@ -181,8 +164,7 @@ impl TableView {
 /// All by which an alias may point at an index.
 fn targets_of(Named { index, shop_ids }: &Named) -> Vec<AliasTarget> {
     let index_id = index.index_id();
-    let shop_ids = shop_ids.iter().cloned().map(AliasTarget::ShopId);
-    let by_index_id =
-        [AliasTarget::ShopId(index_id.clone()), AliasTarget::IndexId(index_id)].into_iter();
-    by_index_id.chain(shop_ids).collect()
+    let mut targets = vec![AliasTarget::IndexId(index_id.clone()), AliasTarget::ShopId(index_id)];
+    targets.extend(shop_ids.iter().cloned().map(AliasTarget::ShopId));
+    targets
 }

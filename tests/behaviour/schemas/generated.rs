@@ -1,7 +1,7 @@
 //! Values of random items.
 
 use ecom_settings_exporter::item::{Change, Content, StreamRecord};
-use ecom_settings_exporter::kv::{Entry, Source, Stamp};
+use ecom_settings_exporter::kv::{Entry, Source, Stamp, rfc3339};
 use fastrand::Rng;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -258,12 +258,10 @@ fn api_key(rng: &mut Rng) -> String {
 }
 
 fn stamp(rng: &mut Rng) -> Stamp {
-    let stamp = Stamp {
+    Stamp {
         exported_at: "2026-11-22T10:00:12.345Z".to_owned(),
         source: *rng.choice(&[Source::Stream, Source::ReExport, Source::Reconcile]).unwrap(),
         environment: "prod".to_owned(),
-        changed_at: None,
-    };
-    let seconds = rng.f64() * 3e11;
-    stamp.changed_at(rng.bool().then_some(seconds))
+        changed_at: rfc3339(rng.f64() * 3e11).filter(|_| rng.bool()),
+    }
 }
