@@ -7,16 +7,14 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use secrecy::SecretString;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::ApiKeyOwner;
@@ -68,7 +66,8 @@ const MAX_IN_FLIGHT_PER_CELL: usize = 200;
 
 const _: () = assert!(4 * MAX_IN_FLIGHT_PER_CELL < 1_024);
 
-pub type Answers = BTreeMap<ApiKeyOwner, Result<SecretString, ApiKeyError>>;
+type Answer = Result<SecretString, ApiKeyError>;
+pub type Answers = BTreeMap<ApiKeyOwner, Answer>;
 
 struct Gateway {
     permits: Semaphore,
@@ -78,19 +77,11 @@ struct Gateway {
 }
 
 impl Gateway {
-    fn new(began: Instant) -> Self {
-        Self {
-            permits: Semaphore::new(MAX_IN_FLIGHT_PER_CELL),
-            given_up_at: Cell::new(began),
-            ended_at: Cell::new(began),
-        }
-    }
-
     fn wait_at_least(&self, until: Instant) {
         self.given_up_at.set(until.max(self.given_up_at.get()));
     }
 
-    fn note(&self, answer: &Result<SecretString, ApiKeyError>, patience: Patience) {
+    fn note(&self, answer: &Answer, patience: Patience) {
         let now = Instant::now();
         self.ended_at.set(now);
         if let Patience::WhileTheCellAnswers(time) = patience
@@ -102,11 +93,11 @@ impl Gateway {
 }
 
 pub struct Asking<'a> {
-    answers: FuturesUnordered<LocalBoxFuture<'a, (ApiKeyOwner, Result<SecretString, ApiKeyError>)>>,
+    answers: FuturesUnordered<LocalBoxFuture<'a, (ApiKeyOwner, Answer)>>,
     gateways: BTreeMap<String, Rc<Gateway>>,
-    first_tries_open: Rc<Cell<usize>>,
+    /// Closed when no first try is open any more.
+    first_tries: mpsc::Receiver<()>,
     began: Instant,
-    took: Duration,
     first_wave_ends: Instant,
 }
 
@@ -120,50 +111,47 @@ impl ApiKeys {
     ) -> Asking<'a> {
         let patience = self.patience;
         let began = Instant::now();
-        let first_tries_open = Rc::new(Cell::new(owners.len()));
+        let (first_try, first_tries) = mpsc::channel(1);
         let mut gateways: BTreeMap<String, Rc<Gateway>> = BTreeMap::new();
         let answers: FuturesUnordered<LocalBoxFuture<'a, _>> = FuturesUnordered::new();
         for (owner, time) in owners {
-            let gateway = gateways.entry(owner.cell.clone());
-            let gateway = Rc::clone(gateway.or_insert_with(|| Rc::new(Gateway::new(began))));
+            let gateway = gateways.entry(owner.cell.clone()).or_insert_with(|| {
+                let permits = Semaphore::new(MAX_IN_FLIGHT_PER_CELL);
+                let (given_up_at, ended_at) = (Cell::new(began), Cell::new(began));
+                Rc::new(Gateway { permits, given_up_at, ended_at })
+            });
             gateway.wait_at_least(began + time);
-            let first_tries_open = Rc::clone(&first_tries_open);
+            let (gateway, first_try) = (Rc::clone(gateway), first_try.clone());
             answers.push(Box::pin(async move {
-                let answer = fetch(invocation, &owner, &gateway, &first_tries_open).await;
+                let answer = fetch(invocation, &owner, &gateway, first_try).await;
                 gateway.note(&answer, patience);
                 (owner, answer)
             }));
         }
         let first_wave_ends = began + FIRST_WAVE.min(invocation.config.http_timeout);
-        Asking { answers, gateways, first_tries_open, began, took: Duration::ZERO, first_wave_ends }
+        Asking { answers, gateways, first_tries, began, first_wave_ends }
     }
 }
 
 impl Asking<'_> {
     pub async fn first_wave(&mut self) -> Answers {
         let mut found = Answers::new();
-        let wave = poll_fn(|context| {
-            loop {
-                match self.answers.poll_next_unpin(context) {
-                    Poll::Ready(Some((owner, answer))) => {
-                        found.insert(owner, answer);
-                    }
-                    Poll::Ready(None) => return Poll::Ready(()),
-                    Poll::Pending if self.first_tries_open.get() == 0 => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
+        let answers = async {
+            while let Some((owner, answer)) = self.answers.next().await {
+                found.insert(owner, answer);
             }
-        });
-        // At the bound there is nothing to do but to go on with what is there.
-        let _ = tokio::time::timeout_at(self.first_wave_ends, wave).await;
-        self.took = self.began.elapsed();
+        };
+        tokio::select! {
+            biased;
+            () = answers => {}
+            _ = self.first_tries.recv() => {}
+            () = tokio::time::sleep_until(self.first_wave_ends) => {}
+        }
         found
     }
 
     pub async fn rest(&mut self) -> Answers {
-        let answers = (&mut self.answers).collect().await;
-        self.took = self.began.elapsed();
-        answers
+        (&mut self.answers).collect().await
     }
 
     pub fn is_complete(&self) -> bool {
@@ -171,7 +159,8 @@ impl Asking<'_> {
     }
 
     pub fn took(&self) -> Duration {
-        self.took
+        let ends = self.gateways.values().map(|gateway| gateway.ended_at.get());
+        ends.max().map_or(Duration::ZERO, |end| end - self.began)
     }
 
     /// How much longer each cell would have been waited for.
@@ -189,21 +178,19 @@ async fn fetch<S: Services>(
     invocation: &Invocation<'_, S>,
     owner: &ApiKeyOwner,
     gateway: &Gateway,
-    first_tries_open: &Cell<usize>,
-) -> Result<SecretString, ApiKeyError> {
+    first_try: mpsc::Sender<()>,
+) -> Answer {
     let service = invocation.services.api_keys();
     // The answers for other accounts may move it.
     let until = || gateway.given_up_at.get().min(invocation.deadline);
-    let mut is_first_try = true;
+    let mut first_try = Some(first_try);
     with_retries(invocation, Service::ApiKeys, until, async || {
         // The semaphore is never closed.
         let permit = gateway.permits.acquire().await.ok();
         let fetch = service.fetch(&owner.cell, &owner.account);
         let answer = invocation.call(Service::ApiKeys, until(), fetch).await;
         drop(permit);
-        if std::mem::take(&mut is_first_try) {
-            first_tries_open.update(|open| open - 1);
-        }
+        drop(first_try.take());
         answer.unwrap_or_else(|OutOfTime| {
             let reason = "no answer in the time there was for it".to_owned();
             Err(ApiKeyError::Unavailable { reason, retry: Retry::After(None) })

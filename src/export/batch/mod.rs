@@ -7,7 +7,7 @@ mod query_configs;
 pub mod removals;
 mod settings;
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::late::let_the_table_decide;
 use self::outcome::RecordOutcome;
@@ -38,13 +38,14 @@ pub async fn export_batch<S: Services>(
     let BatchPlan { settings, query_configs, mut outcomes } = plan;
     note_records(&invocation.receipts, &settings);
     note_records(&invocation.receipts, &query_configs);
-    let ((of_settings, settings_end), (of_query_configs, query_configs_end)) = tokio::join!(
-        with_end(invocation, settings::export(invocation, &settings)),
-        with_end(invocation, query_configs::export(invocation, &query_configs)),
-    );
+    let now = || invocation.services.clock().now();
+    let ((of_settings, settings_end), (of_query_configs, query_configs_end)) =
+        tokio::join!(async { (settings::export(invocation, &settings).await, now()) }, async {
+            (query_configs::export(invocation, &query_configs).await, now())
+        },);
     for (item, outcome) in settings.iter().zip(of_settings) {
         if is_removal(item) && outcome == RecordOutcome::Exported {
-            removals.count(&item.name, invocation.services.clock().now());
+            removals.count(&item.name, now());
         }
         take_in(outcome, &item.deciding, item.records_to_retry(), &mut outcomes);
     }
@@ -65,18 +66,9 @@ fn note_records<N: Clone + Into<ItemName>, T>(receipts: &Receipts, items: &[Plan
     }
 }
 
-/// Awaits an export; answers with the time of its end too, in seconds since the epoch.
-async fn with_end<S: Services, T>(
-    invocation: &Invocation<'_, S>,
-    export: impl Future<Output = T>,
-) -> (T, f64) {
-    let exported = export.await;
-    let end = invocation.services.clock().now();
-    (exported, end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64())
-}
-
 /// The times from each change in the table, which is told to the second, to the end of its export.
-fn lags<N, T>(items: &[PlannedItem<N, T>], outcomes: &[RecordOutcome], end: f64) -> Lags {
+fn lags<N, T>(items: &[PlannedItem<N, T>], outcomes: &[RecordOutcome], end: SystemTime) -> Lags {
+    let end = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let deciding = items.iter().map(|item| &item.deciding);
     let exported = deciding.filter(|it| outcomes[it.position] == RecordOutcome::Exported);
     let lag = |created_at: f64| Duration::try_from_secs_f64((end - created_at).max(0.0)).ok();
