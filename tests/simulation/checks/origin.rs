@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ecom_settings_exporter::item::ItemKey;
 
+use crate::world::faults::Call;
 use crate::world::model::Image;
 use crate::world::state::State;
 
@@ -47,7 +48,7 @@ pub fn of(
         image.settings().is_some_and(|settings| !environment.is_valid(settings))
     };
     let table_was_silent = run.failed_services.contains("table")
-        || run.slowest_table_call >= UNREADABLE_AFTER
+        || run.slowest(Call::Table) >= UNREADABLE_AFTER
         || run.out_of_time
         || since().flatten().any(is_rejected);
     match (deciding.late, of_table, table_was_silent) {

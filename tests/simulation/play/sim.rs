@@ -93,7 +93,7 @@ impl Sim {
         state.busy -= 1;
         let run = &mut state.invocations[invocation];
         run.ended = true;
-        run.out_of_time = started.elapsed() + MARGIN + run.table_time >= time_left;
+        run.out_of_time = started.elapsed() + MARGIN + run.look_time() >= time_left;
         if matches!(end, End::Crashed) {
             run.crashed = true;
             state.uncertain.extend(run.attempted.iter().cloned());

@@ -50,9 +50,10 @@ impl State {
             self.stats.faults += 1;
             self.invocations[invocation].failed_services.insert(service(call));
         }
+        let run = &mut self.invocations[invocation];
+        let slowest = run.slowest.entry(call).or_default();
+        *slowest = at_call.latency.max(*slowest);
         if call == Call::Table {
-            let run = &mut self.invocations[invocation];
-            run.slowest_table_call = at_call.latency.max(run.slowest_table_call);
             run.table_time += at_call.latency;
         }
         at_call

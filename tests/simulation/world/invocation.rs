@@ -46,8 +46,9 @@ pub struct Invocation {
     pub out_of_time: bool,
     /// The services that failed it in any way.
     pub failed_services: BTreeSet<&'static str>,
-    /// The longest that a call to the table took, and all of them together.
-    pub slowest_table_call: Duration,
+    /// The longest that a call took, by kind.
+    pub slowest: BTreeMap<Call, Duration>,
+    /// What all calls to the table took together.
     pub table_time: Duration,
     /// Cells and accounts that were asked for a key and have not answered yet.
     pub unanswered: BTreeSet<(String, String)>,
@@ -159,6 +160,16 @@ impl Invocation {
             Kind::ReExport => "re-export",
             Kind::Reconcile(_) => "reconcile",
         }
+    }
+
+    /// The longest that a call of this kind took.
+    pub fn slowest(&self, call: Call) -> Duration {
+        self.slowest.get(&call).copied().unwrap_or_default()
+    }
+
+    /// What its slowest look took at the most: the table, API keys, and KV for the API keys it holds.
+    pub fn look_time(&self) -> Duration {
+        self.table_time + self.slowest(Call::ApiKey) + self.slowest(Call::KvRead)
     }
 
     /// Whether a service other than this one failed it, or its time was too short.
