@@ -124,6 +124,14 @@ bench: ## Measure the pure modules, a reconcile of a whole fleet and the release
 	cargo build --locked --release --bin bootstrap
 	cargo bench --locked --package testbed --bench function -- $(LARGE) $(ONLY)
 
+# Unit tests alone: a rule of a table is held by the test beside it. MUTANTS may have more than one glob.
+MUTANTS := src/item/*.rs src/kv/*.rs src/export/settle/*.rs src/export/batch/*.rs src/export/reconcile/*.rs
+
+.PHONY: mutants
+mutants: ## Change the code by one operator or value at a time, and list the changes that no unit test notices (MUTANTS="src/kv/*.rs")
+	$(call needs,cargo-mutants,cargo install --locked cargo-mutants)
+	cargo mutants --no-shuffle --timeout 120 --output $(TARGET_DIR) $(MUTANTS:%=--file '%') -- --lib
+
 ## On a laptop, with Node 20 or later and npm
 
 # npm runs on the Node that is there; the packages bring the one that wrangler needs.
