@@ -1,8 +1,10 @@
 //! Each item that was written or removed has one line, whoever asked for it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
-use testbed::http::Reply;
+use testbed::http::{Reply, Request};
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use crate::helpers::*;
@@ -145,6 +147,32 @@ async fn what_kv_does_not_confirm_has_no_line() {
     assert_eq!(answered.failures(), ["1"]);
     let lines = receipts(&world);
     assert_eq!(lines.iter().map(|line| &line["keys"]).collect::<Vec<_>>(), ["a-i"]);
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_takes_no_line_from_the_chunk_under_way() {
+    let world = World::with_env(&[("KV_BULK_MAX_PAIRS", "1")]).await;
+    world.stack.table.put(&index("a", "i"));
+    let large = "x".repeat(390_000);
+    for query in ["1", "2", "3"] {
+        let item = query_config("a", "i", query, 1);
+        world.stack.table.put(&with(item, json!({"large": large})));
+    }
+    let is_later_page = |request: &Request| {
+        request.operation() == Some("Query")
+            && String::from_utf8_lossy(&request.body).contains("ExclusiveStartKey")
+    };
+    world.break_table(Rule::when(is_later_page, denied()).forever());
+    world.break_kv(writes(Fault::Delay(Duration::from_millis(200))).forever());
+
+    let answered = world.handle(&re_export_all("a", "i")).await;
+
+    let error = &answered.error().message;
+    assert!(error.contains("AccessDenied"), "{error}");
+    let mut told: Vec<Value> = receipts(&world).iter().map(|line| line["keys"].clone()).collect();
+    told.retain(|keys| keys != "a-i");
+    assert_eq!(told.len(), 1, "the chunk under way is written: {told:?}");
+    assert_eq!(json!(told), json!(world.query_config_keys()));
 }
 
 #[tokio::test]
