@@ -9,6 +9,12 @@ use crate::failure::Failure;
 #[derive(Debug, Default)]
 pub struct Given(BTreeMap<String, String>);
 
+/// What a person asks about.
+pub enum About<'a> {
+    Index(&'a str, &'a str),
+    Key(&'a str),
+}
+
 impl Given {
     /// Takes the arguments of a command that knows these names.
     pub fn take(args: impl Iterator<Item = String>, known: &[&str]) -> Result<Self, Failure> {
@@ -42,6 +48,17 @@ impl Given {
     pub fn number(&self, name: &str) -> Result<Option<u64>, Failure> {
         let parsed = self.text(name).map(str::parse).transpose();
         parsed.map_err(|_| Failure::usage(format!("{name} is a number")))
+    }
+
+    /// The key, else the account and the index.
+    pub fn about(&self, command: &str) -> Result<About<'_>, Failure> {
+        match (self.text("KEY"), self.index()) {
+            (Some(key), _) => Ok(About::Key(key)),
+            (None, Some((account, index))) => Ok(About::Index(account, index)),
+            (None, None) => {
+                Err(Failure::usage(format!("{command} needs ACCOUNT and INDEX, or KEY")))
+            }
+        }
     }
 
     /// The account and the index, which both have to be given.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::function::{Place, Stack};
-use crate::given::Given;
+use crate::given::{About, Given};
 use crate::report::{show, show_table};
 
 /// The messages of the lines that tell of an item. A line on held removals begins with the last one.
@@ -21,12 +21,6 @@ const LIMIT: usize = 10_000;
 const SINCE: &str = "7d";
 /// The pause before the results of a query are asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// What a person asks about.
-enum About<'a> {
-    Index(&'a str, &'a str),
-    Key(&'a str),
-}
 
 /// What became of an item at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -53,7 +47,7 @@ pub fn history(given: &Given, place: &Place) -> Result<(), Failure> {
         }
         Place::Aws(stack) => queried(stack, &query(about), seconds),
     };
-    let about = about(given)?;
+    let about = given.about("history")?;
     let mut entries = entries(&lines(&about)?, &about);
     if let About::Key(key) = about {
         // A record that was not exported names no keys, only its index.
@@ -77,14 +71,6 @@ pub fn history(given: &Given, place: &Place) -> Result<(), Failure> {
         println!("The log has nothing of it. What KV holds now: make explain");
     }
     show_table(&table(&entries))
-}
-
-fn about(given: &Given) -> Result<About<'_>, Failure> {
-    match (given.text("KEY"), given.index()) {
-        (Some(key), _) => Ok(About::Key(key)),
-        (None, Some((account, index))) => Ok(About::Index(account, index)),
-        (None, None) => Err(Failure::usage("history needs ACCOUNT and INDEX, or KEY")),
-    }
 }
 
 /// `7d`, `12h` or `30m` in seconds.

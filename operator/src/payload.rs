@@ -3,17 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
-use crate::given::Given;
+use crate::given::{About, Given};
 
 pub fn explain(given: &Given) -> Result<Value, Failure> {
-    let about = match (given.text("KEY"), given.index()) {
-        (Some(key), _) => json!({"key": key}),
-        (None, Some((account, index))) => {
-            json!({"system_account_id": account, "index_name": index})
-        }
-        (None, None) => {
-            return Err(Failure::usage("explain needs ACCOUNT and INDEX, or KEY"));
-        }
+    let about = match given.about("explain")? {
+        About::Key(key) => json!({"key": key}),
+        About::Index(account, index) => json!({"system_account_id": account, "index_name": index}),
     };
     Ok(json!({"explain": about}))
 }

@@ -8,7 +8,7 @@ mod steps;
 use crate::lambda::Function;
 use crate::stack::Stack;
 
-/// A step of a drill; [`Step::what`] says what happens.
+/// A step of a drill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     DeadCell,
@@ -23,76 +23,35 @@ pub enum Step {
     BadRelease,
     ReleaseBefore,
     HalfRestored,
+    HeldRemovals,
     Restored,
     TooManyRequests,
     LimitOver,
 }
 
 impl Step {
-    /// All of them, each incident before what helps with it.
-    pub const ALL: [Self; 15] = [
-        Self::DeadCell,
-        Self::CellRepaired,
-        Self::StuckShard,
-        Self::PermissionBack,
-        Self::AllKeysGone,
-        Self::LeakedToken,
-        Self::NewToken,
-        Self::OldTokenRevoked,
-        Self::NewApiKeys,
-        Self::BadRelease,
-        Self::ReleaseBefore,
-        Self::HalfRestored,
-        Self::Restored,
-        Self::TooManyRequests,
-        Self::LimitOver,
+    /// All of them with their names and what happens, each incident before what helps with it.
+    pub const ALL: [(Self, &'static str, &'static str); 16] = [
+        (Self::DeadCell, "dead-cell", "a cell's gateway fails"),
+        (Self::CellRepaired, "cell-repaired", "  its owners have repaired it"),
+        (Self::StuckShard, "stuck-shard", "a record fails again and again, and changes wait"),
+        (Self::PermissionBack, "permission-back", "  the table's owners gave a permission back"),
+        (Self::AllKeysGone, "all-keys-gone", "KV holds no key any more"),
+        (Self::LeakedToken, "leaked-token", "somebody has the Cloudflare token, and uses it"),
+        (Self::NewToken, "new-token", "  who can log in to Cloudflare has created another token"),
+        (Self::OldTokenRevoked, "old-token-revoked", "  the same person has revoked the old one"),
+        (Self::NewApiKeys, "new-api-keys", "  all accounts have got new API keys"),
+        (Self::BadRelease, "bad-release", "a release crashes"),
+        (Self::ReleaseBefore, "release-before", "  `make rollback` has gone back"),
+        (Self::HalfRestored, "half-restored", "the table lacks items, and a repair was refused"),
+        (Self::HeldRemovals, "held-removals", "a script deletes very many indexes"),
+        (Self::Restored, "restored", "  the table's owners have put the items of either back"),
+        (Self::TooManyRequests, "too-many-requests", "Cloudflare answers 429"),
+        (Self::LimitOver, "limit-over", "  its five minutes are over"),
     ];
 
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|step| step.name() == name)
-    }
-
-    pub fn name(self) -> &'static str {
-        self.told().0
-    }
-
-    /// What happens, for a list of the steps.
-    pub fn what(self) -> &'static str {
-        self.told().1
-    }
-
-    fn told(self) -> (&'static str, &'static str) {
-        match self {
-            Self::DeadCell => ("dead-cell", "a cell's gateway fails"),
-            Self::CellRepaired => ("cell-repaired", "  its owners have repaired it"),
-            Self::StuckShard => {
-                ("stuck-shard", "a record fails again and again, and changes wait behind it")
-            }
-            Self::PermissionBack => {
-                ("permission-back", "  the owners of the table have given a permission back")
-            }
-            Self::AllKeysGone => ("all-keys-gone", "KV holds no key any more"),
-            Self::LeakedToken => ("leaked-token", "somebody has the Cloudflare token, and uses it"),
-            Self::NewToken => {
-                ("new-token", "  who can log in to Cloudflare has created another token")
-            }
-            Self::OldTokenRevoked => {
-                ("old-token-revoked", "  the same person has revoked the leaked token")
-            }
-            Self::NewApiKeys => {
-                ("new-api-keys", "  the API keys service has given all accounts new API keys")
-            }
-            Self::BadRelease => ("bad-release", "a release crashes"),
-            Self::ReleaseBefore => {
-                ("release-before", "  `make rollback` has gone back to the one before")
-            }
-            Self::HalfRestored => {
-                ("half-restored", "the table lacks many items, and a repair was refused")
-            }
-            Self::Restored => ("restored", "  the owners of the table have ended the restore"),
-            Self::TooManyRequests => ("too-many-requests", "Cloudflare answers 429"),
-            Self::LimitOver => ("limit-over", "  its five minutes are over"),
-        }
+        Self::ALL.into_iter().find_map(|(step, its, _)| (its == name).then_some(step))
     }
 
     /// Makes it happen. Returns what people on call get to know of it.
@@ -115,6 +74,7 @@ impl Step {
             Self::BadRelease => steps::bad_release(stack, function).await,
             Self::ReleaseBefore => Ok(steps::release_before(function)),
             Self::HalfRestored => Ok(steps::half_restored(stack)),
+            Self::HeldRemovals => steps::held_removals(stack).await,
             Self::Restored => Ok(steps::restored(stack)),
             Self::TooManyRequests => steps::too_many_requests(stack).await,
             Self::LimitOver => Ok(steps::limit_over(stack)),

@@ -19,8 +19,9 @@ use crate::stack::{ENVIRONMENT, QUERY_CONFIGS, SETTINGS, Stack, TOKEN};
 /// How long the stream may take to carry the items of an incident.
 const PATIENCE: Duration = Duration::from_secs(20);
 const OTHER_CELL: &str = "local-2";
-/// More than an unattended repair deletes.
-const LACKING: usize = 150;
+/// What is left of them after the removals that a process carries out is more than an unattended
+/// repair deletes.
+const LACKING: usize = 250;
 const NEW_TOKEN: &str = "new-local-token";
 /// A program that ends as soon as it starts.
 const CRASHES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/drills/crashes");
@@ -133,6 +134,16 @@ pub fn half_restored(stack: &Stack) -> String {
         stack.kv.put(SETTINGS, &format!("east-{name}"), &value, Some(metadata));
     }
     alarm("repair-refused")
+}
+
+pub async fn held_removals(stack: &Stack) -> Result<String, String> {
+    restored(stack);
+    // The stream carries this item after those of east.
+    carried(stack, "north", &json!({})).await?;
+    for number in 0..LACKING {
+        stack.table.delete("east", &format!("INDEX#shop-{number}"));
+    }
+    Ok(alarm("removals-held"))
 }
 
 pub fn restored(stack: &Stack) -> String {

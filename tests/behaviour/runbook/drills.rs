@@ -136,10 +136,48 @@ async fn a_refused_repair() {
     practice.stack.table.put(&index("west", "shop"));
     poller.caught_up().await;
     let audit = practice.audit().await;
-    assert_eq!(audit["refused"]["delete"], 150);
+    assert_eq!(audit["refused"]["delete"], 250);
     let repair = practice.repair().await;
-    assert_eq!((&repair["refused"]["delete"], &repair["complete"]), (&json!(150), &json!(false)));
+    assert_eq!((&repair["refused"]["delete"], &repair["complete"]), (&json!(250), &json!(false)));
     assert_eq!(practice.stack.kv.snapshot(SETTINGS).len(), held.len() + 1, "nothing went");
+
+    play(&practice, Step::Restored).await;
+    poller.caught_up().await;
+    let audit = practice.audit().await;
+    assert_eq!(audit.get("refused"), None);
+    practice.assert_equal(&audit);
+}
+
+/// What the page has somebody find out about removals that are held: how many, and which.
+async fn removals_held(practice: &Practice, poller: &Poller) -> Value {
+    let said = play(practice, Step::HeldRemovals).await;
+    assert!(said.contains("docs/runbook/removals-held.md"), "{said}");
+    poller.caught_up().await;
+    let errors = practice.ask(&query("errors"));
+    assert!(errors.iter().any(|line| line["items"].to_string().contains("east/shop-")));
+    let audit = practice.audit().await;
+    let held = audit["settings"]["orphaned"].clone();
+    assert!(held.as_u64() >= Some(150) && audit["refused"]["delete"] == held, "{audit}");
+    held
+}
+
+#[tokio::test]
+async fn held_removals_that_were_meant() {
+    let (practice, poller) = local().await;
+    let held = removals_held(&practice, &poller).await;
+    assert_eq!(practice.repair().await["refused"]["delete"], held);
+
+    let audit = practice.reconcile(json!({"delete_up_to": held})).await;
+    assert_eq!(audit.get("refused"), None);
+    let repair = practice.reconcile(json!({"apply": true, "delete_up_to": held})).await;
+    assert_eq!((&repair["settings"]["deleted"], &repair["complete"]), (&held, &json!(true)));
+    practice.assert_equal(&practice.audit().await);
+}
+
+#[tokio::test]
+async fn held_removals_that_nobody_meant() {
+    let (practice, poller) = local().await;
+    removals_held(&practice, &poller).await;
 
     play(&practice, Step::Restored).await;
     poller.caught_up().await;

@@ -16,8 +16,8 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     let name = args.command();
     args.end()?;
     let Some(name) = name else {
-        for step in Step::ALL {
-            println!("{:<18} {}", step.name(), step.what());
+        for (_, name, what) in Step::ALL {
+            println!("{name:<18} {what}");
         }
         return Ok(());
     };

@@ -10,13 +10,14 @@ use serde_json::value::RawValue;
 use testbed::kv::KvRequest;
 use testbed::lambda::LogLine;
 
+/// The codes of a terminal.
 #[derive(Clone, Copy)]
 pub enum Style {
-    Bold,
-    Dim,
-    Green,
-    Yellow,
-    Red,
+    Bold = 1,
+    Dim = 2,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
 }
 
 #[derive(Clone, Copy)]
@@ -33,14 +34,7 @@ impl Screen {
         if !self.colour {
             return text.to_owned();
         }
-        let code = match style {
-            Style::Bold => 1,
-            Style::Dim => 2,
-            Style::Green => 32,
-            Style::Yellow => 33,
-            Style::Red => 31,
-        };
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        format!("\u{1b}[{}m{text}\u{1b}[0m", style as u8)
     }
 
     pub fn line(self, style: Style, label: &str, text: &str) {
