@@ -182,6 +182,10 @@ def variables_of(version):
     return version.get("Environment", {}).get("Variables", {})
 
 
+def dry_run(version):
+    return "CLOUDFLARE_ACCOUNT_ID" not in variables_of(version)
+
+
 @functools.cache
 def bucket():
     """Where the deployed files are kept, and the region."""
@@ -298,13 +302,13 @@ def release(version=None):
 
 
 def rollback(version=None):
-    if ENVIRONMENT == "local":
-        return point_local_at(version)
     stack = Stack().must_exist()
     live, target = stack.alias("live"), version or stack.parameters.get("PreviousVersion")
     if not target:
         raise Failed("The stack knows no version that was live before. Name one: make rollback TO=n (make status lists them)")
     before, after = stack.version(live), stack.version(target)
+    if not version and dry_run(after) and not dry_run(before):
+        raise Failed(f"Version {target} is a dry run: KV would get no changes. To go there all the same: make rollback TO={target}")
     # At once. The stack's update makes it last.
     aws("lambda", "update-alias", "--function-name", stack.function, "--name", "live", "--function-version", target)
     say(f"{stack.function}: live is version {target} ({commit_of(after)}) instead of {live} ({commit_of(before)})")
@@ -318,14 +322,6 @@ def rollback(version=None):
             f"{stack.parameters['Commit']}.\n"
             f"To take them back too: git checkout {commit_of(after)} && make build && make deploy"
         )
-
-
-def point_local_at(version):
-    """The local stack knows no CloudFormation."""
-    function = ["--function-name", os.environ["FUNCTION"], "--name", "live"]
-    target = version or str(int(aws("lambda", "get-alias", *function)["FunctionVersion"]) - 1)
-    aws("lambda", "update-alias", *function, "--function-version", target)
-    say(f"live is version {target}")
 
 
 def go_live(stack, target, previous=None, given=None):
@@ -346,6 +342,10 @@ def read_back(stack, target, given):
     say(f"\nLive is version {live} of commit {commit_of(version)}, with")
     for name, value in sorted(variables.items()):
         say(f"  {name}={value}")
+    if given:
+        say("The stack has")
+    for name in sorted(given):
+        say(f"  {name}={stack.parameters.get(name)}")
     wrong = [] if live == target == stack.parameters["LiveVersion"] else [f"version {live}, not {target}"]
     for name, value in given.items():
         variable = re.sub(r"(?<!^)(?=[A-Z])", "_", name).upper()

@@ -229,6 +229,7 @@ def first_deployment(world, parameters):
     said = world.make("deploy", **good, **parameters)
     assert "is a dry run: there is nothing to compare with" in said, said
     assert world.parameter("ApiKeysUrl") == URL and world.variables()["API_KEYS_URL"] == URL
+    assert "is a dry run" in world.make("rollback", fails=True)
     assert (world.live(), world.parameter("LiveVersion"), world.parameter("RepairEnabled")) == ("2", "2", "false")
     return good
 
