@@ -60,6 +60,8 @@ function = $(or $(FUNCTION),$$(operations/stack-output FunctionName))
 define in_aws
 	@[ "$$AWS_ENDPOINT_URL" != http://127.0.0.1:9 ] || [ "$(ENVIRONMENT)" = local ] || \
 	    { echo "this shell asks the local stack, not $(ENVIRONMENT): open another one" >&2; exit 1; }
+	@[ "$(ENVIRONMENT)" != local ] || [ $@ = try-token ] || \
+	    { echo "the local stack has no \`make $@\`: see docs/runbook/practice.md" >&2; exit 1; }
 	@test -n "$(ENVIRONMENT)" || { echo "make $@ needs ENVIRONMENT: export ENVIRONMENT=prod" >&2; exit 1; }
 	$(call needs,aws,install version 2 of the AWS CLI)
 	@mkdir -p $(TARGET_DIR)
@@ -83,6 +85,7 @@ binaries:
 # Not in one build with the others: it takes seconds, and they take minutes.
 .PHONY: operator
 operator:
+	$(if $(filter $(TARGET_DIR)/debug/operator,$(OPERATOR)),$(call needs,cargo,https://rustup.rs; or set OPERATOR to the path of a released program))
 	$(if $(filter $(TARGET_DIR)/debug/operator,$(OPERATOR)),@cargo build --quiet --locked --package operator)
 
 .PHONY: demo

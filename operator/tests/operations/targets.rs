@@ -37,6 +37,16 @@ fn a_shell_that_asks_the_local_stack_is_taken_for_no_other_environment() {
 }
 
 #[test]
+fn what_the_local_stack_lacks_says_so() {
+    let desk = outputs("local").with("AWS_ENDPOINT_URL", "http://127.0.0.1:9");
+    for target in ["deploy", "configure", "release", "rollback", "tail"] {
+        let made = desk.make(&[target]);
+        assert!(!made.succeeded && made.stderr.contains("the local stack has no"), "{made:?}");
+    }
+    assert_eq!(desk.calls(), "");
+}
+
+#[test]
 fn a_cli_that_ignores_the_endpoints_of_the_environment_is_refused_with_the_version_that_is_needed()
 {
     let desk = outputs("prod").with("AWS_CLI", "2.12.7");
