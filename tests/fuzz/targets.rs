@@ -1,11 +1,13 @@
 //! The decoders, and what each promises for any input.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
 
 use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::export::batch::plan::plan;
 use ecom_settings_exporter::export::explain::Explain;
 use ecom_settings_exporter::item::IndexSettings;
+use ecom_settings_exporter::item::stream_record::{QueryConfigRecord, SettingsRecord};
 use ecom_settings_exporter::item::{Change, Content, StreamRecord};
 use ecom_settings_exporter::kv::{Metadata, Provenance, StoredSettings};
 use ecom_settings_exporter::lambda::payload::Payload;
@@ -35,57 +37,23 @@ fn config() -> ExporterConfig {
     }
 }
 
-/// How far inputs got. A fuzzer whose inputs are all refused at once would find nothing.
+/// How far inputs got, by kind of outcome.
 #[derive(Debug, Default)]
-pub struct Seen {
-    json: u64,
-    streams: u64,
-    re_exports: u64,
-    reconciles: u64,
-    explains: u64,
-    skipped: u64,
-    settings: u64,
-    query_configs: u64,
-    removals: u64,
-    rejected: u64,
-    unknown: u64,
-    replies: u64,
-    items: u64,
-    waits: u64,
-}
+pub struct Seen(BTreeMap<&'static str, u64>);
+
+/// All kinds. A fuzzer whose inputs are all refused at once would find nothing.
+const KINDS: &str = "json streams re_exports reconciles explains skipped settings query_configs \
+    removals rejected unknown replies items waits";
 
 impl Seen {
+    fn add(&mut self, kind: &'static str) {
+        *self.0.entry(kind).or_default() += 1;
+    }
+
     /// Fails if a kind of outcome never occurred.
     pub fn assert_varied(&self) {
-        let Self { json, streams, re_exports, reconciles, explains, skipped, .. } = self;
-        let Self {
-            settings,
-            query_configs,
-            removals,
-            rejected,
-            unknown,
-            replies,
-            items,
-            waits,
-            ..
-        } = self;
-        let counts = [
-            json,
-            streams,
-            re_exports,
-            reconciles,
-            explains,
-            skipped,
-            settings,
-            query_configs,
-            removals,
-            rejected,
-            unknown,
-            replies,
-            items,
-            waits,
-        ];
-        assert!(counts.into_iter().all(|count| *count > 0), "{self:?}");
+        let missing: Vec<_> = KINDS.split(' ').filter(|kind| !self.0.contains_key(kind)).collect();
+        assert!(missing.is_empty(), "no {missing:?}: {self:?}");
     }
 }
 
@@ -95,7 +63,7 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
         Target::Payload => payload(input, seen),
         Target::Record => {
             let Ok(json) = serde_json::from_str::<&RawValue>(input) else { return };
-            seen.json += 1;
+            seen.add("json");
             record(StreamRecord::read(json), input.len(), seen);
             let plan = plan(vec![StreamRecord::read(json)], &config(), UNIX_EPOCH);
             assert_eq!(plan.outcomes.len(), 1, "an outcome for each record");
@@ -107,7 +75,7 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
             }
             let items = TableReply::parse(input).map(|reply| reply.items);
             for (key, item) in items.into_iter().flatten() {
-                seen.items += 1;
+                seen.add("items");
                 let attributes = item.attributes();
                 for (name, text) in [("pk", &key.pk), ("sk", &key.sk)] {
                     assert_eq!(attributes.text(name).unwrap_or_default(), text);
@@ -132,7 +100,7 @@ fn header(input: &str, seen: &mut Seen) {
     let Ok(value) = HeaderValue::from_bytes(input.as_bytes()) else { return };
     let headers = HeaderMap::from_iter([(RETRY_AFTER, value)]);
     if let Some(wait) = retry_after(&headers) {
-        seen.waits += 1;
+        seen.add("waits");
         assert!(wait <= Duration::from_secs(3600), "{input}");
     }
 }
@@ -140,21 +108,21 @@ fn header(input: &str, seen: &mut Seen) {
 fn payload(input: &str, seen: &mut Seen) {
     match Payload::parse(input) {
         Ok(Payload::Stream(records)) => {
-            seen.streams += 1;
+            seen.add("streams");
             for found in records {
                 record(found, input.len(), seen);
             }
         }
         Ok(Payload::ReExport(request)) => {
-            seen.re_exports += 1;
+            seen.add("re_exports");
             assert!(!request.index.account.is_empty() && !request.index.name.contains('#'));
         }
         Ok(Payload::Reconcile(request)) => {
-            seen.reconciles += 1;
+            seen.add("reconciles");
             assert_ne!(request.system_account_id.as_deref(), Some(""));
         }
         Ok(Payload::Explain(request)) => {
-            seen.explains += 1;
+            seen.add("explains");
             match request {
                 Explain::Index(index) => {
                     assert!(!index.account.is_empty() && !index.name.contains('#'));
@@ -169,48 +137,43 @@ fn payload(input: &str, seen: &mut Seen) {
 fn record(record: StreamRecord, input_bytes: usize, seen: &mut Seen) {
     let rejection = match &record.content {
         Content::Skipped => {
-            seen.skipped += 1;
-            None
+            seen.add("skipped");
+            return;
         }
         Content::Unknown { rejection } => {
-            seen.unknown += 1;
-            Some(rejection)
+            seen.add("unknown");
+            rejection
         }
-        Content::Settings(record) => match &record.change {
-            Ok(Change::Remove) => {
-                seen.removals += 1;
-                None
-            }
-            Ok(Change::Upsert(settings)) => {
-                seen.settings += 1;
-                value(settings, input_bytes);
-                None
-            }
-            Err(rejection) => Some(rejection),
-        },
-        Content::QueryConfig(record) => match &record.change {
-            Ok(Change::Remove) => {
-                seen.removals += 1;
-                None
-            }
-            Ok(Change::Upsert(config)) => {
-                seen.query_configs += 1;
-                let value = object(&config.value, input_bytes);
-                assert_eq!(check_schema(QUERY_CONFIG, &value), Ok(()));
-                assert_eq!(value["system_account_id"], *record.query_config.index.account);
-                assert_eq!(value["index_name"], *record.query_config.index.name);
-                assert_eq!(value["normalized_query"], *record.query_config.query);
-                None
-            }
-            Err(rejection) => Some(rejection),
-        },
+        Content::Settings(SettingsRecord { change: Err(rejection), .. })
+        | Content::QueryConfig(QueryConfigRecord { change: Err(rejection), .. }) => rejection,
+        Content::Settings(SettingsRecord { change: Ok(Change::Remove), .. })
+        | Content::QueryConfig(QueryConfigRecord { change: Ok(Change::Remove), .. }) => {
+            seen.add("removals");
+            return;
+        }
+        Content::Settings(SettingsRecord { change: Ok(Change::Upsert(settings)), .. }) => {
+            seen.add("settings");
+            value(settings, input_bytes);
+            return;
+        }
+        Content::QueryConfig(QueryConfigRecord {
+            query_config,
+            change: Ok(Change::Upsert(config)),
+            ..
+        }) => {
+            seen.add("query_configs");
+            let value = object(&config.value, input_bytes);
+            assert_eq!(check_schema(QUERY_CONFIG, &value), Ok(()));
+            assert_eq!(value["system_account_id"], *query_config.index.account);
+            assert_eq!(value["index_name"], *query_config.index.name);
+            assert_eq!(value["normalized_query"], *query_config.query);
+            return;
+        }
     };
-    if let Some(rejection) = rejection {
-        seen.rejected += 1;
-        // A path consists of names, each at most escaped.
-        assert!(rejection.path.len() <= input_bytes * 6 + LONGEST_ERROR, "{rejection}");
-        assert!(rejection.reason.len() < LONGEST_ERROR);
-    }
+    seen.add("rejected");
+    // A path consists of names, each at most escaped.
+    assert!(rejection.path.len() <= input_bytes * 6 + LONGEST_ERROR, "{rejection}");
+    assert!(rejection.reason.len() < LONGEST_ERROR);
 }
 
 fn value(settings: &IndexSettings, input_bytes: usize) {
@@ -247,7 +210,9 @@ fn reply(status: u16, input: &str, seen: &mut Seen) {
         wire::get_reply(&reply).err(),
         wire::list_reply(&reply).err(),
     ];
-    seen.replies += u64::from(errors.iter().any(Option::is_none));
+    if errors.iter().any(Option::is_none) {
+        seen.add("replies");
+    }
     for error in errors.into_iter().flatten() {
         assert!(error.to_string().len() < LONGEST_ERROR, "{error}");
     }
