@@ -45,3 +45,7 @@ pub const COMMIT: &str = match option_env!("EXPORTER_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
 };
+
+// All tests share the services in memory, which name this crate as the integration tests do.
+#[cfg(test)]
+extern crate self as ecom_settings_exporter;

@@ -289,7 +289,7 @@ fn keep_unsuccessful<T>(items: &mut Vec<T>, reply: &BulkReply, key: impl Fn(&T) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::testing::{Fakes, KvFault, TIME_LEFT, pairs};
+    use crate::export::testing::{Fakes, Keys, KvFault, TIME_LEFT, pairs};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -323,7 +323,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn keys_listed_as_unsuccessful_are_sent_again_on_their_own() {
         let fakes = Fakes::new();
-        fakes.kv.faults.then([KvFault::ListsAsUnsuccessful(&["b"])]);
+        fakes.kv.faults.then([KvFault::ListsAsUnsuccessful(Keys::Named(&["b"]))]);
         assert_eq!(put_in_one(&fakes, &["a", "b", "c"]).await, Failures::new());
         assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b", "c"], vec!["b"]]);
         assert_eq!(fakes.kv.keys(), ["a", "b", "c"]);
@@ -332,7 +332,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_are_sent_again_where_a_key_is_listed_that_was_not_sent() {
         let fakes = Fakes::new();
-        fakes.kv.faults.then([KvFault::ListsAsUnsuccessful(&["b", "z"])]);
+        fakes.kv.faults.then([KvFault::ListsAsUnsuccessful(Keys::Named(&["b", "z"]))]);
         assert_eq!(put_in_one(&fakes, &["a", "b", "c"]).await, Failures::new());
         assert_eq!(*fakes.kv.requests.borrow(), [["a", "b", "c"], ["a", "b", "c"]]);
     }
@@ -341,7 +341,7 @@ mod tests {
     async fn a_key_that_is_still_unsuccessful_after_three_more_tries_fails_alone() {
         let fakes = Fakes::new();
         let invocation = fakes.invocation();
-        fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(&["b"])));
+        fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(Keys::Named(&["b"]))));
         let failures = put_by_the_deadline(&invocation, &["a", "b"]).await;
         assert_eq!(failures, failed(&["b"], &KvError::Unsuccessful { retry_after: None }));
         assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b"], vec!["b"], vec!["b"], vec!["b"]]);
@@ -387,7 +387,7 @@ mod tests {
     async fn each_half_has_the_tries_that_are_left() {
         let fakes = Fakes::new();
         let too_much = || KvError::TooMuch { reason: reason() };
-        fakes.kv.faults.then((0..9).map(|_| KvFault::IsDoneAndFails(too_much())));
+        fakes.kv.faults.then((0..9).map(|_| KvFault::IsDoneAndFails(Keys::All, too_much())));
         let failures = put_in_one(&fakes, &["a", "b", "c"]).await;
         assert_eq!(failures, failed(&["a", "b", "c"], &too_much()));
         let mut requests = vec![vec!["a", "b", "c"], vec!["a", "b"]];
@@ -469,7 +469,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_came_too_soon_after_another_write_is_sent_a_whole_back_off_later() {
         let limited = || KvError::RateLimited { reason: reason(), retry_after: None };
-        for too_soon in [KvFault::Fails(limited()), KvFault::ListsAsUnsuccessful(&["a"])] {
+        for too_soon in
+            [KvFault::Fails(limited()), KvFault::ListsAsUnsuccessful(Keys::Named(&["a"]))]
+        {
             let fakes = Fakes::new();
             let start = Instant::now();
             fakes.kv.faults.then([too_soon]);
@@ -540,7 +542,7 @@ mod tests {
     async fn only_confirmed_deletes_are_counted() {
         let fakes = Fakes::new();
         let invocation = fakes.invocation();
-        fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(&["b"])));
+        fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(Keys::Named(&["b"]))));
         let keys = BTreeMap::from(["a", "b"].map(|key| (key.to_owned(), None)));
         let deadline = invocation.deadline;
         let failures = delete(&invocation, Namespace::QueryConfigs, keys, deadline).await;

@@ -28,3 +28,8 @@ mod verified_write;
 
 /// The most rounds in which a use case follows a table that changes.
 pub const MAX_ROUNDS: usize = 5;
+
+#[cfg(test)]
+#[path = "../../tests/support/memory.rs"]
+#[expect(dead_code, reason = "the simulation has more faults")]
+mod memory;

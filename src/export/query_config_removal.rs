@@ -316,7 +316,7 @@ mod tests {
             .collect();
         let keys: Vec<String> = configs.iter().map(QueryConfigRef::kv_key).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        fakes.kv.put(Namespace::QueryConfigs, &pairs(&keys)).await.unwrap();
+        fakes.put(Namespace::QueryConfigs, &pairs(&keys)).await.unwrap();
         let invocation = fakes.invocation();
         let outcomes = remove(&invocation, &configs, OtherEnvironments::Unknown).await;
         assert!(outcomes.values().all(|outcome| *outcome == RemovalOutcome::Deleted));

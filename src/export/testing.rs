@@ -1,9 +1,8 @@
-//! The ports in memory, for the unit tests of this folder. A call succeeds unless a fault is
-//! scripted for it; each call takes the next entry of its port's script.
+//! The services in memory for the unit tests of this folder. A call succeeds unless a fault is
+//! scripted for it; each call takes the next entry of its service's script.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::future::pending;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -13,21 +12,19 @@ use tokio::time::Instant;
 
 use super::api_keys::{ApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable, Patience, Reuse};
 use super::invocation::Invocation;
+use super::memory::{Backend, Change, Listing, Memory, Part, config, table_page};
+pub use super::memory::{Keys, KvFault};
 use crate::config::ExporterConfig;
 use crate::index::IndexRef;
-use crate::item::{IndexSettings, Item, ItemKey, ItemKind};
+use crate::item::{IndexSettings, Item, ItemKey};
 use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Entry, Metadata, Pair, Source, Stamp, StoredValue};
 use crate::ports::{
-    ApiKeyError, ApiKeyService, BulkReply, Clock, KvError, KvStore, ListPage, Namespace,
-    QueryConfigs, Retry, ScanColumns, Services, SettingsTable, TableError, TablePage,
+    ApiKeyError, ApiKeyService, Clock, KvError, ListPage, Namespace, Retry, TableError, TablePage,
 };
 
 /// How long an invocation has.
 pub const TIME_LEFT: Duration = Duration::from_secs(60);
-
-/// How long one request may take.
-const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the next calls meet, one entry a call.
 pub struct Script<T>(RefCell<VecDeque<T>>);
@@ -50,31 +47,24 @@ impl<T> Default for Script<T> {
 }
 
 /// All services in memory.
-pub struct Fakes {
+pub type Fakes = Memory<Scripted>;
+
+/// What they hold, and what is scripted for them.
+pub struct Scripted {
     pub config: ExporterConfig,
     pub kv: FakeKv,
     pub api_keys: FakeApiKeys,
     pub table: FakeTable,
-    clock: FakeClock,
 }
 
 impl Fakes {
     pub fn new() -> Self {
-        Self {
-            config: ExporterConfig {
-                environment: "prod".into(),
-                default_cell: Some("cell".into()),
-                bulk_max_pairs: 10_000,
-                removals_up_to: 100,
-                http_timeout: HTTP_TIMEOUT,
-                retry_base: Duration::from_secs(1),
-                dry_run: false,
-            },
+        Self(Scripted {
+            config: ExporterConfig { default_cell: Some("cell".into()), ..config("prod") },
             kv: FakeKv::default(),
             api_keys: FakeApiKeys::default(),
             table: FakeTable::default(),
-            clock: FakeClock,
-        }
+        })
     }
 
     /// An invocation that has [`TIME_LEFT`] from now.
@@ -94,33 +84,8 @@ pub fn batch_api_keys() -> ApiKeys {
     ApiKeys::new(Patience::InAll(BATCH_TIME_FOR_API_KEYS), Reuse::FromKv)
 }
 
-impl Services for Fakes {
-    type Kv = FakeKv;
-    type ApiKeys = FakeApiKeys;
-    type Table = FakeTable;
-    type Clock = FakeClock;
-
-    fn kv(&self) -> &FakeKv {
-        &self.kv
-    }
-
-    fn api_keys(&self) -> &FakeApiKeys {
-        &self.api_keys
-    }
-
-    fn table(&self) -> &FakeTable {
-        &self.table
-    }
-
-    fn clock(&self) -> &FakeClock {
-        &self.clock
-    }
-}
-
 /// Stands still, and waits half of each back-off's ceiling.
-pub struct FakeClock;
-
-impl Clock for FakeClock {
+impl Clock for Scripted {
     fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH
     }
@@ -128,20 +93,6 @@ impl Clock for FakeClock {
     fn jitter(&self) -> f64 {
         0.5
     }
-}
-
-/// What goes wrong with one request to KV.
-pub enum KvFault {
-    /// It fails, and nothing is done.
-    Fails(KvError),
-    /// All of it is done, and then it fails.
-    IsDoneAndFails(KvError),
-    /// These keys are listed as unsuccessful; the others are done.
-    ListsAsUnsuccessful(&'static [&'static str]),
-    /// It fails after a request's time-out.
-    TimesOut,
-    /// It never answers.
-    Hangs,
 }
 
 /// One KV namespace.
@@ -170,79 +121,82 @@ impl FakeKv {
         serde_json::from_str(&self.held.borrow()[key].value).unwrap()
     }
 
-    /// Does `work` for each key, as far as the next fault of the script lets it.
-    async fn request(
-        &self,
-        keys: Vec<String>,
-        work: impl FnMut(&String),
-    ) -> Result<BulkReply, KvError> {
-        self.requests.borrow_mut().push(keys.clone());
+    async fn read_request(&self, keys: &[String]) -> Result<(), KvError> {
+        self.requests.borrow_mut().push(keys.to_vec());
         match self.faults.next() {
-            None => {
-                keys.iter().for_each(work);
-                Ok(BulkReply::default())
-            }
-            Some(KvFault::Fails(error)) => Err(error),
-            Some(KvFault::IsDoneAndFails(error)) => {
-                keys.iter().for_each(work);
-                Err(error)
-            }
-            Some(KvFault::ListsAsUnsuccessful(listed)) => {
-                keys.iter().filter(|key| !listed.contains(&key.as_str())).for_each(work);
-                let unsuccessful = listed.iter().map(|key| (*key).to_owned()).collect();
-                Ok(BulkReply { unsuccessful, retry_after: None })
-            }
-            Some(KvFault::TimesOut) => {
-                tokio::time::sleep(HTTP_TIMEOUT).await;
-                Err(KvError::TooMuch { reason: "time-out".into() })
-            }
-            Some(KvFault::Hangs) => pending().await,
+            None => Ok(()),
+            Some(fault) => fault.end().await,
         }
     }
 }
 
-impl KvStore for FakeKv {
-    async fn put(&self, _namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
-        let entries: BTreeMap<&String, &Rc<Entry>> =
-            pairs.iter().map(|pair| (&pair.key, &pair.entry)).collect();
-        self.request(pairs.iter().map(|pair| pair.key.clone()).collect(), |key| {
-            self.held.borrow_mut().insert(key.clone(), entries[key].to_stored());
-        })
-        .await
+impl Backend for Scripted {
+    type Held = StoredValue;
+
+    fn held(_namespace: Namespace, entry: &Entry) -> StoredValue {
+        entry.to_stored()
     }
 
-    async fn delete(&self, _namespace: Namespace, keys: &[String]) -> Result<BulkReply, KvError> {
-        self.request(keys.to_vec(), |key| drop(self.held.borrow_mut().remove(key))).await
+    async fn write(
+        &self,
+        _namespace: Namespace,
+        changes: &[Change<StoredValue>],
+    ) -> Option<KvFault> {
+        let keys = changes.iter().map(|(key, _)| key.clone()).collect();
+        self.kv.requests.borrow_mut().push(keys);
+        self.kv.faults.next()
     }
 
-    async fn get(
+    fn change(&self, _namespace: Namespace, key: String, held: Option<StoredValue>) {
+        let mut all = self.kv.held.borrow_mut();
+        drop(match held {
+            Some(held) => all.insert(key, held),
+            None => all.remove(&key),
+        });
+    }
+
+    async fn read(
         &self,
         _namespace: Namespace,
         keys: &[String],
     ) -> Result<BTreeMap<String, StoredValue>, KvError> {
-        let mut found = BTreeMap::new();
-        self.request(keys.to_vec(), |key| {
-            found.extend(self.held.borrow().get(key).map(|stored| (key.clone(), stored.clone())));
-        })
-        .await?;
-        Ok(found)
+        self.kv.read_request(keys).await?;
+        let held = self.kv.held.borrow();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), held.get(key)?.clone()))).collect())
     }
 
-    async fn list(
-        &self,
-        _namespace: Namespace,
-        prefix: &str,
-        cursor: Option<&str>,
-    ) -> Result<ListPage, KvError> {
-        self.request(Vec::new(), |_| {}).await?;
-        let held = self.held.borrow();
-        let after =
-            held.iter().skip_while(|(key, _)| cursor.is_some_and(|last| last >= key.as_str()));
-        let listed = after.filter(|(key, _)| key.starts_with(prefix)).take(MAX_LIST_KEYS);
-        let metadata = |stored: &StoredValue| Metadata::parse(stored.metadata.as_deref()?.get());
-        let keys: Vec<_> = listed.map(|(key, stored)| (key.clone(), metadata(stored))).collect();
-        let last = keys.last().map(|(key, _)| key.clone());
-        Ok(ListPage { cursor: last.filter(|_| keys.len() == MAX_LIST_KEYS), keys })
+    async fn list(&self, of: Listing<'_>) -> Result<ListPage, KvError> {
+        self.kv.read_request(&[]).await?;
+        let held = self.kv.held.borrow().clone();
+        let metadata = |_: &str, stored: StoredValue| {
+            Some(stored.metadata.and_then(|json| Metadata::parse(json.get())))
+        };
+        Ok(of.page(held, MAX_LIST_KEYS, metadata))
+    }
+
+    async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
+        match self.table.changes.next() {
+            None => {}
+            Some(TableChange::Put(item)) => self.table.put(item),
+            Some(TableChange::Remove(key)) => drop(self.table.items.borrow_mut().remove(&key)),
+            Some(TableChange::Fails) => {
+                return Err(TableError { reason: "down".into(), throttled: false });
+            }
+        }
+        let items = self.table.items.borrow();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), items.get(key)?.clone()))).collect())
+    }
+
+    /// All in one page. The first segment of a scan has everything.
+    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError> {
+        let items = self.table.items.borrow();
+        let has = |key: &ItemKey| match part {
+            Part::Segment { segment, .. } => segment == 0,
+            part => part.has(key),
+        };
+        let entries = items.iter().filter(|(key, _)| after < Some(*key) && has(key));
+        let item = |(key, item): &(&ItemKey, &Item)| Some(((*key).clone(), (*item).clone()));
+        Ok(table_page(entries, usize::MAX, |_| 1, |(key, _)| (*key).clone(), item))
     }
 }
 
@@ -254,11 +208,11 @@ pub struct FakeApiKeys {
     pub delays: RefCell<BTreeMap<String, Duration>>,
 }
 
-impl ApiKeyService for FakeApiKeys {
+impl ApiKeyService for Scripted {
     async fn fetch(&self, _cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
-        let delay = self.delays.borrow().get(account).copied();
+        let delay = self.api_keys.delays.borrow().get(account).copied();
         tokio::time::sleep(delay.unwrap_or_default()).await;
-        self.faults.next().map_or_else(|| Ok("k".into()), Err)
+        self.api_keys.faults.next().map_or_else(|| Ok("k".into()), Err)
     }
 }
 
@@ -288,60 +242,6 @@ impl FakeTable {
     /// Writes an item.
     pub fn put(&self, (key, item): (ItemKey, Item)) {
         self.items.borrow_mut().insert(key, item);
-    }
-
-    /// The one page of the items that pass.
-    fn page(&self, after: Option<&ItemKey>, passes: impl Fn(&ItemKey) -> bool) -> TablePage {
-        let items = self.items.borrow();
-        let items = items.iter().filter(|(key, _)| after < Some(*key) && passes(key));
-        let items = items.map(|(key, item)| (key.clone(), item.clone())).collect();
-        TablePage { items, last_read: None }
-    }
-}
-
-impl SettingsTable for FakeTable {
-    async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
-        match self.changes.next() {
-            None => {}
-            Some(TableChange::Put(item)) => self.put(item),
-            Some(TableChange::Remove(key)) => drop(self.items.borrow_mut().remove(&key)),
-            Some(TableChange::Fails) => {
-                return Err(TableError { reason: "down".into(), throttled: false });
-            }
-        }
-        let items = self.items.borrow();
-        let found = keys.iter().filter_map(|key| Some((key.clone(), items.get(key)?.clone())));
-        Ok(found.collect())
-    }
-
-    async fn query_configs(
-        &self,
-        part: QueryConfigs<'_>,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        Ok(self.page(after, |key| match (part, key.kind()) {
-            (QueryConfigs::All(index), ItemKind::QueryConfig(config)) => config.index == *index,
-            (QueryConfigs::All(_), _) => false,
-            (QueryConfigs::Between(first, last), _) => (first..=last).contains(&key),
-        }))
-    }
-
-    async fn scan(
-        &self,
-        _columns: ScanColumns,
-        segment: u32,
-        _segments: u32,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        Ok(self.page(after, |_| segment == 0))
-    }
-
-    async fn account_items(
-        &self,
-        account: &str,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        Ok(self.page(after, |key| key.pk == account))
     }
 }
 

@@ -228,7 +228,9 @@ impl WriteOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::testing::{Fakes, KvFault, TableChange, batch_api_keys, index, index_item};
+    use crate::export::testing::{
+        Fakes, Keys, KvFault, TableChange, batch_api_keys, index, index_item,
+    };
     use crate::ports::KvError;
     use serde_json::{Value, json};
 
@@ -393,7 +395,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_key_that_kv_does_not_confirm_failed_and_the_other_is_verified() {
         let fakes = Fakes::new();
-        fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(&["s"])));
+        fakes.kv.faults.then((0..4).map(|_| KvFault::ListsAsUnsuccessful(Keys::Named(&["s"]))));
         let written = write::<REPAIR>(&fakes, [pixel("1")]).await;
         let unsuccessful = KeyError::Kv(KvError::Unsuccessful { retry_after: None });
         assert_eq!(written.failed, BTreeMap::from([("s".to_owned(), unsuccessful)]));

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::model::chain::Followed;
 use crate::model::drift::{Drift, Found};
 use crate::model::fleet::{ItemId, Size};
+use crate::model::memory::Memory;
 use crate::model::stack::Ports;
 use crate::model::world::World;
 
@@ -60,7 +61,7 @@ pub fn query_config_with(world: &World, drift: Drift) -> ItemId {
 }
 
 /// Changes an item in the table, and sends the change's record to the function.
-pub async fn change(function: &Handler<Ports>, world: &Rc<World>, item: ItemId) -> Value {
+pub async fn change(function: &Handler<Memory<Ports>>, world: &Rc<World>, item: ItemId) -> Value {
     let version = world.change(item);
     let fleet = &world.fleet;
     let image = fleet.item_json(item, version, false);

@@ -2,6 +2,9 @@
 
 mod checks;
 mod choices;
+#[path = "../support/memory.rs"]
+#[expect(dead_code, reason = "the unit tests name keys, and have requests that time out")]
+mod memory;
 mod named;
 mod play;
 mod runner;

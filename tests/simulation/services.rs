@@ -3,4 +3,3 @@
 mod calls;
 mod kv;
 pub mod ports;
-mod table;

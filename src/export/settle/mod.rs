@@ -219,7 +219,7 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::testing::{Fakes, KvFault, TIME_LEFT, batch_api_keys, index_item};
+    use crate::export::testing::{Fakes, Keys, KvFault, TIME_LEFT, batch_api_keys, index_item};
     use crate::ports::KvError;
     use serde_json::json;
     use tokio::time::Instant;
@@ -229,7 +229,7 @@ mod tests {
         let fakes = Fakes::new();
         fakes.table.put(index_item("i", &json!({"shop_id": {"S": "s"}})));
         let refused = KvError::Transient { reason: "503".into(), retry_after: Some(TIME_LEFT / 2) };
-        let is_read = KvFault::ListsAsUnsuccessful(&[]);
+        let is_read = KvFault::ListsAsUnsuccessful(Keys::Named(&[]));
         fakes.kv.faults.then([is_read, KvFault::Fails(refused)]);
         let invocation = fakes.invocation().writing_for(TIME_LEFT / 4);
         let keys = BTreeMap::from([("s".to_owned(), BTreeSet::new())]);

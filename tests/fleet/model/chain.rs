@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::drift::Found;
+use super::memory::Memory;
 use super::stack::Ports;
 
 /// What Lambda gives an invocation.
@@ -68,7 +69,7 @@ pub fn audit() -> Value {
 
 /// Makes one run.
 pub async fn run(
-    function: &Handler<Ports>,
+    function: &Handler<Memory<Ports>>,
     request: &Value,
     time: Duration,
 ) -> Result<Value, String> {
@@ -80,7 +81,7 @@ pub async fn run(
 
 /// Makes runs until no `continue` comes.
 pub async fn follow(
-    function: &Handler<Ports>,
+    function: &Handler<Memory<Ports>>,
     mut request: Value,
     time: Duration,
 ) -> Result<Followed, String> {

@@ -5,13 +5,15 @@
 //! Time is tokio's paused clock. What a request takes and what the function's share of a CPU costs is
 //! [`pace::Pace`]'s; Cloudflare's limit of requests is [`limit::Limit`]'s.
 
+mod backend;
 pub mod chain;
 pub mod drift;
 pub mod fleet;
 pub mod held;
-pub mod kv;
 pub mod limit;
+#[path = "../../support/memory.rs"]
+#[expect(dead_code, reason = "a fleet's faults are those of its limit")]
+pub mod memory;
 pub mod pace;
 pub mod stack;
-pub mod table;
 pub mod world;

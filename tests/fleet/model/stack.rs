@@ -3,18 +3,17 @@
 use std::cell::Cell;
 use std::future::pending;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::lambda::Handler;
-use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Clock, RateLimit, Retry, Services,
-};
+use ecom_settings_exporter::ports::{ApiKeyError, ApiKeyService, Clock, RateLimit, Retry};
 use secrecy::SecretString;
 
 use super::drift::mixed;
 use super::fleet::api_key;
 use super::held::ENVIRONMENT;
+use super::memory::{Memory, config};
 use super::pace::{Cpu, Work};
 use super::world::{Gateway, World};
 
@@ -30,7 +29,7 @@ pub struct Ports {
 }
 
 /// Starts a process of the function.
-pub fn process(world: &Rc<World>, name: &'static str) -> Handler<Ports> {
+pub fn process(world: &Rc<World>, name: &'static str) -> Handler<Memory<Ports>> {
     process_with(world, name, 10_000)
 }
 
@@ -39,7 +38,7 @@ pub fn process_with(
     world: &Rc<World>,
     name: &'static str,
     bulk_max_pairs: usize,
-) -> Handler<Ports> {
+) -> Handler<Memory<Ports>> {
     let ports = Ports {
         world: Rc::clone(world),
         name,
@@ -47,39 +46,7 @@ pub fn process_with(
         cpu: Cpu::new(),
         chance: Cell::new(0),
     };
-    let config = ExporterConfig {
-        environment: ENVIRONMENT.to_owned(),
-        default_cell: None,
-        bulk_max_pairs,
-        removals_up_to: 100,
-        http_timeout: Duration::from_secs(30),
-        retry_base: Duration::from_secs(1),
-        dry_run: false,
-    };
-    Handler::new(ports, config)
-}
-
-impl Services for Ports {
-    type Kv = Self;
-    type ApiKeys = Self;
-    type Table = Self;
-    type Clock = Self;
-
-    fn kv(&self) -> &Self {
-        self
-    }
-
-    fn api_keys(&self) -> &Self {
-        self
-    }
-
-    fn table(&self) -> &Self {
-        self
-    }
-
-    fn clock(&self) -> &Self {
-        self
-    }
+    Handler::new(Memory(ports), ExporterConfig { bulk_max_pairs, ..config(ENVIRONMENT) })
 }
 
 impl Clock for Ports {

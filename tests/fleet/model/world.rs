@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::Digest;
 use ecom_settings_exporter::ports::Namespace;
 use tokio::time::Instant;
@@ -108,6 +109,11 @@ impl World {
     /// The table's version of an item.
     pub fn version(&self, item: ItemId) -> u32 {
         self.versions.borrow().get(&item).copied().unwrap_or_default()
+    }
+
+    /// What the table holds of an item, with only what settling asks for where `claims`.
+    pub fn item(&self, item: ItemId, claims: bool) -> (ItemKey, Item) {
+        self.fleet.item(item, self.version(item), claims)
     }
 
     /// Changes an item in the table; answers with its new version.

@@ -11,6 +11,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::memory::{Memory, config};
 use crate::services::ports::Ports;
 use crate::world::invocation::Invocation;
 use crate::world::state::State;
@@ -48,13 +49,10 @@ impl Sim {
             run.began_at = state.wall_clock();
             let environment = &state.environments[run.environment];
             let config = ExporterConfig {
-                environment: environment.name.to_owned(),
                 default_cell: environment.default_cell.map(str::to_owned),
                 bulk_max_pairs: state.shape.bulk_max_pairs,
                 removals_up_to: state.shape.removals_up_to,
-                http_timeout: Duration::from_secs(30),
-                retry_base: Duration::from_secs(1),
-                dry_run: false,
+                ..config(environment.name)
             };
             let invocation = state.invocations.len();
             let late = run.batch.deciding.values().filter(|deciding| deciding.late);
@@ -80,7 +78,7 @@ impl Sim {
         };
         let started = Instant::now();
         let end = {
-            let handler = Handler::new(ports, config);
+            let handler = Handler::new(Memory(ports), config);
             let handle = pin!(handler.handle(payload, time_left));
             let crashed = pin!(crash.notified());
             match select(handle, crashed).await {

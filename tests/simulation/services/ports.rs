@@ -1,18 +1,36 @@
-//! What one invocation sees of the world.
+//! What one invocation sees of the world. Every read of the table is consistent, and each page is read
+//! by itself.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use ecom_settings_exporter::ports::{ApiKeyError, ApiKeyService, Clock, Retry, Services};
+use ecom_settings_exporter::item::{Item, ItemKey};
+use ecom_settings_exporter::kv::{Entry, Metadata, StoredValue};
+use ecom_settings_exporter::ports::{
+    ApiKeyError, ApiKeyService, Clock, KvError, ListPage, Namespace, Retry, ScanColumns,
+    TableError, TablePage,
+};
 use secrecy::SecretString;
 use tokio::sync::Notify;
 
 use super::calls::AtCall;
+use super::kv::{answer, failure, old_moment};
+use crate::checks;
+use crate::memory::{Backend, Change, KvFault, Listing, Part, table_page};
 use crate::world::faults::{Call, Failure, Fault};
+use crate::world::held::Held;
+use crate::world::keys::query_of;
 use crate::world::shape::OTHER_CELL;
 use crate::world::state::State;
+
+/// When a request may land that its client gave up, in seconds: Cloudflare's own time-out is at 100.
+const LANDS_AFTER: [u64; 5] = [0, 1, 10, 50, 100];
+
+/// Segments of a scan that hold items. The others are empty and answer at once.
+const FULL_SEGMENTS: u32 = 3;
 
 #[derive(Clone)]
 pub struct Ports {
@@ -48,28 +66,159 @@ impl Ports {
         self.crash.notify_one();
         pending().await
     }
+
+    async fn read_kv(&self) -> Result<bool, KvError> {
+        match self.enter(Call::KvRead).await {
+            (Fault::Fail { why, .. }, _) => Err(failure(why)),
+            (_, old) => Ok(old),
+        }
+    }
+
+    async fn read_table(&self) -> Result<(), TableError> {
+        self.state.borrow_mut().invocations[self.invocation].table_calls += 1;
+        match self.enter(Call::Table).await {
+            (Fault::None, _) => Ok(()),
+            _ => Err(TableError { reason: "throttled".to_owned(), throttled: true }),
+        }
+    }
 }
 
-impl Services for Ports {
-    type Kv = Self;
-    type ApiKeys = Self;
-    type Table = Self;
-    type Clock = Self;
+impl Backend for Ports {
+    type Held = Rc<Held>;
 
-    fn kv(&self) -> &Self {
-        self
+    fn held(namespace: Namespace, entry: &Entry) -> Rc<Held> {
+        let stored = entry.to_stored();
+        checks::schemas::pair(namespace, &stored);
+        let metadata = stored.metadata.map(|json| json.get().to_owned());
+        Held::new(namespace, stored.value, metadata)
     }
 
-    fn api_keys(&self) -> &Self {
-        self
+    async fn write(&self, namespace: Namespace, changes: &[Change<Rc<Held>>]) -> Option<KvFault> {
+        checks::request(&mut self.state.borrow_mut(), self.invocation, namespace, changes);
+        let (fault, _) = self.enter(Call::KvWrite).await;
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if fault != Fault::None {
+            let keys = changes.iter().map(|(key, _)| (namespace, key.clone()));
+            if matches!(fault, Fault::Fail { why: Failure::RefusedContent, .. }) {
+                state.invocations[self.invocation].refused.extend(keys.clone());
+            }
+            state.uncertain.extend(keys);
+        }
+        match fault {
+            Fault::Late => {
+                let after = Duration::from_secs(*state.choices.pick(&LANDS_AFTER));
+                let changes = changes.iter().cloned();
+                let late = changes.map(|(key, held)| (namespace, key, held)).collect();
+                state.late.push((state.now() + after, late));
+            }
+            // The request is done before the invocation is.
+            Fault::Crash { .. } => self.crash.notify_one(),
+            _ => {}
+        }
+        fault.of_kv()
     }
 
-    fn table(&self) -> &Self {
-        self
+    fn change(&self, namespace: Namespace, key: String, held: Option<Rc<Held>>) {
+        let mut state = self.state.borrow_mut();
+        checks::effect(&mut state, self.invocation, namespace, &key, held.as_ref());
+        state.set_held(namespace, &key, held);
     }
 
-    fn clock(&self) -> &Self {
-        self
+    async fn read(
+        &self,
+        namespace: Namespace,
+        keys: &[String],
+    ) -> Result<BTreeMap<String, StoredValue>, KvError> {
+        self.state.borrow_mut().invocations[self.invocation].kv_reads += 1;
+        let old = self.read_kv().await?;
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let each = !state.shape.is_plain();
+        let all: Vec<&String> = keys.iter().collect();
+        let of_all = if old && !each { old_moment(state, namespace, &all) } else { None };
+        let mut found = BTreeMap::new();
+        for key in keys {
+            let moment = if old && each { old_moment(state, namespace, &[key]) } else { of_all };
+            let Some(held) = answer(state, self.invocation, namespace, key, moment) else {
+                continue;
+            };
+            let value = held.value.clone();
+            let metadata = held.metadata.clone();
+            let metadata = metadata.and_then(|json| serde_json::from_str(&json).ok());
+            found.insert(key.clone(), StoredValue { value, metadata });
+        }
+        Ok(found)
+    }
+
+    async fn list(&self, of: Listing<'_>) -> Result<ListPage, KvError> {
+        let old = self.read_kv().await?;
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let namespace = of.namespace;
+        let oldest = state.oldest_visible();
+        let name = state.environment_of(self.invocation).name;
+        let run = &mut state.invocations[self.invocation];
+        run.seen.listed_from.entry(namespace).or_insert(oldest);
+        let random = !state.shape.is_plain();
+        let from = (namespace, of.cursor.unwrap_or_default().to_owned());
+        let keys = state.kv.range(from..).take_while(|((found, _), _)| *found == namespace);
+        let keys: Vec<_> = keys.map(|((_, key), _)| (key.clone(), ())).collect();
+        let most = state.shape.page;
+        Ok(of.page(keys, most, |key, ()| {
+            let key = key.to_owned();
+            let moment = if old && random { old_moment(state, namespace, &[&key]) } else { None };
+            let held = answer(state, self.invocation, namespace, &key, moment)?;
+            let ours = &mut state.invocations[self.invocation].seen.listed_ours;
+            *ours.entry(namespace).or_default() += u64::from(held.is_ours(name));
+            Some(held.metadata.as_deref().and_then(Metadata::parse))
+        }))
+    }
+
+    async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
+        self.read_table().await?;
+        let state = self.state.borrow();
+        let environment = state.environment_of(self.invocation);
+        let item = |key: &ItemKey| Some((key.clone(), environment.current(key)?.item.clone()));
+        Ok(keys.iter().filter_map(item).collect())
+    }
+
+    async fn page(
+        &self,
+        mut part: Part<'_>,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
+        let mut claims = false;
+        if let Part::Segment { columns, segment, segments } = &mut part {
+            let plain = self.state.borrow().shape.is_plain();
+            *segments = if plain { 1 } else { FULL_SEGMENTS.min(*segments) };
+            if segment >= segments {
+                return Ok(TablePage::default());
+            }
+            claims = *columns == ScanColumns::Claims;
+        }
+        self.read_table().await?;
+        // A page that fails is asked for again in the same pass.
+        if matches!(part, Part::Segment { segment: 0, .. }) && after.is_none() {
+            self.state.borrow_mut().invocations[self.invocation].passes += 1;
+        }
+        let state = self.state.borrow();
+        let table = state.environment_of(self.invocation).table.iter();
+        let entries = table
+            .filter_map(|(key, past)| Some((key, past.last()?.as_ref()?)))
+            .filter(|(key, _)| after < Some(*key) && part.has(key))
+            .filter(|(key, _)| !claims || query_of(key).is_none());
+        let key = |(key, _): &(&ItemKey, _)| (*key).clone();
+        Ok(table_page(
+            entries,
+            state.shape.page,
+            |_| 1,
+            key,
+            |(key, image)| {
+                let item = if claims { &image.claims } else { &image.item };
+                Some(((*key).clone(), item.clone()))
+            },
+        ))
     }
 }
 

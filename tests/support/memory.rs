@@ -1,0 +1,353 @@
+//! The services in memory, for the unit tests, the simulation and the fleet.
+//!
+//! [`Memory`] has the rules that KV and the table have for all of them: which keys of a faulty request
+//! are done, a listing's pages and cursors, which items a read comes upon, its pages, and the bound of
+//! a `BatchGetItem`. Its [`Backend`] says what is held, how long a call takes and what goes wrong with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use ecom_settings_exporter::config::ExporterConfig;
+use ecom_settings_exporter::item::{Item, ItemKey};
+use ecom_settings_exporter::kv::limits::MAX_BULK_PAIRS;
+use ecom_settings_exporter::kv::{Entry, Metadata, Pair, StoredValue};
+use ecom_settings_exporter::ports::{
+    ApiKeyService, BulkReply, Clock, KvError, KvStore, ListPage, Namespace, QueryConfigs,
+    RateLimit, ScanColumns, Services, SettingsTable, TableError, TablePage,
+};
+
+/// How long one request may take.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Items in one `BatchGetItem`.
+const GET_ITEMS: usize = 100;
+
+/// A function with the template's defaults, and without a default cell.
+pub fn config(environment: &str) -> ExporterConfig {
+    ExporterConfig {
+        environment: environment.to_owned(),
+        default_cell: None,
+        bulk_max_pairs: MAX_BULK_PAIRS,
+        removals_up_to: 100,
+        http_timeout: HTTP_TIMEOUT,
+        retry_base: Duration::from_secs(1),
+        dry_run: false,
+    }
+}
+
+/// All services.
+pub struct Memory<B>(pub B);
+
+/// A key of KV, and what it is to hold.
+pub type Change<H> = (String, Option<H>);
+
+/// What differs between the services of one kind of test and another.
+pub trait Backend: ApiKeyService + Clock {
+    /// What KV holds under a key.
+    type Held;
+
+    fn held(namespace: Namespace, entry: &Entry) -> Self::Held;
+    /// A request that changes keys: lets it take its time, and says what goes wrong with it.
+    async fn write(&self, namespace: Namespace, changes: &[Change<Self::Held>]) -> Option<KvFault>;
+    /// A key of that request takes effect.
+    fn change(&self, namespace: Namespace, key: String, held: Option<Self::Held>);
+    async fn read(
+        &self,
+        namespace: Namespace,
+        keys: &[String],
+    ) -> Result<BTreeMap<String, StoredValue>, KvError>;
+    async fn list(&self, of: Listing<'_>) -> Result<ListPage, KvError>;
+    fn rate_limit(&self) -> Option<RateLimit> {
+        None
+    }
+    /// Reads up to 100 items.
+    async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
+    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError>;
+}
+
+/// What goes wrong with a request to KV.
+#[derive(Debug)]
+pub enum KvFault {
+    /// It fails, and nothing is done.
+    Fails(KvError),
+    /// These of its keys are done, and then it fails.
+    IsDoneAndFails(Keys, KvError),
+    /// These of its keys are listed as unsuccessful; the others are done.
+    ListsAsUnsuccessful(Keys),
+    /// The same, but those are done too.
+    IsDoneAndListsAsUnsuccessful(Keys),
+    /// It fails after a request's time-out.
+    TimesOut,
+    /// It never answers.
+    Hangs,
+    /// All of it is done, and it never answers.
+    IsDoneAndHangs,
+}
+
+/// Some keys of a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Keys {
+    All,
+    EverySecond,
+    Named(&'static [&'static str]),
+}
+
+impl Keys {
+    fn hold(self, position: usize, key: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::EverySecond => position.is_multiple_of(2),
+            Self::Named(keys) => keys.contains(&key),
+        }
+    }
+}
+
+impl KvFault {
+    fn does(&self, position: usize, key: &str) -> bool {
+        match self {
+            Self::Fails(_) | Self::TimesOut | Self::Hangs => false,
+            Self::IsDoneAndFails(keys, _) => keys.hold(position, key),
+            Self::ListsAsUnsuccessful(keys) => !keys.hold(position, key),
+            Self::IsDoneAndListsAsUnsuccessful(_) | Self::IsDoneAndHangs => true,
+        }
+    }
+
+    /// The keys that the reply lists, those of no request too.
+    fn lists<H>(&self, changes: &[Change<H>]) -> BTreeSet<String> {
+        let (Self::ListsAsUnsuccessful(keys) | Self::IsDoneAndListsAsUnsuccessful(keys)) = self
+        else {
+            return BTreeSet::new();
+        };
+        if let Keys::Named(names) = keys {
+            return names.iter().map(|name| (*name).to_owned()).collect();
+        }
+        let changes = changes.iter().map(|(key, _)| key).enumerate();
+        let listed = changes.filter(|(position, key)| keys.hold(*position, key));
+        listed.map(|(_, key)| key.clone()).collect()
+    }
+
+    /// How the request ends, once what it does is done.
+    pub async fn end(self) -> Result<(), KvError> {
+        match self {
+            Self::ListsAsUnsuccessful(_) | Self::IsDoneAndListsAsUnsuccessful(_) => Ok(()),
+            Self::Fails(error) | Self::IsDoneAndFails(_, error) => Err(error),
+            Self::TimesOut => {
+                tokio::time::sleep(HTTP_TIMEOUT).await;
+                Err(KvError::TooMuch { reason: "time-out".into() })
+            }
+            Self::Hangs | Self::IsDoneAndHangs => pending().await,
+        }
+    }
+}
+
+/// What a listing is asked for.
+#[derive(Clone, Copy)]
+pub struct Listing<'a> {
+    pub namespace: Namespace,
+    pub prefix: &'a str,
+    /// The last key of the page before.
+    pub cursor: Option<&'a str>,
+}
+
+impl Listing<'_> {
+    /// A page of at most `most` keys, of keys in ascending order. A key without metadata of any kind,
+    /// not even foreign, is not there.
+    pub fn page<T>(
+        self,
+        keys: impl IntoIterator<Item = (String, T)>,
+        most: usize,
+        mut metadata: impl FnMut(&str, T) -> Option<Option<Metadata>>,
+    ) -> ListPage {
+        let asked = |key: &str| key.starts_with(self.prefix);
+        let after = |key: &str| self.cursor.is_none_or(|last| key > last);
+        let keys = keys.into_iter().skip_while(|(key, _)| !asked(key) || !after(key));
+        let mut page = ListPage::default();
+        for (key, held) in keys.take_while(|(key, _)| asked(key)) {
+            if page.keys.len() == most {
+                page.cursor = page.keys.last().map(|(key, _)| key.clone());
+                break;
+            }
+            if let Some(metadata) = metadata(&key, held) {
+                page.keys.push((key, metadata));
+            }
+        }
+        page
+    }
+}
+
+/// The items that a read goes over.
+#[derive(Clone, Copy)]
+pub enum Part<'a> {
+    QueryConfigs(QueryConfigs<'a>),
+    Account(&'a str),
+    Segment { columns: ScanColumns, segment: u32, segments: u32 },
+}
+
+impl Part<'_> {
+    pub fn has(self, key: &ItemKey) -> bool {
+        match self {
+            Self::QueryConfigs(QueryConfigs::All(index)) => {
+                let prefix = format!("INDEX#{}#QUERY#", index.name);
+                key.pk == index.account && key.sk.starts_with(&prefix)
+            }
+            Self::QueryConfigs(QueryConfigs::Between(first, last)) => (first..=last).contains(&key),
+            Self::Account(account) => key.pk == account,
+            Self::Segment { segment, segments, .. } => {
+                let hash = key.pk.bytes().chain(key.sk.bytes()).map(u32::from).sum::<u32>();
+                hash % segments == segment
+            }
+        }
+    }
+}
+
+/// A page of a table: items are read in order until their sizes come to `most`. What `item` leaves out
+/// is read all the same.
+pub fn table_page<T>(
+    entries: impl IntoIterator<Item = T>,
+    most: usize,
+    size: impl Fn(&T) -> usize,
+    key: impl Fn(&T) -> ItemKey,
+    mut item: impl FnMut(&T) -> Option<(ItemKey, Item)>,
+) -> TablePage {
+    let mut entries = entries.into_iter().peekable();
+    let (mut page, mut read) = (TablePage::default(), 0);
+    while let Some(entry) = entries.next() {
+        page.items.extend(item(&entry));
+        read += size(&entry);
+        if read >= most && entries.peek().is_some() {
+            page.last_read = Some(key(&entry));
+            break;
+        }
+    }
+    page
+}
+
+impl<B: Backend> Memory<B> {
+    async fn bulk(
+        &self,
+        namespace: Namespace,
+        changes: Vec<Change<B::Held>>,
+    ) -> Result<BulkReply, KvError> {
+        let fault = self.write(namespace, &changes).await;
+        let unsuccessful = fault.as_ref().map(|fault| fault.lists(&changes)).unwrap_or_default();
+        for (position, (key, held)) in changes.into_iter().enumerate() {
+            if fault.as_ref().is_none_or(|fault| fault.does(position, &key)) {
+                self.change(namespace, key, held);
+            }
+        }
+        if let Some(fault) = fault {
+            fault.end().await?;
+        }
+        Ok(BulkReply { unsuccessful, retry_after: None })
+    }
+}
+
+impl<B: Backend> KvStore for Memory<B> {
+    async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
+        let changes = pairs.iter().map(|pair| {
+            let held = B::held(namespace, &pair.entry);
+            (pair.key.clone(), Some(held))
+        });
+        self.bulk(namespace, changes.collect()).await
+    }
+
+    async fn delete(&self, namespace: Namespace, keys: &[String]) -> Result<BulkReply, KvError> {
+        self.bulk(namespace, keys.iter().map(|key| (key.clone(), None)).collect()).await
+    }
+
+    async fn get(
+        &self,
+        namespace: Namespace,
+        keys: &[String],
+    ) -> Result<BTreeMap<String, StoredValue>, KvError> {
+        self.read(namespace, keys).await
+    }
+
+    async fn list(
+        &self,
+        namespace: Namespace,
+        prefix: &str,
+        cursor: Option<&str>,
+    ) -> Result<ListPage, KvError> {
+        self.0.list(Listing { namespace, prefix, cursor }).await
+    }
+
+    fn rate_limit(&self) -> Option<RateLimit> {
+        self.0.rate_limit()
+    }
+}
+
+impl<B: Backend> SettingsTable for Memory<B> {
+    async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
+        let mut found = BTreeMap::new();
+        for keys in keys.chunks(GET_ITEMS) {
+            found.append(&mut self.items(keys).await?);
+        }
+        Ok(found)
+    }
+
+    async fn query_configs(
+        &self,
+        part: QueryConfigs<'_>,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
+        self.page(Part::QueryConfigs(part), after).await
+    }
+
+    async fn scan(
+        &self,
+        columns: ScanColumns,
+        segment: u32,
+        segments: u32,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
+        self.page(Part::Segment { columns, segment, segments }, after).await
+    }
+
+    async fn account_items(
+        &self,
+        account: &str,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
+        self.page(Part::Account(account), after).await
+    }
+}
+
+impl<B: Backend> Services for Memory<B> {
+    type Kv = Self;
+    type ApiKeys = B;
+    type Table = Self;
+    type Clock = B;
+
+    fn kv(&self) -> &Self {
+        self
+    }
+
+    fn api_keys(&self) -> &B {
+        self
+    }
+
+    fn table(&self) -> &Self {
+        self
+    }
+
+    fn clock(&self) -> &B {
+        self
+    }
+}
+
+impl<B> Deref for Memory<B> {
+    type Target = B;
+
+    fn deref(&self) -> &B {
+        &self.0
+    }
+}
+
+impl<B> DerefMut for Memory<B> {
+    fn deref_mut(&mut self) -> &mut B {
+        &mut self.0
+    }
+}
