@@ -18,12 +18,7 @@ pub mod undone;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use ecom_settings_exporter::ports::Namespace;
-
-use crate::world::held::Held;
-use crate::world::invocation::Deleted;
-use crate::world::past::Past;
-use crate::world::state::State;
+use crate::world::{Deleted, Held, Namespace, Past, State};
 
 /// A bulk request as it is sent.
 pub fn request(

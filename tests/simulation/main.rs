@@ -16,10 +16,7 @@ mod world;
 
 use choices::Choices;
 use play::driver;
-use world::shape::Shape;
-use world::small::{About, Small};
-use world::start;
-use world::state::State;
+use world::{About, Shape, Small, State, start};
 
 #[test]
 fn random_histories_leave_kv_as_the_table_asks() {

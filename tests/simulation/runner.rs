@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::choices::{Choices, shrink};
-use crate::world::state::{State, Stats};
+use crate::world::{State, Stats};
 
 /// Choices that tell the parts apart into which an enumeration is cut.
 const PART_CHOICES: usize = 6;

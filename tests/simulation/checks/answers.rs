@@ -2,16 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ecom_settings_exporter::item::ItemKey;
 use ecom_settings_exporter::lambda::{Answer, Handled};
-use ecom_settings_exporter::ports::Namespace;
 
 use super::{after_look, records};
-use crate::world::environment::Record;
-use crate::world::keys::{index_id, index_of, query_of};
-use crate::world::model::Content;
-use crate::world::past::Step;
-use crate::world::state::State;
+use crate::world::{
+    Content, ItemKey, Namespace, Record, State, Step, index_id, index_of, query_of,
+};
 
 /// The most looks at the table in one settling: five rounds, and the look after them.
 const MAX_PASSES: u32 = 6;

@@ -3,15 +3,10 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use ecom_settings_exporter::ports::Namespace;
-
-use crate::world::environment::Environment;
-use crate::world::held::Held;
-use crate::world::invocation::{Invocation, Kind};
-use crate::world::keys::{index_of, query_kv_key, query_of};
-use crate::world::model::query_value;
-use crate::world::past::Step;
-use crate::world::state::State;
+use crate::world::{
+    Environment, Held, Invocation, Kind, Namespace, State, Step, index_of, query_kv_key, query_of,
+    query_value,
+};
 
 /// Keys that a run may delete and rewrite however few there are.
 const MIN_DELETES: u64 = 100;

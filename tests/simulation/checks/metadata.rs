@@ -2,14 +2,10 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::item::ItemKey;
 use serde_json::Value;
 
 use super::origin::Origin;
-use crate::world::held::Held;
-use crate::world::keys::sha256;
-use crate::world::state::State;
+use crate::world::{Held, IndexRef, ItemKey, State, sha256};
 
 pub fn problem(
     state: &State,

@@ -2,11 +2,7 @@
 
 use std::rc::Rc;
 
-use ecom_settings_exporter::ports::Namespace;
-
-use crate::world::held::Held;
-use crate::world::keys::query_of;
-use crate::world::state::State;
+use crate::world::{Held, Namespace, State, query_of};
 
 const MINUTE: f64 = 60.0;
 

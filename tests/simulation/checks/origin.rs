@@ -4,11 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ecom_settings_exporter::item::ItemKey;
-
-use crate::world::faults::Call;
-use crate::world::model::Image;
-use crate::world::state::State;
+use crate::world::{Call, Image, ItemKey, State};
 
 /// A table that takes this long to answer about late records can't be read.
 const UNREADABLE_AFTER: Duration = Duration::from_secs(10);

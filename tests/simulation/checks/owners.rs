@@ -2,11 +2,7 @@
 
 use std::rc::Rc;
 
-use ecom_settings_exporter::ports::Namespace;
-
-use crate::world::held::Held;
-use crate::world::invocation::Kind;
-use crate::world::state::State;
+use crate::world::{Held, Kind, Namespace, State};
 
 /// A key that another environment has had for as long as the invocation may have seen it is never
 /// deleted, nor put back over, and written only for an item that asks for it: by the stream, by a

@@ -2,13 +2,8 @@
 
 use std::rc::Rc;
 
-use ecom_settings_exporter::ports::Namespace;
-
 use super::{metadata, origin};
-use crate::world::held::Held;
-use crate::world::keys::query_item_key;
-use crate::world::model::{Image, query_value};
-use crate::world::state::State;
+use crate::world::{Held, Image, Namespace, State, query_item_key, query_value};
 
 pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<String> {
     let environment = state.environment_of(invocation);

@@ -4,13 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
-use ecom_settings_exporter::ports::Namespace;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::world::keys::sha256;
-use crate::world::state::State;
+use crate::world::{Namespace, State, sha256};
 
 /// What the log says, in its order.
 #[derive(Clone, Default)]

@@ -2,15 +2,8 @@
 
 use std::rc::Rc;
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::ports::Namespace;
-
 use super::settled::{query_config, query_keys, settings_keys};
-use crate::world::environment::Environment;
-use crate::world::held::Held;
-use crate::world::keys::item_key;
-use crate::world::model::Settings;
-use crate::world::state::State;
+use crate::world::{Environment, Held, IndexRef, Namespace, Settings, State, item_key};
 
 pub fn check(state: &mut State) {
     let keys = settings_keys(state);

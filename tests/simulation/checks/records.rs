@@ -1,12 +1,8 @@
 //! No record is lost: each is skipped, superseded, exported, failed, parked, held or rejected.
 
-use ecom_settings_exporter::item::ItemKey;
 use ecom_settings_exporter::telemetry::Stats;
 
-use crate::world::environment::Record;
-use crate::world::invocation::Deciding;
-use crate::world::keys::index_of;
-use crate::world::state::State;
+use crate::world::{Deciding, ItemKey, Record, State, index_of};
 
 pub fn counts(
     state: &State,

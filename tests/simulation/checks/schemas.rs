@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use ecom_settings_exporter::kv::StoredValue;
-use ecom_settings_exporter::ports::Namespace;
 
 use crate::schemas::{METADATA, QUERY_CONFIG, SETTINGS, check};
+use crate::world::Namespace;
 
 thread_local! {
     /// The histories write the same values over and over.

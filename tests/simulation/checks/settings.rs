@@ -3,16 +3,11 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::ports::Namespace;
-
 use super::{metadata, origin};
-use crate::world::environment::{Environment, ItemPast};
-use crate::world::held::{Held, Named, Naming};
-use crate::world::keys::item_key;
-use crate::world::model::{Image, Settings};
-use crate::world::past::Step;
-use crate::world::state::State;
+use crate::world::{
+    Environment, Held, Image, IndexRef, ItemPast, Named, Namespace, Naming, Settings, State, Step,
+    item_key,
+};
 
 pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<String> {
     if is_put_back(state, invocation, key, held) {

@@ -3,15 +3,10 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::ports::Namespace;
-
-use crate::world::environment::{Environment, ItemPast};
-use crate::world::held::{Held, Named, Owner};
-use crate::world::keys::{index_id, query_kv_key, query_of};
-use crate::world::model::{Content, Image, Settings, query_value};
-use crate::world::past::Past;
-use crate::world::state::State;
+use crate::world::{
+    Content, Environment, Held, Image, IndexRef, ItemPast, Named, Namespace, Owner, Past, Settings,
+    State, index_id, query_kv_key, query_of, query_value,
+};
 
 type HeldPast = Past<Option<Rc<Held>>>;
 
@@ -224,7 +219,7 @@ impl Settled<'_> {
         });
         let naming = named.naming();
         let pointed_at = self.environment.table.iter().any(|(item, past)| {
-            let another = crate::world::keys::item_key(&named.index) != *item;
+            let another = crate::world::item_key(&named.index) != *item;
             another
                 && past.since(dropped).flatten().filter_map(|image| image.aliases()).any(
                     |aliases| {

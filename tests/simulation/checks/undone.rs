@@ -3,12 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::ports::Namespace;
-
-use crate::world::model::Image;
-use crate::world::past::Step;
-use crate::world::state::State;
+use crate::world::{Image, IndexRef, Namespace, State, Step};
 
 /// A minute, and the batch under way at its end, which may wait 20 s for API keys and 5 s more.
 const MAX_UNDONE: Duration = Duration::from_secs(60 + 25);

@@ -1,11 +1,9 @@
 //! What the exporter does not survive without a reconcile. Each case runs without one and with one.
 
 use ecom_settings_exporter::export::reconcile::Class;
-use ecom_settings_exporter::ports::Namespace;
 
 use super::case::*;
-use crate::world::faults::{Call, Fault};
-use crate::world::model::{Flaw, Settings};
+use crate::world::{Call, Fault, Flaw, Namespace, Settings};
 
 /// The client gives up on version 2 and sends it again; version 3 follows; then the first request
 /// lands.

@@ -1,10 +1,7 @@
 //! What a repair does not do by itself.
 
 use super::case::*;
-use crate::world::changes::set;
-use crate::world::keys::item_key;
-use crate::world::shape::{Crowd, Shape};
-use crate::world::start::crowd;
+use crate::world::{Crowd, Shape, crowd, item_key, set};
 
 /// The table is restored without its items, and without a stream record for any of them.
 #[test]

@@ -1,18 +1,11 @@
 //! A history with a name, and the functions that describe one.
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::ports::Namespace;
-
 use crate::choices::Choices;
 use crate::play::driver;
-use crate::world::aliases::Aliases;
-use crate::world::changes::{self, change};
-use crate::world::faults::{Call, Fault};
-use crate::world::keys::item_key;
-use crate::world::model::Settings;
-use crate::world::shape::Shape;
-use crate::world::start::{give_api_keys, settle_in};
-use crate::world::state::{Planned, State};
+use crate::world::{
+    Aliases, Call, Fault, IndexRef, Namespace, Planned, Settings, Shape, State, change, changes,
+    give_api_keys, item_key, settle_in,
+};
 
 /// A history.
 pub struct Case {

@@ -1,15 +1,9 @@
 //! Two environments that share KV by mistake: the keys of each are its own.
 
 use ecom_settings_exporter::export::reconcile::Class;
-use ecom_settings_exporter::ports::Namespace;
 
 use super::case::*;
-use crate::world::changes::change;
-use crate::world::environment::Reconcile;
-use crate::world::keys::item_key;
-use crate::world::shape::Shape;
-use crate::world::start::settle_in;
-use crate::world::state::State;
+use crate::world::{Namespace, Reconcile, Shape, State, change, item_key, settle_in};
 
 /// Both have `a/x` with the shop id `s`, and KV holds the second's.
 fn shared(first: fn(&mut State)) -> State {

@@ -1,10 +1,7 @@
 //! Records that are delivered more than a minute late.
 
 use super::case::*;
-use crate::world::faults::{Call, Failure, Fault};
-use crate::world::model::Settings;
-use crate::world::shape::{OTHER_CELL, Shape};
-use crate::world::state::State;
+use crate::world::{Call, Failure, Fault, OTHER_CELL, Settings, Shape, State};
 
 /// Each delivery comes late, and holds one record.
 fn late(first: fn(&mut State), special: impl FnOnce(Shape) -> Shape) -> State {

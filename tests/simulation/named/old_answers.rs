@@ -1,10 +1,7 @@
 //! Answers of KV that are up to a minute old, of absence too.
 
 use super::case::*;
-use crate::world::faults::Call;
-use crate::world::model::Settings;
-use crate::world::shape::Shape;
-use crate::world::state::State;
+use crate::world::{Call, Settings, Shape, State};
 
 fn survived(case: Case) -> State {
     let state = unbroken(case.play(|shape| Shape { max_batch: 1, ..shape }));

@@ -2,10 +2,7 @@
 //! should be gone. That this is done is checked at every answer.
 
 use super::case::*;
-use crate::world::faults::{Call, Failure, Fault};
-use crate::world::keys::item_key;
-use crate::world::model::{Flaw, Settings};
-use crate::world::state::{Planned, State};
+use crate::world::{Call, Failure, Fault, Flaw, Planned, Settings, State, item_key};
 
 /// The removal of `a/x`, which has the shop id `s`. The delete is the first write.
 fn removal(script: Vec<Planned>) -> State {

@@ -1,14 +1,10 @@
 //! What the exporter survives by itself.
 
-use ecom_settings_exporter::ports::Namespace;
-
 use super::case::*;
-use crate::world::changes::{change, set};
-use crate::world::faults::{Call, Failure, Fault};
-use crate::world::keys::{item_key, query_item_key, query_kv_key};
-use crate::world::model::{Content, Flaw, Image, Settings, query_value};
-use crate::world::shape::Shape;
-use crate::world::state::{Planned, State};
+use crate::world::{
+    Call, Content, Failure, Fault, Flaw, Image, Namespace, Planned, Settings, Shape, State, change,
+    item_key, query_item_key, query_kv_key, query_value, set,
+};
 
 fn survived(case: Case) -> State {
     unbroken(case.alone())

@@ -1,16 +1,10 @@
 //! Two query configs with one key: `p` of `a/b-c` and of `a-b/c`.
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::ports::Namespace;
-
 use super::case::*;
-use crate::world::changes::change;
-use crate::world::faults::Call;
-use crate::world::keys::{query_item_key, query_kv_key};
-use crate::world::model::{Content, query_value};
-use crate::world::shape::Shape;
-use crate::world::start::settle_query_in;
-use crate::world::state::{Planned, State};
+use crate::world::{
+    Call, Content, IndexRef, Namespace, Planned, Shape, State, change, query_item_key,
+    query_kv_key, query_value, settle_query_in,
+};
 
 fn twins() -> [IndexRef; 2] {
     [("a", "b-c"), ("a-b", "c")]

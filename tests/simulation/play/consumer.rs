@@ -7,9 +7,7 @@ use tokio::time::sleep;
 
 use super::sim::{End, Sim};
 use crate::checks::answers;
-use crate::world::environment::Shard;
-use crate::world::invocation::{Batch, Invocation, Kind};
-use crate::world::state::State;
+use crate::world::{Batch, Invocation, Kind, Shard, State};
 
 /// After this many invocations of an environment, a history must have come to rest.
 const MAX_INVOCATIONS: usize = 300;

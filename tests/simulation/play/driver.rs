@@ -14,10 +14,7 @@ use super::sim::Sim;
 use crate::checks::receipts::Log;
 use crate::checks::{brakes, receipts, reconciled, settled, undone};
 use crate::choices::Choices;
-use crate::world::environment::Reconcile;
-use crate::world::events::fire;
-use crate::world::shape::{Crowd, Shape};
-use crate::world::state::{MAX_AGE, State};
+use crate::world::{Crowd, MAX_AGE, Reconcile, Shape, State, fire};
 
 /// Operators of an environment at the same time.
 const OPERATORS: usize = 2;

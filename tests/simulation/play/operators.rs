@@ -1,17 +1,13 @@
 //! The operators, who re-export and reconcile at any moment.
 
 use ecom_settings_exporter::export::re_export::ReExportError;
-use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::lambda::{Answer, HandlerError};
-use ecom_settings_exporter::ports::Namespace;
 
 use super::sim::{End, Sim};
 use crate::checks::after_look;
-use crate::world::environment::Reconcile;
-use crate::world::invocation::{Done, Invocation, Kind};
-use crate::world::keys::{index_id, item_key};
-use crate::world::model::Settings;
-use crate::world::state::State;
+use crate::world::{
+    Done, IndexRef, Invocation, Kind, Namespace, Reconcile, Settings, State, index_id, item_key,
+};
 
 impl Sim {
     pub async fn operator(&self, environment: usize) {

@@ -13,8 +13,7 @@ use tokio::time::Instant;
 
 use crate::memory::{Memory, config};
 use crate::services::ports::Ports;
-use crate::world::invocation::Invocation;
-use crate::world::state::State;
+use crate::world::{Invocation, State};
 
 /// The time that the exporter reserves for its answer and for a put-back, and a bit more. Before a
 /// delete it reserves the time of a look too.

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use crate::world::events::fire;
-use crate::world::faults::{Call, Failure, Fault, OTHER_FAULTS, READ_FAULTS, WRITE_FAULTS};
-use crate::world::small::Small;
-use crate::world::state::State;
+use crate::world::{
+    Call, Failure, Fault, OTHER_FAULTS, READ_FAULTS, Small, State, WRITE_FAULTS, fire,
+};
 
 /// How many of the faults small worlds have.
 const SMALL_WRITE_FAULTS: usize = 5;

@@ -8,10 +8,7 @@ use ecom_settings_exporter::ports::{KvError, Namespace};
 
 use crate::checks;
 use crate::memory::{Keys, KvFault};
-use crate::world::faults::{Failure, Fault};
-use crate::world::held::Held;
-use crate::world::past::Step;
-use crate::world::state::State;
+use crate::world::{Failure, Fault, Held, State, Step};
 
 impl Fault {
     /// What it is for a request to KV.

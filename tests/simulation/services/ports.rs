@@ -20,11 +20,7 @@ use super::calls::AtCall;
 use super::kv::{answer, failure, old_moment};
 use crate::checks;
 use crate::memory::{Backend, Change, KvFault, Listing, Part, table_page};
-use crate::world::faults::{Call, Failure, Fault};
-use crate::world::held::Held;
-use crate::world::keys::query_of;
-use crate::world::shape::OTHER_CELL;
-use crate::world::state::State;
+use crate::world::{Call, Failure, Fault, Held, OTHER_CELL, State, query_of};
 
 /// When a request may land that its client gave up, in seconds: Cloudflare's own time-out is at 100.
 const LANDS_AFTER: [u64; 5] = [0, 1, 10, 50, 100];
@@ -224,7 +220,7 @@ impl Backend for Ports {
 
 impl Clock for Ports {
     fn now(&self) -> SystemTime {
-        let since_epoch = Duration::from_secs(crate::world::state::EPOCH);
+        let since_epoch = Duration::from_secs(crate::world::EPOCH);
         SystemTime::UNIX_EPOCH + since_epoch + self.state.borrow().now()
     }
 

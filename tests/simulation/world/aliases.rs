@@ -1,9 +1,8 @@
 //! Aliases of items, in the simulation's own words.
 
-use ecom_settings_exporter::index::IndexRef;
 use serde_json::{Value, json};
 
-use super::keys::index_id;
+use super::{IndexRef, index_id};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Aliases {

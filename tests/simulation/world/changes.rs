@@ -2,13 +2,7 @@
 
 use std::rc::Rc;
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::item::ItemKey;
-
-use super::environment::Record;
-use super::keys::item_key;
-use super::model::{Content, Image, Settings};
-use super::state::{EPOCH, State};
+use super::{Content, EPOCH, Image, IndexRef, ItemKey, Record, Settings, State, item_key};
 
 pub fn put(state: &mut State, environment: usize, index: &IndexRef, mut settings: Settings) {
     state.versions += 1;

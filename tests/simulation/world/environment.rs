@@ -4,13 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::item::ItemKey;
-
-use super::aliases::Aliases;
-use super::keys::{index_of, is_index_id, item_key, query_kv_key, query_of};
-use super::model::{Image, Settings};
-use super::past::{Past, Step};
+use super::{
+    Aliases, Image, IndexRef, ItemKey, Past, Settings, Step, index_of, is_index_id, item_key,
+    query_kv_key, query_of,
+};
 
 /// What an item was at every step; `None` while there was none.
 pub type ItemPast = Past<Option<Rc<Image>>>;

@@ -1,16 +1,10 @@
 //! Events: changes of the table, and what people do.
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::item::ItemKey;
-
-use super::aliases::{Aliases, WriteAlias};
-use super::changes::{change, garbage, put};
-use super::environment::Reconcile;
-use super::keys::{index_id, item_key, query_item_key};
-use super::model::{Content, Flaw, Settings};
-use super::shape::{DEFAULT_CELL, OTHER_CELL, Shape};
 use super::small_events;
-use super::state::State;
+use super::{
+    Aliases, Content, DEFAULT_CELL, Flaw, IndexRef, ItemKey, OTHER_CELL, Reconcile, Settings,
+    Shape, State, WriteAlias, change, garbage, index_id, item_key, put, query_item_key,
+};
 use crate::choices::Choices;
 
 /// Lets the next event happen.

@@ -3,12 +3,9 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::ports::Namespace;
 use serde_json::Value;
 
-use super::keys::index_id;
-use super::model::version_of;
+use super::{IndexRef, Namespace, index_id, version_of};
 
 /// What KV holds under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]

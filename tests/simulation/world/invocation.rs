@@ -5,16 +5,10 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::item::ItemKey;
-use ecom_settings_exporter::ports::Namespace;
-
-use super::environment::{Environment, Reconcile, Record};
-use super::faults::Call;
-use super::held::{Held, Naming};
-use super::keys::{index_of, query_of};
-use super::past::Step;
-use super::seen::SeenKeys;
+use super::{
+    Call, Environment, Held, IndexRef, ItemKey, Namespace, Naming, Reconcile, Record, SeenKeys,
+    Step, index_of, query_of,
+};
 
 /// A record is late when it is older than this.
 const LATE_AFTER: f64 = 60.0;

@@ -1,8 +1,8 @@
 //! The keys of items and the keys of KV.
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::item::ItemKey;
 use sha2::{Digest, Sha256};
+
+use super::{IndexRef, ItemKey};
 
 pub fn index_id(index: &IndexRef) -> String {
     format!("{}-{}", index.account, index.name)

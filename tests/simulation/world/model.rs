@@ -4,12 +4,10 @@
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-use ecom_settings_exporter::index::IndexRef;
 use ecom_settings_exporter::item::{Item, ItemKey};
 use serde_json::{Value, json};
 
-use super::aliases::Aliases;
-use super::keys::{index_id, is_index_id};
+use super::{Aliases, IndexRef, index_id, is_index_id};
 
 /// An index-settings item at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

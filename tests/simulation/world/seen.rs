@@ -3,10 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use ecom_settings_exporter::ports::Namespace;
-
-use super::held::Held;
-use super::past::Step;
+use super::{Held, Namespace, Step};
 
 /// The answers about one key.
 #[derive(Debug, Default)]

@@ -1,10 +1,7 @@
 //! How large a world is, and what can happen in it. The shape is drawn first, so that each history
 //! has a character of its own.
 
-use ecom_settings_exporter::index::IndexRef;
-
-use super::keys::index_id;
-use super::small::{About, Small};
+use super::{About, IndexRef, Small, index_id};
 use crate::choices::Choices;
 
 /// The cell of items that name none, where there is one.

@@ -1,14 +1,9 @@
 //! What can happen in small worlds.
 
-use ecom_settings_exporter::index::IndexRef;
-
-use super::aliases::{Aliases, WriteAlias};
-use super::changes::{change, put};
-use super::environment::Reconcile;
-use super::keys::{index_id, item_key, query_item_key};
-use super::model::{Content, Settings};
-use super::small::About;
-use super::state::State;
+use super::{
+    About, Aliases, Content, IndexRef, Reconcile, Settings, State, WriteAlias, change, index_id,
+    item_key, put, query_item_key,
+};
 
 /// Something that can happen in a small world.
 type Event = Box<dyn FnOnce(&mut State)>;

@@ -1,16 +1,9 @@
 //! What KV and the tables hold from the start.
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::ports::Namespace;
-
-use super::changes::set;
-use super::events::mutated;
-use super::held::Held;
-use super::keys::{item_key, query_item_key, query_kv_key, sha256};
-use super::model::{Content, Image, Settings, query_value};
-use super::shape::Crowd;
-use super::small::About;
-use super::state::State;
+use super::{
+    About, Content, Crowd, Held, Image, IndexRef, Namespace, Settings, State, item_key, mutated,
+    query_item_key, query_kv_key, query_value, set, sha256,
+};
 
 /// Sets the world up: items that KV already holds, and foreign keys.
 pub fn prepare(state: &mut State) {

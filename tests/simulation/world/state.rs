@@ -5,16 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ecom_settings_exporter::index::IndexRef;
-use ecom_settings_exporter::ports::Namespace;
 use tokio::time::Instant;
 
-use super::environment::Environment;
-use super::faults::{Call, Fault};
-use super::held::{Change, Held};
-use super::invocation::Invocation;
-use super::past::{Past, Step};
-use super::shape::Shape;
+use super::{
+    Call, Change, Environment, Fault, Held, IndexRef, Invocation, Namespace, Past, Shape, Step,
+};
 use crate::choices::Choices;
 
 /// The wall clock's time at which a history begins, in seconds.
@@ -122,7 +117,7 @@ impl State {
     pub fn new(choices: Choices, shape: Shape) -> Self {
         let names = ["sim", "other"];
         let environment = |name: &&'static str| {
-            let default_cell = shape.default_cell.then_some(super::shape::DEFAULT_CELL);
+            let default_cell = shape.default_cell.then_some(super::DEFAULT_CELL);
             Environment { default_cell, ..Environment::new(name, shape.shards) }
         };
         Self {
