@@ -2,7 +2,7 @@
 //! with `large`, or of any number, each followed to its end in simulated time. Prints a table.
 
 #[path = "../tests/fleet/model/mod.rs"]
-#[expect(dead_code, reason = "the tests use the rest")]
+#[expect(dead_code, unused_imports, reason = "the tests use the rest")]
 mod model;
 
 use std::hint::black_box;
@@ -13,11 +13,10 @@ use ecom_settings_exporter::item::{IndexSettings, ItemKind};
 use ecom_settings_exporter::kv::Digest;
 use ecom_settings_exporter::ports::Namespace;
 use ecom_settings_exporter::services::table_reply::TableReply;
-use model::chain::{Followed, INVOCATION, audit, follow, repair};
-use model::drift::Found;
-use model::fleet::{Fleet, ItemId, Size};
-use model::stack::process;
-use model::world::{Asked, World};
+use model::world::Asked;
+use model::{
+    Fleet, Followed, Found, INVOCATION, ItemId, Size, World, audit, follow, process, repair,
+};
 use serde_json::Value;
 
 /// What DynamoDB counts as one read unit.
@@ -57,7 +56,7 @@ fn main() {
     }
 }
 
-/// Prints what the function's own decoders take for a page of items: [`model::pace`] assumes some
+/// Prints what the function's own decoders take for a page of items: [`model`] assumes some
 /// more, for the way from the wire to them.
 fn print_decoding() {
     let fleet = Fleet::new(size(10_000));

@@ -5,11 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::memory;
-use crate::model::chain::{Followed, INVOCATION, follow, repair};
-use crate::model::drift::Found;
-use crate::model::fleet::Size;
-use crate::model::stack::process;
-use crate::model::world::World;
+use crate::model::{Followed, Found, INVOCATION, Size, World, follow, process, repair};
 use crate::small::{NAMESPACES, SIZE, assert_mended, times};
 
 /// What a run may hold, in megabytes: the template's 256, less what a process holds before it.

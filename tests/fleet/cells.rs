@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::model::chain::{Followed, INVOCATION, follow, repair};
-use crate::model::drift::Drift;
-use crate::model::fleet::{ItemId, Size};
-use crate::model::stack::process;
-use crate::model::world::{Gateway, World};
+use crate::model::{
+    Drift, Followed, Gateway, INVOCATION, ItemId, Size, World, follow, process, repair,
+};
 use crate::small::{SIZE, assert_mended};
 
 const INDEXES: Size = Size { accounts: 2_000, indexes: 5, query_configs: 0, drift: 100, ..SIZE };

@@ -1,4 +1,4 @@
-//! A chain compares every key once and mends all of it, however often it is cut.
+//! A chain compares every key once and mends all of it.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -7,12 +7,9 @@ use std::time::Duration;
 use ecom_settings_exporter::ports::Namespace;
 use serde_json::json;
 
-use crate::model::chain::{INVOCATION, audit, follow, repair, run};
-use crate::model::drift::{Drift, Found, mixed};
-use crate::model::fleet::{ItemId, Size};
-use crate::model::held::Held;
-use crate::model::stack::process;
-use crate::model::world::World;
+use crate::model::{
+    Drift, Found, Held, INVOCATION, ItemId, Size, World, audit, follow, process, repair,
+};
 use crate::small::{NAMESPACES, SHORT, SIZE, SMALL, assert_mended, query_config_with, world};
 
 #[tokio::test(start_paused = true)]
@@ -43,59 +40,6 @@ async fn a_chain_compares_every_key_once_and_a_repair_mends_exactly_the_drift() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_that_is_killed_in_the_middle_of_any_run_ends_with_the_same_keys_and_values() {
-    let size = Size { accounts: 20, drift: 30, ..SIZE };
-    let world = || Rc::new(World { page_keys: 20, ..world(size) });
-    let undisturbed = world();
-    let chain = follow(&process(&undisturbed, "reconcile"), repair(), SHORT).await.unwrap();
-    assert!(chain.runs.len() > 1, "{} runs", chain.runs.len());
-    assert_mended(&undisturbed);
-    let mut killed = 0;
-    for seed in 1..=8_u64 {
-        let world = world();
-        let mut request = repair();
-        let mut chance = seed;
-        loop {
-            // A new process each time: it knows nothing of what is left of the limit.
-            let function = process(&world, "reconcile");
-            chance = mixed(chance);
-            let report = tokio::select! {
-                report = run(&function, &request, SHORT) => report.unwrap(),
-                () = death(&world, chance) => {
-                    killed += 1;
-                    continue;
-                }
-            };
-            if report["continue"].is_null() {
-                break;
-            }
-            request["continue"] = report["continue"].clone();
-        }
-        for namespace in NAMESPACES {
-            assert_eq!(world.snapshot(namespace), undisturbed.snapshot(namespace), "seed {seed}");
-        }
-    }
-    eprintln!("{killed} runs were killed");
-    assert!(killed > 8, "{killed} runs were killed");
-}
-
-/// Waits for the moment at which a run is killed: any, or one while it mends, or none.
-async fn death(world: &World, chance: u64) {
-    let moment = chance / 8;
-    match chance % 8 {
-        0..3 => tokio::time::sleep(Duration::from_millis(moment % 390_000)).await,
-        3..6 => {
-            let before = world.asked.borrow().changes;
-            while world.asked.borrow().changes == before {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            tokio::time::sleep(Duration::from_millis(moment % 3_000)).await;
-        }
-        _ => std::future::pending().await,
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_brakes_hold_for_a_whole_chain() {
     // A third of all keys is missing, a third stale, a third orphaned.
     let mut world = world(Size { drift: 1, accounts: 80, ..SIZE });
@@ -116,7 +60,6 @@ async fn the_brakes_hold_for_a_whole_chain() {
     assert_eq!(chain.last()["complete"], false);
 }
 
-/// A fleet and a table of which each page takes so long.
 /// A fleet that is listed quickly enough for one part.
 fn one_part(size: Size) -> Rc<World> {
     let mut world = world(size);
@@ -124,6 +67,7 @@ fn one_part(size: Size) -> Rc<World> {
     Rc::new(world)
 }
 
+/// A fleet and a table of which each page takes so long.
 fn with_slow_table(page: Duration) -> Rc<World> {
     let mut world = world(SMALL);
     world.pace.page = page;

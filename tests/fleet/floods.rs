@@ -6,10 +6,9 @@ use std::time::Duration;
 use ecom_settings_exporter::ports::Namespace;
 use serde_json::json;
 
-use crate::model::chain::{Followed, INVOCATION, audit, follow, repair, run};
-use crate::model::fleet::{ItemId, Size};
-use crate::model::stack::{process, process_with};
-use crate::model::world::World;
+use crate::model::{
+    Followed, INVOCATION, ItemId, Size, World, audit, follow, process, process_with, repair, run,
+};
 use crate::small::{SIZE, assert_mended, refused_deletes, times};
 
 /// Accounts that are still in the table.

@@ -3,9 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::model::chain::{audit, follow, repair};
-use crate::model::fleet::Size;
-use crate::model::stack::process;
+use crate::model::{Size, audit, follow, process, repair};
 use crate::small::{SHORT, SIZE, assert_mended, refused_deletes, world};
 
 #[tokio::test(start_paused = true)]

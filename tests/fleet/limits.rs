@@ -7,11 +7,9 @@ use std::time::Duration;
 use ecom_settings_exporter::ports::Namespace;
 use serde_json::json;
 
-use crate::model::chain::{INVOCATION, audit, follow, repair};
-use crate::model::fleet::{ItemId, Size};
-use crate::model::limit::REQUESTS;
-use crate::model::stack::{process, process_with};
-use crate::model::world::World;
+use crate::model::{
+    INVOCATION, ItemId, REQUESTS, Size, World, audit, follow, process, process_with, repair,
+};
 use crate::small::{SMALL, assert_mended, change};
 
 /// Pages of ten keys: hundreds of requests for a small fleet.

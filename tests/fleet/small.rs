@@ -7,12 +7,7 @@ use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::ports::Namespace;
 use serde_json::{Value, json};
 
-use crate::model::chain::Followed;
-use crate::model::drift::{Drift, Found};
-use crate::model::fleet::{ItemId, Size};
-use crate::model::memory::Memory;
-use crate::model::stack::Ports;
-use crate::model::world::World;
+use crate::model::{Drift, Followed, Found, ItemId, Memory, Ports, Size, World};
 
 /// Both namespaces.
 pub const NAMESPACES: [Namespace; 2] = [Namespace::Settings, Namespace::QueryConfigs];

@@ -2,18 +2,16 @@
 
 pub mod answers;
 pub mod brakes;
-mod metadata;
-mod minute;
+pub mod in_time;
+pub mod metadata;
 mod origin;
 mod owners;
 mod query_configs;
 pub mod receipts;
 pub mod reconciled;
 mod records;
-pub mod schemas;
 mod settings;
 pub mod settled;
-pub mod undone;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -47,7 +45,7 @@ pub fn request(
             format!("[{invocation}]"),
         );
     }
-    if let Some(problem) = minute::written_too_late(state, invocation, namespace, changes) {
+    if let Some(problem) = in_time::written_too_late(state, invocation, namespace, changes) {
         state.violate("a batch writes for a minute, but for what settling decides", problem);
     }
     let run = &mut state.invocations[invocation];

@@ -13,7 +13,6 @@ mod past;
 mod seen;
 mod shape;
 mod small;
-mod small_events;
 pub mod start;
 mod state;
 
@@ -30,7 +29,8 @@ pub use self::faults::{Call, Failure, Fault, OTHER_FAULTS, READ_FAULTS, WRITE_FA
 pub use self::held::{Change, Held, Named, Naming, Owner};
 pub use self::invocation::{Batch, Deciding, Deleted, Done, Invocation, Kind};
 pub use self::keys::{
-    index_id, index_of, is_index_id, item_key, query_item_key, query_kv_key, query_of, sha256,
+    index, index_id, index_of, is_index_id, item_key, query_item_key, query_kv_key, query_of,
+    sha256,
 };
 pub use self::model::{Content, Flaw, Image, Settings, query_value, version_of};
 pub use self::past::{Past, Step};

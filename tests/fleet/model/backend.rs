@@ -11,11 +11,8 @@ use ecom_settings_exporter::ports::{
 };
 use tokio::time::Instant;
 
-use super::fleet::ItemId;
-use super::held::{Held, Namespaces};
 use super::memory::{Backend, Change, KvFault, Listing, Part, table_page};
-use super::pace::Work;
-use super::stack::Ports;
+use super::{Held, ItemId, Namespaces, Ports, Work};
 
 /// What DynamoDB counts as one read, in bytes.
 const READ_UNIT: usize = 4_096;

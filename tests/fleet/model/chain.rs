@@ -7,9 +7,7 @@ use ecom_settings_exporter::ports::Namespace;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::drift::Found;
-use super::memory::Memory;
-use super::stack::Ports;
+use super::{Found, Memory, Ports};
 
 /// What Lambda gives an invocation.
 pub const INVOCATION: Duration = Duration::from_secs(900);

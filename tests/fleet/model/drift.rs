@@ -1,6 +1,6 @@
 //! How KV differs from the table at the beginning: drawn for each item, from its number. Pure.
 
-use super::fleet::{Fleet, ItemId};
+use super::{Fleet, ItemId};
 
 /// The version that KV holds of a stale item. The table's versions count from 0.
 pub const STALE: u32 = 999;

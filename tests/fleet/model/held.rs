@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use ecom_settings_exporter::kv::{Digest, Entry, Metadata, Source, Stamp, StoredValue};
 use ecom_settings_exporter::ports::Namespace;
 
-use super::drift::{Drift, STALE};
-use super::fleet::{Fleet, ItemId};
+use super::{Drift, Fleet, ItemId, STALE};
 
 /// The environment that has written everything.
 pub const ENVIRONMENT: &str = "prod";

@@ -6,14 +6,24 @@
 //! [`pace::Pace`]'s; Cloudflare's limit of requests is [`limit::Limit`]'s.
 
 mod backend;
-pub mod chain;
-pub mod drift;
-pub mod fleet;
-pub mod held;
-pub mod limit;
+mod chain;
+mod drift;
+mod fleet;
+mod held;
+mod limit;
 #[path = "../../support/memory.rs"]
 #[expect(dead_code, reason = "a fleet's faults are those of its limit")]
-pub mod memory;
-pub mod pace;
-pub mod stack;
+mod memory;
+mod pace;
+mod stack;
 pub mod world;
+
+pub use self::chain::{Followed, INVOCATION, audit, follow, repair, run};
+pub use self::drift::{Drift, Found, STALE, mixed};
+pub use self::fleet::{Fleet, ItemId, Size, api_key};
+pub use self::held::{ENVIRONMENT, Held, Namespaces};
+pub use self::limit::{Limit, REQUESTS};
+pub use self::memory::{Memory, config};
+pub use self::pace::{Cpu, Pace, Work};
+pub use self::stack::{Ports, process, process_with};
+pub use self::world::{Gateway, World};

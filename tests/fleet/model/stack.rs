@@ -10,12 +10,7 @@ use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::ports::{ApiKeyError, ApiKeyService, Clock, RateLimit, Retry};
 use secrecy::SecretString;
 
-use super::drift::mixed;
-use super::fleet::api_key;
-use super::held::ENVIRONMENT;
-use super::memory::{Memory, config};
-use super::pace::{Cpu, Work};
-use super::world::{Gateway, World};
+use super::{Cpu, ENVIRONMENT, Gateway, Memory, Work, World, api_key, config, mixed};
 
 /// What one process sees of its world.
 pub struct Ports {

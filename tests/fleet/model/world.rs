@@ -10,11 +10,7 @@ use ecom_settings_exporter::kv::Digest;
 use ecom_settings_exporter::ports::Namespace;
 use tokio::time::Instant;
 
-use super::drift::Found;
-use super::fleet::{Fleet, ItemId, Size};
-use super::held::{Held, Namespaces};
-use super::limit::Limit;
-use super::pace::Pace;
+use super::{Fleet, Found, Held, ItemId, Limit, Namespaces, Pace, Size};
 
 /// What was asked of the services.
 #[derive(Debug, Default)]

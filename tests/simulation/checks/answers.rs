@@ -91,8 +91,7 @@ pub fn stream(
 /// Of several items of a batch that ask for one key, the last that can be exported has it. What a
 /// late record's item asks for is the table's to say.
 fn not_last(state: &State, invocation: usize, records: &[Record]) -> Option<String> {
-    let run = &state.invocations[invocation];
-    let environment = state.environment_of(invocation);
+    let (run, environment) = state.run(invocation);
     let late = run.batch.deciding.values().any(|deciding| deciding.late);
     if late || !run.failed_services.is_empty() || run.out_of_time || !run.unanswered.is_empty() {
         return None;

@@ -1,11 +1,15 @@
-//! A pair's metadata.
+//! The shape of what is written, and its metadata.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::time::{Duration, UNIX_EPOCH};
 
+use ecom_settings_exporter::kv::StoredValue;
 use serde_json::Value;
 
 use super::origin::Origin;
-use crate::world::{Held, IndexRef, ItemKey, State, sha256};
+use crate::schemas::{METADATA, QUERY_CONFIG, SETTINGS, check};
+use crate::world::{Held, IndexRef, ItemKey, Namespace, State, sha256};
 
 pub fn problem(
     state: &State,
@@ -43,4 +47,24 @@ pub fn problem(
 fn seconds(time: &str) -> Option<f64> {
     let time = humantime::parse_rfc3339(time).ok()?;
     Some(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64())
+}
+
+thread_local! {
+    /// The histories write the same values over and over.
+    static CHECKED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// Panics if a pair does not match its schema. Only what the predecessor wrote has no metadata. It may
+/// be put back, whatever it is.
+pub fn check_schemas(namespace: Namespace, stored: &StoredValue) {
+    let Some(metadata) = &stored.metadata else { return };
+    if !CHECKED.with_borrow_mut(|checked| checked.insert(stored.value.clone())) {
+        return;
+    }
+    let schema = match namespace {
+        Namespace::Settings => SETTINGS,
+        Namespace::QueryConfigs => QUERY_CONFIG,
+    };
+    assert_eq!(check(schema, &serde_json::from_str(&stored.value).unwrap()), Ok(()));
+    assert_eq!(check(METADATA, &serde_json::from_str(metadata.get()).unwrap()), Ok(()));
 }

@@ -25,8 +25,7 @@ pub fn of(
     item: &ItemKey,
     version: u32,
 ) -> Result<Origin, String> {
-    let run = &state.invocations[invocation];
-    let environment = state.environment_of(invocation);
+    let (run, environment) = state.run(invocation);
     let past = environment.table.get(item);
     let since = || past.into_iter().flat_map(|past| past.since(run.began));
     let is_version = |image: &Rc<Image>| image.version() == Some(version);

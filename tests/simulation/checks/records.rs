@@ -58,8 +58,7 @@ pub fn counts(
 
 /// Late records of index items that the table may have been without when it was read.
 fn gone_before_their_removal(state: &State, invocation: usize) -> impl Iterator<Item = &ItemKey> {
-    let run = &state.invocations[invocation];
-    let environment = state.environment_of(invocation);
+    let (run, environment) = state.run(invocation);
     let late = run.batch.deciding.iter().filter(|(_, deciding)| deciding.late);
     let late = late.filter(|(_, deciding)| deciding.version.is_some());
     late.map(|(item, _)| item).filter(|item| {

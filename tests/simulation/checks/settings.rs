@@ -63,8 +63,7 @@ fn image_of<'a>(
 }
 
 fn key_is_fresh(state: &State, invocation: usize, named: &Named) -> bool {
-    let run = &state.invocations[invocation];
-    let environment = state.environment_of(invocation);
+    let (run, environment) = state.run(invocation);
     let account = &named.index.account;
     let of_account = environment.api_keys.get(account);
     if of_account.is_some_and(|past| past.since(run.began).any(|key| *key == named.api_key)) {
@@ -72,12 +71,9 @@ fn key_is_fresh(state: &State, invocation: usize, named: &Named) -> bool {
     }
     // If the service gives no answer, the key that KV held of the same index may be used again. In
     // any cell: a re-export keeps its key when the item moves to another cell.
-    let images = environment.past_of(&named.index).into_iter().flat_map(|past| past.since(0));
-    let keys: BTreeSet<String> = images
-        .flatten()
-        .filter_map(|image| image.settings())
-        .flat_map(|settings| settings.kv_keys(&named.index))
-        .collect();
+    let settings = environment.settings_since(&named.index, 0);
+    let keys: BTreeSet<String> =
+        settings.flat_map(|settings| settings.kv_keys(&named.index)).collect();
     run.unanswered.iter().any(|(_, asked)| asked == account)
         && keys.iter().filter_map(|key| run.seen.of(Namespace::Settings, key)).any(|seen| {
             seen.held()
@@ -88,8 +84,7 @@ fn key_is_fresh(state: &State, invocation: usize, named: &Named) -> bool {
 
 /// A key that several items ask for stays with the one that KV names, else it is the first's.
 fn wrong_claimant(state: &State, invocation: usize, key: &str, named: &Named) -> Option<String> {
-    let run = &state.invocations[invocation];
-    let environment = state.environment_of(invocation);
+    let (run, environment) = state.run(invocation);
     let of_the_batch = run.batch.deciding.contains_key(&item_key(&named.index));
     if of_the_batch || !run.is_stream() {
         return None;
@@ -130,8 +125,7 @@ fn wrong_claimant(state: &State, invocation: usize, key: &str, named: &Named) ->
 }
 
 pub fn delete(state: &State, invocation: usize, key: &str) -> Option<String> {
-    let run = &state.invocations[invocation];
-    let environment = state.environment_of(invocation);
+    let (run, environment) = state.run(invocation);
     state.held(Namespace::Settings, key)?;
     if let Some(claimant) = claimant(environment, key, run.began) {
         return Some(format!("deleted, but {claimant} all the time"));

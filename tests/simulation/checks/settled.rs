@@ -88,13 +88,7 @@ impl Settled<'_> {
         excused.half_re_exported.contains(&key_of)
             || excused.misread.contains(&key_of)
             || excused.refused.contains(&key_of)
-            || excused.left_to_reconcile.iter().any(|index| {
-                let past = self.environment.past_of(index);
-                past.into_iter()
-                    .flat_map(|past| past.since(0))
-                    .flatten()
-                    .any(|image| asks(image, index, key))
-            })
+            || excused.left_to_reconcile.iter().any(|index| self.ever_asked(index, key))
     }
 
     fn settings_key(&self, key: &str) -> Option<String> {
@@ -133,7 +127,9 @@ impl Settled<'_> {
             // for it.
             _ if !old_images && !self.are_all_faithful(key) => None,
             // After a broken edit, KV keeps the good version before it, under any key.
-            _ if self.was_ever_unable(&named.index) && self.asked_once(key, named) => None,
+            _ if self.environment.was_unable(&named.index, 0) && self.asked_once(key, named) => {
+                None
+            }
             _ => Some(format!("holds {named:?}, not what {} asks for", able[0].0)),
         }
     }
@@ -205,7 +201,7 @@ impl Settled<'_> {
         let Some((dropped, by)) = last else { return Some("nobody ever asked for it".to_owned()) };
         let moved = !self.state.shape.old_images && !self.is_plainly_removed(key, &by);
         let kept = self.was_kept(key, named, dropped);
-        (!kept && !moved && !self.was_ever_unable(&by))
+        (!kept && !moved && !self.environment.was_unable(&by, 0))
             .then(|| format!("still holds {named:?}, which {by} gave up at {dropped}"))
     }
 
@@ -213,10 +209,7 @@ impl Settled<'_> {
     fn was_kept(&self, key: &str, named: &Named, dropped: u64) -> bool {
         let own = self.environment.past_of(&named.index);
         let gone = own.is_none_or(|past| past.since(dropped).any(Option::is_none));
-        let unable = own.into_iter().flat_map(|past| past.since(dropped)).flatten().any(|image| {
-            let settings = image.settings();
-            settings.is_some_and(|settings| !self.environment.exportable(&named.index, settings))
-        });
+        let unable = self.environment.was_unable(&named.index, dropped);
         let naming = named.naming();
         let pointed_at = self.environment.table.iter().any(|(item, past)| {
             let another = crate::world::item_key(&named.index) != *item;
@@ -233,9 +226,7 @@ impl Settled<'_> {
 
     /// The indexes that ever asked for a key.
     fn askers<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (IndexRef, &'a ItemPast)> {
-        self.environment.indexes().filter(move |(index, past)| {
-            past.since(0).flatten().any(|image| asks(image, index, key))
-        })
+        self.environment.indexes().filter(move |(index, _)| self.ever_asked(index, key))
     }
 
     /// Whether the key goes even without old images: all items that ever asked for it are gone, and
@@ -256,32 +247,24 @@ impl Settled<'_> {
     fn is_faithful(&self, index: &IndexRef, key: &str) -> bool {
         let environment = self.environment;
         let id = index_id(index);
-        let images = environment.past_of(index).into_iter().flat_map(|past| past.since(0));
+        let mut settings = environment.settings_since(index, 0);
         let alone = self.askers(&id).all(|(asker, _)| asker == *index);
         alone
             && !self.is_excused(Namespace::Settings, &id)
             && !self.state.excused.hidden.contains(&id)
-            && images.flatten().all(|image| {
-                let settings = image.settings();
-                asks(image, index, key)
-                    && settings.is_some_and(|settings| environment.exportable(index, settings))
+            && settings.all(|settings| {
+                settings.asks_for(index, key) && environment.exportable(index, settings)
             })
     }
 
-    fn asked_once(&self, key: &str, named: &Named) -> bool {
-        let images =
-            self.environment.past_of(&named.index).into_iter().flat_map(|past| past.since(0));
-        images
-            .flatten()
-            .any(|image| asks(image, &named.index, key) && image.version() == Some(named.version))
+    fn ever_asked(&self, index: &IndexRef, key: &str) -> bool {
+        let mut settings = self.environment.settings_since(index, 0);
+        settings.any(|settings| settings.asks_for(index, key))
     }
 
-    fn was_ever_unable(&self, index: &IndexRef) -> bool {
-        let images = self.environment.past_of(index).into_iter().flat_map(|past| past.since(0));
-        images
-            .flatten()
-            .filter_map(|image| image.settings())
-            .any(|settings| !self.environment.exportable(index, settings))
+    fn asked_once(&self, key: &str, Named { index, version, .. }: &Named) -> bool {
+        let mut settings = self.environment.settings_since(index, 0);
+        settings.any(|settings| settings.asks_for(index, key) && settings.version == *version)
     }
 }
 

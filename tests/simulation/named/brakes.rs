@@ -6,13 +6,9 @@ use crate::world::{Crowd, Shape, crowd, item_key, set};
 /// The table is restored without its items, and without a stream record for any of them.
 #[test]
 fn a_repair_against_an_emptied_table_deletes_nothing() {
-    let state = Case {
-        old_images: true,
-        before: vec![("a", shop("s"))],
-        first: |state| set(state, 0, &item_key(&index("a")), None),
-        script: Vec::new(),
-    }
-    .reconciled();
+    let state =
+        Case { first: |state| set(state, 0, &item_key(&index("a")), None), ..with_shop_s() }
+            .reconciled();
     assert_eq!(holds(&state, "a-x"), value("a", 1));
     assert_eq!(holds(&state, "s"), value("a", 1));
     assert_eq!(state.stats.refused, 2);

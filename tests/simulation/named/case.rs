@@ -3,8 +3,8 @@
 use crate::choices::Choices;
 use crate::play::driver;
 use crate::world::{
-    Aliases, Call, Fault, IndexRef, Namespace, Planned, Settings, Shape, State, change, changes,
-    give_api_keys, item_key, settle_in,
+    self, Aliases, Call, Fault, IndexRef, Namespace, Planned, Settings, Shape, State, change,
+    changes, give_api_keys, item_key, settle_in,
 };
 
 /// A history.
@@ -16,6 +16,16 @@ pub struct Case {
     pub first: fn(&mut State),
     /// What happens at calls.
     pub script: Vec<Planned>,
+}
+
+/// What most histories begin with: `a/x` with the shop id `s`. Nothing happens to it.
+pub fn with_shop_s() -> Case {
+    Case { old_images: true, before: vec![("a", shop("s"))], first: |_| {}, script: Vec::new() }
+}
+
+/// An empty table.
+pub fn empty() -> Case {
+    Case { before: Vec::new(), ..with_shop_s() }
 }
 
 impl Case {
@@ -59,7 +69,7 @@ pub fn trace(state: &State) -> String {
 }
 
 pub fn index(account: &str) -> IndexRef {
-    IndexRef { account: account.to_owned(), name: "x".to_owned() }
+    world::index(account, "x")
 }
 
 pub fn shop(shop: &str) -> Settings {

@@ -48,12 +48,11 @@ fn a_record_that_lacks_only_its_api_key_is_parked_until_a_reconcile() {
 #[test]
 fn a_record_in_time_that_lacks_its_api_key_is_tried_again() {
     let case = Case {
-        old_images: true,
-        before: Vec::new(),
         first: into_a_dead_cell,
         script: vec![
             at(0, Call::ApiKey, 0).fault(Fault::Fail { why: Failure::Refused, done: false }),
         ],
+        ..empty()
     };
     let state = unbroken(case.alone());
     assert_eq!((state.stats.parked, holds(&state, "s")), (0, value("a", 1)));

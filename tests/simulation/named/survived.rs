@@ -13,13 +13,11 @@ fn survived(case: Case) -> State {
 #[test]
 fn a_removal_and_a_re_creation_with_another_shop_id_in_one_batch() {
     let state = survived(Case {
-        old_images: true,
-        before: vec![("a", shop("s"))],
         first: |state| {
             remove(state, "a");
             put(state, "a", shop("t"));
         },
-        script: Vec::new(),
+        ..with_shop_s()
     });
     assert_eq!(holds(&state, "s"), None);
     assert_eq!(holds(&state, "t"), value("a", 2));
@@ -28,11 +26,10 @@ fn a_removal_and_a_re_creation_with_another_shop_id_in_one_batch() {
 #[test]
 fn a_shop_id_handed_over_while_a_second_consumer_writes_it() {
     let state = survived(Case {
-        old_images: true,
-        before: vec![("a", shop("s"))],
         first: |state| put(state, "a", shop("t")),
         // The first request writes version 2, the second deletes `s`.
         script: vec![at(0, Call::KvWrite, 1).event(|state| put(state, "b", shop("s"))).overtaken()],
+        ..with_shop_s()
     });
     assert_eq!(holds(&state, "s"), value("b", 3));
 }
@@ -40,10 +37,9 @@ fn a_shop_id_handed_over_while_a_second_consumer_writes_it() {
 #[test]
 fn an_alias_switched_on_between_the_look_and_the_delete() {
     let state = survived(Case {
-        old_images: true,
-        before: vec![("a", shop("s"))],
         first: |state| remove(state, "a"),
         script: vec![at(0, Call::KvWrite, 0).event(|state| put(state, "b", reads("a-x")))],
+        ..with_shop_s()
     });
     assert_eq!(holds(&state, "a-x"), value("a", 1));
     assert_eq!(holds(&state, "s"), value("a", 1));
@@ -53,14 +49,13 @@ fn an_alias_switched_on_between_the_look_and_the_delete() {
 #[test]
 fn a_re_export_that_removes_what_the_stream_has_just_written_again() {
     let state = survived(Case {
-        old_images: true,
-        before: vec![("a", shop("s"))],
         first: |state| re_export(state, "a"),
         script: vec![
             at(0, Call::ApiKey, 0).event(|state| remove(state, "a")),
             at(0, Call::KvWrite, 0).overtaken(),
             at(0, Call::KvWrite, 1).event(|state| put(state, "a", shop("s"))).overtaken(),
         ],
+        ..with_shop_s()
     });
     assert_eq!(holds(&state, "a-x"), value("a", 2));
     assert_eq!(holds(&state, "s"), value("a", 2));
@@ -116,12 +111,11 @@ fn a_re_export_that_removes_a_query_config_that_the_stream_has_just_written_agai
 fn a_removal_ends_though_its_shop_id_stays_for_an_item_that_cannot_be_exported() {
     let state = survived(Case {
         old_images: false,
-        before: vec![("a", shop("s"))],
         first: |state| {
             put(state, "b", Settings { flaw: Some(Flaw::NoEndpoint), ..shop("s") });
             remove(state, "a");
         },
-        script: Vec::new(),
+        ..with_shop_s()
     });
     assert_eq!(holds(&state, "a-x"), None);
     assert_eq!(holds(&state, "s"), value("a", 1));
@@ -150,8 +144,6 @@ fn a_removal_that_writes_an_older_version_and_fails_is_tried_again_with_the_shop
 #[test]
 fn an_alias_protects_its_target_though_its_own_record_fails() {
     let case = Case {
-        old_images: true,
-        before: vec![("a", shop("s"))],
         first: |state| {
             put(state, "b", reads("a-x"));
             remove(state, "a");
@@ -159,6 +151,7 @@ fn an_alias_protects_its_target_though_its_own_record_fails() {
         script: vec![
             at(0, Call::ApiKey, 0).fault(Fault::Fail { why: Failure::Refused, done: false }),
         ],
+        ..with_shop_s()
     };
     // One batch of both records.
     let state = unbroken(case.play(|shape| Shape { shards: 1, ..shape }));
@@ -179,10 +172,9 @@ fn settling_gives_up_after_five_rounds_and_the_retry_gets_through() {
         if claimed { remove(state, "b") } else { put(state, "b", shop("s")) }
     };
     let state = survived(Case {
-        old_images: true,
-        before: vec![("a", shop("s"))],
         first: |state| remove(state, "a"),
         script: (0..40).map(|nth| at(0, Call::KvWrite, nth).event(toggle)).collect(),
+        ..with_shop_s()
     });
     assert!(has_failed(&state), "{}", trace(&state));
     assert_eq!(state.invocations[0].passes, 6);

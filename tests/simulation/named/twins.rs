@@ -2,13 +2,12 @@
 
 use super::case::*;
 use crate::world::{
-    Call, Content, IndexRef, Namespace, Planned, Shape, State, change, query_item_key,
+    self, Call, Content, IndexRef, Namespace, Planned, Shape, State, change, query_item_key,
     query_kv_key, query_value, settle_query_in,
 };
 
 fn twins() -> [IndexRef; 2] {
-    [("a", "b-c"), ("a-b", "c")]
-        .map(|(account, name)| IndexRef { account: account.to_owned(), name: name.to_owned() })
+    [world::index("a", "b-c"), world::index("a-b", "c")]
 }
 
 fn put_twin(state: &mut State, twin: usize, version: u32) {

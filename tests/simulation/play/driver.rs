@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::sim::Sim;
 use crate::checks::receipts::Log;
-use crate::checks::{brakes, receipts, reconciled, settled, undone};
+use crate::checks::{brakes, in_time, receipts, reconciled, settled};
 use crate::choices::Choices;
 use crate::world::{Crowd, MAX_AGE, Reconcile, Shape, State, fire};
 
@@ -48,7 +48,7 @@ pub fn run(
         }
         receipts::check(&mut state, &log);
         if state.shape.brisk {
-            undone::check(&mut state);
+            in_time::check(&mut state);
         }
         state
     })

@@ -84,7 +84,7 @@ impl Backend for Ports {
 
     fn held(namespace: Namespace, entry: &Entry) -> Rc<Held> {
         let stored = entry.to_stored();
-        checks::schemas::pair(namespace, &stored);
+        checks::metadata::check_schemas(namespace, &stored);
         let metadata = stored.metadata.map(|json| json.get().to_owned());
         Held::new(namespace, stored.value, metadata)
     }

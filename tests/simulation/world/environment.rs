@@ -89,6 +89,17 @@ impl Environment {
         self.table.get(&item_key(index))
     }
 
+    /// What an index has been at any time since `from`.
+    pub fn settings_since(&self, index: &IndexRef, from: Step) -> impl Iterator<Item = &Settings> {
+        let images = self.past_of(index).into_iter().flat_map(move |past| past.since(from));
+        images.flatten().filter_map(|image| image.settings())
+    }
+
+    /// Whether an index has been an item that can't be exported at any time since `from`.
+    pub fn was_unable(&self, index: &IndexRef, from: Step) -> bool {
+        self.settings_since(index, from).any(|settings| !self.exportable(index, settings))
+    }
+
     /// The items that ask for a settings key at present.
     pub fn claimants(&self, key: &str) -> Vec<(IndexRef, &Settings)> {
         let claimants = self.table.iter().filter_map(|(item, past)| {

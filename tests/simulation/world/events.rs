@@ -1,6 +1,6 @@
 //! Events: changes of the table, and what people do.
 
-use super::small_events;
+use super::small;
 use super::{
     Aliases, Content, DEFAULT_CELL, Flaw, IndexRef, ItemKey, OTHER_CELL, Reconcile, Settings,
     Shape, State, WriteAlias, change, garbage, index_id, item_key, put, query_item_key,
@@ -14,7 +14,7 @@ pub fn fire(state: &mut State) {
     }
     state.events_left -= 1;
     match state.shape.small {
-        Some(small) => small_events::fire(state, small.about),
+        Some(small) => small::fire(state, small.about),
         None => fire_random(state),
     }
 }

@@ -4,6 +4,10 @@ use sha2::{Digest, Sha256};
 
 use super::{IndexRef, ItemKey};
 
+pub fn index(account: &str, name: &str) -> IndexRef {
+    IndexRef { account: account.to_owned(), name: name.to_owned() }
+}
+
 pub fn index_id(index: &IndexRef) -> String {
     format!("{}-{}", index.account, index.name)
 }

@@ -1,7 +1,7 @@
 //! How large a world is, and what can happen in it. The shape is drawn first, so that each history
 //! has a character of its own.
 
-use super::{About, IndexRef, Small, index_id};
+use super::{About, IndexRef, Small, index, index_id};
 use crate::choices::Choices;
 
 /// The cell of items that name none, where there is one.
@@ -9,7 +9,7 @@ pub const DEFAULT_CELL: &str = "cell-1";
 /// A cell that some items name.
 pub const OTHER_CELL: &str = "cell-2";
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Shape {
     /// Small worlds are enumerated: few options, each with a bound on how often it is taken.
     pub small: Option<Small>,
@@ -75,41 +75,20 @@ pub struct Crowd {
 impl Shape {
     /// A world of two indexes in which nothing happens by itself.
     pub fn calm(old_images: bool) -> Self {
-        let index = |account: &str| IndexRef { account: account.to_owned(), name: "x".to_owned() };
         Self {
-            small: None,
-            scripted: false,
             environments: 1,
             old_images,
             default_cell: true,
-            indexes: vec![index("a"), index("b")],
+            indexes: vec![index("a", "x"), index("b", "x")],
             shops: vec!["s".to_owned(), "t".to_owned()],
-            queries: Vec::new(),
             shards: 2,
-            events: 0,
-            faults: 0,
             fault_one_in: 1,
             event_one_in: 1,
             max_batch: 10,
             bulk_max_pairs: 1_000,
             removals_up_to: 100,
             page: usize::MAX,
-            invalid: false,
-            keyless: false,
-            rotation: false,
-            re_exports: false,
-            reconciles: false,
-            aliases: false,
-            foreign_keys: false,
-            predecessors: false,
-            garbage: false,
-            storm: false,
-            late_requests: false,
-            old_answers: false,
-            stops: false,
-            dead_gateway: false,
-            brisk: false,
-            crowd: Crowd::default(),
+            ..Self::default()
         }
     }
 
@@ -119,10 +98,6 @@ impl Shape {
     }
 
     pub fn random(choices: &mut Choices) -> Self {
-        let index = |account: &str, name: &str| IndexRef {
-            account: account.to_owned(),
-            name: name.to_owned(),
-        };
         let accounts = 1 + choices.below(3) as usize;
         let names = 1 + choices.below(2) as usize;
         let of_account = |account| ["x", "y"][..names].iter().map(move |name| index(account, name));
@@ -207,10 +182,9 @@ impl Shape {
             stale: if choices.one_in(12) { *choices.pick(&[1_000, 1_001]) } else { 3 },
             missing: 3,
         };
-        let index = |account: &str| IndexRef { account: account.to_owned(), name: "x".to_owned() };
         Self {
             crowd,
-            indexes: vec![index("a"), index("b")],
+            indexes: Self::calm(true).indexes,
             default_cell: true,
             page: 1_000,
             bulk_max_pairs: 1_000,
@@ -224,10 +198,6 @@ impl Shape {
 
     pub fn small(choices: &mut Choices, events: u32, small: Small) -> Self {
         let calm = Self::calm(choices.below(2) == 0);
-        let index = |account: &str, name: &str| IndexRef {
-            account: account.to_owned(),
-            name: name.to_owned(),
-        };
         let world = match small.about {
             About::Settings | About::ReExports => Self { aliases: true, ..calm },
             About::Twins => Self {

@@ -1,6 +1,11 @@
 //! Small worlds: so few options that all of their histories can be played. What may interfere is
 //! bounded, and so is what can happen.
 
+use super::{
+    Aliases, Content, IndexRef, Reconcile, Settings, State, WriteAlias, change, index_id, item_key,
+    put, query_item_key,
+};
+
 /// What may still interfere, and what the world is about.
 #[derive(Debug, Clone, Copy)]
 pub struct Small {
@@ -49,4 +54,95 @@ impl Small {
     pub fn about(self, about: About) -> Self {
         Self { about, ..self }
     }
+}
+
+/// Something that can happen in a small world.
+type Event = Box<dyn FnOnce(&mut State)>;
+
+/// Lets one of the events happen that would change anything; the first is the plainest.
+pub fn fire(state: &mut State, about: About) {
+    let mut events = match about {
+        About::Settings => settings(state),
+        About::ReExports => {
+            let mut events = settings(state);
+            let first = state.shape.indexes[0].clone();
+            events.push(Box::new(|state| state.environments[0].re_exports.push((first, false))));
+            events
+        }
+        About::Twins => twins(state),
+        About::Environments => environments(state),
+    };
+    let options = u32::try_from(events.len()).unwrap();
+    let chosen = state.choices.below(options) as usize;
+    events.swap_remove(chosen)(state);
+}
+
+fn settings(state: &State) -> Vec<Event> {
+    let with = |shop: Option<&str>, aliases: Aliases| Settings {
+        shop: shop.map(str::to_owned),
+        aliases,
+        ..Settings::default()
+    };
+    let [first, second] = [0, 1].map(|at| state.shape.indexes[at].clone());
+    let reads = Aliases { doc_reads: Some((true, index_id(&first))), ..Aliases::default() };
+    let names = Aliases { write: Some(WriteAlias::ShopId("s".to_owned())), ..Aliases::default() };
+    let none = Aliases::default;
+    let puts = [
+        (&first, with(Some("s"), none())),
+        (&first, with(Some("t"), none())),
+        (&second, with(Some("s"), none())),
+        (&second, with(Some("t"), none())),
+        (&second, with(None, reads)),
+        (&second, with(None, names)),
+        (&first, with(None, none())),
+    ];
+    let mut events: Vec<Event> = Vec::new();
+    for (index, settings) in puts {
+        let index = index.clone();
+        events.push(Box::new(move |state| put(state, 0, &index, settings)));
+    }
+    events.extend([first, second].into_iter().filter_map(|index| removal(state, 0, index)));
+    events
+}
+
+fn removal(state: &State, environment: usize, index: IndexRef) -> Option<Event> {
+    state.environments[environment].current_settings(&index)?;
+    Some(Box::new(move |state| change(state, environment, &item_key(&index), None)))
+}
+
+fn twins(state: &State) -> Vec<Event> {
+    let mut events: Vec<Event> = Vec::new();
+    for index in state.shape.indexes.clone() {
+        let key = query_item_key(&index, "p");
+        if state.environments[0].current(&key).is_some() {
+            let key = key.clone();
+            events.push(Box::new(move |state| change(state, 0, &key, None)));
+        }
+        events.push(Box::new(move |state| {
+            state.versions += 1;
+            let content = Content::Query(state.versions);
+            change(state, 0, &key, Some(content));
+        }));
+    }
+    events
+}
+
+fn environments(state: &State) -> Vec<Event> {
+    let mut events: Vec<Event> = Vec::new();
+    for environment in 0..state.environments.len() {
+        let index = state.shape.indexes[0].clone();
+        events.extend(removal(state, environment, index.clone()));
+        for shop in ["s", "t"] {
+            let settings = Settings { shop: Some(shop.to_owned()), ..Settings::default() };
+            let index = index.clone();
+            events.push(Box::new(move |state| put(state, environment, &index, settings)));
+        }
+        for rewrite_up_to in [None, Some(1_000)] {
+            let reconcile = Reconcile { rewrite_up_to, ..Reconcile::repair() };
+            events.push(Box::new(move |state| {
+                state.environments[environment].reconciles.push(reconcile);
+            }));
+        }
+    }
+    events
 }

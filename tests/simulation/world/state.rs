@@ -201,6 +201,11 @@ impl State {
         &self.environments[self.invocations[invocation].environment]
     }
 
+    /// An invocation, and its environment.
+    pub fn run(&self, invocation: usize) -> (&Invocation, &Environment) {
+        (&self.invocations[invocation], self.environment_of(invocation))
+    }
+
     pub fn held(&self, namespace: Namespace, key: &str) -> Option<&Rc<Held>> {
         self.kv.get(&(namespace, key.to_owned()))?.last()?.as_ref()
     }
