@@ -276,3 +276,83 @@ pub fn pairs(keys: &[&str]) -> Vec<Pair> {
     let entry = Rc::new(Entry::new(r#"{"x":1}"#, &index("i"), &stamp).unwrap());
     keys.iter().map(|key| Pair { key: (*key).to_owned(), entry: Rc::clone(&entry) }).collect()
 }
+
+/// The rules that all tests share, held here: the exporter survives most of what breaks them.
+mod rules {
+    use super::*;
+    use crate::ports::{KvStore, QueryConfigs, ScanColumns, Services, SettingsTable};
+
+    const NAMESPACE: Namespace = Namespace::Settings;
+
+    #[tokio::test]
+    async fn a_page_of_a_listing_begins_after_its_cursor_and_has_only_keys_with_the_prefix() {
+        let fakes = Fakes::new();
+        let names = (0..1_500).map(|number| format!("b{number:04}"));
+        let names: Vec<String> = ["a".to_owned()].into_iter().chain(names).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).chain(["c"]).collect();
+        fakes.put(NAMESPACE, &pairs(&names)).await.unwrap();
+        let of = Listing { namespace: NAMESPACE, prefix: "b", cursor: None };
+        let first = fakes.0.list(of).await.unwrap();
+        let cursor = first.cursor.as_deref();
+        let second = fakes.0.list(Listing { cursor, ..of }).await.unwrap();
+        assert_eq!((cursor, second.cursor), (Some("b0999"), None));
+        let listed: Vec<_> =
+            first.keys.into_iter().chain(second.keys).map(|(key, _)| key).collect();
+        assert_eq!(listed, names[1..=1_500]);
+    }
+
+    #[tokio::test]
+    async fn of_a_faulty_request_the_keys_are_done_that_the_fault_says() {
+        let error = || KvError::Refused { reason: "scripted".into() };
+        let (done, none): (&[&str], &[&str]) = (&["a", "b", "c"], &[]);
+        for (fault, listed, held) in [
+            (KvFault::Fails(error()), none, none),
+            (KvFault::IsDoneAndFails(Keys::All, error()), none, done),
+            (KvFault::IsDoneAndFails(Keys::EverySecond, error()), none, &["a", "c"]),
+            (KvFault::ListsAsUnsuccessful(Keys::EverySecond), &["a", "c"], &["b"]),
+            (KvFault::ListsAsUnsuccessful(Keys::Named(&["b", "z"])), &["b", "z"], &["a", "c"]),
+            (KvFault::IsDoneAndListsAsUnsuccessful(Keys::All), done, done),
+        ] {
+            let fakes = Fakes::new();
+            let case = format!("{fault:?}");
+            fakes.kv.faults.then([fault]);
+            let reply = fakes.put(NAMESPACE, &pairs(&["a", "b", "c"])).await;
+            let unsuccessful = reply.map(|reply| reply.unsuccessful).unwrap_or_default();
+            assert_eq!(unsuccessful.iter().collect::<Vec<_>>(), listed, "{case}");
+            assert_eq!(fakes.kv.keys(), held, "{case}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_of_the_table_has_what_it_asks_for_and_nothing_else() {
+        let fakes = Fakes::new();
+        let items: Vec<_> =
+            (0..250).map(|number| index_item(&format!("i{number}"), &json!({}))).collect();
+        items.iter().cloned().for_each(|item| fakes.table.put(item));
+        let keys: Vec<ItemKey> = items.into_iter().map(|(key, _)| key).collect();
+        let table = fakes.table();
+        assert_eq!(SettingsTable::get(table, &keys).await.unwrap().len(), 250);
+        let of_index = QueryConfigs::All(&index("i1"));
+        assert!(table.query_configs(of_index, None).await.unwrap().items.is_empty());
+        for (account, items) in [("a", 250), ("b", 0)] {
+            assert_eq!(table.account_items(account, None).await.unwrap().items.len(), items);
+        }
+        let columns = ScanColumns::All;
+        let has = |key, segment| Part::Segment { columns, segment, segments: 3 }.has(key);
+        for key in &keys {
+            assert_eq!((0..3).filter(|segment| has(key, *segment)).count(), 1, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_a_page_leaves_out_is_read_all_the_same() {
+        let item = |number: &i32| index_item(&number.to_string(), &json!({}));
+        let page = |from| {
+            let shown = |number: &i32| (*number != 1).then(|| item(number));
+            let page = table_page(from..5, 2, |_| 1, |number| item(number).0, shown);
+            (page.items.len(), page.last_read)
+        };
+        assert_eq!(page(0), (1, Some(item(&1).0)));
+        assert_eq!(page(3), (2, None));
+    }
+}

@@ -152,8 +152,8 @@ pub struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// A page of at most `most` keys, of keys in ascending order. A key without metadata of any kind,
-    /// not even foreign, is not there.
+    /// A page of at most `most` keys, which come in ascending order. Of a key that holds nothing,
+    /// `metadata` is `None`.
     pub fn page<T>(
         self,
         keys: impl IntoIterator<Item = (String, T)>,
