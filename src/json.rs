@@ -1,18 +1,15 @@
-//! What serde leaves open: text that is borrowed where it can be, JSON that may be secret, objects whose
-//! values are not read yet, and structs that must be objects.
+//! What serde leaves open: borrowed text, JSON that may be secret, and objects that are read by field.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::ops::Deref;
 
-use serde::Serialize;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// A string, borrowed from the JSON where it holds no escapes.
-#[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize, serde::Serialize,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -37,7 +34,7 @@ impl Borrow<str> for Text<'_> {
 }
 
 /// JSON as it stands. `Debug` shows its size only.
-#[derive(Clone, Default, serde::Deserialize, serde::Serialize)]
+#[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Json(Box<RawValue>);
 
@@ -115,8 +112,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawObject<'a> {
     }
 }
 
-/// Reads a struct from a JSON object. By itself, serde's derive takes an array too: `[]` would be
-/// an object without any of its optional fields.
+/// Reads a struct from a JSON object. Serde's derive takes `[]` too, as one without optional fields.
 pub fn from_object<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
     if !json.trim_ascii_start().starts_with('{') {
         return Err(serde_json::Error::custom("not an object"));

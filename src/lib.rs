@@ -1,22 +1,7 @@
 //! Carries index settings from DynamoDB to Cloudflare KV, where the search proxy reads them.
 //!
-//! ```text
-//! main ─► lambda ─► export ─► ports ─► item ─► kv ─► index, json
-//!    └──────────► services ───┘
-//! ```
-//!
-//! `config` and `telemetry` stand beside them. `config` imports limits and the rule for an environment's
-//! name from [`kv`], and `telemetry` imports nothing; [`ports`], [`item`], [`kv`] and what lies below them
-//! import neither. `error_chain` is at the bottom with [`index`] and [`json`].
-//!
-//! Imports run one way, left to right. [`item`], [`kv`] and [`index`] are pure: what the table holds,
-//! what KV takes, and what both speak of. [`ports`] is what the exporter needs of the outside world;
-//! [`services`] implement it and know no use case. [`export`] holds the use cases, generic over the
-//! ports, and [`lambda`] turns payloads into them and their results into answers. [`telemetry`] is what
-//! an invocation counts; only `main` names all the concrete types. `docs/architecture.md` follows a
-//! batch through them.
-//!
-//! What holds throughout:
+//! Imports run one way: `docs/architecture.md` draws the layers, and follows a batch through them. What
+//! holds throughout:
 //!
 //! - A key is deleted only by [`export::settle`] or, for query configs,
 //!   [`export::query_config_removal`]: after the table was read, and with another look after it.

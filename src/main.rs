@@ -8,8 +8,8 @@ use ecom_settings_exporter::config::Config;
 use ecom_settings_exporter::lambda::{Answer, Handler};
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
-use ecom_settings_exporter::services::cloudflare::client::{CloudflareKv, Target};
 use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
+use ecom_settings_exporter::services::cloudflare::{CloudflareKv, Target};
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, aws, http};
 use ecom_settings_exporter::telemetry::logging;
@@ -39,14 +39,12 @@ async fn main() -> Result<(), Error> {
         // Read while the runtime polls for the first event; a failure shows when it is needed.
         let early = token.clone();
         tokio::spawn(async move { drop(early.get(None).await) });
-        let (settings_url, query_configs_url) =
-            (cloudflare.settings_url, cloudflare.query_configs_url);
-        Target { settings_url, query_configs_url, token }
+        Target { urls: cloudflare.urls, token }
     });
     let services = RealServices {
         kv: CloudflareKv::new(http.clone(), target),
-        api_keys: ApiKeysClient::new(http, config.api_keys_url),
-        table: DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name),
+        api_keys: ApiKeysClient { http, template: config.api_keys_url },
+        table: DynamoDbTable { client: aws::dynamodb(&config.aws, &sdk), name: config.table_name },
     };
     run(&Handler::new(services, config.exporter), &metrics).await
 }
@@ -69,11 +67,9 @@ async fn run(handler: &Handler<RealServices>, metrics: &Metrics) -> Result<(), E
 fn time_left(deadline_ms: u64) -> Duration {
     // cargo-lambda's emulator gives the time left itself; no deadline is that long ago.
     const FIRST_EPOCH_MS: u64 = 1_000_000_000_000;
-    let given = Duration::from_millis(deadline_ms);
-    if deadline_ms < FIRST_EPOCH_MS {
-        return given;
-    }
-    given.saturating_sub(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let passed = if deadline_ms < FIRST_EPOCH_MS { Duration::ZERO } else { now };
+    Duration::from_millis(deadline_ms).saturating_sub(passed)
 }
 
 #[cfg(test)]

@@ -40,8 +40,7 @@ pub struct ExporterConfig {
     pub dry_run: bool,
 }
 
-/// Where and as whom AWS is called, as Lambda tells it. The credentials of the function's role live
-/// longer than its process.
+/// Where and as whom AWS is called. The credentials of the function's role outlive its process.
 #[derive(Debug)]
 pub struct AwsConfig {
     pub region: String,
@@ -49,16 +48,15 @@ pub struct AwsConfig {
     pub secret_access_key: SecretString,
     /// Absent for a user's keys.
     pub session_token: Option<SecretString>,
-    /// Where DynamoDB is, if not at AWS.
+    /// Absent for AWS's own, as below.
     pub dynamodb_url: Option<String>,
-    /// Where Secrets Manager is, if not at AWS.
     pub secrets_manager_url: Option<String>,
 }
 
 #[derive(Debug)]
 pub struct CloudflareConfig {
-    pub settings_url: String,
-    pub query_configs_url: String,
+    /// Of the settings namespace and of the query configs'.
+    pub urls: [String; 2],
     pub token: TokenSource,
 }
 
@@ -81,7 +79,7 @@ impl Config {
 
     /// Empty variables count as absent.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut reader = Reader::new(&lookup);
+        let mut reader = Reader { lookup: &lookup, problems: Vec::new() };
         let environment = reader.required("ENVIRONMENT", "the {env} in the names of resources");
         if !environment.chars().all(fits_an_environment) {
             reader.problem("ENVIRONMENT", "may hold letters, digits, '-', '_' and '.' only");
@@ -106,11 +104,10 @@ impl Config {
             dry_run: cloudflare.is_none(),
         };
         let aws = reader.aws();
-        match reader.into_problems() {
-            problems if problems.is_empty() => {
-                Ok(Self { table_name, api_keys_url, cloudflare, aws, exporter })
-            }
-            problems => Err(ConfigError(problems)),
+        if reader.problems.is_empty() {
+            Ok(Self { table_name, api_keys_url, cloudflare, aws, exporter })
+        } else {
+            Err(ConfigError(reader.problems))
         }
     }
 }
@@ -148,10 +145,10 @@ mod tests {
         assert_eq!(config.table_name, "prod-EcomIndexSettingsTable");
         let cloudflare = config.cloudflare.unwrap();
         assert_eq!(
-            cloudflare.settings_url,
+            cloudflare.urls[0],
             "https://api.cloudflare.com/client/v4/accounts/acc/storage/kv/namespaces/ns1"
         );
-        assert!(cloudflare.query_configs_url.ends_with("/namespaces/ns2"));
+        assert!(cloudflare.urls[1].ends_with("/namespaces/ns2"));
         assert!(
             matches!(cloudflare.token, TokenSource::SecretId(id) if id == "prod/CloudFlareApiToken")
         );

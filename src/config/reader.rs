@@ -10,19 +10,11 @@ use super::{AwsConfig, CloudflareConfig, DEFAULT_KV_URL, TokenSource};
 use crate::kv::stored::fits_a_header;
 
 pub struct Reader<'a> {
-    lookup: &'a dyn Fn(&str) -> Option<String>,
-    problems: Vec<String>,
+    pub lookup: &'a dyn Fn(&str) -> Option<String>,
+    pub problems: Vec<String>,
 }
 
-impl<'a> Reader<'a> {
-    pub fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { lookup, problems: Vec::new() }
-    }
-
-    pub fn into_problems(self) -> Vec<String> {
-        self.problems
-    }
-
+impl Reader<'_> {
     pub fn problem(&mut self, variable: &str, problem: &str) {
         let problem = format!("{variable} {problem}");
         if !self.problems.contains(&problem) {
@@ -47,10 +39,8 @@ impl<'a> Reader<'a> {
         let Some(template) = self.optional(variable).or(default.map(str::to_owned)) else {
             return self.required(variable, &format!("a URL with {}", holds.join(" and ")));
         };
-        for placeholder in holds {
-            if !template.contains(placeholder) {
-                self.problem(variable, &format!("must hold {placeholder}"));
-            }
+        for placeholder in holds.iter().filter(|placeholder| !template.contains(**placeholder)) {
+            self.problem(variable, &format!("must hold {placeholder}"));
         }
         let filled = self.url(variable, &template.replace(['{', '}'], ""));
         if filled.is_some_and(|url| url.scheme() == "http" && !is_loopback(&url)) {
@@ -76,10 +66,8 @@ impl<'a> Reader<'a> {
 
     /// A stand-in's address, for one service or for all.
     fn endpoint(&mut self, variable: &str) -> Option<String> {
-        let named = [variable, "AWS_ENDPOINT_URL"]
-            .into_iter()
-            .find_map(|variable| Some((variable, self.optional(variable)?)));
-        let (variable, url) = named?;
+        let variables = [variable, "AWS_ENDPOINT_URL"].into_iter();
+        let (variable, url) = variables.filter_map(|it| Some((it, self.optional(it)?))).next()?;
         self.url(variable, &url);
         Some(url)
     }
@@ -103,35 +91,28 @@ impl<'a> Reader<'a> {
             self.template("CLOUDFLARE_KV_URL", Some(DEFAULT_KV_URL), &["{namespace_id}"]);
         let template = template.replace("{account_id}", &account);
         let ids = NAMESPACES.map(|variable| {
-            let id = self.required(
-                variable,
-                "a namespace's id, unless CLOUDFLARE_ACCOUNT_ID is absent (dry run)",
-            );
+            let what = "a namespace's id, unless CLOUDFLARE_ACCOUNT_ID is absent (dry run)";
+            let id = self.required(variable, what);
             self.check_id(variable, &id);
             id
         });
         if !ids[0].is_empty() && ids[0] == ids[1] {
             // Reconcile would take each one's keys for orphans of the other.
-            self.problem(
-                NAMESPACES[1],
-                "must be another namespace than CLOUDFLARE_KV_NAMESPACE_ID",
-            );
+            let problem = "must be another namespace than CLOUDFLARE_KV_NAMESPACE_ID";
+            self.problem(NAMESPACES[1], problem);
         }
-        let [settings_url, query_configs_url] =
-            ids.map(|id| template.replace("{namespace_id}", &id));
-        let token = match self.optional("CLOUDFLARE_API_TOKEN") {
-            Some(token) => {
-                if !fits_a_header(&token) {
-                    self.problem("CLOUDFLARE_API_TOKEN", "must be visible ASCII characters");
-                }
-                TokenSource::Given(token.into())
-            }
-            None => TokenSource::SecretId(
-                self.optional("CLOUDFLARE_API_TOKEN_SECRET_ID")
-                    .unwrap_or_else(|| format!("{environment}/CloudFlareApiToken")),
-            ),
+        let urls = ids.map(|id| template.replace("{namespace_id}", &id));
+        let token = self.optional("CLOUDFLARE_API_TOKEN");
+        if token.as_deref().is_some_and(|token| !fits_a_header(token)) {
+            self.problem("CLOUDFLARE_API_TOKEN", "must be visible ASCII characters");
+        }
+        let secret_id = self.optional("CLOUDFLARE_API_TOKEN_SECRET_ID");
+        let secret_id = secret_id.unwrap_or_else(|| format!("{environment}/CloudFlareApiToken"));
+        let token = match token {
+            Some(token) => TokenSource::Given(token.into()),
+            None => TokenSource::SecretId(secret_id),
         };
-        Some(CloudflareConfig { settings_url, query_configs_url, token })
+        Some(CloudflareConfig { urls, token })
     }
 
     fn check_id(&mut self, variable: &str, id: &str) {
@@ -147,14 +128,11 @@ impl<'a> Reader<'a> {
         range: RangeInclusive<T>,
     ) -> T {
         let Some(text) = self.optional(variable) else { return default };
-        match text.parse() {
-            Ok(number) if range.contains(&number) => number,
-            _ => {
-                let (least, most) = (range.start(), range.end());
-                self.problem(variable, &format!("must be a whole number from {least} to {most}"));
-                default
-            }
-        }
+        text.parse().ok().filter(|number| range.contains(number)).unwrap_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            self.problem(variable, &format!("must be a whole number from {least} to {most}"));
+            default
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::invocation::{Invocation, Service, wait_until};
 use super::retry::Retries;
+use crate::error_chain::Chain;
 use crate::index::ItemName;
 use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS};
 use crate::kv::{Pair, StoredValue};
@@ -209,9 +210,7 @@ async fn send<S: Services, T>(
             }
             Err(error) => error,
         };
-        if matches!(error, KvError::RefusedContent { .. })
-            && items.len() > 1
-            && halvings < MAX_HALVINGS
+        if matches!(error, KvError::RefusedContent(_)) && items.len() > 1 && halvings < MAX_HALVINGS
         {
             halvings += 1;
             push_halves(&mut work, items, retries);
@@ -234,7 +233,7 @@ async fn send<S: Services, T>(
             }
             continue;
         }
-        if matches!(error, KvError::TooMuch { .. }) && items.len() > 1 {
+        if matches!(error, KvError::TooMuch(_)) && items.len() > 1 {
             push_halves(&mut work, items, retries);
         } else {
             work.push_front((items, retries));
@@ -253,7 +252,7 @@ async fn wait_in_vain<S: Services>(
 ) {
     let does_not_fit = asked_wait.is_some_and(|wait| Instant::now() + wait >= waits_until);
     if does_not_fit && waits_until < invocation.deadline {
-        wait_until(Service::Kv, waits_until, error).await;
+        wait_until(Service::Kv, waits_until, &Chain(error)).await;
     }
 }
 
@@ -290,6 +289,7 @@ fn keep_unsuccessful<T>(items: &mut Vec<T>, reply: &BulkReply, key: impl Fn(&T) 
 mod tests {
     use super::*;
     use crate::export::testing::{Fakes, Keys, KvFault, TIME_LEFT, pairs};
+    use crate::ports::Cause;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -308,12 +308,12 @@ mod tests {
             .await
     }
 
-    fn reason() -> String {
-        "scripted".to_owned()
+    fn cause() -> Cause {
+        Cause::new("scripted")
     }
 
-    fn transient(retry_after: Option<Duration>) -> KvFault {
-        KvFault::Fails(KvError::Transient { reason: reason(), retry_after })
+    fn transient(asked_wait: Option<Duration>) -> KvFault {
+        KvFault::Fails(KvError::Transient(Cause { asked_wait, ..cause() }))
     }
 
     fn failed(keys: &[&str], error: &KvError) -> Failures {
@@ -352,7 +352,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_too_much_at_once_is_sent_as_two_halves() {
         let fakes = Fakes::new();
-        fakes.kv.faults.then([KvFault::Fails(KvError::TooMuch { reason: reason() })]);
+        fakes.kv.faults.then([KvFault::Fails(KvError::TooMuch(cause()))]);
         assert_eq!(put_in_one(&fakes, &["a", "b", "c"]).await, Failures::new());
         assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b", "c"], vec!["a", "b"], vec!["c"]]);
     }
@@ -360,7 +360,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_refused_for_its_content_is_halved_at_once_until_a_pair_fails_alone() {
         let (fakes, start) = (Fakes::new(), Instant::now());
-        let refused = KvError::RefusedContent { reason: reason() };
+        let refused = KvError::RefusedContent(cause());
         fakes.kv.faults.then((0..3).map(|_| KvFault::Fails(refused.clone())));
         assert_eq!(put_in_one(&fakes, &["a", "b", "c"]).await, failed(&["a"], &refused));
         let requests = [vec!["a", "b", "c"], vec!["a", "b"], vec!["a"], vec!["b"], vec!["c"]];
@@ -373,11 +373,11 @@ mod tests {
         let fakes = Fakes::new();
         let names: Vec<String> = (0..1_000).map(|number| format!("k{number:03}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let refused = KvError::RefusedContent { reason: reason() };
+        let refused = KvError::RefusedContent(cause());
         fakes.kv.faults.then((0..1_000).map(|_| KvFault::Fails(refused.clone())));
         let failures = put_in_one(&fakes, &names).await;
         let alone = failures.values().filter(|error| **error == refused).count();
-        let together = failures.values().filter(|error| matches!(error, KvError::Refused { .. }));
+        let together = failures.values().filter(|error| matches!(error, KvError::Refused(_)));
         assert_eq!((alone + together.count(), failures.len()), (1_000, 1_000));
         assert!((1..100).contains(&alone), "{alone} are known to be refused alone");
         assert_eq!(fakes.kv.requests.borrow().len(), 1 + 2 * MAX_HALVINGS);
@@ -386,7 +386,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_half_has_the_tries_that_are_left() {
         let fakes = Fakes::new();
-        let too_much = || KvError::TooMuch { reason: reason() };
+        let too_much = || KvError::TooMuch(cause());
         fakes.kv.faults.then((0..9).map(|_| KvFault::IsDoneAndFails(Keys::All, too_much())));
         let failures = put_in_one(&fakes, &["a", "b", "c"]).await;
         assert_eq!(failures, failed(&["a", "b", "c"], &too_much()));
@@ -411,16 +411,14 @@ mod tests {
     async fn the_fourth_transient_failure_is_the_verdict() {
         let fakes = Fakes::new();
         fakes.kv.faults.then((0..4).map(|_| transient(None)));
-        let error = KvError::Transient { reason: reason(), retry_after: None };
+        let error = KvError::Transient(cause());
         assert_eq!(put_in_one(&fakes, &["a", "b"]).await, failed(&["a", "b"], &error));
         assert_eq!(*fakes.kv.requests.borrow(), [["a", "b"]; 4]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_a_token_that_cloudflare_takes_everything_fails_at_once() {
-        for error in
-            [KvError::AuthRejected { reason: reason() }, KvError::NoToken { reason: reason() }]
-        {
+        for error in [KvError::AuthRejected(cause()), KvError::NoToken(cause())] {
             let mut fakes = Fakes::new();
             fakes.kv.faults.then([KvFault::Fails(error.clone())]);
             let failures = put_in_twos(&mut fakes, &["a", "b", "c", "d", "e"]).await;
@@ -461,14 +459,14 @@ mod tests {
         let start = Instant::now();
         fakes.kv.faults.then([transient(Some(TIME_LEFT))]);
         let failures = put_by_the_deadline(&invocation, &["a"]).await;
-        let error = KvError::Transient { reason: reason(), retry_after: Some(TIME_LEFT) };
+        let error = KvError::Transient(Cause { asked_wait: Some(TIME_LEFT), ..cause() });
         assert_eq!(failures, failed(&["a"], &error));
         assert_eq!((start.elapsed(), invocation.is_out_of_time()), (Duration::ZERO, true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_came_too_soon_after_another_write_is_sent_a_whole_back_off_later() {
-        let limited = || KvError::RateLimited { reason: reason(), retry_after: None };
+        let limited = || KvError::RateLimited(cause());
         for too_soon in
             [KvFault::Fails(limited()), KvFault::ListsAsUnsuccessful(Keys::Named(&["a"]))]
         {
@@ -488,7 +486,8 @@ mod tests {
         let start = Instant::now();
         fakes.kv.faults.then([20, 21].map(|seconds| transient(Some(Duration::from_secs(seconds)))));
         let failures = put_by_the_deadline(&invocation, &["a"]).await;
-        assert_eq!(failures["a"].to_string(), "Cloudflare KV: scripted; it asks to wait 21 s");
+        let error = Chain(&failures["a"]).to_string();
+        assert_eq!(error, "Cloudflare KV: scripted; it asks to wait 21 s");
         assert_eq!(start.elapsed(), Duration::from_secs(20));
     }
 
@@ -514,7 +513,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_anything_else_the_keys_fail_and_the_next_chunk_is_sent() {
         let mut fakes = Fakes::new();
-        let refused = KvError::Refused { reason: reason() };
+        let refused = KvError::Refused(cause());
         fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
         let failures = put_in_twos(&mut fakes, &["a", "b", "c"]).await;
         assert_eq!(failures, failed(&["a", "b"], &refused));
@@ -533,7 +532,7 @@ mod tests {
             (found.into_keys().collect::<Vec<_>>(), failures)
         };
         assert_eq!(read().await, (vec!["a".to_owned()], Failures::new()));
-        let refused = KvError::Refused { reason: reason() };
+        let refused = KvError::Refused(cause());
         fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
         assert_eq!(read().await, (vec![], failed(&["a", "b"], &refused)));
     }

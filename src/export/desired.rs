@@ -21,7 +21,7 @@ pub struct Desired {
 
 /// Logs what is odd about settings that are exported all the same.
 pub fn warn_if_odd(settings: &IndexSettings) {
-    if let Some(warning) = settings.warning() {
+    if let Some(warning) = &settings.warning {
         warn!(
             system_account_id = settings.index.account,
             index_name = settings.index.name,

@@ -81,7 +81,7 @@ impl KeyError {
 
     /// Cloudflare's refusal of this pair or delete alone, if that is the cause.
     pub fn refused_alone(&self) -> Option<&KvError> {
-        self.kv().filter(|error| matches!(error, KvError::RefusedContent { .. }))
+        self.kv().filter(|error| matches!(error, KvError::RefusedContent(_)))
     }
 
     /// Cloudflare's refusal of the token, if that is the cause.

@@ -16,7 +16,7 @@ use crate::index::ItemName;
 use crate::kv::{Entry, Source, Stamp};
 use crate::ports::{Clock, KvStore, Namespace, Services};
 use crate::telemetry::Stats;
-use crate::telemetry::place::note_call;
+use crate::telemetry::logging::note_call;
 
 pub struct Invocation<'a, S> {
     pub services: &'a S,

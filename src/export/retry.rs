@@ -1,11 +1,11 @@
 //! How often and after how long a request is tried again.
 
-use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::invocation::{Invocation, Service, wait_until};
+use crate::error_chain::Chain;
 use crate::ports::{Clock, Retry, Retryable, Services};
 
 /// Tries after the first one.
@@ -46,7 +46,7 @@ impl Retries {
         invocation: &Invocation<'_, S>,
         service: Service,
         until: Instant,
-        error: &(impl Retryable + Display),
+        error: &impl Retryable,
     ) -> bool {
         let base = invocation.config.retry_base;
         let at_least = match error.retry() {
@@ -64,7 +64,7 @@ impl Retries {
             invocation.out_of_time(until);
             return false;
         };
-        wait_until(service, end, error).await;
+        wait_until(service, end, &Chain(error)).await;
         invocation.count_retry(service);
         true
     }
@@ -72,7 +72,7 @@ impl Retries {
 
 /// Makes a request, again and again while its error and the tries allow it. `until` is asked anew after
 /// each try.
-pub async fn with_retries<S: Services, T, E: Retryable + Display>(
+pub async fn with_retries<S: Services, T, E: Retryable>(
     invocation: &Invocation<'_, S>,
     service: Service,
     until: impl Fn() -> Instant,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::invocation::{Invocation, OutOfTime, Service};
 use super::retry::Retries;
 use crate::item::{Item, ItemKey};
-use crate::ports::{QueryConfigs, ScanColumns, Services, SettingsTable, TableError, TablePage};
+use crate::ports::{Query, ScanColumns, Services, SettingsTable, TableError, TablePage};
 
 /// Segments of a pass over the table. A page holds 1 MB and takes a good part of a second on a
 /// large table; eight at once divide that without asking for much of the table's capacity.
@@ -47,22 +47,22 @@ pub async fn read_items_until<S: Services>(
 /// Reads a page of query configs, after `after`.
 pub async fn query_config_page<S: Services>(
     invocation: &Invocation<'_, S>,
-    part: QueryConfigs<'_>,
+    query: Query<'_>,
     after: Option<&ItemKey>,
 ) -> Result<TablePage, ReadError> {
-    let page = invocation.services.table().query_configs(part, after);
+    let page = invocation.services.table().query(query, after);
     Ok(invocation.call(Service::Table, invocation.deadline, page).await??)
 }
 
 /// Goes over query configs, page by page.
 pub async fn for_each_query_config<S: Services>(
     invocation: &Invocation<'_, S>,
-    part: QueryConfigs<'_>,
+    query: Query<'_>,
     mut found: impl FnMut(ItemKey, Item),
 ) -> Result<(), ReadError> {
     let mut after = None;
     loop {
-        let page = query_config_page(invocation, part, after.as_ref()).await?;
+        let page = query_config_page(invocation, query, after.as_ref()).await?;
         page.items.into_iter().for_each(|(key, item)| found(key, item));
         after = page.last_read;
         if after.is_none() {
@@ -139,7 +139,9 @@ impl<'a, S: Services> Pass<'a, S> {
                     self.ask();
                     return Ok(Some(page.items));
                 }
-                Err(ReadError::Table(error)) if error.throttled && request.retries.are_left() => {
+                Err(ReadError::Table(error @ TableError::Throttled { .. }))
+                    if request.retries.are_left() =>
+                {
                     self.width = (self.width / 2).max(1);
                     self.ask_for(request, Some(error));
                 }
@@ -196,7 +198,7 @@ async fn read_page<S: Services>(
             invocation.call(Service::Table, until, page).await
         }
         PassOver::Account(account) => {
-            let page = table.account_items(account, after.as_ref());
+            let page = table.query(Query::Account(account), after.as_ref());
             invocation.call(Service::Table, until, page).await
         }
     };

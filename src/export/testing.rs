@@ -20,7 +20,7 @@ use crate::item::{IndexSettings, Item, ItemKey};
 use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Entry, Metadata, Pair, Source, Stamp, StoredValue};
 use crate::ports::{
-    ApiKeyError, ApiKeyService, Clock, KvError, ListPage, Namespace, Retry, TableError, TablePage,
+    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, Namespace, TableError, TablePage,
 };
 
 /// How long an invocation has.
@@ -180,7 +180,8 @@ impl Backend for Scripted {
             Some(TableChange::Put(item)) => self.table.put(item),
             Some(TableChange::Remove(key)) => drop(self.table.items.borrow_mut().remove(&key)),
             Some(TableChange::Fails) => {
-                return Err(TableError { reason: "down".into(), throttled: false });
+                let cause = Cause::new("down");
+                return Err(TableError::Failed { operation: "BatchGetItem", cause });
             }
         }
         let items = self.table.items.borrow();
@@ -218,7 +219,7 @@ impl ApiKeyService for Scripted {
 
 /// A gateway that is down; trying at once may help.
 pub fn down() -> ApiKeyError {
-    ApiKeyError::Unavailable { reason: "down".into(), retry: Retry::After(None) }
+    ApiKeyError::Silent(Cause::new("down"))
 }
 
 /// What happens to the table just before a read.
@@ -280,7 +281,7 @@ pub fn pairs(keys: &[&str]) -> Vec<Pair> {
 /// The rules that all tests share, held here: the exporter survives most of what breaks them.
 mod rules {
     use super::*;
-    use crate::ports::{KvStore, QueryConfigs, ScanColumns, Services, SettingsTable};
+    use crate::ports::{KvStore, Query, ScanColumns, Services, SettingsTable};
 
     const NAMESPACE: Namespace = Namespace::Settings;
 
@@ -303,7 +304,7 @@ mod rules {
 
     #[tokio::test]
     async fn of_a_faulty_request_the_keys_are_done_that_the_fault_says() {
-        let error = || KvError::Refused { reason: "scripted".into() };
+        let error = || KvError::Refused(Cause::new("scripted"));
         let (done, none): (&[&str], &[&str]) = (&["a", "b", "c"], &[]);
         for (fault, listed, held) in [
             (KvFault::Fails(error()), none, none),
@@ -332,10 +333,13 @@ mod rules {
         let keys: Vec<ItemKey> = items.into_iter().map(|(key, _)| key).collect();
         let table = fakes.table();
         assert_eq!(SettingsTable::get(table, &keys).await.unwrap().len(), 250);
-        let of_index = QueryConfigs::All(&index("i1"));
-        assert!(table.query_configs(of_index, None).await.unwrap().items.is_empty());
+        let of_index = Query::ConfigsOf(&index("i1"));
+        assert!(table.query(of_index, None).await.unwrap().items.is_empty());
         for (account, items) in [("a", 250), ("b", 0)] {
-            assert_eq!(table.account_items(account, None).await.unwrap().items.len(), items);
+            assert_eq!(
+                table.query(Query::Account(account), None).await.unwrap().items.len(),
+                items
+            );
         }
         let columns = ScanColumns::All;
         let has = |key, segment| Part::Segment { columns, segment, segments: 3 }.has(key);

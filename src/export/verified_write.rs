@@ -23,7 +23,7 @@ use super::invocation::Invocation;
 use super::table::{ReadError, for_each_query_config, read_items};
 use crate::item::{Item, ItemKey, Rejection};
 use crate::kv::{Entry, Pair, Stamp};
-use crate::ports::{Namespace, QueryConfigs, Services};
+use crate::ports::{Namespace, Query, Services};
 
 /// Items that are read at once by their keys: one request, and up to 40 MB, for an item may have 400 KB.
 pub const READ_ITEMS: usize = 100;
@@ -107,7 +107,7 @@ async fn read_again<S: Services>(
 ) -> Result<(), ReadError> {
     match (reread, items.first().zip(items.last())) {
         (Reread::ByRange, Some((first, last))) => {
-            let range = QueryConfigs::Between(first, last);
+            let range = Query::Between(first, last);
             for_each_query_config(invocation, range, |key, item| found(&key, &item)).await?;
         }
         _ => {
@@ -231,7 +231,7 @@ mod tests {
     use crate::export::testing::{
         Fakes, Keys, KvFault, TableChange, batch_api_keys, index, index_item,
     };
-    use crate::ports::KvError;
+    use crate::ports::{Cause, KvError};
     use serde_json::{Value, json};
 
     /// Writes index `i` with the shop id `s`, which the table then holds, while the table changes.
@@ -406,7 +406,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_item_of_which_kv_confirms_no_key_is_not_followed() {
         let fakes = Fakes::new();
-        fakes.kv.faults.then([KvFault::Fails(KvError::Refused { reason: "scripted".into() })]);
+        fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
         let written = write::<RE_EXPORT>(&fakes, [pixel("1")]).await;
         assert!(written.failed.values().all(|error| matches!(error, KeyError::Kv(_))));
         assert_eq!((written.failed.len(), written.written), (2, keys(&[])));

@@ -5,8 +5,7 @@
 
 use super::{Attribute, Map};
 
-/// The paths of what says which KV keys an item asks for and what its aliases point at. A read of
-/// the table that decides about deletes has to ask for all of them.
+/// What says which KV keys an item asks for and what its aliases point at: a delete needs all of it.
 pub const CLAIM_PATHS: [&str; 4] =
     ["shop_id", "index_aliases", "read_alias", "add_docs_config.index_write_aliases"];
 

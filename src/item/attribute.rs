@@ -1,8 +1,6 @@
-//! DynamoDB JSON: read by serde's derive, written as canonical JSON.
-//!
-//! Canonical means that the same attributes always give the same bytes: keys ascend by code point,
-//! sets become ascending arrays, binary becomes base64, an integer of 64 bits stays an integer and
-//! any other number becomes the nearest double.
+//! DynamoDB JSON, read by serde's derive, and written so that the same attributes always give the same
+//! bytes: keys ascend by code point, sets become ascending arrays, binary becomes base64, an integer of
+//! 64 bits stays an integer, and any other number becomes the nearest double.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -98,14 +96,10 @@ impl<'a> Attribute<'a> {
 
 /// The number that a text means to JSON; `None` where JSON can't express it.
 pub fn number(text: &str) -> Option<Number> {
-    if let Ok(integer) = text.parse::<i64>() {
-        return Some(integer.into());
-    }
-    if let Ok(integer) = text.parse::<u64>() {
-        return Some(integer.into());
-    }
+    let integer = text.parse::<i64>().map(Number::from);
+    let integer = integer.or_else(|_| text.parse::<u64>().map(Number::from));
     // `from_f64` refuses what JSON can't express: infinities and NaN, which `parse` accepts.
-    text.parse().ok().and_then(Number::from_f64)
+    integer.ok().or_else(|| text.parse().ok().and_then(Number::from_f64))
 }
 
 /// The order by value. The double alone would not tell large integers apart.

@@ -1,13 +1,36 @@
 //! Typed access to a map's attributes; what is wrong with one is named by its path.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::attribute::number;
-use super::{Attribute, Map, Rejection};
+use super::{Attribute, Map};
 use crate::json::Json;
+use crate::kv::LimitExceeded;
 
 pub const NOT_AN_ATTRIBUTE: &str =
     "is not a DynamoDB attribute value, or holds a number that no double can hold";
+
+/// Why an item can't be exported however often it is tried. Holds no value of it, so it may be logged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct Rejection {
+    /// The field at fault, as in `index_aliases.doc_reads.targets[0].weight`.
+    pub path: String,
+    pub reason: Cow<'static, str>,
+}
+
+impl Rejection {
+    pub fn new(path: impl Into<String>, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { path: path.into(), reason: reason.into() }
+    }
+
+    /// `path` is the field that makes the key or the metadata too long.
+    pub fn over_limit(path: &str, limit: LimitExceeded) -> Self {
+        let path = if limit == LimitExceeded::LargeValue { "(value)" } else { path };
+        Self::new(path, limit.to_string())
+    }
+}
 
 /// A map and its path in the item. NULL counts as absent throughout.
 #[derive(Debug, Clone, Copy)]

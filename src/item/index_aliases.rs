@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Rejection;
 use super::fields::Fields;
+use crate::json::Json;
 
 /// How far the weights of an enabled `doc_reads` may sum up from 1.0 without a warning: 0.001, and what
 /// adding decimal fractions up in binary may be off.
@@ -62,8 +63,10 @@ impl IndexAliases {
         Ok(aliases)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.analytics.is_none() && self.doc_reads.is_none()
+    /// `None` if nothing is left to export.
+    pub fn to_json(&self) -> Option<Json> {
+        let is_empty = self.analytics.is_none() && self.doc_reads.is_none();
+        Json::of(self).ok().filter(|_| !is_empty)
     }
 
     /// What is exported all the same but is worth a look.
@@ -130,8 +133,7 @@ mod tests {
     }
 
     fn json(item: &str) -> Option<String> {
-        let aliases = decode(item).unwrap();
-        (!aliases.is_empty()).then(|| serde_json::to_string(&aliases).unwrap())
+        decode(item).unwrap().to_json().map(|json| json.get().to_owned())
     }
 
     #[test]

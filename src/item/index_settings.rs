@@ -1,9 +1,7 @@
 //! An index's settings: what the item says, and the KV value and keys that follow from it.
 
-use std::fmt;
-
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::fields::Fields;
 use super::index_aliases::IndexAliases;
@@ -22,33 +20,10 @@ pub struct IndexSettings {
     pub shop_id: Option<String>,
     /// The cell whose gateway is asked for the API key; the default cell where absent.
     pub cell: Option<String>,
-    exported: ExportedAttributes,
-}
-
-/// The attributes that go to KV as they stand. The search proxy's readers know them in this order.
-#[derive(Clone, PartialEq, Serialize)]
-struct ExportedAttributes {
-    index_url: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    search_config: Option<Json>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    collections_config: Option<Json>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    feature_flags: Option<Json>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agentic_config: Option<Json>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pixel_id: Option<String>,
-    #[serde(skip_serializing_if = "IndexAliases::is_empty")]
-    index_aliases: IndexAliases,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    query_override_sharding: Option<Json>,
-}
-
-impl fmt::Debug for ExportedAttributes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExportedAttributes").finish_non_exhaustive()
-    }
+    /// The attributes that go to KV, in the order in which the search proxy's readers know them.
+    exported: Vec<(&'static str, Json)>,
+    /// What is exported all the same but is worth a look.
+    pub warning: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -58,8 +33,15 @@ struct SettingsValue<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     shop_id: Option<&'a str>,
     marqo_api_key: &'a str,
-    #[serde(flatten)]
-    exported: &'a ExportedAttributes,
+    #[serde(flatten, serialize_with = "in_order")]
+    exported: &'a [(&'static str, Json)],
+}
+
+fn in_order<S: Serializer>(
+    attributes: &&[(&'static str, Json)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(attributes.iter().map(|(name, json)| (name, json)))
 }
 
 impl IndexSettings {
@@ -67,21 +49,21 @@ impl IndexSettings {
     /// value is checked where that is encoded, with its API key.
     pub fn decode(index: &IndexRef, item: &Map<'_>) -> Result<Self, Rejection> {
         let item = Fields::of_item(item);
-        let settings = Self {
-            index: index.clone(),
-            shop_id: item.non_empty_string("shop_id")?,
-            cell: item.non_empty_string("cell")?,
-            exported: ExportedAttributes {
-                index_url: index_endpoint(&item)?,
-                search_config: item.map_as_json("search_config")?,
-                collections_config: item.map_as_json("collections_config")?,
-                feature_flags: item.map_as_json("feature_flags")?,
-                agentic_config: item.map_as_json("agentic_config")?,
-                pixel_id: item.non_empty_string("pixel_id")?,
-                index_aliases: IndexAliases::decode(&item)?,
-                query_override_sharding: item.map_as_json("query_override_sharding")?,
-            },
-        };
+        let shop_id = item.non_empty_string("shop_id")?;
+        let cell = item.non_empty_string("cell")?;
+        let mut exported = vec![("index_url", Json::of(index_endpoint(&item)?).ok())];
+        for name in ["search_config", "collections_config", "feature_flags", "agentic_config"] {
+            exported.push((name, item.map_as_json(name)?));
+        }
+        let pixel_id = item.non_empty_string("pixel_id")?;
+        exported.push(("pixel_id", pixel_id.and_then(|id| Json::of(&id).ok())));
+        let aliases = IndexAliases::decode(&item)?;
+        exported.push(("index_aliases", aliases.to_json()));
+        let sharding = "query_override_sharding";
+        exported.push((sharding, item.map_as_json(sharding)?));
+        let exported = exported.into_iter().filter_map(|(name, json)| Some((name, json?)));
+        let (exported, warning) = (exported.collect(), aliases.warning());
+        let settings = Self { index: index.clone(), shop_id, cell, exported, warning };
         settings.check_limits()?;
         Ok(settings)
     }
@@ -103,11 +85,6 @@ impl IndexSettings {
         self.kv_keys().iter().any(|own| own == key)
     }
 
-    /// What is exported all the same but is worth a look.
-    pub fn warning(&self) -> Option<String> {
-        self.exported.index_aliases.warning()
-    }
-
     /// The KV value. This is the only way to build it, so every value has an API key.
     pub fn value(&self, api_key: &SecretString) -> String {
         let value = SettingsValue {
@@ -122,11 +99,11 @@ impl IndexSettings {
     }
 }
 
-fn index_endpoint(item: &Fields<'_>) -> Result<String, Rejection> {
+fn index_endpoint<'a>(item: &Fields<'a>) -> Result<&'a str, Rejection> {
     const NAME: &str = "index_endpoint";
     match item.string(NAME)? {
         None => Err(item.reject(NAME, "is required")),
-        Some(url) if is_http_url(url) => Ok(url.to_owned()),
+        Some(url) if is_http_url(url) => Ok(url),
         Some(_) => Err(item.reject(NAME, "must be an absolute http or https URL")),
     }
 }

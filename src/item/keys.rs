@@ -42,20 +42,15 @@ pub enum ItemKind {
 
 impl ItemKey {
     pub fn kind(&self) -> ItemKind {
-        let Some(rest) = self.sk.strip_prefix(INDEX_PREFIX) else {
-            return ItemKind::Skipped;
-        };
-        let (name, query) = match rest.split_once(QUERY_SEPARATOR) {
-            Some((name, query)) => (name, Some(query)),
-            None => (rest, None),
-        };
-        let Some(index) = IndexRef::parse(&self.pk, name) else {
-            return ItemKind::Skipped;
-        };
-        match query {
-            None => ItemKind::IndexSettings(index),
-            Some("") => ItemKind::Skipped,
-            Some(query) => ItemKind::QueryConfig(QueryConfigRef { index, query: query.to_owned() }),
+        let Some(rest) = self.sk.strip_prefix(INDEX_PREFIX) else { return ItemKind::Skipped };
+        let query = rest.split_once(QUERY_SEPARATOR);
+        let name = query.map_or(rest, |(name, _)| name);
+        match (IndexRef::parse(&self.pk, name), query) {
+            (Some(index), None) => ItemKind::IndexSettings(index),
+            (None, _) | (_, Some((_, ""))) => ItemKind::Skipped,
+            (Some(index), Some((_, query))) => {
+                ItemKind::QueryConfig(QueryConfigRef { index, query: query.to_owned() })
+            }
         }
     }
 
@@ -71,8 +66,7 @@ impl ItemKey {
         Self { pk: index.account.clone(), sk: format!("{INDEX_PREFIX}{}", index.name) }
     }
 
-    /// Whether the table can hold an item of this key. DynamoDB's partition keys have up to 2,048
-    /// bytes, its sort keys up to 1,024.
+    /// DynamoDB's partition keys have up to 2,048 bytes, its sort keys up to 1,024.
     pub fn fits_the_table(&self) -> bool {
         self.pk.len() <= 2048 && self.sk.len() <= 1024
     }
@@ -103,8 +97,7 @@ fn string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     }
 }
 
-/// The KV keys that an index with this shop id asks for, the primary one first: two, or one where
-/// they are equal or there is no shop id.
+/// The KV keys that an index with this shop id asks for, the primary one first.
 pub fn settings_keys(index: &IndexRef, shop_id: Option<&str>) -> Vec<String> {
     let index_id = index.index_id();
     match shop_id {

@@ -20,7 +20,6 @@ pub struct StreamRecord {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all records are of settings")]
 pub enum Content {
     /// Nothing: the item isn't ours.
     Skipped,
@@ -91,8 +90,7 @@ impl StreamRecord {
     }
 }
 
-/// Reads a record of the right shape. Any other shape is an error of the whole event, which then
-/// has to be read record by record.
+/// Any other shape is an error of the whole event, which then has to be read record by record.
 impl<'de> Deserialize<'de> for StreamRecord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         WireRecord::deserialize(deserializer).map(WireRecord::interpret)

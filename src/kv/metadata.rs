@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use humantime::{format_rfc3339_seconds, parse_rfc3339};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::limits::{LimitExceeded, MAX_KEY_BYTES, MAX_METADATA_BYTES};
 use crate::index::IndexRef;
@@ -44,8 +44,7 @@ pub struct Stamp {
     /// The environment that writes them: two that share a namespace by mistake must not delete each
     /// other's keys.
     pub environment: String,
-    /// When the table took the change, RFC 3339, UTC, to the second; only where a stream record's
-    /// image decided.
+    /// When the table took the change, RFC 3339 to the second; only if a stream record's image decided.
     pub changed_at: Option<String>,
 }
 
@@ -112,24 +111,18 @@ pub struct Provenance {
 impl Provenance {
     /// Nothing where no exporter wrote the metadata.
     pub fn parse(json: &str) -> Self {
-        #[derive(Default, Deserialize)]
-        struct Fields {
-            environment: Option<Value>,
-            exported_at: Option<Value>,
-            changed_at: Option<Value>,
-            source: Option<Value>,
-        }
-        let fields = Metadata::parse(json).and_then(|_| from_object(json).ok());
-        let Fields { environment, exported_at, changed_at, source } = fields.unwrap_or_default();
-        let text = |value: Option<Value>, is_meant: fn(&str) -> bool| match value {
+        let fields = Metadata::parse(json).and_then(|_| from_object::<Map<_, _>>(json).ok());
+        let mut fields = fields.unwrap_or_default();
+        let source = fields.remove("source");
+        let mut text = |name: &str, is_meant: fn(&str) -> bool| match fields.remove(name) {
             Some(Value::String(text)) if is_meant(&text) => Some(text),
             _ => None,
         };
         let is_time = |text: &str| text.len() <= LONGEST_TIME && parse_rfc3339(text).is_ok();
         Self {
-            environment: text(environment, is_environment),
-            exported_at: text(exported_at, is_time),
-            changed_at: text(changed_at, is_time),
+            environment: text("environment", is_environment),
+            exported_at: text("exported_at", is_time),
+            changed_at: text("changed_at", is_time),
             source: source.and_then(|source| serde_json::from_value(source).ok()),
         }
     }

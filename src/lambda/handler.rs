@@ -25,8 +25,7 @@ use crate::ports::{Namespace, Services};
 use crate::telemetry::Stats;
 use crate::telemetry::stats::ReconcileRun;
 
-/// What is left for the answer when the work has to stop. Putting the answer together takes
-/// milliseconds; the rest is for a function with little CPU and for the way back.
+/// What is left for the answer when the work has to stop: enough for little CPU, and the way back.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
 pub struct Handler<S> {
@@ -43,8 +42,7 @@ impl<S: Services> Handler<S> {
         Self { services, config, removals: Removals::default() }
     }
 
-    /// Answers an invocation that has `time_left` until Lambda ends it. The payload, which can be
-    /// 6 MB, is dropped as soon as it is decoded.
+    /// Answers within `time_left`. The payload, up to 6 MB, is dropped as soon as it is decoded.
     pub async fn handle(&self, payload: impl AsRef<str>, time_left: Duration) -> Handled {
         let started = Instant::now();
         let request = Payload::parse(payload.as_ref());
@@ -111,14 +109,10 @@ async fn stream<S: Services>(
     let outcomes = export_batch(invocation, records, removals).await;
     invocation.write_receipts(Namespace::Settings);
     invocation.write_receipts(Namespace::QueryConfigs);
-    let mut failed = Vec::new();
-    for (outcome, sequence_number) in outcomes.iter().zip(sequence_numbers) {
-        log_record(outcome, sequence_number.as_deref());
-        if matches!(outcome, RecordOutcome::Failed(..)) {
-            failed.push(sequence_number);
-        }
-    }
-    stream_answer(failed)
+    let outcomes = outcomes.iter().zip(sequence_numbers);
+    let outcomes = outcomes.inspect(|(outcome, number)| log_record(outcome, number.as_deref()));
+    let failed = outcomes.filter(|(outcome, _)| matches!(outcome, RecordOutcome::Failed(..)));
+    stream_answer(failed.map(|(_, sequence_number)| sequence_number))
 }
 
 /// One line for each record that was not exported as it should be.
@@ -153,12 +147,10 @@ fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
 }
 
 fn account_of(request: &Explain, result: &Result<ExplainReport, ExplainError>) -> Option<String> {
-    match (request, result) {
-        (Explain::Index(index), _) => Some(index.account.clone()),
-        (Explain::Key(_), Ok(ExplainReport { index: Some(index), .. })) => {
-            Some(index.system_account_id.clone())
-        }
-        (Explain::Key(_), _) => None,
+    let found = result.as_ref().ok().and_then(|report| report.index.as_ref());
+    match request {
+        Explain::Index(index) => Some(index.account.clone()),
+        Explain::Key(_) => found.map(|index| index.system_account_id.clone()),
     }
 }
 
@@ -170,16 +162,11 @@ fn log_invocation(
     stats: &Stats,
 ) {
     let outcome = result.as_ref().map_or_else(HandlerError::error_type, |_| "ok");
-    let report = match result {
-        Ok(Answer::Reconcile(report)) => Some(report),
-        _ => None,
+    let (apply, complete) = match result {
+        Ok(Answer::Reconcile(report)) => (Some(report.apply), Some(report.complete)),
+        _ => (None, None),
     };
-    let reconcile = ReconcileRun {
-        apply: report.map(|report| report.apply),
-        system_account_id,
-        complete: report.map(|report| report.complete),
-    };
-    stats.log(source, outcome, reconcile);
+    stats.log(source, outcome, ReconcileRun { apply, system_account_id, complete });
     if let Err(error) = result {
         error!(error_type = error.error_type(), error = error.message(), "invocation failed");
     }

@@ -124,8 +124,7 @@ fn invalid(reason: &str) -> InvalidPayload {
     InvalidPayload(reason.to_owned())
 }
 
-/// The fields of an object that are still to be read. The messages of serde's derive may quote a value,
-/// so none is used.
+/// An object's fields that are still to be read. No message of serde's is used: it may quote a value.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Fields<'a>(#[serde(borrow)] RawObject<'a>);

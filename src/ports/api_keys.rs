@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::{Retry, Retryable, asked_wait};
+use super::{Cause, Retry, Retryable};
 
 #[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait ApiKeyService {
@@ -23,27 +23,19 @@ pub enum ApiKeyError {
     /// The name of the account or the cell does not fit the URL, or the URL is none with it.
     #[error("{path} can't be part of a URL")]
     BadName { path: &'static str },
-    #[error("API keys service: {reason}{}", match retry { Retry::After(wait) | Retry::AfterWholeBackOff(wait) => asked_wait(*wait), Retry::Never => String::new() })]
-    Unavailable {
-        reason: String,
-        /// Whether the service may be asked again at once.
-        retry: Retry,
-    },
-}
-
-impl ApiKeyError {
-    /// Whether the gateway said nothing of the account: it gave no answer, or asked to come back later.
-    /// A refusal says something.
-    pub fn is_silence(&self) -> bool {
-        matches!(self, Self::Unavailable { retry: Retry::After(_), .. })
-    }
+    /// The gateway said nothing of the account: it gave no answer, or asked to come back later.
+    #[error("API keys service")]
+    Silent(#[source] Cause),
+    /// It would say the same again.
+    #[error("API keys service")]
+    Refused(#[source] Cause),
 }
 
 impl Retryable for ApiKeyError {
     fn retry(&self) -> Retry {
         match self {
-            Self::Unavailable { retry, .. } => *retry,
-            Self::NotFound | Self::BadName { .. } => Retry::Never,
+            Self::Silent(cause) => Retry::After(cause.asked_wait),
+            Self::NotFound | Self::BadName { .. } | Self::Refused(_) => Retry::Never,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::{Retry, Retryable, asked_wait};
+use super::{Cause, Retry, Retryable, asked_wait};
 use crate::kv::{Metadata, Pair, StoredValue};
 
 /// The two KV namespaces that the search proxy reads, as its bindings `KV` and `KV_QCFG`.
@@ -36,8 +36,7 @@ pub trait KvStore {
         prefix: &str,
         cursor: Option<&str>,
     ) -> Result<ListPage, KvError>;
-    /// What is left of the API's limit of requests, by the latest answer; `None` where it does not
-    /// say.
+    /// By the latest answer; `None` where it does not say.
     fn rate_limit(&self) -> Option<RateLimit> {
         None
     }
@@ -69,30 +68,30 @@ pub struct ListPage {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KvError {
     /// Trying the same again may help.
-    #[error("Cloudflare KV: {reason}{}", asked_wait(*retry_after))]
-    Transient { reason: String, retry_after: Option<Duration> },
+    #[error("Cloudflare KV")]
+    Transient(#[source] Cause),
     /// 429: too many requests, or writes to a key.
-    #[error("Cloudflare KV: {reason}{}", asked_wait(*retry_after))]
-    RateLimited { reason: String, retry_after: Option<Duration> },
+    #[error("Cloudflare KV")]
+    RateLimited(#[source] Cause),
     /// Too much at once: a time-out or 524. Halves may get through.
-    #[error("Cloudflare KV: {reason}")]
-    TooMuch { reason: String },
+    #[error("Cloudflare KV")]
+    TooMuch(#[source] Cause),
     /// 401 or 403, also after the token was read again.
     #[error(
-        "CloudflareAuthRejected: Cloudflare refuses the API token ({reason}); check the secret and that the token may edit Workers KV Storage of this account"
+        "CloudflareAuthRejected: Cloudflare refuses the API token; check the secret and that the token may edit Workers KV Storage of this account"
     )]
-    AuthRejected { reason: String },
-    #[error("Cloudflare API token: {reason}")]
-    NoToken { reason: String },
+    AuthRejected(#[source] Cause),
+    #[error("Cloudflare API token")]
+    NoToken(#[source] Cause),
     /// The token was refused or there was none any more, and an earlier try may have been done.
-    #[error("{0}; an earlier try may have been done")]
-    AfterLostTry(Box<Self>),
+    #[error("an earlier try may have been done; the last one failed")]
+    AfterLostTry(#[source] Box<Self>),
     /// The request is refused; the same again would be too.
-    #[error("Cloudflare KV refuses the request: {reason}")]
-    Refused { reason: String },
+    #[error("Cloudflare KV refuses the request")]
+    Refused(#[source] Cause),
     /// Something in the request is refused: halves find out which pair or key that is.
-    #[error("Cloudflare KV refuses the request: {reason}")]
-    RefusedContent { reason: String },
+    #[error("Cloudflare KV refuses the request")]
+    RefusedContent(#[source] Cause),
     #[error("Cloudflare KV lists the key as unsuccessful after all tries{}", asked_wait(*retry_after))]
     Unsuccessful { retry_after: Option<Duration> },
     #[error("the invocation's time is up")]
@@ -105,17 +104,15 @@ pub enum KvError {
 impl Retryable for KvError {
     fn retry(&self) -> Retry {
         match self {
-            Self::Transient { retry_after, .. } => Retry::After(*retry_after),
+            Self::Transient(cause) | Self::TooMuch(cause) => Retry::After(cause.asked_wait),
             // KV takes one write a second to a key: a put-back may come too soon after its delete.
-            Self::RateLimited { retry_after, .. } | Self::Unsuccessful { retry_after } => {
-                Retry::AfterWholeBackOff(*retry_after)
-            }
-            Self::TooMuch { .. } => Retry::After(None),
-            Self::AuthRejected { .. }
-            | Self::NoToken { .. }
+            Self::RateLimited(Cause { asked_wait: wait, .. })
+            | Self::Unsuccessful { retry_after: wait } => Retry::AfterWholeBackOff(*wait),
+            Self::AuthRejected(_)
+            | Self::NoToken(_)
             | Self::AfterLostTry(_)
-            | Self::Refused { .. }
-            | Self::RefusedContent { .. }
+            | Self::Refused(_)
+            | Self::RefusedContent(_)
             | Self::OutOfTime
             | Self::NotSent => Retry::Never,
         }
@@ -131,24 +128,18 @@ impl KvError {
 
     /// The error of a request that is refused for what it holds, but not for one pair or key alone.
     pub fn of_several(self) -> Self {
-        match self {
-            Self::RefusedContent { reason } => Self::Refused { reason },
-            error => error,
-        }
+        if let Self::RefusedContent(cause) = self { Self::Refused(cause) } else { self }
     }
 
     /// The error of a request that was tried before, with an answer that said nothing for certain.
     pub fn after_lost_try(self) -> Self {
-        match self {
-            error if error.changed_nothing() => Self::AfterLostTry(Box::new(error)),
-            error => error,
-        }
+        if self.changed_nothing() { Self::AfterLostTry(Box::new(self)) } else { self }
     }
 
     /// Cloudflare's refusal of the token, if that is the cause.
     pub fn auth_rejected(&self) -> Option<&Self> {
         match self {
-            Self::AuthRejected { .. } => Some(self),
+            Self::AuthRejected(_) => Some(self),
             Self::AfterLostTry(error) => error.auth_rejected(),
             _ => None,
         }
@@ -156,6 +147,6 @@ impl KvError {
 
     /// Whether every other request would fail likewise: each would read the token again.
     pub fn concerns_every_request(&self) -> bool {
-        matches!(self, Self::AuthRejected { .. } | Self::NoToken { .. })
+        matches!(self, Self::AuthRejected(_) | Self::NoToken(_))
     }
 }

@@ -7,11 +7,16 @@ mod api_keys;
 mod kv;
 mod table;
 
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use crate::error_chain::Chain;
 
 pub use self::api_keys::{ApiKeyError, ApiKeyService, fits_a_url};
 pub use self::kv::{BulkReply, KvError, KvStore, ListPage, Namespace, RateLimit};
-pub use self::table::{QueryConfigs, ScanColumns, SettingsTable, TableError, TablePage};
+pub use self::table::{Query, ScanColumns, SettingsTable, TableError, TablePage};
 
 /// The services of one deployment.
 pub trait Services {
@@ -34,8 +39,7 @@ pub trait Services {
 /// Time and chance. Monotonic time and sleeping are tokio's, which tests can pause.
 pub trait Clock {
     fn now(&self) -> SystemTime;
-    /// Evenly distributed over 0.0 (included) to 1.0 (excluded): the share of a back-off's ceiling
-    /// that is waited.
+    /// The share of a back-off's ceiling that is waited: from 0.0 to 1.0 (excluded), evenly distributed.
     fn jitter(&self) -> f64;
 }
 
@@ -50,12 +54,46 @@ pub enum Retry {
     AfterWholeBackOff(Option<Duration>),
 }
 
+/// An error with its verdict.
+pub trait Retryable: Error {
+    fn retry(&self) -> Retry;
+}
+
+/// Why a request failed: what the service or the network said, and the wait that the service asks for.
+/// Equal are two that say the same.
+#[derive(Debug, Clone)]
+pub struct Cause {
+    pub error: Arc<dyn Error + Send + Sync>,
+    pub asked_wait: Option<Duration>,
+}
+
+impl Cause {
+    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { error: error.into().into(), asked_wait: None }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.error, asked_wait(self.asked_wait))
+    }
+}
+
+impl Error for Cause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Self) -> bool {
+        Chain(self).to_string() == Chain(other).to_string()
+    }
+}
+
+impl Eq for Cause {}
+
 /// The wait that a service asks for, for the end of an error's sentence.
 fn asked_wait(wait: Option<Duration>) -> String {
     wait.map(|wait| format!("; it asks to wait {} s", wait.as_secs())).unwrap_or_default()
-}
-
-/// An error with its verdict.
-pub trait Retryable {
-    fn retry(&self) -> Retry;
 }

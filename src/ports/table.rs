@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Retry, Retryable};
+use super::{Cause, Retry, Retryable};
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey};
 
@@ -11,10 +11,10 @@ use crate::item::{Item, ItemKey};
 pub trait SettingsTable {
     /// Reads any number of items; those that aren't there are absent.
     async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
-    /// A page of query configs in ascending order of their keys, after `after`.
-    async fn query_configs(
+    /// A page of items in ascending order of their keys, after `after`.
+    async fn query(
         &self,
-        part: QueryConfigs<'_>,
+        query: Query<'_>,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError>;
     /// A page of segment `segment` of `segments` of the table, after `after`.
@@ -25,18 +25,14 @@ pub trait SettingsTable {
         segments: u32,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError>;
-    /// A page of one account's items, after `after`.
-    async fn account_items(
-        &self,
-        account: &str,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueryConfigs<'a> {
-    All(&'a IndexRef),
-    /// Those of one index from a key to another, both included.
+pub enum Query<'a> {
+    Account(&'a str),
+    /// The query configs of an index.
+    ConfigsOf(&'a IndexRef),
+    /// The items of one account from a key to another, both included.
     Between(&'a ItemKey, &'a ItemKey),
 }
 
@@ -59,15 +55,27 @@ pub struct TablePage {
 
 /// A request to the table that failed, after the SDK's own retries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("settings table: {reason}")]
-pub struct TableError {
-    pub reason: String,
-    /// Whether the table asks for fewer requests at a time.
-    pub throttled: bool,
+pub enum TableError {
+    /// The table asks for fewer requests at a time.
+    #[error("settings table: {operation}")]
+    Throttled {
+        operation: &'static str,
+        #[source]
+        cause: Cause,
+    },
+    #[error("settings table: {operation}")]
+    Failed {
+        operation: &'static str,
+        #[source]
+        cause: Cause,
+    },
 }
 
 impl Retryable for TableError {
     fn retry(&self) -> Retry {
-        if self.throttled { Retry::After(None) } else { Retry::Never }
+        match self {
+            Self::Throttled { .. } => Retry::After(None),
+            Self::Failed { .. } => Retry::Never,
+        }
     }
 }

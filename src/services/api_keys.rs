@@ -10,46 +10,46 @@ use url::Url;
 use super::http::{LostAnswer, is_transient, read_body, retry_after};
 use crate::json::from_object;
 use crate::kv::stored::usable_api_key;
-use crate::ports::{ApiKeyError, ApiKeyService, Retry, fits_a_url};
+use crate::ports::{ApiKeyError, ApiKeyService, Cause, fits_a_url};
 
-/// The longest answer that is read. An answer holds one API key; the rest is room for what a gateway
-/// adds.
+/// The longest answer that is read: one API key, and room for what a gateway adds.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 pub struct ApiKeysClient {
-    http: reqwest::Client,
+    pub http: reqwest::Client,
     /// A URL with `{cell}` and `{system_account_id}`.
-    template: String,
+    pub template: String,
 }
 
-impl ApiKeysClient {
-    pub fn new(http: reqwest::Client, template: String) -> Self {
-        Self { http, template }
-    }
+/// An answer without an API key.
+#[derive(Debug, thiserror::Error)]
+enum WrongAnswer {
+    #[error("status {0}")]
+    Status(StatusCode),
+    #[error("200 without a usable api_key")]
+    NoUsableKey,
 }
 
 impl ApiKeyService for ApiKeysClient {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
         let url = url(&self.template, cell, account)?;
-        let unavailable = |reason, retry| ApiKeyError::Unavailable { reason, retry };
-        let lost = |error: LostAnswer| unavailable(error.to_string(), Retry::After(None));
+        let lost = |error: LostAnswer| ApiKeyError::Silent(Cause::new(error));
         let response = self.http.get(url).send().await.map_err(|error| lost(error.into()))?;
         let (status, wait) = (response.status(), retry_after(response.headers()));
         if status != StatusCode::OK {
             return Err(refused(status, wait));
         }
         let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
-        usable_key(&body).ok_or_else(|| {
-            unavailable("200 without a usable api_key".to_owned(), Retry::After(None))
-        })
+        usable_key(&body).ok_or_else(|| ApiKeyError::Silent(Cause::new(WrongAnswer::NoUsableKey)))
     }
 }
 
-fn refused(status: StatusCode, wait: Option<Duration>) -> ApiKeyError {
-    let retry = if is_transient(status) { Retry::After(wait) } else { Retry::Never };
+fn refused(status: StatusCode, asked_wait: Option<Duration>) -> ApiKeyError {
+    let cause = Cause::new(WrongAnswer::Status(status));
     match status {
         StatusCode::NOT_FOUND => ApiKeyError::NotFound,
-        _ => ApiKeyError::Unavailable { reason: format!("status {status}"), retry },
+        _ if is_transient(status) => ApiKeyError::Silent(Cause { asked_wait, ..cause }),
+        _ => ApiKeyError::Refused(cause),
     }
 }
 
@@ -86,7 +86,7 @@ fn usable_key(body: &[u8]) -> Option<SecretString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::Retryable;
+    use crate::ports::{Retry, Retryable};
     use proptest::prelude::*;
     use secrecy::ExposeSecret;
 

@@ -1,14 +1,15 @@
-//! The AWS SDK's clients, from what Lambda puts into the function's environment.
-//!
-//! The SDK's own chain of profiles, files and metadata services is left out: in Lambda the
-//! credentials are always in the environment, and looking elsewhere could only cost time.
+//! The AWS SDK's clients, from what Lambda puts into the environment. Looking into profiles, files and
+//! metadata services too could only cost time.
 
+use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
 use aws_types::SdkConfig;
 use aws_types::sdk_config::StalledStreamProtectionConfig;
 use secrecy::ExposeSecret;
@@ -33,7 +34,7 @@ pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> 
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new(aws.region.clone()))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .http_client(http)
+        .http_client(http_client_fn(move |_, _| SharedHttpConnector::new(http.clone())))
         // It watches how the request's body is read. `AwsHttp` takes the body whole, so it would end every
         // call that takes longer than five seconds.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -54,24 +55,43 @@ pub fn secrets_manager(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_secretsma
     aws_sdk_secretsmanager::Client::from_conf(config.build())
 }
 
-/// What an AWS service said, or why it could not: without the request, which holds names.
-pub fn describe<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
-    match error {
-        SdkError::ServiceError(service) => {
-            let error = service.err();
-            // A proxy may put anything there, the request included.
-            let code = error.code().filter(|code| is_identifier(code)).unwrap_or("unknown error");
-            let message = error.message().unwrap_or_default();
-            format!("{}: {}", without_secrets(code), without_secrets(message))
+/// Why a call to AWS failed, without the request and without an answer that can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum AwsError {
+    /// The beginning of what the service says, without the secrets that are held.
+    #[error("{code}: {message}")]
+    Service { code: String, message: String },
+    #[error("time-out")]
+    TimeOut,
+    #[error("no connection")]
+    NoConnection(#[source] BoxError),
+    #[error("an answer that can't be read")]
+    Unreadable,
+    #[error("the request could not be made")]
+    NotMade,
+}
+
+impl<E> From<SdkError<E>> for AwsError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    fn from(error: SdkError<E>) -> Self {
+        match error {
+            SdkError::ServiceError(error) => {
+                let (code, message) = (error.err().code(), error.err().message());
+                // A proxy may put anything there, the request included.
+                let code = code.filter(|code| is_identifier(code)).unwrap_or("unknown error");
+                let message = without_secrets(message.unwrap_or_default());
+                Self::Service { code: without_secrets(code), message }
+            }
+            SdkError::TimeoutError(_) => Self::TimeOut,
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::TimeOut,
+            failed @ SdkError::DispatchFailure(_) => {
+                failed.into_source().map_or(Self::NotMade, Self::NoConnection)
+            }
+            SdkError::ResponseError(_) => Self::Unreadable,
+            _ => Self::NotMade,
         }
-        SdkError::TimeoutError(_) => "time-out".to_owned(),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => "time-out".to_owned(),
-        SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-            Some(error) => format!("no connection: {error}"),
-            None => "no connection".to_owned(),
-        },
-        SdkError::ResponseError(_) => "an answer that can't be read".to_owned(),
-        _ => "the request could not be made".to_owned(),
     }
 }
 

@@ -3,14 +3,10 @@
 
 use std::error::Error;
 
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
-use aws_smithy_runtime_api::shared::IntoShared;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -18,8 +14,7 @@ use serde_json::value::RawValue;
 
 use super::http::{LostAnswer, read_body};
 
-/// The longest answer that is read. DynamoDB's have up to 16 MB of items, which its JSON may make a
-/// few times longer.
+/// The longest answer that is read: 16 MB of items, which JSON may make a few times longer.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// The longest error that the SDK gets whole: it makes several copies of the message.
@@ -79,15 +74,5 @@ fn lost(error: LostAnswer) -> ConnectorError {
 impl HttpConnector for AwsHttp {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         HttpConnectorFuture::new(self.clone().send(request))
-    }
-}
-
-impl HttpClient for AwsHttp {
-    fn http_connector(
-        &self,
-        _settings: &HttpConnectorSettings,
-        _components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        self.clone().into_shared()
     }
 }

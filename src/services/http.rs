@@ -5,11 +5,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, redirect};
-
 use tokio::time::Instant;
 
 use crate::COMMIT;
-use crate::error_chain::Chain;
 use crate::ports::RateLimit;
 
 const VERSION: &str = concat!("ecom-settings-exporter/", env!("CARGO_PKG_VERSION"));
@@ -17,8 +15,7 @@ const VERSION: &str = concat!("ecom-settings-exporter/", env!("CARGO_PKG_VERSION
 /// How long connecting may take; a part of a request's time-out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Idle connections are dropped before load balancers do it (60 s is their usual time): one that
-/// was closed while the function was frozen would cost a try.
+/// Less than load balancers' usual 60 s: a connection that was closed meanwhile would cost a try.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Builds a client whose requests take `timeout` at the most and follow no redirects.
@@ -56,10 +53,8 @@ const MAX_RESET: Duration = Duration::from_secs(300);
 /// `Ratelimit: "default";r=50;t=30`: how many requests are left, and the seconds until the reset.
 pub fn rate_limit(headers: &HeaderMap) -> Option<RateLimit> {
     let parameters = headers.get("ratelimit")?.to_str().ok()?.split(';').map(str::trim);
-    let number = |name: &str| {
-        let text = parameters.clone().find_map(|parameter| parameter.strip_prefix(name))?;
-        text.parse::<u64>().ok()
-    };
+    let value = |name: &str| parameters.clone().find_map(|parameter| parameter.strip_prefix(name));
+    let number = |name: &str| value(name)?.parse::<u64>().ok();
     let until_reset = Duration::from_secs(number("t=")?).min(MAX_RESET);
     Some(RateLimit { left: number("r=")?, resets_at: Instant::now() + until_reset })
 }
@@ -70,8 +65,8 @@ pub enum LostAnswer {
     #[error("time-out")]
     TimeOut,
     /// There was no connection, or it broke.
-    #[error("{0}")]
-    Broken(String),
+    #[error(transparent)]
+    Broken(reqwest::Error),
     #[error("an answer of more than {0} bytes")]
     TooLong(usize),
 }
@@ -80,7 +75,7 @@ impl From<reqwest::Error> for LostAnswer {
     fn from(error: reqwest::Error) -> Self {
         // The URL holds names.
         let error = error.without_url();
-        if error.is_timeout() { Self::TimeOut } else { Self::Broken(describe(&error)) }
+        if error.is_timeout() { Self::TimeOut } else { Self::Broken(error) }
     }
 }
 
@@ -93,22 +88,6 @@ pub async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, Lo
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
-}
-
-/// What went wrong with a connection, with the causes.
-fn describe(error: &reqwest::Error) -> String {
-    use std::error::Error;
-    let what = if error.is_connect() {
-        "no connection"
-    } else if error.is_body() || error.is_decode() {
-        "the connection broke within the response"
-    } else {
-        "the request failed"
-    };
-    match error.source() {
-        Some(cause) => format!("{what}: {}", Chain(cause)),
-        None => what.to_owned(),
-    }
 }
 
 #[cfg(test)]

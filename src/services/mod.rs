@@ -12,7 +12,7 @@ pub mod table_reply;
 use std::time::{Duration, SystemTime};
 
 use self::api_keys::ApiKeysClient;
-use self::cloudflare::client::CloudflareKv;
+use self::cloudflare::CloudflareKv;
 use self::settings_table::DynamoDbTable;
 use crate::ports::{Clock, Services};
 

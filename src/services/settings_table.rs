@@ -4,29 +4,25 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::aws::describe;
+use super::aws::AwsError;
 use super::table_reply::{TableReply, TakeReply};
 use crate::item::alias_targets::CLAIM_PATHS;
 use crate::item::keys::{QUERY_SEPARATOR, query_config_sk_prefix};
 use crate::item::{Item, ItemKey};
-use crate::ports::{QueryConfigs, ScanColumns, SettingsTable, TableError, TablePage};
+use crate::ports::{Cause, Query, ScanColumns, SettingsTable, TableError, TablePage};
 
 /// DynamoDB's most keys in one `BatchGetItem`.
 const BATCH_GET_KEYS: usize = 100;
-
-/// `BatchGetItem`s under way at once.
 const BATCH_GETS_IN_FLIGHT: usize = 4;
 
 /// How often keys that DynamoDB leaves unprocessed are asked for again, and after how long.
 const UNPROCESSED_RETRIES: u32 = 6;
 const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
 
-/// The items that a pass over the table for claims asks for. Nothing of a query config counts, but what only looks like one
-/// (`INDEX##QUERY#x`) may have aliases.
+/// Nothing of a query config counts, but what only looks like one (`INDEX##QUERY#x`) may have aliases.
 fn claims_filter() -> String {
     let exist = CLAIM_PATHS.map(|path| format!("attribute_exists({path})"));
     format!("NOT contains(sk, :query) OR {}", exist.join(" OR "))
@@ -36,27 +32,21 @@ fn claims_filter() -> String {
 macro_rules! reply {
     ($operation:literal, $call:expr) => {{
         let reply = TakeReply::default();
-        match $call.customize().interceptor(reply.clone()).send().await {
-            Ok(_) => reply.taken().ok_or_else(|| {
-                failed(concat!($operation, ": an answer that can't be read").into())
-            }),
-            Err(error) => Err(table_error($operation, &error)),
-        }
+        let answer = $call.customize().interceptor(reply.clone()).send().await;
+        let answer = answer.map_err(AwsError::from);
+        let reply = answer.and_then(|_| reply.taken().ok_or(AwsError::Unreadable));
+        reply.map_err(|error| table_error($operation, error))
     }};
 }
 
 type SdkItem = HashMap<String, AttributeValue>;
 
 pub struct DynamoDbTable {
-    client: Client,
-    name: String,
+    pub client: Client,
+    pub name: String,
 }
 
 impl DynamoDbTable {
-    pub fn new(client: Client, name: String) -> Self {
-        Self { client, name }
-    }
-
     async fn get_batch(&self, keys: &[ItemKey]) -> Result<Vec<(ItemKey, Item)>, TableError> {
         let mut open: Vec<SdkItem> = keys.iter().map(sdk_key).collect();
         let mut items = Vec::with_capacity(keys.len());
@@ -68,7 +58,7 @@ impl DynamoDbTable {
                 .set_keys(Some(open))
                 .consistent_read(true)
                 .build()
-                .map_err(|error| failed(format!("BatchGetItem: {error}")))?;
+                .map_err(|_| table_error("BatchGetItem", AwsError::NotMade))?;
             let call = self.client.batch_get_item().request_items(&self.name, request);
             let reply = reply!("BatchGetItem", call)?;
             items.extend(reply.items);
@@ -77,29 +67,8 @@ impl DynamoDbTable {
                 return Ok(items);
             }
         }
-        Err(failed("BatchGetItem leaves keys unprocessed: throttled".to_owned()))
-    }
-
-    /// A page of an account's items that meet `condition`, which names `:pk` and the `bounds`.
-    async fn query(
-        &self,
-        account: &str,
-        condition: &str,
-        bounds: &[(&str, &str)],
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        let mut call = self
-            .client
-            .query()
-            .table_name(&self.name)
-            .key_condition_expression(condition)
-            .expression_attribute_values(":pk", AttributeValue::S(account.to_owned()))
-            .consistent_read(true)
-            .set_exclusive_start_key(after.map(sdk_key));
-        for (name, value) in bounds {
-            call = call.expression_attribute_values(*name, AttributeValue::S((*value).to_owned()));
-        }
-        reply!("Query", call).map(page)
+        let cause = Cause::new("it leaves keys unprocessed: throttled");
+        Err(TableError::Failed { operation: "BatchGetItem", cause })
     }
 }
 
@@ -111,23 +80,36 @@ impl SettingsTable for DynamoDbTable {
         Ok(batches.into_iter().flatten().collect())
     }
 
-    async fn query_configs(
+    async fn query(
         &self,
-        part: QueryConfigs<'_>,
+        query: Query<'_>,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        match part {
-            QueryConfigs::All(index) => {
-                let prefix = query_config_sk_prefix(index);
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let (account, condition, bounds) = match query {
+            Query::Account(account) => (account, "pk = :pk", vec![]),
+            Query::ConfigsOf(index) => {
+                let prefix = text(&query_config_sk_prefix(index));
                 let condition = "pk = :pk AND begins_with(sk, :prefix)";
-                self.query(&index.account, condition, &[(":prefix", &prefix)], after).await
+                (&*index.account, condition, vec![(":prefix", prefix)])
             }
-            QueryConfigs::Between(first, last) => {
-                let bounds = [(":first", &*first.sk), (":last", &*last.sk)];
-                self.query(&first.pk, "pk = :pk AND sk BETWEEN :first AND :last", &bounds, after)
-                    .await
+            Query::Between(first, last) => {
+                let bounds = vec![(":first", text(&first.sk)), (":last", text(&last.sk))];
+                (&*first.pk, "pk = :pk AND sk BETWEEN :first AND :last", bounds)
             }
-        }
+        };
+        let values = bounds.into_iter().chain([(":pk", text(account))]);
+        let call = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression(condition)
+            .set_expression_attribute_values(Some(
+                values.map(|(name, value)| (name.into(), value)).collect(),
+            ))
+            .consistent_read(true)
+            .set_exclusive_start_key(after.map(sdk_key));
+        reply!("Query", call).map(page)
     }
 
     async fn scan(
@@ -151,30 +133,14 @@ impl SettingsTable for DynamoDbTable {
             ScanColumns::Claims => scan
                 .projection_expression(format!("pk, sk, {}", CLAIM_PATHS.join(", ")))
                 .filter_expression(claims_filter())
-                .expression_attribute_values(
-                    ":query",
-                    AttributeValue::S(QUERY_SEPARATOR.to_owned()),
-                ),
+                .expression_attribute_values(":query", AttributeValue::S(QUERY_SEPARATOR.into())),
         };
         reply!("Scan", scan).map(page)
-    }
-
-    async fn account_items(
-        &self,
-        account: &str,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        // Items that are no index may have aliases.
-        self.query(account, "pk = :pk", &[], after).await
     }
 }
 
 fn page(TableReply { items, last_evaluated, .. }: TableReply) -> TablePage {
     TablePage { items, last_read: last_evaluated }
-}
-
-fn failed(reason: String) -> TableError {
-    TableError { reason, throttled: false }
 }
 
 fn sdk_key(key: &ItemKey) -> SdkItem {
@@ -186,7 +152,13 @@ fn sdk_key(key: &ItemKey) -> SdkItem {
 const THROTTLED: [&str; 3] =
     ["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"];
 
-fn table_error<E: ProvideErrorMetadata>(operation: &str, error: &SdkError<E>) -> TableError {
-    let throttled = error.code().is_some_and(|code| THROTTLED.contains(&code));
-    TableError { reason: format!("{operation}: {}", describe(error)), throttled }
+fn table_error(operation: &'static str, error: AwsError) -> TableError {
+    let throttled =
+        matches!(&error, AwsError::Service { code, .. } if THROTTLED.contains(&&**code));
+    let cause = Cause::new(error);
+    if throttled {
+        TableError::Throttled { operation, cause }
+    } else {
+        TableError::Failed { operation, cause }
+    }
 }

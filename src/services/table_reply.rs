@@ -55,8 +55,6 @@ impl<'de> Deserialize<'de> for KeyedItem {
 }
 
 impl TableReply {
-    /// Reads an answer of whichever of the three operations.
-    ///
     /// Rejects JSON without a list of items, and a list of another length than its count: read as an
     /// empty result, it would look as if the items were deleted.
     pub fn parse(json: &str) -> serde_json::Result<Self> {
@@ -74,9 +72,8 @@ impl TableReply {
     }
 }
 
-/// Takes the reply out of one call's answer, and leaves an empty one to the SDK.
-///
-/// Answers that are no success stay as they are, and so do those that can't be read.
+/// Takes the reply out of one call's answer, and leaves an empty one to the SDK. An answer that is no
+/// success, or can't be read, stays as it is.
 #[derive(Debug, Clone, Default)]
 pub struct TakeReply(Arc<Mutex<Option<TableReply>>>);
 

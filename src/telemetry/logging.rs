@@ -1,5 +1,7 @@
 //! Logs: JSON lines on standard output, at the level that Lambda's logging controls set.
 
+use std::cell::Cell;
+use std::panic::Location;
 use std::str::FromStr;
 
 use tracing::Metadata;
@@ -8,8 +10,6 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-
-use super::place::last_call;
 
 /// Starts logging; the level is `AWS_LAMBDA_LOG_LEVEL`, INFO where it is absent.
 pub fn init() {
@@ -50,6 +50,22 @@ fn level(name: Option<&str>) -> LevelFilter {
     }
 }
 
+// Without symbols the deployed binary has no backtrace. For a panic in somebody else's code, this is where
+// in ours the work was last.
+thread_local! {
+    static LAST_CALL: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
+}
+
+/// Notes a place that calls the outside. The function runs on one thread.
+pub fn note_call(place: &'static Location<'static>) {
+    LAST_CALL.set(Some(place));
+}
+
+/// The place that last called the outside, as `src/file.rs:line:column`.
+pub fn last_call() -> Option<String> {
+    LAST_CALL.get().map(ToString::to_string)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +85,13 @@ mod tests {
         ] {
             assert_eq!(level(name), expected, "{name:?}");
         }
+    }
+
+    #[test]
+    fn the_last_call_is_named_by_its_place_in_our_source() {
+        assert_eq!(last_call(), None);
+        note_call(Location::caller());
+        let place = last_call().unwrap();
+        assert!(place.starts_with("src/telemetry/logging.rs:"), "{place}");
     }
 }

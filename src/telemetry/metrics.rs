@@ -1,7 +1,5 @@
 //! Metrics in CloudWatch's embedded format: one line on standard output an invocation.
-//!
-//! No account and no index is a dimension: each would be a metric of its own. They are fields of the
-//! log.
+//! Neither account nor index is a dimension: each would be a metric of its own.
 
 use std::time::Duration;
 
@@ -11,7 +9,6 @@ use metrics_cloudwatch_embedded::Collector;
 use super::stats::{Stats, Value};
 
 const NAMESPACE: &str = "EcomSettingsExporter";
-
 const COLD_STARTS: &str = "ColdStarts";
 
 pub struct Metrics {
@@ -29,7 +26,7 @@ impl Metrics {
             match value {
                 Value::Count(_) => describe_counter!(name, Unit::Count, ""),
                 Value::Finding(_) => describe_histogram!(name, Unit::Count, ""),
-                Value::Time(_) | Value::Lags(_) => {
+                Value::Time(_) | Value::Times(_) => {
                     describe_histogram!(name, Unit::Milliseconds, "");
                 }
             }
@@ -47,8 +44,8 @@ impl Metrics {
                     histogram!(name).record(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
                 }
                 Value::Time(time) if !time.is_zero() => histogram!(name).record(millis(time)),
-                Value::Lags(lags) => {
-                    lags.values().iter().for_each(|lag| histogram!(name).record(millis(*lag)));
+                Value::Times(times) => {
+                    times.into_iter().for_each(|time| histogram!(name).record(millis(time)));
                 }
                 Value::Finding(None) | Value::Time(_) => {}
             }

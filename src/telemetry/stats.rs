@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::lags::Lags;
-
 macro_rules! stats {
     ($($(#[$doc:meta])* $field:ident: $type:ty $(=> $metric:literal)?;)*) => {
         /// The numbers of one invocation, named as in its log line.
@@ -86,8 +84,8 @@ stats! {
     keys_withheld: Option<u64> => "KeysWithheld";
     dangling_aliases: Option<u64> => "DanglingAliases";
     /// From the table's change to KV's confirmation, of each exported record of an index item.
-    settings_lag_ms: Lags => "SettingsLag";
-    query_config_lag_ms: Lags => "QueryConfigLag";
+    settings_lag_ms: Vec<Duration> => "SettingsLag";
+    query_config_lag_ms: Vec<Duration> => "QueryConfigLag";
     duration_ms: Duration;
     kv_requests: u64 => "CloudflareKvRequests";
     /// Those that do not wait for their turn: the stream's, a re-export's and explain's.
@@ -140,8 +138,8 @@ pub enum Value {
     Finding(Option<u64>),
     /// Zero is no metric.
     Time(Duration),
-    /// Each is measured, and the longest logged.
-    Lags(Lags),
+    /// Ascending. Each is measured, and the longest logged.
+    Times(Vec<Duration>),
 }
 
 fn logged(number: impl Into<Value>) -> Option<u64> {
@@ -150,7 +148,7 @@ fn logged(number: impl Into<Value>) -> Option<u64> {
         Value::Count(count) => Some(count),
         Value::Finding(count) => count,
         Value::Time(time) => millis(time),
-        Value::Lags(lags) => lags.longest().and_then(millis),
+        Value::Times(times) => times.last().copied().and_then(millis),
     }
 }
 
@@ -168,7 +166,21 @@ kinds! {
     u64 => Count;
     Option<u64> => Finding;
     Duration => Time;
-    Lags => Lags;
+    Vec<Duration> => Times;
+}
+
+/// The embedded metric format takes 100 values of a metric in a line.
+const MAX_VALUES: usize = 100;
+
+/// Times in ascending order: all of them, or of more than 100 the longest of each hundredth.
+pub fn at_most_100(times: impl IntoIterator<Item = Duration>) -> Vec<Duration> {
+    let mut times: Vec<Duration> = times.into_iter().collect();
+    times.sort_unstable();
+    if times.len() > MAX_VALUES {
+        let last_of = |hundredth: usize| ((hundredth + 1) * times.len()).div_ceil(MAX_VALUES) - 1;
+        times = (0..MAX_VALUES).map(|hundredth| times[last_of(hundredth)]).collect();
+    }
+    times
 }
 
 #[cfg(test)]
@@ -181,8 +193,8 @@ mod tests {
         assert_eq!((logged(None), logged(Some(0))), (None, Some(0)));
         let second = Duration::from_secs(1);
         assert_eq!(logged(second), Some(1000));
-        assert_eq!(logged(Lags::of([second, Duration::ZERO])), Some(1000));
-        assert_eq!(logged(Lags::default()), None);
+        assert_eq!(logged(at_most_100([second, Duration::ZERO])), Some(1000));
+        assert_eq!(logged(Vec::new()), None);
     }
 
     #[test]
@@ -213,5 +225,23 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    fn seconds(seconds: impl IntoIterator<Item = u64>) -> Vec<Duration> {
+        seconds.into_iter().map(Duration::from_secs).collect()
+    }
+
+    #[test]
+    fn up_to_a_hundred_records_have_a_value_each() {
+        assert_eq!(at_most_100(seconds([3, 1, 2])), seconds([1, 2, 3]));
+        assert_eq!(at_most_100(seconds(0..100)).len(), 100);
+    }
+
+    #[test]
+    fn more_records_are_told_by_a_hundred_values_that_include_the_longest() {
+        let of_1000 = at_most_100(seconds(1..=1_000));
+        assert_eq!(of_1000, seconds((1..=100).map(|hundredth| hundredth * 10)));
+        let of_101 = at_most_100(seconds(1..=101));
+        assert_eq!((of_101.len(), of_101.last()), (100, Some(&Duration::from_secs(101))));
     }
 }

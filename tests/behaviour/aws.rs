@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ecom_settings_exporter::config::Config;
-use ecom_settings_exporter::services::aws::describe;
+use ecom_settings_exporter::error_chain::Chain;
+use ecom_settings_exporter::services::aws::AwsError;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
 use ecom_settings_exporter::services::{aws, http};
 use serde_json::json;
@@ -45,7 +46,7 @@ async fn read_secret(url: &str) -> Result<String, String> {
     let sdk = sdk.into_builder().retry_config(retries).build();
     let client = aws::secrets_manager(&aws_config, &sdk);
     let answer = client.get_secret_value().secret_id("s").send().await;
-    let answer = answer.map_err(|error| describe(&error))?;
+    let answer = answer.map_err(|error| Chain(&AwsError::from(error)).to_string())?;
     Ok(answer.secret_string().unwrap_or_default().to_owned())
 }
 

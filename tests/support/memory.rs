@@ -14,7 +14,7 @@ use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::limits::MAX_BULK_PAIRS;
 use ecom_settings_exporter::kv::{Entry, Metadata, Pair, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyService, BulkReply, Clock, KvError, KvStore, ListPage, Namespace, QueryConfigs,
+    ApiKeyService, BulkReply, Cause, Clock, KvError, KvStore, ListPage, Namespace, Query,
     RateLimit, ScanColumns, Services, SettingsTable, TableError, TablePage,
 };
 
@@ -135,7 +135,7 @@ impl KvFault {
             Self::Fails(error) | Self::IsDoneAndFails(_, error) => Err(error),
             Self::TimesOut => {
                 tokio::time::sleep(HTTP_TIMEOUT).await;
-                Err(KvError::TooMuch { reason: "time-out".into() })
+                Err(KvError::TooMuch(Cause::new("time-out")))
             }
             Self::Hangs | Self::IsDoneAndHangs => pending().await,
         }
@@ -180,20 +180,19 @@ impl Listing<'_> {
 /// The items that a read goes over.
 #[derive(Clone, Copy)]
 pub enum Part<'a> {
-    QueryConfigs(QueryConfigs<'a>),
-    Account(&'a str),
+    Query(Query<'a>),
     Segment { columns: ScanColumns, segment: u32, segments: u32 },
 }
 
 impl Part<'_> {
     pub fn has(self, key: &ItemKey) -> bool {
         match self {
-            Self::QueryConfigs(QueryConfigs::All(index)) => {
+            Self::Query(Query::ConfigsOf(index)) => {
                 let prefix = format!("INDEX#{}#QUERY#", index.name);
                 key.pk == index.account && key.sk.starts_with(&prefix)
             }
-            Self::QueryConfigs(QueryConfigs::Between(first, last)) => (first..=last).contains(&key),
-            Self::Account(account) => key.pk == account,
+            Self::Query(Query::Between(first, last)) => (first..=last).contains(&key),
+            Self::Query(Query::Account(account)) => key.pk == account,
             Self::Segment { segment, segments, .. } => {
                 let hash = key.pk.bytes().chain(key.sk.bytes()).map(u32::from).sum::<u32>();
                 hash % segments == segment
@@ -288,12 +287,12 @@ impl<B: Backend> SettingsTable for Memory<B> {
         Ok(found)
     }
 
-    async fn query_configs(
+    async fn query(
         &self,
-        part: QueryConfigs<'_>,
+        query: Query<'_>,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        self.page(Part::QueryConfigs(part), after).await
+        self.page(Part::Query(query), after).await
     }
 
     async fn scan(
@@ -304,14 +303,6 @@ impl<B: Backend> SettingsTable for Memory<B> {
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
         self.page(Part::Segment { columns, segment, segments }, after).await
-    }
-
-    async fn account_items(
-        &self,
-        account: &str,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        self.page(Part::Account(account), after).await
     }
 }
 

@@ -21,7 +21,7 @@ use super::ApiKeyOwner;
 use super::resolve::ApiKeys;
 use crate::export::invocation::{Invocation, OutOfTime, Service};
 use crate::export::retry::with_retries;
-use crate::ports::{ApiKeyError, ApiKeyService, Retry, Services};
+use crate::ports::{ApiKeyError, ApiKeyService, Cause, Services};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
@@ -85,7 +85,7 @@ impl Gateway {
         let now = Instant::now();
         self.ended_at.set(now);
         if let Patience::WhileTheCellAnswers(time) = patience
-            && !answer.as_ref().is_err_and(ApiKeyError::is_silence)
+            && !matches!(answer, Err(ApiKeyError::Silent(_)))
         {
             self.wait_at_least(now + time);
         }
@@ -192,8 +192,7 @@ async fn fetch<S: Services>(
         drop(permit);
         drop(first_try.take());
         answer.unwrap_or_else(|OutOfTime| {
-            let reason = "no answer in the time there was for it".to_owned();
-            Err(ApiKeyError::Unavailable { reason, retry: Retry::After(None) })
+            Err(ApiKeyError::Silent(Cause::new("no answer in the time there was for it")))
         })
     })
     .await

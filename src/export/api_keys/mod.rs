@@ -9,6 +9,7 @@ pub use asking::{
 pub use resolve::ApiKeys;
 
 use crate::config::ExporterConfig;
+use crate::error_chain::Chain;
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Item, Rejection};
 use crate::ports::{ApiKeyError, KvError, fits_a_url};
@@ -85,7 +86,7 @@ pub enum WhyNoApiKey {
     Service(ApiKeyError),
     #[error("KV holds no settings of this index whose API key could be used again")]
     NotInKv(#[source] ApiKeyError),
-    #[error("KV can't be read for an API key to use again ({kv})")]
+    #[error("KV can't be read for an API key to use again ({})", Chain(kv))]
     KvUnreadable {
         #[source]
         service: ApiKeyError,

@@ -26,7 +26,7 @@ use crate::export::invocation::Invocation;
 use crate::index::IndexRef;
 use crate::item::Rejection;
 use crate::kv::StoredSettings;
-use crate::ports::{ApiKeyError, KvError, Namespace, Retry, Services};
+use crate::ports::{ApiKeyError, Cause, KvError, Namespace, Services};
 
 /// The API keys that an invocation has asked for. None outlives it, so that a rotated key is not
 /// overwritten with an old one.
@@ -82,7 +82,7 @@ impl ApiKeys {
 
     pub fn extend(&mut self, answers: Answers) {
         for (owner, answer) in answers {
-            if matches!(answer, Err(ApiKeyError::Unavailable { .. })) {
+            if matches!(answer, Err(ApiKeyError::Silent(_) | ApiKeyError::Refused(_))) {
                 self.failed_cells.insert(owner.cell.clone());
             }
             self.answers.insert(owner, answer);
@@ -229,10 +229,7 @@ impl ApiKeys {
 }
 
 fn quiet_cell_error() -> ApiKeyError {
-    ApiKeyError::Unavailable {
-        reason: "the cell's gateway has given nothing in this run".to_owned(),
-        retry: Retry::Never,
-    }
+    ApiKeyError::Refused(Cause::new("the cell's gateway has given nothing in this run"))
 }
 
 #[cfg(test)]
@@ -377,7 +374,7 @@ mod tests {
     async fn where_kv_cannot_be_read_it_is_unavailable() {
         for (fakes, _) in without_api_keys() {
             fakes.kv.hold("a-i", &value("i", &json!("old")));
-            fakes.kv.faults.then([KvFault::Fails(KvError::Refused { reason: "scripted".into() })]);
+            fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
             let unavailable = Err("KV can't be read".to_owned());
             assert_eq!(resolved(&fakes, batch_api_keys()).await, unavailable);
         }

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::outcome::RecordOutcome;
 use super::plan::{BatchPlan, Deciding, PlannedItem, Task};
+use crate::error_chain::Chain;
 use crate::export::api_keys::Exportable;
 use crate::export::invocation::Invocation;
 use crate::export::table::read_items_until;
@@ -36,7 +37,7 @@ pub async fn let_the_table_decide<S: Services>(
         Err(error) => {
             warn!(
                 records,
-                error = %error,
+                error = %Chain(&error),
                 "late records are exported from their images: the table can't be read"
             );
             return;

@@ -19,7 +19,7 @@ use crate::index::ItemName;
 use crate::item::StreamRecord;
 use crate::ports::{Clock, Services};
 use crate::telemetry::Stats;
-use crate::telemetry::lags::Lags;
+use crate::telemetry::stats::at_most_100;
 
 /// How long a batch writes: what it writes later could undo what a re-export or a repair wrote
 /// meanwhile. What fails then is late when it comes again. A batch waits 10 s for the table and 20 s
@@ -67,12 +67,16 @@ fn note_records<N: Clone + Into<ItemName>, T>(receipts: &Receipts, items: &[Plan
 }
 
 /// The times from each change in the table, which is told to the second, to the end of its export.
-fn lags<N, T>(items: &[PlannedItem<N, T>], outcomes: &[RecordOutcome], end: SystemTime) -> Lags {
+fn lags<N, T>(
+    items: &[PlannedItem<N, T>],
+    outcomes: &[RecordOutcome],
+    end: SystemTime,
+) -> Vec<Duration> {
     let end = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let deciding = items.iter().map(|item| &item.deciding);
     let exported = deciding.filter(|it| outcomes[it.position] == RecordOutcome::Exported);
     let lag = |created_at: f64| Duration::try_from_secs_f64((end - created_at).max(0.0)).ok();
-    Lags::of(exported.filter_map(|it| lag(it.created_at?)))
+    at_most_100(exported.filter_map(|it| lag(it.created_at?)))
 }
 
 /// Makes an item's outcome that of its records: of the deciding one, or of all that a retry needs where
@@ -119,7 +123,7 @@ mod tests {
     use crate::index::IndexRef;
     use crate::item::Rejection;
     use crate::kv::Source;
-    use crate::ports::KvError;
+    use crate::ports::{Cause, KvError};
     use serde_json::{json, value::to_raw_value};
     use tokio::time::Instant;
 
@@ -144,7 +148,7 @@ mod tests {
 
     fn refused(wait: u64) -> KvFault {
         let retry_after = Some(Duration::from_secs(wait));
-        KvFault::Fails(KvError::Transient { reason: "429".into(), retry_after })
+        KvFault::Fails(KvError::Transient(Cause { asked_wait: retry_after, ..Cause::new("429") }))
     }
 
     /// Settings and query configs go side by side, so each fault comes twice.
@@ -185,7 +189,7 @@ mod tests {
     fn a_late_record_of_which_a_pair_or_a_delete_is_refused_alone_is_rejected() {
         let of_error =
             |error, late| RecordOutcome::of_error(IndexRef::parse("a", "i").unwrap(), error, late);
-        let refused = || KvError::RefusedContent { reason: "status 400, code 10012".into() };
+        let refused = || KvError::RefusedContent(Cause::new("status 400, code 10012"));
         let settled =
             |source: KeyError| KeyError::NotSettled { key: "s".into(), source: source.into() };
         for error in [

@@ -1,5 +1,6 @@
 //! What becomes of a record.
 
+use crate::error_chain::Chain;
 use crate::export::error::KeyError;
 use crate::index::ItemName;
 use crate::item::Rejection;
@@ -35,7 +36,7 @@ impl RecordOutcome {
             _ if !late => Self::Failed(item, error),
             (Some(missing), _) if missing.parks_late_records() => Self::Parked(item, error),
             (_, Some(refusal)) => {
-                Self::rejected(item, Rejection::new("(pair)", refusal.to_string()))
+                Self::rejected(item, Rejection::new("(pair)", Chain(refusal).to_string()))
             }
             _ => Self::Failed(item, error),
         }

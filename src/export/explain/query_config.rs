@@ -14,7 +14,7 @@ use crate::export::table::{ReadError, for_each_query_config, read_items};
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey, QueryConfigRef, Rejection};
 use crate::kv::Entry;
-use crate::ports::{Namespace, QueryConfigs, Services};
+use crate::ports::{Namespace, Query, Services};
 
 /// What is known of the query config that a key is taken for: the one that KV's value under it names,
 /// else the one that asks for it; `None` where there is neither.
@@ -89,7 +89,7 @@ async fn search<S: Services>(
 ) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
     let mut found = BTreeMap::new();
     for index in IndexRef::all_with_id(index_id) {
-        for_each_query_config(invocation, QueryConfigs::All(&index), |item_key, item| {
+        for_each_query_config(invocation, Query::ConfigsOf(&index), |item_key, item| {
             if item_key.query_config().is_some_and(|config| config.kv_key() == key) {
                 found.insert(item_key, item);
             }

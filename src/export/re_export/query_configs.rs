@@ -14,7 +14,7 @@ use crate::export::table::query_config_page;
 use crate::export::verified_write::{ItemWrite, Policy, Reread, verified_write};
 use crate::index::IndexRef;
 use crate::item::{ItemKey, QueryConfigRef, Rejection};
-use crate::ports::{Namespace, QueryConfigs, Services};
+use crate::ports::{Namespace, Query, Services};
 
 const POLICY: Policy =
     Policy { namespace: Namespace::QueryConfigs, reread: Reread::ByRange, writes_new_keys: false };
@@ -82,7 +82,7 @@ impl<S: Services> QueryConfigReader<'_, S> {
     }
 
     async fn read_page(&mut self) -> Result<(), KeyError> {
-        let all = QueryConfigs::All(self.index);
+        let all = Query::ConfigsOf(self.index);
         let page = query_config_page(self.invocation, all, self.after.as_ref()).await?;
         self.ended = page.last_read.is_none();
         self.after = page.last_read;

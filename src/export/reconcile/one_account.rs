@@ -41,7 +41,7 @@ impl<S: Services> Lister<'_, S> {
     pub async fn read_given_up_shop_ids(&self, part: &mut Part) {
         if let Err(error) = self.read_shop_ids_in_values(part).await {
             let reason = "shop ids that were given up could not be looked up";
-            part.stopped = Some(format!("{reason}: {error}"));
+            part.stopped = Some(format!("{reason}: {}", Chain(&error)));
         }
     }
 
@@ -109,7 +109,8 @@ impl<S: Services> Lister<'_, S> {
         let (found, failures) = self.read_values(unlisted.cloned().collect()).await;
         section.pointed_at.retain(|key| !found.contains_key(key) && !failures.contains_key(key));
         if let Some(error) = failures.into_values().next() {
-            part.stopped = Some(format!("dangling aliases could not be looked up: {error}"));
+            part.stopped =
+                Some(format!("dangling aliases could not be looked up: {}", Chain(&error)));
         }
     }
 

@@ -283,7 +283,7 @@ impl<S: Services> Lister<'_, S> {
             let page =
                 bulk::list(self.invocation, namespace, &section.prefix, cursor.as_deref()).await;
             let page = page.map_err(|error| match error {
-                KvError::AuthRejected { .. } => ReconcileError::CloudflareAuthRejected(error),
+                KvError::AuthRejected(_) => ReconcileError::CloudflareAuthRejected(error),
                 error => ReconcileError::ListingStopped { namespace, keys, error },
             })?;
             let is_past = |key: &str| last_meant.is_some_and(|last| key > last);

@@ -102,7 +102,7 @@ mod tests {
     use crate::export::testing::Fakes;
     use crate::item::Item;
     use crate::kv::{Source, Stamp};
-    use crate::ports::{ApiKeyError, Retry};
+    use crate::ports::{ApiKeyError, Cause};
     use serde_json::{Value, json};
 
     fn index(name: &str) -> IndexRef {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn unavailable() -> ApiKeyUnavailable {
-        let service = ApiKeyError::Unavailable { reason: "down".into(), retry: Retry::Never };
+        let service = ApiKeyError::Refused(Cause::new("down"));
         ApiKeyUnavailable { cell: "c".into(), why: WhyNoApiKey::NotInKv(service) }
     }
 

@@ -220,7 +220,7 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
 mod tests {
     use super::*;
     use crate::export::testing::{Fakes, Keys, KvFault, TIME_LEFT, batch_api_keys, index_item};
-    use crate::ports::KvError;
+    use crate::ports::{Cause, KvError};
     use serde_json::json;
     use tokio::time::Instant;
 
@@ -228,7 +228,8 @@ mod tests {
     async fn a_write_that_puts_nothing_back_waits_only_as_long_as_a_batch_writes() {
         let fakes = Fakes::new();
         fakes.table.put(index_item("i", &json!({"shop_id": {"S": "s"}})));
-        let refused = KvError::Transient { reason: "503".into(), retry_after: Some(TIME_LEFT / 2) };
+        let refused =
+            KvError::Transient(Cause { asked_wait: Some(TIME_LEFT / 2), ..Cause::new("503") });
         let is_read = KvFault::ListsAsUnsuccessful(Keys::Named(&[]));
         fakes.kv.faults.then([is_read, KvFault::Fails(refused)]);
         let invocation = fakes.invocation().writing_for(TIME_LEFT / 4);

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::config::TokenSource;
 use crate::kv::stored::fits_a_header;
-use crate::services::aws::describe;
+use crate::services::aws::AwsError;
 use crate::services::held_secrets::hold;
 
 /// The token and where it comes from.
@@ -32,8 +32,7 @@ impl CloudflareToken {
         Self { source, client, state: Mutex::default() }
     }
 
-    /// The token, read where there is none but the `refused` one. Callers at the same time wait for one
-    /// reading.
+    /// The token, read if there is none but the `refused` one. All callers wait for one reading.
     pub async fn get(
         &self,
         refused: Option<&Arc<SecretString>>,
@@ -66,8 +65,8 @@ impl CloudflareToken {
         };
         let _reading = Reading { began: Instant::now(), readings };
         let answer = self.client.get_secret_value().secret_id(id).send().await;
-        let answer = answer
-            .map_err(|error| TokenError::Unreadable { id: id.clone(), reason: describe(&error) })?;
+        let unreadable = |error| TokenError::Unreadable { id: id.clone(), error };
+        let answer = answer.map_err(AwsError::from).map_err(unreadable)?;
         let token = answer.secret_string().and_then(parse_secret);
         let token = token.ok_or_else(|| TokenError::NotAToken { id: id.clone() })?;
         hold(&token);
@@ -88,10 +87,14 @@ impl Drop for Reading<'_> {
 }
 
 /// Why there is no token.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    #[error("secret {id:?} can't be read: {reason}")]
-    Unreadable { id: String, reason: String },
+    #[error("secret {id:?} can't be read")]
+    Unreadable {
+        id: String,
+        #[source]
+        error: AwsError,
+    },
     #[error(
         "secret {id:?} must be the token itself or a JSON object with the string field \"token\""
     )]

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::error_codes;
 use crate::json::Json;
 use crate::kv::{Metadata, StoredValue};
-use crate::ports::{BulkReply, KvError, ListPage};
+use crate::ports::{BulkReply, Cause, KvError, ListPage};
 use crate::services::http::is_transient;
 
 /// Cloudflare's "a time-out occurred" between its edge and the API.
@@ -51,7 +51,7 @@ struct ResultInfo {
 }
 
 /// An error without its message, which may quote what was sent.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct ApiError {
     #[serde(default)]
     code: i64,
@@ -64,10 +64,8 @@ struct BulkResult {
     successful_key_count: Option<usize>,
 }
 
-/// The answer to a bulk write or delete of `sent` keys, on 2xx and 4xx alike.
-///
-/// On 4xx the keys that are not listed count as done only where the count of the successful ones
-/// says so.
+/// The answer to a bulk write or delete of `sent` keys, on 2xx and 4xx alike. On 4xx the keys that are
+/// not listed count as done only where the count of the successful ones says so.
 pub fn bulk_reply(reply: &Reply<'_>, sent: usize) -> Result<BulkReply, KvError> {
     if reply.status.is_success() {
         let (BulkResult { unsuccessful_keys, .. }, _) = success(reply)?;
@@ -141,37 +139,37 @@ fn success<'a, T: Deserialize<'a>>(reply: &Reply<'a>) -> Result<(T, Option<Resul
     }
 }
 
+/// An answer that is no success: numbers and words of our own, and nothing of its text.
+#[derive(Debug, thiserror::Error)]
+enum WrongAnswer {
+    #[error("status {0}{codes}", codes = error_codes::describe(.1.iter().map(|error| error.code)))]
+    Status(StatusCode, Vec<ApiError>),
+    #[error("status {0} with a body that is not the API's")]
+    NotTheApi(StatusCode),
+}
+
 fn not_the_api(reply: &Reply<'_>) -> KvError {
-    KvError::Transient {
-        reason: format!("status {} with a body that is not the API's", reply.status),
-        retry_after: None,
-    }
+    KvError::Transient(Cause::new(WrongAnswer::NotTheApi(reply.status)))
 }
 
 /// The verdict on an answer that is no success.
 pub fn failure(reply: &Reply<'_>) -> KvError {
-    let (status, reason) = (reply.status, reason(reply));
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KvError::AuthRejected { reason },
-        StatusCode::NOT_FOUND => KvError::Refused { reason },
-        _ if status.as_u16() == STATUS_TIMEOUT => KvError::TooMuch { reason },
-        StatusCode::TOO_MANY_REQUESTS => {
-            KvError::RateLimited { reason, retry_after: reply.retry_after }
-        }
-        _ if is_transient(status) || status.is_success() => {
-            KvError::Transient { reason, retry_after: reply.retry_after }
-        }
-        _ if status.is_client_error() => KvError::RefusedContent { reason },
-        _ => KvError::Refused { reason },
-    }
-}
-
-/// Status and codes: numbers and words of our own, and nothing of the response's text.
-fn reason(reply: &Reply<'_>) -> String {
+    let status = reply.status;
     let envelope = serde_json::from_slice::<Envelope<IgnoredAny>>(reply.body).ok();
     let errors = envelope.map(|envelope| envelope.errors).unwrap_or_default();
-    let codes = error_codes::describe(errors.into_iter().map(|error| error.code));
-    format!("status {}{codes}", reply.status)
+    let cause = Cause::new(WrongAnswer::Status(status, errors));
+    let asked_wait = reply.retry_after;
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KvError::AuthRejected(cause),
+        StatusCode::NOT_FOUND => KvError::Refused(cause),
+        _ if status.as_u16() == STATUS_TIMEOUT => KvError::TooMuch(cause),
+        StatusCode::TOO_MANY_REQUESTS => KvError::RateLimited(Cause { asked_wait, ..cause }),
+        _ if is_transient(status) || status.is_success() => {
+            KvError::Transient(Cause { asked_wait, ..cause })
+        }
+        _ if status.is_client_error() => KvError::RefusedContent(cause),
+        _ => KvError::Refused(cause),
+    }
 }
 
 #[cfg(test)]
@@ -235,7 +233,7 @@ mod tests {
         let wrong = [(&refused, 1), (&refused, 3), (&twice, 3), (&uncounted, 2), (&overflowing, 2)];
         for (body, sent) in wrong {
             let reply = bulk_reply(&reply(400, body), sent);
-            assert!(matches!(reply, Err(KvError::RefusedContent { .. })), "{body} {sent}");
+            assert!(matches!(reply, Err(KvError::RefusedContent(_))), "{body} {sent}");
         }
     }
 
@@ -253,7 +251,7 @@ mod tests {
             &OK[..40],
         ] {
             assert!(
-                matches!(bulk_reply(&reply(200, body), 2), Err(KvError::Transient { .. })),
+                matches!(bulk_reply(&reply(200, body), 2), Err(KvError::Transient(_))),
                 "{body}"
             );
             assert!(get_reply(&reply(200, body)).is_err(), "{body}");
@@ -265,18 +263,16 @@ mod tests {
     fn every_status_has_its_verdict() {
         let verdict = |status| bulk_reply(&reply(status, NOT_A_SUCCESS), 2).unwrap_err();
         for status in [408, 500, 502, 503, 520, 522, 599] {
-            let KvError::Transient { retry_after, .. } = verdict(status) else {
-                panic!("{status}")
-            };
-            assert_eq!(retry_after, Some(Duration::from_secs(9)));
+            let KvError::Transient(cause) = verdict(status) else { panic!("{status}") };
+            assert_eq!(cause.asked_wait, Some(Duration::from_secs(9)));
         }
-        assert!(matches!(verdict(429), KvError::RateLimited { retry_after: Some(_), .. }));
-        assert!(matches!(verdict(524), KvError::TooMuch { .. }));
+        assert!(matches!(verdict(429), KvError::RateLimited(Cause { asked_wait: Some(_), .. })));
+        assert!(matches!(verdict(524), KvError::TooMuch(_)));
         for status in [301, 302, 404] {
-            assert!(matches!(verdict(status), KvError::Refused { .. }), "{status}");
+            assert!(matches!(verdict(status), KvError::Refused(_)), "{status}");
         }
         for status in [400, 405, 409, 413, 422] {
-            assert!(matches!(verdict(status), KvError::RefusedContent { .. }), "{status}");
+            assert!(matches!(verdict(status), KvError::RefusedContent(_)), "{status}");
         }
     }
 
@@ -285,8 +281,8 @@ mod tests {
         let said = |errors: &str| {
             let body = format!(r#"{{"result":null,"success":false,"errors":{errors}}}"#);
             let refused = bulk_reply(&reply(400, &body), 2).unwrap_err();
-            let KvError::RefusedContent { reason } = refused else { panic!("{refused}") };
-            reason
+            let KvError::RefusedContent(cause) = refused else { panic!("{refused}") };
+            cause.to_string()
         };
         for (errors, reason) in [
             (

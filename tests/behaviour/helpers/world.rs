@@ -9,8 +9,8 @@ use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
-use ecom_settings_exporter::services::cloudflare::client::{CloudflareKv, Target};
 use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
+use ecom_settings_exporter::services::cloudflare::{CloudflareKv, Target};
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, http};
 use ecom_settings_exporter::telemetry::Stats;
@@ -308,7 +308,7 @@ impl Answered {
         match self.stats.metrics().into_iter().find(|metric| metric.0 == name)?.1 {
             Count::Count(count) => Some(count),
             Count::Finding(count) => count,
-            Count::Time(_) | Count::Lags(_) => None,
+            Count::Time(_) | Count::Times(_) => None,
         }
     }
 
@@ -351,14 +351,11 @@ fn handler(
     let sdk = sdk.into_builder().retry_config(retries).build();
     let secrets = aws::secrets_manager(&config.aws, &sdk);
     let token = Arc::new(CloudflareToken::new(cloudflare.token, secrets));
-    let target = Target {
-        settings_url: cloudflare.settings_url,
-        query_configs_url: cloudflare.query_configs_url,
-        token: token.clone(),
-    };
+    let target = Target { urls: cloudflare.urls, token: token.clone() };
     let kv = CloudflareKv::new(http.clone(), Some(target));
-    let api_keys = ApiKeysClient::new(http, config.api_keys_url);
-    let table = DynamoDbTable::new(aws::dynamodb(&config.aws, &sdk), config.table_name);
+    let api_keys = ApiKeysClient { http, template: config.api_keys_url };
+    let client = aws::dynamodb(&config.aws, &sdk);
+    let table = DynamoDbTable { client, name: config.table_name };
     let real = RealServices { kv, api_keys, table };
     (Handler::new(ClockedServices { real, clock }, config.exporter), token)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::{Entry, StoredValue};
 use ecom_settings_exporter::ports::{
-    KvError, ListPage, Namespace, RateLimit, ScanColumns, TableError, TablePage,
+    Cause, KvError, ListPage, Namespace, Query, RateLimit, ScanColumns, TableError, TablePage,
 };
 use tokio::time::Instant;
 
@@ -31,8 +31,8 @@ impl Ports {
         }
         let number = world.asked.borrow().kv.len() as u64;
         if world.refuses_one_in > 0 && number.is_multiple_of(world.refuses_one_in) {
-            let retry_after = Some(Duration::from_secs(number % 4));
-            return Err(KvError::Transient { reason: "429".to_owned(), retry_after });
+            let asked_wait = Some(Duration::from_secs(number % 4));
+            return Err(KvError::Transient(Cause { asked_wait, ..Cause::new("429") }));
         }
         taken.map(drop)
     }
@@ -124,12 +124,12 @@ impl Backend for Ports {
         let fleet = &world.fleet;
         let mut columns = ScanColumns::All;
         let all = match part {
-            Part::QueryConfigs(_) => {
+            Part::Query(Query::ConfigsOf(_) | Query::Between(..)) => {
                 // Only a re-export asks for these, and a fleet's runs make none.
-                let reason = "Query: the fleet answers none".to_owned();
-                return Err(TableError { reason, throttled: false });
+                let cause = Cause::new("the fleet answers none");
+                return Err(TableError::Failed { operation: "Query", cause });
             }
-            Part::Account(account) => {
+            Part::Query(Query::Account(account)) => {
                 world.asked.borrow_mut().accounts.insert(account.to_owned());
                 let Some(index) = fleet.index_in(&format!("{account}-i000"), 0) else {
                     return Ok(TablePage::default());
@@ -143,8 +143,8 @@ impl Backend for Ports {
                 if let Some(left) = world.throttled.get().checked_sub(1) {
                     world.throttled.set(left);
                     tokio::time::sleep(world.pace.page).await;
-                    let reason = "Scan: throttled".to_owned();
-                    return Err(TableError { reason, throttled: true });
+                    let cause = Cause::new("throttled");
+                    return Err(TableError::Throttled { operation: "Scan", cause });
                 }
                 let begin = |segment: u32| {
                     segment as usize * fleet.size.accounts / segments as usize

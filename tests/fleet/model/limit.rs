@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ecom_settings_exporter::ports::{KvError, RateLimit};
+use ecom_settings_exporter::ports::{Cause, KvError, RateLimit};
 use tokio::time::Instant;
 
 /// Requests in a window.
@@ -46,8 +46,8 @@ impl Limit {
         let until_reset = end.saturating_sub(self.began.elapsed());
         let Some(left) = REQUESTS.checked_sub(used) else {
             *self.refused.borrow_mut().entry(who).or_default() += 1;
-            let reason = "the limit of requests is used up".to_owned();
-            return Err(KvError::Transient { reason, retry_after: Some(until_reset) });
+            let cause = Cause::new("the limit of requests is used up");
+            return Err(KvError::Transient(Cause { asked_wait: Some(until_reset), ..cause }));
         };
         // The header has whole seconds.
         let whole = Duration::from_secs(until_reset.as_millis().div_ceil(1_000) as u64);

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::lambda::Handler;
-use ecom_settings_exporter::ports::{ApiKeyError, ApiKeyService, Clock, RateLimit, Retry};
+use ecom_settings_exporter::ports::{ApiKeyError, ApiKeyService, Cause, Clock, RateLimit};
 use secrecy::SecretString;
 
 use super::{Cpu, ENVIRONMENT, Gateway, Memory, Work, World, api_key, config, mixed};
@@ -63,11 +63,10 @@ impl ApiKeyService for Ports {
             Some(Gateway::Hangs) => pending().await,
             Some(Gateway::Fails) => {
                 tokio::time::sleep(self.world.pace.api_key).await;
-                let reason = "503".to_owned();
-                Err(ApiKeyError::Unavailable { reason, retry: Retry::After(None) })
+                Err(ApiKeyError::Silent(Cause::new("503")))
             }
             Some(Gateway::RefusesSome) if account.ends_with('0') => {
-                Err(ApiKeyError::Unavailable { reason: "403".to_owned(), retry: Retry::Never })
+                Err(ApiKeyError::Refused(Cause::new("403")))
             }
             Some(Gateway::RefusesSome) | None => {
                 tokio::time::sleep(self.world.pace.api_key).await;

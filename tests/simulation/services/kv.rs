@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ecom_settings_exporter::ports::{KvError, Namespace};
+use ecom_settings_exporter::ports::{Cause, KvError, Namespace};
 
 use crate::checks;
 use crate::memory::{Keys, KvFault};
@@ -31,17 +31,17 @@ impl Fault {
 }
 
 pub fn failure(why: Failure) -> KvError {
-    let reason = format!("{why:?}");
+    let cause = Cause::new(format!("{why:?}"));
     match why {
-        Failure::Transient => KvError::Transient { reason, retry_after: None },
+        Failure::Transient => KvError::Transient(cause),
         Failure::RateLimited(seconds) => {
-            KvError::Transient { reason, retry_after: Some(Duration::from_secs(seconds)) }
+            KvError::Transient(Cause { asked_wait: Some(Duration::from_secs(seconds)), ..cause })
         }
-        Failure::TooMuch => KvError::TooMuch { reason },
-        Failure::Refused => KvError::Refused { reason },
-        Failure::RefusedContent => KvError::RefusedContent { reason },
-        Failure::Auth => KvError::AuthRejected { reason },
-        Failure::NoToken => KvError::NoToken { reason },
+        Failure::TooMuch => KvError::TooMuch(cause),
+        Failure::Refused => KvError::Refused(cause),
+        Failure::RefusedContent => KvError::RefusedContent(cause),
+        Failure::Auth => KvError::AuthRejected(cause),
+        Failure::NoToken => KvError::NoToken(cause),
     }
 }
 

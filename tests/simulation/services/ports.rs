@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::{Entry, Metadata, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Clock, KvError, ListPage, Namespace, Retry, ScanColumns,
+    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, Namespace, ScanColumns,
     TableError, TablePage,
 };
 use secrecy::SecretString;
@@ -74,7 +74,7 @@ impl Ports {
         self.state.borrow_mut().invocations[self.invocation].table_calls += 1;
         match self.enter(Call::Table).await {
             (Fault::None, _) => Ok(()),
-            _ => Err(TableError { reason: "throttled".to_owned(), throttled: true }),
+            _ => Err(TableError::Throttled { operation: "any", cause: Cause::new("throttled") }),
         }
     }
 }
@@ -242,10 +242,10 @@ impl ApiKeyService for Ports {
             state.invocations[self.invocation].failed_services.insert("keys");
         }
         if fault != Fault::None || dead {
-            let reason = "out of order".to_owned();
+            let cause = Cause::new("out of order");
             let refused = fault == Fault::Fail { why: Failure::Refused, done: false };
-            let retry = if refused { Retry::Never } else { Retry::After(None) };
-            return Err(ApiKeyError::Unavailable { reason, retry });
+            let error = if refused { ApiKeyError::Refused } else { ApiKeyError::Silent };
+            return Err(error(cause));
         }
         state.invocations[self.invocation].unanswered.remove(&owner);
         let environment = state.environment_of(self.invocation);
