@@ -133,7 +133,7 @@ MUTANTS := src/item/*.rs src/kv/*.rs src/export/settle/*.rs src/export/batch/*.r
 .PHONY: mutants
 mutants: ## Change the code by one operator or value at a time, and list the changes that no unit test notices (MUTANTS="src/kv/*.rs")
 	$(call needs,cargo-mutants,cargo install --locked cargo-mutants)
-	cargo mutants --no-shuffle --timeout 120 --output $(TARGET_DIR) $(MUTANTS:%=--file '%') -- --lib
+	cargo mutants --no-shuffle --timeout 120 --cargo-arg=--lib --output $(TARGET_DIR) $(MUTANTS:%=--file '%')
 
 ## On a laptop, with Node 20 or later and npm
 
