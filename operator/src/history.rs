@@ -68,7 +68,10 @@ pub fn history(given: &Given, place: &Place) -> Result<(), Failure> {
         return show(given, &json!(entries).to_string());
     }
     if entries.is_empty() {
-        println!("The log has nothing of it. What KV holds now: make explain");
+        println!(
+            "The log has nothing of it. A record that was rejected or parked names its index alone: \
+             ask with ACCOUNT and INDEX. What KV holds now: make explain"
+        );
     }
     show_table(&table(&entries))
 }

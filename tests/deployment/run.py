@@ -87,13 +87,14 @@ class World:
         self.kv = f"http://127.0.0.1:{ports['kv']}/client/v4/accounts/{{account_id}}/storage/kv/namespaces/{{namespace_id}}"
         port = free_port()
         self.endpoint = f"http://127.0.0.1:{port}"
+        # A shell of `make local-env` asks the local stack.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CLOUDFLARE_", "FUNCTION"))}
         self.environment = {
-            **os.environ, "AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
+            **inherited, "AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "ENVIRONMENT": "test", "ARCH": "x86_64", "SECOND_LOOK_AFTER": "1", "MAKEFLAGS": "",
             "OPERATOR": os.environ.get("OPERATOR") or str(TARGET / "debug/operator"),
         }
-        self.environment.pop("AWS_SESSION_TOKEN", None)
         emulator = [sys.executable, ROOT / "tests/deployment/emulator.py"]
         self.start("emulator", emulator, {
             **self.environment, "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "AUTH": "true", "LOG_LEVEL": "WARNING",
