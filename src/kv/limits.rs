@@ -12,6 +12,7 @@ pub const MAX_BULK_GET_KEYS: usize = 100;
 pub const MAX_LIST_KEYS: usize = 1_000;
 /// A bulk request has to stay below 100 MB; 1 MB of that is room for what frames the pairs.
 pub const MAX_BULK_BODY_BYTES: usize = 100_000_000 - 1_000_000;
+const _: () = assert!(MAX_BULK_BODY_BYTES < 100_000_000);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitExceeded {
