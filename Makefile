@@ -113,11 +113,17 @@ put: binaries ## Put an item into the table of the local stack (EXAMPLE=weighted
 drill: binaries ## Play a step of an incident on the local stack, to practise with the runbook (STEP=dead-cell, none for the list)
 	@$(TARGET_DIR)/debug/testbed drill $${STEP:+"$$STEP"}
 
+# Most tests of the real binary wait more than they compute.
+TESTS_AT_ONCE := $(shell echo $$((4 * $$(getconf _NPROCESSORS_ONLN))))
+
 .PHONY: test
-test: ## Check the formatting, lints, tests and documentation
+test: ## Run all tests
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),$(TESTS_AT_ONCE)) cargo test --locked --workspace
+
+.PHONY: lint
+lint: ## Check formatting, lints and documentation
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo test --locked --workspace
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 .PHONY: bench

@@ -1,5 +1,6 @@
-//! What a reconcile of a whole fleet costs: an audit and a repair of a million keys, of ten million
-//! with `large`, or of any number, each followed to its end in simulated time. Prints a table.
+//! What a reconcile of a whole fleet costs: an audit, a repair, and the two audits before a release, of
+//! a million keys, of ten million with `large`, or of any number, each followed to its end in simulated
+//! time. Prints a table.
 
 #[path = "../tests/fleet/model/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the tests use the rest")]
@@ -17,7 +18,7 @@ use model::world::Asked;
 use model::{
     Fleet, Followed, Found, INVOCATION, ItemId, Size, World, audit, follow, process, repair,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What DynamoDB counts as one read unit.
 const READ_UNIT_BYTES: u64 = 4_096;
@@ -43,15 +44,15 @@ fn main() {
     let has = |word: &str| arguments.iter().any(|argument| argument == word);
     let given = arguments.iter().find_map(|argument| argument.parse().ok());
     let keys = given.unwrap_or(if has("large") { 10_000_000 } else { 1_000_000 });
-    let both = !has("audit") && !has("repair");
+    let all = !["audit", "repair", "release"].into_iter().any(has);
     print_decoding();
     println!(
         "| what | runs | KV requests | table requests | passes | API keys | read units | peak memory | simulated time |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-    for (name, request) in [("audit", audit()), ("repair", repair())] {
-        if both || has(name) {
-            measure(&format!("{keys} keys: {name}"), keys, name == "repair", request);
+    for name in ["audit", "repair", "release"] {
+        if all || has(name) {
+            measure(&format!("{keys} keys: {name}"), keys, name);
         }
     }
 }
@@ -102,7 +103,7 @@ fn decoded(page: &str) -> Vec<Digest> {
     digests.collect()
 }
 
-fn measure(what: &str, keys: usize, applies: bool, request: Value) {
+fn measure(what: &str, keys: usize, name: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -112,7 +113,19 @@ fn measure(what: &str, keys: usize, applies: bool, request: Value) {
     let began = std::time::Instant::now();
     let (followed, world) = runtime.block_on(async {
         let world = Rc::new(World::new(size(keys)));
-        let followed = follow(&process(&world, "reconcile"), request, INVOCATION).await;
+        let request = if name == "repair" { repair() } else { audit() };
+        let live = process(&world, "live");
+        let live = follow(&live, request, INVOCATION);
+        let followed = if name == "release" {
+            let next = process(&world, "next");
+            let (live, next) =
+                tokio::join!(live, follow(&next, json!({"preview": true}), INVOCATION));
+            let later =
+                |live: Followed, next: Followed| if live.took > next.took { live } else { next };
+            live.and_then(|live| Ok(later(live, next?)))
+        } else {
+            live.await
+        };
         (followed, world)
     });
     let memory = peak_memory();
@@ -122,7 +135,7 @@ fn measure(what: &str, keys: usize, applies: bool, request: Value) {
     for (number, run) in followed.runs.iter().enumerate() {
         eprintln!("  run {number}: {}", counts(run));
     }
-    check(&followed, &world, applies);
+    check(&followed, &world, name == "repair");
 }
 
 fn print_row(what: &str, followed: &Followed, asked: &Asked, memory: u64) {
