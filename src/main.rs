@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecom_settings_exporter::COMMIT;
-use ecom_settings_exporter::config::Config;
+use ecom_settings_exporter::config::{CloudflareConfig, Config};
 use ecom_settings_exporter::lambda::{Answer, Handler};
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
@@ -35,11 +35,12 @@ async fn main() -> Result<(), Error> {
     }
     let target = config.cloudflare.map(|cloudflare| {
         let secrets = aws::secrets_manager(&config.aws, &sdk);
-        let token = Arc::new(CloudflareToken::new(cloudflare.token, secrets));
+        let CloudflareConfig { settings_url, query_configs_url, token } = cloudflare;
+        let token = Arc::new(CloudflareToken::new(token, secrets));
         // Read while the runtime polls for the first event; a failure shows when it is needed.
         let early = token.clone();
         tokio::spawn(async move { drop(early.get(None).await) });
-        Target { urls: cloudflare.urls, token }
+        Target { settings_url, query_configs_url, token }
     });
     let services = RealServices {
         kv: CloudflareKv::new(http.clone(), target),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::chain::Chain;
-use crate::failure::Failure;
+use crate::failure::{Failure, named};
 use crate::function::Stack;
 
 /// The first pause before the history is asked for again. It doubles up to the last one.
@@ -100,7 +100,7 @@ impl Followed<'_> {
                 if failed["resourceType"].as_str().is_none_or(|kind| kind == "lambda") {
                     eprintln!("run {} failed: {}", self.chain.runs + 1, failure(failed));
                     eprintln!(
-                        "It is tried again after 1, 2, 4 and 8 minutes, unless the error is final."
+                        "Unless the error is final, it is tried up to four times more: after 1, 2, 4 and 8 minutes."
                     );
                 }
                 None
@@ -156,9 +156,7 @@ fn failure(details: &Value) -> String {
     let cause = details["cause"].as_str().unwrap_or_default();
     let answer = json_in(&details["cause"]);
     let message = answer["errorMessage"].as_str().unwrap_or(cause);
-    // Some messages begin with the name of the error.
-    let named = format!("{error}: ");
-    if message.starts_with(&named) { message.to_owned() } else { named + message }
+    named(error, message)
 }
 
 /// The JSON in a string.

@@ -45,3 +45,9 @@ impl Failure {
         })
     }
 }
+
+/// The message of a Lambda error, with the error's name, which some messages hold already.
+pub fn named(kind: &str, message: &str) -> String {
+    let named = format!("{kind}: ");
+    if message.contains(&named) { message.to_owned() } else { named + message }
+}

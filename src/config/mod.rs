@@ -55,8 +55,9 @@ pub struct AwsConfig {
 
 #[derive(Debug)]
 pub struct CloudflareConfig {
-    /// Of the settings namespace and of the query configs'.
-    pub urls: [String; 2],
+    /// Of the two namespaces.
+    pub settings_url: String,
+    pub query_configs_url: String,
     pub token: TokenSource,
 }
 
@@ -145,10 +146,10 @@ mod tests {
         assert_eq!(config.table_name, "prod-EcomIndexSettingsTable");
         let cloudflare = config.cloudflare.unwrap();
         assert_eq!(
-            cloudflare.urls[0],
+            cloudflare.settings_url,
             "https://api.cloudflare.com/client/v4/accounts/acc/storage/kv/namespaces/ns1"
         );
-        assert!(cloudflare.urls[1].ends_with("/namespaces/ns2"));
+        assert!(cloudflare.query_configs_url.ends_with("/namespaces/ns2"));
         assert!(
             matches!(cloudflare.token, TokenSource::SecretId(id) if id == "prod/CloudFlareApiToken")
         );

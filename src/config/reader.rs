@@ -66,8 +66,8 @@ impl Reader<'_> {
 
     /// A stand-in's address, for one service or for all.
     fn endpoint(&mut self, variable: &str) -> Option<String> {
-        let variables = [variable, "AWS_ENDPOINT_URL"].into_iter();
-        let (variable, url) = variables.filter_map(|it| Some((it, self.optional(it)?))).next()?;
+        let given = |variable| Some((variable, self.optional(variable)?));
+        let (variable, url) = given(variable).or_else(|| given("AWS_ENDPOINT_URL"))?;
         self.url(variable, &url);
         Some(url)
     }
@@ -101,7 +101,8 @@ impl Reader<'_> {
             let problem = "must be another namespace than CLOUDFLARE_KV_NAMESPACE_ID";
             self.problem(NAMESPACES[1], problem);
         }
-        let urls = ids.map(|id| template.replace("{namespace_id}", &id));
+        let [settings_url, query_configs_url] =
+            ids.map(|id| template.replace("{namespace_id}", &id));
         let token = self.optional("CLOUDFLARE_API_TOKEN");
         if token.as_deref().is_some_and(|token| !fits_a_header(token)) {
             self.problem("CLOUDFLARE_API_TOKEN", "must be visible ASCII characters");
@@ -112,7 +113,7 @@ impl Reader<'_> {
             Some(token) => TokenSource::Given(token.into()),
             None => TokenSource::SecretId(secret_id),
         };
-        Some(CloudflareConfig { urls, token })
+        Some(CloudflareConfig { settings_url, query_configs_url, token })
     }
 
     fn check_id(&mut self, variable: &str, id: &str) {

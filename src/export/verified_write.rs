@@ -99,7 +99,7 @@ pub async fn verified_write<S: Services>(
 }
 
 /// Reads items, ascending by key, and hands on those that are there, and perhaps others.
-async fn read_again<S: Services>(
+async fn read<S: Services>(
     invocation: &Invocation<'_, S>,
     reread: Reread,
     items: &[ItemKey],
@@ -164,7 +164,7 @@ impl WriteOutcome {
         let keys: Vec<ItemKey> = unread.keys().cloned().collect();
         let stamp = invocation.stamp();
         let mut writes = Vec::new();
-        let read = read_again(invocation, policy.reread, &keys, |key, item| {
+        let read = read(invocation, policy.reread, &keys, |key, item| {
             // What is new within a range has its own stream record.
             let Some(write) = unread.remove(key) else { return };
             match desired(key, item) {

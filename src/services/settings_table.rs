@@ -67,7 +67,7 @@ impl DynamoDbTable {
                 return Ok(items);
             }
         }
-        let cause = Cause::new("it leaves keys unprocessed: throttled");
+        let cause = Cause::new("it leaves keys unprocessed");
         Err(TableError::Failed { operation: "BatchGetItem", cause })
     }
 }

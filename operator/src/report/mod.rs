@@ -12,7 +12,7 @@ use std::io::{Write, stdin, stdout};
 
 use serde_json::{Map, Value};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, named};
 use crate::given::Given;
 pub use lines::plain;
 use lines::{Align, Lines};
@@ -59,9 +59,7 @@ pub fn rendered(answer: &str) -> String {
     let mut lines = Lines::default();
     if report.0.contains_key("errorType") {
         let [kind, message] = ["errorType", "errorMessage"].map(|name| report.take_text(name));
-        // Some messages begin with the name of the error.
-        let named = format!("{kind}: ");
-        lines.line(&if message.starts_with(&named) { message } else { named + &message });
+        lines.line(&named(&kind, &message));
     } else if report.0.contains_key("advice") {
         explain::render(&mut report, &mut lines);
     } else if report.0.contains_key("apply") {

@@ -35,8 +35,9 @@ pub struct CloudflareKv {
 
 /// Where and as whom KV is written.
 pub struct Target {
-    /// Of the settings namespace and of the query configs'.
-    pub urls: [String; 2],
+    /// Of the two namespaces.
+    pub settings_url: String,
+    pub query_configs_url: String,
     pub token: Arc<CloudflareToken>,
 }
 
@@ -60,7 +61,11 @@ impl CloudflareKv {
         read: impl Fn(&Reply<'_>) -> Result<T, KvError>,
     ) -> Result<T, KvError> {
         let Some(target) = &self.target else { return Ok(T::default()) };
-        let url = format!("{}/{path}", target.urls[namespace as usize]);
+        let url = match namespace {
+            Namespace::Settings => &target.settings_url,
+            Namespace::QueryConfigs => &target.query_configs_url,
+        };
+        let url = format!("{url}/{path}");
         let mut refused = None;
         loop {
             let token = target.token.get(refused.as_ref()).await;

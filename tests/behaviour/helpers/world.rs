@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ecom_settings_exporter::config::Config;
+use ecom_settings_exporter::config::{CloudflareConfig, Config};
 use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws;
@@ -342,7 +342,7 @@ fn handler(
     clock: WallClock,
 ) -> (Handler<ClockedServices>, Arc<CloudflareToken>) {
     let config = Config::from_lookup(|name| env.get(name).cloned()).unwrap();
-    let cloudflare = config.cloudflare.unwrap();
+    let CloudflareConfig { settings_url, query_configs_url, token } = config.cloudflare.unwrap();
     // As in the binary, except for the SDK's back-off of a second.
     let retries =
         aws_sdk_dynamodb::config::retry::RetryConfig::standard().with_initial_backoff(MILLISECOND);
@@ -350,8 +350,8 @@ fn handler(
     let sdk = aws::sdk_config(&config.aws, AwsHttp(http.clone()), config.exporter.http_timeout);
     let sdk = sdk.into_builder().retry_config(retries).build();
     let secrets = aws::secrets_manager(&config.aws, &sdk);
-    let token = Arc::new(CloudflareToken::new(cloudflare.token, secrets));
-    let target = Target { urls: cloudflare.urls, token: token.clone() };
+    let token = Arc::new(CloudflareToken::new(token, secrets));
+    let target = Target { settings_url, query_configs_url, token: token.clone() };
     let kv = CloudflareKv::new(http.clone(), Some(target));
     let api_keys = ApiKeysClient { http, template: config.api_keys_url };
     let client = aws::dynamodb(&config.aws, &sdk);
