@@ -10,7 +10,6 @@ use super::orphans::remove_orphans;
 use super::part::{Lister, Part, Section};
 use super::progress::{Allowed, Place, Repair};
 use super::report::{Class, Counts, Examples};
-use super::rows::number;
 use super::scan::warn_rejected;
 use super::write::write;
 use crate::error_chain::Chain;
@@ -85,7 +84,7 @@ pub async fn carry_out<S: Services>(
 impl Outcome {
     pub fn note_written(&mut self, namespace: Namespace, written: usize) {
         self.got_on |= written > 0;
-        self.done[namespace][Class::Written] += number(written);
+        self.done[namespace][Class::Written] += written as u64;
     }
 
     pub fn note_deleted(&mut self, namespace: Namespace, deleted: u64) {

@@ -5,7 +5,7 @@ use tracing::{error, warn};
 use super::Run;
 use super::namespaces::Each;
 use super::part::Part;
-use super::progress::{Place, Requests};
+use super::progress::Requests;
 use super::report::{Class, Counts, Refused, Report};
 use crate::ports::Services;
 use crate::telemetry::Stats;
@@ -22,8 +22,7 @@ pub enum End {
 }
 
 impl<S: Services> Run<'_, S> {
-    /// Ends the run; the next one goes on at `next`.
-    pub fn end(mut self, end: End, next: Option<Place>) -> Report {
+    pub fn end(mut self, end: End) -> Report {
         let invocation = self.lister.invocation;
         let is_planned = end == End::Changed;
         self.report.stopped = match end {
@@ -38,26 +37,19 @@ impl<S: Services> Run<'_, S> {
         if let Some(reason) = self.report.stopped.as_deref().filter(|_| !is_planned) {
             warn!(reason, "reconcile stopped early: the rest is left to the next run");
         }
-        let refused = self.refused.sum();
-        if refused > 0 {
-            self.report.refused = Some(self.refused);
-        }
-        let repair_refused = if self.request.apply { refused } else { 0 };
+        let repair_refused = if self.request.apply { self.report.refused.sum() } else { 0 };
         self.progress.refused += repair_refused;
         self.progress.found += self.report.found;
-        let has_ended = next.is_none();
+        let has_ended = self.progress.place.is_none();
         self.report.complete = has_ended
             && self.report.stopped.is_none()
             && self.progress.refused == 0
             && !self.progress.left_out;
         self.count_findings(has_ended, repair_refused);
-        self.report.next_run = next.map(|place| {
-            let requests = invocation.rate_limiter().map(|limiter| limiter.recent());
-            let now = invocation.began + invocation.elapsed();
-            self.progress.requests = requests.map(|number| Requests::until(number, now));
-            self.progress.place = place;
-            self.progress.to_text()
-        });
+        let until = invocation.began + invocation.elapsed();
+        let requests = invocation.rate_limiter().map(|limiter| limiter.recent());
+        self.progress.requests = requests.map(|number| Requests { number, until });
+        self.report.next_run = (!has_ended).then(|| self.progress.to_text());
         self.report
     }
 
@@ -82,7 +74,7 @@ impl<S: Services> Run<'_, S> {
 
     /// Notes and logs what the brakes refuse of a part.
     pub fn refuse(&mut self, refused: Refused, part: &Part) {
-        self.refused += refused;
+        self.report.refused += refused;
         let Refused { delete, rewrite } = refused;
         if refused.sum() == 0 || !self.request.apply {
             return;

@@ -40,9 +40,9 @@ use self::namespaces::{Each, NAMESPACES};
 use self::orphans::note_examples;
 use self::part::{Lister, Part, could_not_be_compared};
 use self::plan::{plan, plan_again};
-use self::progress::{Allowed, Place, Repair};
+use self::progress::{Allowed, Repair};
 use self::report::Examples;
-use self::scan::{Scan, scan};
+use self::scan::scan;
 use super::api_keys::{ApiKeys, BATCH_TIME_FOR_API_KEYS, Patience, Reuse, TIME_FOR_ONE_TRY};
 use super::invocation::Invocation;
 use super::table::{PassOver, ReadError};
@@ -75,20 +75,15 @@ pub enum ReconcileError {
     /// The table could not be read to its end.
     #[error("the pass over the table stopped after {items} items")]
     PassStopped {
-        /// How many items had been read.
         items: usize,
-        /// Why.
         #[source]
         error: ReadError,
     },
     /// KV could not be listed as far as the first part goes.
     #[error("the listing of {namespace:?} stopped after {keys} keys")]
     ListingStopped {
-        /// Of which namespace.
         namespace: Namespace,
-        /// How many keys had been listed.
         keys: usize,
-        /// Why.
         #[source]
         error: KvError,
     },
@@ -103,16 +98,14 @@ pub async fn reconcile<S: Services>(
     let mut is_first = true;
     loop {
         let began = Instant::now();
-        let here = run.progress.place.clone();
         let part = match run.gather().await {
-            Ok(Gathered::Whole(part)) => part,
-            Ok(Gathered::Unfinished(part)) => return Ok(run.end_unfinished(&part, is_first).await),
-            Ok(Gathered::NoTurn) => return Ok(run.end(End::OutOfTime, Some(here))),
-            Err(error) if is_first => return Err(error),
-            Err(error) => {
-                let reason = could_not_be_compared(&error);
-                return Ok(run.end(End::Stopped(reason), Some(here)));
+            Ok(Some(part)) if part.is_unfinished => {
+                return Ok(run.end_unfinished(&part, is_first).await);
             }
+            Ok(Some(part)) => part,
+            Ok(None) => return Ok(run.end(End::OutOfTime)),
+            Err(error) if is_first => return Err(error),
+            Err(error) => return Ok(run.end(End::Stopped(could_not_be_compared(&error)))),
         };
         let is_resumed = run.progress.repair.is_some();
         let repair = match run.progress.repair.take() {
@@ -122,20 +115,19 @@ pub async fn reconcile<S: Services>(
         let outcome = run.carry_out(&part, &repair).await;
         run.take_in(&part, &repair, &outcome);
         let changes = request.apply && repair.allowed.iter().any(|allowed| allowed.changes_any());
-        let next = run.go_on_after(&part, repair, outcome, is_resumed);
+        run.go_on(&part, repair, outcome, is_resumed);
         let left = invocation.deadline.saturating_duration_since(Instant::now());
-        let end = match (part.stopped, &next) {
-            (Some(reason), _) => End::Stopped(reason),
-            (None, None) => End::AllCompared,
-            _ if run.progress.repair.is_some() || left < began.elapsed() => End::OutOfTime,
-            _ if changes => End::Changed,
-            (None, Some(place)) => {
-                run.progress.place = place.clone();
+        let end = match part.stopped {
+            Some(reason) => End::Stopped(reason),
+            None if run.progress.place.is_none() => End::AllCompared,
+            None if run.progress.repair.is_some() || left < began.elapsed() => End::OutOfTime,
+            None if changes => End::Changed,
+            None => {
                 is_first = false;
                 continue;
             }
         };
-        return Ok(run.end(end, next));
+        return Ok(run.end(end));
     }
 }
 
@@ -146,18 +138,8 @@ struct Run<'a, S> {
     progress: Progress,
     api_keys: ApiKeys,
     report: Report,
-    refused: Refused,
     /// Stale keys that it has rewritten.
     rewritten: u64,
-}
-
-/// What a run has gathered of a part.
-enum Gathered {
-    Whole(Part),
-    /// The time for API keys was up before all could be compared.
-    Unfinished(Part),
-    /// Cloudflare's limit allows no request in this run.
-    NoTurn,
 }
 
 impl<'a, S: Services> Run<'a, S> {
@@ -177,18 +159,18 @@ impl<'a, S: Services> Run<'a, S> {
             progress,
             api_keys: ApiKeys::new(patience(invocation), Reuse::Never),
             report,
-            refused: Refused::default(),
             rewritten: 0,
         }
     }
 
-    /// Lists the next part, and takes in what the table says of it.
-    async fn gather(&mut self) -> Result<Gathered, ReconcileError> {
+    /// Lists the next part, and takes in what the table says of it; `None` where Cloudflare's limit
+    /// allows no request in this run.
+    async fn gather(&mut self) -> Result<Option<Part>, ReconcileError> {
         let lister = &self.lister;
         let Some(mut part) = lister.list(&self.progress).await? else {
             // A run that came at once would find no turn either.
             tokio::time::sleep_until(lister.invocation.deadline).await;
-            return Ok(Gathered::NoTurn);
+            return Ok(None);
         };
         let over = match (lister.only_account, self.request.apply) {
             (Some(account), _) => PassOver::Account(account),
@@ -198,17 +180,17 @@ impl<'a, S: Services> Run<'a, S> {
         };
         let compares_values = self.progress.repair.as_ref().is_none_or(Repair::writes_any);
         let began = Instant::now();
-        let scanned = scan(lister, over, compares_values, &mut part, &mut self.api_keys).await?;
+        scan(lister, over, compares_values, &mut part, &mut self.api_keys).await?;
         self.progress.note_pass(began.elapsed());
-        if scanned == Scan::OutOfTime {
-            return Ok(Gathered::Unfinished(part));
+        if part.is_unfinished {
+            return Ok(Some(part));
         }
         if lister.only_account.is_some() {
             lister.read_given_up_shop_ids(&mut part).await;
             lister.take_in_other_accounts(&mut part).await?;
         }
-        part.sections.iter_mut().for_each(|section| section.owners.close(&section.rows));
-        Ok(Gathered::Whole(part))
+        part.sections.iter_mut().for_each(|section| section.owners.protect(&mut section.rows));
+        Ok(Some(part))
     }
 
     /// Counts what was found, and says what the brakes let through.
@@ -273,28 +255,22 @@ impl<'a, S: Services> Run<'a, S> {
         self.refuse(Refused { delete: outcome.refused_deletes, rewrite: 0 }, part);
     }
 
-    /// Where the chain goes on: with what remains of the part, or after it.
-    fn go_on_after(
-        &mut self,
-        part: &Part,
-        mut repair: Repair,
-        outcome: Outcome,
-        is_resumed: bool,
-    ) -> Option<Place> {
-        if let Some(place) = outcome.interrupted_at {
-            repair.allowed = outcome.left;
-            if outcome.got_on || !is_resumed || repair.divide_chunks() {
-                self.progress.repair = Some(repair);
-                return Some(place);
-            }
-            // There is no getting on here, and the others must not wait for it.
-            self.leave_out(part, &mut repair.allowed);
-        } else {
+    /// Goes on with what remains of the part, or after it.
+    fn go_on(&mut self, part: &Part, mut repair: Repair, outcome: Outcome, is_resumed: bool) {
+        let Some(place) = outcome.interrupted_at else {
             for namespace in NAMESPACES {
                 repair.allowed[namespace].deletes = outcome.left[namespace].deletes;
             }
+            return self.go_on_after(part, repair);
+        };
+        repair.allowed = outcome.left;
+        if outcome.got_on || !is_resumed || repair.divide_chunks() {
+            (self.progress.place, self.progress.repair) = (Some(place), Some(repair));
+            return;
         }
-        self.after(part, repair)
+        // There is no getting on here, and the others must not wait for it.
+        self.leave_out(part, &mut repair.allowed);
+        self.go_on_after(part, repair);
     }
 
     /// Counts what is allowed of a part as failed.
@@ -302,9 +278,9 @@ impl<'a, S: Services> Run<'a, S> {
         self.progress.left_out = true;
         for section in &part.sections {
             let allowed = &mut allowed[section.namespace()];
-            let orphaned = section.count_unclaimed(Class::Orphaned).min(allowed.deletes);
-            allowed.deletes -= orphaned;
             let counts = section.rows.counts();
+            let orphaned = counts[Class::Orphaned].min(allowed.deletes);
+            allowed.deletes -= orphaned;
             let writes = if allowed.writes { counts[Class::Missing] } else { 0 };
             let rewrites = allowed.rewrites.min(counts[Class::Stale]);
             self.report.found[section.namespace()][Class::Failed] += orphaned + writes + rewrites;
@@ -331,25 +307,23 @@ impl<'a, S: Services> Run<'a, S> {
         }
         outcome.examples = Examples::default();
         self.take_in(part, &missing_only, &outcome);
-        let next = if !had_whole_run || self.progress.halve_parts(part.listed()) || outcome.got_on {
-            Some(self.progress.place.clone())
-        } else {
+        if had_whole_run && !self.progress.halve_parts(part.listed()) && !outcome.got_on {
             self.progress.left_out = true;
             let repair = self.progress.repair.take().unwrap_or(missing_only);
-            self.after(part, repair)
-        };
-        self.end(End::OutOfTime, next)
+            self.go_on_after(part, repair);
+        }
+        self.end(End::OutOfTime)
     }
 
-    /// The place after a part, or after the piece of it that was listed to go on with its repair.
-    fn after(&mut self, part: &Part, repair: Repair) -> Option<Place> {
-        match &part.next {
+    /// Goes on after a part, or after the piece of it that was listed to go on with its repair.
+    fn go_on_after(&mut self, part: &Part, repair: Repair) {
+        self.progress.place = match &part.next {
             Some(place) if part.next != repair.end && repair.allowed[place.namespace].any() => {
                 self.progress.repair = Some(repair);
-                Some(place.clone())
+                part.next.clone()
             }
             _ => repair.end,
-        }
+        };
     }
 }
 

@@ -50,10 +50,8 @@ impl<S: Services> Lister<'_, S> {
         let stale = section.rows.to_write(&[ToWrite::Stale]).into_iter();
         let stale = stale.map(|name| section.rows.key(name).to_owned());
         let mut keys: Vec<String> = stale.filter(|key| section.matches_prefix(key)).collect();
-        let unclaimed: BTreeSet<u16> = section.rows.unclaimed().map(|row| row.page).collect();
-        for page in unclaimed {
-            let names = self.names_of_page(section, page).await?;
-            keys.extend(names.into_iter().filter(|key| section.rows.unclaimed_row(key).is_some()));
+        for page in section.rows.pages_with(Class::Orphaned) {
+            keys.extend(self.names_of_page(section, page, Class::Orphaned).await?);
         }
         for keys in keys.chunks(MAX_BULK_GET_KEYS) {
             let (values, failures) = self.read_values(keys.to_vec()).await;
@@ -138,7 +136,7 @@ impl Part {
             }
             // Only the brake asks: is the table empty?
             Namespace::QueryConfigs => {
-                !self.has_indexes && section.rows.unclaimed().next().is_some()
+                !self.has_indexes && section.rows.counts()[Class::Orphaned] > 0
             }
         };
         self.sections.iter().any(depends)

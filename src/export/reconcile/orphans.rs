@@ -1,6 +1,6 @@
 //! Names the keys that no item asks for, page by page, and removes them, chunk by chunk.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use super::carry_out::{Failed, Interrupted, Outcome};
 use super::part::{Lister, Part, Section};
@@ -15,7 +15,7 @@ use crate::export::query_config_removal::{RemovalOutcome, remove};
 use crate::export::settle::{self, KeyOutcome, SettleRequest};
 use crate::item::{ItemKey, ItemKind, QueryConfigRef};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::ports::{KvError, Namespace, Services};
+use crate::ports::{Namespace, Services};
 
 /// Requests of one settling beside those that its number of keys asks for: writes, and a put-back.
 const MORE_REQUESTS: usize = 4;
@@ -33,34 +33,16 @@ pub async fn note_examples<S: Services>(
 ) {
     for section in &part.sections {
         for class in [Class::Orphaned, Class::Withheld] {
-            for page in pages_with(section, class) {
+            for page in section.rows.pages_with(class) {
                 // The counts stand without examples, and nothing waits for those.
                 if examples.are_full(class) || !lister.invocation.has_turn() {
                     break;
                 }
-                let Ok(keys) = names(lister, section, page, class).await else { break };
+                let Ok(keys) = lister.names_of_page(section, page, class).await else { break };
                 keys.iter().for_each(|key| examples.add(class, key));
             }
         }
     }
-}
-
-/// The pages of a section on which unclaimed keys of a class are.
-fn pages_with(section: &Section, class: Class) -> BTreeSet<u16> {
-    let rows = section.rows.unclaimed().filter(|row| section.class_of(*row) == Some(class));
-    rows.map(|row| row.page).collect()
-}
-
-/// The names of a page's unclaimed keys of a class, in order.
-async fn names<S: Services>(
-    lister: &Lister<'_, S>,
-    section: &Section,
-    page: u16,
-    class: Class,
-) -> Result<Vec<String>, KvError> {
-    let mut names = lister.names_of_page(section, page).await?;
-    names.retain(|key| section.has_unclaimed(key, class));
-    Ok(names)
 }
 
 /// Removes the orphans of a section, no more of them than the brake has let through. Where it is
@@ -77,14 +59,14 @@ pub async fn remove_orphans<S: Services>(
         return Ok(());
     }
     let chunk_keys = chunk_keys.min(lister.invocation.config.bulk_max_pairs * MAX_BULK_REQUESTS);
-    let mut pages = pages_with(section, Class::Orphaned).into_iter();
+    let mut pages = section.rows.pages_with(Class::Orphaned).into_iter();
     let mut keys = VecDeque::new();
     let mut at = section.begin.clone();
     loop {
         while keys.len() < chunk_keys
             && let Some(page) = pages.next()
         {
-            match names(lister, section, page, Class::Orphaned).await {
+            match lister.names_of_page(section, page, Class::Orphaned).await {
                 Ok(names) => keys.extend(names.into_iter().map(|key| (key, page))),
                 Err(_) => return Err(at),
             }

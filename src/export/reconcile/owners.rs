@@ -15,8 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 
-use super::report::Class;
-use super::rows::{Hash, Rows, Unclaimed, hash};
+use super::rows::{Hash, Rows, State, hash};
 use crate::index::IndexRef;
 use crate::item::alias_targets::AliasTarget;
 use crate::item::{ItemKey, ItemKind};
@@ -72,27 +71,28 @@ impl Owners {
         }
     }
 
-    /// Takes in that whoever names a key of an owner as a shop id points at the owner. Called once all
-    /// items have been taken in.
-    pub fn close(&mut self, rows: &Rows) {
-        for Unclaimed { key, owner, .. } in rows.unclaimed() {
+    /// Says which orphaned keys are protected. Called once all items have been taken in.
+    pub fn protect(&mut self, rows: &mut Rows) {
+        // Whoever names a key of an owner as a shop id points at the owner.
+        for (key, owner, _) in rows.orphaned() {
             let by = self.named_keys.range((key, 0)..=(key, u64::MAX));
             self.pointed_at.extend(by.map(|(_, by)| (owner, *by)));
         }
+        for (key, owner, state) in rows.orphaned() {
+            *state = self.state_of(key, owner);
+        }
     }
 
-    /// The class of a key of ours that no item asks for; none where it is kept for an item that can't be
-    /// exported.
-    pub fn class_of(&self, Unclaimed { key, owner, .. }: Unclaimed) -> Option<Class> {
-        let named = self.named_keys.range((key, 0)..=(key, u64::MAX));
+    fn state_of(&self, key: Hash, owner: OwnerHash) -> State {
+        let mut named = self.named_keys.range((key, 0)..=(key, u64::MAX));
         let mut pointers = self.pointed_at.range((owner, 0)..=(owner, u64::MAX));
         match self.items.get(&owner) {
-            _ if named.into_iter().any(|(_, by)| *by != owner) => Some(Class::Withheld),
-            Some(OwnerItem::Rejected) => None,
+            _ if named.any(|(_, by)| *by != owner) => State::Withheld,
+            Some(OwnerItem::Rejected) => State::LeftAlone,
             None | Some(OwnerItem::Absent) if pointers.any(|(_, by)| *by != owner) => {
-                Some(Class::Withheld)
+                State::Withheld
             }
-            None | Some(OwnerItem::Absent | OwnerItem::Exportable) => Some(Class::Orphaned),
+            None | Some(OwnerItem::Absent | OwnerItem::Exportable) => State::Orphaned,
         }
     }
 }
@@ -118,6 +118,7 @@ fn hash_of(name: &impl std::hash::Hash) -> OwnerHash {
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::Class;
     use super::super::rows::Claim;
     use super::*;
     use crate::kv::Metadata;
@@ -154,12 +155,13 @@ mod tests {
         }
 
         fn classes(mut self) -> Vec<Option<Class>> {
-            self.owners.close(&self.rows);
-            let mut classes: Vec<(Hash, Option<Class>)> =
-                self.rows.unclaimed().map(|row| (row.key, self.owners.class_of(row))).collect();
-            classes
-                .sort_by_key(|(key, _)| [hash("a-gone"), hash("s")].iter().position(|k| k == key));
-            classes.into_iter().map(|(_, class)| class).collect()
+            self.owners.protect(&mut self.rows);
+            let class_of = |key| {
+                let classes = [Class::Orphaned, Class::Withheld];
+                classes.into_iter().find(|class| self.rows.is(key, *class))
+            };
+            let is_listed = |key: &&str| self.rows.is(key, Class::Listed);
+            ["a-gone", "s", "k1", "k2"].into_iter().filter(is_listed).map(class_of).collect()
         }
     }
 
@@ -235,6 +237,6 @@ mod tests {
         let mut case = gone();
         let item = ItemKey::of_index(&index("i"));
         case.rows.claim("s", &index("i"), &item, Claim::Rejected);
-        assert_eq!(case.classes(), [Some(Class::Orphaned)]);
+        assert_eq!(case.classes(), [Some(Class::Orphaned), None]);
     }
 }

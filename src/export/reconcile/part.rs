@@ -9,7 +9,7 @@ use super::ReconcileError;
 use super::owners::Owners;
 use super::progress::{Place, Progress};
 use super::report::{Class, Examples, MAX_EXAMPLES};
-use super::rows::{READ_ALONE, Rows, ToWrite, Unclaimed, number};
+use super::rows::{READ_ALONE, Rows};
 use super::samples::Samples;
 use crate::error_chain::Chain;
 use crate::export::bulk;
@@ -65,6 +65,8 @@ pub struct Part {
     pub next: Option<Place>,
     /// Why not all of it could be compared, if so.
     pub stopped: Option<String>,
+    /// Whether API keys took the time that there was to compare it.
+    pub is_unfinished: bool,
     /// Whether a pass over the table has found an index item.
     pub has_indexes: bool,
     pub examples: Examples,
@@ -136,24 +138,9 @@ impl Section {
 
     /// Adds the value that an item asks for to the sample, if KV holds another one.
     pub fn sample(&mut self, key: &str, desired: &Desired) {
-        if self.rows.why_written(key) == Some(ToWrite::Stale) {
+        if self.rows.is(key, Class::Stale) {
             self.samples.add(key, desired.value());
         }
-    }
-
-    /// The class of a key of ours that no item asks for; none where it is kept for an item that can't be
-    /// exported.
-    pub fn class_of(&self, row: Unclaimed) -> Option<Class> {
-        self.owners.class_of(row)
-    }
-
-    pub fn count_unclaimed(&self, class: Class) -> u64 {
-        number(self.rows.unclaimed().filter(|row| self.class_of(*row) == Some(class)).count())
-    }
-
-    /// Whether no item asks for a key, and it is of this class.
-    pub fn has_unclaimed(&self, key: &str, class: Class) -> bool {
-        self.rows.unclaimed_row(key).and_then(|row| self.class_of(row)) == Some(class)
     }
 
     /// Index ids that active aliases point at and that have neither an item nor a key.
@@ -167,7 +154,7 @@ impl Section {
             let names = self.rows.examples(class).take(MAX_EXAMPLES);
             names.for_each(|name| examples.add(class, name));
         }
-        let foreign = self.strangers.iter().filter(|key| self.rows.is_foreign(key));
+        let foreign = self.strangers.iter().filter(|key| self.rows.is(key, Class::Foreign));
         foreign.take(MAX_EXAMPLES).for_each(|key| examples.add(Class::Foreign, key));
         let dangling = self.dangling().take(MAX_EXAMPLES);
         dangling.for_each(|index_id| examples.add(Class::Dangling, index_id));
@@ -214,37 +201,30 @@ impl<S: Services> Lister<'_, S> {
     pub async fn list(&self, progress: &Progress) -> Result<Option<Part>, ReconcileError> {
         let left = self.invocation.deadline.saturating_duration_since(Instant::now());
         let until = Instant::now() + progress.time_to_list(left);
-        let mut part = Part { next: Some(progress.place.clone()), ..Part::default() };
-        while let Some(begin) = part.next.take() {
+        let mut part = Part { next: progress.place.clone(), ..Part::default() };
+        while let Some(begin) = part.next.clone() {
             let is_first = part.sections.is_empty();
-            let namespace = begin.namespace;
             let listed = part.listed();
             let has_room = progress.room_after(listed) >= MAX_LIST_KEYS && Instant::now() < until;
             if !is_first && (progress.repair.is_some() || !has_room) {
-                part.next = Some(begin);
                 break;
             }
-            match self.list_section(begin.clone(), listed, progress, until).await {
-                Ok(Some(section)) => {
-                    let next = section.next.clone();
-                    let goes_on = next.is_some();
-                    part.next = next.or_else(|| Place::next_namespace(namespace));
-                    part.sections.push(section);
-                    if goes_on {
-                        break;
-                    }
-                }
+            let section = match self.list_section(begin, listed, progress, until).await {
+                Ok(Some(section)) => section,
                 Ok(None) if is_first => return Ok(None),
-                Ok(None) => {
-                    part.next = Some(begin);
-                    break;
-                }
+                Ok(None) => break,
                 Err(error) if is_first => return Err(error),
                 Err(error) => {
                     part.stopped = Some(could_not_be_compared(&error));
-                    part.next = Some(begin);
                     break;
                 }
+            };
+            let goes_on = section.next.clone();
+            let is_last_of_part = goes_on.is_some();
+            part.next = goes_on.or_else(|| Place::next_namespace(section.namespace()));
+            part.sections.push(section);
+            if is_last_of_part {
+                break;
             }
         }
         Ok(Some(part))
@@ -306,15 +286,17 @@ impl<S: Services> Lister<'_, S> {
         }
     }
 
-    /// Lists a page of a section once more, because only hashes of names are held; answers with its
-    /// names. What was written since may have moved the last of them to the next page.
+    /// The names of a page's keys of a class, in order. The page is listed once more, because only
+    /// hashes are held. What was written since may have moved the last of them to the next page.
     pub async fn names_of_page(
         &self,
         section: &Section,
         page: u16,
+        class: Class,
     ) -> Result<Vec<String>, KvError> {
+        let is_meant = |key: &String| section.rows.is(key, class);
         if page == READ_ALONE {
-            return Ok(section.read.iter().cloned().collect());
+            return Ok(section.read.iter().filter(|key| is_meant(key)).cloned().collect());
         }
         let mut names = Vec::new();
         let Some(ListedPage { cursor, last: Some(last) }) = section.page(page) else {
@@ -329,7 +311,7 @@ impl<S: Services> Lister<'_, S> {
             cursor = listed.cursor;
             let goes_beyond = listed.keys.last().is_some_and(|(key, _)| key >= last);
             let keys = listed.keys.into_iter().map(|(key, _)| key);
-            names.extend(keys.filter(|key| section.covers(key) && key <= last));
+            names.extend(keys.filter(|key| key <= last && is_meant(key)));
             if goes_beyond || cursor.is_none() {
                 return Ok(names);
             }

@@ -6,7 +6,6 @@ use super::brakes::{Brakes, Raised};
 use super::part::Section;
 use super::progress::{Allowed, Tally};
 use super::report::{Class, Counts, Refused};
-use super::rows::number;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -22,10 +21,7 @@ pub struct Plan {
 pub fn plan(section: &Section, has_indexes: bool, before: Tally, request: &Reconcile) -> Plan {
     let mut counts = section.rows.counts();
     counts[Class::Rejected] = section.rejected;
-    counts[Class::Dangling] = number(section.dangling().count());
-    for class in [Class::Orphaned, Class::Withheld] {
-        counts[class] = section.count_unclaimed(class);
-    }
+    counts[Class::Dangling] = section.dangling().count() as u64;
     let mut tally = Tally {
         ours: before.ours + section.rows.ours(),
         desired: before.desired + counts[Class::Desired],

@@ -14,7 +14,7 @@ use crate::kv::limits::{MAX_BULK_GET_KEYS, MAX_LIST_KEYS};
 use crate::ports::Namespace;
 
 /// What every `continue` starts with; changes with its fields.
-const VERSION: &str = "4.";
+const VERSION: &str = "5.";
 
 /// Keys that one part lists at the most. With 70 bytes each they take a quarter of the memory that
 /// the function has.
@@ -81,12 +81,8 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    pub fn writes_any(self) -> bool {
-        self.writes || self.rewrites > 0
-    }
-
     pub fn any(self) -> bool {
-        self.writes_any() || self.deletes > 0
+        self.writes || self.deletes > 0
     }
 
     /// Whether the brakes of the next part have to know of it.
@@ -112,7 +108,7 @@ impl Repair {
 
     /// Whether anything is to be written, for which values have to be compared.
     pub fn writes_any(&self) -> bool {
-        self.allowed.iter().any(|allowed| allowed.writes_any())
+        self.allowed.iter().any(|allowed| allowed.writes)
     }
 
     /// Makes the chunks smaller, after a whole run that did not get through one. False where that
@@ -129,44 +125,22 @@ impl Repair {
 pub struct Requests {
     /// How many there were in the last minutes.
     pub number: usize,
-    /// When the run ended, in whole seconds since the epoch, rounded up.
-    pub until: u64,
+    /// When the run ended.
+    pub until: SystemTime,
 }
 
 impl Requests {
-    /// So many that were made until now.
-    pub fn until(number: usize, now: SystemTime) -> Self {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { number, until: whole_seconds(now) }
-    }
-
     /// How long ago they were made, at least.
     pub fn age(&self, now: SystemTime) -> Duration {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        now.saturating_sub(Duration::from_secs(self.until))
-    }
-}
-
-/// The fields of a request that are the same in all runs of a chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Asked {
-    apply: bool,
-    preview: bool,
-    system_account_id: Option<String>,
-}
-
-impl From<&Reconcile> for Asked {
-    fn from(request: &Reconcile) -> Self {
-        let Reconcile { apply, preview, ref system_account_id, .. } = *request;
-        Self { apply, preview, system_account_id: system_account_id.clone() }
+        now.duration_since(self.until).unwrap_or_default()
     }
 }
 
 /// How far a chain of runs has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Where it goes on.
-    pub place: Place,
+    /// Where it goes on; `None` where it has come to its end.
+    pub place: Option<Place>,
     /// What is still to be repaired there, if that was compared before.
     pub repair: Option<Repair>,
     /// Keys that the next part lists at the most.
@@ -180,31 +154,31 @@ pub struct Progress {
     pub refused: u64,
     /// What was asked of Cloudflare just before.
     pub requests: Option<Requests>,
-    /// What the longest pass over the table took, in whole seconds, rounded up; `None` before the
-    /// first one.
-    pass_seconds: Option<u64>,
-    asked: Asked,
+    /// `None` before the first pass over the table.
+    longest_pass: Option<Duration>,
+    /// Fields of the request that are the same in all runs of a chain.
+    apply: bool,
+    preview: bool,
+    system_account_id: Option<String>,
 }
 
 impl Progress {
     pub fn at_start(request: &Reconcile) -> Self {
         Self {
-            place: Place::beginning_of(NAMESPACES[0]),
-            repair: None,
+            place: Some(Place::beginning_of(NAMESPACES[0])),
             part_keys: PART_KEYS,
-            left_out: false,
-            tallies: Each::default(),
-            found: Each::default(),
-            refused: 0,
-            requests: None,
-            pass_seconds: None,
-            asked: request.into(),
+            apply: request.apply,
+            preview: request.preview,
+            system_account_id: request.system_account_id.clone(),
+            ..Self::default()
         }
     }
 
     /// Whether it is a chain of runs with these fields.
     pub fn belongs_to(&self, request: &Reconcile) -> bool {
-        self.asked == request.into()
+        self.apply == request.apply
+            && self.preview == request.preview
+            && self.system_account_id == request.system_account_id
     }
 
     /// How many keys the next part may list after these.
@@ -224,25 +198,23 @@ impl Progress {
     }
 
     pub fn note_pass(&mut self, took: Duration) {
-        self.pass_seconds = self.pass_seconds.max(Some(whole_seconds(took)));
+        self.longest_pass = self.longest_pass.max(Some(took));
     }
 
     /// For how long a part is listed, of the time that is left. The rest is for three passes over the
     /// table, which take as long for a small part as for a large one: the one that compares, and the
     /// looks before and after a delete.
     pub fn time_to_list(&self, left: Duration) -> Duration {
-        let Some(pass) = self.pass_seconds.map(Duration::from_secs) else {
-            return left / SHARE_TO_LIST;
-        };
+        let Some(pass) = self.longest_pass else { return left / SHARE_TO_LIST };
         left.saturating_sub(3 * pass + TIME_TO_MEND).clamp(left / SHARE_TO_LIST, left / 2)
     }
 
     /// Halves the next part, after one of so many keys that could not be compared in a whole run.
     /// False where a part can't be smaller.
     pub fn halve_parts(&mut self, keys: usize) -> bool {
-        let can_be_smaller = keys.min(self.part_keys) > MAX_LIST_KEYS;
-        self.part_keys = (keys.min(self.part_keys) / 2).max(MAX_LIST_KEYS);
-        can_be_smaller
+        let keys = keys.min(self.part_keys);
+        self.part_keys = (keys / 2).max(MAX_LIST_KEYS);
+        keys > MAX_LIST_KEYS
     }
 
     /// The text that the next run takes.
@@ -260,10 +232,6 @@ impl Progress {
     }
 }
 
-fn whole_seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
-}
-
 fn checksum(bytes: &[u8]) -> String {
     let mut sum = Digest::of(bytes).to_string();
     sum.truncate(CHECKSUM_CHARACTERS);
@@ -278,7 +246,8 @@ mod tests {
     fn progress() -> Progress {
         let request = Reconcile { apply: true, ..Reconcile::default() };
         let mut progress = Progress::at_start(&request);
-        progress.place.after = Some("a-i".to_owned());
+        let beginning = Place::beginning_of(Namespace::Settings);
+        progress.place = Some(Place { after: Some("a-i".to_owned()), ..beginning });
         let mut allowed = Each::<Allowed>::default();
         allowed[Namespace::Settings].deletes = 7;
         progress.repair = Some(Repair::new(allowed, Place::next_namespace(Namespace::Settings)));
@@ -296,8 +265,8 @@ mod tests {
         for name in ["\"'\\", "a\nb\r\t\0", "ключ 🗝 ’", "*", "", &"\u{10ffff}".repeat(128)]
         {
             let mut progress = progress();
-            progress.place.after = Some(name.to_owned());
-            progress.place.cursor = Some(name.to_owned());
+            let (after, cursor) = (Some(name.to_owned()), Some(name.to_owned()));
+            progress.place = Some(Place { namespace: Namespace::Settings, after, cursor });
             let text = progress.to_text();
             assert_eq!(Progress::parse(&text), Some(progress));
             assert!((0..text.len()).all(|at| Progress::parse(&text[..at]).is_none()), "{name:?}");
@@ -350,9 +319,8 @@ mod tests {
     #[test]
     fn requests_count_as_made_no_earlier_than_they_were() {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(100_001);
-        let requests = Requests::until(1, at);
-        assert_eq!(requests.until, 101);
-        assert_eq!(requests.age(at + Duration::from_secs(30)), Duration::from_millis(29_001));
+        let requests = Requests { number: 1, until: at };
+        assert_eq!(requests.age(at + Duration::from_secs(30)), Duration::from_secs(30));
         assert_eq!(requests.age(SystemTime::UNIX_EPOCH), Duration::ZERO);
     }
 

@@ -45,7 +45,7 @@ pub enum Class {
 
 impl Class {
     /// All of them, in the order of the report.
-    const ALL: [Self; 13] = [
+    pub const ALL: [Self; 13] = [
         Self::Desired,
         Self::Listed,
         Self::Missing,
@@ -160,9 +160,12 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Everything that was refused.
     pub fn sum(&self) -> u64 {
         self.delete + self.rewrite
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.sum() == 0
     }
 }
 
@@ -192,8 +195,8 @@ pub struct Report {
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub next_run: Option<String>,
     /// What the brakes refused a repair, or would refuse one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<Refused>,
+    #[serde(skip_serializing_if = "Refused::is_nothing")]
+    pub refused: Refused,
     /// Paths at which stale values differ from the table, and in how many values of a sample.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub differs: BTreeMap<String, u64>,

@@ -11,11 +11,11 @@
 //! | with this digest | | right |
 //! | | and its API key is temporarily unavailable | failed |
 //! | | and can't be exported, or is of another account than the run's | left alone |
-//! | as ours | no | unclaimed: orphaned, or protected by what [`super::owners`] says |
+//! | as ours | no | orphaned, unless [`super::owners`] protects it |
 //! | as ours, of another account than the run's | no | left alone |
 //! | as a stranger's or another environment's | no | foreign |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::{Kind, Names};
 use super::owners::{OwnerHash, owner_hash};
@@ -61,13 +61,22 @@ enum Writer {
     Stranger,
 }
 
-/// What items ask for under a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+/// What becomes of a key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum State {
+    /// No item asks for it, and it is not this run's to remove.
+    #[default]
     Unclaimed,
+    /// It is ours, and no item asks for it.
+    Orphaned,
+    /// It would be orphaned, but an active alias needs it.
+    Withheld,
     Right,
     Differs,
+    /// It can't be compared, or led to a key that can't be read.
     Unknown,
+    /// It could not be read: it is neither compared nor written.
+    Unreadable,
     LeftAlone,
 }
 
@@ -83,6 +92,7 @@ pub enum ToWrite {
 }
 
 /// What is known of one key.
+#[derive(Default)]
 struct Row {
     /// Of the value in KV, by metadata of ours.
     digest: Option<Hash>,
@@ -101,16 +111,6 @@ struct Row {
     owner_claims: bool,
     /// Whether an item asks for it that may be exported.
     desired: bool,
-    /// Whether it could not be read.
-    unreadable: bool,
-}
-
-/// A listed key of ours that no item asks for.
-#[derive(Debug, Clone, Copy)]
-pub struct Unclaimed {
-    pub key: Hash,
-    pub owner: OwnerHash,
-    pub page: u16,
 }
 
 /// The keys of a part in one namespace.
@@ -145,15 +145,15 @@ impl Rows {
         };
         let owner = ours.map(|ours| owner_hash(&ours.index));
         let digest = ours.and_then(|ours| ours.digest).map(|digest| short(&digest));
-        let row = Row { digest, owner, page, writer: Some(writer), ..Row::unlisted() };
+        let state = if writer == Writer::Ours { State::Orphaned } else { State::Unclaimed };
+        let row = Row { digest, owner, page, writer: Some(writer), state, ..Row::default() };
         self.listed += usize::from(self.rows.insert(hash(key), row).is_none());
         owner
     }
 
-    /// Takes in a key that could not be read: it is neither compared nor written.
+    /// Takes in a key that KV does not list and that could not be read.
     pub fn note_unreadable(&mut self, key: &str) {
-        let row = self.rows.entry(hash(key)).or_insert_with(Row::unlisted);
-        (row.unreadable, row.state) = (true, State::Unknown);
+        self.rows.entry(hash(key)).or_default().state = State::Unreadable;
     }
 
     /// How many keys KV has listed.
@@ -179,8 +179,9 @@ impl Rows {
                 return false;
             }
         }
-        let row = self.rows.entry(hash).or_insert_with(Row::unlisted);
-        let is_first = row.state == State::Unclaimed || (row.unreadable && !row.desired);
+        let row = self.rows.entry(hash).or_default();
+        let is_readable = row.state != State::Unreadable;
+        let is_first = !row.is_claimed() || !(is_readable || row.desired);
         let is_owner = row.owner == Some(owner_hash(index));
         let comes_before = || {
             let current = row.name.and_then(|name| self.names.item(name));
@@ -190,7 +191,7 @@ impl Rows {
         row.conflicting |= !is_first;
         row.owner_claims |= is_owner;
         row.desired |= matches!(claim, Claim::Value(_) | Claim::Unknown);
-        if has_it && !row.unreadable {
+        if has_it && is_readable {
             row.state = match claim {
                 Claim::Value(digest) if row.digest == Some(short(&digest)) => State::Right,
                 Claim::Value(_) => State::Differs,
@@ -211,7 +212,7 @@ impl Rows {
 
     /// Whether a key could not be read.
     pub fn is_unreadable(&self, key: &str) -> bool {
-        self.rows.get(&hash(key)).is_some_and(|row| row.unreadable)
+        self.rows.get(&hash(key)).is_some_and(|row| row.state == State::Unreadable)
     }
 
     /// Leaves a key as it is, and counts it as failed.
@@ -221,27 +222,27 @@ impl Rows {
         }
     }
 
-    /// The keys of ours that no item asks for.
-    pub fn unclaimed(&self) -> impl Iterator<Item = Unclaimed> {
-        self.rows.iter().filter_map(|(key, row)| row.unclaimed(*key))
+    /// The orphaned keys, each with its owner and what becomes of it.
+    pub fn orphaned(&mut self) -> impl Iterator<Item = (Hash, OwnerHash, &mut State)> {
+        let rows = self.rows.iter_mut().filter(|(_, row)| row.state == State::Orphaned);
+        rows.filter_map(|(key, row)| Some((*key, row.owner?, &mut row.state)))
     }
 
-    /// Whether a key is ours and no item asks for it.
-    pub fn unclaimed_row(&self, key: &str) -> Option<Unclaimed> {
-        let hash = hash(key);
-        self.rows.get(&hash)?.unclaimed(hash)
+    /// The pages of the listing on which keys of a class are.
+    pub fn pages_with(&self, class: Class) -> BTreeSet<u16> {
+        self.rows.values().filter(|row| row.is(class)).map(|row| row.page).collect()
     }
 
-    /// Whether a key is a stranger's or another environment's, and no item asks for it.
-    pub fn is_foreign(&self, key: &str) -> bool {
-        self.rows.get(&hash(key)).is_some_and(Row::is_foreign)
+    /// Whether a key is of a class.
+    pub fn is(&self, key: &str, class: Class) -> bool {
+        self.rows.get(&hash(key)).is_some_and(|row| row.is(class))
     }
 
     /// Whether other accounts' items can change what a run of one account makes of the keys.
     pub fn depend_on_other_accounts(&self) -> bool {
         self.rows.values().any(|row| {
             let is_elsewhere = row.writer == Some(Writer::OursElsewhere);
-            (row.state == State::Unclaimed) != is_elsewhere
+            row.is_claimed() == is_elsewhere
         })
     }
 
@@ -251,14 +252,16 @@ impl Rows {
         counts[Class::Desired] += self.missing_beyond;
         counts[Class::Missing] += self.missing_beyond;
         for row in self.rows.values() {
-            row.count(&mut counts);
+            for class in Class::ALL.into_iter().filter(|class| row.is(*class)) {
+                counts[class] += 1;
+            }
         }
         counts
     }
 
     /// Listed keys of ours, of which the brake on deletes takes its share.
     pub fn ours(&self) -> u64 {
-        number(self.rows.values().filter(|row| row.writer == Some(Writer::Ours)).count())
+        self.rows.values().filter(|row| row.writer == Some(Writer::Ours)).count() as u64
     }
 
     /// Keys that a repair would rewrite; those that another environment has written are only taken
@@ -269,7 +272,7 @@ impl Rows {
             Some(ToWrite::Taken) => takes_keys,
             Some(ToWrite::Missing) | None => false,
         };
-        number(self.rows.values().filter(is_rewritten).count())
+        self.rows.values().filter(is_rewritten).count() as u64
     }
 
     /// The names of keys to write, in the order in which their items were read.
@@ -299,42 +302,20 @@ impl Rows {
         self.names.item(name)
     }
 
-    /// Why a key is to be written, if it is.
-    pub fn why_written(&self, key: &str) -> Option<ToWrite> {
-        self.rows.get(&hash(key))?.to_write()
-    }
-
     /// How many of the keys KV lists.
     pub fn count_listed<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> u64 {
-        let is_listed =
-            |key: &&String| self.rows.get(&hash(key)).is_some_and(|row| row.writer.is_some());
-        number(keys.into_iter().filter(is_listed).count())
+        let is_listed = |key: &&String| self.is(key, Class::Listed);
+        keys.into_iter().filter(is_listed).count() as u64
     }
 
     /// Names of keys of a class, as far as they are held.
     pub fn examples(&self, class: Class) -> impl Iterator<Item = &str> {
-        let rows = self.rows.values().filter(move |row| row.is_example(class));
+        let rows = self.rows.values().filter(move |row| row.is(class));
         rows.filter_map(|row| row.name).map(|name| self.names.key(name))
     }
 }
 
 impl Row {
-    /// A key that KV lacks.
-    fn unlisted() -> Self {
-        Self {
-            digest: None,
-            owner: None,
-            name: None,
-            page: READ_ALONE,
-            writer: None,
-            state: State::Unclaimed,
-            conflicting: false,
-            owner_claims: false,
-            desired: false,
-            unreadable: false,
-        }
-    }
-
     fn to_write(&self) -> Option<ToWrite> {
         if self.state != State::Differs {
             return None;
@@ -346,46 +327,27 @@ impl Row {
         })
     }
 
-    fn unclaimed(&self, key: Hash) -> Option<Unclaimed> {
-        let is_unclaimed = self.state == State::Unclaimed && self.writer == Some(Writer::Ours);
-        let owner = self.owner.filter(|_| is_unclaimed)?;
-        Some(Unclaimed { key, owner, page: self.page })
+    /// Whether an item asks for it, as far as items have been taken in.
+    fn is_claimed(&self) -> bool {
+        !matches!(self.state, State::Unclaimed | State::Orphaned)
     }
 
-    fn is_foreign(&self) -> bool {
-        let theirs = matches!(self.writer, Some(Writer::Stranger | Writer::AnotherEnvironment));
-        theirs && self.state == State::Unclaimed
-    }
-
-    fn is_conflicting(&self) -> bool {
+    fn is(&self, class: Class) -> bool {
         let is_taken = self.writer == Some(Writer::AnotherEnvironment);
-        self.conflicting || (is_taken && self.state != State::Unclaimed)
-    }
-
-    fn is_failed(&self) -> bool {
-        self.state == State::Unknown && self.writer != Some(Writer::AnotherEnvironment)
-    }
-
-    fn is_example(&self, class: Class) -> bool {
         match class {
+            Class::Desired => self.desired,
+            Class::Listed => self.writer.is_some(),
             Class::Missing => self.to_write() == Some(ToWrite::Missing),
             Class::Stale => self.to_write() == Some(ToWrite::Stale),
-            Class::Conflicting => self.is_conflicting(),
-            Class::Failed => self.is_failed(),
-            _ => false,
-        }
-    }
-
-    fn count(&self, counts: &mut Counts) {
-        counts[Class::Desired] += u64::from(self.desired);
-        counts[Class::Listed] += u64::from(self.writer.is_some());
-        counts[Class::Conflicting] += u64::from(self.is_conflicting());
-        counts[Class::Failed] += u64::from(self.is_failed());
-        counts[Class::Foreign] += u64::from(self.is_foreign());
-        match self.to_write() {
-            Some(ToWrite::Missing) => counts[Class::Missing] += 1,
-            Some(ToWrite::Stale) => counts[Class::Stale] += 1,
-            Some(ToWrite::Taken) | None => {}
+            Class::Orphaned => self.state == State::Orphaned,
+            Class::Withheld => self.state == State::Withheld,
+            Class::Foreign => {
+                let is_theirs = is_taken || self.writer == Some(Writer::Stranger);
+                is_theirs && self.state == State::Unclaimed
+            }
+            Class::Conflicting => self.conflicting || (is_taken && self.state != State::Unclaimed),
+            Class::Failed => matches!(self.state, State::Unknown | State::Unreadable) && !is_taken,
+            Class::Rejected | Class::Dangling | Class::Written | Class::Deleted => false,
         }
     }
 }
@@ -400,11 +362,6 @@ fn short(digest: &Digest) -> Hash {
     let mut short = [0; HASH_BYTES];
     short.copy_from_slice(&digest.as_bytes()[..HASH_BYTES]);
     short
-}
-
-/// How many there are, as reports count.
-pub fn number(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -449,16 +406,7 @@ mod tests {
 
     fn counted(keys: &Rows) -> Vec<(Class, u64)> {
         let counts = keys.counts();
-        let classes = [
-            Class::Desired,
-            Class::Listed,
-            Class::Missing,
-            Class::Stale,
-            Class::Conflicting,
-            Class::Foreign,
-            Class::Failed,
-        ];
-        classes.map(|class| (class, counts[class])).into_iter().filter(|(_, n)| *n > 0).collect()
+        Class::ALL.map(|class| (class, counts[class])).into_iter().filter(|(_, n)| *n > 0).collect()
     }
 
     #[test]
@@ -467,14 +415,18 @@ mod tests {
         for (key, value) in [("k1", "v1"), ("k2", "v2"), ("k3", "v3")] {
             asks(&mut keys, key, "i", value);
         }
-        let expected =
-            [(Class::Desired, 3), (Class::Listed, 3), (Class::Missing, 1), (Class::Stale, 1)];
+        let expected = [
+            (Class::Desired, 3),
+            (Class::Listed, 3),
+            (Class::Missing, 1),
+            (Class::Stale, 1),
+            (Class::Orphaned, 1),
+        ];
         assert_eq!(counted(&keys), expected);
         assert_eq!(keys.ours(), 3);
         assert_eq!(to_write(&keys, ToWrite::Stale), ["k2 a/i"]);
         assert_eq!(to_write(&keys, ToWrite::Missing), ["k3 a/i"]);
-        assert_eq!(keys.unclaimed().count(), 1);
-        assert!(keys.unclaimed_row("k4").is_some() && keys.unclaimed_row("k1").is_none());
+        assert!(keys.is("k4", Class::Orphaned) && !keys.is("k1", Class::Orphaned));
     }
 
     #[test]
@@ -488,7 +440,8 @@ mod tests {
             [(Class::Desired, 1), (Class::Listed, 2), (Class::Stale, 1), (Class::Foreign, 1)];
         assert_eq!(counted(&keys), expected);
         assert_eq!(keys.ours(), 0);
-        assert!(keys.is_foreign("k2") && !keys.is_foreign("k1") && !keys.is_foreign("k9"));
+        let is_foreign = |key| keys.is(key, Class::Foreign);
+        assert!(is_foreign("k2") && !is_foreign("k1") && !is_foreign("k9"));
     }
 
     #[test]
@@ -562,7 +515,7 @@ mod tests {
         };
         let mut keys = rows();
         assert!(!keys.depend_on_other_accounts());
-        assert_eq!((counted(&keys), keys.unclaimed().count()), (vec![(Class::Listed, 1)], 0));
+        assert_eq!(counted(&keys), [(Class::Listed, 1)]);
         asks(&mut keys, "k", "i", "v");
         assert!(keys.depend_on_other_accounts());
         let stale = [(Class::Desired, 1), (Class::Listed, 1), (Class::Stale, 1)];
@@ -578,7 +531,7 @@ mod tests {
         for number in 0..MAX_UNLISTED + 2 {
             asks(&mut keys, &number.to_string(), "i", "v");
         }
-        assert_eq!(keys.counts()[Class::Missing], number(MAX_UNLISTED + 2));
+        assert_eq!(keys.counts()[Class::Missing], MAX_UNLISTED as u64 + 2);
         assert!(!keys.holds_all_names(&[ToWrite::Missing]));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::rows::{Rows, ToWrite};
+use super::report::Class;
+use super::rows::Rows;
 use crate::export::bulk;
 use crate::export::differs::{ApiKeyCheck, differing_paths};
 use crate::export::invocation::Invocation;
@@ -39,7 +40,7 @@ impl Samples {
         namespace: Namespace,
         rows: &Rows,
     ) -> BTreeMap<String, u64> {
-        let is_stale = |key: &&String| rows.why_written(key) == Some(ToWrite::Stale);
+        let is_stale = |key: &&String| rows.is(key, Class::Stale);
         let keys: Vec<String> = self.wanted.keys().filter(is_stale).cloned().collect();
         let mut counts = BTreeMap::new();
         if keys.is_empty() || !invocation.has_turn() {

@@ -33,14 +33,6 @@ const MAX_HELD_ACCOUNTS: usize = 10_000;
 /// One in so many parts of the time is kept for writing what is missing, if API keys take all of it.
 const SHARE_TO_WRITE: u32 = 8;
 
-/// What a pass came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scan {
-    Complete,
-    /// The API keys took the time that there was.
-    OutOfTime,
-}
-
 /// An index item whose keys are compared once its account's API key is known.
 struct OpenIndex {
     item: ItemKey,
@@ -57,7 +49,7 @@ pub async fn scan<S: Services>(
     compares_values: bool,
     part: &mut Part,
     api_keys: &mut ApiKeys,
-) -> Result<Scan, ReconcileError> {
+) -> Result<(), ReconcileError> {
     let invocation = lister.invocation;
     let left = invocation.deadline.saturating_duration_since(Instant::now());
     let until = invocation.deadline - left / SHARE_TO_WRITE;
@@ -66,7 +58,7 @@ pub async fn scan<S: Services>(
     loop {
         let page = pass.next().await;
         let page = page.map_err(|error| ReconcileError::PassStopped { items: scanned, error })?;
-        let Some(items) = page else { return Ok(Scan::Complete) };
+        let Some(items) = page else { return Ok(()) };
         scanned += items.len();
         let open = part.take_in(&items, invocation.config);
         if lister.only_account.is_some() {
@@ -81,7 +73,8 @@ pub async fn scan<S: Services>(
             pass.while_waiting(api_keys.ask(invocation, exportable)).await;
         }
         if Instant::now() >= until {
-            return Ok(Scan::OutOfTime);
+            part.is_unfinished = true;
+            return Ok(());
         }
         for index in open {
             part.judge(index, api_keys);

@@ -7,7 +7,7 @@ use super::carry_out::{Failed, Interrupted, Outcome};
 use super::orphans::remove_left_behind;
 use super::part::{Lister, Section};
 use super::progress::Allowed;
-use super::rows::{ToWrite, number};
+use super::rows::ToWrite;
 use crate::export::api_keys::{ApiKeys, Exportable, NotExportable};
 use crate::export::desired::{Desired, warn_if_odd};
 use crate::export::error::KeyError;
@@ -153,7 +153,7 @@ async fn remove_what_was_left_behind<S: Services>(
     api_keys: &ApiKeys,
     outcome: &mut Outcome,
 ) {
-    let keys = number(left_behind.values().map(BTreeSet::len).sum());
+    let keys = left_behind.values().map(BTreeSet::len).sum::<usize>() as u64;
     match outcome.left[namespace].more_deletes.checked_sub(keys) {
         Some(_) if keys == 0 => {}
         Some(left) => {
