@@ -10,9 +10,12 @@ use super::{Cause, Retry, Retryable, asked_wait};
 use crate::kv::{Metadata, Pair, StoredValue};
 
 /// The two KV namespaces that the search proxy reads, as its bindings `KV` and `KV_QCFG`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Namespace {
+    #[default]
     Settings,
     QueryConfigs,
 }

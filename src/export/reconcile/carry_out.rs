@@ -43,13 +43,11 @@ pub struct Outcome {
 /// A step of a repair was interrupted: another run goes on.
 pub struct Interrupted;
 
-/// Repairs a part, as far as the brakes allow it. `takes_keys` says whether keys are taken from another
-/// environment.
+/// Repairs a part, as far as the brakes allow it.
 pub async fn carry_out<S: Services>(
     lister: &Lister<'_, S>,
     part: &Part,
     repair: &Repair,
-    takes_keys: bool,
     api_keys: &ApiKeys,
 ) -> Outcome {
     let mut outcome = Outcome { left: repair.allowed, ..Outcome::default() };
@@ -57,7 +55,7 @@ pub async fn carry_out<S: Services>(
         |section: &Section| section.next.is_none() || section.next == repair.end;
     for section in &part.sections {
         let namespace = section.namespace();
-        if write(lister, section, takes_keys, api_keys, &mut outcome).await.is_err() {
+        if write(lister, section, api_keys, &mut outcome).await.is_err() {
             let mut open = part.sections.iter().filter(|open| outcome.left[open.namespace()].any());
             outcome.interrupted_at = open.next().map(|open| open.begin.clone());
             return outcome;
@@ -82,14 +80,10 @@ pub async fn carry_out<S: Services>(
 }
 
 impl Outcome {
-    pub fn note_written(&mut self, namespace: Namespace, written: usize) {
-        self.got_on |= written > 0;
-        self.done[namespace][Class::Written] += written as u64;
-    }
-
-    pub fn note_deleted(&mut self, namespace: Namespace, deleted: u64) {
-        self.got_on |= deleted > 0;
-        self.done[namespace][Class::Deleted] += deleted;
+    /// Counts keys that were written, or deleted.
+    pub fn note(&mut self, namespace: Namespace, class: Class, keys: usize) {
+        self.got_on |= keys > 0;
+        self.done[namespace][class] += keys as u64;
     }
 
     /// Counts what failed in a step, unless the time was up: then another run tries it again.
@@ -103,14 +97,12 @@ impl Outcome {
         Ok(())
     }
 
-    /// Counts a key that failed.
     pub fn fail(&mut self, namespace: Namespace, key: &str, error: &KeyError) {
         // An outage fails every key: the counts tell how many, the log the first ones.
         if !self.examples.are_full(Class::Failed) {
             error!(key, error = %Chain(error), "a key could not be compared or repaired");
         }
-        self.got_on = true;
-        self.done[namespace][Class::Failed] += 1;
+        self.note(namespace, Class::Failed, 1);
         self.examples.add(Class::Failed, key);
     }
 

@@ -37,7 +37,7 @@ impl<S: Services> Run<'_, S> {
         if let Some(reason) = self.report.stopped.as_deref().filter(|_| !is_planned) {
             warn!(reason, "reconcile stopped early: the rest is left to the next run");
         }
-        let repair_refused = if self.request.apply { self.report.refused.sum() } else { 0 };
+        let repair_refused = if self.lister.request.apply { self.report.refused.sum() } else { 0 };
         self.progress.refused += repair_refused;
         self.progress.found += self.report.found;
         let has_ended = self.progress.place.is_none();
@@ -76,7 +76,7 @@ impl<S: Services> Run<'_, S> {
     pub fn refuse(&mut self, refused: Refused, part: &Part) {
         self.report.refused += refused;
         let Refused { delete, rewrite } = refused;
-        if refused.sum() == 0 || !self.request.apply {
+        if refused.sum() == 0 || !self.lister.request.apply {
             return;
         }
         if part.has_indexes {
@@ -97,14 +97,14 @@ impl<S: Services> Run<'_, S> {
     /// Counts what was found. The log tells what this run has found; the metrics tell with the last run
     /// what the chain has, so that an alarm on two reconciles in a row means two looks at a key.
     fn count_findings(&mut self, has_ended: bool, repair_refused: u64) {
-        let is_of_the_fleet = self.request.system_account_id.is_none()
+        let is_of_the_fleet = self.lister.request.system_account_id.is_none()
             && !self.report.dry_run
-            && !self.request.preview;
+            && !self.lister.request.preview;
         let ends_chain = has_ended && is_of_the_fleet;
         // Only the last run of a repair of the fleet ends an alarm.
         let urgent = |number: u64, of_chain: u64| {
             let is_news = number > 0 || (ends_chain && of_chain == 0);
-            (self.request.apply && is_news).then_some(number)
+            (self.lister.request.apply && is_news).then_some(number)
         };
         let chain =
             ends_chain.then(|| Box::new(with_findings(Stats::default(), &self.progress.found)));

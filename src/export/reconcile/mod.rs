@@ -133,7 +133,6 @@ pub async fn reconcile<S: Services>(
 
 /// One run of a chain: what it is asked for, how far the chain came, and what the run tells.
 struct Run<'a, S> {
-    request: &'a Reconcile,
     lister: Lister<'a, S>,
     progress: Progress,
     api_keys: ApiKeys,
@@ -154,8 +153,7 @@ impl<'a, S: Services> Run<'a, S> {
             ..Report::default()
         };
         Self {
-            request,
-            lister: Lister { invocation, only_account: request.system_account_id.as_deref() },
+            lister: Lister { invocation, request },
             progress,
             api_keys: ApiKeys::new(patience(invocation), Reuse::Never),
             report,
@@ -172,7 +170,7 @@ impl<'a, S: Services> Run<'a, S> {
             tokio::time::sleep_until(lister.invocation.deadline).await;
             return Ok(None);
         };
-        let over = match (lister.only_account, self.request.apply) {
+        let over = match (lister.only_account(), lister.request.apply) {
             (Some(account), _) => PassOver::Account(account),
             (None, true) => PassOver::Table(ScanColumns::All),
             // What an audit sees may be a second old.
@@ -185,7 +183,7 @@ impl<'a, S: Services> Run<'a, S> {
         if part.is_unfinished {
             return Ok(Some(part));
         }
-        if lister.only_account.is_some() {
+        if lister.only_account().is_some() {
             lister.read_given_up_shop_ids(&mut part).await;
             lister.take_in_other_accounts(&mut part).await?;
         }
@@ -200,8 +198,7 @@ impl<'a, S: Services> Run<'a, S> {
         for section in &part.sections {
             let namespace = section.namespace();
             let tally = &mut self.progress.tallies[namespace];
-            let plan = plan(section, part.has_indexes, *tally, self.request);
-            *tally = plan.tally;
+            let plan = plan(section, part.has_indexes, tally, self.lister.request.raised);
             self.report.found[namespace] += plan.counts;
             refused += plan.refused;
             failed += plan.counts[Class::Failed];
@@ -223,20 +220,18 @@ impl<'a, S: Services> Run<'a, S> {
         let mut refused = Refused::default();
         for section in &part.sections {
             let namespace = section.namespace();
-            let (tally, left) =
-                (&mut self.progress.tallies[namespace], &mut repair.allowed[namespace]);
-            refused += plan_again(section, part.has_indexes, tally, left, self.request.raised);
+            let tally = &mut self.progress.tallies[namespace];
+            let left = &mut repair.allowed[namespace];
+            let raised = self.lister.request.raised;
+            refused += plan_again(section, part.has_indexes, tally, left, raised);
         }
         self.refuse(refused, part);
         repair
     }
 
     async fn carry_out(&self, part: &Part, repair: &Repair) -> Outcome {
-        match self.request.apply {
-            true => {
-                let takes_keys = self.request.raised.takes_keys();
-                carry_out(&self.lister, part, repair, takes_keys, &self.api_keys).await
-            }
+        match self.lister.request.apply {
+            true => carry_out(&self.lister, part, repair, &self.api_keys).await,
             false => Outcome { left: repair.allowed, ..Outcome::default() },
         }
     }
@@ -294,7 +289,8 @@ impl<'a, S: Services> Run<'a, S> {
         let mut missing_only = Repair::new(Each::default(), part.next.clone());
         for namespace in NAMESPACES {
             let tally = self.progress.tallies[namespace];
-            let more_deletes = Brakes::new(tally, part.has_indexes, self.request.raised).deletes;
+            let more_deletes =
+                Brakes::new(tally, part.has_indexes, self.lister.request.raised).deletes;
             missing_only.allowed[namespace] =
                 Allowed { writes: true, more_deletes, ..Allowed::default() };
         }

@@ -32,7 +32,6 @@ impl<S: Services> Lister<'_, S> {
         }
         for (key, error) in failures {
             part.note_unreadable(&key, &error);
-            part.sections[0].rows.note_unreadable(&key);
         }
     }
 
@@ -57,7 +56,6 @@ impl<S: Services> Lister<'_, S> {
             let (values, failures) = self.read_values(keys.to_vec()).await;
             for (key, error) in failures {
                 part.note_unreadable(&key, &error);
-                part.sections[0].rows.fail(&key);
             }
             let named: BTreeMap<String, String> = values
                 .into_iter()
@@ -89,7 +87,7 @@ impl<S: Services> Lister<'_, S> {
             let Some(page) = page else { break };
             items += page.len();
             for (key, item) in &page {
-                part.take_in_claims(key, item, self.only_account);
+                part.take_in_claims(key, item, self.only_account());
             }
         }
         self.forget_targets_that_kv_holds(part).await;
@@ -143,13 +141,10 @@ impl Part {
     }
 
     fn take_in_claims(&mut self, key: &ItemKey, item: &Item, only_account: Option<&str>) {
-        let kind = key.kind();
-        if matches!(kind, ItemKind::QueryConfig(_)) {
-            return;
-        }
-        let index = match kind {
+        let index = match key.kind() {
             ItemKind::IndexSettings(index) => Some(index),
-            ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
+            ItemKind::QueryConfig(_) => return,
+            ItemKind::Skipped => None,
         };
         self.has_indexes |= index.is_some();
         if Some(key.pk.as_str()) == only_account {
@@ -170,5 +165,6 @@ impl Part {
     fn note_unreadable(&mut self, key: &str, error: &KvError) {
         error!(key, error = %Chain(error), "a key could not be compared or repaired");
         self.examples.add(Class::Failed, key);
+        self.sections[0].rows.note_unreadable(key);
     }
 }

@@ -1,6 +1,6 @@
 //! Names the keys that no item asks for, page by page, and removes them, chunk by chunk.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::carry_out::{Failed, Interrupted, Outcome};
 use super::part::{Lister, Part, Section};
@@ -127,8 +127,8 @@ fn note_settled(
     let mut failed = Failed::new();
     for (key, verdict) in verdicts {
         match verdict {
-            KeyOutcome::Written(_) => outcome.note_written(Namespace::Settings, 1),
-            KeyOutcome::Deleted => outcome.note_deleted(Namespace::Settings, 1),
+            KeyOutcome::Written(_) => outcome.note(Namespace::Settings, Class::Written, 1),
+            KeyOutcome::Deleted => outcome.note(Namespace::Settings, Class::Deleted, 1),
             KeyOutcome::Failed(error) => drop(failed.insert(key, error)),
             // Protected since the scan, or gone.
             KeyOutcome::Withheld(_) | KeyOutcome::Left => {}
@@ -173,8 +173,8 @@ async fn remove_query_configs<S: Services>(
     let mut failed = Failed::new();
     for (key, end) in remove(lister.invocation, configs, OtherEnvironments::LeftOut).await {
         match end {
-            RemovalOutcome::Deleted => outcome.note_deleted(namespace, 1),
-            RemovalOutcome::Written => outcome.note_written(namespace, 1),
+            RemovalOutcome::Deleted => outcome.note(namespace, Class::Deleted, 1),
+            RemovalOutcome::Written => outcome.note(namespace, Class::Written, 1),
             RemovalOutcome::Failed(error) => drop(failed.insert(key, error)),
             RemovalOutcome::Rejected(rejection) => {
                 if let Some(config) = configs.iter().find(|config| config.kv_key() == key) {
@@ -187,13 +187,22 @@ async fn remove_query_configs<S: Services>(
     failed
 }
 
-/// Removes what the repair has written for items that no longer ask for it.
+/// Removes what the repair has written for items that no longer ask for it, if the brake lets all of
+/// it through.
 pub async fn remove_left_behind<S: Services>(
     lister: &Lister<'_, S>,
-    left_behind: LeftBehind,
+    namespace: Namespace,
+    mut left_behind: LeftBehind,
     api_keys: &ApiKeys,
     outcome: &mut Outcome,
 ) {
+    left_behind.retain(|_, keys| !keys.is_empty());
+    let keys = left_behind.values().map(BTreeSet::len).sum::<usize>() as u64;
+    let Some(left) = outcome.left[namespace].more_deletes.checked_sub(keys) else {
+        outcome.refused_deletes += keys;
+        return;
+    };
+    outcome.left[namespace].more_deletes = left;
     let mut settled = SettleRequest::default();
     let mut configs = Vec::new();
     for (item, keys) in left_behind {

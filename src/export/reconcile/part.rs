@@ -5,15 +5,14 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use super::ReconcileError;
 use super::owners::Owners;
 use super::progress::{Place, Progress};
 use super::report::{Class, Examples, MAX_EXAMPLES};
 use super::rows::{READ_ALONE, Rows};
 use super::samples::Samples;
+use super::{Reconcile, ReconcileError};
 use crate::error_chain::Chain;
 use crate::export::bulk;
-use crate::export::desired::Desired;
 use crate::export::invocation::Invocation;
 use crate::item::keys::query_config_key_prefix;
 use crate::kv::Metadata;
@@ -33,6 +32,7 @@ struct ListedPage {
 }
 
 /// The keys of one namespace that are compared at once, and what is known of them.
+#[derive(Default)]
 pub struct Section {
     pub begin: Place,
     /// Where the namespace goes on after it; `None` where it goes to the end.
@@ -79,19 +79,7 @@ impl Section {
             (Namespace::Settings, Some(account)) => format!("{account}-"),
             (Namespace::QueryConfigs, Some(account)) => query_config_key_prefix(account),
         };
-        Self {
-            begin,
-            next: None,
-            prefix,
-            pages: Vec::new(),
-            rows: Rows::default(),
-            owners: Owners::default(),
-            strangers: Vec::new(),
-            read: BTreeSet::new(),
-            pointed_at: BTreeSet::new(),
-            rejected: 0,
-            samples: Samples::default(),
-        }
+        Self { begin, prefix, ..Self::default() }
     }
 
     pub fn namespace(&self) -> Namespace {
@@ -129,17 +117,10 @@ impl Section {
         metadata: Option<&Metadata>,
     ) {
         let environment = &lister.invocation.config.environment;
-        match self.rows.list(key, page, metadata, environment, lister.only_account) {
+        match self.rows.list(key, page, metadata, environment, lister.only_account()) {
             Some(owner) if self.namespace() == Namespace::Settings => self.owners.add(owner),
             None if self.strangers.len() < STRANGER_NAMES => self.strangers.push(key.to_owned()),
             Some(_) | None => {}
-        }
-    }
-
-    /// Adds the value that an item asks for to the sample, if KV holds another one.
-    pub fn sample(&mut self, key: &str, desired: &Desired) {
-        if self.rows.is(key, Class::Stale) {
-            self.samples.add(key, desired.value());
         }
     }
 
@@ -190,11 +171,15 @@ impl Part {
 
 pub struct Lister<'a, S> {
     pub invocation: &'a Invocation<'a, S>,
-    /// The account of a run of one account.
-    pub only_account: Option<&'a str>,
+    pub request: &'a Reconcile,
 }
 
-impl<S: Services> Lister<'_, S> {
+impl<'a, S: Services> Lister<'a, S> {
+    /// The account of a run of one account.
+    pub fn only_account(&self) -> Option<&'a str> {
+        self.request.system_account_id.as_deref()
+    }
+
     /// Lists the next part, and leaves time for the passes over the table and for mending; `None` where
     /// there is no turn for the first request in this run. One that is to be repaired further is listed
     /// no farther than it went when it was compared, and one namespace at a time.
@@ -242,7 +227,7 @@ impl<S: Services> Lister<'_, S> {
         let end = end.filter(|end| end.namespace == begin.namespace);
         let last_meant = end.and_then(|end| end.after.as_deref());
         let mut cursor = begin.cursor.clone();
-        let mut section = Section::new(begin, self.only_account);
+        let mut section = Section::new(begin, self.only_account());
         loop {
             let is_first = section.pages.is_empty();
             let keys = listed + section.rows.listed();

@@ -38,7 +38,7 @@ const CHECKSUM_CHARACTERS: usize = 16;
 const FEW_REWRITES: u64 = 100;
 
 /// Where a part begins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     pub namespace: Namespace,
     /// The last key before it; `None` at the beginning.
@@ -48,14 +48,10 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn beginning_of(namespace: Namespace) -> Self {
-        Self { namespace, after: None, cursor: None }
-    }
-
     /// The beginning of the namespace after this one, if there is one.
     pub fn next_namespace(namespace: Namespace) -> Option<Self> {
         let next = NAMESPACES.iter().skip_while(|name| **name != namespace).nth(1)?;
-        Some(Self::beginning_of(*next))
+        Some(Self { namespace: *next, ..Self::default() })
     }
 }
 
@@ -165,7 +161,7 @@ pub struct Progress {
 impl Progress {
     pub fn at_start(request: &Reconcile) -> Self {
         Self {
-            place: Some(Place::beginning_of(NAMESPACES[0])),
+            place: Some(Place::default()),
             part_keys: PART_KEYS,
             apply: request.apply,
             preview: request.preview,
@@ -246,8 +242,7 @@ mod tests {
     fn progress() -> Progress {
         let request = Reconcile { apply: true, ..Reconcile::default() };
         let mut progress = Progress::at_start(&request);
-        let beginning = Place::beginning_of(Namespace::Settings);
-        progress.place = Some(Place { after: Some("a-i".to_owned()), ..beginning });
+        progress.place = Some(Place { after: Some("a-i".to_owned()), ..Place::default() });
         let mut allowed = Each::<Allowed>::default();
         allowed[Namespace::Settings].deletes = 7;
         progress.repair = Some(Repair::new(allowed, Place::next_namespace(Namespace::Settings)));

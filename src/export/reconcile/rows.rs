@@ -151,9 +151,10 @@ impl Rows {
         owner
     }
 
-    /// Takes in a key that KV does not list and that could not be read.
+    /// Takes in a key that could not be read. If KV does not list it, nothing is known of it.
     pub fn note_unreadable(&mut self, key: &str) {
-        self.rows.entry(hash(key)).or_default().state = State::Unreadable;
+        let row = self.rows.entry(hash(key)).or_default();
+        row.state = if row.writer.is_some() { State::Unknown } else { State::Unreadable };
     }
 
     /// How many keys KV has listed.

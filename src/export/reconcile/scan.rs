@@ -61,7 +61,7 @@ pub async fn scan<S: Services>(
         let Some(items) = page else { return Ok(()) };
         scanned += items.len();
         let open = part.take_in(&items, invocation.config);
-        if lister.only_account.is_some() {
+        if lister.only_account().is_some() {
             let keys = open.iter().flat_map(|index| index.keys.iter().cloned()).collect();
             pass.while_waiting(lister.read_unlisted(part, keys)).await;
         }
@@ -125,61 +125,57 @@ impl Part {
         let desired = exportable
             .map_err(NotExportable::Rejected)
             .and_then(|exportable| Desired::of_settings(&exportable, api_keys));
-        let claim = match &desired {
-            Ok(desired) => Claim::Value(desired.digest()),
-            Err(NotExportable::Unavailable(_)) => Claim::Unknown,
-            Err(NotExportable::Rejected(_)) => Claim::Rejected,
-        };
-        if let Err(NotExportable::Rejected(rejection)) = &desired {
-            // Each part's pass sees the item; the one that has its index id counts it.
-            self.reject(Namespace::Settings, &index, &index.index_id(), rejection);
+        if let Some(section) = self.section(Namespace::Settings) {
+            let is_rejected = matches!(desired, Err(NotExportable::Rejected(_)));
+            section.owners.note_item(&index, !is_rejected);
         }
-        let Some(section) = self.sections.first_mut() else { return };
-        section.owners.note_item(&index, claim != Claim::Rejected);
-        for key in &keys {
-            if section.rows.claim(key, &index, &item, claim) {
-                self.examples.add(Class::Conflicting, key);
-            }
-            if let Ok(desired) = &desired {
-                section.sample(key, desired);
-            }
-        }
+        self.compare(Namespace::Settings, &item, &index, &index.index_id(), &keys, &desired);
     }
 
     fn judge_query_config(&mut self, item: &ItemKey, config: &QueryConfigRef, found: &Item) {
         let key = config.kv_key();
-        let covers = |section: &&mut Section| section.covers(&key);
-        if self.section(Namespace::QueryConfigs).filter(covers).is_none() {
-            return;
-        }
-        let desired = Desired::of_query_config(config, found);
-        let claim = match &desired {
-            Ok(desired) => Claim::Value(desired.digest()),
-            Err(rejection) => {
-                self.reject(Namespace::QueryConfigs, &config.index, &key, rejection);
-                Claim::Rejected
-            }
-        };
-        let Some(section) = self.section(Namespace::QueryConfigs) else { return };
-        if check_key(&key).is_ok() {
-            let conflicts = section.rows.claim(&key, &config.index, item, claim);
-            if let Ok(desired) = &desired {
-                section.sample(&key, desired);
-            }
-            if conflicts {
-                self.examples.add(Class::Conflicting, &key);
-            }
+        if self.section(Namespace::QueryConfigs).is_some_and(|section| section.covers(&key)) {
+            let desired = Desired::of_query_config(config, found).map_err(NotExportable::Rejected);
+            let keys: &[String] = if check_key(&key).is_ok() { &[key.clone()] } else { &[] };
+            self.compare(Namespace::QueryConfigs, item, &config.index, &key, keys, &desired);
         }
     }
 
-    /// Notes an item that can't be exported, in the part that has its key.
-    fn reject(&mut self, namespace: Namespace, index: &IndexRef, key: &str, rejection: &Rejection) {
-        let Some(section) = self.section(namespace).filter(|section| section.covers(key)) else {
-            return;
+    /// Compares the keys that an item asks for. One that can't be exported is counted in the part that
+    /// has the key with its name: each part's pass sees it.
+    fn compare(
+        &mut self,
+        namespace: Namespace,
+        item: &ItemKey,
+        index: &IndexRef,
+        key_with_its_name: &str,
+        keys: &[String],
+        desired: &Result<Desired, NotExportable>,
+    ) {
+        let is_meant = |section: &&mut Section| section.namespace() == namespace;
+        let Some(section) = self.sections.iter_mut().find(is_meant) else { return };
+        let claim = match desired {
+            Ok(desired) => Claim::Value(desired.digest()),
+            Err(NotExportable::Unavailable(_)) => Claim::Unknown,
+            Err(NotExportable::Rejected(_)) => Claim::Rejected,
         };
-        section.rejected += 1;
-        self.examples.add(Class::Rejected, key);
-        warn_rejected(index, key, rejection);
+        if let Err(NotExportable::Rejected(rejection)) = desired
+            && section.covers(key_with_its_name)
+        {
+            section.rejected += 1;
+            self.examples.add(Class::Rejected, key_with_its_name);
+            warn_rejected(index, key_with_its_name, rejection);
+        }
+        for key in keys {
+            if section.rows.claim(key, index, item, claim) {
+                self.examples.add(Class::Conflicting, key);
+            }
+            if let Ok(desired) = desired
+                && section.rows.is(key, Class::Stale)
+            {
+                section.samples.add(key, desired.value());
+            }
+        }
     }
 
     /// Notes what the active aliases of an item point at.

@@ -6,7 +6,7 @@ use std::iter::Peekable;
 use super::carry_out::{Failed, Interrupted, Outcome};
 use super::orphans::remove_left_behind;
 use super::part::{Lister, Section};
-use super::progress::Allowed;
+use super::report::Class;
 use super::rows::ToWrite;
 use crate::export::api_keys::{ApiKeys, Exportable, NotExportable};
 use crate::export::desired::{Desired, warn_if_odd};
@@ -17,7 +17,7 @@ use crate::export::verified_write::{
     ItemWrite, Policy, READ_ITEMS, Reread, WriteOutcome, verified_write,
 };
 use crate::item::{Item, ItemKey, ItemKind};
-use crate::ports::{Namespace, Services};
+use crate::ports::Services;
 
 /// Values that one write holds at the most, in bytes; with the pairs it bounds the memory.
 const WRITE_BYTES: usize = 16 * 1024 * 1024;
@@ -39,32 +39,40 @@ type Work = BTreeMap<ItemKey, BTreeSet<String>>;
 pub async fn write<S: Services>(
     lister: &Lister<'_, S>,
     section: &Section,
-    takes_keys: bool,
     api_keys: &ApiKeys,
     outcome: &mut Outcome,
 ) -> Result<(), Interrupted> {
-    let classes = classes_to_write(outcome.left[section.namespace()], takes_keys);
     let mut left_behind = LeftBehind::new();
-    let written = write_steps(lister, section, classes, api_keys, outcome, &mut left_behind).await;
-    remove_what_was_left_behind(lister, section.namespace(), left_behind, api_keys, outcome).await;
+    let written = write_steps(lister, section, api_keys, outcome, &mut left_behind).await;
+    remove_left_behind(lister, section.namespace(), left_behind, api_keys, outcome).await;
     written
 }
 
 async fn write_steps<S: Services>(
     lister: &Lister<'_, S>,
     section: &Section,
-    classes: &[ToWrite],
     api_keys: &ApiKeys,
     outcome: &mut Outcome,
     left_behind: &mut LeftBehind,
 ) -> Result<(), Interrupted> {
     let (invocation, namespace) = (lister.invocation, section.namespace());
+    let allowed = outcome.left[namespace];
+    let classes: &[ToWrite] =
+        match (allowed.writes, allowed.rewrites > 0, lister.request.raised.takes_keys()) {
+            (false, ..) => &[],
+            (true, false, _) => &[ToWrite::Missing],
+            (true, true, false) => &[ToWrite::Missing, ToWrite::Stale],
+            (true, true, true) => &[ToWrite::Missing, ToWrite::Stale, ToWrite::Taken],
+        };
     // The API keys of the comparison may be minutes old: one that was rotated meanwhile must not be
     // overwritten with the old one.
     let mut items = CurrentItems { invocation, api_keys: api_keys.renewed() };
     let policy = Policy { namespace, reread: Reread::ByKeys, writes_new_keys: false };
     let names = section.rows.to_write(classes);
-    let mut names = names.iter().copied().peekable();
+    // Of each item, the names of its keys.
+    let of_one_item = |a: &u32, b: &u32| section.rows.item(*a) == section.rows.item(*b);
+    let names = names.chunk_by(of_one_item).flat_map(|its| its.chunks(KEYS_OF_AN_INDEX));
+    let mut names = names.peekable();
     let mut failed = Failed::new();
     while names.peek().is_some() {
         // A request holds what it may, but an item's keys are written together.
@@ -103,31 +111,18 @@ async fn write_steps<S: Services>(
     outcome.fail_all(namespace, failed)
 }
 
-fn classes_to_write(allowed: Allowed, takes_keys: bool) -> &'static [ToWrite] {
-    match (allowed.writes, allowed.rewrites > 0, takes_keys) {
-        (false, ..) => &[],
-        (true, false, _) => &[ToWrite::Missing],
-        (true, true, false) => &[ToWrite::Missing, ToWrite::Stale],
-        (true, true, true) => &[ToWrite::Missing, ToWrite::Stale, ToWrite::Taken],
-    }
-}
-
 /// The next items to read, and their keys to write: no more than `room`, and all of an item's.
-fn next_work(
+fn next_work<'n>(
     section: &Section,
-    names: &mut Peekable<impl Iterator<Item = u32> + Clone>,
+    names: &mut Peekable<impl Iterator<Item = &'n [u32]>>,
     room: usize,
 ) -> Work {
     let mut work = Work::new();
     let mut keys = 0;
-    while let Some(item) = names.peek().and_then(|name| section.rows.item(*name)) {
-        let is_its = |name: &u32| section.rows.item(*name).as_ref() == Some(&item);
-        let its: Vec<u32> = names.clone().take(KEYS_OF_AN_INDEX).take_while(is_its).collect();
-        if work.len() == READ_ITEMS || keys + its.len() > room {
-            break;
-        }
+    while let Some(its) = names.next_if(|its| work.len() < READ_ITEMS && keys + its.len() <= room) {
         keys += its.len();
-        let its = names.by_ref().take(its.len()).map(|name| section.rows.key(name).to_owned());
+        let Some(item) = section.rows.item(its[0]) else { continue };
+        let its = its.iter().map(|name| section.rows.key(*name).to_owned());
         work.entry(item).or_default().extend(its);
     }
     work
@@ -139,28 +134,9 @@ fn note(section: &Section, written: &WriteOutcome, outcome: &mut Outcome) {
     outcome.rewritten += section.rows.count_listed(sent);
     let left = &mut outcome.left[section.namespace()].rewrites;
     *left = left.saturating_sub(section.rows.count_listed(&written.written));
-    outcome.note_written(section.namespace(), written.written.len());
+    outcome.note(section.namespace(), Class::Written, written.written.len());
     for (item, rejection) in &written.rejected {
         outcome.reject(section.namespace(), item, rejection);
-    }
-}
-
-/// Removes what was written for items that no longer ask for it, if the brake lets all of it through.
-async fn remove_what_was_left_behind<S: Services>(
-    lister: &Lister<'_, S>,
-    namespace: Namespace,
-    left_behind: LeftBehind,
-    api_keys: &ApiKeys,
-    outcome: &mut Outcome,
-) {
-    let keys = left_behind.values().map(BTreeSet::len).sum::<usize>() as u64;
-    match outcome.left[namespace].more_deletes.checked_sub(keys) {
-        Some(_) if keys == 0 => {}
-        Some(left) => {
-            outcome.left[namespace].more_deletes = left;
-            remove_left_behind(lister, left_behind, api_keys, outcome).await;
-        }
-        None => outcome.refused_deletes += keys,
     }
 }
 
