@@ -59,10 +59,11 @@ pub fn advice(findings: &Findings, judged: &[JudgedKey<'_>]) -> String {
 }
 
 fn about(findings: &Findings, all: &[JudgedKey<'_>], judged: &JudgedKey<'_>) -> String {
-    let KeyFacts { key, claimants, claimant, decision, .. } = judged.facts;
+    let KeyFacts { key, claimants, decision, .. } = judged.facts;
+    // Of several, it is only said which they are.
+    let claimant = claimants.first();
     let of_another_environment = judged.metadata.is_some() && !judged.is_ours;
-    let re_export = claimant.as_ref().map(|claimant| re_export(findings, claimant));
-    let re_export = re_export.unwrap_or_default();
+    let re_export = claimant.map(|claimant| re_export(findings, claimant)).unwrap_or_default();
     let repair_all = || repair_of(judged.verdict, findings, all);
     match judged.verdict {
         KeyVerdict::Conflicting if claimants.len() == 1 => {
@@ -83,7 +84,7 @@ fn about(findings: &Findings, all: &[JudgedKey<'_>], judged: &JudgedKey<'_>) -> 
         KeyVerdict::Missing => format!("KV lacks {key}: run {re_export}"),
         KeyVerdict::Stale if judged.differs == ["marqo_api_key"] => format!(
             "KV holds another API key than the account has now: run {}, which corrects all indexes of the account",
-            repair(claimant.as_ref().map(|claimant| claimant.account.as_str()))
+            repair(claimant.map(|claimant| claimant.account.as_str()))
         ),
         KeyVerdict::Stale => {
             format!("KV holds something else under {key} than the table asks for: run {re_export}")
@@ -114,8 +115,7 @@ fn about(findings: &Findings, all: &[JudgedKey<'_>], judged: &JudgedKey<'_>) -> 
             _ => format!("No item asks for {key}: run {}, which deletes it", repair_all()),
         },
         KeyVerdict::Rejected => {
-            let index =
-                claimant.as_ref().or(judged.named.as_ref()).map(arguments).unwrap_or_default();
+            let index = claimant.or(judged.named.as_ref()).map(arguments).unwrap_or_default();
             format!(
                 "Key {key} stays as it is, because the record that it is for cannot be exported: run make explain{index}"
             )

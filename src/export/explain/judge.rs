@@ -147,7 +147,6 @@ mod tests {
         due: Due,
     ) -> KeyVerdict {
         let claimants: Vec<IndexRef> = claimants.iter().map(|name| index(name)).collect();
-        let claimant = claimants.first().cloned();
         let why = WhyNoApiKey::NotAsked;
         let (decision, without_api_key) = match due {
             Due::Value => (Decision::Write(index("i"), entry("prod", VALUE)), None),
@@ -158,7 +157,7 @@ mod tests {
             Due::Other(decision) => (decision, None),
         };
         let key = "k".to_owned();
-        let facts = KeyFacts { key, stored, claimants, claimant, decision, without_api_key };
+        let facts = KeyFacts { key, stored, claimants, decision, without_api_key };
         judge(&facts, of_query_config, "prod").verdict
     }
 

@@ -119,8 +119,6 @@ pub struct KeyFacts {
     pub stored: Option<StoredValue>,
     /// The items that ask for the key, the first by account and index first.
     pub claimants: Vec<IndexRef>,
-    /// The one of them that the key is for.
-    pub claimant: Option<IndexRef>,
     /// What would become of it. Left alone, the key of a query config is one that can't be deleted: its
     /// value does not say of which it is.
     pub decision: Decision,

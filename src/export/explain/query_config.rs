@@ -73,7 +73,6 @@ pub async fn about_key<S: Services>(
         key: key.to_owned(),
         stored,
         claimants: claimants.keys().map(|config| config.index.clone()).collect(),
-        claimant: claimant.map(|(config, _)| config.index.clone()),
         decision,
         without_api_key: None,
     };

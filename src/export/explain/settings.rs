@@ -60,7 +60,6 @@ impl<'a, S: Services> Gathering<'a, S> {
             key: key.to_owned(),
             stored,
             claimants: Vec::new(),
-            claimant: None,
             decision: Decision::LeaveAlone,
             without_api_key: None,
         };
@@ -121,7 +120,7 @@ impl<'a, S: Services> Gathering<'a, S> {
         let mut keys = Vec::new();
         for (key, held) in &self.held {
             let stored = held.stored.clone();
-            let claimant = view.claimant(key, held).cloned();
+            let claimant = view.claimant(key, held);
             let dangles = *key == index_id && !pointers.is_empty();
             if stored.is_none() && claimant.is_none() && !dangles {
                 continue;
@@ -130,8 +129,7 @@ impl<'a, S: Services> Gathering<'a, S> {
             if decision == Decision::LookAgain {
                 return Err(KeyError::ChangedMeanwhile);
             }
-            let undecided =
-                claimant.as_ref().filter(|_| matches!(decision, Decision::Undecided(_)));
+            let undecided = claimant.filter(|_| matches!(decision, Decision::Undecided(_)));
             let item = undecided.and_then(|index| items.get(index)?.exportable.as_ref().ok());
             keys.push(KeyFacts {
                 key: key.clone(),
@@ -139,7 +137,6 @@ impl<'a, S: Services> Gathering<'a, S> {
                 claimants: view.claimants(key).cloned().collect(),
                 decision,
                 without_api_key: item.map(|it| it.settings.value(&SecretString::default())),
-                claimant,
             });
         }
         // The primary key first, then the index id's, then what is left over.

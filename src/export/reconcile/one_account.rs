@@ -8,7 +8,7 @@ use tracing::error;
 use super::ReconcileError;
 use super::part::{Lister, Part, Section};
 use super::report::Class;
-use super::rows::{Claim, READ_ALONE, ToWrite};
+use super::rows::{Claim, READ_ALONE};
 use crate::error_chain::Chain;
 use crate::export::bulk::{self, Failures};
 use crate::export::table::{Pass, PassOver};
@@ -38,19 +38,19 @@ impl<S: Services> Lister<'_, S> {
     /// Reads the keys of shop ids that items of the account have given up: those that values name under
     /// index ids that differ from the table. The repair is about to replace or delete these values.
     pub async fn read_given_up_shop_ids(&self, part: &mut Part) {
-        if let Err(error) = self.read_shop_ids_in_values(part).await {
-            let reason = "shop ids that were given up could not be looked up";
-            part.stopped = Some(format!("{reason}: {}", Chain(&error)));
-        }
-    }
-
-    async fn read_shop_ids_in_values(&self, part: &mut Part) -> Result<(), KvError> {
-        let Some(section) = part.settings() else { return Ok(()) };
-        let stale = section.rows.to_write(&[ToWrite::Stale]).into_iter();
-        let stale = stale.map(|name| section.rows.key(name).to_owned());
-        let mut keys: Vec<String> = stale.filter(|key| section.matches_prefix(key)).collect();
+        let Some(section) = part.settings() else { return };
+        let stale = section.rows.names_of(Class::Stale);
+        let stale = stale.filter(|key| section.matches_prefix(key)).map(str::to_owned);
+        let mut keys: Vec<String> = stale.collect();
         for page in section.rows.pages_with(Class::Orphaned) {
-            keys.extend(self.names_of_page(section, page, Class::Orphaned).await?);
+            match self.names_of_page(section, page, Class::Orphaned).await {
+                Ok(names) => keys.extend(names),
+                Err(error) => {
+                    let reason = "shop ids that were given up could not be looked up";
+                    part.stopped = Some(format!("{reason}: {}", Chain(&error)));
+                    return;
+                }
+            }
         }
         for keys in keys.chunks(MAX_BULK_GET_KEYS) {
             let (values, failures) = self.read_values(keys.to_vec()).await;
@@ -67,11 +67,10 @@ impl<S: Services> Lister<'_, S> {
             // Another run has to find the shop id through the value, if this one could not read it.
             for (key, shop_id) in named {
                 if part.sections[0].rows.is_unreadable(&shop_id) {
-                    part.sections[0].rows.fail(&key);
+                    part.sections[0].rows.note_unreadable(&key);
                 }
             }
         }
-        Ok(())
     }
 
     /// Takes in what the items of other accounts ask for and point at, where that can matter.

@@ -13,14 +13,14 @@
 //! | anything else | orphaned |
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash as _, Hasher};
 
 use super::rows::{Hash, Rows, State, hash};
 use crate::index::IndexRef;
+use crate::item::ItemKey;
 use crate::item::alias_targets::AliasTarget;
-use crate::item::{ItemKey, ItemKind};
 
-/// Stands for an index, or for an item that points at one.
+/// Stands for an item: of the index that owns keys, or another that points at one.
 pub type OwnerHash = u64;
 
 /// What the table says of an owner.
@@ -59,7 +59,7 @@ impl Owners {
 
     /// Takes in what an active alias of the item `by` points at.
     pub fn note_target(&mut self, target: &AliasTarget, by: &ItemKey, rows: &Rows) {
-        let by = pointer_hash(by);
+        let by = item_hash(by);
         let (AliasTarget::IndexId(name) | AliasTarget::ShopId(name)) = target;
         let owners = IndexRef::all_with_id(name).map(|index| owner_hash(&index));
         let owners = owners.filter(|owner| self.items.contains_key(owner));
@@ -97,22 +97,13 @@ impl Owners {
     }
 }
 
-/// The hash of the index whose item points, so that what points at itself is known; of any other item
-/// its own.
-fn pointer_hash(key: &ItemKey) -> OwnerHash {
-    match key.kind() {
-        ItemKind::IndexSettings(index) => owner_hash(&index),
-        ItemKind::QueryConfig(_) | ItemKind::Skipped => hash_of(key),
-    }
-}
-
 pub fn owner_hash(index: &IndexRef) -> OwnerHash {
-    hash_of(index)
+    item_hash(&ItemKey::of_index(index))
 }
 
-fn hash_of(name: &impl std::hash::Hash) -> OwnerHash {
+fn item_hash(key: &ItemKey) -> OwnerHash {
     let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
+    key.hash(&mut hasher);
     hasher.finish()
 }
 

@@ -132,7 +132,7 @@ impl Section {
     /// Adds names of keys of the classes of which names are held.
     pub fn add_examples(&self, examples: &mut Examples) {
         for class in [Class::Missing, Class::Stale, Class::Conflicting, Class::Failed] {
-            let names = self.rows.examples(class).take(MAX_EXAMPLES);
+            let names = self.rows.names_of(class).take(MAX_EXAMPLES);
             names.for_each(|name| examples.add(class, name));
         }
         let foreign = self.strangers.iter().filter(|key| self.rows.is(key, Class::Foreign));

@@ -44,7 +44,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// All of them, in the order of the report.
+    /// In the order of the report.
     pub const ALL: [Self; 13] = [
         Self::Desired,
         Self::Listed,
@@ -60,9 +60,6 @@ impl Class {
         Self::Deleted,
         Self::Failed,
     ];
-
-    /// The classes whose sum is the drift.
-    const DRIFT: [Self; 3] = [Self::Missing, Self::Stale, Self::Orphaned];
 }
 
 /// How many keys of one namespace there are of each class.
@@ -109,7 +106,7 @@ impl Each<Counts> {
     }
 
     pub fn drift(&self) -> u64 {
-        Class::DRIFT.into_iter().map(|class| self.sum(class)).sum()
+        self.sum(Class::Missing) + self.sum(Class::Stale) + self.sum(Class::Orphaned)
     }
 
     /// A share in percent, of the namespace where it is larger. A few keys are none, unless they are

@@ -151,7 +151,8 @@ impl Rows {
         owner
     }
 
-    /// Takes in a key that could not be read. If KV does not list it, nothing is known of it.
+    /// Takes in a key that could not be read, or that leads to one: it is left as it is, and failed. If
+    /// KV does not list it, nothing is known of it.
     pub fn note_unreadable(&mut self, key: &str) {
         let row = self.rows.entry(hash(key)).or_default();
         row.state = if row.writer.is_some() { State::Unknown } else { State::Unreadable };
@@ -214,13 +215,6 @@ impl Rows {
     /// Whether a key could not be read.
     pub fn is_unreadable(&self, key: &str) -> bool {
         self.rows.get(&hash(key)).is_some_and(|row| row.state == State::Unreadable)
-    }
-
-    /// Leaves a key as it is, and counts it as failed.
-    pub fn fail(&mut self, key: &str) {
-        if let Some(row) = self.rows.get_mut(&hash(key)) {
-            row.state = State::Unknown;
-        }
     }
 
     /// The orphaned keys, each with its owner and what becomes of it.
@@ -303,14 +297,8 @@ impl Rows {
         self.names.item(name)
     }
 
-    /// How many of the keys KV lists.
-    pub fn count_listed<'k>(&self, keys: impl IntoIterator<Item = &'k String>) -> u64 {
-        let is_listed = |key: &&String| self.is(key, Class::Listed);
-        keys.into_iter().filter(is_listed).count() as u64
-    }
-
     /// Names of keys of a class, as far as they are held.
-    pub fn examples(&self, class: Class) -> impl Iterator<Item = &str> {
+    pub fn names_of(&self, class: Class) -> impl Iterator<Item = &str> {
         let rows = self.rows.values().filter(move |row| row.is(class));
         rows.filter_map(|row| row.name).map(|name| self.names.key(name))
     }

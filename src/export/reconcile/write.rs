@@ -131,9 +131,11 @@ fn next_work<'n>(
 fn note(section: &Section, written: &WriteOutcome, outcome: &mut Outcome) {
     // A write that failed may have been done all the same.
     let sent = written.written.iter().chain(written.failed.keys());
-    outcome.rewritten += section.rows.count_listed(sent);
+    let is_listed = |key: &&String| section.rows.is(key, Class::Listed);
+    outcome.rewritten += sent.filter(is_listed).count() as u64;
+    let rewritten = written.written.iter().filter(is_listed).count() as u64;
     let left = &mut outcome.left[section.namespace()].rewrites;
-    *left = left.saturating_sub(section.rows.count_listed(&written.written));
+    *left = left.saturating_sub(rewritten);
     outcome.note(section.namespace(), Class::Written, written.written.len());
     for (item, rejection) in &written.rejected {
         outcome.reject(section.namespace(), item, rejection);
@@ -168,16 +170,14 @@ impl<S: Services> CurrentItems<'_, S> {
         self.api_keys.ask(self.invocation, &exportable).await;
         let stamp = self.invocation.stamp();
         let (mut writes, mut failed) = (Vec::new(), Failed::new());
-        for (item, mut keys) in work {
+        for (item, keys) in work {
             // Gone or moved since the scan: nothing was written, so nothing is left behind.
             let Some(found) = items.get(&item) else { continue };
             let desired = self.desired(&item, found);
-            match desired.and_then(|desired| Ok((desired.entry(&stamp)?, desired.keys))) {
-                Ok((entry, asked)) => {
-                    keys.retain(|key| asked.contains(key));
-                    if !keys.is_empty() {
-                        writes.push(ItemWrite { item, entry, keys });
-                    }
+            match desired.and_then(|desired| Ok(ItemWrite::new(item, desired, &stamp)?)) {
+                Ok(mut write) => {
+                    write.keys.retain(|key| keys.contains(key));
+                    writes.extend(Some(write).filter(|write| !write.keys.is_empty()));
                 }
                 // What KV holds stays; the scan has logged it.
                 Err(NotExportable::Rejected(_)) => {}
