@@ -18,7 +18,6 @@ use crate::export::error::KeyError;
 use crate::item::{ItemKey, ItemKind, Rejection};
 use crate::ports::{Namespace, Services};
 
-/// Keys that failed, and why.
 pub type Failed = BTreeMap<String, KeyError>;
 
 /// What became of a repair.
@@ -43,7 +42,6 @@ pub struct Outcome {
 /// A step of a repair was interrupted: another run goes on.
 pub struct Interrupted;
 
-/// Repairs a part, as far as the brakes allow it.
 pub async fn carry_out<S: Services>(
     lister: &Lister<'_, S>,
     part: &Part,

@@ -79,19 +79,15 @@ impl<S: Services> Run<'_, S> {
         if refused.sum() == 0 || !self.lister.request.apply {
             return;
         }
-        if part.has_indexes {
-            error!(
-                delete,
-                rewrite,
-                "repair refused: it would delete or rewrite more keys than a run may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
-            );
-        } else {
-            error!(
-                delete,
-                rewrite,
-                "repair refused: the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
-            );
-        }
+        let why = match part.has_indexes {
+            true => {
+                "it would delete or rewrite more keys than a run may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
+            }
+            false => {
+                "the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
+            }
+        };
+        error!(delete, rewrite, "repair refused: {why}");
     }
 
     /// Counts what was found. The log tells what this run has found; the metrics tell with the last run

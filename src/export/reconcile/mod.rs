@@ -69,17 +69,14 @@ pub struct Reconcile {
 /// ends it early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReconcileError {
-    /// Cloudflare refuses the token.
     #[error(transparent)]
     CloudflareAuthRejected(KvError),
-    /// The table could not be read to its end.
     #[error("the pass over the table stopped after {items} items")]
     PassStopped {
         items: usize,
         #[source]
         error: ReadError,
     },
-    /// KV could not be listed as far as the first part goes.
     #[error("the listing of {namespace:?} stopped after {keys} keys")]
     ListingStopped {
         namespace: Namespace,
@@ -89,7 +86,6 @@ pub enum ReconcileError {
     },
 }
 
-/// Compares KV with the table, and repairs what differs if asked to.
 pub async fn reconcile<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Reconcile,
@@ -114,7 +110,8 @@ pub async fn reconcile<S: Services>(
         };
         let outcome = run.carry_out(&part, &repair).await;
         run.take_in(&part, &repair, &outcome);
-        let changes = request.apply && repair.allowed.iter().any(|allowed| allowed.changes_any());
+        let changes_any = |allowed: &Allowed| allowed.rewrites + allowed.deletes > 0;
+        let changes = request.apply && repair.allowed.iter().any(changes_any);
         run.go_on(&part, repair, outcome, is_resumed);
         let left = invocation.deadline.saturating_duration_since(Instant::now());
         let end = match part.stopped {
@@ -176,7 +173,8 @@ impl<'a, S: Services> Run<'a, S> {
             // What an audit sees may be a second old.
             (None, false) => PassOver::Table(ScanColumns::AllEventuallyConsistent),
         };
-        let compares_values = self.progress.repair.as_ref().is_none_or(Repair::writes_any);
+        let writes_any = |repair: &Repair| repair.allowed.iter().any(|allowed| allowed.writes);
+        let compares_values = self.progress.repair.as_ref().is_none_or(writes_any);
         let began = Instant::now();
         scan(lister, over, compares_values, &mut part, &mut self.api_keys).await?;
         self.progress.note_pass(began.elapsed());
@@ -238,9 +236,8 @@ impl<'a, S: Services> Run<'a, S> {
 
     fn take_in(&mut self, part: &Part, repair: &Repair, outcome: &Outcome) {
         for namespace in NAMESPACES {
-            let left_behind = repair.allowed[namespace].more_deletes;
-            let left_behind = left_behind.saturating_sub(outcome.left[namespace].more_deletes);
-            self.progress.tallies[namespace].deleted += left_behind;
+            let (before, after) = (repair.allowed[namespace], outcome.left[namespace]);
+            self.progress.tallies[namespace].deleted += before.more_deletes - after.more_deletes;
         }
         self.rewritten += outcome.rewritten;
         if !self.report.dry_run {

@@ -22,9 +22,6 @@ use crate::ports::{KvError, Namespace, Services};
 /// Names of strangers' keys that are held until it is known whether an item asks for them.
 const STRANGER_NAMES: usize = 10 * MAX_EXAMPLES;
 
-/// Pages of a section: a row has 16 bits for the number of its page.
-const MAX_PAGES: usize = u16::MAX as usize;
-
 struct ListedPage {
     cursor: Option<String>,
     /// Its last key; `None` where it had none.
@@ -103,17 +100,16 @@ impl Section {
     }
 
     /// The place after one of its keys, which was listed on this page.
-    pub fn place_after(&self, page: u16, key: String) -> Option<Place> {
+    pub fn place_after(&self, page: u32, key: String) -> Option<Place> {
         let ListedPage { cursor, .. } = self.page(page)?;
         Some(Place { namespace: self.namespace(), after: Some(key), cursor: cursor.clone() })
     }
 
-    /// Takes in a key that KV holds.
     pub fn add_key<S: Services>(
         &mut self,
         lister: &Lister<'_, S>,
         key: &str,
-        page: u16,
+        page: u32,
         metadata: Option<&Metadata>,
     ) {
         let environment = &lister.invocation.config.environment;
@@ -141,8 +137,8 @@ impl Section {
         dangling.for_each(|index_id| examples.add(Class::Dangling, index_id));
     }
 
-    fn page(&self, number: u16) -> Option<&ListedPage> {
-        self.pages.get(usize::from(number).checked_sub(1)?)
+    fn page(&self, number: u32) -> Option<&ListedPage> {
+        self.pages.get((number as usize).checked_sub(1)?)
     }
 
     /// Ends it after the last key that was listed.
@@ -234,9 +230,7 @@ impl<'a, S: Services> Lister<'a, S> {
             // While nothing is listed, there is nothing else to do with the time.
             let turn_by = if keys == 0 { self.invocation.deadline } else { until };
             let has_turn = self.invocation.wait_for_turn(1, turn_by).await.is_ok();
-            let has_room = progress.room_after(keys) >= MAX_LIST_KEYS
-                && section.pages.len() < MAX_PAGES
-                && Instant::now() < until;
+            let has_room = progress.room_after(keys) >= MAX_LIST_KEYS && Instant::now() < until;
             if !has_turn && is_first {
                 return Ok(None);
             }
@@ -254,7 +248,7 @@ impl<'a, S: Services> Lister<'a, S> {
             let is_past = |key: &str| last_meant.is_some_and(|last| key > last);
             let reaches_end =
                 page.keys.last().is_some_and(|(key, _)| Some(key.as_str()) >= last_meant);
-            let number = u16::try_from(section.pages.len() + 1).unwrap_or(u16::MAX);
+            let number = u32::try_from(section.pages.len() + 1).unwrap_or(u32::MAX);
             let mut last = None;
             for (key, metadata) in page.keys {
                 if section.begin.after.as_ref().is_none_or(|after| key > *after) && !is_past(&key) {
@@ -276,7 +270,7 @@ impl<'a, S: Services> Lister<'a, S> {
     pub async fn names_of_page(
         &self,
         section: &Section,
-        page: u16,
+        page: u32,
         class: Class,
     ) -> Result<Vec<String>, KvError> {
         let is_meant = |key: &String| section.rows.is(key, class);
@@ -304,7 +298,6 @@ impl<'a, S: Services> Lister<'a, S> {
     }
 }
 
-/// Why a run stops before its next part.
 pub fn could_not_be_compared(error: &ReconcileError) -> String {
     format!("the next part could not be compared: {}", Chain(error))
 }

@@ -80,11 +80,6 @@ impl Allowed {
     pub fn any(self) -> bool {
         self.writes || self.deletes > 0
     }
-
-    /// Whether the brakes of the next part have to know of it.
-    pub fn changes_any(self) -> bool {
-        self.rewrites + self.deletes > 0
-    }
 }
 
 /// A part that was compared and counted, and is to be repaired.
@@ -100,11 +95,6 @@ pub struct Repair {
 impl Repair {
     pub fn new(allowed: Each<Allowed>, end: Option<Place>) -> Self {
         Self { allowed, end, chunk_keys: CHUNK_KEYS }
-    }
-
-    /// Whether anything is to be written, for which values have to be compared.
-    pub fn writes_any(&self) -> bool {
-        self.allowed.iter().any(|allowed| allowed.writes)
     }
 
     /// Makes the chunks smaller, after a whole run that did not get through one. False where that
@@ -213,7 +203,6 @@ impl Progress {
         keys > MAX_LIST_KEYS
     }
 
-    /// The text that the next run takes.
     pub fn to_text(&self) -> String {
         // Numbers and strings can always be written.
         let json = serde_json::to_vec(self).unwrap_or_default();

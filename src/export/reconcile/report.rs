@@ -132,7 +132,6 @@ impl Examples {
         }
     }
 
-    /// The names of a class, one after another.
     pub fn text(&self, class: Class) -> String {
         self.0.get(&class).into_iter().flatten().cloned().collect::<Vec<_>>().join(", ")
     }
@@ -173,12 +172,9 @@ impl AddAssign for Refused {
     }
 }
 
-/// What a run of a reconcile found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Whether it was asked to repair.
     pub apply: bool,
-    /// What was counted.
     #[serde(flatten, serialize_with = "by_namespace")]
     pub found: Each<Counts>,
     pub examples: Examples,

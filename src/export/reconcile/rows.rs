@@ -5,9 +5,9 @@
 //!
 //! | KV lists the key | an item asks for it | then it is |
 //! | --- | --- | --- |
-//! | no | and can be exported | [`ToWrite::Missing`] |
-//! | by another environment | and can be exported | [`ToWrite::Taken`] |
-//! | with another digest, or without our metadata | and can be exported | [`ToWrite::Stale`] |
+//! | no | and can be exported | missing |
+//! | by another environment | and can be exported | conflicting, and differs |
+//! | with another digest, or without our metadata | and can be exported | stale |
 //! | with this digest | | right |
 //! | | and its API key is temporarily unavailable | failed |
 //! | | and can't be exported, or is of another account than the run's | left alone |
@@ -32,7 +32,7 @@ const HASH_BYTES: usize = 12;
 const MAX_UNLISTED: usize = 500_000;
 
 /// The page of keys that were read one by one.
-pub const READ_ALONE: u16 = 0;
+pub const READ_ALONE: u32 = 0;
 
 /// The beginning of a SHA-256.
 pub type Hash = [u8; HASH_BYTES];
@@ -67,9 +67,7 @@ pub enum State {
     /// No item asks for it, and it is not this run's to remove.
     #[default]
     Unclaimed,
-    /// It is ours, and no item asks for it.
     Orphaned,
-    /// It would be orphaned, but an active alias needs it.
     Withheld,
     Right,
     Differs,
@@ -78,17 +76,6 @@ pub enum State {
     /// It could not be read: it is neither compared nor written.
     Unreadable,
     LeftAlone,
-}
-
-/// Why a key is to be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ToWrite {
-    /// KV lacks it.
-    Missing,
-    /// KV holds another value.
-    Stale,
-    /// Another environment has written it.
-    Taken,
 }
 
 /// What is known of one key.
@@ -101,7 +88,7 @@ struct Row {
     /// The name of the key and of the item that has it, where they are held.
     name: Option<u32>,
     /// The page of the listing.
-    page: u16,
+    page: u32,
     /// `None` where KV lacks it.
     writer: Option<Writer>,
     state: State,
@@ -129,7 +116,7 @@ impl Rows {
     pub fn list(
         &mut self,
         key: &str,
-        page: u16,
+        page: u32,
         metadata: Option<&Metadata>,
         environment: &str,
         only_account: Option<&str>,
@@ -158,7 +145,6 @@ impl Rows {
         row.state = if row.writer.is_some() { State::Unknown } else { State::Unreadable };
     }
 
-    /// How many keys KV has listed.
     pub fn listed(&self) -> usize {
         self.listed
     }
@@ -200,10 +186,10 @@ impl Rows {
                 Claim::Unknown => State::Unknown,
                 Claim::Rejected | Claim::OfAnotherAccount => State::LeftAlone,
             };
-            let kind = match row.to_write() {
-                Some(ToWrite::Missing) => Kind::Missing,
-                Some(ToWrite::Stale | ToWrite::Taken) => Kind::Stale,
-                None => Kind::Kept,
+            let kind = match (row.state, row.writer) {
+                (State::Differs, None) => Kind::Missing,
+                (State::Differs, Some(_)) => Kind::Stale,
+                _ => Kind::Kept,
             };
             // What is right for its owner stays so, whoever else asks.
             let is_final = row.state == State::Right && is_owner;
@@ -224,11 +210,10 @@ impl Rows {
     }
 
     /// The pages of the listing on which keys of a class are.
-    pub fn pages_with(&self, class: Class) -> BTreeSet<u16> {
+    pub fn pages_with(&self, class: Class) -> BTreeSet<u32> {
         self.rows.values().filter(|row| row.is(class)).map(|row| row.page).collect()
     }
 
-    /// Whether a key is of a class.
     pub fn is(&self, key: &str, class: Class) -> bool {
         self.rows.get(&hash(key)).is_some_and(|row| row.is(class))
     }
@@ -262,28 +247,28 @@ impl Rows {
     /// Keys that a repair would rewrite; those that another environment has written are only taken
     /// where `takes_keys`.
     pub fn rewrites(&self, takes_keys: bool) -> u64 {
-        let is_rewritten = |row: &&Row| match row.to_write() {
-            Some(ToWrite::Stale) => true,
-            Some(ToWrite::Taken) => takes_keys,
-            Some(ToWrite::Missing) | None => false,
+        let is_rewritten = |row: &&Row| match row.writer {
+            None => false,
+            Some(Writer::AnotherEnvironment) => takes_keys && row.state == State::Differs,
+            Some(_) => row.state == State::Differs,
         };
         self.rows.values().filter(is_rewritten).count() as u64
     }
 
-    /// The names of keys to write, in the order in which their items were read.
-    pub fn to_write(&self, classes: &[ToWrite]) -> Vec<u32> {
-        let is_meant = |row: &&Row| row.to_write().is_some_and(|class| classes.contains(&class));
-        let mut names: Vec<u32> =
-            self.rows.values().filter(is_meant).filter_map(|row| row.name).collect();
+    /// The names of keys to write, in the order in which their items were read. Of the conflicting
+    /// ones, those are written that are stale or of another environment.
+    pub fn to_write(&self, classes: &[Class]) -> Vec<u32> {
+        let rows = self.rows.values().filter(|row| row.is_to_write(classes));
+        let mut names: Vec<u32> = rows.filter_map(|row| row.name).collect();
         names.sort_unstable();
         names
     }
 
     /// Whether the names of all keys of these classes are held.
-    pub fn holds_all_names(&self, classes: &[ToWrite]) -> bool {
+    pub fn holds_all_names(&self, classes: &[Class]) -> bool {
         classes.iter().all(|class| match class {
-            ToWrite::Missing => self.missing_beyond == 0 && !self.names.are_full(Kind::Missing),
-            ToWrite::Stale | ToWrite::Taken => !self.names.are_full(Kind::Stale),
+            Class::Missing => self.missing_beyond == 0 && !self.names.are_full(Kind::Missing),
+            _ => !self.names.are_full(Kind::Stale),
         })
     }
 
@@ -292,7 +277,6 @@ impl Rows {
         self.names.key(name)
     }
 
-    /// The item that has a key whose name is held.
     pub fn item(&self, name: u32) -> Option<ItemKey> {
         self.names.item(name)
     }
@@ -305,15 +289,8 @@ impl Rows {
 }
 
 impl Row {
-    fn to_write(&self) -> Option<ToWrite> {
-        if self.state != State::Differs {
-            return None;
-        }
-        Some(match self.writer {
-            None => ToWrite::Missing,
-            Some(Writer::AnotherEnvironment) => ToWrite::Taken,
-            Some(Writer::Ours | Writer::OursElsewhere | Writer::Stranger) => ToWrite::Stale,
-        })
+    fn is_to_write(&self, classes: &[Class]) -> bool {
+        self.state == State::Differs && classes.iter().any(|class| self.is(*class))
     }
 
     /// Whether an item asks for it, as far as items have been taken in.
@@ -326,8 +303,8 @@ impl Row {
         match class {
             Class::Desired => self.desired,
             Class::Listed => self.writer.is_some(),
-            Class::Missing => self.to_write() == Some(ToWrite::Missing),
-            Class::Stale => self.to_write() == Some(ToWrite::Stale),
+            Class::Missing => self.state == State::Differs && self.writer.is_none(),
+            Class::Stale => self.state == State::Differs && self.writer.is_some() && !is_taken,
             Class::Orphaned => self.state == State::Orphaned,
             Class::Withheld => self.state == State::Withheld,
             Class::Foreign => {
@@ -341,7 +318,6 @@ impl Row {
     }
 }
 
-/// The hash of a key.
 pub fn hash(key: &str) -> Hash {
     short(&Digest::of(key.as_bytes()))
 }
@@ -387,7 +363,7 @@ mod tests {
         claim(keys, key, name, Claim::Value(digest(value)));
     }
 
-    fn to_write(keys: &Rows, class: ToWrite) -> Vec<String> {
+    fn to_write(keys: &Rows, class: Class) -> Vec<String> {
         let names = keys.to_write(&[class]);
         let text = |name: u32| format!("{} {}", keys.key(name), keys.item(name).unwrap());
         names.into_iter().map(text).collect()
@@ -413,8 +389,8 @@ mod tests {
         ];
         assert_eq!(counted(&keys), expected);
         assert_eq!(keys.ours(), 3);
-        assert_eq!(to_write(&keys, ToWrite::Stale), ["k2 a/i"]);
-        assert_eq!(to_write(&keys, ToWrite::Missing), ["k3 a/i"]);
+        assert_eq!(to_write(&keys, Class::Stale), ["k2 a/i"]);
+        assert_eq!(to_write(&keys, Class::Missing), ["k3 a/i"]);
         assert!(keys.is("k4", Class::Orphaned) && !keys.is("k1", Class::Orphaned));
     }
 
@@ -449,7 +425,7 @@ mod tests {
                         name => asks(&mut keys, "k", name, &format!("v{name}")),
                     }
                 }
-                assert_eq!(to_write(&keys, ToWrite::Stale), expected, "{named} {order:?}");
+                assert_eq!(to_write(&keys, Class::Stale), expected, "{named} {order:?}");
                 let counts = keys.counts();
                 let counted = (counts[Class::Desired], counts[Class::Conflicting]);
                 assert_eq!(counted, (1, 1), "{named} {order:?}");
@@ -464,7 +440,7 @@ mod tests {
             for name in order {
                 asks(&mut keys, "k", name, "v");
             }
-            assert_eq!(to_write(&keys, ToWrite::Missing), ["k a/a"]);
+            assert_eq!(to_write(&keys, Class::Missing), ["k a/a"]);
             assert_eq!(keys.counts()[Class::Conflicting], 1);
         }
     }
@@ -479,7 +455,7 @@ mod tests {
         asks(&mut keys, "k3", "i", "v");
         let expected = [(Class::Desired, 3), (Class::Listed, 1), (Class::Failed, 3)];
         assert_eq!(counted(&keys), expected);
-        assert!(keys.to_write(&[ToWrite::Missing, ToWrite::Stale]).is_empty());
+        assert!(keys.to_write(&[Class::Missing, Class::Stale]).is_empty());
     }
 
     #[test]
@@ -490,7 +466,7 @@ mod tests {
         let expected = [(Class::Desired, 1), (Class::Listed, 1), (Class::Conflicting, 1)];
         assert_eq!(counted(&keys), expected);
         assert_eq!((keys.rewrites(true), keys.rewrites(false), keys.ours()), (1, 0, 0));
-        assert_eq!(to_write(&keys, ToWrite::Taken), ["k a/i"]);
+        assert_eq!(to_write(&keys, Class::Conflicting), ["k a/i"]);
     }
 
     #[test]
@@ -521,6 +497,6 @@ mod tests {
             asks(&mut keys, &number.to_string(), "i", "v");
         }
         assert_eq!(keys.counts()[Class::Missing], MAX_UNLISTED as u64 + 2);
-        assert!(!keys.holds_all_names(&[ToWrite::Missing]));
+        assert!(!keys.holds_all_names(&[Class::Missing]));
     }
 }

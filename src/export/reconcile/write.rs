@@ -7,7 +7,6 @@ use super::carry_out::{Failed, Interrupted, Outcome};
 use super::orphans::remove_left_behind;
 use super::part::{Lister, Section};
 use super::report::Class;
-use super::rows::ToWrite;
 use crate::export::api_keys::{ApiKeys, Exportable, NotExportable};
 use crate::export::desired::{Desired, warn_if_odd};
 use crate::export::error::KeyError;
@@ -16,7 +15,7 @@ use crate::export::table::read_items;
 use crate::export::verified_write::{
     ItemWrite, Policy, READ_ITEMS, Reread, WriteOutcome, verified_write,
 };
-use crate::item::{Item, ItemKey, ItemKind};
+use crate::item::{ItemKey, ItemKind};
 use crate::ports::Services;
 
 /// Values that one write holds at the most, in bytes; with the pairs it bounds the memory.
@@ -57,16 +56,16 @@ async fn write_steps<S: Services>(
 ) -> Result<(), Interrupted> {
     let (invocation, namespace) = (lister.invocation, section.namespace());
     let allowed = outcome.left[namespace];
-    let classes: &[ToWrite] =
+    let classes: &[Class] =
         match (allowed.writes, allowed.rewrites > 0, lister.request.raised.takes_keys()) {
             (false, ..) => &[],
-            (true, false, _) => &[ToWrite::Missing],
-            (true, true, false) => &[ToWrite::Missing, ToWrite::Stale],
-            (true, true, true) => &[ToWrite::Missing, ToWrite::Stale, ToWrite::Taken],
+            (true, false, _) => &[Class::Missing],
+            (true, true, false) => &[Class::Missing, Class::Stale],
+            (true, true, true) => &[Class::Missing, Class::Stale, Class::Conflicting],
         };
     // The API keys of the comparison may be minutes old: one that was rotated meanwhile must not be
     // overwritten with the old one.
-    let mut items = CurrentItems { invocation, api_keys: api_keys.renewed() };
+    let mut api_keys = api_keys.renewed();
     let policy = Policy { namespace, reread: Reread::ByKeys, writes_new_keys: false };
     let names = section.rows.to_write(classes);
     // Of each item, the names of its keys.
@@ -88,15 +87,17 @@ async fn write_steps<S: Services>(
             if work.is_empty() {
                 break;
             }
-            let (read, not_read) = items.read(work).await;
+            let (read, not_read) = read_current(invocation, work, &mut api_keys).await;
             pairs += read.iter().map(|write| write.keys.len()).sum::<usize>();
             bytes +=
                 read.iter().map(|write| write.keys.len() * write.entry.body_bytes()).sum::<usize>();
             writes.extend(read);
             failed.extend(not_read);
         }
-        let desired = |key: &ItemKey, item: &Item| items.desired(key, item);
-        let written = verified_write(invocation, policy, writes, desired).await;
+        let written = verified_write(invocation, policy, writes, |key, item| {
+            Desired::of_item(key, item, invocation.config, &api_keys)
+        })
+        .await;
         note(section, &written, outcome);
         failed.extend(written.failed);
         left_behind.extend(written.left_behind);
@@ -142,54 +143,47 @@ fn note(section: &Section, written: &WriteOutcome, outcome: &mut Outcome) {
     }
 }
 
-/// Items as the table has them now.
-struct CurrentItems<'a, S> {
-    invocation: &'a Invocation<'a, S>,
-    api_keys: ApiKeys,
-}
-
-impl<S: Services> CurrentItems<'_, S> {
-    /// Reads items; answers with what is to be written of them, and with the keys that failed.
-    async fn read(&mut self, work: Work) -> (Vec<ItemWrite>, Failed) {
-        let items = match read_items(self.invocation, work.keys().cloned()).await {
-            Ok(items) => items,
-            Err(error) => {
-                let keys = work.into_values().flatten();
-                return (Vec::new(), keys.map(|key| (key, error.clone().into())).collect());
+/// Reads items as the table has them now; answers with what is to be written of them, and with the
+/// keys that failed.
+async fn read_current<S: Services>(
+    invocation: &Invocation<'_, S>,
+    work: Work,
+    api_keys: &mut ApiKeys,
+) -> (Vec<ItemWrite>, Failed) {
+    let items = match read_items(invocation, work.keys().cloned()).await {
+        Ok(items) => items,
+        Err(error) => {
+            let keys = work.into_values().flatten();
+            return (Vec::new(), keys.map(|key| (key, error.clone().into())).collect());
+        }
+    };
+    let config = invocation.config;
+    let exportable: Vec<Exportable> = items
+        .iter()
+        .filter_map(|(key, item)| match key.kind() {
+            ItemKind::IndexSettings(index) => Exportable::decode(&index, item, config).ok(),
+            ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
+        })
+        .collect();
+    exportable.iter().for_each(|index| warn_if_odd(&index.settings));
+    api_keys.ask(invocation, &exportable).await;
+    let stamp = invocation.stamp();
+    let (mut writes, mut failed) = (Vec::new(), Failed::new());
+    for (item, keys) in work {
+        // Gone or moved since the scan: nothing was written, so nothing is left behind.
+        let Some(found) = items.get(&item) else { continue };
+        let desired = Desired::of_item(&item, found, config, api_keys);
+        match desired.and_then(|desired| Ok(ItemWrite::new(item, desired, &stamp)?)) {
+            Ok(mut write) => {
+                write.keys.retain(|key| keys.contains(key));
+                writes.extend(Some(write).filter(|write| !write.keys.is_empty()));
             }
-        };
-        let config = self.invocation.config;
-        let exportable: Vec<Exportable> = items
-            .iter()
-            .filter_map(|(key, item)| match key.kind() {
-                ItemKind::IndexSettings(index) => Exportable::decode(&index, item, config).ok(),
-                ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
-            })
-            .collect();
-        exportable.iter().for_each(|index| warn_if_odd(&index.settings));
-        self.api_keys.ask(self.invocation, &exportable).await;
-        let stamp = self.invocation.stamp();
-        let (mut writes, mut failed) = (Vec::new(), Failed::new());
-        for (item, keys) in work {
-            // Gone or moved since the scan: nothing was written, so nothing is left behind.
-            let Some(found) = items.get(&item) else { continue };
-            let desired = self.desired(&item, found);
-            match desired.and_then(|desired| Ok(ItemWrite::new(item, desired, &stamp)?)) {
-                Ok(mut write) => {
-                    write.keys.retain(|key| keys.contains(key));
-                    writes.extend(Some(write).filter(|write| !write.keys.is_empty()));
-                }
-                // What KV holds stays; the scan has logged it.
-                Err(NotExportable::Rejected(_)) => {}
-                Err(NotExportable::Unavailable(error)) => {
-                    failed.extend(keys.into_iter().map(|key| (key, error.clone().into())));
-                }
+            // What KV holds stays; the scan has logged it.
+            Err(NotExportable::Rejected(_)) => {}
+            Err(NotExportable::Unavailable(error)) => {
+                failed.extend(keys.into_iter().map(|key| (key, error.clone().into())));
             }
         }
-        (writes, failed)
     }
-
-    fn desired(&self, key: &ItemKey, item: &Item) -> Result<Desired, NotExportable> {
-        Desired::of_item(key, item, self.invocation.config, &self.api_keys)
-    }
+    (writes, failed)
 }
