@@ -52,14 +52,16 @@ pub fn advice(findings: &Findings, judged: &[JudgedKey<'_>]) -> String {
             names(&findings.dangling)
         );
     }
-    if judged.iter().any(|key| key.lacks_api_key() && key.facts.stored.is_some()) {
+    let was_compared_in_part =
+        |facts: &KeyFacts| facts.stored.is_some() && facts.without_api_key.is_some();
+    if judged.iter().any(|key| was_compared_in_part(key.facts)) {
         advice += "; marqo_api_key was not compared, because the account's API key was unavailable";
     }
     advice
 }
 
 fn about(findings: &Findings, all: &[JudgedKey<'_>], judged: &JudgedKey<'_>) -> String {
-    let KeyFacts { key, claimants, decision, .. } = judged.facts;
+    let KeyFacts { key, claimants, decision, without_api_key, .. } = judged.facts;
     // Of several, it is only said which they are.
     let claimant = claimants.first();
     let of_another_environment = judged.metadata.is_some() && !judged.is_ours;
@@ -78,7 +80,7 @@ fn about(findings: &Findings, all: &[JudgedKey<'_>], judged: &JudgedKey<'_>) -> 
             "Items {} ask for {key}, and each export takes it from the other: have it removed from the record that should not have it",
             names(claimants)
         ),
-        KeyVerdict::Missing if judged.lacks_api_key() => format!(
+        KeyVerdict::Missing if without_api_key.is_some() => format!(
             "KV lacks {key}, and the account's API key was unavailable: when the gateway of its cell gives it again, run {re_export}"
         ),
         KeyVerdict::Missing => format!("KV lacks {key}: run {re_export}"),

@@ -49,13 +49,6 @@ pub struct JudgedKey<'a> {
     pub is_ours: bool,
 }
 
-impl JudgedKey<'_> {
-    /// Whether the API key that it should hold is not known.
-    pub fn lacks_api_key(&self) -> bool {
-        self.facts.without_api_key.is_some()
-    }
-}
-
 pub fn judge<'a>(facts: &'a KeyFacts, of_query_config: bool, environment: &str) -> JudgedKey<'a> {
     let stored = facts.stored.as_ref();
     let metadata = stored.and_then(|stored| stored.metadata.as_deref());

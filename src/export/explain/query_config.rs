@@ -76,8 +76,8 @@ pub async fn about_key<S: Services>(
         decision,
         without_api_key: None,
     };
-    let keys = vec![facts];
-    Ok(Some(Findings { index, item, keys, of_query_config: true, ..Findings::default() }))
+    let of_query_config = true;
+    Ok(Some(Findings { index, item, keys: vec![facts], of_query_config, ..Findings::default() }))
 }
 
 /// The query configs that ask for a key, among all of the indexes that it can mean.

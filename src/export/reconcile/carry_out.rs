@@ -1,12 +1,12 @@
 //! Carries out what the plan lets through: writes first, then deletes. Nothing is deleted on the
 //! scan's or the listing's word: settling and the removal of query configs look for themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::error;
 
 use super::namespaces::Each;
-use super::orphans::remove_orphans;
+use super::orphans::{remove_left_behind, remove_orphans};
 use super::part::{Lister, Part, Section};
 use super::progress::{Allowed, Place, Repair};
 use super::report::{Class, Counts, Examples};
@@ -28,7 +28,9 @@ pub struct Outcome {
     pub examples: Examples,
     /// Stale keys that were rewritten; what failed may have been.
     pub rewritten: u64,
-    /// What was written for items that no longer ask for it, and is more than the brake lets through.
+    /// What was written for items that no longer ask for it, and is still to be removed.
+    pub left_behind: BTreeMap<ItemKey, BTreeSet<String>>,
+    /// How much of that is more than the brake lets through.
     pub refused_deletes: u64,
     /// What is still to be done.
     pub left: Each<Allowed>,
@@ -42,6 +44,7 @@ pub struct Outcome {
 /// A step of a repair was interrupted: another run goes on.
 pub struct Interrupted;
 
+/// Repairs a part, as far as the brakes allow it; an audit leaves all of it.
 pub async fn carry_out<S: Services>(
     lister: &Lister<'_, S>,
     part: &Part,
@@ -49,13 +52,19 @@ pub async fn carry_out<S: Services>(
     api_keys: &ApiKeys,
 ) -> Outcome {
     let mut outcome = Outcome { left: repair.allowed, ..Outcome::default() };
+    if !lister.request.apply {
+        return outcome;
+    }
     let is_last_of_its_namespace =
         |section: &Section| section.next.is_none() || section.next == repair.end;
     for section in &part.sections {
         let namespace = section.namespace();
-        if write(lister, section, api_keys, &mut outcome).await.is_err() {
-            let mut open = part.sections.iter().filter(|open| outcome.left[open.namespace()].any());
-            outcome.interrupted_at = open.next().map(|open| open.begin.clone());
+        let written = write(lister, section, api_keys, &mut outcome).await;
+        remove_left_behind(lister, namespace, api_keys, &mut outcome).await;
+        if written.is_err() {
+            let is_open = |section: &&Section| outcome.left[section.namespace()].any();
+            let open = part.sections.iter().find(is_open);
+            outcome.interrupted_at = open.map(|open| open.begin.clone());
             return outcome;
         }
         if is_last_of_its_namespace(section) {
@@ -66,12 +75,10 @@ pub async fn carry_out<S: Services>(
     for section in &part.sections {
         let removed =
             remove_orphans(lister, section, repair.chunk_keys, api_keys, &mut outcome).await;
-        match removed {
-            Ok(()) if is_last_of_its_namespace(section) => {
-                outcome.left[section.namespace()].deletes = 0;
-            }
-            Ok(()) => {}
-            Err(at) => drop(outcome.interrupted_at.get_or_insert(at)),
+        if let Err(at) = removed {
+            outcome.interrupted_at.get_or_insert(at);
+        } else if is_last_of_its_namespace(section) {
+            outcome.left[section.namespace()].deletes = 0;
         }
     }
     outcome

@@ -6,11 +6,10 @@ use super::Run;
 use super::namespaces::Each;
 use super::part::Part;
 use super::progress::Requests;
-use super::report::{Class, Counts, Refused, Report};
+use super::report::{Changes, Class, Counts, Report};
 use crate::ports::Services;
 use crate::telemetry::Stats;
 
-/// Why a run ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     AllCompared,
@@ -73,21 +72,25 @@ impl<S: Services> Run<'_, S> {
     }
 
     /// Notes and logs what the brakes refuse of a part.
-    pub fn refuse(&mut self, refused: Refused, part: &Part) {
+    pub fn refuse(&mut self, refused: Changes, part: &Part) {
         self.report.refused += refused;
-        let Refused { delete, rewrite } = refused;
+        let Changes { delete, rewrite } = refused;
         if refused.sum() == 0 || !self.lister.request.apply {
             return;
         }
-        let why = match part.has_indexes {
-            true => {
-                "it would delete or rewrite more keys than a run may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
-            }
-            false => {
-                "the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
-            }
-        };
-        error!(delete, rewrite, "repair refused: {why}");
+        if part.has_indexes {
+            error!(
+                delete,
+                rewrite,
+                "repair refused: it would delete or rewrite more keys than a run may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
+            );
+        } else {
+            error!(
+                delete,
+                rewrite,
+                "repair refused: the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
+            );
+        }
     }
 
     /// Counts what was found. The log tells what this run has found; the metrics tell with the last run
@@ -117,10 +120,7 @@ impl<S: Services> Run<'_, S> {
 
 fn with_findings(stats: Stats, found: &Each<Counts>) -> Stats {
     let missing = |counts: &Counts| (counts[Class::Missing], counts[Class::Desired]);
-    let rejected = |counts: &Counts| {
-        let rejected = counts[Class::Rejected];
-        (rejected, rejected + counts[Class::Desired])
-    };
+    let rejected = |it: &Counts| (it[Class::Rejected], it[Class::Rejected] + it[Class::Desired]);
     Stats {
         desired: Some(found.sum(Class::Desired)),
         listed: Some(found.sum(Class::Listed)),

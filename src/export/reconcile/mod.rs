@@ -10,7 +10,6 @@
 //!
 //! Which class a key is of stands in `rows`, and for keys that no item asks for in `owners`.
 
-mod brakes;
 mod carry_out;
 mod ending;
 mod names;
@@ -29,17 +28,16 @@ mod write;
 
 use tokio::time::Instant;
 
-pub use self::brakes::Raised;
+pub use self::plan::Raised;
 pub use self::progress::Progress;
-pub use self::report::{Class, Counts, Refused, Report};
+pub use self::report::{Changes, Class, Counts, Report};
 
-use self::brakes::Brakes;
 use self::carry_out::{Outcome, carry_out};
 use self::ending::End;
 use self::namespaces::{Each, NAMESPACES};
 use self::orphans::note_examples;
 use self::part::{Lister, Part, could_not_be_compared};
-use self::plan::{plan, plan_again};
+use self::plan::{brakes, plan, plan_again};
 use self::progress::{Allowed, Repair};
 use self::report::Examples;
 use self::scan::scan;
@@ -108,7 +106,7 @@ pub async fn reconcile<S: Services>(
             Some(repair) => run.brake_again(repair, &part),
             None => run.count_and_plan(&part).await,
         };
-        let outcome = run.carry_out(&part, &repair).await;
+        let outcome = carry_out(&run.lister, &part, &repair, &run.api_keys).await;
         run.take_in(&part, &repair, &outcome);
         let changes_any = |allowed: &Allowed| allowed.rewrites + allowed.deletes > 0;
         let changes = request.apply && repair.allowed.iter().any(changes_any);
@@ -192,7 +190,7 @@ impl<'a, S: Services> Run<'a, S> {
     /// Counts what was found, and says what the brakes let through.
     async fn count_and_plan(&mut self, part: &Part) -> Repair {
         let mut allowed = Each::default();
-        let (mut failed, mut refused) = (0, Refused::default());
+        let (mut failed, mut refused) = (0, Changes::default());
         for section in &part.sections {
             let namespace = section.namespace();
             let tally = &mut self.progress.tallies[namespace];
@@ -215,7 +213,7 @@ impl<'a, S: Services> Run<'a, S> {
 
     /// Asks the brakes once more for what has changed since they let a repair through.
     fn brake_again(&mut self, mut repair: Repair, part: &Part) -> Repair {
-        let mut refused = Refused::default();
+        let mut refused = Changes::default();
         for section in &part.sections {
             let namespace = section.namespace();
             let tally = &mut self.progress.tallies[namespace];
@@ -225,13 +223,6 @@ impl<'a, S: Services> Run<'a, S> {
         }
         self.refuse(refused, part);
         repair
-    }
-
-    async fn carry_out(&self, part: &Part, repair: &Repair) -> Outcome {
-        match self.lister.request.apply {
-            true => carry_out(&self.lister, part, repair, &self.api_keys).await,
-            false => Outcome { left: repair.allowed, ..Outcome::default() },
-        }
     }
 
     fn take_in(&mut self, part: &Part, repair: &Repair, outcome: &Outcome) {
@@ -244,7 +235,7 @@ impl<'a, S: Services> Run<'a, S> {
             self.report.found += outcome.done;
         }
         self.report.examples.extend(&outcome.examples);
-        self.refuse(Refused { delete: outcome.refused_deletes, rewrite: 0 }, part);
+        self.refuse(Changes { delete: outcome.refused_deletes, rewrite: 0 }, part);
     }
 
     /// Goes on with what remains of the part, or after it.
@@ -286,12 +277,11 @@ impl<'a, S: Services> Run<'a, S> {
         let mut missing_only = Repair::new(Each::default(), part.next.clone());
         for namespace in NAMESPACES {
             let tally = self.progress.tallies[namespace];
-            let more_deletes =
-                Brakes::new(tally, part.has_indexes, self.lister.request.raised).deletes;
+            let more_deletes = brakes(tally, part.has_indexes, self.lister.request.raised).delete;
             missing_only.allowed[namespace] =
                 Allowed { writes: true, more_deletes, ..Allowed::default() };
         }
-        let mut outcome = self.carry_out(part, &missing_only).await;
+        let mut outcome = carry_out(&self.lister, part, &missing_only, &self.api_keys).await;
         for namespace in NAMESPACES {
             let done = &mut outcome.done[namespace];
             // What is written is no longer missing when the part is compared.

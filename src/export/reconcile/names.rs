@@ -6,7 +6,7 @@ use crate::item::ItemKey;
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 // Places in the text fit 32 bits.
-const _: () = assert!(Kind::COUNT * MAX_BYTES <= u32::MAX as usize);
+const _: () = assert!(KINDS * MAX_BYTES <= u32::MAX as usize);
 
 /// What a key is named for. Each kind has room of its own, so that what may never be written leaves
 /// room for what will be.
@@ -20,14 +20,11 @@ pub enum Kind {
     Kept,
 }
 
-impl Kind {
-    const COUNT: usize = 3;
-}
+const KINDS: usize = 3;
 
 /// Where a piece of the text begins and ends.
 type Range = [u32; 2];
 
-/// Names of keys, each with the item that has it.
 #[derive(Default)]
 pub struct Names {
     text: String,
@@ -36,8 +33,8 @@ pub struct Names {
     /// Partition key and sort key.
     items: Vec<[Range; 2]>,
     /// What the names of each kind take, in bytes.
-    bytes: [usize; Kind::COUNT],
-    are_full: [bool; Kind::COUNT],
+    bytes: [usize; KINDS],
+    are_full: [bool; KINDS],
 }
 
 impl Names {

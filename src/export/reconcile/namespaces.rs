@@ -9,7 +9,6 @@ use crate::ports::Namespace;
 /// The namespaces in the order in which they are compared.
 pub const NAMESPACES: [Namespace; 2] = [Namespace::Settings, Namespace::QueryConfigs];
 
-/// A value for the settings, and one for the query configs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Each<T>([T; NAMESPACES.len()]);
 

@@ -127,16 +127,13 @@ impl<S: Services> Lister<'_, S> {
 
 impl Part {
     fn depends_on_other_accounts(&self) -> bool {
-        let depends = |section: &Section| match section.namespace() {
-            Namespace::Settings => {
-                section.rows.depend_on_other_accounts() || !section.pointed_at.is_empty()
-            }
-            // Only the brake asks: is the table empty?
-            Namespace::QueryConfigs => {
-                !self.has_indexes && section.rows.counts()[Class::Orphaned] > 0
-            }
+        let depends = |section: &Section| {
+            section.rows.depend_on_other_accounts() || !section.pointed_at.is_empty()
         };
-        self.sections.iter().any(depends)
+        let has_orphans = |section: &Section| !section.rows.pages_with(Class::Orphaned).is_empty();
+        // The brake asks whether the table is empty.
+        let asks_brake = !self.has_indexes && self.sections.iter().any(has_orphans);
+        asks_brake || self.settings().is_some_and(depends)
     }
 
     fn take_in_claims(&mut self, key: &ItemKey, item: &Item, only_account: Option<&str>) {

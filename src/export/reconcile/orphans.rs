@@ -1,12 +1,11 @@
 //! Names the keys that no item asks for, page by page, and removes them, chunk by chunk.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::carry_out::{Failed, Interrupted, Outcome};
 use super::part::{Lister, Part, Section};
 use super::progress::Place;
-use super::report::{Class, Examples};
-use super::write::LeftBehind;
+use super::report::{Class, Counts, Examples};
 use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
 use crate::export::error::KeyError;
@@ -75,23 +74,21 @@ pub async fn remove_orphans<S: Services>(
         let size = chunk_keys.min(keys.len()).min(usize::try_from(left).unwrap_or(usize::MAX));
         let Some((last, page)) = keys.get(size.wrapping_sub(1)).cloned() else { return Ok(()) };
         let chunk = keys.drain(..size).map(|(key, _)| key).collect();
-        let before = gone(outcome, namespace);
+        // What failed may be deleted.
+        let gone = |done: &Counts| done[Class::Deleted] + done[Class::Failed];
+        let before = gone(&outcome.done[namespace]);
         let removed = match namespace {
             Namespace::Settings => settle_chunk(lister, chunk, api_keys, outcome).await,
             Namespace::QueryConfigs => remove_chunk(lister, chunk, outcome).await,
         };
-        outcome.left[namespace].deletes = left.saturating_sub(gone(outcome, namespace) - before);
+        let removed_keys = gone(&outcome.done[namespace]) - before;
+        outcome.left[namespace].deletes = left.saturating_sub(removed_keys);
         if removed.is_err() {
             return Err(at);
         }
         outcome.got_on = true;
         at = section.place_after(page, last).unwrap_or(at);
     }
-}
-
-/// Keys that are deleted, or may be.
-fn gone(outcome: &Outcome, namespace: Namespace) -> u64 {
-    outcome.done[namespace][Class::Deleted] + outcome.done[namespace][Class::Failed]
 }
 
 async fn settle_chunk<S: Services>(
@@ -120,10 +117,7 @@ async fn take_turn<S: Services>(lister: &Lister<'_, S>, keys: usize) -> Result<(
 }
 
 /// Counts what settling did; answers with what failed.
-fn note_settled(
-    verdicts: impl IntoIterator<Item = (String, KeyOutcome)>,
-    outcome: &mut Outcome,
-) -> Failed {
+fn note_settled(verdicts: BTreeMap<String, KeyOutcome>, outcome: &mut Outcome) -> Failed {
     let mut failed = Failed::new();
     for (key, verdict) in verdicts {
         match verdict {
@@ -192,10 +186,10 @@ async fn remove_query_configs<S: Services>(
 pub async fn remove_left_behind<S: Services>(
     lister: &Lister<'_, S>,
     namespace: Namespace,
-    mut left_behind: LeftBehind,
     api_keys: &ApiKeys,
     outcome: &mut Outcome,
 ) {
+    let mut left_behind = std::mem::take(&mut outcome.left_behind);
     left_behind.retain(|_, keys| !keys.is_empty());
     let keys = left_behind.values().map(BTreeSet::len).sum::<usize>() as u64;
     let Some(left) = outcome.left[namespace].more_deletes.checked_sub(keys) else {
@@ -214,10 +208,9 @@ pub async fn remove_left_behind<S: Services>(
     }
     let mut api_keys = api_keys.renewed();
     let verdicts = settle::settle(lister.invocation, settled, &mut api_keys).await;
-    for (key, error) in note_settled(verdicts, outcome) {
-        outcome.fail(Namespace::Settings, &key, &error);
-    }
-    for (key, error) in remove_query_configs(lister, &configs, outcome).await {
-        outcome.fail(Namespace::QueryConfigs, &key, &error);
+    let mut failed = note_settled(verdicts, outcome);
+    failed.extend(remove_query_configs(lister, &configs, outcome).await);
+    for (key, error) in failed {
+        outcome.fail(namespace, &key, &error);
     }
 }

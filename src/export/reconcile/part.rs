@@ -39,7 +39,6 @@ pub struct Section {
     /// The pages, of which the first has number 1.
     pages: Vec<ListedPage>,
     pub rows: Rows,
-    /// The owners of the settings' keys.
     pub owners: Owners,
     /// Names of listed keys that are not ours.
     strangers: Vec<String>,
@@ -49,7 +48,6 @@ pub struct Section {
     pub pointed_at: BTreeSet<String>,
     /// Items that can't be exported.
     pub rejected: u64,
-    /// Values that may be stale.
     pub samples: Samples,
 }
 
@@ -140,14 +138,6 @@ impl Section {
     fn page(&self, number: u32) -> Option<&ListedPage> {
         self.pages.get((number as usize).checked_sub(1)?)
     }
-
-    /// Ends it after the last key that was listed.
-    fn end(&mut self, cursor: Option<String>) {
-        // One of empty pages ends where it begins.
-        let last = self.pages.iter().rev().find_map(|page| page.last.clone());
-        let last = last.or_else(|| self.begin.after.clone()).unwrap_or_default();
-        self.next = Some(Place { namespace: self.namespace(), after: Some(last), cursor });
-    }
 }
 
 impl Part {
@@ -161,7 +151,7 @@ impl Part {
     }
 
     pub fn listed(&self) -> usize {
-        self.sections.iter().map(|section| section.rows.listed()).sum()
+        self.sections.iter().map(|section| section.rows.listed).sum()
     }
 }
 
@@ -187,7 +177,8 @@ impl<'a, S: Services> Lister<'a, S> {
             let is_first = part.sections.is_empty();
             let listed = part.listed();
             let has_room = progress.room_after(listed) >= MAX_LIST_KEYS && Instant::now() < until;
-            if !is_first && (progress.repair.is_some() || !has_room) {
+            let ended_early = part.sections.last().is_some_and(|section| section.next.is_some());
+            if !is_first && (ended_early || progress.repair.is_some() || !has_room) {
                 break;
             }
             let section = match self.list_section(begin, listed, progress, until).await {
@@ -200,13 +191,9 @@ impl<'a, S: Services> Lister<'a, S> {
                     break;
                 }
             };
-            let goes_on = section.next.clone();
-            let is_last_of_part = goes_on.is_some();
-            part.next = goes_on.or_else(|| Place::next_namespace(section.namespace()));
+            let next = section.next.clone();
+            part.next = next.or_else(|| Place::next_namespace(section.namespace()));
             part.sections.push(section);
-            if is_last_of_part {
-                break;
-            }
         }
         Ok(Some(part))
     }
@@ -219,14 +206,15 @@ impl<'a, S: Services> Lister<'a, S> {
         progress: &Progress,
         until: Instant,
     ) -> Result<Option<Section>, ReconcileError> {
-        let end = progress.repair.as_ref().and_then(|repair| repair.end.as_ref());
-        let end = end.filter(|end| end.namespace == begin.namespace);
-        let last_meant = end.and_then(|end| end.after.as_deref());
+        let namespace = begin.namespace;
         let mut cursor = begin.cursor.clone();
         let mut section = Section::new(begin, self.only_account());
+        let end = progress.repair.as_ref().and_then(|repair| repair.end.clone());
+        section.next = end.filter(|end| end.namespace == namespace);
+        let last_meant = section.next.as_ref().and_then(|next| next.after.clone());
         loop {
             let is_first = section.pages.is_empty();
-            let keys = listed + section.rows.listed();
+            let keys = listed + section.rows.listed;
             // While nothing is listed, there is nothing else to do with the time.
             let turn_by = if keys == 0 { self.invocation.deadline } else { until };
             let has_turn = self.invocation.wait_for_turn(1, turn_by).await.is_ok();
@@ -235,31 +223,31 @@ impl<'a, S: Services> Lister<'a, S> {
                 return Ok(None);
             }
             if !has_turn || !(is_first || has_room) {
-                section.end(cursor);
+                // It ends after the last key that was listed; one of empty pages where it begins.
+                let last = section.pages.iter().rev().find_map(|page| page.last.clone());
+                let last = last.or_else(|| section.begin.after.clone()).unwrap_or_default();
+                section.next = Some(Place { namespace, after: Some(last), cursor });
                 return Ok(Some(section));
             }
-            let namespace = section.namespace();
             let page =
                 bulk::list(self.invocation, namespace, &section.prefix, cursor.as_deref()).await;
             let page = page.map_err(|error| match error {
                 KvError::AuthRejected(_) => ReconcileError::CloudflareAuthRejected(error),
                 error => ReconcileError::ListingStopped { namespace, keys, error },
             })?;
-            let is_past = |key: &str| last_meant.is_some_and(|last| key > last);
-            let reaches_end =
-                page.keys.last().is_some_and(|(key, _)| Some(key.as_str()) >= last_meant);
+            let last_listed = page.keys.last().map(|(key, _)| key.clone());
+            let reaches_end = last_meant.is_some() && last_listed >= last_meant;
             let number = u32::try_from(section.pages.len() + 1).unwrap_or(u32::MAX);
             let mut last = None;
             for (key, metadata) in page.keys {
-                if section.begin.after.as_ref().is_none_or(|after| key > *after) && !is_past(&key) {
+                if section.covers(&key) {
                     section.add_key(self, &key, number, metadata.as_ref());
                     last = Some(key);
                 }
             }
             section.pages.push(ListedPage { cursor, last });
             cursor = page.cursor;
-            if (last_meant.is_some() && reaches_end) || cursor.is_none() {
-                section.next = end.cloned();
+            if reaches_end || cursor.is_none() {
                 return Ok(Some(section));
             }
         }

@@ -90,13 +90,8 @@ impl AddAssign for Counts {
 
 /// The counts of both namespaces, by name.
 fn by_namespace<S: Serializer>(found: &Each<Counts>, serializer: S) -> Result<S::Ok, S::Error> {
-    struct ByName<'a>(&'a Counts);
-    impl Serialize for ByName<'_> {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            serializer.collect_map(Class::ALL.map(|class| (class, self.0[class])))
-        }
-    }
-    serializer.collect_map(NAMESPACES.map(|namespace| (namespace, ByName(&found[namespace]))))
+    let by_name = |counts: &Counts| BTreeMap::from(Class::ALL.map(|class| (class, counts[class])));
+    serializer.collect_map(NAMESPACES.map(|namespace| (namespace, by_name(&found[namespace]))))
 }
 
 impl Each<Counts> {
@@ -148,24 +143,24 @@ impl Examples {
     }
 }
 
-/// What the brakes have refused, in keys of both namespaces.
+/// Keys that are deleted and rewritten: let through by the brakes, or refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Refused {
+pub struct Changes {
     pub delete: u64,
     pub rewrite: u64,
 }
 
-impl Refused {
+impl Changes {
     pub fn sum(&self) -> u64 {
         self.delete + self.rewrite
     }
 
-    fn is_nothing(&self) -> bool {
+    fn are_none(&self) -> bool {
         self.sum() == 0
     }
 }
 
-impl AddAssign for Refused {
+impl AddAssign for Changes {
     fn add_assign(&mut self, other: Self) {
         self.delete += other.delete;
         self.rewrite += other.rewrite;
@@ -188,8 +183,8 @@ pub struct Report {
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub next_run: Option<String>,
     /// What the brakes refused a repair, or would refuse one.
-    #[serde(skip_serializing_if = "Refused::is_nothing")]
-    pub refused: Refused,
+    #[serde(skip_serializing_if = "Changes::are_none")]
+    pub refused: Changes,
     /// Paths at which stale values differ from the table, and in how many values of a sample.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub differs: BTreeMap<String, u64>,

@@ -40,7 +40,6 @@ pub type Hash = [u8; HASH_BYTES];
 /// What an item that asks for a key would have under it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// A value with this digest.
     Value(Digest),
     /// The item can't be exported: what KV holds stays.
     Rejected,
@@ -50,7 +49,6 @@ pub enum Claim {
     OfAnotherAccount,
 }
 
-/// Who wrote a listed key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writer {
     Ours,
@@ -100,12 +98,11 @@ struct Row {
     desired: bool,
 }
 
-/// The keys of a part in one namespace.
 #[derive(Default)]
 pub struct Rows {
     rows: BTreeMap<Hash, Row>,
-    names: Names,
-    listed: usize,
+    pub names: Names,
+    pub listed: usize,
     /// Missing keys beyond [`MAX_UNLISTED`].
     missing_beyond: u64,
 }
@@ -143,10 +140,6 @@ impl Rows {
     pub fn note_unreadable(&mut self, key: &str) {
         let row = self.rows.entry(hash(key)).or_default();
         row.state = if row.writer.is_some() { State::Unknown } else { State::Unreadable };
-    }
-
-    pub fn listed(&self) -> usize {
-        self.listed
     }
 
     /// Whether KV holds the key or an item asks for it.
@@ -272,15 +265,6 @@ impl Rows {
         })
     }
 
-    /// A key whose name is held.
-    pub fn key(&self, name: u32) -> &str {
-        self.names.key(name)
-    }
-
-    pub fn item(&self, name: u32) -> Option<ItemKey> {
-        self.names.item(name)
-    }
-
     /// Names of keys of a class, as far as they are held.
     pub fn names_of(&self, class: Class) -> impl Iterator<Item = &str> {
         let rows = self.rows.values().filter(move |row| row.is(class));
@@ -299,20 +283,26 @@ impl Row {
     }
 
     fn is(&self, class: Class) -> bool {
-        let is_taken = self.writer == Some(Writer::AnotherEnvironment);
+        let of_another_environment = self.writer == Some(Writer::AnotherEnvironment);
         match class {
             Class::Desired => self.desired,
             Class::Listed => self.writer.is_some(),
             Class::Missing => self.state == State::Differs && self.writer.is_none(),
-            Class::Stale => self.state == State::Differs && self.writer.is_some() && !is_taken,
+            Class::Stale => {
+                self.state == State::Differs && self.writer.is_some() && !of_another_environment
+            }
             Class::Orphaned => self.state == State::Orphaned,
             Class::Withheld => self.state == State::Withheld,
             Class::Foreign => {
-                let is_theirs = is_taken || self.writer == Some(Writer::Stranger);
+                let is_theirs = of_another_environment || self.writer == Some(Writer::Stranger);
                 is_theirs && self.state == State::Unclaimed
             }
-            Class::Conflicting => self.conflicting || (is_taken && self.state != State::Unclaimed),
-            Class::Failed => matches!(self.state, State::Unknown | State::Unreadable) && !is_taken,
+            Class::Conflicting => {
+                self.conflicting || (of_another_environment && self.state != State::Unclaimed)
+            }
+            Class::Failed => {
+                matches!(self.state, State::Unknown | State::Unreadable) && !of_another_environment
+            }
             Class::Rejected | Class::Dangling | Class::Written | Class::Deleted => false,
         }
     }
@@ -324,9 +314,7 @@ pub fn hash(key: &str) -> Hash {
 
 /// The beginning of a digest.
 fn short(digest: &Digest) -> Hash {
-    let mut short = [0; HASH_BYTES];
-    short.copy_from_slice(&digest.as_bytes()[..HASH_BYTES]);
-    short
+    std::array::from_fn(|place| digest.as_bytes()[place])
 }
 
 #[cfg(test)]
@@ -365,7 +353,8 @@ mod tests {
 
     fn to_write(keys: &Rows, class: Class) -> Vec<String> {
         let names = keys.to_write(&[class]);
-        let text = |name: u32| format!("{} {}", keys.key(name), keys.item(name).unwrap());
+        let text =
+            |name: u32| format!("{} {}", keys.names.key(name), keys.names.item(name).unwrap());
         names.into_iter().map(text).collect()
     }
 

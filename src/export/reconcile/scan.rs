@@ -91,11 +91,11 @@ impl Part {
                 ItemKind::IndexSettings(index) => {
                     self.has_indexes = true;
                     let attributes = item.attributes();
-                    self.note_aliases(key, &attributes);
+                    self.note_aliases(key, Some(&index), &attributes);
                     open.extend(self.open_index(key, index, &attributes, config));
                 }
                 ItemKind::QueryConfig(config) => self.judge_query_config(key, &config, item),
-                ItemKind::Skipped => self.note_aliases(key, &item.attributes()),
+                ItemKind::Skipped => self.note_aliases(key, None, &item.attributes()),
             }
         }
         open
@@ -125,10 +125,6 @@ impl Part {
         let desired = exportable
             .map_err(NotExportable::Rejected)
             .and_then(|exportable| Desired::of_settings(&exportable, api_keys));
-        if let Some(section) = self.section(Namespace::Settings) {
-            let is_rejected = matches!(desired, Err(NotExportable::Rejected(_)));
-            section.owners.note_item(&index, !is_rejected);
-        }
         self.compare(Namespace::Settings, &item, &index, &index.index_id(), &keys, &desired);
     }
 
@@ -166,6 +162,7 @@ impl Part {
             self.examples.add(Class::Rejected, key_with_its_name);
             warn_rejected(index, key_with_its_name, rejection);
         }
+        section.owners.note_item(index, claim != Claim::Rejected);
         for key in keys {
             if section.rows.claim(key, index, item, claim) {
                 self.examples.add(Class::Conflicting, key);
@@ -178,13 +175,10 @@ impl Part {
         }
     }
 
-    /// Notes what the active aliases of an item point at.
-    fn note_aliases(&mut self, key: &ItemKey, attributes: &Map<'_>) {
+    /// Notes what the active aliases of an item, perhaps an index's, point at.
+    fn note_aliases(&mut self, key: &ItemKey, index: Option<&IndexRef>, attributes: &Map<'_>) {
         let Some(section) = self.section(Namespace::Settings) else { return };
-        let own = match key.kind() {
-            ItemKind::IndexSettings(index) => Some(index.index_id()),
-            ItemKind::QueryConfig(_) | ItemKind::Skipped => None,
-        };
+        let own = index.map(IndexRef::index_id);
         for target in alias_targets(&key.pk, attributes) {
             section.owners.note_target(&target, key, &section.rows);
             if let AliasTarget::IndexId(index_id) = target

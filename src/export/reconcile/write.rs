@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
 use super::carry_out::{Failed, Interrupted, Outcome};
-use super::orphans::remove_left_behind;
 use super::part::{Lister, Section};
 use super::report::Class;
 use crate::export::api_keys::{ApiKeys, Exportable, NotExportable};
@@ -27,9 +26,6 @@ const ROUNDS_OF_A_STEP: usize = 2;
 /// Keys that an index asks for at the most.
 const KEYS_OF_AN_INDEX: usize = 2;
 
-/// What was written for items that no longer ask for it.
-pub type LeftBehind = BTreeMap<ItemKey, BTreeSet<String>>;
-
 /// Items and those of their keys that are to be written.
 type Work = BTreeMap<ItemKey, BTreeSet<String>>;
 
@@ -40,19 +36,6 @@ pub async fn write<S: Services>(
     section: &Section,
     api_keys: &ApiKeys,
     outcome: &mut Outcome,
-) -> Result<(), Interrupted> {
-    let mut left_behind = LeftBehind::new();
-    let written = write_steps(lister, section, api_keys, outcome, &mut left_behind).await;
-    remove_left_behind(lister, section.namespace(), left_behind, api_keys, outcome).await;
-    written
-}
-
-async fn write_steps<S: Services>(
-    lister: &Lister<'_, S>,
-    section: &Section,
-    api_keys: &ApiKeys,
-    outcome: &mut Outcome,
-    left_behind: &mut LeftBehind,
 ) -> Result<(), Interrupted> {
     let (invocation, namespace) = (lister.invocation, section.namespace());
     let allowed = outcome.left[namespace];
@@ -69,7 +52,7 @@ async fn write_steps<S: Services>(
     let policy = Policy { namespace, reread: Reread::ByKeys, writes_new_keys: false };
     let names = section.rows.to_write(classes);
     // Of each item, the names of its keys.
-    let of_one_item = |a: &u32, b: &u32| section.rows.item(*a) == section.rows.item(*b);
+    let of_one_item = |a: &u32, b: &u32| section.rows.names.item(*a) == section.rows.names.item(*b);
     let names = names.chunk_by(of_one_item).flat_map(|its| its.chunks(KEYS_OF_AN_INDEX));
     let mut names = names.peekable();
     let mut failed = Failed::new();
@@ -100,7 +83,7 @@ async fn write_steps<S: Services>(
         .await;
         note(section, &written, outcome);
         failed.extend(written.failed);
-        left_behind.extend(written.left_behind);
+        outcome.left_behind.extend(written.left_behind);
         if failed.values().any(KeyError::is_out_of_time) {
             return Err(Interrupted);
         }
@@ -122,8 +105,8 @@ fn next_work<'n>(
     let mut keys = 0;
     while let Some(its) = names.next_if(|its| work.len() < READ_ITEMS && keys + its.len() <= room) {
         keys += its.len();
-        let Some(item) = section.rows.item(its[0]) else { continue };
-        let its = its.iter().map(|name| section.rows.key(*name).to_owned());
+        let Some(item) = section.rows.names.item(its[0]) else { continue };
+        let its = its.iter().map(|name| section.rows.names.key(*name).to_owned());
         work.entry(item).or_default().extend(its);
     }
     work
