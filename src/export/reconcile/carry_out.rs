@@ -34,8 +34,7 @@ pub struct Outcome {
     pub refused_deletes: u64,
     /// What is still to be done.
     pub left: Each<Allowed>,
-    /// Where the repair was interrupted, because time, requests or memory ended; `None` where the part
-    /// is repaired.
+    /// Where time, requests or memory ended; `None` where the part is repaired.
     pub interrupted_at: Option<Place>,
     /// Whether anything was tried.
     pub got_on: bool,

@@ -57,7 +57,6 @@ pub struct Reconcile {
     pub preview: bool,
     /// The one account to look at; all of them where absent.
     pub system_account_id: Option<String>,
-    /// The numbers to which the brakes are raised.
     pub raised: Raised,
     /// How far the runs before this one came, if it goes on with their work.
     pub progress: Option<Progress>,
@@ -142,6 +141,9 @@ impl<'a, S: Services> Run<'a, S> {
         if let (Some(requests), Some(limiter)) = (progress.requests, invocation.rate_limiter()) {
             limiter.count_earlier(requests.number, requests.age(invocation.began));
         }
+        // A cell is waited for as long as a batch would wait, and in a short run for a part of its time.
+        let left = invocation.deadline.saturating_duration_since(Instant::now());
+        let wait = BATCH_TIME_FOR_API_KEYS.min((left / SHARE_TO_WAIT).max(TIME_FOR_ONE_TRY));
         let report = Report {
             apply: request.apply,
             dry_run: invocation.config.dry_run,
@@ -150,7 +152,7 @@ impl<'a, S: Services> Run<'a, S> {
         Self {
             lister: Lister { invocation, request },
             progress,
-            api_keys: ApiKeys::new(patience(invocation), Reuse::Never),
+            api_keys: ApiKeys::new(Patience::WhileTheCellAnswers(wait), Reuse::Never),
             report,
             rewritten: 0,
         }
@@ -308,11 +310,4 @@ impl<'a, S: Services> Run<'a, S> {
             _ => repair.end,
         };
     }
-}
-
-/// A cell is waited for as long as a batch would wait, and in a short run for a part of its time.
-fn patience<S: Services>(invocation: &Invocation<'_, S>) -> Patience {
-    let left = invocation.deadline.saturating_duration_since(Instant::now());
-    let share = (left / SHARE_TO_WAIT).max(TIME_FOR_ONE_TRY);
-    Patience::WhileTheCellAnswers(BATCH_TIME_FOR_API_KEYS.min(share))
 }

@@ -57,12 +57,10 @@ impl<S: Services> Lister<'_, S> {
             for (key, error) in failures {
                 part.note_unreadable(&key, &error);
             }
-            let named: BTreeMap<String, String> = values
-                .into_iter()
-                .filter_map(|(key, stored)| {
-                    Some((key, StoredSettings::parse(&stored.value)?.shop_id?))
-                })
-                .collect();
+            let shop_id = |stored: StoredValue| StoredSettings::parse(&stored.value)?.shop_id;
+            let values = values.into_iter();
+            let named: BTreeMap<String, String> =
+                values.filter_map(|(key, stored)| Some((key, shop_id(stored)?))).collect();
             self.read_unlisted(part, named.values().cloned().collect()).await;
             // Another run has to find the shop id through the value, if this one could not read it.
             for (key, shop_id) in named {

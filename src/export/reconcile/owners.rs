@@ -24,8 +24,9 @@ use crate::item::alias_targets::AliasTarget;
 pub type OwnerHash = u64;
 
 /// What the table says of an owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum OwnerItem {
+    #[default]
     Absent,
     Exportable,
     Rejected,
@@ -43,7 +44,7 @@ pub struct Owners {
 
 impl Owners {
     pub fn add(&mut self, owner: OwnerHash) {
-        self.items.entry(owner).or_insert(OwnerItem::Absent);
+        self.items.entry(owner).or_default();
     }
 
     pub fn have(&self, index: &IndexRef) -> bool {
@@ -86,13 +87,11 @@ impl Owners {
     fn state_of(&self, key: Hash, owner: OwnerHash) -> State {
         let mut named = self.named_keys.range((key, 0)..=(key, u64::MAX));
         let mut pointers = self.pointed_at.range((owner, 0)..=(owner, u64::MAX));
-        match self.items.get(&owner) {
+        match self.items.get(&owner).copied().unwrap_or_default() {
             _ if named.any(|(_, by)| *by != owner) => State::Withheld,
-            Some(OwnerItem::Rejected) => State::LeftAlone,
-            None | Some(OwnerItem::Absent) if pointers.any(|(_, by)| *by != owner) => {
-                State::Withheld
-            }
-            None | Some(OwnerItem::Absent | OwnerItem::Exportable) => State::Orphaned,
+            OwnerItem::Rejected => State::LeftAlone,
+            OwnerItem::Absent if pointers.any(|(_, by)| *by != owner) => State::Withheld,
+            OwnerItem::Absent | OwnerItem::Exportable => State::Orphaned,
         }
     }
 }

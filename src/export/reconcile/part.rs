@@ -51,7 +51,6 @@ pub struct Section {
     pub samples: Samples,
 }
 
-/// What is compared at once.
 #[derive(Default)]
 pub struct Part {
     /// The settings, the query configs, or both in this order.

@@ -50,8 +50,8 @@ pub struct Place {
 impl Place {
     /// The beginning of the namespace after this one, if there is one.
     pub fn next_namespace(namespace: Namespace) -> Option<Self> {
-        let next = NAMESPACES.iter().skip_while(|name| **name != namespace).nth(1)?;
-        Some(Self { namespace: *next, ..Self::default() })
+        let next = NAMESPACES.into_iter().skip_while(|name| *name != namespace).nth(1)?;
+        Some(Self { namespace: next, ..Self::default() })
     }
 }
 
@@ -60,7 +60,6 @@ impl Place {
 pub struct Tally {
     /// Listed keys of ours.
     pub ours: u64,
-    /// Keys that the table asks for.
     pub desired: u64,
     pub deleted: u64,
     pub rewritten: u64,

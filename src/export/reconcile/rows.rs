@@ -312,7 +312,6 @@ pub fn hash(key: &str) -> Hash {
     short(&Digest::of(key.as_bytes()))
 }
 
-/// The beginning of a digest.
 fn short(digest: &Digest) -> Hash {
     std::array::from_fn(|place| digest.as_bytes()[place])
 }

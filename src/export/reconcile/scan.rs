@@ -132,8 +132,9 @@ impl Part {
         let key = config.kv_key();
         if self.section(Namespace::QueryConfigs).is_some_and(|section| section.covers(&key)) {
             let desired = Desired::of_query_config(config, found).map_err(NotExportable::Rejected);
-            let keys: &[String] = if check_key(&key).is_ok() { &[key.clone()] } else { &[] };
-            self.compare(Namespace::QueryConfigs, item, &config.index, &key, keys, &desired);
+            let mut keys = vec![key.clone()];
+            keys.retain(|key| check_key(key).is_ok());
+            self.compare(Namespace::QueryConfigs, item, &config.index, &key, &keys, &desired);
         }
     }
 
@@ -153,15 +154,15 @@ impl Part {
         let claim = match desired {
             Ok(desired) => Claim::Value(desired.digest()),
             Err(NotExportable::Unavailable(_)) => Claim::Unknown,
-            Err(NotExportable::Rejected(_)) => Claim::Rejected,
+            Err(NotExportable::Rejected(rejection)) => {
+                if section.covers(key_with_its_name) {
+                    section.rejected += 1;
+                    self.examples.add(Class::Rejected, key_with_its_name);
+                    warn_rejected(index, key_with_its_name, rejection);
+                }
+                Claim::Rejected
+            }
         };
-        if let Err(NotExportable::Rejected(rejection)) = desired
-            && section.covers(key_with_its_name)
-        {
-            section.rejected += 1;
-            self.examples.add(Class::Rejected, key_with_its_name);
-            warn_rejected(index, key_with_its_name, rejection);
-        }
         section.owners.note_item(index, claim != Claim::Rejected);
         for key in keys {
             if section.rows.claim(key, index, item, claim) {

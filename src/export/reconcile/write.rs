@@ -39,6 +39,7 @@ pub async fn write<S: Services>(
 ) -> Result<(), Interrupted> {
     let (invocation, namespace) = (lister.invocation, section.namespace());
     let allowed = outcome.left[namespace];
+    // A conflicting key that differs and is not stale is another environment's.
     let classes: &[Class] =
         match (allowed.writes, allowed.rewrites > 0, lister.request.raised.takes_keys()) {
             (false, ..) => &[],
@@ -159,7 +160,9 @@ async fn read_current<S: Services>(
         match desired.and_then(|desired| Ok(ItemWrite::new(item, desired, &stamp)?)) {
             Ok(mut write) => {
                 write.keys.retain(|key| keys.contains(key));
-                writes.extend(Some(write).filter(|write| !write.keys.is_empty()));
+                if !write.keys.is_empty() {
+                    writes.push(write);
+                }
             }
             // What KV holds stays; the scan has logged it.
             Err(NotExportable::Rejected(_)) => {}
