@@ -6,7 +6,6 @@ mod generated;
 mod payloads;
 #[path = "../support/schemas.rs"]
 pub mod published;
-mod shape;
 
 use serde_json::Value;
 use serde_json::value::RawValue;

@@ -9,7 +9,6 @@ use testbed::stack::{QUERY_CONFIGS, SETTINGS, TABLE, TOKEN_SECRET};
 use testbed::table::StreamView;
 
 use super::published::{METADATA, QUERY_CONFIG, SETTINGS as SETTINGS_SCHEMA, check, published};
-use super::shape::noticed;
 use super::{Entry, Example, example, examples};
 use crate::helpers::*;
 
@@ -43,22 +42,17 @@ async fn what_a_reader_finds_in_kv_has_the_published_shape() {
         assert_eq!(world.stack.kv.keys(namespace), keys, "{name}");
         for key in &kv.keys {
             let stored = world.stack.kv.get(namespace, key).unwrap();
-            let changes = noticed(&kv.json(), &stored.json());
-            assert!(changes.is_empty(), "{}", complaint(&name, &changes));
-            assert_eq!(stored.value, compact(&kv), "{name}: the order or the digits of the bytes");
-            let metadata = stored.metadata.unwrap();
-            let changes = noticed(&kv.metadata, &metadata);
-            assert!(changes.is_empty(), "{}", complaint(&name, &changes));
+            assert_eq!(stored.value, compact(&kv), "{}", complaint(&name));
+            assert_eq!(stored.metadata.as_ref(), Some(&kv.metadata), "{}", complaint(&name));
             world.stack.kv.delete(namespace, key);
         }
     }
 }
 
-fn complaint(name: &str, changes: &[String]) -> String {
+fn complaint(name: &str) -> String {
     format!(
-        "a reader of KV would notice this change of schema/examples/{name}.json: {}.\n\
-         docs/kv.md says which changes readers have to be told of before they are made.",
-        changes.join("; ")
+        "a reader of KV would notice this change of schema/examples/{name}.json.\n\
+         docs/kv.md says which changes readers have to be told of before they are made."
     )
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::published::{check, published, validator};
+use super::published::{published, validator};
 
 #[test]
 fn payloads_that_are_not_taken_match_no_schema() {
@@ -43,38 +43,4 @@ fn payloads_that_are_not_taken_match_no_schema() {
     ] {
         assert_eq!(taken(&payload), 0, "{payload}");
     }
-}
-
-#[test]
-fn the_reports_of_the_contract_match_their_schemas() {
-    let counts = json!({
-        "desired": 2, "listed": 2, "missing": 0, "stale": 1, "orphaned": 0, "withheld": 0, "dangling": 0,
-        "foreign": 0, "conflicting": 0, "rejected": 0, "written": 0, "deleted": 0, "failed": 0,
-    });
-    let stopped = json!({
-        "apply": true, "complete": false, "settings": counts, "query_configs": counts,
-        "examples": {"stale": ["acme-products"]}, "stopped": "The time was up.",
-        "refused": {"delete": 0, "rewrite": 1}, "continue": "opaque", "dry_run": true,
-        "differs": {"search_config.limit": 37, "marqo_api_key": 2},
-    });
-    assert_eq!(check("reports/reconcile", &stopped), Ok(()));
-    for differs in [json!({}), json!({"pixel_id": 0}), json!({"pixel_id": "px-1"}), json!(["a"])] {
-        let mut wrong = stopped.clone();
-        wrong["differs"] = differs;
-        assert!(check("reports/reconcile", &wrong).is_err(), "{wrong}");
-    }
-    let index = json!({"system_account_id": "acme", "index_name": "products"});
-    let explained = json!({
-        "system_account_id": "acme", "index_name": "products", "item": "rejected", "path": "index_endpoint",
-        "keys": [
-            {"key": "acme-products", "verdict": "missing"},
-            {
-                "key": "acme.myshopify.com", "verdict": "stale", "named": index, "environment": "prod",
-                "exported_at": "2026-11-22T10:00:12.345Z", "changed_at": "2026-11-22T10:00:01Z",
-                "source": "stream", "differs": ["search_config.limit"], "claimed_by": [index],
-            },
-        ],
-        "pointed_at_by": [index], "advice": "Correct the item.",
-    });
-    assert_eq!(check("reports/explain", &explained), Ok(()));
 }
