@@ -158,10 +158,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn kind(sk: &str) -> ItemKind {
-        ItemKey { pk: "acct1".into(), sk: sk.into() }.kind()
-    }
-
     fn index(name: &str) -> IndexRef {
         IndexRef::parse("acct1", name).unwrap()
     }
@@ -187,7 +183,10 @@ mod tests {
             ("", ItemKind::Skipped),
         ];
         for (sk, expected) in rows {
-            assert_eq!(kind(sk), expected, "{sk}");
+            let key = ItemKey { pk: "acct1".into(), sk: sk.into() };
+            assert_eq!(key.kind(), expected, "{sk}");
+            let is_query_config = matches!(expected, ItemKind::QueryConfig(_));
+            assert_eq!(key.query_config().is_some(), is_query_config, "{sk}");
         }
     }
 
