@@ -29,7 +29,7 @@ pub struct ApiKeyRequest {
 #[derive(Clone)]
 pub struct ApiKeys {
     shared: Arc<Shared>,
-    server: Arc<Server>,
+    server: Server,
 }
 
 #[derive(Default)]
@@ -53,9 +53,8 @@ impl ApiKeys {
     /// Starts it on a port; 0 for any.
     pub async fn start(port: u16) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let handler = shared.clone();
-        let serve = move |request| handle(handler.clone(), request);
-        Ok(Self { shared, server: Arc::new(Server::start(port, serve).await?) })
+        let server = Server::sharing(port, &shared, handle).await?;
+        Ok(Self { shared, server })
     }
 
     /// The address, as `API_KEYS_URL` takes it.

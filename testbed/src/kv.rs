@@ -56,7 +56,7 @@ pub struct KvOptions {
 #[derive(Clone)]
 pub struct Kv {
     state: Arc<Shared>,
-    server: Arc<Server>,
+    server: Server,
 }
 
 impl Kv {
@@ -79,9 +79,7 @@ impl Kv {
             requests: broadcast::Sender::new(1_024),
             inspector: OnceLock::new(),
         });
-        let handler = shared.clone();
-        let serve = move |request| api::handle(handler.clone(), request);
-        let server = Arc::new(Server::start(options.port, serve).await?);
+        let server = Server::sharing(options.port, &shared, api::handle).await?;
         Ok(Self { state: shared, server })
     }
 

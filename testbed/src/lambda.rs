@@ -37,7 +37,7 @@ pub use versions::Version;
 #[derive(Clone)]
 pub struct Function {
     runner: Arc<Runner>,
-    server: Arc<Server>,
+    server: Server,
 }
 
 impl Function {
@@ -47,7 +47,7 @@ impl Function {
         let runner = Arc::new(Runner::new(options));
         let handler = Arc::downgrade(&runner);
         let serve = move |request| api::handle(handler.clone(), request);
-        Ok(Self { runner, server: Arc::new(Server::start(port, serve).await?) })
+        Ok(Self { runner, server: Server::start(port, serve).await? })
     }
 
     /// The address of the API, as `aws lambda invoke --endpoint-url` takes it.

@@ -25,7 +25,7 @@ pub struct SecretRequest {
 #[derive(Clone)]
 pub struct Secrets {
     shared: Arc<Shared>,
-    server: Arc<Server>,
+    server: Server,
 }
 
 #[derive(Default)]
@@ -39,9 +39,8 @@ impl Secrets {
     /// Starts it on a port; 0 for any.
     pub async fn start(port: u16) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let handler = shared.clone();
-        let serve = move |request| handle(handler.clone(), request);
-        Ok(Self { shared, server: Arc::new(Server::start(port, serve).await?) })
+        let server = Server::sharing(port, &shared, handle).await?;
+        Ok(Self { shared, server })
     }
 
     /// The address, as `AWS_ENDPOINT_URL_SECRETS_MANAGER` takes it.

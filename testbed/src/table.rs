@@ -64,9 +64,7 @@ impl Table {
             dynoxide::server::serve_with_shutdown(listener, served, stopped).await
         });
         let front = Arc::new(Front::new(backend_url));
-        let handler = front.clone();
-        let server = Server::start(port, move |request| front::handle(handler.clone(), request));
-        let server = server.await?;
+        let server = Server::sharing(port, &front, front::handle).await?;
         let name = name.to_owned();
         Ok(Self(Arc::new(Running { name, stream_arn, database, front, server, _backend: backend })))
     }

@@ -5,16 +5,17 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use http_body_util::BodyExt;
+use async_stream::try_stream;
+use http_body_util::{BodyExt, StreamBody};
 use hyper::Response;
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Bytes, Frame, Incoming};
+use hyper::header::CONTENT_LENGTH;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::Instant;
 
 use super::message::{Reply, Request};
@@ -30,6 +31,16 @@ pub enum Outcome {
     Drop,
 }
 
+impl Outcome {
+    /// The reply, unless the connection is broken without one.
+    pub fn reply(&self) -> Option<&Reply> {
+        match self {
+            Self::Reply(reply) | Self::Truncated(reply) | Self::Padded(reply, _) => Some(reply),
+            Self::Drop => None,
+        }
+    }
+}
+
 impl From<Reply> for Outcome {
     fn from(reply: Reply) -> Self {
         Self::Reply(reply)
@@ -39,10 +50,11 @@ impl From<Reply> for Outcome {
 type Handling = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 type Handler = Arc<dyn Fn(Request) -> Handling + Send + Sync>;
 
-/// A running server. Dropping it breaks its connections and frees its port.
+/// A running server. Clones share it; dropping the last breaks its connections and frees its port.
+#[derive(Clone)]
 pub struct Server {
     address: SocketAddr,
-    task: JoinHandle<()>,
+    _task: Arc<JoinSet<()>>,
 }
 
 impl Server {
@@ -55,8 +67,23 @@ impl Server {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
         let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
-        let task = tokio::spawn(accept(listener, handler));
-        Ok(Self { address, task })
+        let mut task = JoinSet::new();
+        task.spawn(accept(listener, handler));
+        Ok(Self { address, _task: Arc::new(task) })
+    }
+
+    /// Serves requests with a function and what it shares with the holder of the server.
+    pub async fn sharing<S, F>(
+        port: u16,
+        shared: &Arc<S>,
+        handle: fn(Arc<S>, Request) -> F,
+    ) -> io::Result<Self>
+    where
+        S: Send + Sync + 'static,
+        F: Future<Output = Outcome> + Send + 'static,
+    {
+        let shared = shared.clone();
+        Self::start(port, move |request| handle(shared.clone(), request)).await
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -65,12 +92,6 @@ impl Server {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
@@ -99,7 +120,7 @@ async fn serve(stream: TcpStream, handler: Handler) {
 async fn answer(
     request: hyper::Request<Incoming>,
     handler: Handler,
-) -> io::Result<Response<ReplyBody>> {
+) -> io::Result<Response<impl Body<Data = Bytes, Error = io::Error>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let request = Request {
@@ -110,86 +131,41 @@ async fn answer(
         body,
         received_at: Instant::now(),
     };
-    match handler(request).await {
-        Outcome::Reply(reply) => Ok(respond(reply, Shape::Whole)),
-        Outcome::Truncated(reply) => Ok(respond(reply, Shape::Truncated)),
-        Outcome::Padded(reply, length) => {
-            let blanks = length.saturating_sub(reply.body.len());
-            Ok(respond(reply, Shape::Padded { blanks }))
-        }
-        Outcome::Drop => Err(io::ErrorKind::ConnectionAborted.into()),
+    let outcome = handler(request).await;
+    let reply = outcome.reply().ok_or(io::ErrorKind::ConnectionAborted)?;
+    let (status, mut headers) = (reply.status, reply.headers.clone());
+    if !matches!(outcome, Outcome::Padded(..)) {
+        headers.insert(CONTENT_LENGTH, reply.body.len().into());
     }
+    let mut response = Response::new(body_of(outcome));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
 }
 
-fn respond(reply: Reply, shape: Shape) -> Response<ReplyBody> {
-    let announced = reply.body.len() as u64;
-    let body = ReplyBody { left: reply.body, announced, shape, flushed: false };
-    let mut response = Response::new(body);
-    *response.status_mut() = reply.status;
-    *response.headers_mut() = reply.headers;
-    response
-}
-
-/// A body that announces its whole length; a truncated one then fails after half of it. A padded
-/// one announces nothing, and no more than a piece of its blanks is ever held.
-struct ReplyBody {
-    left: Bytes,
-    announced: u64,
-    shape: Shape,
-    flushed: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
-    Whole,
-    Truncated,
-    Padded { blanks: usize },
+fn body_of(outcome: Outcome) -> impl Body<Data = Bytes, Error = io::Error> {
+    StreamBody::new(try_stream! {
+        match outcome {
+            Outcome::Reply(reply) => yield Frame::data(reply.body),
+            Outcome::Truncated(reply) => {
+                yield Frame::data(reply.body.slice(..reply.body.len() / 2));
+                // hyper sends what it has buffered only when the body makes it wait.
+                yield_now().await;
+                Err(io::Error::from(io::ErrorKind::ConnectionAborted))?;
+            }
+            Outcome::Padded(reply, length) => {
+                let mut blanks = length.saturating_sub(reply.body.len());
+                yield Frame::data(reply.body);
+                while blanks > 0 {
+                    let piece = blanks.min(BLANKS.len());
+                    yield Frame::data(Bytes::from_static(&BLANKS[..piece]));
+                    blanks -= piece;
+                }
+            }
+            Outcome::Drop => {}
+        }
+    })
 }
 
 /// The blanks of a padded body, piece by piece.
 const BLANKS: &[u8] = &[b' '; 64 * 1024];
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let truncated = self.shape == Shape::Truncated;
-        if self.left.is_empty() {
-            if let Shape::Padded { blanks: blanks @ 1.. } = &mut self.shape {
-                let piece = (*blanks).min(BLANKS.len());
-                *blanks -= piece;
-                return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&BLANKS[..piece])))));
-            }
-            if !truncated {
-                return Poll::Ready(None);
-            }
-            if !self.flushed {
-                // hyper sends what it has buffered only when the body makes it wait.
-                self.flushed = true;
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
-        }
-        let mut frame = std::mem::take(&mut self.left);
-        if truncated {
-            frame.truncate(frame.len() / 2);
-        }
-        Poll::Ready(Some(Ok(Frame::data(frame))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left.is_empty() && matches!(self.shape, Shape::Whole | Shape::Padded { blanks: 0 })
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self.shape {
-            Shape::Whole | Shape::Truncated => SizeHint::with_exact(self.announced),
-            Shape::Padded { .. } => SizeHint::default(),
-        }
-    }
-}

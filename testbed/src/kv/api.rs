@@ -44,13 +44,7 @@ pub(super) async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
         reply
     };
     let outcome = shared.faults.serve(request, work).await;
-    let status = match &outcome {
-        Outcome::Reply(reply) | Outcome::Truncated(reply) | Outcome::Padded(reply, _) => {
-            Some(reply.status.as_u16())
-        }
-        Outcome::Drop => None,
-    };
-    shared.finish(place, status);
+    shared.finish(place, outcome.reply().map(|reply| reply.status.as_u16()));
     outcome
 }
 

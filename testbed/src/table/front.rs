@@ -59,12 +59,7 @@ impl Front {
     }
 
     fn finish(&self, place: Place, outcome: &Outcome) {
-        let reply = match outcome {
-            Outcome::Reply(reply) | Outcome::Truncated(reply) | Outcome::Padded(reply, _) => {
-                Some(reply)
-            }
-            Outcome::Drop => None,
-        };
+        let reply = outcome.reply();
         let mut log = lock(&self.log);
         let Some(request) = log.find(place) else { return };
         request.finished_at = Some(Instant::now());
