@@ -98,7 +98,7 @@ impl Function {
     pub async fn usage(&self) -> io::Result<Usage> {
         let sandbox = self.runner.sandbox.lock().await;
         let running = sandbox.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        running.usage()
+        running.process.usage()
     }
 
     pub fn live(&self) -> Version {
@@ -120,7 +120,7 @@ impl Function {
     /// Ends the process; the next invocation is a cold start.
     pub async fn stop(&self) {
         if let Some(mut sandbox) = self.runner.sandbox.lock().await.take() {
-            sandbox.kill().await;
+            sandbox.process.kill().await;
         }
     }
 }

@@ -57,10 +57,11 @@ impl Process {
         self.child.wait().await
     }
 
-    /// Ends it and returns once it is gone.
+    /// Ends it, and returns once everything that it printed is in the log.
     pub async fn kill(&mut self) {
         // Fails only if it has ended already.
         let _ = self.child.kill().await;
+        self.printed().await;
     }
 
     /// Returns once everything that it has printed is in the log.

@@ -74,7 +74,10 @@ impl Runner {
             let (number, version) = versions.live();
             (number, version.clone())
         };
-        if slot.as_mut().is_some_and(|running| running.version == number && !running.has_ended()) {
+        if let Some(running) = slot
+            && running.version == number
+            && !running.process.has_ended()
+        {
             return Ok(None);
         }
         // Drop the process that ended first, so that a failed start does not leave it.

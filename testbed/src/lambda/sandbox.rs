@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::failure::{Failure, StartError};
 use super::logs::Logs;
 use super::options::FunctionOptions;
-use super::process::{Process, Usage};
+use super::process::Process;
 use super::runtime_api::{Answer, Job, RuntimeApi};
 use super::versions::Version;
 
@@ -23,7 +23,7 @@ const SETTLING: Duration = Duration::from_secs(1);
 /// A process that has asked for its first invocation.
 pub(super) struct Sandbox {
     pub version: usize,
-    process: Process,
+    pub process: Process,
     api: RuntimeApi,
 }
 
@@ -52,7 +52,6 @@ impl Sandbox {
             }
         };
         process.kill().await;
-        process.printed().await;
         let failure = api.init_failure().unwrap_or(failure);
         Err(StartError::Init { failure, logs: logs.since(place) })
     }
@@ -83,23 +82,9 @@ impl Sandbox {
                 Failure::new(&failure.error_type, message)
             }
         };
-        sandbox.kill().await;
+        sandbox.process.kill().await;
         *slot = None;
         (Err(failure), began.elapsed())
-    }
-
-    pub fn has_ended(&mut self) -> bool {
-        self.process.has_ended()
-    }
-
-    pub fn usage(&self) -> io::Result<Usage> {
-        self.process.usage()
-    }
-
-    /// Ends the process, and returns once everything that it printed is in the log.
-    pub async fn kill(&mut self) {
-        self.process.kill().await;
-        self.process.printed().await;
     }
 
     /// Waits until the process asks for more, so that what it does and prints after its answer

@@ -20,7 +20,6 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    /// One version, which is live.
     pub fn new(first: Version) -> Self {
         Self { published: vec![first], live: 1 }
     }
@@ -36,13 +35,9 @@ impl Versions {
         (self.live, &self.published[self.live - 1])
     }
 
-    pub fn get(&self, number: usize) -> Option<&Version> {
-        self.published.get(number.checked_sub(1)?)
-    }
-
     /// Points the alias at another version. False if there is none with this number.
     pub fn point_at(&mut self, number: usize) -> bool {
-        let known = self.get(number).is_some();
+        let known = (1..=self.published.len()).contains(&number);
         if known {
             self.live = number;
         }

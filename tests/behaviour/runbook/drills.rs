@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::drills::Step;
+use testbed::drills;
 use testbed::kv::Kv;
 use testbed::poller::{Poller, PollerOptions};
 use testbed::stack::{SETTINGS, TOKEN_SECRET};
@@ -22,8 +22,8 @@ async fn local() -> (Practice, Poller) {
     (practice, poller)
 }
 
-async fn play(practice: &Practice, step: Step) -> String {
-    step.play(&practice.stack, &practice.function).await.unwrap()
+async fn play(practice: &Practice, step: &str) -> String {
+    drills::play(step, &practice.stack, &practice.function).await.unwrap()
 }
 
 fn pixel_id(practice: &Practice) -> Value {
@@ -39,7 +39,7 @@ async fn until(practice: &Practice, field: &str, value: &str) {
 #[tokio::test]
 async fn a_dead_cell() {
     let (practice, poller) = local().await;
-    let said = play(&practice, Step::DeadCell).await;
+    let said = play(&practice, "dead-cell").await;
     assert!(said.contains("docs/runbook/records-parked.md"), "{said}");
 
     // The shop that KV knows gets its change, the new one has to wait.
@@ -51,7 +51,7 @@ async fn a_dead_cell() {
     let warnings = practice.ask(&query("warnings"));
     assert!(warnings.iter().any(|line| line["cells"] == "local-2"), "of the audit: {warnings:?}");
 
-    play(&practice, Step::CellRepaired).await;
+    play(&practice, "cell-repaired").await;
     practice.repair().await;
     poller.caught_up().await;
     practice.assert_equal(&practice.audit().await);
@@ -61,7 +61,7 @@ async fn a_dead_cell() {
 #[tokio::test]
 async fn a_stuck_shard() {
     let (practice, poller) = local().await;
-    play(&practice, Step::StuckShard).await;
+    play(&practice, "stuck-shard").await;
 
     assert_ne!(pixel_id(&practice), "urgent");
     practice.re_export("north", "shop").await.unwrap();
@@ -70,7 +70,7 @@ async fn a_stuck_shard() {
     assert!(records.iter().all(|line| line["system_account_id"] == "west"), "{records:?}");
     assert!(records.iter().any(|line| line["error"].to_string().contains("Scan")), "{records:?}");
 
-    play(&practice, Step::PermissionBack).await;
+    play(&practice, "permission-back").await;
     poller.caught_up().await;
     practice.assert_equal(&practice.audit().await);
     assert!(practice.setting("west.example").is_none());
@@ -79,7 +79,7 @@ async fn a_stuck_shard() {
 #[tokio::test]
 async fn all_keys_gone() {
     let (practice, _poller) = local().await;
-    play(&practice, Step::AllKeysGone).await;
+    play(&practice, "all-keys-gone").await;
     assert!(practice.stack.kv.keys(SETTINGS).is_empty());
 
     let audit = practice.audit().await;
@@ -91,23 +91,23 @@ async fn all_keys_gone() {
 #[tokio::test]
 async fn a_leaked_token() {
     let (practice, _poller) = local().await;
-    play(&practice, Step::LeakedToken).await;
+    play(&practice, "leaked-token").await;
     let forged =
         || practice.setting("north.example").unwrap()["index_url"] == "https://thief.example";
     assert!(forged());
 
-    let said = play(&practice, Step::NewToken).await;
+    let said = play(&practice, "new-token").await;
     let token = said.split_whitespace().last().unwrap();
     practice.stack.secrets.set(TOKEN_SECRET, token);
     practice.assert_equal(&practice.audit().await);
-    play(&practice, Step::OldTokenRevoked).await;
+    play(&practice, "old-token-revoked").await;
     practice.assert_equal(&practice.audit().await);
     assert!(forged(), "an audit does not see it");
     let explain = json!({"explain": {"key": "north.example"}});
     let report = practice.invoke(explain).await.unwrap();
     assert!(report.to_string().contains("index_url"), "{report}");
 
-    play(&practice, Step::NewApiKeys).await;
+    play(&practice, "new-api-keys").await;
     practice.repair().await;
     assert!(!forged(), "another API key is another value");
 }
@@ -115,10 +115,10 @@ async fn a_leaked_token() {
 #[tokio::test]
 async fn a_bad_release() {
     let (practice, poller) = local().await;
-    play(&practice, Step::BadRelease).await;
+    play(&practice, "bad-release").await;
     assert!(practice.function.invoke(&audit()).await.is_err(), "it does not start");
 
-    play(&practice, Step::ReleaseBefore).await;
+    play(&practice, "release-before").await;
     poller.caught_up().await;
 
     assert_eq!(pixel_id(&practice), "after the release");
@@ -128,7 +128,7 @@ async fn a_bad_release() {
 #[tokio::test]
 async fn a_refused_repair() {
     let (practice, poller) = local().await;
-    let said = play(&practice, Step::HalfRestored).await;
+    let said = play(&practice, "half-restored").await;
     assert!(said.contains("docs/runbook/repair-refused.md"), "{said}");
     let held = practice.stack.kv.snapshot(SETTINGS);
 
@@ -141,7 +141,7 @@ async fn a_refused_repair() {
     assert_eq!((&repair["refused"]["delete"], &repair["complete"]), (&json!(250), &json!(false)));
     assert_eq!(practice.stack.kv.snapshot(SETTINGS).len(), held.len() + 1, "nothing went");
 
-    play(&practice, Step::Restored).await;
+    play(&practice, "restored").await;
     poller.caught_up().await;
     let audit = practice.audit().await;
     assert_eq!(audit.get("refused"), None);
@@ -150,7 +150,7 @@ async fn a_refused_repair() {
 
 /// What the page has somebody find out about removals that are held: how many, and which.
 async fn removals_held(practice: &Practice, poller: &Poller) -> Value {
-    let said = play(practice, Step::HeldRemovals).await;
+    let said = play(practice, "held-removals").await;
     assert!(said.contains("docs/runbook/removals-held.md"), "{said}");
     poller.caught_up().await;
     let errors = practice.ask(&query("errors"));
@@ -179,7 +179,7 @@ async fn held_removals_that_nobody_meant() {
     let (practice, poller) = local().await;
     removals_held(&practice, &poller).await;
 
-    play(&practice, Step::Restored).await;
+    play(&practice, "restored").await;
     poller.caught_up().await;
     let audit = practice.audit().await;
     assert_eq!(audit.get("refused"), None);
@@ -189,12 +189,12 @@ async fn held_removals_that_nobody_meant() {
 #[tokio::test]
 async fn too_many_requests() {
     let (practice, poller) = local().await;
-    play(&practice, Step::TooManyRequests).await;
+    play(&practice, "too-many-requests").await;
     let failure = practice.re_export("north", "shop").await.unwrap_err();
     assert!(failure.error_message.contains("429"), "{failure}");
     assert_ne!(pixel_id(&practice), "urgent");
 
-    play(&practice, Step::LimitOver).await;
+    play(&practice, "limit-over").await;
     practice.re_export("north", "shop").await.unwrap();
     assert_eq!(pixel_id(&practice), "urgent");
     poller.caught_up().await;

@@ -4,7 +4,7 @@ use std::io;
 
 use hyper::Method;
 use hyper::header::HeaderMap;
-use testbed::drills::Step;
+use testbed::drills::{STEPS, play};
 use testbed::http::{Client, Reply, Server};
 use testbed::lambda::Function;
 use testbed::stack::Stack;
@@ -16,7 +16,7 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     let name = args.command();
     args.end()?;
     let Some(name) = name else {
-        for (_, name, what) in Step::ALL {
+        for (name, what) in STEPS {
             println!("{name:<18} {what}");
         }
         return Ok(());
@@ -40,10 +40,7 @@ pub async fn serve(port: u16, stack: &Stack, function: &Function) -> io::Result<
         let (stack, function) = (stack.clone(), function.clone());
         async move {
             let name = request.path.trim_start_matches('/');
-            let played = match Step::named(name) {
-                Some(step) => step.play(&stack, &function).await,
-                None => Err(format!("there is no step {name}: `make drill` lists them")),
-            };
+            let played = play(name, &stack, &function).await;
             let (status, said) = played.map_or_else(|reason| (400, reason), |said| (200, said));
             Reply::new(status, "text/plain; charset=UTF-8", said).into()
         }
