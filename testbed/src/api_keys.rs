@@ -42,7 +42,6 @@ struct Shared {
 struct State {
     /// What was set; `None` for an account whose key was removed.
     keys: BTreeMap<String, Option<String>>,
-    strict: bool,
     rotations: usize,
     log: RequestLog<ApiKeyRequest>,
     in_flight: usize,
@@ -88,15 +87,6 @@ impl ApiKeys {
         self.locked().rotations += 1;
     }
 
-    /// Whether accounts without a key of their own get 404 instead of `key-{account}`.
-    pub fn strict(&self, on: bool) {
-        self.locked().strict = on;
-    }
-
-    pub fn key_of(&self, account: &str) -> Option<String> {
-        self.locked().key_of(account)
-    }
-
     /// All requests since the log was cleared.
     pub fn log(&self) -> Vec<ApiKeyRequest> {
         self.locked().log.requests().to_vec()
@@ -132,7 +122,7 @@ pub(crate) fn url_template(server: &str) -> String {
 
 impl State {
     fn key_of(&self, account: &str) -> Option<String> {
-        let default = || (!self.strict).then(|| format!("key-{account}"));
+        let default = || Some(format!("key-{account}"));
         let first = self.keys.get(account).cloned().unwrap_or_else(default)?;
         Some(if self.rotations == 0 { first } else { format!("{first}-{}", self.rotations) })
     }

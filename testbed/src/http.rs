@@ -5,6 +5,6 @@ mod client;
 mod message;
 mod server;
 
-pub use client::{Client, ClientError};
+pub use client::Client;
 pub use message::{Reply, Request, decode};
 pub use server::{Outcome, Server};

@@ -13,18 +13,20 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use dynoxide::{Database, ImportOptions, Item};
+use hyper::Method;
+use hyper::header::{HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use crate::faults::Faults;
-use crate::http::Server;
+use crate::http::{Client, Reply, Server};
 use crate::sync::lock;
 use front::Front;
 
 pub use front::TableRequest;
-pub use json::{from_attribute, from_item, to_attribute, to_item};
+pub use json::to_item;
 
 /// What the records of the stream carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,20 +111,6 @@ impl Table {
         self.written();
     }
 
-    /// An item in DynamoDB JSON.
-    #[track_caller]
-    pub fn get_item(&self, pk: &str, sk: &str) -> Option<Value> {
-        let get = request(json!({"TableName": self.name(), "Key": key(pk, sk)}));
-        let got = self.0.database.get_item(get).expect("the key should be one that DynamoDB takes");
-        got.item.map(|item| serde_json::to_value(item).expect("an item should be JSON"))
-    }
-
-    /// An item as plain JSON, see [`from_item`].
-    #[track_caller]
-    pub fn get(&self, pk: &str, sk: &str) -> Option<Value> {
-        self.get_item(pk, sk).as_ref().map(from_item)
-    }
-
     /// Puts many items in DynamoDB JSON in one transaction, past the stream.
     #[track_caller]
     pub fn load(&self, items: impl IntoIterator<Item = Value>) {
@@ -159,8 +147,7 @@ impl Table {
         self.0.front.writes.subscribe()
     }
 
-    /// The engine, for what has no helper here.
-    pub fn database(&self) -> &Database {
+    pub(crate) fn database(&self) -> &Database {
         &self.0.database
     }
 
@@ -179,6 +166,26 @@ impl Table {
     fn written(&self) {
         self.0.front.written();
     }
+}
+
+/// Asks a table at this address for an operation. It wants to see a signature, whatever that says.
+pub async fn call(url: &str, operation: &str, body: &Value) -> Result<Reply, String> {
+    let target = format!("DynamoDB_20120810.{operation}");
+    let headers = [
+        ("content-type", "application/x-amz-json-1.0"),
+        ("x-amz-target", &target),
+        ("x-amz-date", "20260101T000000Z"),
+        (
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0",
+        ),
+    ];
+    let mut request = HeaderMap::new();
+    for (name, value) in headers {
+        let value = HeaderValue::from_str(value).map_err(|error| error.to_string())?;
+        request.insert(name, value);
+    }
+    Client::default().send(Method::POST, url, request, body.to_string()).await
 }
 
 fn create(database: &Database, name: &str, view: StreamView) -> Result<String, String> {

@@ -6,7 +6,7 @@ use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
-use testbed::http::{Client, ClientError, Reply};
+use testbed::http::{Client, Reply};
 use testbed::kv::{Kv, KvOptions, KvVerb, RapidWrites};
 
 const NS: &str = "ns";
@@ -27,7 +27,7 @@ impl Caller {
         Self { kv: Kv::start(options).await.unwrap(), client: Client::default() }
     }
 
-    async fn send(&self, method: Method, path: &str, body: &str) -> Result<Reply, ClientError> {
+    async fn send(&self, method: Method, path: &str, body: &str) -> Result<Reply, String> {
         let headers = HeaderMap::from_iter([
             (AUTHORIZATION, HeaderValue::from_static("Bearer secret")),
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
@@ -130,7 +130,6 @@ async fn faults_come_in_the_order_of_their_rules_and_then_end() {
     assert_eq!(put("d").await, (Some(524), true));
     assert_eq!(put("e").await, (None, true));
     assert_eq!(put("f").await, (Some(200), true));
-    assert_eq!(faults.pending(), 0);
 }
 
 #[tokio::test]

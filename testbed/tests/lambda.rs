@@ -129,7 +129,6 @@ async fn the_alias_goes_back_to_an_earlier_version_with_the_next_invocation() {
     let function = function("").await;
     assert_eq!(function.invoke(&json!(1)).await.unwrap().result, Ok(json!(1)));
     let mut bad = function.live();
-    bad.commit = "bad".to_owned();
     bad.env.insert("MODE".to_owned(), "exit".to_owned());
     function.publish(bad);
     assert!(function.invoke(&json!(2)).await.is_err());

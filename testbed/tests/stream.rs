@@ -3,14 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hyper::Method;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
-use testbed::http::{Client, Reply};
+use testbed::http::Reply;
 use testbed::poller::{Poller, PollerOptions};
 use testbed::stream::{StartingPosition, sequence_number};
-use testbed::table::{StreamView, Table, to_item};
+use testbed::table::{self, StreamView, Table, to_item};
 
 const NAME: &str = "local-EcomIndexSettingsTable";
 
@@ -27,31 +25,17 @@ fn item(sk: &str) -> Value {
     json!({"pk": "acct", "sk": sk, "n": 1})
 }
 
-async fn table(view: StreamView) -> Table {
+async fn start(view: StreamView) -> Table {
     Table::start(0, NAME, view).await.unwrap()
 }
 
 async fn call(table: &Table, operation: &str, body: Value) -> Reply {
-    let target = format!("DynamoDB_20120810.{operation}");
-    let credential = "Credential=a/20260101/us-east-1/dynamodb/aws4_request";
-    let authorization = format!("AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=0");
-    let headers = [
-        ("content-type", "application/x-amz-json-1.0"),
-        ("x-amz-target", &target),
-        ("x-amz-date", "20260101T000000Z"),
-        ("authorization", &authorization),
-    ];
-    let headers: HeaderMap = headers
-        .iter()
-        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
-        .collect();
-    let url = table.url();
-    Client::default().send(Method::POST, &url, headers, body.to_string()).await.unwrap()
+    table::call(&table.url(), operation, &body).await.unwrap()
 }
 
 #[tokio::test]
 async fn records_are_shaped_as_lambda_delivers_them() {
-    let table = table(StreamView::NewImage).await;
+    let table = start(StreamView::NewImage).await;
     table.put(&item("INDEX#main"));
     table.delete("acct", "INDEX#main");
 
@@ -72,7 +56,7 @@ async fn records_are_shaped_as_lambda_delivers_them() {
 
 #[tokio::test]
 async fn the_endpoint_plays_faults_hands_keys_back_and_logs() {
-    let table = table(StreamView::NewAndOldImages).await;
+    let table = start(StreamView::NewAndOldImages).await;
     table.put(&item("INDEX#a"));
     table.put(&item("INDEX#b"));
     table.faults().add(Rule::operation("Scan", Fault::throttled()));
@@ -99,7 +83,7 @@ async fn the_endpoint_plays_faults_hands_keys_back_and_logs() {
 
 #[tokio::test]
 async fn records_that_pass_the_filter_come_in_order_and_in_batches() {
-    let table = table(StreamView::NewImage).await;
+    let table = start(StreamView::NewImage).await;
     table.load_recorded((0..25).map(|n| to_item(&item(&format!("INDEX#{n:02}")))));
     table.put(&item("OTHER#1"));
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -121,7 +105,7 @@ async fn records_that_pass_the_filter_come_in_order_and_in_batches() {
 
 #[tokio::test]
 async fn a_window_gathers_what_is_written_while_it_is_open() {
-    let table = table(StreamView::NewImage).await;
+    let table = start(StreamView::NewImage).await;
     let options = PollerOptions { batch_size: 3, window: Duration::from_secs(60), ..options() };
     let poller = Poller::start(&table, options, |_| async { Ok::<_, String>(Value::Null) });
     for sk in ["INDEX#a", "INDEX#b", "INDEX#c"] {
@@ -136,7 +120,7 @@ async fn a_window_gathers_what_is_written_while_it_is_open() {
 
 #[tokio::test]
 async fn a_record_that_always_fails_is_cut_out_and_given_up_while_the_others_pass() {
-    let table = table(StreamView::NewImage).await;
+    let table = start(StreamView::NewImage).await;
     table.load_recorded((0..8).map(|n| to_item(&item(&format!("INDEX#{n}")))));
     let poison = sequence_number(&table.records()[5]).unwrap().to_owned();
     let failing = poison.clone();
@@ -163,7 +147,7 @@ async fn a_record_that_always_fails_is_cut_out_and_given_up_while_the_others_pas
 
 #[tokio::test]
 async fn what_is_too_old_is_given_up_before_it_is_sent() {
-    let table = table(StreamView::NewImage).await;
+    let table = start(StreamView::NewImage).await;
     table.load_recorded([to_item(&item("INDEX#old"))]);
     let options = PollerOptions { maximum_retry_attempts: None, ..options() };
     options.clock.pass(options.maximum_record_age + Duration::from_secs(2));
@@ -180,7 +164,7 @@ async fn what_is_too_old_is_given_up_before_it_is_sent() {
 
 #[tokio::test]
 async fn scans_and_queries_are_logged_with_the_read_units_of_all_that_they_went_over() {
-    let table = table(StreamView::NewImage).await;
+    let table = start(StreamView::NewImage).await;
     // 9 KB are three units of 4 KB, the first item alone is two; half of that if a read need not be
     // consistent.
     table.put(&json!({"pk": "a", "sk": "1", "text": "x".repeat(5_000)}));

@@ -112,7 +112,7 @@ pub async fn bad_release(stack: &Stack, function: &Function) -> Result<String, S
     carried(stack, "north", &json!({})).await?;
     let Version { env, .. } = function.live();
     let binary = Path::new(CRASHES).to_owned();
-    function.publish(Version { commit: "a-bad-release".to_owned(), binary, env });
+    function.publish(Version { binary, env });
     stack.table.put(&shop("north", &json!({"pixel_id": "after the release"})));
     Ok(format!("{}It began with a release of the exporter.\n", alarm("changes-late"),))
 }

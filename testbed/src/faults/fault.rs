@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::http::{Reply, Request};
+use crate::http::Reply;
 
 /// A closure that runs at a chosen moment of a request.
-pub type Hook = Arc<dyn Fn(&Request) + Send + Sync>;
+pub type Hook = Arc<dyn Fn() + Send + Sync>;
 pub type KeyPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 #[derive(Clone)]
@@ -80,17 +80,14 @@ impl Fault {
         Self::aws(400, "ThrottlingException", "Rate of requests exceeds the allowed throughput.")
     }
 
-    /// [`Fault::Before`] for a closure that does not look at the request.
     pub fn before(hook: impl Fn() + Send + Sync + 'static) -> Self {
-        Self::Before(Arc::new(move |_| hook()))
+        Self::Before(Arc::new(hook))
     }
 
-    /// [`Fault::After`] for a closure that does not look at the request.
     pub fn after(hook: impl Fn() + Send + Sync + 'static) -> Self {
-        Self::After(Arc::new(move |_| hook()))
+        Self::After(Arc::new(hook))
     }
 
-    /// [`Fault::Unsuccessful`] for the keys that the closure picks.
     pub fn unsuccessful(
         keys: impl Fn(&str) -> bool + Send + Sync + 'static,
         http_status: u16,

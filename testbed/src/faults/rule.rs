@@ -7,7 +7,7 @@ use crate::http::Request;
 pub struct Rule {
     picks: Box<dyn Fn(&Request) -> bool + Send + Sync>,
     pass: usize,
-    pub(super) left: Option<usize>,
+    left: Option<usize>,
     fault: Fault,
 }
 

@@ -36,11 +36,6 @@ impl Faults {
         self.script().rules.clear();
     }
 
-    /// How many faults are still to come. Rules without an end do not count.
-    pub fn pending(&self) -> usize {
-        self.script().rules.iter().filter_map(|rule| rule.left).sum()
-    }
-
     /// Makes every request take at least this long.
     pub fn set_latency(&self, latency: Duration) {
         self.script().latency = latency;
@@ -90,12 +85,12 @@ impl Faults {
             Fault::HtmlBody => Reply::html(200).into(),
             Fault::WrongJson => Reply::json(200, &serde_json::json!({"status": "ok"})).into(),
             Fault::Before(hook) => {
-                hook(&request);
+                hook();
                 apply(request, None).await.into()
             }
             Fault::After(hook) => {
-                let reply = apply(request.clone(), None).await;
-                hook(&request);
+                let reply = apply(request, None).await;
+                hook();
                 reply.into()
             }
             own @ (Fault::Unsuccessful(..) | Fault::SuccessFalse | Fault::Unprocessed(_)) => {

@@ -10,18 +10,6 @@ use hyper_util::rt::TokioExecutor;
 
 use super::message::Reply;
 
-/// Why a request got no reply, as text: callers only show it.
-#[derive(Debug)]
-pub struct ClientError(String);
-
-impl std::fmt::Display for ClientError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ClientError {}
-
 /// An HTTP client for the loopback interface.
 #[derive(Clone)]
 pub struct Client(legacy::Client<HttpConnector, Full<Bytes>>);
@@ -35,15 +23,15 @@ impl Default for Client {
 }
 
 impl Client {
-    /// Sends one request and reads its reply whole.
+    /// Sends one request and reads its reply whole. The error is for people.
     pub async fn send(
         &self,
         method: Method,
         url: &str,
         headers: HeaderMap,
         body: impl Into<Bytes>,
-    ) -> Result<Reply, ClientError> {
-        let uri: Uri = url.parse().map_err(|error| ClientError(format!("{url}: {error}")))?;
+    ) -> Result<Reply, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
         let mut request = hyper::Request::new(Full::new(body.into()));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -55,12 +43,12 @@ impl Client {
     }
 }
 
-fn describe(url: &str, error: &dyn std::error::Error) -> ClientError {
+fn describe(url: &str, error: &dyn std::error::Error) -> String {
     let mut text = format!("{url}: {error}");
     let mut source = error.source();
     while let Some(cause) = source {
         text.push_str(&format!(": {cause}"));
         source = cause.source();
     }
-    ClientError(text)
+    text
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use super::failure::{Failure, StartError};
 use super::runner::Runner;
+use crate::aws::FUNCTION;
 use crate::http::{Outcome, Reply, Request};
 use hyper::Method;
 use serde_json::json;
@@ -15,7 +16,7 @@ pub(super) async fn handle(function: Weak<Runner>, request: Request) -> Outcome 
     let ["2015-03-31", "functions", name, ref what @ ..] = segments[..] else {
         return missing("no such path").into();
     };
-    if name != function.options.name {
+    if name != FUNCTION {
         return missing(&format!("Function not found: {name}")).into();
     }
     match (&request.method, what) {

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::versions::Version;
-use crate::aws::{ACCOUNT_ID, REGION};
+use crate::aws::{FUNCTION, REGION};
+
+/// What the function is told. Nothing enforces it.
+const MEMORY_MEGABYTES: &str = "128";
 
 #[derive(Debug, Clone)]
 pub struct FunctionOptions {
@@ -13,9 +16,6 @@ pub struct FunctionOptions {
     pub binary: PathBuf,
     /// The environment that is the first version's own; Lambda's variables are added.
     pub env: BTreeMap<String, String>,
-    pub name: String,
-    /// Its memory in MB. The function is told, but nothing enforces it.
-    pub memory_mb: u32,
     /// How long an invocation may take.
     pub timeout: Duration,
     /// The port of the API; 0 for any.
@@ -23,20 +23,9 @@ pub struct FunctionOptions {
 }
 
 impl FunctionOptions {
-    /// The binary with this environment, 128 MB and a minute.
+    /// The binary with this environment and a minute.
     pub fn new(binary: impl Into<PathBuf>, env: BTreeMap<String, String>) -> Self {
-        Self {
-            binary: binary.into(),
-            env,
-            name: "ecom-settings-exporter".to_owned(),
-            memory_mb: 128,
-            timeout: Duration::from_secs(60),
-            port: 0,
-        }
-    }
-
-    pub(super) fn arn(&self) -> String {
-        format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{}", self.name)
+        Self { binary: binary.into(), env, timeout: Duration::from_secs(60), port: 0 }
     }
 
     /// Lambda's environment, overridden by the version's own.
@@ -47,13 +36,12 @@ impl FunctionOptions {
         version: &Version,
     ) -> BTreeMap<String, String> {
         let number = number.to_string();
-        let memory = self.memory_mb.to_string();
-        let log_group = format!("/aws/lambda/{}", self.name);
+        let log_group = format!("/aws/lambda/{FUNCTION}");
         let lambda = [
             ("AWS_DEFAULT_REGION", REGION),
             ("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023"),
-            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", &memory),
-            ("AWS_LAMBDA_FUNCTION_NAME", &self.name),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY_MEGABYTES),
+            ("AWS_LAMBDA_FUNCTION_NAME", FUNCTION),
             ("AWS_LAMBDA_FUNCTION_VERSION", &number),
             ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
             ("AWS_LAMBDA_LOG_GROUP_NAME", &log_group),

@@ -21,9 +21,6 @@ const MAX_REQUEST: usize = 6_291_456;
 /// Bytes of an answer.
 const MAX_RESPONSE: usize = 6_291_556;
 
-/// What the first version was built from: whatever is in the build folder.
-const FIRST_COMMIT: &str = "local";
-
 #[derive(Debug, Clone)]
 pub struct Invocation {
     pub request_id: String,
@@ -51,7 +48,7 @@ impl Runner {
     /// A function without a process yet.
     pub fn new(options: FunctionOptions) -> Self {
         let FunctionOptions { binary, env, .. } = options.clone();
-        let first = Version { commit: FIRST_COMMIT.to_owned(), binary, env };
+        let first = Version { binary, env };
         Self {
             options,
             versions: SyncMutex::new(Versions::new(first)),
@@ -115,8 +112,7 @@ impl Runner {
         let init = self.warm(&mut slot).await?;
         let number = self.invocations.fetch_add(1, Ordering::Relaxed);
         let request_id = format!("00000000-0000-4000-8000-{number:012}");
-        let function_arn = self.options.arn();
-        let job = Job { request_id: request_id.clone(), payload, timeout, function_arn };
+        let job = Job { request_id: request_id.clone(), payload, timeout };
         let (result, duration) = Sandbox::invoke(&mut slot, job).await;
         let result = result.and_then(|answer| {
             if answer.len() > MAX_RESPONSE {

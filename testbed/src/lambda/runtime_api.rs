@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::failure::Failure;
+use crate::aws::{ACCOUNT_ID, FUNCTION, REGION};
 use crate::http::{Outcome, Reply, Request, Server};
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation/";
@@ -21,7 +22,6 @@ pub(super) struct Job {
     pub request_id: String,
     pub payload: Bytes,
     pub timeout: Duration,
-    pub function_arn: String,
 }
 
 /// The process's answer to an invocation, and how long it took.
@@ -143,10 +143,11 @@ async fn next(desk: &watch::Sender<Desk>) -> Reply {
 fn hand_over(job: &Job) -> Reply {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let deadline = (now + job.timeout).as_millis().to_string();
+    let function_arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{FUNCTION}");
     Reply::new(200, "application/json", job.payload.clone())
         .with("lambda-runtime-aws-request-id", &job.request_id)
         .with("lambda-runtime-deadline-ms", &deadline)
-        .with("lambda-runtime-invoked-function-arn", &job.function_arn)
+        .with("lambda-runtime-invoked-function-arn", &function_arn)
 }
 
 fn answered(desk: &watch::Sender<Desk>, id: &str, result: Result<Bytes, Failure>) -> Outcome {

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 /// A version: a binary with its variables.
 #[derive(Debug, Clone)]
 pub struct Version {
-    /// The commit that it was built from: the version's description.
-    pub commit: String,
     pub binary: PathBuf,
     /// The environment that is the function's own.
     pub env: BTreeMap<String, String>,

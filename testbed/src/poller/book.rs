@@ -13,8 +13,6 @@ use crate::sync::lock;
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub sequence_numbers: Vec<String>,
-    /// The retries its records had used up.
-    pub retries: u32,
     pub verdict: Verdict,
     /// How long the function took.
     pub duration: Duration,

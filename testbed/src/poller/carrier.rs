@@ -93,7 +93,6 @@ impl Carrier {
             let numbers = batch.records.iter().filter_map(sequence_number).map(str::to_owned);
             self.book.delivered(Delivery {
                 sequence_numbers: numbers.collect(),
-                retries: batch.retries,
                 verdict: verdict.clone(),
                 duration: began.elapsed(),
             });

@@ -116,10 +116,7 @@ async fn forward(front: &Front, request: Request) -> Reply {
             reply.headers.remove(CONTENT_LENGTH);
             reply
         }
-        Err(error) => Reply::json(
-            500,
-            &json!({"__type": "InternalServerError", "message": error.to_string()}),
-        ),
+        Err(error) => Reply::json(500, &json!({"__type": "InternalServerError", "message": error})),
     }
 }
 

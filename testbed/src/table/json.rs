@@ -1,11 +1,11 @@
-//! DynamoDB JSON from plain JSON and back.
+//! DynamoDB JSON from plain JSON.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 /// A plain JSON value as an attribute: `"a"` becomes `{"S":"a"}`, `1` becomes `{"N":"1"}`.
-pub fn to_attribute(value: &Value) -> Value {
+fn to_attribute(value: &Value) -> Value {
     match value {
         Value::Null => json!({"NULL": true}),
         Value::Bool(flag) => json!({"BOOL": flag}),
@@ -21,33 +21,4 @@ pub fn to_item(object: &Value) -> Value {
     let fields = object.as_object().into_iter().flatten();
     let fields: BTreeMap<_, _> = fields.map(|(name, value)| (name, to_attribute(value))).collect();
     json!(fields)
-}
-
-/// An attribute as plain JSON. Sets become arrays, binary stays base64, and a number that does not
-/// fit into JSON becomes null.
-pub fn from_attribute(attribute: &Value) -> Value {
-    let Some((kind, value)) = attribute.as_object().and_then(|typed| typed.iter().next()) else {
-        return Value::Null;
-    };
-    match (kind.as_str(), value) {
-        ("NULL", _) => Value::Null,
-        ("N", Value::String(digits)) => number(digits),
-        ("NS", Value::Array(set)) => {
-            set.iter().map(|digits| number(digits.as_str().unwrap_or_default())).collect()
-        }
-        ("L", Value::Array(list)) => list.iter().map(from_attribute).collect(),
-        ("M", map) => from_item(map),
-        _ => value.clone(),
-    }
-}
-
-pub fn from_item(item: &Value) -> Value {
-    let fields = item.as_object().into_iter().flatten();
-    let fields: BTreeMap<_, _> =
-        fields.map(|(name, value)| (name, from_attribute(value))).collect();
-    json!(fields)
-}
-
-fn number(digits: &str) -> Value {
-    serde_json::from_str(digits).unwrap_or_default()
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use testbed::poller::PollerOptions;
 use testbed::stack::{Stack, StackOptions, TOKEN};
 
+use crate::Outcome;
 use crate::args::Args;
 use crate::screen::{Screen, Style, millis};
 use stage::{Checked, Demo};
@@ -19,12 +20,12 @@ use stage::{Checked, Demo};
 /// How long a batch waits for more records in the demo.
 const WINDOW: Duration = Duration::from_millis(200);
 
-pub async fn run(mut args: Args) -> Result<(), String> {
+pub async fn run(mut args: Args) -> Outcome {
     let binary = args.bootstrap()?;
     args.end()?;
-    let stack = Stack::start(StackOptions::default()).await.map_err(|error| error.to_string())?;
-    let function = stack.function(&binary, []).await.map_err(|error| error.to_string())?;
-    let init = function.warm().await.map_err(|error| error.to_string())?.unwrap_or_default();
+    let stack = Stack::start(StackOptions::default()).await?;
+    let function = stack.function(&binary, []).await?;
+    let init = function.warm().await?.unwrap_or_default();
     let mapping = PollerOptions { window: WINDOW, ..PollerOptions::default() };
     let poller = stack.poll(&function, mapping);
     let demo = Demo { screen: Screen::new(), stack, function, poller };
@@ -33,10 +34,10 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     let ended = play(&demo, &binary).await;
     if let Err(reason) = &ended {
         demo.screen.line(Style::Red, "fail", reason);
-        return Err("The demo failed.".to_owned());
+        return Err("The demo failed.".into());
     }
     usage(&demo).await;
-    ended
+    Ok(())
 }
 
 async fn play(demo: &Demo, binary: &Path) -> Checked {

@@ -9,9 +9,10 @@ use testbed::http::{Client, Reply, Server};
 use testbed::lambda::Function;
 use testbed::stack::Stack;
 
+use crate::Outcome;
 use crate::args::Args;
 
-pub async fn run(mut args: Args) -> Result<(), String> {
+pub async fn run(mut args: Args) -> Outcome {
     let port = args.ports()?.drills;
     let name = args.command();
     args.end()?;
@@ -27,7 +28,7 @@ pub async fn run(mut args: Args) -> Result<(), String> {
         played.map_err(|error| format!("{error}: is `make local` running?"))?;
     let said = String::from_utf8_lossy(&body);
     if !status.is_success() {
-        return Err(said.into_owned());
+        return Err(said.into());
     }
     print!("{said}");
     Ok(())

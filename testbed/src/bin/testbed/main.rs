@@ -8,9 +8,13 @@ mod put;
 mod screen;
 mod up;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use args::Args;
+
+/// How a command ends; the error is for people.
+type Outcome = Result<(), Box<dyn Error>>;
 
 const USAGE: &str = "\
 usage: testbed demo [--bootstrap PATH]        carry changes through the function, and check each
@@ -45,7 +49,7 @@ async fn main() -> ExitCode {
             println!("{USAGE}");
             Ok(())
         }
-        _ => Err(USAGE.to_owned()),
+        _ => Err(USAGE.into()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

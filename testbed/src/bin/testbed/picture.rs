@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::Outcome;
 use crate::args::Args;
 
 /// The steps that are drawn, by the number that their titles begin with.
@@ -15,9 +16,9 @@ const MARGIN: usize = 16;
 /// Where the text of a line begins, after its label.
 const LABEL_END: usize = 8;
 
-pub fn run(args: Args) -> Result<(), String> {
+pub fn run(args: Args) -> Outcome {
     args.end()?;
-    let demo = std::io::read_to_string(std::io::stdin()).map_err(|error| error.to_string())?;
+    let demo = std::io::read_to_string(std::io::stdin())?;
     let lines = shown(&demo);
     if lines.is_empty() {
         return Err("standard input has no step of the demo: testbed demo | testbed picture".into());

@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
+use crate::Outcome;
 use crate::args::Args;
 use crate::drill;
 use crate::screen::{Screen, Style};
@@ -27,7 +28,7 @@ const WATCHED: &str = "http://127.0.0.1:9000/2015-03-31/functions/bootstrap/invo
 const WRANGLER_BULK: (&str, &str) = ("KV_BULK_MAX_PAIRS", "500");
 const WINDOW: Duration = Duration::from_millis(200);
 
-pub async fn run(mut args: Args) -> Result<(), String> {
+pub async fn run(mut args: Args) -> Outcome {
     let elsewhere = args.flag("--no-function");
     let url = args.value("--function-url")?;
     let kv_url = args.value("--kv-url")?;
@@ -40,7 +41,7 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     args.end()?;
 
     let options = StackOptions { ports, ..StackOptions::default() };
-    let stack = Stack::start(options).await.map_err(|error| error.to_string())?;
+    let stack = Stack::start(options).await?;
     let mapping = PollerOptions {
         window: WINDOW,
         starting_position: StartingPosition::TrimHorizon,
@@ -50,9 +51,8 @@ pub async fn run(mut args: Args) -> Result<(), String> {
     let (function, poller, _drills) = match binary {
         Some(binary) => {
             let kv = kv_url.as_deref().map(|url| [("CLOUDFLARE_KV_URL", url), WRANGLER_BULK]);
-            let function = stack.function(binary, kv.into_iter().flatten()).await;
-            let function = function.map_err(|error| error.to_string())?;
-            function.warm().await.map_err(|error| error.to_string())?;
+            let function = stack.function(binary, kv.into_iter().flatten()).await?;
+            function.warm().await?;
             let poller = stack.poll(&function, mapping);
             let drills = drill::serve(ports.drills, &stack, &function).await;
             let drills =
@@ -70,12 +70,12 @@ pub async fn run(mut args: Args) -> Result<(), String> {
         "\nBatching window {} ms here, 10 s in production. Ctrl-C ends it.\n",
         WINDOW.as_millis()
     );
-    let terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let terminate = signal(SignalKind::terminate())?;
     watch(&stack, function.as_ref(), &poller, terminate).await;
     Ok(())
 }
 
-pub fn env(mut args: Args) -> Result<(), String> {
+pub fn env(mut args: Args) -> Outcome {
     let ports = args.ports()?;
     args.end()?;
     let mut env = environment_at(ports);
@@ -110,7 +110,7 @@ fn poll_elsewhere(stack: &Stack, url: &str, options: PollerOptions) -> Poller {
 /// Invokes a function by its URL. Also fails if the function answers with an error.
 async fn invoke(client: &Client, url: &str, event: String) -> Result<Value, String> {
     let sent = client.send(Method::POST, url, HeaderMap::new(), event).await;
-    let Reply { status, headers, body } = sent.map_err(|error| error.to_string())?;
+    let Reply { status, headers, body } = sent?;
     let text = String::from_utf8_lossy(&body);
     if status.is_success() && !headers.contains_key("x-amz-function-error") {
         return Ok(serde_json::from_str(&text).unwrap_or_default());
