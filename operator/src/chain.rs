@@ -29,32 +29,20 @@ pub struct Chain {
     /// Why the last run ended before all was compared, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
-    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: Counts,
-    #[serde(default, skip_serializing_if = "Counts::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub differs: Counts,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
 
 /// Counts by their names.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Counts(BTreeMap<String, u64>);
+pub type Counts = BTreeMap<String, u64>;
 
-impl Counts {
-    pub fn get(&self, name: &str) -> u64 {
-        self.0.get(name).copied().unwrap_or_default()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn add(&mut self, more: Self) {
-        for (name, count) in more.0 {
-            *self.0.entry(name).or_default() += count;
-        }
+fn add(sums: &mut Counts, more: Counts) {
+    for (name, count) in more {
+        *sums.entry(name).or_default() += count;
     }
 }
 
@@ -65,8 +53,8 @@ impl Chain {
             .map_err(|error| Failure::of("the report of a run can't be read", error))?;
         self.runs += 1;
         self.apply = run.apply;
-        self.settings.add(run.settings);
-        self.query_configs.add(run.query_configs);
+        add(&mut self.settings, run.settings);
+        add(&mut self.query_configs, run.query_configs);
         for (class, names) in run.examples {
             let known = self.examples.entry(class).or_default();
             for name in names {
@@ -75,8 +63,8 @@ impl Chain {
                 }
             }
         }
-        self.refused.add(run.refused);
-        self.differs.add(run.differs);
+        add(&mut self.refused, run.refused);
+        add(&mut self.differs, run.differs);
         self.stopped = run.stopped;
         // A run that another one goes on from is not complete, whatever it mended. What a repair
         // was refused stays open.
@@ -89,7 +77,9 @@ impl Chain {
     pub fn progress(&self) -> String {
         let runs = if self.runs == 1 { "run" } else { "runs" };
         let sum = |names: [&str; 2]| -> u64 {
-            names.map(|name| self.settings.get(name) + self.query_configs.get(name)).iter().sum()
+            let namespaces = [&self.settings, &self.query_configs];
+            let counts = namespaces.map(|counts| names.map(|name| counts.get(name)));
+            counts.into_iter().flatten().flatten().sum()
         };
         format!(
             "{} {runs} done: {} keys compared, {} written or deleted, {} refused",
@@ -102,7 +92,7 @@ impl Chain {
 
     /// Keys whose deletion or rewriting was refused so far.
     pub fn refused(&self) -> u64 {
-        self.refused.0.values().sum()
+        self.refused.values().sum()
     }
 }
 

@@ -195,7 +195,7 @@ mod tests {
     fn a_repair_whose_runs_the_history_does_not_name_has_not_done_nothing() {
         let mut chain = Chain::default();
         assert_eq!(succeeded(&mut chain, &report()), Ok(()));
-        assert_eq!((chain.runs, chain.settings.get("deleted")), (1, 90));
+        assert_eq!((chain.runs, chain.settings["deleted"]), (1, 90));
     }
 
     #[test]

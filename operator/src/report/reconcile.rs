@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Report;
 use super::lines::{self, Align, Lines};
-use super::next_step::Outcome;
+use super::next_step::next_step;
 
 /// The counts in the order in which they are read; others follow them.
 const COUNTS: [&str; 13] = [
@@ -31,6 +31,7 @@ const CONTINUE_CHARACTERS: usize = 40;
 
 /// Prints what kind of run it was, the counts that are not zero, and what to do next.
 pub fn render(report: &mut Report, lines: &mut Lines) {
+    let next_step = next_step(&report.0);
     let repaired = report.take("apply") == Some(Value::Bool(true));
     let kind = if repaired { "repair" } else { "audit" };
     let complete = match report.take("complete") {
@@ -45,24 +46,12 @@ pub fn render(report: &mut Report, lines: &mut Lines) {
         _ => Map::new(),
     });
     lines.table(&table(&namespaces), Align::Right);
-    let [stopped, refused, token] =
-        ["stopped", "refused", "continue"].map(|name| report.take(name));
-    let outcome = Outcome {
-        repaired,
-        dry_run,
-        refused: refused.is_some(),
-        goes_on: token.is_some(),
-        stopped: stopped.is_some(),
-        counts: &namespaces,
-    };
-    let next_step = outcome.next_step();
-    if let Some(stopped) = stopped {
-        lines.field("stopped", &lines::text(&stopped));
+    for name in ["stopped", "refused"] {
+        if let Some(value) = report.take(name) {
+            lines.field(name, &lines::text(&value));
+        }
     }
-    if let Some(refused) = refused {
-        lines.field("refused", &lines::text(&refused));
-    }
-    if let Some(token) = token {
+    if let Some(token) = report.take("continue") {
         lines.field("continue", &shortened(&lines::text(&token)));
     }
     if let Some(Value::Object(examples)) = report.take("examples") {

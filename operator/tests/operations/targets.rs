@@ -84,6 +84,7 @@ fn no_name_of_a_key_reaches_a_shell_or_make() {
         format!("`touch {pwned}`$(touch {pwned})"),
         format!("$(shell touch {pwned})$$HOME ${{HOME}}"),
         r#"a"b\c, #d"#.to_owned(),
+        "=\u{1}".to_owned(),
     ];
     for key in odd {
         let desk = outputs("prod").answers("aws lambda invoke *", "{}");
@@ -92,6 +93,10 @@ fn no_name_of_a_key_reaches_a_shell_or_make() {
         let payload = json!({"explain": {"key": key}}).to_string();
         assert!(desk.calls().contains(&payload), "{}", desk.calls());
         let names = [format!("ACCOUNT={key}"), format!("INDEX={key}")];
+        desk.make(&["explain", &names[0], &names[1]]);
+        let index = json!({"system_account_id": key, "index_name": key});
+        let payload = json!({"explain": index}).to_string();
+        assert!(desk.calls().contains(&payload), "{}", desk.calls());
         desk.make(&["re-export", &names[0], &names[1]]);
         let payload = json!({"index_name": key, "system_account_id": key}).to_string();
         assert!(desk.calls().contains(&payload[1..]), "{}", desk.calls());
