@@ -52,7 +52,7 @@ pub fn stop(stack: &Stack, arn: &str) -> Result<(), Failure> {
 /// Follows an execution until it ends. What its runs found and did is in the chain, however it ends.
 pub fn follow(stack: &Stack, arn: &str, chain: &mut Chain) -> Result<(), Failure> {
     eprintln!("{arn}\nCtrl-C ends only this command: `make follow EXECUTION=…` goes on.");
-    let mut followed = Followed { events: 0, chain };
+    let mut taken = 0;
     let mut pause = FIRST_PAUSE;
     let mut failures = 0;
     loop {
@@ -61,9 +61,9 @@ pub fn follow(stack: &Stack, arn: &str, chain: &mut Chain) -> Result<(), Failure
             Ok(history) => {
                 failures = 0;
                 let events = history["events"].as_array().map_or(&[][..], Vec::as_slice);
-                for event in events.get(followed.events..).unwrap_or_default() {
-                    followed.events += 1;
-                    if let Some(ended) = followed.take(event) {
+                for event in events.get(taken..).unwrap_or_default() {
+                    taken += 1;
+                    if let Some(ended) = take(event, chain) {
                         return ended;
                     }
                 }
@@ -79,70 +79,62 @@ pub fn follow(stack: &Stack, arn: &str, chain: &mut Chain) -> Result<(), Failure
     }
 }
 
-/// What is known of an execution.
-struct Followed<'a> {
-    events: usize,
-    chain: &'a mut Chain,
+/// Takes the next event, and shows it if it is progress. Returns how the execution ended, if it has.
+fn take(event: &Value, chain: &mut Chain) -> Option<Result<(), Failure>> {
+    match event["type"].as_str().unwrap_or_default() {
+        "TaskSucceeded" => {
+            let output = json_in(&event["taskSucceededEventDetails"]["output"]);
+            let report = &output["Payload"];
+            is_report(report).then(|| ran(report, chain))?.err().map(Err)
+        }
+        "TaskFailed" => {
+            let failed = &event["taskFailedEventDetails"];
+            // Not every history names the kind of a task. The other one lists executions.
+            if failed["resourceType"].as_str().is_none_or(|kind| kind == "lambda") {
+                eprintln!("run {} failed: {}", chain.runs + 1, failure(failed));
+                eprintln!(
+                    "Unless the error is final, it is tried up to four times more: after 1, 2, 4 and 8 minutes."
+                );
+            }
+            None
+        }
+        "ExecutionSucceeded" => {
+            let output = json_in(&event["executionSucceededEventDetails"]["output"]);
+            Some(succeeded(&output, chain))
+        }
+        "ExecutionFailed" => {
+            Some(Err(Failure::because(failure(&event["executionFailedEventDetails"]))))
+        }
+        "ExecutionTimedOut" => Some(Err(Failure::because("It took longer than a day."))),
+        "ExecutionAborted" => Some(Err(Failure::because("Somebody stopped it."))),
+        _ => None,
+    }
 }
 
-impl Followed<'_> {
-    /// Takes the next event, and shows it if it is progress. Returns how the execution ended, if it has.
-    fn take(&mut self, event: &Value) -> Option<Result<(), Failure>> {
-        match event["type"].as_str().unwrap_or_default() {
-            "TaskSucceeded" => {
-                let output = json_in(&event["taskSucceededEventDetails"]["output"]);
-                let report = &output["Payload"];
-                is_report(report).then(|| self.ran(report))?.err().map(Err)
-            }
-            "TaskFailed" => {
-                let failed = &event["taskFailedEventDetails"];
-                // Not every history names the kind of a task. The other one lists executions.
-                if failed["resourceType"].as_str().is_none_or(|kind| kind == "lambda") {
-                    eprintln!("run {} failed: {}", self.chain.runs + 1, failure(failed));
-                    eprintln!(
-                        "Unless the error is final, it is tried up to four times more: after 1, 2, 4 and 8 minutes."
-                    );
-                }
-                None
-            }
-            "ExecutionSucceeded" => {
-                let output = json_in(&event["executionSucceededEventDetails"]["output"]);
-                Some(self.succeeded(&output))
-            }
-            "ExecutionFailed" => {
-                Some(Err(Failure::because(failure(&event["executionFailedEventDetails"]))))
-            }
-            "ExecutionTimedOut" => Some(Err(Failure::because("It took longer than a day."))),
-            "ExecutionAborted" => Some(Err(Failure::because("Somebody stopped it."))),
-            _ => None,
-        }
-    }
+fn ran(report: &Value, chain: &mut Chain) -> Result<(), Failure> {
+    chain.add(report)?;
+    eprintln!("{}", chain.progress());
+    Ok(())
+}
 
-    fn ran(&mut self, report: &Value) -> Result<(), Failure> {
-        self.chain.add(report)?;
-        eprintln!("{}", self.chain.progress());
-        Ok(())
-    }
-
-    /// An execution's output is the report of its last run. Only one that left the work to another
-    /// execution has none.
-    fn succeeded(&mut self, output: &Value) -> Result<(), Failure> {
-        match (self.chain.runs, is_report(output)) {
-            (0, true) => {
-                eprintln!("Its history names no run. This is the report of the last one:");
-                self.ran(output)
-            }
-            (_, true) => Ok(()),
-            (0, false) => {
-                let other = output["left_to"].as_str().unwrap_or_default();
-                Err(Failure::because(format!(
-                    "Nothing was done: another reconcile is running, or waits to try again.\n\
-                     To see what it does:  make follow EXECUTION={other}\n\
-                     To stop it:           make stop-reconciles"
-                )))
-            }
-            (_, false) => Err(Failure::because("It ended, and its output is no report.")),
+/// An execution's output is the report of its last run. Only one that left the work to another
+/// execution has none.
+fn succeeded(output: &Value, chain: &mut Chain) -> Result<(), Failure> {
+    match (chain.runs, is_report(output)) {
+        (0, true) => {
+            eprintln!("Its history names no run. This is the report of the last one:");
+            ran(output, chain)
         }
+        (_, true) => Ok(()),
+        (0, false) => {
+            let other = output["left_to"].as_str().unwrap_or_default();
+            Err(Failure::because(format!(
+                "Nothing was done: another reconcile is running, or waits to try again.\n\
+                 To see what it does:  make follow EXECUTION={other}\n\
+                 To stop it:           make stop-reconciles"
+            )))
+        }
+        (_, false) => Err(Failure::because("It ended, and its output is no report.")),
     }
 }
 
@@ -170,7 +162,7 @@ mod tests {
 
     fn took(chain: &mut Chain, kind: &str, details: &str, content: Value) -> Result<(), String> {
         let event = json!({"type": kind, details: content});
-        let ended = Followed { events: 0, chain }.take(&event);
+        let ended = take(&event, chain);
         ended.unwrap().map_err(|failure| failure.said().unwrap_or_default().to_owned())
     }
 
@@ -214,7 +206,7 @@ mod tests {
             let output = json!({"Payload": report()}).to_string();
             let details = json!({"resourceType": kind, "output": output});
             let event = json!({"type": "TaskSucceeded", "taskSucceededEventDetails": details});
-            let ended = Followed { events: 0, chain: &mut chain }.take(&event);
+            let ended = take(&event, &mut chain);
             assert_eq!((ended, chain.runs), (None, 1));
         }
     }

@@ -9,7 +9,6 @@
 
 mod api;
 mod call;
-mod cursor;
 mod limits;
 mod log;
 mod request_limit;

@@ -8,5 +8,5 @@ pub fn query_config_key(account: &str, index: &str, query: &str) -> String {
 
 /// The SHA-256 of a text, in hexadecimal digits.
 pub fn digest(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(text))
 }

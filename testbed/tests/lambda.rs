@@ -34,16 +34,6 @@ async fn an_invocation_brings_the_answer_and_what_was_printed_on_its_behalf() {
 }
 
 #[tokio::test]
-async fn an_error_that_the_function_reports_reaches_the_invoker() {
-    let function = function("").await;
-
-    let invocation = function.invoke(&json!("error")).await.unwrap();
-
-    let failure = invocation.result.unwrap_err();
-    assert_eq!(failure.to_string(), "InvalidPayload: no");
-}
-
-#[tokio::test]
 async fn a_process_that_dies_fails_its_invocation_and_the_next_one_starts_another() {
     let function = function("").await;
 

@@ -44,11 +44,8 @@ impl Request {
 
     /// A query parameter, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
-        self.query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .find(|(key, _)| decode(key) == name)
-            .map(|(_, value)| decode(&value.replace('+', " ")))
+        let mut params = form_urlencoded::parse(self.query.as_bytes());
+        params.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 }
 

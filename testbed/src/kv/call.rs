@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::cursor;
 use super::limits;
 use super::log::KvVerb;
 use super::stored::Stored;
@@ -216,7 +215,10 @@ fn page(request: &Request) -> Result<Page, Refusal> {
         return Err(Refusal::bad("limit must be 10 to 1000"));
     }
     let after = match request.param("cursor").filter(|cursor| !cursor.is_empty()) {
-        Some(cursor) => Some(cursor::key(&cursor).ok_or_else(|| Refusal::bad("unknown cursor"))?),
+        Some(cursor) => {
+            let key = hex::decode(cursor).ok().and_then(|key| String::from_utf8(key).ok());
+            Some(key.ok_or_else(|| Refusal::bad("unknown cursor"))?)
+        }
         None => None,
     };
     Ok(Page { prefix: request.param("prefix").unwrap_or_default(), limit, after })

@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::call::{GetBulk, Page, ValueType};
-use super::cursor;
 use super::limits::MAX_GET_BYTES;
 use super::stored::Stored;
 use super::wire::{self, KEY_NOT_FOUND, Refusal};
@@ -84,7 +83,8 @@ impl Namespace {
             .map(|(name, stored)| Listed { name, metadata: stored.metadata.as_ref() })
             .collect();
         let last = rest.next().and_then(|_| names.last());
-        let cursor = last.map_or_else(String::new, |last| cursor::after(last.name));
+        // Opaque, so that no caller depends on its form.
+        let cursor = last.map_or_else(String::new, |last| hex::encode(last.name));
         let info = json!({"count": names.len(), "cursor": cursor});
         wire::success(names, Some(info))
     }

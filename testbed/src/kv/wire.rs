@@ -1,7 +1,7 @@
 //! The envelope around every answer of Cloudflare's API, and the codes of its errors.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::http::Reply;
 
@@ -16,31 +16,18 @@ pub const RATE_LIMIT: u16 = 971;
 /// A path or method that the API does not have.
 pub const NO_ROUTE: u16 = 7_003;
 
-#[derive(Serialize)]
-struct Envelope<'a, T> {
-    result: T,
-    success: bool,
-    errors: &'a [ApiError<'a>],
-    messages: [(); 0],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result_info: Option<Value>,
-}
-
-#[derive(Serialize)]
-struct ApiError<'a> {
-    code: u16,
-    message: &'a str,
-}
-
 pub fn success(result: impl Serialize, result_info: Option<Value>) -> Reply {
-    let envelope = Envelope { result, success: true, errors: &[], messages: [], result_info };
+    let mut envelope = json!({"result": result, "success": true, "errors": [], "messages": []});
+    if let Some(info) = result_info {
+        envelope["result_info"] = info;
+    }
     Reply::json(200, &envelope)
 }
 
 /// A failure in its envelope. Bulk requests have a result even then.
 pub fn failure(status: u16, code: u16, message: &str, result: impl Serialize) -> Reply {
-    let errors = &[ApiError { code, message }];
-    let envelope = Envelope { result, success: false, errors, messages: [], result_info: None };
+    let errors = json!([{"code": code, "message": message}]);
+    let envelope = json!({"result": result, "success": false, "errors": errors, "messages": []});
     Reply::json(status, &envelope)
 }
 
