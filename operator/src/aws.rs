@@ -20,7 +20,6 @@ pub struct Aws {
     folder: PathBuf,
 }
 
-/// A call that has begun.
 pub struct Call(Child);
 
 impl Aws {
@@ -75,7 +74,6 @@ impl Aws {
         aws.spawn().map(Call).map_err(|error| Failure::of("aws", error))
     }
 
-    /// A call, and its answer.
     pub fn call(&self, command: &str, given: &[&str]) -> Result<Value, Failure> {
         self.begin(command, given)?.answer()
     }

@@ -21,7 +21,6 @@ pub struct Chain {
     pub apply: bool,
     pub settings: Counts,
     pub query_configs: Counts,
-    /// Names of keys, by class.
     #[serde(default)]
     pub examples: BTreeMap<String, Vec<String>>,
     /// Whether all was compared, and of a repair also mended.
@@ -37,7 +36,6 @@ pub struct Chain {
     pub dry_run: bool,
 }
 
-/// Counts by their names.
 pub type Counts = BTreeMap<String, u64>;
 
 fn add(sums: &mut Counts, more: Counts) {

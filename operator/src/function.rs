@@ -15,7 +15,6 @@ const LOCAL: &str = "local";
 /// What `make local-env` puts in the place of AWS: nothing listens there.
 const NOWHERE: &str = "http://127.0.0.1:9";
 
-/// What a command works on.
 pub enum Place {
     Local(Local),
     Aws(Stack),
@@ -102,7 +101,6 @@ impl Place {
 }
 
 impl Stack {
-    /// An output of the stack.
     pub fn output(&self, name: &str) -> Result<String, Failure> {
         if let Some(known) = self.known.get(name) {
             return Ok(known.clone());

@@ -9,7 +9,6 @@ use crate::failure::Failure;
 #[derive(Debug, Default)]
 pub struct Given(BTreeMap<String, String>);
 
-/// What a person asks about.
 pub enum About<'a> {
     Index(&'a str, &'a str),
     Key(&'a str),

@@ -118,7 +118,6 @@ pub fn run(
     }
 }
 
-/// Sends a payload, and shows the answer.
 fn ask(given: &Given, payload: &Value, place: &Place) -> Result<(), Failure> {
     let answer = place.invoke(payload, given.text("QUALIFIER").unwrap_or("live"))?;
     report::show(given, &answer.text)?;

@@ -17,7 +17,6 @@ use crate::sync::lock;
 
 #[derive(Debug, Clone)]
 pub struct ApiKeyRequest {
-    /// The cell whose gateway was asked.
     pub cell: String,
     pub account: String,
     pub received_at: Instant,
@@ -72,7 +71,6 @@ impl ApiKeys {
         self.shared.faults.add(rule.forever());
     }
 
-    /// Gives an account a key.
     pub fn set(&self, account: &str, key: &str) {
         self.locked().keys.insert(account.to_owned(), Some(key.to_owned()));
     }

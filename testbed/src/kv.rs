@@ -40,14 +40,12 @@ pub use log::{KvRequest, KvVerb};
 pub use stored::Stored;
 pub use write_limit::RapidWrites;
 
-/// What a KV stand-in is started with.
 #[derive(Debug, Clone)]
 pub struct KvOptions {
     /// The port; 0 for any.
     pub port: u16,
     pub account: String,
     pub token: String,
-    /// The namespaces that exist.
     pub namespaces: Vec<String>,
 }
 
@@ -100,12 +98,10 @@ impl Kv {
         self.locked().tokens = BTreeSet::from([token.to_owned()]);
     }
 
-    /// Accepts this token too.
     pub fn add_token(&self, token: &str) {
         self.locked().tokens.insert(token.to_owned());
     }
 
-    /// Accepts this token no longer.
     pub fn revoke_token(&self, token: &str) {
         self.locked().tokens.remove(token);
     }

@@ -70,7 +70,6 @@ impl Function {
         self.runner.clone().invoke(payload.into(), self.runner.options.timeout).await
     }
 
-    /// Invokes with another time-out.
     pub async fn invoke_within(
         &self,
         payload: &Value,

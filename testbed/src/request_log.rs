@@ -7,7 +7,6 @@ pub struct RequestLog<T> {
     cleared: usize,
 }
 
-/// The place of a request in a log.
 #[derive(Clone, Copy)]
 pub struct Place(usize);
 
@@ -28,7 +27,6 @@ impl<T> RequestLog<T> {
         self.requests.get_mut(place.0.checked_sub(self.cleared)?)
     }
 
-    /// The requests since the log was cleared.
     pub fn requests(&self) -> &[T] {
         &self.requests
     }

@@ -12,7 +12,6 @@ use serde_json::json;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const SCRIPTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/operations/scripted");
 
-/// What a command came to.
 #[derive(Debug)]
 pub struct Made {
     pub succeeded: bool,
@@ -60,12 +59,10 @@ impl Desk {
         self
     }
 
-    /// Runs `make`.
     pub fn make(&self, args: &[&str]) -> Made {
         self.run("make", &[&["--no-print-directory"], args].concat())
     }
 
-    /// Runs the operator's program without `make`.
     pub fn operator(&self, args: &[&str]) -> Made {
         self.run(env!("CARGO_BIN_EXE_operator"), args)
     }

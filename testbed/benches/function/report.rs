@@ -5,7 +5,6 @@ use std::time::Duration;
 
 pub type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// Prints a row of the table.
 pub fn row(what: &str, figure: &str) {
     println!("| {what} | {figure} |");
 }

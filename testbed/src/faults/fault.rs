@@ -16,7 +16,6 @@ pub enum Fault {
     /// Answers without doing the work, with blanks after the body: so many bytes in all, whose
     /// number is not announced.
     Padded(Reply, usize),
-    /// Never answers.
     Hang,
     /// Waits, then serves the request.
     Delay(Duration),

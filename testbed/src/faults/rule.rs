@@ -50,13 +50,11 @@ impl Rule {
         Self::when(move |request| request.operation() == Some(name), fault)
     }
 
-    /// The rule for this many requests.
     #[must_use]
     pub fn times(self, times: usize) -> Self {
         Self { left: Some(times), ..self }
     }
 
-    /// The rule for all requests to come.
     #[must_use]
     pub fn forever(self) -> Self {
         Self { left: None, ..self }

@@ -22,7 +22,6 @@ struct Script {
 }
 
 impl Faults {
-    /// Adds a rule after the existing ones.
     pub fn add(&self, rule: Rule) {
         self.script().rules.push(rule);
     }

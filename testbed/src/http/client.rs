@@ -10,7 +10,6 @@ use hyper_util::rt::TokioExecutor;
 
 use super::message::Reply;
 
-/// An HTTP client for the loopback interface.
 #[derive(Clone)]
 pub struct Client(legacy::Client<HttpConnector, Full<Bytes>>);
 

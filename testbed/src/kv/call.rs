@@ -56,19 +56,15 @@ impl Target {
 /// A key, and what is written under it; nothing where it is deleted.
 pub type Write = (String, Option<Stored>);
 
-/// A valid request.
 pub enum Call {
-    /// Keys to write or to delete.
     Write(Vec<Write>),
     /// A number of pairs to throw away.
     Discard(usize),
-    /// Keys to read together.
     GetBulk(GetBulk),
     Get(String),
     List(Page),
 }
 
-/// The body of a `bulk/get`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GetBulk {
@@ -76,7 +72,6 @@ pub struct GetBulk {
     /// `json` returns parsed values, else they are text.
     #[serde(default)]
     pub r#type: ValueType,
-    /// Whether each value comes with its metadata.
     #[serde(default)]
     pub with_metadata: bool,
 }
@@ -152,7 +147,6 @@ impl Call {
         }
     }
 
-    /// How many pairs or keys it holds.
     pub fn len(&self) -> usize {
         match self {
             Self::Write(writes) => writes.len(),

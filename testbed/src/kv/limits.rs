@@ -20,7 +20,6 @@ pub const MAX_GET: usize = 100;
 /// Bytes of values in the answer to a `bulk/get`.
 pub const MAX_GET_BYTES: usize = 25 * 1024 * 1024;
 
-/// Checks the size of a body.
 pub fn body(bytes: usize) -> Result<(), Refusal> {
     if bytes > MAX_BODY {
         return Err(Refusal::new(413, BAD_BODY, "body is over 100 MB"));
@@ -28,7 +27,6 @@ pub fn body(bytes: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks how many pairs or keys there are.
 pub fn count(pairs: usize) -> Result<usize, Refusal> {
     if pairs > MAX_PAIRS {
         return Err(Refusal::bad(format!("{pairs} pairs are more than {MAX_PAIRS}")));
@@ -36,7 +34,6 @@ pub fn count(pairs: usize) -> Result<usize, Refusal> {
     Ok(pairs)
 }
 
-/// Checks a key.
 pub fn key(key: &str) -> Result<(), Refusal> {
     if key.len() > MAX_KEY {
         let length = key.len();
@@ -50,7 +47,6 @@ pub fn key(key: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Checks a value.
 pub fn value(value: &str) -> Result<(), Refusal> {
     if value.len() > MAX_VALUE {
         return Err(Refusal::new(413, BAD_BODY, "a value is over 25 MiB"));

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-/// The verbs of the KV API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KvVerb {
     PutBulk,

@@ -15,12 +15,10 @@ pub struct RequestLimit {
 }
 
 impl RequestLimit {
-    /// A limit whose first window begins now.
     pub fn new(requests: u64, window: Duration) -> Self {
         Self { requests, window, began: Instant::now(), used: 0 }
     }
 
-    /// Counts requests that others have made.
     pub fn used(&mut self, requests: u64) {
         self.used += requests;
     }

@@ -46,7 +46,6 @@ impl Shared {
         self.changes.send_modify(|version| *version += 1);
     }
 
-    /// Shows the pairs of a write to the inspector.
     pub fn inspect(&self, namespace: &str, call: &Call) {
         if let (Some(inspector), Call::Write(writes)) = (self.inspector.get(), call) {
             let pairs = writes.iter().filter_map(|(key, stored)| Some((key, stored.as_ref()?)));

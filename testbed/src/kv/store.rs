@@ -28,7 +28,6 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Answers a read of one value.
     pub fn get(&self, key: &str) -> Reply {
         match self.values().get(key) {
             Some(stored) => Reply::new(200, "application/octet-stream", stored.value.clone()),

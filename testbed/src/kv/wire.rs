@@ -11,7 +11,6 @@ pub const KEY_NOT_FOUND: u16 = 10_009;
 /// A malformed body, or a malformed part of it.
 pub const BAD_BODY: u16 = 10_012;
 pub const NAMESPACE_NOT_FOUND: u16 = 10_013;
-/// Too many requests.
 pub const RATE_LIMIT: u16 = 971;
 /// A path or method that the API does not have.
 pub const NO_ROUTE: u16 = 7_003;
@@ -31,7 +30,6 @@ pub fn failure(status: u16, code: u16, message: &str, result: impl Serialize) ->
     Reply::json(status, &envelope)
 }
 
-/// Why a request is refused.
 #[derive(Debug)]
 pub struct Refusal {
     status: u16,

@@ -24,7 +24,6 @@ pub enum RapidWrites {
     Allowed,
 }
 
-/// When each key was written.
 #[derive(Default)]
 pub struct Written(BTreeMap<String, SystemTime>);
 
@@ -35,7 +34,6 @@ impl Written {
         age.is_some_and(|age| age < WRITE_INTERVAL)
     }
 
-    /// Notes that keys were written.
     pub fn note<'a>(&mut self, keys: impl Iterator<Item = &'a String>, now: SystemTime) {
         self.0.retain(|_, at| now.duration_since(*at).unwrap_or_default() < WRITE_INTERVAL);
         self.0.extend(keys.map(|key| (key.clone(), now)));

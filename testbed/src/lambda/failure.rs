@@ -11,7 +11,6 @@ use super::logs::LogLine;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// The error's type.
     #[serde(default)]
     pub error_type: String,
     #[serde(default)]

@@ -13,7 +13,6 @@ pub enum Stream {
     Stderr,
 }
 
-/// A line that the function printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
     pub stream: Stream,
@@ -39,7 +38,6 @@ impl Logs {
         lock(&self.lines).iter().skip(place).cloned().collect()
     }
 
-    /// How many lines there are.
     pub fn len(&self) -> usize {
         lock(&self.lines).len()
     }

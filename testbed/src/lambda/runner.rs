@@ -45,7 +45,6 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// A function without a process yet.
     pub fn new(options: FunctionOptions) -> Self {
         let FunctionOptions { binary, env, .. } = options.clone();
         let first = Version { binary, env };

@@ -22,7 +22,6 @@ impl Versions {
         Self { published: vec![first], live: 1 }
     }
 
-    /// Adds a version, and points the alias at it.
     pub fn publish(&mut self, version: Version) {
         self.published.push(version);
         self.live = self.published.len();

@@ -21,7 +21,6 @@ pub struct Delivery {
 pub(super) struct Book {
     pub deliveries: Mutex<Vec<Delivery>>,
     pub news: broadcast::Sender<Delivery>,
-    /// The messages about what was given up.
     pub given_up: Mutex<Vec<Value>>,
     /// For each shard, the record up to which all are done, given up or filtered out.
     pub progress: watch::Sender<BTreeMap<String, u128>>,

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-/// The filter's patterns.
 #[derive(Debug, Clone)]
 pub struct Filter(Vec<Value>);
 

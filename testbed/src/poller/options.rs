@@ -9,7 +9,6 @@ use crate::stream::StartingPosition;
 
 const TEMPLATE: &str = include_str!("../../../template.yaml");
 
-/// How an event source mapping is set up.
 #[derive(Debug, Clone)]
 pub struct PollerOptions {
     pub batch_size: usize,

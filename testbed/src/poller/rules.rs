@@ -33,7 +33,6 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Records that were not sent yet.
     pub fn of(records: Vec<Value>) -> Self {
         Self { records, retries: 0, invocations: 0, function_error: None }
     }
@@ -53,14 +52,12 @@ pub fn created_at(record: &Value) -> Option<u64> {
     record["dynamodb"]["ApproximateCreationDateTime"].as_u64()
 }
 
-/// Why records are given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     RetriesExhausted,
     TooOld,
 }
 
-/// The function's verdict on a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Done,
@@ -73,7 +70,6 @@ pub enum Verdict {
 /// What becomes of a batch after an answer.
 #[derive(Debug, PartialEq)]
 pub enum Next {
-    /// Nothing is left of it.
     Done,
     /// These batches go to the function, one after the other.
     Again(Vec<Batch>),

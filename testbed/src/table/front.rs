@@ -32,7 +32,6 @@ pub struct TableRequest {
     pub status: Option<u16>,
 }
 
-/// The layer before the engine.
 pub struct Front {
     backend_url: String,
     client: Client,
@@ -42,7 +41,6 @@ pub struct Front {
 }
 
 impl Front {
-    /// A layer before the engine at this address.
     pub fn new(backend_url: String) -> Self {
         Self {
             backend_url,

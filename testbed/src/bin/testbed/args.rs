@@ -30,7 +30,6 @@ impl Args {
         Ok(Some(self.0.remove(place)))
     }
 
-    /// The function's binary.
     pub fn bootstrap(&mut self) -> Result<PathBuf, String> {
         let binary = match self.value("--bootstrap")? {
             Some(path) => PathBuf::from(path),

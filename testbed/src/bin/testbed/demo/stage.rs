@@ -41,7 +41,6 @@ impl Demo {
         self.stack.table.put(item);
     }
 
-    /// Deletes an item, and shows its keys.
     pub fn delete(&self, pk: &str, sk: &str) {
         self.screen.line(Style::Dim, "delete", &format!("{pk} {sk}"));
         self.stack.table.delete(pk, sk);
@@ -145,7 +144,6 @@ impl Demo {
     }
 }
 
-/// What a change of the table caused.
 pub struct Carried {
     pub requests: Vec<KvRequest>,
     pub warnings: Vec<String>,
@@ -158,7 +156,6 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The answer; an error if the invocation failed.
     pub fn answer(self) -> Result<Value, String> {
         self.result.map_err(|failure| failure.to_string())
     }
