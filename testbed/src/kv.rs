@@ -201,15 +201,10 @@ impl Kv {
         self.state.requests.subscribe()
     }
 
-    /// A counter of the changes in all namespaces.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.state.changes.subscribe()
-    }
-
     /// Waits until the condition holds, and checks it after each change. False if it does not hold
     /// in time.
     pub async fn wait_until(&self, within: Duration, holds: impl Fn(&Self) -> bool) -> bool {
-        let mut changes = self.changes();
+        let mut changes = self.state.changes.subscribe();
         let held = async {
             while !holds(self) {
                 if changes.changed().await.is_err() {

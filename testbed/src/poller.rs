@@ -65,11 +65,11 @@ impl Poller {
     }
 
     pub fn deliveries(&self) -> Vec<Delivery> {
-        lock(&self.book.deliveries).clone()
+        self.book.deliveries.since(0)
     }
 
     pub fn subscribe(&self) -> broadcast::Receiver<Delivery> {
-        self.book.news.subscribe()
+        self.book.deliveries.subscribe()
     }
 
     /// The messages in the on-failure queue.

@@ -39,7 +39,7 @@ async fn what_fails_for_a_while_is_sent_again_as_often_and_as_small_as_it_takes(
         ("no connection", 3, Fault::DropConnection, all),
         ("done, and no connection", 3, Fault::ApplyThenDrop, all),
         // A 2xx that is not the API's success is a failure.
-        ("not successful", 3, Fault::SuccessFalse, all),
+        ("not successful", 3, Fault::success_false(), all),
         ("HTML", 3, Fault::HtmlBody, all),
         ("other JSON", 3, Fault::WrongJson, all),
         ("half a body", 3, Fault::TruncatedBody, all),
@@ -139,7 +139,7 @@ async fn deletes_and_reads_survive_what_writes_survive() {
         Fault::status(429),
         Fault::DropConnection,
         Fault::ApplyThenDrop,
-        Fault::SuccessFalse,
+        Fault::success_false(),
         Fault::HtmlBody,
         Fault::TruncatedBody,
     ];

@@ -38,8 +38,6 @@ pub enum Fault {
     /// KV's bulk write and delete: the picked keys are left alone and named in
     /// `unsuccessful_keys`, the others are done; answered with this status, 200 or 4xx.
     Unsuccessful(KeyPredicate, u16),
-    /// KV: answers 200 with `success: false`, without doing the work.
-    SuccessFalse,
     /// `BatchGetItem`: only this many keys of each table are read, the others are named in
     /// `UnprocessedKeys`.
     Unprocessed(usize),
@@ -51,11 +49,20 @@ impl Fault {
         if code >= 500 {
             return Self::Answer(Reply::html(code));
         }
-        let error = serde_json::json!({"code": code, "message": format!("scripted {code}")});
+        Self::cloudflare(code, code, &format!("scripted {code}"))
+    }
+
+    /// KV's 200 with `success: false`.
+    pub fn success_false() -> Self {
+        Self::cloudflare(200, 10_012, "scripted success: false")
+    }
+
+    fn cloudflare(status: u16, code: u16, message: &str) -> Self {
+        let error = serde_json::json!({"code": code, "message": message});
         let body = serde_json::json!({
             "success": false, "errors": [error], "messages": [], "result": null,
         });
-        Self::Answer(Reply::json(code, &body))
+        Self::Answer(Reply::json(status, &body))
     }
 
     /// 429 with `Retry-After` in seconds.

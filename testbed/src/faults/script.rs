@@ -92,7 +92,7 @@ impl Faults {
                 hook();
                 reply.into()
             }
-            own @ (Fault::Unsuccessful(..) | Fault::SuccessFalse | Fault::Unprocessed(_)) => {
+            own @ (Fault::Unsuccessful(..) | Fault::Unprocessed(_)) => {
                 apply(request, Some(own)).await.into()
             }
         }

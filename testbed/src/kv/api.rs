@@ -87,26 +87,22 @@ impl Shared {
             let message = "list keys: 'namespace not found'";
             return Refusal::new(404, NAMESPACE_NOT_FOUND, message).reply();
         };
-        match (call, fault) {
-            (_, Some(Fault::SuccessFalse)) => {
-                wire::failure(200, BAD_BODY, "scripted success: false", None::<()>)
+        let call = match call {
+            Ok(call) => call,
+            Err(refusal) => return refusal.reply(),
+        };
+        let failing = match fault {
+            Some(Fault::Unsuccessful(fails, status)) => Some((fails, status)),
+            _ => None,
+        };
+        match call {
+            Call::Write(writes) => {
+                Writing { namespace, target, rapid_writes, now }.apply(writes, failing)
             }
-            (Err(refusal), _) => refusal.reply(),
-            (Ok(call), fault) => {
-                let failing = match fault {
-                    Some(Fault::Unsuccessful(fails, status)) => Some((fails, status)),
-                    _ => None,
-                };
-                match call {
-                    Call::Write(writes) => {
-                        Writing { namespace, target, rapid_writes, now }.apply(writes, failing)
-                    }
-                    Call::Discard(pairs) => report(target, 200, pairs, &[]),
-                    Call::GetBulk(get) => namespace.get_bulk(&get),
-                    Call::Get(key) => namespace.get(&key),
-                    Call::List(page) => namespace.list(&page),
-                }
-            }
+            Call::Discard(pairs) => report(target, 200, pairs, &[]),
+            Call::GetBulk(get) => namespace.get_bulk(&get),
+            Call::Get(key) => namespace.get(&key),
+            Call::List(page) => namespace.list(&page),
         }
     }
 

@@ -1,11 +1,11 @@
 //! What a function prints, line by line.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::sync::lock;
+use crate::sync::Kept;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
@@ -21,37 +21,7 @@ pub struct LogLine {
 }
 
 /// All lines of all processes of one function.
-#[derive(Clone)]
-pub(super) struct Logs {
-    lines: Arc<Mutex<Vec<LogLine>>>,
-    news: broadcast::Sender<LogLine>,
-}
-
-impl Default for Logs {
-    fn default() -> Self {
-        Self { lines: Arc::default(), news: broadcast::Sender::new(4_096) }
-    }
-}
-
-impl Logs {
-    pub fn since(&self, place: usize) -> Vec<LogLine> {
-        lock(&self.lines).iter().skip(place).cloned().collect()
-    }
-
-    pub fn len(&self) -> usize {
-        lock(&self.lines).len()
-    }
-
-    pub fn subscribe(&self) -> broadcast::Receiver<LogLine> {
-        self.news.subscribe()
-    }
-
-    fn push(&self, line: LogLine) {
-        lock(&self.lines).push(line.clone());
-        // Without a subscriber, the line is only kept.
-        let _ = self.news.send(line);
-    }
-}
+pub(super) type Logs = Arc<Kept<LogLine>>;
 
 /// Reads one pipe of a process.
 pub(super) struct Reader(mpsc::Sender<oneshot::Sender<()>>);

@@ -91,7 +91,7 @@ impl Carrier {
             batch.invocations += 1;
             batch.function_error = Some(matches!(verdict, Verdict::Failed(_)));
             let numbers = batch.records.iter().filter_map(sequence_number).map(str::to_owned);
-            self.book.delivered(Delivery {
+            self.book.deliveries.push(Delivery {
                 sequence_numbers: numbers.collect(),
                 verdict: verdict.clone(),
                 duration: began.elapsed(),
