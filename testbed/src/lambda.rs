@@ -58,7 +58,7 @@ impl Function {
     /// Starts the process if none runs, and waits for its first poll. Returns how long that took.
     pub async fn warm(&self) -> Result<Option<Duration>, StartError> {
         let mut sandbox = self.runner.sandbox.lock().await;
-        self.runner.warm(&mut sandbox).await
+        Ok(self.runner.warm(&mut sandbox).await?.1)
     }
 
     /// Invokes with the function's own time-out.

@@ -63,25 +63,26 @@ impl Runner {
         lock(&self.versions).live().0
     }
 
-    /// Starts a process if none of the live version runs. Returns how long that took.
-    pub async fn warm(&self, slot: &mut Option<Sandbox>) -> Result<Option<Duration>, StartError> {
+    /// Starts a process if none of the live version runs. Returns it, and how long its start took.
+    pub async fn warm<'a>(
+        &self,
+        slot: &'a mut Option<Sandbox>,
+    ) -> Result<(&'a mut Sandbox, Option<Duration>), StartError> {
         let (number, version) = {
             let versions = lock(&self.versions);
             let (number, version) = versions.live();
             (number, version.clone())
         };
-        if let Some(running) = slot
+        // A process that ended is dropped first, so that a failed start does not leave it.
+        if let Some(mut running) = slot.take()
             && running.version == number
             && !running.process.has_ended()
         {
-            return Ok(None);
+            return Ok((slot.insert(running), None));
         }
-        // Drop the process that ended first, so that a failed start does not leave it.
-        *slot = None;
         let (sandbox, init) = Sandbox::start(&self.options, number, &version, &self.logs).await?;
         self.starts.fetch_add(1, Ordering::Relaxed);
-        *slot = Some(sandbox);
-        Ok(Some(init))
+        Ok((slot.insert(sandbox), Some(init)))
     }
 
     /// Invokes in a task of its own: if the caller gives up, the process can still hand in its
@@ -108,11 +109,11 @@ impl Runner {
         }
         let mut slot = self.sandbox.lock().await;
         let place = self.logs.len();
-        let init = self.warm(&mut slot).await?;
+        let (sandbox, init) = self.warm(&mut slot).await?;
         let number = self.invocations.fetch_add(1, Ordering::Relaxed);
         let request_id = format!("00000000-0000-4000-8000-{number:012}");
         let job = Job { request_id: request_id.clone(), payload, timeout };
-        let (result, duration) = Sandbox::invoke(&mut slot, job).await;
+        let (result, duration) = sandbox.invoke(job).await;
         let result = result.and_then(|answer| {
             if answer.len() > MAX_RESPONSE {
                 let message = format!(

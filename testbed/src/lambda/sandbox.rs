@@ -56,18 +56,15 @@ impl Sandbox {
         Err(StartError::Init { failure, logs: logs.since(place) })
     }
 
-    /// Invokes the process in the slot. Empties the slot if the process did not survive.
-    pub async fn invoke(slot: &mut Option<Self>, job: Job) -> (Result<Bytes, Failure>, Duration) {
-        let Some(sandbox) = slot else {
-            return (Err(Failure::new("Runtime.ExitError", "no process")), Duration::ZERO);
-        };
+    /// Invokes the process. Without an answer in time, the process is ended.
+    pub async fn invoke(&mut self, job: Job) -> (Result<Bytes, Failure>, Duration) {
         let began = Instant::now();
         let (request_id, timeout) = (job.request_id.clone(), job.timeout);
         let failure = tokio::select! {
             biased;
-            answer = sandbox.api.invoke(job) => match answer {
+            answer = self.api.invoke(job) => match answer {
                 Some(Answer { result, duration }) => {
-                    sandbox.settled().await;
+                    self.settled().await;
                     return (result, duration);
                 }
                 None => {
@@ -76,14 +73,13 @@ impl Sandbox {
                     Failure::new("Sandbox.Timedout", format!("RequestId: {request_id} {message}"))
                 }
             },
-            ended = sandbox.process.ended() => {
+            ended = self.process.ended() => {
                 let failure = exited(&ended);
                 let message = format!("RequestId: {request_id} Error: {}", failure.error_message);
                 Failure::new(&failure.error_type, message)
             }
         };
-        sandbox.process.kill().await;
-        *slot = None;
+        self.process.kill().await;
         (Err(failure), began.elapsed())
     }
 
