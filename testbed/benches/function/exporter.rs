@@ -1,6 +1,5 @@
 //! The release binary as a function.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,13 +16,9 @@ pub fn binary() -> Outcome<PathBuf> {
     Ok(folder.join("bootstrap"))
 }
 
+/// The function with the stack's environment and Lambda's longest time-out.
 pub async fn function(stack: &Stack) -> Outcome<Function> {
-    function_in(stack.env()).await
-}
-
-/// The function with this environment and Lambda's longest time-out.
-pub async fn function_in(env: BTreeMap<String, String>) -> Outcome<Function> {
-    let mut options = FunctionOptions::new(binary()?, env);
+    let mut options = FunctionOptions::new(binary()?, stack.env());
     options.timeout = Duration::from_secs(900);
     Ok(Function::start(options).await?)
 }

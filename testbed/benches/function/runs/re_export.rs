@@ -11,7 +11,7 @@ use crate::workload::{index_item, query_config, typical};
 pub async fn re_export(configs: usize) -> Outcome {
     let stack = Stack::start(StackOptions::default()).await?;
     stack.kv.discard(true);
-    stack.table.load((0..1).map(|number| index_item(number, 1, typical(number))));
+    stack.table.load([index_item(0, 1, typical(0))]);
     stack
         .table
         .load((0..configs).map(|number| query_config("account-00000", "index-000000", number)));
