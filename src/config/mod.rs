@@ -29,11 +29,9 @@ pub struct ExporterConfig {
     pub environment: String,
     /// The cell of records that name none.
     pub default_cell: Option<String>,
-    /// The most pairs in one bulk request.
     pub bulk_max_pairs: usize,
     /// The most removals of index items that a process carries out in ten minutes.
     pub removals_up_to: usize,
-    /// How long one HTTP request may take.
     pub http_timeout: Duration,
     /// The first back-off.
     pub retry_base: Duration,

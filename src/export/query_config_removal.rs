@@ -30,14 +30,12 @@ use crate::item::{Item, ItemKey, QueryConfigRef, Rejection};
 use crate::kv::{Digest, Entry, Pair, Stamp, check_key};
 use crate::ports::{Namespace, Services};
 
-/// What became of a key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RemovalOutcome {
     /// It is left to another stream record, or to another environment.
     Left,
     /// It holds an item that asks for it.
     Written,
-    /// It is gone, and stays gone.
     Deleted,
     /// It stays as it is: its item can't be exported.
     Rejected(Rejection),

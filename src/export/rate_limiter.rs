@@ -16,7 +16,6 @@ const RESERVED_REQUESTS: u64 = 600;
 const MAX_REQUESTS: usize = 600;
 const WINDOW: Duration = Duration::from_secs(300);
 
-/// Says when the next requests may be made.
 #[derive(Default)]
 pub struct RateLimiter {
     /// When the requests of the last [`WINDOW`] were made.

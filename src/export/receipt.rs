@@ -88,7 +88,6 @@ impl Receipts {
     }
 }
 
-/// Says that an item can't be exported.
 pub fn log_rejected(item: Option<&ItemName>, sequence_number: Option<&str>, rejection: &Rejection) {
     error!(
         system_account_id = item.map(|item| item.index.account.as_str()),

@@ -44,7 +44,6 @@ pub async fn read_items_until<S: Services>(
     Ok(invocation.call(Service::Table, until, items).await??)
 }
 
-/// Reads a page of query configs, after `after`.
 pub async fn query_config_page<S: Services>(
     invocation: &Invocation<'_, S>,
     query: Query<'_>,
@@ -54,7 +53,6 @@ pub async fn query_config_page<S: Services>(
     Ok(invocation.call(Service::Table, invocation.deadline, page).await??)
 }
 
-/// Goes over query configs, page by page.
 pub async fn for_each_query_config<S: Services>(
     invocation: &Invocation<'_, S>,
     query: Query<'_>,
@@ -139,9 +137,7 @@ impl<'a, S: Services> Pass<'a, S> {
                     self.ask();
                     return Ok(Some(page.items));
                 }
-                Err(ReadError::Table(error @ TableError::Throttled { .. }))
-                    if request.retries.are_left() =>
-                {
+                Err(ReadError::Table(error)) if error.throttled && request.retries.are_left() => {
                     self.width = (self.width / 2).max(1);
                     self.ask_for(request, Some(error));
                 }

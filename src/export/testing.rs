@@ -181,7 +181,7 @@ impl Backend for Scripted {
             Some(TableChange::Remove(key)) => drop(self.table.items.borrow_mut().remove(&key)),
             Some(TableChange::Fails) => {
                 let cause = Cause::new("down");
-                return Err(TableError::Failed { operation: "BatchGetItem", cause });
+                return Err(TableError { operation: "BatchGetItem", throttled: false, cause });
             }
         }
         let items = self.table.items.borrow();

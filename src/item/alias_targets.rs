@@ -9,7 +9,6 @@ use super::{Attribute, Map};
 pub const CLAIM_PATHS: [&str; 4] =
     ["shop_id", "index_aliases", "read_alias", "add_docs_config.index_write_aliases"];
 
-/// Something that an active alias points at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AliasTarget {
     IndexId(String),

@@ -1,7 +1,6 @@
 //! Typed access to a map's attributes; what is wrong with one is named by its path.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use super::attribute::number;
 use super::{Attribute, Map};
@@ -33,18 +32,11 @@ impl Rejection {
 }
 
 /// A map and its path in the item. NULL counts as absent throughout.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Fields<'a> {
     map: &'a Map<'a>,
-    path: Path<'a>,
-}
-
-/// The path to a value in the item; made into text only where something is wrong with the value.
-#[derive(Debug, Clone, Copy)]
-enum Path<'a> {
-    Item,
-    Key(&'a Path<'a>, &'a str),
-    Index(&'a Path<'a>, usize),
+    /// Empty for the item itself.
+    path: String,
 }
 
 /// The attribute of a name, if it is there, in its one DynamoDB type.
@@ -61,11 +53,15 @@ macro_rules! typed {
 
 impl<'a> Fields<'a> {
     pub fn of_item(map: &'a Map<'a>) -> Self {
-        Self { map, path: Path::Item }
+        Self { map, path: String::new() }
     }
 
     pub fn reject(&self, name: &str, reason: &'static str) -> Rejection {
-        Rejection::new(Path::Key(&self.path, name).to_string(), reason)
+        Rejection::new(self.path_of(name), reason)
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     pub fn string(&self, name: &str) -> Result<Option<&'a str>, Rejection> {
@@ -100,9 +96,8 @@ impl<'a> Fields<'a> {
         name: &str,
         read: impl FnOnce(&Fields<'_>) -> Result<T, Rejection>,
     ) -> Result<Option<T>, Rejection> {
-        let path = Path::Key(&self.path, name);
         let map = typed!(self, name, M, MUST_BE_A_MAP)?;
-        map.map(|map| read(&Fields { map, path })).transpose()
+        map.map(|map| read(&Fields { map, path: self.path_of(name) })).transpose()
     }
 
     /// Reads an L of Ms, each by `read`; none where there is no list.
@@ -111,15 +106,15 @@ impl<'a> Fields<'a> {
         name: &str,
         read: impl Fn(&Fields<'_>) -> Result<T, Rejection>,
     ) -> Result<Vec<T>, Rejection> {
-        let path = Path::Key(&self.path, name);
+        let list_path = self.path_of(name);
         let list = typed!(self, name, L, "must be a list (L)")?;
         let elements = list.into_iter().flatten().enumerate();
         elements
             .map(|(position, element)| {
-                let path = Path::Index(&path, position);
+                let path = format!("{list_path}[{position}]");
                 match element {
                     Attribute::M(map) => read(&Fields { map, path }),
-                    _ => Err(Rejection::new(path.to_string(), MUST_BE_A_MAP)),
+                    _ => Err(Rejection::new(path, MUST_BE_A_MAP)),
                 }
             })
             .collect()
@@ -127,17 +122,6 @@ impl<'a> Fields<'a> {
 }
 
 const MUST_BE_A_MAP: &str = "must be a map (M)";
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Item => Ok(()),
-            Self::Key(Self::Item, key) => f.write_str(key),
-            Self::Key(parent, key) => write!(f, "{parent}.{key}"),
-            Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

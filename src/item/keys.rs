@@ -54,7 +54,6 @@ impl ItemKey {
         }
     }
 
-    /// The query config, if it is one.
     pub fn query_config(&self) -> Option<QueryConfigRef> {
         match self.kind() {
             ItemKind::QueryConfig(config) => Some(config),

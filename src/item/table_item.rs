@@ -16,7 +16,6 @@ impl Item {
         Ok((key, Self(json.into())))
     }
 
-    /// How long its JSON is.
     pub fn bytes(&self) -> usize {
         self.0.get().len()
     }

@@ -1,14 +1,11 @@
 //! Cloudflare KV's limits, from its documentation and its API's schema.
 
 pub const MAX_KEY_BYTES: usize = 512;
-/// The largest value, in bytes: 25 MiB.
 pub const MAX_VALUE_BYTES: usize = 25 * 1024 * 1024;
 pub const MAX_METADATA_BYTES: usize = 1024;
 /// The most pairs or keys in one bulk write or delete.
 pub const MAX_BULK_PAIRS: usize = 10_000;
-/// The most keys in one `bulk/get`.
 pub const MAX_BULK_GET_KEYS: usize = 100;
-/// The most keys in a page of a listing.
 pub const MAX_LIST_KEYS: usize = 1_000;
 /// A bulk request has to stay below 100 MB; 1 MB of that is room for what frames the pairs.
 pub const MAX_BULK_BODY_BYTES: usize = 100_000_000 - 1_000_000;

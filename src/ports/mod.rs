@@ -18,7 +18,6 @@ pub use self::api_keys::{ApiKeyError, ApiKeyService, fits_a_url};
 pub use self::kv::{BulkReply, KvError, KvStore, ListPage, Namespace, RateLimit};
 pub use self::table::{Query, ScanColumns, SettingsTable, TableError, TablePage};
 
-/// The services of one deployment.
 pub trait Services {
     type Kv: KvStore;
     type ApiKeys: ApiKeyService;
@@ -54,7 +53,6 @@ pub enum Retry {
     AfterWholeBackOff(Option<Duration>),
 }
 
-/// An error with its verdict.
 pub trait Retryable: Error {
     fn retry(&self) -> Retry;
 }

@@ -30,7 +30,6 @@ pub trait SettingsTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Query<'a> {
     Account(&'a str),
-    /// The query configs of an index.
     ConfigsOf(&'a IndexRef),
     /// The items of one account from a key to another, both included.
     Between(&'a ItemKey, &'a ItemKey),
@@ -55,27 +54,17 @@ pub struct TablePage {
 
 /// A request to the table that failed, after the SDK's own retries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TableError {
-    /// The table asks for fewer requests at a time.
-    #[error("settings table: {operation}")]
-    Throttled {
-        operation: &'static str,
-        #[source]
-        cause: Cause,
-    },
-    #[error("settings table: {operation}")]
-    Failed {
-        operation: &'static str,
-        #[source]
-        cause: Cause,
-    },
+#[error("settings table: {operation}")]
+pub struct TableError {
+    pub operation: &'static str,
+    /// Whether the table asks for fewer requests at a time.
+    pub throttled: bool,
+    #[source]
+    pub cause: Cause,
 }
 
 impl Retryable for TableError {
     fn retry(&self) -> Retry {
-        match self {
-            Self::Throttled { .. } => Retry::After(None),
-            Self::Failed { .. } => Retry::Never,
-        }
+        if self.throttled { Retry::After(None) } else { Retry::Never }
     }
 }

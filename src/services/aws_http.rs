@@ -47,7 +47,6 @@ impl AwsHttp {
     }
 }
 
-/// An error without its message.
 fn code_of(body: &[u8]) -> Bytes {
     #[derive(Deserialize, Serialize)]
     struct Code<'a> {

@@ -68,7 +68,7 @@ impl DynamoDbTable {
             }
         }
         let cause = Cause::new("it leaves keys unprocessed");
-        Err(TableError::Failed { operation: "BatchGetItem", cause })
+        Err(TableError { operation: "BatchGetItem", throttled: false, cause })
     }
 }
 
@@ -155,10 +155,5 @@ const THROTTLED: [&str; 3] =
 fn table_error(operation: &'static str, error: AwsError) -> TableError {
     let throttled =
         matches!(&error, AwsError::Service { code, .. } if THROTTLED.contains(&&**code));
-    let cause = Cause::new(error);
-    if throttled {
-        TableError::Throttled { operation, cause }
-    } else {
-        TableError::Failed { operation, cause }
-    }
+    TableError { operation, throttled, cause: Cause::new(error) }
 }

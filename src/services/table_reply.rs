@@ -27,7 +27,6 @@ pub struct TableReply {
     pub unprocessed: Vec<ItemKey>,
 }
 
-/// The fields of the three operations' answers.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {

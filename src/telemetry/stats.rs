@@ -23,7 +23,6 @@ macro_rules! stats {
                 vec![$($(($metric, self.$field.clone().into()),)?)*]
             }
 
-            /// Tells the invocation's whole story in one line.
             pub fn log(&self, source: &str, outcome: &str, reconcile: ReconcileRun<'_>) {
                 let ReconcileRun { apply, system_account_id, complete } = reconcile;
                 info!(

@@ -62,7 +62,6 @@ pub type SettingsItem = PlannedItem<IndexRef, Exportable>;
 pub type QueryConfigItem = PlannedItem<QueryConfigRef, QueryConfig>;
 
 impl<T> Task<T> {
-    /// What is exported.
     pub fn export(&self) -> Option<&T> {
         match self {
             Self::Export(item) => Some(item),

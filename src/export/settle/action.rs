@@ -55,7 +55,6 @@ pub enum Action {
     LookAgain,
 }
 
-/// What is written.
 #[derive(Debug, PartialEq)]
 pub enum Write {
     Entry(IndexRef, Rc<Entry>),
@@ -96,7 +95,6 @@ pub fn next_action(
     }
 }
 
-/// The write that puts back what was deleted.
 pub fn put_back(last: Option<&LastStep>) -> Option<Write> {
     match last {
         Some(LastStep::Deleted { was: Some(was), .. }) => Some(Write::PutBack(was.clone())),

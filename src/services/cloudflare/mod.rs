@@ -46,7 +46,6 @@ impl CloudflareKv {
         Self { http, target, rate_limit: Cell::new(None) }
     }
 
-    /// How long the readings of the token took that ended since this was last called.
     pub fn take_token_readings(&self) -> Vec<Duration> {
         self.target.as_ref().map(|target| target.token.take_readings()).unwrap_or_default()
     }

@@ -12,7 +12,6 @@ use crate::kv::stored::fits_a_header;
 use crate::services::aws::AwsError;
 use crate::services::held_secrets::hold;
 
-/// The token and where it comes from.
 pub struct CloudflareToken {
     source: TokenSource,
     client: Client,
@@ -22,7 +21,6 @@ pub struct CloudflareToken {
 #[derive(Default)]
 struct State {
     token: Option<Arc<SecretString>>,
-    /// How long the readings took that ended since they were last taken.
     readings: Vec<Duration>,
 }
 
@@ -86,7 +84,6 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     #[error("secret {id:?} can't be read")]

@@ -84,7 +84,6 @@ pub fn bulk_reply(reply: &Reply<'_>, sent: usize) -> Result<BulkReply, KvError> 
     }
 }
 
-/// The answer to a bulk read.
 pub fn get_reply(reply: &Reply<'_>) -> Result<BTreeMap<String, StoredValue>, KvError> {
     #[derive(Deserialize)]
     struct GetResult<'a> {
@@ -110,7 +109,6 @@ pub fn get_reply(reply: &Reply<'_>) -> Result<BTreeMap<String, StoredValue>, KvE
     Ok(found)
 }
 
-/// The answer to a listing.
 pub fn list_reply(reply: &Reply<'_>) -> Result<ListPage, KvError> {
     #[derive(Deserialize)]
     struct Key<'a> {

@@ -127,7 +127,7 @@ impl Backend for Ports {
             Part::Query(Query::ConfigsOf(_) | Query::Between(..)) => {
                 // Only a re-export asks for these, and a fleet's runs make none.
                 let cause = Cause::new("the fleet answers none");
-                return Err(TableError::Failed { operation: "Query", cause });
+                return Err(TableError { operation: "Query", throttled: false, cause });
             }
             Part::Query(Query::Account(account)) => {
                 world.asked.borrow_mut().accounts.insert(account.to_owned());
@@ -144,7 +144,7 @@ impl Backend for Ports {
                     world.throttled.set(left);
                     tokio::time::sleep(world.pace.page).await;
                     let cause = Cause::new("throttled");
-                    return Err(TableError::Throttled { operation: "Scan", cause });
+                    return Err(TableError { operation: "Scan", throttled: true, cause });
                 }
                 let begin = |segment: u32| {
                     segment as usize * fleet.size.accounts / segments as usize

@@ -74,7 +74,11 @@ impl Ports {
         self.state.borrow_mut().invocations[self.invocation].table_calls += 1;
         match self.enter(Call::Table).await {
             (Fault::None, _) => Ok(()),
-            _ => Err(TableError::Throttled { operation: "any", cause: Cause::new("throttled") }),
+            _ => Err(TableError {
+                operation: "any",
+                throttled: true,
+                cause: Cause::new("throttled"),
+            }),
         }
     }
 }
