@@ -110,6 +110,10 @@ pub fn plan_again(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::reconcile::rows::Claim;
+    use crate::index::IndexRef;
+    use crate::item::ItemKey;
+    use crate::kv::{Digest, Metadata};
 
     const NOTHING_RAISED: Raised = Raised { deletes: None, rewrites: None };
 
@@ -156,5 +160,94 @@ mod tests {
         assert_eq!(left(tally, true, raised), (40, 500));
         let more_than_allowed = Tally { deleted: 101, ..seen(0, 0) };
         assert_eq!(left(more_than_allowed, true, raised).0, 0);
+    }
+
+    /// A section with so many orphans, stale keys, and keys that another environment has written.
+    fn section(orphans: usize, stale: usize, taken: usize) -> Section {
+        let mut section = Section::default();
+        let index = IndexRef::parse("a", "i").unwrap();
+        let kinds =
+            [("orphan", orphans, "prod"), ("stale", stale, "prod"), ("taken", taken, "test")];
+        for (kind, count, environment) in kinds {
+            for key in (0..count).map(|number| format!("{kind}-{number}")) {
+                let environment = Some(environment.to_owned());
+                let metadata = Metadata { index: index.clone(), environment, digest: None };
+                section.rows.list(&key, 1, Some(&metadata), "prod", None);
+                if kind != "orphan" {
+                    let claim = Claim::Value(Digest::of(b"new"));
+                    section.rows.claim(&key, &index, &ItemKey::of_index(&index), claim);
+                }
+            }
+        }
+        section
+    }
+
+    #[test]
+    fn what_a_brake_does_not_let_through_whole_is_refused_whole() {
+        let raised = |deletes, rewrites| Raised { deletes, rewrites };
+        for (keys, has_indexes, raised, allowed, refused) in [
+            ((100, 1_000, 0), true, NOTHING_RAISED, (1_000, 100, 0), (0, 0)),
+            ((101, 1_000, 0), true, NOTHING_RAISED, (1_000, 0, 100), (101, 0)),
+            ((100, 1_001, 0), true, NOTHING_RAISED, (0, 100, 0), (0, 1_001)),
+            ((101, 1_001, 0), true, raised(Some(103), Some(1_001)), (1_001, 101, 2), (0, 0)),
+            ((3, 0, 0), false, raised(Some(103), None), (0, 0, 0), (3, 0)),
+            ((0, 0, 7), true, NOTHING_RAISED, (0, 0, 100), (0, 0)),
+            ((0, 0, 7), true, raised(None, Some(0)), (7, 0, 100), (0, 0)),
+        ] {
+            let mut tally = Tally::default();
+            let plan = plan(&section(keys.0, keys.1, keys.2), has_indexes, &mut tally, raised);
+            let Allowed { writes, rewrites, deletes, more_deletes } = plan.allowed;
+            assert!(writes, "{keys:?}");
+            assert_eq!((rewrites, deletes, more_deletes), allowed, "{keys:?}");
+            assert_eq!((plan.refused.delete, plan.refused.rewrite), refused, "{keys:?}");
+            assert_eq!((tally.rewritten, tally.deleted), (rewrites, deletes), "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn a_section_adds_to_what_the_chain_has_seen_and_let_through() {
+        let mut section = section(60, 2, 3);
+        section.rejected = 4;
+        section.pointed_at.insert("a-gone".to_owned());
+        let mut tally = seen(10, 20);
+        let first = plan(&section, true, &mut tally, NOTHING_RAISED);
+        assert_eq!((first.counts[Class::Rejected], first.counts[Class::Dangling]), (4, 1));
+        assert_eq!(tally, Tally { ours: 72, desired: 25, deleted: 60, rewritten: 2 });
+        let second = plan(&section, true, &mut tally, NOTHING_RAISED);
+        assert_eq!((second.refused.delete, second.allowed.more_deletes), (60, 40));
+        assert_eq!(tally, Tally { ours: 134, desired: 30, deleted: 60, rewritten: 4 });
+    }
+
+    #[test]
+    fn a_repair_that_goes_on_rewrites_what_became_stale_within_the_brake() {
+        for (left, stale, rewritten, expected) in [
+            (2, 5, 0, (5, 3, 0)),
+            (2, 5, 997, (5, 1_000, 0)),
+            (2, 5, 998, (0, 998, 5)),
+            (5, 2, 0, (5, 0, 0)),
+            (0, 5, 0, (0, 0, 0)),
+        ] {
+            let mut tally = Tally { rewritten, ..Tally::default() };
+            let mut left = Allowed { rewrites: left, ..Allowed::default() };
+            let refused =
+                plan_again(&section(0, stale, 0), true, &mut tally, &mut left, NOTHING_RAISED);
+            let now = (left.rewrites, tally.rewritten, refused.rewrite);
+            assert_eq!(now, expected, "{stale} of which {rewritten}");
+        }
+    }
+
+    #[test]
+    fn a_repair_that_goes_on_deletes_nothing_if_the_table_was_emptied() {
+        for (has_indexes, expected) in [(true, (5, 9, 0)), (false, (0, 0, 5))] {
+            let mut left = Allowed { deletes: 5, more_deletes: 9, ..Allowed::default() };
+            let refused = plan_again(
+                &section(5, 0, 0),
+                has_indexes,
+                &mut Tally::default(),
+                &mut left,
+                NOTHING_RAISED,
+            );
+            assert_eq!((left.deletes, left.more_deletes, refused.delete), expected);
+        }
     }
 }
