@@ -114,7 +114,10 @@ fn about(findings: &Findings, all: &[JudgedKey<'_>], judged: &JudgedKey<'_>) -> 
                 "No item asks for {key}, and the account's API key was unavailable: when the gateway of its cell gives it again, run {}, which deletes the key",
                 repair_all()
             ),
-            _ => format!("No item asks for {key}: run {}, which deletes it", repair_all()),
+            _ => format!(
+                "No item asks for {key}: if that is meant, run {}, which deletes it",
+                repair_all()
+            ),
         },
         KeyVerdict::Rejected => {
             let index = claimant.or(judged.named.as_ref()).map(arguments).unwrap_or_default();
