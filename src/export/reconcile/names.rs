@@ -1,12 +1,14 @@
-//! Names of keys and of the items that have them, in one piece of memory. Pure.
+//! Names of keys, and the items that have them. Pure.
+
+use std::rc::Rc;
 
 use crate::item::ItemKey;
 
 /// What the names of one kind take at the most, in bytes.
-const MAX_BYTES: usize = 8 * 1024 * 1024;
+const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-// Places in the text fit 32 bits.
-const _: () = assert!(KINDS * MAX_BYTES <= u32::MAX as usize);
+/// What an allocation takes beside what it holds, in bytes.
+const ALLOCATION: usize = 16;
 
 /// What a key is named for. Each kind has room of its own, so that what may never be written leaves
 /// room for what will be.
@@ -22,73 +24,50 @@ pub enum Kind {
 
 const KINDS: usize = 3;
 
-/// Where a piece of the text begins and ends.
-type Range = [u32; 2];
+#[derive(Debug)]
+pub struct Name {
+    pub key: Box<str>,
+    pub item: Rc<ItemKey>,
+}
 
 #[derive(Default)]
 pub struct Names {
-    text: String,
-    /// A key, and the place of its item.
-    keys: Vec<(Range, u32)>,
-    /// Partition key and sort key.
-    items: Vec<[Range; 2]>,
-    /// What the names of each kind take, in bytes.
+    names: Vec<Name>,
+    /// What the names of each kind take.
     bytes: [usize; KINDS],
     are_full: [bool; KINDS],
 }
 
 impl Names {
-    /// Adds a key and its item; `None` where there is no room left for this kind.
+    /// Adds a key and its item; answers with the place of the name, `None` where there is no room left
+    /// for this kind.
     pub fn add(&mut self, kind: Kind, key: &str, item: &ItemKey) -> Option<u32> {
         // The keys of one item come one after the other.
-        let previous = self.items.last();
-        let is_new =
-            !previous.is_some_and(|[pk, sk]| self.at(*pk) == item.pk && self.at(*sk) == item.sk);
-        let item_bytes = item.pk.len() + item.sk.len() + size_of::<[Range; 2]>();
-        let more = key.len() + size_of::<(Range, u32)>() + if is_new { item_bytes } else { 0 };
+        let previous = self.names.last().map(|name| &name.item);
+        let held = previous.filter(|previous| ***previous == *item).cloned();
+        let item_bytes = size_of::<ItemKey>() + item.pk.len() + item.sk.len() + 3 * ALLOCATION;
+        let more = size_of::<Name>()
+            + key.len()
+            + ALLOCATION
+            + if held.is_some() { 0 } else { item_bytes };
         self.are_full[kind as usize] |= self.bytes[kind as usize] + more > MAX_BYTES;
         if self.are_full(kind) {
             return None;
         }
         self.bytes[kind as usize] += more;
-        if is_new {
-            let ranges = [&item.pk, &item.sk].map(|text| self.push(text));
-            self.items.push(ranges);
-        }
-        let key = self.push(key);
-        self.keys.push((key, place(self.items.len() - 1)));
-        Some(place(self.keys.len() - 1))
+        let item = held.unwrap_or_else(|| Rc::new(item.clone()));
+        self.names.push(Name { key: key.into(), item });
+        u32::try_from(self.names.len() - 1).ok()
     }
 
-    pub fn key(&self, name: u32) -> &str {
-        self.keys.get(name as usize).map_or("", |(key, _)| self.at(*key))
-    }
-
-    pub fn item(&self, name: u32) -> Option<ItemKey> {
-        let (_, item) = self.keys.get(name as usize)?;
-        let [pk, sk] = self.items.get(*item as usize)?.map(|range| self.at(range).to_owned());
-        Some(ItemKey { pk, sk })
+    pub fn get(&self, place: u32) -> Option<&Name> {
+        self.names.get(place as usize)
     }
 
     /// Whether names of a kind had to be left out.
     pub fn are_full(&self, kind: Kind) -> bool {
         self.are_full[kind as usize]
     }
-
-    fn push(&mut self, text: &str) -> Range {
-        let begins = place(self.text.len());
-        self.text.push_str(text);
-        [begins, place(self.text.len())]
-    }
-
-    fn at(&self, [begins, ends]: Range) -> &str {
-        self.text.get(begins as usize..ends as usize).unwrap_or_default()
-    }
-}
-
-/// A place in memory of at most [`MAX_BYTES`] of each kind.
-fn place(place: usize) -> u32 {
-    u32::try_from(place).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -108,12 +87,12 @@ mod tests {
                 names.add(Kind::Missing, &format!("{kind}-{number}"), &item(number)).unwrap()
             })
             .collect();
-        for (place, name) in added.into_iter().enumerate() {
+        for (place, name) in added.into_iter().map(|name| names.get(name).unwrap()).enumerate() {
             let kind = ["shop", "id"][place % 2];
-            assert_eq!(names.key(name), format!("{kind}-{}", place / 2));
-            assert_eq!(names.item(name), Some(item(place / 2)));
+            assert_eq!(*name.key, format!("{kind}-{}", place / 2));
+            assert_eq!(*name.item, item(place / 2));
+            assert_eq!(Rc::strong_count(&name.item), 2, "an item's name is held once");
         }
-        assert_eq!(names.items.len(), 1_000, "an item's name is held once");
     }
 
     #[test]
@@ -125,7 +104,7 @@ mod tests {
             let is_added = |number: &usize| names.add(kind, &long, &item(*number)).is_some();
             let added = (0..40_000).filter(is_added).count();
             assert!(names.are_full(kind) && names.bytes[kind as usize] <= MAX_BYTES);
-            assert!((12_500..16_000).contains(&added), "{added}");
+            assert!((22_000..26_000).contains(&added), "{added}");
         }
     }
 }

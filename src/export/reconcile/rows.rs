@@ -17,7 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::names::{Kind, Names};
+use super::names::{Kind, Name, Names};
 use super::owners::{OwnerHash, owner_hash};
 use super::report::{Class, Counts};
 use crate::index::IndexRef;
@@ -101,7 +101,7 @@ struct Row {
 #[derive(Default)]
 pub struct Rows {
     rows: BTreeMap<Hash, Row>,
-    pub names: Names,
+    names: Names,
     pub listed: usize,
     /// Missing keys beyond [`MAX_UNLISTED`].
     missing_beyond: u64,
@@ -165,8 +165,8 @@ impl Rows {
         let is_first = !row.is_claimed() || !(is_readable || row.desired);
         let is_owner = row.owner == Some(owner_hash(index));
         let comes_before = || {
-            let current = row.name.and_then(|name| self.names.item(name));
-            current.is_some_and(|current| item < &current)
+            let current = row.name.and_then(|name| self.names.get(name));
+            current.is_some_and(|current| *item < *current.item)
         };
         let has_it = is_first || is_owner || (!row.owner_claims && comes_before());
         row.conflicting |= !is_first;
@@ -250,11 +250,11 @@ impl Rows {
 
     /// The names of keys to write, in the order in which their items were read. Of the conflicting
     /// ones, those are written that are stale or of another environment.
-    pub fn to_write(&self, classes: &[Class]) -> Vec<u32> {
+    pub fn to_write(&self, classes: &[Class]) -> Vec<&Name> {
         let rows = self.rows.values().filter(|row| row.is_to_write(classes));
-        let mut names: Vec<u32> = rows.filter_map(|row| row.name).collect();
-        names.sort_unstable();
-        names
+        let mut places: Vec<u32> = rows.filter_map(|row| row.name).collect();
+        places.sort_unstable();
+        places.into_iter().filter_map(|place| self.names.get(place)).collect()
     }
 
     /// Whether the names of all keys of these classes are held.
@@ -268,7 +268,7 @@ impl Rows {
     /// Names of keys of a class, as far as they are held.
     pub fn names_of(&self, class: Class) -> impl Iterator<Item = &str> {
         let rows = self.rows.values().filter(move |row| row.is(class));
-        rows.filter_map(|row| row.name).map(|name| self.names.key(name))
+        rows.filter_map(|row| self.names.get(row.name?)).map(|name| &*name.key)
     }
 }
 
@@ -352,9 +352,7 @@ mod tests {
 
     fn to_write(keys: &Rows, class: Class) -> Vec<String> {
         let names = keys.to_write(&[class]);
-        let text =
-            |name: u32| format!("{} {}", keys.names.key(name), keys.names.item(name).unwrap());
-        names.into_iter().map(text).collect()
+        names.into_iter().map(|name| format!("{} {}", name.key, name.item)).collect()
     }
 
     fn counted(keys: &Rows) -> Vec<(Class, u64)> {

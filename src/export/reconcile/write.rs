@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 
 use super::carry_out::{Failed, Interrupted, Outcome};
+use super::names::Name;
 use super::part::{Lister, Section};
 use super::report::Class;
 use crate::export::api_keys::{ApiKeys, Exportable, NotExportable};
@@ -53,8 +54,8 @@ pub async fn write<S: Services>(
     let policy = Policy { namespace, reread: Reread::ByKeys, writes_new_keys: false };
     let names = section.rows.to_write(classes);
     // Of each item, the names of its keys.
-    let of_one_item = |a: &u32, b: &u32| section.rows.names.item(*a) == section.rows.names.item(*b);
-    let names = names.chunk_by(of_one_item).flat_map(|its| its.chunks(KEYS_OF_AN_INDEX));
+    let names =
+        names.chunk_by(|a, b| a.item == b.item).flat_map(|its| its.chunks(KEYS_OF_AN_INDEX));
     let mut names = names.peekable();
     let mut failed = Failed::new();
     while names.peek().is_some() {
@@ -67,7 +68,7 @@ pub async fn write<S: Services>(
         let mut writes: Vec<ItemWrite> = Vec::new();
         let (mut pairs, mut bytes) = (0, 0);
         while bytes < WRITE_BYTES {
-            let work = next_work(section, &mut names, max_pairs - pairs);
+            let work = next_work(&mut names, max_pairs - pairs);
             if work.is_empty() {
                 break;
             }
@@ -97,18 +98,14 @@ pub async fn write<S: Services>(
 }
 
 /// The next items to read, and their keys to write: no more than `room`, and all of an item's.
-fn next_work<'n>(
-    section: &Section,
-    names: &mut Peekable<impl Iterator<Item = &'n [u32]>>,
-    room: usize,
-) -> Work {
+fn next_work<'n>(names: &mut Peekable<impl Iterator<Item = &'n [&'n Name]>>, room: usize) -> Work {
     let mut work = Work::new();
     let mut keys = 0;
     while let Some(its) = names.next_if(|its| work.len() < READ_ITEMS && keys + its.len() <= room) {
         keys += its.len();
-        let Some(item) = section.rows.names.item(its[0]) else { continue };
-        let its = its.iter().map(|name| section.rows.names.key(*name).to_owned());
-        work.entry(item).or_default().extend(its);
+        for Name { key, item } in its {
+            work.entry(ItemKey::clone(item)).or_default().insert(key.to_string());
+        }
     }
     work
 }
