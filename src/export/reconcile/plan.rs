@@ -226,6 +226,7 @@ mod tests {
             (2, 5, 998, (0, 998, 5)),
             (5, 2, 0, (5, 0, 0)),
             (0, 5, 0, (0, 0, 0)),
+            (0, 5, 998, (0, 998, 0)),
         ] {
             let mut tally = Tally { rewritten, ..Tally::default() };
             let mut left = Allowed { rewrites: left, ..Allowed::default() };
