@@ -118,6 +118,22 @@ async fn a_put_back_that_fails_fails_the_record_and_is_logged_as_an_error() {
     assert_eq!(answered.failures().len(), 1);
     let errors = world.logs.at("ERROR");
     assert!(errors.iter().any(|line| line["key"] == "a-i"), "{errors:?}");
+    assert_eq!(answered.stats.put_backs_failed, 1);
+}
+
+#[tokio::test]
+async fn what_settling_wrote_and_then_deleted_is_put_back_as_it_wrote_it() {
+    let world = World::start().await;
+    world.settled_with([index("a", "i")]).await;
+    world.stack.table.delete("a", "INDEX#i");
+    let removal = world.new_records();
+    world.load([with(index("a", "i"), json!({"pixel_id": "new"}))]);
+    world.break_kv(writes(world.after(|table| table.delete("a", "INDEX#i"))));
+    world.break_kv(deletes(world.after(|table| table.put(&pointing("b", "live", "a-i")))));
+
+    let answered = world.batch_ok(removal).await;
+    assert_eq!(world.setting("a-i").unwrap()["pixel_id"], "new");
+    assert_eq!(answered.stats.deletes_restored, 1);
 }
 
 #[tokio::test]

@@ -91,14 +91,15 @@ impl<S: Services> Settling<'_, '_, S> {
         for (key, write) in writes {
             match (write, failures.get(&key)) {
                 (Write::Entry(index, entry), None) => {
-                    self.note_held(&key, entry.to_stored());
+                    if let Some(held) = self.held.get_mut(&key) {
+                        *held = Held::new(entry.to_stored(), &self.invocation.config.environment);
+                    }
                     self.last.insert(key, LastStep::Written(index, entry.digest()));
                 }
-                (Write::PutBack(was), None) => {
+                (Write::PutBack(_), None) => {
                     warn!(key, "a key that was deleted is needed after all: put back as it was");
                     self.invocation.count(|stats| stats.deletes_restored += 1);
                     self.last.remove(&key);
-                    self.note_held(&key, was);
                 }
                 (Write::Entry(..), Some(error)) => {
                     self.fail(&key, error.clone().into());
@@ -116,13 +117,6 @@ impl<S: Services> Settling<'_, '_, S> {
             }
         }
         failed
-    }
-
-    /// Notes what a key holds now. One that has failed is not settled any further.
-    fn note_held(&mut self, key: &str, stored: StoredValue) {
-        if let Some(held) = self.held.get_mut(key) {
-            *held = Held::new(stored, &self.invocation.config.environment);
-        }
     }
 
     /// Deletes keys, as far as that leaves time for the look after it and for a put-back.
