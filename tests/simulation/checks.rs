@@ -104,8 +104,12 @@ fn remember(state: &mut State, invocation: usize, key: &str, held: Option<&Rc<He
     let changed = state.kv.get(&(Namespace::Settings, key.to_owned())).map_or(0, Past::changed);
     let run = &mut state.invocations[invocation];
     let Some(held) = held else {
+        // Put back is what was read, and an old answer may have hidden what was there.
         let seen = run.seen.of(Namespace::Settings, key);
-        let was = seen.and_then(|seen| seen.held().next_back()).cloned();
+        let was = match run.deleted.get(key) {
+            Some(deleted) => deleted.was.clone(),
+            None => seen.and_then(|seen| seen.answers.last().cloned().flatten()),
+        };
         run.deleted.insert(key.to_owned(), Deleted { step, was, write_tried: false });
         return;
     };

@@ -130,8 +130,22 @@ impl Settled<'_> {
             _ if self.environment.was_unable(&named.index, 0) && self.asked_once(key, named) => {
                 None
             }
+            None if self.was_given_up_by_a_broken_edit(key) => None,
             _ => Some(format!("holds {named:?}, not what {} asks for", able[0].0)),
         }
+    }
+
+    /// Whether an item that kept the key gave it up in a version that can't be exported: its record is
+    /// rejected, and settles nothing.
+    fn was_given_up_by_a_broken_edit(&self, key: &str) -> bool {
+        self.askers(key).any(|(index, _)| {
+            let versions: Vec<&Settings> = self.environment.settings_since(&index, 0).collect();
+            versions.windows(2).any(|pair| {
+                pair[0].asks_for(&index, key)
+                    && !pair[1].asks_for(&index, key)
+                    && !self.environment.exportable(&index, pair[1])
+            })
+        })
     }
 
     /// Claimed only by items that can't be exported: it holds what it held.

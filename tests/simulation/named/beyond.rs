@@ -171,3 +171,32 @@ fn a_key_that_a_re_export_puts_back_over_a_newer_one() {
     // The table has no good version of it any more: the next good edit is what puts it right.
     assert_eq!(holds(&put_back_over_a_newer_one().reconciled(), "a-x"), value("a", 1));
 }
+
+/// The index that holds the shop id goes. The first that asks for it is broken, and so keeps it from the
+/// second. It gives it up while it is still broken: its record is rejected, and settles nothing.
+fn shop_id_given_up_by_a_broken_edit() -> Case {
+    Case {
+        old_images: true,
+        before: vec![("b", shop("s")), ("c", shop("s"))],
+        first: |state| {
+            put(state, "a", Settings { flaw: Some(Flaw::NoEndpoint), ..shop("s") });
+            remove(state, "c");
+            put_query(state, "b", Some(1));
+            put_query(state, "b", None);
+        },
+        // The other shard sets the moment: after the removal.
+        script: vec![
+            at(1, Call::Table, 0).overtaken(),
+            at(1, Call::KvWrite, 0).event(|state| {
+                put(state, "a", Settings { flaw: Some(Flaw::NoEndpoint), ..Settings::default() });
+            }),
+        ],
+    }
+}
+
+#[test]
+fn a_shop_id_that_a_broken_edit_gives_up() {
+    let alone = unbroken(shop_id_given_up_by_a_broken_edit().alone());
+    assert_eq!(holds(&alone, "s"), value("c", 2), "{}", trace(&alone));
+    assert_eq!(holds(&shop_id_given_up_by_a_broken_edit().reconciled(), "s"), value("b", 1));
+}

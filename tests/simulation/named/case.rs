@@ -3,8 +3,8 @@
 use crate::choices::Choices;
 use crate::play::driver;
 use crate::world::{
-    self, Aliases, Call, Fault, IndexRef, Namespace, Planned, Settings, Shape, State, change,
-    changes, give_api_keys, item_key, settle_in,
+    self, Aliases, Call, Content, Fault, IndexRef, Namespace, Planned, Settings, Shape, State,
+    change, changes, give_api_keys, item_key, query_item_key, settle_in,
 };
 
 /// A history.
@@ -84,6 +84,11 @@ pub fn reads(target: &str) -> Settings {
 
 pub fn put(state: &mut State, account: &str, settings: Settings) {
     changes::put(state, 0, &index(account), settings);
+}
+
+/// The query config `p` of an account's index.
+pub fn put_query(state: &mut State, account: &str, version: Option<u32>) {
+    change(state, 0, &query_item_key(&index(account), "p"), version.map(Content::Query));
 }
 
 pub fn remove(state: &mut State, account: &str) {

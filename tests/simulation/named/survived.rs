@@ -61,10 +61,6 @@ fn a_re_export_that_removes_what_the_stream_has_just_written_again() {
     assert_eq!(holds(&state, "s"), value("a", 2));
 }
 
-fn put_query(state: &mut State, version: u32) {
-    change(state, 0, &query_item_key(&index("a"), "p"), Some(Content::Query(version)));
-}
-
 /// `a/x` with the query config `p`, which KV does not have yet, and a re-export of both.
 fn re_export_of_a_query_config(script: Vec<Planned>) -> Case {
     Case {
@@ -90,7 +86,7 @@ fn assert_query_config(state: &State, version: u32) {
 fn a_re_export_that_writes_a_query_config_over_the_newer_one_of_the_stream() {
     // The settings are written, then the query config.
     let state = survived(re_export_of_a_query_config(vec![
-        at(0, Call::KvWrite, 1).event(|state| put_query(state, 2)).overtaken(),
+        at(0, Call::KvWrite, 1).event(|state| put_query(state, "a", Some(2))).overtaken(),
     ]));
     assert_query_config(&state, 2);
 }
@@ -102,7 +98,7 @@ fn a_re_export_that_removes_a_query_config_that_the_stream_has_just_written_agai
         at(0, Call::Table, 3)
             .event(|state| change(state, 0, &query_item_key(&index("a"), "p"), None)),
         // The settings are written, then the query config; this deletes it.
-        at(0, Call::KvWrite, 2).event(|state| put_query(state, 2)).overtaken(),
+        at(0, Call::KvWrite, 2).event(|state| put_query(state, "a", Some(2))).overtaken(),
     ]));
     assert_query_config(&state, 2);
 }
