@@ -560,6 +560,13 @@ mod tests {
             prop_assert!(chunks.iter().all(|chunk| chunk.len() == 1 || chunk.iter().sum::<usize>() <= MAX_BULK_BODY_BYTES));
             prop_assert_eq!(chunks.into_iter().flatten().collect::<Vec<_>>(), sizes);
         }
+
+        #[test]
+        fn a_pair_takes_no_more_than_is_reckoned(key in any::<String>()) {
+            let [pair] = pairs(&[&key]).try_into().unwrap();
+            let written = serde_json::to_string(&pair).unwrap().len() + ",".len();
+            prop_assert!((written..=written + 20 + 5 * key.len()).contains(&pair_bytes(&pair)));
+        }
     }
 
     #[test]
