@@ -16,6 +16,8 @@ pub mod settled;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use ecom_settings_exporter::telemetry::Stats;
+
 use crate::world::{Deleted, Held, Namespace, Past, State};
 
 /// A bulk request as it is sent.
@@ -149,8 +151,11 @@ pub fn old_answer(
 }
 
 /// Keys that an answered invocation deleted, and that something has needed ever since: each is there
-/// again, or the invocation has at least tried.
-pub fn after_look(state: &mut State, invocation: usize) {
+/// again, or the invocation has at least tried, or it says that there was no time to try.
+pub fn after_look(state: &mut State, invocation: usize, stats: &Stats) {
+    if state.invocations[invocation].out_of_time && stats.put_backs_failed > 0 {
+        return;
+    }
     let deleted: BTreeMap<String, Deleted> =
         std::mem::take(&mut state.invocations[invocation].deleted);
     for (key, deleted) in deleted {

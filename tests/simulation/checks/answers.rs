@@ -84,7 +84,7 @@ pub fn stream(
     for (rule, problem) in problems {
         state.violate(rule, format!("[{invocation}] {problem}"));
     }
-    after_look(state, invocation);
+    after_look(state, invocation, stats);
     done
 }
 

@@ -21,11 +21,12 @@ pub fn count(
     held: Option<&Rc<Held>>,
 ) {
     let run = &mut state.invocations[invocation];
-    if !matches!(run.kind, Kind::Reconcile(_)) {
-        return;
-    }
-    let seen = run.seen.of(namespace, key);
-    let was_there = seen.is_some_and(|seen| seen.answers.first().is_some_and(Option::is_some));
+    let Kind::Reconcile(request) = &run.kind else { return };
+    let listed = run.seen.listed.contains_key(&(namespace, key.to_owned()));
+    // One account's shop ids are looked up, not listed.
+    let seen = run.seen.of(namespace, key).filter(|_| request.account.is_some());
+    let looked_up = seen.is_some_and(|seen| seen.answers.first().is_some_and(Option::is_some));
+    let was_there = listed || looked_up;
     let put_back = run.delete_attempts.contains(key);
     let keys = match held {
         None => &mut run.done.deleted,
@@ -62,7 +63,8 @@ pub fn problem(
 
 /// The most keys that an unattended run may delete and rewrite.
 fn limits(run: &Invocation, environment: &Environment, namespace: Namespace) -> (u64, u64) {
-    let ours = run.seen.listed_ours.get(&namespace).copied().unwrap_or_default();
+    let listed = run.seen.listed.iter().filter(|((found, _), ours)| *found == namespace && **ours);
+    let ours = listed.count() as u64;
     let desired = desired(environment, namespace, run.began);
     ((ours * 2 / 100).max(MIN_DELETES), (desired * 30 / 100).max(MIN_REWRITES))
 }

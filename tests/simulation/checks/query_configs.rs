@@ -22,14 +22,13 @@ pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<S
         Err(problem) => return Some(problem),
     };
     let metadata = || metadata::problem(state, invocation, held, &item, index, origin);
-    // A key that is not of the batch's own records is written for the first that has it.
+    // A key that no record of the batch changes is written for the first that has it.
     let run = &state.invocations[invocation];
+    let changed = run.batch.deciding.get(&item).is_some_and(|record| record.version.is_some());
     let first = queries.iter().find(|(_, _, past)| past.since(run.began).any(Option::is_some));
     let unchanged = queries.iter().all(|(_, _, past)| past.changed() <= run.began);
-    let for_another = first.is_some_and(|(first, ..)| first != index)
-        && unchanged
-        && run.is_stream()
-        && !run.batch.images.contains(&version);
+    let for_another =
+        first.is_some_and(|(first, ..)| first != index) && unchanged && run.is_stream() && !changed;
     for_another.then(|| format!("written for {index}, which is not the first")).or_else(metadata)
 }
 

@@ -25,19 +25,30 @@ impl Sim {
                 self.changed.notified().await;
                 continue;
             };
-            let pause = self.pause();
-            sleep(Duration::from_millis(pause)).await;
             let stop = stop(&mut self.state.borrow_mut());
             sleep(stop).await;
+            let began = self.state.borrow().now();
+            let pause = self.pause();
+            sleep(Duration::from_millis(pause)).await;
             let done = self.deliver(environment, shard, batch.clone()).await;
             {
                 let mut state = self.state.borrow_mut();
                 let state = &mut *state;
                 let most = MAX_INVOCATIONS * state.environments.len();
-                state.environments[environment].shards[shard].checkpoint = batch.start + done;
+                let now = state.now();
+                let Shard { records, checkpoint } =
+                    &mut state.environments[environment].shards[shard];
+                let failed = records[batch].get(done.unwrap_or_default());
+                // No time can be promised while invocations die, or to what waits for a record that
+                // doesn't say when.
+                if done.is_none() || failed.is_some_and(|record| record.created.is_none()) {
+                    state.stops.push((began, now));
+                }
+                *checkpoint += done.unwrap_or_default();
                 if state.invocations.len() > most {
                     let rule = "every batch is done with in the end";
-                    state.violate(rule, format!("shard {shard} stands at {}", batch.start));
+                    let problem = format!("shard {shard} stands at {checkpoint}");
+                    state.violate(rule, problem);
                 }
             }
             self.changed.notify_waiters();
@@ -59,8 +70,14 @@ impl Sim {
         Some(start..start + most - less)
     }
 
-    /// Hands a batch to the exporter. Returns how many of its records are done.
-    async fn deliver(&self, environment: usize, shard: usize, batch: Range<usize>) -> usize {
+    /// Hands a batch to the exporter. Returns how many of its records are done; `None` where no answer
+    /// comes.
+    async fn deliver(
+        &self,
+        environment: usize,
+        shard: usize,
+        batch: Range<usize>,
+    ) -> Option<usize> {
         let (payload, run) = {
             let state = self.state.borrow();
             let own = &state.environments[environment];
@@ -80,15 +97,15 @@ impl Sim {
         let (invocation, end) = self.invoke(&payload, run, &what).await;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let End::Answered(handled) = end else { return 0 };
+        let End::Answered(handled) = end else { return None };
         let done = answers::stream(state, invocation, shard, batch, &handled);
         let may_be_lost = state.shape.small.is_none() && state.shape.faults > 0;
         if may_be_lost && state.choices.one_in(12) {
             state.shape.faults -= 1;
             state.note(|| format!("  [{invocation}] the answer is lost"));
-            return 0;
+            return None;
         }
-        done
+        Some(done)
     }
 }
 

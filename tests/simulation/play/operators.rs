@@ -44,9 +44,9 @@ impl Sim {
         let state = &mut *state;
         let attempted = state.invocations[invocation].attempted.clone();
         let half_re_exported = &mut state.excused.half_re_exported;
-        let handled = match end {
+        let (handled, stats) = match end {
             End::Crashed => return half_re_exported.extend(attempted),
-            End::Answered((handled, _)) => handled,
+            End::Answered(handled) => handled,
         };
         match handled {
             Ok(Answer::ReExport(_)) => {}
@@ -63,7 +63,7 @@ impl Sim {
                 state.violate("a re-export is answered as one", problem);
             }
         }
-        after_look(state, invocation);
+        after_look(state, invocation, &stats);
     }
 
     /// Runs a reconcile, and what it says that goes on with it.
@@ -117,7 +117,7 @@ fn reconciled(
             }
         }
     }
-    after_look(state, invocation);
+    after_look(state, invocation, &stats);
     token
 }
 

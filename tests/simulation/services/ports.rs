@@ -162,6 +162,7 @@ impl Backend for Ports {
         run.seen.listed_from.entry(namespace).or_insert(oldest);
         let random = !state.shape.is_plain();
         let from = (namespace, of.cursor.unwrap_or_default().to_owned());
+        let is_first = run.seen.pages.insert(from.clone());
         let keys = state.kv.range(from..).take_while(|((found, _), _)| *found == namespace);
         let keys: Vec<_> = keys.map(|((_, key), _)| (key.clone(), ())).collect();
         let most = state.shape.page;
@@ -169,8 +170,10 @@ impl Backend for Ports {
             let key = key.to_owned();
             let moment = if old && random { old_moment(state, namespace, &[&key]) } else { None };
             let held = answer(state, self.invocation, namespace, &key, moment)?;
-            let ours = &mut state.invocations[self.invocation].seen.listed_ours;
-            *ours.entry(namespace).or_default() += u64::from(held.is_ours(name));
+            if is_first {
+                let listed = &mut state.invocations[self.invocation].seen.listed;
+                listed.insert((namespace, key), held.is_ours(name));
+            }
             Some(held.metadata.as_deref().and_then(Metadata::parse))
         }))
     }

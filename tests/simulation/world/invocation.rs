@@ -88,8 +88,6 @@ pub struct Batch {
     pub deciding: BTreeMap<ItemKey, Deciding>,
     /// What the batch's removals name: the index, and the shop ids of its records.
     pub removed: Vec<Naming>,
-    /// Versions in its images.
-    pub images: BTreeSet<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +114,6 @@ impl Batch {
                 shops.entry(index).or_default().extend(named);
             }
             let new = record.new.as_ref();
-            batch.images.extend(new.and_then(|image| image.version()));
             let settings = new.and_then(|image| image.settings());
             if settings.is_some_and(|settings| !environment.is_valid(settings)) {
                 continue;

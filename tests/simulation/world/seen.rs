@@ -1,6 +1,6 @@
 //! What KV has told an invocation. Answers may be old, so this is what it has to be judged by.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::{Held, Namespace, Step};
@@ -20,8 +20,10 @@ pub struct SeenKeys {
     keys: BTreeMap<(Namespace, String), Seen>,
     /// From which step on a listing of the namespace may have shown it.
     pub listed_from: BTreeMap<Namespace, Step>,
-    /// Listed keys of the environment's own, and whether an answer to a listing held them.
-    pub listed_ours: BTreeMap<Namespace, u64>,
+    /// Where a page has been listed. Names are listed again, once the brakes have counted.
+    pub pages: BTreeSet<(Namespace, String)>,
+    /// The keys that a first listing showed, and whether they are the environment's own.
+    pub listed: BTreeMap<(Namespace, String), bool>,
 }
 
 impl SeenKeys {

@@ -37,7 +37,7 @@ pub struct State {
     pub uncertain: BTreeSet<(Namespace, String)>,
     /// The step at which the world was ready.
     pub prepared: Step,
-    /// When a consumer was stopped, from when to when.
+    /// When a consumer was stopped, or got nowhere, from when to when.
     pub stops: Vec<(Duration, Duration)>,
     /// The number of calls that still fail, by environment and service.
     pub outages: BTreeMap<(usize, &'static str), u32>,
