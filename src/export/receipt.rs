@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use enum_map::EnumMap;
 use tracing::{error, info};
 
 use crate::index::ItemName;
@@ -17,7 +18,7 @@ use crate::ports::Namespace;
 /// What KV has confirmed, and no line has told yet.
 #[derive(Debug, Default)]
 pub struct Receipts {
-    keys: RefCell<BTreeMap<Namespace, BTreeMap<String, Line>>>,
+    keys: RefCell<EnumMap<Namespace, BTreeMap<String, Line>>>,
     /// The records of the batch that decide.
     records: RefCell<BTreeMap<ItemName, Record>>,
 }
@@ -54,7 +55,7 @@ impl Receipts {
         entry: Option<&Entry>,
     ) {
         let mut keys = self.keys.borrow_mut();
-        let keys = keys.entry(namespace).or_default();
+        let keys = &mut keys[namespace];
         let Some(item) = item else {
             keys.remove(&key);
             return;
@@ -68,7 +69,7 @@ impl Receipts {
 
     pub fn write(&self, namespace: Namespace, source: Source) {
         let mut lines: BTreeMap<Line, Vec<String>> = BTreeMap::new();
-        for (key, line) in self.keys.borrow_mut().remove(&namespace).unwrap_or_default() {
+        for (key, line) in std::mem::take(&mut self.keys.borrow_mut()[namespace]) {
             lines.entry(line).or_default().push(key);
         }
         for (Line { item: ItemName { index, query }, digest, record }, keys) in lines {

@@ -16,10 +16,6 @@ impl Item {
         Ok((key, Self(json.into())))
     }
 
-    pub fn bytes(&self) -> usize {
-        self.0.get().len()
-    }
-
     pub fn attributes(&self) -> Map<'_> {
         Map::read(&self.0).unwrap_or_default()
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use enum_map::Enum;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -11,7 +12,7 @@ use crate::kv::{Metadata, Pair, StoredValue};
 
 /// The two KV namespaces that the search proxy reads, as its bindings `KV` and `KV_QCFG`.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Enum, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Namespace {

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use enum_map::EnumMap;
 use tracing::error;
 
-use super::namespaces::Each;
 use super::orphans::{remove_left_behind, remove_orphans};
 use super::part::{Lister, Part, Section};
 use super::progress::{Allowed, Place, Repair};
-use super::report::{Class, Counts, Examples};
+use super::report::{Class, Examples, Found};
 use super::scan::warn_rejected;
 use super::write::write;
 use crate::error_chain::Chain;
@@ -24,7 +24,7 @@ pub type Failed = BTreeMap<String, KeyError>;
 #[derive(Default)]
 pub struct Outcome {
     /// Written, deleted, failed and rejected.
-    pub done: Each<Counts>,
+    pub done: Found,
     pub examples: Examples,
     /// Stale keys that were rewritten; what failed may have been.
     pub rewritten: u64,
@@ -33,7 +33,7 @@ pub struct Outcome {
     /// How much of that is more than the brake lets through.
     pub refused_deletes: u64,
     /// What is still to be done.
-    pub left: Each<Allowed>,
+    pub left: EnumMap<Namespace, Allowed>,
     /// Where time, requests or memory ended; `None` where the part is repaired.
     pub interrupted_at: Option<Place>,
     /// Whether anything was tried.

@@ -3,12 +3,14 @@
 use tracing::{error, warn};
 
 use super::Run;
-use super::namespaces::Each;
 use super::part::Part;
 use super::progress::Requests;
-use super::report::{Changes, Class, Counts, Report};
+use super::report::{Changes, Class, Counts, Found, Report, add};
 use crate::ports::Services;
 use crate::telemetry::Stats;
+
+/// Fewer keys than this count as 0 %, unless they are all of them.
+const FEW_KEYS: u64 = 10;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
@@ -38,7 +40,7 @@ impl<S: Services> Run<'_, S> {
         }
         let repair_refused = if self.lister.request.apply { self.report.refused.sum() } else { 0 };
         self.progress.refused += repair_refused;
-        self.progress.found += self.report.found;
+        add(&mut self.progress.found, self.report.found);
         let has_ended = self.progress.place.is_none();
         self.report.complete = has_ended
             && self.report.stopped.is_none()
@@ -54,7 +56,7 @@ impl<S: Services> Run<'_, S> {
 
     /// Logs what an operator has to know of a part that was compared, and of which so many keys failed.
     pub fn log_findings(&self, failed: u64) {
-        let dangling = self.report.found.sum(Class::Dangling);
+        let dangling = sum(&self.report.found, Class::Dangling);
         if dangling > 0 {
             warn!(
                 dangling,
@@ -118,24 +120,40 @@ impl<S: Services> Run<'_, S> {
     }
 }
 
-fn with_findings(stats: Stats, found: &Each<Counts>) -> Stats {
+/// A class's keys in both namespaces.
+fn sum(found: &Found, class: Class) -> u64 {
+    found.values().map(|counts| counts[class]).sum()
+}
+
+/// A share in percent, of the namespace where it is larger. A few keys are none, unless they are
+/// all: one new shop of a small fleet is on its way.
+fn percent(found: &Found, share: impl Fn(&Counts) -> (u64, u64)) -> u64 {
+    let percent = |counts| match share(counts) {
+        (part, all) if all == 0 || (part < FEW_KEYS && part < all) => 0,
+        (part, all) => part.saturating_mul(100) / all,
+    };
+    found.values().map(percent).max().unwrap_or_default()
+}
+
+fn with_findings(stats: Stats, found: &Found) -> Stats {
+    let sum = |class| sum(found, class);
     let missing = |counts: &Counts| (counts[Class::Missing], counts[Class::Desired]);
     let rejected = |it: &Counts| (it[Class::Rejected], it[Class::Rejected] + it[Class::Desired]);
     Stats {
-        desired: Some(found.sum(Class::Desired)),
-        listed: Some(found.sum(Class::Listed)),
-        foreign: Some(found.sum(Class::Foreign)),
-        missing: Some(found.sum(Class::Missing)),
-        stale: Some(found.sum(Class::Stale)),
-        orphaned: Some(found.sum(Class::Orphaned)),
-        drifted_keys: Some(found.drift()),
-        keys_conflicting: Some(found.sum(Class::Conflicting)),
-        keys_withheld: Some(found.sum(Class::Withheld)),
-        dangling_aliases: Some(found.sum(Class::Dangling)),
-        keys_failed: Some(found.sum(Class::Failed)),
-        keys_missing_percent: Some(found.percent(missing)),
-        items_rejected: Some(found.sum(Class::Rejected)),
-        items_rejected_percent: Some(found.percent(rejected)),
+        desired: Some(sum(Class::Desired)),
+        listed: Some(sum(Class::Listed)),
+        foreign: Some(sum(Class::Foreign)),
+        missing: Some(sum(Class::Missing)),
+        stale: Some(sum(Class::Stale)),
+        orphaned: Some(sum(Class::Orphaned)),
+        drifted_keys: Some(sum(Class::Missing) + sum(Class::Stale) + sum(Class::Orphaned)),
+        keys_conflicting: Some(sum(Class::Conflicting)),
+        keys_withheld: Some(sum(Class::Withheld)),
+        dangling_aliases: Some(sum(Class::Dangling)),
+        keys_failed: Some(sum(Class::Failed)),
+        keys_missing_percent: Some(percent(found, missing)),
+        items_rejected: Some(sum(Class::Rejected)),
+        items_rejected_percent: Some(percent(found, rejected)),
         ..stats
     }
 }

@@ -13,7 +13,6 @@
 mod carry_out;
 mod ending;
 mod names;
-mod namespaces;
 mod one_account;
 mod orphans;
 mod owners;
@@ -26,6 +25,7 @@ mod samples;
 mod scan;
 mod write;
 
+use enum_map::EnumMap;
 use tokio::time::Instant;
 
 pub use self::plan::Raised;
@@ -34,12 +34,11 @@ pub use self::report::{Changes, Class, Counts, Report};
 
 use self::carry_out::{Outcome, carry_out};
 use self::ending::End;
-use self::namespaces::{Each, NAMESPACES};
 use self::orphans::note_examples;
 use self::part::{Lister, Part, could_not_be_compared};
 use self::plan::{brakes, plan, plan_again};
 use self::progress::{Allowed, Repair};
-use self::report::Examples;
+use self::report::{Examples, Found, add};
 use self::scan::scan;
 use super::api_keys::{ApiKeys, BATCH_TIME_FOR_API_KEYS, Patience, Reuse, TIME_FOR_ONE_TRY};
 use super::invocation::Invocation;
@@ -108,7 +107,7 @@ pub async fn reconcile<S: Services>(
         let outcome = carry_out(&run.lister, &part, &repair, &run.api_keys).await;
         run.take_in(&part, &repair, &outcome);
         let changes_any = |allowed: &Allowed| allowed.rewrites + allowed.deletes > 0;
-        let changes = request.apply && repair.allowed.iter().any(changes_any);
+        let changes = request.apply && repair.allowed.values().any(changes_any);
         run.go_on(&part, repair, outcome, is_resumed);
         let left = invocation.deadline.saturating_duration_since(Instant::now());
         let end = match part.stopped {
@@ -173,7 +172,7 @@ impl<'a, S: Services> Run<'a, S> {
             // What an audit sees may be a second old.
             (None, false) => PassOver::Table(ScanColumns::AllEventuallyConsistent),
         };
-        let writes_any = |repair: &Repair| repair.allowed.iter().any(|allowed| allowed.writes);
+        let writes_any = |repair: &Repair| repair.allowed.values().any(|allowed| allowed.writes);
         let compares_values = self.progress.repair.as_ref().is_none_or(writes_any);
         let began = Instant::now();
         scan(lister, over, compares_values, &mut part, &mut self.api_keys).await?;
@@ -191,13 +190,13 @@ impl<'a, S: Services> Run<'a, S> {
 
     /// Counts what was found, and says what the brakes let through.
     async fn count_and_plan(&mut self, part: &Part) -> Repair {
-        let mut allowed = Each::default();
+        let (mut found, mut allowed) = (Found::default(), EnumMap::default());
         let (mut failed, mut refused) = (0, Changes::default());
         for section in &part.sections {
             let namespace = section.namespace();
             let tally = &mut self.progress.tallies[namespace];
             let plan = plan(section, part.has_indexes, tally, self.lister.request.raised);
-            self.report.found[namespace] += plan.counts;
+            found[namespace] = plan.counts;
             refused += plan.refused;
             failed += plan.counts[Class::Failed];
             allowed[namespace] = plan.allowed;
@@ -206,6 +205,7 @@ impl<'a, S: Services> Run<'a, S> {
                 section.samples.differs(self.lister.invocation, namespace, &section.rows).await;
             samples::add_paths(&mut self.report.differs, differs);
         }
+        add(&mut self.report.found, found);
         self.report.examples.extend(&part.examples);
         note_examples(&self.lister, part, &mut self.report.examples).await;
         self.log_findings(failed);
@@ -228,13 +228,13 @@ impl<'a, S: Services> Run<'a, S> {
     }
 
     fn take_in(&mut self, part: &Part, repair: &Repair, outcome: &Outcome) {
-        for namespace in NAMESPACES {
+        for (namespace, tally) in &mut self.progress.tallies {
             let (before, after) = (repair.allowed[namespace], outcome.left[namespace]);
-            self.progress.tallies[namespace].deleted += before.more_deletes - after.more_deletes;
+            tally.deleted += before.more_deletes - after.more_deletes;
         }
         self.rewritten += outcome.rewritten;
         if !self.report.dry_run {
-            self.report.found += outcome.done;
+            add(&mut self.report.found, outcome.done);
         }
         self.report.examples.extend(&outcome.examples);
         self.refuse(Changes { delete: outcome.refused_deletes, rewrite: 0 }, part);
@@ -243,8 +243,8 @@ impl<'a, S: Services> Run<'a, S> {
     /// Goes on with what remains of the part, or after it.
     fn go_on(&mut self, part: &Part, mut repair: Repair, outcome: Outcome, is_resumed: bool) {
         let Some(place) = outcome.interrupted_at else {
-            for namespace in NAMESPACES {
-                repair.allowed[namespace].deletes = outcome.left[namespace].deletes;
+            for (namespace, left) in outcome.left {
+                repair.allowed[namespace].deletes = left.deletes;
             }
             return self.go_on_after(part, repair);
         };
@@ -259,7 +259,7 @@ impl<'a, S: Services> Run<'a, S> {
     }
 
     /// Counts what is allowed of a part as failed.
-    fn leave_out(&mut self, part: &Part, allowed: &mut Each<Allowed>) {
+    fn leave_out(&mut self, part: &Part, allowed: &mut EnumMap<Namespace, Allowed>) {
         self.progress.left_out = true;
         for section in &part.sections {
             let allowed = &mut allowed[section.namespace()];
@@ -276,16 +276,14 @@ impl<'a, S: Services> Run<'a, S> {
     /// run. The part is counted once it is compared: by the next run, and there by a smaller part if it
     /// had this whole run. One that can't be smaller is left out.
     async fn end_unfinished(mut self, part: &Part, had_whole_run: bool) -> Report {
-        let mut missing_only = Repair::new(Each::default(), part.next.clone());
-        for namespace in NAMESPACES {
-            let tally = self.progress.tallies[namespace];
-            let more_deletes = brakes(tally, part.has_indexes, self.lister.request.raised).delete;
-            missing_only.allowed[namespace] =
-                Allowed { writes: true, more_deletes, ..Allowed::default() };
-        }
+        let raised = self.lister.request.raised;
+        let missing_only = self.progress.tallies.map(|_, tally| {
+            let more_deletes = brakes(tally, part.has_indexes, raised).delete;
+            Allowed { writes: true, more_deletes, ..Allowed::default() }
+        });
+        let missing_only = Repair::new(missing_only, part.next.clone());
         let mut outcome = carry_out(&self.lister, part, &missing_only, &self.api_keys).await;
-        for namespace in NAMESPACES {
-            let done = &mut outcome.done[namespace];
+        for done in outcome.done.values_mut() {
             // What is written is no longer missing when the part is compared.
             done[Class::Missing] = done[Class::Written];
             (done[Class::Failed], done[Class::Rejected]) = (0, 0);

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use enum_map::{Enum, EnumMap};
+
 use crate::item::ItemKey;
 
 /// What the names of one kind take at the most, in bytes.
@@ -12,7 +14,7 @@ const ALLOCATION: usize = 16;
 
 /// What a key is named for. Each kind has room of its own, so that what may never be written leaves
 /// room for what will be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub enum Kind {
     /// KV lacks it.
     Missing,
@@ -21,8 +23,6 @@ pub enum Kind {
     /// It stays as it is.
     Kept,
 }
-
-const KINDS: usize = 3;
 
 #[derive(Debug)]
 pub struct Name {
@@ -34,8 +34,8 @@ pub struct Name {
 pub struct Names {
     names: Vec<Name>,
     /// What the names of each kind take.
-    bytes: [usize; KINDS],
-    are_full: [bool; KINDS],
+    bytes: EnumMap<Kind, usize>,
+    are_full: EnumMap<Kind, bool>,
 }
 
 impl Names {
@@ -50,11 +50,11 @@ impl Names {
             + key.len()
             + ALLOCATION
             + if held.is_some() { 0 } else { item_bytes };
-        self.are_full[kind as usize] |= self.bytes[kind as usize] + more > MAX_BYTES;
+        self.are_full[kind] |= self.bytes[kind] + more > MAX_BYTES;
         if self.are_full(kind) {
             return None;
         }
-        self.bytes[kind as usize] += more;
+        self.bytes[kind] += more;
         let item = held.unwrap_or_else(|| Rc::new(item.clone()));
         self.names.push(Name { key: key.into(), item });
         u32::try_from(self.names.len() - 1).ok()
@@ -66,7 +66,7 @@ impl Names {
 
     /// Whether names of a kind had to be left out.
     pub fn are_full(&self, kind: Kind) -> bool {
-        self.are_full[kind as usize]
+        self.are_full[kind]
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
             assert!(!names.are_full(kind));
             let is_added = |number: &usize| names.add(kind, &long, &item(*number)).is_some();
             let added = (0..40_000).filter(is_added).count();
-            assert!(names.are_full(kind) && names.bytes[kind as usize] <= MAX_BYTES);
+            assert!(names.are_full(kind) && names.bytes[kind] <= MAX_BYTES);
             assert!((22_000..26_000).contains(&added), "{added}");
         }
     }

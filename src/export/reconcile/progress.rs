@@ -4,17 +4,17 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use enum_map::EnumMap;
 use serde::{Deserialize, Serialize};
 
 use super::Reconcile;
-use super::namespaces::{Each, NAMESPACES};
-use super::report::Counts;
+use super::report::Found;
 use crate::kv::Digest;
 use crate::kv::limits::{MAX_BULK_GET_KEYS, MAX_LIST_KEYS};
 use crate::ports::Namespace;
 
 /// What every `continue` starts with; changes with its fields.
-const VERSION: &str = "5.";
+const VERSION: &str = "6.";
 
 /// Keys that one part lists at the most. With 70 bytes each they take a quarter of the memory that
 /// the function has.
@@ -50,8 +50,8 @@ pub struct Place {
 impl Place {
     /// The beginning of the namespace after this one, if there is one.
     pub fn next_namespace(namespace: Namespace) -> Option<Self> {
-        let next = NAMESPACES.into_iter().skip_while(|name| *name != namespace).nth(1)?;
-        Some(Self { namespace: next, ..Self::default() })
+        (namespace == Namespace::Settings)
+            .then(|| Self { namespace: Namespace::QueryConfigs, ..Self::default() })
     }
 }
 
@@ -84,7 +84,7 @@ impl Allowed {
 /// A part that was compared and counted, and is to be repaired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repair {
-    pub allowed: Each<Allowed>,
+    pub allowed: EnumMap<Namespace, Allowed>,
     /// Where the part ends; `None` where it goes to the end of both namespaces.
     pub end: Option<Place>,
     /// Orphans that are looked at together at the most.
@@ -92,7 +92,7 @@ pub struct Repair {
 }
 
 impl Repair {
-    pub fn new(allowed: Each<Allowed>, end: Option<Place>) -> Self {
+    pub fn new(allowed: EnumMap<Namespace, Allowed>, end: Option<Place>) -> Self {
         Self { allowed, end, chunk_keys: CHUNK_KEYS }
     }
 
@@ -132,9 +132,9 @@ pub struct Progress {
     part_keys: usize,
     /// Whether a part was left out for good.
     pub left_out: bool,
-    pub tallies: Each<Tally>,
+    pub tallies: EnumMap<Namespace, Tally>,
     /// What the runs so far have found.
-    pub found: Each<Counts>,
+    pub found: Found,
     /// Deletes and rewrites that a repair was refused.
     pub refused: u64,
     /// What was asked of Cloudflare just before.
@@ -179,7 +179,7 @@ impl Progress {
             // The alarm rings beyond 2 %: a part of one more counts.
             rewritten => rewritten.saturating_mul(100).div_ceil(tally.desired.max(1)),
         };
-        self.tallies.iter().map(percent).max().unwrap_or_default()
+        self.tallies.values().map(percent).max().unwrap_or_default()
     }
 
     pub fn note_pass(&mut self, took: Duration) {
@@ -231,7 +231,7 @@ mod tests {
         let request = Reconcile { apply: true, ..Reconcile::default() };
         let mut progress = Progress::at_start(&request);
         progress.place = Some(Place { after: Some("a-i".to_owned()), ..Place::default() });
-        let mut allowed = Each::<Allowed>::default();
+        let mut allowed = EnumMap::<Namespace, Allowed>::default();
         allowed[Namespace::Settings].deletes = 7;
         progress.repair = Some(Repair::new(allowed, Place::next_namespace(Namespace::Settings)));
         progress.tallies[Namespace::Settings].deleted = 3;
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn chunks_are_divided_down_to_one_read() {
-        let mut repair = Repair::new(Each::default(), None);
+        let mut repair = Repair::new(EnumMap::default(), None);
         let sizes: Vec<usize> =
             std::iter::from_fn(|| repair.divide_chunks().then_some(repair.chunk_keys)).collect();
         assert_eq!(sizes, [625, 100]);

@@ -1,20 +1,18 @@
 //! The answer to a reconcile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{AddAssign, Index, IndexMut};
+use std::ops::AddAssign;
 
-use serde::{Deserialize, Serialize, Serializer};
+use enum_map::{Enum, EnumMap};
+use serde::{Deserialize, Serialize};
 
-use super::namespaces::{Each, NAMESPACES};
+use crate::ports::Namespace;
 
 /// Names that a report gives of one class at the most.
 pub const MAX_EXAMPLES: usize = 20;
 
-/// Fewer keys than this count as 0 %, unless they are all of them.
-const FEW_KEYS: u64 = 10;
-
 /// What a report counts: keys, but for `Rejected`, which counts items.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
     /// An item that can be exported asks for it.
@@ -43,75 +41,16 @@ pub enum Class {
     Failed,
 }
 
-impl Class {
-    /// In the order of the report.
-    pub const ALL: [Self; 13] = [
-        Self::Desired,
-        Self::Listed,
-        Self::Missing,
-        Self::Stale,
-        Self::Orphaned,
-        Self::Withheld,
-        Self::Dangling,
-        Self::Foreign,
-        Self::Conflicting,
-        Self::Rejected,
-        Self::Written,
-        Self::Deleted,
-        Self::Failed,
-    ];
-}
-
 /// How many keys of one namespace there are of each class.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts([u64; Class::ALL.len()]);
+pub type Counts = EnumMap<Class, u64>;
 
-impl Index<Class> for Counts {
-    type Output = u64;
+pub type Found = EnumMap<Namespace, Counts>;
 
-    fn index(&self, class: Class) -> &u64 {
-        &self.0[class as usize]
-    }
-}
-
-impl IndexMut<Class> for Counts {
-    fn index_mut(&mut self, class: Class) -> &mut u64 {
-        &mut self.0[class as usize]
-    }
-}
-
-impl AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        for (count, more) in self.0.iter_mut().zip(other.0) {
-            *count += more;
+pub fn add(sums: &mut Found, more: Found) {
+    for (namespace, counts) in more {
+        for (class, count) in counts {
+            sums[namespace][class] += count;
         }
-    }
-}
-
-/// The counts of both namespaces, by name.
-fn by_namespace<S: Serializer>(found: &Each<Counts>, serializer: S) -> Result<S::Ok, S::Error> {
-    let by_name = |counts: &Counts| BTreeMap::from(Class::ALL.map(|class| (class, counts[class])));
-    serializer.collect_map(NAMESPACES.map(|namespace| (namespace, by_name(&found[namespace]))))
-}
-
-impl Each<Counts> {
-    /// A class's keys in both namespaces.
-    pub fn sum(&self, class: Class) -> u64 {
-        self.iter().map(|counts| counts[class]).sum()
-    }
-
-    pub fn drift(&self) -> u64 {
-        self.sum(Class::Missing) + self.sum(Class::Stale) + self.sum(Class::Orphaned)
-    }
-
-    /// A share in percent, of the namespace where it is larger. A few keys are none, unless they are
-    /// all: one new shop of a small fleet is on its way.
-    pub fn percent(&self, share: impl Fn(&Counts) -> (u64, u64)) -> u64 {
-        let percent = |counts| match share(counts) {
-            (part, all) if all == 0 || (part < FEW_KEYS && part < all) => 0,
-            (part, all) => part.saturating_mul(100) / all,
-        };
-        self.iter().map(percent).max().unwrap_or_default()
     }
 }
 
@@ -170,8 +109,8 @@ impl AddAssign for Changes {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub apply: bool,
-    #[serde(flatten, serialize_with = "by_namespace")]
-    pub found: Each<Counts>,
+    #[serde(flatten)]
+    pub found: Found,
     pub examples: Examples,
     /// Whether the chain has come to its end, left nothing out, and no brake refused a repair
     /// anything. Keys that could not be compared or repaired are counted as failed.

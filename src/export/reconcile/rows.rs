@@ -225,9 +225,7 @@ impl Rows {
         counts[Class::Desired] += self.missing_beyond;
         counts[Class::Missing] += self.missing_beyond;
         for row in self.rows.values() {
-            for class in Class::ALL.into_iter().filter(|class| row.is(*class)) {
-                counts[class] += 1;
-            }
+            counts.iter_mut().for_each(|(class, count)| *count += u64::from(row.is(class)));
         }
         counts
     }
@@ -357,7 +355,7 @@ mod tests {
 
     fn counted(keys: &Rows) -> Vec<(Class, u64)> {
         let counts = keys.counts();
-        Class::ALL.map(|class| (class, counts[class])).into_iter().filter(|(_, n)| *n > 0).collect()
+        counts.into_iter().filter(|(_, n)| *n > 0).collect()
     }
 
     #[test]
