@@ -125,15 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn read_alias_overrides_doc_reads_but_not_doc_writes() {
-        assert_eq!(
-            targets(
-                r#"{"read_alias":{"S":"legacy"},"index_aliases":{"M":{
-                "doc_reads":{"M":{"enabled":{"BOOL":true},"targets":{"L":[{"M":{"index_id":{"S":"r"}}}]}}},
-                "doc_writes":{"M":{"enabled":{"BOOL":true},"targets":{"L":[{"M":{"index_id":{"S":"w"}}}]}}}}}}"#
-            ),
-            ids(&["legacy", "w"])
-        );
+    fn read_alias_overrides_doc_reads_but_not_doc_writes_unless_it_is_empty() {
+        let item = r#"{"read_alias":{"S":"legacy"},"index_aliases":{"M":{
+            "doc_reads":{"M":{"enabled":{"BOOL":true},"targets":{"L":[{"M":{"index_id":{"S":"r"}}}]}}},
+            "doc_writes":{"M":{"enabled":{"BOOL":true},"targets":{"L":[{"M":{"index_id":{"S":"w"}}}]}}}}}}"#;
+        assert_eq!(targets(item), ids(&["legacy", "w"]));
+        assert_eq!(targets(&item.replace("legacy", "")), ids(&["r", "w"]));
     }
 
     #[test]

@@ -238,8 +238,9 @@ mod tests {
             "https:///p",
             " http://h",
             "http://h\n",
-            "http://h /p",
-            "http:\\\\h",
+            "http://h/ p",
+            "http://h/\u{7f}",
+            "http://h\\p",
             "javascript:alert(1)",
             "http://h:x",
         ] {

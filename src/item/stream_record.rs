@@ -267,9 +267,24 @@ mod tests {
             settings(&record("INSERT", r#","NewImage":{"shop_id":{"S":"s1"}},"OldImage":7"#));
         assert_eq!(malformed.index.to_string(), "acct1/main");
         assert_eq!(malformed.shop_ids, ["s1"]);
-        for json in [r#"{}"#, r#"7"#, r#"null"#, r#"{"dynamodb":{"Keys":{"pk":{"S":"a"}}}}"#] {
-            assert!(matches!(decode(json).content, Content::Unknown { .. }), "{json}");
+        let rows = [
+            ("{}", "dynamodb.Keys"),
+            ("7", "(record)"),
+            ("null", "(record)"),
+            (r#"{"dynamodb":{"Keys":{"pk":{"S":"a"}}}}"#, "dynamodb.Keys"),
+        ];
+        for (json, path) in rows {
+            let Content::Unknown { rejection } = decode(json).content else { panic!("{json}") };
+            assert_eq!(rejection.path, path, "{json}");
         }
+    }
+
+    #[test]
+    fn a_field_that_is_null_is_absent_also_where_another_is_malformed() {
+        let image = r#","NewImage":{"index_endpoint":{"S":"http://h"},"x":7},"OldImage":null"#;
+        let settings = settings(&record("INSERT", image));
+        assert!(matches!(settings.change, Ok(Change::Upsert(_))));
+        assert!(!settings.has_old_image);
     }
 
     #[test]
