@@ -174,6 +174,15 @@ async fn an_alias_that_points_at_nothing_is_dangling() {
     assert_eq!(by_key["pointed_at_by"], json!([named("b", "live")]));
     assert!(advice(&by_key).contains("active aliases of b/live"), "{by_key}");
     assert_eq!(asked(&world, &of_index("b", "gone-2")).await, by_key);
+
+    // Nothing says of which index a shop id is that only an alias names.
+    let write_aliases = json!({"index_write_aliases": [{"shop_id": "gone.example"}]});
+    let defaults =
+        json!({"pk": "c", "sk": "INDEX#DEFAULT_CONFIG", "add_docs_config": write_aliases});
+    world.stack.table.put(&defaults);
+    let by_shop_id = asked(&world, &of_key("gone.example")).await;
+    assert_eq!(verdicts(&by_shop_id), [("gone.example", "dangling")]);
+    assert_eq!(by_shop_id["pointed_at_by"], json!([named("c", "INDEX#DEFAULT_CONFIG")]));
 }
 
 #[tokio::test]
