@@ -47,9 +47,7 @@ fn encode(event: &str) -> Vec<Pair> {
     let mut pairs = Vec::new();
     for item in planned(decode(event)).settings {
         let Task::Export(Exportable { settings, .. }) = item.task else { continue };
-        let Ok(entry) = Entry::new(&settings.value(&api_key), &settings.index, &stamp) else {
-            continue;
-        };
+        let entry = Entry::new(&settings.value(&api_key), &settings.index, &stamp);
         let entry = std::rc::Rc::new(entry);
         pairs.extend(settings.kv_keys().into_iter().map(|key| Pair { key, entry: entry.clone() }));
     }

@@ -8,6 +8,7 @@ use super::api_keys::{ApiKeys, Exportable, NotExportable};
 use crate::config::ExporterConfig;
 use crate::index::ItemName;
 use crate::item::{IndexSettings, Item, ItemKey, ItemKind, QueryConfig, QueryConfigRef, Rejection};
+use crate::kv::limits::check_value_size;
 use crate::kv::{Digest, Entry, Stamp};
 
 /// One value and the keys that it goes under. May hold an API key: no `Debug`.
@@ -48,13 +49,10 @@ impl Desired {
     }
 
     pub fn of_settings(index: &Exportable, api_keys: &ApiKeys) -> Result<Self, NotExportable> {
-        let api_key = api_keys.resolve(index)?;
         let settings = &index.settings;
-        Ok(Self {
-            item: settings.index.clone().into(),
-            keys: settings.kv_keys(),
-            value: settings.value(api_key),
-        })
+        let value = settings.value(api_keys.resolve(index)?);
+        check_value_size(value.len()).map_err(Rejection::over_limit("(value)"))?;
+        Ok(Self { item: settings.index.clone().into(), keys: settings.kv_keys(), value })
     }
 
     pub fn entry_of_settings(
@@ -62,7 +60,7 @@ impl Desired {
         api_keys: &ApiKeys,
         stamp: &Stamp,
     ) -> Result<Rc<Entry>, NotExportable> {
-        Ok(Self::of_settings(index, api_keys)?.entry(stamp)?)
+        Ok(Self::of_settings(index, api_keys)?.entry(stamp))
     }
 
     pub fn of_query_config(config: &QueryConfigRef, item: &Item) -> Result<Self, Rejection> {
@@ -83,10 +81,8 @@ impl Desired {
         Digest::of(self.value.as_bytes())
     }
 
-    pub fn entry(&self, stamp: &Stamp) -> Result<Rc<Entry>, Rejection> {
+    pub fn entry(&self, stamp: &Stamp) -> Rc<Entry> {
         let ItemName { index, query } = &self.item;
-        Entry::new(&self.value, index, stamp)
-            .map(|entry| Rc::new(entry.of_query(query.clone())))
-            .map_err(|limit| Rejection::over_limit("index_name", limit))
+        Rc::new(Entry::new(&self.value, index, stamp).of_query(query.clone()))
     }
 }

@@ -108,7 +108,7 @@ fn next(
     if removed_is_back && last.is_none() {
         return Next::Nothing(RemovalOutcome::Left);
     }
-    match Desired::of_query_config(config, item).and_then(|desired| desired.entry(stamp)) {
+    match Desired::of_query_config(config, item).map(|desired| desired.entry(stamp)) {
         Ok(entry) if last == Some(&Done::Written(entry.digest())) => {
             Next::Nothing(RemovalOutcome::Written)
         }

@@ -274,7 +274,7 @@ pub fn pairs(keys: &[&str]) -> Vec<Pair> {
         environment: "prod".into(),
         changed_at: None,
     };
-    let entry = Rc::new(Entry::new(r#"{"x":1}"#, &index("i"), &stamp).unwrap());
+    let entry = Rc::new(Entry::new(r#"{"x":1}"#, &index("i"), &stamp));
     keys.iter().map(|key| Pair { key: (*key).to_owned(), entry: Rc::clone(&entry) }).collect()
 }
 

@@ -55,9 +55,8 @@ pub struct ItemWrite {
 }
 
 impl ItemWrite {
-    pub fn new(item: ItemKey, desired: Desired, stamp: &Stamp) -> Result<Self, Rejection> {
-        let entry = desired.entry(stamp)?;
-        Ok(Self { item, entry, keys: desired.keys.into_iter().collect() })
+    pub fn new(item: ItemKey, desired: Desired, stamp: &Stamp) -> Self {
+        Self { item, entry: desired.entry(stamp), keys: desired.keys.into_iter().collect() }
     }
 }
 
@@ -197,16 +196,7 @@ impl WriteOutcome {
         let asked: BTreeSet<String> = desired.keys.iter().cloned().collect();
         self.leave_behind(item.clone(), &keys - &asked);
         let keys = if policy.writes_new_keys { asked } else { &asked & &keys };
-        if keys.is_empty() {
-            return None;
-        }
-        match desired.entry(stamp) {
-            Ok(entry) => Some(ItemWrite { item, entry, keys }),
-            Err(rejection) => {
-                self.rejected.push((item, rejection));
-                None
-            }
-        }
+        (!keys.is_empty()).then(|| ItemWrite { item, entry: desired.entry(stamp), keys })
     }
 
     fn leave_behind(&mut self, item: ItemKey, keys: BTreeSet<String>) {
@@ -254,7 +244,7 @@ mod tests {
             |key: &ItemKey, item: &Item| Desired::of_item(key, item, &fakes.config, &api_keys);
         let (key, item) = index_item("i", &shop("s"));
         let Ok(first) = desired(&key, &item) else { panic!("the API key is there") };
-        let write = ItemWrite::new(key, first, &invocation.stamp()).unwrap();
+        let write = ItemWrite::new(key, first, &invocation.stamp());
         verified_write(&invocation, policy, vec![write], desired).await
     }
 

@@ -24,10 +24,9 @@ impl Rejection {
         Self { path: path.into(), reason: reason.into() }
     }
 
-    /// `path` is the field that makes the key or the metadata too long.
-    pub fn over_limit(path: &str, limit: LimitExceeded) -> Self {
-        let path = if limit == LimitExceeded::LargeValue { "(value)" } else { path };
-        Self::new(path, limit.to_string())
+    /// `path` is what makes the key, the metadata or the value too long.
+    pub fn over_limit(path: &'static str) -> impl Fn(LimitExceeded) -> Self {
+        move |limit| Self::new(path, limit.to_string())
     }
 }
 

@@ -69,12 +69,11 @@ impl IndexSettings {
     }
 
     fn check_limits(&self) -> Result<(), Rejection> {
-        let over_limit = |path: &'static str| move |limit| Rejection::over_limit(path, limit);
-        check_key(&self.index.index_id()).map_err(over_limit("index_name"))?;
+        check_key(&self.index.index_id()).map_err(Rejection::over_limit("index_name"))?;
         if let Some(shop_id) = &self.shop_id {
-            check_key(shop_id).map_err(over_limit("shop_id"))?;
+            check_key(shop_id).map_err(Rejection::over_limit("shop_id"))?;
         }
-        check_metadata_size(&self.index).map_err(over_limit("index_name"))
+        check_metadata_size(&self.index).map_err(Rejection::over_limit("index_name"))
     }
 
     pub fn kv_keys(&self) -> Vec<String> {

@@ -25,10 +25,9 @@ impl fmt::Debug for QueryConfig {
 
 impl QueryConfig {
     pub fn decode(config: &QueryConfigRef, item: &Map<'_>) -> Result<Self, Rejection> {
-        let over_limit = |limit| Rejection::over_limit("index_name", limit);
         let key = config.kv_key();
-        check_key(&key).map_err(over_limit)?;
-        check_metadata_size(&config.index).map_err(over_limit)?;
+        check_key(&key).map_err(Rejection::over_limit("index_name"))?;
+        check_metadata_size(&config.index).map_err(Rejection::over_limit("index_name"))?;
         let from_the_keys = [
             ("system_account_id", &config.index.account),
             ("index_name", &config.index.name),
@@ -42,7 +41,7 @@ impl QueryConfig {
             let malformed = fields.iter().find(|(_, value)| serde_json::to_string(value).is_err());
             Rejection::new(malformed.map_or("(value)", |(name, _)| *name), NOT_AN_ATTRIBUTE)
         })?;
-        check_value_size(value.len()).map_err(over_limit)?;
+        check_value_size(value.len()).map_err(Rejection::over_limit("(value)"))?;
         Ok(Self { key, value })
     }
 }

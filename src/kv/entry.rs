@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use super::limits::{LimitExceeded, MAX_METADATA_BYTES, check_value_size};
 use super::metadata::{Stamp, metadata_json};
 use super::{Digest, StoredSettings, StoredValue};
 use crate::index::{IndexRef, ItemName};
@@ -36,21 +35,16 @@ pub struct Pair {
 }
 
 impl Entry {
-    /// An entry of `index`, unless KV's limits forbid it.
-    pub fn new(value: &str, index: &IndexRef, stamp: &Stamp) -> Result<Self, LimitExceeded> {
-        check_value_size(value.len())?;
+    /// An entry of `index`. That it keeps KV's limits is checked where the item is decoded.
+    pub fn new(value: &str, index: &IndexRef, stamp: &Stamp) -> Self {
         let digest = Digest::of(value.as_bytes());
-        let metadata = metadata_json(digest, index, stamp);
-        if metadata.len() > MAX_METADATA_BYTES {
-            return Err(LimitExceeded::LargeMetadata);
-        }
-        Ok(Self {
+        Self {
             value: json_string(value),
-            metadata: serde_json::from_str(&metadata).ok(),
+            metadata: serde_json::from_str(&metadata_json(digest, index, stamp)).ok(),
             digest,
             item: Some(index.clone().into()),
             changed_at: stamp.changed_at.clone(),
-        })
+        }
     }
 
     #[must_use]
@@ -105,7 +99,7 @@ mod tests {
 
     fn entry(value: &str) -> Entry {
         let index = IndexRef::parse("acct1", "main").unwrap();
-        Entry::new(value, &index, &stamp(Source::ReExport)).unwrap()
+        Entry::new(value, &index, &stamp(Source::ReExport))
     }
 
     #[test]

@@ -41,9 +41,7 @@ pub trait KvStore {
         cursor: Option<&str>,
     ) -> Result<ListPage, KvError>;
     /// By the latest answer; `None` where it does not say.
-    fn rate_limit(&self) -> Option<RateLimit> {
-        None
-    }
+    fn rate_limit(&self) -> Option<RateLimit>;
 }
 
 /// What is left of the API's limit of requests, which all of a user's or account's clients share.

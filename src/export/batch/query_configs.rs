@@ -18,24 +18,19 @@ pub async fn export<S: Services>(
     items: &[QueryConfigItem],
 ) -> Vec<RecordOutcome> {
     let keys: Vec<String> = items.iter().map(|item| item.name.kv_key()).collect();
-    let mut outcomes = vec![RecordOutcome::Exported; items.len()];
     // By key, because names that hold a dash can give two items one key: the later item has it.
     let mut pairs = BTreeMap::new();
     let mut removed = Vec::new();
     let stamp = invocation.stamp();
-    for ((item, key), outcome) in items.iter().zip(&keys).zip(&mut outcomes) {
+    for (item, key) in items.iter().zip(&keys) {
         match &item.task {
             Task::Nothing => {}
             Task::Remove => removed.push(item.name.clone()),
             Task::Export(config) => {
                 let changed_at = item.deciding.record.changed_at.clone();
                 let desired = Desired::of_decoded_query_config(&item.name, config.clone());
-                match desired.entry(&Stamp { changed_at, ..stamp.clone() }) {
-                    Ok(entry) => drop(pairs.insert(key, Pair { key: key.clone(), entry })),
-                    Err(rejection) => {
-                        *outcome = RecordOutcome::rejected(item.name.clone(), rejection);
-                    }
-                }
+                let entry = desired.entry(&Stamp { changed_at, ..stamp.clone() });
+                pairs.insert(key, Pair { key: key.clone(), entry });
             }
         }
     }
@@ -46,17 +41,14 @@ pub async fn export<S: Services>(
     let mut by_key = remove(invocation, &removed, OtherEnvironments::Unknown).await;
     let failures = failures.into_iter();
     by_key.extend(failures.map(|(key, error)| (key, RemovalOutcome::Failed(error.into()))));
-    for ((item, key), outcome) in items.iter().zip(&keys).zip(&mut outcomes) {
-        let name = item.name.clone();
-        *outcome = match by_key.get(key) {
-            Some(RemovalOutcome::Failed(error)) => {
-                RecordOutcome::of_error(name, error.clone(), item.deciding.late)
-            }
-            Some(RemovalOutcome::Rejected(rejection)) => {
-                RecordOutcome::rejected(name, rejection.clone())
-            }
-            _ => continue,
-        };
-    }
-    outcomes
+    let outcomes = items.iter().zip(&keys).map(|(item, key)| match by_key.get(key) {
+        Some(RemovalOutcome::Failed(error)) => {
+            RecordOutcome::of_error(item.name.clone(), error.clone(), item.deciding.late)
+        }
+        Some(RemovalOutcome::Rejected(rejection)) => {
+            RecordOutcome::rejected(item.name.clone(), rejection.clone())
+        }
+        _ => RecordOutcome::Exported,
+    });
+    outcomes.collect()
 }

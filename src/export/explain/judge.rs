@@ -107,7 +107,7 @@ mod tests {
             environment: environment.into(),
             changed_at: None,
         };
-        Rc::new(Entry::new(value, &index("i"), &stamp).unwrap())
+        Rc::new(Entry::new(value, &index("i"), &stamp))
     }
 
     fn written_by(environment: &str, value: &str) -> Option<StoredValue> {

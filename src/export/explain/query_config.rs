@@ -41,7 +41,7 @@ pub async fn about_key<S: Services>(
     let claimant = |(key, item): (&ItemKey, &Item)| {
         let config = key.query_config()?;
         let desired = Desired::of_query_config(&config, item);
-        Some((config, desired.and_then(|desired| desired.entry(&stamp))))
+        Some((config, desired.map(|desired| desired.entry(&stamp))))
     };
     let claimants: BTreeMap<QueryConfigRef, Result<Rc<Entry>, Rejection>> =
         items.iter().filter_map(claimant).collect();

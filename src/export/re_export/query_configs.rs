@@ -90,7 +90,7 @@ impl<S: Services> QueryConfigReader<'_, S> {
         for (key, item) in page.items {
             let Some(config) = key.query_config() else { continue };
             let desired = Desired::of_query_config(&config, &item);
-            match desired.and_then(|desired| ItemWrite::new(key, desired, &stamp)) {
+            match desired.map(|desired| ItemWrite::new(key, desired, &stamp)) {
                 Ok(write) => self.ahead.push_back(write),
                 Err(rejection) => {
                     log_rejected(Some(&config.into()), None, &rejection);

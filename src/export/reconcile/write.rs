@@ -154,7 +154,7 @@ async fn read_current<S: Services>(
         // Gone or moved since the scan: nothing was written, so nothing is left behind.
         let Some(found) = items.get(&item) else { continue };
         let desired = Desired::of_item(&item, found, config, api_keys);
-        match desired.and_then(|desired| Ok(ItemWrite::new(item, desired, &stamp)?)) {
+        match desired.map(|desired| ItemWrite::new(item, desired, &stamp)) {
             Ok(mut write) => {
                 write.keys.retain(|key| keys.contains(key));
                 if !write.keys.is_empty() {

@@ -120,7 +120,7 @@ mod tests {
             environment: "prod".into(),
             changed_at: None,
         };
-        Rc::new(Entry::new(value, &index(), &stamp).unwrap())
+        Rc::new(Entry::new(value, &index(), &stamp))
     }
 
     fn stored() -> StoredValue {

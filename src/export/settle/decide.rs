@@ -138,7 +138,7 @@ mod tests {
             environment: "prod".into(),
             changed_at: None,
         };
-        Rc::new(Entry::new("value", &index(name), &stamp).unwrap())
+        Rc::new(Entry::new("value", &index(name), &stamp))
     }
 
     fn unavailable() -> ApiKeyUnavailable {

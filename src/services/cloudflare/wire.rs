@@ -198,7 +198,7 @@ mod tests {
             environment: "prod".into(),
             changed_at: None,
         };
-        let entry = Rc::new(Entry::new("{\"x\":\"\\n\"}", &index, &stamp).unwrap());
+        let entry = Rc::new(Entry::new("{\"x\":\"\\n\"}", &index, &stamp));
         let pairs = ["k\"1", "k2"].map(|key| Pair { key: key.into(), entry: entry.clone() });
         let sent: serde_json::Value = serde_json::from_slice(&body(&pairs)).unwrap();
         assert_eq!(sent[0]["key"], "k\"1");

@@ -63,8 +63,7 @@ impl Held {
                     changed_at: None,
                 };
                 let value = fleet.value(*item, *version);
-                let entry = Entry::new(&value, &fleet.index_ref(item.index), &stamp);
-                entry.expect("an entry within KV's limits").to_stored()
+                Entry::new(&value, &fleet.index_ref(item.index), &stamp).to_stored()
             }
             Self::Written(stored) => stored.clone(),
         }
