@@ -247,13 +247,14 @@ mod tests {
     }
 
     #[test]
-    fn an_environment_has_64_characters_at_the_most() {
-        for (length, valid) in [(64, true), (65, false)] {
-            let name = "e".repeat(length);
+    fn an_environment_has_1_to_64_letters_digits_and_the_like() {
+        let (longest, too_long) = ("e".repeat(64), "e".repeat(65));
+        let rows = [(&*longest, true), ("A.b-c_9", true), (&*too_long, false), ("a/b", false)];
+        for (name, valid) in rows {
             let mut variables = MINIMAL.to_vec();
             variables.retain(|(variable, _)| *variable != "ENVIRONMENT");
-            variables.push(("ENVIRONMENT", &name));
-            assert_eq!(config(&variables).is_ok(), valid, "{length}");
+            variables.push(("ENVIRONMENT", name));
+            assert_eq!(config(&variables).is_ok(), valid, "{name}");
         }
     }
 

@@ -48,6 +48,24 @@ async fn a_key_that_an_active_alias_points_at_stays_with_a_warning_and_a_count()
 }
 
 #[tokio::test]
+async fn what_looks_like_an_alias_in_a_query_config_keeps_nothing() {
+    let aliases = pointers().into_iter().map(|(_, alias)| alias).reduce(with).unwrap();
+    for payload in [None, Some(repair()), Some(of_account("a", true))] {
+        let _row = row(format!("{payload:?}"));
+        let world = World::start().await;
+        world.settled_with([shop("a", "old", "old.example"), index("b", "live")]).await;
+        world.load([with(query_config("b", "live", "q", 1), aliases.clone())]);
+
+        world.stack.table.delete("a", "INDEX#old");
+        match payload {
+            None => drop(world.deliver_ok().await),
+            Some(payload) => assert_eq!(world.handle(&payload).await.ok()["complete"], true),
+        }
+        assert_eq!(world.setting_keys(), ["b-live"]);
+    }
+}
+
+#[tokio::test]
 async fn a_key_whose_index_or_claimant_cannot_be_exported_stays_as_it_is() {
     for claim in [json!({}), json!({"shop_id": "s.example"})] {
         let _row = row(&claim);

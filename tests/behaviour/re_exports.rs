@@ -1,7 +1,7 @@
 //! Re-exports by hand: what they report, and how they race the stream.
 
 use serde_json::json;
-use testbed::faults::Rule;
+use testbed::faults::{Fault, Rule};
 use testbed::kv::KvVerb;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
@@ -147,4 +147,19 @@ async fn query_configs_that_change_or_go_meanwhile_are_written_again_or_removed(
     assert_eq!(world.query_config("a", "i", "changes").unwrap()["boost"], 2);
     let puts = world.puts_done(QUERY_CONFIGS);
     assert_eq!(puts.iter().map(|put| put.pairs).collect::<Vec<_>>(), [3, 1]);
+}
+
+#[tokio::test]
+async fn a_query_config_that_goes_while_it_is_written_and_cannot_be_removed_is_named() {
+    let world = World::start().await;
+    world.load([index("a", "i"), query_config("a", "i", "q", 1)]);
+    let delete = world.after(|table| table.delete("a", "INDEX#i#QUERY#q"));
+    world.break_kv(Rule::on("PUT", "/query-configs/bulk", delete));
+    world.break_kv(deletes(Fault::status(400)).forever());
+
+    let answered = world.handle(&re_export_all("a", "i")).await;
+
+    assert_eq!(answered.error().kind, "ReExportIncomplete");
+    let (message, key) = (&answered.error().message, query_config_key("a", "i", "q"));
+    assert!(message.contains(&format!("key {key:?} could not be removed")), "{message}");
 }

@@ -58,6 +58,20 @@ async fn a_token_that_stays_refused_fails_the_records_as_cloudflare_auth_rejecte
 }
 
 #[tokio::test]
+async fn a_token_that_is_refused_after_a_lost_try_is_named_with_what_may_be_done() {
+    let world = World::start().await;
+    world.load([index("a", "i")]);
+    world.stack.kv.set_token("another");
+    world.break_puts(1, Fault::status(503));
+
+    let answered = world.handle(&re_export("a", "i")).await;
+
+    assert_eq!(answered.error().kind, "CloudflareAuthRejected");
+    let message = &answered.error().message;
+    assert!(message.contains("KV may hold an older version"), "{message}");
+}
+
+#[tokio::test]
 async fn a_secret_that_is_missing_fails_the_records_by_its_name() {
     let world = World::start().await;
     world.stack.secrets.remove(TOKEN_SECRET);

@@ -33,6 +33,13 @@ async fn a_key_whose_value_names_a_rejected_item_leads_to_that_item() {
 
     assert_eq!(report["item"], "rejected");
     assert_eq!(verdicts(&report), [("b-j", "rejected"), ("s.example", "rejected")]);
+
+    // Or it asks for what was the key of an index that is gone.
+    world.hold(SETTINGS, "a-i", &held_settings("a", "i"), Writer::Ours);
+    world.stack.table.put(&with(broken("b", "j"), json!({"shop_id": "a-i"})));
+    let report = asked(&world, &of_index("a", "i")).await;
+    assert_eq!((&report["item"], verdicts(&report)), (&json!("absent"), vec![("a-i", "rejected")]));
+    assert!(advice(&report).contains("run make explain ACCOUNT=b INDEX=j"), "{report}");
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ type Case = (&'static str, fn(&World), &'static [(&'static str, &'static str)], 
 
 #[tokio::test]
 async fn what_has_happened_to_an_index_is_told_by_its_keys_and_in_the_advice() {
-    let cases: [Case; 4] = [
+    let cases: [Case; 5] = [
         (
             "the item is broken",
             |world| world.load([with(broken("a", "i"), json!({"shop_id": "s.example"}))]),
@@ -72,6 +72,12 @@ async fn what_has_happened_to_an_index_is_told_by_its_keys_and_in_the_advice() {
             |world| world.stack.api_keys.remove("a"),
             &[("s.example", "rejected"), ("a-i", "rejected")],
             "the account has no API key",
+        ),
+        (
+            "the account has another API key",
+            |world| world.stack.api_keys.set("a", "rotated"),
+            &[("s.example", "stale"), ("a-i", "stale")],
+            "run make reconcile APPLY=true ACCOUNT=a,",
         ),
         (
             // Stale as for a reconcile, though the value is right.

@@ -221,3 +221,40 @@ async fn what_is_written_after_the_orphans_were_looked_at_is_settled_if_its_item
 
     assert_eq!(world.setting("s1.example"), None);
 }
+
+#[tokio::test]
+async fn what_a_repair_wrote_goes_with_its_item_unless_that_is_more_than_the_brake_lets_through() {
+    for (query_configs, refused) in [(100, 0), (101, 101)] {
+        let _row = row(query_configs);
+        let world = World::start().await;
+        let configs = || (0..query_configs).map(|n| query_config("a", "i", &n.to_string(), 1));
+        world.load(configs().chain([index("a", "i")]));
+        let gone: Vec<Value> = configs().collect();
+        let delete = world.after(move |table| {
+            for item in &gone {
+                table.delete("a", item["sk"].as_str().unwrap());
+            }
+        });
+        world.break_kv(Rule::on("PUT", "/query-configs/bulk", delete));
+
+        let report = world.handle(&repair()).await.ok().clone();
+
+        assert_eq!(world.query_config_keys().len(), refused, "{report}");
+        let refused = (refused > 0).then(|| json!({"delete": refused, "rewrite": 0}));
+        assert_eq!(report.get("refused").cloned(), refused);
+        assert_eq!(report["complete"], refused.is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_item_that_becomes_invalid_while_it_is_written_is_rejected_and_keeps_its_keys() {
+    let world = World::start().await;
+    world.load([version(1)]);
+    world.break_kv(writes(world.after(|table| table.put(&broken("a", "i")))));
+
+    let report = world.handle(&repair()).await.ok().clone();
+
+    assert_eq!(report["settings"]["rejected"], 1, "{report}");
+    assert_eq!(report["examples"]["rejected"], json!(["a-i"]));
+    assert_eq!(world.url_under("a-i").as_deref(), Some("https://v1.example.com"));
+}

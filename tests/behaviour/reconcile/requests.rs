@@ -90,6 +90,23 @@ async fn while_fewer_than_600_requests_are_left_nothing_is_asked_before_the_rese
 }
 
 #[tokio::test]
+async fn a_run_that_finds_no_turn_leaves_everything_to_the_next_one() {
+    let world = World::start().await;
+    world.settled_with([index("a", "i"), query_config("a", "i", "q", 1)]).await;
+    world.stack.kv.limit_requests(600, Duration::from_secs(4));
+    let short = Duration::from_secs(2);
+
+    let mut payload = audit();
+    for (time, settings, query_configs) in [(short, 1, 0), (short, 0, 0), (4 * short, 0, 1)] {
+        let report = world.handle_within(&payload, time).await.ok().clone();
+        assert_eq!(report["settings"]["listed"], settings, "{report}");
+        assert_eq!(report["query_configs"]["listed"], query_configs, "{report}");
+        assert_eq!(report["complete"], query_configs == 1, "{report}");
+        payload = json!({"reconcile": {"continue": report.get("continue")}});
+    }
+}
+
+#[tokio::test]
 async fn a_run_of_one_account_reads_that_account_alone() {
     let world = World::start().await;
     let items = (0..40).map(|number| shop("b", &format!("i{number}"), &format!("b{number}.shop")));
