@@ -34,6 +34,7 @@ fn size(keys: usize) -> Size {
         seed: 1,
         settings_bytes: 1_850,
         query_config_bytes: 250,
+        query_bytes: 0,
     }
 }
 

@@ -200,3 +200,32 @@ async fn what_changes_while_a_run_waits_for_its_turn_is_not_overwritten_by_what_
     assert!(written.len() >= 2, "the stream and the repair have written it");
     assert!(written.iter().all(|(_, digest)| *digest == changed), "{written:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn more_keys_to_write_than_names_fit_into_memory_are_written_by_run_after_run() {
+    for class in ["missing", "stale"] {
+        // The names of 20,000 items take some 23 MB, of which 16 are held.
+        let size = Size { accounts: 4, query_configs: 1_000, drift: 0, query_bytes: 900, ..SIZE };
+        let world = Rc::new(World::new(size));
+        let fleet = &world.fleet;
+        for index in 0..fleet.indexes() {
+            let index_id = fleet.index_ref(index).index_id();
+            for (hash, query) in fleet.hashes() {
+                let key = format!("qcfg-{index_id}-{hash}");
+                match class {
+                    "missing" => world.namespaces.set(fleet, Namespace::QueryConfigs, &key, None),
+                    _ => drop(world.change(ItemId::query_config(index, *query))),
+                }
+            }
+        }
+
+        let request = json!({"apply": true, "rewrite_up_to": 20_000});
+        let chain = follow(&process(&world, "reconcile"), request, INVOCATION).await.unwrap();
+
+        assert_eq!(chain.runs.len(), 2, "{:?}", chain.runs);
+        let of = |class: &str| chain.sum("query_configs", class);
+        assert_eq!((of(class), of("written"), of("failed")), (20_000, 20_000, 0), "{class}");
+        assert_eq!(chain.last()["complete"], true);
+        assert_mended(&world);
+    }
+}

@@ -25,6 +25,7 @@ pub const SIZE: Size = Size {
     seed: 1,
     settings_bytes: 100,
     query_config_bytes: 50,
+    query_bytes: 0,
 };
 
 /// 6,000 keys, 400 of them of the settings.

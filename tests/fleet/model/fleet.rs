@@ -27,6 +27,8 @@ pub struct Size {
     pub settings_bytes: usize,
     /// The same for a query config.
     pub query_config_bytes: usize,
+    /// What a query has beside its number, in bytes.
+    pub query_bytes: usize,
 }
 
 /// What the names and keys of an item take in the table, in bytes, roughly.
@@ -71,7 +73,7 @@ impl ItemId {
 impl Fleet {
     pub fn new(size: Size) -> Self {
         let mut hashes: Vec<(String, usize)> = (0..size.query_configs)
-            .map(|query| (Digest::of(query_text(query).as_bytes()).to_string(), query))
+            .map(|query| (Digest::of(size.query_text(query).as_bytes()).to_string(), query))
             .collect();
         hashes.sort();
         let settings_text = "s".repeat(size.settings_bytes);
@@ -162,7 +164,7 @@ impl Fleet {
         let name = self.index_name(index);
         match query {
             None => format!("INDEX#{name}"),
-            Some(query) => format!("INDEX#{name}#QUERY#{}", query_text(query)),
+            Some(query) => format!("INDEX#{name}#QUERY#{}", self.size.query_text(query)),
         }
     }
 
@@ -173,7 +175,7 @@ impl Fleet {
         let query = match key.sk.split_once("#QUERY#") {
             None => None,
             Some((_, text)) => {
-                let query = text.get(1..)?.parse().ok()?;
+                let query = text.get(1..5)?.parse().ok()?;
                 if query >= self.size.query_configs {
                     return None;
                 }
@@ -241,7 +243,7 @@ impl Fleet {
             ),
             Some(query) => format!(
                 r#"{{"index_name":"{name}","normalized_query":"{}","system_account_id":"{account}","text":"{}","version":{version}}}"#,
-                query_text(query),
+                self.size.query_text(query),
                 self.query_config_text
             ),
         }
@@ -256,6 +258,8 @@ pub fn api_key(account: &str) -> String {
     format!("key-of-{account}")
 }
 
-fn query_text(query: usize) -> String {
-    format!("q{query:04}")
+impl Size {
+    fn query_text(&self, query: usize) -> String {
+        format!("q{query:04}{}", "x".repeat(self.query_bytes))
+    }
 }
