@@ -1,5 +1,7 @@
 //! Query configs that are removed, and those that come back.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use testbed::faults::Fault;
 use testbed::kv::KvVerb;
 use testbed::stack::QUERY_CONFIGS;
@@ -90,4 +92,23 @@ async fn a_few_of_an_index_with_many_are_read_by_their_names() {
     assert_eq!(world.query_config_keys().len(), 3_000 - 101);
     assert_eq!(world.stack.kv.log_of(KvVerb::ListKeys).len(), 1);
     assert_eq!(world.stack.kv.log().len(), 3);
+}
+
+#[tokio::test]
+async fn one_that_changes_as_fast_as_it_is_followed_fails_after_five_rounds() {
+    let world = World::start().await;
+    world.settled_with([query_config("a", "i", "q", 0)]).await;
+    world.stack.table.delete("a", "INDEX#i#QUERY#q");
+    let version = AtomicU32::new(1);
+    let change = world.before(move |table| {
+        table.put(&query_config("a", "i", "q", version.fetch_add(1, Ordering::Relaxed)));
+    });
+    world.break_table(item_reads(change).after(1).forever());
+
+    let answered = world.deliver().await;
+
+    assert_eq!(answered.failures().len(), 1);
+    assert_eq!(world.puts_done(QUERY_CONFIGS).len(), 4, "after the delete, in four rounds");
+    let failed = world.logs.only("record failed");
+    assert!(failed["error"].as_str().unwrap().contains("still changes"), "{failed}");
 }
