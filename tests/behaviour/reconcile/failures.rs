@@ -138,3 +138,19 @@ async fn keys_that_kv_does_not_take_are_failed_by_name() {
     );
     assert_eq!(world.setting_keys(), ["a-i", "gone.example"]);
 }
+
+#[tokio::test]
+async fn an_orphaned_query_config_whose_value_names_another_key_is_left_to_a_person() {
+    let world = World::start().await;
+    world.settled_with([index("a", "i")]).await;
+    let key = query_config_key("a", "i", "mixed up");
+    world.hold(QUERY_CONFIGS, &key, &held_query_config("a", "i", "other"), Writer::Ours);
+
+    let report = world.handle(&repair()).await.ok().clone();
+
+    assert_eq!(report["query_configs"]["orphaned"], 1, "{report}");
+    assert_eq!(report["query_configs"]["failed"], 1, "{report}");
+    assert_eq!(world.query_config_keys(), [key.as_str()]);
+    let line = world.logs.only("a key could not be compared or repaired");
+    assert!(line["error"].as_str().unwrap().contains("delete the key by hand"), "{line}");
+}

@@ -143,6 +143,21 @@ async fn a_listing_that_shows_a_key_before_its_item_was_written_deletes_nothing(
 }
 
 #[tokio::test]
+async fn an_orphan_that_is_asked_for_again_before_the_look_is_left_to_its_own_record() {
+    let world = with_orphans().await;
+    let back = world.before(|table| table.put(&query_config("a", "i", "q", 2)));
+    world.break_table(item_reads(back));
+
+    let report = world.handle(&repair()).await.ok().clone();
+
+    assert_eq!(world.query_config("a", "i", "q").unwrap()["boost"], 1);
+    assert_eq!(report["query_configs"]["orphaned"], 1, "{report}");
+    for class in ["written", "deleted", "failed"] {
+        assert_eq!(report["query_configs"][class], 0, "{report}");
+    }
+}
+
+#[tokio::test]
 async fn an_orphan_that_is_asked_for_again_between_look_and_delete_is_written() {
     let world = with_orphans().await;
     for (namespace, item) in
