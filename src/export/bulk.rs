@@ -288,7 +288,7 @@ fn keep_unsuccessful<T>(items: &mut Vec<T>, reply: &BulkReply, key: impl Fn(&T) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::testing::{Fakes, Keys, KvFault, TIME_LEFT, pairs};
+    use crate::export::fakes::{Fakes, Keys, KvFault, TIME_LEFT, pairs};
     use crate::ports::Cause;
     use proptest::prelude::*;
     use serde_json::json;

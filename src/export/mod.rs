@@ -22,12 +22,14 @@ pub mod reconcile;
 mod retry;
 pub mod settle;
 mod table;
-#[cfg(test)]
-mod testing;
 mod verified_write;
 
 /// The most rounds in which a use case follows a table that changes.
 pub const MAX_ROUNDS: usize = 5;
+
+#[cfg(test)]
+#[path = "../../tests/support/fakes.rs"]
+mod fakes;
 
 #[cfg(test)]
 #[path = "../../tests/support/memory.rs"]

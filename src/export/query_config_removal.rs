@@ -223,7 +223,7 @@ impl<S: Services> Removing<'_, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::testing::{Fakes, pairs};
+    use crate::export::fakes::{Fakes, pairs};
     use crate::kv::Source;
     use crate::ports::{KvError, KvStore};
 

@@ -218,7 +218,7 @@ impl WriteOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::testing::{
+    use crate::export::fakes::{
         Fakes, Keys, KvFault, TableChange, batch_api_keys, index, index_item,
     };
     use crate::ports::{Cause, KvError};

@@ -115,7 +115,7 @@ impl ApiKeyUnavailable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::testing::{Fakes, index_settings};
+    use crate::export::fakes::{Fakes, index_settings};
     use serde_json::json;
 
     #[test]

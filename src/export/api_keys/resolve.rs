@@ -236,7 +236,7 @@ fn quiet_cell_error() -> ApiKeyError {
 mod tests {
     use super::super::asking::BATCH_TIME_FOR_API_KEYS;
     use super::*;
-    use crate::export::testing::{Fakes, KvFault, batch_api_keys, down};
+    use crate::export::fakes::{Fakes, KvFault, batch_api_keys, down};
     use secrecy::ExposeSecret;
     use serde_json::{Value, json};
     use tokio::time::Instant;

@@ -118,8 +118,8 @@ fn count_outcomes(stats: &mut Stats, outcomes: &[RecordOutcome]) {
 mod tests {
     use super::*;
     use crate::export::error::KeyError;
+    use crate::export::fakes::{Fakes, KvFault};
     use crate::export::receipt::Record;
-    use crate::export::testing::{Fakes, KvFault};
     use crate::index::IndexRef;
     use crate::item::Rejection;
     use crate::kv::Source;

@@ -99,7 +99,7 @@ mod tests {
     use super::super::table_view::Named;
     use super::*;
     use crate::export::api_keys::WhyNoApiKey;
-    use crate::export::testing::Fakes;
+    use crate::export::fakes::Fakes;
     use crate::item::Item;
     use crate::kv::{Source, Stamp};
     use crate::ports::{ApiKeyError, Cause};

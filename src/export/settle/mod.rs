@@ -219,7 +219,7 @@ impl<'a, 'k, S: Services> Settling<'a, 'k, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::testing::{Fakes, Keys, KvFault, TIME_LEFT, batch_api_keys, index_item};
+    use crate::export::fakes::{Fakes, Keys, KvFault, TIME_LEFT, batch_api_keys, index_item};
     use crate::ports::{Cause, KvError};
     use serde_json::json;
     use tokio::time::Instant;

@@ -1,4 +1,4 @@
-//! The services in memory for the unit tests of this folder. A call succeeds unless a fault is
+//! The services in memory for the unit tests of `src/export`. A call succeeds unless a fault is
 //! scripted for it; each call takes the next entry of its service's script.
 
 use std::cell::RefCell;
