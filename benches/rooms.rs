@@ -1,6 +1,6 @@
 //! The pure modules: decode, plan and encode 1, 100 and 10,000 records.
 
-#[path = "../testbed/benches/function/workload.rs"]
+#[path = "../tests/testbed/benches/function/workload.rs"]
 #[expect(dead_code, reason = "the other bench uses the rest")]
 mod workload;
 

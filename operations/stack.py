@@ -25,7 +25,7 @@ STACK = os.environ.get("STACK") or f"{ENVIRONMENT}-ecom-settings-exporter"
 OPERATOR = os.environ.get("OPERATOR") or "target/debug/operator"
 ZIP = "target/lambda/bootstrap/bootstrap.zip"
 BUILT = os.environ.get("ZIP") or ZIP
-DEFINITION = "statemachine/reconcile.asl.json"
+DEFINITION = "operations/reconcile.asl.json"
 # What a version does not hold: a change of these publishes none. A test compares them with the template.
 NOT_OF_THE_FUNCTION = {
     "StreamEnabled", "BatchingWindowSeconds", "ParallelizationFactor", "RepairEnabled", "ReconcileEveryMinutes",

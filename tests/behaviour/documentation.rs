@@ -61,9 +61,3 @@ fn every_file_in_which_a_decision_is_made_exists() {
         assert!(there, "{file}");
     }
 }
-
-#[test]
-fn all_pages_together_are_short() {
-    let words: usize = pages().iter().map(|(_, page)| page.split_whitespace().count()).sum();
-    assert!(words <= 18_000, "{words}");
-}

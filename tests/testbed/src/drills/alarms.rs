@@ -1,6 +1,6 @@
 //! The texts of the template's alarms.
 
-const TEMPLATE: &str = include_str!("../../../template.yaml");
+const TEMPLATE: &str = include_str!("../../../../template.yaml");
 const RUNBOOK: &str = "docs/runbook";
 
 /// An alarm as it reaches the person on call. It needs to be one of the template's.

@@ -3,7 +3,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { compileFromFile } from "json-schema-to-typescript";
 
-const schemas = new URL("../../schema/", import.meta.url);
+const schemas = new URL("../../../schema/", import.meta.url);
 const types = new URL("../src/types.ts", import.meta.url);
 
 const options = {
@@ -21,6 +21,6 @@ const text = ["// Written by `npm run types` from the files in schema/.\n", ...c
 if (!process.argv.includes("--check")) {
   await writeFile(types, text);
 } else if ((await readFile(types, "utf8")) !== text) {
-  console.error("src/types.ts is not what the schemas say: run `npm run types` in edge/");
+  console.error("src/types.ts is not what the schemas say: run `npm run types` in examples/edge/");
   process.exit(1);
 }

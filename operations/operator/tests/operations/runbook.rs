@@ -11,7 +11,7 @@ const COMMANDS: [&str; 7] =
     ["explain", "follow", "history", "re-export", "reconcile", "status", "stop-reconciles"];
 
 fn pages() -> Vec<String> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/runbook");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/runbook");
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     paths.map(|path| std::fs::read_to_string(path).unwrap()).collect()
 }

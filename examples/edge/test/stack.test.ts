@@ -52,7 +52,7 @@ after(async () => {
 
 const run = promisify(execFile);
 const put = (name: string) => {
-  const item = new URL(`../../schema/examples/${name}.json`, import.meta.url).pathname;
+  const item = new URL(`../../../schema/examples/${name}.json`, import.meta.url).pathname;
   return run(program, ["put", item, "--dynamodb-port", `${ports.dynamodb}`]);
 };
 const invoke = async (payload: object) => {

@@ -7,7 +7,7 @@ use super::filter::Filter;
 use crate::clock::Clock;
 use crate::stream::StartingPosition;
 
-const TEMPLATE: &str = include_str!("../../../template.yaml");
+const TEMPLATE: &str = include_str!("../../../../template.yaml");
 
 #[derive(Debug, Clone)]
 pub struct PollerOptions {

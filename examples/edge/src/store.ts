@@ -1,9 +1,9 @@
 // Reads KV, and checks what it finds against the exporter's schemas.
 
 import { type Schema, Validator } from "@cfworker/json-schema";
-import metadataSchema from "../../schema/metadata.json";
-import queryConfigSchema from "../../schema/query-config.json";
-import settingsSchema from "../../schema/settings.json";
+import metadataSchema from "../../../schema/metadata.json";
+import queryConfigSchema from "../../../schema/query-config.json";
+import settingsSchema from "../../../schema/settings.json";
 import { indexId } from "./routing.ts";
 import type { Metadata, QueryConfig, Settings } from "./types.ts";
 

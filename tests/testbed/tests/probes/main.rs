@@ -51,7 +51,7 @@ async fn table_of_the_stand_in() {
 
 #[test]
 fn the_page_has_every_probe() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/probes.md");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/probes.md");
     let page = std::fs::read_to_string(page).unwrap();
     for (sentence, ..) in kv::PROBES.iter().chain(table::PROBES) {
         assert!(page.contains(&format!("\n{sentence} |")), "{sentence}");

@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import type { Metadata, QueryConfig, Settings } from "../src/types.ts";
 
-const schemas = new URL("../../schema/", import.meta.url);
+const schemas = new URL("../../../schema/", import.meta.url);
 
 export interface Example {
   item: Record<string, unknown>;
