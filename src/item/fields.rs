@@ -9,6 +9,7 @@ use crate::kv::LimitExceeded;
 
 pub const NOT_AN_ATTRIBUTE: &str =
     "is not a DynamoDB attribute value, or holds a number that no double can hold";
+const NOT_A_MAP: &str = "must be a map (M)";
 
 /// Why an item can't be exported however often it is tried. Holds no value of it, so it may be logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,27 +32,14 @@ impl Rejection {
 }
 
 /// A map and its path in the item. NULL counts as absent throughout.
-#[derive(Debug)]
 pub struct Fields<'a> {
-    map: &'a Map<'a>,
+    map: &'a Map,
     /// Empty for the item itself.
     path: String,
 }
 
-/// The attribute of a name, if it is there, in its one DynamoDB type.
-macro_rules! typed {
-    ($fields:ident, $name:ident, $type:ident, $expected:expr) => {
-        match $fields.map.get($name) {
-            None => Ok(None),
-            Some(Attribute::$type(value)) => Ok(Some(value)),
-            Some(Attribute::Malformed) => Err($fields.reject($name, NOT_AN_ATTRIBUTE)),
-            Some(_) => Err($fields.reject($name, $expected)),
-        }
-    };
-}
-
 impl<'a> Fields<'a> {
-    pub fn of_item(map: &'a Map<'a>) -> Self {
+    pub fn of_item(map: &'a Map) -> Self {
         Self { map, path: String::new() }
     }
 
@@ -63,104 +51,69 @@ impl<'a> Fields<'a> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    pub fn string(&self, name: &str) -> Result<Option<&'a str>, Rejection> {
-        let text = typed!(self, name, S, "must be a string (S)")?;
-        Ok(text.map(|text| &**text))
+    /// Reads an attribute, if it is there, by `read`, which returns `None` for another type.
+    fn typed<T>(
+        &self,
+        name: &str,
+        expected: &'static str,
+        read: impl FnOnce(&'a Attribute) -> Option<T>,
+    ) -> Result<Option<T>, Rejection> {
+        match self.map.get(name) {
+            None => Ok(None),
+            Some(Attribute::Malformed) => Err(self.reject(name, NOT_AN_ATTRIBUTE)),
+            Some(attribute) => read(attribute).map(Some).ok_or_else(|| self.reject(name, expected)),
+        }
     }
 
-    /// An S; the empty string counts as absent.
+    pub fn string(&self, name: &str) -> Result<Option<&'a str>, Rejection> {
+        self.typed(name, "must be a string (S)", Attribute::as_string)
+    }
+
+    /// Reads an S; the empty string counts as absent.
     pub fn non_empty_string(&self, name: &str) -> Result<Option<String>, Rejection> {
         let text = self.string(name)?.filter(|text| !text.is_empty());
         Ok(text.map(str::to_owned))
     }
 
     pub fn boolean(&self, name: &str) -> Result<Option<bool>, Rejection> {
-        Ok(typed!(self, name, BOOL, "must be a boolean (BOOL)")?.copied())
+        self.typed(name, "must be a boolean (BOOL)", |attribute| match attribute {
+            Attribute::BOOL(flag) => Some(*flag),
+            _ => None,
+        })
     }
 
     pub fn number(&self, name: &str) -> Result<Option<f64>, Rejection> {
-        let Some(text) = typed!(self, name, N, "must be a number (N)")? else { return Ok(None) };
-        let number = number(text).and_then(|number| number.as_f64());
-        number.map(Some).ok_or_else(|| self.reject(name, NOT_AN_ATTRIBUTE))
+        let text = self.typed(name, "must be a number (N)", |attribute| match attribute {
+            Attribute::N(text) => Some(text),
+            _ => None,
+        })?;
+        let double = |text: &String| number(text).and_then(|number| number.as_f64());
+        text.map(|text| double(text).ok_or_else(|| self.reject(name, NOT_AN_ATTRIBUTE))).transpose()
     }
 
-    /// An M, whatever it holds, as canonical JSON.
+    /// Reads an M, whatever it holds, as canonical JSON.
     pub fn map_as_json(&self, name: &str) -> Result<Option<Json>, Rejection> {
-        let map = typed!(self, name, M, MUST_BE_A_MAP)?;
+        let map = self.typed(name, NOT_A_MAP, Attribute::as_map)?;
         map.map(Json::of).transpose().map_err(|_| self.reject(name, NOT_AN_ATTRIBUTE))
     }
 
-    pub fn map<T>(
-        &self,
-        name: &str,
-        read: impl FnOnce(&Fields<'_>) -> Result<T, Rejection>,
-    ) -> Result<Option<T>, Rejection> {
-        let map = typed!(self, name, M, MUST_BE_A_MAP)?;
-        map.map(|map| read(&Fields { map, path: self.path_of(name) })).transpose()
+    pub fn map(&self, name: &str) -> Result<Option<Self>, Rejection> {
+        let map = self.typed(name, NOT_A_MAP, Attribute::as_map)?;
+        Ok(map.map(|map| Self { map, path: self.path_of(name) }))
     }
 
-    /// Reads an L of Ms, each by `read`; none where there is no list.
-    pub fn list_of_maps<T>(
-        &self,
-        name: &str,
-        read: impl Fn(&Fields<'_>) -> Result<T, Rejection>,
-    ) -> Result<Vec<T>, Rejection> {
-        let list_path = self.path_of(name);
-        let list = typed!(self, name, L, "must be a list (L)")?;
-        let elements = list.into_iter().flatten().enumerate();
+    /// Reads an L of Ms; an empty one where there is none.
+    pub fn list_of_maps(&self, name: &str) -> Result<Vec<Self>, Rejection> {
+        let list = self.typed(name, "must be a list (L)", Attribute::as_list)?;
+        let elements = list.unwrap_or_default().iter().enumerate();
         elements
             .map(|(position, element)| {
-                let path = format!("{list_path}[{position}]");
-                match element {
-                    Attribute::M(map) => read(&Fields { map, path }),
-                    _ => Err(Rejection::new(path, MUST_BE_A_MAP)),
+                let path = format!("{}[{position}]", self.path_of(name));
+                match element.as_map() {
+                    Some(map) => Ok(Self { map, path }),
+                    None => Err(Rejection::new(path, NOT_A_MAP)),
                 }
             })
             .collect()
-    }
-}
-
-const MUST_BE_A_MAP: &str = "must be a map (M)";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with_fields<T>(json: &str, test: impl FnOnce(Fields<'_>) -> T) -> T {
-        let json: Json = serde_json::from_str(json).unwrap();
-        let map = Map::read(&json).unwrap();
-        test(Fields::of_item(&map))
-    }
-
-    #[test]
-    fn null_and_the_empty_string_count_as_absent() {
-        with_fields(r#"{"a":{"NULL":true},"b":{"S":""},"c":{"S":"x"}}"#, |fields| {
-            assert_eq!(fields.non_empty_string("a"), Ok(None));
-            assert_eq!(fields.non_empty_string("b"), Ok(None));
-            assert_eq!(fields.non_empty_string("c"), Ok(Some("x".into())));
-            assert_eq!(fields.non_empty_string("d"), Ok(None));
-            assert_eq!(fields.map_as_json("a"), Ok(None));
-        });
-    }
-
-    #[test]
-    fn a_wrong_type_names_the_path() {
-        let json = r#"{"shop_id":{"N":"1"},"m":{"M":{"l":{"L":[{"M":{"b":{"S":"x"}}}]}}}}"#;
-        with_fields(json, |fields| {
-            assert_eq!(fields.string("shop_id").unwrap_err().path, "shop_id");
-            let error = fields.map("m", |m| m.list_of_maps("l", |target| target.boolean("b")));
-            assert_eq!(error.unwrap_err().path, "m.l[0].b");
-        });
-    }
-
-    #[test]
-    fn a_malformed_attribute_fails_only_where_it_is_needed_and_never_quotes_its_value() {
-        let json = r#"{"bad":{"M":{"x":{"L":[{"Q":"s3cret"}]}}},"good":{"S":"x"}}"#;
-        with_fields(json, |fields| {
-            assert_eq!(fields.string("good"), Ok(Some("x")));
-            let error = fields.map_as_json("bad").unwrap_err();
-            assert_eq!(error.path, "bad");
-            assert!(!error.to_string().contains("s3cret"), "{error}");
-        });
     }
 }

@@ -47,23 +47,29 @@ fn in_order<S: Serializer>(
 impl IndexSettings {
     /// Decodes the item of `index`, with all that KV demands of its keys and metadata. The size of the
     /// value is checked where that is encoded, with its API key.
-    pub fn decode(index: &IndexRef, item: &Map<'_>) -> Result<Self, Rejection> {
+    pub fn decode(index: &IndexRef, item: &Map) -> Result<Self, Rejection> {
         let item = Fields::of_item(item);
         let shop_id = item.non_empty_string("shop_id")?;
         let cell = item.non_empty_string("cell")?;
-        let mut exported = vec![("index_url", Json::of(index_endpoint(&item)?).ok())];
-        for name in ["search_config", "collections_config", "feature_flags", "agentic_config"] {
-            exported.push((name, item.map_as_json(name)?));
-        }
-        let pixel_id = item.non_empty_string("pixel_id")?;
-        exported.push(("pixel_id", pixel_id.and_then(|id| Json::of(&id).ok())));
         let aliases = IndexAliases::decode(&item)?;
-        exported.push(("index_aliases", aliases.to_json()));
-        let sharding = "query_override_sharding";
-        exported.push((sharding, item.map_as_json(sharding)?));
+        let exported = [
+            ("index_url", Some(Json::string(index_endpoint(&item)?))),
+            ("search_config", item.map_as_json("search_config")?),
+            ("collections_config", item.map_as_json("collections_config")?),
+            ("feature_flags", item.map_as_json("feature_flags")?),
+            ("agentic_config", item.map_as_json("agentic_config")?),
+            ("pixel_id", item.non_empty_string("pixel_id")?.map(|id| Json::string(&id))),
+            ("index_aliases", aliases.to_json()),
+            ("query_override_sharding", item.map_as_json("query_override_sharding")?),
+        ];
         let exported = exported.into_iter().filter_map(|(name, json)| Some((name, json?)));
-        let (exported, warning) = (exported.collect(), aliases.warning());
-        let settings = Self { index: index.clone(), shop_id, cell, exported, warning };
+        let settings = Self {
+            index: index.clone(),
+            shop_id,
+            cell,
+            exported: exported.collect(),
+            warning: aliases.warning(),
+        };
         settings.check_limits()?;
         Ok(settings)
     }
@@ -78,10 +84,6 @@ impl IndexSettings {
 
     pub fn kv_keys(&self) -> Vec<String> {
         settings_keys(&self.index, self.shop_id.as_deref())
-    }
-
-    pub fn asks_for(&self, key: &str) -> bool {
-        self.kv_keys().iter().any(|own| own == key)
     }
 
     /// The KV value. This is the only way to build it, so every value has an API key.
@@ -116,134 +118,4 @@ fn is_http_url(text: &str) -> bool {
             && !text[prefix.len()..].starts_with(['/', '?', '#'])
     });
     prefixed && !forgiven && url::Url::parse(text).is_ok_and(|url| url.has_host())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn value(settings: &IndexSettings, api_key: &str) -> String {
-        settings.value(&api_key.into())
-    }
-
-    fn decode(item: &str) -> Result<IndexSettings, Rejection> {
-        let index = IndexRef::parse("acct1", "main").unwrap();
-        let item = serde_json::value::RawValue::from_string(item.to_owned()).unwrap();
-        IndexSettings::decode(&index, &Map::read(&item).unwrap())
-    }
-
-    #[test]
-    fn debug_shows_no_settings() {
-        let item = r#"{"index_endpoint":{"S":"https://h.example"},"pixel_id":{"S":"s3cret"}}"#;
-        let shown = format!("{:?}", decode(item).unwrap());
-        assert!(!shown.contains("s3cret") && !shown.contains("h.example"), "{shown}");
-    }
-
-    #[test]
-    fn the_value_byte_for_byte() {
-        let settings = decode(
-            r#"{"query_override_sharding":{"M":{"shards":{"N":"4"}}},"pixel_id":{"S":"px-1"},
-            "agentic_config":{"M":{}},"feature_flags":{"M":{"b":{"BOOL":true},"a":{"NULL":true}}},
-            "collections_config":{"M":{"k":{"L":[{"N":"1"},{"N":"1.5"}]}}},"search_config":{"M":{}},
-            "shop_id":{"S":"example.myshopify.com"},"index_endpoint":{"S":"https://x.example/idx?a=1"},
-            "cell":{"S":"cell-1"},"pk":{"S":"acct1"},"sk":{"S":"INDEX#main"},
-            "create_index_config":{"BROKEN":1},"add_docs_config":{"M":{}},"unknown":{"S":"x"},
-            "index_aliases":{"M":{"analytics":{"M":{"enabled":{"BOOL":false}}}}},"read_alias":{"S":"acct1-v2"}}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            value(&settings, "k\"1"),
-            concat!(
-                r#"{"system_account_id":"acct1","index_name":"main","shop_id":"example.myshopify.com","#,
-                r#""marqo_api_key":"k\"1","index_url":"https://x.example/idx?a=1","search_config":{},"#,
-                r#""collections_config":{"k":[1,1.5]},"feature_flags":{"a":null,"b":true},"#,
-                r#""agentic_config":{},"pixel_id":"px-1","index_aliases":{"analytics":{"enabled":false,"#,
-                r#""index_id":null,"internal":false},"doc_reads":{"enabled":true,"targets":[{"index_id":"#,
-                r#""acct1-v2","internal":false,"weight":1.0}]}},"query_override_sharding":{"shards":4}}"#
-            )
-        );
-        assert_eq!(settings.kv_keys(), ["example.myshopify.com", "acct1-main"]);
-        assert!(settings.kv_keys().iter().all(|key| settings.asks_for(key)));
-        assert!(!settings.asks_for("acct1") && !settings.asks_for("acct1-main2"));
-        assert_eq!(settings.cell.as_deref(), Some("cell-1"));
-    }
-
-    #[test]
-    fn absent_null_and_empty_fields_are_left_out() {
-        let settings = decode(
-            r#"{"index_endpoint":{"S":"http://h"},"shop_id":{"S":""},"pixel_id":{"NULL":true},
-            "cell":{"S":""},"search_config":{"NULL":true},"read_alias":{"S":""}}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            value(&settings, "k"),
-            r#"{"system_account_id":"acct1","index_name":"main","marqo_api_key":"k","index_url":"http://h"}"#
-        );
-        assert_eq!(settings.kv_keys(), ["acct1-main"]);
-        assert_eq!(settings.cell, None);
-    }
-
-    #[test]
-    fn one_key_where_the_shop_id_is_the_index_id() {
-        let settings =
-            decode(r#"{"index_endpoint":{"S":"http://h"},"shop_id":{"S":"acct1-main"}}"#).unwrap();
-        assert_eq!(settings.kv_keys(), ["acct1-main"]);
-        assert!(value(&settings, "k").contains(r#""shop_id":"acct1-main""#));
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_by_its_path() {
-        let rows = [
-            (r#"{}"#.to_owned(), "index_endpoint"),
-            (r#"{"index_endpoint":{"S":""}}"#.to_owned(), "index_endpoint"),
-            (r#"{"index_endpoint":{"NULL":true}}"#.to_owned(), "index_endpoint"),
-            (r#"{"index_endpoint":{"N":"1"}}"#.to_owned(), "index_endpoint"),
-            (with(r#""shop_id":{"S":"."}"#), "shop_id"),
-            (with(r#""shop_id":{"S":".."}"#), "shop_id"),
-            (with(&format!(r#""shop_id":{{"S":"{}"}}"#, "s".repeat(513))), "shop_id"),
-            (with(r#""shop_id":{"N":"1"}"#), "shop_id"),
-            (with(r#""cell":{"BOOL":true}"#), "cell"),
-            (with(r#""pixel_id":{"M":{}}"#), "pixel_id"),
-            (with(r#""search_config":{"S":"{}"}"#), "search_config"),
-            (with(r#""agentic_config":{"M":{"a":{"L":[{"N":"1e999"}]}}}"#), "agentic_config"),
-            (with(r#""feature_flags":{"Q":{}}"#), "feature_flags"),
-        ];
-        for (image, path) in rows {
-            assert_eq!(decode(&image).unwrap_err().path, path, "{image}");
-        }
-        assert!(decode(&with(&format!(r#""shop_id":{{"S":"{}"}}"#, "s".repeat(512)))).is_ok());
-    }
-
-    fn with(attribute: &str) -> String {
-        format!(r#"{{"index_endpoint":{{"S":"http://h"}},{attribute}}}"#)
-    }
-
-    #[test]
-    fn only_absolute_http_urls_are_endpoints() {
-        let endpoint = |url: &str| {
-            decode(&format!(r#"{{"index_endpoint":{{"S":{}}}}}"#, serde_json::json!(url)))
-        };
-        for good in ["http://h", "https://h:8443/p?q#f", "HTTPS://H.example/", "http://[::1]:1/"] {
-            assert!(endpoint(good).is_ok(), "{good}");
-        }
-        for bad in [
-            "h.example",
-            "/path",
-            "//h/p",
-            "ftp://h",
-            "http:h",
-            "http:/h",
-            "http://",
-            "https:///p",
-            " http://h",
-            "http://h\n",
-            "http://h/ p",
-            "http://h/\u{7f}",
-            "http://h\\p",
-            "javascript:alert(1)",
-            "http://h:x",
-        ] {
-            assert_eq!(endpoint(bad).unwrap_err().path, "index_endpoint", "{bad}");
-        }
-    }
 }

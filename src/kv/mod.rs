@@ -1,13 +1,27 @@
-//! What KV holds and takes: entries with their metadata, limits, stored values. Pure.
+//! What KV holds and takes: values, their metadata, and KV's limits. Pure.
 
-pub mod digest;
-pub mod entry;
+mod digest;
+mod entry;
 pub mod limits;
 pub mod metadata;
 pub mod stored;
 
+use enum_map::Enum;
+use serde::{Deserialize, Serialize};
+
 pub use digest::Digest;
 pub use entry::{Entry, Pair};
 pub use limits::{LimitExceeded, check_key};
-pub use metadata::{Metadata, Provenance, Source, Stamp, rfc3339};
+pub use metadata::{Metadata, Source, rfc3339};
 pub use stored::{StoredSettings, StoredValue};
+
+/// The two KV namespaces that the search proxy reads, as its bindings `KV` and `KV_QCFG`.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Enum, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Namespace {
+    #[default]
+    Settings,
+    QueryConfigs,
+}

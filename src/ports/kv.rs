@@ -3,23 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use enum_map::Enum;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{Cause, Retry, Retryable, asked_wait};
-use crate::kv::{Metadata, Pair, StoredValue};
-
-/// The two KV namespaces that the search proxy reads, as its bindings `KV` and `KV_QCFG`.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Enum, Serialize, Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Namespace {
-    #[default]
-    Settings,
-    QueryConfigs,
-}
+use crate::kv::{Metadata, Namespace, Pair, StoredValue};
 
 #[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait KvStore {

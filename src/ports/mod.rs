@@ -15,8 +15,9 @@ use std::time::{Duration, SystemTime};
 use crate::error_chain::Chain;
 
 pub use self::api_keys::{ApiKeyError, ApiKeyService, fits_a_url};
-pub use self::kv::{BulkReply, KvError, KvStore, ListPage, Namespace, RateLimit};
+pub use self::kv::{BulkReply, KvError, KvStore, ListPage, RateLimit};
 pub use self::table::{Query, ScanColumns, SettingsTable, TableError, TablePage};
+pub use crate::kv::Namespace;
 
 pub trait Services {
     type Kv: KvStore;
