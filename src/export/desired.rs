@@ -1,88 +1,94 @@
-//! What KV should hold of an item, as the table has it.
+//! What KV should hold of an item.
 
-use std::rc::Rc;
+use secrecy::SecretString;
 
-use tracing::warn;
-
-use super::api_keys::{ApiKeys, Exportable, NotExportable};
+use super::api_keys::{ApiKeyOwner, ApiKeys, NotExportable};
 use crate::config::ExporterConfig;
-use crate::index::ItemName;
-use crate::item::{IndexSettings, Item, ItemKey, ItemKind, QueryConfig, QueryConfigRef, Rejection};
+use crate::index::{IndexRef, ItemRef};
+use crate::item::{IndexSettings, Item, Rejection, query_config_value};
+use crate::kv::Digest;
 use crate::kv::limits::check_value_size;
-use crate::kv::{Digest, Entry, Stamp};
+use crate::ports::fits_a_url;
 
-/// One value and the keys that it goes under. May hold an API key: no `Debug`.
+/// A value and the keys that ask for it. May hold an API key: no `Debug`.
 #[derive(Clone)]
 pub struct Desired {
-    pub item: ItemName,
-    /// The KV keys, the primary one first.
+    /// The primary key first.
     pub keys: Vec<String>,
-    value: String,
-}
-
-/// Logs what is odd about settings that are exported all the same.
-pub fn warn_if_odd(settings: &IndexSettings) {
-    if let Some(warning) = &settings.warning {
-        warn!(
-            system_account_id = settings.index.account,
-            index_name = settings.index.name,
-            warning,
-            "an index is exported as it is, and is worth a look"
-        );
-    }
+    pub value: String,
 }
 
 impl Desired {
-    pub fn of_item(
-        key: &ItemKey,
-        item: &Item,
-        config: &ExporterConfig,
-        api_keys: &ApiKeys,
-    ) -> Result<Self, NotExportable> {
-        match key.kind() {
-            ItemKind::IndexSettings(index) => {
-                Self::of_settings(&Exportable::decode(&index, item, config)?, api_keys)
-            }
-            ItemKind::QueryConfig(query_config) => Ok(Self::of_query_config(&query_config, item)?),
-            ItemKind::Skipped => Err(Rejection::new("sk", "is not an exported item's").into()),
-        }
-    }
-
-    pub fn of_settings(index: &Exportable, api_keys: &ApiKeys) -> Result<Self, NotExportable> {
-        let settings = &index.settings;
-        let value = settings.value(api_keys.resolve(index)?);
-        check_value_size(value.len()).map_err(Rejection::over_limit("(value)"))?;
-        Ok(Self { item: settings.index.clone().into(), keys: settings.kv_keys(), value })
-    }
-
-    pub fn entry_of_settings(
-        index: &Exportable,
-        api_keys: &ApiKeys,
-        stamp: &Stamp,
-    ) -> Result<Rc<Entry>, NotExportable> {
-        Ok(Self::of_settings(index, api_keys)?.entry(stamp))
-    }
-
-    pub fn of_query_config(config: &QueryConfigRef, item: &Item) -> Result<Self, Rejection> {
-        QueryConfig::decode(config, &item.attributes())
-            .map(|decoded| Self::of_decoded_query_config(config, decoded))
-    }
-
-    pub fn of_decoded_query_config(config: &QueryConfigRef, decoded: QueryConfig) -> Self {
-        Self { item: config.clone().into(), keys: vec![decoded.key], value: decoded.value }
-    }
-
-    /// The value. It may hold an API key.
-    pub fn value(&self) -> &str {
-        &self.value
-    }
-
     pub fn digest(&self) -> Digest {
         Digest::of(self.value.as_bytes())
     }
+}
 
-    pub fn entry(&self, stamp: &Stamp) -> Rc<Entry> {
-        let ItemName { index, query } = &self.item;
-        Rc::new(Entry::new(&self.value, index, stamp).of_query(query.clone()))
+/// Settings that can be exported once their account's API key is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exportable {
+    pub settings: IndexSettings,
+    pub owner: ApiKeyOwner,
+}
+
+impl Exportable {
+    pub fn decode(
+        index: &IndexRef,
+        item: &Item,
+        config: &ExporterConfig,
+    ) -> Result<Self, Rejection> {
+        let settings = IndexSettings::decode(index, &item.attributes())?;
+        let cell = settings.cell.as_ref().or(config.default_cell.as_ref()).ok_or_else(|| {
+            let reason = "is absent, and the function has no DEFAULT_CELL to fall back on";
+            Rejection::new("cell", reason)
+        })?;
+        for (path, name) in [("cell", cell), ("system_account_id", &index.account)] {
+            if !fits_a_url(name) {
+                return Err(Rejection::new(path, "can't be part of a URL"));
+            }
+        }
+        let owner = ApiKeyOwner { cell: cell.clone(), account: index.account.clone() };
+        Ok(Self { settings, owner })
+    }
+
+    pub fn desired(&self, api_key: &SecretString) -> Result<Desired, Rejection> {
+        let value = self.settings.value(api_key);
+        check_value_size(value.len()).map_err(Rejection::over_limit("(value)"))?;
+        Ok(Desired { keys: self.settings.kv_keys(), value })
+    }
+}
+
+/// An item that can be exported, as far as its own content tells.
+pub enum Decoded {
+    Settings(Box<Exportable>),
+    QueryConfig(Desired),
+}
+
+impl Decoded {
+    pub fn of(item: &ItemRef, content: &Item, config: &ExporterConfig) -> Result<Self, Rejection> {
+        if item.query.is_none() {
+            let settings = Exportable::decode(&item.index, content, config)?;
+            return Ok(Self::Settings(Box::new(settings)));
+        }
+        let value = query_config_value(item, &content.attributes())?;
+        Ok(Self::QueryConfig(Desired { keys: vec![item.kv_key()], value }))
+    }
+
+    /// The settings, which need an API key.
+    pub fn settings(&self) -> Option<&Exportable> {
+        match self {
+            Self::Settings(settings) => Some(settings),
+            Self::QueryConfig(_) => None,
+        }
+    }
+
+    /// The value, with the API key that was found for it.
+    pub fn desired(self, api_keys: &ApiKeys) -> Result<Desired, NotExportable> {
+        match self {
+            Self::Settings(settings) => {
+                Ok(settings.desired(api_keys.get(&settings.owner, &settings.settings.index)?)?)
+            }
+            Self::QueryConfig(desired) => Ok(desired),
+        }
     }
 }

@@ -1,20 +1,16 @@
-//! One invocation: the services, the deadline, what it counts.
+//! One invocation: the services, its budget, what it counts.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::Display;
 use std::future::Future;
 use std::panic::Location;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use tracing::warn;
 
-use super::rate_limiter::RateLimiter;
-use super::receipt::Receipts;
 use crate::config::ExporterConfig;
-use crate::index::ItemName;
-use crate::kv::{Entry, Source, Stamp};
-use crate::ports::{Clock, KvStore, Namespace, Services};
+use crate::index::IndexRef;
+use crate::kv::{Metadata, Source};
+use crate::ports::{Clock, Services};
 use crate::telemetry::Stats;
 use crate::telemetry::logging::note_call;
 
@@ -23,19 +19,91 @@ pub struct Invocation<'a, S> {
     pub config: &'a ExporterConfig,
     /// When it began, by the wall clock.
     pub began: SystemTime,
+    pub budget: Budget,
+    /// Why entries are written, as their metadata says it.
+    pub source: Source,
+    stats: RefCell<Stats>,
+    pace: Option<Pace>,
+}
+
+/// How long the parts of an invocation may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
     /// When everything has to be answered.
     pub deadline: Instant,
-    /// When nothing is written any more but what settling decides.
+    /// When an item that KV has not confirmed has failed.
     pub writes_until: Instant,
     /// The longest wait that a service may ask for.
     pub longest_wait: Duration,
-    /// Why entries are written, as their metadata says it.
-    pub source: Source,
-    pub receipts: Receipts,
-    stats: RefCell<Stats>,
-    /// Whether anything was left out because the time is up.
-    out_of_time: Cell<bool>,
-    rate_limiter: Option<RateLimiter>,
+    /// How long API keys are asked for, in all.
+    pub api_keys: Duration,
+    /// How long the first read of the items may take.
+    pub first_read: Duration,
+}
+
+/// How long a request to KV is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// What has not succeeded then has failed.
+    pub until: Instant,
+    /// How far a wait goes that Cloudflare asks for.
+    pub waits_until: Instant,
+}
+
+impl Budget {
+    /// A budget that is bounded by nothing but the deadline.
+    pub fn until(deadline: Instant) -> Self {
+        let all = Duration::MAX;
+        Self {
+            deadline,
+            writes_until: deadline,
+            longest_wait: all,
+            api_keys: all,
+            first_read: all,
+        }
+    }
+
+    pub fn for_writes(&self) -> Bounds {
+        Bounds { until: self.writes_until, waits_until: self.writes_until }
+    }
+
+    /// Reads and deletes go on to the deadline, but wait for Cloudflare only as long as writes do: a batch
+    /// that is refused for minutes answers each minute, and nothing is lost by that.
+    pub fn for_reads_and_deletes(&self) -> Bounds {
+        Bounds { until: self.deadline, waits_until: self.writes_until }
+    }
+
+    /// What was deleted has to be put back.
+    pub fn for_put_backs(&self) -> Bounds {
+        Bounds { until: self.deadline, waits_until: self.deadline }
+    }
+}
+
+/// Requests to Cloudflare that a reconcile makes at once.
+const REQUESTS_AT_ONCE: u32 = 100;
+/// The pace of those after them. Cloudflare takes 1,200 requests of a user in five minutes: half of them
+/// stay for changes.
+const PACE: Duration = Duration::from_millis(500);
+const _: () = assert!(300_000 / PACE.as_millis() == 600);
+
+/// Spreads the requests of a reconcile.
+struct Pace {
+    made: Cell<u32>,
+    next: Cell<Instant>,
+}
+
+impl Pace {
+    /// When the next request may be made.
+    fn turn(&self) -> Instant {
+        let now = Instant::now();
+        self.made.set(self.made.get().saturating_add(1));
+        if self.made.get() <= REQUESTS_AT_ONCE {
+            return now;
+        }
+        let turn = self.next.get().max(now);
+        self.next.set(turn + PACE);
+        turn
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,63 +117,25 @@ pub enum Service {
     Table,
 }
 
-/// A longer wait is logged: people wonder what an invocation does meanwhile.
-const SHORT_WAIT: Duration = Duration::from_secs(5);
-
-/// Waits for a service, and says so where that takes long.
-pub async fn wait_until(service: Service, end: Instant, reason: &impl Display) {
-    let wait = end.saturating_duration_since(Instant::now());
-    if wait > SHORT_WAIT {
-        let service = match service {
-            Service::Kv => "Cloudflare KV",
-            Service::ApiKeys => "API keys service",
-            Service::Table => "settings table",
-        };
-        let seconds = (wait + Duration::from_millis(500)).as_secs();
-        warn!(service, seconds, %reason, "a service makes the invocation wait");
-    }
-    tokio::time::sleep_until(end).await;
-}
-
 impl<'a, S: Services> Invocation<'a, S> {
     pub fn new(
         services: &'a S,
         config: &'a ExporterConfig,
-        deadline: Instant,
+        budget: Budget,
         source: Source,
     ) -> Self {
-        Self {
-            services,
-            config,
-            began: services.clock().now(),
-            deadline,
-            writes_until: deadline,
-            longest_wait: Duration::MAX,
-            source,
-            receipts: Receipts::default(),
-            stats: RefCell::default(),
-            out_of_time: Cell::new(false),
-            rate_limiter: None,
-        }
+        let began = services.clock().now();
+        Self { services, config, began, budget, source, stats: RefCell::default(), pace: None }
     }
 
-    #[must_use]
-    pub fn writing_for(self, time: Duration) -> Self {
-        Self { writes_until: self.deadline.min(Instant::now() + time), ..self }
-    }
-
-    #[must_use]
-    pub fn waiting_at_most(self, longest_wait: Duration) -> Self {
-        Self { longest_wait, ..self }
-    }
-
-    /// The same, making requests to Cloudflare at a rate that leaves the others theirs.
+    /// The same, making requests to Cloudflare at a pace that leaves changes their share.
     #[must_use]
     pub fn paced(self) -> Self {
-        Self { rate_limiter: Some(RateLimiter::default()), ..self }
+        let pace = Pace { made: Cell::new(0), next: Cell::new(Instant::now()) };
+        Self { pace: Some(pace), ..self }
     }
 
-    /// Makes one call that has to answer by `until`.
+    /// Makes one call that has to end by `until`.
     #[track_caller]
     pub fn call<T>(
         &self,
@@ -115,95 +145,40 @@ impl<'a, S: Services> Invocation<'a, S> {
     ) -> impl Future<Output = Result<T, OutOfTime>> {
         note_call(Location::caller());
         async move {
+            let turn = match (&self.pace, service) {
+                (Some(pace), Service::Kv) => pace.turn(),
+                _ => Instant::now(),
+            };
+            if turn >= until {
+                return Err(OutOfTime);
+            }
+            tokio::time::sleep_until(turn).await;
             let started = Instant::now();
-            if started >= until {
-                return Err(self.out_of_time(until));
-            }
-            if let (Service::Kv, Some(rate_limiter)) = (service, &self.rate_limiter) {
-                rate_limiter.count();
-            }
-            let answer = tokio::time::timeout_at(until, call).await;
+            let response = tokio::time::timeout_at(until, call).await;
             self.count_call(service, started.elapsed());
-            answer.map_err(|_| self.out_of_time(until))
+            response.map_err(|_| OutOfTime)
         }
     }
 
-    /// Waits until so many requests to Cloudflare may be made, unless that is after `until`. Paced work
-    /// waits here, before it reads what it is about to write or delete, so that nothing lies between the
-    /// two.
-    pub async fn wait_for_turn(&self, requests: usize, until: Instant) -> Result<(), OutOfTime> {
-        let Some(rate_limiter) = &self.rate_limiter else { return Ok(()) };
-        let turn = rate_limiter.turn(requests, self.services.kv().rate_limit());
-        if turn >= until.min(self.deadline) {
-            return Err(self.out_of_time(until));
-        }
-        tokio::time::sleep_until(turn).await;
-        Ok(())
+    pub fn time_left(&self) -> Duration {
+        self.budget.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Whether one more request may be made without a wait.
-    pub fn has_turn(&self) -> bool {
-        let limit = self.services.kv().rate_limit();
-        self.rate_limiter.as_ref().is_none_or(|limiter| limiter.turn(1, limit) <= Instant::now())
-    }
-
-    pub fn elapsed(&self) -> Duration {
-        self.services.clock().now().duration_since(self.began).unwrap_or_default()
-    }
-
-    pub fn rate_limiter(&self) -> Option<&RateLimiter> {
-        self.rate_limiter.as_ref()
-    }
-
-    pub fn is_out_of_time(&self) -> bool {
-        self.out_of_time.get()
-    }
-
-    pub fn note_out_of_time(&self) {
-        self.out_of_time.set(true);
-    }
-
-    /// Only the deadline ends the invocation; an earlier bound ends one caller's work.
-    pub fn out_of_time(&self, until: Instant) -> OutOfTime {
-        if until >= self.deadline {
-            self.note_out_of_time();
-        }
-        OutOfTime
-    }
-
-    /// What the entries that are written now are marked with.
-    pub fn stamp(&self) -> Stamp {
+    /// What is noted beside a value of `index` that is written now.
+    pub fn metadata(&self, index: &IndexRef, changed_at: Option<String>) -> Metadata {
         let now = self.services.clock().now();
-        let exported_at = humantime::format_rfc3339_millis(now).to_string();
-        let environment = self.config.environment.clone();
-        Stamp { exported_at, source: self.source, environment, changed_at: None }
-    }
-
-    pub fn write_receipts(&self, namespace: Namespace) {
-        self.receipts.write(namespace, self.source);
+        Metadata {
+            index: index.clone(),
+            environment: Some(self.config.environment.clone()),
+            digest: None,
+            exported_at: Some(humantime::format_rfc3339_millis(now).to_string()),
+            changed_at,
+            source: Some(self.source),
+        }
     }
 
     pub fn count(&self, change: impl FnOnce(&mut Stats)) {
         change(&mut self.stats.borrow_mut());
-    }
-
-    /// Notes what KV has confirmed of a key of this item: its entry, or none where it is gone.
-    pub fn note_confirmed(
-        &self,
-        namespace: Namespace,
-        key: String,
-        item: Option<ItemName>,
-        entry: Option<&Entry>,
-    ) {
-        self.count(|stats| match (namespace, entry) {
-            (Namespace::Settings, Some(_)) => stats.settings_written += 1,
-            (Namespace::Settings, None) => stats.settings_deleted += 1,
-            (Namespace::QueryConfigs, Some(_)) => stats.query_configs_written += 1,
-            (Namespace::QueryConfigs, None) => stats.query_configs_deleted += 1,
-        });
-        if !self.config.dry_run {
-            self.receipts.note(namespace, key, item, entry);
-        }
     }
 
     /// Counts a call that repeats an earlier one. Calls to the table are left out, because the SDK repeats
@@ -225,9 +200,6 @@ impl<'a, S: Services> Invocation<'a, S> {
             };
             *requests += 1;
             *duration += took;
-            if matches!(service, Service::Kv) && self.rate_limiter.is_none() {
-                stats.kv_requests_unpaced += 1;
-            }
         });
     }
 

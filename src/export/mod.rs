@@ -1,9 +1,8 @@
 //! The use cases: a stream batch, a re-export, a reconcile, an explain. They know the outside world by
 //! [`ports`](crate::ports) alone.
 //!
-//! [`batch`], [`re_export`] and [`reconcile`] stand on [`settle`], `verified_write` and
-//! [`query_config_removal`]; all of them on [`desired`], [`api_keys`], [`bulk`] and `table`, and
-//! those on [`invocation`]. [`explain`] changes nothing, and uses the decisions of the others.
+//! Four rooms carry them: [`judge`] gives the verdict on a key, [`write`](mod@write) writes items,
+//! [`remove`] removes keys, and [`bulk`] makes KV's requests.
 
 pub mod api_keys;
 pub mod batch;
@@ -13,19 +12,13 @@ pub mod differs;
 pub mod error;
 pub mod explain;
 pub mod invocation;
-pub mod other_environments;
-pub mod query_config_removal;
-mod rate_limiter;
+pub mod judge;
 pub mod re_export;
-pub mod receipt;
 pub mod reconcile;
+pub mod remove;
 mod retry;
-pub mod settle;
-mod table;
-mod verified_write;
-
-/// The most rounds in which a use case follows a table that changes.
-pub const MAX_ROUNDS: usize = 5;
+pub mod table;
+pub mod write;
 
 #[cfg(test)]
 #[path = "../../tests/support/fakes.rs"]
@@ -33,5 +26,4 @@ mod fakes;
 
 #[cfg(test)]
 #[path = "../../tests/support/memory.rs"]
-#[expect(dead_code, reason = "the simulation has more faults")]
 mod memory;

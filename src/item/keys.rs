@@ -99,6 +99,14 @@ pub fn query_config_key_prefix(name: &str) -> String {
     format!("{QUERY_CONFIG_KEY_PREFIX}{name}-")
 }
 
+/// Whether a KV key is a query config's by its form.
+pub fn is_query_config_key(key: &str) -> bool {
+    let rest = key.strip_prefix(QUERY_CONFIG_KEY_PREFIX).and_then(|rest| rest.rsplit_once('-'));
+    rest.is_some_and(|(_, digest)| {
+        digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
 /// Returns the KV keys that an index with this shop id asks for, the primary one first.
 pub fn settings_keys(index: &IndexRef, shop_id: Option<&str>) -> Vec<String> {
     let index_id = index.index_id();

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use super::{Digest, Metadata, StoredValue};
+use crate::index::ItemRef;
 use crate::json::Json;
 
 /// A value with its metadata, as a bulk write takes it.
@@ -19,6 +20,9 @@ pub struct Entry {
     /// What the JSON of `metadata` says.
     #[serde(skip)]
     parsed: Option<Metadata>,
+    /// The item that it was made for; `None` of what is put back.
+    #[serde(skip)]
+    pub item: Option<ItemRef>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,7 +44,13 @@ impl Entry {
             metadata: Some(metadata.to_json()),
             digest,
             parsed: Some(metadata),
+            item: None,
         }
+    }
+
+    #[must_use]
+    pub fn of_item(self, item: ItemRef) -> Self {
+        Self { item: Some(item), ..self }
     }
 
     /// Returns an entry that puts back what was read, byte for byte.
@@ -50,6 +60,7 @@ impl Entry {
             metadata: stored.metadata.clone(),
             digest: Digest::of(stored.value.as_bytes()),
             parsed: stored.metadata(),
+            item: None,
         }
     }
 

@@ -78,6 +78,11 @@ impl Metadata {
         self.environment.as_deref().is_none_or(|owner| owner == environment)
     }
 
+    /// The environment's name, where it is one.
+    pub fn shown_environment(&self) -> Option<&str> {
+        self.environment.as_deref().filter(|name| is_environment(name))
+    }
+
     pub fn to_json(&self) -> Json {
         // Only a map whose keys are no strings can't be written.
         Json::of(self).unwrap_or_default()

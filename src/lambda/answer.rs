@@ -5,27 +5,26 @@ use serde::Serialize;
 
 use super::payload::InvalidPayload;
 use crate::error_chain::Chain;
-use crate::export::explain::{self, ExplainError};
+use crate::export::explain::{ExplainError, ExplainReport};
 use crate::export::re_export::{ReExportError, ReExportReport};
-use crate::export::reconcile::{self, ReconcileError};
+use crate::export::reconcile::{ReconcileError, Report};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Answer {
     Stream(DynamoDbEventResponse),
     ReExport(ReExportReport),
-    Reconcile(Box<reconcile::Report>),
-    Explain(Box<explain::ExplainReport>),
+    Reconcile(Box<Report>),
+    Explain(Box<ExplainReport>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum HandlerError {
     #[error(transparent)]
     InvalidPayload(#[from] InvalidPayload),
     #[error(transparent)]
     ReExport(Box<ReExportError>),
-    /// A reconcile failed before it had compared a part.
-    #[error("nothing was written")]
+    #[error(transparent)]
     Reconcile(#[from] ReconcileError),
     #[error(transparent)]
     Explain(Box<ExplainError>),
@@ -52,9 +51,11 @@ impl HandlerError {
             },
             Self::Reconcile(error) => match error {
                 ReconcileError::CloudflareAuthRejected(_) => "CloudflareAuthRejected",
-                ReconcileError::PassStopped { .. } | ReconcileError::ListingStopped { .. } => {
-                    "ReconcileIncomplete"
-                }
+                ReconcileError::PassStopped { .. }
+                | ReconcileError::AccountUnread(_)
+                | ReconcileError::ListingStopped { .. }
+                | ReconcileError::ListingDoesNotAdvance { .. }
+                | ReconcileError::NoProgress => "ReconcileIncomplete",
             },
             Self::Explain(error) => match &**error {
                 ExplainError::IndexNotFound(_) => "IndexNotFound",

@@ -9,29 +9,30 @@ use super::answer::{Answer, HandlerError, stream_answer};
 use super::payload::{InvalidPayload, Payload};
 use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
-use crate::export::batch::outcome::RecordOutcome;
-use crate::export::batch::removals::Removals;
-use crate::export::batch::{TIME_TO_WRITE, export_batch};
-use crate::export::explain::{Explain, ExplainError, ExplainReport, explain};
-use crate::export::invocation::Invocation;
-use crate::export::re_export::{LONGEST_WAIT, re_export};
-use crate::export::receipt::log_rejected;
+use crate::export::api_keys::TIME_FOR_API_KEYS;
+use crate::export::batch::{self, Flood, Outcome, export_batch};
+use crate::export::error::log_rejected;
+use crate::export::explain::{Explain, explain};
+use crate::export::invocation::{Budget, Invocation};
+use crate::export::re_export::re_export;
 use crate::export::reconcile::reconcile;
-use crate::index::ItemName;
 use crate::item::StreamRecord;
 use crate::item::stream_record::EVENT_SOURCE;
 use crate::kv::Source;
-use crate::ports::{Namespace, Services};
+use crate::ports::Services;
 use crate::telemetry::Stats;
 use crate::telemetry::stats::ReconcileRun;
 
 /// What is left for the answer when the work has to stop: enough for little CPU, and the way back.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
+/// The longest wait that a service may ask of a re-export or an explain: somebody is looking at the prompt.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
 pub struct Handler<S> {
     services: S,
     config: ExporterConfig,
-    removals: Removals,
+    flood: Flood,
 }
 
 /// With what it counted.
@@ -39,37 +40,45 @@ pub type Handled = (Result<Answer, HandlerError>, Stats);
 
 impl<S: Services> Handler<S> {
     pub fn new(services: S, config: ExporterConfig) -> Self {
-        Self { services, config, removals: Removals::default() }
+        Self { services, config, flood: Flood::default() }
     }
 
     /// Answers within `time_left`. The payload, up to 6 MB, is dropped as soon as it is decoded.
     pub async fn handle(&self, payload: impl AsRef<str>, time_left: Duration) -> Handled {
         let started = Instant::now();
-        let request = Payload::parse(payload.as_ref());
+        let request = Payload::parse(payload.as_ref(), &self.config.environment);
         drop(payload);
-        let margin = ANSWER_MARGIN.min(time_left / 4);
-        let deadline = started + (time_left - margin);
         if self.config.dry_run {
             warn!("dry run: CLOUDFLARE_ACCOUNT_ID is absent, so nothing is sent to Cloudflare");
         }
+        let all = Budget::until(started + (time_left - ANSWER_MARGIN.min(time_left / 4)));
+        let of_batch = Budget {
+            writes_until: all.deadline.min(started + batch::TIME_TO_WRITE),
+            api_keys: TIME_FOR_API_KEYS,
+            first_read: batch::TIME_FOR_FIRST_READ,
+            ..all
+        };
+        let by_hand =
+            Budget { longest_wait: LONGEST_WAIT, api_keys: TIME_FOR_API_KEYS, ..all };
+        let invocation =
+            |budget, source| Invocation::new(&self.services, &self.config, budget, source);
         // Boxed: each use case is a deep future, and only one of them is under way.
-        let invocation = |source| Invocation::new(&self.services, &self.config, deadline, source);
         let mut account = None;
         let (source, result, mut stats) = match request {
             Err(error) => ("invalid", Err(error.into()), Stats::default()),
             Ok(Payload::Stream(records)) => {
-                let invocation = invocation(Source::Stream).writing_for(TIME_TO_WRITE);
-                let result = Box::pin(stream(&invocation, records, &self.removals)).await;
+                let invocation = invocation(of_batch, Source::Stream);
+                let result = Box::pin(stream(&invocation, records, &self.flood)).await;
                 ("stream", result, invocation.stats())
             }
             Ok(Payload::ReExport(request)) => {
-                let invocation = invocation(Source::ReExport).waiting_at_most(LONGEST_WAIT);
+                let invocation = invocation(by_hand, Source::ReExport);
                 let result = Box::pin(re_export(&invocation, &request)).await;
                 let result = result.map_err(|error| HandlerError::ReExport(Box::new(error)));
                 ("re-export", result.map(Answer::ReExport), invocation.stats())
             }
             Ok(Payload::Reconcile(request)) => {
-                let invocation = invocation(Source::Reconcile).paced();
+                let invocation = invocation(all, Source::Reconcile).paced();
                 let result = Box::pin(reconcile(&invocation, &request)).await;
                 let result = result.map(|report| Answer::Reconcile(Box::new(report)));
                 account = request.system_account_id;
@@ -77,18 +86,17 @@ impl<S: Services> Handler<S> {
             }
             Ok(Payload::Explain(request)) => {
                 // It compares KV with what a re-export would write, and writes nothing.
-                let invocation = invocation(Source::ReExport).waiting_at_most(LONGEST_WAIT);
+                let invocation = invocation(by_hand, Source::ReExport);
                 let result = Box::pin(explain(&invocation, &request)).await;
-                account = account_of(&request, &result);
-                let result = result.map_err(|error| HandlerError::Explain(Box::new(error)));
+                account = match &request {
+                    Explain::Index(index) => Some(index.account.clone()),
+                    Explain::Key(_) => None,
+                };
                 let result = result.map(|report| Answer::Explain(Box::new(report)));
+                let result = result.map_err(|error| HandlerError::Explain(Box::new(error)));
                 ("explain", result, invocation.stats())
             }
         };
-        for duration in self.services.take_secret_readings() {
-            stats.secrets_requests += 1;
-            stats.secrets_ms += duration;
-        }
         stats.duration_ms = started.elapsed();
         log_invocation(source, &result, account.as_deref(), &stats);
         (result, stats)
@@ -98,60 +106,65 @@ impl<S: Services> Handler<S> {
 async fn stream<S: Services>(
     invocation: &Invocation<'_, S>,
     records: Vec<StreamRecord>,
-    removals: &Removals,
+    flood: &Flood,
 ) -> Result<Answer, HandlerError> {
-    if records.iter().any(|record| record.from_another_source) {
-        let reason = format!("Records hold another event source than {EVENT_SOURCE}");
-        return Err(InvalidPayload(reason).into());
-    }
+    check_origin(&records, invocation.config)?;
     let sequence_numbers: Vec<Option<String>> =
         records.iter().map(|record| record.sequence_number.clone()).collect();
-    let outcomes = export_batch(invocation, records, removals).await;
-    invocation.write_receipts(Namespace::Settings);
-    invocation.write_receipts(Namespace::QueryConfigs);
+    let outcomes = export_batch(invocation, records, flood).await;
     let outcomes = outcomes.iter().zip(sequence_numbers);
     let outcomes = outcomes.inspect(|(outcome, number)| log_record(outcome, number.as_deref()));
-    let failed = outcomes.filter(|(outcome, _)| matches!(outcome, RecordOutcome::Failed(..)));
+    let failed = outcomes.filter(|(outcome, _)| matches!(outcome, Outcome::Failed(..)));
     stream_answer(failed.map(|(_, sequence_number)| sequence_number))
 }
 
-/// One line for each record that was not exported as it should be.
-fn log_record(outcome: &RecordOutcome, sequence_number: Option<&str>) {
-    match outcome {
-        RecordOutcome::Rejected(item, rejection) => {
-            log_rejected(item.as_ref(), sequence_number, rejection);
+/// Refuses records of another stream: a mapping that is wired wrongly would export one environment's settings
+/// to another. A local event need not name its stream.
+fn check_origin(
+    records: &[StreamRecord],
+    config: &ExporterConfig,
+) -> Result<(), InvalidPayload> {
+    let ours = format!(":table/{}/stream/", config.table_name);
+    for record in records {
+        if record.event_source.as_deref().is_some_and(|source| source != EVENT_SOURCE) {
+            let reason = format!("Records hold another event source than {EVENT_SOURCE}");
+            return Err(InvalidPayload(reason));
         }
-        RecordOutcome::Failed(ItemName { index, query }, error) => error!(
-            system_account_id = index.account,
-            index_name = index.name,
-            normalized_query = query,
-            cell = error.cell_without_api_key(),
-            sequence_number,
-            error = %Chain(error),
-            "record failed"
-        ),
-        RecordOutcome::Parked(ItemName { index, .. }, error) => error!(
-            system_account_id = index.account,
-            index_name = index.name,
-            cell = error.cell_without_api_key(),
-            sequence_number,
-            error = %Chain(error),
-            "record parked"
-        ),
-        // One line of its own says of all held ones.
-        RecordOutcome::Skipped
-        | RecordOutcome::Superseded
-        | RecordOutcome::Exported
-        | RecordOutcome::Held => {}
+        let is_ours = match &record.source_arn {
+            Some(arn) => arn.contains(&ours),
+            None => !config.in_aws,
+        };
+        if !is_ours {
+            let table = &config.table_name;
+            let reason = format!(
+                "Records hold another table's than {table}: check the event source mapping"
+            );
+            return Err(InvalidPayload(reason));
+        }
     }
+    Ok(())
 }
 
-fn account_of(request: &Explain, result: &Result<ExplainReport, ExplainError>) -> Option<String> {
-    let found = result.as_ref().ok().and_then(|report| report.index.as_ref());
-    match request {
-        Explain::Index(index) => Some(index.account.clone()),
-        Explain::Key(_) => found.map(|index| index.system_account_id.clone()),
-    }
+/// One line for each record that was not exported as it should be.
+fn log_record(outcome: &Outcome, sequence_number: Option<&str>) {
+    let (message, item, error) = match outcome {
+        Outcome::Rejected(item, rejection) => {
+            return log_rejected(item.as_ref(), sequence_number, rejection);
+        }
+        Outcome::Failed(item, error) => ("record failed", item, error),
+        Outcome::Parked(item, error) => ("record parked", item, error),
+        // One line of its own says of all held ones.
+        Outcome::Skipped | Outcome::Exported | Outcome::Held => return,
+    };
+    error!(
+        message,
+        system_account_id = item.index.account,
+        index_name = item.index.name,
+        normalized_query = item.query,
+        cell = error.cell(),
+        sequence_number,
+        error = %Chain(error),
+    );
 }
 
 /// The invocation's whole story in one line, and its error in another.

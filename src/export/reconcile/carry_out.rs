@@ -1,124 +1,278 @@
-//! Carries out what the plan lets through: writes first, then deletes. Nothing is deleted on the
-//! scan's or the listing's word: settling and the removal of query configs look for themselves.
+//! Carries out what the brakes let through: writes first, then deletes. Nothing is deleted on the listing's or
+//! the pass's word alone: the removal looks for itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use enum_map::EnumMap;
 use tracing::error;
 
-use super::orphans::{remove_left_behind, remove_orphans};
-use super::part::{Lister, Part, Section};
-use super::progress::{Allowed, Place, Repair};
-use super::report::{Class, Examples, Found};
-use super::scan::warn_rejected;
-use super::write::write;
+use super::Part;
+use super::brakes::Allowed;
+use super::report::{Class, Findings};
 use crate::error_chain::Chain;
 use crate::export::api_keys::ApiKeys;
-use crate::export::error::KeyError;
-use crate::item::{ItemKey, ItemKind, Rejection};
-use crate::ports::{Namespace, Services};
+use crate::export::bulk;
+use crate::export::error::ExportError;
+use crate::export::invocation::Invocation;
+use crate::export::judge::Verdict;
+use crate::export::remove::{Removal, remove_keys, remove_query_configs};
+use crate::export::write::{Fate, WriteItem, write_items};
+use crate::index::ItemRef;
+use crate::kv::Namespace;
+use crate::kv::limits::MAX_BULK_GET_KEYS;
+use crate::ports::Services;
 
-pub type Failed = BTreeMap<String, KeyError>;
+/// Items that are written in one go: a change that comes between their first read and their write has to
+/// be rare.
+const WRITE_ITEMS: usize = 1_000;
 
-/// What became of a repair.
-#[derive(Default)]
-pub struct Outcome {
-    /// Written, deleted, failed and rejected.
-    pub done: Found,
-    pub examples: Examples,
-    /// Stale keys that were rewritten; what failed may have been.
-    pub rewritten: u64,
-    /// What was written for items that no longer ask for it, and is still to be removed.
-    pub left_behind: BTreeMap<ItemKey, BTreeSet<String>>,
-    /// How much of that is more than the brake lets through.
-    pub refused_deletes: u64,
-    /// What is still to be done.
-    pub left: EnumMap<Namespace, Allowed>,
-    /// Where time, requests or memory ended; `None` where the part is repaired.
-    pub interrupted_at: Option<Place>,
-    /// Whether anything was tried.
+/// Orphans that are removed in one go: each go takes two passes over the table.
+const REMOVE_KEYS: usize = 5_000;
+
+/// What a go takes beside the passes, at two requests a second.
+const TIME_FOR_A_GO: Duration = Duration::from_secs(45);
+
+/// What a repair may do, and where it tells what it did.
+pub struct Repair<'a> {
+    pub allowed: &'a mut EnumMap<Namespace, Allowed>,
+    pub findings: &'a mut Findings,
+    /// How long a pass over the table takes.
+    pub a_pass: Duration,
+}
+
+/// What became of a repair, beside its counts.
+#[derive(Debug, Default)]
+pub struct Done {
+    pub is_finished: bool,
+    /// Whether any key came to an end.
     pub got_on: bool,
+    /// Whether keys that differ were left to the next chain.
+    pub left_out: bool,
+    /// Stale keys that KV has confirmed.
+    pub rewritten: u64,
+    /// Keys that the repair left behind and may not delete.
+    pub refused: u64,
 }
 
-/// A step of a repair was interrupted: another run goes on.
-pub struct Interrupted;
-
-/// Repairs a part, as far as the brakes allow it; an audit leaves all of it.
+/// Repairs a part.
 pub async fn carry_out<S: Services>(
-    lister: &Lister<'_, S>,
+    invocation: &Invocation<'_, S>,
     part: &Part,
-    repair: &Repair,
-    api_keys: &ApiKeys,
-) -> Outcome {
-    let mut outcome = Outcome { left: repair.allowed, ..Outcome::default() };
-    if !lister.request.apply {
-        return outcome;
+    api_keys: &mut ApiKeys,
+    repair: Repair<'_>,
+) -> Done {
+    let mut carrying = Carrying { invocation, api_keys, repair, done: Done::default() };
+    let mut is_finished = true;
+    for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
+        is_finished &= carrying.write(namespace, part).await;
     }
-    let is_last_of_its_namespace =
-        |section: &Section| section.next.is_none() || section.next == repair.end;
-    for section in &part.sections {
-        let namespace = section.namespace();
-        let written = write(lister, section, api_keys, &mut outcome).await;
-        remove_left_behind(lister, namespace, api_keys, &mut outcome).await;
-        if written.is_err() {
-            let is_open = |section: &&Section| outcome.left[section.namespace()].any();
-            let open = part.sections.iter().find(is_open);
-            outcome.interrupted_at = open.map(|open| open.begin.clone());
-            return outcome;
-        }
-        if is_last_of_its_namespace(section) {
-            let left = &mut outcome.left[namespace];
-            (left.writes, left.rewrites) = (false, 0);
-        }
+    for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
+        is_finished = is_finished && carrying.remove_orphans(namespace, part).await;
     }
-    for section in &part.sections {
-        let removed =
-            remove_orphans(lister, section, repair.chunk_keys, api_keys, &mut outcome).await;
-        if let Err(at) = removed {
-            outcome.interrupted_at.get_or_insert(at);
-        } else if is_last_of_its_namespace(section) {
-            outcome.left[section.namespace()].deletes = 0;
-        }
-    }
-    outcome
+    Done { is_finished, ..carrying.done }
 }
 
-impl Outcome {
-    /// Counts keys that were written, or deleted.
-    pub fn note(&mut self, namespace: Namespace, class: Class, keys: usize) {
-        self.got_on |= keys > 0;
-        self.done[namespace][class] += keys as u64;
+struct Carrying<'a, 's, S> {
+    invocation: &'a Invocation<'s, S>,
+    api_keys: &'a mut ApiKeys,
+    repair: Repair<'a>,
+    done: Done,
+}
+
+impl<S: Services> Carrying<'_, '_, S> {
+    /// Writes the keys that are missing, and as many stale ones as are allowed. Returns false where time
+    /// ended.
+    async fn write(&mut self, namespace: Namespace, part: &Part) -> bool {
+        let mut rewrites = self.repair.allowed[namespace].rewrites;
+        let mut writes: BTreeMap<ItemRef, BTreeMap<String, Verdict>> = BTreeMap::new();
+        for (key, row, verdict) in part.verdicts().filter(|(key, ..)| key.namespace == namespace) {
+            let (Some(claim), Some(verdict)) = (&row.claim, verdict) else { continue };
+            match verdict {
+                Verdict::Missing => {}
+                Verdict::Stale if rewrites > 0 => rewrites -= 1,
+                Verdict::Stale => {
+                    self.done.left_out = true;
+                    continue;
+                }
+                _ => continue,
+            }
+            writes.entry(claim.item()).or_default().insert(key.name.clone(), verdict);
+        }
+        let mut writes = writes.into_iter().peekable();
+        while writes.peek().is_some() {
+            if self.invocation.time_left() < TIME_FOR_A_GO {
+                return false;
+            }
+            let group: BTreeMap<_, _> = writes.by_ref().take(WRITE_ITEMS).collect();
+            if !self.write_group(namespace, group).await {
+                return false;
+            }
+        }
+        true
     }
 
-    /// Counts what failed in a step, unless the time was up: then another run tries it again.
-    pub fn fail_all(&mut self, namespace: Namespace, failed: Failed) -> Result<(), Interrupted> {
-        if failed.values().any(KeyError::is_out_of_time) {
-            return Err(Interrupted);
+    async fn write_group(
+        &mut self,
+        namespace: Namespace,
+        group: BTreeMap<ItemRef, BTreeMap<String, Verdict>>,
+    ) -> bool {
+        // They were asked for minutes ago, and may have been rotated.
+        self.api_keys.forget_answers();
+        let only = |(item, keys): (&ItemRef, &BTreeMap<String, Verdict>)| {
+            WriteItem::under(item.clone(), keys.keys().cloned().collect())
+        };
+        let writes = group.iter().map(only).collect();
+        let written = write_items(self.invocation, namespace, writes, self.api_keys).await;
+        let mut is_in_time = true;
+        for (item, keys) in group {
+            let fate = written.fate(&item);
+            for (key, verdict) in keys {
+                if written.keys.contains_key(&key) {
+                    self.count(namespace, Class::Written);
+                    if verdict == Verdict::Stale {
+                        self.done.rewritten += 1;
+                        let left = &mut self.repair.allowed[namespace].rewrites;
+                        *left = left.saturating_sub(1);
+                    }
+                    continue;
+                }
+                match &fate {
+                    Fate::Failed(error) => is_in_time &= self.fail(namespace, &key, error),
+                    // It is another matter now: its change has a record of its own.
+                    Fate::Written | Fate::Absent | Fate::Rejected(_) => self.done.got_on = true,
+                }
+            }
         }
-        for (key, error) in failed {
-            self.fail(namespace, &key, &error);
-        }
-        Ok(())
+        self.remove_left_behind(namespace, written.left_behind).await;
+        is_in_time
     }
 
-    pub fn fail(&mut self, namespace: Namespace, key: &str, error: &KeyError) {
+    /// Removes what was written for items that went meanwhile.
+    async fn remove_left_behind(
+        &mut self,
+        namespace: Namespace,
+        left_behind: BTreeMap<String, ItemRef>,
+    ) {
+        let spare = &mut self.repair.allowed[namespace].spare_deletes;
+        let keys = left_behind.len() as u64;
+        if keys > *spare {
+            self.done.refused += keys;
+            return;
+        }
+        *spare -= keys;
+        let removed = match namespace {
+            Namespace::Settings => self.remove_settings(left_behind.into_keys().collect()).await,
+            Namespace::QueryConfigs => {
+                self.remove_items(left_behind.into_values().collect()).await
+            }
+        };
+        for (key, removal) in removed {
+            self.note(namespace, &key, &removal);
+        }
+    }
+
+    /// Removes as many orphans as are allowed. Returns false where time ended.
+    async fn remove_orphans(&mut self, namespace: Namespace, part: &Part) -> bool {
+        let orphans = part.verdicts().filter(|(key, _, verdict)| {
+            key.namespace == namespace && *verdict == Some(Verdict::Orphaned)
+        });
+        let mut orphans = orphans.map(|(key, ..)| key.name.clone()).peekable();
+        while orphans.peek().is_some() {
+            let allowed = self.repair.allowed[namespace].deletes;
+            let go = usize::try_from(allowed).unwrap_or(usize::MAX).min(REMOVE_KEYS);
+            if go == 0 {
+                self.done.left_out = true;
+                return true;
+            }
+            if self.invocation.time_left() < 2 * self.repair.a_pass + TIME_FOR_A_GO {
+                return false;
+            }
+            let keys: BTreeSet<String> = orphans.by_ref().take(go).collect();
+            let removed = match namespace {
+                Namespace::Settings => self.remove_settings(keys).await,
+                Namespace::QueryConfigs => self.remove_named_items(keys).await,
+            };
+            let mut is_in_time = true;
+            for (key, removal) in removed {
+                if removal == Removal::Removed {
+                    self.repair.allowed[namespace].deletes -= 1;
+                }
+                is_in_time &= self.note(namespace, &key, &removal);
+            }
+            if !is_in_time {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn remove_settings(&mut self, keys: BTreeSet<String>) -> BTreeMap<String, Removal> {
+        remove_keys(self.invocation, keys, self.api_keys, &|_| true).await
+    }
+
+    /// Removes query configs by the items that their values refer to.
+    async fn remove_named_items(&mut self, keys: BTreeSet<String>) -> BTreeMap<String, Removal> {
+        let mut outcomes = BTreeMap::new();
+        let mut items = BTreeSet::new();
+        for keys in Vec::from_iter(keys).chunks(MAX_BULK_GET_KEYS) {
+            let names = keys.iter().cloned();
+            let (found, failures) =
+                bulk::read(self.invocation, Namespace::QueryConfigs, names).await;
+            for key in keys {
+                let outcome = match (failures.get(key), found.get(key)) {
+                    (Some(failure), _) => {
+                        Removal::Failed(ExportError::kv(key, failure.error.clone()))
+                    }
+                    (None, None) => Removal::Stays,
+                    (None, Some(stored)) => {
+                        let item = stored.query_config().filter(|item| item.kv_key() == *key);
+                        if let Some(item) = item {
+                            items.insert(item);
+                            continue;
+                        }
+                        Removal::Failed(ExportError::UnknownQueryConfig)
+                    }
+                };
+                outcomes.insert(key.clone(), outcome);
+            }
+        }
+        outcomes.extend(self.remove_items(items).await);
+        outcomes
+    }
+
+    async fn remove_items(&mut self, items: BTreeSet<ItemRef>) -> BTreeMap<String, Removal> {
+        let removed = remove_query_configs(self.invocation, items, self.api_keys).await;
+        removed.into_iter().map(|(item, removal)| (item.kv_key(), removal)).collect()
+    }
+
+    /// Counts what became of a key. Returns false where its time was up.
+    fn note(&mut self, namespace: Namespace, key: &str, removal: &Removal) -> bool {
+        match removal {
+            Removal::Removed => self.count(namespace, Class::Deleted),
+            Removal::Written(_) => self.count(namespace, Class::Written),
+            Removal::Stays | Removal::Held => self.done.got_on = true,
+            Removal::Failed(error) => return self.fail(namespace, key, error),
+        }
+        true
+    }
+
+    fn count(&mut self, namespace: Namespace, class: Class) {
+        self.done.got_on = true;
+        self.repair.findings.counts[namespace][class] += 1;
+    }
+
+    /// Counts a key that failed. Returns false where its time was up: then the next run tries it.
+    fn fail(&mut self, namespace: Namespace, key: &str, error: &ExportError) -> bool {
+        if error.is_out_of_time() {
+            return false;
+        }
         // An outage fails every key: the counts tell how many, the log the first ones.
-        if !self.examples.are_full(Class::Failed) {
+        if !self.repair.findings.examples.are_full(Class::Failed) {
             error!(key, error = %Chain(error), "a key could not be compared or repaired");
         }
-        self.note(namespace, Class::Failed, 1);
-        self.examples.add(Class::Failed, key);
-    }
-
-    /// Counts and logs an item that can't be exported any more.
-    pub fn reject(&mut self, namespace: Namespace, item: &ItemKey, rejection: &Rejection) {
-        let (index, key) = match item.kind() {
-            ItemKind::IndexSettings(index) => (index.clone(), index.index_id()),
-            ItemKind::QueryConfig(config) => (config.index.clone(), config.kv_key()),
-            ItemKind::Skipped => return,
-        };
-        warn_rejected(&index, &key, rejection);
-        self.done[namespace][Class::Rejected] += 1;
-        self.examples.add(Class::Rejected, &key);
+        self.repair.findings.note(namespace, Class::Failed, key);
+        self.done.got_on = true;
+        true
     }
 }

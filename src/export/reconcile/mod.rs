@@ -1,52 +1,37 @@
-//! Reconcile: makes KV equal to the table, from a listing of the one and a pass over the other.
+//! Reconcile: makes KV equal to the table.
 //!
-//! A run works part after part: `part` lists as many of KV's next keys as memory and time allow, the
-//! settings first; `scan` goes over the table and says of each key what items ask for; `plan` counts
-//! what differs and asks the brakes, from these two alone; `carry_out` writes and deletes what they
-//! let through. When time or Cloudflare's limit of requests get short, the run ends with a `continue`:
-//! the next run goes on with the next part, or with what remains of this one. A run also ends after a
-//! part in which it has deleted or rewritten, so that the brakes of a run that is killed and tried again
-//! know all but that part.
-//!
-//! Which class a key is of stands in `rows`, and for keys that no item asks for in `owners`.
+//! One run: [`list`] KV's next keys, make a pass over the table, judge every key, ask the [`brakes`], and
+//! [`carry_out`] what they let through. What one run compares is a part; where keys are left to list, or
+//! time ends before a part is repaired, the report has a `continue`, which is the chain's [`Progress`].
 
+mod brakes;
 mod carry_out;
-mod ending;
-mod names;
-mod one_account;
-mod orphans;
-mod owners;
-mod part;
-mod plan;
+mod list;
 mod progress;
 mod report;
-mod rows;
-mod samples;
-mod scan;
-mod write;
 
-use enum_map::EnumMap;
+use enum_map::{EnumMap, enum_map};
 use tokio::time::Instant;
+use tracing::{error, warn};
 
-pub use self::plan::Raised;
+pub use self::brakes::Raised;
 pub use self::progress::Progress;
-pub use self::report::{Changes, Class, Counts, Report};
+pub use self::report::{Changes, Class, Findings, Report, cut};
 
-use self::carry_out::{Outcome, carry_out};
-use self::ending::End;
-use self::orphans::note_examples;
-use self::part::{Lister, Part, could_not_be_compared};
-use self::plan::{brakes, plan, plan_again};
-use self::progress::{Allowed, Repair};
-use self::report::{Examples, Found, add};
-use self::scan::scan;
-use super::api_keys::{ApiKeys, BATCH_TIME_FOR_API_KEYS, Patience, Reuse, TIME_FOR_ONE_TRY};
+use self::brakes::{Allowed, ask};
+use self::carry_out::{Repair, carry_out};
+use self::list::{Listing, MAX_BYTES, list};
+use self::progress::{OpenPart, Place};
+use super::api_keys::{ApiKeys, Fallback, NotExportable};
+use super::desired::Decoded;
 use super::invocation::Invocation;
-use super::table::{PassOver, ReadError};
-use crate::ports::{KvError, Namespace, ScanColumns, Services};
-
-/// A run waits for a cell for one in so many parts of its time at the most.
-const SHARE_TO_WAIT: u32 = 4;
+use super::judge::{KvKey, Row, Scope, Verdict, Wants};
+use super::table::{ReadError, pass};
+use crate::error_chain::Chain;
+use crate::item::{Item, ItemKey, Rejection};
+use crate::kv::Namespace;
+use crate::ports::{KvError, ScanColumns, Services};
+use crate::telemetry::Stats;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconcile {
@@ -57,255 +42,366 @@ pub struct Reconcile {
     /// The one account to look at; all of them where absent.
     pub system_account_id: Option<String>,
     pub raised: Raised,
-    /// How far the runs before this one came, if it goes on with their work.
+    /// How far the chain has come.
     pub progress: Option<Progress>,
 }
 
-/// Why a part could not be compared. The error of a run's first part is the run's; that of a later one
-/// ends it early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReconcileError {
     #[error(transparent)]
     CloudflareAuthRejected(KvError),
-    #[error("the pass over the table stopped after {items} items")]
+    #[error("the pass over the table stopped after {items} items; nothing was written")]
     PassStopped {
         items: usize,
         #[source]
         error: ReadError,
     },
-    #[error("the listing of {namespace:?} stopped after {keys} keys")]
+    #[error("the account's items can't be read; nothing was written")]
+    AccountUnread(#[from] ReadError),
+    #[error("the listing of {namespace:?} stopped after {keys} keys; nothing was written")]
     ListingStopped {
         namespace: Namespace,
         keys: usize,
         #[source]
         error: KvError,
     },
+    #[error(
+        "the listing of {namespace:?} goes round in a circle after {keys} keys; nothing was written"
+    )]
+    ListingDoesNotAdvance { namespace: Namespace, keys: usize },
+    #[error(
+        "a whole run got nothing done of its part: the time is too short for two passes over the table, or KV refuses every request"
+    )]
+    NoProgress,
 }
 
 pub async fn reconcile<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Reconcile,
 ) -> Result<Report, ReconcileError> {
-    let mut run = Run::new(invocation, request);
-    let mut is_first = true;
-    loop {
-        let began = Instant::now();
-        let part = match run.gather().await {
-            Ok(Some(part)) if part.is_unfinished => {
-                return Ok(run.end_unfinished(&part, is_first).await);
-            }
-            Ok(Some(part)) => part,
-            Ok(None) => return Ok(run.end(End::OutOfTime)),
-            Err(error) if is_first => return Err(error),
-            Err(error) => return Ok(run.end(End::Stopped(could_not_be_compared(&error)))),
-        };
-        let is_resumed = run.progress.repair.is_some();
-        let repair = match run.progress.repair.take() {
-            Some(repair) => run.brake_again(repair, &part),
-            None => run.count_and_plan(&part).await,
-        };
-        let outcome = carry_out(&run.lister, &part, &repair, &run.api_keys).await;
-        run.take_in(&part, &repair, &outcome);
-        let changes_any = |allowed: &Allowed| allowed.rewrites + allowed.deletes > 0;
-        let changes = request.apply && repair.allowed.values().any(changes_any);
-        run.go_on(&part, repair, outcome, is_resumed);
-        let left = invocation.deadline.saturating_duration_since(Instant::now());
-        let end = match part.stopped {
-            Some(reason) => End::Stopped(reason),
-            None if run.progress.place.is_none() => End::AllCompared,
-            None if run.progress.repair.is_some() || left < began.elapsed() => End::OutOfTime,
-            None if changes => End::Changed,
-            None => {
-                is_first = false;
-                continue;
-            }
-        };
-        return Ok(run.end(end));
+    let environment = &invocation.config.environment;
+    let mut progress =
+        request.progress.clone().unwrap_or_else(|| Progress::at_start(request, environment));
+    let place = progress.place.take().unwrap_or_default();
+    let open = progress.open.take();
+    let to = open.as_ref().and_then(|open| open.to.clone());
+    let mut api_keys = ApiKeys::new(Fallback::Nothing, invocation.budget.api_keys);
+    let mut part = Part {
+        listing: list(invocation, request, &place, to).await?,
+        account: request.system_account_id.clone(),
+        found: Findings::default(),
+    };
+    let began = Instant::now();
+    part.pass_over_table(invocation, &mut api_keys).await?;
+    let a_pass = began.elapsed();
+    let is_resumed = open.is_some();
+    let mut allowed = match open {
+        Some(open) => part.recount(open.allowed, &mut progress),
+        None => part.count(request, &mut progress),
+    };
+    if !is_resumed {
+        report_findings(&progress.findings, &api_keys);
+        report_refused(request, part.listing.table.has_indexes, progress.findings.refused);
     }
+    let Scope::Range(range) = part.listing.table.scope.clone() else {
+        return Err(ReconcileError::NoProgress);
+    };
+    let next = range.to.clone().map(|to| part.listing.place_of(to));
+    let mut rewritten = 0;
+    let mut stopped = None;
+    if request.apply && !invocation.config.dry_run {
+        let repair = Repair { allowed: &mut allowed, findings: &mut progress.findings, a_pass };
+        let done = carry_out(invocation, &part, &mut api_keys, repair).await;
+        rewritten = done.rewritten;
+        progress.left_out |= done.left_out;
+        if done.refused > 0 {
+            progress.findings.refused.delete += done.refused;
+            let refused = Changes { delete: done.refused, rewrite: 0 };
+            report_refused(request, part.listing.table.has_indexes, refused);
+        }
+        if !done.is_finished {
+            if is_resumed && !done.got_on {
+                return Err(ReconcileError::NoProgress);
+            }
+            progress.open = Some(OpenPart { to: range.to.clone(), allowed });
+            stopped = Some("the time was up before all of this part was repaired");
+        }
+    }
+    progress.place = if progress.open.is_some() { Some(place) } else { next };
+    if progress.open.is_none() && progress.place.is_some() {
+        stopped = Some("the keys that are left have a run of their own");
+    }
+    if let Some(reason) = stopped {
+        warn!(reason, "reconcile goes on in the next run");
+    }
+    let has_ended = progress.place.is_none();
+    let is_whole = progress.findings.refused.are_none() && !progress.left_out;
+    count_findings(invocation, request, &progress.findings, has_ended, rewritten);
+    Ok(Report {
+        apply: request.apply,
+        complete: has_ended && (is_whole || !request.apply),
+        next_run: (!has_ended).then(|| progress.to_text()),
+        stopped,
+        findings: progress.findings,
+        dry_run: invocation.config.dry_run,
+    })
 }
 
-/// One run of a chain: what it is asked for, how far the chain came, and what the run tells.
-struct Run<'a, S> {
-    lister: Lister<'a, S>,
-    progress: Progress,
-    api_keys: ApiKeys,
-    report: Report,
-    /// Stale keys that it has rewritten.
-    rewritten: u64,
+/// What one run compares.
+struct Part {
+    listing: Listing,
+    /// The one account whose keys are meant.
+    account: Option<String>,
+    /// What the pass has found: items that can't be exported.
+    found: Findings,
 }
 
-impl<'a, S: Services> Run<'a, S> {
-    fn new(invocation: &'a Invocation<'a, S>, request: &'a Reconcile) -> Self {
-        let progress = request.progress.clone().unwrap_or_else(|| Progress::at_start(request));
-        if let (Some(requests), Some(limiter)) = (progress.requests, invocation.rate_limiter()) {
-            limiter.count_earlier(requests.number, requests.age(invocation.began));
-        }
-        // A cell is waited for as long as a batch would wait, and in a short run for a part of its time.
-        let left = invocation.deadline.saturating_duration_since(Instant::now());
-        let wait = BATCH_TIME_FOR_API_KEYS.min((left / SHARE_TO_WAIT).max(TIME_FOR_ONE_TRY));
-        let report = Report {
-            apply: request.apply,
-            dry_run: invocation.config.dry_run,
-            ..Report::default()
-        };
-        Self {
-            lister: Lister { invocation, request },
-            progress,
-            api_keys: ApiKeys::new(Patience::WhileTheCellAnswers(wait), Reuse::Never),
-            report,
-            rewritten: 0,
-        }
-    }
-
-    /// Lists the next part, and takes in what the table says of it; `None` where Cloudflare's limit
-    /// allows no request in this run.
-    async fn gather(&mut self) -> Result<Option<Part>, ReconcileError> {
-        let lister = &self.lister;
-        let Some(mut part) = lister.list(&self.progress).await? else {
-            // A run that came at once would find no turn either.
-            tokio::time::sleep_until(lister.invocation.deadline).await;
-            return Ok(None);
-        };
-        let over = match (lister.only_account(), lister.request.apply) {
-            (Some(account), _) => PassOver::Account(account),
-            (None, true) => PassOver::Table(ScanColumns::All),
-            // What an audit sees may be a second old.
-            (None, false) => PassOver::Table(ScanColumns::AllEventuallyConsistent),
-        };
-        let writes_any = |repair: &Repair| repair.allowed.values().any(|allowed| allowed.writes);
-        let compares_values = self.progress.repair.as_ref().is_none_or(writes_any);
-        let began = Instant::now();
-        scan(lister, over, compares_values, &mut part, &mut self.api_keys).await?;
-        self.progress.note_pass(began.elapsed());
-        if part.is_unfinished {
-            return Ok(Some(part));
-        }
-        if lister.only_account().is_some() {
-            lister.read_given_up_shop_ids(&mut part).await;
-            lister.take_in_other_accounts(&mut part).await?;
-        }
-        part.sections.iter_mut().for_each(|section| section.owners.protect(&mut section.rows));
-        Ok(Some(part))
-    }
-
-    /// Counts what was found, and says what the brakes let through.
-    async fn count_and_plan(&mut self, part: &Part) -> Repair {
-        let (mut found, mut allowed) = (Found::default(), EnumMap::default());
-        let (mut failed, mut refused) = (0, Changes::default());
-        for section in &part.sections {
-            let namespace = section.namespace();
-            let tally = &mut self.progress.tallies[namespace];
-            let plan = plan(section, part.has_indexes, tally, self.lister.request.raised);
-            found[namespace] = plan.counts;
-            refused += plan.refused;
-            failed += plan.counts[Class::Failed];
-            allowed[namespace] = plan.allowed;
-            section.add_examples(&mut self.report.examples);
-            let differs =
-                section.samples.differs(self.lister.invocation, namespace, &section.rows).await;
-            samples::add_paths(&mut self.report.differs, differs);
-        }
-        add(&mut self.report.found, found);
-        self.report.examples.extend(&part.examples);
-        note_examples(&self.lister, part, &mut self.report.examples).await;
-        self.log_findings(failed);
-        self.refuse(refused, part);
-        Repair::new(allowed, part.next.clone())
-    }
-
-    /// Asks the brakes once more for what has changed since they let a repair through.
-    fn brake_again(&mut self, mut repair: Repair, part: &Part) -> Repair {
-        let mut refused = Changes::default();
-        for section in &part.sections {
-            let namespace = section.namespace();
-            let tally = &mut self.progress.tallies[namespace];
-            let left = &mut repair.allowed[namespace];
-            let raised = self.lister.request.raised;
-            refused += plan_again(section, part.has_indexes, tally, left, raised);
-        }
-        self.refuse(refused, part);
-        repair
-    }
-
-    fn take_in(&mut self, part: &Part, repair: &Repair, outcome: &Outcome) {
-        for (namespace, tally) in &mut self.progress.tallies {
-            let (before, after) = (repair.allowed[namespace], outcome.left[namespace]);
-            tally.deleted += before.more_deletes - after.more_deletes;
-        }
-        self.rewritten += outcome.rewritten;
-        if !self.report.dry_run {
-            add(&mut self.report.found, outcome.done);
-        }
-        self.report.examples.extend(&outcome.examples);
-        self.refuse(Changes { delete: outcome.refused_deletes, rewrite: 0 }, part);
-    }
-
-    /// Goes on with what remains of the part, or after it.
-    fn go_on(&mut self, part: &Part, mut repair: Repair, outcome: Outcome, is_resumed: bool) {
-        let Some(place) = outcome.interrupted_at else {
-            for (namespace, left) in outcome.left {
-                repair.allowed[namespace].deletes = left.deletes;
-            }
-            return self.go_on_after(part, repair);
-        };
-        repair.allowed = outcome.left;
-        if outcome.got_on || !is_resumed || repair.divide_chunks() {
-            (self.progress.place, self.progress.repair) = (Some(place), Some(repair));
-            return;
-        }
-        // There is no getting on here, and the others must not wait for it.
-        self.leave_out(part, &mut repair.allowed);
-        self.go_on_after(part, repair);
-    }
-
-    /// Counts what is allowed of a part as failed.
-    fn leave_out(&mut self, part: &Part, allowed: &mut EnumMap<Namespace, Allowed>) {
-        self.progress.left_out = true;
-        for section in &part.sections {
-            let allowed = &mut allowed[section.namespace()];
-            let counts = section.rows.counts();
-            let orphaned = counts[Class::Orphaned].min(allowed.deletes);
-            allowed.deletes -= orphaned;
-            let writes = if allowed.writes { counts[Class::Missing] } else { 0 };
-            let rewrites = allowed.rewrites.min(counts[Class::Stale]);
-            self.report.found[section.namespace()][Class::Failed] += orphaned + writes + rewrites;
-        }
-    }
-
-    /// Writes what is known to be missing of a part that could not be compared in time, and ends the
-    /// run. The part is counted once it is compared: by the next run, and there by a smaller part if it
-    /// had this whole run. One that can't be smaller is left out.
-    async fn end_unfinished(mut self, part: &Part, had_whole_run: bool) -> Report {
-        let raised = self.lister.request.raised;
-        let missing_only = self.progress.tallies.map(|_, tally| {
-            let more_deletes = brakes(tally, part.has_indexes, raised).delete;
-            Allowed { writes: true, more_deletes, ..Allowed::default() }
+impl Part {
+    async fn pass_over_table<S: Services>(
+        &mut self,
+        invocation: &Invocation<'_, S>,
+        api_keys: &mut ApiKeys,
+    ) -> Result<(), ReconcileError> {
+        let mut items = 0;
+        let passed = pass(invocation, ScanColumns::All, async |page| {
+            items += page.len();
+            self.visit(invocation, page, api_keys).await;
         });
-        let missing_only = Repair::new(missing_only, part.next.clone());
-        let mut outcome = carry_out(&self.lister, part, &missing_only, &self.api_keys).await;
-        for done in outcome.done.values_mut() {
-            // What is written is no longer missing when the part is compared.
-            done[Class::Missing] = done[Class::Written];
-            (done[Class::Failed], done[Class::Rejected]) = (0, 0);
-        }
-        outcome.examples = Examples::default();
-        self.take_in(part, &missing_only, &outcome);
-        if had_whole_run && !self.progress.halve_parts(part.listed()) && !outcome.got_on {
-            self.progress.left_out = true;
-            let repair = self.progress.repair.take().unwrap_or(missing_only);
-            self.go_on_after(part, repair);
-        }
-        self.end(End::OutOfTime)
+        passed.await.map_err(|error| ReconcileError::PassStopped { items, error })
     }
 
-    /// Goes on after a part, or after the piece of it that was listed to go on with its repair.
-    fn go_on_after(&mut self, part: &Part, repair: Repair) {
-        self.progress.place = match &part.next {
-            Some(place) if part.next != repair.end && repair.allowed[place.namespace].any() => {
-                self.progress.repair = Some(repair);
-                part.next.clone()
-            }
-            _ => repair.end,
-        };
+    /// Takes in a page of the table. The API keys are asked for of the items whose keys are compared.
+    async fn visit<S: Services>(
+        &mut self,
+        invocation: &Invocation<'_, S>,
+        page: Vec<(ItemKey, Item)>,
+        api_keys: &mut ApiKeys,
+    ) {
+        let decoded: Vec<Option<Result<Decoded, Rejection>>> = page
+            .iter()
+            .map(|(key, item)| {
+                let item_ref = key.item()?;
+                Some(Decoded::of(&item_ref, item, invocation.config))
+            })
+            .collect();
+        let compared: Vec<bool> = decoded
+            .iter()
+            .zip(&page)
+            .map(|(decoded, (key, _))| match decoded {
+                Some(Ok(item)) => self.compares(key, item),
+                Some(Err(_)) | None => false,
+            })
+            .collect();
+        let wanted = decoded.iter().zip(&compared).filter(|(_, compared)| **compared);
+        let wanted = wanted.filter_map(|(item, _)| item.as_ref()?.as_ref().ok()?.settings());
+        api_keys.find(invocation, wanted).await;
+        for (((key, item), decoded), compared) in page.iter().zip(decoded).zip(compared) {
+            let wants = match decoded {
+                None => Wants::Unmade,
+                Some(Err(rejection)) => self.reject(key, &rejection),
+                Some(Ok(_)) if !compared => Wants::Unmade,
+                Some(Ok(item)) => match item.desired(api_keys) {
+                    Ok(desired) => Wants::Value(desired.digest()),
+                    Err(NotExportable::Rejected(rejection)) => self.reject(key, &rejection),
+                    Err(NotExportable::Unavailable(_)) => Wants::Unavailable,
+                },
+            };
+            self.listing.table.add(key, &item.attributes(), wants);
+        }
+        self.listing.table.shrink(MAX_BYTES);
     }
+
+    /// Whether an item asks for keys that this run compares.
+    fn compares(&self, key: &ItemKey, item: &Decoded) -> bool {
+        let is_meant = self.account.as_ref().is_none_or(|account| *account == key.pk);
+        let (namespace, keys) = match item {
+            Decoded::Settings(settings) => (Namespace::Settings, settings.settings.kv_keys()),
+            Decoded::QueryConfig(desired) => (Namespace::QueryConfigs, desired.keys.clone()),
+        };
+        let mut keys = keys.into_iter().map(|name| KvKey { namespace, name });
+        is_meant && keys.any(|key| self.listing.table.covers(&key))
+    }
+
+    /// Counts and logs an item that can't be exported, in the part that has its key. It is found again by
+    /// every run until it is corrected, so it is no error of this one.
+    fn reject(&mut self, key: &ItemKey, rejection: &Rejection) -> Wants {
+        let Some(item) = key.item() else { return Wants::Rejected };
+        let is_meant = self.account.as_ref().is_none_or(|account| *account == key.pk);
+        let (namespace, name) = (item.namespace(), item.kv_key());
+        if is_meant && self.listing.table.covers(&KvKey { namespace, name: name.clone() }) {
+            if !self.found.examples.are_full(Class::Rejected) {
+                warn!(
+                    key = name,
+                    system_account_id = item.index.account,
+                    index_name = item.index.name,
+                    path = rejection.path,
+                    error = %rejection,
+                    "an item can't be exported: what KV holds of it stays"
+                );
+            }
+            self.found.note(namespace, Class::Rejected, &name);
+        }
+        Wants::Rejected
+    }
+
+    /// The keys that are compared, with their verdicts. `None` is a verdict that can't be given: the key
+    /// could not be read.
+    fn verdicts(&self) -> impl Iterator<Item = (&KvKey, &Row, Option<Verdict>)> {
+        let is_meant = |row: &Row| match (&self.account, &row.claim) {
+            (Some(account), Some(claim)) => claim.index.account == *account,
+            _ => true,
+        };
+        self.listing.table.rows.iter().filter(move |(_, row)| is_meant(row)).map(|(key, row)| {
+            let is_read = !self.listing.unreadable.contains_key(&key.name);
+            (key, row, is_read.then(|| self.listing.table.verdict(key)))
+        })
+    }
+
+    /// Counts every class, and asks the brakes. Returns what they let through.
+    fn count(
+        &self,
+        request: &Reconcile,
+        progress: &mut Progress,
+    ) -> EnumMap<Namespace, Allowed> {
+        let Progress { findings, tallies, .. } = progress;
+        for (namespace, counts) in self.found.counts {
+            findings.counts[namespace][Class::Rejected] += counts[Class::Rejected];
+        }
+        self.found.examples.each(|class, name| findings.examples.add(class, name));
+        let mut to_do: EnumMap<Namespace, Changes> = EnumMap::default();
+        for (key, row, verdict) in self.verdicts() {
+            let (namespace, name) = (key.namespace, &key.name);
+            let counts = &mut findings.counts[namespace];
+            let held = u64::from(row.held != super::judge::Held::Nothing);
+            counts[Class::Listed] += held;
+            tallies[namespace].ours += u64::from(row.held.owner().is_some());
+            let wants = row.claim.as_ref().map(|claim| claim.wants);
+            if wants.is_some_and(|wants| wants != Wants::Rejected) {
+                counts[Class::Desired] += 1;
+                tallies[namespace].desired += 1;
+            }
+            if !row.others.is_empty() && verdict != Some(Verdict::Conflicting) {
+                findings.note(namespace, Class::Conflicting, name);
+            }
+            let class = match verdict {
+                None | Some(Verdict::Failed) => Class::Failed,
+                Some(Verdict::Conflicting) => Class::Conflicting,
+                Some(Verdict::Missing) => Class::Missing,
+                Some(Verdict::Stale) => Class::Stale,
+                Some(Verdict::Foreign) => Class::Foreign,
+                Some(Verdict::Withheld) => Class::Withheld,
+                Some(Verdict::Orphaned) => Class::Orphaned,
+                Some(Verdict::Right | Verdict::Rejected) => continue,
+            };
+            findings.note(namespace, class, name);
+            to_do[namespace].delete += u64::from(class == Class::Orphaned);
+            to_do[namespace].rewrite += u64::from(class == Class::Stale);
+        }
+        if self.account.is_none() {
+            for index_id in self.listing.table.dangling() {
+                findings.note(Namespace::Settings, Class::Dangling, index_id);
+            }
+        }
+        let has_indexes = self.listing.table.has_indexes;
+        enum_map! {
+            namespace => {
+                let tally = &mut tallies[namespace];
+                let (allowed, refused) =
+                    ask(tally, has_indexes, request.raised, to_do[namespace]);
+                findings.refused.delete += refused.delete;
+                findings.refused.rewrite += refused.rewrite;
+                allowed
+            }
+        }
+    }
+
+    /// Takes up a part again that was counted before. A table that was emptied meanwhile deletes nothing.
+    fn recount(
+        &self,
+        mut allowed: EnumMap<Namespace, Allowed>,
+        progress: &mut Progress,
+    ) -> EnumMap<Namespace, Allowed> {
+        if !self.listing.table.has_indexes {
+            for allowed in allowed.values_mut() {
+                progress.left_out |= allowed.deletes > 0;
+                (allowed.deletes, allowed.spare_deletes) = (0, 0);
+            }
+        }
+        allowed
+    }
+}
+
+/// Logs what an operator has to know.
+fn report_findings(findings: &Findings, api_keys: &ApiKeys) {
+    let dangling = findings.sum(Class::Dangling);
+    if dangling > 0 {
+        warn!(
+            dangling,
+            examples = findings.examples.text(Class::Dangling),
+            "active aliases point at index ids that have neither an item nor a key"
+        );
+    }
+    let failed = findings.sum(Class::Failed);
+    if failed > 0 {
+        warn!(
+            keys = failed,
+            cells = api_keys.silent_cells().join(", "),
+            "keys could not be compared: the API keys of their accounts are unavailable, or KV can't be read"
+        );
+    }
+}
+
+fn report_refused(request: &Reconcile, table_has_indexes: bool, refused: Changes) {
+    let Changes { delete, rewrite } = refused;
+    if refused.are_none() || !request.apply {
+        return;
+    }
+    if table_has_indexes {
+        error!(
+            delete,
+            rewrite,
+            "repair refused: it would delete or rewrite more keys than a run may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
+        );
+    } else {
+        error!(
+            delete,
+            rewrite,
+            "repair refused: the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
+        );
+    }
+}
+
+/// Counts what was found: with the last run of a chain over all accounts. What was refused and rewritten
+/// nobody waits for the end to hear.
+fn count_findings<S: Services>(
+    invocation: &Invocation<'_, S>,
+    request: &Reconcile,
+    findings: &Findings,
+    has_ended: bool,
+    rewritten: u64,
+) {
+    let is_of_fleet = request.system_account_id.is_none() && !request.preview;
+    let is_metric = has_ended && is_of_fleet && !invocation.config.dry_run;
+    let sum = |class| is_metric.then(|| findings.sum(class));
+    let drifted = [Class::Missing, Class::Stale, Class::Orphaned].map(|class| findings.sum(class));
+    let urgent = |number: u64| (request.apply && (number > 0 || is_metric)).then_some(number);
+    invocation.count(|stats| {
+        *stats = Stats {
+            desired: sum(Class::Desired),
+            listed: sum(Class::Listed),
+            foreign: sum(Class::Foreign),
+            missing: sum(Class::Missing),
+            stale: sum(Class::Stale),
+            orphaned: sum(Class::Orphaned),
+            drifted_keys: is_metric.then(|| drifted.iter().sum()),
+            keys_conflicting: sum(Class::Conflicting),
+            keys_withheld: sum(Class::Withheld),
+            dangling_aliases: sum(Class::Dangling),
+            keys_failed: sum(Class::Failed),
+            items_rejected: sum(Class::Rejected),
+            repair_refused: urgent(findings.refused.sum()),
+            keys_rewritten: urgent(rewritten),
+            ..std::mem::take(stats)
+        };
+    });
 }

@@ -1,17 +1,24 @@
-//! The answer to a reconcile.
+//! The report of a reconcile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::AddAssign;
 
 use enum_map::{Enum, EnumMap};
 use serde::{Deserialize, Serialize};
 
-use crate::ports::Namespace;
+use crate::kv::Namespace;
 
-/// Names that a report gives of one class at the most.
-pub const MAX_EXAMPLES: usize = 20;
+/// Names that a report gives of one class at most.
+const MAX_EXAMPLES: usize = 20;
 
-/// What a report counts: keys, but for `Rejected`, which counts items.
+/// The longest name that is shown whole, in characters.
+const MAX_NAME_CHARACTERS: usize = 200;
+
+/// What all examples may take, in bytes of JSON. They stand in a report twice, the second time in base64
+/// within `continue`, and a report stays below 200 KB.
+const MAX_EXAMPLE_BYTES: usize = 60_000;
+const _: () = assert!(MAX_EXAMPLE_BYTES + MAX_EXAMPLE_BYTES * 4 / 3 < 150_000);
+
+/// What a report counts: keys, but for `Rejected`, which counts items, and `Dangling`, index ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
@@ -19,71 +26,62 @@ pub enum Class {
     Desired,
     /// KV has it.
     Listed,
-    /// An item asks for it, and KV lacks it.
     Missing,
-    /// An item asks for another value than KV holds.
     Stale,
-    /// It is ours, and no item asks for it.
     Orphaned,
-    /// It would be orphaned, but an active alias needs it.
     Withheld,
     /// An active alias points at this index id, which has neither an item nor a key.
     Dangling,
-    /// It isn't ours, and no item asks for it.
     Foreign,
     /// Several items ask for it, or one does and another environment has written it.
     Conflicting,
-    /// The item can't be exported.
     Rejected,
     Written,
     Deleted,
-    /// It could not be compared or repaired.
+    /// It could not be judged or repaired.
     Failed,
 }
 
-/// How many keys of one namespace there are of each class.
 pub type Counts = EnumMap<Class, u64>;
 
-pub type Found = EnumMap<Namespace, Counts>;
-
-pub fn add(sums: &mut Found, more: Found) {
-    for (namespace, counts) in more {
-        for (class, count) in counts {
-            sums[namespace][class] += count;
-        }
-    }
-}
-
-/// Names of keys by class, at most [`MAX_EXAMPLES`] of each.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+/// Names by class.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Examples(BTreeMap<Class, BTreeSet<String>>);
 
 impl Examples {
+    /// Adds a name, unless there are enough.
     pub fn add(&mut self, class: Class, name: &str) {
-        if !self.are_full(class) {
-            self.0.entry(class).or_default().insert(name.to_owned());
+        if self.are_full(class) {
+            return;
         }
+        let name = cut(name, MAX_NAME_CHARACTERS);
+        let bytes = |name: &String| serde_json::to_string(name).map_or(0, |json| json.len() + 1);
+        let taken: usize = self.0.values().flatten().map(bytes).sum();
+        if taken + bytes(&name) <= MAX_EXAMPLE_BYTES {
+            self.0.entry(class).or_default().insert(name);
+        }
+    }
+
+    pub fn are_full(&self, class: Class) -> bool {
+        self.0.get(&class).is_some_and(|names| names.len() >= MAX_EXAMPLES)
     }
 
     pub fn text(&self, class: Class) -> String {
         self.0.get(&class).into_iter().flatten().cloned().collect::<Vec<_>>().join(", ")
     }
+}
 
-    pub fn extend(&mut self, others: &Self) {
-        for (class, names) in &others.0 {
-            names.iter().for_each(|name| self.add(*class, name));
-        }
-    }
-
-    /// Whether a class has all that it can hold.
-    pub fn are_full(&self, class: Class) -> bool {
-        self.0.get(&class).is_some_and(|names| names.len() >= MAX_EXAMPLES)
+/// A text that may be anybody's, shortened.
+pub fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
-/// Keys that are deleted and rewritten: let through by the brakes, or refused.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+/// Numbers of keys that are deleted and rewritten.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     pub delete: u64,
     pub rewrite: u64,
@@ -94,39 +92,46 @@ impl Changes {
         self.delete + self.rewrite
     }
 
-    fn are_none(&self) -> bool {
+    pub fn are_none(&self) -> bool {
         self.sum() == 0
     }
 }
 
-impl AddAssign for Changes {
-    fn add_assign(&mut self, other: Self) {
-        self.delete += other.delete;
-        self.rewrite += other.rewrite;
+/// What a chain of runs has found and done so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    #[serde(flatten)]
+    pub counts: EnumMap<Namespace, Counts>,
+    pub examples: Examples,
+    /// What the brakes refused a repair, or would refuse one.
+    #[serde(default, skip_serializing_if = "Changes::are_none")]
+    pub refused: Changes,
+}
+
+impl Findings {
+    pub fn sum(&self, class: Class) -> u64 {
+        self.counts.values().map(|counts| counts[class]).sum()
+    }
+
+    pub fn note(&mut self, namespace: Namespace, class: Class, name: &str) {
+        self.counts[namespace][class] += 1;
+        self.examples.add(class, name);
     }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub apply: bool,
-    #[serde(flatten)]
-    pub found: Found,
-    pub examples: Examples,
-    /// Whether the chain has come to its end, left nothing out, and no brake refused a repair
-    /// anything. Keys that could not be compared or repaired are counted as failed.
+    /// Whether all was compared, and a repair was refused nothing and left nothing out.
     pub complete: bool,
-    /// Why it ended before all was compared, if it did.
+    #[serde(flatten)]
+    pub findings: Findings,
+    /// Why another run has to go on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stopped: Option<String>,
-    /// The `continue` for the next run; `None` after the last part.
+    pub stopped: Option<&'static str>,
+    /// The `continue` for the next run.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub next_run: Option<String>,
-    /// What the brakes refused a repair, or would refuse one.
-    #[serde(skip_serializing_if = "Changes::are_none")]
-    pub refused: Changes,
-    /// Paths at which stale values differ from the table, and in how many values of a sample.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub differs: BTreeMap<String, u64>,
     /// Whether Cloudflare was left alone.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,

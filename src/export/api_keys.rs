@@ -1,0 +1,266 @@
+//! The accounts' API keys: the one place that says where an index's API key comes from, and what follows
+//! where there is none.
+//!
+//! | the service says | KV holds settings of this index | then |
+//! | --- | --- | --- |
+//! | an API key | | that one |
+//! | that the account's name or cell can't be asked for | | the item is rejected |
+//! | that the account has none, or nothing | with an API key | that one is used again, with a warning |
+//! | that the account has none, or nothing | KV can't be read | unavailable |
+//! | that the account has none | without one, or nothing | the item is rejected |
+//! | nothing after all tries | without one, or nothing | unavailable |
+//!
+//! A gateway that is misrouted says of every account that it has none, and a rollback must get through
+//! all the same. A reconcile and an explain reuse no API key: KV is not read, and the last two rows apply.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
+use secrecy::SecretString;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::bulk;
+use super::desired::Exportable;
+use super::invocation::{Invocation, OutOfTime, Service};
+use super::judge::Held;
+use super::retry::with_retries;
+use crate::error_chain::Chain;
+use crate::index::IndexRef;
+use crate::item::{IndexSettings, Rejection};
+use crate::kv::{Namespace, StoredValue};
+use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
+
+/// How long a batch, a re-export and an explain ask for API keys.
+///
+/// A rollback can arrive while the batch before it waits for a gateway that hangs. It waits for the rest of
+/// that batch, for the stream's window and for its own batch, and is through within a minute.
+pub const TIME_FOR_API_KEYS: Duration = Duration::from_secs(10);
+
+/// The first read of a batch goes on beside the requests for API keys.
+const STREAM_WINDOW: Duration = Duration::from_secs(10);
+const _: () = assert!(2 * TIME_FOR_API_KEYS.as_secs() + STREAM_WINDOW.as_secs() <= 60);
+
+/// Requests under way at once to one cell's gateway: a cell that hangs holds up no other. Eight that hang
+/// stay below Lambda's 1,024 file descriptors.
+const REQUESTS_PER_CELL: usize = 100;
+const _: () = assert!(8 * REQUESTS_PER_CELL < 1_024);
+
+/// A cell that gave so many accounts in a row no answer is not asked again by a reconcile.
+const SILENT_ACCOUNTS: u32 = 3;
+
+/// Answers that a reconcile keeps: with 200 bytes each they take 4 MB.
+const MAX_ANSWERS: usize = 20_000;
+
+/// The account whose API key is asked for, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ApiKeyOwner {
+    pub cell: String,
+    pub account: String,
+}
+
+/// Why an item can't be exported.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NotExportable {
+    Rejected(Rejection),
+    Unavailable(ApiKeyUnavailable),
+}
+
+impl From<Rejection> for NotExportable {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no API key from cell {cell:?}{}", in_kv(*kv_holds_none, kv.as_ref()))]
+pub struct ApiKeyUnavailable {
+    pub cell: String,
+    /// Whether KV was read, and holds none that could be used again.
+    pub kv_holds_none: bool,
+    /// Why KV could not be read.
+    pub kv: Option<KvError>,
+    #[source]
+    pub service: ApiKeyError,
+}
+
+fn in_kv(holds_none: bool, error: Option<&KvError>) -> String {
+    match error {
+        Some(error) => format!(", and KV can't be read for one to use again ({})", Chain(error)),
+        None if holds_none => ", and KV holds none of this index to use again".to_owned(),
+        None => String::new(),
+    }
+}
+
+/// What becomes of an index whose account has no API key at the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fallback {
+    /// The API key in KV's settings of this very index is used again.
+    Kv,
+    /// KV is what the use case compares: nothing is reused.
+    Nothing,
+}
+
+/// The API keys that an invocation has asked for. None outlives it, so that a rotated API key is not
+/// overwritten with an old one.
+pub struct ApiKeys {
+    fallback: Fallback,
+    time_left: Duration,
+    answers: BTreeMap<ApiKeyOwner, Result<SecretString, ApiKeyError>>,
+    /// What KV holds of the indexes for which the service gave none.
+    in_kv: BTreeMap<IndexRef, Result<Option<SecretString>, KvError>>,
+    /// How many accounts in a row each cell gave no answer.
+    silent: RefCell<BTreeMap<String, u32>>,
+}
+
+impl ApiKeys {
+    /// Asks for at most `time` in all.
+    pub fn new(fallback: Fallback, time: Duration) -> Self {
+        Self {
+            fallback,
+            time_left: time,
+            answers: BTreeMap::new(),
+            in_kv: BTreeMap::new(),
+            silent: RefCell::default(),
+        }
+    }
+
+    /// Forgets the answers, but not which cells are silent: API keys that were asked for minutes ago may
+    /// have been rotated.
+    pub fn forget_answers(&mut self) {
+        self.answers.clear();
+    }
+
+    /// Cells that are not asked any more.
+    pub fn silent_cells(&self) -> Vec<String> {
+        let silent = self.silent.borrow();
+        let silent = silent.iter().filter(|(_, accounts)| **accounts >= SILENT_ACCOUNTS);
+        silent.map(|(cell, _)| cell.clone()).collect()
+    }
+
+    /// Asks the service for the API keys that it has not been asked for, all at the same time.
+    pub async fn ask<S: Services>(
+        &mut self,
+        invocation: &Invocation<'_, S>,
+        owners: impl IntoIterator<Item = ApiKeyOwner>,
+    ) {
+        if self.fallback == Fallback::Nothing && self.answers.len() > MAX_ANSWERS {
+            self.forget_answers();
+        }
+        let mut by_cell: BTreeMap<String, BTreeSet<ApiKeyOwner>> = BTreeMap::new();
+        for owner in owners.into_iter().filter(|owner| !self.answers.contains_key(owner)) {
+            by_cell.entry(owner.cell.clone()).or_default().insert(owner);
+        }
+        let started = Instant::now();
+        let deadline = invocation.budget.deadline;
+        let until = started.checked_add(self.time_left).map_or(deadline, |end| end.min(deadline));
+        let this = &*self;
+        let answers = join_all(by_cell.into_values().map(|owners| {
+            let fetches = stream::iter(owners).map(|owner| this.fetch(invocation, owner, until));
+            fetches.buffer_unordered(REQUESTS_PER_CELL).collect::<Vec<_>>()
+        }))
+        .await;
+        self.answers.extend(answers.into_iter().flatten());
+        self.time_left = self.time_left.saturating_sub(started.elapsed());
+    }
+
+    async fn fetch<S: Services>(
+        &self,
+        invocation: &Invocation<'_, S>,
+        owner: ApiKeyOwner,
+        until: Instant,
+    ) -> (ApiKeyOwner, Result<SecretString, ApiKeyError>) {
+        let silent = |why: &'static str| ApiKeyError::Silent(Cause::new(why));
+        let is_silent = self.silent.borrow().get(&owner.cell) >= Some(&SILENT_ACCOUNTS);
+        if is_silent && self.fallback == Fallback::Nothing {
+            return (owner, Err(silent("the cell is not asked again: it gave no answer before")));
+        }
+        let answer = with_retries(invocation, Service::ApiKeys, until, async || {
+            let fetch = invocation.services.api_keys().fetch(&owner.cell, &owner.account);
+            let answer = invocation.call(Service::ApiKeys, until, fetch).await;
+            answer.unwrap_or_else(|OutOfTime| Err(silent("no answer in the time there was for it")))
+        })
+        .await;
+        let mut accounts = self.silent.borrow_mut();
+        let accounts = accounts.entry(owner.cell.clone()).or_default();
+        *accounts = if matches!(answer, Err(ApiKeyError::Silent(_))) { *accounts + 1 } else { 0 };
+        (owner, answer)
+    }
+
+    /// Finds the API keys of these indexes: the service's, or those in KV.
+    pub async fn find<'a, S: Services>(
+        &mut self,
+        invocation: &Invocation<'_, S>,
+        indexes: impl Iterator<Item = &'a Exportable> + Clone,
+    ) {
+        self.ask(invocation, indexes.clone().map(|index| index.owner.clone())).await;
+        if self.fallback == Fallback::Nothing {
+            return;
+        }
+        let is_wanted = |index: &&Exportable| {
+            !matches!(self.answers.get(&index.owner), Some(Ok(_) | Err(ApiKeyError::BadName { .. })))
+                && !self.in_kv.contains_key(&index.settings.index)
+        };
+        let wanted: Vec<&Exportable> = indexes.filter(is_wanted).collect();
+        let keys: BTreeSet<String> =
+            wanted.iter().map(|index| index.settings.index.index_id()).collect();
+        if keys.is_empty() {
+            return;
+        }
+        let (found, failures) = bulk::read(invocation, Namespace::Settings, keys).await;
+        let environment = &invocation.config.environment;
+        for Exportable { settings: IndexSettings { index, .. }, owner } in wanted {
+            let key = index.index_id();
+            let stored = found.get(&key);
+            let is_its = |owner: &Rc<IndexRef>| **owner == *index;
+            let ours = stored.filter(|_| Held::read(stored, environment).owner().is_some_and(is_its));
+            let settings = ours.and_then(StoredValue::settings);
+            let settings = settings.filter(|settings| settings.index == *index);
+            let api_key = match failures.get(&key) {
+                Some(failure) => Err(failure.error.clone()),
+                None => Ok(settings.and_then(|settings| settings.api_key)),
+            };
+            if let (Ok(Some(_)), Some(Err(error))) = (&api_key, self.answers.get(owner)) {
+                warn!(
+                    system_account_id = index.account,
+                    index_name = index.name,
+                    cell = owner.cell,
+                    error = %Chain(error),
+                    "the API key in KV is used again: the API keys service gives none"
+                );
+                invocation.count(|stats| stats.api_keys_reused += 1);
+            }
+            self.in_kv.insert(index.clone(), api_key);
+        }
+    }
+
+    /// The API key of an index that was looked for.
+    pub fn get(
+        &self,
+        owner: &ApiKeyOwner,
+        index: &IndexRef,
+    ) -> Result<&SecretString, NotExportable> {
+        let service = match self.answers.get(owner) {
+            Some(Ok(api_key)) => return Ok(api_key),
+            Some(Err(ApiKeyError::BadName { path })) => {
+                return Err(Rejection::new(*path, "can't be part of a URL").into());
+            }
+            Some(Err(error)) => error.clone(),
+            None => ApiKeyError::Silent(Cause::new("it was not asked for")),
+        };
+        let in_kv = self.in_kv.get(index);
+        if let Some(Ok(Some(api_key))) = in_kv {
+            return Ok(api_key);
+        }
+        let kv = in_kv.and_then(|read| read.as_ref().err()).cloned();
+        if service == ApiKeyError::NotFound && kv.is_none() {
+            return Err(Rejection::new("system_account_id", "the account has no API key").into());
+        }
+        let (cell, kv_holds_none) = (owner.cell.clone(), matches!(in_kv, Some(Ok(None))));
+        Err(NotExportable::Unavailable(ApiKeyUnavailable { cell, kv_holds_none, kv, service }))
+    }
+}

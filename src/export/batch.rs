@@ -1,0 +1,406 @@
+//! A stream batch: a record says which item changed, and the table says what it is now.
+//!
+//! Group the records by item → write the items ([`write_items`]) → remove what they leave behind
+//! ([`remove_keys`], [`remove_query_configs`]) → the fate of each item is that of its records. Both
+//! namespaces go side by side.
+//!
+//! | the table | the item's last record | then |
+//! | --- | --- | --- |
+//! | has the item | any whose keys can be read | written from the table |
+//! | has none, or can't be read | has an image | the image stands in |
+//! | has none, or can't be read | REMOVE | its keys are removed |
+//! | has none | malformed | rejected |
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tracing::error;
+
+use super::api_keys::{ApiKeys, Fallback};
+use super::bulk;
+use super::error::ExportError;
+use super::invocation::Invocation;
+use super::judge::Held;
+use super::remove::{Removal, remove_keys, remove_query_configs};
+use super::write::{Fate, WriteItem, Written, write_items};
+use crate::index::{IndexRef, ItemRef};
+use crate::item::{Change, Content, Item, RecordedChange, Rejection, StreamRecord};
+use crate::kv::limits::MAX_BULK_GET_KEYS;
+use crate::kv::{Namespace, StoredValue, rfc3339};
+use crate::ports::{Clock, Services};
+use crate::telemetry::Stats;
+use crate::telemetry::stats::at_most_100;
+
+/// How long a batch writes: what it writes later could undo what a re-export or a repair wrote meanwhile.
+pub const TIME_TO_WRITE: Duration = Duration::from_secs(60);
+
+/// How long a batch waits for the table before images stand in: a rollback must get through.
+pub const TIME_FOR_FIRST_READ: Duration = Duration::from_secs(5);
+
+/// A record is old when the table took its change more than this before the invocation began.
+const OLD_AFTER: Duration = Duration::from_secs(60);
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Not ours.
+    Skipped,
+    /// KV holds, or no longer holds, what the table says.
+    Exported,
+    /// A removal of a flood, which was not begun.
+    Held,
+    /// Trying again can't help. The item is `None` where not even that can be read.
+    Rejected(Option<ItemRef>, Rejection),
+    /// Trying again may help.
+    Failed(ItemRef, ExportError),
+    /// It would fail, is old, and the fault is its own: left to reconcile, so that it does not hold the
+    /// shard.
+    Parked(ItemRef, ExportError),
+}
+
+/// An item of the batch.
+struct BatchItem {
+    item: ItemRef,
+    /// The position of its last record, which decides.
+    position: usize,
+    /// When the table took the change of that record, in seconds since the epoch.
+    created_at: Option<f64>,
+    last: LastRecord,
+    /// The shop ids that its records name.
+    shop_ids: BTreeSet<String>,
+    has_old_image: bool,
+}
+
+enum LastRecord {
+    Upsert(Item),
+    Remove,
+    Malformed(Rejection),
+}
+
+impl BatchItem {
+    fn is_removed(&self) -> bool {
+        matches!(self.last, LastRecord::Remove)
+    }
+
+    fn write(&self) -> WriteItem {
+        let image = match &self.last {
+            LastRecord::Upsert(image) => Some(image.clone()),
+            LastRecord::Remove | LastRecord::Malformed(_) => None,
+        };
+        let changed_at = self.created_at.and_then(rfc3339);
+        WriteItem { image, changed_at, ..WriteItem::new(self.item.clone()) }
+    }
+
+    fn is_old(&self, began: SystemTime) -> bool {
+        let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.created_at.is_some_and(|at| began - at > OLD_AFTER.as_secs_f64())
+    }
+}
+
+/// What is known of a record before anything is done.
+enum Record {
+    Skipped,
+    Unknown(Rejection),
+    Of(ItemRef),
+}
+
+/// Groups records by item. The items are in the order of their last records.
+fn group(records: Vec<StreamRecord>) -> (Vec<Record>, Vec<BatchItem>) {
+    let mut items: BTreeMap<ItemRef, BatchItem> = BTreeMap::new();
+    let mut of_records = Vec::with_capacity(records.len());
+    for (position, record) in records.into_iter().enumerate() {
+        let RecordedChange { item, change, shop_ids, has_old_image } = match record.content {
+            Content::Skipped => {
+                of_records.push(Record::Skipped);
+                continue;
+            }
+            Content::Unknown(rejection) => {
+                of_records.push(Record::Unknown(rejection));
+                continue;
+            }
+            Content::Change(change) => change,
+        };
+        of_records.push(Record::Of(item.clone()));
+        let last = match change {
+            Ok(Change::Upsert(image)) => LastRecord::Upsert(image),
+            Ok(Change::Remove) => LastRecord::Remove,
+            Err(rejection) => LastRecord::Malformed(rejection),
+        };
+        let created_at = record.created_at;
+        let mut new =
+            BatchItem { item, position, created_at, last, shop_ids: BTreeSet::new(), has_old_image };
+        new.shop_ids.extend(shop_ids);
+        if let Some(earlier) = items.remove(&new.item) {
+            new.shop_ids.extend(earlier.shop_ids);
+            new.has_old_image |= earlier.has_old_image;
+        }
+        items.insert(new.item.clone(), new);
+    }
+    let mut items: Vec<BatchItem> = items.into_values().collect();
+    items.sort_by_key(|item| item.position);
+    (of_records, items)
+}
+
+/// Exports a batch. Returns what became of each record, in batch order.
+pub async fn export_batch<S: Services>(
+    invocation: &Invocation<'_, S>,
+    records: Vec<StreamRecord>,
+    flood: &Flood,
+) -> Vec<Outcome> {
+    let (records, items) = group(records);
+    let (settings, query_configs): (Vec<_>, Vec<_>) =
+        items.into_iter().partition(|item| item.item.query.is_none());
+    let now = || invocation.services.clock().now();
+    let ((mut ends, settings_end), (of_query_configs, query_configs_end)) = tokio::join!(
+        async { (export_settings(invocation, &settings, flood).await, now()) },
+        async { (export_query_configs(invocation, &query_configs).await, now()) },
+    );
+    ends.extend(of_query_configs);
+    invocation.count(|stats| {
+        stats.settings_lag_ms = lags(&settings, &ends, settings_end);
+        stats.query_config_lag_ms = lags(&query_configs, &ends, query_configs_end);
+    });
+    let began = invocation.began;
+    let old: BTreeSet<&ItemRef> = settings
+        .iter()
+        .chain(&query_configs)
+        .filter(|item| item.is_old(began))
+        .map(|item| &item.item)
+        .collect();
+    let outcomes: Vec<Outcome> = records
+        .into_iter()
+        .map(|record| match record {
+            Record::Skipped => Outcome::Skipped,
+            Record::Unknown(rejection) => Outcome::Rejected(None, rejection),
+            Record::Of(item) => match ends.get(&item).cloned() {
+                Some(End::Done) => Outcome::Exported,
+                Some(End::Held) => Outcome::Held,
+                Some(End::Rejected(rejection)) => Outcome::Rejected(Some(item), rejection),
+                Some(End::Failed(error)) if error.is_own_fault() && old.contains(&item) => {
+                    Outcome::Parked(item, error)
+                }
+                Some(End::Failed(error)) => Outcome::Failed(item, error),
+                None => Outcome::Failed(item, ExportError::Undecided),
+            },
+        })
+        .collect();
+    invocation.count(|stats| count_outcomes(stats, &outcomes));
+    outcomes
+}
+
+/// What became of an item.
+#[derive(Debug, Clone)]
+enum End {
+    Done,
+    Held,
+    Rejected(Rejection),
+    Failed(ExportError),
+}
+
+type Ends = BTreeMap<ItemRef, End>;
+
+async fn export_settings<S: Services>(
+    invocation: &Invocation<'_, S>,
+    items: &[BatchItem],
+    flood: &Flood,
+) -> Ends {
+    let mut api_keys = ApiKeys::new(Fallback::Kv, invocation.budget.api_keys);
+    let writes = items.iter().map(BatchItem::write).collect();
+    let written = write_items(invocation, Namespace::Settings, writes, &mut api_keys).await;
+    let mut ends = Ends::new();
+    let mut waiting: BTreeMap<String, BTreeSet<&ItemRef>> = BTreeMap::new();
+    for item in items {
+        let index_id = item.is_removed().then(|| item.item.kv_key());
+        match end_of_write(item, &written) {
+            Some(end) => drop(ends.insert(item.item.clone(), end)),
+            None => {
+                ends.insert(item.item.clone(), End::Done);
+                let is_gone = written.fate(&item.item) != Fate::Written;
+                for key in item.shop_ids.iter().chain(index_id.as_ref().filter(|_| is_gone)) {
+                    waiting.entry(key.clone()).or_default().insert(&item.item);
+                }
+            }
+        }
+    }
+    for (key, item) in &written.left_behind {
+        let item = items.iter().find(|known| known.item == *item);
+        waiting.entry(key.clone()).or_default().extend(item.map(|item| &item.item));
+    }
+    let leads = items.iter().filter(|item| item.is_removed() && !item.has_old_image);
+    let leads = leads.map(|item| &item.item).filter(|item| written.fate(item) != Fate::Written);
+    for (item, shop_id) in shop_ids_in_values(invocation, leads.collect()).await {
+        match shop_id {
+            Ok(shop_id) => drop(waiting.entry(shop_id).or_default().insert(item)),
+            // Its index id's key has to stay: it leads to the shop id.
+            Err(error) => {
+                waiting.remove(&item.kv_key());
+                ends.insert(item.clone(), End::Failed(error));
+            }
+        }
+    }
+    waiting.retain(|key, _| !written.keys.contains_key(key));
+    let keys = waiting.keys().cloned().collect();
+    let now = invocation.services.clock().now();
+    let brake = |owners: &BTreeSet<Rc<IndexRef>>| {
+        flood.lets_through(owners, invocation.config.removals_up_to, now)
+    };
+    let removed = remove_keys(invocation, keys, &mut api_keys, &brake).await;
+    let mut held = BTreeSet::new();
+    for (key, removal) in removed {
+        for item in waiting.get(&key).into_iter().flatten() {
+            let end = match &removal {
+                Removal::Removed | Removal::Stays | Removal::Written(_) => continue,
+                Removal::Held => {
+                    held.insert(*item);
+                    End::Held
+                }
+                Removal::Failed(error) => End::Failed(error.clone()),
+            };
+            let had = ends.get(*item);
+            if !matches!(had, Some(End::Failed(error)) if !error.is_own_fault()) {
+                ends.insert((*item).clone(), end);
+            }
+        }
+    }
+    flood.report(&held, invocation.config.removals_up_to);
+    ends
+}
+
+/// How an item has ended with the write; `None` where keys may be left to remove.
+fn end_of_write(item: &BatchItem, written: &Written) -> Option<End> {
+    match (written.fate(&item.item), &item.last) {
+        (Fate::Written, _) => None,
+        // Whether its item is there is the removal's to find out.
+        (Fate::Absent | Fate::Failed(ExportError::Table(_)), LastRecord::Remove) => None,
+        (Fate::Absent, LastRecord::Malformed(rejection)) => {
+            Some(End::Rejected(rejection.clone()))
+        }
+        // It was there when it was written. Its REMOVE has a record of its own.
+        (Fate::Absent, LastRecord::Upsert(_)) => None,
+        (Fate::Rejected(rejection), _) => Some(End::Rejected(rejection)),
+        (Fate::Failed(error), _) => Some(End::Failed(error)),
+    }
+}
+
+/// Returns the shop ids that KV's values under the index ids of these items name, or why a value can't be
+/// read.
+async fn shop_ids_in_values<'a, S: Services>(
+    invocation: &Invocation<'_, S>,
+    items: Vec<&'a ItemRef>,
+) -> Vec<(&'a ItemRef, Result<String, ExportError>)> {
+    let mut shop_ids = Vec::new();
+    let environment = &invocation.config.environment;
+    for items in items.chunks(MAX_BULK_GET_KEYS) {
+        let keys = items.iter().map(|item| item.kv_key());
+        let (found, failures) = bulk::read(invocation, Namespace::Settings, keys).await;
+        for item in items {
+            let key = item.kv_key();
+            if let Some(failure) = failures.get(&key) {
+                shop_ids.push((*item, Err(ExportError::kv(&key, failure.error.clone()))));
+            }
+            let is_its = |stored: &&StoredValue| {
+                let held = Held::read(Some(stored), environment);
+                held.owner().is_some_and(|owner| **owner == item.index)
+            };
+            let stored = found.get(&key).filter(is_its);
+            let shop_id = stored.and_then(StoredValue::settings).and_then(|it| it.shop_id);
+            shop_ids.extend(shop_id.map(|shop_id| (*item, Ok(shop_id))));
+        }
+    }
+    shop_ids
+}
+
+async fn export_query_configs<S: Services>(
+    invocation: &Invocation<'_, S>,
+    items: &[BatchItem],
+) -> Ends {
+    let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::ZERO);
+    let writes = items.iter().map(BatchItem::write).collect();
+    let written = write_items(invocation, Namespace::QueryConfigs, writes, &mut api_keys).await;
+    let mut ends = Ends::new();
+    let mut gone = BTreeSet::new();
+    for item in items {
+        let end = end_of_write(item, &written);
+        let is_gone = end.is_none() && written.fate(&item.item) != Fate::Written;
+        if is_gone && !written.keys.contains_key(&item.item.kv_key()) {
+            gone.insert(item.item.clone());
+        }
+        ends.insert(item.item.clone(), end.unwrap_or(End::Done));
+    }
+    for (item, removal) in remove_query_configs(invocation, gone, &mut api_keys).await {
+        if let Removal::Failed(error) = removal {
+            ends.insert(item, End::Failed(error));
+        }
+    }
+    ends
+}
+
+/// The times from each change in the table, which is told to the second, to the end of its export.
+fn lags(items: &[BatchItem], ends: &Ends, end: SystemTime) -> Vec<Duration> {
+    let end = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let exported = items.iter().filter(|item| matches!(ends.get(&item.item), Some(End::Done)));
+    let lag = |created_at: f64| Duration::try_from_secs_f64((end - created_at).max(0.0)).ok();
+    at_most_100(exported.filter_map(|item| lag(item.created_at?)))
+}
+
+fn count_outcomes(stats: &mut Stats, outcomes: &[Outcome]) {
+    for outcome in outcomes {
+        stats.records += 1;
+        match outcome {
+            Outcome::Skipped => stats.skipped += 1,
+            Outcome::Exported => stats.exported += 1,
+            Outcome::Held => stats.removals_held += 1,
+            Outcome::Rejected(..) => stats.rejected += 1,
+            Outcome::Failed(..) => stats.failed += 1,
+            Outcome::Parked(..) => stats.parked += 1,
+        }
+    }
+}
+
+const FLOOD_WINDOW: Duration = Duration::from_secs(600);
+
+/// How many of the held items a log line names.
+const NAMED: usize = 20;
+
+/// Holds a flood of removals. A removal is somebody's decision on one item; a script that empties the table
+/// is not, and its orphans are reconcile's, whose brakes ask a person.
+#[derive(Debug, Default)]
+pub struct Flood {
+    /// The indexes whose keys this process has removed in the last ten minutes.
+    removed: RefCell<BTreeMap<IndexRef, SystemTime>>,
+}
+
+impl Flood {
+    /// Counts the owners of keys about to go. Returns false where they would be more than `up_to`.
+    fn lets_through(
+        &self,
+        owners: &BTreeSet<Rc<IndexRef>>,
+        up_to: usize,
+        now: SystemTime,
+    ) -> bool {
+        let mut removed = self.removed.borrow_mut();
+        // A clock that was set back makes a removal count for longer.
+        removed.retain(|_, at| now.duration_since(*at).unwrap_or_default() < FLOOD_WINDOW);
+        let new = owners.iter().filter(|owner| !removed.contains_key(&***owner));
+        if removed.len() + new.count() > up_to {
+            return false;
+        }
+        removed.extend(owners.iter().map(|owner| ((**owner).clone(), now)));
+        true
+    }
+
+    fn report(&self, held: &BTreeSet<&ItemRef>, up_to: usize) {
+        if held.is_empty() {
+            return;
+        }
+        let names: Vec<String> = held.iter().take(NAMED).map(ToString::to_string).collect();
+        error!(
+            removals = held.len(),
+            up_to,
+            items = serde_json::to_string(&names).unwrap_or_default(),
+            "removals held: more indexes were removed within ten minutes than a process carries out"
+        );
+    }
+}

@@ -1,0 +1,462 @@
+//! The verdict on a key, for removal, reconcile and explain alike. Pure.
+//!
+//! | items that ask for the key | KV holds | verdict |
+//! | --- | --- | --- |
+//! | any | another environment's value | conflicting |
+//! | the item can't be exported | anything else | rejected |
+//! | its API key can't be had for now | anything else | failed |
+//! | the item can be exported | nothing | missing |
+//! | the item can be exported | its value, by digest | right |
+//! | the item can be exported | anything else | stale |
+//! | none | nothing, a stranger's or another environment's value | foreign |
+//! | none | ours, and an active alias of an item other than the owner names the key, or its owner, which has no item | withheld |
+//! | none | ours, and its owner's item can't be exported | rejected |
+//! | none | ours, otherwise | orphaned |
+//!
+//! Of several items that ask for a key, its owner has it, else the first by account and index.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::index::{IndexRef, ItemRef};
+use crate::item::alias_targets::{AliasTarget, alias_targets};
+use crate::item::keys::claimed_keys;
+use crate::item::{ItemKey, Map};
+use crate::kv::{Digest, Metadata, Namespace, StoredValue, check_key};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Conflicting,
+    Rejected,
+    Failed,
+    Missing,
+    Right,
+    Stale,
+    Foreign,
+    Withheld,
+    Orphaned,
+}
+
+/// What KV holds under a key, as a listing or a read tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Held {
+    #[default]
+    Nothing,
+    Stranger,
+    OtherEnvironment,
+    Ours {
+        owner: Rc<IndexRef>,
+        /// Of the value; `None` where the metadata does not tell it, or something else.
+        digest: Option<Digest>,
+    },
+}
+
+impl Held {
+    pub fn listed(metadata: Option<&Metadata>, environment: &str) -> Self {
+        match metadata {
+            None => Self::Stranger,
+            Some(metadata) if !metadata.is_of(environment) => Self::OtherEnvironment,
+            Some(Metadata { index, digest, .. }) => {
+                Self::Ours { owner: Rc::new(index.clone()), digest: *digest }
+            }
+        }
+    }
+
+    /// A value without metadata is the predecessor's if it names an index.
+    pub fn read(stored: Option<&StoredValue>, environment: &str) -> Self {
+        let Some(stored) = stored else { return Self::Nothing };
+        if stored.metadata.is_none() {
+            let owner = stored.settings().map(|settings| Rc::new(settings.index));
+            return owner.map_or(Self::Stranger, |owner| Self::Ours { owner, digest: None });
+        }
+        match Self::listed(stored.metadata().as_ref(), environment) {
+            Self::Ours { owner, digest } => {
+                let is_told = digest == Some(Digest::of(stored.value.as_bytes()));
+                Self::Ours { owner, digest: digest.filter(|_| is_told) }
+            }
+            held => held,
+        }
+    }
+
+    pub fn owner(&self) -> Option<&Rc<IndexRef>> {
+        match self {
+            Self::Ours { owner, .. } => Some(owner),
+            Self::Nothing | Self::Stranger | Self::OtherEnvironment => None,
+        }
+    }
+}
+
+/// What an item asks a key to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wants {
+    Value(Digest),
+    /// Its value, which has not been made: it would take an API key.
+    Unmade,
+    /// Nothing: it can't be exported.
+    Rejected,
+    /// Its API key can't be had for now.
+    Unavailable,
+}
+
+/// The item of the index that owns a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OwnerItem {
+    #[default]
+    Absent,
+    Exportable,
+    Rejected,
+}
+
+/// Judges a key, by the item that has it, what KV holds, and, where no item asks for it, the owner's item
+/// and whether an active alias protects the key.
+pub fn judge(wants: Option<Wants>, held: &Held, owner: OwnerItem, is_protected: bool) -> Verdict {
+    match (wants, held) {
+        (Some(_), Held::OtherEnvironment) => Verdict::Conflicting,
+        (Some(Wants::Rejected), _) => Verdict::Rejected,
+        (Some(Wants::Unavailable), _) => Verdict::Failed,
+        (Some(_), Held::Nothing) => Verdict::Missing,
+        (Some(Wants::Value(wanted)), Held::Ours { digest: Some(digest), .. })
+            if wanted == *digest =>
+        {
+            Verdict::Right
+        }
+        (Some(_), _) => Verdict::Stale,
+        (None, Held::Nothing | Held::Stranger | Held::OtherEnvironment) => Verdict::Foreign,
+        (None, Held::Ours { .. }) if is_protected => Verdict::Withheld,
+        (None, Held::Ours { .. }) if owner == OwnerItem::Rejected => Verdict::Rejected,
+        (None, Held::Ours { .. }) => Verdict::Orphaned,
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KvKey {
+    pub namespace: Namespace,
+    pub name: String,
+}
+
+impl KvKey {
+    pub fn of_settings(name: impl Into<String>) -> Self {
+        Self { namespace: Namespace::Settings, name: name.into() }
+    }
+}
+
+/// The item that has a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub index: Rc<IndexRef>,
+    /// Of a query config.
+    pub query: Option<String>,
+    pub wants: Wants,
+}
+
+impl Claim {
+    pub fn item(&self) -> ItemRef {
+        ItemRef { index: (*self.index).clone(), query: self.query.clone() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Row {
+    pub held: Held,
+    pub claim: Option<Claim>,
+    /// Other items that ask for the key.
+    pub others: Vec<Rc<IndexRef>>,
+}
+
+impl Row {
+    fn add(&mut self, claim: Claim) {
+        let Some(had) = self.claim.take() else {
+            self.claim = Some(claim);
+            return;
+        };
+        let owner = self.held.owner().cloned();
+        let rank = |claim: &Claim| {
+            let is_owner = owner.as_ref() == Some(&claim.index);
+            (Reverse(is_owner), claim.index.clone(), claim.query.clone())
+        };
+        let (first, other) = if rank(&claim) < rank(&had) { (claim, had) } else { (had, claim) };
+        self.others.push(other.index);
+        self.claim = Some(first);
+    }
+}
+
+/// The keys that a table knows of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that were given.
+    Given,
+    /// Those of a range, also where KV lacks them.
+    Range(Range),
+}
+
+/// Keys of the two namespaces, the settings first: from a key up to, and without, another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    pub from: KvKey,
+    /// `None` is the end of both namespaces.
+    pub to: Option<KvKey>,
+    /// The one account whose items count.
+    pub account: Option<String>,
+}
+
+impl Range {
+    pub fn holds(&self, key: &KvKey) -> bool {
+        *key >= self.from && self.to.as_ref().is_none_or(|to| key < to)
+    }
+}
+
+/// What a pass over the table says of a set of keys: the items that ask for them, the items of their
+/// owners, and the active aliases that protect them.
+#[derive(Debug)]
+pub struct Table {
+    pub scope: Scope,
+    pub rows: BTreeMap<KvKey, Row>,
+    /// The items of the indexes that own keys.
+    owners: BTreeMap<Rc<IndexRef>, OwnerItem>,
+    owner_ids: BTreeSet<String>,
+    /// The items whose active aliases name a key, or the index id of an owner.
+    pointers: BTreeMap<String, BTreeSet<ItemKey>>,
+    /// Index ids of the range that active aliases name and that have had no key so far.
+    pointed_at: BTreeSet<String>,
+    /// Index ids of items that KV can't hold.
+    unholdable: BTreeSet<String>,
+    /// Whether there is an index item at all.
+    pub has_indexes: bool,
+    /// About how much memory it takes.
+    pub bytes: usize,
+}
+
+/// What a row takes beside its names: keys, digests, and a tree's nodes that are two thirds full.
+const ROW_BYTES: usize = 320;
+
+impl Table {
+    pub fn new(scope: Scope) -> Self {
+        Self {
+            scope,
+            rows: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            owner_ids: BTreeSet::new(),
+            pointers: BTreeMap::new(),
+            pointed_at: BTreeSet::new(),
+            unholdable: BTreeSet::new(),
+            has_indexes: false,
+            bytes: 0,
+        }
+    }
+
+    /// A table for these settings keys, which hold this.
+    pub fn of_settings<'a>(keys: impl IntoIterator<Item = (&'a String, &'a Held)>) -> Self {
+        let mut table = Self::new(Scope::Given);
+        for (key, held) in keys {
+            table.hold(KvKey::of_settings(key), held.clone());
+        }
+        table
+    }
+
+    /// Notes what KV holds under a key, before the pass.
+    pub fn hold(&mut self, key: KvKey, mut held: Held) {
+        if let Held::Ours { owner, .. } = &mut held {
+            self.watch(owner);
+        }
+        self.bytes += ROW_BYTES + key.name.len();
+        self.rows.entry(key).or_default().held = held;
+    }
+
+    /// Watches an index that may own no key. One allocation serves all of its keys.
+    pub fn watch(&mut self, owner: &mut Rc<IndexRef>) {
+        if let Some((known, _)) = self.owners.get_key_value(owner) {
+            *owner = Rc::clone(known);
+            return;
+        }
+        let index_id = owner.index_id();
+        self.bytes += ROW_BYTES + 2 * index_id.len();
+        self.owner_ids.insert(index_id);
+        self.owners.insert(Rc::clone(owner), OwnerItem::Absent);
+    }
+
+    /// Takes in an item of the table, and what it asks its keys to hold.
+    pub fn add(&mut self, key: &ItemKey, attributes: &Map<'_>, wants: Wants) {
+        let item = key.item();
+        let of_query_config = item.as_ref().is_some_and(|item| item.query.is_some());
+        if !of_query_config {
+            self.add_aliases(key, attributes);
+        }
+        let Some(ItemRef { index, query }) = item else { return };
+        let index = Rc::new(index);
+        if query.is_some() {
+            let name = key.item().map(|item| item.kv_key()).unwrap_or_default();
+            if check_key(&name).is_ok() {
+                let key = KvKey { namespace: Namespace::QueryConfigs, name };
+                self.claim(key, Claim { index, query, wants });
+            }
+            return;
+        }
+        self.has_indexes = true;
+        if let Some(item) = self.owners.get_mut(&index) {
+            let rejected = wants == Wants::Rejected;
+            *item = if rejected { OwnerItem::Rejected } else { OwnerItem::Exportable };
+        }
+        let index_id = index.index_id();
+        if check_key(&index_id).is_err() {
+            self.unholdable.insert(index_id);
+        }
+        for name in claimed_keys(&index, attributes) {
+            let claim = Claim { index: Rc::clone(&index), query: None, wants };
+            self.claim(KvKey::of_settings(name), claim);
+        }
+    }
+
+    fn claim(&mut self, key: KvKey, mut claim: Claim) {
+        let is_known = self.rows.contains_key(&key);
+        let is_asked_for = match &self.scope {
+            Scope::Given => false,
+            Scope::Range(range) => {
+                let is_counted =
+                    range.account.as_ref().is_none_or(|account| *account == claim.index.account);
+                range.holds(&key) && is_counted
+            }
+        };
+        if !is_known && !is_asked_for {
+            return;
+        }
+        if let Some((known, _)) = self.owners.get_key_value(&claim.index) {
+            claim.index = Rc::clone(known);
+        }
+        let row = self.rows.entry(key.clone()).or_default();
+        // Nobody needs the query of a key that is right.
+        let digest = match &row.held {
+            Held::Ours { digest: Some(digest), .. } => Some(Wants::Value(*digest)),
+            _ => None,
+        };
+        if digest == Some(claim.wants) {
+            claim.query = None;
+        }
+        self.bytes += claim.query.as_ref().map_or(0, String::len);
+        if !is_known {
+            self.bytes += ROW_BYTES + key.name.len() + claim.index.account.len();
+        }
+        row.add(claim);
+    }
+
+    fn add_aliases(&mut self, key: &ItemKey, attributes: &Map<'_>) {
+        for target in alias_targets(&key.pk, attributes) {
+            let name = target.name();
+            let row = self.rows.get(&KvKey::of_settings(name));
+            if row.is_some() || self.owner_ids.contains(name) {
+                let pointers = self.pointers.entry(name.to_owned()).or_default();
+                // Two tell whether one of them is another than the owner; people want some names more.
+                if pointers.len() < MAX_POINTERS && pointers.insert(key.clone()) {
+                    self.bytes += name.len() + key.pk.len() + key.sk.len() + 100;
+                }
+            }
+            let AliasTarget::IndexId(index_id) = target else { continue };
+            if let Scope::Range(range) = &self.scope
+                && row.is_none()
+                && range.holds(&KvKey::of_settings(&*index_id))
+            {
+                self.bytes += index_id.len() + 60;
+                self.pointed_at.insert(index_id);
+            }
+        }
+    }
+
+    /// Leaves the last keys of the range to another table, until this one takes no more than `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        let Scope::Range(range) = &mut self.scope else { return };
+        while self.bytes > bytes && self.rows.len() > 1 {
+            let Some((last, _)) = self.rows.pop_last() else { return };
+            self.bytes = self.bytes.saturating_sub(ROW_BYTES + last.name.len());
+            range.to = Some(last);
+        }
+    }
+
+    /// Ends the range before a key.
+    pub fn end_at(&mut self, key: KvKey) {
+        if let Scope::Range(range) = &mut self.scope {
+            range.to = Some(key);
+        }
+    }
+
+    /// Says of an owner whose item is there whether that can be exported.
+    pub fn resolve_owner(&mut self, index: &IndexRef, item: OwnerItem) {
+        if let Some(owner) = self.owners.get_mut(index) {
+            *owner = item;
+        }
+    }
+
+    pub fn verdict(&self, key: &KvKey) -> Verdict {
+        let none = Row::default();
+        let row = self.rows.get(key).unwrap_or(&none);
+        let wants = row.claim.as_ref().map(|claim| claim.wants);
+        let owner = row.held.owner().map(|owner| self.owner_item(owner)).unwrap_or_default();
+        let is_protected = wants.is_none() && !self.protectors(key).is_empty();
+        judge(wants, &row.held, owner, is_protected)
+    }
+
+    pub fn claim_of(&self, key: &KvKey) -> Option<&Claim> {
+        self.rows.get(key)?.claim.as_ref()
+    }
+
+    pub fn owner_of(&self, key: &KvKey) -> Option<&Rc<IndexRef>> {
+        self.rows.get(key)?.held.owner()
+    }
+
+    pub fn owner_item(&self, index: &IndexRef) -> OwnerItem {
+        self.owners.get(index).copied().unwrap_or_default()
+    }
+
+    /// The items whose active aliases protect a key of ours that no item asks for.
+    pub fn protectors(&self, key: &KvKey) -> BTreeSet<&ItemKey> {
+        let Some(owner) = self.owner_of(key) else { return BTreeSet::new() };
+        let mut protectors = self.pointers_at(&key.name, Some(owner));
+        if self.owner_item(owner) == OwnerItem::Absent {
+            protectors.extend(self.pointers_at(&owner.index_id(), Some(owner)));
+        }
+        protectors
+    }
+
+    /// The items, but for that of `index`, whose active aliases name `name`.
+    pub fn pointers_at(&self, name: &str, index: Option<&IndexRef>) -> BTreeSet<&ItemKey> {
+        let own = index.map(|index| ItemRef::from(index.clone()).key());
+        let pointers = self.pointers.get(name).into_iter().flatten();
+        pointers.filter(|pointer| Some(*pointer) != own.as_ref()).collect()
+    }
+
+    /// All items that ask for a key.
+    pub fn claimants(&self, key: &KvKey) -> impl Iterator<Item = &Rc<IndexRef>> {
+        let row = self.rows.get(key);
+        let first = row.and_then(|row| Some(&row.claim.as_ref()?.index));
+        first.into_iter().chain(row.into_iter().flat_map(|row| &row.others))
+    }
+
+    /// Whether it knows of a key, or would if an item asked for it.
+    pub fn covers(&self, key: &KvKey) -> bool {
+        let is_in_range = matches!(&self.scope, Scope::Range(range) if range.holds(key));
+        is_in_range || self.rows.contains_key(key)
+    }
+
+    /// Says what an index wants under the keys that it has.
+    pub fn resolve_claims(&mut self, index: &IndexRef, wants: Wants) {
+        let claims = self.rows.values_mut().filter_map(|row| row.claim.as_mut());
+        claims.filter(|claim| *claim.index == *index).for_each(|claim| claim.wants = wants);
+    }
+
+    /// Index ids of the range that active aliases name and that have neither an item nor a key.
+    pub fn dangling(&self) -> impl Iterator<Item = &String> {
+        let Scope::Range(range) = &self.scope else { return None.into_iter().flatten() };
+        let dangling = self.pointed_at.iter().filter(|index_id| {
+            let key = KvKey::of_settings(&**index_id);
+            !self.rows.contains_key(&key)
+                && !self.unholdable.contains(*index_id)
+                && range.holds(&key)
+        });
+        Some(dangling).into_iter().flatten()
+    }
+}
+
+/// Pointing items that are kept of one name.
+const MAX_POINTERS: usize = 100;

@@ -1,0 +1,191 @@
+//! Re-export by hand: one index from the table, and its query configs if asked for.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::api_keys::{ApiKeys, Fallback};
+use super::error::{ExportError, log_rejected};
+use super::invocation::Invocation;
+use super::remove::{Removal, remove_keys, remove_query_configs};
+use super::table::query_page;
+use super::write::{Fate, WriteItem, write_items};
+use crate::index::{IndexRef, ItemRef};
+use crate::item::Rejection;
+use crate::kv::Namespace;
+use crate::ports::{KvError, Query, Services};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReExport {
+    pub index: IndexRef,
+    pub include_query_configs: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReExportReport {
+    #[serde(flatten)]
+    pub index: IndexRef,
+    pub outcome: ReExportOutcome,
+    /// The keys that now hold the item, the primary one first.
+    pub settings_keys: Vec<String>,
+    pub query_configs: QueryConfigCounts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReExportOutcome {
+    Exported,
+    /// It was removed meanwhile, and so were its keys.
+    Removed,
+    /// Cloudflare was left alone.
+    DryRun,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct QueryConfigCounts {
+    pub exported: u64,
+    /// Those that can't be exported, logged.
+    pub rejected: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ReExportError {
+    #[error("the table has no settings of index {0}: nothing was written")]
+    IndexNotFound(IndexRef),
+    #[error("index {index} can't be exported{}", in_kv(*partly_written))]
+    RecordRejected {
+        index: IndexRef,
+        #[source]
+        rejection: Rejection,
+        partly_written: bool,
+    },
+    #[error("index {index} is not exported{}", in_kv(*partly_written))]
+    CloudflareAuthRejected {
+        index: IndexRef,
+        #[source]
+        error: KvError,
+        partly_written: bool,
+    },
+    /// A service failed; the same again may help.
+    #[error("index {index} is not exported{}", in_kv(*partly_written))]
+    Incomplete {
+        index: IndexRef,
+        #[source]
+        error: ExportError,
+        partly_written: bool,
+    },
+}
+
+fn in_kv(partly_written: bool) -> &'static str {
+    if partly_written {
+        "; KV may hold an older version or a part of the keys, so repeat the re-export or let reconcile repair it"
+    } else {
+        ""
+    }
+}
+
+impl ReExportError {
+    fn new(index: &IndexRef, error: ExportError, partly_written: bool) -> Self {
+        let index = index.clone();
+        match error.auth_rejected() {
+            Some(error) => {
+                Self::CloudflareAuthRejected { index, error: error.clone(), partly_written }
+            }
+            None => Self::Incomplete { index, error, partly_written },
+        }
+    }
+}
+
+pub async fn re_export<S: Services>(
+    invocation: &Invocation<'_, S>,
+    request: &ReExport,
+) -> Result<ReExportReport, ReExportError> {
+    let index = &request.index;
+    let mut api_keys = ApiKeys::new(Fallback::Kv, invocation.budget.api_keys);
+    let settings_keys = re_export_settings(invocation, index, &mut api_keys).await?;
+    let mut query_configs = QueryConfigCounts::default();
+    if request.include_query_configs {
+        query_configs = re_export_query_configs(invocation, index, &mut api_keys)
+            .await
+            .map_err(|error| ReExportError::new(index, error, true))?;
+    }
+    let outcome = match (invocation.config.dry_run, settings_keys.is_empty()) {
+        (true, _) => ReExportOutcome::DryRun,
+        (false, true) => ReExportOutcome::Removed,
+        (false, false) => ReExportOutcome::Exported,
+    };
+    Ok(ReExportReport { index: index.clone(), outcome, settings_keys, query_configs })
+}
+
+/// Exports the settings of an index. Returns the keys that hold them, none if the item is gone.
+async fn re_export_settings<S: Services>(
+    invocation: &Invocation<'_, S>,
+    index: &IndexRef,
+    api_keys: &mut ApiKeys,
+) -> Result<Vec<String>, ReExportError> {
+    let item = ItemRef::from(index.clone());
+    let writes = vec![WriteItem::new(item.clone())];
+    let written = write_items(invocation, Namespace::Settings, writes, api_keys).await;
+    let is_partly = written.may_have_written;
+    match written.fate(&item) {
+        Fate::Written => {}
+        Fate::Absent if !is_partly => return Err(ReExportError::IndexNotFound(index.clone())),
+        Fate::Absent => {}
+        Fate::Rejected(rejection) => {
+            let (index, partly_written) = (index.clone(), is_partly);
+            return Err(ReExportError::RecordRejected { index, rejection, partly_written });
+        }
+        Fate::Failed(error) => return Err(ReExportError::new(index, error, is_partly)),
+    }
+    let mut keys: BTreeSet<String> = written.keys.into_keys().collect();
+    let left_behind = written.left_behind.into_keys().collect();
+    for (key, removal) in remove_keys(invocation, left_behind, api_keys, &|_| true).await {
+        match removal {
+            Removal::Written(claimant) if claimant == item => drop(keys.insert(key)),
+            Removal::Failed(error) => return Err(ReExportError::new(index, error, true)),
+            Removal::Removed | Removal::Stays | Removal::Held | Removal::Written(_) => {}
+        }
+    }
+    let index_id = index.index_id();
+    let mut keys = Vec::from_iter(keys);
+    keys.sort_by_key(|key| *key == index_id);
+    Ok(keys)
+}
+
+/// Exports the query configs of an index, page by page.
+async fn re_export_query_configs<S: Services>(
+    invocation: &Invocation<'_, S>,
+    index: &IndexRef,
+    api_keys: &mut ApiKeys,
+) -> Result<QueryConfigCounts, ExportError> {
+    let mut counts = QueryConfigCounts::default();
+    let mut after = None;
+    loop {
+        let page = query_page(invocation, Query::ConfigsOf(index), after.as_ref()).await?;
+        let items = page.items.iter().filter_map(|(key, _)| key.item());
+        let items: Vec<ItemRef> = items.filter(|item| item.query.is_some()).collect();
+        let writes = items.iter().cloned().map(WriteItem::new).collect();
+        let written = write_items(invocation, Namespace::QueryConfigs, writes, api_keys).await;
+        for item in &items {
+            match written.fate(item) {
+                Fate::Written => counts.exported += 1,
+                Fate::Absent => {}
+                Fate::Rejected(rejection) => {
+                    log_rejected(Some(item), None, &rejection);
+                    counts.rejected += 1;
+                }
+                Fate::Failed(error) => return Err(error),
+            }
+        }
+        let gone = written.left_behind.into_values().collect();
+        for removal in remove_query_configs(invocation, gone, api_keys).await.into_values() {
+            if let Removal::Failed(error) = removal {
+                return Err(error);
+            }
+        }
+        after = page.last_read;
+        if after.is_none() {
+            return Ok(counts);
+        }
+    }
+}
