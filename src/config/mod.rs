@@ -1,4 +1,4 @@
-//! The configuration, from an injected look-up; every problem is reported at once.
+//! The configuration, from an injected look-up. Every problem is reported at once.
 
 mod reader;
 
@@ -8,13 +8,13 @@ use secrecy::SecretString;
 
 use self::reader::Reader;
 use crate::kv::limits::MAX_BULK_PAIRS;
-use crate::kv::metadata::{MAX_ENVIRONMENT_BYTES, fits_an_environment};
+use crate::kv::metadata::is_environment;
+use crate::kv::stored::fits_a_header;
 
 const DEFAULT_KV_URL: &str = "https://api.cloudflare.com/client/v4/accounts/{account_id}/storage/kv/namespaces/{namespace_id}";
 
 #[derive(Debug)]
 pub struct Config {
-    pub table_name: String,
     /// With `{cell}` and `{system_account_id}`.
     pub api_keys_url: String,
     /// `None` is a dry run.
@@ -25,12 +25,15 @@ pub struct Config {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExporterConfig {
-    /// `{env}` in the names of resources, and in the metadata of each entry.
+    /// `{env}` in the names of resources and in the metadata of each entry.
     pub environment: String,
+    pub table_name: String,
+    /// Whether Lambda runs the function, and against AWS's own services.
+    pub in_aws: bool,
     /// The cell of records that name none.
     pub default_cell: Option<String>,
     pub bulk_max_pairs: usize,
-    /// The most removals of index items that a process carries out in ten minutes.
+    /// How many index items a process removes at most in ten minutes.
     pub removals_up_to: usize,
     pub http_timeout: Duration,
     /// The first back-off.
@@ -46,14 +49,13 @@ pub struct AwsConfig {
     pub secret_access_key: SecretString,
     /// Absent for a user's keys.
     pub session_token: Option<SecretString>,
-    /// Absent for AWS's own, as below.
+    /// Absent for AWS's own service, as is the next.
     pub dynamodb_url: Option<String>,
     pub secrets_manager_url: Option<String>,
 }
 
 #[derive(Debug)]
 pub struct CloudflareConfig {
-    /// Of the two namespaces.
     pub settings_url: String,
     pub query_configs_url: String,
     pub token: TokenSource,
@@ -80,35 +82,75 @@ impl Config {
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut reader = Reader { lookup: &lookup, problems: Vec::new() };
         let environment = reader.required("ENVIRONMENT", "the {env} in the names of resources");
-        if !environment.chars().all(fits_an_environment) {
-            reader.problem("ENVIRONMENT", "may hold letters, digits, '-', '_' and '.' only");
+        if !environment.is_empty() && !is_environment(&environment) {
+            reader.problem("ENVIRONMENT", "must be 1 to 64 letters, digits, '-', '_' or '.'");
         }
-        if environment.len() > MAX_ENVIRONMENT_BYTES {
-            reader.problem("ENVIRONMENT", "may have 64 characters at the most");
-        }
-        let table_name = reader
-            .optional("SETTINGS_TABLE_NAME")
-            .unwrap_or_else(|| format!("{environment}-EcomIndexSettingsTable"));
-        let api_keys_url =
-            reader.template("API_KEYS_URL", None, &["{cell}", "{system_account_id}"]);
-        let cloudflare = reader.cloudflare(&environment);
-        let millis = Duration::from_millis;
+        let table_name = reader.optional("SETTINGS_TABLE_NAME");
+        let aws = aws(&mut reader);
+        let cloudflare = cloudflare(&mut reader, &environment);
+        let own_services = aws.dynamodb_url.is_none() && aws.secrets_manager_url.is_none();
         let exporter = ExporterConfig {
+            table_name: table_name
+                .unwrap_or_else(|| format!("{environment}-EcomIndexSettingsTable")),
             environment,
+            in_aws: reader.optional("AWS_LAMBDA_FUNCTION_NAME").is_some() && own_services,
             default_cell: reader.optional("DEFAULT_CELL"),
             bulk_max_pairs: reader.number("KV_BULK_MAX_PAIRS", MAX_BULK_PAIRS, 1..=MAX_BULK_PAIRS),
             removals_up_to: reader.number("REMOVALS_UP_TO", 100, 0..=1_000_000),
-            http_timeout: millis(reader.number("HTTP_TIMEOUT_MS", 30_000, 1..=300_000)),
-            retry_base: millis(reader.number("HTTP_RETRY_BASE_MS", 1_000, 0..=60_000)),
+            http_timeout: reader.millis("HTTP_TIMEOUT_MS", 30_000, 1..=300_000),
+            retry_base: reader.millis("HTTP_RETRY_BASE_MS", 1_000, 0..=60_000),
             dry_run: cloudflare.is_none(),
         };
-        let aws = reader.aws();
+        let placeholders = ["{cell}", "{system_account_id}"];
+        let api_keys_url = reader.secret_url("API_KEYS_URL", None, &placeholders);
         if reader.problems.is_empty() {
-            Ok(Self { table_name, api_keys_url, cloudflare, aws, exporter })
+            Ok(Self { api_keys_url, cloudflare, aws, exporter })
         } else {
             Err(ConfigError(reader.problems))
         }
     }
+}
+
+/// Reads what Lambda sets for AWS.
+fn aws(reader: &mut Reader<'_>) -> AwsConfig {
+    const CREDENTIALS: &str = "Lambda sets it; for a profile's, aws configure export-credentials";
+    let region = reader.optional("AWS_REGION").or_else(|| reader.optional("AWS_DEFAULT_REGION"));
+    let all = reader.url("AWS_ENDPOINT_URL");
+    AwsConfig {
+        dynamodb_url: reader.url("AWS_ENDPOINT_URL_DYNAMODB").or_else(|| all.clone()),
+        secrets_manager_url: reader.url("AWS_ENDPOINT_URL_SECRETS_MANAGER").or(all),
+        region: region.unwrap_or_else(|| reader.required("AWS_REGION", "Lambda sets it")),
+        access_key_id: reader.required("AWS_ACCESS_KEY_ID", CREDENTIALS),
+        secret_access_key: reader.required("AWS_SECRET_ACCESS_KEY", CREDENTIALS).into(),
+        session_token: reader.optional("AWS_SESSION_TOKEN").map(Into::into),
+    }
+}
+
+/// Returns `None` where the account is absent.
+fn cloudflare(reader: &mut Reader<'_>, environment: &str) -> Option<CloudflareConfig> {
+    reader.optional("CLOUDFLARE_ACCOUNT_ID")?;
+    let account = reader.id("CLOUDFLARE_ACCOUNT_ID");
+    let settings = reader.id("CLOUDFLARE_KV_NAMESPACE_ID");
+    let query_configs = reader.id("CLOUDFLARE_KV_QCFG_NAMESPACE_ID");
+    if !settings.is_empty() && settings == query_configs {
+        // Reconcile would take each one's keys for orphans of the other.
+        let problem = "must be another namespace than CLOUDFLARE_KV_NAMESPACE_ID";
+        reader.problem("CLOUDFLARE_KV_QCFG_NAMESPACE_ID", problem);
+    }
+    let url = reader.secret_url("CLOUDFLARE_KV_URL", Some(DEFAULT_KV_URL), &["{namespace_id}"]);
+    let url = |id: &str| url.replace("{account_id}", &account).replace("{namespace_id}", id);
+    let given = reader.optional("CLOUDFLARE_API_TOKEN");
+    if given.as_deref().is_some_and(|token| !fits_a_header(token)) {
+        reader.problem("CLOUDFLARE_API_TOKEN", "must be visible ASCII characters");
+    }
+    let secret_id = reader.optional("CLOUDFLARE_API_TOKEN_SECRET_ID");
+    let secret_id = secret_id.unwrap_or_else(|| format!("{environment}/CloudFlareApiToken"));
+    let token = given.map_or(TokenSource::SecretId(secret_id), |it| TokenSource::Given(it.into()));
+    Some(CloudflareConfig {
+        settings_url: url(&settings),
+        query_configs_url: url(&query_configs),
+        token,
+    })
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ pub trait ApiKeyService {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError>;
 }
 
-/// Whether a cell's or an account's name can stand in the service's URL. A URL's parser takes `.` and
-/// `..`, encoded or not, as steps up the path.
+/// Returns whether the name of a cell or an account can be a segment of the service's URL. A URL parser
+/// takes `.` and `..`, encoded or not, for steps up the path.
 pub fn fits_a_url(name: &str) -> bool {
     name != "." && name != ".."
 }
@@ -20,13 +20,13 @@ pub fn fits_a_url(name: &str) -> bool {
 pub enum ApiKeyError {
     #[error("the account has no API key")]
     NotFound,
-    /// The name of the account or the cell does not fit the URL, or the URL is none with it.
+    /// With the account's or the cell's name, the URL would be another or none.
     #[error("{path} can't be part of a URL")]
     BadName { path: &'static str },
-    /// The gateway said nothing of the account: it gave no answer, or asked to come back later.
+    /// No answer, 5xx, 408 or 429, or a 200 without a usable key.
     #[error("API keys service")]
     Silent(#[source] Cause),
-    /// It would say the same again.
+    /// Any other answer. The same request would get it again.
     #[error("API keys service")]
     Refused(#[source] Cause),
 }

@@ -1,7 +1,7 @@
-//! What the exporter needs of the outside world, in its own types. One call is one attempt: retries,
-//! budgets and deadlines are `export`'s, so that the simulation exercises them too. There are three
-//! exceptions: the AWS SDK tries again, a refused token is read again and the request repeated once, and
-//! keys that `BatchGetItem` leaves are asked for again.
+//! What the exporter needs from the outside world, in its own types. A call is one attempt: retries,
+//! budgets and deadlines belong to `export`, so that the simulation exercises them too. There are three
+//! exceptions: the AWS SDK retries, a request with a refused token is repeated once with a token that was
+//! read again, and keys that `BatchGetItem` leaves unprocessed are asked for again.
 
 mod api_keys;
 mod kv;
@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use crate::error_chain::Chain;
 
 pub use self::api_keys::{ApiKeyError, ApiKeyService, fits_a_url};
-pub use self::kv::{BulkReply, KvError, KvStore, ListPage, RateLimit};
+pub use self::kv::{BulkReply, KvError, KvStore, ListPage};
 pub use self::table::{Query, ScanColumns, SettingsTable, TableError, TablePage};
 pub use crate::kv::Namespace;
 
@@ -29,17 +29,12 @@ pub trait Services {
     fn api_keys(&self) -> &Self::ApiKeys;
     fn table(&self) -> &Self::Table;
     fn clock(&self) -> &Self::Clock;
-    /// How long the readings of the Cloudflare token's secret took that ended since this was last
-    /// called. They belong to no call of a port: the first one is under way before any invocation.
-    fn take_secret_readings(&self) -> Vec<Duration> {
-        Vec::new()
-    }
 }
 
 /// Time and chance. Monotonic time and sleeping are tokio's, which tests can pause.
 pub trait Clock {
     fn now(&self) -> SystemTime;
-    /// The share of a back-off's ceiling that is waited: from 0.0 to 1.0 (excluded), evenly distributed.
+    /// Returns the share of a back-off's ceiling to wait: uniform from 0.0 up to, not including, 1.0.
     fn jitter(&self) -> f64;
 }
 
@@ -50,7 +45,7 @@ pub enum Retry {
     Never,
     /// After the usual wait, and no earlier than the service asks for.
     After(Option<Duration>),
-    /// After a whole back-off at the least, where the service asks for no other wait.
+    /// After at least a whole back-off, unless the service asks for another wait.
     AfterWholeBackOff(Option<Duration>),
 }
 
@@ -58,8 +53,8 @@ pub trait Retryable: Error {
     fn retry(&self) -> Retry;
 }
 
-/// Why a request failed: what the service or the network said, and the wait that the service asks for.
-/// Equal are two that say the same.
+/// Why a request failed, and the wait that the service asks for. Two causes are equal if they print the
+/// same.
 #[derive(Debug, Clone)]
 pub struct Cause {
     pub error: Arc<dyn Error + Send + Sync>,
@@ -92,7 +87,7 @@ impl PartialEq for Cause {
 
 impl Eq for Cause {}
 
-/// The wait that a service asks for, for the end of an error's sentence.
+/// The end of an error's sentence: the wait that the service asks for.
 fn asked_wait(wait: Option<Duration>) -> String {
     wait.map(|wait| format!("; it asks to wait {} s", wait.as_secs())).unwrap_or_default()
 }

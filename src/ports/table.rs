@@ -6,18 +6,18 @@ use super::{Cause, Retry, Retryable};
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey};
 
-/// The settings table. Every read is strongly consistent, but for a scan of `AllEventuallyConsistent`.
+/// The settings table. Every read is strongly consistent but a scan of [`ScanColumns::All`].
 #[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait SettingsTable {
-    /// Reads any number of items; those that aren't there are absent.
+    /// Reads any number of items, 100 a request. An item that isn't there is absent from the result.
     async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
-    /// A page of items in ascending order of their keys, after `after`.
+    /// Reads a page of items in ascending order of their keys, after `after`.
     async fn query(
         &self,
         query: Query<'_>,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError>;
-    /// A page of segment `segment` of `segments` of the table, after `after`.
+    /// Reads a page of segment `segment` of `segments` of the table, after `after`.
     async fn scan(
         &self,
         columns: ScanColumns,
@@ -31,33 +31,30 @@ pub trait SettingsTable {
 pub enum Query<'a> {
     Account(&'a str),
     ConfigsOf(&'a IndexRef),
-    /// The items of one account from a key to another, both included.
-    Between(&'a ItemKey, &'a ItemKey),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanColumns {
-    /// Who asks for which key and points at whom: nearly all query configs are left out, and so is
-    /// every attribute but the shop id and the aliases.
+    /// The shop ids and aliases of index items, strongly consistent: which item asks for which key and
+    /// points at which. Nearly all query configs are left out.
     Claims,
+    /// Whole items, by eventually consistent reads, which cost half as much.
     All,
-    /// Everything, by reads that may be a second old and cost half as much.
-    AllEventuallyConsistent,
 }
 
 #[derive(Debug, Clone, Default)]
 pub struct TablePage {
     pub items: Vec<(ItemKey, Item)>,
-    /// The last key that was read, where to go on after; `None` at the end.
+    /// The key that the next page comes after; `None` at the end.
     pub last_read: Option<ItemKey>,
 }
 
-/// A request to the table that failed, after the SDK's own retries.
+/// A request to the table that failed after the SDK's own retries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("settings table: {operation}")]
 pub struct TableError {
     pub operation: &'static str,
-    /// Whether the table asks for fewer requests at a time.
+    /// Whether the table asks for fewer requests.
     pub throttled: bool,
     #[source]
     pub cause: Cause,

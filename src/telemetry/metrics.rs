@@ -22,7 +22,7 @@ impl Metrics {
             .cloudwatch_namespace(NAMESPACE)
             .with_dimension("Environment", environment.to_owned())
             .init()?;
-        for (name, value) in Stats::default().of_this_run() {
+        for (name, value) in Stats::default().metrics() {
             match value {
                 Value::Count(_) => describe_counter!(name, Unit::Count, ""),
                 Value::Finding(_) => describe_histogram!(name, Unit::Count, ""),

@@ -1,5 +1,4 @@
-//! What one invocation counts. One table says for each number what it is called in the log and which
-//! metric it becomes.
+//! What an invocation counts. One table names each number in the log, and the metric that it becomes.
 
 use std::time::Duration;
 
@@ -7,30 +6,25 @@ use tracing::info;
 
 macro_rules! stats {
     ($($(#[$doc:meta])* $field:ident: $type:ty $(=> $metric:literal)?;)*) => {
-        /// The numbers of one invocation, named as in its log line.
+        /// The numbers of an invocation, named as in its log line.
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct Stats {
             $($(#[$doc])* pub $field: $type,)*
-            /// What a reconcile's chain of runs has found, with its last run: the log line tells of each
-            /// run, and the metrics of the chain. `None` where they are no metrics: before the last
-            /// run, of one account, of a preview, or of a dry run.
-            pub chain_findings: Option<Box<Stats>>,
         }
 
         impl Stats {
-            /// Every number that is a metric, under its name in CloudWatch.
-            pub fn of_this_run(&self) -> Vec<(&'static str, Value)> {
+            /// Returns each number that is a metric, under its name in CloudWatch.
+            pub fn metrics(&self) -> Vec<(&'static str, Value)> {
                 vec![$($(($metric, self.$field.clone().into()),)?)*]
             }
 
-            pub fn log(&self, source: &str, outcome: &str, reconcile: ReconcileRun<'_>) {
-                let ReconcileRun { apply, system_account_id, complete } = reconcile;
+            pub fn log(&self, source: &str, outcome: &str, run: ReconcileRun<'_>) {
                 info!(
                     source,
                     outcome,
-                    apply,
-                    system_account_id,
-                    complete,
+                    apply = run.apply,
+                    system_account_id = run.system_account_id,
+                    complete = run.complete,
                     $($field = logged(self.$field.clone()),)*
                     "invocation"
                 );
@@ -41,9 +35,8 @@ macro_rules! stats {
 
 stats! {
     records: u64;
-    /// Removals too.
+    /// Removals included.
     exported: u64 => "RecordsExported";
-    superseded: u64 => "RecordsSuperseded";
     skipped: u64 => "RecordsSkipped";
     failed: u64 => "RecordsFailed";
     rejected: u64 => "RecordsRejected";
@@ -59,68 +52,40 @@ stats! {
     put_backs_failed: u64 => "PutBacksFailed";
     /// Of indexes, not of accounts.
     api_keys_reused: u64 => "ApiKeysReused";
-    desired: Option<u64>;
+    // What a reconcile's chain has found, with its last run; `None` where it is to be no metric.
+    desired: Option<u64> => "KeysDesired";
     listed: Option<u64>;
     foreign: Option<u64>;
-    missing: Option<u64>;
+    missing: Option<u64> => "KeysMissing";
     stale: Option<u64>;
     orphaned: Option<u64>;
     /// Missing, stale and orphaned.
     drifted_keys: Option<u64> => "DriftedKeys";
-    /// Deletes and rewrites that a repair did not begin because of its brakes.
-    repair_refused: Option<u64> => "RepairRefused";
-    /// Stale keys that a repair has rewritten.
-    keys_rewritten: Option<u64> => "KeysRewritten";
-    /// The chain's share of the desired keys, in percent: of the namespace that has more. 0 up to 100 keys.
-    keys_rewritten_percent: Option<u64> => "KeysRewrittenPercent";
-    keys_failed: Option<u64> => "ReconcileKeysFailed";
-    /// Of the namespace that has more.
-    keys_missing_percent: Option<u64> => "KeysMissingPercent";
     items_rejected: Option<u64> => "ItemsRejected";
-    /// Of the namespace that has more.
-    items_rejected_percent: Option<u64> => "ItemsRejectedPercent";
     keys_conflicting: Option<u64> => "KeysConflicting";
     keys_withheld: Option<u64> => "KeysWithheld";
     dangling_aliases: Option<u64> => "DanglingAliases";
-    /// From the table's change to KV's confirmation, of each exported record of an index item.
+    keys_failed: Option<u64> => "ReconcileKeysFailed";
+    /// Stale keys for which KV confirmed a repair's write.
+    keys_rewritten: Option<u64> => "KeysRewritten";
+    /// Deletes and rewrites that a repair's brakes stopped.
+    repair_refused: Option<u64> => "RepairRefused";
+    /// From the table's change to KV's confirmation, for each exported record of an index item.
     settings_lag_ms: Vec<Duration> => "SettingsLag";
     query_config_lag_ms: Vec<Duration> => "QueryConfigLag";
     duration_ms: Duration;
     kv_requests: u64 => "CloudflareKvRequests";
-    /// Those that do not wait for their turn: the stream's, a re-export's and explain's.
-    kv_requests_unpaced: u64 => "CloudflareKvRequestsUnpaced";
     kv_retries: u64 => "CloudflareKvRetries";
-    /// The sum over all requests, as below: those that overlap count each.
+    /// The sum over all requests, as below; requests that overlap each count in full.
     kv_ms: Duration => "CloudflareKvDuration";
     api_keys_requests: u64;
     api_keys_retries: u64 => "ApiKeysRetries";
     api_keys_ms: Duration => "ApiKeysDuration";
     table_requests: u64;
     table_ms: Duration => "SettingsTableDuration";
-    /// Since the invocation before, or since the start.
-    secrets_requests: u64;
-    secrets_ms: Duration => "SecretsManagerDuration";
 }
 
-/// Findings that are metrics of each run: nobody waits for the end of a chain to hear of them.
-const AT_ONCE: [&str; 3] = ["RepairRefused", "KeysRewritten", "KeysRewrittenPercent"];
-
-impl Stats {
-    /// The metrics to report: this run's numbers, but the findings of the whole chain.
-    pub fn metrics(&self) -> Vec<(&'static str, Value)> {
-        let is_of_the_chain = |(name, value): &(&str, Value)| {
-            matches!(value, Value::Finding(_)) && !AT_ONCE.contains(name)
-        };
-        let mut metrics = self.of_this_run();
-        metrics.retain(|metric| !is_of_the_chain(metric));
-        if let Some(chain) = &self.chain_findings {
-            metrics.extend(chain.of_this_run().into_iter().filter(is_of_the_chain));
-        }
-        metrics
-    }
-}
-
-/// What a reconcile's log line says of the run; nothing for other invocations.
+/// What the log line says about a reconcile. Empty for other invocations.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReconcileRun<'a> {
     pub apply: Option<bool>,
@@ -128,27 +93,17 @@ pub struct ReconcileRun<'a> {
     pub complete: Option<bool>,
 }
 
-/// A number in its kind, from which follows how it is logged and measured.
+/// A number by its kind, which decides how it is logged and measured.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// Zero is no metric.
     Count(u64),
-    /// A metric even when it is zero: no drift is news, too.
+    /// Zero is a metric too: no drift is news.
     Finding(Option<u64>),
     /// Zero is no metric.
     Time(Duration),
-    /// Ascending. Each is measured, and the longest logged.
+    /// Ascending. Each is measured, and the longest is logged.
     Times(Vec<Duration>),
-}
-
-fn logged(number: impl Into<Value>) -> Option<u64> {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).ok();
-    match number.into() {
-        Value::Count(count) => Some(count),
-        Value::Finding(count) => count,
-        Value::Time(time) => millis(time),
-        Value::Times(times) => times.last().copied().and_then(millis),
-    }
 }
 
 macro_rules! kinds {
@@ -168,10 +123,20 @@ kinds! {
     Vec<Duration> => Times;
 }
 
+fn logged(number: impl Into<Value>) -> Option<u64> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).ok();
+    match number.into() {
+        Value::Count(count) => Some(count),
+        Value::Finding(count) => count,
+        Value::Time(time) => millis(time),
+        Value::Times(times) => times.last().copied().and_then(millis),
+    }
+}
+
 /// The embedded metric format takes 100 values of a metric in a line.
 const MAX_VALUES: usize = 100;
 
-/// Times in ascending order: all of them, or of more than 100 the longest of each hundredth.
+/// Returns times in ascending order: all of up to 100, or the longest of each hundredth.
 pub fn at_most_100(times: impl IntoIterator<Item = Duration>) -> Vec<Duration> {
     let mut times: Vec<Duration> = times.into_iter().collect();
     times.sort_unstable();
@@ -197,29 +162,9 @@ mod tests {
     }
 
     #[test]
-    fn findings_are_metrics_of_the_whole_chain_and_what_is_urgent_of_each_run() {
-        let run = Stats {
-            drifted_keys: Some(1),
-            repair_refused: Some(2),
-            settings_written: 3,
-            ..Stats::default()
-        };
-        let chain = Stats { drifted_keys: Some(8), settings_written: 9, ..Stats::default() };
-        let last = Stats { chain_findings: Some(Box::new(chain)), ..run.clone() };
-        for (stats, drift) in [(run, None), (last, Some(8))] {
-            let value = |name: &str| {
-                stats.metrics().into_iter().find(|metric| metric.0 == name).map(|metric| metric.1)
-            };
-            assert_eq!(value("DriftedKeys"), drift.map(|drift| Value::Finding(Some(drift))));
-            assert_eq!(value("RepairRefused"), Some(Value::Finding(Some(2))));
-            assert_eq!(value("SettingsKeysWritten"), Some(Value::Count(3)));
-        }
-    }
-
-    #[test]
-    fn no_two_metrics_have_one_name() {
+    fn every_metric_has_a_name_of_its_own() {
         let mut names: Vec<_> =
-            Stats::default().of_this_run().into_iter().map(|metric| metric.0).collect();
+            Stats::default().metrics().into_iter().map(|metric| metric.0).collect();
         let all = names.len();
         names.sort_unstable();
         names.dedup();
