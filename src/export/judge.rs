@@ -279,7 +279,7 @@ impl Table {
     }
 
     /// Takes in an item of the table, and what it asks its keys to hold.
-    pub fn add(&mut self, key: &ItemKey, attributes: &Map<'_>, wants: Wants) {
+    pub fn add(&mut self, key: &ItemKey, attributes: &Map, wants: Wants) {
         let item = key.item();
         let of_query_config = item.as_ref().is_some_and(|item| item.query.is_some());
         if !of_query_config {
@@ -342,7 +342,7 @@ impl Table {
         row.add(claim);
     }
 
-    fn add_aliases(&mut self, key: &ItemKey, attributes: &Map<'_>) {
+    fn add_aliases(&mut self, key: &ItemKey, attributes: &Map) {
         for target in alias_targets(&key.pk, attributes) {
             let name = target.name();
             let row = self.rows.get(&KvKey::of_settings(name));

@@ -21,13 +21,12 @@ pub use self::report::{Changes, Class, Findings, Report, cut};
 use self::brakes::{Allowed, ask};
 use self::carry_out::{Repair, carry_out};
 use self::list::{Listing, MAX_BYTES, list};
-use self::progress::{OpenPart, Place};
+use self::progress::OpenPart;
 use super::api_keys::{ApiKeys, Fallback, NotExportable};
 use super::desired::Decoded;
 use super::invocation::Invocation;
 use super::judge::{KvKey, Row, Scope, Verdict, Wants};
 use super::table::{ReadError, pass};
-use crate::error_chain::Chain;
 use crate::item::{Item, ItemKey, Rejection};
 use crate::kv::Namespace;
 use crate::ports::{KvError, ScanColumns, Services};
@@ -267,7 +266,7 @@ impl Part {
         for (namespace, counts) in self.found.counts {
             findings.counts[namespace][Class::Rejected] += counts[Class::Rejected];
         }
-        self.found.examples.each(|class, name| findings.examples.add(class, name));
+        findings.examples.extend(&self.found.examples);
         let mut to_do: EnumMap<Namespace, Changes> = EnumMap::default();
         for (key, row, verdict) in self.verdicts() {
             let (namespace, name) = (key.namespace, &key.name);

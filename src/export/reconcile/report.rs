@@ -63,6 +63,12 @@ impl Examples {
         }
     }
 
+    pub fn extend(&mut self, others: &Self) {
+        for (class, names) in &others.0 {
+            names.iter().for_each(|name| self.add(*class, name));
+        }
+    }
+
     pub fn are_full(&self, class: Class) -> bool {
         self.0.get(&class).is_some_and(|names| names.len() >= MAX_EXAMPLES)
     }
