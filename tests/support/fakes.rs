@@ -1,5 +1,5 @@
-//! The services in memory for the unit tests of `src/export`. A call succeeds unless a fault is
-//! scripted for it; each call takes the next entry of its service's script.
+//! The services in memory for the unit tests of `src/export`. Each call takes the next entry of its
+//! service's script, and succeeds where there is none.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -8,35 +8,37 @@ use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
-use super::api_keys::{ApiKeys, BATCH_TIME_FOR_API_KEYS, Exportable, Patience, Reuse};
-use super::invocation::Invocation;
-use super::memory::{Backend, Change, Listing, Memory, Part, config, table_page};
+use super::memory::{Backend, Change, Listing, Memory, Part, Row, config, table_page};
 pub use super::memory::{Keys, KvFault};
 use crate::config::ExporterConfig;
-use crate::index::IndexRef;
+use crate::index::{IndexRef, ItemRef};
 use crate::item::{IndexSettings, Item, ItemKey};
 use crate::kv::limits::MAX_LIST_KEYS;
-use crate::kv::{Entry, Metadata, Pair, Source, Stamp, StoredValue};
+use crate::kv::{Entry, Metadata, Namespace, Pair, Source, StoredValue};
 use crate::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, Namespace, TableError, TablePage,
+    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, TableError, TablePage,
 };
 
-/// How long an invocation has.
-pub const TIME_LEFT: Duration = Duration::from_secs(60);
+/// The clock's time, which stands still.
+pub const NOW: Duration = Duration::from_secs(1_000_000_000);
 
-/// What the next calls meet, one entry a call.
-pub struct Script<T>(RefCell<VecDeque<T>>);
+/// What the next calls meet, one entry a call. `None` is a call to which nothing happens.
+pub struct Script<T>(RefCell<VecDeque<Option<T>>>);
 
 impl<T> Script<T> {
     /// Adds entries for the calls after those that are scripted already.
     pub fn then(&self, entries: impl IntoIterator<Item = T>) {
-        self.0.borrow_mut().extend(entries);
+        self.0.borrow_mut().extend(entries.into_iter().map(Some));
+    }
+
+    /// Adds calls to which nothing happens.
+    pub fn then_nothing(&self, calls: usize) {
+        self.0.borrow_mut().extend((0..calls).map(|_| None));
     }
 
     fn next(&self) -> Option<T> {
-        self.0.borrow_mut().pop_front()
+        self.0.borrow_mut().pop_front().flatten()
     }
 }
 
@@ -66,64 +68,57 @@ impl Fakes {
             table: FakeTable::default(),
         })
     }
-
-    /// An invocation that has [`TIME_LEFT`] from now.
-    pub fn invocation(&self) -> Invocation<'_, Self> {
-        let deadline = Instant::now() + TIME_LEFT;
-        Invocation::new(self, &self.config, deadline, Source::Stream)
-    }
-
-    /// The index item of [`index_settings`], with the owner of its API key.
-    pub fn exportable(&self, name: &str, attributes: &Value) -> Exportable {
-        Exportable::new(index_settings(name, attributes), &self.config).unwrap()
-    }
 }
 
-/// API keys that are asked for as a batch does.
-pub fn batch_api_keys() -> ApiKeys {
-    ApiKeys::new(Patience::InAll(BATCH_TIME_FOR_API_KEYS), Reuse::FromKv)
-}
-
-/// Stands still, and waits half of each back-off's ceiling.
 impl Clock for Scripted {
     fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH
+        SystemTime::UNIX_EPOCH + NOW
     }
 
+    /// Every wait is half of the back-off's ceiling.
     fn jitter(&self) -> f64 {
         0.5
     }
 }
 
-/// One KV namespace.
+/// Both KV namespaces. Keys that begin with `qcfg-` are in the query configs', all others in the settings'.
 #[derive(Default)]
 pub struct FakeKv {
     pub faults: Script<KvFault>,
-    /// The keys of each request so far, the failed ones too.
+    /// The keys of each request so far, the failed ones too. A listing's are none.
     pub requests: RefCell<Vec<Vec<String>>>,
     pub held: RefCell<BTreeMap<String, StoredValue>>,
 }
 
 impl FakeKv {
-    /// Puts a value under a key without a request.
+    /// Puts a value without metadata under a key, as the predecessor did.
     pub fn hold(&self, key: &str, value: &Value) {
         let stored = StoredValue { value: value.to_string(), metadata: None };
         self.held.borrow_mut().insert(key.to_owned(), stored);
     }
 
-    /// The keys that hold a value.
+    /// Puts an entry under a key without a request.
+    pub fn hold_entry(&self, key: &str, entry: &Entry) {
+        self.held.borrow_mut().insert(key.to_owned(), entry.to_stored());
+    }
+
+    /// Returns the keys that hold a value.
     pub fn keys(&self) -> Vec<String> {
         self.held.borrow().keys().cloned().collect()
     }
 
-    /// The value under a key.
+    /// Returns the value under a key.
     pub fn value(&self, key: &str) -> Value {
         serde_json::from_str(&self.held.borrow()[key].value).unwrap()
     }
 
+    fn request(&self, keys: Vec<String>) -> Option<KvFault> {
+        self.requests.borrow_mut().push(keys);
+        self.faults.next()
+    }
+
     async fn read_request(&self, keys: &[String]) -> Result<(), KvError> {
-        self.requests.borrow_mut().push(keys.to_vec());
-        match self.faults.next() {
+        match self.request(keys.to_vec()) {
             None => Ok(()),
             Some(fault) => fault.end().await,
         }
@@ -142,17 +137,15 @@ impl Backend for Scripted {
         _namespace: Namespace,
         changes: &[Change<StoredValue>],
     ) -> Option<KvFault> {
-        let keys = changes.iter().map(|(key, _)| key.clone()).collect();
-        self.kv.requests.borrow_mut().push(keys);
-        self.kv.faults.next()
+        self.kv.request(changes.iter().map(|(key, _)| key.clone()).collect())
     }
 
     fn change(&self, _namespace: Namespace, key: String, held: Option<StoredValue>) {
         let mut all = self.kv.held.borrow_mut();
-        drop(match held {
+        match held {
             Some(held) => all.insert(key, held),
             None => all.remove(&key),
-        });
+        };
     }
 
     async fn read(
@@ -165,39 +158,40 @@ impl Backend for Scripted {
         Ok(keys.iter().filter_map(|key| Some((key.clone(), held.get(key)?.clone()))).collect())
     }
 
-    async fn list(&self, of: Listing<'_>) -> Result<ListPage, KvError> {
+    async fn list(&self, listing: Listing<'_>) -> Result<ListPage, KvError> {
         self.kv.read_request(&[]).await?;
-        let held = self.kv.held.borrow().clone();
-        let metadata = |_: &str, stored: StoredValue| {
-            Some(stored.metadata.and_then(|json| Metadata::parse(json.get())))
-        };
-        Ok(of.page(held, MAX_LIST_KEYS, metadata))
+        let of_query_configs = listing.namespace == Namespace::QueryConfigs;
+        let held = self.kv.held.borrow().clone().into_iter();
+        let held = held.filter(|(key, _)| key.starts_with("qcfg-") == of_query_configs);
+        Ok(listing.page(held, MAX_LIST_KEYS, |_, stored| Some(stored.metadata())))
     }
 
     async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
-        match self.table.changes.next() {
-            None => {}
-            Some(TableChange::Put(item)) => self.table.put(item),
-            Some(TableChange::Remove(key)) => drop(self.table.items.borrow_mut().remove(&key)),
-            Some(TableChange::Fails) => {
-                let cause = Cause::new("down");
-                return Err(TableError { operation: "BatchGetItem", throttled: false, cause });
-            }
-        }
+        self.table.read("BatchGetItem")?;
         let items = self.table.items.borrow();
         Ok(keys.iter().filter_map(|key| Some((key.clone(), items.get(key)?.clone()))).collect())
     }
 
-    /// All in one page. The first segment of a scan has everything.
-    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError> {
+    /// All in one page. The first segment of a scan has everything; the others take nothing from the
+    /// script.
+    async fn page(
+        &self,
+        part: Part<'_>,
+        _after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
+        let is_query = matches!(part, Part::Query(_));
+        if matches!(part, Part::Segment { segment: 1.., .. }) {
+            return Ok(TablePage::default());
+        }
+        self.table.read(if is_query { "Query" } else { "Scan" })?;
         let items = self.table.items.borrow();
-        let has = |key: &ItemKey| match part {
-            Part::Segment { segment, .. } => segment == 0,
-            part => part.has(key),
-        };
-        let entries = items.iter().filter(|(key, _)| after < Some(*key) && has(key));
-        let item = |(key, item): &(&ItemKey, &Item)| Some(((*key).clone(), (*item).clone()));
-        Ok(table_page(entries, usize::MAX, |_| 1, |(key, _)| (*key).clone(), item))
+        let items = items.iter().filter(|(key, _)| !is_query || part.has(key));
+        let rows = items.map(|(key, item)| Row {
+            key: key.clone(),
+            bytes: item.bytes(),
+            item: Some(item.clone()),
+        });
+        Ok(table_page(rows, usize::MAX))
     }
 }
 
@@ -205,12 +199,15 @@ impl Backend for Scripted {
 #[derive(Default)]
 pub struct FakeApiKeys {
     pub faults: Script<ApiKeyError>,
-    /// How long the answers for these accounts take.
+    /// How long the responses for these accounts take.
     pub delays: RefCell<BTreeMap<String, Duration>>,
+    /// The cell and account of each request so far.
+    pub requests: RefCell<Vec<(String, String)>>,
 }
 
 impl ApiKeyService for Scripted {
-    async fn fetch(&self, _cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
+    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
+        self.api_keys.requests.borrow_mut().push((cell.to_owned(), account.to_owned()));
         let delay = self.api_keys.delays.borrow().get(account).copied();
         tokio::time::sleep(delay.unwrap_or_default()).await;
         self.api_keys.faults.next().map_or_else(|| Ok("k".into()), Err)
@@ -244,6 +241,24 @@ impl FakeTable {
     pub fn put(&self, (key, item): (ItemKey, Item)) {
         self.items.borrow_mut().insert(key, item);
     }
+
+    /// Removes an item.
+    pub fn remove(&self, key: &ItemKey) {
+        self.items.borrow_mut().remove(key);
+    }
+
+    fn read(&self, operation: &'static str) -> Result<(), TableError> {
+        match self.changes.next() {
+            None => {}
+            Some(TableChange::Put(item)) => self.put(item),
+            Some(TableChange::Remove(key)) => self.remove(&key),
+            Some(TableChange::Fails) => {
+                let cause = Cause::new("down");
+                return Err(TableError { operation, throttled: false, cause });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Index `name` of account `a`.
@@ -251,68 +266,86 @@ pub fn index(name: &str) -> IndexRef {
     IndexRef::parse("a", name).unwrap()
 }
 
-/// The item of index `name` of account `a`, with an endpoint and these attributes; null takes one out.
-pub fn index_item(name: &str, attributes: &Value) -> (ItemKey, Item) {
-    let ItemKey { pk, sk } = ItemKey::of_index(&index(name));
-    let mut item = json!({"pk": {"S": pk}, "sk": {"S": sk}, "index_endpoint": {"S": "https://h"}});
-    item.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
-    item.as_object_mut().unwrap().retain(|_, attribute| !attribute.is_null());
-    Item::parse(serde_json::value::to_raw_value(&item).unwrap()).unwrap()
+/// Query config `query` of index `name`.
+pub fn query_config(name: &str, query: &str) -> ItemRef {
+    ItemRef { index: index(name), query: Some(query.to_owned()) }
 }
 
-/// The settings of that item.
+/// The item of index `name` with an endpoint and these attributes; null takes one out.
+pub fn index_item(name: &str, attributes: &Value) -> (ItemKey, Item) {
+    let mut all = json!({"index_endpoint": {"S": "https://h"}});
+    all.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
+    all.as_object_mut().unwrap().retain(|_, attribute| !attribute.is_null());
+    item(&index(name).into(), &all)
+}
+
+/// An item with these attributes.
+pub fn item(item: &ItemRef, attributes: &Value) -> (ItemKey, Item) {
+    let ItemKey { pk, sk } = item.key();
+    let mut all = json!({"pk": {"S": pk}, "sk": {"S": sk}});
+    all.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
+    Item::parse(serde_json::value::to_raw_value(&all).unwrap()).unwrap()
+}
+
+/// The settings of [`index_item`].
 pub fn index_settings(name: &str, attributes: &Value) -> IndexSettings {
     let (_, item) = index_item(name, attributes);
     IndexSettings::decode(&index(name), &item.attributes()).unwrap()
 }
 
-/// Pairs under these keys, of one entry.
-pub fn pairs(keys: &[&str]) -> Vec<Pair> {
-    let stamp = Stamp {
-        exported_at: "t".into(),
-        source: Source::Stream,
-        environment: "prod".into(),
+/// What an exporter of environment `prod` writes for index `name`.
+pub fn entry(name: &str, value: &Value) -> Entry {
+    let metadata = Metadata {
+        index: index(name),
+        environment: Some("prod".to_owned()),
+        digest: None,
+        exported_at: Some("t".to_owned()),
         changed_at: None,
+        source: Some(Source::Stream),
     };
-    let entry = Rc::new(Entry::new(r#"{"x":1}"#, &index("i"), &stamp));
+    Entry::new(&value.to_string(), metadata)
+}
+
+/// Pairs under these keys with one entry, of index `i`.
+pub fn pairs(keys: &[&str]) -> Vec<Pair> {
+    let entry = Rc::new(entry("i", &json!({"x": 1})));
     keys.iter().map(|key| Pair { key: (*key).to_owned(), entry: Rc::clone(&entry) }).collect()
 }
 
-/// The rules that all tests share, held here: the exporter survives most of what breaks them.
+/// Rules that all tests rely on, and that the exporter hides when they are broken.
 mod rules {
     use super::*;
-    use crate::ports::{KvStore, Query, ScanColumns, Services, SettingsTable};
+    use crate::ports::KvStore;
 
     const NAMESPACE: Namespace = Namespace::Settings;
 
     #[tokio::test]
     async fn a_page_of_a_listing_begins_after_its_cursor_and_has_only_keys_with_the_prefix() {
         let fakes = Fakes::new();
-        let names = (0..1_500).map(|number| format!("b{number:04}"));
-        let names: Vec<String> = ["a".to_owned()].into_iter().chain(names).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).chain(["c"]).collect();
-        fakes.put(NAMESPACE, &pairs(&names)).await.unwrap();
-        let of = Listing { namespace: NAMESPACE, prefix: "b", cursor: None };
-        let first = fakes.0.list(of).await.unwrap();
-        let cursor = first.cursor.as_deref();
-        let second = fakes.0.list(Listing { cursor, ..of }).await.unwrap();
-        assert_eq!((cursor, second.cursor), (Some("b0999"), None));
-        let listed: Vec<_> =
+        let names: Vec<String> = (0..1_500).map(|number| format!("b{number:04}")).collect();
+        let others = ["a", "c"].into_iter();
+        let all: Vec<&str> = names.iter().map(String::as_str).chain(others).collect();
+        fakes.put(NAMESPACE, &pairs(&all)).await.unwrap();
+        let first = KvStore::list(&fakes, NAMESPACE, "b", None).await.unwrap();
+        assert_eq!(first.cursor.as_deref(), Some("b0999"));
+        let second = KvStore::list(&fakes, NAMESPACE, "b", first.cursor.as_deref()).await.unwrap();
+        assert_eq!(second.cursor, None);
+        let listed: Vec<String> =
             first.keys.into_iter().chain(second.keys).map(|(key, _)| key).collect();
-        assert_eq!(listed, names[1..=1_500]);
+        assert_eq!(listed, names);
     }
 
     #[tokio::test]
-    async fn of_a_faulty_request_the_keys_are_done_that_the_fault_says() {
+    async fn a_faulty_request_does_the_keys_that_its_fault_says() {
         let error = || KvError::Refused(Cause::new("scripted"));
-        let (done, none): (&[&str], &[&str]) = (&["a", "b", "c"], &[]);
+        let (all, none): (&[&str], &[&str]) = (&["a", "b", "c"], &[]);
         for (fault, listed, held) in [
             (KvFault::Fails(error()), none, none),
-            (KvFault::IsDoneAndFails(Keys::All, error()), none, done),
+            (KvFault::IsDoneAndFails(Keys::All, error()), none, all),
             (KvFault::IsDoneAndFails(Keys::EverySecond, error()), none, &["a", "c"]),
             (KvFault::ListsAsUnsuccessful(Keys::EverySecond), &["a", "c"], &["b"]),
-            (KvFault::ListsAsUnsuccessful(Keys::Named(&["b", "z"])), &["b", "z"], &["a", "c"]),
-            (KvFault::IsDoneAndListsAsUnsuccessful(Keys::All), done, done),
+            (KvFault::ListsAsUnsuccessful(Keys::Named(&["b"])), &["b"], &["a", "c"]),
+            (KvFault::IsDoneAndListsAsUnsuccessful(Keys::All), all, all),
         ] {
             let fakes = Fakes::new();
             let case = format!("{fault:?}");
@@ -322,41 +355,5 @@ mod rules {
             assert_eq!(unsuccessful.iter().collect::<Vec<_>>(), listed, "{case}");
             assert_eq!(fakes.kv.keys(), held, "{case}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_read_of_the_table_has_what_it_asks_for_and_nothing_else() {
-        let fakes = Fakes::new();
-        let items: Vec<_> =
-            (0..250).map(|number| index_item(&format!("i{number}"), &json!({}))).collect();
-        items.iter().cloned().for_each(|item| fakes.table.put(item));
-        let keys: Vec<ItemKey> = items.into_iter().map(|(key, _)| key).collect();
-        let table = fakes.table();
-        assert_eq!(SettingsTable::get(table, &keys).await.unwrap().len(), 250);
-        let of_index = Query::ConfigsOf(&index("i1"));
-        assert!(table.query(of_index, None).await.unwrap().items.is_empty());
-        for (account, items) in [("a", 250), ("b", 0)] {
-            assert_eq!(
-                table.query(Query::Account(account), None).await.unwrap().items.len(),
-                items
-            );
-        }
-        let columns = ScanColumns::All;
-        let has = |key, segment| Part::Segment { columns, segment, segments: 3 }.has(key);
-        for key in &keys {
-            assert_eq!((0..3).filter(|segment| has(key, *segment)).count(), 1, "{key}");
-        }
-    }
-
-    #[test]
-    fn what_a_page_leaves_out_is_read_all_the_same() {
-        let item = |number: &i32| index_item(&number.to_string(), &json!({}));
-        let page = |from| {
-            let shown = |number: &i32| (*number != 1).then(|| item(number));
-            let page = table_page(from..5, 2, |_| 1, |number| item(number).0, shown);
-            (page.items.len(), page.last_read)
-        };
-        assert_eq!(page(0), (1, Some(item(&1).0)));
-        assert_eq!(page(3), (2, None));
     }
 }

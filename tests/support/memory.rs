@@ -1,21 +1,21 @@
-//! The services in memory, for the unit tests, the simulation and the fleet.
+//! KV and the table in memory, for the unit tests, the simulation and the fleet.
 //!
-//! [`Memory`] has the rules that KV and the table have for all of them: which keys of a faulty request
-//! are done, a listing's pages and cursors, which items a read comes upon, its pages, and the bound of
-//! a `BatchGetItem`. Its [`Backend`] says what is held, how long a call takes and what goes wrong with it.
+//! [`Memory`] has the rules that all of them share: which keys of a faulty request are done, a listing's
+//! pages and cursors, which items a read finds, its pages, and how many items one `BatchGetItem` takes.
+//! Its [`Backend`] says what is held, how long a call takes and what goes wrong with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 use std::time::Duration;
 
 use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::limits::MAX_BULK_PAIRS;
-use ecom_settings_exporter::kv::{Entry, Metadata, Pair, StoredValue};
+use ecom_settings_exporter::kv::{Entry, Metadata, Namespace, Pair, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyService, BulkReply, Cause, Clock, KvError, KvStore, ListPage, Namespace, Query,
-    RateLimit, ScanColumns, Services, SettingsTable, TableError, TablePage,
+    ApiKeyService, BulkReply, Cause, Clock, KvError, KvStore, ListPage, Query, ScanColumns,
+    Services, SettingsTable, TableError, TablePage,
 };
 
 /// How long one request may take.
@@ -28,12 +28,14 @@ const GET_ITEMS: usize = 100;
 pub fn config(environment: &str) -> ExporterConfig {
     ExporterConfig {
         environment: environment.to_owned(),
+        table_name: format!("{environment}-EcomIndexSettingsTable"),
         default_cell: None,
         bulk_max_pairs: MAX_BULK_PAIRS,
         removals_up_to: 100,
         http_timeout: HTTP_TIMEOUT,
         retry_base: Duration::from_secs(1),
         dry_run: false,
+        in_aws: false,
     }
 }
 
@@ -49,7 +51,7 @@ pub trait Backend: ApiKeyService + Clock {
     type Held;
 
     fn held(namespace: Namespace, entry: &Entry) -> Self::Held;
-    /// A request that changes keys: lets it take its time, and says what goes wrong with it.
+    /// Lets a request that changes keys take its time, and returns what goes wrong with it.
     async fn write(&self, namespace: Namespace, changes: &[Change<Self::Held>]) -> Option<KvFault>;
     /// A key of that request takes effect.
     fn change(&self, namespace: Namespace, key: String, held: Option<Self::Held>);
@@ -58,10 +60,7 @@ pub trait Backend: ApiKeyService + Clock {
         namespace: Namespace,
         keys: &[String],
     ) -> Result<BTreeMap<String, StoredValue>, KvError>;
-    async fn list(&self, of: Listing<'_>) -> Result<ListPage, KvError>;
-    fn rate_limit(&self) -> Option<RateLimit> {
-        None
-    }
+    async fn list(&self, listing: Listing<'_>) -> Result<ListPage, KvError>;
     /// Reads up to 100 items.
     async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
     async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError>;
@@ -72,17 +71,17 @@ pub trait Backend: ApiKeyService + Clock {
 pub enum KvFault {
     /// It fails, and nothing is done.
     Fails(KvError),
-    /// These of its keys are done, and then it fails.
+    /// These keys are done, and then it fails.
     IsDoneAndFails(Keys, KvError),
-    /// These of its keys are listed as unsuccessful; the others are done.
+    /// These keys are listed as unsuccessful; the others are done.
     ListsAsUnsuccessful(Keys),
-    /// The same, but those are done too.
+    /// These keys are listed as unsuccessful; all are done.
     IsDoneAndListsAsUnsuccessful(Keys),
     /// It fails after a request's time-out.
     TimesOut,
-    /// It never answers.
+    /// No response ever comes.
     Hangs,
-    /// All of it is done, and it never answers.
+    /// All of it is done, and no response ever comes.
     IsDoneAndHangs,
 }
 
@@ -95,7 +94,7 @@ pub enum Keys {
 }
 
 impl Keys {
-    fn hold(self, position: usize, key: &str) -> bool {
+    fn have(self, position: usize, key: &str) -> bool {
         match self {
             Self::All => true,
             Self::EverySecond => position.is_multiple_of(2),
@@ -105,30 +104,27 @@ impl Keys {
 }
 
 impl KvFault {
+    /// Returns whether a key of the request is done.
     fn does(&self, position: usize, key: &str) -> bool {
         match self {
             Self::Fails(_) | Self::TimesOut | Self::Hangs => false,
-            Self::IsDoneAndFails(keys, _) => keys.hold(position, key),
-            Self::ListsAsUnsuccessful(keys) => !keys.hold(position, key),
+            Self::IsDoneAndFails(keys, _) => keys.have(position, key),
+            Self::ListsAsUnsuccessful(keys) => !keys.have(position, key),
             Self::IsDoneAndListsAsUnsuccessful(_) | Self::IsDoneAndHangs => true,
         }
     }
 
-    /// The keys that the reply lists, those of no request too.
-    fn lists<H>(&self, changes: &[Change<H>]) -> BTreeSet<String> {
-        let (Self::ListsAsUnsuccessful(keys) | Self::IsDoneAndListsAsUnsuccessful(keys)) = self
-        else {
-            return BTreeSet::new();
-        };
-        if let Keys::Named(names) = keys {
-            return names.iter().map(|name| (*name).to_owned()).collect();
+    /// Returns whether the reply lists a key of the request as unsuccessful.
+    fn lists(&self, position: usize, key: &str) -> bool {
+        match self {
+            Self::ListsAsUnsuccessful(keys) | Self::IsDoneAndListsAsUnsuccessful(keys) => {
+                keys.have(position, key)
+            }
+            _ => false,
         }
-        let changes = changes.iter().map(|(key, _)| key).enumerate();
-        let listed = changes.filter(|(position, key)| keys.hold(*position, key));
-        listed.map(|(_, key)| key.clone()).collect()
     }
 
-    /// How the request ends, once what it does is done.
+    /// Returns how the request ends, once it has done what it does.
     pub async fn end(self) -> Result<(), KvError> {
         match self {
             Self::ListsAsUnsuccessful(_) | Self::IsDoneAndListsAsUnsuccessful(_) => Ok(()),
@@ -142,7 +138,7 @@ impl KvFault {
     }
 }
 
-/// What a listing is asked for.
+/// What a listing asks for.
 #[derive(Clone, Copy)]
 pub struct Listing<'a> {
     pub namespace: Namespace,
@@ -152,8 +148,8 @@ pub struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// A page of at most `most` keys, which come in ascending order. Of a key that holds nothing,
-    /// `metadata` is `None`.
+    /// Returns a page of at most `most` keys. They come in ascending order; `metadata` is `None` for a key
+    /// that holds nothing.
     pub fn page<T>(
         self,
         keys: impl IntoIterator<Item = (String, T)>,
@@ -187,12 +183,11 @@ pub enum Part<'a> {
 impl Part<'_> {
     pub fn has(self, key: &ItemKey) -> bool {
         match self {
+            Self::Query(Query::Account(account)) => key.pk == account,
             Self::Query(Query::ConfigsOf(index)) => {
                 let prefix = format!("INDEX#{}#QUERY#", index.name);
                 key.pk == index.account && key.sk.starts_with(&prefix)
             }
-            Self::Query(Query::Between(first, last)) => (first..=last).contains(&key),
-            Self::Query(Query::Account(account)) => key.pk == account,
             Self::Segment { segment, segments, .. } => {
                 let hash = key.pk.bytes().chain(key.sk.bytes()).map(u32::from).sum::<u32>();
                 hash % segments == segment
@@ -201,22 +196,25 @@ impl Part<'_> {
     }
 }
 
-/// A page of a table: items are read in order until their sizes come to `most`. What `item` leaves out
-/// is read all the same.
-pub fn table_page<T>(
-    entries: impl IntoIterator<Item = T>,
-    most: usize,
-    size: impl Fn(&T) -> usize,
-    key: impl Fn(&T) -> ItemKey,
-    mut item: impl FnMut(&T) -> Option<(ItemKey, Item)>,
-) -> TablePage {
-    let mut entries = entries.into_iter().peekable();
+/// An item that a read comes upon.
+pub struct Row {
+    pub key: ItemKey,
+    pub bytes: usize,
+    /// `None` if the read leaves it out.
+    pub item: Option<Item>,
+}
+
+/// Returns a page: rows are read in order until their sizes come to `most` bytes.
+pub fn table_page(rows: impl IntoIterator<Item = Row>, most: usize) -> TablePage {
+    let mut rows = rows.into_iter().peekable();
     let (mut page, mut read) = (TablePage::default(), 0);
-    while let Some(entry) = entries.next() {
-        page.items.extend(item(&entry));
-        read += size(&entry);
-        if read >= most && entries.peek().is_some() {
-            page.last_read = Some(key(&entry));
+    while let Some(Row { key, bytes, item }) = rows.next() {
+        read += bytes;
+        if read >= most && rows.peek().is_some() {
+            page.last_read = Some(key.clone());
+        }
+        page.items.extend(item.map(|item| (key, item)));
+        if page.last_read.is_some() {
             break;
         }
     }
@@ -230,8 +228,11 @@ impl<B: Backend> Memory<B> {
         changes: Vec<Change<B::Held>>,
     ) -> Result<BulkReply, KvError> {
         let fault = self.write(namespace, &changes).await;
-        let unsuccessful = fault.as_ref().map(|fault| fault.lists(&changes)).unwrap_or_default();
+        let mut unsuccessful = BTreeSet::new();
         for (position, (key, held)) in changes.into_iter().enumerate() {
+            if fault.as_ref().is_some_and(|fault| fault.lists(position, &key)) {
+                unsuccessful.insert(key.clone());
+            }
             if fault.as_ref().is_none_or(|fault| fault.does(position, &key)) {
                 self.change(namespace, key, held);
             }
@@ -271,10 +272,6 @@ impl<B: Backend> KvStore for Memory<B> {
         cursor: Option<&str>,
     ) -> Result<ListPage, KvError> {
         self.0.list(Listing { namespace, prefix, cursor }).await
-    }
-
-    fn rate_limit(&self) -> Option<RateLimit> {
-        self.0.rate_limit()
     }
 }
 
@@ -334,11 +331,5 @@ impl<B> Deref for Memory<B> {
 
     fn deref(&self) -> &B {
         &self.0
-    }
-}
-
-impl<B> DerefMut for Memory<B> {
-    fn deref_mut(&mut self) -> &mut B {
-        &mut self.0
     }
 }
