@@ -22,7 +22,7 @@ pub mod json;
 pub mod kv;
 pub mod lambda;
 pub mod ports;
-//pub mod services;
+pub mod services;
 pub mod telemetry;
 
 /// The commit that this was built from, as `make build` names it.

@@ -202,8 +202,10 @@ impl ApiKeys {
             return;
         }
         let is_wanted = |index: &&Exportable| {
-            !matches!(self.answers.get(&index.owner), Some(Ok(_) | Err(ApiKeyError::BadName { .. })))
-                && !self.in_kv.contains_key(&index.settings.index)
+            !matches!(
+                self.answers.get(&index.owner),
+                Some(Ok(_) | Err(ApiKeyError::BadName { .. }))
+            ) && !self.in_kv.contains_key(&index.settings.index)
         };
         let wanted: Vec<&Exportable> = indexes.filter(is_wanted).collect();
         let keys: BTreeSet<String> =
@@ -217,7 +219,8 @@ impl ApiKeys {
             let key = index.index_id();
             let stored = found.get(&key);
             let is_its = |owner: &Rc<IndexRef>| **owner == *index;
-            let ours = stored.filter(|_| Held::read(stored, environment).owner().is_some_and(is_its));
+            let ours =
+                stored.filter(|_| Held::read(stored, environment).owner().is_some_and(is_its));
             let settings = ours.and_then(StoredValue::settings);
             let settings = settings.filter(|settings| settings.index == *index);
             let api_key = match failures.get(&key) {

@@ -129,8 +129,14 @@ fn group(records: Vec<StreamRecord>) -> (Vec<Record>, Vec<BatchItem>) {
             Err(rejection) => LastRecord::Malformed(rejection),
         };
         let created_at = record.created_at;
-        let mut new =
-            BatchItem { item, position, created_at, last, shop_ids: BTreeSet::new(), has_old_image };
+        let mut new = BatchItem {
+            item,
+            position,
+            created_at,
+            last,
+            shop_ids: BTreeSet::new(),
+            has_old_image,
+        };
         new.shop_ids.extend(shop_ids);
         if let Some(earlier) = items.remove(&new.item) {
             new.shop_ids.extend(earlier.shop_ids);
@@ -274,9 +280,7 @@ fn end_of_write(item: &BatchItem, written: &Written) -> Option<End> {
         (Fate::Written, _) => None,
         // Whether its item is there is the removal's to find out.
         (Fate::Absent | Fate::Failed(ExportError::Table(_)), LastRecord::Remove) => None,
-        (Fate::Absent, LastRecord::Malformed(rejection)) => {
-            Some(End::Rejected(rejection.clone()))
-        }
+        (Fate::Absent, LastRecord::Malformed(rejection)) => Some(End::Rejected(rejection.clone())),
         // It was there when it was written. Its REMOVE has a record of its own.
         (Fate::Absent, LastRecord::Upsert(_)) => None,
         (Fate::Rejected(rejection), _) => Some(End::Rejected(rejection)),
@@ -374,12 +378,7 @@ pub struct Flood {
 
 impl Flood {
     /// Counts the owners of keys about to go. Returns false where they would be more than `up_to`.
-    fn lets_through(
-        &self,
-        owners: &BTreeSet<Rc<IndexRef>>,
-        up_to: usize,
-        now: SystemTime,
-    ) -> bool {
+    fn lets_through(&self, owners: &BTreeSet<Rc<IndexRef>>, up_to: usize, now: SystemTime) -> bool {
         let mut removed = self.removed.borrow_mut();
         // A clock that was set back makes a removal count for longer.
         removed.retain(|_, at| now.duration_since(*at).unwrap_or_default() < FLOOD_WINDOW);

@@ -208,11 +208,7 @@ impl<T> Request<T> {
         [self, second]
     }
 
-    fn keep_unsuccessful(
-        &mut self,
-        unsuccessful: &BTreeSet<String>,
-        key: impl Fn(&T) -> &String,
-    ) {
+    fn keep_unsuccessful(&mut self, unsuccessful: &BTreeSet<String>, key: impl Fn(&T) -> &String) {
         let known = self.items.iter().filter(|item| unsuccessful.contains(key(item))).count();
         // A name that was not sent could stand for any of those that were.
         if known == unsuccessful.len() {

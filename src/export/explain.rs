@@ -234,7 +234,9 @@ impl<S: Services> Explaining<'_, '_, S> {
         let mut keys = Vec::new();
         for key in self.values.keys() {
             let is_shop_id = table.claimants(key).any(|claimant| **claimant == *index);
-            pointers.extend(table.pointers_at(&key.name, Some(index)).into_iter().filter(|_| is_shop_id));
+            pointers.extend(
+                table.pointers_at(&key.name, Some(index)).into_iter().filter(|_| is_shop_id),
+            );
             let is_asked_for = table.claim_of(key).is_some();
             if self.values[key].is_none() && !is_asked_for && pointers.is_empty() {
                 continue;
@@ -345,8 +347,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         index: &IndexRef,
     ) -> Result<BTreeMap<IndexRef, Wanted>, ExportError> {
         let claims = table.rows.values().filter_map(|row| row.claim.as_ref());
-        let mut indexes: BTreeSet<IndexRef> =
-            claims.map(|claim| (*claim.index).clone()).collect();
+        let mut indexes: BTreeSet<IndexRef> = claims.map(|claim| (*claim.index).clone()).collect();
         indexes.insert(index.clone());
         let refs: Vec<ItemRef> = indexes.into_iter().map(ItemRef::from).collect();
         let until = self.invocation.budget.deadline;
@@ -366,11 +367,8 @@ impl<S: Services> Explaining<'_, '_, S> {
     }
 
     fn want(&self, item_ref: &ItemRef, item: &Item) -> Wanted {
-        let rejected = |rejection| Wanted {
-            wants: Wants::Rejected,
-            value: None,
-            rejection: Some(rejection),
-        };
+        let rejected =
+            |rejection| Wanted { wants: Wants::Rejected, value: None, rejection: Some(rejection) };
         let decoded = match Decoded::of(item_ref, item, self.invocation.config) {
             Ok(decoded) => decoded,
             Err(rejection) => return rejected(rejection),
@@ -397,9 +395,8 @@ impl<S: Services> Explaining<'_, '_, S> {
         let check =
             if api_key_unavailable { ApiKeyCheck::NotCompared } else { ApiKeyCheck::Compared };
         let value = wanted.and_then(|wanted| wanted.value.as_ref());
-        let differs = stored.zip(value).map(|(stored, value)| {
-            differing_paths(&stored.value, value, check)
-        });
+        let differs =
+            stored.zip(value).map(|(stored, value)| differing_paths(&stored.value, value, check));
         KeyReport {
             key: key.name.clone(),
             verdict: table.verdict(key),

@@ -54,13 +54,7 @@ impl Budget {
     /// A budget that is bounded by nothing but the deadline.
     pub fn until(deadline: Instant) -> Self {
         let all = Duration::MAX;
-        Self {
-            deadline,
-            writes_until: deadline,
-            longest_wait: all,
-            api_keys: all,
-            first_read: all,
-        }
+        Self { deadline, writes_until: deadline, longest_wait: all, api_keys: all, first_read: all }
     }
 
     pub fn for_writes(&self) -> Bounds {

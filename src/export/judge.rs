@@ -460,3 +460,176 @@ impl Table {
 
 /// Pointing items that are kept of one name.
 const MAX_POINTERS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fakes::{index, index_item};
+    use serde_json::json;
+
+    fn ours(digest: Option<&str>) -> Held {
+        let digest = digest.map(|value| Digest::of(value.as_bytes()));
+        Held::Ours { owner: Rc::new(index("owner")), digest }
+    }
+
+    fn value(value: &str) -> Wants {
+        Wants::Value(Digest::of(value.as_bytes()))
+    }
+
+    #[test]
+    fn each_row_of_the_table() {
+        use OwnerItem::{Absent, Exportable, Rejected};
+        let other = || Held::OtherEnvironment;
+        for (name, wants, held, owner, is_protected, verdict) in [
+            ("asked for, another environment's", Some(value("v")), other(), Absent, false, Verdict::Conflicting),
+            ("rejected, another environment's", Some(Wants::Rejected), other(), Absent, false, Verdict::Conflicting),
+            ("rejected, nothing", Some(Wants::Rejected), Held::Nothing, Absent, false, Verdict::Rejected),
+            ("rejected, ours", Some(Wants::Rejected), ours(Some("v")), Rejected, false, Verdict::Rejected),
+            ("no API key, nothing", Some(Wants::Unavailable), Held::Nothing, Absent, false, Verdict::Failed),
+            ("no API key, ours", Some(Wants::Unavailable), ours(Some("v")), Exportable, false, Verdict::Failed),
+            ("exportable, nothing", Some(value("v")), Held::Nothing, Absent, false, Verdict::Missing),
+            ("exportable, its value", Some(value("v")), ours(Some("v")), Exportable, false, Verdict::Right),
+            ("exportable, another value", Some(value("v")), ours(Some("w")), Exportable, false, Verdict::Stale),
+            ("exportable, ours without a digest", Some(value("v")), ours(None), Exportable, false, Verdict::Stale),
+            ("exportable, a stranger's", Some(value("v")), Held::Stranger, Absent, false, Verdict::Stale),
+            ("exportable, value not made", Some(Wants::Unmade), ours(Some("v")), Exportable, false, Verdict::Stale),
+            ("none, nothing", None, Held::Nothing, Absent, true, Verdict::Foreign),
+            ("none, a stranger's", None, Held::Stranger, Absent, true, Verdict::Foreign),
+            ("none, another environment's", None, other(), Absent, true, Verdict::Foreign),
+            ("none, ours, protected", None, ours(None), Absent, true, Verdict::Withheld),
+            ("none, ours, protected, owner rejected", None, ours(None), Rejected, true, Verdict::Withheld),
+            ("none, ours, owner rejected", None, ours(None), Rejected, false, Verdict::Rejected),
+            ("none, ours, owner without an item", None, ours(None), Absent, false, Verdict::Orphaned),
+            ("none, ours, owner has other keys", None, ours(None), Exportable, false, Verdict::Orphaned),
+        ] {
+            assert_eq!(judge(wants, &held, owner, is_protected), verdict, "{name}");
+        }
+    }
+
+    /// A table for key `shop`, owned by index `owner`, and these items.
+    fn table(items: &[(&str, serde_json::Value)]) -> Table {
+        let shop = "shop".to_owned();
+        let mut table = Table::of_settings([(&shop, &ours(None))]);
+        for (name, attributes) in items {
+            let (key, item) = index_item(name, attributes);
+            table.add(&key, &item.attributes(), Wants::Unmade);
+        }
+        table
+    }
+
+    fn claimant(items: &[(&str, serde_json::Value)]) -> Option<String> {
+        let table = table(items);
+        table.claim_of(&KvKey::of_settings("shop")).map(|claim| claim.index.name.clone())
+    }
+
+    #[test]
+    fn a_contested_key_is_its_owners_else_the_first_ones() {
+        let shop = json!({"shop_id": {"S": "shop"}});
+        assert_eq!(claimant(&[("b", shop.clone()), ("a", shop.clone())]).unwrap(), "a");
+        for order in [["a", "owner", "z"], ["owner", "a", "z"], ["z", "a", "owner"]] {
+            let items = order.map(|name| (name, shop.clone()));
+            assert_eq!(claimant(&items).unwrap(), "owner", "{order:?}");
+            assert_eq!(table(&items).claimants(&KvKey::of_settings("shop")).count(), 3);
+        }
+        assert_eq!(claimant(&[("a", json!({}))]), None);
+    }
+
+    #[test]
+    fn an_alias_protects_the_key_it_names_and_the_keys_of_an_index_without_an_item() {
+        let verdict = |items: &[(&str, serde_json::Value)]| {
+            table(items).verdict(&KvKey::of_settings("shop"))
+        };
+        let points_at = |name: &str| json!({"read_alias": {"S": name}});
+        for (name, items, expected) in [
+            ("nobody points", vec![], Verdict::Orphaned),
+            ("another item names the key", vec![("x", points_at("shop"))], Verdict::Withheld),
+            ("the owner itself names the key", vec![("owner", points_at("shop"))], Verdict::Orphaned),
+            ("another names the owner", vec![("x", points_at("a-owner"))], Verdict::Withheld),
+            (
+                "another names the owner, which has an item",
+                vec![("x", points_at("a-owner")), ("owner", json!({}))],
+                Verdict::Orphaned,
+            ),
+            ("another names something else", vec![("x", points_at("a-other"))], Verdict::Orphaned),
+        ] {
+            assert_eq!(verdict(&items), expected, "{name}");
+        }
+    }
+
+    /// A table for the range up to `to`, in which `a-listed` is listed.
+    fn range(to: Option<&str>, account: Option<&str>) -> Table {
+        let mut table = Table::new(Scope::Range(Range {
+            from: KvKey::default(),
+            to: to.map(KvKey::of_settings),
+            account: account.map(str::to_owned),
+        }));
+        table.hold(KvKey::of_settings("a-listed"), ours(None));
+        table
+    }
+
+    #[test]
+    fn a_range_knows_what_items_ask_for_in_it_and_what_dangles() {
+        let item = json!({
+            "shop_id": {"S": "z-shop"},
+            "index_aliases": {"M": {"doc_writes": {"M": {"enabled": {"BOOL": true}, "targets": {"L": [
+                {"M": {"index_id": {"S": "a-gone"}}},
+                {"M": {"index_id": {"S": "a-listed"}}},
+                {"M": {"index_id": {"S": "a-i"}}},
+                {"M": {"index_id": {"S": "z-beyond"}}},
+            ]}}}}},
+        });
+        let (key, item) = index_item("i", &item);
+        let keys = |table: &Table| -> Vec<String> {
+            table.rows.keys().map(|key| key.name.clone()).collect()
+        };
+        let mut table = range(Some("m"), None);
+        table.add(&key, &item.attributes(), Wants::Unmade);
+        assert_eq!(keys(&table), ["a-i", "a-listed"]);
+        assert_eq!(table.dangling().collect::<Vec<_>>(), ["a-gone"]);
+        let mut table = range(None, Some("b"));
+        table.add(&key, &item.attributes(), Wants::Unmade);
+        assert_eq!(keys(&table), ["a-listed"], "another account's item adds no key");
+    }
+
+    #[test]
+    fn a_table_that_is_full_leaves_its_last_keys_to_another() {
+        let mut table = range(None, None);
+        for name in ["b", "c", "d"] {
+            table.hold(KvKey::of_settings(name), Held::Stranger);
+        }
+        table.shrink(table.bytes - 1);
+        assert_eq!(table.rows.len(), 3);
+        assert!(!table.covers(&KvKey::of_settings("d")), "the range ends before it");
+        assert!(table.covers(&KvKey::of_settings("cc")));
+        table.shrink(0);
+        assert_eq!(table.rows.len(), 1, "a run has at least one key to get done");
+    }
+
+    #[test]
+    fn a_read_value_is_owned_by_its_metadata_and_without_any_by_what_it_names() {
+        let stored = |value: &str, metadata: Option<serde_json::Value>| StoredValue {
+            value: value.to_owned(),
+            metadata: metadata.map(|it| crate::json::Json::of(&it).unwrap()),
+        };
+        let named = r#"{"system_account_id":"a","index_name":"v"}"#;
+        let by = |name: &str, environment: Option<&str>| {
+            json!({"system_account_id": "a", "index_name": name, "environment": environment})
+        };
+        for (case, stored, owner) in [
+            ("metadata", stored(named, Some(by("m", Some("prod")))), Some("m")),
+            ("metadata from before environments", stored(named, Some(by("m", None))), Some("m")),
+            ("no metadata", stored(named, None), Some("v")),
+            ("no metadata, names nothing", stored("{}", None), None),
+            ("metadata of nobody", stored(named, Some(json!({"x": 1}))), None),
+            ("another environment's", stored(named, Some(by("m", Some("dev")))), None),
+        ] {
+            let held = Held::read(Some(&stored), "prod");
+            assert_eq!(held.owner().map(|owner| owner.name.as_str()), owner, "{case}");
+        }
+        let metadata = json!({
+            "digest": Digest::of(b"other"), "system_account_id": "a", "index_name": "m",
+        });
+        let held = Held::read(Some(&stored(named, Some(metadata))), "prod");
+        assert!(matches!(held, Held::Ours { digest: None, .. }), "a digest of something else");
+    }
+}

@@ -227,7 +227,8 @@ impl<S: Services> Removing<'_, '_, S> {
         }
         let deadline = self.invocation.budget.deadline;
         let until = deadline.checked_sub(TIME_FOR_A_PUT_BACK).unwrap_or(deadline);
-        let behind = tokio::time::timeout_at(until, look(self.invocation, Table::of_settings(held))).await;
+        let behind =
+            tokio::time::timeout_at(until, look(self.invocation, Table::of_settings(held))).await;
         match behind.unwrap_or(Err(OutOfTime.into())) {
             Ok(table) => {
                 let is_orphaned = |key: &String, _: &mut StoredValue| {
@@ -302,11 +303,14 @@ impl<S: Services> Removing<'_, '_, S> {
                 }
             }
         }
-        let writes = claimed.iter().map(|(item, keys)| WriteItem::under(item.clone(), keys.clone()));
+        let writes =
+            claimed.iter().map(|(item, keys)| WriteItem::under(item.clone(), keys.clone()));
         let writes = writes.collect();
         let written =
             write_items(self.invocation, Namespace::Settings, writes, self.api_keys).await;
-        for (key, item) in claimed.iter().flat_map(|(item, keys)| keys.iter().map(move |key| (key, item))) {
+        for (key, item) in
+            claimed.iter().flat_map(|(item, keys)| keys.iter().map(move |key| (key, item)))
+        {
             let outcome = match written.fate(item) {
                 Fate::Failed(error) => Removal::Failed(error),
                 Fate::Rejected(rejection) => {
@@ -371,11 +375,14 @@ pub async fn look<S: Services>(
     for owner in owners {
         let item = items.get(&ItemRef::from((*owner).clone()).key());
         let decoded = item.map(|item| Exportable::decode(&owner, item, invocation.config));
-        table.resolve_owner(&owner, match decoded {
-            Some(Err(_)) => OwnerItem::Rejected,
-            Some(Ok(_)) => OwnerItem::Exportable,
-            None => OwnerItem::Absent,
-        });
+        table.resolve_owner(
+            &owner,
+            match decoded {
+                Some(Err(_)) => OwnerItem::Rejected,
+                Some(Ok(_)) => OwnerItem::Exportable,
+                None => OwnerItem::Absent,
+            },
+        );
     }
     Ok(table)
 }

@@ -70,7 +70,8 @@ pub async fn pass<S: Services>(
     mut visit: impl AsyncFnMut(Vec<(ItemKey, Item)>),
 ) -> Result<(), ReadError> {
     let segments = segments(columns);
-    let mut open: Vec<(u32, Option<ItemKey>)> = (0..segments).map(|number| (number, None)).collect();
+    let mut open: Vec<(u32, Option<ItemKey>)> =
+        (0..segments).map(|number| (number, None)).collect();
     while !open.is_empty() {
         let until = invocation.budget.deadline;
         let pages = open.iter().map(|(segment, after)| {

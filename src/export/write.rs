@@ -289,8 +289,10 @@ impl<S: Services> Writing<'_, '_, S> {
         }
         let bounds = self.invocation.budget.for_writes();
         let failures = bulk::put(self.invocation, self.namespace, bounds, pairs).await;
-        let is_certain = |key: &String| failures.get(key).is_some_and(|failure| !failure.may_be_done);
-        self.written.may_have_written |= !drafts.iter().flat_map(|draft| &draft.keys).all(is_certain);
+        let is_certain =
+            |key: &String| failures.get(key).is_some_and(|failure| !failure.may_be_done);
+        self.written.may_have_written |=
+            !drafts.iter().flat_map(|draft| &draft.keys).all(is_certain);
         let mut confirmed = Vec::new();
         for draft in drafts {
             let own = draft.keys.iter().filter(|key| {

@@ -58,8 +58,7 @@ impl<S: Services> Handler<S> {
             first_read: batch::TIME_FOR_FIRST_READ,
             ..all
         };
-        let by_hand =
-            Budget { longest_wait: LONGEST_WAIT, api_keys: TIME_FOR_API_KEYS, ..all };
+        let by_hand = Budget { longest_wait: LONGEST_WAIT, api_keys: TIME_FOR_API_KEYS, ..all };
         let invocation =
             |budget, source| Invocation::new(&self.services, &self.config, budget, source);
         // Boxed: each use case is a deep future, and only one of them is under way.
@@ -120,10 +119,7 @@ async fn stream<S: Services>(
 
 /// Refuses records of another stream: a mapping that is wired wrongly would export one environment's settings
 /// to another. A local event need not name its stream.
-fn check_origin(
-    records: &[StreamRecord],
-    config: &ExporterConfig,
-) -> Result<(), InvalidPayload> {
+fn check_origin(records: &[StreamRecord], config: &ExporterConfig) -> Result<(), InvalidPayload> {
     let ours = format!(":table/{}/stream/", config.table_name);
     for record in records {
         if record.event_source.as_deref().is_some_and(|source| source != EVENT_SOURCE) {

@@ -35,7 +35,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(
 
 /// Declares an object whose fields are all optional and read one by one; any other field is refused.
 macro_rules! object {
-    ($name:ident { $($field:ident $(= $key:literal)?,)* }) => {
+    ($name:ident { $($field:ident $(= $key:literal)?),* $(,)? }) => {
         #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct $name<'a> {
@@ -66,11 +66,7 @@ object!(ReconcileFields {
     rewrite_up_to,
 });
 
-object!(ExplainFields {
-    system_account_id,
-    index_name,
-    key,
-});
+object!(ExplainFields { system_account_id, index_name, key });
 
 impl Payload {
     /// Parses a payload for the exporter of `environment`.
@@ -85,7 +81,8 @@ impl Payload {
                 index_name: None,
                 include_query_configs: None,
             } => {
-                let records: Vec<&RawValue> = typed("Records", records, "a list of stream records")?;
+                let records: Vec<&RawValue> =
+                    typed("Records", records, "a list of stream records")?;
                 Ok(Self::Stream(records.into_iter().map(StreamRecord::read).collect()))
             }
             Fields {
@@ -127,7 +124,8 @@ fn reconcile(json: &RawValue, environment: &str) -> Result<Reconcile, InvalidPay
     let number = |name, json: Option<&RawValue>| {
         json.map(|json| typed::<u64>(name, json, "a whole number, zero or more")).transpose()
     };
-    let account = fields.system_account_id.map(|json| text("system_account_id", json)).transpose()?;
+    let account =
+        fields.system_account_id.map(|json| text("system_account_id", json)).transpose()?;
     let mut request = Reconcile {
         apply: flag("apply", fields.apply)?,
         preview: flag("preview", fields.preview)?,
@@ -182,10 +180,7 @@ fn index(account: &RawValue, name: &RawValue) -> Result<IndexRef, InvalidPayload
 const MAX_MESSAGE_CHARACTERS: usize = 100;
 
 /// Reads an object. What serde says of it names fields, but no value: none has been read.
-fn object<'a, T: serde::Deserialize<'a>>(
-    json: &'a str,
-    name: &str,
-) -> Result<T, InvalidPayload> {
+fn object<'a, T: serde::Deserialize<'a>>(json: &'a str, name: &str) -> Result<T, InvalidPayload> {
     from_object(json).map_err(|error| {
         let what: String = error.to_string().chars().take(MAX_MESSAGE_CHARACTERS).collect();
         InvalidPayload(format!("{name} is not a JSON object of the fields that are taken: {what}"))

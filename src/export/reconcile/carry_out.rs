@@ -163,9 +163,7 @@ impl<S: Services> Carrying<'_, '_, S> {
         *spare -= keys;
         let removed = match namespace {
             Namespace::Settings => self.remove_settings(left_behind.into_keys().collect()).await,
-            Namespace::QueryConfigs => {
-                self.remove_items(left_behind.into_values().collect()).await
-            }
+            Namespace::QueryConfigs => self.remove_items(left_behind.into_values().collect()).await,
         };
         for (key, removal) in removed {
             self.note(namespace, &key, &removal);

@@ -115,9 +115,9 @@ async fn list_namespace<S: Services>(
             }
             last = Some(key.clone());
             let held = Held::listed(metadata.as_ref(), &invocation.config.environment);
-            let is_others = account.as_ref().is_some_and(|account| {
-                held.owner().is_some_and(|owner| owner.account != *account)
-            });
+            let is_others = account
+                .as_ref()
+                .is_some_and(|account| held.owner().is_some_and(|owner| owner.account != *account));
             if key >= from && to.as_ref().is_none_or(|to| key < *to) && !is_others {
                 listing.table.hold(key, held);
             }
@@ -133,7 +133,9 @@ async fn list_namespace<S: Services>(
         }
         cursor = page.cursor;
         let is_full = listing.table.bytes > MAX_LISTED_BYTES || Instant::now() >= until;
-        if let (true, Some(KvKey { namespace, name })) = (is_full && last >= Some(from.clone()), &last) {
+        if let (true, Some(KvKey { namespace, name })) =
+            (is_full && last >= Some(from.clone()), &last)
+        {
             // The first name that can come after it.
             let next = KvKey { namespace: *namespace, name: format!("{name}\0") };
             listing.pages.push((next.clone(), cursor));

@@ -257,11 +257,7 @@ impl Part {
     }
 
     /// Counts every class, and asks the brakes. Returns what they let through.
-    fn count(
-        &self,
-        request: &Reconcile,
-        progress: &mut Progress,
-    ) -> EnumMap<Namespace, Allowed> {
+    fn count(&self, request: &Reconcile, progress: &mut Progress) -> EnumMap<Namespace, Allowed> {
         let Progress { findings, tallies, .. } = progress;
         for (namespace, counts) in self.found.counts {
             findings.counts[namespace][Class::Rejected] += counts[Class::Rejected];
