@@ -23,10 +23,10 @@ pub enum ApiKeyError {
     /// With the account's or the cell's name, the URL would be another or none.
     #[error("{path} can't be part of a URL")]
     BadName { path: &'static str },
-    /// No answer, 5xx, 408 or 429, or a 200 without a usable key.
+    /// No answer, 5xx, 408 or 429.
     #[error("API keys service")]
     Silent(#[source] Cause),
-    /// Any other answer. The same request would get it again.
+    /// Any other response without a key. The same request would get it again.
     #[error("API keys service")]
     Refused(#[source] Cause),
 }

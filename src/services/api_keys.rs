@@ -1,19 +1,18 @@
 //! The API keys service: one GET an account.
 
-use std::time::Duration;
-
 use reqwest::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
-use super::http::{LostAnswer, is_transient, read_body, retry_after};
+use super::held_secrets::hold_api_key;
+use super::http::{Response, is_transient, retry_after, send};
 use crate::json::from_object;
 use crate::kv::stored::usable_api_key;
 use crate::ports::{ApiKeyError, ApiKeyService, Cause, fits_a_url};
 
-/// The longest answer that is read: one API key, and room for what a gateway adds.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// The longest response that is read: one API key, and room for what a gateway adds.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 pub struct ApiKeysClient {
     pub http: reqwest::Client,
@@ -21,9 +20,9 @@ pub struct ApiKeysClient {
     pub template: String,
 }
 
-/// An answer without an API key.
+/// A response without an API key.
 #[derive(Debug, thiserror::Error)]
-enum WrongAnswer {
+enum WrongResponse {
     #[error("status {0}")]
     Status(StatusCode),
     #[error("200 without a usable api_key")]
@@ -33,23 +32,32 @@ enum WrongAnswer {
 impl ApiKeyService for ApiKeysClient {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
         let url = url(&self.template, cell, account)?;
-        let lost = |error: LostAnswer| ApiKeyError::Silent(Cause::new(error));
-        let response = self.http.get(url).send().await.map_err(|error| lost(error.into()))?;
-        let (status, wait) = (response.status(), retry_after(response.headers()));
-        if status != StatusCode::OK {
-            return Err(refused(status, wait));
+        match send(self.http.get(url), MAX_RESPONSE_BYTES).await {
+            Ok(response) => api_key(&response).inspect(hold_api_key),
+            Err(error) => Err(ApiKeyError::Silent(Cause::new(error))),
         }
-        let body = read_body(response, MAX_ANSWER_BYTES).await.map_err(lost)?;
-        usable_key(&body).ok_or_else(|| ApiKeyError::Silent(Cause::new(WrongAnswer::NoUsableKey)))
     }
 }
 
-fn refused(status: StatusCode, asked_wait: Option<Duration>) -> ApiKeyError {
-    let cause = Cause::new(WrongAnswer::Status(status));
-    match status {
-        StatusCode::NOT_FOUND => ApiKeyError::NotFound,
-        _ if is_transient(status) => ApiKeyError::Silent(Cause { asked_wait, ..cause }),
-        _ => ApiKeyError::Refused(cause),
+fn api_key(response: &Response) -> Result<SecretString, ApiKeyError> {
+    #[derive(Deserialize)]
+    struct Body {
+        api_key: String,
+    }
+    let cause = Cause::new(WrongResponse::Status(response.status));
+    match response.status {
+        StatusCode::OK => {
+            let text = std::str::from_utf8(&response.body).unwrap_or_default();
+            let api_key =
+                from_object(text).ok().and_then(|Body { api_key }| usable_api_key(api_key));
+            api_key.ok_or_else(|| ApiKeyError::Refused(Cause::new(WrongResponse::NoUsableKey)))
+        }
+        StatusCode::NOT_FOUND => Err(ApiKeyError::NotFound),
+        status if is_transient(status) => {
+            let asked_wait = retry_after(&response.headers);
+            Err(ApiKeyError::Silent(Cause { asked_wait, ..cause }))
+        }
+        _ => Err(ApiKeyError::Refused(cause)),
     }
 }
 
@@ -65,8 +73,7 @@ fn url(template: &str, cell: &str, account: &str) -> Result<Url, ApiKeyError> {
     Url::parse(&filled).map_err(|_| ApiKeyError::BadName { path: "cell" })
 }
 
-/// Everything but RFC 3986's unreserved characters is encoded, so that a name can't leave its
-/// place in the URL.
+/// Encodes everything but RFC 3986's unreserved characters, so that a name can't leave its place.
 fn percent_encoded(name: &str) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
     const RESERVED: &AsciiSet =
@@ -74,21 +81,15 @@ fn percent_encoded(name: &str) -> String {
     utf8_percent_encode(name, RESERVED).to_string()
 }
 
-fn usable_key(body: &[u8]) -> Option<SecretString> {
-    #[derive(Deserialize)]
-    struct Answer {
-        api_key: String,
-    }
-    let Answer { api_key } = from_object(std::str::from_utf8(body).ok()?).ok()?;
-    usable_api_key(api_key)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ports::{Retry, Retryable};
+    use bytes::Bytes;
     use proptest::prelude::*;
+    use reqwest::header::{HeaderMap, RETRY_AFTER};
     use secrecy::ExposeSecret;
+    use std::time::Duration;
 
     const TEMPLATE: &str = "http://127.0.0.1:1/{cell}/accounts/{system_account_id}/key";
 
@@ -111,30 +112,40 @@ mod tests {
     }
 
     #[test]
-    fn statuses_and_bodies_have_their_verdicts() {
-        assert_eq!(refused(StatusCode::NOT_FOUND, None), ApiKeyError::NotFound);
-        let retried = |status| refused(status, None).retry() != Retry::Never;
-        for status in [429, 500, 502, 503, 504] {
-            assert!(retried(StatusCode::from_u16(status).unwrap()), "{status}");
-        }
-        for status in [301, 400, 401, 403, 410] {
-            assert!(!retried(StatusCode::from_u16(status).unwrap()), "{status}");
-        }
-        let key = usable_key(br#"{"api_key":"k-1","created_at":"x"}"#).unwrap();
+    fn each_status_and_body_has_its_outcome() {
+        let result = |status: u16, body: &str| {
+            api_key(&Response {
+                status: StatusCode::from_u16(status).unwrap(),
+                headers: HeaderMap::from_iter([(RETRY_AFTER, "9".parse().unwrap())]),
+                body: Bytes::copy_from_slice(body.as_bytes()),
+            })
+        };
+        let key = result(200, r#"{"api_key":"k-1","created_at":"x"}"#).unwrap();
         assert_eq!(key.expose_secret(), "k-1");
-        for unusable in [
-            &br#"{"api_key":""}"#[..],
-            br#"{"api_key":"  "}"#,
-            br#"{"api_key":null}"#,
-            br#"{"api_key":7}"#,
-            br#"{"api_key":"a\nb"}"#,
-            "{\"api_key\":\"schlüssel\"}".as_bytes(),
-            br#"{}"#,
-            br#"["k-1"]"#,
-            b"<html>",
-            b"",
+        assert_eq!(result(404, "").unwrap_err(), ApiKeyError::NotFound);
+        for status in [408, 429, 500, 502, 503, 504] {
+            let error = result(status, "").unwrap_err();
+            assert_eq!(error.retry(), Retry::After(Some(Duration::from_secs(9))), "{status}");
+        }
+        for status in [201, 301, 400, 401, 403, 410] {
+            let error = result(status, r#"{"api_key":"k-1"}"#).unwrap_err();
+            assert!(matches!(error, ApiKeyError::Refused(_)), "{status}");
+        }
+        for body in [
+            r#"{"api_key":""}"#,
+            r#"{"api_key":"  "}"#,
+            r#"{"api_key":null}"#,
+            r#"{"api_key":7}"#,
+            r#"{"api_key":"a\nb"}"#,
+            r#"{"api_key":"schlüssel"}"#,
+            &format!(r#"{{"api_key":"{}"}}"#, "k".repeat(1_025)),
+            r#"{}"#,
+            r#"["k-1"]"#,
+            "<html>",
+            "",
         ] {
-            assert!(usable_key(unusable).is_none());
+            let error = result(200, body).unwrap_err();
+            assert!(matches!(error, ApiKeyError::Refused(_)), "{body}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! The AWS SDK's clients, from what Lambda puts into the environment. Looking into profiles, files and
-//! metadata services too could only cost time.
+//! The AWS SDK's clients, from what Lambda puts into the environment. Profiles, files and metadata services
+//! are not looked into: that could only cost time.
 
 use std::error::Error;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use aws_types::sdk_config::StalledStreamProtectionConfig;
 use secrecy::ExposeSecret;
 
 use super::aws_http::AwsHttp;
-use super::held_secrets::{hold, without_secrets};
+use super::held_secrets::{hold_credential, without_secrets};
 use crate::config::AwsConfig;
 
-/// What both clients share: three tries, each of `attempt_timeout` at the most.
+/// What both clients share: three tries of at most `attempt_timeout` each.
 pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> SdkConfig {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(attempt_timeout).build();
-    hold(&aws.secret_access_key);
-    aws.session_token.iter().for_each(hold);
+    hold_credential(&aws.secret_access_key);
+    aws.session_token.iter().for_each(hold_credential);
     let credentials = Credentials::new(
         aws.access_key_id.clone(),
         aws.secret_access_key.expose_secret(),
@@ -35,8 +35,8 @@ pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> 
         .region(Region::new(aws.region.clone()))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .http_client(http_client_fn(move |_, _| SharedHttpConnector::new(http.clone())))
-        // It watches how the request's body is read. `AwsHttp` takes the body whole, so it would end every
-        // call that takes longer than five seconds.
+        // It watches how a request's body is read. `AwsHttp` takes the body whole, so every call of more
+        // than five seconds would end.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .retry_config(RetryConfig::standard())
         .timeout_config(timeouts)
@@ -55,7 +55,7 @@ pub fn secrets_manager(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_secretsma
     aws_sdk_secretsmanager::Client::from_conf(config.build())
 }
 
-/// Why a call to AWS failed, without the request and without an answer that can't be read.
+/// Why a call to AWS failed. Tells nothing of the request, nor of a response that can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
     /// The beginning of what the service says, without the secrets that are held.
@@ -65,8 +65,10 @@ pub enum AwsError {
     TimeOut,
     #[error("no connection")]
     NoConnection(#[source] BoxError),
-    #[error("an answer that can't be read")]
+    #[error("a response that can't be read")]
     Unreadable,
+    #[error("keys are left unprocessed again and again")]
+    Unprocessed,
     #[error("the request could not be made")]
     NotMade,
 }
@@ -78,11 +80,12 @@ where
     fn from(error: SdkError<E>) -> Self {
         match error {
             SdkError::ServiceError(error) => {
-                let (code, message) = (error.err().code(), error.err().message());
                 // A proxy may put anything there, the request included.
-                let code = code.filter(|code| is_identifier(code)).unwrap_or("unknown error");
-                let message = without_secrets(message.unwrap_or_default());
-                Self::Service { code: without_secrets(code), message }
+                let code = error.err().code().filter(|code| is_identifier(code));
+                Self::Service {
+                    code: without_secrets(code.unwrap_or("unknown error")),
+                    message: without_secrets(error.err().message().unwrap_or_default()),
+                }
             }
             SdkError::TimeoutError(_) => Self::TimeOut,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::TimeOut,
@@ -95,7 +98,7 @@ where
     }
 }
 
-/// Whether a code is one of a service's: `ThrottlingException`, not a sentence.
+/// Returns whether a code is a name like `ThrottlingException`, and no sentence.
 fn is_identifier(code: &str) -> bool {
     code.len() <= 64
         && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte))

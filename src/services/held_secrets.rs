@@ -1,50 +1,77 @@
-//! The secrets that this process holds: nothing that a service says is shown with a part of one.
+//! The secrets that this process holds. What a service says is shown without any part of one.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// The most characters that are shown of what a service says.
+/// How many characters of what a service says are shown.
 const MAX_SHOWN: usize = 300;
 
-/// How many characters in a row show a part of a secret: more than two texts share by chance.
-const SHARED_BY_CHANCE: usize = 12;
+/// How many bytes in a row show a part of a secret: more than two texts share by chance.
+const PART: usize = 12;
 
-static HELD: Mutex<Vec<SecretString>> = Mutex::new(Vec::new());
-
-/// Notes a secret; each is noted once.
-pub fn hold(secret: &SecretString) {
-    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-    if !held.iter().any(|held| held.expose_secret() == secret.expose_secret()) {
-        held.push(secret.clone());
-    }
+struct Held {
+    /// The token and AWS's secrets, for as long as the process lives.
+    credentials: BTreeSet<String>,
+    /// Those of this invocation.
+    api_keys: BTreeSet<String>,
 }
 
-/// The beginning of what a service says, with `***` for each secret, and for each part of one.
+static HELD: Mutex<Held> =
+    Mutex::new(Held { credentials: BTreeSet::new(), api_keys: BTreeSet::new() });
+
+fn held() -> MutexGuard<'static, Held> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn hold_credential(secret: &SecretString) {
+    held().credentials.insert(secret.expose_secret().to_owned());
+}
+
+pub fn hold_api_key(api_key: &SecretString) {
+    held().api_keys.insert(api_key.expose_secret().to_owned());
+}
+
+/// Forgets the API keys: none outlives its invocation.
+pub fn forget_api_keys() {
+    held().api_keys.clear();
+}
+
+/// Returns the beginning of what a service says, with `***` for each secret and each part of one.
 pub fn without_secrets(said: &str) -> String {
-    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let held = held();
+    let is_secret = secret_bytes(said, held.credentials.union(&held.api_keys));
     let mut shown = String::new();
-    let mut rest = said;
-    for _ in 0..MAX_SHOWN {
-        let Some(next) = rest.chars().next() else { break };
-        let secret = held.iter().find_map(|secret| starts_with(rest, secret.expose_secret()));
-        match secret {
-            None => shown.push(next),
-            Some(_) if shown.ends_with("***") => {}
-            Some(_) => shown.push_str("***"),
+    for (at, character) in said.char_indices() {
+        if !is_secret[at] {
+            shown.push(character);
+        } else if at == 0 || !is_secret[at - 1] {
+            shown.push_str("***");
         }
-        rest = &rest[secret.unwrap_or(next.len_utf8())..];
     }
-    shown
+    shown.chars().take(MAX_SHOWN).collect()
 }
 
-/// How many bytes of a secret `text` begins with: of all of it, or of a part that is no chance.
-fn starts_with(text: &str, secret: &str) -> Option<usize> {
-    if !secret.is_empty() && text.starts_with(secret) {
-        return Some(secret.len());
+/// Returns for each byte of a text whether it belongs to a secret, or to a part that is no chance.
+fn secret_bytes<'a>(text: &str, secrets: impl Iterator<Item = &'a String>) -> Vec<bool> {
+    let mut is_secret = vec![false; text.len()];
+    let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    for (at, part) in text.as_bytes().windows(PART).enumerate() {
+        places.entry(part).or_default().push(at);
     }
-    let part = text.get(..SHARED_BY_CHANCE)?;
-    secret.contains(part).then_some(SHARED_BY_CHANCE)
+    for secret in secrets.filter(|secret| !secret.is_empty()) {
+        if secret.len() < PART {
+            text.match_indices(secret)
+                .for_each(|(at, _)| is_secret[at..][..secret.len()].fill(true));
+        }
+        for part in secret.as_bytes().windows(PART) {
+            for at in places.get(part).into_iter().flatten() {
+                is_secret[*at..][..PART].fill(true);
+            }
+        }
+    }
+    is_secret
 }
 
 #[cfg(test)]
@@ -59,17 +86,21 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_shown_whole_cut_or_quoted() {
-        hold(&"0123456789abcdefghijklmnopqrstuv".into());
-        hold(&"s3cr3t".into());
+        hold_credential(&"0123456789abcdefghijklmnopqrstuv".into());
+        hold_credential(&"s3cr3t".into());
+        hold_api_key(&"äpi-kéy-of-äcct1".into());
+        hold_api_key(&"".into());
         for (said, shown) in [
             ("signed by s3cr3t.", "signed by ***."),
             ("token 0123456789abcdefghijklmnopqrstuv, denied", "token ***, denied"),
             ("cut 6789abcdefghijklmnopqrst", "cut ***"),
             ("a token's beginning: 0123456", "a token's beginning: 0123456"),
+            ("for äpi-kéy-of-äcct1", "for ***"),
+            ("s3cr3ts3cr3t", "***"),
         ] {
             assert_eq!(without_secrets(said), shown);
         }
         let at_the_end = format!("{}0123456789abcdefghijklmnopqrstuv", "x".repeat(295));
-        assert!(!without_secrets(&at_the_end).contains('0'));
+        assert_eq!(without_secrets(&at_the_end), format!("{}***", "x".repeat(295)));
     }
 }

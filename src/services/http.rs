@@ -1,77 +1,56 @@
-//! What the HTTP clients share: how they are built, and what a response says about trying again.
+//! The HTTP client under all clients of services, and what they share.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Response, StatusCode, redirect};
-use tokio::time::Instant;
+use reqwest::{Client, RequestBuilder, StatusCode, redirect};
 
 use crate::COMMIT;
-use crate::ports::RateLimit;
 
 const VERSION: &str = concat!("ecom-settings-exporter/", env!("CARGO_PKG_VERSION"));
 
-/// How long connecting may take; a part of a request's time-out.
+/// How long connecting may take, as a part of a request's time-out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Less than load balancers' usual 60 s: a connection that was closed meanwhile would cost a try.
+/// Less than the usual 60 s of load balancers: a connection closed meanwhile would cost a try.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// Builds a client whose requests take `timeout` at the most and follow no redirects.
-pub fn client(timeout: Duration) -> reqwest::Result<reqwest::Client> {
+/// Builds a client whose requests take at most `timeout`, and follow no redirect and no proxy variable.
+pub fn client(timeout: Duration) -> reqwest::Result<Client> {
     // The one TLS provider of the process; an error says that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder()
+    Client::builder()
         .user_agent(format!("{VERSION} ({COMMIT})"))
         .timeout(timeout)
         .connect_timeout(CONNECT_TIMEOUT.min(timeout))
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .redirect(redirect::Policy::none())
+        .no_proxy()
         .build()
 }
 
-/// The statuses that are worth trying again as they are.
-pub fn is_transient(status: StatusCode) -> bool {
-    status.is_server_error()
-        || status == StatusCode::TOO_MANY_REQUESTS
-        || status == StatusCode::REQUEST_TIMEOUT
+/// A response, read whole.
+#[derive(Debug)]
+pub struct Response {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
 }
 
-/// The longest wait that a service can ask for: none of the work here lasts as long.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
-
-/// `Retry-After` in seconds; the form with a date is not in use by these services.
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
-}
-
-/// The longest that Cloudflare's limit of requests takes to be reset.
-const MAX_RESET: Duration = Duration::from_secs(300);
-
-/// `Ratelimit: "default";r=50;t=30`: how many requests are left, and the seconds until the reset.
-pub fn rate_limit(headers: &HeaderMap) -> Option<RateLimit> {
-    let parameters = headers.get("ratelimit")?.to_str().ok()?.split(';').map(str::trim);
-    let value = |name: &str| parameters.clone().find_map(|parameter| parameter.strip_prefix(name));
-    let number = |name: &str| value(name)?.parse::<u64>().ok();
-    let until_reset = Duration::from_secs(number("t=")?).min(MAX_RESET);
-    Some(RateLimit { left: number("r=")?, resets_at: Instant::now() + until_reset })
-}
-
-/// Why a request has no whole answer: it may have been carried out.
+/// Why there is no whole response. The request may have been carried out.
 #[derive(Debug, thiserror::Error)]
-pub enum LostAnswer {
+pub enum NoResponse {
     #[error("time-out")]
     TimeOut,
     /// There was no connection, or it broke.
     #[error(transparent)]
     Broken(reqwest::Error),
-    #[error("an answer of more than {0} bytes")]
+    #[error("a response of more than {0} bytes")]
     TooLong(usize),
 }
 
-impl From<reqwest::Error> for LostAnswer {
+impl From<reqwest::Error> for NoResponse {
     fn from(error: reqwest::Error) -> Self {
         // The URL holds names.
         let error = error.without_url();
@@ -79,20 +58,114 @@ impl From<reqwest::Error> for LostAnswer {
     }
 }
 
-pub async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, LostAnswer> {
+/// Sends a request, and reads a response of up to `max_bytes`.
+pub async fn send(request: RequestBuilder, max_bytes: usize) -> Result<Response, NoResponse> {
+    let mut response = request.send().await?;
+    let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > limit {
-            return Err(LostAnswer::TooLong(limit));
+        if body.len() + chunk.len() > max_bytes {
+            return Err(NoResponse::TooLong(max_bytes));
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok(Response { status, headers, body: body.freeze() })
+}
+
+/// Returns whether the same request is worth another try.
+pub fn is_transient(status: StatusCode) -> bool {
+    status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
+}
+
+/// The longest wait that a service can ask for. No invocation lasts as long.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// Returns `Retry-After`, where it is a number of seconds. These services send no dates.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_number = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());
+    // A number that does not even fit is a long wait too.
+    let wait = seconds.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs);
+    is_number.then_some(wait.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::process::Command;
+    use std::thread;
+
+    /// Answers the first request with `response`. Returns the server's URL.
+    fn server(response: String) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(response.as_bytes()).unwrap();
+        });
+        url
+    }
+
+    fn ok(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}")
+    }
+
+    async fn get(url: &str) -> Result<Response, NoResponse> {
+        let client = client(Duration::from_secs(20)).unwrap();
+        send(client.get(url), 10).await
+    }
+
+    #[tokio::test]
+    async fn no_response_is_read_beyond_its_bound() {
+        assert_eq!(get(&server(ok("0123456789"))).await.unwrap().body, "0123456789");
+        let error = get(&server(ok("0123456789a"))).await.unwrap_err();
+        assert!(matches!(error, NoResponse::TooLong(10)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn redirects_are_not_followed() {
+        let redirect = "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
+        let response = get(&server(redirect.into())).await.unwrap();
+        assert_eq!(response.status, StatusCode::TEMPORARY_REDIRECT);
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_tells_no_url() {
+        let error = get("http://127.0.0.1:1/s3cret").await.unwrap_err();
+        assert!(matches!(error, NoResponse::Broken(_)), "{error}");
+        assert!(!crate::error_chain::Chain(&error).to_string().contains("s3cret"));
+    }
+
+    /// Reads the URL from the environment: the test below runs it with proxy variables set.
+    #[tokio::test]
+    #[ignore = "runs in a process of its own"]
+    async fn request_beside_proxy_variables() {
+        #[expect(clippy::disallowed_methods, reason = "handed over by the test below")]
+        let url = std::env::var("URL_OF_THE_SERVER").unwrap();
+        assert_eq!(get(&url).await.unwrap().body, "direct");
+    }
+
+    #[test]
+    fn proxy_variables_are_not_followed() {
+        let proxy = server(ok("proxied"));
+        let run = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "services::http::tests::request_beside_proxy_variables"])
+            .env("URL_OF_THE_SERVER", server(ok("direct")))
+            .env("http_proxy", &proxy)
+            .env("HTTP_PROXY", &proxy)
+            .env("ALL_PROXY", &proxy)
+            .env_remove("NO_PROXY")
+            .env_remove("no_proxy")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(run.stdout).unwrap();
+        assert!(printed.contains("1 passed"), "{printed}");
+    }
 
     #[test]
     fn transient_is_an_allow_list() {
@@ -102,34 +175,28 @@ mod tests {
         assert_eq!(transient, [&[408, 429][..], &(500..600).collect::<Vec<u16>>()].concat());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_rate_limit_is_read_and_its_reset_is_bounded() {
-        let headers = |value: &str| {
-            HeaderMap::from_iter([("ratelimit".parse().unwrap(), value.parse().unwrap())])
-        };
-        let limit = |left, seconds| {
-            let resets_at = Instant::now() + Duration::from_secs(seconds);
-            Some(RateLimit { left, resets_at })
-        };
-        assert_eq!(rate_limit(&headers(r#""default";r=50;t=30"#)), limit(50, 30));
-        assert_eq!(rate_limit(&headers(r#""x"; t=7 ; r=0"#)), limit(0, 7));
-        let most = format!("r={0};t={0}", u64::MAX);
-        assert_eq!(rate_limit(&headers(&most)), limit(u64::MAX, 300));
-        for none in ["", "r=1", "t=1", "r=-1;t=1", "r=1;t=soon", "r=18446744073709551616;t=1"] {
-            assert_eq!(rate_limit(&headers(none)), None, "{none}");
-        }
-        assert_eq!(rate_limit(&HeaderMap::new()), None);
-    }
-
     #[test]
-    fn retry_after_is_read_in_seconds() {
-        let headers = |value: &str| HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
-        assert_eq!(retry_after(&headers("7")), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after(&headers("18446744073709551615")), Some(MAX_RETRY_AFTER));
-        for none in
-            ["soon", "-1", "1.5", "", "18446744073709551616", "Wed, 21 Oct 2026 07:28:00 GMT"]
-        {
-            assert_eq!(retry_after(&headers(none)), None, "{none}");
+    fn retry_after_of_any_size_sign_and_shape_is_survived() {
+        let wait = |text: &str| {
+            let wait = retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+            wait.map(|wait| wait.as_secs())
+        };
+        for (text, seconds) in [
+            ("7", Some(7)),
+            (" 7 ", Some(7)),
+            ("0", Some(0)),
+            ("3601", Some(3600)),
+            ("18446744073709551615", Some(3600)),
+            ("99999999999999999999999999", Some(3600)),
+            ("", None),
+            ("soon", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5", None),
+            ("NaN", None),
+            ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ] {
+            assert_eq!(wait(text), seconds, "{text:?}");
         }
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }

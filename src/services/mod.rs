@@ -1,4 +1,4 @@
-//! The services behind the ports: HTTP clients and the AWS SDK's. They know no use case.
+//! The services behind the ports, over HTTP and the AWS SDK. They know no use case.
 
 pub mod api_keys;
 pub mod aws;
@@ -9,7 +9,7 @@ pub mod http;
 pub mod settings_table;
 pub mod table_reply;
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use self::api_keys::ApiKeysClient;
 use self::cloudflare::CloudflareKv;
@@ -42,10 +42,6 @@ impl Services for RealServices {
 
     fn clock(&self) -> &SystemClock {
         &SystemClock
-    }
-
-    fn take_secret_readings(&self) -> Vec<Duration> {
-        self.kv.take_token_readings()
     }
 }
 

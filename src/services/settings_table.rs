@@ -1,4 +1,4 @@
-//! The settings table in DynamoDB. Every read is consistent, but an audit's scan.
+//! The settings table in DynamoDB. Every read is consistent but the scan of whole items.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -9,32 +9,30 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::aws::AwsError;
 use super::table_reply::{TableReply, TakeReply};
-use crate::item::alias_targets::CLAIM_PATHS;
 use crate::item::keys::{QUERY_SEPARATOR, query_config_sk_prefix};
-use crate::item::{Item, ItemKey};
+use crate::item::{CLAIM_PATHS, Item, ItemKey};
 use crate::ports::{Cause, Query, ScanColumns, SettingsTable, TableError, TablePage};
 
 /// DynamoDB's most keys in one `BatchGetItem`.
 const BATCH_GET_KEYS: usize = 100;
 const BATCH_GETS_IN_FLIGHT: usize = 4;
 
-/// How often keys that DynamoDB leaves unprocessed are asked for again, and after how long.
-const UNPROCESSED_RETRIES: u32 = 6;
-const UNPROCESSED_BACKOFF: Duration = Duration::from_millis(50);
+/// After how long keys are asked for again, once for each response in a row that brought nothing.
+const BACK_OFF_MS: [u64; 6] = [50, 100, 200, 400, 800, 1_600];
 
-/// Nothing of a query config counts, but what only looks like one (`INDEX##QUERY#x`) may have aliases.
+/// A query config claims nothing, but what only looks like one (`INDEX##QUERY#x`) may have aliases.
 fn claims_filter() -> String {
     let exist = CLAIM_PATHS.map(|path| format!("attribute_exists({path})"));
     format!("NOT contains(sk, :query) OR {}", exist.join(" OR "))
 }
 
-/// Sends a call and takes the reply before the SDK decodes it.
+/// Sends a call, and takes its reply before the SDK decodes it.
 macro_rules! reply {
     ($operation:literal, $call:expr) => {{
         let reply = TakeReply::default();
-        let answer = $call.customize().interceptor(reply.clone()).send().await;
-        let answer = answer.map_err(AwsError::from);
-        let reply = answer.and_then(|_| reply.taken().ok_or(AwsError::Unreadable));
+        let sent = $call.customize().interceptor(reply.clone()).send().await;
+        let reply =
+            sent.map_err(AwsError::from).and_then(|_| reply.taken().ok_or(AwsError::Unreadable));
         reply.map_err(|error| table_error($operation, error))
     }};
 }
@@ -47,28 +45,32 @@ pub struct DynamoDbTable {
 }
 
 impl DynamoDbTable {
+    /// Asks for keys until none is left, at once for as long as each response brings something:
+    /// DynamoDB returns 16 MB at a time, and 1 MB of one partition.
     async fn get_batch(&self, keys: &[ItemKey]) -> Result<Vec<(ItemKey, Item)>, TableError> {
-        let mut open: Vec<SdkItem> = keys.iter().map(sdk_key).collect();
+        let mut open = keys.to_vec();
         let mut items = Vec::with_capacity(keys.len());
-        for attempt in 0..=UNPROCESSED_RETRIES {
-            if attempt > 0 {
-                tokio::time::sleep(UNPROCESSED_BACKOFF * 2_u32.pow(attempt - 1)).await;
-            }
+        let mut back_offs = BACK_OFF_MS.into_iter();
+        loop {
             let request = KeysAndAttributes::builder()
-                .set_keys(Some(open))
+                .set_keys(Some(open.iter().map(sdk_key).collect()))
                 .consistent_read(true)
                 .build()
                 .map_err(|_| table_error("BatchGetItem", AwsError::NotMade))?;
             let call = self.client.batch_get_item().request_items(&self.name, request);
             let reply = reply!("BatchGetItem", call)?;
             items.extend(reply.items);
-            open = reply.unprocessed.iter().map(sdk_key).collect();
-            if open.is_empty() {
+            if reply.unprocessed.is_empty() {
                 return Ok(items);
+            } else if reply.unprocessed.len() < open.len() {
+                back_offs = BACK_OFF_MS.into_iter();
+            } else if let Some(millis) = back_offs.next() {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+            } else {
+                return Err(table_error("BatchGetItem", AwsError::Unprocessed));
             }
+            open = reply.unprocessed;
         }
-        let cause = Cause::new("it leaves keys unprocessed");
-        Err(TableError { operation: "BatchGetItem", throttled: false, cause })
     }
 }
 
@@ -85,30 +87,25 @@ impl SettingsTable for DynamoDbTable {
         query: Query<'_>,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        let text = |text: &str| AttributeValue::S(text.to_owned());
-        let (account, condition, bounds) = match query {
-            Query::Account(account) => (account, "pk = :pk", vec![]),
+        let (account, condition, prefix) = match query {
+            Query::Account(account) => (account, "pk = :pk", None),
             Query::ConfigsOf(index) => {
-                let prefix = text(&query_config_sk_prefix(index));
-                let condition = "pk = :pk AND begins_with(sk, :prefix)";
-                (&*index.account, condition, vec![(":prefix", prefix)])
-            }
-            Query::Between(first, last) => {
-                let bounds = vec![(":first", text(&first.sk)), (":last", text(&last.sk))];
-                (&*first.pk, "pk = :pk AND sk BETWEEN :first AND :last", bounds)
+                let prefix = query_config_sk_prefix(index);
+                (&*index.account, "pk = :pk AND begins_with(sk, :prefix)", Some(prefix))
             }
         };
-        let values = bounds.into_iter().chain([(":pk", text(account))]);
         let call = self
             .client
             .query()
             .table_name(&self.name)
             .key_condition_expression(condition)
-            .set_expression_attribute_values(Some(
-                values.map(|(name, value)| (name.into(), value)).collect(),
-            ))
+            .expression_attribute_values(":pk", AttributeValue::S(account.to_owned()))
             .consistent_read(true)
             .set_exclusive_start_key(after.map(sdk_key));
+        let call = match prefix {
+            None => call,
+            Some(prefix) => call.expression_attribute_values(":prefix", AttributeValue::S(prefix)),
+        };
         reply!("Query", call).map(page)
     }
 
@@ -124,13 +121,13 @@ impl SettingsTable for DynamoDbTable {
             .client
             .scan()
             .table_name(&self.name)
-            .consistent_read(columns != ScanColumns::AllEventuallyConsistent)
             .segment(number(segment))
             .total_segments(number(segments))
             .set_exclusive_start_key(after.map(sdk_key));
         let scan = match columns {
-            ScanColumns::All | ScanColumns::AllEventuallyConsistent => scan,
+            ScanColumns::All => scan.consistent_read(false),
             ScanColumns::Claims => scan
+                .consistent_read(true)
                 .projection_expression(format!("pk, sk, {}", CLAIM_PATHS.join(", ")))
                 .filter_expression(claims_filter())
                 .expression_attribute_values(":query", AttributeValue::S(QUERY_SEPARATOR.into())),
@@ -148,7 +145,7 @@ fn sdk_key(key: &ItemKey) -> SdkItem {
     serde_dynamo::to_item(key).unwrap_or_default()
 }
 
-/// What DynamoDB calls a request that comes too soon after the others.
+/// How DynamoDB refuses a request that comes too soon after others.
 const THROTTLED: [&str; 3] =
     ["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"];
 

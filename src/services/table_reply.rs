@@ -1,5 +1,5 @@
-//! DynamoDB's answers, taken before the AWS SDK decodes them: it makes a map of owned strings of
-//! each item, which costs several times what the exporter needs of it.
+//! DynamoDB's responses, taken before the AWS SDK decodes them: its map of owned strings for each item
+//! costs several times what the exporter needs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,20 +16,20 @@ use serde_json::value::RawValue;
 use crate::item::{Item, ItemKey};
 use crate::json::from_object;
 
-/// What the answer to a `BatchGetItem`, `Query` or `Scan` of one table holds.
+/// The content of a response to a `BatchGetItem`, `Query` or `Scan` of one table.
 #[derive(Debug, PartialEq)]
 pub struct TableReply {
-    /// In the order of the answer.
+    /// In the order of the response.
     pub items: Vec<(ItemKey, Item)>,
-    /// Where to go on; `None` at the end.
+    /// The key that the next page comes after; `None` at the end.
     pub last_evaluated: Option<ItemKey>,
-    /// Keys that have to be asked for again.
+    /// Keys to ask for again.
     pub unprocessed: Vec<ItemKey>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct Body {
     items: Option<Vec<KeyedItem>>,
     responses: Option<BTreeMap<String, Vec<KeyedItem>>>,
     last_evaluated_key: Option<ItemKey>,
@@ -54,30 +54,30 @@ impl<'de> Deserialize<'de> for KeyedItem {
 }
 
 impl TableReply {
-    /// Rejects JSON without a list of items, and a list of another length than its count: read as an
-    /// empty result, it would look as if the items were deleted.
+    /// Rejects JSON without a list of items, and a list whose length is not its count: items that are
+    /// left out would look deleted.
     pub fn parse(json: &str) -> serde_json::Result<Self> {
-        let answer: Answer = from_object(json)?;
-        let responses = answer.responses.map(|tables| tables.into_values().flatten().collect());
-        let items: Option<Vec<KeyedItem>> = answer.items.or(responses);
-        let items = items.filter(|items| answer.count.is_none_or(|count| items.len() == count));
-        let items = items.ok_or_else(|| Error::custom("not an answer of DynamoDB's"))?;
-        let unprocessed = answer.unprocessed_keys.into_iter().flat_map(BTreeMap::into_values);
+        let body: Body = from_object(json)?;
+        let responses = body.responses.map(|tables| tables.into_values().flatten().collect());
+        let items: Option<Vec<KeyedItem>> = body.items.or(responses);
+        let items = items.filter(|items| body.count.is_none_or(|count| items.len() == count));
+        let items = items.ok_or_else(|| Error::custom("not a response of DynamoDB's"))?;
+        let unprocessed = body.unprocessed_keys.into_iter().flat_map(BTreeMap::into_values);
         Ok(Self {
             items: items.into_iter().map(|KeyedItem(key, item)| (key, item)).collect(),
-            last_evaluated: answer.last_evaluated_key,
+            last_evaluated: body.last_evaluated_key,
             unprocessed: unprocessed.flat_map(|table| table.keys).collect(),
         })
     }
 }
 
-/// Takes the reply out of one call's answer, and leaves an empty one to the SDK. An answer that is no
+/// Takes the reply out of a call's response, and leaves an empty one to the SDK. A response that is no
 /// success, or can't be read, stays as it is.
 #[derive(Debug, Clone, Default)]
 pub struct TakeReply(Arc<Mutex<Option<TableReply>>>);
 
 impl TakeReply {
-    /// The reply; `None` if the answer could not be read.
+    /// Returns the reply, unless the response could not be read.
     pub fn taken(&self) -> Option<TableReply> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operations_answer_is_read() {
+    fn every_operations_response_is_read() {
         let item = || Item::parse(serde_json::from_str(ITEM).unwrap()).unwrap();
         let parsed = |json: String| TableReply::parse(&json).unwrap();
         let page = parsed(format!(
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_answer_is_refused_whole() {
+    fn anything_else_is_refused_whole() {
         for bad in [
             "",
             "<html>",

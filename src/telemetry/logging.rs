@@ -1,7 +1,5 @@
 //! Logs: JSON lines on standard output, at the level that Lambda's logging controls set.
 
-use std::cell::Cell;
-use std::panic::Location;
 use std::str::FromStr;
 
 use tracing::Metadata;
@@ -27,11 +25,10 @@ pub fn init() {
         .with_target(false)
         .with_span_list(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
-    // The message could quote anything; the places are enough to find out. As deployed, the process
-    // ends then, and Lambda starts another.
+    // The message could quote anything; the place is enough to find out. As deployed, the process ends
+    // then, and Lambda starts another.
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string);
-        tracing::error!(place, last_call = last_call(), "panic");
+        tracing::error!(place = panic.location().map(ToString::to_string), "panic");
     }));
 }
 
@@ -48,22 +45,6 @@ fn level(name: Option<&str>) -> LevelFilter {
         Some(name) if name.eq_ignore_ascii_case("FATAL") => LevelFilter::ERROR,
         Some(name) => LevelFilter::from_str(name).unwrap_or(LevelFilter::INFO),
     }
-}
-
-// Without symbols the deployed binary has no backtrace. For a panic in somebody else's code, this is where
-// in ours the work was last.
-thread_local! {
-    static LAST_CALL: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
-}
-
-/// Notes a place that calls the outside. The function runs on one thread.
-pub fn note_call(place: &'static Location<'static>) {
-    LAST_CALL.set(Some(place));
-}
-
-/// The place that last called the outside, as `src/file.rs:line:column`.
-pub fn last_call() -> Option<String> {
-    LAST_CALL.get().map(ToString::to_string)
 }
 
 #[cfg(test)]
@@ -85,13 +66,5 @@ mod tests {
         ] {
             assert_eq!(level(name), expected, "{name:?}");
         }
-    }
-
-    #[test]
-    fn the_last_call_is_named_by_its_place_in_our_source() {
-        assert_eq!(last_call(), None);
-        note_call(Location::caller());
-        let place = last_call().unwrap();
-        assert!(place.starts_with("src/telemetry/logging.rs:"), "{place}");
     }
 }

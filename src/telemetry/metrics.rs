@@ -1,61 +1,101 @@
-//! Metrics in CloudWatch's embedded format: one line on standard output an invocation.
-//! Neither account nor index is a dimension: each would be a metric of its own.
+//! Metrics in CloudWatch's embedded metric format: one line on standard output for each invocation.
+//! Neither account nor index is a dimension, because each would be a metric of its own.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
-use metrics_cloudwatch_embedded::Collector;
+use serde_json::{Map, Value, json};
 
-use super::stats::{Stats, Value};
+use super::stats::Stats;
 
 const NAMESPACE: &str = "EcomSettingsExporter";
-const COLD_STARTS: &str = "ColdStarts";
 
 pub struct Metrics {
-    collector: &'static Collector,
+    environment: String,
+    is_cold: Cell<bool>,
 }
 
 impl Metrics {
-    /// Installs the collector; the one dimension is the environment.
-    pub fn install(environment: &str) -> Result<Self, metrics_cloudwatch_embedded::Error> {
-        let collector = metrics_cloudwatch_embedded::Builder::new()
-            .cloudwatch_namespace(NAMESPACE)
-            .with_dimension("Environment", environment.to_owned())
-            .init()?;
-        for (name, value) in Stats::default().metrics() {
-            match value {
-                Value::Count(_) => describe_counter!(name, Unit::Count, ""),
-                Value::Finding(_) => describe_histogram!(name, Unit::Count, ""),
-                Value::Time(_) | Value::Times(_) => {
-                    describe_histogram!(name, Unit::Milliseconds, "");
-                }
-            }
-        }
-        describe_counter!(COLD_STARTS, Unit::Count, "");
-        counter!(COLD_STARTS).increment(1);
-        Ok(Self { collector })
+    pub fn new(environment: &str) -> Self {
+        Self { environment: environment.to_owned(), is_cold: Cell::new(true) }
     }
 
-    pub fn flush(&self, request_id: &str, stats: &Stats) {
-        for (name, value) in stats.metrics() {
-            match value {
-                Value::Count(count) => counter!(name).increment(count),
-                Value::Finding(Some(count)) => {
-                    histogram!(name).record(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-                }
-                Value::Time(time) if !time.is_zero() => histogram!(name).record(millis(time)),
-                Value::Times(times) => {
-                    times.into_iter().for_each(|time| histogram!(name).record(millis(time)));
-                }
-                Value::Finding(None) | Value::Time(_) => {}
-            }
-        }
-        self.collector.set_property("requestId", request_id.to_owned());
+    pub fn print(&self, request_id: &str, stats: &Stats) {
+        let line = self.line(request_id, stats, SystemTime::now());
         // Nothing can be done about standard output that is closed.
-        let _ = self.collector.flush(std::io::stdout().lock());
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+
+    fn line(&self, request_id: &str, stats: &Stats, now: SystemTime) -> Value {
+        let millis = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let mut values = Map::new();
+        let mut definitions = Vec::new();
+        let cold_start = self.is_cold.take().then_some(("ColdStarts", "Count", json!(1)));
+        for (name, unit, value) in stats.metrics().into_iter().chain(cold_start) {
+            definitions.push(json!({"Name": name, "Unit": unit}));
+            values.insert(name.to_owned(), value);
+        }
+        values.insert("Environment".to_owned(), json!(self.environment));
+        values.insert("requestId".to_owned(), json!(request_id));
+        let directive = json!({
+            "Namespace": NAMESPACE,
+            "Dimensions": [["Environment"]],
+            "Metrics": definitions,
+        });
+        let aws = json!({"Timestamp": millis, "CloudWatchMetrics": [directive]});
+        values.insert("_aws".to_owned(), aws);
+        Value::Object(values)
     }
 }
 
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_line_defines_its_metrics_by_the_embedded_metric_format() {
+        let metrics = Metrics::new("prod");
+        let stats = Stats {
+            records: 3,
+            exported: 2,
+            drifted_keys: Some(0),
+            kv_ms: Duration::from_micros(1_500),
+            settings_lag_ms: vec![Duration::from_secs(1), Duration::from_secs(2)],
+            ..Stats::default()
+        };
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        let count = |name| json!({"Name": name, "Unit": "Count"});
+        let time = |name| json!({"Name": name, "Unit": "Milliseconds"});
+        let expected = json!({
+            "_aws": {"Timestamp": 1_000_000, "CloudWatchMetrics": [{
+                "Namespace": "EcomSettingsExporter",
+                "Dimensions": [["Environment"]],
+                "Metrics": [
+                    count("RecordsExported"),
+                    count("DriftedKeys"),
+                    time("SettingsLag"),
+                    time("CloudflareKvDuration"),
+                    count("ColdStarts"),
+                ],
+            }]},
+            "Environment": "prod",
+            "requestId": "r-1",
+            "RecordsExported": 2,
+            "DriftedKeys": 0,
+            "SettingsLag": [1_000.0, 2_000.0],
+            "CloudflareKvDuration": 1.5,
+            "ColdStarts": 1,
+        });
+        assert_eq!(metrics.line("r-1", &stats, now), expected);
+    }
+
+    #[test]
+    fn only_the_first_invocation_of_a_process_is_a_cold_start() {
+        let metrics = Metrics::new("prod");
+        let mut line = || metrics.line("r-1", &Stats::default(), UNIX_EPOCH);
+        assert_eq!(line()["ColdStarts"], 1);
+        assert!(line().get("ColdStarts").is_none());
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tracing::info;
 
 macro_rules! stats {
@@ -13,9 +14,10 @@ macro_rules! stats {
         }
 
         impl Stats {
-            /// Returns each number that is a metric, under its name in CloudWatch.
-            pub fn metrics(&self) -> Vec<(&'static str, Value)> {
-                vec![$($(($metric, self.$field.clone().into()),)?)*]
+            /// Returns the name, unit and value or values of each metric that has any.
+            pub fn metrics(&self) -> Vec<(&'static str, &'static str, Value)> {
+                let metrics = [$($(self.$field.metric().map(|(unit, value)| ($metric, unit, value)),)?)*];
+                metrics.into_iter().flatten().collect()
             }
 
             pub fn log(&self, source: &str, outcome: &str, run: ReconcileRun<'_>) {
@@ -25,7 +27,7 @@ macro_rules! stats {
                     apply = run.apply,
                     system_account_id = run.system_account_id,
                     complete = run.complete,
-                    $($field = logged(self.$field.clone()),)*
+                    $($field = self.$field.logged(),)*
                     "invocation"
                 );
             }
@@ -93,44 +95,60 @@ pub struct ReconcileRun<'a> {
     pub complete: Option<bool>,
 }
 
-/// A number by its kind, which decides how it is logged and measured.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    /// Zero is no metric.
-    Count(u64),
-    /// Zero is a metric too: no drift is news.
-    Finding(Option<u64>),
-    /// Zero is no metric.
-    Time(Duration),
-    /// Ascending. Each is measured, and the longest is logged.
-    Times(Vec<Duration>),
+/// How a kind of number is logged, and measured.
+trait Number {
+    fn logged(&self) -> Option<u64>;
+    /// Returns the unit, and the value or values.
+    fn metric(&self) -> Option<(&'static str, Value)>;
 }
 
-macro_rules! kinds {
-    ($($type:ty => $kind:ident;)*) => {$(
-        impl From<$type> for Value {
-            fn from(number: $type) -> Self {
-                Self::$kind(number)
-            }
-        }
-    )*};
-}
-
-kinds! {
-    u64 => Count;
-    Option<u64> => Finding;
-    Duration => Time;
-    Vec<Duration> => Times;
-}
-
-fn logged(number: impl Into<Value>) -> Option<u64> {
-    let millis = |time: Duration| u64::try_from(time.as_millis()).ok();
-    match number.into() {
-        Value::Count(count) => Some(count),
-        Value::Finding(count) => count,
-        Value::Time(time) => millis(time),
-        Value::Times(times) => times.last().copied().and_then(millis),
+/// A count. Zero is no metric.
+impl Number for u64 {
+    fn logged(&self) -> Option<u64> {
+        Some(*self)
     }
+
+    fn metric(&self) -> Option<(&'static str, Value)> {
+        (*self > 0).then(|| ("Count", json!(self)))
+    }
+}
+
+/// A finding. Zero is a metric too: no drift is news.
+impl Number for Option<u64> {
+    fn logged(&self) -> Option<u64> {
+        *self
+    }
+
+    fn metric(&self) -> Option<(&'static str, Value)> {
+        self.map(|count| ("Count", json!(count)))
+    }
+}
+
+/// Zero is no metric.
+impl Number for Duration {
+    fn logged(&self) -> Option<u64> {
+        u64::try_from(self.as_millis()).ok()
+    }
+
+    fn metric(&self) -> Option<(&'static str, Value)> {
+        (!self.is_zero()).then(|| ("Milliseconds", json!(millis(self))))
+    }
+}
+
+/// Times in ascending order. Each is measured, and the longest is logged.
+impl Number for Vec<Duration> {
+    fn logged(&self) -> Option<u64> {
+        self.last()?.logged()
+    }
+
+    fn metric(&self) -> Option<(&'static str, Value)> {
+        let times: Vec<f64> = self.iter().map(millis).collect();
+        (!times.is_empty()).then(|| ("Milliseconds", json!(times)))
+    }
+}
+
+fn millis(time: &Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 /// The embedded metric format takes 100 values of a metric in a line.
@@ -152,23 +170,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_logged_by_its_kind() {
-        assert_eq!(logged(0), Some(0));
-        assert_eq!((logged(None), logged(Some(0))), (None, Some(0)));
+    fn a_number_is_logged_and_measured_by_its_kind() {
         let second = Duration::from_secs(1);
-        assert_eq!(logged(second), Some(1000));
-        assert_eq!(logged(at_most_100([second, Duration::ZERO])), Some(1000));
-        assert_eq!(logged(Vec::new()), None);
+        assert_eq!((0.logged(), 0.metric()), (Some(0), None));
+        assert_eq!((2.logged(), 2.metric()), (Some(2), Some(("Count", json!(2)))));
+        assert_eq!((None.logged(), None.metric()), (None, None));
+        assert_eq!((Some(0).logged(), Some(0).metric()), (Some(0), Some(("Count", json!(0)))));
+        assert_eq!((Duration::ZERO.logged(), Duration::ZERO.metric()), (Some(0), None));
+        assert_eq!(second.logged(), Some(1_000));
+        assert_eq!(second.metric(), Some(("Milliseconds", json!(1_000.0))));
+        let times = at_most_100([second, Duration::ZERO]);
+        assert_eq!(times.logged(), Some(1_000));
+        assert_eq!(times.metric(), Some(("Milliseconds", json!([0.0, 1_000.0]))));
+        assert_eq!((Vec::new().logged(), Vec::new().metric()), (None, None));
     }
 
     #[test]
-    fn every_metric_has_a_name_of_its_own() {
-        let mut names: Vec<_> =
-            Stats::default().metrics().into_iter().map(|metric| metric.0).collect();
-        let all = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), all);
+    fn findings_are_metrics_where_they_are_set() {
+        let names =
+            |stats: Stats| stats.metrics().into_iter().map(|metric| metric.0).collect::<Vec<_>>();
+        assert_eq!(names(Stats::default()), [""; 0]);
+        let stats =
+            Stats { missing: Some(0), desired: Some(7), listed: Some(7), ..Stats::default() };
+        assert_eq!(names(stats), ["KeysDesired", "KeysMissing"]);
     }
 
     fn seconds(seconds: impl IntoIterator<Item = u64>) -> Vec<Duration> {

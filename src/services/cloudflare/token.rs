@@ -1,86 +1,72 @@
 //! The Cloudflare API token: read once per cold start, and again when Cloudflare refuses it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_sdk_secretsmanager::Client;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use crate::config::TokenSource;
 use crate::kv::stored::fits_a_header;
 use crate::services::aws::AwsError;
-use crate::services::held_secrets::hold;
+use crate::services::held_secrets::hold_credential;
+
+/// How long the early reading may take. The first request waits for it, and then reads anew.
+const EARLY_READING: Duration = Duration::from_secs(3);
 
 pub struct CloudflareToken {
     source: TokenSource,
     client: Client,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    token: Option<Arc<SecretString>>,
-    readings: Vec<Duration>,
+    /// Locked while the token is read, so that all requests wait for one reading. Whoever gives up
+    /// drops the lock with the reading.
+    token: Mutex<Option<Arc<SecretString>>>,
 }
 
 impl CloudflareToken {
     /// `client` is asked where the source is a secret.
     pub fn new(source: TokenSource, client: Client) -> Self {
-        Self { source, client, state: Mutex::default() }
+        Self { source, client, token: Mutex::default() }
     }
 
-    /// The token, read if there is none but the `refused` one. All callers wait for one reading.
+    /// Begins to read the token while the rest starts. A failure shows when the token is needed.
+    pub fn read_early(self: &Arc<Self>) -> AbortHandle {
+        let token = self.clone();
+        let reading = async move { timeout(EARLY_READING, token.get(None)).await.is_ok() };
+        tokio::spawn(reading).abort_handle()
+    }
+
+    /// Returns the token, reading it where there is none but the `refused` one.
     pub async fn get(
         &self,
         refused: Option<&Arc<SecretString>>,
     ) -> Result<Arc<SecretString>, TokenError> {
-        let mut state = self.state.lock().await;
-        let is_refused = |token: &_| refused.is_some_and(|refused| Arc::ptr_eq(token, refused));
-        let token = match state.token.take() {
-            Some(token) if !is_refused(&token) => token,
-            _ => Arc::new(self.read(&mut state.readings).await?),
-        };
-        Ok(state.token.insert(token).clone())
-    }
-
-    /// How long the readings of the secret took that ended since this was last called.
-    pub fn take_readings(&self) -> Vec<Duration> {
-        // While a reading is under way, those before it wait for the next call.
-        self.state
-            .try_lock()
-            .map(|mut state| std::mem::take(&mut state.readings))
-            .unwrap_or_default()
-    }
-
-    async fn read(&self, readings: &mut Vec<Duration>) -> Result<SecretString, TokenError> {
-        let id = match &self.source {
-            TokenSource::Given(token) => {
-                hold(token);
-                return Ok(token.clone());
+        let mut token = self.token.lock().await;
+        match &*token {
+            Some(token) if !refused.is_some_and(|refused| Arc::ptr_eq(token, refused)) => {
+                Ok(token.clone())
             }
-            TokenSource::SecretId(id) => id,
-        };
-        let _reading = Reading { began: Instant::now(), readings };
-        let answer = self.client.get_secret_value().secret_id(id).send().await;
-        let unreadable = |error| TokenError::Unreadable { id: id.clone(), error };
-        let answer = answer.map_err(AwsError::from).map_err(unreadable)?;
-        let token = answer.secret_string().and_then(parse_secret);
-        let token = token.ok_or_else(|| TokenError::NotAToken { id: id.clone() })?;
-        hold(&token);
-        Ok(token)
+            _ => Ok(token.insert(Arc::new(self.read().await?)).clone()),
+        }
     }
-}
 
-/// Noted when it ends, also where the invocation's time is up and the call is dropped.
-struct Reading<'a> {
-    began: Instant,
-    readings: &'a mut Vec<Duration>,
-}
-
-impl Drop for Reading<'_> {
-    fn drop(&mut self) {
-        self.readings.push(self.began.elapsed());
+    async fn read(&self) -> Result<SecretString, TokenError> {
+        let token = match &self.source {
+            TokenSource::Given(token) => token.clone(),
+            TokenSource::SecretId(id) => {
+                let response = self.client.get_secret_value().secret_id(id).send().await;
+                let response = response.map_err(|error| TokenError::Unreadable {
+                    id: id.clone(),
+                    error: error.into(),
+                })?;
+                let token = response.secret_string().and_then(parse_secret);
+                token.ok_or_else(|| TokenError::NotAToken { id: id.clone() })?
+            }
+        };
+        hold_credential(&token);
+        Ok(token)
     }
 }
 
@@ -98,7 +84,7 @@ pub enum TokenError {
     NotAToken { id: String },
 }
 
-/// The plain string, or the field `token` of a JSON object.
+/// Returns the plain string, or the field `token` of a JSON object.
 fn parse_secret(text: &str) -> Option<SecretString> {
     let token = match serde_json::from_str::<serde_json::Value>(text) {
         Ok(serde_json::Value::Object(object)) => object.get("token")?.as_str()?.to_owned(),

@@ -1,7 +1,6 @@
-//! The wire format of Cloudflare KV's bulk API. Pure.
+//! The wire format of Cloudflare KV's REST API. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::StatusCode;
@@ -14,10 +13,7 @@ use super::error_codes;
 use crate::json::Json;
 use crate::kv::{Metadata, StoredValue};
 use crate::ports::{BulkReply, Cause, KvError, ListPage};
-use crate::services::http::is_transient;
-
-/// Cloudflare's "a time-out occurred" between its edge and the API.
-const STATUS_TIMEOUT: u16 = 524;
+use crate::services::http::{Response, is_transient, retry_after};
 
 pub fn body(value: &(impl Serialize + ?Sized)) -> Bytes {
     // Only a map whose keys are no strings can't be written.
@@ -26,14 +22,6 @@ pub fn body(value: &(impl Serialize + ?Sized)) -> Bytes {
 
 pub fn get_body(keys: &[String]) -> Bytes {
     body(&json!({"keys": keys, "type": "text", "withMetadata": true}))
-}
-
-/// A response, read whole.
-#[derive(Debug)]
-pub struct Reply<'a> {
-    pub status: StatusCode,
-    pub retry_after: Option<Duration>,
-    pub body: &'a [u8],
 }
 
 #[derive(Deserialize)]
@@ -57,34 +45,37 @@ struct ApiError {
     code: i64,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 struct BulkResult {
     #[serde(default)]
     unsuccessful_keys: BTreeSet<String>,
     successful_key_count: Option<usize>,
 }
 
-/// The answer to a bulk write or delete of `sent` keys, on 2xx and 4xx alike. On 4xx the keys that are
-/// not listed count as done only where the count of the successful ones says so.
-pub fn bulk_reply(reply: &Reply<'_>, sent: usize) -> Result<BulkReply, KvError> {
-    if reply.status.is_success() {
-        let (BulkResult { unsuccessful_keys, .. }, _) = success(reply)?;
-        return Ok(BulkReply { unsuccessful: unsuccessful_keys, retry_after: reply.retry_after });
-    }
-    let envelope = serde_json::from_slice::<Envelope<BulkResult>>(reply.body).ok();
-    match envelope.and_then(|envelope| envelope.result) {
-        Some(BulkResult { unsuccessful_keys, successful_key_count: Some(successful) })
-            if reply.status.is_client_error()
-                && !unsuccessful_keys.is_empty()
-                && successful.checked_add(unsuccessful_keys.len()) == Some(sent) =>
+/// Reads the response to a bulk write or delete of `sent` keys. Keys that are not listed are done if
+/// the count of successful keys bears it out: on 2xx where there is a count, on 4xx always.
+pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError> {
+    let status = response.status;
+    let envelope = serde_json::from_slice::<Envelope<BulkResult>>(&response.body).ok();
+    let envelope = envelope.filter(|envelope| envelope.success || status.is_client_error());
+    let counts = |result: &BulkResult| match result.successful_key_count {
+        Some(successful) => successful.checked_add(result.unsuccessful_keys.len()) == Some(sent),
+        None => status.is_success(),
+    };
+    match envelope.and_then(|envelope| envelope.result).filter(counts) {
+        Some(BulkResult { unsuccessful_keys: unsuccessful, .. })
+            if status.is_success()
+                || status.is_client_error()
+                    && !refuses_token(status)
+                    && !unsuccessful.is_empty() =>
         {
-            Ok(BulkReply { unsuccessful: unsuccessful_keys, retry_after: reply.retry_after })
+            Ok(BulkReply { unsuccessful, retry_after: retry_after(&response.headers) })
         }
-        _ => Err(failure(reply)),
+        _ => Err(failure(response)),
     }
 }
 
-pub fn get_reply(reply: &Reply<'_>) -> Result<BTreeMap<String, StoredValue>, KvError> {
+pub fn get_reply(response: &Response) -> Result<BTreeMap<String, StoredValue>, KvError> {
     #[derive(Deserialize)]
     struct GetResult<'a> {
         #[serde(borrow)]
@@ -95,28 +86,28 @@ pub fn get_reply(reply: &Reply<'_>) -> Result<BTreeMap<String, StoredValue>, KvE
         value: Option<String>,
         metadata: Option<Json>,
     }
-    let (GetResult { values }, _) = success(reply)?;
+    let (GetResult { values }, _) = success(response)?;
     let mut found = BTreeMap::new();
     for (key, raw) in values {
         let Some(raw) = raw else { continue };
         // `wrangler dev` doesn't know `withMetadata`, and gives bare strings.
-        let held = serde_json::from_str(raw.get())
+        let stored = serde_json::from_str(raw.get())
             .map(|value| WithMetadata { value: Some(value), metadata: None })
             .or_else(|_| serde_json::from_str(raw.get()));
-        let WithMetadata { value, metadata } = held.map_err(|_| not_the_api(reply))?;
+        let WithMetadata { value, metadata } = stored.map_err(|_| failure(response))?;
         found.extend(value.map(|value| (key, StoredValue { value, metadata })));
     }
     Ok(found)
 }
 
-pub fn list_reply(reply: &Reply<'_>) -> Result<ListPage, KvError> {
+pub fn list_reply(response: &Response) -> Result<ListPage, KvError> {
     #[derive(Deserialize)]
     struct Key<'a> {
         name: String,
         #[serde(default, borrow)]
         metadata: Option<&'a RawValue>,
     }
-    let (keys, info): (Vec<Key<'_>>, _) = success(reply)?;
+    let (keys, info): (Vec<Key<'_>>, _) = success(response)?;
     let keys = keys
         .into_iter()
         .map(|key| (key.name, key.metadata.and_then(|json| Metadata::parse(json.get()))));
@@ -124,47 +115,50 @@ pub fn list_reply(reply: &Reply<'_>) -> Result<ListPage, KvError> {
     Ok(ListPage { keys: keys.collect(), cursor })
 }
 
-/// The result of a 2xx, which is a claim to check.
-fn success<'a, T: Deserialize<'a>>(reply: &Reply<'a>) -> Result<(T, Option<ResultInfo>), KvError> {
-    if !reply.status.is_success() {
-        return Err(failure(reply));
-    }
-    let envelope: Envelope<T> =
-        serde_json::from_slice(reply.body).map_err(|_| not_the_api(reply))?;
-    match envelope.result {
-        Some(result) if envelope.success => Ok((result, envelope.result_info)),
-        _ => Err(failure(reply)),
-    }
+/// Returns the result of a 2xx, which is a claim to check.
+fn success<'a, T: Deserialize<'a>>(
+    response: &'a Response,
+) -> Result<(T, Option<ResultInfo>), KvError> {
+    let envelope = serde_json::from_slice::<Envelope<T>>(&response.body).ok();
+    let envelope = envelope.filter(|envelope| envelope.success && response.status.is_success());
+    let result = envelope.and_then(|envelope| Some((envelope.result?, envelope.result_info)));
+    result.ok_or_else(|| failure(response))
 }
 
-/// An answer that is no success: numbers and words of our own, and nothing of its text.
+/// A response that is no success: numbers and words of our own, and nothing of its text.
 #[derive(Debug, thiserror::Error)]
-enum WrongAnswer {
-    #[error("status {0}{codes}", codes = error_codes::describe(.1.iter().map(|error| error.code)))]
-    Status(StatusCode, Vec<ApiError>),
-    #[error("status {0} with a body that is not the API's")]
-    NotTheApi(StatusCode),
+#[error(
+    "{}status {status}{}",
+    if status.is_success() { "a body that does not confirm " } else { "" },
+    error_codes::describe(errors.iter().map(|error| error.code))
+)]
+struct WrongResponse {
+    status: StatusCode,
+    errors: Vec<ApiError>,
 }
 
-fn not_the_api(reply: &Reply<'_>) -> KvError {
-    KvError::Transient(Cause::new(WrongAnswer::NotTheApi(reply.status)))
+/// Cloudflare's "a time-out occurred" between its edge and the API.
+const STATUS_TIMEOUT: u16 = 524;
+
+fn refuses_token(status: StatusCode) -> bool {
+    status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN
 }
 
-/// The verdict on an answer that is no success.
-pub fn failure(reply: &Reply<'_>) -> KvError {
-    let status = reply.status;
-    let envelope = serde_json::from_slice::<Envelope<IgnoredAny>>(reply.body).ok();
+/// Returns the error of a response that is no success.
+fn failure(response: &Response) -> KvError {
+    let status = response.status;
+    let envelope = serde_json::from_slice::<Envelope<IgnoredAny>>(&response.body).ok();
     let errors = envelope.map(|envelope| envelope.errors).unwrap_or_default();
-    let cause = Cause::new(WrongAnswer::Status(status, errors));
-    let asked_wait = reply.retry_after;
+    let cause = Cause {
+        asked_wait: retry_after(&response.headers),
+        ..Cause::new(WrongResponse { status, errors })
+    };
     match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KvError::AuthRejected(cause),
+        _ if refuses_token(status) => KvError::AuthRejected(cause),
         StatusCode::NOT_FOUND => KvError::Refused(cause),
+        StatusCode::TOO_MANY_REQUESTS => KvError::RateLimited(cause),
         _ if status.as_u16() == STATUS_TIMEOUT => KvError::TooMuch(cause),
-        StatusCode::TOO_MANY_REQUESTS => KvError::RateLimited(Cause { asked_wait, ..cause }),
-        _ if is_transient(status) || status.is_success() => {
-            KvError::Transient(Cause { asked_wait, ..cause })
-        }
+        _ if is_transient(status) || status.is_success() => KvError::Transient(cause),
         _ if status.is_client_error() => KvError::RefusedContent(cause),
         _ => KvError::Refused(cause),
     }
@@ -174,31 +168,33 @@ pub fn failure(reply: &Reply<'_>) -> KvError {
 mod tests {
     use super::*;
     use crate::index::IndexRef;
-    use crate::kv::{Entry, Pair, Source, Stamp};
+    use crate::kv::{Entry, Pair, Source};
+    use reqwest::header::{HeaderMap, RETRY_AFTER};
     use std::rc::Rc;
+    use std::time::Duration;
 
-    fn reply(status: u16, body: &str) -> Reply<'_> {
-        Reply {
+    fn response(status: u16, body: &str) -> Response {
+        Response {
             status: StatusCode::from_u16(status).unwrap(),
-            retry_after: Some(Duration::from_secs(9)),
-            body: body.as_bytes(),
+            headers: HeaderMap::from_iter([(RETRY_AFTER, "9".parse().unwrap())]),
+            body: Bytes::copy_from_slice(body.as_bytes()),
         }
     }
 
     const OK: &str = r#"{"result":{"successful_key_count":2,"unsuccessful_keys":[]},"success":true,"errors":[],"messages":[]}"#;
-    const PARTLY: &str = r#"{"result":{"successful_key_count":1,"unsuccessful_keys":["b"]},"success":true,"errors":[],"messages":[]}"#;
-    const NOT_A_SUCCESS: &str = r#"{"result":null,"success":false,"errors":[{"code":10000,"message":"Authentication error: \"s3cret\""}]}"#;
+    const NO_SUCCESS: &str = r#"{"result":null,"success":false,"errors":[{"code":10000,"message":"Authentication error: \"s3cret\""}]}"#;
 
     #[test]
     fn bodies_are_what_the_api_takes() {
-        let index = IndexRef::parse("a", "i").unwrap();
-        let stamp = Stamp {
-            exported_at: "t".into(),
-            source: Source::Stream,
-            environment: "prod".into(),
+        let metadata = Metadata {
+            index: IndexRef::parse("a", "i").unwrap(),
+            environment: Some("prod".into()),
+            digest: None,
+            exported_at: Some("t".into()),
             changed_at: None,
+            source: Some(Source::Stream),
         };
-        let entry = Rc::new(Entry::new("{\"x\":\"\\n\"}", &index, &stamp));
+        let entry = Rc::new(Entry::new("{\"x\":\"\\n\"}", metadata));
         let pairs = ["k\"1", "k2"].map(|key| Pair { key: key.into(), entry: entry.clone() });
         let sent: serde_json::Value = serde_json::from_slice(&body(&pairs)).unwrap();
         assert_eq!(sent[0]["key"], "k\"1");
@@ -210,35 +206,61 @@ mod tests {
         assert_eq!(get_body(&["a".into()]), r#"{"keys":["a"],"type":"text","withMetadata":true}"#);
     }
 
-    #[test]
-    fn per_key_results_count_on_2xx_and_4xx_alike() {
-        let unsuccessful = |status, body| bulk_reply(&reply(status, body), 2).unwrap().unsuccessful;
-        let b = BTreeSet::from(["b".to_owned()]);
-        assert_eq!(unsuccessful(200, OK), BTreeSet::new());
-        assert_eq!(unsuccessful(200, PARTLY), b);
-        let refused = PARTLY.replace("true", "false");
-        assert_eq!(unsuccessful(400, &refused), b);
+    /// What is read of a response to a bulk request for three keys.
+    fn bulk(status: u16, count: Option<usize>, unsuccessful: &[&str]) -> String {
+        let body = json!({
+            "success": status == 200,
+            "errors": [],
+            "result": {"successful_key_count": count, "unsuccessful_keys": unsuccessful},
+        });
+        match bulk_reply(&response(status, &body.to_string()), 3) {
+            Ok(reply) => {
+                assert_eq!(reply.retry_after, Some(Duration::from_secs(9)));
+                reply.unsuccessful.into_iter().collect::<Vec<_>>().join(" ")
+            }
+            Err(KvError::Transient(_)) => "transient".into(),
+            Err(KvError::RefusedContent(_)) => "refused content".into(),
+            Err(KvError::AuthRejected(_)) => "auth rejected".into(),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     #[test]
-    fn on_4xx_keys_that_are_not_listed_are_done_only_if_the_count_says_so() {
-        let refused = PARTLY.replace("true", "false");
-        let uncounted = refused.replace(r#""successful_key_count":1,"#, "");
-        let overflowing = refused
-            .replace(r#":1,"#, &format!(":{},", usize::MAX))
-            .replace(r#"["b"]"#, r#"["a","b","c"]"#);
-        let twice = refused.replace(r#"["b"]"#, r#"["b","b"]"#);
-        let wrong = [(&refused, 1), (&refused, 3), (&twice, 3), (&uncounted, 2), (&overflowing, 2)];
-        for (body, sent) in wrong {
-            let reply = bulk_reply(&reply(400, body), sent);
-            assert!(matches!(reply, Err(KvError::RefusedContent(_))), "{body} {sent}");
+    fn keys_that_are_not_listed_are_done_if_the_count_bears_it_out() {
+        const MAX: usize = usize::MAX;
+        for (status, count, unsuccessful, outcome) in [
+            (200, Some(3), &[][..], ""),
+            (200, Some(1), &["b", "c"], "b c"),
+            (200, None, &[], ""),
+            (200, None, &["b"], "b"),
+            (200, Some(0), &[], "transient"),
+            (200, Some(2), &[], "transient"),
+            (200, Some(4), &[], "transient"),
+            (200, Some(1), &["b", "b"], "transient"),
+            (200, Some(MAX), &["a", "b", "c", "d"], "transient"),
+            (400, Some(2), &["b"], "b"),
+            (413, Some(0), &["a", "b", "c"], "a b c"),
+            (400, Some(3), &[], "refused content"),
+            (400, Some(1), &["b"], "refused content"),
+            (400, Some(1), &["b", "b"], "refused content"),
+            (400, Some(MAX), &["a", "b", "c", "d"], "refused content"),
+            (400, None, &["b"], "refused content"),
+            (401, Some(2), &["b"], "auth rejected"),
+            (403, Some(2), &["b"], "auth rejected"),
+            (500, Some(2), &["b"], "transient"),
+        ] {
+            assert_eq!(
+                bulk(status, count, unsuccessful),
+                outcome,
+                "{status} {count:?} {unsuccessful:?}"
+            );
         }
     }
 
     #[test]
     fn a_2xx_that_is_no_success_is_a_failure() {
         for body in [
-            NOT_A_SUCCESS,
+            NO_SUCCESS,
             "",
             "<html>",
             "{}",
@@ -246,53 +268,62 @@ mod tests {
             "null",
             r#"{"success":true}"#,
             r#"{"success":true,"result":null}"#,
+            &OK.replace("true", "false"),
             &OK[..40],
         ] {
-            assert!(
-                matches!(bulk_reply(&reply(200, body), 2), Err(KvError::Transient(_))),
-                "{body}"
-            );
-            assert!(get_reply(&reply(200, body)).is_err(), "{body}");
-            assert!(list_reply(&reply(200, body)).is_err(), "{body}");
+            let response = response(200, body);
+            let transient = |error| matches!(error, Some(KvError::Transient(_)));
+            assert!(transient(bulk_reply(&response, 2).err()), "{body}");
+            assert!(transient(get_reply(&response).err()), "{body}");
+            assert!(transient(list_reply(&response).err()), "{body}");
         }
     }
 
     #[test]
-    fn every_status_has_its_verdict() {
-        let verdict = |status| bulk_reply(&reply(status, NOT_A_SUCCESS), 2).unwrap_err();
+    fn every_status_has_its_error() {
+        let error = |status| bulk_reply(&response(status, NO_SUCCESS), 2).unwrap_err();
+        let wait = Some(Duration::from_secs(9));
         for status in [408, 500, 502, 503, 520, 522, 599] {
-            let KvError::Transient(cause) = verdict(status) else { panic!("{status}") };
-            assert_eq!(cause.asked_wait, Some(Duration::from_secs(9)));
+            assert!(matches!(error(status), KvError::Transient(cause) if cause.asked_wait == wait));
         }
-        assert!(matches!(verdict(429), KvError::RateLimited(Cause { asked_wait: Some(_), .. })));
-        assert!(matches!(verdict(524), KvError::TooMuch(_)));
+        assert!(matches!(error(429), KvError::RateLimited(cause) if cause.asked_wait == wait));
+        assert!(matches!(error(524), KvError::TooMuch(_)));
+        for status in [401, 403] {
+            assert!(matches!(error(status), KvError::AuthRejected(_)), "{status}");
+        }
         for status in [301, 302, 404] {
-            assert!(matches!(verdict(status), KvError::Refused(_)), "{status}");
+            assert!(matches!(error(status), KvError::Refused(_)), "{status}");
         }
-        for status in [400, 405, 409, 413, 422] {
-            assert!(matches!(verdict(status), KvError::RefusedContent(_)), "{status}");
+        for status in [400, 402, 405, 409, 410, 413, 414, 422, 451] {
+            assert!(matches!(error(status), KvError::RefusedContent(_)), "{status}");
         }
     }
 
     #[test]
     fn a_reason_holds_codes_and_nothing_of_what_cloudflare_says() {
-        let said = |errors: &str| {
+        let said = |status, errors: &str| {
             let body = format!(r#"{{"result":null,"success":false,"errors":{errors}}}"#);
-            let refused = bulk_reply(&reply(400, &body), 2).unwrap_err();
-            let KvError::RefusedContent(cause) = refused else { panic!("{refused}") };
-            cause.to_string()
+            let response = Response { headers: HeaderMap::new(), ..response(status, &body) };
+            let error = bulk_reply(&response, 2).unwrap_err();
+            std::error::Error::source(&error).unwrap().to_string()
         };
-        for (errors, reason) in [
+        for (status, errors, reason) in [
             (
+                400,
                 r#"[{"code":10012,"message":"malformed s3cret"}]"#,
                 "status 400 Bad Request, code 10012: malformed body or value",
             ),
-            (r#"[{"code":4711,"message":"s3cret"}]"#, "status 400 Bad Request, code 4711"),
-            (r#"[{"code":"s3cret"}]"#, "status 400 Bad Request"),
-            (r#"["s3cret"]"#, "status 400 Bad Request"),
-            ("[]", "status 400 Bad Request"),
+            (400, r#"[{"code":4711,"message":"s3cret"}]"#, "status 400 Bad Request, code 4711"),
+            (400, r#"[{"code":"s3cret"}]"#, "status 400 Bad Request"),
+            (400, r#"["s3cret"]"#, "status 400 Bad Request"),
+            (400, "[]", "status 400 Bad Request"),
+            (
+                200,
+                r#"[{"code":10046,"message":"s3cret"}]"#,
+                "a body that does not confirm status 200 OK, code 10046: too many bulk requests",
+            ),
         ] {
-            assert_eq!(said(errors), reason, "{errors}");
+            assert_eq!(said(status, errors), reason, "{errors}");
         }
     }
 
@@ -300,7 +331,7 @@ mod tests {
     fn values_come_with_metadata_bare_or_not_at_all() {
         let body = r#"{"success":true,"errors":[],"messages":[],"result":{"values":{
             "a":{"value":"v1","metadata":{"digest":"x"}},"b":"v2","c":null,"d":{"value":"v4","metadata":null},"e":{"value":null}}}}"#;
-        let found = get_reply(&reply(200, body)).unwrap();
+        let found = get_reply(&response(200, body)).unwrap();
         assert_eq!(found["a"].value, "v1");
         assert_eq!(found["a"].metadata.as_ref().map(|json| json.get()), Some(r#"{"digest":"x"}"#));
         assert_eq!((found["b"].value.as_str(), found["b"].metadata.is_none()), ("v2", true));
@@ -316,7 +347,7 @@ mod tests {
                 {{"name":"b"}},{{"name":"c","metadata":{{"other":1}}}},{{"name":"d","metadata":"text","expiration":1}}],"result_info":{{"count":4{cursor}}}}}"#
             )
         };
-        let page = |cursor: &str| list_reply(&reply(200, &body(cursor))).unwrap();
+        let page = |cursor: &str| list_reply(&response(200, &body(cursor))).unwrap();
         let listed = page(r#","cursor":"next""#);
         assert_eq!(listed.cursor.as_deref(), Some("next"));
         let ours: Vec<bool> = listed.keys.iter().map(|(_, metadata)| metadata.is_some()).collect();
