@@ -1,14 +1,16 @@
 //! The one list of alias blocks. What is exported ([`super::index_aliases`]) and what protects a KV key
 //! ([`super::alias_targets`]) both go over it, so no block can be exported without protecting.
 
+use self::PointsAt::{OneIndex, Targets};
+
 /// A block of `index_aliases`. While it is enabled, what it points at keeps its KV key.
-pub struct AliasBlock {
+pub struct Block {
     pub name: &'static str,
     pub points_at: PointsAt,
     /// Whether the search proxy gets the block.
     pub exported: bool,
-    /// The item's legacy attribute that takes the place of the block where it is present: an index id.
-    pub overridden_by: Option<&'static str>,
+    /// The item's attribute, an index id, that takes the block's place where it is present.
+    pub legacy: Option<&'static str>,
 }
 
 pub enum PointsAt {
@@ -18,23 +20,8 @@ pub enum PointsAt {
     Targets,
 }
 
-pub const ALIAS_BLOCKS: [AliasBlock; 3] = [
-    AliasBlock {
-        name: "doc_writes",
-        points_at: PointsAt::Targets,
-        exported: false,
-        overridden_by: None,
-    },
-    AliasBlock {
-        name: "doc_reads",
-        points_at: PointsAt::Targets,
-        exported: true,
-        overridden_by: Some("read_alias"),
-    },
-    AliasBlock {
-        name: "analytics",
-        points_at: PointsAt::OneIndex,
-        exported: true,
-        overridden_by: None,
-    },
+pub const BLOCKS: [Block; 3] = [
+    Block { name: "doc_writes", points_at: Targets, exported: false, legacy: None },
+    Block { name: "doc_reads", points_at: Targets, exported: true, legacy: Some("read_alias") },
+    Block { name: "analytics", points_at: OneIndex, exported: true, legacy: None },
 ];

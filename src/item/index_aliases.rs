@@ -1,16 +1,15 @@
 //! `index_aliases` as the search proxy reads it.
 //!
 //! Blocks that are not exported, and unknown ones, are not looked at: what is wrong in them must not
-//! hold up a change that live traffic waits for. The same goes for a block that a legacy attribute
-//! overrides. NULL counts as absent throughout.
+//! hold up a change that live traffic waits for. The same goes for a block whose place a legacy
+//! attribute takes.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Rejection;
-use super::alias_blocks::{ALIAS_BLOCKS, PointsAt};
-use super::fields::Fields;
+use super::alias_blocks::{BLOCKS, Block, PointsAt};
+use super::{Map, Rejection};
 use crate::json::Json;
 
 /// How far the weights of enabled targets may sum up from 1.0 without a warning: 0.001, and what
@@ -19,12 +18,12 @@ const WEIGHT_SUM_TOLERANCE: f64 = 0.001 + 1e-9;
 
 /// The exported blocks, by name.
 #[derive(Debug, Serialize)]
-pub struct IndexAliases(BTreeMap<&'static str, Block>);
+pub struct IndexAliases(BTreeMap<&'static str, Exported>);
 
 /// A block as it is written: its fields ascend by name.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Block {
+enum Exported {
     OneIndex { enabled: bool, index_id: Option<String>, internal: bool },
     Targets { enabled: bool, targets: Vec<Target> },
 }
@@ -39,20 +38,10 @@ struct Target {
 }
 
 impl IndexAliases {
-    pub fn decode(item: &Fields<'_>) -> Result<Self, Rejection> {
-        let aliases = item.map("index_aliases")?;
+    pub fn decode(item: &Map) -> Result<Self, Rejection> {
         let mut blocks = BTreeMap::new();
-        for block in ALIAS_BLOCKS.iter().filter(|block| block.exported) {
-            let legacy = match block.overridden_by {
-                Some(name) => item.non_empty_string(name)?,
-                None => None,
-            };
-            let fields = match &aliases {
-                Some(aliases) if legacy.is_none() => aliases.map(block.name)?,
-                _ => None,
-            };
-            let decoded = fields.map(|fields| Block::decode(&block.points_at, &fields));
-            let exported = legacy.map(Block::legacy).or(decoded.transpose()?);
+        for block in BLOCKS.iter().filter(|block| block.exported) {
+            let exported = Exported::decode(block, item)?;
             blocks.extend(exported.map(|exported| (block.name, exported)));
         }
         Ok(Self(blocks))
@@ -66,7 +55,7 @@ impl IndexAliases {
     /// What is exported all the same but is worth a look.
     pub fn warning(&self) -> Option<String> {
         self.0.iter().find_map(|(name, block)| {
-            let Block::Targets { enabled: true, targets } = block else { return None };
+            let Exported::Targets { enabled: true, targets } = block else { return None };
             let enabled = targets.iter().filter(|target| target.enabled != Some(false));
             let sum: f64 = enabled.map(|target| target.weight).sum();
             ((sum - 1.0).abs() > WEIGHT_SUM_TOLERANCE).then(|| {
@@ -76,42 +65,50 @@ impl IndexAliases {
     }
 }
 
-impl Block {
-    fn legacy(index_id: String) -> Self {
-        let target = Target { enabled: None, index_id, internal: false, weight: 1.0 };
-        Self::Targets { enabled: true, targets: vec![target] }
-    }
-
-    fn decode(points_at: &PointsAt, block: &Fields<'_>) -> Result<Self, Rejection> {
-        let enabled = block.boolean("enabled")?.unwrap_or(false);
-        match points_at {
-            PointsAt::OneIndex => {
-                let index_id = block.string("index_id")?.map(str::to_owned);
-                let internal = block.boolean("internal")?.unwrap_or(false);
-                Ok(Self::OneIndex { enabled, index_id, internal })
-            }
-            PointsAt::Targets => {
-                let targets = block.list_of_maps("targets")?;
-                let targets = targets.iter().map(Target::decode).collect::<Result<_, _>>()?;
-                Ok(Self::Targets { enabled, targets })
-            }
+impl Exported {
+    fn decode(block: &Block, item: &Map) -> Result<Option<Self>, Rejection> {
+        if let Some(name) = block.legacy
+            && let Some(index_id) = item.read_text(name)?
+        {
+            let target = Target { enabled: None, index_id, internal: false, weight: 1.0 };
+            return Ok(Some(Self::Targets { enabled: true, targets: vec![target] }));
         }
+        let exported = item.read_map("index_aliases", |blocks| {
+            blocks.read_map(block.name, |fields| match block.points_at {
+                PointsAt::OneIndex => Ok(Self::OneIndex {
+                    enabled: flag(fields, "enabled")?,
+                    index_id: fields.read_string("index_id")?.map(str::to_owned),
+                    internal: flag(fields, "internal")?,
+                }),
+                PointsAt::Targets => Ok(Self::Targets {
+                    enabled: flag(fields, "enabled")?,
+                    targets: fields.read_maps("targets", Target::decode)?,
+                }),
+            })
+        })?;
+        Ok(exported.flatten())
     }
 }
 
 impl Target {
-    fn decode(target: &Fields<'_>) -> Result<Self, Rejection> {
-        let index_id = target.string("index_id")?;
-        let weight = target.number("weight")?.unwrap_or(1.0);
+    fn decode(target: &Map) -> Result<Self, Rejection> {
+        let index_id = target.read_string("index_id")?;
+        let index_id = index_id.ok_or_else(|| Rejection::new("index_id", "is required"))?;
+        let weight = target.read_number("weight")?.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&weight) {
-            return Err(target.reject("weight", "must be between 0 and 1"));
+            return Err(Rejection::new("weight", "must be between 0 and 1"));
         }
         Ok(Self {
-            enabled: target.boolean("enabled")?,
-            index_id: index_id.ok_or_else(|| target.reject("index_id", "is required"))?.to_owned(),
-            internal: target.boolean("internal")?.unwrap_or(false),
+            enabled: target.read_bool("enabled")?,
+            index_id: index_id.to_owned(),
+            internal: flag(target, "internal")?,
             // A negative zero would give other bytes for the same weight.
             weight: weight.abs(),
         })
     }
+}
+
+/// Reads a boolean; an absent one is false.
+fn flag(fields: &Map, name: &str) -> Result<bool, Rejection> {
+    Ok(fields.read_bool(name)?.unwrap_or(false))
 }

@@ -1,9 +1,7 @@
 //! An index's settings: what the item says, and the KV value and keys that follow from it.
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Serialize, Serializer};
 
-use super::fields::Fields;
 use super::index_aliases::IndexAliases;
 use super::keys::settings_keys;
 use super::{Map, Rejection};
@@ -26,41 +24,22 @@ pub struct IndexSettings {
     pub warning: Option<String>,
 }
 
-#[derive(Serialize)]
-struct SettingsValue<'a> {
-    system_account_id: &'a str,
-    index_name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shop_id: Option<&'a str>,
-    marqo_api_key: &'a str,
-    #[serde(flatten, serialize_with = "in_order")]
-    exported: &'a [(&'static str, Json)],
-}
-
-fn in_order<S: Serializer>(
-    attributes: &&[(&'static str, Json)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(attributes.iter().map(|(name, json)| (name, json)))
-}
-
 impl IndexSettings {
     /// Decodes the item of `index`, with all that KV demands of its keys and metadata. The size of the
     /// value is checked where that is encoded, with its API key.
     pub fn decode(index: &IndexRef, item: &Map) -> Result<Self, Rejection> {
-        let item = Fields::of_item(item);
-        let shop_id = item.non_empty_string("shop_id")?;
-        let cell = item.non_empty_string("cell")?;
-        let aliases = IndexAliases::decode(&item)?;
+        let shop_id = item.read_text("shop_id")?;
+        let cell = item.read_text("cell")?;
+        let aliases = IndexAliases::decode(item)?;
         let exported = [
-            ("index_url", Some(Json::string(index_endpoint(&item)?))),
-            ("search_config", item.map_as_json("search_config")?),
-            ("collections_config", item.map_as_json("collections_config")?),
-            ("feature_flags", item.map_as_json("feature_flags")?),
-            ("agentic_config", item.map_as_json("agentic_config")?),
-            ("pixel_id", item.non_empty_string("pixel_id")?.map(|id| Json::string(&id))),
+            ("index_url", Some(Json::string(index_endpoint(item)?))),
+            ("search_config", item.read_json("search_config")?),
+            ("collections_config", item.read_json("collections_config")?),
+            ("feature_flags", item.read_json("feature_flags")?),
+            ("agentic_config", item.read_json("agentic_config")?),
+            ("pixel_id", item.read_text("pixel_id")?.map(|id| Json::string(&id))),
             ("index_aliases", aliases.to_json()),
-            ("query_override_sharding", item.map_as_json("query_override_sharding")?),
+            ("query_override_sharding", item.read_json("query_override_sharding")?),
         ];
         let exported = exported.into_iter().filter_map(|(name, json)| Some((name, json?)));
         let settings = Self {
@@ -88,24 +67,26 @@ impl IndexSettings {
 
     /// The KV value. This is the only way to build it, so every value has an API key.
     pub fn value(&self, api_key: &SecretString) -> String {
-        let value = SettingsValue {
-            system_account_id: &self.index.account,
-            index_name: &self.index.name,
-            shop_id: self.shop_id.as_deref(),
-            marqo_api_key: api_key.expose_secret(),
-            exported: &self.exported,
-        };
-        // Only a map whose keys are no strings can't be written.
-        serde_json::to_string(&value).unwrap_or_default()
+        let named = [
+            ("system_account_id", Some(&*self.index.account)),
+            ("index_name", Some(&*self.index.name)),
+            ("shop_id", self.shop_id.as_deref()),
+            ("marqo_api_key", Some(api_key.expose_secret())),
+        ];
+        let named = named.into_iter().filter_map(|(name, text)| Some((name, Json::string(text?))));
+        let named: Vec<_> = named.collect();
+        let fields = named.iter().chain(&self.exported);
+        let fields = fields.map(|(name, json)| format!("\"{name}\":{}", json.get()));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
     }
 }
 
-fn index_endpoint<'a>(item: &Fields<'a>) -> Result<&'a str, Rejection> {
+fn index_endpoint(item: &Map) -> Result<&str, Rejection> {
     const NAME: &str = "index_endpoint";
-    match item.string(NAME)? {
-        None => Err(item.reject(NAME, "is required")),
+    match item.read_string(NAME)? {
+        None => Err(Rejection::new(NAME, "is required")),
         Some(url) if is_http_url(url) => Ok(url),
-        Some(_) => Err(item.reject(NAME, "must be an absolute http or https URL")),
+        Some(_) => Err(Rejection::new(NAME, "must be an absolute http or https URL")),
     }
 }
 

@@ -13,6 +13,10 @@ const INDEX_PREFIX: &str = "INDEX#";
 pub const QUERY_SEPARATOR: &str = "#QUERY#";
 const QUERY_CONFIG_KEY_PREFIX: &str = "qcfg-";
 
+/// DynamoDB's limits.
+pub const MAX_PK_BYTES: usize = 2_048;
+pub const MAX_SK_BYTES: usize = 1_024;
+
 /// The key of an item of the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 pub struct ItemKey {
@@ -37,9 +41,8 @@ impl ItemKey {
         Some(ItemRef { index: IndexRef::parse(&self.pk, name)?, query })
     }
 
-    /// DynamoDB's partition keys have up to 2,048 bytes, its sort keys up to 1,024.
     pub fn fits_the_table(&self) -> bool {
-        self.pk.len() <= 2048 && self.sk.len() <= 1024
+        self.pk.len() <= MAX_PK_BYTES && self.sk.len() <= MAX_SK_BYTES
     }
 }
 
@@ -80,13 +83,12 @@ impl ItemRef {
         let index_id = self.index.index_id();
         match &self.query {
             None => index_id,
-            Some(query) => query_config_key_prefix(&index_id) + &digest_of(query),
+            Some(query) => {
+                let digest = Digest::of(query.as_bytes());
+                format!("{}{digest}", query_config_key_prefix(&index_id))
+            }
         }
     }
-}
-
-fn digest_of(query: &str) -> String {
-    Digest::of(query.as_bytes()).to_string()
 }
 
 /// Returns what the sort keys of all query configs of an index start with.

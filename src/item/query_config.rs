@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fields::NOT_AN_ATTRIBUTE;
+use super::map::NOT_AN_ATTRIBUTE;
 use super::{Attribute, Map, Rejection};
 use crate::index::ItemRef;
 use crate::kv::check_key;

@@ -38,3 +38,20 @@ pub fn check_key(key: &str) -> Result<(), LimitExceeded> {
 pub fn check_value_size(bytes: usize) -> Result<(), LimitExceeded> {
     if bytes > MAX_VALUE_BYTES { Err(LimitExceeded::LargeValue) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_in_bytes() {
+        for good in ["a", "...", &"ä".repeat(256)] {
+            assert_eq!(check_key(good), Ok(()), "{good}");
+        }
+        for bad in ["", ".", "..", &"ä".repeat(257), &"a".repeat(513)] {
+            assert!(check_key(bad).is_err(), "{bad}");
+        }
+        assert_eq!(check_value_size(26_214_400), Ok(()));
+        assert_eq!(check_value_size(26_214_401), Err(LimitExceeded::LargeValue));
+    }
+}
