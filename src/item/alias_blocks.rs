@@ -25,3 +25,61 @@ pub const BLOCKS: [Block; 3] = [
     Block { name: "doc_reads", points_at: Targets, exported: true, legacy: Some("read_alias") },
     Block { name: "analytics", points_at: OneIndex, exported: true, legacy: None },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::item::index_aliases::IndexAliases;
+    use crate::item::{AliasTarget, CLAIM_PATHS, Map, alias_targets};
+    use serde_json::{Value, json};
+
+    fn item(block: &Block, enabled: bool) -> Value {
+        let mut fields = match block.points_at {
+            OneIndex => json!({"index_id": {"S": "a-v2"}}),
+            Targets => json!({"targets": {"L": [
+                {"M": {"index_id": {"S": "a-v2"}, "weight": {"N": "0"}}},
+            ]}}),
+        };
+        fields["enabled"] = json!({"BOOL": enabled});
+        json!({"index_aliases": {"M": {block.name: {"M": fields}}}})
+    }
+
+    /// What a pass over the table sees of an item.
+    fn targets(mut item: Value) -> Vec<AliasTarget> {
+        let claimed =
+            |name: &String| CLAIM_PATHS.iter().any(|path| path.split('.').next() == Some(name));
+        item.as_object_mut().unwrap().retain(|name, _| claimed(name));
+        alias_targets("a", &Map::from(item))
+    }
+
+    #[test]
+    fn every_block_protects_its_targets_while_it_is_enabled() {
+        for block in &BLOCKS {
+            let protected = [AliasTarget::IndexId("a-v2".to_owned())];
+            assert_eq!(targets(item(block, true)), protected, "{}", block.name);
+            assert_eq!(targets(item(block, false)), [], "{}", block.name);
+            let Some(legacy) = block.legacy else { continue };
+            let mut item = item(block, true);
+            item[legacy] = json!({"S": "a-v1"});
+            let protected = [AliasTarget::IndexId("a-v1".to_owned())];
+            assert_eq!(targets(item), protected, "{} overridden by {legacy}", block.name);
+        }
+    }
+
+    #[test]
+    fn a_block_is_exported_with_its_targets_or_not_at_all() {
+        for block in &BLOCKS {
+            for enabled in [true, false] {
+                let aliases = IndexAliases::decode(&item(block, enabled).into()).unwrap();
+                let json = aliases.to_json().map(|json| json.get().to_owned());
+                let shown = json.as_ref().is_some_and(|json| json.contains("a-v2"));
+                assert_eq!(
+                    (shown, json.is_some()),
+                    (block.exported, block.exported),
+                    "{}",
+                    block.name
+                );
+            }
+        }
+    }
+}

@@ -82,3 +82,95 @@ fn write_targets(account: &str, entry: &Attribute) -> Vec<AliasTarget> {
     let index_ids = index_ids.into_iter().flatten().map(AliasTarget::IndexId);
     index_ids.chain(shop_id.map(|shop_id| AliasTarget::ShopId(shop_id.to_owned()))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Names, the shop ids among them behind `shop:`.
+    fn targets(item: serde_json::Value) -> Vec<String> {
+        let targets = alias_targets("acct1", &Map::from(item)).into_iter();
+        let mut names: Vec<String> = targets
+            .map(|target| match target {
+                AliasTarget::IndexId(name) => name,
+                AliasTarget::ShopId(name) => format!("shop:{name}"),
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_counts_as_an_active_alias() {
+        let block = |name: &str, fields| json!({"index_aliases": {"M": {name: {"M": fields}}}});
+        let enabled = json!({"BOOL": true});
+        let target = |name: &str| json!({"L": [{"M": {"index_id": {"S": name}}}]});
+        let both = |read_alias| {
+            json!({"read_alias": read_alias, "index_aliases": {"M": {
+                "doc_reads": {"M": {"enabled": enabled, "targets": target("r")}},
+                "doc_writes": {"M": {"enabled": enabled, "targets": target("w")}}}}})
+        };
+        let write_alias =
+            |entry| json!({"add_docs_config": {"M": {"index_write_aliases": {"L": [entry]}}}});
+        let rows: [(&str, serde_json::Value, &[&str]); 17] = [
+            ("nothing", json!({}), &[]),
+            ("no enabled", block("doc_writes", json!({"targets": target("w")})), &[]),
+            (
+                "a doubtful enabled",
+                block("analytics", json!({"enabled": {"S": "false"}, "index_id": {"S": "n"}})),
+                &["n"],
+            ),
+            (
+                "a target that is a text",
+                block("doc_reads", json!({"enabled": enabled, "targets": {"L": [{"S": "r"}]}})),
+                &["r"],
+            ),
+            (
+                "a target switched off, beside a broken one",
+                block(
+                    "doc_reads",
+                    json!({"enabled": enabled, "targets": {"L": [{"N": "1"}, {"M": {"index_id": {"S": "r"}, "enabled": {"BOOL": false}, "weight": {"N": "7"}}}]}}),
+                ),
+                &["r"],
+            ),
+            (
+                "an unknown block",
+                block("shadow", json!({"enabled": enabled, "targets": target("s")})),
+                &[],
+            ),
+            (
+                "read_alias overrides doc_reads alone",
+                both(json!({"S": "legacy"})),
+                &["legacy", "w"],
+            ),
+            ("an empty read_alias", both(json!({"S": ""})), &["r", "w"]),
+            ("a broken read_alias", both(json!({"N": "1"})), &["r", "w"]),
+            ("by index id", write_alias(json!({"M": {"index_id": {"S": "a-1"}}})), &["a-1"]),
+            (
+                "by shop id",
+                write_alias(json!({"M": {"shop_id": {"S": "s"}, "index_id": {"N": "1"}}})),
+                &["shop:s"],
+            ),
+            ("by name", write_alias(json!({"M": {"index_name": {"S": "own"}}})), &["acct1-own"]),
+            (
+                "by account and name",
+                write_alias(
+                    json!({"M": {"index_name": {"S": "other"}, "system_account_id": {"S": "acct9"}}}),
+                ),
+                &["acct9-other"],
+            ),
+            ("by a text", write_alias(json!({"S": "bare"})), &["bare", "shop:bare"]),
+            ("by nothing", write_alias(json!({"N": "7"})), &[]),
+            (
+                "the longest name",
+                json!({"read_alias": {"S": "n".repeat(3_073)}}),
+                &[&"n".repeat(3_073)],
+            ),
+            ("a longer name", json!({"read_alias": {"S": "n".repeat(3_074)}}), &[]),
+        ];
+        for (name, item, expected) in rows {
+            assert_eq!(targets(item), expected, "{name}");
+        }
+    }
+}

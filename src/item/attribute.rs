@@ -110,3 +110,98 @@ impl fmt::Debug for Attribute {
         f.debug_struct("Attribute").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn json(dynamodb: &str) -> Option<String> {
+        let attribute: Attribute = serde_json::from_str(dynamodb).ok()?;
+        serde_json::to_string(&attribute).ok()
+    }
+
+    #[test]
+    fn an_attribute_becomes_canonical_json() {
+        let rows = [
+            (r#"{"S":"a\u0062\n"}"#, r#""ab\n""#),
+            (r#"{"BOOL":false}"#, "false"),
+            (r#"{"NULL":false}"#, "null"),
+            (r#"{"B":"aGk="}"#, r#""aGk=""#),
+            (r#"{"L":[{"S":"b"},{"S":"a"},{"NULL":true}]}"#, r#"["b","a",null]"#),
+            // Integers of 64 bits stay what they are, and the rest are the nearest doubles.
+            (r#"{"N":"-9223372036854775808"}"#, "-9223372036854775808"),
+            (r#"{"N":"18446744073709551615"}"#, "18446744073709551615"),
+            (r#"{"N":"18446744073709551616"}"#, "1.8446744073709552e+19"),
+            (r#"{"N":"-9223372036854775809"}"#, "-9.223372036854776e+18"),
+            (r#"{"N":"3.14159265358979323846"}"#, "3.141592653589793"),
+            (r#"{"N":"1E+125"}"#, "1e+125"),
+            // Sets ascend by value: numbers beyond a double's digits and bytes, too.
+            (r#"{"SS":["b","a","B"]}"#, r#"["B","a","b"]"#),
+            (r#"{"NS":["10","9","-1","0.5"]}"#, "[-1,0.5,9,10]"),
+            (
+                r#"{"NS":["9007199254740993","9007199254740992"]}"#,
+                "[9007199254740992,9007199254740993]",
+            ),
+            (r#"{"BS":["/w==","AA==","AP8="]}"#, r#"["AA==","AP8=","/w=="]"#),
+            // Names ascend by code point, and of one that stands twice the last counts.
+            (
+                r#"{"M":{"b":{"NULL":true},"a":{"BOOL":true},"Z":{"S":"x"},"ä":{"L":[]},"😀":{"M":{}},"\uffee":{"N":"1"}}}"#,
+                "{\"Z\":\"x\",\"a\":true,\"b\":null,\"ä\":[],\"\u{ffee}\":1,\"😀\":{}}",
+            ),
+            (r#"{"M":{"a":{"S":"first"},"a":{"S":"last"}}}"#, r#"{"a":"last"}"#),
+        ];
+        for (dynamodb, expected) in rows {
+            assert_eq!(json(dynamodb).as_deref(), Some(expected), "{dynamodb}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        for bad in [
+            "{}",
+            r#"{"Q":"x"}"#,
+            r#"{"S":7}"#,
+            r#"{"S":"a","N":"1"}"#,
+            r#"{"BOOL":"true"}"#,
+            r#"{"N":1}"#,
+            r#"{"N":"1e999"}"#,
+            r#"{"N":"NaN"}"#,
+            r#"{"N":""}"#,
+            r#"{"NS":["1","x"]}"#,
+            r#"{"Malformed":null}"#,
+        ] {
+            assert_eq!(json(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let attribute: Attribute =
+            serde_json::from_str(r#"{"L":[{"S":"s3cret"},{"N":"4711"}]}"#).unwrap();
+        let shown = format!("{attribute:?}");
+        assert!(!shown.contains("s3cret") && !shown.contains("4711"), "{shown}");
+    }
+
+    fn any_number() -> impl Strategy<Value = Option<Number>> {
+        let integer = any::<i64>().prop_map(|number| number.to_string());
+        let double = any::<f64>().prop_map(|number| number.to_string());
+        prop_oneof![integer, double, "[0-9.-]{0,4}"].prop_map(|text| number(&text))
+    }
+
+    proptest! {
+        #[test]
+        fn number_order_is_total(numbers in proptest::collection::vec(any_number(), 0..12)) {
+            let numbers: Vec<Number> = numbers.into_iter().flatten().collect();
+            for a in &numbers {
+                for b in &numbers {
+                    prop_assert_eq!(by_value(a, b), by_value(b, a).reverse());
+                    for c in &numbers {
+                        let ascend = by_value(a, b).is_le() && by_value(b, c).is_le();
+                        prop_assert!(!ascend || by_value(a, c).is_le(), "{a} {b} {c}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -112,3 +112,150 @@ impl Target {
 fn flag(fields: &Map, name: &str) -> Result<bool, Rejection> {
     Ok(fields.read_bool(name)?.unwrap_or(false))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn decode(item: Value) -> Result<IndexAliases, Rejection> {
+        IndexAliases::decode(&Map::from(item))
+    }
+
+    fn doc_reads(enabled: bool, targets: &[Value]) -> Value {
+        let fields = json!({"enabled": {"BOOL": enabled}, "targets": {"L": targets}});
+        json!({"index_aliases": {"M": {"doc_reads": {"M": fields}}}})
+    }
+
+    /// A target named `a`, with more fields.
+    fn target(fields: Value) -> Value {
+        let mut target = json!({"M": {"index_id": {"S": "a"}}});
+        target["M"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        target
+    }
+
+    #[test]
+    fn blocks_are_exported_with_their_defaults_and_nothing_unknown() {
+        let blocks = |blocks: Value| json!({"index_aliases": {"M": blocks}});
+        let rows = [
+            (
+                "absent fields",
+                blocks(json!({"analytics": {"M": {}}, "doc_reads": {"M": {}}})),
+                r#"{"analytics":{"enabled":false,"index_id":null,"internal":false},"doc_reads":{"enabled":false,"targets":[]}}"#,
+            ),
+            (
+                "absent fields of a target",
+                doc_reads(true, &[target(json!({}))]),
+                r#"{"doc_reads":{"enabled":true,"targets":[{"index_id":"a","internal":false,"weight":1.0}]}}"#,
+            ),
+            (
+                "a disabled alias keeps its targets",
+                doc_reads(
+                    false,
+                    &[target(json!({"weight": {"N": "0.25"}, "internal": {"BOOL": true}}))],
+                ),
+                r#"{"doc_reads":{"enabled":false,"targets":[{"index_id":"a","internal":true,"weight":0.25}]}}"#,
+            ),
+            (
+                "a target's own enabled",
+                doc_reads(true, &[target(json!({"enabled": {"BOOL": false}}))]),
+                r#"{"doc_reads":{"enabled":true,"targets":[{"enabled":false,"index_id":"a","internal":false,"weight":1.0}]}}"#,
+            ),
+            (
+                "unknown blocks and fields",
+                blocks(json!({"doc_writes": {"S": "broken"}, "shadow": {"M": {}},
+                    "analytics": {"M": {"index_id": {"S": ""}, "sampling": {"N": "1"}}}})),
+                r#"{"analytics":{"enabled":false,"index_id":"","internal":false}}"#,
+            ),
+            (
+                "read_alias in the place of a broken doc_reads",
+                json!({"read_alias": {"S": "v2"}, "index_aliases": {"M": {"doc_reads": {"S": "x"}}}}),
+                r#"{"doc_reads":{"enabled":true,"targets":[{"index_id":"v2","internal":false,"weight":1.0}]}}"#,
+            ),
+            (
+                "read_alias alone",
+                json!({"read_alias": {"S": "v2"}}),
+                r#"{"doc_reads":{"enabled":true,"targets":[{"index_id":"v2","internal":false,"weight":1.0}]}}"#,
+            ),
+            ("no aliases", json!({"index_aliases": {"NULL": true}}), ""),
+            ("no blocks", blocks(json!({"doc_reads": {"NULL": true}})), ""),
+            ("an empty read_alias", json!({"read_alias": {"S": ""}}), ""),
+        ];
+        for (name, item, expected) in rows {
+            let json = decode(item).unwrap().to_json();
+            assert_eq!(json.as_ref().map_or("", |json| json.get()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_weight_is_between_0_and_1() {
+        let weight = |text: &str| doc_reads(true, &[target(json!({"weight": {"N": text}}))]);
+        for bad in ["-0.0001", "1.0001", "7", "1E400", "abc"] {
+            let path = decode(weight(bad)).unwrap_err().path;
+            assert_eq!(path, "index_aliases.doc_reads.targets[0].weight", "{bad}");
+        }
+        for (good, written) in [("0", "0.0"), ("1", "1.0"), ("-0", "0.0"), ("0.5", "0.5")] {
+            let json = decode(weight(good)).unwrap().to_json().unwrap();
+            assert!(json.get().contains(&format!("\"weight\":{written}")), "{good}");
+        }
+    }
+
+    #[test]
+    fn weights_of_enabled_targets_that_do_not_sum_to_one_are_warned_about() {
+        let rows: [(&str, bool, &[&str], bool); 9] = [
+            ("too little", true, &["0.5", "0.4"], true),
+            ("a little too much", true, &["0.5", "0.502"], true),
+            ("a little too little", true, &["0.5", "0.4989"], true),
+            ("the upper tolerance", true, &["0.5", "0.501"], false),
+            ("the lower tolerance", true, &["0.5", "0.499"], false),
+            ("a disabled block", false, &["0.5", "0.1"], false),
+            ("no targets", true, &[], true),
+            ("beside a disabled target", true, &["1", "off"], false),
+            ("a disabled target alone", true, &["off"], true),
+        ];
+        for (name, enabled, weights, warned) in rows {
+            let target = |weight: &&str| match *weight {
+                "off" => target(json!({"enabled": {"BOOL": false}})),
+                weight => target(json!({"weight": {"N": weight}})),
+            };
+            let targets: Vec<Value> = weights.iter().map(target).collect();
+            let aliases = decode(doc_reads(enabled, &targets)).unwrap();
+            assert_eq!(aliases.warning().is_some(), warned, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_path() {
+        let analytics = |fields: Value| json!({"index_aliases": {"M": {"analytics": fields}}});
+        let target = |fields| doc_reads(true, &[target(fields)]);
+        let mut targets = doc_reads(true, &[]);
+        targets["index_aliases"]["M"]["doc_reads"]["M"]["targets"] = json!({"M": {}});
+        let rows = [
+            (json!({"index_aliases": {"S": "x"}}), "index_aliases"),
+            (json!({"read_alias": {"N": "1"}}), "read_alias"),
+            (analytics(json!({"S": "x"})), "index_aliases.analytics"),
+            (
+                analytics(json!({"M": {"enabled": {"S": "true"}}})),
+                "index_aliases.analytics.enabled",
+            ),
+            (targets, "index_aliases.doc_reads.targets"),
+            (doc_reads(true, &[json!({"S": "a"})]), "index_aliases.doc_reads.targets[0]"),
+            (doc_reads(true, &[json!({"M": {}})]), "index_aliases.doc_reads.targets[0].index_id"),
+            (
+                target(json!({"index_id": {"N": "1"}})),
+                "index_aliases.doc_reads.targets[0].index_id",
+            ),
+            (
+                target(json!({"internal": {"N": "1"}})),
+                "index_aliases.doc_reads.targets[0].internal",
+            ),
+            (
+                target(json!({"enabled": {"S": "yes"}})),
+                "index_aliases.doc_reads.targets[0].enabled",
+            ),
+        ];
+        for (item, path) in rows {
+            assert_eq!(decode(item).unwrap_err().path, path);
+        }
+    }
+}

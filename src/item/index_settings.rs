@@ -100,3 +100,127 @@ fn is_http_url(text: &str) -> bool {
     });
     prefixed && !forgiven && url::Url::parse(text).is_ok_and(|url| url.has_host())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn decode(item: Value) -> Result<IndexSettings, Rejection> {
+        let index = IndexRef::parse("acct1", "main").unwrap();
+        IndexSettings::decode(&index, &Map::from(item))
+    }
+
+    /// An item that can be exported, but for one more attribute.
+    fn with(name: &str, attribute: Value) -> Value {
+        json!({"index_endpoint": {"S": "http://h"}, name: attribute})
+    }
+
+    #[test]
+    fn the_value_byte_for_byte() {
+        let settings = decode(json!({
+            "pk": {"S": "acct1"}, "sk": {"S": "INDEX#main"}, "cell": {"S": "cell-1"},
+            "index_endpoint": {"S": "https://x.example/idx?a=1"},
+            "shop_id": {"S": "example.myshopify.com"}, "pixel_id": {"S": "px-1"},
+            "search_config": {"M": {}}, "agentic_config": {"M": {}},
+            "collections_config": {"M": {"k": {"L": [{"N": "1"}, {"N": "1.5"}]}}},
+            "feature_flags": {"M": {"b": {"BOOL": true}, "a": {"NULL": true}}},
+            "index_aliases": {"M": {"analytics": {"M": {"enabled": {"BOOL": false}}}}},
+            "read_alias": {"S": "acct1-v2"}, "query_override_sharding": {"M": {"shards": {"N": "4"}}},
+            "create_index_config": {"BROKEN": 1}, "add_docs_config": {"M": {}}, "unknown": {"S": "x"},
+        }))
+        .unwrap();
+        assert_eq!(
+            settings.value(&"k\"1".into()),
+            concat!(
+                r#"{"system_account_id":"acct1","index_name":"main","shop_id":"example.myshopify.com","#,
+                r#""marqo_api_key":"k\"1","index_url":"https://x.example/idx?a=1","search_config":{},"#,
+                r#""collections_config":{"k":[1,1.5]},"feature_flags":{"a":null,"b":true},"#,
+                r#""agentic_config":{},"pixel_id":"px-1","index_aliases":{"analytics":{"enabled":false,"#,
+                r#""index_id":null,"internal":false},"doc_reads":{"enabled":true,"targets":[{"index_id":"#,
+                r#""acct1-v2","internal":false,"weight":1.0}]}},"query_override_sharding":{"shards":4}}"#
+            )
+        );
+        assert_eq!(settings.kv_keys(), ["example.myshopify.com", "acct1-main"]);
+        assert_eq!(settings.cell.as_deref(), Some("cell-1"));
+    }
+
+    #[test]
+    fn absent_null_and_empty_fields_are_left_out() {
+        let settings = decode(json!({
+            "index_endpoint": {"S": "http://h"}, "shop_id": {"S": ""}, "pixel_id": {"NULL": true},
+            "cell": {"S": ""}, "search_config": {"NULL": true}, "read_alias": {"S": ""},
+        }))
+        .unwrap();
+        assert_eq!(
+            settings.value(&"k".into()),
+            r#"{"system_account_id":"acct1","index_name":"main","marqo_api_key":"k","index_url":"http://h"}"#
+        );
+        assert_eq!((settings.kv_keys(), settings.cell), (vec!["acct1-main".to_owned()], None));
+    }
+
+    #[test]
+    fn a_rejection_names_its_path() {
+        let rows = [
+            (json!({}), "index_endpoint"),
+            (json!({"index_endpoint": {"NULL": true}}), "index_endpoint"),
+            (json!({"index_endpoint": {"N": "1"}}), "index_endpoint"),
+            (with("shop_id", json!({"S": ".."})), "shop_id"),
+            (with("shop_id", json!({"S": "s".repeat(513)})), "shop_id"),
+            (with("shop_id", json!({"B": "AAAA"})), "shop_id"),
+            (with("cell", json!({"BOOL": true})), "cell"),
+            (with("pixel_id", json!({"M": {}})), "pixel_id"),
+            (with("search_config", json!({"S": "{}"})), "search_config"),
+            (
+                with("agentic_config", json!({"M": {"a": {"L": [{"N": "1e999"}]}}})),
+                "agentic_config",
+            ),
+            (with("feature_flags", json!({"Q": {}})), "feature_flags"),
+            (with("read_alias", json!({"M": {}})), "read_alias"),
+        ];
+        for (item, path) in rows {
+            assert_eq!(decode(item).unwrap_err().path, path);
+        }
+        assert!(decode(with("shop_id", json!({"S": "s".repeat(512)}))).is_ok());
+        for name in ["n".repeat(507), "\u{1}".repeat(200)] {
+            let index = IndexRef::parse("acct1", &name).unwrap();
+            let item = Map::from(with("cell", json!({"S": "c"})));
+            let rejection = IndexSettings::decode(&index, &item).unwrap_err();
+            assert_eq!(rejection.path, "index_name");
+        }
+    }
+
+    #[test]
+    fn only_absolute_http_urls_are_endpoints() {
+        let endpoint = |url: &str| decode(json!({"index_endpoint": {"S": url}}));
+        for good in ["http://h", "https://h:8443/p?q#f", "HTTPS://H.example/", "http://[::1]:1/"] {
+            assert!(endpoint(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "h.example",
+            "/path",
+            "//h/p",
+            "ftp://h",
+            "http:h",
+            "http:/h",
+            "http://",
+            "https:///p",
+            " http://h",
+            "http://h\n",
+            "http://h/ p",
+            "http://h/\u{7f}",
+            "http://h\\p",
+            "javascript:alert(1)",
+            "http://h:x",
+        ] {
+            assert_eq!(endpoint(bad).unwrap_err().path, "index_endpoint", "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_settings() {
+        let shown = format!("{:?}", decode(with("pixel_id", json!({"S": "s3cret"}))).unwrap());
+        assert!(!shown.contains("s3cret") && !shown.contains("http://h"), "{shown}");
+    }
+}

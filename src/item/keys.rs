@@ -125,3 +125,80 @@ pub fn claimed_keys(index: &IndexRef, item: &Map) -> Vec<String> {
     keys.retain(|key| check_key(key).is_ok());
     keys
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn item(name: &str, query: Option<&str>) -> ItemRef {
+        let index = IndexRef::parse("acct1", name).unwrap();
+        ItemRef { index, query: query.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_sort_key_says_what_the_item_is() {
+        let rows = [
+            ("acct1", "INDEX#main", Some(item("main", None))),
+            ("acct1", "INDEX#main#QUERY#shoes", Some(item("main", Some("shoes")))),
+            ("acct1", "INDEX#main#QUERY#a#QUERY#b", Some(item("main", Some("a#QUERY#b")))),
+            ("acct1", "INDEX#main#QUERY##", Some(item("main", Some("#")))),
+            ("acct1", "INDEX#main#QUERY#größe 😀", Some(item("main", Some("größe 😀")))),
+            ("acct1", "INDEX#DEFAULT_CONFIG", None),
+            ("acct1", "INDEX#DEFAULT_CONFIG#QUERY#shoes", None),
+            ("acct1", "INDEX#", None),
+            ("acct1", "INDEX##QUERY#shoes", None),
+            ("acct1", "INDEX#main#QUERY#", None),
+            ("acct1", "INDEX#a#b", None),
+            ("acct1", "INDEX#a#b#QUERY#shoes", None),
+            ("acct1", "index#main", None),
+            ("acct1", "SETTINGS", None),
+            ("acct1", "", None),
+            ("", "INDEX#main", None),
+        ];
+        for (pk, sk, expected) in rows {
+            let key = ItemKey { pk: pk.into(), sk: sk.into() };
+            assert_eq!(key.item(), expected, "{sk}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_items_key_names_the_item(name in "[^#]{1,20}", query in proptest::option::of(".{1,30}")) {
+            prop_assume!(name != "DEFAULT_CONFIG");
+            let item = item(&name, query.as_deref());
+            prop_assert_eq!(item.key().item(), Some(item));
+        }
+    }
+
+    #[test]
+    fn an_index_asks_for_the_keys_that_can_be_read_and_that_kv_can_hold() {
+        let rows: [(_, _, &[&str]); 6] = [
+            ("a shop id", json!({"shop_id": {"S": "s"}, "cell": {"N": "1"}}), &["s", "acct1-main"]),
+            ("the index id", json!({"shop_id": {"S": "acct1-main"}}), &["acct1-main"]),
+            ("none", json!({}), &["acct1-main"]),
+            ("an empty one", json!({"shop_id": {"S": ""}}), &["acct1-main"]),
+            ("a number", json!({"shop_id": {"N": "1"}}), &["acct1-main"]),
+            ("no key of KV's", json!({"shop_id": {"S": ".."}}), &["acct1-main"]),
+        ];
+        for (name, attributes, keys) in rows {
+            let index = item("main", None).index;
+            assert_eq!(claimed_keys(&index, &Map::from(attributes)), keys, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_kv_key_of_a_query_config_has_the_sha_256_of_the_query() {
+        let settings = item("main", None);
+        assert_eq!(
+            (settings.kv_key(), settings.namespace()),
+            ("acct1-main".into(), Namespace::Settings)
+        );
+        let config = item("main", Some("größe"));
+        // printf 'größe' | sha256sum
+        let digest = "d353a2671b67afff0941ae456e5c76e9394bd6579774ae7542a6185fb9843384";
+        assert_eq!(config.kv_key(), format!("qcfg-acct1-main-{digest}"));
+        assert_eq!(config.namespace(), Namespace::QueryConfigs);
+    }
+}

@@ -123,3 +123,47 @@ impl Map {
         list.unwrap_or_default().iter().enumerate().map(element).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl From<serde_json::Value> for Map {
+        fn from(json: serde_json::Value) -> Self {
+            Self::read(&serde_json::value::to_raw_value(&json).unwrap()).unwrap()
+        }
+    }
+
+    fn read(json: &str) -> Option<Map> {
+        Map::read(serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn a_malformed_attribute_hides_no_other_and_is_never_quoted() {
+        let map = read(
+            r#"{"worse":7,"twice":{"S":"first"},"bad":{"M":{"a":{"L":[{"S":"ok"},{"N":"s3cret",
+            "S":""}]}}},"twice":{"S":"last"},"null":{"NULL":true}}"#,
+        )
+        .unwrap();
+        assert_eq!(map.text("twice"), Some("last"));
+        assert_eq!((map.get("null"), map.get("none")), (None, None));
+        for bad in ["bad", "worse"] {
+            let rejection = map.read_json(bad).unwrap_err();
+            assert_eq!(rejection, Rejection::new(bad, NOT_AN_ATTRIBUTE));
+            assert!(map.map(bad).is_none(), "{bad}");
+        }
+        for no_object in ["7", "[]", "null"] {
+            assert!(read(no_object).is_none(), "{no_object}");
+        }
+    }
+
+    #[test]
+    fn nesting_without_end_is_malformed_and_no_crash() {
+        for (depth, is_read) in [(40, true), (200, false), (5_000, false)] {
+            let deep = format!("{}{}", r#"{"L":["#.repeat(depth), "]}".repeat(depth));
+            let map = read(&format!(r#"{{"deep":{deep},"good":{{"S":"x"}}}}"#)).unwrap();
+            assert_eq!(map.text("good"), Some("x"));
+            assert_eq!(map.get("deep") != Some(&Attribute::Malformed), is_read, "{depth}");
+        }
+    }
+}
