@@ -20,10 +20,10 @@ impl Rejection {
 
     /// `path` is what makes the key, the metadata or the value too long.
     pub fn over_limit(path: &'static str) -> impl Fn(LimitExceeded) -> Self {
-        move |limit| Self::new(path, limit.to_string())
+        move |LimitExceeded(reason)| Self::new(path, reason)
     }
 
-    /// What is wrong with the element or attribute `name`, of which this is a part.
+    /// The same rejection, seen from outside the attribute or element `name` that it is in.
     pub(super) fn inside(self, name: &str) -> Self {
         Self { path: format!("{name}.{}", self.path), ..self }
     }
