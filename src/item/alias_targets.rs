@@ -86,10 +86,10 @@ fn write_targets(account: &str, entry: &Attribute) -> Vec<AliasTarget> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// Names, the shop ids among them behind `shop:`.
-    fn targets(item: serde_json::Value) -> Vec<String> {
+    fn targets(item: Value) -> Vec<String> {
         let targets = alias_targets("acct1", &Map::from(item)).into_iter();
         let mut names: Vec<String> = targets
             .map(|target| match target {
@@ -103,71 +103,45 @@ mod tests {
 
     #[test]
     fn what_counts_as_an_active_alias() {
-        let block = |name: &str, fields| json!({"index_aliases": {"M": {name: {"M": fields}}}});
         let enabled = json!({"BOOL": true});
-        let target = |name: &str| json!({"L": [{"M": {"index_id": {"S": name}}}]});
-        let both = |read_alias| {
-            json!({"read_alias": read_alias, "index_aliases": {"M": {
-                "doc_reads": {"M": {"enabled": enabled, "targets": target("r")}},
-                "doc_writes": {"M": {"enabled": enabled, "targets": target("w")}}}}})
+        let target = |name: &str| json!([{"M": {"index_id": {"S": name}}}]);
+        let targets_of = |list| json!({"M": {"enabled": enabled, "targets": {"L": list}}});
+        let block = |name: &str, block| json!({"index_aliases": {"M": {name: block}}});
+        let doc_reads = |list| block("doc_reads", targets_of(list));
+        let blocks_and = |read_alias| {
+            let blocks = json!({"doc_reads": targets_of(target("r")), "doc_writes": targets_of(target("w"))});
+            json!({"read_alias": read_alias, "index_aliases": {"M": blocks}})
         };
         let write_alias =
             |entry| json!({"add_docs_config": {"M": {"index_write_aliases": {"L": [entry]}}}});
-        let rows: [(&str, serde_json::Value, &[&str]); 17] = [
+        let doubtful = json!({"M": {"enabled": {"S": "false"}, "index_id": {"S": "n"}}});
+        let absent = json!({"M": {"index_id": {"S": "n"}}});
+        let odd = json!({"index_id": {"S": "r"}, "enabled": {"BOOL": false}, "weight": {"N": "7"}});
+        let by_shop_id = json!({"shop_id": {"S": "s"}, "index_id": {"N": "1"}});
+        let by_account = json!({"index_name": {"S": "other"}, "system_account_id": {"S": "acct9"}});
+        let longest = "n".repeat(3_073);
+        let rows: [(&str, Value, &[&str]); 17] = [
             ("nothing", json!({}), &[]),
-            ("no enabled", block("doc_writes", json!({"targets": target("w")})), &[]),
+            ("no enabled", block("analytics", absent), &[]),
+            ("a doubtful enabled", block("analytics", doubtful), &["n"]),
+            ("a target that is a text", doc_reads(json!([{"S": "r"}])), &["r"]),
+            ("a broken target and an odd one", doc_reads(json!([{"N": "1"}, {"M": odd}])), &["r"]),
+            ("an unknown block", block("shadow", targets_of(target("s"))), &[]),
             (
-                "a doubtful enabled",
-                block("analytics", json!({"enabled": {"S": "false"}, "index_id": {"S": "n"}})),
-                &["n"],
-            ),
-            (
-                "a target that is a text",
-                block("doc_reads", json!({"enabled": enabled, "targets": {"L": [{"S": "r"}]}})),
-                &["r"],
-            ),
-            (
-                "a target switched off, beside a broken one",
-                block(
-                    "doc_reads",
-                    json!({"enabled": enabled, "targets": {"L": [{"N": "1"}, {"M": {"index_id": {"S": "r"}, "enabled": {"BOOL": false}, "weight": {"N": "7"}}}]}}),
-                ),
-                &["r"],
-            ),
-            (
-                "an unknown block",
-                block("shadow", json!({"enabled": enabled, "targets": target("s")})),
-                &[],
-            ),
-            (
-                "read_alias overrides doc_reads alone",
-                both(json!({"S": "legacy"})),
+                "read_alias overrides doc_reads",
+                blocks_and(json!({"S": "legacy"})),
                 &["legacy", "w"],
             ),
-            ("an empty read_alias", both(json!({"S": ""})), &["r", "w"]),
-            ("a broken read_alias", both(json!({"N": "1"})), &["r", "w"]),
+            ("an empty read_alias", blocks_and(json!({"S": ""})), &["r", "w"]),
+            ("a broken read_alias", blocks_and(json!({"N": "1"})), &["r", "w"]),
             ("by index id", write_alias(json!({"M": {"index_id": {"S": "a-1"}}})), &["a-1"]),
-            (
-                "by shop id",
-                write_alias(json!({"M": {"shop_id": {"S": "s"}, "index_id": {"N": "1"}}})),
-                &["shop:s"],
-            ),
+            ("by shop id", write_alias(json!({"M": by_shop_id})), &["shop:s"]),
             ("by name", write_alias(json!({"M": {"index_name": {"S": "own"}}})), &["acct1-own"]),
-            (
-                "by account and name",
-                write_alias(
-                    json!({"M": {"index_name": {"S": "other"}, "system_account_id": {"S": "acct9"}}}),
-                ),
-                &["acct9-other"],
-            ),
+            ("by account and name", write_alias(json!({"M": by_account})), &["acct9-other"]),
             ("by a text", write_alias(json!({"S": "bare"})), &["bare", "shop:bare"]),
             ("by nothing", write_alias(json!({"N": "7"})), &[]),
-            (
-                "the longest name",
-                json!({"read_alias": {"S": "n".repeat(3_073)}}),
-                &[&"n".repeat(3_073)],
-            ),
-            ("a longer name", json!({"read_alias": {"S": "n".repeat(3_074)}}), &[]),
+            ("the longest name", json!({"read_alias": {"S": longest}}), &[&longest]),
+            ("a longer name", json!({"read_alias": {"S": format!("{longest}n")}}), &[]),
         ];
         for (name, item, expected) in rows {
             assert_eq!(targets(item), expected, "{name}");

@@ -194,7 +194,7 @@ mod tests {
             let path = decode(weight(bad)).unwrap_err().path;
             assert_eq!(path, "index_aliases.doc_reads.targets[0].weight", "{bad}");
         }
-        for (good, written) in [("0", "0.0"), ("1", "1.0"), ("-0", "0.0"), ("0.5", "0.5")] {
+        for (good, written) in [("0", "0.0"), ("1", "1.0"), ("-0.0", "0.0"), ("0.5", "0.5")] {
             let json = decode(weight(good)).unwrap().to_json().unwrap();
             assert!(json.get().contains(&format!("\"weight\":{written}")), "{good}");
         }

@@ -163,6 +163,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn dynamodb_bounds_both_parts_of_a_key() {
+        let fits = |pk: usize, sk: usize| {
+            ItemKey { pk: "p".repeat(pk), sk: "s".repeat(sk) }.fits_the_table()
+        };
+        assert!(fits(2_048, 1_024) && !fits(2_049, 1) && !fits(1, 1_025));
+    }
+
     proptest! {
         #[test]
         fn an_items_key_names_the_item(name in "[^#]{1,20}", query in proptest::option::of(".{1,30}")) {

@@ -96,27 +96,26 @@ fn read_change(record: &Fields<'_>, change: &Fields<'_>) -> Result<Change, Rejec
         (Some("INSERT" | "MODIFY"), Some(image)) => Ok(Change::Upsert(image)),
         (Some("INSERT" | "MODIFY"), None) => Err(Rejection::new(
             "dynamodb.NewImage",
-            "is missing: the stream's view has to be NEW_IMAGE or NEW_AND_OLD_IMAGES",
+            "must be an item: the stream's view has to be NEW_IMAGE or NEW_AND_OLD_IMAGES",
         )),
         _ => Err(Rejection::new("eventName", "must be INSERT, MODIFY or REMOVE")),
     }
 }
 
-/// The fields of a JSON object, their values unread. `None` for a name that stands twice: which of the
-/// two would count?
+/// The fields of a JSON object, their values unread. A name that stands twice has `None`: either value
+/// could be the one that is meant.
 #[derive(Default)]
 struct Fields<'a>(BTreeMap<String, Option<&'a RawValue>>);
 
 impl<'a> Fields<'a> {
-    /// Returns no fields where there is no object.
+    /// Reads an object; anything else has no fields.
     fn read(json: &'a RawValue) -> Self {
         let mut json = serde_json::Deserializer::from_str(json.get());
         json.deserialize_map(FieldsVisitor).unwrap_or_default()
     }
 
-    /// Returns a field that is there once and not null.
     fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.get(name).copied().flatten().filter(|json| json.get() != "null")
+        self.0.get(name).copied().flatten()
     }
 
     fn parse<T: Deserialize<'a>>(&self, name: &str) -> Option<T> {
@@ -170,7 +169,7 @@ mod tests {
         const NO_IMAGE: Result<&str, &str> = Err("dynamodb.NewImage");
         const NO_NAME: Result<&str, &str> = Err("eventName");
         // The event's name, more fields of `dynamodb`; the change, and the shop ids that the images name.
-        let rows: [(&str, &str, Result<&str, &str>, &[&str]); 16] = [
+        let rows: [(_, _, _, &[&str]); 16] = [
             (r#""INSERT""#, r#","NewImage":{"shop_id":{"S":"s"}}"#, UPSERT, &["s"]),
             (
                 r#""MODIFY""#,

@@ -119,7 +119,9 @@ mod tests {
             value: "\u{1}".to_owned(),
         };
         for stored in [written, odd, StoredValue { value: String::new(), metadata: None }] {
-            assert_eq!(Entry::restored(&stored).to_stored(), stored);
+            let restored = Entry::restored(&stored);
+            assert_eq!(restored.to_stored(), stored);
+            assert_eq!(restored.metadata().cloned(), stored.metadata());
         }
     }
 

@@ -180,20 +180,22 @@ mod tests {
             changed_at: Some("2026-11-21T09:59:58Z".to_owned()),
             source: Some(Source::Stream),
         };
-        let spoilt = |name: &str| {
+        let spoilt = |name: &str, text: &str| {
             let mut json = serde_json::to_value(&whole).unwrap();
-            json[name] = json!("s3cret");
+            json[name] = json!(text);
             Metadata::parse(&json.to_string()).unwrap()
         };
+        let too_exact = format!("2026-11-21T10:00:00.{}Z", "0".repeat(40));
         let rows = [
-            ("unknown", whole.clone()),
-            ("digest", Metadata { digest: None, ..whole.clone() }),
-            ("exported_at", Metadata { exported_at: None, ..whole.clone() }),
-            ("changed_at", Metadata { changed_at: None, ..whole.clone() }),
-            ("source", Metadata { source: None, ..whole.clone() }),
+            ("unknown", "s3cret", whole.clone()),
+            ("digest", "s3cret", Metadata { digest: None, ..whole.clone() }),
+            ("exported_at", "s3cret", Metadata { exported_at: None, ..whole.clone() }),
+            ("exported_at", &too_exact, Metadata { exported_at: None, ..whole.clone() }),
+            ("changed_at", "s3cret", Metadata { changed_at: None, ..whole.clone() }),
+            ("source", "s3cret", Metadata { source: None, ..whole.clone() }),
         ];
-        for (name, expected) in rows {
-            assert_eq!(spoilt(name), expected, "{name}");
+        for (name, text, expected) in rows {
+            assert_eq!(spoilt(name, text), expected, "{name}");
         }
     }
 
