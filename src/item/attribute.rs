@@ -3,14 +3,14 @@
 //! 64 bits stays an integer, and any other number becomes the nearest double.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::ser::{Serialize, Serializer};
+use serde::ser::{Error, Serialize, Serializer};
 use serde_json::Number;
-use serde_json::value::RawValue;
+
+use super::Map;
 
 /// An attribute of an item. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, serde::Deserialize)]
@@ -33,48 +33,6 @@ pub enum Attribute {
     Malformed,
 }
 
-/// Attributes by name. Of a name that stands twice, the last one counts.
-#[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, serde::Serialize)]
-#[serde(transparent)]
-pub struct Map(BTreeMap<String, Attribute>);
-
-impl Map {
-    /// Reads an item's attributes. Each is decoded by itself: one that is no DynamoDB JSON becomes
-    /// [`Attribute::Malformed`]. `None` where the item is no object at all.
-    pub fn read(json: &RawValue) -> Option<Self> {
-        let attributes: BTreeMap<String, &RawValue> = serde_json::from_str(json.get()).ok()?;
-        let decoded = |json: &RawValue| serde_json::from_str(json.get());
-        let attributes = attributes
-            .into_iter()
-            .map(|(name, json)| (name, decoded(json).unwrap_or(Attribute::Malformed)));
-        Some(Self(attributes.collect()))
-    }
-
-    /// Returns the attribute `name`, if there is one that isn't NULL.
-    pub fn get(&self, name: &str) -> Option<&Attribute> {
-        self.0.get(name).filter(|attribute| !matches!(attribute, Attribute::NULL(_)))
-    }
-
-    pub fn map(&self, name: &str) -> Option<&Self> {
-        self.get(name)?.as_map()
-    }
-
-    /// Returns a list; an empty one where there is none.
-    pub fn list(&self, name: &str) -> &[Attribute] {
-        self.get(name).and_then(Attribute::as_list).unwrap_or_default()
-    }
-
-    /// Returns a string that is not empty.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.get(name)?.as_text()
-    }
-
-    /// All attributes, NULL ones too, ascending by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Attribute)> {
-        self.0.iter().map(|(name, attribute)| (&**name, attribute))
-    }
-}
-
 impl Attribute {
     pub fn as_string(&self) -> Option<&str> {
         if let Self::S(text) = self { Some(text) } else { None }
@@ -83,6 +41,14 @@ impl Attribute {
     /// Returns a string that is not empty.
     pub fn as_text(&self) -> Option<&str> {
         self.as_string().filter(|text| !text.is_empty())
+    }
+
+    pub fn as_bool(&self) -> Option<bool> {
+        if let Self::BOOL(flag) = self { Some(*flag) } else { None }
+    }
+
+    pub fn as_f64(&self) -> Option<f64> {
+        if let Self::N(text) = self { number(text)?.as_f64() } else { None }
     }
 
     pub fn as_map(&self) -> Option<&Map> {
@@ -95,7 +61,7 @@ impl Attribute {
 }
 
 /// Returns the number that a text means to JSON; `None` where JSON can't express it.
-pub fn number(text: &str) -> Option<Number> {
+fn number(text: &str) -> Option<Number> {
     let integer = text.parse::<i64>().map(Number::from);
     let integer = integer.or_else(|_| text.parse::<u64>().map(Number::from));
     // `from_f64` refuses what JSON can't express: infinities and NaN, which `parse` accepts.
@@ -110,40 +76,132 @@ fn by_value(a: &Number, b: &Number) -> Ordering {
 
 impl Serialize for Attribute {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let number = |text: &String| number(text).ok_or_else(|| S::Error::custom("not a number"));
         match self {
             Self::S(text) | Self::B(text) => text.serialize(serializer),
-            Self::N(text) => number(text).ok_or_else(malformed)?.serialize(serializer),
-            Self::BOOL(flag) => serializer.serialize_bool(*flag),
+            Self::N(text) => number(text)?.serialize(serializer),
+            Self::BOOL(flag) => flag.serialize(serializer),
             Self::NULL(_) => serializer.serialize_unit(),
             Self::M(map) => map.serialize(serializer),
             Self::L(list) => list.serialize(serializer),
-            Self::SS(set) => ascending(set.iter(), Ord::cmp).serialize(serializer),
+            Self::SS(set) => {
+                let mut set = set.clone();
+                set.sort();
+                set.serialize(serializer)
+            }
             Self::NS(set) => {
-                let numbers: Option<Vec<Number>> = set.iter().map(|text| number(text)).collect();
-                ascending(numbers.ok_or_else(malformed)?, by_value).serialize(serializer)
+                let mut set = set.iter().map(number).collect::<Result<Vec<_>, _>>()?;
+                set.sort_by(by_value);
+                set.serialize(serializer)
             }
             Self::BS(set) => {
+                let mut set = set.clone();
                 // By the bytes: base64 has an order of its own.
-                let bytes = |text: &str| BASE64.decode(text).ok();
-                ascending(set.iter(), |a, b| bytes(a).cmp(&bytes(b))).serialize(serializer)
+                set.sort_by_cached_key(|text| BASE64.decode(text).ok());
+                set.serialize(serializer)
             }
-            Self::Malformed => Err(malformed()),
+            Self::Malformed => Err(S::Error::custom("a malformed attribute")),
         }
     }
-}
-
-fn ascending<T>(set: impl IntoIterator<Item = T>, order: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
-    let mut set: Vec<T> = set.into_iter().collect();
-    set.sort_by(order);
-    set
-}
-
-fn malformed<E: serde::ser::Error>() -> E {
-    E::custom("a malformed attribute")
 }
 
 impl fmt::Debug for Attribute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Attribute").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn json(dynamodb: &str) -> Option<String> {
+        let attribute: Attribute = serde_json::from_str(dynamodb).ok()?;
+        serde_json::to_string(&attribute).ok()
+    }
+
+    #[test]
+    fn an_attribute_becomes_canonical_json() {
+        let rows = [
+            (r#"{"S":"a\u0062\n"}"#, r#""ab\n""#),
+            (r#"{"BOOL":false}"#, "false"),
+            (r#"{"NULL":false}"#, "null"),
+            (r#"{"B":"aGk="}"#, r#""aGk=""#),
+            (r#"{"L":[{"S":"b"},{"S":"a"},{"NULL":true}]}"#, r#"["b","a",null]"#),
+            // Integers of 64 bits stay what they are, and the rest are the nearest doubles.
+            (r#"{"N":"-9223372036854775808"}"#, "-9223372036854775808"),
+            (r#"{"N":"18446744073709551615"}"#, "18446744073709551615"),
+            (r#"{"N":"18446744073709551616"}"#, "1.8446744073709552e+19"),
+            (r#"{"N":"-9223372036854775809"}"#, "-9.223372036854776e+18"),
+            (r#"{"N":"3.14159265358979323846"}"#, "3.141592653589793"),
+            (r#"{"N":"1E+125"}"#, "1e+125"),
+            // Sets ascend by value: numbers beyond a double's digits and bytes, too.
+            (r#"{"SS":["b","a","B"]}"#, r#"["B","a","b"]"#),
+            (r#"{"NS":["10","9","-1","0.5"]}"#, "[-1,0.5,9,10]"),
+            (
+                r#"{"NS":["9007199254740993","9007199254740992"]}"#,
+                "[9007199254740992,9007199254740993]",
+            ),
+            (r#"{"BS":["/w==","AA==","AP8="]}"#, r#"["AA==","AP8=","/w=="]"#),
+            // Names ascend by code point, and of one that stands twice the last counts.
+            (
+                r#"{"M":{"b":{"NULL":true},"a":{"BOOL":true},"Z":{"S":"x"},"ä":{"L":[]},"😀":{"M":{}},"\uffee":{"N":"1"}}}"#,
+                "{\"Z\":\"x\",\"a\":true,\"b\":null,\"ä\":[],\"\u{ffee}\":1,\"😀\":{}}",
+            ),
+            (r#"{"M":{"a":{"S":"first"},"a":{"S":"last"}}}"#, r#"{"a":"last"}"#),
+        ];
+        for (dynamodb, expected) in rows {
+            assert_eq!(json(dynamodb).as_deref(), Some(expected), "{dynamodb}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        for bad in [
+            "{}",
+            r#"{"Q":"x"}"#,
+            r#"{"S":7}"#,
+            r#"{"S":"a","N":"1"}"#,
+            r#"{"BOOL":"true"}"#,
+            r#"{"N":1}"#,
+            r#"{"N":"1e999"}"#,
+            r#"{"N":"NaN"}"#,
+            r#"{"N":""}"#,
+            r#"{"NS":["1","x"]}"#,
+            r#"{"Malformed":null}"#,
+        ] {
+            assert_eq!(json(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let attribute: Attribute =
+            serde_json::from_str(r#"{"L":[{"S":"s3cret"},{"N":"4711"}]}"#).unwrap();
+        let shown = format!("{attribute:?}");
+        assert!(!shown.contains("s3cret") && !shown.contains("4711"), "{shown}");
+    }
+
+    fn any_number() -> impl Strategy<Value = Option<Number>> {
+        let integer = any::<i64>().prop_map(|number| number.to_string());
+        let double = any::<f64>().prop_map(|number| number.to_string());
+        prop_oneof![integer, double, "[0-9.-]{0,4}"].prop_map(|text| number(&text))
+    }
+
+    proptest! {
+        #[test]
+        fn number_order_is_total(numbers in proptest::collection::vec(any_number(), 0..12)) {
+            let numbers: Vec<Number> = numbers.into_iter().flatten().collect();
+            for a in &numbers {
+                for b in &numbers {
+                    prop_assert_eq!(by_value(a, b), by_value(b, a).reverse());
+                    for c in &numbers {
+                        let ascend = by_value(a, b).is_le() && by_value(b, c).is_le();
+                        prop_assert!(!ascend || by_value(a, c).is_le(), "{a} {b} {c}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -1,16 +1,15 @@
 //! `index_aliases` as the search proxy reads it.
 //!
 //! Blocks that are not exported, and unknown ones, are not looked at: what is wrong in them must not
-//! hold up a change that live traffic waits for. The same goes for a block that a legacy attribute
-//! overrides. NULL counts as absent throughout.
+//! hold up a change that live traffic waits for. The same goes for a block whose place a legacy
+//! attribute takes.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Rejection;
-use super::alias_blocks::{ALIAS_BLOCKS, PointsAt};
-use super::fields::Fields;
+use super::alias_blocks::{BLOCKS, Block, PointsAt};
+use super::{Map, Rejection};
 use crate::json::Json;
 
 /// How far the weights of enabled targets may sum up from 1.0 without a warning: 0.001, and what
@@ -19,12 +18,12 @@ const WEIGHT_SUM_TOLERANCE: f64 = 0.001 + 1e-9;
 
 /// The exported blocks, by name.
 #[derive(Debug, Serialize)]
-pub struct IndexAliases(BTreeMap<&'static str, Block>);
+pub struct IndexAliases(BTreeMap<&'static str, Exported>);
 
 /// A block as it is written: its fields ascend by name.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Block {
+enum Exported {
     OneIndex { enabled: bool, index_id: Option<String>, internal: bool },
     Targets { enabled: bool, targets: Vec<Target> },
 }
@@ -39,20 +38,10 @@ struct Target {
 }
 
 impl IndexAliases {
-    pub fn decode(item: &Fields<'_>) -> Result<Self, Rejection> {
-        let aliases = item.map("index_aliases")?;
+    pub fn decode(item: &Map) -> Result<Self, Rejection> {
         let mut blocks = BTreeMap::new();
-        for block in ALIAS_BLOCKS.iter().filter(|block| block.exported) {
-            let legacy = match block.overridden_by {
-                Some(name) => item.non_empty_string(name)?,
-                None => None,
-            };
-            let fields = match &aliases {
-                Some(aliases) if legacy.is_none() => aliases.map(block.name)?,
-                _ => None,
-            };
-            let decoded = fields.map(|fields| Block::decode(&block.points_at, &fields));
-            let exported = legacy.map(Block::legacy).or(decoded.transpose()?);
+        for block in BLOCKS.iter().filter(|block| block.exported) {
+            let exported = Exported::decode(block, item)?;
             blocks.extend(exported.map(|exported| (block.name, exported)));
         }
         Ok(Self(blocks))
@@ -66,7 +55,7 @@ impl IndexAliases {
     /// What is exported all the same but is worth a look.
     pub fn warning(&self) -> Option<String> {
         self.0.iter().find_map(|(name, block)| {
-            let Block::Targets { enabled: true, targets } = block else { return None };
+            let Exported::Targets { enabled: true, targets } = block else { return None };
             let enabled = targets.iter().filter(|target| target.enabled != Some(false));
             let sum: f64 = enabled.map(|target| target.weight).sum();
             ((sum - 1.0).abs() > WEIGHT_SUM_TOLERANCE).then(|| {
@@ -76,42 +65,197 @@ impl IndexAliases {
     }
 }
 
-impl Block {
-    fn legacy(index_id: String) -> Self {
-        let target = Target { enabled: None, index_id, internal: false, weight: 1.0 };
-        Self::Targets { enabled: true, targets: vec![target] }
-    }
-
-    fn decode(points_at: &PointsAt, block: &Fields<'_>) -> Result<Self, Rejection> {
-        let enabled = block.boolean("enabled")?.unwrap_or(false);
-        match points_at {
-            PointsAt::OneIndex => {
-                let index_id = block.string("index_id")?.map(str::to_owned);
-                let internal = block.boolean("internal")?.unwrap_or(false);
-                Ok(Self::OneIndex { enabled, index_id, internal })
-            }
-            PointsAt::Targets => {
-                let targets = block.list_of_maps("targets")?;
-                let targets = targets.iter().map(Target::decode).collect::<Result<_, _>>()?;
-                Ok(Self::Targets { enabled, targets })
-            }
+impl Exported {
+    fn decode(block: &Block, item: &Map) -> Result<Option<Self>, Rejection> {
+        if let Some(name) = block.legacy
+            && let Some(index_id) = item.read_text(name)?
+        {
+            let target = Target { enabled: None, index_id, internal: false, weight: 1.0 };
+            return Ok(Some(Self::Targets { enabled: true, targets: vec![target] }));
         }
+        let exported = item.read_map("index_aliases", |blocks| {
+            blocks.read_map(block.name, |fields| match block.points_at {
+                PointsAt::OneIndex => Ok(Self::OneIndex {
+                    enabled: flag(fields, "enabled")?,
+                    index_id: fields.read_string("index_id")?.map(str::to_owned),
+                    internal: flag(fields, "internal")?,
+                }),
+                PointsAt::Targets => Ok(Self::Targets {
+                    enabled: flag(fields, "enabled")?,
+                    targets: fields.read_maps("targets", Target::decode)?,
+                }),
+            })
+        })?;
+        Ok(exported.flatten())
     }
 }
 
 impl Target {
-    fn decode(target: &Fields<'_>) -> Result<Self, Rejection> {
-        let index_id = target.string("index_id")?;
-        let weight = target.number("weight")?.unwrap_or(1.0);
+    fn decode(target: &Map) -> Result<Self, Rejection> {
+        let index_id = target.read_string("index_id")?;
+        let index_id = index_id.ok_or_else(|| Rejection::new("index_id", "is required"))?;
+        let weight = target.read_number("weight")?.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&weight) {
-            return Err(target.reject("weight", "must be between 0 and 1"));
+            return Err(Rejection::new("weight", "must be between 0 and 1"));
         }
         Ok(Self {
-            enabled: target.boolean("enabled")?,
-            index_id: index_id.ok_or_else(|| target.reject("index_id", "is required"))?.to_owned(),
-            internal: target.boolean("internal")?.unwrap_or(false),
+            enabled: target.read_bool("enabled")?,
+            index_id: index_id.to_owned(),
+            internal: flag(target, "internal")?,
             // A negative zero would give other bytes for the same weight.
             weight: weight.abs(),
         })
+    }
+}
+
+/// Reads a boolean; an absent one is false.
+fn flag(fields: &Map, name: &str) -> Result<bool, Rejection> {
+    Ok(fields.read_bool(name)?.unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn decode(item: Value) -> Result<IndexAliases, Rejection> {
+        IndexAliases::decode(&Map::from(item))
+    }
+
+    fn doc_reads(enabled: bool, targets: &[Value]) -> Value {
+        let fields = json!({"enabled": {"BOOL": enabled}, "targets": {"L": targets}});
+        json!({"index_aliases": {"M": {"doc_reads": {"M": fields}}}})
+    }
+
+    /// A target named `a`, with more fields.
+    fn target(fields: Value) -> Value {
+        let mut target = json!({"M": {"index_id": {"S": "a"}}});
+        target["M"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        target
+    }
+
+    #[test]
+    fn blocks_are_exported_with_their_defaults_and_nothing_unknown() {
+        let blocks = |blocks: Value| json!({"index_aliases": {"M": blocks}});
+        let rows = [
+            (
+                "absent fields",
+                blocks(json!({"analytics": {"M": {}}, "doc_reads": {"M": {}}})),
+                r#"{"analytics":{"enabled":false,"index_id":null,"internal":false},"doc_reads":{"enabled":false,"targets":[]}}"#,
+            ),
+            (
+                "absent fields of a target",
+                doc_reads(true, &[target(json!({}))]),
+                r#"{"doc_reads":{"enabled":true,"targets":[{"index_id":"a","internal":false,"weight":1.0}]}}"#,
+            ),
+            (
+                "a disabled alias keeps its targets",
+                doc_reads(
+                    false,
+                    &[target(json!({"weight": {"N": "0.25"}, "internal": {"BOOL": true}}))],
+                ),
+                r#"{"doc_reads":{"enabled":false,"targets":[{"index_id":"a","internal":true,"weight":0.25}]}}"#,
+            ),
+            (
+                "a target's own enabled",
+                doc_reads(true, &[target(json!({"enabled": {"BOOL": false}}))]),
+                r#"{"doc_reads":{"enabled":true,"targets":[{"enabled":false,"index_id":"a","internal":false,"weight":1.0}]}}"#,
+            ),
+            (
+                "unknown blocks and fields",
+                blocks(json!({"doc_writes": {"S": "broken"}, "shadow": {"M": {}},
+                    "analytics": {"M": {"index_id": {"S": ""}, "sampling": {"N": "1"}}}})),
+                r#"{"analytics":{"enabled":false,"index_id":"","internal":false}}"#,
+            ),
+            (
+                "read_alias in the place of a broken doc_reads",
+                json!({"read_alias": {"S": "v2"}, "index_aliases": {"M": {"doc_reads": {"S": "x"}}}}),
+                r#"{"doc_reads":{"enabled":true,"targets":[{"index_id":"v2","internal":false,"weight":1.0}]}}"#,
+            ),
+            (
+                "read_alias alone",
+                json!({"read_alias": {"S": "v2"}}),
+                r#"{"doc_reads":{"enabled":true,"targets":[{"index_id":"v2","internal":false,"weight":1.0}]}}"#,
+            ),
+            ("no aliases", json!({"index_aliases": {"NULL": true}}), ""),
+            ("no blocks", blocks(json!({"doc_reads": {"NULL": true}})), ""),
+            ("an empty read_alias", json!({"read_alias": {"S": ""}}), ""),
+        ];
+        for (name, item, expected) in rows {
+            let json = decode(item).unwrap().to_json();
+            assert_eq!(json.as_ref().map_or("", |json| json.get()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_weight_is_between_0_and_1() {
+        let weight = |text: &str| doc_reads(true, &[target(json!({"weight": {"N": text}}))]);
+        for bad in ["-0.0001", "1.0001", "7", "1E400", "abc"] {
+            let path = decode(weight(bad)).unwrap_err().path;
+            assert_eq!(path, "index_aliases.doc_reads.targets[0].weight", "{bad}");
+        }
+        for (good, written) in [("0", "0.0"), ("1", "1.0"), ("-0.0", "0.0"), ("0.5", "0.5")] {
+            let json = decode(weight(good)).unwrap().to_json().unwrap();
+            assert!(json.get().contains(&format!("\"weight\":{written}")), "{good}");
+        }
+    }
+
+    #[test]
+    fn weights_of_enabled_targets_that_do_not_sum_to_one_are_warned_about() {
+        let rows: [(&str, bool, &[&str], bool); 9] = [
+            ("too little", true, &["0.5", "0.4"], true),
+            ("a little too much", true, &["0.5", "0.502"], true),
+            ("a little too little", true, &["0.5", "0.4989"], true),
+            ("the upper tolerance", true, &["0.5", "0.501"], false),
+            ("the lower tolerance", true, &["0.5", "0.499"], false),
+            ("a disabled block", false, &["0.5", "0.1"], false),
+            ("no targets", true, &[], true),
+            ("beside a disabled target", true, &["1", "off"], false),
+            ("a disabled target alone", true, &["off"], true),
+        ];
+        for (name, enabled, weights, warned) in rows {
+            let target = |weight: &&str| match *weight {
+                "off" => target(json!({"enabled": {"BOOL": false}})),
+                weight => target(json!({"weight": {"N": weight}})),
+            };
+            let targets: Vec<Value> = weights.iter().map(target).collect();
+            let aliases = decode(doc_reads(enabled, &targets)).unwrap();
+            assert_eq!(aliases.warning().is_some(), warned, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_path() {
+        let analytics = |fields: Value| json!({"index_aliases": {"M": {"analytics": fields}}});
+        let target = |fields| doc_reads(true, &[target(fields)]);
+        let mut targets = doc_reads(true, &[]);
+        targets["index_aliases"]["M"]["doc_reads"]["M"]["targets"] = json!({"M": {}});
+        let rows = [
+            (json!({"index_aliases": {"S": "x"}}), "index_aliases"),
+            (json!({"read_alias": {"N": "1"}}), "read_alias"),
+            (analytics(json!({"S": "x"})), "index_aliases.analytics"),
+            (
+                analytics(json!({"M": {"enabled": {"S": "true"}}})),
+                "index_aliases.analytics.enabled",
+            ),
+            (targets, "index_aliases.doc_reads.targets"),
+            (doc_reads(true, &[json!({"S": "a"})]), "index_aliases.doc_reads.targets[0]"),
+            (doc_reads(true, &[json!({"M": {}})]), "index_aliases.doc_reads.targets[0].index_id"),
+            (
+                target(json!({"index_id": {"N": "1"}})),
+                "index_aliases.doc_reads.targets[0].index_id",
+            ),
+            (
+                target(json!({"internal": {"N": "1"}})),
+                "index_aliases.doc_reads.targets[0].internal",
+            ),
+            (
+                target(json!({"enabled": {"S": "yes"}})),
+                "index_aliases.doc_reads.targets[0].enabled",
+            ),
+        ];
+        for (item, path) in rows {
+            assert_eq!(decode(item).unwrap_err().path, path);
+        }
     }
 }

@@ -1,9 +1,7 @@
 //! An index's settings: what the item says, and the KV value and keys that follow from it.
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Serialize, Serializer};
 
-use super::fields::Fields;
 use super::index_aliases::IndexAliases;
 use super::keys::settings_keys;
 use super::{Map, Rejection};
@@ -26,41 +24,22 @@ pub struct IndexSettings {
     pub warning: Option<String>,
 }
 
-#[derive(Serialize)]
-struct SettingsValue<'a> {
-    system_account_id: &'a str,
-    index_name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shop_id: Option<&'a str>,
-    marqo_api_key: &'a str,
-    #[serde(flatten, serialize_with = "in_order")]
-    exported: &'a [(&'static str, Json)],
-}
-
-fn in_order<S: Serializer>(
-    attributes: &&[(&'static str, Json)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(attributes.iter().map(|(name, json)| (name, json)))
-}
-
 impl IndexSettings {
     /// Decodes the item of `index`, with all that KV demands of its keys and metadata. The size of the
     /// value is checked where that is encoded, with its API key.
     pub fn decode(index: &IndexRef, item: &Map) -> Result<Self, Rejection> {
-        let item = Fields::of_item(item);
-        let shop_id = item.non_empty_string("shop_id")?;
-        let cell = item.non_empty_string("cell")?;
-        let aliases = IndexAliases::decode(&item)?;
+        let shop_id = item.read_text("shop_id")?;
+        let cell = item.read_text("cell")?;
+        let aliases = IndexAliases::decode(item)?;
         let exported = [
-            ("index_url", Some(Json::string(index_endpoint(&item)?))),
-            ("search_config", item.map_as_json("search_config")?),
-            ("collections_config", item.map_as_json("collections_config")?),
-            ("feature_flags", item.map_as_json("feature_flags")?),
-            ("agentic_config", item.map_as_json("agentic_config")?),
-            ("pixel_id", item.non_empty_string("pixel_id")?.map(|id| Json::string(&id))),
+            ("index_url", Some(Json::string(index_endpoint(item)?))),
+            ("search_config", item.read_json("search_config")?),
+            ("collections_config", item.read_json("collections_config")?),
+            ("feature_flags", item.read_json("feature_flags")?),
+            ("agentic_config", item.read_json("agentic_config")?),
+            ("pixel_id", item.read_text("pixel_id")?.map(|id| Json::string(&id))),
             ("index_aliases", aliases.to_json()),
-            ("query_override_sharding", item.map_as_json("query_override_sharding")?),
+            ("query_override_sharding", item.read_json("query_override_sharding")?),
         ];
         let exported = exported.into_iter().filter_map(|(name, json)| Some((name, json?)));
         let settings = Self {
@@ -88,24 +67,26 @@ impl IndexSettings {
 
     /// The KV value. This is the only way to build it, so every value has an API key.
     pub fn value(&self, api_key: &SecretString) -> String {
-        let value = SettingsValue {
-            system_account_id: &self.index.account,
-            index_name: &self.index.name,
-            shop_id: self.shop_id.as_deref(),
-            marqo_api_key: api_key.expose_secret(),
-            exported: &self.exported,
-        };
-        // Only a map whose keys are no strings can't be written.
-        serde_json::to_string(&value).unwrap_or_default()
+        let named = [
+            ("system_account_id", Some(&*self.index.account)),
+            ("index_name", Some(&*self.index.name)),
+            ("shop_id", self.shop_id.as_deref()),
+            ("marqo_api_key", Some(api_key.expose_secret())),
+        ];
+        let named = named.into_iter().filter_map(|(name, text)| Some((name, Json::string(text?))));
+        let named: Vec<_> = named.collect();
+        let fields = named.iter().chain(&self.exported);
+        let fields = fields.map(|(name, json)| format!("\"{name}\":{}", json.get()));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
     }
 }
 
-fn index_endpoint<'a>(item: &Fields<'a>) -> Result<&'a str, Rejection> {
+fn index_endpoint(item: &Map) -> Result<&str, Rejection> {
     const NAME: &str = "index_endpoint";
-    match item.string(NAME)? {
-        None => Err(item.reject(NAME, "is required")),
+    match item.read_string(NAME)? {
+        None => Err(Rejection::new(NAME, "is required")),
         Some(url) if is_http_url(url) => Ok(url),
-        Some(_) => Err(item.reject(NAME, "must be an absolute http or https URL")),
+        Some(_) => Err(Rejection::new(NAME, "must be an absolute http or https URL")),
     }
 }
 
@@ -118,4 +99,128 @@ fn is_http_url(text: &str) -> bool {
             && !text[prefix.len()..].starts_with(['/', '?', '#'])
     });
     prefixed && !forgiven && url::Url::parse(text).is_ok_and(|url| url.has_host())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn decode(item: Value) -> Result<IndexSettings, Rejection> {
+        let index = IndexRef::parse("acct1", "main").unwrap();
+        IndexSettings::decode(&index, &Map::from(item))
+    }
+
+    /// An item that can be exported, but for one more attribute.
+    fn with(name: &str, attribute: Value) -> Value {
+        json!({"index_endpoint": {"S": "http://h"}, name: attribute})
+    }
+
+    #[test]
+    fn the_value_byte_for_byte() {
+        let settings = decode(json!({
+            "pk": {"S": "acct1"}, "sk": {"S": "INDEX#main"}, "cell": {"S": "cell-1"},
+            "index_endpoint": {"S": "https://x.example/idx?a=1"},
+            "shop_id": {"S": "example.myshopify.com"}, "pixel_id": {"S": "px-1"},
+            "search_config": {"M": {}}, "agentic_config": {"M": {}},
+            "collections_config": {"M": {"k": {"L": [{"N": "1"}, {"N": "1.5"}]}}},
+            "feature_flags": {"M": {"b": {"BOOL": true}, "a": {"NULL": true}}},
+            "index_aliases": {"M": {"analytics": {"M": {"enabled": {"BOOL": false}}}}},
+            "read_alias": {"S": "acct1-v2"}, "query_override_sharding": {"M": {"shards": {"N": "4"}}},
+            "create_index_config": {"BROKEN": 1}, "add_docs_config": {"M": {}}, "unknown": {"S": "x"},
+        }))
+        .unwrap();
+        assert_eq!(
+            settings.value(&"k\"1".into()),
+            concat!(
+                r#"{"system_account_id":"acct1","index_name":"main","shop_id":"example.myshopify.com","#,
+                r#""marqo_api_key":"k\"1","index_url":"https://x.example/idx?a=1","search_config":{},"#,
+                r#""collections_config":{"k":[1,1.5]},"feature_flags":{"a":null,"b":true},"#,
+                r#""agentic_config":{},"pixel_id":"px-1","index_aliases":{"analytics":{"enabled":false,"#,
+                r#""index_id":null,"internal":false},"doc_reads":{"enabled":true,"targets":[{"index_id":"#,
+                r#""acct1-v2","internal":false,"weight":1.0}]}},"query_override_sharding":{"shards":4}}"#
+            )
+        );
+        assert_eq!(settings.kv_keys(), ["example.myshopify.com", "acct1-main"]);
+        assert_eq!(settings.cell.as_deref(), Some("cell-1"));
+    }
+
+    #[test]
+    fn absent_null_and_empty_fields_are_left_out() {
+        let settings = decode(json!({
+            "index_endpoint": {"S": "http://h"}, "shop_id": {"S": ""}, "pixel_id": {"NULL": true},
+            "cell": {"S": ""}, "search_config": {"NULL": true}, "read_alias": {"S": ""},
+        }))
+        .unwrap();
+        assert_eq!(
+            settings.value(&"k".into()),
+            r#"{"system_account_id":"acct1","index_name":"main","marqo_api_key":"k","index_url":"http://h"}"#
+        );
+        assert_eq!((settings.kv_keys(), settings.cell), (vec!["acct1-main".to_owned()], None));
+    }
+
+    #[test]
+    fn a_rejection_names_its_path() {
+        let rows = [
+            (json!({}), "index_endpoint"),
+            (json!({"index_endpoint": {"NULL": true}}), "index_endpoint"),
+            (json!({"index_endpoint": {"N": "1"}}), "index_endpoint"),
+            (with("shop_id", json!({"S": ".."})), "shop_id"),
+            (with("shop_id", json!({"S": "s".repeat(513)})), "shop_id"),
+            (with("shop_id", json!({"B": "AAAA"})), "shop_id"),
+            (with("cell", json!({"BOOL": true})), "cell"),
+            (with("pixel_id", json!({"M": {}})), "pixel_id"),
+            (with("search_config", json!({"S": "{}"})), "search_config"),
+            (
+                with("agentic_config", json!({"M": {"a": {"L": [{"N": "1e999"}]}}})),
+                "agentic_config",
+            ),
+            (with("feature_flags", json!({"Q": {}})), "feature_flags"),
+            (with("read_alias", json!({"M": {}})), "read_alias"),
+        ];
+        for (item, path) in rows {
+            assert_eq!(decode(item).unwrap_err().path, path);
+        }
+        assert!(decode(with("shop_id", json!({"S": "s".repeat(512)}))).is_ok());
+        for name in ["n".repeat(507), "\u{1}".repeat(200)] {
+            let index = IndexRef::parse("acct1", &name).unwrap();
+            let item = Map::from(with("cell", json!({"S": "c"})));
+            let rejection = IndexSettings::decode(&index, &item).unwrap_err();
+            assert_eq!(rejection.path, "index_name");
+        }
+    }
+
+    #[test]
+    fn only_absolute_http_urls_are_endpoints() {
+        let endpoint = |url: &str| decode(json!({"index_endpoint": {"S": url}}));
+        for good in ["http://h", "https://h:8443/p?q#f", "HTTPS://H.example/", "http://[::1]:1/"] {
+            assert!(endpoint(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "h.example",
+            "/path",
+            "//h/p",
+            "ftp://h",
+            "http:h",
+            "http:/h",
+            "http://",
+            "https:///p",
+            " http://h",
+            "http://h\n",
+            "http://h/ p",
+            "http://h/\u{7f}",
+            "http://h\\p",
+            "javascript:alert(1)",
+            "http://h:x",
+        ] {
+            assert_eq!(endpoint(bad).unwrap_err().path, "index_endpoint", "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_settings() {
+        let shown = format!("{:?}", decode(with("pixel_id", json!({"S": "s3cret"}))).unwrap());
+        assert!(!shown.contains("s3cret") && !shown.contains("http://h"), "{shown}");
+    }
 }

@@ -13,6 +13,10 @@ const INDEX_PREFIX: &str = "INDEX#";
 pub const QUERY_SEPARATOR: &str = "#QUERY#";
 const QUERY_CONFIG_KEY_PREFIX: &str = "qcfg-";
 
+/// DynamoDB's limits.
+pub const MAX_PK_BYTES: usize = 2_048;
+pub const MAX_SK_BYTES: usize = 1_024;
+
 /// The key of an item of the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 pub struct ItemKey {
@@ -37,9 +41,8 @@ impl ItemKey {
         Some(ItemRef { index: IndexRef::parse(&self.pk, name)?, query })
     }
 
-    /// DynamoDB's partition keys have up to 2,048 bytes, its sort keys up to 1,024.
     pub fn fits_the_table(&self) -> bool {
-        self.pk.len() <= 2048 && self.sk.len() <= 1024
+        self.pk.len() <= MAX_PK_BYTES && self.sk.len() <= MAX_SK_BYTES
     }
 }
 
@@ -80,13 +83,12 @@ impl ItemRef {
         let index_id = self.index.index_id();
         match &self.query {
             None => index_id,
-            Some(query) => query_config_key_prefix(&index_id) + &digest_of(query),
+            Some(query) => {
+                let digest = Digest::of(query.as_bytes());
+                format!("{}{digest}", query_config_key_prefix(&index_id))
+            }
         }
     }
-}
-
-fn digest_of(query: &str) -> String {
-    Digest::of(query.as_bytes()).to_string()
 }
 
 /// Returns what the sort keys of all query configs of an index start with.
@@ -122,4 +124,89 @@ pub fn claimed_keys(index: &IndexRef, item: &Map) -> Vec<String> {
     let mut keys = settings_keys(index, item.text("shop_id"));
     keys.retain(|key| check_key(key).is_ok());
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn item(name: &str, query: Option<&str>) -> ItemRef {
+        let index = IndexRef::parse("acct1", name).unwrap();
+        ItemRef { index, query: query.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_sort_key_says_what_the_item_is() {
+        let rows = [
+            ("acct1", "INDEX#main", Some(item("main", None))),
+            ("acct1", "INDEX#main#QUERY#shoes", Some(item("main", Some("shoes")))),
+            ("acct1", "INDEX#main#QUERY#a#QUERY#b", Some(item("main", Some("a#QUERY#b")))),
+            ("acct1", "INDEX#main#QUERY##", Some(item("main", Some("#")))),
+            ("acct1", "INDEX#main#QUERY#größe 😀", Some(item("main", Some("größe 😀")))),
+            ("acct1", "INDEX#DEFAULT_CONFIG", None),
+            ("acct1", "INDEX#DEFAULT_CONFIG#QUERY#shoes", None),
+            ("acct1", "INDEX#", None),
+            ("acct1", "INDEX##QUERY#shoes", None),
+            ("acct1", "INDEX#main#QUERY#", None),
+            ("acct1", "INDEX#a#b", None),
+            ("acct1", "INDEX#a#b#QUERY#shoes", None),
+            ("acct1", "index#main", None),
+            ("acct1", "SETTINGS", None),
+            ("acct1", "", None),
+            ("", "INDEX#main", None),
+        ];
+        for (pk, sk, expected) in rows {
+            let key = ItemKey { pk: pk.into(), sk: sk.into() };
+            assert_eq!(key.item(), expected, "{sk}");
+        }
+    }
+
+    #[test]
+    fn dynamodb_bounds_both_parts_of_a_key() {
+        let fits = |pk: usize, sk: usize| {
+            ItemKey { pk: "p".repeat(pk), sk: "s".repeat(sk) }.fits_the_table()
+        };
+        assert!(fits(2_048, 1_024) && !fits(2_049, 1) && !fits(1, 1_025));
+    }
+
+    proptest! {
+        #[test]
+        fn an_items_key_names_the_item(name in "[^#]{1,20}", query in proptest::option::of(".{1,30}")) {
+            prop_assume!(name != "DEFAULT_CONFIG");
+            let item = item(&name, query.as_deref());
+            prop_assert_eq!(item.key().item(), Some(item));
+        }
+    }
+
+    #[test]
+    fn an_index_asks_for_the_keys_that_can_be_read_and_that_kv_can_hold() {
+        let rows: [(_, _, &[&str]); 6] = [
+            ("a shop id", json!({"shop_id": {"S": "s"}, "cell": {"N": "1"}}), &["s", "acct1-main"]),
+            ("the index id", json!({"shop_id": {"S": "acct1-main"}}), &["acct1-main"]),
+            ("none", json!({}), &["acct1-main"]),
+            ("an empty one", json!({"shop_id": {"S": ""}}), &["acct1-main"]),
+            ("a number", json!({"shop_id": {"N": "1"}}), &["acct1-main"]),
+            ("no key of KV's", json!({"shop_id": {"S": ".."}}), &["acct1-main"]),
+        ];
+        for (name, attributes, keys) in rows {
+            let index = item("main", None).index;
+            assert_eq!(claimed_keys(&index, &Map::from(attributes)), keys, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_kv_key_of_a_query_config_has_the_sha_256_of_the_query() {
+        let settings = item("main", None);
+        assert_eq!(
+            (settings.kv_key(), settings.namespace()),
+            ("acct1-main".into(), Namespace::Settings)
+        );
+        let config = item("main", Some("größe"));
+        // printf 'größe' | sha256sum
+        let digest = "d353a2671b67afff0941ae456e5c76e9394bd6579774ae7542a6185fb9843384";
+        assert_eq!(config.kv_key(), format!("qcfg-acct1-main-{digest}"));
+        assert_eq!(config.namespace(), Namespace::QueryConfigs);
+    }
 }

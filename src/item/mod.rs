@@ -6,20 +6,22 @@
 
 mod alias_blocks;
 pub mod alias_targets;
-pub mod attribute;
-pub mod fields;
-pub mod index_aliases;
-pub mod index_settings;
+mod attribute;
+mod index_aliases;
+mod index_settings;
 pub mod keys;
-pub mod query_config;
+mod map;
+mod query_config;
+mod rejection;
 pub mod stream_record;
-pub mod table_item;
+mod table_item;
 
 pub use alias_targets::{AliasTarget, CLAIM_PATHS, alias_targets};
-pub use attribute::{Attribute, Map};
-pub use fields::Rejection;
+pub use attribute::Attribute;
 pub use index_settings::IndexSettings;
 pub use keys::{ItemKey, claimed_keys};
+pub use map::Map;
 pub use query_config::query_config_value;
+pub use rejection::Rejection;
 pub use stream_record::{Change, Content, RecordedChange, StreamRecord};
 pub use table_item::Item;

@@ -96,27 +96,26 @@ fn read_change(record: &Fields<'_>, change: &Fields<'_>) -> Result<Change, Rejec
         (Some("INSERT" | "MODIFY"), Some(image)) => Ok(Change::Upsert(image)),
         (Some("INSERT" | "MODIFY"), None) => Err(Rejection::new(
             "dynamodb.NewImage",
-            "is missing: the stream's view has to be NEW_IMAGE or NEW_AND_OLD_IMAGES",
+            "must be an item: the stream's view has to be NEW_IMAGE or NEW_AND_OLD_IMAGES",
         )),
         _ => Err(Rejection::new("eventName", "must be INSERT, MODIFY or REMOVE")),
     }
 }
 
-/// The fields of a JSON object, their values unread. `None` for a name that stands twice: which of the
-/// two would count?
+/// The fields of a JSON object, their values unread. A name that stands twice has `None`: either value
+/// could be the one that is meant.
 #[derive(Default)]
 struct Fields<'a>(BTreeMap<String, Option<&'a RawValue>>);
 
 impl<'a> Fields<'a> {
-    /// Returns no fields where there is no object.
+    /// Reads an object; anything else has no fields.
     fn read(json: &'a RawValue) -> Self {
         let mut json = serde_json::Deserializer::from_str(json.get());
         json.deserialize_map(FieldsVisitor).unwrap_or_default()
     }
 
-    /// Returns a field that is there once and not null.
     fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.get(name).copied().flatten().filter(|json| json.get() != "null")
+        self.0.get(name).copied().flatten()
     }
 
     fn parse<T: Deserialize<'a>>(&self, name: &str) -> Option<T> {
@@ -139,5 +138,144 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             fields.entry(name).and_modify(|first| *first = None).or_insert(Some(value));
         }
         Ok(Fields(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &str = r#""Keys":{"pk":{"S":"acct1"},"sk":{"S":"INDEX#main"}}"#;
+
+    fn read(json: &str) -> StreamRecord {
+        StreamRecord::read(serde_json::from_str(json).unwrap())
+    }
+
+    /// A record of `acct1/main`, with more fields beside its keys.
+    fn record(event_name: &str, fields: &str) -> StreamRecord {
+        read(&format!(r#"{{"eventName":{event_name},"dynamodb":{{{KEYS}{fields}}}}}"#))
+    }
+
+    fn change(record: StreamRecord) -> RecordedChange {
+        match record.content {
+            Content::Change(change) => change,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_a_record_says_of_its_item() {
+        const UPSERT: Result<&str, &str> = Ok("upsert");
+        const NO_IMAGE: Result<&str, &str> = Err("dynamodb.NewImage");
+        const NO_NAME: Result<&str, &str> = Err("eventName");
+        // The event's name, more fields of `dynamodb`; the change, and the shop ids that the images name.
+        let rows: [(_, _, _, &[&str]); 16] = [
+            (r#""INSERT""#, r#","NewImage":{"shop_id":{"S":"s"}}"#, UPSERT, &["s"]),
+            (
+                r#""MODIFY""#,
+                r#","NewImage":{"shop_id":{"S":"s"}},"OldImage":{"shop_id":{"S":"o"}}"#,
+                UPSERT,
+                &["o", "s"],
+            ),
+            (r#""INSERT""#, r#","NewImage":{"x":7,"shop_id":{"S":""}}"#, UPSERT, &[]),
+            (r#""INSERT""#, r#","NewImage":{},"OldImage":"x","SequenceNumber":7"#, UPSERT, &[]),
+            (r#""INSERT""#, r#","NewImage":{},"Unknown":1,"Unknown":2"#, UPSERT, &[]),
+            (r#""REMOVE""#, "", Ok("remove"), &[]),
+            (
+                r#""REMOVE""#,
+                r#","NewImage":7,"OldImage":{"shop_id":{"S":"o"}}"#,
+                Ok("remove"),
+                &["o"],
+            ),
+            (r#""INSERT""#, r#","OldImage":{"shop_id":{"S":"o"}}"#, NO_IMAGE, &["o"]),
+            (r#""INSERT""#, r#","NewImage":[]"#, NO_IMAGE, &[]),
+            (r#""INSERT""#, r#","NewImage":null"#, NO_IMAGE, &[]),
+            (r#""INSERT""#, r#","NewImage":{},"NewImage":{}"#, NO_IMAGE, &[]),
+            (r#""UPSERT""#, r#","NewImage":{"shop_id":{"S":"s"}}"#, NO_NAME, &["s"]),
+            ("7", r#","NewImage":{}"#, NO_NAME, &[]),
+            ("null", r#","NewImage":{}"#, NO_NAME, &[]),
+            (r#""REMOVE","eventName":"REMOVE""#, "", NO_NAME, &[]),
+            (r#""remove""#, "", NO_NAME, &[]),
+        ];
+        for (name, fields, expected, shop_ids) in rows {
+            let read = change(record(name, fields));
+            let found = read.change.as_ref().map(|change| match change {
+                Change::Upsert(_) => "upsert",
+                Change::Remove => "remove",
+            });
+            assert_eq!(found.map_err(|rejection| &*rejection.path), expected, "{name} {fields}");
+            assert_eq!(read.shop_ids, shop_ids, "{name} {fields}");
+            assert_eq!(read.item.to_string(), "acct1/main", "{name} {fields}");
+            let has_old_image = fields.contains(r#""OldImage":{"#);
+            assert_eq!(read.has_old_image, has_old_image, "{name} {fields}");
+        }
+    }
+
+    #[test]
+    fn a_record_whose_keys_cannot_be_read_is_unknown() {
+        let twice = format!(r#"{{"dynamodb":{{{KEYS},{KEYS}}}}}"#);
+        let thrice = format!(r#"{{"dynamodb":{{{KEYS}}},"dynamodb":{{{KEYS}}}}}"#);
+        for json in [
+            "7",
+            "null",
+            "[]",
+            "{}",
+            r#"{"dynamodb":7}"#,
+            r#"{"dynamodb":{"Keys":null}}"#,
+            r#"{"dynamodb":{"Keys":{"pk":{"S":"a"}}}}"#,
+            r#"{"dynamodb":{"Keys":{"pk":{"S":"a"},"sk":{"S":"b"},"pk":{"S":"c"}}}}"#,
+            r#"{"dynamodb":{"Keys":[{"S":"a"},{"S":"b"}]}}"#,
+            &twice,
+            &thrice,
+        ] {
+            let Content::Unknown(rejection) = read(json).content else { panic!("{json}") };
+            assert_eq!(rejection.path, "dynamodb.Keys", "{json}");
+        }
+    }
+
+    #[test]
+    fn items_that_are_not_ours_are_skipped_however_broken_they_are() {
+        let keys = KEYS.replace("main", "DEFAULT_CONFIG");
+        let json = format!(r#"{{"eventName":7,"dynamodb":{{{keys},"NewImage":7}}}}"#);
+        assert!(matches!(read(&json).content, Content::Skipped));
+    }
+
+    #[test]
+    fn a_query_configs_images_name_no_shop_id() {
+        let keys = KEYS.replace("main", "main#QUERY#q");
+        let image = r#""NewImage":{"shop_id":{"S":"s"}}"#;
+        let read =
+            change(read(&format!(r#"{{"eventName":"INSERT","dynamodb":{{{keys},{image}}}}}"#)));
+        assert_eq!((read.item.query.as_deref(), read.shop_ids.len()), (Some("q"), 0));
+    }
+
+    #[test]
+    fn what_is_not_needed_is_none_where_it_cannot_be_read() {
+        let times = [
+            ("1700000000", Some(1_700_000_000.0)),
+            ("0.0", Some(0.0)),
+            ("1e11", Some(1e11)),
+            ("100000000001", None),
+            ("1700000000000", None),
+            ("-1", None),
+            ("1e999", None),
+            (r#""1700000000""#, None),
+            ("null", None),
+            (r#"1,"ApproximateCreationDateTime":1"#, None),
+        ];
+        for (json, expected) in times {
+            let record =
+                record(r#""REMOVE""#, &format!(r#","ApproximateCreationDateTime":{json}"#));
+            assert_eq!(record.created_at, expected, "{json}");
+            assert!(change(record).change.is_ok(), "{json}");
+        }
+        for (json, expected) in [(r#""x""#, Some("x")), ("7", None), ("null", None)] {
+            let read = read(&format!(
+                r#"{{"eventSource":{json},"eventSourceARN":{json},"dynamodb":{{"SequenceNumber":{json}}}}}"#
+            ));
+            for found in [read.sequence_number, read.event_source, read.source_arn] {
+                assert_eq!(found.as_deref(), expected, "{json}");
+            }
+        }
     }
 }

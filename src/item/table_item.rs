@@ -30,3 +30,39 @@ impl Item {
         self.0.get().len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> serde_json::Result<(ItemKey, Item)> {
+        Item::parse(serde_json::from_str(json)?)
+    }
+
+    #[test]
+    fn an_item_has_its_key_and_decodes_its_attributes_later() {
+        let json =
+            r#"{"bad":{"Q":1},"sk":{"S":"INDEX#i"},"pk":{"S":"acct\u0031"},"x":{"S":"s3cret"}}"#;
+        let (key, item) = parse(json).unwrap();
+        assert_eq!(key, ItemKey { pk: "acct1".into(), sk: "INDEX#i".into() });
+        assert_eq!(item.attributes().text("x"), Some("s3cret"));
+        assert_eq!(item.bytes(), json.len());
+        assert!(!format!("{item:?}").contains("s3cret"), "{item:?}");
+    }
+
+    #[test]
+    fn an_item_without_its_key_is_refused() {
+        for bad in [
+            "",
+            "7",
+            r#"[{"S":"a"},{"S":"b"}]"#,
+            r#"{"pk":{"S":"a"}}"#,
+            r#"{"pk":{"S":"a"},"sk":{"N":"1"}}"#,
+            r#"{"pk":{"S":"a"},"sk":{"S":"b"},"pk":{"S":"c"}}"#,
+            r#"{"pk":{"S":"a"},"sk":{"S":"b"}"#,
+            r#"{"pk":{"S":"a"},"sk":{"S":"b"}}}"#,
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

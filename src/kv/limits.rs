@@ -11,30 +11,40 @@ pub const MAX_LIST_KEYS: usize = 1_000;
 pub const MAX_BULK_BODY_BYTES: usize = 100_000_000 - 1_000_000;
 const _: () = assert!(MAX_BULK_BODY_BYTES < 100_000_000);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LimitExceeded {
-    #[error("gives an empty KV key")]
-    EmptyKey,
-    #[error("gives a KV key that Cloudflare refuses (. or ..)")]
-    DotKey,
-    #[error("gives a KV key of more than 512 bytes")]
-    LongKey,
-    #[error("gives a KV value of more than 25 MiB")]
-    LargeValue,
-    #[error("gives KV metadata of more than 1,024 bytes")]
-    LargeMetadata,
-}
+/// What would exceed a limit, for the end of a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitExceeded(pub &'static str);
 
-/// Whether KV takes `key`: 1 to 512 bytes, not `.` or `..`.
+/// Checks that KV takes `key`: 1 to 512 bytes, not `.` or `..`.
 pub fn check_key(key: &str) -> Result<(), LimitExceeded> {
     match key {
-        "" => Err(LimitExceeded::EmptyKey),
-        "." | ".." => Err(LimitExceeded::DotKey),
-        _ if key.len() > MAX_KEY_BYTES => Err(LimitExceeded::LongKey),
+        "" => Err(LimitExceeded("gives an empty KV key")),
+        "." | ".." => Err(LimitExceeded("gives a KV key that Cloudflare refuses (. or ..)")),
+        _ if key.len() > MAX_KEY_BYTES => {
+            Err(LimitExceeded("gives a KV key of more than 512 bytes"))
+        }
         _ => Ok(()),
     }
 }
 
 pub fn check_value_size(bytes: usize) -> Result<(), LimitExceeded> {
-    if bytes > MAX_VALUE_BYTES { Err(LimitExceeded::LargeValue) } else { Ok(()) }
+    let too_large = LimitExceeded("gives a KV value of more than 25 MiB");
+    if bytes > MAX_VALUE_BYTES { Err(too_large) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_in_bytes() {
+        for good in ["a", "...", &"ä".repeat(256)] {
+            assert_eq!(check_key(good), Ok(()), "{good}");
+        }
+        for bad in ["", ".", "..", &"ä".repeat(257), &"a".repeat(513)] {
+            assert!(check_key(bad).is_err(), "{bad}");
+        }
+        assert_eq!(check_value_size(26_214_400), Ok(()));
+        assert!(check_value_size(26_214_401).is_err());
+    }
 }

@@ -126,6 +126,112 @@ const _: () = assert!(LONGEST_WITHOUT_NAMES + MAX_KEY_BYTES < MAX_METADATA_BYTES
 pub fn check_metadata_size(index: &IndexRef) -> Result<(), LimitExceeded> {
     let escaped = |name| Json::string(name).get().len() - 2;
     let names = escaped(&index.account) + escaped(&index.name);
-    let fits = names <= MAX_METADATA_BYTES - LONGEST_WITHOUT_NAMES;
-    if fits { Ok(()) } else { Err(LimitExceeded::LargeMetadata) }
+    let too_large = LimitExceeded("gives KV metadata of more than 1,024 bytes");
+    if names > MAX_METADATA_BYTES - LONGEST_WITHOUT_NAMES { Err(too_large) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn metadata_with_the_longest_names_has_1024_bytes() {
+        let index = |name: &str| IndexRef::parse("acct1", name).unwrap();
+        let room = MAX_METADATA_BYTES - LONGEST_WITHOUT_NAMES - "acct1".len();
+        let longest = Metadata {
+            digest: Some(Digest::of(b"")),
+            exported_at: Some("2026-01-01T00:00:00.000Z".to_owned()),
+            source: Some(Source::Reconcile),
+            index: index(&"x".repeat(room)),
+            environment: Some("e".repeat(MAX_ENVIRONMENT_BYTES)),
+            changed_at: Some("2026-01-01T00:00:00Z".to_owned()),
+        };
+        assert_eq!(longest.to_json().get().len(), MAX_METADATA_BYTES);
+        assert_eq!(check_metadata_size(&longest.index), Ok(()));
+        for too_long in [index(&"x".repeat(room + 1)), index(&"\u{1}".repeat(200))] {
+            assert!(check_metadata_size(&too_long).is_err(), "{too_long}");
+        }
+    }
+
+    #[test]
+    fn metadata_without_an_account_and_an_index_is_nobodys() {
+        for json in [
+            "7",
+            "null",
+            "{}",
+            r#"["a","i"]"#,
+            r#"{"system_account_id":"a"}"#,
+            r#"{"system_account_id":"","index_name":"i"}"#,
+            r#"{"system_account_id":"a","index_name":"i#j"}"#,
+            r#"{"system_account_id":"a","index_name":7}"#,
+        ] {
+            assert_eq!(Metadata::parse(json), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_spoilt_field_is_none_and_hides_no_other() {
+        let whole = Metadata {
+            index: IndexRef::parse("a", "i").unwrap(),
+            environment: None,
+            digest: Some(Digest::of(b"abc")),
+            exported_at: Some("2026-11-21T10:00:00.000Z".to_owned()),
+            changed_at: Some("2026-11-21T09:59:58Z".to_owned()),
+            source: Some(Source::Stream),
+        };
+        let spoilt = |name: &str, text: &str| {
+            let mut json = serde_json::to_value(&whole).unwrap();
+            json[name] = json!(text);
+            Metadata::parse(&json.to_string()).unwrap()
+        };
+        let too_exact = format!("2026-11-21T10:00:00.{}Z", "0".repeat(40));
+        let rows = [
+            ("unknown", "s3cret", whole.clone()),
+            ("digest", "s3cret", Metadata { digest: None, ..whole.clone() }),
+            ("exported_at", "s3cret", Metadata { exported_at: None, ..whole.clone() }),
+            ("exported_at", &too_exact, Metadata { exported_at: None, ..whole.clone() }),
+            ("changed_at", "s3cret", Metadata { changed_at: None, ..whole.clone() }),
+            ("source", "s3cret", Metadata { source: None, ..whole.clone() }),
+        ];
+        for (name, text, expected) in rows {
+            assert_eq!(spoilt(name, text), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_the_environments_that_it_names_and_ours_if_it_names_none() {
+        let rows = [
+            ("absent", json!({}), true),
+            ("null", json!({"environment": null}), true),
+            ("ours", json!({"environment": "prod"}), true),
+            ("another", json!({"environment": "test"}), false),
+            ("empty", json!({"environment": ""}), false),
+            ("no string", json!({"environment": 7}), false),
+        ];
+        for (name, mut json, expected) in rows {
+            json["system_account_id"] = json!("a");
+            json["index_name"] = json!("i");
+            let metadata = Metadata::parse(&json.to_string()).unwrap();
+            assert_eq!(metadata.is_of("prod"), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_environment_has_1_to_64_letters_digits_dots_dashes_and_underscores() {
+        for good in ["p", "prod-eu.2_b", &"e".repeat(64)] {
+            assert!(is_environment(good), "{good}");
+        }
+        for bad in ["", "a b", "ü", &"e".repeat(65)] {
+            assert!(!is_environment(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_written_to_the_second_where_rfc_3339_has_it() {
+        assert_eq!(rfc3339(1_795_183_202.9).as_deref(), Some("2026-11-20T14:00:02Z"));
+        for no_time in [-1.0, f64::NAN, END_OF_RFC_3339, 9e300] {
+            assert_eq!(rfc3339(no_time), None, "{no_time:?}");
+        }
+    }
 }

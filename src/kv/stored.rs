@@ -87,3 +87,55 @@ pub fn usable_api_key(text: String) -> Option<SecretString> {
 pub fn fits_a_header(secret: &str) -> bool {
     !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    fn stored(value: &str) -> StoredValue {
+        StoredValue { value: value.to_owned(), metadata: None }
+    }
+
+    #[test]
+    fn a_value_names_its_index_and_query_and_whatever_else_can_be_read() {
+        let names = r#""system_account_id":"a","index_name":"i""#;
+        // The value's fields beside the names; shop id, API key, and query that it then has.
+        let rows = [
+            ("", None, None, None),
+            (r#","x":[{}]"#, None, None, None),
+            (r#","shop_id":"s","marqo_api_key":"k""#, Some("s"), Some("k"), None),
+            (r#","shop_id":"","marqo_api_key":"a b","normalized_query":"""#, None, None, None),
+            (r#","shop_id":7,"marqo_api_key":null,"normalized_query":[]"#, None, None, None),
+            (r#","normalized_query":"größe""#, None, None, Some("größe")),
+        ];
+        for (fields, shop_id, api_key, query) in rows {
+            let stored = stored(&format!("{{{names}{fields}}}"));
+            let settings = stored.settings().unwrap();
+            assert_eq!(settings.index.to_string(), "a/i", "{fields}");
+            assert_eq!(settings.shop_id.as_deref(), shop_id, "{fields}");
+            assert_eq!(settings.api_key.as_ref().map(|key| key.expose_secret()), api_key);
+            let query_config = stored.query_config().map(|item| item.to_string());
+            assert_eq!(query_config, query.map(|query| format!("a/i {query:?}")), "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_value_without_an_account_and_an_index_is_a_strangers() {
+        for value in ["", "null", "7", "{}", r#"["a","i","s","k"]"#, r#"{"index_name":"i"}"#] {
+            assert!(stored(value).settings().is_none(), "{value}");
+            assert!(stored(value).query_config().is_none(), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_api_key_is_1_to_1024_visible_ascii_characters() {
+        for good in ["k", "!~", &"k".repeat(1024)] {
+            assert!(usable_api_key(good.to_owned()).is_some(), "{good}");
+        }
+        for bad in ["", " ", "a b", "a\nb", "\u{200b}k", "schlüssel", "k\u{7f}", &"k".repeat(1025)]
+        {
+            assert!(usable_api_key(bad.to_owned()).is_none(), "{bad}");
+        }
+    }
+}

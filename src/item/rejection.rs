@@ -1,0 +1,30 @@
+//! What is wrong with an item, named by its path.
+
+use std::borrow::Cow;
+
+use crate::kv::LimitExceeded;
+
+/// Why an item can't be exported however often it is tried. Holds no value of it, so it may be logged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct Rejection {
+    /// The field at fault, as in `index_aliases.doc_reads.targets[0].weight`.
+    pub path: String,
+    pub reason: Cow<'static, str>,
+}
+
+impl Rejection {
+    pub fn new(path: impl Into<String>, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { path: path.into(), reason: reason.into() }
+    }
+
+    /// `path` is what makes the key, the metadata or the value too long.
+    pub fn over_limit(path: &'static str) -> impl Fn(LimitExceeded) -> Self {
+        move |LimitExceeded(reason)| Self::new(path, reason)
+    }
+
+    /// The same rejection, seen from outside the attribute or element `name` that it is in.
+    pub(super) fn inside(self, name: &str) -> Self {
+        Self { path: format!("{name}.{}", self.path), ..self }
+    }
+}
