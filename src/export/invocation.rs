@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::panic::Location;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -12,7 +11,6 @@ use crate::index::IndexRef;
 use crate::kv::{Metadata, Source};
 use crate::ports::{Clock, Services};
 use crate::telemetry::Stats;
-use crate::telemetry::logging::note_call;
 
 pub struct Invocation<'a, S> {
     pub services: &'a S,
@@ -130,28 +128,24 @@ impl<'a, S: Services> Invocation<'a, S> {
     }
 
     /// Makes one call that has to end by `until`.
-    #[track_caller]
-    pub fn call<T>(
+    pub async fn call<T>(
         &self,
         service: Service,
         until: Instant,
         call: impl Future<Output = T>,
-    ) -> impl Future<Output = Result<T, OutOfTime>> {
-        note_call(Location::caller());
-        async move {
-            let turn = match (&self.pace, service) {
-                (Some(pace), Service::Kv) => pace.turn(),
-                _ => Instant::now(),
-            };
-            if turn >= until {
-                return Err(OutOfTime);
-            }
-            tokio::time::sleep_until(turn).await;
-            let started = Instant::now();
-            let response = tokio::time::timeout_at(until, call).await;
-            self.count_call(service, started.elapsed());
-            response.map_err(|_| OutOfTime)
+    ) -> Result<T, OutOfTime> {
+        let turn = match (&self.pace, service) {
+            (Some(pace), Service::Kv) => pace.turn(),
+            _ => Instant::now(),
+        };
+        if turn >= until {
+            return Err(OutOfTime);
         }
+        tokio::time::sleep_until(turn).await;
+        let started = Instant::now();
+        let response = tokio::time::timeout_at(until, call).await;
+        self.count_call(service, started.elapsed());
+        response.map_err(|_| OutOfTime)
     }
 
     pub fn time_left(&self) -> Duration {

@@ -481,26 +481,131 @@ mod tests {
         use OwnerItem::{Absent, Exportable, Rejected};
         let other = || Held::OtherEnvironment;
         for (name, wants, held, owner, is_protected, verdict) in [
-            ("asked for, another environment's", Some(value("v")), other(), Absent, false, Verdict::Conflicting),
-            ("rejected, another environment's", Some(Wants::Rejected), other(), Absent, false, Verdict::Conflicting),
-            ("rejected, nothing", Some(Wants::Rejected), Held::Nothing, Absent, false, Verdict::Rejected),
-            ("rejected, ours", Some(Wants::Rejected), ours(Some("v")), Rejected, false, Verdict::Rejected),
-            ("no API key, nothing", Some(Wants::Unavailable), Held::Nothing, Absent, false, Verdict::Failed),
-            ("no API key, ours", Some(Wants::Unavailable), ours(Some("v")), Exportable, false, Verdict::Failed),
-            ("exportable, nothing", Some(value("v")), Held::Nothing, Absent, false, Verdict::Missing),
-            ("exportable, its value", Some(value("v")), ours(Some("v")), Exportable, false, Verdict::Right),
-            ("exportable, another value", Some(value("v")), ours(Some("w")), Exportable, false, Verdict::Stale),
-            ("exportable, ours without a digest", Some(value("v")), ours(None), Exportable, false, Verdict::Stale),
-            ("exportable, a stranger's", Some(value("v")), Held::Stranger, Absent, false, Verdict::Stale),
-            ("exportable, value not made", Some(Wants::Unmade), ours(Some("v")), Exportable, false, Verdict::Stale),
+            (
+                "asked for, another environment's",
+                Some(value("v")),
+                other(),
+                Absent,
+                false,
+                Verdict::Conflicting,
+            ),
+            (
+                "rejected, another environment's",
+                Some(Wants::Rejected),
+                other(),
+                Absent,
+                false,
+                Verdict::Conflicting,
+            ),
+            (
+                "rejected, nothing",
+                Some(Wants::Rejected),
+                Held::Nothing,
+                Absent,
+                false,
+                Verdict::Rejected,
+            ),
+            (
+                "rejected, ours",
+                Some(Wants::Rejected),
+                ours(Some("v")),
+                Rejected,
+                false,
+                Verdict::Rejected,
+            ),
+            (
+                "no API key, nothing",
+                Some(Wants::Unavailable),
+                Held::Nothing,
+                Absent,
+                false,
+                Verdict::Failed,
+            ),
+            (
+                "no API key, ours",
+                Some(Wants::Unavailable),
+                ours(Some("v")),
+                Exportable,
+                false,
+                Verdict::Failed,
+            ),
+            (
+                "exportable, nothing",
+                Some(value("v")),
+                Held::Nothing,
+                Absent,
+                false,
+                Verdict::Missing,
+            ),
+            (
+                "exportable, its value",
+                Some(value("v")),
+                ours(Some("v")),
+                Exportable,
+                false,
+                Verdict::Right,
+            ),
+            (
+                "exportable, another value",
+                Some(value("v")),
+                ours(Some("w")),
+                Exportable,
+                false,
+                Verdict::Stale,
+            ),
+            (
+                "exportable, ours without a digest",
+                Some(value("v")),
+                ours(None),
+                Exportable,
+                false,
+                Verdict::Stale,
+            ),
+            (
+                "exportable, a stranger's",
+                Some(value("v")),
+                Held::Stranger,
+                Absent,
+                false,
+                Verdict::Stale,
+            ),
+            (
+                "exportable, value not made",
+                Some(Wants::Unmade),
+                ours(Some("v")),
+                Exportable,
+                false,
+                Verdict::Stale,
+            ),
             ("none, nothing", None, Held::Nothing, Absent, true, Verdict::Foreign),
             ("none, a stranger's", None, Held::Stranger, Absent, true, Verdict::Foreign),
             ("none, another environment's", None, other(), Absent, true, Verdict::Foreign),
             ("none, ours, protected", None, ours(None), Absent, true, Verdict::Withheld),
-            ("none, ours, protected, owner rejected", None, ours(None), Rejected, true, Verdict::Withheld),
+            (
+                "none, ours, protected, owner rejected",
+                None,
+                ours(None),
+                Rejected,
+                true,
+                Verdict::Withheld,
+            ),
             ("none, ours, owner rejected", None, ours(None), Rejected, false, Verdict::Rejected),
-            ("none, ours, owner without an item", None, ours(None), Absent, false, Verdict::Orphaned),
-            ("none, ours, owner has other keys", None, ours(None), Exportable, false, Verdict::Orphaned),
+            (
+                "none, ours, owner without an item",
+                None,
+                ours(None),
+                Absent,
+                false,
+                Verdict::Orphaned,
+            ),
+            (
+                "none, ours, owner has other keys",
+                None,
+                ours(None),
+                Exportable,
+                false,
+                Verdict::Orphaned,
+            ),
         ] {
             assert_eq!(judge(wants, &held, owner, is_protected), verdict, "{name}");
         }
@@ -536,14 +641,17 @@ mod tests {
 
     #[test]
     fn an_alias_protects_the_key_it_names_and_the_keys_of_an_index_without_an_item() {
-        let verdict = |items: &[(&str, serde_json::Value)]| {
-            table(items).verdict(&KvKey::of_settings("shop"))
-        };
+        let verdict =
+            |items: &[(&str, serde_json::Value)]| table(items).verdict(&KvKey::of_settings("shop"));
         let points_at = |name: &str| json!({"read_alias": {"S": name}});
         for (name, items, expected) in [
             ("nobody points", vec![], Verdict::Orphaned),
             ("another item names the key", vec![("x", points_at("shop"))], Verdict::Withheld),
-            ("the owner itself names the key", vec![("owner", points_at("shop"))], Verdict::Orphaned),
+            (
+                "the owner itself names the key",
+                vec![("owner", points_at("shop"))],
+                Verdict::Orphaned,
+            ),
             ("another names the owner", vec![("x", points_at("a-owner"))], Verdict::Withheld),
             (
                 "another names the owner, which has an item",
@@ -612,9 +720,7 @@ mod tests {
             metadata: metadata.map(|it| crate::json::Json::of(&it).unwrap()),
         };
         let named = r#"{"system_account_id":"a","index_name":"v"}"#;
-        let by = |name: &str, environment: Option<&str>| {
-            json!({"system_account_id": "a", "index_name": name, "environment": environment})
-        };
+        let by = |name: &str, environment: Option<&str>| json!({"system_account_id": "a", "index_name": name, "environment": environment});
         for (case, stored, owner) in [
             ("metadata", stored(named, Some(by("m", Some("prod")))), Some("m")),
             ("metadata from before environments", stored(named, Some(by("m", None))), Some("m")),
