@@ -183,7 +183,6 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_table() {
         let config = config(&[&MINIMAL[..], &CLOUDFLARE[..]].concat()).unwrap();
-        assert_eq!(config.table_name, "prod-EcomIndexSettingsTable");
         let cloudflare = config.cloudflare.unwrap();
         assert_eq!(
             cloudflare.settings_url,
@@ -197,6 +196,8 @@ mod tests {
             config.exporter,
             ExporterConfig {
                 environment: "prod".into(),
+                table_name: "prod-EcomIndexSettingsTable".into(),
+                in_aws: false,
                 default_cell: None,
                 bulk_max_pairs: 10_000,
                 removals_up_to: 100,
@@ -285,6 +286,64 @@ mod tests {
         }
         for bad in ["http://h", "http://10.0.0.1", "http://localhost.example.com"] {
             assert_eq!(problems(bad), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_record_chooses_no_host() {
+        let problems = |url: &str| {
+            let mut variables = MINIMAL.to_vec();
+            variables.retain(|(name, _)| *name != "API_KEYS_URL");
+            variables.push(("API_KEYS_URL", url));
+            config(&variables).err().map_or(Vec::new(), |ConfigError(problems)| problems)
+        };
+        for good in [
+            "https://{cell}.gateway.example/{system_account_id}",
+            "https://keys-{cell}.gateway.example:8443/{system_account_id}",
+            "https://{system_account_id}.{cell}.gateway.example/",
+            "https://gateway.example/{cell}/{system_account_id}",
+            "http://localhost:8080/{cell}/{system_account_id}",
+        ] {
+            assert_eq!(problems(good), [""; 0], "{good}");
+        }
+        for bad in [
+            "https://{cell}/{system_account_id}",
+            "https:/{cell}/{system_account_id}",
+            "https:\\\\{cell}/{system_account_id}",
+            "https://{cell}:8443/{system_account_id}",
+            "https://gateway.{cell}/{system_account_id}",
+            "https://{cell}.com/{system_account_id}",
+            "https://{cell}.com./{system_account_id}",
+            "https://{cell}gateway.example/{system_account_id}",
+            "https://me@{cell}/{system_account_id}",
+            "https://gateway.example.{cell}/{system_account_id}",
+        ] {
+            let problems = problems(bad);
+            assert_eq!(problems.len(), 1, "{bad}: {problems:?}");
+            assert!(problems[0].starts_with("API_KEYS_URL must end its host in a fixed domain"));
+        }
+        for no_url in
+            ["{cell}://gateway.example/{system_account_id}", "https://h:{cell}/{system_account_id}"]
+        {
+            assert!(
+                problems(no_url)[0].starts_with("API_KEYS_URL must be an absolute"),
+                "{no_url}"
+            );
+        }
+    }
+
+    #[test]
+    fn it_runs_in_aws_where_lambda_runs_it_against_awss_own_services() {
+        const LAMBDA: (&str, &str) = ("AWS_LAMBDA_FUNCTION_NAME", "exporter");
+        for (variables, in_aws) in [
+            (&[][..], false),
+            (&[LAMBDA], true),
+            (&[LAMBDA, ("AWS_ENDPOINT_URL", "http://localhost:1")], false),
+            (&[LAMBDA, ("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:1")], false),
+            (&[LAMBDA, ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://localhost:1")], false),
+        ] {
+            let config = config(&[&MINIMAL[..], variables].concat()).unwrap();
+            assert_eq!(config.exporter.in_aws, in_aws, "{variables:?}");
         }
     }
 

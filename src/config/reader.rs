@@ -99,7 +99,7 @@ const FILLED: &str = "placeholder";
 
 /// Returns whether at least two labels of a host stand fixed behind its placeholders.
 fn has_fixed_domain(host: &str) -> bool {
-    let Some((_, domain)) = host.rsplit_once(FILLED) else { return true };
+    let Some((_, domain)) = host.trim_end_matches('.').rsplit_once(FILLED) else { return true };
     domain.strip_prefix('.').is_some_and(|domain| domain.contains('.'))
 }
 

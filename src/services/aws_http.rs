@@ -10,13 +10,14 @@ use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use reqwest::{Client, Request, RequestBuilder};
+use serde::{Deserialize, Serialize};
 
 use super::http::{NoResponse, send};
 
 /// The longest response that is read: 16 MB of items, which JSON may make a few times longer.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
-/// The longest error that the SDK gets: it makes several copies of the message.
+/// The longest error that the SDK gets whole: it makes several copies of the message.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 /// Sends the requests of AWS clients. Time-outs are those of the client within and of the SDK.
@@ -31,9 +32,9 @@ impl AwsHttp {
         let request = request.try_into_http1x().map_err(unusable)?.map(|_| body);
         let request =
             RequestBuilder::from_parts(self.0, Request::try_from(request).map_err(unusable)?);
-        let response = send(request, MAX_RESPONSE_BYTES).await.map_err(no_response)?;
+        let mut response = send(request, MAX_RESPONSE_BYTES).await.map_err(no_response)?;
         if !response.status.is_success() && response.body.len() > MAX_ERROR_BYTES {
-            return Err(no_response(NoResponse::TooLong(MAX_ERROR_BYTES)));
+            response.body = code_of(&response.body);
         }
         let status = StatusCode::try_from(response.status.as_u16()).map_err(unusable)?;
         let mut answer = HttpResponse::new(status, SdkBody::from(response.body));
@@ -43,6 +44,17 @@ impl AwsHttp {
         }
         Ok(answer)
     }
+}
+
+/// Returns an error's body with nothing but its code.
+fn code_of(body: &[u8]) -> Bytes {
+    #[derive(Deserialize, Serialize)]
+    struct Code {
+        #[serde(rename = "__type")]
+        code: String,
+    }
+    let code = serde_json::from_slice::<Code>(body).ok();
+    code.and_then(|code| serde_json::to_vec(&code).ok()).unwrap_or_default().into()
 }
 
 /// A request or a response that HTTP doesn't know. Another try can't help.

@@ -56,3 +56,6 @@ impl Clock for SystemClock {
         fastrand::f64()
     }
 }
+
+#[cfg(test)]
+mod scripted_aws;

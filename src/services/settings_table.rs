@@ -154,3 +154,103 @@ fn table_error(operation: &'static str, error: AwsError) -> TableError {
         matches!(&error, AwsError::Service { code, .. } if THROTTLED.contains(&&**code));
     TableError { operation, throttled, cause: Cause::new(error) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::aws::dynamodb;
+    use crate::services::scripted_aws::{Scripted, aws_config, sdk};
+    use serde_json::{Value, json};
+    use std::sync::{Arc, Mutex};
+    use tokio::time::Instant;
+
+    fn table(
+        script: impl Fn(usize, Value) -> Scripted + Send + Sync + 'static,
+    ) -> (DynamoDbTable, Arc<Mutex<usize>>) {
+        let (sdk, requests) = sdk(script);
+        let client = dynamodb(&aws_config(), &sdk);
+        (DynamoDbTable { client, name: "table".into() }, requests)
+    }
+
+    fn keys(number: usize) -> Vec<ItemKey> {
+        let key = |number| ItemKey { pk: "a".into(), sk: format!("INDEX#{number:03}") };
+        (0..number).map(key).collect()
+    }
+
+    /// What DynamoDB responds if it returns the first `returned` of the keys that a request asks for.
+    fn returning(request: &Value, returned: usize) -> Scripted {
+        let keys = request["RequestItems"]["table"]["Keys"].as_array().unwrap();
+        let (returned, left) = keys.split_at(returned.min(keys.len()));
+        let left = if left.is_empty() { json!({}) } else { json!({"table": {"Keys": left}}) };
+        Some((200, json!({"Responses": {"table": returned}, "UnprocessedKeys": left})))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_asked_for_at_once_as_long_as_each_response_brings_something() {
+        // 1 MB of items of 90 KB.
+        let (table, requests) = table(|_, request| returning(&request, 11));
+        let began = Instant::now();
+        let items = table.get(&keys(100)).await.unwrap();
+        assert!(items.into_keys().eq(keys(100)));
+        assert_eq!(*requests.lock().unwrap(), 10);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn responses_that_bring_nothing_are_followed_by_back_offs_and_then_by_an_error() {
+        let (empty, requests) = table(|_, request| returning(&request, 0));
+        let error = empty.get(&keys(2)).await.unwrap_err();
+        assert_eq!(error.cause.to_string(), "keys are left unprocessed again and again");
+        assert_eq!(*requests.lock().unwrap(), 1 + BACK_OFF_MS.len());
+
+        // The back-offs begin anew with each response that brings something.
+        let (slow, requests) =
+            table(|number, request| returning(&request, usize::from(number % 6 == 5)));
+        assert_eq!(slow.get(&keys(5)).await.unwrap().len(), 5);
+        assert_eq!(*requests.lock().unwrap(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_say_how_consistent_they_are() {
+        let (table, _) = table(|_, request| {
+            let consistent = &request["ConsistentRead"];
+            let is_claims = request["ProjectionExpression"].is_string();
+            let is_query = request["KeyConditionExpression"].is_string();
+            assert_eq!(*consistent, json!(is_claims || is_query), "{request}");
+            Some((200, json!({"Items": [], "Count": 0})))
+        });
+        table.scan(ScanColumns::All, 0, 2, None).await.unwrap();
+        table.scan(ScanColumns::Claims, 0, 2, None).await.unwrap();
+        table.query(Query::Account("a"), None).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_aws_says_is_shown_as_its_code_and_a_beginning_without_secrets() {
+        let long = "x".repeat(1_000);
+        for (code, message, shown) in [
+            ("AccessDeniedException", "denied", "AccessDeniedException: denied"),
+            (
+                "AccessDeniedException",
+                "by secret-of-the-unit-tests",
+                "AccessDeniedException: by ***",
+            ),
+            ("Denied", "session-of-the-unit-tests,", "Denied: ***,"),
+            ("a sentence", "denied", "unknown error: denied"),
+            ("Denied", &long, &format!("Denied: {}", &long[..300])),
+        ] {
+            let body = json!({"__type": code, "message": message});
+            let (table, _) = table(move |_, _| Some((400, body.clone())));
+            let error = table.query(Query::Account("a"), None).await.unwrap_err();
+            assert_eq!(error.cause.to_string(), shown);
+            assert!(!error.throttled);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttled_request_is_told_apart() {
+        let body = json!({"__type": "ThrottlingException", "message": "slower"});
+        let (table, requests) = table(move |_, _| Some((400, body.clone())));
+        assert!(table.query(Query::Account("a"), None).await.unwrap_err().throttled);
+        assert_eq!(*requests.lock().unwrap(), 3);
+    }
+}

@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn only_the_first_invocation_of_a_process_is_a_cold_start() {
         let metrics = Metrics::new("prod");
-        let mut line = || metrics.line("r-1", &Stats::default(), UNIX_EPOCH);
+        let line = || metrics.line("r-1", &Stats::default(), UNIX_EPOCH);
         assert_eq!(line()["ColdStarts"], 1);
         assert!(line().get("ColdStarts").is_none());
     }

@@ -97,7 +97,89 @@ fn parse_secret(text: &str) -> Option<SecretString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::aws::secrets_manager;
+    use crate::services::scripted_aws::{Scripted, aws_config, sdk};
     use secrecy::ExposeSecret;
+    use serde_json::json;
+    use std::sync::Mutex as StdMutex;
+    use tokio::time::Instant;
+
+    /// A token whose readings get what `script` says of their number, and the count of readings.
+    fn token(
+        script: impl Fn(usize) -> Scripted + Send + Sync + 'static,
+    ) -> (Arc<CloudflareToken>, Arc<StdMutex<usize>>) {
+        let (sdk, readings) = sdk(move |reading, _| script(reading));
+        let client = secrets_manager(&aws_config(), &sdk);
+        let source = TokenSource::SecretId("prod/token".into());
+        (Arc::new(CloudflareToken::new(source, client)), readings)
+    }
+
+    /// The token of a reading, by its number.
+    fn numbered(reading: usize) -> Scripted {
+        Some((200, json!({"SecretString": format!("token-{reading}")})))
+    }
+
+    async fn text(token: &CloudflareToken) -> String {
+        token.get(None).await.unwrap().expose_secret().to_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_early_reading_serves_the_first_request() {
+        let (token, readings) = token(numbered);
+        token.read_early();
+        tokio::task::yield_now().await;
+        assert_eq!(text(&token).await, "token-0");
+        assert_eq!(*readings.lock().unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_early_reading_that_hangs_costs_the_first_request_no_more_than_its_bound() {
+        let (token, _) = token(|reading| numbered(reading).filter(|_| reading > 0));
+        let began = Instant::now();
+        token.read_early();
+        tokio::task::yield_now().await;
+        assert_eq!(text(&token).await, "token-1");
+        assert!(began.elapsed() < EARLY_READING + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_early_reading_that_is_aborted_leaves_nothing_locked() {
+        let (token, _) = token(|reading| numbered(reading).filter(|_| reading > 0));
+        let began = Instant::now();
+        let early_reading = token.read_early();
+        tokio::task::yield_now().await;
+        early_reading.abort();
+        assert_eq!(text(&token).await, "token-1");
+        assert!(began.elapsed() < EARLY_READING);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_gives_up_leaves_nothing_locked() {
+        let (token, _) = token(|reading| numbered(reading).filter(|_| reading > 0));
+        let second = Duration::from_secs(1);
+        assert!(timeout(second, token.get(None)).await.is_err());
+        assert_eq!(timeout(second, text(&token)).await.as_deref(), Ok("token-1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_requests_with_a_refused_token_wait_for_one_reading() {
+        let (token, readings) = token(numbered);
+        let refused = token.get(None).await.unwrap();
+        let again = || token.get(Some(&refused));
+        let (one, other) = tokio::join!(again(), again());
+        assert_eq!(one.unwrap().expose_secret(), "token-1");
+        assert_eq!(other.unwrap().expose_secret(), "token-1");
+        assert_eq!(*readings.lock().unwrap(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn secrets_manager_is_not_asked_for_a_token_that_is_given() {
+        let (sdk, readings) = sdk(|_, _| None);
+        let source = TokenSource::Given("given".into());
+        let token = CloudflareToken::new(source, secrets_manager(&aws_config(), &sdk));
+        assert_eq!(text(&token).await, "given");
+        assert_eq!(*readings.lock().unwrap(), 0);
+    }
 
     #[test]
     fn a_secret_is_the_token_or_an_object_with_it() {

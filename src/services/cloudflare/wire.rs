@@ -57,22 +57,20 @@ struct BulkResult {
 pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError> {
     let status = response.status;
     let envelope = serde_json::from_slice::<Envelope<BulkResult>>(&response.body).ok();
-    let envelope = envelope.filter(|envelope| envelope.success || status.is_client_error());
-    let counts = |result: &BulkResult| match result.successful_key_count {
+    let result = envelope.and_then(|envelope| match status {
+        _ if status.is_success() => envelope.result.filter(|_| envelope.success),
+        _ if status.is_client_error() && !refuses_token(status) => {
+            envelope.result.filter(|result| !result.unsuccessful_keys.is_empty())
+        }
+        _ => None,
+    });
+    let is_borne_out = |result: &BulkResult| match result.successful_key_count {
         Some(successful) => successful.checked_add(result.unsuccessful_keys.len()) == Some(sent),
         None => status.is_success(),
     };
-    match envelope.and_then(|envelope| envelope.result).filter(counts) {
-        Some(BulkResult { unsuccessful_keys: unsuccessful, .. })
-            if status.is_success()
-                || status.is_client_error()
-                    && !refuses_token(status)
-                    && !unsuccessful.is_empty() =>
-        {
-            Ok(BulkReply { unsuccessful, retry_after: retry_after(&response.headers) })
-        }
-        _ => Err(failure(response)),
-    }
+    let result = result.filter(is_borne_out).ok_or_else(|| failure(response))?;
+    let retry_after = retry_after(&response.headers);
+    Ok(BulkReply { unsuccessful: result.unsuccessful_keys, retry_after })
 }
 
 pub fn get_reply(response: &Response) -> Result<BTreeMap<String, StoredValue>, KvError> {
