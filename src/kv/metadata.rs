@@ -90,14 +90,11 @@ impl Metadata {
 }
 
 /// The longest name of an environment: what is left of KV's limit is for the index's names.
-pub const MAX_ENVIRONMENT_BYTES: usize = 64;
+const MAX_ENVIRONMENT_BYTES: usize = 64;
 
 pub fn is_environment(name: &str) -> bool {
-    (1..=MAX_ENVIRONMENT_BYTES).contains(&name.len()) && name.chars().all(fits_an_environment)
-}
-
-pub fn fits_an_environment(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "-_.".contains(character)
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=MAX_ENVIRONMENT_BYTES).contains(&name.len()) && name.bytes().all(fits)
 }
 
 /// A time to the nanosecond, as RFC 3339 writes it.
