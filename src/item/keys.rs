@@ -101,16 +101,16 @@ pub fn query_config_key_prefix(name: &str) -> String {
     format!("{QUERY_CONFIG_KEY_PREFIX}{name}-")
 }
 
-/// Whether a KV key is a query config's by its form.
+/// Whether a KV key has the form of a query config's.
 pub fn is_query_config_key(key: &str) -> bool {
-    let rest = key.strip_prefix(QUERY_CONFIG_KEY_PREFIX).and_then(|rest| rest.rsplit_once('-'));
-    rest.is_some_and(|(_, digest)| {
+    let digest = key.strip_prefix(QUERY_CONFIG_KEY_PREFIX).and_then(|rest| rest.rsplit_once('-'));
+    digest.is_some_and(|(_, digest)| {
         digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
     })
 }
 
 /// Returns the KV keys that an index with this shop id asks for, the primary one first.
-pub fn settings_keys(index: &IndexRef, shop_id: Option<&str>) -> Vec<String> {
+pub(super) fn settings_keys(index: &IndexRef, shop_id: Option<&str>) -> Vec<String> {
     let index_id = index.index_id();
     match shop_id {
         Some(shop_id) if shop_id != index_id => vec![shop_id.to_owned(), index_id],
@@ -208,5 +208,15 @@ mod tests {
         let digest = "d353a2671b67afff0941ae456e5c76e9394bd6579774ae7542a6185fb9843384";
         assert_eq!(config.kv_key(), format!("qcfg-acct1-main-{digest}"));
         assert_eq!(config.namespace(), Namespace::QueryConfigs);
+        assert!(is_query_config_key(&config.kv_key()));
+        let short = &digest[1..];
+        for other in [
+            "acct1-main",
+            &format!("qcfg-a-{short}"),
+            &format!("qcfg-a-{short}x"),
+            &format!("a-{digest}"),
+        ] {
+            assert!(!is_query_config_key(other), "{other}");
+        }
     }
 }

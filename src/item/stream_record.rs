@@ -213,8 +213,8 @@ mod tests {
 
     #[test]
     fn a_record_whose_keys_cannot_be_read_is_unknown() {
-        let twice = format!(r#"{{"dynamodb":{{{KEYS},{KEYS}}}}}"#);
-        let thrice = format!(r#"{{"dynamodb":{{{KEYS}}},"dynamodb":{{{KEYS}}}}}"#);
+        let keys_twice = format!(r#"{{"dynamodb":{{{KEYS},{KEYS}}}}}"#);
+        let change_twice = format!(r#"{{"dynamodb":{{{KEYS}}},"dynamodb":{{{KEYS}}}}}"#);
         for json in [
             "7",
             "null",
@@ -225,8 +225,8 @@ mod tests {
             r#"{"dynamodb":{"Keys":{"pk":{"S":"a"}}}}"#,
             r#"{"dynamodb":{"Keys":{"pk":{"S":"a"},"sk":{"S":"b"},"pk":{"S":"c"}}}}"#,
             r#"{"dynamodb":{"Keys":[{"S":"a"},{"S":"b"}]}}"#,
-            &twice,
-            &thrice,
+            &keys_twice,
+            &change_twice,
         ] {
             let Content::Unknown(rejection) = read(json).content else { panic!("{json}") };
             assert_eq!(rejection.path, "dynamodb.Keys", "{json}");

@@ -25,8 +25,8 @@ pub struct Metadata {
     pub source: Option<Source>,
     #[serde(flatten)]
     pub index: IndexRef,
-    /// The environment whose exporter wrote it; absent in what earlier versions wrote. May be any text:
-    /// before it is shown, [`is_environment`] has to say that it is a name.
+    /// The environment whose exporter wrote it; absent in what earlier versions wrote. May be any text,
+    /// so only [`Metadata::shown_environment`] may be shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     /// When the table took the change, RFC 3339 to the second; only from the stream.
@@ -63,7 +63,7 @@ impl Metadata {
             environment: match fields.get("environment") {
                 None | Some(Value::Null) => None,
                 Some(Value::String(name)) => Some(name.clone()),
-                // No environment has such a name, so the key is nobody's.
+                // No environment has such a name, so the key is not ours.
                 Some(other) => Some(other.to_string()),
             },
             digest: fields.get("digest").and_then(|digest| Digest::deserialize(digest).ok()),
@@ -90,14 +90,11 @@ impl Metadata {
 }
 
 /// The longest name of an environment: what is left of KV's limit is for the index's names.
-pub const MAX_ENVIRONMENT_BYTES: usize = 64;
+const MAX_ENVIRONMENT_BYTES: usize = 64;
 
 pub fn is_environment(name: &str) -> bool {
-    (1..=MAX_ENVIRONMENT_BYTES).contains(&name.len()) && name.chars().all(fits_an_environment)
-}
-
-pub fn fits_an_environment(character: char) -> bool {
-    character.is_ascii_alphanumeric() || "-_.".contains(character)
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=MAX_ENVIRONMENT_BYTES).contains(&name.len()) && name.bytes().all(fits)
 }
 
 /// A time to the nanosecond, as RFC 3339 writes it.
