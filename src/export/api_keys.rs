@@ -146,7 +146,7 @@ impl ApiKeys {
     pub async fn ask<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
-        owners: impl IntoIterator<Item = ApiKeyOwner>,
+        owners: BTreeSet<ApiKeyOwner>,
     ) {
         if self.fallback == Fallback::Nothing && self.answers.len() > MAX_ANSWERS {
             self.forget_answers();
@@ -192,12 +192,12 @@ impl ApiKeys {
     }
 
     /// Finds the API keys of these indexes: the service's, or those in KV.
-    pub async fn find<'a, S: Services>(
+    pub async fn find<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
-        indexes: impl Iterator<Item = &'a Exportable> + Clone,
+        indexes: Vec<&Exportable>,
     ) {
-        self.ask(invocation, indexes.clone().map(|index| index.owner.clone())).await;
+        self.ask(invocation, indexes.iter().map(|index| index.owner.clone()).collect()).await;
         if self.fallback == Fallback::Nothing {
             return;
         }
@@ -207,7 +207,7 @@ impl ApiKeys {
                 Some(Ok(_) | Err(ApiKeyError::BadName { .. }))
             ) && !self.in_kv.contains_key(&index.settings.index)
         };
-        let wanted: Vec<&Exportable> = indexes.filter(is_wanted).collect();
+        let wanted: Vec<&Exportable> = indexes.into_iter().filter(is_wanted).collect();
         let keys: BTreeSet<String> =
             wanted.iter().map(|index| index.settings.index.index_id()).collect();
         if keys.is_empty() {

@@ -355,8 +355,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         let decoded = refs.iter().filter_map(|item_ref| {
             Decoded::of(item_ref, items.get(&item_ref.key())?, self.invocation.config).ok()
         });
-        let owners: Vec<_> =
-            decoded.filter_map(|item| Some(item.settings()?.owner.clone())).collect();
+        let owners = decoded.filter_map(|item| Some(item.settings()?.owner.clone())).collect();
         self.api_keys.ask(self.invocation, owners).await;
         let wanted = refs.into_iter().filter_map(|item_ref| {
             let item = items.get(&item_ref.key())?;

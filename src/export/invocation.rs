@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
 use crate::config::ExporterConfig;
@@ -127,25 +128,29 @@ impl<'a, S: Services> Invocation<'a, S> {
         Self { pace: Some(pace), ..self }
     }
 
-    /// Makes one call that has to end by `until`.
-    pub async fn call<T>(
-        &self,
+    /// Makes one call that has to end by `until`. It is boxed: the futures of the use cases would nest deeper
+    /// than the compiler follows.
+    pub fn call<'f, T: 'f>(
+        &'f self,
         service: Service,
         until: Instant,
-        call: impl Future<Output = T>,
-    ) -> Result<T, OutOfTime> {
-        let turn = match (&self.pace, service) {
-            (Some(pace), Service::Kv) => pace.turn(),
-            _ => Instant::now(),
-        };
-        if turn >= until {
-            return Err(OutOfTime);
+        call: impl Future<Output = T> + 'f,
+    ) -> impl Future<Output = Result<T, OutOfTime>> + 'f {
+        let call: LocalBoxFuture<'f, T> = Box::pin(call);
+        async move {
+            let turn = match (&self.pace, service) {
+                (Some(pace), Service::Kv) => pace.turn(),
+                _ => Instant::now(),
+            };
+            if turn >= until {
+                return Err(OutOfTime);
+            }
+            tokio::time::sleep_until(turn).await;
+            let started = Instant::now();
+            let response = tokio::time::timeout_at(until, call).await;
+            self.count_call(service, started.elapsed());
+            response.map_err(|_| OutOfTime)
         }
-        tokio::time::sleep_until(turn).await;
-        let started = Instant::now();
-        let response = tokio::time::timeout_at(until, call).await;
-        self.count_call(service, started.elapsed());
-        response.map_err(|_| OutOfTime)
     }
 
     pub fn time_left(&self) -> Duration {

@@ -24,6 +24,7 @@ use super::desired::{Decoded, Desired, Exportable};
 use super::error::ExportError;
 use super::invocation::Invocation;
 use super::table::{ReadError, read_items};
+use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
 use crate::index::ItemRef;
 use crate::item::{Item, Rejection};
@@ -116,6 +117,8 @@ pub async fn write_items<S: Services>(
     items: Vec<WriteItem>,
     api_keys: &mut ApiKeys,
 ) -> Written {
+    let owners = items.iter().filter_map(|write| owner_of_image(write, invocation.config));
+    let mut owners: BTreeSet<ApiKeyOwner> = owners.collect();
     let mut writing = Writing { invocation, namespace, api_keys, written: Written::default() };
     let mut items = VecDeque::from(items);
     let mut table_is_down = false;
@@ -124,7 +127,8 @@ pub async fn write_items<S: Services>(
         let mut bytes = 0;
         while bytes < MAX_BYTES && !items.is_empty() {
             let next: Vec<WriteItem> = items.drain(..READ_ITEMS.min(items.len())).collect();
-            let new = writing.first_read(next, &items, &mut table_is_down).await;
+            let new =
+                writing.first_read(next, std::mem::take(&mut owners), &mut table_is_down).await;
             bytes += new.iter().map(|draft| draft.entry.body_bytes()).sum::<usize>();
             drafts.extend(new);
         }
@@ -143,20 +147,14 @@ struct Writing<'a, 's, S> {
 }
 
 impl<S: Services> Writing<'_, '_, S> {
-    /// Reads items while the API keys are asked for that their images, and those of the items `after`
-    /// them, will need.
+    /// Reads items, while API keys are asked for.
     async fn first_read(
         &mut self,
         writes: Vec<WriteItem>,
-        after: &VecDeque<WriteItem>,
+        owners: BTreeSet<ApiKeyOwner>,
         table_is_down: &mut bool,
     ) -> Vec<Draft> {
         let invocation = self.invocation;
-        let owners = writes.iter().chain(after).filter_map(|write| {
-            let image = write.image.as_ref().filter(|_| write.item.query.is_none())?;
-            Some(Exportable::decode(&write.item.index, image, invocation.config).ok()?.owner)
-        });
-        let owners: BTreeSet<_> = owners.collect();
         let read = async {
             if *table_is_down {
                 return Err(None);
@@ -207,8 +205,8 @@ impl<S: Services> Writing<'_, '_, S> {
             }
         }
         let settings = decoded.iter().filter_map(|(_, item, _)| item.settings());
-        self.api_keys.find(self.invocation, settings.clone()).await;
-        settings.for_each(warn_if_odd);
+        settings.clone().for_each(warn_if_odd);
+        self.api_keys.find(self.invocation, settings.collect()).await;
         let made = decoded.into_iter().map(|(write, item, stood_in)| {
             let owner = item.settings().map(|settings| settings.owner.clone());
             let desired = item.desired(self.api_keys);
@@ -388,6 +386,12 @@ impl<S: Services> Writing<'_, '_, S> {
             self.decide(draft.write.item, fate);
         }
     }
+}
+
+/// The account whose API key the image of an index will need, and where.
+fn owner_of_image(write: &WriteItem, config: &ExporterConfig) -> Option<ApiKeyOwner> {
+    let image = write.image.as_ref().filter(|_| write.item.query.is_none())?;
+    Some(Exportable::decode(&write.item.index, image, config).ok()?.owner)
 }
 
 fn warn_if_odd(Exportable { settings, .. }: &Exportable) {

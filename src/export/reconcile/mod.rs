@@ -193,7 +193,7 @@ impl Part {
             .collect();
         let wanted = decoded.iter().zip(&compared).filter(|(_, compared)| **compared);
         let wanted = wanted.filter_map(|(item, _)| item.as_ref()?.as_ref().ok()?.settings());
-        api_keys.find(invocation, wanted).await;
+        api_keys.find(invocation, wanted.collect()).await;
         for (((key, item), decoded), compared) in page.iter().zip(decoded).zip(compared) {
             let wants = match decoded {
                 None => Wants::Unmade,
