@@ -160,9 +160,9 @@ edge: node $(EDGE_PACKAGES) binaries ## Run the local stack with `wrangler dev` 
 	@npm run --silent --prefix examples/edge edge -- $(abspath $(TARGET_DIR))/debug/testbed
 
 .PHONY: test-edge
-test-edge: node $(EDGE_PACKAGES) binaries ## Test the Worker and its page in workerd, and one pass of `make edge` (SCREENSHOT=file.png)
+test-edge: node $(EDGE_PACKAGES) binaries ## Test the Worker and its page, and one pass of `make edge` (SCREENSHOTS=folder)
 	npm run --silent --prefix examples/edge check
-	TESTBED=$(abspath $(TARGET_DIR))/debug/testbed $(if $(SCREENSHOT),SCREENSHOT=$(abspath $(SCREENSHOT))) npm test --silent --prefix examples/edge
+	TESTBED=$(abspath $(TARGET_DIR))/debug/testbed $(if $(SCREENSHOTS),SCREENSHOTS=$(abspath $(SCREENSHOTS))) npm test --silent --prefix examples/edge
 
 PROBES := cargo test --locked --workspace --test probes -- --exact places_that_are_given --nocapture
 

@@ -1,6 +1,6 @@
 // `make edge`: the table, the function and the Worker on this machine, until Ctrl-C.
 
-import { LOCAL_PORTS, startTestbed, startWrangler } from "./processes.ts";
+import { startTestbed, startWrangler } from "./processes.ts";
 
 const [program] = process.argv.slice(2);
 if (program === undefined) throw new Error("usage: edge.ts TESTBED");
@@ -8,12 +8,10 @@ if (program === undefined) throw new Error("usage: edge.ts TESTBED");
 console.log("Starting wrangler dev …");
 const wrangler = await startWrangler(8787);
 const show = (text: string) => process.stdout.write(text);
-const testbed = await startTestbed(program, wrangler.kvUrl, LOCAL_PORTS, show).catch(
-  async (error) => {
-    await wrangler.stop();
-    throw error;
-  },
-);
+const testbed = await startTestbed(program, wrangler.kvUrl, [], show).catch(async (error) => {
+  await wrangler.stop();
+  throw error;
+});
 
 console.log(`
 Open             ${wrangler.url}/

@@ -1,8 +1,8 @@
-// Where a search goes. Pure: the same input always gives the same answer.
+// Where a search goes. Pure: the same input always gives the same result.
 
 import type { Analytics, DocReads, Settings, Target } from "./types.ts";
 
-/** A target that counts for a request, and its share of such requests. */
+/** A target that counts for a request, and its share of requests of that kind. */
 export interface Share {
   index_id: string;
   weight: number;
@@ -10,8 +10,8 @@ export interface Share {
 }
 
 /**
- * The targets that count: switched on, with a weight, and internal ones for internal requests only.
- * The others share what the rest would have got. If none counts, the index itself answers.
+ * The targets that count: those that are on and have a weight, internal ones for internal requests
+ * only. Each gets its weight divided by their sum. If none counts, the index itself serves.
  */
 export function shares(alias: DocReads | undefined, internal: boolean): Share[] {
   const targets = alias?.enabled ? alias.targets.filter((target) => counts(target, internal)) : [];
@@ -24,8 +24,8 @@ function counts(target: Target, internal: boolean): boolean {
 }
 
 /**
- * What one target has while its alias is on: of all requests, or of the internal ones if it is
- * internal.
+ * A target's share of all requests while its alias is on. An internal target's share is of the
+ * internal requests.
  */
 export function shareOf(target: Target, alias: DocReads): number {
   if (!counts(target, target.internal)) return 0;

@@ -10,32 +10,25 @@ import type { Metadata, QueryConfig, Settings } from "./types.ts";
 export interface Env {
   KV: KVNamespace;
   KV_QCFG: KVNamespace;
-  /** "true" on a developer's machine: /indexes answers anybody. */
+  /** "true" on a developer's machine: /indexes is open to anybody. */
   LOCAL?: string;
-  /** What a request for /indexes has to send elsewhere. */
+  /** Elsewhere, the secret that a request for /indexes has to send. */
   LIST_SECRET?: string;
 }
 
 export interface Entry<Value> {
   value: Value;
-  /** Null if somebody else than the exporter wrote the entry. */
+  /** Null if the exporter did not write the entry. */
   metadata: Metadata | null;
-}
-
-/** Some of the keys. */
-export interface Page {
-  keys: { key: string; metadata: Metadata | null }[];
-  /** Where the next page begins. Only null is the end: a page can be empty before it. */
-  cursor: string | null;
 }
 
 /** A value that does not match its schema or its key. The message quotes nothing of it. */
 export class BrokenValue extends Error {}
 
-/** A location may serve for 30 s what it read last. That is the least that KV takes. */
+/** For how long a location may serve what it read last. KV takes no less than 30 s. */
 const READ = { type: "text", cacheTtl: 30 } as const;
 
-/** Keys of a page: few enough for a small answer. */
+/** Keys of a page: few enough for a small response. */
 const PAGE_KEYS = 250;
 
 const settingsValidator = new Validator(settingsSchema as Schema, "2020-12");
@@ -71,8 +64,11 @@ export async function unlessBroken<Read>(reading: Promise<Read>): Promise<Read |
   return reading.catch((error) => (error instanceof BrokenValue ? null : Promise.reject(error)));
 }
 
-/** A page of the keys that begin with `prefix`. No value is read: metadata says what they hold. */
-export async function list(env: Env, prefix: string, cursor: string | null): Promise<Page> {
+/**
+ * A page of the keys that begin with `prefix`, and where the next one begins. No value is read:
+ * metadata says what they hold. Only a null cursor is the end: a page can be empty before it.
+ */
+export async function list(env: Env, prefix: string, cursor: string | null) {
   const page = await env.KV.list({ limit: PAGE_KEYS, prefix, cursor });
   const keys = page.keys.map(({ name, metadata }) => ({ key: name, metadata: known(metadata) }));
   return { keys, cursor: page.list_complete ? null : page.cursor };
@@ -86,7 +82,7 @@ export async function mayList(env: Env, authorization: string | null): Promise<b
   return (await sha256(authorization)) === (await sha256(`Bearer ${env.LIST_SECRET}`));
 }
 
-/** Whether KV can hold the key. It refuses to look for others, which an alias may well name. */
+/** Whether KV can hold the key. It refuses to read any other, and an alias may name one. */
 function isKey(key: string): boolean {
   return !["", ".", ".."].includes(key) && new TextEncoder().encode(key).length <= 512;
 }
@@ -103,7 +99,7 @@ function parse<Value>(validator: Validator, text: string): Value {
   return value as Value;
 }
 
-/** The fields that are known, if it is the exporter's. */
+/** The known fields of the exporter's metadata. Null if it is not the exporter's. */
 function known(metadata: unknown): Metadata | null {
   if (!metadataValidator.validate(metadata ?? null).valid) return null;
   const fields = Object.keys(metadataSchema.properties);

@@ -1,55 +1,29 @@
 // The examples in schema/, and a namespace of wrangler's KV to put them into.
 
 import { readdirSync, readFileSync } from "node:fs";
-import type { Metadata, QueryConfig, Settings } from "../src/types.ts";
+import type { Metadata } from "../src/types.ts";
 
 const schemas = new URL("../../../schema/", import.meta.url);
-
-export interface Example {
-  item: Record<string, unknown>;
-  kv: {
-    namespace: "KV" | "KV_QCFG";
-    keys: string[];
-    value: Settings | QueryConfig;
-    metadata: Metadata;
-  };
-}
-
-export interface Broken {
-  rule: string;
-  schema: string;
-  example: string;
-  at: string;
-  with?: unknown;
-}
-
 const read = (file: string) => JSON.parse(readFileSync(new URL(file, schemas), "utf8"));
 
-export const broken: Broken[] = read("broken.json");
-
-export const examples = new Map<string, Example>(
-  readdirSync(new URL("examples", schemas)).map((file) => [
-    file.replace(".json", ""),
-    read(`examples/${file}`),
-  ]),
-);
-
-export function example(name: string): Example {
-  const found = examples.get(name);
-  if (found === undefined) throw new Error(`there is no example ${name}`);
-  return structuredClone(found);
+/** What an example's item becomes. Tests change the value as they need. */
+export interface Example {
+  namespace: "KV" | "KV_QCFG";
+  keys: string[];
+  value: any;
+  metadata: Metadata;
 }
 
-export interface Pair {
-  key: string;
-  value: string;
-  metadata?: unknown;
-}
+/** The rules of the schemas, each with a change that breaks it. */
+export const broken: any[] = read("broken.json");
 
-/** The pairs of an example. */
-export function pairs({ kv }: Example): Pair[] {
-  return kv.keys.map((key) => ({ key, value: JSON.stringify(kv.value), metadata: kv.metadata }));
-}
+export const names = readdirSync(new URL("examples", schemas)).map((file) => file.split(".")[0]!);
+
+export const example = (name: string): Example => read(`examples/${name}.json`).kv;
+
+/** The pairs that the exporter sends to KV. */
+export const pairs = ({ keys, value, metadata }: Example) =>
+  keys.map((key) => ({ key, value: JSON.stringify(value), metadata }));
 
 /** Wrangler's REST API of one namespace: the part of Cloudflare's that the exporter uses. */
 export class Namespace {
@@ -59,20 +33,16 @@ export class Namespace {
     this.url = kvUrl.replace("{namespace_id}", binding === "KV" ? "settings" : "query-configs");
   }
 
-  put(pairs: Pair[]) {
-    return this.send("PUT", "bulk", pairs);
-  }
+  put = (pairs: { key: string; value: string; metadata?: object }[]) =>
+    this.send("PUT", "bulk", pairs);
+  delete = (keys: string[]) => this.send("POST", "bulk/delete", keys);
 
-  delete(keys: string[]) {
-    return this.send("POST", "bulk/delete", keys);
-  }
-
-  get(keys: string[]) {
-    return this.send("POST", "bulk/get", { keys, type: "text", withMetadata: true });
-  }
-
-  list() {
-    return this.send("GET", "keys?limit=1000");
+  async clear() {
+    for (;;) {
+      const keys: { name: string }[] = await this.send("GET", "keys?limit=1000");
+      if (keys.length === 0) return;
+      await this.delete(keys.map(({ name }) => name));
+    }
   }
 
   private async send(method: string, path: string, body?: unknown) {

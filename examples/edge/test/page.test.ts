@@ -1,279 +1,170 @@
-// The page at `/` in Chromium, over the Worker and wrangler's KV. SHOTS is a directory for pictures.
+// The page at `/` in Chromium, over the Worker and wrangler's KV. SCREENSHOTS is a folder for pictures.
 
 import assert from "node:assert/strict";
-import { join } from "node:path";
-import { after, before, beforeEach, test } from "node:test";
-import type { Browser, Page } from "playwright-core";
-import { freePort, type Running, startWrangler } from "../scripts/processes.ts";
-import type { Settings } from "../src/types.ts";
-import { card, contrasts, launch, skip, widths } from "./browser.ts";
-import { example, Namespace, type Pair, pairs } from "./examples.ts";
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { after, before, test } from "node:test";
+import { type Browser, chromium, type Page } from "playwright-core";
+import { freePort, startWrangler, type Wrangler } from "../scripts/processes.ts";
+import { example, Namespace, pairs } from "./examples.ts";
 
 const POLL = 10_000;
+const folders = (process.env["PATH"] ?? "").split(delimiter);
+const programs = ["chromium", "chromium-browser", "google-chrome"];
+const found = folders.flatMap((folder) => programs.map((name) => join(folder, name)));
+const executablePath = process.env["CHROMIUM"] ?? found.find((path) => existsSync(path)) ?? "";
+const skip = executablePath === "" && "no Chromium here: install it, or set CHROMIUM to its path";
 
-let wrangler: Running;
+let wrangler: Wrangler;
 let kv: Namespace;
 let browser: Browser;
-let problems: string[] = [];
 
 before(async () => {
   if (skip) return;
-  const started = await startWrangler(await freePort());
-  wrangler = started;
-  kv = new Namespace(started.kvUrl, "KV");
-  browser = await launch();
+  wrangler = await startWrangler(await freePort());
+  kv = new Namespace(wrangler.kvUrl, "KV");
+  browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 });
 after(async () => {
   await browser?.close();
   await wrangler?.stop();
 });
-beforeEach(async () => {
-  if (skip) return;
-  for (;;) {
-    const keys: { name: string }[] = await kv.list();
-    if (keys.length === 0) break;
-    await kv.delete(keys.map((key) => key.name));
-  }
-  await hold("weighted-alias", "minimal", "all-fields", "target-off");
-});
 
-const hold = async (...names: string[]) => {
-  for (const name of names) await kv.put(pairs(example(name)));
-};
-
-/** Does something with the page. Its time passes only where the test says so. */
-async function visit(
-  at: { width: number; height?: number; colorScheme?: "light" | "dark" },
-  visiting: (page: Page) => Promise<void>,
-) {
-  const { width, height = 900, colorScheme = "light" } = at;
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme });
-  try {
+/** Visits the page two minutes after the examples were exported. Its time passes only on demand. */
+function visit(name: string, width: number, visiting: (page: Page) => Promise<void>) {
+  test(name, { skip }, async () => {
+    await kv.clear();
+    for (const name of ["weighted-alias", "minimal", "all-fields", "target-off"])
+      await kv.put(pairs(example(name)));
+    const context = await browser.newContext({ viewport: { width, height: 900 } });
     const page = await context.newPage();
-    problems = [];
+    const problems: string[] = [];
     page.on("pageerror", (error) => problems.push(error.message));
     page.on("dialog", (dialog) => problems.push(dialog.message()));
-    page.setDefaultTimeout(30_000);
-    await page.clock.install();
-    await visiting(page);
+    await page.clock.install({ time: "2026-11-22T10:02:30Z" });
+    await page.goto(wrangler.url);
+    await state(page, /^Indexes/);
+    await visiting(page).finally(() => context.close());
     assert.deepEqual(problems, []);
-  } finally {
-    await context.close();
-  }
+  });
 }
 
-const open = async (page: Page, key: string) => {
-  await card(page, key).locator("summary").click();
-  return card(page, key);
-};
 const state = (page: Page, text: string | RegExp) =>
   page.getByRole("status").getByText(text).waitFor();
+const card = (page: Page, name: string) =>
+  page.locator("article", { has: page.getByRole("heading", { name, exact: true }) });
 
-for (const width of [390, 1280]) {
-  test(`at ${width} pixels, bars show shares and text can be read`, { skip }, async () => {
-    await kv.put([{ key: "zzz", value: "not JSON" }]);
-    for (const colorScheme of ["light", "dark"] as const) {
-      await hold("weighted-alias");
-      await visit({ width, colorScheme }, async (page) => {
-        await page.goto(wrangler.url);
-        const alias = await open(page, "acme-products");
-        await alias.getByText("Searches on").waitFor();
-        // Weights of 0.7, 0.2, and 0.1 for internal searches: the first two share the others.
-        assert.deepEqual(await widths(alias), [0.778, 0.222, 0.1]);
-        await alias.getByText("10 % of internal searches, weight 0.1").waitFor();
-        const bars = await alias
-          .locator(".bar")
-          .evaluateAll((all) => all.map((bar) => bar.clientWidth));
-        assert.ok(
-          bars.every((bar) => bar > 100),
-          `${bars}`,
-        );
-        await (await open(page, "acme-shoes")).getByText("off, weight").waitFor();
-        await (
-          await open(page, "zzz")
-        )
-          .getByText("The value under this key is not JSON.")
-          .waitFor();
-        const wide = await page.evaluate(() => document.documentElement.scrollWidth);
-        assert.ok(wide <= width, `${wide}`);
+for (const width of [390, 760, 1280])
+  visit(`at ${width} pixels, shares and what is on are seen at a glance`, width, async (page) => {
+    const products = card(page, "acme-products");
+    await products.getByText("Searches on").waitFor();
+    // Of weights of 0.7, 0.2 and an internal 0.1, the first two share all but internal searches.
+    assert.deepEqual(await products.locator(".target").allTextContents(), [
+      "acme-products-v177.8 % · weight 0.7",
+      "acme-products-v222.2 % · weight 0.2",
+      "acme-blank missing in KV10 % · weight 0.1",
+    ]);
+    await products.getByText("Internal searches, 90 % as above").waitFor();
+    const bars = products.locator("progress");
+    const values = await bars.evaluateAll((all: HTMLProgressElement[]) =>
+      all.map(({ value }) => Math.round(value * 1000)),
+    );
+    assert.deepEqual(values, [778, 222, 100]);
+    const written = products.locator("[title*='2026-11-22T10:00:12.345Z']");
+    assert.equal(await written.textContent(), "2 min ago · stream");
+    assert.equal(await products.getByText("acme-products", { exact: true }).count(), 1);
 
-        const readable = async () => {
-          const all = await contrasts(page);
-          assert.ok(all.length > 20);
-          assert.deepEqual(
-            all.filter(([, contrast]) => contrast < 4.5),
-            [],
-          );
-        };
-        await readable();
-        await hold("alias-off");
-        await page.clock.runFor(POLL);
-        await alias.getByText("Searches off").waitFor();
-        assert.deepEqual(await widths(alias), [0.778, 0.222, 0.1]);
-        await readable();
-        await page.locator(".new").first().waitFor({ state: "detached" });
-        const shots = process.env["SHOTS"];
-        if (shots !== undefined)
-          await page.screenshot({
-            path: join(shots, `page-${width}-${colorScheme}.png`),
-            fullPage: true,
-          });
-      });
-    }
+    const off = example("legacy-read-alias");
+    const { doc_reads } = off.value.index_aliases;
+    doc_reads.enabled = false;
+    doc_reads.targets.push({ ...doc_reads.targets[0], index_id: "acme-products-v2", weight: 0.1 });
+    await kv.put(pairs(off));
+    await page.clock.runFor(POLL);
+    await card(page, "acme-bags").getByText("Searches off").waitFor();
+    await page.getByText("Weights sum to 1.1, not 1. Shares are scaled.").waitFor();
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+    assert.ok(wide <= width, `${wide}`);
+    const folder = process.env["SCREENSHOTS"];
+    if (folder) await page.screenshot({ path: join(folder, `page-${width}.png`), fullPage: true });
+
+    await kv.put(pairs(example("null-and-empty")));
+    await page.clock.runFor(POLL);
+    await products.getByText("missing").waitFor({ state: "detached" });
   });
-}
 
-test(
-  "a poll leaves a selection and open cards, and shows what is new for a while",
-  { skip },
-  async () => {
-    await visit({ width: 900 }, async (page) => {
-      await page.goto(wrangler.url);
-      const products = await open(page, "acme-products");
-      await products.getByText("Searches on").waitFor();
-      assert.equal(await page.locator(".new").count(), 0, "nothing is new at first");
-      const name = card(page, "acme-products-v1").getByRole("heading");
-      await name.selectText();
-      const selected = () => page.evaluate(() => getSelection()!.toString());
-      assert.equal(await selected(), "acme-products-v1");
-
-      // Another key of this index than that which is listed first holds an older value.
-      const older = structuredClone(example("weighted-alias"));
-      older.kv.metadata.digest = "0".repeat(64);
-      await kv.put(pairs(older).slice(0, 1));
-      await kv.delete(["acme-shoes"]);
-      await page.clock.runFor(POLL);
-      await card(page, "acme.myshopify.com").waitFor();
-      await page.getByText("Another key of this name holds another value.").first().waitFor();
-      assert.equal(await card(page, "acme-shoes").count(), 0);
-      const ids = await page.locator("details").evaluateAll((all) => all.map(({ id }) => id));
-      assert.equal(new Set(ids).size, ids.length);
-      assert.equal(await selected(), "acme-products-v1");
-      await card(page, "acme-products").getByText("Searches on").waitFor();
-      await page.locator(".new").first().waitFor({ state: "detached" });
-      await page.clock.runFor(2 * POLL);
-      assert.equal(await page.locator(".new").count(), 0, "what differs does not stay new");
-    });
-  },
-);
-
-test("an open tab asks for one page of keys at a time, while it is seen", { skip }, async () => {
-  await visit({ width: 900 }, async (page) => {
-    await page.goto(wrangler.url);
-    await state(page, "4 indexes under 6 keys");
-    const asked: string[] = [];
-    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
-    const hide = (hidden: boolean) =>
-      page.evaluate((hidden) => {
-        Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
-      }, hidden);
-    await page.clock.runFor(6 * POLL);
-    await page.waitForTimeout(1_000);
-    assert.deepEqual(asked, Array(6).fill("/indexes"));
-    await hide(true);
-    await page.clock.runFor(60 * POLL);
-    await hide(false);
-    assert.equal(asked.length, 6);
-    await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
-    await page.waitForTimeout(1_000);
-    assert.equal(asked.length, 7, "who comes back sees what is there now");
-  });
+visit("a poll changes only the cards that differ, so a selection stays", 900, async (page) => {
+  await card(page, "acme-products").getByText("Searches on").waitFor();
+  await card(page, "acme-products-v1").getByRole("heading").selectText();
+  await kv.put(pairs(example("alias-off")).slice(0, 1));
+  await kv.put([{ key: "0", value: "not JSON" }]);
+  await kv.delete(["acme-shoes"]);
+  await page.clock.runFor(POLL);
+  await card(page, "acme-products").getByText("Its keys hold different values.").waitFor();
+  await card(page, "0").getByText("The value under this key is not JSON.").waitFor();
+  assert.equal(await card(page, "acme-shoes").count(), 0);
+  assert.equal(await page.evaluate(() => String(getSelection())), "acme-products-v1");
 });
 
-test(
-  "of 1,500 indexes the page shows the first, and more on demand, and finds one",
-  { skip },
-  async () => {
-    const { metadata } = example("minimal").kv;
-    const indexes = Array.from({ length: 1_500 }, (_, n): Pair => {
-      const index_name = `i${String(n).padStart(4, "0")}`;
-      const digest = String(n).padStart(64, "0");
-      return {
-        key: `many-${index_name}`,
-        value: "{}",
-        metadata: { ...metadata, index_name, digest, system_account_id: "many" },
-      };
-    });
-    for (let from = 0; from < 1_500; from += 500) await kv.put(indexes.slice(from, from + 500));
-    await visit({ width: 1280 }, async (page) => {
-      await page.goto(wrangler.url);
-      await state(page, "248 indexes under the first 250 keys of more");
-      for (let shown = 500; shown <= 1_750; shown += 250) {
-        await page.getByRole("button", { name: "Show more" }).click();
-        await state(page, new RegExp(`(first ${shown} keys of more|under 1506 keys)`));
-      }
-      await state(page, "1504 indexes under 1506 keys");
-      assert.equal(await page.locator("details").count(), 1_504);
-      assert.ok(await page.getByRole("button", { name: "Show more" }).isHidden());
-      if (process.env["SHOTS"] !== undefined)
-        await page.screenshot({ path: join(process.env["SHOTS"], "page-1280-1500-indexes.png") });
-
-      // Each poll asks for one page, and in its turn comes every page.
-      await kv.delete(["many-i1400"]);
-      for (let turn = 0; turn < 7; turn++) await page.clock.runFor(POLL);
-      await state(page, "1503 indexes under 1505 keys");
-
-      await page.getByLabel("Keys that begin with").fill("many-i077");
-      await page.getByRole("button", { name: "Find" }).click();
-      await state(page, "10 indexes under 10 keys");
-    });
-  },
-);
-
-test("an empty page is not the end", { skip }, async () => {
-  await visit({ width: 390 }, async (page) => {
-    const entry = { key: "acme-shoes", metadata: null };
-    await page.route("**/indexes?*", (route) => {
-      const cursor = new URL(route.request().url()).searchParams.get("cursor");
-      const next = { null: "a", a: "b", b: "c" }[String(cursor)] ?? null;
-      return route.fulfill({ json: { keys: next === "c" ? [entry] : [], cursor: next } });
-    });
-    await page.goto(wrangler.url);
-    await state(page, "1 index under the first 1 keys of more");
-    await page.getByRole("button", { name: "Show more" }).click();
-    await state(page, "1 index under 1 keys");
-  });
+visit("an open tab lists one page a poll, and only while it is seen", 900, async (page) => {
+  let listings = 0;
+  page.on("request", (request) => (listings += Number(request.url().includes("/indexes?"))));
+  const poll = async (polls: number, hidden: boolean, expected: number) => {
+    await page.evaluate((hidden) => {
+      Object.defineProperty(document, "hidden", { configurable: true, value: hidden });
+    }, hidden);
+    await page.clock.runFor(polls * POLL);
+    // A request of its own comes behind those of the page.
+    await page.evaluate(() => fetch("/indexes/none"));
+    assert.equal(listings, expected);
+  };
+  await poll(1, false, 1);
+  await poll(60, true, 1);
+  await poll(1, false, 2);
 });
 
-test("a name is text, whatever stands in it", { skip }, async () => {
+visit("a page of keys is listed, more on demand, and some are found", 900, async (page) => {
+  const names = Array.from({ length: 300 }, (_, n) => `many-${String(n).padStart(3, "0")}`);
+  await kv.put(names.map((key) => ({ key, value: "" })));
+  await page.reload();
+  await state(page, "Indexes: 248 · keys: 250 of more");
+  await page.getByRole("button", { name: "Show more" }).click();
+  await state(page, "Indexes: 304 · keys: 306 ·");
+  // Each poll lists one page, and every page has its turn.
+  await kv.delete(["many-299"]);
+  await page.clock.runFor(2 * POLL);
+  await state(page, "Indexes: 303 · keys: 305 ·");
+
+  const find = async (prefix: string) => {
+    await page.getByLabel("Keys that begin with").fill(prefix);
+    await page.getByRole("button", { name: "Find" }).click();
+  };
+  await find("many-07");
+  await state(page, "Indexes: 10 · keys: 10 ·");
+  await find("Many");
+  await page.getByText("There is no such key.").waitFor();
+});
+
+visit("a name is text, whatever is in it", 390, async (page) => {
   const script = `<img src=x onerror="alert('name')"><script>alert("script")</script>`;
-  const bags: any = example("legacy-read-alias");
-  Object.assign(bags.kv.value, { index_name: script, shop_id: script });
-  Object.assign(bags.kv.metadata, { index_name: script, system_account_id: "javascript:alert(1)" });
-  bags.kv.metadata.environment = "prod";
-  bags.kv.value.index_aliases.doc_reads.targets[0].index_id = script;
-  bags.kv.value.index_aliases.analytics = { enabled: true, index_id: script, internal: false };
-  bags.kv.keys = [script];
+  const bags = example("legacy-read-alias");
+  bags.keys = [script];
+  Object.assign(bags.value, { index_name: script, shop_id: script });
+  Object.assign(bags.metadata, { index_name: script, system_account_id: "javascript:alert(1)" });
+  bags.value.index_aliases.doc_reads.targets[0].index_id = script;
+  bags.value.index_aliases.analytics = { enabled: true, index_id: script, internal: false };
   await kv.put(pairs(bags));
-  await visit({ width: 390 }, async (page) => {
-    await page.goto(wrangler.url);
-    const named = page.locator("details", { hasText: script });
-    await named.locator("summary").click();
-    await named.getByText("Searches on").waitFor();
-    assert.equal(await named.getByText(script).count(), 5);
-    assert.equal(await page.locator("main img, main script, main a").count(), 0);
-  });
+  await page.clock.runFor(POLL);
+  const named = page.locator("article", { hasText: script });
+  await named.scrollIntoViewIfNeeded();
+  await named.getByText("Searches on").waitFor();
+  // The heading, the key, the target, and the index of the analytics.
+  assert.equal(await named.getByText(script).count(), 4);
+  assert.equal(await page.locator("main img, main script, main a").count(), 0);
 });
 
-test("a value of 24 MB is shown on demand", { skip }, async () => {
-  const value = example("minimal").kv.value as Settings;
-  value.search_config = { text: "x".repeat(24_000_000) };
-  const { metadata } = example("minimal").kv;
-  await kv.put([{ key: "acme-products-v1", value: JSON.stringify(value), metadata }]);
-  await visit({ width: 390 }, async (page) => {
-    await page.goto(wrangler.url);
-    await (
-      await open(page, "acme-products-v1")
-    )
-      .getByText("https://products-v1.example.com/")
-      .waitFor();
-  });
-});
-
-test("the page sends the secret that stands behind the # of its address", { skip }, async () => {
-  await visit({ width: 390 }, async (page) => {
-    const request = page.waitForRequest("**/indexes?*");
-    await page.goto(`${wrangler.url}/#s3cret%20%21`);
-    assert.equal((await request).headers()["authorization"], "Bearer s3cret !");
-  });
+visit("the page sends the secret behind the # of its address", 390, async (page) => {
+  await page.goto(`${wrangler.url}/#s3cret%20%21`);
+  const listed = page.waitForRequest("**/indexes?*");
+  await page.reload();
+  assert.equal((await listed).headers()["authorization"], "Bearer s3cret !");
 });
