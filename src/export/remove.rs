@@ -174,34 +174,30 @@ impl<S: Services> Removing<'_, '_, S> {
         }
     }
 
-    /// Takes the next orphans, as many as there is room for their values. A value that was dropped is read
+    /// Takes the next orphans, as many as there is room for their values. Values that were dropped are read
     /// again; what changed meanwhile fails.
     async fn take_group(
         &mut self,
         open: &mut BTreeSet<String>,
         read: &mut Read,
     ) -> BTreeMap<String, StoredValue> {
-        let mut group = BTreeMap::new();
-        let mut bytes = 0;
-        while bytes < MAX_BYTES
-            && let Some(key) = open.pop_first()
-        {
-            let mut value = read.values.remove(&key);
-            if value.is_none() {
-                let mut again = Read::default();
-                self.read(std::slice::from_ref(&key), &mut again).await;
-                if again.held.get(&key) == read.held.get(&key) {
-                    value = again.values.remove(&key);
+        if read.values.is_empty() {
+            let next: Vec<String> = open.iter().take(MAX_BULK_GET_KEYS).cloned().collect();
+            let mut again = Read::default();
+            self.read(&next, &mut again).await;
+            for key in next {
+                open.remove(&key);
+                match again.values.remove(&key) {
+                    Some(value) if again.held.get(&key) == read.held.get(&key) => {
+                        open.insert(key.clone());
+                        read.values.insert(key, value);
+                    }
+                    _ => self.fail([key], &ExportError::StillChanging),
                 }
-            }
-            match value {
-                Some(value) => {
-                    bytes += value.value.len();
-                    group.insert(key, value);
-                }
-                None => self.fail([key], &ExportError::StillChanging),
             }
         }
+        let mut group = std::mem::take(&mut read.values);
+        group.retain(|key, _| open.remove(key));
         group
     }
 

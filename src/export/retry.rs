@@ -27,20 +27,19 @@ impl Retries {
         invocation: &Invocation<'_, S>,
         error: &impl Retryable,
     ) -> Option<Instant> {
-        let base = invocation.config.retry_base;
-        let at_least = match error.retry() {
+        let (asked, is_whole) = match error.retry() {
             Retry::Never => return None,
-            Retry::After(asked) => asked,
-            Retry::AfterWholeBackOff(asked) => Some(asked.unwrap_or(base).max(base)),
+            Retry::After(asked) => (asked.unwrap_or_default(), false),
+            Retry::AfterWholeBackOff(asked) => (asked.unwrap_or_default(), true),
         };
-        let at_least = at_least.unwrap_or_default();
-        if self.used == MAX_RETRIES || at_least > invocation.budget.longest_wait {
+        if self.used == MAX_RETRIES || asked > invocation.budget.longest_wait {
             return None;
         }
-        let ceiling = base * 2_u32.pow(self.used);
+        let ceiling = invocation.config.retry_base * 2_u32.pow(self.used);
         self.used += 1;
         let jitter = invocation.services.clock().jitter().clamp(0.0, 1.0);
-        Instant::now().checked_add(ceiling.mul_f64(jitter).max(at_least))
+        let back_off = if is_whole { ceiling } else { ceiling.mul_f64(jitter) };
+        Instant::now().checked_add(back_off.max(asked))
     }
 
     /// Waits before the next try. Returns false where there is none, or no time for it before `until`.

@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::warn;
@@ -36,6 +37,9 @@ pub const MAX_PUTS: usize = 3;
 
 /// Items that are read at once: four requests.
 pub const READ_ITEMS: usize = 400;
+
+/// How long items are read again of a table that could not be read before: the next batch may hold a rollback.
+const SECOND_CHANCE: Duration = Duration::from_secs(25);
 
 /// What the values of one round may take, in bytes.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -119,16 +123,15 @@ pub async fn write_items<S: Services>(
 ) -> Written {
     let owners = items.iter().filter_map(|write| owner_of_image(write, invocation.config));
     let mut owners: BTreeSet<ApiKeyOwner> = owners.collect();
-    let mut writing = Writing { invocation, namespace, api_keys, written: Written::default() };
+    let written = Written::default();
+    let mut writing = Writing { invocation, namespace, api_keys, table_error: None, written };
     let mut items = VecDeque::from(items);
-    let mut table_is_down = false;
     while !items.is_empty() {
         let mut drafts = Vec::new();
         let mut bytes = 0;
         while bytes < MAX_BYTES && !items.is_empty() {
             let next: Vec<WriteItem> = items.drain(..READ_ITEMS.min(items.len())).collect();
-            let new =
-                writing.first_read(next, std::mem::take(&mut owners), &mut table_is_down).await;
+            let new = writing.first_read(next, std::mem::take(&mut owners)).await;
             bytes += new.iter().map(|draft| draft.entry.body_bytes()).sum::<usize>();
             drafts.extend(new);
         }
@@ -143,6 +146,8 @@ struct Writing<'a, 's, S> {
     invocation: &'a Invocation<'s, S>,
     namespace: Namespace,
     api_keys: &'a mut ApiKeys,
+    /// Why a first read failed: then the table is not waited for again.
+    table_error: Option<ReadError>,
     written: Written,
 }
 
@@ -152,42 +157,35 @@ impl<S: Services> Writing<'_, '_, S> {
         &mut self,
         writes: Vec<WriteItem>,
         owners: BTreeSet<ApiKeyOwner>,
-        table_is_down: &mut bool,
     ) -> Vec<Draft> {
         let invocation = self.invocation;
         let read = async {
-            if *table_is_down {
-                return Err(None);
+            if let Some(error) = &self.table_error {
+                return Err(error.clone());
             }
-            let started = Instant::now();
-            let deadline = invocation.budget.deadline;
-            let until = started.checked_add(invocation.budget.first_read);
-            let until = until.map_or(deadline, |until| until.min(deadline));
-            let keys = writes.iter().map(|write| write.item.key());
-            read_items(invocation, until, keys).await.map_err(Some)
+            let until = self.until(invocation.budget.first_read);
+            read_items(invocation, until, writes.iter().map(|write| write.item.key())).await
         };
         let (read, ()) = tokio::join!(read, self.api_keys.ask(invocation, owners));
-        let mut unread = None;
         let items = read.unwrap_or_else(|error| {
-            *table_is_down = true;
-            if let Some(error) = &error {
+            if self.table_error.is_none() {
                 warn!(
-                    error = %Chain(error),
+                    error = %Chain(&error),
                     "the table can't be read: images of the stream stand in for its items"
                 );
             }
-            unread = Some(error);
+            self.table_error = Some(error);
             BTreeMap::new()
         });
         let mut found = Vec::new();
         for mut write in writes {
             let item = items.get(&write.item.key()).cloned();
             let stood_in = item.is_none();
-            match (item.or_else(|| write.image.take()), &unread) {
+            match (item.or_else(|| write.image.take()), &self.table_error) {
                 (Some(item), _) => found.push((write, item, stood_in)),
                 (None, None) => self.decide(write.item, Fate::Absent),
                 (None, Some(error)) => {
-                    let error = error.clone().map_or(ExportError::Undecided, ExportError::Table);
+                    let error = error.clone().into();
                     self.decide(write.item, Fate::Failed(error));
                 }
             }
@@ -235,6 +233,12 @@ impl<S: Services> Writing<'_, '_, S> {
         let metadata = self.invocation.metadata(&write.item.index, write.changed_at.clone());
         let entry = Rc::new(Entry::new(&value, metadata).of_item(write.item.clone()));
         Draft { write, entry, keys, owner, stood_in }
+    }
+
+    /// When `time` is over, at the deadline at the latest.
+    fn until(&self, time: Duration) -> Instant {
+        let deadline = self.invocation.budget.deadline;
+        Instant::now().checked_add(time).map_or(deadline, |until| until.min(deadline))
     }
 
     fn decide(&mut self, item: ItemRef, fate: Fate) {
@@ -308,12 +312,14 @@ impl<S: Services> Writing<'_, '_, S> {
 
     /// Reads the items again. Returns those that have changed, to be put again.
     async fn read_again(&mut self, drafts: Vec<Draft>) -> Vec<Draft> {
+        let time = if self.table_error.is_some() { SECOND_CHANCE } else { Duration::MAX };
+        let until = self.until(time);
         let mut changed = Vec::new();
         let mut drafts = VecDeque::from(drafts);
         while !drafts.is_empty() {
             let part: Vec<Draft> = drafts.drain(..READ_ITEMS.min(drafts.len())).collect();
             let keys = part.iter().map(|draft| draft.write.item.key());
-            let read = read_items(self.invocation, self.invocation.budget.deadline, keys).await;
+            let read = read_items(self.invocation, until, keys).await;
             match read {
                 Ok(items) => {
                     let follow = |draft: Draft| {

@@ -50,7 +50,7 @@ fn api_key(response: &Response) -> Result<SecretString, ApiKeyError> {
             let text = std::str::from_utf8(&response.body).unwrap_or_default();
             let api_key =
                 from_object(text).ok().and_then(|Body { api_key }| usable_api_key(api_key));
-            api_key.ok_or_else(|| ApiKeyError::Refused(Cause::new(WrongResponse::NoUsableKey)))
+            api_key.ok_or_else(|| ApiKeyError::Silent(Cause::new(WrongResponse::NoUsableKey)))
         }
         StatusCode::NOT_FOUND => Err(ApiKeyError::NotFound),
         status if is_transient(status) => {
@@ -145,7 +145,7 @@ mod tests {
             "",
         ] {
             let error = result(200, body).unwrap_err();
-            assert!(matches!(error, ApiKeyError::Refused(_)), "{body}");
+            assert!(matches!(error, ApiKeyError::Silent(_)), "{body}");
         }
     }
 
