@@ -21,46 +21,35 @@ pub fn run(arguments: &[String], variables: Variables<'_>) -> Result<(), Failure
     }
     let words = Words::parse(command, &arguments[1..])?;
     match command {
-        "explain" => explain(&words, variables),
-        "re-export" => re_export(&words, variables),
+        "explain" => ask(&words, &json!({"explain": words.subject()?}), variables),
+        "re-export" => {
+            let mut payload = json!({"include_query_configs": words.is("QUERY_CONFIGS")});
+            payload["system_account_id"] = words.need("ACCOUNT")?.into();
+            payload["index_name"] = words.need("INDEX")?.into();
+            ask(&words, &payload, variables)
+        }
+        "invoke-remote" => {
+            let path = words.need("EVENT")?;
+            let event = std::fs::read_to_string(path).map_err(at(path))?;
+            let event = serde_json::from_str(&event)
+                .map_err(|error| words.wrong(format_args!("{path} is not JSON, {error}")))?;
+            ask(&words, &event, variables)
+        }
         "reconcile" => reconcile::reconcile(&words, variables),
         "follow" => reconcile::follow(&words, variables),
         "stop-reconciles" => reconcile::stop_all(&words, variables),
         "history" => history::history(&words, variables),
-        "invoke-remote" => invoke(&words, variables),
         _ => status::ask(command, &words, variables),
     }
 }
 
-fn explain(words: &Words<'_>, variables: Variables<'_>) -> Result<(), Failure> {
-    let payload = json!({"explain": words.subject()?});
-    ask(words, &payload, &Place::of(words, variables)?)
-}
-
-fn re_export(words: &Words<'_>, variables: Variables<'_>) -> Result<(), Failure> {
-    let payload = json!({
-        "system_account_id": words.need("ACCOUNT")?,
-        "index_name": words.need("INDEX")?,
-        "include_query_configs": words.is("QUERY_CONFIGS"),
-    });
-    ask(words, &payload, &Place::of(words, variables)?)
-}
-
-fn invoke(words: &Words<'_>, variables: Variables<'_>) -> Result<(), Failure> {
-    let path = words.need("EVENT")?;
-    let event = std::fs::read_to_string(path).map_err(at(path))?;
-    let payload: Value = serde_json::from_str(&event)
-        .map_err(|error| words.wrong(format_args!("{path} is not JSON, {error}")))?;
+/// Invokes the function, and prints its answer.
+fn ask(words: &Words<'_>, payload: &Value, variables: Variables<'_>) -> Result<(), Failure> {
     let place = Place::of(words, variables)?;
     // A sample of a stream must not be written to an environment in AWS.
     if payload.get("Records").is_some() && matches!(place, Place::Aws(_)) {
         return Err(words.wrong("a stream event goes only to a local function"));
     }
-    ask(words, &payload, &place)
-}
-
-/// Invokes the function, and prints its answer.
-fn ask(words: &Words<'_>, payload: &Value, place: &Place) -> Result<(), Failure> {
     say("The function is asked. After Ctrl-C it goes on by itself.");
     let waiting = Progress::start("waiting for the function");
     let answer = place.invoke(payload, words.get("QUALIFIER").unwrap_or("live"))?;

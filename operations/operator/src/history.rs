@@ -7,22 +7,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::place::{Place, Stack, Variables};
-use crate::terminal::{Progress, print, say};
+use crate::terminal::{Progress, print, say, wrapped};
 use crate::words::Words;
 use crate::{Failure, aws, failed, report};
 
 const MESSAGES: [&str; 4] = ["exported", "removed", "record rejected", "record parked"];
 const HELD: &str = "removals held";
-/// What a line shows, with the number of characters: times to the second, of a digest the beginning.
-const SHOWN: [(&str, usize); 7] = [
-    ("timestamp", 19),
-    ("message", 15),
-    ("path", 80),
-    ("cell", 80),
-    ("source", 9),
-    ("changed_at", 19),
-    ("digest", 8),
-];
 /// The most lines that a query gives.
 const LIMIT: usize = 10_000;
 /// The pause before the results of a query are asked for again.
@@ -50,11 +40,9 @@ pub fn history(words: &Words<'_>, variables: Variables<'_>) -> Result<(), Failur
         let title = of_key[0]["key"].as_str().unwrap_or("not exported");
         shown.push([title, &text(&of_key[0], "normalized_query")].join("  ").trim().to_owned());
         for line in of_key {
-            let fields =
-                SHOWN.map(|(name, length)| text(line, name).chars().take(length).collect());
-            let fields: Vec<String> =
-                fields.into_iter().filter(|field: &String| !field.is_empty()).collect();
-            shown.push(format!("  {}", fields.join("  ")));
+            let names = ["timestamp", "message", "path", "cell", "source", "changed_at"];
+            let fields = names.map(|name| text(line, name)).join(" ");
+            shown.extend(wrapped(&format!("{fields} {:.8}", text(line, "digest")), 2));
         }
     }
     if lines.is_empty() {
@@ -70,10 +58,8 @@ fn tells_of(line: &Value, subject: &Value) -> bool {
     if message.starts_with(HELD) {
         // The log may have the array as text.
         let items = line["items"].as_str().map_or_else(|| line["items"].clone(), report::parsed);
-        let index = report::index(subject);
-        return items
-            .as_array()
-            .is_some_and(|items| items.iter().any(|item| item.as_str() == index.as_deref()));
+        let items: Vec<String> = serde_json::from_value(items).unwrap_or_default();
+        return report::index(subject).is_some_and(|index| items.contains(&index));
     }
     let mut fields = subject.as_object().into_iter().flatten();
     MESSAGES.contains(&message) && fields.all(|(name, value)| line[name] == *value)

@@ -100,13 +100,9 @@ fn count(report: &Value, classes: &[&str]) -> u64 {
 /// Prints the last report, also of a chain that failed, and says what comes next.
 fn finish(words: &Words<'_>, chain: Chain, ended: Result<(), Failure>) -> Result<(), Failure> {
     let Some(mut report) = chain else { return ended };
-    if words.is("RAW") {
-        print(&[report.to_string()])?;
-    }
+    let raw = report.to_string();
     report["continue"].take();
-    if !words.is("RAW") {
-        print(&report::lines(&report))?;
-    }
+    print(&if words.is("RAW") { vec![raw] } else { report::lines(&report) })?;
     ended?;
     let is_unknown = count(&report, &["desired", "listed", "rejected", "failed"]) == 0;
     let (code, why) = match words.get("ACCOUNT").filter(|_| is_unknown) {

@@ -41,21 +41,22 @@ impl<'a> Words<'a> {
         let mut parsed = Self { command, values: BTreeMap::new() };
         let known = examples(command).chain([COMMON]).flat_map(str::split_whitespace);
         let known: BTreeMap<&str, &str> = known.filter_map(|word| word.split_once('=')).collect();
+        let is_number = |text: &str| text.parse::<u64>().is_ok();
         for word in words {
-            let (name, value) = word.split_once('=').unwrap_or((word, ""));
-            let is_number = |text: &str| text.parse::<u64>().is_ok();
-            let Some(example) = known.get(name) else {
-                return Err(parsed.wrong(format_args!("{command} takes no {name}")));
+            let known = |(name, value)| Some((name, value, *known.get(name)?));
+            let Some((name, value, example)) = word.split_once('=').and_then(known) else {
+                return Err(parsed.wrong(format_args!("{command} takes no {word}")));
             };
-            if *example == "true" && !["", "true", "false"].contains(&value) {
-                return Err(parsed.wrong(format_args!("{name} is true or false")));
+            let is_of_the_kind = match example {
+                "true" => ["true", "false"].contains(&value),
+                _ => is_number(value) || !is_number(example),
+            };
+            if value.is_empty() {
+                continue;
+            } else if !is_of_the_kind {
+                return Err(parsed.wrong(format_args!("{word} is not like {name}={example}")));
             }
-            if is_number(example) && !value.is_empty() && !is_number(value) {
-                return Err(parsed.wrong(format_args!("{name} is a number")));
-            }
-            if !value.is_empty() {
-                parsed.values.insert(name, value);
-            }
+            parsed.values.insert(name, value);
         }
         Ok(parsed)
     }

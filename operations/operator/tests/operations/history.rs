@@ -17,15 +17,15 @@ fn log() -> Vec<Value> {
     let of = |key: &str| json!({"key": key, "changed_at": "2026-11-22T13:59:58Z", "digest": "0123456789"});
     let mut other = of("x, s.example, y");
     other["system_account_id"] = json!("mallory");
-    let held =
-        "removals held: more indexes were removed within ten minutes than a process carries out";
+    let held = "removals held: too many";
     vec![
         line(0, "exported", other),
         line(1, "exported", of("s.example")),
         line(2, "exported", of("a-i")),
         line(3, "removed", json!({"key": "s.example"})),
         line(4, "record rejected", json!({"path": "index_endpoint"})),
-        line(5, held, json!({"items": ["b/i, a/i", "b/i"], "index_name": null})),
+        line(5, held, json!({"items": ["a/i", "b/i"], "index_name": null})),
+        line(0, held, json!({"items": ["b/i, a/i"], "index_name": null})),
         line(6, held, json!({"items": "[\"a/i\"]", "system_account_id": null})),
         line(7, "invocation", json!({"key": "s.example"})),
     ]
@@ -33,16 +33,17 @@ fn log() -> Vec<Value> {
 
 const OF_KEY: &str = "\
 s.example
-  2026-11-22T14:03:00  removed  stream
-  2026-11-22T14:01:00  exported  stream  2026-11-22T13:59:58  01234567
+  2026-11-22T14:03:00.000Z removed stream
+  2026-11-22T14:01:00.000Z exported stream 2026-11-22T13:59:58Z 01234567
 ";
 
 const OF_INDEX: &str = "\
 not exported
-  2026-11-22T14:06:00  removals held:   stream
-  2026-11-22T14:04:00  record rejected  index_endpoint  stream
+  2026-11-22T14:06:00.000Z removals held: too many stream
+  2026-11-22T14:05:00.000Z removals held: too many stream
+  2026-11-22T14:04:00.000Z record rejected index_endpoint stream
 a-i
-  2026-11-22T14:02:00  exported  stream  2026-11-22T13:59:58  01234567
+  2026-11-22T14:02:00.000Z exported stream 2026-11-22T13:59:58Z 01234567
 ";
 
 #[test]

@@ -7,16 +7,7 @@ use serde_json::json;
 use crate::desk::Desk;
 
 /// Those of the operator's program. The others are parts of a deployment.
-const COMMANDS: [&str; 8] = [
-    "doctor",
-    "explain",
-    "follow",
-    "history",
-    "re-export",
-    "reconcile",
-    "status",
-    "stop-reconciles",
-];
+const COMMANDS: &str = "doctor explain follow history re-export reconcile status stop-reconciles";
 
 fn pages() -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/runbook");
@@ -58,7 +49,9 @@ fn every_command_of_a_page_runs_as_it_stands_there() {
         .filter(|line| {
             let mut words = line.split_whitespace();
             words.next() == Some("make")
-                && words.next().is_some_and(|word| COMMANDS.contains(&word))
+                && words
+                    .next()
+                    .is_some_and(|word| COMMANDS.split(' ').any(|command| command == word))
         })
         // A sentence that only names one of those that need to be told an index.
         .filter(|line| !["make explain", "make history", "make re-export"].contains(line))

@@ -5,10 +5,16 @@ use crate::desk::Desk;
 #[test]
 fn wrong_use_ends_with_2_and_an_example_and_asks_nothing() {
     for (wrong, why) in [
-        (&["reconcile", "APPLY=yes"][..], "APPLY is true or false. For example: make reconcile"),
-        (&["reconcile", "DELETE_UP_TO=x"], "DELETE_UP_TO is a number. For example: make reconcile"),
-        (&["reconcile", "ACOUNT=a", "APPLY=true"], "reconcile takes no ACOUNT. For example:"),
-        (&["reconcile", "INDEX=i"], "reconcile takes no INDEX. For example: make reconcile ACC"),
+        (
+            &["reconcile", "APPLY=yes"][..],
+            "APPLY=yes is not like APPLY=true. For example: make reconcile",
+        ),
+        (
+            &["reconcile", "DELETE_UP_TO=x"],
+            "DELETE_UP_TO=x is not like DELETE_UP_TO=200. For example:",
+        ),
+        (&["reconcile", "ACOUNT=a", "APPLY=true"], "reconcile takes no ACOUNT=a. For example:"),
+        (&["reconcile", "INDEX=i"], "reconcile takes no INDEX=i. For example: make reconcile ACC"),
         (
             &["explain", "ACCOUNT=a"],
             "explain needs KEY, or ACCOUNT and INDEX. For example: make ex",
@@ -28,6 +34,7 @@ fn wrong_use_ends_with_2_and_an_example_and_asks_nothing() {
         }
         assert!(desk.calls().is_empty(), "{wrong:?}");
     }
+    assert_eq!(Desk::of("prod").operator(&["reconcile", "APPLY"]).code, Some(2));
     assert!(Desk::new().operator(&["explian"]).stderr.starts_with("there is no command explian"));
 }
 
@@ -39,21 +46,9 @@ fn a_variable_of_the_shell_is_no_word_of_a_command() {
 
 #[test]
 fn no_target_calls_aws_without_the_name_of_the_environment() {
-    for target in [
-        "deploy",
-        "configure",
-        "release",
-        "rollback",
-        "status",
-        "doctor",
-        "invoke-remote",
-        "explain",
-        "reconcile",
-        "follow",
-        "stop-reconciles",
-        "try-token",
-        "tail",
-    ] {
+    let targets = "deploy configure release rollback status doctor explain invoke-remote reconcile \
+                   follow stop-reconciles try-token tail";
+    for target in targets.split(' ') {
         let desk = Desk::new();
         let words: &[&str] = match target {
             "explain" => &["explain", "KEY=k"],
