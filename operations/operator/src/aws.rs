@@ -6,6 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command, Stdio};
+use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 
@@ -49,7 +50,8 @@ pub fn json(command: &str, values: &[&str]) -> Result<Value, Failure> {
 
 /// Invokes a function. Returns what it answers, and whether that is an error. Payload and answer go through a file that nobody else can read.
 pub fn invoke(function: &str, qualifier: &str, payload: &Value) -> Result<(String, bool), Failure> {
-    let path = std::env::temp_dir().join(format!("operator-{}.json", std::process::id()));
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
+    let path = std::env::temp_dir().join(format!("operator-{}-{now}.json", std::process::id()));
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
     let written = file.and_then(|mut file| file.write_all(payload.to_string().as_bytes()));
     written.map_err(at(path.display()))?;

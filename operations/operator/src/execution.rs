@@ -82,16 +82,17 @@ fn ended(event: &Value, chain: &mut Chain) -> Option<Result<(), Failure>> {
     let why = match event["type"].as_str()? {
         "ExecutionSucceeded" => {
             let output = json_in(&event["executionSucceededEventDetails"]["output"]);
-            match output["left_to"].as_str() {
-                None => {
-                    *chain = Some(output).filter(is_report);
-                    return Some(Ok(()));
-                }
-                Some(other) => format!(
-                    "Nothing was done: another reconcile is running. `make follow EXECUTION={other}` \
-                     shows it, `make stop-reconciles` stops it."
-                ),
+            if is_report(&output) {
+                *chain = Some(output);
+                return Some(Ok(()));
             }
+            let Some(other) = output["left_to"].as_str() else {
+                return Some(Err(failed("It ended without a report.")));
+            };
+            format!(
+                "Nothing was done: another reconcile is running. `make follow EXECUTION={other}` \
+                 shows it, `make stop-reconciles` stops it."
+            )
         }
         // The cause of a function's error is the error as JSON.
         "ExecutionFailed" => {

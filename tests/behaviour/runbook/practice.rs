@@ -71,10 +71,11 @@ impl Practice {
     pub async fn reconcile(&self, mut fields: Value) -> Value {
         loop {
             let report = self.invoke(json!({"reconcile": fields})).await.unwrap();
-            match &report["continue"] {
-                Value::Null => return report,
-                place => fields["continue"] = place.clone(),
+            let place = report["continue"].clone();
+            if place.is_null() {
+                return report;
             }
+            fields["continue"] = place;
         }
     }
 

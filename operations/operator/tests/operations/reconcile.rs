@@ -114,6 +114,7 @@ fn an_execution_that_fails_shows_what_its_runs_did_and_why() {
         ),
         (json!({"type": "ExecutionAborted"}), "\nSomebody stopped it.\n"),
         (json!({"type": "ExecutionTimedOut"}), "\nIt took longer than a day.\n"),
+        (succeeded(&json!({})), "\nIt ended without a report.\n"),
         (succeeded(&json!({"left_to": "arn:other"})), "`make follow EXECUTION=arn:other`"),
     ] {
         let desk = desk(&[ran(&report(1000, &json!({"complete": false}))), end]);
