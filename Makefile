@@ -14,27 +14,17 @@ PORT ?= 9000
 EXAMPLE ?= weighted-alias
 # What one command does, and to what. A variable of the shell that happens to have such a name does not
 # count: an audit of an account that nobody meant looks like good news.
-ACCOUNT :=
-INDEX :=
-KEY :=
-APPLY := false
-DELETE_UP_TO :=
-REWRITE_UP_TO :=
-QUERY_CONFIGS := false
 EVENT :=
 LATE := false
 SINCE :=
 TO :=
 STEP :=
-LOCAL := false
-PREVIEW := false
-RAW := false
-EXECUTION :=
-QUALIFIER :=
+# The variables of this command line. The operator's program gets them all, and refuses those that a command
+# does not take: a misspelt one must not be lost.
+TYPED := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 # What a person types reaches the commands as variables of their environment, with the characters that it
 # has: neither make nor a shell reads it. Names of keys are other people's texts.
-GIVEN := ACCOUNT APPLY DELETE_UP_TO EVENT EXAMPLE EXECUTION INDEX KEY LOCAL PARAMETERS PARAMETERS_FILE \
-    PREVIEW QUALIFIER QUERY_CONFIGS RAW REWRITE_UP_TO SINCE STEP TOKEN_FILE
+GIVEN := EVENT EXAMPLE PARAMETERS PARAMETERS_FILE SINCE STEP TOKEN_FILE $(TYPED)
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -50,8 +40,8 @@ needs = @command -v $(1) >/dev/null || { echo "make $@ needs $(1): $(2)" >&2; ex
 # The operator's program. It is small, and is built at the first use; a released one needs no Rust.
 OPERATOR ?= $(TARGET_DIR)/debug/operator
 export OPERATOR COMMIT ARCH
-# $(call operator,COMMAND,NAMES OF WHAT IS GIVEN)
-operator = @"$(OPERATOR)" $(1)$(foreach name,$(2) RAW LOCAL, "$(name)=$$$(name)")
+# The command of the target's name. Make ends with 2 whatever fails: a script calls "$$(make -s operator)".
+operator = @"$(OPERATOR)" $@$(foreach name,$(filter-out ENVIRONMENT STACK OPERATOR COMMIT AWS_% CARGO_%,$(TYPED)), "$(name)=$$$(name)")
 
 # The names of what is deployed, in a shell command: those given, else those that the stack knows.
 function = $(or $(FUNCTION),$$(operations/stack-output FunctionName))
@@ -84,9 +74,10 @@ binaries:
 
 # Not in one build with the others: it takes seconds, and they take minutes.
 .PHONY: operator
-operator:
+operator: ## Build the operator's program, and print where it is
 	$(if $(filter $(TARGET_DIR)/debug/operator,$(OPERATOR)),$(call needs,cargo,https://rustup.rs; or set OPERATOR to the path of a released program))
 	$(if $(filter $(TARGET_DIR)/debug/operator,$(OPERATOR)),@cargo build --quiet --locked --package operator)
+	$(if $(filter operator,$(MAKECMDGOALS)),@echo "$(OPERATOR)")
 
 .PHONY: demo
 demo: binaries ## Carry items through the local stack, and show what KV holds after each step
@@ -294,37 +285,41 @@ try-token: ## Try a Cloudflare token with a write and a delete in both namespace
 	$(call needs,curl,install curl)
 	@operations/try-token "$$TOKEN_FILE"
 
+.PHONY: doctor
+doctor: operator ## Check the AWS CLI, the region, the credentials, their rights and the stack
+	$(operator)
+
 .PHONY: status
-status: operator ## Show what rings, what is live, the mapping, the schedule, the last reconciles and the parameters
-	$(call operator,status)
+status: operator ## Show the alarms, what is live, the stream, the last reconciles and the parameters
+	$(operator)
 
 .PHONY: history
-history: operator ## Say what was served, from when to when, since which change (ACCOUNT=a INDEX=i, or KEY=shop.example, SINCE=7d)
-	$(call operator,history,ACCOUNT INDEX KEY SINCE)
+history: operator ## Say what was served, since when (KEY=shop.example, or ACCOUNT=a INDEX=i; SINCE=7d)
+	$(operator)
 
 .PHONY: invoke-remote
-invoke-remote: operator ## Send an event to the deployed function (EVENT=file; a stream event only to a local function)
-	$(call operator,invoke,EVENT)
+invoke-remote: operator ## Send a payload to the deployed function (EVENT=file)
+	$(operator)
 
 .PHONY: explain
-explain: operator ## Say what KV holds of an index, and why (ACCOUNT=a INDEX=i, or KEY=shop.example; QUALIFIER=next asks the version that is not live)
-	$(call operator,explain,ACCOUNT INDEX KEY QUALIFIER)
+explain: operator ## Say what KV holds of an index, why, and what to do (KEY=shop.example, or ACCOUNT=a INDEX=i; QUALIFIER=next)
+	$(operator)
 
 .PHONY: re-export
 re-export: operator ## Export one index from the table (ACCOUNT=a INDEX=i, QUERY_CONFIGS=true for its query configs too)
-	$(call operator,re-export,ACCOUNT INDEX QUERY_CONFIGS)
+	$(operator)
 
 .PHONY: reconcile
 reconcile: operator ## Compare KV with the table (APPLY=true to repair, ACCOUNT=a, DELETE_UP_TO=n and REWRITE_UP_TO=n to raise the brakes)
-	$(call operator,reconcile,ACCOUNT APPLY DELETE_UP_TO PREVIEW REWRITE_UP_TO)
+	$(operator)
 
 .PHONY: stop-reconciles
 stop-reconciles: operator ## Stop all reconciles; a run that has begun ends by itself within 15 minutes
-	$(call operator,stop-reconciles)
+	$(operator)
 
 .PHONY: follow
 follow: operator ## Follow a reconcile that has begun (EXECUTION=arn, else the newest)
-	$(call operator,follow,EXECUTION)
+	$(operator)
 
 .PHONY: tail
 tail: ## Follow the log of the deployed function (SINCE=10m)

@@ -1,13 +1,9 @@
 //! What an operator does.
 
-use operator::chain::Chain;
-use operator::local::Local;
-use operator::reconcile::follow_continue;
 use serde_json::{Value, json};
 use testbed::lambda::{Failure, Function};
 use testbed::poller::{Poller, PollerOptions};
 use testbed::stack::SETTINGS;
-use tokio::task::spawn_blocking;
 
 use super::query::Query;
 use crate::helpers::CheckedStack;
@@ -72,14 +68,15 @@ impl Practice {
     }
 
     /// `make reconcile` with these fields, to the end of its runs.
-    pub async fn reconcile(&self, fields: Value) -> Value {
-        let local = Local::at(Some(&self.function.url()));
-        let Value::Object(fields) = fields else { panic!("{fields}") };
-        let mut chain = Chain::default();
-        let reconciled = spawn_blocking(move || {
-            follow_continue(&local, &fields, &mut chain).map(|()| json!(chain))
-        });
-        reconciled.await.unwrap().unwrap()
+    pub async fn reconcile(&self, mut fields: Value) -> Value {
+        loop {
+            let report = self.invoke(json!({"reconcile": fields})).await.unwrap();
+            let place = report["continue"].clone();
+            if place.is_null() {
+                return report;
+            }
+            fields["continue"] = place;
+        }
     }
 
     /// What a query of the runbook shows, of each line that it finds.

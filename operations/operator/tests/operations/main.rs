@@ -1,8 +1,9 @@
-//! The Makefile's targets for AWS, with programs that answer by a script.
+//! The operator's program and the Makefile's targets, with an `aws` that answers by a script.
 
 mod desk;
 mod history;
+mod invoking;
 mod reconcile;
 mod runbook;
 mod status;
-mod targets;
+mod wrong_use;

@@ -1,32 +1,27 @@
-//! `make reconcile`, `make follow` and `make stop-reconciles`.
+//! Reconciles, followed to their end.
 
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use testbed::http::{Reply, Server};
 
-use crate::desk::{Desk, outputs};
+use crate::desk::{Desk, serve};
 
-/// A stack whose execution has this history.
+const HISTORY: &str = "aws stepfunctions get-execution-history --reverse-order --no-paginate \
+                       --max-results 40 --execution-arn arn:1 --output json";
+
+/// A stack whose execution has this history, the oldest event first.
 fn desk(events: &[Value]) -> Desk {
-    outputs("prod")
-        .answers("aws stepfunctions start-execution *", r#"{"executionArn": "arn:execution"}"#)
-        .answers(
-            "aws stepfunctions get-execution-history --execution-arn arn:execution *",
-            json!({"events": events}).to_string(),
-        )
-        .answers(
-            "aws stepfunctions list-executions --state-machine-arn arn:machine *",
-            r#"{"executions": [{"executionArn": "arn:execution"}, {"executionArn": "arn:2"}]}"#,
-        )
-        .answers("aws stepfunctions stop-execution *", "")
+    let newest_first: Vec<&Value> = events.iter().rev().collect();
+    Desk::of("prod")
+        .answers("aws stepfunctions start-execution *", r#"{"executionArn": "arn:1"}"#)
+        .answers(HISTORY, json!({"events": newest_first}).to_string())
 }
 
-fn report(listed: u64, more: Value) -> Value {
-    let counts = |listed| json!({"listed": listed, "missing": 0, "written": 2, "deleted": 1});
+fn report(listed: u64, more: &Value) -> Value {
+    let counts = |listed| json!({"desired": listed, "listed": listed, "missing": 0, "written": 2});
     let mut report = json!({
         "apply": true, "complete": true, "settings": counts(listed), "query_configs": counts(0),
-        "examples": {},
+        "examples": {"missing": ["a", "b"]},
     });
     report.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     report
@@ -37,135 +32,147 @@ fn ran(report: &Value) -> Value {
     json!({"type": "TaskSucceeded", "taskSucceededEventDetails": {"output": output}})
 }
 
-fn goes_on(listed: u64) -> Value {
-    ran(&report(listed, json!({"complete": false, "stopped": "time", "continue": "there"})))
-}
-
-fn failed(kind: &str, details: &str) -> Value {
-    let cause = json!({"errorType": "CloudflareAuthRejected", "errorMessage": "why it failed"});
-    let error = json!({"error": "CloudflareAuthRejected", "cause": cause.to_string()});
-    json!({"type": kind, details: error})
-}
-
-fn succeeded(report: &Value) -> Value {
-    let output = json!({"output": report.to_string()});
+fn succeeded(output: &Value) -> Value {
+    let output = json!({"output": output.to_string()});
     json!({"type": "ExecutionSucceeded", "executionSucceededEventDetails": output})
 }
 
 #[test]
-fn a_reconcile_is_followed_to_its_end_and_its_runs_are_added_up() {
-    let last = report(30, json!({}));
-    let desk = desk(&[
-        goes_on(1000),
-        failed("TaskFailed", "taskFailedEventDetails"),
-        goes_on(200),
-        ran(&last),
-        succeeded(&last),
-    ]);
-
-    let made =
-        desk.make(&["reconcile", "APPLY=true", "DELETE_UP_TO=7", "REWRITE_UP_TO=9", "RAW=true"]);
-
-    assert!(made.succeeded, "{made:?}");
-    let input = r#"{"reconcile":{"apply":true,"delete_up_to":7,"rewrite_up_to":9}}"#;
-    assert!(desk.calls().contains(input), "{}", desk.calls());
-    let answer: Value = serde_json::from_str(&made.stdout).unwrap();
-    assert_eq!((&answer["runs"], &answer["settings"]["listed"]), (&json!(3), &json!(1230)));
-    for line in [
-        "1 run done: 1000 keys compared, 6 written or deleted, 0 refused",
-        "run 2 failed: CloudflareAuthRejected: why it failed",
-        "3 runs done: 1230 keys compared, 18 written or deleted, 0 refused",
+fn a_reconcile_is_started_by_its_kind_and_its_last_report_is_shown() {
+    let first = json!({"complete": false, "continue": "there"});
+    let last = report(1230, &json!({"complete": true}));
+    for (words, kind, fields) in [
+        (&[][..], "by-hand", json!({"apply": false})),
+        (&["PREVIEW=true"], "preview", json!({"apply": false, "preview": true})),
+        (
+            &["ACCOUNT=a", "APPLY=true", "DELETE_UP_TO=7", "REWRITE_UP_TO=9"],
+            "account",
+            json!({"apply": true, "system_account_id": "a", "delete_up_to": 7, "rewrite_up_to": 9}),
+        ),
     ] {
-        assert!(made.stderr.contains(line), "{made:?}");
+        let desk = desk(&[ran(&report(1000, &first)), ran(&last), succeeded(&last)]);
+        let ended = desk.make(&[&["reconcile"], words].concat());
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        for shown in
+            ["complete: true\n", "  missing\n    a\n    b\n", "settings\n", "  listed: 1230\n"]
+        {
+            assert!(ended.stdout.contains(shown), "{shown}: {ended:?}");
+        }
+        assert!(!ended.stdout.contains("continue") && !ended.stderr.contains('\r'), "{ended:?}");
+        assert!(ended.stderr.contains("Ctrl-C ends only this command. The reconcile goes on"));
+        let [start, history] = &desk.calls()[..] else { panic!("{:?}", desk.calls()) };
+        let begin = "aws stepfunctions start-execution --state-machine-arn arn:machine --name ";
+        let name = start.strip_prefix(begin).unwrap();
+        assert!(name.starts_with(&format!("{kind}-1")), "{name}");
+        let input = json!({"reconcile": fields}).to_string();
+        assert!(start.ends_with(&format!(" --input {input} --output json")), "{start}");
+        assert_eq!(history, HISTORY);
     }
 }
 
 #[test]
-fn a_reconcile_that_fails_shows_what_its_runs_did_and_the_error() {
-    let desk = desk(&[goes_on(1000), failed("ExecutionFailed", "executionFailedEventDetails")]);
-
-    let made = desk.make(&["reconcile", "ACCOUNT=a", "RAW=true"]);
-
-    assert!(!made.succeeded);
-    let report: Value = serde_json::from_str(&made.stdout).unwrap();
-    assert_eq!(report["settings"]["listed"], 1000, "{made:?}");
-    assert!(made.stderr.contains("\nCloudflareAuthRejected: why it failed\n"), "{made:?}");
-    assert!(desk.calls().contains(r#"{"reconcile":{"apply":false,"system_account_id":"a"}}"#));
-}
-
-#[test]
-fn a_repair_that_is_refused_anything_ends_with_3_and_an_audit_with_0() {
-    let refused = json!({"complete": false, "refused": {"delete": 120, "rewrite": 0}});
-    for (apply, code) in [(true, Some(3)), (false, Some(0))] {
-        let mut report = report(1000, refused.clone());
-        report["apply"] = json!(apply);
+fn exit_codes_reach_the_shell_and_make_names_them() {
+    let refused = json!({"delete": 120, "rewrite": 0});
+    let of = |class: &str| json!({"listed": 9, class: 2});
+    for (fields, code, next) in [
+        (json!({}), 0, "No difference was found."),
+        (json!({"settings": of("stale")}), 0, "Repaired."),
+        (json!({"settings": of("stale"), "apply": false}), 0, "To repair what is"),
+        (json!({"settings": of("rejected")}), 0, "KV has all that it can have."),
+        (json!({"refused": refused, "complete": false}), 3, "Do not repair before you know"),
+        (json!({"refused": refused, "apply": false}), 0, "Do not repair before you know"),
+        (json!({"complete": false}), 1, "It ended before all was done"),
+        (json!({"complete": false, "settings": of("failed")}), 1, "Not all could be"),
+        (json!({"complete": false, "dry_run": true}), 0, "Nothing was sent"),
+        (
+            json!({"settings": {}, "query_configs": {}}),
+            1,
+            "Neither the table nor KV knows account a.",
+        ),
+    ] {
+        let report = report(9, &fields);
         let desk = desk(&[ran(&report), succeeded(&report)]);
-
-        let ended = desk.operator(&["reconcile", &format!("APPLY={apply}")]);
-
-        assert_eq!(ended.code, code, "{ended:?}");
-        assert!(ended.stdout.contains("refused  delete: 120"), "{ended:?}");
-        assert!(ended.stdout.contains("Do not repair before you know"), "{ended:?}");
+        let ended = desk.operator(&["reconcile", "ACCOUNT=a"]);
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert!(ended.stderr.contains(&format!("\n{next}")), "{ended:?}");
+        let made = desk.make(&["reconcile", "ACCOUNT=a"]);
+        assert_eq!(made.code, Some(if code == 0 { 0 } else { 2 }), "{made:?}");
+        assert_eq!(made.stderr.contains(&format!("] Error {code}\n")), code > 0, "{made:?}");
+        let called = desk.shell("\"$(make -s operator)\" reconcile ACCOUNT=a");
+        assert_eq!(called.code, Some(code), "{called:?}");
     }
 }
 
 #[test]
-fn the_newest_execution_is_followed_unless_another_one_is_named() {
-    let history = [ran(&report(5, json!({}))), succeeded(&report(5, json!({})))];
-    for args in [&["follow"][..], &["follow", "EXECUTION=arn:execution"]] {
-        let desk = desk(&history);
-        let made = desk.make(args);
-        assert!(made.succeeded && made.stdout.contains("repair, complete"), "{made:?}");
-        assert_eq!(desk.calls().contains("list-executions"), args.len() == 1);
+fn an_execution_that_fails_shows_what_its_runs_did_and_why() {
+    let cause = json!({"errorType": "CloudflareAuthRejected", "errorMessage": "why\u{1b}[31m"});
+    let why = json!({"error": "CloudflareAuthRejected", "cause": cause.to_string()});
+    for (end, said) in [
+        (
+            json!({"type": "ExecutionFailed", "executionFailedEventDetails": why}),
+            "\nCloudflareAuthRejected: why\\u001b[31m\n",
+        ),
+        (json!({"type": "ExecutionAborted"}), "\nSomebody stopped it.\n"),
+        (json!({"type": "ExecutionTimedOut"}), "\nIt took longer than a day.\n"),
+        (succeeded(&json!({})), "\nIt ended without a report.\n"),
+        (succeeded(&json!({"left_to": "arn:other"})), "`make follow EXECUTION=arn:other`"),
+    ] {
+        let desk = desk(&[ran(&report(1000, &json!({"complete": false}))), end]);
+        let ended = desk.operator(&["follow", "EXECUTION=arn:1", "RAW=true"]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let shown: Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(shown["settings"]["listed"], 1000);
+        assert!(ended.stderr.contains(said), "{ended:?}");
     }
-    let desk = outputs("prod").answers("*list-executions*", r#"{"executions": []}"#);
-    assert!(desk.make(&["follow"]).stderr.contains("no reconcile has begun yet"));
 }
 
 #[test]
-fn stopping_stops_all_executions_and_fails_if_it_cannot_find_them() {
-    let desk = desk(&[]);
-    let made = desk.make(&["stop-reconciles"]);
-    assert!(made.succeeded, "{made:?}");
-    for execution in ["arn:execution", "arn:2"] {
-        assert!(desk.calls().contains(&format!("stop-execution --execution-arn {execution} ")));
-    }
+fn the_newest_execution_is_followed_and_those_that_run_are_stopped() {
+    let last = report(5, &json!({}));
+    let list = "aws stepfunctions list-executions --state-machine-arn arn:machine";
+    let newest = format!("{list} --no-paginate --max-results 1 --output json");
+    let running = format!("{list} --status-filter RUNNING --output json");
+    let stop =
+        |arn: &str| format!("aws stepfunctions stop-execution --execution-arn {arn} --output json");
+    let desk = desk(&[ran(&last), succeeded(&last)])
+        .answers(&newest, r#"{"executions": [{"executionArn": "arn:1"}]}"#)
+        .answers(
+            &running,
+            r#"{"executions": [{"executionArn": "arn:1"}, {"executionArn": "arn:2"}]}"#,
+        )
+        .answers("aws stepfunctions stop-execution *", "");
+    assert_eq!(desk.make(&["follow"]).code, Some(0));
+    assert_eq!(desk.make(&["stop-reconciles"]).stdout, "stopped arn:1\nstopped arn:2\n");
+    let calls = [newest.clone(), HISTORY.to_owned(), running, stop("arn:1"), stop("arn:2")];
+    assert_eq!(desk.calls(), calls);
 
-    let unknown = Desk::new().with("ENVIRONMENT", "prod");
-    assert!(!unknown.make(&["stop-reconciles"]).succeeded, "the stack can't be asked");
-    let idle = outputs("prod").answers("*list-executions*", r#"{"executions": []}"#);
-    let made = idle.make(&["stop-reconciles"]);
-    assert!(made.succeeded && made.stdout.contains("no reconcile is running"), "{made:?}");
+    let none = Desk::of("prod").answers(&format!("{list} *"), r#"{"executions": []}"#);
+    assert!(none.operator(&["follow"]).stderr.contains("no reconcile has begun yet"));
+    assert!(none.operator(&["stop-reconciles"]).stderr.contains("No reconcile is running"));
+    assert_eq!(Desk::new().with("ENVIRONMENT", "x").operator(&["follow"]).code, Some(1));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn on_the_local_stack_the_program_itself_runs_until_nothing_is_left() {
-    let place = |number: usize| json!({"complete": false, "continue": format!("place {number}")});
+#[test]
+fn on_the_local_stack_the_program_itself_runs_until_nothing_is_left() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let payloads = seen.clone();
-    let function = Server::start(0, move |request| {
+    let function = serve(move |_, body| {
         let mut payloads = payloads.lock().unwrap();
-        payloads.push(request.json::<Value>().unwrap()["reconcile"].take());
-        let more = if payloads.len() < 3 { place(payloads.len()) } else { json!({}) };
-        let reply = Reply::json(200, &report(10, more));
-        async move { reply.into() }
+        payloads.push(serde_json::from_str::<Value>(body).unwrap()["reconcile"].take());
+        let more = json!({"complete": false, "continue": format!("place {}", payloads.len())});
+        let more = if payloads.len() < 3 { more } else { json!({}) };
+        report(10 * payloads.len() as u64, &more).to_string()
     });
-    let function = function.await.unwrap();
-    let desk =
-        Desk::new().with("ENVIRONMENT", "local").with("AWS_ENDPOINT_URL_LAMBDA", function.url());
+    let desk = Desk::of("local").with("AWS_ENDPOINT_URL_LAMBDA", function);
 
-    let made = desk.make(&["reconcile", "APPLY=true", "DELETE_UP_TO=7"]);
+    let ended = desk.make(&["reconcile", "APPLY=true", "DELETE_UP_TO=7"]);
 
-    assert!(made.succeeded && made.stdout.starts_with("repair, complete\n"), "{made:?}");
-    assert!(made.stdout.contains("listed         30") && made.stdout.contains("runs  3"));
-    let asked = |place: &str| {
-        let mut fields = json!({"apply": true, "delete_up_to": 7});
-        if !place.is_empty() {
-            fields["continue"] = json!(place);
-        }
-        fields
-    };
-    assert_eq!(*seen.lock().unwrap(), ["", "place 1", "place 2"].map(asked));
-    assert_eq!(desk.calls(), "", "without the AWS CLI");
-    assert!(!desk.make(&["follow"]).succeeded);
+    assert!(ended.code == Some(0) && ended.stdout.contains("listed: 30\n"), "{ended:?}");
+    assert!(ended.stderr.contains("and no other follows"), "{ended:?}");
+    let first = json!({"apply": true, "delete_up_to": 7});
+    let [mut second, mut third] = [first.clone(), first.clone()];
+    second["continue"] = json!("place 1");
+    third["continue"] = json!("place 2");
+    assert_eq!(*seen.lock().unwrap(), [first, second, third]);
+    assert!(desk.calls().is_empty(), "without the AWS CLI");
 }

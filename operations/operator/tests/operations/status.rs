@@ -1,81 +1,66 @@
-//! `make status`.
-
-use serde_json::json;
+//! `make status` and `make doctor`.
 
 use crate::desk::Desk;
 
-fn desk() -> Desk {
-    let outputs = [
-        ("FunctionName", "the-function"),
-        ("StateMachineArn", "arn:machine"),
-        ("StreamMappingId", "mapping-1"),
-        ("OnFailureQueueUrl", "https://queue"),
-    ];
-    let outputs = outputs.map(|(name, value)| json!({"OutputKey": name, "OutputValue": value}));
-    let parameters =
-        [("MemoryMegabytes", "256"), ("DefaultCell", "cell-1"), ("TableKmsKeyArn", "")];
-    let parameters =
-        parameters.map(|(name, value)| json!({"ParameterKey": name, "ParameterValue": value}));
-    let stacks = json!({"Stacks": [{
-        "StackStatus": "UPDATE_COMPLETE", "LastUpdatedTime": "2026-11-22T10:00:00Z",
-        "Tags": [{"Key": "commit", "Value": "abc"}], "Outputs": outputs, "Parameters": parameters,
-    }]});
-    let live = json!({
-        "Configuration": {"Version": "9", "Description": "abc", "LastModified": "2026-11-22"},
-        "Concurrency": {"ReservedConcurrentExecutions": 0},
-    });
-    let alarm = json!({
-        "AlarmName": "prod-ecom-settings-exporter-keys-missing", "StateUpdatedTimestamp": "12:00",
-        "AlarmDescription": "Keys are missing. docs/runbook/keys-missing.md",
-    });
-    let mapping =
-        json!({"State": "Enabled", "LastProcessingResult": "OK", "ParallelizationFactor": 4});
-    let execution = json!({"startDate": "11:45", "status": "SUCCEEDED", "name": "scheduled"});
-    Desk::new()
-        .with("ENVIRONMENT", "prod")
-        .answers("aws cloudformation describe-stacks *", stacks.to_string())
-        .answers("aws lambda get-function --function-name the-function *live *", live.to_string())
-        .answers("*--uuid mapping-1 *", mapping.to_string())
+#[test]
+fn status_shows_what_the_services_say_and_what_could_not_be_had_does_not_hide_the_rest() {
+    let desk = Desk::of("prod")
         .answers(
-            "aws cloudwatch describe-alarms *--alarm-name-prefix prod-ecom-settings-exporter- *",
-            json!({"MetricAlarms": [alarm]}).to_string(),
+            "aws cloudwatch describe-alarms --state-value ALARM --alarm-name-prefix \
+             prod-ecom-settings-exporter- --query MetricAlarms* --output text",
+            "prod-ecom-settings-exporter-keys-missing\t12:00\tKeys are missing.",
         )
-        .answers("*list-executions *arn:machine*", json!({"executions": [execution]}).to_string())
-}
+        .answers(
+            "aws lambda get-function --qualifier live --function-name the-function *",
+            "9\tabc",
+        )
+        .answers(
+            "aws stepfunctions list-executions * --state-machine-arn arn:machine --query *",
+            "",
+        )
+        .answers("aws cloudformation describe-stacks * Stacks?0?.?StackStatus*", "UPDATE_COMPLETE")
+        .answers("aws cloudformation describe-stacks * sort_by*", "DefaultCell\tc\nRelease\t1");
 
-#[test]
-fn status_shows_what_rings_first_in_a_screen_and_asks_each_service_once_or_twice() {
-    let queue = json!({"Attributes": {"ApproximateNumberOfMessages": "3"}});
-    let desk = desk()
-        .answers("aws sqs get-queue-attributes *https://queue *", queue.to_string())
-        .answers("aws scheduler get-schedule *", r#"{"State": "ENABLED"}"#);
+    let ended = desk.make(&["status"]);
 
-    let made = desk.make(&["status"]);
-
-    assert!(made.succeeded, "{made:?}");
-    assert_eq!(
-        made.stdout,
-        "RINGS             keys-missing since 12:00\n                  \
-         Keys are missing. docs/runbook/keys-missing.md\n\
-         stack             UPDATE_COMPLETE, changed 2026-11-22T10:00:00Z, commit abc\n\
-         live              version 9 (abc) of 2026-11-22, concurrency 0: NOTHING RUNS\n\
-         stream            Enabled, OK, 4 batches of a shard at a time\n\
-         schedule          ENABLED, ,\n\
-         reconciles        11:45 SUCCEEDED scheduled\n\
-         on-failure queue  3 messages\n\
-         parameters        DefaultCell=cell-1 MemoryMegabytes=256\n"
-    );
-    let calls = desk.calls();
-    let services: Vec<&str> = calls.lines().map(|call| call.split(' ').nth(1).unwrap()).collect();
-    for service in &services {
-        let times = services.iter().filter(|one| *one == service).count();
-        assert!(times <= 2, "{service}: {services:?}");
+    for line in [
+        "alarms                   prod-ecom-settings-exporter-keys-missing 12:00 Keys are missing.\n",
+        "stack                    UPDATE_COMPLETE\nlive                     9 abc\n",
+        "concurrency              9 abc\nstream                   NOT KNOWN: aws, exit status: 255: no",
+        "reconciles               none\n",
+        "parameters               DefaultCell c\n                         Release 1\n",
+    ] {
+        assert!(ended.stdout.contains(line), "{line}: {}", ended.stdout);
     }
+    assert!(
+        ended.stdout.lines().all(|line| line.len() <= 100 || !line.contains("  ")),
+        "{ended:?}"
+    );
+    assert!(!ended.stdout.contains(['\u{1b}', '\u{202e}']), "{ended:?}");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
 }
 
 #[test]
-fn what_can_not_be_had_does_not_hide_the_rest() {
-    let made = desk().make(&["status"]);
-    assert!(made.succeeded && made.stdout.contains("version 9"), "{made:?}");
-    assert!(made.stdout.contains("schedule          not known: no answer for: aws scheduler"));
+fn doctor_tries_each_right_that_can_be_tried_without_a_change() {
+    let desk = Desk::of("prod").answers("aws *", "fine");
+    let ended = desk.make(&["doctor"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let mut calls = desk.calls();
+    calls.sort();
+    let begins = [
+        "aws --version",
+        "aws cloudformation describe-stacks --stack-name prod-ecom-settings-exporter",
+        "aws cloudwatch describe-alarms --max-records 1",
+        "aws configure list",
+        "aws lambda invoke --invocation-type DryRun --qualifier live --function-name the-function /dev/null",
+        "aws logs filter-log-events --no-paginate --limit 1 --log-group-name /aws/lambda/the-function",
+        "aws stepfunctions list-executions --no-paginate --max-results 1 --state-machine-arn arn:machine",
+        "aws sts get-caller-identity",
+    ];
+    assert_eq!(calls.len(), begins.len(), "{calls:?}");
+    for (call, begin) in calls.iter().zip(begins) {
+        assert!(call.starts_with(begin) && call.ends_with(" --output text"), "{call}");
+    }
+    let failed = Desk::new().with("ENVIRONMENT", "prod").operator(&["doctor"]);
+    assert_eq!((failed.code, failed.stdout.matches("NOT KNOWN").count()), (Some(1), 8));
 }
