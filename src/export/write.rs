@@ -159,11 +159,11 @@ impl<S: Services> Writing<'_, '_, S> {
         owners: BTreeSet<ApiKeyOwner>,
     ) -> Vec<Draft> {
         let invocation = self.invocation;
+        let (known, until) = (self.table_error.clone(), self.until(invocation.budget.first_read));
         let read = async {
-            if let Some(error) = &self.table_error {
-                return Err(error.clone());
+            if let Some(error) = known {
+                return Err(error);
             }
-            let until = self.until(invocation.budget.first_read);
             read_items(invocation, until, writes.iter().map(|write| write.item.key())).await
         };
         let (read, ()) = tokio::join!(read, self.api_keys.ask(invocation, owners));
