@@ -15,7 +15,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -32,7 +31,7 @@ use super::retry::with_retries;
 use crate::error_chain::Chain;
 use crate::index::IndexRef;
 use crate::item::{IndexSettings, Rejection};
-use crate::kv::{Namespace, StoredValue};
+use crate::kv::Namespace;
 use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
 
 /// How long a batch, a re-export and an explain ask for API keys.
@@ -217,12 +216,10 @@ impl ApiKeys {
         let environment = &invocation.config.environment;
         for Exportable { settings: IndexSettings { index, .. }, owner } in wanted {
             let key = index.index_id();
-            let stored = found.get(&key);
-            let is_its = |owner: &Rc<IndexRef>| **owner == *index;
-            let ours =
-                stored.filter(|_| Held::read(stored, environment).owner().is_some_and(is_its));
-            let settings = ours.and_then(StoredValue::settings);
-            let settings = settings.filter(|settings| settings.index == *index);
+            let settings = found.get(&key).and_then(|stored| {
+                let held = Held::read(Some(stored), environment);
+                stored.settings().filter(|it| held.is_owned_by(index) && it.index == *index)
+            });
             let api_key = match failures.get(&key) {
                 Some(failure) => Err(failure.error.clone()),
                 None => Ok(settings.and_then(|settings| settings.api_key)),

@@ -28,7 +28,7 @@ use super::write::{Fate, WriteItem, Written, write_items};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::{Change, Content, Item, RecordedChange, Rejection, StreamRecord};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::kv::{Namespace, StoredValue, rfc3339};
+use crate::kv::{Namespace, rfc3339};
 use crate::ports::{Clock, Services};
 use crate::telemetry::Stats;
 use crate::telemetry::stats::at_most_100;
@@ -99,45 +99,31 @@ impl BatchItem {
     }
 }
 
-/// What is known of a record before anything is done.
-enum Record {
-    Skipped,
-    Unknown(Rejection),
-    Of(ItemRef),
-}
-
-/// Groups records by item. The items are in the order of their last records.
-fn group(records: Vec<StreamRecord>) -> (Vec<Record>, Vec<BatchItem>) {
+/// Groups records by item. Returns the outcomes of those that have no item, the item of each other, and the
+/// items in the order of their last records.
+fn group(records: Vec<StreamRecord>) -> (Vec<Result<ItemRef, Outcome>>, Vec<BatchItem>) {
     let mut items: BTreeMap<ItemRef, BatchItem> = BTreeMap::new();
     let mut of_records = Vec::with_capacity(records.len());
-    for (position, record) in records.into_iter().enumerate() {
-        let RecordedChange { item, change, shop_ids, has_old_image } = match record.content {
+    for (position, StreamRecord { created_at, content, .. }) in records.into_iter().enumerate() {
+        let RecordedChange { item, change, shop_ids, has_old_image } = match content {
+            Content::Change(change) => change,
             Content::Skipped => {
-                of_records.push(Record::Skipped);
+                of_records.push(Err(Outcome::Skipped));
                 continue;
             }
             Content::Unknown(rejection) => {
-                of_records.push(Record::Unknown(rejection));
+                of_records.push(Err(Outcome::Rejected(None, rejection)));
                 continue;
             }
-            Content::Change(change) => change,
         };
-        of_records.push(Record::Of(item.clone()));
+        of_records.push(Ok(item.clone()));
         let last = match change {
             Ok(Change::Upsert(image)) => LastRecord::Upsert(image),
             Ok(Change::Remove) => LastRecord::Remove,
             Err(rejection) => LastRecord::Malformed(rejection),
         };
-        let created_at = record.created_at;
-        let mut new = BatchItem {
-            item,
-            position,
-            created_at,
-            last,
-            shop_ids: BTreeSet::new(),
-            has_old_image,
-        };
-        new.shop_ids.extend(shop_ids);
+        let shop_ids = shop_ids.into_iter().collect();
+        let mut new = BatchItem { item, position, created_at, last, shop_ids, has_old_image };
         if let Some(earlier) = items.remove(&new.item) {
             new.shop_ids.extend(earlier.shop_ids);
             new.has_old_image |= earlier.has_old_image;
@@ -159,133 +145,105 @@ pub async fn export_batch<S: Services>(
     let (settings, query_configs): (Vec<_>, Vec<_>) =
         items.into_iter().partition(|item| item.item.query.is_none());
     let now = || invocation.services.clock().now();
-    let ((mut ends, settings_end), (of_query_configs, query_configs_end)) = tokio::join!(
+    let ((mut outcomes, settings_end), (of_query_configs, query_configs_end)) = tokio::join!(
         async { (export_settings(invocation, &settings, flood).await, now()) },
         async { (export_query_configs(invocation, &query_configs).await, now()) },
     );
-    ends.extend(of_query_configs);
+    outcomes.extend(of_query_configs);
+    for item in settings.iter().chain(&query_configs).filter(|it| it.is_old(invocation.began)) {
+        if let Some(outcome) = outcomes.get_mut(&item.item)
+            && let Outcome::Failed(item, error) = outcome
+            && error.is_own_fault()
+        {
+            *outcome = Outcome::Parked(item.clone(), error.clone());
+        }
+    }
+    let undecided = |item: ItemRef| Outcome::Failed(item, ExportError::Undecided);
+    let of_record = |item: ItemRef| outcomes.get(&item).cloned().unwrap_or_else(|| undecided(item));
+    let of_records: Vec<Outcome> =
+        records.into_iter().map(|record| record.map_or_else(|known| known, of_record)).collect();
     invocation.count(|stats| {
-        stats.settings_lag_ms = lags(&settings, &ends, settings_end);
-        stats.query_config_lag_ms = lags(&query_configs, &ends, query_configs_end);
+        stats.settings_lag_ms = lags(&settings, &outcomes, settings_end);
+        stats.query_config_lag_ms = lags(&query_configs, &outcomes, query_configs_end);
+        count_outcomes(stats, &of_records);
     });
-    let began = invocation.began;
-    let old: BTreeSet<&ItemRef> = settings
-        .iter()
-        .chain(&query_configs)
-        .filter(|item| item.is_old(began))
-        .map(|item| &item.item)
-        .collect();
-    let outcomes: Vec<Outcome> = records
-        .into_iter()
-        .map(|record| match record {
-            Record::Skipped => Outcome::Skipped,
-            Record::Unknown(rejection) => Outcome::Rejected(None, rejection),
-            Record::Of(item) => match ends.get(&item).cloned() {
-                Some(End::Done) => Outcome::Exported,
-                Some(End::Held) => Outcome::Held,
-                Some(End::Rejected(rejection)) => Outcome::Rejected(Some(item), rejection),
-                Some(End::Failed(error)) if error.is_own_fault() && old.contains(&item) => {
-                    Outcome::Parked(item, error)
-                }
-                Some(End::Failed(error)) => Outcome::Failed(item, error),
-                None => Outcome::Failed(item, ExportError::Undecided),
-            },
-        })
-        .collect();
-    invocation.count(|stats| count_outcomes(stats, &outcomes));
-    outcomes
+    of_records
 }
 
-/// What became of an item.
-#[derive(Debug, Clone)]
-enum End {
-    Done,
-    Held,
-    Rejected(Rejection),
-    Failed(ExportError),
-}
-
-type Ends = BTreeMap<ItemRef, End>;
+/// What became of each item.
+type Outcomes = BTreeMap<ItemRef, Outcome>;
 
 async fn export_settings<S: Services>(
     invocation: &Invocation<'_, S>,
     items: &[BatchItem],
     flood: &Flood,
-) -> Ends {
+) -> Outcomes {
     let mut api_keys = ApiKeys::new(Fallback::Kv, invocation.budget.api_keys);
     let writes = items.iter().map(BatchItem::write).collect();
     let written = write_items(invocation, Namespace::Settings, writes, &mut api_keys).await;
-    let mut ends = Ends::new();
+    let mut outcomes = outcomes_of_write(items, &written);
     let mut waiting: BTreeMap<String, BTreeSet<&ItemRef>> = BTreeMap::new();
-    for item in items {
-        let index_id = item.is_removed().then(|| item.item.kv_key());
-        match end_of_write(item, &written) {
-            Some(end) => drop(ends.insert(item.item.clone(), end)),
-            None => {
-                ends.insert(item.item.clone(), End::Done);
-                let is_gone = written.fate(&item.item) != Fate::Written;
-                for key in item.shop_ids.iter().chain(index_id.as_ref().filter(|_| is_gone)) {
-                    waiting.entry(key.clone()).or_default().insert(&item.item);
-                }
-            }
+    let done = items.iter().filter(|item| outcomes[&item.item] == Outcome::Exported);
+    let mut leads = Vec::new();
+    for item in done {
+        let is_gone = written.fate(&item.item) != Fate::Written;
+        let index_id = (is_gone && item.is_removed()).then(|| item.item.kv_key());
+        if index_id.is_some() && !item.has_old_image {
+            leads.push(&item.item);
+        }
+        for key in item.shop_ids.iter().cloned().chain(index_id) {
+            waiting.entry(key).or_default().insert(&item.item);
         }
     }
     for (key, item) in &written.left_behind {
-        let item = items.iter().find(|known| known.item == *item);
-        waiting.entry(key.clone()).or_default().extend(item.map(|item| &item.item));
+        waiting.entry(key.clone()).or_default().insert(item);
     }
-    let leads = items.iter().filter(|item| item.is_removed() && !item.has_old_image);
-    let leads = leads.map(|item| &item.item).filter(|item| written.fate(item) != Fate::Written);
-    for (item, shop_id) in shop_ids_in_values(invocation, leads.collect()).await {
+    for (item, shop_id) in shop_ids_in_values(invocation, leads).await {
         match shop_id {
             Ok(shop_id) => drop(waiting.entry(shop_id).or_default().insert(item)),
             // Its index id's key has to stay: it leads to the shop id.
             Err(error) => {
                 waiting.remove(&item.kv_key());
-                ends.insert(item.clone(), End::Failed(error));
+                outcomes.insert(item.clone(), Outcome::Failed(item.clone(), error));
             }
         }
     }
     waiting.retain(|key, _| !written.keys.contains_key(key));
     let keys = waiting.keys().cloned().collect();
-    let now = invocation.services.clock().now();
-    let brake = |owners: &BTreeSet<Rc<IndexRef>>| {
-        flood.lets_through(owners, invocation.config.removals_up_to, now)
-    };
-    let removed = remove_keys(invocation, keys, &mut api_keys, &brake).await;
-    let mut held = BTreeSet::new();
-    for (key, removal) in removed {
-        for item in waiting.get(&key).into_iter().flatten() {
-            let end = match &removal {
+    let (up_to, now) = (invocation.config.removals_up_to, invocation.services.clock().now());
+    let brake = |owners: &BTreeSet<Rc<IndexRef>>| flood.lets_through(owners, up_to, now);
+    for (key, removal) in remove_keys(invocation, keys, &mut api_keys, &brake).await {
+        for item in waiting.get(&key).into_iter().flatten().copied() {
+            let outcome = match &removal {
                 Removal::Removed | Removal::Stays | Removal::Written(_) => continue,
-                Removal::Held => {
-                    held.insert(*item);
-                    End::Held
-                }
-                Removal::Failed(error) => End::Failed(error.clone()),
+                Removal::Held => Outcome::Held,
+                Removal::Failed(error) => Outcome::Failed(item.clone(), error.clone()),
             };
-            let had = ends.get(*item);
-            if !matches!(had, Some(End::Failed(error)) if !error.is_own_fault()) {
-                ends.insert((*item).clone(), end);
+            // What trying again may help is tried again.
+            let had = outcomes.get(item);
+            if !matches!(had, Some(Outcome::Failed(_, error)) if !error.is_own_fault()) {
+                outcomes.insert(item.clone(), outcome);
             }
         }
     }
-    flood.report(&held, invocation.config.removals_up_to);
-    ends
+    report_held(&outcomes, up_to);
+    outcomes
 }
 
-/// How an item has ended with the write; `None` where keys may be left to remove.
-fn end_of_write(item: &BatchItem, written: &Written) -> Option<End> {
-    match (written.fate(&item.item), &item.last) {
-        (Fate::Written, _) => None,
-        // Whether its item is there is the removal's to find out.
-        (Fate::Absent | Fate::Failed(ExportError::Table(_)), LastRecord::Remove) => None,
-        (Fate::Absent, LastRecord::Malformed(rejection)) => Some(End::Rejected(rejection.clone())),
-        // It was there when it was written. Its REMOVE has a record of its own.
-        (Fate::Absent, LastRecord::Upsert(_)) => None,
-        (Fate::Rejected(rejection), _) => Some(End::Rejected(rejection)),
-        (Fate::Failed(error), _) => Some(End::Failed(error)),
-    }
+/// How the items have ended with the write. Of those that are exported, keys may be left to remove.
+fn outcomes_of_write(items: &[BatchItem], written: &Written) -> Outcomes {
+    let outcome = |BatchItem { item, last, .. }: &BatchItem| match (written.fate(item), last) {
+        (Fate::Absent, LastRecord::Malformed(rejection)) => {
+            Outcome::Rejected(Some(item.clone()), rejection.clone())
+        }
+        // Whether the item of a REMOVE is there is the removal's to find out. One that went when it was
+        // written has a REMOVE of its own.
+        (Fate::Written | Fate::Absent, _)
+        | (Fate::Failed(ExportError::Table(_)), LastRecord::Remove) => Outcome::Exported,
+        (Fate::Rejected(rejection), _) => Outcome::Rejected(Some(item.clone()), rejection),
+        (Fate::Failed(error), _) => Outcome::Failed(item.clone(), error),
+    };
+    items.iter().map(|item| (item.item.clone(), outcome(item))).collect()
 }
 
 /// Returns the shop ids that KV's values under the index ids of these items name, or why a value can't be
@@ -304,12 +262,11 @@ async fn shop_ids_in_values<'a, S: Services>(
             if let Some(failure) = failures.get(&key) {
                 shop_ids.push((*item, Err(ExportError::kv(&key, failure.error.clone()))));
             }
-            let is_its = |stored: &&StoredValue| {
+            let settings = found.get(&key).and_then(|stored| {
                 let held = Held::read(Some(stored), environment);
-                held.owner().is_some_and(|owner| **owner == item.index)
-            };
-            let stored = found.get(&key).filter(is_its);
-            let shop_id = stored.and_then(StoredValue::settings).and_then(|it| it.shop_id);
+                stored.settings().filter(|_| held.is_owned_by(&item.index))
+            });
+            let shop_id = settings.and_then(|settings| settings.shop_id);
             shop_ids.extend(shop_id.map(|shop_id| (*item, Ok(shop_id))));
         }
     }
@@ -319,32 +276,29 @@ async fn shop_ids_in_values<'a, S: Services>(
 async fn export_query_configs<S: Services>(
     invocation: &Invocation<'_, S>,
     items: &[BatchItem],
-) -> Ends {
+) -> Outcomes {
     let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::ZERO);
     let writes = items.iter().map(BatchItem::write).collect();
     let written = write_items(invocation, Namespace::QueryConfigs, writes, &mut api_keys).await;
-    let mut ends = Ends::new();
-    let mut gone = BTreeSet::new();
-    for item in items {
-        let end = end_of_write(item, &written);
-        let is_gone = end.is_none() && written.fate(&item.item) != Fate::Written;
-        if is_gone && !written.keys.contains_key(&item.item.kv_key()) {
-            gone.insert(item.item.clone());
-        }
-        ends.insert(item.item.clone(), end.unwrap_or(End::Done));
-    }
+    let mut outcomes = outcomes_of_write(items, &written);
+    let gone = outcomes.iter().filter(|(item, outcome)| {
+        let is_done = **outcome == Outcome::Exported && written.fate(item) != Fate::Written;
+        is_done && !written.keys.contains_key(&item.kv_key())
+    });
+    let gone = gone.map(|(item, _)| item.clone()).collect();
     for (item, removal) in remove_query_configs(invocation, gone, &mut api_keys).await {
         if let Removal::Failed(error) = removal {
-            ends.insert(item, End::Failed(error));
+            outcomes.insert(item.clone(), Outcome::Failed(item, error));
         }
     }
-    ends
+    outcomes
 }
 
 /// The times from each change in the table, which is told to the second, to the end of its export.
-fn lags(items: &[BatchItem], ends: &Ends, end: SystemTime) -> Vec<Duration> {
+fn lags(items: &[BatchItem], outcomes: &Outcomes, end: SystemTime) -> Vec<Duration> {
     let end = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let exported = items.iter().filter(|item| matches!(ends.get(&item.item), Some(End::Done)));
+    let is_exported = |item: &&BatchItem| outcomes.get(&item.item) == Some(&Outcome::Exported);
+    let exported = items.iter().filter(is_exported);
     let lag = |created_at: f64| Duration::try_from_secs_f64((end - created_at).max(0.0)).ok();
     at_most_100(exported.filter_map(|item| lag(item.created_at?)))
 }
@@ -389,16 +343,19 @@ impl Flood {
         removed.extend(owners.iter().map(|owner| ((**owner).clone(), now)));
         true
     }
+}
 
-    fn report(&self, held: &BTreeSet<&ItemRef>, up_to: usize) {
-        if held.is_empty() {
-            return;
-        }
-        let names: Vec<String> = held.iter().take(NAMED).map(ToString::to_string).collect();
+fn report_held(outcomes: &Outcomes, up_to: usize) {
+    let held: Vec<String> = outcomes
+        .iter()
+        .filter(|(_, outcome)| **outcome == Outcome::Held)
+        .map(|(item, _)| item.to_string())
+        .collect();
+    if !held.is_empty() {
         error!(
             removals = held.len(),
             up_to,
-            items = serde_json::to_string(&names).unwrap_or_default(),
+            items = serde_json::to_string(&held[..held.len().min(NAMED)]).unwrap_or_default(),
             "removals held: more indexes were removed within ten minutes than a process carries out"
         );
     }

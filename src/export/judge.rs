@@ -88,6 +88,10 @@ impl Held {
             Self::Nothing | Self::Stranger | Self::OtherEnvironment => None,
         }
     }
+
+    pub fn is_owned_by(&self, index: &IndexRef) -> bool {
+        self.owner().is_some_and(|owner| **owner == *index)
+    }
 }
 
 /// What an item asks a key to hold.
