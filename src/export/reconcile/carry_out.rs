@@ -33,58 +33,59 @@ const REMOVE_KEYS: usize = 5_000;
 /// What a go takes beside the passes, at two requests a second.
 const TIME_FOR_A_GO: Duration = Duration::from_secs(45);
 
-/// What a repair may do, and where it tells what it did.
-pub struct Repair<'a> {
-    pub allowed: &'a mut EnumMap<Namespace, Allowed>,
-    pub findings: &'a mut Findings,
+/// The repair of a part, and what came of it.
+pub struct Repair<'a, 's, S> {
+    pub invocation: &'a Invocation<'s, S>,
+    pub api_keys: &'a mut ApiKeys,
+    /// What the brakes let through; what is left of it is for another run.
+    pub allowed: EnumMap<Namespace, Allowed>,
     /// How long a pass over the table takes.
     pub a_pass: Duration,
-}
-
-/// What became of a repair, beside its counts.
-#[derive(Debug, Default)]
-pub struct Done {
-    pub is_finished: bool,
+    /// What was written and deleted, and what failed.
+    pub findings: Findings,
     /// Whether any key came to an end.
-    pub got_on: bool,
+    pub progressed: bool,
     /// Whether keys that differ were left to the next chain.
     pub left_out: bool,
     /// Stale keys that KV has confirmed.
     pub rewritten: u64,
-    /// Keys that the repair left behind and may not delete.
-    pub refused: u64,
 }
 
-/// Repairs a part.
-pub async fn carry_out<S: Services>(
-    invocation: &Invocation<'_, S>,
-    part: &Part,
-    api_keys: &mut ApiKeys,
-    repair: Repair<'_>,
-) -> Done {
-    let mut carrying = Carrying { invocation, api_keys, repair, done: Done::default() };
-    let mut is_finished = true;
-    for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
-        is_finished &= carrying.write(namespace, part).await;
+impl<'a, 's, S: Services> Repair<'a, 's, S> {
+    pub fn new(
+        invocation: &'a Invocation<'s, S>,
+        api_keys: &'a mut ApiKeys,
+        allowed: EnumMap<Namespace, Allowed>,
+        a_pass: Duration,
+    ) -> Self {
+        Self {
+            invocation,
+            api_keys,
+            allowed,
+            a_pass,
+            findings: Findings::default(),
+            progressed: false,
+            left_out: false,
+            rewritten: 0,
+        }
     }
-    for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
-        is_finished = is_finished && carrying.remove_orphans(namespace, part).await;
+
+    /// Repairs a part. Returns false where time ended before all of it was done.
+    pub async fn carry_out(&mut self, part: &Part) -> bool {
+        let mut is_finished = true;
+        for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
+            is_finished = is_finished && self.write(namespace, part).await;
+        }
+        for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
+            is_finished = is_finished && self.remove_orphans(namespace, part).await;
+        }
+        is_finished
     }
-    Done { is_finished, ..carrying.done }
-}
 
-struct Carrying<'a, 's, S> {
-    invocation: &'a Invocation<'s, S>,
-    api_keys: &'a mut ApiKeys,
-    repair: Repair<'a>,
-    done: Done,
-}
-
-impl<S: Services> Carrying<'_, '_, S> {
     /// Writes the keys that are missing, and as many stale ones as are allowed. Returns false where time
     /// ended.
     async fn write(&mut self, namespace: Namespace, part: &Part) -> bool {
-        let mut rewrites = self.repair.allowed[namespace].rewrites;
+        let mut rewrites = self.allowed[namespace].rewrites;
         let mut writes: BTreeMap<ItemRef, BTreeMap<String, Verdict>> = BTreeMap::new();
         for (key, row, verdict) in part.verdicts().filter(|(key, ..)| key.namespace == namespace) {
             let (Some(claim), Some(verdict)) = (&row.claim, verdict) else { continue };
@@ -92,7 +93,7 @@ impl<S: Services> Carrying<'_, '_, S> {
                 Verdict::Missing => {}
                 Verdict::Stale if rewrites > 0 => rewrites -= 1,
                 Verdict::Stale => {
-                    self.done.left_out = true;
+                    self.left_out = true;
                     continue;
                 }
                 _ => continue,
@@ -131,8 +132,8 @@ impl<S: Services> Carrying<'_, '_, S> {
                 if written.keys.contains_key(&key) {
                     self.count(namespace, Class::Written);
                     if verdict == Verdict::Stale {
-                        self.done.rewritten += 1;
-                        let left = &mut self.repair.allowed[namespace].rewrites;
+                        self.rewritten += 1;
+                        let left = &mut self.allowed[namespace].rewrites;
                         *left = left.saturating_sub(1);
                     }
                     continue;
@@ -140,7 +141,7 @@ impl<S: Services> Carrying<'_, '_, S> {
                 match &fate {
                     Fate::Failed(error) => is_in_time &= self.fail(namespace, &key, error),
                     // It is another matter now: its change has a record of its own.
-                    Fate::Written | Fate::Absent | Fate::Rejected(_) => self.done.got_on = true,
+                    Fate::Written | Fate::Absent | Fate::Rejected(_) => self.progressed = true,
                 }
             }
         }
@@ -154,10 +155,10 @@ impl<S: Services> Carrying<'_, '_, S> {
         namespace: Namespace,
         left_behind: BTreeMap<String, ItemRef>,
     ) {
-        let spare = &mut self.repair.allowed[namespace].spare_deletes;
+        let spare = &mut self.allowed[namespace].spare_deletes;
         let keys = left_behind.len() as u64;
         if keys > *spare {
-            self.done.refused += keys;
+            self.findings.refused.delete += keys;
             return;
         }
         *spare -= keys;
@@ -177,13 +178,13 @@ impl<S: Services> Carrying<'_, '_, S> {
         });
         let mut orphans = orphans.map(|(key, ..)| key.name.clone()).peekable();
         while orphans.peek().is_some() {
-            let allowed = self.repair.allowed[namespace].deletes;
+            let allowed = self.allowed[namespace].deletes;
             let go = usize::try_from(allowed).unwrap_or(usize::MAX).min(REMOVE_KEYS);
             if go == 0 {
-                self.done.left_out = true;
+                self.left_out = true;
                 return true;
             }
-            if self.invocation.time_left() < 2 * self.repair.a_pass + TIME_FOR_A_GO {
+            if self.invocation.time_left() < 2 * self.a_pass + TIME_FOR_A_GO {
                 return false;
             }
             let keys: BTreeSet<String> = orphans.by_ref().take(go).collect();
@@ -194,7 +195,7 @@ impl<S: Services> Carrying<'_, '_, S> {
             let mut is_in_time = true;
             for (key, removal) in removed {
                 if removal == Removal::Removed {
-                    self.repair.allowed[namespace].deletes -= 1;
+                    self.allowed[namespace].deletes -= 1;
                 }
                 is_in_time &= self.note(namespace, &key, &removal);
             }
@@ -249,15 +250,15 @@ impl<S: Services> Carrying<'_, '_, S> {
         match removal {
             Removal::Removed => self.count(namespace, Class::Deleted),
             Removal::Written(_) => self.count(namespace, Class::Written),
-            Removal::Stays | Removal::Held => self.done.got_on = true,
+            Removal::Stays | Removal::Held => self.progressed = true,
             Removal::Failed(error) => return self.fail(namespace, key, error),
         }
         true
     }
 
     fn count(&mut self, namespace: Namespace, class: Class) {
-        self.done.got_on = true;
-        self.repair.findings.counts[namespace][class] += 1;
+        self.progressed = true;
+        self.findings.counts[namespace][class] += 1;
     }
 
     /// Counts a key that failed. Returns false where its time was up: then the next run tries it.
@@ -266,11 +267,11 @@ impl<S: Services> Carrying<'_, '_, S> {
             return false;
         }
         // An outage fails every key: the counts tell how many, the log the first ones.
-        if !self.repair.findings.examples.are_full(Class::Failed) {
+        if !self.findings.examples.are_full(Class::Failed) {
             error!(key, error = %Chain(error), "a key could not be compared or repaired");
         }
-        self.repair.findings.note(namespace, Class::Failed, key);
-        self.done.got_on = true;
+        self.findings.note(namespace, Class::Failed, key);
+        self.progressed = true;
         true
     }
 }

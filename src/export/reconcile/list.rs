@@ -34,6 +34,14 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// The key that a later part begins with; `None` where nothing is left.
+    pub fn end(&self) -> Option<&KvKey> {
+        match &self.table.scope {
+            Scope::Range(range) => range.to.as_ref(),
+            Scope::Given => None,
+        }
+    }
+
     /// The place of a key that a later part begins with.
     pub fn place_of(&self, key: KvKey) -> Place {
         let mut before = self.pages.iter().rev();

@@ -19,13 +19,13 @@ pub use self::progress::Progress;
 pub use self::report::{Changes, Class, Findings, Report, cut};
 
 use self::brakes::{Allowed, ask};
-use self::carry_out::{Repair, carry_out};
+use self::carry_out::Repair;
 use self::list::{Listing, MAX_BYTES, list};
 use self::progress::OpenPart;
 use super::api_keys::{ApiKeys, Fallback, NotExportable};
 use super::desired::Decoded;
 use super::invocation::Invocation;
-use super::judge::{KvKey, Row, Scope, Verdict, Wants};
+use super::judge::{Held, KvKey, Row, Verdict, Wants};
 use super::table::{ReadError, pass};
 use crate::item::{Item, ItemKey, Rejection};
 use crate::kv::Namespace;
@@ -85,51 +85,47 @@ pub async fn reconcile<S: Services>(
     let open = progress.open.take();
     let to = open.as_ref().and_then(|open| open.to.clone());
     let mut api_keys = ApiKeys::new(Fallback::Nothing, invocation.budget.api_keys);
-    let mut part = Part {
-        listing: list(invocation, request, &place, to).await?,
-        account: request.system_account_id.clone(),
-        found: Findings::default(),
-    };
+    let listing = list(invocation, request, &place, to).await?;
+    let mut part =
+        Part { listing, account: request.system_account_id.clone(), found: Findings::default() };
     let began = Instant::now();
     part.pass_over_table(invocation, &mut api_keys).await?;
     let a_pass = began.elapsed();
+    let has_indexes = part.listing.table.has_indexes;
     let is_resumed = open.is_some();
-    let mut allowed = match open {
+    let allowed = match open {
         Some(open) => part.recount(open.allowed, &mut progress),
         None => part.count(request, &mut progress),
     };
     if !is_resumed {
         report_findings(&progress.findings, &api_keys);
-        report_refused(request, part.listing.table.has_indexes, progress.findings.refused);
+        report_refused(request, has_indexes, progress.findings.refused);
     }
-    let Scope::Range(range) = part.listing.table.scope.clone() else {
-        return Err(ReconcileError::NoProgress);
-    };
-    let next = range.to.clone().map(|to| part.listing.place_of(to));
     let mut rewritten = 0;
-    let mut stopped = None;
     if request.apply && !invocation.config.dry_run {
-        let repair = Repair { allowed: &mut allowed, findings: &mut progress.findings, a_pass };
-        let done = carry_out(invocation, &part, &mut api_keys, repair).await;
-        rewritten = done.rewritten;
-        progress.left_out |= done.left_out;
-        if done.refused > 0 {
-            progress.findings.refused.delete += done.refused;
-            let refused = Changes { delete: done.refused, rewrite: 0 };
-            report_refused(request, part.listing.table.has_indexes, refused);
-        }
-        if !done.is_finished {
-            if is_resumed && !done.got_on {
+        let mut repair = Repair::new(invocation, &mut api_keys, allowed, a_pass);
+        let is_finished = repair.carry_out(&part).await;
+        if !is_finished {
+            if is_resumed && !repair.progressed {
                 return Err(ReconcileError::NoProgress);
             }
-            progress.open = Some(OpenPart { to: range.to.clone(), allowed });
-            stopped = Some("the time was up before all of this part was repaired");
+            let to = part.listing.end().cloned();
+            progress.open = Some(OpenPart { to, allowed: repair.allowed });
         }
+        rewritten = repair.rewritten;
+        progress.left_out |= repair.left_out;
+        report_refused(request, has_indexes, repair.findings.refused);
+        progress.findings.add(&repair.findings);
     }
-    progress.place = if progress.open.is_some() { Some(place) } else { next };
-    if progress.open.is_none() && progress.place.is_some() {
-        stopped = Some("the keys that are left have a run of their own");
-    }
+    let (place, stopped) = match (&progress.open, part.listing.end()) {
+        (Some(_), _) => (Some(place), Some("the time was up before all of this part was repaired")),
+        (None, Some(end)) => {
+            let next = part.listing.place_of(end.clone());
+            (Some(next), Some("the keys that are left have a run of their own"))
+        }
+        (None, None) => (None, None),
+    };
+    progress.place = place;
     if let Some(reason) = stopped {
         warn!(reason, "reconcile goes on in the next run");
     }
@@ -259,15 +255,12 @@ impl Part {
     /// Counts every class, and asks the brakes. Returns what they let through.
     fn count(&self, request: &Reconcile, progress: &mut Progress) -> EnumMap<Namespace, Allowed> {
         let Progress { findings, tallies, .. } = progress;
-        for (namespace, counts) in self.found.counts {
-            findings.counts[namespace][Class::Rejected] += counts[Class::Rejected];
-        }
-        findings.examples.extend(&self.found.examples);
+        findings.add(&self.found);
         let mut to_do: EnumMap<Namespace, Changes> = EnumMap::default();
         for (key, row, verdict) in self.verdicts() {
             let (namespace, name) = (key.namespace, &key.name);
             let counts = &mut findings.counts[namespace];
-            let held = u64::from(row.held != super::judge::Held::Nothing);
+            let held = u64::from(row.held != Held::Nothing);
             counts[Class::Listed] += held;
             tallies[namespace].ours += u64::from(row.held.owner().is_some());
             let wants = row.claim.as_ref().map(|claim| claim.wants);
@@ -303,8 +296,7 @@ impl Part {
                 let tally = &mut tallies[namespace];
                 let (allowed, refused) =
                     ask(tally, has_indexes, request.raised, to_do[namespace]);
-                findings.refused.delete += refused.delete;
-                findings.refused.rewrite += refused.rewrite;
+                findings.refused += refused;
                 allowed
             }
         }

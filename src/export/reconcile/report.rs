@@ -1,6 +1,7 @@
 //! The report of a reconcile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
 
 use enum_map::{Enum, EnumMap};
 use serde::{Deserialize, Serialize};
@@ -63,12 +64,6 @@ impl Examples {
         }
     }
 
-    pub fn extend(&mut self, others: &Self) {
-        for (class, names) in &others.0 {
-            names.iter().for_each(|name| self.add(*class, name));
-        }
-    }
-
     pub fn are_full(&self, class: Class) -> bool {
         self.0.get(&class).is_some_and(|names| names.len() >= MAX_EXAMPLES)
     }
@@ -103,6 +98,13 @@ impl Changes {
     }
 }
 
+impl AddAssign for Changes {
+    fn add_assign(&mut self, more: Self) {
+        self.delete += more.delete;
+        self.rewrite += more.rewrite;
+    }
+}
+
 /// What a chain of runs has found and done so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
@@ -117,6 +119,18 @@ pub struct Findings {
 impl Findings {
     pub fn sum(&self, class: Class) -> u64 {
         self.counts.values().map(|counts| counts[class]).sum()
+    }
+
+    pub fn add(&mut self, more: &Self) {
+        for (namespace, counts) in &more.counts {
+            for (class, count) in counts {
+                self.counts[namespace][class] += count;
+            }
+        }
+        for (class, names) in &more.examples.0 {
+            names.iter().for_each(|name| self.examples.add(*class, name));
+        }
+        self.refused += more.refused;
     }
 
     pub fn note(&mut self, namespace: Namespace, class: Class, name: &str) {
