@@ -201,7 +201,7 @@ impl<S: Services> Explaining<'_, '_, S> {
             return Ok(None);
         }
         let keys = vec![self.report_key(&key, &table, None)];
-        let pointed_at_by = pointers.into_iter().take(MAX_ITEMS).map(ItemName::from).collect();
+        let pointed_at_by = names_of(pointers);
         Ok(Some(ExplainReport { keys, pointed_at_by, ..ExplainReport::default() }))
     }
 
@@ -228,40 +228,43 @@ impl<S: Services> Explaining<'_, '_, S> {
         for (index, Wanted { wants, .. }) in &wanted {
             table.resolve_claims(index, *wants);
         }
+        let is_its = |key: &KvKey| table.claimants(key).any(|claimant| **claimant == *index);
+        let names = self.values.keys().filter(|key| is_its(key)).map(|key| &key.name);
+        let pointers: BTreeSet<&ItemKey> = names
+            .chain([&index_id])
+            .flat_map(|name| table.pointers_at(name, Some(index)))
+            .collect();
+        let mut keys: Vec<&KvKey> = self.values.keys().collect();
+        keys.retain(|key| self.values[*key].is_some() || table.claim_of(key).is_some());
         let own = wanted.get(index);
-        let rejection = own.and_then(|own| own.rejection.as_ref());
-        let mut pointers = table.pointers_at(&index_id, Some(index));
-        let mut keys = Vec::new();
-        for key in self.values.keys() {
-            let is_shop_id = table.claimants(key).any(|claimant| **claimant == *index);
-            pointers.extend(
-                table.pointers_at(&key.name, Some(index)).into_iter().filter(|_| is_shop_id),
-            );
-            let is_asked_for = table.claim_of(key).is_some();
-            if self.values[key].is_none() && !is_asked_for && pointers.is_empty() {
-                continue;
-            }
-            let value = table.claim_of(key).and_then(|claim| wanted.get(&*claim.index));
-            keys.push((key, is_shop_id, self.report_key(key, &table, value)));
-        }
-        if own.is_none() && keys.is_empty() {
+        if own.is_none() && keys.is_empty() && pointers.is_empty() {
             return Ok(None);
         }
         // The primary key first, then the index id's, then what is left over.
-        keys.sort_by_key(|(key, is_its, _)| (!is_its, key.name == index_id));
-        let keys: Vec<KeyReport> = keys.into_iter().map(|(.., report)| report).collect();
-        Ok(Some(ExplainReport {
-            index: Some(index.into()),
-            item: match (own, rejection) {
+        keys.sort_by_key(|key| (!is_its(key), key.name == index_id));
+        let keys = keys.into_iter().map(|key| {
+            let wanted = table.claim_of(key).and_then(|claim| wanted.get(&*claim.index));
+            self.report_key(key, &table, wanted)
+        });
+        let mut report = ExplainReport { index: Some(index.into()), ..self.report_item(own) };
+        report.keys = keys.collect();
+        report.api_key_unavailable = report.keys.iter().any(|key| key.api_key_unavailable);
+        report.pointed_at_by = names_of(pointers);
+        Ok(Some(report))
+    }
+
+    /// A report that says whether the item can be exported.
+    fn report_item(&self, item: Option<&Wanted>) -> ExplainReport {
+        let rejection = item.and_then(|item| item.rejection.as_ref());
+        ExplainReport {
+            item: match (item, rejection) {
                 (None, _) => ItemState::Absent,
                 (Some(_), Some(_)) => ItemState::Rejected,
                 (Some(_), None) => ItemState::Exportable,
             },
             path: rejection.map(|rejection| cut(&rejection.path, MAX_NAME_CHARACTERS)),
-            pointed_at_by: pointers.into_iter().take(MAX_ITEMS).map(ItemName::from).collect(),
-            api_key_unavailable: keys.iter().any(|key| key.api_key_unavailable),
-            keys,
-        }))
+            ..ExplainReport::default()
+        }
     }
 
     /// Explains a query config's key by the item that its value refers to.
@@ -271,33 +274,24 @@ impl<S: Services> Explaining<'_, '_, S> {
         let Some(stored) = self.values.get(&key).cloned().flatten() else { return Ok(None) };
         let named = stored.query_config().filter(|item| item.kv_key() == name);
         let mut table = look(self.invocation, self.table()).await?;
-        let mut report = ExplainReport::default();
         let mut wanted = None;
         if let Some(item_ref) = &named {
             let until = self.invocation.budget.deadline;
             let items = read_items(self.invocation, until, [item_ref.key()]).await?;
             if let Some((item_key, item)) = items.first_key_value() {
                 let own = self.want(item_ref, item);
-                (report.item, report.path) = match &own.rejection {
-                    None => (ItemState::Exportable, None),
-                    Some(rejection) => {
-                        let path = cut(&rejection.path, MAX_NAME_CHARACTERS);
-                        (ItemState::Rejected, Some(path))
-                    }
-                };
                 table.add(item_key, &item.attributes(), own.wants);
                 wanted = Some(own);
             }
         }
         let index = named.map(|item| item.index).or_else(|| self.named_by(&key));
-        report.index = index.as_ref().map(ItemName::from);
-        if let Some(index) = index {
-            let pointers = table.pointers_at(&index.index_id(), Some(&index));
-            report.pointed_at_by =
-                pointers.into_iter().take(MAX_ITEMS).map(ItemName::from).collect();
-        }
-        report.keys = vec![self.report_key(&key, &table, wanted.as_ref())];
-        Ok(Some(report))
+        let pointers = index.as_ref().map(|it| table.pointers_at(&it.index_id(), Some(it)));
+        Ok(Some(ExplainReport {
+            index: index.as_ref().map(ItemName::from),
+            keys: vec![self.report_key(&key, &table, wanted.as_ref())],
+            pointed_at_by: names_of(pointers.unwrap_or_default()),
+            ..self.report_item(wanted.as_ref())
+        }))
     }
 
     /// Reads what KV holds under keys, as far as that is not known.
@@ -396,6 +390,8 @@ impl<S: Services> Explaining<'_, '_, S> {
         let value = wanted.and_then(|wanted| wanted.value.as_ref());
         let differs =
             stored.zip(value).map(|(stored, value)| differing_paths(&stored.value, value, check));
+        let claimed_by: BTreeSet<ItemName> =
+            table.claimants(key).map(|index| ItemName::from(&**index)).collect();
         KeyReport {
             key: key.name.clone(),
             verdict: table.verdict(key),
@@ -405,14 +401,12 @@ impl<S: Services> Explaining<'_, '_, S> {
             changed_at: metadata.as_ref().and_then(|it| it.changed_at.clone()),
             source: metadata.as_ref().and_then(|it| it.source),
             differs: differs.unwrap_or_default(),
-            claimed_by: table
-                .claimants(key)
-                .map(|index| ItemName::from(&**index))
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .take(MAX_ITEMS)
-                .collect(),
+            claimed_by: claimed_by.into_iter().take(MAX_ITEMS).collect(),
             api_key_unavailable,
         }
     }
+}
+
+fn names_of(items: BTreeSet<&ItemKey>) -> Vec<ItemName> {
+    items.into_iter().take(MAX_ITEMS).map(ItemName::from).collect()
 }
