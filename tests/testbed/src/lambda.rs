@@ -1,37 +1,73 @@
 //! Lambda: runs the real binary behind a Runtime API of its own, one invocation at a time, and
-//! serves the part of Lambda's API that invokes it and points its alias at a version.
+//! serves the part of Lambda's API that invokes it, and its log.
 //!
 //! As in Lambda, a process that exceeds its time-out is killed. An invocation whose process dies
 //! fails with `Runtime.ExitError`, and the next one starts another process.
 
-mod api;
 mod failure;
 mod logs;
-mod options;
 mod process;
-mod runner;
 mod runtime_api;
 mod sandbox;
-mod versions;
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use serde_json::Value;
-use tokio::sync::broadcast;
+use hyper::Method;
+use hyper::body::Bytes;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, broadcast};
 
-use crate::http::Server;
-use crate::sync::lock;
-use runner::Runner;
+use crate::aws::FUNCTION;
+use crate::http::{Outcome, Reply, Request, Server};
+use logs::Logs;
+use runtime_api::Job;
+use sandbox::Sandbox;
 
 pub use failure::{Failure, StartError};
 pub use logs::{LogLine, Stream};
-pub use options::FunctionOptions;
 pub use process::Usage;
-pub use runner::Invocation;
-pub use versions::Version;
+
+/// Bytes of a payload.
+const MAX_REQUEST: usize = 6_291_456;
+/// Bytes of an answer.
+const MAX_RESPONSE: usize = 6_291_556;
+
+/// What a function is started with.
+#[derive(Debug, Clone)]
+pub struct FunctionOptions {
+    pub binary: PathBuf,
+    /// The environment that is the function's own; Lambda's variables are added.
+    pub env: BTreeMap<String, String>,
+    /// How long an invocation may take.
+    pub timeout: Duration,
+    /// The port of the API; 0 for any.
+    pub port: u16,
+}
+
+impl FunctionOptions {
+    /// The binary with this environment and a minute.
+    pub fn new(binary: impl Into<PathBuf>, env: BTreeMap<String, String>) -> Self {
+        Self { binary: binary.into(), env, timeout: Duration::from_secs(60), port: 0 }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Invocation {
+    pub request_id: String,
+    /// The function's answer, or the error that the invoker sees.
+    pub result: Result<Value, Failure>,
+    /// From the moment the process had the payload to its answer.
+    pub duration: Duration,
+    /// From the start of the process to its first poll, if this invocation started it.
+    pub init: Option<Duration>,
+    /// What was printed meanwhile. If this invocation started the process, from its start on.
+    pub logs: Vec<LogLine>,
+}
 
 /// A function. Clones share it; its process is killed with the last of them.
 #[derive(Clone)]
@@ -44,10 +80,16 @@ impl Function {
     /// Serves the API; the process starts with [`Function::warm`] or the first invocation.
     pub async fn start(options: FunctionOptions) -> io::Result<Self> {
         let port = options.port;
-        let runner = Arc::new(Runner::new(options));
+        let runner = Arc::new(Runner {
+            options,
+            logs: Logs::default(),
+            sandbox: Mutex::default(),
+            invocations: AtomicUsize::new(0),
+            starts: AtomicUsize::new(0),
+        });
         let handler = Arc::downgrade(&runner);
-        let serve = move |request| api::handle(handler.clone(), request);
-        Ok(Self { runner, server: Server::start(port, serve).await? })
+        let server = Server::start(port, move |request| handle(handler.clone(), request)).await?;
+        Ok(Self { runner, server })
     }
 
     /// The address of the API, as `aws lambda invoke --endpoint-url` takes it.
@@ -93,27 +135,12 @@ impl Function {
         self.runner.starts.load(Ordering::Relaxed)
     }
 
-    /// What the running process has used. Waits for a running invocation to end.
+    /// What the running process has used. Waits for a running invocation to end. An error where the
+    /// system is not Linux.
     pub async fn usage(&self) -> io::Result<Usage> {
         let sandbox = self.runner.sandbox.lock().await;
         let running = sandbox.as_ref().ok_or(io::ErrorKind::NotFound)?;
         running.process.usage()
-    }
-
-    pub fn live(&self) -> Version {
-        lock(&self.runner.versions).live().1.clone()
-    }
-
-    /// Publishes a version and points the alias at it, as a deployment does. Invocations that are
-    /// running end with the version that they have.
-    pub fn publish(&self, version: Version) {
-        lock(&self.runner.versions).publish(version);
-    }
-
-    /// Points the alias at another version, as `UpdateAlias` does. False if there is none with this
-    /// number.
-    pub fn point_live_at(&self, number: usize) -> bool {
-        lock(&self.runner.versions).point_at(number)
     }
 
     /// Ends the process; the next invocation is a cold start.
@@ -121,5 +148,111 @@ impl Function {
         if let Some(mut sandbox) = self.runner.sandbox.lock().await.take() {
             sandbox.process.kill().await;
         }
+    }
+}
+
+/// A function. It has at most one process, and invocations take turns.
+struct Runner {
+    options: FunctionOptions,
+    logs: Logs,
+    sandbox: Mutex<Option<Sandbox>>,
+    invocations: AtomicUsize,
+    starts: AtomicUsize,
+}
+
+impl Runner {
+    /// Starts a process if none runs. Returns it, and how long its start took.
+    async fn warm<'a>(
+        &self,
+        slot: &'a mut Option<Sandbox>,
+    ) -> Result<(&'a mut Sandbox, Option<Duration>), StartError> {
+        // A process that ended is dropped first, so that a failed start does not leave it.
+        if let Some(mut running) = slot.take()
+            && !running.process.has_ended()
+        {
+            return Ok((slot.insert(running), None));
+        }
+        let (sandbox, init) = Sandbox::start(&self.options, &self.logs).await?;
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        Ok((slot.insert(sandbox), Some(init)))
+    }
+
+    /// Invokes in a task of its own: if the caller gives up, the process can still hand in its
+    /// answer.
+    async fn invoke(
+        self: Arc<Self>,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Invocation, StartError> {
+        let invocation = tokio::spawn(async move { self.invoke_now(payload, timeout).await });
+        invocation.await.unwrap_or_else(|ended| {
+            let failure = Failure::new("Testbed.Stopped", ended.to_string());
+            Err(StartError::Init { failure, logs: Vec::new() })
+        })
+    }
+
+    async fn invoke_now(
+        &self,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Invocation, StartError> {
+        if payload.len() > MAX_REQUEST {
+            return Err(StartError::TooLarge);
+        }
+        let mut slot = self.sandbox.lock().await;
+        let place = self.logs.len();
+        let (sandbox, init) = self.warm(&mut slot).await?;
+        let number = self.invocations.fetch_add(1, Ordering::Relaxed);
+        let request_id = format!("00000000-0000-4000-8000-{number:012}");
+        let job = Job { request_id: request_id.clone(), payload, timeout };
+        let (answered, duration) = sandbox.invoke(job).await;
+        let result = answered.and_then(|answer| parse(&answer));
+        Ok(Invocation { request_id, result, duration, init, logs: self.logs.since(place) })
+    }
+}
+
+fn parse(answer: &[u8]) -> Result<Value, Failure> {
+    if answer.len() > MAX_RESPONSE {
+        let message = format!(
+            "Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE} bytes)."
+        );
+        return Err(Failure::new("Function.ResponseSizeTooLarge", message));
+    }
+    serde_json::from_slice(answer).map_err(|error| {
+        Failure::new("Runtime.InvalidResponse", format!("the answer is not JSON: {error}"))
+    })
+}
+
+/// Serves Lambda's API below `/2015-03-31/functions/{name}`: synchronous invocations, and the log.
+async fn handle(function: Weak<Runner>, request: Request) -> Outcome {
+    let Some(function) = function.upgrade() else { return Outcome::Drop };
+    let path = request.path.strip_prefix("/2015-03-31/functions/");
+    match (&request.method, path.and_then(|path| path.split_once('/'))) {
+        (&Method::POST, Some((FUNCTION, "invocations"))) => invoke(function, request.body).await,
+        (&Method::GET, Some((FUNCTION, "log"))) => {
+            let lines = function.logs.since(0);
+            let lines: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+            Reply::new(200, "text/plain; charset=UTF-8", lines.join("\n"))
+        }
+        _ => Reply::json(404, &json!({"Message": format!("no function at {}", request.path)}))
+            .with("x-amzn-errortype", "ResourceNotFoundException"),
+    }
+    .into()
+}
+
+/// Lambda answers 200 for an error of the function, and marks it with a header.
+async fn invoke(function: Arc<Runner>, payload: Bytes) -> Reply {
+    let payload = if payload.is_empty() { "{}".into() } else { payload };
+    let timeout = function.options.timeout;
+    let unhandled =
+        |failure: &Failure| Reply::json(200, failure).with("x-amz-function-error", "Unhandled");
+    match function.invoke(payload, timeout).await {
+        Ok(Invocation { result: Ok(answer), .. }) => Reply::json(200, &answer),
+        Ok(Invocation { result: Err(failure), .. }) => unhandled(&failure),
+        Err(error @ StartError::TooLarge) => {
+            Reply::json(413, &json!({"Type": "User", "message": error.to_string()}))
+                .with("x-amzn-errortype", "RequestTooLargeException")
+        }
+        Err(error) => unhandled(&Failure::from(&error)),
     }
 }

@@ -17,7 +17,6 @@
 //! | [`proxy`] | what the proxy that reads KV knows: keys and digests |
 //! | [`clock`] | the time of the stand-ins, which tests move |
 //! | [`faults`] | scripted faults, the same for all of them |
-//! | [`drills`] | incidents for people on call to practise on |
 //! | [`http`] | the server and the client below |
 //!
 //! A test that runs the real binary:
@@ -47,7 +46,6 @@
 pub mod api_keys;
 pub mod aws;
 pub mod clock;
-pub mod drills;
 pub mod faults;
 pub mod http;
 pub mod kv;

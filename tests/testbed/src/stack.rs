@@ -33,7 +33,8 @@ pub struct Ports {
     pub kv: u16,
     pub api_keys: u16,
     pub secrets: u16,
-    pub drills: u16,
+    /// Where `make fault` asks for faults.
+    pub faults: u16,
 }
 
 impl Ports {
@@ -43,7 +44,7 @@ impl Ports {
         kv: 8787,
         api_keys: 8788,
         secrets: 8789,
-        drills: 8790,
+        faults: 8790,
     };
 }
 

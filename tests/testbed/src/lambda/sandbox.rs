@@ -1,6 +1,7 @@
 //! A process with a Runtime API of its own, so that no late answer of an earlier process can be
 //! mistaken for its own.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -8,12 +9,12 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use tokio::time::{Instant, sleep};
 
+use super::FunctionOptions;
 use super::failure::{Failure, StartError};
 use super::logs::Logs;
-use super::options::FunctionOptions;
 use super::process::Process;
 use super::runtime_api::{Answer, Job, RuntimeApi};
-use super::versions::Version;
+use crate::aws::{FUNCTION, REGION};
 
 /// How long a process may take until it asks for its first invocation. Lambda allows the same.
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,7 +23,6 @@ const SETTLING: Duration = Duration::from_secs(1);
 
 /// A process that has asked for its first invocation.
 pub(super) struct Sandbox {
-    pub version: usize,
     pub process: Process,
     api: RuntimeApi,
 }
@@ -31,20 +31,18 @@ impl Sandbox {
     /// Starts the process and waits for its first poll. Returns how long that took.
     pub async fn start(
         options: &FunctionOptions,
-        number: usize,
-        version: &Version,
         logs: &Logs,
     ) -> Result<(Self, Duration), StartError> {
-        let refused = |error| StartError::Spawn(version.binary.clone(), error);
+        let refused = |error| StartError::Spawn(options.binary.clone(), error);
         let place = logs.len();
         let api = RuntimeApi::start().await.map_err(refused)?;
-        let env = options.environment(&api.address(), number, version);
-        let mut process = Process::spawn(&version.binary, &env, logs).map_err(refused)?;
+        let env = environment(options, &api.address());
+        let mut process = Process::spawn(&options.binary, &env, logs).map_err(refused)?;
         let failure = tokio::select! {
             biased;
             first = api.polled() => {
                 let init = first - process.spawned;
-                return Ok((Self { version: number, process, api }, init));
+                return Ok((Self { process, api }, init));
             }
             ended = process.ended() => exited(&ended),
             () = sleep(INIT_TIMEOUT) => {
@@ -93,6 +91,28 @@ impl Sandbox {
         }
         self.process.printed().await;
     }
+}
+
+/// Lambda's environment, overridden by the function's own.
+fn environment(options: &FunctionOptions, runtime_api: &str) -> BTreeMap<String, String> {
+    let log_group = format!("/aws/lambda/{FUNCTION}");
+    let lambda = [
+        ("AWS_DEFAULT_REGION", REGION),
+        ("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023"),
+        // Nothing enforces it.
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+        ("AWS_LAMBDA_FUNCTION_NAME", FUNCTION),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", &log_group),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", "local"),
+        ("AWS_LAMBDA_RUNTIME_API", runtime_api),
+        ("AWS_REGION", REGION),
+        ("TZ", ":UTC"),
+        ("_HANDLER", "bootstrap"),
+    ];
+    let lambda = lambda.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    lambda.into_iter().chain(options.env.clone()).collect()
 }
 
 fn exited(ended: &io::Result<ExitStatus>) -> Failure {

@@ -53,13 +53,18 @@ impl Args {
             ("--kv-port", &mut ports.kv),
             ("--api-keys-port", &mut ports.api_keys),
             ("--secrets-port", &mut ports.secrets),
-            ("--drills-port", &mut ports.drills),
+            ("--faults-port", &mut ports.faults),
         ] {
             if let Some(value) = self.value(name)? {
                 *port = value.parse().map_err(|_| format!("{name} {value} is not a port"))?;
             }
         }
         Ok(ports)
+    }
+
+    /// All that is left.
+    pub fn rest(self) -> Vec<String> {
+        self.0
     }
 
     /// Fails if an argument is left.
