@@ -11,10 +11,275 @@
 //! faults.add(Rule::operation("Scan", Fault::throttled()).after(1));
 //! ```
 
-mod fault;
-mod rule;
-mod script;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-pub use fault::{Fault, Hook, KeyPredicate};
-pub use rule::Rule;
-pub use script::Faults;
+use tokio::time::Instant;
+
+use crate::http::{Outcome, Reply, Request};
+use crate::sync::{lock, pause};
+
+/// A closure that runs at a chosen moment of a request.
+pub type Hook = Arc<dyn Fn() + Send + Sync>;
+pub type KeyPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+#[derive(Clone)]
+pub enum Fault {
+    /// Answers without doing the work.
+    Answer(Reply),
+    /// Answers without doing the work, with blanks after the body: so many bytes in all, whose
+    /// number is not announced.
+    Padded(Reply, usize),
+    Hang,
+    /// Waits, then serves the request.
+    Delay(Duration),
+    /// Breaks the connection without doing the work.
+    DropConnection,
+    /// Does the work, then breaks the connection.
+    ApplyThenDrop,
+    /// Does the work, then answers an HTML page with this status, as a gateway that timed out.
+    ApplyThenStatus(u16),
+    /// Does the work, then sends half of the answer and breaks the connection.
+    TruncatedBody,
+    /// Answers 200 with an HTML page, without doing the work.
+    HtmlBody,
+    /// Answers 200 with JSON of another shape, without doing the work.
+    WrongJson,
+    /// Runs the closure, then serves the request.
+    Before(Hook),
+    /// Serves the request, and runs the closure before the answer goes out.
+    After(Hook),
+    /// KV's bulk write and delete: the picked keys are left alone and named in
+    /// `unsuccessful_keys`, the others are done; answered with this status, 200 or 4xx.
+    Unsuccessful(KeyPredicate, u16),
+    /// `BatchGetItem`: only this many keys of each table are read, the others are named in
+    /// `UnprocessedKeys`.
+    Unprocessed(usize),
+}
+
+impl Fault {
+    /// A status with a body that names it: HTML for 5xx, as Cloudflare sends it, else JSON.
+    pub fn status(code: u16) -> Self {
+        if code >= 500 {
+            return Self::Answer(Reply::html(code));
+        }
+        Self::cloudflare(code, code, &format!("scripted {code}"))
+    }
+
+    /// KV's 200 with `success: false`.
+    pub fn success_false() -> Self {
+        Self::cloudflare(200, 10_012, "scripted success: false")
+    }
+
+    fn cloudflare(status: u16, code: u16, message: &str) -> Self {
+        let error = serde_json::json!({"code": code, "message": message});
+        let body = serde_json::json!({
+            "success": false, "errors": [error], "messages": [], "result": null,
+        });
+        Self::Answer(Reply::json(status, &body))
+    }
+
+    /// 429 with `Retry-After` in seconds.
+    pub fn retry_after(seconds: u64) -> Self {
+        match Self::status(429) {
+            Self::Answer(reply) => Self::Answer(reply.with("retry-after", &seconds.to_string())),
+            other => other,
+        }
+    }
+
+    /// An error of an AWS JSON service, as `ProvisionedThroughputExceededException`.
+    pub fn aws(status: u16, kind: &str, message: &str) -> Self {
+        let body = serde_json::json!({
+            "__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"), "message": message,
+        });
+        let reply = Reply::json(status, &body).with("x-amzn-errortype", kind);
+        Self::Answer(reply.with("content-type", "application/x-amz-json-1.0"))
+    }
+
+    pub fn throttled() -> Self {
+        Self::aws(400, "ThrottlingException", "Rate of requests exceeds the allowed throughput.")
+    }
+
+    pub fn before(hook: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::Before(Arc::new(hook))
+    }
+
+    pub fn after(hook: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::After(Arc::new(hook))
+    }
+
+    pub fn unsuccessful(
+        keys: impl Fn(&str) -> bool + Send + Sync + 'static,
+        http_status: u16,
+    ) -> Self {
+        Self::Unsuccessful(Arc::new(keys), http_status)
+    }
+}
+
+/// Which requests a fault hits, and how many of them. A new rule hits one.
+pub struct Rule {
+    picks: Box<dyn Fn(&Request) -> bool + Send + Sync>,
+    pass: usize,
+    left: Option<usize>,
+    fault: Fault,
+}
+
+impl Rule {
+    /// The requests that the closure picks. It must not touch the stand-in's faults.
+    pub fn when(picks: impl Fn(&Request) -> bool + Send + Sync + 'static, fault: Fault) -> Self {
+        Self { picks: Box::new(picks), pass: 0, left: Some(1), fault }
+    }
+
+    pub fn any(fault: Fault) -> Self {
+        Self::when(|_| true, fault)
+    }
+
+    /// Requests of one method whose path ends like this.
+    pub fn on(method: &'static str, path_suffix: impl Into<String>, fault: Fault) -> Self {
+        let suffix = path_suffix.into();
+        let picks = move |request: &Request| {
+            request.method.as_str() == method && request.path.ends_with(&suffix)
+        };
+        Self::when(picks, fault)
+    }
+
+    /// The same, of those whose body names this key: a pair that is refused, for one.
+    pub fn naming(
+        method: &'static str,
+        path_suffix: impl Into<String>,
+        key: &str,
+        fault: Fault,
+    ) -> Self {
+        let Self { picks: of_path, .. } = Self::on(method, path_suffix, fault.clone());
+        let name = serde_json::json!(key).to_string();
+        let names = move |request: &Request| {
+            request.body.windows(name.len()).any(|part| part == name.as_bytes())
+        };
+        Self::when(move |request| of_path(request) && names(request), fault)
+    }
+
+    /// Requests for one operation of an AWS JSON service.
+    pub fn operation(name: &'static str, fault: Fault) -> Self {
+        Self::when(move |request| request.operation() == Some(name), fault)
+    }
+
+    #[must_use]
+    pub fn times(self, times: usize) -> Self {
+        Self { left: Some(times), ..self }
+    }
+
+    #[must_use]
+    pub fn forever(self) -> Self {
+        Self { left: None, ..self }
+    }
+
+    /// The rule, after it has let this many matching requests pass.
+    #[must_use]
+    pub fn after(self, passing: usize) -> Self {
+        Self { pass: passing, ..self }
+    }
+
+    /// The fault, if the rule hits this request. Counts the request.
+    fn strike(&mut self, request: &Request) -> Option<Fault> {
+        if self.left == Some(0) || !(self.picks)(request) {
+            return None;
+        }
+        if self.pass > 0 {
+            self.pass -= 1;
+            return None;
+        }
+        if let Some(left) = &mut self.left {
+            *left -= 1;
+        }
+        Some(self.fault.clone())
+    }
+}
+
+/// The rules of one stand-in. Clones share them.
+#[derive(Clone, Default)]
+pub struct Faults(Arc<Mutex<Script>>);
+
+#[derive(Default)]
+struct Script {
+    rules: Vec<Rule>,
+    latency: Duration,
+}
+
+impl Faults {
+    pub fn add(&self, rule: Rule) {
+        self.script().rules.push(rule);
+    }
+
+    /// Adds a fault that hits the next request, whatever it is.
+    pub fn next(&self, fault: Fault) {
+        self.add(Rule::any(fault));
+    }
+
+    pub fn clear(&self) {
+        self.script().rules.clear();
+    }
+
+    /// Makes every request take at least this long.
+    pub fn set_latency(&self, latency: Duration) {
+        self.script().latency = latency;
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        lock(&self.0)
+    }
+
+    /// Serves a request under the rules. `apply` does the work. It gets those faults that only the
+    /// stand-in itself can play.
+    pub(crate) async fn serve<F>(
+        &self,
+        request: Request,
+        apply: impl FnOnce(Request, Option<Fault>) -> F,
+    ) -> Outcome
+    where
+        F: Future<Output = Reply>,
+    {
+        let (latency, fault) = {
+            let mut script = self.script();
+            let latency = script.latency;
+            let mut rules = script.rules.iter_mut();
+            (latency, rules.find_map(|rule| rule.strike(&request)))
+        };
+        // Counted from the moment the request was read: reading it is not part of the latency.
+        pause((request.received_at + latency).saturating_duration_since(Instant::now())).await;
+        let Some(fault) = fault else { return apply(request, None).await.into() };
+        match fault {
+            Fault::Answer(reply) => reply.into(),
+            Fault::Padded(reply, length) => Outcome::Padded(reply, length),
+            Fault::Hang => std::future::pending().await,
+            Fault::Delay(duration) => {
+                pause(duration).await;
+                apply(request, None).await.into()
+            }
+            Fault::DropConnection => Outcome::Drop,
+            Fault::ApplyThenDrop => {
+                apply(request, None).await;
+                Outcome::Drop
+            }
+            Fault::ApplyThenStatus(code) => {
+                apply(request, None).await;
+                Reply::html(code).into()
+            }
+            Fault::TruncatedBody => Outcome::Truncated(apply(request, None).await),
+            Fault::HtmlBody => Reply::html(200).into(),
+            Fault::WrongJson => Reply::json(200, &serde_json::json!({"status": "ok"})).into(),
+            Fault::Before(hook) => {
+                hook();
+                apply(request, None).await.into()
+            }
+            Fault::After(hook) => {
+                let reply = apply(request, None).await;
+                hook();
+                reply.into()
+            }
+            own @ (Fault::Unsuccessful(..) | Fault::Unprocessed(_)) => {
+                apply(request, Some(own)).await.into()
+            }
+        }
+    }
+}

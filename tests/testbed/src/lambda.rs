@@ -8,7 +8,6 @@ mod failure;
 mod logs;
 mod process;
 mod runtime_api;
-mod sandbox;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,8 +24,8 @@ use tokio::sync::{Mutex, broadcast};
 use crate::aws::FUNCTION;
 use crate::http::{Outcome, Reply, Request, Server};
 use logs::Logs;
+use process::Process;
 use runtime_api::Job;
-use sandbox::Sandbox;
 
 pub use failure::{Failure, StartError};
 pub use logs::{LogLine, Stream};
@@ -83,7 +82,7 @@ impl Function {
         let runner = Arc::new(Runner {
             options,
             logs: Logs::default(),
-            sandbox: Mutex::default(),
+            process: Mutex::default(),
             invocations: AtomicUsize::new(0),
             starts: AtomicUsize::new(0),
         });
@@ -99,8 +98,8 @@ impl Function {
 
     /// Starts the process if none runs, and waits for its first poll. Returns how long that took.
     pub async fn warm(&self) -> Result<Option<Duration>, StartError> {
-        let mut sandbox = self.runner.sandbox.lock().await;
-        Ok(self.runner.warm(&mut sandbox).await?.1)
+        let mut slot = self.runner.process.lock().await;
+        Ok(self.runner.warm(&mut slot).await?.1)
     }
 
     /// Invokes with the function's own time-out.
@@ -138,15 +137,14 @@ impl Function {
     /// What the running process has used. Waits for a running invocation to end. An error where the
     /// system is not Linux.
     pub async fn usage(&self) -> io::Result<Usage> {
-        let sandbox = self.runner.sandbox.lock().await;
-        let running = sandbox.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        running.process.usage()
+        let running = self.runner.process.lock().await;
+        running.as_ref().ok_or(io::ErrorKind::NotFound)?.usage()
     }
 
     /// Ends the process; the next invocation is a cold start.
     pub async fn stop(&self) {
-        if let Some(mut sandbox) = self.runner.sandbox.lock().await.take() {
-            sandbox.process.kill().await;
+        if let Some(mut process) = self.runner.process.lock().await.take() {
+            process.kill().await;
         }
     }
 }
@@ -155,7 +153,7 @@ impl Function {
 struct Runner {
     options: FunctionOptions,
     logs: Logs,
-    sandbox: Mutex<Option<Sandbox>>,
+    process: Mutex<Option<Process>>,
     invocations: AtomicUsize,
     starts: AtomicUsize,
 }
@@ -164,17 +162,17 @@ impl Runner {
     /// Starts a process if none runs. Returns it, and how long its start took.
     async fn warm<'a>(
         &self,
-        slot: &'a mut Option<Sandbox>,
-    ) -> Result<(&'a mut Sandbox, Option<Duration>), StartError> {
+        slot: &'a mut Option<Process>,
+    ) -> Result<(&'a mut Process, Option<Duration>), StartError> {
         // A process that ended is dropped first, so that a failed start does not leave it.
         if let Some(mut running) = slot.take()
-            && !running.process.has_ended()
+            && !running.has_ended()
         {
             return Ok((slot.insert(running), None));
         }
-        let (sandbox, init) = Sandbox::start(&self.options, &self.logs).await?;
+        let (process, init) = Process::start(&self.options, &self.logs).await?;
         self.starts.fetch_add(1, Ordering::Relaxed);
-        Ok((slot.insert(sandbox), Some(init)))
+        Ok((slot.insert(process), Some(init)))
     }
 
     /// Invokes in a task of its own: if the caller gives up, the process can still hand in its
@@ -199,13 +197,13 @@ impl Runner {
         if payload.len() > MAX_REQUEST {
             return Err(StartError::TooLarge);
         }
-        let mut slot = self.sandbox.lock().await;
+        let mut slot = self.process.lock().await;
         let place = self.logs.len();
-        let (sandbox, init) = self.warm(&mut slot).await?;
+        let (process, init) = self.warm(&mut slot).await?;
         let number = self.invocations.fetch_add(1, Ordering::Relaxed);
         let request_id = format!("00000000-0000-4000-8000-{number:012}");
         let job = Job { request_id: request_id.clone(), payload, timeout };
-        let (answered, duration) = sandbox.invoke(job).await;
+        let (answered, duration) = process.invoke(job).await;
         let result = answered.and_then(|answer| parse(&answer));
         Ok(Invocation { request_id, result, duration, init, logs: self.logs.since(place) })
     }

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::Instant;
 
-use super::message::{Reply, Request};
+use super::{Reply, Request};
 
 /// What a handler does with the connection.
 pub enum Outcome {

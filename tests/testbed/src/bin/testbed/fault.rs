@@ -82,7 +82,7 @@ fn play(
     let services = [stack.kv.faults(), stack.api_keys.faults(), stack.table.faults()];
     match &asked.service {
         _ if asked.clear => {
-            services.map(Faults::clear);
+            services.into_iter().for_each(Faults::clear);
             stack.kv.set_token(TOKEN);
             active.clear();
         }
@@ -109,7 +109,7 @@ fn play(
     }
     Ok(match &active[..] {
         [] if asked.clear => "All services work.\n".to_owned(),
-        [] => format!("All services work. These faults can be had:\n\n{HELP}\n"),
+        [] => format!("All services work. What can fail:\n\n{HELP}\n"),
         faults => format!("{}\n`make fault CLEAR=true` ends this.\n", faults.join("\n")),
     })
 }
@@ -199,7 +199,7 @@ mod tests {
     #[tokio::test]
     async fn each_fault_of_the_list_is_taken_and_no_other() {
         let stack = Stack::start(StackOptions::default()).await.unwrap();
-        let mut ask = |words: &str| play(words, &stack, true, &mut Vec::new());
+        let ask = |words: &str| play(words, &stack, true, &mut Vec::new());
         for line in HELP.lines() {
             let words = line.split_whitespace().filter(|word| word.contains('='));
             ask(&words.collect::<Vec<_>>().join("\n")).unwrap();

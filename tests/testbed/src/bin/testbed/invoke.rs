@@ -31,7 +31,7 @@ pub async fn run(mut args: Args) -> Outcome {
     let printed = log().await?.body.slice(before..);
     let lines = String::from_utf8_lossy(&printed);
     let failed = headers.contains_key("x-amz-function-error");
-    show(lines.lines(), &String::from_utf8_lossy(&body), failed);
+    show(lines.lines().filter(|line| !line.is_empty()), &String::from_utf8_lossy(&body), failed);
     if failed { Err("The function answered with an error.".into()) } else { Ok(()) }
 }
 
