@@ -12,9 +12,10 @@
 //! ```
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::http::{Outcome, Reply, Request};
@@ -28,8 +29,7 @@ pub type KeyPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 pub enum Fault {
     /// Answers without doing the work.
     Answer(Reply),
-    /// Answers without doing the work, with blanks after the body: so many bytes in all, whose
-    /// number is not announced.
+    /// The same with blanks after the body: this many bytes in all, without announcing how many.
     Padded(Reply, usize),
     Hang,
     /// Waits, then serves the request.
@@ -61,39 +61,24 @@ pub enum Fault {
 impl Fault {
     /// A status with a body that names it: HTML for 5xx, as Cloudflare sends it, else JSON.
     pub fn status(code: u16) -> Self {
-        if code >= 500 {
-            return Self::Answer(Reply::html(code));
-        }
-        Self::cloudflare(code, code, &format!("scripted {code}"))
+        Self::Answer(status(code))
     }
 
     /// KV's 200 with `success: false`.
     pub fn success_false() -> Self {
-        Self::cloudflare(200, 10_012, "scripted success: false")
-    }
-
-    fn cloudflare(status: u16, code: u16, message: &str) -> Self {
-        let error = serde_json::json!({"code": code, "message": message});
-        let body = serde_json::json!({
-            "success": false, "errors": [error], "messages": [], "result": null,
-        });
-        Self::Answer(Reply::json(status, &body))
+        Self::Answer(cloudflare(200, 10_012, "scripted success: false"))
     }
 
     /// 429 with `Retry-After` in seconds.
     pub fn retry_after(seconds: u64) -> Self {
-        match Self::status(429) {
-            Self::Answer(reply) => Self::Answer(reply.with("retry-after", &seconds.to_string())),
-            other => other,
-        }
+        Self::Answer(status(429).with("retry-after", &seconds.to_string()))
     }
 
     /// An error of an AWS JSON service, as `ProvisionedThroughputExceededException`.
     pub fn aws(status: u16, kind: &str, message: &str) -> Self {
-        let body = serde_json::json!({
-            "__type": format!("com.amazonaws.dynamodb.v20120810#{kind}"), "message": message,
-        });
-        let reply = Reply::json(status, &body).with("x-amzn-errortype", kind);
+        let kind_and_namespace = format!("com.amazonaws.dynamodb.v20120810#{kind}");
+        let reply = Reply::json(status, &json!({"__type": kind_and_namespace, "message": message}));
+        let reply = reply.with("x-amzn-errortype", kind);
         Self::Answer(reply.with("content-type", "application/x-amz-json-1.0"))
     }
 
@@ -109,12 +94,22 @@ impl Fault {
         Self::After(Arc::new(hook))
     }
 
-    pub fn unsuccessful(
-        keys: impl Fn(&str) -> bool + Send + Sync + 'static,
-        http_status: u16,
-    ) -> Self {
-        Self::Unsuccessful(Arc::new(keys), http_status)
+    pub fn unsuccessful(keys: impl Fn(&str) -> bool + Send + Sync + 'static, status: u16) -> Self {
+        Self::Unsuccessful(Arc::new(keys), status)
     }
+}
+
+fn status(code: u16) -> Reply {
+    match code {
+        500.. => Reply::html(code),
+        _ => cloudflare(code, code, &format!("scripted {code}")),
+    }
+}
+
+fn cloudflare(status: u16, code: u16, message: &str) -> Reply {
+    let errors = [json!({"code": code, "message": message})];
+    let body = json!({"success": false, "errors": errors, "messages": [], "result": null});
+    Reply::json(status, &body)
 }
 
 /// Which requests a fault hits, and how many of them. A new rule hits one.
@@ -138,10 +133,10 @@ impl Rule {
     /// Requests of one method whose path ends like this.
     pub fn on(method: &'static str, path_suffix: impl Into<String>, fault: Fault) -> Self {
         let suffix = path_suffix.into();
-        let picks = move |request: &Request| {
-            request.method.as_str() == method && request.path.ends_with(&suffix)
-        };
-        Self::when(picks, fault)
+        Self::when(
+            move |request| request.method == method && request.path.ends_with(&suffix),
+            fault,
+        )
     }
 
     /// The same, of those whose body names this key: a pair that is refused, for one.
@@ -152,11 +147,8 @@ impl Rule {
         fault: Fault,
     ) -> Self {
         let Self { picks: of_path, .. } = Self::on(method, path_suffix, fault.clone());
-        let name = serde_json::json!(key).to_string();
-        let names = move |request: &Request| {
-            request.body.windows(name.len()).any(|part| part == name.as_bytes())
-        };
-        Self::when(move |request| of_path(request) && names(request), fault)
+        let name = json!(key).to_string();
+        Self::when(move |request| of_path(request) && request.names(&name), fault)
     }
 
     /// Requests for one operation of an AWS JSON service.
@@ -189,9 +181,7 @@ impl Rule {
             self.pass -= 1;
             return None;
         }
-        if let Some(left) = &mut self.left {
-            *left -= 1;
-        }
+        self.left = self.left.map(|left| left - 1);
         Some(self.fault.clone())
     }
 }
@@ -208,7 +198,7 @@ struct Script {
 
 impl Faults {
     pub fn add(&self, rule: Rule) {
-        self.script().rules.push(rule);
+        lock(&self.0).rules.push(rule);
     }
 
     /// Adds a fault that hits the next request, whatever it is.
@@ -217,16 +207,12 @@ impl Faults {
     }
 
     pub fn clear(&self) {
-        self.script().rules.clear();
+        lock(&self.0).rules.clear();
     }
 
     /// Makes every request take at least this long.
     pub fn set_latency(&self, latency: Duration) {
-        self.script().latency = latency;
-    }
-
-    fn script(&self) -> MutexGuard<'_, Script> {
-        lock(&self.0)
+        lock(&self.0).latency = latency;
     }
 
     /// Serves a request under the rules. `apply` does the work. It gets those faults that only the
@@ -240,46 +226,31 @@ impl Faults {
         F: Future<Output = Reply>,
     {
         let (latency, fault) = {
-            let mut script = self.script();
-            let latency = script.latency;
-            let mut rules = script.rules.iter_mut();
-            (latency, rules.find_map(|rule| rule.strike(&request)))
+            let mut script = lock(&self.0);
+            let fault = script.rules.iter_mut().find_map(|rule| rule.strike(&request));
+            (script.latency, fault)
         };
         // Counted from the moment the request was read: reading it is not part of the latency.
         pause((request.received_at + latency).saturating_duration_since(Instant::now())).await;
-        let Some(fault) = fault else { return apply(request, None).await.into() };
         match fault {
-            Fault::Answer(reply) => reply.into(),
-            Fault::Padded(reply, length) => Outcome::Padded(reply, length),
-            Fault::Hang => std::future::pending().await,
-            Fault::Delay(duration) => {
-                pause(duration).await;
-                apply(request, None).await.into()
-            }
-            Fault::DropConnection => Outcome::Drop,
-            Fault::ApplyThenDrop => {
-                apply(request, None).await;
-                Outcome::Drop
-            }
-            Fault::ApplyThenStatus(code) => {
-                apply(request, None).await;
-                Reply::html(code).into()
-            }
-            Fault::TruncatedBody => Outcome::Truncated(apply(request, None).await),
-            Fault::HtmlBody => Reply::html(200).into(),
-            Fault::WrongJson => Reply::json(200, &serde_json::json!({"status": "ok"})).into(),
-            Fault::Before(hook) => {
-                hook();
-                apply(request, None).await.into()
-            }
-            Fault::After(hook) => {
-                let reply = apply(request, None).await;
-                hook();
-                reply.into()
-            }
-            own @ (Fault::Unsuccessful(..) | Fault::Unprocessed(_)) => {
-                apply(request, Some(own)).await.into()
-            }
+            Some(Fault::Answer(reply)) => return reply.into(),
+            Some(Fault::Padded(reply, length)) => return Outcome::Padded(reply, length),
+            Some(Fault::DropConnection) => return Outcome::Drop,
+            Some(Fault::HtmlBody) => return Reply::html(200).into(),
+            Some(Fault::WrongJson) => return Reply::json(200, &json!({"status": "ok"})).into(),
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Delay(duration)) => pause(duration).await,
+            Some(Fault::Before(ref hook)) => hook(),
+            _ => {}
         }
+        let reply = apply(request, fault.clone()).await;
+        match fault {
+            Some(Fault::ApplyThenDrop) => return Outcome::Drop,
+            Some(Fault::ApplyThenStatus(code)) => return Reply::html(code).into(),
+            Some(Fault::TruncatedBody) => return Outcome::Truncated(reply),
+            Some(Fault::After(hook)) => hook(),
+            _ => {}
+        }
+        reply.into()
     }
 }

@@ -41,6 +41,11 @@ impl Request {
         serde_json::from_slice(&self.body)
     }
 
+    /// Whether a text is in its body.
+    pub fn names(&self, text: &str) -> bool {
+        text.is_empty() || self.body.windows(text.len()).any(|part| part == text.as_bytes())
+    }
+
     /// The operation of an AWS JSON request: `X-Amz-Target` after its last dot.
     pub fn operation(&self) -> Option<&str> {
         self.header("x-amz-target")?.rsplit('.').next()

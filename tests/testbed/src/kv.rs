@@ -3,25 +3,22 @@
 //! It serves `/client/v4/accounts/{account}/storage/kv/namespaces/{ns}/…` and asks for the bearer
 //! token.
 //!
-//! Limits and error envelopes are Cloudflare's, among them one write or delete a second and key. Where
-//! the exact code of an error is not documented, 10012 stands for every malformed request, and 971 for
-//! every refusal because of too many. Expirations are accepted and ignored.
+//! Limits and error envelopes are Cloudflare's. A second write or delete of a key within a second is
+//! refused as one of `unsuccessful_keys`, with 429. Where the exact code of an error is not documented,
+//! 10012 stands for every malformed request. Expirations are accepted and ignored.
 
 mod api;
 mod call;
 mod limits;
 mod log;
 mod namespace;
-mod throttle;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::faults::Faults;
@@ -29,12 +26,10 @@ use crate::http::Server;
 use crate::request_log::RequestLog;
 use crate::sync::lock;
 use namespace::Namespace;
-use throttle::RequestLimit;
 
 pub use limits::{MAX_BODY, MAX_GET, MAX_KEY, MAX_METADATA, MAX_PAIRS, MAX_VALUE};
 pub use log::{KvRequest, KvVerb};
 pub use namespace::Stored;
-pub use throttle::RapidWrites;
 
 #[derive(Debug, Clone)]
 pub struct KvOptions {
@@ -61,8 +56,6 @@ struct Shared {
     state: Mutex<State>,
     faults: Faults,
     clock: Clock,
-    changes: watch::Sender<u64>,
-    requests: broadcast::Sender<KvRequest>,
     inspector: OnceLock<Inspector>,
 }
 
@@ -70,15 +63,6 @@ struct State {
     token: String,
     namespaces: BTreeMap<String, Namespace>,
     log: RequestLog<KvRequest>,
-    rapid_writes: RapidWrites,
-    limit: Option<RequestLimit>,
-}
-
-impl Shared {
-    /// Tells waiting tasks that something changed.
-    fn changed(&self) {
-        self.changes.send_modify(|version| *version += 1);
-    }
 }
 
 impl Kv {
@@ -88,16 +72,12 @@ impl Kv {
             token: options.token,
             namespaces: namespaces.collect(),
             log: RequestLog::default(),
-            rapid_writes: RapidWrites::RefusedByKey { status: 429, retry_after: false },
-            limit: None,
         };
         let shared = Arc::new(Shared {
             account: options.account,
             state: Mutex::new(state),
             faults: Faults::default(),
             clock: Clock::default(),
-            changes: watch::Sender::new(0),
-            requests: broadcast::Sender::new(1_024),
             inspector: OnceLock::new(),
         });
         let server = Server::sharing(options.port, &shared, api::handle).await?;
@@ -128,26 +108,8 @@ impl Kv {
         let _ = self.shared.inspector.set(Box::new(inspector));
     }
 
-    /// What becomes of a second write or delete of a key within a second. At first it is refused as one
-    /// of `unsuccessful_keys`, with 429 and without `Retry-After`.
-    pub fn set_rapid_writes(&self, rapid_writes: RapidWrites) {
-        self.locked().rapid_writes = rapid_writes;
-    }
-
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
-    }
-
-    /// Takes this many requests in each window from now on.
-    pub fn limit_requests(&self, requests: u64, window: Duration) {
-        self.locked().limit = Some(RequestLimit::new(requests, window));
-    }
-
-    /// Counts requests that others have made.
-    pub fn use_requests(&self, requests: u64) {
-        if let Some(limit) = &mut self.locked().limit {
-            limit.used += requests;
-        }
     }
 
     /// Listings keep showing the present state until [`Kv::catch_up`].
@@ -207,29 +169,8 @@ impl Kv {
         self.locked().log.clear();
     }
 
-    /// Every request from now on, once it is answered.
-    pub fn requests(&self) -> broadcast::Receiver<KvRequest> {
-        self.shared.requests.subscribe()
-    }
-
-    /// Waits until the condition holds, and checks it after each change. False if it does not hold
-    /// in time.
-    pub async fn wait_until(&self, within: Duration, holds: impl Fn(&Self) -> bool) -> bool {
-        let mut changes = self.shared.changes.subscribe();
-        let held = async {
-            while !holds(self) {
-                if changes.changed().await.is_err() {
-                    break;
-                }
-            }
-        };
-        tokio::time::timeout(within, held).await.is_ok()
-    }
-
     fn change<T>(&self, namespace: &str, change: impl FnOnce(&mut Namespace) -> T) -> T {
-        let changed = change(self.locked().namespaces.entry(namespace.to_owned()).or_default());
-        self.shared.changed();
-        changed
+        change(self.locked().namespaces.entry(namespace.to_owned()).or_default())
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {

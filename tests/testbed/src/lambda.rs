@@ -12,14 +12,14 @@ mod runtime_api;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::Mutex;
 
 use crate::aws::FUNCTION;
 use crate::http::{Outcome, Reply, Request, Server};
@@ -30,11 +30,6 @@ use runtime_api::Job;
 pub use failure::{Failure, StartError};
 pub use logs::{LogLine, Stream};
 pub use process::Usage;
-
-/// Bytes of a payload.
-const MAX_REQUEST: usize = 6_291_456;
-/// Bytes of an answer.
-const MAX_RESPONSE: usize = 6_291_556;
 
 /// What a function is started with.
 #[derive(Debug, Clone)]
@@ -86,8 +81,7 @@ impl Function {
             invocations: AtomicUsize::new(0),
             starts: AtomicUsize::new(0),
         });
-        let handler = Arc::downgrade(&runner);
-        let server = Server::start(port, move |request| handle(handler.clone(), request)).await?;
+        let server = Server::sharing(port, &runner, handle).await?;
         Ok(Self { runner, server })
     }
 
@@ -124,9 +118,9 @@ impl Function {
         self.runner.logs.since(0)
     }
 
-    /// Every line that the function prints from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<LogLine> {
-        self.runner.logs.subscribe()
+    /// The same from a line on.
+    pub fn logs_since(&self, place: usize) -> Vec<LogLine> {
+        self.runner.logs.since(place)
     }
 
     /// How many processes there have been.
@@ -194,9 +188,6 @@ impl Runner {
         payload: Bytes,
         timeout: Duration,
     ) -> Result<Invocation, StartError> {
-        if payload.len() > MAX_REQUEST {
-            return Err(StartError::TooLarge);
-        }
         let mut slot = self.process.lock().await;
         let place = self.logs.len();
         let (process, init) = self.warm(&mut slot).await?;
@@ -204,26 +195,18 @@ impl Runner {
         let request_id = format!("00000000-0000-4000-8000-{number:012}");
         let job = Job { request_id: request_id.clone(), payload, timeout };
         let (answered, duration) = process.invoke(job).await;
-        let result = answered.and_then(|answer| parse(&answer));
+        let result = answered.and_then(|answer| {
+            serde_json::from_slice(&answer).map_err(|error| {
+                let message = format!("the answer is not JSON: {error}");
+                Failure::new("Runtime.InvalidResponse", message)
+            })
+        });
         Ok(Invocation { request_id, result, duration, init, logs: self.logs.since(place) })
     }
 }
 
-fn parse(answer: &[u8]) -> Result<Value, Failure> {
-    if answer.len() > MAX_RESPONSE {
-        let message = format!(
-            "Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE} bytes)."
-        );
-        return Err(Failure::new("Function.ResponseSizeTooLarge", message));
-    }
-    serde_json::from_slice(answer).map_err(|error| {
-        Failure::new("Runtime.InvalidResponse", format!("the answer is not JSON: {error}"))
-    })
-}
-
 /// Serves Lambda's API below `/2015-03-31/functions/{name}`: synchronous invocations, and the log.
-async fn handle(function: Weak<Runner>, request: Request) -> Outcome {
-    let Some(function) = function.upgrade() else { return Outcome::Drop };
+async fn handle(function: Arc<Runner>, request: Request) -> Outcome {
     let path = request.path.strip_prefix("/2015-03-31/functions/");
     match (&request.method, path.and_then(|path| path.split_once('/'))) {
         (&Method::POST, Some((FUNCTION, "invocations"))) => invoke(function, request.body).await,
@@ -240,17 +223,13 @@ async fn handle(function: Weak<Runner>, request: Request) -> Outcome {
 
 /// Lambda answers 200 for an error of the function, and marks it with a header.
 async fn invoke(function: Arc<Runner>, payload: Bytes) -> Reply {
-    let payload = if payload.is_empty() { "{}".into() } else { payload };
     let timeout = function.options.timeout;
-    let unhandled =
-        |failure: &Failure| Reply::json(200, failure).with("x-amz-function-error", "Unhandled");
-    match function.invoke(payload, timeout).await {
-        Ok(Invocation { result: Ok(answer), .. }) => Reply::json(200, &answer),
-        Ok(Invocation { result: Err(failure), .. }) => unhandled(&failure),
-        Err(error @ StartError::TooLarge) => {
-            Reply::json(413, &json!({"Type": "User", "message": error.to_string()}))
-                .with("x-amzn-errortype", "RequestTooLargeException")
-        }
-        Err(error) => unhandled(&Failure::from(&error)),
+    let result = match function.invoke(payload, timeout).await {
+        Ok(invocation) => invocation.result,
+        Err(error) => Err(Failure::from(&error)),
+    };
+    match result {
+        Ok(answer) => Reply::json(200, &answer),
+        Err(failure) => Reply::json(200, &failure).with("x-amz-function-error", "Unhandled"),
     }
 }

@@ -8,17 +8,17 @@ mod rules;
 use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::clock::Clock;
 use crate::stream::{ShardReader, StartingPosition, event, sequence_number};
-use crate::sync::{Kept, lock, pause};
+use crate::sync::{Kept, pause};
 use crate::table::Table;
 
 pub use rules::Verdict;
@@ -73,11 +73,10 @@ pub struct Poller {
     _shards: JoinSet<()>,
 }
 
-/// What a mapping has delivered and given up, and how far it is.
+/// What a mapping has delivered, and how far it is.
 #[derive(Default)]
 struct Book {
     deliveries: Kept<Delivery>,
-    given_up: Mutex<Vec<Value>>,
     /// The record up to which all are done or given up. The engine's streams have one shard.
     progress: watch::Sender<u128>,
 }
@@ -121,15 +120,6 @@ impl Poller {
 
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.book.deliveries.since(0)
-    }
-
-    pub fn subscribe(&self) -> broadcast::Receiver<Delivery> {
-        self.book.deliveries.subscribe()
-    }
-
-    /// The records that were given up.
-    pub fn given_up(&self) -> Vec<Value> {
-        lock(&self.book.given_up).clone()
     }
 
     /// Waits until every record that is in the stream now is done or given up.
@@ -193,7 +183,7 @@ impl Carrier {
         loop {
             let oldest = self.options.clock.now() - self.options.maximum_record_age;
             let young = records.iter().position(|record| is_younger(record, oldest));
-            self.give_up(records.drain(..young.unwrap_or(records.len())));
+            records.drain(..young.unwrap_or(records.len()));
             if records.is_empty() {
                 return;
             }
@@ -208,19 +198,15 @@ impl Carrier {
             });
             match verdict {
                 Verdict::Done => return,
-                Verdict::From(place) => drop(records.drain(..place)),
+                Verdict::From(place) => records = records.split_off(place),
                 Verdict::Failed(_) => {}
             }
             if self.options.maximum_retry_attempts.is_some_and(|most| retries >= most) {
-                return self.give_up(records.drain(..));
+                return;
             }
             retries += 1;
             pause(self.options.retry_delay).await;
         }
-    }
-
-    fn give_up(&self, records: impl Iterator<Item = Value>) {
-        lock(&self.book.given_up).extend(records);
     }
 }
 

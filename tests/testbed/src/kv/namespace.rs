@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::call::{GetBulk, Page};
 use super::limits::MAX_GET_BYTES;
-use super::throttle::Written;
 use super::wire::{self, KEY_NOT_FOUND, Refusal};
 use crate::http::Reply;
 
@@ -26,6 +26,9 @@ impl Stored {
     }
 }
 
+/// How often one key may be written.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+
 type Pairs = BTreeMap<String, Stored>;
 
 /// A namespace, and its older states for reads that lag.
@@ -36,7 +39,8 @@ pub struct Namespace {
     pub stale_listing: Option<Pairs>,
     /// What reads of values show instead, while they lag.
     pub stale_values: Option<Pairs>,
-    pub written: Written,
+    /// When keys were written, for a second.
+    written: BTreeMap<String, SystemTime>,
 }
 
 #[derive(Serialize)]
@@ -47,6 +51,21 @@ struct Listed<'a> {
 }
 
 impl Namespace {
+    /// Writes a key, or deletes it, if it was not written within the last second.
+    pub fn write(&mut self, key: &str, content: Option<Stored>, now: SystemTime) -> bool {
+        let is_recent =
+            |at: &SystemTime| now.duration_since(*at).unwrap_or_default() < WRITE_INTERVAL;
+        if self.written.get(key).is_some_and(is_recent) {
+            return false;
+        }
+        self.written.insert(key.to_owned(), now);
+        match content {
+            Some(stored) => self.pairs.insert(key.to_owned(), stored),
+            None => self.pairs.remove(key),
+        };
+        true
+    }
+
     pub fn get(&self, key: &str) -> Reply {
         match self.values().get(key) {
             Some(stored) => Reply::new(200, "application/octet-stream", stored.value.clone()),

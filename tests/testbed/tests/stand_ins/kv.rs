@@ -7,7 +7,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::http::{Client, Reply};
-use testbed::kv::{Kv, KvOptions, RapidWrites};
+use testbed::kv::{Kv, KvOptions};
 
 const NS: &str = "ns";
 
@@ -149,19 +149,4 @@ async fn a_key_takes_one_write_or_delete_a_second() {
     clock.pass(Duration::from_secs(1));
     assert_eq!(caller.json(Method::POST, "bulk/delete", json!(["a"])).await.0, 200);
     assert_eq!(caller.put(json!([{"key": "b", "value": "1"}])).await.0, 200);
-
-    let refused_whole = RapidWrites::RefusedWhole { retry_after: true };
-    let by_key = RapidWrites::RefusedByKey { status: 200, retry_after: false };
-    for (rapid_writes, status, waits, keys) in [
-        (refused_whole, 429, Some("1"), ["b", "other"].as_slice()),
-        (by_key, 200, None, &["b", "new", "other"]),
-        (RapidWrites::Allowed, 200, None, &["a", "b", "new", "other"]),
-    ] {
-        caller.kv.set_rapid_writes(rapid_writes);
-        let body = json!([{"key": "a", "value": "2"}, {"key": "new", "value": "2"}]);
-        let reply = caller.send(Method::PUT, "bulk", &body.to_string()).await.unwrap();
-        let header = reply.headers.get("retry-after").map(|value| value.to_str().unwrap());
-        assert_eq!((reply.status.as_u16(), header), (status, waits), "{rapid_writes:?}");
-        assert_eq!(caller.kv.keys(NS), keys, "{rapid_writes:?}");
-    }
 }

@@ -129,12 +129,9 @@ async fn what_failed_is_sent_again_from_its_record_on_until_its_retries_are_used
     let table = with_records(8).await;
     let failing = table.records()[5]["dynamodb"]["SequenceNumber"].clone();
     let options = PollerOptions { maximum_retry_attempts: Some(2), ..options() };
-    let (poller, seen) = deliver(&table, options, failing.clone());
+    let (poller, seen) = deliver(&table, options, failing);
     poller.caught_up().await;
     assert_eq!(*seen.lock().unwrap(), [8, 3, 3]);
-    let given_up = poller.given_up();
-    assert_eq!(given_up.len(), 3);
-    assert_eq!(given_up[0]["dynamodb"]["SequenceNumber"], failing);
 }
 
 #[tokio::test]
@@ -145,5 +142,4 @@ async fn what_is_too_old_is_given_up_before_it_is_sent() {
     let (poller, seen) = deliver(&table, options, Value::Null);
     poller.caught_up().await;
     assert!(seen.lock().unwrap().is_empty());
-    assert_eq!(poller.given_up().len(), 1);
 }

@@ -43,7 +43,8 @@ async fn ask(method: Method, url: String, body: String) -> Result<Reply, String>
 fn stamped(mut event: Value, late: bool) -> Value {
     let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
     let written = if late { now - LATE_SECONDS } else { now };
-    for record in event["Records"].as_array_mut().into_iter().flatten() {
+    let records = event.get_mut("Records").and_then(Value::as_array_mut);
+    for record in records.into_iter().flatten() {
         if let Some(change) = record.get_mut("dynamodb").and_then(Value::as_object_mut) {
             change.insert("ApproximateCreationDateTime".to_owned(), json!(written));
         }
@@ -67,12 +68,12 @@ fn show<'a>(lines: impl Iterator<Item = &'a str>, answer: &str, failed: bool) {
             said = true;
         }
         if let Some(skipped) = line["RecordsSkipped"].as_u64().filter(|skipped| *skipped > 0) {
-            let text = format!("{skipped} records: not items that are exported");
+            let text = format!("{skipped}, whose items are not exported");
             screen.line(Style::Yellow, "skipped", &text);
             said = true;
         }
     }
-    if !said {
+    if !said && !failed {
         screen.line(Style::Yellow, "nothing", "was written to KV: it holds what the table says");
     }
     screen.line(if failed { Style::Red } else { Style::Bold }, "answer", answer);

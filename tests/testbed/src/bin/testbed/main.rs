@@ -39,7 +39,7 @@ PORTS: --dynamodb-port 8000 --lambda-port 9001 --kv-port 8787 --api-keys-port 87
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut args = Args::new(std::env::args().skip(1));
+    let mut args = Args(std::env::args().skip(1).collect());
     let ended = match args.command().as_deref() {
         Some("demo") => demo::run(args).await,
         Some("up") => up::run(args).await,

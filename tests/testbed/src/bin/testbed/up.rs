@@ -14,8 +14,6 @@ use testbed::stream::StartingPosition;
 use tokio::process::Command;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::Outcome;
 use crate::args::Args;
@@ -25,8 +23,11 @@ use crate::screen::{Screen, Style};
 /// The time that `wrangler dev` takes for a bulk request grows with the square of its pairs.
 const WRANGLER_BULK: (&str, &str) = ("KV_BULK_MAX_PAIRS", "500");
 const WINDOW: Duration = Duration::from_millis(200);
-/// How often the sources are looked at.
+/// How often the sources are looked at, and what happened is shown.
 const LOOK: Duration = Duration::from_millis(500);
+const SHOW: Duration = Duration::from_millis(100);
+/// How long the function waits for an answer.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub async fn run(mut args: Args) -> Outcome {
     let no_function = args.flag("--no-function");
@@ -44,9 +45,7 @@ pub async fn run(mut args: Args) -> Outcome {
     }
 
     let stack = Stack::start(StackOptions { ports, ..StackOptions::default() }).await?;
-    let _faults = fault::serve(ports.faults, &stack, kv_url.is_none())
-        .await
-        .map_err(|error| format!("faults, port {}: {error}", ports.faults))?;
+    let _faults = fault::serve(ports.faults, &stack, kv_url.is_none()).await?;
     println!("DynamoDB         {}  table {}", stack.table.url(), stack.table.name());
     let kv = kv_url.clone().unwrap_or_else(|| stack.kv.url());
     println!("Cloudflare KV    {kv}  namespaces {SETTINGS}, {QUERY_CONFIGS}");
@@ -156,50 +155,43 @@ fn newest(folder: &Path) -> Option<SystemTime> {
     changed.max()
 }
 
-/// Shows what happens.
+/// Shows the writes to KV, the warnings and the batches as they come.
 async fn show(stack: &Stack, function: &Function, poller: &Poller) {
     let screen = Screen::new();
-    let mut requests = stack.kv.requests();
-    let mut deliveries = poller.subscribe();
-    let mut lines = function.subscribe();
+    let (mut requests, mut lines, mut batches) = (0, 0, 0);
     loop {
-        tokio::select! {
-            Some(request) = news(&mut requests) => show_request(screen, &request),
-            Some(delivery) = news(&mut deliveries) => show_delivery(screen, &delivery),
-            Some(line) = news(&mut lines) => screen.warning(&line.text),
-            else => return,
+        tokio::time::sleep(SHOW).await;
+        // What is under way is shown once it has ended, or its client has given up.
+        let is_over = |request: &&KvRequest| {
+            request.finished_at.is_some() || request.received_at.elapsed() > HTTP_TIMEOUT
+        };
+        for request in stack.kv.log().split_off(requests).iter().take_while(is_over) {
+            requests += 1;
+            if request.verb.writes() {
+                screen.request(request);
+            }
         }
-    }
-}
-
-/// The next message; `None` after the last.
-async fn news<T: Clone>(channel: &mut broadcast::Receiver<T>) -> Option<T> {
-    loop {
-        match channel.recv().await {
-            Ok(message) => return Some(message),
-            Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return None,
+        for line in function.logs_since(lines) {
+            lines += 1;
+            screen.warning(&line.text);
         }
-    }
-}
-
-fn show_request(screen: Screen, request: &KvRequest) {
-    if request.verb.writes() {
-        screen.request(request);
+        for delivery in poller.deliveries().split_off(batches) {
+            batches += 1;
+            show_delivery(screen, &delivery);
+        }
     }
 }
 
 fn show_delivery(screen: Screen, delivery: &Delivery) {
     let records = delivery.sequence_numbers.len();
     let took = delivery.duration.as_millis();
-    match &delivery.verdict {
-        Verdict::Done => screen.line(Style::Green, "batch", &format!("{records} done, {took} ms")),
+    let (style, text) = match &delivery.verdict {
+        Verdict::Done => (Style::Green, format!("{records} done, {took} ms")),
         Verdict::From(done) => {
             let text = format!("{done} of {records} done, {took} ms; the rest is delivered again");
-            screen.line(Style::Yellow, "batch", &text);
+            (Style::Yellow, text)
         }
-        Verdict::Failed(error) => {
-            screen.line(Style::Red, "batch", &format!("{records} failed: {error}"));
-        }
-    }
+        Verdict::Failed(error) => (Style::Red, format!("{records} failed: {error}")),
+    };
+    screen.line(style, "batch", &text);
 }
