@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use testbed::http::Reply;
 use testbed::stack::TABLE;
 use testbed::table::{call, to_item};
 
 use crate::args::Args;
+use crate::screen::plain;
 use crate::{Outcome, no_stack};
 
 pub async fn run(mut args: Args) -> Outcome {
@@ -21,42 +21,27 @@ pub async fn run(mut args: Args) -> Outcome {
     if item["pk"].is_null() {
         item = item["item"].take();
     }
-    if with_targets {
-        for target in targets(&item) {
-            put_if_absent(&url, &target).await?;
+    let targets = if with_targets { targets(&item) } else { Vec::new() };
+    for (item, condition) in
+        targets.iter().map(|item| (item, Some("attribute_not_exists(pk)"))).chain([(&item, None)])
+    {
+        let mut request = json!({"TableName": TABLE, "Item": item});
+        if let Some(condition) = condition {
+            request["ConditionExpression"] = condition.into();
+        }
+        let reply = call(&url, "PutItem", &request).await.map_err(no_stack)?;
+        let said = String::from_utf8_lossy(&reply.body);
+        if reply.status.is_success() {
+            println!("put {} {}", plain(&item["pk"]["S"]), plain(&item["sk"]["S"]));
+        } else if !said.contains("ConditionalCheckFailed") {
+            return Err(format!("{file}: {said}").into());
         }
     }
-    let reply = put(&url, json!({"TableName": TABLE, "Item": item})).await?;
-    if !reply.status.is_success() {
-        return Err(format!("{file}: {}", String::from_utf8_lossy(&reply.body)).into());
-    }
-    say("put", &item);
     Ok(())
 }
 
-async fn put(url: &str, request: Value) -> Result<Reply, String> {
-    call(url, "PutItem", &request).await.map_err(no_stack)
-}
-
-/// An alias without its target would be reported as dangling.
-async fn put_if_absent(url: &str, item: &Value) -> Outcome {
-    let condition = "attribute_not_exists(pk)";
-    let request = json!({"TableName": TABLE, "Item": item, "ConditionExpression": condition});
-    let reply = put(url, request).await?;
-    if reply.status.is_success() {
-        say("put", item);
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&reply.body);
-    if said.contains("ConditionalCheckFailed") { Ok(()) } else { Err(said.into()) }
-}
-
-fn say(what: &str, item: &Value) {
-    let [pk, sk] = [&item["pk"]["S"], &item["sk"]["S"]].map(|key| key.as_str().unwrap_or("?"));
-    println!("{what} {pk} {sk}");
-}
-
-/// The smallest items for the indexes of the same account that an item's alias blocks point at.
+/// The smallest items for the indexes of the same account that an item's alias blocks point at. Without
+/// them, the alias would be reported as dangling.
 fn targets(item: &Value) -> Vec<Value> {
     let account = item["pk"]["S"].as_str().unwrap_or_default();
     let blocks =
