@@ -88,7 +88,7 @@ pub fn typical(number: usize) -> Value {
         json!({"M": {
             "name": {"S": format!("attribute_{field}_of_the_product")},
             "weight": {"N": format!("{}.5", field % 7)},
-            "facet": {"BOOL": field % 2 == 0},
+            "facet": {"BOOL": field.is_multiple_of(2)},
             "synonyms": {"L": [{"S": "trainers"}, {"S": "sneakers"}]},
         }})
     };
