@@ -138,7 +138,7 @@ async fn batch(binary: &Path, records: usize, accounts: usize, repeats: usize) -
     let cpu = (cpu(&function).await - before) / u32::try_from(repeats)?;
     let puts = stack.kv.log_of(KvVerb::PutBulk).len() / repeats;
     let reads = stack.table.log().len() / repeats;
-    let what = format!("{records} changes of {accounts} accounts");
+    let what = format!("batch of {records}, accounts: {accounts}");
     let time = millis(median(times));
     Ok((what, format!("{time}, CPU {}; {puts} PUT, {reads} table requests", millis(cpu))))
 }
