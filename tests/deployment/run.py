@@ -80,7 +80,7 @@ class World:
         self.processes = []
         gateway = Server(("127.0.0.1", 0), Gateway)
         threading.Thread(target=gateway.serve_forever, daemon=True).start()
-        ports = {name: free_port() for name in ("kv", "dynamodb", "lambda", "api-keys", "secrets", "drills")}
+        ports = {name: free_port() for name in ("kv", "dynamodb", "lambda", "api-keys", "secrets", "faults")}
         testbed = os.environ.get("TESTBED", TARGET / "debug/testbed")
         flags = [word for name, port in ports.items() for word in (f"--{name}-port", str(port))]
         self.start("stand-ins", [testbed, "up", "--no-function", *flags], os.environ)

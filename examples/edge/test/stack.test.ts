@@ -21,7 +21,7 @@ let wrangler: processes.Wrangler;
 let testbed: processes.Running;
 
 before(async () => {
-  for (const name of ["dynamodb", "lambda", "api-keys", "secrets", "drills"])
+  for (const name of ["dynamodb", "lambda", "api-keys", "secrets", "faults"])
     ports.set(name, await processes.freePort());
   wrangler = await processes.startWrangler(await processes.freePort());
   const options = [...ports].flatMap(([name, port]) => [`--${name}-port`, `${port}`]);

@@ -28,8 +28,7 @@ impl Local {
         let (address, length) = (self.0.trim_start_matches("http://"), body.len());
         let failed = |error: &dyn Display| {
             failed(format_args!(
-                "The local stack, {address}: {error}. `make local` starts it. Beside `make \
-                 local-services`, `make invoke` sends an event to the function of `make watch`."
+                "The local stack, {address}: {error}. `make local` starts it."
             ))
         };
         let request = format!(

@@ -41,7 +41,6 @@ struct Shared {
 struct State {
     /// What was set; `None` for an account whose key was removed.
     keys: BTreeMap<String, Option<String>>,
-    rotations: usize,
     log: RequestLog<ApiKeyRequest>,
     in_flight: usize,
     max_in_flight: usize,
@@ -80,11 +79,6 @@ impl ApiKeys {
         self.locked().keys.insert(account.to_owned(), None);
     }
 
-    /// Gives all accounts that have a key another one.
-    pub fn rotate(&self) {
-        self.locked().rotations += 1;
-    }
-
     /// All requests since the log was cleared.
     pub fn log(&self) -> Vec<ApiKeyRequest> {
         self.locked().log.requests().to_vec()
@@ -118,14 +112,6 @@ pub(crate) fn url_template(server: &str) -> String {
     format!("{server}/{{cell}}/v1/accounts/{{system_account_id}}/key")
 }
 
-impl State {
-    fn key_of(&self, account: &str) -> Option<String> {
-        let default = || Some(format!("key-{account}"));
-        let first = self.keys.get(account).cloned().unwrap_or_else(default)?;
-        Some(if self.rotations == 0 { first } else { format!("{first}-{}", self.rotations) })
-    }
-}
-
 /// A request under way. It is dropped when it is answered, or when its client gives up.
 struct UnderWay {
     shared: Arc<Shared>,
@@ -157,22 +143,19 @@ impl Drop for UnderWay {
 
 async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
     let segments = request.segments();
-    let [cell, v1, accounts, account, key] = segments.as_slice() else { return no_route() };
-    if (v1.as_str(), accounts.as_str(), key.as_str()) != ("v1", "accounts", "key")
-        || request.method != Method::GET
-    {
-        return no_route();
-    }
-    let _under_way = UnderWay::begin(shared.clone(), cell.clone(), account.clone());
-    let work = async |_, _| match lock(&shared.state).key_of(account) {
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let (&Method::GET, [cell, "v1", "accounts", account, "key"]) = (&request.method, &*segments)
+    else {
+        return Reply::json(404, &json!({"message": "no such route"})).into();
+    };
+    let account = (*account).to_owned();
+    let _under_way = UnderWay::begin(shared.clone(), (*cell).to_owned(), account.clone());
+    let key = lock(&shared.state).keys.get(&account).cloned();
+    let work = async |_, _| match key.unwrap_or_else(|| Some(format!("key-{account}"))) {
         Some(key) => {
             Reply::json(200, &json!({"api_key": key, "created_at": "2026-01-05T08:00:00Z"}))
         }
         None => Reply::json(404, &json!({"message": "account has no API key"})),
     };
     shared.faults.serve(request, work).await
-}
-
-fn no_route() -> Outcome {
-    Reply::json(404, &json!({"message": "no such route"})).into()
 }

@@ -3,42 +3,33 @@
 //! It serves `/client/v4/accounts/{account}/storage/kv/namespaces/{ns}/…` and asks for the bearer
 //! token.
 //!
-//! Limits and error envelopes are Cloudflare's, among them one write or delete a second and key. Where
-//! the exact code of an error is not documented, 10012 stands for every malformed request, and 971 for
-//! every refusal because of too many. Expirations are accepted and ignored; base64 values are refused.
+//! Limits and error envelopes are Cloudflare's. A second write or delete of a key within a second is
+//! refused as one of `unsuccessful_keys`, with 429. Where the exact code of an error is not documented,
+//! 10012 stands for every malformed request. Expirations are accepted and ignored.
 
 mod api;
 mod call;
 mod limits;
 mod log;
-mod request_limit;
-mod state;
-mod store;
-mod stored;
+mod namespace;
 mod wire;
-mod write_limit;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::http::Server;
 use crate::request_log::RequestLog;
 use crate::sync::lock;
-use request_limit::RequestLimit;
-use state::{Shared, State};
-use store::Namespace;
+use namespace::Namespace;
 
 pub use limits::{MAX_BODY, MAX_GET, MAX_KEY, MAX_METADATA, MAX_PAIRS, MAX_VALUE};
 pub use log::{KvRequest, KvVerb};
-pub use stored::Stored;
-pub use write_limit::RapidWrites;
+pub use namespace::Stored;
 
 #[derive(Debug, Clone)]
 pub struct KvOptions {
@@ -52,32 +43,45 @@ pub struct KvOptions {
 /// A running KV stand-in. Clones share it; it stops with the last of them.
 #[derive(Clone)]
 pub struct Kv {
-    state: Arc<Shared>,
+    shared: Arc<Shared>,
     server: Server,
+}
+
+/// Sees the namespace, the key and the content of each pair that is sent.
+type Inspector = Box<dyn Fn(&str, &str, &Stored) + Send + Sync>;
+
+/// What the handle and the requests share.
+struct Shared {
+    account: String,
+    state: Mutex<State>,
+    faults: Faults,
+    clock: Clock,
+    inspector: OnceLock<Inspector>,
+}
+
+struct State {
+    token: String,
+    namespaces: BTreeMap<String, Namespace>,
+    log: RequestLog<KvRequest>,
 }
 
 impl Kv {
     pub async fn start(options: KvOptions) -> io::Result<Self> {
         let namespaces = options.namespaces.into_iter().map(|id| (id, Namespace::default()));
         let state = State {
-            tokens: BTreeSet::from([options.token]),
+            token: options.token,
             namespaces: namespaces.collect(),
             log: RequestLog::default(),
-            rapid_writes: RapidWrites::RefusedByKey { status: 429, retry_after: false },
-            discard: false,
-            limit: None,
         };
         let shared = Arc::new(Shared {
             account: options.account,
             state: Mutex::new(state),
             faults: Faults::default(),
             clock: Clock::default(),
-            changes: watch::Sender::new(0),
-            requests: broadcast::Sender::new(1_024),
             inspector: OnceLock::new(),
         });
         let server = Server::sharing(options.port, &shared, api::handle).await?;
-        Ok(Self { state: shared, server })
+        Ok(Self { shared, server })
     }
 
     pub fn url(&self) -> String {
@@ -90,53 +94,22 @@ impl Kv {
     }
 
     pub fn faults(&self) -> &Faults {
-        &self.state.faults
+        &self.shared.faults
     }
 
     /// Accepts only this token from now on.
     pub fn set_token(&self, token: &str) {
-        self.locked().tokens = BTreeSet::from([token.to_owned()]);
-    }
-
-    pub fn add_token(&self, token: &str) {
-        self.locked().tokens.insert(token.to_owned());
-    }
-
-    pub fn revoke_token(&self, token: &str) {
-        self.locked().tokens.remove(token);
+        token.clone_into(&mut self.locked().token);
     }
 
     /// Shows each pair that a write brings to `inspector`: its namespace, key and content. The first
     /// inspector stays.
     pub fn inspect_writes(&self, inspector: impl Fn(&str, &str, &Stored) + Send + Sync + 'static) {
-        let _ = self.state.inspector.set(Box::new(inspector));
-    }
-
-    /// What becomes of a second write or delete of a key within a second. At first it is refused as one
-    /// of `unsuccessful_keys`, with 429 and without `Retry-After`.
-    pub fn set_rapid_writes(&self, rapid_writes: RapidWrites) {
-        self.locked().rapid_writes = rapid_writes;
+        let _ = self.shared.inspector.set(Box::new(inspector));
     }
 
     pub fn clock(&self) -> &Clock {
-        &self.state.clock
-    }
-
-    /// Takes so many requests in each window from now on, and says in its answers what is left.
-    pub fn limit_requests(&self, requests: u64, window: Duration) {
-        self.locked().limit = Some(RequestLimit::new(requests, window));
-    }
-
-    /// Counts requests that others have made.
-    pub fn use_requests(&self, requests: u64) {
-        if let Some(limit) = &mut self.locked().limit {
-            limit.used(requests);
-        }
-    }
-
-    /// Whether bulk writes are only counted, for benchmarks of the sender.
-    pub fn discard(&self, on: bool) {
-        self.locked().discard = on;
+        &self.shared.clock
     }
 
     /// Listings keep showing the present state until [`Kv::catch_up`].
@@ -196,33 +169,12 @@ impl Kv {
         self.locked().log.clear();
     }
 
-    /// Every request from now on, once it is answered.
-    pub fn requests(&self) -> broadcast::Receiver<KvRequest> {
-        self.state.requests.subscribe()
-    }
-
-    /// Waits until the condition holds, and checks it after each change. False if it does not hold
-    /// in time.
-    pub async fn wait_until(&self, within: Duration, holds: impl Fn(&Self) -> bool) -> bool {
-        let mut changes = self.state.changes.subscribe();
-        let held = async {
-            while !holds(self) {
-                if changes.changed().await.is_err() {
-                    break;
-                }
-            }
-        };
-        tokio::time::timeout(within, held).await.is_ok()
-    }
-
     fn change<T>(&self, namespace: &str, change: impl FnOnce(&mut Namespace) -> T) -> T {
-        let changed = change(self.locked().namespaces.entry(namespace.to_owned()).or_default());
-        self.state.changed();
-        changed
+        change(self.locked().namespaces.entry(namespace.to_owned()).or_default())
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
-        lock(&self.state.state)
+        lock(&self.shared.state)
     }
 }
 

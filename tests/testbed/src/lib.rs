@@ -17,37 +17,11 @@
 //! | [`proxy`] | what the proxy that reads KV knows: keys and digests |
 //! | [`clock`] | the time of the stand-ins, which tests move |
 //! | [`faults`] | scripted faults, the same for all of them |
-//! | [`drills`] | incidents for people on call to practise on |
 //! | [`http`] | the server and the client below |
-//!
-//! A test that runs the real binary:
-//!
-//! ```no_run
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use testbed::faults::{Fault, Rule};
-//! use testbed::poller::PollerOptions;
-//! use testbed::stack::{SETTINGS, Stack, StackOptions};
-//!
-//! let stack = Stack::start(StackOptions::default()).await?;
-//! stack.kv.faults().add(Rule::on("PUT", "/bulk", Fault::status(503)).times(2));
-//! let function = stack.function("target/debug/bootstrap", [("HTTP_RETRY_BASE_MS", "1")]).await?;
-//! let poller = stack.poll(&function, PollerOptions::default());
-//! stack.table.put(&serde_json::json!({
-//!     "pk": "acme", "sk": "INDEX#products", "index_endpoint": "https://products.example.com",
-//! }));
-//! poller.caught_up().await;
-//! assert!(stack.kv.get(SETTINGS, "acme-products").is_some());
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! A test that drives the handler in its own process gives [`poller::Poller::start`] a closure
-//! instead of a function.
 
 pub mod api_keys;
 pub mod aws;
 pub mod clock;
-pub mod drills;
 pub mod faults;
 pub mod http;
 pub mod kv;

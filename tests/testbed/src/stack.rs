@@ -33,7 +33,8 @@ pub struct Ports {
     pub kv: u16,
     pub api_keys: u16,
     pub secrets: u16,
-    pub drills: u16,
+    /// Where `make fault` asks for faults.
+    pub faults: u16,
 }
 
 impl Ports {
@@ -43,7 +44,7 @@ impl Ports {
         kv: 8787,
         api_keys: 8788,
         secrets: 8789,
-        drills: 8790,
+        faults: 8790,
     };
 }
 
@@ -69,12 +70,6 @@ pub struct Stack {
 impl Stack {
     pub async fn start(options: StackOptions) -> io::Result<Self> {
         let StackOptions { ports, view } = options;
-        let named = |what: &str, port: u16| {
-            let what = what.to_owned();
-            move |error: io::Error| {
-                io::Error::new(error.kind(), format!("{what}, port {port}: {error}"))
-            }
-        };
         let kv = KvOptions {
             port: ports.kv,
             account: ACCOUNT.to_owned(),
@@ -82,12 +77,10 @@ impl Stack {
             namespaces: vec![SETTINGS.to_owned(), QUERY_CONFIGS.to_owned()],
         };
         let table = Table::start(ports.dynamodb, TABLE, view).await;
-        let table = table.map_err(named("DynamoDB", ports.dynamodb))?;
-        let kv = Kv::start(kv).await.map_err(named("KV", ports.kv))?;
-        let api_keys = ApiKeys::start(ports.api_keys).await;
-        let api_keys = api_keys.map_err(named("API keys", ports.api_keys))?;
-        let secrets = Secrets::start(ports.secrets).await;
-        let secrets = secrets.map_err(named("Secrets Manager", ports.secrets))?;
+        let table = on_port("dynamodb", ports.dynamodb, table)?;
+        let kv = on_port("kv", ports.kv, Kv::start(kv).await)?;
+        let api_keys = on_port("api-keys", ports.api_keys, ApiKeys::start(ports.api_keys).await)?;
+        let secrets = on_port("secrets", ports.secrets, Secrets::start(ports.secrets).await)?;
         secrets.set(TOKEN_SECRET, TOKEN);
         Ok(Self { table, kv, api_keys, secrets, ports })
     }
@@ -111,8 +104,9 @@ impl Stack {
     ) -> io::Result<Function> {
         let mut env = self.env();
         env.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let options = FunctionOptions::new(binary, env);
-        Function::start(FunctionOptions { port: self.ports.lambda, ..options }).await
+        let port = self.ports.lambda;
+        let options = FunctionOptions { port, ..FunctionOptions::new(binary, env) };
+        on_port("lambda", port, Function::start(options).await)
     }
 
     /// Carries the table's stream to a function of this stack.
@@ -127,6 +121,14 @@ impl Stack {
             }
         })
     }
+}
+
+/// Says which port was the problem, and how to take another.
+fn on_port<T>(name: &str, port: u16, started: io::Result<T>) -> io::Result<T> {
+    started.map_err(|error| {
+        let text = format!("port {port}: {error}; --{name}-port takes another");
+        io::Error::new(error.kind(), text)
+    })
 }
 
 /// The environment of a function for a stack at these ports.

@@ -71,10 +71,6 @@ impl Table {
 }
 
 impl ShardReader {
-    pub fn shard_id(&self) -> &str {
-        &self.shard_id
-    }
-
     /// The next records, at most `limit`, shaped as in an event.
     pub fn read(&mut self, limit: usize) -> Vec<Value> {
         let mut records = Vec::new();

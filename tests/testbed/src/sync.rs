@@ -1,9 +1,7 @@
-//! Locking, waiting and telling, as all the stand-ins do it.
+//! Locking, waiting and keeping, as all the stand-ins do it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use tokio::sync::broadcast;
 
 /// Locks even after a panic in another thread, so that the first failure of a test stays visible.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -17,35 +15,26 @@ pub async fn pause(duration: Duration) {
     }
 }
 
-/// What is kept and told to whoever listens.
-pub struct Kept<T> {
-    all: Mutex<Vec<T>>,
-    news: broadcast::Sender<T>,
-}
+/// What is kept in the order in which it came.
+pub struct Kept<T>(Mutex<Vec<T>>);
 
-impl<T: Clone> Default for Kept<T> {
+impl<T> Default for Kept<T> {
     fn default() -> Self {
-        Self { all: Mutex::default(), news: broadcast::Sender::new(4_096) }
+        Self(Mutex::default())
     }
 }
 
 impl<T: Clone> Kept<T> {
     pub fn push(&self, one: T) {
-        lock(&self.all).push(one.clone());
-        // Without a listener, it is only kept.
-        let _ = self.news.send(one);
+        lock(&self.0).push(one);
     }
 
     /// All from a place on.
     pub fn since(&self, place: usize) -> Vec<T> {
-        lock(&self.all).iter().skip(place).cloned().collect()
+        lock(&self.0).iter().skip(place).cloned().collect()
     }
 
     pub fn len(&self) -> usize {
-        lock(&self.all).len()
-    }
-
-    pub fn subscribe(&self) -> broadcast::Receiver<T> {
-        self.news.subscribe()
+        lock(&self.0).len()
     }
 }

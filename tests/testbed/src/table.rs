@@ -5,7 +5,6 @@
 //! one shard; and that shard shows an ending sequence number although it is open.
 
 mod front;
-mod json;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,7 +25,6 @@ use crate::sync::lock;
 use front::Front;
 
 pub use front::TableRequest;
-pub use json::to_item;
 
 /// What the records of the stream carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -114,14 +112,10 @@ impl Table {
     /// Puts many items in DynamoDB JSON in one transaction, past the stream.
     #[track_caller]
     pub fn load(&self, items: impl IntoIterator<Item = Value>) {
-        self.import(items, false);
-    }
-
-    /// Puts many items in DynamoDB JSON in one transaction, each with its stream record.
-    #[track_caller]
-    pub fn load_recorded(&self, items: impl IntoIterator<Item = Value>) {
-        self.import(items, true);
-        self.written();
+        let items: Vec<Item> = items.into_iter().map(request).collect();
+        let options = ImportOptions { record_streams: false, set_cached_at: false };
+        let imported = self.0.database.import_items(self.name(), items, options);
+        imported.expect("the items should be ones that DynamoDB takes");
     }
 
     /// All requests over HTTP since the log was cleared.
@@ -153,14 +147,6 @@ impl Table {
 
     pub(crate) fn stream_arn(&self) -> &str {
         &self.0.stream_arn
-    }
-
-    #[track_caller]
-    fn import(&self, items: impl IntoIterator<Item = Value>, record_streams: bool) {
-        let items: Vec<Item> = items.into_iter().map(request).collect();
-        let options = ImportOptions { record_streams, set_cached_at: false };
-        let imported = self.0.database.import_items(self.name(), items, options);
-        imported.expect("the items should be ones that DynamoDB takes");
     }
 
     fn written(&self) {
@@ -218,4 +204,23 @@ fn key(pk: &str, sk: &str) -> Value {
 #[track_caller]
 fn request<T: DeserializeOwned>(json: Value) -> T {
     serde_json::from_value(json).expect("the request should be one that DynamoDB takes")
+}
+
+/// A plain JSON object as an item; anything but an object becomes an empty item.
+pub fn to_item(object: &Value) -> Value {
+    let fields = object.as_object().into_iter().flatten();
+    let fields: BTreeMap<_, _> = fields.map(|(name, value)| (name, to_attribute(value))).collect();
+    json!(fields)
+}
+
+/// A plain JSON value as an attribute: `"a"` becomes `{"S":"a"}`, `1` becomes `{"N":"1"}`.
+fn to_attribute(value: &Value) -> Value {
+    match value {
+        Value::Null => json!({"NULL": true}),
+        Value::Bool(flag) => json!({"BOOL": flag}),
+        Value::Number(number) => json!({"N": number.to_string()}),
+        Value::String(text) => json!({"S": text}),
+        Value::Array(list) => json!({"L": list.iter().map(to_attribute).collect::<Vec<_>>()}),
+        Value::Object(_) => json!({"M": to_item(value)}),
+    }
 }

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::Instant;
 
-use super::message::{Reply, Request};
+use super::{Reply, Request};
 
 /// What a handler does with the connection.
 pub enum Outcome {
@@ -47,8 +47,7 @@ impl From<Reply> for Outcome {
     }
 }
 
-type Handling = Pin<Box<dyn Future<Output = Outcome> + Send>>;
-type Handler = Arc<dyn Fn(Request) -> Handling + Send + Sync>;
+type Handler = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send + Sync>;
 
 /// A running server. Clones share it; dropping the last breaks its connections and frees its port.
 #[derive(Clone)]
@@ -157,9 +156,9 @@ fn body_of(outcome: Outcome) -> impl Body<Data = Bytes, Error = io::Error> {
                 let mut blanks = length.saturating_sub(reply.body.len());
                 yield Frame::data(reply.body);
                 while blanks > 0 {
-                    let piece = blanks.min(BLANKS.len());
-                    yield Frame::data(Bytes::from_static(&BLANKS[..piece]));
-                    blanks -= piece;
+                    let piece = &BLANKS[..blanks.min(BLANKS.len())];
+                    blanks -= piece.len();
+                    yield Frame::data(Bytes::from_static(piece));
                 }
             }
             Outcome::Drop => {}

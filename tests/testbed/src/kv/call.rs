@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use hyper::Method;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::limits;
 use super::log::KvVerb;
-use super::stored::Stored;
+use super::namespace::Stored;
 use super::wire::{NO_ROUTE, Refusal};
 use crate::http::{Request, decode};
 
@@ -26,8 +25,15 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads the path; `None` if the API has no such path.
-    pub fn of(request: &Request) -> Option<Self> {
+    /// Reads the path; the error is the refusal of one that the API does not have.
+    pub fn of(request: &Request) -> Result<Self, Refusal> {
+        Self::read(request).ok_or_else(|| {
+            let message = format!("No route for {} {}", request.method, request.path);
+            Refusal::new(404, NO_ROUTE, message)
+        })
+    }
+
+    fn read(request: &Request) -> Option<Self> {
         let path = request.path.strip_prefix("/client/v4/accounts/")?;
         let (account, rest) = path.split_once(NAMESPACES)?;
         let (namespace, tail) = rest.split_once('/')?;
@@ -38,18 +44,10 @@ impl Target {
             (&Method::POST, "bulk", "get") => KvVerb::GetBulk,
             (&Method::GET, "keys", "") => KvVerb::ListKeys,
             (&Method::GET, "values", _) => KvVerb::GetValue,
-            (&Method::PUT, "values", _) => KvVerb::PutValue,
-            (&Method::DELETE, "values", _) => KvVerb::DeleteValue,
             _ => return None,
         };
         let [account, namespace, key] = [account, namespace, key].map(decode);
         Some(Self { verb, account, namespace, key })
-    }
-
-    /// The refusal of an unknown path or method.
-    pub fn missing(request: &Request) -> Refusal {
-        let message = format!("No route for {} {}", request.method, request.path);
-        Refusal::new(404, NO_ROUTE, message)
     }
 }
 
@@ -58,8 +56,6 @@ pub type Write = (String, Option<Stored>);
 
 pub enum Call {
     Write(Vec<Write>),
-    /// A number of pairs to throw away.
-    Discard(usize),
     GetBulk(GetBulk),
     Get(String),
     List(Page),
@@ -69,19 +65,8 @@ pub enum Call {
 #[serde(rename_all = "camelCase")]
 pub struct GetBulk {
     pub keys: Vec<String>,
-    /// `json` returns parsed values, else they are text.
-    #[serde(default)]
-    pub r#type: ValueType,
     #[serde(default)]
     pub with_metadata: bool,
-}
-
-#[derive(Deserialize, Default, PartialEq, Eq, Clone, Copy)]
-#[serde(rename_all = "lowercase")]
-pub enum ValueType {
-    #[default]
-    Text,
-    Json,
 }
 
 pub struct Page {
@@ -96,26 +81,22 @@ pub struct Page {
 struct Pair<'a> {
     key: String,
     value: String,
-    #[serde(default)]
-    base64: bool,
     #[serde(borrow, default)]
     metadata: Option<&'a RawValue>,
 }
 
 impl Call {
-    /// Reads and checks a request. In discard mode the pairs of a bulk write are only counted.
-    pub fn read(target: &Target, request: &Request, discard: bool) -> Result<Self, Refusal> {
+    /// Reads and checks a request.
+    pub fn read(target: &Target, request: &Request) -> Result<Self, Refusal> {
         match target.verb {
-            KvVerb::PutBulk if discard => {
-                let pairs: Vec<IgnoredAny> = body(request)?;
-                Ok(Self::Discard(limits::count(pairs.len())?))
+            KvVerb::PutBulk => {
+                let pairs: Vec<Pair<'_>> = body(request)?;
+                writable(pairs.iter().map(|pair| &pair.key))?;
+                pairs.into_iter().map(write).collect::<Result<_, _>>().map(Self::Write)
             }
-            KvVerb::PutBulk => Ok(Self::Write(pairs(body(request)?)?)),
             KvVerb::DeleteBulk => {
                 let keys: Vec<String> = body(request)?;
-                limits::count(keys.len())?;
-                keys.iter().try_for_each(|key| limits::key(key))?;
-                distinct(keys.iter())?;
+                writable(keys.iter())?;
                 Ok(Self::Write(keys.into_iter().map(|key| (key, None)).collect()))
             }
             KvVerb::GetBulk => {
@@ -127,14 +108,7 @@ impl Call {
                 Ok(Self::GetBulk(get))
             }
             KvVerb::ListKeys => page(request).map(Self::List),
-            KvVerb::GetValue => Ok(Self::Get(key(target)?)),
-            KvVerb::DeleteValue => Ok(Self::Write(vec![(key(target)?, None)])),
-            KvVerb::PutValue => {
-                let value = String::from_utf8(request.body.to_vec())
-                    .map_err(|_| Refusal::bad("this stand-in keeps UTF-8 values only"))?;
-                limits::value(&value)?;
-                Ok(Self::Write(vec![(key(target)?, Some(Stored { value, metadata: None }))]))
-            }
+            KvVerb::GetValue => limits::key(&target.key).map(|()| Self::Get(target.key.clone())),
         }
     }
 
@@ -143,17 +117,7 @@ impl Call {
             Self::Write(writes) => writes.iter().map(|(key, _)| key.clone()).collect(),
             Self::GetBulk(GetBulk { keys, .. }) => keys.clone(),
             Self::Get(key) => vec![key.clone()],
-            Self::Discard(_) | Self::List(_) => Vec::new(),
-        }
-    }
-
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Write(writes) => writes.len(),
-            Self::Discard(pairs) => *pairs,
-            Self::GetBulk(GetBulk { keys, .. }) => keys.len(),
-            Self::Get(_) => 1,
-            Self::List(_) => 0,
+            Self::List(_) => Vec::new(),
         }
     }
 }
@@ -168,29 +132,12 @@ fn body<'a, T: Deserialize<'a>>(request: &'a Request) -> Result<T, Refusal> {
         .map_err(|error| Refusal::bad(format!("could not parse the body: {error}")))
 }
 
-fn pairs(pairs: Vec<Pair<'_>>) -> Result<Vec<Write>, Refusal> {
-    limits::count(pairs.len())?;
-    distinct(pairs.iter().map(|pair| &pair.key))?;
-    for pair in &pairs {
-        limits::key(&pair.key)?;
-        limits::value(&pair.value)?;
-        if pair.base64 {
-            return Err(Refusal::bad("this stand-in does not accept base64"));
-        }
-    }
-    pairs
-        .into_iter()
-        .map(|pair| {
-            let metadata = pair.metadata.map(limits::metadata).transpose()?;
-            Ok((pair.key, Some(Stored { value: pair.value, metadata })))
-        })
-        .collect()
-}
-
-/// Refuses a key that occurs twice in a request.
-fn distinct<'a>(keys: impl Iterator<Item = &'a String>) -> Result<(), Refusal> {
+/// Refuses too many keys, one that KV cannot hold, and one that occurs twice.
+fn writable<'a>(keys: impl ExactSizeIterator<Item = &'a String>) -> Result<(), Refusal> {
+    limits::count(keys.len())?;
     let mut seen = BTreeSet::new();
     for key in keys {
+        limits::key(key)?;
         if !seen.insert(key) {
             return Err(Refusal::bad(format!("key {key:?} occurs twice")));
         }
@@ -198,9 +145,10 @@ fn distinct<'a>(keys: impl Iterator<Item = &'a String>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn key(target: &Target) -> Result<String, Refusal> {
-    limits::key(&target.key)?;
-    Ok(target.key.clone())
+fn write(pair: Pair<'_>) -> Result<Write, Refusal> {
+    limits::value(&pair.value)?;
+    let metadata = pair.metadata.map(limits::metadata).transpose()?;
+    Ok((pair.key, Some(Stored { value: pair.value, metadata })))
 }
 
 fn page(request: &Request) -> Result<Page, Refusal> {
@@ -208,12 +156,11 @@ fn page(request: &Request) -> Result<Page, Refusal> {
     if !(10..=1_000).contains(&limit) {
         return Err(Refusal::bad("limit must be 10 to 1000"));
     }
-    let after = match request.param("cursor").filter(|cursor| !cursor.is_empty()) {
-        Some(cursor) => {
-            let key = hex::decode(cursor).ok().and_then(|key| String::from_utf8(key).ok());
-            Some(key.ok_or_else(|| Refusal::bad("unknown cursor"))?)
-        }
-        None => None,
-    };
-    Ok(Page { prefix: request.param("prefix").unwrap_or_default(), limit, after })
+    let key = |cursor| String::from_utf8(hex::decode(cursor).ok()?).ok();
+    let after = request
+        .param("cursor")
+        .filter(|cursor| !cursor.is_empty())
+        .map(|cursor| key(cursor).ok_or_else(|| Refusal::bad("unknown cursor")));
+    let prefix = request.param("prefix").unwrap_or_default();
+    Ok(Page { prefix, limit, after: after.transpose()? })
 }

@@ -17,7 +17,7 @@ pub const MAX_VALUE: usize = 25 * 1024 * 1024;
 pub const MAX_METADATA: usize = 1_024;
 /// Keys in a `bulk/get`.
 pub const MAX_GET: usize = 100;
-/// Bytes of values in the answer to a `bulk/get`.
+/// Bytes of values in the reply to a `bulk/get`.
 pub const MAX_GET_BYTES: usize = 25 * 1024 * 1024;
 
 pub fn body(bytes: usize) -> Result<(), Refusal> {

@@ -9,13 +9,11 @@ pub enum KvVerb {
     GetBulk,
     ListKeys,
     GetValue,
-    PutValue,
-    DeleteValue,
 }
 
 impl KvVerb {
     pub fn writes(self) -> bool {
-        !matches!(self, Self::GetBulk | Self::ListKeys | Self::GetValue)
+        matches!(self, Self::PutBulk | Self::DeleteBulk)
     }
 }
 
@@ -27,8 +25,6 @@ impl std::fmt::Display for KvVerb {
             Self::GetBulk => "POST bulk/get",
             Self::ListKeys => "GET keys",
             Self::GetValue => "GET value",
-            Self::PutValue => "PUT value",
-            Self::DeleteValue => "DELETE value",
         })
     }
 }
@@ -38,8 +34,7 @@ impl std::fmt::Display for KvVerb {
 pub struct KvRequest {
     pub verb: KvVerb,
     pub namespace: String,
-    /// The keys that it names, in its order. Empty for a listing, for a malformed body, and in
-    /// discard mode.
+    /// The keys that it names, in its order. Empty for a listing and for a malformed body.
     pub keys: Vec<String>,
     /// How many pairs or keys its body holds.
     pub pairs: usize,

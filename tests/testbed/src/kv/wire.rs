@@ -1,4 +1,4 @@
-//! The envelope around every answer of Cloudflare's API, and the codes of its errors.
+//! The envelope around every reply of Cloudflare's API, and the codes of its errors.
 
 use serde::Serialize;
 use serde_json::{Value, json};

@@ -28,7 +28,6 @@ impl From<&StartError> for Failure {
     fn from(error: &StartError) -> Self {
         match error {
             StartError::Init { failure, .. } => failure.clone(),
-            StartError::TooLarge => Self::new("RequestTooLargeException", error.to_string()),
             StartError::Spawn(..) => Self::new("Runtime.InvalidEntrypoint", error.to_string()),
         }
     }
@@ -43,8 +42,6 @@ impl std::fmt::Display for Failure {
 /// Why an invocation did not reach the function.
 #[derive(Debug)]
 pub enum StartError {
-    /// The payload is over 6 MiB.
-    TooLarge,
     /// The binary cannot be run.
     Spawn(PathBuf, io::Error),
     /// It ended, or took too long, before it asked for an invocation.
@@ -58,7 +55,6 @@ pub enum StartError {
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::TooLarge => f.write_str("the payload is over 6 MiB"),
             Self::Spawn(binary, error) => write!(f, "{} cannot be run: {error}", binary.display()),
             Self::Init { failure, logs } => {
                 write!(f, "the function did not start: {failure}")?;

@@ -1,23 +1,24 @@
 //! The Lambda Runtime API for one process: hands it invocations, takes its answers.
 
 use std::io;
+use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::json;
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
 
-use super::failure::Failure;
+use super::Failure;
 use crate::aws::{ACCOUNT_ID, FUNCTION, REGION};
 use crate::http::{Outcome, Reply, Request, Server};
+use crate::sync::lock;
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation/";
 const INIT_ERROR: &str = "/2018-06-01/runtime/init/error";
 
 /// An invocation on its way to the process.
-#[derive(Debug, Clone)]
 pub(super) struct Job {
     pub request_id: String,
     pub payload: Bytes,
@@ -32,29 +33,40 @@ pub(super) struct Answer {
 
 /// The API as one process sees it, at its own address.
 pub(super) struct RuntimeApi {
-    desk: watch::Sender<Desk>,
+    jobs: mpsc::Sender<Offered>,
+    shared: Arc<Shared>,
     server: Server,
 }
 
-/// The invocation between Lambda and the process.
-#[derive(Default, Clone)]
-struct Desk {
-    /// Whether the process waits for an invocation.
-    polling: bool,
-    first_poll: Option<Instant>,
-    offered: Option<Job>,
-    /// The invocation that the process has, and since when.
-    handed: Option<(String, Instant)>,
-    answer: Option<(Result<Bytes, Failure>, Instant)>,
-    init_failure: Option<Failure>,
+struct Shared {
+    jobs: Mutex<mpsc::Receiver<Offered>>,
+    /// When the process first asked for an invocation, and whether it waits for one.
+    polled: watch::Sender<(Option<Instant>, bool)>,
+    /// The invocation that the process has, by its id, and who waits for the answer.
+    handed: SyncMutex<Option<(String, oneshot::Sender<Answered>)>>,
+    init_failure: SyncMutex<Option<Failure>>,
+}
+
+type Answered = (Result<Bytes, Failure>, Instant);
+
+/// An invocation that waits for the process, and who waits for its beginning and its answer.
+struct Offered {
+    job: Job,
+    began: oneshot::Sender<Instant>,
+    answer: oneshot::Sender<Answered>,
 }
 
 impl RuntimeApi {
     pub async fn start() -> io::Result<Self> {
-        let desk = watch::Sender::<Desk>::default();
-        let shared = desk.clone();
-        let server = Server::start(0, move |request| handle(shared.clone(), request)).await?;
-        Ok(Self { desk, server })
+        let (jobs, waiting) = mpsc::channel(1);
+        let shared = Arc::new(Shared {
+            jobs: Mutex::new(waiting),
+            polled: watch::Sender::default(),
+            handed: SyncMutex::default(),
+            init_failure: SyncMutex::default(),
+        });
+        let server = Server::sharing(0, &shared, handle).await?;
+        Ok(Self { jobs, shared, server })
     }
 
     /// `127.0.0.1:{port}`, as `AWS_LAMBDA_RUNTIME_API` takes it.
@@ -64,110 +76,82 @@ impl RuntimeApi {
 
     /// Waits until the process asks for an invocation. Returns when it first did.
     pub async fn polled(&self) -> Instant {
-        let desk = self.wait(|desk| desk.polling).await;
-        desk.first_poll.unwrap_or_else(Instant::now)
+        let mut polls = self.shared.polled.subscribe();
+        // The sender lives in `self`, so the wait ends only when the process waits.
+        let polled = polls.wait_for(|(_, waits)| *waits).await;
+        polled.ok().and_then(|polled| polled.0).unwrap_or_else(Instant::now)
     }
 
     /// The error that the process reported before it asked for an invocation.
     pub fn init_failure(&self) -> Option<Failure> {
-        self.desk.borrow().init_failure.clone()
+        lock(&self.shared.init_failure).clone()
     }
 
     /// Hands an invocation to the process and waits for its answer; `None` if it takes too long.
     pub async fn invoke(&self, job: Job) -> Option<Answer> {
         let timeout = job.timeout;
-        self.desk.send_modify(|desk| {
-            desk.answer = None;
-            desk.handed = None;
-            desk.offered = Some(job);
-        });
-        let (_, since) = self.wait(|desk| desk.handed.is_some()).await.handed.clone()?;
-        let answered = tokio::time::timeout_at(since + timeout, async {
-            self.wait(|desk| desk.answer.is_some()).await.answer.clone()
-        });
-        let (result, at) = answered.await.ok().flatten()?;
+        let ((began, begins), (answer, answers)) = (oneshot::channel(), oneshot::channel());
+        self.jobs.send(Offered { job, began, answer }).await.ok()?;
+        let since = begins.await.ok()?;
+        let (result, at) = timeout_at(since + timeout, answers).await.ok()?.ok()?;
         Some(Answer { result, duration: at - since })
     }
-
-    async fn wait(&self, ready: impl Fn(&Desk) -> bool) -> Desk {
-        let mut desk = self.desk.subscribe();
-        // The sender lives in `self`, so the wait ends only when the condition holds.
-        let Ok(desk) = desk.wait_for(|desk| ready(desk)).await else {
-            return std::future::pending().await;
-        };
-        desk.clone()
-    }
 }
 
-async fn handle(desk: watch::Sender<Desk>, request: Request) -> Outcome {
-    if request.method == Method::POST && request.path == INIT_ERROR {
-        desk.send_modify(|desk| desk.init_failure = Some(reported(&request)));
-        return accepted();
+async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
+    let (method, path) = (&request.method, &*request.path);
+    if (method, path) == (&Method::POST, INIT_ERROR) {
+        *lock(&shared.init_failure) = Some(reported(&request));
+        return accepted().into();
     }
-    match (&request.method, request.path.strip_prefix(INVOCATION)) {
-        (&Method::GET, Some("next")) => next(&desk).await.into(),
-        (&Method::POST, Some(answer)) => match answer.split_once('/') {
-            Some((id, "response")) => answered(&desk, id, Ok(request.body.clone())),
-            Some((id, "error")) => answered(&desk, id, Err(reported(&request))),
-            _ => refused(404, "no such path"),
-        },
+    let invocation = path.strip_prefix(INVOCATION).unwrap_or_default();
+    match (method, invocation.split_once('/')) {
+        (&Method::GET, None) if invocation == "next" => next(&shared).await,
+        (&Method::POST, Some((id, "response"))) => answered(&shared, id, Ok(request.body.clone())),
+        (&Method::POST, Some((id, "error"))) => answered(&shared, id, Err(reported(&request))),
         _ => refused(404, "no such path"),
     }
+    .into()
 }
 
-async fn next(desk: &watch::Sender<Desk>) -> Reply {
-    desk.send_modify(|desk| {
-        desk.polling = true;
-        desk.first_poll.get_or_insert_with(Instant::now);
+async fn next(shared: &Shared) -> Reply {
+    shared.polled.send_modify(|(first, waits)| {
+        first.get_or_insert_with(Instant::now);
+        *waits = true;
     });
-    let mut changes = desk.subscribe();
-    loop {
-        let mut taken = None;
-        desk.send_if_modified(|desk| {
-            taken = desk.offered.take();
-            if let Some(job) = &taken {
-                desk.polling = false;
-                desk.handed = Some((job.request_id.clone(), Instant::now()));
-            }
-            taken.is_some()
-        });
-        if let Some(job) = taken {
-            return hand_over(&job);
-        }
-        if changes.changed().await.is_err() {
-            return Reply::new(410, "", Bytes::new());
-        }
-    }
-}
-
-fn hand_over(job: &Job) -> Reply {
+    let Some(Offered { job, began, answer }) = shared.jobs.lock().await.recv().await else {
+        return refused(410, "the function is gone");
+    };
+    shared.polled.send_modify(|(_, waits)| *waits = false);
+    *lock(&shared.handed) = Some((job.request_id.clone(), answer));
+    // Nobody waits any more if the function is stopped.
+    let _ = began.send(Instant::now());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let deadline = (now + job.timeout).as_millis().to_string();
     let function_arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT_ID}:function:{FUNCTION}");
-    Reply::new(200, "application/json", job.payload.clone())
+    Reply::new(200, "application/json", job.payload)
         .with("lambda-runtime-aws-request-id", &job.request_id)
         .with("lambda-runtime-deadline-ms", &deadline)
         .with("lambda-runtime-invoked-function-arn", &function_arn)
 }
 
-fn answered(desk: &watch::Sender<Desk>, id: &str, result: Result<Bytes, Failure>) -> Outcome {
-    let expected = desk.send_if_modified(|desk| {
-        let known = desk.handed.as_ref().is_some_and(|(handed, _)| handed == id);
-        if known && desk.answer.is_none() {
-            desk.answer = Some((result, Instant::now()));
-            return true;
+fn answered(shared: &Shared, id: &str, result: Result<Bytes, Failure>) -> Reply {
+    match lock(&shared.handed).take_if(|(handed, _)| handed == id) {
+        Some((_, answer)) => {
+            // Nobody waits any more if it came too late.
+            let _ = answer.send((result, Instant::now()));
+            accepted()
         }
-        false
-    });
-    if expected { accepted() } else { refused(400, "InvalidRequestID") }
+        None => refused(400, "InvalidRequestID"),
+    }
 }
 
-fn accepted() -> Outcome {
-    Reply::json(202, &json!({"status": "OK"})).into()
+fn accepted() -> Reply {
+    Reply::json(202, &json!({"status": "OK"}))
 }
 
-fn refused(status: u16, kind: &str) -> Outcome {
-    Reply::json(status, &json!({"errorType": kind, "errorMessage": kind})).into()
+fn refused(status: u16, kind: &str) -> Reply {
+    Reply::json(status, &json!({"errorType": kind, "errorMessage": kind}))
 }
 
 fn reported(request: &Request) -> Failure {

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -17,13 +16,9 @@ use crate::sync::lock;
 #[derive(Debug, Clone)]
 pub struct TableRequest {
     pub operation: String,
-    /// The `pk` and `sk` of the items it names.
-    pub keys: Vec<(String, String)>,
     /// How many items it named, or found if it is a scan or a query.
     pub items: usize,
     pub consistent: bool,
-    /// The read capacity units that it consumed, if it is a scan or a query.
-    pub read_units: f64,
     pub reply_bytes: usize,
     pub received_at: Instant,
     /// When its reply was ready; `None` while it runs, and if the client gave up.
@@ -63,10 +58,9 @@ impl Front {
         request.finished_at = Some(Instant::now());
         request.status = reply.map(|reply| reply.status.as_u16());
         request.reply_bytes = reply.map_or(0, |reply| reply.body.len());
-        if matches!(request.operation.as_str(), "Scan" | "Query") {
-            let found = reply.and_then(|reply| Found::read(&reply.body)).unwrap_or_default();
-            request.items = found.count;
-            request.read_units = found.capacity.units;
+        if let (Some(reply), "Scan" | "Query") = (reply, &*request.operation) {
+            let found: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+            request.items = found["Count"].as_u64().map_or(0, |count| count as usize);
         }
     }
 }
@@ -77,9 +71,10 @@ pub async fn handle(front: Arc<Front>, request: Request) -> Outcome {
     let work = async |request: Request, fault| {
         let reply = match fault {
             Some(Fault::Unprocessed(keep)) => unprocessed(&front, request, keep).await,
-            _ => forward(&front, with_capacity(&operation, request)).await,
+            _ => forward(&front, request).await,
         };
-        if writes(&operation) && reply.status.is_success() {
+        let reads = ["Get", "BatchGet", "Query", "Scan", "Describe", "List"];
+        if !reads.iter().any(|read| operation.starts_with(read)) && reply.status.is_success() {
             front.written();
         }
         reply
@@ -87,20 +82,6 @@ pub async fn handle(front: Arc<Front>, request: Request) -> Outcome {
     let outcome = front.faults.serve(request, work).await;
     front.finish(place, &outcome);
     outcome
-}
-
-fn writes(operation: &str) -> bool {
-    matches!(
-        operation,
-        "PutItem"
-            | "UpdateItem"
-            | "DeleteItem"
-            | "BatchWriteItem"
-            | "TransactWriteItems"
-            | "ExecuteStatement"
-            | "ExecuteTransaction"
-            | "BatchExecuteStatement"
-    )
 }
 
 async fn forward(front: &Front, request: Request) -> Reply {
@@ -120,10 +101,9 @@ async fn forward(front: &Front, request: Request) -> Reply {
 
 /// Reads only the first keys of each table, and hands the others back.
 async fn unprocessed(front: &Front, request: Request, keep: usize) -> Reply {
-    let Ok(mut asked) = request.json::<Value>() else { return forward(front, request).await };
+    let mut asked: Value = request.json().unwrap_or_default();
     let mut left = json!({});
-    let tables = asked["RequestItems"].as_object_mut().into_iter().flatten();
-    for (table, get) in tables {
+    for (table, get) in asked["RequestItems"].as_object_mut().into_iter().flatten() {
         let mut rest = get.clone();
         if let (Some(keys), Some(others)) =
             (get["Keys"].as_array_mut(), rest["Keys"].as_array_mut())
@@ -150,65 +130,17 @@ async fn unprocessed(front: &Front, request: Request, keep: usize) -> Reply {
 
 fn describe(operation: &str, request: &Request) -> TableRequest {
     let body: Value = request.json().unwrap_or_default();
-    let mut keys = Vec::new();
-    let mut consistent = body["ConsistentRead"] == true;
-    for single in [&body["Key"], &body["Item"]] {
-        keys.extend(key_of(single));
-    }
-    for table in body["RequestItems"].as_object().into_iter().flat_map(|tables| tables.values()) {
-        consistent |= table["ConsistentRead"] == true;
-        keys.extend(table["Keys"].as_array().into_iter().flatten().filter_map(key_of));
-        for write in table.as_array().into_iter().flatten() {
-            keys.extend(key_of(&write["PutRequest"]["Item"]));
-            keys.extend(key_of(&write["DeleteRequest"]["Key"]));
-        }
-    }
+    let tables: Vec<&Value> =
+        body["RequestItems"].as_object().into_iter().flat_map(|tables| tables.values()).collect();
+    let named = tables.iter().map(|table| table["Keys"].as_array().map_or(0, Vec::len)).sum();
+    let consistent = |asked: &Value| asked["ConsistentRead"] == true;
     TableRequest {
         operation: operation.to_owned(),
-        items: keys.len(),
-        keys,
-        consistent,
-        read_units: 0.0,
+        items: if tables.is_empty() { 1 } else { named },
+        consistent: consistent(&body) || tables.into_iter().any(consistent),
         reply_bytes: 0,
         received_at: Instant::now(),
         finished_at: None,
         status: None,
-    }
-}
-
-fn key_of(item: &Value) -> Option<(String, String)> {
-    Some((item["pk"]["S"].as_str()?.to_owned(), item["sk"]["S"].as_str()?.to_owned()))
-}
-
-/// Has the engine report what a scan or a query consumes. Callers that did not ask get it too.
-fn with_capacity(operation: &str, mut request: Request) -> Request {
-    if matches!(operation, "Scan" | "Query")
-        && let Ok(mut asked) = request.json::<Value>()
-        && asked.is_object()
-    {
-        asked["ReturnConsumedCapacity"] = json!("TOTAL");
-        request.body = asked.to_string().into();
-    }
-    request
-}
-
-/// A reply to a scan or a query, without its items.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase")]
-struct Found {
-    count: usize,
-    #[serde(rename = "ConsumedCapacity", default)]
-    capacity: Capacity,
-}
-
-#[derive(Deserialize, Default)]
-struct Capacity {
-    #[serde(rename = "CapacityUnits")]
-    units: f64,
-}
-
-impl Found {
-    fn read(reply: &[u8]) -> Option<Self> {
-        serde_json::from_slice(reply).ok()
     }
 }

@@ -5,20 +5,16 @@ use std::path::PathBuf;
 use testbed::stack::Ports;
 
 /// The arguments that are still to be read.
-pub struct Args(Vec<String>);
+pub struct Args(pub Vec<String>);
 
 impl Args {
-    pub fn new(args: impl Iterator<Item = String>) -> Self {
-        Self(args.collect())
-    }
-
     pub fn command(&mut self) -> Option<String> {
         (!self.0.is_empty()).then(|| self.0.remove(0))
     }
 
     pub fn flag(&mut self, name: &str) -> bool {
         let place = self.0.iter().position(|arg| arg == name);
-        place.inspect(|place| drop(self.0.remove(*place))).is_some()
+        place.map(|place| self.0.remove(place)).is_some()
     }
 
     pub fn value(&mut self, name: &str) -> Result<Option<String>, String> {
@@ -30,18 +26,13 @@ impl Args {
         Ok(Some(self.0.remove(place)))
     }
 
+    /// The function's binary: the one beside this program, unless a flag names another.
     pub fn bootstrap(&mut self) -> Result<PathBuf, String> {
-        let binary = match self.value("--bootstrap")? {
-            Some(path) => PathBuf::from(path),
-            None => {
-                let own = std::env::current_exe().map_err(|error| error.to_string())?;
-                own.with_file_name("bootstrap")
-            }
-        };
-        if binary.is_file() {
-            return Ok(binary);
-        }
-        Err(format!("{} does not exist: run cargo build --bin bootstrap", binary.display()))
+        let own = std::env::current_exe().map_err(|error| error.to_string())?;
+        let given = self.value("--bootstrap")?.map(PathBuf::from);
+        let binary = given.unwrap_or_else(|| own.with_file_name("bootstrap"));
+        let missing = || format!("{} is missing: cargo build --bin bootstrap", binary.display());
+        if binary.is_file() { Ok(binary) } else { Err(missing()) }
     }
 
     /// The ports: the fixed ones, unless a flag names another.
@@ -53,7 +44,7 @@ impl Args {
             ("--kv-port", &mut ports.kv),
             ("--api-keys-port", &mut ports.api_keys),
             ("--secrets-port", &mut ports.secrets),
-            ("--drills-port", &mut ports.drills),
+            ("--faults-port", &mut ports.faults),
         ] {
             if let Some(value) = self.value(name)? {
                 *port = value.parse().map_err(|_| format!("{name} {value} is not a port"))?;
@@ -64,8 +55,7 @@ impl Args {
 
     /// Fails if an argument is left.
     pub fn end(self) -> Result<(), String> {
-        self.0
-            .first()
-            .map_or(Ok(()), |arg| Err(format!("unknown argument {arg}; see testbed help")))
+        let left = self.0.first();
+        left.map_or(Ok(()), |arg| Err(format!("unknown argument {arg}; see testbed help")))
     }
 }

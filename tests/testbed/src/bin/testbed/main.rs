@@ -2,7 +2,8 @@
 
 mod args;
 mod demo;
-mod drill;
+mod fault;
+mod invoke;
 mod picture;
 mod put;
 mod screen;
@@ -17,33 +18,35 @@ use args::Args;
 type Outcome = Result<(), Box<dyn Error>>;
 
 const USAGE: &str = "\
-usage: testbed demo [--bootstrap PATH]        carry changes through the function, and check each
-       testbed up [--bootstrap PATH] [PORTS]  keep everything running until Ctrl-C
-       testbed up --kv-url URL [--bootstrap PATH] [PORTS]
-                                              the same, writing to the KV of `wrangler dev`
-       testbed up --no-function [--function-url URL] [PORTS]
-                                              the same for a function that runs elsewhere
-       testbed env [PORTS]                    print the environment of `up` as shell commands
-       testbed put ITEM [--dynamodb-port N]   put an item into the table of `up`
-       testbed drill [STEP] [--drills-port N] play a step of a drill on the stack of `up`; lists them
-                                              if none is named
-       testbed picture <DEMO                  draw some steps of the demo's output as an SVG
+usage: testbed demo [--verbose] [--bootstrap PATH]
+                                     carry changes through the function, and check each
+       testbed up [--bootstrap PATH] [--build COMMAND] [PORTS]
+                                     the local stack, until Ctrl-C; COMMAND is run after each change in
+                                     src, and then the function starts anew
+       testbed up --kv-url URL …     the same, writing to the KV of `wrangler dev`
+       testbed up --no-function …    the stand-ins alone
+       testbed env [PORTS]           print the environment of `up` as shell commands
+       testbed put ITEM [--targets]  put an item into the table of `up`, with the indexes that its
+                                     aliases point at
+       testbed invoke EVENT [--late] send an event to the function of `up`, as of now or two minutes ago
+       testbed fault NAME=value …    script a fault into the stand-ins of `up`; without one, list them
+       testbed picture <DEMO         draw the first steps of the demo's output as an SVG
 
 ITEM is a file with an item in DynamoDB JSON, by itself or as the field `item`.
 PATH is the function's binary. Default: `bootstrap` in the folder of this program.
-URL is the Invoke API of the function elsewhere. Default: that of `cargo lambda watch`.
 PORTS: --dynamodb-port 8000 --lambda-port 9001 --kv-port 8787 --api-keys-port 8788
-       --secrets-port 8789 --drills-port 8790";
+       --secrets-port 8789 --faults-port 8790";
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let mut args = Args::new(std::env::args().skip(1));
+    let mut args = Args(std::env::args().skip(1).collect());
     let ended = match args.command().as_deref() {
         Some("demo") => demo::run(args).await,
         Some("up") => up::run(args).await,
         Some("env") => up::env(args),
-        Some("drill") => drill::run(args).await,
         Some("put") => put::run(args).await,
+        Some("invoke") => invoke::run(args).await,
+        Some("fault") => fault::run(args).await,
         Some("picture") => picture::run(args),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
@@ -58,4 +61,9 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Why a command got no answer from the local stack.
+fn no_stack(error: String) -> String {
+    format!("{error}\nNo local stack answers there. `make local` starts one.")
 }

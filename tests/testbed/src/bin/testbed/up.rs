@@ -1,78 +1,91 @@
 //! `testbed up`: everything on fixed ports, and each export as it happens.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use hyper::Method;
-use hyper::header::HeaderMap;
-use serde_json::Value;
-use testbed::http::{Client, Reply};
+use testbed::aws::FUNCTION;
 use testbed::kv::KvRequest;
 use testbed::lambda::Function;
 use testbed::poller::{Delivery, Poller, PollerOptions, Verdict};
-use testbed::stack::{QUERY_CONFIGS, SETTINGS, Stack, StackOptions, TOKEN, environment_at};
+use testbed::stack::{
+    ACCOUNT, QUERY_CONFIGS, SETTINGS, Stack, StackOptions, TOKEN, environment_at,
+};
 use testbed::stream::StartingPosition;
+use tokio::process::Command;
 use tokio::signal::ctrl_c;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Outcome;
 use crate::args::Args;
-use crate::drill;
+use crate::fault;
 use crate::screen::{Screen, Style};
 
-/// The function that `cargo lambda watch` serves.
-const WATCHED: &str = "http://127.0.0.1:9000/2015-03-31/functions/bootstrap/invocations";
 /// The time that `wrangler dev` takes for a bulk request grows with the square of its pairs.
 const WRANGLER_BULK: (&str, &str) = ("KV_BULK_MAX_PAIRS", "500");
 const WINDOW: Duration = Duration::from_millis(200);
+/// How often the sources are looked at, and what happened is shown.
+const LOOK: Duration = Duration::from_millis(500);
+const SHOW: Duration = Duration::from_millis(100);
+/// How long the function waits for an answer.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub async fn run(mut args: Args) -> Outcome {
-    let elsewhere = args.flag("--no-function");
-    let url = args.value("--function-url")?;
+    let no_function = args.flag("--no-function");
+    let build = args.value("--build")?;
     let kv_url = args.value("--kv-url")?;
     let mut ports = args.ports()?;
     if kv_url.is_some() {
         // Nobody uses the stand-in for KV then, and its port may be the other KV's.
         ports.kv = 0;
     }
-    let binary = if elsewhere { None } else { Some(args.bootstrap()?) };
+    let binary = if no_function { None } else { Some(args.bootstrap()?) };
     args.end()?;
+    if fault::is_served(ports.faults).await {
+        return Err("A local stack runs already: use that one, or end it with Ctrl-C.".into());
+    }
 
-    let options = StackOptions { ports, ..StackOptions::default() };
-    let stack = Stack::start(options).await?;
+    let stack = Stack::start(StackOptions { ports, ..StackOptions::default() }).await?;
+    let _faults = fault::serve(ports.faults, &stack, kv_url.is_none()).await?;
+    println!("DynamoDB         {}  table {}", stack.table.url(), stack.table.name());
+    let kv = kv_url.clone().unwrap_or_else(|| stack.kv.url());
+    println!("Cloudflare KV    {kv}  namespaces {SETTINGS}, {QUERY_CONFIGS}");
+    println!("API keys         {}", stack.api_keys.url_template());
+    println!("Secrets Manager  {}", stack.secrets.url());
+    let Some(binary) = binary else {
+        println!("\nReady. Ctrl-C ends it.");
+        return ended().await;
+    };
+
+    let kv = kv_url.as_deref().map(|url| [("CLOUDFLARE_KV_URL", url), WRANGLER_BULK]);
+    let function = stack.function(binary, kv.into_iter().flatten()).await?;
+    function.warm().await?;
+    println!("Lambda           {}  function {FUNCTION}", function.url());
     let mapping = PollerOptions {
         window: WINDOW,
         starting_position: StartingPosition::TrimHorizon,
         retry_delay: Duration::from_secs(2),
         ..PollerOptions::default()
     };
-    let (function, poller, _drills) = match binary {
-        Some(binary) => {
-            let kv = kv_url.as_deref().map(|url| [("CLOUDFLARE_KV_URL", url), WRANGLER_BULK]);
-            let function = stack.function(binary, kv.into_iter().flatten()).await?;
-            function.warm().await?;
-            let poller = stack.poll(&function, mapping);
-            let drills = drill::serve(ports.drills, &stack, &function).await;
-            let drills =
-                drills.map_err(|error| format!("drills, port {}: {error}", ports.drills))?;
-            (Some(function), poller, Some(drills))
-        }
-        None => (None, poll_elsewhere(&stack, url.as_deref().unwrap_or(WATCHED), mapping), None),
-    };
-    let lambda = function.is_some().then_some(ports.lambda);
-    show_addresses(&stack, kv_url.as_deref().unwrap_or(&stack.kv.url()), lambda);
+    let poller = stack.poll(&function, mapping);
     if kv_url.is_none() {
-        show_commands(&stack, ports.kv, lambda);
+        show_commands(&stack);
     }
-    println!(
-        "\nBatching window {} ms here, 10 s in production. Ctrl-C ends it.\n",
-        WINDOW.as_millis()
-    );
-    let terminate = signal(SignalKind::terminate())?;
-    watch(&stack, function.as_ref(), &poller, terminate).await;
-    Ok(())
+    let rebuilt = if build.is_some() { " A change in src is built and taken over." } else { "" };
+    println!("\nReady. A batch waits 200 ms here, 10 s in production.{rebuilt} Ctrl-C ends it.\n");
+    tokio::select! {
+        ended = ended() => ended,
+        () = show(&stack, &function, &poller) => Ok(()),
+        rebuilding = rebuild(build, &function) => rebuilding,
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn ended() -> Outcome {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        pressed = ctrl_c() => Ok(pressed?),
+        _ = terminate.recv() => Ok(()),
+    }
 }
 
 pub fn env(mut args: Args) -> Outcome {
@@ -84,124 +97,101 @@ pub fn env(mut args: Args) -> Outcome {
         ("AWS_ENDPOINT_URL_LAMBDA", format!("http://127.0.0.1:{}", ports.lambda)),
         // Whatever has no stand-in is not asked for in AWS.
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:9".to_owned()),
-        ("FUNCTION", "ecom-settings-exporter".to_owned()),
+        ("FUNCTION", FUNCTION.to_owned()),
     ] {
         env.insert(name.to_owned(), value);
     }
-    export(&env);
-    Ok(())
-}
-
-fn export(env: &BTreeMap<String, String>) {
     for (name, value) in env {
         println!("export {name}='{value}'");
     }
+    Ok(())
 }
 
-fn poll_elsewhere(stack: &Stack, url: &str, options: PollerOptions) -> Poller {
-    let client = Client::default();
-    let url = url.to_owned();
-    Poller::start(&stack.table, options, move |event| {
-        let (client, url) = (client.clone(), url.clone());
-        async move { invoke(&client, &url, event.to_string()).await }
-    })
-}
-
-/// Invokes a function by its URL. Also fails if the function answers with an error.
-async fn invoke(client: &Client, url: &str, event: String) -> Result<Value, String> {
-    let sent = client.send(Method::POST, url, HeaderMap::new(), event).await;
-    let Reply { status, headers, body } = sent?;
-    let text = String::from_utf8_lossy(&body);
-    if status.is_success() && !headers.contains_key("x-amz-function-error") {
-        return Ok(serde_json::from_str(&text).unwrap_or_default());
-    }
-    Err(format!("{status}: {text}"))
-}
-
-fn show_addresses(stack: &Stack, kv: &str, lambda: Option<u16>) {
-    println!("DynamoDB         {}  table {}", stack.table.url(), stack.table.name());
-    println!("Cloudflare KV    {kv}  namespaces {SETTINGS}, {QUERY_CONFIGS}");
-    println!("API keys         {}", stack.api_keys.url_template());
-    println!("Secrets Manager  {}", stack.secrets.url());
-    if let Some(port) = lambda {
-        println!("Lambda           http://127.0.0.1:{port}  function ecom-settings-exporter");
-    }
-}
-
-fn show_commands(stack: &Stack, kv: u16, lambda: Option<u16>) {
-    let dynamodb = stack.table.url();
-    let table = stack.table.name();
-    let settings = format!(
-        "http://127.0.0.1:{kv}/client/v4/accounts/local-account/storage/kv/namespaces/{SETTINGS}"
-    );
+fn show_commands(stack: &Stack) {
+    let values = stack.kv.url_template().replace("{account_id}", ACCOUNT);
+    let values = values.replace("{namespace_id}", SETTINGS) + "/values";
     println!(
-        "\nThe environment of the function and of the commands below, also from `make -s local-env`:\n"
-    );
-    export(&stack.env());
-    println!(
-        r#"
-Try it (the first line needs the AWS CLI; `make put` does without):
+        "
+Try it in another terminal:
 
-aws dynamodb put-item --endpoint-url {dynamodb} --table-name {table} --item \
-  '{{"pk":{{"S":"acme"}},"sk":{{"S":"INDEX#products"}},"shop_id":{{"S":"acme.myshopify.com"}},"index_endpoint":{{"S":"https://products.example.com"}}}}'
-curl -H 'Authorization: Bearer {TOKEN}' '{settings}/keys'
-curl -H 'Authorization: Bearer {TOKEN}' '{settings}/values/acme.myshopify.com'"#
+  make put EXAMPLE=weighted-alias                   an item, and those that its alias points at
+  make explain LOCAL=true KEY=acme.myshopify.com    what KV holds of it, and why
+  curl -H 'Authorization: Bearer {TOKEN}' {values}/acme.myshopify.com
+  make put EXAMPLE=alias-off                        the alias is switched off
+  make fault KV=503                                 KV fails; without KV=503, what else can
+  make reconcile LOCAL=true                         compares KV with the table"
     );
-    if let Some(lambda) = lambda {
-        println!(
-            r#"curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations \
-  -d '{{"system_account_id":"acme","index_name":"products"}}'
-curl http://127.0.0.1:{lambda}/2015-03-31/functions/ecom-settings-exporter/invocations -d '{{"reconcile":{{}}}}'
-make explain LOCAL=true KEY=acme.myshopify.com    # also re-export, reconcile and history"#
-        );
-    }
 }
 
-/// Shows what happens until Ctrl-C or SIGTERM.
-async fn watch(stack: &Stack, function: Option<&Function>, poller: &Poller, mut terminate: Signal) {
+/// Builds after each change of a source, and has the function start anew.
+async fn rebuild(build: Option<String>, function: &Function) -> Outcome {
+    let Some(build) = build else { return std::future::pending().await };
     let screen = Screen::new();
-    let mut requests = stack.kv.requests();
-    let mut deliveries = poller.subscribe();
-    let mut lines = function.map(Function::subscribe);
+    let mut built = newest(Path::new("src"));
     loop {
-        tokio::select! {
-            _ = ctrl_c() => return,
-            _ = terminate.recv() => return,
-            Some(request) = news(&mut requests) => show_request(screen, &request),
-            Some(delivery) = news(&mut deliveries) => show_delivery(screen, &delivery),
-            Some(line) = async { news(lines.as_mut()?).await } => screen.warning(&line),
+        tokio::time::sleep(LOOK).await;
+        let changed = newest(Path::new("src"));
+        if changed <= built {
+            continue;
+        }
+        built = changed;
+        screen.line(Style::Bold, "build", &build);
+        if Command::new("sh").args(["-c", &build]).status().await?.success() {
+            function.stop().await;
+            screen.line(Style::Green, "ready", "the next event goes to the new build");
+        } else {
+            screen.line(Style::Red, "ready", "events go on to the build before");
         }
     }
 }
 
-/// The next message; `None` after the last.
-async fn news<T: Clone>(channel: &mut broadcast::Receiver<T>) -> Option<T> {
-    loop {
-        match channel.recv().await {
-            Ok(message) => return Some(message),
-            Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return None,
-        }
-    }
+/// When a file of a folder, or of a folder in it, was changed last.
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let changed = entries.filter_map(|entry| {
+        let metadata = entry.metadata().ok()?;
+        if metadata.is_dir() { newest(&entry.path()) } else { metadata.modified().ok() }
+    });
+    changed.max()
 }
 
-fn show_request(screen: Screen, request: &KvRequest) {
-    if request.verb.writes() {
-        screen.request(request);
+/// Shows the writes to KV, the warnings and the batches as they come.
+async fn show(stack: &Stack, function: &Function, poller: &Poller) {
+    let screen = Screen::new();
+    let (mut requests, mut lines, mut batches) = (0, 0, 0);
+    loop {
+        tokio::time::sleep(SHOW).await;
+        // What is under way is shown once it has ended, or its client has given up.
+        let is_over = |request: &&KvRequest| {
+            request.finished_at.is_some() || request.received_at.elapsed() > HTTP_TIMEOUT
+        };
+        for request in stack.kv.log().split_off(requests).iter().take_while(is_over) {
+            requests += 1;
+            if request.verb.writes() {
+                screen.request(request);
+            }
+        }
+        for line in function.logs_since(lines) {
+            lines += 1;
+            screen.warning(&line.text);
+        }
+        for delivery in poller.deliveries().split_off(batches) {
+            batches += 1;
+            show_delivery(screen, &delivery);
+        }
     }
 }
 
 fn show_delivery(screen: Screen, delivery: &Delivery) {
     let records = delivery.sequence_numbers.len();
     let took = delivery.duration.as_millis();
-    match &delivery.verdict {
-        Verdict::Done => screen.line(Style::Green, "batch", &format!("{records} done, {took} ms")),
+    let (style, text) = match &delivery.verdict {
+        Verdict::Done => (Style::Green, format!("{records} done, {took} ms")),
         Verdict::From(done) => {
             let text = format!("{done} of {records} done, {took} ms; the rest is delivered again");
-            screen.line(Style::Yellow, "batch", &text);
+            (Style::Yellow, text)
         }
-        Verdict::Failed(error) => {
-            screen.line(Style::Red, "batch", &format!("{records} failed: {error}"));
-        }
-    }
+        Verdict::Failed(error) => (Style::Red, format!("{records} failed: {error}")),
+    };
+    screen.line(style, "batch", &text);
 }

@@ -1,17 +1,33 @@
-//! The namespaces: pairs in memory, in the order of their keys' bytes.
+//! A namespace: pairs in memory, in the order of their keys' bytes.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::call::{GetBulk, Page, ValueType};
+use super::call::{GetBulk, Page};
 use super::limits::MAX_GET_BYTES;
-use super::stored::Stored;
 use super::wire::{self, KEY_NOT_FOUND, Refusal};
-use super::write_limit::Written;
 use crate::http::Reply;
+
+/// What KV holds under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub value: String,
+    pub metadata: Option<Value>,
+}
+
+impl Stored {
+    /// The value as JSON; null if it is not JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.value).unwrap_or_default()
+    }
+}
+
+/// How often one key may be written.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 type Pairs = BTreeMap<String, Stored>;
 
@@ -23,11 +39,33 @@ pub struct Namespace {
     pub stale_listing: Option<Pairs>,
     /// What reads of values show instead, while they lag.
     pub stale_values: Option<Pairs>,
-    /// When its keys were written.
-    pub written: Written,
+    /// When keys were written, for a second.
+    written: BTreeMap<String, SystemTime>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a Value>,
 }
 
 impl Namespace {
+    /// Writes a key, or deletes it, if it was not written within the last second.
+    pub fn write(&mut self, key: &str, content: Option<Stored>, now: SystemTime) -> bool {
+        let is_recent =
+            |at: &SystemTime| now.duration_since(*at).unwrap_or_default() < WRITE_INTERVAL;
+        if self.written.get(key).is_some_and(is_recent) {
+            return false;
+        }
+        self.written.insert(key.to_owned(), now);
+        match content {
+            Some(stored) => self.pairs.insert(key.to_owned(), stored),
+            None => self.pairs.remove(key),
+        };
+        true
+    }
+
     pub fn get(&self, key: &str) -> Reply {
         match self.values().get(key) {
             Some(stored) => Reply::new(200, "application/octet-stream", stored.value.clone()),
@@ -36,38 +74,21 @@ impl Namespace {
     }
 
     pub fn get_bulk(&self, get: &GetBulk) -> Reply {
-        let pairs = self.values();
-        let mut values = BTreeMap::new();
-        let mut bytes = 0;
-        for key in &get.keys {
-            let Some(stored) = pairs.get(key) else {
-                values.insert(key, Value::Null);
-                continue;
-            };
-            bytes += stored.value.len();
-            let value = match get.r#type {
-                ValueType::Text => Value::String(stored.value.clone()),
-                ValueType::Json => match serde_json::from_str(&stored.value) {
-                    Ok(value) => value,
-                    Err(_) => return Refusal::bad(format!("{key:?} holds no JSON")).reply(),
-                },
-            };
-            let entry = json!({"value": value, "metadata": stored.metadata});
-            values.insert(key, if get.with_metadata { entry } else { value });
-        }
+        let found = get.keys.iter().map(|key| (key, self.values().get(key)));
+        let found: BTreeMap<_, _> = found.collect();
+        let bytes: usize = found.values().flatten().map(|stored| stored.value.len()).sum();
         if bytes > MAX_GET_BYTES {
             return Refusal::new(413, wire::BAD_BODY, "the values are over 25 MB").reply();
         }
-        wire::success(json!({"values": values}), None)
+        let entry = |stored: &Stored| match get.with_metadata {
+            true => json!({"value": stored.value, "metadata": stored.metadata}),
+            false => json!(stored.value),
+        };
+        let values = found.into_iter().map(|(key, stored)| (key, stored.map(entry)));
+        wire::success(json!({"values": values.collect::<BTreeMap<_, _>>()}), None)
     }
 
     pub fn list(&self, page: &Page) -> Reply {
-        #[derive(Serialize)]
-        struct Listed<'a> {
-            name: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            metadata: Option<&'a Value>,
-        }
         let pairs = self.stale_listing.as_ref().unwrap_or(&self.pairs);
         let from = match &page.after {
             Some(key) => Bound::Excluded(key.as_str()),

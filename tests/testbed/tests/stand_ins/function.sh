@@ -27,7 +27,6 @@ while api GET invocation/next; do
     case $body in
     '"crash"') echo 'about to crash' >&2; exit 3 ;;
     '"hang"') exec sleep 600 ;;
-    '"error"') api POST "invocation/$id/error" '{"errorType":"InvalidPayload","errorMessage":"no"}' ;;
     *) api POST "invocation/$id/response" "$body" ;;
     esac
     echo "done with $id"

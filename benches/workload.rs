@@ -1,7 +1,7 @@
-//! What the measured invocations carry: settings records of 3 KB, and minimal ones.
+//! What the benches carry: settings records of 3 KB, and minimal ones.
 
 use std::fmt::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
 
@@ -10,30 +10,29 @@ pub const ACCOUNTS: usize = 200;
 
 /// A stream event of `records` changes, spread over `accounts`.
 pub fn event(records: usize, accounts: usize, image: impl Fn(usize) -> Value) -> String {
-    // A record that is more than a minute old would be read from the table.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let records: Vec<Value> = (0..records)
-        .map(|number| {
-            json!({
-                "eventID": format!("{number:032x}"),
-                "eventName": "MODIFY",
-                "eventVersion": "1.1",
-                "eventSource": "aws:dynamodb",
-                "awsRegion": "us-east-1",
-                "dynamodb": {
-                    "ApproximateCreationDateTime": now,
-                    "Keys": keys(number, accounts),
-                    "NewImage": image(number),
-                    "SequenceNumber": format!("{:021}", number + 1),
-                    "SizeBytes": 3_000,
-                    "StreamViewType": "NEW_IMAGE",
-                },
-                "eventSourceARN": "arn:aws:dynamodb:us-east-1:000000000000:table/t/stream/s",
-            })
+    // A record that is more than a minute old would be another case.
+    let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let record = |number: usize| {
+        json!({
+            "eventID": format!("{number:032x}"),
+            "eventName": "MODIFY",
+            "eventVersion": "1.1",
+            "eventSource": "aws:dynamodb",
+            "awsRegion": "us-east-1",
+            "dynamodb": {
+                "ApproximateCreationDateTime": now,
+                "Keys": keys(number, accounts),
+                "NewImage": image(number),
+                "SequenceNumber": format!("{:021}", number + 1),
+                "SizeBytes": 3_000,
+                "StreamViewType": "NEW_IMAGE",
+            },
+            "eventSourceARN":
+                "arn:aws:dynamodb:us-east-1:000000000000:table/local-EcomIndexSettingsTable/stream/s",
         })
-        .collect();
+    };
     let mut text = String::new();
-    write_unordered(&mut text, &json!({ "Records": records }));
+    write_unordered(&mut text, &json!({"Records": (0..records).map(record).collect::<Vec<_>>()}));
     text
 }
 
@@ -52,9 +51,7 @@ fn write_unordered(text: &mut String, value: &Value) {
         Value::Array(values) => {
             text.push('[');
             for (position, value) in values.iter().enumerate() {
-                if position > 0 {
-                    text.push(',');
-                }
+                text.push_str(if position == 0 { "" } else { "," });
                 write_unordered(text, value);
             }
             text.push(']');
@@ -72,6 +69,14 @@ pub fn keys(number: usize, accounts: usize) -> Value {
     })
 }
 
+/// An image as the item that the table holds.
+pub fn item(number: usize, accounts: usize, mut image: Value) -> Value {
+    let keys = keys(number, accounts);
+    image["pk"] = keys["pk"].clone();
+    image["sk"] = keys["sk"].clone();
+    image
+}
+
 /// The smallest image that is exported.
 pub fn minimal(number: usize) -> Value {
     json!({"index_endpoint": {"S": format!("https://index-{number}.example.com")}})
@@ -79,22 +84,21 @@ pub fn minimal(number: usize) -> Value {
 
 /// Settings whose record takes about 3 KB of an event, and whose value takes 1.7 KB of KV.
 pub fn typical(number: usize) -> Value {
-    let fields: Vec<Value> = (0..10)
-        .map(|field| {
-            json!({"M": {
-                "name": {"S": format!("attribute_{field}_of_the_product")},
-                "weight": {"N": format!("{}.5", field % 7)},
-                "facet": {"BOOL": field % 2 == 0},
-                "synonyms": {"L": [{"S": "trainers"}, {"S": "sneakers"}]},
-            }})
-        })
-        .collect();
+    let field = |field: usize| {
+        json!({"M": {
+            "name": {"S": format!("attribute_{field}_of_the_product")},
+            "weight": {"N": format!("{}.5", field % 7)},
+            "facet": {"BOOL": field.is_multiple_of(2)},
+            "synonyms": {"L": [{"S": "trainers"}, {"S": "sneakers"}]},
+        }})
+    };
     json!({
-        "pk": {"S": "overwritten by the keys"},
         "index_endpoint": {"S": format!("https://index-{number}.search.example.com/v1")},
         "shop_id": {"S": format!("shop-{number:06}.myshopify.com")},
         "pixel_id": {"S": "px-0123456789"},
-        "search_config": {"M": {"fields": {"L": fields}, "limit": {"N": "48"}}},
+        "search_config": {"M": {
+            "fields": {"L": (0..10).map(field).collect::<Vec<_>>()}, "limit": {"N": "48"},
+        }},
         "collections_config": {"M": {"sort": {"S": "manual"}, "page_size": {"N": "24"}}},
         "feature_flags": {"M": {
             "typo_tolerance": {"BOOL": true}, "vector_search": {"BOOL": false},
@@ -117,12 +121,4 @@ pub fn query_config(account: &str, index: &str, number: usize) -> Value {
         "boost": {"N": "1.25"},
         "filters": {"M": {"in_stock": {"BOOL": true}}},
     })
-}
-
-/// An index item, in DynamoDB JSON with its keys.
-pub fn index_item(number: usize, accounts: usize, mut image: Value) -> Value {
-    let keys = keys(number, accounts);
-    image["pk"] = keys["pk"].clone();
-    image["sk"] = keys["sk"].clone();
-    image
 }
