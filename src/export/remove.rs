@@ -122,20 +122,24 @@ impl<S: Services> Removing<'_, '_, S> {
         let time_to_delete = started.elapsed() + TIME_FOR_WRITES;
         let is_orphaned =
             |key: &&String| table.verdict(&KvKey::of_settings(*key)) == Verdict::Orphaned;
-        let orphans: BTreeSet<String> = read.held.keys().filter(is_orphaned).cloned().collect();
-        let owners = orphans.iter().filter_map(|key| read.held[key].owner().cloned()).collect();
-        let outcome = match (orphans.is_empty(), may_delete) {
+        let mut open: BTreeSet<String> = read.held.keys().filter(is_orphaned).cloned().collect();
+        let owners = open.iter().filter_map(|key| read.held[key].owner().cloned()).collect();
+        let outcome = match (open.is_empty(), may_delete) {
             (true, _) => None,
             (false, false) => Some(Removal::Failed(ExportError::StillChanging)),
             (false, true) => (!brake(&owners)).then_some(Removal::Held),
         };
         let mut again = BTreeSet::new();
-        let mut open = orphans.clone();
         if let Some(outcome) = outcome {
             self.outcomes.extend(open.iter().map(|key| (key.clone(), outcome.clone())));
             open.clear();
         }
-        while !open.is_empty() {
+        loop {
+            // The pass behind one group may say otherwise of the next.
+            open.retain(|key| table.verdict(&KvKey::of_settings(key)) == Verdict::Orphaned);
+            if open.is_empty() {
+                break;
+            }
             if self.invocation.time_left() < time_to_delete {
                 self.fail(open, &ExportError::NoTimeForPass);
                 break;
@@ -144,7 +148,11 @@ impl<S: Services> Removing<'_, '_, S> {
             let behind = self.delete(group, &read.held, &mut again).await;
             table = behind.unwrap_or(table);
         }
-        read.held.retain(|key, _| !orphans.contains(key));
+        // By the last pass, a key that was removed may be asked for.
+        read.held.retain(|key, _| {
+            let outcome = self.outcomes.get(key);
+            !again.contains(key) && matches!(outcome, None | Some(Removal::Removed))
+        });
         again.extend(self.write(read.held.keys(), &table).await);
         again
     }
@@ -248,6 +256,7 @@ impl<S: Services> Removing<'_, '_, S> {
             }
         }
     }
+
     /// Puts values back as they were read. Returns the keys that KV has confirmed.
     async fn put_back(&mut self, values: BTreeMap<String, StoredValue>) -> Vec<String> {
         if values.is_empty() {
@@ -281,14 +290,16 @@ impl<S: Services> Removing<'_, '_, S> {
         restored
     }
 
-    /// Says what becomes of keys that are no orphans, and writes those that items ask for. Returns the
-    /// keys that have to go through the removal again.
+    /// Says what becomes of keys that were not deleted, and writes those that items ask for. Returns the keys
+    /// that have to go through the removal again.
     async fn write(&mut self, keys: impl Iterator<Item = &String>, table: &Table) -> Vec<String> {
         let mut again = Vec::new();
         let mut claimed: BTreeMap<ItemRef, BTreeSet<String>> = BTreeMap::new();
         for name in keys {
             let key = KvKey::of_settings(name);
             match (table.verdict(&key), table.claim_of(&key)) {
+                // It was removed.
+                (_, None) if self.outcomes.contains_key(name) => {}
                 (Verdict::Orphaned, _) => again.push(name.clone()),
                 (verdict @ (Verdict::Conflicting | Verdict::Foreign), _) | (verdict, None) => {
                     self.report_kept(name, verdict, table);

@@ -35,8 +35,8 @@ use crate::ports::Services;
 /// How often an item is put at most.
 pub const MAX_PUTS: usize = 3;
 
-/// Items that are read at once: four requests.
-pub const READ_ITEMS: usize = 400;
+/// Items that are read at once: one request, and up to 40 MB, for an item may have 400 KB.
+pub const READ_ITEMS: usize = 100;
 
 /// How long items are read again of a table that could not be read before: the next batch may hold a rollback.
 const SECOND_CHANCE: Duration = Duration::from_secs(25);
@@ -168,7 +168,7 @@ impl<S: Services> Writing<'_, '_, S> {
         };
         let (read, ()) = tokio::join!(read, self.api_keys.ask(invocation, owners));
         let items = read.unwrap_or_else(|error| {
-            if self.table_error.is_none() {
+            if self.table_error.is_none() && writes.iter().any(|write| write.image.is_some()) {
                 warn!(
                     error = %Chain(&error),
                     "the table can't be read: images of the stream stand in for its items"
@@ -385,10 +385,10 @@ impl<S: Services> Writing<'_, '_, S> {
             );
         }
         for draft in drafts {
-            let fate = match is_batch {
-                true => Fate::Written,
-                false => Fate::Failed(error.clone().into()),
-            };
+            let fate = if is_batch { Fate::Written } else { Fate::Failed(error.clone().into()) };
+            if !is_batch {
+                self.written.keys.retain(|_, item| *item != draft.write.item);
+            }
             self.decide(draft.write.item, fate);
         }
     }

@@ -27,9 +27,7 @@ impl Local {
     fn send(&self, method: &str, of: &str, body: &str) -> Result<(String, String), Failure> {
         let (address, length) = (self.0.trim_start_matches("http://"), body.len());
         let failed = |error: &dyn Display| {
-            failed(format_args!(
-                "The local stack, {address}: {error}. `make local` starts it."
-            ))
+            failed(format_args!("The local stack, {address}: {error}. `make local` starts it."))
         };
         let request = format!(
             "{method} /2015-03-31/functions/ecom-settings-exporter/{of} HTTP/1.1\r\nHost: {address}\
