@@ -242,9 +242,12 @@ impl Part {
     /// The keys that are compared, with their verdicts. `None` is a verdict that can't be given: the key
     /// could not be read.
     fn verdicts(&self) -> impl Iterator<Item = (&KvKey, &Row, Option<Verdict>)> {
-        let is_meant = |row: &Row| match (&self.account, &row.claim) {
-            (Some(account), Some(claim)) => claim.index.account == *account,
-            _ => true,
+        // Keys whose owner is another account's are left out, and so are those that its items have.
+        let is_meant = |row: &Row| {
+            let claimant = row.claim.as_ref().map(|claim| &claim.index);
+            let indexes = [row.held.owner(), claimant];
+            let account = self.account.as_ref();
+            account.is_none_or(|it| indexes.iter().flatten().all(|index| index.account == *it))
         };
         self.listing.table.rows.iter().filter(move |(_, row)| is_meant(row)).map(|(key, row)| {
             let is_read = !self.listing.unreadable.contains_key(&key.name);
