@@ -264,3 +264,195 @@ impl ApiKeys {
         Err(NotExportable::Unavailable(ApiKeyUnavailable { cell, kv_holds_none, kv, service }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fakes::{Fakes, KvFault, TIME_LEFT, down, entry, index, index_settings};
+    use crate::kv::Source;
+    use secrecy::ExposeSecret;
+    use serde_json::{Value, json};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Index `i` of an account in a cell.
+    fn index_of(cell: &str, account: &str) -> Exportable {
+        let mut settings = index_settings("i", &json!({}));
+        settings.index.account = account.to_owned();
+        let owner = ApiKeyOwner { cell: cell.to_owned(), account: account.to_owned() };
+        Exportable { settings, owner }
+    }
+
+    fn value(name: &str, api_key: &Value) -> Value {
+        json!({"system_account_id": "a", "index_name": name, "marqo_api_key": api_key})
+    }
+
+    /// What is found of index `i` where the service fails like this.
+    async fn found(fakes: &Fakes, fallback: Fallback, error: Option<ApiKeyError>) -> String {
+        let tries = if matches!(error, Some(ApiKeyError::Silent(_))) { 4 } else { 1 };
+        fakes.api_keys.faults.then(error.iter().cycle().take(tries).cloned());
+        let invocation = fakes.invocation(Source::Stream);
+        let (index, mut api_keys) = (index_of("c", "a"), ApiKeys::new(fallback, TIME_LEFT));
+        api_keys.find(&invocation, vec![&index]).await;
+        let reused = invocation.stats().api_keys_reused;
+        match api_keys.get(&index.owner, &index.settings.index) {
+            Ok(api_key) => format!("{} ({reused} reused)", api_key.expose_secret()),
+            Err(NotExportable::Rejected(rejection)) => format!("rejected: {}", rejection.path),
+            Err(NotExportable::Unavailable(error)) => {
+                format!("unavailable{}", in_kv(error.kv_holds_none, error.kv.as_ref()))
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_an_api_key_comes_from() {
+        let (old, none) = (Some(value("i", &json!("old"))), None);
+        let unreadable = "unavailable, and KV can't be read for one to use again (Cloudflare KV refuses the request: scripted)";
+        let unusable = "unavailable, and KV holds none of this index to use again";
+        let account = "rejected: system_account_id";
+        let not_found = || Some(ApiKeyError::NotFound);
+        let refused = || Some(ApiKeyError::Refused(Cause::new("403")));
+        let bad_name = Some(ApiKeyError::BadName { path: "cell" });
+        let (kv, nothing) = (Fallback::Kv, Fallback::Nothing);
+        for (name, fallback, service, held, is_readable, expected, kv_requests) in [
+            ("the service's", kv, None, &old, true, "k (0 reused)", 0),
+            ("a name that can't be asked for", kv, bad_name, &old, true, "rejected: cell", 0),
+            ("silent, one in KV", kv, Some(down()), &old, true, "old (1 reused)", 1),
+            ("refused, one in KV", kv, refused(), &old, true, "old (1 reused)", 1),
+            ("no API key, one in KV", kv, not_found(), &old, true, "old (1 reused)", 1),
+            ("silent, KV unreadable", kv, Some(down()), &old, false, unreadable, 1),
+            ("no API key, KV unreadable", kv, not_found(), &old, false, unreadable, 1),
+            ("silent, none in KV", kv, Some(down()), &none, true, unusable, 1),
+            ("refused, none in KV", kv, refused(), &none, true, unusable, 1),
+            ("no API key, none in KV", kv, not_found(), &none, true, account, 1),
+            ("silent, none reused", nothing, Some(down()), &old, true, "unavailable", 0),
+            ("no API key, none reused", nothing, not_found(), &old, true, account, 0),
+        ] {
+            let fakes = Fakes::new();
+            held.iter().for_each(|value| fakes.kv.hold("a-i", value));
+            if !is_readable {
+                fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
+            }
+            assert_eq!(found(&fakes, fallback, service).await, expected, "{name}");
+            assert_eq!(fakes.kv.requests.borrow().len(), kv_requests, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_key_in_kv_is_used_again_where_it_is_of_this_very_index() {
+        for (name, held, is_used) in [
+            ("of this index", value("i", &json!("old")), true),
+            ("null", value("i", &Value::Null), false),
+            ("empty", value("i", &json!("")), false),
+            ("a number", value("i", &json!(7)), false),
+            ("of another index", value("other", &json!("old")), false),
+            ("of nobody", json!({"marqo_api_key": "old"}), false),
+        ] {
+            let fakes = Fakes::new();
+            fakes.kv.hold("a-i", &held);
+            let found = found(&fakes, Fallback::Kv, Some(down())).await;
+            assert_eq!(found.starts_with("old"), is_used, "{name}");
+        }
+        for (environment, owner, is_used) in
+            [("prod", "i", true), ("prod", "other", false), ("dev", "i", false)]
+        {
+            let mut fakes = Fakes::new();
+            fakes.kv.hold_entry("a-i", &entry(owner, &value("i", &json!("old"))));
+            fakes.0.config.environment = environment.to_owned();
+            let found = found(&fakes, Fallback::Kv, Some(down())).await;
+            assert_eq!(found.starts_with("old"), is_used, "of {owner}, read in {environment}");
+        }
+    }
+
+    /// Asks for the API keys of these accounts, and returns how long that takes.
+    async fn ask(fakes: &Fakes, api_keys: &mut ApiKeys, accounts: &[(&str, &str)]) -> Duration {
+        let owners = accounts.iter().map(|(cell, account)| index_of(cell, account).owner);
+        let began = Instant::now();
+        api_keys.ask(&fakes.invocation(Source::Stream), owners.collect()).await;
+        began.elapsed()
+    }
+
+    fn has(api_keys: &ApiKeys, cell: &str, account: &str) -> bool {
+        let index = index_of(cell, account);
+        api_keys.get(&index.owner, &index.settings.index).is_ok()
+    }
+
+    /// Services that respond for these accounts after so many seconds.
+    fn with_delays(delays: impl IntoIterator<Item = (&'static str, u32)>) -> Fakes {
+        let fakes = Fakes::new();
+        let delays = delays.into_iter().map(|(account, n)| (account.to_owned(), n * SECOND));
+        fakes.api_keys.delays.borrow_mut().extend(delays);
+        fakes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn api_keys_are_asked_for_at_the_same_time_and_for_10_s_in_all() {
+        let fakes = with_delays([("a", 4), ("b", 4), ("c", 4), ("d", 3_600), ("e", 1)]);
+        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_FOR_API_KEYS);
+        let elapsed = ask(&fakes, &mut api_keys, &[("x", "a"), ("x", "b"), ("y", "c")]).await;
+        assert_eq!(elapsed, 4 * SECOND);
+        assert_eq!(ask(&fakes, &mut api_keys, &[("x", "d")]).await, 6 * SECOND);
+        assert_eq!(ask(&fakes, &mut api_keys, &[("x", "e")]).await, Duration::ZERO);
+        let had = ["a", "b", "d", "e"].map(|account| has(&api_keys, "x", account));
+        assert_eq!(had, [true, true, false, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cell_that_hangs_holds_up_no_other() {
+        let dead: Vec<String> = (0..150).map(|number| format!("d{number}")).collect();
+        let fakes = Fakes::new();
+        let delays = dead.iter().map(|account| (account.clone(), TIME_LEFT));
+        fakes.api_keys.delays.borrow_mut().extend(delays);
+        let mut accounts: Vec<(&str, &str)> = dead.iter().map(|it| ("dead", it.as_str())).collect();
+        accounts.push(("healthy", "a"));
+        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_FOR_API_KEYS);
+        assert_eq!(ask(&fakes, &mut api_keys, &accounts).await, TIME_FOR_API_KEYS);
+        assert!(has(&api_keys, "healthy", "a"));
+        assert_eq!(fakes.api_keys.requests.borrow().len(), REQUESTS_PER_CELL + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_is_asked_for_once_until_the_answers_are_forgotten() {
+        let fakes = Fakes::new();
+        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_LEFT);
+        assert!(!has(&api_keys, "c", "a"), "nobody asked");
+        for requests in [1, 2] {
+            ask(&fakes, &mut api_keys, &[("c", "a")]).await;
+            ask(&fakes, &mut api_keys, &[("c", "a")]).await;
+            assert_eq!(fakes.api_keys.requests.borrow().len(), requests);
+            api_keys.forget_answers();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cell_that_gave_three_accounts_in_a_row_no_answer_is_not_asked_by_a_reconcile() {
+        let answers = |what: &str| -> Vec<ApiKeyError> {
+            what.chars()
+                .flat_map(|account| match account {
+                    's' => vec![down(); 4],
+                    _ => vec![ApiKeyError::NotFound],
+                })
+                .collect()
+        };
+        for (name, fallback, before, is_asked) in [
+            ("three silent", Fallback::Nothing, "sss", false),
+            ("two silent", Fallback::Nothing, "ss", true),
+            ("an answer between", Fallback::Nothing, "ssnss", true),
+            ("three silent after an answer", Fallback::Nothing, "nsss", false),
+            ("no reconcile", Fallback::Kv, "sss", true),
+        ] {
+            let fakes = Fakes::new();
+            fakes.api_keys.faults.then(answers(before));
+            let mut api_keys = ApiKeys::new(fallback, Duration::MAX);
+            for number in 0..before.len() {
+                ask(&fakes, &mut api_keys, &[("c", &number.to_string())]).await;
+            }
+            api_keys.forget_answers();
+            ask(&fakes, &mut api_keys, &[("c", "a"), ("other", "b")]).await;
+            assert_eq!(has(&api_keys, "c", "a"), is_asked, "{name}");
+            assert!(has(&api_keys, "other", "b"), "{name}");
+            let is_silent = api_keys.silent_cells() == ["c"];
+            assert_eq!(is_silent, before.ends_with("sss") && !is_asked, "{name}");
+        }
+    }
+}

@@ -322,3 +322,307 @@ fn fail<T>(
         failures.insert(key(item).clone(), failure);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fakes::{Fakes, Keys, KvFault, TIME_LEFT, entry, index, pairs};
+    use crate::ports::Cause;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Puts these keys, with the whole time for waits.
+    async fn put_keys(fakes: &Fakes, keys: &[&str]) -> Failures {
+        put_by(&fakes.invocation(Source::Stream), keys).await
+    }
+
+    async fn put_by(invocation: &Invocation<'_, Fakes>, keys: &[&str]) -> Failures {
+        let bounds = invocation.budget.for_put_backs();
+        put(invocation, Namespace::Settings, bounds, pairs(keys)).await
+    }
+
+    /// Services that take two pairs in a request.
+    fn in_twos() -> Fakes {
+        let mut fakes = Fakes::new();
+        fakes.0.config.bulk_max_pairs = 2;
+        fakes
+    }
+
+    fn cause() -> Cause {
+        Cause::new("scripted")
+    }
+
+    fn transient() -> KvError {
+        KvError::Transient(cause())
+    }
+
+    fn asks_to_wait(wait: Duration) -> KvFault {
+        KvFault::Fails(KvError::Transient(Cause { asked_wait: Some(wait), ..cause() }))
+    }
+
+    fn lists(keys: &'static [&'static str]) -> KvFault {
+        KvFault::ListsAsUnsuccessful(Keys::Named(keys))
+    }
+
+    fn names(keys: &[&str]) -> Vec<String> {
+        keys.iter().map(|key| (*key).to_owned()).collect()
+    }
+
+    fn errors(failures: Failures) -> Vec<(String, KvError)> {
+        failures.into_iter().map(|(key, failure)| (key, failure.error)).collect()
+    }
+
+    fn failed(keys: &[&str], error: &KvError) -> Vec<(String, KvError)> {
+        keys.iter().map(|key| ((*key).to_owned(), error.clone())).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_after_an_attempt_and_how_much_later() {
+        let half = Duration::from_millis(500);
+        let all: &[&str] = &["a", "b", "c"];
+        let rows: [(_, KvFault, &[&[&str]], Duration); 7] = [
+            ("one key is listed", lists(&["b"]), &[all, &["b"]], SECOND),
+            (
+                "too much",
+                KvFault::Fails(KvError::TooMuch(cause())),
+                &[all, &["a", "b"], &["c"]],
+                half,
+            ),
+            ("transient", KvFault::Fails(transient()), &[all, all], half),
+            ("transient, with a wait", asks_to_wait(7 * SECOND), &[all, all], 7 * SECOND),
+            ("too soon", KvFault::Fails(KvError::RateLimited(cause())), &[all, all], SECOND),
+            (
+                "refused for its content",
+                KvFault::Fails(KvError::RefusedContent(cause())),
+                &[all, &["a", "b"], &["c"]],
+                Duration::ZERO,
+            ),
+            (
+                "done, and listed all the same",
+                KvFault::IsDoneAndListsAsUnsuccessful(Keys::Named(&["a", "c"])),
+                &[all, &["a", "c"]],
+                SECOND,
+            ),
+        ];
+        for (name, fault, requests, waits) in rows {
+            let (fakes, start) = (Fakes::new(), Instant::now());
+            fakes.kv.faults.then([fault]);
+            assert_eq!(put_keys(&fakes, all).await, Failures::new(), "{name}");
+            assert_eq!(*fakes.kv.requests.borrow(), requests, "{name}");
+            assert_eq!(start.elapsed(), waits, "{name}");
+            assert_eq!(fakes.kv.keys(), all, "{name}");
+        }
+    }
+
+    #[test]
+    fn all_are_sent_again_where_a_key_is_listed_that_was_not_sent() {
+        let items = names(&["a", "b"]);
+        for (listed, kept) in [(["b", "b"], vec!["b"]), (["b", "z"], vec!["a", "b"])] {
+            let retries = Retries::default();
+            let mut request = Request { items: items.clone(), retries, may_be_done: false };
+            request.keep_unsuccessful(&listed.map(str::to_owned).into(), |key| key);
+            assert_eq!(request.items, kept);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn which_keys_fail_and_what_may_be_done_of_them() {
+        let limited = || KvError::RateLimited(cause());
+        let refused = || KvError::Refused(cause());
+        let content = || KvError::RefusedContent(cause());
+        let unsuccessful = KvError::Unsuccessful { retry_after: None };
+        let all_of =
+            |fault: &dyn Fn() -> KvError| (0..4).map(|_| KvFault::Fails(fault())).collect();
+        let rows: [(_, Vec<KvFault>, &[&str], KvError, bool); 8] = [
+            (
+                "listed after all tries",
+                (0..4).map(|_| lists(&["b"])).collect(),
+                &["b"],
+                unsuccessful,
+                true,
+            ),
+            ("transient after all tries", all_of(&transient), &["a", "b"], transient(), true),
+            ("too soon after all tries", all_of(&limited), &["a", "b"], limited(), false),
+            ("refused", vec![KvFault::Fails(refused())], &["a", "b"], refused(), false),
+            (
+                "refused after a try that may be done",
+                vec![KvFault::Fails(transient()), KvFault::Fails(refused())],
+                &["a", "b"],
+                refused(),
+                true,
+            ),
+            (
+                "content, one alone",
+                vec![KvFault::Fails(content()), KvFault::Fails(content())],
+                &["a"],
+                content(),
+                false,
+            ),
+            ("no response", vec![KvFault::Hangs], &["a", "b"], KvError::OutOfTime, true),
+            (
+                "refused token",
+                vec![KvFault::Fails(KvError::AuthRejected(cause()))],
+                &["a", "b"],
+                KvError::AuthRejected(cause()),
+                false,
+            ),
+        ];
+        for (name, faults, keys, error, may_be_done) in rows {
+            let fakes = Fakes::new();
+            fakes.kv.faults.then(faults);
+            let failures = put_keys(&fakes, &["a", "b"]).await;
+            assert!(failures.values().all(|it| it.may_be_done == may_be_done), "{name}");
+            assert_eq!(errors(failures), failed(keys, &error), "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_sent_four_times_and_only_what_kv_confirms_is_counted() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation(Source::Stream);
+        fakes.kv.faults.then((0..4).map(|_| lists(&["b"])));
+        put_by(&invocation, &["a", "b"]).await;
+        assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b"], vec!["b"], vec!["b"], vec!["b"]]);
+        let stats = invocation.stats();
+        assert_eq!((stats.settings_written, stats.kv_retries), (1, 3));
+        fakes.kv.faults.then((0..4).map(|_| lists(&["b"])));
+        let deletes = ["a", "b"].map(|key| Delete {
+            key: key.to_owned(),
+            item: index("i").into(),
+            metadata: None,
+        });
+        delete(&invocation, Namespace::QueryConfigs, deletes.to_vec()).await;
+        assert_eq!(invocation.stats().query_configs_deleted, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_everything_is_refused_no_more_than_100_requests_are_halved() {
+        let fakes = Fakes::new();
+        let keys: Vec<String> = (0..1_000).map(|number| format!("k{number:03}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let refused = KvError::RefusedContent(cause());
+        fakes.kv.faults.then((0..1_000).map(|_| KvFault::Fails(refused.clone())));
+        let errors = errors(put_keys(&fakes, &keys).await);
+        let alone = errors.iter().filter(|(_, error)| *error == refused).count();
+        let together = errors.iter().filter(|(_, error)| *error == KvError::Refused(cause()));
+        assert_eq!(alone + together.count(), 1_000);
+        assert!((1..100).contains(&alone), "{alone} are known to be refused alone");
+        assert_eq!(fakes.kv.requests.borrow().len(), 1 + 2 * MAX_HALVINGS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_half_has_the_tries_that_are_left() {
+        let fakes = Fakes::new();
+        let too_much = || KvError::TooMuch(cause());
+        fakes.kv.faults.then((0..9).map(|_| KvFault::IsDoneAndFails(Keys::All, too_much())));
+        let failures = put_keys(&fakes, &["a", "b", "c"]).await;
+        assert_eq!(errors(failures), failed(&["a", "b", "c"], &too_much()));
+        let mut requests = vec![vec!["a", "b", "c"], vec!["a", "b"]];
+        requests.extend([vec!["a"], vec!["a"], vec!["b"], vec!["b"]]);
+        requests.extend([vec!["c"], vec!["c"], vec!["c"]]);
+        assert_eq!(*fakes.kv.requests.borrow(), requests);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chunk_that_fails_leaves_the_next_alone_unless_the_token_is_at_fault() {
+        let auth: [&[&str]; 1] = [&["a", "b"]];
+        for (error, keys, requests) in [
+            (KvError::Refused(cause()), &["a", "b"][..], &[&["a", "b"][..], &["c"]][..]),
+            (KvError::AuthRejected(cause()), &["a", "b", "c"], &auth),
+            (KvError::NoToken(cause()), &["a", "b", "c"], &auth),
+        ] {
+            let fakes = in_twos();
+            fakes.kv.faults.then([KvFault::Fails(error.clone())]);
+            let failures = put_keys(&fakes, &["a", "b", "c"]).await;
+            assert_eq!(errors(failures), failed(keys, &error), "{error}");
+            assert_eq!(*fakes.kv.requests.borrow(), requests, "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_response_by_the_deadline_no_more_is_sent() {
+        let (fakes, start) = (in_twos(), Instant::now());
+        fakes.kv.faults.then([KvFault::Hangs]);
+        let failures = put_keys(&fakes, &["a", "b", "c"]).await;
+        let may_be_done: Vec<bool> = failures.values().map(|it| it.may_be_done).collect();
+        assert_eq!(may_be_done, [true, true, false]);
+        assert_eq!(errors(failures), failed(&["a", "b", "c"], &KvError::OutOfTime));
+        assert_eq!(*fakes.kv.requests.borrow(), [["a", "b"]]);
+        assert_eq!(start.elapsed(), TIME_LEFT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_does_not_fit_is_waited_as_long_as_a_batch_may_write() {
+        let fakes = Fakes::new();
+        let mut invocation = fakes.invocation(Source::Stream);
+        let start = Instant::now();
+        invocation.budget.writes_until = start + TIME_LEFT / 2;
+        fakes.kv.faults.then([asks_to_wait(TIME_LEFT * 3 / 4)]);
+        let (_, failures) = read(&invocation, Namespace::Settings, names(&["a"])).await;
+        assert_eq!((failures.len(), start.elapsed()), (1, TIME_LEFT / 2), "a read");
+        fakes.kv.faults.then([asks_to_wait(TIME_LEFT / 4)]);
+        assert_eq!(put_by(&invocation, &["a"]).await, Failures::new(), "a put-back");
+        assert_eq!(start.elapsed(), TIME_LEFT * 3 / 4);
+        fakes.kv.faults.then([asks_to_wait(TIME_LEFT / 4)]);
+        assert_eq!(put_by(&invocation, &["a"]).await.len(), 1, "a wait up to the deadline");
+        assert_eq!(start.elapsed(), TIME_LEFT * 3 / 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_longer_wait_than_the_use_case_takes_is_not_begun_and_the_error_says_how_long() {
+        let fakes = Fakes::new();
+        let mut invocation = fakes.invocation(Source::ReExport);
+        invocation.budget.longest_wait = 20 * SECOND;
+        let start = Instant::now();
+        fakes.kv.faults.then([20, 21].map(|seconds| asks_to_wait(seconds * SECOND)));
+        let failures = put_by(&invocation, &["a"]).await;
+        let error = Chain(&failures["a"].error).to_string();
+        assert_eq!(error, "Cloudflare KV: scripted; it asks to wait 21 s");
+        assert_eq!(start.elapsed(), 20 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_tells_what_is_absent_from_what_could_not_be_read() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation(Source::Stream);
+        fakes.kv.hold_entry("a", &entry("i", &json!({"x": 1})));
+        let read = async || {
+            let (found, failures) =
+                read(&invocation, Namespace::Settings, names(&["a", "b"])).await;
+            (found.into_keys().collect::<Vec<_>>(), errors(failures))
+        };
+        assert_eq!(read().await, (names(&["a"]), vec![]));
+        let refused = KvError::Refused(cause());
+        fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
+        assert_eq!(read().await, (vec![], failed(&["a", "b"], &refused)));
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_keep_order_and_both_limits(
+            sizes in proptest::collection::vec(0..60_000_000_usize, 0..60),
+            max in 1..10_usize,
+        ) {
+            let chunks = chunks(sizes.clone(), max, |size| *size);
+            prop_assert!(chunks.iter().all(|chunk| !chunk.is_empty() && chunk.len() <= max));
+            prop_assert!(chunks.iter().all(|chunk| chunk.len() == 1 || chunk.iter().sum::<usize>() <= MAX_BULK_BODY_BYTES));
+            prop_assert_eq!(chunks.into_iter().flatten().collect::<Vec<_>>(), sizes);
+        }
+
+        #[test]
+        fn a_pair_takes_no_more_than_is_reckoned(key in any::<String>()) {
+            let [pair] = pairs(&[&key]).try_into().unwrap();
+            let written = serde_json::to_string(&pair).unwrap().len() + ",".len();
+            prop_assert!((written..=written + 20 + 5 * key.len()).contains(&pair_bytes(&pair)));
+        }
+    }
+
+    #[test]
+    fn chunks_are_as_few_as_can_be() {
+        for (items, expected) in [(25_000, 3), (10_000, 1), (0, 0)] {
+            assert_eq!(chunks(vec![1; items], 10_000, |_| 1).len(), expected);
+        }
+    }
+}

@@ -22,7 +22,7 @@ pub mod write;
 
 #[cfg(test)]
 #[path = "../../tests/support/fakes.rs"]
-mod fakes;
+pub(crate) mod fakes;
 
 #[cfg(test)]
 #[path = "../../tests/support/memory.rs"]

@@ -97,3 +97,66 @@ pub async fn with_retries<S: Services, T, E: Retryable>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fakes::Fakes;
+    use crate::kv::Source;
+    use crate::ports::{Cause, KvError};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn when_a_request_is_tried_again() {
+        let cause = |wait| Cause { asked_wait: wait, ..Cause::new("scripted") };
+        let (half, start) = (SECOND / 2, Instant::now());
+        let rows: [(_, KvError, &[Duration]); 7] = [
+            // The clock's jitter is a half.
+            (
+                "a part of each ceiling",
+                KvError::Transient(cause(None)),
+                &[half, SECOND, 2 * SECOND],
+            ),
+            (
+                "whole ceilings",
+                KvError::RateLimited(cause(None)),
+                &[SECOND, 2 * SECOND, 4 * SECOND],
+            ),
+            (
+                "a longer wait is asked for",
+                KvError::Transient(cause(Some(7 * SECOND))),
+                &[7 * SECOND; 3],
+            ),
+            (
+                "a shorter wait is asked for",
+                KvError::RateLimited(cause(Some(3 * SECOND))),
+                &[3 * SECOND, 3 * SECOND, 4 * SECOND],
+            ),
+            ("a wait that is too long", KvError::Transient(cause(Some(21 * SECOND))), &[]),
+            ("a wait without an end", KvError::Transient(cause(Some(Duration::MAX))), &[]),
+            ("never", KvError::Refused(cause(None)), &[]),
+        ];
+        let fakes = Fakes::new();
+        let mut invocation = fakes.invocation(Source::ReExport);
+        invocation.budget.longest_wait = 20 * SECOND;
+        for (name, error, expected) in rows {
+            let mut retries = Retries::default();
+            let waits = std::iter::from_fn(|| Some(retries.next(&invocation, &error)? - start));
+            assert_eq!(waits.collect::<Vec<_>>(), expected, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_ends_too_late_is_not_begun() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation(Source::Stream);
+        let (start, error) = (Instant::now(), KvError::RateLimited(Cause::new("scripted")));
+        for (time, waits) in [(SECOND, false), (SECOND * 3 / 2, true)] {
+            let mut retries = Retries::default();
+            let waited = retries.wait(&invocation, Service::Kv, start + time, &error).await;
+            assert_eq!((waited, start.elapsed() == SECOND), (waits, waits));
+        }
+        assert_eq!(invocation.stats().kv_retries, 1);
+    }
+}

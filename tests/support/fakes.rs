@@ -8,10 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::memory::{Backend, Change, Listing, Memory, Part, Row, config, table_page};
 pub use super::memory::{Keys, KvFault};
 use crate::config::ExporterConfig;
+use crate::export::invocation::{Budget, Invocation};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::{IndexSettings, Item, ItemKey};
 use crate::kv::limits::MAX_LIST_KEYS;
@@ -22,6 +24,9 @@ use crate::ports::{
 
 /// The clock's time, which stands still.
 pub const NOW: Duration = Duration::from_secs(1_000_000_000);
+
+/// How long an invocation has.
+pub const TIME_LEFT: Duration = Duration::from_secs(300);
 
 /// What the next calls meet, one entry a call. `None` is a call to which nothing happens.
 pub struct Script<T>(RefCell<VecDeque<Option<T>>>);
@@ -68,6 +73,12 @@ impl Fakes {
             table: FakeTable::default(),
         })
     }
+
+    /// An invocation that is bounded by nothing but its deadline.
+    pub fn invocation(&self, source: Source) -> Invocation<'_, Self> {
+        let budget = Budget::until(Instant::now() + TIME_LEFT);
+        Invocation::new(self, &self.config, budget, source)
+    }
 }
 
 impl Clock for Scripted {
@@ -85,6 +96,8 @@ impl Clock for Scripted {
 #[derive(Default)]
 pub struct FakeKv {
     pub faults: Script<KvFault>,
+    /// Pages of a listing, in the place of what is held.
+    pub pages: Script<ListPage>,
     /// The keys of each request so far, the failed ones too. A listing's are none.
     pub requests: RefCell<Vec<Vec<String>>>,
     pub held: RefCell<BTreeMap<String, StoredValue>>,
@@ -160,6 +173,9 @@ impl Backend for Scripted {
 
     async fn list(&self, listing: Listing<'_>) -> Result<ListPage, KvError> {
         self.kv.read_request(&[]).await?;
+        if let Some(page) = self.kv.pages.next() {
+            return Ok(page);
+        }
         let of_query_configs = listing.namespace == Namespace::QueryConfigs;
         let held = self.kv.held.borrow().clone().into_iter();
         let held = held.filter(|(key, _)| key.starts_with("qcfg-") == of_query_configs);
@@ -167,7 +183,7 @@ impl Backend for Scripted {
     }
 
     async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
-        self.table.read("BatchGetItem")?;
+        self.table.read("BatchGetItem").await?;
         let items = self.table.items.borrow();
         Ok(keys.iter().filter_map(|key| Some((key.clone(), items.get(key)?.clone()))).collect())
     }
@@ -183,7 +199,7 @@ impl Backend for Scripted {
         if matches!(part, Part::Segment { segment: 1.., .. }) {
             return Ok(TablePage::default());
         }
-        self.table.read(if is_query { "Query" } else { "Scan" })?;
+        self.table.read(if is_query { "Query" } else { "Scan" }).await?;
         let items = self.table.items.borrow();
         let items = items.iter().filter(|(key, _)| !is_query || part.has(key));
         let rows = items.map(|(key, item)| Row {
@@ -227,6 +243,8 @@ pub enum TableChange {
     Remove(ItemKey),
     /// The read fails.
     Fails,
+    /// No response ever comes.
+    Hangs,
 }
 
 /// The settings table.
@@ -247,11 +265,12 @@ impl FakeTable {
         self.items.borrow_mut().remove(key);
     }
 
-    fn read(&self, operation: &'static str) -> Result<(), TableError> {
+    async fn read(&self, operation: &'static str) -> Result<(), TableError> {
         match self.changes.next() {
             None => {}
             Some(TableChange::Put(item)) => self.put(item),
             Some(TableChange::Remove(key)) => self.remove(&key),
+            Some(TableChange::Hangs) => std::future::pending().await,
             Some(TableChange::Fails) => {
                 let cause = Cause::new("down");
                 return Err(TableError { operation, throttled: false, cause });
