@@ -123,10 +123,7 @@ async fn list_namespace<S: Services>(
             }
             last = Some(key.clone());
             let held = Held::listed(metadata.as_ref(), &invocation.config.environment);
-            let is_others = account
-                .as_ref()
-                .is_some_and(|account| held.owner().is_some_and(|owner| owner.account != *account));
-            if key >= from && to.as_ref().is_none_or(|to| key < *to) && !is_others {
+            if key >= from && to.as_ref().is_none_or(|to| key < *to) {
                 listing.table.hold(key, held);
             }
         }
