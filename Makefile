@@ -5,7 +5,9 @@ ENVIRONMENT ?=
 FUNCTION ?=
 STATE_MACHINE ?=
 # What `make build` puts into the zip, and `make deploy` looks for there.
-COMMIT ?= $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
+ifeq ($(origin COMMIT),undefined)
+COMMIT := $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
+endif
 ARCH ?= arm64
 TOKEN_FILE ?=
 PARAMETERS ?=
@@ -22,15 +24,15 @@ TO :=
 # does not take: a misspelt one must not be lost.
 TYPED := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 # What a person types reaches the commands as variables of their environment, with the characters that it
-# has: neither make nor a shell reads it. Names of keys are other people's texts.
-GIVEN := EVENT EXAMPLE PARAMETERS PARAMETERS_FILE SINCE TOKEN_FILE $(TYPED)
+# has: neither make nor a shell reads it. Names of keys and tags are other people's texts.
+GIVEN := ARCH COMMIT ENVIRONMENT EVENT EXAMPLE FUNCTION PARAMETERS PARAMETERS_FILE SINCE STATE_MACHINE TO TOKEN_FILE $(TYPED)
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 # Cargo's and cargo-lambda's names for Lambda's architectures.
 TRIPLE_arm64 := aarch64-unknown-linux-gnu
 TRIPLE_x86_64 := x86_64-unknown-linux-gnu
-TRIPLE := $(or $(TRIPLE_$(ARCH)),$(error ARCH is arm64 or x86_64, not $(ARCH)))
+TRIPLE = $(or $(TRIPLE_$(ARCH)),$(error ARCH is arm64 or x86_64))
 LAMBDA_FLAG_arm64 := --arm64
 LAMBDA_FLAG_x86_64 := --x86-64
 
@@ -38,20 +40,20 @@ LAMBDA_FLAG_x86_64 := --x86-64
 needs = @command -v $(1) >/dev/null || { echo "make $@ needs $(1): $(2)" >&2; exit 1; }
 # The operator's program. It is small, and is built at the first use; a released one needs no Rust.
 OPERATOR ?= $(TARGET_DIR)/debug/operator
-export OPERATOR COMMIT ARCH
+export OPERATOR
 # The command of the target's name. Make ends with 2 whatever fails: a script calls "$$(make -s operator)".
 operator = @"$(OPERATOR)" $@$(foreach name,$(filter-out ENVIRONMENT STACK OPERATOR COMMIT AWS_% CARGO_%,$(TYPED)), "$(name)=$$$(name)")
 
 # The names of what is deployed, in a shell command: those given, else those that the stack knows.
-function = $(or $(FUNCTION),$$(operations/stack-output FunctionName))
+function = $$(operations/stack-output FunctionName)
 
 # Fails if a target for AWS can't know what it works on.
 define in_aws
-	@[ "$$AWS_ENDPOINT_URL" != http://127.0.0.1:9 ] || [ "$(ENVIRONMENT)" = local ] || \
-	    { echo "this shell asks the local stack, not $(ENVIRONMENT): open another one" >&2; exit 1; }
-	@[ "$(ENVIRONMENT)" != local ] || [ $@ = try-token ] || \
+	@[ "$$AWS_ENDPOINT_URL" != http://127.0.0.1:9 ] || [ "$$ENVIRONMENT" = local ] || \
+	    { echo "this shell asks the local stack, not $$ENVIRONMENT: open another one" >&2; exit 1; }
+	@[ "$$ENVIRONMENT" != local ] || [ $@ = try-token ] || \
 	    { echo "the local stack has no \`make $@\`: see docs/runbook/practice.md" >&2; exit 1; }
-	@test -n "$(ENVIRONMENT)" || { echo "make $@ needs ENVIRONMENT: export ENVIRONMENT=prod" >&2; exit 1; }
+	@test -n "$$ENVIRONMENT" || { echo "make $@ needs ENVIRONMENT: export ENVIRONMENT=prod" >&2; exit 1; }
 	$(call needs,aws,install version 2 of the AWS CLI)
 	@mkdir -p $(TARGET_DIR)
 endef
@@ -182,31 +184,34 @@ probe-local: node $(EDGE_PACKAGES) ## Ask wrangler's local KV what the exporter 
 
 .PHONY: build
 build: ## Build the zip that is deployed (ARCH=arm64 or x86_64)
-	$(call needs,cargo-lambda,pip install cargo-lambda)
+	$(call needs,cargo-lambda,pip install --require-hashes --requirement .ci/build.txt)
+	@case $$COMMIT in *[!A-Za-z0-9._-]* | '' | ?????????????????????????????????????????*) \
+	    echo "COMMIT is 1 to 40 letters, digits, dots, hyphens and underscores: a tag is called otherwise" >&2; exit 1 ;; esac
 	@mkdir -p target/lambda
-	@echo $(COMMIT) >target/lambda/commit
-	EXPORTER_COMMIT=$(COMMIT) cargo lambda build --locked --release $(LAMBDA_FLAG_$(ARCH)) \
+	@printf '%s\n' "$$COMMIT" >target/lambda/commit
+	EXPORTER_COMMIT="$$COMMIT" cargo lambda build --locked --release $(or $(LAMBDA_FLAG_$(ARCH)),$(error ARCH is arm64 or x86_64)) \
 	    --package ecom-settings-exporter --bin bootstrap --output-format zip --lambda-dir target/lambda \
 	    --include target/lambda/commit
 
 # Tools of a test, from PyPI, under the target folder.
 DEPLOYMENT_TOOLS := $(TARGET_DIR)/ci/deployment
-$(DEPLOYMENT_TOOLS)/ready: tests/deployment/requirements.txt tests/deployment/install
+$(DEPLOYMENT_TOOLS)/ready: tests/deployment/requirements.txt tests/deployment/awscli.txt tests/deployment/install
 	tests/deployment/install $(DEPLOYMENT_TOOLS)
 
 .PHONY: test-deploy
 test-deploy: binaries operator $(DEPLOYMENT_TOOLS)/ready ## Deploy the debug build into an emulator of AWS, and work with it (SIZE=600 indexes; needs Python 3 and x86-64, and takes some minutes)
+	$(DEPLOYMENT_TOOLS)/bin/python tests/deployment/units.py
 	OPERATOR= $(DEPLOYMENT_TOOLS)/bin/python tests/deployment/run.py
 
 .PHONY: lint-template
-lint-template: ## Check template.yaml and the state machine's definition
+lint-template: ## Check the templates
 	$(call needs,cfn-lint,pip install cfn-lint)
-	@mkdir -p $(TARGET_DIR)
-	@{ printf '{"Resources":{"Reconcile":{"Type":"AWS::StepFunctions::StateMachine","Properties":{'; \
-	    printf '"RoleArn":"arn:aws:iam::123456789012:role/r","DefinitionSubstitutions":{"LiveArn":"l","NextArn":"n"},"Definition":'; \
-	    sed 's/$${Partition}/aws/' operations/reconcile.asl.json; \
-	    printf '}}}}'; } >$(TARGET_DIR)/reconcile-template.json
-	cfn-lint template.yaml $(TARGET_DIR)/reconcile-template.json
+	cfn-lint template.yaml operations/alarms.yaml
+
+.PHONY: audit-template
+audit-template: ## Check the templates against checkov's rules, but for those that .ci/checkov.yaml names
+	$(call needs,checkov,pip install checkov)
+	checkov --quiet --compact --framework cloudformation --config-file .ci/checkov.yaml --file template.yaml operations/alarms.yaml
 
 .PHONY: lint-scripts
 lint-scripts: ## Check the shell scripts
@@ -233,7 +238,7 @@ RELEASE_FILES := $(TARGET_DIR)/release-files
 
 .PHONY: release-files
 release-files: ## Make what a release has: zips for both processors, the operator's program, checksums, bills of materials
-	$(call needs,cargo-zigbuild,pip install cargo-zigbuild)
+	$(call needs,cargo-zigbuild,pip install --require-hashes --requirement .ci/build.txt)
 	$(call needs,rustup,https://rustup.rs)
 	@rm -rf $(RELEASE_FILES) && mkdir -p $(RELEASE_FILES)
 	for arch in arm64 x86_64; do \
@@ -251,24 +256,34 @@ release-files: ## Make what a release has: zips for both processors, the operato
 ## In AWS (ENVIRONMENT=prod, with the credentials of the AWS CLI; RAW=true prints answers as JSON)
 
 .PHONY: deploy
-deploy: operator ## Deploy what `make build` built; it goes live if KV would stay as it is (PARAMETERS="Name=value ...", PARAMETERS_FILE=file)
+deploy: ## Deploy what `make build` built; it goes live if KV would stay as it is (PARAMETERS="Name=value ...", PARAMETERS_FILE=file)
 	$(in_aws)
 	@python3 operations/stack.py deploy
 
 .PHONY: configure
-configure: operator ## Change parameters of the deployed stack; they go live if KV would stay as it is (PARAMETERS="Name=value ...")
+configure: ## Change parameters of the deployed stack; they go live if KV would stay as it is (PARAMETERS="Name=value ...")
 	$(in_aws)
 	@python3 operations/stack.py configure
 
 .PHONY: release
 release: ## Make the newest version live, whatever it would change (TO=n for another version)
 	$(in_aws)
-	@python3 operations/stack.py release $(TO)
+	@python3 operations/stack.py release "$$TO"
 
 .PHONY: rollback
 rollback: ## Go back to the version that was live before, without a build (TO=n for another version)
 	$(in_aws)
-	@python3 operations/stack.py rollback $(TO)
+	@python3 operations/stack.py rollback "$$TO"
+
+.PHONY: pause
+pause: ## Switch the scheduled reconciles off; those that run go on
+	$(in_aws)
+	@python3 operations/stack.py pause
+
+.PHONY: resume
+resume: ## Switch the scheduled reconciles on again
+	$(in_aws)
+	@python3 operations/stack.py resume
 
 .PHONY: probe
 probe: ## Ask Cloudflare what the exporter relies on (PROBE_KV_URL=https://.../namespaces/id, PROBE_KV_TOKEN; empty, and named probe)

@@ -1,14 +1,20 @@
-"""Starts ministack, with what it lacks for this stack patched in. Each patch says why.
+"""Starts ministack, with what it lacks for these stacks patched in. Each patch says why.
 
-usage: emulator.py, with GATEWAY_PORT and AUTH in the environment
+usage: emulator.py, with GATEWAY_PORT, AUTH and FOLDER in the environment
+A file `hold` in the folder makes updates that fail wait until it is gone; a file `swap` is put in the place of every
+object that is put.
 """
 import copy
 import os
+import time
+from pathlib import Path
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
-from ministack.services import lambda_svc
+from ministack.services import lambda_svc, s3
 from ministack.services.cloudformation import engine, provisioners
+
+FOLDER = Path(os.environ["FOLDER"])
 
 
 def transform_with_parameters():
@@ -44,14 +50,11 @@ def query_definitions():
 
 
 def alarms_with_expressions():
-    """Alarms on expressions are refused. None of them is evaluated here: the first metric stands for all.
-    An alarm on the topic `fails` is refused, so that a deployment can fail half-way."""
+    """Alarms on expressions are refused. None of them is evaluated here: the first metric stands for all."""
     original = provisioners._cw_metric_alarm_record
 
     def record(name, props):
         props = copy.copy(props)
-        if any(topic.endswith(":fails") for topic in props.get("AlarmActions", [])):
-            raise ValueError("this topic makes the test's deployment fail")
         if metrics := props.pop("Metrics", None):
             stat = next(metric["MetricStat"] for metric in metrics if "MetricStat" in metric)
             props.update(MetricName=stat["Metric"]["MetricName"], Namespace=stat["Metric"]["Namespace"])
@@ -61,16 +64,83 @@ def alarms_with_expressions():
     provisioners._cw_metric_alarm_record = record
 
 
-def permission_for_an_alias():
-    """An invocation of an alias is authorized as one of the function. In AWS the alias is the resource."""
+def a_schedule_that_fails():
+    """A deployment has to fail half-way: with a schedule of every six hours, after all else was updated."""
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::Scheduler::Schedule"]
+    on_a_thread = stacks._runs_on_worker_thread
+    stacks._runs_on_worker_thread = lambda kind: kind == "AWS::Scheduler::Schedule" or on_a_thread(kind)
+
+    def refusing(handler, place):
+        def run(*args, **kwargs):
+            if "0/6" in args[place]["ScheduleExpression"]:
+                while (FOLDER / "hold").exists():
+                    time.sleep(0.1)
+                raise ValueError("this schedule makes the test's deployment fail")
+            return handler(*args, **kwargs)
+        return run
+
+    handlers["create"] = refusing(handlers["create"], 1)
+    handlers["update"] = refusing(handlers["update"], 2)
+
+
+def buckets_of_others():
+    """A bucket's owner is not compared with the one that a request expects. Those called `squatted...` are another
+    account's, which lets everybody write."""
+    original = s3.handle_request
+
+    async def handle(method, path, headers, body, *args, **kwargs):
+        expected = {name.lower(): value for name, value in headers.items()}.get("x-amz-expected-bucket-owner")
+        if path.startswith("/squatted") and expected not in (None, "111111111111"):
+            error = b"<Error><Code>AccessDenied</Code><Message>not the expected owner</Message></Error>"
+            return 403, {"Content-Type": "application/xml"}, error
+        if method == "PUT" and path.count("/") > 1 and (FOLDER / "swap").exists():
+            await original(method, path, headers, body, *args, **kwargs)
+            headers = {name: value for name, value in headers.items() if "checksum" not in name and "md5" not in name.lower()}
+            body = (FOLDER / "swap").read_bytes()
+        return await original(method, path, headers, body, *args, **kwargs)
+
+    s3.handle_request = handle
+
+
+def actions_of_lambda():
+    """A call on one alias, on one mapping or on the concurrency is judged as another call."""
+    original = iam_actions._lambda_action
+    verbs = {"GET": "Get", "PUT": "Update", "DELETE": "Delete"}
+
+    def action(method, path):
+        parts = [part for part in path.split("/") if part]
+        if parts[-2] == "aliases":
+            return f"{verbs[method]}Alias"
+        if parts[-2] == "event-source-mappings":
+            return f"{verbs[method]}EventSourceMapping"
+        if parts[-1] == "concurrency" and method != "PUT":
+            return f"{verbs[method]}FunctionConcurrency"
+        return original(method, path)
+
+    iam_actions._lambda_action = action
+
+
+def resources_of_permissions():
+    """Some actions are authorized on `*`, or on a part of their resource's name. In AWS it is the whole resource."""
     original = iam_actions.extract_resource_arn
 
-    def resource(service, method, path, headers, body, query_params, *args):
-        arn = original(service, method, path, headers, body, query_params, *args)
-        qualifier = query_params.get("Qualifier") if path.endswith("/invocations") else None
-        if isinstance(qualifier, list):
-            qualifier = qualifier[0]
-        return f"{arn}:{qualifier}" if service == "lambda" and qualifier else arn
+    def resource(service, method, path, headers, body, query_params, region, account):
+        arn = original(service, method, path, headers, body, query_params, region, account)
+
+        def parameter(name):
+            value = query_params.get(name, "")
+            return value if isinstance(value, str) else value[0]
+
+        if service == "lambda" and (qualifier := parameter("Qualifier")):
+            return f"{arn}:{qualifier}"
+        if service == "cloudformation" and (name := parameter("StackName")):
+            stack = _stacks.get(name.split("/")[1] if "/" in name else name, {})
+            return name if "/" in name else stack.get("StackId", f"arn:aws:cloudformation:{region}:{account}:stack/{name}/none")
+        if service == "scheduler" and "/schedules/" in path:
+            return f"arn:aws:scheduler:{region}:{account}:schedule/default/{path.rsplit('/', 1)[1]}"
+        if service == "logs" and ":log-group:" in arn and not arn.endswith(":*"):
+            return f"{arn}:*"
+        return arn
 
     iam_actions.extract_resource_arn = resource
 
@@ -101,12 +171,13 @@ def function_with_stand_ins():
     lambda_svc._provided_worker_env = env
 
 
-from ministack.services.cloudformation import changesets, handlers, stacks  # noqa: E402
+from ministack.services.cloudformation import _stacks, changesets, handlers, stacks  # noqa: E402
 
 MODULES = (changesets, handlers, stacks)
 
 if __name__ == "__main__":
-    for patch in (transform_with_parameters, query_definitions, alarms_with_expressions, permission_for_an_alias,
-                  requests_count_as_encrypted, function_with_stand_ins):
+    for patch in (transform_with_parameters, query_definitions, alarms_with_expressions, a_schedule_that_fails,
+                  buckets_of_others, actions_of_lambda, resources_of_permissions, requests_count_as_encrypted,
+                  function_with_stand_ins):
         patch()
     app.main()

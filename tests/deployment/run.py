@@ -20,12 +20,14 @@ import zipfile
 from pathlib import Path
 
 import boto3
+from botocore.exceptions import ClientError
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = int(os.environ.get("SIZE", "600"))
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 NAME = "test-ecom-settings-exporter"
-FAILS = "arn:aws:sns:us-east-1:000000000000:fails"
+# The emulator refuses this schedule, after all else was updated.
+FAILS = "ReconcileEveryMinutes=360"
 URL = "https://keys.test/{cell}/key?a={system_account_id}&b=$x'y"
 BEGAN = time.time()
 
@@ -40,7 +42,7 @@ def step(title):
     print(f"[{time.time() - BEGAN:5.0f} s] {title}", flush=True)
 
 
-def until(what, seconds=60):
+def until(what, seconds=300):
     end = time.time() + seconds
     while not (found := what()):
         assert time.time() < end, "not in time"
@@ -98,7 +100,7 @@ class World:
         emulator = [sys.executable, ROOT / "tests/deployment/emulator.py"]
         self.start("emulator", emulator, {
             **self.environment, "GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1", "AUTH": "true", "LOG_LEVEL": "WARNING",
-            "GATEWAY": f"http://127.0.0.1:{gateway.server_port}", "CLOUDFLARE_KV_URL": self.kv, "TMPDIR": str(folder),
+            "GATEWAY": f"http://127.0.0.1:{gateway.server_port}", "CLOUDFLARE_KV_URL": self.kv, "TMPDIR": str(folder), "FOLDER": str(folder),
         })
         self.admin = self.session("test", "test")
 
@@ -125,12 +127,20 @@ class World:
     def aws(self, service):
         return self.admin.client(service, endpoint_url=self.endpoint)
 
+    def begin(self, *words, **environment):
+        """What a person types."""
+        return subprocess.Popen(["make", "--no-print-directory", *words], cwd=ROOT, text=True, stdin=subprocess.DEVNULL,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**self.environment, **environment})
+
     def make(self, *words, fails=False, **environment):
-        """What a person types. Returns what it said."""
-        done = subprocess.run(["make", "--no-print-directory", *words], cwd=ROOT, text=True, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**self.environment, **environment})
-        assert (done.returncode != 0) == fails, f"make {words}: {done.returncode}\n{done.stdout}"
-        return done.stdout
+        """The same to its end. Returns what it said."""
+        return self.ended(self.begin(*words, **environment), fails)
+
+    def ended(self, made, fails=False):
+        said, _ = made.communicate()
+        assert (made.returncode != 0) == fails, f"{made.args}: {made.returncode}\n{said}"
+        assert "Traceback" not in said and all(char == "\n" or char.isprintable() for char in said), said
+        return said
 
     def built(self, commit, change=lambda binary: binary):
         """What `make build` leaves, of another commit."""
@@ -176,15 +186,23 @@ class World:
     def value(self, key):
         return json.loads(held["value"]) if (held := self.kv_call("settings", "/bulk/get", {"keys": [key], "withMetadata": True})["result"]["values"][key]) else None
 
+    def alias(self, name="live"):
+        return self.aws("lambda").get_alias(FunctionName=NAME, Name=name)
+
     def live(self):
-        return self.aws("lambda").get_alias(FunctionName=NAME, Name="live")["FunctionVersion"]
+        return self.alias()["FunctionVersion"]
+
+    def stack(self, name=NAME):
+        return self.aws("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+
+    def output(self, name):
+        return next(output["OutputValue"] for output in self.stack()["Outputs"] if output["OutputKey"] == name)
 
     def variables(self):
         return self.aws("lambda").get_function_configuration(FunctionName=NAME, Qualifier="live")["Environment"]["Variables"]
 
-    def parameter(self, name):
-        stack = self.aws("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]
-        return {p["ParameterKey"]: p["ParameterValue"] for p in stack["Parameters"]}[name]
+    def parameter(self, name, stack=NAME):
+        return {p["ParameterKey"]: p["ParameterValue"] for p in self.stack(stack)["Parameters"]}[name]
 
     def put(self, *items):
         table = self.admin.resource("dynamodb", endpoint_url=self.endpoint).Table("test-EcomIndexSettingsTable")
@@ -208,13 +226,14 @@ def account_with_a_table(world):
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
         StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"})["TableDescription"]
     world.aws("secretsmanager").create_secret(Name="test/CloudFlareApiToken", SecretString="local-token")
-    topic = world.aws("sns").create_topic(Name="pages")["TopicArn"]
+    topics = [world.aws("sns").create_topic(Name=name)["TopicArn"] for name in ("pages", "notices")]
     world.put(*(index(number) for number in range(SIZE)))
     parameters = world.folder / "test.parameters"
     parameters.write_text("\n".join([
         "# The parameters of this environment", f"SettingsStreamArn={table['LatestStreamArn']}",
         f"CloudflareAccountId={'c' * 32}", f"CloudflareKvNamespaceId={'a' * 32}", f"CloudflareKvQcfgNamespaceId={'b' * 32}",
-        f"ApiKeysUrl={URL}", "DefaultCell=main", f"AlarmTopicArn={topic}", "BatchingWindowSeconds=0"]))
+        f"ApiKeysUrl={URL}", "DefaultCell=main", f"AlarmTopicArn={topics[0]}", "BatchingWindowSeconds=0",
+        f"NoticeTopicArn={topics[1]}"]))
     return {"PARAMETERS_FILE": str(parameters)}
 
 
@@ -222,16 +241,27 @@ def first_deployment(world, parameters):
     good = world.built("good")
     said = world.make("deploy", "PARAMETERS=RepairEnabled=true", fails=True, **good, **parameters)
     assert "first deployment has no repairs" in said, said
-    said = world.make("deploy", f"PARAMETERS=AlarmTopicArn={FAILS}", fails=True, **good, **parameters)
-    assert "this topic makes" in said, said
-    said = world.make("deploy", "PARAMETERS=CloudflareAccountId=dry-run", **good, **parameters)
-    assert "NOBODY HEARS THE NOTICES" in said and "NOBODY HEARS THE PAGES" not in said, said
+    lacking = world.folder / "lacking.parameters"
+    lacking.write_text(Path(parameters["PARAMETERS_FILE"]).read_text().rsplit("\n", 1)[0])
+    said = world.make("deploy", fails=True, **good, PARAMETERS_FILE=str(lacking))
+    assert "These parameters need a value: NoticeTopicArn." in said, said
+    said = world.make("deploy", fails=True, **world.built("good-dirty"), **parameters)
+    assert "nobody could find its sources" in said, said
+    squatted = {"BUCKET": "squatted-deployments"}
+    world.session("111111111111", "test").client("s3", endpoint_url=world.endpoint).create_bucket(Bucket=squatted["BUCKET"])
+    said = world.make("deploy", fails=True, **good, **parameters, **squatted)
+    assert "is not account 000000000000's" in said, said
+    said = world.make("deploy", f"PARAMETERS={FAILS}", fails=True, **good, **parameters)
+    assert "this schedule makes" in said, said
+    world.make("deploy", "PARAMETERS=CloudflareAccountId=dry-run", **good, **parameters)
     assert world.live() == "1" and "CLOUDFLARE_ACCOUNT_ID" not in world.variables()
     said = world.make("deploy", **good, **parameters)
     assert "is a dry run: there is nothing to compare with" in said, said
     assert world.parameter("ApiKeysUrl") == URL and world.variables()["API_KEYS_URL"] == URL
     assert "is a dry run" in world.make("rollback", fails=True)
-    assert (world.live(), world.parameter("LiveVersion"), world.parameter("RepairEnabled")) == ("2", "2", "false")
+    assert (world.live(), world.parameter("RepairEnabled")) == ("2", "false")
+    names = [alarm["AlarmName"] for alarm in world.aws("cloudwatch").describe_alarms()["MetricAlarms"]]
+    assert len(names) == 18 and f"{NAME}-removals-held" in names, names
     return good
 
 
@@ -266,34 +296,87 @@ def release_that_changes_bytes(world, parameters):
     print(said)
     assert f"{2 * SIZE} keys that it would rewrite, of {2 * SIZE}" in said and "differs at pixel_id" in said, said
     assert said.count("make explain QUALIFIER=next KEY=") == 3 and "make release" in said, said
-    assert (world.live(), world.parameter("LiveVersion")) == ("2", "2") and world.kv_state() == before
+    assert world.live() == "2" and world.kv_state() == before
     step(f"... refused after {time.time() - began:.0f} s, and KV with {len(before)} keys is byte for byte what it was")
     world.make("release")
-    assert (world.live(), world.parameter("LiveVersion"), world.parameter("PreviousVersion")) == ("3", "3", "2")
+    assert (world.live(), world.alias()["Description"]) == ("3", "before it: 2")
     world.put(index("bad"))
     until(lambda: world.value("bad.example"))
     assert "pixel_id" not in world.value("bad.example")
 
 
 def rollback_that_lasts(world, parameters):
+    """During an update that fails: nothing moves it back, and the deployment does not go live either."""
+    hold = world.folder / "hold"
+    hold.touch()
+    deploying = world.begin("deploy", f"PARAMETERS={FAILS}", **world.built("worse"), **parameters)
+    # The newest version is published, and the update goes on.
+    until(lambda: world.alias("next")["FunctionVersion"] == "4")
     began = time.time()
     said = world.make("rollback")
     assert time.time() - began < 60 and world.live() == "2", said
-    assert "git checkout good" in said and "parameters stay those of bad" in said, said
-    step(f"... rolled back after {time.time() - began:.0f} s")
+    assert "The stack is being updated. However that ends" in said and "git checkout good" in said, said
+    step(f"... rolled back after {time.time() - began:.0f} s, while the stack is {world.stack()['StackStatus']}")
+    hold.unlink()
+    said = world.ended(deploying, fails=True)
+    assert "this schedule makes" in said and world.stack()["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE", said
+    assert (world.live(), world.alias("next")["FunctionVersion"]) == ("2", "3"), said
+    assert "Name one: make rollback TO=n" in world.make("rollback", fails=True)
     said = world.make("configure", "PARAMETERS=RemovalsUpTo=50", fails=True)
     assert "Deploy good first" in said, said
-    said = world.make("deploy", f"PARAMETERS=AlarmTopicArn={FAILS}", fails=True, **world.built("worse"), **parameters)
-    assert (world.live(), world.parameter("LiveVersion")) == ("2", "2"), said
-    world.make("configure", "PARAMETERS=DriftAlarmThreshold=3")
-    assert (world.live(), world.parameter("DriftAlarmThreshold")) == ("2", "3")
+    world.make("configure", "PARAMETERS=ProxyCacheTtl=30")
+    assert (world.live(), world.parameter("ProxyCacheTtl", f"{NAME}-alarms")) == ("2", "30")
     world.remove("abad")
     until(lambda: not world.value("bad.example"))
 
 
+def rollback_beside_a_deployment(world, good, parameters):
+    """A deployment that compares while somebody moves `live` does not go live."""
+    deploying = world.begin("deploy", **good, **parameters)
+    newest = until(lambda: (version := world.alias("next")["FunctionVersion"]) != "3" and version)
+    world.make("rollback", "TO=1")
+    assert world.live() == "1"
+    said = world.ended(deploying, fails=True)
+    assert f"Somebody else has moved live meanwhile. Version {newest} was not made live" in said, said
+    assert world.live() == "1"
+    world.make("rollback", "TO=2")
+
+
+def zip_that_was_swapped(world, parameters):
+    """Between its upload and CloudFormation's look at it"""
+    swap = world.folder / "swap"
+    swap.write_bytes(Path(world.built("evil", lambda binary: binary + b" ")["ZIP"]).read_bytes())
+    said = world.make("deploy", fails=True, **world.built("fresh"), **parameters)
+    swap.unlink()
+    assert "NOT THE ZIP THAT WAS BUILT" in said and "comparing" not in said and world.live() == "2", said
+
+
+def template_that_was_poisoned(world, good, parameters):
+    """A resource that is created when somebody else configures the stack. It took a right that on call no longer has."""
+    stacks = world.aws("cloudformation")
+    kept = [{"ParameterKey": p["ParameterKey"], "UsePreviousValue": True} for p in world.stack()["Parameters"]]
+    template = (ROOT / "template.yaml").read_text().replace("\nResources:\n", """
+Resources:
+  Hidden:
+    Type: AWS::IAM::Role
+    Condition: RepairsAreOn
+    Properties:
+      ManagedPolicyArns: [arn:aws:iam::aws:policy/AdministratorAccess]
+      AssumeRolePolicyDocument: { Statement: [{ Effect: Allow, Principal: { AWS: "*" }, Action: "sts:AssumeRole" }] }
+""").replace("\nConditions:\n", "\nConditions:\n  RepairsAreOn: !Equals [!Ref RepairEnabled, \"true\"]\n")
+    stacks.update_stack(StackName=NAME, TemplateBody=template, Parameters=kept, Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
+    until(lambda: world.stack()["StackStatus"] == "UPDATE_COMPLETE")
+    said = world.make("configure", "PARAMETERS=RepairEnabled=true", fails=True)
+    assert "another template than this checkout" in said and world.parameter("RepairEnabled") == "false", said
+    world.make("deploy", "PARAMETERS=RepairEnabled=true", **good, **parameters)
+    resources = stacks.list_stack_resources(StackName=NAME)["StackResourceSummaries"]
+    assert "Hidden" not in [resource["LogicalResourceId"] for resource in resources], resources
+    world.make("configure", "PARAMETERS=RepairEnabled=false")
+
+
 def release_without_a_difference(world, good, parameters):
     began = time.time()
-    said = world.make("deploy", **{**good, "COMMIT": "good"}, **parameters)
+    said = world.make("deploy", **good, **parameters)
     assert "change no more than the live one" in said, said
     step(f"... a release without a difference is live after {time.time() - began:.0f} s")
     return world.live()
@@ -302,7 +385,7 @@ def release_without_a_difference(world, good, parameters):
 def configuration(world):
     before = world.live()
     said = world.make("configure", "PARAMETERS=DefaultCell=other", fails=True)
-    assert "differs at marqo_api_key" in said and world.live() == before == world.parameter("LiveVersion"), said
+    assert "differs at marqo_api_key" in said and world.live() == before, said
     world.make("configure", "PARAMETERS=DefaultCell=main RemovalsUpTo=50")
     assert world.live() != before and world.variables()["REMOVALS_UP_TO"] == "50"
     assert world.variables()["API_KEYS_URL"] == URL
@@ -312,8 +395,7 @@ def configuration(world):
 
 
 def machine(world):
-    outputs = world.aws("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]["Outputs"]
-    return next(output["OutputValue"] for output in outputs if output["OutputKey"] == "StateMachineArn")
+    return world.output("StateMachineArn")
 
 
 def two_reconciles_at_once(world):
@@ -326,7 +408,7 @@ def two_reconciles_at_once(world):
             start.start()
         for start in starts:
             start.join()
-        ended = until(lambda: ended_since(functions, arn, before, 2), 120)
+        ended = until(lambda: ended_since(functions, arn, before, 2))
         outputs = [json.loads(functions.describe_execution(executionArn=one["executionArn"])["output"]) for one in ended]
         # The list may lack the other one for a moment, so both may run, but they never leave to each other.
         assert sum("settings" in output for output in outputs) >= 1, outputs
@@ -348,7 +430,7 @@ def schedule(world):
     # Nobody waits a quarter of an hour: the same target, by the same role, as if a minute had passed.
     again = {"Name": found["Name"], "Target": found["Target"], "FlexibleTimeWindow": found["FlexibleTimeWindow"]}
     scheduler.update_schedule(ScheduleExpression="rate(1 minute)", **again)
-    ended = until(lambda: ended_since(functions, arn, before, 1), 90)[-1]
+    ended = until(lambda: ended_since(functions, arn, before, 1))[-1]
     scheduler.update_schedule(ScheduleExpression=found["ScheduleExpression"], **again)
     described = functions.describe_execution(executionArn=ended["executionArn"])
     assert json.loads(described["input"]) == {"reconcile": {"apply": True}}, described
@@ -356,18 +438,62 @@ def schedule(world):
 
 
 def people_on_call(world):
-    outputs = world.aws("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]["Outputs"]
-    policy = next(output["OutputValue"] for output in outputs if output["OutputKey"] == "OnCallPolicyArn")
+    """What they may do, and that nothing of it makes them deployers."""
+    policy = world.output("OnCallPolicyArn")
     iam = world.aws("iam")
     iam.create_user(UserName="on-call")
     key = iam.create_access_key(UserName="on-call")["AccessKey"]
     who = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
     assert "AccessDenied" in world.make("explain", "KEY=7.example", fails=True, **who)
     iam.attach_user_policy(UserName="on-call", PolicyArn=policy)
+    world.make("release", "TO=2", **who)
     for words in (["explain", "KEY=7.example"], ["re-export", "ACCOUNT=a7", "INDEX=main"], ["reconcile"], ["follow"],
-                  ["stop-reconciles"], ["status"], ["rollback"]):
+                  ["stop-reconciles"], ["status"], ["rollback"], ["pause"], ["resume"]):
         said = world.make(*words, **who)
         assert "AccessDenied" not in said, said
+    for words in (["deploy"], ["configure", "PARAMETERS=RepairEnabled=false"]):
+        said = world.make(*words, fails=True, **who, **world.built("good"))
+        assert "AccessDenied" in said, said
+    session = world.session(key["AccessKeyId"], key["SecretAccessKey"])
+
+    def client(service):
+        return session.client(service, endpoint_url=world.endpoint)
+
+    client("secretsmanager").put_secret_value(SecretId="test/CloudFlareApiToken", SecretString="local-token")
+    client("lambda").update_event_source_mapping(UUID=world.output("StreamMappingId"), Enabled=True)
+    client("lambda").put_function_concurrency(FunctionName=NAME, ReservedConcurrentExecutions=5)
+    client("lambda").delete_function_concurrency(FunctionName=NAME)
+    other = world.aws("lambda").create_function(
+        FunctionName="other", Runtime="provided.al2023", Handler="b", Role=world.output("RoleArn"),
+        Code={"ZipFile": Path(world.built("good")["ZIP"]).read_bytes()})["FunctionName"]
+    world.aws("cloudformation").create_stack(StackName="other", TemplateBody=json.dumps(
+        {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}))
+    template = (ROOT / "template.yaml").read_text()
+    bucket = next(bucket["Name"] for bucket in world.aws("s3").list_buckets()["Buckets"] if bucket["Name"].startswith("ecom"))
+    [uploaded, *_] = world.aws("s3").list_objects_v2(Bucket=bucket)["Contents"]
+    for service, action, arguments in (
+        ("cloudformation", "update_stack", {"StackName": NAME, "TemplateBody": template}),
+        ("cloudformation", "update_stack", {"StackName": f"{NAME}-alarms", "TemplateBody": template}),
+        ("cloudformation", "create_change_set", {"StackName": NAME, "ChangeSetName": "c", "TemplateBody": template}),
+        ("cloudformation", "get_template", {"StackName": NAME}),
+        ("cloudformation", "describe_stacks", {"StackName": "other"}),
+        ("s3", "put_object", {"Bucket": bucket, "Key": uploaded["Key"], "Body": b"evil"}),
+        ("s3", "get_object", {"Bucket": bucket, "Key": uploaded["Key"]}),
+        ("lambda", "update_function_code", {"FunctionName": NAME, "ZipFile": b"evil"}),
+        ("lambda", "update_function_configuration", {"FunctionName": NAME, "MemorySize": 512}),
+        ("lambda", "get_function", {"FunctionName": other}),
+        ("lambda", "get_function_configuration", {"FunctionName": other}),
+        ("lambda", "invoke", {"FunctionName": other}),
+        ("secretsmanager", "get_secret_value", {"SecretId": "test/CloudFlareApiToken"}),
+        ("iam", "create_role", {"RoleName": "r", "AssumeRolePolicyDocument": "{}"}),
+        ("dynamodb", "put_item", {"TableName": "test-EcomIndexSettingsTable", "Item": {"pk": {"S": "a"}, "sk": {"S": "b"}}}),
+    ):
+        try:
+            getattr(client(service), action)(**arguments)
+        except ClientError as error:
+            assert error.response["Error"]["Code"].startswith("AccessDenied"), (action, error)
+        else:
+            raise AssertionError(f"on call may {action} {arguments}")
 
 
 def main():
@@ -386,8 +512,13 @@ def main():
         stream_and_removal(world)
         step("a second release, which is refused and then released")
         release_that_changes_bytes(world, parameters)
-        step("a rollback, and a deployment that fails after it")
+        step("a rollback while the stack is updated, which fails")
         rollback_that_lasts(world, parameters)
+        step("a rollback while a deployment compares")
+        rollback_beside_a_deployment(world, good, parameters)
+        step("a zip that somebody swapped, and a template that somebody poisoned")
+        zip_that_was_swapped(world, parameters)
+        template_that_was_poisoned(world, good, parameters)
         step("a release without a difference")
         release_without_a_difference(world, good, parameters)
         step("configuration")

@@ -1,32 +1,39 @@
-//! What the template watches.
+//! The templates: what runs, and what watches it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::printed::{COUNTS, DURATIONS};
 
+const EXPORTER: &str = "template.yaml";
+pub const ALARMS: &str = "operations/alarms.yaml";
+
 pub fn read(path: &str) -> String {
     std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// The names of all `EcomSettingsExporter` metrics in the template.
+/// The names of all `EcomSettingsExporter` metrics in the template of the alarms.
 fn metrics_of_the_template() -> BTreeSet<String> {
-    let template = read("template.yaml");
+    let template = read(ALARMS);
     let lines: Vec<&str> = template.lines().map(str::trim).collect();
     let alarms = lines.windows(2).filter_map(|pair| {
         (pair[0] == "Namespace: EcomSettingsExporter")
             .then(|| pair[1].strip_prefix("MetricName: "))?
+            .filter(|name| !name.starts_with('!'))
     });
-    let graphs = template.split(r#"["EcomSettingsExporter", ""#).skip(1);
+    let (mappings, resources) = template.split_once("\nResources:\n").unwrap();
+    let rows = mappings.split(" Metric: ").skip(1);
+    let rows = rows.filter_map(|rest| rest.split([',', '\n']).next());
+    let graphs = resources.split(r#"["EcomSettingsExporter", ""#).skip(1);
     let graphs = graphs.filter_map(|rest| rest.split('"').next());
     let dimension = r#""Environment", "${Environment}""#;
-    let of_dimension = template.matches(dimension).count();
-    assert_eq!(of_dimension, template.matches(r#"["EcomSettingsExporter", ""#).count());
-    alarms.chain(graphs).map(str::to_owned).collect()
+    let of_dimension = resources.matches(dimension).count();
+    assert_eq!(of_dimension, resources.matches(r#"["EcomSettingsExporter", ""#).count());
+    alarms.chain(rows).chain(graphs).map(str::to_owned).collect()
 }
 
-/// The resources of a type, by logical id.
-pub fn resources(kind: &str) -> BTreeMap<String, String> {
-    let template = read("template.yaml");
+/// The resources of a type that a template writes out, by logical id.
+pub fn resources(template: &str, kind: &str) -> BTreeMap<String, String> {
+    let template = read(template);
     let resources = template.split("\nResources:\n").nth(1).unwrap();
     let resources = resources.split("\nOutputs:\n").next().unwrap();
     let mut found = BTreeMap::new();
@@ -56,18 +63,19 @@ fn the_template_watches_every_metric_of_the_function_and_no_other() {
 
 #[test]
 fn the_dashboard_shows_every_alarm() {
-    let template = read("template.yaml");
+    let template = read(ALARMS);
     let shown = template.split(r#""alarms": ["#).nth(1).unwrap().split(']').next().unwrap();
     let shown: BTreeSet<&str> =
-        shown.split("${").skip(1).filter_map(|rest| rest.split(".Arn}").next()).collect();
-    let alarms = resources("AWS::CloudWatch::Alarm");
-    assert_eq!(shown, alarms.keys().map(String::as_str).collect());
+        shown.split("${Alarm}-").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let page = read("docs/alarms.md");
+    let of_page = page.lines().filter_map(|row| row.split(" | `").nth(1)?.split('`').next());
+    assert_eq!(shown, of_page.collect());
 }
 
 #[test]
 fn the_alarms_on_slow_changes_ring_before_the_promise_is_broken() {
     const PROMISE: u64 = 150;
-    let template = read("template.yaml");
+    let template = read(ALARMS);
     let rows = template.split("\n  Promise:\n").nth(1).unwrap().lines();
     let mut ttls = Vec::new();
     for row in rows.take_while(|row| row.starts_with("    \"")) {
@@ -82,14 +90,14 @@ fn the_alarms_on_slow_changes_ring_before_the_promise_is_broken() {
     }
     let parameter = template.split("\n  ProxyCacheTtl:\n").nth(1).unwrap();
     assert!(parameter.contains(&format!("AllowedValues: [{}]", ttls.join(", "))), "{ttls:?}");
-    let alarm = &resources("AWS::CloudWatch::Alarm")["ChangesLateAlarm"];
+    let alarm = &resources(ALARMS, "AWS::CloudWatch::Alarm")["ChangesLateAlarm"];
     assert!(alarm.contains("Threshold: !FindInMap [Promise, !Ref ProxyCacheTtl, Alarm]"));
 }
 
 /// Lambda takes a line without a level for INFO, and the metrics are such lines.
 #[test]
 fn the_log_level_drops_no_metrics() {
-    assert!(read("template.yaml").contains("ApplicationLogLevel: INFO\n"));
+    assert!(read(EXPORTER).contains("ApplicationLogLevel: INFO\n"));
 }
 
 #[test]
@@ -102,32 +110,100 @@ fn the_saved_queries_are_those_of_the_runbook_word_for_word() {
             (name, part.split("```").nth(1).unwrap().trim().to_owned())
         })
         .collect();
-    let saved: BTreeMap<String, String> = resources("AWS::Logs::QueryDefinition")
-        .values()
-        .map(|body| {
-            assert!(body.contains("LogGroupNames: [!Ref ExporterLogGroup]"), "{body}");
-            let (head, text) = body.split_once("QueryString: |\n").unwrap();
-            let name = head.split("ecom-settings-exporter/").nth(1).unwrap();
-            let lines: Vec<&str> = text.trim_end().lines().map(str::trim).collect();
-            (name.lines().next().unwrap().to_owned(), lines.join("\n"))
+    let template = read(ALARMS);
+    let saved = template.split("\n  Queries:\n").nth(1).unwrap();
+    let saved: BTreeMap<String, String> = saved
+        .split("\n\n")
+        .next()
+        .unwrap()
+        .split("\n    ")
+        .fold(Vec::<(String, Vec<&str>)>::new(), |mut queries, line| {
+            match line.trim_start_matches("    ").strip_suffix(':') {
+                Some(name) if !line.starts_with("    ") || queries.is_empty() => {
+                    queries.push((name.to_owned(), Vec::new()));
+                }
+                _ => queries.last_mut().unwrap().1.push(line.trim()),
+            }
+            queries
         })
+        .into_iter()
+        .map(|(name, lines)| (name, lines[1..].join("\n")))
         .collect();
     assert_eq!(saved.len(), 7);
     assert_eq!(saved, of_the_runbook);
+    let all = of_the_runbook.into_keys().collect::<Vec<_>>().join("|");
+    let listed = template.split("Fn::ForEach::Queries:\n    - Name\n    - [").nth(1).unwrap();
+    let mut listed: Vec<&str> = listed.split(']').next().unwrap().split(", ").collect();
+    listed.sort_unstable();
+    assert_eq!(listed.join("|"), all);
+}
+
+/// The loops list what the mappings have: a row that no loop names would be no alarm.
+#[test]
+fn every_row_of_a_mapping_is_a_resource() {
+    let template = read(ALARMS);
+    for (mapping, depth) in [("Alarms", "\n      - "), ("Shares", "[")] {
+        let rows = template.split(&format!("\n  {mapping}:\n")).nth(1).unwrap();
+        let rows = rows.split("\n\n").next().unwrap().lines();
+        let rows: BTreeSet<&str> = rows
+            .filter_map(|line| line.strip_prefix("    ")?.split_once(':').map(|row| row.0))
+            .filter(|row| !row.starts_with([' ', '#']))
+            .collect();
+        let looped = template.split(&format!("Fn::ForEach::{mapping}:\n    - Name\n    - ")).nth(1);
+        let looped = looped.unwrap().split("\n    - \"&").next().unwrap();
+        let looped: BTreeSet<&str> = if depth == "[" {
+            looped.trim_matches(['[', ']']).split(", ").collect()
+        } else {
+            looped.trim_start_matches("- ").split(depth).collect()
+        };
+        assert_eq!(rows, looped, "{mapping}");
+    }
 }
 
 #[test]
-fn a_release_publishes_the_next_version_and_a_parameter_says_which_one_is_live() {
-    let exporter = &resources("AWS::Serverless::Function")["Exporter"];
+fn a_release_publishes_the_next_version_and_no_update_moves_the_live_one() {
+    let exporter = &resources(EXPORTER, "AWS::Serverless::Function")["Exporter"];
     assert!(exporter.contains("AutoPublishCodeSha256: !Ref Release\n"), "{exporter}");
     assert!(exporter.contains("AutoPublishAlias: next\n"), "{exporter}");
-    let live = &resources("AWS::Lambda::Alias")["ExporterAliaslive"];
-    assert!(live.contains("FunctionVersion: !If [HasLiveVersion, !Ref LiveVersion, "), "{live}");
-    let mapping = &resources("AWS::Lambda::EventSourceMapping")["ExporterStream"];
-    assert!(mapping.contains("FunctionName: !Ref ExporterAliaslive\n"), "{mapping}");
-    let machine = &resources("AWS::Serverless::StateMachine")["Reconcile"];
-    assert!(machine.contains("LiveArn: !Ref ExporterAliaslive\n"), "{machine}");
+    // CloudFormation touches a resource only where its properties change.
+    let live = &resources(EXPORTER, "AWS::Lambda::Alias")["Live"];
+    let constant =
+        "      FunctionName: !Ref Exporter\n      Name: live\n      FunctionVersion: $LATEST\n";
+    assert!(live.trim_end().ends_with(constant.trim_end()), "{live}");
+    let mapping = &resources(EXPORTER, "AWS::Lambda::EventSourceMapping")["ExporterStream"];
+    assert!(mapping.contains("FunctionName: !Ref Live\n"), "{mapping}");
+    let machine = &resources(EXPORTER, "AWS::Serverless::StateMachine")["Reconcile"];
+    assert!(machine.contains("LiveArn: !Ref Live\n"), "{machine}");
     assert!(machine.contains("NextArn: !Ref Exporter.Alias\n"), "{machine}");
+}
+
+/// CloudFormation takes 51,200 bytes without a bucket. What can't be read whole, nobody checks.
+#[test]
+fn the_templates_need_no_bucket_and_have_few_parameters() {
+    assert!(read(EXPORTER).len() < 30_000, "{}", read(EXPORTER).len());
+    assert!(read(ALARMS).len() < 51_200, "{}", read(ALARMS).len());
+    let template = read(EXPORTER);
+    let parameters = template.split("\nParameters:\n").nth(1).unwrap().split("\n\n").next();
+    let parameters = parameters.unwrap().lines().filter(|line| !line.starts_with("   "));
+    assert!(parameters.count() <= 24);
+}
+
+/// Whoever may send a template, or write to the bucket, becomes a deployer with the next deployment.
+#[test]
+fn on_call_may_change_no_template_no_zip_and_read_nothing_of_others() {
+    let policy = &resources(EXPORTER, "AWS::IAM::ManagedPolicy")["OnCallPolicy"];
+    for right in
+        ["UpdateStack", "ChangeSet", "s3:", "UpdateFunction", "GetTemplate", "GetSecretValue"]
+    {
+        assert!(!policy.contains(right), "{right}");
+    }
+    let (_, around) = policy.split_once("Sid: LookAround").unwrap();
+    assert_eq!(policy.matches("Resource: \"*\"").count(), 1, "{policy}");
+    let around = around.split("Sid:").next().unwrap();
+    assert!(around.contains("Resource: \"*\""), "{around}");
+    for reads in ["lambda:", "cloudformation:", "logs:Filter", "states:"] {
+        assert!(!around.contains(reads), "{reads}");
+    }
 }
 
 /// `operations/stack.py` publishes a version for every other parameter.
@@ -137,15 +213,15 @@ fn what_publishes_no_version_when_it_changes_is_no_part_of_the_function() {
     let set = program.split("NOT_OF_THE_FUNCTION = {").nth(1).unwrap();
     let named: BTreeSet<&str> =
         set.split('}').next().unwrap().split('"').skip(1).step_by(2).collect();
-    assert!(named.len() > 8, "{named:?}");
+    assert!(named.len() > 7, "{named:?}");
     // A version has its own value of everything but these.
     let of_no_version = ["ReservedConcurrentExecutions: ", "AutoPublish", "VersionDescription: "];
-    let exporter = resources("AWS::Serverless::Function").remove("Exporter").unwrap();
+    let exporter = resources(EXPORTER, "AWS::Serverless::Function").remove("Exporter").unwrap();
     let exporter =
         exporter.lines().filter(|line| !of_no_version.iter().any(|part| line.contains(part)));
     let exporter: String = exporter.collect();
     for name in named {
-        assert!(read("template.yaml").contains(&format!("\n  {name}:\n    Type:")), "{name}");
+        assert!(read(EXPORTER).contains(&format!("\n  {name}:\n    Type:")), "{name}");
         assert!(!exporter.contains(name), "{name}");
     }
 }
