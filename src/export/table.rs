@@ -16,7 +16,7 @@ use crate::ports::{
 pub enum ReadError {
     #[error(transparent)]
     Table(#[from] TableError),
-    #[error("settings table: {0}")]
+    #[error("settings table")]
     OutOfTime(#[from] OutOfTime),
 }
 
