@@ -410,3 +410,314 @@ fn warn_if_odd(Exportable { settings, .. }: &Exportable) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::api_keys::Fallback;
+    use crate::export::fakes::{
+        Fakes, KvFault, TIME_LEFT, TableChange, index, index_item, item, query_config,
+    };
+    use crate::index::IndexRef;
+    use crate::ports::{ApiKeyError, Cause, KvError};
+    use serde_json::{Value, json};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn settings_of(name: &str) -> ItemRef {
+        index(name).into()
+    }
+
+    /// Attributes with the shop id `s`, unless they name another.
+    fn with_shop(attributes: &Value) -> Value {
+        let mut all = json!({"shop_id": {"S": "s"}});
+        all.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
+        all
+    }
+
+    fn becomes(attributes: &Value) -> TableChange {
+        TableChange::Put(index_item("i", &with_shop(attributes)))
+    }
+
+    fn pixel(id: &str) -> Value {
+        json!({"pixel_id": {"S": id}})
+    }
+
+    fn with_image(name: &str, attributes: &Value) -> WriteItem {
+        let (_, image) = index_item(name, &with_shop(attributes));
+        WriteItem { image: Some(image), ..WriteItem::new(settings_of(name)) }
+    }
+
+    async fn write(fakes: &Fakes, source: Source, items: Vec<WriteItem>) -> Written {
+        let mut invocation = fakes.invocation(source);
+        invocation.budget.first_read = 5 * SECOND;
+        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_LEFT);
+        write_items(&invocation, Namespace::Settings, items, &mut api_keys).await
+    }
+
+    /// Writes index `i` with the shop id `s`, while the table changes behind the first read.
+    async fn write_while(
+        fakes: &Fakes,
+        source: Source,
+        changes: impl IntoIterator<Item = TableChange>,
+    ) -> Written {
+        fakes.table.put(index_item("i", &with_shop(&json!({}))));
+        fakes.table.changes.then_nothing(1);
+        fakes.table.changes.then(changes);
+        write(fakes, source, vec![WriteItem::new(settings_of("i"))]).await
+    }
+
+    fn names<T>(keys: &BTreeMap<String, T>) -> Vec<&str> {
+        keys.keys().map(String::as_str).collect()
+    }
+
+    /// A fate in a word.
+    fn word(fate: &Fate) -> String {
+        match fate {
+            Fate::Written => "written".to_owned(),
+            Fate::Absent => "absent".to_owned(),
+            Fate::Rejected(rejection) => format!("rejected: {}", rejection.path),
+            Fate::Failed(error) => format!("failed: {}", Chain(error)),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_follows_from_the_second_read() {
+        let moved = || becomes(&json!({"shop_id": {"S": "t"}}));
+        let gone = || TableChange::Remove(settings_of("i").key());
+        let broken = || becomes(&json!({"index_endpoint": null}));
+        let unread = "failed: settings table: BatchGetItem: down";
+        let (stream, by_hand) = (Source::Stream, Source::ReExport);
+        let both: &[&str] = &["a-i", "s"];
+        let rows: [(_, _, Vec<TableChange>, _, &[&str], &[&str], _); 9] = [
+            ("as it was", stream, vec![], "written", both, &[], 1),
+            ("another value", stream, vec![becomes(&pixel("1"))], "written", both, &[], 2),
+            ("another key", stream, vec![moved()], "written", &["a-i", "t"], &["s"], 2),
+            (
+                "another key, and back",
+                by_hand,
+                vec![moved(), becomes(&json!({}))],
+                "written",
+                both,
+                &["t"],
+                3,
+            ),
+            (
+                "another cell",
+                stream,
+                vec![becomes(&json!({"cell": {"S": "new"}}))],
+                "written",
+                both,
+                &[],
+                1,
+            ),
+            ("gone", stream, vec![gone()], "absent", &[], both, 1),
+            ("broken", stream, vec![broken()], "rejected: index_endpoint", both, &[], 1),
+            ("unread, of a batch", stream, vec![TableChange::Fails], "written", both, &[], 1),
+            ("unread, by hand", by_hand, vec![TableChange::Fails], unread, &[], &[], 1),
+        ];
+        for (name, source, changes, fate, keys, left_behind, puts) in rows {
+            let fakes = Fakes::new();
+            let written = write_while(&fakes, source, changes).await;
+            assert_eq!(word(&written.fate(&settings_of("i"))), fate, "{name}");
+            assert_eq!(names(&written.keys), keys, "{name}");
+            assert_eq!(names(&written.left_behind), left_behind, "{name}");
+            assert_eq!(fakes.kv.requests.borrow().len(), puts, "{name}");
+            assert_eq!(fakes.api_keys.requests.borrow().len(), 1, "{name}");
+            assert!(written.may_have_written, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_twice_is_followed_and_what_changes_three_times_has_failed() {
+        for (changes, fate) in
+            [(2, "written"), (3, "failed: the item still changes after 3 writes")]
+        {
+            let fakes = Fakes::new();
+            let pixels = (1..=changes).map(|n| becomes(&pixel(&n.to_string())));
+            let written = write_while(&fakes, Source::Stream, pixels).await;
+            assert_eq!(word(&written.fate(&settings_of("i"))), fate);
+            assert_eq!(fakes.kv.requests.borrow().len(), MAX_PUTS);
+            assert_eq!(fakes.kv.value("s")["pixel_id"], "2");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn which_image_is_written() {
+        let absent = || vec![];
+        let put = |id: &str| TableChange::Put(index_item("i", &with_shop(&pixel(id))));
+        let fails = || TableChange::Fails;
+        let (none, image) = (None, Some("image"));
+        let down = "failed: settings table: BatchGetItem: down";
+        let late = "failed: settings table: the invocation's time is up";
+        let rows: [(_, Vec<TableChange>, _, _, _, u64); 9] = [
+            ("absent", absent(), image, "written", Some("image"), 0),
+            ("absent, no image", absent(), none, "absent", None, 0),
+            ("the table has it", vec![put("table")], image, "written", Some("table"), 0),
+            ("the table has it, no image", vec![put("table")], none, "written", Some("table"), 0),
+            ("the table fails", vec![fails(), fails()], image, "written", Some("image"), 0),
+            ("the table fails, no image", vec![fails()], none, down, None, 0),
+            (
+                "the table hangs",
+                vec![TableChange::Hangs, TableChange::Hangs],
+                image,
+                "written",
+                Some("image"),
+                5 + 25,
+            ),
+            ("the table hangs, no image", vec![TableChange::Hangs], none, late, None, 5),
+            (
+                "the table fails, and has it at the second read",
+                vec![fails(), put("table")],
+                image,
+                "written",
+                Some("table"),
+                0,
+            ),
+        ];
+        for (name, changes, image, fate, pixel_id, seconds) in rows {
+            let (fakes, start) = (Fakes::new(), Instant::now());
+            fakes.table.changes.then(changes);
+            let item = image
+                .map_or_else(|| WriteItem::new(settings_of("i")), |id| with_image("i", &pixel(id)));
+            let written = write(&fakes, Source::Stream, vec![item]).await;
+            assert_eq!(word(&written.fate(&settings_of("i"))), fate, "{name}");
+            let is_held = !fakes.kv.keys().is_empty();
+            let held = is_held.then(|| fakes.kv.value("s")["pixel_id"].clone());
+            assert_eq!(held, pixel_id.map(Value::from), "{name}");
+            assert!(written.left_behind.is_empty(), "{name}");
+            assert_eq!(start.elapsed().as_secs(), seconds, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_that_the_table_has_is_rejected_however_good_its_image_is() {
+        let fakes = Fakes::new();
+        fakes.table.put(index_item("i", &json!({"index_endpoint": {"S": "nowhere"}})));
+        let written = write(&fakes, Source::Stream, vec![with_image("i", &json!({}))]).await;
+        assert_eq!(word(&written.fate(&settings_of("i"))), "rejected: index_endpoint");
+        assert!(fakes.kv.requests.borrow().is_empty() && !written.may_have_written);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_read_goes_out_beside_the_requests_for_api_keys() {
+        let (fakes, start) = (Fakes::new(), Instant::now());
+        fakes.api_keys.delays.borrow_mut().insert("a".to_owned(), 9 * SECOND);
+        fakes.table.changes.then([TableChange::Hangs]);
+        let written = write(&fakes, Source::Stream, vec![with_image("i", &json!({}))]).await;
+        assert_eq!(word(&written.fate(&settings_of("i"))), "written");
+        assert_eq!(start.elapsed(), 9 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_items_that_ask_for_a_key_the_later_has_it() {
+        let fakes = Fakes::new();
+        for name in ["i", "j"] {
+            fakes.table.put(index_item(name, &with_shop(&json!({}))));
+        }
+        fakes.table.changes.then_nothing(1);
+        fakes.table.changes.then([becomes(&pixel("1"))]);
+        let items = ["j", "i"].map(|name| WriteItem::new(settings_of(name)));
+        let written = write(&fakes, Source::Stream, items.into()).await;
+        assert_eq!(*fakes.kv.requests.borrow(), [vec!["a-j", "s", "a-i"], vec!["s", "a-i"]]);
+        assert_eq!(written.keys["s"], settings_of("i"));
+
+        let fakes = Fakes::new();
+        for name in ["i", "j"] {
+            fakes.table.put(index_item(name, &with_shop(&json!({}))));
+        }
+        fakes.table.changes.then_nothing(1);
+        fakes.table.changes.then([becomes(&pixel("1"))]);
+        let items = ["i", "j"].map(|name| WriteItem::new(settings_of(name)));
+        let written = write(&fakes, Source::Stream, items.into()).await;
+        let requests = [vec!["a-i", "s", "a-j"], vec!["a-i"]];
+        assert_eq!(*fakes.kv.requests.borrow(), requests, "what is put again takes no key");
+        assert_eq!(written.keys["s"], settings_of("j"));
+        assert_eq!(fakes.kv.value("s")["index_name"], "j");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_keys_that_were_given_are_written() {
+        for (name, change, keys, left_behind) in [
+            ("as it was", None, &["s"][..], &[][..]),
+            ("another key", Some(becomes(&json!({"shop_id": {"S": "t"}}))), &[], &["s"]),
+        ] {
+            let fakes = Fakes::new();
+            fakes.table.put(index_item("i", &with_shop(&json!({}))));
+            fakes.table.changes.then_nothing(1);
+            fakes.table.changes.then(change);
+            let item = WriteItem::under(settings_of("i"), BTreeSet::from(["s".to_owned()]));
+            let written = write(&fakes, Source::Stream, vec![item]).await;
+            assert_eq!(word(&written.fate(&settings_of("i"))), "written", "{name}");
+            assert_eq!(names(&written.keys), keys, "{name}");
+            assert_eq!(names(&written.left_behind), left_behind, "{name}");
+            assert_eq!(fakes.kv.keys(), ["s"], "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_with_a_key_that_kv_does_not_confirm_has_failed() {
+        let refused = || KvFault::Fails(KvError::RefusedContent(Cause::new("scripted")));
+        let lost = || KvFault::Fails(KvError::Transient(Cause::new("scripted")));
+        let (one, key) = ("failed: key \"s\": Cloudflare KV refuses the request: scripted", "a-i");
+        for (name, faults, fate, keys, may_have_written) in [
+            ("one refused", vec![refused(), refused()], one, &[key][..], true),
+            ("all refused", vec![refused(), refused(), refused()], one, &[], false),
+            (
+                "lost",
+                (0..4).map(|_| lost()).collect(),
+                "failed: key \"s\": Cloudflare KV: scripted",
+                &[],
+                true,
+            ),
+        ] {
+            let fakes = Fakes::new();
+            fakes.kv.faults.then(faults);
+            let written = write_while(&fakes, Source::Stream, []).await;
+            assert_eq!(word(&written.fate(&settings_of("i"))), fate, "{name}");
+            assert_eq!(names(&written.keys), keys, "{name}");
+            assert_eq!(written.may_have_written, may_have_written, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_without_an_api_key_is_not_written_and_takes_no_other_down() {
+        let refused = ApiKeyError::Refused(Cause::new("403"));
+        let failed =
+            "failed: no API key from cell \"cell\", and KV holds none of this index to use again";
+        for (error, fate) in
+            [(ApiKeyError::NotFound, "rejected: system_account_id"), (refused, failed)]
+        {
+            let fakes = Fakes::new();
+            let other = ItemRef::from(IndexRef::parse("b", "i").unwrap());
+            fakes.table.put(index_item("i", &json!({})));
+            fakes.table.put(item(&other, &json!({"index_endpoint": {"S": "https://h"}})));
+            fakes.api_keys.faults.then([error]);
+            let items = [settings_of("i"), other.clone()].map(WriteItem::new);
+            let written = write(&fakes, Source::Stream, items.into()).await;
+            assert!(word(&written.fate(&settings_of("i"))).starts_with(fate));
+            assert_eq!(written.fate(&other), Fate::Written);
+            assert_eq!(fakes.kv.keys(), ["b-i"]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn query_configs_need_no_api_key() {
+        let fakes = Fakes::new();
+        let config = query_config("i", "q");
+        fakes.table.put(item(&config, &json!({"x": {"N": "1"}})));
+        let invocation = fakes.invocation(Source::Stream);
+        let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::ZERO);
+        let items = vec![WriteItem::new(config.clone())];
+        let written = write_items(&invocation, Namespace::QueryConfigs, items, &mut api_keys).await;
+        assert_eq!(written.fate(&config), Fate::Written);
+        assert_eq!(fakes.kv.value(&config.kv_key())["x"], 1);
+        assert!(fakes.api_keys.requests.borrow().is_empty());
+    }
+
+    #[test]
+    fn an_item_that_nobody_decided_about_has_failed() {
+        let fate = Written::default().fate(&settings_of("i"));
+        assert_eq!(word(&fate), "failed: nobody decided about it");
+    }
+}
