@@ -42,7 +42,8 @@ const TIME_FOR_A_PUT_BACK: Duration = Duration::from_secs(2);
 /// What a delete and a put-back take beside the pass between them.
 const TIME_FOR_WRITES: Duration = Duration::from_secs(5);
 
-/// What the values may take that are kept to be put back, in bytes; one request reads up to 25 MB more.
+/// What the values may take that are kept to be put back, in bytes, unless one alone takes more; one
+/// request reads up to 25 MB besides.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// What became of a key.
@@ -174,7 +175,7 @@ impl<S: Services> Removing<'_, '_, S> {
             let held = Held::read(stored.as_ref(), &self.invocation.config.environment);
             read.held.insert(key.clone(), held);
             if let Some(stored) = stored
-                && read.bytes + stored.value.len() <= MAX_BYTES
+                && (read.values.is_empty() || read.bytes + stored.value.len() <= MAX_BYTES)
             {
                 read.bytes += stored.value.len();
                 read.values.insert(key.clone(), stored);
@@ -194,13 +195,11 @@ impl<S: Services> Removing<'_, '_, S> {
             let mut again = Read::default();
             self.read(&next, &mut again).await;
             for key in next {
-                open.remove(&key);
-                match again.values.remove(&key) {
-                    Some(value) if again.held.get(&key) == read.held.get(&key) => {
-                        open.insert(key.clone());
-                        read.values.insert(key, value);
-                    }
-                    _ => self.fail([key], &ExportError::StillChanging),
+                if again.held.get(&key) != read.held.get(&key) {
+                    open.remove(&key);
+                    self.fail([key], &ExportError::StillChanging);
+                } else if let Some(value) = again.values.remove(&key) {
+                    read.values.insert(key, value);
                 }
             }
         }
@@ -466,4 +465,347 @@ async fn remove_group_of_query_configs<S: Services>(
         outcomes.insert(item, outcome);
     }
     outcomes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::api_keys::Fallback;
+    use crate::export::fakes::{
+        Fakes, Keys, KvFault, TIME_LEFT, TableChange, down, entry, index_item, item, query_config,
+    };
+    use crate::item::{Item, ItemKey};
+    use crate::kv::Source;
+    use crate::ports::{Cause, KvError};
+    use serde_json::{Value, json};
+    use std::cell::RefCell;
+
+    /// Removes keys of a batch, for which there is time.
+    async fn remove(fakes: &Fakes, keys: &[&str]) -> (BTreeMap<String, Removal>, Counts) {
+        remove_within(fakes, keys, TIME_LEFT, &|_| true).await
+    }
+
+    /// Keys withheld, put back, and lost.
+    type Counts = (u64, u64, u64);
+
+    async fn remove_within(
+        fakes: &Fakes,
+        keys: &[&str],
+        time: Duration,
+        brake: Brake<'_>,
+    ) -> (BTreeMap<String, Removal>, Counts) {
+        let mut invocation = fakes.invocation(Source::Stream);
+        invocation.budget.deadline = Instant::now() + time;
+        let mut api_keys = ApiKeys::new(Fallback::Kv, time);
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let removed = remove_keys(&invocation, keys, &mut api_keys, brake).await;
+        let stats = invocation.stats();
+        (removed, (stats.deletes_withheld, stats.deletes_restored, stats.put_backs_failed))
+    }
+
+    /// What became of a key, in a word.
+    fn word(removal: &Removal) -> String {
+        match removal {
+            Removal::Removed => "removed".to_owned(),
+            Removal::Stays => "stays".to_owned(),
+            Removal::Written(item) => format!("written for {item}"),
+            Removal::Held => "held".to_owned(),
+            Removal::Failed(error) => format!("failed: {}", Chain(error)),
+        }
+    }
+
+    fn shop() -> Value {
+        json!({"shop_id": {"S": "s"}})
+    }
+
+    /// Item `j`, which asks for key `s`.
+    fn claimant() -> (ItemKey, Item) {
+        index_item("j", &shop())
+    }
+
+    /// Item `name`, whose `read_alias` is `target`.
+    fn pointer(name: &str, target: &str) -> (ItemKey, Item) {
+        index_item(name, &json!({"read_alias": {"S": target}}))
+    }
+
+    /// Services in which KV holds index `gone` under key `s`.
+    fn with_key() -> Fakes {
+        let fakes = Fakes::new();
+        fakes.kv.hold_entry("s", &entry("gone", &json!({"old": 1})));
+        fakes
+    }
+
+    fn lost() -> KvError {
+        KvError::Transient(Cause::new("lost"))
+    }
+
+    fn refused() -> KvError {
+        KvError::Refused(Cause::new("scripted"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_row_of_the_table() {
+        let broken = || index_item("gone", &json!({"index_endpoint": null}));
+        let broken_claimant =
+            || index_item("j", &json!({"shop_id": {"S": "s"}, "index_endpoint": null}));
+        let moved = || index_item("gone", &json!({"shop_id": {"S": "t"}}));
+        let written = "written for a/j";
+        let rows = [
+            ("no item", vec![], "removed", 0),
+            ("the owner has other keys", vec![moved()], "removed", 0),
+            ("an item asks for it", vec![claimant()], written, 0),
+            ("an item that can't be exported asks for it", vec![broken_claimant()], "stays", 0),
+            ("an alias names the key", vec![pointer("x", "s")], "stays", 1),
+            ("an alias names its owner", vec![pointer("x", "a-gone")], "stays", 1),
+            ("an item asks for it, and an alias", vec![claimant(), pointer("x", "s")], written, 0),
+            ("the owner can't be exported", vec![broken()], "stays", 0),
+        ];
+        for (name, items, expected, withheld) in rows {
+            let fakes = with_key();
+            items.into_iter().for_each(|item| fakes.table.put(item));
+            let (removed, counts) = remove(&fakes, &["s"]).await;
+            assert_eq!(word(&removed["s"]), expected, "{name}");
+            assert_eq!(counts, (withheld, 0, 0), "{name}");
+            let held: &[&str] = if expected == "removed" { &[] } else { &["s"] };
+            assert_eq!(fakes.kv.keys(), held, "{name}: no other key is touched");
+            if expected == written {
+                assert_eq!(fakes.kv.value("s")["index_name"], "j", "{name}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_ours_stays_and_is_written_for_an_item_that_asks_for_it() {
+        let written = "written for a/j";
+        for (name, held, environment, is_claimed, expected) in [
+            ("nothing", None, "prod", false, "stays"),
+            ("nothing, asked for", None, "prod", true, written),
+            ("a stranger's", Some(json!(7)), "prod", false, "stays"),
+            ("a stranger's, asked for", Some(json!(7)), "prod", true, written),
+            ("another environment's", Some(json!({})), "dev", false, "stays"),
+            ("another environment's, asked for", Some(json!({})), "dev", true, "stays"),
+        ] {
+            let mut fakes = Fakes::new();
+            fakes.0.config.environment = environment.to_owned();
+            match &held {
+                Some(Value::Number(_)) => fakes.kv.hold("s", &json!("stranger")),
+                Some(value) => fakes.kv.hold_entry("s", &entry("gone", value)),
+                None => {}
+            }
+            is_claimed.then(|| fakes.table.put(claimant()));
+            let before = fakes.kv.held.borrow().clone();
+            let (removed, _) = remove(&fakes, &["s", "", "."]).await;
+            assert_eq!(removed.len(), 1, "{name}: what KV can't hold is left out");
+            assert_eq!(word(&removed["s"]), expected, "{name}");
+            assert_eq!(*fakes.kv.held.borrow() == before, expected == "stays", "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_something_fails_nothing_is_deleted() {
+        let unread = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
+        let unpassed = "failed: settings table: Scan: down";
+        let fails = TableChange::Fails;
+        for (name, kv_fault, table_fault, seconds, expected) in [
+            ("KV can't be read", Some(refused()), None, 300, unread),
+            ("the pass fails", None, Some(fails), 300, unpassed),
+            (
+                "no time for a pass behind",
+                None,
+                None,
+                4,
+                "failed: too little time is left for a delete and the pass behind it",
+            ),
+        ] {
+            let fakes = with_key();
+            fakes.kv.faults.then(kv_fault.map(KvFault::Fails));
+            fakes.table.changes.then(table_fault);
+            let time = Duration::from_secs(seconds);
+            let (removed, _) = remove_within(&fakes, &["s"], time, &|_| true).await;
+            assert_eq!(word(&removed["s"]), expected, "{name}");
+            assert_eq!(fakes.kv.requests.borrow().len(), 1, "{name}");
+        }
+        let fakes = with_key();
+        fakes.table.put(claimant());
+        fakes.api_keys.faults.then((0..4).map(|_| down()));
+        let (removed, _) = remove(&fakes, &["s"]).await;
+        assert!(word(&removed["s"]).starts_with("failed: no API key from cell"));
+        assert_eq!(fakes.kv.value("s")["old"], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_follows_from_the_pass_behind_the_delete() {
+        let all = |error: fn() -> KvError| KvFault::IsDoneAndFails(Keys::All, error());
+        let four_lost = || (0..4).map(|_| all(lost)).collect::<Vec<_>>();
+        let then = |mut faults: Vec<KvFault>, last: KvError| {
+            faults.push(KvFault::Fails(last));
+            faults
+        };
+        let put = || vec![TableChange::Put(claimant())];
+        let points = || vec![TableChange::Put(pointer("x", "s"))];
+        let fails = || vec![TableChange::Fails];
+        let lost_fails = "failed: key \"s\": Cloudflare KV: lost";
+        let put_back_fails = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
+        let rows = [
+            ("as before", vec![], vec![], "removed", &[][..], (0, 0, 0)),
+            ("asked for", put(), vec![], "written for a/j", &["s"], (0, 1, 0)),
+            ("withheld", points(), vec![], "stays", &["s"], (1, 1, 0)),
+            ("it fails", fails(), vec![], "failed: settings table: Scan: down", &["s"], (0, 1, 0)),
+            ("a lost delete", vec![], four_lost(), lost_fails, &[], (0, 0, 0)),
+            ("a lost delete, asked for", put(), four_lost(), "written for a/j", &["s"], (0, 1, 0)),
+            (
+                "a refused delete, asked for",
+                put(),
+                vec![KvFault::Fails(refused())],
+                put_back_fails,
+                &["s"],
+                (0, 0, 0),
+            ),
+            (
+                "a put-back that fails",
+                put(),
+                then(vec![KvFault::ListsAsUnsuccessful(Keys::Named(&[]))], refused()),
+                put_back_fails,
+                &[],
+                (0, 0, 1),
+            ),
+            (
+                "it fails, and so does the put-back",
+                fails(),
+                then(vec![KvFault::ListsAsUnsuccessful(Keys::Named(&[]))], refused()),
+                put_back_fails,
+                &[],
+                (0, 0, 1),
+            ),
+        ];
+        for (name, passes, faults, expected, held, counts) in rows {
+            let fakes = with_key();
+            fakes.table.changes.then_nothing(1);
+            fakes.table.changes.then(passes);
+            fakes.kv.faults.then_nothing(1);
+            fakes.kv.faults.then(faults);
+            let (removed, counted) = remove(&fakes, &["s"]).await;
+            assert_eq!(word(&removed["s"]), expected, "{name}");
+            assert_eq!(fakes.kv.keys(), held, "{name}");
+            assert_eq!(counted, counts, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_put_back_is_as_it_was_read() {
+        let fakes = with_key();
+        let before = fakes.kv.held.borrow().clone();
+        fakes.table.changes.then_nothing(1);
+        fakes.table.changes.then([TableChange::Fails]);
+        remove(&fakes, &["s"]).await;
+        assert_eq!(*fakes.kv.held.borrow(), before);
+        assert_eq!(fakes.kv.requests.borrow().len(), 3, "read, deleted, put back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_was_put_back_three_times_is_not_deleted_again() {
+        let fakes = with_key();
+        let (key, _) = pointer("x", "s");
+        for _ in 0..=MAX_PUT_BACKS {
+            fakes.table.changes.then([TableChange::Remove(key.clone())]);
+            fakes.table.changes.then([TableChange::Put(pointer("x", "s"))]);
+        }
+        let (removed, counts) = remove(&fakes, &["s"]).await;
+        assert_eq!(word(&removed["s"]), "failed: the item still changes after 3 writes");
+        assert_eq!(counts, (0, 3, 0));
+        assert_eq!(fakes.kv.keys(), ["s"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_brake_holds_all_orphans_and_nothing_else() {
+        let fakes = with_key();
+        fakes.kv.hold_entry("s2", &entry("gone2", &json!({})));
+        fakes.kv.hold_entry("s3", &entry("gone2", &json!({})));
+        fakes.kv.hold_entry("kept", &entry("gone3", &json!({})));
+        fakes.kv.hold_entry("asked", &entry("gone4", &json!({})));
+        fakes.table.put(pointer("x", "kept"));
+        fakes.table.put(index_item("j", &json!({"shop_id": {"S": "asked"}})));
+        let asked = RefCell::new(Vec::new());
+        let brake = |owners: &BTreeSet<Rc<IndexRef>>| {
+            asked.borrow_mut().push(owners.iter().map(|it| it.name.clone()).collect::<Vec<_>>());
+            false
+        };
+        let keys = ["s", "s2", "s3", "kept", "asked"];
+        let (removed, _) = remove_within(&fakes, &keys, TIME_LEFT, &brake).await;
+        let words: Vec<String> = keys.iter().map(|key| word(&removed[*key])).collect();
+        assert_eq!(words, ["held", "held", "held", "stays", "written for a/j"]);
+        assert_eq!(*asked.borrow(), [["gone", "gone2"]]);
+        assert_eq!(fakes.kv.keys().len(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn values_that_do_not_fit_memory_go_in_groups() {
+        let fakes = Fakes::new();
+        let keys = ["s1", "s2", "s3"];
+        for (key, mib) in keys.iter().zip([9, 9, 17]) {
+            let value = json!({"x": "x".repeat(mib * 1024 * 1024)});
+            fakes.kv.hold_entry(key, &entry("gone", &value));
+        }
+        let (removed, _) = remove(&fakes, &keys).await;
+        let words: Vec<String> = keys.iter().map(|key| word(&removed[*key])).collect();
+        assert_eq!(words, ["removed"; 3]);
+        assert!(fakes.kv.keys().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_pass_behind_one_group_says_counts_for_the_next() {
+        let fakes = Fakes::new();
+        for key in ["s", "t"] {
+            let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
+            fakes.kv.hold_entry(key, &entry("gone", &value));
+        }
+        fakes.table.changes.then_nothing(1);
+        fakes.table.changes.then([TableChange::Put(pointer("x", "t"))]);
+        let (removed, counts) = remove(&fakes, &["s", "t"]).await;
+        assert_eq!([word(&removed["s"]), word(&removed["t"])], ["removed", "stays"]);
+        assert_eq!(counts, (1, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_becomes_of_query_configs() {
+        let config = query_config("i", "q");
+        let stored = || item(&config, &json!({"x": {"N": "2"}}));
+        let key = config.kv_key();
+        let put = || TableChange::Put(stored());
+        let broken = || TableChange::Put(item(&config, &json!({"x": {"Q": "2"}})));
+        let gone = || TableChange::Remove(config.key());
+        let fails = || TableChange::Fails;
+        let unread = "failed: settings table: BatchGetItem: down";
+        let refusal = format!("failed: key {key:?}: Cloudflare KV refuses the request: scripted");
+        let rows: [(_, Vec<TableChange>, Option<KvError>, &str, Option<i32>); 8] = [
+            ("gone", vec![], None, "removed", None),
+            ("there", vec![put()], None, "written for a/i \"q\"", Some(2)),
+            ("back behind the delete", vec![gone(), put()], None, "written for a/i \"q\"", Some(2)),
+            ("back, and can't be exported", vec![gone(), broken()], None, "stays", None),
+            (
+                "back, and gone again",
+                vec![gone(), put(), gone()],
+                None,
+                "failed: the item still changes after 3 writes",
+                None,
+            ),
+            ("the first read fails", vec![fails()], None, unread, Some(1)),
+            ("the second read fails", vec![gone(), fails()], None, unread, None),
+            ("the delete fails", vec![], Some(refused()), &refusal, Some(1)),
+        ];
+        for (name, changes, fault, expected, held) in rows {
+            let fakes = Fakes::new();
+            fakes.kv.hold_entry(&key, &entry("i", &json!({"x": 1})));
+            fakes.table.changes.then(changes);
+            fakes.kv.faults.then(fault.map(KvFault::Fails));
+            let invocation = fakes.invocation(Source::Stream);
+            let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::ZERO);
+            let items = BTreeSet::from([config.clone()]);
+            let removed = remove_query_configs(&invocation, items, &mut api_keys).await;
+            assert_eq!(word(&removed[&config]), expected, "{name}");
+            let is_held = fakes.kv.keys() == [key.clone()];
+            let value = is_held.then(|| fakes.kv.value(&key)["x"].clone());
+            assert_eq!(value, held.map(Value::from), "{name}");
+        }
+    }
 }
