@@ -360,3 +360,408 @@ fn report_held(outcomes: &Outcomes, up_to: usize) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fakes::{
+        Fakes, KvFault, NOW, TableChange, down, entry, index, index_item, item, query_config,
+    };
+    use crate::kv::Source;
+    use crate::ports::{Cause, KvError};
+    use serde_json::value::to_raw_value;
+    use serde_json::{Value, json};
+
+    /// A record of an item: its event, and what `dynamodb` has beside the keys.
+    fn record(item: &ItemRef, event: &str, fields: Value) -> StreamRecord {
+        let key = item.key();
+        let mut change = json!({"Keys": {"pk": {"S": key.pk}, "sk": {"S": key.sk}}});
+        let Value::Object(fields) = fields else { panic!("{fields}") };
+        change.as_object_mut().unwrap().extend(fields);
+        StreamRecord::read(&to_raw_value(&json!({"eventName": event, "dynamodb": change})).unwrap())
+    }
+
+    fn settings_of(name: &str) -> ItemRef {
+        index(name).into()
+    }
+
+    /// An image with an endpoint and these attributes.
+    fn image(attributes: &Value) -> Value {
+        let mut all = json!({"index_endpoint": {"S": "https://h"}});
+        all.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
+        all
+    }
+
+    fn pixel(id: &str) -> Value {
+        json!({"pixel_id": {"S": id}})
+    }
+
+    fn shop(id: &str) -> Value {
+        json!({"shop_id": {"S": id}})
+    }
+
+    /// What KV holds of index `i`, whose shop id is `s`.
+    fn held() -> Value {
+        json!({"system_account_id": "a", "index_name": "i", "shop_id": "s", "pixel_id": "kv"})
+    }
+
+    fn word(outcome: &Outcome) -> String {
+        match outcome {
+            Outcome::Skipped => "skipped".to_owned(),
+            Outcome::Exported => "exported".to_owned(),
+            Outcome::Held => "held".to_owned(),
+            Outcome::Rejected(_, rejection) => format!("rejected: {}", rejection.path),
+            Outcome::Failed(..) => "failed".to_owned(),
+            Outcome::Parked(..) => "parked".to_owned(),
+        }
+    }
+
+    async fn export(fakes: &Fakes, records: Vec<StreamRecord>) -> (Vec<String>, Stats) {
+        let invocation = fakes.invocation(Source::Stream);
+        let outcomes = export_batch(&invocation, records, &Flood::default()).await;
+        (outcomes.iter().map(word).collect(), invocation.stats())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_row_of_the_table() {
+        let fails = |times: usize| (0..times).map(|_| TableChange::Fails).collect::<Vec<_>>();
+        let invalid = || json!({"index_endpoint": {"S": "nowhere"}});
+        let (table, new) = (Some(pixel("table")), pixel("image"));
+        let (upsert, remove, malformed) = ("MODIFY", "REMOVE", "UPSERT");
+        for (name, there, changes, event, new, expected, kv) in [
+            ("there, an image", &table, fails(0), upsert, &new, "exported", Some("table")),
+            ("there, removed", &table, fails(0), remove, &new, "exported", Some("table")),
+            ("there, malformed", &table, fails(0), malformed, &new, "exported", Some("table")),
+            (
+                "there, and invalid",
+                &Some(invalid()),
+                fails(0),
+                upsert,
+                &new,
+                "rejected: index_endpoint",
+                Some("kv"),
+            ),
+            ("absent, an image", &None, fails(0), upsert, &new, "exported", Some("image")),
+            (
+                "absent, an invalid image",
+                &None,
+                fails(0),
+                upsert,
+                &invalid(),
+                "rejected: index_endpoint",
+                Some("kv"),
+            ),
+            ("absent, removed", &None, fails(0), remove, &new, "exported", None),
+            (
+                "absent, malformed",
+                &None,
+                fails(0),
+                malformed,
+                &new,
+                "rejected: eventName",
+                Some("kv"),
+            ),
+            ("unread, an image", &table, fails(2), upsert, &new, "exported", Some("image")),
+            ("unread, removed", &None, fails(1), remove, &new, "exported", None),
+            (
+                "unread, and there at the pass, removed",
+                &table,
+                fails(1),
+                remove,
+                &new,
+                "exported",
+                Some("table"),
+            ),
+            ("unread for good, removed", &None, fails(2), remove, &new, "failed", Some("kv")),
+            ("unread, malformed", &table, fails(1), malformed, &new, "failed", Some("kv")),
+        ] {
+            let fakes = Fakes::new();
+            fakes.kv.hold_entry("a-i", &entry("i", &held()));
+            there.iter().for_each(|it| fakes.table.put(index_item("i", it)));
+            fakes.table.changes.then(changes);
+            let record = record(&settings_of("i"), event, json!({"NewImage": image(new)}));
+            let (outcomes, _) = export(&fakes, vec![record]).await;
+            assert_eq!(outcomes, [expected], "{name}");
+            let is_held = !fakes.kv.keys().is_empty();
+            let pixel_id = is_held.then(|| fakes.kv.value("a-i")["pixel_id"].clone());
+            assert_eq!(pixel_id, kv.map(Value::from), "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_records_of_an_item_share_the_fate_of_the_last_one() {
+        let fakes = Fakes::new();
+        let (i, j, config) = (settings_of("i"), settings_of("j"), query_config("i", "q"));
+        let upsert = |item: &ItemRef, id: &str, at: u64| {
+            let new = image(&pixel(id));
+            record(item, "MODIFY", json!({"NewImage": new, "ApproximateCreationDateTime": at}))
+        };
+        let unknown = StreamRecord::read(&to_raw_value(&json!({"eventName": "REMOVE"})).unwrap());
+        let mut foreign = record(&i, "REMOVE", json!({}));
+        foreign.content = Content::Skipped;
+        let records = vec![
+            upsert(&i, "1", 999_999_990),
+            foreign,
+            unknown,
+            record(&j, "REMOVE", json!({})),
+            upsert(&config, "c", 999_999_997),
+            upsert(&i, "2", 999_999_999),
+            upsert(&j, "3", 999_999_998),
+        ];
+        let (outcomes, stats) = export(&fakes, records).await;
+        let expected =
+            "exported skipped rejected:dynamodb.Keys exported exported exported exported";
+        assert_eq!(outcomes.join(" ").replace(": ", ":"), expected);
+        assert_eq!((stats.records, stats.exported, stats.skipped, stats.rejected), (7, 5, 1, 1));
+        let mut requests = fakes.kv.requests.borrow().clone();
+        requests.sort();
+        assert_eq!(requests, [vec!["a-i".to_owned(), "a-j".to_owned()], vec![config.kv_key()]]);
+        for (key, id, time) in
+            [("a-i", "2", "2001-09-09T01:46:39Z"), ("a-j", "3", "2001-09-09T01:46:38Z")]
+        {
+            assert_eq!(fakes.kv.value(key)["pixel_id"], id);
+            let metadata = fakes.kv.held.borrow()[key].metadata().unwrap();
+            assert_eq!(metadata.changed_at.as_deref(), Some(time));
+        }
+        assert_eq!(stats.settings_lag_ms, [1, 2].map(Duration::from_secs));
+        assert_eq!(stats.query_config_lag_ms, [Duration::from_secs(3)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_would_fail_is_parked_where_it_is_old_and_the_fault_is_its_own() {
+        let refused = |_| KvFault::Fails(KvError::RefusedContent(Cause::new("scripted")));
+        let broken = |_| KvFault::Fails(KvError::Transient(Cause::new("scripted")));
+        let now = NOW.as_secs();
+        let (young, old) = (vec![json!(now - 60)], vec![json!(now - 61)]);
+        let rows: [(_, Vec<Value>, Vec<KvFault>, bool, _); 9] = [
+            ("refused alone, young", young.clone(), (0..1).map(refused).collect(), false, "failed"),
+            ("refused alone, old", old.clone(), (0..1).map(refused).collect(), false, "parked"),
+            (
+                "refused alone, the last is young",
+                vec![json!(1), json!(now)],
+                (0..1).map(refused).collect(),
+                false,
+                "failed",
+            ),
+            (
+                "refused alone, in milliseconds",
+                vec![json!((now - 61) * 1_000)],
+                (0..1).map(refused).collect(),
+                false,
+                "failed",
+            ),
+            (
+                "refused alone, no time",
+                vec![Value::Null],
+                (0..1).map(refused).collect(),
+                false,
+                "failed",
+            ),
+            ("KV is broken, old", old.clone(), (0..4).map(broken).collect(), false, "failed"),
+            ("no API key, young", young, vec![], true, "failed"),
+            ("no API key, old", old.clone(), vec![], true, "parked"),
+            ("no API key, KV unread, old", old, (0..4).map(broken).collect(), true, "failed"),
+        ];
+        for (name, times, faults, is_without_api_key, expected) in rows {
+            let fakes = Fakes::new();
+            fakes.table.put(index_item("i", &json!({})));
+            fakes.kv.faults.then(faults);
+            if is_without_api_key {
+                fakes.api_keys.faults.then((0..4).map(|_| down()));
+            }
+            let of = |at| json!({"NewImage": {}, "ApproximateCreationDateTime": at});
+            let records =
+                times.into_iter().map(|at| record(&settings_of("i"), "MODIFY", of(at))).collect();
+            let (outcomes, stats) = export(&fakes, records).await;
+            assert!(outcomes.iter().all(|outcome| outcome == expected), "{name}: {outcomes:?}");
+            assert_eq!(stats.parked > 0, expected == "parked", "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_removals_is_held_and_everything_else_is_done() {
+        for (up_to, expected, keys) in [
+            (2, ["exported"; 4], &["a-k"][..]),
+            (1, ["held", "held", "exported", "exported"], &["a-i", "a-j", "a-k"]),
+            (0, ["held", "held", "exported", "exported"], &["a-i", "a-j", "a-k"]),
+        ] {
+            let mut fakes = Fakes::new();
+            fakes.0.config.removals_up_to = up_to;
+            let config = query_config("i", "q");
+            for (key, name) in [("a-i", "i"), ("a-j", "j"), (config.kv_key().as_str(), "i")] {
+                fakes.kv.hold_entry(key, &entry(name, &json!({})));
+            }
+            let removed = [settings_of("i"), settings_of("j"), config];
+            let mut records = Vec::from(removed.map(|item| record(&item, "REMOVE", json!({}))));
+            records.insert(
+                2,
+                record(&settings_of("k"), "INSERT", json!({"NewImage": image(&json!({}))})),
+            );
+            let (outcomes, stats) = export(&fakes, records).await;
+            assert_eq!(outcomes, expected, "{up_to}");
+            assert_eq!(fakes.kv.keys(), keys, "{up_to}");
+            assert_eq!(stats.removals_held, if up_to == 2 { 0 } else { 2 });
+        }
+    }
+
+    #[test]
+    fn a_process_removes_so_many_indexes_in_any_ten_minutes() {
+        let flood = Flood::default();
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        for (owners, seconds, is_let_through) in [
+            (&["a", "b"][..], 1_000, true),
+            (&["c"], 1_000, false),
+            (&["a"], 1_100, true),
+            (&[], 1_100, true),
+            (&["c"], 1_599, false),
+            (&["c"], 1_600, true),
+            (&["d"], 1_699, false),
+            (&["d"], 1_700, true),
+            (&["e"], 0, false),
+        ] {
+            let owners = owners.iter().map(|name| Rc::new(index(name))).collect();
+            let passed = flood.lets_through(&owners, 2, at(seconds));
+            assert_eq!(passed, is_let_through, "{owners:?} at {seconds}");
+        }
+        assert!(!Flood::default().lets_through(&[Rc::new(index("a"))].into(), 0, at(0)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn which_shop_ids_go_with_a_record() {
+        let there = |id: &str| Some(shop(id));
+        let refused = || vec![KvFault::Fails(KvError::Refused(Cause::new("scripted")))];
+        let all: &[&str] = &["a-i", "s"];
+        let images = |old: Value, new: Value| json!({"OldImage": old, "NewImage": image(&new)});
+        let rows: [(_, _, _, Vec<(&str, Value)>, Vec<KvFault>, _, &[&str]); 9] = [
+            (
+                "removed: KV's value names it",
+                None,
+                "i",
+                vec![("REMOVE", json!({}))],
+                vec![],
+                "exported",
+                &[],
+            ),
+            (
+                "removed: the old image names it",
+                None,
+                "i",
+                vec![("REMOVE", json!({"OldImage": shop("s")}))],
+                vec![],
+                "exported",
+                &[],
+            ),
+            (
+                "removed: the old image names none",
+                None,
+                "i",
+                vec![("REMOVE", json!({"OldImage": {}}))],
+                vec![],
+                "exported",
+                &["s"],
+            ),
+            (
+                "removed: KV's value is another's",
+                None,
+                "x",
+                vec![("REMOVE", json!({}))],
+                vec![],
+                "exported",
+                &["s"],
+            ),
+            (
+                "removed: KV's value can't be read",
+                None,
+                "i",
+                vec![("REMOVE", json!({}))],
+                refused(),
+                "failed",
+                all,
+            ),
+            (
+                "moved: the old image names it",
+                there("t"),
+                "i",
+                vec![("MODIFY", images(shop("s"), shop("t")))],
+                vec![],
+                "exported",
+                &["a-i", "t"],
+            ),
+            (
+                "moved: no image names it",
+                there("t"),
+                "i",
+                vec![("MODIFY", json!({"NewImage": image(&shop("t"))}))],
+                vec![],
+                "exported",
+                &["a-i", "s", "t"],
+            ),
+            (
+                "moved: an earlier record names it",
+                there("t"),
+                "i",
+                vec![
+                    ("MODIFY", json!({"NewImage": image(&shop("s"))})),
+                    ("MODIFY", json!({"NewImage": image(&shop("t"))})),
+                ],
+                vec![],
+                "exported",
+                &["a-i", "t"],
+            ),
+            (
+                "stays",
+                there("s"),
+                "i",
+                vec![("MODIFY", images(shop("s"), shop("s")))],
+                vec![],
+                "exported",
+                all,
+            ),
+        ];
+        for (name, item, owner, events, faults, expected, keys) in rows {
+            let fakes = Fakes::new();
+            fakes.kv.hold_entry("a-i", &entry(owner, &held()));
+            fakes.kv.hold_entry("s", &entry("i", &held()));
+            item.iter().for_each(|it| fakes.table.put(index_item("i", it)));
+            fakes.kv.faults.then(faults);
+            let records =
+                events.into_iter().map(|(event, fields)| record(&settings_of("i"), event, fields));
+            let (outcomes, _) = export(&fakes, records.collect()).await;
+            assert!(outcomes.iter().all(|outcome| outcome == expected), "{name}: {outcomes:?}");
+            assert_eq!(fakes.kv.keys(), keys, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_the_batch_has_written_is_not_removed() {
+        let fakes = Fakes::new();
+        fakes.kv.hold_entry("s", &entry("i", &held()));
+        fakes.table.put(index_item("j", &shop("s")));
+        let records = vec![
+            record(&settings_of("i"), "REMOVE", json!({"OldImage": shop("s")})),
+            record(&settings_of("j"), "INSERT", json!({"NewImage": image(&shop("s"))})),
+        ];
+        let (outcomes, stats) = export(&fakes, records).await;
+        assert_eq!(outcomes, ["exported", "exported"]);
+        assert_eq!(fakes.kv.value("s")["index_name"], "j");
+        assert_eq!(stats.settings_deleted, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_query_config_goes_with_its_item_and_stays_where_that_is_back() {
+        let config = query_config("i", "q");
+        let put = || TableChange::Put(item(&config, &json!({"x": {"N": "2"}})));
+        for (name, changes, expected, is_held) in [
+            ("gone", vec![], "exported", false),
+            ("there", vec![put()], "exported", true),
+            ("unread", vec![TableChange::Fails, TableChange::Fails], "failed", true),
+        ] {
+            let fakes = Fakes::new();
+            fakes.kv.hold_entry(&config.kv_key(), &entry("i", &json!({"x": 1})));
+            fakes.table.changes.then(changes);
+            let (outcomes, _) = export(&fakes, vec![record(&config, "REMOVE", json!({}))]).await;
+            assert_eq!(outcomes, [expected], "{name}");
+            assert_eq!(!fakes.kv.keys().is_empty(), is_held, "{name}");
+        }
+    }
+}

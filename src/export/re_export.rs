@@ -189,3 +189,171 @@ async fn re_export_query_configs<S: Services>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error_chain::Chain;
+    use crate::export::fakes::{
+        Fakes, KvFault, TableChange, down, entry, index, index_item, item, query_config,
+    };
+    use crate::kv::Source;
+    use crate::ports::Cause;
+    use serde_json::{Value, json};
+
+    async fn re_export_i(fakes: &Fakes) -> Result<ReExportReport, ReExportError> {
+        let request = ReExport { index: index("i"), include_query_configs: true };
+        re_export(&fakes.invocation(Source::ReExport), &request).await
+    }
+
+    /// A result in a word: the outcome with the keys, or the error and whether KV is partly written.
+    fn word(result: &Result<ReExportReport, ReExportError>) -> String {
+        match result {
+            Ok(report) => format!("{:?} {}", report.outcome, report.settings_keys.join(" ")),
+            Err(error) => Chain(error).to_string().replace(in_kv(true), ", partly"),
+        }
+    }
+
+    fn shop(id: &str) -> Value {
+        json!({"shop_id": {"S": id}})
+    }
+
+    fn becomes(attributes: &Value) -> TableChange {
+        TableChange::Put(index_item("i", attributes))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_re_export_ends_with() {
+        let kv = |error: fn(Cause) -> KvError| vec![KvFault::Fails(error(Cause::new("scripted")))];
+        let gone = || TableChange::Remove(ItemRef::from(index("i")).key());
+        let broken = || becomes(&json!({"index_endpoint": null}));
+        let rows: [(_, Vec<TableChange>, Vec<KvFault>, _, &[&str]); 11] = [
+            ("exported", vec![], vec![], "Exported s a-i", &["a-i", "s"]),
+            (
+                "no item",
+                vec![gone()],
+                vec![],
+                "the table has no settings of index a/i: nothing was written",
+                &[],
+            ),
+            (
+                "rejected",
+                vec![broken()],
+                vec![],
+                "index a/i can't be exported: index_endpoint: is required",
+                &[],
+            ),
+            (
+                "rejected behind the write",
+                vec![becomes(&shop("s")), broken()],
+                vec![],
+                "index a/i can't be exported, partly: index_endpoint: is required",
+                &["a-i", "s"],
+            ),
+            (
+                "unread",
+                vec![TableChange::Fails],
+                vec![],
+                "index a/i is not exported: settings table: BatchGetItem: down",
+                &[],
+            ),
+            (
+                "unread behind the write",
+                vec![becomes(&shop("s")), TableChange::Fails],
+                vec![],
+                "index a/i is not exported, partly: settings table: BatchGetItem: down",
+                &["a-i", "s"],
+            ),
+            (
+                "refused",
+                vec![],
+                kv(KvError::Refused),
+                "index a/i is not exported: key \"s\": Cloudflare KV refuses the request: scripted",
+                &[],
+            ),
+            (
+                "time-out, then refused",
+                vec![],
+                vec![KvFault::TimesOut, kv(KvError::Refused).remove(0)],
+                "index a/i is not exported, partly: key \"s\": Cloudflare KV refuses the request: scripted",
+                &["a-i"],
+            ),
+            ("removed meanwhile", vec![becomes(&shop("s")), gone()], vec![], "Removed ", &[]),
+            (
+                "another key",
+                vec![becomes(&shop("s")), becomes(&shop("t"))],
+                vec![],
+                "Exported t a-i",
+                &["a-i", "t"],
+            ),
+            (
+                "another key, and back behind the second write",
+                vec![becomes(&shop("s")), becomes(&shop("t")), becomes(&shop("s"))],
+                vec![],
+                "Exported s a-i",
+                &["a-i", "s"],
+            ),
+        ];
+        for (name, changes, faults, expected, keys) in rows {
+            let fakes = Fakes::new();
+            fakes.table.put(index_item("i", &shop("s")));
+            fakes.table.changes.then(changes);
+            fakes.kv.faults.then(faults);
+            assert_eq!(word(&re_export_i(&fakes).await), expected, "{name}");
+            assert_eq!(fakes.kv.keys(), keys, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_without_an_api_key_is_rejected_and_a_refused_token_is_named() {
+        let fakes = Fakes::new();
+        fakes.table.put(index_item("i", &json!({})));
+        fakes.api_keys.faults.then([crate::ports::ApiKeyError::NotFound]);
+        let error = re_export_i(&fakes).await.unwrap_err();
+        let path = "index a/i can't be exported: system_account_id: the account has no API key";
+        assert_eq!(Chain(&error).to_string(), path);
+        fakes.api_keys.faults.then((0..4).map(|_| down()));
+        let error = re_export_i(&fakes).await.unwrap_err();
+        assert!(matches!(error, ReExportError::Incomplete { partly_written: false, .. }));
+        let refused = KvError::AuthRejected(Cause::new("401"));
+        fakes.kv.faults.then([KvFault::Fails(refused)]);
+        let error = re_export_i(&fakes).await.unwrap_err();
+        let expected =
+            matches!(error, ReExportError::CloudflareAuthRejected { partly_written: false, .. });
+        assert!(expected, "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_dry_run_the_report_says_so() {
+        let mut fakes = Fakes::new();
+        fakes.0.config.dry_run = true;
+        fakes.table.put(index_item("i", &json!({})));
+        assert_eq!(word(&re_export_i(&fakes).await), "DryRun a-i");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn query_configs_are_exported_rejected_or_removed() {
+        let fakes = Fakes::new();
+        fakes.table.put(index_item("i", &json!({})));
+        let configs = ["a", "b", "c"].map(|query| query_config("i", query));
+        let broken = item(&configs[1], &json!({"x": {"Q": 1}}));
+        let put = |config| fakes.table.put(item(config, &json!({"x": {"N": "1"}})));
+        configs.iter().for_each(put);
+        fakes.table.put(broken);
+        let before = entry("i", &json!({"old": 1}));
+        configs.iter().for_each(|config| fakes.kv.hold_entry(&config.kv_key(), &before));
+        // The settings' two reads, the query, the first read of the query configs.
+        fakes.table.changes.then_nothing(4);
+        fakes.table.changes.then([TableChange::Remove(configs[2].key())]);
+        let report = re_export_i(&fakes).await.unwrap();
+        assert_eq!(report.query_configs, QueryConfigCounts { exported: 1, rejected: 1 });
+        let keys = fakes.kv.keys();
+        assert_eq!(configs.map(|config| keys.contains(&config.kv_key())), [true, true, false]);
+
+        fakes.table.changes.then_nothing(2);
+        fakes.table.changes.then([TableChange::Fails]);
+        let error = re_export_i(&fakes).await.unwrap_err();
+        let expected = "index a/i is not exported, partly: settings table: Query: down";
+        assert_eq!(word(&Err(error)), expected);
+    }
+}
