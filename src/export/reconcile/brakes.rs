@@ -76,3 +76,72 @@ pub fn ask(
     let refused = Changes { delete: to_do.delete - deletes, rewrite: to_do.rewrite - rewrites };
     (allowed, refused)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOTHING_RAISED: Raised = Raised { deletes: None, rewrites: None };
+
+    fn raised(to: u64) -> Raised {
+        Raised { deletes: Some(to), rewrites: Some(to) }
+    }
+
+    fn seen(ours: u64, desired: u64) -> Tally {
+        Tally { ours, desired, ..Tally::default() }
+    }
+
+    #[test]
+    fn how_much_a_chain_may_delete_and_rewrite() {
+        let done = Tally { deleted: 60, rewritten: 1_500, ..Tally::default() };
+        for (name, tally, has_indexes, raised, expected) in [
+            ("a small namespace", seen(5_049, 3_336), true, NOTHING_RAISED, (100, 1_000)),
+            ("just larger", seen(5_050, 3_337), true, NOTHING_RAISED, (101, 1_001)),
+            ("a larger one", seen(10_050, 10_000), true, NOTHING_RAISED, (201, 3_000)),
+            (
+                "huge numbers",
+                seen(u64::MAX, u64::MAX),
+                true,
+                NOTHING_RAISED,
+                (u64::MAX / 100, u64::MAX / 100),
+            ),
+            ("raised", seen(0, 0), true, raised(4_002), (4_002, 4_002)),
+            ("raised to less", seen(0, 0), true, raised(0), (100, 1_000)),
+            ("raised without an end", seen(0, 0), true, raised(u64::MAX), (u64::MAX, u64::MAX)),
+            ("no index items", seen(10_050, 0), false, NOTHING_RAISED, (0, 1_000)),
+            ("no index items, raised", seen(10_050, 0), false, raised(u64::MAX), (0, u64::MAX)),
+            ("some is done", done, true, raised(2_000), (1_940, 500)),
+            ("all is done", done, true, NOTHING_RAISED, (40, 0)),
+        ] {
+            let Changes { delete, rewrite } = brakes(tally, has_indexes, raised);
+            assert_eq!((delete, rewrite), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_brake_does_not_let_through_whole_is_refused_whole() {
+        for (delete, rewrite, allowed, spare, refused) in [
+            (0, 0, (0, 0), 100, (0, 0)),
+            (99, 1_000, (99, 1_000), 1, (0, 0)),
+            (100, 1_001, (100, 0), 0, (0, 1_001)),
+            (101, 1_000, (0, 1_000), 100, (101, 0)),
+        ] {
+            let mut tally = Tally::default();
+            let to_do = Changes { delete, rewrite };
+            let (allows, refuses) = ask(&mut tally, true, NOTHING_RAISED, to_do);
+            assert_eq!((allows.deletes, allows.rewrites), allowed, "{to_do:?}");
+            assert_eq!(allows.spare_deletes, spare, "{to_do:?}");
+            assert_eq!((refuses.delete, refuses.rewrite), refused, "{to_do:?}");
+            assert_eq!((tally.deleted, tally.rewritten), allowed, "{to_do:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_let_through_counts_for_the_parts_that_follow() {
+        let mut tally = Tally::default();
+        let part = Changes { delete: 60, rewrite: 600 };
+        assert!(ask(&mut tally, true, NOTHING_RAISED, part).1.are_none());
+        let (allowed, refused) = ask(&mut tally, true, NOTHING_RAISED, part);
+        assert_eq!((refused, allowed.spare_deletes), (part, 40));
+    }
+}

@@ -189,3 +189,144 @@ async fn read_shop_ids<S: Services>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fakes::{Fakes, KvFault, entry, index_item, query_config};
+    use crate::kv::Source;
+    use crate::ports::{Cause, ListPage};
+    use serde_json::json;
+    use std::time::Duration;
+
+    fn page(keys: &[&str], cursor: Option<&str>) -> ListPage {
+        let keys = keys.iter().map(|key| ((*key).to_owned(), None)).collect();
+        ListPage { keys, cursor: cursor.map(str::to_owned) }
+    }
+
+    fn at(name: &str, cursor: Option<&str>) -> Place {
+        Place { key: KvKey::of_settings(name), cursor: cursor.map(str::to_owned) }
+    }
+
+    async fn list_from(fakes: &Fakes, place: &Place) -> Result<Listing, ReconcileError> {
+        list(&fakes.invocation(Source::Reconcile), &Reconcile::default(), place, None).await
+    }
+
+    /// The names that were listed, or the error.
+    fn names(listing: &Result<Listing, ReconcileError>) -> String {
+        match listing {
+            Ok(listing) => {
+                let names = listing.table.rows.keys().map(|key| key.name.as_str());
+                names.collect::<Vec<_>>().join(" ")
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn refused() -> KvFault {
+        KvFault::Fails(KvError::RefusedContent(Cause::new("400")))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_a_listing_is_followed() {
+        let stopped = |keys| {
+            format!("the listing of Settings stopped after {keys} keys; nothing was written")
+        };
+        let circle = |keys| {
+            format!(
+                "the listing of Settings goes round in a circle after {keys} keys; nothing was written"
+            )
+        };
+        let start = || at("", None);
+        let auth = KvFault::Fails(KvError::AuthRejected(Cause::new("401")));
+        let rows = [
+            ("one page", start(), vec![], vec![page(&["a", "b"], None)], "a b".to_owned()),
+            (
+                "an empty page between",
+                start(),
+                vec![],
+                vec![page(&["a"], Some("1")), page(&[], Some("2")), page(&["b"], None)],
+                "a b".to_owned(),
+            ),
+            (
+                "the same cursor again",
+                start(),
+                vec![],
+                vec![page(&["a"], Some("1")), page(&[], Some("1"))],
+                circle(1),
+            ),
+            (
+                "the same key again",
+                start(),
+                vec![],
+                vec![page(&["a", "b"], Some("1")), page(&["b"], Some("2"))],
+                circle(3),
+            ),
+            (
+                "from a place",
+                at("b", Some("1")),
+                vec![],
+                vec![page(&["a", "b", "c"], None)],
+                "b c".to_owned(),
+            ),
+            (
+                "an expired cursor",
+                at("b", Some("1")),
+                vec![refused()],
+                vec![page(&["a"], Some("2")), page(&["b"], None)],
+                "b".to_owned(),
+            ),
+            ("refused twice", at("b", Some("1")), vec![refused(), refused()], vec![], stopped(0)),
+            ("refused without a cursor", start(), vec![refused()], vec![], stopped(0)),
+            (
+                "a refused token",
+                start(),
+                vec![auth],
+                vec![],
+                KvError::AuthRejected(Cause::new("401")).to_string(),
+            ),
+        ];
+        for (name, place, faults, pages, expected) in rows {
+            let fakes = Fakes::new();
+            fakes.kv.faults.then(faults);
+            fakes.kv.pages.then(pages);
+            assert_eq!(names(&list_from(&fakes, &place).await), expected, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_half_of_the_time_is_over_the_rest_is_left_to_another_part() {
+        let fakes = Fakes::new();
+        fakes.kv.faults.then([KvFault::TimesOut]);
+        fakes.kv.pages.then([page(&["a", "b"], Some("1"))]);
+        let mut invocation = fakes.invocation(Source::Reconcile);
+        invocation.budget.deadline = Instant::now() + Duration::from_secs(60);
+        let request = Reconcile::default();
+        let listing = list(&invocation, &request, &Place::default(), None).await.unwrap();
+        let end = listing.end().unwrap().clone();
+        assert_eq!(end.name, "b\0", "the first name that can come after it");
+        assert_eq!(listing.place_of(end), at("b\0", Some("1")));
+        assert_eq!(listing.place_of(KvKey::of_settings("b")), at("b", None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_one_account_its_prefixes_are_listed_and_the_shop_ids_read_that_it_asks_for() {
+        let fakes = Fakes::new();
+        let config = query_config("i", "q").kv_key();
+        let other = config.replacen("qcfg-a-", "qcfg-b-", 1);
+        for key in ["a-i", "b-i", "s", "t", &config, &other] {
+            fakes.kv.hold_entry(key, &entry("i", &json!({})));
+        }
+        fakes.table.put(index_item("i", &json!({"shop_id": {"S": "s"}})));
+        fakes.table.put(index_item("j", &json!({"shop_id": {"S": "absent"}})));
+        let invocation = fakes.invocation(Source::Reconcile);
+        let request = Reconcile { system_account_id: Some("a".to_owned()), ..Reconcile::default() };
+        let listing = list(&invocation, &request, &Place::default(), None).await;
+        assert_eq!(names(&listing), format!("a-i s {config}"));
+        fakes.kv.faults.then_nothing(2);
+        fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
+        let listing = list(&invocation, &request, &Place::default(), None).await.unwrap();
+        let unreadable: Vec<&String> = listing.unreadable.keys().collect();
+        assert_eq!(unreadable, ["absent", "s"]);
+    }
+}

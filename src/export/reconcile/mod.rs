@@ -395,3 +395,273 @@ fn count_findings<S: Services>(
         };
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fakes::{
+        Fakes, KvFault, TableChange, down, entry, index, index_item, index_settings, item,
+        query_config,
+    };
+    use crate::index::{IndexRef, ItemRef};
+    use crate::kv::{Entry, Source};
+    use crate::ports::Cause;
+    use serde_json::{Value, json};
+    use std::time::Duration;
+
+    fn repair() -> Reconcile {
+        Reconcile { apply: true, ..Reconcile::default() }
+    }
+
+    async fn run(fakes: &Fakes, request: &Reconcile) -> (Report, Stats) {
+        let invocation = fakes.invocation(Source::Reconcile);
+        let report = reconcile(&invocation, request).await.unwrap();
+        (report, invocation.stats())
+    }
+
+    /// The counts of a namespace that are not zero.
+    fn counts(report: &Report, namespace: &str) -> Value {
+        let report = serde_json::to_value(report).unwrap();
+        let counts = report[namespace].as_object().unwrap().clone();
+        counts.into_iter().filter(|(_, count)| *count != 0).collect()
+    }
+
+    /// What a repair would write of index `name`.
+    fn right(name: &str, attributes: &Value) -> Entry {
+        let metadata = entry(name, &json!({})).metadata().unwrap().clone();
+        Entry::new(&index_settings(name, attributes).value(&"k".into()), metadata)
+    }
+
+    /// Services with a key of each class, and query configs.
+    fn with_all_classes() -> Fakes {
+        let fakes = Fakes::new();
+        let points_at = |name: &str| json!({"read_alias": {"S": name}});
+        let shared = json!({"shop_id": {"S": "shared"}});
+        fakes.table.put(index_item("right", &points_at("withheld")));
+        fakes.kv.hold_entry("a-right", &right("right", &points_at("withheld")));
+        fakes.table.put(index_item("stale", &points_at("a-nowhere")));
+        fakes.kv.hold_entry("a-stale", &entry("stale", &json!({})));
+        fakes.table.put(index_item("twin1", &shared));
+        fakes.table.put(index_item("twin2", &shared));
+        fakes.table.put(index_item("taken", &json!({})));
+        let mut taken = entry("taken", &json!({})).metadata().unwrap().clone();
+        taken.environment = Some("dev".to_owned());
+        fakes.kv.hold_entry("a-taken", &Entry::new("{}", taken));
+        fakes.table.put(index_item("broken", &json!({"index_endpoint": null})));
+        let without_api_key = IndexRef::parse("b", "i").unwrap().into();
+        fakes.table.put(item(&without_api_key, &json!({"index_endpoint": {"S": "https://h"}})));
+        fakes.api_keys.faults.then_nothing(1);
+        fakes.api_keys.faults.then((0..4).map(|_| down()));
+        fakes.kv.hold_entry("orphan", &entry("gone", &json!({})));
+        fakes.kv.hold_entry("withheld", &entry("gone", &json!({})));
+        fakes.kv.hold("foreign", &json!({}));
+        let configs = ["missing", "gone"].map(|query| query_config("right", query));
+        fakes.table.put(item(&configs[0], &json!({"x": {"N": "1"}})));
+        let value =
+            json!({"system_account_id": "a", "index_name": "right", "normalized_query": "gone"});
+        fakes.kv.hold_entry(&configs[1].kv_key(), &entry("right", &value));
+        fakes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_class_is_counted() {
+        let fakes = with_all_classes();
+        let (report, stats) = run(&fakes, &Reconcile::default()).await;
+        let settings = json!({
+            "desired": 7, "listed": 6, "missing": 3, "stale": 1, "orphaned": 1, "withheld": 1,
+            "dangling": 1, "foreign": 1, "conflicting": 2, "rejected": 1, "failed": 1,
+        });
+        assert_eq!(counts(&report, "settings"), settings);
+        let query_configs = json!({"desired": 1, "listed": 1, "missing": 1, "orphaned": 1});
+        assert_eq!(counts(&report, "query_configs"), query_configs);
+        assert!(report.complete && report.next_run.is_none());
+        let examples = serde_json::to_value(&report.findings.examples).unwrap();
+        assert_eq!(examples["missing"].as_array().unwrap().len(), 4);
+        assert_eq!(examples["dangling"], json!(["a-nowhere"]));
+        assert_eq!((stats.drifted_keys, stats.items_rejected), (Some(7), Some(1)));
+        assert_eq!((stats.repair_refused, stats.keys_rewritten), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_repair_brings_every_key_that_differs_to_an_end() {
+        let fakes = with_all_classes();
+        let (report, stats) = run(&fakes, &repair()).await;
+        let settings = counts(&report, "settings");
+        assert_eq!((&settings["written"], &settings["deleted"]), (&json!(4), &json!(1)));
+        let query_configs = counts(&report, "query_configs");
+        assert_eq!((&query_configs["written"], &query_configs["deleted"]), (&json!(1), &json!(1)));
+        assert_eq!((stats.keys_rewritten, stats.repair_refused), (Some(1), Some(0)));
+        assert_eq!(fakes.kv.value("shared")["index_name"], "twin1");
+        assert_eq!(fakes.kv.value("a-taken"), json!({}));
+        let (report, _) = run(&fakes, &Reconcile::default()).await;
+        let drift =
+            ["missing", "stale", "orphaned"].map(|it| counts(&report, "settings")[it].clone());
+        assert_eq!(
+            drift,
+            [json!(1), Value::Null, Value::Null],
+            "b's, whose API key was unavailable"
+        );
+    }
+
+    /// Services with one index and so many orphans.
+    fn with_orphans(orphans: usize) -> Fakes {
+        let fakes = Fakes::new();
+        fakes.table.put(index_item("i", &json!({})));
+        for number in 0..orphans {
+            fakes.kv.hold_entry(&format!("orphan-{number:03}"), &entry("gone", &json!({})));
+        }
+        fakes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_beyond_a_brake_is_not_begun_and_missing_keys_are_written() {
+        let raised = |deletes| Raised { deletes: Some(deletes), rewrites: None };
+        for (name, request, has_indexes, deleted, refused, is_complete) in [
+            ("an audit", Reconcile::default(), true, 0, 101, true),
+            ("a repair", repair(), true, 0, 101, false),
+            ("raised", Reconcile { raised: raised(101), ..repair() }, true, 101, 0, true),
+            ("no index items", Reconcile { raised: raised(101), ..repair() }, false, 0, 101, false),
+        ] {
+            let fakes = with_orphans(101);
+            if !has_indexes {
+                fakes.table.remove(&ItemRef::from(index("i")).key());
+            }
+            let (report, stats) = run(&fakes, &request).await;
+            let sum = |class| report.findings.sum(class);
+            assert_eq!((sum(Class::Orphaned), sum(Class::Deleted)), (101, deleted), "{name}");
+            assert_eq!(report.findings.refused.delete, refused, "{name}");
+            assert_eq!(report.complete, is_complete, "{name}");
+            assert_eq!(sum(Class::Written), u64::from(request.apply && has_indexes), "{name}");
+            assert_eq!(stats.repair_refused, request.apply.then_some(refused), "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_was_not_repaired_is_taken_up_again_with_its_counts() {
+        let fakes = with_orphans(100);
+        let mut invocation = fakes.invocation(Source::Reconcile);
+        invocation.budget.deadline = Instant::now() + Duration::from_secs(40);
+        let first = reconcile(&invocation, &repair()).await.unwrap();
+        assert!(!first.complete && first.stopped.is_some());
+        assert_eq!(
+            counts(&first, "settings"),
+            json!({"desired": 1, "listed": 100, "missing": 1, "orphaned": 100})
+        );
+        assert_eq!(invocation.stats().desired, None, "the chain has not ended");
+
+        let progress = Progress::parse(&first.next_run.unwrap());
+        let resumed = Reconcile { progress, ..repair() };
+        let mut invocation = fakes.invocation(Source::Reconcile);
+        invocation.budget.deadline = Instant::now() + Duration::from_secs(40);
+        assert_eq!(reconcile(&invocation, &resumed).await, Err(ReconcileError::NoProgress));
+
+        fakes.kv.hold_entry("orphan-new", &entry("gone", &json!({})));
+        let (report, _) = run(&fakes, &resumed).await;
+        assert_eq!(report.findings.sum(Class::Orphaned), 100, "as it was when first compared");
+        assert_eq!(report.findings.sum(Class::Deleted), 100);
+        assert!(!report.complete, "what came since is left to the next chain");
+        assert!(report.next_run.is_none() && report.findings.refused.are_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_was_emptied_meanwhile_deletes_nothing() {
+        let fakes = with_orphans(2);
+        let mut invocation = fakes.invocation(Source::Reconcile);
+        invocation.budget.deadline = Instant::now() + Duration::from_secs(40);
+        let first = reconcile(&invocation, &repair()).await.unwrap();
+        fakes.table.remove(&ItemRef::from(index("i")).key());
+        let progress = Progress::parse(&first.next_run.unwrap());
+        let (report, _) = run(&fakes, &Reconcile { progress, ..repair() }).await;
+        assert_eq!((report.findings.sum(Class::Deleted), report.complete), (0, false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_account_leaves_the_keys_of_others_alone_and_counts_no_metrics() {
+        let fakes = Fakes::new();
+        let other: ItemRef = IndexRef::parse("b", "i").unwrap().into();
+        fakes.table.put(index_item("i", &json!({"shop_id": {"S": "s"}})));
+        fakes.table.put(item(&other, &json!({"index_endpoint": {"S": "https://h"}})));
+        let mut metadata = entry("i", &json!({})).metadata().unwrap().clone();
+        metadata.index = other.index.clone();
+        let of_other = Entry::new("{}", metadata);
+        fakes.kv.hold_entry("a-orphan", &entry("gone", &json!({})));
+        fakes.kv.hold_entry("a-others", &of_other);
+        fakes.kv.hold_entry("b-orphan", &of_other);
+        let request = Reconcile { system_account_id: Some("a".to_owned()), ..repair() };
+        let (report, stats) = run(&fakes, &request).await;
+        let expected = json!({
+            "desired": 2, "listed": 1, "missing": 2, "orphaned": 1, "written": 2, "deleted": 1,
+        });
+        assert_eq!(counts(&report, "settings"), expected);
+        assert_eq!(fakes.kv.keys(), ["a-i", "a-others", "b-orphan", "s"]);
+        assert_eq!((stats.drifted_keys, stats.missing), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn which_runs_emit_metrics_and_which_write() {
+        let preview = Reconcile { preview: true, ..Reconcile::default() };
+        for (name, request, is_dry, emits, writes) in [
+            ("an audit", Reconcile::default(), false, true, false),
+            ("a preview", preview, false, false, false),
+            ("a repair", repair(), false, true, true),
+            ("a dry run", repair(), true, false, false),
+        ] {
+            let mut fakes = with_orphans(0);
+            fakes.0.config.dry_run = is_dry;
+            let (report, stats) = run(&fakes, &request).await;
+            assert_eq!(report.dry_run, is_dry, "{name}");
+            assert_eq!(stats.missing.is_some(), emits, "{name}");
+            assert_eq!(!fakes.kv.keys().is_empty(), writes, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_or_a_listing_that_fails_ends_the_run() {
+        let fakes = with_orphans(1);
+        fakes.table.changes.then([TableChange::Fails]);
+        let invocation = fakes.invocation(Source::Reconcile);
+        let error = reconcile(&invocation, &repair()).await.unwrap_err();
+        let expected = "the pass over the table stopped after 0 items; nothing was written";
+        assert_eq!(error.to_string(), expected);
+        fakes.kv.faults.then_nothing(1);
+        fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
+        let error = reconcile(&invocation, &repair()).await.unwrap_err();
+        let expected = "the listing of QueryConfigs stopped after 0 keys; nothing was written";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(fakes.kv.keys(), ["orphan-000"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_written_for_an_item_that_went_meanwhile_goes_within_the_brake() {
+        for (orphans, deleted, refused, is_complete) in [(98, 100, 0, true), (99, 99, 2, false)] {
+            let fakes = with_orphans(orphans);
+            fakes.table.put(index_item("i", &json!({"shop_id": {"S": "s"}})));
+            fakes.table.put(index_item("other", &json!({"index_endpoint": null})));
+            // The pass, and the first read.
+            fakes.table.changes.then_nothing(2);
+            fakes.table.changes.then([TableChange::Remove(ItemRef::from(index("i")).key())]);
+            let (report, _) = run(&fakes, &repair()).await;
+            assert_eq!(report.findings.sum(Class::Deleted), deleted, "{orphans} orphans");
+            assert_eq!(report.findings.refused.delete, refused, "{orphans} orphans");
+            assert_eq!(report.complete, is_complete, "{orphans} orphans");
+            assert_eq!(fakes.kv.keys().len() as u64, refused, "{orphans} orphans");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_orphan_that_is_protected_meanwhile_stays_and_one_of_unknown_item_fails() {
+        let fakes = with_orphans(1);
+        // The pass, and the two reads of `i`.
+        fakes.table.changes.then_nothing(3);
+        let pointer = index_item("x", &json!({"read_alias": {"S": "orphan-000"}}));
+        fakes.table.changes.then([TableChange::Put(pointer)]);
+        fakes.kv.hold_entry("qcfg-unknown", &entry("i", &json!({"x": 1})));
+        let (report, _) = run(&fakes, &repair()).await;
+        let settings =
+            json!({"desired": 1, "listed": 1, "missing": 1, "orphaned": 1, "written": 1});
+        assert_eq!(counts(&report, "settings"), settings);
+        let query_configs = json!({"listed": 1, "orphaned": 1, "failed": 1});
+        assert_eq!(counts(&report, "query_configs"), query_configs);
+        assert_eq!(fakes.kv.keys(), ["a-i", "orphan-000", "qcfg-unknown"]);
+    }
+}

@@ -95,3 +95,74 @@ fn checksum(bytes: &[u8]) -> String {
     sum.truncate(CHECKSUM_CHARACTERS);
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ENVIRONMENT: &str = "prod";
+
+    fn repair() -> Reconcile {
+        Reconcile { apply: true, ..Reconcile::default() }
+    }
+
+    /// The progress of a chain that has come to a key of any characters.
+    fn progress(name: &str) -> Progress {
+        let mut progress = Progress::at_start(&repair(), ENVIRONMENT);
+        let key = KvKey { namespace: Namespace::QueryConfigs, name: name.to_owned() };
+        progress.place = Some(Place { key: key.clone(), cursor: Some(name.to_owned()) });
+        let mut allowed = EnumMap::<Namespace, Allowed>::default();
+        allowed[Namespace::Settings].deletes = 7;
+        progress.open = Some(OpenPart { to: Some(key), allowed });
+        progress.tallies[Namespace::Settings].deleted = 3;
+        progress.findings.refused.rewrite = 5;
+        progress
+    }
+
+    #[test]
+    fn a_text_is_read_as_it_was_written_and_refused_wherever_it_is_cut() {
+        for name in ["", "\"'\\", "a\nb\r\t\0", "ключ 🗝 ’", &"\u{10ffff}".repeat(128)] {
+            let text = progress(name).to_text();
+            assert_eq!(Progress::parse(&text), Some(progress(name)));
+            assert!((0..text.len()).all(|at| Progress::parse(&text[..at]).is_none()), "{name:?}");
+            assert!((1..text.len()).all(|at| Progress::parse(&text[at..]).is_none()), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_chain_belongs_to_requests_with_the_same_fields_in_the_same_environment() {
+        let raised = Reconcile {
+            raised: super::super::Raised { deletes: Some(9), rewrites: None },
+            ..repair()
+        };
+        let of_account = Reconcile { system_account_id: Some("a".to_owned()), ..repair() };
+        let preview = Reconcile { preview: true, ..Reconcile::default() };
+        for (name, request, environment, belongs) in [
+            ("the same", repair(), ENVIRONMENT, true),
+            ("other brakes", raised, ENVIRONMENT, true),
+            ("an audit", Reconcile::default(), ENVIRONMENT, false),
+            ("one account", of_account, ENVIRONMENT, false),
+            ("a preview", preview, ENVIRONMENT, false),
+            ("another environment", repair(), "dev", false),
+        ] {
+            assert_eq!(progress("k").belongs_to(&request, environment), belongs, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_that_was_changed_is_refused(at in any::<prop::sample::Index>(), to in "[!-~]") {
+            let text = progress("k").to_text();
+            let at = at.index(text.len());
+            let mut changed = text.clone();
+            changed.replace_range(at..=at, &to);
+            prop_assert!(changed == text || Progress::parse(&changed).is_none());
+        }
+
+        #[test]
+        fn any_other_text_is_refused(text in ".*") {
+            prop_assert_eq!(Progress::parse(&text), None);
+        }
+    }
+}

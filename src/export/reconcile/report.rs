@@ -156,3 +156,28 @@ pub struct Report {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_are_bounded_in_number_length_and_bytes() {
+        let mut examples = Examples::default();
+        for number in 0..30 {
+            examples.add(Class::Missing, &format!("k{number:02}"));
+        }
+        examples.add(Class::Stale, &"ü".repeat(300));
+        assert!(examples.are_full(Class::Missing) && !examples.are_full(Class::Stale));
+        assert_eq!(examples.0[&Class::Missing].len(), MAX_EXAMPLES);
+        let long = examples.text(Class::Stale);
+        assert_eq!(long.chars().count(), MAX_NAME_CHARACTERS + 1);
+        for class in [Class::Stale, Class::Orphaned, Class::Foreign, Class::Failed] {
+            for number in 10..30 {
+                examples.add(class, &format!("{number}{}", "\u{1}".repeat(198)));
+            }
+        }
+        let bytes = serde_json::to_string(&examples).unwrap().len();
+        assert!((MAX_EXAMPLE_BYTES - 2_000..MAX_EXAMPLE_BYTES + 1_000).contains(&bytes), "{bytes}");
+    }
+}
