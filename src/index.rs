@@ -28,7 +28,7 @@ impl IndexRef {
         valid.then(|| Self { account: account.to_owned(), name: name.to_owned() })
     }
 
-    /// `{system_account_id}-{index_name}`: the index id, which is also a KV key.
+    /// Returns the index id, `{system_account_id}-{index_name}`, which is also a KV key.
     pub fn index_id(&self) -> String {
         format!("{}-{}", self.account, self.name)
     }

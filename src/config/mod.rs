@@ -49,7 +49,7 @@ pub struct AwsConfig {
     pub secret_access_key: SecretString,
     /// Absent for a user's keys.
     pub session_token: Option<SecretString>,
-    /// Absent for AWS's own service, as is the next.
+    /// Absent where AWS's own service is called. The same goes for the next field.
     pub dynamodb_url: Option<String>,
     pub secrets_manager_url: Option<String>,
 }
@@ -111,7 +111,7 @@ impl Config {
     }
 }
 
-/// Reads what Lambda sets for AWS.
+/// Returns what Lambda sets for AWS.
 fn aws(reader: &mut Reader<'_>) -> AwsConfig {
     const CREDENTIALS: &str = "Lambda sets it; for a profile's, aws configure export-credentials";
     let region = reader.optional("AWS_REGION").or_else(|| reader.optional("AWS_DEFAULT_REGION"));

@@ -28,7 +28,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A required part of a URL's path.
+    /// Returns a required part of a URL's path.
     pub fn id(&mut self, variable: &str) -> String {
         let id = self.required(variable, "unless CLOUDFLARE_ACCOUNT_ID is absent (dry run)");
         if id.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))) {
@@ -61,7 +61,7 @@ impl Reader<'_> {
         Some(url)
     }
 
-    /// A URL with placeholders that carries secrets.
+    /// Returns a URL that has placeholders and carries secrets.
     pub fn secret_url(&mut self, variable: &str, default: Option<&str>, holds: &[&str]) -> String {
         let Some(template) = self.optional(variable).or(default.map(str::to_owned)) else {
             return self.required(variable, &format!("a URL with {}", holds.join(" and ")));

@@ -44,7 +44,7 @@ mod tests {
         json!({"index_aliases": {"M": {block.name: {"M": fields}}}})
     }
 
-    /// What a pass over the table sees of an item.
+    /// Returns the alias targets in what a pass over the table reads of an item.
     fn targets(mut item: Value) -> Vec<AliasTarget> {
         let claimed =
             |name: &String| CLAIM_PATHS.iter().any(|path| path.split('.').next() == Some(name));

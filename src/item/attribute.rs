@@ -68,7 +68,7 @@ fn number(text: &str) -> Option<Number> {
     integer.ok().or_else(|| text.parse().ok().and_then(Number::from_f64))
 }
 
-/// The order by value. The double alone would not tell large integers apart.
+/// Returns the order by value. The double alone would not tell large integers apart.
 fn by_value(a: &Number, b: &Number) -> Ordering {
     let double = |number: &Number| number.as_f64().unwrap_or(f64::NAN);
     double(a).total_cmp(&double(b)).then_with(|| a.as_i128().cmp(&b.as_i128()))

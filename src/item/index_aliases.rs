@@ -52,7 +52,7 @@ impl IndexAliases {
         Json::of(self).ok().filter(|_| !self.0.is_empty())
     }
 
-    /// What is exported all the same but is worth a look.
+    /// Returns what is odd about the aliases, which are exported all the same.
     pub fn warning(&self) -> Option<String> {
         self.0.iter().find_map(|(name, block)| {
             let Exported::Targets { enabled: true, targets } = block else { return None };
@@ -108,7 +108,7 @@ impl Target {
     }
 }
 
-/// Reads a boolean; an absent one is false.
+/// Returns a boolean; an absent one is false.
 fn flag(fields: &Map, name: &str) -> Result<bool, Rejection> {
     Ok(fields.read_bool(name)?.unwrap_or(false))
 }

@@ -18,9 +18,9 @@ pub struct IndexSettings {
     pub shop_id: Option<String>,
     /// The cell whose gateway is asked for the API key; the default cell where absent.
     pub cell: Option<String>,
-    /// The attributes that go to KV, in the order in which the search proxy's readers know them.
+    /// The attributes that go to KV, in the order of the value.
     exported: Vec<(&'static str, Json)>,
-    /// What is exported all the same but is worth a look.
+    /// What is odd about the item, which is exported all the same.
     pub warning: Option<String>,
 }
 
@@ -65,7 +65,7 @@ impl IndexSettings {
         settings_keys(&self.index, self.shop_id.as_deref())
     }
 
-    /// The KV value. This is the only way to build it, so every value has an API key.
+    /// Returns the KV value. There is no other way to build one, so every value has an API key.
     pub fn value(&self, api_key: &SecretString) -> String {
         let named = [
             ("system_account_id", Some(&*self.index.account)),

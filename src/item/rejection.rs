@@ -18,12 +18,12 @@ impl Rejection {
         Self { path: path.into(), reason: reason.into() }
     }
 
-    /// `path` is what makes the key, the metadata or the value too long.
+    /// Returns the rejection of what `path` makes too long: the key, the metadata or the value.
     pub fn over_limit(path: &'static str) -> impl Fn(LimitExceeded) -> Self {
         move |LimitExceeded(reason)| Self::new(path, reason)
     }
 
-    /// The same rejection, seen from outside the attribute or element `name` that it is in.
+    /// Returns the same rejection, with its path seen from outside of the attribute or element `name`.
     pub(super) fn inside(self, name: &str) -> Self {
         Self { path: format!("{name}.{}", self.path), ..self }
     }

@@ -17,7 +17,7 @@ impl Item {
         Ok((key, Self(json.into())))
     }
 
-    /// Reads an image of a stream record; `None` where it is no object.
+    /// Reads an image of a stream record. Returns `None` where it is no object.
     pub fn image(json: &RawValue) -> Option<Self> {
         json.get().starts_with('{').then(|| Self(json.to_owned().into()))
     }

@@ -73,12 +73,12 @@ impl Metadata {
         })
     }
 
-    /// Whether the key is `environment`'s: its own, or from before environments were named.
+    /// Returns whether the key is `environment`'s: its own, or from before environments were named.
     pub fn is_of(&self, environment: &str) -> bool {
         self.environment.as_deref().is_none_or(|owner| owner == environment)
     }
 
-    /// The environment's name, where it is one.
+    /// Returns the environment's name, if it has the form of one.
     pub fn shown_environment(&self) -> Option<&str> {
         self.environment.as_deref().filter(|name| is_environment(name))
     }

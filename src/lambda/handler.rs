@@ -43,7 +43,7 @@ impl<S: Services> Handler<S> {
         Self { services, config, flood: Flood::default() }
     }
 
-    /// Answers within `time_left`. The payload, up to 6 MB, is dropped as soon as it is decoded.
+    /// Returns the answer within `time_left`. The payload, up to 6 MB, is dropped as soon as it is decoded.
     pub async fn handle(&self, payload: impl AsRef<str>, time_left: Duration) -> Handled {
         let started = Instant::now();
         let request = Payload::parse(payload.as_ref(), &self.config.environment);
@@ -149,7 +149,7 @@ fn log_record(outcome: &Outcome, sequence_number: Option<&str>) {
         }
         Outcome::Failed(item, error) => ("record failed", item, error),
         Outcome::Parked(item, error) => ("record parked", item, error),
-        // One line of its own says of all held ones.
+        // All held records share one line of their own.
         Outcome::Skipped | Outcome::Exported | Outcome::Held => return,
     };
     error!(

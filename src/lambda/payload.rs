@@ -26,7 +26,7 @@ pub enum Payload {
 )]
 pub struct InvalidPayload(pub String);
 
-/// A field that is there, null included: a wrongly typed field is refused, not taken for an absent one.
+/// Returns a field that is there, null included: a wrongly typed field is refused, not taken for an absent one.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {
@@ -179,7 +179,7 @@ fn index(account: &RawValue, name: &RawValue) -> Result<IndexRef, InvalidPayload
 /// The longest part of a message of serde's that is shown: an unknown payload may hold anything.
 const MAX_MESSAGE_CHARACTERS: usize = 100;
 
-/// Reads an object. What serde says of it names fields, but no value: none has been read.
+/// Reads an object. Serde's error names fields but no value, because none has been read.
 fn object<'a, T: serde::Deserialize<'a>>(json: &'a str, name: &str) -> Result<T, InvalidPayload> {
     from_object(json).map_err(|error| {
         let what: String = error.to_string().chars().take(MAX_MESSAGE_CHARACTERS).collect();

@@ -1,5 +1,5 @@
-//! The AWS SDK's clients, from what Lambda puts into the environment. Profiles, files and metadata services
-//! are not looked into: that could only cost time.
+//! The AWS SDK's clients, configured by what Lambda puts into the environment. Profiles, files and metadata
+//! services are not read: that could only cost time.
 
 use std::error::Error;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::aws_http::AwsHttp;
 use super::held_secrets::{hold_credential, without_secrets};
 use crate::config::AwsConfig;
 
-/// What both clients share: three tries of at most `attempt_timeout` each.
+/// Returns what both clients share: three tries of at most `attempt_timeout` each.
 pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> SdkConfig {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(attempt_timeout).build();
     hold_credential(&aws.secret_access_key);

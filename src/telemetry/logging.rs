@@ -32,7 +32,8 @@ pub fn init() {
     }));
 }
 
-/// The runtime logs each error of an invocation once more, without its fields.
+/// Returns whether a line repeats a failure: the runtime logs each error of an invocation once more, without its
+/// fields.
 fn repeats_a_failure(line: &Metadata<'_>) -> bool {
     line.target() == "lambda_runtime::layers::panic"
 }

@@ -68,7 +68,7 @@ stats! {
     keys_withheld: Option<u64> => "KeysWithheld";
     dangling_aliases: Option<u64> => "DanglingAliases";
     keys_failed: Option<u64> => "ReconcileKeysFailed";
-    /// Stale keys for which KV confirmed a repair's write.
+    /// Stale keys that a repair has rewritten, as KV confirmed.
     keys_rewritten: Option<u64> => "KeysRewritten";
     /// Deletes and rewrites that a repair's brakes stopped.
     repair_refused: Option<u64> => "RepairRefused";

@@ -9,7 +9,7 @@ const CODES: std::ops::RangeInclusive<i64> = 1..=99_999;
 /// How many codes of one response are shown.
 const SHOWN: usize = 3;
 
-/// Codes with their words, where those are known, for the end of a sentence.
+/// Returns codes for the end of a sentence, with their meaning where that is known.
 pub fn describe(codes: impl IntoIterator<Item = i64>) -> String {
     let mut text = String::new();
     for code in codes.into_iter().filter(|code| CODES.contains(code)).take(SHOWN) {
