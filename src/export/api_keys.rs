@@ -1,5 +1,5 @@
-//! The accounts' API keys: the one place that says where an index's API key comes from, and what follows
-//! where there is none.
+//! The accounts' API keys. This is the one place that says where an index's API key comes from, and what
+//! follows where there is none.
 //!
 //! | the service says | KV holds settings of this index | then |
 //! | --- | --- | --- |
@@ -40,22 +40,22 @@ use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
 /// that batch, for the stream's window and for its own batch, and is through within a minute.
 pub const TIME_FOR_API_KEYS: Duration = Duration::from_secs(10);
 
-/// The first read of a batch goes on beside the requests for API keys.
+/// How long the stream gathers a batch. The first read of a batch goes on beside the requests for API keys.
 const STREAM_WINDOW: Duration = Duration::from_secs(10);
 const _: () = assert!(2 * TIME_FOR_API_KEYS.as_secs() + STREAM_WINDOW.as_secs() <= 60);
 
-/// Requests under way at once to one cell's gateway: a cell that hangs holds up no other. Eight that hang
-/// stay below Lambda's 1,024 file descriptors.
+/// Requests that are under way to one cell's gateway at the same time. Each cell has its own, so that one
+/// that hangs holds up no other. Eight that hang stay below Lambda's 1,024 file descriptors.
 const REQUESTS_PER_CELL: usize = 100;
 const _: () = assert!(8 * REQUESTS_PER_CELL < 1_024);
 
-/// A cell that gave so many accounts in a row no answer is not asked again by a reconcile.
+/// A reconcile stops asking a cell after this number of accounts in a row for which it gave no answer.
 const SILENT_ACCOUNTS: u32 = 3;
 
-/// Answers that a reconcile keeps: with 200 bytes each they take 4 MB.
+/// Answers that a reconcile keeps. At 200 bytes each they take 4 MB.
 const MAX_ANSWERS: usize = 20_000;
 
-/// The account whose API key is asked for, and where.
+/// The account whose API key is asked for, and the cell that is asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ApiKeyOwner {
     pub cell: String,
@@ -117,7 +117,7 @@ pub struct ApiKeys {
 }
 
 impl ApiKeys {
-    /// Asks for at most `time` in all.
+    /// Returns API keys that are asked for at most `time` in all.
     pub fn new(fallback: Fallback, time: Duration) -> Self {
         Self {
             fallback,
@@ -128,13 +128,13 @@ impl ApiKeys {
         }
     }
 
-    /// Forgets the answers, but not which cells are silent: API keys that were asked for minutes ago may
-    /// have been rotated.
+    /// Forgets the answers, because API keys that were asked for minutes ago may have been rotated. Silent
+    /// cells stay known.
     pub fn forget_answers(&mut self) {
         self.answers.clear();
     }
 
-    /// Cells that are not asked any more.
+    /// Returns the cells that are not asked any more.
     pub fn silent_cells(&self) -> Vec<String> {
         let silent = self.silent.borrow();
         let silent = silent.iter().filter(|(_, accounts)| **accounts >= SILENT_ACCOUNTS);
@@ -238,7 +238,7 @@ impl ApiKeys {
         }
     }
 
-    /// The API key of an index that was looked for.
+    /// Returns the API key of an index for which [`Self::find`] has looked.
     pub fn get(
         &self,
         owner: &ApiKeyOwner,

@@ -99,7 +99,7 @@ pub async fn delete<S: Services>(
     failures
 }
 
-/// Reads keys; those that aren't there are in neither map.
+/// Returns what KV holds under keys, and those that can't be read. Keys that aren't there are in neither.
 pub async fn read<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
@@ -119,7 +119,7 @@ pub async fn read<S: Services>(
     (found, failures)
 }
 
-/// Lists a page of keys.
+/// Returns a page of the listing.
 pub async fn list<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
@@ -173,7 +173,7 @@ fn pair_bytes(pair: &Pair) -> usize {
     FRAME + key_bytes(&pair.key) + pair.entry.body_bytes()
 }
 
-/// Cuts work into requests that stay within both limits, in order.
+/// Returns work cut into requests that stay within both limits, in order.
 fn chunks<T>(items: Vec<T>, max_items: usize, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut chunks: Vec<Vec<T>> = Vec::new();
     let mut size = 0;
@@ -201,7 +201,7 @@ struct Request<T> {
 }
 
 impl<T> Request<T> {
-    /// The two halves, each with the tries that are left.
+    /// Returns the two halves, each with the tries that are left.
     fn halves(mut self) -> [Self; 2] {
         let items = self.items.split_off(self.items.len().div_ceil(2));
         let second = Self { items, retries: self.retries, may_be_done: self.may_be_done };
@@ -289,7 +289,7 @@ async fn wait<S: Services>(
     false
 }
 
-/// Whether a request that ended like this may have been carried out.
+/// Returns whether a request that ended like this may have been carried out.
 fn may_be_done(error: &KvError) -> bool {
     match error {
         KvError::Transient(_)

@@ -33,7 +33,7 @@ use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Entry, Namespace, Pair, StoredValue, check_key};
 use crate::ports::{ScanColumns, Services};
 
-/// How often a key is deleted and put back at most.
+/// The most often that a key is deleted and put back.
 const MAX_PUT_BACKS: usize = 3;
 
 /// What a put-back takes, with time to spare.
@@ -42,14 +42,14 @@ const TIME_FOR_A_PUT_BACK: Duration = Duration::from_secs(2);
 /// What a delete and a put-back take beside the pass between them.
 const TIME_FOR_WRITES: Duration = Duration::from_secs(5);
 
-/// What the values may take that are kept to be put back, in bytes; one request reads up to 25 MB more.
+/// What the values that are kept to be put back may take, in bytes. One request reads up to 25 MB more.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// What became of a key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Removal {
     Removed,
-    /// Nothing of ours, or it is kept by an alias or by an item that can't be exported.
+    /// It is not ours, or an alias or an item that can't be exported keeps it.
     Stays,
     /// An item asks for it, and KV holds that.
     Written(ItemRef),
@@ -61,7 +61,7 @@ pub enum Removal {
 /// Says whether keys that these indexes own may be deleted.
 pub type Brake<'a> = &'a dyn Fn(&BTreeSet<Rc<IndexRef>>) -> bool;
 
-/// Removes settings keys, and returns what became of each; names that KV can't hold are left out.
+/// Removes settings keys. Returns what became of each, without names that KV can't hold.
 pub async fn remove_keys<S: Services>(
     invocation: &Invocation<'_, S>,
     keys: BTreeSet<String>,
@@ -359,7 +359,7 @@ impl<S: Services> Removing<'_, '_, S> {
     }
 }
 
-/// Makes a pass for the keys that a table knows of.
+/// Makes a pass for the keys that a table knows. Returns the table.
 pub async fn look<S: Services>(
     invocation: &Invocation<'_, S>,
     mut table: Table,
@@ -394,8 +394,8 @@ pub async fn look<S: Services>(
     Ok(table)
 }
 
-/// Removes query configs: an item is read, its key deleted if it is gone, and the item read again. One
-/// that is back is written. Returns what became of each.
+/// Removes query configs. Each item is read, its key deleted if the item is gone, and the item read again. An
+/// item that is back is written. Returns what became of each.
 pub async fn remove_query_configs<S: Services>(
     invocation: &Invocation<'_, S>,
     items: BTreeSet<ItemRef>,
