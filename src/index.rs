@@ -1,10 +1,10 @@
-//! What both sides of the exporter speak of: an index of an account, and an item that is exported.
+//! What both the table and KV are about: an index of an account, and an item that is exported.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The name that the account's defaults take in the place of an index's.
+/// The name under which the table has an account's defaults, where an index has its own.
 const DEFAULT_CONFIG: &str = "DEFAULT_CONFIG";
 
 /// An index, by account and name. Orders by account, then by name.

@@ -28,7 +28,7 @@ pub struct ExporterConfig {
     /// `{env}` in the names of resources and in the metadata of each entry.
     pub environment: String,
     pub table_name: String,
-    /// Whether Lambda runs the function, and against AWS's own services.
+    /// Whether Lambda runs the function, with AWS's own services and no stand-ins.
     pub in_aws: bool,
     /// The cell of records that name none.
     pub default_cell: Option<String>,
@@ -133,7 +133,7 @@ fn cloudflare(reader: &mut Reader<'_>, environment: &str) -> Option<CloudflareCo
     let settings = reader.id("CLOUDFLARE_KV_NAMESPACE_ID");
     let query_configs = reader.id("CLOUDFLARE_KV_QCFG_NAMESPACE_ID");
     if !settings.is_empty() && settings == query_configs {
-        // Reconcile would take each one's keys for orphans of the other.
+        // In each of them, reconcile would take the keys of the other kind for orphans.
         let problem = "must be another namespace than CLOUDFLARE_KV_NAMESPACE_ID";
         reader.problem("CLOUDFLARE_KV_QCFG_NAMESPACE_ID", problem);
     }

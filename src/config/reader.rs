@@ -94,10 +94,10 @@ impl Reader<'_> {
     }
 }
 
-/// What stands in for a placeholder's content where a template is checked.
+/// What replaces a placeholder when a template is checked.
 const FILLED: &str = "placeholder";
 
-/// Returns whether at least two labels of a host stand fixed behind its placeholders.
+/// Returns whether a host ends in at least two labels that hold no placeholder.
 fn has_fixed_domain(host: &str) -> bool {
     let Some((_, domain)) = host.trim_end_matches('.').rsplit_once(FILLED) else { return true };
     domain.strip_prefix('.').is_some_and(|domain| domain.contains('.'))

@@ -5,10 +5,10 @@
 //! | --- | --- | --- |
 //! | an API key | | that one |
 //! | that the account's name or cell can't be asked for | | the item is rejected |
-//! | that the account has none, or nothing | with an API key | that one is used again, with a warning |
+//! | that the account has none, or nothing | with an API key | that API key is used again, with a warning |
 //! | that the account has none, or nothing | KV can't be read | unavailable |
-//! | that the account has none | without one, or nothing | the item is rejected |
-//! | nothing after all tries | without one, or nothing | unavailable |
+//! | that the account has none | no, or without an API key | the item is rejected |
+//! | nothing after all tries | no, or without an API key | unavailable |
 //!
 //! A gateway that is misrouted says of every account that it has none, and a rollback must get through
 //! all the same. A reconcile and an explain reuse no API key: KV is not read, and the last two rows apply.
@@ -95,7 +95,7 @@ fn in_kv(holds_none: bool, error: Option<&KvError>) -> String {
     }
 }
 
-/// What becomes of an index whose account has no API key at the service.
+/// What happens where the service gives no API key for an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
     /// The API key in KV's settings of this very index is used again.
@@ -141,7 +141,7 @@ impl ApiKeys {
         silent.map(|(cell, _)| cell.clone()).collect()
     }
 
-    /// Asks the service for the API keys that it has not been asked for, all at the same time.
+    /// Asks the service for API keys, all at the same time, unless it was asked for them before.
     pub async fn ask<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,

@@ -51,11 +51,11 @@ pub enum Outcome {
     Exported,
     /// A removal of a flood, which was not begun.
     Held,
-    /// Trying again can't help. The item is `None` where not even that can be read.
+    /// Trying again can't help. The item is `None` where the record does not even say which item it is about.
     Rejected(Option<ItemRef>, Rejection),
     /// Trying again may help.
     Failed(ItemRef, ExportError),
-    /// It would fail, is old, and the fault is its own: left to reconcile, so that it does not hold the
+    /// It would fail through its own fault, and is old. It is left to reconcile, so that it does not hold up the
     /// shard.
     Parked(ItemRef, ExportError),
 }
@@ -219,7 +219,7 @@ async fn export_settings<S: Services>(
                 Removal::Held => Outcome::Held,
                 Removal::Failed(error) => Outcome::Failed(item.clone(), error.clone()),
             };
-            // What trying again may help is tried again.
+            // A failure that another try may help wins over the others.
             let had = outcomes.get(item);
             if !matches!(had, Some(Outcome::Failed(_, error)) if !error.is_own_fault()) {
                 outcomes.insert(item.clone(), outcome);

@@ -1,4 +1,4 @@
-//! Why an item or a key is not as the table asks for.
+//! Why KV does not hold what the table asks for.
 
 use tracing::error;
 
@@ -25,7 +25,7 @@ pub enum ExportError {
     /// The table changes as fast as it is followed.
     #[error("the item still changes after {MAX_PUTS} writes")]
     StillChanging,
-    /// A delete was not sent: it could not have been checked afterwards.
+    /// A delete was not sent, because there was no time to check it afterwards.
     #[error("too little time is left for a delete and the pass behind it")]
     NoTimeForPass,
     #[error("nobody decided about it")]

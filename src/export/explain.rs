@@ -30,10 +30,10 @@ use crate::item::{Item, ItemKey, Rejection, claimed_keys};
 use crate::kv::{Namespace, Source, StoredValue, check_key};
 use crate::ports::{KvError, Services};
 
-/// Items that a report names at most in one place.
+/// The most items that a report names in one place.
 const MAX_ITEMS: usize = 100;
 
-/// The longest name that is shown whole, in characters: a stranger's value may hold any.
+/// The longest name that is shown whole, in characters. A stranger's value may hold any name.
 const MAX_NAME_CHARACTERS: usize = 512;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

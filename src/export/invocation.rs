@@ -30,7 +30,7 @@ pub struct Invocation<'a, S> {
 pub struct Budget {
     /// When everything has to be answered.
     pub deadline: Instant,
-    /// When an item that KV has not confirmed has failed.
+    /// When writes end. An item that KV has not confirmed then has failed.
     pub writes_until: Instant,
     /// The longest wait that a service may ask for.
     pub longest_wait: Duration,

@@ -41,7 +41,7 @@ pub enum Verdict {
     Orphaned,
 }
 
-/// What KV holds under a key, as a listing or a read tells it.
+/// What KV holds under a key, from a listing or a read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Held {
     #[default]
@@ -50,7 +50,7 @@ pub enum Held {
     OtherEnvironment,
     Ours {
         owner: Rc<IndexRef>,
-        /// Of the value; `None` where the metadata does not tell it, or something else.
+        /// The value's digest. `None` where the metadata has none, or one that is not the value's.
         digest: Option<Digest>,
     },
 }
@@ -98,7 +98,7 @@ impl Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wants {
     Value(Digest),
-    /// Its value, which has not been made: it would take an API key.
+    /// Its value, which was not made because that takes an API key.
     Unmade,
     /// Nothing: it can't be exported.
     Rejected,
@@ -230,7 +230,7 @@ pub struct Table {
     unholdable: BTreeSet<String>,
     /// Whether there is an index item at all.
     pub has_indexes: bool,
-    /// About how much memory it takes.
+    /// About how much memory the table takes.
     pub bytes: usize,
 }
 
@@ -282,7 +282,7 @@ impl Table {
         self.owners.insert(Rc::clone(owner), OwnerItem::Absent);
     }
 
-    /// Takes in an item of the table, and what it asks its keys to hold.
+    /// Adds an item of the table, with what it asks its keys to hold.
     pub fn add(&mut self, key: &ItemKey, attributes: &Map, wants: Wants) {
         let item = key.item();
         let of_query_config = item.as_ref().is_some_and(|item| item.query.is_some());
@@ -331,7 +331,7 @@ impl Table {
             claim.index = Rc::clone(known);
         }
         let row = self.rows.entry(key.clone()).or_default();
-        // Nobody needs the query of a key that is right.
+        // The query of a key that is right is not needed.
         let digest = match &row.held {
             Held::Ours { digest: Some(digest), .. } => Some(Wants::Value(*digest)),
             _ => None,
@@ -352,7 +352,7 @@ impl Table {
             let row = self.rows.get(&KvKey::of_settings(name));
             if row.is_some() || self.owner_ids.contains(name) {
                 let pointers = self.pointers.entry(name.to_owned()).or_default();
-                // Two tell whether one of them is another than the owner; people want some names more.
+                // Two would be enough to know that one of them is not the owner's. People want more names.
                 if pointers.len() < MAX_POINTERS && pointers.insert(key.clone()) {
                     self.bytes += name.len() + key.pk.len() + key.sk.len() + 100;
                 }
@@ -385,7 +385,7 @@ impl Table {
         }
     }
 
-    /// Says of an owner whose item is there whether that can be exported.
+    /// Says whether the item of an owner can be exported.
     pub fn resolve_owner(&mut self, index: &IndexRef, item: OwnerItem) {
         if let Some(owner) = self.owners.get_mut(index) {
             *owner = item;
@@ -462,7 +462,7 @@ impl Table {
     }
 }
 
-/// Pointing items that are kept of one name.
+/// The most items that are kept as pointers at one name.
 const MAX_POINTERS: usize = 100;
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 //! | rejected | stays, with an error |
 //! | foreign | stays: only what could be put back is deleted |
 //!
-//! A race that it survives: R reads the table, another item takes the shop id and its record is exported,
-//! R deletes the key. The pass behind the delete sees the item; R puts back what it read, looks again, and
+//! A race that it survives: R reads the table. Another item gets the shop id, and its record is exported. R
+//! deletes the key. The pass behind the delete finds the item, so R puts back what it read, begins again, and
 //! writes the key for the item.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -182,7 +182,7 @@ impl<S: Services> Removing<'_, '_, S> {
         }
     }
 
-    /// Takes the next orphans, as many as there is room for their values. Values that were dropped are read
+    /// Returns the next orphans, as many as there is room for their values. Values that were dropped are read
     /// again; what changed meanwhile fails.
     async fn take_group(
         &mut self,
@@ -209,8 +209,8 @@ impl<S: Services> Removing<'_, '_, S> {
         group
     }
 
-    /// Deletes orphans, and puts back those that are none by the pass behind that: they go through the
-    /// removal again. Where that pass fails, all of them are put back, and have failed. Returns the pass.
+    /// Deletes orphans, and makes a pass. What is no orphan by that pass is put back, and goes through the removal
+    /// again. Where the pass fails, everything is put back, and has failed. Returns the pass.
     async fn delete(
         &mut self,
         mut group: BTreeMap<String, StoredValue>,

@@ -4,7 +4,7 @@
 //! | the item, read again | then |
 //! | --- | --- |
 //! | is as it was written | done |
-//! | asks for another value, or another key | written again, with the API key already had |
+//! | asks for another value, or another key | written again, with the API key that is known already |
 //! | no longer asks for a key that was written | the key is left behind, to be removed |
 //! | is gone | all its keys are left behind; an image that stood in stays as written, for its REMOVE follows |
 //! | can't be exported any more | rejected: KV keeps what was written |
@@ -35,7 +35,7 @@ use crate::ports::Services;
 /// The most often that an item is put.
 pub const MAX_PUTS: usize = 3;
 
-/// Items that are read at once: one request, and up to 40 MB, for an item may have 400 KB.
+/// Items that are read at once: one request, with up to 40 MB, because an item may have 400 KB.
 pub const READ_ITEMS: usize = 100;
 
 /// How long the second read may take where the first one failed. The next batch may hold a rollback.
@@ -48,7 +48,7 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct WriteItem {
     pub item: ItemRef,
-    /// The keys that may be written; all that the item asks for where it is absent.
+    /// The keys that may be written. `None` means all that the item asks for.
     pub only: Option<BTreeSet<String>>,
     /// What stands in where the table has no such item, or can't be read.
     pub image: Option<Item>,
@@ -278,7 +278,8 @@ impl<S: Services> Writing<'_, '_, S> {
                 }
             }
         }
-        // In the order of the items: what Cloudflare refuses comes to its end in this order too.
+        // In the order of the items. So Cloudflare's refusals are settled in this order too, and each delivery
+        // gets further.
         let mut pairs = Vec::new();
         for draft in &drafts {
             for key in &draft.keys {
@@ -366,7 +367,7 @@ impl<S: Services> Writing<'_, '_, S> {
         None
     }
 
-    /// Notes the keys that were written for an item and that it does not ask for now.
+    /// Notes the keys that were written for an item and for which it no longer asks.
     fn leave_behind(&mut self, draft: &Draft, asked: &[String]) {
         for key in draft.keys.iter().filter(|key| !asked.contains(key)) {
             if self.written.keys.get(key) == Some(&draft.write.item) {

@@ -1,15 +1,15 @@
 //! The one list of alias blocks. What is exported ([`super::index_aliases`]) and what protects a KV key
-//! ([`super::alias_targets`]) both go over it, so no block can be exported without protecting.
+//! ([`super::alias_targets`]) both go over it, so a block can't be exported without protecting its targets.
 
 use self::PointsAt::{OneIndex, Targets};
 
-/// A block of `index_aliases`. While it is enabled, what it points at keeps its KV key.
+/// A block of `index_aliases`. While it is enabled, the index that it points at keeps its KV key.
 pub struct Block {
     pub name: &'static str,
     pub points_at: PointsAt,
     /// Whether the search proxy gets the block.
     pub exported: bool,
-    /// The item's attribute, an index id, that takes the block's place where it is present.
+    /// The attribute of the item that replaces the block where it is present. It is an index id.
     pub legacy: Option<&'static str>,
 }
 

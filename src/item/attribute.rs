@@ -28,7 +28,7 @@ pub enum Attribute {
     SS(Vec<String>),
     NS(Vec<String>),
     BS(Vec<String>),
-    /// Something else, found by [`Map::read`].
+    /// Anything else. [`Map::read`] sets it.
     #[serde(skip)]
     Malformed,
 }
@@ -60,7 +60,7 @@ impl Attribute {
     }
 }
 
-/// Returns the number that a text means to JSON; `None` where JSON can't express it.
+/// Returns a number as JSON has it, `None` where JSON can't express it.
 fn number(text: &str) -> Option<Number> {
     let integer = text.parse::<i64>().map(Number::from);
     let integer = integer.or_else(|_| text.parse::<u64>().map(Number::from));

@@ -12,8 +12,8 @@ use super::alias_blocks::{BLOCKS, Block, PointsAt};
 use super::{Map, Rejection};
 use crate::json::Json;
 
-/// How far the weights of enabled targets may sum up from 1.0 without a warning: 0.001, and what
-/// adding decimal fractions up in binary may be off.
+/// How far the sum of the weights of enabled targets may be from 1.0 without a warning: 0.001, and what
+/// binary sums of decimal fractions may be off.
 const WEIGHT_SUM_TOLERANCE: f64 = 0.001 + 1e-9;
 
 /// The exported blocks, by name.

@@ -91,8 +91,8 @@ fn index_endpoint(item: &Map) -> Result<&str, Rejection> {
 }
 
 fn is_http_url(text: &str) -> bool {
-    // The URL parser forgives what the proxy's fetch would stumble over or read otherwise:
-    // surrounding blanks, line breaks, backslashes, a missing `//`.
+    // The URL parser accepts what the proxy's fetch would refuse or read in another way: surrounding
+    // blanks, line breaks, backslashes, a missing `//`.
     let forgiven = text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
     let prefixed = ["http://", "https://"].iter().any(|prefix| {
         text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))

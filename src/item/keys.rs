@@ -1,4 +1,4 @@
-//! Keys: what an item is by its own key, and which KV keys it asks for.
+//! Keys: what an item's own key says it is, and which KV keys it asks for.
 
 use std::fmt;
 

@@ -11,8 +11,8 @@ pub const NOT_AN_ATTRIBUTE: &str =
     "is not a DynamoDB attribute value, or holds a number that no double can hold";
 const NOT_A_MAP: &str = "must be a map (M)";
 
-/// The attributes of an item, or of a map in it. NULL counts as absent, except in JSON. Of a name that
-/// stands twice, the last one counts.
+/// The attributes of an item, or of a map in it. NULL counts as absent, except in JSON. Where a name is there
+/// twice, the last one counts.
 #[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
 pub struct Map(BTreeMap<String, Attribute>);
@@ -39,7 +39,7 @@ impl Map {
     }
 }
 
-/// Lenient: what is of another type, or malformed, is not there.
+/// Lenient: an attribute of another type, or a malformed one, counts as absent.
 impl Map {
     /// Returns a string that is not empty.
     pub fn text(&self, name: &str) -> Option<&str> {
@@ -56,7 +56,7 @@ impl Map {
     }
 }
 
-/// Strict: what is of another type, or malformed, is a rejection.
+/// Strict: an attribute of another type, or a malformed one, is a rejection.
 impl Map {
     fn typed<'a, T>(
         &'a self,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::kv::LimitExceeded;
 
-/// Why an item can't be exported however often it is tried. Holds no value of it, so it may be logged.
+/// Why an item can't be exported, however often that is tried. It quotes no value, so it may be logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct Rejection {

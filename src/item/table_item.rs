@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 use super::{ItemKey, Map};
 use crate::json::{Json, from_object};
 
-/// An item of the table, or an image of one, in DynamoDB JSON. It is decoded where it is needed, so
-/// that what is wrong with it matters only there.
+/// An item of the table, or an image of one, in DynamoDB JSON. It is decoded where it is needed, so a
+/// fault in it matters only there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item(Json);
 

@@ -1,4 +1,4 @@
-//! What an invocation is answered with.
+//! The answer to an invocation.
 
 use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use serde::Serialize;

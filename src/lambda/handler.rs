@@ -23,10 +23,10 @@ use crate::ports::Services;
 use crate::telemetry::Stats;
 use crate::telemetry::stats::ReconcileRun;
 
-/// What is left for the answer when the work has to stop: enough for little CPU, and the way back.
+/// The time that is left for the answer when the work has to stop. It is enough for a slow CPU and the way back.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
-/// The longest wait that a service may ask of a re-export or an explain: somebody is looking at the prompt.
+/// The longest wait that a re-export or an explain grants a service. Somebody is looking at the prompt.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 pub struct Handler<S> {

@@ -19,7 +19,7 @@ pub enum Payload {
     Explain(Explain),
 }
 
-/// A payload that is none of those the function takes.
+/// A payload that the function does not take.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"preview\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"index_name\":\"…\"}}}}; {{\"explain\":{{\"key\":\"…\"}}}}"
@@ -176,7 +176,7 @@ fn index(account: &RawValue, name: &RawValue) -> Result<IndexRef, InvalidPayload
     })
 }
 
-/// The longest part of a message of serde's that is shown: an unknown payload may hold anything.
+/// How much of serde's message is shown. An unknown payload may hold anything.
 const MAX_MESSAGE_CHARACTERS: usize = 100;
 
 /// Reads an object. Serde's error names fields but no value, because none has been read.

@@ -1,4 +1,4 @@
-//! The API keys service: one GET an account.
+//! The API keys service: one GET for each account.
 
 use reqwest::StatusCode;
 use secrecy::SecretString;

@@ -55,10 +55,10 @@ pub fn secrets_manager(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_secretsma
     aws_sdk_secretsmanager::Client::from_conf(config.build())
 }
 
-/// Why a call to AWS failed. Tells nothing of the request, nor of a response that can't be read.
+/// Why a call to AWS failed. It quotes neither the request nor a response that can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
-    /// The beginning of what the service says, without the secrets that are held.
+    /// The beginning of what the service says, without the secrets that this process has.
     #[error("{code}: {message}")]
     Service { code: String, message: String },
     #[error("time-out")]

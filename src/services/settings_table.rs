@@ -17,7 +17,7 @@ use crate::ports::{Cause, Query, ScanColumns, SettingsTable, TableError, TablePa
 const BATCH_GET_KEYS: usize = 100;
 const BATCH_GETS_IN_FLIGHT: usize = 4;
 
-/// After how long keys are asked for again, once for each response in a row that brought nothing.
+/// How long to wait after each response in a row that brought nothing, before keys are asked for again.
 const BACK_OFF_MS: [u64; 6] = [50, 100, 200, 400, 800, 1_600];
 
 /// Returns the filter of a pass that looks for claims. A query config claims nothing, but an item that only looks

@@ -42,7 +42,7 @@ pub struct Repair<'a, 's, S> {
     pub a_pass: Duration,
     /// What was written and deleted, and what failed.
     pub findings: Findings,
-    /// Whether any key came to an end.
+    /// Whether anything was done for any key.
     pub progressed: bool,
     /// Whether keys that differ were left to the next chain.
     pub left_out: bool,
@@ -139,7 +139,7 @@ impl<'a, 's, S: Services> Repair<'a, 's, S> {
                 }
                 match &fate {
                     Fate::Failed(error) => is_in_time &= self.fail(namespace, &key, error),
-                    // It is another matter now: its change has a record of its own.
+                    // The item has changed since, and that change has a record of its own.
                     Fate::Written | Fate::Absent | Fate::Rejected(_) => self.progressed = true,
                 }
             }

@@ -11,7 +11,7 @@ use super::report::Findings;
 use crate::export::judge::KvKey;
 use crate::kv::{Digest, Namespace};
 
-/// What every `continue` starts with; changes with its fields.
+/// What every `continue` starts with. It has to change when the fields do.
 const VERSION: &str = "7.";
 
 /// Characters of the checksum that tells whether a `continue` is whole.

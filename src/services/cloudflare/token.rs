@@ -38,7 +38,7 @@ impl CloudflareToken {
         tokio::spawn(reading).abort_handle()
     }
 
-    /// Returns the token, reading it where there is none but the `refused` one.
+    /// Returns the token. Reads it where none is known, or only the `refused` one.
     pub async fn get(
         &self,
         refused: Option<&Arc<SecretString>>,
