@@ -35,8 +35,8 @@ pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> 
         .region(Region::new(aws.region.clone()))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .http_client(http_client_fn(move |_, _| SharedHttpConnector::new(http.clone())))
-        // It watches how a request's body is read. `AwsHttp` takes the body whole, so every call of more
-        // than five seconds would end.
+        // It watches how a request's body is read. `AwsHttp` takes the body whole, so the protection would end
+        // every call that takes more than five seconds.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .retry_config(RetryConfig::standard())
         .timeout_config(timeouts)
