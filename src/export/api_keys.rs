@@ -40,7 +40,7 @@ use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
 /// that batch, for the stream's window and for its own batch, and is through within a minute.
 pub const TIME_FOR_API_KEYS: Duration = Duration::from_secs(10);
 
-/// How long the stream gathers a batch. The first read of a batch goes on beside the requests for API keys.
+/// How long the stream gathers a batch. Its first read runs beside the requests for API keys.
 const STREAM_WINDOW: Duration = Duration::from_secs(10);
 const _: () = assert!(2 * TIME_FOR_API_KEYS.as_secs() + STREAM_WINDOW.as_secs() <= 60);
 
@@ -377,7 +377,7 @@ mod tests {
         api_keys.get(&index.owner, &index.settings.index).is_ok()
     }
 
-    /// Services that respond for these accounts after so many seconds.
+    /// Services that respond for these accounts after these numbers of seconds.
     fn with_delays(delays: impl IntoIterator<Item = (&'static str, u32)>) -> Fakes {
         let fakes = Fakes::new();
         let delays = delays.into_iter().map(|(account, n)| (account.to_owned(), n * SECOND));

@@ -278,7 +278,7 @@ impl<S: Services> Writing<'_, '_, S> {
                 }
             }
         }
-        // In the order of the items. So Cloudflare's refusals are settled in this order too, and each delivery
+        // In the order of the items. So Cloudflare's refusals are found in this order too, and each delivery
         // gets further.
         let mut pairs = Vec::new();
         for draft in &drafts {
