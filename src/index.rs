@@ -1,10 +1,10 @@
-//! What both sides of the exporter speak of: an index of an account, and an item that is exported.
+//! What both the table and KV are about: an index of an account, and an item that is exported.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The name that the account's defaults take in the place of an index's.
+/// The name under which the table has an account's defaults, where an index has its own.
 const DEFAULT_CONFIG: &str = "DEFAULT_CONFIG";
 
 /// An index, by account and name. Orders by account, then by name.
@@ -28,7 +28,7 @@ impl IndexRef {
         valid.then(|| Self { account: account.to_owned(), name: name.to_owned() })
     }
 
-    /// `{system_account_id}-{index_name}`: the index id, which is also a KV key.
+    /// Returns the index id, `{system_account_id}-{index_name}`, which is also a KV key.
     pub fn index_id(&self) -> String {
         format!("{}-{}", self.account, self.name)
     }

@@ -1,4 +1,4 @@
-//! What serde leaves open: JSON that may be secret, and objects that are no arrays.
+//! What serde does not offer: JSON that may be secret, and structs that are read from objects only.
 
 use std::fmt;
 use std::ops::Deref;

@@ -1,10 +1,9 @@
 //! Carries index settings from DynamoDB to Cloudflare KV, where the search proxy reads them.
 //!
-//! Imports run one way: `docs/architecture.md` draws the layers, and follows a batch through them. What
+//! Imports run one way: `docs/architecture.md` draws the layers, and follows a record through them. What
 //! holds throughout:
 //!
-//! - A key is deleted only by [`export::settle`] or, for query configs,
-//!   [`export::query_config_removal`]: after the table was read, and with another look after it.
+//! - A key is deleted only in [`export::remove`]: the table is read before, and once more after it.
 //! - No value is written without an API key: [`item::IndexSettings::value`] takes one, and there is
 //!   no other way to a value.
 //! - Every call to the outside is bounded by the invocation's deadline:

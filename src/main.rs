@@ -53,7 +53,7 @@ async fn main() -> Result<(), Error> {
         let LambdaEvent { payload, context, .. } = event;
         let time_left = time_left(context.deadline);
         let (result, stats) = handler.handle(Box::<str>::from(payload), time_left).await;
-        // Nothing goes on behind the answer, and nothing outlives it.
+        // Nothing goes on after the answer, and nothing outlives it.
         early_reading.iter().for_each(AbortHandle::abort);
         held_secrets::forget_api_keys();
         metrics.print(&context.request_id, &stats);

@@ -28,7 +28,7 @@ pub struct ExporterConfig {
     /// `{env}` in the names of resources and in the metadata of each entry.
     pub environment: String,
     pub table_name: String,
-    /// Whether Lambda runs the function, and against AWS's own services.
+    /// Whether Lambda runs the function, with AWS's own services and no stand-ins.
     pub in_aws: bool,
     /// The cell of records that name none.
     pub default_cell: Option<String>,
@@ -49,7 +49,7 @@ pub struct AwsConfig {
     pub secret_access_key: SecretString,
     /// Absent for a user's keys.
     pub session_token: Option<SecretString>,
-    /// Absent for AWS's own service, as is the next.
+    /// Absent where AWS's own service is called. The same goes for the next field.
     pub dynamodb_url: Option<String>,
     pub secrets_manager_url: Option<String>,
 }
@@ -111,7 +111,7 @@ impl Config {
     }
 }
 
-/// Reads what Lambda sets for AWS.
+/// Returns what Lambda sets for AWS.
 fn aws(reader: &mut Reader<'_>) -> AwsConfig {
     const CREDENTIALS: &str = "Lambda sets it; for a profile's, aws configure export-credentials";
     let region = reader.optional("AWS_REGION").or_else(|| reader.optional("AWS_DEFAULT_REGION"));
@@ -133,7 +133,7 @@ fn cloudflare(reader: &mut Reader<'_>, environment: &str) -> Option<CloudflareCo
     let settings = reader.id("CLOUDFLARE_KV_NAMESPACE_ID");
     let query_configs = reader.id("CLOUDFLARE_KV_QCFG_NAMESPACE_ID");
     if !settings.is_empty() && settings == query_configs {
-        // Reconcile would take each one's keys for orphans of the other.
+        // In each of them, reconcile would take the keys of the other kind for orphans.
         let problem = "must be another namespace than CLOUDFLARE_KV_NAMESPACE_ID";
         reader.problem("CLOUDFLARE_KV_QCFG_NAMESPACE_ID", problem);
     }

@@ -28,7 +28,7 @@ impl Reader<'_> {
         })
     }
 
-    /// A required part of a URL's path.
+    /// Returns a required part of a URL's path.
     pub fn id(&mut self, variable: &str) -> String {
         let id = self.required(variable, "unless CLOUDFLARE_ACCOUNT_ID is absent (dry run)");
         if id.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))) {
@@ -61,7 +61,7 @@ impl Reader<'_> {
         Some(url)
     }
 
-    /// A URL with placeholders that carries secrets.
+    /// Returns a URL that has placeholders and carries secrets.
     pub fn secret_url(&mut self, variable: &str, default: Option<&str>, holds: &[&str]) -> String {
         let Some(template) = self.optional(variable).or(default.map(str::to_owned)) else {
             return self.required(variable, &format!("a URL with {}", holds.join(" and ")));
@@ -94,10 +94,10 @@ impl Reader<'_> {
     }
 }
 
-/// What stands in for a placeholder's content where a template is checked.
+/// What replaces a placeholder when a template is checked.
 const FILLED: &str = "placeholder";
 
-/// Returns whether at least two labels of a host stand fixed behind its placeholders.
+/// Returns whether a host ends in at least two labels that hold no placeholder.
 fn has_fixed_domain(host: &str) -> bool {
     let Some((_, domain)) = host.trim_end_matches('.').rsplit_once(FILLED) else { return true };
     domain.strip_prefix('.').is_some_and(|domain| domain.contains('.'))

@@ -1,14 +1,14 @@
-//! The accounts' API keys: the one place that says where an index's API key comes from, and what follows
-//! where there is none.
+//! The accounts' API keys. This is the one place that says where an index's API key comes from, and what
+//! follows where there is none.
 //!
 //! | the service says | KV holds settings of this index | then |
 //! | --- | --- | --- |
 //! | an API key | | that one |
 //! | that the account's name or cell can't be asked for | | the item is rejected |
-//! | that the account has none, or nothing | with an API key | that one is used again, with a warning |
+//! | that the account has none, or nothing | with an API key | that API key is used again, with a warning |
 //! | that the account has none, or nothing | KV can't be read | unavailable |
-//! | that the account has none | without one, or nothing | the item is rejected |
-//! | nothing after all tries | without one, or nothing | unavailable |
+//! | that the account has none | no, or without an API key | the item is rejected |
+//! | nothing after all tries | no, or without an API key | unavailable |
 //!
 //! A gateway that is misrouted says of every account that it has none, and a rollback must get through
 //! all the same. A reconcile and an explain reuse no API key: KV is not read, and the last two rows apply.
@@ -40,22 +40,22 @@ use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
 /// that batch, for the stream's window and for its own batch, and is through within a minute.
 pub const TIME_FOR_API_KEYS: Duration = Duration::from_secs(10);
 
-/// The first read of a batch goes on beside the requests for API keys.
+/// How long the stream gathers a batch. Its first read runs beside the requests for API keys.
 const STREAM_WINDOW: Duration = Duration::from_secs(10);
 const _: () = assert!(2 * TIME_FOR_API_KEYS.as_secs() + STREAM_WINDOW.as_secs() <= 60);
 
-/// Requests under way at once to one cell's gateway: a cell that hangs holds up no other. Eight that hang
-/// stay below Lambda's 1,024 file descriptors.
+/// Requests that are under way to one cell's gateway at the same time. Each cell has its own, so that one
+/// that hangs holds up no other. Eight that hang stay below Lambda's 1,024 file descriptors.
 const REQUESTS_PER_CELL: usize = 100;
 const _: () = assert!(8 * REQUESTS_PER_CELL < 1_024);
 
-/// A cell that gave so many accounts in a row no answer is not asked again by a reconcile.
+/// A reconcile stops asking a cell after this number of accounts in a row for which it gave no answer.
 const SILENT_ACCOUNTS: u32 = 3;
 
-/// Answers that a reconcile keeps: with 200 bytes each they take 4 MB.
+/// Answers that a reconcile keeps. At 200 bytes each they take 4 MB.
 const MAX_ANSWERS: usize = 20_000;
 
-/// The account whose API key is asked for, and where.
+/// The account whose API key is asked for, and the cell that is asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ApiKeyOwner {
     pub cell: String,
@@ -95,7 +95,7 @@ fn in_kv(holds_none: bool, error: Option<&KvError>) -> String {
     }
 }
 
-/// What becomes of an index whose account has no API key at the service.
+/// What happens where the service gives no API key for an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
     /// The API key in KV's settings of this very index is used again.
@@ -117,7 +117,7 @@ pub struct ApiKeys {
 }
 
 impl ApiKeys {
-    /// Asks for at most `time` in all.
+    /// Returns API keys that are asked for at most `time` in all.
     pub fn new(fallback: Fallback, time: Duration) -> Self {
         Self {
             fallback,
@@ -128,20 +128,20 @@ impl ApiKeys {
         }
     }
 
-    /// Forgets the answers, but not which cells are silent: API keys that were asked for minutes ago may
-    /// have been rotated.
+    /// Forgets the answers, because API keys that were asked for minutes ago may have been rotated. Silent
+    /// cells stay known.
     pub fn forget_answers(&mut self) {
         self.answers.clear();
     }
 
-    /// Cells that are not asked any more.
+    /// Returns the cells that are not asked any more.
     pub fn silent_cells(&self) -> Vec<String> {
         let silent = self.silent.borrow();
         let silent = silent.iter().filter(|(_, accounts)| **accounts >= SILENT_ACCOUNTS);
         silent.map(|(cell, _)| cell.clone()).collect()
     }
 
-    /// Asks the service for the API keys that it has not been asked for, all at the same time.
+    /// Asks the service for API keys, all at the same time, unless it was asked for them before.
     pub async fn ask<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
@@ -238,7 +238,7 @@ impl ApiKeys {
         }
     }
 
-    /// The API key of an index that was looked for.
+    /// Returns the API key of an index for which [`Self::find`] has looked.
     pub fn get(
         &self,
         owner: &ApiKeyOwner,
@@ -377,7 +377,7 @@ mod tests {
         api_keys.get(&index.owner, &index.settings.index).is_ok()
     }
 
-    /// Services that respond for these accounts after so many seconds.
+    /// Services that respond for these accounts after these numbers of seconds.
     fn with_delays(delays: impl IntoIterator<Item = (&'static str, u32)>) -> Fakes {
         let fakes = Fakes::new();
         let delays = delays.into_iter().map(|(account, n)| (account.to_owned(), n * SECOND));

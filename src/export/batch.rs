@@ -33,13 +33,13 @@ use crate::ports::{Clock, Services};
 use crate::telemetry::Stats;
 use crate::telemetry::stats::at_most_100;
 
-/// How long a batch writes: what it writes later could undo what a re-export or a repair wrote meanwhile.
+/// How long a batch writes. What it writes later could undo what a re-export or a repair wrote meanwhile.
 pub const TIME_TO_WRITE: Duration = Duration::from_secs(60);
 
-/// How long a batch waits for the table before images stand in: a rollback must get through.
+/// How long a batch waits for the table before images stand in. A rollback must get through.
 pub const TIME_FOR_FIRST_READ: Duration = Duration::from_secs(5);
 
-/// A record is old when the table took its change more than this before the invocation began.
+/// A record is old if the table took its change more than this before the invocation began.
 const OLD_AFTER: Duration = Duration::from_secs(60);
 
 /// What became of a record.
@@ -51,11 +51,11 @@ pub enum Outcome {
     Exported,
     /// A removal of a flood, which was not begun.
     Held,
-    /// Trying again can't help. The item is `None` where not even that can be read.
+    /// Trying again can't help. The item is `None` where the record does not even say which item it is about.
     Rejected(Option<ItemRef>, Rejection),
     /// Trying again may help.
     Failed(ItemRef, ExportError),
-    /// It would fail, is old, and the fault is its own: left to reconcile, so that it does not hold the
+    /// It would fail through its own fault, and is old. It is left to reconcile, so that it does not hold up the
     /// shard.
     Parked(ItemRef, ExportError),
 }
@@ -219,7 +219,7 @@ async fn export_settings<S: Services>(
                 Removal::Held => Outcome::Held,
                 Removal::Failed(error) => Outcome::Failed(item.clone(), error.clone()),
             };
-            // What trying again may help is tried again.
+            // A failure that another try may help wins over the others.
             let had = outcomes.get(item);
             if !matches!(had, Some(Outcome::Failed(_, error)) if !error.is_own_fault()) {
                 outcomes.insert(item.clone(), outcome);
@@ -230,7 +230,7 @@ async fn export_settings<S: Services>(
     outcomes
 }
 
-/// How the items have ended with the write. Of those that are exported, keys may be left to remove.
+/// Returns what the write made of the items. Exported ones may have left keys to remove.
 fn outcomes_of_write(items: &[BatchItem], written: &Written) -> Outcomes {
     let outcome = |BatchItem { item, last, .. }: &BatchItem| match (written.fate(item), last) {
         (Fate::Absent, LastRecord::Malformed(rejection)) => {
@@ -294,7 +294,8 @@ async fn export_query_configs<S: Services>(
     outcomes
 }
 
-/// The times from each change in the table, which is told to the second, to the end of its export.
+/// Returns the time from each change in the table to the end of its export. The record tells the former to the
+/// second.
 fn lags(items: &[BatchItem], outcomes: &Outcomes, end: SystemTime) -> Vec<Duration> {
     let end = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let is_exported = |item: &&BatchItem| outcomes.get(&item.item) == Some(&Outcome::Exported);

@@ -8,7 +8,7 @@
 //! | 429 | the same is sent again, a whole back-off later |
 //! | 413, or any other 4xx than 401, 403 and 404, for several keys | the two halves are sent at once, so that a pair that Cloudflare won't take fails alone |
 //! | 401 or 403 with a token just read, or no token | the keys fail, and so do all that are still to be sent |
-//! | a wait is asked for that does not fit | the bound for waits is waited for, then the keys fail |
+//! | a request for a wait that does not fit | the keys fail, after a wait up to the bound for waits |
 //! | anything else, or no time | the keys fail |
 //!
 //! After the first try there are at most three more. Each key that KV confirms has one receipt in the log.
@@ -27,8 +27,8 @@ use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS};
 use crate::kv::{Metadata, Namespace, Pair, Source, StoredValue};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Retry, Retryable, Services};
 
-/// How many refused requests of one piece of work are halved. One pair among 10,000 is found in 14
-/// steps; where Cloudflare refuses everything, the requests must not use up its limit.
+/// How many refused requests are halved in one call. One pair among 10,000 is found in 14 steps. Where
+/// Cloudflare refuses everything, the halves must not use up its limit.
 const MAX_HALVINGS: usize = 100;
 
 pub type Failures = BTreeMap<String, Failure>;
@@ -99,7 +99,7 @@ pub async fn delete<S: Services>(
     failures
 }
 
-/// Reads keys; those that aren't there are in neither map.
+/// Returns what KV holds under keys, and those that can't be read. Keys that aren't there are in neither.
 pub async fn read<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
@@ -119,7 +119,7 @@ pub async fn read<S: Services>(
     (found, failures)
 }
 
-/// Lists a page of keys.
+/// Returns a page of the listing.
 pub async fn list<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
@@ -173,7 +173,7 @@ fn pair_bytes(pair: &Pair) -> usize {
     FRAME + key_bytes(&pair.key) + pair.entry.body_bytes()
 }
 
-/// Cuts work into requests that stay within both limits, in order.
+/// Returns work cut into requests that stay within both limits, in order.
 fn chunks<T>(items: Vec<T>, max_items: usize, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut chunks: Vec<Vec<T>> = Vec::new();
     let mut size = 0;
@@ -201,7 +201,7 @@ struct Request<T> {
 }
 
 impl<T> Request<T> {
-    /// The two halves, each with the tries that are left.
+    /// Returns the two halves, each with the tries that are left.
     fn halves(mut self) -> [Self; 2] {
         let items = self.items.split_off(self.items.len().div_ceil(2));
         let second = Self { items, retries: self.retries, may_be_done: self.may_be_done };
@@ -266,8 +266,8 @@ fn push_front<T>(open: &mut VecDeque<Request<T>>, [first, second]: [Request<T>; 
     open.push_front(first);
 }
 
-/// Waits before the next try. Where Cloudflare asks for a longer wait than fits, the bound for waits is
-/// waited for all the same: tried again at once, the batch would be refused again.
+/// Waits before the next try. Returns false where there is none. Where Cloudflare asks for a longer wait than
+/// fits, it waits until the bound for waits all the same: tried again at once, the batch would be refused again.
 async fn wait<S: Services>(
     invocation: &Invocation<'_, S>,
     Bounds { until, waits_until }: Bounds,
@@ -289,7 +289,7 @@ async fn wait<S: Services>(
     false
 }
 
-/// Whether a request that ended like this may have been carried out.
+/// Returns whether a request that ended like this may have been carried out.
 fn may_be_done(error: &KvError) -> bool {
     match error {
         KvError::Transient(_)
@@ -311,7 +311,7 @@ fn fail<T>(
     key: impl Fn(&T) -> &String,
 ) {
     let error = match error {
-        // It was not found out which of them is refused.
+        // It is not known which of them is refused.
         KvError::RefusedContent(cause) if request.items.len() > 1 => {
             KvError::Refused(cause.clone())
         }

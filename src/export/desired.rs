@@ -74,7 +74,7 @@ impl Decoded {
         Ok(Self::QueryConfig(Desired { keys: vec![item.kv_key()], value }))
     }
 
-    /// The settings, which need an API key.
+    /// Returns the settings, which need an API key.
     pub fn settings(&self) -> Option<&Exportable> {
         match self {
             Self::Settings(settings) => Some(settings),
@@ -82,7 +82,7 @@ impl Decoded {
         }
     }
 
-    /// The value, with the API key that was found for it.
+    /// Returns the value, with the API key that was found for it.
     pub fn desired(self, api_keys: &ApiKeys) -> Result<Desired, NotExportable> {
         match self {
             Self::Settings(settings) => {

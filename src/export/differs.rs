@@ -1,4 +1,4 @@
-//! Where two values differ: paths, never what stands there. Pure.
+//! The paths at which two values differ, never what stands there. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ const API_KEY: &str = "marqo_api_key";
 /// The most paths that a report names; the last of them says that there are more.
 const MAX_PATHS: usize = 50;
 
-/// The longest path that is told whole, in characters: a stranger's value may hold any names.
+/// The longest path that is shown whole, in characters. A stranger's value may hold any names.
 const MAX_PATH_CHARACTERS: usize = 200;
 
 const MORE: &str = "…";
@@ -22,7 +22,7 @@ pub enum ApiKeyCheck {
     NotCompared,
 }
 
-/// The paths at which `stored` differs from `wanted`; none where they are the same bytes.
+/// Returns the paths at which `stored` differs from `wanted`, none where they are the same bytes.
 pub fn differing_paths(stored: &str, wanted: &str, api_key: ApiKeyCheck) -> Vec<String> {
     if stored == wanted {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! Why an item or a key is not as the table asks for.
+//! Why KV does not hold what the table asks for.
 
 use tracing::error;
 
@@ -25,7 +25,7 @@ pub enum ExportError {
     /// The table changes as fast as it is followed.
     #[error("the item still changes after {MAX_PUTS} writes")]
     StillChanging,
-    /// A delete was not sent: it could not have been checked afterwards.
+    /// A delete was not sent, because there was no time to check it afterwards.
     #[error("too little time is left for a delete and the pass behind it")]
     NoTimeForPass,
     #[error("nobody decided about it")]
@@ -39,8 +39,8 @@ impl ExportError {
         Self::Kv { key: key.to_owned(), error }
     }
 
-    /// Whether it is about this item or key alone, while the services work: an old record that fails for
-    /// it must not hold its shard.
+    /// Returns whether this item or key alone is at fault, while the services work. An old record that fails
+    /// for that must not hold up its shard.
     pub fn is_own_fault(&self) -> bool {
         match self {
             Self::Kv { error, .. } => matches!(error, KvError::RefusedContent(_)),
@@ -49,7 +49,7 @@ impl ExportError {
         }
     }
 
-    /// Whether nothing is wrong but that the time was up.
+    /// Returns whether the only fault is that the time was up.
     pub fn is_out_of_time(&self) -> bool {
         matches!(
             self,
@@ -59,7 +59,7 @@ impl ExportError {
         )
     }
 
-    /// The cell whose gateway gives no API key, if that is the cause.
+    /// Returns the cell whose gateway gives no API key, if that is the cause.
     pub fn cell(&self) -> Option<&str> {
         match self {
             Self::ApiKey(unavailable) => Some(&unavailable.cell),
@@ -67,7 +67,7 @@ impl ExportError {
         }
     }
 
-    /// Cloudflare's refusal of the token, if that is the cause.
+    /// Returns Cloudflare's refusal of the token, if that is the cause.
     pub fn auth_rejected(&self) -> Option<&KvError> {
         match self {
             Self::Kv { error: error @ KvError::AuthRejected(_), .. } => Some(error),

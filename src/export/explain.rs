@@ -30,10 +30,10 @@ use crate::item::{Item, ItemKey, Rejection, claimed_keys};
 use crate::kv::{Namespace, Source, StoredValue, check_key};
 use crate::ports::{KvError, Services};
 
-/// Items that a report names at most in one place.
+/// The most items that a report names in one place.
 const MAX_ITEMS: usize = 100;
 
-/// The longest name that is shown whole, in characters: a stranger's value may hold any.
+/// The longest name that is shown whole, in characters. A stranger's value may hold any name.
 const MAX_NAME_CHARACTERS: usize = 512;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,7 +253,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         Ok(Some(report))
     }
 
-    /// A report that says whether the item can be exported.
+    /// Returns a report that says whether the item can be exported.
     fn report_item(&self, item: Option<&Wanted>) -> ExplainReport {
         let rejection = item.and_then(|item| item.rejection.as_ref());
         ExplainReport {
@@ -294,7 +294,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         }))
     }
 
-    /// Reads what KV holds under keys, as far as that is not known.
+    /// Reads what KV holds under the keys that were not read before.
     async fn read(
         &mut self,
         namespace: Namespace,
@@ -317,7 +317,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         Ok(())
     }
 
-    /// A table for the keys that were read.
+    /// Returns a table for the keys that were read.
     fn table(&self) -> Table {
         let mut table = Table::new(Scope::Given);
         for (key, stored) in &self.values {
@@ -327,14 +327,14 @@ impl<S: Services> Explaining<'_, '_, S> {
         table
     }
 
-    /// The index that a key's value, or else its metadata, names, whichever environment wrote them.
+    /// Returns the index that a key's value names, or else its metadata, whichever environment wrote them.
     fn named_by(&self, key: &KvKey) -> Option<IndexRef> {
         let stored = self.values.get(key)?.as_ref()?;
         let by_value = stored.settings().map(|settings| settings.index);
         by_value.or_else(|| Some(stored.metadata()?.index))
     }
 
-    /// What `index` and the items that have the keys want.
+    /// Returns what `index` and the items that have the keys want.
     async fn wanted(
         &mut self,
         table: &Table,

@@ -30,7 +30,7 @@ pub struct Invocation<'a, S> {
 pub struct Budget {
     /// When everything has to be answered.
     pub deadline: Instant,
-    /// When an item that KV has not confirmed has failed.
+    /// When writes end. An item that KV has not confirmed then has failed.
     pub writes_until: Instant,
     /// The longest wait that a service may ask for.
     pub longest_wait: Duration,
@@ -45,12 +45,12 @@ pub struct Budget {
 pub struct Bounds {
     /// What has not succeeded then has failed.
     pub until: Instant,
-    /// How far a wait goes that Cloudflare asks for.
+    /// The end of the longest wait that Cloudflare may ask for.
     pub waits_until: Instant,
 }
 
 impl Budget {
-    /// A budget that is bounded by nothing but the deadline.
+    /// Returns a budget that only the deadline bounds.
     pub fn until(deadline: Instant) -> Self {
         let all = Duration::MAX;
         Self { deadline, writes_until: deadline, longest_wait: all, api_keys: all, first_read: all }
@@ -60,22 +60,22 @@ impl Budget {
         Bounds { until: self.writes_until, waits_until: self.writes_until }
     }
 
-    /// Reads and deletes go on to the deadline, but wait for Cloudflare only as long as writes do: a batch
-    /// that is refused for minutes answers each minute, and nothing is lost by that.
+    /// Returns the bounds of reads and deletes. They go on to the deadline, but wait for Cloudflare only as long
+    /// as writes do: a batch that is refused for minutes answers each minute, and loses nothing by that.
     pub fn for_reads_and_deletes(&self) -> Bounds {
         Bounds { until: self.deadline, waits_until: self.writes_until }
     }
 
-    /// What was deleted has to be put back.
+    /// Returns the bounds of put-backs, which have all the time: what was deleted has to be there again.
     pub fn for_put_backs(&self) -> Bounds {
         Bounds { until: self.deadline, waits_until: self.deadline }
     }
 }
 
-/// Requests to Cloudflare that a reconcile makes at once.
+/// Requests to Cloudflare that a reconcile makes without a pace.
 const REQUESTS_AT_ONCE: u32 = 100;
-/// The pace of those after them. Cloudflare takes 1,200 requests of a user in five minutes: half of them
-/// stay for changes.
+/// The time between the requests after them. Cloudflare takes 1,200 requests of a user in five minutes: half of
+/// them stay for changes.
 const PACE: Duration = Duration::from_millis(500);
 const _: () = assert!(300_000 / PACE.as_millis() == 600);
 
@@ -86,7 +86,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// When the next request may be made.
+    /// Returns when the next request may be made.
     fn turn(&self) -> Instant {
         let now = Instant::now();
         self.made.set(self.made.get().saturating_add(1));
@@ -121,15 +121,15 @@ impl<'a, S: Services> Invocation<'a, S> {
         Self { services, config, began, budget, source, stats: RefCell::default(), pace: None }
     }
 
-    /// The same, making requests to Cloudflare at a pace that leaves changes their share.
+    /// Returns the same invocation, with a pace for requests to Cloudflare that leaves changes their share.
     #[must_use]
     pub fn paced(self) -> Self {
         let pace = Pace { made: Cell::new(0), next: Cell::new(Instant::now()) };
         Self { pace: Some(pace), ..self }
     }
 
-    /// Makes one call that has to end by `until`. It is boxed: the futures of the use cases would nest deeper
-    /// than the compiler follows.
+    /// Makes one call that has to end by `until`, and returns its response. The call is boxed because the
+    /// futures of the use cases would nest deeper than the compiler follows.
     pub fn call<'f, T: 'f>(
         &'f self,
         service: Service,
@@ -157,7 +157,7 @@ impl<'a, S: Services> Invocation<'a, S> {
         self.budget.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// What is noted beside a value of `index` that is written now.
+    /// Returns the metadata of a value of `index` that is written now.
     pub fn metadata(&self, index: &IndexRef, changed_at: Option<String>) -> Metadata {
         let now = self.services.clock().now();
         Metadata {
@@ -174,8 +174,8 @@ impl<'a, S: Services> Invocation<'a, S> {
         change(&mut self.stats.borrow_mut());
     }
 
-    /// Counts a call that repeats an earlier one. Calls to the table are left out, because the SDK repeats
-    /// most of them unseen.
+    /// Counts a call that repeats an earlier one. Calls to the table don't count: the SDK repeats most of them
+    /// unseen.
     pub fn count_retry(&self, service: Service) {
         self.count(|stats| match service {
             Service::Kv => stats.kv_retries += 1,

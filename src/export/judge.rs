@@ -41,7 +41,7 @@ pub enum Verdict {
     Orphaned,
 }
 
-/// What KV holds under a key, as a listing or a read tells it.
+/// What KV holds under a key, from a listing or a read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Held {
     #[default]
@@ -50,7 +50,7 @@ pub enum Held {
     OtherEnvironment,
     Ours {
         owner: Rc<IndexRef>,
-        /// Of the value; `None` where the metadata does not tell it, or something else.
+        /// The value's digest. `None` where the metadata has none, or one that is not the value's.
         digest: Option<Digest>,
     },
 }
@@ -66,7 +66,7 @@ impl Held {
         }
     }
 
-    /// A value without metadata is the predecessor's if it names an index.
+    /// Returns what a read tells. A value without metadata is the predecessor's if it names an index.
     pub fn read(stored: Option<&StoredValue>, environment: &str) -> Self {
         let Some(stored) = stored else { return Self::Nothing };
         if stored.metadata.is_none() {
@@ -98,7 +98,7 @@ impl Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wants {
     Value(Digest),
-    /// Its value, which has not been made: it would take an API key.
+    /// Its value, which was not made because that takes an API key.
     Unmade,
     /// Nothing: it can't be exported.
     Rejected,
@@ -115,8 +115,8 @@ pub enum OwnerItem {
     Rejected,
 }
 
-/// Judges a key, by the item that has it, what KV holds, and, where no item asks for it, the owner's item
-/// and whether an active alias protects the key.
+/// Returns the verdict on a key. `wants` is what the item that has the key asks it to hold. Where no item asks
+/// for it, the owner's item counts, and whether an active alias protects the key.
 pub fn judge(wants: Option<Wants>, held: &Held, owner: OwnerItem, is_protected: bool) -> Verdict {
     match (wants, held) {
         (Some(_), Held::OtherEnvironment) => Verdict::Conflicting,
@@ -188,12 +188,12 @@ impl Row {
     }
 }
 
-/// The keys that a table knows of.
+/// The keys that a table knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Those that were given.
+    /// The keys that it was given.
     Given,
-    /// Those of a range, also where KV lacks them.
+    /// All keys of a range, also those that KV lacks.
     Range(Range),
 }
 
@@ -230,11 +230,11 @@ pub struct Table {
     unholdable: BTreeSet<String>,
     /// Whether there is an index item at all.
     pub has_indexes: bool,
-    /// About how much memory it takes.
+    /// About how much memory the table takes.
     pub bytes: usize,
 }
 
-/// What a row takes beside its names: keys, digests, and a tree's nodes that are two thirds full.
+/// What a row takes beside its names: keys, digests, and nodes of a tree that are two thirds full.
 const ROW_BYTES: usize = 320;
 
 impl Table {
@@ -252,7 +252,7 @@ impl Table {
         }
     }
 
-    /// A table for these settings keys, which hold this.
+    /// Returns a table for settings keys, with what KV holds under them.
     pub fn of_settings<'a>(keys: impl IntoIterator<Item = (&'a String, &'a Held)>) -> Self {
         let mut table = Self::new(Scope::Given);
         for (key, held) in keys {
@@ -282,7 +282,7 @@ impl Table {
         self.owners.insert(Rc::clone(owner), OwnerItem::Absent);
     }
 
-    /// Takes in an item of the table, and what it asks its keys to hold.
+    /// Adds an item of the table, with what it asks its keys to hold.
     pub fn add(&mut self, key: &ItemKey, attributes: &Map, wants: Wants) {
         let item = key.item();
         let of_query_config = item.as_ref().is_some_and(|item| item.query.is_some());
@@ -331,7 +331,7 @@ impl Table {
             claim.index = Rc::clone(known);
         }
         let row = self.rows.entry(key.clone()).or_default();
-        // Nobody needs the query of a key that is right.
+        // The query of a key that is right is not needed.
         let digest = match &row.held {
             Held::Ours { digest: Some(digest), .. } => Some(Wants::Value(*digest)),
             _ => None,
@@ -352,7 +352,7 @@ impl Table {
             let row = self.rows.get(&KvKey::of_settings(name));
             if row.is_some() || self.owner_ids.contains(name) {
                 let pointers = self.pointers.entry(name.to_owned()).or_default();
-                // Two tell whether one of them is another than the owner; people want some names more.
+                // Two would be enough to know that one of them is not the owner's. People want more names.
                 if pointers.len() < MAX_POINTERS && pointers.insert(key.clone()) {
                     self.bytes += name.len() + key.pk.len() + key.sk.len() + 100;
                 }
@@ -385,7 +385,7 @@ impl Table {
         }
     }
 
-    /// Says of an owner whose item is there whether that can be exported.
+    /// Says whether the item of an owner can be exported.
     pub fn resolve_owner(&mut self, index: &IndexRef, item: OwnerItem) {
         if let Some(owner) = self.owners.get_mut(index) {
             *owner = item;
@@ -413,7 +413,7 @@ impl Table {
         self.owners.get(index).copied().unwrap_or_default()
     }
 
-    /// The items whose active aliases protect a key of ours that no item asks for.
+    /// Returns the items whose active aliases protect a key of ours that no item asks for.
     pub fn protectors(&self, key: &KvKey) -> BTreeSet<&ItemKey> {
         let Some(owner) = self.owner_of(key) else { return BTreeSet::new() };
         let mut protectors = self.pointers_at(&key.name, Some(owner));
@@ -423,21 +423,21 @@ impl Table {
         protectors
     }
 
-    /// The items, but for that of `index`, whose active aliases name `name`.
+    /// Returns the items whose active aliases name `name`, without the item of `index`.
     pub fn pointers_at(&self, name: &str, index: Option<&IndexRef>) -> BTreeSet<&ItemKey> {
         let own = index.map(|index| ItemRef::from(index.clone()).key());
         let pointers = self.pointers.get(name).into_iter().flatten();
         pointers.filter(|pointer| Some(*pointer) != own.as_ref()).collect()
     }
 
-    /// All items that ask for a key.
+    /// Returns all items that ask for a key.
     pub fn claimants(&self, key: &KvKey) -> impl Iterator<Item = &Rc<IndexRef>> {
         let row = self.rows.get(key);
         let first = row.and_then(|row| Some(&row.claim.as_ref()?.index));
         first.into_iter().chain(row.into_iter().flat_map(|row| &row.others))
     }
 
-    /// Whether it knows of a key, or would if an item asked for it.
+    /// Returns whether the table knows a key, or would if an item asked for it.
     pub fn covers(&self, key: &KvKey) -> bool {
         let is_in_range = matches!(&self.scope, Scope::Range(range) if range.holds(key));
         is_in_range || self.rows.contains_key(key)
@@ -449,7 +449,7 @@ impl Table {
         claims.filter(|claim| *claim.index == *index).for_each(|claim| claim.wants = wants);
     }
 
-    /// Index ids of the range that active aliases name and that have neither an item nor a key.
+    /// Returns the index ids of the range that active aliases name and that have neither an item nor a key.
     pub fn dangling(&self) -> impl Iterator<Item = &String> {
         let Scope::Range(range) = &self.scope else { return None.into_iter().flatten() };
         let dangling = self.pointed_at.iter().filter(|index_id| {
@@ -462,7 +462,7 @@ impl Table {
     }
 }
 
-/// Pointing items that are kept of one name.
+/// The most items that are kept as pointers at one name.
 const MAX_POINTERS: usize = 100;
 
 #[cfg(test)]

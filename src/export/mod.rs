@@ -1,7 +1,7 @@
-//! The use cases: a stream batch, a re-export, a reconcile, an explain. They know the outside world by
-//! [`ports`](crate::ports) alone.
+//! The use cases: a stream batch, a re-export, a reconcile, an explain. They see the outside world only through
+//! [`ports`](crate::ports).
 //!
-//! Four rooms carry them: [`judge`] gives the verdict on a key, [`write`](mod@write) writes items,
+//! Four modules carry them: [`judge`] gives the verdict on a key, [`write`](mod@write) writes items,
 //! [`remove`] removes keys, and [`bulk`] makes KV's requests.
 
 pub mod api_keys;

@@ -8,8 +8,8 @@
 //! | rejected | stays, with an error |
 //! | foreign | stays: only what could be put back is deleted |
 //!
-//! A race that it survives: R reads the table, another item takes the shop id and its record is exported,
-//! R deletes the key. The pass behind the delete sees the item; R puts back what it read, looks again, and
+//! A race that it survives: R reads the table. Another item gets the shop id, and its record is exported. R
+//! deletes the key. The pass behind the delete finds the item, so R puts back what it read, begins again, and
 //! writes the key for the item.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +33,7 @@ use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Entry, Namespace, Pair, StoredValue, check_key};
 use crate::ports::{ScanColumns, Services};
 
-/// How often a key is deleted and put back at most.
+/// The most often that a key is deleted and put back.
 const MAX_PUT_BACKS: usize = 3;
 
 /// What a put-back takes, with time to spare.
@@ -42,15 +42,15 @@ const TIME_FOR_A_PUT_BACK: Duration = Duration::from_secs(2);
 /// What a delete and a put-back take beside the pass between them.
 const TIME_FOR_WRITES: Duration = Duration::from_secs(5);
 
-/// What the values may take that are kept to be put back, in bytes, unless one alone takes more; one
-/// request reads up to 25 MB besides.
+/// What the values that are kept to be put back may take, in bytes, unless one alone takes more. One request
+/// reads up to 25 MB besides.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// What became of a key.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Removal {
     Removed,
-    /// Nothing of ours, or it is kept by an alias or by an item that can't be exported.
+    /// It is not ours, or an alias or an item that can't be exported keeps it.
     Stays,
     /// An item asks for it, and KV holds that.
     Written(ItemRef),
@@ -62,7 +62,7 @@ pub enum Removal {
 /// Says whether keys that these indexes own may be deleted.
 pub type Brake<'a> = &'a dyn Fn(&BTreeSet<Rc<IndexRef>>) -> bool;
 
-/// Removes settings keys, and returns what became of each; names that KV can't hold are left out.
+/// Removes settings keys. Returns what became of each, without names that KV can't hold.
 pub async fn remove_keys<S: Services>(
     invocation: &Invocation<'_, S>,
     keys: BTreeSet<String>,
@@ -183,7 +183,7 @@ impl<S: Services> Removing<'_, '_, S> {
         }
     }
 
-    /// Takes the next orphans, as many as there is room for their values. Values that were dropped are read
+    /// Returns the next orphans, as many as there is room for their values. Values that were dropped are read
     /// again; what changed meanwhile fails.
     async fn take_group(
         &mut self,
@@ -208,8 +208,8 @@ impl<S: Services> Removing<'_, '_, S> {
         group
     }
 
-    /// Deletes orphans, and puts back those that are none by the pass behind that: they go through the
-    /// removal again. Where that pass fails, all of them are put back, and have failed. Returns the pass.
+    /// Deletes orphans, and makes a pass. What is no orphan by that pass is put back, and goes through the removal
+    /// again. Where the pass fails, everything is put back, and has failed. Returns the pass.
     async fn delete(
         &mut self,
         mut group: BTreeMap<String, StoredValue>,
@@ -358,7 +358,7 @@ impl<S: Services> Removing<'_, '_, S> {
     }
 }
 
-/// Makes a pass for the keys that a table knows of.
+/// Makes a pass for the keys that a table knows. Returns the table.
 pub async fn look<S: Services>(
     invocation: &Invocation<'_, S>,
     mut table: Table,
@@ -393,8 +393,8 @@ pub async fn look<S: Services>(
     Ok(table)
 }
 
-/// Removes query configs: an item is read, its key deleted if it is gone, and the item read again. One
-/// that is back is written. Returns what became of each.
+/// Removes query configs. Each item is read, its key deleted if the item is gone, and the item read again. An
+/// item that is back is written. Returns what became of each.
 pub async fn remove_query_configs<S: Services>(
     invocation: &Invocation<'_, S>,
     items: BTreeSet<ItemRef>,

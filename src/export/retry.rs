@@ -19,9 +19,9 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// When to try again: exponential back-off with full jitter, so that functions that failed together
-    /// don't come back together, and no earlier than the service asks for. `None` where there is no
-    /// other try, or where the service asks for a longer wait than the use case takes.
+    /// Returns when to try again: after an exponential back-off with full jitter, so that functions that failed
+    /// together don't come back together, and no earlier than the service asks for. Returns `None` where no
+    /// try is left, or where the service asks for a longer wait than the use case takes.
     fn next<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
@@ -59,10 +59,10 @@ impl Retries {
     }
 }
 
-/// A longer wait is logged: people wonder what an invocation does meanwhile.
+/// A longer wait is logged as a warning, because people wonder what an invocation does meanwhile.
 const SHORT_WAIT: Duration = Duration::from_secs(5);
 
-/// Waits for a service, and says so where that takes long.
+/// Waits for a service, and logs that.
 pub async fn wait_until(service: Service, end: Instant, reason: &impl Display) {
     let wait = end.saturating_duration_since(Instant::now());
     let service = match service {
@@ -79,7 +79,8 @@ pub async fn wait_until(service: Service, end: Instant, reason: &impl Display) {
     tokio::time::sleep_until(end).await;
 }
 
-/// Makes a request, again and again while its error, the tries and the time before `until` allow it.
+/// Makes a request, and repeats it while its error, the tries and the time before `until` allow that. Returns the
+/// last result.
 pub async fn with_retries<S: Services, T, E: Retryable>(
     invocation: &Invocation<'_, S>,
     service: Service,

@@ -29,7 +29,7 @@ impl Retryable for ReadError {
     }
 }
 
-/// Reads items by `until`; those that aren't there are absent, and so are those that the table can't hold.
+/// Returns items, read by `until`. Those that aren't there are absent, and so are those that the table can't hold.
 pub async fn read_items<S: Services>(
     invocation: &Invocation<'_, S>,
     until: Instant,
@@ -52,7 +52,7 @@ pub async fn query_page<S: Services>(
     Ok(invocation.call(Service::Table, invocation.budget.deadline, page).await??)
 }
 
-/// Segments that a pass reads at the same time. A page holds 1 MB.
+/// Returns how many segments a pass reads at the same time. A page holds 1 MB.
 fn segments(columns: ScanColumns) -> u32 {
     match columns {
         // Somebody waits for it.
@@ -62,8 +62,8 @@ fn segments(columns: ScanColumns) -> u32 {
     }
 }
 
-/// Makes a pass over the table, which counts whole or not at all. Nothing is under way while a page is
-/// visited, so that a visit may take its time.
+/// Makes a pass over the table, which counts whole or not at all. While a page is visited no request is under
+/// way, so a visit may take its time.
 pub async fn pass<S: Services>(
     invocation: &Invocation<'_, S>,
     columns: ScanColumns,

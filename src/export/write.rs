@@ -1,10 +1,10 @@
-//! Writes items: read, put, read again. The stream, a re-export, a repair and a removal all write by it, so
+//! Writes items: read, put, read again. The stream, re-exports, repairs and removals all write like this, so
 //! nothing in KV stays behind the table.
 //!
 //! | the item, read again | then |
 //! | --- | --- |
 //! | is as it was written | done |
-//! | asks for another value, or another key | written again, with the API key already had |
+//! | asks for another value, or another key | written again, with the API key that is known already |
 //! | no longer asks for a key that was written | the key is left behind, to be removed |
 //! | is gone | all its keys are left behind; an image that stood in stays as written, for its REMOVE follows |
 //! | can't be exported any more | rejected: KV keeps what was written |
@@ -32,13 +32,13 @@ use crate::item::{Item, Rejection};
 use crate::kv::{Entry, Namespace, Pair, Source};
 use crate::ports::Services;
 
-/// How often an item is put at most.
+/// The most often that an item is put.
 pub const MAX_PUTS: usize = 3;
 
-/// Items that are read at once: one request, and up to 40 MB, for an item may have 400 KB.
+/// Items that are read at once: one request, with up to 40 MB, because an item may have 400 KB.
 pub const READ_ITEMS: usize = 100;
 
-/// How long items are read again of a table that could not be read before: the next batch may hold a rollback.
+/// How long the second read may take where the first one failed. The next batch may hold a rollback.
 const SECOND_CHANCE: Duration = Duration::from_secs(25);
 
 /// What the values of one round may take, in bytes.
@@ -48,7 +48,7 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct WriteItem {
     pub item: ItemRef,
-    /// The keys that may be written; all that the item asks for where it is absent.
+    /// The keys that may be written. `None` means all that the item asks for.
     pub only: Option<BTreeSet<String>>,
     /// What stands in where the table has no such item, or can't be read.
     pub image: Option<Item>,
@@ -108,13 +108,14 @@ struct Draft {
     write: WriteItem,
     entry: Rc<Entry>,
     keys: Vec<String>,
-    /// Whose API key it was made with.
+    /// The account whose API key it has.
     owner: Option<ApiKeyOwner>,
-    /// Whether it is the image that stood in.
+    /// Whether the image stood in.
     stood_in: bool,
 }
 
-/// Writes items of one namespace, each once. Where two ask for one key, the later has it.
+/// Writes items of one namespace, each given once. Where two ask for one key, the later one gets it. Returns what
+/// became of them.
 pub async fn write_items<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
@@ -152,7 +153,7 @@ struct Writing<'a, 's, S> {
 }
 
 impl<S: Services> Writing<'_, '_, S> {
-    /// Reads items, while API keys are asked for.
+    /// Reads items while API keys are asked for. Returns their drafts.
     async fn first_read(
         &mut self,
         writes: Vec<WriteItem>,
@@ -193,7 +194,7 @@ impl<S: Services> Writing<'_, '_, S> {
         self.draft(found).await
     }
 
-    /// Makes the values of items that were read, with their API keys.
+    /// Returns the drafts of items that were read, with their API keys.
     async fn draft(&mut self, found: Vec<(WriteItem, Item, bool)>) -> Vec<Draft> {
         let mut decoded = Vec::new();
         for (write, item, stood_in) in found {
@@ -235,7 +236,7 @@ impl<S: Services> Writing<'_, '_, S> {
         Draft { write, entry, keys, owner, stood_in }
     }
 
-    /// When `time` is over, at the deadline at the latest.
+    /// Returns when `time` is over, the deadline at the latest.
     fn until(&self, time: Duration) -> Instant {
         let deadline = self.invocation.budget.deadline;
         Instant::now().checked_add(time).map_or(deadline, |until| until.min(deadline))
@@ -277,7 +278,8 @@ impl<S: Services> Writing<'_, '_, S> {
                 }
             }
         }
-        // In the order of the items: what Cloudflare refuses comes to its end in this order too.
+        // In the order of the items. So Cloudflare's refusals are found in this order too, and each delivery
+        // gets further.
         let mut pairs = Vec::new();
         for draft in &drafts {
             for key in &draft.keys {
@@ -365,7 +367,7 @@ impl<S: Services> Writing<'_, '_, S> {
         None
     }
 
-    /// Notes the keys that were written for an item and that it does not ask for now.
+    /// Notes the keys that were written for an item and for which it no longer asks.
     fn leave_behind(&mut self, draft: &Draft, asked: &[String]) {
         for key in draft.keys.iter().filter(|key| !asked.contains(key)) {
             if self.written.keys.get(key) == Some(&draft.write.item) {
@@ -394,7 +396,7 @@ impl<S: Services> Writing<'_, '_, S> {
     }
 }
 
-/// The account whose API key the image of an index will need, and where.
+/// Returns the account whose API key the image of an index will need, and its cell.
 fn owner_of_image(write: &WriteItem, config: &ExporterConfig) -> Option<ApiKeyOwner> {
     let image = write.image.as_ref().filter(|_| write.item.query.is_none())?;
     Some(Exportable::decode(&write.item.index, image, config).ok()?.owner)

@@ -1,15 +1,15 @@
 //! The one list of alias blocks. What is exported ([`super::index_aliases`]) and what protects a KV key
-//! ([`super::alias_targets`]) both go over it, so no block can be exported without protecting.
+//! ([`super::alias_targets`]) both go over it, so a block can't be exported without protecting its targets.
 
 use self::PointsAt::{OneIndex, Targets};
 
-/// A block of `index_aliases`. While it is enabled, what it points at keeps its KV key.
+/// A block of `index_aliases`. While it is enabled, the index that it points at keeps its KV key.
 pub struct Block {
     pub name: &'static str,
     pub points_at: PointsAt,
     /// Whether the search proxy gets the block.
     pub exported: bool,
-    /// The item's attribute, an index id, that takes the block's place where it is present.
+    /// The attribute of the item that replaces the block where it is present. It is an index id.
     pub legacy: Option<&'static str>,
 }
 
@@ -44,7 +44,7 @@ mod tests {
         json!({"index_aliases": {"M": {block.name: {"M": fields}}}})
     }
 
-    /// What a pass over the table sees of an item.
+    /// Returns the alias targets in what a pass over the table reads of an item.
     fn targets(mut item: Value) -> Vec<AliasTarget> {
         let claimed =
             |name: &String| CLAIM_PATHS.iter().any(|path| path.split('.').next() == Some(name));

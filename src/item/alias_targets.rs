@@ -7,7 +7,8 @@ use super::alias_blocks::{BLOCKS, PointsAt};
 use super::keys::{MAX_PK_BYTES, MAX_SK_BYTES};
 use super::{Attribute, Map};
 
-/// What says which KV keys an item asks for and what its aliases point at: a delete needs all of it.
+/// The attributes that say which KV keys an item asks for and what its aliases point at. A delete needs all of
+/// them.
 pub const CLAIM_PATHS: [&str; 4] =
     ["shop_id", "index_aliases", "read_alias", "add_docs_config.index_write_aliases"];
 
@@ -29,9 +30,9 @@ impl AliasTarget {
     }
 }
 
-/// Returns everything that the active aliases of an item of `account` point at, itself included. Active
-/// are the blocks with `enabled: true`, the legacy attributes that take their place, and every entry of
-/// `add_docs_config.index_write_aliases`.
+/// Returns everything that the active aliases of an item of `account` point at, itself included. These
+/// are active: blocks with `enabled: true`, the legacy attributes that take their place, and every entry
+/// of `add_docs_config.index_write_aliases`.
 pub fn alias_targets(account: &str, item: &Map) -> Vec<AliasTarget> {
     let mut targets = Vec::new();
     let aliases = item.map("index_aliases");
@@ -52,12 +53,13 @@ pub fn alias_targets(account: &str, item: &Map) -> Vec<AliasTarget> {
     targets
 }
 
-/// Active unless `enabled` is absent, NULL or false: an unreadable one is a doubt, and counts.
+/// Returns whether a block is active: unless `enabled` is absent, NULL or false. One that can't be read is in
+/// doubt, and counts.
 fn is_active(block: &Map) -> bool {
     !matches!(block.get("enabled"), None | Some(Attribute::BOOL(false)))
 }
 
-/// The index ids in a block. Where a target should be a map, a bare text may be one.
+/// Returns the index ids in a block. A target that is a bare text instead of a map may be one.
 fn index_ids<'a>(points_at: &PointsAt, block: &'a Map) -> Vec<&'a str> {
     let of_target = |target: &'a Attribute| match target {
         Attribute::M(target) => target.text("index_id"),
@@ -69,7 +71,7 @@ fn index_ids<'a>(points_at: &PointsAt, block: &'a Map) -> Vec<&'a str> {
     }
 }
 
-/// What an entry of `index_write_aliases` points at: a bare text may be an index id or a shop id.
+/// Returns what an entry of `index_write_aliases` points at: a bare text may be an index id or a shop id.
 fn write_targets(account: &str, entry: &Attribute) -> Vec<AliasTarget> {
     let (index_ids, shop_id) = match entry {
         Attribute::M(entry) => {

@@ -28,7 +28,7 @@ pub enum Attribute {
     SS(Vec<String>),
     NS(Vec<String>),
     BS(Vec<String>),
-    /// Something else, found by [`Map::read`].
+    /// Anything else. [`Map::read`] sets it.
     #[serde(skip)]
     Malformed,
 }
@@ -60,7 +60,7 @@ impl Attribute {
     }
 }
 
-/// Returns the number that a text means to JSON; `None` where JSON can't express it.
+/// Returns a number as JSON has it, `None` where JSON can't express it.
 fn number(text: &str) -> Option<Number> {
     let integer = text.parse::<i64>().map(Number::from);
     let integer = integer.or_else(|_| text.parse::<u64>().map(Number::from));
@@ -68,7 +68,7 @@ fn number(text: &str) -> Option<Number> {
     integer.ok().or_else(|| text.parse().ok().and_then(Number::from_f64))
 }
 
-/// The order by value. The double alone would not tell large integers apart.
+/// Returns the order by value. The double alone would not tell large integers apart.
 fn by_value(a: &Number, b: &Number) -> Ordering {
     let double = |number: &Number| number.as_f64().unwrap_or(f64::NAN);
     double(a).total_cmp(&double(b)).then_with(|| a.as_i128().cmp(&b.as_i128()))

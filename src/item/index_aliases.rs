@@ -12,8 +12,8 @@ use super::alias_blocks::{BLOCKS, Block, PointsAt};
 use super::{Map, Rejection};
 use crate::json::Json;
 
-/// How far the weights of enabled targets may sum up from 1.0 without a warning: 0.001, and what
-/// adding decimal fractions up in binary may be off.
+/// How far the sum of the weights of enabled targets may be from 1.0 without a warning: 0.001, and what
+/// binary sums of decimal fractions may be off.
 const WEIGHT_SUM_TOLERANCE: f64 = 0.001 + 1e-9;
 
 /// The exported blocks, by name.
@@ -52,7 +52,7 @@ impl IndexAliases {
         Json::of(self).ok().filter(|_| !self.0.is_empty())
     }
 
-    /// What is exported all the same but is worth a look.
+    /// Returns what is odd about the aliases, which are exported all the same.
     pub fn warning(&self) -> Option<String> {
         self.0.iter().find_map(|(name, block)| {
             let Exported::Targets { enabled: true, targets } = block else { return None };
@@ -108,7 +108,7 @@ impl Target {
     }
 }
 
-/// Reads a boolean; an absent one is false.
+/// Returns a boolean; an absent one is false.
 fn flag(fields: &Map, name: &str) -> Result<bool, Rejection> {
     Ok(fields.read_bool(name)?.unwrap_or(false))
 }

@@ -18,9 +18,9 @@ pub struct IndexSettings {
     pub shop_id: Option<String>,
     /// The cell whose gateway is asked for the API key; the default cell where absent.
     pub cell: Option<String>,
-    /// The attributes that go to KV, in the order in which the search proxy's readers know them.
+    /// The attributes that go to KV, in the order of the value.
     exported: Vec<(&'static str, Json)>,
-    /// What is exported all the same but is worth a look.
+    /// What is odd about the item, which is exported all the same.
     pub warning: Option<String>,
 }
 
@@ -65,7 +65,7 @@ impl IndexSettings {
         settings_keys(&self.index, self.shop_id.as_deref())
     }
 
-    /// The KV value. This is the only way to build it, so every value has an API key.
+    /// Returns the KV value. There is no other way to build one, so every value has an API key.
     pub fn value(&self, api_key: &SecretString) -> String {
         let named = [
             ("system_account_id", Some(&*self.index.account)),
@@ -91,8 +91,8 @@ fn index_endpoint(item: &Map) -> Result<&str, Rejection> {
 }
 
 fn is_http_url(text: &str) -> bool {
-    // The URL parser forgives what the proxy's fetch would stumble over or read otherwise:
-    // surrounding blanks, line breaks, backslashes, a missing `//`.
+    // The URL parser accepts what the proxy's fetch would refuse or read in another way: surrounding
+    // blanks, line breaks, backslashes, a missing `//`.
     let forgiven = text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
     let prefixed = ["http://", "https://"].iter().any(|prefix| {
         text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))

@@ -1,4 +1,4 @@
-//! Keys: what an item is by its own key, and which KV keys it asks for.
+//! Keys: what an item's own key says it is, and which KV keys it asks for.
 
 use std::fmt;
 
@@ -101,7 +101,7 @@ pub fn query_config_key_prefix(name: &str) -> String {
     format!("{QUERY_CONFIG_KEY_PREFIX}{name}-")
 }
 
-/// Whether a KV key has the form of a query config's.
+/// Returns whether a KV key has the form of a query config's.
 pub fn is_query_config_key(key: &str) -> bool {
     let digest = key.strip_prefix(QUERY_CONFIG_KEY_PREFIX).and_then(|rest| rest.rsplit_once('-'));
     digest.is_some_and(|(_, digest)| {

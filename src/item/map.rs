@@ -11,8 +11,8 @@ pub const NOT_AN_ATTRIBUTE: &str =
     "is not a DynamoDB attribute value, or holds a number that no double can hold";
 const NOT_A_MAP: &str = "must be a map (M)";
 
-/// The attributes of an item, or of a map in it. NULL counts as absent, except in JSON. Of a name that
-/// stands twice, the last one counts.
+/// The attributes of an item, or of a map in it. NULL counts as absent, except in JSON. Where a name is there
+/// twice, the last one counts.
 #[derive(Debug, Clone, PartialEq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(transparent)]
 pub struct Map(BTreeMap<String, Attribute>);
@@ -29,7 +29,7 @@ impl Map {
         Some(Self(attributes.collect()))
     }
 
-    /// All attributes, NULL ones too, ascending by name.
+    /// Returns all attributes, NULL ones too, ascending by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Attribute)> {
         self.0.iter().map(|(name, attribute)| (&**name, attribute))
     }
@@ -39,7 +39,7 @@ impl Map {
     }
 }
 
-/// Lenient: what is of another type, or malformed, is not there.
+/// Lenient: an attribute of another type, or a malformed one, counts as absent.
 impl Map {
     /// Returns a string that is not empty.
     pub fn text(&self, name: &str) -> Option<&str> {
@@ -56,7 +56,7 @@ impl Map {
     }
 }
 
-/// Strict: what is of another type, or malformed, is a rejection.
+/// Strict: an attribute of another type, or a malformed one, is a rejection.
 impl Map {
     fn typed<'a, T>(
         &'a self,
@@ -77,7 +77,7 @@ impl Map {
         self.typed(name, "must be a string (S)", Attribute::as_string)
     }
 
-    /// Reads a string; the empty one counts as absent.
+    /// Returns a string; the empty one counts as absent.
     pub fn read_text(&self, name: &str) -> Result<Option<String>, Rejection> {
         let text = self.read_string(name)?.filter(|text| !text.is_empty());
         Ok(text.map(str::to_owned))
@@ -91,7 +91,7 @@ impl Map {
         self.typed(name, "must be a number (N) that a double can hold", Attribute::as_f64)
     }
 
-    /// Reads a map, whatever it holds, as canonical JSON.
+    /// Returns a map of any content as canonical JSON.
     pub fn read_json(&self, name: &str) -> Result<Option<Json>, Rejection> {
         let map = self.typed(name, NOT_A_MAP, Attribute::as_map)?;
         map.map(Json::of).transpose().map_err(|_| Rejection::new(name, NOT_AN_ATTRIBUTE))
@@ -106,7 +106,7 @@ impl Map {
         map.map(read).transpose().map_err(|rejection| rejection.inside(name))
     }
 
-    /// Reads a list of maps; an empty one where there is none.
+    /// Returns a list of maps, an empty one where there is none.
     pub fn read_maps<T>(
         &self,
         name: &str,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::kv::LimitExceeded;
 
-/// Why an item can't be exported however often it is tried. Holds no value of it, so it may be logged.
+/// Why an item can't be exported, however often that is tried. It quotes no value, so it may be logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct Rejection {
@@ -18,12 +18,12 @@ impl Rejection {
         Self { path: path.into(), reason: reason.into() }
     }
 
-    /// `path` is what makes the key, the metadata or the value too long.
+    /// Returns the rejection of what `path` makes too long: the key, the metadata or the value.
     pub fn over_limit(path: &'static str) -> impl Fn(LimitExceeded) -> Self {
         move |LimitExceeded(reason)| Self::new(path, reason)
     }
 
-    /// The same rejection, seen from outside the attribute or element `name` that it is in.
+    /// Returns the same rejection, with its path seen from outside of the attribute or element `name`.
     pub(super) fn inside(self, name: &str) -> Self {
         Self { path: format!("{name}.{}", self.path), ..self }
     }

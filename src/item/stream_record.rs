@@ -43,7 +43,7 @@ pub struct RecordedChange {
     pub change: Result<Change, Rejection>,
     /// Every shop id that the record's images name, as far as it can be read; none of a query config.
     pub shop_ids: Vec<String>,
-    /// Whether the stream says what was there before.
+    /// Whether the record says what the item was before.
     pub has_old_image: bool,
 }
 
@@ -55,7 +55,7 @@ pub enum Change {
 }
 
 impl StreamRecord {
-    /// Reads one record of an event, whatever stands in its place.
+    /// Reads one record of an event. Never fails: anything may be in a record's place.
     pub fn read(json: &RawValue) -> Self {
         let record = Fields::read(json);
         let change = record.get("dynamodb").map(Fields::read).unwrap_or_default();
@@ -102,8 +102,8 @@ fn read_change(record: &Fields<'_>, change: &Fields<'_>) -> Result<Change, Rejec
     }
 }
 
-/// The fields of a JSON object, their values unread. A name that stands twice has `None`: either value
-/// could be the one that is meant.
+/// The fields of a JSON object, with their values unread. A name that is there twice has `None`, because
+/// either value could be the right one.
 #[derive(Default)]
 struct Fields<'a>(BTreeMap<String, Option<&'a RawValue>>);
 

@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 use super::{ItemKey, Map};
 use crate::json::{Json, from_object};
 
-/// An item of the table, or an image of one, in DynamoDB JSON. It is decoded where it is needed, so
-/// that what is wrong with it matters only there.
+/// An item of the table, or an image of one, in DynamoDB JSON. It is decoded where it is needed, so a
+/// fault in it matters only there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item(Json);
 
@@ -17,7 +17,7 @@ impl Item {
         Ok((key, Self(json.into())))
     }
 
-    /// Reads an image of a stream record; `None` where it is no object.
+    /// Reads an image of a stream record. Returns `None` where it is no object.
     pub fn image(json: &RawValue) -> Option<Self> {
         json.get().starts_with('{').then(|| Self(json.to_owned().into()))
     }

@@ -1,4 +1,4 @@
-//! A KV entry, encoded once for all the keys that it goes under.
+//! A KV entry, encoded once for all of its keys.
 
 use std::rc::Rc;
 
@@ -20,7 +20,7 @@ pub struct Entry {
     /// What the JSON of `metadata` says.
     #[serde(skip)]
     parsed: Option<Metadata>,
-    /// The item that it was made for; `None` of what is put back.
+    /// The item that it was made for. `None` in an entry that is put back.
     #[serde(skip)]
     pub item: Option<ItemRef>,
 }
@@ -34,8 +34,8 @@ pub struct Pair {
 }
 
 impl Entry {
-    /// Returns an entry whose metadata has the value's digest. That both keep KV's limits is checked
-    /// where the item is decoded.
+    /// Returns an entry whose metadata has the value's digest. KV's limits were checked when the item was
+    /// decoded.
     pub fn new(value: &str, metadata: Metadata) -> Self {
         let digest = Digest::of(value.as_bytes());
         let metadata = Metadata { digest: Some(digest), ..metadata };

@@ -7,11 +7,11 @@ pub const MAX_METADATA_BYTES: usize = 1024;
 pub const MAX_BULK_PAIRS: usize = 10_000;
 pub const MAX_BULK_GET_KEYS: usize = 100;
 pub const MAX_LIST_KEYS: usize = 1_000;
-/// A bulk request has to stay below 100 MB; 1 MB of that is room for what frames the pairs.
+/// A bulk request has to stay below 100 MB. 1 MB of that is kept for the JSON around the pairs.
 pub const MAX_BULK_BODY_BYTES: usize = 100_000_000 - 1_000_000;
 const _: () = assert!(MAX_BULK_BODY_BYTES < 100_000_000);
 
-/// What would exceed a limit, for the end of a sentence.
+/// A limit and what exceeds it, for the end of a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitExceeded(pub &'static str);
 

@@ -1,4 +1,4 @@
-//! The metadata beside a value: whose it is, its digest, when and by what it was written.
+//! The metadata beside a value: its index and environment, its digest, when and by what it was written.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use crate::index::IndexRef;
 use crate::json::Json;
 
 /// What a value's metadata says, in the order in which it is written. A field is `None` where it is
-/// absent, or where somebody else has put something into it that it can't be.
+/// absent, or where somebody else has put something impossible into it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Metadata {
     /// The digest of the value's bytes.
@@ -73,12 +73,12 @@ impl Metadata {
         })
     }
 
-    /// Whether the key is `environment`'s: its own, or from before environments were named.
+    /// Returns whether the key is `environment`'s: its own, or from before environments were named.
     pub fn is_of(&self, environment: &str) -> bool {
         self.environment.as_deref().is_none_or(|owner| owner == environment)
     }
 
-    /// The environment's name, where it is one.
+    /// Returns the environment's name, if it has the form of one.
     pub fn shown_environment(&self) -> Option<&str> {
         self.environment.as_deref().filter(|name| is_environment(name))
     }
@@ -89,7 +89,7 @@ impl Metadata {
     }
 }
 
-/// The longest name of an environment: what is left of KV's limit is for the index's names.
+/// The longest name of an environment. The rest of KV's limit is for the index's names.
 const MAX_ENVIRONMENT_BYTES: usize = 64;
 
 pub fn is_environment(name: &str) -> bool {
@@ -104,7 +104,7 @@ fn is_time(text: &str) -> bool {
     text.len() <= LONGEST_TIME && parse_rfc3339(text).is_ok()
 }
 
-/// The year 10000, in seconds since the epoch: its years have more digits than RFC 3339 takes.
+/// The year 10000, in seconds since the epoch. From then on, years have more digits than RFC 3339 takes.
 const END_OF_RFC_3339: f64 = 253_402_300_800.0;
 
 /// Returns a time in seconds since the epoch as RFC 3339, where it can be written so.

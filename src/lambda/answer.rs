@@ -1,4 +1,4 @@
-//! What an invocation is answered with.
+//! The answer to an invocation.
 
 use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use serde::Serialize;
@@ -35,7 +35,7 @@ pub enum HandlerError {
 }
 
 impl HandlerError {
-    /// The `errorMessage` of the Lambda error: what happened, with its causes.
+    /// Returns the `errorMessage` of the Lambda error: what happened, with its causes.
     pub fn message(&self) -> String {
         Chain(self).to_string()
     }
@@ -67,8 +67,8 @@ impl HandlerError {
     }
 }
 
-/// The answer to a batch of which the records with these sequence numbers failed. A failed record
-/// without one fails the invocation: null or `""` would make Lambda send nothing again.
+/// Returns the answer to a batch in which the records with these sequence numbers failed. A failed record
+/// without a sequence number fails the invocation: null or `""` would make Lambda send nothing again.
 pub fn stream_answer(
     failed: impl IntoIterator<Item = Option<String>>,
 ) -> Result<Answer, HandlerError> {

@@ -23,10 +23,10 @@ use crate::ports::Services;
 use crate::telemetry::Stats;
 use crate::telemetry::stats::ReconcileRun;
 
-/// What is left for the answer when the work has to stop: enough for little CPU, and the way back.
+/// The time that is left for the answer when the work has to stop. It is enough for a slow CPU and the way back.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 
-/// The longest wait that a service may ask of a re-export or an explain: somebody is looking at the prompt.
+/// The longest wait that a re-export or an explain grants a service. Somebody is looking at the prompt.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 pub struct Handler<S> {
@@ -43,7 +43,7 @@ impl<S: Services> Handler<S> {
         Self { services, config, flood: Flood::default() }
     }
 
-    /// Answers within `time_left`. The payload, up to 6 MB, is dropped as soon as it is decoded.
+    /// Returns the answer within `time_left`. The payload, up to 6 MB, is dropped as soon as it is decoded.
     pub async fn handle(&self, payload: impl AsRef<str>, time_left: Duration) -> Handled {
         let started = Instant::now();
         let request = Payload::parse(payload.as_ref(), &self.config.environment);
@@ -149,7 +149,7 @@ fn log_record(outcome: &Outcome, sequence_number: Option<&str>) {
         }
         Outcome::Failed(item, error) => ("record failed", item, error),
         Outcome::Parked(item, error) => ("record parked", item, error),
-        // One line of its own says of all held ones.
+        // All held records share one line of their own.
         Outcome::Skipped | Outcome::Exported | Outcome::Held => return,
     };
     error!(

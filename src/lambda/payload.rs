@@ -19,14 +19,14 @@ pub enum Payload {
     Explain(Explain),
 }
 
-/// A payload that is none of those the function takes.
+/// A payload that the function does not take.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"preview\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"index_name\":\"…\"}}}}; {{\"explain\":{{\"key\":\"…\"}}}}"
 )]
 pub struct InvalidPayload(pub String);
 
-/// A field that is there, null included: a wrongly typed field is refused, not taken for an absent one.
+/// Returns a field that is there, null included: a wrongly typed field is refused, not taken for an absent one.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {
@@ -176,10 +176,10 @@ fn index(account: &RawValue, name: &RawValue) -> Result<IndexRef, InvalidPayload
     })
 }
 
-/// The longest part of a message of serde's that is shown: an unknown payload may hold anything.
+/// How much of serde's message is shown. An unknown payload may hold anything.
 const MAX_MESSAGE_CHARACTERS: usize = 100;
 
-/// Reads an object. What serde says of it names fields, but no value: none has been read.
+/// Reads an object. Serde's error names fields but no value, because none has been read.
 fn object<'a, T: serde::Deserialize<'a>>(json: &'a str, name: &str) -> Result<T, InvalidPayload> {
     from_object(json).map_err(|error| {
         let what: String = error.to_string().chars().take(MAX_MESSAGE_CHARACTERS).collect();

@@ -36,13 +36,13 @@ pub struct BulkReply {
 
 #[derive(Debug, Clone, Default)]
 pub struct ListPage {
-    /// Names in ascending order, each with its metadata where that names an account and index.
+    /// Names in ascending order. Each has its metadata, if that names an account and an index.
     pub keys: Vec<(String, Option<Metadata>)>,
     /// Where the next page begins; `None` at the end.
     pub cursor: Option<String>,
 }
 
-/// Why a request failed. A pair, key or page of it may have been carried out all the same.
+/// Why a request failed. Parts of it may have been carried out all the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KvError {
     /// Trying the same again may help.

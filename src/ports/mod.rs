@@ -34,7 +34,7 @@ pub trait Services {
 /// Time and chance. Monotonic time and sleeping are tokio's, which tests can pause.
 pub trait Clock {
     fn now(&self) -> SystemTime;
-    /// Returns the share of a back-off's ceiling to wait: uniform from 0.0 up to, not including, 1.0.
+    /// Returns which share of a back-off's ceiling to wait, evenly distributed from 0.0 up to but not including 1.0.
     fn jitter(&self) -> f64;
 }
 
@@ -87,7 +87,7 @@ impl PartialEq for Cause {
 
 impl Eq for Cause {}
 
-/// The end of an error's sentence: the wait that the service asks for.
+/// Returns the end of an error's sentence: the wait that the service asks for.
 fn asked_wait(wait: Option<Duration>) -> String {
     wait.map(|wait| format!("; it asks to wait {} s", wait.as_secs())).unwrap_or_default()
 }

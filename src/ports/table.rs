@@ -6,7 +6,7 @@ use super::{Cause, Retry, Retryable};
 use crate::index::IndexRef;
 use crate::item::{Item, ItemKey};
 
-/// The settings table. Every read is strongly consistent but a scan of [`ScanColumns::All`].
+/// The settings table. Every read is strongly consistent except a scan of [`ScanColumns::All`].
 #[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait SettingsTable {
     /// Reads any number of items, 100 a request. An item that isn't there is absent from the result.
@@ -35,8 +35,8 @@ pub enum Query<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanColumns {
-    /// The shop ids and aliases of index items, strongly consistent: which item asks for which key and
-    /// points at which. Nearly all query configs are left out.
+    /// The shop ids and aliases of index items, by strongly consistent reads: which keys each item asks for,
+    /// and which it points at. Nearly all query configs are left out.
     Claims,
     /// Whole items, by eventually consistent reads, which cost half as much.
     All,

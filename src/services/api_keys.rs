@@ -1,4 +1,4 @@
-//! The API keys service: one GET an account.
+//! The API keys service: one GET for each account.
 
 use reqwest::StatusCode;
 use secrecy::SecretString;
@@ -73,7 +73,7 @@ fn url(template: &str, cell: &str, account: &str) -> Result<Url, ApiKeyError> {
     Url::parse(&filled).map_err(|_| ApiKeyError::BadName { path: "cell" })
 }
 
-/// Encodes everything but RFC 3986's unreserved characters, so that a name can't leave its place.
+/// Encodes everything except RFC 3986's unreserved characters, so that a name stays within its part of the URL.
 fn percent_encoded(name: &str) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
     const RESERVED: &AsciiSet =

@@ -1,5 +1,5 @@
-//! The AWS SDK's clients, from what Lambda puts into the environment. Profiles, files and metadata services
-//! are not looked into: that could only cost time.
+//! The AWS SDK's clients, configured by what Lambda puts into the environment. Profiles, files and metadata
+//! services are not read: that could only cost time.
 
 use std::error::Error;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::aws_http::AwsHttp;
 use super::held_secrets::{hold_credential, without_secrets};
 use crate::config::AwsConfig;
 
-/// What both clients share: three tries of at most `attempt_timeout` each.
+/// Returns what both clients share: three tries of at most `attempt_timeout` each.
 pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> SdkConfig {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(attempt_timeout).build();
     hold_credential(&aws.secret_access_key);
@@ -35,8 +35,8 @@ pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> 
         .region(Region::new(aws.region.clone()))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .http_client(http_client_fn(move |_, _| SharedHttpConnector::new(http.clone())))
-        // It watches how a request's body is read. `AwsHttp` takes the body whole, so every call of more
-        // than five seconds would end.
+        // It watches how a request's body is read. `AwsHttp` takes the body whole, so the protection would end
+        // every call that takes more than five seconds.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .retry_config(RetryConfig::standard())
         .timeout_config(timeouts)
@@ -55,10 +55,10 @@ pub fn secrets_manager(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_secretsma
     aws_sdk_secretsmanager::Client::from_conf(config.build())
 }
 
-/// Why a call to AWS failed. Tells nothing of the request, nor of a response that can't be read.
+/// Why a call to AWS failed. It quotes neither the request nor a response that can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
-    /// The beginning of what the service says, without the secrets that are held.
+    /// The beginning of what the service says, without the secrets that this process has.
     #[error("{code}: {message}")]
     Service { code: String, message: String },
     #[error("time-out")]

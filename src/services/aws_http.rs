@@ -20,7 +20,7 @@ const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 /// The longest error that the SDK gets whole: it makes several copies of the message.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 
-/// Sends the requests of AWS clients. Time-outs are those of the client within and of the SDK.
+/// Sends the requests of AWS clients. The client within and the SDK set the time-outs.
 #[derive(Debug, Clone)]
 pub struct AwsHttp(pub Client);
 
@@ -57,12 +57,12 @@ fn code_of(body: &[u8]) -> Bytes {
     code.and_then(|code| serde_json::to_vec(&code).ok()).unwrap_or_default().into()
 }
 
-/// A request or a response that HTTP doesn't know. Another try can't help.
+/// Returns the error for a request or a response that is no HTTP. Another try can't help.
 fn unusable(error: impl Error + Send + Sync + 'static) -> ConnectorError {
     ConnectorError::user(error.into())
 }
 
-/// The SDK tries again after both.
+/// Returns a time-out or an I/O error. The SDK tries again after both.
 fn no_response(error: NoResponse) -> ConnectorError {
     match error {
         NoResponse::TimeOut => ConnectorError::timeout(error.into()),

@@ -1,4 +1,4 @@
-//! The secrets that this process holds. What a service says is shown without any part of one.
+//! The secrets that this process has. What a service says is shown without any part of them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,13 +8,13 @@ use secrecy::{ExposeSecret, SecretString};
 /// How many characters of what a service says are shown.
 const MAX_SHOWN: usize = 300;
 
-/// How many bytes in a row show a part of a secret: more than two texts share by chance.
+/// How many bytes in a row count as a part of a secret. Two texts do not share that many by chance.
 const PART: usize = 12;
 
 struct Held {
     /// The token and AWS's secrets, for as long as the process lives.
     credentials: BTreeSet<String>,
-    /// Those of this invocation.
+    /// The API keys of this invocation.
     api_keys: BTreeSet<String>,
 }
 
@@ -53,7 +53,7 @@ pub fn without_secrets(said: &str) -> String {
     shown.chars().take(MAX_SHOWN).collect()
 }
 
-/// Returns for each byte of a text whether it belongs to a secret, or to a part that is no chance.
+/// Returns for each byte of a text whether it belongs to a secret, or to a long enough part of one.
 fn secret_bytes<'a>(text: &str, secrets: impl Iterator<Item = &'a String>) -> Vec<bool> {
     let mut is_secret = vec![false; text.len()];
     let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();

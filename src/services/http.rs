@@ -10,15 +10,16 @@ use crate::COMMIT;
 
 const VERSION: &str = concat!("ecom-settings-exporter/", env!("CARGO_PKG_VERSION"));
 
-/// How long connecting may take, as a part of a request's time-out.
+/// How long connecting may take. It counts as a part of a request's time-out.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Less than the usual 60 s of load balancers: a connection closed meanwhile would cost a try.
+/// How long an idle connection is kept: less than the usual 60 s of load balancers. A connection that the other
+/// side has closed would cost a try.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Builds a client whose requests take at most `timeout`, and follow no redirect and no proxy variable.
 pub fn client(timeout: Duration) -> reqwest::Result<Client> {
-    // The one TLS provider of the process; an error says that it is installed already.
+    // The process has one TLS provider. An error only says that it is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .user_agent(format!("{VERSION} ({COMMIT})"))
@@ -82,7 +83,7 @@ pub fn is_transient(status: StatusCode) -> bool {
 /// The longest wait that a service can ask for. No invocation lasts as long.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Returns `Retry-After`, where it is a number of seconds. These services send no dates.
+/// Returns `Retry-After` if it is a number of seconds. These services send no dates.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let is_number = !seconds.is_empty() && seconds.bytes().all(|byte| byte.is_ascii_digit());

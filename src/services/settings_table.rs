@@ -1,4 +1,4 @@
-//! The settings table in DynamoDB. Every read is consistent but the scan of whole items.
+//! The settings table in DynamoDB. Every read is consistent except the scan of whole items.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -17,10 +17,11 @@ use crate::ports::{Cause, Query, ScanColumns, SettingsTable, TableError, TablePa
 const BATCH_GET_KEYS: usize = 100;
 const BATCH_GETS_IN_FLIGHT: usize = 4;
 
-/// After how long keys are asked for again, once for each response in a row that brought nothing.
+/// How long to wait after each response in a row that brought nothing, before keys are asked for again.
 const BACK_OFF_MS: [u64; 6] = [50, 100, 200, 400, 800, 1_600];
 
-/// A query config claims nothing, but what only looks like one (`INDEX##QUERY#x`) may have aliases.
+/// Returns the filter of a pass that looks for claims. A query config claims nothing, but an item that only looks
+/// like one (`INDEX##QUERY#x`) may have aliases.
 fn claims_filter() -> String {
     let exist = CLAIM_PATHS.map(|path| format!("attribute_exists({path})"));
     format!("NOT contains(sk, :query) OR {}", exist.join(" OR "))

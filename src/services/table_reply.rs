@@ -1,5 +1,5 @@
-//! DynamoDB's responses, taken before the AWS SDK decodes them: its map of owned strings for each item
-//! costs several times what the exporter needs.
+//! DynamoDB's responses, taken before the AWS SDK decodes them. The SDK makes a map of owned strings for each
+//! item, which costs several times what the exporter needs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,8 +54,8 @@ impl<'de> Deserialize<'de> for KeyedItem {
 }
 
 impl TableReply {
-    /// Rejects JSON without a list of items, and a list whose length is not its count: items that are
-    /// left out would look deleted.
+    /// Parses a response. Rejects JSON without a list of items, and a list whose length is not its count, because
+    /// items that are left out would look deleted.
     pub fn parse(json: &str) -> serde_json::Result<Self> {
         let body: Body = from_object(json)?;
         let responses = body.responses.map(|tables| tables.into_values().flatten().collect());

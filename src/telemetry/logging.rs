@@ -25,14 +25,15 @@ pub fn init() {
         .with_target(false)
         .with_span_list(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
-    // The message could quote anything; the place is enough to find out. As deployed, the process ends
-    // then, and Lambda starts another.
+    // The message could quote anything, and the place is enough to find the fault. In the deployed build the
+    // process then ends, and Lambda starts another.
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!(place = panic.location().map(ToString::to_string), "panic");
     }));
 }
 
-/// The runtime logs each error of an invocation once more, without its fields.
+/// Returns whether a line repeats a failure: the runtime logs each error of an invocation once more, without its
+/// fields.
 fn repeats_a_failure(line: &Metadata<'_>) -> bool {
     line.target() == "lambda_runtime::layers::panic"
 }
@@ -41,7 +42,7 @@ fn level(name: Option<&str>) -> LevelFilter {
     match name {
         // An empty name would parse as ERROR.
         None | Some("") => LevelFilter::INFO,
-        // Lambda says FATAL where `tracing` has nothing above ERROR.
+        // Lambda has the level FATAL, and `tracing` has nothing above ERROR.
         Some(name) if name.eq_ignore_ascii_case("FATAL") => LevelFilter::ERROR,
         Some(name) => LevelFilter::from_str(name).unwrap_or(LevelFilter::INFO),
     }

@@ -54,7 +54,7 @@ stats! {
     put_backs_failed: u64 => "PutBacksFailed";
     /// Of indexes, not of accounts.
     api_keys_reused: u64 => "ApiKeysReused";
-    // What a reconcile's chain has found, with its last run; `None` where it is to be no metric.
+    // What a reconcile's chain has found, set with its last run. `None` makes no metric.
     desired: Option<u64> => "KeysDesired";
     listed: Option<u64>;
     foreign: Option<u64>;
@@ -68,9 +68,9 @@ stats! {
     keys_withheld: Option<u64> => "KeysWithheld";
     dangling_aliases: Option<u64> => "DanglingAliases";
     keys_failed: Option<u64> => "ReconcileKeysFailed";
-    /// Stale keys for which KV confirmed a repair's write.
+    /// Stale keys that a repair has rewritten, as KV confirmed.
     keys_rewritten: Option<u64> => "KeysRewritten";
-    /// Deletes and rewrites that a repair's brakes stopped.
+    /// Deletes and rewrites that a repair's brakes refused.
     repair_refused: Option<u64> => "RepairRefused";
     /// From the table's change to KV's confirmation, for each exported record of an index item.
     settings_lag_ms: Vec<Duration> => "SettingsLag";

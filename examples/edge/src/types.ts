@@ -48,6 +48,6 @@ export interface Metadata {
   system_account_id: string;
   index_name: string;
   environment?: string;
-  /** When the table took the change. Absent if the exporter read the table itself. */
+  /** When the table took the change. What a re-export or a reconcile wrote does not have it. */
   changed_at?: string;
 }

@@ -1,6 +1,6 @@
-//! The brakes: how much a chain of runs deletes and rewrites in a namespace, so that a repair that is
-//! pointed at the wrong namespace, or at a half-restored table, does no harm. What would exceed a brake is
-//! not begun, none of it. Pure.
+//! The brakes bound how much a chain of runs deletes and rewrites in a namespace. So a repair that is pointed
+//! at the wrong namespace, or at a half-restored table, does no harm. What would exceed a brake is not begun,
+//! none of it. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,11 +8,11 @@ use super::report::Changes;
 
 /// Keys that a chain may delete in a small namespace.
 const MIN_DELETES: u64 = 100;
-/// Keys that a chain may delete of 100 keys of ours, in a larger namespace.
+/// The share of the keys of ours that a chain may delete in a larger namespace, in percent.
 const DELETES_PERCENT: u64 = 2;
 /// Keys that a chain may rewrite in a small namespace.
 const MIN_REWRITES: u64 = 1_000;
-/// Keys that a chain may rewrite of 100 desired ones, in a larger namespace.
+/// The share of the desired keys that a chain may rewrite in a larger namespace, in percent.
 const REWRITES_PERCENT: u64 = 30;
 
 /// The numbers to which a request raises the brakes for its chain.
@@ -34,8 +34,8 @@ pub struct Tally {
     pub rewritten: u64,
 }
 
-/// What a chain may still do in a namespace, given its tally. Where the pass found no index item, the table
-/// may be emptied or the wrong one: then nothing is deleted, whatever is raised.
+/// Returns the deletes and rewrites that a chain has left, given its tally. Where the pass found no index item,
+/// the table may be emptied or the wrong one: then nothing is deleted, whatever is raised.
 pub fn brakes(tally: Tally, table_has_indexes: bool, raised: Raised) -> Changes {
     let limit = |min: u64, all: u64, percent: u64, raised: Option<u64>| {
         let share = all.saturating_mul(percent) / 100;
@@ -49,17 +49,17 @@ pub fn brakes(tally: Tally, table_has_indexes: bool, raised: Raised) -> Changes 
     }
 }
 
-/// What the brakes have let through of a part, and is still to be done.
+/// What the brakes have let through of a part and what is still to be done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allowed {
     pub rewrites: u64,
     pub deletes: u64,
-    /// Keys that the repair itself leaves behind and may delete besides.
+    /// Keys that the repair itself leaves behind, and may delete beside the orphans.
     pub spare_deletes: u64,
 }
 
-/// Asks the brakes for a part in which so many keys are to be changed. What is let through counts as done.
-/// Returns that, and what is refused.
+/// Asks the brakes about the changes that a part needs. What is let through counts as done. Returns what is let
+/// through, and what is refused.
 pub fn ask(
     tally: &mut Tally,
     table_has_indexes: bool,

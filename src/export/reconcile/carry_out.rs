@@ -1,5 +1,5 @@
-//! Carries out what the brakes let through: writes first, then deletes. Nothing is deleted on the listing's or
-//! the pass's word alone: the removal looks for itself.
+//! Carries out what the brakes let through: writes first, then deletes. The listing and the pass alone are no
+//! reason to delete a key: the removal looks for itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,11 +23,10 @@ use crate::kv::Namespace;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::ports::Services;
 
-/// Items that are written in one go: a change that comes between their first read and their write has to
-/// be rare.
+/// Items that are written in one go. A change between their first read and their write has to be rare.
 const WRITE_ITEMS: usize = 1_000;
 
-/// Orphans that are removed in one go: each go takes two passes over the table.
+/// Orphans that are removed in one go. Each go takes two passes over the table.
 const REMOVE_KEYS: usize = 5_000;
 
 /// What a go takes beside the passes, at two requests a second.
@@ -37,13 +36,13 @@ const TIME_FOR_A_GO: Duration = Duration::from_secs(45);
 pub struct Repair<'a, 's, S> {
     pub invocation: &'a Invocation<'s, S>,
     pub api_keys: &'a mut ApiKeys,
-    /// What the brakes let through; what is left of it is for another run.
+    /// What the brakes let through. What is left of it in the end is for another run.
     pub allowed: EnumMap<Namespace, Allowed>,
     /// How long a pass over the table takes.
     pub a_pass: Duration,
     /// What was written and deleted, and what failed.
     pub findings: Findings,
-    /// Whether any key came to an end.
+    /// Whether anything was done for any key.
     pub progressed: bool,
     /// Whether keys that differ were left to the next chain.
     pub left_out: bool,
@@ -140,7 +139,7 @@ impl<'a, 's, S: Services> Repair<'a, 's, S> {
                 }
                 match &fate {
                     Fate::Failed(error) => is_in_time &= self.fail(namespace, &key, error),
-                    // It is another matter now: its change has a record of its own.
+                    // The item has changed since, and that change has a record of its own.
                     Fate::Written | Fate::Absent | Fate::Rejected(_) => self.progressed = true,
                 }
             }
@@ -210,7 +209,7 @@ impl<'a, 's, S: Services> Repair<'a, 's, S> {
         remove_keys(self.invocation, keys, self.api_keys, &|_| true).await
     }
 
-    /// Removes query configs by the items that their values refer to.
+    /// Removes the query configs to which the values under these keys refer.
     async fn remove_named_items(&mut self, keys: BTreeSet<String>) -> BTreeMap<String, Removal> {
         let mut outcomes = BTreeMap::new();
         let mut items = BTreeSet::new();

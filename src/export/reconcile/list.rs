@@ -1,5 +1,4 @@
-//! Lists the next keys of both namespaces, the settings first: as many as memory and half of the time
-//! allow.
+//! Lists the next keys of both namespaces, the settings first, as many as memory and half of the time allow.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +20,7 @@ use crate::ports::{KvError, Query, Services};
 /// for the keys that KV lacks.
 const MAX_LISTED_BYTES: usize = 64 * 1024 * 1024;
 
-/// What a part may take, in bytes: with the values that are on their way it fits 256 MB, the template's.
+/// What a part may take, in bytes. With the values that are under way it fits the template's 256 MB.
 pub const MAX_BYTES: usize = 96 * 1024 * 1024;
 
 /// The keys of a range of KV, as listed.
@@ -34,7 +33,7 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// The key that a later part begins with; `None` where nothing is left.
+    /// Returns the key with which the next part begins, `None` where nothing is left.
     pub fn end(&self) -> Option<&KvKey> {
         match &self.table.scope {
             Scope::Range(range) => range.to.as_ref(),
@@ -42,7 +41,7 @@ impl Listing {
         }
     }
 
-    /// The place of a key that a later part begins with.
+    /// Returns the place of a key with which a later part begins.
     pub fn place_of(&self, key: KvKey) -> Place {
         let mut before = self.pages.iter().rev();
         let page = before.find(|(first, _)| *first <= key && first.namespace == key.namespace);
@@ -50,7 +49,7 @@ impl Listing {
     }
 }
 
-/// Lists from a place on, up to `to` at most.
+/// Returns the keys from a place on, up to `to` at most.
 pub async fn list<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Reconcile,
@@ -100,7 +99,7 @@ async fn list_namespace<S: Services>(
     loop {
         let page = bulk::list(invocation, namespace, &prefix, cursor.as_deref()).await;
         let page = match page {
-            // What leads to the place is gone: it is found again from the beginning.
+            // The cursor is gone: the place is found again from the beginning.
             Err(KvError::Refused(_) | KvError::RefusedContent(_)) if may_have_expired => {
                 (cursor, may_have_expired) = (None, false);
                 continue;

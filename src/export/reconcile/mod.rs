@@ -36,7 +36,7 @@ use crate::telemetry::Stats;
 pub struct Reconcile {
     /// Whether to repair what differs.
     pub apply: bool,
-    /// Whether it is an audit by a version that is not live, whose findings are nobody's alarm.
+    /// Whether it is an audit by a version that is not live. Its findings raise no alarm.
     pub preview: bool,
     /// The one account to look at; all of them where absent.
     pub system_account_id: Option<String>,
@@ -145,7 +145,7 @@ pub async fn reconcile<S: Services>(
 /// What one run compares.
 struct Part {
     listing: Listing,
-    /// The one account whose keys are meant.
+    /// The one account whose keys are compared.
     account: Option<String>,
     /// What the pass has found: items that can't be exported.
     found: Findings,
@@ -165,7 +165,7 @@ impl Part {
         passed.await.map_err(|error| ReconcileError::PassStopped { items, error })
     }
 
-    /// Takes in a page of the table. The API keys are asked for of the items whose keys are compared.
+    /// Adds a page of the table. API keys are asked for only where an item's keys are compared.
     async fn visit<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
@@ -206,7 +206,7 @@ impl Part {
         self.listing.table.shrink(MAX_BYTES);
     }
 
-    /// Whether an item asks for keys that this run compares.
+    /// Returns whether an item asks for keys that this run compares.
     fn compares(&self, key: &ItemKey, item: &Decoded) -> bool {
         let is_meant = self.account.as_ref().is_none_or(|account| *account == key.pk);
         let (namespace, keys) = match item {
@@ -217,8 +217,8 @@ impl Part {
         is_meant && keys.any(|key| self.listing.table.covers(&key))
     }
 
-    /// Counts and logs an item that can't be exported, in the part that has its key. It is found again by
-    /// every run until it is corrected, so it is no error of this one.
+    /// Counts and logs an item that can't be exported, in the part that has its key. It is logged as a warning:
+    /// every run finds it again until it is corrected.
     fn reject(&mut self, key: &ItemKey, rejection: &Rejection) -> Wants {
         let Some(item) = key.item() else { return Wants::Rejected };
         let is_meant = self.account.as_ref().is_none_or(|account| *account == key.pk);
@@ -239,8 +239,7 @@ impl Part {
         Wants::Rejected
     }
 
-    /// The keys that are compared, with their verdicts. `None` is a verdict that can't be given: the key
-    /// could not be read.
+    /// Returns the keys that are compared, with their verdicts. `None` means that the key could not be read.
     fn verdicts(&self) -> impl Iterator<Item = (&KvKey, &Row, Option<Verdict>)> {
         // Keys whose owner is another account's are left out, and so are those that its items have.
         let is_meant = |row: &Row| {
@@ -305,7 +304,8 @@ impl Part {
         }
     }
 
-    /// Takes up a part again that was counted before. A table that was emptied meanwhile deletes nothing.
+    /// Returns what is still allowed of a part that was counted before. Where the table was emptied meanwhile,
+    /// nothing is deleted.
     fn recount(
         &self,
         mut allowed: EnumMap<Namespace, Allowed>,
@@ -361,8 +361,8 @@ fn report_refused(request: &Reconcile, table_has_indexes: bool, refused: Changes
     }
 }
 
-/// Counts what was found: with the last run of a chain over all accounts. What was refused and rewritten
-/// nobody waits for the end to hear.
+/// Counts what was found, with the last run of a chain over all accounts. What was refused and rewritten counts
+/// with each run, because people have to hear of that at once.
 fn count_findings<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Reconcile,

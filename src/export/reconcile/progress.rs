@@ -11,7 +11,7 @@ use super::report::Findings;
 use crate::export::judge::KvKey;
 use crate::kv::{Digest, Namespace};
 
-/// What every `continue` starts with; changes with its fields.
+/// What every `continue` starts with. It has to change when the fields do.
 const VERSION: &str = "7.";
 
 /// Characters of the checksum that tells whether a `continue` is whole.
@@ -71,7 +71,7 @@ impl Progress {
         Self { place: Some(Place::default()), chain, ..Self::default() }
     }
 
-    /// Whether it belongs to a chain with these fields.
+    /// Returns whether it belongs to a chain with these fields.
     pub fn belongs_to(&self, request: &Reconcile, environment: &str) -> bool {
         self.chain == Chain::new(request, environment)
     }
@@ -82,7 +82,7 @@ impl Progress {
         format!("{VERSION}{}.{}", checksum(&json), URL_SAFE_NO_PAD.encode(json))
     }
 
-    /// Returns `None` where the text isn't one of ours, or was cut.
+    /// Returns `None` where the text isn't ours, or was cut.
     pub fn parse(text: &str) -> Option<Self> {
         let (sum, json) = text.strip_prefix(VERSION)?.split_once('.')?;
         let json = URL_SAFE_NO_PAD.decode(json).ok()?;

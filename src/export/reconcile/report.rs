@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kv::Namespace;
 
-/// Names that a report gives of one class at most.
+/// The most names that a report gives of one class.
 const MAX_EXAMPLES: usize = 20;
 
 /// The longest name that is shown whole, in characters.
@@ -73,7 +73,7 @@ impl Examples {
     }
 }
 
-/// A text that may be anybody's, shortened.
+/// Returns a text of anybody's, shortened.
 pub fn cut(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         None => text.to_owned(),

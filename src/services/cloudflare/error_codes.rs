@@ -1,15 +1,15 @@
-//! What the error codes of Cloudflare's API mean, in words of our own: the messages that come with
-//! them may quote what was sent, so they are never read. Pure.
+//! What the error codes of Cloudflare's API mean, in our own words. The messages that come with them may
+//! quote what was sent, so they are never read. Pure.
 
 use std::fmt::Write;
 
-/// Codes have up to five digits; any other number is something else that got into its place.
+/// The largest code: codes have up to five digits. Any larger number is something else.
 const CODES: std::ops::RangeInclusive<i64> = 1..=99_999;
 
 /// How many codes of one response are shown.
 const SHOWN: usize = 3;
 
-/// Codes with their words, where those are known, for the end of a sentence.
+/// Returns codes for the end of a sentence, with their meaning where that is known.
 pub fn describe(codes: impl IntoIterator<Item = i64>) -> String {
     let mut text = String::new();
     for code in codes.into_iter().filter(|code| CODES.contains(code)).take(SHOWN) {
@@ -22,9 +22,9 @@ pub fn describe(codes: impl IntoIterator<Item = i64>) -> String {
     text
 }
 
-/// Codes that a KV request can meet, from Cloudflare's list of KV's errors and from what its API
-/// answers. Left out are those that mean one thing to KV and another to the rest of the API, as
-/// 10001, 10007 and 10023 do.
+/// Returns the meaning of a code that a KV request can meet, from Cloudflare's list of KV's errors and from
+/// what its API returns. Codes that mean one thing to KV and another to the rest of the API are left out, such
+/// as 10001, 10007 and 10023.
 fn words(code: i64) -> Option<&'static str> {
     Some(match code {
         971 => "too many requests in too short a time",

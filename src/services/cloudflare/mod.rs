@@ -26,11 +26,11 @@ const _: () = assert!(MAX_RESPONSE_BYTES > 2 * 25_000_000);
 
 pub struct CloudflareKv {
     http: reqwest::Client,
-    /// `None` in a dry run: everything happens but the requests.
+    /// `None` in a dry run, in which no request is made.
     target: Option<Target>,
 }
 
-/// Where and as whom KV is written.
+/// Where KV is, and the token for it.
 pub struct Target {
     pub settings_url: String,
     pub query_configs_url: String,

@@ -20,13 +20,13 @@ const EARLY_READING: Duration = Duration::from_secs(3);
 pub struct CloudflareToken {
     source: TokenSource,
     client: Client,
-    /// Locked while the token is read, so that all requests wait for one reading. Whoever gives up
-    /// drops the lock with the reading.
+    /// Locked while the token is read, so that all requests wait for one reading. A request that gives up
+    /// drops the lock together with the reading.
     token: Mutex<Option<Arc<SecretString>>>,
 }
 
 impl CloudflareToken {
-    /// `client` is asked where the source is a secret.
+    /// Reads the token with `client` where the source is a secret.
     pub fn new(source: TokenSource, client: Client) -> Self {
         Self { source, client, token: Mutex::default() }
     }
@@ -38,7 +38,7 @@ impl CloudflareToken {
         tokio::spawn(reading).abort_handle()
     }
 
-    /// Returns the token, reading it where there is none but the `refused` one.
+    /// Returns the token. Reads it where none is known, or only the `refused` one.
     pub async fn get(
         &self,
         refused: Option<&Arc<SecretString>>,

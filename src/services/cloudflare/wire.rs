@@ -38,7 +38,7 @@ struct ResultInfo {
     cursor: Option<String>,
 }
 
-/// An error without its message, which may quote what was sent.
+/// An error of Cloudflare's, without its message, which may quote what was sent.
 #[derive(Debug, Deserialize)]
 struct ApiError {
     #[serde(default)]
@@ -113,7 +113,7 @@ pub fn list_reply(response: &Response) -> Result<ListPage, KvError> {
     Ok(ListPage { keys: keys.collect(), cursor })
 }
 
-/// Returns the result of a 2xx, which is a claim to check.
+/// Returns the result of a 2xx. A 2xx alone proves nothing.
 fn success<'a, T: Deserialize<'a>>(
     response: &'a Response,
 ) -> Result<(T, Option<ResultInfo>), KvError> {
@@ -123,7 +123,7 @@ fn success<'a, T: Deserialize<'a>>(
     result.ok_or_else(|| failure(response))
 }
 
-/// A response that is no success: numbers and words of our own, and nothing of its text.
+/// A response that is no success. It is described by numbers and our own words, without its text.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{}status {status}{}",

@@ -85,7 +85,8 @@ fn every_example_matches_its_schema_and_its_digest() {
         let kv = example(&name).kv;
         assert_eq!(check(namespace(&kv.namespace).1, &kv.json()), Ok(()), "{name}");
         assert_eq!(check(METADATA, &kv.metadata), Ok(()), "{name}");
-        assert_eq!(kv.metadata["digest"], digest(&compact(&kv)), "{name}");
+        let digest = digest(&compact(&kv));
+        assert_eq!(kv.metadata["digest"], digest, "{name}: write this digest: {digest}");
     }
 }
 

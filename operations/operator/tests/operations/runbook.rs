@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::desk::Desk;
 
-/// Those of the operator's program. The others are parts of a deployment.
+/// The commands of the operator's program. The others are parts of a deployment.
 const COMMANDS: &str = "doctor explain follow history re-export reconcile status stop-reconciles";
 
 fn pages() -> Vec<String> {
