@@ -3,11 +3,11 @@
 use serde::de::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::export::explain::Explain;
+use crate::export::explain::{Explain, Subject, Tried};
 use crate::export::re_export::ReExport;
 use crate::export::reconcile::{Progress, Raised, Reconcile};
 use crate::index::IndexRef;
-use crate::item::StreamRecord;
+use crate::item::{Item, StreamRecord};
 use crate::json::from_object;
 use crate::kv::check_key;
 
@@ -22,7 +22,7 @@ pub enum Payload {
 /// A payload that is none of those the function takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"preview\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"index_name\":\"…\"}}}}; {{\"explain\":{{\"key\":\"…\"}}}}"
+    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"preview\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"index_name\":\"…\",\"values\":true|false (optional)}}}}; {{\"explain\":{{\"key\":\"…\",\"values\":true|false (optional)}}}}; {{\"explain\":{{\"item\":{{…}},\"removed\":true|false (optional),\"values\":true|false (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"continue\":\"…\" (optional)}}}}"
 )]
 pub struct InvalidPayload(pub String);
 
@@ -66,7 +66,15 @@ object!(ReconcileFields {
     rewrite_up_to,
 });
 
-object!(ExplainFields { system_account_id, index_name, key });
+object!(ExplainFields {
+    system_account_id,
+    index_name,
+    key,
+    item,
+    removed,
+    values,
+    progress = "continue",
+});
 
 impl Payload {
     /// Parses a payload for the exporter of `environment`.
@@ -153,20 +161,71 @@ fn reconcile(json: &RawValue, environment: &str) -> Result<Reconcile, InvalidPay
 }
 
 fn explain(json: &RawValue) -> Result<Explain, InvalidPayload> {
-    match object(json.get(), "explain")? {
-        ExplainFields { system_account_id: Some(account), index_name: Some(name), key: None } => {
-            index(account, name).map(Explain::Index)
+    let fields: ExplainFields<'_> = object(json.get(), "explain")?;
+    let (removed, values) = (flag("removed", fields.removed)?, flag("values", fields.values)?);
+    let subject = match fields {
+        ExplainFields {
+            system_account_id: Some(account),
+            index_name: Some(name),
+            key: None,
+            item: None,
+            removed: None,
+            progress: None,
+            ..
+        } => Subject::Index(index(account, name)?),
+        ExplainFields {
+            system_account_id: Some(account),
+            index_name: None,
+            key: None,
+            item: None,
+            removed: None,
+            values: None,
+            progress,
+        } => {
+            let after = progress.map(|name| text("continue", name)).transpose()?;
+            let account = text("system_account_id", account)?;
+            if account.is_empty() {
+                return Err(invalid("system_account_id must not be empty"));
+            }
+            Subject::Account { account, after }
         }
-        ExplainFields { system_account_id: None, index_name: None, key: Some(key) } => {
+        ExplainFields {
+            system_account_id: None,
+            index_name: None,
+            key: Some(key),
+            item: None,
+            removed: None,
+            progress: None,
+            ..
+        } => {
             let key = text("key", key)?;
             if check_key(&key).is_err() {
                 let reason = "key must be one that KV can hold: 1 to 512 bytes, and not . or ..";
                 return Err(invalid(reason));
             }
-            Ok(Explain::Key(key))
+            Subject::Key(key)
         }
-        _ => Err(invalid("explain takes either system_account_id and index_name, or key")),
-    }
+        ExplainFields {
+            system_account_id: None,
+            index_name: None,
+            key: None,
+            item: Some(item),
+            progress: None,
+            ..
+        } => {
+            let item = Item::parse(item.to_owned()).ok().filter(|(key, _)| key.fits_the_table());
+            let (key, item) = item.ok_or_else(|| {
+                invalid("item must be an item of the table in DynamoDB JSON, with pk and sk")
+            })?;
+            Subject::Item(Tried { key, item: Some(item).filter(|_| !removed) })
+        }
+        _ => {
+            return Err(invalid(
+                "explain takes one of: system_account_id and index_name; key; item, and removed; system_account_id, and continue; and values with all but the last",
+            ));
+        }
+    };
+    Ok(Explain { subject, values })
 }
 
 fn index(account: &RawValue, name: &RawValue) -> Result<IndexRef, InvalidPayload> {
