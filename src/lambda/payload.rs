@@ -163,41 +163,27 @@ fn reconcile(json: &RawValue, environment: &str) -> Result<Reconcile, InvalidPay
 fn explain(json: &RawValue) -> Result<Explain, InvalidPayload> {
     let fields: ExplainFields<'_> = object(json.get(), "explain")?;
     let (removed, values) = (flag("removed", fields.removed)?, flag("values", fields.values)?);
-    let subject = match fields {
-        ExplainFields {
-            system_account_id: Some(account),
-            index_name: Some(name),
-            key: None,
-            item: None,
-            removed: None,
-            progress: None,
-            ..
-        } => Subject::Index(index(account, name)?),
-        ExplainFields {
-            system_account_id: Some(account),
-            index_name: None,
-            key: None,
-            item: None,
-            removed: None,
-            values: None,
-            progress,
-        } => {
-            let after = progress.map(|name| text("continue", name)).transpose()?;
+    let is_item = fields.item.is_some();
+    let is_account = fields.system_account_id.is_some() && fields.index_name.is_none();
+    let subject = match (fields.system_account_id, fields.index_name, fields.key, fields.item) {
+        _ if (fields.removed.is_some() && !is_item)
+            || (fields.progress.is_some() && !is_account)
+            || (fields.values.is_some() && is_account) =>
+        {
+            return Err(invalid(
+                "removed is for an item, continue for an account, and values for all but an account",
+            ));
+        }
+        (Some(account), Some(name), None, None) => Subject::Index(index(account, name)?),
+        (Some(account), None, None, None) => {
             let account = text("system_account_id", account)?;
             if account.is_empty() {
                 return Err(invalid("system_account_id must not be empty"));
             }
+            let after = fields.progress.map(|name| text("continue", name)).transpose()?;
             Subject::Account { account, after }
         }
-        ExplainFields {
-            system_account_id: None,
-            index_name: None,
-            key: Some(key),
-            item: None,
-            removed: None,
-            progress: None,
-            ..
-        } => {
+        (None, None, Some(key), None) => {
             let key = text("key", key)?;
             if check_key(&key).is_err() {
                 let reason = "key must be one that KV can hold: 1 to 512 bytes, and not . or ..";
@@ -205,23 +191,16 @@ fn explain(json: &RawValue) -> Result<Explain, InvalidPayload> {
             }
             Subject::Key(key)
         }
-        ExplainFields {
-            system_account_id: None,
-            index_name: None,
-            key: None,
-            item: Some(item),
-            progress: None,
-            ..
-        } => {
+        (None, None, None, Some(item)) => {
             let item = Item::parse(item.to_owned()).ok().filter(|(key, _)| key.fits_the_table());
             let (key, item) = item.ok_or_else(|| {
-                invalid("item must be an item of the table in DynamoDB JSON, with pk and sk")
+                invalid("item must be one of the table in DynamoDB JSON, with pk and sk")
             })?;
             Subject::Item(Tried { key, item: Some(item).filter(|_| !removed) })
         }
         _ => {
             return Err(invalid(
-                "explain takes one of: system_account_id and index_name; key; item, and removed; system_account_id, and continue; and values with all but the last",
+                "explain takes one of: system_account_id and index_name; system_account_id alone; key; item",
             ));
         }
     };

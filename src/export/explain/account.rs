@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::report::{AccountIndex, AccountKey, AccountReport, Explained, MAX_NAME_CHARACTERS};
+use super::report::{AccountReport, Explained, MAX_NAME_CHARACTERS};
 use super::{Explaining, Found};
-use crate::export::judge::{KvKey, Scope, Table};
+use crate::export::judge::KvKey;
 use crate::export::reconcile::cut;
 use crate::export::table::pass;
 use crate::index::{IndexRef, ItemRef};
@@ -41,67 +41,38 @@ impl<S: Services> Explaining<'_, '_, S> {
         if found.is_empty() && after.is_none() {
             return Ok(None);
         }
-        let mut keys = 0;
-        let part: Vec<(IndexRef, Vec<String>)> = found
-            .iter()
-            .take_while(|(_, names)| {
-                keys += names.len();
-                keys <= MAX_KEYS
-            })
-            .map(|(index, names)| (index.clone(), names.clone()))
-            .collect();
-        let last = part.last().filter(|_| part.len() < found.len());
-
-        let names: Vec<String> = part.iter().flat_map(|(_, names)| names).cloned().collect();
-        let mut table = Table::new(Scope::Given);
-        for names in names.chunks(MAX_BULK_GET_KEYS) {
-            self.read(Namespace::Settings, names.iter().cloned().collect()).await?;
-            self.hold(&mut table);
-            self.values.clear();
-        }
-        let mut table = self.look(table).await?;
-        let claims = table.rows.values().filter_map(|row| row.claim.as_ref());
-        let indexes = claims.map(|claim| &*claim.index).chain(part.iter().map(|(index, _)| index));
-        let indexes: Vec<IndexRef> =
-            indexes.cloned().collect::<BTreeSet<_>>().into_iter().collect();
-        let mut states = BTreeMap::new();
-        // A hundred at a time: their values are made for their digests.
-        for indexes in indexes.chunks(100) {
-            for (index, wanted) in self.wanted(indexes.iter().cloned().collect()).await? {
-                table.resolve_claims(&index, wanted.wants);
-                states.insert(index, (wanted.state(), wanted.path()));
+        let mut keys = BTreeSet::new();
+        let mut part = Vec::new();
+        for (index, names) in &found {
+            if keys.len() + names.len() > MAX_KEYS {
+                break;
             }
+            keys.extend(names.iter().cloned());
+            part.push(index.clone());
         }
-        let indexes = part.iter().map(|(index, names)| {
-            let (item, path) = states.remove(index).unwrap_or_default();
-            let key = |key: &String| AccountKey {
-                key: key.clone(),
-                verdict: table.verdict(&KvKey::of_settings(&**key)),
-            };
-            let index_name = index.name.clone();
-            AccountIndex { index_name, item, path, keys: names.iter().map(key).collect() }
+        let last = part.last().filter(|_| part.len() < found.len());
+        self.read(Namespace::Settings, keys).await?;
+        let (table, wanted) = self.judged(&part).await?;
+        let reports = part.iter().map(|index| {
+            let shows = |key: &KvKey| found[index].contains(&key.name);
+            self.report(Some(index), &table, &wanted, shows)
         });
         Ok(Some(Explained::Account(AccountReport {
             system_account_id: account.to_owned(),
-            indexes: indexes.collect(),
-            progress: last.map(|(index, _)| index.name.clone()),
+            indexes: reports.collect(),
+            progress: last.map(|index| index.name.clone()),
         })))
     }
 
     /// What an error says of the account's indexes whose names are nearest to the one that was asked about.
     pub(super) fn nearest(&self) -> String {
-        let Some(index) = self.request.index() else { return String::new() };
+        let Some(asked) = self.asked else { return String::new() };
         let mut names: Vec<&String> = self.names.iter().collect();
-        names.sort_by_cached_key(|name| distance(name, &index.name));
-        let names: Vec<String> = names
-            .into_iter()
-            .take(MAX_NEAREST)
-            .map(|name| cut(name, MAX_NAME_CHARACTERS))
-            .collect();
-        match names.is_empty() {
-            true => "; the account has no index".to_owned(),
-            false => format!("; the account has {}", names.join(", ")),
-        }
+        names.sort_by_cached_key(|name| distance(name, &asked.name));
+        names.truncate(MAX_NEAREST);
+        let names: Vec<String> = names.iter().map(|name| cut(name, MAX_NAME_CHARACTERS)).collect();
+        let names = if names.is_empty() { "no index".to_owned() } else { names.join(", ") };
+        format!("; the account has {names}")
     }
 }
 

@@ -23,7 +23,7 @@ use secrecy::SecretString;
 
 use self::differs::{ApiKeyCheck, differences};
 pub use self::report::{ExplainReport, Explained, ItemName, ItemState};
-use self::report::{KeyReport, MAX_NAME_CHARACTERS, TriedReport};
+use self::report::{KeyReport, MAX_NAME_CHARACTERS};
 pub use self::tried::Tried;
 use super::api_keys::{ApiKeys, Fallback, NotExportable};
 use super::bulk;
@@ -64,23 +64,6 @@ pub enum Subject {
     },
 }
 
-impl Explain {
-    /// The index that was asked about by its name.
-    fn index(&self) -> Option<&IndexRef> {
-        match &self.subject {
-            Subject::Index(index) => Some(index),
-            _ => None,
-        }
-    }
-
-    fn tried(&self) -> Option<&Tried> {
-        match &self.subject {
-            Subject::Item(tried) => Some(tried),
-            _ => None,
-        }
-    }
-}
-
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -111,9 +94,16 @@ pub async fn explain<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Explain,
 ) -> Result<Explained, ExplainError> {
+    let (asked, tried) = match &request.subject {
+        Subject::Index(index) => (Some(index), None),
+        Subject::Item(tried) => (None, Some(tried)),
+        _ => (None, None),
+    };
     let mut explaining = Explaining {
         invocation,
-        request,
+        asked,
+        tried,
+        shows_values: request.values,
         api_keys: ApiKeys::new(Fallback::Nothing, invocation.budget.api_keys),
         values: BTreeMap::new(),
         names: BTreeSet::new(),
@@ -126,14 +116,12 @@ pub async fn explain<S: Services>(
         Subject::Account { account, after } => explaining.account(account, after.as_deref()).await,
     };
     let asked = request.subject.to_string();
-    match report {
-        Ok(Some(report)) => Ok(report),
-        Ok(None) => Err(ExplainError::IndexNotFound { asked, nearest: explaining.nearest() }),
-        Err(error) => Err(match error.auth_rejected() {
+    report
+        .map_err(|error| match error.auth_rejected() {
             Some(refusal) => ExplainError::CloudflareAuthRejected(refusal.clone()),
-            None => ExplainError::Incomplete { asked, error },
-        }),
-    }
+            None => ExplainError::Incomplete { asked: asked.clone(), error },
+        })?
+        .ok_or_else(|| ExplainError::IndexNotFound { asked, nearest: explaining.nearest() })
 }
 
 /// What an item wants under its keys.
@@ -144,18 +132,6 @@ struct Wanted {
     rejection: Option<Rejection>,
     /// What its active aliases point at, by index id.
     points_at: BTreeSet<String>,
-    warning: Option<String>,
-}
-
-impl Wanted {
-    fn state(&self) -> ItemState {
-        if self.rejection.is_some() { ItemState::Rejected } else { ItemState::Exportable }
-    }
-
-    /// The path for which the item is rejected.
-    fn path(&self) -> Option<String> {
-        self.rejection.as_ref().map(|rejection| cut(&rejection.path, MAX_NAME_CHARACTERS))
-    }
 }
 
 /// What the items that ask for the keys want.
@@ -163,7 +139,11 @@ type WantedBy = BTreeMap<IndexRef, Wanted>;
 
 struct Explaining<'a, 's, S> {
     invocation: &'a Invocation<'s, S>,
-    request: &'a Explain,
+    /// The index that was asked about by its name.
+    asked: Option<&'a IndexRef>,
+    /// The item that counts in the place of the saved one.
+    tried: Option<&'a Tried>,
+    shows_values: bool,
     api_keys: ApiKeys,
     /// What KV holds under the keys that were read.
     values: BTreeMap<KvKey, Option<StoredValue>>,
@@ -199,7 +179,7 @@ impl<S: Services> Explaining<'_, '_, S> {
     /// Explains an index, and the settings keys that have been read before.
     async fn index(&mut self, index: &IndexRef) -> Found {
         let own = ItemRef::from(index.clone()).key();
-        let items = self.items([own.clone()]).await?;
+        let items = self.items(vec![own.clone()]).await?;
         let keys = match items.get(&own) {
             Some(item) => claimed_keys(index, &item.attributes()),
             None => vec![index.index_id()],
@@ -207,15 +187,9 @@ impl<S: Services> Explaining<'_, '_, S> {
         self.read(Namespace::Settings, keys.into_iter().collect()).await?;
         let shop_ids = self.shop_ids(|_, of| of == index);
         self.read(Namespace::Settings, shop_ids).await?;
-        let (mut table, wanted) = self.judged(Some(index)).await?;
-        for (index, Wanted { wants, .. }) in &wanted {
-            table.resolve_claims(index, *wants);
-        }
+        let (table, wanted) = self.judged(&[index.clone()]).await?;
         let report = self.report(Some(index), &table, &wanted, |_| true);
-        let is_known = report.item != ItemState::Absent
-            || !report.keys.is_empty()
-            || !report.pointed_at_by.is_empty();
-        Ok(is_known.then(|| report.into()))
+        Ok(report.is_known().then(|| report.into()))
     }
 
     /// The shop ids that values name, by their keys and their indexes.
@@ -227,16 +201,20 @@ impl<S: Services> Explaining<'_, '_, S> {
         self.values.iter().filter_map(shop_id).collect()
     }
 
-    /// A table of the keys that were read, and what the items want that ask for them.
-    async fn judged(&mut self, index: Option<&IndexRef>) -> Result<(Table, WantedBy), ExportError> {
+    /// A table of the keys that were read, and what these indexes and those that have the keys want.
+    async fn judged(&mut self, indexes: &[IndexRef]) -> Result<(Table, WantedBy), ExportError> {
         let mut table = self.table();
-        if let Some(index) = index {
-            table.watch(&mut Rc::new(index.clone()));
-        }
-        let table = self.look(table).await?;
+        indexes.iter().for_each(|index| table.watch(&mut Rc::new(index.clone())));
+        let mut table = self.look(table).await?;
         let claims = table.rows.values().filter_map(|row| row.claim.as_ref());
-        let asking = claims.map(|claim| &*claim.index).chain(index).cloned().collect();
+        let asking = claims.map(|claim| &*claim.index).chain(indexes).cloned().collect();
         let wanted = self.wanted(asking).await?;
+        for (index, Wanted { wants, .. }) in &wanted {
+            if self.tried.is_some() && indexes.contains(index) && *wants != Wants::Rejected {
+                table.give(index);
+            }
+            table.resolve_claims(index, *wants);
+        }
         Ok((table, wanted))
     }
 
@@ -266,7 +244,7 @@ impl<S: Services> Explaining<'_, '_, S> {
             index: index.map(ItemName::from),
             keys: keys.collect(),
             pointed_at_by: names_of(pointers),
-            ..self.report_item(index.and_then(|index| wanted.get(index)))
+            ..report_item(index.and_then(|index| wanted.get(index)))
         };
         report.api_key_unavailable = report.keys.iter().any(|key| key.api_key_unavailable);
         report
@@ -285,7 +263,8 @@ impl<S: Services> Explaining<'_, '_, S> {
         let mut table = self.look(self.table()).await?;
         let mut wanted = None;
         if let Some(item_ref) = &item
-            && let Some((item_key, item)) = self.items([item_ref.key()]).await?.first_key_value()
+            && let Some((item_key, item)) =
+                self.items(vec![item_ref.key()]).await?.first_key_value()
         {
             let own = self.want(item_ref, item);
             table.add(item_key, &item.attributes(), own.wants);
@@ -297,36 +276,29 @@ impl<S: Services> Explaining<'_, '_, S> {
             index: index.as_ref().map(ItemName::from),
             keys: vec![self.report_key(&key, &table, wanted.as_ref())],
             pointed_at_by: names_of(pointers.unwrap_or_default()),
-            ..self.report_item(wanted.as_ref())
+            ..report_item(wanted.as_ref())
         };
         Ok(Some(report.into()))
     }
 
-    /// Reads items; one that is tried is as if it were saved.
-    async fn items(
-        &self,
-        keys: impl IntoIterator<Item = ItemKey>,
-    ) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
-        let tried = self.request.tried();
-        let is_tried = |key: &ItemKey| tried.is_some_and(|tried| tried.key == *key);
-        let (own, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(is_tried);
-        let mut items =
-            read_items(self.invocation, self.invocation.budget.deadline, others).await?;
-        let tried = own.into_iter().filter_map(|key| Some((key, tried?.item.clone()?)));
-        items.extend(tried);
+    /// Reads items. The one that is tried is as if it were saved.
+    async fn items(&self, keys: Vec<ItemKey>) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
+        let until = self.invocation.budget.deadline;
+        let tried = self.tried.filter(|tried| keys.contains(&tried.key));
+        let mut items = read_items(self.invocation, until, keys).await?;
+        if let Some(Tried { key, item }) = tried {
+            items.remove(key);
+            items.extend(item.clone().map(|item| (key.clone(), item)));
+        }
         Ok(items)
     }
 
     /// Makes a pass for the keys of a table, over the items as they would be.
     async fn look(&mut self, table: Table) -> Result<Table, ReadError> {
-        let tried = self.request.tried();
-        let names = &mut self.names;
-        let asked = self.request.index().map(|index| &index.account);
+        let (tried, asked, names) = (self.tried, self.asked, &mut self.names);
         let mut table = look_at(self.invocation, table, |key| {
-            if let Some(ItemRef { index, query: None }) =
-                key.item().filter(|_| asked == Some(&key.pk))
-            {
-                names.insert(index.name);
+            if asked.is_some_and(|asked| asked.account == key.pk) {
+                names.extend(key.item().map(|item| item.index.name));
             }
             tried.is_none_or(|tried| tried.key != *key)
         })
@@ -385,7 +357,7 @@ impl<S: Services> Explaining<'_, '_, S> {
     /// What the items of these indexes want.
     async fn wanted(&mut self, indexes: BTreeSet<IndexRef>) -> Result<WantedBy, ExportError> {
         let refs: Vec<ItemRef> = indexes.into_iter().map(ItemRef::from).collect();
-        let items = self.items(refs.iter().map(ItemRef::key)).await?;
+        let items = self.items(refs.iter().map(ItemRef::key).collect()).await?;
         let decoded = refs.iter().filter_map(|item_ref| {
             Decoded::of(item_ref, items.get(&item_ref.key())?, self.invocation.config).ok()
         });
@@ -401,14 +373,12 @@ impl<S: Services> Explaining<'_, '_, S> {
 
     fn want(&self, item_ref: &ItemRef, item: &Item) -> Wanted {
         let ItemRef { index, .. } = item_ref;
-        let points_at = index_ids(&item.attributes(), &index.account, &index.index_id());
-        let mut warning = None;
+        let points_at = index_ids(&item.attributes(), &index.account, Some(&index.index_id()));
         let (wants, value, rejection) = match Decoded::of(item_ref, item, self.invocation.config) {
             Err(rejection) => (Wants::Rejected, None, Some(rejection)),
             Ok(decoded) => {
-                let settings = decoded.settings().map(|it| &it.settings);
-                warning = settings.and_then(|settings| settings.warning.clone());
-                let without_api_key = settings.map(|it| it.value(&SecretString::default()));
+                let without_api_key =
+                    decoded.settings().map(|it| it.settings.value(&SecretString::default()));
                 match decoded.desired(&self.api_keys) {
                     Ok(desired) => (Wants::Value(desired.digest()), Some(desired.value), None),
                     Err(NotExportable::Rejected(rejection)) => {
@@ -420,27 +390,7 @@ impl<S: Services> Explaining<'_, '_, S> {
                 }
             }
         };
-        Wanted { wants, value, rejection, points_at, warning }
-    }
-
-    /// A report that says whether the item can be exported.
-    fn report_item(&self, item: Option<&Wanted>) -> ExplainReport {
-        let rejection = item.and_then(|item| item.rejection.as_ref());
-        let tried = self.request.tried().map(|_| TriedReport {
-            reason: rejection.map(|rejection| rejection.reason.to_string()),
-            warning: item.and_then(|item| item.warning.clone()),
-            breaks: rejection
-                .map(|it| format!("the item can't be exported: {it}"))
-                .into_iter()
-                .collect(),
-            ..TriedReport::default()
-        });
-        ExplainReport {
-            item: item.map_or(ItemState::Absent, Wanted::state),
-            path: item.and_then(Wanted::path),
-            tried,
-            ..ExplainReport::default()
-        }
+        Wanted { wants, value, rejection, points_at }
     }
 
     fn report_key(&self, key: &KvKey, table: &Table, wanted: Option<&Wanted>) -> KeyReport {
@@ -463,20 +413,34 @@ impl<S: Services> Explaining<'_, '_, S> {
             changed_at: metadata.as_ref().and_then(|it| it.changed_at.clone()),
             source: metadata.as_ref().and_then(|it| it.source),
             differs: differs.iter().map(|difference| difference.path.clone()).collect(),
-            values: self.request.values.then_some(differs),
+            values: self.shows_values.then_some(differs),
             claimed_by: claimed_by.into_iter().take(MAX_ITEMS).collect(),
             api_key_unavailable,
         }
     }
 }
 
+/// A report that says whether the item can be exported.
+fn report_item(item: Option<&Wanted>) -> ExplainReport {
+    let rejection = item.and_then(|item| item.rejection.as_ref());
+    ExplainReport {
+        item: match (item, rejection) {
+            (None, _) => ItemState::Absent,
+            (Some(_), Some(_)) => ItemState::Rejected,
+            (Some(_), None) => ItemState::Exportable,
+        },
+        path: rejection.map(|rejection| cut(&rejection.path, MAX_NAME_CHARACTERS)),
+        ..ExplainReport::default()
+    }
+}
+
 /// The index ids that the active aliases of an item of `account` name, but for its own.
-fn index_ids(item: &Map, account: &str, own: &str) -> BTreeSet<String> {
+fn index_ids(item: &Map, account: &str, own: Option<&str>) -> BTreeSet<String> {
     let targets = alias_targets(account, item).into_iter().filter_map(|target| match target {
         AliasTarget::IndexId(index_id) => Some(index_id),
         AliasTarget::ShopId(_) => None,
     });
-    targets.filter(|index_id| index_id != own).collect()
+    targets.filter(|index_id| Some(index_id.as_str()) != own).collect()
 }
 
 fn names_of(items: BTreeSet<&ItemKey>) -> Vec<ItemName> {

@@ -19,6 +19,13 @@ pub enum Explained {
     Account(AccountReport),
 }
 
+impl ExplainReport {
+    /// Whether the table, KV or an alias knows what it is about.
+    pub fn is_known(&self) -> bool {
+        self.item != ItemState::Absent || !self.keys.is_empty() || !self.pointed_at_by.is_empty()
+    }
+}
+
 impl From<ExplainReport> for Explained {
     fn from(report: ExplainReport) -> Self {
         Self::Index(report)
@@ -113,9 +120,6 @@ pub struct KeyReport {
 /// What saving an item would do beside what its keys say.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TriedReport {
-    /// Why the item can't be exported.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
     /// What would be exported all the same but is worth a look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
@@ -139,23 +143,8 @@ pub struct TargetReport {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AccountReport {
     pub system_account_id: String,
-    pub indexes: Vec<AccountIndex>,
+    pub indexes: Vec<ExplainReport>,
     /// The last of these indexes, where there are more.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AccountIndex {
-    pub index_name: String,
-    pub item: ItemState,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
-    pub keys: Vec<AccountKey>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AccountKey {
-    pub key: String,
-    pub verdict: Verdict,
 }
