@@ -314,7 +314,11 @@ invoke-remote: operator ## Send a payload to the deployed function (EVENT=file)
 	$(operator)
 
 .PHONY: explain
-explain: operator ## Say what KV holds of an index, why, and what to do (KEY=shop.example, or ACCOUNT=a INDEX=i; QUALIFIER=next)
+explain: operator ## Say what KV holds of an index, why, and what to do (KEY=shop.example, ACCOUNT=a INDEX=i, or ACCOUNT=a; VALUES=true, QUALIFIER=next)
+	$(operator)
+
+.PHONY: try
+try: operator ## Say what saving an item would do, before it is saved (ITEM=file, REMOVED=true, VALUES=true)
 	$(operator)
 
 .PHONY: re-export

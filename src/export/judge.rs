@@ -443,6 +443,16 @@ impl Table {
         is_in_range || self.rows.contains_key(key)
     }
 
+    /// Gives an index the keys that it asks for, whoever has them: a write does.
+    pub fn give(&mut self, index: &IndexRef) {
+        for Row { claim, others, .. } in self.rows.values_mut() {
+            let asks = others.iter_mut().find(|other| ***other == *index);
+            if let (Some(claim), Some(other)) = (claim, asks) {
+                std::mem::swap(&mut claim.index, other);
+            }
+        }
+    }
+
     /// Says what an index wants under the keys that it has.
     pub fn resolve_claims(&mut self, index: &IndexRef, wants: Wants) {
         let claims = self.rows.values_mut().filter_map(|row| row.claim.as_mut());

@@ -8,7 +8,6 @@ pub mod api_keys;
 pub mod batch;
 pub mod bulk;
 pub mod desired;
-pub mod differs;
 pub mod error;
 pub mod explain;
 pub mod invocation;

@@ -29,6 +29,7 @@ use super::table::{ReadError, pass, read_items};
 use super::write::{Fate, READ_ITEMS, WriteItem, write_items};
 use crate::error_chain::Chain;
 use crate::index::{IndexRef, ItemRef};
+use crate::item::ItemKey;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Entry, Namespace, Pair, StoredValue, check_key};
 use crate::ports::{ScanColumns, Services};
@@ -361,10 +362,19 @@ impl<S: Services> Removing<'_, '_, S> {
 /// Makes a pass for the keys that a table knows. Returns the table.
 pub async fn look<S: Services>(
     invocation: &Invocation<'_, S>,
+    table: Table,
+) -> Result<Table, ReadError> {
+    look_at(invocation, table, |_| true).await
+}
+
+/// The same over the items that count.
+pub async fn look_at<S: Services>(
+    invocation: &Invocation<'_, S>,
     mut table: Table,
+    mut counts: impl FnMut(&ItemKey) -> bool,
 ) -> Result<Table, ReadError> {
     pass(invocation, ScanColumns::Claims, async |items| {
-        for (key, item) in &items {
+        for (key, item) in items.iter().filter(|(key, _)| counts(key)) {
             table.add(key, &item.attributes(), Wants::Unmade);
         }
     })

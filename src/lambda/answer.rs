@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::payload::InvalidPayload;
 use crate::error_chain::Chain;
-use crate::export::explain::{ExplainError, ExplainReport};
+use crate::export::explain::{ExplainError, Explained};
 use crate::export::re_export::{ReExportError, ReExportReport};
 use crate::export::reconcile::{ReconcileError, Report};
 
@@ -15,7 +15,7 @@ pub enum Answer {
     Stream(DynamoDbEventResponse),
     ReExport(ReExportReport),
     Reconcile(Box<Report>),
-    Explain(Box<ExplainReport>),
+    Explain(Box<Explained>),
 }
 
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -58,7 +58,7 @@ impl HandlerError {
                 | ReconcileError::NoProgress => "ReconcileIncomplete",
             },
             Self::Explain(error) => match &**error {
-                ExplainError::IndexNotFound(_) => "IndexNotFound",
+                ExplainError::IndexNotFound { .. } => "IndexNotFound",
                 ExplainError::CloudflareAuthRejected(_) => "CloudflareAuthRejected",
                 ExplainError::Incomplete { .. } => "ExplainIncomplete",
             },

@@ -12,10 +12,11 @@ use crate::error_chain::Chain;
 use crate::export::api_keys::TIME_FOR_API_KEYS;
 use crate::export::batch::{self, Flood, Outcome, export_batch};
 use crate::export::error::log_rejected;
-use crate::export::explain::{Explain, explain};
+use crate::export::explain::{Subject, explain};
 use crate::export::invocation::{Budget, Invocation};
 use crate::export::re_export::re_export;
 use crate::export::reconcile::reconcile;
+use crate::index::IndexRef;
 use crate::item::StreamRecord;
 use crate::item::stream_record::EVENT_SOURCE;
 use crate::kv::Source;
@@ -87,9 +88,12 @@ impl<S: Services> Handler<S> {
                 // It compares KV with what a re-export would write, and writes nothing.
                 let invocation = invocation(by_hand, Source::ReExport);
                 let result = Box::pin(explain(&invocation, &request)).await;
-                account = match &request {
-                    Explain::Index(index) => Some(index.account.clone()),
-                    Explain::Key(_) => None,
+                account = match request.subject {
+                    Subject::Index(IndexRef { account, .. }) | Subject::Account { account, .. } => {
+                        Some(account)
+                    }
+                    Subject::Item(tried) => Some(tried.key.pk),
+                    Subject::Key(_) => None,
                 };
                 let result = result.map(|report| Answer::Explain(Box::new(report)));
                 let result = result.map_err(|error| HandlerError::Explain(Box::new(error)));

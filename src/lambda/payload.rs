@@ -3,11 +3,11 @@
 use serde::de::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::export::explain::Explain;
+use crate::export::explain::{Explain, Subject, Tried};
 use crate::export::re_export::ReExport;
 use crate::export::reconcile::{Progress, Raised, Reconcile};
 use crate::index::IndexRef;
-use crate::item::StreamRecord;
+use crate::item::{Item, StreamRecord};
 use crate::json::from_object;
 use crate::kv::check_key;
 
@@ -22,7 +22,7 @@ pub enum Payload {
 /// A payload that the function does not take.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"preview\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"index_name\":\"…\"}}}}; {{\"explain\":{{\"key\":\"…\"}}}}"
+    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"preview\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"index_name\":\"…\",\"values\":true|false (optional)}}}}; {{\"explain\":{{\"key\":\"…\",\"values\":true|false (optional)}}}}; {{\"explain\":{{\"item\":{{…}},\"removed\":true|false (optional),\"values\":true|false (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"continue\":\"…\" (optional)}}}}"
 )]
 pub struct InvalidPayload(pub String);
 
@@ -66,7 +66,15 @@ object!(ReconcileFields {
     rewrite_up_to,
 });
 
-object!(ExplainFields { system_account_id, index_name, key });
+object!(ExplainFields {
+    system_account_id,
+    index_name,
+    key,
+    item,
+    removed,
+    values,
+    progress = "continue",
+});
 
 impl Payload {
     /// Parses a payload for the exporter of `environment`.
@@ -153,20 +161,50 @@ fn reconcile(json: &RawValue, environment: &str) -> Result<Reconcile, InvalidPay
 }
 
 fn explain(json: &RawValue) -> Result<Explain, InvalidPayload> {
-    match object(json.get(), "explain")? {
-        ExplainFields { system_account_id: Some(account), index_name: Some(name), key: None } => {
-            index(account, name).map(Explain::Index)
+    let fields: ExplainFields<'_> = object(json.get(), "explain")?;
+    let (removed, values) = (flag("removed", fields.removed)?, flag("values", fields.values)?);
+    let is_item = fields.item.is_some();
+    let is_account = fields.system_account_id.is_some() && fields.index_name.is_none();
+    let subject = match (fields.system_account_id, fields.index_name, fields.key, fields.item) {
+        _ if (fields.removed.is_some() && !is_item)
+            || (fields.progress.is_some() && !is_account)
+            || (fields.values.is_some() && is_account) =>
+        {
+            return Err(invalid(
+                "removed is for an item, continue for an account, and values for all but an account",
+            ));
         }
-        ExplainFields { system_account_id: None, index_name: None, key: Some(key) } => {
+        (Some(account), Some(name), None, None) => Subject::Index(index(account, name)?),
+        (Some(account), None, None, None) => {
+            let account = text("system_account_id", account)?;
+            if account.is_empty() {
+                return Err(invalid("system_account_id must not be empty"));
+            }
+            let after = fields.progress.map(|name| text("continue", name)).transpose()?;
+            Subject::Account { account, after }
+        }
+        (None, None, Some(key), None) => {
             let key = text("key", key)?;
             if check_key(&key).is_err() {
                 let reason = "key must be one that KV can hold: 1 to 512 bytes, and not . or ..";
                 return Err(invalid(reason));
             }
-            Ok(Explain::Key(key))
+            Subject::Key(key)
         }
-        _ => Err(invalid("explain takes either system_account_id and index_name, or key")),
-    }
+        (None, None, None, Some(item)) => {
+            let item = Item::parse(item.to_owned()).ok().filter(|(key, _)| key.fits_the_table());
+            let (key, item) = item.ok_or_else(|| {
+                invalid("item must be one of the table in DynamoDB JSON, with pk and sk")
+            })?;
+            Subject::Item(Tried { key, item: Some(item).filter(|_| !removed) })
+        }
+        _ => {
+            return Err(invalid(
+                "explain takes one of: system_account_id and index_name; system_account_id alone; key; item",
+            ));
+        }
+    };
+    Ok(Explain { subject, values })
 }
 
 fn index(account: &RawValue, name: &RawValue) -> Result<IndexRef, InvalidPayload> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::place::{Place, Variables};
 use crate::terminal::{Progress, print, say};
 use crate::words::{Words, help};
-use crate::{Failure, at, history, reconcile, report, status, wrong_use};
+use crate::{Failure, explain, history, reconcile, report, status, wrong_use};
 
 pub fn run(arguments: &[String], variables: Variables<'_>) -> Result<(), Failure> {
     let name = arguments.first().map_or("", String::as_str);
@@ -21,20 +21,22 @@ pub fn run(arguments: &[String], variables: Variables<'_>) -> Result<(), Failure
     }
     let words = Words::parse(command, &arguments[1..])?;
     match command {
-        "explain" => ask(&words, &json!({"explain": words.subject()?}), variables),
+        "explain" if words.get("KEY").or(words.get("INDEX")).is_none() => {
+            explain::account(&words, variables)
+        }
+        "explain" => {
+            let mut question = words.subject()?;
+            question["values"] = words.is("VALUES").into();
+            ask(&words, &json!({"explain": question}), variables)
+        }
+        "try" => explain::try_item(&words, variables),
         "re-export" => {
             let mut payload = json!({"include_query_configs": words.is("QUERY_CONFIGS")});
             payload["system_account_id"] = words.need("ACCOUNT")?.into();
             payload["index_name"] = words.need("INDEX")?.into();
             ask(&words, &payload, variables)
         }
-        "invoke-remote" => {
-            let path = words.need("EVENT")?;
-            let event = std::fs::read_to_string(path).map_err(at(path))?;
-            let event = serde_json::from_str(&event)
-                .map_err(|error| words.wrong(format_args!("{path} is not JSON, {error}")))?;
-            ask(&words, &event, variables)
-        }
+        "invoke-remote" => ask(&words, &words.file("EVENT")?, variables),
         "reconcile" => reconcile::reconcile(&words, variables),
         "follow" => reconcile::follow(&words, variables),
         "stop-reconciles" => reconcile::stop_all(&words, variables),
@@ -50,13 +52,20 @@ fn ask(words: &Words<'_>, payload: &Value, variables: Variables<'_>) -> Result<(
     if payload.get("Records").is_some() && matches!(place, Place::Aws(_)) {
         return Err(words.wrong("a stream event goes only to a local function"));
     }
+    let (report, raw) = invoke(words, &place, payload)?;
+    print(&raw.unwrap_or_else(|| [report::lines(&report), report::what_to_do(&report)].concat()))
+}
+
+/// Invokes the function. Returns its report, and the lines of that as JSON where those are asked for.
+pub fn invoke(
+    words: &Words<'_>,
+    place: &Place,
+    payload: &Value,
+) -> Result<(Value, Option<Vec<String>>), Failure> {
     say("The function is asked. After Ctrl-C it goes on by itself.");
     let waiting = Progress::start("waiting for the function");
     let answer = place.invoke(payload, words.get("QUALIFIER").unwrap_or("live"))?;
     drop(waiting);
-    if words.is("RAW") {
-        return print(&answer.lines().map(str::to_owned).collect::<Vec<_>>());
-    }
-    let report = report::parsed(&answer);
-    print(&[report::lines(&report), report::what_to_do(&report)].concat())
+    let raw = words.is("RAW").then(|| answer.lines().map(str::to_owned).collect());
+    Ok((report::parsed(&answer), raw))
 }

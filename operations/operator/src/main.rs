@@ -6,6 +6,7 @@
 mod aws;
 mod commands;
 mod execution;
+mod explain;
 mod history;
 mod local;
 mod place;

@@ -21,9 +21,14 @@ fn show(name: &str, value: &Value, indent: usize, lines: &mut Vec<String>) {
     let title = lines.len();
     match value {
         Value::Object(fields) if index(value).is_none() => {
-            let rest = fields.iter().filter(|(name, _)| !["key", "verdict"].contains(&&***name));
+            let is_said = |name: &str| {
+                let is_in_values = name == "differs" && fields.contains_key("values");
+                is_in_values || ["key", "verdict"].contains(&name)
+            };
+            let rest = fields.iter().filter(|(name, _)| !is_said(name));
             rest.for_each(|(name, value)| show(name, value, indent + 2, lines));
         }
+        Value::Array(_) if name == "values" => lines.extend(diff(value, indent + 2)),
         Value::Array(values) => values.iter().for_each(|value| show("", value, indent + 2, lines)),
         _ => {}
     }
@@ -37,6 +42,18 @@ fn show(name: &str, value: &Value, indent: usize, lines: &mut Vec<String>) {
     lines.insert(title, format!("{:indent$}{text}", ""));
 }
 
+/// What KV holds at each path, and what would be written.
+pub fn diff(values: &Value, indent: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for value in values.as_array().into_iter().flatten() {
+        lines.push(format!("{:indent$}{}", "", text(&value["path"])));
+        for (sign, side) in [('-', "held"), ('+', "wanted")] {
+            lines.extend(value.get(side).map(|side| format!("{:indent$}  {sign} {side}", "")));
+        }
+    }
+    lines
+}
+
 /// `account/index`, where a value names an index and nothing else.
 pub fn index(value: &Value) -> Option<String> {
     let names = [value["system_account_id"].as_str()?, value["index_name"].as_str()?];
@@ -48,7 +65,7 @@ pub fn parsed(answer: &str) -> Value {
     serde_json::from_str(answer).unwrap_or_default()
 }
 
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     let text = value.as_str().map(str::to_owned).or_else(|| index(value));
     text.unwrap_or_else(|| value.to_string())
 }

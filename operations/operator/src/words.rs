@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use serde_json::{Value, json};
 
-use crate::{Failure, wrong_use};
+use crate::{Failure, at, wrong_use};
 
 /// A section for all commands, and one for each.
 const HELP: &str = include_str!("../help.txt");
@@ -72,6 +72,14 @@ impl<'a> Words<'a> {
 
     pub fn need(&self, name: &str) -> Result<&'a str, Failure> {
         self.get(name).ok_or_else(|| self.wrong(format_args!("{} needs {name}", self.command)))
+    }
+
+    /// The JSON in a file.
+    pub fn file(&self, name: &str) -> Result<Value, Failure> {
+        let path = self.need(name)?;
+        let text = std::fs::read_to_string(path).map_err(at(path))?;
+        serde_json::from_str(&text)
+            .map_err(|error| self.wrong(format_args!("{path} is not JSON, {error}")))
     }
 
     /// The key, or the account and the index: one of them, and not both.
