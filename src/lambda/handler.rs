@@ -184,3 +184,98 @@ fn log_invocation(
         error!(error_type = error.error_type(), error = error.message(), "invocation failed");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fakes::{Fakes, KvFault, TIME_LEFT, index_item};
+    use crate::ports::{Cause, KvError};
+    use serde_json::{Value, json};
+
+    fn handler(fakes: Fakes, in_aws: bool) -> Handler<Fakes> {
+        let config = ExporterConfig { in_aws, ..fakes.config.clone() };
+        Handler::new(fakes, config)
+    }
+
+    /// A record of index `i`, with these fields beside what happened.
+    fn record(fields: &Value) -> Value {
+        let mut record = json!({"eventName": "INSERT", "dynamodb": {
+            "Keys": {"pk": {"S": "a"}, "sk": {"S": "INDEX#i"}},
+            "NewImage": {"index_endpoint": {"S": "https://h"}},
+            "SequenceNumber": "7",
+        }});
+        record.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        record
+    }
+
+    async fn answer<S: Services>(handler: &Handler<S>, payload: &Value) -> String {
+        let (result, _) = handler.handle(payload.to_string(), TIME_LEFT).await;
+        let error = |error: HandlerError| format!("{}: {}", error.error_type(), error.message());
+        result.map_or_else(error, |answer| serde_json::to_string(&answer).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn records_of_another_stream_are_refused_whole() {
+        let arn = |table: &str| json!({"eventSourceARN": format!("arn:aws:dynamodb:r:1:table/{table}/stream/t")});
+        let ours = || arn("prod-EcomIndexSettingsTable");
+        let (aws, local) = (true, false);
+        for (name, in_aws, fields, is_taken) in [
+            ("our table", aws, vec![ours()], true),
+            ("our table, local", local, vec![ours()], true),
+            ("another table", aws, vec![arn("dev-EcomIndexSettingsTable")], false),
+            ("another table, local", local, vec![arn("dev-EcomIndexSettingsTable")], false),
+            ("a longer name", aws, vec![arn("x-prod-EcomIndexSettingsTable")], false),
+            ("no table", aws, vec![json!({})], false),
+            ("no table, local", local, vec![json!({})], true),
+            ("one of two", aws, vec![ours(), arn("dev-EcomIndexSettingsTable")], false),
+            ("another service", local, vec![json!({"eventSource": "aws:sqs"})], false),
+        ] {
+            let records: Vec<Value> = fields.iter().map(record).collect();
+            let handler = handler(Fakes::new(), in_aws);
+            let answer = answer(&handler, &json!({ "Records": records })).await;
+            let is_refused = answer.starts_with("InvalidPayload: Records hold another");
+            let is_exported = answer == r#"{"batchItemFailures":[]}"#;
+            assert_eq!((is_exported, is_refused), (is_taken, !is_taken), "{name}: {answer}");
+            assert_eq!(!handler.services.kv.keys().is_empty(), is_taken, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_fails_what_kv_has_not_confirmed_after_60_s() {
+        let (fakes, start) = (Fakes::new(), Instant::now());
+        fakes.kv.faults.then([KvFault::Hangs]);
+        let answer =
+            answer(&handler(fakes, false), &json!({"Records": [record(&json!({}))]})).await;
+        assert_eq!(answer, r#"{"batchItemFailures":[{"itemIdentifier":"7"}]}"#);
+        assert_eq!(start.elapsed(), Duration::from_secs(60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_by_hand_waits_no_longer_than_20_s_at_a_time() {
+        for (payload, expected) in [
+            (json!({"system_account_id": "a", "index_name": "i"}), "ReExportIncomplete: "),
+            (
+                json!({"explain": {"system_account_id": "a", "index_name": "i"}}),
+                "ExplainIncomplete: ",
+            ),
+        ] {
+            let (fakes, start) = (Fakes::new(), Instant::now());
+            fakes.table.put(index_item("i", &json!({})));
+            let asked_wait = Some(Duration::from_secs(21));
+            let cause = Cause { asked_wait, ..Cause::new("busy") };
+            fakes.kv.faults.then([KvFault::Fails(KvError::Transient(cause))]);
+            let answer = answer(&handler(fakes, false), &payload).await;
+            assert!(answer.starts_with(expected), "{answer}");
+            assert!(answer.ends_with("Cloudflare KV: busy; it asks to wait 21 s"), "{answer}");
+            assert_eq!(start.elapsed(), Duration::ZERO);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_payload_does_nothing() {
+        let handler = handler(Fakes::new(), false);
+        let answer = answer(&handler, &json!({"reconcile": {"dry": true}})).await;
+        assert!(answer.starts_with("InvalidPayload: "), "{answer}");
+        assert!(handler.services.kv.requests.borrow().is_empty());
+    }
+}

@@ -245,3 +245,134 @@ fn flag(name: &str, json: Option<&RawValue>) -> Result<bool, InvalidPayload> {
 fn invalid(reason: &str) -> InvalidPayload {
     InvalidPayload(reason.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn parse(json: &str) -> Result<Payload, InvalidPayload> {
+        Payload::parse(json, "prod")
+    }
+
+    fn reconcile(json: &str) -> Reconcile {
+        match parse(json) {
+            Ok(Payload::Reconcile(request)) => *request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_payloads_that_are_taken() {
+        assert!(matches!(parse(r#"{"Records":[{},7]}"#), Ok(Payload::Stream(r)) if r.len() == 2));
+        for (json, include_query_configs) in [
+            (r#"{"system_account_id":"a","index_name":"i"}"#, false),
+            (r#"{"index_name":"i","include_query_configs":true,"system_account_id":"a"}"#, true),
+        ] {
+            let Ok(Payload::ReExport(request)) = parse(json) else { panic!("{json}") };
+            let index = IndexRef::parse("a", "i").unwrap();
+            assert_eq!(request, ReExport { index, include_query_configs });
+        }
+        assert_eq!(reconcile(r#"{"reconcile":{}}"#), Reconcile::default());
+        let all = json!({"reconcile": {
+            "apply": true, "system_account_id": "a", "delete_up_to": 0, "rewrite_up_to": u64::MAX,
+        }});
+        let expected = Reconcile {
+            apply: true,
+            system_account_id: Some("a".to_owned()),
+            raised: Raised { deletes: Some(0), rewrites: Some(u64::MAX) },
+            ..Reconcile::default()
+        };
+        assert_eq!(reconcile(&all.to_string()), expected);
+        let explain = |json: serde_json::Value| match parse(&json.to_string()) {
+            Ok(Payload::Explain(question)) => question.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let of_index = json!({"explain": {"system_account_id": "a", "index_name": "i"}});
+        assert_eq!(explain(of_index), "index a/i");
+        assert_eq!(explain(json!({"explain": {"key": "k".repeat(512)}})).len(), 4 + 514);
+    }
+
+    #[test]
+    fn a_chain_goes_on_with_its_own_fields_in_its_own_environment() {
+        let audit = Reconcile::default();
+        let text = |environment| Progress::at_start(&audit, environment).to_text();
+        let with = |text: &str| json!({"reconcile": {"continue": text}}).to_string();
+        assert!(reconcile(&with(&text("prod"))).progress.is_some());
+        let of_repair = json!({"reconcile": {"continue": text("prod"), "apply": true}}).to_string();
+        for refused in [with(&text("dev")), with(&text("prod")[1..]), with(""), of_repair] {
+            let error = parse(&refused).unwrap_err();
+            assert!(error.0.starts_with("continue must be that of the run before"), "{error}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused_and_the_error_says_what_is_wrong_and_what_is_taken() {
+        let long = json!({"explain": {"key": "k".repeat(513)}}).to_string();
+        let rows = [
+            ("", "the payload is not a JSON object"),
+            ("null", "the payload is not a JSON object"),
+            ("[]", "the payload is not a JSON object"),
+            ("{}", "the payload has to be one of"),
+            (r#"{"foo":1}"#, "unknown field `foo`"),
+            (r#"{"Records":{}}"#, "Records must be a list"),
+            (r#"{"Records":null}"#, "Records must be a list"),
+            (r#"{"Records":[],"reconcile":{}}"#, "the payload has to be one of"),
+            (r#"{"Records":[],"index_name":null}"#, "the payload has to be one of"),
+            (r#"{"Records":[],"Records":[]}"#, "duplicate field `Records`"),
+            (r#"{"system_account_id":"a"}"#, "the payload has to be one of"),
+            (r#"{"system_account_id":1,"index_name":"i"}"#, "system_account_id must be a string"),
+            (r#"{"system_account_id":"a","index_name":null}"#, "index_name must be a string"),
+            (r#"{"system_account_id":"","index_name":"i"}"#, "must not be empty"),
+            (r#"{"system_account_id":"a","index_name":"a#b"}"#, "holds no '#'"),
+            (r#"{"system_account_id":"a","index_name":"DEFAULT_CONFIG"}"#, "DEFAULT_CONFIG"),
+            (
+                r#"{"system_account_id":"a","index_name":"i","include_query_configs":"true"}"#,
+                "include_query_configs must be true or false",
+            ),
+            (r#"{"reconcile":true}"#, "reconcile is not a JSON object"),
+            (r#"{"reconcile":null}"#, "reconcile is not a JSON object"),
+            (r#"{"reconcile":{"apply":null}}"#, "apply must be true or false"),
+            (r#"{"reconcile":{"apply":true,"preview":true}}"#, "preview is an audit"),
+            (r#"{"reconcile":{"delete_up_to":-1}}"#, "delete_up_to must be a whole number"),
+            (r#"{"reconcile":{"delete_up_to":1.5}}"#, "delete_up_to must be a whole number"),
+            (r#"{"reconcile":{"rewrite_up_to":"7"}}"#, "rewrite_up_to must be a whole number"),
+            (r#"{"reconcile":{"rewrite_up_to":null}}"#, "rewrite_up_to must be a whole number"),
+            (r#"{"reconcile":{"account":"a"}}"#, "unknown field `account`"),
+            (r#"{"reconcile":{"system_account_id":""}}"#, "must not be empty"),
+            (r#"{"reconcile":{"continue":7}}"#, "continue must be a string"),
+            (r#"{"reconcile":{},"explain":{}}"#, "the payload has to be one of"),
+            (r#"{"explain":["a","i"]}"#, "explain is not a JSON object"),
+            (r#"{"explain":{}}"#, "explain takes either"),
+            (r#"{"explain":{"index_name":"i"}}"#, "explain takes either"),
+            (r#"{"explain":{"key":"k","index_name":"i"}}"#, "explain takes either"),
+            (r#"{"explain":{"key":null}}"#, "key must be a string"),
+            (r#"{"explain":{"key":"k","key":"k"}}"#, "duplicate field `key`"),
+            (r#"{"explain":{"key":""}}"#, "1 to 512 bytes"),
+            (r#"{"explain":{"key":".."}}"#, "1 to 512 bytes"),
+            (&long, "1 to 512 bytes"),
+            (r#"{"explain":{"system_account_id":"a","index_name":"a#b"}}"#, "holds no '#'"),
+        ];
+        for (json, says) in rows {
+            let error = parse(json).unwrap_err().to_string();
+            assert!(error.contains(says), "{json}: {error}");
+            assert!(error.contains("Payloads taken: {\"Records\":[…]}"), "{error}");
+            assert!(!error.contains("kkk"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in ".*") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn any_nesting_is_answered(depth in 0..5_000_usize) {
+            let _ = parse(&format!("{{\"reconcile\":{}", "[".repeat(depth)));
+            let json = format!("{{\"Records\":[{}{}]}}", "[".repeat(depth), "]".repeat(depth));
+            prop_assert!(parse(&json).is_ok());
+        }
+    }
+}
