@@ -286,12 +286,17 @@ mod tests {
         };
         assert_eq!(reconcile(&all.to_string()), expected);
         let explain = |json: serde_json::Value| match parse(&json.to_string()) {
-            Ok(Payload::Explain(question)) => question.to_string(),
+            Ok(Payload::Explain(question)) => question.subject.to_string(),
             other => panic!("{other:?}"),
         };
         let of_index = json!({"explain": {"system_account_id": "a", "index_name": "i"}});
         assert_eq!(explain(of_index), "index a/i");
         assert_eq!(explain(json!({"explain": {"key": "k".repeat(512)}})).len(), 4 + 514);
+        let item = json!({"pk": {"S": "a"}, "sk": {"S": "INDEX#i"}});
+        let of_item = json!({"explain": {"item": item, "removed": true, "values": true}});
+        assert!(explain(of_item).starts_with("item "));
+        let of_account = json!({"explain": {"system_account_id": "a", "continue": "i"}});
+        assert_eq!(explain(of_account), "an index of account a");
     }
 
     #[test]
@@ -344,10 +349,15 @@ mod tests {
             (r#"{"reconcile":{"continue":7}}"#, "continue must be a string"),
             (r#"{"reconcile":{},"explain":{}}"#, "the payload has to be one of"),
             (r#"{"explain":["a","i"]}"#, "explain is not a JSON object"),
-            (r#"{"explain":{}}"#, "explain takes either"),
-            (r#"{"explain":{"index_name":"i"}}"#, "explain takes either"),
-            (r#"{"explain":{"key":"k","index_name":"i"}}"#, "explain takes either"),
+            (r#"{"explain":{}}"#, "explain takes one of"),
+            (r#"{"explain":{"index_name":"i"}}"#, "explain takes one of"),
+            (r#"{"explain":{"key":"k","index_name":"i"}}"#, "explain takes one of"),
             (r#"{"explain":{"key":null}}"#, "key must be a string"),
+            (r#"{"explain":{"key":"k","removed":true}}"#, "removed is for an item"),
+            (r#"{"explain":{"key":"k","continue":"i"}}"#, "continue for an account"),
+            (r#"{"explain":{"system_account_id":"a","values":true}}"#, "all but an account"),
+            (r#"{"explain":{"system_account_id":""}}"#, "must not be empty"),
+            (r#"{"explain":{"item":{"pk":{"S":"a"}}}}"#, "item must be one of the table"),
             (r#"{"explain":{"key":"k","key":"k"}}"#, "duplicate field `key`"),
             (r#"{"explain":{"key":""}}"#, "1 to 512 bytes"),
             (r#"{"explain":{"key":".."}}"#, "1 to 512 bytes"),

@@ -260,7 +260,8 @@ impl<S: Services> Explaining<'_, '_, S> {
         if stored.is_none() && item.is_none() {
             return Ok(None);
         }
-        let mut table = self.look(self.table()).await?;
+        // The pass knows less of the item than the item itself: it comes second.
+        let mut table = self.table();
         let mut wanted = None;
         if let Some(item_ref) = &item
             && let Some((item_key, item)) =
@@ -270,6 +271,7 @@ impl<S: Services> Explaining<'_, '_, S> {
             table.add(item_key, &item.attributes(), own.wants);
             wanted = Some(own);
         }
+        let table = self.look(table).await?;
         let index = item.map(|item| item.index).or_else(|| self.named_by(&key));
         let pointers = index.as_ref().map(|it| table.pointers_at(&it.index_id(), Some(it)));
         let report = ExplainReport {
@@ -445,4 +447,190 @@ fn index_ids(item: &Map, account: &str, own: Option<&str>) -> BTreeSet<String> {
 
 fn names_of(items: BTreeSet<&ItemKey>) -> Vec<ItemName> {
     items.into_iter().take(MAX_ITEMS).map(ItemName::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error_chain::Chain;
+    use crate::export::fakes::{
+        Fakes, KvFault, down, entry, index, index_item, item, query_config,
+    };
+    use crate::kv::Source;
+    use crate::ports::Cause;
+    use serde_json::{Value, json};
+
+    async fn explain_by(fakes: &Fakes, subject: &Subject) -> Result<Value, ExplainError> {
+        let request = Explain { subject: subject.clone(), values: false };
+        let report = explain(&fakes.invocation(Source::ReExport), &request).await?;
+        Ok(serde_json::to_value(report).unwrap())
+    }
+
+    fn key(name: &str) -> Subject {
+        Subject::Key(name.to_owned())
+    }
+
+    fn shop(id: &str) -> Value {
+        json!({"shop_id": {"S": id}})
+    }
+
+    /// The item's state and each key's verdict, or the error.
+    fn words(explained: &Result<Value, ExplainError>) -> String {
+        let report = match explained {
+            Ok(report) => report,
+            Err(error) => return Chain(error).to_string(),
+        };
+        let word = |value: &Value| value.as_str().unwrap().to_owned();
+        let keys = report["keys"].as_array().unwrap().iter();
+        let keys = keys.map(|it| format!("{}={}", word(&it["key"]), word(&it["verdict"])));
+        [word(&report["item"])].into_iter().chain(keys).collect::<Vec<_>>().join(" ")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_said_of_an_index_or_a_key() {
+        let (i, points) = (index_item("i", &shop("s")), || json!({"read_alias": {"S": "a-i"}}));
+        let pointer = index_item("x", &points());
+        let broken = index_item("i", &json!({"index_endpoint": null}));
+        let of_i = Some(("a-i", "i"));
+        let unknown = |what: &str| {
+            format!("neither the table nor KV knows {what}, and no active alias points at it")
+        };
+        let by_index = Subject::Index(index("i"));
+        let near = "; the account has no index";
+        for (subject, items, held, expected) in [
+            (&by_index, vec![], None, (unknown("index a/i") + near).as_str()),
+            (&by_index, vec![&pointer], None, "absent"),
+            (&by_index, vec![&i], None, "exportable s=missing a-i=missing"),
+            (&by_index, vec![&i], of_i, "exportable s=missing a-i=stale"),
+            (&by_index, vec![&broken], of_i, "rejected a-i=rejected"),
+            (&by_index, vec![], of_i, "absent a-i=orphaned"),
+            (&by_index, vec![&pointer], of_i, "absent a-i=withheld"),
+            (&key("s"), vec![], None, &unknown("key \"s\"")),
+            (&key("s"), vec![&i], None, "exportable s=missing a-i=missing"),
+            (&key("s"), vec![&i], Some(("s", "gone")), "absent s=stale"),
+            (
+                &key("old"),
+                vec![&i],
+                Some(("old", "i")),
+                "exportable s=missing a-i=missing old=orphaned",
+            ),
+            (&key("a-i"), vec![&pointer], None, "absent a-i=foreign"),
+        ] {
+            let fakes = Fakes::new();
+            items.into_iter().for_each(|item| fakes.table.put(item.clone()));
+            held.iter().for_each(|(key, name)| fakes.kv.hold_entry(key, &entry(name, &json!({}))));
+            assert_eq!(words(&explain_by(&fakes, subject).await), expected, "{subject} {held:?}");
+            assert!(fakes.kv.keys().len() == held.iter().len(), "nothing is changed");
+        }
+        let mut fakes = Fakes::new();
+        fakes.table.put(i);
+        fakes.kv.hold("f", &json!({}));
+        fakes.kv.hold_entry("a-i", &entry("i", &json!({})));
+        assert_eq!(words(&explain_by(&fakes, &key("f")).await), "absent f=foreign");
+        fakes.0.config.environment = "dev".to_owned();
+        let explained = explain_by(&fakes, &by_index).await;
+        assert_eq!(words(&explained), "exportable s=missing a-i=conflicting");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_has_paths_claimants_and_pointers_and_takes_three_requests_and_two_passes() {
+        let fakes = Fakes::new();
+        let attributes = json!({"shop_id": {"S": "s"}, "pixel_id": {"S": "new"}});
+        for item in [
+            index_item("i", &attributes),
+            index_item("j", &shop("s")),
+            index_item("x", &json!({"read_alias": {"S": "a-i"}})),
+        ] {
+            fakes.table.put(item);
+        }
+        let value = json!({
+            "system_account_id": "a", "index_name": "i", "index_url": "https://h", "shop_id": "old",
+            "marqo_api_key": "k", "pixel_id": "before",
+        });
+        fakes.kv.hold_entry("a-i", &entry("i", &value));
+        let invocation = fakes.invocation(Source::ReExport);
+        let report =
+            explain(&invocation, &Explain { subject: key("s"), values: false }).await.unwrap();
+        let expected = json!({
+            "system_account_id": "a", "index_name": "i", "item": "exportable",
+            "keys": [
+                {
+                    "key": "s", "verdict": "missing", "differs": [],
+                    "claimed_by": [
+                        {"system_account_id": "a", "index_name": "i"},
+                        {"system_account_id": "a", "index_name": "j"},
+                    ],
+                },
+                {
+                    "key": "a-i", "verdict": "stale", "environment": "prod", "source": "stream",
+                    "named": {"system_account_id": "a", "index_name": "i"},
+                    "differs": ["pixel_id", "shop_id"],
+                    "claimed_by": [{"system_account_id": "a", "index_name": "i"}],
+                },
+            ],
+            "pointed_at_by": [{"system_account_id": "a", "index_name": "x"}],
+        });
+        assert_eq!(serde_json::to_value(report).unwrap(), expected);
+        let requests = [vec!["s"], vec!["a-i"], vec!["old"]];
+        assert_eq!(*fakes.kv.requests.borrow(), requests);
+        assert_eq!(invocation.stats().table_requests / 8, 2, "a pass has eight segments");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_key_that_cannot_be_had_is_not_compared() {
+        let fakes = Fakes::new();
+        fakes.table.put(index_item("i", &json!({"pixel_id": {"S": "new"}})));
+        let value = json!({
+            "system_account_id": "a", "index_name": "i", "index_url": "https://h",
+            "marqo_api_key": "old",
+        });
+        fakes.kv.hold_entry("a-i", &entry("i", &value));
+        for (faults, verdict, differs) in
+            [(4, "failed", json!(["pixel_id"])), (0, "stale", json!(["marqo_api_key", "pixel_id"]))]
+        {
+            fakes.api_keys.faults.then((0..faults).map(|_| down()));
+            let report = explain_by(&fakes, &Subject::Index(index("i"))).await.unwrap();
+            assert_eq!(report["keys"][0]["verdict"], verdict);
+            assert_eq!(report["keys"][0]["differs"], differs);
+            let flag = report.get("api_key_unavailable").cloned();
+            assert_eq!(flag, (faults > 0).then_some(json!(true)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_query_configs_key_is_explained_by_the_item_that_its_value_refers_to() {
+        let config = query_config("i", "q");
+        let value = |x: i32| json!({"system_account_id": "a", "index_name": "i", "normalized_query": "q", "x": x});
+        let (key, expected_key) = (key(&config.kv_key()), config.kv_key());
+        for (held, attributes, expected) in [
+            (None, None, "neither the table nor KV knows"),
+            (Some(value(1)), None, "absent =orphaned"),
+            (Some(value(1)), Some(json!({"x": {"N": "1"}})), "exportable =right"),
+            (Some(value(1)), Some(json!({"x": {"N": "2"}})), "exportable =stale"),
+            (Some(value(1)), Some(json!({"x": {"Q": 2}})), "rejected =rejected"),
+            (Some(json!({"x": 1})), None, "absent =orphaned"),
+        ] {
+            let fakes = Fakes::new();
+            attributes.iter().for_each(|it| fakes.table.put(item(&config, it)));
+            held.iter().for_each(|it| fakes.kv.hold_entry(&expected_key, &entry("i", it)));
+            let words = words(&explain_by(&fakes, &key).await).replace(&expected_key, "");
+            assert!(words.starts_with(expected), "{held:?} {attributes:?}: {words}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_fails_is_named() {
+        for (error, expected) in [
+            (
+                KvError::Refused(Cause::new("400")),
+                "index a/i can't be explained: key \"a-i\": Cloudflare KV refuses the request: 400",
+            ),
+            (KvError::AuthRejected(Cause::new("401")), "CloudflareAuthRejected: "),
+        ] {
+            let fakes = Fakes::new();
+            fakes.kv.faults.then([KvFault::Fails(error)]);
+            let words = words(&explain_by(&fakes, &Subject::Index(index("i"))).await);
+            assert!(words.starts_with(expected), "{words}");
+        }
+    }
 }
