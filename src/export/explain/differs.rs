@@ -121,7 +121,7 @@ impl Comparison {
                 }
             }
             _ => self.found.push(Difference {
-                path: if self.holds_an_api_key(path) {
+                path: if path != API_KEY && self.holds_an_api_key(path) {
                     MASK.into()
                 } else {
                     cut(path, MAX_PATH_CHARACTERS)
