@@ -367,7 +367,7 @@ pub async fn look<S: Services>(
     look_at(invocation, table, |_| true).await
 }
 
-/// The same over the items that count.
+/// Makes the same pass, over the items that count. Returns the table.
 pub async fn look_at<S: Services>(
     invocation: &Invocation<'_, S>,
     mut table: Table,

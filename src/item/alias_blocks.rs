@@ -32,6 +32,7 @@ mod tests {
     use crate::item::index_aliases::IndexAliases;
     use crate::item::{AliasTarget, CLAIM_PATHS, Map, alias_targets};
     use serde_json::{Value, json};
+    use std::collections::BTreeSet;
 
     fn item(block: &Block, enabled: bool) -> Value {
         let mut fields = match block.points_at {
@@ -63,6 +64,21 @@ mod tests {
             item[legacy] = json!({"S": "a-v1"});
             let protected = [AliasTarget::IndexId("a-v1".to_owned())];
             assert_eq!(targets(item), protected, "{} overridden by {legacy}", block.name);
+        }
+    }
+
+    #[test]
+    fn the_schema_and_the_page_for_readers_name_every_exported_block() {
+        let schema: Value =
+            serde_json::from_str(include_str!("../../schema/settings.json")).unwrap();
+        let described = schema["properties"]["index_aliases"]["properties"].as_object().unwrap();
+        let described: BTreeSet<&str> = described.keys().map(String::as_str).collect();
+        let exported: BTreeSet<&str> =
+            BLOCKS.iter().filter(|block| block.exported).map(|block| block.name).collect();
+        assert_eq!(described, exported, "schema/settings.json");
+        let page = include_str!("../../docs/kv.md");
+        for name in exported {
+            assert!(page.contains(&format!("`{name}`")), "docs/kv.md does not name {name}");
         }
     }
 

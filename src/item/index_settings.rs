@@ -2,6 +2,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
+use self::Content::{Aliases, Endpoint, Object, Text};
 use super::index_aliases::IndexAliases;
 use super::keys::settings_keys;
 use super::{Map, Rejection};
@@ -9,6 +10,30 @@ use crate::index::IndexRef;
 use crate::json::Json;
 use crate::kv::check_key;
 use crate::kv::metadata::check_metadata_size;
+
+/// What a field of the value is made of. All but the endpoint are attributes of the same name.
+enum Content {
+    /// The attribute `index_endpoint`.
+    Endpoint,
+    /// An M of any content.
+    Object,
+    /// An S; an empty one counts as absent.
+    Text,
+    /// What [`IndexAliases`] makes of the alias blocks.
+    Aliases,
+}
+
+/// The fields of the value that come from the item, in the order of the value, after the names and the API key.
+const FIELDS: [(&str, Content); 8] = [
+    ("index_url", Endpoint),
+    ("search_config", Object),
+    ("collections_config", Object),
+    ("feature_flags", Object),
+    ("agentic_config", Object),
+    ("pixel_id", Text),
+    ("index_aliases", Aliases),
+    ("query_override_sharding", Object),
+];
 
 /// An index-settings item that can be exported, given an API key. `Debug` shows no settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +43,7 @@ pub struct IndexSettings {
     pub shop_id: Option<String>,
     /// The cell whose gateway is asked for the API key; the default cell where absent.
     pub cell: Option<String>,
-    /// The attributes that go to KV, in the order of the value.
+    /// The [`FIELDS`] that the item has.
     exported: Vec<(&'static str, Json)>,
     /// What is odd about the item, which is exported all the same.
     pub warning: Option<String>,
@@ -31,24 +56,18 @@ impl IndexSettings {
         let shop_id = item.read_text("shop_id")?;
         let cell = item.read_text("cell")?;
         let aliases = IndexAliases::decode(item)?;
-        let exported = [
-            ("index_url", Some(Json::string(index_endpoint(item)?))),
-            ("search_config", item.read_json("search_config")?),
-            ("collections_config", item.read_json("collections_config")?),
-            ("feature_flags", item.read_json("feature_flags")?),
-            ("agentic_config", item.read_json("agentic_config")?),
-            ("pixel_id", item.read_text("pixel_id")?.map(|id| Json::string(&id))),
-            ("index_aliases", aliases.to_json()),
-            ("query_override_sharding", item.read_json("query_override_sharding")?),
-        ];
-        let exported = exported.into_iter().filter_map(|(name, json)| Some((name, json?)));
-        let settings = Self {
-            index: index.clone(),
-            shop_id,
-            cell,
-            exported: exported.collect(),
-            warning: aliases.warning(),
-        };
+        let mut exported = Vec::new();
+        for (name, content) in &FIELDS {
+            let json = match content {
+                Endpoint => Some(Json::string(index_endpoint(item)?)),
+                Object => item.read_json(name)?,
+                Text => item.read_text(name)?.map(|text| Json::string(&text)),
+                Aliases => aliases.to_json(),
+            };
+            exported.extend(json.map(|json| (*name, json)));
+        }
+        let settings =
+            Self { index: index.clone(), shop_id, cell, exported, warning: aliases.warning() };
         settings.check_limits()?;
         Ok(settings)
     }
@@ -105,6 +124,7 @@ fn is_http_url(text: &str) -> bool {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+    use std::collections::BTreeSet;
 
     fn decode(item: Value) -> Result<IndexSettings, Rejection> {
         let index = IndexRef::parse("acct1", "main").unwrap();
@@ -143,6 +163,22 @@ mod tests {
         );
         assert_eq!(settings.kv_keys(), ["example.myshopify.com", "acct1-main"]);
         assert_eq!(settings.cell.as_deref(), Some("cell-1"));
+    }
+
+    #[test]
+    fn the_schema_and_the_page_for_readers_name_every_field() {
+        let schema: Value =
+            serde_json::from_str(include_str!("../../schema/settings.json")).unwrap();
+        let described: BTreeSet<&str> =
+            schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        let names = ["system_account_id", "index_name", "shop_id", "marqo_api_key"];
+        let fields: BTreeSet<&str> =
+            names.into_iter().chain(FIELDS.iter().map(|(name, _)| *name)).collect();
+        assert_eq!(described, fields, "schema/settings.json");
+        let page = include_str!("../../docs/kv.md");
+        for name in fields {
+            assert!(page.contains(&format!("`{name}`")), "docs/kv.md does not name {name}");
+        }
     }
 
     #[test]

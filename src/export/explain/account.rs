@@ -13,13 +13,13 @@ use crate::kv::Namespace;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::ports::{ScanColumns, Services};
 
-/// Keys of one report: three requests.
+/// The most keys of one report: three requests.
 const MAX_KEYS: usize = 3 * MAX_BULK_GET_KEYS;
 
-/// The names that an error proposes at most.
+/// The most names that an error proposes.
 const MAX_NEAREST: usize = 3;
 
-/// The characters of a name that count where names are compared.
+/// How many characters of a name are compared.
 const COMPARED_CHARACTERS: usize = 64;
 
 impl<S: Services> Explaining<'_, '_, S> {
@@ -64,7 +64,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         })))
     }
 
-    /// What an error says of the account's indexes whose names are nearest to the one that was asked about.
+    /// Returns the end of an error's sentence: the account's indexes whose names are nearest to the given one.
     pub(super) fn nearest(&self) -> String {
         let Some(asked) = self.asked else { return String::new() };
         let mut names: Vec<&String> = self.names.iter().collect();
@@ -76,7 +76,7 @@ impl<S: Services> Explaining<'_, '_, S> {
     }
 }
 
-/// The characters to insert, delete or replace to make one name the other.
+/// Returns how many characters have to be inserted, deleted or replaced to make one name the other.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().take(COMPARED_CHARACTERS).collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

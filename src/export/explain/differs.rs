@@ -1,4 +1,4 @@
-//! Where two values differ, and what stands there as far as it can't be a secret. Pure.
+//! The paths at which two values differ, and the values there unless they may be secret. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ const API_KEY: &str = "marqo_api_key";
 /// The most paths that a report names; the last of them says that there are more.
 const MAX_PATHS: usize = 50;
 
-/// The longest path that is told whole, in characters: a stranger's value may hold any names.
+/// The longest path that is shown whole, in characters. A stranger's value may hold any names.
 const MAX_PATH_CHARACTERS: usize = 200;
 
 /// The longest value that is shown whole, in characters of its JSON.
@@ -22,7 +22,8 @@ const MORE: &str = "…";
 const WHOLE_VALUE: &str = "(value)";
 const MASK: &str = "****";
 
-/// Parts of names that a secret may have, in lower case. What is at such a name or below it is not shown.
+/// Parts of the names that secrets have, in lower case. A value under such a name is not shown, nor what is
+/// inside it.
 const SECRET_NAMES: [&str; 12] = [
     "key",
     "token",
@@ -41,11 +42,11 @@ const SECRET_NAMES: [&str; 12] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApiKeyCheck {
     Compared,
-    /// It is not: what it should be is not known.
+    /// It is not compared, because nobody knows what it should be.
     NotCompared,
 }
 
-/// A path, and what stands there: absent where nothing does.
+/// A path, with the values there. A value is absent where there is none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
     pub path: String,
@@ -56,14 +57,14 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// A difference of which nothing is shown but that it is there.
+    /// Returns a difference that shows no value.
     fn masked(path: &str) -> Self {
         let mask = || Some(MASK.into());
         Self { path: path.to_owned(), held: mask(), wanted: mask() }
     }
 }
 
-/// The places at which `held` differs from `wanted`; none where they are the same bytes.
+/// Returns where `held` differs from `wanted`, nothing where they are the same bytes.
 pub fn differences(held: &str, wanted: &str, check: ApiKeyCheck) -> Vec<Difference> {
     if held == wanted {
         return Vec::new();
@@ -95,7 +96,7 @@ pub fn differences(held: &str, wanted: &str, check: ApiKeyCheck) -> Vec<Differen
 }
 
 struct Comparison {
-    /// Those of both values: no text that holds one is shown.
+    /// The API keys of both values. No text that holds one of them is shown.
     api_keys: Vec<String>,
     /// Up to one more than a report names.
     found: Vec<Difference>,
@@ -132,7 +133,7 @@ impl Comparison {
         }
     }
 
-    /// A value without what may be a secret; one that is too long becomes the beginning of its JSON.
+    /// Returns a value without what may be a secret. One that is too long becomes the beginning of its JSON.
     fn shown(&self, hide: bool, value: &Value) -> Value {
         let shown = self.masked(hide, value);
         let json = shown.to_string();
@@ -164,7 +165,7 @@ impl Comparison {
     }
 }
 
-/// Whether a text may hold a password in a URL, or `token=` and the like.
+/// Returns whether a text may hold a password in a URL, or something like `token=`.
 fn may_hold_a_secret(text: &str) -> bool {
     let has = |part| text.contains(part);
     (is_secret(text) && (has("=") || has(":") || has("earer "))) || (has("://") && has("@"))
@@ -175,7 +176,7 @@ fn is_secret(name: &str) -> bool {
     SECRET_NAMES.iter().any(|part| name.contains(part))
 }
 
-/// Whether a field says that the others beside it are of a secret: `{"name": "X-Token", "value": "…"}`.
+/// Returns whether a field says that the fields beside it hold a secret: `{"name": "X-Token", "value": "…"}`.
 fn names_a_secret(fields: &serde_json::Map<String, Value>) -> bool {
     let names = ["name", "header", "field", "id", "type"].into_iter();
     names.filter_map(|name| fields.get(name)?.as_str()).any(is_secret)

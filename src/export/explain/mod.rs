@@ -40,13 +40,13 @@ use crate::item::{AliasTarget, Item, ItemKey, Map, Rejection, alias_targets, cla
 use crate::kv::{Namespace, StoredValue, check_key};
 use crate::ports::{KvError, Services};
 
-/// Items that a report names at most in one place.
+/// The most items that a report names in one place.
 const MAX_ITEMS: usize = 100;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explain {
     pub subject: Subject,
-    /// Whether the report says what stands where values differ.
+    /// Whether the report shows the values where they differ.
     pub values: bool,
 }
 
@@ -55,9 +55,9 @@ pub enum Subject {
     Index(IndexRef),
     /// A key of either namespace.
     Key(String),
-    /// An item as if it were saved, or removed.
+    /// An item, as if it were saved or removed.
     Item(Tried),
-    /// The indexes of an account, after the one of this name.
+    /// The indexes of an account, or those after this name.
     Account {
         account: String,
         after: Option<String>,
@@ -139,15 +139,15 @@ type WantedBy = BTreeMap<IndexRef, Wanted>;
 
 struct Explaining<'a, 's, S> {
     invocation: &'a Invocation<'s, S>,
-    /// The index that was asked about by its name.
+    /// The index in the request, if it names one.
     asked: Option<&'a IndexRef>,
-    /// The item that counts in the place of the saved one.
+    /// The item that counts instead of the saved one.
     tried: Option<&'a Tried>,
     shows_values: bool,
     api_keys: ApiKeys,
     /// What KV holds under the keys that were read.
     values: BTreeMap<KvKey, Option<StoredValue>>,
-    /// The account's indexes, where the one that was asked about is looked for.
+    /// The names of the account's indexes, collected if the request names an index.
     names: BTreeSet<String>,
 }
 
@@ -192,7 +192,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         Ok(report.is_known().then(|| report.into()))
     }
 
-    /// The shop ids that values name, by their keys and their indexes.
+    /// Returns the shop ids in the values that count, by their keys and indexes.
     fn shop_ids(&self, counts: impl Fn(&str, &IndexRef) -> bool) -> BTreeSet<String> {
         let shop_id = |(key, stored): (&KvKey, &Option<StoredValue>)| {
             let settings = stored.as_ref()?.settings()?;
@@ -201,7 +201,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         self.values.iter().filter_map(shop_id).collect()
     }
 
-    /// A table of the keys that were read, and what these indexes and those that have the keys want.
+    /// Returns a table of the keys that were read, and what these indexes want, and the indexes that have the keys.
     async fn judged(&mut self, indexes: &[IndexRef]) -> Result<(Table, WantedBy), ExportError> {
         let mut table = self.table();
         indexes.iter().for_each(|index| table.watch(&mut Rc::new(index.clone())));
@@ -218,7 +218,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         Ok((table, wanted))
     }
 
-    /// Reports on an index and on those keys that are shown.
+    /// Returns the report on an index and on the keys that are shown.
     fn report(
         &self,
         index: Option<&IndexRef>,
@@ -250,7 +250,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         report
     }
 
-    /// Explains a query config's key by an item, else by the one that its value refers to.
+    /// Explains a query config's key by an item, or else by the item to which its value refers.
     async fn query_config(&mut self, name: &str, item: Option<ItemRef>) -> Found {
         let key = KvKey { namespace: Namespace::QueryConfigs, name: name.to_owned() };
         self.read(Namespace::QueryConfigs, BTreeSet::from([name.to_owned()])).await?;
@@ -283,7 +283,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         Ok(Some(report.into()))
     }
 
-    /// Reads items. The one that is tried is as if it were saved.
+    /// Reads items. An item that is tried is returned as if it were saved.
     async fn items(&self, keys: Vec<ItemKey>) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
         let until = self.invocation.budget.deadline;
         let tried = self.tried.filter(|tried| keys.contains(&tried.key));
@@ -295,7 +295,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         Ok(items)
     }
 
-    /// Makes a pass for the keys of a table, over the items as they would be.
+    /// Makes a pass for the keys of a table. An item that is tried counts instead of the saved one.
     async fn look(&mut self, table: Table) -> Result<Table, ReadError> {
         let (tried, asked, names) = (self.tried, self.asked, &mut self.names);
         let mut table = look_at(self.invocation, table, |key| {
@@ -311,7 +311,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         Ok(table)
     }
 
-    /// Reads what KV holds under keys, as far as that is not known.
+    /// Reads what KV holds under the keys that were not read before.
     async fn read(
         &mut self,
         namespace: Namespace,
@@ -334,7 +334,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         Ok(())
     }
 
-    /// A table for the keys that were read.
+    /// Returns a table for the keys that were read.
     fn table(&self) -> Table {
         let mut table = Table::new(Scope::Given);
         self.hold(&mut table);
@@ -349,14 +349,14 @@ impl<S: Services> Explaining<'_, '_, S> {
         }
     }
 
-    /// The index that a key's value, or else its metadata, names, whichever environment wrote them.
+    /// Returns the index that a key's value names, or else its metadata, whichever environment wrote them.
     fn named_by(&self, key: &KvKey) -> Option<IndexRef> {
         let stored = self.values.get(key)?.as_ref()?;
         let by_value = stored.settings().map(|settings| settings.index);
         by_value.or_else(|| Some(stored.metadata()?.index))
     }
 
-    /// What the items of these indexes want.
+    /// Returns what the items of these indexes want.
     async fn wanted(&mut self, indexes: BTreeSet<IndexRef>) -> Result<WantedBy, ExportError> {
         let refs: Vec<ItemRef> = indexes.into_iter().map(ItemRef::from).collect();
         let items = self.items(refs.iter().map(ItemRef::key).collect()).await?;
@@ -422,7 +422,7 @@ impl<S: Services> Explaining<'_, '_, S> {
     }
 }
 
-/// A report that says whether the item can be exported.
+/// Returns a report that says whether the item can be exported.
 fn report_item(item: Option<&Wanted>) -> ExplainReport {
     let rejection = item.and_then(|item| item.rejection.as_ref());
     ExplainReport {
@@ -436,7 +436,7 @@ fn report_item(item: Option<&Wanted>) -> ExplainReport {
     }
 }
 
-/// The index ids that the active aliases of an item of `account` name, but for its own.
+/// Returns the index ids that the active aliases of an item of `account` name, without its own.
 fn index_ids(item: &Map, account: &str, own: Option<&str>) -> BTreeSet<String> {
     let targets = alias_targets(account, item).into_iter().filter_map(|target| match target {
         AliasTarget::IndexId(index_id) => Some(index_id),

@@ -1,4 +1,4 @@
-//! What an explain answers.
+//! The reports of an explain.
 
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ pub enum Explained {
 }
 
 impl ExplainReport {
-    /// Whether the table, KV or an alias knows what it is about.
+    /// Returns whether the table, KV or an alias knows what the report is about.
     pub fn is_known(&self) -> bool {
         self.item != ItemState::Absent || !self.keys.is_empty() || !self.pointed_at_by.is_empty()
     }
@@ -48,7 +48,7 @@ pub struct ExplainReport {
     /// Whether an API key could not be had, so that `marqo_api_key` is not compared.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub api_key_unavailable: bool,
-    /// Of an item that is tried.
+    /// Set where an item is tried.
     #[serde(flatten)]
     pub tried: Option<TriedReport>,
 }
@@ -109,7 +109,7 @@ pub struct KeyReport {
     pub source: Option<Source>,
     /// The paths at which the value differs from what a re-export would write.
     pub differs: Vec<String>,
-    /// What stands there, where that was asked for.
+    /// The values at these paths, if they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub values: Option<Vec<Difference>>,
     pub claimed_by: Vec<ItemName>,
@@ -120,12 +120,12 @@ pub struct KeyReport {
 /// What saving an item would do beside what its keys say.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TriedReport {
-    /// What would be exported all the same but is worth a look.
+    /// What is odd about the item, which would be exported all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
     /// What its active aliases point at.
     pub targets: Vec<TargetReport>,
-    /// What saving it would break, a sentence each.
+    /// What saving it would break, one sentence each.
     pub breaks: Vec<String>,
 }
 

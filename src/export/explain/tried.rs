@@ -1,5 +1,5 @@
-//! Tries an item: what would become of KV, were it saved or removed. Everything is judged by a table that has
-//! the item in the place of the saved one.
+//! Tries an item: what would become of KV if it were saved, or removed. Everything is judged by a table that has
+//! this item instead of the saved one.
 
 use std::collections::BTreeSet;
 
@@ -18,8 +18,8 @@ use crate::kv::Namespace;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::ports::Services;
 
-/// Alias targets that are looked at, those that the item gives up included. One request reads them, and the
-/// item's own keys: an index id, a shop id, and the one that is saved.
+/// The most alias targets that are looked at, including the targets that the item gives up. One request reads
+/// them and the item's own keys: an index id, a shop id, and the shop id of the saved item.
 const MAX_TARGETS: usize = 90;
 const _: () = assert!(MAX_TARGETS + 3 <= MAX_BULK_GET_KEYS);
 
@@ -27,12 +27,13 @@ const _: () = assert!(MAX_TARGETS + 3 <= MAX_BULK_GET_KEYS);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tried {
     pub key: ItemKey,
-    /// `None` is its removal.
+    /// `None` tries the item's removal.
     pub item: Option<Item>,
 }
 
 impl Tried {
-    /// Adds it to a table that was made without the saved one. A query config is added where its value is made.
+    /// Adds the item to a table that was made without the saved one. A query config is added where its value is
+    /// made.
     pub(super) fn add_to(&self, table: &mut Table, config: &ExporterConfig) {
         let (Some(content), item) = (&self.item, self.key.item()) else { return };
         if item.as_ref().is_some_and(|item| item.query.is_some()) {
@@ -115,7 +116,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         Ok(report.is_known().then(|| report.into()))
     }
 
-    /// What an alias target lacks.
+    /// Returns what an alias target lacks.
     fn lack(&self, index_id: &str, table: &Table) -> Option<String> {
         let key = KvKey::of_settings(index_id);
         let has_key = self.values.get(&key).is_some_and(Option::is_some);
@@ -150,7 +151,7 @@ fn target(index_id: &str, account: &str, table: &Table, wanted: &WantedBy) -> Ta
     }
 }
 
-/// Whom a key would be taken from that an index asks for.
+/// Returns from whom a key that an index asks for would be taken.
 fn taken(name: &str, index: &IndexRef, table: &Table) -> Option<String> {
     let key = KvKey::of_settings(name);
     let others = table.claimants(&key).filter(|it| ***it != *index).map(ToString::to_string);
@@ -164,7 +165,7 @@ fn taken(name: &str, index: &IndexRef, table: &Table) -> Option<String> {
     Some(format!("the key {name} would be taken from {from}"))
 }
 
-/// Who needs a key that is given up and that no item asks for.
+/// Returns who needs a key that is given up and that no item asks for.
 fn needed(name: &str, index: Option<&IndexRef>, table: &Table) -> Option<String> {
     let pointers = table.pointers_at(name, index).into_iter().map(ToString::to_string);
     let pointers = cut(&pointers.collect::<Vec<_>>().join(", "), MAX_NAME_CHARACTERS);
