@@ -73,3 +73,29 @@ async fn no_value_shows_whatever_is_asked_and_whoever_wrote_it() {
     assert!(seen > 0, "the paths should show");
     assert!(!world.logs.text().contains(CANARY), "{}", world.logs.text());
 }
+
+#[tokio::test]
+async fn values_show_where_they_are_asked_for_but_no_secret_and_nothing_in_the_log() {
+    let world = World::start().await;
+    world.stack.api_keys.set("a", &format!("{CANARY}-api-key"));
+    let item = |limit: &str, secret: &str| {
+        let config = json!({"limit": limit, "token": secret, "auth": {"password": [secret]}});
+        index_with("a", "i", json!({"search_config": config}))
+    };
+    world.settled_with([item("ten", &format!("{CANARY}-1"))]).await;
+    world.load([item("twenty", &format!("{CANARY}-2"))]);
+    world.stack.api_keys.set("a", &format!("{CANARY}-rotated"));
+    let tried = testbed::table::to_item(&item("twenty", &format!("{CANARY}-3")));
+
+    for question in [json!({"key": "a-i"}), json!({"item": tried})] {
+        let payload = json!({"explain": with(question, json!({"values": true}))});
+        let said = world.report(&payload).await.to_string();
+        assert!(
+            said.contains(r#""held":"ten""#) && said.contains(r#""wanted":"twenty""#),
+            "{said}"
+        );
+        assert!(said.contains("****") && !said.contains(CANARY), "{said}");
+    }
+    let log = world.logs.text();
+    assert!(!log.contains(CANARY) && !log.contains("twenty"), "{log}");
+}

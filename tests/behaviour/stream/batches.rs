@@ -53,20 +53,6 @@ async fn a_batch_of_another_table_or_event_source_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn the_later_of_two_items_that_ask_for_one_shop_id_has_it_with_a_warning() {
-    let world = World::start().await;
-
-    let items = [shop("b", "one", "s.example"), shop("a", "two", "s.example")];
-    world.batch_ok(all_written(&items)).await;
-
-    assert_eq!(world.url_under("s.example").unwrap(), "https://two.example.com");
-    assert_eq!(world.url_under("b-one").unwrap(), "https://one.example.com");
-    let [line] = &world.logs.warnings()[..] else { panic!("{}", world.logs.text()) };
-    let told = ["key", "system_account_id", "loser"].map(|name| &line[name]);
-    assert_eq!(told, ["s.example", "a", "b/one"]);
-}
-
-#[tokio::test]
 async fn failed_records_are_named_in_batch_order_and_the_others_are_exported() {
     let world = World::start().await;
     world.break_puts(100, Fault::unsuccessful(|key| key.contains("fail"), 200));

@@ -1,7 +1,5 @@
 //! A flood of removals is held: none of its keys is deleted, and everything else of the batch is done.
 
-use std::time::{Duration, SystemTime};
-
 use serde_json::{Value, json};
 
 use crate::helpers::*;
@@ -17,11 +15,6 @@ async fn world() -> World {
 
 fn removal(n: u32) -> Value {
     removed(n, "a", &format!("INDEX#i{n}"))
-}
-
-/// Delivers the removals. Returns how many were held.
-async fn held(world: &World, removals: impl IntoIterator<Item = u32>) -> u64 {
-    world.batch_ok(removals.into_iter().map(removal)).await.counted("RemovalsHeld")
 }
 
 /// The items that the error line names.
@@ -53,23 +46,6 @@ async fn a_batch_that_would_go_beyond_holds_all_its_removals_and_does_the_rest()
 
     world.report(&repair()).await;
     assert_eq!(world.setting_keys(), ["a-new"], "a reconcile's orphans");
-}
-
-#[tokio::test]
-async fn removals_of_the_last_ten_minutes_count_once_however_often_they_are_delivered() {
-    let world = world().await;
-    let start = SystemTime::now();
-    world.clock.stop_at(start);
-    assert_eq!(held(&world, [1, 2]).await, 0);
-    assert_eq!(held(&world, [1, 2]).await, 0);
-    assert_eq!(held(&world, [3, 4]).await, 2, "that would be four");
-    assert_eq!(held(&world, [2, 3]).await, 0, "and that is three");
-    assert_eq!(world.setting_keys(), ["a-i4", "a-i5"]);
-    world.clock.stop_at(start + Duration::from_secs(599));
-    assert_eq!(held(&world, [4]).await, 1);
-    world.clock.stop_at(start + Duration::from_secs(601));
-    assert_eq!(held(&world, [4, 5]).await, 0, "ten minutes later");
-    assert_eq!(world.setting_keys(), NOTHING);
 }
 
 #[tokio::test]

@@ -156,17 +156,6 @@ async fn an_item_that_keeps_changing_is_put_three_times_and_then_fails() {
 }
 
 #[tokio::test]
-async fn a_shop_id_that_an_item_gives_up_while_it_is_written_is_removed() {
-    let world = World::start().await;
-    world.load([shop("a", "i", "old.example")]);
-    world.break_kv(writes(world.after(|table| table.put(&shop("a", "i", "new.example")))));
-
-    world.batch_ok([written(1, &shop("a", "i", "old.example"))]).await;
-
-    assert_eq!(world.setting_keys(), ["a-i", "new.example"]);
-}
-
-#[tokio::test]
 async fn a_second_read_that_fails_leaves_the_item_exported_with_a_warning() {
     let world = World::start().await;
     world.load(version(1));
