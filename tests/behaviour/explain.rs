@@ -1,6 +1,5 @@
 //! Explain: what it says of an index or a key, what it reads for that, and that it changes nothing.
 
-mod advice;
 mod asking;
 mod bounds;
 mod query_configs;

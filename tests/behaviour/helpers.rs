@@ -10,7 +10,6 @@ mod payloads;
 mod row;
 mod rules;
 mod samples;
-mod spy;
 mod world;
 
 pub use checked::*;
@@ -20,6 +19,5 @@ pub use payloads::*;
 pub use row::*;
 pub use rules::*;
 pub use samples::*;
-pub use spy::*;
 pub use testbed::proxy::query_config_key;
 pub use world::*;

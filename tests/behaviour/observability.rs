@@ -1,7 +1,6 @@
-//! What an operator sees: every line that the real binary prints, and its metrics.
+//! What an operator sees: the lines and metrics that the real binary prints, and what the template makes
+//! of them.
 
 mod alarms;
-mod batches;
-mod by_hand;
-mod lines;
+mod invocations;
 mod template;

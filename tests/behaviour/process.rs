@@ -1,7 +1,5 @@
 //! The real binary as a function of a stack.
 
-use std::io;
-
 use serde_json::Value;
 use testbed::lambda::{Function, Invocation, LogLine};
 use testbed::stack::Stack;
@@ -43,19 +41,4 @@ pub async fn invoke(function: &Function, payload: &Value) -> Invocation {
 /// Everything that was printed, in one text.
 pub fn text(lines: &[LogLine]) -> String {
     lines.iter().map(|line| format!("{}\n", line.text)).collect()
-}
-
-/// Ends the process that has this variable in its environment, as `kill -9` does.
-pub fn kill(variable: &str, value: &str) -> io::Result<()> {
-    let marker = format!("{variable}={value}");
-    for entry in std::fs::read_dir("/proc")? {
-        let path = entry?.path();
-        let Ok(environment) = std::fs::read(path.join("environ")) else { continue };
-        if environment.split(|byte| *byte == 0).any(|entry| entry == marker.as_bytes()) {
-            let pid = path.file_name().unwrap_or_default();
-            std::process::Command::new("kill").arg("-9").arg(pid).status()?;
-            return Ok(());
-        }
-    }
-    Err(io::ErrorKind::NotFound.into())
 }

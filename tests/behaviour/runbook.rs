@@ -1,13 +1,6 @@
-//! The runbook, practised: every symptom is produced with the real binary, found by the runbook's
-//! queries over the lines that it printed, and resolved by the runbook's commands.
+//! The runbook: its pages, its queries, and the procedures that nothing else plays.
 
-mod drills;
-mod errors;
-mod explained;
 mod messages;
-mod page;
-mod practice;
+mod pages;
 mod procedures;
-mod query;
-mod refused;
-mod values;
+mod queries;

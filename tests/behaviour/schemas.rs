@@ -2,10 +2,10 @@
 
 mod broken;
 mod examples;
-mod generated;
 mod payloads;
 #[path = "../support/schemas.rs"]
 pub mod published;
+mod urls;
 
 use serde_json::Value;
 use serde_json::value::RawValue;

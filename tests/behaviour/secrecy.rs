@@ -6,6 +6,7 @@ use testbed::http::Reply;
 use testbed::lambda::Function;
 use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS, Stack, TOKEN_SECRET};
 use testbed::stream::event;
+use testbed::table::to_item;
 
 use crate::helpers::*;
 use crate::process;
@@ -161,6 +162,12 @@ async fn re_exports(stack: &Stack, function: &Function, answers: &mut Answers) {
     stack.table.put(&marked("a", "i", json!({"shop_id": "s.example", "pixel_id": "other"})));
     let index = json!({"system_account_id": "a", "index_name": "i"});
     answers.invoke(function, &json!({"explain": index})).await;
+    answers.invoke(function, &json!({"explain": {"system_account_id": "a"}})).await;
+    let tried = to_item(&marked("a", "i", json!({"shop_id": "gone.example"})));
+    for removed in [false, true] {
+        let tried = json!({"explain": {"item": tried, "removed": removed}});
+        answers.invoke(function, &tried).await;
+    }
     answers.invoke(function, &audit()).await;
     answers.invoke(function, &repair()).await;
     answers.invoke(function, &json!({"search_config": VALUE, "Records": VALUE})).await;

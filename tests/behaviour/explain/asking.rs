@@ -4,25 +4,14 @@ use serde_json::{Value, json};
 
 use crate::helpers::*;
 
-pub fn of_index(account: &str, name: &str) -> Value {
-    json!({"explain": {"system_account_id": account, "index_name": name}})
-}
-
-pub fn of_key(key: &str) -> Value {
-    json!({"explain": {"key": key}})
-}
-
-/// The answer to a question, which has to leave KV as it was.
+/// The report of an explain, which has to leave KV as it was.
 pub async fn asked(world: &World, payload: &Value) -> Value {
-    let before = [0, 1].map(|namespace| world.stack.kv.snapshot(NAMESPACES[namespace]));
-    let report = world.handle(payload).await.ok().clone();
-    let after = [0, 1].map(|namespace| world.stack.kv.snapshot(NAMESPACES[namespace]));
-    assert_eq!(before, after, "{payload}");
+    let before = world.snapshots();
+    let report = world.report(payload).await;
+    assert_eq!(world.snapshots(), before, "{payload}");
     assert!(world.stack.kv.log().iter().all(|request| !request.verb.writes()), "{payload}");
     report
 }
-
-const NAMESPACES: [&str; 2] = [testbed::stack::SETTINGS, testbed::stack::QUERY_CONFIGS];
 
 /// Each key with its verdict, in the report's order.
 #[track_caller]
@@ -36,11 +25,6 @@ pub fn verdicts(report: &Value) -> Vec<(&str, &str)> {
 pub fn key<'r>(report: &'r Value, name: &str) -> &'r Value {
     let keys = report["keys"].as_array().expect("a report has keys");
     keys.iter().find(|key| key["key"] == name).unwrap_or_else(|| panic!("{name} in {report}"))
-}
-
-#[track_caller]
-pub fn advice(report: &Value) -> &str {
-    report["advice"].as_str().expect("a report has advice")
 }
 
 pub fn named(account: &str, name: &str) -> Value {

@@ -71,7 +71,7 @@ pub fn ago(seconds: u64, record: Value) -> Value {
     created_at(record, json!(now() - seconds))
 }
 
-/// The same record, so old that its image may not be the newest.
+/// The same record, so old that what is its own fault no longer holds the shard.
 pub fn late(record: Value) -> Value {
     ago(600, record)
 }

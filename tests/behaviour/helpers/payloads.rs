@@ -28,3 +28,11 @@ pub fn repair_with(more: Value) -> Value {
 pub fn of_account(account: &str, apply: bool) -> Value {
     json!({"reconcile": {"apply": apply, "system_account_id": account}})
 }
+
+pub fn explain_index(account: &str, name: &str) -> Value {
+    json!({"explain": {"system_account_id": account, "index_name": name}})
+}
+
+pub fn explain_key(key: &str) -> Value {
+    json!({"explain": {"key": key}})
+}

@@ -1,18 +1,18 @@
-//! The files in `events/`.
+//! Files of the repository.
 
 use serde_json::{Value, json};
 
 use super::now;
 
-/// The text of a file in `events/`.
-pub fn sample(file: &str) -> String {
-    let path = format!("{}/events/{file}", env!("CARGO_MANIFEST_DIR"));
+/// The text of a file, by its path in the repository.
+pub fn text_of(path: &str) -> String {
+    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// A file in `events/`, parsed; the records of a stream event as if they were of just now.
 pub fn sample_event(file: &str) -> Value {
-    let mut event: Value = serde_json::from_str(&sample(file)).unwrap();
+    let mut event: Value = serde_json::from_str(&text_of(&format!("events/{file}"))).unwrap();
     let records = event.get_mut("Records").and_then(Value::as_array_mut);
     for record in records.into_iter().flatten() {
         record["dynamodb"]["ApproximateCreationDateTime"] = json!(now());

@@ -1,6 +1,6 @@
 //! The handler over the real clients, pointed at the stand-ins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ use ecom_settings_exporter::services::cloudflare::{CloudflareKv, Target};
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, http};
 use ecom_settings_exporter::telemetry::Stats;
-use ecom_settings_exporter::telemetry::stats::Value as Count;
 use serde_json::Value;
 use testbed::faults::{Fault, Rule};
 use testbed::kv::{KvRequest, KvVerb, Stored};
@@ -28,6 +27,7 @@ use super::checked::CheckedStack;
 use super::clock::{ClockedServices, WallClock};
 use super::logs::Logs;
 use super::rules::writes;
+use crate::printed::COUNTS;
 use crate::schemas::published::check_invocation;
 
 /// Long enough for any answer on a busy machine, for the tests in which nothing hangs.
@@ -36,8 +36,8 @@ pub const PATIENT: Duration = Duration::from_secs(20);
 pub const SHORT: Duration = Duration::from_millis(600);
 /// The time of an invocation in tests that are not about the deadline.
 const INVOCATION: Duration = Duration::from_secs(60);
-/// Requests of one pass over a small table.
-const SEGMENTS: usize = 8;
+/// Requests of one pass over a small table: of a removal's, and of a reconcile's.
+const SEGMENTS: [usize; 2] = [8, 2];
 /// What passes for KV between two invocations. Within one, its clock moves with each back-off only.
 const BETWEEN_INVOCATIONS: Duration = Duration::from_secs(1);
 
@@ -45,8 +45,6 @@ const BETWEEN_INVOCATIONS: Duration = Duration::from_secs(1);
 pub struct World {
     pub stack: CheckedStack,
     pub logs: Logs,
-    /// The handler's token. The binary reads it at its start, before an invocation.
-    pub token: Arc<CloudflareToken>,
     /// The handler's wall clock.
     pub clock: WallClock,
     handler: Handler<ClockedServices>,
@@ -100,9 +98,9 @@ impl World {
         env.extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
         stack.kv.clock().set_speed(0);
         let clock = WallClock::new(stack.kv.clock().clone());
-        let (handler, token) = handler(&env, clock.clone());
+        let handler = handler(&env, clock.clone());
         let stream = Mutex::new(stack.table.shards(StartingPosition::TrimHorizon));
-        Self { stack, logs, token, clock, handler, stream, _capture: capture }
+        Self { stack, logs, clock, handler, stream, _capture: capture }
     }
 
     pub async fn handle(&self, payload: &Value) -> Answered {
@@ -112,22 +110,22 @@ impl World {
     /// Invokes the handler with this much time. Fails if the answer takes more than seven eighths
     /// of it.
     pub async fn handle_within(&self, payload: &Value, time: Duration) -> Answered {
-        self.invoke(&payload.to_string(), time, time * 7 / 8).await
-    }
-
-    /// Invokes the handler when all its time is gone.
-    pub async fn handle_too_late(&self, payload: &Value) -> Answered {
-        self.invoke(&payload.to_string(), Duration::ZERO, INVOCATION).await
+        self.invoke(&payload.to_string(), time).await
     }
 
     /// Invokes the handler with a payload that need not be JSON.
     pub async fn handle_text(&self, payload: &str) -> Answered {
-        self.invoke(payload, INVOCATION, INVOCATION).await
+        self.invoke(payload, INVOCATION).await
     }
 
-    async fn invoke(&self, payload: &str, time: Duration, limit: Duration) -> Answered {
+    /// Invokes the handler. Returns the report.
+    pub async fn report(&self, payload: &Value) -> Value {
+        self.handle(payload).await.ok().clone()
+    }
+
+    async fn invoke(&self, payload: &str, time: Duration) -> Answered {
         self.stack.kv.clock().pass(BETWEEN_INVOCATIONS);
-        let answer = tokio::time::timeout(limit, self.handler.handle(payload, time));
+        let answer = tokio::time::timeout(time * 7 / 8, self.handler.handle(payload, time));
         let (result, stats) = answer.await.expect("the answer should come in time");
         let result = match result {
             Ok(answer) => {
@@ -151,7 +149,7 @@ impl World {
         self.handle(&event(records)).await
     }
 
-    /// The same with records of which none may fail.
+    /// The same with records none of which may fail.
     pub async fn batch_ok(&self, records: impl IntoIterator<Item = Value>) -> Answered {
         let answered = self.batch(records).await;
         assert_eq!(answered.failures(), NOTHING, "{}", self.logs.text());
@@ -164,13 +162,8 @@ impl World {
         shards.iter_mut().flat_map(|shard| shard.read(usize::MAX)).collect()
     }
 
-    /// Invokes the handler with the new records of the table's stream.
+    /// Invokes the handler with the new records of the table's stream, none of which may fail.
     pub async fn deliver(&self) -> Answered {
-        self.batch(self.new_records()).await
-    }
-
-    /// The same with records of which none may fail.
-    pub async fn deliver_ok(&self) -> Answered {
         self.batch_ok(self.new_records()).await
     }
 
@@ -189,7 +182,7 @@ impl World {
         for item in items {
             self.stack.table.put(&item);
         }
-        self.deliver_ok().await;
+        self.deliver().await;
         self.forget();
     }
 
@@ -231,29 +224,21 @@ impl World {
         [SETTINGS, QUERY_CONFIGS].map(|namespace| self.stack.kv.snapshot(namespace))
     }
 
-    /// The values of both namespaces, without their metadata.
-    pub fn values(&self) -> [BTreeMap<String, String>; 2] {
-        let values = |stored: BTreeMap<String, Stored>| {
-            stored.into_iter().map(|(key, stored)| (key, stored.value)).collect()
-        };
-        self.snapshots().map(values)
-    }
-
     /// The bulk writes of a namespace so far.
     pub fn puts(&self, namespace: &str) -> Vec<KvRequest> {
         let puts = self.stack.kv.log_of(KvVerb::PutBulk);
         puts.into_iter().filter(|request| request.namespace == namespace).collect()
     }
 
-    /// Those of them that KV has carried out: not those that came within a second of another one.
-    pub fn puts_done(&self, namespace: &str) -> Vec<KvRequest> {
-        let puts = self.puts(namespace);
-        puts.into_iter().filter(|request| request.status == Some(200)).collect()
-    }
-
     /// How many pairs each of the bulk writes of a namespace had.
     pub fn pairs(&self, namespace: &str) -> Vec<usize> {
         self.puts(namespace).iter().map(|put| put.pairs).collect()
+    }
+
+    /// The same of those that KV carried out: not of those that came within a second of another one.
+    pub fn pairs_done(&self, namespace: &str) -> Vec<usize> {
+        let puts = self.puts(namespace).into_iter().filter(|put| put.status == Some(200));
+        puts.map(|put| put.pairs).collect()
     }
 
     /// The keys of each bulk delete so far.
@@ -266,9 +251,29 @@ impl World {
         self.stack.kv.log().iter().map(|request| request.verb).collect()
     }
 
+    /// The requests that changed KV, in any order: verb, namespace and sorted keys.
+    pub fn changes(&self) -> BTreeSet<(KvVerb, String, Vec<String>)> {
+        let writes = self.stack.kv.log().into_iter().filter(|request| request.verb.writes());
+        let change = |mut request: KvRequest| {
+            request.keys.sort();
+            (request.verb, request.namespace, request.keys)
+        };
+        writes.map(change).collect()
+    }
+
+    /// How often the table was asked for something.
+    pub fn table_requests(&self, operation: &str) -> usize {
+        self.stack.table.operations().get(operation).copied().unwrap_or_default()
+    }
+
     /// How many passes over the table were made. A small table is one page a segment.
     pub fn passes(&self) -> usize {
-        self.stack.table.operations().get("Scan").copied().unwrap_or_default() / SEGMENTS
+        let log = self.stack.table.log();
+        let scans = |consistent| {
+            let of_kind = log.iter().filter(|request| request.consistent == consistent);
+            of_kind.filter(|request| request.operation == "Scan").count()
+        };
+        scans(true) / SEGMENTS[0] + scans(false) / SEGMENTS[1]
     }
 
     pub fn break_kv(&self, rule: Rule) {
@@ -303,13 +308,18 @@ impl World {
 }
 
 impl Answered {
-    /// The count of a metric; `None` if there is no such metric or nothing was found.
-    pub fn counted(&self, name: &str) -> Option<u64> {
-        match self.stats.metrics().into_iter().find(|metric| metric.0 == name)?.1 {
-            Count::Count(count) => Some(count),
-            Count::Finding(count) => count,
-            Count::Time(_) | Count::Times(_) => None,
-        }
+    /// The count of a metric.
+    #[track_caller]
+    pub fn counted(&self, name: &str) -> u64 {
+        self.found(name).unwrap_or_default()
+    }
+
+    /// The same of what a reconcile finds; `None` where the invocation does not report it.
+    #[track_caller]
+    pub fn found(&self, name: &str) -> Option<u64> {
+        assert!(COUNTS.contains(&name), "{name} is no count");
+        let metrics = self.stats.metrics();
+        metrics.into_iter().find(|metric| metric.0 == name).and_then(|metric| metric.2.as_u64())
     }
 
     /// The identifiers of a stream answer.
@@ -337,27 +347,25 @@ impl Answered {
 /// No failures in a stream answer.
 pub const NOTHING: [&str; 0] = [];
 
-fn handler(
-    env: &BTreeMap<String, String>,
-    clock: WallClock,
-) -> (Handler<ClockedServices>, Arc<CloudflareToken>) {
+fn handler(env: &BTreeMap<String, String>, clock: WallClock) -> Handler<ClockedServices> {
     let config = Config::from_lookup(|name| env.get(name).cloned()).unwrap();
-    let CloudflareConfig { settings_url, query_configs_url, token } = config.cloudflare.unwrap();
     // As in the binary, except for the SDK's back-off of a second.
     let retries =
         aws_sdk_dynamodb::config::retry::RetryConfig::standard().with_initial_backoff(MILLISECOND);
     let http = http::client(config.exporter.http_timeout).unwrap();
     let sdk = aws::sdk_config(&config.aws, AwsHttp(http.clone()), config.exporter.http_timeout);
     let sdk = sdk.into_builder().retry_config(retries).build();
-    let secrets = aws::secrets_manager(&config.aws, &sdk);
-    let token = Arc::new(CloudflareToken::new(token, secrets));
-    let target = Target { settings_url, query_configs_url, token: token.clone() };
-    let kv = CloudflareKv::new(http.clone(), Some(target));
+    let target =
+        config.cloudflare.map(|CloudflareConfig { settings_url, query_configs_url, token }| {
+            let token = CloudflareToken::new(token, aws::secrets_manager(&config.aws, &sdk));
+            Target { settings_url, query_configs_url, token: Arc::new(token) }
+        });
+    let kv = CloudflareKv::new(http.clone(), target);
     let api_keys = ApiKeysClient { http, template: config.api_keys_url };
     let client = aws::dynamodb(&config.aws, &sdk);
-    let table = DynamoDbTable { client, name: config.table_name };
+    let table = DynamoDbTable { client, name: config.exporter.table_name.clone() };
     let real = RealServices { kv, api_keys, table };
-    (Handler::new(ClockedServices { real, clock }, config.exporter), token)
+    Handler::new(ClockedServices { real, clock }, config.exporter)
 }
 
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -1,13 +1,12 @@
-//! What a report counts, and what it names.
+//! What a report counts and names, and which metrics it becomes.
 
 use serde_json::{Value, json};
 use testbed::stack::SETTINGS;
 
-use super::drift::*;
-use crate::helpers::*;
+use super::*;
 
 #[tokio::test]
-async fn a_report_holds_at_most_twenty_names_of_a_class() {
+async fn a_report_names_at_most_twenty_keys_of_a_class_and_cuts_long_ones() {
     let world = World::start().await;
     let numbered = |what: &str| (0..25).map(|n| format!("{what}{n}")).collect::<Vec<_>>();
     world.settled_with(numbered("orphan").iter().map(|name| index("a", name))).await;
@@ -19,7 +18,7 @@ async fn a_report_holds_at_most_twenty_names_of_a_class() {
     world.load(numbered("rejected").iter().map(|name| broken("a", name)));
     world.load(numbered("alias").iter().map(|name| pointing("a", name, &format!("z-{name}"))));
 
-    let report = world.handle(&audit()).await.ok().clone();
+    let report = world.report(&audit()).await;
 
     for (class, count) in
         [("missing", 50), ("orphaned", 25), ("foreign", 25), ("rejected", 25), ("dangling", 25)]
@@ -34,45 +33,28 @@ async fn a_report_holds_at_most_twenty_names_of_a_class() {
 }
 
 #[tokio::test]
-async fn an_alias_dangles_whatever_the_account_and_counts_once() {
-    let world = World::start().await;
-    let aliases =
-        |name: &str, blocks: Value| index_with("b", name, json!({"index_aliases": blocks}));
-    let target = json!([{"index_id": "z-gone"}]);
-    let write_alias = json!([{"system_account_id": "y", "index_name": "gone"}]);
-    let write_alias = json!({"add_docs_config": {"index_write_aliases": write_alias}});
-    world.stack.kv.put(SETTINGS, "x-foreign", "a stranger's", None);
-    world.load([
-        pointing("a", "one", "z-gone"),
-        aliases("two", json!({"doc_reads": {"enabled": true, "targets": target}})),
-        index_with("b", "three", write_alias),
-        pointing("b", "itself", "b-itself"),
-        aliases("off", json!({"analytics": {"enabled": false, "index_id": "w-gone"}})),
-        // The first target has an item, though of another account; the second has a key.
-        pointing("a", "there", "b-two"),
-        pointing("a", "held", "x-foreign"),
-        // An item that can't be exported is an item too.
-        broken("b", "broken"),
-        pointing("a", "to-broken", "b-broken"),
-    ]);
-
-    for (payload, dangling) in [
-        (audit(), vec!["y-gone", "z-gone"]),
-        (of_account("a", false), vec!["z-gone"]),
-        (of_account("b", false), vec!["y-gone", "z-gone"]),
-        (of_account("c", false), vec![]),
+async fn only_an_audit_or_a_repair_of_everything_by_the_live_version_reports_findings() {
+    let dry = World::with_env(&[("CLOUDFLARE_ACCOUNT_ID", "")]);
+    let (world, dry) = (World::start().await, dry.await);
+    for world in [&world, &dry] {
+        world.load([
+            shop("a", "i", "s.example"),
+            shop("a", "j", "s.example"),
+            broken("a", "broken"),
+        ]);
+    }
+    let preview = json!({"reconcile": {"preview": true}});
+    for (world, payload, reported) in [
+        (&world, of_account("a", false), false),
+        (&world, preview, false),
+        (&dry, audit(), false),
+        (&world, audit(), true),
+        (&world, repair(), true),
     ] {
         let _row = row(&payload);
         let answered = world.handle(&payload).await;
-        let report = answered.ok();
-        assert_eq!(report["settings"]["dangling"], dangling.len());
-        let examples = report["examples"].get("dangling").cloned().unwrap_or_else(|| json!([]));
-        assert_eq!(examples, json!(dangling));
-        // What one account shows says nothing of the others: it is logged, and is no metric.
-        let counted = Some(u64::try_from(dangling.len()).unwrap());
-        assert_eq!(answered.stats.dangling_aliases, counted);
-        let metric = counted.filter(|_| payload == audit());
-        assert_eq!(answered.counted("DanglingAliases"), metric);
+        for name in ["DriftedKeys", "ItemsRejected", "KeysConflicting", "KeysWithheld"] {
+            assert_eq!(answered.found(name).is_some(), reported, "{name}");
+        }
     }
-    assert_eq!(writes_of(&world), []);
 }

@@ -18,7 +18,9 @@ fn payloads_that_are_not_taken_match_no_schema() {
         json!({"reconcile": {"preview": true, "system_account_id": "a", "continue": "c"}}),
         json!({"reconcile": {"preview": true, "apply": false}}),
         json!({"explain": {"system_account_id": "a", "index_name": "i"}}),
-        json!({"explain": {"key": "example.myshopify.com"}}),
+        json!({"explain": {"key": "example.myshopify.com", "values": true}}),
+        json!({"explain": {"item": {"pk": {"S": "a"}, "sk": {"S": "INDEX#i"}}, "removed": true}}),
+        json!({"explain": {"system_account_id": "a", "continue": "i"}}),
     ] {
         assert_eq!(taken(&payload), 1, "{payload}");
     }
@@ -40,6 +42,7 @@ fn payloads_that_are_not_taken_match_no_schema() {
         json!({"reconcile": {}, "system_account_id": "a"}),
         json!({"explain": {}}),
         json!({"explain": {"key": "k", "index_name": "i"}}),
+        json!({"explain": {"key": "k", "removed": true}}),
     ] {
         assert_eq!(taken(&payload), 0, "{payload}");
     }

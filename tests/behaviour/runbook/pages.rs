@@ -1,0 +1,80 @@
+//! What the pages name exists, and each alarm has its page.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::messages::sources_in;
+use crate::helpers::text_of;
+use crate::printed::{COUNTS, DURATIONS};
+
+/// The pages, by their names.
+fn pages() -> BTreeMap<String, String> {
+    let folder = format!("{}/docs/runbook", env!("CARGO_MANIFEST_DIR"));
+    let names = std::fs::read_dir(folder).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.map(|name| (name.clone(), text_of(&format!("docs/runbook/{name}")))).collect()
+}
+
+/// The names in the first column of a page's tables.
+fn first_column(page: &str) -> BTreeSet<String> {
+    let rows = page.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next());
+    rows.map(str::to_owned).collect()
+}
+
+#[test]
+fn each_alarm_has_a_page_with_all_parts_and_a_row_of_the_index() {
+    let pages = pages();
+    let alarms = text_of("docs/alarms.md");
+    let alarms: BTreeSet<&str> = alarms
+        .lines()
+        .filter(|row| row.starts_with("| "))
+        .flat_map(|row| row.split('`').skip(1).step_by(2))
+        .filter(|name| pages.contains_key(&format!("{name}.md")) || name.contains('-'))
+        .collect();
+    assert!(alarms.contains("keys-missing") && alarms.contains("removals-held"), "{alarms:?}");
+    for name in alarms {
+        let file = format!("{name}.md");
+        let page = pages.get(&file).unwrap_or_else(|| panic!("docs/runbook/{file} is missing"));
+        assert!(page.starts_with(&format!("# {name}\n")), "{name}");
+        for part in ["Meaning", "Impact", "Diagnosis", "Mitigation", "Escalation"] {
+            assert!(page.contains(part), "{name} has no {part}");
+        }
+        assert!(pages["README.md"].contains(&format!("]({file})")), "the index lacks {name}");
+    }
+}
+
+#[test]
+fn each_page_is_reached_from_the_index_by_two_links() {
+    let pages = pages();
+    let links = |from: &str, to: &str| pages[from].contains(&format!("]({to}"));
+    for name in pages.keys().filter(|name| *name != "README.md") {
+        let mut between = pages.keys().filter(|page| *page != name && links("README.md", page));
+        assert!(links("README.md", name) || between.any(|page| links(page, name)), "{name}");
+    }
+}
+
+#[test]
+fn each_command_of_a_page_is_one_of_the_makefile_with_variables_that_it_takes() {
+    let makefile = text_of("Makefile");
+    let takes = makefile.clone() + &sources_in("operations/operator/src");
+    let mut commands = 0;
+    for (name, page) in pages() {
+        for command in page.split(['`', '\n']).filter_map(|line| line.strip_prefix("make ")) {
+            let mut words = command.split_whitespace();
+            let target = words.next().unwrap();
+            assert!(makefile.contains(&format!("\n{target}: ")), "{name}: make {target}");
+            for (variable, _) in words.filter_map(|word| word.split_once('=')) {
+                let lower =
+                    variable.contains(|letter: char| !letter.is_ascii_uppercase() && letter != '_');
+                assert!(lower || takes.contains(variable), "{name}: make {target} {variable}=");
+            }
+            commands += 1;
+        }
+    }
+    assert!(commands >= 50, "{commands} commands");
+}
+
+#[test]
+fn each_metric_is_explained_and_no_other() {
+    let known = COUNTS.iter().chain(DURATIONS).map(|name| (*name).to_owned()).collect();
+    assert_eq!(first_column(&text_of("docs/metrics.md")), known);
+}

@@ -1,0 +1,134 @@
+//! Which requests a batch becomes, in which order, and what the answer names.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testbed::faults::Fault;
+use testbed::kv::KvVerb;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS};
+
+use crate::helpers::*;
+
+#[tokio::test]
+async fn records_of_any_shape_take_no_other_down() {
+    let world = World::start().await;
+    // This one succeeds, so that nobody asks for its sequence number.
+    let mut unnumbered = written(1, &index("a", "good"));
+    unnumbered["dynamodb"].as_object_mut().unwrap().remove("SequenceNumber");
+    let records = [
+        json!(null),
+        json!(7),
+        json!("text"),
+        json!({}),
+        json!({"eventName": "INSERT", "dynamodb": {"Keys": {"pk": {"S": "a"}}}}),
+        json!({"eventName": "INSERT", "dynamodb": null}),
+        unnumbered,
+    ];
+
+    let answered = world.batch_ok(records).await;
+
+    assert_eq!(world.setting_keys(), ["a-good"]);
+    assert_eq!(answered.counted("RecordsRejected"), 6);
+}
+
+#[tokio::test]
+async fn a_batch_of_another_table_or_event_source_is_refused_whole() {
+    let of_table = |table: &str| {
+        let mut record = written(2, &index("a", "i"));
+        record["eventSourceARN"] =
+            json!(format!("arn:aws:dynamodb:us-east-1:123456789012:table/{table}/stream/2026"));
+        record
+    };
+    let world = World::start().await;
+    let mut of_a_queue = written(2, &index("a", "i"));
+    of_a_queue["eventSource"] = json!("aws:sqs");
+    for stranger in [of_a_queue, of_table("dev-EcomIndexSettingsTable")] {
+        let _row = row(&stranger["eventSourceARN"]);
+        let answered = world.batch([written(1, &index("a", "j")), stranger]).await;
+        assert_eq!(answered.error().kind, "InvalidPayload");
+        assert!(world.stack.kv.log().is_empty() && world.stack.table.log().is_empty());
+    }
+    world.batch_ok([of_table(testbed::stack::TABLE)]).await;
+    assert_eq!(world.setting_keys(), ["a-i"]);
+}
+
+#[tokio::test]
+async fn failed_records_are_named_in_batch_order_and_the_others_are_exported() {
+    let world = World::start().await;
+    world.break_puts(100, Fault::unsuccessful(|key| key.contains("fail"), 200));
+    let names = ["fail-c", "ok-b", "fail-a", "ok-a", "fail-b"];
+    let records = names.iter().zip(1..).flat_map(|(name, number)| {
+        let config = query_config("fail", name, "q", 1);
+        [written(number * 10, &index("z", name)), written(number * 10 + 1, &config)]
+    });
+
+    let answered = world.batch(records).await;
+
+    assert_eq!(answered.failures(), ["10", "11", "21", "30", "31", "41", "50", "51"]);
+    assert_eq!(world.setting_keys(), ["z-ok-a", "z-ok-b"]);
+    assert_eq!(answered.counted("RecordsFailed"), 8);
+    assert_eq!(world.logs.of("record failed").len(), 8);
+}
+
+#[tokio::test]
+async fn a_failed_record_without_a_sequence_number_fails_the_invocation() {
+    let world = World::start().await;
+    world.break_puts(100, Fault::status(503));
+    for number in [json!(null), json!("")] {
+        let mut unnamed = written(2, &index("a", "i"));
+        unnamed["dynamodb"]["SequenceNumber"] = number.clone();
+
+        let answered = world.batch([written(1, &index("b", "i")), unnamed]).await;
+
+        assert_eq!(answered.error().kind, "MissingSequenceNumber", "{number}");
+    }
+}
+
+#[tokio::test]
+async fn writes_come_before_deletes() {
+    let world = World::start().await;
+    let old = [shop("a", "old", "old.example"), query_config("a", "old", "q", 1)];
+    world.settled_with(old.clone()).await;
+    old.iter().for_each(|item| world.remove(item));
+    world.stack.table.put(&shop("a", "new", "new.example"));
+    world.stack.table.put(&query_config("a", "new", "q", 1));
+
+    world.deliver().await;
+
+    assert_eq!(world.setting_keys(), ["a-new", "new.example"]);
+    for namespace in [SETTINGS, QUERY_CONFIGS] {
+        let log = world.stack.kv.log();
+        let of = |verb: KvVerb| {
+            log.iter().filter(move |call| call.verb == verb && call.namespace == namespace)
+        };
+        let last_put = of(KvVerb::PutBulk).filter_map(|put| put.finished_at).max().unwrap();
+        let first_delete = of(KvVerb::DeleteBulk).map(|delete| delete.received_at).min().unwrap();
+        assert!(last_put <= first_delete, "{namespace}");
+    }
+}
+
+#[tokio::test]
+async fn the_two_namespaces_are_written_at_the_same_time() {
+    let world = World::start().await;
+    world.break_puts(2, Fault::Delay(Duration::from_secs(1)));
+
+    world.batch([written(1, &index("a", "i")), written(2, &query_config("a", "i", "q", 1))]).await;
+
+    let [one, other] = [SETTINGS, QUERY_CONFIGS].map(|namespace| world.puts(namespace).remove(0));
+    assert!(one.received_at < other.finished_at.unwrap());
+    assert!(other.received_at < one.finished_at.unwrap());
+}
+
+#[tokio::test]
+async fn chunks_of_a_namespace_go_one_after_another_and_keep_to_the_limit() {
+    let world = World::with_env(&[("KV_BULK_MAX_PAIRS", "4")]).await;
+
+    let records = (1..=10).map(|number| written(number, &index("a", &format!("i{number:02}"))));
+    world.batch_ok(records).await;
+
+    assert_eq!(world.pairs(SETTINGS), [4, 4, 2]);
+    for pair in world.puts(SETTINGS).windows(2) {
+        assert!(pair[0].finished_at.unwrap() <= pair[1].received_at);
+    }
+    assert_eq!(world.setting_keys().len(), 10);
+}
