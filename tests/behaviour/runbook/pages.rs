@@ -55,7 +55,8 @@ fn each_page_is_reached_from_the_index_by_two_links() {
 #[test]
 fn each_command_of_a_page_is_one_of_the_makefile_with_variables_that_it_takes() {
     let makefile = text_of("Makefile");
-    let takes = makefile.clone() + &sources_in("operations/operator/src");
+    let programs = ["operations/operator/src", "tests/testbed/src"].map(sources_in);
+    let takes = makefile.clone() + &programs.concat();
     let mut commands = 0;
     for (name, page) in pages() {
         for command in page.split(['`', '\n']).filter_map(|line| line.strip_prefix("make ")) {
