@@ -1,5 +1,5 @@
 //! The one list of alias blocks. What is exported ([`super::index_aliases`]) and what protects a KV key
-//! ([`super::alias_targets`]) both go over it, so a block can't be exported without protecting its targets.
+//! ([`super::alias_targets()`]) both go over it, so a block can't be exported without protecting its targets.
 
 use self::PointsAt::{OneIndex, Targets};
 

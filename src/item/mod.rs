@@ -2,7 +2,7 @@
 //!
 //! Items of the table and images of the stream are both an [`Item`], decoded into a [`Map`] of
 //! [`Attribute`]s. From that follow the values that KV gets ([`IndexSettings`], [`query_config_value`]),
-//! the keys that an item asks for ([`claimed_keys`]), and what its aliases protect ([`alias_targets`]).
+//! the keys that an item asks for ([`claimed_keys`]), and what its aliases protect ([`alias_targets()`]).
 
 mod alias_blocks;
 pub mod alias_targets;

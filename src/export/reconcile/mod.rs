@@ -1,7 +1,7 @@
 //! Reconcile: makes KV equal to the table.
 //!
-//! One run: [`list`] KV's next keys, make a pass over the table, judge every key, ask the [`brakes`], and
-//! [`carry_out`] what they let through. What one run compares is a part; where keys are left to list, or
+//! One run: `list` KV's next keys, make a pass over the table, judge every key, ask the `brakes`, and
+//! `carry_out` what they let through. What one run compares is a part; where keys are left to list, or
 //! time ends before a part is repaired, the report has a `continue`, which is the chain's [`Progress`].
 
 mod brakes;
@@ -503,7 +503,7 @@ mod tests {
         );
     }
 
-    /// Services with one index and so many orphans.
+    /// Services with one index and this number of orphans.
     fn with_orphans(orphans: usize) -> Fakes {
         let fakes = Fakes::new();
         fakes.table.put(index_item("i", &json!({})));

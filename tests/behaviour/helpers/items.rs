@@ -66,7 +66,7 @@ pub fn removed(number: u32, pk: &str, sk: &str) -> Value {
     record("REMOVE", number, json!({"Keys": to_item(&json!({"pk": pk, "sk": sk}))}))
 }
 
-/// The same record of a change that the table took so many seconds ago.
+/// The same record of a change that the table took this number of seconds ago.
 pub fn ago(seconds: u64, record: Value) -> Value {
     created_at(record, json!(now() - seconds))
 }

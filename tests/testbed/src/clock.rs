@@ -35,7 +35,7 @@ impl Clock {
         lock(&self.0).now()
     }
 
-    /// So many seconds pass in each second from now on; with 0 the clock stands.
+    /// From now on, this number of seconds passes in each second; with 0 the clock stands.
     pub fn set_speed(&self, speed: u32) {
         let mut time = lock(&self.0);
         *time = Time { shown: time.now(), since: SystemTime::now(), speed };

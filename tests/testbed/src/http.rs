@@ -85,7 +85,7 @@ impl Reply {
     }
 
     pub fn json(status: u16, body: &impl Serialize) -> Self {
-        // Only maps whose keys are not strings fail here, and no stand-in answers with one.
+        // Only maps whose keys are not strings fail here, and no stand-in returns one.
         let body = serde_json::to_vec(body).unwrap_or_default();
         Self::new(status, "application/json", body)
     }

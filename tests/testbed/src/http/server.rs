@@ -25,7 +25,7 @@ pub enum Outcome {
     Reply(Reply),
     /// Send the head and half of the body, then break the connection.
     Truncated(Reply),
-    /// Answer with blanks after the body, so many bytes in all, without announcing how many.
+    /// Respond with blanks after the body, with this number of bytes in all, without announcing it.
     Padded(Reply, usize),
     /// Break the connection without an answer.
     Drop,

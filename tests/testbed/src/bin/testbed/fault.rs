@@ -14,8 +14,8 @@ use crate::args::Args;
 use crate::{Outcome, no_stack};
 
 const HELP: &str = "\
-make fault KV=503                     Cloudflare KV answers with this status; also hang and drop
-make fault KV=429 RETRY_AFTER=30      … and asks to wait so many seconds
+make fault KV=503                     Cloudflare KV responds with this status; also hang and drop
+make fault KV=429 RETRY_AFTER=30      … and asks to wait this number of seconds
 make fault KV=400 KEY=shop.example    … but only where a request names this key
 make fault API_KEYS=hang              the API keys service does not answer; also drop, or a status
 make fault API_KEYS=404 CELL=eu-1     … only the gateway of this cell
