@@ -366,7 +366,8 @@ fn report_held(outcomes: &Outcomes, up_to: usize) {
 mod tests {
     use super::*;
     use crate::export::fakes::{
-        Fakes, KvFault, NOW, TableChange, down, entry, index, index_item, item, query_config,
+        Fakes, KvFault, NOW, TableChange, down, entry, index, index_item, item, pixel,
+        query_config, settings_of, shop,
     };
     use crate::kv::Source;
     use crate::ports::{Cause, KvError};
@@ -382,23 +383,11 @@ mod tests {
         StreamRecord::read(&to_raw_value(&json!({"eventName": event, "dynamodb": change})).unwrap())
     }
 
-    fn settings_of(name: &str) -> ItemRef {
-        index(name).into()
-    }
-
     /// An image with an endpoint and these attributes.
     fn image(attributes: &Value) -> Value {
         let mut all = json!({"index_endpoint": {"S": "https://h"}});
         all.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
         all
-    }
-
-    fn pixel(id: &str) -> Value {
-        json!({"pixel_id": {"S": id}})
-    }
-
-    fn shop(id: &str) -> Value {
-        json!({"shop_id": {"S": id}})
     }
 
     /// What KV holds of index `i`, whose shop id is `s`.

@@ -354,10 +354,6 @@ mod tests {
         Cause::new("scripted")
     }
 
-    fn transient() -> KvError {
-        KvError::Transient(cause())
-    }
-
     fn asks_to_wait(wait: Duration) -> KvFault {
         KvFault::Fails(KvError::Transient(Cause { asked_wait: Some(wait), ..cause() }))
     }

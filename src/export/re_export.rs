@@ -195,7 +195,7 @@ mod tests {
     use super::*;
     use crate::error_chain::Chain;
     use crate::export::fakes::{
-        Fakes, KvFault, TableChange, down, entry, index, index_item, item, query_config,
+        Fakes, KvFault, TableChange, down, entry, index, index_item, item, query_config, shop,
     };
     use crate::kv::Source;
     use crate::ports::{ApiKeyError, Cause};
@@ -221,10 +221,6 @@ mod tests {
                 format!("{}, {partly_written}", Chain(error))
             }
         }
-    }
-
-    fn shop(id: &str) -> Value {
-        json!({"shop_id": {"S": id}})
     }
 
     fn becomes(attributes: &Value) -> TableChange {

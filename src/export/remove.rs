@@ -483,6 +483,7 @@ mod tests {
     use crate::export::api_keys::Fallback;
     use crate::export::fakes::{
         Fakes, Keys, KvFault, TIME_LEFT, TableChange, down, entry, index_item, item, query_config,
+        shop,
     };
     use crate::item::{Item, ItemKey};
     use crate::kv::Source;
@@ -524,13 +525,9 @@ mod tests {
         }
     }
 
-    fn shop() -> Value {
-        json!({"shop_id": {"S": "s"}})
-    }
-
     /// Item `j`, which asks for key `s`.
     fn claimant() -> (ItemKey, Item) {
-        index_item("j", &shop())
+        index_item("j", &shop("s"))
     }
 
     /// Item `name`, whose `read_alias` is `target`.
@@ -558,7 +555,7 @@ mod tests {
         let broken = || index_item("gone", &json!({"index_endpoint": null}));
         let broken_claimant =
             || index_item("j", &json!({"shop_id": {"S": "s"}, "index_endpoint": null}));
-        let moved = || index_item("gone", &json!({"shop_id": {"S": "t"}}));
+        let moved = || index_item("gone", &shop("t"));
         let written = "written for a/j";
         let rows = [
             ("no item", vec![], "removed", 0),
@@ -715,7 +712,7 @@ mod tests {
             fakes.kv.hold_entry(key, &entry(name, &json!({})));
         }
         fakes.table.put(pointer("x", "kept"));
-        fakes.table.put(index_item("j", &json!({"shop_id": {"S": "asked"}})));
+        fakes.table.put(index_item("j", &shop("asked")));
         let asked = RefCell::new(Vec::new());
         let brake = |owners: &BTreeSet<Rc<IndexRef>>| {
             asked.borrow_mut().push(owners.iter().map(|it| it.name.clone()).collect::<Vec<_>>());

@@ -418,17 +418,13 @@ mod tests {
     use super::*;
     use crate::export::api_keys::Fallback;
     use crate::export::fakes::{
-        Fakes, KvFault, TIME_LEFT, TableChange, index, index_item, item, query_config,
+        Fakes, KvFault, TIME_LEFT, TableChange, index_item, item, pixel, query_config, settings_of,
     };
     use crate::index::IndexRef;
     use crate::ports::{ApiKeyError, Cause, KvError};
     use serde_json::{Value, json};
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    fn settings_of(name: &str) -> ItemRef {
-        index(name).into()
-    }
 
     /// Attributes with the shop id `s`, unless they name another.
     fn with_shop(attributes: &Value) -> Value {
@@ -439,10 +435,6 @@ mod tests {
 
     fn becomes(attributes: &Value) -> TableChange {
         TableChange::Put(index_item("i", &with_shop(attributes)))
-    }
-
-    fn pixel(id: &str) -> Value {
-        json!({"pixel_id": {"S": id}})
     }
 
     fn with_image(name: &str, attributes: &Value) -> WriteItem {
