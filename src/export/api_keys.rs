@@ -268,7 +268,7 @@ impl ApiKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fakes::{Fakes, KvFault, TIME_LEFT, down, entry, index, index_settings};
+    use crate::export::fakes::{Fakes, KvFault, TIME_LEFT, down, entry, index_settings};
     use crate::kv::Source;
     use secrecy::ExposeSecret;
     use serde_json::{Value, json};

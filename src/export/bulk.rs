@@ -354,10 +354,6 @@ mod tests {
         Cause::new("scripted")
     }
 
-    fn transient() -> KvError {
-        KvError::Transient(cause())
-    }
-
     fn asks_to_wait(wait: Duration) -> KvFault {
         KvFault::Fails(KvError::Transient(Cause { asked_wait: Some(wait), ..cause() }))
     }
@@ -380,31 +376,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_sent_after_an_attempt_and_how_much_later() {
+        let fails = |error: fn(Cause) -> KvError| KvFault::Fails(error(cause()));
         let half = Duration::from_millis(500);
         let all: &[&str] = &["a", "b", "c"];
+        let (again, halves): (&[_], &[&[_]]) = (&[all, all], &[all, &["a", "b"], &["c"]]);
+        let done = KvFault::IsDoneAndListsAsUnsuccessful(Keys::Named(&["b"]));
         let rows: [(_, KvFault, &[&[&str]], Duration); 7] = [
             ("one key is listed", lists(&["b"]), &[all, &["b"]], SECOND),
-            (
-                "too much",
-                KvFault::Fails(KvError::TooMuch(cause())),
-                &[all, &["a", "b"], &["c"]],
-                half,
-            ),
-            ("transient", KvFault::Fails(transient()), &[all, all], half),
-            ("transient, with a wait", asks_to_wait(7 * SECOND), &[all, all], 7 * SECOND),
-            ("too soon", KvFault::Fails(KvError::RateLimited(cause())), &[all, all], SECOND),
-            (
-                "refused for its content",
-                KvFault::Fails(KvError::RefusedContent(cause())),
-                &[all, &["a", "b"], &["c"]],
-                Duration::ZERO,
-            ),
-            (
-                "done, and listed all the same",
-                KvFault::IsDoneAndListsAsUnsuccessful(Keys::Named(&["a", "c"])),
-                &[all, &["a", "c"]],
-                SECOND,
-            ),
+            ("one is done, and listed all the same", done, &[all, &["b"]], SECOND),
+            ("too much", fails(KvError::TooMuch), halves, half),
+            ("transient", fails(KvError::Transient), again, half),
+            ("transient, with a wait", asks_to_wait(7 * SECOND), again, 7 * SECOND),
+            ("too soon", fails(KvError::RateLimited), again, SECOND),
+            ("refused for its content", fails(KvError::RefusedContent), halves, Duration::ZERO),
         ];
         for (name, fault, requests, waits) in rows {
             let (fakes, start) = (Fakes::new(), Instant::now());
@@ -429,43 +413,35 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn which_keys_fail_and_what_may_be_done_of_them() {
-        let limited = || KvError::RateLimited(cause());
-        let refused = || KvError::Refused(cause());
-        let content = || KvError::RefusedContent(cause());
+        let of = |error: fn(Cause) -> KvError| error(cause());
+        let fails = |error: fn(Cause) -> KvError| KvFault::Fails(of(error));
+        let four =
+            |fault: &dyn Fn() -> KvFault| -> Vec<KvFault> { (0..4).map(|_| fault()).collect() };
         let unsuccessful = KvError::Unsuccessful { retry_after: None };
-        let all_of =
-            |fault: &dyn Fn() -> KvError| (0..4).map(|_| KvFault::Fails(fault())).collect();
+        let (transient, limited): (fn(_) -> _, fn(_) -> _) =
+            (KvError::Transient, KvError::RateLimited);
+        let (refused, content): (fn(_) -> _, fn(_) -> _) =
+            (KvError::Refused, KvError::RefusedContent);
+        let both: &[&str] = &["a", "b"];
         let rows: [(_, Vec<KvFault>, &[&str], KvError, bool); 8] = [
+            ("always listed", four(&|| lists(&["b"])), &["b"], unsuccessful, true),
+            ("always transient", four(&|| fails(transient)), both, of(transient), true),
+            ("always too soon", four(&|| fails(limited)), both, of(limited), false),
+            ("refused", vec![fails(refused)], both, of(refused), false),
             (
-                "listed after all tries",
-                (0..4).map(|_| lists(&["b"])).collect(),
-                &["b"],
-                unsuccessful,
+                "may be done, then refused",
+                vec![fails(transient), fails(refused)],
+                both,
+                of(refused),
                 true,
             ),
-            ("transient after all tries", all_of(&transient), &["a", "b"], transient(), true),
-            ("too soon after all tries", all_of(&limited), &["a", "b"], limited(), false),
-            ("refused", vec![KvFault::Fails(refused())], &["a", "b"], refused(), false),
-            (
-                "refused after a try that may be done",
-                vec![KvFault::Fails(transient()), KvFault::Fails(refused())],
-                &["a", "b"],
-                refused(),
-                true,
-            ),
-            (
-                "content, one alone",
-                vec![KvFault::Fails(content()), KvFault::Fails(content())],
-                &["a"],
-                content(),
-                false,
-            ),
-            ("no response", vec![KvFault::Hangs], &["a", "b"], KvError::OutOfTime, true),
+            ("one refused alone", vec![fails(content), fails(content)], &["a"], of(content), false),
+            ("no response", vec![KvFault::Hangs], both, KvError::OutOfTime, true),
             (
                 "refused token",
-                vec![KvFault::Fails(KvError::AuthRejected(cause()))],
-                &["a", "b"],
-                KvError::AuthRejected(cause()),
+                vec![fails(KvError::AuthRejected)],
+                both,
+                of(KvError::AuthRejected),
                 false,
             ),
         ];
@@ -488,11 +464,9 @@ mod tests {
         let stats = invocation.stats();
         assert_eq!((stats.settings_written, stats.kv_retries), (1, 3));
         fakes.kv.faults.then((0..4).map(|_| lists(&["b"])));
-        let deletes = ["a", "b"].map(|key| Delete {
-            key: key.to_owned(),
-            item: index("i").into(),
-            metadata: None,
-        });
+        let delete_of =
+            |key: &str| Delete { key: key.to_owned(), item: index("i").into(), metadata: None };
+        let deletes = ["a", "b"].map(delete_of);
         delete(&invocation, Namespace::QueryConfigs, deletes.to_vec()).await;
         assert_eq!(invocation.stats().query_configs_deleted, 1);
     }

@@ -491,137 +491,43 @@ mod tests {
     }
 
     #[test]
-    fn each_row_of_the_table() {
-        use OwnerItem::{Absent, Exportable, Rejected};
-        let other = || Held::OtherEnvironment;
-        for (name, wants, held, owner, is_protected, verdict) in [
-            (
-                "asked for, another environment's",
-                Some(value("v")),
-                other(),
-                Absent,
-                false,
-                Verdict::Conflicting,
-            ),
-            (
-                "rejected, another environment's",
-                Some(Wants::Rejected),
-                other(),
-                Absent,
-                false,
-                Verdict::Conflicting,
-            ),
-            (
-                "rejected, nothing",
-                Some(Wants::Rejected),
-                Held::Nothing,
-                Absent,
-                false,
-                Verdict::Rejected,
-            ),
-            (
-                "rejected, ours",
-                Some(Wants::Rejected),
-                ours(Some("v")),
-                Rejected,
-                false,
-                Verdict::Rejected,
-            ),
-            (
-                "no API key, nothing",
-                Some(Wants::Unavailable),
-                Held::Nothing,
-                Absent,
-                false,
-                Verdict::Failed,
-            ),
-            (
-                "no API key, ours",
-                Some(Wants::Unavailable),
-                ours(Some("v")),
-                Exportable,
-                false,
-                Verdict::Failed,
-            ),
-            (
-                "exportable, nothing",
-                Some(value("v")),
-                Held::Nothing,
-                Absent,
-                false,
-                Verdict::Missing,
-            ),
-            (
-                "exportable, its value",
-                Some(value("v")),
-                ours(Some("v")),
-                Exportable,
-                false,
-                Verdict::Right,
-            ),
-            (
-                "exportable, another value",
-                Some(value("v")),
-                ours(Some("w")),
-                Exportable,
-                false,
-                Verdict::Stale,
-            ),
-            (
-                "exportable, ours without a digest",
-                Some(value("v")),
-                ours(None),
-                Exportable,
-                false,
-                Verdict::Stale,
-            ),
-            (
-                "exportable, a stranger's",
-                Some(value("v")),
-                Held::Stranger,
-                Absent,
-                false,
-                Verdict::Stale,
-            ),
-            (
-                "exportable, value not made",
-                Some(Wants::Unmade),
-                ours(Some("v")),
-                Exportable,
-                false,
-                Verdict::Stale,
-            ),
-            ("none, nothing", None, Held::Nothing, Absent, true, Verdict::Foreign),
-            ("none, a stranger's", None, Held::Stranger, Absent, true, Verdict::Foreign),
-            ("none, another environment's", None, other(), Absent, true, Verdict::Foreign),
-            ("none, ours, protected", None, ours(None), Absent, true, Verdict::Withheld),
-            (
-                "none, ours, protected, owner rejected",
-                None,
-                ours(None),
-                Rejected,
-                true,
-                Verdict::Withheld,
-            ),
-            ("none, ours, owner rejected", None, ours(None), Rejected, false, Verdict::Rejected),
-            (
-                "none, ours, owner without an item",
-                None,
-                ours(None),
-                Absent,
-                false,
-                Verdict::Orphaned,
-            ),
-            (
-                "none, ours, owner has other keys",
-                None,
-                ours(None),
-                Exportable,
-                false,
-                Verdict::Orphaned,
-            ),
+    fn each_row_of_the_table_for_a_key_that_an_item_asks_for() {
+        let (none, other, held) = (Held::Nothing, Held::OtherEnvironment, ours(Some("v")));
+        for (name, wants, held, verdict) in [
+            ("another environment's", value("v"), &other, Verdict::Conflicting),
+            ("another environment's, rejected", Wants::Rejected, &other, Verdict::Conflicting),
+            ("nothing, rejected", Wants::Rejected, &none, Verdict::Rejected),
+            ("ours, rejected", Wants::Rejected, &held, Verdict::Rejected),
+            ("nothing, no API key", Wants::Unavailable, &none, Verdict::Failed),
+            ("ours, no API key", Wants::Unavailable, &held, Verdict::Failed),
+            ("nothing", value("v"), &none, Verdict::Missing),
+            ("its value", value("v"), &held, Verdict::Right),
+            ("another value", value("v"), &ours(Some("w")), Verdict::Stale),
+            ("ours without a digest", value("v"), &ours(None), Verdict::Stale),
+            ("a stranger's", value("v"), &Held::Stranger, Verdict::Stale),
+            ("ours, value not made", Wants::Unmade, &held, Verdict::Stale),
         ] {
-            assert_eq!(judge(wants, &held, owner, is_protected), verdict, "{name}");
+            for owner in [OwnerItem::Absent, OwnerItem::Exportable, OwnerItem::Rejected] {
+                let verdicts = [false, true].map(|it| judge(Some(wants), held, owner, it));
+                assert_eq!(verdicts, [verdict; 2], "{name}, {owner:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_row_of_the_table_for_a_key_that_no_item_asks_for() {
+        use OwnerItem::{Absent, Exportable, Rejected};
+        for (name, held, owner, is_protected, verdict) in [
+            ("nothing", Held::Nothing, Absent, true, Verdict::Foreign),
+            ("a stranger's", Held::Stranger, Absent, true, Verdict::Foreign),
+            ("another environment's", Held::OtherEnvironment, Absent, true, Verdict::Foreign),
+            ("protected", ours(None), Absent, true, Verdict::Withheld),
+            ("protected, owner rejected", ours(None), Rejected, true, Verdict::Withheld),
+            ("owner rejected", ours(None), Rejected, false, Verdict::Rejected),
+            ("owner without an item", ours(None), Absent, false, Verdict::Orphaned),
+            ("owner has other keys", ours(None), Exportable, false, Verdict::Orphaned),
+        ] {
+            assert_eq!(judge(None, &held, owner, is_protected), verdict, "{name}");
         }
     }
 

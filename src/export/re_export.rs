@@ -195,10 +195,10 @@ mod tests {
     use super::*;
     use crate::error_chain::Chain;
     use crate::export::fakes::{
-        Fakes, KvFault, TableChange, down, entry, index, index_item, item, query_config,
+        Fakes, KvFault, TableChange, down, entry, index, index_item, item, query_config, shop,
     };
     use crate::kv::Source;
-    use crate::ports::Cause;
+    use crate::ports::{ApiKeyError, Cause};
     use serde_json::{Value, json};
 
     async fn re_export_i(fakes: &Fakes) -> Result<ReExportReport, ReExportError> {
@@ -206,16 +206,21 @@ mod tests {
         re_export(&fakes.invocation(Source::ReExport), &request).await
     }
 
-    /// A result in a word: the outcome with the keys, or the error and whether KV is partly written.
+    /// A result in a word: the outcome with the keys, or the error and whether KV may be partly written.
     fn word(result: &Result<ReExportReport, ReExportError>) -> String {
         match result {
             Ok(report) => format!("{:?} {}", report.outcome, report.settings_keys.join(" ")),
-            Err(error) => Chain(error).to_string().replace(in_kv(true), ", partly"),
+            Err(ReExportError::IndexNotFound(_)) => "not found".to_owned(),
+            Err(ReExportError::RecordRejected { rejection, partly_written, .. }) => {
+                format!("rejected: {}, {partly_written}", rejection.path)
+            }
+            Err(ReExportError::CloudflareAuthRejected { partly_written, .. }) => {
+                format!("token refused, {partly_written}")
+            }
+            Err(ReExportError::Incomplete { error, partly_written, .. }) => {
+                format!("{}, {partly_written}", Chain(error))
+            }
         }
-    }
-
-    fn shop(id: &str) -> Value {
-        json!({"shop_id": {"S": id}})
     }
 
     fn becomes(attributes: &Value) -> TableChange {
@@ -224,75 +229,44 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_re_export_ends_with() {
-        let kv = |error: fn(Cause) -> KvError| vec![KvFault::Fails(error(Cause::new("scripted")))];
+        let refuses = |error: fn(Cause) -> KvError| KvFault::Fails(error(Cause::new("scripted")));
+        let (s, t) = (|| becomes(&shop("s")), || becomes(&shop("t")));
         let gone = || TableChange::Remove(ItemRef::from(index("i")).key());
-        let broken = || becomes(&json!({"index_endpoint": null}));
-        let rows: [(_, Vec<TableChange>, Vec<KvFault>, _, &[&str]); 11] = [
-            ("exported", vec![], vec![], "Exported s a-i", &["a-i", "s"]),
+        let (broken, fails) = (|| becomes(&json!({"index_endpoint": null})), || TableChange::Fails);
+        let down = "settings table: BatchGetItem: down";
+        let refused = "key \"s\": Cloudflare KV refuses the request: scripted";
+        let both: &[&str] = &["a-i", "s"];
+        let rows: [(_, Vec<TableChange>, Vec<KvFault>, String, &[&str]); 12] = [
+            ("exported", vec![], vec![], "Exported s a-i".into(), both),
+            ("no item", vec![gone()], vec![], "not found".into(), &[]),
+            ("rejected", vec![broken()], vec![], "rejected: index_endpoint, false".into(), &[]),
             (
-                "no item",
-                vec![gone()],
+                "rejected later",
+                vec![s(), broken()],
                 vec![],
-                "the table has no settings of index a/i: nothing was written",
-                &[],
+                "rejected: index_endpoint, true".into(),
+                both,
             ),
+            ("unread", vec![fails()], vec![], format!("{down}, false"), &[]),
+            ("unread later", vec![s(), fails()], vec![], format!("{down}, true"), both),
+            ("refused", vec![], vec![refuses(KvError::Refused)], format!("{refused}, false"), &[]),
             (
-                "rejected",
-                vec![broken()],
+                "token",
                 vec![],
-                "index a/i can't be exported: index_endpoint: is required",
-                &[],
-            ),
-            (
-                "rejected behind the write",
-                vec![becomes(&shop("s")), broken()],
-                vec![],
-                "index a/i can't be exported, partly: index_endpoint: is required",
-                &["a-i", "s"],
-            ),
-            (
-                "unread",
-                vec![TableChange::Fails],
-                vec![],
-                "index a/i is not exported: settings table: BatchGetItem: down",
-                &[],
-            ),
-            (
-                "unread behind the write",
-                vec![becomes(&shop("s")), TableChange::Fails],
-                vec![],
-                "index a/i is not exported, partly: settings table: BatchGetItem: down",
-                &["a-i", "s"],
-            ),
-            (
-                "refused",
-                vec![],
-                kv(KvError::Refused),
-                "index a/i is not exported: key \"s\": Cloudflare KV refuses the request: scripted",
+                vec![refuses(KvError::AuthRejected)],
+                "token refused, false".into(),
                 &[],
             ),
             (
                 "time-out, then refused",
                 vec![],
-                vec![KvFault::TimesOut, kv(KvError::Refused).remove(0)],
-                "index a/i is not exported, partly: key \"s\": Cloudflare KV refuses the request: scripted",
+                vec![KvFault::TimesOut, refuses(KvError::Refused)],
+                format!("{refused}, true"),
                 &["a-i"],
             ),
-            ("removed meanwhile", vec![becomes(&shop("s")), gone()], vec![], "Removed ", &[]),
-            (
-                "another key",
-                vec![becomes(&shop("s")), becomes(&shop("t"))],
-                vec![],
-                "Exported t a-i",
-                &["a-i", "t"],
-            ),
-            (
-                "another key, and back behind the second write",
-                vec![becomes(&shop("s")), becomes(&shop("t")), becomes(&shop("s"))],
-                vec![],
-                "Exported s a-i",
-                &["a-i", "s"],
-            ),
+            ("removed meanwhile", vec![s(), gone()], vec![], "Removed ".into(), &[]),
+            ("another key", vec![s(), t()], vec![], "Exported t a-i".into(), &["a-i", "t"]),
+            ("another key, and back", vec![s(), t(), s()], vec![], "Exported s a-i".into(), both),
         ];
         for (name, changes, faults, expected, keys) in rows {
             let fakes = Fakes::new();
@@ -305,22 +279,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_account_without_an_api_key_is_rejected_and_a_refused_token_is_named() {
-        let fakes = Fakes::new();
-        fakes.table.put(index_item("i", &json!({})));
-        fakes.api_keys.faults.then([crate::ports::ApiKeyError::NotFound]);
-        let error = re_export_i(&fakes).await.unwrap_err();
-        let path = "index a/i can't be exported: system_account_id: the account has no API key";
-        assert_eq!(Chain(&error).to_string(), path);
-        fakes.api_keys.faults.then((0..4).map(|_| down()));
-        let error = re_export_i(&fakes).await.unwrap_err();
-        assert!(matches!(error, ReExportError::Incomplete { partly_written: false, .. }));
-        let refused = KvError::AuthRejected(Cause::new("401"));
-        fakes.kv.faults.then([KvFault::Fails(refused)]);
-        let error = re_export_i(&fakes).await.unwrap_err();
-        let expected =
-            matches!(error, ReExportError::CloudflareAuthRejected { partly_written: false, .. });
-        assert!(expected, "{error}");
+    async fn an_account_without_an_api_key_is_rejected_and_one_whose_service_is_silent_is_not() {
+        let silent = "no API key from cell \"cell\", and KV holds none of this index to use again: API keys service: down, false";
+        for (faults, expected) in [
+            (vec![ApiKeyError::NotFound], "rejected: system_account_id, false"),
+            (vec![down(), down(), down(), down()], silent),
+        ] {
+            let fakes = Fakes::new();
+            fakes.table.put(index_item("i", &json!({})));
+            fakes.api_keys.faults.then(faults);
+            assert_eq!(word(&re_export_i(&fakes).await), expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -352,8 +321,6 @@ mod tests {
 
         fakes.table.changes.then_nothing(2);
         fakes.table.changes.then([TableChange::Fails]);
-        let error = re_export_i(&fakes).await.unwrap_err();
-        let expected = "index a/i is not exported, partly: settings table: Query: down";
-        assert_eq!(word(&Err(error)), expected);
+        assert_eq!(word(&re_export_i(&fakes).await), "settings table: Query: down, true");
     }
 }

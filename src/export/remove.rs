@@ -483,6 +483,7 @@ mod tests {
     use crate::export::api_keys::Fallback;
     use crate::export::fakes::{
         Fakes, Keys, KvFault, TIME_LEFT, TableChange, down, entry, index_item, item, query_config,
+        shop,
     };
     use crate::item::{Item, ItemKey};
     use crate::kv::Source;
@@ -524,13 +525,9 @@ mod tests {
         }
     }
 
-    fn shop() -> Value {
-        json!({"shop_id": {"S": "s"}})
-    }
-
     /// Item `j`, which asks for key `s`.
     fn claimant() -> (ItemKey, Item) {
-        index_item("j", &shop())
+        index_item("j", &shop("s"))
     }
 
     /// Item `name`, whose `read_alias` is `target`.
@@ -558,7 +555,7 @@ mod tests {
         let broken = || index_item("gone", &json!({"index_endpoint": null}));
         let broken_claimant =
             || index_item("j", &json!({"shop_id": {"S": "s"}, "index_endpoint": null}));
-        let moved = || index_item("gone", &json!({"shop_id": {"S": "t"}}));
+        let moved = || index_item("gone", &shop("t"));
         let written = "written for a/j";
         let rows = [
             ("no item", vec![], "removed", 0),
@@ -615,17 +612,12 @@ mod tests {
     async fn where_something_fails_nothing_is_deleted() {
         let unread = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
         let unpassed = "failed: settings table: Scan: down";
+        let no_time = "failed: too little time is left for a delete and the pass behind it";
         let fails = TableChange::Fails;
         for (name, kv_fault, table_fault, seconds, expected) in [
             ("KV can't be read", Some(refused()), None, 300, unread),
             ("the pass fails", None, Some(fails), 300, unpassed),
-            (
-                "no time for a pass behind",
-                None,
-                None,
-                4,
-                "failed: too little time is left for a delete and the pass behind it",
-            ),
+            ("no time for a pass behind", None, None, 4, no_time),
         ] {
             let fakes = with_key();
             fakes.kv.faults.then(kv_fault.map(KvFault::Fails));
@@ -645,46 +637,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_follows_from_the_pass_behind_the_delete() {
-        let all = |error: fn() -> KvError| KvFault::IsDoneAndFails(Keys::All, error());
-        let four_lost = || (0..4).map(|_| all(lost)).collect::<Vec<_>>();
-        let then = |mut faults: Vec<KvFault>, last: KvError| {
-            faults.push(KvFault::Fails(last));
-            faults
-        };
+        let lose = |_| KvFault::IsDoneAndFails(Keys::All, lost());
+        let four_lost = || (0..4).map(lose).collect::<Vec<_>>();
+        let refuse = || KvFault::Fails(refused());
+        let done = || KvFault::ListsAsUnsuccessful(Keys::Named(&[]));
         let put = || vec![TableChange::Put(claimant())];
         let points = || vec![TableChange::Put(pointer("x", "s"))];
         let fails = || vec![TableChange::Fails];
-        let lost_fails = "failed: key \"s\": Cloudflare KV: lost";
-        let put_back_fails = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
+        let (written, unpassed) = ("written for a/j", "failed: settings table: Scan: down");
+        let lost = "failed: key \"s\": Cloudflare KV: lost";
+        let refused = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
+        let (gone, held): (&[&str], &[&str]) = (&[], &["s"]);
         let rows = [
-            ("as before", vec![], vec![], "removed", &[][..], (0, 0, 0)),
-            ("asked for", put(), vec![], "written for a/j", &["s"], (0, 1, 0)),
-            ("withheld", points(), vec![], "stays", &["s"], (1, 1, 0)),
-            ("it fails", fails(), vec![], "failed: settings table: Scan: down", &["s"], (0, 1, 0)),
-            ("a lost delete", vec![], four_lost(), lost_fails, &[], (0, 0, 0)),
-            ("a lost delete, asked for", put(), four_lost(), "written for a/j", &["s"], (0, 1, 0)),
+            ("as before", vec![], vec![], "removed", gone, (0, 0, 0)),
+            ("asked for", put(), vec![], written, held, (0, 1, 0)),
+            ("withheld", points(), vec![], "stays", held, (1, 1, 0)),
+            ("it fails", fails(), vec![], unpassed, held, (0, 1, 0)),
+            ("a lost delete", vec![], four_lost(), lost, gone, (0, 0, 0)),
+            ("a lost delete, asked for", put(), four_lost(), written, held, (0, 1, 0)),
+            ("a refused delete, asked for", put(), vec![refuse()], refused, held, (0, 0, 0)),
+            ("a refused put-back", put(), vec![done(), refuse()], refused, gone, (0, 0, 1)),
             (
-                "a refused delete, asked for",
-                put(),
-                vec![KvFault::Fails(refused())],
-                put_back_fails,
-                &["s"],
-                (0, 0, 0),
-            ),
-            (
-                "a put-back that fails",
-                put(),
-                then(vec![KvFault::ListsAsUnsuccessful(Keys::Named(&[]))], refused()),
-                put_back_fails,
-                &[],
-                (0, 0, 1),
-            ),
-            (
-                "it fails, and so does the put-back",
+                "it fails, refused put-back",
                 fails(),
-                then(vec![KvFault::ListsAsUnsuccessful(Keys::Named(&[]))], refused()),
-                put_back_fails,
-                &[],
+                vec![done(), refuse()],
+                refused,
+                gone,
                 (0, 0, 1),
             ),
         ];
@@ -729,12 +707,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_brake_holds_all_orphans_and_nothing_else() {
         let fakes = with_key();
-        fakes.kv.hold_entry("s2", &entry("gone2", &json!({})));
-        fakes.kv.hold_entry("s3", &entry("gone2", &json!({})));
-        fakes.kv.hold_entry("kept", &entry("gone3", &json!({})));
-        fakes.kv.hold_entry("asked", &entry("gone4", &json!({})));
+        for (key, name) in [("s2", "gone2"), ("s3", "gone2"), ("kept", "gone3"), ("asked", "gone4")]
+        {
+            fakes.kv.hold_entry(key, &entry(name, &json!({})));
+        }
         fakes.table.put(pointer("x", "kept"));
-        fakes.table.put(index_item("j", &json!({"shop_id": {"S": "asked"}})));
+        fakes.table.put(index_item("j", &shop("asked")));
         let asked = RefCell::new(Vec::new());
         let brake = |owners: &BTreeSet<Rc<IndexRef>>| {
             asked.borrow_mut().push(owners.iter().map(|it| it.name.clone()).collect::<Vec<_>>());
@@ -786,19 +764,15 @@ mod tests {
         let gone = || TableChange::Remove(config.key());
         let fails = || TableChange::Fails;
         let unread = "failed: settings table: BatchGetItem: down";
+        let changing = "failed: the item still changes after 3 writes";
+        let written = "written for a/i \"q\"";
         let refusal = format!("failed: key {key:?}: Cloudflare KV refuses the request: scripted");
         let rows: [(_, Vec<TableChange>, Option<KvError>, &str, Option<i32>); 8] = [
             ("gone", vec![], None, "removed", None),
-            ("there", vec![put()], None, "written for a/i \"q\"", Some(2)),
-            ("back behind the delete", vec![gone(), put()], None, "written for a/i \"q\"", Some(2)),
+            ("there", vec![put()], None, written, Some(2)),
+            ("back behind the delete", vec![gone(), put()], None, written, Some(2)),
             ("back, and can't be exported", vec![gone(), broken()], None, "stays", None),
-            (
-                "back, and gone again",
-                vec![gone(), put(), gone()],
-                None,
-                "failed: the item still changes after 3 writes",
-                None,
-            ),
+            ("back, and gone again", vec![gone(), put(), gone()], None, changing, None),
             ("the first read fails", vec![fails()], None, unread, Some(1)),
             ("the second read fails", vec![gone(), fails()], None, unread, None),
             ("the delete fails", vec![], Some(refused()), &refusal, Some(1)),

@@ -110,33 +110,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn when_a_request_is_tried_again() {
-        let cause = |wait| Cause { asked_wait: wait, ..Cause::new("scripted") };
-        let (half, start) = (SECOND / 2, Instant::now());
+        let start = Instant::now();
+        let transient = |wait| KvError::Transient(Cause { asked_wait: wait, ..Cause::new("x") });
+        let limited = |wait| KvError::RateLimited(Cause { asked_wait: wait, ..Cause::new("x") });
+        let [half, one, two, three, four] = [1, 2, 4, 6, 8].map(|halves| halves * SECOND / 2);
         let rows: [(_, KvError, &[Duration]); 7] = [
-            // The clock's jitter is a half.
-            (
-                "a part of each ceiling",
-                KvError::Transient(cause(None)),
-                &[half, SECOND, 2 * SECOND],
-            ),
-            (
-                "whole ceilings",
-                KvError::RateLimited(cause(None)),
-                &[SECOND, 2 * SECOND, 4 * SECOND],
-            ),
-            (
-                "a longer wait is asked for",
-                KvError::Transient(cause(Some(7 * SECOND))),
-                &[7 * SECOND; 3],
-            ),
-            (
-                "a shorter wait is asked for",
-                KvError::RateLimited(cause(Some(3 * SECOND))),
-                &[3 * SECOND, 3 * SECOND, 4 * SECOND],
-            ),
-            ("a wait that is too long", KvError::Transient(cause(Some(21 * SECOND))), &[]),
-            ("a wait without an end", KvError::Transient(cause(Some(Duration::MAX))), &[]),
-            ("never", KvError::Refused(cause(None)), &[]),
+            ("a part of each ceiling", transient(None), &[half, one, two]),
+            ("whole ceilings", limited(None), &[one, two, four]),
+            ("a longer wait is asked for", transient(Some(7 * SECOND)), &[7 * SECOND; 3]),
+            ("a shorter wait is asked for", limited(Some(three)), &[three, three, four]),
+            ("a wait that is too long", transient(Some(21 * SECOND)), &[]),
+            ("a wait without an end", transient(Some(Duration::MAX)), &[]),
+            ("never", KvError::Refused(Cause::new("x")), &[]),
         ];
         let fakes = Fakes::new();
         let mut invocation = fakes.invocation(Source::ReExport);

@@ -418,17 +418,13 @@ mod tests {
     use super::*;
     use crate::export::api_keys::Fallback;
     use crate::export::fakes::{
-        Fakes, KvFault, TIME_LEFT, TableChange, index, index_item, item, query_config,
+        Fakes, KvFault, TIME_LEFT, TableChange, index_item, item, pixel, query_config, settings_of,
     };
     use crate::index::IndexRef;
     use crate::ports::{ApiKeyError, Cause, KvError};
     use serde_json::{Value, json};
 
     const SECOND: Duration = Duration::from_secs(1);
-
-    fn settings_of(name: &str) -> ItemRef {
-        index(name).into()
-    }
 
     /// Attributes with the shop id `s`, unless they name another.
     fn with_shop(attributes: &Value) -> Value {
@@ -439,10 +435,6 @@ mod tests {
 
     fn becomes(attributes: &Value) -> TableChange {
         TableChange::Put(index_item("i", &with_shop(attributes)))
-    }
-
-    fn pixel(id: &str) -> Value {
-        json!({"pixel_id": {"S": id}})
     }
 
     fn with_image(name: &str, attributes: &Value) -> WriteItem {
@@ -490,29 +482,14 @@ mod tests {
         let broken = || becomes(&json!({"index_endpoint": null}));
         let unread = "failed: settings table: BatchGetItem: down";
         let (stream, by_hand) = (Source::Stream, Source::ReExport);
+        let (back, cell) = (becomes(&json!({})), becomes(&json!({"cell": {"S": "new"}})));
         let both: &[&str] = &["a-i", "s"];
         let rows: [(_, _, Vec<TableChange>, _, &[&str], &[&str], _); 9] = [
             ("as it was", stream, vec![], "written", both, &[], 1),
             ("another value", stream, vec![becomes(&pixel("1"))], "written", both, &[], 2),
             ("another key", stream, vec![moved()], "written", &["a-i", "t"], &["s"], 2),
-            (
-                "another key, and back",
-                by_hand,
-                vec![moved(), becomes(&json!({}))],
-                "written",
-                both,
-                &["t"],
-                3,
-            ),
-            (
-                "another cell",
-                stream,
-                vec![becomes(&json!({"cell": {"S": "new"}}))],
-                "written",
-                both,
-                &[],
-                1,
-            ),
+            ("another key, and back", by_hand, vec![moved(), back], "written", both, &["t"], 3),
+            ("another cell", stream, vec![cell], "written", both, &[], 1),
             ("gone", stream, vec![gone()], "absent", &[], both, 1),
             ("broken", stream, vec![broken()], "rejected: index_endpoint", both, &[], 1),
             ("unread, of a batch", stream, vec![TableChange::Fails], "written", both, &[], 1),
@@ -546,36 +523,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn which_image_is_written() {
-        let absent = || vec![];
-        let put = |id: &str| TableChange::Put(index_item("i", &with_shop(&pixel(id))));
-        let fails = || TableChange::Fails;
-        let (none, image) = (None, Some("image"));
+        let put = || TableChange::Put(index_item("i", &with_shop(&pixel("table"))));
+        let (fails, hangs) = (|| TableChange::Fails, || TableChange::Hangs);
+        let (none, image, table) = (None, Some("image"), Some("table"));
         let down = "failed: settings table: BatchGetItem: down";
         let late = "failed: settings table: the invocation's time is up";
         let rows: [(_, Vec<TableChange>, _, _, _, u64); 9] = [
-            ("absent", absent(), image, "written", Some("image"), 0),
-            ("absent, no image", absent(), none, "absent", None, 0),
-            ("the table has it", vec![put("table")], image, "written", Some("table"), 0),
-            ("the table has it, no image", vec![put("table")], none, "written", Some("table"), 0),
-            ("the table fails", vec![fails(), fails()], image, "written", Some("image"), 0),
-            ("the table fails, no image", vec![fails()], none, down, None, 0),
-            (
-                "the table hangs",
-                vec![TableChange::Hangs, TableChange::Hangs],
-                image,
-                "written",
-                Some("image"),
-                5 + 25,
-            ),
-            ("the table hangs, no image", vec![TableChange::Hangs], none, late, None, 5),
-            (
-                "the table fails, and has it at the second read",
-                vec![fails(), put("table")],
-                image,
-                "written",
-                Some("table"),
-                0,
-            ),
+            ("absent", vec![], image, "written", image, 0),
+            ("absent, no image", vec![], none, "absent", none, 0),
+            ("the table has it", vec![put()], image, "written", table, 0),
+            ("the table has it, no image", vec![put()], none, "written", table, 0),
+            ("the table fails", vec![fails(), fails()], image, "written", image, 0),
+            ("the table fails, no image", vec![fails()], none, down, none, 0),
+            ("the table fails, then has it", vec![fails(), put()], image, "written", table, 0),
+            ("the table hangs", vec![hangs(), hangs()], image, "written", image, 5 + 25),
+            ("the table hangs, no image", vec![hangs()], none, late, none, 5),
         ];
         for (name, changes, image, fate, pixel_id, seconds) in rows {
             let (fakes, start) = (Fakes::new(), Instant::now());
@@ -613,29 +575,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn of_two_items_that_ask_for_a_key_the_later_has_it() {
-        let fakes = Fakes::new();
-        for name in ["i", "j"] {
-            fakes.table.put(index_item(name, &with_shop(&json!({}))));
+        let (last_changes, first_changes) =
+            ([vec!["a-j", "s", "a-i"], vec!["s", "a-i"]], [vec!["a-i", "s", "a-j"], vec!["a-i"]]);
+        for (order, requests) in [(["j", "i"], last_changes), (["i", "j"], first_changes)] {
+            let fakes = Fakes::new();
+            order.iter().for_each(|it| fakes.table.put(index_item(it, &with_shop(&json!({})))));
+            fakes.table.changes.then_nothing(1);
+            fakes.table.changes.then([becomes(&pixel("1"))]);
+            let items = order.map(|name| WriteItem::new(settings_of(name)));
+            let written = write(&fakes, Source::Stream, items.into()).await;
+            assert_eq!(*fakes.kv.requests.borrow(), requests, "what changes takes no other's key");
+            assert_eq!(written.keys["s"], settings_of(order[1]));
+            assert_eq!(fakes.kv.value("s")["index_name"], order[1]);
         }
-        fakes.table.changes.then_nothing(1);
-        fakes.table.changes.then([becomes(&pixel("1"))]);
-        let items = ["j", "i"].map(|name| WriteItem::new(settings_of(name)));
-        let written = write(&fakes, Source::Stream, items.into()).await;
-        assert_eq!(*fakes.kv.requests.borrow(), [vec!["a-j", "s", "a-i"], vec!["s", "a-i"]]);
-        assert_eq!(written.keys["s"], settings_of("i"));
-
-        let fakes = Fakes::new();
-        for name in ["i", "j"] {
-            fakes.table.put(index_item(name, &with_shop(&json!({}))));
-        }
-        fakes.table.changes.then_nothing(1);
-        fakes.table.changes.then([becomes(&pixel("1"))]);
-        let items = ["i", "j"].map(|name| WriteItem::new(settings_of(name)));
-        let written = write(&fakes, Source::Stream, items.into()).await;
-        let requests = [vec!["a-i", "s", "a-j"], vec!["a-i"]];
-        assert_eq!(*fakes.kv.requests.borrow(), requests, "what is put again takes no key");
-        assert_eq!(written.keys["s"], settings_of("j"));
-        assert_eq!(fakes.kv.value("s")["index_name"], "j");
     }
 
     #[tokio::test(start_paused = true)]
@@ -661,17 +613,12 @@ mod tests {
     async fn an_item_with_a_key_that_kv_does_not_confirm_has_failed() {
         let refused = || KvFault::Fails(KvError::RefusedContent(Cause::new("scripted")));
         let lost = || KvFault::Fails(KvError::Transient(Cause::new("scripted")));
-        let (one, key) = ("failed: key \"s\": Cloudflare KV refuses the request: scripted", "a-i");
+        let refusal = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
+        let lost_key = "failed: key \"s\": Cloudflare KV: scripted";
         for (name, faults, fate, keys, may_have_written) in [
-            ("one refused", vec![refused(), refused()], one, &[key][..], true),
-            ("all refused", vec![refused(), refused(), refused()], one, &[], false),
-            (
-                "lost",
-                (0..4).map(|_| lost()).collect(),
-                "failed: key \"s\": Cloudflare KV: scripted",
-                &[],
-                true,
-            ),
+            ("one refused", vec![refused(), refused()], refusal, &["a-i"][..], true),
+            ("all refused", vec![refused(), refused(), refused()], refusal, &[], false),
+            ("lost", vec![lost(), lost(), lost(), lost()], lost_key, &[], true),
         ] {
             let fakes = Fakes::new();
             fakes.kv.faults.then(faults);

@@ -285,6 +285,21 @@ pub fn index(name: &str) -> IndexRef {
     IndexRef::parse("a", name).unwrap()
 }
 
+/// The settings of index `name`.
+pub fn settings_of(name: &str) -> ItemRef {
+    index(name).into()
+}
+
+/// Attributes with this shop id.
+pub fn shop(id: &str) -> Value {
+    json!({"shop_id": {"S": id}})
+}
+
+/// Attributes with this pixel id, which tells one value from another.
+pub fn pixel(id: &str) -> Value {
+    json!({"pixel_id": {"S": id}})
+}
+
 /// Query config `query` of index `name`.
 pub fn query_config(name: &str, query: &str) -> ItemRef {
     ItemRef { index: index(name), query: Some(query.to_owned()) }

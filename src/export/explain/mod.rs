@@ -454,7 +454,7 @@ mod tests {
     use super::*;
     use crate::error_chain::Chain;
     use crate::export::fakes::{
-        Fakes, KvFault, down, entry, index, index_item, item, query_config,
+        Fakes, KvFault, down, entry, index, index_item, item, query_config, shop,
     };
     use crate::kv::Source;
     use crate::ports::Cause;
@@ -468,10 +468,6 @@ mod tests {
 
     fn key(name: &str) -> Subject {
         Subject::Key(name.to_owned())
-    }
-
-    fn shop(id: &str) -> Value {
-        json!({"shop_id": {"S": id}})
     }
 
     /// The item's state and each key's verdict, or the error.

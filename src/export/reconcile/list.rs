@@ -236,54 +236,22 @@ mod tests {
                 "the listing of Settings goes round in a circle after {keys} keys; nothing was written"
             )
         };
-        let start = || at("", None);
-        let auth = KvFault::Fails(KvError::AuthRejected(Cause::new("401")));
+        let (start, later) = (|| at("", None), || at("b", Some("1")));
+        let auth = || KvError::AuthRejected(Cause::new("401"));
+        let same_cursor = vec![page(&["a"], Some("1")), page(&[], Some("1"))];
+        let same_key = vec![page(&["a", "b"], Some("1")), page(&["b"], Some("2"))];
+        let empty = vec![page(&["a"], Some("1")), page(&[], Some("2")), page(&["b"], None)];
+        let whole = vec![page(&["a", "b", "c"], None)];
         let rows = [
-            ("one page", start(), vec![], vec![page(&["a", "b"], None)], "a b".to_owned()),
-            (
-                "an empty page between",
-                start(),
-                vec![],
-                vec![page(&["a"], Some("1")), page(&[], Some("2")), page(&["b"], None)],
-                "a b".to_owned(),
-            ),
-            (
-                "the same cursor again",
-                start(),
-                vec![],
-                vec![page(&["a"], Some("1")), page(&[], Some("1"))],
-                circle(1),
-            ),
-            (
-                "the same key again",
-                start(),
-                vec![],
-                vec![page(&["a", "b"], Some("1")), page(&["b"], Some("2"))],
-                circle(3),
-            ),
-            (
-                "from a place",
-                at("b", Some("1")),
-                vec![],
-                vec![page(&["a", "b", "c"], None)],
-                "b c".to_owned(),
-            ),
-            (
-                "an expired cursor",
-                at("b", Some("1")),
-                vec![refused()],
-                vec![page(&["a"], Some("2")), page(&["b"], None)],
-                "b".to_owned(),
-            ),
-            ("refused twice", at("b", Some("1")), vec![refused(), refused()], vec![], stopped(0)),
+            ("one page", start(), vec![], whole.clone(), "a b c".into()),
+            ("an empty page between", start(), vec![], empty.clone(), "a b".into()),
+            ("the same cursor again", start(), vec![], same_cursor, circle(1)),
+            ("the same key again", start(), vec![], same_key, circle(3)),
+            ("from a place", later(), vec![], whole, "b c".into()),
+            ("an expired cursor", later(), vec![refused()], empty, "b".into()),
+            ("refused twice", later(), vec![refused(), refused()], vec![], stopped(0)),
             ("refused without a cursor", start(), vec![refused()], vec![], stopped(0)),
-            (
-                "a refused token",
-                start(),
-                vec![auth],
-                vec![],
-                KvError::AuthRejected(Cause::new("401")).to_string(),
-            ),
+            ("a refused token", start(), vec![KvFault::Fails(auth())], vec![], auth().to_string()),
         ];
         for (name, place, faults, pages, expected) in rows {
             let fakes = Fakes::new();
