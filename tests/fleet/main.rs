@@ -1,16 +1,16 @@
-//! Chains of reconcile runs over a whole fleet, in simulated time. With `FLEET_TIMES=50` the fleets of
-//! [`accounts`], [`floods`] and [`kills`] are fifty times as large, with a million keys to kill runs at.
+//! Chains of reconcile runs over whole fleets, in simulated time. With `FLEET_TIMES=5` the fleets of
+//! [`sizes`] and [`kills`] are five times as large: a million keys.
 
-mod accounts;
-mod cells;
+mod allocated;
+mod chain;
 mod chains;
-mod floods;
-mod imports;
+mod items;
 mod kills;
-mod limits;
+#[path = "../support/memory.rs"]
+#[expect(dead_code, reason = "a fleet has no faulty requests to KV")]
 mod memory;
-mod model;
-mod small;
+mod services;
+mod sizes;
 
 #[global_allocator]
-static ALLOCATOR: memory::Counting = memory::Counting;
+static ALLOCATOR: allocated::Counting = allocated::Counting;

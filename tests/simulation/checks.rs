@@ -13,12 +13,12 @@ mod records;
 mod settings;
 pub mod settled;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use ecom_settings_exporter::telemetry::Stats;
 
-use crate::world::{Deleted, Held, Namespace, Past, State};
+use crate::world::{Deleted, Held, Namespace, State};
 
 /// A bulk request as it is sent.
 pub fn request(
@@ -42,13 +42,11 @@ pub fn request(
     });
     let keys: BTreeSet<&String> = changes.iter().map(|(key, _)| key).collect();
     if keys.len() != changes.len() || changes.len() > state.shape.bulk_max_pairs {
-        state.violate(
-            "a request holds no key twice and no more than it may",
-            format!("[{invocation}]"),
-        );
+        let rule = "a request holds no key twice and no more than it may";
+        state.violate(rule, format!("[{invocation}]"));
     }
     if let Some(problem) = in_time::written_too_late(state, invocation, namespace, changes) {
-        state.violate("a batch writes for a minute, but for what settling decides", problem);
+        state.violate("a batch writes for a minute, but for what a removal decides", problem);
     }
     let run = &mut state.invocations[invocation];
     run.attempted.extend(changes.iter().map(|(key, _)| (namespace, key.clone())));
@@ -71,7 +69,7 @@ pub fn effect(
     key: &str,
     held: Option<&Rc<Held>>,
 ) {
-    brakes::count(state, invocation, namespace, key, held);
+    let braked = brakes::count(state, invocation, namespace, key, held);
     receipts::note_change(state, invocation, namespace, key);
     let problem = match (namespace, held) {
         (Namespace::Settings, Some(held)) => settings::put(state, invocation, key, held),
@@ -84,17 +82,21 @@ pub fn effect(
         None => "only what nobody needs is deleted",
     };
     let problems = [
-        problem.map(|problem| (rule, problem)),
-        owners::problem(state, invocation, namespace, key, held)
-            .map(|problem| ("another environment's key is left to it", problem)),
-        brakes::problem(state, invocation, namespace, held)
-            .map(|problem| ("a repair keeps to its brakes", problem)),
+        (rule, problem),
+        (
+            "another environment's key is left to it",
+            owners::problem(state, invocation, namespace, key, held),
+        ),
+        ("a repair keeps to its brakes", braked),
     ];
-    for (rule, problem) in problems.into_iter().flatten() {
-        state.violate(rule, format!("[{invocation}] {key:?}: {problem}"));
-    }
     if namespace == Namespace::Settings {
         remember(state, invocation, key, held);
+    }
+    let flood = ("a flood of removals is held", answers::flood(state, invocation));
+    for (rule, problem) in problems.into_iter().chain([flood]) {
+        if let Some(problem) = problem {
+            state.violate(rule, format!("[{invocation}] {key:?}: {problem}"));
+        }
     }
     let from = state.oldest_visible();
     state.invocations[invocation].seen.add(namespace, key, from, held.cloned());
@@ -103,71 +105,54 @@ pub fn effect(
 /// Notes what later checks ask for.
 fn remember(state: &mut State, invocation: usize, key: &str, held: Option<&Rc<Held>>) {
     let step = state.step + 1;
-    let changed = state.kv.get(&(Namespace::Settings, key.to_owned())).map_or(0, Past::changed);
     let run = &mut state.invocations[invocation];
     let Some(held) = held else {
-        // Put back is what was read, and an old answer may have hidden what was there.
+        // What is put back is what was read, and a stale response may have hidden what was there.
         let seen = run.seen.of(Namespace::Settings, key);
         let was = match run.deleted.get(key) {
             Some(deleted) => deleted.was.clone(),
-            None => seen.and_then(|seen| seen.answers.last().cloned().flatten()),
+            None => seen.and_then(|seen| seen.told.last().cloned().flatten()),
         };
+        run.removed.extend(was.as_ref().and_then(|was| was.owner.clone()));
+        run.put_back.remove(key);
         run.deleted.insert(key.to_owned(), Deleted { step, was, write_tried: false });
         return;
     };
     if let Some(named) = &held.named {
-        run.first_written.entry(key.to_owned()).or_insert(named.version);
+        run.first_written.entry(key.to_owned()).or_insert_with(|| named.index.clone());
     }
-    if run.deleted.remove(key).is_some_and(|deleted| changed > deleted.step) {
-        state.excused.put_back_over.insert(key.to_owned());
-    }
-}
-
-/// An answer about a key that is not as it is now. Where it names something else, or hides a key
-/// that nothing else tells of, it misleads.
-pub fn old_answer(
-    state: &mut State,
-    invocation: usize,
-    namespace: Namespace,
-    key: &str,
-    told: Option<&Held>,
-    now: Option<&Held>,
-) {
-    let naming = |held: &Held| held.named.as_ref().map(|named| named.naming());
-    let misleads = match (told, now) {
-        (Some(told), Some(now)) => naming(told) != naming(now) || told.owner != now.owner,
-        (None, Some(_)) => {
-            let batch = &state.invocations[invocation].batch;
-            batch.removals_naming(key).next().is_none()
-        }
-        (_, None) => false,
-    };
-    if namespace == Namespace::Settings && told.is_none() {
-        state.excused.hidden.insert(key.to_owned());
-    }
-    if misleads {
-        state.excused.misread.insert((namespace, key.to_owned()));
+    let was = run.deleted.remove(key).and_then(|deleted| deleted.was);
+    if was.is_some_and(|was| was == *held) {
+        run.put_back.insert(key.to_owned());
     }
 }
 
-/// Keys that an answered invocation deleted, and that something has needed ever since: each is there
-/// again, or the invocation has at least tried, or it says that there was no time to try.
-pub fn after_look(state: &mut State, invocation: usize, stats: &Stats) {
-    if state.invocations[invocation].out_of_time && stats.put_backs_failed > 0 {
-        return;
+/// What an answered invocation leaves of its removals. A key that it deleted, and that something has
+/// needed ever since, is there again, or the invocation has tried, or it says that a put-back failed. What
+/// it put back has had another pass behind it, or the answer says that something failed.
+pub fn after_removal(state: &mut State, invocation: usize, failed: bool, stats: &Stats) {
+    let run = &mut state.invocations[invocation];
+    let deleted = std::mem::take(&mut run.deleted);
+    let unchecked = std::mem::take(&mut run.put_back);
+    if !failed && !unchecked.is_empty() {
+        let problem = format!("[{invocation}] {unchecked:?}");
+        state.violate("what is put back has a pass behind it", problem);
     }
-    let deleted: BTreeMap<String, Deleted> =
-        std::mem::take(&mut state.invocations[invocation].deleted);
-    for (key, deleted) in deleted {
+    if failed || stats.put_backs_failed > 0 {
+        let attempts = state.invocations[invocation].delete_attempts.clone();
+        state.excused.half_removed.extend(attempts);
+    }
+    for (key, deleted) in deleted.into_iter().filter(|_| stats.put_backs_failed == 0) {
         let environment = state.environment_of(invocation);
         let Some(was) = deleted.was.as_ref().filter(|_| !deleted.write_tried) else { continue };
-        let Some(named) = was.named_for(environment.name) else { continue };
+        let Some(owner) = was.owner.as_ref().filter(|_| was.is_ours(environment.name)) else {
+            continue;
+        };
         if state.held(Namespace::Settings, &key).is_some() {
             continue;
         }
-        let naming = named.naming();
         let needed = settings::claimant(environment, &key, deleted.step)
-            .or_else(|| settings::protector(environment, &key, &naming, deleted.step));
+            .or_else(|| settings::protector(environment, &key, owner, deleted.step));
         if let Some(needed) = needed {
             let problem = format!("[{invocation}] {key:?} stays deleted, but {needed} since");
             state.violate("what is needed after all is put back", problem);

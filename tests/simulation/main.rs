@@ -5,7 +5,7 @@ mod choices;
 #[path = "../support/memory.rs"]
 #[expect(dead_code, reason = "the unit tests name keys, and have requests that time out")]
 mod memory;
-mod named;
+
 mod play;
 mod runner;
 #[path = "../support/schemas.rs"]
@@ -16,40 +16,40 @@ mod world;
 
 use choices::Choices;
 use play::driver;
-use world::{About, Shape, Small, State, start};
+use world::{About, Shape, Small, State};
 
 #[test]
 fn random_histories_leave_kv_as_the_table_asks() {
     runner::random("random histories", 2_000, |choices, trace| {
-        driver::run(choices, Shape::random, start::prepare, trace)
+        driver::run(choices, Shape::random, trace)
     });
 }
 
 #[test]
 fn after_any_history_one_quiet_reconcile_leaves_kv_equal_to_the_table() {
     runner::random("histories with reconcile", 2_000, |choices, trace| {
-        driver::run(choices, Shape::with_reconcile, start::prepare, trace)
+        driver::run(choices, Shape::with_reconcile, trace)
     });
 }
 
 #[test]
 fn two_environments_on_one_kv_leave_each_others_keys_alone() {
     runner::random("histories of two environments", 1_000, |choices, trace| {
-        driver::run(choices, Shape::shared, start::prepare, trace)
+        driver::run(choices, Shape::shared, trace)
     });
 }
 
 #[test]
 fn a_repair_keeps_to_its_brakes_whatever_happens_to_it() {
     runner::random("histories of many keys", 30, |choices, trace| {
-        driver::run(choices, Shape::crowded, start::prepare, trace)
+        driver::run(choices, Shape::crowded, trace)
     });
 }
 
 #[test]
 fn deliveries_that_are_repeated_and_late_undo_nothing_for_long() {
     runner::random("repeated deliveries", 1_000, |choices, trace| {
-        driver::run(choices, Shape::repeated, start::prepare, trace)
+        driver::run(choices, Shape::repeated, trace)
     });
 }
 
@@ -77,18 +77,13 @@ fn small_worlds_with_one_fault_and_one_overtaken_call() {
 }
 
 #[test]
-fn every_small_world_with_one_old_answer() {
-    exhaustive("one old answer", Small::ONE_OLD_ANSWER);
+fn every_small_world_with_one_stale_read() {
+    exhaustive("one stale read", Small::ONE_STALE_READ);
 }
 
 #[test]
 fn every_small_world_with_one_late_delivery() {
     exhaustive("one late delivery", Small::ONE_LATE_DELIVERY.about(About::ReExports));
-}
-
-#[test]
-fn every_small_world_of_two_query_configs_with_one_key() {
-    exhaustive("twins", Small::FAULT_AND_RACE.about(About::Twins));
 }
 
 #[test]
@@ -114,5 +109,5 @@ fn exhaustive(name: &str, limits: Small) {
 
 fn small(choices: Choices, changes: u32, limits: Small, trace: bool) -> State {
     let shape = |choices: &mut Choices| Shape::small(choices, changes, limits);
-    driver::run(choices, shape, start::prepare, trace)
+    driver::run(choices, shape, trace)
 }

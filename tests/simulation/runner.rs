@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::choices::{Choices, shrink};
-use crate::world::{State, Stats};
+use crate::world::{Counts, State};
 
 /// Choices that tell the parts apart into which an enumeration is cut.
 const PART_CHOICES: usize = 6;
@@ -36,17 +36,9 @@ impl Settings {
     }
 }
 
-impl Stats {
-    pub fn add(&mut self, other: &Self) {
-        self.histories += other.histories;
-        self.steps += other.steps;
-        self.faults += other.faults;
-        self.crashes += other.crashes;
-        self.changes += other.changes;
-        self.invocations += other.invocations;
-        self.withheld += other.withheld;
-        self.restored += other.restored;
-        self.reused += other.reused;
+fn add(total: &mut Counts, counts: &Counts) {
+    for (what, times) in counts {
+        *total.entry(what).or_default() += times;
     }
 }
 
@@ -62,23 +54,23 @@ pub fn random(name: &str, histories: u64, play: impl Fn(Choices, bool) -> State 
     let histories = settings.histories.unwrap_or(histories);
     let next = AtomicU64::new(0);
     let failed: Mutex<Option<u64>> = Mutex::default();
-    let total: Mutex<Stats> = Mutex::default();
+    let total: Mutex<Counts> = Mutex::default();
     let started = Instant::now();
     let work = || {
-        let mut stats = Stats::default();
+        let mut counts = Counts::new();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= histories || failed.lock().unwrap().is_some() {
                 break;
             }
             let state = play(Choices::from_seed(seed), false);
-            stats.add(&state.stats);
+            add(&mut counts, &state.counts);
             if state.violation.is_some() {
                 let mut failed = failed.lock().unwrap();
                 *failed = Some(failed.map_or(seed, |other| other.min(seed)));
             }
         }
-        total.lock().unwrap().add(&stats);
+        add(&mut total.lock().unwrap(), &counts);
     };
     on_all_cores(work);
     println!("{name}: {}", describe(&total.into_inner().unwrap(), started));
@@ -93,10 +85,10 @@ pub fn exhaustive(name: &str, play: impl Fn(Choices, bool) -> State + Sync) {
     let started = Instant::now();
     let parts: Mutex<Option<Vec<u32>>> = Mutex::new(Some(Vec::new()));
     let failed: Mutex<Option<Vec<(u32, u32)>>> = Mutex::default();
-    let total: Mutex<Stats> = Mutex::default();
+    let total: Mutex<Counts> = Mutex::default();
     // A part is what a few first choices have in common; its plainest history tells the next part.
     let work = || {
-        let mut stats = Stats::default();
+        let mut counts = Counts::new();
         loop {
             let part = {
                 let mut next = parts.lock().unwrap();
@@ -114,18 +106,17 @@ pub fn exhaustive(name: &str, play: impl Fn(Choices, bool) -> State + Sync) {
                     break;
                 }
                 let state = play(Choices::replay(choices), false);
-                stats.add(&state.stats);
+                add(&mut counts, &state.counts);
                 tape = state.choices.next_tape();
                 if state.violation.is_some() {
                     *failed.lock().unwrap() = Some(state.choices.taken);
                 }
             }
         }
-        total.lock().unwrap().add(&stats);
+        add(&mut total.lock().unwrap(), &counts);
     };
     on_all_cores(work);
-    let stats = total.into_inner().unwrap();
-    println!("{name}: all {}", describe(&stats, started));
+    println!("{name}: all {}", describe(&total.into_inner().unwrap(), started));
     if let Some(taken) = failed.into_inner().unwrap() {
         let tape = taken.into_iter().map(|(choice, _)| choice).collect();
         let state = play(Choices::replay(tape), false);
@@ -174,19 +165,7 @@ fn shortest(state: State, play: &impl Fn(Choices, bool) -> State) -> String {
     text
 }
 
-fn describe(stats: &Stats, started: Instant) -> String {
-    let seconds = started.elapsed().as_secs_f64();
-    let a_minute = stats.histories as f64 / seconds * 60.0;
-    format!(
-        "{} histories in {seconds:.1} s, {a_minute:.0} a minute: {} steps, {} faults, {} of them crashes, {} changes, {} invocations; {} keys withheld, {} put back, {} API keys reused",
-        stats.histories,
-        stats.steps,
-        stats.faults,
-        stats.crashes,
-        stats.changes,
-        stats.invocations,
-        stats.withheld,
-        stats.restored,
-        stats.reused,
-    )
+fn describe(counts: &Counts, started: Instant) -> String {
+    let counts: Vec<String> = counts.iter().map(|(what, times)| format!("{times} {what}")).collect();
+    format!("{} in {:.1} s", counts.join(", "), started.elapsed().as_secs_f64())
 }

@@ -13,21 +13,21 @@ mod past;
 mod seen;
 mod shape;
 mod small;
-pub mod start;
+mod start;
 mod state;
 
 // Of the exporter, the model uses the words for keys, and no decision.
 pub use ecom_settings_exporter::index::IndexRef;
 pub use ecom_settings_exporter::item::ItemKey;
-pub use ecom_settings_exporter::ports::Namespace;
+pub use ecom_settings_exporter::kv::Namespace;
 
 pub use self::aliases::{Aliases, WriteAlias};
 pub use self::changes::{change, garbage, put, set};
 pub use self::environment::{Environment, ItemPast, Reconcile, Record, Shard};
 pub use self::events::{fire, mutated};
 pub use self::faults::{Call, Failure, Fault, OTHER_FAULTS, READ_FAULTS, WRITE_FAULTS};
-pub use self::held::{Change, Held, Named, Naming, Owner};
-pub use self::invocation::{Batch, Deciding, Deleted, Done, Invocation, Kind};
+pub use self::held::{Change, Held, Named};
+pub use self::invocation::{Deleted, Done, Invocation, Kind, Told, told};
 pub use self::keys::{
     index, index_id, index_of, is_index_id, item_key, query_item_key, query_kv_key, query_of,
     sha256,
@@ -37,5 +37,5 @@ pub use self::past::{Past, Step};
 pub use self::seen::SeenKeys;
 pub use self::shape::{Crowd, DEFAULT_CELL, OTHER_CELL, Shape};
 pub use self::small::{About, Small};
-pub use self::start::{crowd, give_api_keys, settle_in, settle_query_in};
-pub use self::state::{EPOCH, MAX_AGE, Planned, State, Stats};
+pub use self::start::prepare;
+pub use self::state::{Counts, EPOCH, MAX_AGE, State};

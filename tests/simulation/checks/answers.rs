@@ -1,19 +1,22 @@
 //! What an answer must say about its batch, and what must be true when it comes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ecom_settings_exporter::lambda::{Answer, Handled};
 
-use super::{after_look, records};
-use crate::world::{
-    Content, ItemKey, Namespace, Record, State, Step, index_id, index_of, query_of,
-};
+use super::{after_removal, records};
+use crate::world::{IndexRef, ItemKey, Namespace, Record, State, Step, Told, index_id, index_of};
 
-/// The most looks at the table in one settling: five rounds, and the look after them.
-const MAX_PASSES: u32 = 6;
+/// The most passes of one batch: three rounds of two for its removed items, and one round for what it
+/// wrote for items that went meanwhile.
+const MAX_PASSES: u32 = 8;
 
-/// The same where nothing changes meanwhile: before and after its deletes.
+/// The most where nothing changes meanwhile: before and after the deletes.
 const PASSES_OVER_A_TABLE_AT_REST: u32 = 2;
+
+/// A batch that took no longer had no call that ran into a limit.
+const QUICK: Duration = Duration::from_secs(4);
 
 /// Checks a batch's answer. Returns how many of its records are done.
 pub fn stream(
@@ -31,146 +34,151 @@ pub fn stream(
             return 0;
         }
     };
-    state.stats.withheld += stats.deletes_withheld;
-    state.stats.restored += stats.deletes_restored;
-    state.stats.reused += stats.api_keys_reused;
-    state.stats.parked += stats.parked;
-    let named: Vec<&str> = answer
+    for (what, times) in [
+        ("withheld", stats.deletes_withheld),
+        ("put back", stats.deletes_restored),
+        ("API keys reused", stats.api_keys_reused),
+        ("parked", stats.parked),
+        ("held", stats.removals_held),
+    ] {
+        state.count(what, times);
+    }
+    let failed: Vec<&str> = answer
         .batch_item_failures
         .iter()
         .map(|failure| failure.item_identifier.as_deref().unwrap_or_default())
         .collect();
-    state.note(|| format!("  [{invocation}] answers {named:?}, parked {}", stats.parked));
-    let records = &state.environment_of(invocation).shards[shard].records[batch.clone()];
-    let counts = records::counts(state, invocation, records, &named, stats);
+    state.note(|| format!("  [{invocation}] answers {failed:?}, parked {}", stats.parked));
+    let records = &state.environment_of(invocation).shards[shard].records[batch];
+    let counts = records::counts(state, invocation, records, &failed, stats);
     let mut problems: Vec<(&str, String)> =
         counts.into_iter().map(|text| ("no record is lost", text)).collect();
     let mut rule =
         |rule, problem: Option<String>| problems.extend(problem.map(|text| (rule, text)));
-    rule(
-        "late records that lack only an API key are parked",
-        records::not_parked(state, invocation, records, &named),
-    );
-    rule("only removals and moves are settled", needless(state, invocation, records));
-    rule(
-        "settings get through without the API keys service",
-        reuse(state, invocation, records, &named),
-    );
-    rule("the last of a batch that asks for a key has it", not_last(state, invocation, records));
+    let failing = |item: &ItemKey, test: &dyn Fn(&Told) -> bool| {
+        let told = &state.invocations[invocation].batch[item];
+        test(told) && failed.contains(&records[told.last].number.as_str())
+    };
+    rule("records fail for a reason", groundless(state, invocation, &failed));
+    rule("late records that lack only an API key are parked", not_parked(state, invocation, &failing));
+    rule("settings get through without the API keys service", reuse(state, invocation, &failing));
+    rule("the last of a batch that asks for a key has it", not_last(state, invocation));
     let passes = state.invocations[invocation].passes;
-    let too_many = |most: u32| (passes > most).then(|| format!("{passes} looks"));
-    rule("settling ends after five rounds", too_many(MAX_PASSES));
-    let run = &state.invocations[invocation];
-    let moved = state.environment_of(invocation).has_changed_since(run.began);
-    // An item that could not be read again is looked at again.
-    let at_rest = !moved && !run.failed_services.contains("table");
-    let too_many = too_many(PASSES_OVER_A_TABLE_AT_REST).filter(|_| at_rest);
-    rule("settling looks twice at a table that stands still", too_many);
-    let mut left: Vec<_> = records::may_be_parked(state, invocation)
-        .filter(|_| stats.parked > 0)
-        .filter_map(|(item, _)| index_of(item))
-        .collect();
-    let run = &state.invocations[invocation];
-    let mut refused = BTreeSet::new();
-    if stats.rejected > 0 && !run.refused.is_empty() {
-        let late = run.batch.deciding.iter().filter(|(_, deciding)| deciding.late);
-        left.extend(late.filter_map(|(item, _)| index_of(item)));
-        refused.extend(run.refused.iter().cloned());
-    }
-    let done = records.iter().position(|record| named.contains(&record.number.as_str()));
+    let too_many = |most: u32| (passes > most).then(|| format!("{passes} passes"));
+    rule("a removal ends after three rounds", too_many(MAX_PASSES));
+    let at_rest = too_many(PASSES_OVER_A_TABLE_AT_REST).filter(|_| is_at_rest(state, invocation));
+    rule("a removal makes two passes over a table that stands still", at_rest);
+    let done = records.iter().position(|record| failed.contains(&record.number.as_str()));
     let done = done.unwrap_or(records.len());
-    state.excused.left_to_reconcile.extend(left);
-    state.excused.refused.extend(refused);
+    let run = &state.invocations[invocation];
+    if stats.parked > 0 {
+        let parked = run.batch.iter();
+        let parked =
+            parked.filter(|(item, told)| records::may_be_parked(state, invocation, item, told));
+        let parked: Vec<IndexRef> = parked.filter_map(|(item, _)| index_of(item)).collect();
+        let refused = run.refused.clone();
+        state.excused.parked.extend(parked);
+        state.excused.refused.extend(refused);
+    }
     for (rule, problem) in problems {
         state.violate(rule, format!("[{invocation}] {problem}"));
     }
-    after_look(state, invocation, stats);
+    after_removal(state, invocation, stats.failed > 0, stats);
     done
 }
 
-/// Of several items of a batch that ask for one key, the last that can be exported has it. What a
-/// late record's item asks for is the table's to say.
-fn not_last(state: &State, invocation: usize, records: &[Record]) -> Option<String> {
+fn is_at_rest(state: &State, invocation: usize) -> bool {
     let (run, environment) = state.run(invocation);
-    let late = run.batch.deciding.values().any(|deciding| deciding.late);
-    if late || !run.failed_services.is_empty() || run.out_of_time || !run.unanswered.is_empty() {
-        return None;
-    }
-    let mut last: BTreeMap<String, u32> = BTreeMap::new();
-    for (at, record) in records.iter().enumerate() {
-        let Some(item) = &record.item else { continue };
-        if run.batch.deciding.get(item).is_none_or(|deciding| deciding.position != at) {
-            continue;
-        }
-        let settings = record.new.as_ref().and_then(|image| image.settings());
-        let (Some(index), Some(settings)) = (index_of(item), settings) else { continue };
-        if environment.exportable(&index, settings) {
-            let keys = settings.kv_keys(&index).into_iter();
-            last.extend(keys.map(|key| (key, settings.version)));
-        }
-    }
-    last.iter().find_map(|(key, version)| {
-        let written = run.first_written.get(key)?;
-        (written != version).then(|| format!("{key:?} is written for v{written}, not v{version}"))
-    })
+    !environment.has_changed_since(run.began) && !run.failed_services.contains("table")
 }
 
-/// A batch in time without removals or moves reads nothing.
-fn needless(state: &State, invocation: usize, records: &[Record]) -> Option<String> {
+/// Records that failed in a quick batch, with which nothing went wrong.
+fn groundless(state: &State, invocation: usize, failed: &[&str]) -> Option<String> {
     let run = &state.invocations[invocation];
-    let mut shops: BTreeMap<&ItemKey, BTreeSet<Option<&str>>> = BTreeMap::new();
-    for record in records {
-        let item = record.item.as_ref()?;
-        match record.new.as_deref().map(|image| &image.content) {
-            None if index_of(item).is_some() || query_of(item).is_some() => return None,
-            Some(Content::Settings(_)) => {
-                let old = state.shape.old_images.then_some(record.old.as_ref()).flatten();
-                for image in old.into_iter().chain(&record.new) {
-                    let shop = image.settings().and_then(|settings| settings.shop.as_deref());
-                    shops.entry(item).or_default().insert(shop);
-                }
-            }
-            Some(Content::Query(_) | Content::Other(_)) | None => {}
-        }
-    }
-    let late = run.batch.deciding.values().any(|deciding| deciding.late);
-    let quiet = !late && shops.values().all(|shops| shops.len() == 1);
-    // Without an API key from the service, the one in KV may be used again.
-    let keyless = &state.environment_of(invocation).keyless;
-    let lacks_one =
-        !run.unanswered.is_empty() || shops.keys().any(|item| keyless.contains(&item.pk));
-    let reads = run.table_calls > 0 || (run.kv_reads > 0 && !lacks_one);
-    (quiet && reads).then(|| "a batch without removals or moves reads".to_owned())
+    let quick = state.wall_clock() - run.began_at < QUICK.as_secs_f64();
+    let hindered = !run.failed_services.is_empty() || !run.without_api_key.is_empty() || !quick;
+    let groundless = !failed.is_empty() && !hindered && is_at_rest(state, invocation);
+    groundless.then(|| format!("{failed:?} failed"))
 }
 
-/// While only the API keys service fails, settings that KV has had for a minute still get through.
-fn reuse(state: &State, invocation: usize, records: &[Record], named: &[&str]) -> Option<String> {
-    let run = &state.invocations[invocation];
-    if run.passes > 0 || run.was_hindered_but_by("keys") {
+type Failing<'a> = &'a dyn Fn(&ItemKey, &dyn Fn(&Told) -> bool) -> bool;
+
+/// A late record that failed, though nothing but API keys is missing.
+fn not_parked(state: &State, invocation: usize, failing: Failing<'_>) -> Option<String> {
+    let (run, environment) = state.run(invocation);
+    // An item that changes again and again fails, and so does a removal.
+    if environment.has_changed_since(run.began) || run.was_hindered_but_by("keys") {
         return None;
     }
-    let failed = records.iter().filter(|record| named.contains(&record.number.as_str()));
-    let mut failed = failed.filter_map(|record| index_of(record.item.as_ref()?));
-    failed.find_map(|index| {
+    let mut late = run.batch.keys().filter(|item| index_of(item).is_some());
+    let late = late.find(|item| failing(item, &|told| told.late));
+    late.map(|item| format!("{item} failed, though it is late"))
+}
+
+/// While only the API keys service fails, settings that KV has had for a minute get through.
+fn reuse(state: &State, invocation: usize, failing: Failing<'_>) -> Option<String> {
+    let (run, environment) = state.run(invocation);
+    let changed = environment.has_changed_since(run.began);
+    if run.passes > 0 || changed || run.was_hindered_but_by("keys") {
+        return None;
+    }
+    let mut failed = run.batch.keys().filter(|item| failing(item, &|_| true));
+    failed.find_map(|item| {
+        let index = index_of(item)?;
         let problem = || format!("{index} failed though KV holds an API key of it");
         let visible = state.visible_since_began(invocation);
         has_api_key(state, invocation, &index, visible).then(problem)
     })
 }
 
-/// Whether KV has held an API key of the index under its id for so long that every answer shows it.
-pub fn has_api_key(
-    state: &State,
-    invocation: usize,
-    index: &ecom_settings_exporter::index::IndexRef,
-    since: Step,
-) -> bool {
+/// Whether KV has held an API key of the index under its id for so long that every response shows it.
+fn has_api_key(state: &State, invocation: usize, index: &IndexRef, since: Step) -> bool {
     let name = state.environment_of(invocation).name;
     let past = state.kv.get(&(Namespace::Settings, index_id(index)));
     past.is_some_and(|past| {
         past.all_since(since, |held| {
-            let named = held.as_ref().and_then(|held| held.named_for(name));
+            let named = held.as_ref().filter(|held| held.is_ours(name));
+            let named = named.and_then(|held| held.named.as_ref());
             named.is_some_and(|named| named.index == *index && !named.api_key.is_empty())
         })
     })
+}
+
+/// Of several items of a batch that ask for one key, the one with the last record has it.
+fn not_last(state: &State, invocation: usize) -> Option<String> {
+    let (run, environment) = state.run(invocation);
+    if !run.failed_services.is_empty()
+        || run.out_of_time
+        || !run.without_api_key.is_empty()
+        || environment.has_changed_since(run.began)
+    {
+        return None;
+    }
+    let mut last: BTreeMap<String, (usize, IndexRef)> = BTreeMap::new();
+    for (item, told) in &run.batch {
+        let Some(index) = index_of(item) else { continue };
+        let Some(settings) = environment.current_settings(&index) else { continue };
+        if !environment.exportable(&index, settings) {
+            continue;
+        }
+        for key in settings.kv_keys(&index) {
+            let candidate = (told.last, index.clone());
+            let entry = last.entry(key).or_insert_with(|| candidate.clone());
+            *entry = candidate.max(entry.clone());
+        }
+    }
+    last.iter().find_map(|(key, (_, index))| {
+        let written = run.first_written.get(key)?;
+        let stands_in = environment.current_settings(written).is_none();
+        (written != index && !stands_in)
+            .then(|| format!("{key:?} is written for {written}, not for {index}"))
+    })
+}
+
+/// A batch that would remove more indexes than a process may removes none.
+pub fn flood(state: &State, invocation: usize) -> Option<String> {
+    let run = &state.invocations[invocation];
+    let removed = run.removed.len();
+    let too_many = run.is_stream() && removed > state.shape.removals_up_to;
+    too_many.then(|| format!("{removed} indexes lose keys: {:?}", run.removed))
 }

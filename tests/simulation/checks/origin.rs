@@ -1,57 +1,34 @@
-//! Where a written value may come from: the image of a record in time that decides, or the table as
-//! it was at some time since the invocation began.
+//! Where a written value may come from: the table as it was at some time since the invocation began, or
+//! the image of an item's last record, where the table had no such item or could not be read.
 
-use std::rc::Rc;
 use std::time::Duration;
 
-use crate::world::{Call, Image, ItemKey, State};
+use crate::world::{Call, ItemKey, State};
 
-/// A table that takes this long to answer about late records can't be read.
-const UNREADABLE_AFTER: Duration = Duration::from_secs(10);
+/// A batch's first read of the table may take 5 s, and what is left of the call under way.
+const UNREADABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// Where the value of this version of an item came from; a problem if that is not allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// A stream record's image, or the table, which said the same.
-    Either,
-    Image,
-    Table,
-}
+/// How far behind a pass may be.
+pub const TABLE_LAG: Duration = Duration::from_secs(3);
 
-/// Why a version may not be written, or where it may come from.
-pub fn of(
-    state: &State,
-    invocation: usize,
-    item: &ItemKey,
-    version: u32,
-) -> Result<Origin, String> {
+/// Returns why this version of an item may not be written.
+pub fn problem(state: &State, invocation: usize, item: &ItemKey, version: u32) -> Option<String> {
     let (run, environment) = state.run(invocation);
     let past = environment.table.get(item);
-    let since = || past.into_iter().flat_map(|past| past.since(run.began));
-    let is_version = |image: &Rc<Image>| image.version() == Some(version);
-    let of_table = since().flatten().any(is_version);
-    let deciding = run.batch.deciding.get(item);
-    let deciding = deciding.filter(|deciding| deciding.version == Some(version));
-    let Some(deciding) = deciding else {
-        return if of_table {
-            Ok(Origin::Table)
-        } else {
-            Err(format!("v{version} is neither in the batch nor in the table since it began"))
-        };
-    };
-    let is_rejected = |image: &Rc<Image>| {
-        image.settings().is_some_and(|settings| !environment.is_valid(settings))
-    };
-    let table_was_silent = run.failed_services.contains("table")
-        || run.slowest(Call::Table) >= UNREADABLE_AFTER
-        || run.out_of_time
-        || since().flatten().any(is_rejected);
-    match (deciding.late, of_table, table_was_silent) {
-        (false, true, _) | (true, true, true) => Ok(Origin::Either),
-        (false, false, _) | (true, false, true) => Ok(Origin::Image),
-        (true, true, false) => Ok(Origin::Table),
-        (true, false, false) => {
-            Err(format!("v{version} is a late record's, and the table has said something else"))
-        }
+    let mut since = past.into_iter().flat_map(|past| past.since(run.began));
+    let is_version = |image: &std::rc::Rc<crate::world::Image>| image.version() == Some(version);
+    if since.clone().flatten().any(is_version) {
+        return None;
     }
+    let of_batch = run.batch.get(item).is_some_and(|told| told.version == Some(version));
+    if !of_batch {
+        return Some(format!("v{version} is neither in the batch nor in the table since it began"));
+    }
+    let was_absent = past.is_none_or(|_| since.any(Option::is_none));
+    let table_was_silent = run.failed_services.contains("table")
+        || run.table_time >= UNREADABLE_AFTER
+        || run.slowest(Call::Table) >= UNREADABLE_AFTER
+        || run.out_of_time;
+    (!was_absent && !table_was_silent)
+        .then(|| format!("v{version} is the batch's, and the table has said something else"))
 }

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use crate::world::{Held, Kind, Namespace, State};
+use crate::world::{Held, Namespace, State, item_key};
 
 /// A key that another environment has had for as long as the invocation may have seen it is never
-/// deleted, nor put back over, and written only for an item that asks for it: by the stream, by a
-/// re-export, or by a reconcile that was told to.
+/// deleted, nor put back over. It is written only for the item that a record or a re-export is about.
+/// Query configs have no such rule but for a reconcile's.
 pub fn problem(
-    state: &mut State,
+    state: &State,
     invocation: usize,
     namespace: Namespace,
     key: &str,
@@ -23,21 +23,14 @@ pub fn problem(
     if !past.all_since(from, is_anothers) {
         return None;
     }
-    let may_take = match &run.kind {
-        _ if held.is_none() => false,
-        Kind::Stream { .. } | Kind::ReExport => !is_put_back(state, invocation, key),
-        Kind::Reconcile(request) => request.rewrite_up_to.is_some(),
+    let may_take = match (namespace, held.and_then(|held| held.owner.as_ref())) {
+        (Namespace::QueryConfigs, _) => run.source() != "reconcile",
+        (Namespace::Settings, None) => false,
+        (Namespace::Settings, Some(owner)) => {
+            !run.deleted.contains_key(key) && run.is_about(&item_key(owner), owner)
+        }
     };
-    if may_take {
-        state.stats.taken += 1;
-        return None;
-    }
     let action = if held.is_some() { "written over" } else { "deleted" };
-    Some(format!("{action}, but it is another environment's: {:?}", past.last()))
-}
-
-/// Whether the invocation writes a settings key again that it had deleted.
-fn is_put_back(state: &State, invocation: usize, key: &str) -> bool {
-    let run = &state.invocations[invocation];
-    run.deleted.get(key).is_some_and(|deleted| deleted.was.is_some())
+    (!may_take)
+        .then(|| format!("{action}, but it is another environment's: {:?}", past.last()))
 }

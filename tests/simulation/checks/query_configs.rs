@@ -17,30 +17,17 @@ pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<S
         return Some(format!("not the value of a query config with this key: {}", held.value));
     };
     let item = query_item_key(index, query);
-    let origin = match origin::of(state, invocation, &item, version) {
-        Ok(origin) => origin,
-        Err(problem) => return Some(problem),
-    };
-    let metadata = || metadata::problem(state, invocation, held, &item, index, origin);
-    // A key that no record of the batch changes is written for the first that has it.
-    let run = &state.invocations[invocation];
-    let changed = run.batch.deciding.get(&item).is_some_and(|record| record.version.is_some());
-    let first = queries.iter().find(|(_, _, past)| past.since(run.began).any(Option::is_some));
-    let unchanged = queries.iter().all(|(_, _, past)| past.changed() <= run.began);
-    let for_another =
-        first.is_some_and(|(first, ..)| first != index) && unchanged && run.is_stream() && !changed;
-    for_another.then(|| format!("written for {index}, which is not the first")).or_else(metadata)
+    origin::problem(state, invocation, &item, version)
+        .or_else(|| metadata::problem(state, invocation, held, &item, index))
 }
 
-/// A key is not deleted while an item has asked for it all the time.
+/// A key is not deleted while the item that its value names has asked for it all the time.
 pub fn delete(state: &State, invocation: usize, key: &str) -> Option<String> {
-    let run = &state.invocations[invocation];
-    let queries = state.environment_of(invocation).queries_of(key);
+    let (run, environment) = state.run(invocation);
     let is_there = |image: &Option<Rc<Image>>| image.is_some();
-    let asking = queries.iter().find(|(_, _, past)| past.all_since(run.began, is_there));
-    if let Some((index, query, _)) = asking {
-        return Some(format!("deleted, but {index}'s {query} is there"));
-    }
-    let unseen = run.seen.of(Namespace::QueryConfigs, key).is_none();
-    unseen.then(|| "deleted without a look at what KV holds".to_owned())
+    let owner = state.held(Namespace::QueryConfigs, key)?.owner.as_ref()?;
+    let queries = environment.queries_of(key);
+    let mut asking = queries.iter().filter(|(index, ..)| index == owner);
+    let asking = asking.find(|(_, _, past)| past.all_since(run.began, is_there));
+    asking.map(|(index, query, _)| format!("deleted, but {index}'s {query} is there"))
 }

@@ -62,14 +62,18 @@ pub fn note_change(state: &mut State, invocation: usize, namespace: Namespace, k
 /// Checks each key that no invocation left uncertain: by a fault, a death, or beside another one.
 pub fn check(state: &mut State, log: &Log) {
     let mut told: BTreeMap<(Namespace, String), Option<String>> = BTreeMap::new();
-    for line in log.0.lock().unwrap().iter().filter(|line| line.contains_key("keys")) {
-        let namespace = match line.contains_key("normalized_query") {
+    for line in log.0.lock().unwrap().iter() {
+        let digest = match line["message"].as_str() {
+            "exported" => line.get("digest").cloned(),
+            "removed" => None,
+            _ => continue,
+        };
+        let key = line["key"].clone();
+        let namespace = match key.starts_with("qcfg-") {
             true => Namespace::QueryConfigs,
             false => Namespace::Settings,
         };
-        for key in line["keys"].split(", ") {
-            told.insert((namespace, key.to_owned()), line.get("digest").cloned());
-        }
+        told.insert((namespace, key), digest);
     }
     let mut problems = Vec::new();
     for (key, past) in &state.kv {

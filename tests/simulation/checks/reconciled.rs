@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use super::settled::{query_config, query_keys, settings_keys};
-use crate::world::{Environment, Held, IndexRef, Namespace, Settings, State, item_key};
+use crate::world::{
+    Environment, Held, IndexRef, Namespace, Settings, State, index_id, item_key,
+};
 
 pub fn check(state: &mut State) {
     let keys = settings_keys(state);
@@ -48,35 +50,19 @@ fn settings_key(state: &State, key: &str) -> Option<String> {
     (!right && !excused).then(|| format!("holds {held:?}, asked for by {}", claimants[0].1))
 }
 
-/// A key that nobody asks for is foreign, or kept for a reason. Without any index item, the
-/// table is not to be trusted.
+/// A key that nobody asks for is foreign, or stays for a reason. Without any index item, the table is not
+/// to be trusted.
 fn orphan(state: &State, key: &str, held: &Rc<Held>) -> Option<String> {
-    let owner = state.environments.iter().find(|environment| held.is_ours(environment.name))?;
-    if !owner.has_indexes() {
+    let mut environments = state.environments.iter();
+    let environment = environments.find(|own| held.is_listed_as_ours(own.name))?;
+    if !environment.has_indexes() {
         return None;
     }
-    let named = held.named.as_ref()?;
-    let own = owner.current_settings(&named.index);
-    let unable = own.is_some_and(|settings| !owner.exportable(&named.index, settings));
-    let item = item_key(&named.index);
-    let mut naming = named.naming();
-    // The listing does not tell which shop id a value names: a key of the same index stands for it.
-    naming.shops.extend(settings_keys(state).into_iter().filter(|other| {
-        let held = state.held(Namespace::Settings, other);
-        let is_its = held.is_some_and(|held| {
-            held.is_ours(owner.name)
-                && held.named.as_ref().is_some_and(|it| it.index == named.index)
-        });
-        is_its && owner.claimants(other).is_empty()
-    }));
-    let pointed_at = owner.table.iter().any(|(pointer, past)| {
-        let aliases = past.last().and_then(|image| image.as_ref()?.aliases());
-        *pointer != item
-            && aliases.is_some_and(|aliases| {
-                aliases.name_shop(key)
-                    || own.is_none()
-                        && aliases.point_at(&pointer.pk, &named.index, naming.shops.iter())
-            })
-    });
-    (!unable && !pointed_at).then(|| format!("still holds {named:?}"))
+    let owner = held.owner.as_ref()?;
+    let own = environment.current_settings(owner);
+    let unable = own.is_some_and(|settings| !environment.exportable(owner, settings));
+    let item = item_key(owner);
+    let pointed_at = |name: &str| environment.pointer(state.step, &item, name).is_some();
+    let protected = unable || pointed_at(key) || own.is_none() && pointed_at(&index_id(owner));
+    (!protected).then(|| format!("still holds {:?}", held.named))
 }

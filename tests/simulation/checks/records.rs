@@ -1,126 +1,99 @@
-//! No record is lost: each is skipped, superseded, exported, failed, parked, held or rejected.
+//! No record is lost: each is skipped, exported, failed, parked, held or rejected.
+
+use std::collections::BTreeMap;
 
 use ecom_settings_exporter::telemetry::Stats;
 
-use crate::world::{Deciding, ItemKey, Record, State, index_of};
+use crate::world::{ItemKey, Record, State, Told, index_of, query_of};
 
 pub fn counts(
     state: &State,
     invocation: usize,
     records: &[Record],
-    named: &[&str],
+    failed: &[&str],
     stats: &Stats,
 ) -> Vec<String> {
     let mut problems = Vec::new();
     let in_order: Vec<&str> =
-        records.iter().map(|r| r.number.as_str()).filter(|n| named.contains(n)).collect();
-    if in_order != named {
-        problems.push(format!("the answer names {named:?}, out of order, or not of the batch"));
+        records.iter().map(|r| r.number.as_str()).filter(|n| failed.contains(n)).collect();
+    if in_order != failed {
+        problems.push(format!("the answer names {failed:?}, out of order, or not of the batch"));
     }
     let all = stats.skipped
-        + stats.superseded
         + stats.exported
         + stats.failed
         + stats.parked
         + stats.removals_held
         + stats.rejected;
-    if all != records.len() as u64 || stats.records != all || stats.failed != named.len() as u64 {
+    if all != records.len() as u64 || stats.records != all || stats.failed != failed.len() as u64 {
         problems.push(format!("records are lost: {stats:?}"));
     }
+    problems.extend(shared_fate(records, failed));
     let run = &state.invocations[invocation];
-    let removals = run.batch.removed.len();
-    let most_removals = removals + gone_before_their_removal(state, invocation).count();
-    let held = usize::try_from(stats.removals_held).unwrap();
-    let up_to = state.shape.removals_up_to;
-    let is_right = match held {
-        0 => removals <= up_to,
-        _ => held > up_to && (removals..=most_removals).contains(&held),
+    let garbage = records.iter().filter(|record| record.item.is_none()).count() as u64;
+    let at_most = |test: &dyn Fn(&ItemKey, &Told) -> bool| {
+        let of_item = |record: &&Record| {
+            let item = record.item.as_ref();
+            item.is_some_and(|item| test(item, &run.batch[item]))
+        };
+        records.iter().filter(of_item).count() as u64
     };
-    if !is_right {
-        problems
-            .push(format!("{held} held of {removals} to {most_removals}, with {up_to} allowed"));
+    let rejected = garbage + at_most(&|item, told| may_be_rejected(state, invocation, item, told));
+    if !(garbage..=rejected).contains(&stats.rejected) {
+        problems.push(format!("{} rejected, not {garbage} to {rejected}", stats.rejected));
     }
-    let may_be_parked = may_be_parked(state, invocation).count() as u64;
-    if stats.parked > may_be_parked {
-        problems.push(format!("{} parked, not up to {may_be_parked}", stats.parked));
+    let parked = at_most(&|item, told| may_be_parked(state, invocation, item, told));
+    if stats.parked > parked {
+        problems.push(format!("{} parked, not up to {parked}", stats.parked));
     }
-    let (invalid, keyless) = rejected(state, invocation, records);
-    // An invalid record that names a shop id may have failed with its item's decision.
-    let least = if named.is_empty() { invalid } else { 0 };
-    let late = run.batch.deciding.values().filter(|deciding| deciding.late).count() as u64;
-    let refused = if run.refused.is_empty() { 0 } else { late };
-    let most = invalid + keyless + refused;
-    if stats.rejected < least || stats.rejected > most {
-        problems.push(format!("{} rejected, not {least} to {most}", stats.rejected));
+    let held = at_most(&|item, _| {
+        let up_to = state.shape.removals_up_to;
+        let many = up_to < state.shape.indexes.len();
+        many && index_of(item).is_some() && was_absent(state, invocation, item)
+    });
+    if stats.removals_held > held {
+        problems.push(format!("{} held, not up to {held}", stats.removals_held));
     }
     problems
 }
 
-/// Late records of index items that the table may have been without when it was read.
-fn gone_before_their_removal(state: &State, invocation: usize) -> impl Iterator<Item = &ItemKey> {
-    let (run, environment) = state.run(invocation);
-    let late = run.batch.deciding.iter().filter(|(_, deciding)| deciding.late);
-    let late = late.filter(|(_, deciding)| deciding.version.is_some());
-    late.map(|(item, _)| item).filter(|item| {
-        let past = index_of(item).and_then(|index| environment.past_of(&index));
-        past.is_some_and(|past| past.since(run.began).any(Option::is_none))
+/// All records of an item fail, or none.
+fn shared_fate(records: &[Record], failed: &[&str]) -> Option<String> {
+    let mut fates: BTreeMap<&ItemKey, bool> = BTreeMap::new();
+    records.iter().find_map(|record| {
+        let fails = failed.contains(&record.number.as_str());
+        let fate = *fates.entry(record.item.as_ref()?).or_insert(fails);
+        (fate != fails).then(|| format!("{} has another fate than its item", record.number))
     })
 }
 
-/// Records that are rejected by themselves, and those that decide for an account without an API key.
-fn rejected(state: &State, invocation: usize, records: &[Record]) -> (u64, u64) {
-    let environment = state.environment_of(invocation);
-    let deciding = &state.invocations[invocation].batch.deciding;
-    let (mut invalid, mut keyless) = (0, 0);
-    for (at, record) in records.iter().enumerate() {
-        let Some(item) = &record.item else {
-            invalid += 1;
-            continue;
-        };
-        let Some(settings) = record.new.as_ref().and_then(|image| image.settings()) else {
-            continue;
-        };
-        let decides = deciding.get(item).is_some_and(|deciding| deciding.position == at);
-        if !environment.is_valid(settings) {
-            invalid += 1;
-        } else if decides && environment.keyless.contains(&item.pk) {
-            keyless += 1;
-        }
-    }
-    (invalid, keyless)
+/// Whether the table may have been without an item when it was read.
+fn was_absent(state: &State, invocation: usize, item: &ItemKey) -> bool {
+    let (run, environment) = state.run(invocation);
+    let past = environment.table.get(item);
+    past.is_none_or(|past| past.since(run.began).any(Option::is_none))
 }
 
-/// Late records that decide for index items, where the service gave no API key for some account: their
-/// own, or that of another item which asks for a key that they leave behind.
-pub fn may_be_parked(
-    state: &State,
-    invocation: usize,
-) -> impl Iterator<Item = (&ItemKey, &Deciding)> {
+/// An item can't be exported as it was in the table, or as the image says that stands in for it.
+fn may_be_rejected(state: &State, invocation: usize, item: &ItemKey, told: &Told) -> bool {
+    let (run, environment) = state.run(invocation);
+    let unreadable = told.version.is_none() && !told.is_removal;
+    if query_of(item).is_some() {
+        return unreadable;
+    }
+    let Some(index) = index_of(item) else { return false };
+    let lacks_a_key = run.without_api_key.contains(&item.pk);
+    let mut settings = environment.settings_since(&index, 0);
+    // The image may be as old as the batch.
+    lacks_a_key || unreadable || settings.any(|settings| !environment.exportable(&index, settings))
+}
+
+/// A late record, whose item lacks an API key, or leaves a key to one that does; or Cloudflare refuses
+/// a request.
+pub fn may_be_parked(state: &State, invocation: usize, item: &ItemKey, told: &Told) -> bool {
     let run = &state.invocations[invocation];
     let keyless = &state.environment_of(invocation).keyless;
-    let lacks_one = !run.unanswered.is_empty() || !keyless.is_empty();
-    run.batch
-        .deciding
-        .iter()
-        .filter(move |(item, deciding)| lacks_one && deciding.late && index_of(item).is_some())
-}
-
-/// A late record that failed, though nothing but API keys is missing.
-pub fn not_parked(
-    state: &State,
-    invocation: usize,
-    records: &[Record],
-    named: &[&str],
-) -> Option<String> {
-    let run = &state.invocations[invocation];
-    // Settling may fail for a table that changes.
-    let settles = run.passes > 0 && state.environment_of(invocation).has_changed_since(run.began);
-    if settles || run.was_hindered_but_by("keys") {
-        return None;
-    }
-    let late = run.batch.deciding.iter();
-    let mut late = late.filter(|(item, deciding)| deciding.late && index_of(item).is_some());
-    let failed =
-        late.find(|(_, deciding)| named.contains(&records[deciding.position].number.as_str()));
-    failed.map(|(item, _)| format!("{}/{} failed, though it is late", item.pk, item.sk))
+    let lacks_a_key = !run.without_api_key.is_empty() || !keyless.is_empty();
+    let ours = index_of(item).is_some() || query_of(item).is_some();
+    ours && told.late && (!run.refused.is_empty() || lacks_a_key && index_of(item).is_some())
 }

@@ -1,12 +1,11 @@
 //! What may be written and deleted in the settings namespace.
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::{metadata, origin};
 use crate::world::{
-    Environment, Held, Image, IndexRef, ItemPast, Named, Namespace, Naming, Settings, State, Step,
-    item_key,
+    Environment, Held, Image, IndexRef, ItemPast, Kind, Named, Namespace, Settings, State, Step,
+    index_id, item_key,
 };
 
 pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<String> {
@@ -27,17 +26,10 @@ pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<S
         return Some(format!("not the value of {}: {}", named.index, held.value));
     }
     let item = item_key(&named.index);
-    let origin = match origin::of(state, invocation, &item, named.version) {
-        Ok(origin) => origin,
-        Err(problem) => return Some(problem),
-    };
-    if let Some(problem) = metadata::problem(state, invocation, held, &item, &named.index, origin) {
-        return Some(problem);
-    }
-    if !key_is_fresh(state, invocation, named) {
-        return Some(format!("an old API key, {}, over a new one", named.api_key));
-    }
-    wrong_claimant(state, invocation, key, named)
+    origin::problem(state, invocation, &item, named.version)
+        .or_else(|| metadata::problem(state, invocation, held, &item, &named.index))
+        .or_else(|| stale_api_key(state, invocation, named))
+        .or_else(|| wrong_claimant(state, invocation, key, named))
 }
 
 /// Whether a key that the invocation asked KV to delete gets back what it was told that it held.
@@ -50,7 +42,7 @@ fn is_put_back(state: &State, invocation: usize, key: &str, held: &Held) -> bool
         })
 }
 
-/// The image that a value was rendered from.
+/// Returns the image that a value was rendered from.
 fn image_of<'a>(
     environment: &'a Environment,
     named: &Named,
@@ -62,66 +54,72 @@ fn image_of<'a>(
         .find(|(_, settings)| settings.version == named.version)
 }
 
-fn key_is_fresh(state: &State, invocation: usize, named: &Named) -> bool {
+/// An API key is one that was valid since the invocation began. Where the service gave none, a batch and
+/// a re-export may use the one again that KV holds of the same index.
+fn stale_api_key(state: &State, invocation: usize, named: &Named) -> Option<String> {
     let (run, environment) = state.run(invocation);
     let account = &named.index.account;
     let of_account = environment.api_keys.get(account);
     if of_account.is_some_and(|past| past.since(run.began).any(|key| *key == named.api_key)) {
-        return true;
+        return None;
     }
-    // If the service gives no answer, the key that KV held of the same index may be used again. In
-    // any cell: a re-export keeps its key when the item moves to another cell.
+    let may_reuse =
+        !matches!(run.kind, Kind::Reconcile(_)) && run.without_api_key.contains(account);
     let settings = environment.settings_since(&named.index, 0);
-    let keys: BTreeSet<String> =
-        settings.flat_map(|settings| settings.kv_keys(&named.index)).collect();
-    run.unanswered.iter().any(|(_, asked)| asked == account)
-        && keys.iter().filter_map(|key| run.seen.of(Namespace::Settings, key)).any(|seen| {
-            seen.held()
-                .filter_map(|was| was.named_for(environment.name))
-                .any(|was| was.index == named.index && was.api_key == named.api_key)
+    let mut keys = settings.flat_map(|settings| settings.kv_keys(&named.index));
+    let is_told = keys.any(|key| {
+        let seen = run.seen.of(Namespace::Settings, &key);
+        let mut told = seen.into_iter().flat_map(|seen| seen.held());
+        told.any(|was| {
+            let is_its = |told: &Named| told.index == named.index && told.api_key == named.api_key;
+            was.is_ours(environment.name) && was.named.as_ref().is_some_and(is_its)
         })
+    });
+    let problem = || format!("an old API key, {}, over a new one", named.api_key);
+    (!(may_reuse && is_told)).then(problem)
 }
 
-/// A key that several items ask for stays with the one that KV names, else it is the first's.
+/// A key that several items ask for stays with its owner, else it is the first's. What a batch's records
+/// and a re-export are about is written under all of its keys.
 fn wrong_claimant(state: &State, invocation: usize, key: &str, named: &Named) -> Option<String> {
     let (run, environment) = state.run(invocation);
-    let of_the_batch = run.batch.deciding.contains_key(&item_key(&named.index));
-    if of_the_batch || !run.is_stream() {
+    if run.is_about(&item_key(&named.index), &named.index) {
         return None;
     }
-    let seen = run.seen.of(Namespace::Settings, key)?;
-    let claims = |past: &ItemPast, index: &IndexRef| {
-        past.all_since(run.began, |image| {
-            settings_of(image).is_some_and(|settings| settings.asks_for(index, key))
+    let seen = run.seen.of(Namespace::Settings, key);
+    let told = || seen.into_iter().flat_map(|seen| &seen.told);
+    let owner = |was: &Option<Rc<Held>>| {
+        let was = was.as_ref().filter(|was| was.is_ours(environment.name))?;
+        was.owner.clone()
+    };
+    let holder = told().next().and_then(owner);
+    if !told().all(|was| owner(was) == holder) {
+        return None;
+    }
+    let asks = |image: &Option<Rc<Image>>, index: &IndexRef| {
+        let settings = image.as_ref().and_then(|image| image.settings());
+        settings.is_some_and(|settings| {
+            settings.asks_for(index, key) && environment.exportable(index, settings)
         })
     };
-    let told: Vec<Option<&Named>> = seen
-        .answers
-        .iter()
-        .map(|was| was.as_ref().and_then(|was| was.named_for(environment.name)))
-        .collect();
-    let holder = told.first().copied().flatten();
-    let agreed = told.iter().all(|was| was.map(|was| &was.index) == holder.map(|was| &was.index));
-    if !agreed {
-        return None;
-    }
-    let all_the_time: Vec<_> = environment
+    // The table may lag behind by some seconds.
+    let from = state.before(run.began, origin::TABLE_LAG);
+    let all_the_time = |(index, past): &(IndexRef, &ItemPast)| {
+        past.all_since(from, |image| asks(image, index))
+    };
+    let rightful: Vec<IndexRef> =
+        environment.indexes().filter(all_the_time).map(|(index, _)| index).collect();
+    let ever = environment
         .indexes()
-        .filter(|(index, past)| claims(past, index))
-        .map(|(index, _)| index)
-        .collect();
-    let ever = environment.indexes().filter(|(index, past)| {
-        past.since(run.began)
-            .any(|image| settings_of(image).is_some_and(|settings| settings.asks_for(index, key)))
-    });
-    if let Some(holder) = holder.filter(|holder| all_the_time.contains(&holder.index)) {
-        let problem =
-            || format!("written for {}, but {} has it and asks for it", named.index, holder.index);
-        return (holder.index != named.index).then(problem);
+        .filter(|(index, past)| past.since(from).any(|image| asks(image, index)))
+        .count();
+    if let Some(holder) = holder.filter(|holder| rightful.contains(holder)) {
+        let problem = || format!("written for {}, but {holder} has it and asks for it", named.index);
+        return (holder != named.index).then(problem);
     }
-    let unchanged = ever.count() == all_the_time.len();
-    let first = all_the_time.first().filter(|first| unchanged && **first != named.index)?;
-    Some(format!("written for {}, but {first} comes first", named.index))
+    let first = rightful.first().filter(|_| ever == rightful.len())?;
+    let problem = || format!("written for {}, but {first} comes first", named.index);
+    (*first != named.index).then(problem)
 }
 
 pub fn delete(state: &State, invocation: usize, key: &str) -> Option<String> {
@@ -130,61 +128,54 @@ pub fn delete(state: &State, invocation: usize, key: &str) -> Option<String> {
     if let Some(claimant) = claimant(environment, key, run.began) {
         return Some(format!("deleted, but {claimant} all the time"));
     }
-    let Some(seen) = run.seen.of(Namespace::Settings, key) else {
-        return Some("deleted without a look at what KV holds".to_owned());
-    };
-    // One answer that lets it go is enough: which of them decided is not known.
-    let reasons = seen.answers.iter().map(|told| match told {
-        Some(told) => match told.named_for(environment.name) {
-            None => Some("it was foreign".to_owned()),
-            Some(named) => protector(environment, key, &named.naming(), run.began),
-        },
-        None => {
-            let mut removals = run.batch.removals_naming(key).peekable();
-            match removals.peek() {
-                None => Some("nothing was there, and no removal names it".to_owned()),
-                Some(_) => {
-                    removals.find_map(|naming| protector(environment, key, naming, run.began))
-                }
-            }
+    let told = run.seen.of(Namespace::Settings, key).into_iter().flat_map(|seen| seen.held());
+    // One response that lets it go is enough: which of them decided is not known.
+    let reasons = told.map(|told| match &told.owner {
+        Some(owner) if told.is_ours(environment.name) => {
+            protector(environment, key, owner, run.began)
         }
+        _ => Some("it was foreign".to_owned()),
     });
-    let reasons: Option<Vec<String>> = reasons.collect();
-    reasons.map(|reasons| format!("deleted, but {} all the time", reasons.join(" or ")))
+    let reasons: Vec<String> = reasons.collect::<Option<_>>()?;
+    if reasons.is_empty() {
+        return Some("deleted, but KV was never read to hold it".to_owned());
+    }
+    Some(format!("deleted, but {} all the time", reasons.join(" or ")))
 }
 
-fn settings_of(image: &Option<Rc<Image>>) -> Option<&Settings> {
-    image.as_ref().and_then(|image| image.settings())
-}
-
-/// Who has asked for a key all the time since `from`.
+/// Returns who has asked for a key all the time since `from`.
 pub fn claimant(environment: &Environment, key: &str, from: Step) -> Option<String> {
     let mut claimants = environment.indexes().filter(|(index, past)| {
         past.all_since(from, |image| {
-            settings_of(image).is_some_and(|settings| settings.asks_for(index, key))
+            let settings = image.as_ref().and_then(|image| image.settings());
+            settings.is_some_and(|settings| settings.asks_for(index, key))
         })
     });
     claimants.next().map(|(index, _)| format!("{index} asks for it"))
 }
 
-/// What has protected a key that nobody asks for, all the time since `from`.
+/// Returns what has protected a key that nobody asks for, all the time since `from`.
 pub fn protector(
     environment: &Environment,
     key: &str,
-    naming: &Naming,
+    owner: &IndexRef,
     from: Step,
 ) -> Option<String> {
-    let index = &naming.index;
-    let own = environment.past_of(index).cloned().unwrap_or_default();
-    let gone = own.last().is_none() || own.since(from).all(Option::is_none);
-    let unexportable = own.all_since(from, |image| {
-        settings_of(image).is_some_and(|settings| !environment.exportable(index, settings))
+    let item = item_key(owner);
+    let own = environment.table.get(&item);
+    let invalid = own.is_some_and(|own| {
+        own.all_since(from, |image| {
+            let settings = image.as_ref().and_then(|image| image.settings());
+            settings.is_some_and(|settings| !environment.is_valid(settings))
+        })
     });
-    if unexportable {
-        return Some(format!("{index} can't be exported"));
+    if invalid {
+        return Some(format!("{owner} can't be exported"));
     }
-    let pointer = environment.pointer(from, &item_key(index), |owner, aliases| {
-        aliases.name_shop(key) || (gone && aliases.point_at(&owner.pk, index, naming.shops.iter()))
+    let gone = own.is_none_or(|own| own.since(from).all(Option::is_none));
+    let pointer = environment.pointer(from, &item, key).or_else(|| {
+        let pointer = environment.pointer(from, &item, &index_id(owner));
+        pointer.filter(|_| gone)
     });
-    pointer.map(|owner| format!("{}/{} points at it", owner.pk, owner.sk))
+    pointer.map(|pointer| format!("{}/{} points at it", pointer.pk, pointer.sk))
 }

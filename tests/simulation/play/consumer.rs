@@ -7,14 +7,14 @@ use tokio::time::sleep;
 
 use super::sim::{End, Sim};
 use crate::checks::answers;
-use crate::world::{Batch, Invocation, Kind, Shard, State};
+use crate::world::{Invocation, Kind, Shard, State, told};
 
 /// After this many invocations of an environment, a history must have come to rest.
 const MAX_INVOCATIONS: usize = 300;
 
-/// How long a consumer is stopped that is.
+/// How many seconds a consumer may be stopped for.
 const STOPS: [u64; 3] = [45, 70, 600];
-/// The same in small worlds, and in named cases that are about it.
+/// How long it is stopped in small worlds.
 const WAIT: Duration = Duration::from_secs(70);
 
 impl Sim {
@@ -30,18 +30,15 @@ impl Sim {
             let began = self.state.borrow().now();
             let pause = self.pause();
             sleep(Duration::from_millis(pause)).await;
-            let done = self.deliver(environment, shard, batch.clone()).await;
+            let done = self.deliver(environment, shard, batch).await;
             {
                 let mut state = self.state.borrow_mut();
                 let state = &mut *state;
                 let most = MAX_INVOCATIONS * state.environments.len();
                 let now = state.now();
-                let Shard { records, checkpoint } =
-                    &mut state.environments[environment].shards[shard];
-                let failed = records[batch].get(done.unwrap_or_default());
-                // No time can be promised while invocations die, or to what waits for a record that
-                // doesn't say when.
-                if done.is_none() || failed.is_some_and(|record| record.created.is_none()) {
+                let Shard { checkpoint, .. } = &mut state.environments[environment].shards[shard];
+                // No time can be promised while invocations die.
+                if done.is_none() {
                     state.stops.push((began, now));
                 }
                 *checkpoint += done.unwrap_or_default();
@@ -56,7 +53,7 @@ impl Sim {
         self.changed.notify_waiters();
     }
 
-    /// The next records of the shard. Batches are cut anywhere, repeated ones in halves or otherwise.
+    /// Returns the next records of the shard. Batches are cut anywhere, repeated ones in halves or otherwise.
     fn next_batch(&self, environment: usize, shard: usize) -> Option<Range<usize>> {
         let mut state = self.state.borrow_mut();
         let Shard { records, checkpoint } = &state.environments[environment].shards[shard];
@@ -83,11 +80,10 @@ impl Sim {
             let own = &state.environments[environment];
             let records = &own.shards[shard].records[batch.clone()];
             let json: Vec<&str> = records.iter().map(|record| record.json.as_str()).collect();
-            let old_images = state.shape.old_images;
             let run = Invocation {
                 environment,
                 kind: Kind::Stream { shard, batch: batch.clone() },
-                batch: Batch::new(own, records, old_images, state.wall_clock()),
+                batch: told(records, state.wall_clock()),
                 ..Invocation::default()
             };
             (format!(r#"{{"Records":[{}]}}"#, json.join(",")), run)
@@ -109,15 +105,13 @@ impl Sim {
     }
 }
 
-/// How long the consumer is stopped before a delivery.
+/// Returns how long the consumer is stopped before a delivery.
 fn stop(state: &mut State) -> Duration {
     let stop = if let Some(small) = &mut state.shape.small {
         if small.waits == 0 || state.choices.below(2) == 0 {
             return Duration::ZERO;
         }
         small.waits -= 1;
-        WAIT
-    } else if state.shape.scripted && state.shape.stops {
         WAIT
     } else if state.shape.stops && state.choices.below(8) == 1 {
         Duration::from_secs(*state.choices.pick(&STOPS))

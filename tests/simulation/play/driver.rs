@@ -12,9 +12,9 @@ use tokio::time::sleep;
 
 use super::sim::Sim;
 use crate::checks::receipts::Log;
-use crate::checks::{brakes, in_time, receipts, reconciled, settled};
+use crate::checks::{in_time, receipts, reconciled, settled};
 use crate::choices::Choices;
-use crate::world::{Crowd, MAX_AGE, Reconcile, Shape, State, fire};
+use crate::world::{MAX_AGE, Reconcile, Shape, State, fire, prepare};
 
 /// Operators of an environment at the same time.
 const OPERATORS: usize = 2;
@@ -23,7 +23,6 @@ const OPERATORS: usize = 2;
 pub fn run(
     mut choices: Choices,
     shape: impl FnOnce(&mut Choices) -> Shape,
-    setup: impl FnOnce(&mut State),
     trace: bool,
 ) -> State {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -38,7 +37,7 @@ pub fn run(
         let mut state = State::new(choices, shape);
         state.trace = trace.then(Vec::new);
         state.note(|| String::from("start"));
-        setup(&mut state);
+        prepare(&mut state);
         state.prepared = state.step;
         let sim = Sim { state: Rc::new(RefCell::new(state)), changed: Rc::default() };
         sim.play().await;
@@ -70,11 +69,11 @@ impl Sim {
                 actors.push(Box::pin(self.operator(environment)));
             }
         }
-        actors.push(Box::pin(self.late_requests()));
+        actors.push(Box::pin(self.stragglers()));
         while actors.next().await.is_some() {}
         drop(actors);
-        let late: Vec<_> = std::mem::take(&mut self.state.borrow_mut().late);
-        for (_, changes) in late {
+        let stragglers: Vec<_> = std::mem::take(&mut self.state.borrow_mut().stragglers);
+        for (_, changes) in stragglers {
             self.state.borrow_mut().land(changes);
         }
         if self.state.borrow().shape.reconciles {
@@ -82,67 +81,38 @@ impl Sim {
         }
     }
 
-    /// When nothing happens and nothing fails any more, one reconcile repairs everything, or two
-    /// where the brakes refuse it. Where two environments share KV, a key that one of them gives up
-    /// is for the other's next one.
+    /// When nothing happens and nothing fails any more, one reconcile repairs everything whose brakes are
+    /// raised. Where two environments share KV, a key that one of them gives up is for the other's next.
     async fn last_reconciles(&self) {
         self.state.borrow_mut().quiet = true;
         if self.state.borrow().violation.is_some() {
             return;
         }
         sleep(MAX_AGE + Duration::from_secs(1)).await;
-        if self.state.borrow().shape.crowd != Crowd::default() {
-            self.braked_reconciles().await;
-        }
         let environments = self.state.borrow().environments.len();
         let rounds = if environments == 1 { 1 } else { 2 };
         for environment in (0..rounds).flat_map(|_| 0..environments) {
-            self.reconcile(environment, &Reconcile::repair()).await;
+            let raised =
+                Reconcile { delete_up_to: Some(1_000), rewrite_up_to: Some(2_000), ..Reconcile::repair() };
+            self.reconcile(environment, &raised).await;
         }
         reconciled::check(&mut self.state.borrow_mut());
     }
 
-    /// An audit and a repair refuse the same, and a repair that is told to mends it.
-    async fn braked_reconciles(&self) {
-        let (delete, rewrite) = brakes::refused(&self.state.borrow());
-        let raised = Reconcile {
-            delete_up_to: Some(delete),
-            rewrite_up_to: Some(rewrite),
-            ..Reconcile::repair()
-        };
-        for (request, refuses) in
-            [(Reconcile::default(), true), (Reconcile::repair(), true), (raised, false)]
-        {
-            self.reconcile(0, &request).await;
-            let mut state = self.state.borrow_mut();
-            let report = state.report.as_ref().map(serde_json::to_value);
-            let report = report.and_then(Result::ok).unwrap_or_default();
-            let refused = |what: &str| report["refused"][what].as_u64().unwrap_or_default();
-            let refused = (refused("delete"), refused("rewrite"));
-            let expected = if refuses { (delete, rewrite) } else { (0, 0) };
-            let complete = !request.apply || refused == (0, 0);
-            if refused != expected || report["complete"] != complete {
-                let problem = format!("{request:?} should refuse {expected:?}: {report}");
-                state.violate("what exceeds a brake is refused, and said", problem);
-            }
-        }
-    }
-
     /// Lets requests land after their clients gave up.
-    async fn late_requests(&self) {
-        // In named cases they land at the very end.
-        while !self.is_over() && !self.state.borrow().shape.scripted {
+    async fn stragglers(&self) {
+        while !self.is_over() {
             let (now, next) = {
                 let state = self.state.borrow();
-                (state.now(), state.late.iter().map(|(at, _)| *at).min())
+                (state.now(), state.stragglers.iter().map(|(at, _)| *at).min())
             };
             match next {
                 None => self.changed.notified().await,
                 Some(at) if at > now => sleep(at - now).await,
                 Some(at) => {
                     let mut state = self.state.borrow_mut();
-                    let due = state.late.iter().position(|(when, _)| *when == at);
-                    let changes = due.map(|due| state.late.swap_remove(due).1);
+                    let due = state.stragglers.iter().position(|(when, _)| *when == at);
+                    let changes = due.map(|due| state.stragglers.swap_remove(due).1);
                     state.land(changes.unwrap_or_default());
                 }
             }
@@ -172,7 +142,7 @@ impl Sim {
         }
     }
 
-    /// How long someone waits before the next action, in milliseconds.
+    /// Returns how many milliseconds someone waits before the next action.
     pub fn pause(&self) -> u64 {
         let mut state = self.state.borrow_mut();
         if state.shape.is_plain() { 0 } else { *state.choices.pick(&[0, 2, 50, 900, 9_000]) }

@@ -4,10 +4,11 @@ use ecom_settings_exporter::export::re_export::ReExportError;
 use ecom_settings_exporter::lambda::{Answer, HandlerError};
 
 use super::sim::{End, Sim};
-use crate::checks::after_look;
-use crate::world::{
-    Done, IndexRef, Invocation, Kind, Namespace, Reconcile, Settings, State, index_id, item_key,
-};
+use crate::checks::after_removal;
+use crate::world::{Done, IndexRef, Invocation, Kind, Reconcile, Settings, State, item_key};
+
+/// The most runs of a chain, those that die and are tried again among them.
+const MAX_RUNS: u32 = 60;
 
 impl Sim {
     pub async fn operator(&self, environment: usize) {
@@ -38,7 +39,8 @@ impl Sim {
         );
         let name = self.state.borrow().environments[environment].name;
         let what = format!("{name}: re-export of {index}");
-        let run = Invocation { environment, kind: Kind::ReExport, ..Invocation::default() };
+        let kind = Kind::ReExport(index.clone());
+        let run = Invocation { environment, kind, ..Invocation::default() };
         let (invocation, end) = self.invoke(&payload, run, &what).await;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
@@ -48,6 +50,7 @@ impl Sim {
             End::Crashed => return half_re_exported.extend(attempted),
             End::Answered(handled) => handled,
         };
+        let failed = handled.is_err();
         match handled {
             Ok(Answer::ReExport(_)) => {}
             Err(HandlerError::ReExport(error)) => {
@@ -63,50 +66,59 @@ impl Sim {
                 state.violate("a re-export is answered as one", problem);
             }
         }
-        after_look(state, invocation, &stats);
+        after_removal(state, invocation, failed, &stats);
     }
 
-    /// Runs a reconcile, and what it says that goes on with it.
+    /// Runs a reconcile to the end of its chain, as the state machine does: a run that dies is tried again.
     pub async fn reconcile(&self, environment: usize, request: &Reconcile) {
         let mut done = Done::default();
         let mut token = None;
-        loop {
+        for _ in 0..MAX_RUNS {
             let kind = Kind::Reconcile(request.clone());
             let payload = request.payload(token.as_deref());
             let run = Invocation { environment, kind, done, ..Invocation::default() };
             let name = self.state.borrow().environments[environment].name;
             let (invocation, end) = self.invoke(&payload, run, &format!("{name}: {payload}")).await;
             let mut state = self.state.borrow_mut();
-            token = reconciled(&mut state, invocation, request, end);
-            if token.is_none() || state.violation.is_some() {
-                return;
+            done = state.invocations[invocation].done.clone();
+            match reconciled(&mut state, invocation, request, end) {
+                Next::Again => done.killed += 1,
+                Next::Advance(next) => token = Some(next),
+                Next::End => return,
             }
-            done = std::mem::take(&mut state.invocations[invocation].done);
         }
+        let problem = format!("{request:?}");
+        self.state.borrow_mut().violate("a chain comes to its end", problem);
     }
 }
 
-/// Checks the end of a reconcile; tells how to go on.
-fn reconciled(
-    state: &mut State,
-    invocation: usize,
-    request: &Reconcile,
-    end: End,
-) -> Option<String> {
+/// What follows a run of a reconcile.
+enum Next {
+    Again,
+    Advance(String),
+    End,
+}
+
+/// Checks the end of a run. Returns what follows it.
+fn reconciled(state: &mut State, invocation: usize, request: &Reconcile, end: End) -> Next {
     let attempted = &state.invocations[invocation].attempted;
     if !request.apply && !attempted.is_empty() {
         let problem = format!("[{invocation}] {attempted:?}");
         state.violate("only a repair writes", problem);
     }
-    let End::Answered((handled, stats)) = end else { return None };
-    state.stats.refused += stats.repair_refused.unwrap_or_default();
+    let End::Answered((handled, stats)) = end else {
+        state.count("killed runs", 1);
+        return if state.violation.is_none() { Next::Again } else { Next::End };
+    };
     let mut token = None;
+    let mut failed = true;
     match handled {
         Ok(Answer::Reconcile(report)) => {
-            state.note(|| format!("  [{invocation}] reports {report:?}"));
-            let json = serde_json::to_value(&report).unwrap();
-            token = json["continue"].as_str().map(str::to_owned);
-            state.report = Some(*report);
+            let report = serde_json::to_value(&report).unwrap();
+            state.note(|| format!("  [{invocation}] reports {report}"));
+            token = report["continue"].as_str().map(str::to_owned);
+            failed = report["complete"] == false;
+            state.report = report;
         }
         Ok(_) => state.violate("a reconcile is answered as one", format!("[{invocation}]")),
         Err(error) => {
@@ -117,14 +129,13 @@ fn reconciled(
             }
         }
     }
-    after_look(state, invocation, &stats);
-    token
+    after_removal(state, invocation, failed, &stats);
+    token.filter(|_| state.violation.is_none()).map_or(Next::End, Next::Advance)
 }
 
-/// Whether a re-export failed for no reason.
+/// Returns whether a re-export failed for no reason.
 fn unfounded(state: &State, at: usize, index: &IndexRef, error: &ReExportError) -> Option<String> {
-    let run = &state.invocations[at];
-    let environment = state.environment_of(at);
+    let (run, environment) = state.run(at);
     let past = environment.table.get(&item_key(index));
     let was = |test: &dyn Fn(&Settings) -> bool| {
         past.is_some_and(|past| {
@@ -135,17 +146,16 @@ fn unfounded(state: &State, at: usize, index: &IndexRef, error: &ReExportError) 
     let founded = match error {
         ReExportError::IndexNotFound(_) => missing && run.attempted.is_empty(),
         ReExportError::RecordRejected { .. } => {
-            was(&|settings| !environment.exportable(index, settings))
+            let lacks_a_key = run.without_api_key.contains(&index.account);
+            lacks_a_key || was(&|settings| !environment.exportable(index, settings))
         }
         ReExportError::CloudflareAuthRejected { .. } => run.failed_services.contains("kv"),
-        ReExportError::Incomplete { .. } => {
-            let held = state.kv.contains_key(&(Namespace::Settings, index_id(index)));
+        _ => {
             !run.failed_services.is_empty()
                 || run.out_of_time
-                // A slow answer is no answer: the API keys service gets only a part of the time.
-                || !run.unanswered.is_empty()
-                || (held && run.passes > 5)
-                || run.table_calls > 5
+                // A slow response is none: the API keys service gets only a part of the time.
+                || !run.without_api_key.is_empty()
+                || environment.has_changed_since(run.began)
         }
     };
     (!founded).then(|| "a re-export failed for no reason".to_owned())

@@ -16,7 +16,7 @@ use crate::services::ports::Ports;
 use crate::world::{Invocation, State};
 
 /// The time that the exporter reserves for its answer and for a put-back, and a bit more. Before a
-/// delete it reserves the time of a look too.
+/// delete it reserves the time of a pass too.
 const MARGIN: Duration = Duration::from_secs(5);
 
 pub struct Sim {
@@ -39,7 +39,7 @@ impl Sim {
         (state.events_left == 0 && state.is_drained()) || state.violation.is_some()
     }
 
-    /// Runs the exporter on a payload, until it answers or dies.
+    /// Runs the exporter on a payload until it answers or dies. Returns the invocation's number too.
     pub async fn invoke(&self, payload: &str, mut run: Invocation, what: &str) -> (usize, End) {
         let (invocation, config, time_left) = {
             let mut state = self.state.borrow_mut();
@@ -54,10 +54,8 @@ impl Sim {
                 ..config(environment.name)
             };
             let invocation = state.invocations.len();
-            let late = run.batch.deciding.values().filter(|deciding| deciding.late);
-            state.stats.late += late.count() as u64;
             state.invocations.push(run);
-            state.stats.invocations += 1;
+            state.count("invocations", 1);
             state.busy += 1;
             state.note(|| format!("[{invocation}] {what}"));
             let seconds = match state.shape.small {
@@ -90,14 +88,11 @@ impl Sim {
         state.busy -= 1;
         let run = &mut state.invocations[invocation];
         run.ended = true;
-        run.out_of_time = started.elapsed() + MARGIN + run.look_time() >= time_left;
+        run.out_of_time = started.elapsed() + MARGIN + run.pass_time() >= time_left;
         if matches!(end, End::Crashed) {
-            run.crashed = true;
             state.uncertain.extend(run.attempted.iter().cloned());
-            if !run.deleted.is_empty() {
-                state.excused.half_settled.extend(run.delete_attempts.iter().cloned());
-            }
-            state.stats.crashes += 1;
+            state.excused.half_removed.extend(run.delete_attempts.iter().cloned());
+            state.count("crashes", 1);
             state.note(|| format!("[{invocation}] dies"));
         } else if started.elapsed() >= time_left {
             state.violate("the answer comes before the time-out", format!("[{invocation}]"));

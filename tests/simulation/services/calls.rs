@@ -6,7 +6,7 @@ use crate::world::{
     Call, Failure, Fault, OTHER_FAULTS, READ_FAULTS, Small, State, WRITE_FAULTS, fire,
 };
 
-/// How many of the faults small worlds have.
+/// Small worlds have the first faults of each list, up to these numbers.
 const SMALL_WRITE_FAULTS: usize = 5;
 const SMALL_FAULTS: usize = 2;
 
@@ -20,24 +20,22 @@ const LONGER_DELAY: Duration = Duration::from_secs(25);
 pub struct AtCall {
     pub latency: Duration,
     pub fault: Fault,
-    /// Whether KV's answer is to be old, where it can be.
-    pub old: bool,
+    /// Whether KV's response is to be stale, where it can be.
+    pub stale: bool,
 }
 
 impl AtCall {
     fn after(latency: Duration) -> Self {
-        Self { latency, fault: Fault::None, old: false }
+        Self { latency, fault: Fault::None, stale: false }
     }
 }
 
 impl State {
-    /// Decides what happens before and at a call: how long it takes, and what goes wrong.
+    /// Decides how long a call takes, what happens before it, and what goes wrong.
     pub fn at_call(&mut self, invocation: usize, call: Call) -> AtCall {
-        self.stats.steps += 1;
+        self.count("steps", 1);
         let at_call = if self.quiet {
             AtCall::after(QUICK)
-        } else if self.shape.scripted {
-            self.scripted_call(invocation, call)
         } else if let Some(small) = self.shape.small {
             self.small_call(small, call)
         } else {
@@ -46,7 +44,7 @@ impl State {
         let fault = at_call.fault;
         if fault != Fault::None {
             self.note(|| format!("  [{invocation}] {call:?}: {fault:?}"));
-            self.stats.faults += 1;
+            self.count("faults", 1);
             self.invocations[invocation].failed_services.insert(service(call));
         }
         let run = &mut self.invocations[invocation];
@@ -59,12 +57,7 @@ impl State {
     }
 
     fn random_call(&mut self, invocation: usize, call: Call) -> AtCall {
-        let event = self.events_left > 0 && {
-            let storm = self.shape.storm && call == Call::Table;
-            let one_in = if storm { 2 } else { self.shape.event_one_in };
-            self.choices.one_in(one_in)
-        };
-        if event {
+        if self.events_left > 0 && self.choices.one_in(self.shape.event_one_in) {
             fire(self);
         }
         let latencies: [u64; 8] = match self.shape.brisk {
@@ -76,7 +69,7 @@ impl State {
             true => self.delivery_fault(invocation, call),
             false => self.random_fault(invocation, call),
         };
-        AtCall { latency, fault, old: self.shape.old_answers }
+        AtCall { latency, fault, stale: self.shape.stale_reads }
     }
 
     fn random_fault(&mut self, invocation: usize, call: Call) -> Fault {
@@ -98,8 +91,8 @@ impl State {
             self.outages.insert(service, calls);
             return Fault::Fail { why: Failure::Transient, done: false };
         }
-        if self.shape.late_requests && call == Call::KvWrite && self.choices.below(2) == 1 {
-            return Fault::Late;
+        if self.shape.stragglers && call == Call::KvWrite && self.choices.below(2) == 1 {
+            return Fault::Straggles;
         }
         let faults = match call {
             Call::KvWrite => WRITE_FAULTS,
@@ -119,22 +112,6 @@ impl State {
         Fault::Crash { done: self.choices.below(2) == 1 }
     }
 
-    fn scripted_call(&mut self, invocation: usize, call: Call) -> AtCall {
-        let calls = self.invocations[invocation].calls.entry(call).or_default();
-        let nth = *calls;
-        *calls += 1;
-        let planned = self.script.iter().find(|planned| {
-            (planned.invocation, planned.call, planned.nth) == (invocation, call, nth)
-        });
-        let Some(planned) = planned else { return AtCall::after(QUICK) };
-        let latency = if planned.overtaken { DELAY } else { QUICK };
-        let at_call = AtCall { latency, fault: planned.fault, old: planned.old };
-        if let Some(event) = planned.event {
-            event(self);
-        }
-        at_call
-    }
-
     fn small_call(&mut self, mut left: Small, call: Call) -> AtCall {
         if left.interruptions > 0 && self.events_left > 0 && self.choices.below(2) == 1 {
             left.interruptions -= 1;
@@ -146,7 +123,7 @@ impl State {
             self.shape.small = Some(left);
             return AtCall::after(if left.delays == 0 { LONGER_DELAY } else { DELAY });
         }
-        let old = left.old_answers > 0;
+        let stale = left.stale_reads > 0;
         let faults = match call {
             Call::KvWrite => &WRITE_FAULTS[..SMALL_WRITE_FAULTS],
             Call::KvRead => &READ_FAULTS[..SMALL_FAULTS],
@@ -160,7 +137,7 @@ impl State {
                 faults[fault as usize - 1]
             }
         };
-        AtCall { latency: QUICK, fault, old }
+        AtCall { latency: QUICK, fault, stale }
     }
 }
 

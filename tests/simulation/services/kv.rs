@@ -1,4 +1,4 @@
-//! What KV does beyond the rules that all tests share: it fails in many ways, and its answers may be
+//! What KV does beyond the rules that all tests share: it fails in many ways, and its responses may be
 //! a minute old.
 
 use std::rc::Rc;
@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use ecom_settings_exporter::ports::{Cause, KvError, Namespace};
 
-use crate::checks;
 use crate::memory::{Keys, KvFault};
 use crate::world::{Failure, Fault, Held, State, Step};
 
 impl Fault {
-    /// What it is for a request to KV.
+    /// Returns what it is for a request to KV.
     pub fn of_kv(self) -> Option<KvFault> {
         let keys = |all| if all { Keys::All } else { Keys::EverySecond };
         Some(match self {
@@ -25,7 +24,7 @@ impl Fault {
                 KvFault::IsDoneAndListsAsUnsuccessful(keys(all))
             }
             Self::Unsuccessful { all, .. } => KvFault::ListsAsUnsuccessful(keys(all)),
-            Self::Late => KvFault::Fails(failure(Failure::TooMuch)),
+            Self::Straggles => KvFault::Fails(failure(Failure::TooMuch)),
         })
     }
 }
@@ -33,9 +32,9 @@ impl Fault {
 pub fn failure(why: Failure) -> KvError {
     let cause = Cause::new(format!("{why:?}"));
     match why {
-        Failure::Transient => KvError::Transient(cause),
+        Failure::Transient | Failure::NotFound => KvError::Transient(cause),
         Failure::RateLimited(seconds) => {
-            KvError::Transient(Cause { asked_wait: Some(Duration::from_secs(seconds)), ..cause })
+            KvError::RateLimited(Cause { asked_wait: Some(Duration::from_secs(seconds)), ..cause })
         }
         Failure::TooMuch => KvError::TooMuch(cause),
         Failure::Refused => KvError::Refused(cause),
@@ -45,8 +44,8 @@ pub fn failure(why: Failure) -> KvError {
     }
 }
 
-/// The step as of which an answer about these keys is given, where it is an old one.
-pub fn old_moment(state: &mut State, namespace: Namespace, keys: &[&String]) -> Option<Step> {
+/// Returns the step as of which a response about these keys is given, where it is a stale one.
+pub fn stale_moment(state: &mut State, namespace: Namespace, keys: &[&String]) -> Option<Step> {
     let oldest = state.oldest_visible();
     let pasts = keys.iter().filter_map(|key| state.kv.get(&(namespace, (*key).clone())));
     let changes = pasts.flat_map(|past| past.spans().map(|(step, _, _)| step));
@@ -55,24 +54,22 @@ pub fn old_moment(state: &mut State, namespace: Namespace, keys: &[&String]) -> 
     let options = u32::try_from(changes.len()).unwrap();
     let chosen = if changes.is_empty() {
         return None;
-    } else if state.shape.scripted {
-        0
     } else if let Some(small) = &mut state.shape.small {
-        let left = small.old_answers.checked_sub(1)?;
+        let left = small.stale_reads.checked_sub(1)?;
         let chosen = state.choices.below(options + 1).checked_sub(1)?;
-        small.old_answers = left;
+        small.stale_reads = left;
         chosen
     } else {
         // Nearly always as it is now.
         (state.choices.below(8) == 1).then_some(())?;
         state.choices.below(options)
     };
-    state.stats.old_answers += 1;
+    state.count("stale reads", 1);
     Some(changes[chosen as usize] - 1)
 }
 
-/// What KV tells the invocation of a key, as of a step.
-pub fn answer(
+/// Returns what KV tells the invocation about a key, as of a step.
+pub fn tell(
     state: &mut State,
     invocation: usize,
     namespace: Namespace,
@@ -88,9 +85,12 @@ pub fn answer(
     if told != now {
         state.note(|| {
             let told = told.as_deref().map(|held| held.value.as_str());
-            format!("  [{invocation}] is told an old answer about {key}: {told:?}")
+            format!("  [{invocation}] gets a stale response about {key}: {told:?}")
         });
-        checks::old_answer(state, invocation, namespace, key, told.as_deref(), now.as_deref());
+        let owner = |held: &Option<Rc<Held>>| held.as_ref().map(|held| held.owner.clone());
+        if now.is_some() && owner(&told) != owner(&now) {
+            state.excused.misread.insert((namespace, key.to_owned()));
+        }
     }
     let from = state.oldest_visible();
     state.invocations[invocation].seen.add(namespace, key, from, told.clone());

@@ -1,5 +1,5 @@
-//! What one invocation sees of the world. Every read of the table is consistent, and each page is read
-//! by itself.
+//! What one invocation sees of the world. Each page of the table is read by itself, and only a scan of
+//! whole items may miss the last seconds.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -8,25 +8,25 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use ecom_settings_exporter::item::{Item, ItemKey};
-use ecom_settings_exporter::kv::{Entry, Metadata, StoredValue};
+use ecom_settings_exporter::kv::{Entry, Metadata, Namespace, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, Namespace, ScanColumns,
-    TableError, TablePage,
+    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, ScanColumns, TableError,
+    TablePage,
 };
 use secrecy::SecretString;
 use tokio::sync::Notify;
 
 use super::calls::AtCall;
-use super::kv::{answer, failure, old_moment};
+use super::kv::{failure, stale_moment, tell};
 use crate::checks;
-use crate::memory::{Backend, Change, KvFault, Listing, Part, table_page};
-use crate::world::{Call, Failure, Fault, Held, OTHER_CELL, State, query_of};
+use crate::memory::{Backend, Change, KvFault, Listing, Part, Row, table_page};
+use crate::world::{Call, Failure, Fault, Held, OTHER_CELL, State, Step, query_of};
 
 /// When a request may land that its client gave up, in seconds: Cloudflare's own time-out is at 100.
 const LANDS_AFTER: [u64; 5] = [0, 1, 10, 50, 100];
 
-/// Segments of a scan that hold items. The others are empty and answer at once.
-const FULL_SEGMENTS: u32 = 3;
+/// How far behind an eventually consistent read of the table may be.
+const TABLE_LAG: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 pub struct Ports {
@@ -41,7 +41,7 @@ pub struct Ports {
 impl Ports {
     /// Lets time pass, and returns what goes wrong. A call that never returns ends here.
     pub async fn enter(&self, call: Call) -> (Fault, bool) {
-        let AtCall { latency, fault, old } = {
+        let AtCall { latency, fault, stale } = {
             let mut state = self.state.borrow_mut();
             let step = state.step;
             let at_call = state.at_call(self.invocation, call);
@@ -54,7 +54,7 @@ impl Ports {
         match fault {
             Fault::Crash { done: false } => self.crash().await,
             Fault::Hang { done: false } => pending().await,
-            fault => (fault, old),
+            fault => (fault, stale),
         }
     }
 
@@ -66,12 +66,11 @@ impl Ports {
     async fn read_kv(&self) -> Result<bool, KvError> {
         match self.enter(Call::KvRead).await {
             (Fault::Fail { why, .. }, _) => Err(failure(why)),
-            (_, old) => Ok(old),
+            (_, stale) => Ok(stale),
         }
     }
 
     async fn read_table(&self) -> Result<(), TableError> {
-        self.state.borrow_mut().invocations[self.invocation].table_calls += 1;
         match self.enter(Call::Table).await {
             (Fault::None, _) => Ok(()),
             _ => Err(TableError {
@@ -79,6 +78,19 @@ impl Ports {
                 throttled: true,
                 cause: Cause::new("throttled"),
             }),
+        }
+    }
+}
+
+impl Ports {
+    /// Returns the step as of which the table responds.
+    fn moment_of_the_table(&self, lags: bool) -> Step {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if lags && state.shape.stale_reads && state.choices.below(4) == 1 {
+            state.step_at(state.now().saturating_sub(TABLE_LAG)).max(state.prepared)
+        } else {
+            state.step
         }
     }
 }
@@ -106,11 +118,11 @@ impl Backend for Ports {
             state.uncertain.extend(keys);
         }
         match fault {
-            Fault::Late => {
+            Fault::Straggles => {
                 let after = Duration::from_secs(*state.choices.pick(&LANDS_AFTER));
                 let changes = changes.iter().cloned();
-                let late = changes.map(|(key, held)| (namespace, key, held)).collect();
-                state.late.push((state.now() + after, late));
+                let straggler = changes.map(|(key, held)| (namespace, key, held)).collect();
+                state.stragglers.push((state.now() + after, straggler));
             }
             // The request is done before the invocation is.
             Fault::Crash { .. } => self.crash.notify_one(),
@@ -130,17 +142,17 @@ impl Backend for Ports {
         namespace: Namespace,
         keys: &[String],
     ) -> Result<BTreeMap<String, StoredValue>, KvError> {
-        self.state.borrow_mut().invocations[self.invocation].kv_reads += 1;
-        let old = self.read_kv().await?;
+        let stale = self.read_kv().await?;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let each = !state.shape.is_plain();
         let all: Vec<&String> = keys.iter().collect();
-        let of_all = if old && !each { old_moment(state, namespace, &all) } else { None };
+        let of_all = if stale && !each { stale_moment(state, namespace, &all) } else { None };
         let mut found = BTreeMap::new();
         for key in keys {
-            let moment = if old && each { old_moment(state, namespace, &[key]) } else { of_all };
-            let Some(held) = answer(state, self.invocation, namespace, key, moment) else {
+            let moment =
+                if stale && each { stale_moment(state, namespace, &[key]) } else { of_all };
+            let Some(held) = tell(state, self.invocation, namespace, key, moment) else {
                 continue;
             };
             let value = held.value.clone();
@@ -151,29 +163,27 @@ impl Backend for Ports {
         Ok(found)
     }
 
-    async fn list(&self, of: Listing<'_>) -> Result<ListPage, KvError> {
-        let old = self.read_kv().await?;
+    async fn list(&self, listing: Listing<'_>) -> Result<ListPage, KvError> {
+        let stale = self.read_kv().await?;
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let namespace = of.namespace;
+        let namespace = listing.namespace;
         let oldest = state.oldest_visible();
         let name = state.environment_of(self.invocation).name;
         let run = &mut state.invocations[self.invocation];
         run.seen.listed_from.entry(namespace).or_insert(oldest);
-        let random = !state.shape.is_plain();
-        let from = (namespace, of.cursor.unwrap_or_default().to_owned());
-        let is_first = run.seen.pages.insert(from.clone());
+        let may_be_stale = stale && !state.shape.is_plain();
+        let from = (namespace, listing.cursor.unwrap_or_default().to_owned());
         let keys = state.kv.range(from..).take_while(|((found, _), _)| *found == namespace);
         let keys: Vec<_> = keys.map(|((_, key), _)| (key.clone(), ())).collect();
         let most = state.shape.page;
-        Ok(of.page(keys, most, |key, ()| {
+        Ok(listing.page(keys, most, |key, ()| {
             let key = key.to_owned();
-            let moment = if old && random { old_moment(state, namespace, &[&key]) } else { None };
-            let held = answer(state, self.invocation, namespace, &key, moment)?;
-            if is_first {
-                let listed = &mut state.invocations[self.invocation].seen.listed;
-                listed.insert((namespace, key), held.is_ours(name));
-            }
+            let moment =
+                if may_be_stale { stale_moment(state, namespace, &[&key]) } else { None };
+            let held = tell(state, self.invocation, namespace, &key, moment)?;
+            let listed = &mut state.invocations[self.invocation].seen.listed;
+            listed.entry((namespace, key)).or_insert(held.is_listed_as_ours(name));
             Some(held.metadata.as_deref().and_then(Metadata::parse))
         }))
     }
@@ -191,37 +201,38 @@ impl Backend for Ports {
         mut part: Part<'_>,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        let mut claims = false;
+        let (mut claims, mut lags) = (false, false);
         if let Part::Segment { columns, segment, segments } = &mut part {
-            let plain = self.state.borrow().shape.is_plain();
-            *segments = if plain { 1 } else { FULL_SEGMENTS.min(*segments) };
+            // In plain worlds the first segment holds everything.
+            if self.state.borrow().shape.is_plain() {
+                *segments = 1;
+            }
             if segment >= segments {
                 return Ok(TablePage::default());
             }
             claims = *columns == ScanColumns::Claims;
+            lags = !claims;
         }
         self.read_table().await?;
         // A page that fails is asked for again in the same pass.
         if matches!(part, Part::Segment { segment: 0, .. }) && after.is_none() {
-            self.state.borrow_mut().invocations[self.invocation].passes += 1;
+            let mut state = self.state.borrow_mut();
+            let run = &mut state.invocations[self.invocation];
+            run.passes += 1;
+            run.put_back.clear();
         }
+        let moment = self.moment_of_the_table(lags);
         let state = self.state.borrow();
         let table = state.environment_of(self.invocation).table.iter();
-        let entries = table
-            .filter_map(|(key, past)| Some((key, past.last()?.as_ref()?)))
+        let rows = table
+            .filter_map(|(key, past)| Some((key, past.at(moment)?.as_ref()?)))
             .filter(|(key, _)| after < Some(*key) && part.has(key))
-            .filter(|(key, _)| !claims || query_of(key).is_none());
-        let key = |(key, _): &(&ItemKey, _)| (*key).clone();
-        Ok(table_page(
-            entries,
-            state.shape.page,
-            |_| 1,
-            key,
-            |(key, image)| {
+            .filter(|(key, _)| !claims || query_of(key).is_none())
+            .map(|(key, image)| {
                 let item = if claims { &image.claims } else { &image.item };
-                Some(((*key).clone(), item.clone()))
-            },
-        ))
+                Row { key: key.clone(), bytes: 1, item: Some(item.clone()) }
+            });
+        Ok(table_page(rows, state.shape.page))
     }
 }
 
@@ -239,27 +250,33 @@ impl Clock for Ports {
 
 impl ApiKeyService for Ports {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
-        let owner = (cell.to_owned(), account.to_owned());
-        self.state.borrow_mut().invocations[self.invocation].unanswered.insert(owner.clone());
+        let unanswered = account.to_owned();
+        self.state.borrow_mut().invocations[self.invocation].without_api_key.insert(unanswered);
         let (fault, _) = self.enter(Call::ApiKey).await;
         let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let dead = cell == OTHER_CELL && state.is_gateway_dead();
-        if dead {
+        let dead = state.gateway_failure().filter(|_| cell == OTHER_CELL);
+        if dead.is_some() {
             state.invocations[self.invocation].failed_services.insert("keys");
         }
-        if fault != Fault::None || dead {
-            let cause = Cause::new("out of order");
-            let refused = fault == Fault::Fail { why: Failure::Refused, done: false };
-            let error = if refused { ApiKeyError::Refused } else { ApiKeyError::Silent };
-            return Err(error(cause));
+        let failed = match fault {
+            Fault::None => dead,
+            Fault::Fail { why, .. } => Some(why),
+            _ => Some(Failure::Transient),
+        };
+        let cause = || Cause::new("out of order");
+        match failed {
+            Some(Failure::Refused) => return Err(ApiKeyError::Refused(cause())),
+            Some(Failure::NotFound) => return Err(ApiKeyError::NotFound),
+            Some(_) => return Err(ApiKeyError::Silent(cause())),
+            None => {}
         }
-        state.invocations[self.invocation].unanswered.remove(&owner);
         let environment = state.environment_of(self.invocation);
         if environment.keyless.contains(account) {
             return Err(ApiKeyError::NotFound);
         }
         let key = environment.api_keys.get(account).and_then(|past| past.last().cloned());
-        key.map(SecretString::from).ok_or(ApiKeyError::NotFound)
+        let key = key.ok_or(ApiKeyError::NotFound)?;
+        state.invocations[self.invocation].without_api_key.remove(account);
+        Ok(SecretString::from(key))
     }
 }

@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::{IndexRef, index_id};
-
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Aliases {
     pub read_alias: Option<String>,
@@ -63,35 +61,23 @@ impl Aliases {
         }
     }
 
-    /// Whether they are active and point at `index`, which a value names with these shop ids. The
-    /// item that has them is `account`'s.
-    pub fn point_at<'a>(
-        &self,
-        account: &str,
-        index: &IndexRef,
-        mut shops: impl Iterator<Item = &'a String>,
-    ) -> bool {
-        let id = index_id(index);
+    /// Whether an active one of them names `name`: an index id or a shop id. They are an item's of
+    /// `account`.
+    pub fn name(&self, account: &str, name: &str) -> bool {
         let active = |block: &Option<(bool, String)>| {
-            block.as_ref().is_some_and(|(on, target)| *on && *target == id)
+            block.as_ref().is_some_and(|(on, target)| *on && target == name)
         };
         let reads = match &self.read_alias {
-            Some(target) => *target == id,
+            Some(target) => target == name,
             None => active(&self.doc_reads),
         };
         let writes = match &self.write {
             None => false,
-            Some(WriteAlias::IndexId(target)) => *target == id,
-            Some(WriteAlias::ShopId(target)) => *target == id || shops.any(|shop| shop == target),
-            Some(WriteAlias::Name { account: named, name }) => {
-                format!("{}-{name}", named.as_deref().unwrap_or(account)) == id
+            Some(WriteAlias::IndexId(target) | WriteAlias::ShopId(target)) => target == name,
+            Some(WriteAlias::Name { account: named, name: index }) => {
+                format!("{}-{index}", named.as_deref().unwrap_or(account)) == name
             }
         };
         reads || writes || active(&self.doc_writes) || active(&self.analytics)
-    }
-
-    /// Whether a write alias names `key` as a shop id.
-    pub fn name_shop(&self, key: &str) -> bool {
-        matches!(&self.write, Some(WriteAlias::ShopId(shop)) if shop == key)
     }
 }

@@ -23,14 +23,16 @@ pub fn change(state: &mut State, environment: usize, key: &ItemKey, content: Opt
         Some(content) => format!("{name}: put {}/{} {content:?}", key.pk, key.sk),
     });
     set(state, environment, key, new.clone());
-    state.stats.changes += 1;
+    state.count("changes", 1);
     let event = match (&old, &new) {
         (None, _) => "INSERT",
         (_, None) => "REMOVE",
         _ => "MODIFY",
     };
+    let is_readable = !state.shape.garbage || state.choices.below(6) != 5;
     let image = |name: &str, image: &Option<Rc<Image>>| match image {
-        Some(image) => format!(r#","{name}":{}"#, image.json),
+        Some(image) if is_readable => format!(r#","{name}":{}"#, image.json),
+        Some(_) => format!(r#","{name}":7"#),
         None => String::new(),
     };
     let number = format!("{:021}", state.step);
@@ -44,7 +46,8 @@ pub fn change(state: &mut State, environment: usize, key: &ItemKey, content: Opt
         old_image,
     );
     let shard = shard_of(state, environment, key);
-    let record = Record { number, json, created, item: Some(key.clone()), old, new };
+    let item = Some(key.clone());
+    let record = Record { number, json, created, item, is_readable, old, new };
     state.environments[environment].shards[shard].records.push(record);
 }
 
@@ -63,12 +66,11 @@ pub fn garbage(state: &mut State, environment: usize) {
         format!(r#"{{"eventName":"INSERT","dynamodb":{{"SequenceNumber":"{number}"{rest}}}}}"#);
     let shards = &mut state.environments[environment].shards;
     let shard = state.choices.below(u32::try_from(shards.len()).unwrap());
-    let record = Record { number, json, created: None, item: None, old: None, new: None };
-    shards[shard as usize].records.push(record);
+    shards[shard as usize].records.push(Record { number, json, ..Record::default() });
 }
 
-/// When the table takes a change, to the second, and how the record says it. Some say it in a shape
-/// that can't be read.
+/// Returns when the table takes a change, to the second, and how the record says it. Some say it in a
+/// shape that can't be read.
 fn created(state: &mut State) -> (Option<u64>, String) {
     let created = EPOCH + state.now().as_secs();
     let told = |value: &str| format!(r#""ApproximateCreationDateTime":{value},"#);

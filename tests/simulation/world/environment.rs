@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::{
-    Aliases, Image, IndexRef, ItemKey, Past, Settings, Step, index_of, is_index_id, item_key,
+    Image, IndexRef, ItemKey, Past, Settings, Step, index_of, is_index_id, item_key,
     query_kv_key, query_of,
 };
 
@@ -34,7 +34,7 @@ pub struct Shard {
     pub checkpoint: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Record {
     pub number: String,
     pub json: String,
@@ -42,6 +42,8 @@ pub struct Record {
     pub created: Option<u64>,
     /// `None` for garbage.
     pub item: Option<ItemKey>,
+    /// Whether its images can be read.
+    pub is_readable: bool,
     pub old: Option<Rc<Image>>,
     pub new: Option<Rc<Image>>,
 }
@@ -132,21 +134,25 @@ impl Environment {
         self.is_valid(settings) && !self.keyless.contains(&index.account)
     }
 
-    /// An item whose aliases pass all the time since `from`.
-    pub fn pointer(
-        &self,
-        from: u64,
-        but: &ItemKey,
-        mut test: impl FnMut(&ItemKey, &Aliases) -> bool,
-    ) -> Option<&ItemKey> {
+    /// Returns an item other than `but` whose active aliases have named `name` all the time since `from`.
+    pub fn pointer(&self, from: Step, but: &ItemKey, name: &str) -> Option<&ItemKey> {
         let mut items = self.table.iter().filter(|(item, _)| *item != but);
         let pointer = items.find(|(item, past)| {
             past.all_since(from, |image| {
                 let aliases = image.as_ref().and_then(|image| image.aliases());
-                aliases.is_some_and(|aliases| test(item, aliases))
+                aliases.is_some_and(|aliases| aliases.name(&item.pk, name))
             })
         });
         pointer.map(|(item, _)| item)
+    }
+
+    /// Whether an active alias of an item other than `but` has named `name` at any time since `from`.
+    pub fn was_pointed_at(&self, from: Step, but: &ItemKey, name: &str) -> bool {
+        let mut items = self.table.iter().filter(|(item, _)| *item != but);
+        items.any(|(item, past)| {
+            let mut aliases = past.since(from).flatten().filter_map(|image| image.aliases());
+            aliases.any(|aliases| aliases.name(&item.pk, name))
+        })
     }
 
     pub fn is_drained(&self) -> bool {

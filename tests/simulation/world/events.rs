@@ -46,7 +46,7 @@ fn pick_index(state: &mut State) -> IndexRef {
     choices.pick(&shape.indexes).clone()
 }
 
-/// The settings with some random change.
+/// Returns the settings with some random change.
 pub fn mutated(
     state: &mut State,
     index: &IndexRef,

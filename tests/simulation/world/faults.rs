@@ -30,24 +30,26 @@ pub enum Fault {
         all: bool,
         done: bool,
     },
-    /// No answer ever comes.
+    /// No response ever comes.
     Hang {
         done: bool,
     },
     /// The client gives up, and the request lands later.
-    Late,
+    Straggles,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     Transient,
-    /// KV asks to wait for so many seconds.
+    /// KV asks to wait this many seconds.
     RateLimited(u64),
     TooMuch,
     Refused,
     RefusedContent,
     Auth,
     NoToken,
+    /// The API keys service knows no such account.
+    NotFound,
 }
 
 pub const WRITE_FAULTS: &[Fault] = &[
@@ -84,6 +86,7 @@ pub const READ_FAULTS: &[Fault] = &[
     Fault::Hang { done: false },
 ];
 
+/// Of the table and the API keys service.
 pub const OTHER_FAULTS: &[Fault] = &[
     Fault::Crash { done: false },
     Fault::Fail { why: Failure::Refused, done: false },

@@ -5,23 +5,22 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{
-    Call, Environment, Held, IndexRef, ItemKey, Namespace, Naming, Reconcile, Record, SeenKeys,
-    Step, index_of, query_of,
-};
+use super::{Call, Held, IndexRef, ItemKey, Namespace, Reconcile, Record, SeenKeys, Step};
 
-/// A record is late when it is older than this.
+/// A record is late when it is older than this, in seconds.
 const LATE_AFTER: f64 = 60.0;
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    Stream {
-        shard: usize,
-        batch: Range<usize>,
-    },
-    #[default]
-    ReExport,
+    Stream { shard: usize, batch: Range<usize> },
+    ReExport(IndexRef),
     Reconcile(Reconcile),
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Stream { shard: 0, batch: 0..0 }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -34,7 +33,6 @@ pub struct Invocation {
     pub began_at: f64,
     /// Calls so far, by kind.
     pub calls: BTreeMap<Call, u32>,
-    pub crashed: bool,
     pub ended: bool,
     /// Whether it stopped because the time was up.
     pub out_of_time: bool,
@@ -44,22 +42,27 @@ pub struct Invocation {
     pub slowest: BTreeMap<Call, Duration>,
     /// What all calls to the table took together.
     pub table_time: Duration,
-    /// Cells and accounts that were asked for a key and have not answered yet.
-    pub unanswered: BTreeSet<(String, String)>,
+    /// Accounts that the API keys service was asked about, and gave no key for.
+    pub without_api_key: BTreeSet<String>,
+    /// Passes over the table that it began.
     pub passes: u32,
-    pub table_calls: u32,
-    pub kv_reads: u32,
-    pub batch: Batch,
+    /// What a batch says of its items.
+    pub batch: BTreeMap<ItemKey, Told>,
     pub seen: SeenKeys,
+    /// Keys that it asked KV to change.
     pub attempted: BTreeSet<(Namespace, String)>,
-    /// Keys of requests that Cloudflare refused for what they hold.
+    /// Keys in requests that Cloudflare refused for what they hold.
     pub refused: BTreeSet<(Namespace, String)>,
-    /// Settings keys, and the version that was written to them first.
-    pub first_written: BTreeMap<String, u32>,
-    /// Settings keys that it has asked KV to delete.
+    /// Settings keys, and the index that each was first written for.
+    pub first_written: BTreeMap<String, IndexRef>,
+    /// Settings keys that it asked KV to delete.
     pub delete_attempts: BTreeSet<String>,
-    /// Settings keys that it deleted and that are not there again by its doing.
+    /// Settings keys that it deleted, and has not written since.
     pub deleted: BTreeMap<String, Deleted>,
+    /// Settings keys that it put back since its last pass began.
+    pub put_back: BTreeSet<String>,
+    /// Indexes that owned the settings keys that it deleted.
+    pub removed: BTreeSet<IndexRef>,
     /// Keys that a reconcile deleted and rewrote, over its whole chain of runs.
     pub done: Done,
 }
@@ -79,64 +82,39 @@ pub struct Deleted {
 pub struct Done {
     pub deleted: BTreeMap<Namespace, BTreeSet<String>>,
     pub rewritten: BTreeMap<Namespace, BTreeSet<String>>,
+    /// Runs of the chain that died. Each may have used up its brakes.
+    pub killed: u64,
 }
 
-/// What the records of a batch ask for.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// The record that decides, by item.
-    pub deciding: BTreeMap<ItemKey, Deciding>,
-    /// What the batch's removals name: the index, and the shop ids of its records.
-    pub removed: Vec<Naming>,
-}
-
+/// What a batch says of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deciding {
-    /// Its position in the batch.
-    pub position: usize,
-    /// Its image's version; `None` for a removal.
+pub struct Told {
+    /// The position of its last record.
+    pub last: usize,
+    pub is_removal: bool,
+    /// The version of the last record's image, where that can be read.
     pub version: Option<u32>,
-    /// Whether the table took the change long before the invocation began.
-    pub late: bool,
+    /// When the table took the change, where the last record says it.
     pub created: Option<u64>,
+    pub late: bool,
 }
 
-impl Batch {
-    pub fn new(environment: &Environment, records: &[Record], old_images: bool, now: f64) -> Self {
-        let mut batch = Self::default();
-        let mut shops: BTreeMap<IndexRef, BTreeSet<String>> = BTreeMap::new();
-        for (position, record) in records.iter().enumerate() {
-            let Some(item) = &record.item else { continue };
-            let old = record.old.as_ref().filter(|_| old_images);
-            if let Some(index) = index_of(item) {
-                let settings = old.into_iter().chain(&record.new);
-                let named = settings.filter_map(|image| image.settings()?.shop.clone());
-                shops.entry(index).or_default().extend(named);
-            }
-            let new = record.new.as_ref();
-            let settings = new.and_then(|image| image.settings());
-            if settings.is_some_and(|settings| !environment.is_valid(settings)) {
-                continue;
-            }
-            let late = record.created.is_some_and(|created| now - created as f64 > LATE_AFTER);
-            let version = new.and_then(|image| image.version());
-            let deciding = Deciding { position, version, late, created: record.created };
-            if index_of(item).is_some() || query_of(item).is_some() {
-                batch.deciding.insert(item.clone(), deciding);
-            }
-        }
-        let removed = batch.deciding.iter().filter(|(_, deciding)| deciding.version.is_none());
-        let removed = removed.filter_map(|(item, _)| index_of(item));
-        batch.removed = removed
-            .map(|index| Naming { shops: shops.remove(&index).unwrap_or_default(), index })
-            .collect();
-        batch
+/// Returns what the records say of each item, at this time of the wall clock.
+pub fn told(records: &[Record], now: f64) -> BTreeMap<ItemKey, Told> {
+    let mut batch = BTreeMap::new();
+    for (last, record) in records.iter().enumerate() {
+        let Some(item) = &record.item else { continue };
+        let version = record.new.as_ref().filter(|_| record.is_readable);
+        let told = Told {
+            last,
+            is_removal: record.new.is_none(),
+            version: version.and_then(|image| image.version()),
+            created: record.created,
+            late: record.created.is_some_and(|created| now - created as f64 > LATE_AFTER),
+        };
+        batch.insert(item.clone(), told);
     }
-
-    /// What an answer of KV that a key holds nothing is taken to hide.
-    pub fn removals_naming<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Naming> {
-        self.removed.iter().filter(move |naming| naming.keys().contains(key))
-    }
+    batch
 }
 
 impl Invocation {
@@ -144,22 +122,31 @@ impl Invocation {
         matches!(self.kind, Kind::Stream { .. })
     }
 
-    /// What the metadata of its entries names as their source.
+    /// Returns what the metadata of its entries names as their source.
     pub fn source(&self) -> &'static str {
         match self.kind {
             Kind::Stream { .. } => "stream",
-            Kind::ReExport => "re-export",
+            Kind::ReExport(_) => "re-export",
             Kind::Reconcile(_) => "reconcile",
         }
     }
 
-    /// The longest that a call of this kind took.
+    /// Whether it was asked to write this item: by a record of its batch, or by name.
+    pub fn is_about(&self, item: &ItemKey, index: &IndexRef) -> bool {
+        match &self.kind {
+            Kind::Stream { .. } => self.batch.contains_key(item),
+            Kind::ReExport(asked) => asked == index,
+            Kind::Reconcile(_) => false,
+        }
+    }
+
+    /// Returns the longest that a call of this kind took.
     pub fn slowest(&self, call: Call) -> Duration {
         self.slowest.get(&call).copied().unwrap_or_default()
     }
 
-    /// What its slowest look took at the most: the table, API keys, and KV for the API keys it holds.
-    pub fn look_time(&self) -> Duration {
+    /// Returns what its slowest pass took at most: the table, API keys, and KV for the API keys it holds.
+    pub fn pass_time(&self) -> Duration {
         self.table_time + self.slowest(Call::ApiKey) + self.slowest(Call::KvRead)
     }
 

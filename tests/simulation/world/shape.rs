@@ -1,7 +1,7 @@
 //! How large a world is, and what can happen in it. The shape is drawn first, so that each history
 //! has a character of its own.
 
-use super::{About, IndexRef, Small, index, index_id};
+use super::{About, Failure, IndexRef, Small, index, index_id};
 use crate::choices::Choices;
 
 /// The cell of items that name none, where there is one.
@@ -13,8 +13,6 @@ pub const OTHER_CELL: &str = "cell-2";
 pub struct Shape {
     /// Small worlds are enumerated: few options, each with a bound on how often it is taken.
     pub small: Option<Small>,
-    /// A named case: nothing is left to chance.
-    pub scripted: bool,
     /// Exporters with tables of their own that share KV by mistake.
     pub environments: usize,
     pub old_images: bool,
@@ -30,7 +28,7 @@ pub struct Shape {
     pub event_one_in: u32,
     pub max_batch: u32,
     pub bulk_max_pairs: usize,
-    /// Removals of index items that a batch may carry out: each runs in a process of its own.
+    /// Index items that a process may remove. Each invocation has a process of its own.
     pub removals_up_to: usize,
     /// Items in a page of the table, and keys in a page of a listing.
     pub page: usize,
@@ -44,16 +42,14 @@ pub struct Shape {
     /// KV holds values that the predecessor or an earlier version wrote.
     pub predecessors: bool,
     pub garbage: bool,
-    /// Every look at the table is followed by a change.
-    pub storm: bool,
     /// Requests may land after their client gave up.
-    pub late_requests: bool,
-    /// KV's answers may be up to a minute old.
-    pub old_answers: bool,
+    pub stragglers: bool,
+    /// KV's responses may be up to a minute old, and a pass may miss the table's last seconds.
+    pub stale_reads: bool,
     /// Consumers are stopped for minutes.
     pub stops: bool,
-    /// The other cell's gateway gives nothing for the first minutes.
-    pub dead_gateway: bool,
+    /// The other cell's gateway gives nothing for the first minutes: it fails, or knows no account.
+    pub dead_gateway: Option<Failure>,
     /// Calls take no longer than a tenth of a second, and only deliveries of batches fail.
     pub brisk: bool,
     /// Keys of indexes that nothing else happens to.
@@ -66,10 +62,8 @@ pub struct Crowd {
     /// Settings keys, and query-config keys, that no item asks for.
     pub orphans: usize,
     pub orphaned_queries: usize,
-    /// Items whose one key KV holds as it should, as an older version, or not at all.
-    pub right: usize,
+    /// Items whose one key KV holds in an older version.
     pub stale: usize,
-    pub missing: usize,
 }
 
 impl Shape {
@@ -94,7 +88,7 @@ impl Shape {
 
     /// Whether nothing but what it is about is left to chance.
     pub fn is_plain(&self) -> bool {
-        self.small.is_some() || self.scripted
+        self.small.is_some()
     }
 
     pub fn random(choices: &mut Choices) -> Self {
@@ -134,10 +128,9 @@ impl Shape {
             foreign_keys: some(choices, 3),
             predecessors: some(choices, 4),
             garbage: some(choices, 6),
-            storm: some(choices, 12),
-            old_answers: some(choices, 3),
+            stale_reads: some(choices, 3),
             stops: some(choices, 3),
-            dead_gateway: some(choices, 10),
+            dead_gateway: dead_gateway(choices, 10),
             indexes,
             shops,
             ..Self::calm(true)
@@ -148,7 +141,7 @@ impl Shape {
     pub fn with_reconcile(choices: &mut Choices) -> Self {
         let random = Self::random(choices);
         let removals_up_to = *choices.pick(&[100, 100, 1, 0]);
-        Self { late_requests: true, reconciles: true, removals_up_to, ..random }
+        Self { stragglers: true, reconciles: true, removals_up_to, ..random }
     }
 
     /// Two exporters on one KV; their tables know the same indexes and shop ids.
@@ -164,10 +157,9 @@ impl Shape {
             faults: 12,
             re_exports: true,
             stops: true,
-            dead_gateway: choices.below(2) == 1,
+            dead_gateway: dead_gateway(choices, 2),
             invalid: false,
             keyless: false,
-            storm: false,
             events: 4 + choices.below(12),
             ..random
         }
@@ -178,9 +170,7 @@ impl Shape {
         let crowd = Crowd {
             orphans: *choices.pick(&[3, 95, 100, 101, 105]),
             orphaned_queries: *choices.pick(&[0, 100, 101]),
-            right: 5,
             stale: if choices.one_in(12) { *choices.pick(&[1_000, 1_001]) } else { 3 },
-            missing: 3,
         };
         Self {
             crowd,
@@ -200,11 +190,6 @@ impl Shape {
         let calm = Self::calm(choices.below(2) == 0);
         let world = match small.about {
             About::Settings | About::ReExports => Self { aliases: true, ..calm },
-            About::Twins => Self {
-                indexes: vec![index("a", "b-c"), index("a-b", "c")],
-                queries: vec!["p"],
-                ..calm
-            },
             About::Environments => Self {
                 environments: 2,
                 reconciles: true,
@@ -215,4 +200,10 @@ impl Shape {
         };
         Self { small: Some(small), events, faults: small.faults, ..world }
     }
+}
+
+/// A gateway that gives nothing, once in `n`.
+fn dead_gateway(choices: &mut Choices, n: u32) -> Option<Failure> {
+    let is_dead = choices.below(n) == 1;
+    is_dead.then(|| *choices.pick(&[Failure::Transient, Failure::NotFound]))
 }

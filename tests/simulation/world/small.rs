@@ -2,8 +2,7 @@
 //! bounded, and so is what can happen.
 
 use super::{
-    Aliases, Content, IndexRef, Reconcile, Settings, State, WriteAlias, change, index_id, item_key,
-    put, query_item_key,
+    Aliases, IndexRef, Reconcile, Settings, State, WriteAlias, change, index_id, item_key, put,
 };
 
 /// What may still interfere, and what the world is about.
@@ -14,8 +13,8 @@ pub struct Small {
     pub delays: u32,
     /// Events that may happen between two calls.
     pub interruptions: u32,
-    /// Answers of KV that may be old.
-    pub old_answers: u32,
+    /// Responses of KV that may be stale.
+    pub stale_reads: u32,
     /// Deliveries that may come more than a minute late.
     pub waits: u32,
     pub faults: u32,
@@ -27,8 +26,6 @@ pub enum About {
     Settings,
     /// The same with re-exports.
     ReExports,
-    /// Two query configs with one key.
-    Twins,
     /// One index in two environments that share KV.
     Environments,
 }
@@ -38,7 +35,7 @@ impl Small {
         about: About::Settings,
         delays: 0,
         interruptions: 0,
-        old_answers: 0,
+        stale_reads: 0,
         waits: 0,
         faults: 0,
     };
@@ -46,10 +43,10 @@ impl Small {
     /// One call that others overtake, and one event that comes between two calls.
     pub const ONE_RACE: Self = Self { delays: 1, interruptions: 1, ..Self::NOTHING };
     pub const FAULT_AND_RACE: Self = Self { faults: 1, ..Self::ONE_RACE };
-    pub const ONE_OLD_ANSWER: Self = Self { old_answers: 1, ..Self::NOTHING };
+    pub const ONE_STALE_READ: Self = Self { stale_reads: 1, ..Self::NOTHING };
     pub const ONE_LATE_DELIVERY: Self = Self { waits: 1, ..Self::NOTHING };
     pub const ALL_ONCE: Self =
-        Self { old_answers: 1, waits: 1, about: About::ReExports, ..Self::FAULT_AND_RACE };
+        Self { stale_reads: 1, waits: 1, about: About::ReExports, ..Self::FAULT_AND_RACE };
 
     pub fn about(self, about: About) -> Self {
         Self { about, ..self }
@@ -69,7 +66,6 @@ pub fn fire(state: &mut State, about: About) {
             events.push(Box::new(|state| state.environments[0].re_exports.push((first, false))));
             events
         }
-        About::Twins => twins(state),
         About::Environments => environments(state),
     };
     let options = u32::try_from(events.len()).unwrap();
@@ -110,23 +106,6 @@ fn removal(state: &State, environment: usize, index: IndexRef) -> Option<Event> 
     Some(Box::new(move |state| change(state, environment, &item_key(&index), None)))
 }
 
-fn twins(state: &State) -> Vec<Event> {
-    let mut events: Vec<Event> = Vec::new();
-    for index in state.shape.indexes.clone() {
-        let key = query_item_key(&index, "p");
-        if state.environments[0].current(&key).is_some() {
-            let key = key.clone();
-            events.push(Box::new(move |state| change(state, 0, &key, None)));
-        }
-        events.push(Box::new(move |state| {
-            state.versions += 1;
-            let content = Content::Query(state.versions);
-            change(state, 0, &key, Some(content));
-        }));
-    }
-    events
-}
-
 fn environments(state: &State) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     for environment in 0..state.environments.len() {
@@ -137,12 +116,9 @@ fn environments(state: &State) -> Vec<Event> {
             let index = index.clone();
             events.push(Box::new(move |state| put(state, environment, &index, settings)));
         }
-        for rewrite_up_to in [None, Some(1_000)] {
-            let reconcile = Reconcile { rewrite_up_to, ..Reconcile::repair() };
-            events.push(Box::new(move |state| {
-                state.environments[environment].reconciles.push(reconcile);
-            }));
-        }
+        events.push(Box::new(move |state| {
+            state.environments[environment].reconciles.push(Reconcile::repair());
+        }));
     }
     events
 }

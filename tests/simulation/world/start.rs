@@ -26,7 +26,6 @@ pub fn prepare(state: &mut State) {
     }
     match state.shape.small.map(|small| small.about) {
         Some(About::Settings | About::ReExports) => return prepare_small(state),
-        Some(About::Twins) => return prepare_twins(state),
         Some(About::Environments) => return prepare_environments(state),
         None => {}
     }
@@ -41,7 +40,7 @@ pub fn prepare(state: &mut State) {
     }
 }
 
-pub fn give_api_keys(state: &mut State, environment: usize) {
+fn give_api_keys(state: &mut State, environment: usize) {
     let indexes = state.shape.indexes.clone();
     let keyless = state.shape.keyless;
     let environment = &mut state.environments[environment];
@@ -61,23 +60,20 @@ fn first_api_key(environment: &str, account: &str) -> String {
 /// The account of the indexes that nothing happens to.
 const CROWD: &str = "crowd";
 
-/// Items with one key each, and keys without an item.
-pub fn crowd(state: &mut State) {
-    let Crowd { orphans, orphaned_queries, right, stale, missing } = state.shape.crowd;
+/// Items with one key each that KV holds in an older version, and keys without an item.
+fn crowd(state: &mut State) {
+    let Crowd { orphans, orphaned_queries, stale } = state.shape.crowd;
     let index =
         |kind: &str, at: usize| IndexRef { account: CROWD.to_owned(), name: format!("{kind}{at}") };
-    let name = state.environments[0].name;
-    let api_key = first_api_key(name, CROWD);
+    let api_key = first_api_key(state.environments[0].name, CROWD);
     state.environments[0].api_keys.entry(CROWD.to_owned()).or_default().push(0, api_key);
-    for at in 0..right {
-        settle_in(state, 0, &index("right", at), Settings::default());
-    }
     for at in 0..stale {
-        settle_in(state, 0, &index("stale", at), Settings::default());
-        put_in_table(state, &index("stale", at));
-    }
-    for at in 0..missing {
-        put_in_table(state, &index("missing", at));
+        let index = index("stale", at);
+        settle_in(state, 0, &index, Settings::default());
+        state.versions += 1;
+        let settings = Settings { version: state.versions, ..Settings::default() };
+        let key = item_key(&index);
+        set(state, 0, &key, Some(Image::new(&key, Content::Settings(settings))));
     }
     for at in 0..orphans {
         hold(state, 0, &index("orphan", at), &Settings::default());
@@ -85,14 +81,6 @@ pub fn crowd(state: &mut State) {
     for at in 0..orphaned_queries {
         hold_query(state, 0, &index("orphan", at), "p", 0);
     }
-}
-
-/// An item that KV does not know of, as after a restore of the table.
-fn put_in_table(state: &mut State, index: &IndexRef) {
-    state.versions += 1;
-    let settings = Settings { version: state.versions, ..Settings::default() };
-    let key = item_key(index);
-    set(state, 0, &key, Some(Image::new(&key, Content::Settings(settings))));
 }
 
 /// An index that has the first shop id or does not exist, and one that may share it.
@@ -107,27 +95,18 @@ fn prepare_small(state: &mut State) {
     }
 }
 
-/// Any of the two query configs is there; KV holds the last.
-fn prepare_twins(state: &mut State) {
-    for index in state.shape.indexes.clone() {
-        if state.choices.below(2) == 1 {
-            settle_query_in(state, 0, &index, "p");
-        }
-    }
-}
-
 /// The index is there in the first environment, or in both; KV holds the second's.
 fn prepare_environments(state: &mut State) {
     let index = state.shape.indexes[0].clone();
-    let there = state.choices.below(3) as usize;
-    for environment in 0..there {
+    let has_it = state.choices.below(3) as usize;
+    for environment in 0..has_it {
         let settings = Settings { shop: Some("s".to_owned()), ..Settings::default() };
         settle_in(state, environment, &index, settings);
     }
 }
 
 /// Puts an item into the table and into KV.
-pub fn settle_in(state: &mut State, at: usize, index: &IndexRef, mut settings: Settings) {
+fn settle_in(state: &mut State, at: usize, index: &IndexRef, mut settings: Settings) {
     state.versions += 1;
     settings.version = state.versions;
     let name = state.environments[at].name;
@@ -146,7 +125,7 @@ pub fn settle_in(state: &mut State, at: usize, index: &IndexRef, mut settings: S
 }
 
 /// Puts a query config into the table and into KV.
-pub fn settle_query_in(state: &mut State, at: usize, index: &IndexRef, query: &str) {
+fn settle_query_in(state: &mut State, at: usize, index: &IndexRef, query: &str) {
     state.versions += 1;
     let version = state.versions;
     let key = query_item_key(index, query);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Call, Change, Environment, Fault, Held, IndexRef, Invocation, Namespace, Past, Shape, Step,
+    Call, Change, Environment, Failure, Fault, Held, IndexRef, Invocation, Namespace, Past, Shape, Step,
 };
 use crate::choices::Choices;
 
@@ -18,7 +18,7 @@ pub const EPOCH: u64 = 1_795_183_203;
 /// How long a dead gateway stays dead.
 const DEAD_FOR: Duration = Duration::from_secs(300);
 
-/// How old an answer of KV may be.
+/// How old a response of KV may be.
 pub const MAX_AGE: Duration = Duration::from_secs(60);
 
 pub struct State {
@@ -32,8 +32,8 @@ pub struct State {
     pub kv: BTreeMap<(Namespace, String), Past<Option<Rc<Held>>>>,
     pub invocations: Vec<Invocation>,
     /// KV requests that land after their client gave up: when, and what they do.
-    pub late: Vec<(Duration, Vec<Change>)>,
-    /// Keys of which the log need not tell what KV holds.
+    pub stragglers: Vec<(Duration, Vec<Change>)>,
+    /// Keys for which the log need not tell what KV holds.
     pub uncertain: BTreeSet<(Namespace, String)>,
     /// The step at which the world was ready.
     pub prepared: Step,
@@ -41,8 +41,6 @@ pub struct State {
     pub stops: Vec<(Duration, Duration)>,
     /// The number of calls that still fail, by environment and service.
     pub outages: BTreeMap<(usize, &'static str), u32>,
-    /// In scripted histories, everything that happens at calls.
-    pub script: Vec<Planned>,
     pub events_left: u32,
     pub versions: u32,
     /// Nothing fails and nothing is slow any more.
@@ -52,8 +50,8 @@ pub struct State {
     /// What only reconcile is asked to put right.
     pub excused: Excused,
     /// What the last reconcile said.
-    pub report: Option<ecom_settings_exporter::export::reconcile::Report>,
-    pub stats: Stats,
+    pub report: serde_json::Value,
+    pub counts: Counts,
     pub violation: Option<(&'static str, String)>,
     pub trace: Option<Vec<String>>,
 }
@@ -61,57 +59,20 @@ pub struct State {
 /// What a history without reconcile may leave behind.
 #[derive(Debug, Default)]
 pub struct Excused {
-    /// Keys of re-exports that failed half-way.
+    /// Keys of re-exports that died or failed half-way.
     pub half_re_exported: BTreeSet<(Namespace, String)>,
-    /// Keys that invocations which died after a delete had asked KV to delete.
-    pub half_settled: BTreeSet<String>,
-    /// Keys put back over what another invocation had written since they were deleted.
-    pub put_back_over: BTreeSet<String>,
-    /// Indexes of records that were parked, or rejected because Cloudflare refuses a pair or a delete.
-    pub left_to_reconcile: BTreeSet<IndexRef>,
-    /// Keys of which Cloudflare refuses the pair or the delete of a late record.
+    /// Keys that invocations which died or failed had asked KV to delete.
+    pub half_removed: BTreeSet<String>,
+    /// Indexes of records that were parked.
+    pub parked: BTreeSet<IndexRef>,
+    /// Keys in requests of late records that Cloudflare refused for what they hold.
     pub refused: BTreeSet<(Namespace, String)>,
-    /// Keys of which KV's answer named something else than it held.
+    /// Keys that KV said hold nothing, or are another owner's, against the truth.
     pub misread: BTreeSet<(Namespace, String)>,
-    /// Settings keys of which KV said, against the truth, that they hold nothing.
-    pub hidden: BTreeSet<String>,
 }
 
-/// What happens at the `nth` call of this kind in an invocation.
-pub struct Planned {
-    pub invocation: usize,
-    pub call: Call,
-    pub nth: u32,
-    /// Happens before the call.
-    pub event: Option<fn(&mut State)>,
-    /// Everything else overtakes the call.
-    pub overtaken: bool,
-    /// KV answers as it was before its last change.
-    pub old: bool,
-    pub fault: Fault,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Stats {
-    pub histories: u64,
-    pub steps: u64,
-    pub faults: u64,
-    pub crashes: u64,
-    pub changes: u64,
-    pub invocations: u64,
-    pub withheld: u64,
-    pub restored: u64,
-    pub reused: u64,
-    /// Records that came late, and those of them that were parked.
-    pub late: u64,
-    pub parked: u64,
-    /// Answers of KV that were old.
-    pub old_answers: u64,
-    /// Deletes and rewrites that a brake refused.
-    pub refused: u64,
-    /// Keys that were written over another environment's.
-    pub taken: u64,
-}
+/// How often things happened, by name.
+pub type Counts = BTreeMap<&'static str, u64>;
 
 impl State {
     pub fn new(choices: Choices, shape: Shape) -> Self {
@@ -130,18 +91,17 @@ impl State {
             began: Instant::now(),
             kv: BTreeMap::new(),
             invocations: Vec::new(),
-            late: Vec::new(),
+            stragglers: Vec::new(),
             uncertain: BTreeSet::new(),
             prepared: 0,
             stops: Vec::new(),
             outages: BTreeMap::new(),
-            script: Vec::new(),
             versions: 0,
             quiet: false,
             busy: 0,
             excused: Excused::default(),
-            report: None,
-            stats: Stats { histories: 1, ..Stats::default() },
+            report: serde_json::Value::Null,
+            counts: Counts::from([("histories", 1)]),
             violation: None,
             trace: None,
         }
@@ -168,19 +128,23 @@ impl State {
         self.times.partition_point(|at| *at <= time) as Step - 1
     }
 
+    /// Returns the last step that had come some time before a step.
+    pub fn before(&self, step: Step, time: Duration) -> Step {
+        self.step_at(self.time_of(step).saturating_sub(time))
+    }
+
     pub fn time_of(&self, step: Step) -> Duration {
         self.times[step as usize]
     }
 
-    /// The oldest state of KV that an answer may show now.
+    /// The oldest state of KV that a response may show now.
     pub fn oldest_visible(&self) -> Step {
         self.step_at(self.now().saturating_sub(MAX_AGE))
     }
 
-    /// The oldest state of KV that an answer to an invocation may show.
+    /// The oldest state of KV that a response to an invocation may show.
     pub fn visible_since_began(&self, invocation: usize) -> Step {
-        let began = self.time_of(self.invocations[invocation].began);
-        self.step_at(began.saturating_sub(MAX_AGE))
+        self.before(self.invocations[invocation].began, MAX_AGE)
     }
 
     pub fn note(&mut self, text: impl FnOnce() -> String) {
@@ -188,6 +152,10 @@ impl State {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:9.3} {}", now.as_secs_f64(), text()));
         }
+    }
+
+    pub fn count(&mut self, what: &'static str, times: u64) {
+        *self.counts.entry(what).or_default() += times;
     }
 
     /// The first violation is the one that counts.
@@ -218,15 +186,16 @@ impl State {
     /// Lets a request land after its client gave up.
     pub fn land(&mut self, changes: Vec<Change>) {
         for (namespace, key, held) in changes {
-            self.note(|| format!("a late request changes {key:?}"));
+            self.note(|| format!("a straggler changes {key:?}"));
             self.uncertain.insert((namespace, key.clone()));
             self.set_held(namespace, &key, held);
         }
     }
 
-    /// Whether the other cell's gateway gives nothing at present.
-    pub fn is_gateway_dead(&self) -> bool {
-        self.shape.dead_gateway && !self.quiet && self.now() < DEAD_FOR
+    /// Returns how the other cell's gateway fails at present.
+    pub fn gateway_failure(&self) -> Option<Failure> {
+        let is_dead = !self.quiet && self.now() < DEAD_FOR;
+        self.shape.dead_gateway.filter(|_| is_dead)
     }
 
     pub fn is_drained(&self) -> bool {

@@ -1,10 +1,10 @@
-//! How much memory a test's thread has held at the most: its whole world, the model included.
+//! The most memory that a thread had allocated at once.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
+    static NOW: Cell<isize> = const { Cell::new(0) };
     static MOST: Cell<isize> = const { Cell::new(0) };
 }
 
@@ -12,9 +12,9 @@ thread_local! {
 pub struct Counting;
 
 fn note(bytes: isize) {
-    let noted = HELD.try_with(|held| {
-        held.set(held.get() + bytes);
-        MOST.with(|most| most.set(most.get().max(held.get())));
+    let noted = NOW.try_with(|now| {
+        now.set(now.get() + bytes);
+        MOST.with(|most| most.set(most.get().max(now.get())));
     });
     // A thread that ends has no counts any more.
     let _ = noted;
@@ -35,14 +35,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Forgets the most, and answers with what is held now.
+/// Forgets the most, and returns what is allocated now.
 pub fn begin() -> isize {
-    let held = HELD.get();
-    MOST.set(held);
-    held
+    let now = NOW.get();
+    MOST.set(now);
+    now
 }
 
-/// The most that was held since `began`, in megabytes.
+/// Returns the most that was allocated since then, in megabytes.
 pub fn most_since(began: isize) -> isize {
     (MOST.get() - began) / 1_000_000
 }
