@@ -6,7 +6,7 @@ use std::time::Duration;
 use ecom_settings_exporter::lambda::{Answer, Handled};
 
 use super::{after_removal, records};
-use crate::world::{IndexRef, ItemKey, Namespace, Record, State, Step, Told, index_id, index_of};
+use crate::world::{IndexRef, ItemKey, Namespace, State, Step, Told, index_id, index_of};
 
 /// The most passes of one batch: three rounds of two for its removed items, and one round for what it
 /// wrote for items that went meanwhile.

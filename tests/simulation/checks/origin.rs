@@ -15,16 +15,15 @@ pub const TABLE_LAG: Duration = Duration::from_secs(3);
 pub fn problem(state: &State, invocation: usize, item: &ItemKey, version: u32) -> Option<String> {
     let (run, environment) = state.run(invocation);
     let past = environment.table.get(item);
-    let mut since = past.into_iter().flat_map(|past| past.since(run.began));
-    let is_version = |image: &std::rc::Rc<crate::world::Image>| image.version() == Some(version);
-    if since.clone().flatten().any(is_version) {
+    let since = || past.into_iter().flat_map(|past| past.since(run.began));
+    if since().flatten().any(|image| image.version() == Some(version)) {
         return None;
     }
     let of_batch = run.batch.get(item).is_some_and(|told| told.version == Some(version));
     if !of_batch {
         return Some(format!("v{version} is neither in the batch nor in the table since it began"));
     }
-    let was_absent = past.is_none_or(|_| since.any(Option::is_none));
+    let was_absent = past.is_none() || since().any(Option::is_none);
     let table_was_silent = run.failed_services.contains("table")
         || run.table_time >= UNREADABLE_AFTER
         || run.slowest(Call::Table) >= UNREADABLE_AFTER

@@ -28,7 +28,7 @@ impl Visit for Line {
 
 impl Subscriber for Log {
     fn enabled(&self, line: &Metadata<'_>) -> bool {
-        line.is_event() && line.target().ends_with("export::receipt")
+        line.is_event() && line.target().ends_with("export::bulk")
     }
 
     fn event(&self, event: &Event<'_>) {

@@ -47,7 +47,7 @@ pub fn change(state: &mut State, environment: usize, key: &ItemKey, content: Opt
     );
     let shard = shard_of(state, environment, key);
     let item = Some(key.clone());
-    let record = Record { number, json, created, item, is_readable, old, new };
+    let record = Record { number, json, created, item, is_readable, new };
     state.environments[environment].shards[shard].records.push(record);
 }
 

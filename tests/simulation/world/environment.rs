@@ -44,7 +44,6 @@ pub struct Record {
     pub item: Option<ItemKey>,
     /// Whether its images can be read.
     pub is_readable: bool,
-    pub old: Option<Rc<Image>>,
     pub new: Option<Rc<Image>>,
 }
 

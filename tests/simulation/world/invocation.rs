@@ -31,8 +31,6 @@ pub struct Invocation {
     pub began: Step,
     /// The wall clock's time when it began, in seconds.
     pub began_at: f64,
-    /// Calls so far, by kind.
-    pub calls: BTreeMap<Call, u32>,
     pub ended: bool,
     /// Whether it stopped because the time was up.
     pub out_of_time: bool,

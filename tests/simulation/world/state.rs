@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    Call, Change, Environment, Failure, Fault, Held, IndexRef, Invocation, Namespace, Past, Shape, Step,
+    Change, Environment, Failure, Held, IndexRef, Invocation, Namespace, Past, Shape, Step,
 };
 use crate::choices::Choices;
 
