@@ -166,6 +166,7 @@ fn shortest(state: State, play: &impl Fn(Choices, bool) -> State) -> String {
 }
 
 fn describe(counts: &Counts, started: Instant) -> String {
-    let counts: Vec<String> = counts.iter().map(|(what, times)| format!("{times} {what}")).collect();
+    let counts: Vec<String> =
+        counts.iter().map(|(what, times)| format!("{times} {what}")).collect();
     format!("{} in {:.1} s", counts.join(", "), started.elapsed().as_secs_f64())
 }

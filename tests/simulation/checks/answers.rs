@@ -1,11 +1,11 @@
 //! What an answer must say about its batch, and what must be true when it comes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ecom_settings_exporter::lambda::{Answer, Handled};
 
-use super::{after_removal, records};
+use super::{after_removal, origin, records};
 use crate::world::{IndexRef, ItemKey, Namespace, State, Step, Told, index_id, index_of};
 
 /// The most passes of one batch: three rounds of two for its removed items, and one round for what it
@@ -60,7 +60,10 @@ pub fn stream(
         test(told) && failed.contains(&records[told.last].number.as_str())
     };
     rule("records fail for a reason", groundless(state, invocation, &failed));
-    rule("late records that lack only an API key are parked", not_parked(state, invocation, &failing));
+    rule(
+        "late records that lack only an API key are parked",
+        not_parked(state, invocation, &failing),
+    );
     rule("settings get through without the API keys service", reuse(state, invocation, &failing));
     rule("the last of a batch that asks for a key has it", not_last(state, invocation));
     let passes = state.invocations[invocation].passes;
@@ -71,15 +74,14 @@ pub fn stream(
     let done = records.iter().position(|record| failed.contains(&record.number.as_str()));
     let done = done.unwrap_or(records.len());
     let run = &state.invocations[invocation];
-    if stats.parked > 0 {
-        let parked = run.batch.iter();
-        let parked =
-            parked.filter(|(item, told)| records::may_be_parked(state, invocation, item, told));
-        let parked: Vec<IndexRef> = parked.filter_map(|(item, _)| index_of(item)).collect();
-        let refused = run.refused.clone();
-        state.excused.parked.extend(parked);
-        state.excused.refused.extend(refused);
-    }
+    let given_up = run.batch.iter().filter(|(item, told)| {
+        let is_parked = stats.parked > 0 && records::may_be_parked(state, invocation, item, told);
+        is_parked || stats.rejected > 0 && run.lacks_api_key(&item.pk)
+    });
+    let given_up: Vec<IndexRef> = given_up.filter_map(|(item, _)| index_of(item)).collect();
+    let refused = if stats.parked > 0 { run.refused.clone() } else { BTreeSet::new() };
+    state.excused.given_up.extend(given_up);
+    state.excused.refused.extend(refused);
     for (rule, problem) in problems {
         state.violate(rule, format!("[{invocation}] {problem}"));
     }
@@ -107,7 +109,8 @@ type Failing<'a> = &'a dyn Fn(&ItemKey, &dyn Fn(&Told) -> bool) -> bool;
 fn not_parked(state: &State, invocation: usize, failing: Failing<'_>) -> Option<String> {
     let (run, environment) = state.run(invocation);
     // An item that changes again and again fails, and so does a removal.
-    if environment.has_changed_since(run.began) || run.was_hindered_but_by("keys") {
+    let changes = environment.has_changed_since(run.began);
+    if changes || run.was_hindered_but_by("keys") || origin::table_was_silent(run) {
         return None;
     }
     let mut late = run.batch.keys().filter(|item| index_of(item).is_some());
@@ -118,8 +121,9 @@ fn not_parked(state: &State, invocation: usize, failing: Failing<'_>) -> Option<
 /// While only the API keys service fails, settings that KV has had for a minute get through.
 fn reuse(state: &State, invocation: usize, failing: Failing<'_>) -> Option<String> {
     let (run, environment) = state.run(invocation);
-    let changed = environment.has_changed_since(run.began);
-    if run.passes > 0 || changed || run.was_hindered_but_by("keys") {
+    let changes = environment.has_changed_since(run.began);
+    let silent = origin::table_was_silent(run);
+    if run.passes > 0 || changes || silent || run.was_hindered_but_by("keys") {
         return None;
     }
     let mut failed = run.batch.keys().filter(|item| failing(item, &|_| true));

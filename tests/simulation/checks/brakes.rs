@@ -41,6 +41,5 @@ pub fn count(
     let from = state.before(run.began, super::origin::TABLE_LAG);
     let mut indexes = environment.indexes();
     let trusted = indexes.any(|(_, past)| past.since(from).any(Option::is_some));
-    (held.is_none() && !trusted)
-        .then(|| "deleted, though the table has no index item".to_owned())
+    (held.is_none() && !trusted).then(|| "deleted, though the table has no index item".to_owned())
 }

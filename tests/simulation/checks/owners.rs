@@ -31,6 +31,5 @@ pub fn problem(
         }
     };
     let action = if held.is_some() { "written over" } else { "deleted" };
-    (!may_take)
-        .then(|| format!("{action}, but it is another environment's: {:?}", past.last()))
+    (!may_take).then(|| format!("{action}, but it is another environment's: {:?}", past.last()))
 }

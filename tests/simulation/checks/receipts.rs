@@ -61,11 +61,11 @@ pub fn note_change(state: &mut State, invocation: usize, namespace: Namespace, k
 
 /// Checks each key that no invocation left uncertain: by a fault, a death, or beside another one.
 pub fn check(state: &mut State, log: &Log) {
-    let mut told: BTreeMap<(Namespace, String), Option<String>> = BTreeMap::new();
+    let mut told: BTreeMap<(Namespace, String), (bool, Option<String>)> = BTreeMap::new();
     for line in log.0.lock().unwrap().iter() {
-        let digest = match line["message"].as_str() {
-            "exported" => line.get("digest").cloned(),
-            "removed" => None,
+        let exported = match line.get("message").map(String::as_str) {
+            Some("exported") => true,
+            Some("removed") => false,
             _ => continue,
         };
         let key = line["key"].clone();
@@ -73,7 +73,7 @@ pub fn check(state: &mut State, log: &Log) {
             true => Namespace::QueryConfigs,
             false => Namespace::Settings,
         };
-        told.insert((namespace, key), digest);
+        told.insert((namespace, key), (exported, line.get("digest").cloned()));
     }
     let mut problems = Vec::new();
     for (key, past) in &state.kv {
@@ -81,7 +81,12 @@ pub fn check(state: &mut State, log: &Log) {
             continue;
         }
         let holds = past.last().and_then(Option::as_ref).map(|held| sha256(&held.value));
-        if told.get(key) != Some(&holds) {
+        // What the predecessor wrote has no digest, and may be put back.
+        let agrees = told.get(key).is_some_and(|(exported, digest)| match &holds {
+            None => !exported,
+            Some(holds) => *exported && digest.as_ref().is_none_or(|digest| digest == holds),
+        });
+        if !agrees {
             problems.push(format!("{key:?} holds {holds:?}, the log says {:?}", told.get(key)));
         }
     }

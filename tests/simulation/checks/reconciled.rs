@@ -3,9 +3,7 @@
 use std::rc::Rc;
 
 use super::settled::{query_config, query_keys, settings_keys};
-use crate::world::{
-    Environment, Held, IndexRef, Namespace, Settings, State, index_id, item_key,
-};
+use crate::world::{Environment, Held, IndexRef, Namespace, Settings, State, index_id, item_key};
 
 pub fn check(state: &mut State) {
     let keys = settings_keys(state);

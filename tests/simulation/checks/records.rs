@@ -46,11 +46,8 @@ pub fn counts(
     if stats.parked > parked {
         problems.push(format!("{} parked, not up to {parked}", stats.parked));
     }
-    let held = at_most(&|item, _| {
-        let up_to = state.shape.removals_up_to;
-        let many = up_to < state.shape.indexes.len();
-        many && index_of(item).is_some() && was_absent(state, invocation, item)
-    });
+    let many = state.shape.removals_up_to < state.shape.indexes.len();
+    let held = at_most(&|item, _| many && index_of(item).is_some());
     if stats.removals_held > held {
         problems.push(format!("{} held, not up to {held}", stats.removals_held));
     }
@@ -67,13 +64,6 @@ fn shared_fate(records: &[Record], failed: &[&str]) -> Option<String> {
     })
 }
 
-/// Whether the table may have been without an item when it was read.
-fn was_absent(state: &State, invocation: usize, item: &ItemKey) -> bool {
-    let (run, environment) = state.run(invocation);
-    let past = environment.table.get(item);
-    past.is_none_or(|past| past.since(run.began).any(Option::is_none))
-}
-
 /// An item can't be exported as it was in the table, or as the image says that stands in for it.
 fn may_be_rejected(state: &State, invocation: usize, item: &ItemKey, told: &Told) -> bool {
     let (run, environment) = state.run(invocation);
@@ -82,7 +72,7 @@ fn may_be_rejected(state: &State, invocation: usize, item: &ItemKey, told: &Told
         return unreadable;
     }
     let Some(index) = index_of(item) else { return false };
-    let lacks_a_key = run.without_api_key.contains(&item.pk);
+    let lacks_a_key = run.lacks_api_key(&item.pk);
     let mut settings = environment.settings_since(&index, 0);
     // The image may be as old as the batch.
     lacks_a_key || unreadable || settings.any(|settings| !environment.exportable(&index, settings))

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use super::{metadata, origin};
 use crate::world::{
-    Environment, Held, Image, IndexRef, ItemPast, Kind, Named, Namespace, Settings, State, Step,
-    index_id, item_key,
+    Environment, Held, Image, IndexRef, Kind, Named, Namespace, Settings, State, Step, index_id,
+    item_key,
 };
 
 pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<String> {
@@ -63,8 +63,7 @@ fn stale_api_key(state: &State, invocation: usize, named: &Named) -> Option<Stri
     if of_account.is_some_and(|past| past.since(run.began).any(|key| *key == named.api_key)) {
         return None;
     }
-    let may_reuse =
-        !matches!(run.kind, Kind::Reconcile(_)) && run.without_api_key.contains(account);
+    let may_reuse = !matches!(run.kind, Kind::Reconcile(_)) && run.lacks_api_key(account);
     let settings = environment.settings_since(&named.index, 0);
     let mut keys = settings.flat_map(|settings| settings.kv_keys(&named.index));
     let is_told = keys.any(|key| {
@@ -104,20 +103,16 @@ fn wrong_claimant(state: &State, invocation: usize, key: &str, named: &Named) ->
     };
     // The table may lag behind by some seconds.
     let from = state.before(run.began, origin::TABLE_LAG);
-    let all_the_time = |(index, past): &(IndexRef, &ItemPast)| {
-        past.all_since(from, |image| asks(image, index))
-    };
-    let rightful: Vec<IndexRef> =
-        environment.indexes().filter(all_the_time).map(|(index, _)| index).collect();
-    let ever = environment
-        .indexes()
-        .filter(|(index, past)| past.since(from).any(|image| asks(image, index)))
-        .count();
+    let (rightful, sometimes): (Vec<_>, Vec<_>) = environment
+        .askers(key, from)
+        .partition(|(index, past)| past.all_since(from, |image| asks(image, index)));
+    let rightful: Vec<IndexRef> = rightful.into_iter().map(|(index, _)| index).collect();
     if let Some(holder) = holder.filter(|holder| rightful.contains(holder)) {
-        let problem = || format!("written for {}, but {holder} has it and asks for it", named.index);
+        let problem =
+            || format!("written for {}, but {holder} has it and asks for it", named.index);
         return (holder != named.index).then(problem);
     }
-    let first = rightful.first().filter(|_| ever == rightful.len())?;
+    let first = rightful.first().filter(|_| sometimes.is_empty())?;
     let problem = || format!("written for {}, but {first} comes first", named.index);
     (*first != named.index).then(problem)
 }
@@ -145,7 +140,7 @@ pub fn delete(state: &State, invocation: usize, key: &str) -> Option<String> {
 
 /// Returns who has asked for a key all the time since `from`.
 pub fn claimant(environment: &Environment, key: &str, from: Step) -> Option<String> {
-    let mut claimants = environment.indexes().filter(|(index, past)| {
+    let mut claimants = environment.askers(key, from).filter(|(index, past)| {
         past.all_since(from, |image| {
             let settings = image.as_ref().and_then(|image| image.settings());
             settings.is_some_and(|settings| settings.asks_for(index, key))

@@ -87,7 +87,7 @@ impl Settled<'_> {
         let key_of = (namespace, key.to_owned());
         excused.half_re_exported.contains(&key_of)
             || excused.refused.contains(&key_of)
-            || excused.parked.iter().any(|index| self.ever_asked(index, key))
+            || excused.given_up.iter().any(|index| self.ever_asked(index, key))
     }
 
     fn settings_key(&self, key: &str) -> Option<String> {
@@ -103,8 +103,9 @@ impl Settled<'_> {
             (true, true) => self.unclaimed(key, past?, held?),
             // It keeps what it had.
             (true, false) => None,
-            (false, false) => (held.is_none() && !self.is_half_removed(key))
-                .then(|| "is missing".to_owned()),
+            (false, false) => {
+                (held.is_none() && !self.is_half_removed(key)).then(|| "is missing".to_owned())
+            }
         }
     }
 
@@ -126,8 +127,7 @@ impl Settled<'_> {
         let unknown = !self.state.shape.old_images
             && (self.is_half_removed(key) || !self.are_all_faithful(key));
         let excused = unknown || self.gave_up_unseen(&named.index);
-        (!is_right && !excused)
-            .then(|| format!("holds {named:?}, not what {} asks for", able[0].0))
+        (!is_right && !excused).then(|| format!("holds {named:?}, not what {} asks for", able[0].0))
     }
 
     /// Claimed by nobody: gone, unless something protected it when it was given up.
@@ -219,7 +219,7 @@ impl Settled<'_> {
 
     /// Returns the indexes that ever asked for a key.
     fn askers<'a>(&'a self, key: &'a str) -> impl Iterator<Item = (IndexRef, &'a ItemPast)> {
-        self.environment.indexes().filter(move |(index, _)| self.ever_asked(index, key))
+        self.environment.askers(key, 0)
     }
 
     fn ever_asked(&self, index: &IndexRef, key: &str) -> bool {

@@ -20,11 +20,7 @@ use crate::world::{MAX_AGE, Reconcile, Shape, State, fire, prepare};
 const OPERATORS: usize = 2;
 
 /// Runs a history to its end and checks what it leaves.
-pub fn run(
-    mut choices: Choices,
-    shape: impl FnOnce(&mut Choices) -> Shape,
-    trace: bool,
-) -> State {
+pub fn run(mut choices: Choices, shape: impl FnOnce(&mut Choices) -> Shape, trace: bool) -> State {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -92,8 +88,11 @@ impl Sim {
         let environments = self.state.borrow().environments.len();
         let rounds = if environments == 1 { 1 } else { 2 };
         for environment in (0..rounds).flat_map(|_| 0..environments) {
-            let raised =
-                Reconcile { delete_up_to: Some(1_000), rewrite_up_to: Some(2_000), ..Reconcile::repair() };
+            let raised = Reconcile {
+                delete_up_to: Some(1_000),
+                rewrite_up_to: Some(2_000),
+                ..Reconcile::repair()
+            };
             self.reconcile(environment, &raised).await;
         }
         reconciled::check(&mut self.state.borrow_mut());

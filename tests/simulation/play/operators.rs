@@ -146,7 +146,7 @@ fn unfounded(state: &State, at: usize, index: &IndexRef, error: &ReExportError) 
     let founded = match error {
         ReExportError::IndexNotFound(_) => missing && run.attempted.is_empty(),
         ReExportError::RecordRejected { .. } => {
-            let lacks_a_key = run.without_api_key.contains(&index.account);
+            let lacks_a_key = run.lacks_api_key(&index.account);
             lacks_a_key || was(&|settings| !environment.exportable(index, settings))
         }
         ReExportError::CloudflareAuthRejected { .. } => run.failed_services.contains("kv"),

@@ -13,11 +13,14 @@ use tokio::time::Instant;
 
 use crate::memory::{Memory, config};
 use crate::services::ports::Ports;
-use crate::world::{Invocation, State};
+use crate::world::{Invocation, Kind, State};
 
 /// The time that the exporter reserves for its answer and for a put-back, and a bit more. Before a
 /// delete it reserves the time of a pass too.
 const MARGIN: Duration = Duration::from_secs(5);
+
+/// The time that a reconcile reserves for a round of writes or removals beside its passes, and a bit more.
+const TIME_FOR_A_GO: Duration = Duration::from_secs(50);
 
 pub struct Sim {
     pub state: Rc<RefCell<State>>,
@@ -58,8 +61,10 @@ impl Sim {
             state.count("invocations", 1);
             state.busy += 1;
             state.note(|| format!("[{invocation}] {what}"));
+            let is_reconcile = matches!(state.invocations[invocation].kind, Kind::Reconcile(_));
             let seconds = match state.shape.small {
                 _ if state.quiet => 900,
+                None if is_reconcile => *state.choices.pick(&[900, 150, 300]),
                 Some(_) => 60,
                 None if state.shape.brisk => 150,
                 None => *state.choices.pick(&[60, 150, 20]),
@@ -88,7 +93,11 @@ impl Sim {
         state.busy -= 1;
         let run = &mut state.invocations[invocation];
         run.ended = true;
-        run.out_of_time = started.elapsed() + MARGIN + run.pass_time() >= time_left;
+        let reserved = match run.kind {
+            Kind::Reconcile(_) => TIME_FOR_A_GO + run.pass_time(),
+            Kind::Stream { .. } | Kind::ReExport(_) => MARGIN,
+        };
+        run.out_of_time = started.elapsed() + reserved + run.pass_time() >= time_left;
         if matches!(end, End::Crashed) {
             state.uncertain.extend(run.attempted.iter().cloned());
             state.excused.half_removed.extend(run.delete_attempts.iter().cloned());

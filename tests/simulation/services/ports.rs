@@ -10,8 +10,7 @@ use std::time::{Duration, SystemTime};
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::{Entry, Metadata, Namespace, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, ScanColumns, TableError,
-    TablePage,
+    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, ScanColumns, TableError, TablePage,
 };
 use secrecy::SecretString;
 use tokio::sync::Notify;
@@ -179,8 +178,7 @@ impl Backend for Ports {
         let most = state.shape.page;
         Ok(listing.page(keys, most, |key, ()| {
             let key = key.to_owned();
-            let moment =
-                if may_be_stale { stale_moment(state, namespace, &[&key]) } else { None };
+            let moment = if may_be_stale { stale_moment(state, namespace, &[&key]) } else { None };
             let held = tell(state, self.invocation, namespace, &key, moment)?;
             let listed = &mut state.invocations[self.invocation].seen.listed;
             listed.entry((namespace, key)).or_insert(held.is_listed_as_ours(name));
@@ -250,8 +248,8 @@ impl Clock for Ports {
 
 impl ApiKeyService for Ports {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
-        let unanswered = account.to_owned();
-        self.state.borrow_mut().invocations[self.invocation].without_api_key.insert(unanswered);
+        let asked = (cell.to_owned(), account.to_owned());
+        self.state.borrow_mut().invocations[self.invocation].without_api_key.insert(asked.clone());
         let (fault, _) = self.enter(Call::ApiKey).await;
         let mut state = self.state.borrow_mut();
         let dead = state.gateway_failure().filter(|_| cell == OTHER_CELL);
@@ -276,7 +274,7 @@ impl ApiKeyService for Ports {
         }
         let key = environment.api_keys.get(account).and_then(|past| past.last().cloned());
         let key = key.ok_or(ApiKeyError::NotFound)?;
-        state.invocations[self.invocation].without_api_key.remove(account);
+        state.invocations[self.invocation].without_api_key.remove(&asked);
         Ok(SecretString::from(key))
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::{
-    Image, IndexRef, ItemKey, Past, Settings, Step, index_of, is_index_id, item_key,
-    query_kv_key, query_of,
+    Image, IndexRef, ItemKey, Past, Settings, Step, index_of, is_index_id, item_key, query_kv_key,
+    query_of,
 };
 
 /// What an item was at every step; `None` while there was none.
@@ -101,15 +101,28 @@ impl Environment {
         self.settings_since(index, from).any(|settings| !self.exportable(index, settings))
     }
 
-    /// The items that ask for a settings key at present.
+    /// Returns the indexes that have asked for a settings key at any time since `from`.
+    pub fn askers(&self, key: &str, from: Step) -> impl Iterator<Item = (IndexRef, &ItemPast)> {
+        let asked = move |item: &ItemKey, past: &ItemPast| {
+            let name = item.sk.strip_prefix("INDEX#").unwrap_or_default();
+            let is_id = is_index_id(&item.pk, name, key);
+            past.since(from)
+                .flatten()
+                .filter_map(|image| image.settings())
+                .any(|settings| is_id || settings.shop.as_deref() == Some(key))
+        };
+        self.table
+            .iter()
+            .filter(move |(item, past)| asked(item, past))
+            .filter_map(|(item, past)| Some((index_of(item)?, past)))
+    }
+
+    /// Returns the items that ask for a settings key at present.
     pub fn claimants(&self, key: &str) -> Vec<(IndexRef, &Settings)> {
-        let claimants = self.table.iter().filter_map(|(item, past)| {
-            let settings = past.last()?.as_ref()?.settings()?;
-            let name = item.sk.strip_prefix("INDEX#")?;
-            let asks = settings.shop.as_deref() == Some(key) || is_index_id(&item.pk, name, key);
-            if asks { Some((index_of(item)?, settings)) } else { None }
-        });
-        claimants.collect()
+        let claimants = self.askers(key, Step::MAX - 1);
+        claimants
+            .filter_map(|(index, past)| Some((index, past.last()?.as_ref()?.settings()?)))
+            .collect()
     }
 
     /// The query configs that a KV key can mean, by account and index, with all that they ever were.

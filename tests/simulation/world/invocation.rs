@@ -40,8 +40,8 @@ pub struct Invocation {
     pub slowest: BTreeMap<Call, Duration>,
     /// What all calls to the table took together.
     pub table_time: Duration,
-    /// Accounts that the API keys service was asked about, and gave no key for.
-    pub without_api_key: BTreeSet<String>,
+    /// Cells and accounts for which the API keys service was asked, and gave no key.
+    pub without_api_key: BTreeSet<(String, String)>,
     /// Passes over the table that it began.
     pub passes: u32,
     /// What a batch says of its items.
@@ -136,6 +136,11 @@ impl Invocation {
             Kind::ReExport(asked) => asked == index,
             Kind::Reconcile(_) => false,
         }
+    }
+
+    /// Whether some cell gave no API key for the account.
+    pub fn lacks_api_key(&self, account: &str) -> bool {
+        self.without_api_key.iter().any(|(_, asked)| asked == account)
     }
 
     /// Returns the longest that a call of this kind took.

@@ -63,8 +63,8 @@ pub struct Excused {
     pub half_re_exported: BTreeSet<(Namespace, String)>,
     /// Keys that invocations which died or failed had asked KV to delete.
     pub half_removed: BTreeSet<String>,
-    /// Indexes of records that were parked.
-    pub parked: BTreeSet<IndexRef>,
+    /// Indexes of records that were parked, or rejected because the API keys service knew no account.
+    pub given_up: BTreeSet<IndexRef>,
     /// Keys in requests of late records that Cloudflare refused for what they hold.
     pub refused: BTreeSet<(Namespace, String)>,
     /// Keys that KV said hold nothing, or are another owner's, against the truth.
