@@ -35,11 +35,14 @@ pub fn assert_mended(world: &World) {
     }
 }
 
-/// A fleet with listings so slow that an invocation of 60 s compares a part of it.
-fn slow_listings(size: Size) -> World {
+/// What an invocation has, so that a chain over [`slow_listings`] has several runs.
+pub const SHORT: Duration = Duration::from_secs(150);
+
+/// A fleet with listings so slow that an invocation of [`SHORT`] compares a part of it.
+pub fn slow_listings(size: Size) -> World {
     let mut world = World::new(size);
     world.page_keys = 200;
-    world.pace.list = Duration::from_secs(2);
+    world.pace.list = Duration::from_secs(6);
     world
 }
 
@@ -47,14 +50,14 @@ fn slow_listings(size: Size) -> World {
 async fn a_chain_compares_every_key_once_and_mends_exactly_the_drift() {
     for (time, world) in [
         (INVOCATION, World::new(SIZE)),
-        (Duration::from_secs(60), slow_listings(SIZE)),
-        (Duration::from_secs(100), slow_listings(SIZE)),
+        (SHORT, slow_listings(SIZE)),
+        (2 * SHORT, slow_listings(SIZE)),
     ] {
         let world = Rc::new(world);
         let expected = [Settings, QueryConfigs].map(|namespace| world.compare(namespace));
         for request in [audit(), repair()] {
             let chain = run(&world, request.clone(), time).await;
-            assert_eq!(chain.runs > 1, time < INVOCATION, "{} runs", chain.runs);
+            assert_eq!(chain.runs > 1, time == SHORT, "{} runs", chain.runs);
             let found = [Settings, QueryConfigs].map(|namespace| chain.found(namespace));
             assert_eq!(found, expected, "{request} in {time:?}");
             let mends = u64::from(request == repair());
@@ -76,7 +79,7 @@ async fn a_chain_compares_every_key_once_and_mends_exactly_the_drift() {
 async fn each_namespace_has_brakes_of_its_own_for_a_whole_chain() {
     // A third of the items is missing, a third stale, a third orphaned.
     let size = Size { drift: 1, ..SIZE };
-    for time in [INVOCATION, Duration::from_secs(60)] {
+    for time in [INVOCATION, SHORT] {
         let world = Rc::new(slow_listings(size));
         let before = [Settings, QueryConfigs].map(|namespace| world.compare(namespace));
         let chain = run(&world, repair(), time).await;
@@ -120,7 +123,7 @@ async fn items_that_are_imported_at_any_moment_of_a_run_are_no_orphans() {
                 }
             }
         };
-        let (chain, ()) = tokio::join!(run(&world, repair(), Duration::from_secs(60)), importing);
+        let (chain, ()) = tokio::join!(run(&world, repair(), SHORT), importing);
         assert_eq!((chain.total("orphaned"), chain.refused()), (0, [0, 0]), "{requests} requests");
         assert!(chain.is_complete(), "{requests} requests: {}", chain.report);
         assert_mended(&world);
@@ -130,7 +133,7 @@ async fn items_that_are_imported_at_any_moment_of_a_run_are_no_orphans() {
 #[tokio::test(start_paused = true)]
 async fn a_throttled_table_ends_no_run() {
     let world = Rc::new(World::new(SIZE));
-    world.throttled.set(12);
+    world.throttled.set(6);
     let chain = run(&world, repair(), INVOCATION).await;
     assert_eq!(world.throttled.get(), 0);
     assert!(chain.is_complete());
@@ -167,9 +170,9 @@ async fn a_run_of_one_account_reads_its_keys_and_items_alone() {
     let chain = run(&world, request, INVOCATION).await;
     assert_eq!((chain.count(Settings, "written"), chain.total("desired")), (2, 5 * 30));
     let asked = world.asked.borrow();
-    assert_eq!((&asked.accounts, asked.passes), (&BTreeSet::from([account]), 0));
+    assert_eq!((&asked.accounts, asked.passes), (&BTreeSet::from([account]), 1));
     // Two listings, a read of shop ids and a write.
-    assert!(asked.kv.len() <= 4 && asked.table <= 5, "{} {}", asked.kv.len(), asked.table);
+    assert!(asked.kv.len() <= 4, "{} requests to KV", asked.kv.len());
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use ecom_settings_exporter::kv::Namespace::{QueryConfigs, Settings};
 use serde_json::json;
 
 use super::chain::{INVOCATION, follow, repair};
-use super::chains::{SIZE, assert_mended, run};
+use super::chains::{SHORT, SIZE, assert_mended, run, slow_listings};
 use super::items::Size;
 use super::services::{World, process};
 use super::sizes::times;
@@ -27,13 +27,8 @@ async fn death(chance: &Cell<u64>, run_takes: Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn a_chain_that_is_killed_at_any_moment_ends_as_one_that_was_not() {
-    let time = Duration::from_secs(60);
-    let fleet = || {
-        let mut world = World::new(Size { drift: 60, ..SIZE });
-        world.page_keys = 200;
-        world.pace.list = Duration::from_secs(2);
-        Rc::new(world)
-    };
+    let time = SHORT;
+    let fleet = || Rc::new(slow_listings(Size { drift: 60, ..SIZE }));
     let undisturbed = fleet();
     let chain = run(&undisturbed, repair(), time).await;
     let runs = u32::try_from(chain.runs).unwrap();
@@ -62,11 +57,10 @@ async fn a_kill_gives_a_brake_a_second_time_to_the_part_under_way_alone() {
     let fleet = || {
         let mut world = World::new(Size { query_configs: 0, drift: 0, accounts: 200, ..SIZE });
         world.page_keys = 50;
-        world.pace.list = Duration::from_secs(2);
+        world.pace.list = Duration::from_secs(3);
         world.lose(300..390);
         Rc::new(world)
     };
-    let time = Duration::from_secs(60);
     for seed in 1..=6 {
         let world = fleet();
         let chance = Cell::new(seed);
@@ -76,12 +70,12 @@ async fn a_kill_gives_a_brake_a_second_time_to_the_part_under_way_alone() {
             let chance = &chance;
             async move {
                 if left > 0 {
-                    return death(chance, time).await;
+                    return death(chance, SHORT).await;
                 }
                 std::future::pending().await
             }
         };
-        follow(|| process(&world), repair(), time, kill).await.unwrap();
+        follow(|| process(&world), repair(), SHORT, kill).await.unwrap();
         let deleted = world.asked.borrow().deleted;
         assert!(deleted <= 300, "seed {seed}: {deleted} deleted by a brake of 100 and two kills");
     }
@@ -105,8 +99,8 @@ async fn a_flood_of_orphans_is_refused_whole_and_then_deleted_by_a_chain_that_is
     let raised = json!({"apply": true, "delete_up_to": flood});
     let chance = Cell::new(1);
     let kill = || death(&chance, Duration::from_secs(200));
-    let chain = follow(|| process(&world), raised, Duration::from_secs(120), kill).await.unwrap();
-    assert!(chain.runs > 3 && chain.is_complete(), "{} runs: {}", chain.runs, chain.report);
+    let chain = follow(|| process(&world), raised, SHORT, kill).await.unwrap();
+    assert!(chain.runs > 1 && chain.is_complete(), "{} runs: {}", chain.runs, chain.report);
     assert_eq!((world.asked.borrow().deleted, chain.total("desired")), (flood, 2 * kept as u64));
     assert_mended(&world);
 }

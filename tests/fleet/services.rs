@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::pending;
 use std::ops::Bound;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +17,9 @@ use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 
 use super::items::{Drift, ItemId, Size, Version, api_key};
-use super::memory::{Backend, Change, KvFault, Listing, Memory, Part, Row, config, table_page};
+use super::memory::{
+    Backend, Change, HTTP_TIMEOUT, KvFault, Listing, Memory, Part, Row, config, table_page,
+};
 
 /// The version that KV holds of a stale item. The table's versions count from 0.
 const STALE: u32 = 999;
@@ -346,10 +347,10 @@ impl ApiKeyService for Ports {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
         self.world.asked.borrow_mut().api_keys += 1;
         match self.world.gateways.get(cell) {
-            Some(Gateway::Hangs) => pending().await,
-            Some(Gateway::Fails) => {
-                sleep(self.world.pace.api_key).await;
-                Err(ApiKeyError::Silent(Cause::new("503")))
+            Some(gateway) => {
+                let hangs = *gateway == Gateway::Hangs;
+                sleep(if hangs { HTTP_TIMEOUT } else { self.world.pace.api_key }).await;
+                Err(ApiKeyError::Silent(Cause::new("no API key")))
             }
             None => {
                 sleep(self.world.pace.api_key).await;

@@ -152,7 +152,7 @@ fn has_api_key(state: &State, invocation: usize, index: &IndexRef, since: Step) 
 fn not_last(state: &State, invocation: usize) -> Option<String> {
     let (run, environment) = state.run(invocation);
     if !run.failed_services.is_empty()
-        || run.out_of_time
+        || origin::table_was_silent(run)
         || !run.without_api_key.is_empty()
         || environment.has_changed_since(run.began)
     {

@@ -24,10 +24,12 @@ pub fn problem(
     let in_time =
         exported_at.is_some_and(|at| run.began_at.floor() <= at && at <= state.wall_clock());
     let changed_at = metadata["changed_at"].as_str().and_then(seconds);
-    let created = run.batch.get(item).and_then(|told| told.created);
-    // A key that a removal leaves to the item is written from the table alone.
+    let of_batch = run.batch.get(item);
+    let created = of_batch.and_then(|told| told.created);
+    // A key that a removal leaves to the item, or finds asked for again, is written from the table alone.
+    let removes = run.passes > 0 || of_batch.is_some_and(|told| told.is_removal);
     let told = changed_at == created.map(|created| created as f64)
-        || metadata["changed_at"].is_null() && run.passes > 0;
+        || metadata["changed_at"].is_null() && removes;
     let right = metadata["digest"] == sha256(&held.value)
         && metadata["system_account_id"] == index.account
         && metadata["index_name"] == index.name

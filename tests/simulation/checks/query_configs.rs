@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{metadata, origin};
-use crate::world::{Held, Image, Namespace, State, query_item_key, query_value};
+use crate::world::{Held, Image, State, query_item_key, query_value};
 
 pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<String> {
     let environment = state.environment_of(invocation);
@@ -21,13 +21,13 @@ pub fn put(state: &State, invocation: usize, key: &str, held: &Held) -> Option<S
         .or_else(|| metadata::problem(state, invocation, held, &item, index))
 }
 
-/// A key is not deleted while the item that its value names has asked for it all the time.
+/// A key is not deleted while its items have asked for it all the time.
 pub fn delete(state: &State, invocation: usize, key: &str) -> Option<String> {
     let (run, environment) = state.run(invocation);
     let is_there = |image: &Option<Rc<Image>>| image.is_some();
-    let owner = state.held(Namespace::QueryConfigs, key)?.owner.as_ref()?;
     let queries = environment.queries_of(key);
-    let mut asking = queries.iter().filter(|(index, ..)| index == owner);
-    let asking = asking.find(|(_, _, past)| past.all_since(run.began, is_there));
-    asking.map(|(index, query, _)| format!("deleted, but {index}'s {query} is there"))
+    // Of two items with one key, the removal of either deletes it.
+    let asked = queries.iter().all(|(_, _, past)| past.all_since(run.began, is_there));
+    let first = queries.first().filter(|_| asked);
+    first.map(|(index, query, _)| format!("deleted, but {index}'s {query} is there"))
 }

@@ -129,7 +129,9 @@ impl Environment {
     pub fn queries_of(&self, key: &str) -> Vec<(IndexRef, String, &ItemPast)> {
         let queries = self.table.iter().filter_map(|(item, past)| {
             let (index, query) = query_of(item)?;
-            (query_kv_key(&index, &query) == key).then_some((index, query, past))
+            let rest = key.strip_prefix("qcfg-")?.strip_prefix(&*item.pk)?.strip_prefix('-')?;
+            let is_its = rest.starts_with(&*index.name) && query_kv_key(&index, &query) == key;
+            is_its.then_some((index, query, past))
         });
         let mut queries: Vec<_> = queries.collect();
         queries.sort_by(|(a, ..), (b, ..)| a.cmp(b));
