@@ -1,18 +1,18 @@
 //! The decoders, and what each promises for any input.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use ecom_settings_exporter::config::ExporterConfig;
-use ecom_settings_exporter::export::batch::plan::plan;
 use ecom_settings_exporter::export::explain::Explain;
-use ecom_settings_exporter::item::IndexSettings;
-use ecom_settings_exporter::item::stream_record::{QueryConfigRecord, SettingsRecord};
-use ecom_settings_exporter::item::{Change, Content, StreamRecord};
-use ecom_settings_exporter::kv::{Metadata, Provenance, StoredSettings};
+use ecom_settings_exporter::index::{IndexRef, ItemRef};
+use ecom_settings_exporter::item::{
+    Change, Content, IndexSettings, Item, RecordedChange, Rejection, StreamRecord, alias_targets,
+    query_config_value,
+};
+use ecom_settings_exporter::kv::{Metadata, StoredValue};
 use ecom_settings_exporter::lambda::payload::Payload;
-use ecom_settings_exporter::services::cloudflare::wire::{self, Reply};
-use ecom_settings_exporter::services::http::retry_after;
+use ecom_settings_exporter::services::cloudflare::wire;
+use ecom_settings_exporter::services::http::{Response, retry_after};
 use ecom_settings_exporter::services::table_reply::TableReply;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
@@ -24,18 +24,6 @@ use crate::seeds::Target;
 
 /// An error says what is wrong; it does not repeat the input.
 const LONGEST_ERROR: usize = 1_000;
-
-fn config() -> ExporterConfig {
-    ExporterConfig {
-        environment: "fuzz".into(),
-        default_cell: Some("cell-1".into()),
-        bulk_max_pairs: 10_000,
-        removals_up_to: 100,
-        http_timeout: Duration::from_secs(1),
-        retry_base: Duration::from_secs(1),
-        dry_run: false,
-    }
-}
 
 /// How far inputs got, by kind of outcome.
 #[derive(Debug, Default)]
@@ -65,8 +53,6 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
             let Ok(json) = serde_json::from_str::<&RawValue>(input) else { return };
             seen.add("json");
             record(StreamRecord::read(json), input.len(), seen);
-            let plan = plan(vec![StreamRecord::read(json)], &config(), UNIX_EPOCH);
-            assert_eq!(plan.outcomes.len(), 1, "an outcome for each record");
         }
         Target::Header => header(input.trim_matches('"'), seen),
         Target::Reply => {
@@ -81,18 +67,28 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
                     assert_eq!(attributes.text(name).unwrap_or_default(), text);
                 }
             }
-            // Read what anybody may have put into KV.
-            if let Some(metadata) = Metadata::parse(input) {
-                assert!(!metadata.index.account.is_empty() && !metadata.index.name.contains('#'));
-            }
-            let provenance = Provenance::parse(input);
-            let times = [provenance.exported_at, provenance.changed_at];
-            assert!(times.into_iter().flatten().all(|time| time.len() <= 30));
-            assert!(provenance.environment.is_none_or(|name| (1..=64).contains(&name.len())));
-            if let Some(stored) = StoredSettings::parse(input) {
-                assert!(stored.shop_id.is_none_or(|shop_id| !shop_id.is_empty()));
-            }
+            stored(input);
         }
+    }
+}
+
+/// What anybody may have put into KV.
+fn stored(input: &str) {
+    let is_index = |index: &IndexRef| !index.account.is_empty() && !index.name.contains('#');
+    if let Some(metadata) = Metadata::parse(input) {
+        assert!(is_index(&metadata.index));
+        let shown = metadata.shown_environment();
+        assert!(shown.is_none_or(|name| (1..=64).contains(&name.len())));
+        let times = [metadata.exported_at, metadata.changed_at];
+        assert!(times.into_iter().flatten().all(|time| time.len() <= 30));
+    }
+    let stored = StoredValue { value: input.to_owned(), metadata: None };
+    if let Some(settings) = stored.settings() {
+        assert!(is_index(&settings.index));
+        assert!(settings.shop_id.is_none_or(|shop_id| !shop_id.is_empty()));
+    }
+    if let Some(item) = stored.query_config() {
+        assert!(is_index(&item.index) && item.query.is_some_and(|query| !query.is_empty()));
     }
 }
 
@@ -106,7 +102,7 @@ fn header(input: &str, seen: &mut Seen) {
 }
 
 fn payload(input: &str, seen: &mut Seen) {
-    match Payload::parse(input) {
+    match Payload::parse(input, "fuzz") {
         Ok(Payload::Stream(records)) => {
             seen.add("streams");
             for found in records {
@@ -135,41 +131,49 @@ fn payload(input: &str, seen: &mut Seen) {
 }
 
 fn record(record: StreamRecord, input_bytes: usize, seen: &mut Seen) {
-    let rejection = match &record.content {
-        Content::Skipped => {
-            seen.add("skipped");
-            return;
-        }
-        Content::Unknown { rejection } => {
+    // Where no clock can be, a time is not told.
+    assert!(record.created_at.is_none_or(|at| (0.0..=1e11).contains(&at)));
+    let RecordedChange { item, change, .. } = match record.content {
+        Content::Skipped => return seen.add("skipped"),
+        Content::Unknown(rejection) => {
             seen.add("unknown");
-            rejection
+            return rejected(&rejection, input_bytes, seen);
         }
-        Content::Settings(SettingsRecord { change: Err(rejection), .. })
-        | Content::QueryConfig(QueryConfigRecord { change: Err(rejection), .. }) => rejection,
-        Content::Settings(SettingsRecord { change: Ok(Change::Remove), .. })
-        | Content::QueryConfig(QueryConfigRecord { change: Ok(Change::Remove), .. }) => {
-            seen.add("removals");
-            return;
-        }
-        Content::Settings(SettingsRecord { change: Ok(Change::Upsert(settings)), .. }) => {
-            seen.add("settings");
-            value(settings, input_bytes);
-            return;
-        }
-        Content::QueryConfig(QueryConfigRecord {
-            query_config,
-            change: Ok(Change::Upsert(config)),
-            ..
-        }) => {
-            seen.add("query_configs");
-            let value = object(&config.value, input_bytes);
-            assert_eq!(check_schema(QUERY_CONFIG, &value), Ok(()));
-            assert_eq!(value["system_account_id"], *query_config.index.account);
-            assert_eq!(value["index_name"], *query_config.index.name);
-            assert_eq!(value["normalized_query"], *query_config.query);
-            return;
-        }
+        Content::Change(change) => change,
     };
+    match change {
+        Err(rejection) => rejected(&rejection, input_bytes, seen),
+        Ok(Change::Remove) => seen.add("removals"),
+        Ok(Change::Upsert(image)) => upsert(&item, &image, input_bytes, seen),
+    }
+}
+
+/// An image either has a value or a reason why not; its aliases are read in both cases.
+fn upsert(item: &ItemRef, image: &Item, input_bytes: usize, seen: &mut Seen) {
+    let attributes = image.attributes();
+    let targets = alias_targets(&item.index.account, &attributes);
+    assert!(targets.iter().all(|target| (1..=3_073).contains(&target.name().len())));
+    if item.query.is_none() {
+        match IndexSettings::decode(&item.index, &attributes) {
+            Ok(settings) => value(&settings, input_bytes),
+            Err(rejection) => return rejected(&rejection, input_bytes, seen),
+        }
+        return seen.add("settings");
+    }
+    match query_config_value(item, &attributes) {
+        Ok(value) => {
+            seen.add("query_configs");
+            let value = object(&value, input_bytes);
+            assert_eq!(check_schema(QUERY_CONFIG, &value), Ok(()));
+            assert_eq!(value["system_account_id"], *item.index.account);
+            assert_eq!(value["index_name"], *item.index.name);
+            assert_eq!(value["normalized_query"].as_str(), item.query.as_deref());
+        }
+        Err(rejection) => rejected(&rejection, input_bytes, seen),
+    }
+}
+
+fn rejected(rejection: &Rejection, input_bytes: usize, seen: &mut Seen) {
     seen.add("rejected");
     // A path consists of names, each at most escaped.
     assert!(rejection.path.len() <= input_bytes * 6 + LONGEST_ERROR, "{rejection}");
@@ -204,7 +208,8 @@ fn object(value: &str, input_bytes: usize) -> Value {
 
 fn reply(status: u16, input: &str, seen: &mut Seen) {
     let status = StatusCode::from_u16(status).unwrap();
-    let reply = Reply { status, retry_after: None, body: input.as_bytes() };
+    let headers = HeaderMap::new();
+    let reply = Response { status, headers, body: input.as_bytes().to_vec().into() };
     let errors = [
         wire::bulk_reply(&reply, 2).err(),
         wire::get_reply(&reply).err(),

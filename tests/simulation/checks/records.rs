@@ -85,5 +85,5 @@ pub fn may_be_parked(state: &State, invocation: usize, item: &ItemKey, told: &To
     let keyless = &state.environment_of(invocation).keyless;
     let lacks_a_key = !run.without_api_key.is_empty() || !keyless.is_empty();
     let ours = index_of(item).is_some() || query_of(item).is_some();
-    ours && told.late && (!run.refused.is_empty() || lacks_a_key && index_of(item).is_some())
+    ours && told.late && (run.was_refused || lacks_a_key && index_of(item).is_some())
 }

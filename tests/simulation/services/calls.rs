@@ -45,7 +45,9 @@ impl State {
         if fault != Fault::None {
             self.note(|| format!("  [{invocation}] {call:?}: {fault:?}"));
             self.count("faults", 1);
-            self.invocations[invocation].failed_services.insert(service(call));
+            let run = &mut self.invocations[invocation];
+            run.failed_services.insert(service(call));
+            run.was_refused |= fault == Fault::Fail { why: Failure::RefusedContent, done: false };
         }
         let run = &mut self.invocations[invocation];
         let slowest = run.slowest.entry(call).or_default();

@@ -49,7 +49,9 @@ pub struct Invocation {
     pub seen: SeenKeys,
     /// Keys that it asked KV to change.
     pub attempted: BTreeSet<(Namespace, String)>,
-    /// Keys in requests that Cloudflare refused for what they hold.
+    /// Whether Cloudflare refused a request for what it holds.
+    pub was_refused: bool,
+    /// Keys in writes that it refused so.
     pub refused: BTreeSet<(Namespace, String)>,
     /// Settings keys, and the index that each was first written for.
     pub first_written: BTreeMap<String, IndexRef>,
