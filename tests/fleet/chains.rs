@@ -9,7 +9,7 @@ use ecom_settings_exporter::kv::Namespace::{QueryConfigs, Settings};
 use serde_json::{Value, json};
 
 use super::chain::{Chain, INVOCATION, audit, follow, repair};
-use super::items::{Drift, ItemId, Size, Version};
+use super::items::{ItemId, Size, Version};
 use super::services::{Found, Gateway, World, process};
 
 /// 6,000 keys, 400 of them settings'.
@@ -57,7 +57,7 @@ async fn a_chain_compares_every_key_once_and_mends_exactly_the_drift() {
         let expected = [Settings, QueryConfigs].map(|namespace| world.compare(namespace));
         for request in [audit(), repair()] {
             let chain = run(&world, request.clone(), time).await;
-            assert_eq!(chain.runs > 1, time == SHORT, "{} runs", chain.runs);
+            assert_eq!(chain.runs > 1, time < INVOCATION, "{} runs", chain.runs);
             let found = [Settings, QueryConfigs].map(|namespace| chain.found(namespace));
             assert_eq!(found, expected, "{request} in {time:?}");
             let mends = u64::from(request == repair());
@@ -86,15 +86,17 @@ async fn each_namespace_has_brakes_of_its_own_for_a_whole_chain() {
         assert!(before[0].orphaned < 100 && before[1].orphaned > 1_000, "{before:?}");
         assert_eq!(chain.count(Settings, "deleted"), before[0].orphaned);
         assert_eq!(chain.count(QueryConfigs, "deleted"), 0);
-        assert_eq!(chain.refused(), [before[1].orphaned, before[1].stale]);
-        assert_eq!(chain.count(QueryConfigs, "written"), before[1].missing);
+        // A part goes through whole or not at all.
+        let rewritten = chain.count(QueryConfigs, "written") - before[1].missing;
+        assert_eq!(chain.refused(), [before[1].orphaned, before[1].stale - rewritten]);
+        assert!(rewritten <= 1_000.max(before[1].desired * 30 / 100), "{rewritten}");
         assert!(!chain.is_complete());
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn items_that_are_imported_at_any_moment_of_a_run_are_no_orphans() {
-    for requests in 1..16 {
+    for requests in (1..32).step_by(5) {
         let size = Size { drift: 0, query_configs: 5, ..SIZE };
         let world = Rc::new(slow_listings(size));
         let later = world.size.items().filter(|id| (50..80).contains(&id.index));
@@ -186,11 +188,7 @@ async fn a_cell_that_gives_nothing_costs_its_own_accounts_only() {
             size.items().partition(|id| size.cell(*id) == "cell-1");
         let chain = run(&world, repair(), INVOCATION).await;
         assert_eq!(chain.runs, 1, "{gateway:?}");
-        let orphaned = |id: &&ItemId| size.drift(**id) == Some(Drift::Orphaned);
-        // Two keys each, and a shop id that the index gave up: it may yet be rejected, and would keep it.
-        let failed = 2 * dead.len() + dead.iter().filter(orphaned).count();
-        assert_eq!(chain.total("failed"), failed as u64, "{gateway:?}");
-        assert!(!chain.is_complete());
+        assert_eq!(chain.total("failed"), 2 * dead.len() as u64, "{gateway:?}");
         let kv = world.kv.borrow();
         for id in healthy {
             let keys = size.kv_keys(id);

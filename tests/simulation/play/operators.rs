@@ -117,7 +117,8 @@ fn reconciled(state: &mut State, invocation: usize, request: &Reconcile, end: En
             let report = serde_json::to_value(&report).unwrap();
             state.note(|| format!("  [{invocation}] reports {report}"));
             token = report["continue"].as_str().map(str::to_owned);
-            failed = report["complete"] == false;
+            let keys_failed = ["settings", "query_configs"].map(|name| report[name]["failed"] != 0);
+            failed = report["complete"] == false || keys_failed.contains(&true);
             state.report = report;
         }
         Ok(_) => state.violate("a reconcile is answered as one", format!("[{invocation}]")),

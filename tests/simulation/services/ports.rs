@@ -168,7 +168,6 @@ impl Backend for Ports {
         let state = &mut *state;
         let namespace = listing.namespace;
         let oldest = state.oldest_visible();
-        let name = state.environment_of(self.invocation).name;
         let run = &mut state.invocations[self.invocation];
         run.seen.listed_from.entry(namespace).or_insert(oldest);
         let may_be_stale = stale && !state.shape.is_plain();
@@ -180,8 +179,6 @@ impl Backend for Ports {
             let key = key.to_owned();
             let moment = if may_be_stale { stale_moment(state, namespace, &[&key]) } else { None };
             let held = tell(state, self.invocation, namespace, &key, moment)?;
-            let listed = &mut state.invocations[self.invocation].seen.listed;
-            listed.entry((namespace, key)).or_insert(held.is_listed_as_ours(name));
             Some(held.metadata.as_deref().and_then(Metadata::parse))
         }))
     }

@@ -21,8 +21,6 @@ pub struct SeenKeys {
     keys: BTreeMap<(Namespace, String), Seen>,
     /// The first step that a listing of the namespace may have shown.
     pub listed_from: BTreeMap<Namespace, Step>,
-    /// The keys that a listing showed, and whether they are the environment's own.
-    pub listed: BTreeMap<(Namespace, String), bool>,
 }
 
 impl SeenKeys {
