@@ -11,6 +11,7 @@
 mod documentation;
 mod end_to_end;
 mod explain;
+mod explain_try;
 mod helpers;
 mod observability;
 mod payloads;

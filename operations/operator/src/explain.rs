@@ -12,9 +12,11 @@ use crate::words::Words;
 /// Prints what saving an item would do, like a plan. Fails with 3 where that would break something.
 pub fn try_item(words: &Words<'_>, variables: Variables<'_>) -> Result<(), Failure> {
     let mut item = words.file("ITEM")?;
-    // As `aws dynamodb get-item` prints it.
-    if let Some(inner) = item.get_mut("Item") {
-        item = inner.take();
+    // As `aws dynamodb get-item` prints it, or as the examples of the schemas have it.
+    if let Some(name) =
+        ["Item", "item"].into_iter().find(|name| item["pk"].is_null() && !item[name].is_null())
+    {
+        item = item[name].take();
     }
     let values = words.is("VALUES");
     let question = json!({"item": item, "removed": words.is("REMOVED"), "values": values});
@@ -66,7 +68,7 @@ fn plan(report: &Value) -> Vec<String> {
     let path = report["path"].as_str().map(|path| format!(" at {path}")).unwrap_or_default();
     let mut lines = vec![format!("{name}: {}{path}", text(&report["item"]))];
     for key in report["keys"].as_array().into_iter().flatten() {
-        let (sign, outcome) = outcome(text(&key["verdict"]).as_str());
+        let (sign, outcome) = outcome(key["verdict"].as_str().unwrap_or_default());
         lines.push(format!("  {sign} {}: {outcome}", text(&key["key"])));
         match key.get("values") {
             Some(values) => lines.extend(diff(values, 6)),

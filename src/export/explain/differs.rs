@@ -247,6 +247,79 @@ mod tests {
         );
     }
 
+    fn values(held: Value, wanted: Value) -> Value {
+        let both = [held.to_string(), wanted.to_string()];
+        let shown = differences(&both[0], &both[1], ApiKeyCheck::Compared);
+        serde_json::to_value(shown).unwrap()
+    }
+
+    #[test]
+    fn both_values_are_shown_and_one_that_is_absent_is_not() {
+        assert_eq!(
+            values(
+                json!({"a": {"on": true}, "gone": [1], "n": null}),
+                json!({"a": {"on": false}, "new": {"x": "y"}, "n": 1})
+            ),
+            json!([
+                {"path": "a.on", "held": true, "wanted": false},
+                {"path": "gone", "held": [1]},
+                {"path": "n", "held": null, "wanted": 1},
+                {"path": "new", "wanted": {"x": "y"}},
+            ])
+        );
+        let long = values(json!({"a": "x".repeat(9_999)}), json!({"a": 1}));
+        assert_eq!(long[0]["held"].as_str().unwrap().chars().count(), MAX_VALUE_CHARACTERS + 1);
+    }
+
+    #[test]
+    fn no_secret_is_shown_wherever_it_stands() {
+        const CANARY: &str = "CANARY";
+        for (name, place) in [
+            ("the API key", json!({"marqo_api_key": CANARY})),
+            ("a token", json!({"x": {"token": CANARY}})),
+            ("a password", json!({"DB_PASSWORD": {"deep": [CANARY]}})),
+            ("part of a name", json!({"x": [{"clientSecretOld": CANARY}]})),
+            ("below a name", json!({"Secrets": [[{"x": {"y": CANARY}}]]})),
+            ("another key", json!({"apiKey": CANARY})),
+            ("no text", json!({"credentials": {"pin": 4711_4711}})),
+            ("beside its name", json!({"headers": [{"name": "X-Api-Key", "value": CANARY}]})),
+            ("in a URL", json!({"url": format!("https://me:{CANARY}@example.com/x")})),
+            (
+                "in a query",
+                json!({"url": format!("https://example.com/?a=b&access_token={CANARY}")}),
+            ),
+            ("in JSON in a text", json!({"x": format!(r#"{{"password":"{CANARY}"}}"#)})),
+            ("in a header", json!({"x": format!("Bearer {CANARY}")})),
+            (
+                "the API key in a text",
+                json!({"marqo_api_key": CANARY, "x": format!("see {CANARY}!")}),
+            ),
+            ("the API key as a name", json!({"marqo_api_key": CANARY, "x": {CANARY: {"y": 1}}})),
+        ] {
+            let mut other = place.clone();
+            other["more"] = json!(1);
+            let mut same_names =
+                json!(place.to_string().replace(CANARY, "OTHER").replace("47114711", "7"));
+            same_names = serde_json::from_str(same_names.as_str().unwrap()).unwrap();
+            for (held, wanted) in [
+                (place.clone(), json!({})),
+                (json!({}), place.clone()),
+                (place.clone(), same_names),
+                (place.clone(), json!({"marqo_api_key": "k", "x": 1, "headers": 1, "url": 1})),
+                (other, json!({"marqo_api_key": [CANARY]})),
+            ] {
+                let shown = values(held, wanted).to_string();
+                assert!(!shown.contains(CANARY) && !shown.contains("47114711"), "{name}: {shown}");
+                assert!(shown.contains(MASK), "{name}: {shown}");
+            }
+        }
+        // A text of somebody else's, and the same fields in another order.
+        for strange in [CANARY, "[\"CANARY\"]", "\"CANARY\"", "{\"b\":2,\"CANARY\":1}"] {
+            let shown = differences(strange, "{\"CANARY\":1,\"b\":2}", ApiKeyCheck::Compared);
+            assert_eq!(shown, [Difference::masked(WHOLE_VALUE)], "{strange}");
+        }
+    }
+
     #[test]
     fn paths_are_bounded_in_number_and_length() {
         let many: serde_json::Map<_, _> =

@@ -172,3 +172,6 @@ fn needed(name: &str, index: Option<&IndexRef>, table: &Table) -> Option<String>
     let is_needed = !pointers.is_empty() && table.claim_of(&KvKey::of_settings(name)).is_none();
     is_needed.then(|| format!("the key {name} is given up, and active aliases need it: {pointers}"))
 }
+
+#[cfg(test)]
+mod tests;

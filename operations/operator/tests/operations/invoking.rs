@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::desk::{Desk, Ended};
+use crate::desk::{Desk, Ended, serve};
 
 /// Asks a function that answers so.
 fn asked(answer: &Value, words: &[&str]) -> (Ended, Desk) {
@@ -15,8 +15,12 @@ fn a_payload_goes_once_to_the_version_that_is_live_or_to_the_next() {
     let event = include_str!("../../../../events/explain-key.json");
     let event = serde_json::from_str(event).unwrap();
     for (words, qualifier, payload) in [
-        (&["explain", "KEY=k"][..], "live", json!({"explain": {"key": "k"}})),
-        (&["explain", "KEY=k", "QUALIFIER=next"], "next", json!({"explain": {"key": "k"}})),
+        (&["explain", "KEY=k"][..], "live", json!({"explain": {"key": "k", "values": false}})),
+        (
+            &["explain", "KEY=k", "QUALIFIER=next"],
+            "next",
+            json!({"explain": {"key": "k", "values": false}}),
+        ),
         (
             &["re-export", "ACCOUNT=a", "INDEX=i", "QUERY_CONFIGS=true"],
             "live",
@@ -70,7 +74,7 @@ fn no_name_of_a_key_reaches_a_shell_or_make() {
     ] {
         let (ended, desk) = asked(&json!({}), &["explain", &format!("KEY={name}")]);
         assert_eq!(ended.code, Some(0), "{name}: {ended:?}");
-        let payload = json!({"explain": {"key": name}}).to_string();
+        let payload = json!({"explain": {"key": name, "values": false}}).to_string();
         assert!(desk.calls()[0].ends_with(&payload), "{:?}", desk.calls());
     }
     assert!(!std::path::Path::new(&pwned).exists());
@@ -120,6 +124,103 @@ what to do
     let (raw, _) = asked(&explained(), &["explain", "KEY=s.example", "RAW=true"]);
     assert!(!raw.stdout.contains('\u{202e}'), "{raw:?}");
     assert_eq!(serde_json::from_str::<Value>(&raw.stdout).unwrap(), explained());
+}
+
+/// What trying an item answers, and the file that it is in.
+fn tried(breaks: &[&str], words: &[&str]) -> (Ended, Desk) {
+    let key = |key: &str, verdict: &str| json!({"key": key, "verdict": verdict, "differs": []});
+    let mut stale = key("s.example", "stale");
+    stale["differs"] = json!(["pixel_id"]);
+    let report = json!({
+        "system_account_id": "a", "index_name": "i", "item": "exportable",
+        "keys": [stale, key("a-i", "missing"), key("old.example", "orphaned")],
+        "pointed_at_by": [{"system_account_id": "b", "index_name": "live"}],
+        "targets": [
+            {"index_id": "a-v2", "verdict": "right", "points_at": ["a-v3"], "another_account": true},
+        ],
+        "warning": "the weights sum to 0.5, not to 1.0", "breaks": breaks,
+    });
+    let desk = Desk::of("prod").answers("aws lambda invoke *", report.to_string());
+    let file = desk.path("item.json");
+    let item = json!({"Item": {"pk": {"S": "a"}, "sk": {"S": "INDEX#i"}}});
+    std::fs::write(&file, item.to_string()).unwrap();
+    let ended = desk.operator(&[&["try", &format!("ITEM={}", file.display())], words].concat());
+    (ended, desk)
+}
+
+#[test]
+fn trying_an_item_prints_a_plan_and_ends_with_3_where_something_would_break() {
+    let (ended, desk) = tried(&[], &["REMOVED=true"]);
+    let plan = "a/i: exportable
+  ~ s.example: would be written
+      pixel_id
+  + a-i: would be written
+  - old.example: would be removed
+pointed at by
+  b/live
+points at
+  a-v2: right, an alias of a-v3, of another account
+warning: the weights sum to 0.5, not to 1.0
+";
+    assert_eq!((ended.code, &*ended.stdout), (Some(0), plan), "{ended:?}");
+    let sent: Value = desk.calls()[0]
+        .split_once(" {")
+        .map(|(_, sent)| format!("{{{sent}"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let item = json!({"pk": {"S": "a"}, "sk": {"S": "INDEX#i"}});
+    assert_eq!(sent, json!({"explain": {"item": item, "removed": true, "values": false}}));
+
+    let (ended, _) = tried(&["the key s.example would be taken from a/other"], &[]);
+    let broken = format!("{plan}would break\n  the key s.example would be taken from a/other\n");
+    assert_eq!((ended.code, ended.stdout), (Some(3), broken));
+    let (raw, _) = tried(&["x"], &["RAW=true"]);
+    assert_eq!(raw.code, Some(3));
+    assert_eq!(serde_json::from_str::<Value>(&raw.stdout).unwrap()["breaks"], json!(["x"]));
+}
+
+#[test]
+fn values_are_shown_as_a_diff() {
+    let values = json!([
+        {"path": "search_config.limit", "held": 20, "wanted": 40},
+        {"path": "marqo_api_key", "held": "****", "wanted": "****"},
+        {"path": "pixel_id", "wanted": "px\u{202e}"},
+    ]);
+    let key = json!({"key": "k", "verdict": "stale", "differs": ["search_config.limit"], "values": values});
+    let (ended, _) =
+        asked(&json!({"item": "exportable", "keys": [key]}), &["explain", "KEY=k", "VALUES=true"]);
+    let shown = "  k: stale
+    values
+      search_config.limit
+        - 20
+        + 40
+      marqo_api_key
+        - \"****\"
+        + \"****\"
+      pixel_id
+        + \"px\\u202e\"
+";
+    assert!(ended.stdout.contains(shown), "{}", ended.stdout);
+}
+
+#[test]
+fn an_account_is_listed_to_its_end() {
+    let keys = json!([{"key": "s.example", "verdict": "missing"}]);
+    let index =
+        |name: &str| json!({"index_name": name, "item": "rejected", "path": "cell", "keys": keys});
+    let first = json!({"system_account_id": "a", "indexes": [index("i")], "continue": "i"});
+    let last = json!({"system_account_id": "a", "indexes": [index("j")]});
+    let url = serve(move |_, body| {
+        let asked: Value = serde_json::from_str(body).unwrap();
+        let is_first = asked["explain"].get("continue").is_none();
+        if is_first { first.to_string() } else { last.to_string() }
+    });
+    let desk = Desk::new().with("AWS_ENDPOINT_URL_LAMBDA", url);
+    let ended = desk.operator(&["explain", "ACCOUNT=a", "LOCAL=true"]);
+    let listed =
+        "i: rejected at cell\n  s.example: missing\nj: rejected at cell\n  s.example: missing\n";
+    assert_eq!((ended.code, &*ended.stdout), (Some(0), listed), "{ended:?}");
 }
 
 #[test]

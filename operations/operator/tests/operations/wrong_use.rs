@@ -15,10 +15,8 @@ fn wrong_use_ends_with_2_and_an_example_and_asks_nothing() {
         ),
         (&["reconcile", "ACOUNT=a", "APPLY=true"], "reconcile takes no ACOUNT=a. For example:"),
         (&["reconcile", "INDEX=i"], "reconcile takes no INDEX=i. For example: make reconcile ACC"),
-        (
-            &["explain", "ACCOUNT=a"],
-            "explain needs KEY, or ACCOUNT and INDEX. For example: make ex",
-        ),
+        (&["explain", "INDEX=i"], "explain needs KEY, or ACCOUNT and INDEX. For example: make ex"),
+        (&["try", "REMOVED=true"], "try needs ITEM. For example: make try ITEM="),
         (&["explain", "KEY=k", "ACCOUNT=a"], "KEY goes without ACCOUNT and INDEX. For example:"),
         (
             &["re-export", "INDEX=i"],
@@ -79,7 +77,7 @@ fn each_command_has_a_help_that_needs_no_environment() {
     let usage = desk.operator(&["--help"]).stdout;
     let commands = usage.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
     let commands: Vec<&str> = commands.collect();
-    assert_eq!(commands.len(), 9, "{usage}");
+    assert_eq!(commands.len(), 10, "{usage}");
     for command in commands {
         let help = desk.operator(&[command, "--help"]);
         assert!(help.stdout.contains(&format!("\n  make {command}")), "{help:?}");
