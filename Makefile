@@ -199,7 +199,7 @@ $(DEPLOYMENT_TOOLS)/ready: tests/deployment/requirements.txt tests/deployment/aw
 	tests/deployment/install $(DEPLOYMENT_TOOLS)
 
 .PHONY: test-deploy
-test-deploy: binaries operator $(DEPLOYMENT_TOOLS)/ready ## Deploy the debug build into an emulator of AWS, and work with it (SIZE=600 indexes; needs Python 3 and x86-64, and takes some minutes)
+test-deploy: binaries operator $(DEPLOYMENT_TOOLS)/ready ## Deploy the debug build into an emulator of AWS, and work with it (SIZE=100 indexes; needs Python 3 and x86-64, and takes some minutes)
 	$(DEPLOYMENT_TOOLS)/bin/python tests/deployment/units.py
 	OPERATOR= $(DEPLOYMENT_TOOLS)/bin/python tests/deployment/run.py
 

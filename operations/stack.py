@@ -337,8 +337,6 @@ def difference(of_live, of_next):
                 examples += [key for key in of_next.get("examples", {}).get(name, []) if key not in known]
     if not lines:
         return "", 0
-    for path, count in sorted(of_next.get("differs", {}).items(), key=lambda entry: -entry[1]):
-        lines.append(f"  differs at {plain(path)} in {count} of the keys that were looked at")
     # A key that a terminal can't show can't be copied from it.
     for key in [key for key in dict.fromkeys(examples) if key.isprintable()][:3]:
         lines.append(f"  make explain QUALIFIER=next KEY={shlex.quote(key)}")

@@ -1,6 +1,6 @@
 """Deploys the function into ministack, with permissions enforced, and works with it as people do.
 
-usage: run.py, with SIZE indexes (600 by default) and OPERATOR, BOOTSTRAP and TESTBED in the environment
+usage: run.py, with SIZE indexes (100 by default) and OPERATOR, BOOTSTRAP and TESTBED in the environment
 What it needs is in requirements.txt. What the emulator lacks, and is patched, is in emulator.py.
 """
 import http.server
@@ -23,7 +23,7 @@ import boto3
 from botocore.exceptions import ClientError
 
 ROOT = Path(__file__).resolve().parents[2]
-SIZE = int(os.environ.get("SIZE", "600"))
+SIZE = int(os.environ.get("SIZE", "100"))
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 NAME = "test-ecom-settings-exporter"
 # The emulator refuses this schedule, after all else was updated.
@@ -135,6 +135,11 @@ class World:
     def make(self, *words, fails=False, **environment):
         """The same to its end. Returns what it said."""
         return self.ended(self.begin(*words, **environment), fails)
+
+    def report(self, *words):
+        """The JSON among what it says to people."""
+        [report] = [line for line in self.make(*words, "RAW=true").splitlines() if line.startswith("{")]
+        return json.loads(report)
 
     def ended(self, made, fails=False):
         said, _ = made.communicate()
@@ -266,9 +271,9 @@ def first_deployment(world, parameters):
 
 
 def audit_and_repair(world):
-    audit = json.loads(world.make("--silent", "reconcile", "RAW=true").splitlines()[-1])
+    audit = world.report("reconcile")
     assert audit["settings"]["missing"] == 2 * SIZE, audit
-    repair = json.loads(world.make("--silent", "reconcile", "APPLY=true", "RAW=true").splitlines()[-1])
+    repair = world.report("reconcile", "APPLY=true")
     assert repair["complete"] and repair["settings"]["written"] == 2 * SIZE, repair
     assert world.value("7.example")["marqo_api_key"] == "main-a7"
 
@@ -293,9 +298,9 @@ def release_that_changes_bytes(world, parameters):
     before, bad = world.kv_state(), world.built("bad", change)
     began = time.time()
     said = world.make("deploy", fails=True, **bad, **parameters)
-    print(said)
-    assert f"{2 * SIZE} keys that it would rewrite, of {2 * SIZE}" in said and "differs at pixel_id" in said, said
-    assert said.count("make explain QUALIFIER=next KEY=") == 3 and "make release" in said, said
+    assert f"{2 * SIZE} keys that it would rewrite, of {2 * SIZE}" in said and "make release" in said, said
+    [hint, *others] = re.findall("make (explain) (QUALIFIER=next) (KEY=.*)", said)
+    assert len(others) == 2 and "pixel_id" in world.make(*hint), said
     assert world.live() == "2" and world.kv_state() == before
     step(f"... refused after {time.time() - began:.0f} s, and KV with {len(before)} keys is byte for byte what it was")
     world.make("release")
@@ -314,9 +319,9 @@ def rollback_that_lasts(world, parameters):
     until(lambda: world.alias("next")["FunctionVersion"] == "4")
     began = time.time()
     said = world.make("rollback")
-    assert time.time() - began < 60 and world.live() == "2", said
+    assert world.stack()["StackStatus"] == "UPDATE_IN_PROGRESS" and world.live() == "2", said
     assert "The stack is being updated. However that ends" in said and "git checkout good" in said, said
-    step(f"... rolled back after {time.time() - began:.0f} s, while the stack is {world.stack()['StackStatus']}")
+    step(f"... rolled back after {time.time() - began:.0f} s, while the stack is updated")
     hold.unlink()
     said = world.ended(deploying, fails=True)
     assert "this schedule makes" in said and world.stack()["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE", said
@@ -368,29 +373,23 @@ Resources:
     until(lambda: world.stack()["StackStatus"] == "UPDATE_COMPLETE")
     said = world.make("configure", "PARAMETERS=RepairEnabled=true", fails=True)
     assert "another template than this checkout" in said and world.parameter("RepairEnabled") == "false", said
-    world.make("deploy", "PARAMETERS=RepairEnabled=true", **good, **parameters)
+    began = time.time()
+    said = world.make("deploy", "PARAMETERS=RepairEnabled=true", **good, **parameters)
+    assert "change no more than the live one" in said and world.parameter("RepairEnabled") == "true", said
+    step(f"... a release without a difference is live after {time.time() - began:.0f} s")
     resources = stacks.list_stack_resources(StackName=NAME)["StackResourceSummaries"]
     assert "Hidden" not in [resource["LogicalResourceId"] for resource in resources], resources
-    world.make("configure", "PARAMETERS=RepairEnabled=false")
-
-
-def release_without_a_difference(world, good, parameters):
-    began = time.time()
-    said = world.make("deploy", **good, **parameters)
-    assert "change no more than the live one" in said, said
-    step(f"... a release without a difference is live after {time.time() - began:.0f} s")
-    return world.live()
 
 
 def configuration(world):
     before = world.live()
     said = world.make("configure", "PARAMETERS=DefaultCell=other", fails=True)
-    assert "differs at marqo_api_key" in said and world.live() == before, said
+    assert f"{2 * SIZE} keys that it would rewrite" in said and world.live() == before, said
     world.make("configure", "PARAMETERS=DefaultCell=main RemovalsUpTo=50")
     assert world.live() != before and world.variables()["REMOVALS_UP_TO"] == "50"
     assert world.variables()["API_KEYS_URL"] == URL
     before = world.live()
-    world.make("configure", "PARAMETERS=RepairEnabled=true")
+    world.make("configure", "PARAMETERS=ReconcileEveryMinutes=30")
     assert world.live() == before, "the schedule's parameter publishes no version"
 
 
@@ -425,7 +424,7 @@ def ended_since(functions, arn, before, count):
 def schedule(world):
     scheduler, functions, arn = world.aws("scheduler"), world.aws("stepfunctions"), machine(world)
     found = scheduler.get_schedule(Name=f"{NAME}-reconcile")
-    assert found["ScheduleExpression"] == "cron(0/15 * * * ? *)"
+    assert found["ScheduleExpression"] == "cron(0/30 * * * ? *)"
     before = {one["executionArn"] for one in functions.list_executions(stateMachineArn=arn)["executions"]}
     # Nobody waits a quarter of an hour: the same target, by the same role, as if a minute had passed.
     again = {"Name": found["Name"], "Target": found["Target"], "FlexibleTimeWindow": found["FlexibleTimeWindow"]}
@@ -519,8 +518,6 @@ def main():
         step("a zip that somebody swapped, and a template that somebody poisoned")
         zip_that_was_swapped(world, parameters)
         template_that_was_poisoned(world, good, parameters)
-        step("a release without a difference")
-        release_without_a_difference(world, good, parameters)
         step("configuration")
         configuration(world)
         step("two reconciles at once")

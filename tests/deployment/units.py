@@ -17,6 +17,8 @@ from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 os.environ["ENVIRONMENT"] = "test"
+# `make test-deploy` names the commit of this checkout to all that it runs.
+os.environ.pop("COMMIT", None)
 os.chdir(ROOT)
 sys.path.insert(0, str(ROOT / "operations"))
 import stack  # noqa: E402
@@ -38,10 +40,9 @@ class Texts(unittest.TestCase):
 
     def test_no_text_of_a_report_reaches_the_terminal_raw(self):
         counts = {"desired": 3, "stale": 3}
-        of_next = {"settings": counts, "query_configs": {}, "differs": {EVIL: 3}, "examples": {"stale": [EVIL, "a$b'c", "d"]}}
+        of_next = {"settings": counts, "query_configs": {}, "examples": {"stale": [EVIL, "a$b'c", "d"]}}
         said, more = stack.difference({"settings": {}, "query_configs": {}}, of_next)
         self.assertEqual(more, 3)
-        self.assertIn(f"differs at {SHOWN} in 3", said)
         self.assertTrue(all(char == "\n" or char.isprintable() for char in said), said)
 
     def test_a_hint_can_be_typed_as_it_is_printed(self):

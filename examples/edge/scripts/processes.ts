@@ -30,19 +30,7 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-<<<<<<< HEAD
 export type Wrangler = Awaited<ReturnType<typeof startWrangler>>;
-=======
-/** The ports of `make local` and `make edge`, by the names of the testbed's options. */
-export const LOCAL_PORTS = {
-  faults: 8790,
-  dynamodb: 8000,
-  lambda: 9001,
-  "api-keys": 8788,
-  secrets: 8789,
-};
-export type TestbedPorts = typeof LOCAL_PORTS;
->>>>>>> 61eea54 (Benches are in one place, without criterion, and compare two binaries; make watch is the local stack that rebuilds, make fault and make invoke work with it)
 
 /** Starts the Worker on `wrangler dev`, with empty namespaces. Returns its URL, and that of its KV. */
 export async function startWrangler(port: number, options = ["--var", "LOCAL:true"]) {
