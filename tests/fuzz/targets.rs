@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ecom_settings_exporter::export::explain::Explain;
+use ecom_settings_exporter::export::explain::Subject;
 use ecom_settings_exporter::index::{IndexRef, ItemRef};
 use ecom_settings_exporter::item::{
     Change, Content, IndexSettings, Item, RecordedChange, Rejection, StreamRecord, alias_targets,
@@ -119,11 +119,13 @@ fn payload(input: &str, seen: &mut Seen) {
         }
         Ok(Payload::Explain(request)) => {
             seen.add("explains");
-            match request {
-                Explain::Index(index) => {
+            match request.subject {
+                Subject::Index(index) => {
                     assert!(!index.account.is_empty() && !index.name.contains('#'));
                 }
-                Explain::Key(key) => assert!((1..=512).contains(&key.len())),
+                Subject::Key(key) => assert!((1..=512).contains(&key.len())),
+                Subject::Item(tried) => assert!(!tried.key.pk.is_empty()),
+                Subject::Account { account, .. } => assert!(!account.is_empty()),
             }
         }
         Err(error) => assert!(error.to_string().len() < LONGEST_ERROR, "{error}"),

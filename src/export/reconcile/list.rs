@@ -176,7 +176,10 @@ async fn read_shop_ids<S: Services>(
             break;
         }
     }
-    keys.retain(|key| !key.starts_with(&prefix) && check_key(key).is_ok());
+    keys.retain(|key| {
+        let is_covered = listing.table.covers(&KvKey::of_settings(key));
+        is_covered && !key.starts_with(&prefix) && check_key(key).is_ok()
+    });
     for keys in Vec::from_iter(keys).chunks(MAX_BULK_GET_KEYS) {
         let (found, failures) =
             bulk::read(invocation, Namespace::Settings, keys.iter().cloned()).await;
