@@ -18,10 +18,12 @@ enum Expected {
     Reconcile,
     /// An explanation of acct1/main, which KV holds as the table has it.
     Explained,
+    /// What a report says in a place.
+    Says(&'static str, Value),
 }
 
 fn expectations() -> BTreeMap<&'static str, Expected> {
-    use Expected::{Batch, Error, Explained, Reconcile, Report};
+    use Expected::{Batch, Error, Explained, Reconcile, Report, Says};
     let report = |query_configs: u64| {
         Report(json!({
             "system_account_id": "acct1",
@@ -32,8 +34,18 @@ fn expectations() -> BTreeMap<&'static str, Expected> {
         }))
     };
     BTreeMap::from([
+        ("explain-account.json", Says("/indexes/0/item", json!("exportable"))),
         ("explain-index.json", Explained),
+        (
+            "explain-item.json",
+            Says(
+                "/breaks",
+                json!(["the alias target acct1-v2 has neither an item nor a key in KV"]),
+            ),
+        ),
         ("explain-key.json", Explained),
+        ("explain-removed-item.json", Says("/item", json!("absent"))),
+        ("explain-values.json", Explained),
         ("re-export-with-query-configs.json", report(2)),
         ("re-export.json", report(0)),
         ("reconcile-account.json", Reconcile),
@@ -76,6 +88,9 @@ async fn every_sample_event_gets_its_answer() {
                 assert_eq!(answered.failures(), NOTHING, "{file}");
                 let names = ["RecordsExported", "RecordsSkipped", "RecordsRejected"];
                 assert_eq!(names.map(|name| answered.counted(name)), counts, "{file}");
+            }
+            Expected::Says(place, said) => {
+                assert_eq!(answered.ok().pointer(place), Some(&said), "{file}");
             }
             Expected::Report(report) => assert_eq!(*answered.ok(), report, "{file}"),
             Expected::Error(kind) => assert_eq!(answered.error().kind, kind, "{file}"),

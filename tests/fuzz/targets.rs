@@ -23,7 +23,7 @@ use crate::schemas::{QUERY_CONFIG, SETTINGS, check as check_schema};
 use crate::seeds::Target;
 
 /// An error says what is wrong; it does not repeat the input.
-const LONGEST_ERROR: usize = 1_000;
+const LONGEST_ERROR: usize = 1_200;
 
 /// How far inputs got, by kind of outcome.
 #[derive(Debug, Default)]

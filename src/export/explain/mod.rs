@@ -187,7 +187,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         self.read(Namespace::Settings, keys.into_iter().collect()).await?;
         let shop_ids = self.shop_ids(|_, of| of == index);
         self.read(Namespace::Settings, shop_ids).await?;
-        let (table, wanted) = self.judged(&[index.clone()]).await?;
+        let (table, wanted) = self.judged(std::slice::from_ref(index)).await?;
         let report = self.report(Some(index), &table, &wanted, |_| true);
         Ok(report.is_known().then(|| report.into()))
     }

@@ -418,7 +418,6 @@ fn changes() -> impl Strategy<Value = Change> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn whatever_is_tried_becomes_of_kv(past in prop::collection::vec(changes(), 0..6), change in changes()) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
