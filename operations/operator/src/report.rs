@@ -35,11 +35,19 @@ fn show(name: &str, value: &Value, indent: usize, lines: &mut Vec<String>) {
     let text = match (value["key"].as_str(), lines.len() > title) {
         (Some(key), _) => format!("{key}: {}", text(&value["verdict"])),
         (None, true) => name.to_owned(),
-        (None, false) if [Value::Null, 0.into()].contains(value) || value.is_array() => return,
+        (None, false) if is_nothing(value) => return,
         (None, false) if name.is_empty() => text(value),
         (None, false) => format!("{name}: {}", text(value)),
     };
     lines.insert(title, format!("{:indent$}{text}", ""));
+}
+
+/// Returns whether a value without lines of its own is null or zero, or holds nothing else.
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Object(_) => index(value).is_none(),
+        _ => value.is_null() || value.is_array() || *value == 0,
+    }
 }
 
 /// What KV holds at each path, and what would be written.
