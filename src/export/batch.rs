@@ -212,11 +212,15 @@ async fn export_settings<S: Services>(
     let keys = waiting.keys().cloned().collect();
     let (up_to, now) = (invocation.config.removals_up_to, invocation.services.clock().now());
     let brake = |owners: &BTreeSet<Rc<IndexRef>>| flood.lets_through(owners, up_to, now);
+    let removed: BTreeSet<&ItemRef> =
+        items.iter().filter(|item| item.is_removed()).map(|item| &item.item).collect();
     for (key, removal) in remove_keys(invocation, keys, &mut api_keys, &brake).await {
         for item in waiting.get(&key).into_iter().flatten().copied() {
             let outcome = match &removal {
                 Removal::Removed | Removal::Stays | Removal::Written(_) => continue,
-                Removal::Held => Outcome::Held,
+                Removal::Held if removed.contains(item) => Outcome::Held,
+                // An item that stays is exported; the shop id that it gave up is a repair's.
+                Removal::Held => continue,
                 Removal::Failed(error) => Outcome::Failed(item.clone(), error.clone()),
             };
             // A failure that another try may help wins over the others.

@@ -147,8 +147,13 @@ impl<S: Services> Removing<'_, '_, S> {
                 break;
             }
             let group = self.take_group(&mut open, &mut read).await;
-            let behind = self.delete(group, &read.held, &mut again).await;
-            table = behind.unwrap_or(table);
+            match self.delete(group, &read.held, &mut again).await {
+                Ok(behind) => table = behind,
+                Err(error) => {
+                    self.fail(open, &error.into());
+                    break;
+                }
+            }
         }
         // By the last pass, a key that was removed may be asked for.
         read.held.retain(|key, _| {
@@ -216,7 +221,7 @@ impl<S: Services> Removing<'_, '_, S> {
         mut group: BTreeMap<String, StoredValue>,
         held: &BTreeMap<String, Held>,
         again: &mut BTreeSet<String>,
-    ) -> Option<Table> {
+    ) -> Result<Table, ReadError> {
         let deletes = group.iter().filter_map(|(key, stored)| {
             let item = (**held.get(key)?.owner()?).clone().into();
             Some(Delete { key: key.clone(), item, metadata: stored.metadata() })
@@ -246,13 +251,14 @@ impl<S: Services> Removing<'_, '_, S> {
                     self.outcomes.remove(&key);
                     again.insert(key);
                 }
-                Some(table)
+                Ok(table)
             }
             Err(error) => {
                 let keys: Vec<String> = group.keys().cloned().collect();
                 let restored = self.put_back(group).await;
-                self.fail(keys.into_iter().filter(|key| restored.contains(key)), &error.into());
-                None
+                let restored = keys.into_iter().filter(|key| restored.contains(key));
+                self.fail(restored, &error.clone().into());
+                Err(error)
             }
         }
     }
