@@ -4,6 +4,7 @@
 #[path = "../tests/fleet/allocated.rs"]
 mod allocated;
 #[path = "../tests/fleet/chain.rs"]
+#[expect(dead_code, reason = "the tests use the rest")]
 mod chain;
 #[path = "../tests/fleet/items.rs"]
 mod items;

@@ -576,6 +576,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    #[expect(clippy::type_complexity, reason = "each row is one case")]
     async fn which_shop_ids_go_with_a_record() {
         let removed = |old: Value| vec![("REMOVE", json!({"OldImage": old}))];
         let now = |id: &str| ("MODIFY", json!({"NewImage": image(&shop(id))}));

@@ -228,6 +228,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    #[expect(clippy::type_complexity, reason = "each row is one case")]
     async fn what_a_re_export_ends_with() {
         let refuses = |error: fn(Cause) -> KvError| KvFault::Fails(error(Cause::new("scripted")));
         let (s, t) = (|| becomes(&shop("s")), || becomes(&shop("t")));

@@ -761,6 +761,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    #[expect(clippy::type_complexity, reason = "each row is one case")]
     async fn what_becomes_of_query_configs() {
         let config = query_config("i", "q");
         let stored = || item(&config, &json!({"x": {"N": "2"}}));
