@@ -58,4 +58,5 @@ impl Clock for SystemClock {
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/scripted_aws.rs"]
 mod scripted_aws;
