@@ -26,7 +26,7 @@ fn decode(event: &str) -> Vec<StreamRecord> {
 fn read(records: Vec<StreamRecord>) -> Vec<IndexSettings> {
     let settings = |record: StreamRecord| {
         let Content::Change(recorded) = record.content else { return None };
-        let Ok(Change::Upsert(item)) = recorded.change else { return None };
+        let Change::Upsert(item) = recorded.change else { return None };
         IndexSettings::decode(&recorded.item.index, &item.attributes()).ok()
     };
     records.into_iter().filter_map(settings).collect()

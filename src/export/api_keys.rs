@@ -24,13 +24,13 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::bulk;
-use super::desired::Exportable;
+use super::exportable::Exportable;
 use super::invocation::{Invocation, OutOfTime, Service};
 use super::judge::Held;
 use super::retry::with_retries;
 use crate::error_chain::Chain;
 use crate::index::IndexRef;
-use crate::item::{IndexSettings, Rejection};
+use crate::item::Rejection;
 use crate::kv::Namespace;
 use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
 
@@ -190,34 +190,31 @@ impl ApiKeys {
         (owner, answer)
     }
 
-    /// Finds the API keys of these indexes: the service's, or those in KV.
+    /// Finds the API keys that these items take: the service's, or those in KV.
     pub async fn find<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
-        indexes: Vec<&Exportable>,
+        items: impl Iterator<Item = &Exportable> + Clone,
     ) {
-        self.ask(invocation, indexes.iter().map(|index| index.owner.clone()).collect()).await;
+        let owners = items.clone().filter_map(Exportable::owner).cloned().collect();
+        self.ask(invocation, owners).await;
         if self.fallback == Fallback::Nothing {
             return;
         }
-        let is_wanted = |index: &&Exportable| {
-            !matches!(
-                self.answers.get(&index.owner),
-                Some(Ok(_) | Err(ApiKeyError::BadName { .. }))
-            ) && !self.in_kv.contains_key(&index.settings.index)
-        };
-        let wanted: Vec<&Exportable> = indexes.into_iter().filter(is_wanted).collect();
-        let keys: BTreeSet<String> =
-            wanted.iter().map(|index| index.settings.index.index_id()).collect();
-        if keys.is_empty() {
-            return;
+        let mut wanted = BTreeMap::new();
+        for item in items {
+            let Some(owner) = item.owner() else { continue };
+            let answer = self.answers.get(owner);
+            let is_decided = matches!(answer, Some(Ok(_) | Err(ApiKeyError::BadName { .. })));
+            if !is_decided && !self.in_kv.contains_key(&item.item.index) {
+                wanted.insert(item.item.kv_key(), (&item.item.index, owner));
+            }
         }
+        let keys = wanted.keys().cloned();
         let (found, failures) = bulk::read(invocation, Namespace::Settings, keys).await;
-        let environment = &invocation.config.environment;
-        for Exportable { settings: IndexSettings { index, .. }, owner } in wanted {
-            let key = index.index_id();
+        for (key, (index, owner)) in wanted {
             let settings = found.get(&key).and_then(|stored| {
-                let held = Held::read(Some(stored), environment);
+                let held = Held::read(Some(stored), &invocation.config.environment);
                 stored.settings().filter(|it| held.is_owned_by(index) && it.index == *index)
             });
             let api_key = match failures.get(&key) {
@@ -238,13 +235,16 @@ impl ApiKeys {
         }
     }
 
-    /// Returns the API key of an index for which [`Self::find`] has looked.
+    /// Returns the API key of an index for which [`Self::find`] has looked. An index that has moved to another
+    /// cell since has the same API key.
     pub fn get(
         &self,
         owner: &ApiKeyOwner,
         index: &IndexRef,
     ) -> Result<&SecretString, NotExportable> {
-        let service = match self.answers.get(owner) {
+        let of_account = || self.answers.iter().find(|(asked, _)| asked.account == owner.account);
+        let answer = self.answers.get(owner).or_else(|| of_account().map(|(_, answer)| answer));
+        let service = match answer {
             Some(Ok(api_key)) => return Ok(api_key),
             Some(Err(ApiKeyError::BadName { path })) => {
                 return Err(Rejection::new(*path, "can't be part of a URL").into());
@@ -268,7 +268,8 @@ impl ApiKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fakes::{Fakes, KvFault, TIME_LEFT, down, entry, index_settings};
+    use crate::export::fakes::{Fakes, KvFault, TIME_LEFT, down, entry, index_item};
+    use crate::index::ItemRef;
     use crate::kv::Source;
     use secrecy::ExposeSecret;
     use serde_json::{Value, json};
@@ -277,10 +278,9 @@ mod tests {
 
     /// Index `i` of an account in a cell.
     fn index_of(cell: &str, account: &str) -> Exportable {
-        let mut settings = index_settings("i", &json!({}));
-        settings.index.account = account.to_owned();
-        let owner = ApiKeyOwner { cell: cell.to_owned(), account: account.to_owned() };
-        Exportable { settings, owner }
+        let item = ItemRef::from(IndexRef::parse(account, "i").unwrap());
+        let (_, content) = index_item("i", &json!({"cell": {"S": cell}}));
+        Exportable::decode(&item, &content, &Fakes::new().0.config).unwrap()
     }
 
     fn value(name: &str, api_key: &Value) -> Value {
@@ -293,9 +293,9 @@ mod tests {
         fakes.api_keys.faults.then(error.iter().cycle().take(tries).cloned());
         let invocation = fakes.invocation(Source::Stream);
         let (index, mut api_keys) = (index_of("c", "a"), ApiKeys::new(fallback, TIME_LEFT));
-        api_keys.find(&invocation, vec![&index]).await;
+        api_keys.find(&invocation, [&index].into_iter()).await;
         let reused = invocation.stats().api_keys_reused;
-        match api_keys.get(&index.owner, &index.settings.index) {
+        match api_keys.get(index.owner().unwrap(), &index.item.index) {
             Ok(api_key) => format!("{} ({reused} reused)", api_key.expose_secret()),
             Err(NotExportable::Rejected(rejection)) => format!("rejected: {}", rejection.path),
             Err(NotExportable::Unavailable(error)) => {
@@ -366,7 +366,8 @@ mod tests {
 
     /// Asks for the API keys of these accounts, and returns how long that takes.
     async fn ask(fakes: &Fakes, api_keys: &mut ApiKeys, accounts: &[(&str, &str)]) -> Duration {
-        let owners = accounts.iter().map(|(cell, account)| index_of(cell, account).owner);
+        let owner = |(cell, account): &(&str, &str)| index_of(cell, account).owner().cloned();
+        let owners = accounts.iter().filter_map(owner);
         let began = Instant::now();
         api_keys.ask(&fakes.invocation(Source::Stream), owners.collect()).await;
         began.elapsed()
@@ -374,7 +375,7 @@ mod tests {
 
     fn has(api_keys: &ApiKeys, cell: &str, account: &str) -> bool {
         let index = index_of(cell, account);
-        api_keys.get(&index.owner, &index.settings.index).is_ok()
+        api_keys.get(index.owner().unwrap(), &index.item.index).is_ok()
     }
 
     /// Services that respond for these accounts after these numbers of seconds.

@@ -26,9 +26,9 @@ use super::judge::Held;
 use super::remove::{Removal, remove_keys, remove_query_configs};
 use super::write::{Fate, WriteItem, Written, write_items};
 use crate::index::{IndexRef, ItemRef};
-use crate::item::{Change, Content, Item, RecordedChange, Rejection, StreamRecord};
+use crate::item::{Change, Content, RecordedChange, Rejection, StreamRecord};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::kv::{Namespace, rfc3339};
+use crate::kv::{Namespace, StoredValue, rfc3339};
 use crate::ports::{Clock, Services};
 use crate::telemetry::Stats;
 use crate::telemetry::stats::at_most_100;
@@ -60,37 +60,28 @@ pub enum Outcome {
     Parked(ItemRef, ExportError),
 }
 
-/// An item of the batch.
+/// An item of the batch, with what all of its records tell.
 struct BatchItem {
-    item: ItemRef,
     /// The position of its last record, which decides.
     position: usize,
     /// When the table took the change of that record, in seconds since the epoch.
     created_at: Option<f64>,
-    last: LastRecord,
-    /// The shop ids that its records name.
-    shop_ids: BTreeSet<String>,
-    has_old_image: bool,
-}
-
-enum LastRecord {
-    Upsert(Item),
-    Remove,
-    Malformed(Rejection),
+    /// The change of that record, and the shop ids of all.
+    last: RecordedChange,
 }
 
 impl BatchItem {
-    fn is_removed(&self) -> bool {
-        matches!(self.last, LastRecord::Remove)
+    fn item(&self) -> &ItemRef {
+        &self.last.item
     }
 
     fn write(&self) -> WriteItem {
-        let image = match &self.last {
-            LastRecord::Upsert(image) => Some(image.clone()),
-            LastRecord::Remove | LastRecord::Malformed(_) => None,
+        let image = match &self.last.change {
+            Change::Upsert(image) => Some(image.clone()),
+            Change::Remove | Change::Malformed(_) => None,
         };
         let changed_at = self.created_at.and_then(rfc3339);
-        WriteItem { image, changed_at, ..WriteItem::new(self.item.clone()) }
+        WriteItem { image, changed_at, ..WriteItem::new(self.item().clone()) }
     }
 
     fn is_old(&self, began: SystemTime) -> bool {
@@ -99,37 +90,24 @@ impl BatchItem {
     }
 }
 
-/// Groups records by item. Returns the outcomes of those that have no item, the item of each other, and the
-/// items in the order of their last records.
+/// Groups records by item. Returns the item of each record, or the outcome of one that has none, and the items in
+/// the order of their last records.
 fn group(records: Vec<StreamRecord>) -> (Vec<Result<ItemRef, Outcome>>, Vec<BatchItem>) {
     let mut items: BTreeMap<ItemRef, BatchItem> = BTreeMap::new();
-    let mut of_records = Vec::with_capacity(records.len());
-    for (position, StreamRecord { created_at, content, .. }) in records.into_iter().enumerate() {
-        let RecordedChange { item, change, shop_ids, has_old_image } = match content {
-            Content::Change(change) => change,
-            Content::Skipped => {
-                of_records.push(Err(Outcome::Skipped));
-                continue;
+    let mut group = |(position, StreamRecord { created_at, content, .. })| match content {
+        Content::Skipped => Err(Outcome::Skipped),
+        Content::Unknown(rejection) => Err(Outcome::Rejected(None, rejection)),
+        Content::Change(mut last) => {
+            let item = last.item.clone();
+            if let Some(BatchItem { last: earlier, .. }) = items.remove(&item) {
+                last.shop_ids.extend(earlier.shop_ids);
+                last.has_old_image |= earlier.has_old_image;
             }
-            Content::Unknown(rejection) => {
-                of_records.push(Err(Outcome::Rejected(None, rejection)));
-                continue;
-            }
-        };
-        of_records.push(Ok(item.clone()));
-        let last = match change {
-            Ok(Change::Upsert(image)) => LastRecord::Upsert(image),
-            Ok(Change::Remove) => LastRecord::Remove,
-            Err(rejection) => LastRecord::Malformed(rejection),
-        };
-        let shop_ids = shop_ids.into_iter().collect();
-        let mut new = BatchItem { item, position, created_at, last, shop_ids, has_old_image };
-        if let Some(earlier) = items.remove(&new.item) {
-            new.shop_ids.extend(earlier.shop_ids);
-            new.has_old_image |= earlier.has_old_image;
+            items.insert(item.clone(), BatchItem { position, created_at, last });
+            Ok(item)
         }
-        items.insert(new.item.clone(), new);
-    }
+    };
+    let of_records = records.into_iter().enumerate().map(&mut group).collect();
     let mut items: Vec<BatchItem> = items.into_values().collect();
     items.sort_by_key(|item| item.position);
     (of_records, items)
@@ -143,7 +121,7 @@ pub async fn export_batch<S: Services>(
 ) -> Vec<Outcome> {
     let (records, items) = group(records);
     let (settings, query_configs): (Vec<_>, Vec<_>) =
-        items.into_iter().partition(|item| item.item.query.is_none());
+        items.into_iter().partition(|item| item.item().query.is_none());
     let now = || invocation.services.clock().now();
     let ((mut outcomes, settings_end), (of_query_configs, query_configs_end)) = tokio::join!(
         async { (export_settings(invocation, &settings, flood).await, now()) },
@@ -151,7 +129,7 @@ pub async fn export_batch<S: Services>(
     );
     outcomes.extend(of_query_configs);
     for item in settings.iter().chain(&query_configs).filter(|it| it.is_old(invocation.began)) {
-        if let Some(outcome) = outcomes.get_mut(&item.item)
+        if let Some(outcome) = outcomes.get_mut(item.item())
             && let Outcome::Failed(item, error) = outcome
             && error.is_own_fault()
         {
@@ -182,43 +160,49 @@ async fn export_settings<S: Services>(
     let writes = items.iter().map(BatchItem::write).collect();
     let written = write_items(invocation, Namespace::Settings, writes, &mut api_keys).await;
     let mut outcomes = outcomes_of_write(items, &written);
-    let mut waiting: BTreeMap<String, BTreeSet<&ItemRef>> = BTreeMap::new();
-    let done = items.iter().filter(|item| outcomes[&item.item] == Outcome::Exported);
+    let left_behind = written.left_behind.iter().map(|(key, item)| (key.clone(), item));
+    let mut keys: Vec<(String, &ItemRef)> = left_behind.collect();
+    let mut gone = BTreeSet::new();
     let mut leads = Vec::new();
-    for item in done {
-        let is_gone = written.fate(&item.item) != Fate::Written;
-        let index_id = (is_gone && item.is_removed()).then(|| item.item.kv_key());
-        if index_id.is_some() && !item.has_old_image {
-            leads.push(&item.item);
+    for batch_item in items.iter().filter(|it| outcomes[it.item()] == Outcome::Exported) {
+        let (item, last) = (batch_item.item(), &batch_item.last);
+        keys.extend(last.shop_ids.iter().map(|shop_id| (shop_id.clone(), item)));
+        if last.change == Change::Remove && written.fate(item) != Fate::Written {
+            gone.insert(item);
+            if last.has_old_image {
+                keys.push((item.kv_key(), item));
+            } else {
+                leads.push(item);
+            }
         }
-        for key in item.shop_ids.iter().cloned().chain(index_id) {
-            waiting.entry(key).or_default().insert(&item.item);
-        }
-    }
-    for (key, item) in &written.left_behind {
-        waiting.entry(key.clone()).or_default().insert(item);
     }
     for (item, shop_id) in shop_ids_in_values(invocation, leads).await {
         match shop_id {
-            Ok(shop_id) => drop(waiting.entry(shop_id).or_default().insert(item)),
-            // Its index id's key has to stay: it leads to the shop id.
+            Ok(shop_id) => {
+                let names = shop_id.into_iter().chain([item.kv_key()]);
+                keys.extend(names.map(|key| (key, item)));
+            }
+            // Its index id's key stays: it leads to the shop id.
             Err(error) => {
-                waiting.remove(&item.kv_key());
                 outcomes.insert(item.clone(), Outcome::Failed(item.clone(), error));
             }
         }
     }
-    waiting.retain(|key, _| !written.keys.contains_key(key));
+    // The keys to remove, and the items that wait for that.
+    let mut waiting: BTreeMap<String, BTreeSet<&ItemRef>> = BTreeMap::new();
+    for (key, item) in keys {
+        if !written.keys.contains_key(&key) {
+            waiting.entry(key).or_default().insert(item);
+        }
+    }
     let keys = waiting.keys().cloned().collect();
     let (up_to, now) = (invocation.config.removals_up_to, invocation.services.clock().now());
     let brake = |owners: &BTreeSet<Rc<IndexRef>>| flood.lets_through(owners, up_to, now);
-    let removed: BTreeSet<&ItemRef> =
-        items.iter().filter(|item| item.is_removed()).map(|item| &item.item).collect();
     for (key, removal) in remove_keys(invocation, keys, &mut api_keys, &brake).await {
         for item in waiting.get(&key).into_iter().flatten().copied() {
             let outcome = match &removal {
                 Removal::Removed | Removal::Stays | Removal::Written(_) => continue,
-                Removal::Held if removed.contains(item) => Outcome::Held,
+                Removal::Held if gone.contains(item) => Outcome::Held,
                 // An item that stays is exported; the shop id that it gave up is a repair's.
                 Removal::Held => continue,
                 Removal::Failed(error) => Outcome::Failed(item.clone(), error.clone()),
@@ -236,43 +220,40 @@ async fn export_settings<S: Services>(
 
 /// Returns what the write made of the items. Exported ones may have left keys to remove.
 fn outcomes_of_write(items: &[BatchItem], written: &Written) -> Outcomes {
-    let outcome = |BatchItem { item, last, .. }: &BatchItem| match (written.fate(item), last) {
-        (Fate::Absent, LastRecord::Malformed(rejection)) => {
+    let outcome = |item: &ItemRef, change: &Change| match (written.fate(item), change) {
+        (Fate::Absent, Change::Malformed(rejection)) => {
             Outcome::Rejected(Some(item.clone()), rejection.clone())
         }
         // Whether the item of a REMOVE is there is the removal's to find out. One that went when it was
         // written has a REMOVE of its own.
         (Fate::Written | Fate::Absent, _)
-        | (Fate::Failed(ExportError::Table(_)), LastRecord::Remove) => Outcome::Exported,
+        | (Fate::Failed(ExportError::Table(_)), Change::Remove) => Outcome::Exported,
         (Fate::Rejected(rejection), _) => Outcome::Rejected(Some(item.clone()), rejection),
         (Fate::Failed(error), _) => Outcome::Failed(item.clone(), error),
     };
-    items.iter().map(|item| (item.item.clone(), outcome(item))).collect()
+    let items = items.iter().map(|BatchItem { last, .. }| last);
+    items.map(|last| (last.item.clone(), outcome(&last.item, &last.change))).collect()
 }
 
-/// Returns the shop ids that KV's values under the index ids of these items name, or why a value can't be
-/// read.
+/// Returns the shop id that KV's value under the index id of each item names, if any, or why it can't be read.
 async fn shop_ids_in_values<'a, S: Services>(
     invocation: &Invocation<'_, S>,
     items: Vec<&'a ItemRef>,
-) -> Vec<(&'a ItemRef, Result<String, ExportError>)> {
+) -> Vec<(&'a ItemRef, Result<Option<String>, ExportError>)> {
     let mut shop_ids = Vec::new();
-    let environment = &invocation.config.environment;
     for items in items.chunks(MAX_BULK_GET_KEYS) {
         let keys = items.iter().map(|item| item.kv_key());
         let (found, failures) = bulk::read(invocation, Namespace::Settings, keys).await;
-        for item in items {
+        shop_ids.extend(items.iter().map(|item| {
             let key = item.kv_key();
             if let Some(failure) = failures.get(&key) {
-                shop_ids.push((*item, Err(ExportError::kv(&key, failure.error.clone()))));
+                return (*item, Err(ExportError::kv(&key, failure.error.clone())));
             }
-            let settings = found.get(&key).and_then(|stored| {
-                let held = Held::read(Some(stored), environment);
-                stored.settings().filter(|_| held.is_owned_by(&item.index))
-            });
-            let shop_id = settings.and_then(|settings| settings.shop_id);
-            shop_ids.extend(shop_id.map(|shop_id| (*item, Ok(shop_id))));
-        }
+            let held = Held::read(found.get(&key), &invocation.config.environment);
+            let settings = found.get(&key).and_then(StoredValue::settings);
+            let settings = settings.filter(|_| held.is_owned_by(&item.index));
+            (*item, Ok(settings.and_then(|settings| settings.shop_id)))
+        }));
     }
     shop_ids
 }
@@ -302,7 +283,7 @@ async fn export_query_configs<S: Services>(
 /// second.
 fn lags(items: &[BatchItem], outcomes: &Outcomes, end: SystemTime) -> Vec<Duration> {
     let end = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let is_exported = |item: &&BatchItem| outcomes.get(&item.item) == Some(&Outcome::Exported);
+    let is_exported = |item: &&BatchItem| outcomes.get(item.item()) == Some(&Outcome::Exported);
     let exported = items.iter().filter(is_exported);
     let lag = |created_at: f64| Duration::try_from_secs_f64((end - created_at).max(0.0)).ok();
     at_most_100(exported.filter_map(|item| lag(item.created_at?)))

@@ -7,9 +7,9 @@
 pub mod api_keys;
 pub mod batch;
 pub mod bulk;
-pub mod desired;
 pub mod error;
 pub mod explain;
+pub mod exportable;
 pub mod invocation;
 pub mod judge;
 pub mod re_export;

@@ -21,8 +21,8 @@ use tracing::{error, warn};
 
 use super::api_keys::ApiKeys;
 use super::bulk::{self, Delete};
-use super::desired::Exportable;
 use super::error::{ExportError, log_rejected};
+use super::exportable::Exportable;
 use super::invocation::{Invocation, OutOfTime};
 use super::judge::{Held, KvKey, OwnerItem, Table, Verdict, Wants};
 use super::table::{ReadError, pass, read_items};
@@ -395,8 +395,9 @@ pub async fn look_at<S: Services>(
     let keys = owners.iter().map(|owner| ItemRef::from((**owner).clone()).key());
     let items = read_items(invocation, invocation.budget.deadline, keys).await?;
     for owner in owners {
-        let item = items.get(&ItemRef::from((*owner).clone()).key());
-        let decoded = item.map(|item| Exportable::decode(&owner, item, invocation.config));
+        let item_ref = ItemRef::from((*owner).clone());
+        let item = items.get(&item_ref.key());
+        let decoded = item.map(|item| Exportable::decode(&item_ref, item, invocation.config));
         table.resolve_owner(
             &owner,
             match decoded {

@@ -12,7 +12,7 @@
 //!
 //! An item is put at most [`MAX_PUTS`] times; what still changes then has failed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ use tracing::warn;
 
 use super::api_keys::{ApiKeyOwner, ApiKeys, NotExportable};
 use super::bulk;
-use super::desired::{Decoded, Desired, Exportable};
 use super::error::ExportError;
+use super::exportable::Exportable;
 use super::invocation::Invocation;
 use super::table::{ReadError, read_items};
 use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
 use crate::index::ItemRef;
-use crate::item::{Item, Rejection};
+use crate::item::{Item, ItemKey, Rejection};
 use crate::kv::{Entry, Namespace, Pair, Source};
 use crate::ports::Services;
 
@@ -63,6 +63,10 @@ impl WriteItem {
 
     pub fn under(item: ItemRef, keys: BTreeSet<String>) -> Self {
         Self { only: Some(keys), ..Self::new(item) }
+    }
+
+    fn key(&self) -> ItemKey {
+        self.item.key()
     }
 }
 
@@ -107,9 +111,8 @@ impl Written {
 struct Draft {
     write: WriteItem,
     entry: Rc<Entry>,
+    /// Those that are not another item's.
     keys: Vec<String>,
-    /// The account whose API key it has.
-    owner: Option<ApiKeyOwner>,
     /// Whether the image stood in.
     stood_in: bool,
 }
@@ -123,16 +126,16 @@ pub async fn write_items<S: Services>(
     api_keys: &mut ApiKeys,
 ) -> Written {
     let owners = items.iter().filter_map(|write| owner_of_image(write, invocation.config));
-    let mut owners: BTreeSet<ApiKeyOwner> = owners.collect();
+    let owners = owners.collect();
     let written = Written::default();
-    let mut writing = Writing { invocation, namespace, api_keys, table_error: None, written };
-    let mut items = VecDeque::from(items);
-    while !items.is_empty() {
+    let mut writing =
+        Writing { invocation, namespace, api_keys, owners, table_error: None, written };
+    let mut items = items.into_iter().peekable();
+    while items.peek().is_some() {
         let mut drafts = Vec::new();
         let mut bytes = 0;
-        while bytes < MAX_BYTES && !items.is_empty() {
-            let next: Vec<WriteItem> = items.drain(..READ_ITEMS.min(items.len())).collect();
-            let new = writing.first_read(next, std::mem::take(&mut owners)).await;
+        while bytes < MAX_BYTES && items.peek().is_some() {
+            let new = writing.first_read(items.by_ref().take(READ_ITEMS).collect()).await;
             bytes += new.iter().map(|draft| draft.entry.body_bytes()).sum::<usize>();
             drafts.extend(new);
         }
@@ -147,6 +150,8 @@ struct Writing<'a, 's, S> {
     invocation: &'a Invocation<'s, S>,
     namespace: Namespace,
     api_keys: &'a mut ApiKeys,
+    /// The accounts whose API keys the images will need. They are asked for beside the first read.
+    owners: BTreeSet<ApiKeyOwner>,
     /// Why a first read failed: then the table is not waited for again.
     table_error: Option<ReadError>,
     written: Written,
@@ -154,19 +159,17 @@ struct Writing<'a, 's, S> {
 
 impl<S: Services> Writing<'_, '_, S> {
     /// Reads items while API keys are asked for. Returns their drafts.
-    async fn first_read(
-        &mut self,
-        writes: Vec<WriteItem>,
-        owners: BTreeSet<ApiKeyOwner>,
-    ) -> Vec<Draft> {
+    async fn first_read(&mut self, writes: Vec<WriteItem>) -> Vec<Draft> {
         let invocation = self.invocation;
-        let (known, until) = (self.table_error.clone(), self.until(invocation.budget.first_read));
+        let until = self.until(invocation.budget.first_read);
+        let known = self.table_error.clone();
         let read = async {
-            if let Some(error) = known {
-                return Err(error);
+            match known {
+                None => read_items(invocation, until, writes.iter().map(WriteItem::key)).await,
+                Some(error) => Err(error),
             }
-            read_items(invocation, until, writes.iter().map(|write| write.item.key())).await
         };
+        let owners = std::mem::take(&mut self.owners);
         let (read, ()) = tokio::join!(read, self.api_keys.ask(invocation, owners));
         let items = read.unwrap_or_else(|error| {
             if self.table_error.is_none() && writes.iter().any(|write| write.image.is_some()) {
@@ -180,15 +183,12 @@ impl<S: Services> Writing<'_, '_, S> {
         });
         let mut found = Vec::new();
         for mut write in writes {
-            let item = items.get(&write.item.key()).cloned();
+            let item = items.get(&write.key()).cloned();
             let stood_in = item.is_none();
-            match (item.or_else(|| write.image.take()), &self.table_error) {
+            match (item.or_else(|| write.image.take()), self.table_error.clone()) {
                 (Some(item), _) => found.push((write, item, stood_in)),
                 (None, None) => self.decide(write.item, Fate::Absent),
-                (None, Some(error)) => {
-                    let error = error.clone().into();
-                    self.decide(write.item, Fate::Failed(error));
-                }
+                (None, Some(error)) => self.decide(write.item, Fate::Failed(error.into())),
             }
         }
         self.draft(found).await
@@ -196,25 +196,19 @@ impl<S: Services> Writing<'_, '_, S> {
 
     /// Returns the drafts of items that were read, with their API keys.
     async fn draft(&mut self, found: Vec<(WriteItem, Item, bool)>) -> Vec<Draft> {
-        let mut decoded = Vec::new();
+        let mut exportable = Vec::new();
         for (write, item, stood_in) in found {
-            match Decoded::of(&write.item, &item, self.invocation.config) {
-                Ok(item) => decoded.push((write, item, stood_in)),
+            match Exportable::decode(&write.item, &item, self.invocation.config) {
+                Ok(item) => exportable.push((write, item, stood_in)),
                 Err(rejection) => self.decide(write.item, Fate::Rejected(rejection)),
             }
         }
-        let settings = decoded.iter().filter_map(|(_, item, _)| item.settings());
-        settings.clone().for_each(warn_if_odd);
-        self.api_keys.find(self.invocation, settings.collect()).await;
-        let made = decoded.into_iter().map(|(write, item, stood_in)| {
-            let owner = item.settings().map(|settings| settings.owner.clone());
-            let desired = item.desired(self.api_keys);
-            (write, owner, desired, stood_in)
-        });
+        exportable.iter().for_each(|(_, item, _)| warn_if_odd(item));
+        self.api_keys.find(self.invocation, exportable.iter().map(|(_, item, _)| item)).await;
         let mut drafts = Vec::new();
-        for (write, owner, desired, stood_in) in made.collect::<Vec<_>>() {
-            match desired {
-                Ok(desired) => drafts.push(self.draft_of(write, owner, desired, stood_in)),
+        for (write, item, stood_in) in exportable {
+            match self.draft_of(&write, item, stood_in) {
+                Ok(draft) => drafts.push(draft),
                 Err(why) => self.decide(write.item, why.into()),
             }
         }
@@ -223,17 +217,17 @@ impl<S: Services> Writing<'_, '_, S> {
 
     fn draft_of(
         &self,
-        write: WriteItem,
-        owner: Option<ApiKeyOwner>,
-        Desired { mut keys, value }: Desired,
+        write: &WriteItem,
+        item: Exportable,
         stood_in: bool,
-    ) -> Draft {
+    ) -> Result<Draft, NotExportable> {
+        let mut keys = item.keys.clone();
         if let Some(only) = &write.only {
             keys.retain(|key| only.contains(key));
         }
         let metadata = self.invocation.metadata(&write.item.index, write.changed_at.clone());
-        let entry = Rc::new(Entry::new(&value, metadata).of_item(write.item.clone()));
-        Draft { write, entry, keys, owner, stood_in }
+        let entry = Entry::new(&item.value(self.api_keys)?, metadata).of_item(write.item.clone());
+        Ok(Draft { write: write.clone(), entry: Rc::new(entry), keys, stood_in })
     }
 
     /// Returns when `time` is over, the deadline at the latest.
@@ -248,11 +242,12 @@ impl<S: Services> Writing<'_, '_, S> {
 
     /// Puts the drafts, and follows their items.
     async fn write(&mut self, mut drafts: Vec<Draft>) {
-        for round in 0..MAX_PUTS {
+        give_contested_keys_to_the_last(&mut drafts);
+        for _ in 0..MAX_PUTS {
             if drafts.is_empty() {
                 return;
             }
-            let put = self.put(drafts, round == 0).await;
+            let put = self.put(drafts).await;
             drafts = self.read_again(put).await;
         }
         for draft in drafts {
@@ -260,76 +255,52 @@ impl<S: Services> Writing<'_, '_, S> {
         }
     }
 
-    /// Returns the drafts that were confirmed under all of their keys. A draft that is put again takes no
-    /// key from another item.
-    async fn put(&mut self, drafts: Vec<Draft>, is_first: bool) -> Vec<Draft> {
-        let mut last: BTreeMap<&String, &Draft> = BTreeMap::new();
-        for draft in &drafts {
-            for key in &draft.keys {
-                if let Some(loser) = last.insert(key, draft) {
-                    let index = &draft.write.item.index;
-                    warn!(
-                        system_account_id = index.account,
-                        index_name = index.name,
-                        key,
-                        loser = %loser.write.item,
-                        "several items of the batch ask for one KV key: the last one has it"
-                    );
-                }
-            }
-        }
+    /// Returns the drafts that were confirmed under all of their keys.
+    async fn put(&mut self, drafts: Vec<Draft>) -> Vec<Draft> {
         // In the order of the items. So Cloudflare's refusals are found in this order too, and each delivery
         // gets further.
-        let mut pairs = Vec::new();
-        for draft in &drafts {
-            for key in &draft.keys {
-                let taken = self.written.keys.get(key).is_some_and(|by| *by != draft.write.item);
-                if !std::ptr::eq(last[key], draft) || (taken && !is_first) {
-                    continue;
-                }
-                pairs.push(Pair { key: key.clone(), entry: Rc::clone(&draft.entry) });
-                self.written.keys.insert(key.clone(), draft.write.item.clone());
-            }
-        }
+        let pairs = drafts.iter().flat_map(|Draft { keys, entry, .. }| {
+            keys.iter().map(|key| Pair { key: key.clone(), entry: Rc::clone(entry) })
+        });
         let bounds = self.invocation.budget.for_writes();
-        let failures = bulk::put(self.invocation, self.namespace, bounds, pairs).await;
-        let is_certain =
-            |key: &String| failures.get(key).is_some_and(|failure| !failure.may_be_done);
-        self.written.may_have_written |=
-            !drafts.iter().flat_map(|draft| &draft.keys).all(is_certain);
+        let failures = bulk::put(self.invocation, self.namespace, bounds, pairs.collect()).await;
         let mut confirmed = Vec::new();
         for draft in drafts {
-            let own = draft.keys.iter().filter(|key| {
-                self.written.keys.get(*key).is_some_and(|item| *item == draft.write.item)
-            });
-            let failed = own.filter_map(|key| Some((key, failures.get(key)?))).next();
-            match failed.map(|(key, failure)| ExportError::kv(key, failure.error.clone())) {
+            let mut error = None;
+            for key in &draft.keys {
+                let failure = failures.get(key);
+                self.written.may_have_written |= failure.is_none_or(|failure| failure.may_be_done);
+                if let Some(failure) = failure {
+                    self.written.keys.remove(key);
+                    error.get_or_insert_with(|| ExportError::kv(key, failure.error.clone()));
+                } else {
+                    self.written.keys.insert(key.clone(), draft.write.item.clone());
+                }
+            }
+            match error {
                 Some(error) => self.decide(draft.write.item, Fate::Failed(error)),
                 None => confirmed.push(draft),
             }
         }
-        self.written.keys.retain(|key, _| !failures.contains_key(key));
         confirmed
     }
 
     /// Reads the items again. Returns those that have changed, to be put again.
     async fn read_again(&mut self, drafts: Vec<Draft>) -> Vec<Draft> {
-        let time = if self.table_error.is_some() { SECOND_CHANCE } else { Duration::MAX };
-        let until = self.until(time);
+        let until = self.until(match self.table_error {
+            Some(_) => SECOND_CHANCE,
+            None => Duration::MAX,
+        });
         let mut changed = Vec::new();
-        let mut drafts = VecDeque::from(drafts);
-        while !drafts.is_empty() {
-            let part: Vec<Draft> = drafts.drain(..READ_ITEMS.min(drafts.len())).collect();
-            let keys = part.iter().map(|draft| draft.write.item.key());
-            let read = read_items(self.invocation, until, keys).await;
-            match read {
-                Ok(items) => {
-                    let follow = |draft: Draft| {
-                        let item = items.get(&draft.write.item.key());
-                        self.follow(draft, item)
-                    };
-                    changed.extend(part.into_iter().filter_map(follow));
-                }
+        let mut drafts = drafts.into_iter().peekable();
+        while drafts.peek().is_some() {
+            let part: Vec<Draft> = drafts.by_ref().take(READ_ITEMS).collect();
+            let keys = part.iter().map(|draft| draft.write.key());
+            match read_items(self.invocation, until, keys).await {
+                Ok(items) => changed.extend(part.into_iter().filter_map(|draft| {
+                    let item = items.get(&draft.write.key());
+                    self.follow(draft, item)
+                })),
                 Err(error) => self.leave_unverified(part, &error),
             }
         }
@@ -346,16 +317,14 @@ impl<S: Services> Writing<'_, '_, S> {
             self.decide(draft.write.item, fate);
             return None;
         };
-        let new = Decoded::of(&draft.write.item, item, self.invocation.config).map(|mut item| {
-            if let (Decoded::Settings(settings), Some(owner)) = (&mut item, &draft.owner) {
-                settings.owner = owner.clone();
-            }
-            item.desired(self.api_keys)
-        });
-        match new.unwrap_or_else(|rejection| Err(rejection.into())) {
-            Ok(desired) => {
-                let new = self.draft_of(draft.write.clone(), draft.owner.clone(), desired, false);
+        let new = Exportable::decode(&draft.write.item, item, self.invocation.config)
+            .map_err(NotExportable::from)
+            .and_then(|item| self.draft_of(&draft.write, item, false));
+        match new {
+            Ok(mut new) => {
                 self.leave_behind(&draft, &new.keys);
+                let is_anothers = |by: &ItemRef| *by != draft.write.item;
+                new.keys.retain(|key| !self.written.keys.get(key).is_some_and(is_anothers));
                 let is_same = new.entry.digest() == draft.entry.digest();
                 if !is_same || new.keys.iter().any(|key| !draft.keys.contains(key)) {
                     return Some(new);
@@ -396,17 +365,37 @@ impl<S: Services> Writing<'_, '_, S> {
     }
 }
 
-/// Returns the account whose API key the image of an index will need, and its cell.
-fn owner_of_image(write: &WriteItem, config: &ExporterConfig) -> Option<ApiKeyOwner> {
-    let image = write.image.as_ref().filter(|_| write.item.query.is_none())?;
-    Some(Exportable::decode(&write.item.index, image, config).ok()?.owner)
+fn give_contested_keys_to_the_last(drafts: &mut [Draft]) {
+    let mut winners: BTreeMap<String, ItemRef> = BTreeMap::new();
+    for Draft { write: WriteItem { item, .. }, keys, .. } in drafts.iter_mut().rev() {
+        keys.retain(|key| {
+            if let Some(ItemRef { index, .. }) = winners.get(key) {
+                warn!(
+                    system_account_id = index.account,
+                    index_name = index.name,
+                    key,
+                    loser = %item,
+                    "several items of the batch ask for one KV key: the last one has it"
+                );
+                return false;
+            }
+            winners.insert(key.clone(), item.clone());
+            true
+        });
+    }
 }
 
-fn warn_if_odd(Exportable { settings, .. }: &Exportable) {
-    if let Some(warning) = &settings.warning {
+/// Returns the account whose API key the image of an index will need, and its cell.
+fn owner_of_image(write: &WriteItem, config: &ExporterConfig) -> Option<ApiKeyOwner> {
+    let image = write.image.as_ref()?;
+    Exportable::decode(&write.item, image, config).ok()?.owner().cloned()
+}
+
+fn warn_if_odd(item: &Exportable) {
+    if let Some(warning) = item.settings().and_then(|(settings, _)| settings.warning.as_ref()) {
         warn!(
-            system_account_id = settings.index.account,
-            index_name = settings.index.name,
+            system_account_id = item.item.index.account,
+            index_name = item.item.index.name,
             warning,
             "an index is exported as it is, and is worth a look"
         );

@@ -144,9 +144,9 @@ fn record(record: StreamRecord, input_bytes: usize, seen: &mut Seen) {
         Content::Change(change) => change,
     };
     match change {
-        Err(rejection) => rejected(&rejection, input_bytes, seen),
-        Ok(Change::Remove) => seen.add("removals"),
-        Ok(Change::Upsert(image)) => upsert(&item, &image, input_bytes, seen),
+        Change::Malformed(rejection) => rejected(&rejection, input_bytes, seen),
+        Change::Remove => seen.add("removals"),
+        Change::Upsert(image) => upsert(&item, &image, input_bytes, seen),
     }
 }
 

@@ -27,8 +27,8 @@ use self::report::{KeyReport, MAX_NAME_CHARACTERS};
 pub use self::tried::Tried;
 use super::api_keys::{ApiKeys, Fallback, NotExportable};
 use super::bulk;
-use super::desired::Decoded;
 use super::error::ExportError;
+use super::exportable::Exportable;
 use super::invocation::Invocation;
 use super::judge::{Held, KvKey, Scope, Table, Wants};
 use super::reconcile::cut;
@@ -37,7 +37,7 @@ use super::table::{ReadError, read_items};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::keys::is_query_config_key;
 use crate::item::{AliasTarget, Item, ItemKey, Map, Rejection, alias_targets, claimed_keys};
-use crate::kv::{Namespace, StoredValue, check_key};
+use crate::kv::{Digest, Namespace, StoredValue, check_key};
 use crate::ports::{KvError, Services};
 
 /// The most items that a report names in one place.
@@ -361,9 +361,9 @@ impl<S: Services> Explaining<'_, '_, S> {
         let refs: Vec<ItemRef> = indexes.into_iter().map(ItemRef::from).collect();
         let items = self.items(refs.iter().map(ItemRef::key).collect()).await?;
         let decoded = refs.iter().filter_map(|item_ref| {
-            Decoded::of(item_ref, items.get(&item_ref.key())?, self.invocation.config).ok()
+            Exportable::decode(item_ref, items.get(&item_ref.key())?, self.invocation.config).ok()
         });
-        let owners = decoded.filter_map(|item| Some(item.settings()?.owner.clone())).collect();
+        let owners = decoded.filter_map(|item| item.owner().cloned()).collect();
         self.api_keys.ask(self.invocation, owners).await;
         let wanted = refs.into_iter().filter_map(|item_ref| {
             let item = items.get(&item_ref.key())?;
@@ -376,22 +376,25 @@ impl<S: Services> Explaining<'_, '_, S> {
     fn want(&self, item_ref: &ItemRef, item: &Item) -> Wanted {
         let ItemRef { index, .. } = item_ref;
         let points_at = index_ids(&item.attributes(), &index.account, Some(&index.index_id()));
-        let (wants, value, rejection) = match Decoded::of(item_ref, item, self.invocation.config) {
-            Err(rejection) => (Wants::Rejected, None, Some(rejection)),
-            Ok(decoded) => {
-                let without_api_key =
-                    decoded.settings().map(|it| it.settings.value(&SecretString::default()));
-                match decoded.desired(&self.api_keys) {
-                    Ok(desired) => (Wants::Value(desired.digest()), Some(desired.value), None),
-                    Err(NotExportable::Rejected(rejection)) => {
-                        (Wants::Rejected, None, Some(rejection))
-                    }
-                    Err(NotExportable::Unavailable(_)) => {
-                        (Wants::Unavailable, without_api_key, None)
+        let (wants, value, rejection) =
+            match Exportable::decode(item_ref, item, self.invocation.config) {
+                Err(rejection) => (Wants::Rejected, None, Some(rejection)),
+                Ok(decoded) => {
+                    let without_api_key =
+                        decoded.settings().map(|(it, _)| it.value(&SecretString::default()));
+                    match decoded.value(&self.api_keys) {
+                        Ok(value) => {
+                            (Wants::Value(Digest::of(value.as_bytes())), Some(value), None)
+                        }
+                        Err(NotExportable::Rejected(rejection)) => {
+                            (Wants::Rejected, None, Some(rejection))
+                        }
+                        Err(NotExportable::Unavailable(_)) => {
+                            (Wants::Unavailable, without_api_key, None)
+                        }
                     }
                 }
-            }
-        };
+            };
         Wanted { wants, value, rejection, points_at }
     }
 

@@ -8,7 +8,7 @@ use super::report::{
 };
 use super::{Explaining, Found, MAX_ITEMS, WantedBy, index_ids};
 use crate::config::ExporterConfig;
-use crate::export::desired::Exportable;
+use crate::export::exportable::Exportable;
 use crate::export::judge::{KvKey, OwnerItem, Table, Verdict, Wants};
 use crate::export::reconcile::cut;
 use crate::export::table::read_items;
@@ -40,10 +40,10 @@ impl Tried {
             return;
         }
         table.add(&self.key, &content.attributes(), Wants::Unmade);
-        if let Some(ItemRef { index, .. }) = item
-            && Exportable::decode(&index, content, config).is_err()
+        if let Some(item) = item
+            && Exportable::decode(&item, content, config).is_err()
         {
-            table.resolve_owner(&index, OwnerItem::Rejected);
+            table.resolve_owner(&item.index, OwnerItem::Rejected);
         }
     }
 }

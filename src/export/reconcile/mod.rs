@@ -23,12 +23,12 @@ use self::carry_out::Repair;
 use self::list::{Listing, MAX_BYTES, list};
 use self::progress::OpenPart;
 use super::api_keys::{ApiKeys, Fallback, NotExportable};
-use super::desired::Decoded;
+use super::exportable::Exportable;
 use super::invocation::Invocation;
 use super::judge::{Held, KvKey, Row, Verdict, Wants};
 use super::table::{ReadError, pass};
 use crate::item::{Item, ItemKey, Rejection};
-use crate::kv::Namespace;
+use crate::kv::{Digest, Namespace};
 use crate::ports::{KvError, ScanColumns, Services};
 use crate::telemetry::Stats;
 
@@ -172,31 +172,20 @@ impl Part {
         page: Vec<(ItemKey, Item)>,
         api_keys: &mut ApiKeys,
     ) {
-        let decoded: Vec<Option<Result<Decoded, Rejection>>> = page
-            .iter()
-            .map(|(key, item)| {
-                let item_ref = key.item()?;
-                Some(Decoded::of(&item_ref, item, invocation.config))
-            })
-            .collect();
-        let compared: Vec<bool> = decoded
-            .iter()
-            .zip(&page)
-            .map(|(decoded, (key, _))| match decoded {
-                Some(Ok(item)) => self.compares(key, item),
-                Some(Err(_)) | None => false,
-            })
-            .collect();
-        let wanted = decoded.iter().zip(&compared).filter(|(_, compared)| **compared);
-        let wanted = wanted.filter_map(|(item, _)| item.as_ref()?.as_ref().ok()?.settings());
-        api_keys.find(invocation, wanted.collect()).await;
-        for (((key, item), decoded), compared) in page.iter().zip(decoded).zip(compared) {
+        let decoded = page.iter().map(|(key, item)| {
+            let item = Exportable::decode(&key.item()?, item, invocation.config);
+            Some(item.map(|item| (self.compares(key, &item), item)))
+        });
+        let decoded: Vec<Option<Result<(bool, Exportable), Rejection>>> = decoded.collect();
+        let compared = decoded.iter().filter_map(|decoded| decoded.as_ref()?.as_ref().ok());
+        let compared = compared.filter(|(compared, _)| *compared).map(|(_, item)| item);
+        api_keys.find(invocation, compared).await;
+        for ((key, item), decoded) in page.iter().zip(decoded) {
             let wants = match decoded {
-                None => Wants::Unmade,
+                None | Some(Ok((false, _))) => Wants::Unmade,
                 Some(Err(rejection)) => self.reject(key, &rejection),
-                Some(Ok(_)) if !compared => Wants::Unmade,
-                Some(Ok(item)) => match item.desired(api_keys) {
-                    Ok(desired) => Wants::Value(desired.digest()),
+                Some(Ok((true, exportable))) => match exportable.value(api_keys) {
+                    Ok(value) => Wants::Value(Digest::of(value.as_bytes())),
                     Err(NotExportable::Rejected(rejection)) => self.reject(key, &rejection),
                     Err(NotExportable::Unavailable(_)) => Wants::Unavailable,
                 },
@@ -207,13 +196,10 @@ impl Part {
     }
 
     /// Returns whether an item asks for keys that this run compares.
-    fn compares(&self, key: &ItemKey, item: &Decoded) -> bool {
+    fn compares(&self, key: &ItemKey, item: &Exportable) -> bool {
         let is_meant = self.account.as_ref().is_none_or(|account| *account == key.pk);
-        let (namespace, keys) = match item {
-            Decoded::Settings(settings) => (Namespace::Settings, settings.settings.kv_keys()),
-            Decoded::QueryConfig(desired) => (Namespace::QueryConfigs, desired.keys.clone()),
-        };
-        let mut keys = keys.into_iter().map(|name| KvKey { namespace, name });
+        let namespace = item.item.namespace();
+        let mut keys = item.keys.iter().map(|name| KvKey { namespace, name: name.clone() });
         is_meant && keys.any(|key| self.listing.table.covers(&key))
     }
 
