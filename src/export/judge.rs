@@ -188,17 +188,8 @@ impl Row {
     }
 }
 
-/// The keys that a table knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Scope {
-    /// The keys that it was given.
-    Given,
-    /// All keys of a range, also those that KV lacks.
-    Range(Range),
-}
-
 /// Keys of the two namespaces, the settings first: from a key up to, and without, another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Range {
     pub from: KvKey,
     /// `None` is the end of both namespaces.
@@ -211,13 +202,19 @@ impl Range {
     pub fn holds(&self, key: &KvKey) -> bool {
         *key >= self.from && self.to.as_ref().is_none_or(|to| key < to)
     }
+
+    pub fn is_of(&self, account: &str) -> bool {
+        self.account.as_deref().is_none_or(|only| only == account)
+    }
 }
 
 /// What a pass over the table says of a set of keys: the items that ask for them, the items of their
 /// owners, and the active aliases that protect them.
 #[derive(Debug)]
 pub struct Table {
-    pub scope: Scope,
+    /// The range of which it knows all keys, also those that KV lacks. `None` where it knows only the keys that it
+    /// was given.
+    pub range: Option<Range>,
     pub rows: BTreeMap<KvKey, Row>,
     /// The items of the indexes that own keys.
     owners: BTreeMap<Rc<IndexRef>, OwnerItem>,
@@ -238,9 +235,9 @@ pub struct Table {
 const ROW_BYTES: usize = 320;
 
 impl Table {
-    pub fn new(scope: Scope) -> Self {
+    pub fn new(range: Option<Range>) -> Self {
         Self {
-            scope,
+            range,
             rows: BTreeMap::new(),
             owners: BTreeMap::new(),
             owner_ids: BTreeSet::new(),
@@ -254,7 +251,7 @@ impl Table {
 
     /// Returns a table for settings keys, with what KV holds under them.
     pub fn of_settings<'a>(keys: impl IntoIterator<Item = (&'a String, &'a Held)>) -> Self {
-        let mut table = Self::new(Scope::Given);
+        let mut table = Self::new(None);
         for (key, held) in keys {
             table.hold(KvKey::of_settings(key), held.clone());
         }
@@ -316,14 +313,9 @@ impl Table {
 
     fn claim(&mut self, key: KvKey, mut claim: Claim) {
         let is_known = self.rows.contains_key(&key);
-        let is_asked_for = match &self.scope {
-            Scope::Given => false,
-            Scope::Range(range) => {
-                let is_counted =
-                    range.account.as_ref().is_none_or(|account| *account == claim.index.account);
-                range.holds(&key) && is_counted
-            }
-        };
+        let account = &claim.index.account;
+        let is_asked_for =
+            self.range.as_ref().is_some_and(|range| range.holds(&key) && range.is_of(account));
         if !is_known && !is_asked_for {
             return;
         }
@@ -358,7 +350,7 @@ impl Table {
                 }
             }
             let AliasTarget::IndexId(index_id) = target else { continue };
-            if let Scope::Range(range) = &self.scope
+            if let Some(range) = &self.range
                 && row.is_none()
                 && range.holds(&KvKey::of_settings(&*index_id))
             {
@@ -370,18 +362,11 @@ impl Table {
 
     /// Leaves the last keys of the range to another table, until this one takes no more than `bytes`.
     pub fn shrink(&mut self, bytes: usize) {
-        let Scope::Range(range) = &mut self.scope else { return };
+        let Some(range) = &mut self.range else { return };
         while self.bytes > bytes && self.rows.len() > 1 {
             let Some((last, _)) = self.rows.pop_last() else { return };
             self.bytes = self.bytes.saturating_sub(ROW_BYTES + last.name.len());
             range.to = Some(last);
-        }
-    }
-
-    /// Ends the range before a key.
-    pub fn end_at(&mut self, key: KvKey) {
-        if let Scope::Range(range) = &mut self.scope {
-            range.to = Some(key);
         }
     }
 
@@ -390,6 +375,11 @@ impl Table {
         if let Some(owner) = self.owners.get_mut(index) {
             *owner = item;
         }
+    }
+
+    /// Returns whether KV holds a settings key that has to go.
+    pub fn is_orphaned(&self, name: &str) -> bool {
+        self.verdict(&KvKey::of_settings(name)) == Verdict::Orphaned
     }
 
     pub fn verdict(&self, key: &KvKey) -> Verdict {
@@ -439,8 +429,7 @@ impl Table {
 
     /// Returns whether the table knows a key, or would if an item asked for it.
     pub fn covers(&self, key: &KvKey) -> bool {
-        let is_in_range = matches!(&self.scope, Scope::Range(range) if range.holds(key));
-        is_in_range || self.rows.contains_key(key)
+        self.range.as_ref().is_some_and(|range| range.holds(key)) || self.rows.contains_key(key)
     }
 
     /// Gives an index the keys that it asks for, whoever has them: a write does.
@@ -461,14 +450,11 @@ impl Table {
 
     /// Returns the index ids of the range that active aliases name and that have neither an item nor a key.
     pub fn dangling(&self) -> impl Iterator<Item = &String> {
-        let Scope::Range(range) = &self.scope else { return None.into_iter().flatten() };
-        let dangling = self.pointed_at.iter().filter(|index_id| {
+        self.pointed_at.iter().filter(|index_id| {
             let key = KvKey::of_settings(&**index_id);
-            !self.rows.contains_key(&key)
-                && !self.unholdable.contains(*index_id)
-                && range.holds(&key)
-        });
-        Some(dangling).into_iter().flatten()
+            let is_known = self.rows.contains_key(&key) || self.unholdable.contains(*index_id);
+            !is_known && self.covers(&key)
+        })
     }
 }
 
@@ -586,7 +572,7 @@ mod tests {
 
     /// A table for the range up to `to`, in which `a-listed` is listed.
     fn range(to: Option<&str>, account: Option<&str>) -> Table {
-        let mut table = Table::new(Scope::Range(Range {
+        let mut table = Table::new(Some(Range {
             from: KvKey::default(),
             to: to.map(KvKey::of_settings),
             account: account.map(str::to_owned),

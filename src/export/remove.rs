@@ -114,17 +114,17 @@ impl<S: Services> Removing<'_, '_, S> {
             return BTreeSet::new();
         }
         let started = Instant::now();
-        let mut table = match look(self.invocation, Table::of_settings(&read.held)).await {
-            Ok(table) => table,
-            Err(error) => {
-                self.fail(read.held.into_keys(), &error.into());
-                return BTreeSet::new();
-            }
-        };
+        let mut table =
+            match look_at(self.invocation, Table::of_settings(&read.held), |_| true).await {
+                Ok(table) => table,
+                Err(error) => {
+                    self.fail(read.held.into_keys(), &error.into());
+                    return BTreeSet::new();
+                }
+            };
         let time_to_delete = started.elapsed() + TIME_FOR_WRITES;
-        let is_orphaned =
-            |key: &&String| table.verdict(&KvKey::of_settings(*key)) == Verdict::Orphaned;
-        let mut open: BTreeSet<String> = read.held.keys().filter(is_orphaned).cloned().collect();
+        let orphaned = read.held.keys().filter(|key| table.is_orphaned(key));
+        let mut open: BTreeSet<String> = orphaned.cloned().collect();
         let owners = open.iter().filter_map(|key| read.held[key].owner().cloned()).collect();
         let outcome = match (open.is_empty(), may_delete) {
             (true, _) => None,
@@ -138,7 +138,7 @@ impl<S: Services> Removing<'_, '_, S> {
         }
         loop {
             // The pass behind one group may say otherwise of the next.
-            open.retain(|key| table.verdict(&KvKey::of_settings(key)) == Verdict::Orphaned);
+            open.retain(|key| table.is_orphaned(key));
             if open.is_empty() {
                 break;
             }
@@ -236,15 +236,11 @@ impl<S: Services> Removing<'_, '_, S> {
         }
         let deadline = self.invocation.budget.deadline;
         let until = deadline.checked_sub(TIME_FOR_A_PUT_BACK).unwrap_or(deadline);
-        let behind =
-            tokio::time::timeout_at(until, look(self.invocation, Table::of_settings(held))).await;
+        let behind = look_at(self.invocation, Table::of_settings(held), |_| true);
+        let behind = tokio::time::timeout_at(until, behind).await;
         match behind.unwrap_or(Err(OutOfTime.into())) {
             Ok(table) => {
-                let is_orphaned = |key: &String, _: &mut StoredValue| {
-                    table.verdict(&KvKey::of_settings(&**key)) == Verdict::Orphaned
-                };
-                let removed = group.extract_if(.., is_orphaned).map(|(key, _)| key);
-                for key in removed.collect::<Vec<_>>() {
+                for (key, _) in group.extract_if(.., |key, _| table.is_orphaned(key)) {
                     self.outcomes.entry(key).or_insert(Removal::Removed);
                 }
                 for key in self.put_back(group).await {
@@ -365,15 +361,7 @@ impl<S: Services> Removing<'_, '_, S> {
     }
 }
 
-/// Makes a pass for the keys that a table knows. Returns the table.
-pub async fn look<S: Services>(
-    invocation: &Invocation<'_, S>,
-    table: Table,
-) -> Result<Table, ReadError> {
-    look_at(invocation, table, |_| true).await
-}
-
-/// Makes the same pass, over the items that count. Returns the table.
+/// Makes a pass for the keys that a table knows, over the items that count. Returns the table.
 pub async fn look_at<S: Services>(
     invocation: &Invocation<'_, S>,
     mut table: Table,
@@ -411,75 +399,58 @@ pub async fn look_at<S: Services>(
 }
 
 /// Removes query configs. Each item is read, its key deleted if the item is gone, and the item read again. An
-/// item that is back is written. Returns what became of each.
+/// item that is back is written. Returns what became of each, without names that KV can't hold.
 pub async fn remove_query_configs<S: Services>(
     invocation: &Invocation<'_, S>,
     items: BTreeSet<ItemRef>,
     api_keys: &mut ApiKeys,
 ) -> BTreeMap<ItemRef, Removal> {
     let mut outcomes = BTreeMap::new();
-    let items: Vec<ItemRef> =
-        items.into_iter().filter(|item| check_key(&item.kv_key()).is_ok()).collect();
-    for items in items.chunks(READ_ITEMS) {
-        let removed = remove_group_of_query_configs(invocation, items, api_keys).await;
-        outcomes.extend(removed);
-    }
-    outcomes
-}
-
-async fn remove_group_of_query_configs<S: Services>(
-    invocation: &Invocation<'_, S>,
-    items: &[ItemRef],
-    api_keys: &mut ApiKeys,
-) -> BTreeMap<ItemRef, Removal> {
-    let mut outcomes = BTreeMap::new();
-    let read = async || {
-        let keys = items.iter().map(ItemRef::key);
-        read_items(invocation, invocation.budget.deadline, keys).await
-    };
-    let there = match read().await {
-        Ok(there) => there,
-        Err(error) => {
-            let failed = Removal::Failed(error.into());
-            return items.iter().map(|item| (item.clone(), failed.clone())).collect();
-        }
-    };
-    let gone = items.iter().filter(|item| !there.contains_key(&item.key()));
-    let deletes: Vec<Delete> = gone
-        .map(|item| Delete { key: item.kv_key(), item: item.clone(), metadata: None })
-        .collect();
-    drop(there);
-    let failures = bulk::delete(invocation, Namespace::QueryConfigs, deletes).await;
-    let behind = read().await;
-    let mut back = Vec::new();
-    for item in items {
-        let failure = failures.get(&item.kv_key());
-        let outcome = match (&behind, failure) {
-            (Ok(items), _) if items.contains_key(&item.key()) => {
-                back.push(item.clone());
+    let items = items.into_iter().filter(|item| check_key(&item.kv_key()).is_ok());
+    for items in Vec::from_iter(items).chunks(READ_ITEMS) {
+        let read = async || {
+            let keys = items.iter().map(ItemRef::key);
+            let items = read_items(invocation, invocation.budget.deadline, keys).await;
+            items.map(|items| items.into_keys().collect::<BTreeSet<_>>())
+        };
+        let there = match read().await {
+            Ok(there) => there,
+            Err(error) => {
+                let failed = Removal::Failed(error.into());
+                outcomes.extend(items.iter().map(|item| (item.clone(), failed.clone())));
                 continue;
             }
-            (_, Some(failure)) => {
-                Removal::Failed(ExportError::kv(&item.kv_key(), failure.error.clone()))
-            }
-            (Ok(_), None) => Removal::Removed,
-            (Err(error), None) => Removal::Failed(error.clone().into()),
         };
-        outcomes.insert(item.clone(), outcome);
-    }
-    let writes = back.iter().cloned().map(WriteItem::new).collect();
-    let written = write_items(invocation, Namespace::QueryConfigs, writes, api_keys).await;
-    for item in back {
-        let outcome = match written.fate(&item) {
-            Fate::Written => Removal::Written(item.clone()),
-            Fate::Rejected(rejection) => {
-                log_rejected(Some(&item), None, &rejection);
-                Removal::Stays
-            }
-            Fate::Absent => Removal::Failed(ExportError::StillChanging),
-            Fate::Failed(error) => Removal::Failed(error),
-        };
-        outcomes.insert(item, outcome);
+        let gone = items.iter().filter(|item| !there.contains(&item.key()));
+        let deletes =
+            gone.map(|item| Delete { key: item.kv_key(), item: item.clone(), metadata: None });
+        let failures = bulk::delete(invocation, Namespace::QueryConfigs, deletes.collect()).await;
+        let behind = read().await;
+        let is_back = |item: &ItemRef| behind.as_ref().is_ok_and(|it| it.contains(&item.key()));
+        let (back, gone): (Vec<_>, Vec<_>) = items.iter().cloned().partition(is_back);
+        for item in gone {
+            let key = item.kv_key();
+            let outcome = match (failures.get(&key), &behind) {
+                (Some(failure), _) => Removal::Failed(ExportError::kv(&key, failure.error.clone())),
+                (None, Ok(_)) => Removal::Removed,
+                (None, Err(error)) => Removal::Failed(error.clone().into()),
+            };
+            outcomes.insert(item, outcome);
+        }
+        let writes = back.iter().cloned().map(WriteItem::new).collect();
+        let written = write_items(invocation, Namespace::QueryConfigs, writes, api_keys).await;
+        for item in back {
+            let outcome = match written.fate(&item) {
+                Fate::Written => Removal::Written(item.clone()),
+                Fate::Rejected(rejection) => {
+                    log_rejected(Some(&item), None, &rejection);
+                    Removal::Stays
+                }
+                Fate::Absent => Removal::Failed(ExportError::StillChanging),
+                Fate::Failed(error) => Removal::Failed(error),
+            };
+            outcomes.insert(item, outcome);
+        }
     }
     outcomes
 }

@@ -30,7 +30,7 @@ use super::bulk;
 use super::error::ExportError;
 use super::exportable::Exportable;
 use super::invocation::Invocation;
-use super::judge::{Held, KvKey, Scope, Table, Wants};
+use super::judge::{Held, KvKey, Table, Wants};
 use super::reconcile::cut;
 use super::remove::look_at;
 use super::table::{ReadError, read_items};
@@ -336,7 +336,7 @@ impl<S: Services> Explaining<'_, '_, S> {
 
     /// Returns a table for the keys that were read.
     fn table(&self) -> Table {
-        let mut table = Table::new(Scope::Given);
+        let mut table = Table::new(None);
         self.hold(&mut table);
         table
     }

@@ -58,6 +58,12 @@ pub struct Allowed {
     pub spare_deletes: u64,
 }
 
+impl Allowed {
+    pub fn only(rewrites: u64) -> Self {
+        Self { rewrites, ..Self::default() }
+    }
+}
+
 /// Asks the brakes about the changes that a part needs. What is let through counts as done. Returns what is let
 /// through, and what is refused.
 pub fn ask(

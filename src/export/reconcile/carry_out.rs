@@ -128,20 +128,18 @@ impl<'a, 's, S: Services> Repair<'a, 's, S> {
         for (item, keys) in group {
             let fate = written.fate(&item);
             for (key, verdict) in keys {
-                if written.keys.contains_key(&key) {
-                    self.count(namespace, Class::Written);
-                    if verdict == Verdict::Stale {
-                        self.rewritten += 1;
-                        let left = &mut self.allowed[namespace].rewrites;
-                        *left = left.saturating_sub(1);
-                    }
-                    continue;
-                }
-                match &fate {
-                    Fate::Failed(error) => is_in_time &= self.fail(namespace, &key, error),
+                let outcome = match &fate {
+                    _ if written.keys.contains_key(&key) => Removal::Written(item.clone()),
+                    Fate::Failed(error) => Removal::Failed(error.clone()),
                     // The item has changed since, and that change has a record of its own.
-                    Fate::Written | Fate::Absent | Fate::Rejected(_) => self.progressed = true,
+                    Fate::Written | Fate::Absent | Fate::Rejected(_) => Removal::Stays,
+                };
+                if verdict == Verdict::Stale && matches!(outcome, Removal::Written(_)) {
+                    self.rewritten += 1;
+                    let left = &mut self.allowed[namespace].rewrites;
+                    *left = left.saturating_sub(1);
                 }
+                is_in_time &= self.note(namespace, &key, &outcome);
             }
         }
         self.remove_left_behind(namespace, written.left_behind).await;
@@ -244,33 +242,24 @@ impl<'a, 's, S: Services> Repair<'a, 's, S> {
         removed.into_iter().map(|(item, removal)| (item.kv_key(), removal)).collect()
     }
 
-    /// Counts what became of a key. Returns false where its time was up.
-    fn note(&mut self, namespace: Namespace, key: &str, removal: &Removal) -> bool {
-        match removal {
-            Removal::Removed => self.count(namespace, Class::Deleted),
-            Removal::Written(_) => self.count(namespace, Class::Written),
-            Removal::Stays | Removal::Held => self.progressed = true,
-            Removal::Failed(error) => return self.fail(namespace, key, error),
-        }
-        true
-    }
-
-    fn count(&mut self, namespace: Namespace, class: Class) {
+    /// Counts what became of a key. Returns false where its time was up: then the next run tries it.
+    fn note(&mut self, namespace: Namespace, key: &str, outcome: &Removal) -> bool {
+        let class = match outcome {
+            Removal::Failed(error) if error.is_out_of_time() => return false,
+            Removal::Failed(error) => {
+                // An outage fails every key: the counts tell how many, the log the first ones.
+                if !self.findings.examples.are_full(Class::Failed) {
+                    error!(key, error = %Chain(error), "a key could not be compared or repaired");
+                }
+                self.findings.examples.add(Class::Failed, key);
+                Some(Class::Failed)
+            }
+            Removal::Removed => Some(Class::Deleted),
+            Removal::Written(_) => Some(Class::Written),
+            Removal::Stays | Removal::Held => None,
+        };
         self.progressed = true;
-        self.findings.counts[namespace][class] += 1;
-    }
-
-    /// Counts a key that failed. Returns false where its time was up: then the next run tries it.
-    fn fail(&mut self, namespace: Namespace, key: &str, error: &ExportError) -> bool {
-        if error.is_out_of_time() {
-            return false;
-        }
-        // An outage fails every key: the counts tell how many, the log the first ones.
-        if !self.findings.examples.are_full(Class::Failed) {
-            error!(key, error = %Chain(error), "a key could not be compared or repaired");
-        }
-        self.findings.note(namespace, Class::Failed, key);
-        self.progressed = true;
+        class.into_iter().for_each(|class| self.findings.counts[namespace][class] += 1);
         true
     }
 }

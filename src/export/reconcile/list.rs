@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
+use super::ReconcileError;
 use super::progress::Place;
-use super::{Reconcile, ReconcileError};
 use crate::export::bulk::{self, Failures};
 use crate::export::invocation::Invocation;
-use crate::export::judge::{Held, KvKey, Range, Scope, Table};
+use crate::export::judge::{Held, KvKey, Range, Table};
 use crate::export::table::query_page;
 use crate::item::claimed_keys;
 use crate::item::keys::query_config_key_prefix;
@@ -35,10 +35,7 @@ pub struct Listing {
 impl Listing {
     /// Returns the key with which the next part begins, `None` where nothing is left.
     pub fn end(&self) -> Option<&KvKey> {
-        match &self.table.scope {
-            Scope::Range(range) => range.to.as_ref(),
-            Scope::Given => None,
-        }
+        self.table.range.as_ref()?.to.as_ref()
     }
 
     /// Returns the place of a key with which a later part begins.
@@ -49,28 +46,23 @@ impl Listing {
     }
 }
 
-/// Returns the keys from a place on, up to `to` at most.
+/// Returns the keys of a range, as many as memory and half of the time allow. `cursor` leads to its first page.
 pub async fn list<S: Services>(
     invocation: &Invocation<'_, S>,
-    request: &Reconcile,
-    place: &Place,
-    to: Option<KvKey>,
+    range: Range,
+    mut cursor: Option<String>,
 ) -> Result<Listing, ReconcileError> {
-    let account = request.system_account_id.clone();
-    let range = Range { from: place.key.clone(), to, account };
-    let table = Table::new(Scope::Range(range.clone()));
+    let table = Table::new(Some(range.clone()));
     let mut listing = Listing { table, pages: Vec::new(), unreadable: Failures::new() };
     let until = Instant::now() + invocation.time_left() / 2;
     for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
-        let is_first = namespace == place.key.namespace;
-        let begins_behind =
-            range.to.as_ref().is_some_and(|to| *to <= KvKey { namespace, name: String::new() });
-        if namespace < place.key.namespace || begins_behind {
+        let first = KvKey { namespace, name: String::new() };
+        let begins_behind = range.to.as_ref().is_some_and(|to| *to <= first);
+        if namespace < range.from.namespace || begins_behind {
             continue;
         }
-        let cursor = place.cursor.clone().filter(|_| is_first);
-        let ended = list_namespace(invocation, &mut listing, namespace, cursor, until).await?;
-        if !ended {
+        let cursor = cursor.take();
+        if !list_namespace(invocation, &mut listing, &range, namespace, cursor, until).await? {
             break;
         }
     }
@@ -84,21 +76,19 @@ pub async fn list<S: Services>(
 async fn list_namespace<S: Services>(
     invocation: &Invocation<'_, S>,
     listing: &mut Listing,
+    range: &Range,
     namespace: Namespace,
     mut cursor: Option<String>,
     until: Instant,
 ) -> Result<bool, ReconcileError> {
-    let Scope::Range(Range { from, to, account }) = listing.table.scope.clone() else {
-        return Ok(true);
-    };
-    let prefix = account.as_deref().map(|account| prefix_of(namespace, account));
+    let prefix = range.account.as_deref().map(|account| prefix_of(namespace, account));
     let prefix = prefix.unwrap_or_default();
     let mut may_have_expired = cursor.is_some();
     let mut keys = 0;
     let mut last: Option<KvKey> = None;
     loop {
-        let page = bulk::list(invocation, namespace, &prefix, cursor.as_deref()).await;
-        let page = match page {
+        let page = match bulk::list(invocation, namespace, &prefix, cursor.as_deref()).await {
+            Ok(page) => page,
             // The cursor is gone: the place is found again from the beginning.
             Err(KvError::Refused(_) | KvError::RefusedContent(_)) if may_have_expired => {
                 (cursor, may_have_expired) = (None, false);
@@ -108,28 +98,24 @@ async fn list_namespace<S: Services>(
                 return Err(ReconcileError::CloudflareAuthRejected(error));
             }
             Err(error) => return Err(ReconcileError::ListingStopped { namespace, keys, error }),
-            Ok(page) => page,
         };
         may_have_expired = false;
-        let mut names = page.keys.into_iter();
-        let mut first = None;
-        for (name, metadata) in names.by_ref() {
+        if let Some((name, _)) = page.keys.first() {
+            listing.pages.push((KvKey { namespace, name: name.clone() }, cursor.clone()));
+        }
+        for (name, metadata) in page.keys {
             let key = KvKey { namespace, name };
             keys += 1;
-            first.get_or_insert_with(|| key.clone());
             if last.as_ref().is_some_and(|last| key <= *last) {
                 return Err(ReconcileError::ListingDoesNotAdvance { namespace, keys });
             }
             last = Some(key.clone());
-            let held = Held::listed(metadata.as_ref(), &invocation.config.environment);
-            if key >= from && to.as_ref().is_none_or(|to| key < *to) {
+            if range.holds(&key) {
+                let held = Held::listed(metadata.as_ref(), &invocation.config.environment);
                 listing.table.hold(key, held);
             }
         }
-        if let Some(first) = first {
-            listing.pages.push((first, cursor.clone()));
-        }
-        if page.cursor.is_none() || (to.is_some() && last >= to) {
+        if page.cursor.is_none() || (range.to.is_some() && last >= range.to) {
             return Ok(true);
         }
         if page.cursor == cursor {
@@ -137,13 +123,11 @@ async fn list_namespace<S: Services>(
         }
         cursor = page.cursor;
         let is_full = listing.table.bytes > MAX_LISTED_BYTES || Instant::now() >= until;
-        if let (true, Some(KvKey { namespace, name })) =
-            (is_full && last >= Some(from.clone()), &last)
-        {
+        if let Some(last) = last.as_ref().filter(|last| is_full && **last >= range.from) {
             // The first name that can come after it.
-            let next = KvKey { namespace: *namespace, name: format!("{name}\0") };
+            let next = KvKey { namespace, name: format!("{}\0", last.name) };
             listing.pages.push((next.clone(), cursor));
-            listing.table.end_at(next);
+            listing.table.range = Some(Range { to: Some(next), ..range.clone() });
             return Ok(false);
         }
     }
@@ -211,7 +195,8 @@ mod tests {
     }
 
     async fn list_from(fakes: &Fakes, place: &Place) -> Result<Listing, ReconcileError> {
-        list(&fakes.invocation(Source::Reconcile), &Reconcile::default(), place, None).await
+        let range = Range { from: place.key.clone(), to: None, account: None };
+        list(&fakes.invocation(Source::Reconcile), range, place.cursor.clone()).await
     }
 
     /// The names that were listed, or the error.
@@ -271,8 +256,7 @@ mod tests {
         fakes.kv.pages.then([page(&["a", "b"], Some("1"))]);
         let mut invocation = fakes.invocation(Source::Reconcile);
         invocation.budget.deadline = Instant::now() + Duration::from_secs(60);
-        let request = Reconcile::default();
-        let listing = list(&invocation, &request, &Place::default(), None).await.unwrap();
+        let listing = list(&invocation, Range::default(), None).await.unwrap();
         let end = listing.end().unwrap().clone();
         assert_eq!(end.name, "b\0", "the first name that can come after it");
         assert_eq!(listing.place_of(end), at("b\0", Some("1")));
@@ -290,12 +274,12 @@ mod tests {
         fakes.table.put(index_item("i", &json!({"shop_id": {"S": "s"}})));
         fakes.table.put(index_item("j", &json!({"shop_id": {"S": "absent"}})));
         let invocation = fakes.invocation(Source::Reconcile);
-        let request = Reconcile { system_account_id: Some("a".to_owned()), ..Reconcile::default() };
-        let listing = list(&invocation, &request, &Place::default(), None).await;
+        let range = Range { account: Some("a".to_owned()), ..Range::default() };
+        let listing = list(&invocation, range.clone(), None).await;
         assert_eq!(names(&listing), format!("a-i s {config}"));
         fakes.kv.faults.then_nothing(2);
         fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
-        let listing = list(&invocation, &request, &Place::default(), None).await.unwrap();
+        let listing = list(&invocation, range, None).await.unwrap();
         let unreadable: Vec<&String> = listing.unreadable.keys().collect();
         assert_eq!(unreadable, ["absent", "s"]);
     }

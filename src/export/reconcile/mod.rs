@@ -25,7 +25,7 @@ use self::progress::OpenPart;
 use super::api_keys::{ApiKeys, Fallback, NotExportable};
 use super::exportable::Exportable;
 use super::invocation::Invocation;
-use super::judge::{Held, KvKey, Row, Verdict, Wants};
+use super::judge::{Held, KvKey, Range, Row, Verdict, Wants};
 use super::table::{ReadError, pass};
 use crate::item::{Item, ItemKey, Rejection};
 use crate::kv::{Digest, Namespace};
@@ -83,18 +83,23 @@ pub async fn reconcile<S: Services>(
         request.progress.clone().unwrap_or_else(|| Progress::at_start(request, environment));
     let place = progress.place.take().unwrap_or_default();
     let open = progress.open.take();
-    let to = open.as_ref().and_then(|open| open.to.clone());
+    let is_resumed = open.is_some();
+    let range = Range {
+        from: place.key.clone(),
+        to: open.as_ref().and_then(|open| open.to.clone()),
+        account: request.system_account_id.clone(),
+    };
     let mut api_keys = ApiKeys::new(Fallback::Nothing, invocation.budget.api_keys);
-    let listing = list(invocation, request, &place, to).await?;
-    let mut part =
-        Part { listing, account: request.system_account_id.clone(), found: Findings::default() };
+    let listing = list(invocation, range, place.cursor.clone()).await?;
+    let mut part = Part { listing, found: Findings::default() };
     let began = Instant::now();
     part.pass_over_table(invocation, &mut api_keys).await?;
     let a_pass = began.elapsed();
     let has_indexes = part.listing.table.has_indexes;
-    let is_resumed = open.is_some();
     let allowed = match open {
-        Some(open) => part.recount(open.allowed, &mut progress),
+        Some(open) if has_indexes => open.allowed,
+        // The table was emptied meanwhile: nothing is deleted.
+        Some(open) => open.allowed.map(|_, Allowed { rewrites, .. }| Allowed::only(rewrites)),
         None => part.count(request, &mut progress),
     };
     if !is_resumed {
@@ -145,13 +150,16 @@ pub async fn reconcile<S: Services>(
 /// What one run compares.
 struct Part {
     listing: Listing,
-    /// The one account whose keys are compared.
-    account: Option<String>,
     /// What the pass has found: items that can't be exported.
     found: Findings,
 }
 
 impl Part {
+    /// Returns whether an account's items and keys are compared.
+    fn is_of(&self, account: &str) -> bool {
+        self.listing.table.range.as_ref().is_none_or(|range| range.is_of(account))
+    }
+
     async fn pass_over_table<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
@@ -197,19 +205,19 @@ impl Part {
 
     /// Returns whether an item asks for keys that this run compares.
     fn compares(&self, key: &ItemKey, item: &Exportable) -> bool {
-        let is_meant = self.account.as_ref().is_none_or(|account| *account == key.pk);
         let namespace = item.item.namespace();
         let mut keys = item.keys.iter().map(|name| KvKey { namespace, name: name.clone() });
-        is_meant && keys.any(|key| self.listing.table.covers(&key))
+        self.is_of(&key.pk) && keys.any(|key| self.listing.table.covers(&key))
     }
 
     /// Counts and logs an item that can't be exported, in the part that has its key. It is logged as a warning:
     /// every run finds it again until it is corrected.
     fn reject(&mut self, key: &ItemKey, rejection: &Rejection) -> Wants {
         let Some(item) = key.item() else { return Wants::Rejected };
-        let is_meant = self.account.as_ref().is_none_or(|account| *account == key.pk);
         let (namespace, name) = (item.namespace(), item.kv_key());
-        if is_meant && self.listing.table.covers(&KvKey { namespace, name: name.clone() }) {
+        if self.is_of(&key.pk)
+            && self.listing.table.covers(&KvKey { namespace, name: name.clone() })
+        {
             if !self.found.examples.are_full(Class::Rejected) {
                 warn!(
                     key = name,
@@ -230,13 +238,11 @@ impl Part {
         // Keys whose owner is another account's are left out, and so are those that its items have.
         let is_meant = |row: &Row| {
             let claimant = row.claim.as_ref().map(|claim| &claim.index);
-            let indexes = [row.held.owner(), claimant];
-            let account = self.account.as_ref();
-            account.is_none_or(|it| indexes.iter().flatten().all(|index| index.account == *it))
+            [row.held.owner(), claimant].iter().flatten().all(|index| self.is_of(&index.account))
         };
-        self.listing.table.rows.iter().filter(move |(_, row)| is_meant(row)).map(|(key, row)| {
-            let is_read = !self.listing.unreadable.contains_key(&key.name);
-            (key, row, is_read.then(|| self.listing.table.verdict(key)))
+        let Listing { table, unreadable, .. } = &self.listing;
+        table.rows.iter().filter(move |(_, row)| is_meant(row)).map(|(key, row)| {
+            (key, row, (!unreadable.contains_key(&key.name)).then(|| table.verdict(key)))
         })
     }
 
@@ -273,7 +279,7 @@ impl Part {
             to_do[namespace].delete += u64::from(class == Class::Orphaned);
             to_do[namespace].rewrite += u64::from(class == Class::Stale);
         }
-        if self.account.is_none() {
+        if request.system_account_id.is_none() {
             for index_id in self.listing.table.dangling() {
                 findings.note(Namespace::Settings, Class::Dangling, index_id);
             }
@@ -288,22 +294,6 @@ impl Part {
                 allowed
             }
         }
-    }
-
-    /// Returns what is still allowed of a part that was counted before. Where the table was emptied meanwhile,
-    /// nothing is deleted.
-    fn recount(
-        &self,
-        mut allowed: EnumMap<Namespace, Allowed>,
-        progress: &mut Progress,
-    ) -> EnumMap<Namespace, Allowed> {
-        if !self.listing.table.has_indexes {
-            for allowed in allowed.values_mut() {
-                progress.left_out |= allowed.deletes > 0;
-                (allowed.deletes, allowed.spare_deletes) = (0, 0);
-            }
-        }
-        allowed
     }
 }
 
@@ -332,19 +322,12 @@ fn report_refused(request: &Reconcile, table_has_indexes: bool, refused: Changes
     if refused.are_none() || !request.apply {
         return;
     }
-    if table_has_indexes {
-        error!(
-            delete,
-            rewrite,
-            "repair refused: it would delete or rewrite more keys than a run may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
-        );
+    let message = if table_has_indexes {
+        "repair refused: it would delete or rewrite more keys than a run may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
     } else {
-        error!(
-            delete,
-            rewrite,
-            "repair refused: the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
-        );
-    }
+        "repair refused: the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
+    };
+    error!(message, delete, rewrite);
 }
 
 /// Counts what was found, with the last run of a chain over all accounts. What was refused and rewritten counts

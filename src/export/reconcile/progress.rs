@@ -12,7 +12,7 @@ use crate::export::judge::KvKey;
 use crate::kv::{Digest, Namespace};
 
 /// What every `continue` starts with. It has to change when the fields do.
-const VERSION: &str = "7.";
+const VERSION: &str = "8.";
 
 /// Characters of the checksum that tells whether a `continue` is whole.
 const CHECKSUM_CHARACTERS: usize = 16;
@@ -43,37 +43,18 @@ pub struct Progress {
     /// Whether something was left to the next chain.
     pub left_out: bool,
     /// What is the same in all runs of a chain.
-    chain: Chain,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Chain {
-    environment: String,
-    apply: bool,
-    preview: bool,
-    system_account_id: Option<String>,
-}
-
-impl Chain {
-    fn new(request: &Reconcile, environment: &str) -> Self {
-        Self {
-            environment: environment.to_owned(),
-            apply: request.apply,
-            preview: request.preview,
-            system_account_id: request.system_account_id.clone(),
-        }
-    }
+    chain: String,
 }
 
 impl Progress {
     pub fn at_start(request: &Reconcile, environment: &str) -> Self {
-        let chain = Chain::new(request, environment);
+        let chain = chain(request, environment);
         Self { place: Some(Place::default()), chain, ..Self::default() }
     }
 
     /// Returns whether it belongs to a chain with these fields.
     pub fn belongs_to(&self, request: &Reconcile, environment: &str) -> bool {
-        self.chain == Chain::new(request, environment)
+        self.chain == chain(request, environment)
     }
 
     pub fn to_text(&self) -> String {
@@ -88,6 +69,11 @@ impl Progress {
         let json = URL_SAFE_NO_PAD.decode(json).ok()?;
         (sum == checksum(&json)).then(|| serde_json::from_slice(&json).ok())?
     }
+}
+
+fn chain(request: &Reconcile, environment: &str) -> String {
+    let Reconcile { apply, preview, system_account_id, .. } = request;
+    format!("{environment} {apply} {preview} {system_account_id:?}")
 }
 
 fn checksum(bytes: &[u8]) -> String {
