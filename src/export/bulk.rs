@@ -14,18 +14,16 @@
 //! After the first try there are at most three more. Each key that KV confirms has one receipt in the log.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::info;
 
 use super::invocation::{Bounds, Invocation, Service};
-use super::retry::{Retries, wait_until, with_retries};
-use crate::error_chain::Chain;
+use super::retry::{Retries, with_retries};
 use crate::index::ItemRef;
 use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS};
 use crate::kv::{Metadata, Namespace, Pair, Source, StoredValue};
-use crate::ports::{BulkReply, KvError, KvStore, ListPage, Retry, Retryable, Services};
+use crate::ports::{BulkReply, KvError, KvStore, ListPage, Services};
 
 /// How many refused requests are halved in one call. One pair among 10,000 is found in 14 steps. Where
 /// Cloudflare refuses everything, the halves must not use up its limit.
@@ -244,7 +242,7 @@ async fn send<S: Services, T>(
         if has_several && matches!(error, KvError::RefusedContent(_)) && halvings < MAX_HALVINGS {
             halvings += 1;
             push_front(&mut open, request.halves());
-        } else if wait(invocation, bounds, &mut request.retries, &error).await {
+        } else if request.retries.wait(invocation, Service::Kv, bounds, &error).await {
             if has_several && matches!(error, KvError::TooMuch(_)) {
                 push_front(&mut open, request.halves());
             } else {
@@ -264,29 +262,6 @@ async fn send<S: Services, T>(
 fn push_front<T>(open: &mut VecDeque<Request<T>>, [first, second]: [Request<T>; 2]) {
     open.push_front(second);
     open.push_front(first);
-}
-
-/// Waits before the next try. Returns false where there is none. Where Cloudflare asks for a longer wait than
-/// fits, it waits until the bound for waits all the same: tried again at once, the batch would be refused again.
-async fn wait<S: Services>(
-    invocation: &Invocation<'_, S>,
-    Bounds { until, waits_until }: Bounds,
-    retries: &mut Retries,
-    error: &KvError,
-) -> bool {
-    let asked: Option<Duration> = match error.retry() {
-        Retry::After(asked) | Retry::AfterWholeBackOff(asked) => asked,
-        Retry::Never => None,
-    };
-    let until = if asked.is_some() { until.min(waits_until) } else { until };
-    if retries.wait(invocation, Service::Kv, until, error).await {
-        return true;
-    }
-    let does_not_fit = asked.is_some_and(|wait| Instant::now() + wait >= waits_until);
-    if does_not_fit && waits_until < invocation.budget.deadline {
-        wait_until(Service::Kv, waits_until, &Chain(error)).await;
-    }
-    false
 }
 
 /// Returns whether a request that ended like this may have been carried out.
@@ -326,10 +301,12 @@ fn fail<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error_chain::Chain;
     use crate::export::fakes::{Fakes, Keys, KvFault, TIME_LEFT, entry, index, pairs};
     use crate::ports::Cause;
     use proptest::prelude::*;
     use serde_json::json;
+    use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -15,7 +15,6 @@
 //!
 //! Of several items that ask for a key, its owner has it, else the first by account and index.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -173,18 +172,18 @@ pub struct Row {
 
 impl Row {
     fn add(&mut self, claim: Claim) {
-        let Some(had) = self.claim.take() else {
-            self.claim = Some(claim);
-            return;
-        };
         let owner = self.held.owner().cloned();
         let rank = |claim: &Claim| {
-            let is_owner = owner.as_ref() == Some(&claim.index);
-            (Reverse(is_owner), claim.index.clone(), claim.query.clone())
+            (owner.as_ref() != Some(&claim.index), claim.index.clone(), claim.query.clone())
         };
-        let (first, other) = if rank(&claim) < rank(&had) { (claim, had) } else { (had, claim) };
-        self.others.push(other.index);
-        self.claim = Some(first);
+        match &mut self.claim {
+            None => self.claim = Some(claim),
+            Some(had) => {
+                let is_first = rank(&claim) < rank(had);
+                let other = if is_first { std::mem::replace(had, claim) } else { claim };
+                self.others.push(other.index);
+            }
+        }
     }
 }
 
@@ -210,7 +209,7 @@ impl Range {
 
 /// What a pass over the table says of a set of keys: the items that ask for them, the items of their
 /// owners, and the active aliases that protect them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Table {
     /// The range of which it knows all keys, also those that KV lacks. `None` where it knows only the keys that it
     /// was given.
@@ -236,17 +235,7 @@ const ROW_BYTES: usize = 320;
 
 impl Table {
     pub fn new(range: Option<Range>) -> Self {
-        Self {
-            range,
-            rows: BTreeMap::new(),
-            owners: BTreeMap::new(),
-            owner_ids: BTreeSet::new(),
-            pointers: BTreeMap::new(),
-            pointed_at: BTreeSet::new(),
-            unholdable: BTreeSet::new(),
-            has_indexes: false,
-            bytes: 0,
-        }
+        Self { range, ..Self::default() }
     }
 
     /// Returns a table for settings keys, with what KV holds under them.
@@ -323,14 +312,6 @@ impl Table {
             claim.index = Rc::clone(known);
         }
         let row = self.rows.entry(key.clone()).or_default();
-        // The query of a key that is right is not needed.
-        let digest = match &row.held {
-            Held::Ours { digest: Some(digest), .. } => Some(Wants::Value(*digest)),
-            _ => None,
-        };
-        if digest == Some(claim.wants) {
-            claim.query = None;
-        }
         self.bytes += claim.query.as_ref().map_or(0, String::len);
         if !is_known {
             self.bytes += ROW_BYTES + key.name.len() + claim.index.account.len();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::invocation::{Invocation, Service};
+use super::invocation::{Bounds, Invocation, Service};
 use crate::error_chain::Chain;
 use crate::ports::{Clock, Retry, Retryable, Services};
 
@@ -27,11 +27,12 @@ impl Retries {
         invocation: &Invocation<'_, S>,
         error: &impl Retryable,
     ) -> Option<Instant> {
-        let (asked, is_whole) = match error.retry() {
+        let is_whole = match error.retry() {
             Retry::Never => return None,
-            Retry::After(asked) => (asked.unwrap_or_default(), false),
-            Retry::AfterWholeBackOff(asked) => (asked.unwrap_or_default(), true),
+            Retry::After(_) => false,
+            Retry::AfterWholeBackOff(_) => true,
         };
+        let asked = error.retry().asked_wait().unwrap_or_default();
         if self.used == MAX_RETRIES || asked > invocation.budget.longest_wait {
             return None;
         }
@@ -42,20 +43,28 @@ impl Retries {
         Instant::now().checked_add(back_off.max(asked))
     }
 
-    /// Waits before the next try. Returns false where there is none, or no time for it before `until`.
+    /// Waits before the next try. Returns false where there is none, or no time for it. Where the service asks for
+    /// a longer wait than fits, it waits until the bound for waits all the same: tried again at once, the batch
+    /// would be refused again.
     pub async fn wait<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
         service: Service,
-        until: Instant,
+        Bounds { until, waits_until }: Bounds,
         error: &impl Retryable,
     ) -> bool {
-        let Some(end) = self.next(invocation, error).filter(|end| *end < until) else {
-            return false;
-        };
-        wait_until(service, end, &Chain(error)).await;
-        invocation.count_retry(service);
-        true
+        let asked = error.retry().asked_wait();
+        let until = if asked.is_some() { until.min(waits_until) } else { until };
+        if let Some(end) = self.next(invocation, error).filter(|end| *end < until) {
+            wait_until(service, end, &Chain(error)).await;
+            invocation.count_retry(service);
+            return true;
+        }
+        let does_not_fit = asked.is_some_and(|wait| Instant::now() + wait >= waits_until);
+        if does_not_fit && waits_until < invocation.budget.deadline {
+            wait_until(service, waits_until, &Chain(error)).await;
+        }
+        false
     }
 }
 
@@ -63,7 +72,7 @@ impl Retries {
 const SHORT_WAIT: Duration = Duration::from_secs(5);
 
 /// Waits for a service, and logs that.
-pub async fn wait_until(service: Service, end: Instant, reason: &impl Display) {
+async fn wait_until(service: Service, end: Instant, reason: &impl Display) {
     let wait = end.saturating_duration_since(Instant::now());
     let service = match service {
         Service::Kv => "Cloudflare KV",
@@ -87,13 +96,14 @@ pub async fn with_retries<S: Services, T, E: Retryable>(
     until: Instant,
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
 ) -> Result<T, E> {
+    let bounds = Bounds { until, waits_until: invocation.budget.deadline };
     let mut retries = Retries::default();
     loop {
         let error = match attempt().await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        if !retries.wait(invocation, service, until, &error).await {
+        if !retries.wait(invocation, service, bounds, &error).await {
             return Err(error);
         }
     }
@@ -140,7 +150,8 @@ mod tests {
         let (start, error) = (Instant::now(), KvError::RateLimited(Cause::new("scripted")));
         for (time, waits) in [(SECOND, false), (SECOND * 3 / 2, true)] {
             let mut retries = Retries::default();
-            let waited = retries.wait(&invocation, Service::Kv, start + time, &error).await;
+            let bounds = Bounds { until: start + time, ..invocation.budget.for_put_backs() };
+            let waited = retries.wait(&invocation, Service::Kv, bounds, &error).await;
             assert_eq!((waited, start.elapsed() == SECOND), (waits, waits));
         }
         assert_eq!(invocation.stats().kv_retries, 1);

@@ -49,6 +49,16 @@ pub enum Retry {
     AfterWholeBackOff(Option<Duration>),
 }
 
+impl Retry {
+    /// Returns the wait that the service asks for.
+    pub fn asked_wait(self) -> Option<Duration> {
+        match self {
+            Self::Never => None,
+            Self::After(asked) | Self::AfterWholeBackOff(asked) => asked,
+        }
+    }
+}
+
 pub trait Retryable: Error {
     fn retry(&self) -> Retry;
 }
