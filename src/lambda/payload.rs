@@ -190,7 +190,9 @@ fn object<'a, T: Deserialize<'a>>(name: &str, json: &'a str) -> Result<T, Invali
         let (path, error) = (error.path(), error.inner().to_string());
         let expected = error.rsplit_once(", expected ").filter(|_| error.starts_with("invalid "));
         InvalidPayload(match expected {
-            Some((_, expected)) => format!("{name}: {path} must be {}", expected.replace("u64", "a whole number"))
+            Some((_, expected)) => {
+                format!("{name}: {path} must be {}", expected.replace("u64", "a whole number"))
+            }
             None => {
                 let error: String = error.chars().take(MAX_MESSAGE_CHARACTERS).collect();
                 format!("{name}: {error}")
