@@ -29,7 +29,7 @@ use crate::index::{IndexRef, ItemRef};
 use crate::item::{Change, Content, RecordedChange, Rejection, StreamRecord};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Namespace, StoredValue, rfc3339};
-use crate::ports::{Clock, Services};
+use crate::ports::Services;
 use crate::telemetry::Stats;
 use crate::telemetry::stats::at_most_100;
 
@@ -122,7 +122,7 @@ pub async fn export_batch<S: Services>(
     let (records, items) = group(records);
     let (settings, query_configs): (Vec<_>, Vec<_>) =
         items.into_iter().partition(|item| item.item().query.is_none());
-    let now = || invocation.services.clock().now();
+    let now = || invocation.services.now();
     let ((mut outcomes, settings_end), (of_query_configs, query_configs_end)) = tokio::join!(
         async { (export_settings(invocation, &settings, flood).await, now()) },
         async { (export_query_configs(invocation, &query_configs).await, now()) },
@@ -196,7 +196,7 @@ async fn export_settings<S: Services>(
         }
     }
     let keys = waiting.keys().cloned().collect();
-    let (up_to, now) = (invocation.config.removals_up_to, invocation.services.clock().now());
+    let (up_to, now) = (invocation.config.removals_up_to, invocation.services.now());
     let brake = |owners: &BTreeSet<Rc<IndexRef>>| flood.lets_through(owners, up_to, now);
     for (key, removal) in remove_keys(invocation, keys, &mut api_keys, &brake).await {
         for item in waiting.get(&key).into_iter().flatten().copied() {

@@ -60,12 +60,13 @@ pub async fn put<S: Services>(
         async |pairs: &[Pair]| kv.put(namespace, pairs).await
     })
     .await;
-    for Pair { key, entry } in pairs.iter().filter(|pair| !failures.contains_key(&pair.key)) {
+    for Pair { key, stored, item } in pairs.iter().filter(|pair| !failures.contains_key(&pair.key))
+    {
         invocation.count(|stats| match namespace {
             Namespace::Settings => stats.settings_written += 1,
             Namespace::QueryConfigs => stats.query_configs_written += 1,
         });
-        log_receipt(invocation, "exported", key, entry.metadata(), entry.item.as_ref());
+        log_receipt(invocation, "exported", key, stored.metadata().as_ref(), item.as_ref());
     }
     failures
 }
@@ -168,7 +169,7 @@ fn key_bytes(key: &str) -> usize {
 fn pair_bytes(pair: &Pair) -> usize {
     // `{"key":…,"value":…,"metadata":…},`
     const FRAME: usize = 40;
-    FRAME + key_bytes(&pair.key) + pair.entry.body_bytes()
+    FRAME + key_bytes(&pair.key) + pair.stored.body_bytes()
 }
 
 /// Returns work cut into requests that stay within both limits, in order.
@@ -237,7 +238,7 @@ async fn send<S: Services, T>(
             }
             Err(error) => error,
         };
-        request.may_be_done |= is_sent && may_be_done(&error);
+        request.may_be_done |= is_sent && error.may_be_done();
         let has_several = request.items.len() > 1;
         if has_several && matches!(error, KvError::RefusedContent(_)) && halvings < MAX_HALVINGS {
             halvings += 1;
@@ -262,21 +263,6 @@ async fn send<S: Services, T>(
 fn push_front<T>(open: &mut VecDeque<Request<T>>, [first, second]: [Request<T>; 2]) {
     open.push_front(second);
     open.push_front(first);
-}
-
-/// Returns whether a request that ended like this may have been carried out.
-fn may_be_done(error: &KvError) -> bool {
-    match error {
-        KvError::Transient(_)
-        | KvError::TooMuch(_)
-        | KvError::Unsuccessful { .. }
-        | KvError::OutOfTime => true,
-        KvError::RateLimited(_)
-        | KvError::AuthRejected(_)
-        | KvError::NoToken(_)
-        | KvError::Refused(_)
-        | KvError::RefusedContent(_) => false,
-    }
 }
 
 fn fail<T>(

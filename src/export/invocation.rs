@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::config::ExporterConfig;
 use crate::index::IndexRef;
 use crate::kv::{Metadata, Source};
-use crate::ports::{Clock, Services};
+use crate::ports::Services;
 use crate::telemetry::Stats;
 
 pub struct Invocation<'a, S> {
@@ -79,7 +79,7 @@ const REQUESTS_AT_ONCE: u32 = 100;
 const PACE: Duration = Duration::from_millis(500);
 const _: () = assert!(300_000 / PACE.as_millis() == 600);
 
-/// Spreads the requests of a reconcile.
+/// Spreads the requests of a reconcile to Cloudflare, so that changes have their share.
 struct Pace {
     made: Cell<u32>,
     next: Cell<Instant>,
@@ -117,15 +117,10 @@ impl<'a, S: Services> Invocation<'a, S> {
         budget: Budget,
         source: Source,
     ) -> Self {
-        let began = services.clock().now();
-        Self { services, config, began, budget, source, stats: RefCell::default(), pace: None }
-    }
-
-    /// Returns the same invocation, with a pace for requests to Cloudflare that leaves changes their share.
-    #[must_use]
-    pub fn paced(self) -> Self {
+        let began = services.now();
         let pace = Pace { made: Cell::new(0), next: Cell::new(Instant::now()) };
-        Self { pace: Some(pace), ..self }
+        let pace = (source == Source::Reconcile).then_some(pace);
+        Self { services, config, began, budget, source, stats: RefCell::default(), pace }
     }
 
     /// Makes one call that has to end by `until`, and returns its response. The call is boxed because the
@@ -159,7 +154,7 @@ impl<'a, S: Services> Invocation<'a, S> {
 
     /// Returns the metadata of a value of `index` that is written now.
     pub fn metadata(&self, index: &IndexRef, changed_at: Option<String>) -> Metadata {
-        let now = self.services.clock().now();
+        let now = self.services.now();
         Metadata {
             index: index.clone(),
             environment: Some(self.config.environment.clone()),

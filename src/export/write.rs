@@ -29,7 +29,7 @@ use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
 use crate::index::ItemRef;
 use crate::item::{Item, ItemKey, Rejection};
-use crate::kv::{Entry, Namespace, Pair, Source};
+use crate::kv::{Namespace, Pair, Source, StoredValue};
 use crate::ports::Services;
 
 /// The most often that an item is put.
@@ -110,7 +110,7 @@ impl Written {
 /// An item's value and its keys, as read last.
 struct Draft {
     write: WriteItem,
-    entry: Rc<Entry>,
+    stored: Rc<StoredValue>,
     /// Those that are not another item's.
     keys: Vec<String>,
     /// Whether the image stood in.
@@ -136,7 +136,7 @@ pub async fn write_items<S: Services>(
         let mut bytes = 0;
         while bytes < MAX_BYTES && items.peek().is_some() {
             let new = writing.first_read(items.by_ref().take(READ_ITEMS).collect()).await;
-            bytes += new.iter().map(|draft| draft.entry.body_bytes()).sum::<usize>();
+            bytes += new.iter().map(|draft| draft.stored.body_bytes()).sum::<usize>();
             drafts.extend(new);
         }
         writing.write(drafts).await;
@@ -226,8 +226,8 @@ impl<S: Services> Writing<'_, '_, S> {
             keys.retain(|key| only.contains(key));
         }
         let metadata = self.invocation.metadata(&write.item.index, write.changed_at.clone());
-        let entry = Entry::new(&item.value(self.api_keys)?, metadata).of_item(write.item.clone());
-        Ok(Draft { write: write.clone(), entry: Rc::new(entry), keys, stood_in })
+        let stored = Rc::new(StoredValue::new(item.value(self.api_keys)?, metadata));
+        Ok(Draft { write: write.clone(), stored, keys, stood_in })
     }
 
     /// Returns when `time` is over, the deadline at the latest.
@@ -259,8 +259,12 @@ impl<S: Services> Writing<'_, '_, S> {
     async fn put(&mut self, drafts: Vec<Draft>) -> Vec<Draft> {
         // In the order of the items. So Cloudflare's refusals are found in this order too, and each delivery
         // gets further.
-        let pairs = drafts.iter().flat_map(|Draft { keys, entry, .. }| {
-            keys.iter().map(|key| Pair { key: key.clone(), entry: Rc::clone(entry) })
+        let pairs = drafts.iter().flat_map(|Draft { write, keys, stored, .. }| {
+            keys.iter().map(|key| Pair {
+                key: key.clone(),
+                stored: Rc::clone(stored),
+                item: Some(write.item.clone()),
+            })
         });
         let bounds = self.invocation.budget.for_writes();
         let failures = bulk::put(self.invocation, self.namespace, bounds, pairs.collect()).await;
@@ -325,7 +329,7 @@ impl<S: Services> Writing<'_, '_, S> {
                 self.leave_behind(&draft, &new.keys);
                 let is_anothers = |by: &ItemRef| *by != draft.write.item;
                 new.keys.retain(|key| !self.written.keys.get(key).is_some_and(is_anothers));
-                let is_same = new.entry.digest() == draft.entry.digest();
+                let is_same = new.stored.value == draft.stored.value;
                 if !is_same || new.keys.iter().any(|key| !draft.keys.contains(key)) {
                     return Some(new);
                 }

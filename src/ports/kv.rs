@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Cause, Retry, Retryable, asked_wait};
+use super::{Cause, Retry, Retryable, in_words};
 use crate::kv::{Metadata, Namespace, Pair, StoredValue};
 
-#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait KvStore {
     /// Writes up to 10,000 pairs of distinct keys.
     async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError>;
@@ -67,10 +66,22 @@ pub enum KvError {
     /// Something in the request is refused. Halves find out which pair or key.
     #[error("Cloudflare KV refuses the request")]
     RefusedContent(#[source] Cause),
-    #[error("Cloudflare KV lists the key as unsuccessful after all tries{}", asked_wait(*retry_after))]
+    #[error("Cloudflare KV lists the key as unsuccessful after all tries{}", in_words(*retry_after))]
     Unsuccessful { retry_after: Option<Duration> },
     #[error("the invocation's time is up")]
     OutOfTime,
+}
+
+impl KvError {
+    /// Returns whether a request that ended like this may have been carried out.
+    pub fn may_be_done(&self) -> bool {
+        use KvError::{AuthRejected, NoToken, RateLimited, Refused, RefusedContent};
+        let is_refused = matches!(
+            self,
+            RateLimited(_) | AuthRejected(_) | NoToken(_) | Refused(_) | RefusedContent(_)
+        );
+        !is_refused
+    }
 }
 
 impl Retryable for KvError {
@@ -80,11 +91,7 @@ impl Retryable for KvError {
             // KV takes one write a second to a key.
             Self::RateLimited(Cause { asked_wait: wait, .. })
             | Self::Unsuccessful { retry_after: wait } => Retry::AfterWholeBackOff(*wait),
-            Self::AuthRejected(_)
-            | Self::NoToken(_)
-            | Self::Refused(_)
-            | Self::RefusedContent(_)
-            | Self::OutOfTime => Retry::Never,
+            _ => Retry::Never,
         }
     }
 }

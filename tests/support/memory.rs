@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::ops::Deref;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::limits::MAX_BULK_PAIRS;
-use ecom_settings_exporter::kv::{Entry, Metadata, Namespace, Pair, StoredValue};
+use ecom_settings_exporter::kv::{Metadata, Namespace, Pair, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyService, BulkReply, Cause, Clock, KvError, KvStore, ListPage, Query, ScanColumns,
-    Services, SettingsTable, TableError, TablePage,
+    ApiKeyService, BulkReply, Cause, Clock, KvError, KvStore, ListPage, Part, Services,
+    SettingsTable, TableError, TablePage,
 };
 
 /// How long one request may take.
@@ -50,7 +50,7 @@ pub trait Backend: ApiKeyService + Clock {
     /// What KV holds under a key.
     type Held;
 
-    fn held(namespace: Namespace, entry: &Entry) -> Self::Held;
+    fn held(namespace: Namespace, stored: &StoredValue) -> Self::Held;
     /// Lets a request that changes keys take its time, and returns what goes wrong with it.
     async fn write(&self, namespace: Namespace, changes: &[Change<Self::Held>]) -> Option<KvFault>;
     /// A key of that request takes effect.
@@ -173,25 +173,17 @@ impl Listing<'_> {
     }
 }
 
-/// The items that a read goes over.
-#[derive(Clone, Copy)]
-pub enum Part<'a> {
-    Query(Query<'a>),
-    Segment { columns: ScanColumns, segment: u32, segments: u32 },
-}
-
-impl Part<'_> {
-    pub fn has(self, key: &ItemKey) -> bool {
-        match self {
-            Self::Query(Query::Account(account)) => key.pk == account,
-            Self::Query(Query::ConfigsOf(index)) => {
-                let prefix = format!("INDEX#{}#QUERY#", index.name);
-                key.pk == index.account && key.sk.starts_with(&prefix)
-            }
-            Self::Segment { segment, segments, .. } => {
-                let hash = key.pk.bytes().chain(key.sk.bytes()).map(u32::from).sum::<u32>();
-                hash % segments == segment
-            }
+/// Returns whether a part of the table has an item.
+pub fn part_has(part: Part<'_>, key: &ItemKey) -> bool {
+    match part {
+        Part::Account(account) => key.pk == account,
+        Part::ConfigsOf(index) => {
+            let prefix = format!("INDEX#{}#QUERY#", index.name);
+            key.pk == index.account && key.sk.starts_with(&prefix)
+        }
+        Part::Segment { segment, segments, .. } => {
+            let hash = key.pk.bytes().chain(key.sk.bytes()).map(u32::from).sum::<u32>();
+            hash % segments == segment
         }
     }
 }
@@ -247,7 +239,7 @@ impl<B: Backend> Memory<B> {
 impl<B: Backend> KvStore for Memory<B> {
     async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
         let changes = pairs.iter().map(|pair| {
-            let held = B::held(namespace, &pair.entry);
+            let held = B::held(namespace, &pair.stored);
             (pair.key.clone(), Some(held))
         });
         self.bulk(namespace, changes.collect()).await
@@ -284,22 +276,8 @@ impl<B: Backend> SettingsTable for Memory<B> {
         Ok(found)
     }
 
-    async fn query(
-        &self,
-        query: Query<'_>,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        self.page(Part::Query(query), after).await
-    }
-
-    async fn scan(
-        &self,
-        columns: ScanColumns,
-        segment: u32,
-        segments: u32,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        self.page(Part::Segment { columns, segment, segments }, after).await
+    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError> {
+        Backend::page(&self.0, part, after).await
     }
 }
 
@@ -307,7 +285,6 @@ impl<B: Backend> Services for Memory<B> {
     type Kv = Self;
     type ApiKeys = B;
     type Table = Self;
-    type Clock = B;
 
     fn kv(&self) -> &Self {
         self
@@ -320,9 +297,15 @@ impl<B: Backend> Services for Memory<B> {
     fn table(&self) -> &Self {
         self
     }
+}
 
-    fn clock(&self) -> &B {
-        self
+impl<B: Backend> Clock for Memory<B> {
+    fn now(&self) -> SystemTime {
+        self.0.now()
+    }
+
+    fn jitter(&self) -> f64 {
+        self.0.jitter()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The wire format of Cloudflare KV's REST API. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use reqwest::StatusCode;
@@ -9,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::error_codes;
 use crate::json::Json;
 use crate::kv::{Metadata, StoredValue};
 use crate::ports::{BulkReply, Cause, KvError, ListPage};
@@ -55,22 +55,20 @@ struct BulkResult {
 /// Reads the response to a bulk write or delete of `sent` keys. Keys that are not listed are done if
 /// the count of successful keys bears it out: on 2xx where there is a count, on 4xx always.
 pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError> {
-    let status = response.status;
-    let envelope = serde_json::from_slice::<Envelope<BulkResult>>(&response.body).ok();
-    let result = envelope.and_then(|envelope| match status {
-        _ if status.is_success() => envelope.result.filter(|_| envelope.success),
-        _ if status.is_client_error() && !refuses_token(status) => {
-            envelope.result.filter(|result| !result.unsuccessful_keys.is_empty())
-        }
-        _ => None,
-    });
-    let is_borne_out = |result: &BulkResult| match result.successful_key_count {
-        Some(successful) => successful.checked_add(result.unsuccessful_keys.len()) == Some(sent),
-        None => status.is_success(),
+    let status = response.status();
+    let envelope = serde_json::from_slice::<Envelope<BulkResult>>(response.body());
+    let Ok(Envelope { success, result: Some(result), .. }) = envelope else {
+        return Err(failure(response));
     };
-    let result = result.filter(is_borne_out).ok_or_else(|| failure(response))?;
-    let retry_after = retry_after(&response.headers);
-    Ok(BulkReply { unsuccessful: result.unsuccessful_keys, retry_after })
+    let unsuccessful = result.unsuccessful_keys;
+    let is_sum = |count: usize| count.checked_add(unsuccessful.len()) == Some(sent);
+    let is_told = if status.is_client_error() && !refuses_token(status) {
+        !unsuccessful.is_empty() && result.successful_key_count.is_some_and(is_sum)
+    } else {
+        status.is_success() && success && result.successful_key_count.is_none_or(is_sum)
+    };
+    let reply = BulkReply { unsuccessful, retry_after: retry_after(response.headers()) };
+    if is_told { Ok(reply) } else { Err(failure(response)) }
 }
 
 pub fn get_reply(response: &Response) -> Result<BTreeMap<String, StoredValue>, KvError> {
@@ -117,22 +115,10 @@ pub fn list_reply(response: &Response) -> Result<ListPage, KvError> {
 fn success<'a, T: Deserialize<'a>>(
     response: &'a Response,
 ) -> Result<(T, Option<ResultInfo>), KvError> {
-    let envelope = serde_json::from_slice::<Envelope<T>>(&response.body).ok();
-    let envelope = envelope.filter(|envelope| envelope.success && response.status.is_success());
+    let envelope = serde_json::from_slice::<Envelope<T>>(response.body()).ok();
+    let envelope = envelope.filter(|envelope| envelope.success && response.status().is_success());
     let result = envelope.and_then(|envelope| Some((envelope.result?, envelope.result_info)));
     result.ok_or_else(|| failure(response))
-}
-
-/// A response that is no success. It is described by numbers and our own words, without its text.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{}status {status}{}",
-    if status.is_success() { "a body that does not confirm " } else { "" },
-    error_codes::describe(errors.iter().map(|error| error.code))
-)]
-struct WrongResponse {
-    status: StatusCode,
-    errors: Vec<ApiError>,
 }
 
 /// Cloudflare's "a time-out occurred" between its edge and the API.
@@ -142,15 +128,43 @@ fn refuses_token(status: StatusCode) -> bool {
     status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN
 }
 
-/// Returns the error of a response that is no success.
+/// Codes have up to five digits. Any larger number is something else.
+const CODES: RangeInclusive<i64> = 1..=99_999;
+
+/// How many codes of one response are shown.
+const SHOWN_CODES: usize = 3;
+
+/// What an operator has to know about a code. 10001 and others mean one thing to KV and another to the rest of
+/// the API.
+const MEANINGS: [(i64, &str); 12] = [
+    (971, "too many requests in too short a time"),
+    (6_003, "invalid request headers: the token may have the wrong form"),
+    (7_003, "the account's or the namespace's id is malformed"),
+    (9_109, "the token is refused"),
+    (10_000, "the token is refused"),
+    (10_011, "malformed namespace id"),
+    (10_012, "malformed body or value"),
+    (10_013, "namespace not found"),
+    (10_024, "the body is too large"),
+    (10_037, "the token lacks the permission"),
+    (10_046, "too many bulk requests"),
+    (10_048, "the account's free usage is used up"),
+];
+
+/// Returns the error of a response that is no success. It is described by numbers and our own words, without its
+/// text.
 fn failure(response: &Response) -> KvError {
-    let status = response.status;
-    let envelope = serde_json::from_slice::<Envelope<IgnoredAny>>(&response.body).ok();
-    let errors = envelope.map(|envelope| envelope.errors).unwrap_or_default();
-    let cause = Cause {
-        asked_wait: retry_after(&response.headers),
-        ..Cause::new(WrongResponse { status, errors })
-    };
+    let status = response.status();
+    let unproved = if status.is_success() { "a body that does not confirm " } else { "" };
+    let mut reason = format!("{unproved}status {status}");
+    let envelope = serde_json::from_slice::<Envelope<IgnoredAny>>(response.body()).ok();
+    let codes = envelope.into_iter().flat_map(|envelope| envelope.errors).map(|error| error.code);
+    for code in codes.filter(|code| CODES.contains(code)).take(SHOWN_CODES) {
+        let meaning = MEANINGS.iter().find(|(known, _)| *known == code);
+        let meaning = meaning.map_or(String::new(), |(_, meaning)| format!(": {meaning}"));
+        reason.push_str(&format!(", code {code}{meaning}"));
+    }
+    let cause = Cause { asked_wait: retry_after(response.headers()), ..Cause::new(reason) };
     match status {
         _ if refuses_token(status) => KvError::AuthRejected(cause),
         StatusCode::NOT_FOUND => KvError::Refused(cause),
@@ -165,41 +179,30 @@ fn failure(response: &Response) -> KvError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::IndexRef;
-    use crate::kv::{Entry, Pair, Source};
-    use reqwest::header::{HeaderMap, RETRY_AFTER};
+    use crate::kv::Pair;
+    use reqwest::header::RETRY_AFTER;
     use std::rc::Rc;
     use std::time::Duration;
 
     fn response(status: u16, body: &str) -> Response {
-        Response {
-            status: StatusCode::from_u16(status).unwrap(),
-            headers: HeaderMap::from_iter([(RETRY_AFTER, "9".parse().unwrap())]),
-            body: Bytes::copy_from_slice(body.as_bytes()),
-        }
+        let response = http::Response::builder().status(status).header(RETRY_AFTER, 9);
+        response.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
     }
-
-    const OK: &str = r#"{"result":{"successful_key_count":2,"unsuccessful_keys":[]},"success":true,"errors":[],"messages":[]}"#;
-    const NO_SUCCESS: &str = r#"{"result":null,"success":false,"errors":[{"code":10000,"message":"Authentication error: \"s3cret\""}]}"#;
 
     #[test]
     fn bodies_are_what_the_api_takes() {
-        let metadata = Metadata {
-            index: IndexRef::parse("a", "i").unwrap(),
-            environment: Some("prod".into()),
-            digest: None,
-            exported_at: Some("t".into()),
-            changed_at: None,
-            source: Some(Source::Stream),
+        let pair = |key: &str, metadata: Option<&str>| Pair {
+            key: key.into(),
+            stored: Rc::new(StoredValue {
+                value: "{\"x\":\"\\n\"}".into(),
+                metadata: metadata.map(|json| serde_json::from_str(json).unwrap()),
+            }),
+            item: None,
         };
-        let entry = Rc::new(Entry::new("{\"x\":\"\\n\"}", metadata));
-        let pairs = ["k\"1", "k2"].map(|key| Pair { key: key.into(), entry: entry.clone() });
-        let sent: serde_json::Value = serde_json::from_slice(&body(&pairs)).unwrap();
-        assert_eq!(sent[0]["key"], "k\"1");
-        assert_eq!(sent[1]["value"], "{\"x\":\"\\n\"}");
-        assert_eq!(sent[1]["metadata"]["source"], "stream");
-        assert_eq!(sent.as_array().unwrap().len(), 2);
-        assert_eq!(body(&[] as &[Pair]), "[]");
+        assert_eq!(
+            body(&[pair("k\"1", Some(r#"{"x":1e2}"#)), pair("k2", None)]),
+            r#"[{"key":"k\"1","value":"{\"x\":\"\\n\"}","metadata":{"x":1e2}},{"key":"k2","value":"{\"x\":\"\\n\"}"}]"#
+        );
         assert_eq!(body(&["a\"", "b"]), r#"["a\"","b"]"#);
         assert_eq!(get_body(&["a".into()]), r#"{"keys":["a"],"type":"text","withMetadata":true}"#);
     }
@@ -211,54 +214,61 @@ mod tests {
             "errors": [],
             "result": {"successful_key_count": count, "unsuccessful_keys": unsuccessful},
         });
-        match bulk_reply(&response(status, &body.to_string()), 3) {
-            Ok(reply) => {
-                assert_eq!(reply.retry_after, Some(Duration::from_secs(9)));
-                reply.unsuccessful.into_iter().collect::<Vec<_>>().join(" ")
+        let nine_seconds = Some(Duration::from_secs(9));
+        let (word, wait) = match bulk_reply(&response(status, &body.to_string()), 3) {
+            Ok(BulkReply { unsuccessful, retry_after }) => {
+                assert_eq!(retry_after, nine_seconds);
+                return unsuccessful.into_iter().collect();
             }
-            Err(KvError::Transient(_)) => "transient".into(),
-            Err(KvError::RefusedContent(_)) => "refused content".into(),
-            Err(KvError::AuthRejected(_)) => "auth rejected".into(),
+            Err(KvError::Transient(cause)) => ("transient", cause.asked_wait),
+            Err(KvError::RateLimited(cause)) => ("rate limited", cause.asked_wait),
+            Err(KvError::TooMuch(cause)) => ("too much", cause.asked_wait),
+            Err(KvError::AuthRejected(cause)) => ("auth rejected", cause.asked_wait),
+            Err(KvError::Refused(cause)) => ("refused", cause.asked_wait),
+            Err(KvError::RefusedContent(cause)) => ("refused content", cause.asked_wait),
             Err(error) => panic!("{error}"),
-        }
+        };
+        assert_eq!(wait, nine_seconds);
+        word.to_owned()
     }
 
     #[test]
-    fn keys_that_are_not_listed_are_done_if_the_count_bears_it_out() {
+    fn each_status_has_its_error_and_keys_that_are_not_listed_are_done_if_the_count_bears_it_out() {
         const MAX: usize = usize::MAX;
-        for (status, count, unsuccessful, outcome) in [
-            (200, Some(3), &[][..], ""),
-            (200, Some(1), &["b", "c"], "b c"),
-            (200, None, &[], ""),
-            (200, None, &["b"], "b"),
-            (200, Some(0), &[], "transient"),
-            (200, Some(2), &[], "transient"),
-            (200, Some(4), &[], "transient"),
-            (200, Some(1), &["b", "b"], "transient"),
-            (200, Some(MAX), &["a", "b", "c", "d"], "transient"),
-            (400, Some(2), &["b"], "b"),
-            (413, Some(0), &["a", "b", "c"], "a b c"),
-            (400, Some(3), &[], "refused content"),
-            (400, Some(1), &["b"], "refused content"),
-            (400, Some(1), &["b", "b"], "refused content"),
-            (400, Some(MAX), &["a", "b", "c", "d"], "refused content"),
-            (400, None, &["b"], "refused content"),
-            (401, Some(2), &["b"], "auth rejected"),
-            (403, Some(2), &["b"], "auth rejected"),
-            (500, Some(2), &["b"], "transient"),
+        for (statuses, count, unsuccessful, outcome) in [
+            (&[200][..], Some(3), &[][..], ""),
+            (&[200], Some(1), &["b", "c"], "bc"),
+            (&[200], None, &[], ""),
+            (&[200], None, &["b"], "b"),
+            (&[200], Some(0), &[], "transient"),
+            (&[200], Some(2), &[], "transient"),
+            (&[200], Some(4), &[], "transient"),
+            (&[200], Some(1), &["b", "b"], "transient"),
+            (&[200], Some(MAX), &["a", "b", "c", "d"], "transient"),
+            (&[400], Some(2), &["b"], "b"),
+            (&[413], Some(0), &["a", "b", "c"], "abc"),
+            (&[400, 402, 405, 409, 410, 413, 414, 422, 451], Some(3), &[], "refused content"),
+            (&[400], Some(1), &["b"], "refused content"),
+            (&[400], Some(1), &["b", "b"], "refused content"),
+            (&[400], Some(MAX), &["a", "b", "c", "d"], "refused content"),
+            (&[400], None, &["b"], "refused content"),
+            (&[401, 403], Some(2), &["b"], "auth rejected"),
+            (&[301, 302, 404], Some(3), &[], "refused"),
+            (&[429], Some(3), &[], "rate limited"),
+            (&[524], Some(3), &[], "too much"),
+            (&[408, 500, 502, 503, 520, 522, 599], None, &["b"], "transient"),
+            (&[500], Some(2), &["b"], "transient"),
         ] {
-            assert_eq!(
-                bulk(status, count, unsuccessful),
-                outcome,
-                "{status} {count:?} {unsuccessful:?}"
-            );
+            for status in statuses {
+                let case = format!("{status} {count:?} {unsuccessful:?}");
+                assert_eq!(bulk(*status, count, unsuccessful), outcome, "{case}");
+            }
         }
     }
 
     #[test]
     fn a_2xx_that_is_no_success_is_a_failure() {
         for body in [
-            NO_SUCCESS,
             "",
             "<html>",
             "{}",
@@ -266,8 +276,8 @@ mod tests {
             "null",
             r#"{"success":true}"#,
             r#"{"success":true,"result":null}"#,
-            &OK.replace("true", "false"),
-            &OK[..40],
+            r#"{"success":false,"result":{"successful_key_count":2}}"#,
+            r#"{"success":true,"result":{"successful_"#,
         ] {
             let response = response(200, body);
             let transient = |error| matches!(error, Some(KvError::Transient(_)));
@@ -278,31 +288,10 @@ mod tests {
     }
 
     #[test]
-    fn every_status_has_its_error() {
-        let error = |status| bulk_reply(&response(status, NO_SUCCESS), 2).unwrap_err();
-        let wait = Some(Duration::from_secs(9));
-        for status in [408, 500, 502, 503, 520, 522, 599] {
-            assert!(matches!(error(status), KvError::Transient(cause) if cause.asked_wait == wait));
-        }
-        assert!(matches!(error(429), KvError::RateLimited(cause) if cause.asked_wait == wait));
-        assert!(matches!(error(524), KvError::TooMuch(_)));
-        for status in [401, 403] {
-            assert!(matches!(error(status), KvError::AuthRejected(_)), "{status}");
-        }
-        for status in [301, 302, 404] {
-            assert!(matches!(error(status), KvError::Refused(_)), "{status}");
-        }
-        for status in [400, 402, 405, 409, 410, 413, 414, 422, 451] {
-            assert!(matches!(error(status), KvError::RefusedContent(_)), "{status}");
-        }
-    }
-
-    #[test]
     fn a_reason_holds_codes_and_nothing_of_what_cloudflare_says() {
         let said = |status, errors: &str| {
             let body = format!(r#"{{"result":null,"success":false,"errors":{errors}}}"#);
-            let response = Response { headers: HeaderMap::new(), ..response(status, &body) };
-            let error = bulk_reply(&response, 2).unwrap_err();
+            let error = bulk_reply(&response(status, &body), 2).unwrap_err();
             std::error::Error::source(&error).unwrap().to_string()
         };
         for (status, errors, reason) in [
@@ -311,7 +300,11 @@ mod tests {
                 r#"[{"code":10012,"message":"malformed s3cret"}]"#,
                 "status 400 Bad Request, code 10012: malformed body or value",
             ),
-            (400, r#"[{"code":4711,"message":"s3cret"}]"#, "status 400 Bad Request, code 4711"),
+            (
+                400,
+                r#"[{"code":4711,"message":"s3cret"},{"code":100000},{"code":-1},{"code":1},{"code":2},{"code":3}]"#,
+                "status 400 Bad Request, code 4711, code 1, code 2",
+            ),
             (400, r#"[{"code":"s3cret"}]"#, "status 400 Bad Request"),
             (400, r#"["s3cret"]"#, "status 400 Bad Request"),
             (400, "[]", "status 400 Bad Request"),
@@ -321,7 +314,7 @@ mod tests {
                 "a body that does not confirm status 200 OK, code 10046: too many bulk requests",
             ),
         ] {
-            assert_eq!(said(status, errors), reason, "{errors}");
+            assert_eq!(said(status, errors), format!("{reason}; it asks to wait 9 s"), "{errors}");
         }
     }
 
