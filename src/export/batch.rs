@@ -42,7 +42,7 @@ pub const TIME_FOR_FIRST_READ: Duration = Duration::from_secs(5);
 /// A record is old if the table took its change more than this before the invocation began.
 const OLD_AFTER: Duration = Duration::from_secs(60);
 
-/// What became of a record.
+/// What became of an item, and so of each of its records.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// Not ours.
@@ -51,14 +51,17 @@ pub enum Outcome {
     Exported,
     /// A removal of a flood, which was not begun.
     Held,
-    /// Trying again can't help. The item is `None` where the record does not even say which item it is about.
-    Rejected(Option<ItemRef>, Rejection),
+    /// Trying again can't help.
+    Rejected(Rejection),
     /// Trying again may help.
-    Failed(ItemRef, ExportError),
+    Failed(ExportError),
     /// It would fail through its own fault, and is old. It is left to reconcile, so that it does not hold up the
     /// shard.
-    Parked(ItemRef, ExportError),
+    Parked(ExportError),
 }
+
+/// The item of a record, unless the record does not even say which item it is about, and what became of it.
+pub type RecordOutcome = (Option<ItemRef>, Outcome);
 
 /// An item of the batch, with what all of its records tell.
 struct BatchItem {
@@ -96,7 +99,7 @@ fn group(records: Vec<StreamRecord>) -> (Vec<Result<ItemRef, Outcome>>, Vec<Batc
     let mut items: BTreeMap<ItemRef, BatchItem> = BTreeMap::new();
     let mut group = |(position, StreamRecord { created_at, content, .. })| match content {
         Content::Skipped => Err(Outcome::Skipped),
-        Content::Unknown(rejection) => Err(Outcome::Rejected(None, rejection)),
+        Content::Unknown(rejection) => Err(Outcome::Rejected(rejection)),
         Content::Change(mut last) => {
             let item = last.item.clone();
             if let Some(BatchItem { last: earlier, .. }) = items.remove(&item) {
@@ -118,7 +121,7 @@ pub async fn export_batch<S: Services>(
     invocation: &Invocation<'_, S>,
     records: Vec<StreamRecord>,
     flood: &Flood,
-) -> Vec<Outcome> {
+) -> Vec<RecordOutcome> {
     let (records, items) = group(records);
     let (settings, query_configs): (Vec<_>, Vec<_>) =
         items.into_iter().partition(|item| item.item().query.is_none());
@@ -130,16 +133,21 @@ pub async fn export_batch<S: Services>(
     outcomes.extend(of_query_configs);
     for item in settings.iter().chain(&query_configs).filter(|it| it.is_old(invocation.began)) {
         if let Some(outcome) = outcomes.get_mut(item.item())
-            && let Outcome::Failed(item, error) = outcome
+            && let Outcome::Failed(error) = outcome
             && error.is_own_fault()
         {
-            *outcome = Outcome::Parked(item.clone(), error.clone());
+            *outcome = Outcome::Parked(error.clone());
         }
     }
-    let undecided = |item: ItemRef| Outcome::Failed(item, ExportError::Undecided);
-    let of_record = |item: ItemRef| outcomes.get(&item).cloned().unwrap_or_else(|| undecided(item));
-    let of_records: Vec<Outcome> =
-        records.into_iter().map(|record| record.map_or_else(|known| known, of_record)).collect();
+    let of_record = |record| match record {
+        Err(known) => (None, known),
+        Ok(item) => {
+            let undecided = || Outcome::Failed(ExportError::Undecided);
+            let outcome = outcomes.get(&item).cloned().unwrap_or_else(undecided);
+            (Some(item), outcome)
+        }
+    };
+    let of_records: Vec<RecordOutcome> = records.into_iter().map(of_record).collect();
     invocation.count(|stats| {
         stats.settings_lag_ms = lags(&settings, &outcomes, settings_end);
         stats.query_config_lag_ms = lags(&query_configs, &outcomes, query_configs_end);
@@ -184,7 +192,7 @@ async fn export_settings<S: Services>(
             }
             // Its index id's key stays: it leads to the shop id.
             Err(error) => {
-                outcomes.insert(item.clone(), Outcome::Failed(item.clone(), error));
+                outcomes.insert(item.clone(), Outcome::Failed(error));
             }
         }
     }
@@ -205,11 +213,11 @@ async fn export_settings<S: Services>(
                 Removal::Held if gone.contains(item) => Outcome::Held,
                 // An item that stays is exported; the shop id that it gave up is a repair's.
                 Removal::Held => continue,
-                Removal::Failed(error) => Outcome::Failed(item.clone(), error.clone()),
+                Removal::Failed(error) => Outcome::Failed(error.clone()),
             };
             // A failure that another try may help wins over the others.
             let had = outcomes.get(item);
-            if !matches!(had, Some(Outcome::Failed(_, error)) if !error.is_own_fault()) {
+            if !matches!(had, Some(Outcome::Failed(error)) if !error.is_own_fault()) {
                 outcomes.insert(item.clone(), outcome);
             }
         }
@@ -220,19 +228,19 @@ async fn export_settings<S: Services>(
 
 /// Returns what the write made of the items. Exported ones may have left keys to remove.
 fn outcomes_of_write(items: &[BatchItem], written: &Written) -> Outcomes {
-    let outcome = |item: &ItemRef, change: &Change| match (written.fate(item), change) {
-        (Fate::Absent, Change::Malformed(rejection)) => {
-            Outcome::Rejected(Some(item.clone()), rejection.clone())
-        }
-        // Whether the item of a REMOVE is there is the removal's to find out. One that went when it was
-        // written has a REMOVE of its own.
-        (Fate::Written | Fate::Absent, _)
-        | (Fate::Failed(ExportError::Table(_)), Change::Remove) => Outcome::Exported,
-        (Fate::Rejected(rejection), _) => Outcome::Rejected(Some(item.clone()), rejection),
-        (Fate::Failed(error), _) => Outcome::Failed(item.clone(), error),
+    let outcome = |RecordedChange { item, change, .. }: &RecordedChange| {
+        let outcome = match (written.fate(item), change) {
+            (Fate::Absent, Change::Malformed(rejection)) => Outcome::Rejected(rejection.clone()),
+            // Whether the item of a REMOVE is there is the removal's to find out. One that went when it was
+            // written has a REMOVE of its own.
+            (Fate::Written | Fate::Absent, _)
+            | (Fate::Failed(ExportError::Table(_)), Change::Remove) => Outcome::Exported,
+            (Fate::Rejected(rejection), _) => Outcome::Rejected(rejection),
+            (Fate::Failed(error), _) => Outcome::Failed(error),
+        };
+        (item.clone(), outcome)
     };
-    let items = items.iter().map(|BatchItem { last, .. }| last);
-    items.map(|last| (last.item.clone(), outcome(&last.item, &last.change))).collect()
+    items.iter().map(|item| outcome(&item.last)).collect()
 }
 
 /// Returns the shop id that KV's value under the index id of each item names, if any, or why it can't be read.
@@ -273,7 +281,7 @@ async fn export_query_configs<S: Services>(
     let gone = gone.map(|(item, _)| item.clone()).collect();
     for (item, removal) in remove_query_configs(invocation, gone, &mut api_keys).await {
         if let Removal::Failed(error) = removal {
-            outcomes.insert(item.clone(), Outcome::Failed(item, error));
+            outcomes.insert(item, Outcome::Failed(error));
         }
     }
     outcomes
@@ -289,16 +297,16 @@ fn lags(items: &[BatchItem], outcomes: &Outcomes, end: SystemTime) -> Vec<Durati
     at_most_100(exported.filter_map(|item| lag(item.created_at?)))
 }
 
-fn count_outcomes(stats: &mut Stats, outcomes: &[Outcome]) {
-    for outcome in outcomes {
+fn count_outcomes(stats: &mut Stats, outcomes: &[RecordOutcome]) {
+    for (_, outcome) in outcomes {
         stats.records += 1;
         match outcome {
             Outcome::Skipped => stats.skipped += 1,
             Outcome::Exported => stats.exported += 1,
             Outcome::Held => stats.removals_held += 1,
-            Outcome::Rejected(..) => stats.rejected += 1,
-            Outcome::Failed(..) => stats.failed += 1,
-            Outcome::Parked(..) => stats.parked += 1,
+            Outcome::Rejected(_) => stats.rejected += 1,
+            Outcome::Failed(_) => stats.failed += 1,
+            Outcome::Parked(_) => stats.parked += 1,
         }
     }
 }
@@ -385,16 +393,16 @@ mod tests {
             Outcome::Skipped => "skipped".to_owned(),
             Outcome::Exported => "exported".to_owned(),
             Outcome::Held => "held".to_owned(),
-            Outcome::Rejected(_, rejection) => format!("rejected: {}", rejection.path),
-            Outcome::Failed(..) => "failed".to_owned(),
-            Outcome::Parked(..) => "parked".to_owned(),
+            Outcome::Rejected(rejection) => format!("rejected: {}", rejection.path),
+            Outcome::Failed(_) => "failed".to_owned(),
+            Outcome::Parked(_) => "parked".to_owned(),
         }
     }
 
     async fn export(fakes: &Fakes, records: Vec<StreamRecord>) -> (Vec<String>, Stats) {
         let invocation = fakes.invocation(Source::Stream);
         let outcomes = export_batch(&invocation, records, &Flood::default()).await;
-        (outcomes.iter().map(word).collect(), invocation.stats())
+        (outcomes.iter().map(|(_, outcome)| word(outcome)).collect(), invocation.stats())
     }
 
     #[tokio::test(start_paused = true)]

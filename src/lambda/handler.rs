@@ -11,7 +11,7 @@ use super::payload::{InvalidPayload, Payload, invalid};
 use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
 use crate::export::api_keys::TIME_FOR_API_KEYS;
-use crate::export::batch::{self, Flood, Outcome, export_batch};
+use crate::export::batch::{self, Flood, Outcome, RecordOutcome, export_batch};
 use crate::export::error::log_rejected;
 use crate::export::explain::{Subject, explain};
 use crate::export::invocation::{Budget, Invocation};
@@ -115,7 +115,7 @@ async fn stream<S: Services>(
     let outcomes = export_batch(invocation, records, flood).await;
     let outcomes = outcomes.iter().zip(sequence_numbers);
     let outcomes = outcomes.inspect(|(outcome, number)| log_record(outcome, number.as_deref()));
-    let failed = outcomes.filter(|(outcome, _)| matches!(outcome, Outcome::Failed(..)));
+    let failed = outcomes.filter(|((_, outcome), _)| matches!(outcome, Outcome::Failed(_)));
     stream_answer(failed.map(|(_, sequence_number)| sequence_number))
 }
 
@@ -139,21 +139,21 @@ fn check_origin(records: &[StreamRecord], config: &ExporterConfig) -> Result<(),
 }
 
 /// One line for each record that was not exported as it should be.
-fn log_record(outcome: &Outcome, sequence_number: Option<&str>) {
-    let (message, item, error) = match outcome {
-        Outcome::Rejected(item, rejection) => {
+fn log_record((item, outcome): &RecordOutcome, sequence_number: Option<&str>) {
+    let (message, error) = match outcome {
+        Outcome::Rejected(rejection) => {
             return log_rejected(item.as_ref(), sequence_number, rejection);
         }
-        Outcome::Failed(item, error) => ("record failed", item, error),
-        Outcome::Parked(item, error) => ("record parked", item, error),
+        Outcome::Failed(error) => ("record failed", error),
+        Outcome::Parked(error) => ("record parked", error),
         // All held records share one line of their own.
         Outcome::Skipped | Outcome::Exported | Outcome::Held => return,
     };
     error!(
         message,
-        system_account_id = item.index.account,
-        index_name = item.index.name,
-        normalized_query = item.query,
+        system_account_id = item.as_ref().map(|item| &item.index.account),
+        index_name = item.as_ref().map(|item| &item.index.name),
+        normalized_query = item.as_ref().and_then(|item| item.query.as_ref()),
         cell = error.cell(),
         sequence_number,
         error = %Chain(error),
