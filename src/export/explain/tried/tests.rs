@@ -89,7 +89,9 @@ impl World {
         };
         let record = json!({"eventName": name, "dynamodb": dynamodb});
         let record = StreamRecord::read(&serde_json::value::to_raw_value(&record).unwrap());
-        export_batch(&self.invocation(Source::Stream), vec![record], &Flood::default()).await
+        let outcomes =
+            export_batch(&self.invocation(Source::Stream), vec![record], &Flood::default()).await;
+        outcomes.into_iter().map(|(_, outcome)| outcome).collect()
     }
 
     async fn explain(&self, subject: Subject) -> Result<ExplainReport, ExplainError> {
