@@ -14,8 +14,6 @@ mod differs;
 mod item;
 mod report;
 mod stages;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -229,3 +227,6 @@ fn nearest(subject: &Subject, names: &BTreeSet<String>) -> String {
     let names = if names.is_empty() { "no index".to_owned() } else { names.join(", ") };
     format!("; the account has {names}")
 }
+
+#[cfg(test)]
+mod tests;

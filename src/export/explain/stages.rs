@@ -11,7 +11,7 @@ use crate::export::bulk;
 use crate::export::desired::Decoded;
 use crate::export::error::ExportError;
 use crate::export::invocation::Invocation;
-use crate::export::judge::{Claim, Held, KvKey, Scope, Table, Wants};
+use crate::export::judge::{Claim, Held, KvKey, Row, Scope, Table, Wants};
 use crate::export::remove::look_at;
 use crate::export::table::read_items;
 use crate::index::{IndexRef, ItemRef};
@@ -145,7 +145,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         let tried = self.item_to_try();
         let mut table = self.table(&values);
         indexes.iter().for_each(|index| table.watch(&mut Rc::new(index.clone())));
-        // The pass knows less of an item than the item itself: it comes second.
+        // The pass leaves query configs out.
         for Wanted { key, item, wants, .. } in wanted.values() {
             table.add(key, &item.attributes(), *wants);
         }
@@ -169,11 +169,17 @@ impl<S: Services> Explaining<'_, '_, S> {
         let asking = claims.map(Claim::item).chain(indexes.iter().cloned().map(ItemRef::from));
         let asking = asking.filter(|item| !wanted.contains_key(&item.index)).collect();
         wanted.extend(self.want(asking).await?);
-        for (index, Wanted { wants, .. }) in &wanted {
-            if tried.is_some() && indexes.contains(index) && *wants != Wants::Rejected {
-                table.give(index);
+        for Row { claim, others, .. } in table.rows.values_mut() {
+            let Some(claim) = claim else { continue };
+            // A write gives a tried item the keys that it asks for, whoever has them.
+            let is_written = |index: &IndexRef| {
+                let wants = wanted.get(index).map(|wanted| wanted.wants);
+                tried.is_some() && indexes.contains(index) && wants != Some(Wants::Rejected)
+            };
+            if let Some(other) = others.iter_mut().find(|other| is_written(other)) {
+                std::mem::swap(&mut claim.index, other);
             }
-            table.resolve_claims(index, *wants);
+            claim.wants = wanted.get(&*claim.index).map_or(claim.wants, |wanted| wanted.wants);
         }
         Ok(Judged { values, table, wanted, names })
     }
