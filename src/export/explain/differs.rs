@@ -19,8 +19,6 @@ const MAX_PATH_CHARACTERS: usize = 200;
 /// The longest value that is shown whole, in characters of its JSON.
 const MAX_VALUE_CHARACTERS: usize = 1_000;
 
-const MORE: &str = "…";
-const WHOLE_VALUE: &str = "(value)";
 const MASK: &str = "****";
 
 /// Parts of the names that secrets have, in lower case. A value under such a name is not shown, nor what is
@@ -63,7 +61,7 @@ pub fn differences(held: &str, wanted: &str, wants: Wants) -> Vec<Difference> {
         let mut found = comparison.found;
         if found.len() > MAX_PATHS {
             found.truncate(MAX_PATHS - 1);
-            found.push(Difference { path: MORE.to_owned(), held: None, wanted: None });
+            found.push(Difference { path: "…".to_owned(), held: None, wanted: None });
         }
         if !found.is_empty() || wants == Wants::Unavailable {
             return found;
@@ -71,7 +69,7 @@ pub fn differences(held: &str, wanted: &str, wants: Wants) -> Vec<Difference> {
         // The same fields with the same values, written in another way.
     }
     let mask = || Some(MASK.into());
-    vec![Difference { path: WHOLE_VALUE.to_owned(), held: mask(), wanted: mask() }]
+    vec![Difference { path: "(value)".to_owned(), held: mask(), wanted: mask() }]
 }
 
 struct Comparison {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Found;
-use super::report::{ItemState, MAX_ITEMS, TargetReport, short};
+use super::report::{Explained, ItemState, MAX_ITEMS, TargetReport, short};
 use super::stages::{Explaining, Judged, Values, WantedBy};
+use super::{Failure, Found};
 use crate::export::judge::{KvKey, Table, Verdict};
 use crate::export::table::read_items;
 use crate::index::IndexRef;
@@ -84,7 +84,11 @@ impl<S: Services> Explaining<'_, '_, S> {
                 findings.breaks.extend(taken.chain(needed));
             }
         }
-        report.found(judged.names)
+        let is_absent = report.item == ItemState::Absent;
+        if is_absent && report.keys.is_empty() && report.pointed_at_by.is_empty() {
+            return Err(Failure::Unknown(judged.names));
+        }
+        Ok(Explained::Index(report))
     }
 }
 

@@ -188,8 +188,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         if found.is_empty() && after.is_none() {
             return Err(Failure::Unknown(BTreeSet::new()));
         }
-        let mut keys = BTreeSet::new();
-        let mut part = Vec::new();
+        let (mut keys, mut part) = (BTreeSet::new(), Vec::new());
         for (index, names) in &found {
             if keys.len() + names.len() > MAX_KEYS {
                 break;

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::Failure;
 use super::differs::{Difference, differences};
 use super::stages::{Explaining, Judged, named_by};
 use crate::export::judge::{KvKey, Verdict, Wants};
@@ -46,17 +45,6 @@ pub struct ExplainReport {
     /// Set where an item is tried.
     #[serde(flatten)]
     pub tried: Option<TriedReport>,
-}
-
-impl ExplainReport {
-    /// Returns the report if the table, KV or an alias knows what it is about.
-    pub(super) fn found(self, names: BTreeSet<String>) -> Result<Explained, Failure> {
-        let is_absent = self.item == ItemState::Absent;
-        if is_absent && self.keys.is_empty() && self.pointed_at_by.is_empty() {
-            return Err(Failure::Unknown(names));
-        }
-        Ok(Explained::Index(self))
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -169,14 +169,12 @@ impl<S: Services> Explaining<'_, '_, S> {
         let asking = claims.map(Claim::item).chain(indexes.iter().cloned().map(ItemRef::from));
         let asking = asking.filter(|item| !wanted.contains_key(&item.index)).collect();
         wanted.extend(self.want(asking).await?);
+        let is_rejected = |index| wanted.get(index).is_some_and(|it| it.wants == Wants::Rejected);
+        let written = indexes.iter().find(|index| tried.is_some() && !is_rejected(index));
         for Row { claim, others, .. } in table.rows.values_mut() {
             let Some(claim) = claim else { continue };
-            // A write gives a tried item the keys that it asks for, whoever has them.
-            let is_written = |index: &IndexRef| {
-                let wants = wanted.get(index).map(|wanted| wanted.wants);
-                tried.is_some() && indexes.contains(index) && wants != Some(Wants::Rejected)
-            };
-            if let Some(other) = others.iter_mut().find(|other| is_written(other)) {
+            // A write gives an item the keys that it asks for, whoever has them.
+            if let Some(other) = others.iter_mut().find(|other| Some(&***other) == written) {
                 std::mem::swap(&mut claim.index, other);
             }
             claim.wants = wanted.get(&*claim.index).map_or(claim.wants, |wanted| wanted.wants);

@@ -47,7 +47,7 @@ fn said(report: &Result<Value, ExplainError>) -> String {
         format!("-> {}{elsewhere}", line(it, ["index_id", "verdict", "points_at"]))
     }));
     said.extend(texts(&report["breaks"]).map(|it| format!("! {it}")));
-    said.join("; ")
+    said.join("; ").replace(&config_key("q"), "q")
 }
 
 fn key(name: &str) -> Subject {
@@ -58,24 +58,56 @@ fn read_alias(name: &str) -> Value {
     json!({"read_alias": {"S": name}})
 }
 
-/// Holds the value of an index without a shop id, with API key `k`.
-fn hold(fakes: &Fakes, key: &str, name: &str) {
-    let value = json!({
-        "system_account_id": "a", "index_name": name, "index_url": "https://h", "marqo_api_key": "k",
-    });
-    fakes.kv.hold_entry(key, &entry(name, &value));
+fn config_key(query: &str) -> String {
+    query_config("i", query).kv_key()
+}
+
+fn save_config(attributes: &Value) -> Tried {
+    let (key, item) = item(&query_config("i", "q"), attributes);
+    Tried { key, item: Some(item) }
+}
+
+fn save(name: &str, attributes: Value) -> Tried {
+    let (key, item) = index_item(name, &attributes);
+    Tried { key, item: Some(item) }
+}
+
+fn remove(name: &str) -> Tried {
+    Tried { key: settings_key(&index(name)), item: None }
+}
+
+/// Returns services with these items, and with the value of an index, or of query config `q`, under a key.
+fn world(items: &[Tried], held: Option<(&str, &str)>) -> Fakes {
+    let fakes = Fakes::new();
+    for Tried { key, item } in items {
+        fakes.table.put((key.clone(), item.clone().unwrap()));
+    }
+    if let Some((key, name)) = held {
+        let fields = match is_query_config_key(key) {
+            true => json!({"normalized_query": "q", "x": 1}),
+            false => json!({"index_url": "https://h", "marqo_api_key": "k"}),
+        };
+        let mut value = json!({"system_account_id": "a", "index_name": name});
+        value.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        fakes.kv.hold_entry(key, &entry(name, &value));
+    }
+    fakes
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_said_of_an_index_or_a_key() {
     let by_index = Subject::Index(index("i"));
-    let (i, points) = (("i", shop("s")), ("x", read_alias("a-i")));
-    let broken = ("i", json!({"index_endpoint": null}));
-    let (own, gone) = (Some(("a-i", "i")), Some(("s", "gone")));
-    let unknown = "neither the table nor KV knows index a/i, and no active alias points at it; the account has ";
-    let (none, near) = (format!("{unknown}no index"), format!("{unknown}ij, j, jj"));
-    let no_key = "neither the table nor KV knows key \"s\", and no active alias points at it";
-    let others = ["jj", "j", "ij", "iijj"].map(|name| (name, json!({})));
+    let (i, points) = (save("i", shop("s")), save("x", read_alias("a-i")));
+    let broken = save("i", json!({"index_endpoint": null}));
+    let others = ["jj", "j", "ij", "iijj"].map(|name| save(name, json!({})));
+    let x = |number: Value| vec![save_config(&json!({ "x": number }))];
+    let (q, r) = (config_key("q"), config_key("r"));
+    let (own, of_q) = (Some(("a-i", "i")), Some((&*q, "i")));
+    let unknown = |what: &str| {
+        format!("neither the table nor KV knows {what}, and no active alias points at it")
+    };
+    let none = unknown("index a/i") + "; the account has no index";
+    let near = unknown("index a/i") + "; the account has ij, j, jj";
     for (subject, items, held, expected) in [
         (&by_index, vec![], None, &*none),
         (&by_index, others.to_vec(), None, &near),
@@ -85,64 +117,40 @@ async fn what_is_said_of_an_index_or_a_key() {
         (&by_index, vec![broken], own, "rejected; a-i rejected"),
         (&by_index, vec![], own, "absent; a-i orphaned"),
         (&by_index, vec![points.clone()], own, "absent; a-i withheld"),
-        (&key("s"), vec![], None, no_key),
+        (&key("s"), vec![], None, &unknown("key \"s\"")),
         (&key("s"), vec![i.clone()], None, "s missing; a-i missing"),
-        (&key("s"), vec![i.clone()], gone, "absent; s stale index_name shop_id"),
+        (&key("s"), vec![i.clone()], Some(("s", "j")), "absent; s stale index_name shop_id"),
         (&key("s"), vec![i.clone()], Some(("s", "i")), "s stale shop_id; a-i missing"),
-        (&key("old"), vec![i.clone()], Some(("old", "i")), "s missing; a-i missing; old orphaned"),
+        (&key("o"), vec![i.clone()], Some(("o", "i")), "s missing; a-i missing; o orphaned"),
         (&key("a-i"), vec![points], None, "absent; a-i foreign"),
+        (&key(&q), vec![], None, &unknown(&format!("key {q:?}"))),
+        (&key(&q), vec![], of_q, "absent; q orphaned"),
+        (&key(&q), x(json!({"N": "1"})), of_q, "q right"),
+        (&key(&q), x(json!({"N": "2"})), of_q, "q stale x"),
+        (&key(&q), x(json!({"Q": 2})), of_q, "rejected; q rejected"),
+        (&key(&r), x(json!({"N": "1"})), Some((&r, "i")), &format!("absent; {r} orphaned")),
     ] {
-        let fakes = Fakes::new();
-        items.iter().for_each(|(name, attributes)| fakes.table.put(index_item(name, attributes)));
-        held.iter().for_each(|(key, name)| hold(&fakes, key, name));
+        let fakes = world(&items, held);
         assert_eq!(said(&ask(&fakes, subject).await), expected, "{subject} {held:?}");
         assert_eq!(fakes.kv.keys().len(), held.iter().len(), "nothing is changed");
     }
-    let mut fakes = Fakes::new();
-    fakes.table.put(index_item("i", &i.1));
+    let mut fakes = world(&[i], own);
     fakes.kv.hold("f", &json!({}));
-    hold(&fakes, "a-i", "i");
     assert_eq!(said(&ask(&fakes, &key("f")).await), "absent; f foreign");
     fakes.0.config.environment = "dev".to_owned();
     assert_eq!(said(&ask(&fakes, &by_index).await), "s missing; a-i conflicting shop_id");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_query_configs_key_is_explained_by_the_item_that_its_value_refers_to() {
-    let config = query_config("i", "q");
-    let name = config.kv_key();
-    let value =
-        json!({"system_account_id": "a", "index_name": "i", "normalized_query": "q", "x": 1});
-    let x = |number: Value| Some(json!({ "x": number }));
-    for (held, attributes, expected) in [
-        (None, None, "neither the table nor KV knows key \"\", and no active alias points at it"),
-        (Some(&value), None, "absent;  orphaned"),
-        (Some(&value), x(json!({"N": "1"})), " right"),
-        (Some(&value), x(json!({"N": "2"})), " stale x"),
-        (Some(&value), x(json!({"Q": 2})), "rejected;  rejected"),
-        (Some(&json!({"x": 1})), None, "absent;  orphaned"),
-    ] {
-        let fakes = Fakes::new();
-        attributes.iter().for_each(|it| fakes.table.put(item(&config, it)));
-        held.iter().for_each(|it| fakes.kv.hold_entry(&name, &entry("i", it)));
-        let said = said(&ask(&fakes, &key(&name)).await).replace(&name, "");
-        assert_eq!(said, expected, "{held:?} {attributes:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_service_that_fails_is_named_and_an_api_key_that_cannot_be_had_is_not_compared() {
     let by_index = Subject::Index(index("i"));
-    let fakes = Fakes::new();
-    fakes.table.put(index_item("i", &pixel("p")));
-    hold(&fakes, "a-i", "i");
+    let fakes = world(&[save("i", pixel("p"))], Some(("a-i", "i")));
     fakes.api_keys.faults.then((0..4).map(|_| down()));
     assert_eq!(said(&ask(&fakes, &by_index).await), "no API key; a-i failed pixel_id");
+    let refused =
+        "index a/i can't be explained: key \"a-i\": Cloudflare KV refuses the request: 400";
     for (error, expected) in [
-        (
-            KvError::Refused(Cause::new("400")),
-            "index a/i can't be explained: key \"a-i\": Cloudflare KV refuses the request: 400",
-        ),
+        (KvError::Refused(Cause::new("400")), refused),
         (KvError::AuthRejected(Cause::new("401")), "CloudflareAuthRejected: "),
     ] {
         fakes.kv.faults.then([KvFault::Fails(error)]);
@@ -153,10 +161,8 @@ async fn a_service_that_fails_is_named_and_an_api_key_that_cannot_be_had_is_not_
 
 #[tokio::test(start_paused = true)]
 async fn a_report_has_claimants_and_pointers_and_takes_three_requests_and_two_passes() {
-    let fakes = Fakes::new();
-    for (name, attributes) in [("i", shop("s")), ("j", shop("s")), ("x", read_alias("a-i"))] {
-        fakes.table.put(index_item(name, &attributes));
-    }
+    let items = [save("i", shop("s")), save("j", shop("s")), save("x", read_alias("a-i"))];
+    let fakes = world(&items, None);
     let value = json!({"system_account_id": "a", "index_name": "i", "shop_id": "old"});
     fakes.kv.hold_entry("a-i", &entry("i", &value));
     let invocation = fakes.invocation(Source::ReExport);
@@ -234,40 +240,26 @@ async fn tried(past: &[Tried], change: &Tried) -> String {
     let repaired = reconcile(&fakes.invocation(Source::Reconcile), &repair).await.unwrap();
     assert!(repaired.complete, "{repaired:?}");
     let repaired = held(&fakes);
-    let mut told = BTreeSet::new();
-    for reported in report["keys"].as_array().unwrap() {
-        let name = reported["key"].as_str().unwrap();
-        told.insert(name.to_owned());
-        let (was, is) = (before.get(name), repaired.get(name));
-        match reported["verdict"].as_str().unwrap() {
-            "orphaned" => assert_eq!(is, None, "{name}: {said}"),
-            "missing" | "stale" => {
+    let keys = report["keys"].as_array().unwrap().iter();
+    let verdicts: BTreeMap<&str, &str> =
+        keys.map(|it| (it["key"].as_str().unwrap(), it["verdict"].as_str().unwrap())).collect();
+    for name in streamed.keys().map(String::as_str).chain(verdicts.keys().copied()) {
+        // What only a value in KV names, and what only an alias kept, is a repair's.
+        let is_streams = own.contains(name) || !verdicts.contains_key(name);
+        let after = if is_streams { &streamed } else { &repaired };
+        let (was, is) = (before.get(name), after.get(name));
+        match verdicts.get(name) {
+            Some(&"orphaned") => assert_eq!(is, None, "{name}: {said}"),
+            Some(&("missing" | "stale")) => {
                 assert_ne!(is, was, "{name}: {said}");
-                let now = ask(&fakes, &key(name)).await.unwrap();
-                let keys = now["keys"].as_array().unwrap();
-                let now = keys.iter().find(|it| it["key"] == name).unwrap();
-                assert_eq!((&now["verdict"], &now["differs"]), (&json!("right"), &json!([])));
+                let now = self::said(&ask(&fakes, &key(name)).await);
+                let right = format!("{name} right").replace(&config_key("q"), "q");
+                assert!(now.contains(&right), "{name}: {said}, then {now}");
             }
             _ => assert_eq!(is, was, "{name}: {said}"),
         }
-        // What only a value in KV names, and what only an alias kept, is a repair's.
-        if own.contains(name) {
-            assert_eq!(streamed.get(name), is, "{name}: {said}");
-        }
-    }
-    for (name, value) in streamed.iter().filter(|(name, _)| !told.contains(*name)) {
-        assert_eq!(before.get(name), Some(value), "{name}: {said}");
     }
     said
-}
-
-fn save(name: &str, attributes: Value) -> Tried {
-    let (key, item) = index_item(name, &attributes);
-    Tried { key, item: Some(item) }
-}
-
-fn remove(name: &str) -> Tried {
-    Tried { key: settings_key(&index(name)), item: None }
 }
 
 /// An active alias block with one target.
@@ -281,25 +273,6 @@ fn block(name: &str, target: &str) -> Value {
 fn write_alias(field: &str, name: &str) -> Value {
     let entry = json!({"M": {field: {"S": name}}});
     json!({"add_docs_config": {"M": {"index_write_aliases": {"L": [entry]}}}})
-}
-
-#[tokio::test(start_paused = true)]
-async fn each_exported_attribute_is_told_by_its_path_and_written() {
-    let all = |value: &str| {
-        let (text, map) = (json!({"S": value}), json!({"M": {"x": {"S": value}}}));
-        let endpoint = json!({"S": format!("https://{value}")});
-        let item = json!({
-            "index_endpoint": endpoint, "pixel_id": text, "search_config": map,
-            "collections_config": map, "feature_flags": map, "agentic_config": map,
-            "query_override_sharding": map, "create_index_config": map, "unknown": map,
-            "add_docs_config": map,
-        });
-        save("i", item)
-    };
-    assert_eq!(tried(&[all("g")], &all("g")).await, "a-i right");
-    let paths = "agentic_config.x collections_config.x feature_flags.x index_url pixel_id \
-                 query_override_sharding.x search_config.x";
-    assert_eq!(tried(&[all("g")], &all("h")).await, format!("a-i stale {paths}"));
 }
 
 /// What happened, what is tried, and what is said of it.
@@ -374,25 +347,25 @@ async fn a_shop_id_that_moves_and_a_removal_are_told_with_whom_they_take_a_key_f
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_item_that_cannot_be_exported_changes_nothing_and_a_query_config_is_tried_too() {
-    let broken = json!({"shop_id": {"S": "t"}, "index_endpoint": {"N": "7"}});
-    let expected = "rejected; t rejected; a-i rejected; s rejected; \
+async fn what_is_exported_is_told_by_its_path_and_what_cannot_be_changes_nothing() {
+    let item = |name: &str, value: &str| save("i", json!({ name: {"M": {"x": {"S": value}}} }));
+    let broken = save("i", json!({"shop_id": {"S": "t"}, "index_endpoint": {"N": "7"}}));
+    let rejected = "rejected; t rejected; a-i rejected; s rejected; \
                     ! the item can't be exported: index_endpoint";
-    assert_eq!(tried(&[save("i", shop("s"))], &save("i", broken)).await, expected);
-    let config = |boost: &str| {
-        let (key, item) = item(&query_config("i", "q"), &json!({"boost": {"N": boost}}));
-        Tried { key, item: Some(item) }
-    };
+    let config = |number: &str| save_config(&json!({"x": {"N": number}}));
     let removed = Tried { item: None, ..config("1") };
-    for (past, change, expected) in [
-        (vec![], config("1"), "key missing"),
-        (vec![config("1")], config("2"), "key stale boost"),
-        (vec![config("1")], config("1"), "key right"),
-        (vec![config("1")], removed, "absent; key orphaned"),
-    ] {
-        let said = tried(&past, &change).await;
-        assert_eq!(said.replace(&query_config("i", "q").kv_key(), "key"), expected);
-    }
+    let now = || vec![item("feature_flags", "1"), config("1")];
+    check([
+        ("exported", now(), item("feature_flags", "2"), "a-i stale feature_flags.x"),
+        ("the same", now(), item("feature_flags", "1"), "a-i right"),
+        ("not exported", vec![save("i", json!({}))], item("create_index_config", "2"), "a-i right"),
+        ("broken", vec![save("i", shop("s"))], broken, rejected),
+        ("a new query config", vec![], config("1"), "q missing"),
+        ("another query config", now(), config("2"), "q stale x"),
+        ("the same query config", now(), config("1"), "q right"),
+        ("no query config", now(), removed, "absent; q orphaned"),
+    ])
+    .await;
 }
 
 /// Changes to three indexes that compete for shop ids and point at each other: the index, its attributes, and
