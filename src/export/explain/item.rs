@@ -58,7 +58,7 @@ impl<S: Services> Explaining<'_, '_, S> {
             let settings = stored.as_ref()?.settings()?;
             settings.shop_id.filter(|_| own.contains(&key.name) && Some(&settings.index) == index)
         });
-        let shop_ids: Vec<String> = shop_ids.collect();
+        let shop_ids: BTreeSet<String> = shop_ids.collect();
         own.extend(shop_ids.iter().cloned());
         values = self.read(values, Namespace::Settings, shop_ids).await?;
 

@@ -153,15 +153,15 @@ impl<S: Services> Explaining<'_, '_, S> {
         keys.sort_by_key(|key| (!is_its(key), key.name == index_id));
         let keys: Vec<KeyReport> =
             keys.into_iter().map(|key| self.report_key(judged, key)).collect();
-        let item = index.and_then(|index| wanted.get(index));
-        let path = item.and_then(|item| Some(short(&item.rejection.as_ref()?.path)));
+        let item = index.and_then(|index| wanted.get(index)).map(|wanted| &wanted.value);
+        let path = item.and_then(|value| Some(short(&value.as_ref().err()?.path)));
         let breaks = path.iter().map(|path| format!("the item can't be exported: {path}"));
         ExplainReport {
             index: index.map(ItemName::from),
-            item: match (item, &path) {
-                (None, _) => ItemState::Absent,
-                (Some(_), Some(_)) => ItemState::Rejected,
-                (Some(_), None) => ItemState::Exportable,
+            item: match item {
+                None => ItemState::Absent,
+                Some(Err(_)) => ItemState::Rejected,
+                Some(Ok(_)) => ItemState::Exportable,
             },
             pointed_at_by: names_of(pointers.collect()),
             api_key_unavailable: keys.iter().any(|key| key.api_key_unavailable),
@@ -178,7 +178,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         let metadata = stored.and_then(StoredValue::metadata);
         let wanted = table.claim_of(key).and_then(|claim| wanted.get(&*claim.index));
         let differs = stored.zip(wanted).and_then(|(held, wanted)| {
-            Some(differences(&held.value, wanted.value.as_ref()?, wanted.wants))
+            Some(differences(&held.value, wanted.value.as_ref().ok()?, wanted.wants))
         });
         let differs = differs.unwrap_or_default();
         let claimants: BTreeSet<_> = table.claimants(key).map(|it| ItemName::from(&**it)).collect();

@@ -28,8 +28,7 @@ pub struct Wanted {
     pub item: Item,
     pub wants: Wants,
     /// The value, without its API key where that can't be had.
-    pub value: Option<String>,
-    pub rejection: Option<Rejection>,
+    pub value: Result<String, Rejection>,
 }
 
 /// What items want, by their indexes.
@@ -124,12 +123,14 @@ impl<S: Services> Explaining<'_, '_, S> {
             let settings = decoded.as_ref().ok().and_then(Decoded::settings);
             let without_api_key = settings.map(|it| it.settings.value(&SecretString::default()));
             let desired = decoded.map_err(Into::into).and_then(|it| it.desired(&api_keys));
-            let (wants, value, rejection) = match desired {
-                Ok(desired) => (Wants::Value(desired.digest()), Some(desired.value), None),
-                Err(NotExportable::Rejected(rejection)) => (Wants::Rejected, None, Some(rejection)),
-                Err(NotExportable::Unavailable(_)) => (Wants::Unavailable, without_api_key, None),
+            let (wants, value) = match desired {
+                Ok(desired) => (Wants::Value(desired.digest()), Ok(desired.value)),
+                Err(NotExportable::Rejected(rejection)) => (Wants::Rejected, Err(rejection)),
+                Err(NotExportable::Unavailable(_)) => {
+                    (Wants::Unavailable, Ok(without_api_key.unwrap_or_default()))
+                }
             };
-            (index, Wanted { key, item, wants, value, rejection })
+            (index, Wanted { key, item, wants, value })
         });
         Ok(wanted.collect())
     }
@@ -167,7 +168,8 @@ impl<S: Services> Explaining<'_, '_, S> {
         }
         let claims = table.rows.values().filter_map(|row| row.claim.as_ref());
         let asking = claims.map(Claim::item).chain(indexes.iter().cloned().map(ItemRef::from));
-        let asking = asking.filter(|item| !wanted.contains_key(&item.index)).collect();
+        let is_open = |it: &ItemRef| it.query.is_none() && !wanted.contains_key(&it.index);
+        let asking = asking.filter(is_open).collect();
         wanted.extend(self.want(asking).await?);
         let is_rejected = |index| wanted.get(index).is_some_and(|it| it.wants == Wants::Rejected);
         let written = indexes.iter().find(|index| tried.is_some() && !is_rejected(index));
