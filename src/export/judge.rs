@@ -413,22 +413,6 @@ impl Table {
         self.range.as_ref().is_some_and(|range| range.holds(key)) || self.rows.contains_key(key)
     }
 
-    /// Gives an index the keys that it asks for, whoever has them: a write does.
-    pub fn give(&mut self, index: &IndexRef) {
-        for Row { claim, others, .. } in self.rows.values_mut() {
-            let asks = others.iter_mut().find(|other| ***other == *index);
-            if let (Some(claim), Some(other)) = (claim, asks) {
-                std::mem::swap(&mut claim.index, other);
-            }
-        }
-    }
-
-    /// Says what an index wants under the keys that it has.
-    pub fn resolve_claims(&mut self, index: &IndexRef, wants: Wants) {
-        let claims = self.rows.values_mut().filter_map(|row| row.claim.as_mut());
-        claims.filter(|claim| *claim.index == *index).for_each(|claim| claim.wants = wants);
-    }
-
     /// Returns the index ids of the range that active aliases name and that have neither an item nor a key.
     pub fn dangling(&self) -> impl Iterator<Item = &String> {
         self.pointed_at.iter().filter(|index_id| {

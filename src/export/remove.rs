@@ -114,14 +114,14 @@ impl<S: Services> Removing<'_, '_, S> {
             return BTreeSet::new();
         }
         let started = Instant::now();
-        let mut table =
-            match look_at(self.invocation, Table::of_settings(&read.held), |_| true).await {
-                Ok(table) => table,
-                Err(error) => {
-                    self.fail(read.held.into_keys(), &error.into());
-                    return BTreeSet::new();
-                }
-            };
+        let mut table = match look(self.invocation, Table::of_settings(&read.held), |_| true).await
+        {
+            Ok(table) => table,
+            Err(error) => {
+                self.fail(read.held.into_keys(), &error.into());
+                return BTreeSet::new();
+            }
+        };
         let time_to_delete = started.elapsed() + TIME_FOR_WRITES;
         let orphaned = read.held.keys().filter(|key| table.is_orphaned(key));
         let mut open: BTreeSet<String> = orphaned.cloned().collect();
@@ -236,7 +236,7 @@ impl<S: Services> Removing<'_, '_, S> {
         }
         let deadline = self.invocation.budget.deadline;
         let until = deadline.checked_sub(TIME_FOR_A_PUT_BACK).unwrap_or(deadline);
-        let behind = look_at(self.invocation, Table::of_settings(held), |_| true);
+        let behind = look(self.invocation, Table::of_settings(held), |_| true);
         let behind = tokio::time::timeout_at(until, behind).await;
         match behind.unwrap_or(Err(OutOfTime.into())) {
             Ok(table) => {
@@ -366,7 +366,7 @@ impl<S: Services> Removing<'_, '_, S> {
 }
 
 /// Makes a pass for the keys that a table knows, over the items that count. Returns the table.
-pub async fn look_at<S: Services>(
+pub async fn look<S: Services>(
     invocation: &Invocation<'_, S>,
     mut table: Table,
     mut counts: impl FnMut(&ItemKey) -> bool,

@@ -4,4 +4,5 @@ mod asking;
 mod bounds;
 mod query_configs;
 mod secrecy;
+mod trying;
 mod verdicts;

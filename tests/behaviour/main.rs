@@ -11,7 +11,6 @@
 mod documentation;
 mod end_to_end;
 mod explain;
-mod explain_try;
 mod helpers;
 mod observability;
 mod payloads;

@@ -1,16 +1,23 @@
 //! The reports of an explain.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
-use super::differs::Difference;
-use crate::export::judge::Verdict;
+use super::differs::{Difference, differences};
+use super::stages::{Explaining, Judged, named_by};
+use crate::export::judge::{KvKey, Verdict, Wants};
 use crate::export::reconcile::cut;
-use crate::index::{IndexRef, ItemRef};
+use crate::index::IndexRef;
 use crate::item::ItemKey;
-use crate::kv::Source;
+use crate::kv::{Source, StoredValue};
+use crate::ports::Services;
+
+/// The most items that a report names in one place.
+pub const MAX_ITEMS: usize = 100;
 
 /// The longest name that is shown whole, in characters: a stranger's value may hold any.
-pub const MAX_NAME_CHARACTERS: usize = 512;
+const MAX_NAME_CHARACTERS: usize = 512;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -19,20 +26,7 @@ pub enum Explained {
     Account(AccountReport),
 }
 
-impl ExplainReport {
-    /// Returns whether the table, KV or an alias knows what the report is about.
-    pub fn is_known(&self) -> bool {
-        self.item != ItemState::Absent || !self.keys.is_empty() || !self.pointed_at_by.is_empty()
-    }
-}
-
-impl From<ExplainReport> for Explained {
-    fn from(report: ExplainReport) -> Self {
-        Self::Index(report)
-    }
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExplainReport {
     /// The index that it is about; absent where nothing says which.
     #[serde(flatten)]
@@ -53,12 +47,11 @@ pub struct ExplainReport {
     pub tried: Option<TriedReport>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ItemState {
     Exportable,
     Rejected,
-    #[default]
     Absent,
     /// An item of the table that is never exported; its aliases count.
     Skipped,
@@ -72,23 +65,16 @@ pub struct ItemName {
 }
 
 impl From<&IndexRef> for ItemName {
-    fn from(IndexRef { account, name }: &IndexRef) -> Self {
-        Self {
-            system_account_id: cut(account, MAX_NAME_CHARACTERS),
-            index_name: cut(name, MAX_NAME_CHARACTERS),
-        }
+    fn from(index: &IndexRef) -> Self {
+        Self { system_account_id: short(&index.account), index_name: short(&index.name) }
     }
 }
 
 impl From<&ItemKey> for ItemName {
     fn from(key: &ItemKey) -> Self {
-        match key.item() {
-            Some(ItemRef { index, query: None }) => Self::from(&index),
-            _ => Self {
-                system_account_id: cut(&key.pk, MAX_NAME_CHARACTERS),
-                index_name: cut(&key.sk, MAX_NAME_CHARACTERS),
-            },
-        }
+        let index = key.item().filter(|item| item.query.is_none()).map(|item| item.index.name);
+        let name = index.as_ref().unwrap_or(&key.sk);
+        Self { system_account_id: short(&key.pk), index_name: short(name) }
     }
 }
 
@@ -147,4 +133,76 @@ pub struct AccountReport {
     /// The last of these indexes, where there are more.
     #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
+}
+
+impl<S: Services> Explaining<'_, '_, S> {
+    /// Returns the report on an index and on the keys that are shown.
+    pub fn report(
+        &self,
+        judged: &Judged,
+        index: Option<&IndexRef>,
+        shows: impl Fn(&KvKey) -> bool,
+    ) -> ExplainReport {
+        let Judged { values, table, wanted, .. } = judged;
+        let index_id = index.map(IndexRef::index_id).unwrap_or_default();
+        let is_its = |key: &KvKey| table.claimants(key).any(|claimant| Some(&**claimant) == index);
+        let names = values.keys().filter(|key| is_its(key)).map(|key| &key.name);
+        let pointers = names.chain([&index_id]).flat_map(|name| table.pointers_at(name, index));
+        let mut keys: Vec<&KvKey> = values.keys().filter(|key| shows(key)).collect();
+        // The primary key first, then the index id's, then what is left over.
+        keys.sort_by_key(|key| (!is_its(key), key.name == index_id));
+        let keys: Vec<KeyReport> =
+            keys.into_iter().map(|key| self.report_key(judged, key)).collect();
+        let item = index.and_then(|index| wanted.get(index)).map(|wanted| &wanted.value);
+        let path = item.and_then(|value| Some(short(&value.as_ref().err()?.path)));
+        let breaks = path.iter().map(|path| format!("the item can't be exported: {path}"));
+        ExplainReport {
+            index: index.map(ItemName::from),
+            item: match item {
+                None => ItemState::Absent,
+                Some(Err(_)) => ItemState::Rejected,
+                Some(Ok(_)) => ItemState::Exportable,
+            },
+            pointed_at_by: names_of(pointers.collect()),
+            api_key_unavailable: keys.iter().any(|key| key.api_key_unavailable),
+            tried: self
+                .item_to_try()
+                .map(|_| TriedReport { breaks: breaks.collect(), ..TriedReport::default() }),
+            keys,
+            path,
+        }
+    }
+
+    fn report_key(&self, Judged { values, table, wanted, .. }: &Judged, key: &KvKey) -> KeyReport {
+        let stored = values[key].as_ref();
+        let metadata = stored.and_then(StoredValue::metadata);
+        let wanted = table.claim_of(key).and_then(|claim| wanted.get(&*claim.index));
+        let differs = stored.zip(wanted).and_then(|(held, wanted)| {
+            Some(differences(&held.value, wanted.value.as_ref().ok()?, wanted.wants))
+        });
+        let differs = differs.unwrap_or_default();
+        let claimants: BTreeSet<_> = table.claimants(key).map(|it| ItemName::from(&**it)).collect();
+        KeyReport {
+            key: key.name.clone(),
+            verdict: table.verdict(key),
+            named: stored.and_then(named_by).as_ref().map(ItemName::from),
+            environment: metadata.as_ref().and_then(|it| it.shown_environment().map(str::to_owned)),
+            exported_at: metadata.as_ref().and_then(|it| it.exported_at.clone()),
+            changed_at: metadata.as_ref().and_then(|it| it.changed_at.clone()),
+            source: metadata.as_ref().and_then(|it| it.source),
+            differs: differs.iter().map(|difference| difference.path.clone()).collect(),
+            values: self.request.values.then_some(differs),
+            claimed_by: claimants.into_iter().take(MAX_ITEMS).collect(),
+            api_key_unavailable: wanted.is_some_and(|it| it.wants == Wants::Unavailable),
+        }
+    }
+}
+
+pub fn names_of(items: BTreeSet<&ItemKey>) -> Vec<ItemName> {
+    items.into_iter().take(MAX_ITEMS).map(ItemName::from).collect()
+}
+
+/// Returns a name as a report shows it.
+pub fn short(name: &str) -> String {
+    cut(name, MAX_NAME_CHARACTERS)
 }

@@ -13,6 +13,11 @@ pub async fn asked(world: &World, payload: &Value) -> Value {
     report
 }
 
+/// The payload that tries an item, with values.
+pub fn trying(item: &Value) -> Value {
+    json!({"explain": {"item": testbed::table::to_item(item), "values": true}})
+}
+
 /// Each key with its verdict, in the report's order.
 #[track_caller]
 pub fn verdicts(report: &Value) -> Vec<(&str, &str)> {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use testbed::faults::Fault;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
+use super::asking::trying;
 use crate::helpers::*;
 
 const CANARY: &str = "CANARY";
@@ -77,25 +78,33 @@ async fn no_value_shows_whatever_is_asked_and_whoever_wrote_it() {
 #[tokio::test]
 async fn values_show_where_they_are_asked_for_but_no_secret_and_nothing_in_the_log() {
     let world = World::start().await;
-    world.stack.api_keys.set("a", &format!("{CANARY}-api-key"));
-    let item = |limit: &str, secret: &str| {
-        let config = json!({"limit": limit, "token": secret, "auth": {"password": [secret]}});
-        index_with("a", "i", json!({"search_config": config}))
+    world.stack.api_keys.set("a", CANARY);
+    let item = |limit: &str, secret: u8| {
+        let secret = format!("{CANARY}-{secret}");
+        let config =
+            json!({"limit": limit, "token": secret, "x": {"Passwords": [secret]}, "note": CANARY});
+        index_with("a", "i", json!({"shop_id": "s.example", "search_config": config}))
     };
-    world.settled_with([item("ten", &format!("{CANARY}-1"))]).await;
-    world.load([item("twenty", &format!("{CANARY}-2"))]);
+    world.settled_with([item("ten", 1)]).await;
+    world.load([item("twenty", 2)]);
     world.stack.api_keys.set("a", &format!("{CANARY}-rotated"));
-    let tried = testbed::table::to_item(&item("twenty", &format!("{CANARY}-3")));
 
-    for question in [json!({"key": "a-i"}), json!({"item": tried})] {
-        let payload = json!({"explain": with(question, json!({"values": true}))});
-        let said = world.report(&payload).await.to_string();
-        assert!(
-            said.contains(r#""held":"ten""#) && said.contains(r#""wanted":"twenty""#),
-            "{said}"
-        );
-        assert!(said.contains("****") && !said.contains(CANARY), "{said}");
+    for payload in [
+        trying(&item("twenty", 3)),
+        json!({"explain": {"system_account_id": "a", "index_name": "i", "values": true}}),
+        json!({"explain": {"key": "a-i", "values": true}}),
+        json!({"explain": {"system_account_id": "a"}}),
+        json!({"explain": {"item": {"pk": {"S": "a"}, "x": {"S": CANARY}}}}),
+        json!({"explain": {"key": "a-i", "values": CANARY}}),
+    ] {
+        let answered = world.handle(&payload).await;
+        let said = format!("{:?}", answered.result);
+        assert!(!said.contains(CANARY), "{payload}: {said}");
+        let shows = payload["explain"]["values"] == true;
+        for shown in ["ten", "twenty", "****"] {
+            assert_eq!(said.contains(&format!("\"{shown}\"")), shows, "{payload}: {said}");
+        }
     }
     let log = world.logs.text();
-    assert!(!log.contains(CANARY) && !log.contains("twenty"), "{log}");
+    assert!(["CANARY", "twenty", "****"].iter().all(|text| !log.contains(text)), "{log}");
 }
