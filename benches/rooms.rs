@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ecom_settings_exporter::item::{Change, Content, IndexSettings, StreamRecord};
-use ecom_settings_exporter::kv::{Entry, Metadata, Pair, Source};
+use ecom_settings_exporter::kv::{Metadata, Pair, Source, StoredValue};
 use ecom_settings_exporter::lambda::payload::Payload;
 use ecom_settings_exporter::services::cloudflare::wire::body;
 
@@ -44,8 +44,12 @@ fn encode(settings: Vec<IndexSettings>) -> Vec<Pair> {
             environment: Some("bench".to_owned()),
             changed_at: None,
         };
-        let entry = Rc::new(Entry::new(&settings.value(&api_key), metadata));
-        pairs.extend(settings.kv_keys().into_iter().map(|key| Pair { key, entry: entry.clone() }));
+        let stored = Rc::new(StoredValue::new(settings.value(&api_key), metadata));
+        pairs.extend(settings.kv_keys().into_iter().map(|key| Pair {
+            key,
+            stored: stored.clone(),
+            item: None,
+        }));
     }
     pairs
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecom_settings_exporter::COMMIT;
 use ecom_settings_exporter::config::{CloudflareConfig, Config};
-use ecom_settings_exporter::lambda::{Answer, Handler};
+use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
 use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
@@ -15,7 +15,7 @@ use ecom_settings_exporter::services::{RealServices, aws, held_secrets, http};
 use ecom_settings_exporter::telemetry::logging;
 use ecom_settings_exporter::telemetry::metrics::Metrics;
 use lambda_runtime::layers::TracingLayer;
-use lambda_runtime::{Diagnostic, Error, LambdaEvent, Runtime, service_fn};
+use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
 use serde_json::value::RawValue;
 use tokio::task::AbortHandle;
 
@@ -57,10 +57,7 @@ async fn main() -> Result<(), Error> {
         early_reading.iter().for_each(AbortHandle::abort);
         held_secrets::forget_api_keys();
         metrics.print(&context.request_id, &stats);
-        result.map_err(|error| Diagnostic {
-            error_type: error.error_type().to_owned(),
-            error_message: error.message(),
-        }) as Result<Answer, Diagnostic>
+        result
     });
     Runtime::new(service).layer(TracingLayer::new()).run().await
 }

@@ -62,12 +62,13 @@ pub async fn put<S: Services>(
         async |pairs: &[Pair]| kv.put(namespace, pairs).await
     })
     .await;
-    for Pair { key, entry } in pairs.iter().filter(|pair| !failures.contains_key(&pair.key)) {
+    for Pair { key, stored, item } in pairs.iter().filter(|pair| !failures.contains_key(&pair.key))
+    {
         invocation.count(|stats| match namespace {
             Namespace::Settings => stats.settings_written += 1,
             Namespace::QueryConfigs => stats.query_configs_written += 1,
         });
-        log_receipt(invocation, "exported", key, entry.metadata(), entry.item.as_ref());
+        log_receipt(invocation, "exported", key, stored.metadata().as_ref(), item.as_ref());
     }
     failures
 }
@@ -170,7 +171,7 @@ fn key_bytes(key: &str) -> usize {
 fn pair_bytes(pair: &Pair) -> usize {
     // `{"key":…,"value":…,"metadata":…},`
     const FRAME: usize = 40;
-    FRAME + key_bytes(&pair.key) + pair.entry.body_bytes()
+    FRAME + key_bytes(&pair.key) + pair.stored.body_bytes()
 }
 
 /// Returns work cut into requests that stay within both limits, in order.

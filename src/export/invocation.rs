@@ -79,7 +79,7 @@ const REQUESTS_AT_ONCE: u32 = 100;
 const PACE: Duration = Duration::from_millis(500);
 const _: () = assert!(300_000 / PACE.as_millis() == 600);
 
-/// Spreads the requests of a reconcile.
+/// Spreads the requests of a reconcile to Cloudflare, so that changes have their share.
 struct Pace {
     made: Cell<u32>,
     next: Cell<Instant>,
@@ -118,14 +118,9 @@ impl<'a, S: Services> Invocation<'a, S> {
         source: Source,
     ) -> Self {
         let began = services.clock().now();
-        Self { services, config, began, budget, source, stats: RefCell::default(), pace: None }
-    }
-
-    /// Returns the same invocation, with a pace for requests to Cloudflare that leaves changes their share.
-    #[must_use]
-    pub fn paced(self) -> Self {
         let pace = Pace { made: Cell::new(0), next: Cell::new(Instant::now()) };
-        Self { pace: Some(pace), ..self }
+        let pace = (source == Source::Reconcile).then_some(pace);
+        Self { services, config, began, budget, source, stats: RefCell::default(), pace }
     }
 
     /// Makes one call that has to end by `until`, and returns its response. The call is boxed because the

@@ -31,7 +31,7 @@ use crate::error_chain::Chain;
 use crate::index::{IndexRef, ItemRef};
 use crate::item::ItemKey;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::kv::{Entry, Namespace, Pair, StoredValue, check_key};
+use crate::kv::{Namespace, Pair, StoredValue, check_key};
 use crate::ports::{ScanColumns, Services};
 
 /// The most often that a key is deleted and put back.
@@ -270,7 +270,11 @@ impl<S: Services> Removing<'_, '_, S> {
         }
         let pairs: Vec<Pair> = values
             .iter()
-            .map(|(key, stored)| Pair { key: key.clone(), entry: Rc::new(Entry::restored(stored)) })
+            .map(|(key, stored)| Pair {
+                key: key.clone(),
+                stored: Rc::new(stored.clone()),
+                item: None,
+            })
             .collect();
         let bounds = self.invocation.budget.for_put_backs();
         let failures = bulk::put(self.invocation, Namespace::Settings, bounds, pairs).await;

@@ -29,7 +29,7 @@ use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
 use crate::index::ItemRef;
 use crate::item::{Item, Rejection};
-use crate::kv::{Entry, Namespace, Pair, Source};
+use crate::kv::{Namespace, Pair, Source, StoredValue};
 use crate::ports::Services;
 
 /// The most often that an item is put.
@@ -106,7 +106,7 @@ impl Written {
 /// An item's value and its keys, as read last.
 struct Draft {
     write: WriteItem,
-    entry: Rc<Entry>,
+    stored: Rc<StoredValue>,
     keys: Vec<String>,
     /// The account whose API key it has.
     owner: Option<ApiKeyOwner>,
@@ -133,7 +133,7 @@ pub async fn write_items<S: Services>(
         while bytes < MAX_BYTES && !items.is_empty() {
             let next: Vec<WriteItem> = items.drain(..READ_ITEMS.min(items.len())).collect();
             let new = writing.first_read(next, std::mem::take(&mut owners)).await;
-            bytes += new.iter().map(|draft| draft.entry.body_bytes()).sum::<usize>();
+            bytes += new.iter().map(|draft| draft.stored.body_bytes()).sum::<usize>();
             drafts.extend(new);
         }
         writing.write(drafts).await;
@@ -232,8 +232,8 @@ impl<S: Services> Writing<'_, '_, S> {
             keys.retain(|key| only.contains(key));
         }
         let metadata = self.invocation.metadata(&write.item.index, write.changed_at.clone());
-        let entry = Rc::new(Entry::new(&value, metadata).of_item(write.item.clone()));
-        Draft { write, entry, keys, owner, stood_in }
+        let stored = Rc::new(StoredValue::new(value, metadata));
+        Draft { write, stored, keys, owner, stood_in }
     }
 
     /// Returns when `time` is over, the deadline at the latest.
@@ -287,7 +287,11 @@ impl<S: Services> Writing<'_, '_, S> {
                 if !std::ptr::eq(last[key], draft) || (taken && !is_first) {
                     continue;
                 }
-                pairs.push(Pair { key: key.clone(), entry: Rc::clone(&draft.entry) });
+                pairs.push(Pair {
+                    key: key.clone(),
+                    stored: Rc::clone(&draft.stored),
+                    item: Some(draft.write.item.clone()),
+                });
                 self.written.keys.insert(key.clone(), draft.write.item.clone());
             }
         }
@@ -356,7 +360,7 @@ impl<S: Services> Writing<'_, '_, S> {
             Ok(desired) => {
                 let new = self.draft_of(draft.write.clone(), draft.owner.clone(), desired, false);
                 self.leave_behind(&draft, &new.keys);
-                let is_same = new.entry.digest() == draft.entry.digest();
+                let is_same = new.stored.value == draft.stored.value;
                 if !is_same || new.keys.iter().any(|key| !draft.keys.contains(key)) {
                     return Some(new);
                 }

@@ -1,7 +1,6 @@
 //! What KV holds and takes: values, their metadata, and KV's limits. Pure.
 
 mod digest;
-mod entry;
 pub mod limits;
 pub mod metadata;
 pub mod stored;
@@ -10,10 +9,9 @@ use enum_map::Enum;
 use serde::{Deserialize, Serialize};
 
 pub use digest::Digest;
-pub use entry::{Entry, Pair};
 pub use limits::{LimitExceeded, check_key};
 pub use metadata::{Metadata, Source, rfc3339};
-pub use stored::{StoredSettings, StoredValue};
+pub use stored::{Pair, StoredSettings, StoredValue};
 
 /// The two KV namespaces that the search proxy reads, as its bindings `KV` and `KV_QCFG`.
 #[derive(

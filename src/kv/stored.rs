@@ -1,21 +1,36 @@
-//! Values as KV holds them, and what they refer to.
+//! Values as KV holds and takes them, and what they refer to.
 
 use std::fmt;
+use std::rc::Rc;
 
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Metadata;
+use super::{Digest, Metadata};
 use crate::index::{IndexRef, ItemRef};
 use crate::json::{Json, from_object};
 
-/// A value as KV holds it. May hold an API key: `Debug` shows the size only.
-#[derive(Clone, PartialEq)]
+/// A value with its metadata, as KV holds it and as a bulk write takes it. May hold an API key: `Debug` shows
+/// the size only.
+#[derive(Clone, PartialEq, Serialize)]
 pub struct StoredValue {
     pub value: String,
     /// Not null.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Json>,
+}
+
+/// What a bulk write puts under a key.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pair {
+    pub key: String,
+    /// Shared with the index's other key.
+    #[serde(flatten)]
+    pub stored: Rc<StoredValue>,
+    /// The item that it was made for. `None` for what is put back.
+    #[serde(skip)]
+    pub item: Option<ItemRef>,
 }
 
 /// The parts of a stored settings value that the exporter looks at.
@@ -41,6 +56,26 @@ struct Fields<'a> {
 }
 
 impl StoredValue {
+    /// Returns a value whose metadata has its digest. KV's limits were checked when the item was decoded.
+    pub fn new(value: impl Into<String>, metadata: Metadata) -> Self {
+        let value = value.into();
+        let digest = Some(Digest::of(value.as_bytes()));
+        let metadata = Some(Metadata { digest, ..metadata }.to_json());
+        Self { value, metadata }
+    }
+
+    /// Returns how long the value and its metadata are in a request, at most.
+    pub fn body_bytes(&self) -> usize {
+        let escape = |byte| match byte {
+            b'"' | b'\\' => 1,
+            // `\u0000`
+            0..b' ' => 5,
+            _ => 0,
+        };
+        let escapes: usize = self.value.bytes().map(escape).sum();
+        self.value.len() + escapes + self.metadata.as_ref().map_or(0, |json| json.get().len())
+    }
+
     /// Returns `None` where there is no metadata, or where no exporter wrote it.
     pub fn metadata(&self) -> Option<Metadata> {
         Metadata::parse(self.metadata.as_ref()?.get())
@@ -91,10 +126,39 @@ pub fn fits_a_header(secret: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::Source;
     use secrecy::ExposeSecret;
 
     fn stored(value: &str) -> StoredValue {
         StoredValue { value: value.to_owned(), metadata: None }
+    }
+
+    #[test]
+    fn metadata_is_written_with_the_digest_of_the_values_bytes_and_read_as_written() {
+        let metadata = Metadata {
+            index: IndexRef::parse("acct1", "main").unwrap(),
+            environment: Some("prod".to_owned()),
+            digest: None,
+            exported_at: Some("2026-11-21T10:00:00.000Z".to_owned()),
+            changed_at: Some("2026-11-21T09:59:58Z".to_owned()),
+            source: Some(Source::ReExport),
+        };
+        let stored = StoredValue::new("abc", metadata.clone());
+        assert_eq!(
+            stored.metadata.as_ref().unwrap().get(),
+            r#"{"digest":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","exported_at":"2026-11-21T10:00:00.000Z","source":"re-export","system_account_id":"acct1","index_name":"main","environment":"prod","changed_at":"2026-11-21T09:59:58Z"}"#
+        );
+        let digest = Some(Digest::of(b"abc"));
+        assert_eq!(stored.metadata(), Some(Metadata { digest, ..metadata }));
+        assert_eq!(format!("{stored:?}"), "StoredValue { bytes: 3, .. }");
+    }
+
+    #[test]
+    fn a_body_is_no_longer_than_it_was_measured() {
+        for value in ["", "größe", "a\"b\\", "\u{0}\n\u{1f}\u{7f}"] {
+            let written = serde_json::to_string(value).unwrap().len() - 2;
+            assert!(written <= stored(value).body_bytes(), "{value:?}");
+        }
     }
 
     #[test]

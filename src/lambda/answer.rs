@@ -1,6 +1,9 @@
 //! The answer to an invocation.
 
+use std::error::Error;
+
 use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
+use lambda_runtime::Diagnostic;
 use serde::Serialize;
 
 use super::payload::InvalidPayload;
@@ -18,52 +21,47 @@ pub enum Answer {
     Explain(Box<Explained>),
 }
 
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum HandlerError {
-    #[error(transparent)]
-    InvalidPayload(#[from] InvalidPayload),
-    #[error(transparent)]
-    ReExport(Box<ReExportError>),
-    #[error(transparent)]
-    Reconcile(#[from] ReconcileError),
-    #[error(transparent)]
-    Explain(Box<ExplainError>),
-    #[error(
-        "{0} failed records have no SequenceNumber to be named by in the answer: the whole batch has to be sent again"
-    )]
-    MissingSequenceNumber(usize),
+/// Returns a Lambda error: what happened, with its causes.
+fn diagnostic(error_type: &str, error: &dyn Error) -> Diagnostic {
+    Diagnostic { error_type: error_type.to_owned(), error_message: Chain(error).to_string() }
 }
 
-impl HandlerError {
-    /// Returns the `errorMessage` of the Lambda error: what happened, with its causes.
-    pub fn message(&self) -> String {
-        Chain(self).to_string()
+impl From<InvalidPayload> for Diagnostic {
+    fn from(error: InvalidPayload) -> Self {
+        diagnostic("InvalidPayload", &error)
     }
+}
 
-    pub fn error_type(&self) -> &'static str {
-        match self {
-            Self::InvalidPayload(_) => "InvalidPayload",
-            Self::ReExport(error) => match &**error {
-                ReExportError::IndexNotFound(_) => "IndexNotFound",
-                ReExportError::RecordRejected { .. } => "RecordRejected",
-                ReExportError::CloudflareAuthRejected { .. } => "CloudflareAuthRejected",
-                ReExportError::Incomplete { .. } => "ReExportIncomplete",
-            },
-            Self::Reconcile(error) => match error {
-                ReconcileError::CloudflareAuthRejected(_) => "CloudflareAuthRejected",
-                ReconcileError::PassStopped { .. }
-                | ReconcileError::AccountUnread(_)
-                | ReconcileError::ListingStopped { .. }
-                | ReconcileError::ListingDoesNotAdvance { .. }
-                | ReconcileError::NoProgress => "ReconcileIncomplete",
-            },
-            Self::Explain(error) => match &**error {
-                ExplainError::IndexNotFound { .. } => "IndexNotFound",
-                ExplainError::CloudflareAuthRejected(_) => "CloudflareAuthRejected",
-                ExplainError::Incomplete { .. } => "ExplainIncomplete",
-            },
-            Self::MissingSequenceNumber(_) => "MissingSequenceNumber",
-        }
+impl From<ReExportError> for Diagnostic {
+    fn from(error: ReExportError) -> Self {
+        let error_type = match error {
+            ReExportError::IndexNotFound(_) => "IndexNotFound",
+            ReExportError::RecordRejected { .. } => "RecordRejected",
+            ReExportError::CloudflareAuthRejected { .. } => "CloudflareAuthRejected",
+            ReExportError::Incomplete { .. } => "ReExportIncomplete",
+        };
+        diagnostic(error_type, &error)
+    }
+}
+
+impl From<ReconcileError> for Diagnostic {
+    fn from(error: ReconcileError) -> Self {
+        let error_type = match error {
+            ReconcileError::CloudflareAuthRejected(_) => "CloudflareAuthRejected",
+            _ => "ReconcileIncomplete",
+        };
+        diagnostic(error_type, &error)
+    }
+}
+
+impl From<ExplainError> for Diagnostic {
+    fn from(error: ExplainError) -> Self {
+        let error_type = match error {
+            ExplainError::IndexNotFound { .. } => "IndexNotFound",
+            ExplainError::CloudflareAuthRejected(_) => "CloudflareAuthRejected",
+            ExplainError::Incomplete { .. } => "ExplainIncomplete",
+        };
+        diagnostic(error_type, &error)
     }
 }
 
@@ -71,7 +69,7 @@ impl HandlerError {
 /// without a sequence number fails the invocation: null or `""` would make Lambda send nothing again.
 pub fn stream_answer(
     failed: impl IntoIterator<Item = Option<String>>,
-) -> Result<Answer, HandlerError> {
+) -> Result<Answer, Diagnostic> {
     let mut answer = DynamoDbEventResponse::default();
     let mut unnamed = 0;
     for sequence_number in failed {
@@ -80,10 +78,15 @@ pub fn stream_answer(
         unnamed += usize::from(failure.item_identifier.is_none());
         answer.batch_item_failures.push(failure);
     }
-    match unnamed {
-        0 => Ok(Answer::Stream(answer)),
-        _ => Err(HandlerError::MissingSequenceNumber(unnamed)),
+    if unnamed == 0 {
+        return Ok(Answer::Stream(answer));
     }
+    Err(Diagnostic {
+        error_type: "MissingSequenceNumber".to_owned(),
+        error_message: format!(
+            "{unnamed} failed records have no SequenceNumber to be named by in the answer: the whole batch has to be sent again"
+        ),
+    })
 }
 
 #[cfg(test)]
@@ -105,7 +108,9 @@ mod tests {
             r#"{"batchItemFailures":[]}"#
         );
         for unnamed in [None, Some("")] {
-            assert_eq!(answer(&[Some("1"), unnamed]), Err(HandlerError::MissingSequenceNumber(1)));
+            let error = answer(&[Some("1"), unnamed]).unwrap_err();
+            assert_eq!(error.error_type, "MissingSequenceNumber");
+            assert!(error.error_message.starts_with("1 failed records"), "{error:?}");
         }
     }
 }

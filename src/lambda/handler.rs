@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use lambda_runtime::Diagnostic;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::answer::{Answer, HandlerError, stream_answer};
-use super::payload::{InvalidPayload, Payload};
+use super::answer::{Answer, stream_answer};
+use super::payload::{InvalidPayload, Payload, invalid};
 use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
 use crate::export::api_keys::TIME_FOR_API_KEYS;
@@ -22,7 +23,6 @@ use crate::item::stream_record::EVENT_SOURCE;
 use crate::kv::Source;
 use crate::ports::Services;
 use crate::telemetry::Stats;
-use crate::telemetry::stats::ReconcileRun;
 
 /// The time that is left for the answer when the work has to stop. It is enough for a slow CPU and the way back.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ pub struct Handler<S> {
 }
 
 /// With what it counted.
-pub type Handled = (Result<Answer, HandlerError>, Stats);
+pub type Handled = (Result<Answer, Diagnostic>, Stats);
 
 impl<S: Services> Handler<S> {
     pub fn new(services: S, config: ExporterConfig) -> Self {
@@ -53,41 +53,40 @@ impl<S: Services> Handler<S> {
             warn!("dry run: CLOUDFLARE_ACCOUNT_ID is absent, so nothing is sent to Cloudflare");
         }
         let all = Budget::until(started + (time_left - ANSWER_MARGIN.min(time_left / 4)));
+        let by_hand = Budget { longest_wait: LONGEST_WAIT, api_keys: TIME_FOR_API_KEYS, ..all };
         let of_batch = Budget {
             writes_until: all.deadline.min(started + batch::TIME_TO_WRITE),
             api_keys: TIME_FOR_API_KEYS,
             first_read: batch::TIME_FOR_FIRST_READ,
             ..all
         };
-        let by_hand = Budget { longest_wait: LONGEST_WAIT, api_keys: TIME_FOR_API_KEYS, ..all };
-        let invocation =
-            |budget, source| Invocation::new(&self.services, &self.config, budget, source);
-        // Boxed: each use case is a deep future, and only one of them is under way.
+        let (name, source, budget) = match &request {
+            Err(_) => ("invalid", Source::Stream, all),
+            Ok(Payload::Stream(_)) => ("stream", Source::Stream, of_batch),
+            Ok(Payload::ReExport(_)) => ("re-export", Source::ReExport, by_hand),
+            Ok(Payload::Reconcile(_)) => ("reconcile", Source::Reconcile, all),
+            // It compares KV with what a re-export would write, and writes nothing.
+            Ok(Payload::Explain(_)) => ("explain", Source::ReExport, by_hand),
+        };
+        let invocation = Invocation::new(&self.services, &self.config, budget, source);
         let mut account = None;
-        let (source, result, mut stats) = match request {
-            Err(error) => ("invalid", Err(error.into()), Stats::default()),
+        // Boxed: each use case is a deep future, and only one of them is under way.
+        let result: Result<Answer, Diagnostic> = match request {
+            Err(error) => Err(error.into()),
             Ok(Payload::Stream(records)) => {
-                let invocation = invocation(of_batch, Source::Stream);
-                let result = Box::pin(stream(&invocation, records, &self.flood)).await;
-                ("stream", result, invocation.stats())
+                Box::pin(stream(&invocation, records, &self.flood)).await
             }
             Ok(Payload::ReExport(request)) => {
-                let invocation = invocation(by_hand, Source::ReExport);
-                let result = Box::pin(re_export(&invocation, &request)).await;
-                let result = result.map_err(|error| HandlerError::ReExport(Box::new(error)));
-                ("re-export", result.map(Answer::ReExport), invocation.stats())
+                let report = Box::pin(re_export(&invocation, &request)).await;
+                report.map(Answer::ReExport).map_err(Into::into)
             }
             Ok(Payload::Reconcile(request)) => {
-                let invocation = invocation(all, Source::Reconcile).paced();
-                let result = Box::pin(reconcile(&invocation, &request)).await;
-                let result = result.map(|report| Answer::Reconcile(Box::new(report)));
+                let report = Box::pin(reconcile(&invocation, &request)).await;
                 account = request.system_account_id;
-                ("reconcile", result.map_err(HandlerError::from), invocation.stats())
+                report.map(Box::new).map(Answer::Reconcile).map_err(Into::into)
             }
             Ok(Payload::Explain(request)) => {
-                // It compares KV with what a re-export would write, and writes nothing.
-                let invocation = invocation(by_hand, Source::ReExport);
-                let result = Box::pin(explain(&invocation, &request)).await;
+                let report = Box::pin(explain(&invocation, &request)).await;
                 account = match request.subject {
                     Subject::Index(IndexRef { account, .. }) | Subject::Account { account, .. } => {
                         Some(account)
@@ -95,13 +94,12 @@ impl<S: Services> Handler<S> {
                     Subject::Item(tried) => Some(tried.key.pk),
                     Subject::Key(_) => None,
                 };
-                let result = result.map(|report| Answer::Explain(Box::new(report)));
-                let result = result.map_err(|error| HandlerError::Explain(Box::new(error)));
-                ("explain", result, invocation.stats())
+                report.map(Box::new).map(Answer::Explain).map_err(Into::into)
             }
         };
+        let mut stats = invocation.stats();
         stats.duration_ms = started.elapsed();
-        log_invocation(source, &result, account.as_deref(), &stats);
+        log_invocation(name, &result, account.as_deref(), &stats);
         (result, stats)
     }
 }
@@ -110,7 +108,7 @@ async fn stream<S: Services>(
     invocation: &Invocation<'_, S>,
     records: Vec<StreamRecord>,
     flood: &Flood,
-) -> Result<Answer, HandlerError> {
+) -> Result<Answer, Diagnostic> {
     check_origin(&records, invocation.config)?;
     let sequence_numbers: Vec<Option<String>> =
         records.iter().map(|record| record.sequence_number.clone()).collect();
@@ -127,19 +125,14 @@ fn check_origin(records: &[StreamRecord], config: &ExporterConfig) -> Result<(),
     let ours = format!(":table/{}/stream/", config.table_name);
     for record in records {
         if record.event_source.as_deref().is_some_and(|source| source != EVENT_SOURCE) {
-            let reason = format!("Records hold another event source than {EVENT_SOURCE}");
-            return Err(InvalidPayload(reason));
+            return invalid(&format!("Records hold another event source than {EVENT_SOURCE}"));
         }
-        let is_ours = match &record.source_arn {
-            Some(arn) => arn.contains(&ours),
-            None => !config.in_aws,
-        };
+        let is_ours = record.source_arn.as_ref().map_or(!config.in_aws, |arn| arn.contains(&ours));
         if !is_ours {
             let table = &config.table_name;
-            let reason = format!(
+            return invalid(&format!(
                 "Records hold another table's than {table}: check the event source mapping"
-            );
-            return Err(InvalidPayload(reason));
+            ));
         }
     }
     Ok(())
@@ -170,18 +163,18 @@ fn log_record(outcome: &Outcome, sequence_number: Option<&str>) {
 /// The invocation's whole story in one line, and its error in another.
 fn log_invocation(
     source: &str,
-    result: &Result<Answer, HandlerError>,
+    result: &Result<Answer, Diagnostic>,
     system_account_id: Option<&str>,
     stats: &Stats,
 ) {
-    let outcome = result.as_ref().map_or_else(HandlerError::error_type, |_| "ok");
+    let outcome = result.as_ref().map_or_else(|error| error.error_type.as_str(), |_| "ok");
     let (apply, complete) = match result {
         Ok(Answer::Reconcile(report)) => (Some(report.apply), Some(report.complete)),
         _ => (None, None),
     };
-    stats.log(source, outcome, ReconcileRun { apply, system_account_id, complete });
-    if let Err(error) = result {
-        error!(error_type = error.error_type(), error = error.message(), "invocation failed");
+    stats.log(source, outcome, apply, system_account_id, complete);
+    if let Err(Diagnostic { error_type, error_message }) = result {
+        error!(error_type, error = error_message, "invocation failed");
     }
 }
 
@@ -210,7 +203,7 @@ mod tests {
 
     async fn answer<S: Services>(handler: &Handler<S>, payload: &Value) -> String {
         let (result, _) = handler.handle(payload.to_string(), TIME_LEFT).await;
-        let error = |error: HandlerError| format!("{}: {}", error.error_type(), error.message());
+        let error = |it: Diagnostic| format!("{}: {}", it.error_type, it.error_message);
         result.map_or_else(error, |answer| serde_json::to_string(&answer).unwrap())
     }
 

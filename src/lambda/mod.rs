@@ -4,5 +4,5 @@ pub mod answer;
 pub mod handler;
 pub mod payload;
 
-pub use answer::{Answer, HandlerError};
+pub use answer::Answer;
 pub use handler::{Handled, Handler};

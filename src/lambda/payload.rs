@@ -1,6 +1,6 @@
 //! What an invocation asks for: a closed set, parsed whole before anything is done.
 
-use serde::de::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::export::explain::{Explain, Subject, Tried};
@@ -8,7 +8,6 @@ use crate::export::re_export::ReExport;
 use crate::export::reconcile::{Progress, Raised, Reconcile};
 use crate::index::IndexRef;
 use crate::item::{Item, StreamRecord};
-use crate::json::from_object;
 use crate::kv::check_key;
 
 #[derive(Debug)]
@@ -26,224 +25,186 @@ pub enum Payload {
 )]
 pub struct InvalidPayload(pub String);
 
-/// Returns a field that is there, null included: a wrongly typed field is refused, not taken for an absent one.
-fn present<'de: 'a, 'a, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+/// Reads a field that is there. A null is refused, not taken for an absent field.
+fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(json: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(json).map(Some)
 }
 
-/// Declares an object whose fields are all optional and read one by one; any other field is refused.
-macro_rules! object {
-    ($name:ident { $($field:ident $(= $key:literal)?),* $(,)? }) => {
-        #[derive(serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct $name<'a> {
-            $(
-                $(#[serde(rename = $key)])?
-                #[serde(default, borrow, deserialize_with = "present")]
-                $field: Option<&'a RawValue>,
-            )*
-        }
-    };
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Fields<'a> {
+    #[serde(rename = "Records", borrow, deserialize_with = "some")]
+    records: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, deserialize_with = "some")]
+    reconcile: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "some")]
+    explain: Option<&'a RawValue>,
+    #[serde(deserialize_with = "some")]
+    system_account_id: Option<String>,
+    #[serde(deserialize_with = "some")]
+    index_name: Option<String>,
+    #[serde(deserialize_with = "some")]
+    include_query_configs: Option<bool>,
 }
 
-object!(Fields {
-    records = "Records",
-    reconcile,
-    explain,
-    system_account_id,
-    index_name,
-    include_query_configs,
-});
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ReconcileFields {
+    apply: bool,
+    preview: bool,
+    #[serde(deserialize_with = "some")]
+    system_account_id: Option<String>,
+    #[serde(rename = "continue", deserialize_with = "some")]
+    progress: Option<String>,
+    #[serde(deserialize_with = "some")]
+    delete_up_to: Option<u64>,
+    #[serde(deserialize_with = "some")]
+    rewrite_up_to: Option<u64>,
+}
 
-object!(ReconcileFields {
-    apply,
-    preview,
-    system_account_id,
-    progress = "continue",
-    delete_up_to,
-    rewrite_up_to,
-});
-
-object!(ExplainFields {
-    system_account_id,
-    index_name,
-    key,
-    item,
-    removed,
-    values,
-    progress = "continue",
-});
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ExplainFields {
+    #[serde(deserialize_with = "some")]
+    system_account_id: Option<String>,
+    #[serde(deserialize_with = "some")]
+    index_name: Option<String>,
+    #[serde(deserialize_with = "some")]
+    key: Option<String>,
+    #[serde(deserialize_with = "some")]
+    item: Option<Box<RawValue>>,
+    #[serde(deserialize_with = "some")]
+    removed: Option<bool>,
+    #[serde(deserialize_with = "some")]
+    values: Option<bool>,
+    #[serde(rename = "continue", deserialize_with = "some")]
+    after: Option<String>,
+}
 
 impl Payload {
     /// Parses a payload for the exporter of `environment`.
     pub fn parse(json: &str, environment: &str) -> Result<Self, InvalidPayload> {
-        let fields: Fields<'_> = object(json, "the payload")?;
-        match fields {
-            Fields {
-                records: Some(records),
-                reconcile: None,
-                explain: None,
-                system_account_id: None,
-                index_name: None,
-                include_query_configs: None,
-            } => {
-                let records: Vec<&RawValue> =
-                    typed("Records", records, "a list of stream records")?;
+        let it: Fields<'_> = object("the payload", json)?;
+        let index = (it.system_account_id, it.index_name, it.include_query_configs);
+        match (it.records, it.reconcile, it.explain, index) {
+            (Some(records), None, None, (None, None, None)) => {
                 Ok(Self::Stream(records.into_iter().map(StreamRecord::read).collect()))
             }
-            Fields {
-                records: None,
-                reconcile: Some(request),
-                explain: None,
-                system_account_id: None,
-                index_name: None,
-                include_query_configs: None,
-            } => reconcile(request, environment).map(Box::new).map(Self::Reconcile),
-            Fields {
-                records: None,
-                reconcile: None,
-                explain: Some(question),
-                system_account_id: None,
-                index_name: None,
-                include_query_configs: None,
-            } => explain(question).map(Self::Explain),
-            Fields {
-                records: None,
-                reconcile: None,
-                explain: None,
-                system_account_id: Some(account),
-                index_name: Some(name),
-                include_query_configs,
-            } => Ok(Self::ReExport(ReExport {
-                index: index(account, name)?,
-                include_query_configs: flag("include_query_configs", include_query_configs)?,
-            })),
-            _ => Err(invalid(
+            (None, Some(request), None, (None, None, None)) => {
+                let request = reconcile(object("reconcile", request.get())?, environment)?;
+                Ok(Self::Reconcile(Box::new(request)))
+            }
+            (None, None, Some(question), (None, None, None)) => {
+                explain(object("explain", question.get())?).map(Self::Explain)
+            }
+            (None, None, None, (Some(account), Some(name), include_query_configs)) => {
+                let include_query_configs = include_query_configs.unwrap_or_default();
+                Ok(Self::ReExport(ReExport {
+                    index: index_ref(&account, &name)?,
+                    include_query_configs,
+                }))
+            }
+            _ => invalid(
                 "the payload has to be one of: Records alone; reconcile alone; explain alone; system_account_id with index_name",
-            )),
+            ),
         }
     }
 }
 
-fn reconcile(json: &RawValue, environment: &str) -> Result<Reconcile, InvalidPayload> {
-    let fields: ReconcileFields<'_> = object(json.get(), "reconcile")?;
-    let number = |name, json: Option<&RawValue>| {
-        json.map(|json| typed::<u64>(name, json, "a whole number, zero or more")).transpose()
-    };
-    let account =
-        fields.system_account_id.map(|json| text("system_account_id", json)).transpose()?;
-    let mut request = Reconcile {
-        apply: flag("apply", fields.apply)?,
-        preview: flag("preview", fields.preview)?,
-        system_account_id: account,
-        raised: Raised {
-            deletes: number("delete_up_to", fields.delete_up_to)?,
-            rewrites: number("rewrite_up_to", fields.rewrite_up_to)?,
-        },
-        progress: None,
-    };
-    if request.system_account_id.as_deref() == Some("") {
-        return Err(invalid("system_account_id must not be empty"));
+fn reconcile(fields: ReconcileFields, environment: &str) -> Result<Reconcile, InvalidPayload> {
+    let raised = Raised { deletes: fields.delete_up_to, rewrites: fields.rewrite_up_to };
+    let ReconcileFields { apply, preview, system_account_id, progress, .. } = fields;
+    let mut request = Reconcile { apply, preview, system_account_id, raised, progress: None };
+    if let Some(account) = &request.system_account_id {
+        check_account(account)?;
     }
-    if request.apply && request.preview {
-        return Err(invalid("preview is an audit: not with apply"));
+    if apply && preview {
+        return invalid("preview is an audit: not with apply");
     }
-    if let Some(progress) = fields.progress {
-        let progress = Progress::parse(&text("continue", progress)?);
-        let progress = progress.filter(|progress| progress.belongs_to(&request, environment));
-        request.progress = Some(progress.ok_or_else(|| {
-            invalid("continue must be that of the run before, whole, of the same environment, with the same apply, preview and system_account_id")
-        })?);
+    if let Some(text) = progress {
+        request.progress = Progress::parse(&text).filter(|it| it.belongs_to(&request, environment));
+        if request.progress.is_none() {
+            return invalid(
+                "continue must be that of the run before, whole, of the same environment, with the same apply, preview and system_account_id",
+            );
+        }
     }
     Ok(request)
 }
 
-fn explain(json: &RawValue) -> Result<Explain, InvalidPayload> {
-    let fields: ExplainFields<'_> = object(json.get(), "explain")?;
-    let (removed, values) = (flag("removed", fields.removed)?, flag("values", fields.values)?);
-    let is_item = fields.item.is_some();
-    let is_account = fields.system_account_id.is_some() && fields.index_name.is_none();
-    let subject = match (fields.system_account_id, fields.index_name, fields.key, fields.item) {
-        _ if (fields.removed.is_some() && !is_item)
-            || (fields.progress.is_some() && !is_account)
-            || (fields.values.is_some() && is_account) =>
-        {
-            return Err(invalid(
-                "removed is for an item, continue for an account, and values for all but an account",
-            ));
+fn explain(it: ExplainFields) -> Result<Explain, InvalidPayload> {
+    let index = (it.system_account_id, it.index_name);
+    let subject = match (index, it.key, it.item, it.removed, it.after, it.values) {
+        ((Some(account), Some(name)), None, None, None, None, _) => {
+            Subject::Index(index_ref(&account, &name)?)
         }
-        (Some(account), Some(name), None, None) => Subject::Index(index(account, name)?),
-        (Some(account), None, None, None) => {
-            let account = text("system_account_id", account)?;
-            if account.is_empty() {
-                return Err(invalid("system_account_id must not be empty"));
-            }
-            let after = fields.progress.map(|name| text("continue", name)).transpose()?;
+        ((Some(account), None), None, None, None, after, None) => {
+            check_account(&account)?;
             Subject::Account { account, after }
         }
-        (None, None, Some(key), None) => {
-            let key = text("key", key)?;
+        ((None, None), Some(key), None, None, None, _) => {
             if check_key(&key).is_err() {
-                let reason = "key must be one that KV can hold: 1 to 512 bytes, and not . or ..";
-                return Err(invalid(reason));
+                return invalid(
+                    "key must be one that KV can hold: 1 to 512 bytes, and not . or ..",
+                );
             }
             Subject::Key(key)
         }
-        (None, None, None, Some(item)) => {
-            let item = Item::parse(item.to_owned()).ok().filter(|(key, _)| key.fits_the_table());
-            let (key, item) = item.ok_or_else(|| {
-                invalid("item must be one of the table in DynamoDB JSON, with pk and sk")
-            })?;
-            Subject::Item(Tried { key, item: Some(item).filter(|_| !removed) })
+        ((None, None), None, Some(item), removed, None, _) => {
+            let item = Item::parse(item).ok().filter(|(key, _)| key.fits_the_table());
+            let Some((key, item)) = item else {
+                return invalid("item must be one of the table in DynamoDB JSON, with pk and sk");
+            };
+            Subject::Item(Tried { key, item: Some(item).filter(|_| removed != Some(true)) })
         }
         _ => {
-            return Err(invalid(
-                "explain takes one of: system_account_id and index_name; system_account_id alone; key; item",
-            ));
+            return invalid(
+                "explain takes one of: system_account_id and index_name; system_account_id alone; key; item. removed is for an item, continue for an account, and values for all but an account",
+            );
         }
     };
-    Ok(Explain { subject, values })
+    Ok(Explain { subject, values: it.values.unwrap_or_default() })
 }
 
-fn index(account: &RawValue, name: &RawValue) -> Result<IndexRef, InvalidPayload> {
-    let (account, name) = (text("system_account_id", account)?, text("index_name", name)?);
-    IndexRef::parse(&account, &name).ok_or_else(|| {
-        invalid("system_account_id and index_name must not be empty, and index_name holds no '#' and is not DEFAULT_CONFIG")
-    })
+fn check_account(account: &str) -> Result<(), InvalidPayload> {
+    if account.is_empty() { invalid("system_account_id must not be empty") } else { Ok(()) }
+}
+
+fn index_ref(account: &str, name: &str) -> Result<IndexRef, InvalidPayload> {
+    let index = IndexRef::parse(account, name);
+    index.map_or_else(|| invalid("system_account_id and index_name must not be empty, and index_name holds no '#' and is not DEFAULT_CONFIG"), Ok)
 }
 
 /// How much of serde's message is shown. An unknown payload may hold anything.
 const MAX_MESSAGE_CHARACTERS: usize = 100;
 
-/// Reads an object. Serde's error names fields but no value, because none has been read.
-fn object<'a, T: serde::Deserialize<'a>>(json: &'a str, name: &str) -> Result<T, InvalidPayload> {
-    from_object(json).map_err(|error| {
-        let what: String = error.to_string().chars().take(MAX_MESSAGE_CHARACTERS).collect();
-        InvalidPayload(format!("{name} is not a JSON object of the fields that are taken: {what}"))
-    })
+/// Reads an object. The error names the field at fault, and quotes no value: serde quotes it before it says what
+/// it expected.
+fn object<'a, T: Deserialize<'a>>(name: &str, json: &'a str) -> Result<T, InvalidPayload> {
+    // Serde's derive takes `[]` for an object without fields.
+    if !json.trim_ascii_start().starts_with('{') {
+        return invalid(&format!("{name} must be a JSON object"));
+    }
+    let mut json = serde_json::Deserializer::from_str(json);
+    let fields = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (path, error) = (error.path(), error.inner().to_string());
+        let expected = error.rsplit_once(", expected ").filter(|_| error.starts_with("invalid "));
+        InvalidPayload(match expected {
+            Some((_, expected)) => {
+                format!("{name}: {path} must be {}", expected.replace("u64", "a whole number"))
+            }
+            None => {
+                let error: String = error.chars().take(MAX_MESSAGE_CHARACTERS).collect();
+                format!("{name}: {error}")
+            }
+        })
+    })?;
+    json.end().map_err(|error| InvalidPayload(format!("{name}: {error}")))?;
+    Ok(fields)
 }
 
-fn typed<'a, T: serde::Deserialize<'a>>(
-    name: &str,
-    json: &'a RawValue,
-    expected: &str,
-) -> Result<T, InvalidPayload> {
-    serde_json::from_str(json.get())
-        .map_err(|_| InvalidPayload(format!("{name} must be {expected}")))
-}
-
-fn text(name: &str, json: &RawValue) -> Result<String, InvalidPayload> {
-    typed(name, json, "a string")
-}
-
-fn flag(name: &str, json: Option<&RawValue>) -> Result<bool, InvalidPayload> {
-    json.map_or(Ok(false), |json| typed(name, json, "true or false"))
-}
-
-fn invalid(reason: &str) -> InvalidPayload {
-    InvalidPayload(reason.to_owned())
+pub fn invalid<T>(reason: &str) -> Result<T, InvalidPayload> {
+    Err(InvalidPayload(reason.to_owned()))
 }
 
 #[cfg(test)]
@@ -316,15 +277,15 @@ mod tests {
     fn everything_else_is_refused_and_the_error_says_what_is_wrong_and_what_is_taken() {
         let long = json!({"explain": {"key": "k".repeat(513)}}).to_string();
         let rows = [
-            ("", "the payload is not a JSON object"),
-            ("null", "the payload is not a JSON object"),
-            ("[]", "the payload is not a JSON object"),
+            ("", "the payload must be a JSON object"),
+            ("null", "the payload must be a JSON object"),
+            ("[]", "the payload must be a JSON object"),
             ("{}", "the payload has to be one of"),
             (r#"{"foo":1}"#, "unknown field `foo`"),
-            (r#"{"Records":{}}"#, "Records must be a list"),
-            (r#"{"Records":null}"#, "Records must be a list"),
+            (r#"{"Records":{}}"#, "Records must be a sequence"),
+            (r#"{"Records":null}"#, "Records must be a sequence"),
             (r#"{"Records":[],"reconcile":{}}"#, "the payload has to be one of"),
-            (r#"{"Records":[],"index_name":null}"#, "the payload has to be one of"),
+            (r#"{"Records":[],"index_name":null}"#, "index_name must be a string"),
             (r#"{"Records":[],"Records":[]}"#, "duplicate field `Records`"),
             (r#"{"system_account_id":"a"}"#, "the payload has to be one of"),
             (r#"{"system_account_id":1,"index_name":"i"}"#, "system_account_id must be a string"),
@@ -334,11 +295,11 @@ mod tests {
             (r#"{"system_account_id":"a","index_name":"DEFAULT_CONFIG"}"#, "DEFAULT_CONFIG"),
             (
                 r#"{"system_account_id":"a","index_name":"i","include_query_configs":"true"}"#,
-                "include_query_configs must be true or false",
+                "include_query_configs must be a boolean",
             ),
-            (r#"{"reconcile":true}"#, "reconcile is not a JSON object"),
-            (r#"{"reconcile":null}"#, "reconcile is not a JSON object"),
-            (r#"{"reconcile":{"apply":null}}"#, "apply must be true or false"),
+            (r#"{"reconcile":true}"#, "reconcile must be a JSON object"),
+            (r#"{"reconcile":null}"#, "reconcile must be a JSON object"),
+            (r#"{"reconcile":{"apply":null}}"#, "reconcile: apply must be a boolean"),
             (r#"{"reconcile":{"apply":true,"preview":true}}"#, "preview is an audit"),
             (r#"{"reconcile":{"delete_up_to":-1}}"#, "delete_up_to must be a whole number"),
             (r#"{"reconcile":{"delete_up_to":1.5}}"#, "delete_up_to must be a whole number"),
@@ -346,9 +307,11 @@ mod tests {
             (r#"{"reconcile":{"rewrite_up_to":null}}"#, "rewrite_up_to must be a whole number"),
             (r#"{"reconcile":{"account":"a"}}"#, "unknown field `account`"),
             (r#"{"reconcile":{"system_account_id":""}}"#, "must not be empty"),
+            (r#"{"reconcile":{"apply":"kkk, expected kkk"}}"#, "apply must be a boolean"),
+            (r#"{"reconcile":{} x"#, "the payload: "),
             (r#"{"reconcile":{"continue":7}}"#, "continue must be a string"),
             (r#"{"reconcile":{},"explain":{}}"#, "the payload has to be one of"),
-            (r#"{"explain":["a","i"]}"#, "explain is not a JSON object"),
+            (r#"{"explain":["a","i"]}"#, "explain must be a JSON object"),
             (r#"{"explain":{}}"#, "explain takes one of"),
             (r#"{"explain":{"index_name":"i"}}"#, "explain takes one of"),
             (r#"{"explain":{"key":"k","index_name":"i"}}"#, "explain takes one of"),

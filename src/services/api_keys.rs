@@ -20,15 +20,6 @@ pub struct ApiKeysClient {
     pub template: String,
 }
 
-/// A response without an API key.
-#[derive(Debug, thiserror::Error)]
-enum WrongResponse {
-    #[error("status {0}")]
-    Status(StatusCode),
-    #[error("200 without a usable api_key")]
-    NoUsableKey,
-}
-
 impl ApiKeyService for ApiKeysClient {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
         let url = url(&self.template, cell, account)?;
@@ -44,13 +35,13 @@ fn api_key(response: &Response) -> Result<SecretString, ApiKeyError> {
     struct Body {
         api_key: String,
     }
-    let cause = Cause::new(WrongResponse::Status(response.status));
+    let cause = Cause::new(format!("status {}", response.status));
     match response.status {
         StatusCode::OK => {
             let text = std::str::from_utf8(&response.body).unwrap_or_default();
             let api_key =
                 from_object(text).ok().and_then(|Body { api_key }| usable_api_key(api_key));
-            api_key.ok_or_else(|| ApiKeyError::Silent(Cause::new(WrongResponse::NoUsableKey)))
+            api_key.ok_or_else(|| ApiKeyError::Silent(Cause::new("200 without a usable api_key")))
         }
         StatusCode::NOT_FOUND => Err(ApiKeyError::NotFound),
         status if is_transient(status) => {

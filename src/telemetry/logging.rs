@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
@@ -18,7 +17,8 @@ pub fn init() {
         .with_default(level.min(LevelFilter::INFO))
         .with_target("ecom_settings_exporter", level)
         .with_target("bootstrap", level)
-        .and(filter_fn(|line| !repeats_a_failure(line)));
+        // The runtime logs each error of an invocation once more, without its fields.
+        .and(filter_fn(|line| line.target() != "lambda_runtime::layers::panic"));
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
@@ -30,12 +30,6 @@ pub fn init() {
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!(place = panic.location().map(ToString::to_string), "panic");
     }));
-}
-
-/// Returns whether a line repeats a failure: the runtime logs each error of an invocation once more, without its
-/// fields.
-fn repeats_a_failure(line: &Metadata<'_>) -> bool {
-    line.target() == "lambda_runtime::layers::panic"
 }
 
 fn level(name: Option<&str>) -> LevelFilter {

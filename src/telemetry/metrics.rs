@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::stats::Stats;
 
@@ -29,23 +29,23 @@ impl Metrics {
 
     fn line(&self, request_id: &str, stats: &Stats, now: SystemTime) -> Value {
         let millis = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let mut values = Map::new();
-        let mut definitions = Vec::new();
         let cold_start = self.is_cold.take().then_some(("ColdStarts", "Count", json!(1)));
-        for (name, unit, value) in stats.metrics().into_iter().chain(cold_start) {
-            definitions.push(json!({"Name": name, "Unit": unit}));
-            values.insert(name.to_owned(), value);
-        }
-        values.insert("Environment".to_owned(), json!(self.environment));
-        values.insert("requestId".to_owned(), json!(request_id));
+        let metrics: Vec<_> = stats.metrics().into_iter().chain(cold_start).collect();
+        let definition = |(name, unit, _): &(_, _, _)| json!({"Name": name, "Unit": unit});
         let directive = json!({
             "Namespace": NAMESPACE,
             "Dimensions": [["Environment"]],
-            "Metrics": definitions,
+            "Metrics": metrics.iter().map(definition).collect::<Value>(),
         });
-        let aws = json!({"Timestamp": millis, "CloudWatchMetrics": [directive]});
-        values.insert("_aws".to_owned(), aws);
-        Value::Object(values)
+        let mut line = json!({
+            "_aws": {"Timestamp": millis, "CloudWatchMetrics": [directive]},
+            "Environment": self.environment,
+            "requestId": request_id,
+        });
+        for (name, _, value) in metrics {
+            line[name] = value;
+        }
+        line
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_line_defines_its_metrics_by_the_embedded_metric_format() {
+    fn a_line_has_its_metrics_in_the_embedded_metric_format_and_the_first_a_cold_start() {
         let metrics = Metrics::new("prod");
         let stats = Stats {
             records: 3,
@@ -89,13 +89,6 @@ mod tests {
             "ColdStarts": 1,
         });
         assert_eq!(metrics.line("r-1", &stats, now), expected);
-    }
-
-    #[test]
-    fn only_the_first_invocation_of_a_process_is_a_cold_start() {
-        let metrics = Metrics::new("prod");
-        let line = || metrics.line("r-1", &Stats::default(), UNIX_EPOCH);
-        assert_eq!(line()["ColdStarts"], 1);
-        assert!(line().get("ColdStarts").is_none());
+        assert!(metrics.line("r-2", &stats, now).get("ColdStarts").is_none());
     }
 }

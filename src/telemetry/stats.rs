@@ -16,18 +16,26 @@ macro_rules! stats {
         impl Stats {
             /// Returns the name, unit and value or values of each metric that has any.
             pub fn metrics(&self) -> Vec<(&'static str, &'static str, Value)> {
-                let metrics = [$($(self.$field.metric().map(|(unit, value)| ($metric, unit, value)),)?)*];
+                let metrics = [$($(self.$field.told().1.map(|(unit, value)| ($metric, unit, value)),)?)*];
                 metrics.into_iter().flatten().collect()
             }
 
-            pub fn log(&self, source: &str, outcome: &str, run: ReconcileRun<'_>) {
+            /// Logs them. `apply` and `complete` are a reconcile's.
+            pub fn log(
+                &self,
+                source: &str,
+                outcome: &str,
+                apply: Option<bool>,
+                system_account_id: Option<&str>,
+                complete: Option<bool>,
+            ) {
                 info!(
                     source,
                     outcome,
-                    apply = run.apply,
-                    system_account_id = run.system_account_id,
-                    complete = run.complete,
-                    $($field = self.$field.logged(),)*
+                    apply,
+                    system_account_id,
+                    complete,
+                    $($field = self.$field.told().0,)*
                     "invocation"
                 );
             }
@@ -87,63 +95,41 @@ stats! {
     table_ms: Duration => "SettingsTableDuration";
 }
 
-/// What the log line says about a reconcile. Empty for other invocations.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ReconcileRun<'a> {
-    pub apply: Option<bool>,
-    pub system_account_id: Option<&'a str>,
-    pub complete: Option<bool>,
-}
+/// A number as the log has it, and the unit and value or values of its metric.
+type Told = (Option<u64>, Option<(&'static str, Value)>);
 
-/// How a kind of number is logged, and measured.
 trait Number {
-    fn logged(&self) -> Option<u64>;
-    /// Returns the unit, and the value or values.
-    fn metric(&self) -> Option<(&'static str, Value)>;
+    fn told(&self) -> Told;
 }
 
 /// A count. Zero is no metric.
 impl Number for u64 {
-    fn logged(&self) -> Option<u64> {
-        Some(*self)
-    }
-
-    fn metric(&self) -> Option<(&'static str, Value)> {
-        (*self > 0).then(|| ("Count", json!(self)))
+    fn told(&self) -> Told {
+        (Some(*self), (*self > 0).then(|| ("Count", json!(self))))
     }
 }
 
 /// A finding. Zero is a metric too: no drift is news.
 impl Number for Option<u64> {
-    fn logged(&self) -> Option<u64> {
-        *self
-    }
-
-    fn metric(&self) -> Option<(&'static str, Value)> {
-        self.map(|count| ("Count", json!(count)))
+    fn told(&self) -> Told {
+        (*self, self.map(|count| ("Count", json!(count))))
     }
 }
 
 /// Zero is no metric.
 impl Number for Duration {
-    fn logged(&self) -> Option<u64> {
-        u64::try_from(self.as_millis()).ok()
-    }
-
-    fn metric(&self) -> Option<(&'static str, Value)> {
-        (!self.is_zero()).then(|| ("Milliseconds", json!(millis(self))))
+    fn told(&self) -> Told {
+        let metric = (!self.is_zero()).then(|| ("Milliseconds", json!(millis(self))));
+        (u64::try_from(self.as_millis()).ok(), metric)
     }
 }
 
 /// Times in ascending order. Each is measured, and the longest is logged.
 impl Number for Vec<Duration> {
-    fn logged(&self) -> Option<u64> {
-        self.last()?.logged()
-    }
-
-    fn metric(&self) -> Option<(&'static str, Value)> {
+    fn told(&self) -> Told {
         let times: Vec<f64> = self.iter().map(millis).collect();
-        (!times.is_empty()).then(|| ("Milliseconds", json!(times)))
+        let metric = (!times.is_empty()).then(|| ("Milliseconds", json!(times)));
+        (self.last().and_then(|longest| longest.told().0), metric)
     }
 }
 
@@ -171,18 +157,21 @@ mod tests {
 
     #[test]
     fn a_number_is_logged_and_measured_by_its_kind() {
+        let count = |count: u64| Some(("Count", json!(count)));
+        let times = |times: Value| Some(("Milliseconds", times));
         let second = Duration::from_secs(1);
-        assert_eq!((0.logged(), 0.metric()), (Some(0), None));
-        assert_eq!((2.logged(), 2.metric()), (Some(2), Some(("Count", json!(2)))));
-        assert_eq!((None.logged(), None.metric()), (None, None));
-        assert_eq!((Some(0).logged(), Some(0).metric()), (Some(0), Some(("Count", json!(0)))));
-        assert_eq!((Duration::ZERO.logged(), Duration::ZERO.metric()), (Some(0), None));
-        assert_eq!(second.logged(), Some(1_000));
-        assert_eq!(second.metric(), Some(("Milliseconds", json!(1_000.0))));
-        let times = at_most_100([second, Duration::ZERO]);
-        assert_eq!(times.logged(), Some(1_000));
-        assert_eq!(times.metric(), Some(("Milliseconds", json!([0.0, 1_000.0]))));
-        assert_eq!((Vec::new().logged(), Vec::new().metric()), (None, None));
+        for (told, logged, metric) in [
+            (0.told(), Some(0), None),
+            (2.told(), Some(2), count(2)),
+            (None.told(), None, None),
+            (Some(0).told(), Some(0), count(0)),
+            (Duration::ZERO.told(), Some(0), None),
+            (second.told(), Some(1_000), times(json!(1_000.0))),
+            (Vec::new().told(), None, None),
+            (vec![Duration::ZERO, second].told(), Some(1_000), times(json!([0.0, 1_000.0]))),
+        ] {
+            assert_eq!(told, (logged, metric));
+        }
     }
 
     #[test]
@@ -195,21 +184,16 @@ mod tests {
         assert_eq!(names(stats), ["KeysDesired", "KeysMissing"]);
     }
 
-    fn seconds(seconds: impl IntoIterator<Item = u64>) -> Vec<Duration> {
-        seconds.into_iter().map(Duration::from_secs).collect()
-    }
-
     #[test]
-    fn up_to_a_hundred_records_have_a_value_each() {
-        assert_eq!(at_most_100(seconds([3, 1, 2])), seconds([1, 2, 3]));
-        assert_eq!(at_most_100(seconds(0..100)).len(), 100);
-    }
-
-    #[test]
-    fn more_records_are_told_by_a_hundred_values_that_include_the_longest() {
-        let of_1000 = at_most_100(seconds(1..=1_000));
-        assert_eq!(of_1000, seconds((1..=100).map(|hundredth| hundredth * 10)));
-        let of_101 = at_most_100(seconds(1..=101));
+    fn up_to_a_hundred_records_have_a_value_each_and_more_share_them() {
+        let seconds = |seconds: &mut dyn Iterator<Item = u64>| -> Vec<Duration> {
+            seconds.map(Duration::from_secs).collect()
+        };
+        let shown = |of: std::ops::RangeInclusive<u64>| at_most_100(seconds(&mut of.rev()));
+        assert_eq!(shown(1..=3), seconds(&mut (1..=3)));
+        assert_eq!(shown(1..=100), seconds(&mut (1..=100)));
+        assert_eq!(shown(1..=1_000), seconds(&mut (1..=100).map(|hundredth| hundredth * 10)));
+        let of_101 = shown(1..=101);
         assert_eq!((of_101.len(), of_101.last()), (100, Some(&Duration::from_secs(101))));
     }
 }

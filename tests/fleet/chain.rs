@@ -81,7 +81,7 @@ pub async fn follow<K: Future<Output = ()>>(
             (answer, _) = function.handle(payload, time) => answer,
             () = kill() => continue,
         };
-        let answer = answer.map_err(|error| error.to_string())?;
+        let answer = answer.map_err(|error| error.error_message)?;
         chain.report = serde_json::to_value(answer).expect("a report");
         request["continue"] = chain.report["continue"].clone();
         if request["continue"].is_null() {

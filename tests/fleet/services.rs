@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::item::{Item, ItemKey};
-use ecom_settings_exporter::kv::{Digest, Entry, Metadata, Namespace, Source, StoredValue};
+use ecom_settings_exporter::kv::{Digest, Metadata, Namespace, Source, StoredValue};
 use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::ports::{
     ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, ScanColumns, TableError, TablePage,
@@ -193,7 +193,7 @@ impl World {
             Held::Before(version) => {
                 let value = self.size.value(*version);
                 let metadata = self.metadata_of(*version, &value);
-                Entry::new(&value, metadata).to_stored()
+                StoredValue::new(value, metadata)
             }
         }
     }
@@ -234,8 +234,8 @@ impl Ports {
 impl Backend for Ports {
     type Held = Held;
 
-    fn held(_: Namespace, entry: &Entry) -> Held {
-        Held::Written(entry.to_stored())
+    fn held(_: Namespace, stored: &StoredValue) -> Held {
+        Held::Written(stored.clone())
     }
 
     async fn write(&self, _: Namespace, changes: &[Change<Held>]) -> Option<KvFault> {

@@ -17,7 +17,7 @@ use crate::export::invocation::{Budget, Invocation};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::{IndexSettings, Item, ItemKey};
 use crate::kv::limits::MAX_LIST_KEYS;
-use crate::kv::{Entry, Metadata, Namespace, Pair, Source, StoredValue};
+use crate::kv::{Metadata, Namespace, Pair, Source, StoredValue};
 use crate::ports::{
     ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, TableError, TablePage,
 };
@@ -111,8 +111,8 @@ impl FakeKv {
     }
 
     /// Puts an entry under a key without a request.
-    pub fn hold_entry(&self, key: &str, entry: &Entry) {
-        self.held.borrow_mut().insert(key.to_owned(), entry.to_stored());
+    pub fn hold_entry(&self, key: &str, entry: &StoredValue) {
+        self.held.borrow_mut().insert(key.to_owned(), entry.clone());
     }
 
     /// Returns the keys that hold a value.
@@ -141,8 +141,8 @@ impl FakeKv {
 impl Backend for Scripted {
     type Held = StoredValue;
 
-    fn held(_namespace: Namespace, entry: &Entry) -> StoredValue {
-        entry.to_stored()
+    fn held(_namespace: Namespace, entry: &StoredValue) -> StoredValue {
+        entry.clone()
     }
 
     async fn write(
@@ -328,7 +328,7 @@ pub fn index_settings(name: &str, attributes: &Value) -> IndexSettings {
 }
 
 /// What an exporter of environment `prod` writes for index `name`.
-pub fn entry(name: &str, value: &Value) -> Entry {
+pub fn entry(name: &str, value: &Value) -> StoredValue {
     let metadata = Metadata {
         index: index(name),
         environment: Some("prod".to_owned()),
@@ -337,13 +337,14 @@ pub fn entry(name: &str, value: &Value) -> Entry {
         changed_at: None,
         source: Some(Source::Stream),
     };
-    Entry::new(&value.to_string(), metadata)
+    StoredValue::new(value.to_string(), metadata)
 }
 
 /// Pairs under these keys with one entry, of index `i`.
 pub fn pairs(keys: &[&str]) -> Vec<Pair> {
-    let entry = Rc::new(entry("i", &json!({"x": 1})));
-    keys.iter().map(|key| Pair { key: (*key).to_owned(), entry: Rc::clone(&entry) }).collect()
+    let stored = Rc::new(entry("i", &json!({"x": 1})));
+    let pair = |key: &&str| Pair { key: (*key).to_owned(), stored: stored.clone(), item: None };
+    keys.iter().map(pair).collect()
 }
 
 /// Rules that all tests rely on, and that the exporter hides when they are broken.

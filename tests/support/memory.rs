@@ -12,7 +12,7 @@ use std::time::Duration;
 use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::limits::MAX_BULK_PAIRS;
-use ecom_settings_exporter::kv::{Entry, Metadata, Namespace, Pair, StoredValue};
+use ecom_settings_exporter::kv::{Metadata, Namespace, Pair, StoredValue};
 use ecom_settings_exporter::ports::{
     ApiKeyService, BulkReply, Cause, Clock, KvError, KvStore, ListPage, Query, ScanColumns,
     Services, SettingsTable, TableError, TablePage,
@@ -50,7 +50,7 @@ pub trait Backend: ApiKeyService + Clock {
     /// What KV holds under a key.
     type Held;
 
-    fn held(namespace: Namespace, entry: &Entry) -> Self::Held;
+    fn held(namespace: Namespace, stored: &StoredValue) -> Self::Held;
     /// Lets a request that changes keys take its time, and returns what goes wrong with it.
     async fn write(&self, namespace: Namespace, changes: &[Change<Self::Held>]) -> Option<KvFault>;
     /// A key of that request takes effect.
@@ -247,7 +247,7 @@ impl<B: Backend> Memory<B> {
 impl<B: Backend> KvStore for Memory<B> {
     async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
         let changes = pairs.iter().map(|pair| {
-            let held = B::held(namespace, &pair.entry);
+            let held = B::held(namespace, &pair.stored);
             (pair.key.clone(), Some(held))
         });
         self.bulk(namespace, changes.collect()).await

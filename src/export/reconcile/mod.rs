@@ -404,7 +404,7 @@ mod tests {
         query_config,
     };
     use crate::index::{IndexRef, ItemRef};
-    use crate::kv::{Entry, Source};
+    use crate::kv::{Source, StoredValue};
     use crate::ports::Cause;
     use serde_json::{Value, json};
     use std::time::Duration;
@@ -427,9 +427,9 @@ mod tests {
     }
 
     /// What a repair would write of index `name`.
-    fn right(name: &str, attributes: &Value) -> Entry {
-        let metadata = entry(name, &json!({})).metadata().unwrap().clone();
-        Entry::new(&index_settings(name, attributes).value(&"k".into()), metadata)
+    fn right(name: &str, attributes: &Value) -> StoredValue {
+        let metadata = entry(name, &json!({})).metadata().unwrap();
+        StoredValue::new(index_settings(name, attributes).value(&"k".into()), metadata)
     }
 
     /// Services with a key of each class, and query configs.
@@ -444,9 +444,9 @@ mod tests {
         fakes.table.put(index_item("twin1", &shared));
         fakes.table.put(index_item("twin2", &shared));
         fakes.table.put(index_item("taken", &json!({})));
-        let mut taken = entry("taken", &json!({})).metadata().unwrap().clone();
+        let mut taken = entry("taken", &json!({})).metadata().unwrap();
         taken.environment = Some("dev".to_owned());
-        fakes.kv.hold_entry("a-taken", &Entry::new("{}", taken));
+        fakes.kv.hold_entry("a-taken", &StoredValue::new("{}", taken));
         fakes.table.put(index_item("broken", &json!({"index_endpoint": null})));
         let without_api_key = IndexRef::parse("b", "i").unwrap().into();
         fakes.table.put(item(&without_api_key, &json!({"index_endpoint": {"S": "https://h"}})));
@@ -581,9 +581,9 @@ mod tests {
         let other: ItemRef = IndexRef::parse("b", "i").unwrap().into();
         fakes.table.put(index_item("i", &json!({"shop_id": {"S": "s"}})));
         fakes.table.put(item(&other, &json!({"index_endpoint": {"S": "https://h"}})));
-        let mut metadata = entry("i", &json!({})).metadata().unwrap().clone();
+        let mut metadata = entry("i", &json!({})).metadata().unwrap();
         metadata.index = other.index.clone();
-        let of_other = Entry::new("{}", metadata);
+        let of_other = StoredValue::new("{}", metadata);
         fakes.kv.hold_entry("a-orphan", &entry("gone", &json!({})));
         fakes.kv.hold_entry("a-others", &of_other);
         fakes.kv.hold_entry("b-orphan", &of_other);

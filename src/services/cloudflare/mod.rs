@@ -1,6 +1,5 @@
 //! Cloudflare KV over HTTP. A call is one request, which is repeated once where the token is refused.
 
-mod error_codes;
 pub mod token;
 pub mod wire;
 

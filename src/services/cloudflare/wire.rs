@@ -1,6 +1,7 @@
 //! The wire format of Cloudflare KV's REST API. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use reqwest::StatusCode;
@@ -9,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::error_codes;
 use crate::json::Json;
 use crate::kv::{Metadata, StoredValue};
 use crate::ports::{BulkReply, Cause, KvError, ListPage};
@@ -123,18 +123,6 @@ fn success<'a, T: Deserialize<'a>>(
     result.ok_or_else(|| failure(response))
 }
 
-/// A response that is no success. It is described by numbers and our own words, without its text.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{}status {status}{}",
-    if status.is_success() { "a body that does not confirm " } else { "" },
-    error_codes::describe(errors.iter().map(|error| error.code))
-)]
-struct WrongResponse {
-    status: StatusCode,
-    errors: Vec<ApiError>,
-}
-
 /// Cloudflare's "a time-out occurred" between its edge and the API.
 const STATUS_TIMEOUT: u16 = 524;
 
@@ -142,15 +130,43 @@ fn refuses_token(status: StatusCode) -> bool {
     status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN
 }
 
-/// Returns the error of a response that is no success.
+/// Codes have up to five digits. Any larger number is something else.
+const CODES: RangeInclusive<i64> = 1..=99_999;
+
+/// How many codes of one response are shown.
+const SHOWN_CODES: usize = 3;
+
+/// What an operator has to know about a code. 10001 and others mean one thing to KV and another to the rest of
+/// the API.
+const MEANINGS: [(i64, &str); 12] = [
+    (971, "too many requests in too short a time"),
+    (7_003, "the account's or the namespace's id is malformed"),
+    (9_109, "the token is refused"),
+    (10_000, "the token is refused"),
+    (10_011, "malformed namespace id"),
+    (10_012, "malformed body or value"),
+    (10_013, "namespace not found"),
+    (10_024, "the body is too large"),
+    (10_037, "the token lacks the permission"),
+    (10_041, "a cursor that is not valid"),
+    (10_046, "too many bulk requests"),
+    (10_048, "the account's free usage is used up"),
+];
+
+/// Returns the error of a response that is no success. It is described by numbers and our own words, without its
+/// text.
 fn failure(response: &Response) -> KvError {
     let status = response.status;
+    let unproved = if status.is_success() { "a body that does not confirm " } else { "" };
+    let mut reason = format!("{unproved}status {status}");
     let envelope = serde_json::from_slice::<Envelope<IgnoredAny>>(&response.body).ok();
-    let errors = envelope.map(|envelope| envelope.errors).unwrap_or_default();
-    let cause = Cause {
-        asked_wait: retry_after(&response.headers),
-        ..Cause::new(WrongResponse { status, errors })
-    };
+    let codes = envelope.into_iter().flat_map(|envelope| envelope.errors).map(|error| error.code);
+    for code in codes.filter(|code| CODES.contains(code)).take(SHOWN_CODES) {
+        let meaning = MEANINGS.iter().find(|(known, _)| *known == code);
+        let meaning = meaning.map_or(String::new(), |(_, meaning)| format!(": {meaning}"));
+        reason.push_str(&format!(", code {code}{meaning}"));
+    }
+    let cause = Cause { asked_wait: retry_after(&response.headers), ..Cause::new(reason) };
     match status {
         _ if refuses_token(status) => KvError::AuthRejected(cause),
         StatusCode::NOT_FOUND => KvError::Refused(cause),
@@ -166,7 +182,7 @@ fn failure(response: &Response) -> KvError {
 mod tests {
     use super::*;
     use crate::index::IndexRef;
-    use crate::kv::{Entry, Pair, Source};
+    use crate::kv::{Pair, Source};
     use reqwest::header::{HeaderMap, RETRY_AFTER};
     use std::rc::Rc;
     use std::time::Duration;
@@ -192,8 +208,9 @@ mod tests {
             changed_at: None,
             source: Some(Source::Stream),
         };
-        let entry = Rc::new(Entry::new("{\"x\":\"\\n\"}", metadata));
-        let pairs = ["k\"1", "k2"].map(|key| Pair { key: key.into(), entry: entry.clone() });
+        let stored = Rc::new(StoredValue::new("{\"x\":\"\\n\"}", metadata));
+        let pairs =
+            ["k\"1", "k2"].map(|key| Pair { key: key.into(), stored: stored.clone(), item: None });
         let sent: serde_json::Value = serde_json::from_slice(&body(&pairs)).unwrap();
         assert_eq!(sent[0]["key"], "k\"1");
         assert_eq!(sent[1]["value"], "{\"x\":\"\\n\"}");
@@ -311,7 +328,11 @@ mod tests {
                 r#"[{"code":10012,"message":"malformed s3cret"}]"#,
                 "status 400 Bad Request, code 10012: malformed body or value",
             ),
-            (400, r#"[{"code":4711,"message":"s3cret"}]"#, "status 400 Bad Request, code 4711"),
+            (
+                400,
+                r#"[{"code":4711,"message":"s3cret"},{"code":100000},{"code":-1},{"code":1},{"code":2},{"code":3}]"#,
+                "status 400 Bad Request, code 4711, code 1, code 2",
+            ),
             (400, r#"[{"code":"s3cret"}]"#, "status 400 Bad Request"),
             (400, r#"["s3cret"]"#, "status 400 Bad Request"),
             (400, "[]", "status 400 Bad Request"),

@@ -136,10 +136,7 @@ impl World {
                 }
                 Ok(report)
             }
-            Err(error) => {
-                let (kind, message) = (error.error_type().to_owned(), error.message());
-                Err(LambdaError { kind, message })
-            }
+            Err(error) => Err(LambdaError { kind: error.error_type, message: error.error_message }),
         };
         Answered { result, stats }
     }

@@ -1,7 +1,6 @@
 //! The operators, who re-export and reconcile at any moment.
 
-use ecom_settings_exporter::export::re_export::ReExportError;
-use ecom_settings_exporter::lambda::{Answer, HandlerError};
+use ecom_settings_exporter::lambda::Answer;
 
 use super::sim::{End, Sim};
 use crate::checks::after_removal;
@@ -53,11 +52,11 @@ impl Sim {
         let failed = handled.is_err();
         match handled {
             Ok(Answer::ReExport(_)) => {}
-            Err(HandlerError::ReExport(error)) => {
+            Err(error) => {
                 half_re_exported.extend(attempted);
-                state.note(|| format!("  [{invocation}] fails: {error}"));
-                if let Some(problem) = unfounded(state, invocation, index, &error) {
-                    let problem = format!("[{invocation}] {problem}: {error}");
+                state.note(|| format!("  [{invocation}] fails: {error:?}"));
+                if !is_founded(state, invocation, index, &error.error_type) {
+                    let problem = format!("[{invocation}] {error:?}");
                     state.violate("a re-export fails for a reason", problem);
                 }
             }
@@ -123,10 +122,10 @@ fn reconciled(state: &mut State, invocation: usize, request: &Reconcile, end: En
         }
         Ok(_) => state.violate("a reconcile is answered as one", format!("[{invocation}]")),
         Err(error) => {
-            state.note(|| format!("  [{invocation}] fails: {error}"));
+            state.note(|| format!("  [{invocation}] fails: {error:?}"));
             let run = &state.invocations[invocation];
             if run.failed_services.is_empty() && !run.out_of_time {
-                state.violate("a reconcile fails for a reason", format!("{error}"));
+                state.violate("a reconcile fails for a reason", format!("{error:?}"));
             }
         }
     }
@@ -134,8 +133,8 @@ fn reconciled(state: &mut State, invocation: usize, request: &Reconcile, end: En
     token.filter(|_| state.violation.is_none()).map_or(Next::End, Next::Advance)
 }
 
-/// Returns whether a re-export failed for no reason.
-fn unfounded(state: &State, at: usize, index: &IndexRef, error: &ReExportError) -> Option<String> {
+/// Returns whether a re-export had a reason to fail like this.
+fn is_founded(state: &State, at: usize, index: &IndexRef, error_type: &str) -> bool {
     let (run, environment) = state.run(at);
     let past = environment.table.get(&item_key(index));
     let was = |test: &dyn Fn(&Settings) -> bool| {
@@ -144,20 +143,20 @@ fn unfounded(state: &State, at: usize, index: &IndexRef, error: &ReExportError) 
         })
     };
     let missing = past.is_none_or(|past| past.since(run.began).any(Option::is_none));
-    let founded = match error {
-        ReExportError::IndexNotFound(_) => missing && run.attempted.is_empty(),
-        ReExportError::RecordRejected { .. } => {
+    match error_type {
+        "IndexNotFound" => missing && run.attempted.is_empty(),
+        "RecordRejected" => {
             let lacks_a_key = run.lacks_api_key(&index.account);
             lacks_a_key || was(&|settings| !environment.exportable(index, settings))
         }
-        ReExportError::CloudflareAuthRejected { .. } => run.failed_services.contains("kv"),
-        _ => {
+        "CloudflareAuthRejected" => run.failed_services.contains("kv"),
+        "ReExportIncomplete" => {
             !run.failed_services.is_empty()
                 || run.out_of_time
                 // A slow response is none: the API keys service gets only a part of the time.
                 || !run.without_api_key.is_empty()
                 || environment.has_changed_since(run.began)
         }
-    };
-    (!founded).then(|| "a re-export failed for no reason".to_owned())
+        _ => false,
+    }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use ecom_settings_exporter::item::{Item, ItemKey};
-use ecom_settings_exporter::kv::{Entry, Metadata, Namespace, StoredValue};
+use ecom_settings_exporter::kv::{Metadata, Namespace, StoredValue};
 use ecom_settings_exporter::ports::{
     ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, ScanColumns, TableError, TablePage,
 };
@@ -97,11 +97,10 @@ impl Ports {
 impl Backend for Ports {
     type Held = Rc<Held>;
 
-    fn held(namespace: Namespace, entry: &Entry) -> Rc<Held> {
-        let stored = entry.to_stored();
-        checks::metadata::check_schemas(namespace, &stored);
-        let metadata = stored.metadata.map(|json| json.get().to_owned());
-        Held::new(namespace, stored.value, metadata)
+    fn held(namespace: Namespace, stored: &StoredValue) -> Rc<Held> {
+        checks::metadata::check_schemas(namespace, stored);
+        let metadata = stored.metadata.as_ref().map(|json| json.get().to_owned());
+        Held::new(namespace, stored.value.clone(), metadata)
     }
 
     async fn write(&self, namespace: Namespace, changes: &[Change<Rc<Held>>]) -> Option<KvFault> {
