@@ -50,11 +50,13 @@ impl fmt::Debug for Json {
 }
 
 /// Reads a struct from a JSON object. Serde's derive takes `[]` too, as one without optional fields.
-pub fn from_object<'a, T: Deserialize<'a>>(json: &'a str) -> serde_json::Result<T> {
-    if !json.trim_ascii_start().starts_with('{') {
+pub fn from_object<'a, T: Deserialize<'a>>(
+    json: &'a (impl AsRef<[u8]> + ?Sized),
+) -> serde_json::Result<T> {
+    if !json.as_ref().trim_ascii_start().starts_with(b"{") {
         return Err(serde_json::Error::custom("not an object"));
     }
-    serde_json::from_str(json)
+    serde_json::from_slice(json.as_ref())
 }
 
 #[cfg(test)]

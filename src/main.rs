@@ -1,15 +1,13 @@
 //! Wiring: the only file that names all the concrete types.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ecom_settings_exporter::COMMIT;
-use ecom_settings_exporter::config::{CloudflareConfig, Config};
+use ecom_settings_exporter::config::Config;
 use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
-use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
-use ecom_settings_exporter::services::cloudflare::{CloudflareKv, Target};
+use ecom_settings_exporter::services::cloudflare::CloudflareKv;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, aws, held_secrets, http};
 use ecom_settings_exporter::telemetry::logging;
@@ -29,25 +27,17 @@ async fn main() -> Result<(), Error> {
     let metrics = Metrics::new(&exporter.environment);
     let http = http::client(exporter.http_timeout)?;
     let sdk = aws::sdk_config(&aws, AwsHttp(http.clone()), exporter.http_timeout);
-    let mut early_reading = None;
-    let target = cloudflare.map(|CloudflareConfig { settings_url, query_configs_url, token }| {
-        let token = Arc::new(CloudflareToken::new(token, aws::secrets_manager(&aws, &sdk)));
-        early_reading = Some(token.read_early());
-        Target { settings_url, query_configs_url, token }
-    });
-    if target.is_none() {
+    let kv = CloudflareKv::new(http.clone(), cloudflare, aws::secrets_manager(&aws, &sdk));
+    let early_reading = kv.read_token_early();
+    if exporter.dry_run {
         tracing::warn!(
             "dry run: CLOUDFLARE_ACCOUNT_ID is absent, so nothing is sent to Cloudflare"
         );
     }
-    let services = RealServices {
-        kv: CloudflareKv::new(http.clone(), target),
-        api_keys: ApiKeysClient { http, template: api_keys_url },
-        table: DynamoDbTable {
-            client: aws::dynamodb(&aws, &sdk),
-            name: exporter.table_name.clone(),
-        },
-    };
+    let api_keys = ApiKeysClient { http, template: api_keys_url };
+    let client = aws::dynamodb(&aws, &sdk);
+    let table = DynamoDbTable { client, name: exporter.table_name.clone() };
+    let services = RealServices { kv, api_keys, table };
     let handler = Handler::new(services, exporter);
     let service = service_fn(async |event: LambdaEvent<Box<RawValue>>| {
         let LambdaEvent { payload, context, .. } = event;

@@ -4,9 +4,11 @@ mod reader;
 
 use std::time::Duration;
 
+use enum_map::{EnumMap, enum_map};
 use secrecy::SecretString;
 
 use self::reader::Reader;
+use crate::kv::Namespace;
 use crate::kv::limits::MAX_BULK_PAIRS;
 use crate::kv::metadata::is_environment;
 use crate::kv::stored::fits_a_header;
@@ -56,8 +58,7 @@ pub struct AwsConfig {
 
 #[derive(Debug)]
 pub struct CloudflareConfig {
-    pub settings_url: String,
-    pub query_configs_url: String,
+    pub urls: EnumMap<Namespace, String>,
     pub token: TokenSource,
 }
 
@@ -88,6 +89,7 @@ impl Config {
         let table_name = reader.optional("SETTINGS_TABLE_NAME");
         let aws = aws(&mut reader);
         let cloudflare = cloudflare(&mut reader, &environment);
+        let millis = Duration::from_millis;
         let own_services = aws.dynamodb_url.is_none() && aws.secrets_manager_url.is_none();
         let exporter = ExporterConfig {
             table_name: table_name
@@ -97,8 +99,8 @@ impl Config {
             default_cell: reader.optional("DEFAULT_CELL"),
             bulk_max_pairs: reader.number("KV_BULK_MAX_PAIRS", MAX_BULK_PAIRS, 1..=MAX_BULK_PAIRS),
             removals_up_to: reader.number("REMOVALS_UP_TO", 100, 0..=1_000_000),
-            http_timeout: reader.millis("HTTP_TIMEOUT_MS", 30_000, 1..=300_000),
-            retry_base: reader.millis("HTTP_RETRY_BASE_MS", 1_000, 0..=60_000),
+            http_timeout: millis(reader.number("HTTP_TIMEOUT_MS", 30_000, 1..=300_000)),
+            retry_base: millis(reader.number("HTTP_RETRY_BASE_MS", 1_000, 0..=60_000)),
             dry_run: cloudflare.is_none(),
         };
         let placeholders = ["{cell}", "{system_account_id}"];
@@ -146,25 +148,16 @@ fn cloudflare(reader: &mut Reader<'_>, environment: &str) -> Option<CloudflareCo
     let secret_id = reader.optional("CLOUDFLARE_API_TOKEN_SECRET_ID");
     let secret_id = secret_id.unwrap_or_else(|| format!("{environment}/CloudFlareApiToken"));
     let token = given.map_or(TokenSource::SecretId(secret_id), |it| TokenSource::Given(it.into()));
-    Some(CloudflareConfig {
-        settings_url: url(&settings),
-        query_configs_url: url(&query_configs),
-        token,
-    })
+    let urls = enum_map! {
+        Namespace::Settings => url(&settings),
+        Namespace::QueryConfigs => url(&query_configs),
+    };
+    Some(CloudflareConfig { urls, token })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::from_lookup(|name| {
-            variables
-                .iter()
-                .find(|(variable, _)| *variable == name)
-                .map(|(_, value)| (*value).to_owned())
-        })
-    }
 
     const MINIMAL: [(&str, &str); 5] = [
         ("AWS_REGION", "us-east-1"),
@@ -180,18 +173,32 @@ mod tests {
         ("CLOUDFLARE_KV_QCFG_NAMESPACE_ID", "ns2"),
     ];
 
+    /// Reads these variables only.
+    fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let variables = std::collections::BTreeMap::from_iter(variables.iter().copied());
+        Config::from_lookup(|name| variables.get(name).map(|value| (*value).to_owned()))
+    }
+
+    /// Reads a whole configuration, in which these variables come before the others.
+    fn read_with(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        read(&[&MINIMAL[..], &CLOUDFLARE, variables].concat())
+    }
+
+    /// The problems of a whole configuration in which one variable has this value.
+    fn problems(variable: &str, value: &str) -> Vec<String> {
+        read_with(&[(variable, value)]).err().map_or(Vec::new(), |ConfigError(problems)| problems)
+    }
+
     #[test]
     fn defaults_are_those_of_the_table() {
-        let config = config(&[&MINIMAL[..], &CLOUDFLARE[..]].concat()).unwrap();
-        let cloudflare = config.cloudflare.unwrap();
+        let config = read_with(&[]).unwrap();
+        let CloudflareConfig { urls, token } = config.cloudflare.unwrap();
         assert_eq!(
-            cloudflare.settings_url,
+            urls[Namespace::Settings],
             "https://api.cloudflare.com/client/v4/accounts/acc/storage/kv/namespaces/ns1"
         );
-        assert!(cloudflare.query_configs_url.ends_with("/namespaces/ns2"));
-        assert!(
-            matches!(cloudflare.token, TokenSource::SecretId(id) if id == "prod/CloudFlareApiToken")
-        );
+        assert!(urls[Namespace::QueryConfigs].ends_with("/namespaces/ns2"));
+        assert!(matches!(token, TokenSource::SecretId(id) if id == "prod/CloudFlareApiToken"));
         assert_eq!(
             config.exporter,
             ExporterConfig {
@@ -206,35 +213,34 @@ mod tests {
                 dry_run: false,
             }
         );
+        let dry_run = read_with(&[("CLOUDFLARE_ACCOUNT_ID", "")]).unwrap();
+        assert!(dry_run.cloudflare.is_none() && dry_run.exporter.dry_run);
     }
 
     #[test]
-    fn without_a_cloudflare_account_it_is_a_dry_run_and_empty_counts_as_absent() {
-        let config = config(&[&MINIMAL[..], &[("CLOUDFLARE_ACCOUNT_ID", "")]].concat()).unwrap();
-        assert!(config.cloudflare.is_none());
-        assert!(config.exporter.dry_run);
-    }
-
-    #[test]
-    fn aws_is_what_lambda_sets_and_its_secrets_are_not_shown() {
-        let lambda = [
+    fn aws_is_what_lambda_sets_and_no_secret_is_shown() {
+        let config = read_with(&[
             ("AWS_DEFAULT_REGION", "eu-west-1"),
             ("AWS_SESSION_TOKEN", "s3ssion"),
             ("AWS_ENDPOINT_URL", "http://all"),
             ("AWS_ENDPOINT_URL_DYNAMODB", "http://table"),
-        ];
-        let aws = config(&[&MINIMAL[..], &lambda[..]].concat()).unwrap().aws;
-        assert_eq!(aws.region, "us-east-1");
-        assert_eq!(aws.dynamodb_url.as_deref(), Some("http://table"));
-        assert_eq!(aws.secrets_manager_url.as_deref(), Some("http://all"));
-        let shown = format!("{aws:?}");
+            ("CLOUDFLARE_API_TOKEN", "t0ken"),
+        ])
+        .unwrap();
+        assert_eq!(config.aws.region, "us-east-1");
+        assert_eq!(config.aws.dynamodb_url.as_deref(), Some("http://table"));
+        assert_eq!(config.aws.secrets_manager_url.as_deref(), Some("http://all"));
+        let shown = format!("{config:?}");
         assert!(shown.contains("AKID"), "{shown}");
-        assert!(!shown.contains("s3cret") && !shown.contains("s3ssion"), "{shown}");
+        for secret in ["s3cret", "s3ssion", "t0ken"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(matches!(config.cloudflare.unwrap().token, TokenSource::Given(_)));
     }
 
     #[test]
     fn every_problem_is_reported_at_once_by_its_variable() {
-        let ConfigError(problems) = config(&[
+        let ConfigError(problems) = read(&[
             ("API_KEYS_URL", "ftp://keys/{cell}"),
             ("AWS_ENDPOINT_URL_DYNAMODB", "localhost:8000"),
             ("CLOUDFLARE_ACCOUNT_ID", "a/b"),
@@ -274,14 +280,13 @@ mod tests {
     #[test]
     fn what_carries_secrets_goes_over_plain_http_to_loopback_hosts_only() {
         let problems = |url: &str| {
-            let mut variables = [&MINIMAL[..], &CLOUDFLARE[..]].concat();
-            let api_keys = format!("{url}/{{cell}}/{{system_account_id}}");
-            let kv = format!("{url}/{{namespace_id}}");
-            variables.retain(|(name, _)| *name != "API_KEYS_URL");
-            variables.extend([("API_KEYS_URL", &*api_keys), ("CLOUDFLARE_KV_URL", &*kv)]);
-            config(&variables).err().map_or(0, |ConfigError(problems)| problems.len())
+            let in_both = [
+                problems("API_KEYS_URL", &format!("{url}/{{cell}}/{{system_account_id}}")),
+                problems("CLOUDFLARE_KV_URL", &format!("{url}/{{namespace_id}}")),
+            ];
+            in_both.concat().len()
         };
-        for good in ["https://h", "http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"] {
+        for good in ["https://h", "http://localhost:1", "http://127.0.0.2:1", "http://[::1]:1"] {
             assert_eq!(problems(good), 0, "{good}");
         }
         for bad in ["http://h", "http://10.0.0.1", "http://localhost.example.com"] {
@@ -291,12 +296,7 @@ mod tests {
 
     #[test]
     fn a_record_chooses_no_host() {
-        let problems = |url: &str| {
-            let mut variables = MINIMAL.to_vec();
-            variables.retain(|(name, _)| *name != "API_KEYS_URL");
-            variables.push(("API_KEYS_URL", url));
-            config(&variables).err().map_or(Vec::new(), |ConfigError(problems)| problems)
-        };
+        let problems = |url: &str| problems("API_KEYS_URL", url);
         for good in [
             "https://{cell}.gateway.example/{system_account_id}",
             "https://keys-{cell}.gateway.example:8443/{system_account_id}",
@@ -335,45 +335,34 @@ mod tests {
     #[test]
     fn it_runs_in_aws_where_lambda_runs_it_against_awss_own_services() {
         const LAMBDA: (&str, &str) = ("AWS_LAMBDA_FUNCTION_NAME", "exporter");
+        const LOCAL: &str = "http://localhost:1";
         for (variables, in_aws) in [
-            (&[][..], false),
-            (&[LAMBDA], true),
-            (&[LAMBDA, ("AWS_ENDPOINT_URL", "http://localhost:1")], false),
-            (&[LAMBDA, ("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:1")], false),
-            (&[LAMBDA, ("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://localhost:1")], false),
+            (&[LAMBDA][..], true),
+            (&[LAMBDA, ("AWS_ENDPOINT_URL", LOCAL)], false),
+            (&[LAMBDA, ("AWS_ENDPOINT_URL_DYNAMODB", LOCAL)], false),
+            (&[LAMBDA, ("AWS_ENDPOINT_URL_SECRETS_MANAGER", LOCAL)], false),
         ] {
-            let config = config(&[&MINIMAL[..], variables].concat()).unwrap();
-            assert_eq!(config.exporter.in_aws, in_aws, "{variables:?}");
+            assert_eq!(read_with(variables).unwrap().exporter.in_aws, in_aws, "{variables:?}");
         }
     }
 
     #[test]
-    fn an_environment_has_1_to_64_letters_digits_and_the_like() {
+    fn a_value_has_to_fit_its_variable() {
         let (longest, too_long) = ("e".repeat(64), "e".repeat(65));
-        let rows = [(&*longest, true), ("A.b-c_9", true), (&*too_long, false), ("a/b", false)];
-        for (name, valid) in rows {
-            let mut variables = MINIMAL.to_vec();
-            variables.retain(|(variable, _)| *variable != "ENVIRONMENT");
-            variables.push(("ENVIRONMENT", name));
-            assert_eq!(config(&variables).is_ok(), valid, "{name}");
+        for (variable, value, problem) in [
+            ("ENVIRONMENT", &*longest, None),
+            ("ENVIRONMENT", "A.b-c_9", None),
+            ("ENVIRONMENT", &too_long, Some("ENVIRONMENT must be 1 to 64 letters")),
+            ("ENVIRONMENT", "a/b", Some("ENVIRONMENT must be 1 to 64 letters")),
+            (
+                "CLOUDFLARE_KV_QCFG_NAMESPACE_ID",
+                "ns1",
+                Some("CLOUDFLARE_KV_QCFG_NAMESPACE_ID must"),
+            ),
+        ] {
+            let problems = problems(variable, value);
+            let is_told = |start| matches!(&problems[..], [only] if only.starts_with(start));
+            assert!(problem.map_or(problems.is_empty(), is_told), "{value}: {problems:?}");
         }
-    }
-
-    #[test]
-    fn the_two_namespaces_must_differ() {
-        let mut variables = [&MINIMAL[..], &CLOUDFLARE[..]].concat();
-        variables.retain(|(name, _)| *name != "CLOUDFLARE_KV_QCFG_NAMESPACE_ID");
-        variables.push(("CLOUDFLARE_KV_QCFG_NAMESPACE_ID", "ns1"));
-        let ConfigError(problems) = config(&variables).unwrap_err();
-        assert!(problems[0].starts_with("CLOUDFLARE_KV_QCFG_NAMESPACE_ID must be another"));
-    }
-
-    #[test]
-    fn a_given_token_is_taken_and_never_shown() {
-        let variables =
-            [&MINIMAL[..], &CLOUDFLARE[..], &[("CLOUDFLARE_API_TOKEN", "t0ken")]].concat();
-        let config = config(&variables).unwrap();
-        assert!(!format!("{config:?}").contains("t0ken"));
-        assert!(matches!(config.cloudflare.unwrap().token, TokenSource::Given(_)));
     }
 }

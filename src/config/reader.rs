@@ -1,11 +1,11 @@
 //! Reads variables, and collects every problem.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
-use std::time::Duration;
 
-use url::{Host, Url};
+use url::Url;
 
 pub struct Reader<'a> {
     pub lookup: &'a dyn Fn(&str) -> Option<String>,
@@ -51,10 +51,6 @@ impl Reader<'_> {
         })
     }
 
-    pub fn millis(&mut self, name: &str, default: u64, range: RangeInclusive<u64>) -> Duration {
-        Duration::from_millis(self.number(name, default, range))
-    }
-
     pub fn url(&mut self, variable: &str) -> Option<String> {
         let url = self.optional(variable)?;
         self.parse(variable, &url);
@@ -69,16 +65,16 @@ impl Reader<'_> {
         for placeholder in holds.iter().filter(|placeholder| !template.contains(**placeholder)) {
             self.problem(variable, &format!("must hold {placeholder}"));
         }
-        let filled = holds
-            .iter()
-            .fold(template.clone(), |url, placeholder| url.replace(placeholder, FILLED));
+        let fill = |url: String, placeholder: &&str| url.replace(placeholder, FILLED);
+        let filled = holds.iter().fold(template.clone(), fill);
         let Some(url) = self.parse(variable, &filled.replace(['{', '}'], "")) else {
             return template;
         };
-        if url.scheme() == "http" && !is_loopback(&url) {
+        let host = url.host_str().unwrap_or_default();
+        if url.scheme() == "http" && !is_loopback(host) {
             self.problem(variable, "must be https: what it carries is secret");
         }
-        if url.host_str().is_some_and(|host| !has_fixed_domain(host)) {
+        if !has_fixed_domain(host) {
             let problem = "must end its host in a fixed domain, as https://{cell}.gateway.example/ does: otherwise a record would choose the host";
             self.problem(variable, problem);
         }
@@ -103,11 +99,7 @@ fn has_fixed_domain(host: &str) -> bool {
     domain.strip_prefix('.').is_some_and(|domain| domain.contains('.'))
 }
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

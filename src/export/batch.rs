@@ -29,7 +29,7 @@ use crate::index::{IndexRef, ItemRef};
 use crate::item::{Change, Content, Item, RecordedChange, Rejection, StreamRecord};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Namespace, rfc3339};
-use crate::ports::{Clock, Services};
+use crate::ports::Services;
 use crate::telemetry::Stats;
 use crate::telemetry::stats::at_most_100;
 
@@ -144,7 +144,7 @@ pub async fn export_batch<S: Services>(
     let (records, items) = group(records);
     let (settings, query_configs): (Vec<_>, Vec<_>) =
         items.into_iter().partition(|item| item.item.query.is_none());
-    let now = || invocation.services.clock().now();
+    let now = || invocation.services.now();
     let ((mut outcomes, settings_end), (of_query_configs, query_configs_end)) = tokio::join!(
         async { (export_settings(invocation, &settings, flood).await, now()) },
         async { (export_query_configs(invocation, &query_configs).await, now()) },
@@ -210,7 +210,7 @@ async fn export_settings<S: Services>(
     }
     waiting.retain(|key, _| !written.keys.contains_key(key));
     let keys = waiting.keys().cloned().collect();
-    let (up_to, now) = (invocation.config.removals_up_to, invocation.services.clock().now());
+    let (up_to, now) = (invocation.config.removals_up_to, invocation.services.now());
     let brake = |owners: &BTreeSet<Rc<IndexRef>>| flood.lets_through(owners, up_to, now);
     let removed: BTreeSet<&ItemRef> =
         items.iter().filter(|item| item.is_removed()).map(|item| &item.item).collect();

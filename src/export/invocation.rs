@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::config::ExporterConfig;
 use crate::index::IndexRef;
 use crate::kv::{Metadata, Source};
-use crate::ports::{Clock, Services};
+use crate::ports::Services;
 use crate::telemetry::Stats;
 
 pub struct Invocation<'a, S> {
@@ -117,7 +117,7 @@ impl<'a, S: Services> Invocation<'a, S> {
         budget: Budget,
         source: Source,
     ) -> Self {
-        let began = services.clock().now();
+        let began = services.now();
         let pace = Pace { made: Cell::new(0), next: Cell::new(Instant::now()) };
         let pace = (source == Source::Reconcile).then_some(pace);
         Self { services, config, began, budget, source, stats: RefCell::default(), pace }
@@ -154,7 +154,7 @@ impl<'a, S: Services> Invocation<'a, S> {
 
     /// Returns the metadata of a value of `index` that is written now.
     pub fn metadata(&self, index: &IndexRef, changed_at: Option<String>) -> Metadata {
-        let now = self.services.clock().now();
+        let now = self.services.now();
         Metadata {
             index: index.clone(),
             environment: Some(self.config.environment.clone()),

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 
 use super::invocation::{Invocation, Service};
 use crate::error_chain::Chain;
-use crate::ports::{Clock, Retry, Retryable, Services};
+use crate::ports::{Retry, Retryable, Services};
 
 /// Tries after the first one.
 const MAX_RETRIES: u32 = 3;
@@ -37,7 +37,7 @@ impl Retries {
         }
         let ceiling = invocation.config.retry_base * 2_u32.pow(self.used);
         self.used += 1;
-        let jitter = invocation.services.clock().jitter().clamp(0.0, 1.0);
+        let jitter = invocation.services.jitter().clamp(0.0, 1.0);
         let back_off = if is_whole { ceiling } else { ceiling.mul_f64(jitter) };
         Instant::now().checked_add(back_off.max(asked))
     }

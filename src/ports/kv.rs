@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Cause, Retry, Retryable, asked_wait};
+use super::{Cause, Retry, Retryable, in_words};
 use crate::kv::{Metadata, Namespace, Pair, StoredValue};
 
 #[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
@@ -67,7 +67,7 @@ pub enum KvError {
     /// Something in the request is refused. Halves find out which pair or key.
     #[error("Cloudflare KV refuses the request")]
     RefusedContent(#[source] Cause),
-    #[error("Cloudflare KV lists the key as unsuccessful after all tries{}", asked_wait(*retry_after))]
+    #[error("Cloudflare KV lists the key as unsuccessful after all tries{}", in_words(*retry_after))]
     Unsuccessful { retry_after: Option<Duration> },
     #[error("the invocation's time is up")]
     OutOfTime,

@@ -8,8 +8,6 @@ mod kv;
 mod table;
 
 use std::error::Error;
-use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::error_chain::Chain;
@@ -19,16 +17,14 @@ pub use self::kv::{BulkReply, KvError, KvStore, ListPage};
 pub use self::table::{Query, ScanColumns, SettingsTable, TableError, TablePage};
 pub use crate::kv::Namespace;
 
-pub trait Services {
+pub trait Services: Clock {
     type Kv: KvStore;
     type ApiKeys: ApiKeyService;
     type Table: SettingsTable;
-    type Clock: Clock;
 
     fn kv(&self) -> &Self::Kv;
     fn api_keys(&self) -> &Self::ApiKeys;
     fn table(&self) -> &Self::Table;
-    fn clock(&self) -> &Self::Clock;
 }
 
 /// Time and chance. Monotonic time and sleeping are tokio's, which tests can pause.
@@ -53,41 +49,22 @@ pub trait Retryable: Error {
     fn retry(&self) -> Retry;
 }
 
-/// Why a request failed, and the wait that the service asks for. Two causes are equal if they print the
-/// same.
-#[derive(Debug, Clone)]
+/// Why a request failed, in words, and the wait that the service asks for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}{}", in_words(*asked_wait))]
 pub struct Cause {
-    pub error: Arc<dyn Error + Send + Sync>,
+    pub reason: String,
     pub asked_wait: Option<Duration>,
 }
 
 impl Cause {
-    pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { error: error.into().into(), asked_wait: None }
+    /// Returns the cause that an error tells with its own causes.
+    pub fn new(error: impl Into<Box<dyn Error>>) -> Self {
+        Self { reason: Chain(&*error.into()).to_string(), asked_wait: None }
     }
 }
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.error, asked_wait(self.asked_wait))
-    }
-}
-
-impl Error for Cause {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.error.source()
-    }
-}
-
-impl PartialEq for Cause {
-    fn eq(&self, other: &Self) -> bool {
-        Chain(self).to_string() == Chain(other).to_string()
-    }
-}
-
-impl Eq for Cause {}
 
 /// Returns the end of an error's sentence: the wait that the service asks for.
-fn asked_wait(wait: Option<Duration>) -> String {
+fn in_words(wait: Option<Duration>) -> String {
     wait.map(|wait| format!("; it asks to wait {} s", wait.as_secs())).unwrap_or_default()
 }

@@ -42,7 +42,7 @@ pub enum ScanColumns {
     All,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TablePage {
     pub items: Vec<(ItemKey, Item)>,
     /// The key that the next page comes after; `None` at the end.

@@ -38,9 +38,9 @@ fn api_key(response: &Response) -> Result<SecretString, ApiKeyError> {
     let cause = Cause::new(format!("status {}", response.status));
     match response.status {
         StatusCode::OK => {
-            let text = std::str::from_utf8(&response.body).unwrap_or_default();
-            let api_key =
-                from_object(text).ok().and_then(|Body { api_key }| usable_api_key(api_key));
+            let api_key = from_object(&response.body)
+                .ok()
+                .and_then(|Body { api_key }| usable_api_key(api_key));
             api_key.ok_or_else(|| ApiKeyError::Silent(Cause::new("200 without a usable api_key")))
         }
         StatusCode::NOT_FOUND => Err(ApiKeyError::NotFound),

@@ -2,6 +2,7 @@
 //! services are not read: that could only cost time.
 
 use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -10,6 +11,11 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCrede
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextMut;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
 use aws_types::SdkConfig;
 use aws_types::sdk_config::StalledStreamProtectionConfig;
 use secrecy::ExposeSecret;
@@ -53,6 +59,36 @@ pub fn secrets_manager(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_secretsma
     let mut config = aws_sdk_secretsmanager::config::Builder::from(config);
     config.set_endpoint_url(aws.secrets_manager_url.clone());
     aws_sdk_secretsmanager::Client::from_conf(config.build())
+}
+
+/// Takes the body of a call's response, and leaves an empty object to the SDK. A response that is no success
+/// stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct TakeBody(Arc<Mutex<Option<SdkBody>>>);
+
+impl TakeBody {
+    pub fn taken(&self) -> Option<SdkBody> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Intercept for TakeBody {
+    fn name(&self) -> &'static str {
+        "TakeBody"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if context.response().status().is_success() {
+            let body = std::mem::replace(context.response_mut().body_mut(), SdkBody::from("{}"));
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+        }
+        Ok(())
+    }
 }
 
 /// Why a call to AWS failed. It quotes neither the request nor a response that can't be read.

@@ -26,7 +26,6 @@ impl Services for RealServices {
     type Kv = CloudflareKv;
     type ApiKeys = ApiKeysClient;
     type Table = DynamoDbTable;
-    type Clock = SystemClock;
 
     fn kv(&self) -> &CloudflareKv {
         &self.kv
@@ -39,15 +38,9 @@ impl Services for RealServices {
     fn table(&self) -> &DynamoDbTable {
         &self.table
     }
-
-    fn clock(&self) -> &SystemClock {
-        &SystemClock
-    }
 }
 
-pub struct SystemClock;
-
-impl Clock for SystemClock {
+impl Clock for RealServices {
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }

@@ -7,8 +7,8 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::aws::AwsError;
-use super::table_reply::{TableReply, TakeReply};
+use super::aws::{AwsError, TakeBody};
+use super::table_reply::TableReply;
 use crate::item::keys::{QUERY_SEPARATOR, query_config_sk_prefix};
 use crate::item::{CLAIM_PATHS, Item, ItemKey};
 use crate::ports::{Cause, Query, ScanColumns, SettingsTable, TableError, TablePage};
@@ -27,13 +27,13 @@ fn claims_filter() -> String {
     format!("NOT contains(sk, :query) OR {}", exist.join(" OR "))
 }
 
-/// Sends a call, and takes its reply before the SDK decodes it.
+/// Sends a call, and reads its reply.
 macro_rules! reply {
     ($operation:literal, $call:expr) => {{
-        let reply = TakeReply::default();
-        let sent = $call.customize().interceptor(reply.clone()).send().await;
-        let reply =
-            sent.map_err(AwsError::from).and_then(|_| reply.taken().ok_or(AwsError::Unreadable));
+        let body = TakeBody::default();
+        let sent = $call.customize().interceptor(body.clone()).send().await;
+        let reply = || TableReply::parse(body.taken()?.bytes()?).ok();
+        let reply = sent.map_err(AwsError::from).and_then(|_| reply().ok_or(AwsError::Unreadable));
         reply.map_err(|error| table_error($operation, error))
     }};
 }
@@ -60,7 +60,7 @@ impl DynamoDbTable {
                 .map_err(|_| table_error("BatchGetItem", AwsError::NotMade))?;
             let call = self.client.batch_get_item().request_items(&self.name, request);
             let reply = reply!("BatchGetItem", call)?;
-            items.extend(reply.items);
+            items.extend(reply.page.items);
             if reply.unprocessed.is_empty() {
                 return Ok(items);
             } else if reply.unprocessed.len() < open.len() {
@@ -107,7 +107,7 @@ impl SettingsTable for DynamoDbTable {
             None => call,
             Some(prefix) => call.expression_attribute_values(":prefix", AttributeValue::S(prefix)),
         };
-        reply!("Query", call).map(page)
+        Ok(reply!("Query", call)?.page)
     }
 
     async fn scan(
@@ -133,12 +133,8 @@ impl SettingsTable for DynamoDbTable {
                 .filter_expression(claims_filter())
                 .expression_attribute_values(":query", AttributeValue::S(QUERY_SEPARATOR.into())),
         };
-        reply!("Scan", scan).map(page)
+        Ok(reply!("Scan", scan)?.page)
     }
-}
-
-fn page(TableReply { items, last_evaluated, .. }: TableReply) -> TablePage {
-    TablePage { items, last_read: last_evaluated }
 }
 
 fn sdk_key(key: &ItemKey) -> SdkItem {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::ops::Deref;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::item::{Item, ItemKey};
@@ -307,7 +307,6 @@ impl<B: Backend> Services for Memory<B> {
     type Kv = Self;
     type ApiKeys = B;
     type Table = Self;
-    type Clock = B;
 
     fn kv(&self) -> &Self {
         self
@@ -320,9 +319,15 @@ impl<B: Backend> Services for Memory<B> {
     fn table(&self) -> &Self {
         self
     }
+}
 
-    fn clock(&self) -> &B {
-        self
+impl<B: Backend> Clock for Memory<B> {
+    fn now(&self) -> SystemTime {
+        self.0.now()
+    }
+
+    fn jitter(&self) -> f64 {
+        self.0.jitter()
     }
 }
 

@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use enum_map::EnumMap;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use secrecy::ExposeSecret;
+use tokio::task::AbortHandle;
 use url::form_urlencoded::Serializer;
 
 use self::token::CloudflareToken;
+use crate::config::CloudflareConfig;
 use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Namespace, Pair, StoredValue};
 use crate::ports::{BulkReply, Cause, KvError, KvStore, ListPage};
@@ -29,16 +32,28 @@ pub struct CloudflareKv {
     target: Option<Target>,
 }
 
-/// Where KV is, and the token for it.
-pub struct Target {
-    pub settings_url: String,
-    pub query_configs_url: String,
-    pub token: Arc<CloudflareToken>,
+struct Target {
+    urls: EnumMap<Namespace, String>,
+    token: Arc<CloudflareToken>,
 }
 
 impl CloudflareKv {
-    pub fn new(http: reqwest::Client, target: Option<Target>) -> Self {
+    /// Reads the token with `secrets_manager` where it is a secret.
+    pub fn new(
+        http: reqwest::Client,
+        config: Option<CloudflareConfig>,
+        secrets_manager: aws_sdk_secretsmanager::Client,
+    ) -> Self {
+        let target = config.map(|CloudflareConfig { urls, token }| Target {
+            urls,
+            token: Arc::new(CloudflareToken::new(token, secrets_manager)),
+        });
         Self { http, target }
+    }
+
+    /// Begins to read the token while the rest starts. A failure shows when the token is needed.
+    pub fn read_token_early(&self) -> Option<AbortHandle> {
+        Some(self.target.as_ref()?.token.read_early())
     }
 
     /// Sends a request. A refused token is read again, and the request repeated once.
@@ -51,14 +66,10 @@ impl CloudflareKv {
         read: impl Fn(&Response) -> Result<T, KvError>,
     ) -> Result<T, KvError> {
         let Some(target) = &self.target else { return Ok(T::default()) };
-        let url = match namespace {
-            Namespace::Settings => format!("{}/{path}", target.settings_url),
-            Namespace::QueryConfigs => format!("{}/{path}", target.query_configs_url),
-        };
+        let url = format!("{}/{path}", target.urls[namespace]);
         let mut refused = None;
         loop {
-            let token = target.token.get(refused.as_ref()).await;
-            let token = token.map_err(|error| KvError::NoToken(Cause::new(error)))?;
+            let token = target.token.get(refused.as_ref()).await.map_err(KvError::NoToken)?;
             let mut request = self.http.request(method.clone(), &url);
             if let Some(body) = body.clone() {
                 request = request.header(CONTENT_TYPE, "application/json").body(body);

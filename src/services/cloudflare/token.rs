@@ -10,7 +10,9 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::config::TokenSource;
+use crate::error_chain::Chain;
 use crate::kv::stored::fits_a_header;
+use crate::ports::Cause;
 use crate::services::aws::AwsError;
 use crate::services::held_secrets::hold_credential;
 
@@ -26,12 +28,11 @@ pub struct CloudflareToken {
 }
 
 impl CloudflareToken {
-    /// Reads the token with `client` where the source is a secret.
     pub fn new(source: TokenSource, client: Client) -> Self {
         Self { source, client, token: Mutex::default() }
     }
 
-    /// Begins to read the token while the rest starts. A failure shows when the token is needed.
+    /// Begins to read the token.
     pub fn read_early(self: &Arc<Self>) -> AbortHandle {
         let token = self.clone();
         let reading = async move { timeout(EARLY_READING, token.get(None)).await.is_ok() };
@@ -42,7 +43,7 @@ impl CloudflareToken {
     pub async fn get(
         &self,
         refused: Option<&Arc<SecretString>>,
-    ) -> Result<Arc<SecretString>, TokenError> {
+    ) -> Result<Arc<SecretString>, Cause> {
         let mut token = self.token.lock().await;
         match &*token {
             Some(token) if !refused.is_some_and(|refused| Arc::ptr_eq(token, refused)) => {
@@ -52,36 +53,22 @@ impl CloudflareToken {
         }
     }
 
-    async fn read(&self) -> Result<SecretString, TokenError> {
+    async fn read(&self) -> Result<SecretString, Cause> {
         let token = match &self.source {
             TokenSource::Given(token) => token.clone(),
             TokenSource::SecretId(id) => {
                 let response = self.client.get_secret_value().secret_id(id).send().await;
-                let response = response.map_err(|error| TokenError::Unreadable {
-                    id: id.clone(),
-                    error: error.into(),
+                let response = response.map_err(|error| {
+                    let error = AwsError::from(error);
+                    Cause::new(format!("secret {id:?} can't be read: {}", Chain(&error)))
                 })?;
                 let token = response.secret_string().and_then(parse_secret);
-                token.ok_or_else(|| TokenError::NotAToken { id: id.clone() })?
+                token.ok_or_else(|| Cause::new(format!("secret {id:?} must be the token itself or a JSON object with the string field \"token\"")))?
             }
         };
         hold_credential(&token);
         Ok(token)
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum TokenError {
-    #[error("secret {id:?} can't be read")]
-    Unreadable {
-        id: String,
-        #[source]
-        error: AwsError,
-    },
-    #[error(
-        "secret {id:?} must be the token itself or a JSON object with the string field \"token\""
-    )]
-    NotAToken { id: String },
 }
 
 /// Returns the plain string, or the field `token` of a JSON object.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use ecom_settings_exporter::ports::{Clock, Services};
-use ecom_settings_exporter::services::{RealServices, SystemClock};
+use ecom_settings_exporter::services::RealServices;
 
 /// The first back-off of a deployed function. The handler's is a millisecond.
 const BACK_OFF: Duration = Duration::from_secs(1);
@@ -27,18 +27,6 @@ impl WallClock {
     }
 }
 
-impl Clock for WallClock {
-    fn now(&self) -> SystemTime {
-        self.stopped_at.lock().unwrap().unwrap_or_else(|| SystemClock.now())
-    }
-
-    /// Asked for once before each back-off.
-    fn jitter(&self) -> f64 {
-        self.kv.pass(BACK_OFF);
-        SystemClock.jitter()
-    }
-}
-
 pub struct ClockedServices {
     pub real: RealServices,
     pub clock: WallClock,
@@ -48,7 +36,6 @@ impl Services for ClockedServices {
     type Kv = <RealServices as Services>::Kv;
     type ApiKeys = <RealServices as Services>::ApiKeys;
     type Table = <RealServices as Services>::Table;
-    type Clock = WallClock;
 
     fn kv(&self) -> &Self::Kv {
         self.real.kv()
@@ -61,8 +48,16 @@ impl Services for ClockedServices {
     fn table(&self) -> &Self::Table {
         self.real.table()
     }
+}
 
-    fn clock(&self) -> &WallClock {
-        &self.clock
+impl Clock for ClockedServices {
+    fn now(&self) -> SystemTime {
+        self.clock.stopped_at.lock().unwrap().unwrap_or_else(|| self.real.now())
+    }
+
+    /// Asked for once before each back-off.
+    fn jitter(&self) -> f64 {
+        self.clock.kv.pass(BACK_OFF);
+        self.real.jitter()
     }
 }

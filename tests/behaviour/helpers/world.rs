@@ -1,16 +1,15 @@
 //! The handler over the real clients, pointed at the stand-ins.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use ecom_settings_exporter::config::{CloudflareConfig, Config};
+use ecom_settings_exporter::config::Config;
 use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws;
 use ecom_settings_exporter::services::aws_http::AwsHttp;
-use ecom_settings_exporter::services::cloudflare::token::CloudflareToken;
-use ecom_settings_exporter::services::cloudflare::{CloudflareKv, Target};
+use ecom_settings_exporter::services::cloudflare::CloudflareKv;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, http};
 use ecom_settings_exporter::telemetry::Stats;
@@ -352,12 +351,8 @@ fn handler(env: &BTreeMap<String, String>, clock: WallClock) -> Handler<ClockedS
     let http = http::client(config.exporter.http_timeout).unwrap();
     let sdk = aws::sdk_config(&config.aws, AwsHttp(http.clone()), config.exporter.http_timeout);
     let sdk = sdk.into_builder().retry_config(retries).build();
-    let target =
-        config.cloudflare.map(|CloudflareConfig { settings_url, query_configs_url, token }| {
-            let token = CloudflareToken::new(token, aws::secrets_manager(&config.aws, &sdk));
-            Target { settings_url, query_configs_url, token: Arc::new(token) }
-        });
-    let kv = CloudflareKv::new(http.clone(), target);
+    let secrets_manager = aws::secrets_manager(&config.aws, &sdk);
+    let kv = CloudflareKv::new(http.clone(), config.cloudflare, secrets_manager);
     let api_keys = ApiKeysClient { http, template: config.api_keys_url };
     let client = aws::dynamodb(&config.aws, &sdk);
     let table = DynamoDbTable { client, name: config.exporter.table_name.clone() };
