@@ -1,15 +1,17 @@
 //! Values as KV holds and takes them, and what they refer to.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
 use secrecy::SecretString;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Digest, Metadata};
 use crate::index::{IndexRef, ItemRef};
-use crate::json::{Json, from_object};
+use crate::json::Json;
 
 /// A value with its metadata, as KV holds it and as a bulk write takes it. May hold an API key: `Debug` shows
 /// the size only.
@@ -33,26 +35,15 @@ pub struct Pair {
     pub item: Option<ItemRef>,
 }
 
-/// The parts of a stored settings value that the exporter looks at.
+/// The parts of a stored value that the exporter looks at.
 pub struct StoredSettings {
     pub index: IndexRef,
     /// Not empty.
     pub shop_id: Option<String>,
     /// The API key, where it can be used again.
     pub api_key: Option<SecretString>,
-}
-
-/// What a value refers to. The last three may be anything without making the value a stranger's.
-#[derive(Deserialize)]
-struct Fields<'a> {
-    system_account_id: String,
-    index_name: String,
-    #[serde(borrow)]
-    shop_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    marqo_api_key: Option<&'a RawValue>,
-    #[serde(borrow)]
-    normalized_query: Option<&'a RawValue>,
+    /// A query config's.
+    pub query: Option<String>,
 }
 
 impl StoredValue {
@@ -81,22 +72,25 @@ impl StoredValue {
         Metadata::parse(self.metadata.as_ref()?.get())
     }
 
-    /// Returns the value's settings, where it names an account and an index.
+    /// Returns the value's settings, where it names an account and an index. Its other fields may be anything.
     pub fn settings(&self) -> Option<StoredSettings> {
-        let (index, fields) = self.fields()?;
-        let api_key = text(fields.marqo_api_key).and_then(usable_api_key);
-        Some(StoredSettings { index, shop_id: text(fields.shop_id), api_key })
+        let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(&self.value).ok()?;
+        let text = |name| {
+            let text: String = serde_json::from_str(fields.get(name)?.get()).ok()?;
+            Some(text).filter(|text| !text.is_empty())
+        };
+        Some(StoredSettings {
+            index: IndexRef::parse(&text("system_account_id")?, &text("index_name")?)?,
+            shop_id: text("shop_id"),
+            api_key: text("marqo_api_key").and_then(usable_api_key),
+            query: text("normalized_query"),
+        })
     }
 
     /// Returns the item that a query config's value refers to.
     pub fn query_config(&self) -> Option<ItemRef> {
-        let (index, fields) = self.fields()?;
-        Some(ItemRef { index, query: Some(text(fields.normalized_query)?) })
-    }
-
-    fn fields(&self) -> Option<(IndexRef, Fields<'_>)> {
-        let fields: Fields<'_> = from_object(&self.value).ok()?;
-        Some((IndexRef::parse(&fields.system_account_id, &fields.index_name)?, fields))
+        let StoredSettings { index, query, .. } = self.settings()?;
+        query.map(|query| ItemRef { index, query: Some(query) })
     }
 }
 
@@ -104,11 +98,6 @@ impl fmt::Debug for StoredValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredValue").field("bytes", &self.value.len()).finish_non_exhaustive()
     }
-}
-
-/// Returns a string that is not empty.
-fn text(json: Option<&RawValue>) -> Option<String> {
-    serde_json::from_str(json?.get()).ok().filter(|text: &String| !text.is_empty())
 }
 
 const MAX_API_KEY_CHARACTERS: usize = 1024;

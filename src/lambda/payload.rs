@@ -1,6 +1,8 @@
 //! What an invocation asks for: a closed set, parsed whole before anything is done.
 
-use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::export::explain::{Explain, Subject, Tried};
@@ -25,25 +27,17 @@ pub enum Payload {
 )]
 pub struct InvalidPayload(pub String);
 
-/// Reads a field that is there. A null is refused, not taken for an absent field.
-fn some<'de, T: Deserialize<'de>, D: Deserializer<'de>>(json: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(json).map(Some)
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Fields<'a> {
-    #[serde(rename = "Records", borrow, deserialize_with = "some")]
+    #[serde(rename = "Records", borrow)]
     records: Option<Vec<&'a RawValue>>,
-    #[serde(borrow, deserialize_with = "some")]
+    #[serde(borrow)]
     reconcile: Option<&'a RawValue>,
-    #[serde(borrow, deserialize_with = "some")]
+    #[serde(borrow)]
     explain: Option<&'a RawValue>,
-    #[serde(deserialize_with = "some")]
     system_account_id: Option<String>,
-    #[serde(deserialize_with = "some")]
     index_name: Option<String>,
-    #[serde(deserialize_with = "some")]
     include_query_configs: Option<bool>,
 }
 
@@ -52,32 +46,23 @@ struct Fields<'a> {
 struct ReconcileFields {
     apply: bool,
     preview: bool,
-    #[serde(deserialize_with = "some")]
     system_account_id: Option<String>,
-    #[serde(rename = "continue", deserialize_with = "some")]
+    #[serde(rename = "continue")]
     progress: Option<String>,
-    #[serde(deserialize_with = "some")]
     delete_up_to: Option<u64>,
-    #[serde(deserialize_with = "some")]
     rewrite_up_to: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ExplainFields {
-    #[serde(deserialize_with = "some")]
     system_account_id: Option<String>,
-    #[serde(deserialize_with = "some")]
     index_name: Option<String>,
-    #[serde(deserialize_with = "some")]
     key: Option<String>,
-    #[serde(deserialize_with = "some")]
     item: Option<Box<RawValue>>,
-    #[serde(deserialize_with = "some")]
     removed: Option<bool>,
-    #[serde(deserialize_with = "some")]
     values: Option<bool>,
-    #[serde(rename = "continue", deserialize_with = "some")]
+    #[serde(rename = "continue")]
     after: Option<String>,
 }
 
@@ -181,10 +166,10 @@ const MAX_MESSAGE_CHARACTERS: usize = 100;
 /// Reads an object. The error names the field at fault, and quotes no value: serde quotes it before it says what
 /// it expected.
 fn object<'a, T: Deserialize<'a>>(name: &str, json: &'a str) -> Result<T, InvalidPayload> {
-    // Serde's derive takes `[]` for an object without fields.
-    if !json.trim_ascii_start().starts_with('{') {
+    // Serde's derive takes `[]` for an object without fields, and null for a field that is absent.
+    let Ok(raw) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) else {
         return invalid(&format!("{name} must be a JSON object"));
-    }
+    };
     let mut json = serde_json::Deserializer::from_str(json);
     let fields = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, error) = (error.path(), error.inner().to_string());
@@ -199,8 +184,10 @@ fn object<'a, T: Deserialize<'a>>(name: &str, json: &'a str) -> Result<T, Invali
             }
         })
     })?;
-    json.end().map_err(|error| InvalidPayload(format!("{name}: {error}")))?;
-    Ok(fields)
+    match raw.iter().find(|(_, value)| value.get() == "null") {
+        None => Ok(fields),
+        Some((field, _)) => invalid(&format!("{name}: {field} must not be null")),
+    }
 }
 
 pub fn invalid<T>(reason: &str) -> Result<T, InvalidPayload> {
@@ -283,13 +270,13 @@ mod tests {
             ("{}", "the payload has to be one of"),
             (r#"{"foo":1}"#, "unknown field `foo`"),
             (r#"{"Records":{}}"#, "Records must be a sequence"),
-            (r#"{"Records":null}"#, "Records must be a sequence"),
+            (r#"{"Records":null}"#, "Records must not be null"),
             (r#"{"Records":[],"reconcile":{}}"#, "the payload has to be one of"),
-            (r#"{"Records":[],"index_name":null}"#, "index_name must be a string"),
+            (r#"{"Records":[],"index_name":null}"#, "index_name must not be null"),
             (r#"{"Records":[],"Records":[]}"#, "duplicate field `Records`"),
             (r#"{"system_account_id":"a"}"#, "the payload has to be one of"),
             (r#"{"system_account_id":1,"index_name":"i"}"#, "system_account_id must be a string"),
-            (r#"{"system_account_id":"a","index_name":null}"#, "index_name must be a string"),
+            (r#"{"system_account_id":"a","index_name":null}"#, "index_name must not be null"),
             (r#"{"system_account_id":"","index_name":"i"}"#, "must not be empty"),
             (r#"{"system_account_id":"a","index_name":"a#b"}"#, "holds no '#'"),
             (r#"{"system_account_id":"a","index_name":"DEFAULT_CONFIG"}"#, "DEFAULT_CONFIG"),
@@ -298,24 +285,24 @@ mod tests {
                 "include_query_configs must be a boolean",
             ),
             (r#"{"reconcile":true}"#, "reconcile must be a JSON object"),
-            (r#"{"reconcile":null}"#, "reconcile must be a JSON object"),
+            (r#"{"reconcile":null}"#, "reconcile must not be null"),
             (r#"{"reconcile":{"apply":null}}"#, "reconcile: apply must be a boolean"),
             (r#"{"reconcile":{"apply":true,"preview":true}}"#, "preview is an audit"),
             (r#"{"reconcile":{"delete_up_to":-1}}"#, "delete_up_to must be a whole number"),
             (r#"{"reconcile":{"delete_up_to":1.5}}"#, "delete_up_to must be a whole number"),
             (r#"{"reconcile":{"rewrite_up_to":"7"}}"#, "rewrite_up_to must be a whole number"),
-            (r#"{"reconcile":{"rewrite_up_to":null}}"#, "rewrite_up_to must be a whole number"),
+            (r#"{"reconcile":{"rewrite_up_to":null}}"#, "rewrite_up_to must not be null"),
             (r#"{"reconcile":{"account":"a"}}"#, "unknown field `account`"),
             (r#"{"reconcile":{"system_account_id":""}}"#, "must not be empty"),
             (r#"{"reconcile":{"apply":"kkk, expected kkk"}}"#, "apply must be a boolean"),
-            (r#"{"reconcile":{} x"#, "the payload: "),
+            (r#"{"reconcile":{} x"#, "the payload must be a JSON object"),
             (r#"{"reconcile":{"continue":7}}"#, "continue must be a string"),
             (r#"{"reconcile":{},"explain":{}}"#, "the payload has to be one of"),
             (r#"{"explain":["a","i"]}"#, "explain must be a JSON object"),
             (r#"{"explain":{}}"#, "explain takes one of"),
             (r#"{"explain":{"index_name":"i"}}"#, "explain takes one of"),
             (r#"{"explain":{"key":"k","index_name":"i"}}"#, "explain takes one of"),
-            (r#"{"explain":{"key":null}}"#, "key must be a string"),
+            (r#"{"explain":{"key":null}}"#, "key must not be null"),
             (r#"{"explain":{"key":"k","removed":true}}"#, "removed is for an item"),
             (r#"{"explain":{"key":"k","continue":"i"}}"#, "continue for an account"),
             (r#"{"explain":{"system_account_id":"a","values":true}}"#, "all but an account"),

@@ -35,17 +35,17 @@ fn api_key(response: &Response) -> Result<SecretString, ApiKeyError> {
     struct Body {
         api_key: String,
     }
-    let cause = Cause::new(format!("status {}", response.status));
-    match response.status {
+    let cause = Cause::new(format!("status {}", response.status()));
+    match response.status() {
         StatusCode::OK => {
-            let api_key = from_object(&response.body)
+            let api_key = from_object(response.body())
                 .ok()
                 .and_then(|Body { api_key }| usable_api_key(api_key));
             api_key.ok_or_else(|| ApiKeyError::Silent(Cause::new("200 without a usable api_key")))
         }
         StatusCode::NOT_FOUND => Err(ApiKeyError::NotFound),
         status if is_transient(status) => {
-            let asked_wait = retry_after(&response.headers);
+            let asked_wait = retry_after(response.headers());
             Err(ApiKeyError::Silent(Cause { asked_wait, ..cause }))
         }
         _ => Err(ApiKeyError::Refused(cause)),
@@ -78,7 +78,7 @@ mod tests {
     use crate::ports::{Retry, Retryable};
     use bytes::Bytes;
     use proptest::prelude::*;
-    use reqwest::header::{HeaderMap, RETRY_AFTER};
+    use reqwest::header::RETRY_AFTER;
     use secrecy::ExposeSecret;
     use std::time::Duration;
 
@@ -105,11 +105,8 @@ mod tests {
     #[test]
     fn each_status_and_body_has_its_outcome() {
         let result = |status: u16, body: &str| {
-            api_key(&Response {
-                status: StatusCode::from_u16(status).unwrap(),
-                headers: HeaderMap::from_iter([(RETRY_AFTER, "9".parse().unwrap())]),
-                body: Bytes::copy_from_slice(body.as_bytes()),
-            })
+            let response = http::Response::builder().status(status).header(RETRY_AFTER, 9);
+            api_key(&response.body(Bytes::copy_from_slice(body.as_bytes())).unwrap())
         };
         let key = result(200, r#"{"api_key":"k-1","created_at":"x"}"#).unwrap();
         assert_eq!(key.expose_secret(), "k-1");

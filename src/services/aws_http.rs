@@ -6,7 +6,6 @@ use std::error::Error;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use reqwest::{Client, Request, RequestBuilder};
@@ -33,16 +32,10 @@ impl AwsHttp {
         let request =
             RequestBuilder::from_parts(self.0, Request::try_from(request).map_err(unusable)?);
         let mut response = send(request, MAX_RESPONSE_BYTES).await.map_err(no_response)?;
-        if !response.status.is_success() && response.body.len() > MAX_ERROR_BYTES {
-            response.body = code_of(&response.body);
+        if !response.status().is_success() && response.body().len() > MAX_ERROR_BYTES {
+            response = response.map(|body| code_of(&body));
         }
-        let status = StatusCode::try_from(response.status.as_u16()).map_err(unusable)?;
-        let mut answer = HttpResponse::new(status, SdkBody::from(response.body));
-        for (name, value) in &response.headers {
-            let value = value.to_str().map_err(unusable)?.to_owned();
-            answer.headers_mut().append(name.as_str().to_owned(), value);
-        }
-        Ok(answer)
+        HttpResponse::try_from(response.map(SdkBody::from)).map_err(unusable)
     }
 }
 

@@ -32,12 +32,7 @@ pub fn client(timeout: Duration) -> reqwest::Result<Client> {
 }
 
 /// A response, read whole.
-#[derive(Debug)]
-pub struct Response {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-}
+pub type Response = http::Response<Bytes>;
 
 /// Why there is no whole response. The request may have been carried out.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +57,6 @@ impl From<reqwest::Error> for NoResponse {
 /// Sends a request, and reads a response of up to `max_bytes`.
 pub async fn send(request: RequestBuilder, max_bytes: usize) -> Result<Response, NoResponse> {
     let mut response = request.send().await?;
-    let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > max_bytes {
@@ -70,7 +64,7 @@ pub async fn send(request: RequestBuilder, max_bytes: usize) -> Result<Response,
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Response { status, headers, body: body.freeze() })
+    Ok(http::Response::from(response).map(|_| body.freeze()))
 }
 
 /// Returns whether the same request is worth another try.
@@ -123,7 +117,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_response_is_read_beyond_its_bound() {
-        assert_eq!(get(&server(ok("0123456789"))).await.unwrap().body, "0123456789");
+        assert_eq!(get(&server(ok("0123456789"))).await.unwrap().body(), "0123456789");
         let error = get(&server(ok("0123456789a"))).await.unwrap_err();
         assert!(matches!(error, NoResponse::TooLong(10)), "{error}");
     }
@@ -132,7 +126,7 @@ mod tests {
     async fn redirects_are_not_followed() {
         let redirect = "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n";
         let response = get(&server(redirect.into())).await.unwrap();
-        assert_eq!(response.status, StatusCode::TEMPORARY_REDIRECT);
+        assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
     }
 
     #[tokio::test]
@@ -148,7 +142,7 @@ mod tests {
         const URL: &str = "URL_OF_THE_SERVER";
         #[expect(clippy::disallowed_methods, reason = "handed over by this very test")]
         if let Ok(url) = std::env::var(URL) {
-            assert_eq!(get(&url).await.unwrap().body, "direct");
+            assert_eq!(get(&url).await.unwrap().body(), "direct");
             return;
         }
         let proxy = server(ok("proxied"));

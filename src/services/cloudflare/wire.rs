@@ -55,8 +55,8 @@ struct BulkResult {
 /// Reads the response to a bulk write or delete of `sent` keys. Keys that are not listed are done if
 /// the count of successful keys bears it out: on 2xx where there is a count, on 4xx always.
 pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError> {
-    let status = response.status;
-    let envelope = serde_json::from_slice::<Envelope<BulkResult>>(&response.body).ok();
+    let status = response.status();
+    let envelope = serde_json::from_slice::<Envelope<BulkResult>>(response.body()).ok();
     let result = envelope.and_then(|envelope| match status {
         _ if status.is_success() => envelope.result.filter(|_| envelope.success),
         _ if status.is_client_error() && !refuses_token(status) => {
@@ -69,7 +69,7 @@ pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError
         None => status.is_success(),
     };
     let result = result.filter(is_borne_out).ok_or_else(|| failure(response))?;
-    let retry_after = retry_after(&response.headers);
+    let retry_after = retry_after(response.headers());
     Ok(BulkReply { unsuccessful: result.unsuccessful_keys, retry_after })
 }
 
@@ -117,8 +117,8 @@ pub fn list_reply(response: &Response) -> Result<ListPage, KvError> {
 fn success<'a, T: Deserialize<'a>>(
     response: &'a Response,
 ) -> Result<(T, Option<ResultInfo>), KvError> {
-    let envelope = serde_json::from_slice::<Envelope<T>>(&response.body).ok();
-    let envelope = envelope.filter(|envelope| envelope.success && response.status.is_success());
+    let envelope = serde_json::from_slice::<Envelope<T>>(response.body()).ok();
+    let envelope = envelope.filter(|envelope| envelope.success && response.status().is_success());
     let result = envelope.and_then(|envelope| Some((envelope.result?, envelope.result_info)));
     result.ok_or_else(|| failure(response))
 }
@@ -156,17 +156,17 @@ const MEANINGS: [(i64, &str); 12] = [
 /// Returns the error of a response that is no success. It is described by numbers and our own words, without its
 /// text.
 fn failure(response: &Response) -> KvError {
-    let status = response.status;
+    let status = response.status();
     let unproved = if status.is_success() { "a body that does not confirm " } else { "" };
     let mut reason = format!("{unproved}status {status}");
-    let envelope = serde_json::from_slice::<Envelope<IgnoredAny>>(&response.body).ok();
+    let envelope = serde_json::from_slice::<Envelope<IgnoredAny>>(response.body()).ok();
     let codes = envelope.into_iter().flat_map(|envelope| envelope.errors).map(|error| error.code);
     for code in codes.filter(|code| CODES.contains(code)).take(SHOWN_CODES) {
         let meaning = MEANINGS.iter().find(|(known, _)| *known == code);
         let meaning = meaning.map_or(String::new(), |(_, meaning)| format!(": {meaning}"));
         reason.push_str(&format!(", code {code}{meaning}"));
     }
-    let cause = Cause { asked_wait: retry_after(&response.headers), ..Cause::new(reason) };
+    let cause = Cause { asked_wait: retry_after(response.headers()), ..Cause::new(reason) };
     match status {
         _ if refuses_token(status) => KvError::AuthRejected(cause),
         StatusCode::NOT_FOUND => KvError::Refused(cause),
@@ -183,16 +183,13 @@ mod tests {
     use super::*;
     use crate::index::IndexRef;
     use crate::kv::{Pair, Source};
-    use reqwest::header::{HeaderMap, RETRY_AFTER};
+    use reqwest::header::RETRY_AFTER;
     use std::rc::Rc;
     use std::time::Duration;
 
     fn response(status: u16, body: &str) -> Response {
-        Response {
-            status: StatusCode::from_u16(status).unwrap(),
-            headers: HeaderMap::from_iter([(RETRY_AFTER, "9".parse().unwrap())]),
-            body: Bytes::copy_from_slice(body.as_bytes()),
-        }
+        let response = http::Response::builder().status(status).header(RETRY_AFTER, 9);
+        response.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
     }
 
     const OK: &str = r#"{"result":{"successful_key_count":2,"unsuccessful_keys":[]},"success":true,"errors":[],"messages":[]}"#;
@@ -318,8 +315,7 @@ mod tests {
     fn a_reason_holds_codes_and_nothing_of_what_cloudflare_says() {
         let said = |status, errors: &str| {
             let body = format!(r#"{{"result":null,"success":false,"errors":{errors}}}"#);
-            let response = Response { headers: HeaderMap::new(), ..response(status, &body) };
-            let error = bulk_reply(&response, 2).unwrap_err();
+            let error = bulk_reply(&response(status, &body), 2).unwrap_err();
             std::error::Error::source(&error).unwrap().to_string()
         };
         for (status, errors, reason) in [
@@ -342,7 +338,7 @@ mod tests {
                 "a body that does not confirm status 200 OK, code 10046: too many bulk requests",
             ),
         ] {
-            assert_eq!(said(status, errors), reason, "{errors}");
+            assert_eq!(said(status, errors), format!("{reason}; it asks to wait 9 s"), "{errors}");
         }
     }
 
