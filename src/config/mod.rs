@@ -354,6 +354,7 @@ mod tests {
             ("ENVIRONMENT", "A.b-c_9", None),
             ("ENVIRONMENT", &too_long, Some("ENVIRONMENT must be 1 to 64 letters")),
             ("ENVIRONMENT", "a/b", Some("ENVIRONMENT must be 1 to 64 letters")),
+            ("ENVIRONMENT", "ü", Some("ENVIRONMENT must be 1 to 64 letters")),
             (
                 "CLOUDFLARE_KV_QCFG_NAMESPACE_ID",
                 "ns1",

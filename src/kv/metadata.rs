@@ -177,22 +177,20 @@ mod tests {
             changed_at: Some("2026-11-21T09:59:58Z".to_owned()),
             source: Some(Source::Stream),
         };
-        let spoilt = |name: &str, text: &str| {
+        let too_exact = format!("2026-11-21T10:00:00.{}Z", "0".repeat(40));
+        for (name, text) in [
+            ("unknown", "s3cret"),
+            ("digest", "s3cret"),
+            ("exported_at", "s3cret"),
+            ("exported_at", &too_exact),
+            ("changed_at", "s3cret"),
+            ("source", "s3cret"),
+        ] {
             let mut json = serde_json::to_value(&whole).unwrap();
             json[name] = json!(text);
-            Metadata::parse(&json.to_string()).unwrap()
-        };
-        let too_exact = format!("2026-11-21T10:00:00.{}Z", "0".repeat(40));
-        let rows = [
-            ("unknown", "s3cret", whole.clone()),
-            ("digest", "s3cret", Metadata { digest: None, ..whole.clone() }),
-            ("exported_at", "s3cret", Metadata { exported_at: None, ..whole.clone() }),
-            ("exported_at", &too_exact, Metadata { exported_at: None, ..whole.clone() }),
-            ("changed_at", "s3cret", Metadata { changed_at: None, ..whole.clone() }),
-            ("source", "s3cret", Metadata { source: None, ..whole.clone() }),
-        ];
-        for (name, text, expected) in rows {
-            assert_eq!(spoilt(name, text), expected, "{name}");
+            let parsed = Metadata::parse(&json.to_string()).unwrap();
+            json.as_object_mut().unwrap().remove(name);
+            assert_eq!(serde_json::to_value(&parsed).unwrap(), json, "{name}");
         }
     }
 
@@ -211,16 +209,6 @@ mod tests {
             json["index_name"] = json!("i");
             let metadata = Metadata::parse(&json.to_string()).unwrap();
             assert_eq!(metadata.is_of("prod"), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn an_environment_has_1_to_64_letters_digits_dots_dashes_and_underscores() {
-        for good in ["p", "prod-eu.2_b", &"e".repeat(64)] {
-            assert!(is_environment(good), "{good}");
-        }
-        for bad in ["", "a b", "ü", &"e".repeat(65)] {
-            assert!(!is_environment(bad), "{bad}");
         }
     }
 

@@ -223,28 +223,25 @@ mod tests {
             assert_eq!(request, ReExport { index, include_query_configs });
         }
         assert_eq!(reconcile(r#"{"reconcile":{}}"#), Reconcile::default());
-        let all = json!({"reconcile": {
-            "apply": true, "system_account_id": "a", "delete_up_to": 0, "rewrite_up_to": u64::MAX,
-        }});
+        let all = r#"{"reconcile":{"apply":true,"system_account_id":"a","delete_up_to":0,"rewrite_up_to":18446744073709551615}}"#;
         let expected = Reconcile {
             apply: true,
             system_account_id: Some("a".to_owned()),
             raised: Raised { deletes: Some(0), rewrites: Some(u64::MAX) },
             ..Reconcile::default()
         };
-        assert_eq!(reconcile(&all.to_string()), expected);
-        let explain = |json: serde_json::Value| match parse(&json.to_string()) {
-            Ok(Payload::Explain(question)) => question.subject.to_string(),
-            other => panic!("{other:?}"),
-        };
-        let of_index = json!({"explain": {"system_account_id": "a", "index_name": "i"}});
-        assert_eq!(explain(of_index), "index a/i");
-        assert_eq!(explain(json!({"explain": {"key": "k".repeat(512)}})).len(), 4 + 514);
-        let item = json!({"pk": {"S": "a"}, "sk": {"S": "INDEX#i"}});
-        let of_item = json!({"explain": {"item": item, "removed": true, "values": true}});
-        assert!(explain(of_item).starts_with("item "));
-        let of_account = json!({"explain": {"system_account_id": "a", "continue": "i"}});
-        assert_eq!(explain(of_account), "an index of account a");
+        assert_eq!(reconcile(all), expected);
+        let key = "k".repeat(512);
+        for (question, subject) in [
+            (json!({"system_account_id": "a", "index_name": "i"}), "index a/i"),
+            (json!({"key": key}), &*format!("key {key:?}")),
+            (json!({"item": {"pk": {"S": "a"}, "sk": {"S": "x"}}, "removed": true}), "item "),
+            (json!({"system_account_id": "a", "continue": "i"}), "an index of account a"),
+        ] {
+            let question = parse(&json!({ "explain": question }).to_string());
+            let Ok(Payload::Explain(question)) = question else { panic!("{subject}") };
+            assert!(question.subject.to_string().starts_with(subject), "{subject}");
+        }
     }
 
     #[test]
@@ -271,7 +268,6 @@ mod tests {
             (r#"{"foo":1}"#, "unknown field `foo`"),
             (r#"{"Records":{}}"#, "Records must be a sequence"),
             (r#"{"Records":null}"#, "Records must not be null"),
-            (r#"{"Records":[],"reconcile":{}}"#, "the payload has to be one of"),
             (r#"{"Records":[],"index_name":null}"#, "index_name must not be null"),
             (r#"{"Records":[],"Records":[]}"#, "duplicate field `Records`"),
             (r#"{"system_account_id":"a"}"#, "the payload has to be one of"),
@@ -289,7 +285,6 @@ mod tests {
             (r#"{"reconcile":{"apply":null}}"#, "reconcile: apply must be a boolean"),
             (r#"{"reconcile":{"apply":true,"preview":true}}"#, "preview is an audit"),
             (r#"{"reconcile":{"delete_up_to":-1}}"#, "delete_up_to must be a whole number"),
-            (r#"{"reconcile":{"delete_up_to":1.5}}"#, "delete_up_to must be a whole number"),
             (r#"{"reconcile":{"rewrite_up_to":"7"}}"#, "rewrite_up_to must be a whole number"),
             (r#"{"reconcile":{"rewrite_up_to":null}}"#, "rewrite_up_to must not be null"),
             (r#"{"reconcile":{"account":"a"}}"#, "unknown field `account`"),
@@ -300,7 +295,6 @@ mod tests {
             (r#"{"reconcile":{},"explain":{}}"#, "the payload has to be one of"),
             (r#"{"explain":["a","i"]}"#, "explain must be a JSON object"),
             (r#"{"explain":{}}"#, "explain takes one of"),
-            (r#"{"explain":{"index_name":"i"}}"#, "explain takes one of"),
             (r#"{"explain":{"key":"k","index_name":"i"}}"#, "explain takes one of"),
             (r#"{"explain":{"key":null}}"#, "key must not be null"),
             (r#"{"explain":{"key":"k","removed":true}}"#, "removed is for an item"),
@@ -310,7 +304,6 @@ mod tests {
             (r#"{"explain":{"item":{"pk":{"S":"a"}}}}"#, "item must be one of the table"),
             (r#"{"explain":{"key":"k","key":"k"}}"#, "duplicate field `key`"),
             (r#"{"explain":{"key":""}}"#, "1 to 512 bytes"),
-            (r#"{"explain":{"key":".."}}"#, "1 to 512 bytes"),
             (&long, "1 to 512 bytes"),
             (r#"{"explain":{"system_account_id":"a","index_name":"a#b"}}"#, "holds no '#'"),
         ];

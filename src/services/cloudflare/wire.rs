@@ -181,8 +181,7 @@ fn failure(response: &Response) -> KvError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::IndexRef;
-    use crate::kv::{Pair, Source};
+    use crate::kv::Pair;
     use reqwest::header::RETRY_AFTER;
     use std::rc::Rc;
     use std::time::Duration;
@@ -192,28 +191,20 @@ mod tests {
         response.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
     }
 
-    const OK: &str = r#"{"result":{"successful_key_count":2,"unsuccessful_keys":[]},"success":true,"errors":[],"messages":[]}"#;
-    const NO_SUCCESS: &str = r#"{"result":null,"success":false,"errors":[{"code":10000,"message":"Authentication error: \"s3cret\""}]}"#;
-
     #[test]
     fn bodies_are_what_the_api_takes() {
-        let metadata = Metadata {
-            index: IndexRef::parse("a", "i").unwrap(),
-            environment: Some("prod".into()),
-            digest: None,
-            exported_at: Some("t".into()),
-            changed_at: None,
-            source: Some(Source::Stream),
+        let pair = |key: &str, metadata: Option<&str>| Pair {
+            key: key.into(),
+            stored: Rc::new(StoredValue {
+                value: "{\"x\":\"\\n\"}".into(),
+                metadata: metadata.map(|json| serde_json::from_str(json).unwrap()),
+            }),
+            item: None,
         };
-        let stored = Rc::new(StoredValue::new("{\"x\":\"\\n\"}", metadata));
-        let pairs =
-            ["k\"1", "k2"].map(|key| Pair { key: key.into(), stored: stored.clone(), item: None });
-        let sent: serde_json::Value = serde_json::from_slice(&body(&pairs)).unwrap();
-        assert_eq!(sent[0]["key"], "k\"1");
-        assert_eq!(sent[1]["value"], "{\"x\":\"\\n\"}");
-        assert_eq!(sent[1]["metadata"]["source"], "stream");
-        assert_eq!(sent.as_array().unwrap().len(), 2);
-        assert_eq!(body(&[] as &[Pair]), "[]");
+        assert_eq!(
+            body(&[pair("k\"1", Some(r#"{"x":1e2}"#)), pair("k2", None)]),
+            r#"[{"key":"k\"1","value":"{\"x\":\"\\n\"}","metadata":{"x":1e2}},{"key":"k2","value":"{\"x\":\"\\n\"}"}]"#
+        );
         assert_eq!(body(&["a\"", "b"]), r#"["a\"","b"]"#);
         assert_eq!(get_body(&["a".into()]), r#"{"keys":["a"],"type":"text","withMetadata":true}"#);
     }
@@ -225,54 +216,61 @@ mod tests {
             "errors": [],
             "result": {"successful_key_count": count, "unsuccessful_keys": unsuccessful},
         });
-        match bulk_reply(&response(status, &body.to_string()), 3) {
-            Ok(reply) => {
-                assert_eq!(reply.retry_after, Some(Duration::from_secs(9)));
-                reply.unsuccessful.into_iter().collect::<Vec<_>>().join(" ")
+        let nine_seconds = Some(Duration::from_secs(9));
+        let (word, wait) = match bulk_reply(&response(status, &body.to_string()), 3) {
+            Ok(BulkReply { unsuccessful, retry_after }) => {
+                assert_eq!(retry_after, nine_seconds);
+                return unsuccessful.into_iter().collect();
             }
-            Err(KvError::Transient(_)) => "transient".into(),
-            Err(KvError::RefusedContent(_)) => "refused content".into(),
-            Err(KvError::AuthRejected(_)) => "auth rejected".into(),
+            Err(KvError::Transient(cause)) => ("transient", cause.asked_wait),
+            Err(KvError::RateLimited(cause)) => ("rate limited", cause.asked_wait),
+            Err(KvError::TooMuch(cause)) => ("too much", cause.asked_wait),
+            Err(KvError::AuthRejected(cause)) => ("auth rejected", cause.asked_wait),
+            Err(KvError::Refused(cause)) => ("refused", cause.asked_wait),
+            Err(KvError::RefusedContent(cause)) => ("refused content", cause.asked_wait),
             Err(error) => panic!("{error}"),
-        }
+        };
+        assert_eq!(wait, nine_seconds);
+        word.to_owned()
     }
 
     #[test]
-    fn keys_that_are_not_listed_are_done_if_the_count_bears_it_out() {
+    fn each_status_has_its_error_and_keys_that_are_not_listed_are_done_if_the_count_bears_it_out() {
         const MAX: usize = usize::MAX;
-        for (status, count, unsuccessful, outcome) in [
-            (200, Some(3), &[][..], ""),
-            (200, Some(1), &["b", "c"], "b c"),
-            (200, None, &[], ""),
-            (200, None, &["b"], "b"),
-            (200, Some(0), &[], "transient"),
-            (200, Some(2), &[], "transient"),
-            (200, Some(4), &[], "transient"),
-            (200, Some(1), &["b", "b"], "transient"),
-            (200, Some(MAX), &["a", "b", "c", "d"], "transient"),
-            (400, Some(2), &["b"], "b"),
-            (413, Some(0), &["a", "b", "c"], "a b c"),
-            (400, Some(3), &[], "refused content"),
-            (400, Some(1), &["b"], "refused content"),
-            (400, Some(1), &["b", "b"], "refused content"),
-            (400, Some(MAX), &["a", "b", "c", "d"], "refused content"),
-            (400, None, &["b"], "refused content"),
-            (401, Some(2), &["b"], "auth rejected"),
-            (403, Some(2), &["b"], "auth rejected"),
-            (500, Some(2), &["b"], "transient"),
+        for (statuses, count, unsuccessful, outcome) in [
+            (&[200][..], Some(3), &[][..], ""),
+            (&[200], Some(1), &["b", "c"], "bc"),
+            (&[200], None, &[], ""),
+            (&[200], None, &["b"], "b"),
+            (&[200], Some(0), &[], "transient"),
+            (&[200], Some(2), &[], "transient"),
+            (&[200], Some(4), &[], "transient"),
+            (&[200], Some(1), &["b", "b"], "transient"),
+            (&[200], Some(MAX), &["a", "b", "c", "d"], "transient"),
+            (&[400], Some(2), &["b"], "b"),
+            (&[413], Some(0), &["a", "b", "c"], "abc"),
+            (&[400, 402, 405, 409, 410, 413, 414, 422, 451], Some(3), &[], "refused content"),
+            (&[400], Some(1), &["b"], "refused content"),
+            (&[400], Some(1), &["b", "b"], "refused content"),
+            (&[400], Some(MAX), &["a", "b", "c", "d"], "refused content"),
+            (&[400], None, &["b"], "refused content"),
+            (&[401, 403], Some(2), &["b"], "auth rejected"),
+            (&[301, 302, 404], Some(3), &[], "refused"),
+            (&[429], Some(3), &[], "rate limited"),
+            (&[524], Some(3), &[], "too much"),
+            (&[408, 500, 502, 503, 520, 522, 599], None, &["b"], "transient"),
+            (&[500], Some(2), &["b"], "transient"),
         ] {
-            assert_eq!(
-                bulk(status, count, unsuccessful),
-                outcome,
-                "{status} {count:?} {unsuccessful:?}"
-            );
+            for status in statuses {
+                let case = format!("{status} {count:?} {unsuccessful:?}");
+                assert_eq!(bulk(*status, count, unsuccessful), outcome, "{case}");
+            }
         }
     }
 
     #[test]
     fn a_2xx_that_is_no_success_is_a_failure() {
         for body in [
-            NO_SUCCESS,
             "",
             "<html>",
             "{}",
@@ -280,34 +278,14 @@ mod tests {
             "null",
             r#"{"success":true}"#,
             r#"{"success":true,"result":null}"#,
-            &OK.replace("true", "false"),
-            &OK[..40],
+            r#"{"success":false,"result":{"successful_key_count":2}}"#,
+            r#"{"success":true,"result":{"successful_"#,
         ] {
             let response = response(200, body);
             let transient = |error| matches!(error, Some(KvError::Transient(_)));
             assert!(transient(bulk_reply(&response, 2).err()), "{body}");
             assert!(transient(get_reply(&response).err()), "{body}");
             assert!(transient(list_reply(&response).err()), "{body}");
-        }
-    }
-
-    #[test]
-    fn every_status_has_its_error() {
-        let error = |status| bulk_reply(&response(status, NO_SUCCESS), 2).unwrap_err();
-        let wait = Some(Duration::from_secs(9));
-        for status in [408, 500, 502, 503, 520, 522, 599] {
-            assert!(matches!(error(status), KvError::Transient(cause) if cause.asked_wait == wait));
-        }
-        assert!(matches!(error(429), KvError::RateLimited(cause) if cause.asked_wait == wait));
-        assert!(matches!(error(524), KvError::TooMuch(_)));
-        for status in [401, 403] {
-            assert!(matches!(error(status), KvError::AuthRejected(_)), "{status}");
-        }
-        for status in [301, 302, 404] {
-            assert!(matches!(error(status), KvError::Refused(_)), "{status}");
-        }
-        for status in [400, 402, 405, 409, 410, 413, 414, 422, 451] {
-            assert!(matches!(error(status), KvError::RefusedContent(_)), "{status}");
         }
     }
 
