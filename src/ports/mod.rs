@@ -8,6 +8,7 @@ mod kv;
 mod table;
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::error_chain::Chain;
@@ -53,14 +54,14 @@ pub trait Retryable: Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}{}", in_words(*asked_wait))]
 pub struct Cause {
-    pub reason: String,
+    pub reason: Arc<str>,
     pub asked_wait: Option<Duration>,
 }
 
 impl Cause {
     /// Returns the cause that an error tells with its own causes.
     pub fn new(error: impl Into<Box<dyn Error>>) -> Self {
-        Self { reason: Chain(&*error.into()).to_string(), asked_wait: None }
+        Self { reason: Chain(&*error.into()).to_string().into(), asked_wait: None }
     }
 }
 

@@ -12,9 +12,8 @@ use ecom_settings_exporter::item::{
 use ecom_settings_exporter::kv::{Metadata, StoredValue};
 use ecom_settings_exporter::lambda::payload::Payload;
 use ecom_settings_exporter::services::cloudflare::wire;
-use ecom_settings_exporter::services::http::{Response, retry_after};
+use ecom_settings_exporter::services::http::retry_after;
 use ecom_settings_exporter::services::table_reply::TableReply;
-use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -59,7 +58,7 @@ pub fn check(target: Target, input: &str, seen: &mut Seen) {
             for status in [200, 400] {
                 reply(status, input, seen);
             }
-            let items = TableReply::parse(input).map(|reply| reply.items);
+            let items = TableReply::parse(input.as_bytes()).map(|reply| reply.page.items);
             for (key, item) in items.into_iter().flatten() {
                 seen.add("items");
                 let attributes = item.attributes();
@@ -209,9 +208,8 @@ fn object(value: &str, input_bytes: usize) -> Value {
 }
 
 fn reply(status: u16, input: &str, seen: &mut Seen) {
-    let status = StatusCode::from_u16(status).unwrap();
-    let headers = HeaderMap::new();
-    let reply = Response { status, headers, body: input.as_bytes().to_vec().into() };
+    let reply = http::Response::builder().status(status);
+    let reply = reply.body(input.as_bytes().to_vec().into()).unwrap();
     let errors = [
         wire::bulk_reply(&reply, 2).err(),
         wire::get_reply(&reply).err(),
