@@ -8,12 +8,12 @@ use super::api_keys::{ApiKeys, Fallback};
 use super::error::{ExportError, log_rejected};
 use super::invocation::Invocation;
 use super::remove::{Removal, remove_keys, remove_query_configs};
-use super::table::query_page;
+use super::table::read_page;
 use super::write::{Fate, WriteItem, write_items};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::Rejection;
 use crate::kv::Namespace;
-use crate::ports::{KvError, Query, Services};
+use crate::ports::{KvError, Part, Services};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReExport {
@@ -161,7 +161,7 @@ async fn re_export_query_configs<S: Services>(
     let mut counts = QueryConfigCounts::default();
     let mut after = None;
     loop {
-        let page = query_page(invocation, Query::ConfigsOf(index), after.as_ref()).await?;
+        let page = read_page(invocation, Part::ConfigsOf(index), after.as_ref()).await?;
         let items = page.items.iter().filter_map(|(key, _)| key.item());
         let items: Vec<ItemRef> = items.filter(|item| item.query.is_some()).collect();
         let writes = items.iter().cloned().map(WriteItem::new).collect();

@@ -9,7 +9,7 @@ use super::invocation::{Invocation, OutOfTime, Service};
 use super::retry::with_retries;
 use crate::item::{Item, ItemKey};
 use crate::ports::{
-    Query, Retry, Retryable, ScanColumns, Services, SettingsTable, TableError, TablePage,
+    Part, Retry, Retryable, ScanColumns, Services, SettingsTable, TableError, TablePage,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,12 +43,12 @@ pub async fn read_items<S: Services>(
     Ok(invocation.call(Service::Table, until, items).await??)
 }
 
-pub async fn query_page<S: Services>(
+pub async fn read_page<S: Services>(
     invocation: &Invocation<'_, S>,
-    query: Query<'_>,
+    part: Part<'_>,
     after: Option<&ItemKey>,
 ) -> Result<TablePage, ReadError> {
-    let page = invocation.services.table().query(query, after);
+    let page = invocation.services.table().page(part, after);
     Ok(invocation.call(Service::Table, invocation.budget.deadline, page).await??)
 }
 
@@ -76,9 +76,8 @@ pub async fn pass<S: Services>(
         let until = invocation.budget.deadline;
         let pages = open.iter().map(|(segment, after)| {
             with_retries(invocation, Service::Table, until, async || {
-                let table = invocation.services.table();
-                let page = table.scan(columns, *segment, segments, after.as_ref());
-                Ok::<_, ReadError>(invocation.call(Service::Table, until, page).await??)
+                let part = Part::Segment { columns, segment: *segment, segments };
+                read_page(invocation, part, after.as_ref()).await
             })
         });
         let pages = try_join_all(pages).await?;

@@ -15,7 +15,7 @@ use crate::error_chain::Chain;
 
 pub use self::api_keys::{ApiKeyError, ApiKeyService, fits_a_url};
 pub use self::kv::{BulkReply, KvError, KvStore, ListPage};
-pub use self::table::{Query, ScanColumns, SettingsTable, TableError, TablePage};
+pub use self::table::{Part, ScanColumns, SettingsTable, TableError, TablePage};
 pub use crate::kv::Namespace;
 
 pub trait Services: Clock {

@@ -11,26 +11,21 @@ use crate::item::{Item, ItemKey};
 pub trait SettingsTable {
     /// Reads any number of items, 100 a request. An item that isn't there is absent from the result.
     async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
-    /// Reads a page of items in ascending order of their keys, after `after`.
-    async fn query(
-        &self,
-        query: Query<'_>,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError>;
-    /// Reads a page of segment `segment` of `segments` of the table, after `after`.
-    async fn scan(
-        &self,
+    /// Reads a page of a part of the table, after `after`.
+    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError>;
+}
+
+/// A part of the table. The first two are read in ascending order of their keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    Account(&'a str),
+    ConfigsOf(&'a IndexRef),
+    /// Segment `segment` of `segments`.
+    Segment {
         columns: ScanColumns,
         segment: u32,
         segments: u32,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError>;
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Query<'a> {
-    Account(&'a str),
-    ConfigsOf(&'a IndexRef),
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

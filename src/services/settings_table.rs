@@ -11,7 +11,7 @@ use super::aws::{AwsError, TakeBody};
 use super::table_reply::TableReply;
 use crate::item::keys::{QUERY_SEPARATOR, query_config_sk_prefix};
 use crate::item::{CLAIM_PATHS, Item, ItemKey};
-use crate::ports::{Cause, Query, ScanColumns, SettingsTable, TableError, TablePage};
+use crate::ports::{Cause, Part, ScanColumns, SettingsTable, TableError, TablePage};
 
 /// DynamoDB's most keys in one `BatchGetItem`.
 const BATCH_GET_KEYS: usize = 100;
@@ -83,57 +83,48 @@ impl SettingsTable for DynamoDbTable {
         Ok(batches.into_iter().flatten().collect())
     }
 
-    async fn query(
-        &self,
-        query: Query<'_>,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        let (account, condition, prefix) = match query {
-            Query::Account(account) => (account, "pk = :pk", None),
-            Query::ConfigsOf(index) => {
-                let prefix = query_config_sk_prefix(index);
-                (&*index.account, "pk = :pk AND begins_with(sk, :prefix)", Some(prefix))
-            }
-        };
-        let call = self
-            .client
-            .query()
-            .table_name(&self.name)
-            .key_condition_expression(condition)
-            .expression_attribute_values(":pk", AttributeValue::S(account.to_owned()))
-            .consistent_read(true)
-            .set_exclusive_start_key(after.map(sdk_key));
-        let call = match prefix {
-            None => call,
-            Some(prefix) => call.expression_attribute_values(":prefix", AttributeValue::S(prefix)),
-        };
-        Ok(reply!("Query", call)?.page)
-    }
-
-    async fn scan(
-        &self,
-        columns: ScanColumns,
-        segment: u32,
-        segments: u32,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let scan = self
-            .client
-            .scan()
-            .table_name(&self.name)
-            .segment(number(segment))
-            .total_segments(number(segments))
-            .set_exclusive_start_key(after.map(sdk_key));
-        let scan = match columns {
-            ScanColumns::All => scan.consistent_read(false),
-            ScanColumns::Claims => scan
+    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError> {
+        let after = after.map(sdk_key);
+        let query = |account: &str| {
+            self.client
+                .query()
+                .table_name(&self.name)
+                .expression_attribute_values(":pk", AttributeValue::S(account.to_owned()))
                 .consistent_read(true)
-                .projection_expression(format!("pk, sk, {}", CLAIM_PATHS.join(", ")))
-                .filter_expression(claims_filter())
-                .expression_attribute_values(":query", AttributeValue::S(QUERY_SEPARATOR.into())),
         };
-        Ok(reply!("Scan", scan)?.page)
+        match part {
+            Part::Account(account) => {
+                let query = query(account).key_condition_expression("pk = :pk");
+                Ok(reply!("Query", query.set_exclusive_start_key(after))?.page)
+            }
+            Part::ConfigsOf(index) => {
+                let prefix = AttributeValue::S(query_config_sk_prefix(index));
+                let query = query(&index.account)
+                    .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+                    .expression_attribute_values(":prefix", prefix);
+                Ok(reply!("Query", query.set_exclusive_start_key(after))?.page)
+            }
+            Part::Segment { columns, segment, segments } => {
+                let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+                let scan = self
+                    .client
+                    .scan()
+                    .table_name(&self.name)
+                    .segment(number(segment))
+                    .total_segments(number(segments))
+                    .set_exclusive_start_key(after);
+                let query = AttributeValue::S(QUERY_SEPARATOR.into());
+                let scan = match columns {
+                    ScanColumns::All => scan.consistent_read(false),
+                    ScanColumns::Claims => scan
+                        .consistent_read(true)
+                        .projection_expression(format!("pk, sk, {}", CLAIM_PATHS.join(", ")))
+                        .filter_expression(claims_filter())
+                        .expression_attribute_values(":query", query),
+                };
+                Ok(reply!("Scan", scan)?.page)
+            }
+        }
     }
 }
 
@@ -216,9 +207,11 @@ mod tests {
             assert_eq!(*consistent, json!(is_claims || is_query), "{request}");
             Some((200, json!({"Items": [], "Count": 0})))
         });
-        table.scan(ScanColumns::All, 0, 2, None).await.unwrap();
-        table.scan(ScanColumns::Claims, 0, 2, None).await.unwrap();
-        table.query(Query::Account("a"), None).await.unwrap();
+        for columns in [ScanColumns::All, ScanColumns::Claims] {
+            let segment = Part::Segment { columns, segment: 0, segments: 2 };
+            table.page(segment, None).await.unwrap();
+        }
+        table.page(Part::Account("a"), None).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -237,7 +230,7 @@ mod tests {
         ] {
             let body = json!({"__type": code, "message": message});
             let (table, _) = table(move |_, _| Some((400, body.clone())));
-            let error = table.query(Query::Account("a"), None).await.unwrap_err();
+            let error = table.page(Part::Account("a"), None).await.unwrap_err();
             assert_eq!(error.cause.to_string(), shown);
             assert!(!error.throttled);
         }
@@ -247,7 +240,7 @@ mod tests {
     async fn a_throttled_request_is_told_apart() {
         let body = json!({"__type": "ThrottlingException", "message": "slower"});
         let (table, requests) = table(move |_, _| Some((400, body.clone())));
-        assert!(table.query(Query::Account("a"), None).await.unwrap_err().throttled);
+        assert!(table.page(Part::Account("a"), None).await.unwrap_err().throttled);
         assert_eq!(*requests.lock().unwrap(), 3);
     }
 }

@@ -11,14 +11,15 @@ use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::{Digest, Metadata, Namespace, Source, StoredValue};
 use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, ScanColumns, TableError, TablePage,
+    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, Part, ScanColumns, TableError,
+    TablePage,
 };
 use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 
 use super::items::{Drift, ItemId, Size, Version, api_key};
 use super::memory::{
-    Backend, Change, HTTP_TIMEOUT, KvFault, Listing, Memory, Part, Row, config, table_page,
+    Backend, Change, HTTP_TIMEOUT, KvFault, Listing, Memory, Row, config, part_has, table_page,
 };
 
 /// The version that KV holds of a stale item. The table's versions count from 0.
@@ -318,7 +319,7 @@ impl Backend for Ports {
             let first = after.map_or(Bound::Unbounded, Bound::Excluded);
             let mut bytes = 0;
             let rows = table.range::<ItemKey, _>((first, Bound::Unbounded));
-            let rows = rows.filter(|(key, _)| part.has(key)).map(|(key, version)| {
+            let rows = rows.filter(|(key, _)| part_has(part, key)).map(|(key, version)| {
                 let is_shown = !claims || version.id.query.is_none();
                 let item = is_shown.then(|| world.size.item(*version, claims).1);
                 bytes += world.size.bytes(version.id);

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::memory::{Backend, Change, Listing, Memory, Part, Row, config, table_page};
+use super::memory::{Backend, Change, Listing, Memory, Row, config, part_has, table_page};
 pub use super::memory::{Keys, KvFault};
 use crate::config::ExporterConfig;
 use crate::export::invocation::{Budget, Invocation};
@@ -19,7 +19,7 @@ use crate::item::{IndexSettings, Item, ItemKey};
 use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, Source, StoredValue};
 use crate::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, TableError, TablePage,
+    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, Part, TableError, TablePage,
 };
 
 /// The clock's time, which stands still.
@@ -195,13 +195,13 @@ impl Backend for Scripted {
         part: Part<'_>,
         _after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        let is_query = matches!(part, Part::Query(_));
+        let is_query = !matches!(part, Part::Segment { .. });
         if matches!(part, Part::Segment { segment: 1.., .. }) {
             return Ok(TablePage::default());
         }
         self.table.read(if is_query { "Query" } else { "Scan" }).await?;
         let items = self.table.items.borrow();
-        let items = items.iter().filter(|(key, _)| !is_query || part.has(key));
+        let items = items.iter().filter(|(key, _)| !is_query || part_has(part, key));
         let rows = items.map(|(key, item)| Row {
             key: key.clone(),
             bytes: item.bytes(),

@@ -14,8 +14,8 @@ use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::limits::MAX_BULK_PAIRS;
 use ecom_settings_exporter::kv::{Metadata, Namespace, Pair, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyService, BulkReply, Cause, Clock, KvError, KvStore, ListPage, Query, ScanColumns,
-    Services, SettingsTable, TableError, TablePage,
+    ApiKeyService, BulkReply, Cause, Clock, KvError, KvStore, ListPage, Part, Services,
+    SettingsTable, TableError, TablePage,
 };
 
 /// How long one request may take.
@@ -173,25 +173,17 @@ impl Listing<'_> {
     }
 }
 
-/// The items that a read goes over.
-#[derive(Clone, Copy)]
-pub enum Part<'a> {
-    Query(Query<'a>),
-    Segment { columns: ScanColumns, segment: u32, segments: u32 },
-}
-
-impl Part<'_> {
-    pub fn has(self, key: &ItemKey) -> bool {
-        match self {
-            Self::Query(Query::Account(account)) => key.pk == account,
-            Self::Query(Query::ConfigsOf(index)) => {
-                let prefix = format!("INDEX#{}#QUERY#", index.name);
-                key.pk == index.account && key.sk.starts_with(&prefix)
-            }
-            Self::Segment { segment, segments, .. } => {
-                let hash = key.pk.bytes().chain(key.sk.bytes()).map(u32::from).sum::<u32>();
-                hash % segments == segment
-            }
+/// Returns whether a part of the table has an item.
+pub fn part_has(part: Part<'_>, key: &ItemKey) -> bool {
+    match part {
+        Part::Account(account) => key.pk == account,
+        Part::ConfigsOf(index) => {
+            let prefix = format!("INDEX#{}#QUERY#", index.name);
+            key.pk == index.account && key.sk.starts_with(&prefix)
+        }
+        Part::Segment { segment, segments, .. } => {
+            let hash = key.pk.bytes().chain(key.sk.bytes()).map(u32::from).sum::<u32>();
+            hash % segments == segment
         }
     }
 }
@@ -284,22 +276,8 @@ impl<B: Backend> SettingsTable for Memory<B> {
         Ok(found)
     }
 
-    async fn query(
-        &self,
-        query: Query<'_>,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        self.page(Part::Query(query), after).await
-    }
-
-    async fn scan(
-        &self,
-        columns: ScanColumns,
-        segment: u32,
-        segments: u32,
-        after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
-        self.page(Part::Segment { columns, segment, segments }, after).await
+    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError> {
+        Backend::page(&self.0, part, after).await
     }
 }
 

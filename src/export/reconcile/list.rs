@@ -9,12 +9,12 @@ use super::{Reconcile, ReconcileError};
 use crate::export::bulk::{self, Failures};
 use crate::export::invocation::Invocation;
 use crate::export::judge::{Held, KvKey, Range, Scope, Table};
-use crate::export::table::query_page;
+use crate::export::table::read_page;
 use crate::item::claimed_keys;
 use crate::item::keys::query_config_key_prefix;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Namespace, check_key};
-use crate::ports::{KvError, Query, Services};
+use crate::ports::{KvError, Part, Services};
 
 /// What a part may take of the function's memory while it is listed, in bytes. The rest of [`MAX_BYTES`] is
 /// for the keys that KV lacks.
@@ -166,7 +166,7 @@ async fn read_shop_ids<S: Services>(
     let mut keys = BTreeSet::new();
     let mut after = None;
     loop {
-        let page = query_page(invocation, Query::Account(account), after.as_ref()).await?;
+        let page = read_page(invocation, Part::Account(account), after.as_ref()).await?;
         for (key, item) in &page.items {
             let Some(item_ref) = key.item().filter(|item| item.query.is_none()) else { continue };
             keys.extend(claimed_keys(&item_ref.index, &item.attributes()));

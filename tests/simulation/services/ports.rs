@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::{Metadata, Namespace, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, ScanColumns, TableError, TablePage,
+    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, Part, ScanColumns, TableError,
+    TablePage,
 };
 use secrecy::SecretString;
 use tokio::sync::Notify;
@@ -18,7 +19,7 @@ use tokio::sync::Notify;
 use super::calls::AtCall;
 use super::kv::{failure, stale_moment, tell};
 use crate::checks;
-use crate::memory::{Backend, Change, KvFault, Listing, Part, Row, table_page};
+use crate::memory::{Backend, Change, KvFault, Listing, Row, part_has, table_page};
 use crate::world::{Call, Failure, Fault, Held, OTHER_CELL, State, Step, query_of};
 
 /// When a request may land that its client gave up, in seconds: Cloudflare's own time-out is at 100.
@@ -220,7 +221,7 @@ impl Backend for Ports {
         let table = state.environment_of(self.invocation).table.iter();
         let rows = table
             .filter_map(|(key, past)| Some((key, past.at(moment)?.as_ref()?)))
-            .filter(|(key, _)| after < Some(*key) && part.has(key))
+            .filter(|(key, _)| after < Some(*key) && part_has(part, key))
             .filter(|(key, _)| !claims || query_of(key).is_none())
             .map(|(key, image)| {
                 let item = if claims { &image.claims } else { &image.item };
