@@ -263,12 +263,4 @@ mod tests {
             assert_eq!(start.elapsed(), Duration::ZERO);
         }
     }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_unknown_payload_does_nothing() {
-        let handler = handler(Fakes::new(), false);
-        let answer = answer(&handler, &json!({"reconcile": {"dry": true}})).await;
-        assert!(answer.starts_with("InvalidPayload: "), "{answer}");
-        assert!(handler.services.kv.requests.borrow().is_empty());
-    }
 }

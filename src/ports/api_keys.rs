@@ -4,7 +4,6 @@ use secrecy::SecretString;
 
 use super::{Cause, Retry, Retryable};
 
-#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait ApiKeyService {
     /// Asks the gateway of `cell` for the key of `account`.
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError>;

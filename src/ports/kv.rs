@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::{Cause, Retry, Retryable, in_words};
 use crate::kv::{Metadata, Namespace, Pair, StoredValue};
 
-#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait KvStore {
     /// Writes up to 10,000 pairs of distinct keys.
     async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError>;
@@ -80,11 +79,7 @@ impl Retryable for KvError {
             // KV takes one write a second to a key.
             Self::RateLimited(Cause { asked_wait: wait, .. })
             | Self::Unsuccessful { retry_after: wait } => Retry::AfterWholeBackOff(*wait),
-            Self::AuthRejected(_)
-            | Self::NoToken(_)
-            | Self::Refused(_)
-            | Self::RefusedContent(_)
-            | Self::OutOfTime => Retry::Never,
+            _ => Retry::Never,
         }
     }
 }

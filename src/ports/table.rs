@@ -7,7 +7,6 @@ use crate::index::IndexRef;
 use crate::item::{Item, ItemKey};
 
 /// The settings table. Every read is strongly consistent except a scan of [`ScanColumns::All`].
-#[expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 pub trait SettingsTable {
     /// Reads any number of items, 100 a request. An item that isn't there is absent from the result.
     async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;

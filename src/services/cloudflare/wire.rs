@@ -56,21 +56,19 @@ struct BulkResult {
 /// the count of successful keys bears it out: on 2xx where there is a count, on 4xx always.
 pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError> {
     let status = response.status();
-    let envelope = serde_json::from_slice::<Envelope<BulkResult>>(response.body()).ok();
-    let result = envelope.and_then(|envelope| match status {
-        _ if status.is_success() => envelope.result.filter(|_| envelope.success),
-        _ if status.is_client_error() && !refuses_token(status) => {
-            envelope.result.filter(|result| !result.unsuccessful_keys.is_empty())
-        }
-        _ => None,
-    });
-    let is_borne_out = |result: &BulkResult| match result.successful_key_count {
-        Some(successful) => successful.checked_add(result.unsuccessful_keys.len()) == Some(sent),
-        None => status.is_success(),
+    let envelope = serde_json::from_slice::<Envelope<BulkResult>>(response.body());
+    let Ok(Envelope { success, result: Some(result), .. }) = envelope else {
+        return Err(failure(response));
     };
-    let result = result.filter(is_borne_out).ok_or_else(|| failure(response))?;
-    let retry_after = retry_after(response.headers());
-    Ok(BulkReply { unsuccessful: result.unsuccessful_keys, retry_after })
+    let unsuccessful = result.unsuccessful_keys;
+    let is_sum = |count: usize| count.checked_add(unsuccessful.len()) == Some(sent);
+    let is_told = if status.is_client_error() && !refuses_token(status) {
+        !unsuccessful.is_empty() && result.successful_key_count.is_some_and(is_sum)
+    } else {
+        status.is_success() && success && result.successful_key_count.is_none_or(is_sum)
+    };
+    let reply = BulkReply { unsuccessful, retry_after: retry_after(response.headers()) };
+    if is_told { Ok(reply) } else { Err(failure(response)) }
 }
 
 pub fn get_reply(response: &Response) -> Result<BTreeMap<String, StoredValue>, KvError> {
