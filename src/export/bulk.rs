@@ -240,7 +240,7 @@ async fn send<S: Services, T>(
             }
             Err(error) => error,
         };
-        request.may_be_done |= is_sent && may_be_done(&error);
+        request.may_be_done |= is_sent && error.may_be_done();
         let has_several = request.items.len() > 1;
         if has_several && matches!(error, KvError::RefusedContent(_)) && halvings < MAX_HALVINGS {
             halvings += 1;
@@ -288,21 +288,6 @@ async fn wait<S: Services>(
         wait_until(Service::Kv, waits_until, &Chain(error)).await;
     }
     false
-}
-
-/// Returns whether a request that ended like this may have been carried out.
-fn may_be_done(error: &KvError) -> bool {
-    match error {
-        KvError::Transient(_)
-        | KvError::TooMuch(_)
-        | KvError::Unsuccessful { .. }
-        | KvError::OutOfTime => true,
-        KvError::RateLimited(_)
-        | KvError::AuthRejected(_)
-        | KvError::NoToken(_)
-        | KvError::Refused(_)
-        | KvError::RefusedContent(_) => false,
-    }
 }
 
 fn fail<T>(

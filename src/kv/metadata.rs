@@ -181,6 +181,7 @@ mod tests {
         for (name, text) in [
             ("unknown", "s3cret"),
             ("digest", "s3cret"),
+            ("digest", "ba78"),
             ("exported_at", "s3cret"),
             ("exported_at", &too_exact),
             ("changed_at", "s3cret"),

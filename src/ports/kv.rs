@@ -72,6 +72,18 @@ pub enum KvError {
     OutOfTime,
 }
 
+impl KvError {
+    /// Returns whether a request that ended like this may have been carried out.
+    pub fn may_be_done(&self) -> bool {
+        use KvError::{AuthRejected, NoToken, RateLimited, Refused, RefusedContent};
+        let is_refused = matches!(
+            self,
+            RateLimited(_) | AuthRejected(_) | NoToken(_) | Refused(_) | RefusedContent(_)
+        );
+        !is_refused
+    }
+}
+
 impl Retryable for KvError {
     fn retry(&self) -> Retry {
         match self {

@@ -138,6 +138,7 @@ const SHOWN_CODES: usize = 3;
 /// the API.
 const MEANINGS: [(i64, &str); 12] = [
     (971, "too many requests in too short a time"),
+    (6_003, "invalid request headers: the token may have the wrong form"),
     (7_003, "the account's or the namespace's id is malformed"),
     (9_109, "the token is refused"),
     (10_000, "the token is refused"),
@@ -146,7 +147,6 @@ const MEANINGS: [(i64, &str); 12] = [
     (10_013, "namespace not found"),
     (10_024, "the body is too large"),
     (10_037, "the token lacks the permission"),
-    (10_041, "a cursor that is not valid"),
     (10_046, "too many bulk requests"),
     (10_048, "the account's free usage is used up"),
 ];
