@@ -6,7 +6,6 @@ use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 
-use super::payload::InvalidPayload;
 use crate::error_chain::Chain;
 use crate::export::explain::{ExplainError, Explained};
 use crate::export::re_export::{ReExportError, ReExportReport};
@@ -24,12 +23,6 @@ pub enum Answer {
 /// Returns a Lambda error: what happened, with its causes.
 fn diagnostic(error_type: &str, error: &dyn Error) -> Diagnostic {
     Diagnostic { error_type: error_type.to_owned(), error_message: Chain(error).to_string() }
-}
-
-impl From<InvalidPayload> for Diagnostic {
-    fn from(error: InvalidPayload) -> Self {
-        diagnostic("InvalidPayload", &error)
-    }
 }
 
 impl From<ReExportError> for Diagnostic {

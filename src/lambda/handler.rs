@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::answer::{Answer, stream_answer};
-use super::payload::{InvalidPayload, Payload, invalid};
+use super::payload::{Payload, invalid};
 use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
 use crate::export::api_keys::TIME_FOR_API_KEYS;
@@ -72,7 +72,7 @@ impl<S: Services> Handler<S> {
         let mut account = None;
         // Boxed: each use case is a deep future, and only one of them is under way.
         let result: Result<Answer, Diagnostic> = match request {
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
             Ok(Payload::Stream(records)) => {
                 Box::pin(stream(&invocation, records, &self.flood)).await
             }
@@ -121,7 +121,7 @@ async fn stream<S: Services>(
 
 /// Refuses records of another stream: a mapping that is wired wrongly would export one environment's settings
 /// to another. A local event need not name its stream.
-fn check_origin(records: &[StreamRecord], config: &ExporterConfig) -> Result<(), InvalidPayload> {
+fn check_origin(records: &[StreamRecord], config: &ExporterConfig) -> Result<(), Diagnostic> {
     let ours = format!(":table/{}/stream/", config.table_name);
     for record in records {
         if record.event_source.as_deref().is_some_and(|source| source != EVENT_SOURCE) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lambda_runtime::Diagnostic;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -19,13 +20,6 @@ pub enum Payload {
     Reconcile(Box<Reconcile>),
     Explain(Explain),
 }
-
-/// A payload that the function does not take.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0}. Payloads taken: {{\"Records\":[…]}} of a DynamoDB stream; {{\"system_account_id\":\"…\",\"index_name\":\"…\",\"include_query_configs\":true|false (optional)}}; {{\"reconcile\":{{\"apply\":true|false (optional),\"preview\":true|false (optional),\"system_account_id\":\"…\" (optional),\"continue\":\"…\" (optional),\"delete_up_to\":n (optional),\"rewrite_up_to\":n (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"index_name\":\"…\",\"values\":true|false (optional)}}}}; {{\"explain\":{{\"key\":\"…\",\"values\":true|false (optional)}}}}; {{\"explain\":{{\"item\":{{…}},\"removed\":true|false (optional),\"values\":true|false (optional)}}}}; {{\"explain\":{{\"system_account_id\":\"…\",\"continue\":\"…\" (optional)}}}}"
-)]
-pub struct InvalidPayload(pub String);
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -68,7 +62,7 @@ struct ExplainFields {
 
 impl Payload {
     /// Parses a payload for the exporter of `environment`.
-    pub fn parse(json: &str, environment: &str) -> Result<Self, InvalidPayload> {
+    pub fn parse(json: &str, environment: &str) -> Result<Self, Diagnostic> {
         let it: Fields<'_> = object("the payload", json)?;
         let index = (it.system_account_id, it.index_name, it.include_query_configs);
         match (it.records, it.reconcile, it.explain, index) {
@@ -96,7 +90,7 @@ impl Payload {
     }
 }
 
-fn reconcile(fields: ReconcileFields, environment: &str) -> Result<Reconcile, InvalidPayload> {
+fn reconcile(fields: ReconcileFields, environment: &str) -> Result<Reconcile, Diagnostic> {
     let raised = Raised { deletes: fields.delete_up_to, rewrites: fields.rewrite_up_to };
     let ReconcileFields { apply, preview, system_account_id, progress, .. } = fields;
     let mut request = Reconcile { apply, preview, system_account_id, raised, progress: None };
@@ -117,7 +111,7 @@ fn reconcile(fields: ReconcileFields, environment: &str) -> Result<Reconcile, In
     Ok(request)
 }
 
-fn explain(it: ExplainFields) -> Result<Explain, InvalidPayload> {
+fn explain(it: ExplainFields) -> Result<Explain, Diagnostic> {
     let index = (it.system_account_id, it.index_name);
     let subject = match (index, it.key, it.item, it.removed, it.after, it.values) {
         ((Some(account), Some(name)), None, None, None, None, _) => {
@@ -151,11 +145,11 @@ fn explain(it: ExplainFields) -> Result<Explain, InvalidPayload> {
     Ok(Explain { subject, values: it.values.unwrap_or_default() })
 }
 
-fn check_account(account: &str) -> Result<(), InvalidPayload> {
+fn check_account(account: &str) -> Result<(), Diagnostic> {
     if account.is_empty() { invalid("system_account_id must not be empty") } else { Ok(()) }
 }
 
-fn index_ref(account: &str, name: &str) -> Result<IndexRef, InvalidPayload> {
+fn index_ref(account: &str, name: &str) -> Result<IndexRef, Diagnostic> {
     let index = IndexRef::parse(account, name);
     index.map_or_else(|| invalid("system_account_id and index_name must not be empty, and index_name holds no '#' and is not DEFAULT_CONFIG"), Ok)
 }
@@ -165,16 +159,18 @@ const MAX_MESSAGE_CHARACTERS: usize = 100;
 
 /// Reads an object. The error names the field at fault, and quotes no value: serde quotes it before it says what
 /// it expected.
-fn object<'a, T: Deserialize<'a>>(name: &str, json: &'a str) -> Result<T, InvalidPayload> {
+fn object<'a, T: Deserialize<'a>>(name: &str, json: &'a str) -> Result<T, Diagnostic> {
     // Serde's derive takes `[]` for an object without fields, and null for a field that is absent.
     let Ok(raw) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) else {
         return invalid(&format!("{name} must be a JSON object"));
     };
     let mut json = serde_json::Deserializer::from_str(json);
-    let fields = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let fields = serde_path_to_error::deserialize(&mut json).or_else(|error| {
         let (path, error) = (error.path(), error.inner().to_string());
+        // The path says where: the line and column are of no use.
+        let error = error.rsplit_once(" at line ").map_or(&*error, |(what, _)| what);
         let expected = error.rsplit_once(", expected ").filter(|_| error.starts_with("invalid "));
-        InvalidPayload(match expected {
+        invalid(&match expected {
             Some((_, expected)) => {
                 format!("{name}: {path} must be {}", expected.replace("u64", "a whole number"))
             }
@@ -190,8 +186,12 @@ fn object<'a, T: Deserialize<'a>>(name: &str, json: &'a str) -> Result<T, Invali
     }
 }
 
-pub fn invalid<T>(reason: &str) -> Result<T, InvalidPayload> {
-    Err(InvalidPayload(reason.to_owned()))
+const TAKEN: &str = r#"{"Records":[…]} of a DynamoDB stream; {"system_account_id":"…","index_name":"…","include_query_configs":true|false (optional)}; {"reconcile":{"apply":true|false (optional),"preview":true|false (optional),"system_account_id":"…" (optional),"continue":"…" (optional),"delete_up_to":n (optional),"rewrite_up_to":n (optional)}}; {"explain":{"system_account_id":"…","index_name":"…","values":true|false (optional)}}; {"explain":{"key":"…","values":true|false (optional)}}; {"explain":{"item":{…},"removed":true|false (optional),"values":true|false (optional)}}; {"explain":{"system_account_id":"…","continue":"…" (optional)}}"#;
+
+/// Returns the error of a payload that the function does not take.
+pub fn invalid<T>(reason: &str) -> Result<T, Diagnostic> {
+    let error_message = format!("{reason}. Payloads taken: {TAKEN}");
+    Err(Diagnostic { error_type: "InvalidPayload".to_owned(), error_message })
 }
 
 #[cfg(test)]
@@ -200,7 +200,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn parse(json: &str) -> Result<Payload, InvalidPayload> {
+    fn parse(json: &str) -> Result<Payload, Diagnostic> {
         Payload::parse(json, "prod")
     }
 
@@ -253,7 +253,10 @@ mod tests {
         let of_repair = json!({"reconcile": {"continue": text("prod"), "apply": true}}).to_string();
         for refused in [with(&text("dev")), with(&text("prod")[1..]), with(""), of_repair] {
             let error = parse(&refused).unwrap_err();
-            assert!(error.0.starts_with("continue must be that of the run before"), "{error}");
+            assert!(
+                error.error_message.starts_with("continue must be that of the run"),
+                "{error:?}"
+            );
         }
     }
 
@@ -308,7 +311,7 @@ mod tests {
             (r#"{"explain":{"system_account_id":"a","index_name":"a#b"}}"#, "holds no '#'"),
         ];
         for (json, says) in rows {
-            let error = parse(json).unwrap_err().to_string();
+            let error = parse(json).unwrap_err().error_message;
             assert!(error.contains(says), "{json}: {error}");
             assert!(error.contains("Payloads taken: {\"Records\":[…]}"), "{error}");
             assert!(!error.contains("kkk"), "{error}");

@@ -127,7 +127,7 @@ fn payload(input: &str, seen: &mut Seen) {
                 Subject::Account { account, .. } => assert!(!account.is_empty()),
             }
         }
-        Err(error) => assert!(error.to_string().len() < LONGEST_ERROR, "{error}"),
+        Err(error) => assert!(error.error_message.len() < LONGEST_ERROR, "{error:?}"),
     }
 }
 
