@@ -32,14 +32,19 @@ const REMOVE_KEYS: usize = 5_000;
 /// What a go takes beside the passes, at two requests a second.
 const TIME_FOR_A_GO: Duration = Duration::from_secs(45);
 
-/// The repair of a part, and what came of it.
+/// The repair of a part.
 pub struct Repair<'a, 's, S> {
     pub invocation: &'a Invocation<'s, S>,
     pub api_keys: &'a mut ApiKeys,
-    /// What the brakes let through. What is left of it in the end is for another run.
-    pub allowed: EnumMap<Namespace, Allowed>,
     /// How long a pass over the table takes.
     pub a_pass: Duration,
+    /// What the brakes let through. What is left of it in the end is for another run.
+    pub allowed: EnumMap<Namespace, Allowed>,
+    pub done: Done,
+}
+
+#[derive(Default)]
+pub struct Done {
     /// What was written and deleted, and what failed.
     pub findings: Findings,
     /// Whether anything was done for any key.
@@ -50,25 +55,7 @@ pub struct Repair<'a, 's, S> {
     pub rewritten: u64,
 }
 
-impl<'a, 's, S: Services> Repair<'a, 's, S> {
-    pub fn new(
-        invocation: &'a Invocation<'s, S>,
-        api_keys: &'a mut ApiKeys,
-        allowed: EnumMap<Namespace, Allowed>,
-        a_pass: Duration,
-    ) -> Self {
-        Self {
-            invocation,
-            api_keys,
-            allowed,
-            a_pass,
-            findings: Findings::default(),
-            progressed: false,
-            left_out: false,
-            rewritten: 0,
-        }
-    }
-
+impl<S: Services> Repair<'_, '_, S> {
     /// Repairs a part. Returns false where time ended before all of it was done.
     pub async fn carry_out(&mut self, part: &Part) -> bool {
         let mut is_finished = true;
@@ -92,7 +79,7 @@ impl<'a, 's, S: Services> Repair<'a, 's, S> {
                 Verdict::Missing => {}
                 Verdict::Stale if rewrites > 0 => rewrites -= 1,
                 Verdict::Stale => {
-                    self.left_out = true;
+                    self.done.left_out = true;
                     continue;
                 }
                 _ => continue,
@@ -135,7 +122,7 @@ impl<'a, 's, S: Services> Repair<'a, 's, S> {
                     Fate::Written | Fate::Absent | Fate::Rejected(_) => Removal::Stays,
                 };
                 if verdict == Verdict::Stale && matches!(outcome, Removal::Written(_)) {
-                    self.rewritten += 1;
+                    self.done.rewritten += 1;
                     let left = &mut self.allowed[namespace].rewrites;
                     *left = left.saturating_sub(1);
                 }
@@ -155,7 +142,7 @@ impl<'a, 's, S: Services> Repair<'a, 's, S> {
         let spare = &mut self.allowed[namespace].spare_deletes;
         let keys = left_behind.len() as u64;
         if keys > *spare {
-            self.findings.refused.delete += keys;
+            self.done.findings.refused.delete += keys;
             return;
         }
         *spare -= keys;
@@ -178,7 +165,7 @@ impl<'a, 's, S: Services> Repair<'a, 's, S> {
             let allowed = self.allowed[namespace].deletes;
             let go = usize::try_from(allowed).unwrap_or(usize::MAX).min(REMOVE_KEYS);
             if go == 0 {
-                self.left_out = true;
+                self.done.left_out = true;
                 return true;
             }
             if self.invocation.time_left() < 2 * self.a_pass + TIME_FOR_A_GO {
@@ -248,18 +235,18 @@ impl<'a, 's, S: Services> Repair<'a, 's, S> {
             Removal::Failed(error) if error.is_out_of_time() => return false,
             Removal::Failed(error) => {
                 // An outage fails every key: the counts tell how many, the log the first ones.
-                if !self.findings.examples.are_full(Class::Failed) {
+                if !self.done.findings.examples.are_full(Class::Failed) {
                     error!(key, error = %Chain(error), "a key could not be compared or repaired");
                 }
-                self.findings.examples.add(Class::Failed, key);
+                self.done.findings.examples.add(Class::Failed, key);
                 Some(Class::Failed)
             }
             Removal::Removed => Some(Class::Deleted),
             Removal::Written(_) => Some(Class::Written),
             Removal::Stays | Removal::Held => None,
         };
-        self.progressed = true;
-        class.into_iter().for_each(|class| self.findings.counts[namespace][class] += 1);
+        self.done.progressed = true;
+        class.into_iter().for_each(|class| self.done.findings.counts[namespace][class] += 1);
         true
     }
 }

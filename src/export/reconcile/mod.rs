@@ -19,7 +19,7 @@ pub use self::progress::Progress;
 pub use self::report::{Changes, Class, Findings, Report, cut};
 
 use self::brakes::{Allowed, ask};
-use self::carry_out::Repair;
+use self::carry_out::{Done, Repair};
 use self::list::{Listing, MAX_BYTES, list};
 use self::progress::OpenPart;
 use super::api_keys::{ApiKeys, Fallback, NotExportable};
@@ -108,19 +108,20 @@ pub async fn reconcile<S: Services>(
     }
     let mut rewritten = 0;
     if request.apply && !invocation.config.dry_run {
-        let mut repair = Repair::new(invocation, &mut api_keys, allowed, a_pass);
+        let api_keys = &mut api_keys;
+        let mut repair = Repair { invocation, api_keys, a_pass, allowed, done: Done::default() };
         let is_finished = repair.carry_out(&part).await;
+        let Repair { allowed, done, .. } = repair;
         if !is_finished {
-            if is_resumed && !repair.progressed {
+            if is_resumed && !done.progressed {
                 return Err(ReconcileError::NoProgress);
             }
-            let to = part.listing.end().cloned();
-            progress.open = Some(OpenPart { to, allowed: repair.allowed });
+            progress.open = Some(OpenPart { to: part.listing.end().cloned(), allowed });
         }
-        rewritten = repair.rewritten;
-        progress.left_out |= repair.left_out;
-        report_refused(request, has_indexes, repair.findings.refused);
-        progress.findings.add(&repair.findings);
+        rewritten = done.rewritten;
+        progress.left_out |= done.left_out;
+        report_refused(request, has_indexes, done.findings.refused);
+        progress.findings.add(&done.findings);
     }
     let (place, stopped) = match (&progress.open, part.listing.end()) {
         (Some(_), _) => (Some(place), Some("the time was up before all of this part was repaired")),
