@@ -32,8 +32,6 @@ use crate::schemas::published::check_invocation;
 
 /// Long enough for any answer on a busy machine, for the tests in which nothing hangs.
 pub const PATIENT: Duration = Duration::from_secs(20);
-/// One request's time-out in the tests in which something hangs.
-pub const SHORT: Duration = Duration::from_millis(600);
 /// The time of an invocation in tests that are not about the deadline.
 const INVOCATION: Duration = Duration::from_secs(60);
 /// Requests of one pass over a small table: of a removal's, and of a reconcile's.
@@ -75,11 +73,6 @@ impl World {
     /// The same with a variable of the environment of its own.
     pub async fn with_env(more: &[(&str, &str)]) -> Self {
         Self::with(StreamView::NewImage, PATIENT, more).await
-    }
-
-    /// The same with a short time-out for each request.
-    pub async fn impatient() -> Self {
-        Self::with(StreamView::NewImage, SHORT, &[]).await
     }
 
     /// The same with a stream that carries old images too.
@@ -292,12 +285,6 @@ impl World {
     /// Breaks the gateway of the default cell for good.
     pub fn break_api_keys(&self, fault: Fault) {
         self.stack.api_keys.break_cell(DEFAULT_CELL, fault);
-    }
-
-    /// A request before which the table changes.
-    pub fn before(&self, change: impl Fn(&Table) + Send + Sync + 'static) -> Fault {
-        let table = self.stack.table.clone();
-        Fault::before(move || change(&table))
     }
 
     /// A request after which the table changes, before its answer comes.

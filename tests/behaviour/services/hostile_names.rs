@@ -75,10 +75,8 @@ async fn keys_and_values_reach_kv_as_they_are_and_bring_no_others() {
             "index_url": "https://h", "search_config": {name: name},
         });
         assert_eq!(world.setting(name).unwrap(), value);
-        assert_eq!(
-            world.stack.kv.get(SETTINGS, name).unwrap().metadata.unwrap()["index_name"],
-            name
-        );
+        let metadata = world.stack.kv.get(SETTINGS, name).unwrap().metadata.unwrap();
+        assert_eq!(metadata["index_name"], name);
     }
 
     items.iter().for_each(|item| world.remove(item));
@@ -88,7 +86,6 @@ async fn keys_and_values_reach_kv_as_they_are_and_bring_no_others() {
 
 #[tokio::test]
 async fn a_record_that_is_nested_too_deeply_is_rejected_alone() {
-    let nested = |depth: usize| format!("{}{}", r#"{"L":["#.repeat(depth), "]}".repeat(depth));
     let world = World::start().await;
     let records = [
         written(1, &index_with("a", "deep", json!({"search_config": "DEEP"}))),
@@ -97,17 +94,13 @@ async fn a_record_that_is_nested_too_deeply_is_rejected_alone() {
         json!("DEEP"),
         written(3, &index("a", "good")),
     ];
+    let deep = format!("{}{}", r#"{"L":["#.repeat(100_000), "]}".repeat(100_000));
     let event = testbed::stream::event(records).to_string();
-    for depth in [200, 100_000] {
-        let deep = nested(depth);
-        let event = event.replace(r#"{"S":"DEEP"}"#, &deep).replace(r#"{"N":"1"}"#, &deep);
+    let event = event.replace(r#"{"S":"DEEP"}"#, &deep).replace(r#"{"N":"1"}"#, &deep);
 
-        let answered = world.handle_text(&event.replace(r#""DEEP""#, &deep)).await;
+    let answered = world.handle_text(&event.replace(r#""DEEP""#, &deep)).await;
 
-        assert_eq!(answered.failures(), NOTHING);
-        assert_eq!(answered.counted("RecordsRejected"), 4);
-        assert_eq!(world.setting_keys(), ["a-good"]);
-    }
-    let payload = format!(r#"{{"Records":{}}}"#, nested(100_000));
-    assert_eq!(world.handle_text(&payload).await.error().kind, "InvalidPayload");
+    assert_eq!(answered.failures(), NOTHING);
+    assert_eq!(answered.counted("RecordsRejected"), 4);
+    assert_eq!(world.setting_keys(), ["a-good"]);
 }
