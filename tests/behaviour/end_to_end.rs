@@ -27,8 +27,8 @@ fn images(file: &str) -> Vec<Value> {
 #[tokio::test]
 async fn items_of_the_table_reach_kv_byte_for_byte_and_leave_it_again() {
     let (stack, function) = process::start().await;
-    let retry_delay = Duration::from_millis(1);
-    let poller = stack.poll(&function, PollerOptions { retry_delay, ..PollerOptions::default() });
+    let options = PollerOptions { window: Duration::ZERO, retry_delay: Duration::from_millis(1) };
+    let poller = stack.poll(&function, options);
     // The first delivery fails.
     stack.kv.faults().add(Rule::any(Fault::status(503)).times(4));
     for file in [

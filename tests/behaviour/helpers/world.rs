@@ -19,7 +19,7 @@ use testbed::faults::{Fault, Rule};
 use testbed::kv::{KvRequest, KvVerb, Stored};
 use testbed::proxy::query_config_key;
 use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
-use testbed::stream::{ShardReader, StartingPosition, event};
+use testbed::stream::{ShardReader, event};
 use testbed::table::{StreamView, Table, to_item};
 use tracing::subscriber::DefaultGuard;
 
@@ -46,7 +46,7 @@ pub struct World {
     /// The handler's wall clock.
     pub clock: WallClock,
     handler: Handler<ClockedServices>,
-    stream: Mutex<Vec<ShardReader>>,
+    stream: Mutex<ShardReader>,
     _capture: DefaultGuard,
 }
 
@@ -92,7 +92,7 @@ impl World {
         stack.kv.clock().set_speed(0);
         let clock = WallClock::new(stack.kv.clock().clone());
         let handler = handler(&env, clock.clone());
-        let stream = Mutex::new(stack.table.shards(StartingPosition::TrimHorizon));
+        let stream = Mutex::new(stack.table.shard());
         Self { stack, logs, clock, handler, stream, _capture: capture }
     }
 
@@ -151,8 +151,7 @@ impl World {
 
     /// The records of the table's stream that have not been read yet.
     pub fn new_records(&self) -> Vec<Value> {
-        let mut shards = self.stream.lock().unwrap();
-        shards.iter_mut().flat_map(|shard| shard.read(usize::MAX)).collect()
+        self.stream.lock().unwrap().read(usize::MAX)
     }
 
     /// Invokes the handler with the new records of the table's stream, none of which may fail.
@@ -256,7 +255,7 @@ impl World {
 
     /// How often the table was asked for something.
     pub fn table_requests(&self, operation: &str) -> usize {
-        self.stack.table.operations().get(operation).copied().unwrap_or_default()
+        self.stack.table.log().iter().filter(|request| request.operation == operation).count()
     }
 
     /// How many passes over the table were made. A small table is one page a segment.

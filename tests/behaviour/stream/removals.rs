@@ -160,7 +160,7 @@ async fn where_the_pass_behind_a_delete_hangs_everything_is_put_back_in_time() {
         }
         deletes
     };
-    world.break_kv(Rule::when(hang_after_delete, Fault::before(|| {})));
+    world.break_kv(Rule::when(hang_after_delete, Fault::after(|| {})));
 
     let event = testbed::stream::event(records.clone());
     let answered = world.handle_within(&event, Duration::from_secs(8)).await;

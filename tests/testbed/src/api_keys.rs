@@ -84,13 +84,6 @@ impl ApiKeys {
         self.locked().log.requests().to_vec()
     }
 
-    /// How often a cell's gateway was asked for an account's key.
-    pub fn count(&self, cell: &str, account: &str) -> usize {
-        let state = self.locked();
-        let asked = state.log.requests().iter();
-        asked.filter(|asked| asked.cell == cell && asked.account == account).count()
-    }
-
     /// The most requests that ran at the same time since the log was cleared.
     pub fn max_in_flight(&self) -> usize {
         self.locked().max_in_flight

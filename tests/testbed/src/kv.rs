@@ -27,7 +27,6 @@ use crate::request_log::RequestLog;
 use crate::sync::lock;
 use namespace::Namespace;
 
-pub use limits::{MAX_BODY, MAX_GET, MAX_KEY, MAX_METADATA, MAX_PAIRS, MAX_VALUE};
 pub use log::{KvRequest, KvVerb};
 pub use namespace::Stored;
 
@@ -112,22 +111,14 @@ impl Kv {
         &self.shared.clock
     }
 
-    /// Listings keep showing the present state until [`Kv::catch_up`].
-    pub fn freeze_listing(&self, namespace: &str) {
-        self.change(namespace, |ns| ns.stale_listing = Some(ns.pairs.clone()));
-    }
-
     /// Reads of values keep showing the present state until [`Kv::catch_up`].
     pub fn freeze_values(&self, namespace: &str) {
         self.change(namespace, |ns| ns.stale_values = Some(ns.pairs.clone()));
     }
 
-    /// Ends [`Kv::freeze_listing`] and [`Kv::freeze_values`].
+    /// Ends [`Kv::freeze_values`].
     pub fn catch_up(&self, namespace: &str) {
-        self.change(namespace, |ns| {
-            ns.stale_listing = None;
-            ns.stale_values = None;
-        });
+        self.change(namespace, |ns| ns.stale_values = None);
     }
 
     pub fn get(&self, namespace: &str, key: &str) -> Option<Stored> {

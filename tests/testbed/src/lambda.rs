@@ -118,11 +118,6 @@ impl Function {
         self.runner.logs.since(0)
     }
 
-    /// The same from a line on.
-    pub fn logs_since(&self, place: usize) -> Vec<LogLine> {
-        self.runner.logs.since(place)
-    }
-
     /// How many processes there have been.
     pub fn starts(&self) -> usize {
         self.runner.starts.load(Ordering::Relaxed)

@@ -31,7 +31,6 @@ pub(super) async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
         pairs: keys.len(),
         keys,
         body_bytes: request.body.len(),
-        query: request.query.clone(),
         received_at: Instant::now(),
         finished_at: None,
         status: None,

@@ -39,7 +39,6 @@ pub struct KvRequest {
     /// How many pairs or keys its body holds.
     pub pairs: usize,
     pub body_bytes: usize,
-    pub query: String,
     /// When it had been read.
     pub received_at: Instant,
     /// When its reply was ready; `None` while it runs, and if the client gave up.

@@ -31,12 +31,10 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 type Pairs = BTreeMap<String, Stored>;
 
-/// A namespace, and its older states for reads that lag.
+/// A namespace, and its older state for reads that lag.
 #[derive(Default)]
 pub struct Namespace {
     pub pairs: Pairs,
-    /// What listings show instead, while they lag.
-    pub stale_listing: Option<Pairs>,
     /// What reads of values show instead, while they lag.
     pub stale_values: Option<Pairs>,
     /// When keys were written, for a second.
@@ -89,12 +87,12 @@ impl Namespace {
     }
 
     pub fn list(&self, page: &Page) -> Reply {
-        let pairs = self.stale_listing.as_ref().unwrap_or(&self.pairs);
         let from = match &page.after {
             Some(key) => Bound::Excluded(key.as_str()),
             None => Bound::Included(page.prefix.as_str()),
         };
-        let mut rest = pairs
+        let mut rest = self
+            .pairs
             .range::<str, _>((from, Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(&page.prefix));
         let names: Vec<Listed<'_>> = rest

@@ -69,21 +69,6 @@ async fn what_is_too_large_or_of_another_type_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn keys_picked_as_unsuccessful_are_named_and_not_written() {
-    let caller = Caller::new().await;
-    for (status, success) in [(200, true), (400, false)] {
-        caller.kv.clock().pass(Duration::from_secs(1));
-        caller.kv.faults().next(Fault::unsuccessful(|key| key == "b", status));
-        let (answered, answer) =
-            caller.put(json!([{"key": "a", "value": "1"}, {"key": "b", "value": "1"}])).await;
-        assert_eq!((answered, &answer["success"]), (status, &json!(success)));
-        let result = json!({"successful_key_count": 1, "unsuccessful_keys": ["b"]});
-        assert_eq!(answer["result"], result);
-        assert_eq!(caller.kv.keys(NS), ["a"]);
-    }
-}
-
-#[tokio::test]
 async fn faults_come_in_the_order_of_their_rules_and_then_end() {
     let caller = Caller::new().await;
     let faults = caller.kv.faults();
@@ -104,33 +89,6 @@ async fn faults_come_in_the_order_of_their_rules_and_then_end() {
     assert_eq!(put("d").await, (Some(524), true));
     assert_eq!(put("e").await, (None, true));
     assert_eq!(put("f").await, (Some(200), true));
-}
-
-#[tokio::test]
-async fn requests_that_name_a_key_can_be_picked() {
-    let caller = Caller::new().await;
-    let refused = Rule::naming("PUT", "/bulk", "a\"b", Fault::status(400)).forever();
-    caller.kv.faults().add(refused);
-    let pair = |key: &str| json!({"key": key, "value": "1"});
-
-    assert_eq!(caller.put(json!([pair("a"), pair("a\"b"), pair("c")])).await.0, 400);
-    assert_eq!(caller.put(json!([pair("a"), pair("a\"bc")])).await.0, 200);
-    assert_eq!(caller.kv.keys(NS), ["a", "a\"bc"]);
-}
-
-#[tokio::test]
-async fn a_listing_that_lags_shows_the_namespace_as_it_was() {
-    let caller = Caller::new().await;
-    caller.kv.put(NS, "old", "1", None);
-    caller.kv.freeze_listing(NS);
-    caller.put(json!([{"key": "new", "value": "1"}])).await;
-    let names = async || {
-        let (_, page) = caller.json(Method::GET, "keys", Value::Null).await;
-        page["result"].clone()
-    };
-    assert_eq!(names().await, json!([{"name": "old"}]));
-    caller.kv.catch_up(NS);
-    assert_eq!(names().await, json!([{"name": "new"}, {"name": "old"}]));
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ pub async fn run(mut args: Args) -> Outcome {
     let stack = Stack::start(StackOptions::default()).await?;
     let function = stack.function(&binary, [RETRY]).await?;
     let init = function.warm().await?.unwrap_or_default();
-    let mapping = PollerOptions { window: WINDOW, ..PollerOptions::default() };
+    let mapping = PollerOptions { window: WINDOW, retry_delay: Duration::from_millis(100) };
     let poller = stack.poll(&function, mapping);
     let screen = Screen::new();
     let demo = Demo { screen, verbose, stack, function, poller };

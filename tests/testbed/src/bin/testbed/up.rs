@@ -10,7 +10,6 @@ use testbed::poller::{Delivery, Poller, PollerOptions, Verdict};
 use testbed::stack::{
     ACCOUNT, QUERY_CONFIGS, SETTINGS, Stack, StackOptions, TOKEN, environment_at,
 };
-use testbed::stream::StartingPosition;
 use tokio::process::Command;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,12 +59,7 @@ pub async fn run(mut args: Args) -> Outcome {
     let function = stack.function(binary, kv.into_iter().flatten()).await?;
     function.warm().await?;
     println!("Lambda           {}  function {FUNCTION}", function.url());
-    let mapping = PollerOptions {
-        window: WINDOW,
-        starting_position: StartingPosition::TrimHorizon,
-        retry_delay: Duration::from_secs(2),
-        ..PollerOptions::default()
-    };
+    let mapping = PollerOptions { window: WINDOW, retry_delay: Duration::from_secs(2) };
     let poller = stack.poll(&function, mapping);
     if kv_url.is_none() {
         show_commands(&stack);
@@ -171,7 +165,7 @@ async fn show(stack: &Stack, function: &Function, poller: &Poller) {
                 screen.request(request);
             }
         }
-        for line in function.logs_since(lines) {
+        for line in function.logs().split_off(lines) {
             lines += 1;
             screen.warning(&line.text);
         }
@@ -183,8 +177,7 @@ async fn show(stack: &Stack, function: &Function, poller: &Poller) {
 }
 
 fn show_delivery(screen: Screen, delivery: &Delivery) {
-    let records = delivery.sequence_numbers.len();
-    let took = delivery.duration.as_millis();
+    let (records, took) = (delivery.records, delivery.duration.as_millis());
     let (style, text) = match &delivery.verdict {
         Verdict::Done => (Style::Green, format!("{records} done, {took} ms")),
         Verdict::From(done) => {
