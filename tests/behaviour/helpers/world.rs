@@ -30,8 +30,8 @@ use super::rules::writes;
 use crate::printed::COUNTS;
 use crate::schemas::published::check_invocation;
 
-/// Long enough for any answer on a busy machine, for the tests in which nothing hangs.
-pub const PATIENT: Duration = Duration::from_secs(20);
+/// A request's time-out: long enough for any answer on a busy machine.
+const HTTP_TIMEOUT_MS: &str = "20000";
 /// The time of an invocation in tests that are not about the deadline.
 const INVOCATION: Duration = Duration::from_secs(60);
 /// Requests of one pass over a small table: of a removal's, and of a reconcile's.
@@ -70,25 +70,24 @@ impl World {
         Self::with_env(&[]).await
     }
 
-    /// The same with a variable of the environment of its own.
+    /// The same with variables of the environment of its own.
     pub async fn with_env(more: &[(&str, &str)]) -> Self {
-        Self::with(StreamView::NewImage, PATIENT, more).await
+        Self::with(StreamView::NewImage, more).await
     }
 
     /// The same with a stream that carries old images too.
     pub async fn with_old_images() -> Self {
-        Self::with(StreamView::NewAndOldImages, PATIENT, &[]).await
+        Self::with(StreamView::NewAndOldImages, &[]).await
     }
 
-    /// Everything chosen by the test. `more` overrides the stack's environment.
-    pub async fn with(view: StreamView, http_timeout: Duration, more: &[(&str, &str)]) -> Self {
+    async fn with(view: StreamView, more: &[(&str, &str)]) -> Self {
         let logs = Logs::default();
         let capture = logs.capture();
         let stack = CheckedStack::start(view).await;
         let mut env = stack.env();
-        env.insert("HTTP_RETRY_BASE_MS".into(), "1".into());
-        env.insert("HTTP_TIMEOUT_MS".into(), http_timeout.as_millis().to_string());
-        env.extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        let quick = [("HTTP_RETRY_BASE_MS", "1"), ("HTTP_TIMEOUT_MS", HTTP_TIMEOUT_MS)];
+        let more = quick.iter().chain(more);
+        env.extend(more.map(|(name, value)| ((*name).into(), (*value).into())));
         stack.kv.clock().set_speed(0);
         let clock = WallClock::new(stack.kv.clock().clone());
         let handler = handler(&env, clock.clone());

@@ -6,7 +6,6 @@ use humantime::parse_rfc3339;
 use serde_json::{Value, json};
 use testbed::proxy::digest;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS, TABLE, TOKEN_SECRET};
-use testbed::table::StreamView;
 
 use super::published::{METADATA, QUERY_CONFIG, SETTINGS as SETTINGS_SCHEMA, check, published};
 use super::{Entry, Example, example, examples};
@@ -28,7 +27,7 @@ async fn what_a_reader_finds_in_kv_has_the_published_shape() {
         ("SETTINGS_TABLE_NAME", TABLE),
         ("CLOUDFLARE_API_TOKEN_SECRET_ID", TOKEN_SECRET),
     ];
-    let world = World::with(StreamView::NewImage, PATIENT, &more).await;
+    let world = World::with_env(&more).await;
     for name in examples() {
         let Example { item, kv } = example(&name);
         world.clock.stop_at(parse_rfc3339(kv.metadata["exported_at"].as_str().unwrap()).unwrap());
