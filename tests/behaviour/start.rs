@@ -30,7 +30,7 @@ async fn every_problem_of_the_configuration_is_printed_and_the_process_ends() {
     let options = FunctionOptions::new(process::BINARY, env.into());
     let function = Function::start(options).await.unwrap();
 
-    let Err(StartError::Init { failure, logs }) = function.warm().await else {
+    let Err(StartError { failure, logs }) = function.warm().await else {
         panic!("the process should not have started");
     };
 

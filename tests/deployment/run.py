@@ -184,12 +184,17 @@ class World:
         for namespace in ("settings", "query-configs"):
             names = [key["name"] for key in self.listing(namespace)]
             for start in range(0, len(names), 100):
-                body = {"keys": names[start:start + 100], "withMetadata": True}
-                state |= {(namespace, key): held for key, held in self.kv_call(namespace, "/bulk/get", body)["result"]["values"].items()}
+                held = self.values(namespace, names[start:start + 100])
+                state |= {(namespace, key): value for key, value in held.items()}
         return state
 
+    def values(self, namespace, keys):
+        """What KV holds under these keys, with metadata."""
+        return self.kv_call(namespace, "/bulk/get", {"keys": keys, "withMetadata": True})["result"]["values"]
+
     def value(self, key):
-        return json.loads(held["value"]) if (held := self.kv_call("settings", "/bulk/get", {"keys": [key], "withMetadata": True})["result"]["values"][key]) else None
+        held = self.values("settings", [key])[key]
+        return held and json.loads(held["value"])
 
     def alias(self, name="live"):
         return self.aws("lambda").get_alias(FunctionName=NAME, Name=name)
@@ -239,35 +244,34 @@ def account_with_a_table(world):
         f"CloudflareAccountId={'c' * 32}", f"CloudflareKvNamespaceId={'a' * 32}", f"CloudflareKvQcfgNamespaceId={'b' * 32}",
         f"ApiKeysUrl={URL}", "DefaultCell=main", f"AlarmTopicArn={topics[0]}", "BatchingWindowSeconds=0",
         f"NoticeTopicArn={topics[1]}"]))
-    return {"PARAMETERS_FILE": str(parameters)}
+    world.parameters = {"PARAMETERS_FILE": str(parameters)}
 
 
-def first_deployment(world, parameters):
-    good = world.built("good")
-    said = world.make("deploy", "PARAMETERS=RepairEnabled=true", fails=True, **good, **parameters)
+def first_deployment(world):
+    world.good = world.built("good")
+    said = world.make("deploy", "PARAMETERS=RepairEnabled=true", fails=True, **world.good, **world.parameters)
     assert "first deployment has no repairs" in said, said
     lacking = world.folder / "lacking.parameters"
-    lacking.write_text(Path(parameters["PARAMETERS_FILE"]).read_text().rsplit("\n", 1)[0])
-    said = world.make("deploy", fails=True, **good, PARAMETERS_FILE=str(lacking))
+    lacking.write_text(Path(world.parameters["PARAMETERS_FILE"]).read_text().rsplit("\n", 1)[0])
+    said = world.make("deploy", fails=True, **world.good, PARAMETERS_FILE=str(lacking))
     assert "These parameters need a value: NoticeTopicArn." in said, said
-    said = world.make("deploy", fails=True, **world.built("good-dirty"), **parameters)
+    said = world.make("deploy", fails=True, **world.built("good-dirty"), **world.parameters)
     assert "nobody could find its sources" in said, said
     squatted = {"BUCKET": "squatted-deployments"}
     world.session("111111111111", "test").client("s3", endpoint_url=world.endpoint).create_bucket(Bucket=squatted["BUCKET"])
-    said = world.make("deploy", fails=True, **good, **parameters, **squatted)
+    said = world.make("deploy", fails=True, **world.good, **world.parameters, **squatted)
     assert "is not account 000000000000's" in said, said
-    said = world.make("deploy", f"PARAMETERS={FAILS}", fails=True, **good, **parameters)
+    said = world.make("deploy", f"PARAMETERS={FAILS}", fails=True, **world.good, **world.parameters)
     assert "this schedule makes" in said, said
-    world.make("deploy", "PARAMETERS=CloudflareAccountId=dry-run", **good, **parameters)
+    world.make("deploy", "PARAMETERS=CloudflareAccountId=dry-run", **world.good, **world.parameters)
     assert world.live() == "1" and "CLOUDFLARE_ACCOUNT_ID" not in world.variables()
-    said = world.make("deploy", **good, **parameters)
+    said = world.make("deploy", **world.good, **world.parameters)
     assert "is a dry run: there is nothing to compare with" in said, said
     assert world.parameter("ApiKeysUrl") == URL and world.variables()["API_KEYS_URL"] == URL
     assert "is a dry run" in world.make("rollback", fails=True)
     assert (world.live(), world.parameter("RepairEnabled")) == ("2", "false")
     names = [alarm["AlarmName"] for alarm in world.aws("cloudwatch").describe_alarms()["MetricAlarms"]]
     assert len(names) == 18 and f"{NAME}-removals-held" in names, names
-    return good
 
 
 def audit_and_repair(world):
@@ -289,7 +293,7 @@ def stream_and_removal(world):
     assert "right" in said and "a7" in said, said
 
 
-def release_that_changes_bytes(world, parameters):
+def release_that_changes_bytes(world):
     def change(binary):
         # The value no longer has the field, as if somebody had misspelt it.
         assert b"pixel_id" in binary
@@ -297,7 +301,7 @@ def release_that_changes_bytes(world, parameters):
 
     before, bad = world.kv_state(), world.built("bad", change)
     began = time.time()
-    said = world.make("deploy", fails=True, **bad, **parameters)
+    said = world.make("deploy", fails=True, **bad, **world.parameters)
     assert f"{2 * SIZE} keys that it would rewrite, of {2 * SIZE}" in said and "make release" in said, said
     [hint, *others] = re.findall("make (explain) (QUALIFIER=next) (KEY=.*)", said)
     assert len(others) == 2 and "pixel_id" in world.make(*hint), said
@@ -310,11 +314,11 @@ def release_that_changes_bytes(world, parameters):
     assert "pixel_id" not in world.value("bad.example")
 
 
-def rollback_that_lasts(world, parameters):
+def rollback_that_lasts(world):
     """During an update that fails: nothing moves it back, and the deployment does not go live either."""
     hold = world.folder / "hold"
     hold.touch()
-    deploying = world.begin("deploy", f"PARAMETERS={FAILS}", **world.built("worse"), **parameters)
+    deploying = world.begin("deploy", f"PARAMETERS={FAILS}", **world.built("worse"), **world.parameters)
     # The newest version is published, and the update goes on.
     until(lambda: world.alias("next")["FunctionVersion"] == "4")
     began = time.time()
@@ -335,9 +339,9 @@ def rollback_that_lasts(world, parameters):
     until(lambda: not world.value("bad.example"))
 
 
-def rollback_beside_a_deployment(world, good, parameters):
+def rollback_beside_a_deployment(world):
     """A deployment that compares while somebody moves `live` does not go live."""
-    deploying = world.begin("deploy", **good, **parameters)
+    deploying = world.begin("deploy", **world.good, **world.parameters)
     newest = until(lambda: (version := world.alias("next")["FunctionVersion"]) != "3" and version)
     world.make("rollback", "TO=1")
     assert world.live() == "1"
@@ -347,16 +351,16 @@ def rollback_beside_a_deployment(world, good, parameters):
     world.make("rollback", "TO=2")
 
 
-def zip_that_was_swapped(world, parameters):
+def zip_that_was_swapped(world):
     """Between its upload and CloudFormation's look at it"""
     swap = world.folder / "swap"
     swap.write_bytes(Path(world.built("evil", lambda binary: binary + b" ")["ZIP"]).read_bytes())
-    said = world.make("deploy", fails=True, **world.built("fresh"), **parameters)
+    said = world.make("deploy", fails=True, **world.built("fresh"), **world.parameters)
     swap.unlink()
     assert "NOT THE ZIP THAT WAS BUILT" in said and "comparing" not in said and world.live() == "2", said
 
 
-def template_that_was_poisoned(world, good, parameters):
+def template_that_was_poisoned(world):
     """A resource that is created when somebody else configures the stack. It took a right that on call no longer has."""
     stacks = world.aws("cloudformation")
     kept = [{"ParameterKey": p["ParameterKey"], "UsePreviousValue": True} for p in world.stack()["Parameters"]]
@@ -374,7 +378,7 @@ Resources:
     said = world.make("configure", "PARAMETERS=RepairEnabled=true", fails=True)
     assert "another template than this checkout" in said and world.parameter("RepairEnabled") == "false", said
     began = time.time()
-    said = world.make("deploy", "PARAMETERS=RepairEnabled=true", **good, **parameters)
+    said = world.make("deploy", "PARAMETERS=RepairEnabled=true", **world.good, **world.parameters)
     assert "change no more than the live one" in said and world.parameter("RepairEnabled") == "true", said
     step(f"... a release without a difference is live after {time.time() - began:.0f} s")
     resources = stacks.list_stack_resources(StackName=NAME)["StackResourceSummaries"]
@@ -501,31 +505,11 @@ def main():
     world = World(folder)
     try:
         until(world.answers)
-        step(f"an account with a table of {SIZE} indexes, a secret and a topic")
-        parameters = account_with_a_table(world)
-        step("the first deployment, as a dry run, and then to Cloudflare")
-        good = first_deployment(world, parameters)
-        step("an audit, and a repair that fills KV")
-        audit_and_repair(world)
-        step("the stream, a removal, an explain")
-        stream_and_removal(world)
-        step("a second release, which is refused and then released")
-        release_that_changes_bytes(world, parameters)
-        step("a rollback while the stack is updated, which fails")
-        rollback_that_lasts(world, parameters)
-        step("a rollback while a deployment compares")
-        rollback_beside_a_deployment(world, good, parameters)
-        step("a zip that somebody swapped, and a template that somebody poisoned")
-        zip_that_was_swapped(world, parameters)
-        template_that_was_poisoned(world, good, parameters)
-        step("configuration")
-        configuration(world)
-        step("two reconciles at once")
-        two_reconciles_at_once(world)
-        step("the schedule")
-        schedule(world)
-        step("people on call")
-        people_on_call(world)
+        for action in (account_with_a_table, first_deployment, audit_and_repair, stream_and_removal, release_that_changes_bytes,
+                       rollback_that_lasts, rollback_beside_a_deployment, zip_that_was_swapped, template_that_was_poisoned,
+                       configuration, two_reconciles_at_once, schedule, people_on_call):
+            step(action.__name__.replace("_", " "))
+            action(world)
         step("done")
     except BaseException:
         for log in sorted(folder.glob("*.log")):

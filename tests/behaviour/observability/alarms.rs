@@ -134,6 +134,7 @@ impl Alarm {
     fn value(&self, series: &Series, period: usize) -> Option<f64> {
         let of = |id: &str| series.get(&*self.metrics[id])?.get(period).copied();
         let filled = |id: &str| of(id).unwrap_or(0.0);
+        let is_tenth = |found: f64, desired: f64| found >= 10.0 && found * 10.0 >= desired;
         let Some(expression) = &self.expression else {
             return if self.statistic == "SampleCount" {
                 of("value").map(|_| 1.0)
@@ -149,13 +150,12 @@ impl Alarm {
             "IF(found >= 1000 || found == desired || (found >= 10 && found * 10 >= desired), found, 0)" =>
             {
                 let (found, desired) = (of("found")?, of("desired")?);
-                let many = found >= 10.0 && found * 10.0 >= desired;
-                Some(if found >= 1000.0 || found == desired || many { found } else { 0.0 })
+                let many = found >= 1000.0 || found == desired || is_tenth(found, desired);
+                Some(if many { found } else { 0.0 })
             }
             "IF(desired == 0 || (found >= 10 && found * 10 >= desired), found, 0)" => {
                 let (found, desired) = (of("found")?, of("desired")?);
-                let many = found >= 10.0 && found * 10.0 >= desired;
-                Some(if desired == 0.0 || many { found } else { 0.0 })
+                Some(if desired == 0.0 || is_tenth(found, desired) { found } else { 0.0 })
             }
             "IF(found > 100 && found * 50 > FILL(desired, 0), found, 0)" => {
                 let found = of("found")?;
@@ -164,8 +164,7 @@ impl Alarm {
             }
             "IF(FILL(refused, 0) > 0 || FILL(rewritten, 0) > 100 || (FILL(missing, 0) >= 10 && FILL(missing, 0) * 10 >= FILL(desired, 0)), 0, drifted)" =>
             {
-                let missing =
-                    filled("missing") >= 10.0 && filled("missing") * 10.0 >= filled("desired");
+                let missing = is_tenth(filled("missing"), filled("desired"));
                 let said = filled("refused") > 0.0 || filled("rewritten") > 100.0 || missing;
                 of("drifted").map(|drifted| if said { 0.0 } else { drifted })
             }

@@ -174,7 +174,7 @@ impl Runner {
         let invocation = tokio::spawn(async move { self.invoke_now(payload, timeout).await });
         invocation.await.unwrap_or_else(|ended| {
             let failure = Failure::new("Testbed.Stopped", ended.to_string());
-            Err(StartError::Init { failure, logs: Vec::new() })
+            Err(StartError { failure, logs: Vec::new() })
         })
     }
 
@@ -221,7 +221,7 @@ async fn invoke(function: Arc<Runner>, payload: Bytes) -> Reply {
     let timeout = function.options.timeout;
     let result = match function.invoke(payload, timeout).await {
         Ok(invocation) => invocation.result,
-        Err(error) => Err(Failure::from(&error)),
+        Err(error) => Err(error.failure),
     };
     match result {
         Ok(answer) => Reply::json(200, &answer),

@@ -65,7 +65,7 @@ async fn a_start_that_fails_brings_what_was_reported_and_printed() {
     ] {
         let function = function(mode).await;
 
-        let Err(StartError::Init { failure, logs }) = function.warm().await else {
+        let Err(StartError { failure, logs }) = function.warm().await else {
             panic!("{mode} should not start");
         };
 

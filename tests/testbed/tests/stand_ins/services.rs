@@ -1,7 +1,5 @@
 //! The API keys service over HTTP.
 
-use std::time::Duration;
-
 use hyper::Method;
 use hyper::header::HeaderMap;
 use serde_json::Value;
@@ -30,12 +28,4 @@ async fn each_account_has_a_key_until_it_is_removed_and_each_cell_fails_by_itsel
     service.break_cell("c1", Fault::status(503));
     assert_eq!(key(&service, "c1", "b").await.0, 503);
     assert_eq!(key(&service, "c2", "b").await.0, 200);
-}
-
-#[tokio::test]
-async fn requests_that_overlap_are_counted() {
-    let service = ApiKeys::start(0).await.unwrap();
-    service.faults().set_latency(Duration::from_millis(250));
-    tokio::join!(key(&service, "c1", "a"), key(&service, "c1", "b"), key(&service, "c2", "c"));
-    assert_eq!(service.max_in_flight(), 3);
 }

@@ -14,10 +14,10 @@ use tokio::process::Command;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::Outcome;
 use crate::args::Args;
 use crate::fault;
 use crate::screen::{Screen, Style};
+use crate::{Outcome, bootstrap};
 
 /// The time that `wrangler dev` takes for a bulk request grows with the square of its pairs.
 const WRANGLER_BULK: (&str, &str) = ("KV_BULK_MAX_PAIRS", "500");
@@ -37,7 +37,7 @@ pub async fn run(mut args: Args) -> Outcome {
         // Nobody uses the stand-in for KV then, and its port may be the other KV's.
         ports.kv = 0;
     }
-    let binary = if no_function { None } else { Some(args.bootstrap()?) };
+    let binary = if no_function { None } else { Some(bootstrap()?) };
     args.end()?;
     if fault::is_served(ports.faults).await {
         return Err("A local stack runs already: use that one, or end it with Ctrl-C.".into());
