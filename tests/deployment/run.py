@@ -90,7 +90,7 @@ class World:
         port = free_port()
         self.endpoint = f"http://127.0.0.1:{port}"
         # A shell of `make local-env` asks the local stack.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CLOUDFLARE_", "FUNCTION"))}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CLOUDFLARE_"))}
         self.environment = {
             **inherited, "AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",

@@ -145,7 +145,7 @@ class Names(unittest.TestCase):
             self.assertNotEqual(self.make("build", COMMIT=word)[0], 0)
             self.make("release", f"TO={word}", ENVIRONMENT="test")
             self.make("rollback", ENVIRONMENT=word)
-            self.make("tail", ENVIRONMENT="test", FUNCTION=word)
+            self.make("tail", ENVIRONMENT="test", STACK=word)
         self.assertNotEqual(self.make("build", "ARCH=riscv")[0], 0)
 
 

@@ -101,10 +101,6 @@ impl Function {
         self.invoke_within(payload, self.runner.options.timeout).await
     }
 
-    pub async fn invoke_text(&self, payload: String) -> Result<Invocation, StartError> {
-        self.runner.clone().invoke(payload.into(), self.runner.options.timeout).await
-    }
-
     pub async fn invoke_within(
         &self,
         payload: &Value,

@@ -87,14 +87,9 @@ pub fn env(mut args: Args) -> Outcome {
     args.end()?;
     let mut env = environment_at(ports);
     // For the AWS CLI and `make` only.
-    for (name, value) in [
-        ("AWS_ENDPOINT_URL_LAMBDA", format!("http://127.0.0.1:{}", ports.lambda)),
-        // Whatever has no stand-in is not asked for in AWS.
-        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9".to_owned()),
-        ("FUNCTION", FUNCTION.to_owned()),
-    ] {
-        env.insert(name.to_owned(), value);
-    }
+    env.insert("AWS_ENDPOINT_URL_LAMBDA".into(), format!("http://127.0.0.1:{}", ports.lambda));
+    // Whatever has no stand-in is not asked for in AWS.
+    env.insert("AWS_ENDPOINT_URL".into(), "http://127.0.0.1:9".into());
     for (name, value) in env {
         println!("export {name}='{value}'");
     }
