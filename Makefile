@@ -84,11 +84,6 @@ operator: ## Build the operator's program, and print where it is
 demo: binaries ## Carry six changes through the real binary, and say what KV holds (VERBOSE=true shows everything)
 	@$(TESTBED) demo $(if $(filter true,$(VERBOSE)),--verbose)
 
-.PHONY: picture
-picture: binaries ## Draw the README's picture of the demo
-	@$(TESTBED) demo >$(TARGET_DIR)/demo.txt
-	@$(TESTBED) picture <$(TARGET_DIR)/demo.txt >docs/demo.svg
-
 .PHONY: local
 local: binaries ## Run the local stack, and show each export as it happens
 	@$(TESTBED) up

@@ -223,23 +223,18 @@ impl World {
 
     /// How many pairs each of the bulk writes of a namespace had.
     pub fn pairs(&self, namespace: &str) -> Vec<usize> {
-        self.puts(namespace).iter().map(|put| put.pairs).collect()
+        self.puts(namespace).iter().map(|put| put.keys.len()).collect()
     }
 
     /// The same of those that KV carried out: not of those that came within a second of another one.
     pub fn pairs_done(&self, namespace: &str) -> Vec<usize> {
         let puts = self.puts(namespace).into_iter().filter(|put| put.status == Some(200));
-        puts.map(|put| put.pairs).collect()
+        puts.map(|put| put.keys.len()).collect()
     }
 
     /// The keys of each bulk delete so far.
     pub fn deletes(&self) -> Vec<Vec<String>> {
         self.stack.kv.log_of(KvVerb::DeleteBulk).into_iter().map(|delete| delete.keys).collect()
-    }
-
-    /// What KV was asked for so far.
-    pub fn verbs(&self) -> Vec<KvVerb> {
-        self.stack.kv.log().iter().map(|request| request.verb).collect()
     }
 
     /// The requests that changed KV, in any order: verb, namespace and sorted keys.

@@ -1,7 +1,6 @@
 //! Each class of difference between KV and the table, and how it is repaired.
 
 use serde_json::json;
-use testbed::faults::Fault;
 use testbed::kv::KvVerb::{DeleteBulk, PutBulk};
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
@@ -115,31 +114,4 @@ async fn a_repair_mends_exactly_what_differs_and_the_next_one_finds_nothing() {
     let again = world.handle(&repair()).await;
     assert_eq!(again.found("DriftedKeys"), Some(0));
     assert_eq!(world.changes(), changes([]));
-}
-
-#[tokio::test]
-async fn without_api_keys_nothing_is_harmed_and_the_rest_is_mended() {
-    let world = World::start().await;
-    let items = [shop("a", "i", "s.example"), query_config("a", "i", "q", 1), index("a", "lost")];
-    world.settled_with(items).await;
-    edit(&world, SETTINGS, "a-i", true);
-    world.stack.kv.delete(SETTINGS, "a-lost");
-    world.stack.kv.delete(QUERY_CONFIGS, &query_config_key("a", "i", "q"));
-    let held = world.stack.kv.snapshot(SETTINGS);
-    world.load([in_cell("b", "new", "up")]);
-    world.break_api_keys(Fault::status(503));
-
-    let report = world.report(&repair()).await;
-
-    let classes = ["missing", "stale", "written", "failed"];
-    assert_eq!(classes.map(|class| &report["settings"][class]), [1, 0, 1, 3], "{report}");
-    assert_eq!(report["query_configs"]["written"], 1);
-    assert!(world.setting("b-new").is_some());
-    let now = world.stack.kv.snapshot(SETTINGS);
-    assert!(held.iter().all(|(key, stored)| now.get(key) == Some(stored)));
-    assert_eq!(world.logs.warnings().len(), 1, "{:?}", world.logs.warnings());
-
-    world.stack.api_keys.faults().clear();
-    world.report(&repair()).await;
-    assert_eq!(world.handle(&audit()).await.found("DriftedKeys"), Some(0));
 }

@@ -7,7 +7,6 @@ mod rules;
 
 use std::fmt::Display;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,16 +66,11 @@ impl Poller {
     where
         I: Fn(Value) -> F + Send + Sync + 'static,
         F: Future<Output = Result<Value, E>> + Send + 'static,
-        E: Display,
+        E: Display + 'static,
     {
-        let invoke: Invoke = Arc::new(move |event| {
-            let answer = invoke(event);
-            Box::pin(async move { answer.await.map_err(|error| error.to_string()) })
-        });
         let book = Arc::new(Book::default());
         let mut carrier = JoinSet::new();
-        let (shard, of_carrier) = (table.shard(), book.clone());
-        carrier.spawn(Carrier { shard, options, invoke, book: of_carrier }.run(table.writes()));
+        carrier.spawn(carry(table.shard(), table.writes(), options, invoke, book.clone()));
         Self { table: table.clone(), book, _carrier: carrier }
     }
 
@@ -92,65 +86,59 @@ impl Poller {
     }
 }
 
-type Invoking = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
-type Invoke = Arc<dyn Fn(Value) -> Invoking + Send + Sync>;
-
-/// Carries the shard of the stream.
-struct Carrier {
-    shard: ShardReader,
+/// Carries the stream until it is dropped. `writes` tells when there may be more.
+async fn carry<F: Future<Output = Result<Value, E>>, E: Display>(
+    mut shard: ShardReader,
+    mut writes: watch::Receiver<u64>,
     options: PollerOptions,
-    invoke: Invoke,
+    invoke: impl Fn(Value) -> F,
     book: Arc<Book>,
-}
-
-impl Carrier {
-    /// Carries it until it is dropped. `writes` tells when there may be more.
-    async fn run(mut self, mut writes: watch::Receiver<u64>) {
-        loop {
-            let records = self.gather(&mut writes).await;
-            let newest = number(records.last().and_then(sequence_number));
-            self.deliver(records).await;
-            self.book.progress.send_replace(newest);
-        }
-    }
-
-    /// Reads until the batch is full, or its window has passed since its first record.
-    async fn gather(&mut self, writes: &mut watch::Receiver<u64>) -> Vec<Value> {
-        let mut records = Vec::new();
-        let mut closing = None;
-        loop {
-            writes.mark_unchanged();
-            records.extend(self.shard.read(BATCH_SIZE - records.len()));
-            let now = Instant::now();
-            if records.is_empty() {
-                let _ = writes.changed().await;
-                continue;
-            }
-            let closing = *closing.get_or_insert(now + self.options.window);
-            if records.len() >= BATCH_SIZE || closing <= now {
-                return records;
-            }
-            tokio::select! {
-                _ = writes.changed() => {}
-                () = sleep_until(closing) => {}
-            }
-        }
-    }
-
-    async fn deliver(&self, mut records: Vec<Value>) {
+) {
+    loop {
+        let mut records = gather(&mut shard, &mut writes, options.window).await;
+        let newest = number(records.last().and_then(sequence_number));
         loop {
             let began = Instant::now();
-            let answer = (self.invoke)(event(records.iter().cloned())).await;
+            let answer = invoke(event(records.iter().cloned())).await;
+            let answer = answer.map_err(|error| error.to_string());
             let verdict = rules::verdict(&answer, &records);
-            let (records_sent, duration) = (records.len(), began.elapsed());
-            let delivery = Delivery { records: records_sent, verdict: verdict.clone(), duration };
-            self.book.deliveries.push(delivery);
+            let (count, duration) = (records.len(), began.elapsed());
+            let delivery = Delivery { records: count, verdict: verdict.clone(), duration };
+            book.deliveries.push(delivery);
             match verdict {
-                Verdict::Done => return,
+                Verdict::Done => break,
                 Verdict::From(place) => records = records.split_off(place),
                 Verdict::Failed(_) => {}
             }
-            pause(self.options.retry_delay).await;
+            pause(options.retry_delay).await;
+        }
+        book.progress.send_replace(newest);
+    }
+}
+
+/// Reads until the batch is full, or its window has passed since its first record.
+async fn gather(
+    shard: &mut ShardReader,
+    writes: &mut watch::Receiver<u64>,
+    window: Duration,
+) -> Vec<Value> {
+    let mut records = Vec::new();
+    let mut closing = None;
+    loop {
+        writes.mark_unchanged();
+        records.extend(shard.read(BATCH_SIZE - records.len()));
+        if records.is_empty() {
+            let _ = writes.changed().await;
+            continue;
+        }
+        let now = Instant::now();
+        let closing = *closing.get_or_insert(now + window);
+        if records.len() >= BATCH_SIZE || closing <= now {
+            return records;
+        }
+        tokio::select! {
+            _ = writes.changed() => {}
+            () = sleep_until(closing) => {}
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::call::{GetBulk, Page};
 use super::limits::MAX_GET_BYTES;
-use super::wire::{self, KEY_NOT_FOUND, Refusal};
+use super::wire::{self, Refusal};
 use crate::http::Reply;
 
 /// What KV holds under a key.
@@ -64,15 +64,9 @@ impl Namespace {
         true
     }
 
-    pub fn get(&self, key: &str) -> Reply {
-        match self.values().get(key) {
-            Some(stored) => Reply::new(200, "application/octet-stream", stored.value.clone()),
-            None => Refusal::new(404, KEY_NOT_FOUND, "get: 'key not found'").reply(),
-        }
-    }
-
     pub fn get_bulk(&self, get: &GetBulk) -> Reply {
-        let found = get.keys.iter().map(|key| (key, self.values().get(key)));
+        let values = self.stale_values.as_ref().unwrap_or(&self.pairs);
+        let found = get.keys.iter().map(|key| (key, values.get(key)));
         let found: BTreeMap<_, _> = found.collect();
         let bytes: usize = found.values().flatten().map(|stored| stored.value.len()).sum();
         if bytes > MAX_GET_BYTES {
@@ -105,9 +99,5 @@ impl Namespace {
         let cursor = last.map_or_else(String::new, |last| hex::encode(last.name));
         let info = json!({"count": names.len(), "cursor": cursor});
         wire::success(names, Some(info))
-    }
-
-    fn values(&self) -> &Pairs {
-        self.stale_values.as_ref().unwrap_or(&self.pairs)
     }
 }

@@ -1,7 +1,5 @@
 //! The KV stand-in's faults, and the limits that the probes do not ask of every KV.
 
-use std::time::Duration;
-
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
@@ -89,22 +87,4 @@ async fn faults_come_in_the_order_of_their_rules_and_then_end() {
     assert_eq!(put("d").await, (Some(524), true));
     assert_eq!(put("e").await, (None, true));
     assert_eq!(put("f").await, (Some(200), true));
-}
-
-#[tokio::test]
-async fn a_key_takes_one_write_or_delete_a_second() {
-    let caller = Caller::new().await;
-    let clock = caller.kv.clock();
-    clock.set_speed(0);
-    let pair = |key: &str| json!([{"key": key, "value": "1"}, {"key": "other", "value": "1"}]);
-    assert_eq!(caller.put(pair("a")).await.0, 200);
-
-    let (status, answer) = caller.json(Method::POST, "bulk/delete", json!(["a", "b"])).await;
-    assert_eq!((status, code(&answer)), (429, Some(971)));
-    let result = json!({"successful_key_count": 1, "unsuccessful_keys": ["a"]});
-    assert_eq!(answer["result"], result);
-
-    clock.pass(Duration::from_secs(1));
-    assert_eq!(caller.json(Method::POST, "bulk/delete", json!(["a"])).await.0, 200);
-    assert_eq!(caller.put(json!([{"key": "b", "value": "1"}])).await.0, 200);
 }

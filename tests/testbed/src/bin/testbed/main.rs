@@ -4,7 +4,6 @@ mod args;
 mod demo;
 mod fault;
 mod invoke;
-mod picture;
 mod put;
 mod screen;
 mod up;
@@ -30,7 +29,6 @@ usage: testbed demo [--verbose]     carry changes through the function, and chec
                                      aliases point at
        testbed invoke EVENT [--late] send an event to the function of `up`, as of now or two minutes ago
        testbed fault NAME=value …    script a fault into the stand-ins of `up`; without one, list them
-       testbed picture <DEMO         draw the first steps of the demo's output as an SVG
 
 ITEM is a file with an item in DynamoDB JSON, by itself or as the field `item`.
 The function's binary is `bootstrap` in the folder of this program.
@@ -47,7 +45,6 @@ async fn main() -> ExitCode {
         Some("put") => put::run(args).await,
         Some("invoke") => invoke::run(args).await,
         Some("fault") => fault::run(args).await,
-        Some("picture") => picture::run(args),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(())

@@ -7,9 +7,7 @@ use testbed::aws::FUNCTION;
 use testbed::kv::KvRequest;
 use testbed::lambda::Function;
 use testbed::poller::{Delivery, Poller, PollerOptions, Verdict};
-use testbed::stack::{
-    ACCOUNT, QUERY_CONFIGS, SETTINGS, Stack, StackOptions, TOKEN, environment_at,
-};
+use testbed::stack::{QUERY_CONFIGS, SETTINGS, Stack, StackOptions, environment_at};
 use tokio::process::Command;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,7 +60,7 @@ pub async fn run(mut args: Args) -> Outcome {
     let mapping = PollerOptions { window: WINDOW, retry_delay: Duration::from_secs(2) };
     let poller = stack.poll(&function, mapping);
     if kv_url.is_none() {
-        show_commands(&stack);
+        println!("{COMMANDS}");
     }
     let rebuilt = if build.is_some() { " A change in src is built and taken over." } else { "" };
     println!("\nReady. A batch waits 200 ms here, 10 s in production.{rebuilt} Ctrl-C ends it.\n");
@@ -96,21 +94,14 @@ pub fn env(mut args: Args) -> Outcome {
     Ok(())
 }
 
-fn show_commands(stack: &Stack) {
-    let values = stack.kv.url_template().replace("{account_id}", ACCOUNT);
-    let values = values.replace("{namespace_id}", SETTINGS) + "/values";
-    println!(
-        "
+const COMMANDS: &str = "
 Try it in another terminal:
 
   make put EXAMPLE=weighted-alias                   an item, and those that its alias points at
   make explain LOCAL=true KEY=acme.myshopify.com    what KV holds of it, and why
-  curl -H 'Authorization: Bearer {TOKEN}' {values}/acme.myshopify.com
   make put EXAMPLE=alias-off                        the alias is switched off
   make fault KV=503                                 KV fails; without KV=503, what else can
-  make reconcile LOCAL=true                         compares KV with the table"
-    );
-}
+  make reconcile LOCAL=true                         compares KV with the table";
 
 /// Builds after each change of a source, and has the function start anew.
 async fn rebuild(build: Option<String>, function: &Function) -> Outcome {
