@@ -9,9 +9,13 @@ use super::*;
 fn orphans(world: &World, namespace: &str, count: usize) {
     for number in 0..count {
         let name = format!("gone-{number:04}");
+        let query_config = json!({"normalized_query": name});
         let (key, value) = match namespace {
             SETTINGS => (format!("z-{name}"), held_settings("z", &name)),
-            _ => (query_config_key("z", "gone", &name), held_query_config("z", "gone", &name)),
+            _ => (
+                query_config_key("z", "gone", &name),
+                with(held_settings("z", "gone"), query_config),
+            ),
         };
         world.hold(namespace, &key, &value, Writer::Ours);
     }

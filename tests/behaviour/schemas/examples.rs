@@ -5,19 +5,15 @@ use std::collections::BTreeSet;
 use humantime::parse_rfc3339;
 use serde_json::{Value, json};
 use testbed::proxy::digest;
-use testbed::stack::{QUERY_CONFIGS, SETTINGS, TABLE, TOKEN_SECRET};
+use testbed::stack::{QUERY_CONFIGS, TABLE, TOKEN_SECRET};
 
-use super::published::{METADATA, QUERY_CONFIG, SETTINGS as SETTINGS_SCHEMA, check, published};
+use super::published::{METADATA, QUERY_CONFIG, SETTINGS, check, published};
 use super::{Entry, Example, example, examples};
 use crate::helpers::*;
 
-/// The namespace and the schema of a binding of the search proxy.
-fn namespace(binding: &str) -> (&'static str, &'static str) {
-    match binding {
-        "KV" => (SETTINGS, SETTINGS_SCHEMA),
-        "KV_QCFG" => (QUERY_CONFIGS, QUERY_CONFIG),
-        other => panic!("{other} is no binding"),
-    }
+/// The schema of the values of a namespace.
+fn schema_of(kv: &Entry) -> &'static str {
+    if kv.namespace() == QUERY_CONFIGS { QUERY_CONFIG } else { SETTINGS }
 }
 
 #[tokio::test]
@@ -35,13 +31,13 @@ async fn what_a_reader_finds_in_kv_has_the_published_shape() {
         let changed_at = changed_at.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
 
         world.batch_ok([created_at(written_item(&item), json!(changed_at))]).await;
-        let (namespace, _) = namespace(&kv.namespace);
+        let namespace = kv.namespace();
         let mut keys = kv.keys.clone();
         keys.sort();
         assert_eq!(world.stack.kv.keys(namespace), keys, "{name}");
         for key in &kv.keys {
             let stored = world.stack.kv.get(namespace, key).unwrap();
-            assert_eq!(stored.value, compact(&kv), "{}", complaint(&name));
+            assert_eq!(stored.value, kv.compact(), "{}", complaint(&name));
             assert_eq!(stored.metadata.as_ref(), Some(&kv.metadata), "{}", complaint(&name));
             world.stack.kv.delete(namespace, key);
         }
@@ -63,28 +59,13 @@ fn written_item(item: &Value) -> Value {
     record
 }
 
-/// The value without the blanks of the file.
-fn compact(kv: &Entry) -> String {
-    let (mut text, mut escaped) = (false, false);
-    let kept = |c: &char| {
-        let blank = !text && c.is_ascii_whitespace();
-        (text, escaped) = match c {
-            '"' if !escaped => (!text, false),
-            '\\' => (text, !escaped),
-            _ => (text, false),
-        };
-        !blank
-    };
-    kv.value.get().chars().filter(kept).collect()
-}
-
 #[test]
 fn every_example_matches_its_schema_and_its_digest() {
     for name in examples() {
         let kv = example(&name).kv;
-        assert_eq!(check(namespace(&kv.namespace).1, &kv.json()), Ok(()), "{name}");
+        assert_eq!(check(schema_of(&kv), &kv.json()), Ok(()), "{name}");
         assert_eq!(check(METADATA, &kv.metadata), Ok(()), "{name}");
-        let digest = digest(&compact(&kv));
+        let digest = digest(&kv.compact());
         assert_eq!(kv.metadata["digest"], digest, "{name}: write this digest: {digest}");
     }
 }
@@ -93,16 +74,14 @@ fn every_example_matches_its_schema_and_its_digest() {
 #[test]
 fn every_field_of_the_schemas_is_in_an_example() {
     let entries: Vec<Entry> = examples().iter().map(|name| example(name).kv).collect();
-    for schema in [SETTINGS_SCHEMA, QUERY_CONFIG, METADATA] {
+    for schema in [SETTINGS, QUERY_CONFIG, METADATA] {
         let mut described = BTreeSet::new();
         describe("", &published(schema), &mut described);
         let mut shown = BTreeSet::new();
         for entry in &entries {
             match schema {
                 METADATA => show("", &entry.metadata, &mut shown),
-                value if value == namespace(&entry.namespace).1 => {
-                    show("", &entry.json(), &mut shown)
-                }
+                value if value == schema_of(entry) => show("", &entry.json(), &mut shown),
                 _ => {}
             }
         }

@@ -84,24 +84,3 @@ async fn keys_and_values_reach_kv_as_they_are_and_bring_no_others() {
     world.deliver().await;
     assert_eq!((world.setting_keys().len(), world.query_config_keys().len()), (0, 0));
 }
-
-#[tokio::test]
-async fn a_record_that_is_nested_too_deeply_is_rejected_alone() {
-    let world = World::start().await;
-    let records = [
-        written(1, &index_with("a", "deep", json!({"search_config": "DEEP"}))),
-        written(2, &query_config("a", "deep", "q", 1)),
-        json!({"dynamodb": {"Keys": "DEEP"}}),
-        json!("DEEP"),
-        written(3, &index("a", "good")),
-    ];
-    let deep = format!("{}{}", r#"{"L":["#.repeat(100_000), "]}".repeat(100_000));
-    let event = testbed::stream::event(records).to_string();
-    let event = event.replace(r#"{"S":"DEEP"}"#, &deep).replace(r#"{"N":"1"}"#, &deep);
-
-    let answered = world.handle_text(&event.replace(r#""DEEP""#, &deep)).await;
-
-    assert_eq!(answered.failures(), NOTHING);
-    assert_eq!(answered.counted("RecordsRejected"), 4);
-    assert_eq!(world.setting_keys(), ["a-good"]);
-}

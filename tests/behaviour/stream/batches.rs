@@ -18,17 +18,23 @@ async fn records_of_any_shape_take_no_other_down() {
     let records = [
         json!(null),
         json!(7),
-        json!("text"),
         json!({}),
         json!({"eventName": "INSERT", "dynamodb": {"Keys": {"pk": {"S": "a"}}}}),
         json!({"eventName": "INSERT", "dynamodb": null}),
+        json!("DEEP"),
+        json!({"dynamodb": {"Keys": "DEEP"}}),
+        written(2, &index_with("a", "deep", json!({"search_config": "DEEP"}))),
         unnumbered,
     ];
+    let deep = format!("{}{}", r#"{"L":["#.repeat(100_000), "]}".repeat(100_000));
+    let event = testbed::stream::event(records).to_string();
+    let event = event.replace(r#"{"S":"DEEP"}"#, &deep).replace(r#""DEEP""#, &deep);
 
-    let answered = world.batch_ok(records).await;
+    let answered = world.handle_text(&event).await;
 
+    assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.setting_keys(), ["a-good"]);
-    assert_eq!(answered.counted("RecordsRejected"), 6);
+    assert_eq!(answered.counted("RecordsRejected"), 8);
 }
 
 #[tokio::test]

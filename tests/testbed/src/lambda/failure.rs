@@ -30,7 +30,7 @@ impl std::fmt::Display for Failure {
 /// asked for an invocation.
 #[derive(Debug)]
 pub struct StartError {
-    /// What it reported, else how it ended.
+    /// How it ended.
     pub failure: Failure,
     pub logs: Vec<LogLine>,
 }

@@ -74,7 +74,6 @@ impl Process {
             }
         };
         process.kill().await;
-        let failure = process.api.init_failure().unwrap_or(failure);
         Err(StartError { failure, logs: logs.since(place) })
     }
 
