@@ -100,26 +100,6 @@ async fn a_pair_that_is_refused_fails_alone() {
 }
 
 #[tokio::test]
-async fn deletes_and_reads_survive_what_writes_survive() {
-    for (name, fault) in
-        [("429", Fault::status(429)), ("done, and no connection", Fault::ApplyThenDrop)]
-    {
-        for path in ["/bulk/delete", "/bulk/get"] {
-            let _row = row(format!("{path}: {name}"));
-            let world = World::start().await;
-            let items = indexes(3);
-            world.settled_with(items.iter().cloned().chain([index("z", "other")])).await;
-            items.iter().for_each(|item| world.remove(item));
-            world.break_kv(Rule::on("POST", path, fault.clone()).times(2));
-
-            world.deliver().await;
-
-            assert_eq!(world.setting_keys(), ["z-other"]);
-        }
-    }
-}
-
-#[tokio::test]
 async fn a_retry_after_is_waited_for_where_it_fits_and_told_from_5_s_on() {
     let world = World::start().await;
     world.break_puts(1, Fault::retry_after(6));
