@@ -5,86 +5,59 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::http::{Client, Reply};
-use testbed::kv::{Kv, KvOptions};
+use testbed::kv::Kv;
+use testbed::stack::{ACCOUNT, SETTINGS, Stack, StackOptions};
 
-const NS: &str = "ns";
-
-struct Caller {
-    kv: Kv,
-    client: Client,
-}
-
-impl Caller {
-    async fn new() -> Self {
-        let options = KvOptions {
-            port: 0,
-            account: "acc".to_owned(),
-            token: "secret".to_owned(),
-            namespaces: vec![NS.to_owned()],
-        };
-        Self { kv: Kv::start(options).await.unwrap(), client: Client::default() }
-    }
-
-    async fn send(&self, method: Method, path: &str, body: &str) -> Result<Reply, String> {
-        let headers = HeaderMap::from_iter([
-            (AUTHORIZATION, HeaderValue::from_static("Bearer secret")),
-            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        ]);
-        let template = self.kv.url_template().replace("{account_id}", "acc");
-        let url = format!("{}/{path}", template.replace("{namespace_id}", NS));
-        self.client.send(method, &url, headers, body.to_owned()).await
-    }
-
-    async fn json(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
-        let reply = self.send(method, path, &body.to_string()).await.unwrap();
-        (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap())
-    }
-
-    async fn put(&self, pairs: Value) -> (u16, Value) {
-        self.json(Method::PUT, "bulk", pairs).await
-    }
-}
-
-fn code(answer: &Value) -> Option<u64> {
-    assert_eq!(answer["success"], false);
-    answer["errors"][0]["code"].as_u64()
+/// Sends a bulk write.
+async fn put(kv: &Kv, pairs: Value) -> Result<Reply, String> {
+    let headers = HeaderMap::from_iter([
+        (AUTHORIZATION, HeaderValue::from_static("Bearer local-token")),
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    ]);
+    let url = kv.url_template().replace("{account_id}", ACCOUNT);
+    let url = url.replace("{namespace_id}", SETTINGS) + "/bulk";
+    Client::default().send(Method::PUT, &url, headers, pairs.to_string()).await
 }
 
 #[tokio::test]
 async fn what_is_too_large_or_of_another_type_is_refused_whole() {
-    let caller = Caller::new().await;
+    let Stack { kv, .. } = Stack::start(StackOptions::default()).await.unwrap();
     let pairs = |count: usize| (0..count).map(|n| json!({"key": n.to_string(), "value": ""}));
-    for body in [
-        json!(pairs(10_001).collect::<Vec<_>>()),
-        json!([{"key": "a", "value": "1"}, {"key": "b", "value": {"not": "a string"}}]),
-        json!([{"key": "a", "value": "1"}, {"key": "b", "value": "v".repeat(25 * 1024 * 1024 + 1)}]),
+    let with = |value: Value| json!([{"key": "a", "value": "1"}, {"key": "b", "value": value}]);
+    for (body, status) in [
+        (pairs(10_001).collect(), 400),
+        (with(json!({"not": "a string"})), 400),
+        (with(json!("v".repeat(25 * 1024 * 1024 + 1))), 413),
     ] {
-        let (status, answer) = caller.put(body).await;
-        assert!((400..500).contains(&status), "{status}");
-        assert_eq!(code(&answer), Some(10_012));
+        let reply = put(&kv, body).await.unwrap();
+        assert_eq!(reply.status, status);
+        let answer: Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(
+            (&answer["success"], &answer["errors"][0]["code"]),
+            (&json!(false), &json!(10_012))
+        );
     }
-    assert_eq!(caller.kv.keys(NS), [""; 0]);
+    assert_eq!(kv.keys(SETTINGS), [""; 0]);
 }
 
 #[tokio::test]
 async fn faults_come_in_the_order_of_their_rules_and_then_end() {
-    let caller = Caller::new().await;
-    let faults = caller.kv.faults();
-    faults.add(Rule::on("PUT", "/bulk", Fault::status(503)));
-    faults.add(Rule::on("PUT", "/bulk", Fault::DropConnection));
-    faults.add(Rule::on("PUT", "/bulk", Fault::ApplyThenDrop));
-    faults.add(Rule::on("PUT", "/bulk", Fault::ApplyThenStatus(524)));
-    faults.add(Rule::on("PUT", "/bulk", Fault::TruncatedBody));
-    let put = async |key: &str| {
-        let body = json!([{"key": key, "value": "1"}]).to_string();
-        let reply = caller.send(Method::PUT, "bulk", &body).await;
-        (reply.ok().map(|reply| reply.status.as_u16()), caller.kv.get(NS, key).is_some())
-    };
-
-    assert_eq!(put("a").await, (Some(503), false));
-    assert_eq!(put("b").await, (None, false));
-    assert_eq!(put("c").await, (None, true));
-    assert_eq!(put("d").await, (Some(524), true));
-    assert_eq!(put("e").await, (None, true));
-    assert_eq!(put("f").await, (Some(200), true));
+    let Stack { kv, .. } = Stack::start(StackOptions::default()).await.unwrap();
+    let rows = [
+        ("a", Fault::status(503), Some(503), false),
+        ("b", Fault::DropConnection, None, false),
+        ("c", Fault::ApplyThenDrop, None, true),
+        ("d", Fault::ApplyThenStatus(524), Some(524), true),
+        ("e", Fault::TruncatedBody, None, true),
+    ];
+    for (_, fault, ..) in rows.clone() {
+        kv.faults().add(Rule::on("PUT", "/bulk", fault));
+    }
+    for (key, _, status, is_done) in rows {
+        let reply = put(&kv, json!([{"key": key, "value": "1"}])).await;
+        assert_eq!(reply.ok().map(|reply| reply.status.as_u16()), status, "{key}");
+        assert_eq!(kv.get(SETTINGS, key).is_some(), is_done, "{key}");
+    }
+    let reply = put(&kv, json!([{"key": "f", "value": "1"}])).await;
+    assert_eq!(reply.unwrap().status, 200);
 }
