@@ -30,15 +30,6 @@ use namespace::Namespace;
 pub use log::{KvRequest, KvVerb};
 pub use namespace::Stored;
 
-#[derive(Debug, Clone)]
-pub struct KvOptions {
-    /// The port; 0 for any.
-    pub port: u16,
-    pub account: String,
-    pub token: String,
-    pub namespaces: Vec<String>,
-}
-
 /// A running KV stand-in. Clones share it; it stops with the last of them.
 #[derive(Clone)]
 pub struct Kv {
@@ -65,21 +56,27 @@ struct State {
 }
 
 impl Kv {
-    pub async fn start(options: KvOptions) -> io::Result<Self> {
-        let namespaces = options.namespaces.into_iter().map(|id| (id, Namespace::default()));
+    /// Starts it with empty namespaces on a port; 0 for any.
+    pub async fn start(
+        port: u16,
+        account: &str,
+        token: &str,
+        namespaces: &[&str],
+    ) -> io::Result<Self> {
+        let namespaces = namespaces.iter().map(|id| ((*id).to_owned(), Namespace::default()));
         let state = State {
-            token: options.token,
+            token: token.to_owned(),
             namespaces: namespaces.collect(),
             log: RequestLog::default(),
         };
         let shared = Arc::new(Shared {
-            account: options.account,
+            account: account.to_owned(),
             state: Mutex::new(state),
             faults: Faults::default(),
             clock: Clock::default(),
             inspector: OnceLock::new(),
         });
-        let server = Server::sharing(options.port, &shared, api::handle).await?;
+        let server = Server::sharing(port, &shared, api::handle).await?;
         Ok(Self { shared, server })
     }
 
