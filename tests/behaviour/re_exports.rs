@@ -32,18 +32,6 @@ async fn the_index_is_read_written_under_both_keys_and_read_again() {
 }
 
 #[tokio::test]
-async fn an_index_that_the_table_does_not_have_is_not_found_and_kv_is_left_alone() {
-    let world = World::start().await;
-
-    // The second name is longer than any that a table can hold.
-    for name in ["i", &"i".repeat(1_100)] {
-        let answered = world.handle(&re_export_all("a", name)).await;
-        assert_eq!(answered.error().kind, "IndexNotFound", "{name}");
-    }
-    assert!(world.stack.kv.log().is_empty());
-}
-
-#[tokio::test]
 async fn query_configs_of_this_index_are_counted_and_the_rejected_ones_logged() {
     let world = World::start().await;
     world.load([index("a", "i"), index("a", "i2"), query_config("a", "i2", "another index'", 1)]);

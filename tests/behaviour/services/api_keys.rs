@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testbed::api_keys::ApiKeyRequest;
 use testbed::faults::{Fault, Rule};
 use testbed::http::Reply;
 use testbed::stack::SETTINGS;
@@ -73,11 +72,8 @@ async fn each_account_and_cell_is_asked_for_once_and_all_at_the_same_time() {
     let log = world.stack.api_keys.log();
     let asked: BTreeSet<_> = log.iter().map(|asked| (&asked.cell, &asked.account)).collect();
     assert_eq!((log.len(), asked.len()), (201, 201));
-    let open_at = |time| {
-        let is_open =
-            |asked: &&ApiKeyRequest| asked.received_at <= time && time < asked.finished_at.unwrap();
-        log.iter().filter(is_open).count()
-    };
+    let spans = log.iter().map(|asked| asked.received_at..asked.finished_at.unwrap());
+    let open_at = |time| spans.clone().filter(|span| span.contains(&time)).count();
     let together = log.iter().map(|asked| open_at(asked.received_at)).max().unwrap();
     assert!(together >= 50, "only {together} requests overlapped");
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use ecom_settings_exporter::COMMIT;
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
-use testbed::http::Reply;
 use testbed::stack::SETTINGS;
 
 use crate::helpers::*;
@@ -42,13 +41,11 @@ async fn a_request_carries_json_a_user_agent_and_the_token() {
     assert!(api_keys.iter().all(|request| request.header("authorization").is_none()));
 }
 
-/// What is tried, how many of the first requests it hits, and how many pairs each request has.
-type Survived = (&'static str, usize, Fault, &'static [usize]);
-
 #[tokio::test]
 async fn what_fails_for_a_while_is_sent_again_as_often_and_as_small_as_it_takes() {
     let odd = |key: &str| key.ends_with(['1', '3', '5', '7']);
-    let rows: [Survived; 10] = [
+    // What is tried, how many of the first requests it hits, and how many pairs each request has.
+    let rows: [(_, _, _, &[usize]); 10] = [
         ("503", 3, Fault::status(503), &[8, 8, 8, 8]),
         ("429", 3, Fault::status(429), &[8, 8, 8, 8]),
         ("no connection", 3, Fault::DropConnection, &[8, 8, 8, 8]),
@@ -70,17 +67,6 @@ async fn what_fails_for_a_while_is_sent_again_as_often_and_as_small_as_it_takes(
         assert_eq!(world.setting_keys().len(), 8);
         assert_eq!(world.pairs(SETTINGS), sent);
     }
-}
-
-#[tokio::test]
-async fn no_redirect_is_followed() {
-    let moved = Reply::new(307, "", "").with("location", "http://127.0.0.1:1/bulk");
-    let world = World::start().await;
-    world.break_puts(1, Fault::Answer(moved));
-
-    assert_eq!(world.batch(batch(8)).await.failures().len(), 8);
-
-    assert_eq!(world.pairs(SETTINGS), [8]);
 }
 
 #[tokio::test]

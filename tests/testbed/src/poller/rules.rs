@@ -73,8 +73,6 @@ mod tests {
             };
             assert_eq!(read, expected, "{failures}");
         }
-        for empty in [json!(null), json!({})] {
-            assert_eq!(verdict(&Ok(empty), &records), Verdict::Done);
-        }
+        assert_eq!(verdict(&Ok(json!(null)), &records), Verdict::Done);
     }
 }
