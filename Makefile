@@ -1,9 +1,7 @@
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-# What the targets for AWS work on. `make local-env` names the local stack instead. The scripts in
-# operations/ get these from the environment.
+# What the targets for AWS work on, which the scripts in operations/ get from the environment. `make local-env`
+# names the local stack instead.
 ENVIRONMENT ?=
-FUNCTION ?=
-STATE_MACHINE ?=
 # What `make build` puts into the zip, and `make deploy` looks for there.
 ifeq ($(origin COMMIT),undefined)
 COMMIT := $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
@@ -25,7 +23,7 @@ TO :=
 TYPED := $(strip $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name))))
 # What a person types reaches the commands as variables of their environment, with the characters that it
 # has: neither make nor a shell reads it. Names of keys and tags are other people's texts.
-GIVEN := ARCH COMMIT ENVIRONMENT EVENT EXAMPLE FUNCTION PARAMETERS PARAMETERS_FILE SINCE STATE_MACHINE TO TOKEN_FILE $(TYPED)
+GIVEN := ARCH COMMIT ENVIRONMENT EVENT EXAMPLE PARAMETERS PARAMETERS_FILE SINCE TO TOKEN_FILE $(TYPED)
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -43,9 +41,6 @@ OPERATOR ?= $(TARGET_DIR)/debug/operator
 export OPERATOR
 # The command of the target's name. Make ends with 2 whatever fails: a script calls "$$(make -s operator)".
 operator = @"$(OPERATOR)" $@$(foreach name,$(filter-out ENVIRONMENT STACK OPERATOR COMMIT AWS_% CARGO_%,$(TYPED)), "$(name)=$$$(name)")
-
-# The names of what is deployed, in a shell command: those given, else those that the stack knows.
-function = $$(operations/stack-output FunctionName)
 
 # Fails if a target for AWS can't know what it works on.
 define in_aws
@@ -88,11 +83,6 @@ operator: ## Build the operator's program, and print where it is
 .PHONY: demo
 demo: binaries ## Carry six changes through the real binary, and say what KV holds (VERBOSE=true shows everything)
 	@$(TESTBED) demo $(if $(filter true,$(VERBOSE)),--verbose)
-
-.PHONY: picture
-picture: binaries ## Draw the README's picture of the demo
-	@$(TESTBED) demo >$(TARGET_DIR)/demo.txt
-	@$(TESTBED) picture <$(TARGET_DIR)/demo.txt >docs/demo.svg
 
 .PHONY: local
 local: binaries ## Run the local stack, and show each export as it happens
@@ -144,7 +134,7 @@ bench: ## Measure the pure modules, a fleet's reconcile and the release binary (
 	    now=$(abspath $(TARGET_DIR))/release/bootstrap $(ONLY)
 
 # Unit tests alone: a rule of a table is held by the test beside it. MUTANTS may have more than one glob.
-MUTANTS := src/item/*.rs src/kv/*.rs src/export/settle/*.rs src/export/batch/*.rs src/export/reconcile/*.rs
+MUTANTS := src/export/**/*.rs src/item/*.rs src/kv/*.rs
 
 .PHONY: mutants
 mutants: ## Change the code by one operator or value at a time, and list the changes that no unit test notices (MUTANTS="src/kv/*.rs")
@@ -340,4 +330,4 @@ follow: operator ## Follow a reconcile that has begun (EXECUTION=arn, else the n
 .PHONY: tail
 tail: ## Follow the log of the deployed function (SINCE=10m)
 	$(in_aws)
-	aws logs tail "/aws/lambda/$(function)" --follow --format short --since "$${SINCE:-10m}"
+	aws logs tail "/aws/lambda/$$(operations/stack-output FunctionName)" --follow --format short --since "$${SINCE:-10m}"

@@ -95,8 +95,8 @@ async fn bench(binary: &Path) -> Outcome<(Stack, Function)> {
 }
 
 /// Invokes the function. Returns its answer and how long that took.
-async fn invoke(function: &Function, payload: String) -> Outcome<(Value, Duration)> {
-    let invocation = function.invoke_text(payload).await?;
+async fn invoke(function: &Function, payload: &Value) -> Outcome<(Value, Duration)> {
+    let invocation = function.invoke(payload).await?;
     let answer = invocation.result.map_err(|failure| failure.to_string())?;
     Ok((answer, invocation.duration))
 }
@@ -108,7 +108,7 @@ async fn start(binary: &Path) -> Outcome<Vec<Row>> {
         let began = Instant::now();
         polls.extend(function.warm().await?);
         memory = function.usage().await.map_or(0, |usage| usage.peak_memory);
-        invoke(&function, event(1, 1, typical)).await?;
+        invoke(&function, &event(1, 1, typical)).await?;
         answers.push(began.elapsed());
         function.stop().await;
     }
@@ -127,13 +127,13 @@ async fn batch(binary: &Path, records: usize, accounts: usize, repeats: usize) -
     let image = if records == 10_000 { minimal } else { typical };
     stack.table.load((0..records).map(|number| item(number, accounts, image(number))));
     let payload = event(records, accounts, image);
-    invoke(&function, payload.clone()).await?;
+    invoke(&function, &payload).await?;
     stack.kv.clear_log();
     stack.table.clear_log();
     let before = cpu(&function).await;
     let mut times = Vec::new();
     for _ in 0..repeats {
-        times.push(invoke(&function, payload.clone()).await?.1);
+        times.push(invoke(&function, &payload).await?.1);
     }
     let cpu = (cpu(&function).await - before) / u32::try_from(repeats)?;
     let puts = stack.kv.log_of(KvVerb::PutBulk).len() / repeats;
@@ -146,10 +146,10 @@ async fn batch(binary: &Path, records: usize, accounts: usize, repeats: usize) -
 /// A batch as large as Lambda's 6 MB.
 async fn memory(binary: &Path) -> Outcome<Row> {
     let (stack, function) = bench(binary).await?;
-    let records = 6_000_000 / event(1, 1, typical).len();
+    let records = 6_000_000 / event(1, 1, typical).to_string().len();
     stack.table.load((0..records).map(|number| item(number, ACCOUNTS, typical(number))));
     for _ in 0..5 {
-        invoke(&function, event(records, ACCOUNTS, typical)).await?;
+        invoke(&function, &event(records, ACCOUNTS, typical)).await?;
     }
     let memory = function.usage().await.map_or(0, |usage| usage.peak_memory);
     Ok(("memory at the peak, batches of 6 MB".to_owned(), megabytes(memory)))
@@ -164,7 +164,7 @@ async fn re_export(binary: &Path) -> Outcome<Row> {
         "system_account_id": "account-00000", "index_name": "index-000000",
         "include_query_configs": true,
     });
-    let (answer, time) = invoke(&function, payload.to_string()).await?;
+    let (answer, time) = invoke(&function, &payload).await?;
     if answer["query_configs"]["exported"] != QUERY_CONFIGS {
         return Err(format!("not all were exported: {answer}").into());
     }
@@ -177,7 +177,7 @@ async fn re_export(binary: &Path) -> Outcome<Row> {
 async fn audit(binary: &Path) -> Outcome<Row> {
     let (stack, function) = bench(binary).await?;
     stack.table.load((0..FLEET).map(|number| item(number, ACCOUNTS, typical(number))));
-    let (answer, time) = invoke(&function, json!({"reconcile": {}}).to_string()).await?;
+    let (answer, time) = invoke(&function, &json!({"reconcile": {}})).await?;
     if answer["settings"]["missing"] != 2 * FLEET {
         return Err(format!("not all were compared: {answer}").into());
     }

@@ -71,6 +71,7 @@ fn main() {
     println!("| --- | --- | --- | --- | --- |");
     for records in [1, 100, 10_000] {
         let event = workload::event(records as usize, workload::ACCOUNTS, workload::typical);
+        let event = event.to_string();
         let pairs = encode(read(decode(&event)));
         let figures = [
             micros(records, || decode(&event)),

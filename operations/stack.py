@@ -74,7 +74,7 @@ def alarms():
 
 
 def function_of(stack):
-    return Function(os.environ.get("FUNCTION") or stack.outputs["FunctionName"])
+    return Function(stack.outputs["FunctionName"])
 
 
 def new_release(commit):

@@ -1,18 +1,8 @@
 //! Links between the pages, and the files that they name.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::helpers::text_of;
-
-/// The pages, by their paths.
-fn pages() -> Vec<(PathBuf, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = [root.to_owned(), root.join("docs"), root.join("docs/runbook")];
-    let paths = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
-    let paths = paths.map(|entry| entry.unwrap().path());
-    let pages = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
-    pages.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
-}
+use crate::helpers::{pages_in, text_of};
 
 fn has_heading(page: &str, anchor: &str) -> bool {
     let anchor_of = |heading: &str| -> String {
@@ -27,7 +17,7 @@ fn has_heading(page: &str, anchor: &str) -> bool {
 
 #[test]
 fn every_link_between_the_pages_leads_somewhere() {
-    for (path, page) in pages() {
+    for (path, page) in ["", "docs", "docs/runbook"].into_iter().flat_map(pages_in) {
         for target in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if target.contains("://") || target.contains(char::is_whitespace) {
                 continue;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::Value;
 use testbed::lambda::{Invocation, LogLine, Stream};
 
@@ -112,16 +111,10 @@ fn metrics(line: &Value) -> BTreeMap<String, Value> {
     metrics.remove("requestId");
     let defined = directive["Metrics"].as_array().unwrap();
     assert_eq!(defined.len(), metrics.len(), "{line}");
-    for Metric { name, unit } in defined.iter().map(|metric| Metric::deserialize(metric).unwrap()) {
-        let known = if unit == "Count" { COUNTS } else { DURATIONS };
-        assert!(known.contains(&name.as_str()) && metrics.contains_key(&name), "{name} in {unit}");
+    for metric in defined {
+        let name = metric["Name"].as_str().unwrap();
+        let known = if metric["Unit"] == "Count" { COUNTS } else { DURATIONS };
+        assert!(known.contains(&name) && metrics.contains_key(name), "{metric}");
     }
     metrics
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Metric {
-    name: String,
-    unit: String,
 }

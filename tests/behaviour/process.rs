@@ -12,7 +12,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_bootstrap");
 
 /// Stand-ins with the stream of production.
 pub async fn stack() -> CheckedStack {
-    stack_with(StreamView::NewImage).await
+    CheckedStack::start(StreamView::NewImage).await
 }
 
 /// The same, and the binary on it.
@@ -20,11 +20,6 @@ pub async fn start() -> (CheckedStack, Function) {
     let stack = stack().await;
     let function = function(&stack, &[]).await;
     (stack, function)
-}
-
-/// Stand-ins with another stream view.
-pub async fn stack_with(view: StreamView) -> CheckedStack {
-    CheckedStack::start(view).await
 }
 
 /// The binary on a stack, with quick retries.

@@ -4,9 +4,6 @@ mod accounts;
 mod brakes;
 mod chains;
 mod differences;
-mod failures;
-mod races;
-mod reports;
 
 use std::collections::BTreeSet;
 

@@ -128,7 +128,8 @@ async fn failing_batches(stack: &Stack, function: &Function, answers: &mut Answe
         answers.invoke(function, &event([new])).await;
         stack.api_keys.faults().clear();
     }
-    stack.table.faults().add(Rule::any(Fault::throttled()).times(8));
+    let denied = Fault::aws(400, "AccessDeniedException", &format!("denied: {TOKEN} {KEY}-a"));
+    stack.table.faults().add(Rule::any(denied).times(8));
     answers.invoke(function, &event([removed(22, "a", "INDEX#i")])).await;
     stack.table.faults().clear();
     for secret in [format!(r#"{{"key":"{TOKEN}"}}"#), format!("{TOKEN}\n{TOKEN}")] {
@@ -143,7 +144,6 @@ async fn failing_batches(stack: &Stack, function: &Function, answers: &mut Answe
 }
 
 async fn re_exports(stack: &Stack, function: &Function, answers: &mut Answers) {
-    let payload = |account: &str| json!({"system_account_id": account, "index_name": "i", "include_query_configs": true});
     let mut config = query_config("a", "i", "q", 1);
     config["filter"] = json!(VALUE);
     stack.table.put(&marked("a", "i", json!({"shop_id": "s.example"})));
@@ -151,17 +151,16 @@ async fn re_exports(stack: &Stack, function: &Function, answers: &mut Answers) {
     stack.table.put(&marked("broken", "i", json!({"search_config": VALUE})));
     stack.table.put(&config);
     for account in ["a", "keyless", "broken", "missing"] {
-        answers.invoke(function, &payload(account)).await;
+        answers.invoke(function, &re_export_all(account, "i")).await;
     }
     stack.kv.faults().add(Rule::any(Fault::status(500)).times(8));
-    answers.invoke(function, &payload("a")).await;
+    answers.invoke(function, &re_export_all("a", "i")).await;
     stack.kv.faults().clear();
     for key in ["s.example", "a-gone", "keyless-i", "broken-i", "nobody"] {
-        answers.invoke(function, &json!({"explain": {"key": key}})).await;
+        answers.invoke(function, &explain_key(key)).await;
     }
     stack.table.put(&marked("a", "i", json!({"shop_id": "s.example", "pixel_id": "other"})));
-    let index = json!({"system_account_id": "a", "index_name": "i"});
-    answers.invoke(function, &json!({"explain": index})).await;
+    answers.invoke(function, &explain_index("a", "i")).await;
     answers.invoke(function, &json!({"explain": {"system_account_id": "a"}})).await;
     let tried = to_item(&marked("a", "i", json!({"shop_id": "gone.example"})));
     for removed in [false, true] {
@@ -173,7 +172,9 @@ async fn re_exports(stack: &Stack, function: &Function, answers: &mut Answers) {
     answers.invoke(function, &json!({"search_config": VALUE, "Records": VALUE})).await;
 }
 
-async fn nothing_is_shown_at(level: &str) {
+/// At the finest log level, which prints what the others do.
+#[tokio::test]
+async fn nothing_secret_is_printed_answered_or_put_into_metadata() {
     let stack = process::stack().await;
     stack.kv.set_token(TOKEN);
     stack.secrets.set(TOKEN_SECRET, TOKEN);
@@ -181,7 +182,7 @@ async fn nothing_is_shown_at(level: &str) {
         stack.api_keys.set(account, &format!("{KEY}-{account}"));
     }
     stack.api_keys.remove("keyless");
-    let function = process::function(&stack, &[("AWS_LAMBDA_LOG_LEVEL", level)]).await;
+    let function = process::function(&stack, &[("AWS_LAMBDA_LOG_LEVEL", "TRACE")]).await;
     let mut answers = Answers::default();
 
     good_batches(&stack, &function, &mut answers).await;
@@ -208,14 +209,4 @@ async fn nothing_is_shown_at(level: &str) {
             assert!(shown.is_empty(), "{mark} in the {place}: {shown:#?}");
         }
     }
-}
-
-#[tokio::test]
-async fn nothing_secret_is_printed_answered_or_put_into_metadata() {
-    nothing_is_shown_at("INFO").await;
-}
-
-#[tokio::test]
-async fn nothing_secret_is_printed_at_the_finest_log_level_either() {
-    nothing_is_shown_at("TRACE").await;
 }

@@ -6,5 +6,4 @@ mod deadline;
 mod hostile_names;
 mod kv;
 mod requests;
-mod table;
 mod token;

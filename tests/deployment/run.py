@@ -90,7 +90,7 @@ class World:
         port = free_port()
         self.endpoint = f"http://127.0.0.1:{port}"
         # A shell of `make local-env` asks the local stack.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CLOUDFLARE_", "FUNCTION"))}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "CLOUDFLARE_"))}
         self.environment = {
             **inherited, "AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true",
@@ -135,6 +135,12 @@ class World:
     def make(self, *words, fails=False, **environment):
         """The same to its end. Returns what it said."""
         return self.ended(self.begin(*words, **environment), fails)
+
+    def refuses(self, why, *words, **environment):
+        """What a person types that fails, and says why. Returns all that it said."""
+        said = self.make(*words, fails=True, **environment)
+        assert why in said, said
+        return said
 
     def report(self, *words):
         """The JSON among what it says to people."""
@@ -184,12 +190,17 @@ class World:
         for namespace in ("settings", "query-configs"):
             names = [key["name"] for key in self.listing(namespace)]
             for start in range(0, len(names), 100):
-                body = {"keys": names[start:start + 100], "withMetadata": True}
-                state |= {(namespace, key): held for key, held in self.kv_call(namespace, "/bulk/get", body)["result"]["values"].items()}
+                held = self.values(namespace, names[start:start + 100])
+                state |= {(namespace, key): value for key, value in held.items()}
         return state
 
+    def values(self, namespace, keys):
+        """What KV holds under these keys, with metadata."""
+        return self.kv_call(namespace, "/bulk/get", {"keys": keys, "withMetadata": True})["result"]["values"]
+
     def value(self, key):
-        return json.loads(held["value"]) if (held := self.kv_call("settings", "/bulk/get", {"keys": [key], "withMetadata": True})["result"]["values"][key]) else None
+        held = self.values("settings", [key])[key]
+        return held and json.loads(held["value"])
 
     def alias(self, name="live"):
         return self.aws("lambda").get_alias(FunctionName=NAME, Name=name)
@@ -215,6 +226,19 @@ class World:
             for item in items:
                 writer.put_item(Item=item)
 
+    def executions(self):
+        """Those of the state machine, by their ARNs, with their states."""
+        listed = self.aws("stepfunctions").list_executions(stateMachineArn=self.output("StateMachineArn"))["executions"]
+        return {one["executionArn"]: one["status"] for one in listed}
+
+    def executed_since(self, before, count):
+        """Waits for executions to succeed. Returns the description of each, by its ARN."""
+        def succeeded():
+            found = [arn for arn, state in self.executions().items() if arn not in before and state == "SUCCEEDED"]
+            return found if len(found) >= count else None
+
+        return {arn: self.aws("stepfunctions").describe_execution(executionArn=arn) for arn in until(succeeded)}
+
     def remove(self, account):
         self.aws("dynamodb").delete_item(TableName="test-EcomIndexSettingsTable", Key={"pk": {"S": account}, "sk": {"S": "INDEX#main"}})
 
@@ -239,35 +263,29 @@ def account_with_a_table(world):
         f"CloudflareAccountId={'c' * 32}", f"CloudflareKvNamespaceId={'a' * 32}", f"CloudflareKvQcfgNamespaceId={'b' * 32}",
         f"ApiKeysUrl={URL}", "DefaultCell=main", f"AlarmTopicArn={topics[0]}", "BatchingWindowSeconds=0",
         f"NoticeTopicArn={topics[1]}"]))
-    return {"PARAMETERS_FILE": str(parameters)}
+    world.parameters = {"PARAMETERS_FILE": str(parameters)}
 
 
-def first_deployment(world, parameters):
-    good = world.built("good")
-    said = world.make("deploy", "PARAMETERS=RepairEnabled=true", fails=True, **good, **parameters)
-    assert "first deployment has no repairs" in said, said
+def first_deployment(world):
+    world.good = world.built("good")
+    world.refuses("first deployment has no repairs", "deploy", "PARAMETERS=RepairEnabled=true", **world.good, **world.parameters)
     lacking = world.folder / "lacking.parameters"
-    lacking.write_text(Path(parameters["PARAMETERS_FILE"]).read_text().rsplit("\n", 1)[0])
-    said = world.make("deploy", fails=True, **good, PARAMETERS_FILE=str(lacking))
-    assert "These parameters need a value: NoticeTopicArn." in said, said
-    said = world.make("deploy", fails=True, **world.built("good-dirty"), **parameters)
-    assert "nobody could find its sources" in said, said
+    lacking.write_text(Path(world.parameters["PARAMETERS_FILE"]).read_text().rsplit("\n", 1)[0])
+    world.refuses("These parameters need a value: NoticeTopicArn.", "deploy", **world.good, PARAMETERS_FILE=str(lacking))
+    world.refuses("nobody could find its sources", "deploy", **world.built("good-dirty"), **world.parameters)
     squatted = {"BUCKET": "squatted-deployments"}
     world.session("111111111111", "test").client("s3", endpoint_url=world.endpoint).create_bucket(Bucket=squatted["BUCKET"])
-    said = world.make("deploy", fails=True, **good, **parameters, **squatted)
-    assert "is not account 000000000000's" in said, said
-    said = world.make("deploy", f"PARAMETERS={FAILS}", fails=True, **good, **parameters)
-    assert "this schedule makes" in said, said
-    world.make("deploy", "PARAMETERS=CloudflareAccountId=dry-run", **good, **parameters)
+    world.refuses("is not account 000000000000's", "deploy", **world.good, **world.parameters, **squatted)
+    world.refuses("this schedule makes", "deploy", f"PARAMETERS={FAILS}", **world.good, **world.parameters)
+    world.make("deploy", "PARAMETERS=CloudflareAccountId=dry-run", **world.good, **world.parameters)
     assert world.live() == "1" and "CLOUDFLARE_ACCOUNT_ID" not in world.variables()
-    said = world.make("deploy", **good, **parameters)
+    said = world.make("deploy", **world.good, **world.parameters)
     assert "is a dry run: there is nothing to compare with" in said, said
     assert world.parameter("ApiKeysUrl") == URL and world.variables()["API_KEYS_URL"] == URL
-    assert "is a dry run" in world.make("rollback", fails=True)
+    world.refuses("is a dry run", "rollback")
     assert (world.live(), world.parameter("RepairEnabled")) == ("2", "false")
     names = [alarm["AlarmName"] for alarm in world.aws("cloudwatch").describe_alarms()["MetricAlarms"]]
     assert len(names) == 18 and f"{NAME}-removals-held" in names, names
-    return good
 
 
 def audit_and_repair(world):
@@ -289,7 +307,7 @@ def stream_and_removal(world):
     assert "right" in said and "a7" in said, said
 
 
-def release_that_changes_bytes(world, parameters):
+def release_that_changes_bytes(world):
     def change(binary):
         # The value no longer has the field, as if somebody had misspelt it.
         assert b"pixel_id" in binary
@@ -297,8 +315,8 @@ def release_that_changes_bytes(world, parameters):
 
     before, bad = world.kv_state(), world.built("bad", change)
     began = time.time()
-    said = world.make("deploy", fails=True, **bad, **parameters)
-    assert f"{2 * SIZE} keys that it would rewrite, of {2 * SIZE}" in said and "make release" in said, said
+    said = world.refuses(f"{2 * SIZE} keys that it would rewrite, of {2 * SIZE}", "deploy", **bad, **world.parameters)
+    assert "make release" in said, said
     [hint, *others] = re.findall("make (explain) (QUALIFIER=next) (KEY=.*)", said)
     assert len(others) == 2 and "pixel_id" in world.make(*hint), said
     assert world.live() == "2" and world.kv_state() == before
@@ -310,11 +328,11 @@ def release_that_changes_bytes(world, parameters):
     assert "pixel_id" not in world.value("bad.example")
 
 
-def rollback_that_lasts(world, parameters):
+def rollback_that_lasts(world):
     """During an update that fails: nothing moves it back, and the deployment does not go live either."""
     hold = world.folder / "hold"
     hold.touch()
-    deploying = world.begin("deploy", f"PARAMETERS={FAILS}", **world.built("worse"), **parameters)
+    deploying = world.begin("deploy", f"PARAMETERS={FAILS}", **world.built("worse"), **world.parameters)
     # The newest version is published, and the update goes on.
     until(lambda: world.alias("next")["FunctionVersion"] == "4")
     began = time.time()
@@ -326,18 +344,17 @@ def rollback_that_lasts(world, parameters):
     said = world.ended(deploying, fails=True)
     assert "this schedule makes" in said and world.stack()["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE", said
     assert (world.live(), world.alias("next")["FunctionVersion"]) == ("2", "3"), said
-    assert "Name one: make rollback TO=n" in world.make("rollback", fails=True)
-    said = world.make("configure", "PARAMETERS=RemovalsUpTo=50", fails=True)
-    assert "Deploy good first" in said, said
+    world.refuses("Name one: make rollback TO=n", "rollback")
+    world.refuses("Deploy good first", "configure", "PARAMETERS=RemovalsUpTo=50")
     world.make("configure", "PARAMETERS=ProxyCacheTtl=30")
     assert (world.live(), world.parameter("ProxyCacheTtl", f"{NAME}-alarms")) == ("2", "30")
     world.remove("abad")
     until(lambda: not world.value("bad.example"))
 
 
-def rollback_beside_a_deployment(world, good, parameters):
+def rollback_beside_a_deployment(world):
     """A deployment that compares while somebody moves `live` does not go live."""
-    deploying = world.begin("deploy", **good, **parameters)
+    deploying = world.begin("deploy", **world.good, **world.parameters)
     newest = until(lambda: (version := world.alias("next")["FunctionVersion"]) != "3" and version)
     world.make("rollback", "TO=1")
     assert world.live() == "1"
@@ -347,16 +364,16 @@ def rollback_beside_a_deployment(world, good, parameters):
     world.make("rollback", "TO=2")
 
 
-def zip_that_was_swapped(world, parameters):
+def zip_that_was_swapped(world):
     """Between its upload and CloudFormation's look at it"""
     swap = world.folder / "swap"
     swap.write_bytes(Path(world.built("evil", lambda binary: binary + b" ")["ZIP"]).read_bytes())
-    said = world.make("deploy", fails=True, **world.built("fresh"), **parameters)
+    said = world.refuses("NOT THE ZIP THAT WAS BUILT", "deploy", **world.built("fresh"), **world.parameters)
     swap.unlink()
-    assert "NOT THE ZIP THAT WAS BUILT" in said and "comparing" not in said and world.live() == "2", said
+    assert "comparing" not in said and world.live() == "2", said
 
 
-def template_that_was_poisoned(world, good, parameters):
+def template_that_was_poisoned(world):
     """A resource that is created when somebody else configures the stack. It took a right that on call no longer has."""
     stacks = world.aws("cloudformation")
     kept = [{"ParameterKey": p["ParameterKey"], "UsePreviousValue": True} for p in world.stack()["Parameters"]]
@@ -371,10 +388,10 @@ Resources:
 """).replace("\nConditions:\n", "\nConditions:\n  RepairsAreOn: !Equals [!Ref RepairEnabled, \"true\"]\n")
     stacks.update_stack(StackName=NAME, TemplateBody=template, Parameters=kept, Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"])
     until(lambda: world.stack()["StackStatus"] == "UPDATE_COMPLETE")
-    said = world.make("configure", "PARAMETERS=RepairEnabled=true", fails=True)
-    assert "another template than this checkout" in said and world.parameter("RepairEnabled") == "false", said
+    world.refuses("another template than this checkout", "configure", "PARAMETERS=RepairEnabled=true")
+    assert world.parameter("RepairEnabled") == "false"
     began = time.time()
-    said = world.make("deploy", "PARAMETERS=RepairEnabled=true", **good, **parameters)
+    said = world.make("deploy", "PARAMETERS=RepairEnabled=true", **world.good, **world.parameters)
     assert "change no more than the live one" in said and world.parameter("RepairEnabled") == "true", said
     step(f"... a release without a difference is live after {time.time() - began:.0f} s")
     resources = stacks.list_stack_resources(StackName=NAME)["StackResourceSummaries"]
@@ -383,8 +400,8 @@ Resources:
 
 def configuration(world):
     before = world.live()
-    said = world.make("configure", "PARAMETERS=DefaultCell=other", fails=True)
-    assert f"{2 * SIZE} keys that it would rewrite" in said and world.live() == before, said
+    world.refuses(f"{2 * SIZE} keys that it would rewrite", "configure", "PARAMETERS=DefaultCell=other")
+    assert world.live() == before
     world.make("configure", "PARAMETERS=DefaultCell=main RemovalsUpTo=50")
     assert world.live() != before and world.variables()["REMOVALS_UP_TO"] == "50"
     assert world.variables()["API_KEYS_URL"] == URL
@@ -393,45 +410,29 @@ def configuration(world):
     assert world.live() == before, "the schedule's parameter publishes no version"
 
 
-def machine(world):
-    return world.output("StateMachineArn")
-
-
 def two_reconciles_at_once(world):
-    functions, arn = world.aws("stepfunctions"), machine(world)
     for _ in range(3):
-        starts = [threading.Thread(target=functions.start_execution, kwargs={
-            "stateMachineArn": arn, "input": json.dumps({"reconcile": {}})}) for _ in range(2)]
-        before = {e["executionArn"] for e in functions.list_executions(stateMachineArn=arn)["executions"]}
-        for start in starts:
-            start.start()
-        for start in starts:
-            start.join()
-        ended = until(lambda: ended_since(functions, arn, before, 2))
-        outputs = [json.loads(functions.describe_execution(executionArn=one["executionArn"])["output"]) for one in ended]
+        before = world.executions()
+        start = {"stateMachineArn": world.output("StateMachineArn"), "input": json.dumps({"reconcile": {}})}
+        threads = [threading.Thread(target=world.aws("stepfunctions").start_execution, kwargs=start) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        ended = world.executed_since(before, 2)
+        outputs = [json.loads(one["output"]) for one in ended.values()]
         # The list may lack the other one for a moment, so both may run, but they never leave to each other.
-        assert sum("settings" in output for output in outputs) >= 1, outputs
-        left = [output["left_to"] for output in outputs if "left_to" in output]
-        assert all(one in {e["executionArn"] for e in ended} for one in left), outputs
-
-
-def ended_since(functions, arn, before, count):
-    listed = functions.list_executions(stateMachineArn=arn)["executions"]
-    ended = [one for one in listed if one["executionArn"] not in before and one["status"] == "SUCCEEDED"]
-    return ended if len(ended) >= count else None
+        assert any("settings" in output for output in outputs), outputs
+        assert all(output["left_to"] in ended for output in outputs if "left_to" in output), outputs
 
 
 def schedule(world):
-    scheduler, functions, arn = world.aws("scheduler"), world.aws("stepfunctions"), machine(world)
+    scheduler, before = world.aws("scheduler"), world.executions()
     found = scheduler.get_schedule(Name=f"{NAME}-reconcile")
     assert found["ScheduleExpression"] == "cron(0/30 * * * ? *)"
-    before = {one["executionArn"] for one in functions.list_executions(stateMachineArn=arn)["executions"]}
     # Nobody waits a quarter of an hour: the same target, by the same role, as if a minute had passed.
     again = {"Name": found["Name"], "Target": found["Target"], "FlexibleTimeWindow": found["FlexibleTimeWindow"]}
     scheduler.update_schedule(ScheduleExpression="rate(1 minute)", **again)
-    ended = until(lambda: ended_since(functions, arn, before, 1))[-1]
+    [described, *_] = world.executed_since(before, 1).values()
     scheduler.update_schedule(ScheduleExpression=found["ScheduleExpression"], **again)
-    described = functions.describe_execution(executionArn=ended["executionArn"])
     assert json.loads(described["input"]) == {"reconcile": {"apply": True}}, described
     assert json.loads(described["output"])["apply"], described
 
@@ -443,7 +444,7 @@ def people_on_call(world):
     iam.create_user(UserName="on-call")
     key = iam.create_access_key(UserName="on-call")["AccessKey"]
     who = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
-    assert "AccessDenied" in world.make("explain", "KEY=7.example", fails=True, **who)
+    world.refuses("AccessDenied", "explain", "KEY=7.example", **who)
     iam.attach_user_policy(UserName="on-call", PolicyArn=policy)
     world.make("release", "TO=2", **who)
     for words in (["explain", "KEY=7.example"], ["re-export", "ACCOUNT=a7", "INDEX=main"], ["reconcile"], ["follow"],
@@ -451,8 +452,7 @@ def people_on_call(world):
         said = world.make(*words, **who)
         assert "AccessDenied" not in said, said
     for words in (["deploy"], ["configure", "PARAMETERS=RepairEnabled=false"]):
-        said = world.make(*words, fails=True, **who, **world.built("good"))
-        assert "AccessDenied" in said, said
+        world.refuses("AccessDenied", *words, **who, **world.built("good"))
     session = world.session(key["AccessKeyId"], key["SecretAccessKey"])
 
     def client(service):
@@ -501,31 +501,11 @@ def main():
     world = World(folder)
     try:
         until(world.answers)
-        step(f"an account with a table of {SIZE} indexes, a secret and a topic")
-        parameters = account_with_a_table(world)
-        step("the first deployment, as a dry run, and then to Cloudflare")
-        good = first_deployment(world, parameters)
-        step("an audit, and a repair that fills KV")
-        audit_and_repair(world)
-        step("the stream, a removal, an explain")
-        stream_and_removal(world)
-        step("a second release, which is refused and then released")
-        release_that_changes_bytes(world, parameters)
-        step("a rollback while the stack is updated, which fails")
-        rollback_that_lasts(world, parameters)
-        step("a rollback while a deployment compares")
-        rollback_beside_a_deployment(world, good, parameters)
-        step("a zip that somebody swapped, and a template that somebody poisoned")
-        zip_that_was_swapped(world, parameters)
-        template_that_was_poisoned(world, good, parameters)
-        step("configuration")
-        configuration(world)
-        step("two reconciles at once")
-        two_reconciles_at_once(world)
-        step("the schedule")
-        schedule(world)
-        step("people on call")
-        people_on_call(world)
+        for action in (account_with_a_table, first_deployment, audit_and_repair, stream_and_removal, release_that_changes_bytes,
+                       rollback_that_lasts, rollback_beside_a_deployment, zip_that_was_swapped, template_that_was_poisoned,
+                       configuration, two_reconciles_at_once, schedule, people_on_call):
+            step(action.__name__.replace("_", " "))
+            action(world)
         step("done")
     except BaseException:
         for log in sorted(folder.glob("*.log")):

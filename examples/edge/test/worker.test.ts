@@ -72,17 +72,6 @@ test("a user keeps a target, and internal targets are for internal requests", as
   assert.equal(await target({ "x-user-id": "ada", "x-session-id": "user-1" }), "acme-products-v1");
 });
 
-test("without a target that counts, the index itself serves its searches", async () => {
-  await put("alias-off", "minimal");
-  const off = await route("acme.myshopify.com");
-  assert.deepEqual([off.alias, off.weights, off.target.index_id], ["off", [], "acme-products"]);
-  assert.equal((await route("acme-products-v1")).alias, "none");
-  const index_id = "acme-products-v1";
-  await bags({ index_id, weight: 0 }, { index_id, internal: true }, { index_id, enabled: false });
-  const on = await route("acme-bags");
-  assert.deepEqual([on.alias, on.weights, on.missing], ["on", [], null]);
-});
-
 const missing: [what: string, id: string, value: string | null][] = [
   ["not there", "acme-products-v1", null],
   ["not JSON", "acme-products-v1", "not JSON"],

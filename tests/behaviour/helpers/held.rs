@@ -49,9 +49,3 @@ pub fn held_settings(account: &str, name: &str) -> Value {
 pub fn held_shop(account: &str, name: &str, shop_id: &str) -> Value {
     with(held_settings(account, name), json!({"shop_id": shop_id}))
 }
-
-pub fn held_query_config(account: &str, name: &str, query: &str) -> Value {
-    json!({
-        "boost": 0, "system_account_id": account, "index_name": name, "normalized_query": query,
-    })
-}

@@ -66,14 +66,9 @@ pub fn removed(number: u32, pk: &str, sk: &str) -> Value {
     record("REMOVE", number, json!({"Keys": to_item(&json!({"pk": pk, "sk": sk}))}))
 }
 
-/// The same record of a change that the table took this number of seconds ago.
-pub fn ago(seconds: u64, record: Value) -> Value {
-    created_at(record, json!(now() - seconds))
-}
-
 /// The same record, so old that what is its own fault no longer holds the shard.
 pub fn late(record: Value) -> Value {
-    ago(600, record)
+    created_at(record, json!(now() - 600))
 }
 
 /// The same record with a creation time of any shape.

@@ -15,11 +15,6 @@ pub fn deletes(fault: Fault) -> Rule {
     Rule::on("POST", "/bulk/delete", fault)
 }
 
-/// At KV's next bulk read.
-pub fn reads(fault: Fault) -> Rule {
-    Rule::on("POST", "/bulk/get", fault)
-}
-
 /// At KV's next listing.
 pub fn listings(fault: Fault) -> Rule {
     Rule::on("GET", "/keys", fault)

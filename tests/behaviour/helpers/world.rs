@@ -18,7 +18,7 @@ use testbed::faults::{Fault, Rule};
 use testbed::kv::{KvRequest, KvVerb, Stored};
 use testbed::proxy::query_config_key;
 use testbed::stack::{DEFAULT_CELL, QUERY_CONFIGS, SETTINGS};
-use testbed::stream::{ShardReader, StartingPosition, event};
+use testbed::stream::{ShardReader, event};
 use testbed::table::{StreamView, Table, to_item};
 use tracing::subscriber::DefaultGuard;
 
@@ -29,10 +29,8 @@ use super::rules::writes;
 use crate::printed::COUNTS;
 use crate::schemas::published::check_invocation;
 
-/// Long enough for any answer on a busy machine, for the tests in which nothing hangs.
-pub const PATIENT: Duration = Duration::from_secs(20);
-/// One request's time-out in the tests in which something hangs.
-pub const SHORT: Duration = Duration::from_millis(600);
+/// A request's time-out: long enough for any answer on a busy machine.
+const HTTP_TIMEOUT_MS: &str = "20000";
 /// The time of an invocation in tests that are not about the deadline.
 const INVOCATION: Duration = Duration::from_secs(60);
 /// Requests of one pass over a small table: of a removal's, and of a reconcile's.
@@ -47,7 +45,7 @@ pub struct World {
     /// The handler's wall clock.
     pub clock: WallClock,
     handler: Handler<ClockedServices>,
-    stream: Mutex<Vec<ShardReader>>,
+    stream: Mutex<ShardReader>,
     _capture: DefaultGuard,
 }
 
@@ -71,34 +69,28 @@ impl World {
         Self::with_env(&[]).await
     }
 
-    /// The same with a variable of the environment of its own.
+    /// The same with variables of the environment of its own.
     pub async fn with_env(more: &[(&str, &str)]) -> Self {
-        Self::with(StreamView::NewImage, PATIENT, more).await
-    }
-
-    /// The same with a short time-out for each request.
-    pub async fn impatient() -> Self {
-        Self::with(StreamView::NewImage, SHORT, &[]).await
+        Self::with(StreamView::NewImage, more).await
     }
 
     /// The same with a stream that carries old images too.
     pub async fn with_old_images() -> Self {
-        Self::with(StreamView::NewAndOldImages, PATIENT, &[]).await
+        Self::with(StreamView::NewAndOldImages, &[]).await
     }
 
-    /// Everything chosen by the test. `more` overrides the stack's environment.
-    pub async fn with(view: StreamView, http_timeout: Duration, more: &[(&str, &str)]) -> Self {
+    async fn with(view: StreamView, more: &[(&str, &str)]) -> Self {
         let logs = Logs::default();
         let capture = logs.capture();
         let stack = CheckedStack::start(view).await;
         let mut env = stack.env();
-        env.insert("HTTP_RETRY_BASE_MS".into(), "1".into());
-        env.insert("HTTP_TIMEOUT_MS".into(), http_timeout.as_millis().to_string());
-        env.extend(more.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        let quick = [("HTTP_RETRY_BASE_MS", "1"), ("HTTP_TIMEOUT_MS", HTTP_TIMEOUT_MS)];
+        let more = quick.iter().chain(more);
+        env.extend(more.map(|(name, value)| ((*name).into(), (*value).into())));
         stack.kv.clock().set_speed(0);
         let clock = WallClock::new(stack.kv.clock().clone());
         let handler = handler(&env, clock.clone());
-        let stream = Mutex::new(stack.table.shards(StartingPosition::TrimHorizon));
+        let stream = Mutex::new(stack.table.shard());
         Self { stack, logs, clock, handler, stream, _capture: capture }
     }
 
@@ -154,8 +146,7 @@ impl World {
 
     /// The records of the table's stream that have not been read yet.
     pub fn new_records(&self) -> Vec<Value> {
-        let mut shards = self.stream.lock().unwrap();
-        shards.iter_mut().flat_map(|shard| shard.read(usize::MAX)).collect()
+        self.stream.lock().unwrap().read(usize::MAX)
     }
 
     /// Invokes the handler with the new records of the table's stream, none of which may fail.
@@ -228,23 +219,18 @@ impl World {
 
     /// How many pairs each of the bulk writes of a namespace had.
     pub fn pairs(&self, namespace: &str) -> Vec<usize> {
-        self.puts(namespace).iter().map(|put| put.pairs).collect()
+        self.puts(namespace).iter().map(|put| put.keys.len()).collect()
     }
 
     /// The same of those that KV carried out: not of those that came within a second of another one.
     pub fn pairs_done(&self, namespace: &str) -> Vec<usize> {
         let puts = self.puts(namespace).into_iter().filter(|put| put.status == Some(200));
-        puts.map(|put| put.pairs).collect()
+        puts.map(|put| put.keys.len()).collect()
     }
 
     /// The keys of each bulk delete so far.
     pub fn deletes(&self) -> Vec<Vec<String>> {
         self.stack.kv.log_of(KvVerb::DeleteBulk).into_iter().map(|delete| delete.keys).collect()
-    }
-
-    /// What KV was asked for so far.
-    pub fn verbs(&self) -> Vec<KvVerb> {
-        self.stack.kv.log().iter().map(|request| request.verb).collect()
     }
 
     /// The requests that changed KV, in any order: verb, namespace and sorted keys.
@@ -259,7 +245,7 @@ impl World {
 
     /// How often the table was asked for something.
     pub fn table_requests(&self, operation: &str) -> usize {
-        self.stack.table.operations().get(operation).copied().unwrap_or_default()
+        self.stack.table.log().iter().filter(|request| request.operation == operation).count()
     }
 
     /// How many passes over the table were made. A small table is one page a segment.
@@ -288,12 +274,6 @@ impl World {
     /// Breaks the gateway of the default cell for good.
     pub fn break_api_keys(&self, fault: Fault) {
         self.stack.api_keys.break_cell(DEFAULT_CELL, fault);
-    }
-
-    /// A request before which the table changes.
-    pub fn before(&self, change: impl Fn(&Table) + Send + Sync + 'static) -> Fault {
-        let table = self.stack.table.clone();
-        Fault::before(move || change(&table))
     }
 
     /// A request after which the table changes, before its answer comes.

@@ -7,7 +7,7 @@ use super::template::{ALARMS, read, resources};
 /// An alarm with the template's defaults.
 struct Alarm {
     name: String,
-    topic: &'static str,
+    topic: String,
     /// The metrics by the ids of the expression, or the only one as `value`.
     metrics: BTreeMap<String, String>,
     expression: Option<String>,
@@ -28,7 +28,7 @@ fn after<'a>(body: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The entries of a mapping of the template, by name: the fields of each are lines of its body.
-fn mapping(name: &str) -> Vec<(String, String)> {
+pub fn mapping(name: &str) -> Vec<(String, String)> {
     let template = read(ALARMS);
     let text = template.split(&format!("\n  {name}:\n")).nth(1).unwrap();
     let mut entries: Vec<(String, String)> = Vec::new();
@@ -47,14 +47,6 @@ fn mapping(name: &str) -> Vec<(String, String)> {
     entries
 }
 
-fn topic(name: &str) -> &'static str {
-    match name {
-        "page" => "page",
-        "notice" => "notice",
-        other => panic!("{other}"),
-    }
-}
-
 /// The alarms of one metric, those on shares, and those that are written out.
 fn alarms() -> Vec<Alarm> {
     let of_one_metric = mapping("Alarms").into_iter().map(|(name, row)| {
@@ -63,7 +55,7 @@ fn alarms() -> Vec<Alarm> {
         let kinds = mapping("Kinds");
         let kind = &kinds.iter().find(|(kind, _)| *kind == field("Kind")).unwrap().1;
         Alarm {
-            topic: topic(&field("Topic")),
+            topic: field("Topic"),
             metrics: BTreeMap::from([("value".to_owned(), field("Metric"))]),
             expression: None,
             statistic: after(kind, "Statistic").unwrap().to_owned(),
@@ -79,7 +71,7 @@ fn alarms() -> Vec<Alarm> {
         let field = |name| after(&row, name).unwrap().to_owned();
         let metrics = [("found", field("Metric")), ("desired", "KeysDesired".to_owned())];
         Alarm {
-            topic: "page",
+            topic: "page".to_owned(),
             metrics: metrics.map(|(id, metric)| (id.to_owned(), metric)).into(),
             expression: Some(field("Expression")),
             statistic: field("Statistic"),
@@ -120,7 +112,7 @@ fn written_out() -> impl Iterator<Item = Alarm> {
         let periods = number(field("EvaluationPeriods").unwrap()) as usize;
         let points = field("DatapointsToAlarm").map_or(periods, |points| number(points) as usize);
         Alarm {
-            topic: if body.contains("NoticeTopicArn") { "notice" } else { "page" },
+            topic: if body.contains("NoticeTopicArn") { "notice" } else { "page" }.to_owned(),
             metrics,
             expression: field("Expression"),
             statistic: field("Statistic").or(field("Stat")).unwrap(),
@@ -142,6 +134,7 @@ impl Alarm {
     fn value(&self, series: &Series, period: usize) -> Option<f64> {
         let of = |id: &str| series.get(&*self.metrics[id])?.get(period).copied();
         let filled = |id: &str| of(id).unwrap_or(0.0);
+        let is_tenth = |found: f64, desired: f64| found >= 10.0 && found * 10.0 >= desired;
         let Some(expression) = &self.expression else {
             return if self.statistic == "SampleCount" {
                 of("value").map(|_| 1.0)
@@ -157,13 +150,12 @@ impl Alarm {
             "IF(found >= 1000 || found == desired || (found >= 10 && found * 10 >= desired), found, 0)" =>
             {
                 let (found, desired) = (of("found")?, of("desired")?);
-                let many = found >= 10.0 && found * 10.0 >= desired;
-                Some(if found >= 1000.0 || found == desired || many { found } else { 0.0 })
+                let many = found >= 1000.0 || found == desired || is_tenth(found, desired);
+                Some(if many { found } else { 0.0 })
             }
             "IF(desired == 0 || (found >= 10 && found * 10 >= desired), found, 0)" => {
                 let (found, desired) = (of("found")?, of("desired")?);
-                let many = found >= 10.0 && found * 10.0 >= desired;
-                Some(if desired == 0.0 || many { found } else { 0.0 })
+                Some(if desired == 0.0 || is_tenth(found, desired) { found } else { 0.0 })
             }
             "IF(found > 100 && found * 50 > FILL(desired, 0), found, 0)" => {
                 let found = of("found")?;
@@ -172,8 +164,7 @@ impl Alarm {
             }
             "IF(FILL(refused, 0) > 0 || FILL(rewritten, 0) > 100 || (FILL(missing, 0) >= 10 && FILL(missing, 0) * 10 >= FILL(desired, 0)), 0, drifted)" =>
             {
-                let missing =
-                    filled("missing") >= 10.0 && filled("missing") * 10.0 >= filled("desired");
+                let missing = is_tenth(filled("missing"), filled("desired"));
                 let said = filled("refused") > 0.0 || filled("rewritten") > 100.0 || missing;
                 of("drifted").map(|drifted| if said { 0.0 } else { drifted })
             }
@@ -282,7 +273,7 @@ fn what_is_no_event_rings_nothing() {
 }
 
 #[test]
-fn the_page_of_alarms_has_those_of_the_template_on_their_topics() {
+fn the_page_of_alarms_has_those_of_the_template_on_their_topics_and_so_has_the_dashboard() {
     let page = read("docs/alarms.md");
     let rows = page.lines().filter_map(|row| row.strip_prefix("| ")?.strip_suffix(" |"));
     let rows = rows.filter_map(|row| match row.split(" | ").collect::<Vec<_>>()[..] {
@@ -291,8 +282,14 @@ fn the_page_of_alarms_has_those_of_the_template_on_their_topics() {
     });
     let of_page: BTreeMap<&str, &str> = rows.collect();
     let alarms = alarms();
-    let of_template = alarms.iter().map(|alarm| (alarm.name.as_str(), alarm.topic));
+    let of_template = alarms.iter().map(|alarm| (alarm.name.as_str(), alarm.topic.as_str()));
     assert_eq!(of_page, of_template.collect());
+
+    let template = read(ALARMS);
+    let shown = template.split(r#""alarms": ["#).nth(1).unwrap().split(']').next().unwrap();
+    let shown: BTreeSet<&str> =
+        shown.split("${Alarm}-").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(shown, of_page.into_keys().collect());
 }
 
 #[test]

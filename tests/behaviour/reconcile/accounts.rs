@@ -1,15 +1,9 @@
 //! A run of one account.
 
-use serde_json::Value;
 use testbed::kv::KvVerb::{DeleteBulk, PutBulk};
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 
 use super::*;
-
-/// The report of a run of account a.
-async fn run(world: &World, apply: bool) -> Value {
-    world.report(&of_account("a", apply)).await
-}
 
 #[tokio::test]
 async fn a_run_of_one_account_touches_no_key_of_another() {
@@ -35,7 +29,7 @@ async fn a_run_of_one_account_touches_no_key_of_another() {
     world.stack.kv.put(SETTINGS, "a-stranger", "x", None);
     world.forget();
 
-    let report = run(&world, true).await;
+    let report = world.report(&of_account("a", true)).await;
 
     let [lost, orphan] = ["lost", "orphan"].map(|query| query_config_key("a", "lost", query));
     assert_eq!(
@@ -50,20 +44,4 @@ async fn a_run_of_one_account_touches_no_key_of_another() {
     let classes = ["desired", "missing", "stale", "orphaned", "foreign", "written", "deleted"];
     assert_eq!(classes.map(|class| &report["settings"][class]), [2, 1, 1, 1, 1, 2, 1]);
     assert_eq!(classes.map(|class| &report["query_configs"][class]), [1, 1, 0, 1, 0, 1, 1]);
-}
-
-#[tokio::test]
-async fn shop_ids_that_nobody_asks_for_and_dangling_aliases_are_left_to_a_full_run() {
-    let world = World::start().await;
-    world.settled_with([shop("a", "i", "old.example"), pointing("a", "j", "a-gone")]).await;
-    world.load([shop("a", "i", "new.example")]);
-
-    let answered = world.handle(&of_account("a", true)).await;
-    assert_eq!(world.setting_keys(), ["a-i", "a-j", "new.example", "old.example"]);
-    assert_eq!(answered.ok()["settings"]["dangling"], 0);
-    assert_eq!(answered.found("DriftedKeys"), None, "a part says nothing of the whole");
-
-    let report = world.report(&repair()).await;
-    assert_eq!(world.setting_keys(), ["a-i", "a-j", "new.example"]);
-    assert_eq!(report["settings"]["dangling"], 1);
 }

@@ -47,8 +47,9 @@ async fn a_token_is_replaced_without_a_deployment() {
     assert_eq!(failure.error_type, "CloudflareAuthRejected");
 }
 
-/// Runs `make try-token` with a file that holds this text. Returns whether the token is good.
+/// Runs `operations/try-token` with a file that holds this text. Returns whether the token is good.
 async fn try_token(stack: &Stack, secret: &str) -> bool {
+    stack.kv.clock().pass(Duration::from_secs(1));
     let file = format!("{}/token-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
     std::fs::write(&file, secret).unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/operations/try-token");
@@ -68,9 +69,9 @@ async fn a_new_token_is_tried_with_a_write_and_a_delete_in_both_namespaces() {
     let stack = process::stack().await;
     stack.kv.set_token("new-token");
     stack.kv.clock().set_speed(1);
+    let spied = spy(stack.kv.faults());
     for secret in ["new-token\n", r#"{"token":"new-token"}"#] {
         stack.kv.clear_log();
-        stack.kv.clock().pass(Duration::from_secs(1));
         assert!(try_token(&stack, secret).await);
         let sent: Vec<_> =
             stack.kv.log().into_iter().map(|call| (call.namespace, call.verb)).collect();
@@ -78,8 +79,16 @@ async fn a_new_token_is_tried_with_a_write_and_a_delete_in_both_namespaces() {
             .map(|namespace| [(namespace.to_owned(), PutBulk), (namespace.to_owned(), DeleteBulk)]);
         assert_eq!(sent, both.concat());
     }
-    stack.kv.clock().pass(Duration::from_secs(1));
+    let written: Value = spied.requests()[0].json().unwrap();
+    assert_eq!(written[0]["expiration_ttl"], 60, "it goes also where it can't be deleted");
     assert!(!try_token(&stack, "mistyped-new-token").await);
+
+    // What is no single word would configure curl.
+    stack.kv.clear_log();
+    for secret in ["x\"\noutput = \"written", "new-token\nb", "new-token\"", "new-token\\", "{}"] {
+        assert!(!try_token(&stack, secret).await, "{secret}");
+    }
+    assert!(stack.kv.log().is_empty());
     // A token that may only read.
     let refused = Rule::on("PUT", "/query-configs/bulk", Fault::status(403));
     stack.kv.faults().add(refused.forever());

@@ -44,3 +44,21 @@ async fn fifty_removals_take_two_passes_without_query_configs_and_large_attribut
     assert_eq!(scans.iter().map(|scan| scan.items).sum::<usize>(), 20 * 2);
     assert!(scans.iter().map(|scan| scan.reply_bytes).sum::<usize>() < 100_000);
 }
+
+#[tokio::test]
+async fn removed_query_configs_are_read_in_hundreds_before_and_behind_their_delete() {
+    let world = World::start().await;
+    let items = || (0..250).map(|n| query_config("a", "i", &format!("q{n}"), n));
+    world.settled_with(items()).await;
+    items().for_each(|item| world.remove(&item));
+
+    let answered = world.deliver().await;
+
+    assert_eq!(world.query_config_keys(), NOTHING);
+    assert_eq!(answered.counted("QueryConfigKeysDeleted"), 250);
+    assert_eq!(world.deletes().concat().len(), 250);
+    let reads = "of the batch, before the delete, and behind it";
+    assert_eq!(world.table_requests("BatchGetItem"), 9, "{reads}");
+    assert!(world.stack.table.log().iter().all(|read| read.consistent));
+    assert_eq!(world.passes(), 0);
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use testbed::faults::Fault;
 use testbed::kv::KvVerb;
 use testbed::stack::{QUERY_CONFIGS, SETTINGS};
@@ -12,44 +12,29 @@ use crate::helpers::*;
 #[tokio::test]
 async fn records_of_any_shape_take_no_other_down() {
     let world = World::start().await;
-    // This one succeeds, so that nobody asks for its sequence number.
+    // This one succeeds, so that its sequence number is not needed.
     let mut unnumbered = written(1, &index("a", "good"));
     unnumbered["dynamodb"].as_object_mut().unwrap().remove("SequenceNumber");
     let records = [
         json!(null),
         json!(7),
-        json!("text"),
         json!({}),
         json!({"eventName": "INSERT", "dynamodb": {"Keys": {"pk": {"S": "a"}}}}),
         json!({"eventName": "INSERT", "dynamodb": null}),
+        json!("DEEP"),
+        json!({"dynamodb": {"Keys": "DEEP"}}),
+        written(2, &index_with("a", "deep", json!({"search_config": "DEEP"}))),
         unnumbered,
     ];
+    let deep = format!("{}{}", r#"{"L":["#.repeat(100_000), "]}".repeat(100_000));
+    let event = testbed::stream::event(records).to_string();
+    let event = event.replace(r#"{"S":"DEEP"}"#, &deep).replace(r#""DEEP""#, &deep);
 
-    let answered = world.batch_ok(records).await;
+    let answered = world.handle_text(&event).await;
 
+    assert_eq!(answered.failures(), NOTHING);
     assert_eq!(world.setting_keys(), ["a-good"]);
-    assert_eq!(answered.counted("RecordsRejected"), 6);
-}
-
-#[tokio::test]
-async fn a_batch_of_another_table_or_event_source_is_refused_whole() {
-    let of_table = |table: &str| {
-        let mut record = written(2, &index("a", "i"));
-        record["eventSourceARN"] =
-            json!(format!("arn:aws:dynamodb:us-east-1:123456789012:table/{table}/stream/2026"));
-        record
-    };
-    let world = World::start().await;
-    let mut of_a_queue = written(2, &index("a", "i"));
-    of_a_queue["eventSource"] = json!("aws:sqs");
-    for stranger in [of_a_queue, of_table("dev-EcomIndexSettingsTable")] {
-        let _row = row(&stranger["eventSourceARN"]);
-        let answered = world.batch([written(1, &index("a", "j")), stranger]).await;
-        assert_eq!(answered.error().kind, "InvalidPayload");
-        assert!(world.stack.kv.log().is_empty() && world.stack.table.log().is_empty());
-    }
-    world.batch_ok([of_table(testbed::stack::TABLE)]).await;
-    assert_eq!(world.setting_keys(), ["a-i"]);
+    assert_eq!(answered.counted("RecordsRejected"), 8);
 }
 
 #[tokio::test]
@@ -131,4 +116,27 @@ async fn chunks_of_a_namespace_go_one_after_another_and_keep_to_the_limit() {
         assert!(pair[0].finished_at.unwrap() <= pair[1].received_at);
     }
     assert_eq!(world.setting_keys().len(), 10);
+}
+
+#[tokio::test]
+async fn an_item_beyond_the_limits_of_kv_is_rejected_before_anything_is_sent() {
+    let world = World::start().await;
+    let long = "x".repeat(600);
+    let endpoint = json!({"index_endpoint": "https://h.example"});
+    let items = [
+        (shop("a", "i1", &long), "shop_id"),
+        (shop("a", "i2", ".."), "shop_id"),
+        (index("a", &long), "index_name"),
+        (query_config("a", &long, "q", 1), "index_name"),
+        // 202 bytes fit a key, but not the metadata, where each takes six.
+        (index_with("a", &"\u{1}".repeat(200), endpoint), "index_name"),
+    ];
+
+    let answered = world.batch_ok(all_written(items.iter().map(|(item, _)| item))).await;
+
+    assert_eq!(answered.counted("RecordsRejected"), 5);
+    let rejected = world.logs.of("record rejected");
+    let paths: Vec<&Value> = rejected.iter().map(|line| &line["path"]).collect();
+    assert_eq!(paths, items.each_ref().map(|(_, path)| *path));
+    assert!(world.stack.kv.log().is_empty());
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::faults::{Fault, Faults, Rule};
 use crate::http::{Outcome, Reply, Request, Server};
-use crate::request_log::{Place, RequestLog};
+use crate::request_log::RequestLog;
 use crate::sync::lock;
 
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub struct ApiKeyRequest {
     pub cell: String,
     pub account: String,
     pub received_at: Instant,
-    /// When it was answered, or its client gave up; `None` while it runs.
+    /// When it was answered; `None` while it runs, and if the client gave up.
     pub finished_at: Option<Instant>,
 }
 
@@ -42,8 +42,6 @@ struct State {
     /// What was set; `None` for an account whose key was removed.
     keys: BTreeMap<String, Option<String>>,
     log: RequestLog<ApiKeyRequest>,
-    in_flight: usize,
-    max_in_flight: usize,
 }
 
 impl ApiKeys {
@@ -84,22 +82,8 @@ impl ApiKeys {
         self.locked().log.requests().to_vec()
     }
 
-    /// How often a cell's gateway was asked for an account's key.
-    pub fn count(&self, cell: &str, account: &str) -> usize {
-        let state = self.locked();
-        let asked = state.log.requests().iter();
-        asked.filter(|asked| asked.cell == cell && asked.account == account).count()
-    }
-
-    /// The most requests that ran at the same time since the log was cleared.
-    pub fn max_in_flight(&self) -> usize {
-        self.locked().max_in_flight
-    }
-
     pub fn clear_log(&self) {
-        let mut state = self.locked();
-        state.log.clear();
-        state.max_in_flight = state.in_flight;
+        self.locked().log.clear();
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -112,35 +96,6 @@ pub(crate) fn url_template(server: &str) -> String {
     format!("{server}/{{cell}}/v1/accounts/{{system_account_id}}/key")
 }
 
-/// A request under way. It is dropped when it is answered, or when its client gives up.
-struct UnderWay {
-    shared: Arc<Shared>,
-    place: Place,
-}
-
-impl UnderWay {
-    fn begin(shared: Arc<Shared>, cell: String, account: String) -> Self {
-        let mut state = lock(&shared.state);
-        state.in_flight += 1;
-        state.max_in_flight = state.max_in_flight.max(state.in_flight);
-        let received_at = Instant::now();
-        let request = ApiKeyRequest { cell, account, received_at, finished_at: None };
-        let place = state.log.begin(request);
-        drop(state);
-        Self { shared, place }
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut state = lock(&self.shared.state);
-        state.in_flight -= 1;
-        if let Some(request) = state.log.find(self.place) {
-            request.finished_at = Some(Instant::now());
-        }
-    }
-}
-
 async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
     let segments = request.segments();
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -148,8 +103,14 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
     else {
         return Reply::json(404, &json!({"message": "no such route"})).into();
     };
-    let account = (*account).to_owned();
-    let _under_way = UnderWay::begin(shared.clone(), (*cell).to_owned(), account.clone());
+    let (cell, account) = ((*cell).to_owned(), (*account).to_owned());
+    let asked = ApiKeyRequest {
+        cell,
+        account: account.clone(),
+        received_at: Instant::now(),
+        finished_at: None,
+    };
+    let place = lock(&shared.state).log.begin(asked);
     let key = lock(&shared.state).keys.get(&account).cloned();
     let work = async |_, _| match key.unwrap_or_else(|| Some(format!("key-{account}"))) {
         Some(key) => {
@@ -157,5 +118,9 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
         }
         None => Reply::json(404, &json!({"message": "account has no API key"})),
     };
-    shared.faults.serve(request, work).await
+    let outcome = shared.faults.serve(request, work).await;
+    if let Some(request) = lock(&shared.state).log.find(place) {
+        request.finished_at = Some(Instant::now());
+    }
+    outcome
 }

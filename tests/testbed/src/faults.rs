@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::http::{Outcome, Reply, Request};
 use crate::sync::{lock, pause};
 
-/// A closure that runs at a chosen moment of a request.
+/// A closure that runs between a request's work and its answer.
 pub type Hook = Arc<dyn Fn() + Send + Sync>;
 pub type KeyPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -29,8 +29,6 @@ pub type KeyPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 pub enum Fault {
     /// Answers without doing the work.
     Answer(Reply),
-    /// The same with blanks after the body: this many bytes in all, without announcing how many.
-    Padded(Reply, usize),
     Hang,
     /// Waits, then serves the request.
     Delay(Duration),
@@ -42,31 +40,19 @@ pub enum Fault {
     ApplyThenStatus(u16),
     /// Does the work, then sends half of the answer and breaks the connection.
     TruncatedBody,
-    /// Answers 200 with an HTML page, without doing the work.
-    HtmlBody,
     /// Answers 200 with JSON of another shape, without doing the work.
     WrongJson,
-    /// Runs the closure, then serves the request.
-    Before(Hook),
     /// Serves the request, and runs the closure before the answer goes out.
     After(Hook),
     /// KV's bulk write and delete: the picked keys are left alone and named in
     /// `unsuccessful_keys`, the others are done; answered with this status, 200 or 4xx.
     Unsuccessful(KeyPredicate, u16),
-    /// `BatchGetItem`: only this many keys of each table are read, the others are named in
-    /// `UnprocessedKeys`.
-    Unprocessed(usize),
 }
 
 impl Fault {
     /// A status with a body that names it: HTML for 5xx, as Cloudflare sends it, else JSON.
     pub fn status(code: u16) -> Self {
         Self::Answer(status(code))
-    }
-
-    /// KV's 200 with `success: false`.
-    pub fn success_false() -> Self {
-        Self::Answer(cloudflare(200, 10_012, "scripted success: false"))
     }
 
     /// 429 with `Retry-After` in seconds.
@@ -86,10 +72,6 @@ impl Fault {
         Self::aws(400, "ThrottlingException", "Rate of requests exceeds the allowed throughput.")
     }
 
-    pub fn before(hook: impl Fn() + Send + Sync + 'static) -> Self {
-        Self::Before(Arc::new(hook))
-    }
-
     pub fn after(hook: impl Fn() + Send + Sync + 'static) -> Self {
         Self::After(Arc::new(hook))
     }
@@ -100,16 +82,12 @@ impl Fault {
 }
 
 fn status(code: u16) -> Reply {
-    match code {
-        500.. => Reply::html(code),
-        _ => cloudflare(code, code, &format!("scripted {code}")),
+    if code >= 500 {
+        return Reply::html(code);
     }
-}
-
-fn cloudflare(status: u16, code: u16, message: &str) -> Reply {
-    let errors = [json!({"code": code, "message": message})];
+    let errors = [json!({"code": code, "message": format!("scripted {code}")})];
     let body = json!({"success": false, "errors": errors, "messages": [], "result": null});
-    Reply::json(status, &body)
+    Reply::json(code, &body)
 }
 
 /// Which requests a fault hits, and how many of them. A new rule hits one.
@@ -201,11 +179,6 @@ impl Faults {
         lock(&self.0).rules.push(rule);
     }
 
-    /// Adds a fault that hits the next request, whatever it is.
-    pub fn next(&self, fault: Fault) {
-        self.add(Rule::any(fault));
-    }
-
     pub fn clear(&self) {
         lock(&self.0).rules.clear();
     }
@@ -234,13 +207,10 @@ impl Faults {
         pause((request.received_at + latency).saturating_duration_since(Instant::now())).await;
         match fault {
             Some(Fault::Answer(reply)) => return reply.into(),
-            Some(Fault::Padded(reply, length)) => return Outcome::Padded(reply, length),
             Some(Fault::DropConnection) => return Outcome::Drop,
-            Some(Fault::HtmlBody) => return Reply::html(200).into(),
             Some(Fault::WrongJson) => return Reply::json(200, &json!({"status": "ok"})).into(),
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Delay(duration)) => pause(duration).await,
-            Some(Fault::Before(ref hook)) => hook(),
             _ => {}
         }
         let reply = apply(request, fault.clone()).await;

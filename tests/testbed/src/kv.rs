@@ -27,18 +27,8 @@ use crate::request_log::RequestLog;
 use crate::sync::lock;
 use namespace::Namespace;
 
-pub use limits::{MAX_BODY, MAX_GET, MAX_KEY, MAX_METADATA, MAX_PAIRS, MAX_VALUE};
 pub use log::{KvRequest, KvVerb};
 pub use namespace::Stored;
-
-#[derive(Debug, Clone)]
-pub struct KvOptions {
-    /// The port; 0 for any.
-    pub port: u16,
-    pub account: String,
-    pub token: String,
-    pub namespaces: Vec<String>,
-}
 
 /// A running KV stand-in. Clones share it; it stops with the last of them.
 #[derive(Clone)]
@@ -66,21 +56,27 @@ struct State {
 }
 
 impl Kv {
-    pub async fn start(options: KvOptions) -> io::Result<Self> {
-        let namespaces = options.namespaces.into_iter().map(|id| (id, Namespace::default()));
+    /// Starts it with empty namespaces on a port; 0 for any.
+    pub async fn start(
+        port: u16,
+        account: &str,
+        token: &str,
+        namespaces: &[&str],
+    ) -> io::Result<Self> {
+        let namespaces = namespaces.iter().map(|id| ((*id).to_owned(), Namespace::default()));
         let state = State {
-            token: options.token,
+            token: token.to_owned(),
             namespaces: namespaces.collect(),
             log: RequestLog::default(),
         };
         let shared = Arc::new(Shared {
-            account: options.account,
+            account: account.to_owned(),
             state: Mutex::new(state),
             faults: Faults::default(),
             clock: Clock::default(),
             inspector: OnceLock::new(),
         });
-        let server = Server::sharing(options.port, &shared, api::handle).await?;
+        let server = Server::sharing(port, &shared, api::handle).await?;
         Ok(Self { shared, server })
     }
 
@@ -112,22 +108,14 @@ impl Kv {
         &self.shared.clock
     }
 
-    /// Listings keep showing the present state until [`Kv::catch_up`].
-    pub fn freeze_listing(&self, namespace: &str) {
-        self.change(namespace, |ns| ns.stale_listing = Some(ns.pairs.clone()));
-    }
-
     /// Reads of values keep showing the present state until [`Kv::catch_up`].
     pub fn freeze_values(&self, namespace: &str) {
         self.change(namespace, |ns| ns.stale_values = Some(ns.pairs.clone()));
     }
 
-    /// Ends [`Kv::freeze_listing`] and [`Kv::freeze_values`].
+    /// Ends [`Kv::freeze_values`].
     pub fn catch_up(&self, namespace: &str) {
-        self.change(namespace, |ns| {
-            ns.stale_listing = None;
-            ns.stale_values = None;
-        });
+        self.change(namespace, |ns| ns.stale_values = None);
     }
 
     pub fn get(&self, namespace: &str, key: &str) -> Option<Stored> {

@@ -101,10 +101,6 @@ impl Function {
         self.invoke_within(payload, self.runner.options.timeout).await
     }
 
-    pub async fn invoke_text(&self, payload: String) -> Result<Invocation, StartError> {
-        self.runner.clone().invoke(payload.into(), self.runner.options.timeout).await
-    }
-
     pub async fn invoke_within(
         &self,
         payload: &Value,
@@ -116,11 +112,6 @@ impl Function {
     /// Everything that the function has printed so far, in all its processes.
     pub fn logs(&self) -> Vec<LogLine> {
         self.runner.logs.since(0)
-    }
-
-    /// The same from a line on.
-    pub fn logs_since(&self, place: usize) -> Vec<LogLine> {
-        self.runner.logs.since(place)
     }
 
     /// How many processes there have been.
@@ -179,7 +170,7 @@ impl Runner {
         let invocation = tokio::spawn(async move { self.invoke_now(payload, timeout).await });
         invocation.await.unwrap_or_else(|ended| {
             let failure = Failure::new("Testbed.Stopped", ended.to_string());
-            Err(StartError::Init { failure, logs: Vec::new() })
+            Err(StartError { failure, logs: Vec::new() })
         })
     }
 
@@ -226,7 +217,7 @@ async fn invoke(function: Arc<Runner>, payload: Bytes) -> Reply {
     let timeout = function.options.timeout;
     let result = match function.invoke(payload, timeout).await {
         Ok(invocation) => invocation.result,
-        Err(error) => Err(Failure::from(&error)),
+        Err(error) => Err(error.failure),
     };
     match result {
         Ok(answer) => Reply::json(200, &answer),

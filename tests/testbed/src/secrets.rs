@@ -3,19 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::faults::Faults;
 use crate::http::{Outcome, Reply, Request, Server};
 use crate::sync::lock;
-
-#[derive(Debug, Clone)]
-pub struct SecretRequest {
-    pub secret_id: String,
-    pub received_at: Instant,
-}
 
 /// A running Secrets Manager. Clones share it; it stops with the last of them.
 #[derive(Clone)]
@@ -27,7 +20,7 @@ pub struct Secrets {
 #[derive(Default)]
 struct Shared {
     secrets: Mutex<BTreeMap<String, String>>,
-    log: Mutex<Vec<SecretRequest>>,
+    log: Mutex<Vec<String>>,
     faults: Faults,
 }
 
@@ -53,13 +46,8 @@ impl Secrets {
         lock(&self.shared.secrets).insert(secret_id.to_owned(), secret.to_owned());
     }
 
-    /// Removes a secret: `ResourceNotFoundException` from now on.
-    pub fn remove(&self, secret_id: &str) {
-        lock(&self.shared.secrets).remove(secret_id);
-    }
-
-    /// All requests since the log was cleared.
-    pub fn log(&self) -> Vec<SecretRequest> {
+    /// The secrets that were asked for since the log was cleared.
+    pub fn log(&self) -> Vec<String> {
         lock(&self.shared.log).clone()
     }
 
@@ -76,8 +64,7 @@ async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
         return error("InvalidRequestException", "only GetSecretValue of a SecretId").into();
     };
     let secret_id = secret_id.to_owned();
-    let received_at = Instant::now();
-    lock(&shared.log).push(SecretRequest { secret_id: secret_id.clone(), received_at });
+    lock(&shared.log).push(secret_id.clone());
     let work = async |_, _| match lock(&shared.secrets).get(&secret_id) {
         Some(secret) => reply(
             200,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::api_keys::{self, ApiKeys};
 use crate::aws::REGION;
-use crate::kv::{self, Kv, KvOptions};
+use crate::kv::{self, Kv};
 use crate::lambda::{Function, FunctionOptions};
 use crate::poller::{Poller, PollerOptions};
 use crate::secrets::Secrets;
@@ -70,15 +70,10 @@ pub struct Stack {
 impl Stack {
     pub async fn start(options: StackOptions) -> io::Result<Self> {
         let StackOptions { ports, view } = options;
-        let kv = KvOptions {
-            port: ports.kv,
-            account: ACCOUNT.to_owned(),
-            token: TOKEN.to_owned(),
-            namespaces: vec![SETTINGS.to_owned(), QUERY_CONFIGS.to_owned()],
-        };
         let table = Table::start(ports.dynamodb, TABLE, view).await;
         let table = on_port("dynamodb", ports.dynamodb, table)?;
-        let kv = on_port("kv", ports.kv, Kv::start(kv).await)?;
+        let kv = Kv::start(ports.kv, ACCOUNT, TOKEN, &[SETTINGS, QUERY_CONFIGS]).await;
+        let kv = on_port("kv", ports.kv, kv)?;
         let api_keys = on_port("api-keys", ports.api_keys, ApiKeys::start(ports.api_keys).await)?;
         let secrets = on_port("secrets", ports.secrets, Secrets::start(ports.secrets).await)?;
         secrets.set(TOKEN_SECRET, TOKEN);

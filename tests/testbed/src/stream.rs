@@ -1,4 +1,4 @@
-//! The table's stream, read shard by shard and shaped as Lambda delivers it.
+//! The table's stream, which has one shard, shaped as Lambda delivers it.
 
 use dynoxide::Database;
 use serde::Serialize;
@@ -8,21 +8,10 @@ use serde_json::{Value, json};
 use crate::aws::REGION;
 use crate::table::Table;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StartingPosition {
-    /// With the oldest record.
-    TrimHorizon,
-    /// With what is written from now on.
-    #[default]
-    Latest,
-}
-
-/// A place in a shard. It advances with every read.
+/// A place in the stream. It advances with every read.
 pub struct ShardReader {
     database: Database,
     stream_arn: String,
-    source_arn: String,
-    shard_id: String,
     iterator: Option<String>,
 }
 
@@ -36,37 +25,22 @@ pub fn sequence_number(record: &Value) -> Option<&str> {
 }
 
 impl Table {
-    pub fn shards(&self, from: StartingPosition) -> Vec<ShardReader> {
-        let arn = self.stream_arn();
-        let source_arn =
-            arn.replace(&format!(":{}:", dynoxide::streams::LOCAL_REGION), ":us-east-1:");
-        let described = describe(self.database(), arn);
-        let shards = described["StreamDescription"]["Shards"].as_array().cloned();
-        let kind = match from {
-            StartingPosition::TrimHorizon => "TRIM_HORIZON",
-            StartingPosition::Latest => "LATEST",
-        };
-        let open = |shard: Value| {
-            let shard_id = shard["ShardId"].as_str().unwrap_or_default().to_owned();
-            let iterator = call(
-                |request| self.database().get_shard_iterator(request),
-                json!({"StreamArn": arn, "ShardId": shard_id, "ShardIteratorType": kind}),
-            );
-            ShardReader {
-                database: self.database().clone(),
-                stream_arn: arn.to_owned(),
-                source_arn: source_arn.clone(),
-                shard_id,
-                iterator: iterator["ShardIterator"].as_str().map(str::to_owned),
-            }
-        };
-        shards.unwrap_or_default().into_iter().map(open).collect()
+    /// The stream, from its oldest record on.
+    pub fn shard(&self) -> ShardReader {
+        let (database, stream_arn) = (self.database().clone(), self.stream_arn().to_owned());
+        let mut reader = ShardReader { database, stream_arn, iterator: None };
+        let shard_id = reader.described()["ShardId"].take();
+        let request = json!({
+            "StreamArn": reader.stream_arn, "ShardId": shard_id, "ShardIteratorType": "TRIM_HORIZON",
+        });
+        let mut opened = call(|request| reader.database.get_shard_iterator(request), request);
+        reader.iterator = opened["ShardIterator"].take().as_str().map(str::to_owned);
+        reader
     }
 
     /// All records of the stream so far, shaped as in an event.
     pub fn records(&self) -> Vec<Value> {
-        let mut shards = self.shards(StartingPosition::TrimHorizon);
-        shards.iter_mut().flat_map(|shard| shard.read(usize::MAX)).collect()
+        self.shard().read(usize::MAX)
     }
 }
 
@@ -92,18 +66,23 @@ impl ShardReader {
         records
     }
 
-    /// The sequence number of the shard's newest record.
+    /// The sequence number of the newest record.
     pub fn newest(&self) -> Option<String> {
         // The engine shows it as the end of the shard, though the shard is open.
-        let described = describe(&self.database, &self.stream_arn);
-        let shards = described["StreamDescription"]["Shards"].as_array()?;
-        let own = shards.iter().find(|shard| shard["ShardId"] == self.shard_id.as_str())?;
-        Some(own["SequenceNumberRange"]["EndingSequenceNumber"].as_str()?.to_owned())
+        let newest = &self.described()["SequenceNumberRange"]["EndingSequenceNumber"];
+        newest.as_str().map(str::to_owned)
+    }
+
+    fn described(&self) -> Value {
+        let request = json!({"StreamArn": self.stream_arn});
+        let mut described = call(|request| self.database.describe_stream(request), request);
+        described["StreamDescription"]["Shards"][0].take()
     }
 
     fn shape(&self, mut record: Value) -> Value {
         record["awsRegion"] = REGION.into();
-        record["eventSourceARN"] = self.source_arn.as_str().into();
+        let local = format!(":{}:", dynoxide::streams::LOCAL_REGION);
+        record["eventSourceARN"] = self.stream_arn.replace(&local, ":us-east-1:").into();
         // Lambda sends whole seconds, the engine `1.0`.
         let created = &mut record["dynamodb"]["ApproximateCreationDateTime"];
         if let Some(seconds) = created.as_f64() {
@@ -111,10 +90,6 @@ impl ShardReader {
         }
         record
     }
-}
-
-fn describe(database: &Database, stream_arn: &str) -> Value {
-    call(|request| database.describe_stream(request), json!({"StreamArn": stream_arn}))
 }
 
 /// Calls the engine with JSON, and returns JSON. The engine's types would take more lines.

@@ -123,15 +123,6 @@ impl Table {
         lock(&self.0.front.log).requests().to_vec()
     }
 
-    /// How many requests there were for each operation.
-    pub fn operations(&self) -> BTreeMap<String, usize> {
-        let mut counts = BTreeMap::new();
-        for request in self.log() {
-            *counts.entry(request.operation).or_default() += 1;
-        }
-        counts
-    }
-
     pub fn clear_log(&self) {
         lock(&self.0.front.log).clear();
     }

@@ -45,21 +45,12 @@ fn doctor_tries_each_right_that_can_be_tried_without_a_change() {
     let desk = Desk::of("prod").answers("aws *", "fine");
     let ended = desk.make(&["doctor"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let mut calls = desk.calls();
-    calls.sort();
-    let begins = [
-        "aws --version",
-        "aws cloudformation describe-stacks --stack-name prod-ecom-settings-exporter",
-        "aws cloudwatch describe-alarms --max-records 1",
-        "aws configure list",
-        "aws lambda invoke --invocation-type DryRun --qualifier live --function-name the-function /dev/null",
-        "aws logs filter-log-events --no-paginate --limit 1 --log-group-name /aws/lambda/the-function",
-        "aws stepfunctions list-executions --no-paginate --max-results 1 --state-machine-arn arn:machine",
-        "aws sts get-caller-identity",
-    ];
-    assert_eq!(calls.len(), begins.len(), "{calls:?}");
-    for (call, begin) in calls.iter().zip(begins) {
-        assert!(call.starts_with(begin) && call.ends_with(" --output text"), "{call}");
+    let calls = desk.calls();
+    assert_eq!(calls.len(), 8, "{calls:?}");
+    let reads = ["get-", "list", "describe-", "filter-", "--version", "--invocation-type DryRun"];
+    for call in calls {
+        assert!(reads.iter().any(|read| call.contains(read)), "{call}");
+        assert!(call.ends_with(" --output text") && !call.contains('{'), "{call}");
     }
     let failed = Desk::new().with("ENVIRONMENT", "prod").operator(&["doctor"]);
     assert_eq!((failed.code, failed.stdout.matches("NOT KNOWN").count()), (Some(1), 8));

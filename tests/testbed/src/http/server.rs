@@ -25,8 +25,6 @@ pub enum Outcome {
     Reply(Reply),
     /// Send the head and half of the body, then break the connection.
     Truncated(Reply),
-    /// Respond with blanks after the body, with this number of bytes in all, without announcing it.
-    Padded(Reply, usize),
     /// Break the connection without an answer.
     Drop,
 }
@@ -35,7 +33,7 @@ impl Outcome {
     /// The reply, unless the connection is broken without one.
     pub fn reply(&self) -> Option<&Reply> {
         match self {
-            Self::Reply(reply) | Self::Truncated(reply) | Self::Padded(reply, _) => Some(reply),
+            Self::Reply(reply) | Self::Truncated(reply) => Some(reply),
             Self::Drop => None,
         }
     }
@@ -133,9 +131,7 @@ async fn answer(
     let outcome = handler(request).await;
     let reply = outcome.reply().ok_or(io::ErrorKind::ConnectionAborted)?;
     let (status, mut headers) = (reply.status, reply.headers.clone());
-    if !matches!(outcome, Outcome::Padded(..)) {
-        headers.insert(CONTENT_LENGTH, reply.body.len().into());
-    }
+    headers.insert(CONTENT_LENGTH, reply.body.len().into());
     let mut response = Response::new(body_of(outcome));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -152,19 +148,7 @@ fn body_of(outcome: Outcome) -> impl Body<Data = Bytes, Error = io::Error> {
                 yield_now().await;
                 Err(io::Error::from(io::ErrorKind::ConnectionAborted))?;
             }
-            Outcome::Padded(reply, length) => {
-                let mut blanks = length.saturating_sub(reply.body.len());
-                yield Frame::data(reply.body);
-                while blanks > 0 {
-                    let piece = &BLANKS[..blanks.min(BLANKS.len())];
-                    blanks -= piece.len();
-                    yield Frame::data(Bytes::from_static(piece));
-                }
-            }
             Outcome::Drop => {}
         }
     })
 }
-
-/// The blanks of a padded body, piece by piece.
-const BLANKS: &[u8] = &[b' '; 64 * 1024];

@@ -28,10 +28,8 @@ pub(super) async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
     let place = lock(&shared.state).log.begin(KvRequest {
         verb: target.verb,
         namespace: target.namespace.clone(),
-        pairs: keys.len(),
         keys,
         body_bytes: request.body.len(),
-        query: request.query.clone(),
         received_at: Instant::now(),
         finished_at: None,
         status: None,
@@ -69,7 +67,6 @@ impl Shared {
             Err(refusal) => refusal.reply(),
             Ok(Call::Write(writes)) => write(namespace, writes, self.clock.now(), failing),
             Ok(Call::GetBulk(get)) => namespace.get_bulk(&get),
-            Ok(Call::Get(key)) => namespace.get(&key),
             Ok(Call::List(page)) => namespace.list(&page),
         }
     }

@@ -20,8 +20,6 @@ pub struct Target {
     pub verb: KvVerb,
     pub account: String,
     pub namespace: String,
-    /// The key in the path, decoded.
-    key: String,
 }
 
 impl Target {
@@ -37,17 +35,15 @@ impl Target {
         let path = request.path.strip_prefix("/client/v4/accounts/")?;
         let (account, rest) = path.split_once(NAMESPACES)?;
         let (namespace, tail) = rest.split_once('/')?;
-        let (collection, key) = tail.split_once('/').unwrap_or((tail, ""));
-        let verb = match (&request.method, collection, key) {
-            (&Method::PUT, "bulk", "") => KvVerb::PutBulk,
-            (&Method::POST, "bulk", "delete") => KvVerb::DeleteBulk,
-            (&Method::POST, "bulk", "get") => KvVerb::GetBulk,
-            (&Method::GET, "keys", "") => KvVerb::ListKeys,
-            (&Method::GET, "values", _) => KvVerb::GetValue,
+        let verb = match (&request.method, tail) {
+            (&Method::PUT, "bulk") => KvVerb::PutBulk,
+            (&Method::POST, "bulk/delete") => KvVerb::DeleteBulk,
+            (&Method::POST, "bulk/get") => KvVerb::GetBulk,
+            (&Method::GET, "keys") => KvVerb::ListKeys,
             _ => return None,
         };
-        let [account, namespace, key] = [account, namespace, key].map(decode);
-        Some(Self { verb, account, namespace, key })
+        let [account, namespace] = [account, namespace].map(decode);
+        Some(Self { verb, account, namespace })
     }
 }
 
@@ -57,7 +53,6 @@ pub type Write = (String, Option<Stored>);
 pub enum Call {
     Write(Vec<Write>),
     GetBulk(GetBulk),
-    Get(String),
     List(Page),
 }
 
@@ -108,7 +103,6 @@ impl Call {
                 Ok(Self::GetBulk(get))
             }
             KvVerb::ListKeys => page(request).map(Self::List),
-            KvVerb::GetValue => limits::key(&target.key).map(|()| Self::Get(target.key.clone())),
         }
     }
 
@@ -116,7 +110,6 @@ impl Call {
         match self {
             Self::Write(writes) => writes.iter().map(|(key, _)| key.clone()).collect(),
             Self::GetBulk(GetBulk { keys, .. }) => keys.clone(),
-            Self::Get(key) => vec![key.clone()],
             Self::List(_) => Vec::new(),
         }
     }

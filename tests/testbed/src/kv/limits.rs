@@ -6,15 +6,15 @@ use serde_json::value::RawValue;
 use super::wire::{BAD_BODY, Refusal};
 
 /// Pairs or keys in a bulk request.
-pub const MAX_PAIRS: usize = 10_000;
+const MAX_PAIRS: usize = 10_000;
 /// Bytes of a bulk request.
-pub const MAX_BODY: usize = 100_000_000;
+const MAX_BODY: usize = 100_000_000;
 /// Bytes of a key.
-pub const MAX_KEY: usize = 512;
+const MAX_KEY: usize = 512;
 /// Bytes of a value.
-pub const MAX_VALUE: usize = 25 * 1024 * 1024;
+const MAX_VALUE: usize = 25 * 1024 * 1024;
 /// Bytes of a pair's metadata as JSON.
-pub const MAX_METADATA: usize = 1_024;
+const MAX_METADATA: usize = 1_024;
 /// Keys in a `bulk/get`.
 pub const MAX_GET: usize = 100;
 /// Bytes of values in the reply to a `bulk/get`.
@@ -27,11 +27,11 @@ pub fn body(bytes: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub fn count(pairs: usize) -> Result<usize, Refusal> {
+pub fn count(pairs: usize) -> Result<(), Refusal> {
     if pairs > MAX_PAIRS {
         return Err(Refusal::bad(format!("{pairs} pairs are more than {MAX_PAIRS}")));
     }
-    Ok(pairs)
+    Ok(())
 }
 
 pub fn key(key: &str) -> Result<(), Refusal> {

@@ -8,7 +8,6 @@ pub enum KvVerb {
     DeleteBulk,
     GetBulk,
     ListKeys,
-    GetValue,
 }
 
 impl KvVerb {
@@ -24,7 +23,6 @@ impl std::fmt::Display for KvVerb {
             Self::DeleteBulk => "POST bulk/delete",
             Self::GetBulk => "POST bulk/get",
             Self::ListKeys => "GET keys",
-            Self::GetValue => "GET value",
         })
     }
 }
@@ -36,10 +34,7 @@ pub struct KvRequest {
     pub namespace: String,
     /// The keys that it names, in its order. Empty for a listing and for a malformed body.
     pub keys: Vec<String>,
-    /// How many pairs or keys its body holds.
-    pub pairs: usize,
     pub body_bytes: usize,
-    pub query: String,
     /// When it had been read.
     pub received_at: Instant,
     /// When its reply was ready; `None` while it runs, and if the client gave up.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::call::{GetBulk, Page};
 use super::limits::MAX_GET_BYTES;
-use super::wire::{self, KEY_NOT_FOUND, Refusal};
+use super::wire::{self, Refusal};
 use crate::http::Reply;
 
 /// What KV holds under a key.
@@ -31,12 +31,10 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 type Pairs = BTreeMap<String, Stored>;
 
-/// A namespace, and its older states for reads that lag.
+/// A namespace, and its older state for reads that lag.
 #[derive(Default)]
 pub struct Namespace {
     pub pairs: Pairs,
-    /// What listings show instead, while they lag.
-    pub stale_listing: Option<Pairs>,
     /// What reads of values show instead, while they lag.
     pub stale_values: Option<Pairs>,
     /// When keys were written, for a second.
@@ -66,15 +64,9 @@ impl Namespace {
         true
     }
 
-    pub fn get(&self, key: &str) -> Reply {
-        match self.values().get(key) {
-            Some(stored) => Reply::new(200, "application/octet-stream", stored.value.clone()),
-            None => Refusal::new(404, KEY_NOT_FOUND, "get: 'key not found'").reply(),
-        }
-    }
-
     pub fn get_bulk(&self, get: &GetBulk) -> Reply {
-        let found = get.keys.iter().map(|key| (key, self.values().get(key)));
+        let values = self.stale_values.as_ref().unwrap_or(&self.pairs);
+        let found = get.keys.iter().map(|key| (key, values.get(key)));
         let found: BTreeMap<_, _> = found.collect();
         let bytes: usize = found.values().flatten().map(|stored| stored.value.len()).sum();
         if bytes > MAX_GET_BYTES {
@@ -89,12 +81,12 @@ impl Namespace {
     }
 
     pub fn list(&self, page: &Page) -> Reply {
-        let pairs = self.stale_listing.as_ref().unwrap_or(&self.pairs);
         let from = match &page.after {
             Some(key) => Bound::Excluded(key.as_str()),
             None => Bound::Included(page.prefix.as_str()),
         };
-        let mut rest = pairs
+        let mut rest = self
+            .pairs
             .range::<str, _>((from, Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(&page.prefix));
         let names: Vec<Listed<'_>> = rest
@@ -107,9 +99,5 @@ impl Namespace {
         let cursor = last.map_or_else(String::new, |last| hex::encode(last.name));
         let info = json!({"count": names.len(), "cursor": cursor});
         wire::success(names, Some(info))
-    }
-
-    fn values(&self) -> &Pairs {
-        self.stale_values.as_ref().unwrap_or(&self.pairs)
     }
 }

@@ -7,7 +7,6 @@ use crate::http::Reply;
 
 /// A wrong token.
 pub const AUTHENTICATION: u16 = 10_000;
-pub const KEY_NOT_FOUND: u16 = 10_009;
 /// A malformed body, or a malformed part of it.
 pub const BAD_BODY: u16 = 10_012;
 pub const NAMESPACE_NOT_FOUND: u16 = 10_013;

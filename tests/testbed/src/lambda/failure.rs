@@ -1,8 +1,5 @@
 //! Errors of a function, as the function reports them or as Lambda words them.
 
-use std::io;
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use super::logs::LogLine;
@@ -23,44 +20,25 @@ impl Failure {
     }
 }
 
-impl From<&StartError> for Failure {
-    /// What an invoker sees of a function that does not start.
-    fn from(error: &StartError) -> Self {
-        match error {
-            StartError::Init { failure, .. } => failure.clone(),
-            StartError::Spawn(..) => Self::new("Runtime.InvalidEntrypoint", error.to_string()),
-        }
-    }
-}
-
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.error_type, self.error_message)
     }
 }
 
-/// Why an invocation did not reach the function.
+/// Why an invocation did not reach the function: its binary cannot be run, ended, or took too long, before it
+/// asked for an invocation.
 #[derive(Debug)]
-pub enum StartError {
-    /// The binary cannot be run.
-    Spawn(PathBuf, io::Error),
-    /// It ended, or took too long, before it asked for an invocation.
-    Init {
-        /// What it reported, else how it ended.
-        failure: Failure,
-        logs: Vec<LogLine>,
-    },
+pub struct StartError {
+    /// How it ended.
+    pub failure: Failure,
+    pub logs: Vec<LogLine>,
 }
 
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Spawn(binary, error) => write!(f, "{} cannot be run: {error}", binary.display()),
-            Self::Init { failure, logs } => {
-                write!(f, "the function did not start: {failure}")?;
-                logs.iter().try_for_each(|line| write!(f, "\n  {}", line.text))
-            }
-        }
+        write!(f, "the function did not start: {}", self.failure)?;
+        self.logs.iter().try_for_each(|line| write!(f, "\n  {}", line.text))
     }
 }
 

@@ -44,7 +44,11 @@ impl Process {
         options: &FunctionOptions,
         logs: &Logs,
     ) -> Result<(Self, Duration), StartError> {
-        let refused = |error| StartError::Spawn(options.binary.clone(), error);
+        let refused = |error| {
+            let message = format!("{} cannot be run: {error}", options.binary.display());
+            let failure = Failure::new("Runtime.InvalidEntrypoint", message);
+            StartError { failure, logs: Vec::new() }
+        };
         let place = logs.len();
         let api = RuntimeApi::start().await.map_err(refused)?;
         let spawned = Instant::now();
@@ -70,8 +74,7 @@ impl Process {
             }
         };
         process.kill().await;
-        let failure = process.api.init_failure().unwrap_or(failure);
-        Err(StartError::Init { failure, logs: logs.since(place) })
+        Err(StartError { failure, logs: logs.since(place) })
     }
 
     /// Invokes the process. Without an answer in time, the process is ended.

@@ -16,7 +16,6 @@ use crate::http::{Outcome, Reply, Request, Server};
 use crate::sync::lock;
 
 const INVOCATION: &str = "/2018-06-01/runtime/invocation/";
-const INIT_ERROR: &str = "/2018-06-01/runtime/init/error";
 
 /// An invocation on its way to the process.
 pub(super) struct Job {
@@ -44,7 +43,6 @@ struct Shared {
     polled: watch::Sender<(Option<Instant>, bool)>,
     /// The invocation that the process has, by its id, and who waits for the answer.
     handed: SyncMutex<Option<(String, oneshot::Sender<Answered>)>>,
-    init_failure: SyncMutex<Option<Failure>>,
 }
 
 type Answered = (Result<Bytes, Failure>, Instant);
@@ -63,7 +61,6 @@ impl RuntimeApi {
             jobs: Mutex::new(waiting),
             polled: watch::Sender::default(),
             handed: SyncMutex::default(),
-            init_failure: SyncMutex::default(),
         });
         let server = Server::sharing(0, &shared, handle).await?;
         Ok(Self { jobs, shared, server })
@@ -82,11 +79,6 @@ impl RuntimeApi {
         polled.ok().and_then(|polled| polled.0).unwrap_or_else(Instant::now)
     }
 
-    /// The error that the process reported before it asked for an invocation.
-    pub fn init_failure(&self) -> Option<Failure> {
-        lock(&self.shared.init_failure).clone()
-    }
-
     /// Hands an invocation to the process and waits for its answer; `None` if it takes too long.
     pub async fn invoke(&self, job: Job) -> Option<Answer> {
         let timeout = job.timeout;
@@ -100,10 +92,6 @@ impl RuntimeApi {
 
 async fn handle(shared: Arc<Shared>, request: Request) -> Outcome {
     let (method, path) = (&request.method, &*request.path);
-    if (method, path) == (&Method::POST, INIT_ERROR) {
-        *lock(&shared.init_failure) = Some(reported(&request));
-        return accepted().into();
-    }
     let invocation = path.strip_prefix(INVOCATION).unwrap_or_default();
     match (method, invocation.split_once('/')) {
         (&Method::GET, None) if invocation == "next" => next(&shared).await,
@@ -140,14 +128,10 @@ fn answered(shared: &Shared, id: &str, result: Result<Bytes, Failure>) -> Reply 
         Some((_, answer)) => {
             // Nobody waits any more if it came too late.
             let _ = answer.send((result, Instant::now()));
-            accepted()
+            Reply::json(202, &json!({"status": "OK"}))
         }
         None => refused(400, "InvalidRequestID"),
     }
-}
-
-fn accepted() -> Reply {
-    Reply::json(202, &json!({"status": "OK"}))
 }
 
 fn refused(status: u16, kind: &str) -> Reply {

@@ -3,12 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use hyper::body::Bytes;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::faults::{Fault, Faults};
+use crate::faults::Faults;
 use crate::http::{Client, Outcome, Reply, Request};
 use crate::request_log::{Place, RequestLog};
 use crate::sync::lock;
@@ -23,8 +22,6 @@ pub struct TableRequest {
     pub received_at: Instant,
     /// When its reply was ready; `None` while it runs, and if the client gave up.
     pub finished_at: Option<Instant>,
-    /// The status of its reply; `None` if the connection was broken.
-    pub status: Option<u16>,
 }
 
 pub struct Front {
@@ -56,7 +53,6 @@ impl Front {
         let mut log = lock(&self.log);
         let Some(request) = log.find(place) else { return };
         request.finished_at = Some(Instant::now());
-        request.status = reply.map(|reply| reply.status.as_u16());
         request.reply_bytes = reply.map_or(0, |reply| reply.body.len());
         if let (Some(reply), "Scan" | "Query") = (reply, &*request.operation) {
             let found: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
@@ -68,11 +64,8 @@ impl Front {
 pub async fn handle(front: Arc<Front>, request: Request) -> Outcome {
     let operation = request.operation().unwrap_or_default().to_owned();
     let place = lock(&front.log).begin(describe(&operation, &request));
-    let work = async |request: Request, fault| {
-        let reply = match fault {
-            Some(Fault::Unprocessed(keep)) => unprocessed(&front, request, keep).await,
-            _ => forward(&front, request).await,
-        };
+    let work = async |request: Request, _| {
+        let reply = forward(&front, request).await;
         let reads = ["Get", "BatchGet", "Query", "Scan", "Describe", "List"];
         if !reads.iter().any(|read| operation.starts_with(read)) && reply.status.is_success() {
             front.written();
@@ -99,35 +92,6 @@ async fn forward(front: &Front, request: Request) -> Reply {
     }
 }
 
-/// Reads only the first keys of each table, and hands the others back.
-async fn unprocessed(front: &Front, request: Request, keep: usize) -> Reply {
-    let mut asked: Value = request.json().unwrap_or_default();
-    let mut left = json!({});
-    for (table, get) in asked["RequestItems"].as_object_mut().into_iter().flatten() {
-        let mut rest = get.clone();
-        if let (Some(keys), Some(others)) =
-            (get["Keys"].as_array_mut(), rest["Keys"].as_array_mut())
-            && keys.len() > keep
-        {
-            keys.truncate(keep);
-            others.drain(..keep);
-            left[table] = rest;
-        }
-    }
-    let mut reply = if keep == 0 {
-        Reply::json(200, &json!({"Responses": {}}))
-    } else {
-        let body = Bytes::from(asked.to_string());
-        forward(front, Request { body, ..request }).await
-    };
-    if let Ok(mut answer) = serde_json::from_slice::<Value>(&reply.body) {
-        answer["UnprocessedKeys"] = left;
-        reply.body = answer.to_string().into();
-        reply.headers.remove("x-amz-crc32");
-    }
-    reply.with("content-type", "application/x-amz-json-1.0")
-}
-
 fn describe(operation: &str, request: &Request) -> TableRequest {
     let body: Value = request.json().unwrap_or_default();
     let tables: Vec<&Value> =
@@ -141,6 +105,5 @@ fn describe(operation: &str, request: &Request) -> TableRequest {
         reply_bytes: 0,
         received_at: Instant::now(),
         finished_at: None,
-        status: None,
     }
 }

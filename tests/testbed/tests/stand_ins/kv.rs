@@ -1,152 +1,63 @@
 //! The KV stand-in's faults, and the limits that the probes do not ask of every KV.
 
-use std::time::Duration;
-
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::http::{Client, Reply};
-use testbed::kv::{Kv, KvOptions};
+use testbed::kv::Kv;
+use testbed::stack::{ACCOUNT, SETTINGS, Stack, StackOptions};
 
-const NS: &str = "ns";
-
-struct Caller {
-    kv: Kv,
-    client: Client,
-}
-
-impl Caller {
-    async fn new() -> Self {
-        let options = KvOptions {
-            port: 0,
-            account: "acc".to_owned(),
-            token: "secret".to_owned(),
-            namespaces: vec![NS.to_owned()],
-        };
-        Self { kv: Kv::start(options).await.unwrap(), client: Client::default() }
-    }
-
-    async fn send(&self, method: Method, path: &str, body: &str) -> Result<Reply, String> {
-        let headers = HeaderMap::from_iter([
-            (AUTHORIZATION, HeaderValue::from_static("Bearer secret")),
-            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        ]);
-        let template = self.kv.url_template().replace("{account_id}", "acc");
-        let url = format!("{}/{path}", template.replace("{namespace_id}", NS));
-        self.client.send(method, &url, headers, body.to_owned()).await
-    }
-
-    async fn json(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
-        let reply = self.send(method, path, &body.to_string()).await.unwrap();
-        (reply.status.as_u16(), serde_json::from_slice(&reply.body).unwrap())
-    }
-
-    async fn put(&self, pairs: Value) -> (u16, Value) {
-        self.json(Method::PUT, "bulk", pairs).await
-    }
-}
-
-fn code(answer: &Value) -> Option<u64> {
-    assert_eq!(answer["success"], false);
-    answer["errors"][0]["code"].as_u64()
+/// Sends a bulk write.
+async fn put(kv: &Kv, pairs: Value) -> Result<Reply, String> {
+    let headers = HeaderMap::from_iter([
+        (AUTHORIZATION, HeaderValue::from_static("Bearer local-token")),
+        (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+    ]);
+    let url = kv.url_template().replace("{account_id}", ACCOUNT);
+    let url = url.replace("{namespace_id}", SETTINGS) + "/bulk";
+    Client::default().send(Method::PUT, &url, headers, pairs.to_string()).await
 }
 
 #[tokio::test]
 async fn what_is_too_large_or_of_another_type_is_refused_whole() {
-    let caller = Caller::new().await;
+    let Stack { kv, .. } = Stack::start(StackOptions::default()).await.unwrap();
     let pairs = |count: usize| (0..count).map(|n| json!({"key": n.to_string(), "value": ""}));
-    for body in [
-        json!(pairs(10_001).collect::<Vec<_>>()),
-        json!([{"key": "a", "value": "1"}, {"key": "b", "value": {"not": "a string"}}]),
-        json!([{"key": "a", "value": "1"}, {"key": "b", "value": "v".repeat(25 * 1024 * 1024 + 1)}]),
+    let with = |value: Value| json!([{"key": "a", "value": "1"}, {"key": "b", "value": value}]);
+    for (body, status) in [
+        (pairs(10_001).collect(), 400),
+        (with(json!({"not": "a string"})), 400),
+        (with(json!("v".repeat(25 * 1024 * 1024 + 1))), 413),
     ] {
-        let (status, answer) = caller.put(body).await;
-        assert!((400..500).contains(&status), "{status}");
-        assert_eq!(code(&answer), Some(10_012));
+        let reply = put(&kv, body).await.unwrap();
+        assert_eq!(reply.status, status);
+        let answer: Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(
+            (&answer["success"], &answer["errors"][0]["code"]),
+            (&json!(false), &json!(10_012))
+        );
     }
-    assert_eq!(caller.kv.keys(NS), [""; 0]);
-}
-
-#[tokio::test]
-async fn keys_picked_as_unsuccessful_are_named_and_not_written() {
-    let caller = Caller::new().await;
-    for (status, success) in [(200, true), (400, false)] {
-        caller.kv.clock().pass(Duration::from_secs(1));
-        caller.kv.faults().next(Fault::unsuccessful(|key| key == "b", status));
-        let (answered, answer) =
-            caller.put(json!([{"key": "a", "value": "1"}, {"key": "b", "value": "1"}])).await;
-        assert_eq!((answered, &answer["success"]), (status, &json!(success)));
-        let result = json!({"successful_key_count": 1, "unsuccessful_keys": ["b"]});
-        assert_eq!(answer["result"], result);
-        assert_eq!(caller.kv.keys(NS), ["a"]);
-    }
+    assert_eq!(kv.keys(SETTINGS), [""; 0]);
 }
 
 #[tokio::test]
 async fn faults_come_in_the_order_of_their_rules_and_then_end() {
-    let caller = Caller::new().await;
-    let faults = caller.kv.faults();
-    faults.add(Rule::on("PUT", "/bulk", Fault::status(503)));
-    faults.add(Rule::on("PUT", "/bulk", Fault::DropConnection));
-    faults.add(Rule::on("PUT", "/bulk", Fault::ApplyThenDrop));
-    faults.add(Rule::on("PUT", "/bulk", Fault::ApplyThenStatus(524)));
-    faults.add(Rule::on("PUT", "/bulk", Fault::TruncatedBody));
-    let put = async |key: &str| {
-        let body = json!([{"key": key, "value": "1"}]).to_string();
-        let reply = caller.send(Method::PUT, "bulk", &body).await;
-        (reply.ok().map(|reply| reply.status.as_u16()), caller.kv.get(NS, key).is_some())
-    };
-
-    assert_eq!(put("a").await, (Some(503), false));
-    assert_eq!(put("b").await, (None, false));
-    assert_eq!(put("c").await, (None, true));
-    assert_eq!(put("d").await, (Some(524), true));
-    assert_eq!(put("e").await, (None, true));
-    assert_eq!(put("f").await, (Some(200), true));
-}
-
-#[tokio::test]
-async fn requests_that_name_a_key_can_be_picked() {
-    let caller = Caller::new().await;
-    let refused = Rule::naming("PUT", "/bulk", "a\"b", Fault::status(400)).forever();
-    caller.kv.faults().add(refused);
-    let pair = |key: &str| json!({"key": key, "value": "1"});
-
-    assert_eq!(caller.put(json!([pair("a"), pair("a\"b"), pair("c")])).await.0, 400);
-    assert_eq!(caller.put(json!([pair("a"), pair("a\"bc")])).await.0, 200);
-    assert_eq!(caller.kv.keys(NS), ["a", "a\"bc"]);
-}
-
-#[tokio::test]
-async fn a_listing_that_lags_shows_the_namespace_as_it_was() {
-    let caller = Caller::new().await;
-    caller.kv.put(NS, "old", "1", None);
-    caller.kv.freeze_listing(NS);
-    caller.put(json!([{"key": "new", "value": "1"}])).await;
-    let names = async || {
-        let (_, page) = caller.json(Method::GET, "keys", Value::Null).await;
-        page["result"].clone()
-    };
-    assert_eq!(names().await, json!([{"name": "old"}]));
-    caller.kv.catch_up(NS);
-    assert_eq!(names().await, json!([{"name": "new"}, {"name": "old"}]));
-}
-
-#[tokio::test]
-async fn a_key_takes_one_write_or_delete_a_second() {
-    let caller = Caller::new().await;
-    let clock = caller.kv.clock();
-    clock.set_speed(0);
-    let pair = |key: &str| json!([{"key": key, "value": "1"}, {"key": "other", "value": "1"}]);
-    assert_eq!(caller.put(pair("a")).await.0, 200);
-
-    let (status, answer) = caller.json(Method::POST, "bulk/delete", json!(["a", "b"])).await;
-    assert_eq!((status, code(&answer)), (429, Some(971)));
-    let result = json!({"successful_key_count": 1, "unsuccessful_keys": ["a"]});
-    assert_eq!(answer["result"], result);
-
-    clock.pass(Duration::from_secs(1));
-    assert_eq!(caller.json(Method::POST, "bulk/delete", json!(["a"])).await.0, 200);
-    assert_eq!(caller.put(json!([{"key": "b", "value": "1"}])).await.0, 200);
+    let Stack { kv, .. } = Stack::start(StackOptions::default()).await.unwrap();
+    let rows = [
+        ("a", Fault::status(503), Some(503), false),
+        ("b", Fault::DropConnection, None, false),
+        ("c", Fault::ApplyThenDrop, None, true),
+        ("d", Fault::ApplyThenStatus(524), Some(524), true),
+        ("e", Fault::TruncatedBody, None, true),
+    ];
+    for (_, fault, ..) in rows.clone() {
+        kv.faults().add(Rule::on("PUT", "/bulk", fault));
+    }
+    for (key, _, status, is_done) in rows {
+        let reply = put(&kv, json!([{"key": key, "value": "1"}])).await;
+        assert_eq!(reply.ok().map(|reply| reply.status.as_u16()), status, "{key}");
+        assert_eq!(kv.get(SETTINGS, key).is_some(), is_done, "{key}");
+    }
+    let reply = put(&kv, json!([{"key": "f", "value": "1"}])).await;
+    assert_eq!(reply.unwrap().status, 200);
 }

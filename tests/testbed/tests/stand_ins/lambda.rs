@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
-use testbed::lambda::{Failure, Function, FunctionOptions, StartError};
+use testbed::lambda::{Function, FunctionOptions};
 
 async fn function(mode: &str) -> Function {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stand_ins/function.sh");
@@ -30,46 +30,26 @@ async fn an_invocation_brings_the_answer_and_what_was_printed_on_its_behalf() {
 }
 
 #[tokio::test]
-async fn a_process_that_dies_fails_its_invocation_and_the_next_one_starts_another() {
-    let function = function("").await;
+async fn a_process_that_dies_or_outlives_its_time_out_fails_and_the_next_one_starts() {
+    for (payload, kind) in [("crash", "Runtime.ExitError"), ("hang", "Sandbox.Timedout")] {
+        let function = function("").await;
+        let timeout = Duration::from_millis(300);
 
-    let crashed = function.invoke(&json!("crash")).await.unwrap();
-    let next = function.invoke(&json!(1)).await.unwrap();
+        let failed = function.invoke_within(&json!(payload), timeout).await.unwrap();
+        let next = function.invoke(&json!(1)).await.unwrap();
 
-    assert_eq!(crashed.result.unwrap_err().error_type, "Runtime.ExitError");
-    assert!(crashed.logs.iter().any(|line| line.text == "about to crash"));
-    assert_eq!(next.result, Ok(json!(1)));
-    assert!(next.init.is_some());
-    assert_eq!(function.starts(), 2);
-}
-
-#[tokio::test]
-async fn a_process_that_outlives_its_time_out_is_killed() {
-    let function = function("").await;
-    let timeout = Duration::from_millis(300);
-
-    let hung = function.invoke_within(&json!("hang"), timeout).await.unwrap();
-    let next = function.invoke(&json!(1)).await.unwrap();
-
-    let Failure { error_type, error_message } = hung.result.unwrap_err();
-    assert_eq!(error_type, "Sandbox.Timedout");
-    assert!(error_message.ends_with("Error: Task timed out after 0.30 seconds"), "{error_message}");
-    assert_eq!(next.result, Ok(json!(1)));
-}
-
-#[tokio::test]
-async fn a_start_that_fails_brings_what_was_reported_and_printed() {
-    for (mode, kind, said) in [
-        ("init-error", "Configuration", "ENVIRONMENT is missing"),
-        ("exit", "Runtime.ExitError", "panicked at start"),
-    ] {
-        let function = function(mode).await;
-
-        let Err(StartError::Init { failure, logs }) = function.warm().await else {
-            panic!("{mode} should not start");
-        };
-
-        assert_eq!(failure.error_type, kind);
-        assert_eq!(logs.first().map(|line| line.text.as_str()), Some(said));
+        assert_eq!(failed.result.unwrap_err().error_type, kind);
+        assert_eq!(failed.logs[0].text, format!("got {payload:?}"));
+        assert_eq!(next.result, Ok(json!(1)));
+        assert!(next.init.is_some(), "{payload}");
+        assert_eq!(function.starts(), 2);
     }
+}
+
+#[tokio::test]
+async fn a_start_that_fails_brings_what_was_printed() {
+    let error = function("exit").await.warm().await.unwrap_err();
+
+    assert_eq!(error.failure.error_type, "Runtime.ExitError");
+    assert_eq!(error.logs[0].text, "panicked at start");
 }

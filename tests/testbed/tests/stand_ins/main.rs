@@ -4,5 +4,4 @@
 mod kv;
 mod lambda;
 mod probes;
-mod services;
 mod stream;

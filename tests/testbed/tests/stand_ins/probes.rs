@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
-use testbed::kv::{Kv, KvOptions};
+use testbed::kv::Kv;
 use tokio::time::sleep;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -43,12 +43,9 @@ impl Namespace {
             (Some(url), _) => (Place::Wrangler, url, String::new()),
             (_, Some(url)) => (Place::Cloudflare, url, given("PROBE_KV_TOKEN").unwrap()),
             _ => {
-                let namespaces = vec!["probe".to_owned()];
-                let (account, token) = ("account".to_owned(), "token".to_owned());
-                let options = KvOptions { port: 0, account, token: token.clone(), namespaces };
-                let kv = stand_in.insert(Kv::start(options).await.unwrap());
-                let url = kv.url_template().replace("{account_id}", "account");
-                (Place::StandIn, url.replace("{namespace_id}", "probe"), token)
+                let kv = Kv::start(0, "account", "token", &["probe"]).await.unwrap();
+                let url = stand_in.insert(kv).url_template().replace("{account_id}", "account");
+                (Place::StandIn, url.replace("{namespace_id}", "probe"), "token".to_owned())
             }
         };
         Self { place, url, token, client, _stand_in: stand_in }

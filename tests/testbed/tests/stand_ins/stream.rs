@@ -6,18 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
 use testbed::poller::{Poller, PollerOptions};
-use testbed::stream::{StartingPosition, sequence_number};
 use testbed::table::{self, StreamView, Table, to_item};
 
 const NAME: &str = "local-EcomIndexSettingsTable";
-
-fn options() -> PollerOptions {
-    PollerOptions {
-        starting_position: StartingPosition::TrimHorizon,
-        retry_delay: Duration::ZERO,
-        ..PollerOptions::default()
-    }
-}
 
 fn item(sk: &str) -> Value {
     json!({"pk": "acct", "sk": sk, "n": 1})
@@ -30,20 +21,25 @@ async fn with_records(count: usize) -> Table {
     table
 }
 
-/// A mapping to a function that fails a batch from one of its records on, and how its records came.
-fn deliver(
-    table: &Table,
-    options: PollerOptions,
-    failing: Value,
-) -> (Poller, Arc<Mutex<Vec<usize>>>) {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let sizes = seen.clone();
+/// The sort keys of each batch that a function got.
+type Seen = Arc<Mutex<Vec<Vec<String>>>>;
+
+/// A mapping to a function that fails the record of one sort key once.
+fn deliver(table: &Table, window: Duration, failing: &'static str) -> (Poller, Seen) {
+    let seen = Seen::default();
+    let log = seen.clone();
+    let options = PollerOptions { window, retry_delay: Duration::ZERO };
     let poller = Poller::start(table, options, move |event| {
         let records = event["Records"].as_array().unwrap();
-        sizes.lock().unwrap().push(records.len());
-        let fails = records.iter().any(|record| record["dynamodb"]["SequenceNumber"] == failing);
-        let failures = if fails { json!([{"itemIdentifier": failing}]) } else { json!([]) };
-        async move { Ok::<_, String>(json!({"batchItemFailures": failures})) }
+        let sk =
+            |record: &Value| record["dynamodb"]["Keys"]["sk"]["S"].as_str().unwrap().to_owned();
+        let mut log = log.lock().unwrap();
+        let is_first = !log.iter().flatten().any(|seen| seen == failing);
+        log.push(records.iter().map(sk).collect());
+        let failed = records.iter().filter(|record| is_first && sk(record) == failing);
+        let failures = failed.map(|it| json!({"itemIdentifier": it["dynamodb"]["SequenceNumber"]}));
+        let answer = json!({"batchItemFailures": failures.collect::<Vec<_>>()});
+        async move { Ok::<_, String>(answer) }
     });
     (poller, seen)
 }
@@ -68,10 +64,9 @@ async fn records_are_shaped_as_lambda_delivers_them() {
 }
 
 #[tokio::test]
-async fn the_endpoint_plays_faults_hands_keys_back_and_logs() {
+async fn the_endpoint_plays_faults_and_logs() {
     let table = with_records(2).await;
     table.faults().add(Rule::operation("Scan", Fault::throttled()));
-    table.faults().add(Rule::operation("BatchGetItem", Fault::Unprocessed(1)));
     let call = async |operation: &str, body: Value| {
         table::call(&table.url(), operation, &body).await.unwrap()
     };
@@ -81,65 +76,36 @@ async fn the_endpoint_plays_faults_hands_keys_back_and_logs() {
     assert_eq!(call("Scan", json!({"TableName": NAME})).await.status, 200);
     let keys = ["INDEX#00", "INDEX#01"].map(|sk| to_item(&json!({"pk": "acct", "sk": sk})));
     let get = json!({"RequestItems": {NAME: {"Keys": keys, "ConsistentRead": true}}});
-    let got: Value = serde_json::from_slice(&call("BatchGetItem", get).await.body).unwrap();
-    assert_eq!(got["Responses"][NAME], json!([to_item(&item("INDEX#00"))]));
-    assert_eq!(got["UnprocessedKeys"][NAME]["Keys"], json!([keys[1]]));
+    assert_eq!(call("BatchGetItem", get).await.status, 200);
 
     let log = table.log();
     let seen: Vec<_> =
-        log.iter().map(|seen| (seen.operation.as_str(), seen.status, seen.items)).collect();
-    let expected = [("Scan", Some(400), 0), ("Scan", Some(200), 2), ("BatchGetItem", Some(200), 2)];
-    assert_eq!(seen, expected);
-    assert!(log[2].consistent);
+        log.iter().map(|seen| (seen.operation.as_str(), seen.items, seen.consistent)).collect();
+    assert_eq!(seen, [("Scan", 0, false), ("Scan", 2, false), ("BatchGetItem", 2, true)]);
 }
 
 #[tokio::test]
-async fn records_come_in_order_and_in_batches() {
-    let table = with_records(25).await;
-    let options = PollerOptions { batch_size: 10, ..options() };
-    let (poller, seen) = deliver(&table, options, Value::Null);
+async fn records_come_in_order_and_what_failed_comes_again_from_its_record_on() {
+    let table = with_records(4).await;
+    let (poller, seen) = deliver(&table, Duration::ZERO, "INDEX#02");
     poller.caught_up().await;
-    assert_eq!(*seen.lock().unwrap(), [10, 10, 5]);
-    let delivered = poller.deliveries().into_iter().flat_map(|batch| batch.sequence_numbers);
-    let records = table.records();
-    let written: Vec<_> = records.iter().filter_map(sequence_number).collect();
-    assert_eq!(delivered.collect::<Vec<_>>(), written);
+    let all = ["INDEX#00", "INDEX#01", "INDEX#02", "INDEX#03"];
+    assert_eq!(*seen.lock().unwrap(), [&all[..], &all[2..]]);
 
     let put = json!({"TableName": NAME, "Item": to_item(&item("INDEX#over-http"))});
     assert_eq!(table::call(&table.url(), "PutItem", &put).await.unwrap().status, 200);
     poller.caught_up().await;
-    assert_eq!(*seen.lock().unwrap(), [10, 10, 5, 1]);
+    assert_eq!(seen.lock().unwrap()[2..], [["INDEX#over-http"]]);
 }
 
 #[tokio::test]
 async fn a_window_gathers_what_is_written_while_it_is_open() {
     let table = with_records(0).await;
-    let options = PollerOptions { batch_size: 3, window: Duration::from_secs(60), ..options() };
-    let (poller, seen) = deliver(&table, options, Value::Null);
+    let (poller, seen) = deliver(&table, Duration::from_secs(1), "");
     for sk in ["INDEX#a", "INDEX#b", "INDEX#c"] {
         table.put(&item(sk));
         tokio::task::yield_now().await;
     }
     poller.caught_up().await;
-    assert_eq!(*seen.lock().unwrap(), [3]);
-}
-
-#[tokio::test]
-async fn what_failed_is_sent_again_from_its_record_on_until_its_retries_are_used_up() {
-    let table = with_records(8).await;
-    let failing = table.records()[5]["dynamodb"]["SequenceNumber"].clone();
-    let options = PollerOptions { maximum_retry_attempts: Some(2), ..options() };
-    let (poller, seen) = deliver(&table, options, failing);
-    poller.caught_up().await;
-    assert_eq!(*seen.lock().unwrap(), [8, 3, 3]);
-}
-
-#[tokio::test]
-async fn what_is_too_old_is_given_up_before_it_is_sent() {
-    let table = with_records(1).await;
-    let options = options();
-    options.clock.pass(options.maximum_record_age + Duration::from_secs(2));
-    let (poller, seen) = deliver(&table, options, Value::Null);
-    poller.caught_up().await;
-    assert!(seen.lock().unwrap().is_empty());
+    assert_eq!(*seen.lock().unwrap(), [["INDEX#a", "INDEX#b", "INDEX#c"]]);
 }

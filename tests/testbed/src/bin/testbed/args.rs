@@ -1,7 +1,5 @@
 //! The command line, parsed by hand.
 
-use std::path::PathBuf;
-
 use testbed::stack::Ports;
 
 /// The arguments that are still to be read.
@@ -24,15 +22,6 @@ impl Args {
         }
         self.0.remove(place);
         Ok(Some(self.0.remove(place)))
-    }
-
-    /// The function's binary: the one beside this program, unless a flag names another.
-    pub fn bootstrap(&mut self) -> Result<PathBuf, String> {
-        let own = std::env::current_exe().map_err(|error| error.to_string())?;
-        let given = self.value("--bootstrap")?.map(PathBuf::from);
-        let binary = given.unwrap_or_else(|| own.with_file_name("bootstrap"));
-        let missing = || format!("{} is missing: cargo build --bin bootstrap", binary.display());
-        if binary.is_file() { Ok(binary) } else { Err(missing()) }
     }
 
     /// The ports: the fixed ones, unless a flag names another.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use testbed::poller::PollerOptions;
 use testbed::stack::{Stack, StackOptions, TOKEN};
 
-use crate::Outcome;
 use crate::args::Args;
 use crate::screen::{Screen, Style, millis};
+use crate::{Outcome, bootstrap};
 use stage::{Checked, Demo};
 
 /// How long a batch waits for more records in the demo.
@@ -20,13 +20,13 @@ const WINDOW: Duration = Duration::from_millis(200);
 const RETRY: (&str, &str) = ("HTTP_RETRY_BASE_MS", "100");
 
 pub async fn run(mut args: Args) -> Outcome {
-    let binary = args.bootstrap()?;
+    let binary = bootstrap()?;
     let verbose = args.flag("--verbose");
     args.end()?;
     let stack = Stack::start(StackOptions::default()).await?;
     let function = stack.function(&binary, [RETRY]).await?;
     let init = function.warm().await?.unwrap_or_default();
-    let mapping = PollerOptions { window: WINDOW, ..PollerOptions::default() };
+    let mapping = PollerOptions { window: WINDOW, retry_delay: Duration::from_millis(100) };
     let poller = stack.poll(&function, mapping);
     let screen = Screen::new();
     let demo = Demo { screen, verbose, stack, function, poller };

@@ -4,12 +4,12 @@ mod args;
 mod demo;
 mod fault;
 mod invoke;
-mod picture;
 mod put;
 mod screen;
 mod up;
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use args::Args;
@@ -18,9 +18,8 @@ use args::Args;
 type Outcome = Result<(), Box<dyn Error>>;
 
 const USAGE: &str = "\
-usage: testbed demo [--verbose] [--bootstrap PATH]
-                                     carry changes through the function, and check each
-       testbed up [--bootstrap PATH] [--build COMMAND] [PORTS]
+usage: testbed demo [--verbose]     carry changes through the function, and check each
+       testbed up [--build COMMAND] [PORTS]
                                      the local stack, until Ctrl-C; COMMAND is run after each change in
                                      src, and then the function starts anew
        testbed up --kv-url URL …     the same, writing to the KV of `wrangler dev`
@@ -30,10 +29,9 @@ usage: testbed demo [--verbose] [--bootstrap PATH]
                                      aliases point at
        testbed invoke EVENT [--late] send an event to the function of `up`, as of now or two minutes ago
        testbed fault NAME=value …    script a fault into the stand-ins of `up`; without one, list them
-       testbed picture <DEMO         draw the first steps of the demo's output as an SVG
 
 ITEM is a file with an item in DynamoDB JSON, by itself or as the field `item`.
-PATH is the function's binary. Default: `bootstrap` in the folder of this program.
+The function's binary is `bootstrap` in the folder of this program.
 PORTS: --dynamodb-port 8000 --lambda-port 9001 --kv-port 8787 --api-keys-port 8788
        --secrets-port 8789 --faults-port 8790";
 
@@ -47,7 +45,6 @@ async fn main() -> ExitCode {
         Some("put") => put::run(args).await,
         Some("invoke") => invoke::run(args).await,
         Some("fault") => fault::run(args).await,
-        Some("picture") => picture::run(args),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(())
@@ -61,6 +58,14 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The function's binary, beside this program.
+fn bootstrap() -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let binary = own.with_file_name("bootstrap");
+    let missing = || format!("{} is missing: cargo build --bin bootstrap", binary.display());
+    if binary.is_file() { Ok(binary) } else { Err(missing()) }
 }
 
 /// Why a command got no answer from the local stack.

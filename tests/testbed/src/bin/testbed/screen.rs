@@ -39,12 +39,13 @@ impl Screen {
 
     pub fn request(self, request: &KvRequest) {
         const KEYS: usize = 4;
-        let KvRequest { verb, namespace, pairs, body_bytes, keys, status, .. } = request;
+        let KvRequest { verb, namespace, body_bytes, keys, status, .. } = request;
         let status = status.map_or_else(|| "no answer".to_owned(), |code| code.to_string());
         let shown: Vec<String> = keys.iter().take(KEYS).map(|key| short(key)).collect();
         let more = if keys.len() > KEYS { ", …" } else { "" };
-        let keys = self.paint(Style::Dim, &format!("{}{more}", shown.join(", ")));
-        let text = format!("{verb} {namespace}, {pairs} keys, {body_bytes} B: {status}  {keys}");
+        let names = self.paint(Style::Dim, &format!("{}{more}", shown.join(", ")));
+        let count = keys.len();
+        let text = format!("{verb} {namespace}, {count} keys, {body_bytes} B: {status}  {names}");
         self.line(Style::Bold, "sent", &text);
     }
 

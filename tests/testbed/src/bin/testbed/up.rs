@@ -7,18 +7,15 @@ use testbed::aws::FUNCTION;
 use testbed::kv::KvRequest;
 use testbed::lambda::Function;
 use testbed::poller::{Delivery, Poller, PollerOptions, Verdict};
-use testbed::stack::{
-    ACCOUNT, QUERY_CONFIGS, SETTINGS, Stack, StackOptions, TOKEN, environment_at,
-};
-use testbed::stream::StartingPosition;
+use testbed::stack::{QUERY_CONFIGS, SETTINGS, Stack, StackOptions, environment_at};
 use tokio::process::Command;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::Outcome;
 use crate::args::Args;
 use crate::fault;
 use crate::screen::{Screen, Style};
+use crate::{Outcome, bootstrap};
 
 /// The time that `wrangler dev` takes for a bulk request grows with the square of its pairs.
 const WRANGLER_BULK: (&str, &str) = ("KV_BULK_MAX_PAIRS", "500");
@@ -38,7 +35,7 @@ pub async fn run(mut args: Args) -> Outcome {
         // Nobody uses the stand-in for KV then, and its port may be the other KV's.
         ports.kv = 0;
     }
-    let binary = if no_function { None } else { Some(args.bootstrap()?) };
+    let binary = if no_function { None } else { Some(bootstrap()?) };
     args.end()?;
     if fault::is_served(ports.faults).await {
         return Err("A local stack runs already: use that one, or end it with Ctrl-C.".into());
@@ -60,15 +57,10 @@ pub async fn run(mut args: Args) -> Outcome {
     let function = stack.function(binary, kv.into_iter().flatten()).await?;
     function.warm().await?;
     println!("Lambda           {}  function {FUNCTION}", function.url());
-    let mapping = PollerOptions {
-        window: WINDOW,
-        starting_position: StartingPosition::TrimHorizon,
-        retry_delay: Duration::from_secs(2),
-        ..PollerOptions::default()
-    };
+    let mapping = PollerOptions { window: WINDOW, retry_delay: Duration::from_secs(2) };
     let poller = stack.poll(&function, mapping);
     if kv_url.is_none() {
-        show_commands(&stack);
+        println!("{COMMANDS}");
     }
     let rebuilt = if build.is_some() { " A change in src is built and taken over." } else { "" };
     println!("\nReady. A batch waits 200 ms here, 10 s in production.{rebuilt} Ctrl-C ends it.\n");
@@ -93,35 +85,23 @@ pub fn env(mut args: Args) -> Outcome {
     args.end()?;
     let mut env = environment_at(ports);
     // For the AWS CLI and `make` only.
-    for (name, value) in [
-        ("AWS_ENDPOINT_URL_LAMBDA", format!("http://127.0.0.1:{}", ports.lambda)),
-        // Whatever has no stand-in is not asked for in AWS.
-        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9".to_owned()),
-        ("FUNCTION", FUNCTION.to_owned()),
-    ] {
-        env.insert(name.to_owned(), value);
-    }
+    env.insert("AWS_ENDPOINT_URL_LAMBDA".into(), format!("http://127.0.0.1:{}", ports.lambda));
+    // Whatever has no stand-in is not asked for in AWS.
+    env.insert("AWS_ENDPOINT_URL".into(), "http://127.0.0.1:9".into());
     for (name, value) in env {
         println!("export {name}='{value}'");
     }
     Ok(())
 }
 
-fn show_commands(stack: &Stack) {
-    let values = stack.kv.url_template().replace("{account_id}", ACCOUNT);
-    let values = values.replace("{namespace_id}", SETTINGS) + "/values";
-    println!(
-        "
+const COMMANDS: &str = "
 Try it in another terminal:
 
   make put EXAMPLE=weighted-alias                   an item, and those that its alias points at
   make explain LOCAL=true KEY=acme.myshopify.com    what KV holds of it, and why
-  curl -H 'Authorization: Bearer {TOKEN}' {values}/acme.myshopify.com
   make put EXAMPLE=alias-off                        the alias is switched off
   make fault KV=503                                 KV fails; without KV=503, what else can
-  make reconcile LOCAL=true                         compares KV with the table"
-    );
-}
+  make reconcile LOCAL=true                         compares KV with the table";
 
 /// Builds after each change of a source, and has the function start anew.
 async fn rebuild(build: Option<String>, function: &Function) -> Outcome {
@@ -171,7 +151,7 @@ async fn show(stack: &Stack, function: &Function, poller: &Poller) {
                 screen.request(request);
             }
         }
-        for line in function.logs_since(lines) {
+        for line in function.logs().split_off(lines) {
             lines += 1;
             screen.warning(&line.text);
         }
@@ -183,8 +163,7 @@ async fn show(stack: &Stack, function: &Function, poller: &Poller) {
 }
 
 fn show_delivery(screen: Screen, delivery: &Delivery) {
-    let records = delivery.sequence_numbers.len();
-    let took = delivery.duration.as_millis();
+    let (records, took) = (delivery.records, delivery.duration.as_millis());
     let (style, text) = match &delivery.verdict {
         Verdict::Done => (Style::Green, format!("{records} done, {took} ms")),
         Verdict::From(done) => {

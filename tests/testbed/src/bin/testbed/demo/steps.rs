@@ -44,7 +44,7 @@ pub async fn create(demo: &Demo) -> Checked {
     );
     demo.check("the value is what the proxy expects, byte for byte", stored.value == expected)?;
     demo.check("the index id has the same value", demo.stored(ID)?.value == expected)?;
-    let pairs: Vec<usize> = carried.requests.iter().map(|request| request.pairs).collect();
+    let pairs: Vec<usize> = carried.requests.iter().map(|request| request.keys.len()).collect();
     demo.check("one request wrote all keys", pairs == [3])
 }
 
