@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::place::{Place, Variables};
-use crate::terminal::{print, say};
+use crate::terminal::{Progress, print, say};
 use crate::words::{Words, help};
 use crate::{Failure, explain, history, reconcile, report, status, wrong_use};
 
@@ -63,7 +63,9 @@ pub fn invoke(
     payload: &Value,
 ) -> Result<(Value, Option<Vec<String>>), Failure> {
     say("The function is asked. After Ctrl-C it goes on by itself.");
+    let waiting = Progress::start("waiting for the function");
     let answer = place.invoke(payload, words.get("QUALIFIER").unwrap_or("live"))?;
+    drop(waiting);
     let raw = words.is("RAW").then(|| answer.lines().map(str::to_owned).collect());
     Ok((report::parsed(&answer), raw))
 }

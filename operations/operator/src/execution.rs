@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::place::Stack;
 use crate::reconcile::{Chain, is_report, progress};
-use crate::terminal::say;
+use crate::terminal::{Progress, say};
 use crate::{Failure, aws, failed, report};
 
 const PAUSE: Duration = Duration::from_secs(2);
@@ -46,28 +46,20 @@ pub fn follow(arn: &str, chain: &mut Chain) -> Result<(), Failure> {
     say(arn);
     say("Ctrl-C ends only this command. The reconcile goes on: `make follow` shows it again, \
          `make stop-reconciles` stops it.");
-    let mut shown = "The first run is under way.".to_owned();
-    say(&shown);
+    let shown = Progress::start("the first run is under way");
     loop {
         let history = aws::json(HISTORY, &[arn])?;
         let events = history["events"].as_array().map_or(&[][..], Vec::as_slice);
         if let Some(report) = events.iter().find_map(report) {
+            shown.show(progress(&report));
             *chain = Some(report);
         }
         if let Some(ended) = events.first().and_then(|newest| ended(newest, chain)) {
             return ended;
         }
         let newest = events.iter().find(|event| is_failure(event) || report(event).is_some());
-        let now = match (newest, &*chain) {
-            (Some(event), _) if is_failure(event) => {
-                "The last run failed. Unless that is final, it is tried again.".to_owned()
-            }
-            (Some(_), Some(report)) => progress(report),
-            _ => shown.clone(),
-        };
-        if now != shown {
-            say(&now);
-            shown = now;
+        if newest.is_some_and(is_failure) {
+            shown.show("the last run failed; unless that is final, it is tried again".to_owned());
         }
         sleep(PAUSE);
     }

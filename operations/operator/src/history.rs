@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::place::{Place, Stack, Variables};
-use crate::terminal::{print, say, wrapped};
+use crate::terminal::{Progress, print, say, wrapped};
 use crate::words::Words;
 use crate::{Failure, aws, failed, report};
 
@@ -85,7 +85,7 @@ fn queried(stack: &Stack, subject: &Value, days: u32) -> Result<Vec<Value>, Fail
     });
     let started = aws::json("logs start-query --cli-input-json", &[&query.to_string()])?;
     let id = started["queryId"].as_str().unwrap_or_default();
-    say("The log is searched.");
+    let _waiting = Progress::start("the log is searched");
     let results = loop {
         let results = aws::json("logs get-query-results --query-id", &[id])?;
         match results["status"].as_str() {

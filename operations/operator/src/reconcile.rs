@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::place::{Place, Variables};
-use crate::terminal::{print, say};
+use crate::terminal::{Progress, print, say};
 use crate::words::Words;
 use crate::{Failure, aws, execution, failed, report};
 
@@ -65,10 +65,11 @@ pub fn stop_all(words: &Words<'_>, variables: Variables<'_>) -> Result<(), Failu
 /// Invokes the function until a report has no `continue`, as the state machine does in AWS.
 fn follow_continue(local: &Place, mut fields: Value, chain: &mut Chain) -> Result<(), Failure> {
     say("After Ctrl-C the run that has begun goes on to its end, and no other follows.");
+    let shown = Progress::start("the first run is under way");
     loop {
         let answer = local.invoke(&json!({"reconcile": fields}), "")?;
         let report = report::parsed(&answer);
-        say(&progress(&report));
+        shown.show(progress(&report));
         fields["continue"] = report["continue"].clone();
         *chain = Some(report);
         if fields["continue"].is_null() {

@@ -1,7 +1,7 @@
 //! How the stack is, and whether this machine can work with it.
 
 use crate::place::{Place, Variables};
-use crate::terminal::{print, wrapped};
+use crate::terminal::{Progress, print, wrapped};
 use crate::words::{Words, section};
 use crate::{Failure, aws, failed};
 
@@ -15,6 +15,7 @@ const COLUMN: usize = 25;
 pub fn ask(command: &str, words: &Words<'_>, variables: Variables<'_>) -> Result<(), Failure> {
     let place = Place::of(words, variables)?;
     let stack = place.in_aws(&format!("`{command}`"))?;
+    let progress = Progress::start("asking AWS");
     let mut names = stack.outputs().unwrap_or_default();
     names.insert("stack".to_owned(), stack.name.clone());
     names.insert("prefix".to_owned(), stack.prefix.clone());
@@ -41,6 +42,7 @@ pub fn ask(command: &str, words: &Words<'_>, variables: Variables<'_>) -> Result
         lines[0].replace_range(..COLUMN, &format!("{title:<COLUMN$}"));
         shown.extend(lines);
     }
+    drop(progress);
     print(&shown)?;
     // What can't be had is what a doctor looks for.
     if command == "doctor" { ended } else { Ok(()) }

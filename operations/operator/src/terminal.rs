@@ -1,11 +1,17 @@
 //! What reaches a terminal.
 
 use std::fmt::Write as _;
-use std::io::{Write, stderr, stdout};
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{JoinHandle, spawn};
+use std::time::{Duration, Instant};
 
 use crate::{Failure, at};
 
 const COLUMNS: usize = 100;
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Returns to the start of the line, and erases it.
+const ERASE: &str = "\r\x1b[K";
 
 /// Returns a text with JSON's escapes for all characters that do not show as themselves: controls, what
 /// changes the direction of a text or ends a line, and what has no width.
@@ -35,10 +41,11 @@ pub fn print(lines: &[String]) -> Result<(), Failure> {
     stdout().write_all(text.as_bytes()).map_err(at("standard output"))
 }
 
-/// Prints a text to standard error.
+/// Prints a text to standard error, in the place of the line that moves.
 pub fn say(text: &str) {
+    let erase = if stderr().is_terminal() { ERASE } else { "" };
     let lines: String = wrapped(text, 0).iter().map(|line| plain(line) + "\n").collect();
-    let _ = stderr().write_all(lines.as_bytes());
+    let _ = write!(stderr(), "{erase}{lines}");
 }
 
 /// Breaks a text between its words into lines that begin with `indent` spaces.
@@ -62,5 +69,47 @@ pub fn quoted(name: &str) -> String {
     match name.bytes().all(is_plain) {
         true => name.to_owned(),
         false => format!("'{}'", name.replace('\'', r"'\''")),
+    }
+}
+
+/// What a command waits for: on a terminal a line that moves every second, elsewhere nothing.
+pub struct Progress(Option<(Sender<String>, JoinHandle<()>)>);
+
+impl Progress {
+    pub fn start(text: &str) -> Self {
+        let mut text = text.to_owned();
+        Self(stderr().is_terminal().then(|| {
+            let (sender, texts) = channel();
+            let painter = spawn(move || {
+                let began = Instant::now();
+                loop {
+                    match texts.recv_timeout(HEARTBEAT) {
+                        Ok(next) => text = next,
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Err(RecvTimeoutError::Disconnected) => break,
+                    }
+                    let line = plain(&format!("{} s: {text}", began.elapsed().as_secs()));
+                    let line: String = line.chars().take(COLUMNS - 1).collect();
+                    let _ = write!(stderr(), "{ERASE}{line}");
+                }
+                let _ = write!(stderr(), "{ERASE}");
+            });
+            (sender, painter)
+        }))
+    }
+
+    pub fn show(&self, text: String) {
+        if let Some((sender, _)) = &self.0 {
+            let _ = sender.send(text);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some((sender, painter)) = self.0.take() {
+            drop(sender);
+            let _ = painter.join();
+        }
     }
 }
