@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::chain::{Chain, INVOCATION, audit, follow, repair};
 use super::items::{ItemId, Size, Version};
-use super::services::{Found, Gateway, World, process};
+use super::memory::HTTP_TIMEOUT;
+use super::services::{Found, World, process};
 
 /// 6,000 keys, 400 of them settings'.
 pub const SIZE: Size = Size {
@@ -179,16 +180,16 @@ async fn a_run_of_one_account_reads_its_keys_and_items_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cell_that_gives_nothing_costs_its_own_accounts_only() {
-    for gateway in [Gateway::Hangs, Gateway::Fails] {
+    for gives_up_after in [HTTP_TIMEOUT, Duration::from_millis(20)] {
         let mut world = World::new(Size { query_configs: 0, accounts: 500, drift: 20, ..SIZE });
-        world.gateways.insert("cell-1".to_owned(), gateway);
+        world.silent_cells.insert("cell-1".to_owned(), gives_up_after);
         let world = Rc::new(world);
         let size = world.size;
         let (dead, healthy): (Vec<ItemId>, Vec<ItemId>) =
             size.items().partition(|id| size.cell(*id) == "cell-1");
         let chain = run(&world, repair(), INVOCATION).await;
-        assert_eq!(chain.runs, 1, "{gateway:?}");
-        assert_eq!(chain.total("failed"), 2 * dead.len() as u64, "{gateway:?}");
+        assert_eq!(chain.runs, 1, "{gives_up_after:?}");
+        assert_eq!(chain.total("failed"), 2 * dead.len() as u64, "{gives_up_after:?}");
         let kv = world.kv.borrow();
         for id in healthy {
             let keys = size.kv_keys(id);

@@ -6,20 +6,18 @@ use std::ops::Bound;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use ecom_settings_exporter::config::ExporterConfig;
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::{Digest, Metadata, Namespace, Source, StoredValue};
 use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, Part, ScanColumns, TableError,
-    TablePage,
+    ApiKeyError, ApiKeyService, Cause, Clock, Part, ScanColumns, TableError, TablePage,
 };
 use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
 
 use super::items::{Drift, ItemId, Size, Version, api_key};
 use super::memory::{
-    Backend, Change, HTTP_TIMEOUT, KvFault, Listing, Memory, Row, config, part_has, table_page,
+    Backend, Change, KvFault, KvRequest, Memory, Row, config, part_has, table_page,
 };
 
 /// The version that KV holds of a stale item. The table's versions count from 0.
@@ -45,13 +43,6 @@ pub struct Pace {
     /// A page of the table.
     pub page: Duration,
     pub api_key: Duration,
-}
-
-/// How a cell's gateway behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gateway {
-    Hangs,
-    Fails,
 }
 
 /// What was asked of the services.
@@ -90,7 +81,8 @@ pub struct World {
     pub page_keys: usize,
     /// What the table reads for a page, in bytes.
     pub page_bytes: usize,
-    pub gateways: BTreeMap<String, Gateway>,
+    /// The gateways that give nothing, and how long they take for that.
+    pub silent_cells: BTreeMap<String, Duration>,
     /// Pages of a scan that fail before one succeeds again.
     pub throttled: Cell<u32>,
     pub asked: RefCell<Asked>,
@@ -111,7 +103,7 @@ impl World {
             },
             page_keys: 1_000,
             page_bytes: 1024 * 1024,
-            gateways: BTreeMap::new(),
+            silent_cells: BTreeMap::new(),
             throttled: Cell::new(0),
             asked: RefCell::default(),
             began: Instant::now(),
@@ -222,71 +214,59 @@ pub struct Ports {
 /// Starts a process of the function.
 pub fn process(world: &Rc<World>) -> Handler<Memory<Ports>> {
     let ports = Ports { world: Rc::clone(world), chance: Cell::new(0) };
-    Handler::new(Memory(ports), ExporterConfig { ..config(ENVIRONMENT) })
-}
-
-impl Ports {
-    async fn kv_request(&self, takes: Duration, keys: usize) {
-        self.world.asked.borrow_mut().kv.push(Instant::now());
-        sleep(takes + WORK * u32::try_from(keys).expect("a page")).await;
-    }
+    Handler::new(Memory(ports), config(ENVIRONMENT))
 }
 
 impl Backend for Ports {
-    type Held = Held;
-
-    fn held(_: Namespace, stored: &StoredValue) -> Held {
-        Held::Written(stored.clone())
-    }
-
-    async fn write(&self, _: Namespace, changes: &[Change<Held>]) -> Option<KvFault> {
-        self.kv_request(self.world.pace.kv, changes.len()).await;
+    async fn ask_kv(&self, _: Namespace, request: KvRequest<'_>) -> Option<KvFault> {
+        self.world.asked.borrow_mut().kv.push(Instant::now());
+        let Pace { list, kv, .. } = self.world.pace;
+        let (takes, keys) = match request {
+            KvRequest::Write(changes) => (kv, changes.len()),
+            KvRequest::Read(keys) => (kv, keys.len()),
+            KvRequest::List => (list, self.world.page_keys),
+        };
+        sleep(takes + WORK * u32::try_from(keys).expect("a page")).await;
         None
     }
 
-    fn change(&self, namespace: Namespace, key: String, held: Option<Held>) {
+    fn change(&self, namespace: Namespace, (key, stored): Change) {
         let mut kv = self.world.kv.borrow_mut();
         let mut asked = self.world.asked.borrow_mut();
-        match held {
-            Some(held) => {
+        match stored {
+            Some(stored) => {
                 asked.written += 1;
-                kv.insert((namespace, key), held);
+                kv.insert((namespace, key), Held::Written(stored));
             }
             None => asked.deleted += u64::from(kv.remove(&(namespace, key)).is_some()),
         }
     }
 
-    async fn read(
-        &self,
-        namespace: Namespace,
-        keys: &[String],
-    ) -> Result<BTreeMap<String, StoredValue>, KvError> {
-        self.kv_request(self.world.pace.kv, keys.len()).await;
+    fn held(&self, namespace: Namespace, key: &str) -> Option<StoredValue> {
         let kv = self.world.kv.borrow();
-        let found = keys.iter().filter_map(|key| {
-            let held = kv.get(&(namespace, key.clone()))?;
-            Some((key.clone(), self.world.stored(held)))
-        });
-        Ok(found.collect())
+        kv.get(&(namespace, key.to_owned())).map(|held| self.world.stored(held))
     }
 
-    async fn list(&self, listing: Listing<'_>) -> Result<ListPage, KvError> {
-        self.kv_request(self.world.pace.list, self.world.page_keys).await;
+    /// Without the value's and the metadata's JSON, which a listing does not show.
+    fn listed(&self, namespace: Namespace, key: &str) -> Option<Option<Metadata>> {
+        match self.world.kv.borrow().get(&(namespace, key.to_owned()))? {
+            Held::Written(stored) => Some(stored.metadata()),
+            Held::Before(version) => {
+                let value = self.world.size.value(*version);
+                Some(Some(self.world.metadata_of(*version, &value)))
+            }
+        }
+    }
+
+    fn keys_from(&self, namespace: Namespace, first: &str, most: usize) -> Vec<String> {
         let kv = self.world.kv.borrow();
-        let first = listing.cursor.unwrap_or(listing.prefix).to_owned();
-        let keys = kv.range((listing.namespace, first)..);
-        let keys = keys.take_while(|((namespace, _), _)| *namespace == listing.namespace);
-        let keys = keys.map(|((_, key), held)| (key.clone(), held));
-        let metadata = |_: &str, held: &Held| {
-            Some(match held {
-                Held::Written(stored) => stored.metadata(),
-                Held::Before(version) => {
-                    let value = self.world.size.value(*version);
-                    Some(self.world.metadata_of(*version, &value))
-                }
-            })
-        };
-        Ok(listing.page(keys, self.world.page_keys, metadata))
+        let keys = kv.range((namespace, first.to_owned())..).map(|(key, _)| key);
+        let keys = keys.take_while(|(found, _)| *found == namespace).take(most);
+        keys.map(|(_, key)| key.clone()).collect()
+    }
+
+    fn page_keys(&self) -> usize {
+        self.world.page_keys
     }
 
     async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
@@ -347,16 +327,11 @@ impl Clock for Ports {
 impl ApiKeyService for Ports {
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
         self.world.asked.borrow_mut().api_keys += 1;
-        match self.world.gateways.get(cell) {
-            Some(gateway) => {
-                let hangs = *gateway == Gateway::Hangs;
-                sleep(if hangs { HTTP_TIMEOUT } else { self.world.pace.api_key }).await;
-                Err(ApiKeyError::Silent(Cause::new("no API key")))
-            }
-            None => {
-                sleep(self.world.pace.api_key).await;
-                Ok(api_key(account).into())
-            }
+        let silent = self.world.silent_cells.get(cell);
+        sleep(*silent.unwrap_or(&self.world.pace.api_key)).await;
+        match silent {
+            Some(_) => Err(ApiKeyError::Silent(Cause::new("no API key"))),
+            None => Ok(api_key(account).into()),
         }
     }
 }

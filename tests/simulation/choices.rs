@@ -51,10 +51,16 @@ impl Choices {
         choice
     }
 
+    /// What was chosen, as a tape.
+    pub fn tape(&self) -> Vec<u32> {
+        self.taken.iter().map(|(choice, _)| *choice).collect()
+    }
+
     /// The next tape when all tapes are enumerated in order; `None` after the last.
     pub fn next_tape(&self) -> Option<Vec<u32>> {
         let last = self.taken.iter().rposition(|(choice, options)| choice + 1 < *options)?;
-        let mut tape: Vec<u32> = self.taken[..=last].iter().map(|(choice, _)| *choice).collect();
+        let mut tape = self.tape();
+        tape.truncate(last + 1);
         tape[last] += 1;
         Some(tape)
     }

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::memory::{Backend, Change, Listing, Memory, Row, config, part_has, table_page};
+use super::memory::{Backend, Change, KvRequest, Memory, Row, config, part_has, table_page};
 pub use super::memory::{Keys, KvFault};
 use crate::config::ExporterConfig;
 use crate::export::invocation::{Budget, Invocation};
@@ -124,62 +124,44 @@ impl FakeKv {
     pub fn value(&self, key: &str) -> Value {
         serde_json::from_str(&self.held.borrow()[key].value).unwrap()
     }
-
-    fn request(&self, keys: Vec<String>) -> Option<KvFault> {
-        self.requests.borrow_mut().push(keys);
-        self.faults.next()
-    }
-
-    async fn read_request(&self, keys: &[String]) -> Result<(), KvError> {
-        match self.request(keys.to_vec()) {
-            None => Ok(()),
-            Some(fault) => fault.end().await,
-        }
-    }
 }
 
 impl Backend for Scripted {
-    type Held = StoredValue;
-
-    fn held(_namespace: Namespace, entry: &StoredValue) -> StoredValue {
-        entry.clone()
+    async fn ask_kv(&self, _: Namespace, request: KvRequest<'_>) -> Option<KvFault> {
+        let keys = match request {
+            KvRequest::Write(changes) => changes.iter().map(|(key, _)| key.clone()).collect(),
+            KvRequest::Read(keys) => keys.to_vec(),
+            KvRequest::List => Vec::new(),
+        };
+        self.kv.requests.borrow_mut().push(keys);
+        self.kv.faults.next()
     }
 
-    async fn write(
-        &self,
-        _namespace: Namespace,
-        changes: &[Change<StoredValue>],
-    ) -> Option<KvFault> {
-        self.kv.request(changes.iter().map(|(key, _)| key.clone()).collect())
-    }
-
-    fn change(&self, _namespace: Namespace, key: String, held: Option<StoredValue>) {
+    fn change(&self, _: Namespace, (key, stored): Change) {
         let mut all = self.kv.held.borrow_mut();
-        match held {
-            Some(held) => all.insert(key, held),
+        match stored {
+            Some(stored) => all.insert(key, stored),
             None => all.remove(&key),
         };
     }
 
-    async fn read(
-        &self,
-        _namespace: Namespace,
-        keys: &[String],
-    ) -> Result<BTreeMap<String, StoredValue>, KvError> {
-        self.kv.read_request(keys).await?;
-        let held = self.kv.held.borrow();
-        Ok(keys.iter().filter_map(|key| Some((key.clone(), held.get(key)?.clone()))).collect())
+    fn held(&self, _: Namespace, key: &str) -> Option<StoredValue> {
+        self.kv.held.borrow().get(key).cloned()
     }
 
-    async fn list(&self, listing: Listing<'_>) -> Result<ListPage, KvError> {
-        self.kv.read_request(&[]).await?;
-        if let Some(page) = self.kv.pages.next() {
-            return Ok(page);
-        }
-        let of_query_configs = listing.namespace == Namespace::QueryConfigs;
-        let held = self.kv.held.borrow().clone().into_iter();
-        let held = held.filter(|(key, _)| key.starts_with("qcfg-") == of_query_configs);
-        Ok(listing.page(held, MAX_LIST_KEYS, |_, stored| Some(stored.metadata())))
+    fn keys_from(&self, namespace: Namespace, first: &str, most: usize) -> Vec<String> {
+        let held = self.kv.held.borrow();
+        let of_query_configs = namespace == Namespace::QueryConfigs;
+        let keys = held.range(first.to_owned()..).map(|(key, _)| key.clone());
+        keys.filter(|key| key.starts_with("qcfg-") == of_query_configs).take(most).collect()
+    }
+
+    fn page_keys(&self) -> usize {
+        MAX_LIST_KEYS
+    }
+
+    fn scripted_page(&self) -> Option<ListPage> {
+        self.kv.pages.next()
     }
 
     async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {

@@ -43,24 +43,35 @@ pub fn config(environment: &str) -> ExporterConfig {
 pub struct Memory<B>(pub B);
 
 /// A key of KV, and what it is to hold.
-pub type Change<H> = (String, Option<H>);
+pub type Change = (String, Option<StoredValue>);
+
+/// A request to KV that is about to be made.
+pub enum KvRequest<'a> {
+    Write(&'a [Change]),
+    Read(&'a [String]),
+    List,
+}
 
 /// What differs between the services of one kind of test and another.
 pub trait Backend: ApiKeyService + Clock {
-    /// What KV holds under a key.
-    type Held;
-
-    fn held(namespace: Namespace, stored: &StoredValue) -> Self::Held;
-    /// Lets a request that changes keys take its time, and returns what goes wrong with it.
-    async fn write(&self, namespace: Namespace, changes: &[Change<Self::Held>]) -> Option<KvFault>;
-    /// A key of that request takes effect.
-    fn change(&self, namespace: Namespace, key: String, held: Option<Self::Held>);
-    async fn read(
-        &self,
-        namespace: Namespace,
-        keys: &[String],
-    ) -> Result<BTreeMap<String, StoredValue>, KvError>;
-    async fn list(&self, listing: Listing<'_>) -> Result<ListPage, KvError>;
+    /// Lets a request to KV take its time. Returns what goes wrong with it.
+    async fn ask_kv(&self, namespace: Namespace, request: KvRequest<'_>) -> Option<KvFault>;
+    /// A key of a request takes effect.
+    fn change(&self, namespace: Namespace, change: Change);
+    /// Returns what KV tells about a key.
+    fn held(&self, namespace: Namespace, key: &str) -> Option<StoredValue>;
+    /// Returns what a listing tells about a key that holds a value.
+    fn listed(&self, namespace: Namespace, key: &str) -> Option<Option<Metadata>> {
+        Some(self.held(namespace, key)?.metadata())
+    }
+    /// Returns at most `most` keys, those that come first from `first` on, in ascending order.
+    fn keys_from(&self, namespace: Namespace, first: &str, most: usize) -> Vec<String>;
+    /// Keys in a page of a listing.
+    fn page_keys(&self) -> usize;
+    /// Returns a page in the place of what is held.
+    fn scripted_page(&self) -> Option<ListPage> {
+        None
+    }
     /// Reads up to 100 items.
     async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
     async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError>;
@@ -138,41 +149,6 @@ impl KvFault {
     }
 }
 
-/// What a listing asks for.
-#[derive(Clone, Copy)]
-pub struct Listing<'a> {
-    pub namespace: Namespace,
-    pub prefix: &'a str,
-    /// The last key of the page before.
-    pub cursor: Option<&'a str>,
-}
-
-impl Listing<'_> {
-    /// Returns a page of at most `most` keys. They come in ascending order; `metadata` is `None` for a key
-    /// that holds nothing.
-    pub fn page<T>(
-        self,
-        keys: impl IntoIterator<Item = (String, T)>,
-        most: usize,
-        mut metadata: impl FnMut(&str, T) -> Option<Option<Metadata>>,
-    ) -> ListPage {
-        let asked = |key: &str| key.starts_with(self.prefix);
-        let after = |key: &str| self.cursor.is_none_or(|last| key > last);
-        let keys = keys.into_iter().skip_while(|(key, _)| !asked(key) || !after(key));
-        let mut page = ListPage::default();
-        for (key, held) in keys.take_while(|(key, _)| asked(key)) {
-            if page.keys.len() == most {
-                page.cursor = page.keys.last().map(|(key, _)| key.clone());
-                break;
-            }
-            if let Some(metadata) = metadata(&key, held) {
-                page.keys.push((key, metadata));
-            }
-        }
-        page
-    }
-}
-
 /// Returns whether a part of the table has an item.
 pub fn part_has(part: Part<'_>, key: &ItemKey) -> bool {
     match part {
@@ -214,19 +190,16 @@ pub fn table_page(rows: impl IntoIterator<Item = Row>, most: usize) -> TablePage
 }
 
 impl<B: Backend> Memory<B> {
-    async fn bulk(
-        &self,
-        namespace: Namespace,
-        changes: Vec<Change<B::Held>>,
-    ) -> Result<BulkReply, KvError> {
-        let fault = self.write(namespace, &changes).await;
+    async fn bulk(&self, namespace: Namespace, changes: Vec<Change>) -> Result<BulkReply, KvError> {
+        let fault = self.ask_kv(namespace, KvRequest::Write(&changes)).await;
         let mut unsuccessful = BTreeSet::new();
-        for (position, (key, held)) in changes.into_iter().enumerate() {
-            if fault.as_ref().is_some_and(|fault| fault.lists(position, &key)) {
+        for (position, change) in changes.into_iter().enumerate() {
+            let key = &change.0;
+            if fault.as_ref().is_some_and(|fault| fault.lists(position, key)) {
                 unsuccessful.insert(key.clone());
             }
-            if fault.as_ref().is_none_or(|fault| fault.does(position, &key)) {
-                self.change(namespace, key, held);
+            if fault.as_ref().is_none_or(|fault| fault.does(position, key)) {
+                self.change(namespace, change);
             }
         }
         if let Some(fault) = fault {
@@ -234,15 +207,19 @@ impl<B: Backend> Memory<B> {
         }
         Ok(BulkReply { unsuccessful, retry_after: None })
     }
+
+    async fn read(&self, namespace: Namespace, request: KvRequest<'_>) -> Result<(), KvError> {
+        match self.ask_kv(namespace, request).await {
+            None => Ok(()),
+            Some(fault) => fault.end().await,
+        }
+    }
 }
 
 impl<B: Backend> KvStore for Memory<B> {
     async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
-        let changes = pairs.iter().map(|pair| {
-            let held = B::held(namespace, &pair.stored);
-            (pair.key.clone(), Some(held))
-        });
-        self.bulk(namespace, changes.collect()).await
+        let change = |pair: &Pair| (pair.key.clone(), Some(StoredValue::clone(&pair.stored)));
+        self.bulk(namespace, pairs.iter().map(change).collect()).await
     }
 
     async fn delete(&self, namespace: Namespace, keys: &[String]) -> Result<BulkReply, KvError> {
@@ -254,16 +231,33 @@ impl<B: Backend> KvStore for Memory<B> {
         namespace: Namespace,
         keys: &[String],
     ) -> Result<BTreeMap<String, StoredValue>, KvError> {
-        self.read(namespace, keys).await
+        self.read(namespace, KvRequest::Read(keys)).await?;
+        let found = keys.iter().map(|key| (key, self.held(namespace, key)));
+        Ok(found.filter_map(|(key, held)| Some((key.clone(), held?))).collect())
     }
 
+    /// A page may have fewer keys than its most, as KV's may.
     async fn list(
         &self,
         namespace: Namespace,
         prefix: &str,
         cursor: Option<&str>,
     ) -> Result<ListPage, KvError> {
-        self.0.list(Listing { namespace, prefix, cursor }).await
+        self.read(namespace, KvRequest::List).await?;
+        if let Some(page) = self.scripted_page() {
+            return Ok(page);
+        }
+        let most = self.page_keys();
+        let mut names = self.keys_from(namespace, cursor.unwrap_or(prefix), most.saturating_add(2));
+        names.retain(|name| name.starts_with(prefix) && Some(name.as_str()) != cursor);
+        let is_last = names.len() <= most;
+        names.truncate(most);
+        let cursor = names.last().filter(|_| !is_last).cloned();
+        let listed = |name: String| {
+            let metadata = self.0.listed(namespace, &name)?;
+            Some((name, metadata))
+        };
+        Ok(ListPage { keys: names.into_iter().filter_map(listed).collect(), cursor })
     }
 }
 

@@ -1,45 +1,36 @@
 //! What a reconcile may delete and rewrite, over its whole chain of runs. In worlds of so few keys, the
 //! brakes are their least values: the shares of what is listed and desired are the fleet's to show.
 
-use std::rc::Rc;
-
-use crate::world::{Held, Kind, Namespace, State};
+use super::changes::TABLE_LAG;
+use crate::world::{Kind, KvKey, State, When};
 
 /// Keys that a chain may delete and rewrite however few there are.
 const DELETES: u64 = 100;
 const REWRITES: u64 = 1_000;
 
 /// Notes what a reconcile is about to delete or rewrite. Returns the problem where that is too much.
-pub fn count(
-    state: &mut State,
-    invocation: usize,
-    namespace: Namespace,
-    key: &str,
-    held: Option<&Rc<Held>>,
-) -> Option<String> {
+pub fn count(state: &mut State, invocation: usize, key: &KvKey, is_put: bool) -> Option<String> {
     let run = &mut state.invocations[invocation];
     let Kind::Reconcile(request) = &run.kind else { return None };
     // One account's shop ids are read, not listed.
-    let seen = run.seen.of(namespace, key);
-    let was_there = seen.is_some_and(|seen| seen.told.first().is_some_and(Option::is_some));
-    let put_back = run.delete_attempts.contains(key);
-    let (done, least, raised) = match held {
-        None => (&mut run.done.deleted, DELETES, request.delete_up_to),
-        Some(_) if was_there && !put_back => {
-            (&mut run.done.rewritten, REWRITES, request.rewrite_up_to)
-        }
-        Some(_) => return None,
+    let was_there = run.told(key).first().is_some_and(Option::is_some);
+    if is_put && (!was_there || run.delete_attempts.contains(key)) {
+        return None;
+    }
+    let (least, raised) = match is_put {
+        true => (REWRITES, request.rewrite_up_to),
+        false => (DELETES, request.delete_up_to),
     };
-    let keys = done.entry(namespace).or_default();
-    keys.insert(key.to_owned());
+    let keys = if is_put { &mut run.done.rewritten } else { &mut run.done.deleted };
+    keys.insert(key.clone());
+    let done = keys.iter().filter(|other| other.namespace == key.namespace).count();
     // A run that is killed takes what it let through with it.
     let most = (1 + run.done.killed) * least.max(raised.unwrap_or_default());
-    if keys.len() as u64 > most {
-        return Some(format!("{} of {most} keys", keys.len()));
+    if done as u64 > most {
+        return Some(format!("{done} of {most} keys"));
     }
     let (run, environment) = state.run(invocation);
-    let from = state.before(run.began, super::origin::TABLE_LAG);
-    let mut indexes = environment.indexes();
-    let trusted = indexes.any(|(_, past)| past.since(from).any(Option::is_some));
-    (held.is_none() && !trusted).then(|| "deleted, though the table has no index item".to_owned())
+    let since = When::EverSince(state.before(run.began, TABLE_LAG));
+    let is_trusted = is_put || environment.has_indexes(since);
+    (!is_trusted).then(|| "deleted, though the table has no index item".to_owned())
 }

@@ -11,8 +11,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::sleep;
 
 use super::sim::Sim;
-use crate::checks::receipts::Log;
-use crate::checks::{in_time, receipts, reconciled, settled};
+use crate::checks::{in_time, settled};
 use crate::choices::Choices;
 use crate::world::{MAX_AGE, Reconcile, Shape, State, fire, prepare};
 
@@ -27,31 +26,24 @@ pub fn run(mut choices: Choices, shape: impl FnOnce(&mut Choices) -> Shape, trac
         .build()
         .unwrap();
     let shape = shape(&mut choices);
-    let log = Log::default();
-    let _capture = tracing::subscriber::set_default(log.clone());
     runtime.block_on(async {
         let mut state = State::new(choices, shape);
         state.trace = trace.then(Vec::new);
-        state.note(|| String::from("start"));
+        let old_images = state.shape.old_images;
+        state.note(|| format!("start, old images {old_images}"));
         prepare(&mut state);
         state.prepared = state.step;
         let sim = Sim { state: Rc::new(RefCell::new(state)), changed: Rc::default() };
         sim.play().await;
-        let mut state = Rc::into_inner(sim.state).unwrap().into_inner();
-        if !state.shape.reconciles {
-            settled::check(&mut state);
-        }
-        receipts::check(&mut state, &log);
-        if state.shape.brisk {
-            in_time::check(&mut state);
-        }
-        state
+        sim.repair().await;
+        Rc::into_inner(sim.state).unwrap().into_inner()
     })
 }
 
 type Actor<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 impl Sim {
+    /// Lets everything happen, until nothing is left to.
     async fn play(&self) {
         let shards: Vec<usize> =
             self.state.borrow().environments.iter().map(|own| own.shards.len()).collect();
@@ -68,26 +60,28 @@ impl Sim {
         actors.push(Box::pin(self.stragglers()));
         while actors.next().await.is_some() {}
         drop(actors);
-        let stragglers: Vec<_> = std::mem::take(&mut self.state.borrow_mut().stragglers);
-        for (_, changes) in stragglers {
-            self.state.borrow_mut().land(changes);
+        let mut state = self.state.borrow_mut();
+        for (_, changes) in std::mem::take(&mut state.stragglers) {
+            state.land(changes);
         }
-        if self.state.borrow().shape.reconciles {
-            self.last_reconciles().await;
+        in_time::check(&mut state);
+        let is_at_rest = !state.shape.reconciles && !state.needs_repair;
+        if is_at_rest {
+            state.count("histories compared before a repair", 1);
+            settled::check(&mut state, false);
         }
     }
 
     /// When nothing happens and nothing fails any more, one reconcile repairs everything whose brakes are
     /// raised. Where two environments share KV, a key that one of them gives up is for the other's next.
-    async fn last_reconciles(&self) {
-        self.state.borrow_mut().quiet = true;
+    async fn repair(&self) {
         if self.state.borrow().violation.is_some() {
             return;
         }
+        self.state.borrow_mut().quiet = true;
         sleep(MAX_AGE + Duration::from_secs(1)).await;
         let environments = self.state.borrow().environments.len();
-        let rounds = if environments == 1 { 1 } else { 2 };
-        for environment in (0..rounds).flat_map(|_| 0..environments) {
+        for environment in (0..environments).flat_map(|_| 0..environments) {
             let raised = Reconcile {
                 delete_up_to: Some(1_000),
                 rewrite_up_to: Some(2_000),
@@ -95,7 +89,7 @@ impl Sim {
             };
             self.reconcile(environment, &raised).await;
         }
-        reconciled::check(&mut self.state.borrow_mut());
+        settled::check(&mut self.state.borrow_mut(), true);
     }
 
     /// Lets requests land after their clients gave up.
@@ -110,9 +104,9 @@ impl Sim {
                 Some(at) if at > now => sleep(at - now).await,
                 Some(at) => {
                     let mut state = self.state.borrow_mut();
-                    let due = state.stragglers.iter().position(|(when, _)| *when == at);
-                    let changes = due.map(|due| state.stragglers.swap_remove(due).1);
-                    state.land(changes.unwrap_or_default());
+                    let due = state.stragglers.iter().position(|(when, _)| *when == at).unwrap();
+                    let (_, changes) = state.stragglers.swap_remove(due);
+                    state.land(changes);
                 }
             }
         }
@@ -123,11 +117,11 @@ impl Sim {
             // The plainest choice lets everything come to rest before the next event.
             let at_once = {
                 let mut state = self.state.borrow_mut();
-                let options = if state.shape.small.is_some() { 2 } else { 4 };
+                let options = if state.shape.is_small() { 2 } else { 4 };
                 !state.is_drained() && state.choices.below(options) > 0
             };
             if at_once {
-                sleep(Duration::from_millis(self.pause())).await;
+                self.pause().await;
             } else {
                 while !self.state.borrow().is_drained() && !self.is_over() {
                     self.changed.notified().await;
@@ -141,9 +135,13 @@ impl Sim {
         }
     }
 
-    /// Returns how many milliseconds someone waits before the next action.
-    pub fn pause(&self) -> u64 {
-        let mut state = self.state.borrow_mut();
-        if state.shape.is_plain() { 0 } else { *state.choices.pick(&[0, 2, 50, 900, 9_000]) }
+    /// Waits before somebody's next action.
+    pub async fn pause(&self) {
+        let milliseconds = {
+            let mut state = self.state.borrow_mut();
+            let pauses = state.shape.pauses;
+            *state.choices.pick(pauses)
+        };
+        sleep(Duration::from_millis(milliseconds)).await;
     }
 }

@@ -1,10 +1,10 @@
 //! The operators, who re-export and reconcile at any moment.
 
-use ecom_settings_exporter::lambda::Answer;
+use ecom_settings_exporter::lambda::{Answer, Handled};
 
-use super::sim::{End, Sim};
-use crate::checks::after_removal;
-use crate::world::{Done, IndexRef, Invocation, Kind, Reconcile, Settings, State, item_key};
+use super::sim::Sim;
+use crate::checks::removal;
+use crate::world::{Done, IndexRef, Invocation, Kind, Reconcile, State};
 
 /// The most runs of a chain, those that die and are tried again among them.
 const MAX_RUNS: u32 = 60;
@@ -31,41 +31,23 @@ impl Sim {
         self.changed.notify_waiters();
     }
 
+    /// Re-exports an index. What a re-export that fails leaves half done, a repair puts right.
     async fn re_export(&self, environment: usize, index: &IndexRef, queries: bool) {
         let payload = format!(
             r#"{{"system_account_id":"{}","index_name":"{}","include_query_configs":{queries}}}"#,
             index.account, index.name
         );
-        let name = self.state.borrow().environments[environment].name;
-        let what = format!("{name}: re-export of {index}");
-        let kind = Kind::ReExport(index.clone());
-        let run = Invocation { environment, kind, ..Invocation::default() };
-        let (invocation, end) = self.invoke(&payload, run, &what).await;
+        let run =
+            Invocation::new(environment, Kind::ReExport(index.clone()), self.state.borrow().step);
+        let (invocation, handled) =
+            self.invoke(&payload, run, &format!("re-export of {index}")).await;
+        let Some((result, stats)) = handled else { return };
         let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let attempted = state.invocations[invocation].attempted.clone();
-        let half_re_exported = &mut state.excused.half_re_exported;
-        let (handled, stats) = match end {
-            End::Crashed => return half_re_exported.extend(attempted),
-            End::Answered(handled) => handled,
-        };
-        let failed = handled.is_err();
-        match handled {
-            Ok(Answer::ReExport(_)) => {}
-            Err(error) => {
-                half_re_exported.extend(attempted);
-                state.note(|| format!("  [{invocation}] fails: {error:?}"));
-                if !is_founded(state, invocation, index, &error.error_type) {
-                    let problem = format!("[{invocation}] {error:?}");
-                    state.violate("a re-export fails for a reason", problem);
-                }
-            }
-            other => {
-                let problem = format!("[{invocation}] {other:?}");
-                state.violate("a re-export is answered as one", problem);
-            }
+        if let Err(error) = &result {
+            state.note(|| format!("  [{invocation}] fails: {error:?}"));
+            state.needs_repair |= state.invocations[invocation].wrote;
         }
-        after_removal(state, invocation, failed, &stats);
+        removal::check(&mut state, invocation, result.is_err(), &stats);
     }
 
     /// Runs a reconcile to the end of its chain, as the state machine does: a run that dies is tried again.
@@ -73,17 +55,29 @@ impl Sim {
         let mut done = Done::default();
         let mut token = None;
         for _ in 0..MAX_RUNS {
-            let kind = Kind::Reconcile(request.clone());
             let payload = request.payload(token.as_deref());
-            let run = Invocation { environment, kind, done, ..Invocation::default() };
-            let name = self.state.borrow().environments[environment].name;
-            let (invocation, end) = self.invoke(&payload, run, &format!("{name}: {payload}")).await;
+            let kind = Kind::Reconcile(request.clone());
+            let run =
+                Invocation { done, ..Invocation::new(environment, kind, self.state.borrow().step) };
+            let (invocation, handled) = self.invoke(&payload, run, &payload).await;
             let mut state = self.state.borrow_mut();
-            done = state.invocations[invocation].done.clone();
-            match reconciled(&mut state, invocation, request, end) {
-                Next::Again => done.killed += 1,
-                Next::Advance(next) => token = Some(next),
-                Next::End => return,
+            let run = &state.invocations[invocation];
+            done = run.done.clone();
+            if run.wrote && !request.apply {
+                state.violate("only a repair writes", format!("[{invocation}]"));
+            }
+            if state.violation.is_some() {
+                return;
+            }
+            match handled {
+                None => {
+                    state.count("killed runs", 1);
+                    done.killed += 1;
+                }
+                Some(handled) => match next_run(&mut state, invocation, handled) {
+                    None => return,
+                    next => token = next,
+                },
             }
         }
         let problem = format!("{request:?}");
@@ -91,72 +85,15 @@ impl Sim {
     }
 }
 
-/// What follows a run of a reconcile.
-enum Next {
-    Again,
-    Advance(String),
-    End,
-}
-
-/// Checks the end of a run. Returns what follows it.
-fn reconciled(state: &mut State, invocation: usize, request: &Reconcile, end: End) -> Next {
-    let attempted = &state.invocations[invocation].attempted;
-    if !request.apply && !attempted.is_empty() {
-        let problem = format!("[{invocation}] {attempted:?}");
-        state.violate("only a repair writes", problem);
-    }
-    let End::Answered((handled, stats)) = end else {
-        state.count("killed runs", 1);
-        return if state.violation.is_none() { Next::Again } else { Next::End };
+/// Checks a run that has answered. Returns the token of the next one.
+fn next_run(state: &mut State, invocation: usize, (result, stats): Handled) -> Option<String> {
+    let report = match result {
+        Ok(Answer::Reconcile(report)) => serde_json::to_value(&report).unwrap(),
+        other => serde_json::json!({"complete": false, "answer": format!("{other:?}")}),
     };
-    let mut token = None;
-    let mut failed = true;
-    match handled {
-        Ok(Answer::Reconcile(report)) => {
-            let report = serde_json::to_value(&report).unwrap();
-            state.note(|| format!("  [{invocation}] reports {report}"));
-            token = report["continue"].as_str().map(str::to_owned);
-            let keys_failed = ["settings", "query_configs"].map(|name| report[name]["failed"] != 0);
-            failed = report["complete"] == false || keys_failed.contains(&true);
-            state.report = report;
-        }
-        Ok(_) => state.violate("a reconcile is answered as one", format!("[{invocation}]")),
-        Err(error) => {
-            state.note(|| format!("  [{invocation}] fails: {error:?}"));
-            let run = &state.invocations[invocation];
-            if run.failed_services.is_empty() && !run.out_of_time {
-                state.violate("a reconcile fails for a reason", format!("{error:?}"));
-            }
-        }
-    }
-    after_removal(state, invocation, failed, &stats);
-    token.filter(|_| state.violation.is_none()).map_or(Next::End, Next::Advance)
-}
-
-/// Returns whether a re-export had a reason to fail like this.
-fn is_founded(state: &State, at: usize, index: &IndexRef, error_type: &str) -> bool {
-    let (run, environment) = state.run(at);
-    let past = environment.table.get(&item_key(index));
-    let was = |test: &dyn Fn(&Settings) -> bool| {
-        past.is_some_and(|past| {
-            past.since(run.began).flatten().filter_map(|image| image.settings()).any(test)
-        })
-    };
-    let missing = past.is_none_or(|past| past.since(run.began).any(Option::is_none));
-    match error_type {
-        "IndexNotFound" => missing && run.attempted.is_empty(),
-        "RecordRejected" => {
-            let lacks_a_key = run.lacks_api_key(&index.account);
-            lacks_a_key || was(&|settings| !environment.exportable(index, settings))
-        }
-        "CloudflareAuthRejected" => run.failed_services.contains("kv"),
-        "ReExportIncomplete" => {
-            !run.failed_services.is_empty()
-                || run.out_of_time
-                // A slow response is none: the API keys service gets only a part of the time.
-                || !run.without_api_key.is_empty()
-                || environment.has_changed_since(run.began)
-        }
-        _ => false,
-    }
+    state.note(|| format!("  [{invocation}] reports {report}"));
+    let keys_failed = ["settings", "query_configs"].map(|name| report[name]["failed"] != 0);
+    let failed = report["complete"] == false || keys_failed.contains(&true);
+    removal::check(state, invocation, failed, &stats);
+    report["continue"].as_str().map(str::to_owned)
 }

@@ -12,27 +12,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::memory::{Memory, config};
-use crate::services::ports::Ports;
-use crate::world::{Invocation, Kind, State};
-
-/// The time that the exporter reserves for its answer and for a put-back, and a bit more. Before a
-/// delete it reserves the time of a pass too.
-const MARGIN: Duration = Duration::from_secs(5);
-
-/// The time that a reconcile reserves for a round of writes or removals beside its passes, and a bit more.
-const TIME_FOR_A_GO: Duration = Duration::from_secs(50);
+use crate::services::Ports;
+use crate::world::{DEFAULT_CELL, Invocation, Kind, State};
 
 pub struct Sim {
     pub state: Rc<RefCell<State>>,
     /// Notified whenever there may be something to do.
     pub changed: Rc<Notify>,
-}
-
-/// How an invocation ended.
-#[expect(clippy::large_enum_variant, reason = "one at a time, and most are answered")]
-pub enum End {
-    Answered(Handled),
-    Crashed,
 }
 
 impl Sim {
@@ -42,33 +28,31 @@ impl Sim {
         (state.events_left == 0 && state.is_drained()) || state.violation.is_some()
     }
 
-    /// Runs the exporter on a payload until it answers or dies. Returns the invocation's number too.
-    pub async fn invoke(&self, payload: &str, mut run: Invocation, what: &str) -> (usize, End) {
+    /// Runs the exporter on a payload. Returns the invocation's number, and its answer; `None` where it dies.
+    pub async fn invoke(
+        &self,
+        payload: &str,
+        run: Invocation,
+        what: &str,
+    ) -> (usize, Option<Handled>) {
         let (invocation, config, time_left) = {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;
-            run.began = state.step;
-            run.began_at = state.wall_clock();
-            let environment = &state.environments[run.environment];
+            let name = state.environments[run.environment].name;
             let config = ExporterConfig {
-                default_cell: environment.default_cell.map(str::to_owned),
+                default_cell: Some(DEFAULT_CELL.to_owned()),
                 bulk_max_pairs: state.shape.bulk_max_pairs,
                 removals_up_to: state.shape.removals_up_to,
-                ..config(environment.name)
+                ..config(name)
             };
+            let of_reconcile = matches!(run.kind, Kind::Reconcile(_)) && !state.shape.is_small();
+            let times = if of_reconcile { &[900, 150, 300] } else { state.shape.time_left };
+            let seconds = if state.quiet { 900 } else { *state.choices.pick(times) };
             let invocation = state.invocations.len();
             state.invocations.push(run);
             state.count("invocations", 1);
             state.busy += 1;
-            state.note(|| format!("[{invocation}] {what}"));
-            let is_reconcile = matches!(state.invocations[invocation].kind, Kind::Reconcile(_));
-            let seconds = match state.shape.small {
-                _ if state.quiet => 900,
-                None if is_reconcile => *state.choices.pick(&[900, 150, 300]),
-                Some(_) => 60,
-                None if state.shape.brisk => 150,
-                None => *state.choices.pick(&[60, 150, 20]),
-            };
+            state.note(|| format!("[{invocation}] {name}: {what}"));
             (invocation, config, Duration::from_secs(seconds))
         };
         let crash: Rc<Notify> = Rc::default();
@@ -79,33 +63,25 @@ impl Sim {
             changed: Rc::clone(&self.changed),
         };
         let started = Instant::now();
-        let end = {
+        let handled = {
             let handler = Handler::new(Memory(ports), config);
             let handle = pin!(handler.handle(payload, time_left));
-            let crashed = pin!(crash.notified());
-            match select(handle, crashed).await {
-                Either::Left((handled, _)) => End::Answered(handled),
-                Either::Right(_) => End::Crashed,
+            match select(handle, pin!(crash.notified())).await {
+                Either::Left((handled, _)) => Some(handled),
+                Either::Right(_) => None,
             }
         };
         let mut state = self.state.borrow_mut();
-        let state = &mut *state;
         state.busy -= 1;
-        let run = &mut state.invocations[invocation];
-        run.ended = true;
-        let reserved = match run.kind {
-            Kind::Reconcile(_) => TIME_FOR_A_GO + run.pass_time(),
-            Kind::Stream { .. } | Kind::ReExport(_) => MARGIN,
-        };
-        run.out_of_time = started.elapsed() + reserved + run.pass_time() >= time_left;
-        if matches!(end, End::Crashed) {
-            state.uncertain.extend(run.attempted.iter().cloned());
-            state.excused.half_removed.extend(run.delete_attempts.iter().cloned());
+        if handled.is_none() {
             state.count("crashes", 1);
             state.note(|| format!("[{invocation}] dies"));
+            // Without old images, a second delivery does not learn which shop ids were given up.
+            let is_repeated = matches!(state.invocations[invocation].kind, Kind::Stream { .. });
+            state.needs_repair |= !is_repeated || !state.shape.old_images;
         } else if started.elapsed() >= time_left {
             state.violate("the answer comes before the time-out", format!("[{invocation}]"));
         }
-        (invocation, end)
+        (invocation, handled)
     }
 }

@@ -4,10 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use super::{
-    Image, IndexRef, ItemKey, Past, Settings, Step, index_of, is_index_id, item_key, query_kv_key,
-    query_of,
-};
+use super::{Image, IndexRef, ItemKey, ItemRef, KvKey, Namespace, Past, Step, When};
 
 /// What an item was at every step; `None` while there was none.
 pub type ItemPast = Past<Option<Rc<Image>>>;
@@ -16,13 +13,12 @@ pub type ItemPast = Past<Option<Rc<Image>>>;
 pub struct Environment {
     /// What the metadata of its entries names.
     pub name: &'static str,
-    /// The cell of items that name none.
-    pub default_cell: Option<&'static str>,
     pub table: BTreeMap<ItemKey, ItemPast>,
+    /// The items that have ever asked for each key.
+    askers: BTreeMap<KvKey, BTreeSet<ItemKey>>,
     pub shards: Vec<Shard>,
     /// The API keys that each account has had.
     pub api_keys: BTreeMap<String, Past<String>>,
-    pub keyless: BTreeSet<String>,
     /// Re-exports to come; whether each is of the query configs too.
     pub re_exports: Vec<(IndexRef, bool)>,
     pub reconciles: Vec<Reconcile>,
@@ -34,16 +30,11 @@ pub struct Shard {
     pub checkpoint: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Record {
     pub number: String,
     pub json: String,
-    /// When the table took the change, to the second, where the record says it.
-    pub created: Option<u64>,
-    /// `None` for garbage.
-    pub item: Option<ItemKey>,
-    /// Whether its images can be read.
-    pub is_readable: bool,
+    pub item: ItemKey,
     pub new: Option<Rc<Image>>,
 }
 
@@ -62,111 +53,67 @@ impl Environment {
         Self { name, shards, ..Self::default() }
     }
 
+    pub fn set_item(&mut self, step: Step, key: &ItemKey, image: Option<Rc<Image>>) {
+        for asked in image.iter().flat_map(|image| &image.keys) {
+            self.askers.entry(asked.clone()).or_default().insert(key.clone());
+        }
+        self.table.entry(key.clone()).or_default().push(step, image);
+    }
+
     pub fn current(&self, key: &ItemKey) -> Option<&Rc<Image>> {
         self.table.get(key)?.last()?.as_ref()
     }
 
-    /// What an index is at present.
-    pub fn current_settings(&self, index: &IndexRef) -> Option<&Settings> {
-        self.current(&item_key(index)).and_then(|image| image.settings())
-    }
-
-    /// All indexes that ever existed, with all their images.
-    pub fn indexes(&self) -> impl Iterator<Item = (IndexRef, &ItemPast)> {
-        self.table.iter().filter_map(|(key, past)| Some((index_of(key)?, past)))
-    }
-
-    /// Whether there is an index item at present.
-    pub fn has_indexes(&self) -> bool {
-        self.indexes().any(|(_, past)| past.last().is_some_and(Option::is_some))
-    }
-
-    /// Whether an item was changed after this step.
-    pub fn has_changed_since(&self, step: Step) -> bool {
-        self.table.values().any(|past| past.changed() > step)
-    }
-
-    pub fn past_of(&self, index: &IndexRef) -> Option<&ItemPast> {
-        self.table.get(&item_key(index))
-    }
-
-    /// What an index has been at any time since `from`.
-    pub fn settings_since(&self, index: &IndexRef, from: Step) -> impl Iterator<Item = &Settings> {
-        let images = self.past_of(index).into_iter().flat_map(move |past| past.since(from));
-        images.flatten().filter_map(|image| image.settings())
-    }
-
-    /// Whether an index has been an item that can't be exported at any time since `from`.
-    pub fn was_unable(&self, index: &IndexRef, from: Step) -> bool {
-        self.settings_since(index, from).any(|settings| !self.exportable(index, settings))
-    }
-
-    /// Returns the indexes that have asked for a settings key at any time since `from`.
-    pub fn askers(&self, key: &str, from: Step) -> impl Iterator<Item = (IndexRef, &ItemPast)> {
-        let asked = move |item: &ItemKey, past: &ItemPast| {
-            let name = item.sk.strip_prefix("INDEX#").unwrap_or_default();
-            let is_id = is_index_id(&item.pk, name, key);
-            past.since(from)
-                .flatten()
-                .filter_map(|image| image.settings())
-                .any(|settings| is_id || settings.shop.as_deref() == Some(key))
+    /// Whether there was an index item.
+    pub fn has_indexes(&self, when: When) -> bool {
+        let is_settings = |image: &Rc<Image>| {
+            image.keys.first().is_some_and(|key| key.namespace == Namespace::Settings)
         };
-        self.table
-            .iter()
-            .filter(move |(item, past)| asked(item, past))
-            .filter_map(|(item, past)| Some((index_of(item)?, past)))
+        self.table.values().any(|past| past.was(when, |it| it.as_ref().is_some_and(is_settings)))
     }
 
-    /// Returns the items that ask for a settings key at present.
-    pub fn claimants(&self, key: &str) -> Vec<(IndexRef, &Settings)> {
-        let claimants = self.askers(key, Step::MAX - 1);
-        claimants
-            .filter_map(|(index, past)| Some((index, past.last()?.as_ref()?.settings()?)))
-            .collect()
+    /// Returns the items that have asked for a key at any time since `from`.
+    pub fn askers<'a>(
+        &'a self,
+        key: &'a KvKey,
+        from: Step,
+    ) -> impl Iterator<Item = (&'a ItemKey, &'a ItemPast)> {
+        let items = self.askers.get(key).into_iter().flatten();
+        let pasts = items.map(|item| (item, &self.table[item]));
+        pasts.filter(move |(_, past)| past.was(When::EverSince(from), |it| asks(it, key)))
     }
 
-    /// The query configs that a KV key can mean, by account and index, with all that they ever were.
-    pub fn queries_of(&self, key: &str) -> Vec<(IndexRef, String, &ItemPast)> {
-        let queries = self.table.iter().filter_map(|(item, past)| {
-            let (index, query) = query_of(item)?;
-            let rest = key.strip_prefix("qcfg-")?.strip_prefix(&*item.pk)?.strip_prefix('-')?;
-            let is_its = rest.starts_with(&*index.name) && query_kv_key(&index, &query) == key;
-            is_its.then_some((index, query, past))
-        });
-        let mut queries: Vec<_> = queries.collect();
-        queries.sort_by(|(a, ..), (b, ..)| a.cmp(b));
-        queries
+    /// Returns the items that ask for a key at present.
+    pub fn claimants<'a>(
+        &'a self,
+        key: &'a KvKey,
+    ) -> impl Iterator<Item = (&'a ItemKey, &'a Image)> {
+        let askers = self.askers(key, Step::MAX - 1);
+        askers.filter_map(|(item, past)| Some((item, &**past.last()?.as_ref()?)))
     }
 
-    /// Whether a record of it is not rejected by itself: it is whole, and has a cell.
-    pub fn is_valid(&self, settings: &Settings) -> bool {
-        settings.is_whole() && (settings.cell.is_some() || self.default_cell.is_some())
-    }
-
-    /// Whether the item can be exported: it is valid, and its account has an API key.
-    pub fn exportable(&self, index: &IndexRef, settings: &Settings) -> bool {
-        self.is_valid(settings) && !self.keyless.contains(&index.account)
-    }
-
-    /// Returns an item other than `but` whose active aliases have named `name` all the time since `from`.
-    pub fn pointer(&self, from: Step, but: &ItemKey, name: &str) -> Option<&ItemKey> {
-        let mut items = self.table.iter().filter(|(item, _)| *item != but);
-        let pointer = items.find(|(item, past)| {
-            past.all_since(from, |image| {
-                let aliases = image.as_ref().and_then(|image| image.aliases());
-                aliases.is_some_and(|aliases| aliases.name(&item.pk, name))
-            })
-        });
-        pointer.map(|(item, _)| item)
-    }
-
-    /// Whether an active alias of an item other than `but` has named `name` at any time since `from`.
-    pub fn was_pointed_at(&self, from: Step, but: &ItemKey, name: &str) -> bool {
-        let mut items = self.table.iter().filter(|(item, _)| *item != but);
-        items.any(|(item, past)| {
-            let mut aliases = past.since(from).flatten().filter_map(|image| image.aliases());
-            aliases.any(|aliases| aliases.name(&item.pk, name))
-        })
+    /// Returns what then protected a key of ours for which nobody asks: its owner's item can't be exported,
+    /// or an active alias of another item names the key, or the owner, which has no item.
+    pub fn protector(&self, when: When, key: &KvKey, owner: &IndexRef) -> Option<String> {
+        let owner_key = ItemRef::from(owner.clone()).key();
+        let own = self.table.get(&owner_key);
+        let is_rejected =
+            |image: &Option<Rc<Image>>| image.as_ref().is_some_and(|it| it.is_rejected());
+        if own.is_some_and(|own| own.was(when, is_rejected)) {
+            return Some(format!("{owner} can't be exported"));
+        }
+        let gone = own.is_none_or(|own| own.was(when, Option::is_none));
+        let names = |name: &str| {
+            let others = self.table.iter().filter(|(item, _)| **item != owner_key);
+            let points = |image: &Option<Rc<Image>>| {
+                image.as_ref().is_some_and(|image| image.targets.contains(name))
+            };
+            let mut pointers = others.filter(|(_, past)| past.was(when, points));
+            pointers.next().map(|(item, _)| item)
+        };
+        let owner_id = owner.index_id();
+        let pointer = names(&key.name).or_else(|| names(&owner_id).filter(|_| gone));
+        pointer.map(|pointer| format!("{pointer} points at it"))
     }
 
     pub fn is_drained(&self) -> bool {
@@ -176,6 +123,11 @@ impl Environment {
     }
 }
 
+/// Whether an item asks for a key.
+pub fn asks(image: &Option<Rc<Image>>, key: &KvKey) -> bool {
+    image.as_ref().is_some_and(|image| image.keys.contains(key))
+}
+
 impl Reconcile {
     pub fn repair() -> Self {
         Self { apply: true, ..Self::default() }
@@ -183,16 +135,14 @@ impl Reconcile {
 
     /// The payload, with the token of the run before it.
     pub fn payload(&self, token: Option<&str>) -> String {
-        let mut fields = serde_json::json!({"apply": self.apply});
-        let mut add = |name: &str, value: Option<serde_json::Value>| {
-            if let Some(value) = value {
-                fields[name] = value;
-            }
-        };
-        add("system_account_id", self.account.clone().map(Into::into));
-        add("delete_up_to", self.delete_up_to.map(Into::into));
-        add("rewrite_up_to", self.rewrite_up_to.map(Into::into));
-        add("continue", token.map(Into::into));
+        let mut fields = serde_json::json!({
+            "apply": self.apply,
+            "system_account_id": self.account,
+            "delete_up_to": self.delete_up_to,
+            "rewrite_up_to": self.rewrite_up_to,
+            "continue": token,
+        });
+        fields.as_object_mut().unwrap().retain(|_, field| !field.is_null());
         serde_json::json!({"reconcile": fields}).to_string()
     }
 }

@@ -1,7 +1,18 @@
-//! What can go wrong at a call.
+//! What can go wrong at a call. Small worlds have the first faults of each list.
+
+use std::time::Duration;
+
+use ecom_settings_exporter::ports::{Cause, KvError};
+
+use self::Fault::{Crash, Of};
+use crate::memory::Keys::{All, EverySecond};
+use crate::memory::KvFault::{
+    self, Fails, Hangs, IsDoneAndFails, IsDoneAndHangs, IsDoneAndListsAsUnsuccessful,
+    ListsAsUnsuccessful,
+};
 
 /// A call that is about to be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     KvWrite,
     KvRead,
@@ -9,87 +20,79 @@ pub enum Call {
     ApiKey,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Fault {
     None,
     /// The invocation dies, with the call done or not.
     Crash {
         done: bool,
     },
-    /// The call fails, done or not.
-    Fail {
-        why: Failure,
-        done: bool,
-    },
-    /// Every second key is done, and the call fails.
-    Half {
-        why: Failure,
-    },
-    /// Some keys are listed as unsuccessful, done or not.
-    Unsuccessful {
-        all: bool,
-        done: bool,
-    },
-    /// No response ever comes.
-    Hang {
-        done: bool,
-    },
     /// The client gives up, and the request lands later.
     Straggles,
+    /// As a fault of KV is told; of the other services, only failures and hanging.
+    Of(KvFault),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    Transient,
-    /// KV asks to wait this many seconds.
-    RateLimited(u64),
-    TooMuch,
-    Refused,
-    RefusedContent,
-    Auth,
-    NoToken,
-    /// The API keys service knows no such account.
-    NotFound,
+pub fn cause() -> Cause {
+    Cause::new("scripted")
 }
 
-pub const WRITE_FAULTS: &[Fault] = &[
-    Fault::Crash { done: false },
-    Fault::Crash { done: true },
-    Fault::Fail { why: Failure::Refused, done: false },
-    Fault::Fail { why: Failure::Transient, done: true },
-    Fault::Unsuccessful { all: false, done: false },
-    Fault::Fail { why: Failure::Transient, done: false },
-    Fault::Fail { why: Failure::RateLimited(9), done: false },
-    Fault::Fail { why: Failure::RateLimited(65), done: false },
-    Fault::Fail { why: Failure::TooMuch, done: false },
-    Fault::Fail { why: Failure::TooMuch, done: true },
-    Fault::Fail { why: Failure::RefusedContent, done: false },
-    Fault::Fail { why: Failure::Auth, done: false },
-    Fault::Fail { why: Failure::NoToken, done: false },
-    Fault::Half { why: Failure::Transient },
-    Fault::Half { why: Failure::TooMuch },
-    Fault::Unsuccessful { all: true, done: true },
-    Fault::Unsuccessful { all: true, done: false },
-    Fault::Hang { done: false },
-    Fault::Hang { done: true },
+fn transient() -> KvError {
+    KvError::Transient(cause())
+}
+
+fn rate_limited(seconds: u64) -> KvError {
+    KvError::RateLimited(Cause { asked_wait: Some(Duration::from_secs(seconds)), ..cause() })
+}
+
+fn too_much() -> KvError {
+    KvError::TooMuch(cause())
+}
+
+pub const WRITE_FAULTS: &[fn() -> Fault] = &[
+    || Crash { done: false },
+    || Crash { done: true },
+    || Of(Fails(KvError::Refused(cause()))),
+    || Of(IsDoneAndFails(All, transient())),
+    || Of(ListsAsUnsuccessful(EverySecond)),
+    || Of(Fails(transient())),
+    || Of(Fails(rate_limited(9))),
+    || Of(Fails(rate_limited(65))),
+    || Of(Fails(too_much())),
+    || Of(IsDoneAndFails(All, too_much())),
+    || Of(Fails(KvError::RefusedContent(cause()))),
+    || Of(Fails(KvError::AuthRejected(cause()))),
+    || Of(IsDoneAndFails(EverySecond, transient())),
+    || Of(IsDoneAndFails(EverySecond, too_much())),
+    || Of(IsDoneAndListsAsUnsuccessful(All)),
+    || Of(ListsAsUnsuccessful(All)),
+    || Of(Hangs),
+    || Of(IsDoneAndHangs),
 ];
 
-pub const READ_FAULTS: &[Fault] = &[
-    Fault::Crash { done: false },
-    Fault::Fail { why: Failure::Refused, done: false },
-    Fault::Fail { why: Failure::Transient, done: false },
-    Fault::Fail { why: Failure::RateLimited(9), done: false },
-    Fault::Fail { why: Failure::RateLimited(65), done: false },
-    Fault::Fail { why: Failure::TooMuch, done: false },
-    Fault::Fail { why: Failure::RefusedContent, done: false },
-    Fault::Fail { why: Failure::Auth, done: false },
-    Fault::Hang { done: false },
+pub const READ_FAULTS: &[fn() -> Fault] = &[
+    || Crash { done: false },
+    || Of(Fails(KvError::Refused(cause()))),
+    || Of(Fails(transient())),
+    || Of(Fails(rate_limited(9))),
+    || Of(Fails(rate_limited(65))),
+    || Of(Fails(too_much())),
+    || Of(Fails(KvError::RefusedContent(cause()))),
+    || Of(Fails(KvError::AuthRejected(cause()))),
+    || Of(Hangs),
 ];
 
 /// Of the table and the API keys service.
-pub const OTHER_FAULTS: &[Fault] = &[
-    Fault::Crash { done: false },
-    Fault::Fail { why: Failure::Refused, done: false },
-    Fault::Fail { why: Failure::Transient, done: false },
-    Fault::Hang { done: false },
+pub const OTHER_FAULTS: &[fn() -> Fault] = &[
+    || Crash { done: false },
+    || Of(Fails(KvError::Refused(cause()))),
+    || Of(Fails(transient())),
+    || Of(Hangs),
 ];
+
+impl Fault {
+    /// A service that is down for several calls.
+    pub fn outage() -> Self {
+        Of(Fails(transient()))
+    }
+}

@@ -5,10 +5,9 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Call, Held, IndexRef, ItemKey, Namespace, Reconcile, Record, SeenKeys, Step};
+use ecom_settings_exporter::kv::Source;
 
-/// A record is late when it is older than this, in seconds.
-const LATE_AFTER: f64 = 60.0;
+use super::{Held, Image, IndexRef, ItemKey, KvKey, Namespace, Reconcile, Step};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -17,54 +16,45 @@ pub enum Kind {
     Reconcile(Reconcile),
 }
 
-impl Default for Kind {
-    fn default() -> Self {
-        Self::Stream { shard: 0, batch: 0..0 }
-    }
-}
-
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Invocation {
     /// Whose exporter it is.
     pub environment: usize,
     pub kind: Kind,
     pub began: Step,
-    /// The wall clock's time when it began, in seconds.
-    pub began_at: f64,
-    pub ended: bool,
-    /// Whether it stopped because the time was up.
-    pub out_of_time: bool,
-    /// The services that failed it in any way.
-    pub failed_services: BTreeSet<&'static str>,
-    /// The longest that a call took, by kind.
-    pub slowest: BTreeMap<Call, Duration>,
+    /// The items of its batch, and the images of their last records; `None` for a removal.
+    pub batch: BTreeMap<ItemKey, Option<Rc<Image>>>,
+    /// Whether a call to the table failed.
+    pub table_failed: bool,
     /// What all calls to the table took together.
     pub table_time: Duration,
     /// Cells and accounts for which the API keys service was asked, and gave no key.
     pub without_api_key: BTreeSet<(String, String)>,
-    /// Passes over the table that it began.
-    pub passes: u32,
-    /// What a batch says of its items.
-    pub batch: BTreeMap<ItemKey, Told>,
-    pub seen: SeenKeys,
-    /// Keys that it asked KV to change.
-    pub attempted: BTreeSet<(Namespace, String)>,
-    /// Whether Cloudflare refused a request for what it holds.
-    pub was_refused: bool,
-    /// Keys in writes that it refused so.
-    pub refused: BTreeSet<(Namespace, String)>,
-    /// Settings keys, and the index that each was first written for.
-    pub first_written: BTreeMap<String, IndexRef>,
-    /// Settings keys that it asked KV to delete.
-    pub delete_attempts: BTreeSet<String>,
+    /// What KV has told it of each key. Responses may be stale, so this is what it has to be judged by.
+    pub seen: BTreeMap<KvKey, Seen>,
+    /// The first step that a listing of each namespace may have shown.
+    pub listed_from: BTreeMap<Namespace, Step>,
+    /// Whether it asked KV to change anything.
+    pub wrote: bool,
+    /// Keys that it asked KV to delete.
+    pub delete_attempts: BTreeSet<KvKey>,
     /// Settings keys that it deleted, and has not written since.
-    pub deleted: BTreeMap<String, Deleted>,
+    pub deleted: BTreeMap<KvKey, Deleted>,
     /// Settings keys that it put back since its last pass began.
-    pub put_back: BTreeSet<String>,
+    pub put_back: BTreeSet<KvKey>,
     /// Indexes that owned the settings keys that it deleted.
     pub removed: BTreeSet<IndexRef>,
     /// Keys that a reconcile deleted and rewrote, over its whole chain of runs.
     pub done: Done,
+}
+
+/// What was told about one key.
+#[derive(Debug)]
+pub struct Seen {
+    /// The first step at which the key may have been as it was told.
+    pub from: Step,
+    /// What was told, and what the invocation wrote itself; `None` for nothing there.
+    pub told: Vec<Option<Rc<Held>>>,
 }
 
 /// A delete that took effect.
@@ -80,62 +70,47 @@ pub struct Deleted {
 /// What a reconcile's brakes bound.
 #[derive(Debug, Clone, Default)]
 pub struct Done {
-    pub deleted: BTreeMap<Namespace, BTreeSet<String>>,
-    pub rewritten: BTreeMap<Namespace, BTreeSet<String>>,
+    pub deleted: BTreeSet<KvKey>,
+    pub rewritten: BTreeSet<KvKey>,
     /// Runs of the chain that died. Each may have used up its brakes.
     pub killed: u64,
 }
 
-/// What a batch says of an item.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// The position of its last record.
-    pub last: usize,
-    pub is_removal: bool,
-    /// The version of the last record's image, where that can be read.
-    pub version: Option<u32>,
-    /// When the table took the change, where the last record says it.
-    pub created: Option<u64>,
-    pub late: bool,
-}
-
-/// Returns what the records say of each item, at this time of the wall clock.
-pub fn told(records: &[Record], now: f64) -> BTreeMap<ItemKey, Told> {
-    let mut batch = BTreeMap::new();
-    for (last, record) in records.iter().enumerate() {
-        let Some(item) = &record.item else { continue };
-        let version = record.new.as_ref().filter(|_| record.is_readable);
-        let told = Told {
-            last,
-            is_removal: record.new.is_none(),
-            version: version.and_then(|image| image.version()),
-            created: record.created,
-            late: record.created.is_some_and(|created| now - created as f64 > LATE_AFTER),
-        };
-        batch.insert(item.clone(), told);
-    }
-    batch
-}
-
 impl Invocation {
-    pub fn is_stream(&self) -> bool {
-        matches!(self.kind, Kind::Stream { .. })
+    pub fn new(environment: usize, kind: Kind, began: Step) -> Self {
+        Self {
+            environment,
+            kind,
+            began,
+            batch: BTreeMap::new(),
+            table_failed: false,
+            table_time: Duration::ZERO,
+            without_api_key: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            listed_from: BTreeMap::new(),
+            wrote: false,
+            delete_attempts: BTreeSet::new(),
+            deleted: BTreeMap::new(),
+            put_back: BTreeSet::new(),
+            removed: BTreeSet::new(),
+            done: Done::default(),
+        }
     }
 
     /// Returns what the metadata of its entries names as their source.
-    pub fn source(&self) -> &'static str {
+    pub fn source(&self) -> Source {
         match self.kind {
-            Kind::Stream { .. } => "stream",
-            Kind::ReExport(_) => "re-export",
-            Kind::Reconcile(_) => "reconcile",
+            Kind::Stream { .. } => Source::Stream,
+            Kind::ReExport(_) => Source::ReExport,
+            Kind::Reconcile(_) => Source::Reconcile,
         }
     }
 
     /// Whether it was asked to write this item: by a record of its batch, or by name.
-    pub fn is_about(&self, item: &ItemKey, index: &IndexRef) -> bool {
+    pub fn is_about(&self, item: &ItemKey) -> bool {
         match &self.kind {
             Kind::Stream { .. } => self.batch.contains_key(item),
-            Kind::ReExport(asked) => asked == index,
+            Kind::ReExport(asked) => item.item().is_some_and(|item| item.index == *asked),
             Kind::Reconcile(_) => false,
         }
     }
@@ -145,18 +120,20 @@ impl Invocation {
         self.without_api_key.iter().any(|(_, asked)| asked == account)
     }
 
-    /// Returns the longest that a call of this kind took.
-    pub fn slowest(&self, call: Call) -> Duration {
-        self.slowest.get(&call).copied().unwrap_or_default()
+    /// Notes what was told about a key, which may have been so since `from`.
+    pub fn see(&mut self, key: &KvKey, from: Step, held: Option<Rc<Held>>) {
+        let seen = self.seen.entry(key.clone());
+        seen.or_insert_with(|| Seen { from, told: Vec::new() }).told.push(held);
     }
 
-    /// Returns what its slowest pass took at most: the table, API keys, and KV for the API keys it holds.
-    pub fn pass_time(&self) -> Duration {
-        self.table_time + self.slowest(Call::ApiKey) + self.slowest(Call::KvRead)
+    pub fn told(&self, key: &KvKey) -> &[Option<Rc<Held>>] {
+        self.seen.get(key).map_or(&[], |seen| &seen.told)
     }
 
-    /// Whether a service other than this one failed it, or its time was too short.
-    pub fn was_hindered_but_by(&self, service: &str) -> bool {
-        self.out_of_time || self.failed_services.iter().any(|failed| *failed != service)
+    /// Returns the first step at which it may have seen the key; `now` if it never looked.
+    pub fn seen_from(&self, key: &KvKey, now: Step) -> Step {
+        let read = self.seen.get(key).map(|seen| seen.from);
+        let listed = self.listed_from.get(&key.namespace).copied();
+        read.into_iter().chain(listed).min().unwrap_or(now)
     }
 }

@@ -7,6 +7,13 @@ pub type Step = u64;
 #[derive(Debug, Clone)]
 pub struct Past<T>(Vec<(Step, T)>);
 
+/// When something has to be true of a past.
+#[derive(Debug, Clone, Copy)]
+pub enum When {
+    AlwaysSince(Step),
+    EverSince(Step),
+}
+
 impl<T> Default for Past<T> {
     fn default() -> Self {
         Self(Vec::new())
@@ -22,11 +29,6 @@ impl<T> Past<T> {
         self.0.last().map(|(_, value)| value)
     }
 
-    /// When the last change came.
-    pub fn changed(&self) -> Step {
-        self.0.last().map_or(0, |(step, _)| *step)
-    }
-
     /// Each value, with the step at which it began and the step at which it ended.
     pub fn spans(&self) -> impl DoubleEndedIterator<Item = (Step, Step, &T)> {
         self.0.iter().enumerate().map(|(at, (step, value))| {
@@ -36,7 +38,8 @@ impl<T> Past<T> {
 
     /// The values at all times from `from` on.
     pub fn since(&self, from: Step) -> impl DoubleEndedIterator<Item = &T> {
-        self.spans().filter(move |(_, end, _)| *end > from).map(|(_, _, value)| value)
+        let after = self.0.partition_point(|(began, _)| *began <= from);
+        self.0[after.saturating_sub(1)..].iter().map(|(_, value)| value)
     }
 
     /// The value at a step; `None` before the first.
@@ -45,8 +48,11 @@ impl<T> Past<T> {
         self.0[..after].last().map(|(_, value)| value)
     }
 
-    /// Whether there was a value all the time since `from`, and it always passed the test.
-    pub fn all_since(&self, from: Step, test: impl FnMut(&T) -> bool) -> bool {
-        self.0.first().is_some_and(|(first, _)| *first <= from) && self.since(from).all(test)
+    /// Whether the test was true then. Before the first value, nothing is.
+    pub fn was(&self, when: When, test: impl Fn(&T) -> bool) -> bool {
+        match when {
+            When::AlwaysSince(from) => self.at(from).is_some() && self.since(from).all(test),
+            When::EverSince(from) => self.since(from).any(test),
+        }
     }
 }

@@ -1,15 +1,14 @@
 //! The whole simulated world: the environments, the KV that they write to, the time, and what is
 //! left to happen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ecom_settings_exporter::ports::ApiKeyError;
 use tokio::time::Instant;
 
-use super::{
-    Change, Environment, Failure, Held, IndexRef, Invocation, Namespace, Past, Shape, Step,
-};
+use super::{Environment, Held, Image, Invocation, ItemKey, KvKey, Past, Shape, Step};
 use crate::choices::Choices;
 
 /// The wall clock's time at which a history begins, in seconds.
@@ -21,6 +20,9 @@ const DEAD_FOR: Duration = Duration::from_secs(300);
 /// How old a response of KV may be.
 pub const MAX_AGE: Duration = Duration::from_secs(60);
 
+/// What a request to KV changes.
+pub type Changes = Vec<(KvKey, Option<Rc<Held>>)>;
+
 pub struct State {
     pub choices: Choices,
     pub shape: Shape,
@@ -29,12 +31,10 @@ pub struct State {
     times: Vec<Duration>,
     began: Instant,
     pub environments: Vec<Environment>,
-    pub kv: BTreeMap<(Namespace, String), Past<Option<Rc<Held>>>>,
+    pub kv: BTreeMap<KvKey, Past<Option<Rc<Held>>>>,
     pub invocations: Vec<Invocation>,
     /// KV requests that land after their client gave up: when, and what they do.
-    pub stragglers: Vec<(Duration, Vec<Change>)>,
-    /// Keys for which the log need not tell what KV holds.
-    pub uncertain: BTreeSet<(Namespace, String)>,
+    pub stragglers: Vec<(Duration, Changes)>,
     /// The step at which the world was ready.
     pub prepared: Step,
     /// When a consumer was stopped, or got nowhere, from when to when.
@@ -42,33 +42,16 @@ pub struct State {
     /// The number of calls that still fail, by environment and service.
     pub outages: BTreeMap<(usize, &'static str), u32>,
     pub events_left: u32,
-    pub versions: u32,
+    versions: u32,
     /// Nothing fails and nothing is slow any more.
     pub quiet: bool,
     /// Invocations under way.
     pub busy: u32,
-    /// What only reconcile is asked to put right.
-    pub excused: Excused,
-    /// What the last reconcile said.
-    pub report: serde_json::Value,
+    /// Whether something happened that only a repair is asked to put right.
+    pub needs_repair: bool,
     pub counts: Counts,
     pub violation: Option<(&'static str, String)>,
     pub trace: Option<Vec<String>>,
-}
-
-/// What a history without reconcile may leave behind.
-#[derive(Debug, Default)]
-pub struct Excused {
-    /// Keys of re-exports that died or failed half-way.
-    pub half_re_exported: BTreeSet<(Namespace, String)>,
-    /// Keys that invocations which died or failed had asked KV to delete.
-    pub half_removed: BTreeSet<String>,
-    /// Indexes of records that were parked, or rejected because the API keys service knew no account.
-    pub given_up: BTreeSet<IndexRef>,
-    /// Keys in requests of late records that Cloudflare refused for what they hold.
-    pub refused: BTreeSet<(Namespace, String)>,
-    /// Keys that KV said hold nothing, or are another owner's, against the truth.
-    pub misread: BTreeSet<(Namespace, String)>,
 }
 
 /// How often things happened, by name.
@@ -77,12 +60,9 @@ pub type Counts = BTreeMap<&'static str, u64>;
 impl State {
     pub fn new(choices: Choices, shape: Shape) -> Self {
         let names = ["sim", "other"];
-        let environment = |name: &&'static str| {
-            let default_cell = shape.default_cell.then_some(super::DEFAULT_CELL);
-            Environment { default_cell, ..Environment::new(name, shape.shards) }
-        };
+        let environments = names[..shape.environments].iter();
         Self {
-            environments: names[..shape.environments].iter().map(environment).collect(),
+            environments: environments.map(|name| Environment::new(name, shape.shards)).collect(),
             events_left: shape.events,
             choices,
             shape,
@@ -92,15 +72,13 @@ impl State {
             kv: BTreeMap::new(),
             invocations: Vec::new(),
             stragglers: Vec::new(),
-            uncertain: BTreeSet::new(),
             prepared: 0,
             stops: Vec::new(),
             outages: BTreeMap::new(),
             versions: 0,
             quiet: false,
             busy: 0,
-            excused: Excused::default(),
-            report: serde_json::Value::Null,
+            needs_repair: false,
             counts: Counts::from([("histories", 1)]),
             violation: None,
             trace: None,
@@ -112,9 +90,9 @@ impl State {
         self.began.elapsed()
     }
 
-    /// The wall clock's time, in seconds.
-    pub fn wall_clock(&self) -> f64 {
-        EPOCH as f64 + self.now().as_secs_f64()
+    pub fn next_version(&mut self) -> u32 {
+        self.versions += 1;
+        self.versions
     }
 
     pub fn next_step(&mut self) -> Step {
@@ -142,11 +120,6 @@ impl State {
         self.step_at(self.now().saturating_sub(MAX_AGE))
     }
 
-    /// The oldest state of KV that a response to an invocation may show.
-    pub fn visible_since_began(&self, invocation: usize) -> Step {
-        self.before(self.invocations[invocation].began, MAX_AGE)
-    }
-
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         let now = self.now();
         if let Some(trace) = &mut self.trace {
@@ -164,38 +137,39 @@ impl State {
         self.violation.get_or_insert((rule, detail));
     }
 
-    /// The environment whose exporter an invocation is.
-    pub fn environment_of(&self, invocation: usize) -> &Environment {
-        &self.environments[self.invocations[invocation].environment]
-    }
-
     /// An invocation, and its environment.
     pub fn run(&self, invocation: usize) -> (&Invocation, &Environment) {
-        (&self.invocations[invocation], self.environment_of(invocation))
+        let run = &self.invocations[invocation];
+        (run, &self.environments[run.environment])
     }
 
-    pub fn held(&self, namespace: Namespace, key: &str) -> Option<&Rc<Held>> {
-        self.kv.get(&(namespace, key.to_owned()))?.last()?.as_ref()
-    }
-
-    pub fn set_held(&mut self, namespace: Namespace, key: &str, held: Option<Rc<Held>>) {
+    /// Changes an item without a stream record, as a restored table does.
+    pub fn set_item(&mut self, environment: usize, key: &ItemKey, image: Option<Rc<Image>>) {
         let step = self.next_step();
-        self.kv.entry((namespace, key.to_owned())).or_default().push(step, held);
+        self.environments[environment].set_item(step, key, image);
+    }
+
+    pub fn held(&self, key: &KvKey) -> Option<&Rc<Held>> {
+        self.kv.get(key)?.last()?.as_ref()
+    }
+
+    pub fn set_held(&mut self, key: &KvKey, held: Option<Rc<Held>>) {
+        let step = self.next_step();
+        self.kv.entry(key.clone()).or_default().push(step, held);
     }
 
     /// Lets a request land after its client gave up.
-    pub fn land(&mut self, changes: Vec<Change>) {
-        for (namespace, key, held) in changes {
-            self.note(|| format!("a straggler changes {key:?}"));
-            self.uncertain.insert((namespace, key.clone()));
-            self.set_held(namespace, &key, held);
+    pub fn land(&mut self, changes: Changes) {
+        for (key, held) in changes {
+            self.note(|| format!("a straggler changes {:?}", key.name));
+            self.set_held(&key, held);
         }
     }
 
-    /// Returns how the other cell's gateway fails at present.
-    pub fn gateway_failure(&self) -> Option<Failure> {
+    /// Returns what the other cell's gateway says at present.
+    pub fn dead_gateway(&self) -> Option<ApiKeyError> {
         let is_dead = !self.quiet && self.now() < DEAD_FOR;
-        self.shape.dead_gateway.filter(|_| is_dead)
+        self.shape.dead_gateway.clone().filter(|_| is_dead)
     }
 
     pub fn is_drained(&self) -> bool {
