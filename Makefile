@@ -126,8 +126,7 @@ lint: ## Check formatting, lints and documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
 .PHONY: bench
-bench: ## Measure the pure modules, a fleet's reconcile and the release binary (BASELINE=another/bootstrap beside it, ONLY="batches memory", LARGE=large)
-	cargo bench --locked --bench rooms
+bench: ## Measure a fleet's reconcile and the release binary (BASELINE=another/bootstrap beside it, ONLY="batches memory", LARGE=large)
 	cargo bench --locked --bench fleet -- $(LARGE)
 	cargo build --locked --release --bin bootstrap
 	cargo bench --locked --package testbed --bench function -- $(if $(BASELINE),before=$(abspath $(BASELINE))) \
