@@ -26,7 +26,7 @@ pub enum ExportError {
     #[error("the item still changes after {MAX_PUTS} writes")]
     StillChanging,
     /// A delete was not sent, because there was no time to check it afterwards.
-    #[error("too little time is left for a delete and the pass behind it")]
+    #[error("too little time is left for a delete and the pass after it")]
     NoTimeForPass,
     #[error("nobody decided about it")]
     Undecided,

@@ -1,15 +1,15 @@
-//! Removes keys: what KV holds, a pass over the table, delete, a pass behind it.
+//! Removes keys: what KV holds, a pass over the table, delete, a pass after it.
 //!
 //! | the verdict on the key | then |
 //! | --- | --- |
-//! | orphaned | deleted; put back where the pass behind the delete says otherwise, and removed once more |
+//! | orphaned | deleted; put back where the pass after the delete says otherwise, and removed once more |
 //! | an item asks for it | written for that item, under this key alone; another environment's value stays |
 //! | withheld | stays, with a warning |
 //! | rejected | stays, with an error |
 //! | foreign | stays: only what could be put back is deleted |
 //!
 //! A race that it survives: R reads the table. Another item gets the shop id, and its record is exported. R
-//! deletes the key. The pass behind the delete finds the item, so R puts back what it read, begins again, and
+//! deletes the key. The pass after the delete finds the item, so R puts back what it read, begins again, and
 //! writes the key for the item.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,7 +137,7 @@ impl<S: Services> Removing<'_, '_, S> {
             open.clear();
         }
         loop {
-            // The pass behind one group may say otherwise of the next.
+            // The pass after one group may say otherwise of the next.
             open.retain(|key| table.is_orphaned(key));
             if open.is_empty() {
                 break;
@@ -594,12 +594,12 @@ mod tests {
     async fn where_something_fails_nothing_is_deleted() {
         let unread = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
         let unpassed = "failed: settings table: Scan: down";
-        let no_time = "failed: too little time is left for a delete and the pass behind it";
+        let no_time = "failed: too little time is left for a delete and the pass after it";
         let fails = TableChange::Fails;
         for (name, kv_fault, table_fault, seconds, expected) in [
             ("KV can't be read", Some(refused()), None, 300, unread),
             ("the pass fails", None, Some(fails), 300, unpassed),
-            ("no time for a pass behind", None, None, 4, no_time),
+            ("no time for a pass after it", None, None, 4, no_time),
         ] {
             let fakes = with_key();
             fakes.kv.faults.then(kv_fault.map(KvFault::Fails));
@@ -753,7 +753,7 @@ mod tests {
         let rows: [(_, Vec<TableChange>, Option<KvError>, &str, Option<i32>); 8] = [
             ("gone", vec![], None, "removed", None),
             ("there", vec![put()], None, written, Some(2)),
-            ("back behind the delete", vec![gone(), put()], None, written, Some(2)),
+            ("back after the delete", vec![gone(), put()], None, written, Some(2)),
             ("back, and can't be exported", vec![gone(), broken()], None, "stays", None),
             ("back, and gone again", vec![gone(), put(), gone()], None, changing, None),
             ("the first read fails", vec![fails()], None, unread, Some(1)),

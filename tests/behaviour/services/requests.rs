@@ -57,7 +57,7 @@ async fn removed_query_configs_are_read_in_hundreds_before_and_behind_their_dele
     assert_eq!(world.query_config_keys(), NOTHING);
     assert_eq!(answered.counted("QueryConfigKeysDeleted"), 250);
     assert_eq!(world.deletes().concat().len(), 250);
-    let reads = "of the batch, before the delete, and behind it";
+    let reads = "of the batch, before the delete, and after it";
     assert_eq!(world.table_requests("BatchGetItem"), 9, "{reads}");
     assert!(world.stack.table.log().iter().all(|read| read.consistent));
     assert_eq!(world.passes(), 0);

@@ -46,7 +46,7 @@ async fn a_removal_takes_both_keys_with_one_delete_whatever_the_stream_carries()
         assert_eq!(world.deletes(), [["a-i", "s.example"]]);
         let verbs: Vec<_> = world.stack.kv.log().iter().map(|call| call.verb).collect();
         assert_eq!(verbs, [&[GetBulk; 2][..reads], &[DeleteBulk]].concat());
-        assert_eq!(world.passes(), 2, "before the delete, and behind it");
+        assert_eq!(world.passes(), 2, "before the delete, and after it");
     }
 }
 

@@ -38,7 +38,7 @@ pub fn flood(state: &State, invocation: usize) -> Option<String> {
 
 /// Checks what an answered invocation leaves of its removals. A key that it deleted, and that something has
 /// needed ever since, is there again, or the invocation has tried, or it says that a put-back failed. What
-/// it put back has had another pass behind it, or the answer says that something failed.
+/// it put back has had another pass after it, or the answer says that something failed.
 pub fn check(state: &mut State, invocation: usize, failed: bool, stats: &Stats) {
     let run = &mut state.invocations[invocation];
     let deleted = std::mem::take(&mut run.deleted);
@@ -46,7 +46,7 @@ pub fn check(state: &mut State, invocation: usize, failed: bool, stats: &Stats) 
     let has_deleted = !run.delete_attempts.is_empty();
     if !failed && !unchecked.is_empty() {
         let problem = format!("[{invocation}] {unchecked:?}");
-        state.violate("what is put back has a pass behind it", problem);
+        state.violate("what is put back has a pass after it", problem);
     }
     // Without old images, the key of an index id leads to others, and is gone.
     let is_half_done = failed && has_deleted && !state.shape.old_images;
