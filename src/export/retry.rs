@@ -44,8 +44,8 @@ impl Retries {
     }
 
     /// Waits before the next try. Returns false where there is none, or no time for it. Where the service asks for
-    /// a longer wait than fits, it waits until the bound for waits all the same: tried again at once, the batch
-    /// would be refused again.
+    /// a longer wait than fits, it still waits as long as `waits_until` allows, and then fails: if it failed at
+    /// once, Lambda would deliver the batch again at once, and the service would refuse it again.
     pub async fn wait<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
@@ -68,7 +68,7 @@ impl Retries {
     }
 }
 
-/// A longer wait is logged as a warning, because people wonder what an invocation does meanwhile.
+/// The longest wait that is logged at debug. A longer one is a warning: people wonder what the invocation does.
 const SHORT_WAIT: Duration = Duration::from_secs(5);
 
 /// Waits for a service, and logs that.

@@ -29,7 +29,7 @@ impl Retryable for ReadError {
     }
 }
 
-/// Returns items, read by `until`. Those that aren't there are absent, and so are those that the table can't hold.
+/// Returns the items that the table has, read by `until`. Keys that the table can't hold are not asked for.
 pub async fn read_items<S: Services>(
     invocation: &Invocation<'_, S>,
     until: Instant,
@@ -55,15 +55,15 @@ pub async fn read_page<S: Services>(
 /// Returns how many segments a pass reads at the same time. A page holds 1 MB.
 fn segments(columns: ScanColumns) -> u32 {
     match columns {
-        // Somebody waits for it.
+        // A batch, or a person, waits for it.
         ScanColumns::Claims => 8,
         // A reconcile leaves the table's other users their capacity.
         ScanColumns::All => 2,
     }
 }
 
-/// Makes a pass over the table, which counts whole or not at all. While a page is visited no request is under
-/// way, so a visit may take its time.
+/// Makes a pass over the table. A pass that fails has no result. While a page is visited no request is under way,
+/// so a visit may take its time.
 pub async fn pass<S: Services>(
     invocation: &Invocation<'_, S>,
     columns: ScanColumns,

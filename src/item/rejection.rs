@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::kv::LimitExceeded;
 
-/// Why an item can't be exported, however often that is tried. It quotes no value, so it may be logged.
+/// Why an item can't be exported. Trying again can't help. It quotes no value, so it may be logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct Rejection {
@@ -18,12 +18,12 @@ impl Rejection {
         Self { path: path.into(), reason: reason.into() }
     }
 
-    /// Returns the rejection of what `path` makes too long: the key, the metadata or the value.
+    /// Returns the rejection for a key, metadata or a value that the field at `path` makes too long.
     pub fn over_limit(path: &'static str) -> impl Fn(LimitExceeded) -> Self {
         move |LimitExceeded(reason)| Self::new(path, reason)
     }
 
-    /// Returns the same rejection, with its path seen from outside of the attribute or element `name`.
+    /// Returns the same rejection, with `name` before its path: the attribute or element that it is inside of.
     pub(super) fn inside(self, name: &str) -> Self {
         Self { path: format!("{name}.{}", self.path), ..self }
     }

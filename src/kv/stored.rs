@@ -40,9 +40,9 @@ pub struct StoredSettings {
     pub index: IndexRef,
     /// Not empty.
     pub shop_id: Option<String>,
-    /// The API key, where it can be used again.
+    /// The API key, if a header can take it.
     pub api_key: Option<SecretString>,
-    /// A query config's.
+    /// The query, where the value is a query config's.
     pub query: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl StoredValue {
         Self { value, metadata }
     }
 
-    /// Returns how long the value and its metadata are in a request, at most.
+    /// Returns how many bytes the value and its metadata take in a request, at most.
     pub fn body_bytes(&self) -> usize {
         let escape = |byte| match byte {
             b'"' | b'\\' => 1,

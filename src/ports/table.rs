@@ -10,7 +10,7 @@ use crate::item::{Item, ItemKey};
 pub trait SettingsTable {
     /// Reads any number of items, 100 a request. An item that isn't there is absent from the result.
     async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
-    /// Reads a page of a part of the table, after `after`.
+    /// Reads a page of a part of the table: the items that follow the key `after`.
     async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError>;
 }
 
@@ -39,7 +39,7 @@ pub enum ScanColumns {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TablePage {
     pub items: Vec<(ItemKey, Item)>,
-    /// The key that the next page comes after; `None` at the end.
+    /// The key after which the next page begins; `None` at the end of the part.
     pub last_read: Option<ItemKey>,
 }
 

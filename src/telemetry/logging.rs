@@ -13,7 +13,7 @@ pub fn init() {
     #[expect(clippy::disallowed_methods, reason = "Lambda's own variable, needed before the rest")]
     let level = level(std::env::var("AWS_LAMBDA_LOG_LEVEL").ok().as_deref());
     let filter = Targets::new()
-        // Below INFO the SDK shows the items that it reads, and so settings values.
+        // Below INFO the SDK logs the items that it reads, with their settings.
         .with_default(level.min(LevelFilter::INFO))
         .with_target("ecom_settings_exporter", level)
         .with_target("bootstrap", level)

@@ -26,7 +26,7 @@ const MASK: &str = "****";
 const SECRET_NAMES: &str = "key token secret passw passphrase pwd credential auth bearer cookie private \
                             signature";
 
-/// Fields that may say what the fields beside them hold: `{"name": "X-Token", "value": "…"}`.
+/// Fields that may name what the fields beside them contain: `{"name": "X-Token", "value": "…"}`.
 const NAMING_FIELDS: [&str; 5] = ["name", "header", "field", "id", "type"];
 
 type Fields = Map<String, Value>;
@@ -41,8 +41,8 @@ pub struct Difference {
     pub wanted: Option<Value>,
 }
 
-/// Returns where `held` differs from what an item wants, nothing where they are the same bytes. An API key that
-/// is unavailable is not compared, because nobody knows what it should be.
+/// Returns where `held` differs from what an item wants. Nothing differs if they are the same bytes. An API key
+/// that is unavailable is not compared, because nobody knows what it should be.
 pub fn differences(held: &str, wanted: &str, wants: Wants) -> Vec<Difference> {
     if held == wanted {
         return Vec::new();
@@ -75,7 +75,7 @@ pub fn differences(held: &str, wanted: &str, wants: Wants) -> Vec<Difference> {
 struct Comparison {
     /// The API keys of both values. No text that holds one of them is shown.
     api_keys: Vec<String>,
-    /// Up to one more than a report names.
+    /// The differences so far, at most one more than a report names.
     found: Vec<Difference>,
 }
 
@@ -139,7 +139,7 @@ impl Comparison {
     }
 }
 
-/// Returns a value that is too long as the beginning of its JSON.
+/// Returns the value, or the beginning of its JSON where that is too long.
 fn shortened(value: Value) -> Value {
     let json = value.to_string();
     let short = cut(&json, MAX_VALUE_CHARACTERS);

@@ -42,7 +42,7 @@ pub struct Progress {
     pub findings: Findings,
     /// Whether something was left to the next chain.
     pub left_out: bool,
-    /// What is the same in all runs of a chain.
+    /// The fields of the request that are the same in all runs of the chain.
     chain: String,
 }
 
@@ -52,7 +52,7 @@ impl Progress {
         Self { place: Some(Place::default()), chain, ..Self::default() }
     }
 
-    /// Returns whether it belongs to a chain with these fields.
+    /// Returns whether a request may continue this chain.
     pub fn belongs_to(&self, request: &Reconcile, environment: &str) -> bool {
         self.chain == chain(request, environment)
     }
