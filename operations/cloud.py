@@ -69,7 +69,7 @@ class Stack:
         if body != self.template:
             raise Failed(
                 f"{self.name} has another template than this checkout. Of commit {commit_of(self.parameters.get('Release', ''))}? "
-                "Check that out.\nIf it is that one, somebody changed the template of the stack: make deploy puts it right."
+                "Check that out.\nIf this checkout is that commit, somebody changed the stack's template: make deploy puts it right."
             )
 
     def update(self, parameters):

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | any | another environment's value | conflicting |
 //! | the item can't be exported | anything else | rejected |
-//! | its API key can't be had for now | anything else | failed |
+//! | its API key is unavailable for now | anything else | failed |
 //! | the item can be exported | nothing | missing |
 //! | the item can be exported | its value, by digest | right |
 //! | the item can be exported | anything else | stale |
@@ -101,7 +101,7 @@ pub enum Wants {
     Unmade,
     /// Nothing: it can't be exported.
     Rejected,
-    /// Its API key can't be had for now.
+    /// A value that was not made: its API key is unavailable for now.
     Unavailable,
 }
 
@@ -211,8 +211,8 @@ impl Range {
 /// owners, and the active aliases that protect them.
 #[derive(Debug, Default)]
 pub struct Table {
-    /// The range of which it knows all keys, also those that KV lacks. `None` where it knows only the keys that it
-    /// was given.
+    /// The range in which it knows all keys, including keys that KV lacks. `None` where it knows only the keys that
+    /// it was given.
     pub range: Option<Range>,
     pub rows: BTreeMap<KvKey, Row>,
     /// The items of the indexes that own keys.

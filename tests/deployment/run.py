@@ -227,7 +227,7 @@ class World:
                 writer.put_item(Item=item)
 
     def executions(self):
-        """Those of the state machine, by their ARNs, with their states."""
+        """The state machine's executions: their states, by their ARNs."""
         listed = self.aws("stepfunctions").list_executions(stateMachineArn=self.output("StateMachineArn"))["executions"]
         return {one["executionArn"]: one["status"] for one in listed}
 

@@ -113,7 +113,7 @@ visit("an open tab lists one page a poll, and only while it is seen", 900, async
       Object.defineProperty(document, "hidden", { configurable: true, value: hidden });
     }, hidden);
     await page.clock.runFor(polls * POLL);
-    // A request of its own comes behind those of the page.
+    // This request is the test's own. It comes after the page's requests.
     await page.evaluate(() => fetch("/indexes/none"));
     assert.equal(listings, expected);
   };

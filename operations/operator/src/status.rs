@@ -11,7 +11,7 @@ const QUESTIONS: &str = include_str!("../questions.txt");
 /// Where the answers begin.
 const COLUMN: usize = 25;
 
-/// Asks all questions of a command at once. What can't be had does not hide the rest.
+/// Asks all questions of a command at once. One that fails does not hide the rest.
 pub fn ask(command: &str, words: &Words<'_>, variables: Variables<'_>) -> Result<(), Failure> {
     let place = Place::of(words, variables)?;
     let stack = place.in_aws(&format!("`{command}`"))?;
@@ -33,7 +33,7 @@ pub fn ask(command: &str, words: &Words<'_>, variables: Variables<'_>) -> Result
     let mut ended = Ok(());
     for (title, call) in calls {
         let answer = call.and_then(aws::Call::text).unwrap_or_else(|failure| {
-            ended = Err(failed("Some of it could not be had."));
+            ended = Err(failed("Not all of it is known."));
             format!("NOT KNOWN: {}", failure.why.replace('\n', " "))
         });
         let answer = if answer.is_empty() { "none" } else { &answer };
@@ -44,6 +44,6 @@ pub fn ask(command: &str, words: &Words<'_>, variables: Variables<'_>) -> Result
     }
     drop(progress);
     print(&shown)?;
-    // What can't be had is what a doctor looks for.
+    // A doctor looks for what fails.
     if command == "doctor" { ended } else { Ok(()) }
 }

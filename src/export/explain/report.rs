@@ -39,7 +39,7 @@ pub struct ExplainReport {
     pub keys: Vec<KeyReport>,
     /// The other items whose active aliases point at it.
     pub pointed_at_by: Vec<ItemName>,
-    /// Whether an API key could not be had, so that `marqo_api_key` is not compared.
+    /// Whether an API key was unavailable, so that `marqo_api_key` is not compared.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub api_key_unavailable: bool,
     /// Set where an item is tried.

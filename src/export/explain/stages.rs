@@ -27,7 +27,7 @@ pub struct Wanted {
     pub key: ItemKey,
     pub item: Item,
     pub wants: Wants,
-    /// The value, without its API key where that can't be had.
+    /// The value, without its API key where that is unavailable.
     pub value: Result<String, Rejection>,
 }
 

@@ -137,7 +137,7 @@ impl World {
         self.handle(&event(records)).await
     }
 
-    /// The same with records none of which may fail.
+    /// The same. No record may fail.
     pub async fn batch_ok(&self, records: impl IntoIterator<Item = Value>) -> Answered {
         let answered = self.batch(records).await;
         assert_eq!(answered.failures(), NOTHING, "{}", self.logs.text());
@@ -149,7 +149,7 @@ impl World {
         self.stream.lock().unwrap().read(usize::MAX)
     }
 
-    /// Invokes the handler with the new records of the table's stream, none of which may fail.
+    /// Invokes the handler with the new records of the table's stream. None may fail.
     pub async fn deliver(&self) -> Answered {
         self.batch_ok(self.new_records()).await
     }

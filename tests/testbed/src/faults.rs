@@ -27,7 +27,7 @@ pub type KeyPredicate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 #[derive(Clone)]
 pub enum Fault {
-    /// Answers without doing the work.
+    /// Responds without doing the work.
     Answer(Reply),
     Hang,
     /// Waits, then serves the request.
