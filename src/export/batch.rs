@@ -50,7 +50,7 @@ pub enum Outcome {
     /// KV holds, or no longer holds, what the table says.
     Exported,
     /// A removal of a flood, which was not begun.
-    Held,
+    Postponed,
     /// Trying again can't help.
     Rejected(Rejection),
     /// Trying again may help.
@@ -210,9 +210,9 @@ async fn export_settings<S: Services>(
         for item in waiting.get(&key).into_iter().flatten().copied() {
             let outcome = match &removal {
                 Removal::Removed | Removal::Stays | Removal::Written(_) => continue,
-                Removal::Held if gone.contains(item) => Outcome::Held,
+                Removal::Postponed if gone.contains(item) => Outcome::Postponed,
                 // An item that stays is exported; the shop id that it gave up is a repair's.
-                Removal::Held => continue,
+                Removal::Postponed => continue,
                 Removal::Failed(error) => Outcome::Failed(error.clone()),
             };
             // A failure that another try may help wins over the others.
@@ -303,7 +303,7 @@ fn count_outcomes(stats: &mut Stats, outcomes: &[RecordOutcome]) {
         match outcome {
             Outcome::Skipped => stats.skipped += 1,
             Outcome::Exported => stats.exported += 1,
-            Outcome::Held => stats.removals_held += 1,
+            Outcome::Postponed => stats.removals_held += 1,
             Outcome::Rejected(_) => stats.rejected += 1,
             Outcome::Failed(_) => stats.failed += 1,
             Outcome::Parked(_) => stats.parked += 1,
@@ -342,7 +342,7 @@ impl Flood {
 fn report_held(outcomes: &Outcomes, up_to: usize) {
     let held: Vec<String> = outcomes
         .iter()
-        .filter(|(_, outcome)| **outcome == Outcome::Held)
+        .filter(|(_, outcome)| **outcome == Outcome::Postponed)
         .map(|(item, _)| item.to_string())
         .collect();
     if !held.is_empty() {
@@ -392,7 +392,7 @@ mod tests {
         match outcome {
             Outcome::Skipped => "skipped".to_owned(),
             Outcome::Exported => "exported".to_owned(),
-            Outcome::Held => "held".to_owned(),
+            Outcome::Postponed => "held".to_owned(),
             Outcome::Rejected(rejection) => format!("rejected: {}", rejection.path),
             Outcome::Failed(_) => "failed".to_owned(),
             Outcome::Parked(_) => "parked".to_owned(),

@@ -244,7 +244,7 @@ async fn send<S: Services, T>(
             halvings += 1;
             push_front(&mut open, request.halves());
         } else if request.retries.wait(invocation, Service::Kv, bounds, &error).await {
-            if has_several && matches!(error, KvError::TooMuch(_)) {
+            if has_several && matches!(error, KvError::TimedOut(_)) {
                 push_front(&mut open, request.halves());
             } else {
                 open.push_front(request);
@@ -347,11 +347,11 @@ mod tests {
         let rows: [(_, KvFault, &[&[&str]], Duration); 7] = [
             ("one key is listed", lists(&["b"]), &[all, &["b"]], SECOND),
             ("one is done, and listed all the same", done, &[all, &["b"]], SECOND),
-            ("too much", fails(KvError::TooMuch), halves, half),
+            ("timed out", fails(KvError::TimedOut), halves, half),
             ("transient", fails(KvError::Transient), again, half),
             ("transient, with a wait", asks_to_wait(7 * SECOND), again, 7 * SECOND),
             ("too soon", fails(KvError::RateLimited), again, SECOND),
-            ("refused for its content", fails(KvError::RefusedContent), halves, Duration::ZERO),
+            ("refused, as by a 413", fails(KvError::RefusedContent), halves, Duration::ZERO),
         ];
         for (name, fault, requests, waits) in rows {
             let (fakes, start) = (Fakes::new(), Instant::now());
@@ -452,7 +452,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_half_has_the_tries_that_are_left() {
         let fakes = Fakes::new();
-        let too_much = || KvError::TooMuch(cause());
+        let too_much = || KvError::TimedOut(cause());
         fakes.kv.faults.then((0..9).map(|_| KvFault::IsDoneAndFails(Keys::All, too_much())));
         let failures = put_keys(&fakes, &["a", "b", "c"]).await;
         assert_eq!(errors(failures), failed(&["a", "b", "c"], &too_much()));

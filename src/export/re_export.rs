@@ -13,7 +13,7 @@ use super::write::{Fate, WriteItem, write_items};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::Rejection;
 use crate::kv::Namespace;
-use crate::ports::{KvError, Part, Services};
+use crate::ports::{KvError, Services, TablePart};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReExport {
@@ -143,7 +143,7 @@ async fn re_export_settings<S: Services>(
         match removal {
             Removal::Written(claimant) if claimant == item => drop(keys.insert(key)),
             Removal::Failed(error) => return Err(ReExportError::new(index, error, true)),
-            Removal::Removed | Removal::Stays | Removal::Held | Removal::Written(_) => {}
+            Removal::Removed | Removal::Stays | Removal::Postponed | Removal::Written(_) => {}
         }
     }
     let index_id = index.index_id();
@@ -161,7 +161,7 @@ async fn re_export_query_configs<S: Services>(
     let mut counts = QueryConfigCounts::default();
     let mut after = None;
     loop {
-        let page = read_page(invocation, Part::ConfigsOf(index), after.as_ref()).await?;
+        let page = read_page(invocation, TablePart::ConfigsOf(index), after.as_ref()).await?;
         let items = page.items.iter().filter_map(|(key, _)| key.item());
         let items: Vec<ItemRef> = items.filter(|item| item.query.is_some()).collect();
         let writes = items.iter().cloned().map(WriteItem::new).collect();

@@ -56,7 +56,7 @@ pub enum Removal {
     /// An item asks for it, and KV holds that.
     Written(ItemRef),
     /// It was to be deleted, and was not let through.
-    Held,
+    Postponed,
     Failed(ExportError),
 }
 
@@ -129,7 +129,7 @@ impl<S: Services> Removing<'_, '_, S> {
         let outcome = match (open.is_empty(), may_delete) {
             (true, _) => None,
             (false, false) => Some(Removal::Failed(ExportError::StillChanging)),
-            (false, true) => (!brake(&owners)).then_some(Removal::Held),
+            (false, true) => (!brake(&owners)).then_some(Removal::Postponed),
         };
         let mut again = BTreeSet::new();
         if let Some(outcome) = outcome {
@@ -502,7 +502,7 @@ mod tests {
             Removal::Removed => "removed".to_owned(),
             Removal::Stays => "stays".to_owned(),
             Removal::Written(item) => format!("written for {item}"),
-            Removal::Held => "held".to_owned(),
+            Removal::Postponed => "held".to_owned(),
             Removal::Failed(error) => format!("failed: {}", Chain(error)),
         }
     }

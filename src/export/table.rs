@@ -9,7 +9,7 @@ use super::invocation::{Invocation, OutOfTime, Service};
 use super::retry::with_retries;
 use crate::item::{Item, ItemKey};
 use crate::ports::{
-    Part, Retry, Retryable, ScanColumns, Services, SettingsTable, TableError, TablePage,
+    Retry, Retryable, ScanColumns, Services, SettingsTable, TableError, TablePage, TablePart,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +45,7 @@ pub async fn read_items<S: Services>(
 
 pub async fn read_page<S: Services>(
     invocation: &Invocation<'_, S>,
-    part: Part<'_>,
+    part: TablePart<'_>,
     after: Option<&ItemKey>,
 ) -> Result<TablePage, ReadError> {
     let page = invocation.services.table().page(part, after);
@@ -76,7 +76,7 @@ pub async fn pass<S: Services>(
         let until = invocation.budget.deadline;
         let pages = open.iter().map(|(segment, after)| {
             with_retries(invocation, Service::Table, until, async || {
-                let part = Part::Segment { columns, segment: *segment, segments };
+                let part = TablePart::Segment { columns, segment: *segment, segments };
                 read_page(invocation, part, after.as_ref()).await
             })
         });

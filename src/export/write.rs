@@ -10,7 +10,8 @@
 //! | can't be exported any more | rejected: KV keeps what was written |
 //! | can't be read | a batch's is done, with a warning; any other has failed |
 //!
-//! An item is put at most [`MAX_PUTS`] times; what still changes then has failed.
+//! An item is put at most [`MAX_PUTS`] times; what still changes then has failed. Where the first read finds no
+//! item, an image of the stream may stand in: [`batch`](super::batch) says when.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -147,7 +147,7 @@ fn log_record((item, outcome): &RecordOutcome, sequence_number: Option<&str>) {
         Outcome::Failed(error) => ("record failed", error),
         Outcome::Parked(error) => ("record parked", error),
         // All held records share one line of their own.
-        Outcome::Skipped | Outcome::Exported | Outcome::Held => return,
+        Outcome::Skipped | Outcome::Exported | Outcome::Postponed => return,
     };
     error!(
         message,

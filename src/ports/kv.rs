@@ -52,7 +52,7 @@ pub enum KvError {
     RateLimited(#[source] Cause),
     /// A time-out or 524. Halves may get through.
     #[error("Cloudflare KV")]
-    TooMuch(#[source] Cause),
+    TimedOut(#[source] Cause),
     /// 401 or 403, also after the token was read again.
     #[error(
         "CloudflareAuthRejected: Cloudflare refuses the API token; check the secret and that the token may edit Workers KV Storage of this account"
@@ -87,7 +87,7 @@ impl KvError {
 impl Retryable for KvError {
     fn retry(&self) -> Retry {
         match self {
-            Self::Transient(cause) | Self::TooMuch(cause) => Retry::After(cause.asked_wait),
+            Self::Transient(cause) | Self::TimedOut(cause) => Retry::After(cause.asked_wait),
             // KV takes one write a second to a key.
             Self::RateLimited(Cause { asked_wait: wait, .. })
             | Self::Unsuccessful { retry_after: wait } => Retry::AfterWholeBackOff(*wait),

@@ -17,7 +17,7 @@ use crate::error_chain::Chain;
 
 pub use self::api_keys::{ApiKeyError, ApiKeyService, fits_a_url};
 pub use self::kv::{BulkReply, KvError, KvStore, ListPage};
-pub use self::table::{Part, ScanColumns, SettingsTable, TableError, TablePage};
+pub use self::table::{ScanColumns, SettingsTable, TableError, TablePage, TablePart};
 pub use crate::kv::Namespace;
 
 pub trait Services: Clock {

@@ -11,12 +11,16 @@ pub trait SettingsTable {
     /// Reads any number of items, 100 a request. An item that isn't there is absent from the result.
     async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
     /// Reads a page of a part of the table: the items that follow the key `after`.
-    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError>;
+    async fn page(
+        &self,
+        part: TablePart<'_>,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError>;
 }
 
 /// A part of the table. The first two are read in ascending order of their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part<'a> {
+pub enum TablePart<'a> {
     Account(&'a str),
     ConfigsOf(&'a IndexRef),
     /// Segment `segment` of `segments`.

@@ -11,7 +11,7 @@ use super::aws::{AwsError, TakeBody};
 use super::table_reply::TableReply;
 use crate::item::keys::{QUERY_SEPARATOR, query_config_sk_prefix};
 use crate::item::{CLAIM_PATHS, Item, ItemKey};
-use crate::ports::{Cause, Part, ScanColumns, SettingsTable, TableError, TablePage};
+use crate::ports::{Cause, ScanColumns, SettingsTable, TableError, TablePage, TablePart};
 
 /// DynamoDB's most keys in one `BatchGetItem`.
 const BATCH_GET_KEYS: usize = 100;
@@ -83,7 +83,11 @@ impl SettingsTable for DynamoDbTable {
         Ok(batches.into_iter().flatten().collect())
     }
 
-    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError> {
+    async fn page(
+        &self,
+        part: TablePart<'_>,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
         let after = after.map(sdk_key);
         let query = |account: &str| {
             self.client
@@ -93,18 +97,18 @@ impl SettingsTable for DynamoDbTable {
                 .consistent_read(true)
         };
         match part {
-            Part::Account(account) => {
+            TablePart::Account(account) => {
                 let query = query(account).key_condition_expression("pk = :pk");
                 Ok(reply!("Query", query.set_exclusive_start_key(after))?.page)
             }
-            Part::ConfigsOf(index) => {
+            TablePart::ConfigsOf(index) => {
                 let prefix = AttributeValue::S(query_config_sk_prefix(index));
                 let query = query(&index.account)
                     .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
                     .expression_attribute_values(":prefix", prefix);
                 Ok(reply!("Query", query.set_exclusive_start_key(after))?.page)
             }
-            Part::Segment { columns, segment, segments } => {
+            TablePart::Segment { columns, segment, segments } => {
                 let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
                 let scan = self
                     .client
@@ -208,10 +212,10 @@ mod tests {
             Some((200, json!({"Items": [], "Count": 0})))
         });
         for columns in [ScanColumns::All, ScanColumns::Claims] {
-            let segment = Part::Segment { columns, segment: 0, segments: 2 };
+            let segment = TablePart::Segment { columns, segment: 0, segments: 2 };
             table.page(segment, None).await.unwrap();
         }
-        table.page(Part::Account("a"), None).await.unwrap();
+        table.page(TablePart::Account("a"), None).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -230,7 +234,7 @@ mod tests {
         ] {
             let body = json!({"__type": code, "message": message});
             let (table, _) = table(move |_, _| Some((400, body.clone())));
-            let error = table.page(Part::Account("a"), None).await.unwrap_err();
+            let error = table.page(TablePart::Account("a"), None).await.unwrap_err();
             assert_eq!(error.cause.to_string(), shown);
             assert!(!error.throttled);
         }
@@ -240,7 +244,7 @@ mod tests {
     async fn a_throttled_request_is_told_apart() {
         let body = json!({"__type": "ThrottlingException", "message": "slower"});
         let (table, requests) = table(move |_, _| Some((400, body.clone())));
-        assert!(table.page(Part::Account("a"), None).await.unwrap_err().throttled);
+        assert!(table.page(TablePart::Account("a"), None).await.unwrap_err().throttled);
         assert_eq!(*requests.lock().unwrap(), 3);
     }
 }

@@ -10,7 +10,7 @@ use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::{Digest, Metadata, Namespace, Source, StoredValue};
 use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, Part, ScanColumns, TableError, TablePage,
+    ApiKeyError, ApiKeyService, Cause, Clock, ScanColumns, TableError, TablePage, TablePart,
 };
 use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
@@ -279,11 +279,15 @@ impl Backend for Ports {
         Ok(versions.map(|version| world.size.item(*version, false)).collect())
     }
 
-    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError> {
+    async fn page(
+        &self,
+        part: TablePart<'_>,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
         let world = &self.world;
         world.asked.borrow_mut().table += 1;
         let mut claims = false;
-        if let Part::Segment { columns, segment, .. } = part {
+        if let TablePart::Segment { columns, segment, .. } = part {
             claims = columns == ScanColumns::Claims;
             if let Some(left) = world.throttled.get().checked_sub(1) {
                 world.throttled.set(left);

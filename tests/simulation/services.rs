@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::{Namespace, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, KvError, Part, ScanColumns, TableError, TablePage,
+    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ScanColumns, TableError, TablePage,
+    TablePart,
 };
 use secrecy::SecretString;
 use tokio::sync::Notify;
@@ -137,7 +138,7 @@ impl Backend for Ports {
                 let after = Duration::from_secs(*state.choices.pick(&LANDS_AFTER));
                 let lands = state.now() + after;
                 state.stragglers.push((lands, changes));
-                Some(KvFault::Fails(KvError::TooMuch(Cause::new("time-out"))))
+                Some(KvFault::Fails(KvError::TimedOut(Cause::new("time-out"))))
             }
         }
     }
@@ -175,11 +176,11 @@ impl Backend for Ports {
 
     async fn page(
         &self,
-        mut part: Part<'_>,
+        mut part: TablePart<'_>,
         after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
         let (mut claims, mut lags, mut is_first) = (false, false, false);
-        if let Part::Segment { columns, segment, segments } = &mut part {
+        if let TablePart::Segment { columns, segment, segments } = &mut part {
             // In small worlds the first segment holds everything.
             if self.state.borrow().shape.is_small() {
                 *segments = 1;

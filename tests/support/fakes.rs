@@ -19,7 +19,7 @@ use crate::item::{IndexSettings, Item, ItemKey};
 use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, Source, StoredValue};
 use crate::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, Part, TableError, TablePage,
+    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, TableError, TablePage, TablePart,
 };
 
 /// The clock's time, which stands still.
@@ -174,11 +174,11 @@ impl Backend for Scripted {
     /// script.
     async fn page(
         &self,
-        part: Part<'_>,
+        part: TablePart<'_>,
         _after: Option<&ItemKey>,
     ) -> Result<TablePage, TableError> {
-        let is_query = !matches!(part, Part::Segment { .. });
-        if matches!(part, Part::Segment { segment: 1.., .. }) {
+        let is_query = !matches!(part, TablePart::Segment { .. });
+        if matches!(part, TablePart::Segment { segment: 1.., .. }) {
             return Ok(TablePage::default());
         }
         self.table.read(if is_query { "Query" } else { "Scan" }).await?;

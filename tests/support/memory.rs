@@ -14,8 +14,8 @@ use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::limits::MAX_BULK_PAIRS;
 use ecom_settings_exporter::kv::{Metadata, Namespace, Pair, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyService, BulkReply, Cause, Clock, KvError, KvStore, ListPage, Part, Services,
-    SettingsTable, TableError, TablePage,
+    ApiKeyService, BulkReply, Cause, Clock, KvError, KvStore, ListPage, Services, SettingsTable,
+    TableError, TablePage, TablePart,
 };
 
 /// How long one request may take.
@@ -74,7 +74,11 @@ pub trait Backend: ApiKeyService + Clock {
     }
     /// Reads up to 100 items.
     async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
-    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError>;
+    async fn page(
+        &self,
+        part: TablePart<'_>,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError>;
 }
 
 /// What goes wrong with a request to KV.
@@ -142,7 +146,7 @@ impl KvFault {
             Self::Fails(error) | Self::IsDoneAndFails(_, error) => Err(error),
             Self::TimesOut => {
                 tokio::time::sleep(HTTP_TIMEOUT).await;
-                Err(KvError::TooMuch(Cause::new("time-out")))
+                Err(KvError::TimedOut(Cause::new("time-out")))
             }
             Self::Hangs | Self::IsDoneAndHangs => pending().await,
         }
@@ -150,14 +154,14 @@ impl KvFault {
 }
 
 /// Returns whether a part of the table has an item.
-pub fn part_has(part: Part<'_>, key: &ItemKey) -> bool {
+pub fn part_has(part: TablePart<'_>, key: &ItemKey) -> bool {
     match part {
-        Part::Account(account) => key.pk == account,
-        Part::ConfigsOf(index) => {
+        TablePart::Account(account) => key.pk == account,
+        TablePart::ConfigsOf(index) => {
             let prefix = format!("INDEX#{}#QUERY#", index.name);
             key.pk == index.account && key.sk.starts_with(&prefix)
         }
-        Part::Segment { segment, segments, .. } => {
+        TablePart::Segment { segment, segments, .. } => {
             let hash = key.pk.bytes().chain(key.sk.bytes()).map(u32::from).sum::<u32>();
             hash % segments == segment
         }
@@ -270,7 +274,11 @@ impl<B: Backend> SettingsTable for Memory<B> {
         Ok(found)
     }
 
-    async fn page(&self, part: Part<'_>, after: Option<&ItemKey>) -> Result<TablePage, TableError> {
+    async fn page(
+        &self,
+        part: TablePart<'_>,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, TableError> {
         Backend::page(&self.0, part, after).await
     }
 }

@@ -243,7 +243,7 @@ impl<S: Services> Repair<'_, '_, S> {
             }
             Removal::Removed => Some(Class::Deleted),
             Removal::Written(_) => Some(Class::Written),
-            Removal::Stays | Removal::Held => None,
+            Removal::Stays | Removal::Postponed => None,
         };
         self.done.progressed = true;
         class.into_iter().for_each(|class| self.done.findings.counts[namespace][class] += 1);

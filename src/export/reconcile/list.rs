@@ -14,7 +14,7 @@ use crate::item::claimed_keys;
 use crate::item::keys::query_config_key_prefix;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Namespace, check_key};
-use crate::ports::{KvError, Part, Services};
+use crate::ports::{KvError, Services, TablePart};
 
 /// What a part may take of the function's memory while it is listed, in bytes. The rest of [`MAX_BYTES`] is
 /// for the keys that KV lacks.
@@ -150,7 +150,7 @@ async fn read_shop_ids<S: Services>(
     let mut keys = BTreeSet::new();
     let mut after = None;
     loop {
-        let page = read_page(invocation, Part::Account(account), after.as_ref()).await?;
+        let page = read_page(invocation, TablePart::Account(account), after.as_ref()).await?;
         for (key, item) in &page.items {
             let Some(item_ref) = key.item().filter(|item| item.query.is_none()) else { continue };
             keys.extend(claimed_keys(&item_ref.index, &item.attributes()));

@@ -86,7 +86,7 @@ impl CloudflareKv {
 
 fn no_response(error: NoResponse) -> KvError {
     match error {
-        NoResponse::TimeOut => KvError::TooMuch(Cause::new(error)),
+        NoResponse::TimeOut => KvError::TimedOut(Cause::new(error)),
         NoResponse::Broken(_) | NoResponse::TooLong(_) => KvError::Transient(Cause::new(error)),
     }
 }

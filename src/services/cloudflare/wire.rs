@@ -169,7 +169,7 @@ fn failure(response: &Response) -> KvError {
         _ if refuses_token(status) => KvError::AuthRejected(cause),
         StatusCode::NOT_FOUND => KvError::Refused(cause),
         StatusCode::TOO_MANY_REQUESTS => KvError::RateLimited(cause),
-        _ if status.as_u16() == STATUS_TIMEOUT => KvError::TooMuch(cause),
+        _ if status.as_u16() == STATUS_TIMEOUT => KvError::TimedOut(cause),
         _ if is_transient(status) || status.is_success() => KvError::Transient(cause),
         _ if status.is_client_error() => KvError::RefusedContent(cause),
         _ => KvError::Refused(cause),
@@ -222,7 +222,7 @@ mod tests {
             }
             Err(KvError::Transient(cause)) => ("transient", cause.asked_wait),
             Err(KvError::RateLimited(cause)) => ("rate limited", cause.asked_wait),
-            Err(KvError::TooMuch(cause)) => ("too much", cause.asked_wait),
+            Err(KvError::TimedOut(cause)) => ("too much", cause.asked_wait),
             Err(KvError::AuthRejected(cause)) => ("auth rejected", cause.asked_wait),
             Err(KvError::Refused(cause)) => ("refused", cause.asked_wait),
             Err(KvError::RefusedContent(cause)) => ("refused content", cause.asked_wait),

@@ -46,7 +46,7 @@ fn rate_limited(seconds: u64) -> KvError {
 }
 
 fn too_much() -> KvError {
-    KvError::TooMuch(cause())
+    KvError::TimedOut(cause())
 }
 
 pub const WRITE_FAULTS: &[fn() -> Fault] = &[
