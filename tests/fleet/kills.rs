@@ -7,11 +7,11 @@ use std::time::Duration;
 use ecom_settings_exporter::kv::Namespace::{QueryConfigs, Settings};
 use serde_json::json;
 
+use super::capacity::times;
 use super::chain::{INVOCATION, follow, repair};
 use super::chains::{SHORT, SIZE, assert_mended, run, slow_listings};
 use super::items::Size;
 use super::services::{World, process};
-use super::sizes::times;
 
 /// Waits for the moment at which a run is killed, if it is: half of the runs die, at any moment of the
 /// time that one takes.

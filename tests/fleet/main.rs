@@ -1,7 +1,8 @@
 //! Chains of reconcile runs over whole fleets, in simulated time. With `FLEET_TIMES=5` the fleets of
-//! [`sizes`] and [`kills`] are five times as large: a million keys.
+//! [`capacity`] and [`kills`] are five times as large: a million keys.
 
 mod allocated;
+mod capacity;
 mod chain;
 mod chains;
 mod items;
@@ -10,7 +11,6 @@ mod kills;
 #[expect(dead_code, reason = "a fleet has no faulty requests to KV")]
 mod memory;
 mod services;
-mod sizes;
 
 #[global_allocator]
 static ALLOCATOR: allocated::Counting = allocated::Counting;
