@@ -243,11 +243,11 @@ impl<S: Services> Writing<'_, '_, S> {
 
     /// Puts the drafts, and follows their items.
     async fn write(&mut self, mut drafts: Vec<Draft>) {
-        give_contested_keys_to_the_last(&mut drafts);
         for _ in 0..MAX_PUTS {
             if drafts.is_empty() {
                 return;
             }
+            give_contested_keys_to_the_last(&mut drafts);
             let put = self.put(drafts).await;
             drafts = self.read_again(put).await;
         }
@@ -582,6 +582,21 @@ mod tests {
             assert_eq!(written.keys["s"], settings_of(order[1]));
             assert_eq!(fakes.kv.value("s")["index_name"], order[1]);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_for_which_two_items_come_to_ask_meanwhile_is_once_in_a_request() {
+        let fakes = Fakes::new();
+        let names: Vec<String> = (0..=READ_ITEMS).map(|number| format!("i{number:03}")).collect();
+        names.iter().for_each(|name| fakes.table.put(index_item(name, &json!({}))));
+        // The items are read in two requests. Each of the second reads finds one item changed.
+        let asks = |name: &str| TableChange::Put(index_item(name, &with_shop(&json!({}))));
+        fakes.table.changes.then_nothing(2);
+        fakes.table.changes.then([asks("i000"), asks("i100")]);
+        let items = names.iter().map(|name| WriteItem::new(settings_of(name))).collect();
+        let written = write(&fakes, Source::Stream, items).await;
+        assert_eq!(fakes.kv.requests.borrow()[1], ["a-i000", "s", "a-i100"]);
+        assert_eq!(written.keys["s"], settings_of("i100"));
     }
 
     #[tokio::test(start_paused = true)]
