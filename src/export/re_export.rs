@@ -141,7 +141,9 @@ async fn re_export_settings<S: Services>(
     let left_behind = written.left_behind.into_keys().collect();
     for (key, removal) in remove_keys(invocation, left_behind, api_keys, &|_| true).await {
         match removal {
-            Removal::Written(claimant) if claimant == item => drop(keys.insert(key)),
+            Removal::Written(claimant) if claimant == item => {
+                keys.insert(key);
+            }
             Removal::Failed(error) => return Err(ReExportError::new(index, error, true)),
             Removal::Removed | Removal::Stays | Removal::Postponed | Removal::Written(_) => {}
         }

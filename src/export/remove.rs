@@ -723,6 +723,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_value_that_changes_before_its_delete_stays() {
+        let fakes = Fakes::new();
+        let large = |x: &str| entry("gone", &json!({"x": x.repeat(9 * 1024 * 1024)}));
+        fakes.kv.hold_entry("s", &large("s"));
+        fakes.kv.hold_entry("t", &large("t"));
+        // The brake is asked between the two reads of `t`, whose value has no room beside that of `s`.
+        let brake = |_: &BTreeSet<Rc<IndexRef>>| {
+            fakes.kv.hold_entry("t", &large("u"));
+            true
+        };
+        let (removed, _) = remove_within(&fakes, &["s", "t"], TIME_LEFT, &brake).await;
+        assert_eq!(word(&removed["s"]), "removed");
+        assert!(matches!(removed["t"], Removal::Failed(ExportError::StillChanging)));
+        assert_eq!(fakes.kv.keys(), ["t"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_the_pass_behind_one_group_says_counts_for_the_next() {
         let fakes = Fakes::new();
         for key in ["s", "t"] {
