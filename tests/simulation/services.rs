@@ -240,6 +240,8 @@ impl ApiKeyService for Ports {
             Ok(()) => {}
         }
         if let Some(dead) = state.dead_gateway().filter(|_| cell == OTHER_CELL) {
+            // What a removal writes for an item is rejected then, and its record is exported.
+            state.needs_repair |= dead == ApiKeyError::NotFound;
             return Err(dead);
         }
         let (_, environment) = state.run(self.invocation);
