@@ -247,7 +247,9 @@ impl ApiKeyService for Ports {
         let (_, environment) = state.run(self.invocation);
         let key = environment.api_keys.get(account).and_then(|past| past.last().cloned());
         let key = key.ok_or(ApiKeyError::NotFound)?;
-        state.invocations[self.invocation].without_api_key.remove(&asked);
+        let run = &mut state.invocations[self.invocation];
+        run.without_api_key.remove(&asked);
+        run.with_api_key.insert(account.to_owned());
         Ok(SecretString::from(key))
     }
 }

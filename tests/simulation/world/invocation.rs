@@ -30,6 +30,8 @@ pub struct Invocation {
     pub table_time: Duration,
     /// Cells and accounts for which the API keys service was asked, and gave no key.
     pub without_api_key: BTreeSet<(String, String)>,
+    /// Accounts whose API key was given. The others may not even have been asked for: their time was up.
+    pub with_api_key: BTreeSet<String>,
     /// What KV has told it of each key. Responses may be stale, so this is what it has to be judged by.
     pub seen: BTreeMap<KvKey, Seen>,
     /// The first step that a listing of each namespace may have shown.
@@ -86,6 +88,7 @@ impl Invocation {
             table_failed: false,
             table_time: Duration::ZERO,
             without_api_key: BTreeSet::new(),
+            with_api_key: BTreeSet::new(),
             seen: BTreeMap::new(),
             listed_from: BTreeMap::new(),
             wrote: false,
@@ -117,7 +120,7 @@ impl Invocation {
 
     /// Whether some cell gave no API key for the account.
     pub fn lacks_api_key(&self, account: &str) -> bool {
-        self.without_api_key.iter().any(|(_, asked)| asked == account)
+        !self.with_api_key.contains(account)
     }
 
     /// Notes what was told about a key, which may have been so since `from`.
