@@ -70,6 +70,9 @@ TESTBED := $(TARGET_DIR)/debug/testbed
 binaries:
 	@$(BUILD)
 
+# $(call takes,NAMES) refuses variables that a target does not take: a misspelt one must not be lost.
+takes = $(foreach name,$(filter-out $(1) ENVIRONMENT STACK OPERATOR COMMIT AWS_% CARGO_%,$(TYPED)),$(error make $@ takes no $(name)))
+
 # What works with the local stack is not built for it: while the stack runs, its program is there.
 running = @[ -x $(TESTBED) ] || { echo "make $@ needs a local stack: \`make local\` starts one" >&2; exit 1; }
 
@@ -98,11 +101,13 @@ local-env: binaries ## Print the shell commands that point the targets for AWS a
 
 .PHONY: put
 put: ## Put an item into the table of the local stack, with what its aliases point at (EXAMPLE=weighted-alias, a file of schema/examples)
+	$(call takes,EXAMPLE)
 	$(running)
 	@$(TESTBED) put "schema/examples/$$EXAMPLE.json" --targets
 
 .PHONY: invoke
 invoke: ## Send an event to the local stack, as of just now, and say what was exported (EVENT=events/x.json, LATE=true for two minutes ago)
+	$(call takes,EVENT LATE)$(if $(filter-out true false,$(LATE)),$(error LATE is true or false))
 	@test -n "$$EVENT" || { echo "make invoke needs EVENT, for example EVENT=events/stream-insert.json" >&2; exit 1; }
 	$(running)
 	@$(TESTBED) invoke "$$EVENT" $(if $(filter true,$(LATE)),--late)

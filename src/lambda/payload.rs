@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::export::explain::{Explain, Subject, Tried};
 use crate::export::re_export::ReExport;
-use crate::export::reconcile::{Progress, Raised, Reconcile};
+use crate::export::reconcile::{Progress, Raised, Reconcile, cut};
 use crate::index::IndexRef;
 use crate::item::{Item, StreamRecord};
 use crate::kv::check_key;
@@ -175,8 +175,7 @@ fn object<'a, T: Deserialize<'a>>(name: &str, json: &'a str) -> Result<T, Diagno
                 format!("{name}: {path} must be {}", expected.replace("u64", "a whole number"))
             }
             None => {
-                let error: String = error.chars().take(MAX_MESSAGE_CHARACTERS).collect();
-                format!("{name}: {error}")
+                format!("{name}: {}", cut(error, MAX_MESSAGE_CHARACTERS))
             }
         })
     })?;

@@ -53,7 +53,9 @@ fn ask(words: &Words<'_>, payload: &Value, variables: Variables<'_>) -> Result<(
         return Err(words.wrong("a stream event goes only to a local function"));
     }
     let (report, raw) = invoke(words, &place, payload)?;
-    print(&raw.unwrap_or_else(|| [report::lines(&report), report::what_to_do(&report)].concat()))
+    let local = if matches!(place, Place::Local(_)) { " LOCAL=true" } else { "" };
+    let advice = || report::what_to_do(&report, local);
+    print(&raw.unwrap_or_else(|| [report::lines(&report), advice()].concat()))
 }
 
 /// Invokes the function. Returns its report, and the lines of that as JSON where those are asked for.

@@ -85,8 +85,9 @@ pub fn error(answer: &Value) -> String {
     if message.contains(&named) { message } else { named + &message }
 }
 
-/// What to do about each verdict of an explain, the worst first. Nothing for other reports.
-pub fn what_to_do(report: &Value) -> Vec<String> {
+/// What to do about each verdict of an explain, the worst first, with the word that each command needs. Nothing for
+/// other reports.
+pub fn what_to_do(report: &Value, word: &str) -> Vec<String> {
     let Some(keys) = report["keys"].as_array() else { return Vec::new() };
     // Nothing but aliases knows the index.
     let is_dangling = report["item"] == "absent"
@@ -103,7 +104,10 @@ pub fn what_to_do(report: &Value) -> Vec<String> {
             false => key.is_some() || report["item"] == verdict,
         };
         if is_found && (verdict != "right" || lines.len() == 1) {
-            let advice = filled(advice, report, key.unwrap_or(&Value::Null));
+            let mut advice = filled(advice, report, key.unwrap_or(&Value::Null));
+            for command in ["make re-export", "make reconcile"] {
+                advice = advice.replace(command, &format!("{command}{word}"));
+            }
             lines.extend(wrapped(&format!("{verdict}: {advice}"), 2));
         }
     }

@@ -97,7 +97,9 @@ impl<'a> Words<'a> {
     /// Wrong use, answered with an example.
     pub fn wrong(&self, why: impl Display) -> Failure {
         let Self { command, .. } = self;
-        let example = examples(command).next().unwrap_or_default();
+        // Without what stands beside it.
+        let example = examples(command).next().and_then(|line| line.split("  ").next());
+        let example = example.unwrap_or_default();
         wrong_use(format_args!("{why}. For example: make {example} (operator {command} --help)"))
     }
 }

@@ -32,7 +32,10 @@ async fn what_a_reader_finds_in_kv_has_the_published_shape() {
         for key in &kv.keys {
             let stored = world.stack.kv.get(namespace, key).unwrap();
             assert_eq!(stored.value, kv.compact(), "{}", complaint(&name));
-            assert_eq!(stored.metadata.as_ref(), Some(&kv.metadata), "{}", complaint(&name));
+            let metadata = stored.metadata.as_ref().unwrap();
+            let digest = &metadata["digest"];
+            assert_eq!(kv.metadata["digest"], *digest, "{name}.json: write this digest: {digest}");
+            assert_eq!(metadata, &kv.metadata, "{}", complaint(&name));
             world.stack.kv.delete(namespace, key);
         }
     }

@@ -118,9 +118,10 @@ impl Invocation {
         }
     }
 
-    /// Whether some cell gave no API key for the account.
+    /// Whether some cell gave no API key for the account, or none was asked.
     pub fn lacks_api_key(&self, account: &str) -> bool {
-        !self.with_api_key.contains(account)
+        let is_without = self.without_api_key.iter().any(|(_, asked)| asked == account);
+        is_without || !self.with_api_key.contains(account)
     }
 
     /// Notes what was told about a key, which may have been so since `from`.

@@ -3,6 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use hyper::Method;
+use hyper::body::Bytes;
 use hyper::header::HeaderMap;
 use serde_json::{Value, json};
 use testbed::aws::FUNCTION;
@@ -16,7 +17,7 @@ use crate::{Outcome, no_stack};
 const LATE_SECONDS: u64 = 120;
 
 pub async fn run(mut args: Args) -> Outcome {
-    let url = format!("http://127.0.0.1:{}/2015-03-31/functions/{FUNCTION}", args.ports()?.lambda);
+    let lambda = format!("http://127.0.0.1:{}", args.ports()?.lambda);
     let late = args.flag("--late");
     let file = args.command().ok_or("the file with the event is missing")?;
     args.end()?;
@@ -24,15 +25,20 @@ pub async fn run(mut args: Args) -> Outcome {
     // What is no JSON goes out as it stands: the function has to cope with it.
     let event = serde_json::from_str(&text).map_or(text, |event| stamped(event, late).to_string());
 
-    let log = || ask(Method::GET, format!("{url}/log"), String::new());
-    let before = log().await?.body.len();
-    let Reply { headers, body, .. } =
-        ask(Method::POST, format!("{url}/invocations"), event).await?;
-    let printed = log().await?.body.slice(before..);
+    let before = log(&lambda).await?.len();
+    let url = format!("{lambda}/2015-03-31/functions/{FUNCTION}/invocations");
+    let Reply { headers, body, .. } = ask(Method::POST, url, event).await?;
+    let printed = log(&lambda).await?.slice(before..);
     let lines = String::from_utf8_lossy(&printed);
     let failed = headers.contains_key("x-amz-function-error");
     show(lines.lines().filter(|line| !line.is_empty()), &String::from_utf8_lossy(&body), failed);
     if failed { Err("The function answered with an error.".into()) } else { Ok(()) }
+}
+
+/// Returns what the function has logged so far.
+pub async fn log(lambda: &str) -> Result<Bytes, String> {
+    let url = format!("{lambda}/2015-03-31/functions/{FUNCTION}/log");
+    Ok(ask(Method::GET, url, String::new()).await?.body)
 }
 
 async fn ask(method: Method, url: String, body: String) -> Result<Reply, String> {

@@ -1,17 +1,24 @@
 //! `testbed put`: an item for the table of `testbed up`.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testbed::stack::TABLE;
 use testbed::table::{call, to_item};
 
 use crate::args::Args;
+use crate::invoke::log;
 use crate::screen::plain;
 use crate::{Outcome, no_stack};
 
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
+
 pub async fn run(mut args: Args) -> Outcome {
-    let url = format!("http://127.0.0.1:{}", args.ports()?.dynamodb);
+    let ports = args.ports()?;
+    let url = format!("http://127.0.0.1:{}", ports.dynamodb);
+    let logged = log(&format!("http://127.0.0.1:{}", ports.lambda)).await?.len();
     let with_targets = args.flag("--targets");
     let file = args.command().ok_or("the file with the item is missing")?;
     args.end()?;
@@ -37,6 +44,23 @@ pub async fn run(mut args: Args) -> Outcome {
             return Err(format!("{file}: {said}").into());
         }
     }
+    exported(&format!("http://127.0.0.1:{}", ports.lambda), &item, logged).await
+}
+
+/// Waits until the function has exported an item, so that the next command finds it in KV.
+async fn exported(lambda: &str, item: &Value, logged: usize) -> Outcome {
+    let name = item["sk"]["S"].as_str().unwrap_or_default().trim_start_matches("INDEX#");
+    let name = format!("\"index_name\":{}", json!(name.split('#').next()));
+    let until = Instant::now() + LONGEST_WAIT;
+    while Instant::now() < until {
+        let log = log(lambda).await?;
+        let is_exported = |line: &str| line.contains("\"exported\"") && line.contains(&name);
+        if String::from_utf8_lossy(&log[logged..]).lines().any(is_exported) {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    println!("not exported yet: the stack's terminal says why");
     Ok(())
 }
 
