@@ -129,30 +129,28 @@ impl<S: Services> Repair<'_, '_, S> {
                 is_in_time &= self.note(namespace, &key, &outcome);
             }
         }
-        self.remove_left_behind(namespace, written.left_behind).await;
-        is_in_time
+        self.remove_left_behind(namespace, written.left_behind).await && is_in_time
     }
 
-    /// Removes what was written for items that went meanwhile.
+    /// Removes what was written for items that went meanwhile. Returns false where time ended.
     async fn remove_left_behind(
         &mut self,
         namespace: Namespace,
         left_behind: BTreeMap<String, ItemRef>,
-    ) {
+    ) -> bool {
         let spare = &mut self.allowed[namespace].spare_deletes;
         let keys = left_behind.len() as u64;
         if keys > *spare {
             self.done.findings.refused.delete += keys;
-            return;
+            return true;
         }
         *spare -= keys;
         let removed = match namespace {
             Namespace::Settings => self.remove_settings(left_behind.into_keys().collect()).await,
             Namespace::QueryConfigs => self.remove_items(left_behind.into_values().collect()).await,
         };
-        for (key, removal) in removed {
-            self.note(namespace, &key, &removal);
-        }
+        let noted = removed.iter().map(|(key, removal)| self.note(namespace, key, removal));
+        noted.fold(true, |is_in_time, noted| is_in_time && noted)
     }
 
     /// Removes as many orphans as are allowed. Returns false where time ended.
