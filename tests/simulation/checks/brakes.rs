@@ -14,7 +14,9 @@ pub fn count(state: &mut State, invocation: usize, key: &KvKey, is_put: bool) ->
     let Kind::Reconcile(request) = &run.kind else { return None };
     // One account's shop ids are read, not listed.
     let was_there = run.told(key).first().is_some_and(Option::is_some);
-    if is_put && (!was_there || run.delete_attempts.contains(key)) {
+    // A removal reads the key once more, and writes it for an item that has come to ask for it.
+    let is_of_a_removal = run.told(key).len() > 1 && !run.done.rewritten.contains(key);
+    if is_put && (!was_there || is_of_a_removal || run.delete_attempts.contains(key)) {
         return None;
     }
     let (least, raised) = match is_put {
