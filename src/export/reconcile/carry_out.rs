@@ -149,8 +149,11 @@ impl<S: Services> Repair<'_, '_, S> {
             Namespace::Settings => self.remove_settings(left_behind.into_keys().collect()).await,
             Namespace::QueryConfigs => self.remove_items(left_behind.into_values().collect()).await,
         };
-        let noted = removed.iter().map(|(key, removal)| self.note(namespace, key, removal));
-        noted.fold(true, |is_in_time, noted| is_in_time && noted)
+        let mut is_in_time = true;
+        for (key, removal) in removed {
+            is_in_time &= self.note(namespace, &key, &removal);
+        }
+        is_in_time
     }
 
     /// Removes as many orphans as are allowed. Returns false where time ended.
