@@ -228,4 +228,429 @@ fn nearest(subject: &Subject, names: &BTreeSet<String>) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    //! What is said of an index, a key or an item that is tried, and what becomes of KV when that is saved, streamed
+    //! and repaired.
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::error_chain::Chain;
+    use crate::export::batch::{Flood, export_batch};
+    use crate::export::fakes::{
+        Fakes, KvFault, NOW, down, entry, index, index_item, item, pixel, query_config, shop,
+    };
+    use crate::export::reconcile::{Raised, Reconcile, reconcile};
+    use crate::export::table::read_items;
+    use crate::item::{Change, Content, RecordedChange, StreamRecord};
+    use crate::kv::Source;
+    use crate::ports::Cause;
+
+    async fn ask(fakes: &Fakes, subject: &Subject) -> Result<Value, ExplainError> {
+        let request = Explain { subject: subject.clone(), values: false };
+        let report = explain(&fakes.invocation(Source::ReExport), &request).await?;
+        Ok(serde_json::to_value(report).unwrap())
+    }
+
+    fn texts(list: &Value) -> impl Iterator<Item = &str> {
+        list.as_array().into_iter().flatten().map(|text| text.as_str().unwrap())
+    }
+
+    /// Returns the item's state unless it can be exported, the keys with their verdicts and the paths that differ,
+    /// the targets with theirs, and what breaks; or else the error.
+    fn said(report: &Result<Value, ExplainError>) -> String {
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => return Chain(error).to_string(),
+        };
+        let line = |value: &Value, names: [&str; 3]| {
+            let [name, verdict] = [names[0], names[1]].map(|name| value[name].as_str().unwrap());
+            [name, verdict].into_iter().chain(texts(&value[names[2]])).collect::<Vec<_>>().join(" ")
+        };
+        let list = |name: &str| report[name].as_array().into_iter().flatten();
+        let mut said = vec![report["item"].as_str().unwrap().to_owned()];
+        said.retain(|item| item != "exportable");
+        said.extend(report.get("api_key_unavailable").map(|_| "no API key".to_owned()));
+        said.extend(list("keys").map(|it| line(it, ["key", "verdict", "differs"])));
+        said.extend(list("targets").map(|it| {
+            let elsewhere = if it["another_account"] == true { " elsewhere" } else { "" };
+            format!("-> {}{elsewhere}", line(it, ["index_id", "verdict", "points_at"]))
+        }));
+        said.extend(texts(&report["breaks"]).map(|it| format!("! {it}")));
+        said.join("; ").replace(&config_key("q"), "q")
+    }
+
+    fn key(name: &str) -> Subject {
+        Subject::Key(name.to_owned())
+    }
+
+    fn read_alias(name: &str) -> Value {
+        json!({"read_alias": {"S": name}})
+    }
+
+    fn config_key(query: &str) -> String {
+        query_config("i", query).kv_key()
+    }
+
+    fn save_config(attributes: &Value) -> Tried {
+        let (key, item) = item(&query_config("i", "q"), attributes);
+        Tried { key, item: Some(item) }
+    }
+
+    fn save(name: &str, attributes: Value) -> Tried {
+        let (key, item) = index_item(name, &attributes);
+        Tried { key, item: Some(item) }
+    }
+
+    fn remove(name: &str) -> Tried {
+        Tried { key: settings_key(&index(name)), item: None }
+    }
+
+    /// Returns services with these items, and with the value of an index, or of query config `q`, under a key.
+    fn world(items: &[Tried], held: Option<(&str, &str)>) -> Fakes {
+        let fakes = Fakes::new();
+        for Tried { key, item } in items {
+            fakes.table.put((key.clone(), item.clone().unwrap()));
+        }
+        if let Some((key, name)) = held {
+            let fields = match is_query_config_key(key) {
+                true => json!({"normalized_query": "q", "x": 1}),
+                false => json!({"index_url": "https://h", "marqo_api_key": "k"}),
+            };
+            let mut value = json!({"system_account_id": "a", "index_name": name});
+            value.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            fakes.kv.hold_entry(key, &entry(name, &value));
+        }
+        fakes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_said_of_an_index_or_a_key() {
+        let by_index = Subject::Index(index("i"));
+        let (i, points) = (save("i", shop("s")), save("x", read_alias("a-i")));
+        let broken = save("i", json!({"index_endpoint": null}));
+        let others = ["jj", "j", "ij", "iijj"].map(|name| save(name, json!({})));
+        let x = |number: Value| vec![save_config(&json!({ "x": number }))];
+        let (q, r) = (config_key("q"), config_key("r"));
+        let (own, of_q) = (Some(("a-i", "i")), Some((&*q, "i")));
+        let unknown = |what: &str| {
+            format!("neither the table nor KV knows {what}, and no active alias points at it")
+        };
+        let none = unknown("index a/i") + "; the account has no index";
+        let near = unknown("index a/i") + "; the account has ij, j, jj";
+        for (subject, items, held, expected) in [
+            (&by_index, vec![], None, &*none),
+            (&by_index, others.to_vec(), None, &near),
+            (&by_index, vec![points.clone()], None, "absent"),
+            (&by_index, vec![i.clone()], None, "s missing; a-i missing"),
+            (&by_index, vec![i.clone()], own, "s missing; a-i stale shop_id"),
+            (&by_index, vec![broken], own, "rejected; a-i rejected"),
+            (&by_index, vec![], own, "absent; a-i orphaned"),
+            (&by_index, vec![points.clone()], own, "absent; a-i withheld"),
+            (&key("s"), vec![], None, &unknown("key \"s\"")),
+            (&key("s"), vec![i.clone()], None, "s missing; a-i missing"),
+            (&key("s"), vec![i.clone()], Some(("s", "j")), "absent; s stale index_name shop_id"),
+            (&key("s"), vec![i.clone()], Some(("s", "i")), "s stale shop_id; a-i missing"),
+            (&key("o"), vec![i.clone()], Some(("o", "i")), "s missing; a-i missing; o orphaned"),
+            (&key("a-i"), vec![points], None, "absent; a-i foreign"),
+            (&key(&q), vec![], None, &unknown(&format!("key {q:?}"))),
+            (&key(&q), vec![], of_q, "absent; q orphaned"),
+            (&key(&q), x(json!({"N": "1"})), of_q, "q right"),
+            (&key(&q), x(json!({"N": "2"})), of_q, "q stale x"),
+            (&key(&q), x(json!({"Q": 2})), of_q, "rejected; q rejected"),
+            (&key(&r), x(json!({"N": "1"})), Some((&r, "i")), &format!("absent; {r} orphaned")),
+        ] {
+            let fakes = world(&items, held);
+            assert_eq!(said(&ask(&fakes, subject).await), expected, "{subject} {held:?}");
+            assert_eq!(fakes.kv.keys().len(), held.iter().len(), "nothing is changed");
+        }
+        let mut fakes = world(&[i], own);
+        fakes.kv.hold("f", &json!({}));
+        assert_eq!(said(&ask(&fakes, &key("f")).await), "absent; f foreign");
+        fakes.0.config.environment = "dev".to_owned();
+        assert_eq!(said(&ask(&fakes, &by_index).await), "s missing; a-i conflicting shop_id");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_fails_is_named_and_an_api_key_that_cannot_be_had_is_not_compared() {
+        let by_index = Subject::Index(index("i"));
+        let fakes = world(&[save("i", pixel("p"))], Some(("a-i", "i")));
+        fakes.api_keys.faults.then((0..4).map(|_| down()));
+        assert_eq!(said(&ask(&fakes, &by_index).await), "no API key; a-i failed pixel_id");
+        let refused =
+            "index a/i can't be explained: key \"a-i\": Cloudflare KV refuses the request: 400";
+        for (error, expected) in [
+            (KvError::Refused(Cause::new("400")), refused),
+            (KvError::AuthRejected(Cause::new("401")), "CloudflareAuthRejected: "),
+        ] {
+            fakes.kv.faults.then([KvFault::Fails(error)]);
+            let said = said(&ask(&fakes, &by_index).await);
+            assert!(said.starts_with(expected), "{said}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_has_claimants_and_pointers_and_takes_three_requests_and_two_passes() {
+        let items = [save("i", shop("s")), save("j", shop("s")), save("x", read_alias("a-i"))];
+        let fakes = world(&items, None);
+        let value = json!({"system_account_id": "a", "index_name": "i", "shop_id": "old"});
+        fakes.kv.hold_entry("a-i", &entry("i", &value));
+        let invocation = fakes.invocation(Source::ReExport);
+        let request = Explain { subject: key("s"), values: false };
+        let report = explain(&invocation, &request).await.unwrap();
+        let report = serde_json::to_value(report).unwrap();
+        let named = |name: &str| json!({"system_account_id": "a", "index_name": name});
+        assert_eq!(report["keys"][0]["claimed_by"], json!([named("i"), named("j")]));
+        assert_eq!(report["pointed_at_by"], json!([named("x")]));
+        assert_eq!(*fakes.kv.requests.borrow(), [["s"], ["a-i"], ["old"]]);
+        assert_eq!(invocation.stats().table_requests / 8, 2, "a pass has eight segments");
+    }
+
+    /// Makes a change, and carries it to KV as a batch does. Returns the keys that the item asks for, and asked for
+    /// before.
+    async fn carry(fakes: &Fakes, Tried { key, item }: &Tried) -> BTreeSet<String> {
+        let invocation = fakes.invocation(Source::Stream);
+        let old = read_items(&invocation, invocation.budget.deadline, [key.clone()]).await.unwrap();
+        match item {
+            Some(item) => fakes.table.put((key.clone(), item.clone())),
+            None => fakes.table.remove(key),
+        }
+        let Some(item_ref) = key.item() else { return BTreeSet::new() };
+        let images: Vec<_> = old.values().chain(item).map(|image| image.attributes()).collect();
+        let keys = match &item_ref.query {
+            None => images.iter().flat_map(|image| claimed_keys(&item_ref.index, image)).collect(),
+            Some(_) => BTreeSet::from([item_ref.kv_key()]),
+        };
+        let shop_ids = images.iter().filter_map(|image| image.text("shop_id").map(str::to_owned));
+        let record = StreamRecord {
+            sequence_number: Some("1".to_owned()),
+            event_source: None,
+            source_arn: None,
+            created_at: Some(NOW.as_secs_f64()),
+            content: Content::Change(RecordedChange {
+                item: item_ref,
+                change: item.clone().map_or(Change::Remove, Change::Upsert),
+                shop_ids: shop_ids.collect(),
+                has_old_image: !old.is_empty(),
+            }),
+        };
+        export_batch(&invocation, vec![record], &Flood::default()).await;
+        keys
+    }
+
+    /// What KV holds, without metadata.
+    fn held(fakes: &Fakes) -> BTreeMap<String, String> {
+        let held = fakes.kv.held.borrow();
+        held.iter().map(|(key, stored)| (key.clone(), stored.value.clone())).collect()
+    }
+
+    /// Tries a change to a table whose changes so far are in KV, makes it, and compares. Returns what was said.
+    async fn tried(past: &[Tried], change: &Tried) -> String {
+        let fakes = Fakes::new();
+        // A repair deletes nothing where the table has no index.
+        for change in [save("anchor", json!({}))].iter().chain(past) {
+            carry(&fakes, change).await;
+        }
+        let (before, requests) = (held(&fakes), fakes.kv.requests.borrow().len());
+        let answer = ask(&fakes, &Subject::Item(change.clone())).await;
+        assert!(fakes.kv.requests.borrow().len() <= requests + 3);
+        assert_eq!(held(&fakes), before, "trying changes nothing");
+        let said = said(&answer);
+        let Ok(report) = answer else { return said };
+
+        let own = carry(&fakes, change).await;
+        let streamed = held(&fakes);
+        if report["item"] == "rejected" {
+            assert_eq!(streamed, before, "{said}");
+            return said;
+        }
+        let raised = Raised { deletes: None, rewrites: None };
+        let repair = Reconcile {
+            apply: true,
+            preview: false,
+            system_account_id: None,
+            raised,
+            progress: None,
+        };
+        let repaired = reconcile(&fakes.invocation(Source::Reconcile), &repair).await.unwrap();
+        assert!(repaired.complete, "{repaired:?}");
+        let repaired = held(&fakes);
+        let keys = report["keys"].as_array().unwrap().iter();
+        let verdicts: BTreeMap<&str, &str> =
+            keys.map(|it| (it["key"].as_str().unwrap(), it["verdict"].as_str().unwrap())).collect();
+        for name in streamed.keys().map(String::as_str).chain(verdicts.keys().copied()) {
+            // What only a value in KV names, and what only an alias kept, is a repair's.
+            let is_streams = own.contains(name) || !verdicts.contains_key(name);
+            let after = if is_streams { &streamed } else { &repaired };
+            let (was, is) = (before.get(name), after.get(name));
+            match verdicts.get(name) {
+                Some(&"orphaned") => assert_eq!(is, None, "{name}: {said}"),
+                Some(&("missing" | "stale")) => {
+                    assert_ne!(is, was, "{name}: {said}");
+                    let now = self::said(&ask(&fakes, &key(name)).await);
+                    let right = format!("{name} right").replace(&config_key("q"), "q");
+                    assert!(now.contains(&right), "{name}: {said}, then {now}");
+                }
+                _ => assert_eq!(is, was, "{name}: {said}"),
+            }
+        }
+        said
+    }
+
+    /// An active alias block with one target.
+    fn block(name: &str, target: &str) -> Value {
+        let index_id = json!({"S": target});
+        let targets = json!({"L": [{"M": {"index_id": index_id}}]});
+        let block = json!({"enabled": {"BOOL": true}, "index_id": index_id, "targets": targets});
+        json!({"index_aliases": {"M": {name: {"M": block}}}})
+    }
+
+    fn write_alias(field: &str, name: &str) -> Value {
+        let entry = json!({"M": {field: {"S": name}}});
+        json!({"add_docs_config": {"M": {"index_write_aliases": {"L": [entry]}}}})
+    }
+
+    /// What happened, what is tried, and what is said of it.
+    type Row<'a> = (&'a str, Vec<Tried>, Tried, &'a str);
+
+    async fn check(rows: impl IntoIterator<Item = Row<'_>>) {
+        for (name, past, change, expected) in rows {
+            assert_eq!(tried(&past, &change).await, expected, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alias_is_told_with_its_targets() {
+        let v2 = || vec![save("v2", json!({})), save("i", json!({}))];
+        let aliased = |target: &str| save("i", block("doc_reads", target));
+        let chain = vec![save("v3", json!({})), save("v2", block("doc_reads", "a-v3"))];
+        let mut elsewhere = save("v2", json!({}));
+        elsewhere.key.pk = "b".to_owned();
+        let mut defaults = save("i", block("doc_writes", "a-v2"));
+        defaults.key.sk = "INDEX#DEFAULT_CONFIG".to_owned();
+        // It was removed while the alias pointed at it.
+        let gone = || vec![save("v1", shop("s")), aliased("a-v1"), remove("v1")];
+        let right = "a-i stale index_aliases; -> a-v2 right";
+        let nothing = "a-i stale index_aliases; -> a-v3 foreign; \
+                       ! the alias target a-v3 has neither an item nor a key in KV";
+        let no_item = "a-i right; -> a-v1 withheld; ! the alias target a-v1 has no item";
+        check([
+            ("doc_reads", v2(), aliased("a-v2"), right),
+            ("analytics", v2(), save("i", block("analytics", "a-v2")), right),
+            ("legacy", v2(), save("i", read_alias("a-v2")), right),
+            (
+                "doc_writes",
+                v2(),
+                save("i", block("doc_writes", "a-v2")),
+                "a-i right; -> a-v2 right",
+            ),
+            ("itself", v2(), save("i", read_alias("a-i")), "a-i stale index_aliases"),
+            ("nothing there", v2(), aliased("a-v3"), nothing),
+            ("a chain", chain, aliased("a-v2"), "a-i missing; -> a-v2 right a-v3"),
+            ("elsewhere", vec![elsewhere], aliased("b-v2"), "a-i missing; -> b-v2 right elsewhere"),
+            ("gone", gone(), aliased("a-v1"), no_item),
+            ("let go", gone(), save("i", json!({})), "a-i stale index_aliases; a-v1 orphaned"),
+            ("defaults", v2(), defaults, "skipped; -> a-v2 right"),
+        ])
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shop_id_that_moves_and_a_removal_are_told_with_whom_they_take_a_key_from() {
+        let shop = |name: &str, shop_id: &str| save(name, shop(shop_id));
+        let (i, moved) = (shop("i", "s"), shop("i", "t"));
+        let pointer = |attributes: Value| vec![save("live", attributes), i.clone()];
+        let taken = "t stale index_name; a-i stale shop_id; s orphaned; \
+                     ! the key t would be taken from a/j";
+        let back = "s stale index_name; a-i right; ! the key s would be taken from a/j";
+        let needs = |name: &str| {
+            format!("; ! the key {name} is given up, and active aliases need it: a/live")
+        };
+        let needed = "t missing; a-i stale shop_id; s withheld".to_owned() + &needs("s");
+        let by_index_id = "absent; s withheld; a-i withheld".to_owned() + &needs("a-i");
+        let by_shop_id = "absent; s withheld; a-i orphaned".to_owned() + &needs("s");
+        let given = "t missing; a-i stale shop_id; s stale index_name";
+        let left = "absent; s stale index_name; a-i orphaned";
+        check([
+            ("moved", vec![i.clone()], moved.clone(), "t missing; a-i stale shop_id; s orphaned"),
+            ("to another's key", vec![shop("j", "t"), i.clone()], moved.clone(), taken),
+            ("from a contested key", vec![shop("j", "s"), i.clone()], moved.clone(), given),
+            ("back", vec![i.clone(), shop("j", "s")], i.clone(), back),
+            ("from a key in need", pointer(write_alias("shop_id", "s")), moved, &needed),
+            ("removed", vec![i.clone()], remove("i"), "absent; s orphaned; a-i orphaned"),
+            ("a rival has it", vec![shop("j", "s"), i.clone()], remove("i"), left),
+            ("by index id", pointer(block("doc_writes", "a-i")), remove("i"), &by_index_id),
+            ("by name", pointer(write_alias("index_name", "i")), remove("i"), &by_index_id),
+            ("by shop id", pointer(write_alias("shop_id", "s")), remove("i"), &by_shop_id),
+        ])
+        .await;
+        assert!(tried(&[], &remove("i")).await.contains("knows item a/i"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_exported_is_told_by_its_path_and_what_cannot_be_changes_nothing() {
+        let item = |name: &str, value: &str| save("i", json!({ name: {"M": {"x": {"S": value}}} }));
+        let broken = save("i", json!({"shop_id": {"S": "t"}, "index_endpoint": {"N": "7"}}));
+        let rejected = "rejected; t rejected; a-i rejected; s rejected; \
+                        ! the item can't be exported: index_endpoint";
+        let config = |number: &str| save_config(&json!({"x": {"N": number}}));
+        let removed = Tried { item: None, ..config("1") };
+        let now = || vec![item("feature_flags", "1"), config("1")];
+        check([
+            ("exported", now(), item("feature_flags", "2"), "a-i stale feature_flags.x"),
+            ("the same", now(), item("feature_flags", "1"), "a-i right"),
+            (
+                "not exported",
+                vec![save("i", json!({}))],
+                item("create_index_config", "2"),
+                "a-i right",
+            ),
+            ("broken", vec![save("i", shop("s"))], broken, rejected),
+            ("a new query config", vec![], config("1"), "q missing"),
+            ("another query config", now(), config("2"), "q stale x"),
+            ("the same query config", now(), config("1"), "q right"),
+            ("no query config", now(), removed, "absent; q orphaned"),
+        ])
+        .await;
+    }
+
+    /// Changes to three indexes that compete for shop ids and point at each other: the index, its attributes, and
+    /// whether it is removed.
+    fn changes() -> impl Strategy<Value = (String, Value, bool)> {
+        let name = prop::sample::select(vec!["s", "t", "a-i0", "a-i1", "a-i2"]);
+        let alias = prop_oneof![
+            3 => Just(json!({})),
+            1 => name.clone().prop_map(read_alias),
+            1 => (prop::sample::select(vec!["doc_reads", "doc_writes", "analytics"]), name.clone())
+                .prop_map(|(block_name, target)| block(block_name, target)),
+            1 => (prop::sample::select(vec!["shop_id", "index_id"]), name.clone())
+                .prop_map(|(field, target)| write_alias(field, target)),
+        ];
+        let broken = prop::bool::weighted(0.15);
+        let change = (0..3, prop::option::of(name), alias, broken, prop::bool::weighted(0.25));
+        change.prop_map(|(number, shop_id, mut attributes, broken, is_removed)| {
+            if let Some(shop_id) = shop_id {
+                attributes["shop_id"] = json!({ "S": shop_id });
+            }
+            if broken {
+                attributes["index_endpoint"] = json!({"N": "7"});
+            }
+            (format!("i{number}"), attributes, is_removed)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_tried_becomes_of_kv(changes in prop::collection::vec(changes(), 1..7)) {
+            let changes = changes.into_iter().map(|(name, attributes, is_removed)| {
+                if is_removed { remove(&name) } else { save(&name, attributes) }
+            });
+            let changes: Vec<Tried> = changes.collect();
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+            let (change, past) = changes.split_last().unwrap();
+            runtime.block_on(tried(past, change));
+        }
+    }
+}
