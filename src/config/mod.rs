@@ -341,6 +341,7 @@ mod tests {
         let (longest, too_long) = ("e".repeat(64), "e".repeat(65));
         for (variable, value, problem) in [
             ("ENVIRONMENT", &*longest, None),
+            ("ENVIRONMENT", "e", None),
             ("ENVIRONMENT", "A.b-c_9", None),
             ("ENVIRONMENT", &too_long, Some("ENVIRONMENT must be 1 to 64 letters")),
             ("ENVIRONMENT", "a/b", Some("ENVIRONMENT must be 1 to 64 letters")),

@@ -481,6 +481,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_item_of_the_later_record_has_a_key_for_which_two_ask() {
+        for order in [["i", "j"], ["j", "i"]] {
+            let fakes = Fakes::new();
+            let new = json!({"NewImage": image(&shop("s"))});
+            let records = order.map(|name| record(&settings_of(name), "INSERT", new.clone()));
+            export(&fakes, records.into()).await;
+            assert_eq!(fakes.kv.value("s")["index_name"], order[1]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_record_that_fails_for_the_table_is_not_parked() {
+        let fakes = Fakes::new();
+        fakes.table.changes.then((0..2).map(|_| TableChange::Fails));
+        let old = json!({"ApproximateCreationDateTime": NOW.as_secs() - 61});
+        let (outcomes, _) = export(&fakes, vec![record(&settings_of("i"), "REMOVE", old)]).await;
+        assert_eq!(outcomes, ["failed"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_would_fail_is_parked_where_it_is_old_and_the_fault_is_its_own() {
         let fault = |error: fn(Cause) -> KvError| KvFault::Fails(error(Cause::new("scripted")));
         let now = NOW.as_secs();

@@ -115,3 +115,14 @@ async fn a_repair_mends_exactly_what_differs_and_the_next_one_finds_nothing() {
     assert_eq!(again.found("DriftedKeys"), Some(0));
     assert_eq!(world.changes(), changes([]));
 }
+
+#[tokio::test]
+async fn an_audit_that_finds_nothing_warns_of_nothing() {
+    let world = World::start().await;
+    world.settled_with([shop("a", "i", "s.example")]).await;
+
+    let answered = world.handle(&audit()).await;
+
+    assert_eq!(answered.found("DriftedKeys"), Some(0));
+    assert!(world.logs.warnings().is_empty(), "{:?}", world.logs.warnings());
+}
