@@ -34,7 +34,8 @@ after(async () => {
 
 const put = (name: string) => {
   const item = new URL(`../../../schema/examples/${name}.json`, import.meta.url).pathname;
-  return promisify(execFile)(program, ["put", item, "--dynamodb-port", `${ports.get("dynamodb")}`]);
+  const options = ["dynamodb", "lambda"].flatMap((to) => [`--${to}-port`, `${ports.get(to)}`]);
+  return promisify(execFile)(program, ["put", item, ...options]);
 };
 const reconcile = async (apply: boolean) => {
   const path = "/2015-03-31/functions/ecom-settings-exporter/invocations";
