@@ -66,14 +66,6 @@ impl ExportError {
             _ => None,
         }
     }
-
-    /// Returns Cloudflare's refusal of the token, if that is the cause.
-    pub fn auth_rejected(&self) -> Option<&KvError> {
-        match self {
-            Self::Kv { error: error @ KvError::AuthRejected(_), .. } => Some(error),
-            _ => None,
-        }
-    }
 }
 
 pub fn log_rejected(item: Option<&ItemRef>, sequence_number: Option<&str>, rejection: &Rejection) {

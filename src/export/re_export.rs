@@ -13,7 +13,7 @@ use super::write::{Fate, WriteItem, write_items};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::Rejection;
 use crate::kv::Namespace;
-use crate::ports::{KvError, Services, TablePart};
+use crate::ports::{Services, TablePart};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReExport {
@@ -59,13 +59,6 @@ pub enum ReExportError {
         rejection: Rejection,
         partly_written: bool,
     },
-    #[error("index {index} is not exported{}", in_kv(*partly_written))]
-    CloudflareAuthRejected {
-        index: IndexRef,
-        #[source]
-        error: KvError,
-        partly_written: bool,
-    },
     /// A service failed; the same again may help.
     #[error("index {index} is not exported{}", in_kv(*partly_written))]
     Incomplete {
@@ -84,18 +77,6 @@ fn in_kv(partly_written: bool) -> &'static str {
     }
 }
 
-impl ReExportError {
-    fn new(index: &IndexRef, error: ExportError, partly_written: bool) -> Self {
-        let index = index.clone();
-        match error.auth_rejected() {
-            Some(error) => {
-                Self::CloudflareAuthRejected { index, error: error.clone(), partly_written }
-            }
-            None => Self::Incomplete { index, error, partly_written },
-        }
-    }
-}
-
 pub async fn re_export<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &ReExport,
@@ -105,9 +86,12 @@ pub async fn re_export<S: Services>(
     let settings_keys = re_export_settings(invocation, index, &mut api_keys).await?;
     let mut query_configs = QueryConfigCounts::default();
     if request.include_query_configs {
-        query_configs = re_export_query_configs(invocation, index, &mut api_keys)
-            .await
-            .map_err(|error| ReExportError::new(index, error, true))?;
+        let counts = re_export_query_configs(invocation, index, &mut api_keys).await;
+        query_configs = counts.map_err(|error| ReExportError::Incomplete {
+            index: index.clone(),
+            error,
+            partly_written: true,
+        })?;
     }
     let outcome = match (invocation.config.dry_run, settings_keys.is_empty()) {
         (true, _) => ReExportOutcome::DryRun,
@@ -126,16 +110,18 @@ async fn re_export_settings<S: Services>(
     let item = ItemRef::from(index.clone());
     let writes = vec![WriteItem::new(item.clone())];
     let written = write_items(invocation, Namespace::Settings, writes, api_keys).await;
-    let is_partly = written.may_have_written;
+    let partly_written = written.may_have_written;
+    let index = index.clone();
     match written.fate(&item) {
         Fate::Written => {}
-        Fate::Absent if !is_partly => return Err(ReExportError::IndexNotFound(index.clone())),
+        Fate::Absent if !partly_written => return Err(ReExportError::IndexNotFound(index)),
         Fate::Absent => {}
         Fate::Rejected(rejection) => {
-            let (index, partly_written) = (index.clone(), is_partly);
             return Err(ReExportError::RecordRejected { index, rejection, partly_written });
         }
-        Fate::Failed(error) => return Err(ReExportError::new(index, error, is_partly)),
+        Fate::Failed(error) => {
+            return Err(ReExportError::Incomplete { index, error, partly_written });
+        }
     }
     let mut keys: BTreeSet<String> = written.keys.into_keys().collect();
     let left_behind = written.left_behind.into_keys().collect();
@@ -144,7 +130,9 @@ async fn re_export_settings<S: Services>(
             Removal::Written(claimant) if claimant == item => {
                 keys.insert(key);
             }
-            Removal::Failed(error) => return Err(ReExportError::new(index, error, true)),
+            Removal::Failed(error) => {
+                return Err(ReExportError::Incomplete { index, error, partly_written: true });
+            }
             Removal::Removed | Removal::Stays | Removal::Postponed | Removal::Written(_) => {}
         }
     }
@@ -200,7 +188,7 @@ mod tests {
         Fakes, KvFault, TableChange, down, entry, index, index_item, item, query_config, shop,
     };
     use crate::kv::Source;
-    use crate::ports::{ApiKeyError, Cause};
+    use crate::ports::{ApiKeyError, Cause, KvError};
     use serde_json::{Value, json};
 
     async fn re_export_i(fakes: &Fakes) -> Result<ReExportReport, ReExportError> {
@@ -216,9 +204,6 @@ mod tests {
             Err(ReExportError::RecordRejected { rejection, partly_written, .. }) => {
                 format!("rejected: {}, {partly_written}", rejection.path)
             }
-            Err(ReExportError::CloudflareAuthRejected { partly_written, .. }) => {
-                format!("token refused, {partly_written}")
-            }
             Err(ReExportError::Incomplete { error, partly_written, .. }) => {
                 format!("{}, {partly_written}", Chain(error))
             }
@@ -232,14 +217,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     #[expect(clippy::type_complexity, reason = "each row is one case")]
     async fn what_a_re_export_ends_with() {
-        let refuses = |error: fn(Cause) -> KvError| KvFault::Fails(error(Cause::new("scripted")));
+        let refuses = || KvFault::Fails(KvError::Refused(Cause::new("scripted")));
         let (s, t) = (|| becomes(&shop("s")), || becomes(&shop("t")));
         let gone = || TableChange::Remove(ItemRef::from(index("i")).key());
         let (broken, fails) = (|| becomes(&json!({"index_endpoint": null})), || TableChange::Fails);
         let down = "settings table: BatchGetItem: down";
         let refused = "key \"s\": Cloudflare KV refuses the request: scripted";
         let both: &[&str] = &["a-i", "s"];
-        let rows: [(_, Vec<TableChange>, Vec<KvFault>, String, &[&str]); 12] = [
+        let rows: [(_, Vec<TableChange>, Vec<KvFault>, String, &[&str]); 11] = [
             ("exported", vec![], vec![], "Exported s a-i".into(), both),
             ("no item", vec![gone()], vec![], "not found".into(), &[]),
             ("rejected", vec![broken()], vec![], "rejected: index_endpoint, false".into(), &[]),
@@ -252,18 +237,11 @@ mod tests {
             ),
             ("unread", vec![fails()], vec![], format!("{down}, false"), &[]),
             ("unread later", vec![s(), fails()], vec![], format!("{down}, true"), both),
-            ("refused", vec![], vec![refuses(KvError::Refused)], format!("{refused}, false"), &[]),
-            (
-                "token",
-                vec![],
-                vec![refuses(KvError::AuthRejected)],
-                "token refused, false".into(),
-                &[],
-            ),
+            ("refused", vec![], vec![refuses()], format!("{refused}, false"), &[]),
             (
                 "time-out, then refused",
                 vec![],
-                vec![KvFault::TimesOut, refuses(KvError::Refused)],
+                vec![KvFault::TimesOut, refuses()],
                 format!("{refused}, true"),
                 &["a-i"],
             ),

@@ -1,6 +1,7 @@
 //! The answer to an invocation.
 
 use std::error::Error;
+use std::iter::successors;
 
 use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse};
 use lambda_runtime::Diagnostic;
@@ -10,6 +11,7 @@ use crate::error_chain::Chain;
 use crate::export::explain::{ExplainError, Explained};
 use crate::export::re_export::{ReExportError, ReExportReport};
 use crate::export::reconcile::{ReconcileError, Report};
+use crate::ports::KvError;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -20,8 +22,13 @@ pub enum Answer {
     Explain(Box<Explained>),
 }
 
-/// Returns a Lambda error: what happened, with its causes.
-fn diagnostic(error_type: &str, error: &dyn Error) -> Diagnostic {
+/// Returns a Lambda error: what happened, with its causes. A token that Cloudflare refuses names the error, wherever
+/// it stands among them.
+fn diagnostic(error_type: &str, error: &(dyn Error + 'static)) -> Diagnostic {
+    let mut causes = successors(Some(error), |&error| error.source());
+    let refuses_token =
+        causes.any(|it| matches!(it.downcast_ref(), Some(KvError::AuthRejected(_))));
+    let error_type = if refuses_token { "CloudflareAuthRejected" } else { error_type };
     Diagnostic { error_type: error_type.to_owned(), error_message: Chain(error).to_string() }
 }
 
@@ -30,7 +37,6 @@ impl From<ReExportError> for Diagnostic {
         let error_type = match error {
             ReExportError::IndexNotFound(_) => "IndexNotFound",
             ReExportError::RecordRejected { .. } => "RecordRejected",
-            ReExportError::CloudflareAuthRejected { .. } => "CloudflareAuthRejected",
             ReExportError::Incomplete { .. } => "ReExportIncomplete",
         };
         diagnostic(error_type, &error)
@@ -39,11 +45,7 @@ impl From<ReExportError> for Diagnostic {
 
 impl From<ReconcileError> for Diagnostic {
     fn from(error: ReconcileError) -> Self {
-        let error_type = match error {
-            ReconcileError::CloudflareAuthRejected(_) => "CloudflareAuthRejected",
-            _ => "ReconcileIncomplete",
-        };
-        diagnostic(error_type, &error)
+        diagnostic("ReconcileIncomplete", &error)
     }
 }
 
@@ -51,7 +53,6 @@ impl From<ExplainError> for Diagnostic {
     fn from(error: ExplainError) -> Self {
         let error_type = match error {
             ExplainError::IndexNotFound { .. } => "IndexNotFound",
-            ExplainError::CloudflareAuthRejected(_) => "CloudflareAuthRejected",
             ExplainError::Incomplete { .. } => "ExplainIncomplete",
         };
         diagnostic(error_type, &error)
@@ -85,6 +86,10 @@ pub fn stream_answer(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::error::ExportError;
+    use crate::index::IndexRef;
+    use crate::kv::Namespace;
+    use crate::ports::Cause;
 
     #[test]
     fn failed_records_are_named_in_order_and_one_without_a_number_fails_the_batch() {
@@ -104,6 +109,39 @@ mod tests {
             let error = answer(&[Some("1"), unnamed]).unwrap_err();
             assert_eq!(error.error_type, "MissingSequenceNumber");
             assert!(error.error_message.starts_with("1 failed records"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_token_names_the_error_whatever_it_stopped() {
+        let index = IndexRef::parse("a", "i").unwrap();
+        let refused = || KvError::AuthRejected(Cause::new("status 401"));
+        let down = || KvError::Transient(Cause::new("status 503"));
+        let re_export = |error| ReExportError::Incomplete {
+            index: index.clone(),
+            error: ExportError::kv("a-i", error),
+            partly_written: false,
+        };
+        let explain = |error| ExplainError::Incomplete {
+            asked: index.to_string(),
+            error: ExportError::kv("a-i", error),
+        };
+        let reconcile = |error| ReconcileError::ListingStopped {
+            namespace: Namespace::Settings,
+            keys: 0,
+            error,
+        };
+        let token = "CloudflareAuthRejected";
+        let rows: [(Diagnostic, &str); 6] = [
+            (re_export(refused()).into(), token),
+            (re_export(down()).into(), "ReExportIncomplete"),
+            (explain(refused()).into(), token),
+            (explain(down()).into(), "ExplainIncomplete"),
+            (reconcile(refused()).into(), token),
+            (reconcile(down()).into(), "ReconcileIncomplete"),
+        ];
+        for (Diagnostic { error_type, error_message }, expected) in rows {
+            assert_eq!(error_type, expected, "{error_message}");
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::item::keys::is_query_config_key;
 use crate::item::{ItemKey, claimed_keys};
 use crate::kv::Namespace;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::ports::{KvError, ScanColumns, Services};
+use crate::ports::{ScanColumns, Services};
 
 /// The most keys of a report on an account: three requests.
 const MAX_KEYS: usize = 3 * MAX_BULK_GET_KEYS;
@@ -79,8 +79,6 @@ impl fmt::Display for Subject {
 pub enum ExplainError {
     #[error("neither the table nor KV knows {asked}, and no active alias points at it{nearest}")]
     IndexNotFound { asked: String, nearest: String },
-    #[error(transparent)]
-    CloudflareAuthRejected(KvError),
     /// A service failed; the same again may help.
     #[error("{asked} can't be explained")]
     Incomplete {
@@ -123,10 +121,7 @@ pub async fn explain<S: Services>(
         Failure::Unknown(names) => {
             ExplainError::IndexNotFound { asked, nearest: nearest(&request.subject, &names) }
         }
-        Failure::Service(error) => match error.auth_rejected() {
-            Some(refusal) => ExplainError::CloudflareAuthRejected(refusal.clone()),
-            None => ExplainError::Incomplete { asked, error },
-        },
+        Failure::Service(error) => ExplainError::Incomplete { asked, error },
     })
 }
 
@@ -245,7 +240,7 @@ mod tests {
     use crate::export::table::read_items;
     use crate::item::{Change, Content, RecordedChange, StreamRecord};
     use crate::kv::Source;
-    use crate::ports::Cause;
+    use crate::ports::{Cause, KvError};
 
     async fn ask(fakes: &Fakes, subject: &Subject) -> Result<Value, ExplainError> {
         let request = Explain { subject: subject.clone(), values: false };
@@ -378,16 +373,10 @@ mod tests {
         let fakes = world(&[save("i", pixel("p"))], Some(("a-i", "i")));
         fakes.api_keys.faults.then((0..4).map(|_| down()));
         assert_eq!(said(&ask(&fakes, &by_index).await), "no API key; a-i failed pixel_id");
+        fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("400")))]);
         let refused =
             "index a/i can't be explained: key \"a-i\": Cloudflare KV refuses the request: 400";
-        for (error, expected) in [
-            (KvError::Refused(Cause::new("400")), refused),
-            (KvError::AuthRejected(Cause::new("401")), "CloudflareAuthRejected: "),
-        ] {
-            fakes.kv.faults.then([KvFault::Fails(error)]);
-            let said = said(&ask(&fakes, &by_index).await);
-            assert!(said.starts_with(expected), "{said}");
-        }
+        assert_eq!(said(&ask(&fakes, &by_index).await), refused);
     }
 
     #[tokio::test(start_paused = true)]

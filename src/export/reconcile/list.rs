@@ -94,9 +94,6 @@ async fn list_namespace<S: Services>(
                 (cursor, may_have_expired) = (None, false);
                 continue;
             }
-            Err(error @ KvError::AuthRejected(_)) => {
-                return Err(ReconcileError::CloudflareAuthRejected(error));
-            }
             Err(error) => return Err(ReconcileError::ListingStopped { namespace, keys, error }),
         };
         may_have_expired = false;
@@ -225,7 +222,7 @@ mod tests {
             )
         };
         let (start, later) = (|| at("", None), || at("b", Some("1")));
-        let auth = || KvError::AuthRejected(Cause::new("401"));
+        let auth = KvError::AuthRejected(Cause::new("401"));
         let same_cursor = vec![page(&["a"], Some("1")), page(&[], Some("1"))];
         let same_key = vec![page(&["a", "b"], Some("1")), page(&["b"], Some("2"))];
         let empty = vec![page(&["a"], Some("1")), page(&[], Some("2")), page(&["b"], None)];
@@ -239,7 +236,7 @@ mod tests {
             ("an expired cursor", later(), vec![refused()], empty, "b".into()),
             ("refused twice", later(), vec![refused(), refused()], vec![], stopped(0)),
             ("refused without a cursor", start(), vec![refused()], vec![], stopped(0)),
-            ("a refused token", start(), vec![KvFault::Fails(auth())], vec![], auth().to_string()),
+            ("a refused token", later(), vec![KvFault::Fails(auth)], vec![], stopped(0)),
         ];
         for (name, place, faults, pages, expected) in rows {
             let fakes = Fakes::new();

@@ -47,8 +47,6 @@ pub struct Reconcile {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReconcileError {
-    #[error(transparent)]
-    CloudflareAuthRejected(KvError),
     #[error("the pass over the table stopped after {items} items; nothing was written")]
     PassStopped {
         items: usize,
