@@ -211,16 +211,13 @@ impl ApiKeys {
             }
         }
         let keys = wanted.keys().cloned();
-        let (found, failures) = bulk::read(invocation, Namespace::Settings, keys).await;
-        for (key, (index, owner)) in wanted {
-            let settings = found.get(&key).and_then(|stored| {
-                let held = Held::read(Some(stored), &invocation.config.environment);
-                stored.settings().filter(|it| held.is_owned_by(index) && it.index == *index)
+        for (key, stored) in bulk::read(invocation, Namespace::Settings, keys).await {
+            let Some((index, owner)) = wanted.remove(&key) else { continue };
+            let api_key = stored.map(|stored| {
+                let held = Held::read(stored.as_ref(), &invocation.config.environment);
+                let settings = stored?.settings().filter(|it| it.index == *index);
+                settings.filter(|_| held.is_owned_by(index))?.api_key
             });
-            let api_key = match failures.get(&key) {
-                Some(failure) => Err(failure.error.clone()),
-                None => Ok(settings.and_then(|settings| settings.api_key)),
-            };
             if let (Ok(Some(_)), Some(Err(error))) = (&api_key, self.answers.get(owner)) {
                 warn!(
                     system_account_id = index.account,

@@ -28,7 +28,7 @@ use super::write::{Fate, WriteItem, Written, write_items};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::{Change, Content, RecordedChange, Rejection, StreamRecord};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::kv::{Namespace, StoredValue, rfc3339};
+use crate::kv::{Namespace, rfc3339};
 use crate::ports::Services;
 use crate::telemetry::Stats;
 use crate::telemetry::stats::at_most_100;
@@ -251,16 +251,15 @@ async fn shop_ids_in_values<'a, S: Services>(
     let mut shop_ids = Vec::new();
     for items in items.chunks(MAX_BULK_GET_KEYS) {
         let keys = items.iter().map(|item| item.kv_key());
-        let (found, failures) = bulk::read(invocation, Namespace::Settings, keys).await;
+        let mut read = bulk::read(invocation, Namespace::Settings, keys).await;
         shop_ids.extend(items.iter().map(|item| {
             let key = item.kv_key();
-            if let Some(failure) = failures.get(&key) {
-                return (*item, Err(ExportError::kv(&key, failure.error.clone())));
-            }
-            let held = Held::read(found.get(&key), &invocation.config.environment);
-            let settings = found.get(&key).and_then(StoredValue::settings);
-            let settings = settings.filter(|_| held.is_owned_by(&item.index));
-            (*item, Ok(settings.and_then(|settings| settings.shop_id)))
+            let stored = read.remove(&key).unwrap_or(Ok(None));
+            let shop_id = stored.map_err(|error| ExportError::kv(&key, error)).map(|stored| {
+                let held = Held::read(stored.as_ref(), &invocation.config.environment);
+                stored.filter(|_| held.is_owned_by(&item.index))?.settings()?.shop_id
+            });
+            (*item, shop_id)
         }));
     }
     shop_ids

@@ -98,24 +98,29 @@ pub async fn delete<S: Services>(
     failures
 }
 
-/// Returns what KV holds under keys, and those that can't be read. Keys that aren't there are in neither.
+/// Returns what KV holds under each key, or why that can't be read.
 pub async fn read<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
     keys: impl IntoIterator<Item = String>,
-) -> (BTreeMap<String, StoredValue>, Failures) {
+) -> BTreeMap<String, Result<Option<StoredValue>, KvError>> {
     let kv = invocation.services.kv();
+    let keys: Vec<String> = keys.into_iter().collect();
     let mut found = BTreeMap::new();
-    let chunks = chunks(keys.into_iter().collect(), MAX_BULK_GET_KEYS, |_| 0);
+    let chunks = chunks(keys.clone(), MAX_BULK_GET_KEYS, |_| 0);
     let bounds = invocation.budget.for_reads_and_deletes();
-    let failures = send(invocation, bounds, chunks, |key| key, {
+    let mut failures = send(invocation, bounds, chunks, |key| key, {
         async |keys: &[String]| {
             found.extend(kv.get(namespace, keys).await?);
             Ok(BulkReply::default())
         }
     })
     .await;
-    (found, failures)
+    let result = |key: String| match failures.remove(&key) {
+        Some(failure) => (key, Err(failure.error)),
+        None => (key.clone(), Ok(found.remove(&key))),
+    };
+    keys.into_iter().map(result).collect()
 }
 
 /// Returns a page of the listing.
@@ -497,8 +502,9 @@ mod tests {
         let start = Instant::now();
         invocation.budget.writes_until = start + TIME_LEFT / 2;
         fakes.kv.faults.then([asks_to_wait(TIME_LEFT * 3 / 4)]);
-        let (_, failures) = read(&invocation, Namespace::Settings, names(&["a"])).await;
-        assert_eq!((failures.len(), start.elapsed()), (1, TIME_LEFT / 2), "a read");
+        let read = read(&invocation, Namespace::Settings, names(&["a"])).await;
+        assert!(read["a"].is_err());
+        assert_eq!(start.elapsed(), TIME_LEFT / 2, "a read");
         fakes.kv.faults.then([asks_to_wait(TIME_LEFT / 4)]);
         assert_eq!(put_by(&invocation, &["a"]).await, Failures::new(), "a put-back");
         assert_eq!(start.elapsed(), TIME_LEFT * 3 / 4);
@@ -526,14 +532,13 @@ mod tests {
         let invocation = fakes.invocation(Source::Stream);
         fakes.kv.hold_entry("a", &entry("i", &json!({"x": 1})));
         let read = async || {
-            let (found, failures) =
-                read(&invocation, Namespace::Settings, names(&["a", "b"])).await;
-            (found.into_keys().collect::<Vec<_>>(), errors(failures))
+            let read = read(&invocation, Namespace::Settings, names(&["a", "b"])).await;
+            ["a", "b"].map(|key| read[key].clone().map(|stored| stored.is_some()))
         };
-        assert_eq!(read().await, (names(&["a"]), vec![]));
+        assert_eq!(read().await, [Ok(true), Ok(false)]);
         let refused = KvError::Refused(cause());
         fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
-        assert_eq!(read().await, (vec![], failed(&["a", "b"], &refused)));
+        assert_eq!(read().await, [Err(refused.clone()), Err(refused)]);
     }
 
     proptest! {

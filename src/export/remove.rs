@@ -170,21 +170,23 @@ impl<S: Services> Removing<'_, '_, S> {
     }
 
     async fn read(&mut self, keys: &[String], read: &mut Read) {
-        let (mut found, failures) =
-            bulk::read(self.invocation, Namespace::Settings, keys.iter().cloned()).await;
-        for key in keys {
-            if let Some(failure) = failures.get(key) {
-                self.fail([key.clone()], &ExportError::kv(key, failure.error.clone()));
-                continue;
-            }
-            let stored = found.remove(key);
+        let keys = keys.iter().cloned();
+        for (key, stored) in bulk::read(self.invocation, Namespace::Settings, keys).await {
+            let stored = match stored {
+                Ok(stored) => stored,
+                Err(error) => {
+                    let error = ExportError::kv(&key, error);
+                    self.fail([key], &error);
+                    continue;
+                }
+            };
             let held = Held::read(stored.as_ref(), &self.invocation.config.environment);
             read.held.insert(key.clone(), held);
             if let Some(stored) = stored
                 && (read.values.is_empty() || read.bytes + stored.value.len() <= MAX_BYTES)
             {
                 read.bytes += stored.value.len();
-                read.values.insert(key.clone(), stored);
+                read.values.insert(key, stored);
             }
         }
     }

@@ -81,14 +81,12 @@ impl<S: Services> Explaining<'_, '_, S> {
         let keys: Vec<KvKey> = keys.filter(|key| !values.contains_key(key)).collect();
         let names = keys.iter().map(|key| key.name.clone());
         let names = names.filter(|name| check_key(name).is_ok());
-        let (mut found, failures) = bulk::read(self.invocation, namespace, names).await;
-        if let Some((key, failure)) = failures.into_iter().next() {
-            return Err(ExportError::kv(&key, failure.error));
+        let read = bulk::read(self.invocation, namespace, names).await;
+        values.extend(keys.into_iter().map(|key| (key, None)));
+        for (name, stored) in read {
+            let stored = stored.map_err(|error| ExportError::kv(&name, error))?;
+            values.insert(KvKey { namespace, name }, stored);
         }
-        values.extend(keys.into_iter().map(|key| {
-            let stored = found.remove(&key.name);
-            (key, stored)
-        }));
         Ok(values)
     }
 

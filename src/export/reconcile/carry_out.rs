@@ -200,17 +200,13 @@ impl<S: Services> Repair<'_, '_, S> {
         let mut outcomes = BTreeMap::new();
         let mut items = BTreeSet::new();
         for keys in Vec::from_iter(keys).chunks(MAX_BULK_GET_KEYS) {
-            let names = keys.iter().cloned();
-            let (found, failures) =
-                bulk::read(self.invocation, Namespace::QueryConfigs, names).await;
-            for key in keys {
-                let outcome = match (failures.get(key), found.get(key)) {
-                    (Some(failure), _) => {
-                        Removal::Failed(ExportError::kv(key, failure.error.clone()))
-                    }
-                    (None, None) => Removal::Stays,
-                    (None, Some(stored)) => {
-                        let item = stored.query_config().filter(|item| item.kv_key() == *key);
+            let keys = keys.iter().cloned();
+            for (key, stored) in bulk::read(self.invocation, Namespace::QueryConfigs, keys).await {
+                let outcome = match stored {
+                    Err(error) => Removal::Failed(ExportError::kv(&key, error)),
+                    Ok(None) => Removal::Stays,
+                    Ok(Some(stored)) => {
+                        let item = stored.query_config().filter(|item| item.kv_key() == key);
                         if let Some(item) = item {
                             items.insert(item);
                             continue;
@@ -218,7 +214,7 @@ impl<S: Services> Repair<'_, '_, S> {
                         Removal::Failed(ExportError::UnknownQueryConfig)
                     }
                 };
-                outcomes.insert(key.clone(), outcome);
+                outcomes.insert(key, outcome);
             }
         }
         outcomes.extend(self.remove_items(items).await);

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::ReconcileError;
 use super::progress::Place;
-use crate::export::bulk::{self, Failures};
+use crate::export::bulk;
 use crate::export::invocation::Invocation;
 use crate::export::judge::{Held, KvKey, Range, Table};
 use crate::export::table::read_page;
@@ -29,7 +29,7 @@ pub struct Listing {
     /// The first key of each page, and the cursor that leads to the page.
     pages: Vec<(KvKey, Option<String>)>,
     /// Keys that could not be read.
-    pub unreadable: Failures,
+    pub unreadable: BTreeSet<String>,
 }
 
 impl Listing {
@@ -53,7 +53,7 @@ pub async fn list<S: Services>(
     mut cursor: Option<String>,
 ) -> Result<Listing, ReconcileError> {
     let table = Table::new(Some(range.clone()));
-    let mut listing = Listing { table, pages: Vec::new(), unreadable: Failures::new() };
+    let mut listing = Listing { table, pages: Vec::new(), unreadable: BTreeSet::new() };
     let until = Instant::now() + invocation.time_left() / 2;
     for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
         let first = KvKey { namespace, name: String::new() };
@@ -162,13 +162,19 @@ async fn read_shop_ids<S: Services>(
         is_covered && !key.starts_with(&prefix) && check_key(key).is_ok()
     });
     for keys in Vec::from_iter(keys).chunks(MAX_BULK_GET_KEYS) {
-        let (found, failures) =
-            bulk::read(invocation, Namespace::Settings, keys.iter().cloned()).await;
-        for (name, stored) in found {
-            let held = Held::read(Some(&stored), &invocation.config.environment);
-            listing.table.hold(KvKey::of_settings(name), held);
+        let keys = keys.iter().cloned();
+        for (name, stored) in bulk::read(invocation, Namespace::Settings, keys).await {
+            match stored {
+                Ok(None) => {}
+                Ok(stored) => {
+                    let held = Held::read(stored.as_ref(), &invocation.config.environment);
+                    listing.table.hold(KvKey::of_settings(name), held);
+                }
+                Err(_) => {
+                    listing.unreadable.insert(name);
+                }
+            }
         }
-        listing.unreadable.extend(failures);
     }
     Ok(())
 }
@@ -277,7 +283,7 @@ mod tests {
         fakes.kv.faults.then_nothing(2);
         fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
         let listing = list(&invocation, range, None).await.unwrap();
-        let unreadable: Vec<&String> = listing.unreadable.keys().collect();
+        let unreadable: Vec<&String> = listing.unreadable.iter().collect();
         assert_eq!(unreadable, ["absent", "s"]);
     }
 }

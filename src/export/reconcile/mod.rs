@@ -241,7 +241,7 @@ impl Part {
         };
         let Listing { table, unreadable, .. } = &self.listing;
         table.rows.iter().filter(move |(_, row)| is_meant(row)).map(|(key, row)| {
-            (key, row, (!unreadable.contains_key(&key.name)).then(|| table.verdict(key)))
+            (key, row, (!unreadable.contains(&key.name)).then(|| table.verdict(key)))
         })
     }
 
