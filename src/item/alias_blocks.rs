@@ -63,7 +63,12 @@ mod tests {
             let mut item = item(block, true);
             item[legacy] = json!({"S": "a-v1"});
             let protected = [AliasTarget::IndexId("a-v1".to_owned())];
-            assert_eq!(targets(item), protected, "{} overridden by {legacy}", block.name);
+            assert_eq!(
+                targets(item),
+                protected,
+                "CLAIM_PATHS of alias_targets.rs has to name {legacy}, which replaces {}",
+                block.name
+            );
         }
     }
 

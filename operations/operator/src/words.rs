@@ -5,7 +5,7 @@ use std::fmt::Display;
 
 use serde_json::{Value, json};
 
-use crate::{Failure, at, wrong_use};
+use crate::{Failure, wrong_use};
 
 /// A section for all commands, and one for each.
 const HELP: &str = include_str!("../help.txt");
@@ -77,7 +77,8 @@ impl<'a> Words<'a> {
     /// The JSON in a file.
     pub fn file(&self, name: &str) -> Result<Value, Failure> {
         let path = self.need(name)?;
-        let text = std::fs::read_to_string(path).map_err(at(path))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| self.wrong(format_args!("{path}: {error}")))?;
         serde_json::from_str(&text)
             .map_err(|error| self.wrong(format_args!("{path} is not JSON, {error}")))
     }

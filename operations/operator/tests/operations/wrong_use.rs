@@ -24,6 +24,7 @@ fn wrong_use_ends_with_2_and_an_example_and_asks_nothing() {
         ),
         (&["history", "KEY=k", "SINCE=soon"], "SINCE is a number of days, like 7d. For example:"),
         (&["invoke-remote"], "invoke-remote needs EVENT. For example: make invoke-remote EVENT="),
+        (&["invoke-remote", "EVENT=x.json"], "x.json: No such file or directory (os error 2). For"),
     ] {
         let desk = Desk::of("prod");
         for ended in [desk.operator(wrong), desk.make(wrong)] {
