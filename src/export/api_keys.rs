@@ -52,9 +52,6 @@ const _: () = assert!(8 * REQUESTS_PER_CELL < 1_024);
 /// A reconcile stops asking a cell after this number of accounts in a row for which it gave no answer.
 const SILENT_ACCOUNTS: u32 = 3;
 
-/// Answers that a reconcile keeps. At 200 bytes each they take 4 MB.
-const MAX_ANSWERS: usize = 20_000;
-
 /// The account whose API key is asked for, and the cell that is asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ApiKeyOwner {
@@ -147,9 +144,6 @@ impl ApiKeys {
         invocation: &Invocation<'_, S>,
         owners: BTreeSet<ApiKeyOwner>,
     ) {
-        if self.fallback == Fallback::Nothing && self.answers.len() > MAX_ANSWERS {
-            self.forget_answers();
-        }
         let mut by_cell: BTreeMap<String, BTreeSet<ApiKeyOwner>> = BTreeMap::new();
         for owner in owners.into_iter().filter(|owner| !self.answers.contains_key(owner)) {
             by_cell.entry(owner.cell.clone()).or_default().insert(owner);

@@ -591,10 +591,12 @@ mod tests {
         let images = |old, new| json!({"OldImage": shop(old), "NewImage": image(&shop(new))});
         let moved = |old, new| vec![("MODIFY", images(old, new))];
         let (none, shop_s): (_, &[_]) = (json!({}), &["s"]);
-        let rows: [(_, _, _, Vec<(&str, Value)>, &[&str]); 8] = [
+        let mixed = [vec![("MODIFY", images("t", "t"))], vec![("REMOVE", none.clone())]].concat();
+        let rows: [(_, _, _, Vec<(&str, Value)>, &[&str]); 9] = [
             ("removed, KV's value names it", None, "i", vec![("REMOVE", none.clone())], &[]),
             ("removed, the old image names it", None, "i", removed(shop("s")), &[]),
             ("removed, the old image names none", None, "i", removed(none.clone()), shop_s),
+            ("removed, an earlier record has an old image", None, "i", mixed, shop_s),
             ("removed, KV's value is another's", None, "x", vec![("REMOVE", none)], shop_s),
             ("moved, the old image names it", Some("t"), "i", moved("s", "t"), &["a-i", "t"]),
             ("moved, no image names it", Some("t"), "i", vec![now("t")], &["a-i", "s", "t"]),

@@ -543,13 +543,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_keep_order_and_both_limits(
+        fn chunks_keep_order_and_are_as_full_as_both_limits_allow(
             sizes in proptest::collection::vec(0..60_000_000_usize, 0..60),
             max in 1..10_usize,
         ) {
             let chunks = chunks(sizes.clone(), max, |size| *size);
             prop_assert!(chunks.iter().all(|chunk| !chunk.is_empty() && chunk.len() <= max));
             prop_assert!(chunks.iter().all(|chunk| chunk.len() == 1 || chunk.iter().sum::<usize>() <= MAX_BULK_BODY_BYTES));
+            for (chunk, next) in chunks.iter().zip(&chunks[1.min(chunks.len())..]) {
+                let with_next = chunk.iter().sum::<usize>() + next[0];
+                prop_assert!(chunk.len() == max || with_next > MAX_BULK_BODY_BYTES, "not full");
+            }
             prop_assert_eq!(chunks.into_iter().flatten().collect::<Vec<_>>(), sizes);
         }
 

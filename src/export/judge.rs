@@ -250,14 +250,14 @@ impl Table {
     /// Notes what KV holds under a key, before the pass.
     pub fn hold(&mut self, key: KvKey, mut held: Held) {
         if let Held::Ours { owner, .. } = &mut held {
-            self.watch(owner);
+            self.share(owner);
         }
         self.bytes += ROW_BYTES + key.name.len();
         self.rows.entry(key).or_default().held = held;
     }
 
-    /// Watches an index that may own no key. One allocation serves all of its keys.
-    pub fn watch(&mut self, owner: &mut Rc<IndexRef>) {
+    /// Notes the owner of a key. One allocation serves all of its keys.
+    fn share(&mut self, owner: &mut Rc<IndexRef>) {
         if let Some((known, _)) = self.owners.get_key_value(owner) {
             *owner = Rc::clone(known);
             return;
@@ -548,12 +548,15 @@ mod tests {
 
     #[test]
     fn a_range_knows_what_items_ask_for_in_it_and_what_dangles() {
+        let long = "l".repeat(511);
+        let (unholdable, _) = index_item(&long, &json!({}));
         let item = json!({
             "shop_id": {"S": "z-shop"},
             "index_aliases": {"M": {"doc_writes": {"M": {"enabled": {"BOOL": true}, "targets": {"L": [
                 {"M": {"index_id": {"S": "a-gone"}}},
                 {"M": {"index_id": {"S": "a-listed"}}},
                 {"M": {"index_id": {"S": "a-i"}}},
+                {"M": {"index_id": {"S": format!("a-{long}")}}},
                 {"M": {"index_id": {"S": "z-beyond"}}},
             ]}}}}},
         });
@@ -563,6 +566,7 @@ mod tests {
         };
         let mut table = range(Some("m"), None);
         table.add(&key, &item.attributes(), Wants::Unmade);
+        table.add(&unholdable, &Map::default(), Wants::Rejected);
         assert_eq!(keys(&table), ["a-i", "a-listed"]);
         assert_eq!(table.dangling().collect::<Vec<_>>(), ["a-gone"]);
         let mut table = range(None, Some("b"));

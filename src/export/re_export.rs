@@ -224,7 +224,7 @@ mod tests {
         let down = "settings table: BatchGetItem: down";
         let refused = "key \"s\": Cloudflare KV refuses the request: scripted";
         let both: &[&str] = &["a-i", "s"];
-        let rows: [(_, Vec<TableChange>, Vec<KvFault>, String, &[&str]); 11] = [
+        let rows: [(_, Vec<TableChange>, Vec<KvFault>, String, &[&str]); 12] = [
             ("exported", vec![], vec![], "Exported s a-i".into(), both),
             ("no item", vec![gone()], vec![], "not found".into(), &[]),
             ("rejected", vec![broken()], vec![], "rejected: index_endpoint, false".into(), &[]),
@@ -248,6 +248,13 @@ mod tests {
             ("removed meanwhile", vec![s(), gone()], vec![], "Removed ".into(), &[]),
             ("another key", vec![s(), t()], vec![], "Exported t a-i".into(), &["a-i", "t"]),
             ("another key, and back", vec![s(), t(), s()], vec![], "Exported s a-i".into(), both),
+            (
+                "another key, and back when that is removed",
+                vec![s(), t(), t(), s()],
+                vec![],
+                "Exported s t a-i".into(),
+                &["a-i", "s", "t"],
+            ),
         ];
         for (name, changes, faults, expected, keys) in rows {
             let fakes = Fakes::new();

@@ -689,6 +689,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_key_whose_item_comes_and_goes_with_each_read_has_failed() {
+        let fakes = with_key();
+        for _ in 0..=MAX_PUT_BACKS {
+            let (key, item) = claimant();
+            fakes.table.changes.then([TableChange::Put((key.clone(), item))]);
+            fakes.table.changes.then([TableChange::Remove(key)]);
+        }
+        let (removed, _) = remove(&fakes, &["s"]).await;
+        assert_eq!(word(&removed["s"]), "failed: the item still changes after 3 writes");
+        assert_eq!(fakes.kv.keys(), ["s"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_brake_holds_all_orphans_and_nothing_else() {
         let fakes = with_key();
         for (key, name) in [("s2", "gone2"), ("s3", "gone2"), ("kept", "gone3"), ("asked", "gone4")]
@@ -743,16 +756,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_the_pass_behind_one_group_says_counts_for_the_next() {
-        let fakes = Fakes::new();
-        for key in ["s", "t"] {
-            let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
-            fakes.kv.hold_entry(key, &entry("gone", &value));
+        let unpassed = "failed: settings table: Scan: down";
+        for (change, words, expected) in [
+            (TableChange::Put(pointer("x", "t")), ["removed", "stays"], (1, 0, 0)),
+            (TableChange::Fails, [unpassed; 2], (0, 1, 0)),
+        ] {
+            let fakes = Fakes::new();
+            for key in ["s", "t"] {
+                let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
+                fakes.kv.hold_entry(key, &entry("gone", &value));
+            }
+            fakes.table.changes.then_nothing(1);
+            fakes.table.changes.then([change]);
+            let (removed, counts) = remove(&fakes, &["s", "t"]).await;
+            assert_eq!([word(&removed["s"]), word(&removed["t"])], words);
+            assert_eq!(counts, expected);
         }
-        fakes.table.changes.then_nothing(1);
-        fakes.table.changes.then([TableChange::Put(pointer("x", "t"))]);
-        let (removed, counts) = remove(&fakes, &["s", "t"]).await;
-        assert_eq!([word(&removed["s"]), word(&removed["t"])], ["removed", "stays"]);
-        assert_eq!(counts, (1, 0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -558,6 +558,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_value_beyond_kvs_limit_is_rejected_before_anything_is_sent() {
+        let fakes = Fakes::new();
+        let large = json!({"search_config": {"M": {"x": {"S": "x".repeat(25 * 1024 * 1024)}}}});
+        let written = write(&fakes, Source::Stream, vec![with_image("i", &large)]).await;
+        assert_eq!(word(&written.fate(&settings_of("i"))), "rejected: (value)");
+        assert!(fakes.kv.requests.borrow().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_first_read_goes_out_beside_the_requests_for_api_keys() {
         let (fakes, start) = (Fakes::new(), Instant::now());
         fakes.api_keys.delays.borrow_mut().insert("a".to_owned(), 9 * SECOND);

@@ -35,9 +35,13 @@ async fn the_index_is_read_written_under_both_keys_and_read_again() {
 async fn query_configs_of_this_index_are_counted_and_the_rejected_ones_logged() {
     let world = World::start().await;
     world.load([index("a", "i"), index("a", "i2"), query_config("a", "i2", "another index'", 1)]);
-    world.load((0..5).map(|n| query_config("a", "i", &format!("q#{n} ü"), n)));
+    // DynamoDB returns 1 MB at a time.
+    let large = || json!({"x": "x".repeat(300_000)});
+    world.load((0..5).map(|n| with(query_config("a", "i", &format!("q#{n} ü"), n), large())));
 
     let report = world.report(&re_export_all("a", "i")).await;
+
+    assert_eq!(world.table_requests("Query"), 2);
 
     assert_eq!(report["query_configs"], json!({"exported": 5, "rejected": 0}));
     assert_eq!(world.query_config_keys().len(), 5);

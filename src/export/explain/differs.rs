@@ -194,6 +194,14 @@ mod tests {
                 ]),
             ),
             (
+                json!({"note": "the key of C", "url": "https://h/x"}),
+                json!({}),
+                json!([
+                    {"path": "note", "held": "the key of C"},
+                    {"path": "url", "held": "https://h/x"},
+                ]),
+            ),
+            (
                 json!({"a": {"b": 1}, "n": 1}),
                 json!({"a": [1], "n": 1.0}),
                 json!([

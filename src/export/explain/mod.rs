@@ -273,6 +273,7 @@ mod tests {
             format!("-> {}{elsewhere}", line(it, ["index_id", "verdict", "points_at"]))
         }));
         said.extend(texts(&report["breaks"]).map(|it| format!("! {it}")));
+        said.extend(report["warning"].as_str().map(|it| format!("? {it}")));
         said.join("; ").replace(&config_key("q"), "q")
     }
 
@@ -521,11 +522,22 @@ mod tests {
         // It was removed while the alias pointed at it.
         let gone = || vec![save("v1", shop("s")), aliased("a-v1"), remove("v1")];
         let right = "a-i stale index_aliases; -> a-v2 right";
+        let turn = "a-i stale index_aliases.doc_reads.targets[0].index_id; -> a-v2 right";
+        let with_shop = || vec![save("v2", shop("t")), save("i", json!({}))];
+        let turned = || [v2(), vec![save("v4", json!({})), aliased("a-v4")]].concat();
+        let mut half = block("doc_reads", "a-v2");
+        half["index_aliases"]["M"]["doc_reads"]["M"]["targets"]["L"][0]["M"]["weight"] =
+            json!({"N": "0.5"});
+        let odd = right.to_owned()
+            + "; ? index_aliases.doc_reads.targets: the weights sum to 0.5, not to 1.0";
         let nothing = "a-i stale index_aliases; -> a-v3 foreign; \
                        ! the alias target a-v3 has neither an item nor a key in KV";
         let no_item = "a-i right; -> a-v1 withheld; ! the alias target a-v1 has no item";
         check([
             ("doc_reads", v2(), aliased("a-v2"), right),
+            ("its shop id is not this item's", with_shop(), aliased("a-v2"), right),
+            ("turned", turned(), aliased("a-v2"), turn),
+            ("odd weights", v2(), save("i", half), &odd),
             ("analytics", v2(), save("i", block("analytics", "a-v2")), right),
             ("legacy", v2(), save("i", read_alias("a-v2")), right),
             (

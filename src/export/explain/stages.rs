@@ -1,7 +1,6 @@
 //! The stages of an explain: what KV holds, what the table says of it, and what the items want.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 use secrecy::SecretString;
 
@@ -143,7 +142,6 @@ impl<S: Services> Explaining<'_, '_, S> {
     ) -> Result<Judged, ExportError> {
         let tried = self.item_to_try();
         let mut table = self.table(&values);
-        indexes.iter().for_each(|index| table.watch(&mut Rc::new(index.clone())));
         // The pass leaves query configs out.
         for Wanted { key, item, wants, .. } in wanted.values() {
             table.add(key, &item.attributes(), *wants);

@@ -549,6 +549,8 @@ mod tests {
         let other: ItemRef = IndexRef::parse("b", "i").unwrap().into();
         fakes.table.put(index_item("i", &json!({"shop_id": {"S": "s"}})));
         fakes.table.put(item(&other, &json!({"index_endpoint": {"S": "https://h"}})));
+        let broken: ItemRef = IndexRef::parse("b", "broken").unwrap().into();
+        fakes.table.put(item(&broken, &json!({})));
         let mut metadata = entry("i", &json!({})).metadata().unwrap();
         metadata.index = other.index.clone();
         let of_other = StoredValue::new("{}", metadata);

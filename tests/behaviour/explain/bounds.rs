@@ -1,5 +1,6 @@
 //! What an explain reads and logs, and what follows where it can't read.
 
+use serde_json::json;
 use testbed::kv::KvVerb;
 use testbed::stack::SETTINGS;
 
@@ -30,6 +31,22 @@ async fn an_explain_takes_at_most_three_requests_to_kv_and_two_consistent_passes
         assert!(world.stack.table.log().iter().all(|request| request.consistent), "{payload}");
         assert_eq!(world.stack.api_keys.log().len(), 1, "{payload}");
     }
+}
+
+#[tokio::test]
+async fn many_targets_and_pointers_are_cut_and_take_no_more_requests() {
+    let world = World::start().await;
+    let pointers = (0..110).map(|n| pointing("a", &format!("p{n}"), "a-i"));
+    world.load(pointers.chain([index("a", "i")]));
+    let targets: Vec<_> = (0..110).map(|n| json!({"index_id": format!("a-t{n}")})).collect();
+    let aliases = json!({"index_aliases": {"doc_writes": {"enabled": true, "targets": targets}}});
+
+    let report = world.report(&trying(&with(index("a", "i"), aliases))).await;
+
+    let [targets, pointers] =
+        ["targets", "pointed_at_by"].map(|name| report[name].as_array().unwrap().len());
+    assert_eq!((targets, pointers), (90, 100));
+    assert!(world.stack.kv.log_of(KvVerb::GetBulk).len() <= 3);
 }
 
 #[tokio::test]

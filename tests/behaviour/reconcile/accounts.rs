@@ -6,6 +6,21 @@ use testbed::stack::{QUERY_CONFIGS, SETTINGS};
 use super::*;
 
 #[tokio::test]
+async fn the_shop_ids_of_an_account_are_read_from_all_pages_of_its_items() {
+    let world = World::start().await;
+    // DynamoDB returns 1 MB at a time.
+    let large = || json!({"search_config": {"x": "x".repeat(300_000)}});
+    let item = |n| with(shop("a", &format!("i{n}"), &format!("s{n}.example")), large());
+    world.settled_with((0..5).map(item)).await;
+
+    let report = world.report(&of_account("a", false)).await;
+
+    assert_eq!(world.table_requests("Query"), 2);
+    let counts = ["desired", "listed", "missing"].map(|class| &report["settings"][class]);
+    assert_eq!(counts, [10, 10, 0]);
+}
+
+#[tokio::test]
 async fn a_run_of_one_account_touches_no_key_of_another() {
     let world = World::start().await;
     // a-b's keys begin like a's, and are listed with them.

@@ -56,6 +56,21 @@ async fn failed_records_are_named_in_batch_order_and_the_others_are_exported() {
 }
 
 #[tokio::test]
+async fn weights_that_do_not_sum_to_one_are_exported_with_a_warning() {
+    let world = World::start().await;
+    let targets = json!([{"index_id": "a-v2", "weight": 0.5}]);
+    let aliases = json!({"index_aliases": {"doc_reads": {"enabled": true, "targets": targets}}});
+
+    world.batch_ok([written(1, &index_with("a", "i", aliases))]).await;
+
+    let exported = world.setting("a-i").unwrap();
+    assert_eq!(exported["index_aliases"]["doc_reads"]["targets"][0]["weight"], 0.5);
+    let [line] = &world.logs.warnings()[..] else { panic!("{}", world.logs.text()) };
+    assert_eq!((&line["system_account_id"], &line["index_name"]), (&json!("a"), &json!("i")));
+    assert!(line["warning"].to_string().contains("sum to 0.5"), "{line}");
+}
+
+#[tokio::test]
 async fn a_failed_record_without_a_sequence_number_fails_the_invocation() {
     let world = World::start().await;
     world.break_puts(100, Fault::status(503));
