@@ -31,7 +31,8 @@ use super::retry::with_retries;
 use crate::error_chain::Chain;
 use crate::index::IndexRef;
 use crate::item::Rejection;
-use crate::kv::Namespace;
+use crate::kv::limits::MAX_BULK_GET_KEYS;
+use crate::kv::{Namespace, StoredSettings, StoredValue};
 use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
 
 /// How long a batch, a re-export and an explain ask for API keys.
@@ -90,6 +91,13 @@ fn in_kv(holds_none: bool, error: Option<&KvError>) -> String {
         None if holds_none => ", and KV holds none of this index to use again".to_owned(),
         None => String::new(),
     }
+}
+
+/// Returns the API key in a value of ours, and the index that has it.
+fn api_key_in(stored: &StoredValue, environment: &str) -> Option<(IndexRef, SecretString)> {
+    let StoredSettings { index, api_key, .. } = stored.settings()?;
+    let is_ours = Held::read(Some(stored), environment).is_owned_by(&index);
+    Some((index, api_key?)).filter(|_| is_ours)
 }
 
 /// What happens where the service gives no API key for an index.
@@ -195,23 +203,32 @@ impl ApiKeys {
         if self.fallback == Fallback::Nothing {
             return;
         }
-        let mut wanted = BTreeMap::new();
-        for item in items {
-            let Some(owner) = item.owner() else { continue };
+        let items = items.filter_map(|item| Some((item, item.owner()?)));
+        let open = items.filter(|(item, owner)| {
             let answer = self.answers.get(owner);
             let is_decided = matches!(answer, Some(Ok(_) | Err(ApiKeyError::BadName { .. })));
-            if !is_decided && !self.in_kv.contains_key(&item.item.index) {
-                wanted.insert(item.item.kv_key(), (&item.item.index, owner));
+            !is_decided && !self.in_kv.contains_key(&item.item.index)
+        });
+        let open: Vec<(&Exportable, &ApiKeyOwner)> = open.collect();
+        let keys: BTreeSet<&String> = open.iter().flat_map(|(item, _)| &item.keys).collect();
+        let mut read = BTreeMap::new();
+        for keys in Vec::from_iter(keys).chunks(MAX_BULK_GET_KEYS) {
+            let keys = keys.iter().map(|key| (*key).clone());
+            for (key, stored) in bulk::read(invocation, Namespace::Settings, keys).await {
+                let environment = &invocation.config.environment;
+                read.insert(key, stored.map(|stored| api_key_in(&stored?, environment)));
             }
         }
-        let keys = wanted.keys().cloned();
-        for (key, stored) in bulk::read(invocation, Namespace::Settings, keys).await {
-            let Some((index, owner)) = wanted.remove(&key) else { continue };
-            let api_key = stored.map(|stored| {
-                let held = Held::read(stored.as_ref(), &invocation.config.environment);
-                let settings = stored?.settings().filter(|it| it.index == *index);
-                settings.filter(|_| held.is_owned_by(index))?.api_key
-            });
+        for (Exportable { item, keys, .. }, owner) in open {
+            let index = &item.index;
+            let read = keys.iter().filter_map(|key| read.get(key));
+            let of_index = read.clone().flatten().flatten().find(|(held, _)| held == index);
+            let unread = read.flat_map(|it| it.as_ref().err()).next();
+            let api_key = match (of_index, unread) {
+                (Some((_, api_key)), _) => Ok(Some(api_key.clone())),
+                (None, Some(error)) => Err(error.clone()),
+                (None, None) => Ok(None),
+            };
             if let (Ok(Some(_)), Some(Err(error))) = (&api_key, self.answers.get(owner)) {
                 warn!(
                     system_account_id = index.account,
@@ -267,10 +284,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Index `i` of an account in a cell.
+    /// Index `i` of an account in a cell, with the shop id `s`.
     fn index_of(cell: &str, account: &str) -> Exportable {
         let item = ItemRef::from(IndexRef::parse(account, "i").unwrap());
-        let (_, content) = index_item("i", &json!({"cell": {"S": cell}}));
+        let (_, content) = index_item("i", &json!({"cell": {"S": cell}, "shop_id": {"S": "s"}}));
         Exportable::decode(&item, &content, &Fakes::new().0.config).unwrap()
     }
 
@@ -331,16 +348,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_api_key_in_kv_is_used_again_where_it_is_of_this_very_index() {
-        for (name, held, is_used) in [
-            ("of this index", value("i", &json!("old")), true),
-            ("null", value("i", &Value::Null), false),
-            ("empty", value("i", &json!("")), false),
-            ("a number", value("i", &json!(7)), false),
-            ("of another index", value("other", &json!("old")), false),
-            ("of nobody", json!({"marqo_api_key": "old"}), false),
+        for (name, key, held, is_used) in [
+            ("of this index", "a-i", value("i", &json!("old")), true),
+            ("under its shop id", "s", value("i", &json!("old")), true),
+            ("another's under its shop id", "s", value("other", &json!("old")), false),
+            ("null", "a-i", value("i", &Value::Null), false),
+            ("empty", "a-i", value("i", &json!("")), false),
+            ("a number", "a-i", value("i", &json!(7)), false),
+            ("of another index", "a-i", value("other", &json!("old")), false),
+            ("of nobody", "a-i", json!({"marqo_api_key": "old"}), false),
         ] {
             let fakes = Fakes::new();
-            fakes.kv.hold("a-i", &held);
+            fakes.kv.hold(key, &held);
             let found = found(&fakes, Fallback::Kv, Some(down())).await;
             assert_eq!(found.starts_with("old"), is_used, "{name}");
         }

@@ -28,7 +28,7 @@ use super::write::{Fate, WriteItem, Written, write_items};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::{Change, Content, RecordedChange, Rejection, StreamRecord};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::kv::{Namespace, rfc3339};
+use crate::kv::{Namespace, StoredValue, check_key, rfc3339};
 use crate::ports::Services;
 use crate::telemetry::Stats;
 use crate::telemetry::stats::at_most_100;
@@ -250,16 +250,21 @@ async fn shop_ids_in_values<'a, S: Services>(
 ) -> Vec<(&'a ItemRef, Result<Option<String>, ExportError>)> {
     let mut shop_ids = Vec::new();
     for items in items.chunks(MAX_BULK_GET_KEYS) {
-        let keys = items.iter().map(|item| item.kv_key());
-        let mut read = bulk::read(invocation, Namespace::Settings, keys).await;
+        // Two items may have one index id.
+        let keys: BTreeSet<String> = items.iter().map(|item| item.kv_key()).collect();
+        let keys = keys.into_iter().filter(|key| check_key(key).is_ok());
+        let read = bulk::read(invocation, Namespace::Settings, keys).await;
         shop_ids.extend(items.iter().map(|item| {
             let key = item.kv_key();
-            let stored = read.remove(&key).unwrap_or(Ok(None));
-            let shop_id = stored.map_err(|error| ExportError::kv(&key, error)).map(|stored| {
-                let held = Held::read(stored.as_ref(), &invocation.config.environment);
-                stored.filter(|_| held.is_owned_by(&item.index))?.settings()?.shop_id
-            });
-            (*item, shop_id)
+            let stored = match read.get(&key) {
+                Some(Err(error)) => return (*item, Err(ExportError::kv(&key, error.clone()))),
+                Some(Ok(stored)) => stored.as_ref(),
+                None => None,
+            };
+            let held = Held::read(stored, &invocation.config.environment);
+            let settings = stored.filter(|_| held.is_owned_by(&item.index));
+            let settings = settings.and_then(StoredValue::settings);
+            (*item, Ok(settings.and_then(|settings| settings.shop_id)))
         }));
     }
     shop_ids
@@ -624,6 +629,28 @@ mod tests {
         let (outcomes, _) =
             export(&fakes, vec![record(&settings_of("i"), "REMOVE", json!({}))]).await;
         assert_eq!((outcomes, fakes.kv.keys()), (vec!["failed".into()], vec!["a-i".into()]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removal_with_an_odd_name_takes_no_other_down() {
+        let unholdable = settings_of(&"l".repeat(511));
+        let same_index_id = IndexRef::parse("a-b", "c").unwrap().into();
+        let i = settings_of("b-c");
+        for (first, second) in
+            [(&i, &unholdable), (&unholdable, &i), (&i, &same_index_id), (&same_index_id, &i)]
+        {
+            let fakes = Fakes::new();
+            let held = json!({"system_account_id": "a", "index_name": "b-c", "shop_id": "s"});
+            for key in ["a-b-c", "s"] {
+                fakes.kv.hold_entry(key, &entry("b-c", &held));
+            }
+            let records = [first, second].map(|item| record(item, "REMOVE", json!({})));
+            let (outcomes, _) = export(&fakes, records.into()).await;
+            assert_eq!(outcomes, ["exported"; 2], "{first}, {second}");
+            assert!(fakes.kv.keys().is_empty(), "{first}, {second}");
+            let requests = fakes.kv.requests.borrow();
+            assert!(requests.iter().flatten().all(|key| key.len() <= 512), "{first}, {second}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -75,12 +75,12 @@ pub async fn put<S: Services>(
 pub async fn delete<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
+    bounds: Bounds,
     deletes: Vec<Delete>,
 ) -> Failures {
     let kv = invocation.services.kv();
     let names: Vec<String> = deletes.iter().map(|delete| delete.key.clone()).collect();
     let chunks = chunks(names, invocation.config.bulk_max_pairs, |key| key_bytes(key));
-    let bounds = invocation.budget.for_reads_and_deletes();
     let failures = send(invocation, bounds, chunks, |key| key, {
         async |keys: &[String]| kv.delete(namespace, keys).await
     })
@@ -435,7 +435,8 @@ mod tests {
         let delete_of =
             |key: &str| Delete { key: key.to_owned(), item: index("i").into(), metadata: None };
         let deletes = ["a", "b"].map(delete_of);
-        delete(&invocation, Namespace::QueryConfigs, deletes.to_vec()).await;
+        let bounds = invocation.budget.for_reads_and_deletes();
+        delete(&invocation, Namespace::QueryConfigs, bounds, deletes.to_vec()).await;
         assert_eq!(invocation.stats().query_configs_deleted, 1);
     }
 

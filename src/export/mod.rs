@@ -25,5 +25,4 @@ pub(crate) mod fakes;
 
 #[cfg(test)]
 #[path = "../../tests/support/memory.rs"]
-#[expect(dead_code, reason = "the simulation has more faults")]
 mod memory;

@@ -23,7 +23,7 @@ use super::api_keys::ApiKeys;
 use super::bulk::{self, Delete};
 use super::error::{ExportError, log_rejected};
 use super::exportable::Exportable;
-use super::invocation::{Invocation, OutOfTime};
+use super::invocation::{Bounds, Invocation, OutOfTime};
 use super::judge::{Held, KvKey, OwnerItem, Table, Verdict, Wants};
 use super::table::{ReadError, pass, read_items};
 use super::write::{Fate, READ_ITEMS, WriteItem, write_items};
@@ -122,7 +122,7 @@ impl<S: Services> Removing<'_, '_, S> {
                 return BTreeSet::new();
             }
         };
-        let time_to_delete = started.elapsed() + TIME_FOR_WRITES;
+        let a_pass = started.elapsed();
         let orphaned = read.held.keys().filter(|key| table.is_orphaned(key));
         let mut open: BTreeSet<String> = orphaned.cloned().collect();
         let owners = open.iter().filter_map(|key| read.held[key].owner().cloned()).collect();
@@ -142,12 +142,12 @@ impl<S: Services> Removing<'_, '_, S> {
             if open.is_empty() {
                 break;
             }
-            if self.invocation.time_left() < time_to_delete {
+            if self.invocation.time_left() < a_pass + TIME_FOR_WRITES {
                 self.fail(open, &ExportError::NoTimeForPass);
                 break;
             }
             let group = self.take_group(&mut open, &mut read).await;
-            match self.delete(group, &read.held, &mut again).await {
+            match self.delete(group, &read.held, a_pass, &mut again).await {
                 Ok(behind) => table = behind,
                 Err(error) => {
                     self.fail(open, &error.into());
@@ -222,6 +222,7 @@ impl<S: Services> Removing<'_, '_, S> {
         &mut self,
         mut group: BTreeMap<String, StoredValue>,
         held: &BTreeMap<String, Held>,
+        a_pass: Duration,
         again: &mut BTreeSet<String>,
     ) -> Result<Table, ReadError> {
         let deletes = group.iter().filter_map(|(key, stored)| {
@@ -229,17 +230,21 @@ impl<S: Services> Removing<'_, '_, S> {
             Some(Delete { key: key.clone(), item, metadata: stored.metadata() })
         });
         let deletes = deletes.collect();
-        let failures = bulk::delete(self.invocation, Namespace::Settings, deletes).await;
+        let budget = &self.invocation.budget;
+        let before = |time| budget.deadline.checked_sub(time).unwrap_or(budget.deadline);
+        let bounds = Bounds {
+            until: before(a_pass + TIME_FOR_A_PUT_BACK),
+            ..budget.for_reads_and_deletes()
+        };
+        let failures = bulk::delete(self.invocation, Namespace::Settings, bounds, deletes).await;
         for (key, failure) in &failures {
             self.fail([key.clone()], &ExportError::kv(key, failure.error.clone()));
             if !failure.may_be_done {
                 group.remove(key);
             }
         }
-        let deadline = self.invocation.budget.deadline;
-        let until = deadline.checked_sub(TIME_FOR_A_PUT_BACK).unwrap_or(deadline);
         let behind = look(self.invocation, Table::of_settings(held), |_| true);
-        let behind = tokio::time::timeout_at(until, behind).await;
+        let behind = tokio::time::timeout_at(before(TIME_FOR_A_PUT_BACK), behind).await;
         match behind.unwrap_or(Err(OutOfTime.into())) {
             Ok(table) => {
                 for (key, _) in group.extract_if(.., |key, _| table.is_orphaned(key)) {
@@ -430,7 +435,9 @@ pub async fn remove_query_configs<S: Services>(
         let gone = items.iter().filter(|item| !there.contains(&item.key()));
         let deletes =
             gone.map(|item| Delete { key: item.kv_key(), item: item.clone(), metadata: None });
-        let failures = bulk::delete(invocation, Namespace::QueryConfigs, deletes.collect()).await;
+        let (namespace, bounds) =
+            (Namespace::QueryConfigs, invocation.budget.for_reads_and_deletes());
+        let failures = bulk::delete(invocation, namespace, bounds, deletes.collect()).await;
         let behind = read().await;
         let is_back = |item: &ItemRef| behind.as_ref().is_ok_and(|it| it.contains(&item.key()));
         let (back, gone): (Vec<_>, Vec<_>) = items.iter().cloned().partition(is_back);
@@ -661,6 +668,20 @@ mod tests {
             assert_eq!(fakes.kv.keys(), held, "{name}");
             assert_eq!(counted, counts, "{name}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delete_without_a_response_leaves_time_for_its_pass_and_a_put_back() {
+        let fakes = with_key();
+        fakes.table.changes.then_nothing(1);
+        fakes.table.changes.then([TableChange::Put(pointer("x", "s"))]);
+        fakes.kv.faults.then_nothing(1);
+        fakes.kv.faults.then([KvFault::IsDoneAndHangs]);
+        let time = Duration::from_secs(8);
+        let (removed, counts) = remove_within(&fakes, &["s"], time, &|_| true).await;
+        assert_eq!(word(&removed["s"]), "stays");
+        assert_eq!(fakes.kv.keys(), ["s"]);
+        assert_eq!(counts, (1, 1, 0));
     }
 
     #[tokio::test(start_paused = true)]

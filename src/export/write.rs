@@ -128,9 +128,15 @@ pub async fn write_items<S: Services>(
 ) -> Written {
     let owners = items.iter().filter_map(|write| owner_of_image(write, invocation.config));
     let owners = owners.collect();
-    let written = Written::default();
-    let mut writing =
-        Writing { invocation, namespace, api_keys, owners, table_error: None, written };
+    let mut writing = Writing {
+        invocation,
+        namespace,
+        api_keys,
+        owners,
+        table_error: None,
+        winners: BTreeMap::new(),
+        written: Written::default(),
+    };
     let mut items = items.into_iter().peekable();
     while items.peek().is_some() {
         let mut drafts = Vec::new();
@@ -155,6 +161,8 @@ struct Writing<'a, 's, S> {
     owners: BTreeSet<ApiKeyOwner>,
     /// Why a first read failed: then the table is not waited for again.
     table_error: Option<ReadError>,
+    /// The items that have the keys, also where their writes failed.
+    winners: BTreeMap<String, ItemRef>,
     written: Written,
 }
 
@@ -247,13 +255,34 @@ impl<S: Services> Writing<'_, '_, S> {
             if drafts.is_empty() {
                 return;
             }
-            give_contested_keys_to_the_last(&mut drafts);
+            self.give_contested_keys_to_the_last(&mut drafts);
             let put = self.put(drafts).await;
             drafts = self.read_again(put).await;
         }
         for draft in drafts {
             self.decide(draft.write.item, Fate::Failed(ExportError::StillChanging));
         }
+    }
+
+    fn give_contested_keys_to_the_last(&mut self, drafts: &mut [Draft]) {
+        let mut winners: BTreeMap<String, ItemRef> = BTreeMap::new();
+        for Draft { write: WriteItem { item, .. }, keys, .. } in drafts.iter_mut().rev() {
+            keys.retain(|key| {
+                if let Some(ItemRef { index, .. }) = winners.get(key) {
+                    warn!(
+                        system_account_id = index.account,
+                        index_name = index.name,
+                        key,
+                        loser = %item,
+                        "several items of the batch ask for one KV key: the last one has it"
+                    );
+                    return false;
+                }
+                winners.insert(key.clone(), item.clone());
+                true
+            });
+        }
+        self.winners.extend(winners);
     }
 
     /// Returns the drafts that were confirmed under all of their keys.
@@ -271,18 +300,19 @@ impl<S: Services> Writing<'_, '_, S> {
         let failures = bulk::put(self.invocation, self.namespace, bounds, pairs.collect()).await;
         let mut confirmed = Vec::new();
         for draft in drafts {
-            let mut error = None;
+            let mut errors = Vec::new();
             for key in &draft.keys {
                 let failure = failures.get(key);
                 self.written.may_have_written |= failure.is_none_or(|failure| failure.may_be_done);
                 if let Some(failure) = failure {
                     self.written.keys.remove(key);
-                    error.get_or_insert_with(|| ExportError::kv(key, failure.error.clone()));
+                    errors.push(ExportError::kv(key, failure.error.clone()));
                 } else {
                     self.written.keys.insert(key.clone(), draft.write.item.clone());
                 }
             }
-            match error {
+            // One that another try may help wins over the others.
+            match errors.into_iter().min_by_key(ExportError::is_own_fault) {
                 Some(error) => self.decide(draft.write.item, Fate::Failed(error)),
                 None => confirmed.push(draft),
             }
@@ -329,7 +359,7 @@ impl<S: Services> Writing<'_, '_, S> {
             Ok(mut new) => {
                 self.leave_behind(&draft, &new.keys);
                 let is_anothers = |by: &ItemRef| *by != draft.write.item;
-                new.keys.retain(|key| !self.written.keys.get(key).is_some_and(is_anothers));
+                new.keys.retain(|key| !self.winners.get(key).is_some_and(is_anothers));
                 let is_same = new.stored.value == draft.stored.value;
                 if !is_same || new.keys.iter().any(|key| !draft.keys.contains(key)) {
                     return Some(new);
@@ -346,6 +376,7 @@ impl<S: Services> Writing<'_, '_, S> {
         for key in draft.keys.iter().filter(|key| !asked.contains(key)) {
             if self.written.keys.get(key) == Some(&draft.write.item) {
                 self.written.keys.remove(key);
+                self.winners.remove(key);
                 self.written.left_behind.insert(key.clone(), draft.write.item.clone());
             }
         }
@@ -367,26 +398,6 @@ impl<S: Services> Writing<'_, '_, S> {
             }
             self.decide(draft.write.item, fate);
         }
-    }
-}
-
-fn give_contested_keys_to_the_last(drafts: &mut [Draft]) {
-    let mut winners: BTreeMap<String, ItemRef> = BTreeMap::new();
-    for Draft { write: WriteItem { item, .. }, keys, .. } in drafts.iter_mut().rev() {
-        keys.retain(|key| {
-            if let Some(ItemRef { index, .. }) = winners.get(key) {
-                warn!(
-                    system_account_id = index.account,
-                    index_name = index.name,
-                    key,
-                    loser = %item,
-                    "several items of the batch ask for one KV key: the last one has it"
-                );
-                return false;
-            }
-            winners.insert(key.clone(), item.clone());
-            true
-        });
     }
 }
 
@@ -412,7 +423,8 @@ mod tests {
     use super::*;
     use crate::export::api_keys::Fallback;
     use crate::export::fakes::{
-        Fakes, KvFault, TIME_LEFT, TableChange, index_item, item, pixel, query_config, settings_of,
+        Fakes, Keys, KvFault, TIME_LEFT, TableChange, index_item, item, pixel, query_config,
+        settings_of,
     };
     use crate::index::IndexRef;
     use crate::ports::{ApiKeyError, Cause, KvError};
@@ -594,6 +606,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_key_that_could_not_be_written_for_the_later_item_is_not_the_earlier_ones() {
+        let fakes = Fakes::new();
+        for name in ["i", "j"] {
+            fakes.table.put(index_item(name, &with_shop(&json!({}))));
+        }
+        let unsuccessful = || KvFault::ListsAsUnsuccessful(Keys::Named(&["s"]));
+        fakes.kv.faults.then((0..4).map(|_| unsuccessful()));
+        let items = ["i", "j"].map(|name| WriteItem::new(settings_of(name)));
+        let written = write(&fakes, Source::Stream, items.into()).await;
+        assert_eq!(written.fate(&settings_of("i")), Fate::Written);
+        assert!(matches!(written.fate(&settings_of("j")), Fate::Failed(_)));
+        assert_eq!(fakes.kv.keys(), ["a-i", "a-j"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_key_for_which_two_items_come_to_ask_meanwhile_is_once_in_a_request() {
         let fakes = Fakes::new();
         let names: Vec<String> = (0..=READ_ITEMS).map(|number| format!("i{number:03}")).collect();
@@ -633,10 +660,13 @@ mod tests {
         let lost = || KvFault::Fails(KvError::Transient(Cause::new("scripted")));
         let refusal = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
         let lost_key = "failed: key \"s\": Cloudflare KV: scripted";
+        let other_lost = "failed: key \"a-i\": Cloudflare KV: scripted";
+        let refused_and_lost = vec![refused(), refused(), lost(), lost(), lost(), lost()];
         for (name, faults, fate, keys, may_have_written) in [
             ("one refused", vec![refused(), refused()], refusal, &["a-i"][..], true),
             ("all refused", vec![refused(), refused(), refused()], refusal, &[], false),
             ("lost", vec![lost(), lost(), lost(), lost()], lost_key, &[], true),
+            ("refused and lost", refused_and_lost, other_lost, &[], true),
         ] {
             let fakes = Fakes::new();
             fakes.kv.faults.then(faults);
