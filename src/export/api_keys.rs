@@ -31,7 +31,6 @@ use super::retry::with_retries;
 use crate::error_chain::Chain;
 use crate::index::IndexRef;
 use crate::item::Rejection;
-use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Namespace, StoredSettings, StoredValue};
 use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
 
@@ -44,6 +43,10 @@ pub const TIME_FOR_API_KEYS: Duration = Duration::from_secs(10);
 /// How long the stream gathers a batch. Its first read runs beside the requests for API keys.
 const STREAM_WINDOW: Duration = Duration::from_secs(10);
 const _: () = assert!(2 * TIME_FOR_API_KEYS.as_secs() + STREAM_WINDOW.as_secs() <= 60);
+
+/// How long one API key is asked for: four tries of half a minute, and the back-offs. A gateway that asks to wait
+/// longer does not hold up a reconcile.
+const TIME_FOR_ONE: Duration = Duration::from_secs(150);
 
 /// Requests that are under way to one cell's gateway at the same time. Each cell has its own, so that one
 /// that hangs holds up no other. Eight that hang stay below Lambda's 1,024 file descriptors.
@@ -162,7 +165,9 @@ impl ApiKeys {
         let this = &*self;
         let answers = join_all(by_cell.into_values().map(|owners| {
             let fetches = stream::iter(owners).map(|owner| this.fetch(invocation, owner, until));
-            fetches.buffer_unordered(REQUESTS_PER_CELL).collect::<Vec<_>>()
+            // In the order of the accounts, so that those in a row are the same however long each takes.
+            let answers = fetches.buffered(REQUESTS_PER_CELL);
+            answers.inspect(|(owner, answer)| this.count_silence(owner, answer)).collect::<Vec<_>>()
         }))
         .await;
         self.answers.extend(answers.into_iter().flatten());
@@ -180,16 +185,20 @@ impl ApiKeys {
         if is_silent && self.fallback == Fallback::Nothing {
             return (owner, Err(silent("the cell is not asked again: it gave no answer before")));
         }
+        let until = until.min(Instant::now() + TIME_FOR_ONE);
         let answer = with_retries(invocation, Service::ApiKeys, until, async || {
             let fetch = invocation.services.api_keys().fetch(&owner.cell, &owner.account);
             let answer = invocation.call(Service::ApiKeys, until, fetch).await;
             answer.unwrap_or_else(|OutOfTime| Err(silent("no answer in the time there was for it")))
         })
         .await;
+        (owner, answer)
+    }
+
+    fn count_silence(&self, owner: &ApiKeyOwner, answer: &Result<SecretString, ApiKeyError>) {
         let mut accounts = self.silent.borrow_mut();
         let accounts = accounts.entry(owner.cell.clone()).or_default();
         *accounts = if matches!(answer, Err(ApiKeyError::Silent(_))) { *accounts + 1 } else { 0 };
-        (owner, answer)
     }
 
     /// Finds the API keys that these items take: the service's, or those in KV.
@@ -210,15 +219,14 @@ impl ApiKeys {
             !is_decided && !self.in_kv.contains_key(&item.item.index)
         });
         let open: Vec<(&Exportable, &ApiKeyOwner)> = open.collect();
-        let keys: BTreeSet<&String> = open.iter().flat_map(|(item, _)| &item.keys).collect();
+        let keys = open.iter().flat_map(|(item, _)| item.keys.iter().cloned());
+        let keys = keys.collect::<BTreeSet<String>>();
         let mut read = BTreeMap::new();
-        for keys in Vec::from_iter(keys).chunks(MAX_BULK_GET_KEYS) {
-            let keys = keys.iter().map(|key| (*key).clone());
-            for (key, stored) in bulk::read(invocation, Namespace::Settings, keys).await {
-                let environment = &invocation.config.environment;
-                read.insert(key, stored.map(|stored| api_key_in(&stored?, environment)));
-            }
-        }
+        bulk::read(invocation, Namespace::Settings, keys, |key, stored| {
+            let api_key = |stored| api_key_in(&stored, &invocation.config.environment);
+            read.insert(key, stored.map(|stored| stored.and_then(api_key)));
+        })
+        .await;
         for (Exportable { item, keys, .. }, owner) in open {
             let index = &item.index;
             let read = keys.iter().filter_map(|key| read.get(key));
@@ -433,6 +441,29 @@ mod tests {
             assert_eq!(fakes.api_keys.requests.borrow().len(), requests);
             api_keys.forget_answers();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accounts_in_a_row_are_neighbours_by_name_however_long_each_takes() {
+        let fakes = Fakes::new();
+        fakes.api_keys.faults.then([down()]);
+        fakes.api_keys.faults.then_nothing(1);
+        fakes.api_keys.faults.then((0..11).map(|_| down()));
+        let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::MAX);
+        ask(&fakes, &mut api_keys, &[("x", "a"), ("x", "b"), ("x", "c"), ("x", "d")]).await;
+        let had = ["a", "b", "c", "d"].map(|account| has(&api_keys, "x", account));
+        assert_eq!(had, [false, true, false, false]);
+        assert!(api_keys.silent_cells().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_asks_for_a_long_wait_holds_up_no_reconcile() {
+        let fakes = Fakes::new();
+        let asked_wait = Some(290 * SECOND);
+        fakes.api_keys.faults.then([ApiKeyError::Busy(Cause { asked_wait, ..Cause::new("429") })]);
+        let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::MAX);
+        assert_eq!(ask(&fakes, &mut api_keys, &[("x", "a")]).await, Duration::ZERO);
+        assert!(!has(&api_keys, "x", "a"));
     }
 
     #[tokio::test(start_paused = true)]

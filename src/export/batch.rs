@@ -27,8 +27,7 @@ use super::remove::{Removal, remove_keys, remove_query_configs};
 use super::write::{Fate, WriteItem, Written, write_items};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::{Change, Content, RecordedChange, Rejection, StreamRecord};
-use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::kv::{Namespace, StoredValue, check_key, rfc3339};
+use crate::kv::{Namespace, check_key, rfc3339};
 use crate::ports::Services;
 use crate::telemetry::Stats;
 use crate::telemetry::stats::at_most_100;
@@ -248,25 +247,25 @@ async fn shop_ids_in_values<'a, S: Services>(
     invocation: &Invocation<'_, S>,
     items: Vec<&'a ItemRef>,
 ) -> Vec<(&'a ItemRef, Result<Option<String>, ExportError>)> {
-    let mut shop_ids = Vec::new();
-    for items in items.chunks(MAX_BULK_GET_KEYS) {
-        // Two items may have one index id.
-        let keys: BTreeSet<String> = items.iter().map(|item| item.kv_key()).collect();
-        let keys = keys.into_iter().filter(|key| check_key(key).is_ok());
-        let read = bulk::read(invocation, Namespace::Settings, keys).await;
-        shop_ids.extend(items.iter().map(|item| {
-            let key = item.kv_key();
-            let stored = match read.get(&key) {
-                Some(Err(error)) => return (*item, Err(ExportError::kv(&key, error.clone()))),
-                Some(Ok(stored)) => stored.as_ref(),
-                None => None,
-            };
-            let held = Held::read(stored, &invocation.config.environment);
-            let settings = stored.filter(|_| held.is_owned_by(&item.index));
-            let settings = settings.and_then(StoredValue::settings);
-            (*item, Ok(settings.and_then(|settings| settings.shop_id)))
-        }));
+    // Two items may have one index id.
+    let mut by_key: BTreeMap<String, Vec<&ItemRef>> = BTreeMap::new();
+    for item in items {
+        by_key.entry(item.kv_key()).or_default().push(item);
     }
+    let (holdable, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        by_key.into_iter().partition(|(key, _)| check_key(key).is_ok());
+    let mut shop_ids: Vec<_> =
+        others.into_values().flatten().map(|item| (item, Ok(None))).collect();
+    bulk::read(invocation, Namespace::Settings, holdable.keys().cloned(), |key, stored| {
+        let shop_id_of = |item: &ItemRef| {
+            let stored = stored.as_ref().map_err(|error| ExportError::kv(&key, error.clone()))?;
+            let held = Held::read(stored.as_ref(), &invocation.config.environment);
+            let stored = stored.as_ref().filter(|_| held.is_owned_by(&item.index));
+            Ok(stored.and_then(|stored| stored.settings()?.shop_id))
+        };
+        shop_ids.extend(holdable[&key].iter().map(|item| (*item, shop_id_of(item))));
+    })
+    .await;
     shop_ids
 }
 
@@ -282,7 +281,7 @@ async fn export_query_configs<S: Services>(
         let is_done = **outcome == Outcome::Exported && written.fate(item) != Fate::Written;
         is_done && !written.keys.contains_key(&item.kv_key())
     });
-    let gone = gone.map(|(item, _)| item.clone()).collect();
+    let gone: Vec<_> = gone.map(|(item, _)| (item.clone(), None)).collect();
     for (item, removal) in remove_query_configs(invocation, gone, &mut api_keys).await {
         if let Removal::Failed(error) = removal {
             outcomes.insert(item, Outcome::Failed(error));

@@ -98,29 +98,26 @@ pub async fn delete<S: Services>(
     failures
 }
 
-/// Returns what KV holds under each key, or why that can't be read.
+/// Reads keys, and visits each with what KV holds under it, or why that can't be read. Values may be large: each is
+/// visited as it comes, and only one response is in memory.
 pub async fn read<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
     keys: impl IntoIterator<Item = String>,
-) -> BTreeMap<String, Result<Option<StoredValue>, KvError>> {
+    mut visit: impl FnMut(String, Result<Option<StoredValue>, KvError>),
+) {
     let kv = invocation.services.kv();
-    let keys: Vec<String> = keys.into_iter().collect();
-    let mut found = BTreeMap::new();
-    let chunks = chunks(keys.clone(), MAX_BULK_GET_KEYS, |_| 0);
+    let chunks = chunks(keys.into_iter().collect(), MAX_BULK_GET_KEYS, |_| 0);
     let bounds = invocation.budget.for_reads_and_deletes();
-    let mut failures = send(invocation, bounds, chunks, |key| key, {
+    let failures = send(invocation, bounds, chunks, |key| key, {
         async |keys: &[String]| {
-            found.extend(kv.get(namespace, keys).await?);
+            let mut found = kv.get(namespace, keys).await?;
+            keys.iter().for_each(|key| visit(key.clone(), Ok(found.remove(key))));
             Ok(BulkReply::default())
         }
     })
     .await;
-    let result = |key: String| match failures.remove(&key) {
-        Some(failure) => (key, Err(failure.error)),
-        None => (key.clone(), Ok(found.remove(&key))),
-    };
-    keys.into_iter().map(result).collect()
+    failures.into_iter().for_each(|(key, failure)| visit(key, Err(failure.error)));
 }
 
 /// Returns a page of the listing.
@@ -503,8 +500,7 @@ mod tests {
         let start = Instant::now();
         invocation.budget.writes_until = start + TIME_LEFT / 2;
         fakes.kv.faults.then([asks_to_wait(TIME_LEFT * 3 / 4)]);
-        let read = read(&invocation, Namespace::Settings, names(&["a"])).await;
-        assert!(read["a"].is_err());
+        read(&invocation, Namespace::Settings, names(&["a"]), |_, it| assert!(it.is_err())).await;
         assert_eq!(start.elapsed(), TIME_LEFT / 2, "a read");
         fakes.kv.faults.then([asks_to_wait(TIME_LEFT / 4)]);
         assert_eq!(put_by(&invocation, &["a"]).await, Failures::new(), "a put-back");
@@ -533,13 +529,31 @@ mod tests {
         let invocation = fakes.invocation(Source::Stream);
         fakes.kv.hold_entry("a", &entry("i", &json!({"x": 1})));
         let read = async || {
-            let read = read(&invocation, Namespace::Settings, names(&["a", "b"])).await;
-            ["a", "b"].map(|key| read[key].clone().map(|stored| stored.is_some()))
+            let mut told = BTreeMap::new();
+            let keys = names(&["a", "b"]);
+            let visit = |key, it: Result<Option<_>, _>| assert!(told.insert(key, it).is_none());
+            read(&invocation, Namespace::Settings, keys, visit).await;
+            ["a", "b"].map(|key| told[key].clone().map(|stored: Option<_>| stored.is_some()))
         };
         assert_eq!(read().await, [Ok(true), Ok(false)]);
         let refused = KvError::Refused(cause());
         fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
         assert_eq!(read().await, [Err(refused.clone()), Err(refused)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_read_brings_is_visited_before_the_next_request() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation(Source::Stream);
+        fakes.kv.faults.then([KvFault::Fails(KvError::RefusedContent(cause()))]);
+        let keys = (0..200).map(|number| format!("{number:03}"));
+        let mut requests = Vec::new();
+        read(&invocation, Namespace::Settings, keys, |_, _| {
+            requests.push(fakes.kv.requests.borrow().len());
+        })
+        .await;
+        // The first hundred is refused, and read as two halves.
+        assert_eq!(requests, [[2; 50].as_slice(), &[3; 50], &[4; 100]].concat());
     }
 
     proptest! {

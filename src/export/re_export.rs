@@ -167,7 +167,7 @@ async fn re_export_query_configs<S: Services>(
                 Fate::Failed(error) => return Err(error),
             }
         }
-        let gone = written.left_behind.into_values().collect();
+        let gone = written.left_behind.into_values().map(|item| (item, None));
         for removal in remove_query_configs(invocation, gone, api_keys).await.into_values() {
             if let Removal::Failed(error) = removal {
                 return Err(error);

@@ -31,7 +31,7 @@ use crate::error_chain::Chain;
 use crate::index::{IndexRef, ItemRef};
 use crate::item::ItemKey;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::kv::{Namespace, Pair, StoredValue, check_key};
+use crate::kv::{Metadata, Namespace, Pair, StoredValue, check_key};
 use crate::ports::{ScanColumns, Services};
 
 /// The most often that a key is deleted and put back.
@@ -170,17 +170,16 @@ impl<S: Services> Removing<'_, '_, S> {
     }
 
     async fn read(&mut self, keys: &[String], read: &mut Read) {
-        let keys = keys.iter().cloned();
-        for (key, stored) in bulk::read(self.invocation, Namespace::Settings, keys).await {
+        let (invocation, keys) = (self.invocation, keys.iter().cloned());
+        bulk::read(invocation, Namespace::Settings, keys, |key, stored| {
             let stored = match stored {
                 Ok(stored) => stored,
                 Err(error) => {
                     let error = ExportError::kv(&key, error);
-                    self.fail([key], &error);
-                    continue;
+                    return self.fail([key], &error);
                 }
             };
-            let held = Held::read(stored.as_ref(), &self.invocation.config.environment);
+            let held = Held::read(stored.as_ref(), &invocation.config.environment);
             read.held.insert(key.clone(), held);
             if let Some(stored) = stored
                 && (read.values.is_empty() || read.bytes + stored.value.len() <= MAX_BYTES)
@@ -188,7 +187,8 @@ impl<S: Services> Removing<'_, '_, S> {
                 read.bytes += stored.value.len();
                 read.values.insert(key, stored);
             }
-        }
+        })
+        .await;
     }
 
     /// Returns the next orphans, as many as there is room for their values. Values that were dropped are read
@@ -410,17 +410,18 @@ pub async fn look<S: Services>(
 }
 
 /// Removes query configs. Each item is read, its key deleted if the item is gone, and the item read again. An
-/// item that is back is written. Returns what became of each, without names that KV can't hold.
+/// item that is back is written. Each may come with the metadata that was read under its key, for the receipt.
+/// Returns what became of each, without names that KV can't hold.
 pub async fn remove_query_configs<S: Services>(
     invocation: &Invocation<'_, S>,
-    items: BTreeSet<ItemRef>,
+    items: impl IntoIterator<Item = (ItemRef, Option<Metadata>)>,
     api_keys: &mut ApiKeys,
 ) -> BTreeMap<ItemRef, Removal> {
     let mut outcomes = BTreeMap::new();
-    let items = items.into_iter().filter(|item| check_key(&item.kv_key()).is_ok());
+    let items = items.into_iter().filter(|(item, _)| check_key(&item.kv_key()).is_ok());
     for items in Vec::from_iter(items).chunks(READ_ITEMS) {
         let read = async || {
-            let keys = items.iter().map(ItemRef::key);
+            let keys = items.iter().map(|(item, _)| item.key());
             let items = read_items(invocation, invocation.budget.deadline, keys).await;
             items.map(|items| items.into_keys().collect::<BTreeSet<_>>())
         };
@@ -428,19 +429,19 @@ pub async fn remove_query_configs<S: Services>(
             Ok(there) => there,
             Err(error) => {
                 let failed = Removal::Failed(error.into());
-                outcomes.extend(items.iter().map(|item| (item.clone(), failed.clone())));
+                outcomes.extend(items.iter().map(|(item, _)| (item.clone(), failed.clone())));
                 continue;
             }
         };
-        let gone = items.iter().filter(|item| !there.contains(&item.key()));
-        let deletes =
-            gone.map(|item| Delete { key: item.kv_key(), item: item.clone(), metadata: None });
+        let gone = items.iter().filter(|(item, _)| !there.contains(&item.key())).cloned();
+        let deletes = gone.map(|(item, metadata)| Delete { key: item.kv_key(), item, metadata });
         let (namespace, bounds) =
             (Namespace::QueryConfigs, invocation.budget.for_reads_and_deletes());
         let failures = bulk::delete(invocation, namespace, bounds, deletes.collect()).await;
         let behind = read().await;
         let is_back = |item: &ItemRef| behind.as_ref().is_ok_and(|it| it.contains(&item.key()));
-        let (back, gone): (Vec<_>, Vec<_>) = items.iter().cloned().partition(is_back);
+        let (back, gone): (Vec<_>, Vec<_>) =
+            items.iter().map(|(item, _)| item.clone()).partition(is_back);
         for item in gone {
             let key = item.kv_key();
             let outcome = match (failures.get(&key), &behind) {
@@ -826,7 +827,7 @@ mod tests {
             fakes.kv.faults.then(fault.map(KvFault::Fails));
             let invocation = fakes.invocation(Source::Stream);
             let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::ZERO);
-            let items = BTreeSet::from([config.clone()]);
+            let items = [(config.clone(), None)];
             let removed = remove_query_configs(&invocation, items, &mut api_keys).await;
             assert_eq!(word(&removed[&config]), expected, "{name}");
             let is_held = fakes.kv.keys() == [key.clone()];

@@ -22,9 +22,12 @@ pub enum ApiKeyError {
     /// With the account's or the cell's name, the URL would be another or none.
     #[error("{path} can't be part of a URL")]
     BadName { path: &'static str },
-    /// No answer, 5xx, 408 or 429.
+    /// No answer, or 5xx.
     #[error("API keys service")]
     Silent(#[source] Cause),
+    /// 408, 429, or 200 without a usable key: the gateway answers, and another try may help.
+    #[error("API keys service")]
+    Busy(#[source] Cause),
     /// Any other response without a key. The same request would get it again.
     #[error("API keys service")]
     Refused(#[source] Cause),
@@ -33,7 +36,7 @@ pub enum ApiKeyError {
 impl Retryable for ApiKeyError {
     fn retry(&self) -> Retry {
         match self {
-            Self::Silent(cause) => Retry::After(cause.asked_wait),
+            Self::Silent(cause) | Self::Busy(cause) => Retry::After(cause.asked_wait),
             Self::NotFound | Self::BadName { .. } | Self::Refused(_) => Retry::Never,
         }
     }

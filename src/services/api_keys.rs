@@ -41,12 +41,13 @@ fn api_key(response: &Response) -> Result<SecretString, ApiKeyError> {
             let api_key = from_object(response.body())
                 .ok()
                 .and_then(|Body { api_key }| usable_api_key(api_key));
-            api_key.ok_or_else(|| ApiKeyError::Silent(Cause::new("200 without a usable api_key")))
+            api_key.ok_or_else(|| ApiKeyError::Busy(Cause::new("200 without a usable api_key")))
         }
         StatusCode::NOT_FOUND => Err(ApiKeyError::NotFound),
         status if is_transient(status) => {
-            let asked_wait = retry_after(response.headers());
-            Err(ApiKeyError::Silent(Cause { asked_wait, ..cause }))
+            let cause = Cause { asked_wait: retry_after(response.headers()), ..cause };
+            let is_silent = status.is_server_error();
+            Err(if is_silent { ApiKeyError::Silent(cause) } else { ApiKeyError::Busy(cause) })
         }
         _ => Err(ApiKeyError::Refused(cause)),
     }
@@ -108,6 +109,7 @@ mod tests {
         for status in [408, 429, 500, 502, 503, 504] {
             let error = result(status, "").unwrap_err();
             assert_eq!(error.retry(), Retry::After(Some(Duration::from_secs(9))), "{status}");
+            assert_eq!(matches!(error, ApiKeyError::Silent(_)), status >= 500, "{status}");
         }
         for status in [201, 301, 400, 401, 403, 410] {
             let error = result(status, r#"{"api_key":"k-1"}"#).unwrap_err();
@@ -127,7 +129,7 @@ mod tests {
             "",
         ] {
             let error = result(200, body).unwrap_err();
-            assert!(matches!(error, ApiKeyError::Silent(_)), "{body}");
+            assert!(matches!(error, ApiKeyError::Busy(_)), "{body}");
         }
     }
 

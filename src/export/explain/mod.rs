@@ -395,6 +395,13 @@ mod tests {
         assert_eq!(report["pointed_at_by"], json!([named("x")]));
         assert_eq!(*fakes.kv.requests.borrow(), [["s"], ["a-i"], ["old"]]);
         assert_eq!(invocation.stats().table_requests / 8, 2, "a pass has eight segments");
+
+        let items = [save("i", shop("new")), save("x", write_alias("shop_id", "old"))];
+        let value = json!({"system_account_id": "a", "index_name": "i", "marqo_api_key": "k"});
+        let fakes = world(&items, None);
+        fakes.kv.hold_entry("old", &entry("i", &value));
+        let report = ask(&fakes, &key("old")).await.unwrap();
+        assert_eq!(report["pointed_at_by"], json!([named("x")]), "what an alias names directly");
     }
 
     /// Makes a change, and carries it to KV as a batch does. Returns the keys that the item asks for, and asked for

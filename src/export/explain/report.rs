@@ -146,7 +146,8 @@ impl<S: Services> Explaining<'_, '_, S> {
         let Judged { values, table, wanted, .. } = judged;
         let index_id = index.map(IndexRef::index_id).unwrap_or_default();
         let is_its = |key: &KvKey| table.claimants(key).any(|claimant| Some(&**claimant) == index);
-        let names = values.keys().filter(|key| is_its(key)).map(|key| &key.name);
+        let has = |key: &&KvKey| is_its(key) || table.owner_of(key).map(|it| &**it) == index;
+        let names = values.keys().filter(has).map(|key| &key.name);
         let pointers = names.chain([&index_id]).flat_map(|name| table.pointers_at(name, index));
         let mut keys: Vec<&KvKey> = values.keys().filter(|key| shows(key)).collect();
         // The primary key first, then the index id's, then what is left over.

@@ -80,13 +80,16 @@ impl<S: Services> Explaining<'_, '_, S> {
         let keys: Vec<KvKey> = keys.filter(|key| !values.contains_key(key)).collect();
         let names = keys.iter().map(|key| key.name.clone());
         let names = names.filter(|name| check_key(name).is_ok());
-        let read = bulk::read(self.invocation, namespace, names).await;
-        values.extend(keys.into_iter().map(|key| (key, None)));
-        for (name, stored) in read {
-            let stored = stored.map_err(|error| ExportError::kv(&name, error))?;
-            values.insert(KvKey { namespace, name }, stored);
-        }
-        Ok(values)
+        let mut failure = None;
+        values.extend(keys.iter().map(|key| (key.clone(), None)));
+        bulk::read(self.invocation, namespace, names, |name, stored| match stored {
+            Ok(stored) => {
+                values.insert(KvKey { namespace, name }, stored);
+            }
+            Err(error) => failure = Some(ExportError::kv(&name, error)),
+        })
+        .await;
+        failure.map_or(Ok(values), Err)
     }
 
     /// Returns a table for the keys that were read.

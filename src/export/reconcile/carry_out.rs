@@ -19,8 +19,7 @@ use crate::export::judge::Verdict;
 use crate::export::remove::{Removal, remove_keys, remove_query_configs};
 use crate::export::write::{Fate, WriteItem, write_items};
 use crate::index::ItemRef;
-use crate::kv::Namespace;
-use crate::kv::limits::MAX_BULK_GET_KEYS;
+use crate::kv::{Metadata, Namespace};
 use crate::ports::Services;
 
 /// Items that are written in one go. A change between their first read and their write has to be rare.
@@ -29,8 +28,8 @@ const WRITE_ITEMS: usize = 1_000;
 /// Orphans that are removed in one go. Each go takes two passes over the table.
 const REMOVE_KEYS: usize = 5_000;
 
-/// What a go takes beside the passes, at two requests a second.
-const TIME_FOR_A_GO: Duration = Duration::from_secs(45);
+/// What a go takes beside the passes, at least. One for which the time was too short is gone on with.
+const TIME_FOR_A_GO: Duration = Duration::from_secs(10);
 
 /// The repair of a part.
 pub struct Repair<'a, 's, S> {
@@ -147,7 +146,9 @@ impl<S: Services> Repair<'_, '_, S> {
         *spare -= keys;
         let removed = match namespace {
             Namespace::Settings => self.remove_settings(left_behind.into_keys().collect()).await,
-            Namespace::QueryConfigs => self.remove_items(left_behind.into_values().collect()).await,
+            Namespace::QueryConfigs => {
+                self.remove_items(left_behind.into_values().map(|item| (item, None))).await
+            }
         };
         let mut is_in_time = true;
         for (key, removal) in removed {
@@ -198,30 +199,30 @@ impl<S: Services> Repair<'_, '_, S> {
     /// Removes the query configs to which the values under these keys refer.
     async fn remove_named_items(&mut self, keys: BTreeSet<String>) -> BTreeMap<String, Removal> {
         let mut outcomes = BTreeMap::new();
-        let mut items = BTreeSet::new();
-        for keys in Vec::from_iter(keys).chunks(MAX_BULK_GET_KEYS) {
-            let keys = keys.iter().cloned();
-            for (key, stored) in bulk::read(self.invocation, Namespace::QueryConfigs, keys).await {
-                let outcome = match stored {
-                    Err(error) => Removal::Failed(ExportError::kv(&key, error)),
-                    Ok(None) => Removal::Stays,
-                    Ok(Some(stored)) => {
-                        let item = stored.query_config().filter(|item| item.kv_key() == key);
-                        if let Some(item) = item {
-                            items.insert(item);
-                            continue;
-                        }
-                        Removal::Failed(ExportError::UnknownQueryConfig)
+        let mut items = BTreeMap::new();
+        bulk::read(self.invocation, Namespace::QueryConfigs, keys, |key, stored| {
+            let outcome = match stored {
+                Err(error) => Removal::Failed(ExportError::kv(&key, error)),
+                Ok(None) => Removal::Stays,
+                Ok(Some(stored)) => match stored.query_config().filter(|it| it.kv_key() == key) {
+                    Some(item) => {
+                        items.insert(item, stored.metadata());
+                        return;
                     }
-                };
-                outcomes.insert(key, outcome);
-            }
-        }
+                    None => Removal::Failed(ExportError::UnknownQueryConfig),
+                },
+            };
+            outcomes.insert(key, outcome);
+        })
+        .await;
         outcomes.extend(self.remove_items(items).await);
         outcomes
     }
 
-    async fn remove_items(&mut self, items: BTreeSet<ItemRef>) -> BTreeMap<String, Removal> {
+    async fn remove_items(
+        &mut self,
+        items: impl IntoIterator<Item = (ItemRef, Option<Metadata>)>,
+    ) -> BTreeMap<String, Removal> {
         let removed = remove_query_configs(self.invocation, items, self.api_keys).await;
         removed.into_iter().map(|(item, removal)| (item.kv_key(), removal)).collect()
     }

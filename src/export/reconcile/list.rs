@@ -12,8 +12,7 @@ use crate::export::judge::{Held, KvKey, Range, Table};
 use crate::export::table::read_page;
 use crate::item::claimed_keys;
 use crate::item::keys::query_config_key_prefix;
-use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::kv::{Namespace, check_key};
+use crate::kv::Namespace;
 use crate::ports::{KvError, Services, TablePart};
 
 /// What a part may take of the function's memory while it is listed, in bytes. The rest of [`MAX_BYTES`] is
@@ -157,25 +156,25 @@ async fn read_shop_ids<S: Services>(
             break;
         }
     }
-    keys.retain(|key| {
-        let is_covered = listing.table.covers(&KvKey::of_settings(key));
-        is_covered && !key.starts_with(&prefix) && check_key(key).is_ok()
-    });
-    for keys in Vec::from_iter(keys).chunks(MAX_BULK_GET_KEYS) {
-        let keys = keys.iter().cloned();
-        for (name, stored) in bulk::read(invocation, Namespace::Settings, keys).await {
-            match stored {
-                Ok(None) => {}
-                Ok(stored) => {
-                    let held = Held::read(stored.as_ref(), &invocation.config.environment);
-                    listing.table.hold(KvKey::of_settings(name), held);
-                }
-                Err(_) => {
-                    listing.unreadable.insert(name);
-                }
-            }
+    keys.retain(|key| listing.table.covers(&KvKey::of_settings(key)));
+    // KV may lack any of them. Each has a row, so that the items of other accounts which ask for it count too.
+    let (listed, shop_ids): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|key| key.starts_with(&prefix));
+    for key in listed.into_iter().map(KvKey::of_settings) {
+        if !listing.table.rows.contains_key(&key) {
+            listing.table.hold(key, Held::Nothing);
         }
     }
+    bulk::read(invocation, Namespace::Settings, shop_ids, |name, stored| match stored {
+        Ok(stored) => {
+            let held = Held::read(stored.as_ref(), &invocation.config.environment);
+            listing.table.hold(KvKey::of_settings(name), held);
+        }
+        Err(_) => {
+            listing.unreadable.insert(name);
+        }
+    })
+    .await;
     Ok(())
 }
 
@@ -279,7 +278,7 @@ mod tests {
         let invocation = fakes.invocation(Source::Reconcile);
         let range = Range { account: Some("a".to_owned()), ..Range::default() };
         let listing = list(&invocation, range.clone(), None).await;
-        assert_eq!(names(&listing), format!("a-i s {config}"));
+        assert_eq!(names(&listing), format!("a-i a-j absent s {config}"));
         fakes.kv.faults.then_nothing(2);
         fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
         let listing = list(&invocation, range, None).await.unwrap();

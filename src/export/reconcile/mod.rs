@@ -16,7 +16,7 @@ use tracing::{error, warn};
 
 pub use self::brakes::Raised;
 pub use self::progress::Progress;
-pub use self::report::{Changes, Class, Findings, Report, cut};
+pub use self::report::{Changes, Class, Examples, Findings, Report, cut};
 
 use self::brakes::{Allowed, ask};
 use self::carry_out::{Done, Repair};
@@ -94,6 +94,8 @@ pub async fn reconcile<S: Services>(
     part.pass_over_table(invocation, &mut api_keys).await?;
     let a_pass = began.elapsed();
     let has_indexes = part.listing.table.has_indexes;
+    // A part that is taken up again may not be listed whole this time. Its rest belongs to it all the same.
+    let end = open.as_ref().map_or(part.listing.end().cloned(), |open| open.to.clone());
     let allowed = match open {
         Some(open) if has_indexes => open.allowed,
         // The table was emptied meanwhile: nothing is deleted.
@@ -104,30 +106,38 @@ pub async fn reconcile<S: Services>(
         report_findings(&progress.findings, &api_keys);
         report_refused(request, has_indexes, progress.findings.refused);
     }
-    let mut rewritten = 0;
+    let (mut is_finished, mut rewritten) = (true, 0);
     if request.apply && !invocation.config.dry_run {
         let api_keys = &mut api_keys;
         let mut repair = Repair { invocation, api_keys, a_pass, allowed, done: Done::default() };
-        let is_finished = repair.carry_out(&part).await;
-        let Repair { allowed, done, .. } = repair;
+        is_finished = repair.carry_out(&part).await;
+        let Repair { allowed: left, mut done, .. } = repair;
+        for (namespace, tally) in &mut progress.tallies {
+            tally.deleted += allowed[namespace].spare_deletes - left[namespace].spare_deletes;
+        }
         if !is_finished {
             if is_resumed && !done.progressed {
                 return Err(ReconcileError::NoProgress);
             }
-            progress.open = Some(OpenPart { to: part.listing.end().cloned(), allowed });
+            // The next run tries again what failed.
+            done.findings.counts.values_mut().for_each(|counts| counts[Class::Failed] = 0);
+            done.findings.examples = Examples::default();
+        }
+        if !is_finished || part.listing.end() != end.as_ref() {
+            progress.open = Some(OpenPart { to: end, allowed: left });
         }
         rewritten = done.rewritten;
         progress.left_out |= done.left_out;
         report_refused(request, has_indexes, done.findings.refused);
         progress.findings.add(&done.findings);
     }
-    let (place, stopped) = match (&progress.open, part.listing.end()) {
-        (Some(_), _) => (Some(place), Some("the time was up before all of this part was repaired")),
-        (None, Some(end)) => {
+    let (place, stopped) = match (is_finished, part.listing.end()) {
+        (false, _) => (Some(place), Some("the time was up before all of this part was repaired")),
+        (true, Some(end)) => {
             let next = part.listing.place_of(end.clone());
             (Some(next), Some("the keys that are left have a run of their own"))
         }
-        (None, None) => (None, None),
+        (true, None) => (None, None),
     };
     progress.place = place;
     if let Some(reason) = stopped {
@@ -234,10 +244,13 @@ impl Part {
 
     /// Returns the keys that are compared, with their verdicts. `None` means that the key could not be read.
     fn verdicts(&self) -> impl Iterator<Item = (&KvKey, &Row, Option<Verdict>)> {
-        // Keys whose owner is another account's are left out, and so are those that its items have.
+        // Keys whose owner is another account's are left out, and so are those that its items have, and those that
+        // nobody has.
         let is_meant = |row: &Row| {
             let claimant = row.claim.as_ref().map(|claim| &claim.index);
-            [row.held.owner(), claimant].iter().flatten().all(|index| self.is_of(&index.account))
+            let is_of_nobody = row.held == Held::Nothing && claimant.is_none();
+            let mut indexes = row.held.owner().into_iter().chain(claimant);
+            !is_of_nobody && indexes.all(|index| self.is_of(&index.account))
         };
         let Listing { table, unreadable, .. } = &self.listing;
         table.rows.iter().filter(move |(_, row)| is_meant(row)).map(|(key, row)| {
@@ -373,7 +386,7 @@ mod tests {
     };
     use crate::index::{IndexRef, ItemRef};
     use crate::kv::{Source, StoredValue};
-    use crate::ports::Cause;
+    use crate::ports::{Cause, ListPage};
     use serde_json::{Value, json};
     use std::time::Duration;
 
@@ -504,11 +517,69 @@ mod tests {
         }
     }
 
+    fn within(fakes: &Fakes, seconds: u64) -> Invocation<'_, Fakes> {
+        let mut invocation = fakes.invocation(Source::Reconcile);
+        invocation.budget.deadline = Instant::now() + Duration::from_secs(seconds);
+        invocation
+    }
+
+    /// The next run of a repair.
+    fn after(report: &Report) -> Reconcile {
+        let progress = Progress::parse(report.next_run.as_ref().unwrap());
+        Reconcile { progress, ..repair() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_is_listed_in_pieces_when_it_is_taken_up_again_stays_one_part() {
+        let fakes = with_orphans(100);
+        let first = reconcile(&within(&fakes, 9), &repair()).await.unwrap();
+        // A page that takes half of the time is the last of its run.
+        let names = (0..40).map(|number| format!("orphan-{number:03}"));
+        let metadata = || entry("gone", &json!({})).metadata();
+        let keys: Vec<_> = names.map(|name| (name, metadata())).collect();
+        fakes.kv.faults.then([KvFault::TimesOut]);
+        fakes.kv.pages.then([ListPage { keys, cursor: Some("orphan-039".to_owned()) }]);
+        let second = reconcile(&within(&fakes, 60), &after(&first)).await.unwrap();
+        assert_eq!(second.findings.sum(Class::Deleted), 40);
+        let (third, _) = run(&fakes, &after(&second)).await;
+        let classes = [Class::Listed, Class::Orphaned, Class::Deleted];
+        assert_eq!(classes.map(|class| third.findings.sum(class)), [100; 3]);
+        assert!(third.complete, "{third:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_in_several_runs_of_a_part_is_counted_once() {
+        let fakes = with_orphans(1);
+        let refused = || KvFault::Fails(KvError::Refused(Cause::new("scripted")));
+        fakes.kv.faults.then_nothing(2);
+        fakes.kv.faults.then([KvFault::TimesOut, refused()]);
+        let first = reconcile(&within(&fakes, 40), &repair()).await.unwrap();
+        assert_eq!(first.findings.sum(Class::Failed), 0, "the next run tries it again");
+        fakes.kv.faults.then_nothing(2);
+        fakes.kv.faults.then([refused()]);
+        let (report, _) = run(&fakes, &after(&first)).await;
+        assert_eq!(counts(&report, "settings")["failed"], 1);
+        assert_eq!(counts(&report, "settings")["deleted"], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_repair_left_behind_and_removed_counts_for_the_brake_of_its_chain() {
+        let fakes = with_orphans(1);
+        // The pass, and the first read. Then the removal waits for KV, so that no time is left for the orphan.
+        fakes.table.changes.then_nothing(2);
+        fakes.table.changes.then([TableChange::Remove(ItemRef::from(index("i")).key())]);
+        fakes.kv.faults.then_nothing(3);
+        fakes.kv.faults.then([KvFault::TimesOut]);
+        let report = reconcile(&within(&fakes, 40), &repair()).await.unwrap();
+        assert_eq!(report.findings.sum(Class::Deleted), 1);
+        let deleted = after(&report).progress.unwrap().tallies[Namespace::Settings].deleted;
+        assert_eq!(deleted, 2, "the orphan that was let through, and the key that was left behind");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_part_that_was_not_repaired_is_taken_up_again_with_its_counts() {
         let fakes = with_orphans(100);
-        let mut invocation = fakes.invocation(Source::Reconcile);
-        invocation.budget.deadline = Instant::now() + Duration::from_secs(40);
+        let invocation = within(&fakes, 9);
         let first = reconcile(&invocation, &repair()).await.unwrap();
         assert!(!first.complete && first.stopped.is_some());
         assert_eq!(
@@ -517,14 +588,12 @@ mod tests {
         );
         assert_eq!(invocation.stats().desired, None, "the chain has not ended");
 
-        let progress = Progress::parse(&first.next_run.unwrap());
-        let resumed = Reconcile { progress, ..repair() };
-        let mut invocation = fakes.invocation(Source::Reconcile);
-        invocation.budget.deadline = Instant::now() + Duration::from_secs(40);
-        assert_eq!(reconcile(&invocation, &resumed).await, Err(ReconcileError::NoProgress));
+        let resumed = after(&first);
+        let stopped = reconcile(&within(&fakes, 9), &resumed).await;
+        assert_eq!(stopped, Err(ReconcileError::NoProgress));
 
         fakes.kv.hold_entry("orphan-new", &entry("gone", &json!({})));
-        let (report, _) = run(&fakes, &resumed).await;
+        let report = reconcile(&within(&fakes, 11), &resumed).await.unwrap();
         assert_eq!(report.findings.sum(Class::Orphaned), 100, "as it was when first compared");
         assert_eq!(report.findings.sum(Class::Deleted), 100);
         assert!(!report.complete, "what came since is left to the next chain");
@@ -534,12 +603,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_table_that_was_emptied_meanwhile_deletes_nothing() {
         let fakes = with_orphans(2);
-        let mut invocation = fakes.invocation(Source::Reconcile);
-        invocation.budget.deadline = Instant::now() + Duration::from_secs(40);
-        let first = reconcile(&invocation, &repair()).await.unwrap();
+        let first = reconcile(&within(&fakes, 9), &repair()).await.unwrap();
         fakes.table.remove(&ItemRef::from(index("i")).key());
-        let progress = Progress::parse(&first.next_run.unwrap());
-        let (report, _) = run(&fakes, &Reconcile { progress, ..repair() }).await;
+        let (report, _) = run(&fakes, &after(&first)).await;
         assert_eq!((report.findings.sum(Class::Deleted), report.complete), (0, false));
     }
 
@@ -565,6 +631,20 @@ mod tests {
         assert_eq!(counts(&report, "settings"), expected);
         assert_eq!(fakes.kv.keys(), ["a-i", "a-others", "b-orphan", "s"]);
         assert_eq!((stats.drifted_keys, stats.missing), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_account_takes_no_key_that_is_anothers_by_order() {
+        let fakes = Fakes::new();
+        let other: ItemRef = IndexRef::parse("b", "j").unwrap().into();
+        let shop = json!({"shop_id": {"S": "s"}, "index_endpoint": {"S": "https://h"}});
+        fakes.table.put(index_item("i", &shop));
+        fakes.table.put(item(&other, &shop));
+        let request = Reconcile { system_account_id: Some("b".to_owned()), ..repair() };
+        let (report, _) = run(&fakes, &request).await;
+        assert_eq!(fakes.kv.keys(), ["b-j"]);
+        let expected = json!({"desired": 1, "missing": 1, "written": 1});
+        assert_eq!(counts(&report, "settings"), expected);
     }
 
     #[tokio::test(start_paused = true)]

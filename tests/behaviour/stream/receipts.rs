@@ -79,6 +79,20 @@ async fn a_key_that_was_removed_is_told_with_the_metadata_that_was_read_else_wit
 }
 
 #[tokio::test]
+async fn a_query_config_that_a_repair_removed_is_told_with_its_metadata() {
+    let world = World::start().await;
+    world.settled_with([index("a", "i"), query_config("a", "i", "q", 1)]).await;
+    let key = query_config_key("a", "i", "q");
+    let more = json!({"message": "removed", "normalized_query": "q"});
+    let of_query_config = receipt(&world, QUERY_CONFIGS, &key, more);
+    world.stack.table.delete("a", "INDEX#i#QUERY#q");
+
+    world.report(&repair()).await;
+
+    assert_eq!(receipts(&world), [of_query_config]);
+}
+
+#[tokio::test]
 async fn a_key_that_kv_does_not_confirm_has_no_line_and_neither_has_an_audit() {
     let world = World::start().await;
     world.break_puts(100, Fault::unsuccessful(|key| key == "s.example", 200));

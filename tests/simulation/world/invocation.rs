@@ -74,6 +74,8 @@ pub struct Deleted {
 pub struct Done {
     pub deleted: BTreeSet<KvKey>,
     pub rewritten: BTreeSet<KvKey>,
+    /// Keys that it wrote where it had been told of nothing.
+    pub added: BTreeSet<KvKey>,
     /// Runs of the chain that died. Each may have used up its brakes.
     pub killed: u64,
 }
