@@ -26,12 +26,10 @@ use tracing::warn;
 use super::bulk;
 use super::exportable::Exportable;
 use super::invocation::{Invocation, OutOfTime, Service};
-use super::judge::Held;
 use super::retry::with_retries;
 use crate::error_chain::Chain;
 use crate::index::IndexRef;
 use crate::item::Rejection;
-use crate::kv::{Namespace, StoredSettings, StoredValue};
 use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
 
 /// How long a batch, a re-export and an explain ask for API keys.
@@ -94,13 +92,6 @@ fn in_kv(holds_none: bool, error: Option<&KvError>) -> String {
         None if holds_none => ", and KV holds none of this index to use again".to_owned(),
         None => String::new(),
     }
-}
-
-/// Returns the API key in a value of ours, and the index that has it.
-fn api_key_in(stored: &StoredValue, environment: &str) -> Option<(IndexRef, SecretString)> {
-    let StoredSettings { index, api_key, .. } = stored.settings()?;
-    let is_ours = Held::read(Some(stored), environment).is_owned_by(&index);
-    Some((index, api_key?)).filter(|_| is_ours)
 }
 
 /// What happens where the service gives no API key for an index.
@@ -220,22 +211,16 @@ impl ApiKeys {
         });
         let open: Vec<(&Exportable, &ApiKeyOwner)> = open.collect();
         let keys = open.iter().flat_map(|(item, _)| item.keys.iter().cloned());
-        let keys = keys.collect::<BTreeSet<String>>();
-        let mut read = BTreeMap::new();
-        bulk::read(invocation, Namespace::Settings, keys, |key, stored| {
-            let api_key = |stored| api_key_in(&stored, &invocation.config.environment);
-            read.insert(key, stored.map(|stored| stored.and_then(api_key)));
-        })
-        .await;
+        let read = bulk::read_settings(invocation, keys.collect::<BTreeSet<String>>()).await;
         for (Exportable { item, keys, .. }, owner) in open {
             let index = &item.index;
-            let read = keys.iter().filter_map(|key| read.get(key));
-            let of_index = read.clone().flatten().flatten().find(|(held, _)| held == index);
-            let unread = read.flat_map(|it| it.as_ref().err()).next();
-            let api_key = match (of_index, unread) {
-                (Some((_, api_key)), _) => Ok(Some(api_key.clone())),
+            let held = keys.iter().filter_map(|key| read.get(key));
+            let of_index = held.clone().flatten().flatten().filter(|it| it.index == *index);
+            let api_key = of_index.filter_map(|it| it.api_key.clone()).next();
+            let unread = held.filter_map(|it| it.as_ref().err()).next();
+            let api_key = match (api_key, unread) {
                 (None, Some(error)) => Err(error.clone()),
-                (None, None) => Ok(None),
+                (api_key, _) => Ok(api_key),
             };
             if let (Ok(Some(_)), Some(Err(error))) = (&api_key, self.answers.get(owner)) {
                 warn!(

@@ -22,7 +22,6 @@ use super::api_keys::{ApiKeys, Fallback};
 use super::bulk;
 use super::error::ExportError;
 use super::invocation::Invocation;
-use super::judge::Held;
 use super::remove::{Removal, remove_keys, remove_query_configs};
 use super::write::{Fate, WriteItem, Written, write_items};
 use crate::index::{IndexRef, ItemRef};
@@ -247,26 +246,18 @@ async fn shop_ids_in_values<'a, S: Services>(
     invocation: &Invocation<'_, S>,
     items: Vec<&'a ItemRef>,
 ) -> Vec<(&'a ItemRef, Result<Option<String>, ExportError>)> {
-    // Two items may have one index id.
-    let mut by_key: BTreeMap<String, Vec<&ItemRef>> = BTreeMap::new();
-    for item in items {
-        by_key.entry(item.kv_key()).or_default().push(item);
-    }
-    let (holdable, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        by_key.into_iter().partition(|(key, _)| check_key(key).is_ok());
-    let mut shop_ids: Vec<_> =
-        others.into_values().flatten().map(|item| (item, Ok(None))).collect();
-    bulk::read(invocation, Namespace::Settings, holdable.keys().cloned(), |key, stored| {
-        let shop_id_of = |item: &ItemRef| {
-            let stored = stored.as_ref().map_err(|error| ExportError::kv(&key, error.clone()))?;
-            let held = Held::read(stored.as_ref(), &invocation.config.environment);
-            let stored = stored.as_ref().filter(|_| held.is_owned_by(&item.index));
-            Ok(stored.and_then(|stored| stored.settings()?.shop_id))
-        };
-        shop_ids.extend(holdable[&key].iter().map(|item| (*item, shop_id_of(item))));
-    })
-    .await;
-    shop_ids
+    let keys: BTreeSet<String> = items.iter().map(|item| item.kv_key()).collect();
+    let keys = keys.into_iter().filter(|key| check_key(key).is_ok());
+    let read = bulk::read_settings(invocation, keys).await;
+    let shop_id = |item: &ItemRef| {
+        let key = item.kv_key();
+        match read.get(&key) {
+            Some(Err(error)) => Err(ExportError::kv(&key, error.clone())),
+            Some(Ok(Some(held))) if held.index == item.index => Ok(held.shop_id.clone()),
+            _ => Ok(None),
+        }
+    };
+    items.into_iter().map(|item| (item, shop_id(item))).collect()
 }
 
 async fn export_query_configs<S: Services>(

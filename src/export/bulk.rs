@@ -19,10 +19,11 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::invocation::{Bounds, Invocation, Service};
+use super::judge::Held;
 use super::retry::{Retries, with_retries};
 use crate::index::ItemRef;
 use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS};
-use crate::kv::{Metadata, Namespace, Pair, Source, StoredValue};
+use crate::kv::{Metadata, Namespace, Pair, Source, StoredSettings, StoredValue};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Services};
 
 /// How many refused requests are halved in one call. One pair among 10,000 is found in 14 steps. Where
@@ -118,6 +119,23 @@ pub async fn read<S: Services>(
     })
     .await;
     failures.into_iter().for_each(|(key, failure)| visit(key, Err(failure.error)));
+}
+
+/// Returns what the values of ours under settings keys say of their owners, or why they can't be read.
+pub async fn read_settings<S: Services>(
+    invocation: &Invocation<'_, S>,
+    keys: impl IntoIterator<Item = String>,
+) -> BTreeMap<String, Result<Option<StoredSettings>, KvError>> {
+    let mut settings = BTreeMap::new();
+    read(invocation, Namespace::Settings, keys, |key, stored| {
+        let of_owner = |stored: StoredValue| {
+            let held = Held::read(Some(&stored), &invocation.config.environment);
+            stored.settings().filter(|settings| held.is_owned_by(&settings.index))
+        };
+        settings.insert(key, stored.map(|stored| stored.and_then(of_owner)));
+    })
+    .await;
+    settings
 }
 
 /// Returns a page of the listing.
