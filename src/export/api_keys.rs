@@ -111,8 +111,28 @@ pub struct ApiKeys {
     answers: BTreeMap<ApiKeyOwner, Result<SecretString, ApiKeyError>>,
     /// What KV holds of the indexes for which the service gave none.
     in_kv: BTreeMap<IndexRef, Result<Option<SecretString>, KvError>>,
-    /// How many accounts in a row each cell gave no answer.
-    silent: RefCell<BTreeMap<String, u32>>,
+    cells: RefCell<BTreeMap<String, Cell>>,
+}
+
+/// How a cell's gateway answers. The accounts are numbered as they are asked for.
+#[derive(Default)]
+struct Cell {
+    asked: u32,
+    /// Those for which it gave no answer.
+    without_answer: BTreeSet<u32>,
+    /// Whether it gave enough accounts in a row no answer.
+    is_silent: bool,
+}
+
+impl Cell {
+    fn give_no_answer(&mut self, account: u32) {
+        self.without_answer.insert(account);
+        let is_row = |first: u32| {
+            (first..first + SILENT_ACCOUNTS).all(|it| self.without_answer.contains(&it))
+        };
+        let mut rows = account.saturating_sub(SILENT_ACCOUNTS - 1)..=account;
+        self.is_silent |= rows.any(is_row);
+    }
 }
 
 impl ApiKeys {
@@ -123,7 +143,7 @@ impl ApiKeys {
             time_left: time,
             answers: BTreeMap::new(),
             in_kv: BTreeMap::new(),
-            silent: RefCell::default(),
+            cells: RefCell::default(),
         }
     }
 
@@ -135,9 +155,8 @@ impl ApiKeys {
 
     /// Returns the cells that are not asked any more.
     pub fn silent_cells(&self) -> Vec<String> {
-        let silent = self.silent.borrow();
-        let silent = silent.iter().filter(|(_, accounts)| **accounts >= SILENT_ACCOUNTS);
-        silent.map(|(cell, _)| cell.clone()).collect()
+        let cells = self.cells.borrow();
+        cells.iter().filter(|(_, cell)| cell.is_silent).map(|(name, _)| name.clone()).collect()
     }
 
     /// Asks the service for API keys, all at the same time, unless it was asked for them before.
@@ -156,9 +175,7 @@ impl ApiKeys {
         let this = &*self;
         let answers = join_all(by_cell.into_values().map(|owners| {
             let fetches = stream::iter(owners).map(|owner| this.fetch(invocation, owner, until));
-            // In the order of the accounts, so that those in a row are the same however long each takes.
-            let answers = fetches.buffered(REQUESTS_PER_CELL);
-            answers.inspect(|(owner, answer)| this.count_silence(owner, answer)).collect::<Vec<_>>()
+            fetches.buffer_unordered(REQUESTS_PER_CELL).collect::<Vec<_>>()
         }))
         .await;
         self.answers.extend(answers.into_iter().flatten());
@@ -172,10 +189,14 @@ impl ApiKeys {
         until: Instant,
     ) -> (ApiKeyOwner, Result<SecretString, ApiKeyError>) {
         let silent = |why: &'static str| ApiKeyError::Silent(Cause::new(why));
-        let is_silent = self.silent.borrow().get(&owner.cell) >= Some(&SILENT_ACCOUNTS);
-        if is_silent && self.fallback == Fallback::Nothing {
+        let mut cells = self.cells.borrow_mut();
+        let cell = cells.entry(owner.cell.clone()).or_default();
+        if cell.is_silent && self.fallback == Fallback::Nothing {
             return (owner, Err(silent("the cell is not asked again: it gave no answer before")));
         }
+        let account = cell.asked;
+        cell.asked += 1;
+        drop(cells);
         let until = until.min(Instant::now() + TIME_FOR_ONE);
         let answer = with_retries(invocation, Service::ApiKeys, until, async || {
             let fetch = invocation.services.api_keys().fetch(&owner.cell, &owner.account);
@@ -183,13 +204,11 @@ impl ApiKeys {
             answer.unwrap_or_else(|OutOfTime| Err(silent("no answer in the time there was for it")))
         })
         .await;
+        if matches!(answer, Err(ApiKeyError::Silent(_))) {
+            let mut cells = self.cells.borrow_mut();
+            cells.entry(owner.cell.clone()).or_default().give_no_answer(account);
+        }
         (owner, answer)
-    }
-
-    fn count_silence(&self, owner: &ApiKeyOwner, answer: &Result<SecretString, ApiKeyError>) {
-        let mut accounts = self.silent.borrow_mut();
-        let accounts = accounts.entry(owner.cell.clone()).or_default();
-        *accounts = if matches!(answer, Err(ApiKeyError::Silent(_))) { *accounts + 1 } else { 0 };
     }
 
     /// Finds the API keys that these items take: the service's, or those in KV.
@@ -214,7 +233,8 @@ impl ApiKeys {
         let read = bulk::read_settings(invocation, keys.collect::<BTreeSet<String>>()).await;
         for (Exportable { item, keys, .. }, owner) in open {
             let index = &item.index;
-            let held = keys.iter().filter_map(|key| read.get(key));
+            // The index id first: under a shop id, an older value may be left.
+            let held = keys.iter().rev().filter_map(|key| read.get(key));
             let of_index = held.clone().flatten().flatten().filter(|it| it.index == *index);
             let api_key = of_index.filter_map(|it| it.api_key.clone()).next();
             let unread = held.filter_map(|it| it.as_ref().err()).next();
@@ -356,6 +376,10 @@ mod tests {
             let found = found(&fakes, Fallback::Kv, Some(down())).await;
             assert_eq!(found.starts_with("old"), is_used, "{name}");
         }
+        let fakes = Fakes::new();
+        fakes.kv.hold("a-i", &value("i", &json!("old")));
+        fakes.kv.hold("s", &value("i", &json!("older")));
+        assert!(found(&fakes, Fallback::Kv, Some(down())).await.starts_with("old "));
         for (environment, owner, is_used) in
             [("prod", "i", true), ("prod", "other", false), ("dev", "i", false)]
         {
@@ -399,6 +423,18 @@ mod tests {
         assert_eq!(ask(&fakes, &mut api_keys, &[("x", "e")]).await, Duration::ZERO);
         let had = ["a", "b", "d", "e"].map(|account| has(&api_keys, "x", account));
         assert_eq!(had, [true, true, false, false]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_account_that_hangs_holds_up_no_other() {
+        let fakes = with_delays([("a", 3_600)]);
+        let names: Vec<String> = (0..300).map(|number| format!("b{number}")).collect();
+        let accounts = ["a"].into_iter().chain(names.iter().map(String::as_str));
+        let accounts: Vec<_> = accounts.map(|account| ("c", account)).collect();
+        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_FOR_API_KEYS);
+        ask(&fakes, &mut api_keys, &accounts).await;
+        assert!(names.iter().all(|account| has(&api_keys, "c", account)));
+        assert!(!has(&api_keys, "c", "a"));
     }
 
     #[tokio::test(start_paused = true)]
@@ -479,7 +515,7 @@ mod tests {
             assert_eq!(has(&api_keys, "c", "a"), is_asked, "{name}");
             assert!(has(&api_keys, "other", "b"), "{name}");
             let is_silent = api_keys.silent_cells() == ["c"];
-            assert_eq!(is_silent, before.ends_with("sss") && !is_asked, "{name}");
+            assert_eq!(is_silent, before.ends_with("sss"), "{name}");
         }
     }
 }

@@ -185,7 +185,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         }
         let (mut keys, mut part) = (BTreeSet::new(), Vec::new());
         for (index, names) in &found {
-            if keys.len() + names.len() > MAX_KEYS {
+            if keys.len() + names.len() > MAX_KEYS || part.len() == MAX_KEYS {
                 break;
             }
             keys.extend(names.iter().cloned());
@@ -240,7 +240,7 @@ mod tests {
     use crate::export::table::read_items;
     use crate::item::{Change, Content, RecordedChange, StreamRecord};
     use crate::kv::Source;
-    use crate::ports::{Cause, KvError};
+    use crate::ports::{ApiKeyError, Cause, KvError};
 
     async fn ask(fakes: &Fakes, subject: &Subject) -> Result<Value, ExplainError> {
         let request = Explain { subject: subject.clone(), values: false };
@@ -361,6 +361,10 @@ mod tests {
             assert_eq!(said(&ask(&fakes, subject).await), expected, "{subject} {held:?}");
             assert_eq!(fakes.kv.keys().len(), held.iter().len(), "nothing is changed");
         }
+        let without_api_key = world(&[i.clone()], Some(("o", "i")));
+        without_api_key.api_keys.faults.then([ApiKeyError::NotFound]);
+        let rejected = "rejected; s rejected; a-i rejected; o rejected";
+        assert_eq!(said(&ask(&without_api_key, &key("o")).await), rejected);
         let mut fakes = world(&[i], own);
         fakes.kv.hold("f", &json!({}));
         assert_eq!(said(&ask(&fakes, &key("f")).await), "absent; f foreign");
@@ -378,6 +382,28 @@ mod tests {
         let refused =
             "index a/i can't be explained: key \"a-i\": Cloudflare KV refuses the request: 400";
         assert_eq!(said(&ask(&fakes, &by_index).await), refused);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_of_an_account_leads_to_the_next_one() {
+        // KV can't hold the index id of the first.
+        let long = "0".repeat(511);
+        let names = (0..301).map(|number| format!("i{number:03}"));
+        let items: Vec<_> =
+            [long].into_iter().chain(names).map(|it| save(&it, json!({}))).collect();
+        let fakes = world(&items, None);
+        let mut after = None;
+        let mut parts = Vec::new();
+        loop {
+            let subject = Subject::Account { account: "a".to_owned(), after };
+            let report = ask(&fakes, &subject).await.unwrap();
+            parts.push(report["indexes"].as_array().unwrap().len());
+            after = report["continue"].as_str().map(str::to_owned);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(parts, [300, 2]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -402,6 +428,11 @@ mod tests {
         fakes.kv.hold_entry("old", &entry("i", &value));
         let report = ask(&fakes, &key("old")).await.unwrap();
         assert_eq!(report["pointed_at_by"], json!([named("x")]), "what an alias names directly");
+
+        let mut defaults = save("x", block("doc_writes", "a-gone"));
+        defaults.key.sk = "INDEX#DEFAULT_CONFIG".to_owned();
+        let report = ask(&world(&[save("i", json!({}))], None), &Subject::Item(defaults)).await;
+        assert_eq!(report.unwrap()["pointed_at_by"], json!([]), "nobody points at it");
     }
 
     /// Makes a change, and carries it to KV as a batch does. Returns the keys that the item asks for, and asked for

@@ -146,7 +146,8 @@ impl<S: Services> Explaining<'_, '_, S> {
         let Judged { values, table, wanted, .. } = judged;
         let index_id = index.map(IndexRef::index_id).unwrap_or_default();
         let is_its = |key: &KvKey| table.claimants(key).any(|claimant| Some(&**claimant) == index);
-        let has = |key: &&KvKey| is_its(key) || table.owner_of(key).map(|it| &**it) == index;
+        let owns = |key: &KvKey| table.owner_of(key).is_some_and(|owner| Some(&**owner) == index);
+        let has = |key: &&KvKey| is_its(key) || owns(key);
         let names = values.keys().filter(has).map(|key| &key.name);
         let pointers = names.chain([&index_id]).flat_map(|name| table.pointers_at(name, index));
         let mut keys: Vec<&KvKey> = values.keys().filter(|key| shows(key)).collect();

@@ -10,7 +10,7 @@ use crate::export::bulk;
 use crate::export::error::ExportError;
 use crate::export::exportable::Exportable;
 use crate::export::invocation::Invocation;
-use crate::export::judge::{Claim, Held, KvKey, Row, Table, Wants};
+use crate::export::judge::{Claim, Held, KvKey, OwnerItem, Row, Table, Wants};
 use crate::export::remove::look;
 use crate::export::table::read_items;
 use crate::index::{IndexRef, ItemRef};
@@ -171,6 +171,9 @@ impl<S: Services> Explaining<'_, '_, S> {
         let is_open = |it: &ItemRef| it.query.is_none() && !wanted.contains_key(&it.index);
         let asking = asking.filter(is_open).collect();
         wanted.extend(self.want(asking).await?);
+        for (index, _) in wanted.iter().filter(|(_, it)| it.wants == Wants::Rejected) {
+            table.resolve_owner(index, OwnerItem::Rejected);
+        }
         let is_rejected = |index| wanted.get(index).is_some_and(|it| it.wants == Wants::Rejected);
         let written = indexes.iter().find(|index| tried.is_some() && !is_rejected(index));
         for Row { claim, others, .. } in table.rows.values_mut() {

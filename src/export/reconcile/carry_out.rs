@@ -28,15 +28,13 @@ const WRITE_ITEMS: usize = 1_000;
 /// Orphans that are removed in one go. Each go takes two passes over the table.
 const REMOVE_KEYS: usize = 5_000;
 
-/// What a go takes beside the passes, at least. One for which the time was too short is gone on with.
+/// The least time for which a go is worth its beginning. What it does not get done is for the next run.
 const TIME_FOR_A_GO: Duration = Duration::from_secs(10);
 
 /// The repair of a part.
 pub struct Repair<'a, 's, S> {
     pub invocation: &'a Invocation<'s, S>,
     pub api_keys: &'a mut ApiKeys,
-    /// How long a pass over the table takes.
-    pub a_pass: Duration,
     /// What the brakes let through. What is left of it in the end is for another run.
     pub allowed: EnumMap<Namespace, Allowed>,
     pub done: Done,
@@ -170,7 +168,7 @@ impl<S: Services> Repair<'_, '_, S> {
                 self.done.left_out = true;
                 return true;
             }
-            if self.invocation.time_left() < 2 * self.a_pass + TIME_FOR_A_GO {
+            if self.invocation.time_left() < TIME_FOR_A_GO {
                 return false;
             }
             let keys: BTreeSet<String> = orphans.by_ref().take(go).collect();
@@ -243,7 +241,7 @@ impl<S: Services> Repair<'_, '_, S> {
             Removal::Written(_) => Some(Class::Written),
             Removal::Stays | Removal::Postponed => None,
         };
-        self.done.progressed = true;
+        self.done.progressed |= class != Some(Class::Failed);
         class.into_iter().for_each(|class| self.done.findings.counts[namespace][class] += 1);
         true
     }

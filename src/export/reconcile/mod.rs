@@ -10,8 +10,9 @@ mod list;
 mod progress;
 mod report;
 
+use std::collections::BTreeSet;
+
 use enum_map::{EnumMap, enum_map};
-use tokio::time::Instant;
 use tracing::{error, warn};
 
 pub use self::brakes::Raised;
@@ -22,6 +23,7 @@ use self::brakes::{Allowed, ask};
 use self::carry_out::{Done, Repair};
 use self::list::{Listing, MAX_BYTES, list};
 use self::progress::OpenPart;
+use self::report::MAX_EXAMPLES;
 use super::api_keys::{ApiKeys, Fallback, NotExportable};
 use super::exportable::Exportable;
 use super::invocation::Invocation;
@@ -89,10 +91,8 @@ pub async fn reconcile<S: Services>(
     };
     let mut api_keys = ApiKeys::new(Fallback::Nothing, invocation.budget.api_keys);
     let listing = list(invocation, range, place.cursor.clone()).await?;
-    let mut part = Part { listing, found: Findings::default() };
-    let began = Instant::now();
+    let mut part = Part { listing, rejected: BTreeSet::new() };
     part.pass_over_table(invocation, &mut api_keys).await?;
-    let a_pass = began.elapsed();
     let has_indexes = part.listing.table.has_indexes;
     // A part that is taken up again may not be listed whole this time. Its rest belongs to it all the same.
     let end = open.as_ref().map_or(part.listing.end().cloned(), |open| open.to.clone());
@@ -109,7 +109,7 @@ pub async fn reconcile<S: Services>(
     let (mut is_finished, mut rewritten) = (true, 0);
     if request.apply && !invocation.config.dry_run {
         let api_keys = &mut api_keys;
-        let mut repair = Repair { invocation, api_keys, a_pass, allowed, done: Done::default() };
+        let mut repair = Repair { invocation, api_keys, allowed, done: Done::default() };
         is_finished = repair.carry_out(&part).await;
         let Repair { allowed: left, mut done, .. } = repair;
         for (namespace, tally) in &mut progress.tallies {
@@ -159,8 +159,8 @@ pub async fn reconcile<S: Services>(
 /// What one run compares.
 struct Part {
     listing: Listing,
-    /// What the pass has found: items that can't be exported.
-    found: Findings,
+    /// The keys of the items that can't be exported.
+    rejected: BTreeSet<KvKey>,
 }
 
 impl Part {
@@ -223,13 +223,11 @@ impl Part {
     /// every run finds it again until it is corrected.
     fn reject(&mut self, key: &ItemKey, rejection: &Rejection) -> Wants {
         let Some(item) = key.item() else { return Wants::Rejected };
-        let (namespace, name) = (item.namespace(), item.kv_key());
-        if self.is_of(&key.pk)
-            && self.listing.table.covers(&KvKey { namespace, name: name.clone() })
-        {
-            if !self.found.examples.are_full(Class::Rejected) {
+        let kv_key = KvKey { namespace: item.namespace(), name: item.kv_key() };
+        if self.is_of(&key.pk) && self.listing.table.covers(&kv_key) {
+            if self.rejected.len() < MAX_EXAMPLES {
                 warn!(
-                    key = name,
+                    key = kv_key.name,
                     system_account_id = item.index.account,
                     index_name = item.index.name,
                     path = rejection.path,
@@ -237,7 +235,7 @@ impl Part {
                     "an item can't be exported: what KV holds of it stays"
                 );
             }
-            self.found.note(namespace, Class::Rejected, &name);
+            self.rejected.insert(kv_key);
         }
         Wants::Rejected
     }
@@ -261,7 +259,10 @@ impl Part {
     /// Counts every class, and asks the brakes. Returns what they let through.
     fn count(&self, request: &Reconcile, progress: &mut Progress) -> EnumMap<Namespace, Allowed> {
         let Progress { findings, tallies, .. } = progress;
-        findings.add(&self.found);
+        // The part may have become shorter since.
+        for key in self.rejected.iter().filter(|key| self.listing.table.covers(key)) {
+            findings.note(key.namespace, Class::Rejected, &key.name);
+        }
         let mut to_do: EnumMap<Namespace, Changes> = EnumMap::default();
         for (key, row, verdict) in self.verdicts() {
             let (namespace, name) = (key.namespace, &key.name);
@@ -356,9 +357,11 @@ fn count_findings<S: Services>(
     let sum = |class| is_metric.then(|| findings.sum(class));
     let drifted = [Class::Missing, Class::Stale, Class::Orphaned].map(|class| findings.sum(class));
     let urgent = |number: u64| (request.apply && (number > 0 || is_metric)).then_some(number);
+    // With each run of a repair, because what it rewrites is counted then, as a share of it.
+    let is_repair = request.apply && is_of_fleet && !invocation.config.dry_run;
     invocation.count(|stats| {
         *stats = Stats {
-            desired: sum(Class::Desired),
+            desired: (is_metric || is_repair).then(|| findings.sum(Class::Desired)),
             listed: sum(Class::Listed),
             foreign: sum(Class::Foreign),
             missing: sum(Class::Missing),
@@ -389,6 +392,7 @@ mod tests {
     use crate::ports::{Cause, ListPage};
     use serde_json::{Value, json};
     use std::time::Duration;
+    use tokio::time::Instant;
 
     fn repair() -> Reconcile {
         Reconcile { apply: true, ..Reconcile::default() }
@@ -563,6 +567,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_run_in_which_everything_fails_gets_nothing_done() {
+        let fakes = with_orphans(1);
+        let fails = || {
+            (0..2)
+                .map(|_| KvFault::TimesOut)
+                .chain([KvFault::Fails(KvError::Refused(Cause::new("scripted")))])
+        };
+        fakes.kv.faults.then_nothing(2);
+        fakes.kv.faults.then(fails());
+        let first = reconcile(&within(&fakes, 70), &repair()).await.unwrap();
+        fakes.kv.faults.then_nothing(2);
+        fakes.kv.faults.then(fails());
+        let second = reconcile(&within(&fakes, 70), &after(&first)).await;
+        assert_eq!(second, Err(ReconcileError::NoProgress));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cell_that_hangs_keeps_no_orphan() {
+        let fakes = with_orphans(1);
+        fakes.api_keys.delays.borrow_mut().insert("a".to_owned(), Duration::from_secs(3_600));
+        let (report, _) = run(&fakes, &repair()).await;
+        assert_eq!(counts(&report, "settings")["deleted"], 1);
+        assert_eq!(counts(&report, "settings")["failed"], 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_a_repair_left_behind_and_removed_counts_for_the_brake_of_its_chain() {
         let fakes = with_orphans(1);
         // The pass, and the first read. Then the removal waits for KV, so that no time is left for the orphan.
@@ -586,7 +616,8 @@ mod tests {
             counts(&first, "settings"),
             json!({"desired": 1, "listed": 100, "missing": 1, "orphaned": 100})
         );
-        assert_eq!(invocation.stats().desired, None, "the chain has not ended");
+        assert_eq!(invocation.stats().missing, None, "the chain has not ended");
+        assert_eq!(invocation.stats().desired, Some(1), "what is rewritten is a share of it");
 
         let resumed = after(&first);
         let stopped = reconcile(&within(&fakes, 9), &resumed).await;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::kv::Namespace;
 
 /// The most names that a report gives of one class.
-const MAX_EXAMPLES: usize = 20;
+pub const MAX_EXAMPLES: usize = 20;
 
 /// The longest name that is shown whole, in characters.
 const MAX_NAME_CHARACTERS: usize = 200;

@@ -16,8 +16,12 @@ pub fn count(state: &mut State, invocation: usize, key: &KvKey, is_put: bool) ->
     let was_there = run.told(key).first().is_some_and(Option::is_some);
     // A removal reads the key once more, and writes it for an item that has come to ask for it.
     let is_of_a_removal = run.told(key).len() > 1 && !run.done.rewritten.contains(key);
-    if is_put && !was_there {
-        run.done.added.insert(key.clone());
+    if is_put {
+        // It may have been deleted, and is put back.
+        run.done.deleted.remove(key);
+        if !was_there {
+            run.done.added.insert(key.clone());
+        }
     }
     let is_free = is_of_a_removal || run.delete_attempts.contains(key);
     if is_put && (is_free || run.done.added.contains(key)) {
