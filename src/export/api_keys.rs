@@ -25,22 +25,22 @@ use tracing::warn;
 
 use super::bulk;
 use super::exportable::Exportable;
-use super::invocation::{Invocation, OutOfTime, Service};
+use super::invocation::{Bounds, Invocation, OutOfTime, Service};
 use super::retry::with_retries;
 use crate::error_chain::Chain;
 use crate::index::IndexRef;
 use crate::item::Rejection;
 use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
 
-/// How long a batch, a re-export and an explain ask for API keys.
+/// How long a batch, a re-export and an explain ask for API keys, and then read KV for those to use again.
 ///
-/// A rollback can arrive while the batch before it waits for a gateway that hangs. It waits for the rest of
-/// that batch, for the stream's window and for its own batch, and is through within a minute.
+/// A rollback can arrive while the batch before it waits for a gateway and for KV that hang. It waits for the rest
+/// of that batch, for the stream's window and for its own batch, and is through within a minute.
 pub const TIME_FOR_API_KEYS: Duration = Duration::from_secs(10);
 
 /// How long the stream gathers a batch. Its first read runs beside the requests for API keys.
 const STREAM_WINDOW: Duration = Duration::from_secs(10);
-const _: () = assert!(2 * TIME_FOR_API_KEYS.as_secs() + STREAM_WINDOW.as_secs() <= 60);
+const _: () = assert!(2 * 2 * TIME_FOR_API_KEYS.as_secs() + STREAM_WINDOW.as_secs() <= 60);
 
 /// How long one API key is asked for: four tries of half a minute, and the back-offs. A gateway that asks to wait
 /// longer does not hold up a reconcile.
@@ -189,14 +189,9 @@ impl ApiKeys {
         until: Instant,
     ) -> (ApiKeyOwner, Result<SecretString, ApiKeyError>) {
         let silent = |why: &'static str| ApiKeyError::Silent(Cause::new(why));
-        let mut cells = self.cells.borrow_mut();
-        let cell = cells.entry(owner.cell.clone()).or_default();
-        if cell.is_silent && self.fallback == Fallback::Nothing {
+        let Some(account) = self.number_of_next(&owner.cell) else {
             return (owner, Err(silent("the cell is not asked again: it gave no answer before")));
-        }
-        let account = cell.asked;
-        cell.asked += 1;
-        drop(cells);
+        };
         let until = until.min(Instant::now() + TIME_FOR_ONE);
         let answer = with_retries(invocation, Service::ApiKeys, until, async || {
             let fetch = invocation.services.api_keys().fetch(&owner.cell, &owner.account);
@@ -209,6 +204,15 @@ impl ApiKeys {
             cells.entry(owner.cell.clone()).or_default().give_no_answer(account);
         }
         (owner, answer)
+    }
+
+    /// Returns the number of the next account of a cell. `None` if the cell is not asked again.
+    fn number_of_next(&self, cell: &str) -> Option<u32> {
+        let mut cells = self.cells.borrow_mut();
+        let cell = cells.entry(cell.to_owned()).or_default();
+        cell.asked += 1;
+        let is_asked = self.fallback == Fallback::Kv || !cell.is_silent;
+        is_asked.then_some(cell.asked)
     }
 
     /// Finds the API keys that these items take: the service's, or those in KV.
@@ -230,7 +234,12 @@ impl ApiKeys {
         });
         let open: Vec<(&Exportable, &ApiKeyOwner)> = open.collect();
         let keys = open.iter().flat_map(|(item, _)| item.keys.iter().cloned());
-        let read = bulk::read_settings(invocation, keys.collect::<BTreeSet<String>>()).await;
+        let end = Instant::now() + TIME_FOR_API_KEYS;
+        let until = end.min(invocation.budget.deadline);
+        let bounds =
+            Bounds { until, waits_until: until, ..invocation.budget.for_reads_and_deletes() };
+        let keys = keys.collect::<BTreeSet<String>>();
+        let read = bulk::read_settings(invocation, bounds, keys).await;
         for (Exportable { item, keys, .. }, owner) in open {
             let index = &item.index;
             // The index id first: under a shop id, an older value may be left.
@@ -357,6 +366,15 @@ mod tests {
             assert_eq!(found(&fakes, fallback, service).await, expected, "{name}");
             assert_eq!(fakes.kv.requests.borrow().len(), kv_requests, "{name}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kv_that_hangs_is_read_as_long_as_a_gateway_is_asked() {
+        let (fakes, began) = (Fakes::new(), Instant::now());
+        fakes.kv.faults.then([KvFault::Hangs]);
+        let found = found(&fakes, Fallback::Kv, Some(ApiKeyError::NotFound)).await;
+        assert!(found.starts_with("unavailable, and KV can't be read"), "{found}");
+        assert_eq!(began.elapsed(), TIME_FOR_API_KEYS);
     }
 
     #[tokio::test(start_paused = true)]

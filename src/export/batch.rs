@@ -246,9 +246,11 @@ async fn shop_ids_in_values<'a, S: Services>(
     invocation: &Invocation<'_, S>,
     items: Vec<&'a ItemRef>,
 ) -> Vec<(&'a ItemRef, Result<Option<String>, ExportError>)> {
-    let keys: BTreeSet<String> = items.iter().map(|item| item.kv_key()).collect();
-    let keys = keys.into_iter().filter(|key| check_key(key).is_ok());
-    let read = bulk::read_settings(invocation, keys).await;
+    let mut seen = BTreeSet::new();
+    let keys = items.iter().map(|item| item.kv_key());
+    let keys = keys.filter(|key| check_key(key).is_ok() && seen.insert(key.clone()));
+    let bounds = invocation.budget.for_reads_and_deletes();
+    let read = bulk::read_settings(invocation, bounds, keys).await;
     let shop_id = |item: &ItemRef| {
         let key = item.kv_key();
         match read.get(&key) {
@@ -514,6 +516,7 @@ mod tests {
             ("no API key, young", &young, None, true, "failed"),
             ("no API key, old", &old, None, true, "parked"),
             ("no API key, KV unread, old", &old, Some(KvError::Transient as _), true, "failed"),
+            ("no API key, refused, old", &old, Some(KvError::RefusedContent as _), true, "parked"),
         ] {
             let fakes = Fakes::new();
             fakes.table.put(index_item("i", &json!({})));

@@ -105,29 +105,42 @@ pub async fn read<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
     keys: impl IntoIterator<Item = String>,
+    visit: impl FnMut(String, Result<Option<StoredValue>, KvError>),
+) {
+    let bounds = invocation.budget.for_reads_and_deletes();
+    read_within(invocation, namespace, bounds, keys, visit).await;
+}
+
+async fn read_within<S: Services>(
+    invocation: &Invocation<'_, S>,
+    namespace: Namespace,
+    bounds: Bounds,
+    keys: impl IntoIterator<Item = String>,
     mut visit: impl FnMut(String, Result<Option<StoredValue>, KvError>),
 ) {
     let kv = invocation.services.kv();
-    let chunks = chunks(keys.into_iter().collect(), MAX_BULK_GET_KEYS, |_| 0);
-    let bounds = invocation.budget.for_reads_and_deletes();
-    let failures = send(invocation, bounds, chunks, |key| key, {
-        async |keys: &[String]| {
-            let mut found = kv.get(namespace, keys).await?;
-            keys.iter().for_each(|key| visit(key.clone(), Ok(found.remove(key))));
-            Ok(BulkReply::default())
-        }
-    })
-    .await;
-    failures.into_iter().for_each(|(key, failure)| visit(key, Err(failure.error)));
+    // By themselves, because each may be halved down to single keys.
+    for keys in chunks(keys.into_iter().collect(), MAX_BULK_GET_KEYS, |_| 0) {
+        let failures = send(invocation, bounds, vec![keys], |key| key, {
+            async |keys: &[String]| {
+                let mut found = kv.get(namespace, keys).await?;
+                keys.iter().for_each(|key| visit(key.clone(), Ok(found.remove(key))));
+                Ok(BulkReply::default())
+            }
+        })
+        .await;
+        failures.into_iter().for_each(|(key, failure)| visit(key, Err(failure.error)));
+    }
 }
 
 /// Returns what the values of ours under settings keys say of their owners, or why they can't be read.
 pub async fn read_settings<S: Services>(
     invocation: &Invocation<'_, S>,
+    bounds: Bounds,
     keys: impl IntoIterator<Item = String>,
 ) -> BTreeMap<String, Result<Option<StoredSettings>, KvError>> {
     let mut settings = BTreeMap::new();
-    read(invocation, Namespace::Settings, keys, |key, stored| {
+    read_within(invocation, Namespace::Settings, bounds, keys, |key, stored| {
         let of_owner = |stored: StoredValue| {
             let held = Held::read(Some(&stored), &invocation.config.environment);
             stored.settings().filter(|settings| held.is_owned_by(&settings.index))
@@ -535,10 +548,14 @@ mod tests {
         invocation.budget.longest_wait = 20 * SECOND;
         let start = Instant::now();
         fakes.kv.faults.then([20, 21].map(|seconds| asks_to_wait(seconds * SECOND)));
-        let failures = put_by(&invocation, &["a"]).await;
+        let bounds = invocation.budget.for_writes();
+        let failures = put(&invocation, Namespace::Settings, bounds, pairs(&["a"])).await;
         let error = Chain(&failures["a"].error).to_string();
         assert_eq!(error, "Cloudflare KV: scripted; it asks to wait 21 s");
         assert_eq!(start.elapsed(), 20 * SECOND);
+        fakes.kv.faults.then([asks_to_wait(21 * SECOND)]);
+        assert_eq!(put_by(&invocation, &["a"]).await, Failures::new(), "a put-back");
+        assert_eq!(start.elapsed(), 41 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
@@ -557,6 +574,21 @@ mod tests {
         let refused = KvError::Refused(cause());
         fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
         assert_eq!(read().await, [Err(refused.clone()), Err(refused)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn however_many_keys_are_refused_each_read_fails_alone() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation(Source::Stream);
+        let refused = || KvFault::Fails(KvError::RefusedContent(cause()));
+        fakes.kv.faults.then((0..500).map(|_| refused()));
+        let keys = (0..250).map(|number| number.to_string());
+        let mut alone = 0;
+        read(&invocation, Namespace::Settings, keys, |_, stored| {
+            alone += usize::from(stored == Err(KvError::RefusedContent(cause())));
+        })
+        .await;
+        assert_eq!(alone, 250);
     }
 
     #[tokio::test(start_paused = true)]

@@ -44,7 +44,9 @@ impl ExportError {
     pub fn is_own_fault(&self) -> bool {
         match self {
             Self::Kv { error, .. } => matches!(error, KvError::RefusedContent(_)),
-            Self::ApiKey(unavailable) => unavailable.kv_holds_none,
+            Self::ApiKey(ApiKeyUnavailable { kv_holds_none, kv, .. }) => {
+                *kv_holds_none || matches!(kv, Some(KvError::RefusedContent(_)))
+            }
             _ => false,
         }
     }

@@ -47,6 +47,7 @@ pub struct Bounds {
     pub until: Instant,
     /// The end of the longest wait that Cloudflare may ask for.
     pub waits_until: Instant,
+    pub longest_wait: Duration,
 }
 
 impl Budget {
@@ -57,18 +58,20 @@ impl Budget {
     }
 
     pub fn for_writes(&self) -> Bounds {
-        Bounds { until: self.writes_until, waits_until: self.writes_until }
+        Bounds { until: self.writes_until, ..self.for_reads_and_deletes() }
     }
 
     /// Returns the bounds of reads and deletes. They go on to the deadline, but wait for Cloudflare only as long
     /// as writes do: a batch that is refused for minutes answers each minute, and loses nothing by that.
     pub fn for_reads_and_deletes(&self) -> Bounds {
-        Bounds { until: self.deadline, waits_until: self.writes_until }
+        let Self { deadline, writes_until, longest_wait, .. } = *self;
+        Bounds { until: deadline, waits_until: writes_until, longest_wait }
     }
 
     /// Returns the bounds of put-backs, which have all the time: what was deleted has to be there again.
     pub fn for_put_backs(&self) -> Bounds {
-        Bounds { until: self.deadline, waits_until: self.deadline }
+        let deadline = self.deadline;
+        Bounds { until: deadline, waits_until: deadline, longest_wait: Duration::MAX }
     }
 }
 

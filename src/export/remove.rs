@@ -203,12 +203,17 @@ impl<S: Services> Removing<'_, '_, S> {
             let mut again = Read::default();
             self.read(&next, &mut again).await;
             for key in next {
-                if again.held.get(&key) != read.held.get(&key) {
-                    open.remove(&key);
-                    self.fail([key], &ExportError::StillChanging);
-                } else if let Some(value) = again.values.remove(&key) {
-                    read.values.insert(key, value);
+                match again.held.get(&key) {
+                    Some(held) if *held == read.held[&key] => {
+                        let value = again.values.remove(&key);
+                        read.values.extend(value.map(|value| (key, value)));
+                        continue;
+                    }
+                    Some(_) => self.fail([key.clone()], &ExportError::StillChanging),
+                    // It could not be read, and has failed.
+                    None => {}
                 }
+                open.remove(&key);
             }
         }
         let mut group = std::mem::take(&mut read.values);
@@ -391,20 +396,20 @@ pub async fn look<S: Services>(
         .filter(|owner| table.owner_item(owner) != OwnerItem::Absent)
         .cloned()
         .collect();
-    let keys = owners.iter().map(|owner| ItemRef::from((**owner).clone()).key());
-    let items = read_items(invocation, invocation.budget.deadline, keys).await?;
-    for owner in owners {
-        let item_ref = ItemRef::from((*owner).clone());
-        let item = items.get(&item_ref.key());
-        let decoded = item.map(|item| Exportable::decode(&item_ref, item, invocation.config));
-        table.resolve_owner(
-            &owner,
-            match decoded {
+    let owners: Vec<ItemRef> = owners.iter().map(|owner| (**owner).clone().into()).collect();
+    for owners in owners.chunks(READ_ITEMS) {
+        let keys = owners.iter().map(ItemRef::key);
+        let items = read_items(invocation, invocation.budget.deadline, keys).await?;
+        for owner in owners {
+            let item = items.get(&owner.key());
+            let decoded = item.map(|item| Exportable::decode(owner, item, invocation.config));
+            let item = match decoded {
                 Some(Err(_)) => OwnerItem::Rejected,
                 Some(Ok(_)) => OwnerItem::Exportable,
                 None => OwnerItem::Absent,
-            },
-        );
+            };
+            table.resolve_owner(&owner.index, item);
+        }
     }
     Ok(table)
 }
@@ -434,7 +439,11 @@ pub async fn remove_query_configs<S: Services>(
             }
         };
         let gone = items.iter().filter(|(item, _)| !there.contains(&item.key())).cloned();
-        let deletes = gone.map(|(item, metadata)| Delete { key: item.kv_key(), item, metadata });
+        // Two of them may have one key.
+        let deletes: BTreeMap<String, Delete> = gone
+            .map(|(item, metadata)| (item.kv_key(), Delete { key: item.kv_key(), item, metadata }))
+            .collect();
+        let deletes = deletes.into_values();
         let (namespace, bounds) =
             (Namespace::QueryConfigs, invocation.budget.for_reads_and_deletes());
         let failures = bulk::delete(invocation, namespace, bounds, deletes.collect()).await;
@@ -774,6 +783,51 @@ mod tests {
         assert_eq!(word(&removed["s"]), "removed");
         assert!(matches!(removed["t"], Removal::Failed(ExportError::StillChanging)));
         assert_eq!(fakes.kv.keys(), ["t"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_value_that_cannot_be_read_again_fails_for_that() {
+        let fakes = Fakes::new();
+        for key in ["s", "t"] {
+            let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
+            fakes.kv.hold_entry(key, &entry("gone", &value));
+        }
+        fakes.kv.faults.then_nothing(2);
+        fakes.kv.faults.then([KvFault::Fails(refused())]);
+        let (removed, _) = remove(&fakes, &["s", "t"]).await;
+        let expected = "failed: key \"t\": Cloudflare KV refuses the request: scripted";
+        assert_eq!([word(&removed["s"]), word(&removed["t"])], ["removed", expected]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_items_of_many_owners_are_read_in_hundreds() {
+        let fakes = Fakes::new();
+        let names: Vec<String> = (0..150).map(|number| number.to_string()).collect();
+        for name in &names {
+            fakes.kv.hold_entry(&format!("s{name}"), &entry(name, &json!({})));
+            fakes.table.put(index_item(name, &shop(&format!("t{name}"))));
+        }
+        let invocation = fakes.invocation(Source::Stream);
+        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_LEFT);
+        let keys = names.iter().map(|name| format!("s{name}")).collect();
+        let removed = remove_keys(&invocation, keys, &mut api_keys, &|_| true).await;
+        assert!(removed.values().all(|removal| *removal == Removal::Removed));
+        assert_eq!(invocation.stats().table_requests, 2 * (8 + 2), "two passes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_of_two_query_configs_is_once_in_a_request() {
+        let fakes = Fakes::new();
+        let config = |account: &str, name: &str| ItemRef {
+            index: IndexRef::parse(account, name).unwrap(),
+            query: Some("q".to_owned()),
+        };
+        let items = [config("a", "b-c"), config("a-b", "c")].map(|item| (item, None));
+        let invocation = fakes.invocation(Source::Stream);
+        let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::ZERO);
+        let removed = remove_query_configs(&invocation, items, &mut api_keys).await;
+        assert!(removed.values().all(|removal| *removal == Removal::Removed));
+        assert_eq!(*fakes.kv.requests.borrow(), [[config("a", "b-c").kv_key()]]);
     }
 
     #[tokio::test(start_paused = true)]

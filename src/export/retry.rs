@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::invocation::{Bounds, Invocation, Service};
+use super::invocation::{Bounds, Budget, Invocation, Service};
 use crate::error_chain::Chain;
 use crate::ports::{Retry, Retryable, Services};
 
@@ -25,6 +25,7 @@ impl Retries {
     fn next<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
+        longest_wait: Duration,
         error: &impl Retryable,
     ) -> Option<Instant> {
         let is_whole = match error.retry() {
@@ -33,7 +34,7 @@ impl Retries {
             Retry::AfterWholeBackOff(_) => true,
         };
         let asked = error.retry().asked_wait().unwrap_or_default();
-        if self.used == MAX_RETRIES || asked > invocation.budget.longest_wait {
+        if self.used == MAX_RETRIES || asked > longest_wait {
             return None;
         }
         let ceiling = invocation.config.retry_base * 2_u32.pow(self.used);
@@ -50,12 +51,12 @@ impl Retries {
         &mut self,
         invocation: &Invocation<'_, S>,
         service: Service,
-        Bounds { until, waits_until }: Bounds,
+        Bounds { until, waits_until, longest_wait }: Bounds,
         error: &impl Retryable,
     ) -> bool {
         let asked = error.retry().asked_wait();
         let until = if asked.is_some() { until.min(waits_until) } else { until };
-        if let Some(end) = self.next(invocation, error).filter(|end| *end < until) {
+        if let Some(end) = self.next(invocation, longest_wait, error).filter(|end| *end < until) {
             wait_until(service, end, &Chain(error)).await;
             invocation.count_retry(service);
             return true;
@@ -96,7 +97,8 @@ pub async fn with_retries<S: Services, T, E: Retryable>(
     until: Instant,
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    let bounds = Bounds { until, waits_until: invocation.budget.deadline };
+    let Budget { deadline, longest_wait, .. } = invocation.budget;
+    let bounds = Bounds { until, waits_until: deadline, longest_wait };
     let mut retries = Retries::default();
     loop {
         let error = match attempt().await {
@@ -134,11 +136,11 @@ mod tests {
             ("never", KvError::Refused(Cause::new("x")), &[]),
         ];
         let fakes = Fakes::new();
-        let mut invocation = fakes.invocation(Source::ReExport);
-        invocation.budget.longest_wait = 20 * SECOND;
+        let invocation = fakes.invocation(Source::ReExport);
         for (name, error, expected) in rows {
             let mut retries = Retries::default();
-            let waits = std::iter::from_fn(|| Some(retries.next(&invocation, &error)? - start));
+            let mut next = || retries.next(&invocation, 20 * SECOND, &error);
+            let waits = std::iter::from_fn(|| Some(next()? - start));
             assert_eq!(waits.collect::<Vec<_>>(), expected, "{name}");
         }
     }

@@ -180,7 +180,7 @@ impl<S: Services> Writing<'_, '_, S> {
         };
         let owners = std::mem::take(&mut self.owners);
         let (read, ()) = tokio::join!(read, self.api_keys.ask(invocation, owners));
-        let items = read.unwrap_or_else(|error| {
+        let mut items = read.unwrap_or_else(|error| {
             if self.table_error.is_none() && writes.iter().any(|write| write.image.is_some()) {
                 warn!(
                     error = %Chain(&error),
@@ -192,7 +192,7 @@ impl<S: Services> Writing<'_, '_, S> {
         });
         let mut found = Vec::new();
         for mut write in writes {
-            let item = items.get(&write.key()).cloned();
+            let item = items.remove(&write.key());
             let stood_in = item.is_none();
             match (item.or_else(|| write.image.take()), self.table_error.clone()) {
                 (Some(item), _) => found.push((write, item, stood_in)),

@@ -361,7 +361,7 @@ mod tests {
             assert_eq!(said(&ask(&fakes, subject).await), expected, "{subject} {held:?}");
             assert_eq!(fakes.kv.keys().len(), held.iter().len(), "nothing is changed");
         }
-        let without_api_key = world(&[i.clone()], Some(("o", "i")));
+        let without_api_key = world(std::slice::from_ref(&i), Some(("o", "i")));
         without_api_key.api_keys.faults.then([ApiKeyError::NotFound]);
         let rejected = "rejected; s rejected; a-i rejected; o rejected";
         assert_eq!(said(&ask(&without_api_key, &key("o")).await), rejected);
