@@ -162,10 +162,12 @@ impl Alarm {
                 let many = found > 100.0 && found * 50.0 > filled("desired");
                 Some(if many { found } else { 0.0 })
             }
-            "IF(FILL(refused, 0) > 0 || FILL(rewritten, 0) > 100 || (FILL(missing, 0) >= 10 && FILL(missing, 0) * 10 >= FILL(desired, 0)), 0, drifted)" =>
+            "IF(FILL(refused, 0) > 0 || (FILL(rewritten, 0) > 100 && FILL(rewritten, 0) * 50 > FILL(desired, 0)) || (FILL(missing, 0) >= 10 && FILL(missing, 0) * 10 >= FILL(desired, 0)), 0, drifted)" =>
             {
                 let missing = is_tenth(filled("missing"), filled("desired"));
-                let said = filled("refused") > 0.0 || filled("rewritten") > 100.0 || missing;
+                let rewritten = filled("rewritten");
+                let rewritten = rewritten > 100.0 && rewritten * 50.0 > filled("desired");
+                let said = filled("refused") > 0.0 || rewritten || missing;
                 of("drifted").map(|drifted| if said { 0.0 } else { drifted })
             }
             expression => panic!("{expression}"),
@@ -231,6 +233,7 @@ const EVENTS: &[(&str, Event)] = &[
     ("records-rejected", &[("RecordsRejected", &[1.0]), ("ItemsRejected", &[1.0, 1.0, 0.0])]),
     ("items-rejected", &[("ItemsRejected", &[1.0; 96])]),
     ("drifted-keys", &[("DriftedKeys", &[5.0, 5.0])]),
+    ("drifted-keys", &[("DriftedKeys", &[150.0, 150.0]), ("KeysRewritten", &[150.0, 150.0])]),
     ("reconcile-keys-failed", &[("ReconcileKeysFailed", &[9.0, 9.0])]),
     (
         "reconcile-silent",
