@@ -113,7 +113,7 @@ invoke: ## Send an event to the local stack, as of just now, and say what was ex
 	@$(TESTBED) invoke "$$EVENT" $(if $(filter true,$(LATE)),--late)
 
 .PHONY: fault
-fault: ## Let a service of the local stack fail, to practise (KV=503, or one of RETRY_AFTER, KEY, API_KEYS, CELL, TABLE, TOKEN; alone it lists what can fail; CLEAR=true ends it)
+fault: ## Let a service of the local stack fail, to practise (KV=503, API_KEYS=hang, TABLE=down or TOKEN=refused, with RETRY_AFTER, KEY or CELL beside it; alone it lists what can fail; CLEAR=true ends it)
 	$(running)
 	@$(TESTBED) fault $(foreach name,$(TYPED),"$(name)=$$$(name)")
 

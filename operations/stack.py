@@ -220,7 +220,7 @@ def rollback(version=None):
     live = function.alias("live")
     target = version or (re.fullmatch(r"before it: ([0-9]+)", live.get("Description", "")) or [None, None])[1]
     if not target:
-        raise Failed("The alias names no version that was live before. Name one: make rollback TO=n (make status lists them)")
+        raise Failed(f"The alias names no version that was live before. Name one: make rollback TO=n (aws lambda list-versions-by-function --function-name {function.name} lists them)")
     before, after = function.version(live["FunctionVersion"]), function.version(target)
     if not version and dry_run(after) and not dry_run(before):
         raise Failed(f"Version {target} is a dry run: KV would get no changes. To go there all the same: make rollback TO={target}")

@@ -39,7 +39,7 @@ impl ExportError {
         Self::Kv { key: key.to_owned(), error }
     }
 
-    /// Returns whether this item or key alone is at fault, while the services work. An old record that fails
+    /// Returns whether this item or key alone is at fault, or the cell of its account. An old record that fails
     /// for that must not hold up its shard.
     pub fn is_own_fault(&self) -> bool {
         match self {

@@ -290,7 +290,7 @@ impl<S: Services> Removing<'_, '_, S> {
         for key in values.into_keys() {
             match failures.get(&key) {
                 None => {
-                    warn!(key, "a deleted key is put back: the table needs it after all");
+                    warn!(key, "a deleted key is put back: the table needs it, or can't be read");
                     self.invocation.count(|stats| stats.deletes_restored += 1);
                     restored.push(key);
                 }

@@ -80,7 +80,7 @@ stats! {
     keys_rewritten: Option<u64> => "KeysRewritten";
     /// Deletes and rewrites that a repair's brakes refused.
     repair_refused: Option<u64> => "RepairRefused";
-    /// From the table's change to KV's confirmation, for each exported record of an index item.
+    /// From the table's change until the batch is done with its settings, for each exported index.
     settings_lag_ms: Vec<Duration> => "SettingsLag";
     query_config_lag_ms: Vec<Duration> => "QueryConfigLag";
     duration_ms: Duration;

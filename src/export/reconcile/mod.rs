@@ -336,7 +336,7 @@ fn report_refused(request: &Reconcile, table_has_indexes: bool, refused: Changes
         return;
     }
     let message = if table_has_indexes {
-        "repair refused: it would delete or rewrite more keys than a run may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
+        "repair refused: it would delete or rewrite more keys than a chain may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
     } else {
         "repair refused: the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
     };

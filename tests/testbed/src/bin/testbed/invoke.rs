@@ -13,7 +13,7 @@ use crate::args::Args;
 use crate::screen::{Screen, Style, warning};
 use crate::{Outcome, no_stack};
 
-/// More than a minute: then the table decides.
+/// More than a minute: then a record that fails through its own fault is parked.
 const LATE_SECONDS: u64 = 120;
 
 pub async fn run(mut args: Args) -> Outcome {
