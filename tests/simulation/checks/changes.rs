@@ -68,13 +68,13 @@ fn origin(run: &Invocation, item: &ItemKey, past: &ItemPast, image: &Image) -> O
         .then(|| format!("v{version} is the batch's, and the table has said something else"))
 }
 
-/// Whether an API key may be used again: the service gave none, and KV holds this one of the index.
+/// Whether an API key may be used again: the service gave none, and KV holds this one of the index, under its index
+/// id or its shop id.
 fn may_reuse(run: &Invocation, environment: &Environment, item: &ItemKey, api_key: &str) -> bool {
     let Some(index) = item.item().map(|item| item.index) else { return false };
-    let id = KvKey::of_settings(index.index_id());
     let of_index =
         |held: &&Rc<Held>| held.is_ours(environment.name) && held.owner.as_ref() == Some(&index);
-    let mut told = run.told(&id).iter().flatten().filter(of_index);
+    let mut told = run.seen.values().flat_map(|seen| &seen.told).flatten().filter(of_index);
     let text = format!(r#""{api_key}""#);
     !is_reconcile(&run.kind)
         && run.lacks_api_key(&index.account)
