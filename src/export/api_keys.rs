@@ -108,6 +108,7 @@ pub enum Fallback {
 pub struct ApiKeys {
     fallback: Fallback,
     time_left: Duration,
+    time_left_for_kv: Duration,
     answers: BTreeMap<ApiKeyOwner, Result<SecretString, ApiKeyError>>,
     /// What KV holds of the indexes for which the service gave none.
     in_kv: BTreeMap<IndexRef, Result<Option<SecretString>, KvError>>,
@@ -141,6 +142,7 @@ impl ApiKeys {
         Self {
             fallback,
             time_left: time,
+            time_left_for_kv: TIME_FOR_API_KEYS,
             answers: BTreeMap::new(),
             in_kv: BTreeMap::new(),
             cells: RefCell::default(),
@@ -234,12 +236,12 @@ impl ApiKeys {
         });
         let open: Vec<(&Exportable, &ApiKeyOwner)> = open.collect();
         let keys = open.iter().flat_map(|(item, _)| item.keys.iter().cloned());
-        let end = Instant::now() + TIME_FOR_API_KEYS;
-        let until = end.min(invocation.budget.deadline);
-        let bounds =
-            Bounds { until, waits_until: until, ..invocation.budget.for_reads_and_deletes() };
+        let started = Instant::now();
+        let until = invocation.budget.deadline.min(started + self.time_left_for_kv);
+        let bounds = Bounds { until, ..invocation.budget.for_reads_and_deletes() };
         let keys = keys.collect::<BTreeSet<String>>();
         let read = bulk::read_settings(invocation, bounds, keys).await;
+        self.time_left_for_kv = self.time_left_for_kv.saturating_sub(started.elapsed());
         for (Exportable { item, keys, .. }, owner) in open {
             let index = &item.index;
             // The index id first: under a shop id, an older value may be left.
@@ -372,9 +374,17 @@ mod tests {
     async fn a_kv_that_hangs_is_read_as_long_as_a_gateway_is_asked() {
         let (fakes, began) = (Fakes::new(), Instant::now());
         fakes.kv.faults.then([KvFault::Hangs]);
-        let found = found(&fakes, Fallback::Kv, Some(ApiKeyError::NotFound)).await;
-        assert!(found.starts_with("unavailable, and KV can't be read"), "{found}");
-        assert_eq!(began.elapsed(), TIME_FOR_API_KEYS);
+        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_LEFT);
+        let invocation = fakes.invocation(Source::Stream);
+        // Each time for the next hundred items of a batch.
+        for account in ["a", "b"] {
+            fakes.api_keys.faults.then([ApiKeyError::NotFound]);
+            let index = index_of("c", account);
+            api_keys.find(&invocation, [&index].into_iter()).await;
+            let found = api_keys.get(index.owner().unwrap(), &index.item.index);
+            assert!(matches!(found, Err(NotExportable::Unavailable(_))));
+            assert_eq!(began.elapsed(), TIME_FOR_API_KEYS);
+        }
     }
 
     #[tokio::test(start_paused = true)]

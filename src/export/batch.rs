@@ -197,7 +197,8 @@ async fn export_settings<S: Services>(
     // The keys to remove, and the items that wait for that.
     let mut waiting: BTreeMap<String, BTreeSet<&ItemRef>> = BTreeMap::new();
     for (key, item) in keys {
-        if !written.keys.contains_key(&key) {
+        // What could not be written for its item is not another's either.
+        if !written.winners.contains_key(&key) {
             waiting.entry(key).or_default().insert(item);
         }
     }
@@ -355,7 +356,7 @@ fn report_held(outcomes: &Outcomes, up_to: usize) {
 mod tests {
     use super::*;
     use crate::export::fakes::{
-        Fakes, KvFault, NOW, TableChange, down, entry, index, index_item, item, pixel,
+        Fakes, Keys, KvFault, NOW, TableChange, down, entry, index, index_item, item, pixel,
         query_config, settings_of, shop,
     };
     use crate::kv::Source;
@@ -485,6 +486,20 @@ mod tests {
             export(&fakes, records.into()).await;
             assert_eq!(fakes.kv.value("s")["index_name"], order[1]);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_could_not_be_written_for_its_item_is_not_another_items() {
+        let fakes = Fakes::new();
+        let names = ["i", "j"];
+        names.iter().for_each(|name| fakes.table.put(index_item(name, &shop("s"))));
+        let unsuccessful = || KvFault::ListsAsUnsuccessful(Keys::Named(&["s"]));
+        fakes.kv.faults.then((0..4).map(|_| unsuccessful()));
+        let new = json!({"NewImage": image(&shop("s"))});
+        let records = names.map(|name| record(&settings_of(name), "INSERT", new.clone()));
+        let (outcomes, _) = export(&fakes, records.into()).await;
+        assert_eq!(outcomes, ["exported", "failed"]);
+        assert_eq!(fakes.kv.keys(), ["a-i", "a-j"]);
     }
 
     #[tokio::test(start_paused = true)]

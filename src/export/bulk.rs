@@ -2,7 +2,7 @@
 //!
 //! | an attempt ends with | then |
 //! | --- | --- |
-//! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own, a whole back-off later; all of them, where it lists one that was not sent |
+//! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own, a whole back-off later; all of them, where it lists one that was not sent. What a 4xx lists after all tries is sent in halves |
 //! | a time-out, 524 | the two halves are sent, each with the tries that are left |
 //! | 5xx, 408, a broken connection | the same is sent again |
 //! | 429 | the same is sent again, a whole back-off later |
@@ -119,18 +119,16 @@ async fn read_within<S: Services>(
     mut visit: impl FnMut(String, Result<Option<StoredValue>, KvError>),
 ) {
     let kv = invocation.services.kv();
-    // By themselves, because each may be halved down to single keys.
-    for keys in chunks(keys.into_iter().collect(), MAX_BULK_GET_KEYS, |_| 0) {
-        let failures = send(invocation, bounds, vec![keys], |key| key, {
-            async |keys: &[String]| {
-                let mut found = kv.get(namespace, keys).await?;
-                keys.iter().for_each(|key| visit(key.clone(), Ok(found.remove(key))));
-                Ok(BulkReply::default())
-            }
-        })
-        .await;
-        failures.into_iter().for_each(|(key, failure)| visit(key, Err(failure.error)));
-    }
+    let chunks = chunks(keys.into_iter().collect(), MAX_BULK_GET_KEYS, |_| 0);
+    let failures = send(invocation, bounds, chunks, |key| key, {
+        async |keys: &[String]| {
+            let mut found = kv.get(namespace, keys).await?;
+            keys.iter().for_each(|key| visit(key.clone(), Ok(found.remove(key))));
+            Ok(BulkReply::default())
+        }
+    })
+    .await;
+    failures.into_iter().for_each(|(key, failure)| visit(key, Err(failure.error)));
 }
 
 /// Returns what the values of ours under settings keys say of their owners, or why they can't be read.
@@ -265,23 +263,26 @@ async fn send<S: Services, T>(
         let response = invocation.call(Service::Kv, bounds.until, attempt(&request.items)).await;
         let error = match response.unwrap_or(Err(KvError::OutOfTime)) {
             Ok(reply) if reply.unsuccessful.is_empty() => continue,
-            Ok(BulkReply { unsuccessful, retry_after }) => {
+            Ok(BulkReply { unsuccessful, retry_after, is_refusal }) => {
                 request.keep_unsuccessful(&unsuccessful, &key);
-                KvError::Unsuccessful { retry_after }
+                KvError::Unsuccessful { retry_after, is_refusal }
             }
             Err(error) => error,
         };
         request.may_be_done |= is_sent && error.may_be_done();
         let has_several = request.items.len() > 1;
-        if has_several && matches!(error, KvError::RefusedContent(_)) && halvings < MAX_HALVINGS {
-            halvings += 1;
-            push_front(&mut open, request.halves());
-        } else if request.retries.wait(invocation, Service::Kv, bounds, &error).await {
+        let may_halve = has_several && error.is_refusal() && halvings < MAX_HALVINGS;
+        // Keys that are listed are sent again together first.
+        let waits = !may_halve || matches!(error, KvError::Unsuccessful { .. });
+        if waits && request.retries.wait(invocation, Service::Kv, bounds, &error).await {
             if has_several && matches!(error, KvError::TimedOut(_)) {
                 push_front(&mut open, request.halves());
             } else {
                 open.push_front(request);
             }
+        } else if may_halve {
+            halvings += 1;
+            push_front(&mut open, request.halves());
         } else {
             // Every other request would read the token again.
             if matches!(error, KvError::AuthRejected(_) | KvError::NoToken(_)) {
@@ -308,6 +309,9 @@ fn fail<T>(
         // It is not known which of them is refused.
         KvError::RefusedContent(cause) if request.items.len() > 1 => {
             KvError::Refused(cause.clone())
+        }
+        KvError::Unsuccessful { retry_after, .. } if request.items.len() > 1 => {
+            KvError::Unsuccessful { retry_after: *retry_after, is_refusal: false }
         }
         error => error.clone(),
     };
@@ -408,12 +412,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_key_that_a_refusal_lists_each_time_fails_alone() {
+        let fakes = Fakes::new();
+        let lists = || KvFault::RefusesAndLists(Keys::All);
+        fakes.kv.faults.then((0..5).map(|_| lists()));
+        fakes.kv.faults.then_nothing(1);
+        fakes.kv.faults.then([lists()]);
+        let failures = put_keys(&fakes, &["a", "b", "c", "d"]).await;
+        let refused = KvError::Unsuccessful { retry_after: None, is_refusal: true };
+        assert_eq!(errors(failures), failed(&["b"], &refused));
+        let sizes: Vec<usize> = fakes.kv.requests.borrow().iter().map(Vec::len).collect();
+        assert_eq!(sizes, [4, 4, 4, 4, 2, 1, 1, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn which_keys_fail_and_what_may_be_done_of_them() {
         let of = |error: fn(Cause) -> KvError| error(cause());
         let fails = |error: fn(Cause) -> KvError| KvFault::Fails(of(error));
         let four =
             |fault: &dyn Fn() -> KvFault| -> Vec<KvFault> { (0..4).map(|_| fault()).collect() };
-        let unsuccessful = KvError::Unsuccessful { retry_after: None };
+        let unsuccessful = KvError::Unsuccessful { retry_after: None, is_refusal: false };
         let (transient, limited): (fn(_) -> _, fn(_) -> _) =
             (KvError::Transient, KvError::RateLimited);
         let (refused, content): (fn(_) -> _, fn(_) -> _) =
@@ -574,21 +592,6 @@ mod tests {
         let refused = KvError::Refused(cause());
         fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
         assert_eq!(read().await, [Err(refused.clone()), Err(refused)]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn however_many_keys_are_refused_each_read_fails_alone() {
-        let fakes = Fakes::new();
-        let invocation = fakes.invocation(Source::Stream);
-        let refused = || KvFault::Fails(KvError::RefusedContent(cause()));
-        fakes.kv.faults.then((0..500).map(|_| refused()));
-        let keys = (0..250).map(|number| number.to_string());
-        let mut alone = 0;
-        read(&invocation, Namespace::Settings, keys, |_, stored| {
-            alone += usize::from(stored == Err(KvError::RefusedContent(cause())));
-        })
-        .await;
-        assert_eq!(alone, 250);
     }
 
     #[tokio::test(start_paused = true)]

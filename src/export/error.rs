@@ -43,9 +43,9 @@ impl ExportError {
     /// for that must not hold up its shard.
     pub fn is_own_fault(&self) -> bool {
         match self {
-            Self::Kv { error, .. } => matches!(error, KvError::RefusedContent(_)),
+            Self::Kv { error, .. } => error.is_refusal(),
             Self::ApiKey(ApiKeyUnavailable { kv_holds_none, kv, .. }) => {
-                *kv_holds_none || matches!(kv, Some(KvError::RefusedContent(_)))
+                *kv_holds_none || kv.as_ref().is_some_and(KvError::is_refusal)
             }
             _ => false,
         }

@@ -455,6 +455,9 @@ pub async fn remove_query_configs<S: Services>(
             let key = item.kv_key();
             let outcome = match (failures.get(&key), &behind) {
                 (Some(failure), _) => Removal::Failed(ExportError::kv(&key, failure.error.clone())),
+                (None, _) if there.contains(&item.key()) => {
+                    Removal::Failed(ExportError::StillChanging)
+                }
                 (None, Ok(_)) => Removal::Removed,
                 (None, Err(error)) => Removal::Failed(error.clone().into()),
             };
@@ -864,8 +867,9 @@ mod tests {
         let changing = "failed: the item still changes after 3 writes";
         let written = "written for a/i \"q\"";
         let refusal = format!("failed: key {key:?}: Cloudflare KV refuses the request: scripted");
-        let rows: [(_, Vec<TableChange>, Option<KvError>, &str, Option<i32>); 8] = [
+        let rows: [(_, Vec<TableChange>, Option<KvError>, &str, Option<i32>); 9] = [
             ("gone", vec![], None, "removed", None),
+            ("there, and then gone", vec![put(), gone()], None, changing, Some(1)),
             ("there", vec![put()], None, written, Some(2)),
             ("back after the delete", vec![gone(), put()], None, written, Some(2)),
             ("back, and can't be exported", vec![gone(), broken()], None, "stays", None),

@@ -96,6 +96,8 @@ pub struct Written {
     fates: BTreeMap<ItemRef, Fate>,
     /// The keys that KV has confirmed, and the items that have them.
     pub keys: BTreeMap<String, ItemRef>,
+    /// The items that have the keys, also where their writes failed.
+    pub winners: BTreeMap<String, ItemRef>,
     /// Keys that were written for an item that no longer asks for them.
     pub left_behind: BTreeMap<String, ItemRef>,
     /// Whether a write was sent that may have been carried out.
@@ -134,7 +136,6 @@ pub async fn write_items<S: Services>(
         api_keys,
         owners,
         table_error: None,
-        winners: BTreeMap::new(),
         written: Written::default(),
     };
     let mut items = items.into_iter().peekable();
@@ -148,8 +149,8 @@ pub async fn write_items<S: Services>(
         }
         writing.write(drafts).await;
     }
-    let Written { keys, left_behind, .. } = &mut writing.written;
-    left_behind.retain(|key, _| !keys.contains_key(key));
+    let Written { winners, left_behind, .. } = &mut writing.written;
+    left_behind.retain(|key, _| !winners.contains_key(key));
     writing.written
 }
 
@@ -161,8 +162,6 @@ struct Writing<'a, 's, S> {
     owners: BTreeSet<ApiKeyOwner>,
     /// Why a first read failed: then the table is not waited for again.
     table_error: Option<ReadError>,
-    /// The items that have the keys, also where their writes failed.
-    winners: BTreeMap<String, ItemRef>,
     written: Written,
 }
 
@@ -288,7 +287,7 @@ impl<S: Services> Writing<'_, '_, S> {
                 true
             });
         }
-        self.winners.extend(winners);
+        self.written.winners.extend(winners);
     }
 
     /// Returns the drafts that were confirmed under all of their keys.
@@ -365,7 +364,7 @@ impl<S: Services> Writing<'_, '_, S> {
             Ok(mut new) => {
                 self.leave_behind(&draft, &new.keys);
                 let is_anothers = |by: &ItemRef| *by != draft.write.item;
-                new.keys.retain(|key| !self.winners.get(key).is_some_and(is_anothers));
+                new.keys.retain(|key| !self.written.winners.get(key).is_some_and(is_anothers));
                 let is_same = new.stored.value == draft.stored.value;
                 if !is_same || new.keys.iter().any(|key| !draft.keys.contains(key)) {
                     return Some(new);
@@ -382,7 +381,7 @@ impl<S: Services> Writing<'_, '_, S> {
         for key in draft.keys.iter().filter(|key| !asked.contains(key)) {
             if self.written.keys.get(key) == Some(&draft.write.item) {
                 self.written.keys.remove(key);
-                self.winners.remove(key);
+                self.written.winners.remove(key);
                 self.written.left_behind.insert(key.clone(), draft.write.item.clone());
             }
         }

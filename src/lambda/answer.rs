@@ -8,6 +8,8 @@ use lambda_runtime::Diagnostic;
 use serde::Serialize;
 
 use crate::error_chain::Chain;
+use crate::export::api_keys::ApiKeyUnavailable;
+use crate::export::error::ExportError;
 use crate::export::explain::{ExplainError, Explained};
 use crate::export::re_export::{ReExportError, ReExportReport};
 use crate::export::reconcile::{ReconcileError, Report};
@@ -26,8 +28,14 @@ pub enum Answer {
 /// it stands among them.
 fn diagnostic(error_type: &str, error: &(dyn Error + 'static)) -> Diagnostic {
     let mut causes = successors(Some(error), |&error| error.source());
-    let refuses_token =
-        causes.any(|it| matches!(it.downcast_ref(), Some(KvError::AuthRejected(_))));
+    let refuses_token = causes.any(|cause| {
+        let kv = match cause.downcast_ref() {
+            // KV was read for one to use again.
+            Some(ExportError::ApiKey(ApiKeyUnavailable { kv, .. })) => kv.as_ref(),
+            _ => cause.downcast_ref(),
+        };
+        matches!(kv, Some(KvError::AuthRejected(_)))
+    });
     let error_type = if refuses_token { "CloudflareAuthRejected" } else { error_type };
     Diagnostic { error_type: error_type.to_owned(), error_message: Chain(error).to_string() }
 }
@@ -86,10 +94,9 @@ pub fn stream_answer(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::error::ExportError;
     use crate::index::IndexRef;
     use crate::kv::Namespace;
-    use crate::ports::Cause;
+    use crate::ports::{ApiKeyError, Cause};
 
     #[test]
     fn failed_records_are_named_in_order_and_one_without_a_number_fails_the_batch() {
@@ -132,7 +139,19 @@ mod tests {
             error,
         };
         let token = "CloudflareAuthRejected";
-        let rows: [(Diagnostic, &str); 6] = [
+        let unavailable = ApiKeyUnavailable {
+            cell: "c".to_owned(),
+            kv_holds_none: false,
+            kv: Some(refused()),
+            service: ApiKeyError::NotFound,
+        };
+        let without_api_key = ReExportError::Incomplete {
+            index: index.clone(),
+            error: unavailable.into(),
+            partly_written: false,
+        };
+        let rows: [(Diagnostic, &str); 7] = [
+            (without_api_key.into(), token),
             (re_export(refused()).into(), token),
             (re_export(down()).into(), "ReExportIncomplete"),
             (explain(refused()).into(), token),

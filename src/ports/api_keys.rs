@@ -36,7 +36,8 @@ pub enum ApiKeyError {
 impl Retryable for ApiKeyError {
     fn retry(&self) -> Retry {
         match self {
-            Self::Silent(cause) | Self::Busy(cause) => Retry::After(cause.asked_wait),
+            Self::Silent(cause) => Retry::After(cause.asked_wait),
+            Self::Busy(cause) => Retry::AfterWholeBackOff(cause.asked_wait),
             Self::NotFound | Self::BadName { .. } | Self::Refused(_) => Retry::Never,
         }
     }

@@ -31,6 +31,8 @@ pub struct BulkReply {
     /// Keys to send again. They may be partly written or deleted.
     pub unsuccessful: BTreeSet<String>,
     pub retry_after: Option<Duration>,
+    /// Whether the request was refused, and not only some storage failed.
+    pub is_refusal: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -67,12 +69,17 @@ pub enum KvError {
     #[error("Cloudflare KV refuses the request")]
     RefusedContent(#[source] Cause),
     #[error("Cloudflare KV lists the key as unsuccessful after all tries{}", in_words(*retry_after))]
-    Unsuccessful { retry_after: Option<Duration> },
+    Unsuccessful { retry_after: Option<Duration>, is_refusal: bool },
     #[error("the invocation's time is up")]
     OutOfTime,
 }
 
 impl KvError {
+    /// Returns whether something in the request is refused. Halves find out which pair or key.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::RefusedContent(_) | Self::Unsuccessful { is_refusal: true, .. })
+    }
+
     /// Returns whether a request that ended like this may have been carried out.
     pub fn may_be_done(&self) -> bool {
         use KvError::{AuthRejected, NoToken, RateLimited, Refused, RefusedContent};
@@ -90,7 +97,7 @@ impl Retryable for KvError {
             Self::Transient(cause) | Self::TimedOut(cause) => Retry::After(cause.asked_wait),
             // KV takes one write a second to a key.
             Self::RateLimited(Cause { asked_wait: wait, .. })
-            | Self::Unsuccessful { retry_after: wait } => Retry::AfterWholeBackOff(*wait),
+            | Self::Unsuccessful { retry_after: wait, .. } => Retry::AfterWholeBackOff(*wait),
             _ => Retry::Never,
         }
     }

@@ -90,6 +90,8 @@ pub enum KvFault {
     IsDoneAndFails(Keys, KvError),
     /// These keys are listed as unsuccessful; the others are done.
     ListsAsUnsuccessful(Keys),
+    /// The same, with a status that refuses the request.
+    RefusesAndLists(Keys),
     /// These keys are listed as unsuccessful; all are done.
     IsDoneAndListsAsUnsuccessful(Keys),
     /// It fails after a request's time-out.
@@ -124,7 +126,9 @@ impl KvFault {
         match self {
             Self::Fails(_) | Self::TimesOut | Self::Hangs => false,
             Self::IsDoneAndFails(keys, _) => keys.have(position, key),
-            Self::ListsAsUnsuccessful(keys) => !keys.have(position, key),
+            Self::ListsAsUnsuccessful(keys) | Self::RefusesAndLists(keys) => {
+                !keys.have(position, key)
+            }
             Self::IsDoneAndListsAsUnsuccessful(_) | Self::IsDoneAndHangs => true,
         }
     }
@@ -132,9 +136,9 @@ impl KvFault {
     /// Returns whether the reply lists a key of the request as unsuccessful.
     fn lists(&self, position: usize, key: &str) -> bool {
         match self {
-            Self::ListsAsUnsuccessful(keys) | Self::IsDoneAndListsAsUnsuccessful(keys) => {
-                keys.have(position, key)
-            }
+            Self::ListsAsUnsuccessful(keys)
+            | Self::RefusesAndLists(keys)
+            | Self::IsDoneAndListsAsUnsuccessful(keys) => keys.have(position, key),
             _ => false,
         }
     }
@@ -142,7 +146,9 @@ impl KvFault {
     /// Returns how the request ends, once it has done what it does.
     pub async fn end(self) -> Result<(), KvError> {
         match self {
-            Self::ListsAsUnsuccessful(_) | Self::IsDoneAndListsAsUnsuccessful(_) => Ok(()),
+            Self::ListsAsUnsuccessful(_)
+            | Self::RefusesAndLists(_)
+            | Self::IsDoneAndListsAsUnsuccessful(_) => Ok(()),
             Self::Fails(error) | Self::IsDoneAndFails(_, error) => Err(error),
             Self::TimesOut => {
                 tokio::time::sleep(HTTP_TIMEOUT).await;
@@ -206,10 +212,11 @@ impl<B: Backend> Memory<B> {
                 self.change(namespace, change);
             }
         }
+        let is_refusal = matches!(fault, Some(KvFault::RefusesAndLists(_)));
         if let Some(fault) = fault {
             fault.end().await?;
         }
-        Ok(BulkReply { unsuccessful, retry_after: None })
+        Ok(BulkReply { unsuccessful, retry_after: None, is_refusal })
     }
 
     async fn read(&self, namespace: Namespace, request: KvRequest<'_>) -> Result<(), KvError> {

@@ -96,11 +96,21 @@ pub async fn reconcile<S: Services>(
     let has_indexes = part.listing.table.has_indexes;
     // A part that is taken up again may not be listed whole this time. Its rest belongs to it all the same.
     let end = open.as_ref().map_or(part.listing.end().cloned(), |open| open.to.clone());
+    let mut unjudged = part.unjudged();
     let allowed = match open {
-        Some(open) if has_indexes => open.allowed,
-        // The table was emptied meanwhile: nothing is deleted.
-        Some(open) => open.allowed.map(|_, Allowed { rewrites, .. }| Allowed::only(rewrites)),
         None => part.count(request, &mut progress),
+        Some(open) => {
+            // What could be judged when the part was first compared has failed now.
+            for (namespace, keys) in &mut unjudged {
+                let before = open.unjudged[namespace];
+                let counts = &mut progress.findings.counts[namespace];
+                counts[Class::Failed] += keys.saturating_sub(before);
+                *keys = before.max(*keys);
+            }
+            // If the table was emptied meanwhile, nothing is deleted.
+            let only_rewrites = |_, Allowed { rewrites, .. }| Allowed::only(rewrites);
+            if has_indexes { open.allowed } else { open.allowed.map(only_rewrites) }
+        }
     };
     if !is_resumed {
         report_findings(&progress.findings, &api_keys);
@@ -124,7 +134,7 @@ pub async fn reconcile<S: Services>(
             done.findings.examples = Examples::default();
         }
         if !is_finished || part.listing.end() != end.as_ref() {
-            progress.open = Some(OpenPart { to: end, allowed: left });
+            progress.open = Some(OpenPart { to: end, allowed: left, unjudged });
         }
         rewritten = done.rewritten;
         progress.left_out |= done.left_out;
@@ -210,6 +220,7 @@ impl Part {
             self.listing.table.add(key, &item.attributes(), wants);
         }
         self.listing.table.shrink(MAX_BYTES);
+        self.rejected.retain(|key| self.listing.table.covers(key));
     }
 
     /// Returns whether an item asks for keys that this run compares.
@@ -235,6 +246,7 @@ impl Part {
                     "an item can't be exported: what KV holds of it stays"
                 );
             }
+            self.listing.table.bytes += kv_key.name.len();
             self.rejected.insert(kv_key);
         }
         Wants::Rejected
@@ -256,11 +268,19 @@ impl Part {
         })
     }
 
+    /// Returns how many keys could not be read, or lack an API key.
+    fn unjudged(&self) -> EnumMap<Namespace, u64> {
+        let mut unjudged = EnumMap::default();
+        for (key, _, verdict) in self.verdicts() {
+            unjudged[key.namespace] += u64::from(matches!(verdict, None | Some(Verdict::Failed)));
+        }
+        unjudged
+    }
+
     /// Counts every class, and asks the brakes. Returns what they let through.
     fn count(&self, request: &Reconcile, progress: &mut Progress) -> EnumMap<Namespace, Allowed> {
         let Progress { findings, tallies, .. } = progress;
-        // The part may have become shorter since.
-        for key in self.rejected.iter().filter(|key| self.listing.table.covers(key)) {
+        for key in &self.rejected {
             findings.note(key.namespace, Class::Rejected, &key.name);
         }
         let mut to_do: EnumMap<Namespace, Changes> = EnumMap::default();
@@ -549,6 +569,23 @@ mod tests {
         let classes = [Class::Listed, Class::Orphaned, Class::Deleted];
         assert_eq!(classes.map(|class| third.findings.sum(class)), [100; 3]);
         assert!(third.complete, "{third:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_no_longer_be_judged_has_failed() {
+        for (name, down_before, down_later) in
+            [("later", false, true), ("before", true, false), ("both times", true, true)]
+        {
+            let fakes = with_orphans(1);
+            let break_gateway = |is_down: bool| {
+                fakes.api_keys.faults.then((0..4 * u32::from(is_down)).map(|_| down()));
+            };
+            break_gateway(down_before);
+            let first = reconcile(&within(&fakes, 9), &repair()).await.unwrap();
+            break_gateway(down_later);
+            let (report, _) = run(&fakes, &after(&first)).await;
+            assert_eq!(counts(&report, "settings")["failed"], 1, "{name}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

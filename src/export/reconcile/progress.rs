@@ -12,7 +12,7 @@ use crate::export::judge::KvKey;
 use crate::kv::{Digest, Namespace};
 
 /// What every `continue` starts with. It has to change when the fields do.
-const VERSION: &str = "8.";
+const VERSION: &str = "9.";
 
 /// Characters of the checksum that tells whether a `continue` is whole.
 const CHECKSUM_CHARACTERS: usize = 16;
@@ -31,6 +31,8 @@ pub struct OpenPart {
     /// Where it ends.
     pub to: Option<KvKey>,
     pub allowed: EnumMap<Namespace, Allowed>,
+    /// Keys that could not be judged.
+    pub unjudged: EnumMap<Namespace, u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,7 +102,7 @@ mod tests {
         progress.place = Some(Place { key: key.clone(), cursor: Some(name.to_owned()) });
         let mut allowed = EnumMap::<Namespace, Allowed>::default();
         allowed[Namespace::Settings].deletes = 7;
-        progress.open = Some(OpenPart { to: Some(key), allowed });
+        progress.open = Some(OpenPart { to: Some(key), allowed, unjudged: EnumMap::default() });
         progress.tallies[Namespace::Settings].deleted = 3;
         progress.findings.refused.rewrite = 5;
         progress

@@ -67,7 +67,11 @@ pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError
     } else {
         status.is_success() && success && result.successful_key_count.is_none_or(is_sum)
     };
-    let reply = BulkReply { unsuccessful, retry_after: retry_after(response.headers()) };
+    let reply = BulkReply {
+        unsuccessful,
+        retry_after: retry_after(response.headers()),
+        is_refusal: !status.is_success() && !is_transient(status),
+    };
     if is_told { Ok(reply) } else { Err(failure(response)) }
 }
 
@@ -216,8 +220,9 @@ mod tests {
         });
         let nine_seconds = Some(Duration::from_secs(9));
         let (word, wait) = match bulk_reply(&response(status, &body.to_string()), 3) {
-            Ok(BulkReply { unsuccessful, retry_after }) => {
+            Ok(BulkReply { unsuccessful, retry_after, is_refusal }) => {
                 assert_eq!(retry_after, nine_seconds);
+                assert_eq!(is_refusal, [400, 413].contains(&status), "{status}");
                 return unsuccessful.into_iter().collect();
             }
             Err(KvError::Transient(cause)) => ("transient", cause.asked_wait),
@@ -247,6 +252,7 @@ mod tests {
             (&[200], Some(MAX), &["a", "b", "c", "d"], "transient"),
             (&[400], Some(2), &["b"], "b"),
             (&[413], Some(0), &["a", "b", "c"], "abc"),
+            (&[408, 429], Some(2), &["b"], "b"),
             (&[400, 402, 405, 409, 410, 413, 414, 422, 451], Some(3), &[], "refused content"),
             (&[400], Some(1), &["b"], "refused content"),
             (&[400], Some(1), &["b", "b"], "refused content"),
