@@ -251,31 +251,37 @@ release-files: ## Make what a release has: zips for both processors, the operato
 
 .PHONY: deploy
 deploy: ## Deploy what `make build` built; it goes live if KV would stay as it is (PARAMETERS="Name=value ...", PARAMETERS_FILE=file)
+	$(call takes,PARAMETERS PARAMETERS_FILE BUCKET ZIP)
 	$(in_aws)
 	@python3 operations/stack.py deploy
 
 .PHONY: configure
 configure: ## Change parameters of the deployed stack; they go live if KV would stay as it is (PARAMETERS="Name=value ...")
+	$(call takes,PARAMETERS PARAMETERS_FILE)
 	$(in_aws)
 	@python3 operations/stack.py configure
 
 .PHONY: release
 release: ## Make the newest version live, whatever it would change (TO=n for another version)
+	$(call takes,TO)
 	$(in_aws)
 	@python3 operations/stack.py release "$$TO"
 
 .PHONY: rollback
 rollback: ## Go back to the version that was live before, without a build (TO=n for another version)
+	$(call takes,TO)
 	$(in_aws)
 	@python3 operations/stack.py rollback "$$TO"
 
 .PHONY: pause
 pause: ## Switch the scheduled reconciles off; those that run go on
+	$(call takes,)
 	$(in_aws)
 	@python3 operations/stack.py pause
 
 .PHONY: resume
 resume: ## Switch the scheduled reconciles on again
+	$(call takes,)
 	$(in_aws)
 	@python3 operations/stack.py resume
 

@@ -63,12 +63,12 @@ class Stack:
         """Parameters that need a value and have none."""
         return {name for name, has_default in self.known.items() if not has_default} - set(given) - set(self.parameters)
 
-    def check_template(self):
+    def check_template(self, release):
         """Fails if somebody has sent another template: then this checkout can't say what it changes."""
         body = aws("cloudformation", "get-template", "--stack-name", self.name, "--template-stage", "Original")["TemplateBody"]
         if body != self.template:
             raise Failed(
-                f"{self.name} has another template than this checkout. Of commit {commit_of(self.parameters.get('Release', ''))}? "
+                f"{self.name} has another template than this checkout. Of commit {commit_of(release)}? "
                 "Check that out.\nIf this checkout is that commit, somebody changed the stack's template: make deploy puts it right."
             )
 

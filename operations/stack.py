@@ -168,7 +168,7 @@ def deploy():
     if first:
         say("This is the first version: there is nothing to compare it with.")
         return go_live(stack, function.alias("live"), newest, "the first version", given)
-    go_live_if_nothing_changes(stack, live, given)
+    go_live_if_nothing_changes(stack, live, newest, given)
 
 
 def pinned(function):
@@ -185,7 +185,8 @@ def configure():
         raise Failed('make configure needs PARAMETERS="Name=value"')
     stack, watches = exporter(), alarms()
     check_names(given, stack, watches)
-    stack.check_template()
+    for of_both in (stack, watches):
+        of_both.check_template(stack.parameters.get("Release", ""))
     live, own = pinned(function_of(stack)), {}
     of_the_function = set(given) & set(stack.known) - NOT_OF_THE_FUNCTION
     if of_the_function:
@@ -202,7 +203,12 @@ def configure():
         stack.update({**given, **own})
     update_alarms(stack, watches, given)
     if of_the_function:
-        return go_live_if_nothing_changes(stack, live, given)
+        function = function_of(stack)
+        newest = function.alias("next")["FunctionVersion"]
+        code, of_live = (function.version(number)["CodeSha256"] for number in (newest, live["FunctionVersion"]))
+        if code != of_live:
+            raise Failed(f"Version {newest} is NOT THE CODE THAT IS LIVE, and is not live. Who else deploys, or writes to the bucket?")
+        return go_live_if_nothing_changes(stack, live, newest, given)
     read_back(stack, live["FunctionVersion"], given, {**stack.parameters, **watches.parameters})
 
 
@@ -270,9 +276,9 @@ def read_back(stack, target, given, parameters):
         raise Failed("THIS IS NOT WHAT WAS ASKED FOR: " + "; ".join(wrong))
 
 
-def go_live_if_nothing_changes(stack, live, given):
+def go_live_if_nothing_changes(stack, live, newest, given):
     """Makes the newest version live if KV would stay as it is, and otherwise says what would change."""
-    before, newest = live["FunctionVersion"], function_of(stack).alias("next")["FunctionVersion"]
+    before = live["FunctionVersion"]
     if newest == before:
         return read_back(stack, before, given, stack.parameters)
     stopped = f"Version {newest} is NOT LIVE. Live is still version {before}. To go live all the same: make release"
@@ -282,6 +288,9 @@ def go_live_if_nothing_changes(stack, live, given):
             of_live, of_next = reports(stack, newest)
         except Failed as failure:
             raise Failed(f"{failure}\n{stopped}") from failure
+        # The preview was by the version that is the newest.
+        if (now := function_of(stack).alias("next")["FunctionVersion"]) != newest:
+            raise Failed(f"Somebody has published version {now} meanwhile.\n{stopped} TO={newest}")
         if of_live.get("dry_run"):
             if stack.parameters.get("RepairEnabled") == "true":
                 raise Failed(f"Version {before} is a dry run: there is nothing to compare with, and repairs are on.\n{stopped}")

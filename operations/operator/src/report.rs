@@ -104,19 +104,20 @@ pub fn what_to_do(report: &Value, word: &str) -> Vec<String> {
             false => key.is_some() || report["item"] == verdict,
         };
         if is_found && (verdict != "right" || lines.len() == 1) {
-            let mut advice = filled(advice, report, key.unwrap_or(&Value::Null));
-            for command in ["make re-export", "make reconcile"] {
-                advice = advice.replace(command, &format!("{command}{word}"));
-            }
-            lines.extend(wrapped(&format!("{verdict}: {advice}"), 2));
+            let advice = filled(advice, word, report, key.unwrap_or(&Value::Null));
+            let said = wrapped(&format!("{verdict}: {advice}"), 2);
+            lines.extend(said.into_iter().map(|line| line.replace(UNBROKEN, " ")));
         }
     }
     lines
 }
 
-/// The advice with the names of the index to write: the one that the report is about if it asks for the
-/// key, or nothing does; else the first that does.
-fn filled(advice: &str, report: &Value, key: &Value) -> String {
+/// A space of a command: a command that is broken into lines is another one.
+const UNBROKEN: char = '\u{1}';
+
+/// The advice with its commands' words, and the names of the index to write: the one that the report is about if it
+/// asks for the key, or nothing does; else the first that does.
+fn filled(advice: &str, word: &str, report: &Value, key: &Value) -> String {
     let names = |of: &Value| ["system_account_id", "index_name"].map(|part| text(&of[part]));
     let claimants = key["claimed_by"].as_array().map_or(&[][..], Vec::as_slice);
     let asks = claimants.iter().any(|claimant| names(claimant) == names(report));
@@ -127,5 +128,14 @@ fn filled(advice: &str, report: &Value, key: &Value) -> String {
     };
     let index = format!("INDEX={}{query_configs}", quoted(&index));
     let account = format!("ACCOUNT={}", quoted(&account));
-    advice.replace('`', "").replace("INDEX=i", &index).replace("ACCOUNT=a", &account)
+    let command = |code: &str| {
+        let target = ["make re-export", "make reconcile"].iter().find(|it| code.starts_with(**it));
+        let code =
+            target.map_or(code.to_owned(), |it| code.replacen(it, &format!("{it}{word}"), 1));
+        let code = code.replace("INDEX=i", &index).replace("ACCOUNT=a", &account);
+        code.replace(' ', &UNBROKEN.to_string())
+    };
+    // Every second part stands between backticks.
+    let parts = advice.split('`').enumerate();
+    parts.map(|(n, part)| if n % 2 == 1 { command(part) } else { part.to_owned() }).collect()
 }

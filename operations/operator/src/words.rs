@@ -35,8 +35,8 @@ fn examples(command: &str) -> impl Iterator<Item = &'static str> {
 }
 
 impl<'a> Words<'a> {
-    /// A value has to be of the kind that it has in the examples: a switch, a number, or any text. An
-    /// empty one counts as absent.
+    /// A value has to be of the kind that it has in the examples: a switch, a number, or any text. It must not be
+    /// empty: a command without ACCOUNT is about all of them.
     pub fn parse(command: &'a str, words: &'a [String]) -> Result<Self, Failure> {
         let mut parsed = Self { command, values: BTreeMap::new() };
         let known = examples(command).chain([COMMON]).flat_map(str::split_whitespace);
@@ -51,9 +51,7 @@ impl<'a> Words<'a> {
                 "true" => ["true", "false"].contains(&value),
                 _ => is_number(value) || !is_number(example),
             };
-            if value.is_empty() {
-                continue;
-            } else if !is_of_the_kind {
+            if value.is_empty() || !is_of_the_kind {
                 return Err(parsed.wrong(format_args!("{word} is not like {name}={example}")));
             }
             parsed.values.insert(name, value);

@@ -117,8 +117,8 @@ pointed_at_by
 system_account_id: it's
 what to do
   missing: make re-export ACCOUNT='it'\\''s' INDEX=main
-  stale: make re-export ACCOUNT='it'\\''s' INDEX=other. If only marqo_api_key differs: make reconcile
-  APPLY=true ACCOUNT='it'\\''s', for all indexes of the account.
+  stale: make re-export ACCOUNT='it'\\''s' INDEX=other. If only marqo_api_key differs:
+  make reconcile APPLY=true ACCOUNT='it'\\''s', for all indexes of the account.
 "
     );
     let (raw, _) = asked(&explained(), &["explain", "KEY=s.example", "RAW=true"]);

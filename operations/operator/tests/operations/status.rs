@@ -14,6 +14,7 @@ fn status_shows_what_the_services_say_and_what_could_not_be_had_does_not_hide_th
             "aws lambda get-function --qualifier live --function-name the-function *",
             "9\tabc",
         )
+        .answers("aws lambda get-function-concurrency --function-name the-function *", "0")
         .answers(
             "aws stepfunctions list-executions * --state-machine-arn arn:machine --query *",
             "",
@@ -26,7 +27,7 @@ fn status_shows_what_the_services_say_and_what_could_not_be_had_does_not_hide_th
     for line in [
         "alarms                   prod-ecom-settings-exporter-keys-missing 12:00 Keys are missing.\n",
         "stack                    UPDATE_COMPLETE\nlive                     9 abc\n",
-        "concurrency              9 abc\nstream                   NOT KNOWN: aws, exit status: 255: no",
+        "concurrency              0\nstream                   NOT KNOWN: aws, exit status: 255: no",
         "reconciles               none\n",
         "parameters               DefaultCell c\n                         Release 1\n",
     ] {

@@ -14,6 +14,11 @@ fn wrong_use_ends_with_2_and_an_example_and_asks_nothing() {
             "DELETE_UP_TO=x is not like DELETE_UP_TO=200. For example:",
         ),
         (&["reconcile", "ACOUNT=a", "APPLY=true"], "reconcile takes no ACOUNT=a. For example:"),
+        // Without it, a repair is of all accounts.
+        (
+            &["reconcile", "ACCOUNT="],
+            "ACCOUNT= is not like ACCOUNT=acct1. For example: make reconcile",
+        ),
         (&["reconcile", "INDEX=i"], "reconcile takes no INDEX=i. For example: make reconcile ACC"),
         (&["explain", "INDEX=i"], "explain needs KEY, or ACCOUNT and INDEX. For example: make ex"),
         (&["try", "REMOVED=true"], "try needs ITEM. For example: make try ITEM="),
@@ -35,6 +40,23 @@ fn wrong_use_ends_with_2_and_an_example_and_asks_nothing() {
     }
     assert_eq!(Desk::of("prod").operator(&["reconcile", "APPLY"]).code, Some(2));
     assert!(Desk::new().operator(&["explian"]).stderr.starts_with("there is no command explian"));
+}
+
+#[test]
+fn what_moves_a_version_or_a_stack_takes_no_misspelt_variable() {
+    for words in [
+        ["release", "VERSION=6"],
+        ["rollback", "VERSION=5"],
+        ["deploy", "PARAMETER_FILE=x"],
+        ["configure", "PARAMETER=x"],
+        ["pause", "ACCOUNT=a"],
+    ] {
+        let desk = Desk::of("prod");
+        let ended = desk.make(&words);
+        let (name, _) = words[1].split_once('=').unwrap();
+        assert!(ended.stderr.contains(&format!("make {} takes no {name}", words[0])), "{ended:?}");
+        assert_eq!((ended.code, desk.calls().len()), (Some(2), 0), "{words:?}");
+    }
 }
 
 #[test]
