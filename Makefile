@@ -251,7 +251,7 @@ release-files: ## Make what a release has: zips for both processors, the operato
 
 .PHONY: deploy
 deploy: ## Deploy what `make build` built; it goes live if KV would stay as it is (PARAMETERS="Name=value ...", PARAMETERS_FILE=file)
-	$(call takes,PARAMETERS PARAMETERS_FILE BUCKET ZIP)
+	$(call takes,PARAMETERS PARAMETERS_FILE ARCH BUCKET ZIP)
 	$(in_aws)
 	@python3 operations/stack.py deploy
 

@@ -186,7 +186,9 @@ def configure():
     stack, watches = exporter(), alarms()
     check_names(given, stack, watches)
     for of_both in (stack, watches):
-        of_both.check_template(stack.parameters.get("Release", ""))
+        # A first deployment may have ended between the two.
+        if of_both.id:
+            of_both.check_template(stack.parameters.get("Release", ""))
     live, own = pinned(function_of(stack)), {}
     of_the_function = set(given) & set(stack.known) - NOT_OF_THE_FUNCTION
     if of_the_function:

@@ -13,7 +13,7 @@
 //! A gateway that is misrouted says of every account that it has none, and a rollback must get through
 //! all the same. A reconcile and an explain reuse no API key: KV is not read, and the last two rows apply.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use crate::index::IndexRef;
 use crate::item::Rejection;
 use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
 
-/// How long a batch, a re-export and an explain ask for API keys, and then read KV for those to use again.
+/// How long a batch, a re-export and an explain ask for API keys. As long, KV is read for those to use again.
 ///
 /// A rollback can arrive while the batch before it waits for a gateway and for KV that hang. It waits for the rest
 /// of that batch, for the stream's window and for its own batch, and is through within a minute.
@@ -52,7 +52,7 @@ const REQUESTS_PER_CELL: usize = 100;
 const _: () = assert!(8 * REQUESTS_PER_CELL < 1_024);
 
 /// A reconcile stops asking a cell after this number of accounts in a row for which it gave no answer.
-const SILENT_ACCOUNTS: u32 = 3;
+const SILENT_ACCOUNTS: usize = 3;
 
 /// The account whose API key is asked for, and the cell that is asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,27 +112,32 @@ pub struct ApiKeys {
     answers: BTreeMap<ApiKeyOwner, Result<SecretString, ApiKeyError>>,
     /// What KV holds of the indexes for which the service gave none.
     in_kv: BTreeMap<IndexRef, Result<Option<SecretString>, KvError>>,
-    cells: RefCell<BTreeMap<String, Cell>>,
+    gateways: RefCell<BTreeMap<String, Gateway>>,
 }
 
-/// How a cell's gateway answers. The accounts are numbered as they are asked for.
+/// How a cell answers. The accounts are numbered as they are asked for.
 #[derive(Default)]
-struct Cell {
-    asked: u32,
+struct Gateway {
+    accounts: usize,
     /// Those for which it gave no answer.
-    without_answer: BTreeSet<u32>,
+    without_answer: BTreeSet<usize>,
     /// Whether it gave enough accounts in a row no answer.
     is_silent: bool,
 }
 
-impl Cell {
-    fn give_no_answer(&mut self, account: u32) {
+impl Gateway {
+    /// Returns the number of an account that is asked for.
+    fn next_account(&mut self) -> usize {
+        self.accounts += 1;
+        self.accounts
+    }
+
+    fn note_silence(&mut self, account: usize) {
         self.without_answer.insert(account);
-        let is_row = |first: u32| {
-            (first..first + SILENT_ACCOUNTS).all(|it| self.without_answer.contains(&it))
-        };
-        let mut rows = account.saturating_sub(SILENT_ACCOUNTS - 1)..=account;
-        self.is_silent |= rows.any(is_row);
+        let is_silent = |account: &usize| self.without_answer.contains(account);
+        let before = (0..account).rev().take_while(is_silent).count();
+        let after = (account + 1..).take_while(is_silent).count();
+        self.is_silent |= before + 1 + after >= SILENT_ACCOUNTS;
     }
 }
 
@@ -145,7 +150,7 @@ impl ApiKeys {
             time_left_for_kv: TIME_FOR_API_KEYS,
             answers: BTreeMap::new(),
             in_kv: BTreeMap::new(),
-            cells: RefCell::default(),
+            gateways: RefCell::default(),
         }
     }
 
@@ -157,8 +162,8 @@ impl ApiKeys {
 
     /// Returns the cells that are not asked any more.
     pub fn silent_cells(&self) -> Vec<String> {
-        let cells = self.cells.borrow();
-        cells.iter().filter(|(_, cell)| cell.is_silent).map(|(name, _)| name.clone()).collect()
+        let gateways = self.gateways.borrow();
+        gateways.iter().filter(|(_, it)| it.is_silent).map(|(cell, _)| cell.clone()).collect()
     }
 
     /// Asks the service for API keys, all at the same time, unless it was asked for them before.
@@ -191,9 +196,10 @@ impl ApiKeys {
         until: Instant,
     ) -> (ApiKeyOwner, Result<SecretString, ApiKeyError>) {
         let silent = |why: &'static str| ApiKeyError::Silent(Cause::new(why));
-        let Some(account) = self.number_of_next(&owner.cell) else {
+        if self.fallback == Fallback::Nothing && self.gateway(&owner.cell).is_silent {
             return (owner, Err(silent("the cell is not asked again: it gave no answer before")));
-        };
+        }
+        let account = self.gateway(&owner.cell).next_account();
         let until = until.min(Instant::now() + TIME_FOR_ONE);
         let answer = with_retries(invocation, Service::ApiKeys, until, async || {
             let fetch = invocation.services.api_keys().fetch(&owner.cell, &owner.account);
@@ -202,19 +208,13 @@ impl ApiKeys {
         })
         .await;
         if matches!(answer, Err(ApiKeyError::Silent(_))) {
-            let mut cells = self.cells.borrow_mut();
-            cells.entry(owner.cell.clone()).or_default().give_no_answer(account);
+            self.gateway(&owner.cell).note_silence(account);
         }
         (owner, answer)
     }
 
-    /// Returns the number of the next account of a cell. `None` if the cell is not asked again.
-    fn number_of_next(&self, cell: &str) -> Option<u32> {
-        let mut cells = self.cells.borrow_mut();
-        let cell = cells.entry(cell.to_owned()).or_default();
-        cell.asked += 1;
-        let is_asked = self.fallback == Fallback::Kv || !cell.is_silent;
-        is_asked.then_some(cell.asked)
+    fn gateway(&self, cell: &str) -> RefMut<'_, Gateway> {
+        RefMut::map(self.gateways.borrow_mut(), |all| all.entry(cell.to_owned()).or_default())
     }
 
     /// Finds the API keys that these items take: the service's, or those in KV.
@@ -238,21 +238,29 @@ impl ApiKeys {
         let keys = open.iter().flat_map(|(item, _)| item.keys.iter().cloned());
         let started = Instant::now();
         let until = invocation.budget.deadline.min(started + self.time_left_for_kv);
-        let bounds = Bounds { until, ..invocation.budget.for_reads_and_deletes() };
+        let bounds =
+            Bounds { until, waits_until: until, ..invocation.budget.for_reads_and_deletes() };
         let keys = keys.collect::<BTreeSet<String>>();
         let read = bulk::read_settings(invocation, bounds, keys).await;
         self.time_left_for_kv = self.time_left_for_kv.saturating_sub(started.elapsed());
         for (Exportable { item, keys, .. }, owner) in open {
             let index = &item.index;
             // The index id first: under a shop id, an older value may be left.
-            let held = keys.iter().rev().filter_map(|key| read.get(key));
-            let of_index = held.clone().flatten().flatten().filter(|it| it.index == *index);
-            let api_key = of_index.filter_map(|it| it.api_key.clone()).next();
-            let unread = held.filter_map(|it| it.as_ref().err()).next();
-            let api_key = match (api_key, unread) {
-                (None, Some(error)) => Err(error.clone()),
-                (api_key, _) => Ok(api_key),
-            };
+            let mut api_key = Ok(None);
+            for held in keys.iter().rev().filter_map(|key| read.get(key)) {
+                match held {
+                    Ok(Some(held)) if held.index == *index && held.api_key.is_some() => {
+                        api_key = Ok(held.api_key.clone());
+                        break;
+                    }
+                    Ok(_) => {}
+                    // One that another try may help wins over the other.
+                    Err(error) if api_key.is_ok() || !error.is_refusal() => {
+                        api_key = Err(error.clone());
+                    }
+                    Err(_) => {}
+                }
+            }
             if let (Ok(Some(_)), Some(Err(error))) = (&api_key, self.answers.get(owner)) {
                 warn!(
                     system_account_id = index.account,
@@ -372,18 +380,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_kv_that_hangs_is_read_as_long_as_a_gateway_is_asked() {
-        let (fakes, began) = (Fakes::new(), Instant::now());
-        fakes.kv.faults.then([KvFault::Hangs]);
-        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_LEFT);
-        let invocation = fakes.invocation(Source::Stream);
-        // Each time for the next hundred items of a batch.
-        for account in ["a", "b"] {
-            fakes.api_keys.faults.then([ApiKeyError::NotFound]);
-            let index = index_of("c", account);
-            api_keys.find(&invocation, [&index].into_iter()).await;
-            let found = api_keys.get(index.owner().unwrap(), &index.item.index);
-            assert!(matches!(found, Err(NotExportable::Unavailable(_))));
-            assert_eq!(began.elapsed(), TIME_FOR_API_KEYS);
+        let asked_wait = Some(55 * SECOND);
+        let limited = KvError::RateLimited(Cause { asked_wait, ..Cause::new("429") });
+        for fault in [KvFault::Hangs, KvFault::Fails(limited)] {
+            let (fakes, began) = (Fakes::new(), Instant::now());
+            fakes.kv.faults.then([fault]);
+            let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_LEFT);
+            let mut invocation = fakes.invocation(Source::Stream);
+            invocation.budget.writes_until = began + 60 * SECOND;
+            // Each time for the next hundred items of a batch.
+            for account in ["a", "b"] {
+                fakes.api_keys.faults.then([ApiKeyError::NotFound]);
+                let index = index_of("c", account);
+                api_keys.find(&invocation, [&index].into_iter()).await;
+                let found = api_keys.get(index.owner().unwrap(), &index.item.index);
+                assert!(matches!(found, Err(NotExportable::Unavailable(_))));
+                assert_eq!(began.elapsed(), TIME_FOR_API_KEYS);
+            }
         }
     }
 

@@ -273,7 +273,7 @@ async fn export_query_configs<S: Services>(
     let mut outcomes = outcomes_of_write(items, &written);
     let gone = outcomes.iter().filter(|(item, outcome)| {
         let is_done = **outcome == Outcome::Exported && written.fate(item) != Fate::Written;
-        is_done && !written.keys.contains_key(&item.kv_key())
+        is_done && !written.winners.contains_key(&item.kv_key())
     });
     let gone: Vec<_> = gone.map(|(item, _)| (item.clone(), None)).collect();
     for (item, removal) in remove_query_configs(invocation, gone, &mut api_keys).await {
@@ -500,6 +500,20 @@ mod tests {
         let (outcomes, _) = export(&fakes, records.into()).await;
         assert_eq!(outcomes, ["exported", "failed"]);
         assert_eq!(fakes.kv.keys(), ["a-i", "a-j"]);
+
+        let fakes = Fakes::new();
+        let [gone, there] = [("a", "b-c"), ("a-b", "c")].map(|(account, name)| ItemRef {
+            index: IndexRef::parse(account, name).unwrap(),
+            query: Some("q".to_owned()),
+        });
+        assert_eq!(gone.kv_key(), there.kv_key());
+        fakes.kv.hold_entry(&gone.kv_key(), &entry("b-c", &json!({"x": 1})));
+        fakes.table.put(item(&there, &json!({"x": {"N": "2"}})));
+        fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
+        let records = vec![record(&gone, "REMOVE", json!({})), record(&there, "MODIFY", json!({}))];
+        let (outcomes, _) = export(&fakes, records).await;
+        assert_eq!(outcomes, ["exported", "failed"]);
+        assert_eq!(fakes.kv.keys(), [gone.kv_key()]);
     }
 
     #[tokio::test(start_paused = true)]

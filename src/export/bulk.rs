@@ -2,7 +2,7 @@
 //!
 //! | an attempt ends with | then |
 //! | --- | --- |
-//! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own, a whole back-off later; all of them, where it lists one that was not sent. What a 4xx lists after all tries is sent in halves |
+//! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own, a whole back-off later; all of them, where it lists one that was not sent. What a 4xx lists after all tries is sent in halves, a back-off later |
 //! | a time-out, 524 | the two halves are sent, each with the tries that are left |
 //! | 5xx, 408, a broken connection | the same is sent again |
 //! | 429 | the same is sent again, a whole back-off later |
@@ -271,16 +271,23 @@ async fn send<S: Services, T>(
         };
         request.may_be_done |= is_sent && error.may_be_done();
         let has_several = request.items.len() > 1;
-        let may_halve = has_several && error.is_refusal() && halvings < MAX_HALVINGS;
-        // Keys that are listed are sent again together first.
-        let waits = !may_halve || matches!(error, KvError::Unsuccessful { .. });
-        if waits && request.retries.wait(invocation, Service::Kv, bounds, &error).await {
+        let can_halve = has_several && error.is_refusal() && halvings < MAX_HALVINGS;
+        // The same would be refused again. Keys that are listed may go through.
+        let halves_at_once = can_halve && matches!(error, KvError::RefusedContent(_));
+        if halves_at_once {
+            halvings += 1;
+            push_front(&mut open, request.halves());
+        } else if request.retries.wait(invocation, Service::Kv, bounds, &error).await {
             if has_several && matches!(error, KvError::TimedOut(_)) {
                 push_front(&mut open, request.halves());
             } else {
                 open.push_front(request);
             }
-        } else if may_halve {
+        } else if can_halve && request.retries.are_used_up() {
+            tokio::time::sleep_until(
+                bounds.until.min(Instant::now() + invocation.config.retry_base),
+            )
+            .await;
             halvings += 1;
             push_front(&mut open, request.halves());
         } else {
@@ -413,7 +420,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_key_that_a_refusal_lists_each_time_fails_alone() {
-        let fakes = Fakes::new();
+        let (fakes, start) = (Fakes::new(), Instant::now());
         let lists = || KvFault::RefusesAndLists(Keys::All);
         fakes.kv.faults.then((0..5).map(|_| lists()));
         fakes.kv.faults.then_nothing(1);
@@ -423,6 +430,7 @@ mod tests {
         assert_eq!(errors(failures), failed(&["b"], &refused));
         let sizes: Vec<usize> = fakes.kv.requests.borrow().iter().map(Vec::len).collect();
         assert_eq!(sizes, [4, 4, 4, 4, 2, 1, 1, 2]);
+        assert_eq!(start.elapsed(), (1 + 2 + 4 + 1 + 1) * SECOND, "a back-off before each half");
     }
 
     #[tokio::test(start_paused = true)]

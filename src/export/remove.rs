@@ -455,11 +455,12 @@ pub async fn remove_query_configs<S: Services>(
             let key = item.kv_key();
             let outcome = match (failures.get(&key), &behind) {
                 (Some(failure), _) => Removal::Failed(ExportError::kv(&key, failure.error.clone())),
-                (None, _) if there.contains(&item.key()) => {
+                (None, Err(error)) => Removal::Failed(error.clone().into()),
+                // It was there before, so its key was not deleted.
+                (None, Ok(_)) if there.contains(&item.key()) => {
                     Removal::Failed(ExportError::StillChanging)
                 }
                 (None, Ok(_)) => Removal::Removed,
-                (None, Err(error)) => Removal::Failed(error.clone().into()),
             };
             outcomes.insert(item, outcome);
         }
@@ -867,8 +868,9 @@ mod tests {
         let changing = "failed: the item still changes after 3 writes";
         let written = "written for a/i \"q\"";
         let refusal = format!("failed: key {key:?}: Cloudflare KV refuses the request: scripted");
-        let rows: [(_, Vec<TableChange>, Option<KvError>, &str, Option<i32>); 9] = [
+        let rows: [(_, Vec<TableChange>, Option<KvError>, &str, Option<i32>); 10] = [
             ("gone", vec![], None, "removed", None),
+            ("there, and then the read fails", vec![put(), fails()], None, unread, Some(1)),
             ("there, and then gone", vec![put(), gone()], None, changing, Some(1)),
             ("there", vec![put()], None, written, Some(2)),
             ("back after the delete", vec![gone(), put()], None, written, Some(2)),

@@ -19,6 +19,10 @@ pub struct Retries {
 }
 
 impl Retries {
+    pub fn are_used_up(self) -> bool {
+        self.used == MAX_RETRIES
+    }
+
     /// Returns when to try again: after an exponential back-off with full jitter, so that functions that failed
     /// together don't come back together, and no earlier than the service asks for. Returns `None` where no
     /// try is left, or where the service asks for a longer wait than the use case takes.

@@ -160,7 +160,10 @@ impl<S: Services> Explaining<'_, '_, S> {
         }
         let index = item.as_ref().map(|item| item.index.clone()).or_else(|| named_by(stored?));
         let wanted = self.want(item.into_iter().collect()).await?;
-        let judged = self.judge(values, &[], wanted).await?;
+        // Whether the index's item can be exported decides about a key that no item asks for.
+        let owner = index.clone().filter(|_| wanted.is_empty());
+        let mut judged = self.judge(values, owner.as_slice(), wanted).await?;
+        judged.wanted.retain(|index, _| Some(index) != owner.as_ref());
         Ok(Explained::Index(self.report(&judged, index.as_ref(), |_| true)))
     }
 
@@ -365,6 +368,9 @@ mod tests {
         without_api_key.api_keys.faults.then([ApiKeyError::NotFound]);
         let rejected = "rejected; s rejected; a-i rejected; o rejected";
         assert_eq!(said(&ask(&without_api_key, &key("o")).await), rejected);
+        let without_api_key = world(std::slice::from_ref(&i), of_q);
+        without_api_key.api_keys.faults.then([ApiKeyError::NotFound]);
+        assert_eq!(said(&ask(&without_api_key, &key(&q)).await), "absent; q rejected");
         let mut fakes = world(&[i], own);
         fakes.kv.hold("f", &json!({}));
         assert_eq!(said(&ask(&fakes, &key("f")).await), "absent; f foreign");

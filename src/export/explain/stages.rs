@@ -171,8 +171,12 @@ impl<S: Services> Explaining<'_, '_, S> {
         let is_open = |it: &ItemRef| it.query.is_none() && !wanted.contains_key(&it.index);
         let asking = asking.filter(is_open).collect();
         wanted.extend(self.want(asking).await?);
-        for (index, _) in wanted.iter().filter(|(_, it)| it.wants == Wants::Rejected) {
-            table.resolve_owner(index, OwnerItem::Rejected);
+        for (index, Wanted { key, .. }) in
+            wanted.iter().filter(|(_, it)| it.wants == Wants::Rejected)
+        {
+            if *key == ItemRef::from(index.clone()).key() {
+                table.resolve_owner(index, OwnerItem::Rejected);
+            }
         }
         let is_rejected = |index| wanted.get(index).is_some_and(|it| it.wants == Wants::Rejected);
         let written = indexes.iter().find(|index| tried.is_some() && !is_rejected(index));

@@ -241,7 +241,7 @@ impl<S: Services> Repair<'_, '_, S> {
             Removal::Written(_) => Some(Class::Written),
             Removal::Stays | Removal::Postponed => None,
         };
-        self.done.progressed |= class != Some(Class::Failed);
+        self.done.progressed |= !matches!(outcome, Removal::Failed(_));
         class.into_iter().for_each(|class| self.done.findings.counts[namespace][class] += 1);
         true
     }

@@ -101,11 +101,10 @@ pub async fn reconcile<S: Services>(
         None => part.count(request, &mut progress),
         Some(open) => {
             // What could be judged when the part was first compared has failed now.
-            for (namespace, keys) in &mut unjudged {
-                let before = open.unjudged[namespace];
-                let counts = &mut progress.findings.counts[namespace];
-                counts[Class::Failed] += keys.saturating_sub(before);
-                *keys = before.max(*keys);
+            for (namespace, before) in open.unjudged {
+                let newly = unjudged[namespace].saturating_sub(before);
+                progress.findings.counts[namespace][Class::Failed] += newly;
+                unjudged[namespace] = before + newly;
             }
             // If the table was emptied meanwhile, nothing is deleted.
             let only_rewrites = |_, Allowed { rewrites, .. }| Allowed::only(rewrites);

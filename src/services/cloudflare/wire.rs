@@ -70,7 +70,9 @@ pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError
     let reply = BulkReply {
         unsuccessful,
         retry_after: retry_after(response.headers()),
-        is_refusal: !status.is_success() && !is_transient(status),
+        is_refusal: status.is_client_error()
+            && !is_transient(status)
+            && status != StatusCode::NOT_FOUND,
     };
     if is_told { Ok(reply) } else { Err(failure(response)) }
 }
@@ -252,7 +254,7 @@ mod tests {
             (&[200], Some(MAX), &["a", "b", "c", "d"], "transient"),
             (&[400], Some(2), &["b"], "b"),
             (&[413], Some(0), &["a", "b", "c"], "abc"),
-            (&[408, 429], Some(2), &["b"], "b"),
+            (&[404, 408, 429], Some(2), &["b"], "b"),
             (&[400, 402, 405, 409, 410, 413, 414, 422, 451], Some(3), &[], "refused content"),
             (&[400], Some(1), &["b"], "refused content"),
             (&[400], Some(1), &["b", "b"], "refused content"),

@@ -57,6 +57,8 @@ fn what_moves_a_version_or_a_stack_takes_no_misspelt_variable() {
         assert!(ended.stderr.contains(&format!("make {} takes no {name}", words[0])), "{ended:?}");
         assert_eq!((ended.code, desk.calls().len()), (Some(2), 0), "{words:?}");
     }
+    let ended = Desk::of("prod").make(&["deploy", "ARCH=x86_64", "ZIP=x.zip", "BUCKET=b"]);
+    assert!(!ended.stderr.contains("takes no"), "{ended:?}");
 }
 
 #[test]
