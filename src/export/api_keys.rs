@@ -111,9 +111,12 @@ pub struct ApiKeys {
     time_left_for_kv: Duration,
     answers: BTreeMap<ApiKeyOwner, Result<SecretString, ApiKeyError>>,
     /// What KV holds of the indexes for which the service gave none.
-    in_kv: BTreeMap<IndexRef, Result<Option<SecretString>, KvError>>,
+    in_kv: BTreeMap<IndexRef, InKv>,
     gateways: RefCell<BTreeMap<String, Gateway>>,
 }
+
+/// The API key of an index in KV, if there is one, or why KV could not be read.
+type InKv = Result<Option<SecretString>, KvError>;
 
 /// How a cell answers. The accounts are numbered as they are asked for.
 #[derive(Default)]
@@ -235,23 +238,41 @@ impl ApiKeys {
             !is_decided && !self.in_kv.contains_key(&item.item.index)
         });
         let open: Vec<(&Exportable, &ApiKeyOwner)> = open.collect();
-        let keys = open.iter().flat_map(|(item, _)| item.keys.iter().cloned());
+        for (item, owner, api_key) in self.read_kv(invocation, open).await {
+            if let (Ok(Some(_)), Some(Err(error))) = (&api_key, self.answers.get(owner)) {
+                warn!(
+                    system_account_id = item.item.index.account,
+                    index_name = item.item.index.name,
+                    cell = owner.cell,
+                    error = %Chain(error),
+                    "the API key in KV is used again: the API keys service gives none"
+                );
+                invocation.count(|stats| stats.api_keys_reused += 1);
+            }
+            self.in_kv.insert(item.item.index.clone(), api_key);
+        }
+    }
+
+    /// Reads the API keys that KV holds of items, under all of their keys.
+    async fn read_kv<'a, S: Services>(
+        &mut self,
+        invocation: &Invocation<'_, S>,
+        items: Vec<(&'a Exportable, &'a ApiKeyOwner)>,
+    ) -> Vec<(&'a Exportable, &'a ApiKeyOwner, InKv)> {
         let started = Instant::now();
         let until = invocation.budget.deadline.min(started + self.time_left_for_kv);
         let bounds =
             Bounds { until, waits_until: until, ..invocation.budget.for_reads_and_deletes() };
-        let keys = keys.collect::<BTreeSet<String>>();
-        let read = bulk::read_settings(invocation, bounds, keys).await;
+        let keys: BTreeSet<&String> = items.iter().flat_map(|(item, _)| &item.keys).collect();
+        let read = bulk::read_settings(invocation, bounds, keys.into_iter().cloned()).await;
         self.time_left_for_kv = self.time_left_for_kv.saturating_sub(started.elapsed());
-        for (Exportable { item, keys, .. }, owner) in open {
-            let index = &item.index;
-            // The index id first: under a shop id, an older value may be left.
+        let api_key = |Exportable { item, keys, .. }: &Exportable| {
             let mut api_key = Ok(None);
+            // The index id first: under a shop id, an older value may be left.
             for held in keys.iter().rev().filter_map(|key| read.get(key)) {
                 match held {
-                    Ok(Some(held)) if held.index == *index && held.api_key.is_some() => {
-                        api_key = Ok(held.api_key.clone());
-                        break;
+                    Ok(Some(held)) if held.index == item.index && held.api_key.is_some() => {
+                        return Ok(held.api_key.clone());
                     }
                     Ok(_) => {}
                     // One that another try may help wins over the other.
@@ -261,18 +282,9 @@ impl ApiKeys {
                     Err(_) => {}
                 }
             }
-            if let (Ok(Some(_)), Some(Err(error))) = (&api_key, self.answers.get(owner)) {
-                warn!(
-                    system_account_id = index.account,
-                    index_name = index.name,
-                    cell = owner.cell,
-                    error = %Chain(error),
-                    "the API key in KV is used again: the API keys service gives none"
-                );
-                invocation.count(|stats| stats.api_keys_reused += 1);
-            }
-            self.in_kv.insert(index.clone(), api_key);
-        }
+            api_key
+        };
+        items.into_iter().map(|(item, owner)| (item, owner, api_key(item))).collect()
     }
 
     /// Returns the API key of an index for which [`Self::find`] has looked. An index that has moved to another
