@@ -38,7 +38,7 @@ impl Retries {
             Retry::AfterWholeBackOff(_) => true,
         };
         let asked = error.retry().asked_wait().unwrap_or_default();
-        if self.used == MAX_RETRIES || asked > longest_wait {
+        if self.are_used_up() || asked > longest_wait {
             return None;
         }
         let ceiling = invocation.config.retry_base * 2_u32.pow(self.used);
