@@ -6,7 +6,6 @@ use ecom_settings_exporter::COMMIT;
 use ecom_settings_exporter::config::Config;
 use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
-use ecom_settings_exporter::services::aws_http::AwsHttp;
 use ecom_settings_exporter::services::cloudflare::CloudflareKv;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, aws, held_secrets, http};
@@ -26,8 +25,11 @@ async fn main() -> Result<(), Error> {
     let Config { api_keys_url, cloudflare, aws, exporter } = config;
     let metrics = Metrics::new(&exporter.environment);
     let http = http::client(exporter.http_timeout)?;
-    let sdk = aws::sdk_config(&aws, AwsHttp(http.clone()), exporter.http_timeout);
-    let kv = CloudflareKv::new(http.clone(), cloudflare, aws::secrets_manager(&aws, &sdk));
+    let sdk = |url| aws::sdk_config(&aws, url, http.clone(), exporter.http_timeout);
+    let client = aws_sdk_dynamodb::Client::new(&sdk(aws.dynamodb_url.as_ref()));
+    let table = DynamoDbTable { client, name: exporter.table_name.clone() };
+    let secrets = aws_sdk_secretsmanager::Client::new(&sdk(aws.secrets_manager_url.as_ref()));
+    let kv = CloudflareKv::new(http.clone(), cloudflare, secrets);
     let early_reading = kv.read_token_early();
     if exporter.dry_run {
         tracing::warn!(
@@ -35,8 +37,6 @@ async fn main() -> Result<(), Error> {
         );
     }
     let api_keys = ApiKeysClient { http, template: api_keys_url };
-    let client = aws::dynamodb(&aws, &sdk);
-    let table = DynamoDbTable { client, name: exporter.table_name.clone() };
     let services = RealServices { kv, api_keys, table };
     let handler = Handler::new(services, exporter);
     let service = service_fn(async |event: LambdaEvent<Box<RawValue>>| {

@@ -2,7 +2,7 @@
 //! services are not read: that could only cost time.
 
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -18,14 +18,24 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_types::SdkConfig;
 use aws_types::sdk_config::StalledStreamProtectionConfig;
+use reqwest::Client;
 use secrecy::ExposeSecret;
 
 use super::aws_http::AwsHttp;
 use super::held_secrets::{hold_credential, without_secrets};
 use crate::config::AwsConfig;
+use crate::error_chain::Chain;
+use crate::ports::Cause;
 
-/// Returns what both clients share: three tries of at most `attempt_timeout` each.
-pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> SdkConfig {
+/// Returns the configuration of a client: three tries of at most `attempt_timeout` each, at `url` or else at AWS's own
+/// service.
+pub fn sdk_config(
+    aws: &AwsConfig,
+    url: Option<&String>,
+    http: Client,
+    attempt_timeout: Duration,
+) -> SdkConfig {
+    let http = AwsHttp(http);
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(attempt_timeout).build();
     hold_credential(&aws.secret_access_key);
     aws.session_token.iter().for_each(hold_credential);
@@ -36,7 +46,9 @@ pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> 
         None,
         "environment",
     );
-    SdkConfig::builder()
+    let mut config = SdkConfig::builder();
+    config.set_endpoint_url(url.cloned());
+    config
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::new(aws.region.clone()))
         .credentials_provider(SharedCredentialsProvider::new(credentials))
@@ -49,26 +61,14 @@ pub fn sdk_config(aws: &AwsConfig, http: AwsHttp, attempt_timeout: Duration) -> 
         .build()
 }
 
-pub fn dynamodb(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_dynamodb::Client {
-    let mut config = aws_sdk_dynamodb::config::Builder::from(config);
-    config.set_endpoint_url(aws.dynamodb_url.clone());
-    aws_sdk_dynamodb::Client::from_conf(config.build())
-}
-
-pub fn secrets_manager(aws: &AwsConfig, config: &SdkConfig) -> aws_sdk_secretsmanager::Client {
-    let mut config = aws_sdk_secretsmanager::config::Builder::from(config);
-    config.set_endpoint_url(aws.secrets_manager_url.clone());
-    aws_sdk_secretsmanager::Client::from_conf(config.build())
-}
-
 /// Takes the body of a call's response, and leaves an empty object to the SDK. A response that is no success
 /// stays as it is.
 #[derive(Debug, Clone, Default)]
-pub struct TakeBody(Arc<Mutex<Option<SdkBody>>>);
+pub struct TakeBody(Arc<OnceLock<SdkBody>>);
 
 impl TakeBody {
-    pub fn taken(&self) -> Option<SdkBody> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.0.get()?.bytes()
     }
 }
 
@@ -85,52 +85,38 @@ impl Intercept for TakeBody {
     ) -> Result<(), BoxError> {
         if context.response().status().is_success() {
             let body = std::mem::replace(context.response_mut().body_mut(), SdkBody::from("{}"));
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+            // The SDK can read the empty object, so no second success follows.
+            let _ = self.0.set(body);
         }
         Ok(())
     }
 }
 
-/// Why a call to AWS failed. It quotes neither the request nor a response that can't be read.
-#[derive(Debug, thiserror::Error)]
-pub enum AwsError {
-    /// The beginning of what the service says, without the secrets that this process has.
-    #[error("{code}: {message}")]
-    Service { code: String, message: String },
-    #[error("time-out")]
-    TimeOut,
-    #[error("no connection")]
-    NoConnection(#[source] BoxError),
-    #[error("a response that can't be read")]
-    Unreadable,
-    #[error("keys are left unprocessed again and again")]
-    Unprocessed,
-    #[error("the request could not be made")]
-    NotMade,
-}
+pub const UNREADABLE: &str = "a response that can't be read";
 
-impl<E> From<SdkError<E>> for AwsError
+/// Returns why a call failed. It quotes neither the request nor a response that can't be read, and of what the
+/// service says only the beginning, without the secrets that this process has.
+pub fn cause<E>(error: SdkError<E>) -> Cause
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    fn from(error: SdkError<E>) -> Self {
-        match error {
-            SdkError::ServiceError(error) => {
-                // A proxy may put anything there, the request included.
-                let code = error.err().code().filter(|code| is_identifier(code));
-                Self::Service {
-                    code: without_secrets(code.unwrap_or("unknown error")),
-                    message: without_secrets(error.err().message().unwrap_or_default()),
-                }
-            }
-            SdkError::TimeoutError(_) => Self::TimeOut,
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::TimeOut,
-            failed @ SdkError::DispatchFailure(_) => {
-                failed.into_source().map_or(Self::NotMade, Self::NoConnection)
-            }
-            SdkError::ResponseError(_) => Self::Unreadable,
-            _ => Self::NotMade,
+    match error {
+        SdkError::ServiceError(error) => {
+            // A proxy may put anything there, the request included.
+            let code = error.err().code().filter(|code| is_identifier(code));
+            let code = without_secrets(code.unwrap_or("unknown error"));
+            let message = without_secrets(error.err().message().unwrap_or_default());
+            Cause::new(format!("{code}: {message}"))
         }
+        SdkError::TimeoutError(_) => Cause::new("time-out"),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => Cause::new("time-out"),
+        failed @ SdkError::DispatchFailure(_) => {
+            failed.into_source().map_or_else(Cause::new, |source| {
+                Cause::new(format!("no connection: {}", Chain(&*source)))
+            })
+        }
+        SdkError::ResponseError(_) => Cause::new(UNREADABLE),
+        _ => Cause::new("the request could not be made"),
     }
 }
 

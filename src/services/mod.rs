@@ -2,7 +2,7 @@
 
 pub mod api_keys;
 pub mod aws;
-pub mod aws_http;
+mod aws_http;
 pub mod cloudflare;
 pub mod held_secrets;
 pub mod http;

@@ -1,13 +1,15 @@
 //! The settings table in DynamoDB. Every read is consistent except the scan of whole items.
 
 use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::aws::{AwsError, TakeBody};
+use super::aws::{TakeBody, UNREADABLE, cause};
 use super::table_reply::TableReply;
 use crate::item::keys::{QUERY_SEPARATOR, query_config_sk_prefix};
 use crate::item::{CLAIM_PATHS, Item, ItemKey};
@@ -27,14 +29,18 @@ fn claims_filter() -> String {
     format!("NOT contains(sk, :query) OR {}", exist.join(" OR "))
 }
 
-/// Sends a call, and reads its reply.
+/// Sends a call, and returns its reply, or else leaves the function with an error.
 macro_rules! reply {
     ($operation:literal, $call:expr) => {{
         let body = TakeBody::default();
         let sent = $call.customize().interceptor(body.clone()).send().await;
-        let reply = || TableReply::parse(body.taken()?.bytes()?).ok();
-        let reply = sent.map_err(AwsError::from).and_then(|_| reply().ok_or(AwsError::Unreadable));
-        reply.map_err(|error| table_error($operation, error))
+        sent.map_err(|error| TableError {
+            operation: $operation,
+            throttled: error.code().is_some_and(|code| THROTTLED.contains(&code)),
+            cause: cause(error),
+        })?;
+        let reply = body.bytes().and_then(|bytes| TableReply::parse(bytes).ok());
+        reply.ok_or_else(|| table_error($operation, UNREADABLE))?
     }};
 }
 
@@ -57,9 +63,9 @@ impl DynamoDbTable {
                 .set_keys(Some(open.iter().map(sdk_key).collect()))
                 .consistent_read(true)
                 .build()
-                .map_err(|_| table_error("BatchGetItem", AwsError::NotMade))?;
+                .map_err(|error| table_error("BatchGetItem", error))?;
             let call = self.client.batch_get_item().request_items(&self.name, request);
-            let reply = reply!("BatchGetItem", call)?;
+            let reply = reply!("BatchGetItem", call);
             items.extend(reply.page.items);
             if reply.unprocessed.is_empty() {
                 return Ok(items);
@@ -68,7 +74,10 @@ impl DynamoDbTable {
             } else if let Some(millis) = back_offs.next() {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
             } else {
-                return Err(table_error("BatchGetItem", AwsError::Unprocessed));
+                return Err(table_error(
+                    "BatchGetItem",
+                    "keys are left unprocessed again and again",
+                ));
             }
             open = reply.unprocessed;
         }
@@ -96,17 +105,13 @@ impl SettingsTable for DynamoDbTable {
                 .expression_attribute_values(":pk", AttributeValue::S(account.to_owned()))
                 .consistent_read(true)
         };
-        match part {
-            TablePart::Account(account) => {
-                let query = query(account).key_condition_expression("pk = :pk");
-                Ok(reply!("Query", query.set_exclusive_start_key(after))?.page)
-            }
+        let query = match part {
+            TablePart::Account(account) => query(account).key_condition_expression("pk = :pk"),
             TablePart::ConfigsOf(index) => {
                 let prefix = AttributeValue::S(query_config_sk_prefix(index));
-                let query = query(&index.account)
+                query(&index.account)
                     .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-                    .expression_attribute_values(":prefix", prefix);
-                Ok(reply!("Query", query.set_exclusive_start_key(after))?.page)
+                    .expression_attribute_values(":prefix", prefix)
             }
             TablePart::Segment { columns, segment, segments } => {
                 let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
@@ -126,9 +131,10 @@ impl SettingsTable for DynamoDbTable {
                         .filter_expression(claims_filter())
                         .expression_attribute_values(":query", query),
                 };
-                Ok(reply!("Scan", scan)?.page)
+                return Ok(reply!("Scan", scan).page);
             }
-        }
+        };
+        Ok(reply!("Query", query.set_exclusive_start_key(after)).page)
     }
 }
 
@@ -141,17 +147,14 @@ fn sdk_key(key: &ItemKey) -> SdkItem {
 const THROTTLED: [&str; 3] =
     ["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"];
 
-fn table_error(operation: &'static str, error: AwsError) -> TableError {
-    let throttled =
-        matches!(&error, AwsError::Service { code, .. } if THROTTLED.contains(&&**code));
-    TableError { operation, throttled, cause: Cause::new(error) }
+fn table_error(operation: &'static str, error: impl Into<Box<dyn Error>>) -> TableError {
+    TableError { operation, throttled: false, cause: Cause::new(error) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::aws::dynamodb;
-    use crate::services::scripted_aws::{Scripted, aws_config, sdk};
+    use crate::services::scripted_aws::{Scripted, sdk};
     use serde_json::{Value, json};
     use std::sync::{Arc, Mutex};
     use tokio::time::Instant;
@@ -160,8 +163,7 @@ mod tests {
         script: impl Fn(usize, Value) -> Scripted + Send + Sync + 'static,
     ) -> (DynamoDbTable, Arc<Mutex<usize>>) {
         let (sdk, requests) = sdk(script);
-        let client = dynamodb(&aws_config(), &sdk);
-        (DynamoDbTable { client, name: "table".into() }, requests)
+        (DynamoDbTable { client: Client::new(&sdk), name: "table".into() }, requests)
     }
 
     fn keys(number: usize) -> Vec<ItemKey> {

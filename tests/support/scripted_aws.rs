@@ -12,7 +12,6 @@ use aws_smithy_types::body::SdkBody;
 use aws_types::SdkConfig;
 use serde_json::Value;
 
-use super::aws_http::AwsHttp;
 use super::{aws, http};
 use crate::config::AwsConfig;
 
@@ -47,24 +46,21 @@ impl HttpConnector for Connector {
     }
 }
 
-pub fn aws_config() -> AwsConfig {
-    AwsConfig {
+/// Returns an SDK whose requests get what `script` says of their number and body, and the count of
+/// requests.
+pub fn sdk(
+    script: impl Fn(usize, Value) -> Scripted + Send + Sync + 'static,
+) -> (SdkConfig, Arc<Mutex<usize>>) {
+    let config = AwsConfig {
         region: "eu-west-1".into(),
         access_key_id: "AKID".into(),
         secret_access_key: "secret-of-the-unit-tests".into(),
         session_token: Some("session-of-the-unit-tests".into()),
         dynamodb_url: None,
         secrets_manager_url: None,
-    }
-}
-
-/// Returns an SDK whose requests get what `script` says of their number and body, and the count of
-/// requests.
-pub fn sdk(
-    script: impl Fn(usize, Value) -> Scripted + Send + Sync + 'static,
-) -> (SdkConfig, Arc<Mutex<usize>>) {
+    };
     let timeout = Duration::from_secs(30);
-    let real = aws::sdk_config(&aws_config(), AwsHttp(http::client(timeout).unwrap()), timeout);
+    let real = aws::sdk_config(&config, None, http::client(timeout).unwrap(), timeout);
     let connector = Connector { script: Arc::new(script), requests: Arc::default() };
     let requests = connector.requests.clone();
     let client = http_client_fn(move |_, _| SharedHttpConnector::new(connector.clone()));

@@ -10,10 +10,9 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::config::TokenSource;
-use crate::error_chain::Chain;
 use crate::kv::stored::fits_a_header;
 use crate::ports::Cause;
-use crate::services::aws::AwsError;
+use crate::services::aws;
 use crate::services::held_secrets::hold_credential;
 
 /// How long the early reading may take. The first request waits for it, and then reads anew.
@@ -59,8 +58,7 @@ impl CloudflareToken {
             TokenSource::SecretId(id) => {
                 let response = self.client.get_secret_value().secret_id(id).send().await;
                 let response = response.map_err(|error| {
-                    let error = AwsError::from(error);
-                    Cause::new(format!("secret {id:?} can't be read: {}", Chain(&error)))
+                    Cause::new(format!("secret {id:?} can't be read: {}", aws::cause(error)))
                 })?;
                 let token = response.secret_string().and_then(parse_secret);
                 token.ok_or_else(|| Cause::new(format!("secret {id:?} must be the token itself or a JSON object with the string field \"token\"")))?
@@ -84,8 +82,7 @@ fn parse_secret(text: &str) -> Option<SecretString> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::services::aws::secrets_manager;
-    use crate::services::scripted_aws::{Scripted, aws_config, sdk};
+    use crate::services::scripted_aws::{Scripted, sdk};
     use secrecy::ExposeSecret;
     use serde_json::json;
     use std::sync::Mutex as StdMutex;
@@ -96,9 +93,8 @@ mod tests {
         script: impl Fn(usize) -> Scripted + Send + Sync + 'static,
     ) -> (Arc<CloudflareToken>, Arc<StdMutex<usize>>) {
         let (sdk, readings) = sdk(move |reading, _| script(reading));
-        let client = secrets_manager(&aws_config(), &sdk);
         let source = TokenSource::SecretId("prod/token".into());
-        (Arc::new(CloudflareToken::new(source, client)), readings)
+        (Arc::new(CloudflareToken::new(source, Client::new(&sdk))), readings)
     }
 
     /// The token of a reading, by its number.
@@ -154,7 +150,7 @@ mod tests {
     async fn secrets_manager_is_not_asked_for_a_token_that_is_given() {
         let (sdk, readings) = sdk(|_, _| None);
         let source = TokenSource::Given("given".into());
-        let token = CloudflareToken::new(source, secrets_manager(&aws_config(), &sdk));
+        let token = CloudflareToken::new(source, Client::new(&sdk));
         assert_eq!(text(&token).await, "given");
         assert_eq!(*readings.lock().unwrap(), 0);
     }

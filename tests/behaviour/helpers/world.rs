@@ -8,7 +8,6 @@ use ecom_settings_exporter::config::Config;
 use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::aws;
-use ecom_settings_exporter::services::aws_http::AwsHttp;
 use ecom_settings_exporter::services::cloudflare::CloudflareKv;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, http};
@@ -329,13 +328,16 @@ fn handler(env: &BTreeMap<String, String>, clock: WallClock) -> Handler<ClockedS
     let retries =
         aws_sdk_dynamodb::config::retry::RetryConfig::standard().with_initial_backoff(MILLISECOND);
     let http = http::client(config.exporter.http_timeout).unwrap();
-    let sdk = aws::sdk_config(&config.aws, AwsHttp(http.clone()), config.exporter.http_timeout);
-    let sdk = sdk.into_builder().retry_config(retries).build();
-    let secrets_manager = aws::secrets_manager(&config.aws, &sdk);
-    let kv = CloudflareKv::new(http.clone(), config.cloudflare, secrets_manager);
-    let api_keys = ApiKeysClient { http, template: config.api_keys_url };
-    let client = aws::dynamodb(&config.aws, &sdk);
+    let timeout = config.exporter.http_timeout;
+    let sdk = |url: &Option<String>| {
+        let sdk = aws::sdk_config(&config.aws, url.as_ref(), http.clone(), timeout);
+        sdk.into_builder().retry_config(retries.clone()).build()
+    };
+    let client = aws_sdk_dynamodb::Client::new(&sdk(&config.aws.dynamodb_url));
     let table = DynamoDbTable { client, name: config.exporter.table_name.clone() };
+    let secrets = aws_sdk_secretsmanager::Client::new(&sdk(&config.aws.secrets_manager_url));
+    let kv = CloudflareKv::new(http.clone(), config.cloudflare, secrets);
+    let api_keys = ApiKeysClient { http, template: config.api_keys_url };
     let real = RealServices { kv, api_keys, table };
     Handler::new(ClockedServices { real, clock }, config.exporter)
 }
