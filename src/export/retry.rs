@@ -32,19 +32,15 @@ impl Retries {
         longest_wait: Duration,
         error: &impl Retryable,
     ) -> Option<Instant> {
-        let is_whole = match error.retry() {
-            Retry::Never => return None,
-            Retry::After(_) => false,
-            Retry::AfterWholeBackOff(_) => true,
-        };
-        let asked = error.retry().asked_wait().unwrap_or_default();
+        let Retry { after_whole_back_off, asked_wait } = error.retry()?;
+        let asked = asked_wait.unwrap_or_default();
         if self.are_used_up() || asked > longest_wait {
             return None;
         }
         let ceiling = invocation.config.retry_base * 2_u32.pow(self.used);
         self.used += 1;
         let jitter = invocation.services.jitter().clamp(0.0, 1.0);
-        let back_off = if is_whole { ceiling } else { ceiling.mul_f64(jitter) };
+        let back_off = if after_whole_back_off { ceiling } else { ceiling.mul_f64(jitter) };
         Instant::now().checked_add(back_off.max(asked))
     }
 
@@ -58,7 +54,7 @@ impl Retries {
         Bounds { until, waits_until, longest_wait }: Bounds,
         error: &impl Retryable,
     ) -> bool {
-        let asked = error.retry().asked_wait();
+        let asked = error.retry().and_then(|retry| retry.asked_wait);
         let until = if asked.is_some() { until.min(waits_until) } else { until };
         if let Some(end) = self.next(invocation, longest_wait, error).filter(|end| *end < until) {
             wait_until(service, end, &Chain(error)).await;

@@ -21,10 +21,10 @@ pub enum ReadError {
 }
 
 impl Retryable for ReadError {
-    fn retry(&self) -> Retry {
+    fn retry(&self) -> Option<Retry> {
         match self {
             Self::Table(error) => error.retry(),
-            Self::OutOfTime(_) => Retry::Never,
+            Self::OutOfTime(_) => None,
         }
     }
 }

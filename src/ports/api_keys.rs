@@ -34,11 +34,12 @@ pub enum ApiKeyError {
 }
 
 impl Retryable for ApiKeyError {
-    fn retry(&self) -> Retry {
-        match self {
-            Self::Silent(cause) => Retry::After(cause.asked_wait),
-            Self::Busy(cause) => Retry::AfterWholeBackOff(cause.asked_wait),
-            Self::NotFound | Self::BadName { .. } | Self::Refused(_) => Retry::Never,
-        }
+    fn retry(&self) -> Option<Retry> {
+        let (after_whole_back_off, cause) = match self {
+            Self::Silent(cause) => (false, cause),
+            Self::Busy(cause) => (true, cause),
+            Self::NotFound | Self::BadName { .. } | Self::Refused(_) => return None,
+        };
+        Some(Retry { after_whole_back_off, asked_wait: cause.asked_wait })
     }
 }

@@ -92,13 +92,14 @@ impl KvError {
 }
 
 impl Retryable for KvError {
-    fn retry(&self) -> Retry {
-        match self {
-            Self::Transient(cause) | Self::TimedOut(cause) => Retry::After(cause.asked_wait),
+    fn retry(&self) -> Option<Retry> {
+        let (after_whole_back_off, asked_wait) = match self {
+            Self::Transient(cause) | Self::TimedOut(cause) => (false, cause.asked_wait),
             // KV takes one write a second to a key.
-            Self::RateLimited(Cause { asked_wait: wait, .. })
-            | Self::Unsuccessful { retry_after: wait, .. } => Retry::AfterWholeBackOff(*wait),
-            _ => Retry::Never,
-        }
+            Self::RateLimited(cause) => (true, cause.asked_wait),
+            Self::Unsuccessful { retry_after, .. } => (true, *retry_after),
+            _ => return None,
+        };
+        Some(Retry { after_whole_back_off, asked_wait })
     }
 }

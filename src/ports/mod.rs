@@ -37,29 +37,18 @@ pub trait Clock {
     fn jitter(&self) -> f64;
 }
 
-/// Whether the same request may be sent again within the same invocation.
+/// How the same request may be sent again within the same invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// It would fail again.
-    Never,
-    /// After the usual wait, and no earlier than the service asks for.
-    After(Option<Duration>),
-    /// After at least a whole back-off, unless the service asks for another wait.
-    AfterWholeBackOff(Option<Duration>),
-}
-
-impl Retry {
-    /// Returns the wait that the service asks for.
-    pub fn asked_wait(self) -> Option<Duration> {
-        match self {
-            Self::Never => None,
-            Self::After(asked) | Self::AfterWholeBackOff(asked) => asked,
-        }
-    }
+pub struct Retry {
+    /// Whether a whole back-off is waited, and not a random part of it.
+    pub after_whole_back_off: bool,
+    /// The wait that the service asks for. It is at least waited.
+    pub asked_wait: Option<Duration>,
 }
 
 pub trait Retryable: Error {
-    fn retry(&self) -> Retry;
+    /// Returns `None` if the same request would fail again.
+    fn retry(&self) -> Option<Retry>;
 }
 
 /// Why a request failed, in words, and the wait that the service asks for.

@@ -59,7 +59,7 @@ pub struct TableError {
 }
 
 impl Retryable for TableError {
-    fn retry(&self) -> Retry {
-        if self.throttled { Retry::After(None) } else { Retry::Never }
+    fn retry(&self) -> Option<Retry> {
+        self.throttled.then_some(Retry { after_whole_back_off: false, asked_wait: None })
     }
 }

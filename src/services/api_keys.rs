@@ -110,8 +110,8 @@ mod tests {
             let error = result(status, "").unwrap_err();
             let asked = Some(Duration::from_secs(9));
             let is_silent = matches!(error, ApiKeyError::Silent(_));
-            let retry = if is_silent { Retry::After } else { Retry::AfterWholeBackOff };
-            assert_eq!((is_silent, error.retry()), (status >= 500, retry(asked)), "{status}");
+            let retry = Retry { after_whole_back_off: !is_silent, asked_wait: asked };
+            assert_eq!((is_silent, error.retry()), (status >= 500, Some(retry)), "{status}");
         }
         for status in [201, 301, 400, 401, 403, 410] {
             let error = result(status, r#"{"api_key":"k-1"}"#).unwrap_err();
