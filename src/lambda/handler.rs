@@ -60,43 +60,38 @@ impl<S: Services> Handler<S> {
             first_read: batch::TIME_FOR_FIRST_READ,
             ..all
         };
-        let (name, source, budget) = match &request {
-            Err(_) => ("invalid", Source::Stream, all),
-            Ok(Payload::Stream(_)) => ("stream", Source::Stream, of_batch),
-            Ok(Payload::ReExport(_)) => ("re-export", Source::ReExport, by_hand),
-            Ok(Payload::Reconcile(_)) => ("reconcile", Source::Reconcile, all),
-            // It compares KV with what a re-export would write, and writes nothing.
-            Ok(Payload::Explain(_)) => ("explain", Source::ReExport, by_hand),
-        };
-        let invocation = Invocation::new(&self.services, &self.config, budget, source);
-        let mut account = None;
-        // Boxed: each use case is a deep future, and only one of them is under way.
-        let result: Result<Answer, Diagnostic> = match request {
-            Err(error) => Err(error),
-            Ok(Payload::Stream(records)) => {
-                Box::pin(stream(&invocation, records, &self.flood)).await
-            }
-            Ok(Payload::ReExport(request)) => {
-                let report = Box::pin(re_export(&invocation, &request)).await;
-                report.map(Answer::ReExport).map_err(Into::into)
-            }
+        let (name, source, budget, account) = match &request {
+            Err(_) => ("invalid", Source::Stream, all, None),
+            Ok(Payload::Stream(_)) => ("stream", Source::Stream, of_batch, None),
+            Ok(Payload::ReExport(_)) => ("re-export", Source::ReExport, by_hand, None),
             Ok(Payload::Reconcile(request)) => {
-                let report = Box::pin(reconcile(&invocation, &request)).await;
-                account = request.system_account_id;
-                report.map(Box::new).map(Answer::Reconcile).map_err(Into::into)
+                ("reconcile", Source::Reconcile, all, request.system_account_id.clone())
             }
             Ok(Payload::Explain(request)) => {
-                let report = Box::pin(explain(&invocation, &request)).await;
-                account = match request.subject {
+                let account = match &request.subject {
                     Subject::Index(IndexRef { account, .. }) | Subject::Account { account, .. } => {
                         Some(account)
                     }
-                    Subject::Item(tried) => Some(tried.key.pk),
+                    Subject::Item(tried) => Some(&tried.key.pk),
                     Subject::Key(_) => None,
                 };
-                report.map(Box::new).map(Answer::Explain).map_err(Into::into)
+                // It compares KV with what a re-export would write, and writes nothing.
+                ("explain", Source::ReExport, by_hand, account.cloned())
             }
         };
+        let invocation = Invocation::new(&self.services, &self.config, budget, source);
+        let use_case = async {
+            Ok(match request? {
+                Payload::Stream(records) => stream(&invocation, records, &self.flood).await?,
+                Payload::ReExport(it) => Answer::ReExport(re_export(&invocation, &it).await?),
+                Payload::Reconcile(it) => {
+                    Answer::Reconcile(Box::new(reconcile(&invocation, &it).await?))
+                }
+                Payload::Explain(it) => Answer::Explain(Box::new(explain(&invocation, &it).await?)),
+            })
+        };
+        // Boxed, because the futures of the use cases are deep.
+        let result = Box::pin(use_case).await;
         let mut stats = invocation.stats();
         stats.duration_ms = started.elapsed();
         log_invocation(name, &result, account.as_deref(), &stats);

@@ -174,9 +174,7 @@ fn object<'a, T: Deserialize<'a>>(name: &str, json: &'a str) -> Result<T, Diagno
             Some((_, expected)) => {
                 format!("{name}: {path} must be {}", expected.replace("u64", "a whole number"))
             }
-            None => {
-                format!("{name}: {}", cut(error, MAX_MESSAGE_CHARACTERS))
-            }
+            None => format!("{name}: {}", cut(error, MAX_MESSAGE_CHARACTERS)),
         })
     })?;
     match raw.iter().find(|(_, value)| value.get() == "null") {
