@@ -35,21 +35,19 @@ fn api_key(response: &Response) -> Result<SecretString, ApiKeyError> {
     struct Body {
         api_key: String,
     }
-    let cause = Cause::new(format!("status {}", response.status()));
-    match response.status() {
+    let status = response.status();
+    let refused = Cause::new(format!("status {status}"));
+    let failed = Cause { asked_wait: retry_after(response.headers()), ..refused.clone() };
+    match status {
         StatusCode::OK => {
-            let api_key = from_object(response.body())
-                .ok()
-                .and_then(|Body { api_key }| usable_api_key(api_key));
+            let body = from_object(response.body()).ok();
+            let api_key = body.and_then(|Body { api_key }| usable_api_key(api_key));
             api_key.ok_or_else(|| ApiKeyError::Busy(Cause::new("200 without a usable api_key")))
         }
         StatusCode::NOT_FOUND => Err(ApiKeyError::NotFound),
-        status if is_transient(status) => {
-            let cause = Cause { asked_wait: retry_after(response.headers()), ..cause };
-            let is_silent = status.is_server_error();
-            Err(if is_silent { ApiKeyError::Silent(cause) } else { ApiKeyError::Busy(cause) })
-        }
-        _ => Err(ApiKeyError::Refused(cause)),
+        _ if status.is_server_error() => Err(ApiKeyError::Silent(failed)),
+        _ if is_transient(status) => Err(ApiKeyError::Busy(failed)),
+        _ => Err(ApiKeyError::Refused(refused)),
     }
 }
 

@@ -31,7 +31,12 @@ impl AwsHttp {
         let request = request.try_into_http1x().map_err(unusable)?.map(|_| body);
         let request =
             RequestBuilder::from_parts(self.0, Request::try_from(request).map_err(unusable)?);
-        let mut response = send(request, MAX_RESPONSE_BYTES).await.map_err(no_response)?;
+        // The SDK tries again after a time-out and an I/O error.
+        let mut response =
+            send(request, MAX_RESPONSE_BYTES).await.map_err(|error| match error {
+                NoResponse::TimeOut => ConnectorError::timeout(error.into()),
+                NoResponse::Broken(_) => ConnectorError::io(error.into()),
+            })?;
         if !response.status().is_success() && response.body().len() > MAX_ERROR_BYTES {
             response = response.map(|body| code_of(&body));
         }
@@ -53,14 +58,6 @@ fn code_of(body: &[u8]) -> Bytes {
 /// Returns the error for a request or a response that is no HTTP. Another try can't help.
 fn unusable(error: impl Error + Send + Sync + 'static) -> ConnectorError {
     ConnectorError::user(error.into())
-}
-
-/// Returns a time-out or an I/O error. The SDK tries again after both.
-fn no_response(error: NoResponse) -> ConnectorError {
-    match error {
-        NoResponse::TimeOut => ConnectorError::timeout(error.into()),
-        NoResponse::Broken(_) | NoResponse::TooLong(_) => ConnectorError::io(error.into()),
-    }
 }
 
 impl HttpConnector for AwsHttp {

@@ -75,19 +75,16 @@ impl CloudflareKv {
                 request = request.header(CONTENT_TYPE, "application/json").body(body);
             }
             let request = request.bearer_auth(token.expose_secret());
-            let response = send(request, MAX_RESPONSE_BYTES).await.map_err(no_response)?;
+            let response =
+                send(request, MAX_RESPONSE_BYTES).await.map_err(|error| match error {
+                    NoResponse::TimeOut => KvError::TimedOut(Cause::new(error)),
+                    NoResponse::Broken(_) => KvError::Transient(Cause::new(error)),
+                })?;
             match read(&response) {
                 Err(KvError::AuthRejected(_)) if refused.is_none() => refused = Some(token),
                 result => return result,
             }
         }
-    }
-}
-
-fn no_response(error: NoResponse) -> KvError {
-    match error {
-        NoResponse::TimeOut => KvError::TimedOut(Cause::new(error)),
-        NoResponse::Broken(_) | NoResponse::TooLong(_) => KvError::Transient(Cause::new(error)),
     }
 }
 

@@ -56,25 +56,23 @@ struct BulkResult {
 /// the count of successful keys bears it out: on 2xx where there is a count, on 4xx always.
 pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError> {
     let status = response.status();
+    let error = failure(response);
     let envelope = serde_json::from_slice::<Envelope<BulkResult>>(response.body());
-    let Ok(Envelope { success, result: Some(result), .. }) = envelope else {
-        return Err(failure(response));
-    };
+    let Ok(Envelope { success, result: Some(result), .. }) = envelope else { return Err(error) };
     let unsuccessful = result.unsuccessful_keys;
     let is_sum = |count: usize| count.checked_add(unsuccessful.len()) == Some(sent);
-    let is_told = if status.is_client_error() && !refuses_token(status) {
-        !unsuccessful.is_empty() && result.successful_key_count.is_some_and(is_sum)
-    } else {
-        status.is_success() && success && result.successful_key_count.is_none_or(is_sum)
+    let is_told = match error {
+        KvError::AuthRejected(_) => false,
+        _ if status.is_client_error() => {
+            !unsuccessful.is_empty() && result.successful_key_count.is_some_and(is_sum)
+        }
+        _ => status.is_success() && success && result.successful_key_count.is_none_or(is_sum),
     };
-    let reply = BulkReply {
-        unsuccessful,
-        retry_after: retry_after(response.headers()),
-        is_refusal: status.is_client_error()
-            && !is_transient(status)
-            && status != StatusCode::NOT_FOUND,
-    };
-    if is_told { Ok(reply) } else { Err(failure(response)) }
+    if !is_told {
+        return Err(error);
+    }
+    let retry_after = retry_after(response.headers());
+    Ok(BulkReply { unsuccessful, retry_after, is_refusal: error.is_refusal() })
 }
 
 pub fn get_reply(response: &Response) -> Result<BTreeMap<String, StoredValue>, KvError> {
@@ -130,10 +128,6 @@ fn success<'a, T: Deserialize<'a>>(
 /// Cloudflare's "a time-out occurred" between its edge and the API.
 const STATUS_TIMEOUT: u16 = 524;
 
-fn refuses_token(status: StatusCode) -> bool {
-    status == StatusCode::UNAUTHORIZED || status == StatusCode::FORBIDDEN
-}
-
 /// Codes have up to five digits. Any larger number is something else.
 const CODES: RangeInclusive<i64> = 1..=99_999;
 
@@ -172,7 +166,7 @@ fn failure(response: &Response) -> KvError {
     }
     let cause = Cause { asked_wait: retry_after(response.headers()), ..Cause::new(reason) };
     match status {
-        _ if refuses_token(status) => KvError::AuthRejected(cause),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KvError::AuthRejected(cause),
         StatusCode::NOT_FOUND => KvError::Refused(cause),
         StatusCode::TOO_MANY_REQUESTS => KvError::RateLimited(cause),
         _ if status.as_u16() == STATUS_TIMEOUT => KvError::TimedOut(cause),
