@@ -4,7 +4,7 @@
 //! | the service says | KV holds settings of this index | then |
 //! | --- | --- | --- |
 //! | an API key | | that one |
-//! | that the account's name or cell can't be asked for | | the item is rejected |
+//! | that the account's cell can't be asked | | the item is rejected |
 //! | that the account has none, or nothing | with an API key | that API key is used again, with a warning |
 //! | that the account has none, or nothing | KV can't be read | unavailable |
 //! | that the account has none | no, or without an API key | the item is rejected |
@@ -234,7 +234,7 @@ impl ApiKeys {
         let items = items.filter_map(|item| Some((item, item.owner()?)));
         let open = items.filter(|(item, owner)| {
             let answer = self.answers.get(owner);
-            let is_decided = matches!(answer, Some(Ok(_) | Err(ApiKeyError::BadName { .. })));
+            let is_decided = matches!(answer, Some(Ok(_) | Err(ApiKeyError::BadCell)));
             !is_decided && !self.in_kv.contains_key(&item.item.index)
         });
         let open: Vec<(&Exportable, &ApiKeyOwner)> = open.collect();
@@ -298,8 +298,8 @@ impl ApiKeys {
         let answer = self.answers.get(owner).or_else(|| of_account().map(|(_, answer)| answer));
         let service = match answer {
             Some(Ok(api_key)) => return Ok(api_key),
-            Some(Err(ApiKeyError::BadName { path })) => {
-                return Err(Rejection::new(*path, "can't be part of a URL").into());
+            Some(Err(ApiKeyError::BadCell)) => {
+                return Err(Rejection::new("cell", "can't be part of a URL").into());
             }
             Some(Err(error)) => error.clone(),
             None => ApiKeyError::Silent(Cause::new("it was not asked for")),
@@ -364,11 +364,11 @@ mod tests {
         let account = "rejected: system_account_id";
         let not_found = || Some(ApiKeyError::NotFound);
         let refused = || Some(ApiKeyError::Refused(Cause::new("403")));
-        let bad_name = Some(ApiKeyError::BadName { path: "cell" });
+        let bad_cell = Some(ApiKeyError::BadCell);
         let (kv, nothing) = (Fallback::Kv, Fallback::Nothing);
         for (name, fallback, service, held, is_readable, expected, kv_requests) in [
             ("the service's", kv, None, &old, true, "k (0 reused)", 0),
-            ("a name that can't be asked for", kv, bad_name, &old, true, "rejected: cell", 0),
+            ("a cell that can't be asked", kv, bad_cell, &old, true, "rejected: cell", 0),
             ("silent, one in KV", kv, Some(down()), &old, true, "old (1 reused)", 1),
             ("refused, one in KV", kv, refused(), &old, true, "old (1 reused)", 1),
             ("no API key, one in KV", kv, not_found(), &old, true, "old (1 reused)", 1),

@@ -19,9 +19,9 @@ pub fn fits_a_url(name: &str) -> bool {
 pub enum ApiKeyError {
     #[error("the account has no API key")]
     NotFound,
-    /// With the account's or the cell's name, the URL would be another or none.
-    #[error("{path} can't be part of a URL")]
-    BadName { path: &'static str },
+    /// With this cell, there is no URL.
+    #[error("cell can't be part of a URL")]
+    BadCell,
     /// No answer, or 5xx.
     #[error("API keys service")]
     Silent(#[source] Cause),
@@ -38,7 +38,7 @@ impl Retryable for ApiKeyError {
         let (after_whole_back_off, cause) = match self {
             Self::Silent(cause) => (false, cause),
             Self::Busy(cause) => (true, cause),
-            Self::NotFound | Self::BadName { .. } | Self::Refused(_) => return None,
+            Self::NotFound | Self::BadCell | Self::Refused(_) => return None,
         };
         Some(Retry { after_whole_back_off, asked_wait: cause.asked_wait })
     }

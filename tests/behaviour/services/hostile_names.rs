@@ -34,8 +34,18 @@ async fn accounts_and_cells_stay_in_their_place_of_the_url() {
         }
     }
 
+    // In a URL, these would be steps up the path.
+    for name in [".", ".."] {
+        items.push(in_cell(name, "i", DEFAULT_CELL));
+        items.push(in_cell("plain", name, name));
+    }
+
     world.batch_ok(all_written(&items)).await;
 
+    let rejected = world.logs.of("record rejected").into_iter();
+    let reasons: Vec<String> = rejected.map(|line| line["error"].to_string()).collect();
+    assert_eq!(reasons.len(), 4);
+    assert!(reasons.iter().all(|why| why.contains("can't be part of a URL")), "{reasons:?}");
     let log = world.stack.api_keys.log().into_iter();
     let asked: BTreeSet<_> = log.map(|asked| (asked.cell, asked.account)).collect();
     assert_eq!(asked, expected, "these names and no others");
