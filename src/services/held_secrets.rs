@@ -11,40 +11,36 @@ const MAX_SHOWN: usize = 300;
 /// How many bytes in a row count as a part of a secret. Two texts do not share that many by chance.
 const PART: usize = 12;
 
-struct Held {
-    /// The token and AWS's secrets, for as long as the process lives.
-    credentials: BTreeSet<String>,
-    /// The API keys of this invocation.
-    api_keys: BTreeSet<String>,
-}
+/// The token and AWS's secrets, for as long as the process lives.
+static CREDENTIALS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-static HELD: Mutex<Held> =
-    Mutex::new(Held { credentials: BTreeSet::new(), api_keys: BTreeSet::new() });
+/// The API keys of this invocation.
+static API_KEYS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
-fn held() -> MutexGuard<'static, Held> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(secrets: &Mutex<BTreeSet<String>>) -> MutexGuard<'_, BTreeSet<String>> {
+    secrets.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub fn hold_credential(secret: &SecretString) {
-    held().credentials.insert(secret.expose_secret().to_owned());
+    lock(&CREDENTIALS).insert(secret.expose_secret().to_owned());
 }
 
 pub fn hold_api_key(api_key: &SecretString) {
-    held().api_keys.insert(api_key.expose_secret().to_owned());
+    lock(&API_KEYS).insert(api_key.expose_secret().to_owned());
 }
 
 /// Forgets the API keys: none outlives its invocation.
 pub fn forget_api_keys() {
-    held().api_keys.clear();
+    lock(&API_KEYS).clear();
 }
 
 /// Returns the beginning of what a service says, with `***` for each secret and each part of one.
 pub fn without_secrets(said: &str) -> String {
     // Enough for the beginning that is shown, and for secrets that leave less of it.
     let said: String = said.chars().take(4 * MAX_SHOWN).collect();
-    let held = held();
+    let (credentials, api_keys) = (lock(&CREDENTIALS), lock(&API_KEYS));
     let mut is_secret = vec![false; said.len()];
-    for secret in held.credentials.union(&held.api_keys).filter(|secret| !secret.is_empty()) {
+    for secret in credentials.union(&api_keys).filter(|secret| !secret.is_empty()) {
         let part = PART.min(secret.len());
         for (at, shown) in said.as_bytes().windows(part).enumerate() {
             if secret.as_bytes().windows(part).any(|part| part == shown) {

@@ -44,8 +44,6 @@ macro_rules! reply {
     }};
 }
 
-type SdkItem = HashMap<String, AttributeValue>;
-
 pub struct DynamoDbTable {
     pub client: Client,
     pub name: String,
@@ -138,7 +136,7 @@ impl SettingsTable for DynamoDbTable {
     }
 }
 
-fn sdk_key(key: &ItemKey) -> SdkItem {
+fn sdk_key(key: &ItemKey) -> HashMap<String, AttributeValue> {
     // A struct of two strings is always an item.
     serde_dynamo::to_item(key).unwrap_or_default()
 }
