@@ -21,13 +21,9 @@ pub use self::table::{ScanColumns, SettingsTable, TableError, TablePage, TablePa
 pub use crate::kv::Namespace;
 
 pub trait Services: Clock {
-    type Kv: KvStore;
-    type ApiKeys: ApiKeyService;
-    type Table: SettingsTable;
-
-    fn kv(&self) -> &Self::Kv;
-    fn api_keys(&self) -> &Self::ApiKeys;
-    fn table(&self) -> &Self::Table;
+    fn kv(&self) -> &impl KvStore;
+    fn api_keys(&self) -> &impl ApiKeyService;
+    fn table(&self) -> &impl SettingsTable;
 }
 
 /// Time and chance. Monotonic time and sleeping are tokio's, which tests can pause.

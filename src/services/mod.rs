@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use self::api_keys::ApiKeysClient;
 use self::cloudflare::CloudflareKv;
 use self::settings_table::DynamoDbTable;
-use crate::ports::{Clock, Services};
+use crate::ports::{ApiKeyService, Clock, KvStore, Services, SettingsTable};
 
 pub struct RealServices {
     pub kv: CloudflareKv,
@@ -23,19 +23,15 @@ pub struct RealServices {
 }
 
 impl Services for RealServices {
-    type Kv = CloudflareKv;
-    type ApiKeys = ApiKeysClient;
-    type Table = DynamoDbTable;
-
-    fn kv(&self) -> &CloudflareKv {
+    fn kv(&self) -> &impl KvStore {
         &self.kv
     }
 
-    fn api_keys(&self) -> &ApiKeysClient {
+    fn api_keys(&self) -> &impl ApiKeyService {
         &self.api_keys
     }
 
-    fn table(&self) -> &DynamoDbTable {
+    fn table(&self) -> &impl SettingsTable {
         &self.table
     }
 }

@@ -291,19 +291,15 @@ impl<B: Backend> SettingsTable for Memory<B> {
 }
 
 impl<B: Backend> Services for Memory<B> {
-    type Kv = Self;
-    type ApiKeys = B;
-    type Table = Self;
-
-    fn kv(&self) -> &Self {
+    fn kv(&self) -> &impl KvStore {
         self
     }
 
-    fn api_keys(&self) -> &B {
-        self
+    fn api_keys(&self) -> &impl ApiKeyService {
+        &self.0
     }
 
-    fn table(&self) -> &Self {
+    fn table(&self) -> &impl SettingsTable {
         self
     }
 }

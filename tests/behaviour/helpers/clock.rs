@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use ecom_settings_exporter::ports::{Clock, Services};
+use ecom_settings_exporter::ports::{ApiKeyService, Clock, KvStore, Services, SettingsTable};
 use ecom_settings_exporter::services::RealServices;
 
 /// The first back-off of a deployed function. The handler's is a millisecond.
@@ -33,19 +33,15 @@ pub struct ClockedServices {
 }
 
 impl Services for ClockedServices {
-    type Kv = <RealServices as Services>::Kv;
-    type ApiKeys = <RealServices as Services>::ApiKeys;
-    type Table = <RealServices as Services>::Table;
-
-    fn kv(&self) -> &Self::Kv {
+    fn kv(&self) -> &impl KvStore {
         self.real.kv()
     }
 
-    fn api_keys(&self) -> &Self::ApiKeys {
+    fn api_keys(&self) -> &impl ApiKeyService {
         self.real.api_keys()
     }
 
-    fn table(&self) -> &Self::Table {
+    fn table(&self) -> &impl SettingsTable {
         self.real.table()
     }
 }
