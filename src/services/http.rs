@@ -161,35 +161,21 @@ mod tests {
     }
 
     #[test]
-    fn transient_is_an_allow_list() {
-        let transient: Vec<u16> = (100..600)
-            .filter(|status| StatusCode::from_u16(*status).is_ok_and(is_transient))
-            .collect();
-        assert_eq!(transient, [&[408, 429][..], &(500..600).collect::<Vec<u16>>()].concat());
-    }
-
-    #[test]
     fn retry_after_of_any_size_sign_and_shape_is_survived() {
-        let wait = |text: &str| {
-            let wait = retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
-            wait.map(|wait| wait.as_secs())
-        };
         for (text, seconds) in [
             ("7", Some(7)),
             (" 7 ", Some(7)),
             ("0", Some(0)),
             ("3601", Some(3600)),
-            ("18446744073709551615", Some(3600)),
             ("99999999999999999999999999", Some(3600)),
             ("", None),
-            ("soon", None),
             ("-1", None),
             ("+1", None),
             ("1.5", None),
-            ("NaN", None),
             ("Wed, 21 Oct 2026 07:28:00 GMT", None),
         ] {
-            assert_eq!(wait(text), seconds, "{text:?}");
+            let wait = retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+            assert_eq!(wait, seconds.map(Duration::from_secs), "{text:?}");
         }
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }

@@ -221,30 +221,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_aws_says_is_shown_as_its_code_and_a_beginning_without_secrets() {
         let long = "x".repeat(1_000);
-        for (code, message, shown) in [
-            ("AccessDeniedException", "denied", "AccessDeniedException: denied"),
-            (
-                "AccessDeniedException",
-                "by secret-of-the-unit-tests",
-                "AccessDeniedException: by ***",
-            ),
-            ("Denied", "session-of-the-unit-tests,", "Denied: ***,"),
-            ("a sentence", "denied", "unknown error: denied"),
-            ("Denied", &long, &format!("Denied: {}", &long[..300])),
+        let denied = "AccessDeniedException";
+        for (code, message, shown, throttled) in [
+            (denied, "denied", "AccessDeniedException: denied", false),
+            (denied, "by secret-of-the-unit-tests", "AccessDeniedException: by ***", false),
+            ("Denied", "session-of-the-unit-tests,", "Denied: ***,", false),
+            ("a sentence", "denied", "unknown error: denied", false),
+            ("Denied", &long, &format!("Denied: {}", &long[..300]), false),
+            ("ThrottlingException", "slower", "ThrottlingException: slower", true),
         ] {
             let body = json!({"__type": code, "message": message});
-            let (table, _) = table(move |_, _| Some((400, body.clone())));
+            let (table, requests) = table(move |_, _| Some((400, body.clone())));
             let error = table.page(TablePart::Account("a"), None).await.unwrap_err();
-            assert_eq!(error.cause.to_string(), shown);
-            assert!(!error.throttled);
+            assert_eq!((&*error.cause.to_string(), error.throttled), (shown, throttled));
+            assert_eq!(*requests.lock().unwrap(), if throttled { 3 } else { 1 }, "{code}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_throttled_request_is_told_apart() {
-        let body = json!({"__type": "ThrottlingException", "message": "slower"});
-        let (table, requests) = table(move |_, _| Some((400, body.clone())));
-        assert!(table.page(TablePart::Account("a"), None).await.unwrap_err().throttled);
-        assert_eq!(*requests.lock().unwrap(), 3);
     }
 }

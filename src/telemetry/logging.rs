@@ -53,9 +53,6 @@ mod tests {
             (Some(""), LevelFilter::INFO),
             (Some("nonsense"), LevelFilter::INFO),
             (Some("TRACE"), LevelFilter::TRACE),
-            (Some("DEBUG"), LevelFilter::DEBUG),
-            (Some("INFO"), LevelFilter::INFO),
-            (Some("WARN"), LevelFilter::WARN),
             (Some("ERROR"), LevelFilter::ERROR),
             (Some("FATAL"), LevelFilter::ERROR),
         ] {

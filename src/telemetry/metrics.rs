@@ -61,6 +61,7 @@ mod tests {
             records: 3,
             exported: 2,
             drifted_keys: Some(0),
+            foreign: Some(1),
             kv_ms: Duration::from_micros(1_500),
             settings_lag_ms: vec![Duration::from_secs(1), Duration::from_secs(2)],
             ..Stats::default()

@@ -175,16 +175,6 @@ mod tests {
     }
 
     #[test]
-    fn findings_are_metrics_where_they_are_set() {
-        let names =
-            |stats: Stats| stats.metrics().into_iter().map(|metric| metric.0).collect::<Vec<_>>();
-        assert_eq!(names(Stats::default()), [""; 0]);
-        let stats =
-            Stats { missing: Some(0), desired: Some(7), listed: Some(7), ..Stats::default() };
-        assert_eq!(names(stats), ["KeysDesired", "KeysMissing"]);
-    }
-
-    #[test]
     fn up_to_a_hundred_records_have_a_value_each_and_more_share_them() {
         let seconds = |seconds: &mut dyn Iterator<Item = u64>| -> Vec<Duration> {
             seconds.map(Duration::from_secs).collect()

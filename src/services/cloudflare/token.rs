@@ -107,15 +107,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_early_reading_serves_the_first_request() {
-        let (token, readings) = token(numbered);
-        token.read_early();
-        tokio::task::yield_now().await;
-        assert_eq!(text(&token).await, "token-0");
-        assert_eq!(*readings.lock().unwrap(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn whoever_gives_up_or_is_aborted_leaves_nothing_locked() {
         let second = Duration::from_secs(1);
         for (name, at_most) in [("early", EARLY_READING), ("aborted", second), ("other", second)] {

@@ -80,7 +80,9 @@ async fn a_failed_record_without_a_sequence_number_fails_the_invocation() {
 
         let answered = world.batch([written(1, &index("b", "i")), unnamed]).await;
 
-        assert_eq!(answered.error().kind, "MissingSequenceNumber", "{number}");
+        let LambdaError { kind, message } = answered.error();
+        assert_eq!(kind, "MissingSequenceNumber", "{number}");
+        assert!(message.starts_with("1 failed records"), "{message}");
     }
 }
 
