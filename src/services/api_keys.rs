@@ -94,35 +94,28 @@ mod tests {
             let response = http::Response::builder().status(status).header(RETRY_AFTER, 9);
             api_key(&response.body(Bytes::copy_from_slice(body.as_bytes())).unwrap())
         };
-        let key = result(200, r#"{"api_key":"k-1","created_at":"x"}"#).unwrap();
-        assert_eq!(key.expose_secret(), "k-1");
-        assert_eq!(result(404, "").unwrap_err(), ApiKeyError::NotFound);
-        for status in [408, 429, 500, 502, 503, 504] {
-            let error = result(status, "").unwrap_err();
-            let asked = Some(Duration::from_secs(9));
-            let is_silent = matches!(error, ApiKeyError::Silent(_));
-            let retry = Retry { after_whole_back_off: !is_silent, asked_wait: asked };
-            assert_eq!((is_silent, error.retry()), (status >= 500, Some(retry)), "{status}");
-        }
-        for status in [201, 301, 400, 401, 403, 410] {
-            let error = result(status, r#"{"api_key":"k-1"}"#).unwrap_err();
-            assert!(matches!(error, ApiKeyError::Refused(_)), "{status}");
-        }
-        for body in [
-            r#"{"api_key":""}"#,
-            r#"{"api_key":"  "}"#,
-            r#"{"api_key":null}"#,
-            r#"{"api_key":7}"#,
-            r#"{"api_key":"a\nb"}"#,
-            r#"{"api_key":"schlüssel"}"#,
-            &format!(r#"{{"api_key":"{}"}}"#, "k".repeat(1_025)),
-            r#"{}"#,
-            r#"["k-1"]"#,
-            "<html>",
-            "",
+        let good = r#"{"api_key":"k-1","created_at":"x"}"#;
+        assert_eq!(result(200, good).unwrap().expose_secret(), "k-1");
+        let nine_seconds = Some(Duration::from_secs(9));
+        let again =
+            |after_whole_back_off, asked_wait| Some(Retry { after_whole_back_off, asked_wait });
+        for (name, statuses, body, kind, retry) in [
+            ("no API key", &[404][..], good, "NotFound", None),
+            ("no answer", &[500, 502, 503, 504], good, "Silent", again(false, nine_seconds)),
+            ("too busy", &[408, 429], good, "Busy", again(true, nine_seconds)),
+            ("refused", &[201, 301, 400, 401, 403, 410], good, "Refused", None),
+            ("unusable", &[200], r#"{"api_key":""}"#, "Busy", again(true, None)),
+            ("no text", &[200], r#"{"api_key":7}"#, "Busy", again(true, None)),
+            ("null", &[200], r#"{"api_key":null}"#, "Busy", again(true, None)),
+            ("nothing", &[200], "{}", "Busy", again(true, None)),
+            ("no object", &[200], r#"["k-1"]"#, "Busy", again(true, None)),
+            ("no JSON", &[200], "<html>", "Busy", again(true, None)),
         ] {
-            let error = result(200, body).unwrap_err();
-            assert!(matches!(error, ApiKeyError::Busy(_)), "{body}");
+            for status in statuses {
+                let error = result(*status, body).unwrap_err();
+                assert!(format!("{error:?}").starts_with(kind), "{name}, {status}: {error:?}");
+                assert_eq!(error.retry(), retry, "{name}, {status}");
+            }
         }
     }
 

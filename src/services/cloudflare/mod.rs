@@ -11,6 +11,7 @@ use enum_map::EnumMap;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use secrecy::ExposeSecret;
+use serde_json::json;
 use tokio::task::AbortHandle;
 use url::form_urlencoded::Serializer;
 
@@ -104,8 +105,9 @@ impl KvStore for CloudflareKv {
         namespace: Namespace,
         keys: &[String],
     ) -> Result<BTreeMap<String, StoredValue>, KvError> {
-        let body = Some(wire::get_body(keys));
-        let values = self.send(Method::POST, namespace, "bulk/get", body, wire::get_reply).await?;
+        let body = wire::body(&json!({"keys": keys, "type": "text", "withMetadata": true}));
+        let values =
+            self.send(Method::POST, namespace, "bulk/get", Some(body), wire::get_reply).await?;
         let api_keys = values.values().filter_map(|value| value.settings()?.api_key);
         api_keys.for_each(|api_key| hold_api_key(&api_key));
         Ok(values)

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use reqwest::StatusCode;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::json::Json;
@@ -18,10 +17,6 @@ use crate::services::http::{Response, is_transient, retry_after};
 pub fn body(value: &(impl Serialize + ?Sized)) -> Bytes {
     // Only a map whose keys are no strings can't be written.
     serde_json::to_vec(value).unwrap_or_default().into()
-}
-
-pub fn get_body(keys: &[String]) -> Bytes {
-    body(&json!({"keys": keys, "type": "text", "withMetadata": true}))
 }
 
 #[derive(Deserialize)]
@@ -179,33 +174,14 @@ fn failure(response: &Response) -> KvError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::Pair;
     use reqwest::header::RETRY_AFTER;
+    use serde_json::json;
     use std::error::Error;
-    use std::rc::Rc;
     use std::time::Duration;
 
     fn response(status: u16, body: &str) -> Response {
         let response = http::Response::builder().status(status).header(RETRY_AFTER, 9);
         response.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
-    }
-
-    #[test]
-    fn bodies_are_what_the_api_takes() {
-        let pair = |key: &str, metadata: Option<&str>| Pair {
-            key: key.into(),
-            stored: Rc::new(StoredValue {
-                value: "{\"x\":\"\\n\"}".into(),
-                metadata: metadata.map(|json| serde_json::from_str(json).unwrap()),
-            }),
-            item: None,
-        };
-        assert_eq!(
-            body(&[pair("k\"1", Some(r#"{"x":1e2}"#)), pair("k2", None)]),
-            r#"[{"key":"k\"1","value":"{\"x\":\"\\n\"}","metadata":{"x":1e2}},{"key":"k2","value":"{\"x\":\"\\n\"}"}]"#
-        );
-        assert_eq!(body(&["a\"", "b"]), r#"["a\"","b"]"#);
-        assert_eq!(get_body(&["a".into()]), r#"{"keys":["a"],"type":"text","withMetadata":true}"#);
     }
 
     /// What is read of a response to a bulk request for three keys.
