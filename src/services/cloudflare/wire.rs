@@ -174,14 +174,29 @@ fn failure(response: &Response) -> KvError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::Pair;
     use reqwest::header::RETRY_AFTER;
     use serde_json::json;
     use std::error::Error;
+    use std::rc::Rc;
     use std::time::Duration;
 
     fn response(status: u16, body: &str) -> Response {
         let response = http::Response::builder().status(status).header(RETRY_AFTER, 9);
         response.body(Bytes::copy_from_slice(body.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn a_pair_is_sent_with_its_metadata_as_it_stands_or_without_any() {
+        let pair = |metadata: Option<&str>| {
+            let metadata = metadata.map(|json| serde_json::from_str(json).unwrap());
+            let stored = Rc::new(StoredValue { value: r#"{"x":"\n"}"#.into(), metadata });
+            Pair { key: "k\"1".into(), stored, item: None }
+        };
+        assert_eq!(
+            body(&[pair(Some(r#"{"x":1e2}"#)), pair(None)]),
+            r#"[{"key":"k\"1","value":"{\"x\":\"\\n\"}","metadata":{"x":1e2}},{"key":"k\"1","value":"{\"x\":\"\\n\"}"}]"#
+        );
     }
 
     /// What is read of a response to a bulk request for three keys.
