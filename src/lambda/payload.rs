@@ -261,8 +261,6 @@ mod tests {
     fn everything_else_is_refused_and_the_error_says_what_is_wrong_and_what_is_taken() {
         let long = json!({"explain": {"key": "k".repeat(513)}}).to_string();
         let rows = [
-            ("", "the payload must be a JSON object"),
-            ("null", "the payload must be a JSON object"),
             ("[]", "the payload must be a JSON object"),
             ("{}", "the payload has to be one of"),
             (r#"{"foo":1}"#, "unknown field `foo`"),

@@ -258,11 +258,8 @@ mod tests {
     #[test]
     fn a_2xx_that_is_no_success_is_a_failure() {
         for body in [
-            "",
             "<html>",
             "{}",
-            "[]",
-            "null",
             r#"{"success":true}"#,
             r#"{"success":true,"result":null}"#,
             r#"{"success":false,"result":{"successful_key_count":2}}"#,
@@ -283,27 +280,23 @@ mod tests {
             let error = bulk_reply(&response(status, &body), 2).unwrap_err();
             error.source().unwrap().to_string()
         };
-        for (status, errors, reason) in [
+        for (errors, codes) in [
             (
-                400,
                 r#"[{"code":10012,"message":"malformed s3cret"}]"#,
-                "status 400 Bad Request, code 10012: malformed body or value",
+                ", code 10012: malformed body or value",
             ),
             (
-                400,
                 r#"[{"code":4711,"message":"s3cret"},{"code":100000},{"code":-1},{"code":1},{"code":2},{"code":3}]"#,
-                "status 400 Bad Request, code 4711, code 1, code 2",
+                ", code 4711, code 1, code 2",
             ),
-            (400, r#"[{"code":"s3cret"}]"#, "status 400 Bad Request"),
-            (400, r#"["s3cret"]"#, "status 400 Bad Request"),
-            (400, "[]", "status 400 Bad Request"),
-            (
-                200,
-                r#"[{"code":10046,"message":"s3cret"}]"#,
-                "a body that does not confirm status 200 OK, code 10046: too many bulk requests",
-            ),
+            (r#"[{"code":"s3cret"}]"#, ""),
+            (r#"["s3cret"]"#, ""),
+            ("[]", ""),
         ] {
-            assert_eq!(said(status, errors), format!("{reason}; it asks to wait 9 s"), "{errors}");
+            let told = |status: &str| format!("{status}{codes}; it asks to wait 9 s");
+            assert_eq!(said(400, errors), told("status 400 Bad Request"), "{errors}");
+            let unproved = told("a body that does not confirm status 200 OK");
+            assert_eq!(said(200, errors), unproved, "{errors}");
         }
     }
 
