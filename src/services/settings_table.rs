@@ -15,7 +15,8 @@ use crate::item::keys::{QUERY_SEPARATOR, query_config_sk_prefix};
 use crate::item::{CLAIM_PATHS, Item, ItemKey};
 use crate::ports::{Cause, ScanColumns, SettingsTable, TableError, TablePage, TablePart};
 
-/// DynamoDB's most keys in one `BatchGetItem`.
+const BATCH_GET: &str = "BatchGetItem";
+/// DynamoDB's most keys in one request.
 const BATCH_GET_KEYS: usize = 100;
 const BATCH_GETS_IN_FLIGHT: usize = 4;
 
@@ -31,7 +32,7 @@ fn claims_filter() -> String {
 
 /// Sends a call, and returns its reply, or else leaves the function with an error.
 macro_rules! reply {
-    ($operation:literal, $call:expr) => {{
+    ($operation:expr, $call:expr) => {{
         let body = TakeBody::default();
         let sent = $call.customize().interceptor(body.clone()).send().await;
         sent.map_err(|error| TableError {
@@ -61,9 +62,9 @@ impl DynamoDbTable {
                 .set_keys(Some(open.iter().map(sdk_key).collect()))
                 .consistent_read(true)
                 .build()
-                .map_err(|error| table_error("BatchGetItem", error))?;
+                .map_err(|error| table_error(BATCH_GET, error))?;
             let call = self.client.batch_get_item().request_items(&self.name, request);
-            let reply = reply!("BatchGetItem", call);
+            let reply = reply!(BATCH_GET, call);
             items.extend(reply.page.items);
             if reply.unprocessed.is_empty() {
                 return Ok(items);
@@ -72,10 +73,7 @@ impl DynamoDbTable {
             } else if let Some(millis) = back_offs.next() {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
             } else {
-                return Err(table_error(
-                    "BatchGetItem",
-                    "keys are left unprocessed again and again",
-                ));
+                return Err(table_error(BATCH_GET, "keys are left unprocessed again and again"));
             }
             open = reply.unprocessed;
         }
