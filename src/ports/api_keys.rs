@@ -19,7 +19,7 @@ pub fn fits_a_url(name: &str) -> bool {
 pub enum ApiKeyError {
     #[error("the account has no API key")]
     NotFound,
-    /// With this cell, there is no URL.
+    /// With this cell, the URL does not parse.
     #[error("cell can't be part of a URL")]
     BadCell,
     /// No answer, or 5xx.

@@ -33,12 +33,12 @@ pub trait Clock {
     fn jitter(&self) -> f64;
 }
 
-/// How the same request may be sent again within the same invocation.
+/// What to wait for before the same request is sent again within the same invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// Whether a whole back-off is waited, and not a random part of it.
+    /// Whether to wait for a whole back-off, and not only for a random part of it.
     pub after_whole_back_off: bool,
-    /// The wait that the service asks for. It is at least waited.
+    /// The shortest wait that the service asks for.
     pub asked_wait: Option<Duration>,
 }
 

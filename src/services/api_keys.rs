@@ -51,7 +51,7 @@ fn api_key(response: &Response) -> Result<SecretString, ApiKeyError> {
     }
 }
 
-/// Fills in names that fit a URL.
+/// Returns the URL for names that fit one.
 fn url(template: &str, cell: &str, account: &str) -> Result<Url, ApiKeyError> {
     let filled = template
         .replace("{cell}", &percent_encoded(cell))

@@ -51,6 +51,7 @@ struct BulkResult {
 /// the count of successful keys bears it out: on 2xx where there is a count, on 4xx always.
 pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError> {
     let status = response.status();
+    // What the response means unless it tells of each key.
     let error = failure(response);
     let envelope = serde_json::from_slice::<Envelope<BulkResult>>(response.body());
     let Ok(Envelope { success, result: Some(result), .. }) = envelope else { return Err(error) };
