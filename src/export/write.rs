@@ -65,10 +65,6 @@ impl WriteItem {
     pub fn under(item: ItemRef, keys: BTreeSet<String>) -> Self {
         Self { only: Some(keys), ..Self::new(item) }
     }
-
-    fn key(&self) -> ItemKey {
-        self.item.key()
-    }
 }
 
 /// What became of an item.
@@ -80,15 +76,6 @@ pub enum Fate {
     Absent,
     Rejected(Rejection),
     Failed(ExportError),
-}
-
-impl From<NotExportable> for Fate {
-    fn from(why: NotExportable) -> Self {
-        match why {
-            NotExportable::Rejected(rejection) => Self::Rejected(rejection),
-            NotExportable::Unavailable(error) => Self::Failed(error.into()),
-        }
-    }
 }
 
 #[derive(Debug, Default)]
@@ -112,12 +99,11 @@ impl Written {
 
 /// An item's value and its keys, as read last.
 struct Draft {
+    /// It has an image only if that stood in.
     write: WriteItem,
     stored: Rc<StoredValue>,
     /// Those that are not another item's.
     keys: Vec<String>,
-    /// Whether the image stood in.
-    stood_in: bool,
 }
 
 /// Writes items of one namespace, each given once. Where two ask for one key, the later one gets it. Returns what
@@ -129,13 +115,12 @@ pub async fn write_items<S: Services>(
     api_keys: &mut ApiKeys,
 ) -> Written {
     let owners = items.iter().filter_map(|write| owner_of_image(write, invocation.config));
-    let owners = owners.collect();
     let mut writing = Writing {
         invocation,
         namespace,
         api_keys,
-        owners,
-        table_error: None,
+        owners: owners.collect(),
+        table: Ok(()),
         written: Written::default(),
     };
     let mut items = items.into_iter().peekable();
@@ -143,14 +128,12 @@ pub async fn write_items<S: Services>(
         let mut drafts = Vec::new();
         let mut bytes = 0;
         while bytes < MAX_BYTES && items.peek().is_some() {
-            let new = writing.first_read(items.by_ref().take(READ_ITEMS).collect()).await;
+            let new = writing.draft_all(items.by_ref().take(READ_ITEMS).collect()).await;
             bytes += new.iter().map(|draft| draft.stored.body_bytes()).sum::<usize>();
             drafts.extend(new);
         }
         writing.write(drafts).await;
     }
-    let Written { winners, left_behind, .. } = &mut writing.written;
-    left_behind.retain(|key, _| !winners.contains_key(key));
     writing.written
 }
 
@@ -160,82 +143,78 @@ struct Writing<'a, 's, S> {
     api_keys: &'a mut ApiKeys,
     /// The accounts whose API keys the images will need. They are asked for beside the first read.
     owners: BTreeSet<ApiKeyOwner>,
-    /// Why a first read failed: then the table is not waited for again.
-    table_error: Option<ReadError>,
+    /// Whether the first reads succeed. After one that fails, the table is not waited for again.
+    table: Result<(), ReadError>,
     written: Written,
 }
 
 impl<S: Services> Writing<'_, '_, S> {
-    /// Reads items while API keys are asked for. Returns their drafts.
-    async fn first_read(&mut self, writes: Vec<WriteItem>) -> Vec<Draft> {
+    /// Returns the drafts of items, with their API keys.
+    async fn draft_all(&mut self, writes: Vec<WriteItem>) -> Vec<Draft> {
+        let mut items = self.first_read(&writes).await;
+        let mut found = Vec::new();
+        for mut write in writes {
+            let item = items.remove(&write.item.key());
+            if item.is_some() {
+                write.image = None;
+            }
+            match (item.as_ref().or(write.image.as_ref()), self.table.clone()) {
+                (Some(item), _) => {
+                    let item = Exportable::decode(&write.item, item, self.invocation.config);
+                    found.push((write, item));
+                }
+                (None, Ok(())) => self.decide(write.item, Fate::Absent),
+                (None, Err(error)) => self.decide(write.item, Fate::Failed(error.into())),
+            }
+        }
+        let exportable = found.iter().filter_map(|(_, item)| item.as_ref().ok());
+        exportable.clone().for_each(warn_if_odd);
+        self.api_keys.find(self.invocation, exportable).await;
+        found.into_iter().filter_map(|(write, item)| self.draft(write, item)).collect()
+    }
+
+    /// Reads items while API keys are asked for. A table that can't be read has none of them.
+    async fn first_read(&mut self, writes: &[WriteItem]) -> BTreeMap<ItemKey, Item> {
         let invocation = self.invocation;
         let until = self.until(invocation.budget.first_read);
-        let known = self.table_error.clone();
+        let table = self.table.clone();
         let read = async {
-            match known {
-                None => read_items(invocation, until, writes.iter().map(WriteItem::key)).await,
-                Some(error) => Err(error),
-            }
+            table?;
+            read_items(invocation, until, writes.iter().map(|write| write.item.key())).await
         };
         let owners = std::mem::take(&mut self.owners);
         let (read, ()) = tokio::join!(read, self.api_keys.ask(invocation, owners));
-        let mut items = read.unwrap_or_else(|error| {
-            if self.table_error.is_none() && writes.iter().any(|write| write.image.is_some()) {
+        read.unwrap_or_else(|error| {
+            if self.table.is_ok() && writes.iter().any(|write| write.image.is_some()) {
                 warn!(
                     error = %Chain(&error),
                     "the table can't be read: images of the stream stand in for its items"
                 );
             }
-            self.table_error = Some(error);
+            self.table = Err(error);
             BTreeMap::new()
+        })
+    }
+
+    /// Returns the draft of an item, if it can be exported with the API keys that are known.
+    fn draft(&mut self, write: WriteItem, item: Result<Exportable, Rejection>) -> Option<Draft> {
+        let exported = item.map_err(NotExportable::from).and_then(|item| {
+            let keys = item.keys.clone();
+            Ok((keys, item.value(self.api_keys)?))
         });
-        let mut found = Vec::new();
-        for mut write in writes {
-            let item = items.remove(&write.key());
-            let stood_in = item.is_none();
-            match (item.or_else(|| write.image.take()), self.table_error.clone()) {
-                (Some(item), _) => found.push((write, item, stood_in)),
-                (None, None) => self.decide(write.item, Fate::Absent),
-                (None, Some(error)) => self.decide(write.item, Fate::Failed(error.into())),
+        let fate = match exported {
+            Ok((mut keys, value)) => {
+                keys.retain(|key| write.only.as_ref().is_none_or(|only| only.contains(key)));
+                let metadata =
+                    self.invocation.metadata(&write.item.index, write.changed_at.clone());
+                let stored = Rc::new(StoredValue::new(value, metadata));
+                return Some(Draft { write, stored, keys });
             }
-        }
-        self.draft(found).await
-    }
-
-    /// Returns the drafts of items that were read, with their API keys.
-    async fn draft(&mut self, found: Vec<(WriteItem, Item, bool)>) -> Vec<Draft> {
-        let mut exportable = Vec::new();
-        for (write, item, stood_in) in found {
-            match Exportable::decode(&write.item, &item, self.invocation.config) {
-                Ok(item) => exportable.push((write, item, stood_in)),
-                Err(rejection) => self.decide(write.item, Fate::Rejected(rejection)),
-            }
-        }
-        exportable.iter().for_each(|(_, item, _)| warn_if_odd(item));
-        self.api_keys.find(self.invocation, exportable.iter().map(|(_, item, _)| item)).await;
-        let mut drafts = Vec::new();
-        for (write, item, stood_in) in exportable {
-            match self.draft_of(&write, item, stood_in) {
-                Ok(draft) => drafts.push(draft),
-                Err(why) => self.decide(write.item, why.into()),
-            }
-        }
-        drafts
-    }
-
-    fn draft_of(
-        &self,
-        write: &WriteItem,
-        item: Exportable,
-        stood_in: bool,
-    ) -> Result<Draft, NotExportable> {
-        let mut keys = item.keys.clone();
-        if let Some(only) = &write.only {
-            keys.retain(|key| only.contains(key));
-        }
-        let metadata = self.invocation.metadata(&write.item.index, write.changed_at.clone());
-        let stored = Rc::new(StoredValue::new(item.value(self.api_keys)?, metadata));
-        Ok(Draft { write: write.clone(), stored, keys, stood_in })
+            Err(NotExportable::Rejected(rejection)) => Fate::Rejected(rejection),
+            Err(NotExportable::Unavailable(error)) => Fate::Failed(error.into()),
+        };
+        self.decide(write.item, fate);
+        None
     }
 
     /// Returns when `time` is over, the deadline at the latest.
@@ -287,6 +266,7 @@ impl<S: Services> Writing<'_, '_, S> {
                 true
             });
         }
+        self.written.left_behind.retain(|key, _| !winners.contains_key(key));
         self.written.winners.extend(winners);
     }
 
@@ -294,7 +274,7 @@ impl<S: Services> Writing<'_, '_, S> {
     async fn put(&mut self, drafts: Vec<Draft>) -> Vec<Draft> {
         // In the order of the items. So Cloudflare's refusals are found in this order too, and each delivery
         // gets further.
-        let pairs = drafts.iter().flat_map(|Draft { write, keys, stored, .. }| {
+        let pairs = drafts.iter().flat_map(|Draft { write, keys, stored }| {
             keys.iter().map(|key| Pair {
                 key: key.clone(),
                 stored: Rc::clone(stored),
@@ -327,18 +307,18 @@ impl<S: Services> Writing<'_, '_, S> {
 
     /// Reads the items again. Returns those that have changed, to be put again.
     async fn read_again(&mut self, drafts: Vec<Draft>) -> Vec<Draft> {
-        let until = self.until(match self.table_error {
-            Some(_) => SECOND_CHANCE,
-            None => Duration::MAX,
+        let until = self.until(match self.table {
+            Ok(()) => Duration::MAX,
+            Err(_) => SECOND_CHANCE,
         });
         let mut changed = Vec::new();
         let mut drafts = drafts.into_iter().peekable();
         while drafts.peek().is_some() {
             let part: Vec<Draft> = drafts.by_ref().take(READ_ITEMS).collect();
-            let keys = part.iter().map(|draft| draft.write.key());
+            let keys = part.iter().map(|draft| draft.write.item.key());
             match read_items(self.invocation, until, keys).await {
                 Ok(items) => changed.extend(part.into_iter().filter_map(|draft| {
-                    let item = items.get(&draft.write.key());
+                    let item = items.get(&draft.write.item.key());
                     self.follow(draft, item)
                 })),
                 Err(error) => self.leave_unverified(part, &error),
@@ -348,31 +328,26 @@ impl<S: Services> Writing<'_, '_, S> {
     }
 
     /// Follows an item that was read again. Returns what is to be put.
-    fn follow(&mut self, draft: Draft, item: Option<&Item>) -> Option<Draft> {
+    fn follow(&mut self, mut draft: Draft, item: Option<&Item>) -> Option<Draft> {
+        let stood_in = draft.write.image.take().is_some();
         let Some(item) = item else {
-            let fate = if draft.stood_in { Fate::Written } else { Fate::Absent };
-            if !draft.stood_in {
+            if !stood_in {
                 self.leave_behind(&draft, &[]);
             }
+            let fate = if stood_in { Fate::Written } else { Fate::Absent };
             self.decide(draft.write.item, fate);
             return None;
         };
-        let new = Exportable::decode(&draft.write.item, item, self.invocation.config)
-            .map_err(NotExportable::from)
-            .and_then(|item| self.draft_of(&draft.write, item, false));
-        match new {
-            Ok(mut new) => {
-                self.leave_behind(&draft, &new.keys);
-                let is_anothers = |by: &ItemRef| *by != draft.write.item;
-                new.keys.retain(|key| !self.written.winners.get(key).is_some_and(is_anothers));
-                let is_same = new.stored.value == draft.stored.value;
-                if !is_same || new.keys.iter().any(|key| !draft.keys.contains(key)) {
-                    return Some(new);
-                }
-                self.decide(draft.write.item, Fate::Written);
-            }
-            Err(why) => self.decide(draft.write.item, why.into()),
+        let item = Exportable::decode(&draft.write.item, item, self.invocation.config);
+        let mut new = self.draft(draft.write.clone(), item)?;
+        self.leave_behind(&draft, &new.keys);
+        let is_anothers = |by: &ItemRef| *by != draft.write.item;
+        new.keys.retain(|key| !self.written.winners.get(key).is_some_and(is_anothers));
+        let is_same = new.stored.value == draft.stored.value;
+        if !is_same || new.keys.iter().any(|key| !draft.keys.contains(key)) {
+            return Some(new);
         }
+        self.decide(draft.write.item, Fate::Written);
         None
     }
 
@@ -387,25 +362,25 @@ impl<S: Services> Writing<'_, '_, S> {
         }
     }
 
+    /// Decides about items that could not be read again.
     fn leave_unverified(&mut self, drafts: Vec<Draft>, error: &ReadError) {
-        // Another item's keys are written by a removal. A change of that item meanwhile may have been exported
-        // before.
-        let is_of_the_batch =
-            |draft: &Draft| self.invocation.source == Source::Stream && draft.write.only.is_none();
-        let (of_the_batch, others): (Vec<_>, Vec<_>) =
-            drafts.into_iter().partition(is_of_the_batch);
-        if !of_the_batch.is_empty() {
+        let mut exported = 0;
+        for draft in drafts {
+            // Another item's keys are written by a removal. A change of that item meanwhile may have been exported
+            // before.
+            if self.invocation.source == Source::Stream && draft.write.only.is_none() {
+                exported += 1;
+                self.decide(draft.write.item, Fate::Written);
+            } else {
+                self.fail(draft, error.clone().into());
+            }
+        }
+        if exported > 0 {
             warn!(
-                items = of_the_batch.len(),
+                items = exported,
                 error = %Chain(error),
                 "items were exported, and could not be read again: a change meanwhile has its own record"
             );
-        }
-        for draft in of_the_batch {
-            self.decide(draft.write.item, Fate::Written);
-        }
-        for draft in others {
-            self.fail(draft, error.clone().into());
         }
     }
 }
