@@ -26,7 +26,6 @@ use super::error::ExportError;
 use super::exportable::Exportable;
 use super::invocation::Invocation;
 use super::table::{ReadError, read_items};
-use crate::config::ExporterConfig;
 use crate::error_chain::Chain;
 use crate::index::ItemRef;
 use crate::item::{Item, ItemKey, Rejection};
@@ -114,7 +113,10 @@ pub async fn write_items<S: Services>(
     items: Vec<WriteItem>,
     api_keys: &mut ApiKeys,
 ) -> Written {
-    let owners = items.iter().filter_map(|write| owner_of_image(write, invocation.config));
+    let owners = items.iter().filter_map(|write| {
+        let image = Exportable::decode(&write.item, write.image.as_ref()?, invocation.config);
+        image.ok()?.owner().cloned()
+    });
     let mut writing = Writing {
         invocation,
         namespace,
@@ -341,8 +343,8 @@ impl<S: Services> Writing<'_, '_, S> {
         let item = Exportable::decode(&draft.write.item, item, self.invocation.config);
         let mut new = self.draft(draft.write.clone(), item)?;
         self.leave_behind(&draft, &new.keys);
-        let is_anothers = |by: &ItemRef| *by != draft.write.item;
-        new.keys.retain(|key| !self.written.winners.get(key).is_some_and(is_anothers));
+        let item = &draft.write.item;
+        new.keys.retain(|key| self.written.winners.get(key).is_none_or(|winner| winner == item));
         let is_same = new.stored.value == draft.stored.value;
         if !is_same || new.keys.iter().any(|key| !draft.keys.contains(key)) {
             return Some(new);
@@ -354,11 +356,9 @@ impl<S: Services> Writing<'_, '_, S> {
     /// Notes the keys that were written for an item and for which it no longer asks.
     fn leave_behind(&mut self, draft: &Draft, asked: &[String]) {
         for key in draft.keys.iter().filter(|key| !asked.contains(key)) {
-            if self.written.keys.get(key) == Some(&draft.write.item) {
-                self.written.keys.remove(key);
-                self.written.winners.remove(key);
-                self.written.left_behind.insert(key.clone(), draft.write.item.clone());
-            }
+            self.written.keys.remove(key);
+            self.written.winners.remove(key);
+            self.written.left_behind.insert(key.clone(), draft.write.item.clone());
         }
     }
 
@@ -383,12 +383,6 @@ impl<S: Services> Writing<'_, '_, S> {
             );
         }
     }
-}
-
-/// Returns the account whose API key the image of an index will need, and its cell.
-fn owner_of_image(write: &WriteItem, config: &ExporterConfig) -> Option<ApiKeyOwner> {
-    let image = write.image.as_ref()?;
-    Exportable::decode(&write.item, image, config).ok()?.owner().cloned()
 }
 
 fn warn_if_odd(item: &Exportable) {
