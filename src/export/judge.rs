@@ -411,8 +411,8 @@ const MAX_POINTERS: usize = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fakes::{index, index_item};
-    use serde_json::json;
+    use crate::export::fakes::{index, index_item, shop};
+    use serde_json::{Value, json};
 
     fn ours(digest: Option<&str>) -> Held {
         let digest = digest.map(|value| Digest::of(value.as_bytes()));
@@ -465,55 +465,46 @@ mod tests {
     }
 
     /// A table for key `shop`, owned by index `owner`, and these items.
-    fn table(items: &[(&str, serde_json::Value)]) -> Table {
-        let shop = "shop".to_owned();
-        let mut table = Table::of_settings([(&shop, &ours(None))]);
+    fn table(items: Vec<(&str, Value)>) -> Table {
+        let mut table = Table::of_settings([(&"shop".to_owned(), &ours(None))]);
         for (name, attributes) in items {
-            let (key, item) = index_item(name, attributes);
+            let (key, item) = index_item(name, &attributes);
             table.add(&key, &item.attributes(), Wants::Unmade);
         }
         table
     }
 
-    fn claimant(items: &[(&str, serde_json::Value)]) -> Option<String> {
-        let table = table(items);
-        table.claim_of(&KvKey::of_settings("shop")).map(|claim| claim.index.name.clone())
-    }
-
     #[test]
     fn a_contested_key_is_its_owners_else_the_first_ones() {
-        let shop = json!({"shop_id": {"S": "shop"}});
-        assert_eq!(claimant(&[("b", shop.clone()), ("a", shop.clone())]).unwrap(), "a");
-        for order in [["a", "owner", "z"], ["owner", "a", "z"], ["z", "a", "owner"]] {
-            let items = order.map(|name| (name, shop.clone()));
-            assert_eq!(claimant(&items).unwrap(), "owner", "{order:?}");
-            assert_eq!(table(&items).claimants(&KvKey::of_settings("shop")).count(), 3);
+        let key = KvKey::of_settings("shop");
+        for (order, expected) in [
+            (vec!["b", "a"], "a"),
+            (vec!["a", "owner", "z"], "owner"),
+            (vec!["owner", "a", "z"], "owner"),
+            (vec!["z", "a", "owner"], "owner"),
+        ] {
+            let table = table(order.iter().map(|name| (*name, shop("shop"))).collect());
+            assert_eq!(table.claim_of(&key).unwrap().index.name, expected, "{order:?}");
+            assert_eq!(table.claimants(&key).count(), order.len(), "{order:?}");
         }
-        assert_eq!(claimant(&[("a", json!({}))]), None);
+        assert_eq!(table(vec![("a", json!({}))]).claim_of(&key), None);
     }
 
     #[test]
     fn an_alias_protects_the_key_it_names_and_the_keys_of_an_index_without_an_item() {
-        let verdict =
-            |items: &[(&str, serde_json::Value)]| table(items).verdict(&KvKey::of_settings("shop"));
+        use Verdict::{Orphaned, Withheld};
         let points_at = |name: &str| json!({"read_alias": {"S": name}});
+        let (at_key, at_owner) = (|| points_at("shop"), || points_at("a-owner"));
+        let owner = ("owner", json!({}));
         for (name, items, expected) in [
-            ("nobody points", vec![], Verdict::Orphaned),
-            ("another item names the key", vec![("x", points_at("shop"))], Verdict::Withheld),
-            (
-                "the owner itself names the key",
-                vec![("owner", points_at("shop"))],
-                Verdict::Orphaned,
-            ),
-            ("another names the owner", vec![("x", points_at("a-owner"))], Verdict::Withheld),
-            (
-                "another names the owner, which has an item",
-                vec![("x", points_at("a-owner")), ("owner", json!({}))],
-                Verdict::Orphaned,
-            ),
-            ("another names something else", vec![("x", points_at("a-other"))], Verdict::Orphaned),
+            ("nobody points", vec![], Orphaned),
+            ("another item names the key", vec![("x", at_key())], Withheld),
+            ("the owner itself names the key", vec![("owner", at_key())], Orphaned),
+            ("another names the owner", vec![("x", at_owner())], Withheld),
+            ("another names an owner with an item", vec![("x", at_owner()), owner], Orphaned),
+            ("another names something else", vec![("x", points_at("a-other"))], Orphaned),
         ] {
-            assert_eq!(verdict(&items), expected, "{name}");
+            assert_eq!(table(items).verdict(&KvKey::of_settings("shop")), expected, "{name}");
         }
     }
 
@@ -532,15 +523,12 @@ mod tests {
     fn a_range_knows_what_items_ask_for_in_it_and_what_dangles() {
         let long = "l".repeat(511);
         let (unholdable, _) = index_item(&long, &json!({}));
+        let targets = ["a-gone", "a-listed", "a-i", &format!("a-{long}"), "z-beyond"];
+        let targets = targets.map(|name| json!({"M": {"index_id": {"S": name}}}));
+        let doc_writes = json!({"M": {"enabled": {"BOOL": true}, "targets": {"L": targets}}});
         let item = json!({
             "shop_id": {"S": "z-shop"},
-            "index_aliases": {"M": {"doc_writes": {"M": {"enabled": {"BOOL": true}, "targets": {"L": [
-                {"M": {"index_id": {"S": "a-gone"}}},
-                {"M": {"index_id": {"S": "a-listed"}}},
-                {"M": {"index_id": {"S": "a-i"}}},
-                {"M": {"index_id": {"S": format!("a-{long}")}}},
-                {"M": {"index_id": {"S": "z-beyond"}}},
-            ]}}}}},
+            "index_aliases": {"M": {"doc_writes": doc_writes}},
         });
         let (key, item) = index_item("i", &item);
         let keys = |table: &Table| -> Vec<String> {
@@ -572,7 +560,7 @@ mod tests {
 
     #[test]
     fn a_read_value_is_owned_by_its_metadata_and_without_any_by_what_it_names() {
-        let stored = |value: &str, metadata: Option<serde_json::Value>| StoredValue {
+        let stored = |value: &str, metadata: Option<Value>| StoredValue {
             value: value.to_owned(),
             metadata: metadata.map(|it| crate::json::Json::of(&it).unwrap()),
         };
