@@ -560,27 +560,27 @@ mod tests {
 
     #[test]
     fn a_read_value_is_owned_by_its_metadata_and_without_any_by_what_it_names() {
-        let stored = |value: &str, metadata: Option<Value>| StoredValue {
-            value: value.to_owned(),
-            metadata: metadata.map(|it| crate::json::Json::of(&it).unwrap()),
-        };
         let named = r#"{"system_account_id":"a","index_name":"v"}"#;
-        let by = |name: &str, environment: Option<&str>| json!({"system_account_id": "a", "index_name": name, "environment": environment});
-        for (case, stored, owner) in [
-            ("metadata", stored(named, Some(by("m", Some("prod")))), Some("m")),
-            ("metadata from before environments", stored(named, Some(by("m", None))), Some("m")),
-            ("no metadata", stored(named, None), Some("v")),
-            ("no metadata, names nothing", stored("{}", None), None),
-            ("metadata of nobody", stored(named, Some(json!({"x": 1}))), None),
-            ("another environment's", stored(named, Some(by("m", Some("dev")))), None),
+        let by_m = |environment: Option<&str>| {
+            let digest = Digest::of(b"another value");
+            Some(json!({
+                "system_account_id": "a", "index_name": "m", "environment": environment, "digest": digest,
+            }))
+        };
+        for (name, value, metadata, owner) in [
+            ("metadata", named, by_m(Some("prod")), Some("m")),
+            ("metadata from before environments", named, by_m(None), Some("m")),
+            ("no metadata", named, None, Some("v")),
+            ("no metadata, names nothing", "{}", None, None),
+            ("metadata of nobody", named, Some(json!({"x": 1})), None),
+            ("another environment's", named, by_m(Some("dev")), None),
         ] {
+            let metadata = metadata.map(|it| crate::json::Json::of(&it).unwrap());
+            let stored = StoredValue { value: value.to_owned(), metadata };
             let held = Held::read(Some(&stored), "prod");
-            assert_eq!(held.owner().map(|owner| owner.name.as_str()), owner, "{case}");
+            assert_eq!(held.owner().map(|owner| owner.name.as_str()), owner, "{name}");
+            let is_told = matches!(held, Held::Ours { digest: Some(_), .. });
+            assert!(!is_told, "{name}: the digest is another value's");
         }
-        let metadata = json!({
-            "digest": Digest::of(b"other"), "system_account_id": "a", "index_name": "m",
-        });
-        let held = Held::read(Some(&stored(named, Some(metadata))), "prod");
-        assert!(matches!(held, Held::Ours { digest: None, .. }), "a digest of something else");
     }
 }
