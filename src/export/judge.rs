@@ -345,12 +345,11 @@ impl Table {
     }
 
     pub fn verdict(&self, key: &KvKey) -> Verdict {
-        let none = Row::default();
-        let row = self.rows.get(key).unwrap_or(&none);
-        let wants = row.claim.as_ref().map(|claim| claim.wants);
-        let owner = row.held.owner().and_then(|owner| self.owner_item(owner));
+        let wants = self.claim_of(key).map(|claim| claim.wants);
+        let held = self.rows.get(key).map_or(&Held::Nothing, |row| &row.held);
+        let owner = held.owner().and_then(|owner| self.owner_item(owner));
         let is_protected = wants.is_none() && !self.protectors(key).is_empty();
-        judge(wants, &row.held, owner, is_protected)
+        judge(wants, held, owner, is_protected)
     }
 
     pub fn claim_of(&self, key: &KvKey) -> Option<&Claim> {
@@ -385,9 +384,8 @@ impl Table {
 
     /// Returns all items that ask for a key.
     pub fn claimants(&self, key: &KvKey) -> impl Iterator<Item = &Rc<IndexRef>> {
-        let row = self.rows.get(key);
-        let first = row.and_then(|row| Some(&row.claim.as_ref()?.index));
-        first.into_iter().chain(row.into_iter().flat_map(|row| &row.others))
+        let row = self.rows.get(key).into_iter();
+        row.flat_map(|row| row.claim.iter().map(|claim| &claim.index).chain(&row.others))
     }
 
     /// Returns whether the table knows a key, or would if an item asked for it.

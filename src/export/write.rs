@@ -44,7 +44,6 @@ const SECOND_CHANCE: Duration = Duration::from_secs(25);
 /// What the values of one round may take, in bytes.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// An item to be written.
 #[derive(Debug, Clone)]
 pub struct WriteItem {
     pub item: ItemRef,
