@@ -72,13 +72,11 @@ impl Held {
             let owner = stored.settings().map(|settings| Rc::new(settings.index));
             return owner.map_or(Self::Stranger, |owner| Self::Ours { owner, digest: None });
         }
-        match Self::listed(stored.metadata().as_ref(), environment) {
-            Self::Ours { owner, digest } => {
-                let is_told = digest == Some(Digest::of(stored.value.as_bytes()));
-                Self::Ours { owner, digest: digest.filter(|_| is_told) }
-            }
-            held => held,
+        let mut held = Self::listed(stored.metadata().as_ref(), environment);
+        if let Self::Ours { digest, .. } = &mut held {
+            digest.take_if(|digest| *digest != Digest::of(stored.value.as_bytes()));
         }
+        held
     }
 
     pub fn owner(&self) -> Option<&Rc<IndexRef>> {
@@ -105,18 +103,15 @@ pub enum Wants {
     Unavailable,
 }
 
-/// The item of the index that owns a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OwnerItem {
-    #[default]
-    Absent,
-    Exportable,
-    Rejected,
-}
-
 /// Returns the verdict on a key. `wants` is what the item that has the key asks it to hold. Where no item asks
-/// for it, the owner's item counts, and whether an active alias protects the key.
-pub fn judge(wants: Option<Wants>, held: &Held, owner: OwnerItem, is_protected: bool) -> Verdict {
+/// for it, `owner` counts, which is what the owner's item asks its keys to hold, and whether an active alias
+/// protects the key.
+pub fn judge(
+    wants: Option<Wants>,
+    held: &Held,
+    owner: Option<Wants>,
+    is_protected: bool,
+) -> Verdict {
     match (wants, held) {
         (Some(_), Held::OtherEnvironment) => Verdict::Conflicting,
         (Some(Wants::Rejected), _) => Verdict::Rejected,
@@ -130,7 +125,7 @@ pub fn judge(wants: Option<Wants>, held: &Held, owner: OwnerItem, is_protected: 
         (Some(_), _) => Verdict::Stale,
         (None, Held::Nothing | Held::Stranger | Held::OtherEnvironment) => Verdict::Foreign,
         (None, Held::Ours { .. }) if is_protected => Verdict::Withheld,
-        (None, Held::Ours { .. }) if owner == OwnerItem::Rejected => Verdict::Rejected,
+        (None, Held::Ours { .. }) if owner == Some(Wants::Rejected) => Verdict::Rejected,
         (None, Held::Ours { .. }) => Verdict::Orphaned,
     }
 }
@@ -172,18 +167,14 @@ pub struct Row {
 
 impl Row {
     fn add(&mut self, claim: Claim) {
-        let owner = self.held.owner().cloned();
-        let rank = |claim: &Claim| {
-            (owner.as_ref() != Some(&claim.index), claim.index.clone(), claim.query.clone())
+        let Some(had) = &mut self.claim else {
+            self.claim = Some(claim);
+            return;
         };
-        match &mut self.claim {
-            None => self.claim = Some(claim),
-            Some(had) => {
-                let is_first = rank(&claim) < rank(had);
-                let other = if is_first { std::mem::replace(had, claim) } else { claim };
-                self.others.push(other.index);
-            }
-        }
+        let rank = |claim: &Claim| (!self.held.is_owned_by(&claim.index), claim.item());
+        let is_first = rank(&claim) < rank(had);
+        let other = if is_first { std::mem::replace(had, claim) } else { claim };
+        self.others.push(other.index);
     }
 }
 
@@ -198,6 +189,11 @@ pub struct Range {
 }
 
 impl Range {
+    /// Returns a range without a key.
+    pub fn empty() -> Self {
+        Self { to: Some(KvKey::default()), ..Self::default() }
+    }
+
     pub fn holds(&self, key: &KvKey) -> bool {
         *key >= self.from && self.to.as_ref().is_none_or(|to| key < to)
     }
@@ -211,14 +207,13 @@ impl Range {
 /// owners, and the active aliases that protect them.
 #[derive(Debug, Default)]
 pub struct Table {
-    /// The range in which it knows all keys, including keys that KV lacks. `None` where it knows only the keys that
-    /// it was given.
-    pub range: Option<Range>,
+    /// The range in which it knows all keys, including keys that KV lacks. Beyond it, the table knows only the keys
+    /// that it was given.
+    pub range: Range,
     pub rows: BTreeMap<KvKey, Row>,
-    /// The items of the indexes that own keys.
-    owners: BTreeMap<Rc<IndexRef>, OwnerItem>,
-    owner_ids: BTreeSet<String>,
-    /// The items whose active aliases name a key, or the index id of an owner.
+    /// The indexes that own keys, with what their items want. `None` where there is no item.
+    owners: BTreeMap<Rc<IndexRef>, Option<Wants>>,
+    /// The items whose active aliases name a key, or the index id of an owner. All of these ids have an entry.
     pointers: BTreeMap<String, BTreeSet<ItemKey>>,
     /// Index ids of the range that active aliases name and that have had no key so far.
     pointed_at: BTreeSet<String>,
@@ -234,13 +229,13 @@ pub struct Table {
 const ROW_BYTES: usize = 320;
 
 impl Table {
-    pub fn new(range: Option<Range>) -> Self {
+    pub fn new(range: Range) -> Self {
         Self { range, ..Self::default() }
     }
 
     /// Returns a table for settings keys, with what KV holds under them.
     pub fn of_settings<'a>(keys: impl IntoIterator<Item = (&'a String, &'a Held)>) -> Self {
-        let mut table = Self::new(None);
+        let mut table = Self::new(Range::empty());
         for (key, held) in keys {
             table.hold(KvKey::of_settings(key), held.clone());
         }
@@ -250,90 +245,77 @@ impl Table {
     /// Notes what KV holds under a key, before the pass.
     pub fn hold(&mut self, key: KvKey, mut held: Held) {
         if let Held::Ours { owner, .. } = &mut held {
-            self.share(owner);
+            *owner = self.share(owner);
+            if !self.owners.contains_key(owner) {
+                let index_id = owner.index_id();
+                self.bytes += ROW_BYTES + 2 * index_id.len();
+                self.pointers.entry(index_id).or_default();
+                self.owners.insert(Rc::clone(owner), None);
+            }
         }
-        self.bytes += ROW_BYTES + key.name.len();
-        self.rows.entry(key).or_default().held = held;
+        self.row(key).held = held;
     }
 
-    /// Notes the owner of a key. One allocation serves all of its keys.
-    fn share(&mut self, owner: &mut Rc<IndexRef>) {
-        if let Some((known, _)) = self.owners.get_key_value(owner) {
-            *owner = Rc::clone(known);
-            return;
-        }
-        let index_id = owner.index_id();
-        self.bytes += ROW_BYTES + 2 * index_id.len();
-        self.owner_ids.insert(index_id);
-        self.owners.insert(Rc::clone(owner), OwnerItem::Absent);
+    /// Returns an owner's one allocation, which serves all of its keys, for any `Rc` of this index.
+    fn share(&self, index: &Rc<IndexRef>) -> Rc<IndexRef> {
+        Rc::clone(self.owners.get_key_value(index).map_or(index, |(owner, _)| owner))
+    }
+
+    /// Returns the row of a key. A key without one gets one.
+    fn row(&mut self, key: KvKey) -> &mut Row {
+        self.rows.entry(key).or_insert_with_key(|key| {
+            self.bytes += ROW_BYTES + key.name.len();
+            Row::default()
+        })
     }
 
     /// Adds an item of the table, with what it asks its keys to hold.
     pub fn add(&mut self, key: &ItemKey, attributes: &Map, wants: Wants) {
         let item = key.item();
-        let of_query_config = item.as_ref().is_some_and(|item| item.query.is_some());
-        if !of_query_config {
+        if item.as_ref().is_none_or(|item| item.query.is_none()) {
             self.add_aliases(key, attributes);
         }
-        let Some(ItemRef { index, query }) = item else { return };
-        let index = Rc::new(index);
-        if query.is_some() {
-            let name = key.item().map(|item| item.kv_key()).unwrap_or_default();
-            if check_key(&name).is_ok() {
-                let key = KvKey { namespace: Namespace::QueryConfigs, name };
-                self.claim(key, Claim { index, query, wants });
+        let Some(item) = item else { return };
+        let (namespace, kv_key) = (item.namespace(), item.kv_key());
+        let can_be_held = check_key(&kv_key).is_ok();
+        let ItemRef { index, query } = item;
+        let index = self.share(&Rc::new(index));
+        let names = if query.is_some() {
+            Vec::from_iter(can_be_held.then_some(kv_key))
+        } else {
+            self.has_indexes = true;
+            self.resolve_owner(&index, Some(wants));
+            if !can_be_held {
+                self.unholdable.insert(kv_key);
             }
-            return;
+            claimed_keys(&index, attributes)
+        };
+        for name in names {
+            let key = KvKey { namespace, name };
+            let is_asked_for = self.range.holds(&key) && self.range.is_of(&index.account);
+            if is_asked_for || self.rows.contains_key(&key) {
+                self.bytes += index.account.len() + query.as_ref().map_or(0, String::len);
+                let claim = Claim { index: Rc::clone(&index), query: query.clone(), wants };
+                self.row(key).add(claim);
+            }
         }
-        self.has_indexes = true;
-        if let Some(item) = self.owners.get_mut(&index) {
-            let rejected = wants == Wants::Rejected;
-            *item = if rejected { OwnerItem::Rejected } else { OwnerItem::Exportable };
-        }
-        let index_id = index.index_id();
-        if check_key(&index_id).is_err() {
-            self.unholdable.insert(index_id);
-        }
-        for name in claimed_keys(&index, attributes) {
-            let claim = Claim { index: Rc::clone(&index), query: None, wants };
-            self.claim(KvKey::of_settings(name), claim);
-        }
-    }
-
-    fn claim(&mut self, key: KvKey, mut claim: Claim) {
-        let is_known = self.rows.contains_key(&key);
-        let account = &claim.index.account;
-        let is_asked_for =
-            self.range.as_ref().is_some_and(|range| range.holds(&key) && range.is_of(account));
-        if !is_known && !is_asked_for {
-            return;
-        }
-        if let Some((known, _)) = self.owners.get_key_value(&claim.index) {
-            claim.index = Rc::clone(known);
-        }
-        let row = self.rows.entry(key.clone()).or_default();
-        self.bytes += claim.query.as_ref().map_or(0, String::len);
-        if !is_known {
-            self.bytes += ROW_BYTES + key.name.len() + claim.index.account.len();
-        }
-        row.add(claim);
     }
 
     fn add_aliases(&mut self, key: &ItemKey, attributes: &Map) {
         for target in alias_targets(&key.pk, attributes) {
             let name = target.name();
-            let row = self.rows.get(&KvKey::of_settings(name));
-            if row.is_some() || self.owner_ids.contains(name) {
+            let kv_key = KvKey::of_settings(name);
+            let has_row = self.rows.contains_key(&kv_key);
+            if has_row || self.pointers.contains_key(name) {
                 let pointers = self.pointers.entry(name.to_owned()).or_default();
                 // Two would be enough to know that one of them is not the owner's. People want more names.
                 if pointers.len() < MAX_POINTERS && pointers.insert(key.clone()) {
                     self.bytes += name.len() + key.pk.len() + key.sk.len() + 100;
                 }
             }
-            let AliasTarget::IndexId(index_id) = target else { continue };
-            if let Some(range) = &self.range
-                && row.is_none()
-                && range.holds(&KvKey::of_settings(&*index_id))
+            if let AliasTarget::IndexId(index_id) = target
+                && !has_row
+                && self.range.holds(&kv_key)
             {
                 self.bytes += index_id.len() + 60;
                 self.pointed_at.insert(index_id);
@@ -343,16 +325,15 @@ impl Table {
 
     /// Leaves the last keys of the range to another table, until this one takes no more than `bytes`.
     pub fn shrink(&mut self, bytes: usize) {
-        let Some(range) = &mut self.range else { return };
         while self.bytes > bytes && self.rows.len() > 1 {
             let Some((last, _)) = self.rows.pop_last() else { return };
             self.bytes = self.bytes.saturating_sub(ROW_BYTES + last.name.len());
-            range.to = Some(last);
+            self.range.to = Some(last);
         }
     }
 
-    /// Says whether the item of an owner can be exported.
-    pub fn resolve_owner(&mut self, index: &IndexRef, item: OwnerItem) {
+    /// Says what the item of an index wants, if there is one, and if the index owns a key.
+    pub fn resolve_owner(&mut self, index: &IndexRef, item: Option<Wants>) {
         if let Some(owner) = self.owners.get_mut(index) {
             *owner = item;
         }
@@ -364,12 +345,11 @@ impl Table {
     }
 
     pub fn verdict(&self, key: &KvKey) -> Verdict {
-        let none = Row::default();
-        let row = self.rows.get(key).unwrap_or(&none);
-        let wants = row.claim.as_ref().map(|claim| claim.wants);
-        let owner = row.held.owner().map(|owner| self.owner_item(owner)).unwrap_or_default();
+        let wants = self.claim_of(key).map(|claim| claim.wants);
+        let held = self.rows.get(key).map_or(&Held::Nothing, |row| &row.held);
+        let owner = held.owner().and_then(|owner| self.owner_item(owner));
         let is_protected = wants.is_none() && !self.protectors(key).is_empty();
-        judge(wants, &row.held, owner, is_protected)
+        judge(wants, held, owner, is_protected)
     }
 
     pub fn claim_of(&self, key: &KvKey) -> Option<&Claim> {
@@ -380,15 +360,16 @@ impl Table {
         self.rows.get(key)?.held.owner()
     }
 
-    pub fn owner_item(&self, index: &IndexRef) -> OwnerItem {
-        self.owners.get(index).copied().unwrap_or_default()
+    /// Returns what the item of an owner wants, if there is one.
+    pub fn owner_item(&self, index: &IndexRef) -> Option<Wants> {
+        self.owners.get(index).copied().flatten()
     }
 
     /// Returns the items whose active aliases protect a key of ours that no item asks for.
     pub fn protectors(&self, key: &KvKey) -> BTreeSet<&ItemKey> {
         let Some(owner) = self.owner_of(key) else { return BTreeSet::new() };
         let mut protectors = self.pointers_at(&key.name, Some(owner));
-        if self.owner_item(owner) == OwnerItem::Absent {
+        if self.owner_item(owner).is_none() {
             protectors.extend(self.pointers_at(&owner.index_id(), Some(owner)));
         }
         protectors
@@ -403,14 +384,13 @@ impl Table {
 
     /// Returns all items that ask for a key.
     pub fn claimants(&self, key: &KvKey) -> impl Iterator<Item = &Rc<IndexRef>> {
-        let row = self.rows.get(key);
-        let first = row.and_then(|row| Some(&row.claim.as_ref()?.index));
-        first.into_iter().chain(row.into_iter().flat_map(|row| &row.others))
+        let row = self.rows.get(key).into_iter();
+        row.flat_map(|row| row.claim.iter().map(|claim| &claim.index).chain(&row.others))
     }
 
     /// Returns whether the table knows a key, or would if an item asked for it.
     pub fn covers(&self, key: &KvKey) -> bool {
-        self.range.as_ref().is_some_and(|range| range.holds(key)) || self.rows.contains_key(key)
+        self.range.holds(key) || self.rows.contains_key(key)
     }
 
     /// Returns the index ids of the range that active aliases name and that have neither an item nor a key.
@@ -418,7 +398,7 @@ impl Table {
         self.pointed_at.iter().filter(|index_id| {
             let key = KvKey::of_settings(&**index_id);
             let is_known = self.rows.contains_key(&key) || self.unholdable.contains(*index_id);
-            !is_known && self.covers(&key)
+            !is_known && self.range.holds(&key)
         })
     }
 }
@@ -429,8 +409,8 @@ const MAX_POINTERS: usize = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fakes::{index, index_item};
-    use serde_json::json;
+    use crate::export::fakes::{index, index_item, shop};
+    use serde_json::{Value, json};
 
     fn ours(digest: Option<&str>) -> Held {
         let digest = digest.map(|value| Digest::of(value.as_bytes()));
@@ -458,7 +438,7 @@ mod tests {
             ("a stranger's", value("v"), &Held::Stranger, Verdict::Stale),
             ("ours, value not made", Wants::Unmade, &held, Verdict::Stale),
         ] {
-            for owner in [OwnerItem::Absent, OwnerItem::Exportable, OwnerItem::Rejected] {
+            for owner in [None, Some(Wants::Unmade), Some(Wants::Rejected)] {
                 let verdicts = [false, true].map(|it| judge(Some(wants), held, owner, it));
                 assert_eq!(verdicts, [verdict; 2], "{name}, {owner:?}");
             }
@@ -467,81 +447,72 @@ mod tests {
 
     #[test]
     fn each_row_of_the_table_for_a_key_that_no_item_asks_for() {
-        use OwnerItem::{Absent, Exportable, Rejected};
+        let (absent, exportable, rejected) = (None, Some(Wants::Unmade), Some(Wants::Rejected));
         for (name, held, owner, is_protected, verdict) in [
-            ("nothing", Held::Nothing, Absent, true, Verdict::Foreign),
-            ("a stranger's", Held::Stranger, Absent, true, Verdict::Foreign),
-            ("another environment's", Held::OtherEnvironment, Absent, true, Verdict::Foreign),
-            ("protected", ours(None), Absent, true, Verdict::Withheld),
-            ("protected, owner rejected", ours(None), Rejected, true, Verdict::Withheld),
-            ("owner rejected", ours(None), Rejected, false, Verdict::Rejected),
-            ("owner without an item", ours(None), Absent, false, Verdict::Orphaned),
-            ("owner has other keys", ours(None), Exportable, false, Verdict::Orphaned),
+            ("nothing", Held::Nothing, absent, true, Verdict::Foreign),
+            ("a stranger's", Held::Stranger, absent, true, Verdict::Foreign),
+            ("another environment's", Held::OtherEnvironment, absent, true, Verdict::Foreign),
+            ("protected", ours(None), absent, true, Verdict::Withheld),
+            ("protected, owner rejected", ours(None), rejected, true, Verdict::Withheld),
+            ("owner rejected", ours(None), rejected, false, Verdict::Rejected),
+            ("owner without an item", ours(None), absent, false, Verdict::Orphaned),
+            ("owner has other keys", ours(None), exportable, false, Verdict::Orphaned),
         ] {
             assert_eq!(judge(None, &held, owner, is_protected), verdict, "{name}");
         }
     }
 
     /// A table for key `shop`, owned by index `owner`, and these items.
-    fn table(items: &[(&str, serde_json::Value)]) -> Table {
-        let shop = "shop".to_owned();
-        let mut table = Table::of_settings([(&shop, &ours(None))]);
+    fn table(items: Vec<(&str, Value)>) -> Table {
+        let mut table = Table::of_settings([(&"shop".to_owned(), &ours(None))]);
         for (name, attributes) in items {
-            let (key, item) = index_item(name, attributes);
+            let (key, item) = index_item(name, &attributes);
             table.add(&key, &item.attributes(), Wants::Unmade);
         }
         table
     }
 
-    fn claimant(items: &[(&str, serde_json::Value)]) -> Option<String> {
-        let table = table(items);
-        table.claim_of(&KvKey::of_settings("shop")).map(|claim| claim.index.name.clone())
-    }
-
     #[test]
     fn a_contested_key_is_its_owners_else_the_first_ones() {
-        let shop = json!({"shop_id": {"S": "shop"}});
-        assert_eq!(claimant(&[("b", shop.clone()), ("a", shop.clone())]).unwrap(), "a");
-        for order in [["a", "owner", "z"], ["owner", "a", "z"], ["z", "a", "owner"]] {
-            let items = order.map(|name| (name, shop.clone()));
-            assert_eq!(claimant(&items).unwrap(), "owner", "{order:?}");
-            assert_eq!(table(&items).claimants(&KvKey::of_settings("shop")).count(), 3);
+        let key = KvKey::of_settings("shop");
+        for (order, expected) in [
+            (vec!["b", "a"], "a"),
+            (vec!["a", "owner", "z"], "owner"),
+            (vec!["owner", "a", "z"], "owner"),
+            (vec!["z", "a", "owner"], "owner"),
+        ] {
+            let table = table(order.iter().map(|name| (*name, shop("shop"))).collect());
+            assert_eq!(table.claim_of(&key).unwrap().index.name, expected, "{order:?}");
+            assert_eq!(table.claimants(&key).count(), order.len(), "{order:?}");
         }
-        assert_eq!(claimant(&[("a", json!({}))]), None);
+        assert_eq!(table(vec![("a", json!({}))]).claim_of(&key), None);
     }
 
     #[test]
     fn an_alias_protects_the_key_it_names_and_the_keys_of_an_index_without_an_item() {
-        let verdict =
-            |items: &[(&str, serde_json::Value)]| table(items).verdict(&KvKey::of_settings("shop"));
+        use Verdict::{Orphaned, Withheld};
         let points_at = |name: &str| json!({"read_alias": {"S": name}});
+        let (at_key, at_owner) = (|| points_at("shop"), || points_at("a-owner"));
+        let owner = ("owner", json!({}));
         for (name, items, expected) in [
-            ("nobody points", vec![], Verdict::Orphaned),
-            ("another item names the key", vec![("x", points_at("shop"))], Verdict::Withheld),
-            (
-                "the owner itself names the key",
-                vec![("owner", points_at("shop"))],
-                Verdict::Orphaned,
-            ),
-            ("another names the owner", vec![("x", points_at("a-owner"))], Verdict::Withheld),
-            (
-                "another names the owner, which has an item",
-                vec![("x", points_at("a-owner")), ("owner", json!({}))],
-                Verdict::Orphaned,
-            ),
-            ("another names something else", vec![("x", points_at("a-other"))], Verdict::Orphaned),
+            ("nobody points", vec![], Orphaned),
+            ("another item names the key", vec![("x", at_key())], Withheld),
+            ("the owner itself names the key", vec![("owner", at_key())], Orphaned),
+            ("another names the owner", vec![("x", at_owner())], Withheld),
+            ("another names an owner with an item", vec![("x", at_owner()), owner], Orphaned),
+            ("another names something else", vec![("x", points_at("a-other"))], Orphaned),
         ] {
-            assert_eq!(verdict(&items), expected, "{name}");
+            assert_eq!(table(items).verdict(&KvKey::of_settings("shop")), expected, "{name}");
         }
     }
 
     /// A table for the range up to `to`, in which `a-listed` is listed.
     fn range(to: Option<&str>, account: Option<&str>) -> Table {
-        let mut table = Table::new(Some(Range {
+        let mut table = Table::new(Range {
             from: KvKey::default(),
             to: to.map(KvKey::of_settings),
             account: account.map(str::to_owned),
-        }));
+        });
         table.hold(KvKey::of_settings("a-listed"), ours(None));
         table
     }
@@ -550,15 +521,12 @@ mod tests {
     fn a_range_knows_what_items_ask_for_in_it_and_what_dangles() {
         let long = "l".repeat(511);
         let (unholdable, _) = index_item(&long, &json!({}));
+        let targets = ["a-gone", "a-listed", "a-i", &format!("a-{long}"), "z-beyond"];
+        let targets = targets.map(|name| json!({"M": {"index_id": {"S": name}}}));
+        let doc_writes = json!({"M": {"enabled": {"BOOL": true}, "targets": {"L": targets}}});
         let item = json!({
             "shop_id": {"S": "z-shop"},
-            "index_aliases": {"M": {"doc_writes": {"M": {"enabled": {"BOOL": true}, "targets": {"L": [
-                {"M": {"index_id": {"S": "a-gone"}}},
-                {"M": {"index_id": {"S": "a-listed"}}},
-                {"M": {"index_id": {"S": "a-i"}}},
-                {"M": {"index_id": {"S": format!("a-{long}")}}},
-                {"M": {"index_id": {"S": "z-beyond"}}},
-            ]}}}}},
+            "index_aliases": {"M": {"doc_writes": doc_writes}},
         });
         let (key, item) = index_item("i", &item);
         let keys = |table: &Table| -> Vec<String> {
@@ -590,27 +558,27 @@ mod tests {
 
     #[test]
     fn a_read_value_is_owned_by_its_metadata_and_without_any_by_what_it_names() {
-        let stored = |value: &str, metadata: Option<serde_json::Value>| StoredValue {
-            value: value.to_owned(),
-            metadata: metadata.map(|it| crate::json::Json::of(&it).unwrap()),
-        };
         let named = r#"{"system_account_id":"a","index_name":"v"}"#;
-        let by = |name: &str, environment: Option<&str>| json!({"system_account_id": "a", "index_name": name, "environment": environment});
-        for (case, stored, owner) in [
-            ("metadata", stored(named, Some(by("m", Some("prod")))), Some("m")),
-            ("metadata from before environments", stored(named, Some(by("m", None))), Some("m")),
-            ("no metadata", stored(named, None), Some("v")),
-            ("no metadata, names nothing", stored("{}", None), None),
-            ("metadata of nobody", stored(named, Some(json!({"x": 1}))), None),
-            ("another environment's", stored(named, Some(by("m", Some("dev")))), None),
+        let by_m = |environment: Option<&str>| {
+            let digest = Digest::of(b"another value");
+            Some(json!({
+                "system_account_id": "a", "index_name": "m", "environment": environment, "digest": digest,
+            }))
+        };
+        for (name, value, metadata, owner) in [
+            ("metadata", named, by_m(Some("prod")), Some("m")),
+            ("metadata from before environments", named, by_m(None), Some("m")),
+            ("no metadata", named, None, Some("v")),
+            ("no metadata, names nothing", "{}", None, None),
+            ("metadata of nobody", named, Some(json!({"x": 1})), None),
+            ("another environment's", named, by_m(Some("dev")), None),
         ] {
+            let metadata = metadata.map(|it| crate::json::Json::of(&it).unwrap());
+            let stored = StoredValue { value: value.to_owned(), metadata };
             let held = Held::read(Some(&stored), "prod");
-            assert_eq!(held.owner().map(|owner| owner.name.as_str()), owner, "{case}");
+            assert_eq!(held.owner().map(|owner| owner.name.as_str()), owner, "{name}");
+            let is_told = matches!(held, Held::Ours { digest: Some(_), .. });
+            assert!(!is_told, "{name}: the digest is another value's");
         }
-        let metadata = json!({
-            "digest": Digest::of(b"other"), "system_account_id": "a", "index_name": "m",
-        });
-        let held = Held::read(Some(&stored(named, Some(metadata))), "prod");
-        assert!(matches!(held, Held::Ours { digest: None, .. }), "a digest of something else");
     }
 }

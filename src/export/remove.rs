@@ -24,7 +24,7 @@ use super::bulk::{self, Delete};
 use super::error::{ExportError, log_rejected};
 use super::exportable::Exportable;
 use super::invocation::{Bounds, Invocation, OutOfTime};
-use super::judge::{Held, KvKey, OwnerItem, Table, Verdict, Wants};
+use super::judge::{Held, KvKey, Table, Verdict, Wants};
 use super::table::{ReadError, pass, read_items};
 use super::write::{Fate, READ_ITEMS, WriteItem, write_items};
 use crate::error_chain::Chain;
@@ -393,7 +393,7 @@ pub async fn look<S: Services>(
     let unclaimed = table.rows.values().filter(|row| row.claim.is_none());
     let owners: BTreeSet<Rc<IndexRef>> = unclaimed
         .filter_map(|row| row.held.owner())
-        .filter(|owner| table.owner_item(owner) != OwnerItem::Absent)
+        .filter(|owner| table.owner_item(owner).is_some())
         .cloned()
         .collect();
     let owners: Vec<ItemRef> = owners.iter().map(|owner| (**owner).clone().into()).collect();
@@ -403,11 +403,7 @@ pub async fn look<S: Services>(
         for owner in owners {
             let item = items.get(&owner.key());
             let decoded = item.map(|item| Exportable::decode(owner, item, invocation.config));
-            let item = match decoded {
-                Some(Err(_)) => OwnerItem::Rejected,
-                Some(Ok(_)) => OwnerItem::Exportable,
-                None => OwnerItem::Absent,
-            };
+            let item = decoded.map(|it| it.map_or(Wants::Rejected, |_| Wants::Unmade));
             table.resolve_owner(&owner.index, item);
         }
     }

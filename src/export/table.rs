@@ -52,16 +52,6 @@ pub async fn read_page<S: Services>(
     Ok(invocation.call(Service::Table, invocation.budget.deadline, page).await??)
 }
 
-/// Returns how many segments a pass reads at the same time. A page holds 1 MB.
-fn segments(columns: ScanColumns) -> u32 {
-    match columns {
-        // A batch, or a person, waits for it.
-        ScanColumns::Claims => 8,
-        // A reconcile leaves the table's other users their capacity.
-        ScanColumns::All => 2,
-    }
-}
-
 /// Makes a pass over the table. A pass that fails has no result. While a page is visited no request is under way,
 /// so a visit may take its time.
 pub async fn pass<S: Services>(
@@ -69,7 +59,13 @@ pub async fn pass<S: Services>(
     columns: ScanColumns,
     mut visit: impl AsyncFnMut(Vec<(ItemKey, Item)>),
 ) -> Result<(), ReadError> {
-    let segments = segments(columns);
+    // These are read at the same time. A page holds 1 MB.
+    let segments = match columns {
+        // A batch, or a person, waits for it.
+        ScanColumns::Claims => 8,
+        // A reconcile leaves the table's other users their capacity.
+        ScanColumns::All => 2,
+    };
     let mut open: Vec<(u32, Option<ItemKey>)> =
         (0..segments).map(|number| (number, None)).collect();
     while !open.is_empty() {

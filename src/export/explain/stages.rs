@@ -10,7 +10,7 @@ use crate::export::bulk;
 use crate::export::error::ExportError;
 use crate::export::exportable::Exportable;
 use crate::export::invocation::Invocation;
-use crate::export::judge::{Claim, Held, KvKey, OwnerItem, Row, Table, Wants};
+use crate::export::judge::{Claim, Held, KvKey, Range, Row, Table, Wants};
 use crate::export::remove::look;
 use crate::export::table::read_items;
 use crate::index::{IndexRef, ItemRef};
@@ -94,7 +94,7 @@ impl<S: Services> Explaining<'_, '_, S> {
 
     /// Returns a table for the keys that were read.
     pub fn table(&self, values: &Values) -> Table {
-        let mut table = Table::new(None);
+        let mut table = Table::new(Range::empty());
         for (key, stored) in values {
             let held = Held::read(stored.as_ref(), &self.invocation.config.environment);
             table.hold(key.clone(), held);
@@ -175,7 +175,7 @@ impl<S: Services> Explaining<'_, '_, S> {
             wanted.iter().filter(|(_, it)| it.wants == Wants::Rejected)
         {
             if *key == ItemRef::from(index.clone()).key() {
-                table.resolve_owner(index, OwnerItem::Rejected);
+                table.resolve_owner(index, Some(Wants::Rejected));
             }
         }
         let is_rejected = |index| wanted.get(index).is_some_and(|it| it.wants == Wants::Rejected);

@@ -34,7 +34,7 @@ pub struct Listing {
 impl Listing {
     /// Returns the key with which the next part begins, `None` where nothing is left.
     pub fn end(&self) -> Option<&KvKey> {
-        self.table.range.as_ref()?.to.as_ref()
+        self.table.range.to.as_ref()
     }
 
     /// Returns the place of a key with which a later part begins.
@@ -51,7 +51,7 @@ pub async fn list<S: Services>(
     range: Range,
     mut cursor: Option<String>,
 ) -> Result<Listing, ReconcileError> {
-    let table = Table::new(Some(range.clone()));
+    let table = Table::new(range.clone());
     let mut listing = Listing { table, pages: Vec::new(), unreadable: BTreeSet::new() };
     let until = Instant::now() + invocation.time_left() / 2;
     for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
@@ -123,7 +123,7 @@ async fn list_namespace<S: Services>(
             // The first name that can come after it.
             let next = KvKey { namespace, name: format!("{}\0", last.name) };
             listing.pages.push((next.clone(), cursor));
-            listing.table.range = Some(Range { to: Some(next), ..range.clone() });
+            listing.table.range.to = Some(next);
             return Ok(false);
         }
     }

@@ -175,7 +175,7 @@ struct Part {
 impl Part {
     /// Returns whether an account's items and keys are compared.
     fn is_of(&self, account: &str) -> bool {
-        self.listing.table.range.as_ref().is_none_or(|range| range.is_of(account))
+        self.listing.table.range.is_of(account)
     }
 
     async fn pass_over_table<S: Services>(
