@@ -205,7 +205,7 @@ async fn export_settings<S: Services>(
     let keys = waiting.keys().cloned().collect();
     let (up_to, now) = (invocation.config.removals_up_to, invocation.services.now());
     let brake = |owners: &BTreeSet<Rc<IndexRef>>| flood.lets_through(owners, up_to, now);
-    for (key, removal) in remove_keys(invocation, keys, &mut api_keys, &brake).await {
+    for (key, removal) in remove_keys(invocation, keys, &mut api_keys, Some(&brake)).await {
         for item in waiting.get(&key).into_iter().flatten().copied() {
             let outcome = match &removal {
                 Removal::Removed | Removal::Stays | Removal::Written(_) => continue,

@@ -125,7 +125,7 @@ async fn re_export_settings<S: Services>(
     }
     let mut keys: BTreeSet<String> = written.keys.into_keys().collect();
     let left_behind = written.left_behind.into_keys().collect();
-    for (key, removal) in remove_keys(invocation, left_behind, api_keys, &|_| true).await {
+    for (key, removal) in remove_keys(invocation, left_behind, api_keys, None).await {
         match removal {
             Removal::Written(claimant) if claimant == item => {
                 keys.insert(key);
