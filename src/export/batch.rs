@@ -72,32 +72,29 @@ struct BatchItem {
 }
 
 impl BatchItem {
-    fn item(&self) -> &ItemRef {
-        &self.last.item
-    }
-
     fn write(&self) -> WriteItem {
         let image = match &self.last.change {
             Change::Upsert(image) => Some(image.clone()),
             Change::Remove | Change::Malformed(_) => None,
         };
         let changed_at = self.created_at.and_then(rfc3339);
-        WriteItem { image, changed_at, ..WriteItem::new(self.item().clone()) }
+        WriteItem { image, changed_at, ..WriteItem::new(self.last.item.clone()) }
     }
 
-    fn is_old(&self, began: SystemTime) -> bool {
-        let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        self.created_at.is_some_and(|at| began - at > OLD_AFTER.as_secs_f64())
+    /// Returns how long before `time` the table took the change.
+    fn age(&self, time: SystemTime) -> Option<Duration> {
+        let time = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        Duration::try_from_secs_f64((time - self.created_at?).max(0.0)).ok()
     }
 }
 
-/// Groups records by item. Returns the item of each record, or the outcome of one that has none, and the items in
-/// the order of their last records.
-fn group(records: Vec<StreamRecord>) -> (Vec<Result<ItemRef, Outcome>>, Vec<BatchItem>) {
+/// Groups records by item. Returns the outcome of each record, where nothing is decided about those that have an
+/// item, and the items in the order of their last records.
+fn group(records: Vec<StreamRecord>) -> (Vec<RecordOutcome>, Vec<BatchItem>) {
     let mut items: BTreeMap<ItemRef, BatchItem> = BTreeMap::new();
     let mut group = |(position, StreamRecord { created_at, content, .. })| match content {
-        Content::Skipped => Err(Outcome::Skipped),
-        Content::Unknown(rejection) => Err(Outcome::Rejected(rejection)),
+        Content::Skipped => (None, Outcome::Skipped),
+        Content::Unknown(rejection) => (None, Outcome::Rejected(rejection)),
         Content::Change(mut last) => {
             let item = last.item.clone();
             if let Some(BatchItem { last: earlier, .. }) = items.remove(&item) {
@@ -105,13 +102,13 @@ fn group(records: Vec<StreamRecord>) -> (Vec<Result<ItemRef, Outcome>>, Vec<Batc
                 last.has_old_image |= earlier.has_old_image;
             }
             items.insert(item.clone(), BatchItem { position, created_at, last });
-            Ok(item)
+            (Some(item), Outcome::Failed(ExportError::Undecided))
         }
     };
-    let of_records = records.into_iter().enumerate().map(&mut group).collect();
+    let outcomes = records.into_iter().enumerate().map(&mut group).collect();
     let mut items: Vec<BatchItem> = items.into_values().collect();
     items.sort_by_key(|item| item.position);
-    (of_records, items)
+    (outcomes, items)
 }
 
 /// Exports a batch. Returns what became of each record, in batch order.
@@ -120,37 +117,29 @@ pub async fn export_batch<S: Services>(
     records: Vec<StreamRecord>,
     flood: &Flood,
 ) -> Vec<RecordOutcome> {
-    let (records, items) = group(records);
+    let (mut of_records, items) = group(records);
     let (settings, query_configs): (Vec<_>, Vec<_>) =
-        items.into_iter().partition(|item| item.item().query.is_none());
-    let now = || invocation.services.now();
-    let ((mut outcomes, settings_end), (of_query_configs, query_configs_end)) = tokio::join!(
-        async { (export_settings(invocation, &settings, flood).await, now()) },
-        async { (export_query_configs(invocation, &query_configs).await, now()) },
+        items.into_iter().partition(|item| item.last.item.query.is_none());
+    let (mut outcomes, of_query_configs) = tokio::join!(
+        export_settings(invocation, &settings, flood),
+        export_query_configs(invocation, &query_configs),
     );
     outcomes.extend(of_query_configs);
-    for item in settings.iter().chain(&query_configs).filter(|it| it.is_old(invocation.began)) {
-        if let Some(outcome) = outcomes.get_mut(item.item())
+    for item in settings.iter().chain(&query_configs) {
+        if let Some(outcome) = outcomes.get_mut(&item.last.item)
             && let Outcome::Failed(error) = outcome
             && error.is_own_fault()
+            && item.age(invocation.began).is_some_and(|age| age > OLD_AFTER)
         {
             *outcome = Outcome::Parked(error.clone());
         }
     }
-    let of_record = |record| match record {
-        Err(known) => (None, known),
-        Ok(item) => {
-            let undecided = || Outcome::Failed(ExportError::Undecided);
-            let outcome = outcomes.get(&item).cloned().unwrap_or_else(undecided);
-            (Some(item), outcome)
+    for (item, outcome) in &mut of_records {
+        if let Some(decided) = item.as_ref().and_then(|item| outcomes.get(item)) {
+            *outcome = decided.clone();
         }
-    };
-    let of_records: Vec<RecordOutcome> = records.into_iter().map(of_record).collect();
-    invocation.count(|stats| {
-        stats.settings_lag_ms = lags(&settings, &outcomes, settings_end);
-        stats.query_config_lag_ms = lags(&query_configs, &outcomes, query_configs_end);
-        count_outcomes(stats, &of_records);
-    });
+    }
+    invocation.count(|stats| count_outcomes(stats, &of_records));
     of_records
 }
 
@@ -166,62 +155,39 @@ async fn export_settings<S: Services>(
     let writes = items.iter().map(BatchItem::write).collect();
     let written = write_items(invocation, Namespace::Settings, writes, &mut api_keys).await;
     let mut outcomes = outcomes_of_write(items, &written);
-    let left_behind = written.left_behind.iter().map(|(key, item)| (key.clone(), item));
-    let mut keys: Vec<(String, &ItemRef)> = left_behind.collect();
-    let mut gone = BTreeSet::new();
-    let mut leads = Vec::new();
-    for batch_item in items.iter().filter(|it| outcomes[it.item()] == Outcome::Exported) {
-        let (item, last) = (batch_item.item(), &batch_item.last);
-        keys.extend(last.shop_ids.iter().map(|shop_id| (shop_id.clone(), item)));
-        if last.change == Change::Remove && written.fate(item) != Fate::Written {
-            gone.insert(item);
-            if last.has_old_image {
-                keys.push((item.kv_key(), item));
-            } else {
-                leads.push(item);
-            }
-        }
-    }
-    for (item, shop_id) in shop_ids_in_values(invocation, leads).await {
-        match shop_id {
-            Ok(shop_id) => {
-                let names = shop_id.into_iter().chain([item.kv_key()]);
-                keys.extend(names.map(|key| (key, item)));
-            }
-            // Its index id's key stays: it leads to the shop id.
-            Err(error) => {
-                outcomes.insert(item.clone(), Outcome::Failed(error));
-            }
-        }
-    }
-    // The keys to remove, and the items that wait for that.
-    let mut waiting: BTreeMap<String, BTreeSet<&ItemRef>> = BTreeMap::new();
-    for (key, item) in keys {
-        // What could not be written for its item is not another's either.
-        if !written.winners.contains_key(&key) {
-            waiting.entry(key).or_default().insert(item);
-        }
-    }
+    let exported = items.iter().map(|item| &item.last);
+    let exported: Vec<&RecordedChange> =
+        exported.filter(|last| outcomes[&last.item] == Outcome::Exported).collect();
+    let gone = exported
+        .iter()
+        .filter(|last| last.change == Change::Remove && written.fate(&last.item) != Fate::Written);
+    let gone: BTreeSet<&ItemRef> = gone.map(|last| &last.item).collect();
+    let (waiting, unread) = keys_to_remove(invocation, &exported, &gone, &written).await;
+    outcomes.extend(unread);
     let keys = waiting.keys().cloned().collect();
     let (up_to, now) = (invocation.config.removals_up_to, invocation.services.now());
     let brake = |owners: &BTreeSet<Rc<IndexRef>>| flood.lets_through(owners, up_to, now);
     for (key, removal) in remove_keys(invocation, keys, &mut api_keys, Some(&brake)).await {
-        for item in waiting.get(&key).into_iter().flatten().copied() {
-            let outcome = match &removal {
-                Removal::Removed | Removal::Stays | Removal::Written(_) => continue,
-                Removal::Postponed if gone.contains(item) => Outcome::Postponed,
-                // An item that stays is exported; the shop id that it gave up is a repair's.
-                Removal::Postponed => continue,
-                Removal::Failed(error) => Outcome::Failed(error.clone()),
-            };
+        let outcome = match removal {
+            Removal::Removed | Removal::Stays | Removal::Written(_) => continue,
+            Removal::Postponed => Outcome::Postponed,
+            Removal::Failed(error) => Outcome::Failed(error),
+        };
+        for &item in &waiting[&key] {
+            // An item that stays is exported; the shop id that it gave up is a repair's.
+            if outcome == Outcome::Postponed && !gone.contains(item) {
+                continue;
+            }
             // A failure that another try may help wins over the others.
             let had = outcomes.get(item);
             if !matches!(had, Some(Outcome::Failed(error)) if !error.is_own_fault()) {
-                outcomes.insert(item.clone(), outcome);
+                outcomes.insert(item.clone(), outcome.clone());
             }
         }
     }
     report_held(&outcomes, up_to);
+    let lags = lags(items, &outcomes, invocation.services.now());
+    invocation.count(|stats| stats.settings_lag_ms = lags);
     outcomes
 }
 
@@ -242,25 +208,48 @@ fn outcomes_of_write(items: &[BatchItem], written: &Written) -> Outcomes {
     items.iter().map(|item| outcome(&item.last)).collect()
 }
 
-/// Returns the shop id that KV's value under the index id of each item names, if any, or why it can't be read.
-async fn shop_ids_in_values<'a, S: Services>(
+/// Returns the keys to remove, each with the items that wait for that, and the outcomes of items about which KV
+/// can't be read.
+async fn keys_to_remove<'a, S: Services>(
     invocation: &Invocation<'_, S>,
-    items: Vec<&'a ItemRef>,
-) -> Vec<(&'a ItemRef, Result<Option<String>, ExportError>)> {
+    exported: &[&'a RecordedChange],
+    gone: &BTreeSet<&'a ItemRef>,
+    written: &'a Written,
+) -> (BTreeMap<String, BTreeSet<&'a ItemRef>>, Outcomes) {
     let mut seen = BTreeSet::new();
-    let keys = items.iter().map(|item| item.kv_key());
-    let keys = keys.filter(|key| check_key(key).is_ok() && seen.insert(key.clone()));
+    let leads = exported.iter().filter(|last| gone.contains(&last.item) && !last.has_old_image);
+    let leads = leads.map(|last| last.item.kv_key());
+    let leads = leads.filter(|key| check_key(key).is_ok() && seen.insert(key.clone()));
     let bounds = invocation.budget.for_reads_and_deletes();
-    let read = bulk::read_settings(invocation, bounds, keys).await;
-    let shop_id = |item: &ItemRef| {
+    let held = bulk::read_settings(invocation, bounds, leads).await;
+    let mut unread = Outcomes::new();
+    let left_behind = written.left_behind.iter().map(|(key, item)| (key.clone(), item));
+    let mut keys: Vec<(String, &ItemRef)> = left_behind.collect();
+    for last in exported {
+        keys.extend(last.shop_ids.iter().map(|shop_id| (shop_id.clone(), &last.item)));
+    }
+    for &item in gone {
         let key = item.kv_key();
-        match read.get(&key) {
-            Some(Err(error)) => Err(ExportError::kv(&key, error.clone())),
-            Some(Ok(Some(held))) if held.index == item.index => Ok(held.shop_id.clone()),
-            _ => Ok(None),
+        match held.get(&key) {
+            // The key stays: it leads to the shop id.
+            Some(Err(error)) => {
+                let error = ExportError::kv(&key, error.clone());
+                unread.insert(item.clone(), Outcome::Failed(error));
+                continue;
+            }
+            Some(Ok(Some(held))) if held.index == item.index => {
+                keys.extend(held.shop_id.iter().map(|shop_id| (shop_id.clone(), item)));
+            }
+            Some(Ok(_)) | None => {}
         }
-    };
-    items.into_iter().map(|item| (item, shop_id(item))).collect()
+        keys.push((key, item));
+    }
+    let mut waiting: BTreeMap<String, BTreeSet<&ItemRef>> = BTreeMap::new();
+    // What could not be written for its item is not another's either.
+    for (key, item) in keys.into_iter().filter(|(key, _)| !written.winners.contains_key(key)) {
+        waiting.entry(key).or_default().insert(item);
+    }
+    (waiting, unread)
 }
 
 async fn export_query_configs<S: Services>(
@@ -281,17 +270,16 @@ async fn export_query_configs<S: Services>(
             outcomes.insert(item, Outcome::Failed(error));
         }
     }
+    let lags = lags(items, &outcomes, invocation.services.now());
+    invocation.count(|stats| stats.query_config_lag_ms = lags);
     outcomes
 }
 
 /// Returns the time from each change in the table to the end of its export. The record tells the former to the
 /// second.
 fn lags(items: &[BatchItem], outcomes: &Outcomes, end: SystemTime) -> Vec<Duration> {
-    let end = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let is_exported = |item: &&BatchItem| outcomes.get(item.item()) == Some(&Outcome::Exported);
-    let exported = items.iter().filter(is_exported);
-    let lag = |created_at: f64| Duration::try_from_secs_f64((end - created_at).max(0.0)).ok();
-    at_most_100(exported.filter_map(|item| lag(item.created_at?)))
+    let exported = items.iter().filter(|item| outcomes[&item.last.item] == Outcome::Exported);
+    at_most_100(exported.filter_map(|item| item.age(end)))
 }
 
 fn count_outcomes(stats: &mut Stats, outcomes: &[RecordOutcome]) {
