@@ -393,12 +393,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_row_of_the_table() {
         let (table, none, invalid) =
-            (Some(pixel("table")), None, json!({"index_endpoint": {"S": "-"}}));
-        let (broken, new, refused) =
-            (Some(invalid.clone()), pixel("image"), "rejected: index_endpoint");
+            (Some(pixel("table")), None, json!({"pixel_id": {"Q": "invalid"}}));
+        let (broken, new, refused) = (Some(invalid.clone()), pixel("image"), "rejected: pixel_id");
         let kept = Some("kv");
         // What the table has, how many of its reads fail, the record; its fate, and what KV holds.
-        for (name, there, failures, event, new, expected, kv) in [
+        let rows = [
             ("there, an image", &table, 0, "MODIFY", &new, "exported", Some("table")),
             ("there, removed", &table, 0, "REMOVE", &new, "exported", Some("table")),
             ("there, malformed", &table, 0, "UPSERT", &new, "exported", Some("table")),
@@ -412,17 +411,23 @@ mod tests {
             ("unread, then there, removed", &table, 1, "REMOVE", &new, "exported", Some("table")),
             ("unread for good, removed", &none, 2, "REMOVE", &new, "failed", kept),
             ("unread, malformed", &table, 1, "UPSERT", &new, "failed", kept),
-        ] {
-            let fakes = Fakes::new();
-            fakes.kv.hold_entry("a-i", &entry("i", &held()));
-            there.iter().for_each(|it| fakes.table.put(index_item("i", it)));
-            fakes.table.changes.then((0..failures).map(|_| TableChange::Fails));
-            let record = record(&settings_of("i"), event, json!({"NewImage": image(new)}));
-            let (outcomes, _) = export(&fakes, vec![record]).await;
-            assert_eq!(outcomes, [expected], "{name}");
-            let is_held = !fakes.kv.keys().is_empty();
-            let pixel_id = is_held.then(|| fakes.kv.value("a-i")["pixel_id"].clone());
-            assert_eq!(pixel_id, kv.map(Value::from), "{name}");
+        ];
+        for of in [settings_of("i"), query_config("i", "q")] {
+            let key = of.kv_key();
+            for (name, there, failures, event, new, expected, kv) in rows {
+                let fakes = Fakes::new();
+                fakes.kv.hold_entry(&key, &entry("i", &held()));
+                there.iter().for_each(|it| fakes.table.put(item(&of, &image(it))));
+                fakes.table.changes.then((0..failures).map(|_| TableChange::Fails));
+                // It is old, but none of these faults is its own.
+                let old = NOW.as_secs() - 61;
+                let fields = json!({"NewImage": image(new), "ApproximateCreationDateTime": old});
+                let (outcomes, _) = export(&fakes, vec![record(&of, event, fields)]).await;
+                assert_eq!(outcomes, [expected], "{name}: {of}");
+                let is_held = !fakes.kv.keys().is_empty();
+                let pixel_id = is_held.then(|| fakes.kv.value(&key)["pixel_id"].clone());
+                assert_eq!(pixel_id, kv.map(Value::from), "{name}: {of}");
+            }
         }
     }
 
@@ -505,35 +510,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_old_record_that_fails_for_the_table_is_not_parked() {
-        let fakes = Fakes::new();
-        fakes.table.changes.then((0..2).map(|_| TableChange::Fails));
-        let old = json!({"ApproximateCreationDateTime": NOW.as_secs() - 61});
-        let (outcomes, _) = export(&fakes, vec![record(&settings_of("i"), "REMOVE", old)]).await;
-        assert_eq!(outcomes, ["failed"]);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn what_would_fail_is_parked_where_it_is_old_and_the_fault_is_its_own() {
         let fault = |error: fn(Cause) -> KvError| KvFault::Fails(error(Cause::new("scripted")));
+        let refused: Option<fn(Cause) -> KvError> = Some(KvError::RefusedContent);
+        let broken: Option<fn(Cause) -> KvError> = Some(KvError::Transient);
         let now = NOW.as_secs();
-        let (young, old) = ([now - 60], [now - 61]);
+        let (young, old): (&[u64], &[u64]) = (&[now - 60], &[now - 61]);
         for (name, times, kv_error, is_without_api_key, expected) in [
-            ("refused, young", &young[..], Some(KvError::RefusedContent as _), false, "failed"),
-            ("refused, old", &old, Some(KvError::RefusedContent as _), false, "parked"),
-            ("refused, one young", &[1, now], Some(KvError::RefusedContent as _), false, "failed"),
-            (
-                "in milliseconds",
-                &[(now - 61) * 1_000],
-                Some(KvError::RefusedContent as _),
-                false,
-                "failed",
-            ),
-            ("KV is broken, old", &old, Some(KvError::Transient as _), false, "failed"),
-            ("no API key, young", &young, None, true, "failed"),
-            ("no API key, old", &old, None, true, "parked"),
-            ("no API key, KV unread, old", &old, Some(KvError::Transient as _), true, "failed"),
-            ("no API key, refused, old", &old, Some(KvError::RefusedContent as _), true, "parked"),
+            ("refused, young", young, refused, false, "failed"),
+            ("refused, old", old, refused, false, "parked"),
+            ("refused, one young", &[1, now], refused, false, "failed"),
+            ("refused, in milliseconds", &[(now - 61) * 1_000], refused, false, "failed"),
+            ("KV is broken, old", old, broken, false, "failed"),
+            ("no API key, young", young, None, true, "failed"),
+            ("no API key, old", old, None, true, "parked"),
+            ("no API key, KV unread, old", old, broken, true, "failed"),
+            ("no API key, refused, old", old, refused, true, "parked"),
         ] {
             let fakes = Fakes::new();
             fakes.table.put(index_item("i", &json!({})));
@@ -543,37 +535,42 @@ mod tests {
             }
             let of = |at| json!({"NewImage": {}, "ApproximateCreationDateTime": at});
             let records = times.iter().map(|at| record(&settings_of("i"), "MODIFY", of(at)));
-            let records = records.collect();
-            let (outcomes, stats) = export(&fakes, records).await;
+            let (outcomes, stats) = export(&fakes, records.collect()).await;
             assert!(outcomes.iter().all(|outcome| outcome == expected), "{name}: {outcomes:?}");
             assert_eq!(stats.parked > 0, expected == "parked", "{name}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_removals_is_held_and_everything_else_is_done() {
-        for (up_to, expected, keys) in [
-            (2, ["exported"; 4], &["a-k"][..]),
-            (1, ["held", "held", "exported", "exported"], &["a-i", "a-j", "a-k"]),
-            (0, ["held", "held", "exported", "exported"], &["a-i", "a-j", "a-k"]),
-        ] {
-            let mut fakes = Fakes::new();
-            fakes.0.config.removals_up_to = up_to;
-            let config = query_config("i", "q");
-            for (key, name) in [("a-i", "i"), ("a-j", "j"), (config.kv_key().as_str(), "i")] {
-                fakes.kv.hold_entry(key, &entry(name, &json!({})));
-            }
-            let removed = [settings_of("i"), settings_of("j"), config];
-            let mut records = Vec::from(removed.map(|item| record(&item, "REMOVE", json!({}))));
-            records.insert(
-                2,
-                record(&settings_of("k"), "INSERT", json!({"NewImage": image(&json!({}))})),
-            );
-            let (outcomes, stats) = export(&fakes, records).await;
-            assert_eq!(outcomes, expected, "{up_to}");
-            assert_eq!(fakes.kv.keys(), keys, "{up_to}");
-            assert_eq!(stats.removals_held, if up_to == 2 { 0 } else { 2 });
+    async fn of_two_keys_the_one_that_another_try_may_help_decides() {
+        let fakes = Fakes::new();
+        ["a-i", "s"].iter().for_each(|key| fakes.kv.hold_entry(key, &entry("i", &held())));
+        let refused = || KvFault::Fails(KvError::RefusedContent(Cause::new("scripted")));
+        let broken = || KvFault::Fails(KvError::Transient(Cause::new("scripted")));
+        // The read, the delete of both, four tries of the first one, and one of the second.
+        fakes.kv.faults.then_nothing(1);
+        fakes.kv.faults.then([refused(), broken(), broken(), broken(), broken(), refused()]);
+        let old = json!({"OldImage": shop("s"), "ApproximateCreationDateTime": NOW.as_secs() - 61});
+        let (outcomes, _) = export(&fakes, vec![record(&settings_of("i"), "REMOVE", old)]).await;
+        assert_eq!(outcomes, ["failed"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_flood_an_item_that_stays_is_exported_and_keeps_the_shop_id_that_it_gave_up() {
+        let mut fakes = Fakes::new();
+        fakes.0.config.removals_up_to = 0;
+        for (key, name) in [("a-i", "i"), ("s", "j")] {
+            fakes.kv.hold_entry(key, &entry(name, &json!({})));
         }
+        fakes.table.put(index_item("j", &json!({})));
+        let records = vec![
+            record(&settings_of("i"), "REMOVE", json!({})),
+            record(&settings_of("j"), "MODIFY", json!({"OldImage": shop("s")})),
+        ];
+        let (outcomes, stats) = export(&fakes, records).await;
+        assert_eq!(outcomes, ["held", "exported"]);
+        assert_eq!(fakes.kv.keys(), ["a-i", "a-j", "s"]);
+        assert_eq!(stats.removals_held, 1);
     }
 
     #[test]
@@ -599,26 +596,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    #[expect(clippy::type_complexity, reason = "each row is one case")]
     async fn which_shop_ids_go_with_a_record() {
-        let removed = |old: Value| vec![("REMOVE", json!({"OldImage": old}))];
+        let removed = |fields| ("REMOVE", fields);
+        let old = |attributes| json!({"OldImage": attributes});
         let now = |id: &str| ("MODIFY", json!({"NewImage": image(&shop(id))}));
-        let images = |old, new| json!({"OldImage": shop(old), "NewImage": image(&shop(new))});
-        let moved = |old, new| vec![("MODIFY", images(old, new))];
-        let (none, shop_s): (_, &[_]) = (json!({}), &["s"]);
-        let mixed = [vec![("MODIFY", images("t", "t"))], vec![("REMOVE", none.clone())]].concat();
-        let rows: [(_, _, _, Vec<(&str, Value)>, &[&str]); 9] = [
-            ("removed, KV's value names it", None, "i", vec![("REMOVE", none.clone())], &[]),
-            ("removed, the old image names it", None, "i", removed(shop("s")), &[]),
-            ("removed, the old image names none", None, "i", removed(none.clone()), shop_s),
-            ("removed, an earlier record has an old image", None, "i", mixed, shop_s),
-            ("removed, KV's value is another's", None, "x", vec![("REMOVE", none)], shop_s),
-            ("moved, the old image names it", Some("t"), "i", moved("s", "t"), &["a-i", "t"]),
+        let moved =
+            |old, new| ("MODIFY", json!({"OldImage": shop(old), "NewImage": image(&shop(new))}));
+        let none = || json!({});
+        let s: &[&str] = &["s"];
+        for (name, shop_id, owner, events, keys) in [
+            ("removed, KV's value names it", None, "i", vec![removed(none())], &[][..]),
+            ("removed, the old image names it", None, "i", vec![removed(old(shop("s")))], &[]),
+            ("removed, the old image names none", None, "i", vec![removed(old(none()))], s),
+            (
+                "removed, an earlier record has an old image",
+                None,
+                "i",
+                vec![moved("t", "t"), removed(none())],
+                s,
+            ),
+            ("removed, KV's value is another's", None, "x", vec![removed(none())], s),
+            ("moved, the old image names it", Some("t"), "i", vec![moved("s", "t")], &["a-i", "t"]),
             ("moved, no image names it", Some("t"), "i", vec![now("t")], &["a-i", "s", "t"]),
             ("moved, named before", Some("t"), "i", vec![now("s"), now("t")], &["a-i", "t"]),
-            ("stays", Some("s"), "i", moved("s", "s"), &["a-i", "s"]),
-        ];
-        for (name, shop_id, owner, events, keys) in rows {
+            ("stays", Some("s"), "i", vec![moved("s", "s")], &["a-i", "s"]),
+        ] {
             let fakes = Fakes::new();
             fakes.kv.hold_entry("a-i", &entry(owner, &held()));
             fakes.kv.hold_entry("s", &entry("i", &held()));
@@ -660,39 +662,6 @@ mod tests {
             assert!(fakes.kv.keys().is_empty(), "{first}, {second}");
             let requests = fakes.kv.requests.borrow();
             assert!(requests.iter().flatten().all(|key| key.len() <= 512), "{first}, {second}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_that_the_batch_has_written_is_not_removed() {
-        let fakes = Fakes::new();
-        fakes.kv.hold_entry("s", &entry("i", &held()));
-        fakes.table.put(index_item("j", &shop("s")));
-        let records = vec![
-            record(&settings_of("i"), "REMOVE", json!({"OldImage": shop("s")})),
-            record(&settings_of("j"), "INSERT", json!({"NewImage": image(&shop("s"))})),
-        ];
-        let (outcomes, stats) = export(&fakes, records).await;
-        assert_eq!(outcomes, ["exported", "exported"]);
-        assert_eq!(fakes.kv.value("s")["index_name"], "j");
-        assert_eq!(stats.settings_deleted, 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_query_config_goes_with_its_item_and_stays_where_that_is_back() {
-        let config = query_config("i", "q");
-        let put = || TableChange::Put(item(&config, &json!({"x": {"N": "2"}})));
-        for (name, changes, expected, is_held) in [
-            ("gone", vec![], "exported", false),
-            ("there", vec![put()], "exported", true),
-            ("unread", vec![TableChange::Fails, TableChange::Fails], "failed", true),
-        ] {
-            let fakes = Fakes::new();
-            fakes.kv.hold_entry(&config.kv_key(), &entry("i", &json!({"x": 1})));
-            fakes.table.changes.then(changes);
-            let (outcomes, _) = export(&fakes, vec![record(&config, "REMOVE", json!({}))]).await;
-            assert_eq!(outcomes, [expected], "{name}");
-            assert_eq!(!fakes.kv.keys().is_empty(), is_held, "{name}");
         }
     }
 }

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::error_chain::Chain;
     use crate::export::fakes::{
-        Fakes, KvFault, TableChange, down, entry, index, index_item, item, query_config, shop,
+        Fakes, KvFault, TableChange, entry, index, index_item, item, query_config, shop,
     };
     use crate::kv::Source;
     use crate::ports::{ApiKeyError, Cause, KvError};
@@ -246,25 +246,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_account_without_an_api_key_is_rejected_and_one_whose_service_is_silent_is_not() {
-        let silent = "no API key from cell \"cell\", and KV holds none of this index to use again: API keys service: down, false";
-        for (faults, expected) in [
-            (vec![ApiKeyError::NotFound], "rejected: system_account_id, false"),
-            (vec![down(), down(), down(), down()], silent),
-        ] {
-            let fakes = Fakes::new();
-            fakes.table.put(index_item("i", &json!({})));
-            fakes.api_keys.faults.then(faults);
-            assert_eq!(word(&re_export_i(&fakes).await), expected);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn in_a_dry_run_the_report_says_so() {
-        let mut fakes = Fakes::new();
-        fakes.0.config.dry_run = true;
+    async fn an_api_key_that_kv_holds_is_used_again() {
+        let fakes = Fakes::new();
         fakes.table.put(index_item("i", &json!({})));
-        assert_eq!(word(&re_export_i(&fakes).await), "DryRun a-i");
+        let value = json!({"system_account_id": "a", "index_name": "i", "marqo_api_key": "kv"});
+        fakes.kv.hold_entry("a-i", &entry("i", &value));
+        fakes.api_keys.faults.then([ApiKeyError::NotFound]);
+        assert_eq!(word(&re_export_i(&fakes).await), "Exported a-i");
     }
 
     #[tokio::test(start_paused = true)]

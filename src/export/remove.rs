@@ -157,8 +157,8 @@ impl<S: Services> Removing<'_, '_, S> {
                 let stored = match stored {
                     Ok(stored) => stored,
                     Err(error) => {
-                        let failed = Removal::Failed(ExportError::kv(&key, error));
-                        return self.decide([&key], &failed);
+                        let error = ExportError::kv(&key, error);
+                        return self.decide([&key], &Removal::Failed(error));
                     }
                 };
                 let held = Held::read(stored.as_ref(), &invocation.config.environment);
@@ -413,17 +413,15 @@ mod tests {
     use crate::item::{Item, ItemKey};
     use crate::kv::Source;
     use crate::ports::{Cause, KvError};
+    use crate::telemetry::Stats;
     use serde_json::{Value, json};
     use std::cell::RefCell;
 
     /// What became of each key, in a word.
     type Words = BTreeMap<String, String>;
 
-    /// Keys withheld, put back, and lost.
-    type Counts = (u64, u64, u64);
-
     /// Removes keys of a batch, for which there is time.
-    async fn remove(fakes: &Fakes, keys: &[&str]) -> (Words, Counts) {
+    async fn remove(fakes: &Fakes, keys: &[&str]) -> (Words, Stats) {
         remove_within(fakes, keys, TIME_LEFT, None).await
     }
 
@@ -432,15 +430,19 @@ mod tests {
         keys: &[&str],
         time: Duration,
         brake: Option<Brake<'_>>,
-    ) -> (Words, Counts) {
+    ) -> (Words, Stats) {
         let mut invocation = fakes.invocation(Source::Stream);
         invocation.budget.deadline = Instant::now() + time;
         let mut api_keys = ApiKeys::new(Fallback::Kv, time);
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         let removed = remove_keys(&invocation, keys, &mut api_keys, brake).await;
         let words = removed.into_iter().map(|(key, removal)| (key, word(&removal))).collect();
-        let stats = invocation.stats();
-        (words, (stats.deletes_withheld, stats.deletes_restored, stats.put_backs_failed))
+        (words, invocation.stats())
+    }
+
+    /// Keys withheld, put back, and lost.
+    fn counts(stats: &Stats) -> (u64, u64, u64) {
+        (stats.deletes_withheld, stats.deletes_restored, stats.put_backs_failed)
     }
 
     async fn remove_configs(fakes: &Fakes, items: &[&ItemRef]) -> Vec<String> {
@@ -519,9 +521,9 @@ mod tests {
             held.iter().for_each(|held| fakes.kv.hold_entry("s", held));
             items.into_iter().for_each(|item| fakes.table.put(item));
             let before = fakes.kv.held.borrow().clone();
-            let (words, counts) = remove(&fakes, &["s", "", "."]).await;
+            let (words, stats) = remove(&fakes, &["s", "", "."]).await;
             assert_eq!(words, [("s".into(), expected.into())].into(), "{name}: KV has no others");
-            assert_eq!(counts, (withheld, 0, 0), "{name}");
+            assert_eq!(counts(&stats), (withheld, 0, 0), "{name}");
             match expected {
                 "removed" => assert!(fakes.kv.keys().is_empty(), "{name}"),
                 "stays" => assert_eq!(*fakes.kv.held.borrow(), before, "{name}"),
@@ -551,10 +553,10 @@ mod tests {
             fakes.api_keys.faults.then((0..api_key_faults).map(|_| down()));
             let before = fakes.kv.held.borrow().clone();
             let time = Duration::from_secs(seconds);
-            let (words, counts) = remove_within(&fakes, &["s"], time, None).await;
+            let (words, stats) = remove_within(&fakes, &["s"], time, None).await;
             assert_eq!(words["s"], expected, "{name}");
             assert_eq!(*fakes.kv.held.borrow(), before, "{name}");
-            assert_eq!(counts, (0, 0, 0), "{name}: nor is anything put back");
+            assert_eq!(counts(&stats), (0, 0, 0), "{name}: nor is anything put back");
         }
     }
 
@@ -566,21 +568,17 @@ mod tests {
         let put = || vec![TableChange::Put(claimant())];
         let points = || vec![TableChange::Put(pointer("s"))];
         let fails = || vec![TableChange::Fails];
+        let delete_hangs = vec![KvFault::IsDoneAndHangs];
+        let hung = "failed: settings table: the invocation's time is up";
         let lost = "failed: key \"s\": Cloudflare KV: lost";
         let (gone, held): (&[&str], &[&str]) = (&[], &["s"]);
-        for (name, passes, faults, expected, keys, counts) in [
+        for (name, passes, faults, expected, keys, counted) in [
             ("as before", vec![], vec![], "removed", gone, (0, 0, 0)),
             ("asked for", put(), vec![], WRITTEN, held, (0, 1, 0)),
             ("withheld", points(), vec![], "stays", held, (1, 1, 0)),
             ("it fails", fails(), vec![], UNPASSED, held, (0, 1, 0)),
-            (
-                "a delete that hangs",
-                points(),
-                vec![KvFault::IsDoneAndHangs],
-                "stays",
-                held,
-                (1, 1, 0),
-            ),
+            ("it hangs", vec![TableChange::Hangs], vec![], hung, held, (0, 1, 0)),
+            ("the delete hangs, withheld", points(), delete_hangs, "stays", held, (1, 1, 0)),
             ("a lost delete", vec![], four_lost(), lost, gone, (0, 0, 0)),
             ("a lost delete, asked for", put(), four_lost(), WRITTEN, held, (0, 1, 0)),
             ("a refused delete, asked for", put(), vec![refused()], REFUSED, held, (0, 0, 0)),
@@ -593,10 +591,10 @@ mod tests {
             fakes.table.changes.then(passes);
             fakes.kv.faults.then_nothing(1);
             fakes.kv.faults.then(faults);
-            let (words, counted) = remove(&fakes, &["s"]).await;
+            let (words, stats) = remove(&fakes, &["s"]).await;
             assert_eq!(words["s"], expected, "{name}");
             assert_eq!(fakes.kv.keys(), keys, "{name}");
-            assert_eq!(counted, counts, "{name}");
+            assert_eq!(counts(&stats), counted, "{name}");
             let is_as_read = *fakes.kv.held.borrow() == before;
             assert_eq!(is_as_read, keys == held && expected != WRITTEN, "{name}");
         }
@@ -609,15 +607,15 @@ mod tests {
         let alias = || [remove_item(pointer("s")), put(pointer("s"))];
         let claim = || [put(claimant()), remove_item(claimant())];
         let four = |changes: &dyn Fn() -> [TableChange; 2]| [(); 4].map(|()| changes());
-        for (name, changes, counts) in [
+        for (name, changes, counted) in [
             ("an alias, there after each delete", four(&alias), (0, 3, 0)),
             ("a claimant, gone at each write", four(&claim), (0, 0, 0)),
         ] {
             let fakes = with_key();
             fakes.table.changes.then(changes.into_iter().flatten());
-            let (words, counted) = remove(&fakes, &["s"]).await;
+            let (words, stats) = remove(&fakes, &["s"]).await;
             assert_eq!(words["s"], "failed: the item still changes after 3 writes", "{name}");
-            assert_eq!(counted, counts, "{name}");
+            assert_eq!(counts(&stats), counted, "{name}");
             assert_eq!(fakes.kv.keys(), ["s"], "{name}");
         }
     }
@@ -646,7 +644,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_value_that_does_not_fit_memory_is_left_to_the_next_round() {
         let unread = "failed: key \"t\": Cloudflare KV refuses the request: scripted";
-        for (name, changes, faults, expected, counts) in [
+        for (name, changes, faults, expected, counted) in [
             ("removed", vec![], vec![], ["removed"; 2], (0, 0, 0)),
             (
                 "withheld",
@@ -666,9 +664,9 @@ mod tests {
             fakes.table.changes.then(changes);
             fakes.kv.faults.then_nothing(2);
             fakes.kv.faults.then(faults);
-            let (words, counted) = remove(&fakes, &["s", "t"]).await;
+            let (words, stats) = remove(&fakes, &["s", "t"]).await;
             assert_eq!(["s", "t"].map(|key| &*words[key]), expected, "{name}");
-            assert_eq!(counted, counts, "{name}");
+            assert_eq!(counts(&stats), counted, "{name}");
         }
     }
 
@@ -682,17 +680,23 @@ mod tests {
         let large = json!({"x": "x".repeat(17 * 1024 * 1024)});
         let names: Vec<String> = (0..102).map(|number| format!("s{number:03}")).collect();
         let keys: Vec<&str> = names.iter().map(String::as_str).collect();
-        for (brake, requests) in [
-            (None, &[100, 1, 100, 1, 101][..]),
-            (Some(&brake as Brake<'_>), &[100, 2, 1, 100, 1, 101]),
+        for (name, brake, failing_pass, requests, expected) in [
+            ("no brake", None, None, &[100, 1, 100, 1, 101][..], "removed"),
+            ("a brake", Some(&brake as Brake<'_>), None, &[100, 2, 1, 100, 1, 101], "removed"),
+            ("the first pass fails", None, Some(1), &[100], UNPASSED),
+            ("the second pass fails", None, Some(2), &[100, 1, 1], UNPASSED),
         ] {
             let fakes = Fakes::new();
             keys.iter().for_each(|key| fakes.kv.hold_entry(key, &entry(key, &json!({}))));
             fakes.kv.hold_entry(keys[0], &entry("large", &large));
-            remove_within(&fakes, &keys, TIME_LEFT, brake).await;
+            if let Some(pass) = failing_pass {
+                fakes.table.changes.then_nothing(pass - 1);
+                fakes.table.changes.then([TableChange::Fails]);
+            }
+            let (words, _) = remove_within(&fakes, &keys, TIME_LEFT, brake).await;
             let sizes: Vec<usize> = fakes.kv.requests.borrow().iter().map(Vec::len).collect();
-            assert_eq!(sizes, requests);
-            assert!(fakes.kv.keys().is_empty());
+            assert_eq!(sizes, requests, "{name}");
+            assert!(keys.iter().all(|key| words[*key] == expected), "{name}: {words:?}");
         }
         assert_eq!(*told.borrow(), [102, 101]);
     }
@@ -705,12 +709,11 @@ mod tests {
             fakes.kv.hold_entry(&format!("s{name}"), &entry(name, &json!({})));
             fakes.table.put(index_item(name, &shop(&format!("t{name}"))));
         }
-        let invocation = fakes.invocation(Source::Stream);
-        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_LEFT);
-        let keys = names.iter().map(|name| format!("s{name}")).collect();
-        let removed = remove_keys(&invocation, keys, &mut api_keys, None).await;
-        assert!(removed.values().all(|removal| *removal == Removal::Removed));
-        assert_eq!(invocation.stats().table_requests, 2 * (8 + 2), "two passes");
+        let keys = fakes.kv.keys();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let (words, stats) = remove(&fakes, &keys).await;
+        assert!(words.values().all(|word| word == "removed"), "{words:?}");
+        assert_eq!(stats.table_requests, 2 * (8 + 2), "two passes");
     }
 
     #[tokio::test(start_paused = true)]
