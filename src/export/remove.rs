@@ -374,10 +374,9 @@ pub async fn remove_query_configs<S: Services>(
         let deletes: BTreeMap<String, Delete> = gone
             .map(|(item, metadata)| (item.kv_key(), Delete { key: item.kv_key(), item, metadata }))
             .collect();
-        let deletes = deletes.into_values();
-        let (namespace, bounds) =
-            (Namespace::QueryConfigs, invocation.budget.for_reads_and_deletes());
-        let failures = bulk::delete(invocation, namespace, bounds, deletes.collect()).await;
+        let (namespace, deletes) = (Namespace::QueryConfigs, deletes.into_values().collect());
+        let bounds = invocation.budget.for_reads_and_deletes();
+        let failures = bulk::delete(invocation, namespace, bounds, deletes).await;
         let behind = read().await;
         let is_back = |item: &ItemRef| behind.as_ref().is_ok_and(|it| it.contains(&item.key()));
         let back = items.iter().map(|(item, _)| item).filter(|item| is_back(item));
