@@ -9,7 +9,7 @@ use super::error::{ExportError, log_rejected};
 use super::invocation::Invocation;
 use super::remove::{Removal, remove_keys, remove_query_configs};
 use super::table::read_page;
-use super::write::{Fate, WriteItem, write_items};
+use super::write::{Fate, WriteItem, Written, write_items};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::Rejection;
 use crate::kv::Namespace;
@@ -81,41 +81,15 @@ pub async fn re_export<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &ReExport,
 ) -> Result<ReExportReport, ReExportError> {
-    let index = &request.index;
-    let mut api_keys = ApiKeys::new(Fallback::Kv, invocation.budget.api_keys);
-    let settings_keys = re_export_settings(invocation, index, &mut api_keys).await?;
-    let mut query_configs = QueryConfigCounts::default();
-    if request.include_query_configs {
-        let counts = re_export_query_configs(invocation, index, &mut api_keys).await;
-        query_configs = counts.map_err(|error| ReExportError::Incomplete {
-            index: index.clone(),
-            error,
-            partly_written: true,
-        })?;
-    }
-    let outcome = match (invocation.config.dry_run, settings_keys.is_empty()) {
-        (true, _) => ReExportOutcome::DryRun,
-        (false, true) => ReExportOutcome::Removed,
-        (false, false) => ReExportOutcome::Exported,
-    };
-    Ok(ReExportReport { index: index.clone(), outcome, settings_keys, query_configs })
-}
-
-/// Exports the settings of an index. Returns the keys that hold them, none if the item is gone.
-async fn re_export_settings<S: Services>(
-    invocation: &Invocation<'_, S>,
-    index: &IndexRef,
-    api_keys: &mut ApiKeys,
-) -> Result<Vec<String>, ReExportError> {
+    let index = request.index.clone();
     let item = ItemRef::from(index.clone());
+    let mut api_keys = ApiKeys::new(Fallback::Kv, invocation.budget.api_keys);
     let writes = vec![WriteItem::new(item.clone())];
-    let written = write_items(invocation, Namespace::Settings, writes, api_keys).await;
+    let written = write_items(invocation, Namespace::Settings, writes, &mut api_keys).await;
     let partly_written = written.may_have_written;
-    let index = index.clone();
     match written.fate(&item) {
-        Fate::Written => {}
         Fate::Absent if !partly_written => return Err(ReExportError::IndexNotFound(index)),
-        Fate::Absent => {}
+        Fate::Written | Fate::Absent => {}
         Fate::Rejected(rejection) => {
             return Err(ReExportError::RecordRejected { index, rejection, partly_written });
         }
@@ -123,23 +97,42 @@ async fn re_export_settings<S: Services>(
             return Err(ReExportError::Incomplete { index, error, partly_written });
         }
     }
+    let report = finish(invocation, request, written, &mut api_keys).await;
+    report.map_err(|error| ReExportError::Incomplete { index, error, partly_written: true })
+}
+
+/// Removes what the write of the settings left behind, and exports the query configs if asked for.
+async fn finish<S: Services>(
+    invocation: &Invocation<'_, S>,
+    request: &ReExport,
+    written: Written,
+    api_keys: &mut ApiKeys,
+) -> Result<ReExportReport, ExportError> {
+    let index = request.index.clone();
     let mut keys: BTreeSet<String> = written.keys.into_keys().collect();
     let left_behind = written.left_behind.into_keys().collect();
-    for (key, removal) in remove_keys(invocation, left_behind, api_keys, &|_| true).await {
+    for (key, removal) in remove_keys(invocation, left_behind, api_keys, None).await {
         match removal {
-            Removal::Written(claimant) if claimant == item => {
+            Removal::Written(claimant) if claimant.index == index => {
                 keys.insert(key);
             }
-            Removal::Failed(error) => {
-                return Err(ReExportError::Incomplete { index, error, partly_written: true });
-            }
+            Removal::Failed(error) => return Err(error),
             Removal::Removed | Removal::Stays | Removal::Postponed | Removal::Written(_) => {}
         }
     }
     let index_id = index.index_id();
-    let mut keys = Vec::from_iter(keys);
-    keys.sort_by_key(|key| *key == index_id);
-    Ok(keys)
+    let mut settings_keys = Vec::from_iter(keys);
+    settings_keys.sort_by_key(|key| *key == index_id);
+    let mut query_configs = QueryConfigCounts::default();
+    if request.include_query_configs {
+        query_configs = re_export_query_configs(invocation, &index, api_keys).await?;
+    }
+    let outcome = match (invocation.config.dry_run, settings_keys.is_empty()) {
+        (true, _) => ReExportOutcome::DryRun,
+        (false, true) => ReExportOutcome::Removed,
+        (false, false) => ReExportOutcome::Exported,
+    };
+    Ok(ReExportReport { index, outcome, settings_keys, query_configs })
 }
 
 /// Exports the query configs of an index, page by page.
@@ -152,8 +145,7 @@ async fn re_export_query_configs<S: Services>(
     let mut after = None;
     loop {
         let page = read_page(invocation, TablePart::ConfigsOf(index), after.as_ref()).await?;
-        let items = page.items.iter().filter_map(|(key, _)| key.item());
-        let items: Vec<ItemRef> = items.filter(|item| item.query.is_some()).collect();
+        let items: Vec<ItemRef> = page.items.iter().filter_map(|(key, _)| key.item()).collect();
         let writes = items.iter().cloned().map(WriteItem::new).collect();
         let written = write_items(invocation, Namespace::QueryConfigs, writes, api_keys).await;
         for item in &items {
@@ -185,7 +177,7 @@ mod tests {
     use super::*;
     use crate::error_chain::Chain;
     use crate::export::fakes::{
-        Fakes, KvFault, TableChange, down, entry, index, index_item, item, query_config, shop,
+        Fakes, KvFault, TableChange, entry, index, index_item, item, query_config, shop,
     };
     use crate::kv::Source;
     use crate::ports::{ApiKeyError, Cause, KvError};
@@ -215,7 +207,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    #[expect(clippy::type_complexity, reason = "each row is one case")]
     async fn what_a_re_export_ends_with() {
         let refuses = || KvFault::Fails(KvError::Refused(Cause::new("scripted")));
         let (s, t) = (|| becomes(&shop("s")), || becomes(&shop("t")));
@@ -223,40 +214,28 @@ mod tests {
         let (broken, fails) = (|| becomes(&json!({"index_endpoint": null})), || TableChange::Fails);
         let down = "settings table: BatchGetItem: down";
         let refused = "key \"s\": Cloudflare KV refuses the request: scripted";
-        let both: &[&str] = &["a-i", "s"];
-        let rows: [(_, Vec<TableChange>, Vec<KvFault>, String, &[&str]); 12] = [
-            ("exported", vec![], vec![], "Exported s a-i".into(), both),
-            ("no item", vec![gone()], vec![], "not found".into(), &[]),
-            ("rejected", vec![broken()], vec![], "rejected: index_endpoint, false".into(), &[]),
-            (
-                "rejected later",
-                vec![s(), broken()],
-                vec![],
-                "rejected: index_endpoint, true".into(),
-                both,
-            ),
-            ("unread", vec![fails()], vec![], format!("{down}, false"), &[]),
-            ("unread later", vec![s(), fails()], vec![], format!("{down}, true"), both),
-            ("refused", vec![], vec![refuses()], format!("{refused}, false"), &[]),
-            (
-                "time-out, then refused",
-                vec![],
-                vec![KvFault::TimesOut, refuses()],
-                format!("{refused}, true"),
-                &["a-i"],
-            ),
-            ("removed meanwhile", vec![s(), gone()], vec![], "Removed ".into(), &[]),
-            ("another key", vec![s(), t()], vec![], "Exported t a-i".into(), &["a-i", "t"]),
-            ("another key, and back", vec![s(), t(), s()], vec![], "Exported s a-i".into(), both),
+        let timed_out = vec![KvFault::TimesOut, refuses()];
+        let (none, both): (&[&str], &[&str]) = (&[], &["a-i", "s"]);
+        for (name, changes, faults, expected, keys) in [
+            ("exported", vec![], vec![], "Exported s a-i", both),
+            ("no item", vec![gone()], vec![], "not found", none),
+            ("rejected", vec![broken()], vec![], "rejected: index_endpoint, false", none),
+            ("rejected later", vec![s(), broken()], vec![], "rejected: index_endpoint, true", both),
+            ("unread", vec![fails()], vec![], &format!("{down}, false"), none),
+            ("unread later", vec![s(), fails()], vec![], &format!("{down}, true"), both),
+            ("refused", vec![], vec![refuses()], &format!("{refused}, false"), none),
+            ("time-out, refused", vec![], timed_out, &format!("{refused}, true"), &["a-i"]),
+            ("removed meanwhile", vec![s(), gone()], vec![], "Removed ", none),
+            ("another key", vec![s(), t()], vec![], "Exported t a-i", &["a-i", "t"]),
+            ("another key, and back", vec![s(), t(), s()], vec![], "Exported s a-i", both),
             (
                 "another key, and back when that is removed",
                 vec![s(), t(), t(), s()],
                 vec![],
-                "Exported s t a-i".into(),
+                "Exported s t a-i",
                 &["a-i", "s", "t"],
             ),
-        ];
-        for (name, changes, faults, expected, keys) in rows {
+        ] {
             let fakes = Fakes::new();
             fakes.table.put(index_item("i", &shop("s")));
             fakes.table.changes.then(changes);
@@ -267,25 +246,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_account_without_an_api_key_is_rejected_and_one_whose_service_is_silent_is_not() {
-        let silent = "no API key from cell \"cell\", and KV holds none of this index to use again: API keys service: down, false";
-        for (faults, expected) in [
-            (vec![ApiKeyError::NotFound], "rejected: system_account_id, false"),
-            (vec![down(), down(), down(), down()], silent),
-        ] {
-            let fakes = Fakes::new();
-            fakes.table.put(index_item("i", &json!({})));
-            fakes.api_keys.faults.then(faults);
-            assert_eq!(word(&re_export_i(&fakes).await), expected);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn in_a_dry_run_the_report_says_so() {
-        let mut fakes = Fakes::new();
-        fakes.0.config.dry_run = true;
+    async fn an_api_key_that_kv_holds_is_used_again() {
+        let fakes = Fakes::new();
         fakes.table.put(index_item("i", &json!({})));
-        assert_eq!(word(&re_export_i(&fakes).await), "DryRun a-i");
+        let value = json!({"system_account_id": "a", "index_name": "i", "marqo_api_key": "kv"});
+        fakes.kv.hold_entry("a-i", &entry("i", &value));
+        fakes.api_keys.faults.then([ApiKeyError::NotFound]);
+        assert_eq!(word(&re_export_i(&fakes).await), "Exported a-i");
     }
 
     #[tokio::test(start_paused = true)]

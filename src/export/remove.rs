@@ -26,7 +26,7 @@ use super::exportable::Exportable;
 use super::invocation::{Bounds, Invocation, OutOfTime};
 use super::judge::{Held, KvKey, Table, Verdict, Wants};
 use super::table::{ReadError, pass, read_items};
-use super::write::{Fate, READ_ITEMS, WriteItem, write_items};
+use super::write::{Fate, READ_ITEMS, WriteItem, Written, write_items};
 use crate::error_chain::Chain;
 use crate::index::{IndexRef, ItemRef};
 use crate::item::ItemKey;
@@ -60,7 +60,8 @@ pub enum Removal {
     Failed(ExportError),
 }
 
-/// Says whether keys that these indexes own may be deleted.
+/// Says whether keys that these indexes own may be deleted. It is asked before the first delete, so all keys are
+/// read before.
 pub type Brake<'a> = &'a dyn Fn(&BTreeSet<Rc<IndexRef>>) -> bool;
 
 /// Removes settings keys. Returns what became of each, without names that KV can't hold.
@@ -68,169 +69,121 @@ pub async fn remove_keys<S: Services>(
     invocation: &Invocation<'_, S>,
     keys: BTreeSet<String>,
     api_keys: &mut ApiKeys,
-    brake: Brake<'_>,
+    brake: Option<Brake<'_>>,
 ) -> BTreeMap<String, Removal> {
-    let mut open: BTreeSet<String> = keys;
-    open.retain(|key| check_key(key).is_ok());
-    let mut removing = Removing { invocation, api_keys, outcomes: BTreeMap::new() };
-    for put_backs in 0..=MAX_PUT_BACKS {
-        let may_delete = put_backs < MAX_PUT_BACKS;
-        open = removing.round(open, may_delete, brake).await;
-        if open.is_empty() {
-            break;
-        }
+    let keys = keys.into_iter().filter(|key| check_key(key).is_ok());
+    let (open, outcomes) = (keys.collect(), BTreeMap::new());
+    let mut removing = Removing { invocation, api_keys, open, outcomes };
+    let mut repeats = 0;
+    while repeats <= MAX_PUT_BACKS && !removing.open.is_empty() {
+        let may_delete = repeats < MAX_PUT_BACKS;
+        repeats += usize::from(removing.round(may_delete, brake).await);
     }
-    removing.fail(open, &ExportError::StillChanging);
+    removing.decide(&removing.open.clone(), &Removal::Failed(ExportError::StillChanging));
     removing.outcomes
 }
 
 struct Removing<'a, 's, S> {
     invocation: &'a Invocation<'s, S>,
     api_keys: &'a mut ApiKeys,
+    /// Keys about which nothing is decided.
+    open: BTreeSet<String>,
     outcomes: BTreeMap<String, Removal>,
 }
 
-/// What KV holds under each key, and the values for which there is room.
-#[derive(Default)]
-struct Read {
-    held: BTreeMap<String, Held>,
-    values: BTreeMap<String, StoredValue>,
-    bytes: usize,
-}
-
 impl<S: Services> Removing<'_, '_, S> {
-    /// Removes keys once. Returns those that have to go through it again.
-    async fn round(
-        &mut self,
-        keys: BTreeSet<String>,
-        may_delete: bool,
-        brake: Brake<'_>,
-    ) -> BTreeSet<String> {
-        let mut read = Read::default();
-        for keys in Vec::from_iter(keys).chunks(MAX_BULK_GET_KEYS) {
-            self.read(keys, &mut read).await;
+    /// Decides about those of the keys that are open.
+    fn decide<'k>(&mut self, keys: impl IntoIterator<Item = &'k String>, outcome: &Removal) {
+        for key in keys {
+            if self.open.remove(key) {
+                self.outcomes.insert(key.clone(), outcome.clone());
+            }
         }
-        if read.held.is_empty() {
-            return BTreeSet::new();
+    }
+
+    /// Removes the open keys once. Orphans whose values have no room are left to the next round. Returns whether
+    /// other keys are open as well, because the table has changed meanwhile.
+    async fn round(&mut self, may_delete: bool, brake: Option<Brake<'_>>) -> bool {
+        let (held, mut values) = self.read(brake.is_some()).await;
+        if held.is_empty() {
+            return false;
         }
         let started = Instant::now();
-        let mut table = match look(self.invocation, Table::of_settings(&read.held), |_| true).await
-        {
+        let mut table = match look(self.invocation, Table::of_settings(&held), |_| true).await {
             Ok(table) => table,
             Err(error) => {
-                self.fail(read.held.into_keys(), &error.into());
-                return BTreeSet::new();
+                self.decide(&self.open.clone(), &Removal::Failed(error.into()));
+                return false;
             }
         };
         let a_pass = started.elapsed();
-        let orphaned = read.held.keys().filter(|key| table.is_orphaned(key));
-        let mut open: BTreeSet<String> = orphaned.cloned().collect();
-        let owners = open.iter().filter_map(|key| read.held[key].owner().cloned()).collect();
-        let outcome = match (open.is_empty(), may_delete) {
-            (true, _) => None,
-            (false, false) => Some(Removal::Failed(ExportError::StillChanging)),
-            (false, true) => (!brake(&owners)).then_some(Removal::Postponed),
-        };
+        // Keys that were not read share what keeps the orphans from being deleted.
+        let mut orphans = self.open.clone();
+        orphans.retain(|key| !held.contains_key(key) || table.is_orphaned(key));
+        let owners = orphans.iter().filter_map(|key| held.get(key)?.owner().cloned()).collect();
+        values.retain(|key, _| table.is_orphaned(key));
         let mut again = BTreeSet::new();
-        if let Some(outcome) = outcome {
-            self.outcomes.extend(open.iter().map(|key| (key.clone(), outcome.clone())));
-            open.clear();
-        }
-        loop {
-            // The pass after one group may say otherwise of the next.
-            open.retain(|key| table.is_orphaned(key));
-            if open.is_empty() {
-                break;
-            }
-            if self.invocation.time_left() < a_pass + TIME_FOR_WRITES {
-                self.fail(open, &ExportError::NoTimeForPass);
-                break;
-            }
-            let group = self.take_group(&mut open, &mut read).await;
-            match self.delete(group, &read.held, a_pass, &mut again).await {
-                Ok(behind) => table = behind,
-                Err(error) => {
-                    self.fail(open, &error.into());
-                    break;
-                }
+        if !may_delete {
+            self.decide(&orphans, &Removal::Failed(ExportError::StillChanging));
+        } else if brake.is_some_and(|lets_through| !lets_through(&owners)) {
+            self.decide(&orphans, &Removal::Postponed);
+        } else if self.invocation.time_left() < a_pass + TIME_FOR_WRITES {
+            self.decide(&orphans, &Removal::Failed(ExportError::NoTimeForPass));
+        } else if !values.is_empty() {
+            match self.delete(values, &held, a_pass).await {
+                Ok(behind_and_restored) => (table, again) = behind_and_restored,
+                Err(error) => self.decide(&orphans, &Removal::Failed(error.into())),
             }
         }
-        // By the last pass, a key that was removed may be asked for.
-        read.held.retain(|key, _| {
-            let outcome = self.outcomes.get(key);
-            !again.contains(key) && matches!(outcome, None | Some(Removal::Removed))
-        });
-        again.extend(self.write(read.held.keys(), &table).await);
-        again
+        let mut keys: BTreeSet<String> = held.into_keys().collect();
+        keys.retain(|key| self.open.contains(key) && !again.contains(key));
+        again.extend(self.write(keys, &table).await);
+        !again.is_empty()
     }
 
-    fn fail(&mut self, keys: impl IntoIterator<Item = String>, error: &ExportError) {
-        let failed = Removal::Failed(error.clone());
-        self.outcomes.extend(keys.into_iter().map(|key| (key, failed.clone())));
-    }
-
-    async fn read(&mut self, keys: &[String], read: &mut Read) {
-        let (invocation, keys) = (self.invocation, keys.iter().cloned());
-        bulk::read(invocation, Namespace::Settings, keys, |key, stored| {
-            let stored = match stored {
-                Ok(stored) => stored,
-                Err(error) => {
-                    let error = ExportError::kv(&key, error);
-                    return self.fail([key], &error);
-                }
-            };
-            let held = Held::read(stored.as_ref(), &invocation.config.environment);
-            read.held.insert(key.clone(), held);
-            if let Some(stored) = stored
-                && (read.values.is_empty() || read.bytes + stored.value.len() <= MAX_BYTES)
-            {
-                read.bytes += stored.value.len();
-                read.values.insert(key, stored);
-            }
-        })
-        .await;
-    }
-
-    /// Returns the next orphans, as many as there is room for their values. Values that were dropped are read
-    /// again; what changed meanwhile fails.
-    async fn take_group(
+    /// Reads the open keys. Returns what KV holds under them, and the values for which there is room. Reading ends
+    /// where there is no more room, unless it is to read all.
+    async fn read(
         &mut self,
-        open: &mut BTreeSet<String>,
-        read: &mut Read,
-    ) -> BTreeMap<String, StoredValue> {
-        if read.values.is_empty() {
-            let next: Vec<String> = open.iter().take(MAX_BULK_GET_KEYS).cloned().collect();
-            let mut again = Read::default();
-            self.read(&next, &mut again).await;
-            for key in next {
-                match again.held.get(&key) {
-                    Some(held) if *held == read.held[&key] => {
-                        let value = again.values.remove(&key);
-                        read.values.extend(value.map(|value| (key, value)));
-                        continue;
-                    }
-                    Some(_) => self.fail([key.clone()], &ExportError::StillChanging),
-                    // It could not be read, and has failed.
-                    None => {}
-                }
-                open.remove(&key);
+        reads_all: bool,
+    ) -> (BTreeMap<String, Held>, BTreeMap<String, StoredValue>) {
+        let (invocation, mut bytes) = (self.invocation, 0);
+        let (mut all_held, mut values) = (BTreeMap::new(), BTreeMap::new());
+        for keys in Vec::from_iter(self.open.clone()).chunks(MAX_BULK_GET_KEYS) {
+            if bytes > MAX_BYTES && !reads_all {
+                break;
             }
+            bulk::read(invocation, Namespace::Settings, keys.iter().cloned(), |key, stored| {
+                let stored = match stored {
+                    Ok(stored) => stored,
+                    Err(error) => {
+                        let error = ExportError::kv(&key, error);
+                        return self.decide([&key], &Removal::Failed(error));
+                    }
+                };
+                let held = Held::read(stored.as_ref(), &invocation.config.environment);
+                all_held.insert(key.clone(), held);
+                if let Some(stored) = stored {
+                    bytes += stored.value.len();
+                    if values.is_empty() || bytes <= MAX_BYTES {
+                        values.insert(key, stored);
+                    }
+                }
+            })
+            .await;
         }
-        let mut group = std::mem::take(&mut read.values);
-        group.retain(|key, _| open.remove(key));
-        group
+        (all_held, values)
     }
 
-    /// Deletes orphans, and makes a pass. What is no orphan by that pass is put back, and goes through the removal
-    /// again. Where the pass fails, everything is put back, and has failed. Returns the pass.
+    /// Deletes orphans, and makes a pass. What is no orphan by that pass is put back; where the pass fails,
+    /// everything is. Returns the pass, and the keys that were put back.
     async fn delete(
         &mut self,
-        mut group: BTreeMap<String, StoredValue>,
+        orphans: BTreeMap<String, StoredValue>,
         held: &BTreeMap<String, Held>,
         a_pass: Duration,
-        again: &mut BTreeSet<String>,
-    ) -> Result<Table, ReadError> {
-        let deletes = group.iter().filter_map(|(key, stored)| {
+    ) -> Result<(Table, BTreeSet<String>), ReadError> {
+        let deletes = orphans.iter().filter_map(|(key, stored)| {
             let item = (**held.get(key)?.owner()?).clone().into();
             Some(Delete { key: key.clone(), item, metadata: stored.metadata() })
         });
@@ -242,57 +195,37 @@ impl<S: Services> Removing<'_, '_, S> {
             ..budget.for_reads_and_deletes()
         };
         let failures = bulk::delete(self.invocation, Namespace::Settings, bounds, deletes).await;
-        for (key, failure) in &failures {
-            self.fail([key.clone()], &ExportError::kv(key, failure.error.clone()));
-            if !failure.may_be_done {
-                group.remove(key);
-            }
-        }
         let behind = look(self.invocation, Table::of_settings(held), |_| true);
         let behind = tokio::time::timeout_at(before(TIME_FOR_A_PUT_BACK), behind).await;
-        match behind.unwrap_or(Err(OutOfTime.into())) {
-            Ok(table) => {
-                for (key, _) in group.extract_if(.., |key, _| table.is_orphaned(key)) {
-                    self.outcomes.entry(key).or_insert(Removal::Removed);
-                }
-                for key in self.put_back(group).await {
-                    self.outcomes.remove(&key);
-                    again.insert(key);
-                }
-                Ok(table)
+        let behind = behind.unwrap_or(Err(OutOfTime.into()));
+        let mut needed = Vec::new();
+        for (key, stored) in orphans {
+            let failure = failures.get(&key);
+            let may_be_deleted = failure.is_none_or(|failure| failure.may_be_done);
+            if may_be_deleted && !behind.as_ref().is_ok_and(|table| table.is_orphaned(&key)) {
+                needed.push(Pair { key, stored: Rc::new(stored), item: None });
+                continue;
             }
-            Err(error) => {
-                let keys: Vec<String> = group.keys().cloned().collect();
-                let restored = self.put_back(group).await;
-                let restored = keys.into_iter().filter(|key| restored.contains(key));
-                self.fail(restored, &error.clone().into());
-                Err(error)
-            }
+            let outcome = failure.map_or(Removal::Removed, |failure| {
+                Removal::Failed(ExportError::kv(&key, failure.error.clone()))
+            });
+            self.decide([&key], &outcome);
         }
+        let restored = self.put_back(needed).await;
+        Ok((behind?, restored))
     }
 
     /// Puts values back as they were read. Returns the keys that KV has confirmed.
-    async fn put_back(&mut self, values: BTreeMap<String, StoredValue>) -> Vec<String> {
-        if values.is_empty() {
-            return Vec::new();
-        }
-        let pairs: Vec<Pair> = values
-            .iter()
-            .map(|(key, stored)| Pair {
-                key: key.clone(),
-                stored: Rc::new(stored.clone()),
-                item: None,
-            })
-            .collect();
+    async fn put_back(&mut self, pairs: Vec<Pair>) -> BTreeSet<String> {
         let bounds = self.invocation.budget.for_put_backs();
-        let failures = bulk::put(self.invocation, Namespace::Settings, bounds, pairs).await;
-        let mut restored = Vec::new();
-        for key in values.into_keys() {
+        let failures = bulk::put(self.invocation, Namespace::Settings, bounds, pairs.clone()).await;
+        let mut restored = BTreeSet::new();
+        for Pair { key, .. } in pairs {
             match failures.get(&key) {
                 None => {
                     warn!(key, "a deleted key is put back: the table needs it, or can't be read");
                     self.invocation.count(|stats| stats.deletes_restored += 1);
-                    restored.push(key);
+                    restored.insert(key);
                 }
                 Some(failure) => {
                     error!(
@@ -301,7 +234,8 @@ impl<S: Services> Removing<'_, '_, S> {
                         "a deleted key could not be put back: re-export the index that needs it"
                     );
                     self.invocation.count(|stats| stats.put_backs_failed += 1);
-                    self.fail([key.clone()], &ExportError::kv(&key, failure.error.clone()));
+                    let error = ExportError::kv(&key, failure.error.clone());
+                    self.decide([&key], &Removal::Failed(error));
                 }
             }
         }
@@ -309,71 +243,69 @@ impl<S: Services> Removing<'_, '_, S> {
     }
 
     /// Says what becomes of keys that were not deleted, and writes those that items ask for. Returns the keys
-    /// that have to go through the removal again.
-    async fn write(&mut self, keys: impl Iterator<Item = &String>, table: &Table) -> Vec<String> {
-        let mut again = Vec::new();
+    /// whose items have changed since the pass.
+    async fn write(&mut self, keys: BTreeSet<String>, table: &Table) -> Vec<String> {
         let mut claimed: BTreeMap<ItemRef, BTreeSet<String>> = BTreeMap::new();
         for name in keys {
-            let key = KvKey::of_settings(name);
+            let key = KvKey::of_settings(&*name);
             match (table.verdict(&key), table.claim_of(&key)) {
-                // It was removed.
-                (_, None) if self.outcomes.contains_key(name) => {}
-                (Verdict::Orphaned, _) => again.push(name.clone()),
-                (verdict @ (Verdict::Conflicting | Verdict::Foreign), _) | (verdict, None) => {
-                    self.report_kept(name, verdict, table);
-                    self.outcomes.insert(name.clone(), Removal::Stays);
+                // Left to the next round.
+                (Verdict::Orphaned, _) => continue,
+                (Verdict::Withheld, _) => {
+                    let pointers: Vec<String> =
+                        table.protectors(&key).into_iter().map(ToString::to_string).collect();
+                    warn!(
+                        key = name,
+                        pointers = pointers.join(", "),
+                        "a key that no item asks for stays: active aliases of these items point at it"
+                    );
+                    self.invocation.count(|stats| stats.deletes_withheld += 1);
                 }
+                (Verdict::Rejected, None) => {
+                    let owner = table.owner_of(&key);
+                    error!(
+                        key = name,
+                        system_account_id = owner.map(|owner| &owner.account),
+                        index_name = owner.map(|owner| &owner.name),
+                        "a key that no item asks for stays: the item of its index can't be exported"
+                    );
+                }
+                (Verdict::Conflicting, _) | (_, None) => {}
                 (_, Some(claim)) => {
-                    claimed.entry(claim.item()).or_default().insert(name.clone());
+                    claimed.entry(claim.item()).or_default().insert(name);
+                    continue;
                 }
             }
+            self.decide([&name], &Removal::Stays);
         }
         let writes =
             claimed.iter().map(|(item, keys)| WriteItem::under(item.clone(), keys.clone()));
         let writes = writes.collect();
         let written =
             write_items(self.invocation, Namespace::Settings, writes, self.api_keys).await;
-        for (key, item) in
-            claimed.iter().flat_map(|(item, keys)| keys.iter().map(move |key| (key, item)))
-        {
-            let outcome = match written.fate(item) {
-                Fate::Failed(error) => Removal::Failed(error),
-                Fate::Rejected(rejection) => {
-                    log_rejected(Some(item), None, &rejection);
-                    Removal::Stays
+        let mut changed = Vec::new();
+        for (item, keys) in claimed {
+            for key in keys {
+                match removal_by_write(&written, &item, &key) {
+                    Some(outcome) => self.decide([&key], &outcome),
+                    None => changed.push(key),
                 }
-                Fate::Written if written.keys.contains_key(key) => Removal::Written(item.clone()),
-                // The table has changed since the pass.
-                Fate::Written | Fate::Absent => {
-                    again.push(key.clone());
-                    continue;
-                }
-            };
-            self.outcomes.insert(key.clone(), outcome);
+            }
         }
-        again
+        changed
     }
+}
 
-    fn report_kept(&self, name: &str, verdict: Verdict, table: &Table) {
-        let key = KvKey::of_settings(name);
-        let owner = table.owner_of(&key);
-        if verdict == Verdict::Withheld {
-            let pointers: Vec<String> =
-                table.protectors(&key).into_iter().map(ToString::to_string).collect();
-            warn!(
-                key = name,
-                pointers = pointers.join(", "),
-                "a key that no item asks for stays: active aliases of these items point at it"
-            );
-            self.invocation.count(|stats| stats.deletes_withheld += 1);
-        } else if verdict == Verdict::Rejected {
-            error!(
-                key = name,
-                system_account_id = owner.map(|owner| &owner.account),
-                index_name = owner.map(|owner| &owner.name),
-                "a key that no item asks for stays: the item of its index can't be exported"
-            );
+/// Returns what a write made of a key that an item asked for. `None` where it no longer does.
+fn removal_by_write(written: &Written, item: &ItemRef, key: &str) -> Option<Removal> {
+    match written.fate(item) {
+        Fate::Written if written.keys.contains_key(key) => Some(Removal::Written(item.clone())),
+        Fate::Written | Fate::Absent => None,
+        Fate::Rejected(rejection) => {
+            log_rejected(Some(item), None, &rejection);
+            Some(Removal::Stays)
         }
+        Fate::Failed(error) => Some(Removal::Failed(error)),
     }
 }
 
@@ -391,13 +323,12 @@ pub async fn look<S: Services>(
     .await?;
     // The pass has read only a part of each item.
     let unclaimed = table.rows.values().filter(|row| row.claim.is_none());
-    let owners: BTreeSet<Rc<IndexRef>> = unclaimed
+    let owners: BTreeSet<ItemRef> = unclaimed
         .filter_map(|row| row.held.owner())
         .filter(|owner| table.owner_item(owner).is_some())
-        .cloned()
+        .map(|owner| (**owner).clone().into())
         .collect();
-    let owners: Vec<ItemRef> = owners.iter().map(|owner| (**owner).clone().into()).collect();
-    for owners in owners.chunks(READ_ITEMS) {
+    for owners in Vec::from_iter(owners).chunks(READ_ITEMS) {
         let keys = owners.iter().map(ItemRef::key);
         let items = read_items(invocation, invocation.budget.deadline, keys).await?;
         for owner in owners {
@@ -439,40 +370,28 @@ pub async fn remove_query_configs<S: Services>(
         let deletes: BTreeMap<String, Delete> = gone
             .map(|(item, metadata)| (item.kv_key(), Delete { key: item.kv_key(), item, metadata }))
             .collect();
-        let deletes = deletes.into_values();
-        let (namespace, bounds) =
-            (Namespace::QueryConfigs, invocation.budget.for_reads_and_deletes());
-        let failures = bulk::delete(invocation, namespace, bounds, deletes.collect()).await;
+        let (namespace, deletes) = (Namespace::QueryConfigs, deletes.into_values().collect());
+        let bounds = invocation.budget.for_reads_and_deletes();
+        let failures = bulk::delete(invocation, namespace, bounds, deletes).await;
         let behind = read().await;
         let is_back = |item: &ItemRef| behind.as_ref().is_ok_and(|it| it.contains(&item.key()));
-        let (back, gone): (Vec<_>, Vec<_>) =
-            items.iter().map(|(item, _)| item.clone()).partition(is_back);
-        for item in gone {
+        let back = items.iter().map(|(item, _)| item).filter(|item| is_back(item));
+        let writes = back.cloned().map(WriteItem::new).collect();
+        let written = write_items(invocation, namespace, writes, api_keys).await;
+        for (item, _) in items {
             let key = item.kv_key();
             let outcome = match (failures.get(&key), &behind) {
-                (Some(failure), _) => Removal::Failed(ExportError::kv(&key, failure.error.clone())),
-                (None, Err(error)) => Removal::Failed(error.clone().into()),
+                _ if is_back(item) => removal_by_write(&written, item, &key),
+                (Some(failure), _) => {
+                    Some(Removal::Failed(ExportError::kv(&key, failure.error.clone())))
+                }
+                (None, Err(error)) => Some(Removal::Failed(error.clone().into())),
                 // It was there before, so its key was not deleted.
-                (None, Ok(_)) if there.contains(&item.key()) => {
-                    Removal::Failed(ExportError::StillChanging)
-                }
-                (None, Ok(_)) => Removal::Removed,
+                (None, Ok(_)) if there.contains(&item.key()) => None,
+                (None, Ok(_)) => Some(Removal::Removed),
             };
-            outcomes.insert(item, outcome);
-        }
-        let writes = back.iter().cloned().map(WriteItem::new).collect();
-        let written = write_items(invocation, Namespace::QueryConfigs, writes, api_keys).await;
-        for item in back {
-            let outcome = match written.fate(&item) {
-                Fate::Written => Removal::Written(item.clone()),
-                Fate::Rejected(rejection) => {
-                    log_rejected(Some(&item), None, &rejection);
-                    Removal::Stays
-                }
-                Fate::Absent => Removal::Failed(ExportError::StillChanging),
-                Fate::Failed(error) => Removal::Failed(error),
-            };
-            outcomes.insert(item, outcome);
+            let outcome = outcome.unwrap_or(Removal::Failed(ExportError::StillChanging));
+            outcomes.insert(item.clone(), outcome);
         }
     }
     outcomes
@@ -489,33 +408,46 @@ mod tests {
     use crate::item::{Item, ItemKey};
     use crate::kv::Source;
     use crate::ports::{Cause, KvError};
+    use crate::telemetry::Stats;
     use serde_json::{Value, json};
     use std::cell::RefCell;
 
-    /// Removes keys of a batch, for which there is time.
-    async fn remove(fakes: &Fakes, keys: &[&str]) -> (BTreeMap<String, Removal>, Counts) {
-        remove_within(fakes, keys, TIME_LEFT, &|_| true).await
-    }
+    /// What became of each key, in a word.
+    type Words = BTreeMap<String, String>;
 
-    /// Keys withheld, put back, and lost.
-    type Counts = (u64, u64, u64);
+    /// Removes keys of a batch, for which there is time.
+    async fn remove(fakes: &Fakes, keys: &[&str]) -> (Words, Stats) {
+        remove_within(fakes, keys, TIME_LEFT, None).await
+    }
 
     async fn remove_within(
         fakes: &Fakes,
         keys: &[&str],
         time: Duration,
-        brake: Brake<'_>,
-    ) -> (BTreeMap<String, Removal>, Counts) {
+        brake: Option<Brake<'_>>,
+    ) -> (Words, Stats) {
         let mut invocation = fakes.invocation(Source::Stream);
         invocation.budget.deadline = Instant::now() + time;
         let mut api_keys = ApiKeys::new(Fallback::Kv, time);
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         let removed = remove_keys(&invocation, keys, &mut api_keys, brake).await;
-        let stats = invocation.stats();
-        (removed, (stats.deletes_withheld, stats.deletes_restored, stats.put_backs_failed))
+        let words = removed.into_iter().map(|(key, removal)| (key, word(&removal))).collect();
+        (words, invocation.stats())
     }
 
-    /// What became of a key, in a word.
+    /// Keys withheld, put back, and lost.
+    fn counts(stats: &Stats) -> (u64, u64, u64) {
+        (stats.deletes_withheld, stats.deletes_restored, stats.put_backs_failed)
+    }
+
+    async fn remove_configs(fakes: &Fakes, items: &[&ItemRef]) -> Vec<String> {
+        let invocation = fakes.invocation(Source::Stream);
+        let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::ZERO);
+        let configs = items.iter().map(|item| ((*item).clone(), None));
+        let removed = remove_query_configs(&invocation, configs, &mut api_keys).await;
+        items.iter().map(|item| word(&removed[*item])).collect()
+    }
+
     fn word(removal: &Removal) -> String {
         match removal {
             Removal::Removed => "removed".to_owned(),
@@ -531,9 +463,9 @@ mod tests {
         index_item("j", &shop("s"))
     }
 
-    /// Item `name`, whose `read_alias` is `target`.
-    fn pointer(name: &str, target: &str) -> (ItemKey, Item) {
-        index_item(name, &json!({"read_alias": {"S": target}}))
+    /// Item `x`, whose `read_alias` is `target`.
+    fn pointer(target: &str) -> (ItemKey, Item) {
+        index_item("x", &json!({"read_alias": {"S": target}}))
     }
 
     /// Services in which KV holds index `gone` under key `s`.
@@ -543,193 +475,144 @@ mod tests {
         fakes
     }
 
-    fn lost() -> KvError {
-        KvError::Transient(Cause::new("lost"))
+    fn refused() -> KvFault {
+        KvFault::Fails(KvError::Refused(Cause::new("scripted")))
     }
 
-    fn refused() -> KvError {
-        KvError::Refused(Cause::new("scripted"))
-    }
+    const WRITTEN: &str = "written for a/j";
+    const UNPASSED: &str = "failed: settings table: Scan: down";
+    const REFUSED: &str = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
 
     #[tokio::test(start_paused = true)]
     async fn each_row_of_the_table() {
+        let ours = || Some(entry("gone", &json!({})));
+        let strangers = || Some(StoredValue { value: "7".to_owned(), metadata: None });
+        let of_dev = || {
+            let metadata = ours()?.metadata()?;
+            Some(StoredValue::new("{}", Metadata { environment: Some("dev".into()), ..metadata }))
+        };
         let broken = || index_item("gone", &json!({"index_endpoint": null}));
         let broken_claimant =
             || index_item("j", &json!({"shop_id": {"S": "s"}, "index_endpoint": null}));
         let moved = || index_item("gone", &shop("t"));
-        let written = "written for a/j";
-        let rows = [
-            ("no item", vec![], "removed", 0),
-            ("the owner has other keys", vec![moved()], "removed", 0),
-            ("an item asks for it", vec![claimant()], written, 0),
-            ("an item that can't be exported asks for it", vec![broken_claimant()], "stays", 0),
-            ("an alias names the key", vec![pointer("x", "s")], "stays", 1),
-            ("an alias names its owner", vec![pointer("x", "a-gone")], "stays", 1),
-            ("an item asks for it, and an alias", vec![claimant(), pointer("x", "s")], written, 0),
-            ("the owner can't be exported", vec![broken()], "stays", 0),
-        ];
-        for (name, items, expected, withheld) in rows {
-            let fakes = with_key();
-            items.into_iter().for_each(|item| fakes.table.put(item));
-            let (removed, counts) = remove(&fakes, &["s"]).await;
-            assert_eq!(word(&removed["s"]), expected, "{name}");
-            assert_eq!(counts, (withheld, 0, 0), "{name}");
-            let held: &[&str] = if expected == "removed" { &[] } else { &["s"] };
-            assert_eq!(fakes.kv.keys(), held, "{name}: no other key is touched");
-            if expected == written {
-                assert_eq!(fakes.kv.value("s")["index_name"], "j", "{name}");
-            }
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_not_ours_stays_and_is_written_for_an_item_that_asks_for_it() {
-        let written = "written for a/j";
-        for (name, held, environment, is_claimed, expected) in [
-            ("nothing", None, "prod", false, "stays"),
-            ("nothing, asked for", None, "prod", true, written),
-            ("a stranger's", Some(json!(7)), "prod", false, "stays"),
-            ("a stranger's, asked for", Some(json!(7)), "prod", true, written),
-            ("another environment's", Some(json!({})), "dev", false, "stays"),
-            ("another environment's, asked for", Some(json!({})), "dev", true, "stays"),
+        // What KV holds, and the table; what becomes of it, and how many deletes are withheld.
+        for (name, held, items, expected, withheld) in [
+            ("no item", ours(), vec![], "removed", 0),
+            ("the owner has other keys", ours(), vec![moved()], "removed", 0),
+            ("an item asks for it", ours(), vec![claimant()], WRITTEN, 0),
+            ("a broken item asks for it", ours(), vec![broken_claimant()], "stays", 0),
+            ("an alias names the key", ours(), vec![pointer("s")], "stays", 1),
+            ("an alias names its owner", ours(), vec![pointer("a-gone")], "stays", 1),
+            ("an item asks, and an alias", ours(), vec![claimant(), pointer("s")], WRITTEN, 0),
+            ("the owner can't be exported", ours(), vec![broken()], "stays", 0),
+            ("nothing", None, vec![], "stays", 0),
+            ("nothing, asked for", None, vec![claimant()], WRITTEN, 0),
+            ("a stranger's", strangers(), vec![], "stays", 0),
+            ("a stranger's, asked for", strangers(), vec![claimant()], WRITTEN, 0),
+            ("environment dev's", of_dev(), vec![], "stays", 0),
+            ("environment dev's, asked for", of_dev(), vec![claimant()], "stays", 0),
         ] {
-            let mut fakes = Fakes::new();
-            fakes.0.config.environment = environment.to_owned();
-            match &held {
-                Some(Value::Number(_)) => fakes.kv.hold("s", &json!("stranger")),
-                Some(value) => fakes.kv.hold_entry("s", &entry("gone", value)),
-                None => {}
-            }
-            is_claimed.then(|| fakes.table.put(claimant()));
+            let fakes = Fakes::new();
+            held.iter().for_each(|held| fakes.kv.hold_entry("s", held));
+            items.into_iter().for_each(|item| fakes.table.put(item));
             let before = fakes.kv.held.borrow().clone();
-            let (removed, _) = remove(&fakes, &["s", "", "."]).await;
-            assert_eq!(removed.len(), 1, "{name}: what KV can't hold is left out");
-            assert_eq!(word(&removed["s"]), expected, "{name}");
-            assert_eq!(*fakes.kv.held.borrow() == before, expected == "stays", "{name}");
+            let (words, stats) = remove(&fakes, &["s", "", "."]).await;
+            assert_eq!(words, [("s".into(), expected.into())].into(), "{name}: KV has no others");
+            assert_eq!(counts(&stats), (withheld, 0, 0), "{name}");
+            match expected {
+                "removed" => assert!(fakes.kv.keys().is_empty(), "{name}"),
+                "stays" => assert_eq!(*fakes.kv.held.borrow(), before, "{name}"),
+                _ => {
+                    assert_eq!(fakes.kv.keys(), ["s"], "{name}: no other key is touched");
+                    assert_eq!(fakes.kv.value("s")["index_name"], "j", "{name}");
+                }
+            }
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_something_fails_nothing_is_deleted() {
-        let unread = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
-        let unpassed = "failed: settings table: Scan: down";
+        let no_api_key = "failed: no API key from cell \"cell\", and KV holds none of this index \
+            to use again: API keys service: down";
         let no_time = "failed: too little time is left for a delete and the pass after it";
-        let fails = TableChange::Fails;
-        for (name, kv_fault, table_fault, seconds, expected) in [
-            ("KV can't be read", Some(refused()), None, 300, unread),
-            ("the pass fails", None, Some(fails), 300, unpassed),
-            ("no time for a pass after it", None, None, 4, no_time),
+        let (fails, claimed) = (TableChange::Fails, TableChange::Put(claimant()));
+        for (name, kv_fault, change, api_key_faults, seconds, expected) in [
+            ("KV can't be read", Some(refused()), None, 0, 300, REFUSED),
+            ("the pass fails", None, Some(fails), 0, 300, UNPASSED),
+            ("no time for a pass after it", None, None, 0, 4, no_time),
+            ("its claimant has no API key", None, Some(claimed), 4, 300, no_api_key),
         ] {
             let fakes = with_key();
-            fakes.kv.faults.then(kv_fault.map(KvFault::Fails));
-            fakes.table.changes.then(table_fault);
+            fakes.kv.faults.then(kv_fault);
+            fakes.table.changes.then(change);
+            fakes.api_keys.faults.then((0..api_key_faults).map(|_| down()));
+            let before = fakes.kv.held.borrow().clone();
             let time = Duration::from_secs(seconds);
-            let (removed, _) = remove_within(&fakes, &["s"], time, &|_| true).await;
-            assert_eq!(word(&removed["s"]), expected, "{name}");
-            assert_eq!(fakes.kv.requests.borrow().len(), 1, "{name}");
+            let (words, stats) = remove_within(&fakes, &["s"], time, None).await;
+            assert_eq!(words["s"], expected, "{name}");
+            assert_eq!(*fakes.kv.held.borrow(), before, "{name}");
+            assert_eq!(counts(&stats), (0, 0, 0), "{name}: nor is anything put back");
         }
-        let fakes = with_key();
-        fakes.table.put(claimant());
-        fakes.api_keys.faults.then((0..4).map(|_| down()));
-        let (removed, _) = remove(&fakes, &["s"]).await;
-        assert!(word(&removed["s"]).starts_with("failed: no API key from cell"));
-        assert_eq!(fakes.kv.value("s")["old"], 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_follows_from_the_pass_behind_the_delete() {
-        let lose = |_| KvFault::IsDoneAndFails(Keys::All, lost());
-        let four_lost = || (0..4).map(lose).collect::<Vec<_>>();
-        let refuse = || KvFault::Fails(refused());
+        let lose = || KvFault::IsDoneAndFails(Keys::All, KvError::Transient(Cause::new("lost")));
+        let four_lost = || vec![lose(), lose(), lose(), lose()];
         let done = || KvFault::ListsAsUnsuccessful(Keys::Named(&[]));
         let put = || vec![TableChange::Put(claimant())];
-        let points = || vec![TableChange::Put(pointer("x", "s"))];
+        let points = || vec![TableChange::Put(pointer("s"))];
         let fails = || vec![TableChange::Fails];
-        let (written, unpassed) = ("written for a/j", "failed: settings table: Scan: down");
+        let delete_hangs = vec![KvFault::IsDoneAndHangs];
+        let hung = "failed: settings table: the invocation's time is up";
         let lost = "failed: key \"s\": Cloudflare KV: lost";
-        let refused = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
         let (gone, held): (&[&str], &[&str]) = (&[], &["s"]);
-        let rows = [
+        for (name, passes, faults, expected, keys, counted) in [
             ("as before", vec![], vec![], "removed", gone, (0, 0, 0)),
-            ("asked for", put(), vec![], written, held, (0, 1, 0)),
+            ("asked for", put(), vec![], WRITTEN, held, (0, 1, 0)),
             ("withheld", points(), vec![], "stays", held, (1, 1, 0)),
-            ("it fails", fails(), vec![], unpassed, held, (0, 1, 0)),
+            ("it fails", fails(), vec![], UNPASSED, held, (0, 1, 0)),
+            ("it hangs", vec![TableChange::Hangs], vec![], hung, held, (0, 1, 0)),
+            ("the delete hangs, withheld", points(), delete_hangs, "stays", held, (1, 1, 0)),
             ("a lost delete", vec![], four_lost(), lost, gone, (0, 0, 0)),
-            ("a lost delete, asked for", put(), four_lost(), written, held, (0, 1, 0)),
-            ("a refused delete, asked for", put(), vec![refuse()], refused, held, (0, 0, 0)),
-            ("a refused put-back", put(), vec![done(), refuse()], refused, gone, (0, 0, 1)),
-            (
-                "it fails, refused put-back",
-                fails(),
-                vec![done(), refuse()],
-                refused,
-                gone,
-                (0, 0, 1),
-            ),
-        ];
-        for (name, passes, faults, expected, held, counts) in rows {
+            ("a lost delete, asked for", put(), four_lost(), WRITTEN, held, (0, 1, 0)),
+            ("a refused delete, asked for", put(), vec![refused()], REFUSED, held, (0, 0, 0)),
+            ("a refused put-back", put(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
+            ("it fails, refused", fails(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
+        ] {
             let fakes = with_key();
+            let before = fakes.kv.held.borrow().clone();
             fakes.table.changes.then_nothing(1);
             fakes.table.changes.then(passes);
             fakes.kv.faults.then_nothing(1);
             fakes.kv.faults.then(faults);
-            let (removed, counted) = remove(&fakes, &["s"]).await;
-            assert_eq!(word(&removed["s"]), expected, "{name}");
-            assert_eq!(fakes.kv.keys(), held, "{name}");
-            assert_eq!(counted, counts, "{name}");
+            let (words, stats) = remove(&fakes, &["s"]).await;
+            assert_eq!(words["s"], expected, "{name}");
+            assert_eq!(fakes.kv.keys(), keys, "{name}");
+            assert_eq!(counts(&stats), counted, "{name}");
+            let is_as_read = *fakes.kv.held.borrow() == before;
+            assert_eq!(is_as_read, keys == held && expected != WRITTEN, "{name}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_delete_without_a_response_leaves_time_for_its_pass_and_a_put_back() {
-        let fakes = with_key();
-        fakes.table.changes.then_nothing(1);
-        fakes.table.changes.then([TableChange::Put(pointer("x", "s"))]);
-        fakes.kv.faults.then_nothing(1);
-        fakes.kv.faults.then([KvFault::IsDoneAndHangs]);
-        let time = Duration::from_secs(8);
-        let (removed, counts) = remove_within(&fakes, &["s"], time, &|_| true).await;
-        assert_eq!(word(&removed["s"]), "stays");
-        assert_eq!(fakes.kv.keys(), ["s"]);
-        assert_eq!(counts, (1, 1, 0));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_put_back_is_as_it_was_read() {
-        let fakes = with_key();
-        let before = fakes.kv.held.borrow().clone();
-        fakes.table.changes.then_nothing(1);
-        fakes.table.changes.then([TableChange::Fails]);
-        remove(&fakes, &["s"]).await;
-        assert_eq!(*fakes.kv.held.borrow(), before);
-        assert_eq!(fakes.kv.requests.borrow().len(), 3, "read, deleted, put back");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_that_was_put_back_three_times_is_not_deleted_again() {
-        let fakes = with_key();
-        let (key, _) = pointer("x", "s");
-        for _ in 0..=MAX_PUT_BACKS {
-            fakes.table.changes.then([TableChange::Remove(key.clone())]);
-            fakes.table.changes.then([TableChange::Put(pointer("x", "s"))]);
+    async fn a_key_that_changes_with_each_read_fails_after_three_repeats() {
+        let put = TableChange::Put;
+        let remove_item = |(key, _)| TableChange::Remove(key);
+        let alias = || [remove_item(pointer("s")), put(pointer("s"))];
+        let claim = || [put(claimant()), remove_item(claimant())];
+        let four = |changes: &dyn Fn() -> [TableChange; 2]| [(); 4].map(|()| changes());
+        for (name, changes, counted) in [
+            ("an alias, there after each delete", four(&alias), (0, 3, 0)),
+            ("a claimant, gone at each write", four(&claim), (0, 0, 0)),
+        ] {
+            let fakes = with_key();
+            fakes.table.changes.then(changes.into_iter().flatten());
+            let (words, stats) = remove(&fakes, &["s"]).await;
+            assert_eq!(words["s"], "failed: the item still changes after 3 writes", "{name}");
+            assert_eq!(counts(&stats), counted, "{name}");
+            assert_eq!(fakes.kv.keys(), ["s"], "{name}");
         }
-        let (removed, counts) = remove(&fakes, &["s"]).await;
-        assert_eq!(word(&removed["s"]), "failed: the item still changes after 3 writes");
-        assert_eq!(counts, (0, 3, 0));
-        assert_eq!(fakes.kv.keys(), ["s"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_whose_item_comes_and_goes_with_each_read_has_failed() {
-        let fakes = with_key();
-        for _ in 0..=MAX_PUT_BACKS {
-            let (key, item) = claimant();
-            fakes.table.changes.then([TableChange::Put((key.clone(), item))]);
-            fakes.table.changes.then([TableChange::Remove(key)]);
-        }
-        let (removed, _) = remove(&fakes, &["s"]).await;
-        assert_eq!(word(&removed["s"]), "failed: the item still changes after 3 writes");
-        assert_eq!(fakes.kv.keys(), ["s"]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -739,7 +622,7 @@ mod tests {
         {
             fakes.kv.hold_entry(key, &entry(name, &json!({})));
         }
-        fakes.table.put(pointer("x", "kept"));
+        fakes.table.put(pointer("kept"));
         fakes.table.put(index_item("j", &shop("asked")));
         let asked = RefCell::new(Vec::new());
         let brake = |owners: &BTreeSet<Rc<IndexRef>>| {
@@ -747,56 +630,70 @@ mod tests {
             false
         };
         let keys = ["s", "s2", "s3", "kept", "asked"];
-        let (removed, _) = remove_within(&fakes, &keys, TIME_LEFT, &brake).await;
-        let words: Vec<String> = keys.iter().map(|key| word(&removed[*key])).collect();
-        assert_eq!(words, ["held", "held", "held", "stays", "written for a/j"]);
+        let (words, _) = remove_within(&fakes, &keys, TIME_LEFT, Some(&brake)).await;
+        assert_eq!(keys.map(|key| &*words[key]), ["held", "held", "held", "stays", WRITTEN]);
         assert_eq!(*asked.borrow(), [["gone", "gone2"]]);
         assert_eq!(fakes.kv.keys().len(), 5);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn values_that_do_not_fit_memory_go_in_groups() {
-        let fakes = Fakes::new();
-        let keys = ["s1", "s2", "s3"];
-        for (key, mib) in keys.iter().zip([9, 9, 17]) {
-            let value = json!({"x": "x".repeat(mib * 1024 * 1024)});
-            fakes.kv.hold_entry(key, &entry("gone", &value));
+    async fn a_value_that_does_not_fit_memory_is_left_to_the_next_round() {
+        let unread = "failed: key \"t\": Cloudflare KV refuses the request: scripted";
+        for (name, changes, faults, expected, counted) in [
+            ("removed", vec![], vec![], ["removed"; 2], (0, 0, 0)),
+            (
+                "withheld",
+                vec![TableChange::Put(pointer("t"))],
+                vec![],
+                ["removed", "stays"],
+                (1, 0, 0),
+            ),
+            ("the pass fails", vec![TableChange::Fails], vec![], [UNPASSED; 2], (0, 1, 0)),
+            ("it can't be read", vec![], vec![refused()], ["removed", unread], (0, 0, 0)),
+        ] {
+            let fakes = Fakes::new();
+            let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
+            fakes.kv.hold_entry("s", &entry("gone", &value));
+            fakes.kv.hold_entry("t", &entry("gone", &value));
+            fakes.table.changes.then_nothing(1);
+            fakes.table.changes.then(changes);
+            fakes.kv.faults.then_nothing(2);
+            fakes.kv.faults.then(faults);
+            let (words, stats) = remove(&fakes, &["s", "t"]).await;
+            assert_eq!(["s", "t"].map(|key| &*words[key]), expected, "{name}");
+            assert_eq!(counts(&stats), counted, "{name}");
         }
-        let (removed, _) = remove(&fakes, &keys).await;
-        let words: Vec<String> = keys.iter().map(|key| word(&removed[*key])).collect();
-        assert_eq!(words, ["removed"; 3]);
-        assert!(fakes.kv.keys().is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_value_that_changes_before_its_delete_stays() {
-        let fakes = Fakes::new();
-        let large = |x: &str| entry("gone", &json!({"x": x.repeat(9 * 1024 * 1024)}));
-        fakes.kv.hold_entry("s", &large("s"));
-        fakes.kv.hold_entry("t", &large("t"));
-        // The brake is asked between the two reads of `t`, whose value has no room beside that of `s`.
-        let brake = |_: &BTreeSet<Rc<IndexRef>>| {
-            fakes.kv.hold_entry("t", &large("u"));
+    async fn reading_ends_where_memory_is_full_unless_a_brake_has_to_know_all_owners() {
+        let told = RefCell::new(Vec::new());
+        let brake = |owners: &BTreeSet<Rc<IndexRef>>| {
+            told.borrow_mut().push(owners.len());
             true
         };
-        let (removed, _) = remove_within(&fakes, &["s", "t"], TIME_LEFT, &brake).await;
-        assert_eq!(word(&removed["s"]), "removed");
-        assert!(matches!(removed["t"], Removal::Failed(ExportError::StillChanging)));
-        assert_eq!(fakes.kv.keys(), ["t"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_value_that_cannot_be_read_again_fails_for_that() {
-        let fakes = Fakes::new();
-        for key in ["s", "t"] {
-            let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
-            fakes.kv.hold_entry(key, &entry("gone", &value));
+        let large = json!({"x": "x".repeat(17 * 1024 * 1024)});
+        let names: Vec<String> = (0..102).map(|number| format!("s{number:03}")).collect();
+        let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+        for (name, brake, failing_pass, requests, expected) in [
+            ("no brake", None, None, &[100, 1, 100, 1, 101][..], "removed"),
+            ("a brake", Some(&brake as Brake<'_>), None, &[100, 2, 1, 100, 1, 101], "removed"),
+            ("the first pass fails", None, Some(1), &[100], UNPASSED),
+            ("the second pass fails", None, Some(2), &[100, 1, 1], UNPASSED),
+        ] {
+            let fakes = Fakes::new();
+            keys.iter().for_each(|key| fakes.kv.hold_entry(key, &entry(key, &json!({}))));
+            fakes.kv.hold_entry(keys[0], &entry("large", &large));
+            if let Some(pass) = failing_pass {
+                fakes.table.changes.then_nothing(pass - 1);
+                fakes.table.changes.then([TableChange::Fails]);
+            }
+            let (words, _) = remove_within(&fakes, &keys, TIME_LEFT, brake).await;
+            let sizes: Vec<usize> = fakes.kv.requests.borrow().iter().map(Vec::len).collect();
+            assert_eq!(sizes, requests, "{name}");
+            assert!(keys.iter().all(|key| words[*key] == expected), "{name}: {words:?}");
         }
-        fakes.kv.faults.then_nothing(2);
-        fakes.kv.faults.then([KvFault::Fails(refused())]);
-        let (removed, _) = remove(&fakes, &["s", "t"]).await;
-        let expected = "failed: key \"t\": Cloudflare KV refuses the request: scripted";
-        assert_eq!([word(&removed["s"]), word(&removed["t"])], ["removed", expected]);
+        assert_eq!(*told.borrow(), [102, 101]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -807,64 +704,38 @@ mod tests {
             fakes.kv.hold_entry(&format!("s{name}"), &entry(name, &json!({})));
             fakes.table.put(index_item(name, &shop(&format!("t{name}"))));
         }
-        let invocation = fakes.invocation(Source::Stream);
-        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_LEFT);
-        let keys = names.iter().map(|name| format!("s{name}")).collect();
-        let removed = remove_keys(&invocation, keys, &mut api_keys, &|_| true).await;
-        assert!(removed.values().all(|removal| *removal == Removal::Removed));
-        assert_eq!(invocation.stats().table_requests, 2 * (8 + 2), "two passes");
+        let keys = fakes.kv.keys();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let (words, stats) = remove(&fakes, &keys).await;
+        assert!(words.values().all(|word| word == "removed"), "{words:?}");
+        assert_eq!(stats.table_requests, 2 * (8 + 2), "two passes");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_key_of_two_query_configs_is_once_in_a_request() {
         let fakes = Fakes::new();
-        let config = |account: &str, name: &str| ItemRef {
+        let [one, other] = [("a", "b-c"), ("a-b", "c")].map(|(account, name)| ItemRef {
             index: IndexRef::parse(account, name).unwrap(),
             query: Some("q".to_owned()),
-        };
-        let items = [config("a", "b-c"), config("a-b", "c")].map(|item| (item, None));
-        let invocation = fakes.invocation(Source::Stream);
-        let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::ZERO);
-        let removed = remove_query_configs(&invocation, items, &mut api_keys).await;
-        assert!(removed.values().all(|removal| *removal == Removal::Removed));
-        assert_eq!(*fakes.kv.requests.borrow(), [[config("a", "b-c").kv_key()]]);
+        });
+        assert_eq!(remove_configs(&fakes, &[&one, &other]).await, ["removed"; 2]);
+        assert_eq!(*fakes.kv.requests.borrow(), [[one.kv_key()]]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_pass_behind_one_group_says_counts_for_the_next() {
-        let unpassed = "failed: settings table: Scan: down";
-        for (change, words, expected) in [
-            (TableChange::Put(pointer("x", "t")), ["removed", "stays"], (1, 0, 0)),
-            (TableChange::Fails, [unpassed; 2], (0, 1, 0)),
-        ] {
-            let fakes = Fakes::new();
-            for key in ["s", "t"] {
-                let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
-                fakes.kv.hold_entry(key, &entry("gone", &value));
-            }
-            fakes.table.changes.then_nothing(1);
-            fakes.table.changes.then([change]);
-            let (removed, counts) = remove(&fakes, &["s", "t"]).await;
-            assert_eq!([word(&removed["s"]), word(&removed["t"])], words);
-            assert_eq!(counts, expected);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    #[expect(clippy::type_complexity, reason = "each row is one case")]
     async fn what_becomes_of_query_configs() {
         let config = query_config("i", "q");
-        let stored = || item(&config, &json!({"x": {"N": "2"}}));
-        let key = config.kv_key();
-        let put = || TableChange::Put(stored());
+        let put = || TableChange::Put(item(&config, &json!({"x": {"N": "2"}})));
         let broken = || TableChange::Put(item(&config, &json!({"x": {"Q": "2"}})));
         let gone = || TableChange::Remove(config.key());
         let fails = || TableChange::Fails;
+        let key = config.kv_key();
         let unread = "failed: settings table: BatchGetItem: down";
         let changing = "failed: the item still changes after 3 writes";
         let written = "written for a/i \"q\"";
         let refusal = format!("failed: key {key:?}: Cloudflare KV refuses the request: scripted");
-        let rows: [(_, Vec<TableChange>, Option<KvError>, &str, Option<i32>); 10] = [
+        // What happens to the table with each read, and to KV; what becomes of it, and what KV holds.
+        for (name, changes, fault, expected, held) in [
             ("gone", vec![], None, "removed", None),
             ("there, and then the read fails", vec![put(), fails()], None, unread, Some(1)),
             ("there, and then gone", vec![put(), gone()], None, changing, Some(1)),
@@ -875,17 +746,12 @@ mod tests {
             ("the first read fails", vec![fails()], None, unread, Some(1)),
             ("the second read fails", vec![gone(), fails()], None, unread, None),
             ("the delete fails", vec![], Some(refused()), &refusal, Some(1)),
-        ];
-        for (name, changes, fault, expected, held) in rows {
+        ] {
             let fakes = Fakes::new();
             fakes.kv.hold_entry(&key, &entry("i", &json!({"x": 1})));
             fakes.table.changes.then(changes);
-            fakes.kv.faults.then(fault.map(KvFault::Fails));
-            let invocation = fakes.invocation(Source::Stream);
-            let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::ZERO);
-            let items = [(config.clone(), None)];
-            let removed = remove_query_configs(&invocation, items, &mut api_keys).await;
-            assert_eq!(word(&removed[&config]), expected, "{name}");
+            fakes.kv.faults.then(fault);
+            assert_eq!(remove_configs(&fakes, &[&config]).await, [expected], "{name}");
             let is_held = fakes.kv.keys() == [key.clone()];
             let value = is_held.then(|| fakes.kv.value(&key)["x"].clone());
             assert_eq!(value, held.map(Value::from), "{name}");

@@ -191,7 +191,7 @@ impl<S: Services> Repair<'_, '_, S> {
     }
 
     async fn remove_settings(&mut self, keys: BTreeSet<String>) -> BTreeMap<String, Removal> {
-        remove_keys(self.invocation, keys, self.api_keys, &|_| true).await
+        remove_keys(self.invocation, keys, self.api_keys, None).await
     }
 
     /// Removes the query configs to which the values under these keys refer.
