@@ -25,7 +25,7 @@ use tracing::warn;
 
 use super::bulk;
 use super::exportable::Exportable;
-use super::invocation::{Bounds, Invocation, OutOfTime, Service};
+use super::invocation::{Budget, Invocation, OutOfTime, Service};
 use super::retry::with_retries;
 use crate::error_chain::Chain;
 use crate::index::IndexRef;
@@ -261,10 +261,9 @@ impl ApiKeys {
     ) -> Vec<(&'a Exportable, &'a ApiKeyOwner, InKv)> {
         let started = Instant::now();
         let until = invocation.budget.deadline.min(started + self.time_left_for_kv);
-        let bounds =
-            Bounds { until, waits_until: until, ..invocation.budget.for_reads_and_deletes() };
+        let budget = Budget { deadline: until, writes_until: until, ..invocation.budget };
         let keys: BTreeSet<&String> = items.iter().flat_map(|(item, _)| &item.keys).collect();
-        let read = bulk::read_settings(invocation, bounds, keys.into_iter().cloned()).await;
+        let read = bulk::read_settings(invocation, budget, keys.into_iter().cloned()).await;
         self.time_left_for_kv = self.time_left_for_kv.saturating_sub(started.elapsed());
         let api_key = |Exportable { item, keys, .. }: &Exportable| {
             let mut api_key = Ok(None);

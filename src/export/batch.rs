@@ -250,8 +250,7 @@ async fn shop_ids_in_values<'a, S: Services>(
     let mut seen = BTreeSet::new();
     let keys = items.iter().map(|item| item.kv_key());
     let keys = keys.filter(|key| check_key(key).is_ok() && seen.insert(key.clone()));
-    let bounds = invocation.budget.for_reads_and_deletes();
-    let read = bulk::read_settings(invocation, bounds, keys).await;
+    let read = bulk::read_settings(invocation, invocation.budget, keys).await;
     let shop_id = |item: &ItemRef| {
         let key = item.kv_key();
         match read.get(&key) {

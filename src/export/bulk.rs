@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tokio::time::Instant;
 use tracing::info;
 
-use super::invocation::{Bounds, Invocation, Service};
+use super::invocation::{Budget, Invocation, Service};
 use super::judge::Held;
 use super::retry::{Retries, with_retries};
 use crate::index::ItemRef;
@@ -52,12 +52,12 @@ pub struct Delete {
 pub async fn put<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
-    bounds: Bounds,
+    budget: Budget,
     pairs: Vec<Pair>,
 ) -> Failures {
     let kv = invocation.services.kv();
     let chunks = chunks(pairs.clone(), invocation.config.bulk_max_pairs, pair_bytes);
-    let failures = send(invocation, bounds, chunks, |pair| &pair.key, {
+    let failures = send(invocation, budget, chunks, |pair| &pair.key, {
         async |pairs: &[Pair]| kv.put(namespace, pairs).await
     })
     .await;
@@ -76,13 +76,13 @@ pub async fn put<S: Services>(
 pub async fn delete<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
-    bounds: Bounds,
+    budget: Budget,
     deletes: Vec<Delete>,
 ) -> Failures {
     let kv = invocation.services.kv();
     let names: Vec<String> = deletes.iter().map(|delete| delete.key.clone()).collect();
     let chunks = chunks(names, invocation.config.bulk_max_pairs, |key| key_bytes(key));
-    let failures = send(invocation, bounds, chunks, |key| key, {
+    let failures = send(invocation, budget, chunks, |key| key, {
         async |keys: &[String]| kv.delete(namespace, keys).await
     })
     .await;
@@ -104,23 +104,13 @@ pub async fn delete<S: Services>(
 pub async fn read<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
-    keys: impl IntoIterator<Item = String>,
-    visit: impl FnMut(String, Result<Option<StoredValue>, KvError>),
-) {
-    let bounds = invocation.budget.for_reads_and_deletes();
-    read_within(invocation, namespace, bounds, keys, visit).await;
-}
-
-async fn read_within<S: Services>(
-    invocation: &Invocation<'_, S>,
-    namespace: Namespace,
-    bounds: Bounds,
+    budget: Budget,
     keys: impl IntoIterator<Item = String>,
     mut visit: impl FnMut(String, Result<Option<StoredValue>, KvError>),
 ) {
     let kv = invocation.services.kv();
     let chunks = chunks(keys.into_iter().collect(), MAX_BULK_GET_KEYS, |_| 0);
-    let failures = send(invocation, bounds, chunks, |key| key, {
+    let failures = send(invocation, budget, chunks, |key| key, {
         async |keys: &[String]| {
             let mut found = kv.get(namespace, keys).await?;
             keys.iter().for_each(|key| visit(key.clone(), Ok(found.remove(key))));
@@ -134,11 +124,11 @@ async fn read_within<S: Services>(
 /// Returns what the values of ours under settings keys say of their owners, or why they can't be read.
 pub async fn read_settings<S: Services>(
     invocation: &Invocation<'_, S>,
-    bounds: Bounds,
+    budget: Budget,
     keys: impl IntoIterator<Item = String>,
 ) -> BTreeMap<String, Result<Option<StoredSettings>, KvError>> {
     let mut settings = BTreeMap::new();
-    read_within(invocation, Namespace::Settings, bounds, keys, |key, stored| {
+    read(invocation, Namespace::Settings, budget, keys, |key, stored| {
         let of_owner = |stored: StoredValue| {
             let held = Held::read(Some(&stored), &invocation.config.environment);
             stored.settings().filter(|settings| held.is_owned_by(&settings.index))
@@ -249,7 +239,7 @@ impl<T> Request<T> {
 
 async fn send<S: Services, T>(
     invocation: &Invocation<'_, S>,
-    bounds: Bounds,
+    budget: Budget,
     chunks: Vec<Vec<T>>,
     key: impl Fn(&T) -> &String,
     mut attempt: impl AsyncFnMut(&[T]) -> Result<BulkReply, KvError>,
@@ -259,8 +249,8 @@ async fn send<S: Services, T>(
     let mut open: VecDeque<Request<T>> = chunks.into_iter().map(new).collect();
     let mut halvings = 0;
     while let Some(mut request) = open.pop_front() {
-        let is_sent = Instant::now() < bounds.until;
-        let response = invocation.call(Service::Kv, bounds.until, attempt(&request.items)).await;
+        let is_sent = Instant::now() < budget.deadline;
+        let response = invocation.call(Service::Kv, budget.deadline, attempt(&request.items)).await;
         let error = match response.unwrap_or(Err(KvError::OutOfTime)) {
             Ok(reply) if reply.unsuccessful.is_empty() => continue,
             Ok(BulkReply { unsuccessful, retry_after, is_refusal }) => {
@@ -277,7 +267,7 @@ async fn send<S: Services, T>(
         if halves_at_once {
             halvings += 1;
             push_front(&mut open, request.halves());
-        } else if request.retries.wait(invocation, Service::Kv, bounds, &error).await {
+        } else if request.retries.wait(invocation, Service::Kv, budget, &error).await {
             if has_several && matches!(error, KvError::TimedOut(_)) {
                 push_front(&mut open, request.halves());
             } else {
@@ -285,7 +275,7 @@ async fn send<S: Services, T>(
             }
         } else if can_halve && request.retries.are_used_up() {
             tokio::time::sleep_until(
-                bounds.until.min(Instant::now() + invocation.config.retry_base),
+                budget.deadline.min(Instant::now() + invocation.config.retry_base),
             )
             .await;
             halvings += 1;
@@ -346,8 +336,8 @@ mod tests {
     }
 
     async fn put_by(invocation: &Invocation<'_, Fakes>, keys: &[&str]) -> Failures {
-        let bounds = invocation.budget.for_put_backs();
-        put(invocation, Namespace::Settings, bounds, pairs(keys)).await
+        let budget = Budget::until(invocation.budget.deadline);
+        put(invocation, Namespace::Settings, budget, pairs(keys)).await
     }
 
     /// Services that take two pairs in a request.
@@ -489,8 +479,8 @@ mod tests {
         let delete_of =
             |key: &str| Delete { key: key.to_owned(), item: index("i").into(), metadata: None };
         let deletes = ["a", "b"].map(delete_of);
-        let bounds = invocation.budget.for_reads_and_deletes();
-        delete(&invocation, Namespace::QueryConfigs, bounds, deletes.to_vec()).await;
+        let budget = invocation.budget;
+        delete(&invocation, Namespace::QueryConfigs, budget, deletes.to_vec()).await;
         assert_eq!(invocation.stats().query_configs_deleted, 1);
     }
 
@@ -557,7 +547,8 @@ mod tests {
         let start = Instant::now();
         invocation.budget.writes_until = start + TIME_LEFT / 2;
         fakes.kv.faults.then([asks_to_wait(TIME_LEFT * 3 / 4)]);
-        read(&invocation, Namespace::Settings, names(&["a"]), |_, it| assert!(it.is_err())).await;
+        let is_unread = |_, it: Result<_, _>| assert!(it.is_err());
+        read(&invocation, Namespace::Settings, invocation.budget, names(&["a"]), is_unread).await;
         assert_eq!(start.elapsed(), TIME_LEFT / 2, "a read");
         fakes.kv.faults.then([asks_to_wait(TIME_LEFT / 4)]);
         assert_eq!(put_by(&invocation, &["a"]).await, Failures::new(), "a put-back");
@@ -574,8 +565,8 @@ mod tests {
         invocation.budget.longest_wait = 20 * SECOND;
         let start = Instant::now();
         fakes.kv.faults.then([20, 21].map(|seconds| asks_to_wait(seconds * SECOND)));
-        let bounds = invocation.budget.for_writes();
-        let failures = put(&invocation, Namespace::Settings, bounds, pairs(&["a"])).await;
+        let budget = invocation.budget.for_writes();
+        let failures = put(&invocation, Namespace::Settings, budget, pairs(&["a"])).await;
         let error = Chain(&failures["a"].error).to_string();
         assert_eq!(error, "Cloudflare KV: scripted; it asks to wait 21 s");
         assert_eq!(start.elapsed(), 20 * SECOND);
@@ -593,7 +584,7 @@ mod tests {
             let mut told = BTreeMap::new();
             let keys = names(&["a", "b"]);
             let visit = |key, it: Result<Option<_>, _>| assert!(told.insert(key, it).is_none());
-            read(&invocation, Namespace::Settings, keys, visit).await;
+            read(&invocation, Namespace::Settings, invocation.budget, keys, visit).await;
             ["a", "b"].map(|key| told[key].clone().map(|stored: Option<_>| stored.is_some()))
         };
         assert_eq!(read().await, [Ok(true), Ok(false)]);
@@ -609,7 +600,7 @@ mod tests {
         fakes.kv.faults.then([KvFault::Fails(KvError::RefusedContent(cause()))]);
         let keys = (0..200).map(|number| format!("{number:03}"));
         let mut requests = Vec::new();
-        read(&invocation, Namespace::Settings, keys, |_, _| {
+        read(&invocation, Namespace::Settings, invocation.budget, keys, |_, _| {
             requests.push(fakes.kv.requests.borrow().len());
         })
         .await;

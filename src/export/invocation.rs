@@ -25,12 +25,14 @@ pub struct Invocation<'a, S> {
     pace: Option<Pace>,
 }
 
-/// How long the parts of an invocation may take.
+/// How long an invocation and its parts may take. A request has one too: it narrows the invocation's.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// When everything has to be answered.
+    /// When everything has to be answered. A request that has not succeeded then has failed.
     pub deadline: Instant,
-    /// When writes end. An item that KV has not confirmed then has failed.
+    /// When writes end. An item that KV has not confirmed then has failed. Reads and deletes go on to the deadline,
+    /// but no request waits for Cloudflare any longer: a batch that is refused for minutes answers each minute, and
+    /// loses nothing by that.
     pub writes_until: Instant,
     /// The longest wait that a service may ask for.
     pub longest_wait: Duration,
@@ -40,16 +42,6 @@ pub struct Budget {
     pub first_read: Duration,
 }
 
-/// How long a request to KV is tried.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// What has not succeeded then has failed.
-    pub until: Instant,
-    /// The end of the longest wait that Cloudflare may ask for.
-    pub waits_until: Instant,
-    pub longest_wait: Duration,
-}
-
 impl Budget {
     /// Returns a budget that only the deadline bounds.
     pub fn until(deadline: Instant) -> Self {
@@ -57,21 +49,8 @@ impl Budget {
         Self { deadline, writes_until: deadline, longest_wait: all, api_keys: all, first_read: all }
     }
 
-    pub fn for_writes(&self) -> Bounds {
-        Bounds { until: self.writes_until, ..self.for_reads_and_deletes() }
-    }
-
-    /// Returns the bounds of reads and deletes. They go on to the deadline, but wait for Cloudflare only as long
-    /// as writes do: a batch that is refused for minutes answers each minute, and loses nothing by that.
-    pub fn for_reads_and_deletes(&self) -> Bounds {
-        let Self { deadline, writes_until, longest_wait, .. } = *self;
-        Bounds { until: deadline, waits_until: writes_until, longest_wait }
-    }
-
-    /// Returns the bounds of put-backs, which have all the time: what was deleted has to be there again.
-    pub fn for_put_backs(&self) -> Bounds {
-        let deadline = self.deadline;
-        Bounds { until: deadline, waits_until: deadline, longest_wait: Duration::MAX }
+    pub fn for_writes(self) -> Self {
+        Self { deadline: self.writes_until, ..self }
     }
 }
 

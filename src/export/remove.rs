@@ -23,7 +23,7 @@ use super::api_keys::ApiKeys;
 use super::bulk::{self, Delete};
 use super::error::{ExportError, log_rejected};
 use super::exportable::Exportable;
-use super::invocation::{Bounds, Invocation, OutOfTime};
+use super::invocation::{Budget, Invocation, OutOfTime};
 use super::judge::{Held, KvKey, OwnerItem, Table, Verdict, Wants};
 use super::table::{ReadError, pass, read_items};
 use super::write::{Fate, READ_ITEMS, WriteItem, write_items};
@@ -171,7 +171,7 @@ impl<S: Services> Removing<'_, '_, S> {
 
     async fn read(&mut self, keys: &[String], read: &mut Read) {
         let (invocation, keys) = (self.invocation, keys.iter().cloned());
-        bulk::read(invocation, Namespace::Settings, keys, |key, stored| {
+        bulk::read(invocation, Namespace::Settings, invocation.budget, keys, |key, stored| {
             let stored = match stored {
                 Ok(stored) => stored,
                 Err(error) => {
@@ -235,13 +235,10 @@ impl<S: Services> Removing<'_, '_, S> {
             Some(Delete { key: key.clone(), item, metadata: stored.metadata() })
         });
         let deletes = deletes.collect();
-        let budget = &self.invocation.budget;
+        let budget = self.invocation.budget;
         let before = |time| budget.deadline.checked_sub(time).unwrap_or(budget.deadline);
-        let bounds = Bounds {
-            until: before(a_pass + TIME_FOR_A_PUT_BACK),
-            ..budget.for_reads_and_deletes()
-        };
-        let failures = bulk::delete(self.invocation, Namespace::Settings, bounds, deletes).await;
+        let budget = Budget { deadline: before(a_pass + TIME_FOR_A_PUT_BACK), ..budget };
+        let failures = bulk::delete(self.invocation, Namespace::Settings, budget, deletes).await;
         for (key, failure) in &failures {
             self.fail([key.clone()], &ExportError::kv(key, failure.error.clone()));
             if !failure.may_be_done {
@@ -284,8 +281,9 @@ impl<S: Services> Removing<'_, '_, S> {
                 item: None,
             })
             .collect();
-        let bounds = self.invocation.budget.for_put_backs();
-        let failures = bulk::put(self.invocation, Namespace::Settings, bounds, pairs).await;
+        // What was deleted has to be there again: a put-back waits as long as there is time.
+        let budget = Budget::until(self.invocation.budget.deadline);
+        let failures = bulk::put(self.invocation, Namespace::Settings, budget, pairs).await;
         let mut restored = Vec::new();
         for key in values.into_keys() {
             match failures.get(&key) {
@@ -444,9 +442,8 @@ pub async fn remove_query_configs<S: Services>(
             .map(|(item, metadata)| (item.kv_key(), Delete { key: item.kv_key(), item, metadata }))
             .collect();
         let deletes = deletes.into_values();
-        let (namespace, bounds) =
-            (Namespace::QueryConfigs, invocation.budget.for_reads_and_deletes());
-        let failures = bulk::delete(invocation, namespace, bounds, deletes.collect()).await;
+        let (namespace, budget) = (Namespace::QueryConfigs, invocation.budget);
+        let failures = bulk::delete(invocation, namespace, budget, deletes.collect()).await;
         let behind = read().await;
         let is_back = |item: &ItemRef| behind.as_ref().is_ok_and(|it| it.contains(&item.key()));
         let (back, gone): (Vec<_>, Vec<_>) =

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::invocation::{Bounds, Budget, Invocation, Service};
+use super::invocation::{Budget, Invocation, Service};
 use crate::error_chain::Chain;
 use crate::ports::{Retry, Retryable, Services};
 
@@ -49,25 +49,25 @@ impl Retries {
     }
 
     /// Waits before the next try. Returns false where there is none, or no time for it. Where the service asks for
-    /// a longer wait than fits, it still waits as long as `waits_until` allows, and then fails: if it failed at
+    /// a longer wait than fits, it still waits as long as `writes_until` allows, and then fails: if it failed at
     /// once, Lambda would deliver the batch again at once, and the service would refuse it again.
     pub async fn wait<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
         service: Service,
-        Bounds { until, waits_until, longest_wait }: Bounds,
+        Budget { deadline, writes_until, longest_wait, .. }: Budget,
         error: &impl Retryable,
     ) -> bool {
         let asked = error.retry().asked_wait();
-        let until = if asked.is_some() { until.min(waits_until) } else { until };
+        let until = if asked.is_some() { deadline.min(writes_until) } else { deadline };
         if let Some(end) = self.next(invocation, longest_wait, error).filter(|end| *end < until) {
             wait_until(service, end, &Chain(error)).await;
             invocation.count_retry(service);
             return true;
         }
-        let does_not_fit = asked.is_some_and(|wait| Instant::now() + wait >= waits_until);
-        if does_not_fit && waits_until < invocation.budget.deadline {
-            wait_until(service, waits_until, &Chain(error)).await;
+        let does_not_fit = asked.is_some_and(|wait| Instant::now() + wait >= writes_until);
+        if does_not_fit && writes_until < invocation.budget.deadline {
+            wait_until(service, writes_until, &Chain(error)).await;
         }
         false
     }
@@ -101,15 +101,16 @@ pub async fn with_retries<S: Services, T, E: Retryable>(
     until: Instant,
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    let Budget { deadline, longest_wait, .. } = invocation.budget;
-    let bounds = Bounds { until, waits_until: deadline, longest_wait };
+    // Only bulk requests wait no longer than writes may take.
+    let writes_until = invocation.budget.deadline;
+    let budget = Budget { deadline: until, writes_until, ..invocation.budget };
     let mut retries = Retries::default();
     loop {
         let error = match attempt().await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        if !retries.wait(invocation, service, bounds, &error).await {
+        if !retries.wait(invocation, service, budget, &error).await {
             return Err(error);
         }
     }
@@ -156,8 +157,8 @@ mod tests {
         let (start, error) = (Instant::now(), KvError::RateLimited(Cause::new("scripted")));
         for (time, waits) in [(SECOND, false), (SECOND * 3 / 2, true)] {
             let mut retries = Retries::default();
-            let bounds = Bounds { until: start + time, ..invocation.budget.for_put_backs() };
-            let waited = retries.wait(&invocation, Service::Kv, bounds, &error).await;
+            let budget = Budget::until(start + time);
+            let waited = retries.wait(&invocation, Service::Kv, budget, &error).await;
             assert_eq!((waited, start.elapsed() == SECOND), (waits, waits));
         }
         assert_eq!(invocation.stats().kv_retries, 1);
