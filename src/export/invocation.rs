@@ -22,7 +22,8 @@ pub struct Invocation<'a, S> {
     /// Why entries are written, as their metadata says it.
     pub source: Source,
     stats: RefCell<Stats>,
-    pace: Option<Pace>,
+    /// When a reconcile may make its next request to Cloudflare.
+    next_turn: Cell<Instant>,
 }
 
 /// How long an invocation and its parts may take. A request has one too: it narrows the invocation's.
@@ -55,31 +56,11 @@ impl Budget {
 }
 
 /// Requests to Cloudflare that a reconcile makes without a pace.
-const REQUESTS_AT_ONCE: u32 = 100;
+const REQUESTS_AT_ONCE: u64 = 100;
 /// The time between the requests after them. Cloudflare takes 1,200 requests of a user in five minutes: half of
 /// them stay for changes.
 const PACE: Duration = Duration::from_millis(500);
 const _: () = assert!(300_000 / PACE.as_millis() == 600);
-
-/// Spreads the requests of a reconcile to Cloudflare, so that changes have their share.
-struct Pace {
-    made: Cell<u32>,
-    next: Cell<Instant>,
-}
-
-impl Pace {
-    /// Returns when the next request may be made.
-    fn turn(&self) -> Instant {
-        let now = Instant::now();
-        self.made.set(self.made.get().saturating_add(1));
-        if self.made.get() <= REQUESTS_AT_ONCE {
-            return now;
-        }
-        let turn = self.next.get().max(now);
-        self.next.set(turn + PACE);
-        turn
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the invocation's time is up")]
@@ -100,9 +81,8 @@ impl<'a, S: Services> Invocation<'a, S> {
         source: Source,
     ) -> Self {
         let began = services.now();
-        let pace = Pace { made: Cell::new(0), next: Cell::new(Instant::now()) };
-        let pace = (source == Source::Reconcile).then_some(pace);
-        Self { services, config, began, budget, source, stats: RefCell::default(), pace }
+        let next_turn = Cell::new(Instant::now());
+        Self { services, config, began, budget, source, stats: RefCell::default(), next_turn }
     }
 
     /// Makes one call that has to end by `until`, and returns its response. The call is boxed because the
@@ -115,10 +95,7 @@ impl<'a, S: Services> Invocation<'a, S> {
     ) -> impl Future<Output = Result<T, OutOfTime>> + 'f {
         let call: LocalBoxFuture<'f, T> = Box::pin(call);
         async move {
-            let turn = match (&self.pace, service) {
-                (Some(pace), Service::Kv) => pace.turn(),
-                _ => Instant::now(),
-            };
+            let turn = self.turn(service);
             if turn >= until {
                 return Err(OutOfTime);
             }
@@ -128,6 +105,19 @@ impl<'a, S: Services> Invocation<'a, S> {
             self.count_call(service, started.elapsed());
             response.map_err(|_| OutOfTime)
         }
+    }
+
+    /// Returns when the next request to a service may be made. The requests of a reconcile to Cloudflare are spread,
+    /// so that changes have their share.
+    fn turn(&self, service: Service) -> Instant {
+        let now = Instant::now();
+        let is_paced = service == Service::Kv && self.source == Source::Reconcile;
+        if !is_paced || self.stats.borrow().kv_requests < REQUESTS_AT_ONCE {
+            return now;
+        }
+        let turn = self.next_turn.get().max(now);
+        self.next_turn.set(turn + PACE);
+        turn
     }
 
     pub fn time_left(&self) -> Duration {
