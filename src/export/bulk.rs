@@ -13,7 +13,8 @@
 //!
 //! After the first try there are at most three more. Each key that KV confirms has one receipt in the log.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::info;
@@ -22,7 +23,7 @@ use super::invocation::{Budget, Invocation, Service};
 use super::judge::Held;
 use super::retry::{Retries, with_retries};
 use crate::index::ItemRef;
-use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS};
+use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS, MAX_BULK_PAIRS, MAX_KEY_BYTES};
 use crate::kv::{Metadata, Namespace, Pair, Source, StoredSettings, StoredValue};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Services};
 
@@ -81,15 +82,14 @@ pub async fn delete<S: Services>(
 ) -> Failures {
     let kv = invocation.services.kv();
     let names: Vec<String> = deletes.iter().map(|delete| delete.key.clone()).collect();
-    let chunks = chunks(names, invocation.config.bulk_max_pairs, |key| key_bytes(key));
+    let chunks = chunks(names, invocation.config.bulk_max_pairs, |_| 0);
     let failures = send(invocation, budget, chunks, |key| key, {
         async |keys: &[String]| kv.delete(namespace, keys).await
     })
     .await;
-    for Delete { key, item, metadata } in &deletes {
-        if failures.contains_key(key) {
-            continue;
-        }
+    for Delete { key, item, metadata } in
+        deletes.iter().filter(|delete| !failures.contains_key(&delete.key))
+    {
         invocation.count(|stats| match namespace {
             Namespace::Settings => stats.settings_deleted += 1,
             Namespace::QueryConfigs => stats.query_configs_deleted += 1,
@@ -180,17 +180,15 @@ fn log_receipt<S: Services>(
     );
 }
 
-fn key_bytes(key: &str) -> usize {
-    // `"…",`
-    const FRAME: usize = 3;
-    // A byte may be written as a six-byte escape.
-    FRAME + key.len() * 6
-}
+/// A byte of a key may be written as a six-byte escape.
+const ESCAPE: usize = 6;
+// So keys alone, `"…",` each, need no bound but their number.
+const _: () = assert!(MAX_BULK_PAIRS * (3 + ESCAPE * MAX_KEY_BYTES) < MAX_BULK_BODY_BYTES);
 
 fn pair_bytes(pair: &Pair) -> usize {
-    // `{"key":…,"value":…,"metadata":…},`
-    const FRAME: usize = 40;
-    FRAME + key_bytes(&pair.key) + pair.stored.body_bytes()
+    // `{"key":"…","value":…,"metadata":…},`
+    const FRAME: usize = 43;
+    FRAME + ESCAPE * pair.key.len() + pair.stored.body_bytes()
 }
 
 /// Returns work cut into requests that stay within both limits, in order.
@@ -221,19 +219,10 @@ struct Request<T> {
 }
 
 impl<T> Request<T> {
-    /// Returns the two halves, each with the tries that are left.
+    /// Returns the two halves, the first one last. Each has the tries that are left.
     fn halves(mut self) -> [Self; 2] {
         let items = self.items.split_off(self.items.len().div_ceil(2));
-        let second = Self { items, retries: self.retries, may_be_done: self.may_be_done };
-        [self, second]
-    }
-
-    fn keep_unsuccessful(&mut self, unsuccessful: &BTreeSet<String>, key: impl Fn(&T) -> &String) {
-        let known = self.items.iter().filter(|item| unsuccessful.contains(key(item))).count();
-        // A name that was not sent could stand for any of those that were.
-        if known == unsuccessful.len() {
-            self.items.retain(|item| unsuccessful.contains(key(item)));
-        }
+        [Self { items, ..self }, self]
     }
 }
 
@@ -246,76 +235,69 @@ async fn send<S: Services, T>(
 ) -> Failures {
     let mut failures = Failures::new();
     let new = |items| Request { items, retries: Retries::default(), may_be_done: false };
-    let mut open: VecDeque<Request<T>> = chunks.into_iter().map(new).collect();
+    // The last one is the next.
+    let mut open: Vec<Request<T>> = chunks.into_iter().rev().map(new).collect();
     let mut halvings = 0;
-    while let Some(mut request) = open.pop_front() {
+    while let Some(mut request) = open.pop() {
         let is_sent = Instant::now() < budget.deadline;
         let response = invocation.call(Service::Kv, budget.deadline, attempt(&request.items)).await;
         let error = match response.unwrap_or(Err(KvError::OutOfTime)) {
             Ok(reply) if reply.unsuccessful.is_empty() => continue,
             Ok(BulkReply { unsuccessful, retry_after, is_refusal }) => {
-                request.keep_unsuccessful(&unsuccessful, &key);
+                let is_listed = |item: &T| unsuccessful.contains(key(item));
+                let listed = request.items.iter().filter(|item| is_listed(item)).count();
+                // A name that was not sent could stand for any of those that were.
+                if listed == unsuccessful.len() {
+                    request.items.retain(is_listed);
+                }
                 KvError::Unsuccessful { retry_after, is_refusal }
             }
             Err(error) => error,
         };
         request.may_be_done |= is_sent && error.may_be_done();
         let has_several = request.items.len() > 1;
-        let can_halve = has_several && error.is_refusal() && halvings < MAX_HALVINGS;
-        // The same would be refused again. Keys that are listed may go through.
-        let halves_at_once = can_halve && matches!(error, KvError::RefusedContent(_));
-        if halves_at_once {
-            halvings += 1;
-            push_front(&mut open, request.halves());
-        } else if request.retries.wait(invocation, Service::Kv, budget, &error).await {
+        if request.retries.wait(invocation, Service::Kv, budget, &error).await {
             if has_several && matches!(error, KvError::TimedOut(_)) {
-                push_front(&mut open, request.halves());
+                open.extend(request.halves());
             } else {
-                open.push_front(request);
+                open.push(request);
             }
-        } else if can_halve && request.retries.are_used_up() {
-            tokio::time::sleep_until(
-                budget.deadline.min(Instant::now() + invocation.config.retry_base),
-            )
-            .await;
+            continue;
+        }
+        let halves_after = match error {
+            // The same would be refused again.
+            KvError::RefusedContent(_) => Some(Duration::ZERO),
+            // Each of the keys might have got through.
+            KvError::Unsuccessful { is_refusal: true, .. } if request.retries.are_used_up() => {
+                Some(invocation.config.retry_base)
+            }
+            _ => None,
+        };
+        if let Some(back_off) = halves_after.filter(|_| has_several && halvings < MAX_HALVINGS) {
+            tokio::time::sleep_until(budget.deadline.min(Instant::now() + back_off)).await;
             halvings += 1;
-            push_front(&mut open, request.halves());
-        } else {
-            // Every other request would read the token again.
-            if matches!(error, KvError::AuthRejected(_) | KvError::NoToken(_)) {
-                open.drain(..).for_each(|request| fail(&mut failures, &request, &error, &key));
+            open.extend(request.halves());
+            continue;
+        }
+        let error = match error {
+            // It is not known which of them is refused.
+            KvError::RefusedContent(cause) if has_several => KvError::Refused(cause),
+            KvError::Unsuccessful { retry_after, .. } if has_several => {
+                KvError::Unsuccessful { retry_after, is_refusal: false }
             }
-            fail(&mut failures, &request, &error, &key);
+            error => error,
+        };
+        let mut failed = vec![request];
+        // Every other request would read the token again.
+        if matches!(error, KvError::AuthRejected(_) | KvError::NoToken(_)) {
+            failed.append(&mut open);
+        }
+        for Request { items, may_be_done, .. } in failed {
+            let failure = Failure { error: error.clone(), may_be_done };
+            failures.extend(items.iter().map(|item| (key(item).clone(), failure.clone())));
         }
     }
     failures
-}
-
-fn push_front<T>(open: &mut VecDeque<Request<T>>, [first, second]: [Request<T>; 2]) {
-    open.push_front(second);
-    open.push_front(first);
-}
-
-fn fail<T>(
-    failures: &mut Failures,
-    request: &Request<T>,
-    error: &KvError,
-    key: impl Fn(&T) -> &String,
-) {
-    let error = match error {
-        // It is not known which of them is refused.
-        KvError::RefusedContent(cause) if request.items.len() > 1 => {
-            KvError::Refused(cause.clone())
-        }
-        KvError::Unsuccessful { retry_after, .. } if request.items.len() > 1 => {
-            KvError::Unsuccessful { retry_after: *retry_after, is_refusal: false }
-        }
-        error => error.clone(),
-    };
-    for item in &request.items {
-        let failure = Failure { error: error.clone(), may_be_done: request.may_be_done };
-        failures.insert(key(item).clone(), failure);
-    }
 }
 
 #[cfg(test)]
@@ -326,7 +308,6 @@ mod tests {
     use crate::ports::Cause;
     use proptest::prelude::*;
     use serde_json::json;
-    use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -397,14 +378,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn all_are_sent_again_where_a_key_is_listed_that_was_not_sent() {
-        let items = names(&["a", "b"]);
-        for (listed, kept) in [(["b", "b"], vec!["b"]), (["b", "z"], vec!["a", "b"])] {
-            let retries = Retries::default();
-            let mut request = Request { items: items.clone(), retries, may_be_done: false };
-            request.keep_unsuccessful(&listed.map(str::to_owned).into(), |key| key);
-            assert_eq!(request.items, kept);
+    #[tokio::test(start_paused = true)]
+    async fn all_are_sent_again_where_a_key_is_listed_that_was_not_sent() {
+        let fakes = Fakes::new();
+        let invocation = fakes.invocation(Source::Stream);
+        for (listed, again) in [(["b", "b"], vec!["b"]), (["b", "z"], vec!["a", "b"])] {
+            let mut replies = vec![
+                BulkReply::default(),
+                BulkReply {
+                    unsuccessful: names(&listed).into_iter().collect(),
+                    ..BulkReply::default()
+                },
+            ];
+            let mut sent = Vec::new();
+            send(
+                &invocation,
+                invocation.budget,
+                vec![names(&["a", "b"])],
+                |key| key,
+                async |keys: &[String]| {
+                    sent.push(keys.to_vec());
+                    Ok(replies.pop().unwrap())
+                },
+            )
+            .await;
+            assert_eq!(sent, [vec!["a", "b"], again]);
         }
     }
 
