@@ -118,12 +118,11 @@ pub struct ApiKeys {
 /// The API key of an index in KV, if there is one, or why KV could not be read.
 type InKv = Result<Option<SecretString>, KvError>;
 
-/// How a cell answers. The accounts are numbered as they are asked for.
+/// How a cell answers.
 #[derive(Default)]
 struct Gateway {
-    accounts: usize,
-    /// Those for which it gave no answer.
-    without_answer: BTreeSet<usize>,
+    /// For each account, in the order in which they are asked for, whether it gave no answer.
+    silences: Vec<bool>,
     /// Whether it gave enough accounts in a row no answer.
     is_silent: bool,
 }
@@ -131,16 +130,15 @@ struct Gateway {
 impl Gateway {
     /// Returns the number of an account that is asked for.
     fn next_account(&mut self) -> usize {
-        self.accounts += 1;
-        self.accounts
+        self.silences.push(false);
+        self.silences.len() - 1
     }
 
     fn note_silence(&mut self, account: usize) {
-        self.without_answer.insert(account);
-        let is_silent = |account: &usize| self.without_answer.contains(account);
-        let before = (0..account).rev().take_while(is_silent).count();
-        let after = (account + 1..).take_while(is_silent).count();
-        self.is_silent |= before + 1 + after >= SILENT_ACCOUNTS;
+        self.silences[account] = true;
+        let first = account.saturating_sub(SILENT_ACCOUNTS - 1);
+        let mut rows = self.silences[first..].windows(SILENT_ACCOUNTS);
+        self.is_silent |= rows.any(|row| *row == [true; SILENT_ACCOUNTS]);
     }
 }
 
@@ -173,18 +171,19 @@ impl ApiKeys {
     pub async fn ask<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
-        owners: BTreeSet<ApiKeyOwner>,
+        mut owners: BTreeSet<ApiKeyOwner>,
     ) {
-        let mut by_cell: BTreeMap<String, BTreeSet<ApiKeyOwner>> = BTreeMap::new();
-        for owner in owners.into_iter().filter(|owner| !self.answers.contains_key(owner)) {
-            by_cell.entry(owner.cell.clone()).or_default().insert(owner);
-        }
+        owners.retain(|owner| !self.answers.contains_key(owner));
+        let owners = Vec::from_iter(owners);
+        let by_cell = owners.chunk_by(|one, next| one.cell == next.cell);
         let started = Instant::now();
         let deadline = invocation.budget.deadline;
         let until = started.checked_add(self.time_left).map_or(deadline, |end| end.min(deadline));
         let this = &*self;
-        let answers = join_all(by_cell.into_values().map(|owners| {
-            let fetches = stream::iter(owners).map(|owner| this.fetch(invocation, owner, until));
+        let answers = join_all(by_cell.map(|owners| {
+            let fetches = stream::iter(owners).map(|owner| async move {
+                (owner.clone(), this.fetch(invocation, owner, until).await)
+            });
             fetches.buffer_unordered(REQUESTS_PER_CELL).collect::<Vec<_>>()
         }))
         .await;
@@ -195,12 +194,12 @@ impl ApiKeys {
     async fn fetch<S: Services>(
         &self,
         invocation: &Invocation<'_, S>,
-        owner: ApiKeyOwner,
+        owner: &ApiKeyOwner,
         until: Instant,
-    ) -> (ApiKeyOwner, Result<SecretString, ApiKeyError>) {
+    ) -> Result<SecretString, ApiKeyError> {
         let silent = |why: &'static str| ApiKeyError::Silent(Cause::new(why));
         if self.fallback == Fallback::Nothing && self.gateway(&owner.cell).is_silent {
-            return (owner, Err(silent("the cell is not asked again: it gave no answer before")));
+            return Err(silent("the cell is not asked again: it gave no answer before"));
         }
         let account = self.gateway(&owner.cell).next_account();
         let until = until.min(Instant::now() + TIME_FOR_ONE);
@@ -213,7 +212,7 @@ impl ApiKeys {
         if matches!(answer, Err(ApiKeyError::Silent(_))) {
             self.gateway(&owner.cell).note_silence(account);
         }
-        (owner, answer)
+        answer
     }
 
     fn gateway(&self, cell: &str) -> RefMut<'_, Gateway> {
@@ -231,59 +230,32 @@ impl ApiKeys {
         if self.fallback == Fallback::Nothing {
             return;
         }
-        let items = items.filter_map(|item| Some((item, item.owner()?)));
-        let open = items.filter(|(item, owner)| {
-            let answer = self.answers.get(owner);
-            let is_decided = matches!(answer, Some(Ok(_) | Err(ApiKeyError::BadName { .. })));
-            !is_decided && !self.in_kv.contains_key(&item.item.index)
+        let open = items.filter_map(|item| match self.answers.get(item.owner()?)? {
+            Ok(_) | Err(ApiKeyError::BadName { .. }) => None,
+            Err(error) => Some((item, error.clone())),
         });
-        let open: Vec<(&Exportable, &ApiKeyOwner)> = open.collect();
-        for (item, owner, api_key) in self.read_kv(invocation, open).await {
-            if let (Ok(Some(_)), Some(Err(error))) = (&api_key, self.answers.get(owner)) {
+        let open: Vec<(&Exportable, ApiKeyError)> =
+            open.filter(|(item, _)| !self.in_kv.contains_key(&item.item.index)).collect();
+        let keys: BTreeSet<&String> = open.iter().flat_map(|(item, _)| &item.keys).collect();
+        let started = Instant::now();
+        let until = invocation.budget.deadline.min(started + self.time_left_for_kv);
+        let budget = Budget { deadline: until, writes_until: until, ..invocation.budget };
+        let read = bulk::read_settings(invocation, budget, keys.into_iter().cloned()).await;
+        self.time_left_for_kv = self.time_left_for_kv.saturating_sub(started.elapsed());
+        for (item, error) in open {
+            let api_key = api_key_in(&read, item);
+            if matches!(api_key, Ok(Some(_))) {
                 warn!(
                     system_account_id = item.item.index.account,
                     index_name = item.item.index.name,
-                    cell = owner.cell,
-                    error = %Chain(error),
+                    cell = item.owner().map(|owner| &owner.cell),
+                    error = %Chain(&error),
                     "the API key in KV is used again: the API keys service gives none"
                 );
                 invocation.count(|stats| stats.api_keys_reused += 1);
             }
             self.in_kv.insert(item.item.index.clone(), api_key);
         }
-    }
-
-    /// Reads the API keys that KV holds of items, under all of their keys.
-    async fn read_kv<'a, S: Services>(
-        &mut self,
-        invocation: &Invocation<'_, S>,
-        items: Vec<(&'a Exportable, &'a ApiKeyOwner)>,
-    ) -> Vec<(&'a Exportable, &'a ApiKeyOwner, InKv)> {
-        let started = Instant::now();
-        let until = invocation.budget.deadline.min(started + self.time_left_for_kv);
-        let budget = Budget { deadline: until, writes_until: until, ..invocation.budget };
-        let keys: BTreeSet<&String> = items.iter().flat_map(|(item, _)| &item.keys).collect();
-        let read = bulk::read_settings(invocation, budget, keys.into_iter().cloned()).await;
-        self.time_left_for_kv = self.time_left_for_kv.saturating_sub(started.elapsed());
-        let api_key = |Exportable { item, keys, .. }: &Exportable| {
-            let mut api_key = Ok(None);
-            // The index id first: under a shop id, an older value may be left.
-            for held in keys.iter().rev().filter_map(|key| read.get(key)) {
-                match held {
-                    Ok(Some(held)) if held.index == item.index && held.api_key.is_some() => {
-                        return Ok(held.api_key.clone());
-                    }
-                    Ok(_) => {}
-                    // One that another try may help wins over the other.
-                    Err(error) if api_key.is_ok() || !error.is_refusal() => {
-                        api_key = Err(error.clone());
-                    }
-                    Err(_) => {}
-                }
-            }
-            api_key
-        };
-        items.into_iter().map(|(item, owner)| (item, owner, api_key(item))).collect()
     }
 
     /// Returns the API key of an index for which [`Self::find`] has looked. An index that has moved to another
@@ -314,6 +286,24 @@ impl ApiKeys {
         let (cell, kv_holds_none) = (owner.cell.clone(), matches!(in_kv, Some(Ok(None))));
         Err(NotExportable::Unavailable(ApiKeyUnavailable { cell, kv_holds_none, kv, service }))
     }
+}
+
+/// Returns the API key that KV holds of an item's index.
+fn api_key_in(read: &bulk::ReadSettings, Exportable { item, keys, .. }: &Exportable) -> InKv {
+    let mut errors = Vec::new();
+    // The index id first: under a shop id, an older value may be left.
+    for held in keys.iter().rev().filter_map(|key| read.get(key)) {
+        match held {
+            Ok(Some(held)) if held.index == item.index && held.api_key.is_some() => {
+                return Ok(held.api_key.clone());
+            }
+            Ok(_) => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    // One that another try may help wins over the other.
+    let error = errors.into_iter().min_by_key(|error| error.is_refusal());
+    error.map_or(Ok(None), |error| Err(error.clone()))
 }
 
 #[cfg(test)]

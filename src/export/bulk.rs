@@ -40,6 +40,9 @@ pub struct Failure {
     pub may_be_done: bool,
 }
 
+/// What is read under each key, or why it can't be read.
+pub type ReadSettings = BTreeMap<String, Result<Option<StoredSettings>, KvError>>;
+
 /// A key to delete, with what its receipt tells.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delete {
@@ -126,8 +129,8 @@ pub async fn read_settings<S: Services>(
     invocation: &Invocation<'_, S>,
     budget: Budget,
     keys: impl IntoIterator<Item = String>,
-) -> BTreeMap<String, Result<Option<StoredSettings>, KvError>> {
-    let mut settings = BTreeMap::new();
+) -> ReadSettings {
+    let mut settings = ReadSettings::new();
     read(invocation, Namespace::Settings, budget, keys, |key, stored| {
         let of_owner = |stored: StoredValue| {
             let held = Held::read(Some(&stored), &invocation.config.environment);
@@ -149,8 +152,7 @@ pub async fn list<S: Services>(
     let until = invocation.budget.deadline;
     with_retries(invocation, Service::Kv, until, async || {
         let page = invocation.services.kv().list(namespace, prefix, cursor);
-        let page = invocation.call(Service::Kv, until, page).await;
-        page.unwrap_or(Err(KvError::OutOfTime))
+        invocation.call(Service::Kv, until, page).await.unwrap_or(Err(KvError::OutOfTime))
     })
     .await
 }

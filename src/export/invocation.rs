@@ -102,7 +102,15 @@ impl<'a, S: Services> Invocation<'a, S> {
             tokio::time::sleep_until(turn).await;
             let started = Instant::now();
             let response = tokio::time::timeout_at(until, call).await;
-            self.count_call(service, started.elapsed());
+            self.count(|stats| {
+                let (requests, duration) = match service {
+                    Service::Kv => (&mut stats.kv_requests, &mut stats.kv_ms),
+                    Service::ApiKeys => (&mut stats.api_keys_requests, &mut stats.api_keys_ms),
+                    Service::Table => (&mut stats.table_requests, &mut stats.table_ms),
+                };
+                *requests += 1;
+                *duration += started.elapsed();
+            });
             response.map_err(|_| OutOfTime)
         }
     }
@@ -148,18 +156,6 @@ impl<'a, S: Services> Invocation<'a, S> {
             Service::Kv => stats.kv_retries += 1,
             Service::ApiKeys => stats.api_keys_retries += 1,
             Service::Table => {}
-        });
-    }
-
-    fn count_call(&self, service: Service, took: Duration) {
-        self.count(|stats| {
-            let (requests, duration) = match service {
-                Service::Kv => (&mut stats.kv_requests, &mut stats.kv_ms),
-                Service::ApiKeys => (&mut stats.api_keys_requests, &mut stats.api_keys_ms),
-                Service::Table => (&mut stats.table_requests, &mut stats.table_ms),
-            };
-            *requests += 1;
-            *duration += took;
         });
     }
 
