@@ -305,183 +305,132 @@ async fn send<S: Services, T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error_chain::Chain;
-    use crate::export::fakes::{Fakes, Keys, KvFault, TIME_LEFT, entry, index, pairs};
+    use crate::export::fakes::{Fakes, Keys, KvFault, entry, index, pairs};
     use crate::ports::Cause;
     use proptest::prelude::*;
     use serde_json::json;
 
-    const SECOND: Duration = Duration::from_secs(1);
-
-    /// Puts these keys, with the whole time for waits.
-    async fn put_keys(fakes: &Fakes, keys: &[&str]) -> Failures {
-        put_by(&fakes.invocation(Source::Stream), keys).await
-    }
-
-    async fn put_by(invocation: &Invocation<'_, Fakes>, keys: &[&str]) -> Failures {
-        let budget = Budget::until(invocation.budget.deadline);
-        put(invocation, Namespace::Settings, budget, pairs(keys)).await
-    }
-
-    /// Services that take two pairs in a request.
-    fn in_twos() -> Fakes {
-        let mut fakes = Fakes::new();
-        fakes.0.config.bulk_max_pairs = 2;
-        fakes
-    }
-
     fn cause() -> Cause {
         Cause::new("scripted")
-    }
-
-    fn asks_to_wait(wait: Duration) -> KvFault {
-        KvFault::Fails(KvError::Transient(Cause { asked_wait: Some(wait), ..cause() }))
     }
 
     fn lists(keys: &'static [&'static str]) -> KvFault {
         KvFault::ListsAsUnsuccessful(Keys::Named(keys))
     }
 
-    fn names(keys: &[&str]) -> Vec<String> {
-        keys.iter().map(|key| (*key).to_owned()).collect()
+    async fn put_keys(invocation: &Invocation<'_, Fakes>, keys: &[&str]) -> Failures {
+        put(invocation, Namespace::Settings, invocation.budget, pairs(keys)).await
     }
 
-    fn errors(failures: Failures) -> Vec<(String, KvError)> {
-        failures.into_iter().map(|(key, failure)| (key, failure.error)).collect()
+    async fn delete_keys(invocation: &Invocation<'_, Fakes>, keys: &[&str]) -> Failures {
+        let item = ItemRef::from(index("i"));
+        let delete_of =
+            |key: &&str| Delete { key: (*key).to_owned(), item: item.clone(), metadata: None };
+        let deletes = keys.iter().map(delete_of).collect();
+        delete(invocation, Namespace::QueryConfigs, invocation.budget, deletes).await
     }
 
-    fn failed(keys: &[&str], error: &KvError) -> Vec<(String, KvError)> {
-        keys.iter().map(|key| ((*key).to_owned(), error.clone())).collect()
+    /// The requests for keys of one letter, a word each, and how long they took.
+    fn requests(fakes: &Fakes, start: Instant) -> String {
+        let requests = fakes.kv.requests.borrow();
+        let words: Vec<String> = requests.iter().map(|keys| keys.concat()).collect();
+        format!("{} in {:?}", words.join(" "), start.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_sent_after_an_attempt_and_how_much_later() {
         let fails = |error: fn(Cause) -> KvError| KvFault::Fails(error(cause()));
-        let half = Duration::from_millis(500);
-        let all: &[&str] = &["a", "b", "c"];
-        let (again, halves): (&[_], &[&[_]]) = (&[all, all], &[all, &["a", "b"], &["c"]]);
-        let done = KvFault::IsDoneAndListsAsUnsuccessful(Keys::Named(&["b"]));
-        let rows: [(_, KvFault, &[&[&str]], Duration); 7] = [
-            ("one key is listed", lists(&["b"]), &[all, &["b"]], SECOND),
-            ("one is done, and listed all the same", done, &[all, &["b"]], SECOND),
-            ("timed out", fails(KvError::TimedOut), halves, half),
-            ("transient", fails(KvError::Transient), again, half),
-            ("transient, with a wait", asks_to_wait(7 * SECOND), again, 7 * SECOND),
-            ("too soon", fails(KvError::RateLimited), again, SECOND),
-            ("refused, as by a 413", fails(KvError::RefusedContent), halves, Duration::ZERO),
-        ];
-        for (name, fault, requests, waits) in rows {
+        let asks = Cause { asked_wait: Some(Duration::from_secs(7)), ..cause() };
+        let asks_to_wait = KvFault::Fails(KvError::Transient(asks));
+        let is_done = KvFault::IsDoneAndListsAsUnsuccessful(Keys::Named(&["b"]));
+        for (name, fault, expected) in [
+            ("one key is listed", lists(&["b"]), "abc b in 1s"),
+            ("one is done, and listed all the same", is_done, "abc b in 1s"),
+            ("timed out", fails(KvError::TimedOut), "abc ab c in 500ms"),
+            ("transient", fails(KvError::Transient), "abc abc in 500ms"),
+            ("transient, with a wait", asks_to_wait, "abc abc in 7s"),
+            ("too soon", fails(KvError::RateLimited), "abc abc in 1s"),
+            ("refused, as by a 413", fails(KvError::RefusedContent), "abc ab c in 0ns"),
+        ] {
             let (fakes, start) = (Fakes::new(), Instant::now());
             fakes.kv.faults.then([fault]);
-            assert_eq!(put_keys(&fakes, all).await, Failures::new(), "{name}");
-            assert_eq!(*fakes.kv.requests.borrow(), requests, "{name}");
-            assert_eq!(start.elapsed(), waits, "{name}");
-            assert_eq!(fakes.kv.keys(), all, "{name}");
+            let failures = put_keys(&fakes.invocation(Source::Stream), &["a", "b", "c"]).await;
+            assert_eq!(failures, Failures::new(), "{name}");
+            assert_eq!(requests(&fakes, start), expected, "{name}");
+            assert_eq!(fakes.kv.keys(), ["a", "b", "c"], "{name}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn all_are_sent_again_where_a_key_is_listed_that_was_not_sent() {
-        let fakes = Fakes::new();
-        let invocation = fakes.invocation(Source::Stream);
-        for (listed, again) in [(["b", "b"], vec!["b"]), (["b", "z"], vec!["a", "b"])] {
-            let mut replies = vec![
-                BulkReply::default(),
-                BulkReply {
-                    unsuccessful: names(&listed).into_iter().collect(),
-                    ..BulkReply::default()
-                },
-            ];
-            let mut sent = Vec::new();
-            send(
-                &invocation,
-                invocation.budget,
-                vec![names(&["a", "b"])],
-                |key| key,
-                async |keys: &[String]| {
-                    sent.push(keys.to_vec());
-                    Ok(replies.pop().unwrap())
-                },
-            )
-            .await;
-            assert_eq!(sent, [vec!["a", "b"], again]);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_that_a_refusal_lists_each_time_fails_alone() {
-        let (fakes, start) = (Fakes::new(), Instant::now());
-        let lists = || KvFault::RefusesAndLists(Keys::All);
-        fakes.kv.faults.then((0..5).map(|_| lists()));
-        fakes.kv.faults.then_nothing(1);
-        fakes.kv.faults.then([lists()]);
-        let failures = put_keys(&fakes, &["a", "b", "c", "d"]).await;
-        let refused = KvError::Unsuccessful { retry_after: None, is_refusal: true };
-        assert_eq!(errors(failures), failed(&["b"], &refused));
-        let sizes: Vec<usize> = fakes.kv.requests.borrow().iter().map(Vec::len).collect();
-        assert_eq!(sizes, [4, 4, 4, 4, 2, 1, 1, 2]);
-        assert_eq!(start.elapsed(), (1 + 2 + 4 + 1 + 1) * SECOND, "a back-off before each half");
     }
 
     #[tokio::test(start_paused = true)]
     async fn which_keys_fail_and_what_may_be_done_of_them() {
-        let of = |error: fn(Cause) -> KvError| error(cause());
-        let fails = |error: fn(Cause) -> KvError| KvFault::Fails(of(error));
-        let four =
-            |fault: &dyn Fn() -> KvFault| -> Vec<KvFault> { (0..4).map(|_| fault()).collect() };
-        let unsuccessful = KvError::Unsuccessful { retry_after: None, is_refusal: false };
-        let (transient, limited): (fn(_) -> _, fn(_) -> _) =
-            (KvError::Transient, KvError::RateLimited);
-        let (refused, content): (fn(_) -> _, fn(_) -> _) =
-            (KvError::Refused, KvError::RefusedContent);
-        let both: &[&str] = &["a", "b"];
-        let rows: [(_, Vec<KvFault>, &[&str], KvError, bool); 8] = [
-            ("always listed", four(&|| lists(&["b"])), &["b"], unsuccessful, true),
-            ("always transient", four(&|| fails(transient)), both, of(transient), true),
-            ("always too soon", four(&|| fails(limited)), both, of(limited), false),
-            ("refused", vec![fails(refused)], both, of(refused), false),
+        let error = |error: fn(Cause) -> KvError| error(cause());
+        let transient = error(KvError::Transient);
+        let limited = error(KvError::RateLimited);
+        let timed_out = error(KvError::TimedOut);
+        let refused = error(KvError::Refused);
+        let content = error(KvError::RefusedContent);
+        let token = error(KvError::AuthRejected);
+        let no_token = error(KvError::NoToken);
+        let [listed, in_refusal] =
+            [false, true].map(|is_refusal| KvError::Unsuccessful { retry_after: None, is_refusal });
+        let fails = |error: &KvError| KvFault::Fails(error.clone());
+        let four = |fault: KvFault| vec![fault; 4];
+        let then_refused = vec![fails(&transient), fails(&refused)];
+        let times_out = vec![KvFault::IsDoneAndFails(Keys::All, timed_out.clone()); 9];
+        let refuses = || KvFault::RefusesAndLists(Keys::All);
+        let refuses_b = [vec![refuses(); 5], vec![lists(&[]), refuses()]].concat();
+        // The keys; what goes wrong; the requests, of up to four keys; the keys that fail, with a ? where they may
+        // be done, and why.
+        for (name, keys, faults, sent, failing, error) in [
+            ("listed", "ab", four(lists(&["b"])), "ab b b b in 7s", "b?", &listed),
+            ("transient", "ab", four(fails(&transient)), "ab ab ab ab in 3.5s", "a?b?", &transient),
+            ("too soon", "ab", four(fails(&limited)), "ab ab ab ab in 7s", "ab", &limited),
+            ("timed out", "abc", times_out, "abc ab a a b b c c c in 8.5s", "a?b?c?", &timed_out),
+            ("may be done, then refused", "ab", then_refused, "ab ab in 500ms", "a?b?", &refused),
+            ("refused", "abcde", vec![fails(&refused)], "abcd e in 0ns", "abcd", &refused),
+            ("refused alone", "ab", vec![fails(&content); 2], "ab a b in 0ns", "a", &content),
             (
-                "may be done, then refused",
-                vec![fails(transient), fails(refused)],
-                both,
-                of(refused),
-                true,
+                "listed by each refusal",
+                "abcd",
+                refuses_b,
+                "abcd abcd abcd abcd ab a b cd in 9s",
+                "b?",
+                &in_refusal,
             ),
-            ("one refused alone", vec![fails(content), fails(content)], &["a"], of(content), false),
-            ("no response", vec![KvFault::Hangs], both, KvError::OutOfTime, true),
+            ("token", "abcde", vec![fails(&token)], "abcd in 0ns", "abcde", &token),
+            ("no token", "abcde", vec![fails(&no_token)], "abcd in 0ns", "abcde", &no_token),
             (
-                "refused token",
-                vec![fails(KvError::AuthRejected)],
-                both,
-                of(KvError::AuthRejected),
-                false,
+                "out of time",
+                "abcde",
+                vec![KvFault::Hangs],
+                "abcd in 300s",
+                "a?b?c?d?e",
+                &KvError::OutOfTime,
             ),
-        ];
-        for (name, faults, keys, error, may_be_done) in rows {
-            let fakes = Fakes::new();
-            fakes.kv.faults.then(faults);
-            let failures = put_keys(&fakes, &["a", "b"]).await;
-            assert!(failures.values().all(|it| it.may_be_done == may_be_done), "{name}");
-            assert_eq!(errors(failures), failed(keys, &error), "{name}");
+        ] {
+            let keys: Vec<&str> = keys.split_inclusive(|_| true).collect();
+            for is_delete in [false, true] {
+                let (mut fakes, start) = (Fakes::new(), Instant::now());
+                fakes.0.config.bulk_max_pairs = 4;
+                fakes.kv.faults.then(faults.clone());
+                let invocation = fakes.invocation(Source::Stream);
+                let failures = if is_delete {
+                    delete_keys(&invocation, &keys).await
+                } else {
+                    put_keys(&invocation, &keys).await
+                };
+                let mark = |failure: &Failure| if failure.may_be_done { "?" } else { "" };
+                let failed =
+                    failures.iter().map(|(key, failure)| format!("{key}{}", mark(failure)));
+                assert_eq!(failed.collect::<String>(), failing, "{name}");
+                assert!(failures.values().all(|failure| failure.error == *error), "{name}");
+                assert_eq!(requests(&fakes, start), sent, "{name}");
+                let stats = invocation.stats();
+                let confirmed = (keys.len() - failures.len()) as u64;
+                let counts = if is_delete { [0, confirmed] } else { [confirmed, 0] };
+                assert_eq!([stats.settings_written, stats.query_configs_deleted], counts, "{name}");
+            }
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_is_sent_four_times_and_only_what_kv_confirms_is_counted() {
-        let fakes = Fakes::new();
-        let invocation = fakes.invocation(Source::Stream);
-        fakes.kv.faults.then((0..4).map(|_| lists(&["b"])));
-        put_by(&invocation, &["a", "b"]).await;
-        assert_eq!(*fakes.kv.requests.borrow(), [vec!["a", "b"], vec!["b"], vec!["b"], vec!["b"]]);
-        let stats = invocation.stats();
-        assert_eq!((stats.settings_written, stats.kv_retries), (1, 3));
-        fakes.kv.faults.then((0..4).map(|_| lists(&["b"])));
-        let delete_of =
-            |key: &str| Delete { key: key.to_owned(), item: index("i").into(), metadata: None };
-        let deletes = ["a", "b"].map(delete_of);
-        let budget = invocation.budget;
-        delete(&invocation, Namespace::QueryConfigs, budget, deletes.to_vec()).await;
-        assert_eq!(invocation.stats().query_configs_deleted, 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -490,89 +439,13 @@ mod tests {
         let keys: Vec<String> = (0..1_000).map(|number| format!("k{number:03}")).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let refused = KvError::RefusedContent(cause());
-        fakes.kv.faults.then((0..1_000).map(|_| KvFault::Fails(refused.clone())));
-        let errors = errors(put_keys(&fakes, &keys).await);
-        let alone = errors.iter().filter(|(_, error)| *error == refused).count();
-        let together = errors.iter().filter(|(_, error)| *error == KvError::Refused(cause()));
-        assert_eq!(alone + together.count(), 1_000);
-        assert!((1..100).contains(&alone), "{alone} are known to be refused alone");
+        fakes.kv.faults.then(vec![KvFault::Fails(refused.clone()); 1_000]);
+        let failures = put_keys(&fakes.invocation(Source::Stream), &keys).await;
+        let (alone, together): (Vec<_>, Vec<_>) =
+            failures.into_values().map(|it| it.error).partition(|error| *error == refused);
+        assert!((1..100).contains(&alone.len()), "{} are known to be refused alone", alone.len());
+        assert_eq!(together, vec![KvError::Refused(cause()); 1_000 - alone.len()]);
         assert_eq!(fakes.kv.requests.borrow().len(), 1 + 2 * MAX_HALVINGS);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_half_has_the_tries_that_are_left() {
-        let fakes = Fakes::new();
-        let too_much = || KvError::TimedOut(cause());
-        fakes.kv.faults.then((0..9).map(|_| KvFault::IsDoneAndFails(Keys::All, too_much())));
-        let failures = put_keys(&fakes, &["a", "b", "c"]).await;
-        assert_eq!(errors(failures), failed(&["a", "b", "c"], &too_much()));
-        let mut requests = vec![vec!["a", "b", "c"], vec!["a", "b"]];
-        requests.extend([vec!["a"], vec!["a"], vec!["b"], vec!["b"]]);
-        requests.extend([vec!["c"], vec!["c"], vec!["c"]]);
-        assert_eq!(*fakes.kv.requests.borrow(), requests);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_chunk_that_fails_leaves_the_next_alone_unless_the_token_is_at_fault() {
-        let auth: [&[&str]; 1] = [&["a", "b"]];
-        for (error, keys, requests) in [
-            (KvError::Refused(cause()), &["a", "b"][..], &[&["a", "b"][..], &["c"]][..]),
-            (KvError::AuthRejected(cause()), &["a", "b", "c"], &auth),
-            (KvError::NoToken(cause()), &["a", "b", "c"], &auth),
-        ] {
-            let fakes = in_twos();
-            fakes.kv.faults.then([KvFault::Fails(error.clone())]);
-            let failures = put_keys(&fakes, &["a", "b", "c"]).await;
-            assert_eq!(errors(failures), failed(keys, &error), "{error}");
-            assert_eq!(*fakes.kv.requests.borrow(), requests, "{error}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_a_response_by_the_deadline_no_more_is_sent() {
-        let (fakes, start) = (in_twos(), Instant::now());
-        fakes.kv.faults.then([KvFault::Hangs]);
-        let failures = put_keys(&fakes, &["a", "b", "c"]).await;
-        let may_be_done: Vec<bool> = failures.values().map(|it| it.may_be_done).collect();
-        assert_eq!(may_be_done, [true, true, false]);
-        assert_eq!(errors(failures), failed(&["a", "b", "c"], &KvError::OutOfTime));
-        assert_eq!(*fakes.kv.requests.borrow(), [["a", "b"]]);
-        assert_eq!(start.elapsed(), TIME_LEFT);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_wait_that_does_not_fit_is_waited_as_long_as_a_batch_may_write() {
-        let fakes = Fakes::new();
-        let mut invocation = fakes.invocation(Source::Stream);
-        let start = Instant::now();
-        invocation.budget.writes_until = start + TIME_LEFT / 2;
-        fakes.kv.faults.then([asks_to_wait(TIME_LEFT * 3 / 4)]);
-        let is_unread = |_, it: Result<_, _>| assert!(it.is_err());
-        read(&invocation, Namespace::Settings, invocation.budget, names(&["a"]), is_unread).await;
-        assert_eq!(start.elapsed(), TIME_LEFT / 2, "a read");
-        fakes.kv.faults.then([asks_to_wait(TIME_LEFT / 4)]);
-        assert_eq!(put_by(&invocation, &["a"]).await, Failures::new(), "a put-back");
-        assert_eq!(start.elapsed(), TIME_LEFT * 3 / 4);
-        fakes.kv.faults.then([asks_to_wait(TIME_LEFT / 4)]);
-        assert_eq!(put_by(&invocation, &["a"]).await.len(), 1, "a wait up to the deadline");
-        assert_eq!(start.elapsed(), TIME_LEFT * 3 / 4);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_longer_wait_than_the_use_case_takes_is_not_begun_and_the_error_says_how_long() {
-        let fakes = Fakes::new();
-        let mut invocation = fakes.invocation(Source::ReExport);
-        invocation.budget.longest_wait = 20 * SECOND;
-        let start = Instant::now();
-        fakes.kv.faults.then([20, 21].map(|seconds| asks_to_wait(seconds * SECOND)));
-        let budget = invocation.budget.for_writes();
-        let failures = put(&invocation, Namespace::Settings, budget, pairs(&["a"])).await;
-        let error = Chain(&failures["a"].error).to_string();
-        assert_eq!(error, "Cloudflare KV: scripted; it asks to wait 21 s");
-        assert_eq!(start.elapsed(), 20 * SECOND);
-        fakes.kv.faults.then([asks_to_wait(21 * SECOND)]);
-        assert_eq!(put_by(&invocation, &["a"]).await, Failures::new(), "a put-back");
-        assert_eq!(start.elapsed(), 41 * SECOND);
     }
 
     #[tokio::test(start_paused = true)]
@@ -580,17 +453,19 @@ mod tests {
         let fakes = Fakes::new();
         let invocation = fakes.invocation(Source::Stream);
         fakes.kv.hold_entry("a", &entry("i", &json!({"x": 1})));
-        let read = async || {
-            let mut told = BTreeMap::new();
-            let keys = names(&["a", "b"]);
-            let visit = |key, it: Result<Option<_>, _>| assert!(told.insert(key, it).is_none());
-            read(&invocation, Namespace::Settings, invocation.budget, keys, visit).await;
-            ["a", "b"].map(|key| told[key].clone().map(|stored: Option<_>| stored.is_some()))
-        };
-        assert_eq!(read().await, [Ok(true), Ok(false)]);
         let refused = KvError::Refused(cause());
-        fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
-        assert_eq!(read().await, [Err(refused.clone()), Err(refused)]);
+        let unread = || Err(refused.clone());
+        for expected in [[Ok(true), Ok(false)], [unread(), unread()]] {
+            let mut told = Vec::new();
+            let keys = ["a", "b"].map(str::to_owned);
+            read(&invocation, Namespace::Settings, invocation.budget, keys, |key, stored| {
+                told.push((key, stored.map(|stored| stored.is_some())));
+            })
+            .await;
+            let [a, b] = expected;
+            assert_eq!(told, [("a".to_owned(), a), ("b".to_owned(), b)]);
+            fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -629,13 +504,6 @@ mod tests {
             let [pair] = pairs(&[&key]).try_into().unwrap();
             let written = serde_json::to_string(&pair).unwrap().len() + ",".len();
             prop_assert!((written..=written + 20 + 5 * key.len()).contains(&pair_bytes(&pair)));
-        }
-    }
-
-    #[test]
-    fn chunks_are_as_few_as_can_be() {
-        for (items, expected) in [(25_000, 3), (10_000, 1), (0, 0)] {
-            assert_eq!(chunks(vec![1; items], 10_000, |_| 1).len(), expected);
         }
     }
 }

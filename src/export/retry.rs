@@ -114,36 +114,45 @@ mod tests {
     use crate::kv::Source;
     use crate::ports::{Cause, KvError};
 
-    const SECOND: Duration = Duration::from_secs(1);
-
     #[tokio::test(start_paused = true)]
     async fn when_a_request_is_tried_again() {
-        let transient = |wait| KvError::Transient(Cause { asked_wait: wait, ..Cause::new("x") });
-        let limited = |wait| KvError::RateLimited(Cause { asked_wait: wait, ..Cause::new("x") });
-        let [half, one, two, three, four] = [1, 2, 4, 6, 8].map(|halves| halves * SECOND / 2);
-        let all = TIME_LEFT;
-        let rows: [(_, KvError, Duration, &[Duration]); 9] = [
-            ("a part of each ceiling", transient(None), all, &[half, one, two]),
-            ("whole ceilings", limited(None), all, &[one, two, four]),
-            ("a longer wait is asked for", transient(Some(7 * SECOND)), all, &[7 * SECOND; 3]),
-            ("a shorter wait is asked for", limited(Some(three)), all, &[three, three, four]),
-            ("a wait that is too long", transient(Some(21 * SECOND)), all, &[]),
-            ("a wait without an end", transient(Some(Duration::MAX)), all, &[]),
-            ("never", KvError::Refused(Cause::new("x")), all, &[]),
-            ("a wait that ends too late", limited(None), one, &[]),
-            ("a wait that ends in time", limited(None), one + half, &[one]),
+        let error = |error: fn(Cause) -> KvError, seconds: Option<u64>| {
+            error(Cause { asked_wait: seconds.map(Duration::from_secs), ..Cause::new("scripted") })
+        };
+        let transient = |asked| error(KvError::Transient, asked);
+        let limited = |asked| error(KvError::RateLimited, asked);
+        let all = TIME_LEFT.as_millis() as u64;
+        // The error, and the seconds that it asks to wait; the times until the deadline and the end of writes; the
+        // waits before each other try, and the one before the request fails. Times are in milliseconds.
+        let rows: [(_, KvError, [u64; 2], &[u64], u64); 14] = [
+            ("a part of each ceiling", transient(None), [all, all], &[500, 1_000, 2_000], 0),
+            ("whole ceilings", limited(None), [all, all], &[1_000, 2_000, 4_000], 0),
+            ("a longer wait", transient(Some(7)), [all, all], &[7_000; 3], 0),
+            ("a shorter wait", limited(Some(3)), [all, all], &[3_000, 3_000, 4_000], 0),
+            ("the longest wait", transient(Some(20)), [all, all], &[20_000; 3], 0),
+            ("too long a wait", transient(Some(21)), [all, all], &[], 0),
+            ("a wait without an end", transient(Some(u64::MAX)), [all, all], &[], 0),
+            ("never", error(KvError::Refused, None), [all, all], &[], 0),
+            ("a back-off that ends too late", limited(None), [1_000, all], &[], 0),
+            ("a back-off that ends in time", limited(None), [1_001, all], &[1_000], 0),
+            ("a back-off after writes end", limited(None), [all, 0], &[1_000, 2_000, 4_000], 0),
+            ("a wait that fits", transient(Some(7)), [all, 10_000], &[7_000], 3_000),
+            ("a wait that does not fit", transient(Some(7)), [all, 7_000], &[], 7_000),
+            ("a wait up to the deadline", transient(Some(300)), [all, all], &[], 0),
         ];
-        for (name, error, time, expected) in rows {
-            let fakes = Fakes::new();
-            let (invocation, start) = (fakes.invocation(Source::ReExport), Instant::now());
-            let budget = Budget { longest_wait: 20 * SECOND, ..Budget::until(start + time) };
-            let (mut retries, mut waits, mut before) = (Retries::default(), Vec::new(), start);
+        for (name, error, times, waits, last_wait) in rows {
+            let (fakes, start) = (Fakes::new(), Instant::now());
+            let invocation = fakes.invocation(Source::Stream);
+            let [deadline, writes_until] = times.map(|time| start + Duration::from_millis(time));
+            let longest_wait = Duration::from_secs(20);
+            let budget = Budget { deadline, writes_until, longest_wait, ..invocation.budget };
+            let (mut retries, mut told, mut before) = (Retries::default(), Vec::new(), start);
             while retries.wait(&invocation, Service::Kv, budget, &error).await {
-                waits.push(before.elapsed());
+                told.push(before.elapsed().as_millis() as u64);
                 before = Instant::now();
             }
-            assert_eq!(waits, expected, "{name}");
-            assert_eq!(before.elapsed(), Duration::ZERO, "{name}: no wait without another try");
+            assert_eq!(told, waits, "{name}");
+            assert_eq!(before.elapsed(), Duration::from_millis(last_wait), "{name}");
             assert_eq!(invocation.stats().kv_retries, waits.len() as u64, "{name}");
         }
     }
