@@ -394,8 +394,7 @@ mod tests {
                 fakes.api_keys.faults.then([ApiKeyError::NotFound]);
                 let index = index_of("c", account);
                 api_keys.find(&invocation, [&index].into_iter()).await;
-                let found = api_keys.get(index.owner().unwrap(), &index.item.index);
-                assert!(matches!(found, Err(NotExportable::Unavailable(_))));
+                assert!(!has(&api_keys, "c", account));
                 assert_eq!(began.elapsed(), TIME_FOR_API_KEYS);
             }
         }
@@ -403,33 +402,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_api_key_in_kv_is_used_again_where_it_is_of_this_very_index() {
-        for (name, key, held, is_used) in [
-            ("of this index", "a-i", value("i", &json!("old")), true),
-            ("under its shop id", "s", value("i", &json!("old")), true),
-            ("another's under its shop id", "s", value("other", &json!("old")), false),
-            ("null", "a-i", value("i", &Value::Null), false),
-            ("empty", "a-i", value("i", &json!("")), false),
-            ("a number", "a-i", value("i", &json!(7)), false),
-            ("of another index", "a-i", value("other", &json!("old")), false),
-            ("of nobody", "a-i", json!({"marqo_api_key": "old"}), false),
+        let (old, older) = (value("i", &json!("old")), value("i", &json!("older")));
+        let (null, others) = (value("i", &Value::Null), value("other", &json!("old")));
+        let nobodys = json!({"marqo_api_key": "old"});
+        for (name, under_index_id, under_shop_id, is_used) in [
+            ("of this index", Some(&old), None, true),
+            ("under its shop id", None, Some(&old), true),
+            ("older under its shop id", Some(&old), Some(&older), true),
+            ("another's under its shop id", None, Some(&others), false),
+            ("null", Some(&null), None, false),
+            ("of another index", Some(&others), None, false),
+            ("of nobody", Some(&nobodys), None, false),
         ] {
             let fakes = Fakes::new();
-            fakes.kv.hold(key, &held);
+            under_index_id.iter().for_each(|value| fakes.kv.hold("a-i", value));
+            under_shop_id.iter().for_each(|value| fakes.kv.hold("s", value));
             let found = found(&fakes, Fallback::Kv, Some(down())).await;
-            assert_eq!(found.starts_with("old"), is_used, "{name}");
+            assert_eq!(found.starts_with("old "), is_used, "{name}");
         }
-        let fakes = Fakes::new();
-        fakes.kv.hold("a-i", &value("i", &json!("old")));
-        fakes.kv.hold("s", &value("i", &json!("older")));
-        assert!(found(&fakes, Fallback::Kv, Some(down())).await.starts_with("old "));
         for (environment, owner, is_used) in
             [("prod", "i", true), ("prod", "other", false), ("dev", "i", false)]
         {
             let mut fakes = Fakes::new();
-            fakes.kv.hold_entry("a-i", &entry(owner, &value("i", &json!("old"))));
+            fakes.kv.hold_entry("a-i", &entry(owner, &old));
             fakes.0.config.environment = environment.to_owned();
             let found = found(&fakes, Fallback::Kv, Some(down())).await;
-            assert_eq!(found.starts_with("old"), is_used, "of {owner}, read in {environment}");
+            assert_eq!(found.starts_with("old "), is_used, "of {owner}, read in {environment}");
         }
     }
 
@@ -447,17 +445,16 @@ mod tests {
         api_keys.get(index.owner().unwrap(), &index.item.index).is_ok()
     }
 
-    /// Services that respond for these accounts after these numbers of seconds.
-    fn with_delays(delays: impl IntoIterator<Item = (&'static str, u32)>) -> Fakes {
-        let fakes = Fakes::new();
-        let delays = delays.into_iter().map(|(account, n)| (account.to_owned(), n * SECOND));
-        fakes.api_keys.delays.borrow_mut().extend(delays);
-        fakes
+    fn delay(fakes: &Fakes, account: &str, time: Duration) {
+        fakes.api_keys.delays.borrow_mut().insert(account.to_owned(), time);
     }
 
     #[tokio::test(start_paused = true)]
     async fn api_keys_are_asked_for_at_the_same_time_and_for_10_s_in_all() {
-        let fakes = with_delays([("a", 4), ("b", 4), ("c", 4), ("d", 3_600), ("e", 1)]);
+        let fakes = Fakes::new();
+        for (account, seconds) in [("a", 4), ("b", 4), ("c", 4), ("d", 3_600), ("e", 1)] {
+            delay(&fakes, account, seconds * SECOND);
+        }
         let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_FOR_API_KEYS);
         let elapsed = ask(&fakes, &mut api_keys, &[("x", "a"), ("x", "b"), ("y", "c")]).await;
         assert_eq!(elapsed, 4 * SECOND);
@@ -468,29 +465,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_account_that_hangs_holds_up_no_other() {
-        let fakes = with_delays([("a", 3_600)]);
-        let names: Vec<String> = (0..300).map(|number| format!("b{number}")).collect();
-        let accounts = ["a"].into_iter().chain(names.iter().map(String::as_str));
-        let accounts: Vec<_> = accounts.map(|account| ("c", account)).collect();
-        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_FOR_API_KEYS);
-        ask(&fakes, &mut api_keys, &accounts).await;
-        assert!(names.iter().all(|account| has(&api_keys, "c", account)));
-        assert!(!has(&api_keys, "c", "a"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_cell_that_hangs_holds_up_no_other() {
-        let dead: Vec<String> = (0..150).map(|number| format!("d{number}")).collect();
+    async fn neither_an_account_nor_a_cell_that_hangs_holds_up_another() {
         let fakes = Fakes::new();
-        let delays = dead.iter().map(|account| (account.clone(), TIME_LEFT));
-        fakes.api_keys.delays.borrow_mut().extend(delays);
-        let mut accounts: Vec<(&str, &str)> = dead.iter().map(|it| ("dead", it.as_str())).collect();
-        accounts.push(("healthy", "a"));
+        let hanging: Vec<String> = (0..150).map(|number| format!("a{number}")).collect();
+        hanging.iter().for_each(|account| delay(&fakes, account, TIME_LEFT));
+        let healthy: Vec<String> = (0..300).map(|number| format!("b{number}")).collect();
+        let accounts = healthy.iter().map(|account| ("c", account.as_str()));
+        let dead_cell = hanging.iter().map(|account| ("dead", account.as_str()));
+        let accounts: Vec<_> = accounts.chain([("c", "a0")]).chain(dead_cell).collect();
         let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_FOR_API_KEYS);
         assert_eq!(ask(&fakes, &mut api_keys, &accounts).await, TIME_FOR_API_KEYS);
-        assert!(has(&api_keys, "healthy", "a"));
-        assert_eq!(fakes.api_keys.requests.borrow().len(), REQUESTS_PER_CELL + 1);
+        assert!(healthy.iter().all(|account| has(&api_keys, "c", account)));
+        assert!(!has(&api_keys, "c", "a0"));
+        assert_eq!(fakes.api_keys.requests.borrow().len(), 301 + REQUESTS_PER_CELL);
     }
 
     #[tokio::test(start_paused = true)]
@@ -531,13 +518,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_cell_that_gave_three_accounts_in_a_row_no_answer_is_not_asked_by_a_reconcile() {
-        let answers = |what: &str| -> Vec<ApiKeyError> {
-            what.chars()
-                .flat_map(|account| match account {
-                    's' => vec![down(); 4],
-                    _ => vec![ApiKeyError::NotFound],
-                })
-                .collect()
+        // Before, `s` is an account that gets no answer, and `n` one that has no API key.
+        let answers = |account| match account {
+            's' => vec![down(); 4],
+            _ => vec![ApiKeyError::NotFound],
         };
         for (name, fallback, before, is_asked) in [
             ("three silent", Fallback::Nothing, "sss", false),
@@ -547,7 +531,7 @@ mod tests {
             ("no reconcile", Fallback::Kv, "sss", true),
         ] {
             let fakes = Fakes::new();
-            fakes.api_keys.faults.then(answers(before));
+            fakes.api_keys.faults.then(before.chars().flat_map(answers));
             let mut api_keys = ApiKeys::new(fallback, Duration::MAX);
             for number in 0..before.len() {
                 ask(&fakes, &mut api_keys, &[("c", &number.to_string())]).await;
