@@ -118,27 +118,20 @@ pub struct ApiKeys {
 /// The API key of an index in KV, if there is one, or why KV could not be read.
 type InKv = Result<Option<SecretString>, KvError>;
 
-/// How a cell answers.
+/// How a cell answers. The accounts are numbered as they are asked for.
 #[derive(Default)]
 struct Gateway {
-    /// For each account, in the order in which they are asked for, whether it gave no answer.
-    silences: Vec<bool>,
-    /// Whether it gave enough accounts in a row no answer.
-    is_silent: bool,
+    accounts: usize,
+    /// Those for which it gave no answer.
+    without_answer: BTreeSet<usize>,
 }
 
 impl Gateway {
-    /// Returns the number of an account that is asked for.
-    fn next_account(&mut self) -> usize {
-        self.silences.push(false);
-        self.silences.len() - 1
-    }
-
-    fn note_silence(&mut self, account: usize) {
-        self.silences[account] = true;
-        let first = account.saturating_sub(SILENT_ACCOUNTS - 1);
-        let mut rows = self.silences[first..].windows(SILENT_ACCOUNTS);
-        self.is_silent |= rows.any(|row| *row == [true; SILENT_ACCOUNTS]);
+    /// Returns whether it gave enough accounts in a row no answer.
+    fn is_silent(&self) -> bool {
+        let last_of_rows = self.without_answer.iter().skip(SILENT_ACCOUNTS - 1);
+        let mut rows = self.without_answer.iter().zip(last_of_rows);
+        rows.any(|(first, last)| last - first == SILENT_ACCOUNTS - 1)
     }
 }
 
@@ -164,7 +157,7 @@ impl ApiKeys {
     /// Returns the cells that are not asked any more.
     pub fn silent_cells(&self) -> Vec<String> {
         let gateways = self.gateways.borrow();
-        gateways.iter().filter(|(_, it)| it.is_silent).map(|(cell, _)| cell.clone()).collect()
+        gateways.iter().filter(|(_, it)| it.is_silent()).map(|(cell, _)| cell.clone()).collect()
     }
 
     /// Asks the service for API keys, all at the same time, unless it was asked for them before.
@@ -198,10 +191,11 @@ impl ApiKeys {
         until: Instant,
     ) -> Result<SecretString, ApiKeyError> {
         let silent = |why: &'static str| ApiKeyError::Silent(Cause::new(why));
-        if self.fallback == Fallback::Nothing && self.gateway(&owner.cell).is_silent {
+        if self.fallback == Fallback::Nothing && self.gateway(&owner.cell).is_silent() {
             return Err(silent("the cell is not asked again: it gave no answer before"));
         }
-        let account = self.gateway(&owner.cell).next_account();
+        self.gateway(&owner.cell).accounts += 1;
+        let account = self.gateway(&owner.cell).accounts;
         let until = until.min(Instant::now() + TIME_FOR_ONE);
         let answer = with_retries(invocation, Service::ApiKeys, until, async || {
             let fetch = invocation.services.api_keys().fetch(&owner.cell, &owner.account);
@@ -210,7 +204,7 @@ impl ApiKeys {
         })
         .await;
         if matches!(answer, Err(ApiKeyError::Silent(_))) {
-            self.gateway(&owner.cell).note_silence(account);
+            self.gateway(&owner.cell).without_answer.insert(account);
         }
         answer
     }
@@ -334,7 +328,10 @@ mod tests {
         fakes.api_keys.faults.then(error.iter().cycle().take(tries).cloned());
         let invocation = fakes.invocation(Source::Stream);
         let (index, mut api_keys) = (index_of("c", "a"), ApiKeys::new(fallback, TIME_LEFT));
-        api_keys.find(&invocation, [&index].into_iter()).await;
+        // What was found once is not looked for again.
+        for _ in 0..2 {
+            api_keys.find(&invocation, [&index].into_iter()).await;
+        }
         let reused = invocation.stats().api_keys_reused;
         match api_keys.get(index.owner().unwrap(), &index.item.index) {
             Ok(api_key) => format!("{} ({reused} reused)", api_key.expose_secret()),
@@ -355,25 +352,28 @@ mod tests {
         let refused = || Some(ApiKeyError::Refused(Cause::new("403")));
         let bad_name = Some(ApiKeyError::BadName { path: "cell" });
         let (kv, nothing) = (Fallback::Kv, Fallback::Nothing);
-        for (name, fallback, service, held, is_readable, expected, kv_requests) in [
-            ("the service's", kv, None, &old, true, "k (0 reused)", 0),
-            ("a name that can't be asked for", kv, bad_name, &old, true, "rejected: cell", 0),
-            ("silent, one in KV", kv, Some(down()), &old, true, "old (1 reused)", 1),
-            ("refused, one in KV", kv, refused(), &old, true, "old (1 reused)", 1),
-            ("no API key, one in KV", kv, not_found(), &old, true, "old (1 reused)", 1),
-            ("silent, KV unreadable", kv, Some(down()), &old, false, unreadable, 1),
-            ("no API key, KV unreadable", kv, not_found(), &old, false, unreadable, 1),
-            ("silent, none in KV", kv, Some(down()), &none, true, unusable, 1),
-            ("refused, none in KV", kv, refused(), &none, true, unusable, 1),
-            ("no API key, none in KV", kv, not_found(), &none, true, account, 1),
-            ("silent, none reused", nothing, Some(down()), &old, true, "unavailable", 0),
-            ("no API key, none reused", nothing, not_found(), &old, true, account, 0),
+        let refuses = || KvFault::Fails(KvError::Refused(Cause::new("scripted")));
+        let refuses_key = KvFault::Fails(KvError::RefusedContent(Cause::new("alone")));
+        let (works, fails) = (vec![], vec![refuses()]);
+        let fails_apart = vec![refuses_key.clone(), refuses_key, refuses()];
+        for (name, fallback, service, held, kv_does, expected, kv_requests) in [
+            ("the service's", kv, None, &old, &works, "k (0 reused)", 0),
+            ("a name that can't be asked for", kv, bad_name, &old, &works, "rejected: cell", 0),
+            ("silent, one in KV", kv, Some(down()), &old, &works, "old (1 reused)", 1),
+            ("refused, one in KV", kv, refused(), &old, &works, "old (1 reused)", 1),
+            ("no API key, one in KV", kv, not_found(), &old, &works, "old (1 reused)", 1),
+            ("silent, KV unreadable", kv, Some(down()), &old, &fails, unreadable, 1),
+            ("no API key, KV unreadable", kv, not_found(), &old, &fails, unreadable, 1),
+            ("silent, a key refused alone", kv, Some(down()), &old, &fails_apart, unreadable, 3),
+            ("silent, none in KV", kv, Some(down()), &none, &works, unusable, 1),
+            ("refused, none in KV", kv, refused(), &none, &works, unusable, 1),
+            ("no API key, none in KV", kv, not_found(), &none, &works, account, 1),
+            ("silent, none reused", nothing, Some(down()), &old, &works, "unavailable", 0),
+            ("no API key, none reused", nothing, not_found(), &old, &works, account, 0),
         ] {
             let fakes = Fakes::new();
             held.iter().for_each(|value| fakes.kv.hold("a-i", value));
-            if !is_readable {
-                fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
-            }
+            fakes.kv.faults.then(kv_does.clone());
             assert_eq!(found(&fakes, fallback, service).await, expected, "{name}");
             assert_eq!(fakes.kv.requests.borrow().len(), kv_requests, "{name}");
         }
@@ -435,8 +435,10 @@ mod tests {
     async fn ask(fakes: &Fakes, api_keys: &mut ApiKeys, accounts: &[(&str, &str)]) -> Duration {
         let owner = |(cell, account): &(&str, &str)| index_of(cell, account).owner().cloned();
         let owners = accounts.iter().filter_map(owner);
-        let began = Instant::now();
-        api_keys.ask(&fakes.invocation(Source::Stream), owners.collect()).await;
+        let (began, mut invocation) = (Instant::now(), fakes.invocation(Source::Stream));
+        // No gateway is waited for as long as writes may take.
+        invocation.budget.writes_until = began + 60 * SECOND;
+        api_keys.ask(&invocation, owners.collect()).await;
         began.elapsed()
     }
 

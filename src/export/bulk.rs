@@ -305,13 +305,17 @@ async fn send<S: Services, T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fakes::{Fakes, Keys, KvFault, entry, index, pairs};
+    use crate::export::fakes::{Fakes, Keys, KvFault, index, pairs};
     use crate::ports::Cause;
     use proptest::prelude::*;
-    use serde_json::json;
 
     fn cause() -> Cause {
         Cause::new("scripted")
+    }
+
+    fn asks_to_wait(seconds: u64) -> KvFault {
+        let asked_wait = Some(Duration::from_secs(seconds));
+        KvFault::Fails(KvError::Transient(Cause { asked_wait, ..cause() }))
     }
 
     fn lists(keys: &'static [&'static str]) -> KvFault {
@@ -340,15 +344,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_sent_after_an_attempt_and_how_much_later() {
         let fails = |error: fn(Cause) -> KvError| KvFault::Fails(error(cause()));
-        let asks = Cause { asked_wait: Some(Duration::from_secs(7)), ..cause() };
-        let asks_to_wait = KvFault::Fails(KvError::Transient(asks));
         let is_done = KvFault::IsDoneAndListsAsUnsuccessful(Keys::Named(&["b"]));
         for (name, fault, expected) in [
             ("one key is listed", lists(&["b"]), "abc b in 1s"),
             ("one is done, and listed all the same", is_done, "abc b in 1s"),
             ("timed out", fails(KvError::TimedOut), "abc ab c in 500ms"),
             ("transient", fails(KvError::Transient), "abc abc in 500ms"),
-            ("transient, with a wait", asks_to_wait, "abc abc in 7s"),
+            ("transient, with a wait", asks_to_wait(7), "abc abc in 7s"),
             ("too soon", fails(KvError::RateLimited), "abc abc in 1s"),
             ("refused, as by a 413", fails(KvError::RefusedContent), "abc ab c in 0ns"),
         ] {
@@ -373,11 +375,13 @@ mod tests {
         let no_token = error(KvError::NoToken);
         let [listed, in_refusal] =
             [false, true].map(|is_refusal| KvError::Unsuccessful { retry_after: None, is_refusal });
+        let out_of_time = KvError::OutOfTime;
         let fails = |error: &KvError| KvFault::Fails(error.clone());
         let four = |fault: KvFault| vec![fault; 4];
-        let then_refused = vec![fails(&transient), fails(&refused)];
+        let lost_and_refused = [vec![fails(&transient)], vec![fails(&content); 3]].concat();
         let times_out = vec![KvFault::IsDoneAndFails(Keys::All, timed_out.clone()); 9];
         let refuses = || KvFault::RefusesAndLists(Keys::All);
+        let at_the_end = vec![asks_to_wait(299), refuses()];
         let refuses_b = [vec![refuses(); 5], vec![lists(&[]), refuses()]].concat();
         // The keys; what goes wrong; the requests, of up to four keys; the keys that fail, with a ? where they may
         // be done, and why.
@@ -386,27 +390,21 @@ mod tests {
             ("transient", "ab", four(fails(&transient)), "ab ab ab ab in 3.5s", "a?b?", &transient),
             ("too soon", "ab", four(fails(&limited)), "ab ab ab ab in 7s", "ab", &limited),
             ("timed out", "abc", times_out, "abc ab a a b b c c c in 8.5s", "a?b?c?", &timed_out),
-            ("may be done, then refused", "ab", then_refused, "ab ab in 500ms", "a?b?", &refused),
+            ("lost, then refused", "ab", lost_and_refused, "ab ab a b in 500ms", "a?b?", &content),
             ("refused", "abcde", vec![fails(&refused)], "abcd e in 0ns", "abcd", &refused),
             ("refused alone", "ab", vec![fails(&content); 2], "ab a b in 0ns", "a", &content),
             (
-                "listed by each refusal",
-                "abcd",
+                "one of a list",
+                "abc",
                 refuses_b,
-                "abcd abcd abcd abcd ab a b cd in 9s",
+                "abc abc abc abc ab a b c in 9s",
                 "b?",
                 &in_refusal,
             ),
+            ("listed at the end", "ab", at_the_end, "ab ab in 299s", "a?b?", &listed),
             ("token", "abcde", vec![fails(&token)], "abcd in 0ns", "abcde", &token),
             ("no token", "abcde", vec![fails(&no_token)], "abcd in 0ns", "abcde", &no_token),
-            (
-                "out of time",
-                "abcde",
-                vec![KvFault::Hangs],
-                "abcd in 300s",
-                "a?b?c?d?e",
-                &KvError::OutOfTime,
-            ),
+            ("hangs", "abcde", vec![KvFault::Hangs], "abcd in 300s", "a?b?c?d?e", &out_of_time),
         ] {
             let keys: Vec<&str> = keys.split_inclusive(|_| true).collect();
             for is_delete in [false, true] {
@@ -446,26 +444,6 @@ mod tests {
         assert!((1..100).contains(&alone.len()), "{} are known to be refused alone", alone.len());
         assert_eq!(together, vec![KvError::Refused(cause()); 1_000 - alone.len()]);
         assert_eq!(fakes.kv.requests.borrow().len(), 1 + 2 * MAX_HALVINGS);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_read_tells_what_is_absent_from_what_could_not_be_read() {
-        let fakes = Fakes::new();
-        let invocation = fakes.invocation(Source::Stream);
-        fakes.kv.hold_entry("a", &entry("i", &json!({"x": 1})));
-        let refused = KvError::Refused(cause());
-        let unread = || Err(refused.clone());
-        for expected in [[Ok(true), Ok(false)], [unread(), unread()]] {
-            let mut told = Vec::new();
-            let keys = ["a", "b"].map(str::to_owned);
-            read(&invocation, Namespace::Settings, invocation.budget, keys, |key, stored| {
-                told.push((key, stored.map(|stored| stored.is_some())));
-            })
-            .await;
-            let [a, b] = expected;
-            assert_eq!(told, [("a".to_owned(), a), ("b".to_owned(), b)]);
-            fakes.kv.faults.then([KvFault::Fails(refused.clone())]);
-        }
     }
 
     #[tokio::test(start_paused = true)]

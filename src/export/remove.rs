@@ -509,6 +509,7 @@ mod tests {
     ) -> (BTreeMap<String, Removal>, Counts) {
         let mut invocation = fakes.invocation(Source::Stream);
         invocation.budget.deadline = Instant::now() + time;
+        invocation.budget.writes_until = Instant::now() + time / 2;
         let mut api_keys = ApiKeys::new(Fallback::Kv, time);
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         let removed = remove_keys(&invocation, keys, &mut api_keys, brake).await;
@@ -643,6 +644,9 @@ mod tests {
         let four_lost = || (0..4).map(lose).collect::<Vec<_>>();
         let refuse = || KvFault::Fails(refused());
         let done = || KvFault::ListsAsUnsuccessful(Keys::Named(&[]));
+        let asked_wait = Some(TIME_LEFT * 3 / 4);
+        let asks_to_wait = KvError::Transient(Cause { asked_wait, ..Cause::new("scripted") });
+        let slow = vec![done(), KvFault::Fails(asks_to_wait)];
         let put = || vec![TableChange::Put(claimant())];
         let points = || vec![TableChange::Put(pointer("x", "s"))];
         let fails = || vec![TableChange::Fails];
@@ -658,6 +662,7 @@ mod tests {
             ("a lost delete", vec![], four_lost(), lost, gone, (0, 0, 0)),
             ("a lost delete, asked for", put(), four_lost(), written, held, (0, 1, 0)),
             ("a refused delete, asked for", put(), vec![refuse()], refused, held, (0, 0, 0)),
+            ("a put-back after writes end", points(), slow, "stays", held, (1, 1, 0)),
             ("a refused put-back", put(), vec![done(), refuse()], refused, gone, (0, 0, 1)),
             (
                 "it fails, refused put-back",
