@@ -269,7 +269,7 @@ async fn send<S: Services, T>(
         let halves_after = match error {
             // The same would be refused again.
             KvError::RefusedContent(_) => Some(Duration::ZERO),
-            // Each of the keys might have got through.
+            // Each key that is listed might have got through.
             KvError::Unsuccessful { is_refusal: true, .. } if request.retries.are_used_up() => {
                 Some(invocation.config.retry_base)
             }
@@ -281,14 +281,7 @@ async fn send<S: Services, T>(
             open.extend(request.halves());
             continue;
         }
-        let error = match error {
-            // It is not known which of them is refused.
-            KvError::RefusedContent(cause) if has_several => KvError::Refused(cause),
-            KvError::Unsuccessful { retry_after, .. } if has_several => {
-                KvError::Unsuccessful { retry_after, is_refusal: false }
-            }
-            error => error,
-        };
+        let error = if has_several { of_several(error) } else { error };
         let mut failed = vec![request];
         // Every other request would read the token again.
         if matches!(error, KvError::AuthRejected(_) | KvError::NoToken(_)) {
@@ -300,6 +293,17 @@ async fn send<S: Services, T>(
         }
     }
     failures
+}
+
+/// Returns why each of several keys has failed. It is not known which of them is refused.
+fn of_several(error: KvError) -> KvError {
+    match error {
+        KvError::RefusedContent(cause) => KvError::Refused(cause),
+        KvError::Unsuccessful { retry_after, .. } => {
+            KvError::Unsuccessful { retry_after, is_refusal: false }
+        }
+        error => error,
+    }
 }
 
 #[cfg(test)]
