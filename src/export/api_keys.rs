@@ -25,7 +25,7 @@ use tracing::warn;
 
 use super::bulk;
 use super::exportable::Exportable;
-use super::invocation::{Bounds, Invocation, OutOfTime, Service};
+use super::invocation::{Budget, Invocation, OutOfTime, Service};
 use super::retry::with_retries;
 use crate::error_chain::Chain;
 use crate::index::IndexRef;
@@ -124,23 +124,14 @@ struct Gateway {
     accounts: usize,
     /// Those for which it gave no answer.
     without_answer: BTreeSet<usize>,
-    /// Whether it gave enough accounts in a row no answer.
-    is_silent: bool,
 }
 
 impl Gateway {
-    /// Returns the number of an account that is asked for.
-    fn next_account(&mut self) -> usize {
-        self.accounts += 1;
-        self.accounts
-    }
-
-    fn note_silence(&mut self, account: usize) {
-        self.without_answer.insert(account);
-        let is_silent = |account: &usize| self.without_answer.contains(account);
-        let before = (0..account).rev().take_while(is_silent).count();
-        let after = (account + 1..).take_while(is_silent).count();
-        self.is_silent |= before + 1 + after >= SILENT_ACCOUNTS;
+    /// Returns whether it gave enough accounts in a row no answer.
+    fn is_silent(&self) -> bool {
+        let last_of_rows = self.without_answer.iter().skip(SILENT_ACCOUNTS - 1);
+        let mut rows = self.without_answer.iter().zip(last_of_rows);
+        rows.any(|(first, last)| last - first == SILENT_ACCOUNTS - 1)
     }
 }
 
@@ -166,25 +157,26 @@ impl ApiKeys {
     /// Returns the cells that are not asked any more.
     pub fn silent_cells(&self) -> Vec<String> {
         let gateways = self.gateways.borrow();
-        gateways.iter().filter(|(_, it)| it.is_silent).map(|(cell, _)| cell.clone()).collect()
+        gateways.iter().filter(|(_, it)| it.is_silent()).map(|(cell, _)| cell.clone()).collect()
     }
 
     /// Asks the service for API keys, all at the same time, unless it was asked for them before.
     pub async fn ask<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
-        owners: BTreeSet<ApiKeyOwner>,
+        mut owners: BTreeSet<ApiKeyOwner>,
     ) {
-        let mut by_cell: BTreeMap<String, BTreeSet<ApiKeyOwner>> = BTreeMap::new();
-        for owner in owners.into_iter().filter(|owner| !self.answers.contains_key(owner)) {
-            by_cell.entry(owner.cell.clone()).or_default().insert(owner);
-        }
+        owners.retain(|owner| !self.answers.contains_key(owner));
+        let owners = Vec::from_iter(owners);
+        let by_cell = owners.chunk_by(|one, next| one.cell == next.cell);
         let started = Instant::now();
         let deadline = invocation.budget.deadline;
         let until = started.checked_add(self.time_left).map_or(deadline, |end| end.min(deadline));
         let this = &*self;
-        let answers = join_all(by_cell.into_values().map(|owners| {
-            let fetches = stream::iter(owners).map(|owner| this.fetch(invocation, owner, until));
+        let answers = join_all(by_cell.map(|owners| {
+            let fetches = stream::iter(owners).map(|owner| async move {
+                (owner.clone(), this.fetch(invocation, owner, until).await)
+            });
             fetches.buffer_unordered(REQUESTS_PER_CELL).collect::<Vec<_>>()
         }))
         .await;
@@ -195,14 +187,15 @@ impl ApiKeys {
     async fn fetch<S: Services>(
         &self,
         invocation: &Invocation<'_, S>,
-        owner: ApiKeyOwner,
+        owner: &ApiKeyOwner,
         until: Instant,
-    ) -> (ApiKeyOwner, Result<SecretString, ApiKeyError>) {
+    ) -> Result<SecretString, ApiKeyError> {
         let silent = |why: &'static str| ApiKeyError::Silent(Cause::new(why));
-        if self.fallback == Fallback::Nothing && self.gateway(&owner.cell).is_silent {
-            return (owner, Err(silent("the cell is not asked again: it gave no answer before")));
+        if self.fallback == Fallback::Nothing && self.gateway(&owner.cell).is_silent() {
+            return Err(silent("the cell is not asked again: it gave no answer before"));
         }
-        let account = self.gateway(&owner.cell).next_account();
+        self.gateway(&owner.cell).accounts += 1;
+        let account = self.gateway(&owner.cell).accounts;
         let until = until.min(Instant::now() + TIME_FOR_ONE);
         let answer = with_retries(invocation, Service::ApiKeys, until, async || {
             let fetch = invocation.services.api_keys().fetch(&owner.cell, &owner.account);
@@ -211,9 +204,9 @@ impl ApiKeys {
         })
         .await;
         if matches!(answer, Err(ApiKeyError::Silent(_))) {
-            self.gateway(&owner.cell).note_silence(account);
+            self.gateway(&owner.cell).without_answer.insert(account);
         }
-        (owner, answer)
+        answer
     }
 
     fn gateway(&self, cell: &str) -> RefMut<'_, Gateway> {
@@ -231,60 +224,32 @@ impl ApiKeys {
         if self.fallback == Fallback::Nothing {
             return;
         }
-        let items = items.filter_map(|item| Some((item, item.owner()?)));
-        let open = items.filter(|(item, owner)| {
-            let answer = self.answers.get(owner);
-            let is_decided = matches!(answer, Some(Ok(_) | Err(ApiKeyError::BadCell)));
-            !is_decided && !self.in_kv.contains_key(&item.item.index)
+        let open = items.filter_map(|item| match self.answers.get(item.owner()?)? {
+            Ok(_) | Err(ApiKeyError::BadCell) => None,
+            Err(error) => Some((item, error.clone())),
         });
-        let open: Vec<(&Exportable, &ApiKeyOwner)> = open.collect();
-        for (item, owner, api_key) in self.read_kv(invocation, open).await {
-            if let (Ok(Some(_)), Some(Err(error))) = (&api_key, self.answers.get(owner)) {
+        let open: Vec<(&Exportable, ApiKeyError)> =
+            open.filter(|(item, _)| !self.in_kv.contains_key(&item.item.index)).collect();
+        let keys: BTreeSet<&String> = open.iter().flat_map(|(item, _)| &item.keys).collect();
+        let started = Instant::now();
+        let until = invocation.budget.deadline.min(started + self.time_left_for_kv);
+        let budget = Budget { deadline: until, writes_until: until, ..invocation.budget };
+        let read = bulk::read_settings(invocation, budget, keys.into_iter().cloned()).await;
+        self.time_left_for_kv = self.time_left_for_kv.saturating_sub(started.elapsed());
+        for (item, error) in open {
+            let api_key = api_key_in(&read, item);
+            if matches!(api_key, Ok(Some(_))) {
                 warn!(
                     system_account_id = item.item.index.account,
                     index_name = item.item.index.name,
-                    cell = owner.cell,
-                    error = %Chain(error),
+                    cell = item.owner().map(|owner| &owner.cell),
+                    error = %Chain(&error),
                     "the API key in KV is used again: the API keys service gives none"
                 );
                 invocation.count(|stats| stats.api_keys_reused += 1);
             }
             self.in_kv.insert(item.item.index.clone(), api_key);
         }
-    }
-
-    /// Reads the API keys that KV holds of items, under all of their keys.
-    async fn read_kv<'a, S: Services>(
-        &mut self,
-        invocation: &Invocation<'_, S>,
-        items: Vec<(&'a Exportable, &'a ApiKeyOwner)>,
-    ) -> Vec<(&'a Exportable, &'a ApiKeyOwner, InKv)> {
-        let started = Instant::now();
-        let until = invocation.budget.deadline.min(started + self.time_left_for_kv);
-        let bounds =
-            Bounds { until, waits_until: until, ..invocation.budget.for_reads_and_deletes() };
-        let keys: BTreeSet<&String> = items.iter().flat_map(|(item, _)| &item.keys).collect();
-        let read = bulk::read_settings(invocation, bounds, keys.into_iter().cloned()).await;
-        self.time_left_for_kv = self.time_left_for_kv.saturating_sub(started.elapsed());
-        let api_key = |Exportable { item, keys, .. }: &Exportable| {
-            let mut api_key = Ok(None);
-            // The index id first: under a shop id, an older value may be left.
-            for held in keys.iter().rev().filter_map(|key| read.get(key)) {
-                match held {
-                    Ok(Some(held)) if held.index == item.index && held.api_key.is_some() => {
-                        return Ok(held.api_key.clone());
-                    }
-                    Ok(_) => {}
-                    // One that another try may help wins over the other.
-                    Err(error) if api_key.is_ok() || !error.is_refusal() => {
-                        api_key = Err(error.clone());
-                    }
-                    Err(_) => {}
-                }
-            }
-            api_key
-        };
-        items.into_iter().map(|(item, owner)| (item, owner, api_key(item))).collect()
     }
 
     /// Returns the API key of an index for which [`Self::find`] has looked. An index that has moved to another
@@ -317,6 +282,24 @@ impl ApiKeys {
     }
 }
 
+/// Returns the API key that KV holds of an item's index.
+fn api_key_in(read: &bulk::ReadSettings, Exportable { item, keys, .. }: &Exportable) -> InKv {
+    let mut errors = Vec::new();
+    // The index id first: under a shop id, an older value may be left.
+    for held in keys.iter().rev().filter_map(|key| read.get(key)) {
+        match held {
+            Ok(Some(held)) if held.index == item.index && held.api_key.is_some() => {
+                return Ok(held.api_key.clone());
+            }
+            Ok(_) => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    // One that another try may help wins over the other.
+    let error = errors.into_iter().min_by_key(|error| error.is_refusal());
+    error.map_or(Ok(None), |error| Err(error.clone()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,7 +328,10 @@ mod tests {
         fakes.api_keys.faults.then(error.iter().cycle().take(tries).cloned());
         let invocation = fakes.invocation(Source::Stream);
         let (index, mut api_keys) = (index_of("c", "a"), ApiKeys::new(fallback, TIME_LEFT));
-        api_keys.find(&invocation, [&index].into_iter()).await;
+        // What was found once is not looked for again.
+        for _ in 0..2 {
+            api_keys.find(&invocation, [&index].into_iter()).await;
+        }
         let reused = invocation.stats().api_keys_reused;
         match api_keys.get(index.owner().unwrap(), &index.item.index) {
             Ok(api_key) => format!("{} ({reused} reused)", api_key.expose_secret()),
@@ -366,25 +352,28 @@ mod tests {
         let refused = || Some(ApiKeyError::Refused(Cause::new("403")));
         let bad_cell = Some(ApiKeyError::BadCell);
         let (kv, nothing) = (Fallback::Kv, Fallback::Nothing);
-        for (name, fallback, service, held, is_readable, expected, kv_requests) in [
-            ("the service's", kv, None, &old, true, "k (0 reused)", 0),
-            ("a cell that can't be asked", kv, bad_cell, &old, true, "rejected: cell", 0),
-            ("silent, one in KV", kv, Some(down()), &old, true, "old (1 reused)", 1),
-            ("refused, one in KV", kv, refused(), &old, true, "old (1 reused)", 1),
-            ("no API key, one in KV", kv, not_found(), &old, true, "old (1 reused)", 1),
-            ("silent, KV unreadable", kv, Some(down()), &old, false, unreadable, 1),
-            ("no API key, KV unreadable", kv, not_found(), &old, false, unreadable, 1),
-            ("silent, none in KV", kv, Some(down()), &none, true, unusable, 1),
-            ("refused, none in KV", kv, refused(), &none, true, unusable, 1),
-            ("no API key, none in KV", kv, not_found(), &none, true, account, 1),
-            ("silent, none reused", nothing, Some(down()), &old, true, "unavailable", 0),
-            ("no API key, none reused", nothing, not_found(), &old, true, account, 0),
+        let refuses = || KvFault::Fails(KvError::Refused(Cause::new("scripted")));
+        let refuses_key = KvFault::Fails(KvError::RefusedContent(Cause::new("alone")));
+        let (works, fails) = (vec![], vec![refuses()]);
+        let fails_apart = vec![refuses_key.clone(), refuses_key, refuses()];
+        for (name, fallback, service, held, kv_does, expected, kv_requests) in [
+            ("the service's", kv, None, &old, &works, "k (0 reused)", 0),
+            ("a cell that can't be asked", kv, bad_cell, &old, &works, "rejected: cell", 0),
+            ("silent, one in KV", kv, Some(down()), &old, &works, "old (1 reused)", 1),
+            ("refused, one in KV", kv, refused(), &old, &works, "old (1 reused)", 1),
+            ("no API key, one in KV", kv, not_found(), &old, &works, "old (1 reused)", 1),
+            ("silent, KV unreadable", kv, Some(down()), &old, &fails, unreadable, 1),
+            ("no API key, KV unreadable", kv, not_found(), &old, &fails, unreadable, 1),
+            ("silent, a key refused alone", kv, Some(down()), &old, &fails_apart, unreadable, 3),
+            ("silent, none in KV", kv, Some(down()), &none, &works, unusable, 1),
+            ("refused, none in KV", kv, refused(), &none, &works, unusable, 1),
+            ("no API key, none in KV", kv, not_found(), &none, &works, account, 1),
+            ("silent, none reused", nothing, Some(down()), &old, &works, "unavailable", 0),
+            ("no API key, none reused", nothing, not_found(), &old, &works, account, 0),
         ] {
             let fakes = Fakes::new();
             held.iter().for_each(|value| fakes.kv.hold("a-i", value));
-            if !is_readable {
-                fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
-            }
+            fakes.kv.faults.then(kv_does.clone());
             assert_eq!(found(&fakes, fallback, service).await, expected, "{name}");
             assert_eq!(fakes.kv.requests.borrow().len(), kv_requests, "{name}");
         }
@@ -405,8 +394,7 @@ mod tests {
                 fakes.api_keys.faults.then([ApiKeyError::NotFound]);
                 let index = index_of("c", account);
                 api_keys.find(&invocation, [&index].into_iter()).await;
-                let found = api_keys.get(index.owner().unwrap(), &index.item.index);
-                assert!(matches!(found, Err(NotExportable::Unavailable(_))));
+                assert!(!has(&api_keys, "c", account));
                 assert_eq!(began.elapsed(), TIME_FOR_API_KEYS);
             }
         }
@@ -414,33 +402,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_api_key_in_kv_is_used_again_where_it_is_of_this_very_index() {
-        for (name, key, held, is_used) in [
-            ("of this index", "a-i", value("i", &json!("old")), true),
-            ("under its shop id", "s", value("i", &json!("old")), true),
-            ("another's under its shop id", "s", value("other", &json!("old")), false),
-            ("null", "a-i", value("i", &Value::Null), false),
-            ("empty", "a-i", value("i", &json!("")), false),
-            ("a number", "a-i", value("i", &json!(7)), false),
-            ("of another index", "a-i", value("other", &json!("old")), false),
-            ("of nobody", "a-i", json!({"marqo_api_key": "old"}), false),
+        let (old, older) = (value("i", &json!("old")), value("i", &json!("older")));
+        let (null, others) = (value("i", &Value::Null), value("other", &json!("old")));
+        let nobodys = json!({"marqo_api_key": "old"});
+        for (name, under_index_id, under_shop_id, is_used) in [
+            ("of this index", Some(&old), None, true),
+            ("under its shop id", None, Some(&old), true),
+            ("older under its shop id", Some(&old), Some(&older), true),
+            ("another's under its shop id", None, Some(&others), false),
+            ("null", Some(&null), None, false),
+            ("of another index", Some(&others), None, false),
+            ("of nobody", Some(&nobodys), None, false),
         ] {
             let fakes = Fakes::new();
-            fakes.kv.hold(key, &held);
+            under_index_id.iter().for_each(|value| fakes.kv.hold("a-i", value));
+            under_shop_id.iter().for_each(|value| fakes.kv.hold("s", value));
             let found = found(&fakes, Fallback::Kv, Some(down())).await;
-            assert_eq!(found.starts_with("old"), is_used, "{name}");
+            assert_eq!(found.starts_with("old "), is_used, "{name}");
         }
-        let fakes = Fakes::new();
-        fakes.kv.hold("a-i", &value("i", &json!("old")));
-        fakes.kv.hold("s", &value("i", &json!("older")));
-        assert!(found(&fakes, Fallback::Kv, Some(down())).await.starts_with("old "));
         for (environment, owner, is_used) in
             [("prod", "i", true), ("prod", "other", false), ("dev", "i", false)]
         {
             let mut fakes = Fakes::new();
-            fakes.kv.hold_entry("a-i", &entry(owner, &value("i", &json!("old"))));
+            fakes.kv.hold_entry("a-i", &entry(owner, &old));
             fakes.0.config.environment = environment.to_owned();
             let found = found(&fakes, Fallback::Kv, Some(down())).await;
-            assert_eq!(found.starts_with("old"), is_used, "of {owner}, read in {environment}");
+            assert_eq!(found.starts_with("old "), is_used, "of {owner}, read in {environment}");
         }
     }
 
@@ -448,8 +435,10 @@ mod tests {
     async fn ask(fakes: &Fakes, api_keys: &mut ApiKeys, accounts: &[(&str, &str)]) -> Duration {
         let owner = |(cell, account): &(&str, &str)| index_of(cell, account).owner().cloned();
         let owners = accounts.iter().filter_map(owner);
-        let began = Instant::now();
-        api_keys.ask(&fakes.invocation(Source::Stream), owners.collect()).await;
+        let (began, mut invocation) = (Instant::now(), fakes.invocation(Source::Stream));
+        // No gateway is waited for as long as writes may take.
+        invocation.budget.writes_until = began + 60 * SECOND;
+        api_keys.ask(&invocation, owners.collect()).await;
         began.elapsed()
     }
 
@@ -458,17 +447,16 @@ mod tests {
         api_keys.get(index.owner().unwrap(), &index.item.index).is_ok()
     }
 
-    /// Services that respond for these accounts after these numbers of seconds.
-    fn with_delays(delays: impl IntoIterator<Item = (&'static str, u32)>) -> Fakes {
-        let fakes = Fakes::new();
-        let delays = delays.into_iter().map(|(account, n)| (account.to_owned(), n * SECOND));
-        fakes.api_keys.delays.borrow_mut().extend(delays);
-        fakes
+    fn delay(fakes: &Fakes, account: &str, time: Duration) {
+        fakes.api_keys.delays.borrow_mut().insert(account.to_owned(), time);
     }
 
     #[tokio::test(start_paused = true)]
     async fn api_keys_are_asked_for_at_the_same_time_and_for_10_s_in_all() {
-        let fakes = with_delays([("a", 4), ("b", 4), ("c", 4), ("d", 3_600), ("e", 1)]);
+        let fakes = Fakes::new();
+        for (account, seconds) in [("a", 4), ("b", 4), ("c", 4), ("d", 3_600), ("e", 1)] {
+            delay(&fakes, account, seconds * SECOND);
+        }
         let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_FOR_API_KEYS);
         let elapsed = ask(&fakes, &mut api_keys, &[("x", "a"), ("x", "b"), ("y", "c")]).await;
         assert_eq!(elapsed, 4 * SECOND);
@@ -479,29 +467,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_account_that_hangs_holds_up_no_other() {
-        let fakes = with_delays([("a", 3_600)]);
-        let names: Vec<String> = (0..300).map(|number| format!("b{number}")).collect();
-        let accounts = ["a"].into_iter().chain(names.iter().map(String::as_str));
-        let accounts: Vec<_> = accounts.map(|account| ("c", account)).collect();
-        let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_FOR_API_KEYS);
-        ask(&fakes, &mut api_keys, &accounts).await;
-        assert!(names.iter().all(|account| has(&api_keys, "c", account)));
-        assert!(!has(&api_keys, "c", "a"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_cell_that_hangs_holds_up_no_other() {
-        let dead: Vec<String> = (0..150).map(|number| format!("d{number}")).collect();
+    async fn neither_an_account_nor_a_cell_that_hangs_holds_up_another() {
         let fakes = Fakes::new();
-        let delays = dead.iter().map(|account| (account.clone(), TIME_LEFT));
-        fakes.api_keys.delays.borrow_mut().extend(delays);
-        let mut accounts: Vec<(&str, &str)> = dead.iter().map(|it| ("dead", it.as_str())).collect();
-        accounts.push(("healthy", "a"));
+        let hanging: Vec<String> = (0..150).map(|number| format!("a{number}")).collect();
+        hanging.iter().for_each(|account| delay(&fakes, account, TIME_LEFT));
+        let healthy: Vec<String> = (0..300).map(|number| format!("b{number}")).collect();
+        let accounts = healthy.iter().map(|account| ("c", account.as_str()));
+        let dead_cell = hanging.iter().map(|account| ("dead", account.as_str()));
+        let accounts: Vec<_> = accounts.chain([("c", "a0")]).chain(dead_cell).collect();
         let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_FOR_API_KEYS);
         assert_eq!(ask(&fakes, &mut api_keys, &accounts).await, TIME_FOR_API_KEYS);
-        assert!(has(&api_keys, "healthy", "a"));
-        assert_eq!(fakes.api_keys.requests.borrow().len(), REQUESTS_PER_CELL + 1);
+        assert!(healthy.iter().all(|account| has(&api_keys, "c", account)));
+        assert!(!has(&api_keys, "c", "a0"));
+        assert_eq!(fakes.api_keys.requests.borrow().len(), 301 + REQUESTS_PER_CELL);
     }
 
     #[tokio::test(start_paused = true)]
@@ -542,13 +520,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_cell_that_gave_three_accounts_in_a_row_no_answer_is_not_asked_by_a_reconcile() {
-        let answers = |what: &str| -> Vec<ApiKeyError> {
-            what.chars()
-                .flat_map(|account| match account {
-                    's' => vec![down(); 4],
-                    _ => vec![ApiKeyError::NotFound],
-                })
-                .collect()
+        // Before, `s` is an account that gets no answer, and `n` one that has no API key.
+        let answers = |account| match account {
+            's' => vec![down(); 4],
+            _ => vec![ApiKeyError::NotFound],
         };
         for (name, fallback, before, is_asked) in [
             ("three silent", Fallback::Nothing, "sss", false),
@@ -558,7 +533,7 @@ mod tests {
             ("no reconcile", Fallback::Kv, "sss", true),
         ] {
             let fakes = Fakes::new();
-            fakes.api_keys.faults.then(answers(before));
+            fakes.api_keys.faults.then(before.chars().flat_map(answers));
             let mut api_keys = ApiKeys::new(fallback, Duration::MAX);
             for number in 0..before.len() {
                 ask(&fakes, &mut api_keys, &[("c", &number.to_string())]).await;

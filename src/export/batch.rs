@@ -220,8 +220,7 @@ async fn keys_to_remove<'a, S: Services>(
     let leads = exported.iter().filter(|last| gone.contains(&last.item) && !last.has_old_image);
     let leads = leads.map(|last| last.item.kv_key());
     let leads = leads.filter(|key| check_key(key).is_ok() && seen.insert(key.clone()));
-    let bounds = invocation.budget.for_reads_and_deletes();
-    let held = bulk::read_settings(invocation, bounds, leads).await;
+    let held = bulk::read_settings(invocation, invocation.budget, leads).await;
     let mut unread = Outcomes::new();
     let left_behind = written.left_behind.iter().map(|(key, item)| (key.clone(), item));
     let mut keys: Vec<(String, &ItemRef)> = left_behind.collect();

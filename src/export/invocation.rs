@@ -22,15 +22,18 @@ pub struct Invocation<'a, S> {
     /// Why entries are written, as their metadata says it.
     pub source: Source,
     stats: RefCell<Stats>,
-    pace: Option<Pace>,
+    /// When a reconcile may make its next request to Cloudflare.
+    next_turn: Cell<Instant>,
 }
 
-/// How long the parts of an invocation may take.
+/// How long an invocation and its parts may take. A request has one too: it narrows the invocation's.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// When everything has to be answered.
+    /// When everything has to be answered. A request that has not succeeded then has failed.
     pub deadline: Instant,
-    /// When writes end. An item that KV has not confirmed then has failed.
+    /// When writes end. An item that KV has not confirmed then has failed. Reads and deletes go on to the deadline,
+    /// but no request waits for Cloudflare any longer: a batch that is refused for minutes answers each minute, and
+    /// loses nothing by that.
     pub writes_until: Instant,
     /// The longest wait that a service may ask for.
     pub longest_wait: Duration,
@@ -40,16 +43,6 @@ pub struct Budget {
     pub first_read: Duration,
 }
 
-/// How long a request to KV is tried.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// What has not succeeded then has failed.
-    pub until: Instant,
-    /// The end of the longest wait that Cloudflare may ask for.
-    pub waits_until: Instant,
-    pub longest_wait: Duration,
-}
-
 impl Budget {
     /// Returns a budget that only the deadline bounds.
     pub fn until(deadline: Instant) -> Self {
@@ -57,50 +50,17 @@ impl Budget {
         Self { deadline, writes_until: deadline, longest_wait: all, api_keys: all, first_read: all }
     }
 
-    pub fn for_writes(&self) -> Bounds {
-        Bounds { until: self.writes_until, ..self.for_reads_and_deletes() }
-    }
-
-    /// Returns the bounds of reads and deletes. They go on to the deadline, but wait for Cloudflare only as long
-    /// as writes do: a batch that is refused for minutes answers each minute, and loses nothing by that.
-    pub fn for_reads_and_deletes(&self) -> Bounds {
-        let Self { deadline, writes_until, longest_wait, .. } = *self;
-        Bounds { until: deadline, waits_until: writes_until, longest_wait }
-    }
-
-    /// Returns the bounds of put-backs, which have all the time: what was deleted has to be there again.
-    pub fn for_put_backs(&self) -> Bounds {
-        let deadline = self.deadline;
-        Bounds { until: deadline, waits_until: deadline, longest_wait: Duration::MAX }
+    pub fn for_writes(self) -> Self {
+        Self { deadline: self.writes_until, ..self }
     }
 }
 
 /// Requests to Cloudflare that a reconcile makes without a pace.
-const REQUESTS_AT_ONCE: u32 = 100;
+const REQUESTS_AT_ONCE: u64 = 100;
 /// The time between the requests after them. Cloudflare takes 1,200 requests of a user in five minutes: half of
 /// them stay for changes.
 const PACE: Duration = Duration::from_millis(500);
 const _: () = assert!(300_000 / PACE.as_millis() == 600);
-
-/// Spreads the requests of a reconcile to Cloudflare, so that changes have their share.
-struct Pace {
-    made: Cell<u32>,
-    next: Cell<Instant>,
-}
-
-impl Pace {
-    /// Returns when the next request may be made.
-    fn turn(&self) -> Instant {
-        let now = Instant::now();
-        self.made.set(self.made.get().saturating_add(1));
-        if self.made.get() <= REQUESTS_AT_ONCE {
-            return now;
-        }
-        let turn = self.next.get().max(now);
-        self.next.set(turn + PACE);
-        turn
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the invocation's time is up")]
@@ -121,9 +81,8 @@ impl<'a, S: Services> Invocation<'a, S> {
         source: Source,
     ) -> Self {
         let began = services.now();
-        let pace = Pace { made: Cell::new(0), next: Cell::new(Instant::now()) };
-        let pace = (source == Source::Reconcile).then_some(pace);
-        Self { services, config, began, budget, source, stats: RefCell::default(), pace }
+        let next_turn = Cell::new(Instant::now());
+        Self { services, config, began, budget, source, stats: RefCell::default(), next_turn }
     }
 
     /// Makes one call that has to end by `until`, and returns its response. The call is boxed because the
@@ -136,19 +95,37 @@ impl<'a, S: Services> Invocation<'a, S> {
     ) -> impl Future<Output = Result<T, OutOfTime>> + 'f {
         let call: LocalBoxFuture<'f, T> = Box::pin(call);
         async move {
-            let turn = match (&self.pace, service) {
-                (Some(pace), Service::Kv) => pace.turn(),
-                _ => Instant::now(),
-            };
+            let turn = self.turn(service);
             if turn >= until {
                 return Err(OutOfTime);
             }
             tokio::time::sleep_until(turn).await;
             let started = Instant::now();
             let response = tokio::time::timeout_at(until, call).await;
-            self.count_call(service, started.elapsed());
+            self.count(|stats| {
+                let (requests, duration) = match service {
+                    Service::Kv => (&mut stats.kv_requests, &mut stats.kv_ms),
+                    Service::ApiKeys => (&mut stats.api_keys_requests, &mut stats.api_keys_ms),
+                    Service::Table => (&mut stats.table_requests, &mut stats.table_ms),
+                };
+                *requests += 1;
+                *duration += started.elapsed();
+            });
             response.map_err(|_| OutOfTime)
         }
+    }
+
+    /// Returns when the next request to a service may be made. The requests of a reconcile to Cloudflare are spread,
+    /// so that changes have their share.
+    fn turn(&self, service: Service) -> Instant {
+        let now = Instant::now();
+        let is_paced = service == Service::Kv && self.source == Source::Reconcile;
+        if !is_paced || self.stats.borrow().kv_requests < REQUESTS_AT_ONCE {
+            return now;
+        }
+        let turn = self.next_turn.get().max(now);
+        self.next_turn.set(turn + PACE);
+        turn
     }
 
     pub fn time_left(&self) -> Duration {
@@ -179,18 +156,6 @@ impl<'a, S: Services> Invocation<'a, S> {
             Service::Kv => stats.kv_retries += 1,
             Service::ApiKeys => stats.api_keys_retries += 1,
             Service::Table => {}
-        });
-    }
-
-    fn count_call(&self, service: Service, took: Duration) {
-        self.count(|stats| {
-            let (requests, duration) = match service {
-                Service::Kv => (&mut stats.kv_requests, &mut stats.kv_ms),
-                Service::ApiKeys => (&mut stats.api_keys_requests, &mut stats.api_keys_ms),
-                Service::Table => (&mut stats.table_requests, &mut stats.table_ms),
-            };
-            *requests += 1;
-            *duration += took;
         });
     }
 

@@ -23,7 +23,7 @@ use super::api_keys::ApiKeys;
 use super::bulk::{self, Delete};
 use super::error::{ExportError, log_rejected};
 use super::exportable::Exportable;
-use super::invocation::{Bounds, Invocation, OutOfTime};
+use super::invocation::{Budget, Invocation, OutOfTime};
 use super::judge::{Held, KvKey, Table, Verdict, Wants};
 use super::table::{ReadError, pass, read_items};
 use super::write::{Fate, READ_ITEMS, WriteItem, Written, write_items};
@@ -153,7 +153,8 @@ impl<S: Services> Removing<'_, '_, S> {
             if bytes > MAX_BYTES && !reads_all {
                 break;
             }
-            bulk::read(invocation, Namespace::Settings, keys.iter().cloned(), |key, stored| {
+            let keys = keys.iter().cloned();
+            bulk::read(invocation, Namespace::Settings, invocation.budget, keys, |key, stored| {
                 let stored = match stored {
                     Ok(stored) => stored,
                     Err(error) => {
@@ -188,13 +189,10 @@ impl<S: Services> Removing<'_, '_, S> {
             Some(Delete { key: key.clone(), item, metadata: stored.metadata() })
         });
         let deletes = deletes.collect();
-        let budget = &self.invocation.budget;
+        let budget = self.invocation.budget;
         let before = |time| budget.deadline.checked_sub(time).unwrap_or(budget.deadline);
-        let bounds = Bounds {
-            until: before(a_pass + TIME_FOR_A_PUT_BACK),
-            ..budget.for_reads_and_deletes()
-        };
-        let failures = bulk::delete(self.invocation, Namespace::Settings, bounds, deletes).await;
+        let budget = Budget { deadline: before(a_pass + TIME_FOR_A_PUT_BACK), ..budget };
+        let failures = bulk::delete(self.invocation, Namespace::Settings, budget, deletes).await;
         let behind = look(self.invocation, Table::of_settings(held), |_| true);
         let behind = tokio::time::timeout_at(before(TIME_FOR_A_PUT_BACK), behind).await;
         let behind = behind.unwrap_or(Err(OutOfTime.into()));
@@ -217,8 +215,9 @@ impl<S: Services> Removing<'_, '_, S> {
 
     /// Puts values back as they were read. Returns the keys that KV has confirmed.
     async fn put_back(&mut self, pairs: Vec<Pair>) -> BTreeSet<String> {
-        let bounds = self.invocation.budget.for_put_backs();
-        let failures = bulk::put(self.invocation, Namespace::Settings, bounds, pairs.clone()).await;
+        // What was deleted has to be there again: a put-back waits as long as there is time.
+        let budget = Budget::until(self.invocation.budget.deadline);
+        let failures = bulk::put(self.invocation, Namespace::Settings, budget, pairs.clone()).await;
         let mut restored = BTreeSet::new();
         for Pair { key, .. } in pairs {
             match failures.get(&key) {
@@ -371,8 +370,7 @@ pub async fn remove_query_configs<S: Services>(
             .map(|(item, metadata)| (item.kv_key(), Delete { key: item.kv_key(), item, metadata }))
             .collect();
         let (namespace, deletes) = (Namespace::QueryConfigs, deletes.into_values().collect());
-        let bounds = invocation.budget.for_reads_and_deletes();
-        let failures = bulk::delete(invocation, namespace, bounds, deletes).await;
+        let failures = bulk::delete(invocation, namespace, invocation.budget, deletes).await;
         let behind = read().await;
         let is_back = |item: &ItemRef| behind.as_ref().is_ok_and(|it| it.contains(&item.key()));
         let back = items.iter().map(|(item, _)| item).filter(|item| is_back(item));
@@ -428,6 +426,7 @@ mod tests {
     ) -> (Words, Stats) {
         let mut invocation = fakes.invocation(Source::Stream);
         invocation.budget.deadline = Instant::now() + time;
+        invocation.budget.writes_until = Instant::now() + time / 2;
         let mut api_keys = ApiKeys::new(Fallback::Kv, time);
         let keys = keys.iter().map(|key| (*key).to_owned()).collect();
         let removed = remove_keys(&invocation, keys, &mut api_keys, brake).await;
@@ -560,6 +559,9 @@ mod tests {
         let lose = || KvFault::IsDoneAndFails(Keys::All, KvError::Transient(Cause::new("lost")));
         let four_lost = || vec![lose(), lose(), lose(), lose()];
         let done = || KvFault::ListsAsUnsuccessful(Keys::Named(&[]));
+        let asked_wait = Some(TIME_LEFT * 3 / 4);
+        let asks_to_wait = KvError::Transient(Cause { asked_wait, ..Cause::new("scripted") });
+        let slow = vec![done(), KvFault::Fails(asks_to_wait)];
         let put = || vec![TableChange::Put(claimant())];
         let points = || vec![TableChange::Put(pointer("s"))];
         let fails = || vec![TableChange::Fails];
@@ -577,6 +579,7 @@ mod tests {
             ("a lost delete", vec![], four_lost(), lost, gone, (0, 0, 0)),
             ("a lost delete, asked for", put(), four_lost(), WRITTEN, held, (0, 1, 0)),
             ("a refused delete, asked for", put(), vec![refused()], REFUSED, held, (0, 0, 0)),
+            ("a put-back after writes end", points(), slow, "stays", held, (1, 1, 0)),
             ("a refused put-back", put(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
             ("it fails, refused", fails(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
         ] {

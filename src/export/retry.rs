@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::invocation::{Bounds, Budget, Invocation, Service};
+use super::invocation::{Budget, Invocation, Service};
 use crate::error_chain::Chain;
 use crate::ports::{Retry, Retryable, Services};
 
@@ -23,47 +23,41 @@ impl Retries {
         self.used == MAX_RETRIES
     }
 
-    /// Returns when to try again: after an exponential back-off with full jitter, so that functions that failed
-    /// together don't come back together, and no earlier than the service asks for. Returns `None` where no
-    /// try is left, or where the service asks for a longer wait than the use case takes.
-    fn next<S: Services>(
-        &mut self,
-        invocation: &Invocation<'_, S>,
-        longest_wait: Duration,
-        error: &impl Retryable,
-    ) -> Option<Instant> {
-        let Retry { after_whole_back_off, asked_wait } = error.retry()?;
-        let asked = asked_wait.unwrap_or_default();
-        if self.are_used_up() || asked > longest_wait {
-            return None;
-        }
-        let ceiling = invocation.config.retry_base * 2_u32.pow(self.used);
-        self.used += 1;
-        let jitter = invocation.services.jitter().clamp(0.0, 1.0);
-        let back_off = if after_whole_back_off { ceiling } else { ceiling.mul_f64(jitter) };
-        Instant::now().checked_add(back_off.max(asked))
-    }
-
-    /// Waits before the next try. Returns false where there is none, or no time for it. Where the service asks for
-    /// a longer wait than fits, it still waits as long as `waits_until` allows, and then fails: if it failed at
-    /// once, Lambda would deliver the batch again at once, and the service would refuse it again.
+    /// Waits before the next try: an exponential back-off with full jitter, so that functions that failed together
+    /// don't come back together, and no less than the service asks for. Returns false where no try is left, where
+    /// there is no time for it, or where the service asks for a longer wait than the use case takes.
+    ///
+    /// Where the service asks for a longer wait than fits, it still waits as long as `writes_until` allows, and then
+    /// fails: if it failed at once, Lambda would deliver the batch again at once, and the service would refuse it
+    /// again.
     pub async fn wait<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
         service: Service,
-        Bounds { until, waits_until, longest_wait }: Bounds,
+        Budget { deadline, writes_until, longest_wait, .. }: Budget,
         error: &impl Retryable,
     ) -> bool {
-        let asked = error.retry().and_then(|retry| retry.asked_wait);
-        let until = if asked.is_some() { until.min(waits_until) } else { until };
-        if let Some(end) = self.next(invocation, longest_wait, error).filter(|end| *end < until) {
-            wait_until(service, end, &Chain(error)).await;
+        let Some(Retry { after_whole_back_off, asked_wait }) = error.retry() else { return false };
+        let ceiling = invocation.config.retry_base * 2_u32.pow(self.used);
+        let part = ceiling.mul_f64(invocation.services.jitter());
+        let back_off = if after_whole_back_off { ceiling } else { part };
+        let wait = back_off.max(asked_wait.unwrap_or_default());
+        let [until_deadline, until_writes_end] =
+            [deadline, writes_until].map(|end| end.saturating_duration_since(Instant::now()));
+        let time = match asked_wait {
+            None => until_deadline,
+            Some(asked) if asked > longest_wait => Duration::ZERO,
+            Some(_) => until_deadline.min(until_writes_end),
+        };
+        if !self.are_used_up() && wait < time {
+            self.used += 1;
+            wait_for(service, wait, &Chain(error)).await;
             invocation.count_retry(service);
             return true;
         }
-        let does_not_fit = asked.is_some_and(|wait| Instant::now() + wait >= waits_until);
-        if does_not_fit && waits_until < invocation.budget.deadline {
-            wait_until(service, waits_until, &Chain(error)).await;
+        let does_not_fit = asked_wait.is_some_and(|asked| asked >= until_writes_end);
+        if does_not_fit && writes_until < invocation.budget.deadline {
+            wait_for(service, until_writes_end, &Chain(error)).await;
         }
         false
     }
@@ -73,8 +67,7 @@ impl Retries {
 const SHORT_WAIT: Duration = Duration::from_secs(5);
 
 /// Waits for a service, and logs that.
-async fn wait_until(service: Service, end: Instant, reason: &impl Display) {
-    let wait = end.saturating_duration_since(Instant::now());
+async fn wait_for(service: Service, wait: Duration, reason: &impl Display) {
     let service = match service {
         Service::Kv => "Cloudflare KV",
         Service::ApiKeys => "API keys service",
@@ -86,7 +79,7 @@ async fn wait_until(service: Service, end: Instant, reason: &impl Display) {
     } else {
         debug!(service, ?wait, %reason, "retry");
     }
-    tokio::time::sleep_until(end).await;
+    tokio::time::sleep(wait).await;
 }
 
 /// Makes a request, and repeats it while its error, the tries and the time before `until` allow that. Returns the
@@ -97,65 +90,66 @@ pub async fn with_retries<S: Services, T, E: Retryable>(
     until: Instant,
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    let Budget { deadline, longest_wait, .. } = invocation.budget;
-    let bounds = Bounds { until, waits_until: deadline, longest_wait };
+    // Only bulk requests wait no longer than writes may take.
+    let writes_until = invocation.budget.deadline;
+    let budget = Budget { deadline: until, writes_until, ..invocation.budget };
     let mut retries = Retries::default();
-    loop {
-        let error = match attempt().await {
-            Ok(response) => return Ok(response),
-            Err(error) => error,
-        };
-        if !retries.wait(invocation, service, bounds, &error).await {
-            return Err(error);
-        }
+    let mut result = attempt().await;
+    while let Err(error) = &result
+        && retries.wait(invocation, service, budget, error).await
+    {
+        result = attempt().await;
     }
+    result
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fakes::Fakes;
+    use crate::export::fakes::{Fakes, TIME_LEFT};
     use crate::kv::Source;
     use crate::ports::{Cause, KvError};
 
-    const SECOND: Duration = Duration::from_secs(1);
-
     #[tokio::test(start_paused = true)]
     async fn when_a_request_is_tried_again() {
-        let start = Instant::now();
-        let transient = |wait| KvError::Transient(Cause { asked_wait: wait, ..Cause::new("x") });
-        let limited = |wait| KvError::RateLimited(Cause { asked_wait: wait, ..Cause::new("x") });
-        let [half, one, two, three, four] = [1, 2, 4, 6, 8].map(|halves| halves * SECOND / 2);
-        let rows: [(_, KvError, &[Duration]); 7] = [
-            ("a part of each ceiling", transient(None), &[half, one, two]),
-            ("whole ceilings", limited(None), &[one, two, four]),
-            ("a longer wait is asked for", transient(Some(7 * SECOND)), &[7 * SECOND; 3]),
-            ("a shorter wait is asked for", limited(Some(three)), &[three, three, four]),
-            ("a wait that is too long", transient(Some(21 * SECOND)), &[]),
-            ("a wait without an end", transient(Some(Duration::MAX)), &[]),
-            ("never", KvError::Refused(Cause::new("x")), &[]),
+        let error = |error: fn(Cause) -> KvError, seconds: Option<u64>| {
+            error(Cause { asked_wait: seconds.map(Duration::from_secs), ..Cause::new("scripted") })
+        };
+        let transient = |asked| error(KvError::Transient, asked);
+        let limited = |asked| error(KvError::RateLimited, asked);
+        let all = TIME_LEFT.as_millis() as u64;
+        // The error, and the seconds that it asks to wait; the times until the deadline and the end of writes; the
+        // waits before each other try, and the one before the request fails. Times are in milliseconds.
+        let rows: [(_, KvError, [u64; 2], &[u64], u64); 14] = [
+            ("a part of each ceiling", transient(None), [all, all], &[500, 1_000, 2_000], 0),
+            ("whole ceilings", limited(None), [all, all], &[1_000, 2_000, 4_000], 0),
+            ("a longer wait", transient(Some(7)), [all, all], &[7_000; 3], 0),
+            ("a shorter wait", limited(Some(3)), [all, all], &[3_000, 3_000, 4_000], 0),
+            ("the longest wait", transient(Some(20)), [all, all], &[20_000; 3], 0),
+            ("too long a wait", transient(Some(21)), [all, all], &[], 0),
+            ("a wait without an end", transient(Some(u64::MAX)), [all, all], &[], 0),
+            ("never", error(KvError::Refused, None), [all, all], &[], 0),
+            ("a back-off that ends too late", limited(None), [1_000, all], &[], 0),
+            ("a back-off that ends in time", limited(None), [1_001, all], &[1_000], 0),
+            ("a back-off after writes end", limited(None), [all, 0], &[1_000, 2_000, 4_000], 0),
+            ("a wait that fits", transient(Some(7)), [all, 10_000], &[7_000], 3_000),
+            ("a wait that does not fit", transient(Some(7)), [all, 7_000], &[], 7_000),
+            ("a wait up to the deadline", transient(Some(300)), [all, all], &[], 0),
         ];
-        let fakes = Fakes::new();
-        let invocation = fakes.invocation(Source::ReExport);
-        for (name, error, expected) in rows {
-            let mut retries = Retries::default();
-            let mut next = || retries.next(&invocation, 20 * SECOND, &error);
-            let waits = std::iter::from_fn(|| Some(next()? - start));
-            assert_eq!(waits.collect::<Vec<_>>(), expected, "{name}");
+        for (name, error, times, waits, last_wait) in rows {
+            let (fakes, start) = (Fakes::new(), Instant::now());
+            let invocation = fakes.invocation(Source::Stream);
+            let [deadline, writes_until] = times.map(|time| start + Duration::from_millis(time));
+            let longest_wait = Duration::from_secs(20);
+            let budget = Budget { deadline, writes_until, longest_wait, ..invocation.budget };
+            let (mut retries, mut told, mut before) = (Retries::default(), Vec::new(), start);
+            while retries.wait(&invocation, Service::Kv, budget, &error).await {
+                told.push(before.elapsed().as_millis() as u64);
+                before = Instant::now();
+            }
+            assert_eq!(told, waits, "{name}");
+            assert_eq!(before.elapsed(), Duration::from_millis(last_wait), "{name}");
+            assert_eq!(invocation.stats().kv_retries, waits.len() as u64, "{name}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_wait_that_ends_too_late_is_not_begun() {
-        let fakes = Fakes::new();
-        let invocation = fakes.invocation(Source::Stream);
-        let (start, error) = (Instant::now(), KvError::RateLimited(Cause::new("scripted")));
-        for (time, waits) in [(SECOND, false), (SECOND * 3 / 2, true)] {
-            let mut retries = Retries::default();
-            let bounds = Bounds { until: start + time, ..invocation.budget.for_put_backs() };
-            let waited = retries.wait(&invocation, Service::Kv, bounds, &error).await;
-            assert_eq!((waited, start.elapsed() == SECOND), (waits, waits));
-        }
-        assert_eq!(invocation.stats().kv_retries, 1);
     }
 }

@@ -282,8 +282,8 @@ impl<S: Services> Writing<'_, '_, S> {
                 item: Some(write.item.clone()),
             })
         });
-        let bounds = self.invocation.budget.for_writes();
-        let failures = bulk::put(self.invocation, self.namespace, bounds, pairs.collect()).await;
+        let budget = self.invocation.budget.for_writes();
+        let failures = bulk::put(self.invocation, self.namespace, budget, pairs.collect()).await;
         let mut confirmed = Vec::new();
         for draft in drafts {
             let mut errors = Vec::new();

@@ -82,7 +82,7 @@ pub trait Backend: ApiKeyService + Clock {
 }
 
 /// What goes wrong with a request to KV.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum KvFault {
     /// It fails, and nothing is done.
     Fails(KvError),

@@ -82,7 +82,8 @@ impl<S: Services> Explaining<'_, '_, S> {
         let names = names.filter(|name| check_key(name).is_ok());
         let mut failure = None;
         values.extend(keys.iter().map(|key| (key.clone(), None)));
-        bulk::read(self.invocation, namespace, names, |name, stored| match stored {
+        let budget = self.invocation.budget;
+        bulk::read(self.invocation, namespace, budget, names, |name, stored| match stored {
             Ok(stored) => {
                 values.insert(KvKey { namespace, name }, stored);
             }

@@ -198,7 +198,8 @@ impl<S: Services> Repair<'_, '_, S> {
     async fn remove_named_items(&mut self, keys: BTreeSet<String>) -> BTreeMap<String, Removal> {
         let mut outcomes = BTreeMap::new();
         let mut items = BTreeMap::new();
-        bulk::read(self.invocation, Namespace::QueryConfigs, keys, |key, stored| {
+        let budget = self.invocation.budget;
+        bulk::read(self.invocation, Namespace::QueryConfigs, budget, keys, |key, stored| {
             let outcome = match stored {
                 Err(error) => Removal::Failed(ExportError::kv(&key, error)),
                 Ok(None) => Removal::Stays,

@@ -165,7 +165,8 @@ async fn read_shop_ids<S: Services>(
             listing.table.hold(key, Held::Nothing);
         }
     }
-    bulk::read(invocation, Namespace::Settings, shop_ids, |name, stored| match stored {
+    let budget = invocation.budget;
+    bulk::read(invocation, Namespace::Settings, budget, shop_ids, |name, stored| match stored {
         Ok(stored) => {
             let held = Held::read(stored.as_ref(), &invocation.config.environment);
             listing.table.hold(KvKey::of_settings(name), held);

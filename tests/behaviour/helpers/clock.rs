@@ -51,7 +51,7 @@ impl Clock for ClockedServices {
         self.clock.stopped_at.lock().unwrap().unwrap_or_else(|| self.real.now())
     }
 
-    /// Asked for once before each back-off.
+    /// Asked for once before each back-off, and after the last try.
     fn jitter(&self) -> f64 {
         self.clock.kv.pass(BACK_OFF);
         self.real.jitter()

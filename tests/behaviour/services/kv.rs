@@ -5,6 +5,7 @@ use std::time::Duration;
 use ecom_settings_exporter::COMMIT;
 use serde_json::{Value, json};
 use testbed::faults::{Fault, Rule};
+use testbed::http::Reply;
 use testbed::stack::SETTINGS;
 
 use crate::helpers::*;
@@ -45,7 +46,9 @@ async fn a_request_carries_json_a_user_agent_and_the_token() {
 async fn what_fails_for_a_while_is_sent_again_as_often_and_as_small_as_it_takes() {
     let odd = |key: &str| key.ends_with(['1', '3', '5', '7']);
     // What is tried, how many of the first requests it hits, and how many pairs each request has.
-    let rows: [(_, _, _, &[usize]); 10] = [
+    let listed = json!({"unsuccessful_keys": ["a-i01", "not sent"]});
+    let listed = Fault::Answer(Reply::json(200, &json!({"success": true, "result": listed})));
+    let rows: [(_, _, _, &[usize]); 11] = [
         ("503", 3, Fault::status(503), &[8, 8, 8, 8]),
         ("429", 3, Fault::status(429), &[8, 8, 8, 8]),
         ("no connection", 3, Fault::DropConnection, &[8, 8, 8, 8]),
@@ -56,6 +59,7 @@ async fn what_fails_for_a_while_is_sent_again_as_often_and_as_small_as_it_takes(
         ("done, and 524", 1, Fault::ApplyThenStatus(524), &[8, 4, 4]),
         ("half of the keys unsuccessful, with 200", 2, Fault::unsuccessful(odd, 200), &[8, 4, 4]),
         ("half of the keys unsuccessful, with 400", 2, Fault::unsuccessful(odd, 400), &[8, 4, 4]),
+        ("a key that was not sent unsuccessful", 1, listed, &[8, 8]),
     ];
     for (name, times, fault, sent) in rows {
         let _row = row(name);
