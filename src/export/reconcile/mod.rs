@@ -12,27 +12,24 @@ mod report;
 
 use std::collections::BTreeSet;
 
-use enum_map::{EnumMap, enum_map};
+use enum_map::EnumMap;
 use tracing::{error, warn};
 
-pub use self::brakes::Raised;
 pub use self::progress::Progress;
-pub use self::report::{Changes, Class, Examples, Findings, Report, cut};
+pub use self::report::{Change, Changes, Class, Findings, Report, cut};
 
-use self::brakes::{Allowed, ask};
 use self::carry_out::{Done, Repair};
-use self::list::{Listing, MAX_BYTES, list};
-use self::progress::OpenPart;
-use self::report::MAX_EXAMPLES;
+use self::list::{MAX_BYTES, list};
+use self::progress::{OpenPart, Place};
+use self::report::{MAX_EXAMPLES, are_none};
 use super::api_keys::{ApiKeys, Fallback, NotExportable};
 use super::exportable::Exportable;
 use super::invocation::Invocation;
-use super::judge::{Held, KvKey, Range, Row, Verdict, Wants};
+use super::judge::{Held, KvKey, Range, Row, Table, Verdict, Wants};
 use super::table::{ReadError, pass};
 use crate::item::{Item, ItemKey, Rejection};
 use crate::kv::{Digest, Namespace};
 use crate::ports::{KvError, ScanColumns, Services};
-use crate::telemetry::Stats;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconcile {
@@ -42,7 +39,8 @@ pub struct Reconcile {
     pub preview: bool,
     /// The one account to look at; all of them where absent.
     pub system_account_id: Option<String>,
-    pub raised: Raised,
+    /// The numbers to which it raises the brakes, `delete_up_to` and `rewrite_up_to`.
+    pub raised: Changes,
     /// How far the chain has come.
     pub progress: Option<Progress>,
 }
@@ -78,82 +76,70 @@ pub async fn reconcile<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Reconcile,
 ) -> Result<Report, ReconcileError> {
-    let environment = &invocation.config.environment;
-    let mut progress =
-        request.progress.clone().unwrap_or_else(|| Progress::at_start(request, environment));
-    let place = progress.place.take().unwrap_or_default();
+    let config = invocation.config;
+    let progress = request.progress.clone();
+    let mut progress = progress.unwrap_or_else(|| Progress::at_start(request, &config.environment));
     let open = progress.open.take();
     let is_resumed = open.is_some();
     let range = Range {
-        from: place.key.clone(),
+        from: progress.place.key.clone(),
         to: open.as_ref().and_then(|open| open.to.clone()),
         account: request.system_account_id.clone(),
     };
     let mut api_keys = ApiKeys::new(Fallback::Nothing, invocation.budget.api_keys);
-    let listing = list(invocation, range, place.cursor.clone()).await?;
-    let mut part = Part { listing, rejected: BTreeSet::new() };
+    let mut part = list(invocation, range, progress.place.cursor.clone()).await?;
     part.pass_over_table(invocation, &mut api_keys).await?;
-    let has_indexes = part.listing.table.has_indexes;
-    // A part that is taken up again may not be listed whole this time. Its rest belongs to it all the same.
-    let end = open.as_ref().map_or(part.listing.end().cloned(), |open| open.to.clone());
-    let mut unjudged = part.unjudged();
-    let allowed = match open {
-        None => part.count(request, &mut progress),
-        Some(open) => {
-            // What could be judged when the part was first compared has failed now.
-            for (namespace, before) in open.unjudged {
-                let newly = unjudged[namespace].saturating_sub(before);
-                progress.findings.counts[namespace][Class::Failed] += newly;
-                unjudged[namespace] = before + newly;
-            }
-            // If the table was emptied meanwhile, nothing is deleted.
-            let only_rewrites = |_, Allowed { rewrites, .. }| Allowed::only(rewrites);
-            if has_indexes { open.allowed } else { open.allowed.map(only_rewrites) }
+    let has_indexes = part.table.has_indexes;
+    let mut open = match open {
+        Some(open) => resume(open, &part, &mut progress),
+        None => {
+            let open = begin(&part, request, &mut progress);
+            report_findings(&progress.findings, &api_keys);
+            report_refused(request, has_indexes, progress.findings.refused);
+            open
         }
     };
-    if !is_resumed {
-        report_findings(&progress.findings, &api_keys);
-        report_refused(request, has_indexes, progress.findings.refused);
-    }
     let (mut is_finished, mut rewritten) = (true, 0);
-    if request.apply && !invocation.config.dry_run {
-        let api_keys = &mut api_keys;
-        let mut repair = Repair { invocation, api_keys, allowed, done: Done::default() };
-        is_finished = repair.carry_out(&part).await;
-        let Repair { allowed: left, mut done, .. } = repair;
-        for (namespace, tally) in &mut progress.tallies {
-            tally.deleted += allowed[namespace].spare_deletes - left[namespace].spare_deletes;
+    if request.apply && !config.dry_run {
+        let mut repair = Repair {
+            invocation,
+            part: &part,
+            api_keys: &mut api_keys,
+            raised: request.raised,
+            tallies: progress.tallies,
+            allowed: open.allowed,
+            done: Done::default(),
+        };
+        is_finished = repair.carry_out().await.is_ok();
+        let Repair { tallies, allowed, done, .. } = repair;
+        progress.tallies = tallies;
+        open.allowed = allowed;
+        if is_finished {
+            progress.findings.add(&done.failed);
+        } else if is_resumed && !done.progressed {
+            return Err(ReconcileError::NoProgress);
         }
-        if !is_finished {
-            if is_resumed && !done.progressed {
-                return Err(ReconcileError::NoProgress);
-            }
-            // The next run tries again what failed.
-            done.findings.counts.values_mut().for_each(|counts| counts[Class::Failed] = 0);
-            done.findings.examples = Examples::default();
-        }
-        if !is_finished || part.listing.end() != end.as_ref() {
-            progress.open = Some(OpenPart { to: end, allowed: left, unjudged });
+        if !is_finished || part.end() != open.to.as_ref() {
+            progress.open = Some(open);
         }
         rewritten = done.rewritten;
         progress.left_out |= done.left_out;
         report_refused(request, has_indexes, done.findings.refused);
         progress.findings.add(&done.findings);
     }
-    let (place, stopped) = match (is_finished, part.listing.end()) {
-        (false, _) => (Some(place), Some("the time was up before all of this part was repaired")),
+    let stopped = match (is_finished, part.end()) {
+        (false, _) => Some("the time was up before all of this part was repaired"),
         (true, Some(end)) => {
-            let next = part.listing.place_of(end.clone());
-            (Some(next), Some("the keys that are left have a run of their own"))
+            progress.place = part.place_of(end.clone());
+            Some("the keys that are left have a run of their own")
         }
-        (true, None) => (None, None),
+        (true, None) => None,
     };
-    progress.place = place;
     if let Some(reason) = stopped {
         warn!(reason, "reconcile goes on in the next run");
     }
-    let has_ended = progress.place.is_none();
-    let is_whole = progress.findings.refused.are_none() && !progress.left_out;
+    let has_ended = stopped.is_none();
+    let is_whole = are_none(&progress.findings.refused) && !progress.left_out;
     count_findings(invocation, request, &progress.findings, has_ended, rewritten);
     Ok(Report {
         apply: request.apply,
@@ -161,21 +147,85 @@ pub async fn reconcile<S: Services>(
         next_run: (!has_ended).then(|| progress.to_text()),
         stopped,
         findings: progress.findings,
-        dry_run: invocation.config.dry_run,
+        dry_run: config.dry_run,
     })
 }
 
-/// What one run compares.
+/// Adds what is found of a part to the chain's findings, and asks the brakes.
+fn begin(part: &Part, request: &Reconcile, progress: &mut Progress) -> OpenPart {
+    let Progress { findings, tallies, .. } = progress;
+    let (found, ours) = part.compare();
+    let mut allowed: EnumMap<Namespace, Changes> = EnumMap::default();
+    for (namespace, tally) in tallies {
+        let counts = &found.counts[namespace];
+        tally.ours += ours[namespace];
+        tally.desired += counts[Class::Desired];
+        for (change, class) in [(Change::Delete, Class::Orphaned), (Change::Rewrite, Class::Stale)]
+        {
+            let keys = counts[class];
+            let has_indexes = part.table.has_indexes;
+            if tally.lets_through(change, keys, request.raised, has_indexes) {
+                allowed[namespace][change] = keys;
+            } else {
+                findings.refused[change] += keys;
+            }
+        }
+    }
+    findings.add(&found);
+    if request.system_account_id.is_none() {
+        for index_id in part.table.dangling() {
+            findings.note(Namespace::Settings, Class::Dangling, index_id);
+        }
+    }
+    let unjudged = found.counts.map(|_, counts| counts[Class::Failed]);
+    OpenPart { to: part.end().cloned(), allowed, unjudged }
+}
+
+/// Takes up a part again. It counts as it was when it was first compared, but for keys that could be judged
+/// then: those have failed now. A part that is not listed whole this time keeps its end.
+fn resume(mut open: OpenPart, part: &Part, progress: &mut Progress) -> OpenPart {
+    let (found, _) = part.compare();
+    for (namespace, unjudged) in &mut open.unjudged {
+        let failed = found.counts[namespace][Class::Failed];
+        let newly = failed.saturating_sub(*unjudged);
+        progress.findings.counts[namespace][Class::Failed] += newly;
+        *unjudged += newly;
+    }
+    if !part.table.has_indexes {
+        // The table was emptied meanwhile.
+        open.allowed.values_mut().for_each(|allowed| allowed[Change::Delete] = 0);
+    }
+    open
+}
+
+/// What one run compares: the keys of a range.
+#[derive(Default)]
 struct Part {
-    listing: Listing,
+    table: Table,
+    /// The first key of each page of the listing, and the cursor that leads to the page.
+    pages: Vec<(KvKey, Option<String>)>,
+    /// Keys that could not be read.
+    unreadable: BTreeSet<String>,
     /// The keys of the items that can't be exported.
     rejected: BTreeSet<KvKey>,
 }
 
 impl Part {
+    /// Returns the key with which the next part begins, `None` where nothing is left.
+    fn end(&self) -> Option<&KvKey> {
+        self.table.range.as_ref()?.to.as_ref()
+    }
+
+    /// Returns the place of a key with which a later part begins.
+    fn place_of(&self, key: KvKey) -> Place {
+        let mut before = self.pages.iter().rev();
+        let page = before.find(|(first, _)| *first <= key && first.namespace == key.namespace);
+        Place { cursor: page.and_then(|(_, cursor)| cursor.clone()), key }
+    }
+
     /// Returns whether an account's items and keys are compared.
     fn is_of(&self, account: &str) -> bool {
-        self.listing.table.range.as_ref().is_none_or(|range| range.is_of(account))
+        self.table.range.as_ref().is_none_or(|range| range.is_of(account))
     }
 
     async fn pass_over_table<S: Services>(
@@ -198,35 +248,38 @@ impl Part {
         page: Vec<(ItemKey, Item)>,
         api_keys: &mut ApiKeys,
     ) {
-        let decoded = page.iter().map(|(key, item)| {
-            let item = Exportable::decode(&key.item()?, item, invocation.config);
-            Some(item.map(|item| (self.compares(key, &item), item)))
-        });
-        let decoded: Vec<Option<Result<(bool, Exportable), Rejection>>> = decoded.collect();
-        let compared = decoded.iter().filter_map(|decoded| decoded.as_ref()?.as_ref().ok());
-        let compared = compared.filter(|(compared, _)| *compared).map(|(_, item)| item);
-        api_keys.find(invocation, compared).await;
+        let decode = |(key, item): &(ItemKey, Item)| {
+            Some(Exportable::decode(&key.item()?, item, invocation.config))
+        };
+        let decoded: Vec<Option<Result<Exportable, Rejection>>> = page.iter().map(decode).collect();
+        let exportable = decoded.iter().flatten().flatten();
+        api_keys.find(invocation, exportable.filter(|item| self.compares_any_of(item))).await;
         for ((key, item), decoded) in page.iter().zip(decoded) {
             let wants = match decoded {
-                None | Some(Ok((false, _))) => Wants::Unmade,
+                None => Wants::Unmade,
                 Some(Err(rejection)) => self.reject(key, &rejection),
-                Some(Ok((true, exportable))) => match exportable.value(api_keys) {
+                Some(Ok(exportable)) if !self.compares_any_of(&exportable) => Wants::Unmade,
+                Some(Ok(exportable)) => match exportable.value(api_keys) {
                     Ok(value) => Wants::Value(Digest::of(value.as_bytes())),
                     Err(NotExportable::Rejected(rejection)) => self.reject(key, &rejection),
                     Err(NotExportable::Unavailable(_)) => Wants::Unavailable,
                 },
             };
-            self.listing.table.add(key, &item.attributes(), wants);
+            self.table.add(key, &item.attributes(), wants);
         }
-        self.listing.table.shrink(MAX_BYTES);
-        self.rejected.retain(|key| self.listing.table.covers(key));
+        self.table.shrink(MAX_BYTES);
+        self.rejected.retain(|key| self.table.covers(key));
+    }
+
+    fn compares(&self, account: &str, key: &KvKey) -> bool {
+        self.is_of(account) && self.table.covers(key)
     }
 
     /// Returns whether an item asks for keys that this run compares.
-    fn compares(&self, key: &ItemKey, item: &Exportable) -> bool {
-        let namespace = item.item.namespace();
-        let mut keys = item.keys.iter().map(|name| KvKey { namespace, name: name.clone() });
-        self.is_of(&key.pk) && keys.any(|key| self.listing.table.covers(&key))
+    fn compares_any_of(&self, Exportable { item, keys, .. }: &Exportable) -> bool {
+        let namespace = item.namespace();
+        let mut keys = keys.iter().map(|name| KvKey { namespace, name: name.clone() });
+        keys.any(|key| self.compares(&item.index.account, &key))
     }
 
     /// Counts and logs an item that can't be exported, in the part that has its key. It is logged as a warning:
@@ -234,7 +287,7 @@ impl Part {
     fn reject(&mut self, key: &ItemKey, rejection: &Rejection) -> Wants {
         let Some(item) = key.item() else { return Wants::Rejected };
         let kv_key = KvKey { namespace: item.namespace(), name: item.kv_key() };
-        if self.is_of(&key.pk) && self.listing.table.covers(&kv_key) {
+        if self.compares(&key.pk, &kv_key) {
             if self.rejected.len() < MAX_EXAMPLES {
                 warn!(
                     key = kv_key.name,
@@ -245,14 +298,14 @@ impl Part {
                     "an item can't be exported: what KV holds of it stays"
                 );
             }
-            self.listing.table.bytes += kv_key.name.len();
+            self.table.bytes += kv_key.name.len();
             self.rejected.insert(kv_key);
         }
         Wants::Rejected
     }
 
-    /// Returns the keys that are compared, with their verdicts. `None` means that the key could not be read.
-    fn verdicts(&self) -> impl Iterator<Item = (&KvKey, &Row, Option<Verdict>)> {
+    /// Returns the keys that are compared, with their verdicts. A key that could not be read has failed.
+    fn verdicts(&self) -> impl Iterator<Item = (&KvKey, &Row, Verdict)> {
         // Keys whose owner is another account's are left out, and so are those that its items have, and those that
         // nobody has.
         let is_meant = |row: &Row| {
@@ -261,71 +314,43 @@ impl Part {
             let mut indexes = row.held.owner().into_iter().chain(claimant);
             !is_of_nobody && indexes.all(|index| self.is_of(&index.account))
         };
-        let Listing { table, unreadable, .. } = &self.listing;
-        table.rows.iter().filter(move |(_, row)| is_meant(row)).map(|(key, row)| {
-            (key, row, (!unreadable.contains(&key.name)).then(|| table.verdict(key)))
+        self.table.rows.iter().filter(move |(_, row)| is_meant(row)).map(|(key, row)| {
+            let is_read = !self.unreadable.contains(&key.name);
+            (key, row, if is_read { self.table.verdict(key) } else { Verdict::Failed })
         })
     }
 
-    /// Returns how many keys could not be read, or lack an API key.
-    fn unjudged(&self) -> EnumMap<Namespace, u64> {
-        let mut unjudged = EnumMap::default();
-        for (key, _, verdict) in self.verdicts() {
-            unjudged[key.namespace] += u64::from(matches!(verdict, None | Some(Verdict::Failed)));
-        }
-        unjudged
-    }
-
-    /// Counts every class, and asks the brakes. Returns what they let through.
-    fn count(&self, request: &Reconcile, progress: &mut Progress) -> EnumMap<Namespace, Allowed> {
-        let Progress { findings, tallies, .. } = progress;
+    /// Returns what is found, and how many of the listed keys are ours.
+    fn compare(&self) -> (Findings, EnumMap<Namespace, u64>) {
+        let mut findings = Findings::default();
+        let mut ours = EnumMap::default();
         for key in &self.rejected {
             findings.note(key.namespace, Class::Rejected, &key.name);
         }
-        let mut to_do: EnumMap<Namespace, Changes> = EnumMap::default();
         for (key, row, verdict) in self.verdicts() {
             let (namespace, name) = (key.namespace, &key.name);
             let counts = &mut findings.counts[namespace];
-            let held = u64::from(row.held != Held::Nothing);
-            counts[Class::Listed] += held;
-            tallies[namespace].ours += u64::from(row.held.owner().is_some());
-            let wants = row.claim.as_ref().map(|claim| claim.wants);
-            if wants.is_some_and(|wants| wants != Wants::Rejected) {
-                counts[Class::Desired] += 1;
-                tallies[namespace].desired += 1;
-            }
-            if !row.others.is_empty() && verdict != Some(Verdict::Conflicting) {
+            counts[Class::Listed] += u64::from(row.held != Held::Nothing);
+            let claim = row.claim.as_ref();
+            let is_desired = claim.is_some_and(|claim| claim.wants != Wants::Rejected);
+            counts[Class::Desired] += u64::from(is_desired);
+            ours[namespace] += u64::from(row.held.owner().is_some());
+            if !row.others.is_empty() && verdict != Verdict::Conflicting {
                 findings.note(namespace, Class::Conflicting, name);
             }
             let class = match verdict {
-                None | Some(Verdict::Failed) => Class::Failed,
-                Some(Verdict::Conflicting) => Class::Conflicting,
-                Some(Verdict::Missing) => Class::Missing,
-                Some(Verdict::Stale) => Class::Stale,
-                Some(Verdict::Foreign) => Class::Foreign,
-                Some(Verdict::Withheld) => Class::Withheld,
-                Some(Verdict::Orphaned) => Class::Orphaned,
-                Some(Verdict::Right | Verdict::Rejected) => continue,
+                Verdict::Failed => Class::Failed,
+                Verdict::Conflicting => Class::Conflicting,
+                Verdict::Missing => Class::Missing,
+                Verdict::Stale => Class::Stale,
+                Verdict::Foreign => Class::Foreign,
+                Verdict::Withheld => Class::Withheld,
+                Verdict::Orphaned => Class::Orphaned,
+                Verdict::Right | Verdict::Rejected => continue,
             };
             findings.note(namespace, class, name);
-            to_do[namespace].delete += u64::from(class == Class::Orphaned);
-            to_do[namespace].rewrite += u64::from(class == Class::Stale);
         }
-        if request.system_account_id.is_none() {
-            for index_id in self.listing.table.dangling() {
-                findings.note(Namespace::Settings, Class::Dangling, index_id);
-            }
-        }
-        let has_indexes = self.listing.table.has_indexes;
-        enum_map! {
-            namespace => {
-                let tally = &mut tallies[namespace];
-                let (allowed, refused) =
-                    ask(tally, has_indexes, request.raised, to_do[namespace]);
-                findings.refused += refused;
-                allowed
-            }
-        }
+        (findings, ours)
     }
 }
 
@@ -350,10 +375,10 @@ fn report_findings(findings: &Findings, api_keys: &ApiKeys) {
 }
 
 fn report_refused(request: &Reconcile, table_has_indexes: bool, refused: Changes) {
-    let Changes { delete, rewrite } = refused;
-    if refused.are_none() || !request.apply {
+    if are_none(&refused) || !request.apply {
         return;
     }
+    let (delete, rewrite) = (refused[Change::Delete], refused[Change::Rewrite]);
     let message = if table_has_indexes {
         "repair refused: it would delete or rewrite more keys than a chain may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
     } else {
@@ -371,31 +396,28 @@ fn count_findings<S: Services>(
     has_ended: bool,
     rewritten: u64,
 ) {
-    let is_of_fleet = request.system_account_id.is_none() && !request.preview;
-    let is_metric = has_ended && is_of_fleet && !invocation.config.dry_run;
+    let is_of_fleet =
+        request.system_account_id.is_none() && !request.preview && !invocation.config.dry_run;
+    let is_metric = has_ended && is_of_fleet;
     let sum = |class| is_metric.then(|| findings.sum(class));
-    let drifted = [Class::Missing, Class::Stale, Class::Orphaned].map(|class| findings.sum(class));
     let urgent = |number: u64| (request.apply && (number > 0 || is_metric)).then_some(number);
-    // With each run of a repair, because what it rewrites is counted then, as a share of it.
-    let is_repair = request.apply && is_of_fleet && !invocation.config.dry_run;
     invocation.count(|stats| {
-        *stats = Stats {
-            desired: (is_metric || is_repair).then(|| findings.sum(Class::Desired)),
-            listed: sum(Class::Listed),
-            foreign: sum(Class::Foreign),
-            missing: sum(Class::Missing),
-            stale: sum(Class::Stale),
-            orphaned: sum(Class::Orphaned),
-            drifted_keys: is_metric.then(|| drifted.iter().sum()),
-            keys_conflicting: sum(Class::Conflicting),
-            keys_withheld: sum(Class::Withheld),
-            dangling_aliases: sum(Class::Dangling),
-            keys_failed: sum(Class::Failed),
-            items_rejected: sum(Class::Rejected),
-            repair_refused: urgent(findings.refused.sum()),
-            keys_rewritten: urgent(rewritten),
-            ..std::mem::take(stats)
-        };
+        // With each run of a repair, because what it rewrites is counted then, as a share of it.
+        stats.desired =
+            (is_of_fleet && (has_ended || request.apply)).then(|| findings.sum(Class::Desired));
+        stats.listed = sum(Class::Listed);
+        stats.foreign = sum(Class::Foreign);
+        stats.missing = sum(Class::Missing);
+        stats.stale = sum(Class::Stale);
+        stats.orphaned = sum(Class::Orphaned);
+        stats.drifted_keys = [stats.missing, stats.stale, stats.orphaned].into_iter().sum();
+        stats.keys_conflicting = sum(Class::Conflicting);
+        stats.keys_withheld = sum(Class::Withheld);
+        stats.dangling_aliases = sum(Class::Dangling);
+        stats.keys_failed = sum(Class::Failed);
+        stats.items_rejected = sum(Class::Rejected);
+        stats.repair_refused = urgent(findings.refused.values().sum());
+        stats.keys_rewritten = urgent(rewritten);
     });
 }
 
@@ -409,6 +431,8 @@ mod tests {
     use crate::index::{IndexRef, ItemRef};
     use crate::kv::{Source, StoredValue};
     use crate::ports::{Cause, ListPage};
+    use crate::telemetry::Stats;
+    use enum_map::enum_map;
     use serde_json::{Value, json};
     use std::time::Duration;
     use tokio::time::Instant;
@@ -519,12 +543,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_goes_beyond_a_brake_is_not_begun_and_missing_keys_are_written() {
-        let raised = |deletes| Raised { deletes: Some(deletes), rewrites: None };
+        let raised = Reconcile {
+            raised: enum_map! { Change::Delete => 101, Change::Rewrite => 0 },
+            ..repair()
+        };
         for (name, request, has_indexes, deleted, refused, is_complete) in [
             ("an audit", Reconcile::default(), true, 0, 101, true),
             ("a repair", repair(), true, 0, 101, false),
-            ("raised", Reconcile { raised: raised(101), ..repair() }, true, 101, 0, true),
-            ("no index items", Reconcile { raised: raised(101), ..repair() }, false, 0, 101, false),
+            ("raised", raised.clone(), true, 101, 0, true),
+            ("no index items", raised, false, 0, 101, false),
         ] {
             let fakes = with_orphans(101);
             if !has_indexes {
@@ -533,7 +560,7 @@ mod tests {
             let (report, stats) = run(&fakes, &request).await;
             let sum = |class| report.findings.sum(class);
             assert_eq!((sum(Class::Orphaned), sum(Class::Deleted)), (101, deleted), "{name}");
-            assert_eq!(report.findings.refused.delete, refused, "{name}");
+            assert_eq!(report.findings.refused[Change::Delete], refused, "{name}");
             assert_eq!(report.complete, is_complete, "{name}");
             assert_eq!(sum(Class::Written), u64::from(request.apply && has_indexes), "{name}");
             assert_eq!(stats.repair_refused, request.apply.then_some(refused), "{name}");
@@ -638,7 +665,8 @@ mod tests {
         fakes.kv.faults.then([KvFault::TimesOut]);
         let report = reconcile(&within(&fakes, 40), &repair()).await.unwrap();
         assert_eq!(report.findings.sum(Class::Deleted), 1);
-        let deleted = after(&report).progress.unwrap().tallies[Namespace::Settings].deleted;
+        let tally = after(&report).progress.unwrap().tallies[Namespace::Settings];
+        let deleted = tally.let_through[Change::Delete];
         assert_eq!(deleted, 2, "the orphan that was let through, and the key that was left behind");
     }
 
@@ -664,7 +692,7 @@ mod tests {
         assert_eq!(report.findings.sum(Class::Orphaned), 100, "as it was when first compared");
         assert_eq!(report.findings.sum(Class::Deleted), 100);
         assert!(!report.complete, "what came since is left to the next chain");
-        assert!(report.next_run.is_none() && report.findings.refused.are_none());
+        assert!(report.next_run.is_none() && are_none(&report.findings.refused));
     }
 
     #[tokio::test(start_paused = true)]
@@ -759,7 +787,7 @@ mod tests {
             fakes.table.changes.then([TableChange::Remove(ItemRef::from(index("i")).key())]);
             let (report, _) = run(&fakes, &repair()).await;
             assert_eq!(report.findings.sum(Class::Deleted), deleted, "{orphans} orphans");
-            assert_eq!(report.findings.refused.delete, refused, "{orphans} orphans");
+            assert_eq!(report.findings.refused[Change::Delete], refused, "{orphans} orphans");
             assert_eq!(report.complete, is_complete, "{orphans} orphans");
             assert_eq!(fakes.kv.keys().len() as u64, refused, "{orphans} orphans");
         }

@@ -6,13 +6,13 @@ use enum_map::EnumMap;
 use serde::{Deserialize, Serialize};
 
 use super::Reconcile;
-use super::brakes::{Allowed, Tally};
-use super::report::Findings;
+use super::brakes::Tally;
+use super::report::{Changes, Findings};
 use crate::export::judge::KvKey;
 use crate::kv::{Digest, Namespace};
 
 /// What every `continue` starts with. It has to change when the fields do.
-const VERSION: &str = "9.";
+const VERSION: &str = "10.";
 
 /// Characters of the checksum that tells whether a `continue` is whole.
 const CHECKSUM_CHARACTERS: usize = 16;
@@ -30,15 +30,16 @@ pub struct Place {
 pub struct OpenPart {
     /// Where it ends.
     pub to: Option<KvKey>,
-    pub allowed: EnumMap<Namespace, Allowed>,
+    /// What the brakes have let through of it and what is still to be done.
+    pub allowed: EnumMap<Namespace, Changes>,
     /// Keys that could not be judged.
     pub unjudged: EnumMap<Namespace, u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Where the next run begins; `None` where the chain has come to its end.
-    pub place: Option<Place>,
+    /// Where the next run begins.
+    pub place: Place,
     pub open: Option<OpenPart>,
     pub tallies: EnumMap<Namespace, Tally>,
     pub findings: Findings,
@@ -50,8 +51,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn at_start(request: &Reconcile, environment: &str) -> Self {
-        let chain = chain(request, environment);
-        Self { place: Some(Place::default()), chain, ..Self::default() }
+        Self { chain: chain(request, environment), ..Self::default() }
     }
 
     /// Returns whether a request may continue this chain.
@@ -87,6 +87,7 @@ fn checksum(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::reconcile::Change;
     use proptest::prelude::*;
 
     const ENVIRONMENT: &str = "prod";
@@ -99,12 +100,12 @@ mod tests {
     fn progress(name: &str) -> Progress {
         let mut progress = Progress::at_start(&repair(), ENVIRONMENT);
         let key = KvKey { namespace: Namespace::QueryConfigs, name: name.to_owned() };
-        progress.place = Some(Place { key: key.clone(), cursor: Some(name.to_owned()) });
-        let mut allowed = EnumMap::<Namespace, Allowed>::default();
-        allowed[Namespace::Settings].deletes = 7;
+        progress.place = Place { key: key.clone(), cursor: Some(name.to_owned()) };
+        let mut allowed = EnumMap::<Namespace, Changes>::default();
+        allowed[Namespace::Settings][Change::Delete] = 7;
         progress.open = Some(OpenPart { to: Some(key), allowed, unjudged: EnumMap::default() });
-        progress.tallies[Namespace::Settings].deleted = 3;
-        progress.findings.refused.rewrite = 5;
+        progress.tallies[Namespace::Settings].ours = 3;
+        progress.findings.refused[Change::Rewrite] = 5;
         progress
     }
 
@@ -120,10 +121,8 @@ mod tests {
 
     #[test]
     fn a_chain_belongs_to_requests_with_the_same_fields_in_the_same_environment() {
-        let raised = Reconcile {
-            raised: super::super::Raised { deletes: Some(9), rewrites: None },
-            ..repair()
-        };
+        let mut raised = repair();
+        raised.raised[Change::Delete] = 9;
         let of_account = Reconcile { system_account_id: Some("a".to_owned()), ..repair() };
         let preview = Reconcile { preview: true, ..Reconcile::default() };
         for (name, request, environment, belongs) in [
