@@ -7,9 +7,9 @@ use std::time::Duration;
 use enum_map::EnumMap;
 use tracing::error;
 
-use super::Part;
 use super::brakes::Tally;
 use super::report::{Change, Changes, Class, Findings};
+use super::{Part, Reconcile};
 use crate::error_chain::Chain;
 use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
@@ -36,8 +36,7 @@ pub struct Repair<'a, 's, S> {
     pub invocation: &'a Invocation<'s, S>,
     pub part: &'a Part,
     pub api_keys: &'a mut ApiKeys,
-    /// The numbers to which the request raises the brakes.
-    pub raised: Changes,
+    pub request: &'a Reconcile,
     /// The chain's. The brakes are asked about the keys that the repair itself leaves behind.
     pub tallies: EnumMap<Namespace, Tally>,
     /// What the brakes let through of the part. What is left of it in the end is for another run.
@@ -75,10 +74,9 @@ impl<S: Services> Repair<'_, '_, S> {
     async fn write(&mut self, namespace: Namespace) -> Result<(), OutOfTime> {
         let mut rewrites = self.allowed[namespace][Change::Rewrite];
         let mut writes: BTreeMap<ItemRef, BTreeMap<String, Verdict>> = BTreeMap::new();
-        for (key, row, verdict) in self.part.verdicts() {
-            let Some(claim) = row.claim.as_ref().filter(|_| key.namespace == namespace) else {
-                continue;
-            };
+        let keys = self.part.verdicts().filter(|(key, ..)| key.namespace == namespace);
+        for (key, row, verdict) in keys {
+            let Some(claim) = &row.claim else { continue };
             match verdict {
                 Verdict::Missing => {}
                 Verdict::Stale if rewrites > 0 => rewrites -= 1,
@@ -142,7 +140,7 @@ impl<S: Services> Repair<'_, '_, S> {
         let keys = left_behind.len() as u64;
         let has_indexes = self.part.table.has_indexes;
         let tally = &mut self.tallies[namespace];
-        if !tally.lets_through(Change::Delete, keys, self.raised, has_indexes) {
+        if !tally.lets_through(Change::Delete, keys, self.request.raised, has_indexes) {
             self.done.findings.refused[Change::Delete] += keys;
             return Ok(());
         }

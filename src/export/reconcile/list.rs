@@ -57,8 +57,15 @@ async fn list_namespace<S: Services>(
     let prefix = prefix.unwrap_or_default();
     let mut may_have_expired = cursor.is_some();
     let mut keys = 0;
-    let mut last: Option<KvKey> = None;
+    // The first key that can come next.
+    let mut next = KvKey { namespace, name: String::new() };
     loop {
+        part.pages.push((next.clone(), cursor.clone()));
+        let is_full = part.table.bytes > MAX_LISTED_BYTES || Instant::now() >= until;
+        if is_full && next > range.from {
+            part.table.range = Some(Range { to: Some(next), ..range.clone() });
+            return Ok(());
+        }
         let page = match bulk::list(invocation, namespace, &prefix, cursor.as_deref()).await {
             Ok(page) => page,
             // The cursor is gone: the place is found again from the beginning.
@@ -69,36 +76,25 @@ async fn list_namespace<S: Services>(
             Err(error) => return Err(ReconcileError::ListingStopped { namespace, keys, error }),
         };
         may_have_expired = false;
-        if let Some((name, _)) = page.keys.first() {
-            part.pages.push((KvKey { namespace, name: name.clone() }, cursor.clone()));
-        }
         for (name, metadata) in page.keys {
             let key = KvKey { namespace, name };
             keys += 1;
-            if last.as_ref().is_some_and(|last| key <= *last) {
+            if key < next {
                 return Err(ReconcileError::ListingDoesNotAdvance { namespace, keys });
             }
-            last = Some(key.clone());
+            next.name = format!("{}\0", key.name);
             if range.holds(&key) {
                 let held = Held::listed(metadata.as_ref(), &invocation.config.environment);
                 part.table.hold(key, held);
             }
         }
-        if page.cursor.is_none() || (range.to.is_some() && last >= range.to) {
+        if page.cursor.is_none() || range.to.as_ref().is_some_and(|to| next > *to) {
             return Ok(());
         }
         if page.cursor == cursor {
             return Err(ReconcileError::ListingDoesNotAdvance { namespace, keys });
         }
         cursor = page.cursor;
-        let is_full = part.table.bytes > MAX_LISTED_BYTES || Instant::now() >= until;
-        if let Some(last) = last.as_ref().filter(|last| is_full && **last >= range.from) {
-            // The first name that can come after it.
-            let next = KvKey { namespace, name: format!("{}\0", last.name) };
-            part.pages.push((next.clone(), cursor));
-            part.table.range = Some(Range { to: Some(next), ..range.clone() });
-            return Ok(());
-        }
     }
 }
 

@@ -105,7 +105,7 @@ pub async fn reconcile<S: Services>(
             invocation,
             part: &part,
             api_keys: &mut api_keys,
-            raised: request.raised,
+            request,
             tallies: progress.tallies,
             allowed: open.allowed,
             done: Done::default(),
@@ -202,7 +202,7 @@ fn resume(mut open: OpenPart, part: &Part, progress: &mut Progress) -> OpenPart 
 #[derive(Default)]
 struct Part {
     table: Table,
-    /// The first key of each page of the listing, and the cursor that leads to the page.
+    /// The first key that each page of the listing can have, and the cursor that leads to the page.
     pages: Vec<(KvKey, Option<String>)>,
     /// Keys that could not be read.
     unreadable: BTreeSet<String>,
@@ -253,12 +253,12 @@ impl Part {
         };
         let decoded: Vec<Option<Result<Exportable, Rejection>>> = page.iter().map(decode).collect();
         let exportable = decoded.iter().flatten().flatten();
-        api_keys.find(invocation, exportable.filter(|item| self.compares_any_of(item))).await;
+        api_keys.find(invocation, exportable.filter(|item| self.compares(item))).await;
         for ((key, item), decoded) in page.iter().zip(decoded) {
             let wants = match decoded {
                 None => Wants::Unmade,
                 Some(Err(rejection)) => self.reject(key, &rejection),
-                Some(Ok(exportable)) if !self.compares_any_of(&exportable) => Wants::Unmade,
+                Some(Ok(exportable)) if !self.compares(&exportable) => Wants::Unmade,
                 Some(Ok(exportable)) => match exportable.value(api_keys) {
                     Ok(value) => Wants::Value(Digest::of(value.as_bytes())),
                     Err(NotExportable::Rejected(rejection)) => self.reject(key, &rejection),
@@ -271,15 +271,11 @@ impl Part {
         self.rejected.retain(|key| self.table.covers(key));
     }
 
-    fn compares(&self, account: &str, key: &KvKey) -> bool {
-        self.is_of(account) && self.table.covers(key)
-    }
-
     /// Returns whether an item asks for keys that this run compares.
-    fn compares_any_of(&self, Exportable { item, keys, .. }: &Exportable) -> bool {
+    fn compares(&self, Exportable { item, keys, .. }: &Exportable) -> bool {
         let namespace = item.namespace();
         let mut keys = keys.iter().map(|name| KvKey { namespace, name: name.clone() });
-        keys.any(|key| self.compares(&item.index.account, &key))
+        self.is_of(&item.index.account) && keys.any(|key| self.table.covers(&key))
     }
 
     /// Counts and logs an item that can't be exported, in the part that has its key. It is logged as a warning:
@@ -287,7 +283,7 @@ impl Part {
     fn reject(&mut self, key: &ItemKey, rejection: &Rejection) -> Wants {
         let Some(item) = key.item() else { return Wants::Rejected };
         let kv_key = KvKey { namespace: item.namespace(), name: item.kv_key() };
-        if self.compares(&key.pk, &kv_key) {
+        if self.is_of(&key.pk) && self.table.covers(&kv_key) {
             if self.rejected.len() < MAX_EXAMPLES {
                 warn!(
                     key = kv_key.name,
