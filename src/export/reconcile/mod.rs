@@ -493,7 +493,7 @@ mod tests {
         let mut taken = entry("taken", &json!({})).metadata().unwrap();
         taken.environment = Some("dev".to_owned());
         fakes.kv.hold_entry("a-taken", &StoredValue::new("{}", taken));
-        fakes.table.put(item_of_b("without-api-key", &json!({})));
+        fakes.table.put(item_of_b("without-api-key", &shop("a-taken")));
         fakes.api_keys.faults.then_nothing(1);
         fakes.api_keys.faults.then((0..4).map(|_| down()));
         let (report, stats) = run(&fakes, &repair()).await;
@@ -615,6 +615,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_key_that_cannot_be_judged_in_several_runs_fails_once() {
+        let mut part = Part::default();
+        part.table.hold(KvKey::of_settings("k"), Held::Stranger);
+        part.unreadable.insert("k".to_owned());
+        let mut progress = Progress::default();
+        let mut open = OpenPart::default();
+        for _ in 0..3 {
+            open = resume(open, &part, &mut progress);
+            assert_eq!(progress.findings.sum(Class::Failed), 1);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_part_that_is_listed_in_pieces_when_it_is_taken_up_again_stays_one_part() {
         let fakes = with_orphans(100);
@@ -631,6 +644,21 @@ mod tests {
         let classes = [Class::Listed, Class::Orphaned, Class::Deleted];
         assert_eq!(classes.map(|class| third.findings.sum(class)), [100; 3]);
         assert!(third.complete, "{third:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_run_gets_done_is_no_longer_let_through_for_the_next() {
+        let fakes = with_orphans(1);
+        fakes.kv.hold_entry("a-i", &entry("i", &json!({})));
+        let first = run_within(&fakes, 9, &repair()).await.unwrap();
+        // The two listings. Then the write waits for KV, so that no time is left for the orphan.
+        fakes.kv.faults.then_nothing(2);
+        fakes.kv.faults.then([KvFault::TimesOut]);
+        let second = run_within(&fakes, 40, &after(&first)).await.unwrap();
+        let left = |report: &Report| after(report).progress.unwrap().open.unwrap().allowed;
+        let of_settings = |report: &Report| left(report)[Namespace::Settings].into_array();
+        assert_eq!(of_settings(&first), [1, 1], "the delete, and the rewrite");
+        assert_eq!(of_settings(&second), [1, 0]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -668,16 +696,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_account_takes_no_key_that_is_anothers_by_order_and_counts_its_own_items() {
+    async fn one_account_leaves_out_what_is_anothers_and_fails_a_shop_id_that_cannot_be_read() {
         let fakes = Fakes::new();
         fakes.table.put(index_item("i", &shop("s")));
         fakes.table.put(index_item("broken", &json!({"index_endpoint": null})));
+        fakes.table.put(index_item("points", &json!({"read_alias": {"S": "nowhere"}})));
         fakes.table.put(item_of_b("j", &shop("s")));
         let request = Reconcile { system_account_id: Some("b".to_owned()), ..repair() };
         let (report, _) = run(&fakes, &request).await;
-        assert_eq!(fakes.kv.keys(), ["b-j"]);
+        assert_eq!(fakes.kv.keys(), ["b-j"], "by order, a's item has the shop id");
         let expected = json!({"desired": 1, "missing": 1, "written": 1});
         assert_eq!(counts(&report, "settings"), expected);
+        // The two listings.
+        fakes.kv.faults.then_nothing(2);
+        fakes.kv.faults.then([refused()]);
+        let (report, _) = run(&fakes, &request).await;
+        assert_eq!(counts(&report, "settings"), json!({"desired": 2, "listed": 1, "failed": 1}));
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,7 +26,7 @@ pub struct Place {
 }
 
 /// A part that was compared and counted, and is still to be repaired.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenPart {
     /// Where it ends.
     pub to: Option<KvKey>,
