@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_may_change_so_many_keys_and_not_one_more() {
+    fn a_chain_may_change_keys_up_to_its_brake_and_not_one_more() {
         let nothing_raised = changes(0, 0);
         let all = u64::MAX;
         let done = Tally { let_through: changes(60, 1_500), ..Tally::default() };
