@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use enum_map::enum_map;
 use lambda_runtime::Diagnostic;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::export::explain::{Explain, Subject, Tried};
 use crate::export::re_export::ReExport;
-use crate::export::reconcile::{Progress, Raised, Reconcile, cut};
+use crate::export::reconcile::{Change, Progress, Reconcile, cut};
 use crate::index::IndexRef;
 use crate::item::{Item, StreamRecord};
 use crate::kv::check_key;
@@ -91,7 +92,10 @@ impl Payload {
 }
 
 fn reconcile(fields: ReconcileFields, environment: &str) -> Result<Reconcile, Diagnostic> {
-    let raised = Raised { deletes: fields.delete_up_to, rewrites: fields.rewrite_up_to };
+    let raised = enum_map! {
+        Change::Delete => fields.delete_up_to.unwrap_or_default(),
+        Change::Rewrite => fields.rewrite_up_to.unwrap_or_default(),
+    };
     let ReconcileFields { apply, preview, system_account_id, progress, .. } = fields;
     let mut request = Reconcile { apply, preview, system_account_id, raised, progress: None };
     if let Some(account) = &request.system_account_id {
@@ -230,7 +234,7 @@ mod tests {
         let expected = Reconcile {
             apply: true,
             system_account_id: Some("a".to_owned()),
-            raised: Raised { deletes: Some(0), rewrites: Some(u64::MAX) },
+            raised: enum_map! { Change::Delete => 0, Change::Rewrite => u64::MAX },
             ..Reconcile::default()
         };
         assert_eq!(reconcile(all), expected);

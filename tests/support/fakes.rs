@@ -15,7 +15,7 @@ pub use super::memory::{Keys, KvFault};
 use crate::config::ExporterConfig;
 use crate::export::invocation::{Budget, Invocation};
 use crate::index::{IndexRef, ItemRef};
-use crate::item::{IndexSettings, Item, ItemKey};
+use crate::item::{Item, ItemKey};
 use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, Source, StoredValue};
 use crate::ports::{
@@ -301,12 +301,6 @@ pub fn item(item: &ItemRef, attributes: &Value) -> (ItemKey, Item) {
     let mut all = json!({"pk": {"S": pk}, "sk": {"S": sk}});
     all.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
     Item::parse(serde_json::value::to_raw_value(&all).unwrap()).unwrap()
-}
-
-/// The settings of [`index_item`].
-pub fn index_settings(name: &str, attributes: &Value) -> IndexSettings {
-    let (_, item) = index_item(name, attributes);
-    IndexSettings::decode(&index(name), &item.attributes()).unwrap()
 }
 
 /// What an exporter of environment `prod` writes for index `name`.

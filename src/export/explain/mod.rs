@@ -239,7 +239,7 @@ mod tests {
     use crate::export::fakes::{
         Fakes, KvFault, NOW, down, entry, index, index_item, item, pixel, query_config, shop,
     };
-    use crate::export::reconcile::{Raised, Reconcile, reconcile};
+    use crate::export::reconcile::{Reconcile, reconcile};
     use crate::export::table::read_items;
     use crate::item::{Change, Content, RecordedChange, StreamRecord};
     use crate::kv::Source;
@@ -499,14 +499,7 @@ mod tests {
             assert_eq!(streamed, before, "{said}");
             return said;
         }
-        let raised = Raised { deletes: None, rewrites: None };
-        let repair = Reconcile {
-            apply: true,
-            preview: false,
-            system_account_id: None,
-            raised,
-            progress: None,
-        };
+        let repair = Reconcile { apply: true, ..Reconcile::default() };
         let repaired = reconcile(&fakes.invocation(Source::Reconcile), &repair).await.unwrap();
         assert!(repaired.complete, "{repaired:?}");
         let repaired = held(&fakes);

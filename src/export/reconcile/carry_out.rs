@@ -7,14 +7,14 @@ use std::time::Duration;
 use enum_map::EnumMap;
 use tracing::error;
 
-use super::Part;
-use super::brakes::Allowed;
-use super::report::{Class, Findings};
+use super::brakes::Tally;
+use super::report::{Change, Changes, Class, Findings};
+use super::{Part, Reconcile};
 use crate::error_chain::Chain;
 use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
 use crate::export::error::ExportError;
-use crate::export::invocation::Invocation;
+use crate::export::invocation::{Invocation, OutOfTime};
 use crate::export::judge::Verdict;
 use crate::export::remove::{Removal, remove_keys, remove_query_configs};
 use crate::export::write::{Fate, WriteItem, write_items};
@@ -34,16 +34,22 @@ const TIME_FOR_A_GO: Duration = Duration::from_secs(10);
 /// The repair of a part.
 pub struct Repair<'a, 's, S> {
     pub invocation: &'a Invocation<'s, S>,
+    pub part: &'a Part,
     pub api_keys: &'a mut ApiKeys,
-    /// What the brakes let through. What is left of it in the end is for another run.
-    pub allowed: EnumMap<Namespace, Allowed>,
+    pub request: &'a Reconcile,
+    /// The chain's. The brakes are asked about the keys that the repair itself leaves behind.
+    pub tallies: EnumMap<Namespace, Tally>,
+    /// What the brakes let through of the part. What is left of it in the end is for another run.
+    pub allowed: EnumMap<Namespace, Changes>,
     pub done: Done,
 }
 
 #[derive(Default)]
 pub struct Done {
-    /// What was written and deleted, and what failed.
+    /// What was written, deleted and refused.
     pub findings: Findings,
+    /// What failed.
+    pub failed: Findings,
     /// Whether anything was done for any key.
     pub progressed: bool,
     /// Whether keys that differ were left to the next chain.
@@ -53,25 +59,24 @@ pub struct Done {
 }
 
 impl<S: Services> Repair<'_, '_, S> {
-    /// Repairs a part. Returns false where time ended before all of it was done.
-    pub async fn carry_out(&mut self, part: &Part) -> bool {
-        let mut is_finished = true;
+    /// Repairs the part, unless time ends before all of it is done.
+    pub async fn carry_out(&mut self) -> Result<(), OutOfTime> {
         for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
-            is_finished = is_finished && self.write(namespace, part).await;
+            self.write(namespace).await?;
         }
         for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
-            is_finished = is_finished && self.remove_orphans(namespace, part).await;
+            self.remove_orphans(namespace).await?;
         }
-        is_finished
+        Ok(())
     }
 
-    /// Writes the keys that are missing, and as many stale ones as are allowed. Returns false where time
-    /// ended.
-    async fn write(&mut self, namespace: Namespace, part: &Part) -> bool {
-        let mut rewrites = self.allowed[namespace].rewrites;
+    /// Writes the keys that are missing, and as many stale ones as are allowed.
+    async fn write(&mut self, namespace: Namespace) -> Result<(), OutOfTime> {
+        let mut rewrites = self.allowed[namespace][Change::Rewrite];
         let mut writes: BTreeMap<ItemRef, BTreeMap<String, Verdict>> = BTreeMap::new();
-        for (key, row, verdict) in part.verdicts().filter(|(key, ..)| key.namespace == namespace) {
-            let (Some(claim), Some(verdict)) = (&row.claim, verdict) else { continue };
+        let keys = self.part.verdicts().filter(|(key, ..)| key.namespace == namespace);
+        for (key, row, verdict) in keys {
+            let Some(claim) = &row.claim else { continue };
             match verdict {
                 Verdict::Missing => {}
                 Verdict::Stale if rewrites > 0 => rewrites -= 1,
@@ -85,22 +90,17 @@ impl<S: Services> Repair<'_, '_, S> {
         }
         let mut writes = writes.into_iter().peekable();
         while writes.peek().is_some() {
-            if self.invocation.time_left() < TIME_FOR_A_GO {
-                return false;
-            }
-            let group: BTreeMap<_, _> = writes.by_ref().take(WRITE_ITEMS).collect();
-            if !self.write_group(namespace, group).await {
-                return false;
-            }
+            self.check_time_for_a_go()?;
+            self.write_group(namespace, writes.by_ref().take(WRITE_ITEMS).collect()).await?;
         }
-        true
+        Ok(())
     }
 
     async fn write_group(
         &mut self,
         namespace: Namespace,
         group: BTreeMap<ItemRef, BTreeMap<String, Verdict>>,
-    ) -> bool {
+    ) -> Result<(), OutOfTime> {
         // They were asked for minutes ago, and may have been rotated.
         self.api_keys.forget_answers();
         let only = |(item, keys): (&ItemRef, &BTreeMap<String, Verdict>)| {
@@ -108,86 +108,79 @@ impl<S: Services> Repair<'_, '_, S> {
         };
         let writes = group.iter().map(only).collect();
         let written = write_items(self.invocation, namespace, writes, self.api_keys).await;
-        let mut is_in_time = true;
+        let mut outcomes = BTreeMap::new();
         for (item, keys) in group {
             let fate = written.fate(&item);
             for (key, verdict) in keys {
+                let is_written = written.keys.contains_key(&key);
+                if is_written && verdict == Verdict::Stale {
+                    self.done.rewritten += 1;
+                    self.allowed[namespace][Change::Rewrite] -= 1;
+                }
                 let outcome = match &fate {
-                    _ if written.keys.contains_key(&key) => Removal::Written(item.clone()),
+                    _ if is_written => Removal::Written(item.clone()),
                     Fate::Failed(error) => Removal::Failed(error.clone()),
                     // The item has changed since, and that change has a record of its own.
                     Fate::Written | Fate::Absent | Fate::Rejected(_) => Removal::Stays,
                 };
-                if verdict == Verdict::Stale && matches!(outcome, Removal::Written(_)) {
-                    self.done.rewritten += 1;
-                    let left = &mut self.allowed[namespace].rewrites;
-                    *left = left.saturating_sub(1);
-                }
-                is_in_time &= self.note(namespace, &key, &outcome);
+                outcomes.insert(key, outcome);
             }
         }
-        self.remove_left_behind(namespace, written.left_behind).await && is_in_time
+        let noted = self.note(namespace, outcomes);
+        self.remove_left_behind(namespace, written.left_behind).await?;
+        noted
     }
 
-    /// Removes what was written for items that went meanwhile. Returns false where time ended.
+    /// Removes what was written for items that went meanwhile.
     async fn remove_left_behind(
         &mut self,
         namespace: Namespace,
         left_behind: BTreeMap<String, ItemRef>,
-    ) -> bool {
-        let spare = &mut self.allowed[namespace].spare_deletes;
+    ) -> Result<(), OutOfTime> {
         let keys = left_behind.len() as u64;
-        if keys > *spare {
-            self.done.findings.refused.delete += keys;
-            return true;
+        let has_indexes = self.part.table.has_indexes;
+        let tally = &mut self.tallies[namespace];
+        if !tally.lets_through(Change::Delete, keys, self.request.raised, has_indexes) {
+            self.done.findings.refused[Change::Delete] += keys;
+            return Ok(());
         }
-        *spare -= keys;
         let removed = match namespace {
             Namespace::Settings => self.remove_settings(left_behind.into_keys().collect()).await,
             Namespace::QueryConfigs => {
                 self.remove_items(left_behind.into_values().map(|item| (item, None))).await
             }
         };
-        let mut is_in_time = true;
-        for (key, removal) in removed {
-            is_in_time &= self.note(namespace, &key, &removal);
-        }
-        is_in_time
+        self.note(namespace, removed)
     }
 
-    /// Removes as many orphans as are allowed. Returns false where time ended.
-    async fn remove_orphans(&mut self, namespace: Namespace, part: &Part) -> bool {
-        let orphans = part.verdicts().filter(|(key, _, verdict)| {
-            key.namespace == namespace && *verdict == Some(Verdict::Orphaned)
+    /// Removes as many orphans as are allowed.
+    async fn remove_orphans(&mut self, namespace: Namespace) -> Result<(), OutOfTime> {
+        let orphans = self.part.verdicts().filter(|(key, _, verdict)| {
+            key.namespace == namespace && *verdict == Verdict::Orphaned
         });
         let mut orphans = orphans.map(|(key, ..)| key.name.clone()).peekable();
         while orphans.peek().is_some() {
-            let allowed = self.allowed[namespace].deletes;
+            let allowed = self.allowed[namespace][Change::Delete];
             let go = usize::try_from(allowed).unwrap_or(usize::MAX).min(REMOVE_KEYS);
             if go == 0 {
                 self.done.left_out = true;
-                return true;
+                break;
             }
-            if self.invocation.time_left() < TIME_FOR_A_GO {
-                return false;
-            }
+            self.check_time_for_a_go()?;
             let keys: BTreeSet<String> = orphans.by_ref().take(go).collect();
             let removed = match namespace {
                 Namespace::Settings => self.remove_settings(keys).await,
                 Namespace::QueryConfigs => self.remove_named_items(keys).await,
             };
-            let mut is_in_time = true;
-            for (key, removal) in removed {
-                if removal == Removal::Removed {
-                    self.allowed[namespace].deletes -= 1;
-                }
-                is_in_time &= self.note(namespace, &key, &removal);
-            }
-            if !is_in_time {
-                return false;
-            }
+            let deleted = removed.values().filter(|removal| **removal == Removal::Removed).count();
+            self.allowed[namespace][Change::Delete] -= deleted as u64;
+            self.note(namespace, removed)?;
         }
-        true
+        Ok(())
+    }
+
+    fn check_time_for_a_go(&self) -> Result<(), OutOfTime> {
+        if self.invocation.time_left() < TIME_FOR_A_GO { Err(OutOfTime) } else { Ok(()) }
     }
 
     async fn remove_settings(&mut self, keys: BTreeSet<String>) -> BTreeMap<String, Removal> {
@@ -203,12 +196,12 @@ impl<S: Services> Repair<'_, '_, S> {
             let outcome = match stored {
                 Err(error) => Removal::Failed(ExportError::kv(&key, error)),
                 Ok(None) => Removal::Stays,
-                Ok(Some(stored)) => match stored.query_config().filter(|it| it.kv_key() == key) {
-                    Some(item) => {
+                Ok(Some(stored)) => match stored.query_config() {
+                    Some(item) if item.kv_key() == key => {
                         items.insert(item, stored.metadata());
                         return;
                     }
-                    None => Removal::Failed(ExportError::UnknownQueryConfig),
+                    _ => Removal::Failed(ExportError::UnknownQueryConfig),
                 },
             };
             outcomes.insert(key, outcome);
@@ -226,24 +219,30 @@ impl<S: Services> Repair<'_, '_, S> {
         removed.into_iter().map(|(item, removal)| (item.kv_key(), removal)).collect()
     }
 
-    /// Counts what became of a key. Returns false where its time was up: then the next run tries it.
-    fn note(&mut self, namespace: Namespace, key: &str, outcome: &Removal) -> bool {
-        let class = match outcome {
-            Removal::Failed(error) if error.is_out_of_time() => return false,
-            Removal::Failed(error) => {
-                // An outage fails every key: the counts tell how many, the log the first ones.
-                if !self.done.findings.examples.are_full(Class::Failed) {
-                    error!(key, error = %Chain(error), "a key could not be compared or repaired");
+    /// Counts what became of keys. The next run tries those whose time was up.
+    fn note(
+        &mut self,
+        namespace: Namespace,
+        outcomes: BTreeMap<String, Removal>,
+    ) -> Result<(), OutOfTime> {
+        let mut is_in_time = Ok(());
+        let Done { findings, failed, progressed, .. } = &mut self.done;
+        for (key, outcome) in outcomes {
+            *progressed |= !matches!(outcome, Removal::Failed(_));
+            match outcome {
+                Removal::Failed(error) if error.is_out_of_time() => is_in_time = Err(OutOfTime),
+                Removal::Failed(error) => {
+                    // An outage fails every key: the counts tell how many, the log the first ones.
+                    if !failed.examples.are_full(Class::Failed) {
+                        error!(key, error = %Chain(&error), "a key could not be compared or repaired");
+                    }
+                    failed.note(namespace, Class::Failed, &key);
                 }
-                self.done.findings.examples.add(Class::Failed, key);
-                Some(Class::Failed)
+                Removal::Removed => findings.counts[namespace][Class::Deleted] += 1,
+                Removal::Written(_) => findings.counts[namespace][Class::Written] += 1,
+                Removal::Stays | Removal::Postponed => {}
             }
-            Removal::Removed => Some(Class::Deleted),
-            Removal::Written(_) => Some(Class::Written),
-            Removal::Stays | Removal::Postponed => None,
-        };
-        self.done.progressed |= !matches!(outcome, Removal::Failed(_));
-        class.into_iter().for_each(|class| self.done.findings.counts[namespace][class] += 1);
-        true
+        }
+        is_in_time
     }
 }

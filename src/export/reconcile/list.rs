@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use super::ReconcileError;
-use super::progress::Place;
+use super::{Part, ReconcileError};
 use crate::export::bulk;
 use crate::export::invocation::Invocation;
 use crate::export::judge::{Held, KvKey, Range, Table};
@@ -22,70 +21,51 @@ const MAX_LISTED_BYTES: usize = 64 * 1024 * 1024;
 /// What a part may take, in bytes. With the values that are under way it fits the template's 256 MB.
 pub const MAX_BYTES: usize = 96 * 1024 * 1024;
 
-/// The keys of a range of KV, as listed.
-pub struct Listing {
-    pub table: Table,
-    /// The first key of each page, and the cursor that leads to the page.
-    pages: Vec<(KvKey, Option<String>)>,
-    /// Keys that could not be read.
-    pub unreadable: BTreeSet<String>,
-}
-
-impl Listing {
-    /// Returns the key with which the next part begins, `None` where nothing is left.
-    pub fn end(&self) -> Option<&KvKey> {
-        self.table.range.to.as_ref()
-    }
-
-    /// Returns the place of a key with which a later part begins.
-    pub fn place_of(&self, key: KvKey) -> Place {
-        let mut before = self.pages.iter().rev();
-        let page = before.find(|(first, _)| *first <= key && first.namespace == key.namespace);
-        Place { cursor: page.and_then(|(_, cursor)| cursor.clone()), key }
-    }
-}
-
 /// Returns the keys of a range, as many as memory and half of the time allow. `cursor` leads to its first page.
 pub async fn list<S: Services>(
     invocation: &Invocation<'_, S>,
     range: Range,
     mut cursor: Option<String>,
-) -> Result<Listing, ReconcileError> {
-    let table = Table::new(range.clone());
-    let mut listing = Listing { table, pages: Vec::new(), unreadable: BTreeSet::new() };
+) -> Result<Part, ReconcileError> {
+    let mut part = Part { table: Table::new(range.clone()), ..Part::default() };
     let until = Instant::now() + invocation.time_left() / 2;
     for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
         let first = KvKey { namespace, name: String::new() };
-        let begins_behind = range.to.as_ref().is_some_and(|to| *to <= first);
+        let begins_behind = part.end().is_some_and(|end| *end <= first);
         if namespace < range.from.namespace || begins_behind {
             continue;
         }
         let cursor = cursor.take();
-        if !list_namespace(invocation, &mut listing, &range, namespace, cursor, until).await? {
-            break;
-        }
+        list_namespace(invocation, &mut part, &range, namespace, cursor, until).await?;
     }
     if let Some(account) = &range.account {
-        read_shop_ids(invocation, &mut listing, account).await?;
+        read_shop_ids(invocation, &mut part, account).await?;
     }
-    Ok(listing)
+    Ok(part)
 }
 
-/// Lists a namespace. Returns false where memory or time ended it early; the range ends there then.
+/// Lists a namespace. Where memory or time ends it early, the range ends there.
 async fn list_namespace<S: Services>(
     invocation: &Invocation<'_, S>,
-    listing: &mut Listing,
+    part: &mut Part,
     range: &Range,
     namespace: Namespace,
     mut cursor: Option<String>,
     until: Instant,
-) -> Result<bool, ReconcileError> {
+) -> Result<(), ReconcileError> {
     let prefix = range.account.as_deref().map(|account| prefix_of(namespace, account));
     let prefix = prefix.unwrap_or_default();
     let mut may_have_expired = cursor.is_some();
     let mut keys = 0;
-    let mut last: Option<KvKey> = None;
+    // The first key that can come next.
+    let mut next = KvKey { namespace, name: String::new() };
     loop {
+        part.pages.push((next.clone(), cursor.clone()));
+        let is_full = part.table.bytes > MAX_LISTED_BYTES || Instant::now() >= until;
+        if is_full && next > range.from {
+            part.table.range.to = Some(next);
+            return Ok(());
+        }
         let page = match bulk::list(invocation, namespace, &prefix, cursor.as_deref()).await {
             Ok(page) => page,
             // The cursor is gone: the place is found again from the beginning.
@@ -96,36 +76,25 @@ async fn list_namespace<S: Services>(
             Err(error) => return Err(ReconcileError::ListingStopped { namespace, keys, error }),
         };
         may_have_expired = false;
-        if let Some((name, _)) = page.keys.first() {
-            listing.pages.push((KvKey { namespace, name: name.clone() }, cursor.clone()));
-        }
         for (name, metadata) in page.keys {
             let key = KvKey { namespace, name };
             keys += 1;
-            if last.as_ref().is_some_and(|last| key <= *last) {
+            if key < next {
                 return Err(ReconcileError::ListingDoesNotAdvance { namespace, keys });
             }
-            last = Some(key.clone());
+            next.name = format!("{}\0", key.name);
             if range.holds(&key) {
                 let held = Held::listed(metadata.as_ref(), &invocation.config.environment);
-                listing.table.hold(key, held);
+                part.table.hold(key, held);
             }
         }
-        if page.cursor.is_none() || (range.to.is_some() && last >= range.to) {
-            return Ok(true);
+        if page.cursor.is_none() || range.to.as_ref().is_some_and(|to| next >= *to) {
+            return Ok(());
         }
         if page.cursor == cursor {
             return Err(ReconcileError::ListingDoesNotAdvance { namespace, keys });
         }
         cursor = page.cursor;
-        let is_full = listing.table.bytes > MAX_LISTED_BYTES || Instant::now() >= until;
-        if let Some(last) = last.as_ref().filter(|last| is_full && **last >= range.from) {
-            // The first name that can come after it.
-            let next = KvKey { namespace, name: format!("{}\0", last.name) };
-            listing.pages.push((next.clone(), cursor));
-            listing.table.range.to = Some(next);
-            return Ok(false);
-        }
     }
 }
 
@@ -139,7 +108,7 @@ fn prefix_of(namespace: Namespace, account: &str) -> String {
 /// Reads the shop ids that the account's items ask for, which the prefix leaves out.
 async fn read_shop_ids<S: Services>(
     invocation: &Invocation<'_, S>,
-    listing: &mut Listing,
+    part: &mut Part,
     account: &str,
 ) -> Result<(), ReconcileError> {
     let prefix = prefix_of(Namespace::Settings, account);
@@ -156,23 +125,23 @@ async fn read_shop_ids<S: Services>(
             break;
         }
     }
-    keys.retain(|key| listing.table.covers(&KvKey::of_settings(key)));
+    keys.retain(|key| part.table.covers(&KvKey::of_settings(key)));
     // KV may lack any of them. Each has a row, so that the items of other accounts which ask for it count too.
     let (listed, shop_ids): (Vec<_>, Vec<_>) =
         keys.into_iter().partition(|key| key.starts_with(&prefix));
     for key in listed.into_iter().map(KvKey::of_settings) {
-        if !listing.table.rows.contains_key(&key) {
-            listing.table.hold(key, Held::Nothing);
+        if !part.table.rows.contains_key(&key) {
+            part.table.hold(key, Held::Nothing);
         }
     }
     let budget = invocation.budget;
     bulk::read(invocation, Namespace::Settings, budget, shop_ids, |name, stored| match stored {
         Ok(stored) => {
             let held = Held::read(stored.as_ref(), &invocation.config.environment);
-            listing.table.hold(KvKey::of_settings(name), held);
+            part.table.hold(KvKey::of_settings(name), held);
         }
         Err(_) => {
-            listing.unreadable.insert(name);
+            part.unreadable.insert(name);
         }
     })
     .await;
@@ -183,6 +152,7 @@ async fn read_shop_ids<S: Services>(
 mod tests {
     use super::*;
     use crate::export::fakes::{Fakes, KvFault, entry, index_item, query_config};
+    use crate::export::reconcile::progress::Place;
     use crate::kv::Source;
     use crate::ports::{Cause, ListPage};
     use serde_json::json;
@@ -197,13 +167,13 @@ mod tests {
         Place { key: KvKey::of_settings(name), cursor: cursor.map(str::to_owned) }
     }
 
-    async fn list_from(fakes: &Fakes, place: &Place) -> Result<Listing, ReconcileError> {
+    async fn list_from(fakes: &Fakes, place: &Place) -> Result<Part, ReconcileError> {
         let range = Range { from: place.key.clone(), to: None, account: None };
         list(&fakes.invocation(Source::Reconcile), range, place.cursor.clone()).await
     }
 
     /// The names that were listed, or the error.
-    fn names(listing: &Result<Listing, ReconcileError>) -> String {
+    fn names(listing: &Result<Part, ReconcileError>) -> String {
         match listing {
             Ok(listing) => {
                 let names = listing.table.rows.keys().map(|key| key.name.as_str());
@@ -256,14 +226,16 @@ mod tests {
     async fn where_half_of_the_time_is_over_the_rest_is_left_to_another_part() {
         let fakes = Fakes::new();
         fakes.kv.faults.then([KvFault::TimesOut]);
-        fakes.kv.pages.then([page(&["a", "b"], Some("1"))]);
+        // The first page is before the range.
+        fakes.kv.pages.then([page(&["a"], Some("1")), page(&["b", "c"], Some("2"))]);
         let mut invocation = fakes.invocation(Source::Reconcile);
         invocation.budget.deadline = Instant::now() + Duration::from_secs(60);
-        let listing = list(&invocation, Range::default(), None).await.unwrap();
+        let range = Range { from: KvKey::of_settings("b"), ..Range::default() };
+        let listing = list(&invocation, range, None).await.unwrap();
         let end = listing.end().unwrap().clone();
-        assert_eq!(end.name, "b\0", "the first name that can come after it");
-        assert_eq!(listing.place_of(end), at("b\0", Some("1")));
-        assert_eq!(listing.place_of(KvKey::of_settings("b")), at("b", None));
+        assert_eq!(end.name, "c\0", "the first name that can come after it");
+        assert_eq!(listing.place_of(end), at("c\0", Some("2")));
+        assert_eq!(listing.place_of(KvKey::of_settings("c")), at("c", Some("1")));
     }
 
     #[tokio::test(start_paused = true)]
@@ -278,12 +250,7 @@ mod tests {
         fakes.table.put(index_item("j", &json!({"shop_id": {"S": "absent"}})));
         let invocation = fakes.invocation(Source::Reconcile);
         let range = Range { account: Some("a".to_owned()), ..Range::default() };
-        let listing = list(&invocation, range.clone(), None).await;
+        let listing = list(&invocation, range, None).await;
         assert_eq!(names(&listing), format!("a-i a-j absent s {config}"));
-        fakes.kv.faults.then_nothing(2);
-        fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
-        let listing = list(&invocation, range, None).await.unwrap();
-        let unreadable: Vec<&String> = listing.unreadable.iter().collect();
-        assert_eq!(unreadable, ["absent", "s"]);
     }
 }

@@ -1,7 +1,6 @@
 //! The report of a reconcile.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::AddAssign;
 
 use enum_map::{Enum, EnumMap};
 use serde::{Deserialize, Serialize};
@@ -81,29 +80,16 @@ pub fn cut(text: &str, characters: usize) -> String {
     }
 }
 
-/// Numbers of keys that are deleted and rewritten.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Changes {
-    pub delete: u64,
-    pub rewrite: u64,
+/// What a repair does to a key that KV holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    Delete,
+    Rewrite,
 }
 
-impl Changes {
-    pub fn sum(&self) -> u64 {
-        self.delete + self.rewrite
-    }
-
-    pub fn are_none(&self) -> bool {
-        self.sum() == 0
-    }
-}
-
-impl AddAssign for Changes {
-    fn add_assign(&mut self, more: Self) {
-        self.delete += more.delete;
-        self.rewrite += more.rewrite;
-    }
-}
+/// Numbers of keys.
+pub type Changes = EnumMap<Change, u64>;
 
 /// What a chain of runs has found and done so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,8 +98,13 @@ pub struct Findings {
     pub counts: EnumMap<Namespace, Counts>,
     pub examples: Examples,
     /// What the brakes refused a repair, or would refuse one.
-    #[serde(default, skip_serializing_if = "Changes::are_none")]
+    #[serde(default, skip_serializing_if = "are_none")]
     pub refused: Changes,
+}
+
+/// Returns whether there is no change at all.
+pub fn are_none(changes: &Changes) -> bool {
+    changes.values().all(|keys| *keys == 0)
 }
 
 impl Findings {
@@ -130,7 +121,9 @@ impl Findings {
         for (class, names) in &more.examples.0 {
             names.iter().for_each(|name| self.examples.add(*class, name));
         }
-        self.refused += more.refused;
+        for (change, keys) in more.refused {
+            self.refused[change] += keys;
+        }
     }
 
     pub fn note(&mut self, namespace: Namespace, class: Class, name: &str) {
