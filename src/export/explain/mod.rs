@@ -6,8 +6,8 @@
 //! | an index | its keys; the shop id that only a value names | its item; a pass; the items that ask for the keys |
 //! | a key whose value names an index | the key; the index's other keys; the shop id that only a value names | the same |
 //! | any other key | the same | a pass to find the index, then the same |
-//! | a query config's key | the key | its item; a pass |
-//! | an item that is tried | its keys and its targets; the shop ids that only values name | as an index |
+//! | a query config's key | the key | its item, or else its index's; a pass |
+//! | an item that is tried | its keys and its targets; the shop ids that only values name | as when it is saved |
 //! | an account | the keys of a part of its indexes, three requests | a pass to find them, then as an index |
 
 mod differs;
@@ -21,7 +21,7 @@ use std::fmt;
 pub use self::item::Tried;
 pub use self::report::Explained;
 use self::report::{AccountReport, ExplainReport, names_of, short};
-use self::stages::{Explaining, Judged, Values, WantedBy, named_by};
+use self::stages::{Explaining, Judged, Values, named_by};
 use super::error::ExportError;
 use super::invocation::Invocation;
 use super::judge::KvKey;
@@ -108,12 +108,9 @@ pub async fn explain<S: Services>(
     let explaining = Explaining { invocation, request };
     let report = match &request.subject {
         Subject::Index(index) => explaining.item(&settings_key(index), Values::new()).await,
-        Subject::Key(key) if is_query_config_key(key) => explaining.query_config(key, None).await,
+        Subject::Key(key) if is_query_config_key(key) => explaining.query_config(key).await,
         Subject::Key(key) => explaining.key(key).await,
-        Subject::Item(Tried { key, .. }) => match key.item().filter(|item| item.query.is_some()) {
-            Some(config) => explaining.query_config(&config.kv_key(), Some(config)).await,
-            None => explaining.item(key, Values::new()).await,
-        },
+        Subject::Item(tried) => explaining.item(&tried.key, Values::new()).await,
         Subject::Account { account, after } => explaining.account(account, after.as_deref()).await,
     };
     let asked = request.subject.to_string();
@@ -143,28 +140,22 @@ impl<S: Services> Explaining<'_, '_, S> {
         if values[&key].is_none() && pointed_at_by.is_empty() {
             return Err(Failure::Unknown(BTreeSet::new()));
         }
-        let judged = Judged { values, table, wanted: WantedBy::new(), names: BTreeSet::new() };
-        let report = self.report(&judged, None, |_| true);
+        let judged = Judged { values, table, ..Judged::default() };
+        let report = self.report(&judged, None, None, |_| true);
         Ok(Explained::Index(ExplainReport { pointed_at_by, ..report }))
     }
 
-    /// Explains a query config's key by an item, or else by the item to which its value refers.
-    async fn query_config(&self, name: &str, item: Option<ItemRef>) -> Found {
+    /// Explains a query config's key: the item to which its value refers.
+    async fn query_config(&self, name: &str) -> Found {
         let key = KvKey { namespace: Namespace::QueryConfigs, name: name.to_owned() };
         let values = self.read(Values::new(), key.namespace, [name.to_owned()]).await?;
-        let stored = values[&key].as_ref();
-        let referred_to = || stored?.query_config().filter(|item| item.kv_key() == name);
-        let item = item.or_else(referred_to);
-        if stored.is_none() && item.is_none() {
-            return Err(Failure::Unknown(BTreeSet::new()));
+        let Some(stored) = &values[&key] else { return Err(Failure::Unknown(BTreeSet::new())) };
+        if let Some(item) = stored.query_config().filter(|item| item.kv_key() == name) {
+            return self.item(&item.key(), values).await;
         }
-        let index = item.as_ref().map(|item| item.index.clone()).or_else(|| named_by(stored?));
-        let wanted = self.want(item.into_iter().collect()).await?;
-        // Whether the index's item can be exported decides about a key that no item asks for.
-        let owner = index.clone().filter(|_| wanted.is_empty());
-        let mut judged = self.judge(values, owner.as_slice(), wanted).await?;
-        judged.wanted.retain(|index, _| Some(index) != owner.as_ref());
-        Ok(Explained::Index(self.report(&judged, index.as_ref(), |_| true)))
+        let index = named_by(stored);
+        let judged = self.judge(values, BTreeMap::new(), index.as_slice()).await?;
+        Ok(Explained::Index(self.report(&judged, index.as_ref(), None, |_| true)))
     }
 
     /// Explains the next indexes of an account, as many as three requests read the keys of.
@@ -196,10 +187,11 @@ impl<S: Services> Explaining<'_, '_, S> {
         }
         let last = part.last().filter(|_| part.len() < found.len());
         let values = self.read(Values::new(), Namespace::Settings, keys).await?;
-        let judged = self.judge(values, &part, WantedBy::new()).await?;
+        let judged = self.judge(values, BTreeMap::new(), &part).await?;
         let reports = part.iter().map(|index| {
             let is_its = |key: &KvKey| found[index].contains(&key.name) && judged.knows(key);
-            self.report(&judged, Some(index), is_its)
+            let wanted = judged.wanted.get(&index.clone().into());
+            self.report(&judged, Some(index), wanted, is_its)
         });
         Ok(Explained::Account(AccountReport {
             system_account_id: account.to_owned(),
