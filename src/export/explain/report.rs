@@ -23,7 +23,13 @@ const MAX_NAME_CHARACTERS: usize = 512;
 #[serde(untagged)]
 pub enum Explained {
     Index(ExplainReport),
-    Account(AccountReport),
+    Account {
+        system_account_id: String,
+        indexes: Vec<ExplainReport>,
+        /// The last of these indexes, where there are more.
+        #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+        progress: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -123,15 +129,6 @@ pub struct TargetReport {
     pub points_at: Vec<String>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub another_account: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AccountReport {
-    pub system_account_id: String,
-    pub indexes: Vec<ExplainReport>,
-    /// The last of these indexes, where there are more.
-    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
-    pub progress: Option<String>,
 }
 
 impl<S: Services> Explaining<'_, '_, S> {
