@@ -567,7 +567,12 @@ mod tests {
         let broken = save("i", json!({"shop_id": {"S": "t"}, "index_endpoint": {"N": "7"}}));
         let rejected = "rejected; t rejected; a-i rejected; s rejected; \
                         ! the item can't be exported: index_endpoint";
-        let config = |number: &str| save_config(&json!({"x": {"N": number}}));
+        let takes_none = "rejected; t right; a-i rejected; \
+                          ! the item can't be exported: index_endpoint";
+        // The alias and the shop id of a query config are values like others.
+        let config = |x: &str| {
+            save_config(&json!({"x": {"N": x}, "shop_id": {"S": "s"}, "read_alias": {"S": "a-v2"}}))
+        };
         let removed = Tried { item: None, ..config("1") };
         let now = || vec![item("feature_flags", "1"), config("1")];
         check([
@@ -579,11 +584,13 @@ mod tests {
                 item("create_index_config", "2"),
                 "a-i right",
             ),
-            ("broken", vec![save("i", shop("s"))], broken, rejected),
+            ("broken", vec![save("i", shop("s"))], broken.clone(), rejected),
+            ("broken, and another's key", vec![save("j", shop("t"))], broken, takes_none),
             ("a new query config", vec![], config("1"), "q missing"),
             ("another query config", now(), config("2"), "q stale x"),
             ("the same query config", now(), config("1"), "q right"),
-            ("no query config", now(), removed, "absent; q orphaned"),
+            ("no query config", now(), removed.clone(), "absent; q orphaned"),
+            ("none that is known", vec![], removed, "absent; q foreign"),
         ])
         .await;
     }
