@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    /// Returns each path with the values there, held and wanted. There is none where it says `-`.
+    /// Returns each path with the held and the wanted value. `-` stands for none.
     fn differ(held: &Value, wanted: &Value) -> String {
         let differences = differences(&held.to_string(), &wanted.to_string(), Wants::Unmade);
         let shown = |value: &Option<Value>| value.as_ref().map_or("-".to_owned(), Value::to_string);

@@ -405,7 +405,7 @@ mod tests {
             Some(item) => fakes.table.put((key.clone(), item.clone())),
             None => fakes.table.remove(key),
         }
-        // The table says what the item is now, whatever the record says.
+        // Whatever the record says happened: the table says what the item is now.
         let keys = json!({"pk": {"S": key.pk}, "sk": {"S": key.sk}});
         let record = json!({"eventName": "REMOVE", "dynamodb": {"Keys": keys}}).to_string();
         let record = StreamRecord::read(serde_json::from_str(&record).unwrap());
@@ -443,7 +443,7 @@ mod tests {
         let verdicts: BTreeMap<&str, &str> =
             keys.map(|it| (it["key"].as_str().unwrap(), it["verdict"].as_str().unwrap())).collect();
         for name in streamed.keys().map(String::as_str).chain(verdicts.keys().copied()) {
-            // A key that is not told may be a repair's.
+            // An explain tells no key that only a listing finds. A repair may change such a key, a batch may not.
             let after = if verdicts.contains_key(name) { &repaired } else { &streamed };
             let (was, is) = (before.get(name), after.get(name));
             match verdicts.get(name) {

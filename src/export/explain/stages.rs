@@ -38,7 +38,7 @@ pub struct Wanted {
 pub struct Judged {
     pub values: Values,
     pub table: Table,
-    /// What the items want that have the keys, or that were asked about.
+    /// What items want: those that have the keys, and those that were asked about.
     pub wanted: BTreeMap<ItemRef, Wanted>,
     /// The names of the account's indexes, if the request names an index.
     pub names: BTreeSet<String>,
@@ -109,8 +109,8 @@ impl<S: Services> Explaining<'_, '_, S> {
         table
     }
 
-    /// Makes a pass for the keys that were read, and judges them by what their items want, and these indexes'.
-    /// Items that are known count as they are, whatever the table has; `None` is absent.
+    /// Makes a pass for the keys that were read, and judges them. Reads what the items that have them want, and the
+    /// items of these indexes. A known item counts whatever the table has; `None` counts as absent.
     pub async fn judge(
         &self,
         values: Values,
@@ -158,12 +158,13 @@ impl<S: Services> Explaining<'_, '_, S> {
         Ok(Judged { values, table, wanted, names })
     }
 
-    /// Returns what items want, if they are exported.
+    /// Returns what items want. Items that are never exported are left out.
     async fn want(&self, items: BTreeMap<ItemKey, Item>) -> BTreeMap<ItemRef, Wanted> {
         let invocation = self.invocation;
         let decoded = items.into_iter().filter_map(|(key, item)| {
-            let exportable = Exportable::decode(&key.item()?, &item, invocation.config);
-            Some((key.item()?, points_at(&key, &item), exportable))
+            let item_ref = key.item()?;
+            let exportable = Exportable::decode(&item_ref, &item, invocation.config);
+            Some((item_ref, points_at(&key, &item), exportable))
         });
         let decoded: Vec<_> = decoded.collect();
         let mut api_keys = ApiKeys::new(Fallback::Nothing, invocation.budget.api_keys);
