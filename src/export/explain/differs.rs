@@ -167,79 +167,72 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn differ(held: &Value, wanted: &Value) -> Value {
+    /// Returns each path with the held and the wanted value. `-` stands for none.
+    fn differ(held: &Value, wanted: &Value) -> String {
         let differences = differences(&held.to_string(), &wanted.to_string(), Wants::Unmade);
-        serde_json::to_value(differences).unwrap()
+        let shown = |value: &Option<Value>| value.as_ref().map_or("-".to_owned(), Value::to_string);
+        let lines = differences.iter().map(|Difference { path, held, wanted }| {
+            format!("{path}: {} {}", shown(held), shown(wanted))
+        });
+        lines.collect::<Vec<_>>().join("; ")
     }
 
     #[test]
     fn a_path_leads_to_what_differs_and_shows_both_values_but_none_that_is_absent() {
-        for (held, wanted, expected) in [
+        for (name, held, wanted, expected) in [
             (
+                "fields",
                 json!({"a": {"on": true, "same": [1]}, "gone": [1], "n": null, "same": {}}),
                 json!({"a": {"on": false, "same": [1]}, "new": {"x": "y"}, "n": 1, "same": {}}),
-                json!([
-                    {"path": "a.on", "held": true, "wanted": false},
-                    {"path": "gone", "held": [1]},
-                    {"path": "n", "held": null, "wanted": 1},
-                    {"path": "new", "wanted": {"x": "y"}},
-                ]),
+                r#"a.on: true false; gone: [1] -; n: null 1; new: - {"x":"y"}"#,
             ),
             (
+                "lists",
                 json!({"x": {"targets": [{"weight": 0.5}, {"weight": 0.5}]}}),
                 json!({"x": {"targets": [{"weight": 1.0}]}}),
-                json!([
-                    {"path": "x.targets[0].weight", "held": 0.5, "wanted": 1.0},
-                    {"path": "x.targets[1]", "held": {"weight": 0.5}},
-                ]),
+                r#"x.targets[0].weight: 0.5 1.0; x.targets[1]: {"weight":0.5} -"#,
             ),
             (
+                "no secrets",
                 json!({"note": "the key of C", "url": "https://h/x"}),
                 json!({}),
-                json!([
-                    {"path": "note", "held": "the key of C"},
-                    {"path": "url", "held": "https://h/x"},
-                ]),
+                r#"note: "the key of C" -; url: "https://h/x" -"#,
             ),
             (
+                "types",
                 json!({"a": {"b": 1}, "n": 1}),
                 json!({"a": [1], "n": 1.0}),
-                json!([
-                    {"path": "a", "held": {"b": 1}, "wanted": [1]},
-                    {"path": "n", "held": 1, "wanted": 1.0},
-                ]),
+                r#"a: {"b":1} [1]; n: 1 1.0"#,
             ),
         ] {
-            assert_eq!(differ(&held, &wanted), expected);
+            assert_eq!(differ(&held, &wanted), expected, "{name}");
         }
     }
 
     #[test]
     fn what_differs_without_a_path_is_the_value_which_does_not_show() {
-        let differ = |held: &str, wanted: &str| {
-            serde_json::to_value(differences(held, wanted, Wants::Unmade)).unwrap()
-        };
         let value = r#"{"CANARY":1,"b":2}"#;
-        assert_eq!(differ(value, value), json!([]));
+        assert_eq!(differences(value, value, Wants::Unmade), []);
         let other_order = r#"{"b":2,"CANARY":1}"#;
         for held in [other_order, "CANARY", r#"["CANARY"]"#, "", "null", "{", &"[".repeat(9_999)] {
-            let whole = json!([{"path": "(value)", "held": MASK, "wanted": MASK}]);
-            assert_eq!(differ(held, value), whole, "{held}");
+            let mask = Some(MASK.into());
+            let whole = Difference { path: "(value)".into(), held: mask.clone(), wanted: mask };
+            assert_eq!(differences(held, value, Wants::Unmade), [whole], "{held}");
         }
     }
 
     #[test]
     fn an_api_key_that_is_unavailable_is_not_compared() {
-        let value = |api_key: &str, pixel: &str| {
-            json!({"marqo_api_key": api_key, "pixel_id": pixel}).to_string()
-        };
-        for (wanted, wants, paths) in [
-            (value("?", "x"), Wants::Unavailable, vec![]),
-            (value("?", "y"), Wants::Unavailable, vec!["pixel_id"]),
-            (value("?", "x"), Wants::Unmade, vec!["marqo_api_key"]),
+        let held = r#"{"marqo_api_key":"k","pixel_id":"x"}"#;
+        for (pixel_id, wants, expected) in [
+            ("x", Wants::Unavailable, None),
+            ("y", Wants::Unavailable, Some("pixel_id")),
+            ("x", Wants::Unmade, Some("marqo_api_key")),
         ] {
-            let found = differences(&value("k", "x"), &wanted, wants);
-            assert_eq!(found.iter().map(|it| &*it.path).collect::<Vec<_>>(), paths, "{wanted}");
+            let wanted = json!({"marqo_api_key": "", "pixel_id": pixel_id}).to_string();
+            let found = differences(held, &wanted, wants);
+            let paths: Vec<&str> = found.iter().map(|it| &*it.path).collect();
+            assert_eq!(paths, Vec::from_iter(expected), "{pixel_id} {wants:?}");
         }
     }
 
@@ -272,7 +265,7 @@ mod tests {
                 (&place, json!({"marqo_api_key": "k", "x": 1, "headers": 1, "url": 1})),
                 (&more, json!({"marqo_api_key": [CANARY]})),
             ] {
-                let shown = differ(held, &wanted).to_string();
+                let shown = differ(held, &wanted);
                 assert!(!shown.contains(CANARY) && !shown.contains("47114711"), "{shown}");
                 assert!(shown.contains(MASK), "{shown}");
             }
@@ -289,11 +282,12 @@ mod tests {
             (fields(51), json!({}), "…"),
             (json!({"a": fields(200)}), json!({"a": {}}), "…"),
         ] {
-            let found = differ(&held, &wanted);
-            assert_eq!((found.as_array().unwrap().len(), &found[49]["path"]), (50, &json!(last)));
+            let found = differences(&held.to_string(), &wanted.to_string(), Wants::Unmade);
+            assert_eq!((found.len(), &*found[49].path), (50, last));
         }
-        let long = differ(&json!({"x".repeat(1_000): "y".repeat(9_999)}), &json!({}));
-        let characters = |name: &str| long[0][name].as_str().unwrap().chars().count();
-        assert_eq!((characters("path"), characters("held")), (201, MAX_VALUE_CHARACTERS + 1));
+        let long = json!({"x".repeat(1_000): "y".repeat(9_999)}).to_string();
+        let Difference { path, held, .. } = differences(&long, "{}", Wants::Unmade).remove(0);
+        let characters = [&*path, held.unwrap().as_str().unwrap()].map(|it| it.chars().count());
+        assert_eq!(characters, [MAX_PATH_CHARACTERS + 1, MAX_VALUE_CHARACTERS + 1]);
     }
 }

@@ -1,15 +1,15 @@
 //! Explains an item: the saved one, or one that is tried. What would become of KV if that were saved, or removed,
 //! is judged by a table that has it instead of the saved one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::report::{Explained, ItemState, MAX_ITEMS, TargetReport, short};
-use super::stages::{Explaining, Judged, Values, WantedBy};
+use super::report::{Explained, ItemState, MAX_ITEMS, TargetReport, TriedReport, short};
+use super::stages::{Explaining, Judged, Values};
 use super::{Failure, Found};
 use crate::export::judge::{KvKey, Table, Verdict};
 use crate::export::table::read_items;
-use crate::index::IndexRef;
-use crate::item::{AliasTarget, IndexSettings, Item, ItemKey, alias_targets, claimed_keys};
+use crate::index::{IndexRef, ItemRef};
+use crate::item::{AliasTarget, Item, ItemKey, alias_targets, claimed_keys};
 use crate::kv::Namespace;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::ports::Services;
@@ -28,72 +28,79 @@ pub struct Tried {
 }
 
 impl<S: Services> Explaining<'_, '_, S> {
-    /// Explains an index item, or another item with aliases, and the settings keys that have been read before.
-    pub async fn item(&self, key: &ItemKey, mut values: Values) -> Found {
-        let index = key.item().map(|item| item.index);
-        let index = index.as_ref();
+    /// Explains an item that is exported, or another item with aliases, and the keys that have been read before.
+    pub async fn item(&self, key: &ItemKey, values: Values) -> Found {
+        let item_ref = key.item();
+        let index = item_ref.as_ref().map(|item| &item.index);
+        let namespace = item_ref.as_ref().map(ItemRef::namespace).unwrap_or_default();
         let until = self.invocation.budget.deadline;
-        let saved = read_items(self.invocation, until, [key.clone()]).await?;
-        let saved = saved.get(key);
+        let saved = read_items(self.invocation, until, [key.clone()]).await?.remove(key);
         let tried = self.item_to_try();
-        let item = tried.map_or(saved, |tried| tried.item.as_ref());
+        let item = tried.map_or_else(|| saved.clone(), |tried| tried.item.clone());
 
-        let asked_by = |item: Option<&Item>| -> BTreeSet<String> {
-            let keys = index.zip(item).map(|(index, item)| claimed_keys(index, &item.attributes()));
-            keys.into_iter().flatten().collect()
-        };
-        let asked = asked_by(item);
-        let given_up = &asked_by(saved) - &asked;
-        let mut own: BTreeSet<String> = values.keys().map(|key| key.name.clone()).collect();
-        own.extend(asked.iter().chain(&given_up).cloned());
-        own.extend(index.map(IndexRef::index_id));
-        let [targets, released] = [item, saved].map(|item| {
-            let item = item.filter(|_| tried.is_some());
-            item.into_iter().flat_map(|item| points_at(key, item)).take(MAX_TARGETS)
+        let [asked, asked_before] = [&item, &saved].map(|item| match (&item_ref, item) {
+            (Some(ItemRef { index, query: None }), Some(item)) => {
+                BTreeSet::from_iter(claimed_keys(index, &item.attributes()))
+            }
+            _ => BTreeSet::new(),
         });
-        let targets: BTreeSet<String> = targets.collect();
-        let others = targets.iter().cloned().chain(released.take(MAX_TARGETS - targets.len()));
-        values = self.read(values, Namespace::Settings, &own | &others.collect()).await?;
+        let mut own: BTreeSet<String> = values.keys().map(|key| key.name.clone()).collect();
+        own.extend(asked.union(&asked_before).cloned());
+        own.extend(item_ref.as_ref().map(ItemRef::kv_key));
+        let has_aliases = tried.is_some() && namespace == Namespace::Settings;
+        let [targets, released] = [&item, &saved].map(|item| {
+            let item = item.iter().filter(|_| has_aliases);
+            item.flat_map(|item| points_at(key, item))
+        });
+        let targets: BTreeSet<String> = targets.take(MAX_TARGETS).collect();
+        let others = targets.iter().cloned().chain(released).take(MAX_TARGETS);
+        let values = self.read(values, namespace, own.iter().cloned().chain(others)).await?;
         let shop_ids = values.iter().filter_map(|(key, stored)| {
             let settings = stored.as_ref()?.settings()?;
-            settings.shop_id.filter(|_| own.contains(&key.name) && Some(&settings.index) == index)
+            let is_its = own.contains(&key.name) && Some(&settings.index) == index;
+            settings.shop_id.filter(|_| is_its && namespace == Namespace::Settings)
         });
         let shop_ids: BTreeSet<String> = shop_ids.collect();
         own.extend(shop_ids.iter().cloned());
-        values = self.read(values, Namespace::Settings, shop_ids).await?;
+        let values = self.read(values, namespace, shop_ids).await?;
 
-        let indexes = index.map(std::slice::from_ref).unwrap_or_default();
-        let judged = self.judge(values, indexes, WantedBy::new()).await?;
-        let mut report = self.report(&judged, index, |key| {
-            let is_released =
-                !targets.contains(&key.name) && judged.table.verdict(key) == Verdict::Orphaned;
-            judged.knows(key) && (own.contains(&key.name) || is_released)
+        // Whether the index's item can be exported decides about a key that no item asks for.
+        let owner = index.filter(|_| item.is_none()).cloned();
+        let known = BTreeMap::from([(key.clone(), item.clone())]);
+        let judged = self.judge(values, known, owner.as_slice()).await?;
+        let wanted = item_ref.as_ref().and_then(|item| judged.wanted.get(item));
+        let mut report = self.report(&judged, index, wanted, |key| {
+            let is_known = judged.knows(key) || namespace == Namespace::QueryConfigs;
+            let is_released = !targets.contains(&key.name) && judged.table.is_orphaned(&key.name);
+            is_known && (own.contains(&key.name) || is_released)
         });
         if index.is_none() && item.is_some() {
             report.item = ItemState::Skipped;
         }
-        if let Some(findings) = &mut report.tried {
-            findings.warning = index.zip(item).and_then(|(index, item)| {
-                IndexSettings::decode(index, &item.attributes()).ok()?.warning
-            });
-            findings.targets = targets.iter().map(|it| target(it, &key.pk, &judged)).collect();
-            findings.breaks.extend(targets.iter().filter_map(|it| lack(it, &judged)));
-            if report.item != ItemState::Rejected {
-                let taken = asked.iter().filter_map(|name| taken(name, index?, &judged.table));
-                let needed = given_up.iter().filter_map(|name| needed(name, index, &judged.table));
-                findings.breaks.extend(taken.chain(needed));
-            }
-        }
         let is_absent = report.item == ItemState::Absent;
         if is_absent && report.keys.is_empty() && report.pointed_at_by.is_empty() {
             return Err(Failure::Unknown(judged.names));
+        }
+        if tried.is_some() {
+            let path = report.path.iter();
+            let rejected = path.map(|path| format!("the item can't be exported: {path}"));
+            let lacks = targets.iter().filter_map(|it| lack(it, &judged));
+            let taken = asked.iter().filter_map(|name| taken(name, index?, &judged.table));
+            let given_up = asked_before.difference(&asked);
+            let needed = given_up.filter_map(|name| needed(name, index, &judged.table));
+            let moved = taken.chain(needed).filter(|_| report.path.is_none());
+            report.tried = Some(TriedReport {
+                warning: wanted.and_then(|wanted| wanted.warning.clone()),
+                targets: targets.iter().map(|it| target(it, &key.pk, &judged)).collect(),
+                breaks: rejected.chain(lacks).chain(moved).collect(),
+            });
         }
         Ok(Explained::Index(report))
     }
 }
 
 /// Returns the index ids that the active aliases of an item name, without its own.
-fn points_at(key: &ItemKey, item: &Item) -> BTreeSet<String> {
+pub fn points_at(key: &ItemKey, item: &Item) -> BTreeSet<String> {
     let own = key.item().map(|item| item.index.index_id());
     let targets = alias_targets(&key.pk, &item.attributes()).into_iter();
     let index_ids = targets.filter_map(|target| match target {
@@ -103,16 +110,15 @@ fn points_at(key: &ItemKey, item: &Item) -> BTreeSet<String> {
     index_ids.filter(|index_id| Some(index_id) != own.as_ref()).collect()
 }
 
-fn target(index_id: &str, account: &str, Judged { table, wanted, .. }: &Judged) -> TargetReport {
+fn target(index_id: &str, account: &str, judged: &Judged) -> TargetReport {
     let key = KvKey::of_settings(index_id);
-    let index = table.claim_of(&key).map(|claim| &*claim.index);
-    let wanted = index.and_then(|index| wanted.get(index));
-    let points_at = wanted.into_iter().flat_map(|wanted| points_at(&wanted.key, &wanted.item));
+    let points_at = judged.wanted_under(&key).into_iter().flat_map(|wanted| &wanted.points_at);
+    let claim = judged.table.claim_of(&key);
     TargetReport {
         index_id: short(index_id),
-        verdict: table.verdict(&key),
-        points_at: points_at.take(MAX_ITEMS).map(|name| short(&name)).collect(),
-        another_account: index.is_some_and(|index| index.account != account),
+        verdict: judged.table.verdict(&key),
+        points_at: points_at.take(MAX_ITEMS).map(|name| short(name)).collect(),
+        another_account: claim.is_some_and(|claim| claim.index.account != account),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::differs::{Difference, differences};
-use super::stages::{Explaining, Judged, named_by};
+use super::stages::{Explaining, Judged, Wanted, named_by};
 use crate::export::judge::{KvKey, Verdict, Wants};
 use crate::export::reconcile::cut;
 use crate::index::IndexRef;
@@ -23,7 +23,13 @@ const MAX_NAME_CHARACTERS: usize = 512;
 #[serde(untagged)]
 pub enum Explained {
     Index(ExplainReport),
-    Account(AccountReport),
+    Account {
+        system_account_id: String,
+        indexes: Vec<ExplainReport>,
+        /// The last of these indexes, where there are more.
+        #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
+        progress: Option<String>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -58,7 +64,7 @@ pub enum ItemState {
 }
 
 /// An index, or another item: its sort key stands for the index's name then.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ItemName {
     pub system_account_id: String,
     pub index_name: String,
@@ -72,9 +78,8 @@ impl From<&IndexRef> for ItemName {
 
 impl From<&ItemKey> for ItemName {
     fn from(key: &ItemKey) -> Self {
-        let index = key.item().filter(|item| item.query.is_none()).map(|item| item.index.name);
-        let name = index.as_ref().unwrap_or(&key.sk);
-        Self { system_account_id: short(&key.pk), index_name: short(name) }
+        let name = key.item().map_or_else(|| key.sk.clone(), |item| item.index.name);
+        Self { system_account_id: short(&key.pk), index_name: short(&name) }
     }
 }
 
@@ -104,7 +109,7 @@ pub struct KeyReport {
 }
 
 /// What saving an item would do beside what its keys say.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TriedReport {
     /// What is odd about the item, which would be exported all the same.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,24 +131,16 @@ pub struct TargetReport {
     pub another_account: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct AccountReport {
-    pub system_account_id: String,
-    pub indexes: Vec<ExplainReport>,
-    /// The last of these indexes, where there are more.
-    #[serde(rename = "continue", skip_serializing_if = "Option::is_none")]
-    pub progress: Option<String>,
-}
-
 impl<S: Services> Explaining<'_, '_, S> {
-    /// Returns the report on an index and on the keys that are shown.
+    /// Returns the report on an index, its item, and the keys that are shown.
     pub fn report(
         &self,
         judged: &Judged,
         index: Option<&IndexRef>,
+        item: Option<&Wanted>,
         shows: impl Fn(&KvKey) -> bool,
     ) -> ExplainReport {
-        let Judged { values, table, wanted, .. } = judged;
+        let Judged { values, table, .. } = judged;
         let index_id = index.map(IndexRef::index_id).unwrap_or_default();
         let is_its = |key: &KvKey| table.claimants(key).any(|claimant| Some(&**claimant) == index);
         let owns = |key: &KvKey| table.owner_of(key).is_some_and(|owner| Some(&**owner) == index);
@@ -155,38 +152,34 @@ impl<S: Services> Explaining<'_, '_, S> {
         keys.sort_by_key(|key| (!is_its(key), key.name == index_id));
         let keys: Vec<KeyReport> =
             keys.into_iter().map(|key| self.report_key(judged, key)).collect();
-        let item = index.and_then(|index| wanted.get(index)).map(|wanted| &wanted.value);
-        let path = item.and_then(|value| Some(short(&value.as_ref().err()?.path)));
-        let breaks = path.iter().map(|path| format!("the item can't be exported: {path}"));
+        let path = item.and_then(|item| Some(short(&item.value.as_ref().err()?.path)));
         ExplainReport {
             index: index.map(ItemName::from),
             item: match item {
                 None => ItemState::Absent,
-                Some(Err(_)) => ItemState::Rejected,
-                Some(Ok(_)) => ItemState::Exportable,
+                Some(_) if path.is_some() => ItemState::Rejected,
+                Some(_) => ItemState::Exportable,
             },
             pointed_at_by: names_of(pointers.collect()),
             api_key_unavailable: keys.iter().any(|key| key.api_key_unavailable),
-            tried: self
-                .item_to_try()
-                .map(|_| TriedReport { breaks: breaks.collect(), ..TriedReport::default() }),
+            tried: None,
             keys,
             path,
         }
     }
 
-    fn report_key(&self, Judged { values, table, wanted, .. }: &Judged, key: &KvKey) -> KeyReport {
-        let stored = values[key].as_ref();
+    fn report_key(&self, judged: &Judged, key: &KvKey) -> KeyReport {
+        let stored = judged.values[key].as_ref();
         let metadata = stored.and_then(StoredValue::metadata);
-        let wanted = table.claim_of(key).and_then(|claim| wanted.get(&*claim.index));
+        let wanted = judged.wanted_under(key);
         let differs = stored.zip(wanted).and_then(|(held, wanted)| {
             Some(differences(&held.value, wanted.value.as_ref().ok()?, wanted.wants))
         });
         let differs = differs.unwrap_or_default();
-        let claimants: BTreeSet<_> = table.claimants(key).map(|it| ItemName::from(&**it)).collect();
+        let claimants: BTreeSet<&IndexRef> = judged.table.claimants(key).map(|it| &**it).collect();
         KeyReport {
             key: key.name.clone(),
-            verdict: table.verdict(key),
+            verdict: judged.table.verdict(key),
             named: stored.and_then(named_by).as_ref().map(ItemName::from),
             environment: metadata.as_ref().and_then(|it| it.shown_environment().map(str::to_owned)),
             exported_at: metadata.as_ref().and_then(|it| it.exported_at.clone()),
@@ -194,14 +187,14 @@ impl<S: Services> Explaining<'_, '_, S> {
             source: metadata.as_ref().and_then(|it| it.source),
             differs: differs.iter().map(|difference| difference.path.clone()).collect(),
             values: self.request.values.then_some(differs),
-            claimed_by: claimants.into_iter().take(MAX_ITEMS).collect(),
+            claimed_by: names_of(claimants),
             api_key_unavailable: wanted.is_some_and(|it| it.wants == Wants::Unavailable),
         }
     }
 }
 
-pub fn names_of(items: BTreeSet<&ItemKey>) -> Vec<ItemName> {
-    items.into_iter().take(MAX_ITEMS).map(ItemName::from).collect()
+pub fn names_of<T: Into<ItemName>>(items: BTreeSet<T>) -> Vec<ItemName> {
+    items.into_iter().take(MAX_ITEMS).map(Into::into).collect()
 }
 
 /// Returns a name as a report shows it.

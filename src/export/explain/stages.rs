@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::SecretString;
 
+use super::item::points_at;
 use super::{Explain, Subject, Tried};
 use crate::export::api_keys::{ApiKeys, Fallback, NotExportable};
 use crate::export::bulk;
@@ -23,21 +24,22 @@ pub type Values = BTreeMap<KvKey, Option<StoredValue>>;
 
 /// What an item wants under its keys.
 pub struct Wanted {
-    pub key: ItemKey,
-    pub item: Item,
     pub wants: Wants,
     /// The value, without its API key where that is unavailable.
     pub value: Result<String, Rejection>,
+    /// What is odd about the item, which can be exported all the same.
+    pub warning: Option<String>,
+    /// The index ids that its active aliases name, without its own.
+    pub points_at: BTreeSet<String>,
 }
 
-/// What items want, by their indexes.
-pub type WantedBy = BTreeMap<IndexRef, Wanted>;
-
 /// The keys that were read, with what the table says of them.
+#[derive(Default)]
 pub struct Judged {
     pub values: Values,
     pub table: Table,
-    pub wanted: WantedBy,
+    /// What items want: those that have the keys, and those that were asked about.
+    pub wanted: BTreeMap<ItemRef, Wanted>,
     /// The names of the account's indexes, if the request names an index.
     pub names: BTreeSet<String>,
 }
@@ -46,6 +48,11 @@ impl Judged {
     /// Returns whether KV holds something under a key, or an item asks for it.
     pub fn knows(&self, key: &KvKey) -> bool {
         self.values.get(key).is_some_and(Option::is_some) || self.table.claim_of(key).is_some()
+    }
+
+    /// Returns what the item that has a key wants.
+    pub fn wanted_under(&self, key: &KvKey) -> Option<&Wanted> {
+        self.wanted.get(&self.table.claim_of(key)?.item())
     }
 }
 
@@ -77,7 +84,7 @@ impl<S: Services> Explaining<'_, '_, S> {
         names: impl IntoIterator<Item = String>,
     ) -> Result<Values, ExportError> {
         let keys = names.into_iter().map(|name| KvKey { namespace, name });
-        let keys: Vec<KvKey> = keys.filter(|key| !values.contains_key(key)).collect();
+        let keys: BTreeSet<KvKey> = keys.filter(|key| !values.contains_key(key)).collect();
         let names = keys.iter().map(|key| key.name.clone());
         let names = names.filter(|name| check_key(name).is_ok());
         let mut failure = None;
@@ -103,26 +110,71 @@ impl<S: Services> Explaining<'_, '_, S> {
         table
     }
 
-    /// Returns what items want. An item that is tried counts as if it were saved.
-    pub async fn want(&self, items: BTreeSet<ItemRef>) -> Result<WantedBy, ExportError> {
-        let (invocation, keys) = (self.invocation, items.iter().map(ItemRef::key));
-        let mut found = read_items(invocation, invocation.budget.deadline, keys).await?;
-        if let Some(Tried { key, item }) = self.item_to_try() {
-            found.remove(key);
-            found.extend(item.clone().map(|item| (key.clone(), item)));
+    /// Makes a pass for the keys that were read, and judges them. Reads what the items that have them want, and the
+    /// items of these indexes. A known item counts whatever the table has; `None` counts as absent.
+    pub async fn judge(
+        &self,
+        values: Values,
+        known: BTreeMap<ItemKey, Option<Item>>,
+        indexes: &[IndexRef],
+    ) -> Result<Judged, ExportError> {
+        let mut names = BTreeSet::new();
+        let mut table = look(self.invocation, self.table(&values), |key| {
+            if let Subject::Index(asked) = &self.request.subject
+                && asked.account == key.pk
+            {
+                names.extend(key.item().map(|item| item.index.name));
+            }
+            !known.contains_key(key)
+        })
+        .await?;
+        for (key, item) in &known {
+            item.iter().for_each(|item| table.add(key, &item.attributes(), Wants::Unmade));
         }
-        let decoded = items.into_iter().filter_map(|item_ref| {
-            let (key, item) = found.remove_entry(&item_ref.key())?;
+        let claims = table.rows.values().filter_map(|row| row.claim.as_ref());
+        let asked = claims.map(Claim::item).chain(indexes.iter().cloned().map(ItemRef::from));
+        let unread = asked.map(|item| item.key()).filter(|key| !known.contains_key(key));
+        let unread: BTreeSet<ItemKey> = unread.collect();
+        let until = self.invocation.budget.deadline;
+        let mut items = read_items(self.invocation, until, unread).await?;
+        items.extend(known.into_iter().filter_map(|(key, item)| Some((key, item?))));
+        let wanted = self.want(items).await;
+
+        let is_rejected = |item: &ItemRef| wanted[item].wants == Wants::Rejected;
+        for item in wanted.keys().filter(|item| item.query.is_none() && is_rejected(item)) {
+            table.resolve_owner(&item.index, Some(Wants::Rejected));
+        }
+        let written = self.item_to_try().and_then(|tried| tried.key.item());
+        let written = written.filter(|item| wanted.contains_key(item) && !is_rejected(item));
+        let written = written.map(|item| item.index);
+        for Row { claim, others, .. } in table.rows.values_mut() {
+            let Some(claim) = claim else { continue };
+            // A write gives an item the keys that it asks for, whoever has them.
+            if let Some(other) = others.iter_mut().find(|other| Some(&***other) == written.as_ref())
+            {
+                std::mem::swap(&mut claim.index, other);
+            }
+            claim.wants = wanted.get(&claim.item()).map_or(claim.wants, |wanted| wanted.wants);
+        }
+        Ok(Judged { values, table, wanted, names })
+    }
+
+    /// Returns what items want. Items that are never exported are left out.
+    async fn want(&self, items: BTreeMap<ItemKey, Item>) -> BTreeMap<ItemRef, Wanted> {
+        let invocation = self.invocation;
+        let decoded = items.into_iter().filter_map(|(key, item)| {
+            let item_ref = key.item()?;
             let exportable = Exportable::decode(&item_ref, &item, invocation.config);
-            Some((item_ref.index, key, item, exportable))
+            Some((item_ref, points_at(&key, &item), exportable))
         });
         let decoded: Vec<_> = decoded.collect();
         let mut api_keys = ApiKeys::new(Fallback::Nothing, invocation.budget.api_keys);
         let exportable = decoded.iter().filter_map(|(.., exportable)| exportable.as_ref().ok());
         api_keys.find(invocation, exportable).await;
-        let wanted = decoded.into_iter().map(|(index, key, item, exportable)| {
+        let wanted = decoded.into_iter().map(|(item, points_at, exportable)| {
             let settings = exportable.as_ref().ok().and_then(Exportable::settings);
             let without_api_key = settings.map(|(it, _)| it.value(&SecretString::default()));
+            let warning = settings.and_then(|(it, _)| it.warning.clone());
             let value = exportable.map_err(Into::into).and_then(|it| it.value(&api_keys));
             let (wants, value) = match value {
                 Ok(value) => (Wants::Value(Digest::of(value.as_bytes())), Ok(value)),
@@ -131,64 +183,8 @@ impl<S: Services> Explaining<'_, '_, S> {
                     (Wants::Unavailable, Ok(without_api_key.unwrap_or_default()))
                 }
             };
-            (index, Wanted { key, item, wants, value })
+            (item, Wanted { wants, value, warning, points_at })
         });
-        Ok(wanted.collect())
-    }
-
-    /// Makes a pass for the keys that were read, and judges them by what these indexes want, and the items that
-    /// have the keys. An item that is tried counts instead of the saved one.
-    pub async fn judge(
-        &self,
-        values: Values,
-        indexes: &[IndexRef],
-        mut wanted: WantedBy,
-    ) -> Result<Judged, ExportError> {
-        let tried = self.item_to_try();
-        let mut table = self.table(&values);
-        // The pass leaves query configs out.
-        for Wanted { key, item, wants, .. } in wanted.values() {
-            table.add(key, &item.attributes(), *wants);
-        }
-        let mut names = BTreeSet::new();
-        let mut table = look(self.invocation, table, |key| {
-            if let Subject::Index(asked) = &self.request.subject
-                && asked.account == key.pk
-            {
-                names.extend(key.item().map(|item| item.index.name));
-            }
-            tried.is_none_or(|tried| tried.key != *key)
-        })
-        .await?;
-        if let Some(Tried { key, item: Some(item) }) = tried {
-            let decoded =
-                key.item().map(|it| Exportable::decode(&it, item, self.invocation.config));
-            let is_rejected = decoded.is_some_and(|decoded| decoded.is_err());
-            let wants = if is_rejected { Wants::Rejected } else { Wants::Unmade };
-            table.add(key, &item.attributes(), wants);
-        }
-        let claims = table.rows.values().filter_map(|row| row.claim.as_ref());
-        let asking = claims.map(Claim::item).chain(indexes.iter().cloned().map(ItemRef::from));
-        let is_open = |it: &ItemRef| it.query.is_none() && !wanted.contains_key(&it.index);
-        let asking = asking.filter(is_open).collect();
-        wanted.extend(self.want(asking).await?);
-        for (index, Wanted { key, .. }) in
-            wanted.iter().filter(|(_, it)| it.wants == Wants::Rejected)
-        {
-            if *key == ItemRef::from(index.clone()).key() {
-                table.resolve_owner(index, Some(Wants::Rejected));
-            }
-        }
-        let is_rejected = |index| wanted.get(index).is_some_and(|it| it.wants == Wants::Rejected);
-        let written = indexes.iter().find(|index| tried.is_some() && !is_rejected(index));
-        for Row { claim, others, .. } in table.rows.values_mut() {
-            let Some(claim) = claim else { continue };
-            // A write gives an item the keys that it asks for, whoever has them.
-            if let Some(other) = others.iter_mut().find(|other| Some(&***other) == written) {
-                std::mem::swap(&mut claim.index, other);
-            }
-            claim.wants = wanted.get(&*claim.index).map_or(claim.wants, |wanted| wanted.wants);
-        }
-        Ok(Judged { values, table, wanted, names })
+        wanted.collect()
     }
 }
