@@ -1,5 +1,7 @@
-//! What serde does not offer: JSON that may be secret, and structs that are read from objects only.
+//! What serde does not offer: JSON that may be secret, objects whose fields are read one by one, and structs
+//! that are read from objects only.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
@@ -46,6 +48,17 @@ impl PartialEq for Json {
 impl fmt::Debug for Json {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes of JSON", self.get().len())
+    }
+}
+
+/// The fields of a JSON object, with their values unread. Where a name is there twice, the last one counts.
+#[derive(Default, Deserialize)]
+pub struct Fields<'a>(#[serde(borrow)] BTreeMap<String, &'a RawValue>);
+
+impl<'a> Fields<'a> {
+    /// Returns a field that is there and of this type.
+    pub fn get<T: Deserialize<'a>>(&self, name: &str) -> Option<T> {
+        serde_json::from_str(self.0.get(name)?.get()).ok()
     }
 }
 

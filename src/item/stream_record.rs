@@ -1,13 +1,12 @@
 //! Stream records. Each is decoded by itself, so that a malformed one takes no other down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Item, ItemKey, Map, Rejection};
+use super::{Item, ItemKey, Rejection};
 use crate::index::ItemRef;
-use crate::json::from_object;
+use crate::json::{Fields, from_object};
 
 pub const EVENT_SOURCE: &str = "aws:dynamodb";
 
@@ -56,13 +55,13 @@ pub enum Change {
 impl StreamRecord {
     /// Reads one record of an event. Never fails: anything may be in a record's place.
     pub fn read(json: &RawValue) -> Self {
-        let record = Fields::read(json);
-        let change = record.0.get("dynamodb").map(|json| Fields::read(json)).unwrap_or_default();
-        let created_at: Option<f64> = change.parse("ApproximateCreationDateTime");
+        let record: Fields<'_> = serde_json::from_str(json.get()).unwrap_or_default();
+        let change: Fields<'_> = record.get("dynamodb").unwrap_or_default();
+        let created_at: Option<f64> = change.get("ApproximateCreationDateTime");
         Self {
-            sequence_number: change.parse("SequenceNumber"),
-            event_source: record.parse("eventSource"),
-            source_arn: record.parse("eventSourceARN"),
+            sequence_number: change.get("SequenceNumber"),
+            event_source: record.get("eventSource"),
+            source_arn: record.get("eventSourceARN"),
             created_at: created_at.filter(|seconds| (0.0..=LATEST_SECONDS).contains(seconds)),
             content: content(&record, &change),
         }
@@ -70,19 +69,20 @@ impl StreamRecord {
 }
 
 fn content(record: &Fields<'_>, change: &Fields<'_>) -> Content {
-    let key = change.0.get("Keys").and_then(|json| from_object::<ItemKey>(json.get()).ok());
+    let key =
+        change.get("Keys").and_then(|json: &RawValue| from_object::<ItemKey>(json.get()).ok());
     let Some(key) = key else {
         let reason = "is missing, or is not as in a DynamoDB stream record";
         return Content::Unknown(Rejection::new("dynamodb.Keys", reason));
     };
     let Some(item) = key.item() else { return Content::Skipped };
-    let [old, new] = ["OldImage", "NewImage"].map(|name| change.0.get(name).copied());
-    let images = [old, new].map(|image| image.and_then(Map::read));
-    let shop_ids = images.iter().flatten().filter_map(|image| image.text("shop_id"));
+    let [old, new] = ["OldImage", "NewImage"].map(|name| change.get(name).and_then(Item::image));
+    let images = [&old, &new].into_iter().flatten().map(Item::attributes);
+    let shop_ids = images.filter_map(|image| image.text("shop_id").map(str::to_owned));
     Content::Change(RecordedChange {
-        shop_ids: shop_ids.filter(|_| item.query.is_none()).map(str::to_owned).collect(),
+        shop_ids: shop_ids.filter(|_| item.query.is_none()).collect(),
         item,
-        change: match (record.parse::<String>("eventName").as_deref(), new.and_then(Item::image)) {
+        change: match (record.get::<String>("eventName").as_deref(), new) {
             (Some("REMOVE"), _) => Change::Remove,
             (Some("INSERT" | "MODIFY"), Some(image)) => Change::Upsert(image),
             (Some("INSERT" | "MODIFY"), None) => Change::Malformed(Rejection::new(
@@ -94,24 +94,8 @@ fn content(record: &Fields<'_>, change: &Fields<'_>) -> Content {
                 Change::Malformed(Rejection::new("eventName", reason))
             }
         },
-        has_old_image: images[0].is_some(),
+        has_old_image: old.is_some(),
     })
-}
-
-/// The fields of a JSON object, with their values unread.
-#[derive(Default)]
-struct Fields<'a>(BTreeMap<String, &'a RawValue>);
-
-impl<'a> Fields<'a> {
-    /// Reads an object; anything else has no fields.
-    fn read(json: &'a RawValue) -> Self {
-        Self(serde_json::from_str(json.get()).unwrap_or_default())
-    }
-
-    /// Returns a field that is there and of this type.
-    fn parse<T: Deserialize<'a>>(&self, name: &str) -> Option<T> {
-        serde_json::from_str(self.0.get(name)?.get()).ok()
-    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ impl Item {
     }
 
     pub fn attributes(&self) -> Map {
-        Map::read(&self.0).unwrap_or_default()
+        Map::read(&self.0)
     }
 
     pub fn bytes(&self) -> usize {

@@ -4,12 +4,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use humantime::{format_rfc3339_seconds, parse_rfc3339};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use super::Digest;
 use super::limits::{LimitExceeded, MAX_KEY_BYTES, MAX_METADATA_BYTES};
 use crate::index::IndexRef;
-use crate::json::Json;
+use crate::json::{Fields, Json};
 
 /// What a value's metadata says, in the order in which it is written. A field is `None` where it is
 /// absent, or where somebody else has put something impossible into it.
@@ -55,21 +55,18 @@ impl Source {
 impl Metadata {
     /// Returns `None` where the metadata names no account and index: no exporter wrote it.
     pub fn parse(json: &str) -> Option<Self> {
-        let fields: Map<String, Value> = serde_json::from_str(json).ok()?;
-        let text = |name| fields.get(name).and_then(Value::as_str);
-        let time = |name| text(name).filter(|text| is_time(text)).map(str::to_owned);
+        let fields: Fields<'_> = serde_json::from_str(json).ok()?;
+        let text = |name| fields.get::<String>(name);
+        let time = |name| text(name).filter(|text| is_time(text));
+        // Neither text nor null: no environment has such a name, so the key is not ours.
+        let no_text = fields.get("environment").filter(|json: &&RawValue| json.get() != "null");
         Some(Self {
-            index: IndexRef::parse(text("system_account_id")?, text("index_name")?)?,
-            environment: match fields.get("environment") {
-                None | Some(Value::Null) => None,
-                Some(Value::String(name)) => Some(name.clone()),
-                // No environment has such a name, so the key is not ours.
-                Some(other) => Some(other.to_string()),
-            },
-            digest: fields.get("digest").and_then(|digest| Digest::deserialize(digest).ok()),
+            index: IndexRef::parse(&text("system_account_id")?, &text("index_name")?)?,
+            environment: text("environment").or_else(|| Some(no_text?.get().to_owned())),
+            digest: fields.get("digest"),
             exported_at: time("exported_at"),
             changed_at: time("changed_at"),
-            source: fields.get("source").and_then(|source| Source::deserialize(source).ok()),
+            source: fields.get("source"),
         })
     }
 

@@ -1,17 +1,14 @@
 //! Values as KV holds and takes them, and what they refer to.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
 use secrecy::SecretString;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::{Digest, Metadata};
 use crate::index::{IndexRef, ItemRef};
-use crate::json::Json;
+use crate::json::{Fields, Json};
 
 /// A value with its metadata, as KV holds it and as a bulk write takes it. May hold an API key: `Debug` shows
 /// the size only.
@@ -74,11 +71,8 @@ impl StoredValue {
 
     /// Returns the value's settings, where it names an account and an index. Its other fields may be anything.
     pub fn settings(&self) -> Option<StoredSettings> {
-        let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(&self.value).ok()?;
-        let text = |name| {
-            let text: String = serde_json::from_str(fields.get(name)?.get()).ok()?;
-            Some(text).filter(|text| !text.is_empty())
-        };
+        let fields: Fields<'_> = serde_json::from_str(&self.value).ok()?;
+        let text = |name| fields.get(name).filter(|text: &String| !text.is_empty());
         Some(StoredSettings {
             index: IndexRef::parse(&text("system_account_id")?, &text("index_name")?)?,
             shop_id: text("shop_id"),
