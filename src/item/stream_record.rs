@@ -1,6 +1,7 @@
 //! Stream records. Each is decoded by itself, so that a malformed one takes no other down.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::value::RawValue;
 
@@ -20,18 +21,10 @@ pub struct StreamRecord {
     pub event_source: Option<String>,
     /// `eventSourceARN`: the stream, and with it the table.
     pub source_arn: Option<String>,
-    /// When the table took the change, in seconds since the epoch; to the second.
-    pub created_at: Option<f64>,
-    pub content: Content,
-}
-
-#[derive(Debug)]
-pub enum Content {
-    /// Nothing: the item isn't ours.
-    Skipped,
-    /// Not even the record's item is known.
-    Unknown(Rejection),
-    Change(RecordedChange),
+    /// When the table took the change, to the second.
+    pub created_at: Option<SystemTime>,
+    /// `None` where the item isn't ours, an error where not even the item is known.
+    pub change: Result<Option<RecordedChange>, Rejection>,
 }
 
 #[derive(Debug)]
@@ -57,45 +50,47 @@ impl StreamRecord {
     pub fn read(json: &RawValue) -> Self {
         let record: Fields<'_> = serde_json::from_str(json.get()).unwrap_or_default();
         let change: Fields<'_> = record.get("dynamodb").unwrap_or_default();
-        let created_at: Option<f64> = change.get("ApproximateCreationDateTime");
+        let event_name: Option<String> = record.get("eventName");
+        let seconds: Option<f64> = change.get("ApproximateCreationDateTime");
+        let seconds = seconds.filter(|seconds| (0.0..=LATEST_SECONDS).contains(seconds));
         Self {
             sequence_number: change.get("SequenceNumber"),
             event_source: record.get("eventSource"),
             source_arn: record.get("eventSourceARN"),
-            created_at: created_at.filter(|seconds| (0.0..=LATEST_SECONDS).contains(seconds)),
-            content: content(&record, &change),
+            created_at: seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs_f64(seconds)),
+            change: recorded_change(event_name.as_deref(), &change),
         }
     }
 }
 
-fn content(record: &Fields<'_>, change: &Fields<'_>) -> Content {
-    let key =
-        change.get("Keys").and_then(|json: &RawValue| from_object::<ItemKey>(json.get()).ok());
-    let Some(key) = key else {
+/// Returns what a record says of its item, as [`StreamRecord::change`] has it.
+fn recorded_change(
+    event_name: Option<&str>,
+    change: &Fields<'_>,
+) -> Result<Option<RecordedChange>, Rejection> {
+    let key = change.get("Keys").and_then(|json: &RawValue| from_object(json.get()).ok());
+    let key: ItemKey = key.ok_or_else(|| {
         let reason = "is missing, or is not as in a DynamoDB stream record";
-        return Content::Unknown(Rejection::new("dynamodb.Keys", reason));
-    };
-    let Some(item) = key.item() else { return Content::Skipped };
+        Rejection::new("dynamodb.Keys", reason)
+    })?;
+    let Some(item) = key.item() else { return Ok(None) };
     let [old, new] = ["OldImage", "NewImage"].map(|name| change.get(name).and_then(Item::image));
     let images = [&old, &new].into_iter().flatten().map(Item::attributes);
     let shop_ids = images.filter_map(|image| image.text("shop_id").map(str::to_owned));
-    Content::Change(RecordedChange {
+    Ok(Some(RecordedChange {
         shop_ids: shop_ids.filter(|_| item.query.is_none()).collect(),
         item,
-        change: match (record.get::<String>("eventName").as_deref(), new) {
+        change: match (event_name, new) {
             (Some("REMOVE"), _) => Change::Remove,
             (Some("INSERT" | "MODIFY"), Some(image)) => Change::Upsert(image),
             (Some("INSERT" | "MODIFY"), None) => Change::Malformed(Rejection::new(
                 "dynamodb.NewImage",
                 "must be an item: the stream's view has to be NEW_IMAGE or NEW_AND_OLD_IMAGES",
             )),
-            _ => {
-                let reason = "must be INSERT, MODIFY or REMOVE";
-                Change::Malformed(Rejection::new("eventName", reason))
-            }
+            _ => Change::Malformed(Rejection::new("eventName", "must be INSERT, MODIFY or REMOVE")),
         },
         has_old_image: old.is_some(),
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -114,10 +109,7 @@ mod tests {
     }
 
     fn change(record: StreamRecord) -> RecordedChange {
-        match record.content {
-            Content::Change(change) => change,
-            other => panic!("{other:?}"),
-        }
+        record.change.unwrap().unwrap()
     }
 
     #[test]
@@ -172,8 +164,7 @@ mod tests {
             r#"{"dynamodb":{"Keys":{"pk":{"S":"a"},"sk":{"S":"b"},"pk":{"S":"c"}}}}"#,
             r#"{"dynamodb":{"Keys":[{"S":"a"},{"S":"b"}]}}"#,
         ] {
-            let Content::Unknown(rejection) = read(json).content else { panic!("{json}") };
-            assert_eq!(rejection.path, "dynamodb.Keys", "{json}");
+            assert_eq!(read(json).change.unwrap_err().path, "dynamodb.Keys", "{json}");
         }
     }
 
@@ -181,7 +172,7 @@ mod tests {
     fn items_that_are_not_ours_are_skipped_however_broken_they_are() {
         let keys = KEYS.replace("main", "DEFAULT_CONFIG");
         let json = format!(r#"{{"eventName":7,"dynamodb":{{{keys},"NewImage":7}}}}"#);
-        assert!(matches!(read(&json).content, Content::Skipped));
+        assert!(read(&json).change.unwrap().is_none());
     }
 
     #[test]
@@ -196,9 +187,9 @@ mod tests {
     #[test]
     fn what_is_not_needed_is_none_where_it_cannot_be_read() {
         let times = [
-            ("1700000000", Some(1_700_000_000.0)),
-            ("0.0", Some(0.0)),
-            ("1e11", Some(1e11)),
+            ("1700000000", Some(1_700_000_000)),
+            ("0.0", Some(0)),
+            ("1e11", Some(100_000_000_000)),
             ("100000000001", None),
             ("1700000000000", None),
             ("-1", None),
@@ -209,6 +200,7 @@ mod tests {
         for (json, expected) in times {
             let record =
                 record(r#""REMOVE""#, &format!(r#","ApproximateCreationDateTime":{json}"#));
+            let expected = expected.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
             assert_eq!(record.created_at, expected, "{json}");
             assert_eq!(change(record).change, Change::Remove, "{json}");
         }

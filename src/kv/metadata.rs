@@ -1,8 +1,6 @@
 //! The metadata beside a value: its index and environment, its digest, when and by what it was written.
 
-use std::time::{Duration, UNIX_EPOCH};
-
-use humantime::{format_rfc3339_seconds, parse_rfc3339};
+use humantime::parse_rfc3339;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -101,16 +99,6 @@ fn is_time(text: &str) -> bool {
     text.len() <= LONGEST_TIME && parse_rfc3339(text).is_ok()
 }
 
-/// The year 10000, in seconds since the epoch. From then on, years have more digits than RFC 3339 takes.
-const END_OF_RFC_3339: f64 = 253_402_300_800.0;
-
-/// Returns a time in seconds since the epoch as RFC 3339, where it can be written so.
-pub fn rfc3339(seconds: f64) -> Option<String> {
-    let since_epoch = Some(seconds).filter(|time| (0.0..END_OF_RFC_3339).contains(time))?;
-    let time = UNIX_EPOCH.checked_add(Duration::from_secs_f64(since_epoch))?;
-    Some(format_rfc3339_seconds(time).to_string())
-}
-
 /// The metadata's bytes beside the names, with the longest source and environment and both times.
 const LONGEST_WITHOUT_NAMES: usize = 295;
 // Names that need no escapes fit the metadata wherever they fit a key.
@@ -207,14 +195,6 @@ mod tests {
             json["index_name"] = json!("i");
             let metadata = Metadata::parse(&json.to_string()).unwrap();
             assert_eq!(metadata.is_of("prod"), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_time_is_written_to_the_second_where_rfc_3339_has_it() {
-        assert_eq!(rfc3339(1_795_183_202.9).as_deref(), Some("2026-11-20T14:00:02Z"));
-        for no_time in [-1.0, f64::NAN, END_OF_RFC_3339, 9e300] {
-            assert_eq!(rfc3339(no_time), None, "{no_time:?}");
         }
     }
 }

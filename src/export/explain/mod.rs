@@ -230,6 +230,8 @@ mod tests {
     //! What is said of an index, a key or an item that is tried, and what becomes of KV when that is saved, streamed
     //! and repaired.
 
+    use std::time::SystemTime;
+
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -241,7 +243,7 @@ mod tests {
     };
     use crate::export::reconcile::{Raised, Reconcile, reconcile};
     use crate::export::table::read_items;
-    use crate::item::{Change, Content, RecordedChange, StreamRecord};
+    use crate::item::{Change, RecordedChange, StreamRecord};
     use crate::kv::Source;
     use crate::ports::{ApiKeyError, Cause, KvError};
 
@@ -461,13 +463,13 @@ mod tests {
             sequence_number: Some("1".to_owned()),
             event_source: None,
             source_arn: None,
-            created_at: Some(NOW.as_secs_f64()),
-            content: Content::Change(RecordedChange {
+            created_at: Some(SystemTime::UNIX_EPOCH + NOW),
+            change: Ok(Some(RecordedChange {
                 item: item_ref,
                 change: item.clone().map_or(Change::Remove, Change::Upsert),
                 shop_ids: shop_ids.collect(),
                 has_old_image: !old.is_empty(),
-            }),
+            })),
         };
         export_batch(&invocation, vec![record], &Flood::default()).await;
         keys
