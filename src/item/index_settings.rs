@@ -3,7 +3,6 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::index_aliases::IndexAliases;
-use super::keys::settings_keys;
 use super::{Map, Rejection};
 use crate::index::IndexRef;
 use crate::json::Json;
@@ -14,7 +13,7 @@ use crate::kv::metadata::check_metadata_size;
 #[derive(Debug, Clone, PartialEq)]
 pub struct IndexSettings {
     pub index: IndexRef,
-    /// The primary KV key, where the index has one.
+    /// The primary KV key, see [`claimed_keys`](super::claimed_keys).
     pub shop_id: Option<String>,
     /// The cell whose gateway is asked for the API key; the default cell where absent.
     pub cell: Option<String>,
@@ -56,10 +55,6 @@ impl IndexSettings {
             check_key(shop_id).map_err(Rejection::over_limit("shop_id"))?;
         }
         check_metadata_size(&self.index).map_err(Rejection::over_limit("index_name"))
-    }
-
-    pub fn kv_keys(&self) -> Vec<String> {
-        settings_keys(&self.index, self.shop_id.as_deref())
     }
 
     /// Returns the KV value. There is no other way to build one, so every value has an API key.
@@ -138,7 +133,7 @@ mod tests {
                 r#""acct1-v2","internal":false,"weight":1.0}]}},"query_override_sharding":{"shards":4}}"#
             )
         );
-        assert_eq!(settings.kv_keys(), ["example.myshopify.com", "acct1-main"]);
+        assert_eq!(settings.shop_id.as_deref(), Some("example.myshopify.com"));
         assert_eq!(settings.cell.as_deref(), Some("cell-1"));
     }
 
@@ -170,7 +165,7 @@ mod tests {
             settings.value(&"k".into()),
             r#"{"system_account_id":"acct1","index_name":"main","marqo_api_key":"k","index_url":"http://h"}"#
         );
-        assert_eq!((settings.kv_keys(), settings.cell), (vec!["acct1-main".to_owned()], None));
+        assert_eq!((settings.shop_id, settings.cell), (None, None));
     }
 
     #[test]

@@ -109,21 +109,13 @@ pub fn is_query_config_key(key: &str) -> bool {
     })
 }
 
-/// Returns the KV keys that an index with this shop id asks for, the primary one first.
-pub(super) fn settings_keys(index: &IndexRef, shop_id: Option<&str>) -> Vec<String> {
-    let index_id = index.index_id();
-    match shop_id {
-        Some(shop_id) if shop_id != index_id => vec![shop_id.to_owned(), index_id],
-        _ => vec![index_id],
-    }
-}
-
-/// Returns the KV keys that an index item asks for, as far as it can be read and KV can hold them. An
-/// item that can't be exported asks for them too.
+/// Returns the KV keys that an index item asks for, the primary one first, as far as it can be read and KV
+/// can hold them. An item that can't be exported asks for them too.
 pub fn claimed_keys(index: &IndexRef, item: &Map) -> Vec<String> {
-    let mut keys = settings_keys(index, item.text("shop_id"));
-    keys.retain(|key| check_key(key).is_ok());
-    keys
+    let index_id = index.index_id();
+    let shop_id = item.text("shop_id").filter(|shop_id| *shop_id != index_id).map(str::to_owned);
+    let keys = shop_id.into_iter().chain([index_id]);
+    keys.filter(|key| check_key(key).is_ok()).collect()
 }
 
 #[cfg(test)]

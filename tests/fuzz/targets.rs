@@ -195,8 +195,8 @@ fn value(settings: &IndexSettings, input_bytes: usize) {
     for target in aliases["doc_reads"]["targets"].as_array().into_iter().flatten() {
         assert!(target["weight"].as_f64().is_some_and(|weight| (0.0..=1.0).contains(&weight)));
     }
-    let keys = settings.kv_keys();
-    assert!(keys.iter().all(|key| (1..=512).contains(&key.len()) && key != "." && key != ".."));
+    let mut keys = settings.shop_id.iter().cloned().chain([settings.index.index_id()]);
+    assert!(keys.all(|key| (1..=512).contains(&key.len()) && key != "." && key != ".."));
 }
 
 /// The value, which must be an object no larger than the input allows.
