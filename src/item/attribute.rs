@@ -33,30 +33,33 @@ pub enum Attribute {
     Malformed,
 }
 
+/// Each returns what the attribute holds, or why it does not.
 impl Attribute {
-    pub fn as_string(&self) -> Option<&str> {
-        if let Self::S(text) = self { Some(text) } else { None }
+    pub fn as_string(&self) -> Result<&str, &'static str> {
+        if let Self::S(text) = self { Ok(text) } else { Err("must be a string (S)") }
+    }
+
+    pub fn as_bool(&self) -> Result<bool, &'static str> {
+        if let Self::BOOL(flag) = self { Ok(*flag) } else { Err("must be a boolean (BOOL)") }
+    }
+
+    pub fn as_f64(&self) -> Result<f64, &'static str> {
+        let number = if let Self::N(text) = self { number(text) } else { None };
+        let double = number.and_then(|number| number.as_f64());
+        double.ok_or("must be a number (N) that a double can hold")
+    }
+
+    pub fn as_map(&self) -> Result<&Map, &'static str> {
+        if let Self::M(map) = self { Ok(map) } else { Err("must be a map (M)") }
+    }
+
+    pub fn as_list(&self) -> Result<&[Self], &'static str> {
+        if let Self::L(list) = self { Ok(list) } else { Err("must be a list (L)") }
     }
 
     /// Returns a string that is not empty.
     pub fn as_text(&self) -> Option<&str> {
-        self.as_string().filter(|text| !text.is_empty())
-    }
-
-    pub fn as_bool(&self) -> Option<bool> {
-        if let Self::BOOL(flag) = self { Some(*flag) } else { None }
-    }
-
-    pub fn as_f64(&self) -> Option<f64> {
-        if let Self::N(text) = self { number(text)?.as_f64() } else { None }
-    }
-
-    pub fn as_map(&self) -> Option<&Map> {
-        if let Self::M(map) = self { Some(map) } else { None }
-    }
-
-    pub fn as_list(&self) -> Option<&[Self]> {
-        if let Self::L(list) = self { Some(list) } else { None }
+        self.as_string().ok().filter(|text| !text.is_empty())
     }
 }
 

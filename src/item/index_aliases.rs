@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::alias_blocks::{BLOCKS, Block, PointsAt};
-use super::{Map, Rejection};
+use super::{Attribute, Map, Rejection};
 use crate::json::Json;
 
 /// How far the sum of the weights of enabled targets may be from 1.0 without a warning: 0.001, and what
@@ -77,7 +77,7 @@ impl Exported {
             blocks.read_map(block.name, |fields| match block.points_at {
                 PointsAt::OneIndex => Ok(Self::OneIndex {
                     enabled: flag(fields, "enabled")?,
-                    index_id: fields.read_string("index_id")?.map(str::to_owned),
+                    index_id: fields.read_as("index_id", Attribute::as_string)?.map(str::to_owned),
                     internal: flag(fields, "internal")?,
                 }),
                 PointsAt::Targets => Ok(Self::Targets {
@@ -92,14 +92,14 @@ impl Exported {
 
 impl Target {
     fn decode(target: &Map) -> Result<Self, Rejection> {
-        let index_id = target.read_string("index_id")?;
+        let index_id = target.read_as("index_id", Attribute::as_string)?;
         let index_id = index_id.ok_or_else(|| Rejection::new("index_id", "is required"))?;
-        let weight = target.read_number("weight")?.unwrap_or(1.0);
+        let weight = target.read_as("weight", Attribute::as_f64)?.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&weight) {
             return Err(Rejection::new("weight", "must be between 0 and 1"));
         }
         Ok(Self {
-            enabled: target.read_bool("enabled")?,
+            enabled: target.read_as("enabled", Attribute::as_bool)?,
             index_id: index_id.to_owned(),
             internal: flag(target, "internal")?,
             // A negative zero would give other bytes for the same weight.
@@ -110,7 +110,7 @@ impl Target {
 
 /// Returns a boolean; an absent one is false.
 fn flag(fields: &Map, name: &str) -> Result<bool, Rejection> {
-    Ok(fields.read_bool(name)?.unwrap_or(false))
+    Ok(fields.read_as(name, Attribute::as_bool)?.unwrap_or(false))
 }
 
 #[cfg(test)]

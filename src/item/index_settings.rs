@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::index_aliases::IndexAliases;
-use super::{Map, Rejection};
+use super::{Attribute, Map, Rejection};
 use crate::index::IndexRef;
 use crate::json::Json;
 use crate::kv::check_key;
@@ -74,7 +74,7 @@ impl IndexSettings {
 
 fn index_endpoint(item: &Map) -> Result<&str, Rejection> {
     const NAME: &str = "index_endpoint";
-    match item.read_string(NAME)? {
+    match item.read_as(NAME, Attribute::as_string)? {
         None => Err(Rejection::new(NAME, "is required")),
         Some(url) if is_http_url(url) => Ok(url),
         Some(_) => Err(Rejection::new(NAME, "must be an absolute http or https URL")),

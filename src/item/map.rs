@@ -9,7 +9,6 @@ use crate::json::Json;
 
 pub const NOT_AN_ATTRIBUTE: &str =
     "is not a DynamoDB attribute value, or holds a number that no double can hold";
-const NOT_A_MAP: &str = "must be a map (M)";
 
 /// The attributes of an item, or of a map in it. NULL counts as absent, except in JSON. Where a name is there
 /// twice, the last one counts.
@@ -46,53 +45,39 @@ impl Map {
     }
 
     pub fn map(&self, name: &str) -> Option<&Self> {
-        self.get(name)?.as_map()
+        self.get(name)?.as_map().ok()
     }
 
     /// Returns an empty list where there is none.
     pub fn list(&self, name: &str) -> &[Attribute] {
-        self.get(name).and_then(Attribute::as_list).unwrap_or_default()
+        self.get(name).and_then(|list| list.as_list().ok()).unwrap_or_default()
     }
 }
 
 /// Strict: an attribute of another type, or a malformed one, is a rejection.
 impl Map {
-    fn typed<'a, T>(
+    /// Returns an attribute as `read` has it.
+    pub fn read_as<'a, T>(
         &'a self,
         name: &str,
-        expected: &'static str,
-        read: impl FnOnce(&'a Attribute) -> Option<T>,
+        read: impl FnOnce(&'a Attribute) -> Result<T, &'static str>,
     ) -> Result<Option<T>, Rejection> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Attribute::Malformed) => Err(Rejection::new(name, NOT_AN_ATTRIBUTE)),
-            Some(attribute) => {
-                read(attribute).map(Some).ok_or_else(|| Rejection::new(name, expected))
-            }
-        }
-    }
-
-    pub fn read_string(&self, name: &str) -> Result<Option<&str>, Rejection> {
-        self.typed(name, "must be a string (S)", Attribute::as_string)
+        let read = |attribute| match attribute {
+            &Attribute::Malformed => Err(NOT_AN_ATTRIBUTE),
+            attribute => read(attribute),
+        };
+        self.get(name).map(read).transpose().map_err(|reason| Rejection::new(name, reason))
     }
 
     /// Returns a string; the empty one counts as absent.
     pub fn read_text(&self, name: &str) -> Result<Option<String>, Rejection> {
-        let text = self.read_string(name)?.filter(|text| !text.is_empty());
-        Ok(text.map(str::to_owned))
-    }
-
-    pub fn read_bool(&self, name: &str) -> Result<Option<bool>, Rejection> {
-        self.typed(name, "must be a boolean (BOOL)", Attribute::as_bool)
-    }
-
-    pub fn read_number(&self, name: &str) -> Result<Option<f64>, Rejection> {
-        self.typed(name, "must be a number (N) that a double can hold", Attribute::as_f64)
+        let text = self.read_as(name, Attribute::as_string)?;
+        Ok(text.filter(|text| !text.is_empty()).map(str::to_owned))
     }
 
     /// Returns a map of any content as canonical JSON.
     pub fn read_json(&self, name: &str) -> Result<Option<Json>, Rejection> {
-        let map = self.typed(name, NOT_A_MAP, Attribute::as_map)?;
+        let map = self.read_as(name, Attribute::as_map)?;
         map.map(Json::of).transpose().map_err(|_| Rejection::new(name, NOT_AN_ATTRIBUTE))
     }
 
@@ -101,7 +86,7 @@ impl Map {
         name: &str,
         read: impl FnOnce(&Self) -> Result<T, Rejection>,
     ) -> Result<Option<T>, Rejection> {
-        let map = self.typed(name, NOT_A_MAP, Attribute::as_map)?;
+        let map = self.read_as(name, Attribute::as_map)?;
         map.map(read).transpose().map_err(|rejection| rejection.inside(name))
     }
 
@@ -111,15 +96,13 @@ impl Map {
         name: &str,
         read: impl Fn(&Self) -> Result<T, Rejection>,
     ) -> Result<Vec<T>, Rejection> {
-        let list = self.typed(name, "must be a list (L)", Attribute::as_list)?;
-        let element = |(position, element): (usize, &Attribute)| {
+        let list = self.read_as(name, Attribute::as_list)?.unwrap_or_default();
+        let read = |(position, element): (usize, &Attribute)| {
             let path = format!("{name}[{position}]");
-            match element.as_map() {
-                Some(map) => read(map).map_err(|rejection| rejection.inside(&path)),
-                None => Err(Rejection::new(path, NOT_A_MAP)),
-            }
+            let map = element.as_map().map_err(|reason| Rejection::new(&path, reason))?;
+            read(map).map_err(|rejection| rejection.inside(&path))
         };
-        list.unwrap_or_default().iter().enumerate().map(element).collect()
+        list.iter().enumerate().map(read).collect()
     }
 }
 
