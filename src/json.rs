@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Deref;
 
 use serde::de::Error;
 use serde::{Deserialize, Serialize};
@@ -12,7 +11,7 @@ use serde_json::value::RawValue;
 /// JSON as it stands. `Debug` shows its size only.
 #[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct Json(Box<RawValue>);
+pub struct Json(pub Box<RawValue>);
 
 impl Json {
     pub fn of(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Self> {
@@ -23,19 +22,9 @@ impl Json {
         // A string can always be written.
         Self::of(text).unwrap_or_default()
     }
-}
 
-impl From<Box<RawValue>> for Json {
-    fn from(json: Box<RawValue>) -> Self {
-        Self(json)
-    }
-}
-
-impl Deref for Json {
-    type Target = RawValue;
-
-    fn deref(&self) -> &RawValue {
-        &self.0
+    pub fn get(&self) -> &str {
+        self.0.get()
     }
 }
 

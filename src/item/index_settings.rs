@@ -43,18 +43,12 @@ impl IndexSettings {
             ("index_aliases", aliases.to_json()),
             object("query_override_sharding")?,
         ];
-        let settings =
-            Self { index: index.clone(), shop_id, cell, exported, warning: aliases.warning() };
-        settings.check_limits()?;
-        Ok(settings)
-    }
-
-    fn check_limits(&self) -> Result<(), Rejection> {
-        check_key(&self.index.index_id()).map_err(Rejection::over_limit("index_name"))?;
-        if let Some(shop_id) = &self.shop_id {
+        check_key(&index.index_id()).map_err(Rejection::over_limit("index_name"))?;
+        if let Some(shop_id) = &shop_id {
             check_key(shop_id).map_err(Rejection::over_limit("shop_id"))?;
         }
-        check_metadata_size(&self.index).map_err(Rejection::over_limit("index_name"))
+        check_metadata_size(index).map_err(Rejection::over_limit("index_name"))?;
+        Ok(Self { index: index.clone(), shop_id, cell, exported, warning: aliases.warning() })
     }
 
     /// Returns the KV value. There is no other way to build one, so every value has an API key.

@@ -14,16 +14,16 @@ impl Item {
     /// Reads an item and its key, which every item of the table has.
     pub fn parse(json: Box<RawValue>) -> serde_json::Result<(ItemKey, Self)> {
         let key = from_object(json.get())?;
-        Ok((key, Self(json.into())))
+        Ok((key, Self(Json(json))))
     }
 
     /// Reads an image of a stream record. Returns `None` where it is no object.
     pub fn image(json: &RawValue) -> Option<Self> {
-        json.get().starts_with('{').then(|| Self(json.to_owned().into()))
+        json.get().starts_with('{').then(|| Self(Json(json.to_owned())))
     }
 
     pub fn attributes(&self) -> Map {
-        Map::read(&self.0)
+        Map::read(self.0.get())
     }
 
     pub fn bytes(&self) -> usize {

@@ -1,5 +1,7 @@
 //! The metadata beside a value: its index and environment, its digest, when and by what it was written.
 
+use std::fmt;
+
 use humantime::parse_rfc3339;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -40,13 +42,9 @@ pub enum Source {
     Reconcile,
 }
 
-impl Source {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stream => "stream",
-            Self::ReExport => "re-export",
-            Self::Reconcile => "reconcile",
-        }
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -55,7 +53,8 @@ impl Metadata {
     pub fn parse(json: &str) -> Option<Self> {
         let fields: Fields<'_> = serde_json::from_str(json).ok()?;
         let text = |name| fields.get::<String>(name);
-        let time = |name| text(name).filter(|text| is_time(text));
+        let is_time = |text: &String| text.len() <= LONGEST_TIME && parse_rfc3339(text).is_ok();
+        let time = |name| text(name).filter(is_time);
         // Neither text nor null: no environment has such a name, so the key is not ours.
         let no_text = fields.get("environment").filter(|json: &&RawValue| json.get() != "null");
         Some(Self {
@@ -94,10 +93,6 @@ pub fn is_environment(name: &str) -> bool {
 
 /// A time to the nanosecond, as RFC 3339 writes it.
 const LONGEST_TIME: usize = "2026-01-01T00:00:00.000000000Z".len();
-
-fn is_time(text: &str) -> bool {
-    text.len() <= LONGEST_TIME && parse_rfc3339(text).is_ok()
-}
 
 /// The metadata's bytes beside the names, with the longest source and environment and both times.
 const LONGEST_WITHOUT_NAMES: usize = 295;
