@@ -76,11 +76,6 @@ impl Metadata {
     pub fn shown_environment(&self) -> Option<&str> {
         self.environment.as_deref().filter(|name| is_environment(name))
     }
-
-    pub fn to_json(&self) -> Json {
-        // Only a map whose keys are no strings can't be written.
-        Json::of(self).unwrap_or_default()
-    }
 }
 
 /// The longest name of an environment. The rest of KV's limit is for the index's names.
@@ -124,7 +119,7 @@ mod tests {
             environment: Some("e".repeat(MAX_ENVIRONMENT_BYTES)),
             changed_at: Some("2026-01-01T00:00:00Z".to_owned()),
         };
-        assert_eq!(longest.to_json().get().len(), MAX_METADATA_BYTES);
+        assert_eq!(Json::of(&longest).unwrap().get().len(), MAX_METADATA_BYTES);
         assert_eq!(check_metadata_size(&longest.index), Ok(()));
         for too_long in [index(&"x".repeat(room + 1)), index(&"\u{1}".repeat(200))] {
             assert!(check_metadata_size(&too_long).is_err(), "{too_long}");

@@ -48,7 +48,8 @@ impl StoredValue {
     pub fn new(value: impl Into<String>, metadata: Metadata) -> Self {
         let value = value.into();
         let digest = Some(Digest::of(value.as_bytes()));
-        let metadata = Some(Metadata { digest, ..metadata }.to_json());
+        // Metadata can always be written: only a map whose keys are no strings can't.
+        let metadata = Json::of(&Metadata { digest, ..metadata }).ok();
         Self { value, metadata }
     }
 
