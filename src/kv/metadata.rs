@@ -105,19 +105,28 @@ pub fn check_metadata_size(index: &IndexRef) -> Result<(), LimitExceeded> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::kv::StoredValue;
+    use serde_json::{Value, json};
+
+    /// Metadata of the value `abc`, with all fields.
+    const WHOLE: &str = r#"{"digest":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","exported_at":"2026-11-21T10:00:00.000Z","source":"re-export","system_account_id":"acct1","index_name":"main","environment":"prod","changed_at":"2026-11-21T09:59:58Z"}"#;
+
+    #[test]
+    fn metadata_is_written_with_the_digest_of_the_values_bytes_and_read_as_written() {
+        let whole = Metadata::parse(WHOLE).unwrap();
+        let stored = StoredValue::new("abc", Metadata { digest: None, ..whole.clone() });
+        assert_eq!(stored.metadata.as_ref().unwrap().get(), WHOLE);
+        assert_eq!(stored.metadata(), Some(whole));
+    }
 
     #[test]
     fn metadata_with_the_longest_names_has_1024_bytes() {
         let index = |name: &str| IndexRef::parse("acct1", name).unwrap();
         let room = MAX_METADATA_BYTES - LONGEST_WITHOUT_NAMES - "acct1".len();
         let longest = Metadata {
-            digest: Some(Digest::of(b"")),
-            exported_at: Some("2026-01-01T00:00:00.000Z".to_owned()),
-            source: Some(Source::Reconcile),
             index: index(&"x".repeat(room)),
             environment: Some("e".repeat(MAX_ENVIRONMENT_BYTES)),
-            changed_at: Some("2026-01-01T00:00:00Z".to_owned()),
+            ..Metadata::parse(WHOLE).unwrap()
         };
         assert_eq!(Json::of(&longest).unwrap().get().len(), MAX_METADATA_BYTES);
         assert_eq!(check_metadata_size(&longest.index), Ok(()));
@@ -144,14 +153,6 @@ mod tests {
 
     #[test]
     fn a_spoilt_field_is_none_and_hides_no_other() {
-        let whole = Metadata {
-            index: IndexRef::parse("a", "i").unwrap(),
-            environment: None,
-            digest: Some(Digest::of(b"abc")),
-            exported_at: Some("2026-11-21T10:00:00.000Z".to_owned()),
-            changed_at: Some("2026-11-21T09:59:58Z".to_owned()),
-            source: Some(Source::Stream),
-        };
         let too_exact = format!("2026-11-21T10:00:00.{}Z", "0".repeat(40));
         for (name, text) in [
             ("unknown", "s3cret"),
@@ -162,7 +163,7 @@ mod tests {
             ("changed_at", "s3cret"),
             ("source", "s3cret"),
         ] {
-            let mut json = serde_json::to_value(&whole).unwrap();
+            let mut json: Value = serde_json::from_str(WHOLE).unwrap();
             json[name] = json!(text);
             let parsed = Metadata::parse(&json.to_string()).unwrap();
             json.as_object_mut().unwrap().remove(name);
