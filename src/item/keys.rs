@@ -81,13 +81,8 @@ impl ItemRef {
     /// `qcfg-{index id}-{hex SHA-256 of the query}`.
     pub fn kv_key(&self) -> String {
         let index_id = self.index.index_id();
-        match &self.query {
-            None => index_id,
-            Some(query) => {
-                let digest = Digest::of(query.as_bytes());
-                format!("{}{digest}", query_config_key_prefix(&index_id))
-            }
-        }
+        let Some(query) = &self.query else { return index_id };
+        query_config_key_prefix(&index_id) + &Digest::of(query.as_bytes()).to_string()
     }
 }
 
