@@ -11,7 +11,8 @@ use crate::json::{Fields, from_object};
 
 pub const EVENT_SOURCE: &str = "aws:dynamodb";
 
-/// A time beyond this is not in seconds since the epoch; seconds reach it in the year 5138.
+/// A time beyond this is not in seconds since the epoch; seconds reach it in the year 5138. RFC 3339, in which the
+/// metadata has the time, ends with the year 9999.
 const LATEST_SECONDS: f64 = 1e11;
 
 #[derive(Debug)]
