@@ -3,6 +3,7 @@
 //! Whatever can be read counts, and so does what is in doubt: a key that is wrongly kept is found by
 //! the next reconcile, a key that is wrongly deleted takes a shop down.
 
+use super::alias_blocks::{BLOCKS, PointsAt};
 use super::keys::{MAX_PK_BYTES, MAX_SK_BYTES};
 use super::{Attribute, Map};
 
@@ -30,18 +31,20 @@ impl AliasTarget {
 }
 
 /// Returns everything that the active aliases of an item of `account` point at, itself included. These
-/// are active: blocks with `enabled: true`, `read_alias`, which takes the place of `doc_reads`, and every
-/// entry of `add_docs_config.index_write_aliases`.
+/// are active: blocks with `enabled: true`, the legacy attributes that take their place, and every entry
+/// of `add_docs_config.index_write_aliases`.
 pub fn alias_targets(account: &str, item: &Map) -> Vec<AliasTarget> {
-    let active = |name| item.map("index_aliases")?.map(name).filter(|block| is_active(block));
-    let doc_writes = active("doc_writes").map(target_ids);
-    let doc_reads = match item.text("read_alias") {
-        Some(index_id) => Some(vec![index_id]),
-        None => active("doc_reads").map(target_ids),
-    };
-    let analytics = active("analytics").and_then(|block| block.text("index_id"));
-    let index_ids = doc_writes.into_iter().chain(doc_reads).flatten().chain(analytics);
-    let mut targets: Vec<_> = index_ids.map(|id| AliasTarget::IndexId(id.to_owned())).collect();
+    let mut targets = Vec::new();
+    let aliases = item.map("index_aliases");
+    for block in &BLOCKS {
+        let legacy = block.legacy.and_then(|name| item.text(name));
+        let index_ids = match (legacy, aliases.and_then(|aliases| aliases.map(block.name))) {
+            (Some(index_id), _) => vec![index_id],
+            (None, Some(fields)) if is_active(fields) => index_ids(&block.points_at, fields),
+            (None, _) => vec![],
+        };
+        targets.extend(index_ids.into_iter().map(|id| AliasTarget::IndexId(id.to_owned())));
+    }
     if let Some(config) = item.map("add_docs_config") {
         let entries = config.list("index_write_aliases").iter();
         targets.extend(entries.flat_map(|entry| write_targets(account, entry)));
@@ -56,13 +59,16 @@ fn is_active(block: &Map) -> bool {
     !matches!(block.get("enabled"), None | Some(Attribute::BOOL(false)))
 }
 
-/// Returns the index ids of a block's targets. A target that is a bare text instead of a map may be one.
-fn target_ids(block: &Map) -> Vec<&str> {
-    let index_ids = block.list("targets").iter().filter_map(|target| match target {
+/// Returns the index ids in a block. A target that is a bare text instead of a map may be one.
+fn index_ids<'a>(points_at: &PointsAt, block: &'a Map) -> Vec<&'a str> {
+    let of_target = |target: &'a Attribute| match target {
         Attribute::M(target) => target.text("index_id"),
         other => other.as_text(),
-    });
-    index_ids.collect()
+    };
+    match points_at {
+        PointsAt::OneIndex => block.text("index_id").into_iter().collect(),
+        PointsAt::Targets => block.list("targets").iter().filter_map(of_target).collect(),
+    }
 }
 
 /// Returns what an entry of `index_write_aliases` points at: a bare text may be an index id or a shop id.
@@ -84,10 +90,8 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// Returns the targets in what a pass over the table reads of an item, the shop ids behind `shop:`.
-    fn targets(mut item: Value) -> Vec<String> {
-        let read = CLAIM_PATHS.map(|path| path.split('.').next().unwrap());
-        item.as_object_mut().unwrap().retain(|name, _| read.contains(&&**name));
+    /// Names, the shop ids among them behind `shop:`.
+    fn targets(item: Value) -> Vec<String> {
         let targets = alias_targets("acct1", &Map::from(item)).into_iter();
         let mut names: Vec<String> = targets
             .map(|target| match target {
@@ -101,51 +105,45 @@ mod tests {
 
     #[test]
     fn what_counts_as_an_active_alias() {
-        let text = |text: &str| json!({"S": text});
-        let [on, off, null] =
-            [json!({"BOOL": true}), json!({"BOOL": false}), json!({"NULL": true})];
-        // Blocks that all have each attribute that any block has, and a `read_alias`.
-        let blocks = |enabled: &Value, read_alias: &Value| {
-            let block = |name| {
-                let targets = json!({"L": [{"M": {"index_id": text(name)}}]});
-                json!({"M": {"enabled": enabled, "index_id": text(name), "targets": targets}})
-            };
-            let blocks =
-                [("doc_reads", "r"), ("doc_writes", "w"), ("analytics", "n"), ("new", "x")];
-            let blocks: Value =
-                blocks.map(|(name, target)| (name, block(target))).into_iter().collect();
+        let enabled = json!({"BOOL": true});
+        let target = |name: &str| json!([{"M": {"index_id": {"S": name}}}]);
+        let targets_of = |list| json!({"M": {"enabled": enabled, "targets": {"L": list}}});
+        let block = |name: &str, block| json!({"index_aliases": {"M": {name: block}}});
+        let doc_reads = |list| block("doc_reads", targets_of(list));
+        let blocks_and = |read_alias| {
+            let blocks = json!({"doc_reads": targets_of(target("r")), "doc_writes": targets_of(target("w"))});
             json!({"read_alias": read_alias, "index_aliases": {"M": blocks}})
-        };
-        let doc_reads = |targets: Value| {
-            let fields = json!({"enabled": on, "targets": {"L": targets}});
-            json!({"index_aliases": {"M": {"doc_reads": {"M": fields}}}})
         };
         let write_alias =
             |entry| json!({"add_docs_config": {"M": {"index_write_aliases": {"L": [entry]}}}});
-        let odd = json!({"index_id": text("r"), "enabled": off, "weight": {"N": "7"}});
-        let by_shop_id = json!({"shop_id": text("s"), "index_id": {"N": "1"}});
-        let by_account = json!({"index_name": text("other"), "system_account_id": text("acct9")});
+        let doubtful = json!({"M": {"enabled": {"S": "false"}, "index_id": {"S": "n"}}});
+        let absent = json!({"M": {"index_id": {"S": "n"}}});
+        let odd = json!({"index_id": {"S": "r"}, "enabled": {"BOOL": false}, "weight": {"N": "7"}});
+        let by_shop_id = json!({"shop_id": {"S": "s"}, "index_id": {"N": "1"}});
+        let by_account = json!({"index_name": {"S": "other"}, "system_account_id": {"S": "acct9"}});
         let longest = "n".repeat(3_073);
-        let rows: [(&str, Value, &[&str]); 19] = [
+        let rows: [(&str, Value, &[&str]); 17] = [
             ("nothing", json!({}), &[]),
-            ("enabled blocks", blocks(&on, &null), &["n", "r", "w"]),
-            ("disabled blocks", blocks(&off, &null), &[]),
-            ("an absent enabled", blocks(&null, &null), &[]),
-            ("a doubtful enabled", blocks(&text("false"), &null), &["n", "r", "w"]),
-            ("read_alias overrides doc_reads", blocks(&on, &text("l")), &["l", "n", "w"]),
-            ("read_alias beside disabled blocks", blocks(&off, &text("l")), &["l"]),
-            ("an empty read_alias", blocks(&on, &text("")), &["n", "r", "w"]),
-            ("a broken read_alias", blocks(&on, &json!({"N": "1"})), &["n", "r", "w"]),
-            ("a target that is a text", doc_reads(json!([text("r")])), &["r"]),
+            ("no enabled", block("analytics", absent), &[]),
+            ("a doubtful enabled", block("analytics", doubtful), &["n"]),
+            ("a target that is a text", doc_reads(json!([{"S": "r"}])), &["r"]),
             ("a broken target and an odd one", doc_reads(json!([{"N": "1"}, {"M": odd}])), &["r"]),
-            ("by index id", write_alias(json!({"M": {"index_id": text("a-1")}})), &["a-1"]),
+            ("an unknown block", block("shadow", targets_of(target("s"))), &[]),
+            (
+                "read_alias overrides doc_reads",
+                blocks_and(json!({"S": "legacy"})),
+                &["legacy", "w"],
+            ),
+            ("an empty read_alias", blocks_and(json!({"S": ""})), &["r", "w"]),
+            ("a broken read_alias", blocks_and(json!({"N": "1"})), &["r", "w"]),
+            ("by index id", write_alias(json!({"M": {"index_id": {"S": "a-1"}}})), &["a-1"]),
             ("by shop id", write_alias(json!({"M": by_shop_id})), &["shop:s"]),
-            ("by name", write_alias(json!({"M": {"index_name": text("own")}})), &["acct1-own"]),
+            ("by name", write_alias(json!({"M": {"index_name": {"S": "own"}}})), &["acct1-own"]),
             ("by account and name", write_alias(json!({"M": by_account})), &["acct9-other"]),
-            ("by a text", write_alias(text("bare")), &["bare", "shop:bare"]),
+            ("by a text", write_alias(json!({"S": "bare"})), &["bare", "shop:bare"]),
             ("by nothing", write_alias(json!({"N": "7"})), &[]),
-            ("the longest name", json!({"read_alias": text(&longest)}), &[&longest]),
-            ("a longer name", json!({"read_alias": text(&format!("{longest}n"))}), &[]),
+            ("the longest name", json!({"read_alias": {"S": longest}}), &[&longest]),
+            ("a longer name", json!({"read_alias": {"S": format!("{longest}n")}}), &[]),
         ];
         for (name, item, expected) in rows {
             assert_eq!(targets(item), expected, "{name}");

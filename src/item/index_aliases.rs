@@ -1,11 +1,14 @@
 //! `index_aliases` as the search proxy reads it.
 //!
 //! Blocks that are not exported, and unknown ones, are not looked at: what is wrong in them must not
-//! hold up a change that live traffic waits for. The same goes for a `doc_reads` whose place `read_alias`
-//! takes.
+//! hold up a change that live traffic waits for. The same goes for a block whose place a legacy
+//! attribute takes.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::alias_blocks::{BLOCKS, Block, PointsAt};
 use super::{Attribute, Map, Rejection};
 use crate::json::Json;
 
@@ -13,27 +16,16 @@ use crate::json::Json;
 /// binary sums of decimal fractions may be off.
 const WEIGHT_SUM_TOLERANCE: f64 = 0.001 + 1e-9;
 
-/// The exported blocks. Each protects its targets, too: [`super::alias_targets()`] has to know it. Fields ascend
-/// by name, here and inside the blocks.
+/// The exported blocks, by name.
 #[derive(Debug, Serialize)]
-pub struct IndexAliases {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    analytics: Option<Analytics>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    doc_reads: Option<DocReads>,
-}
+pub struct IndexAliases(BTreeMap<&'static str, Exported>);
 
+/// A block as it is written: its fields ascend by name.
 #[derive(Debug, Serialize)]
-struct Analytics {
-    enabled: bool,
-    index_id: Option<String>,
-    internal: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct DocReads {
-    enabled: bool,
-    targets: Vec<Target>,
+#[serde(untagged)]
+enum Exported {
+    OneIndex { enabled: bool, index_id: Option<String>, internal: bool },
+    Targets { enabled: bool, targets: Vec<Target> },
 }
 
 #[derive(Debug, Serialize)]
@@ -47,55 +39,54 @@ struct Target {
 
 impl IndexAliases {
     pub fn decode(item: &Map) -> Result<Self, Rejection> {
-        let doc_reads = match item.read_text("read_alias")? {
-            Some(index_id) => {
-                let target = Target { enabled: None, index_id, internal: false, weight: 1.0 };
-                Some(DocReads { enabled: true, targets: vec![target] })
-            }
-            None => block(item, "doc_reads", DocReads::decode)?,
-        };
-        Ok(Self { doc_reads, analytics: block(item, "analytics", Analytics::decode)? })
+        let mut blocks = BTreeMap::new();
+        for block in BLOCKS.iter().filter(|block| block.exported) {
+            let exported = Exported::decode(block, item)?;
+            blocks.extend(exported.map(|exported| (block.name, exported)));
+        }
+        Ok(Self(blocks))
     }
 
     /// Returns `None` if nothing is left to export.
     pub fn to_json(&self) -> Option<Json> {
-        Json::of(self).ok().filter(|json| json.get() != "{}")
+        Json::of(self).ok().filter(|_| !self.0.is_empty())
     }
 
     /// Returns what is odd about the aliases, which are exported all the same.
     pub fn warning(&self) -> Option<String> {
-        let doc_reads = self.doc_reads.as_ref().filter(|block| block.enabled)?;
-        let enabled = doc_reads.targets.iter().filter(|target| target.enabled != Some(false));
-        let sum: f64 = enabled.map(|target| target.weight).sum();
-        ((sum - 1.0).abs() > WEIGHT_SUM_TOLERANCE).then(|| {
-            format!("index_aliases.doc_reads.targets: the weights sum to {sum}, not to 1.0")
+        self.0.iter().find_map(|(name, block)| {
+            let Exported::Targets { enabled: true, targets } = block else { return None };
+            let enabled = targets.iter().filter(|target| target.enabled != Some(false));
+            let sum: f64 = enabled.map(|target| target.weight).sum();
+            ((sum - 1.0).abs() > WEIGHT_SUM_TOLERANCE).then(|| {
+                format!("index_aliases.{name}.targets: the weights sum to {sum}, not to 1.0")
+            })
         })
     }
 }
 
-fn block<T>(
-    item: &Map,
-    name: &str,
-    decode: fn(&Map) -> Result<T, Rejection>,
-) -> Result<Option<T>, Rejection> {
-    let block = item.read_map("index_aliases", |blocks| blocks.read_map(name, decode))?;
-    Ok(block.flatten())
-}
-
-impl Analytics {
-    fn decode(block: &Map) -> Result<Self, Rejection> {
-        Ok(Self {
-            enabled: flag(block, "enabled")?,
-            index_id: block.read_as("index_id", Attribute::as_string)?.map(str::to_owned),
-            internal: flag(block, "internal")?,
-        })
-    }
-}
-
-impl DocReads {
-    fn decode(block: &Map) -> Result<Self, Rejection> {
-        let enabled = flag(block, "enabled")?;
-        Ok(Self { enabled, targets: block.read_maps("targets", Target::decode)? })
+impl Exported {
+    fn decode(block: &Block, item: &Map) -> Result<Option<Self>, Rejection> {
+        if let Some(name) = block.legacy
+            && let Some(index_id) = item.read_text(name)?
+        {
+            let target = Target { enabled: None, index_id, internal: false, weight: 1.0 };
+            return Ok(Some(Self::Targets { enabled: true, targets: vec![target] }));
+        }
+        let exported = item.read_map("index_aliases", |blocks| {
+            blocks.read_map(block.name, |fields| match block.points_at {
+                PointsAt::OneIndex => Ok(Self::OneIndex {
+                    enabled: flag(fields, "enabled")?,
+                    index_id: fields.read_as("index_id", Attribute::as_string)?.map(str::to_owned),
+                    internal: flag(fields, "internal")?,
+                }),
+                PointsAt::Targets => Ok(Self::Targets {
+                    enabled: flag(fields, "enabled")?,
+                    targets: fields.read_maps("targets", Target::decode)?,
+                }),
+            })
+        })?;
+        Ok(exported.flatten())
     }
 }
 
@@ -125,7 +116,6 @@ fn flag(fields: &Map, name: &str) -> Result<bool, Rejection> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::item::{AliasTarget, alias_targets};
     use serde_json::{Value, json};
 
     fn decode(item: &Value) -> Result<IndexAliases, Rejection> {
@@ -147,29 +137,6 @@ mod tests {
 
     fn weighted(weight: &str) -> Value {
         target("weight", json!({"N": weight}))
-    }
-
-    #[test]
-    fn every_exported_block_is_described_and_protects_its_targets() {
-        // The compiler asks for a new block here.
-        let every = IndexAliases {
-            analytics: Some(Analytics { enabled: true, index_id: None, internal: false }),
-            doc_reads: Some(DocReads { enabled: true, targets: vec![] }),
-        };
-        let every = serde_json::to_value(every).unwrap();
-        let exported = Vec::from_iter(every.as_object().unwrap().keys());
-        let schema: Value =
-            serde_json::from_str(include_str!("../../schema/settings.json")).unwrap();
-        let described = schema["properties"]["index_aliases"]["properties"].as_object().unwrap();
-        assert_eq!(Vec::from_iter(described.keys()), exported, "schema/settings.json");
-        let page = include_str!("../../docs/kv.md");
-        for name in exported {
-            assert!(page.contains(&format!("`{name}`")), "docs/kv.md does not name {name}");
-            let (enabled, id) = (json!({"BOOL": true}), json!({"S": "t"}));
-            let fields = json!({"enabled": enabled, "index_id": id, "targets": {"L": [id]}});
-            let targets = alias_targets("a", &Map::from(block(name, fields)));
-            assert_eq!(targets, [AliasTarget::IndexId("t".to_owned())], "alias_targets.rs: {name}");
-        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! [`Attribute`]s. From that follow the values that KV gets ([`IndexSettings`], [`query_config_value`]),
 //! the keys that an item asks for ([`claimed_keys`]), and what its aliases protect ([`alias_targets()`]).
 
+mod alias_blocks;
 pub mod alias_targets;
 mod attribute;
 mod index_aliases;
