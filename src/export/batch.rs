@@ -14,8 +14,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
+use humantime::format_rfc3339_seconds;
 use tracing::error;
 
 use super::api_keys::{ApiKeys, Fallback};
@@ -25,8 +26,8 @@ use super::invocation::Invocation;
 use super::remove::{Removal, remove_keys, remove_query_configs};
 use super::write::{Fate, WriteItem, Written, write_items};
 use crate::index::{IndexRef, ItemRef};
-use crate::item::{Change, Content, RecordedChange, Rejection, StreamRecord};
-use crate::kv::{Namespace, check_key, rfc3339};
+use crate::item::{Change, RecordedChange, Rejection, StreamRecord};
+use crate::kv::{Namespace, check_key};
 use crate::ports::Services;
 use crate::telemetry::Stats;
 use crate::telemetry::stats::at_most_100;
@@ -65,8 +66,8 @@ pub type RecordOutcome = (Option<ItemRef>, Outcome);
 struct BatchItem {
     /// The position of its last record, which decides.
     position: usize,
-    /// When the table took the change of that record, in seconds since the epoch.
-    created_at: Option<f64>,
+    /// When the table took the change of that record.
+    created_at: Option<SystemTime>,
     /// The change of that record, and the shop ids of all.
     last: RecordedChange,
 }
@@ -77,14 +78,13 @@ impl BatchItem {
             Change::Upsert(image) => Some(image.clone()),
             Change::Remove | Change::Malformed(_) => None,
         };
-        let changed_at = self.created_at.and_then(rfc3339);
+        let changed_at = self.created_at.map(|at| format_rfc3339_seconds(at).to_string());
         WriteItem { image, changed_at, ..WriteItem::new(self.last.item.clone()) }
     }
 
     /// Returns how long before `time` the table took the change.
     fn age(&self, time: SystemTime) -> Option<Duration> {
-        let time = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        Duration::try_from_secs_f64((time - self.created_at?).max(0.0)).ok()
+        self.created_at.map(|at| time.duration_since(at).unwrap_or_default())
     }
 }
 
@@ -92,10 +92,10 @@ impl BatchItem {
 /// item, and the items in the order of their last records.
 fn group(records: Vec<StreamRecord>) -> (Vec<RecordOutcome>, Vec<BatchItem>) {
     let mut items: BTreeMap<ItemRef, BatchItem> = BTreeMap::new();
-    let mut group = |(position, StreamRecord { created_at, content, .. })| match content {
-        Content::Skipped => (None, Outcome::Skipped),
-        Content::Unknown(rejection) => (None, Outcome::Rejected(rejection)),
-        Content::Change(mut last) => {
+    let mut group = |(position, StreamRecord { created_at, change, .. })| match change {
+        Ok(None) => (None, Outcome::Skipped),
+        Err(rejection) => (None, Outcome::Rejected(rejection)),
+        Ok(Some(mut last)) => {
             let item = last.item.clone();
             if let Some(BatchItem { last: earlier, .. }) = items.remove(&item) {
                 last.shop_ids.extend(earlier.shop_ids);
@@ -440,7 +440,7 @@ mod tests {
         };
         let unknown = StreamRecord::read(&to_raw_value(&json!({"eventName": "REMOVE"})).unwrap());
         let mut foreign = record(&i, "REMOVE", json!({}));
-        foreign.content = Content::Skipped;
+        foreign.change = Ok(None);
         let records = vec![
             upsert(&i, "1", 999_999_990),
             foreign,
@@ -575,7 +575,7 @@ mod tests {
     #[test]
     fn a_process_removes_so_many_indexes_in_any_ten_minutes() {
         let flood = Flood::default();
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         for (owners, seconds, is_let_through) in [
             (&["a", "b"][..], 1_000, true),
             (&["c"], 1_000, false),

@@ -24,7 +24,7 @@ use super::judge::Held;
 use super::retry::{Retries, with_retries};
 use crate::index::ItemRef;
 use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS, MAX_BULK_PAIRS, MAX_KEY_BYTES};
-use crate::kv::{Metadata, Namespace, Pair, Source, StoredSettings, StoredValue};
+use crate::kv::{Metadata, Namespace, Pair, StoredSettings, StoredValue};
 use crate::ports::{BulkReply, KvError, KvStore, ListPage, Services};
 
 /// How many refused requests are halved in one call. One pair among 10,000 is found in 14 steps. Where
@@ -175,7 +175,7 @@ fn log_receipt<S: Services>(
         index_name = index.map(|index| &index.name),
         normalized_query = item.and_then(|item| item.query.as_ref()),
         digest = metadata.and_then(|metadata| metadata.digest).map(|digest| digest.to_string()),
-        source = metadata.and_then(|metadata| metadata.source).map(Source::as_str),
+        source = metadata.and_then(|metadata| metadata.source).map(|source| source.to_string()),
         environment = metadata.and_then(|metadata| metadata.shown_environment()),
         exported_at = metadata.and_then(|metadata| metadata.exported_at.as_ref()),
         changed_at = metadata.and_then(|metadata| metadata.changed_at.as_ref()),
@@ -310,6 +310,7 @@ fn of_several(error: KvError) -> KvError {
 mod tests {
     use super::*;
     use crate::export::fakes::{Fakes, Keys, KvFault, index, pairs};
+    use crate::kv::Source;
     use crate::ports::Cause;
     use proptest::prelude::*;
 

@@ -3,7 +3,7 @@
 use super::api_keys::{ApiKeyOwner, ApiKeys, NotExportable};
 use crate::config::ExporterConfig;
 use crate::index::ItemRef;
-use crate::item::{IndexSettings, Item, Rejection, query_config_value};
+use crate::item::{IndexSettings, Item, Rejection, claimed_keys, query_config_value};
 use crate::kv::limits::check_value_size;
 use crate::ports::fits_a_url;
 
@@ -46,7 +46,7 @@ impl Exportable {
                 return Err(Rejection::new(path, "can't be part of a URL"));
             }
         }
-        let keys = settings.kv_keys();
+        let keys = claimed_keys(&item.index, &attributes);
         let content = Content::Settings(Box::new(settings), owner);
         Ok(Self { item: item.clone(), keys, content })
     }

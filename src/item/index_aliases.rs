@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::alias_blocks::{BLOCKS, Block, PointsAt};
-use super::{Map, Rejection};
+use super::{Attribute, Map, Rejection};
 use crate::json::Json;
 
 /// How far the sum of the weights of enabled targets may be from 1.0 without a warning: 0.001, and what
@@ -77,7 +77,7 @@ impl Exported {
             blocks.read_map(block.name, |fields| match block.points_at {
                 PointsAt::OneIndex => Ok(Self::OneIndex {
                     enabled: flag(fields, "enabled")?,
-                    index_id: fields.read_string("index_id")?.map(str::to_owned),
+                    index_id: fields.read_as("index_id", Attribute::as_string)?.map(str::to_owned),
                     internal: flag(fields, "internal")?,
                 }),
                 PointsAt::Targets => Ok(Self::Targets {
@@ -92,14 +92,14 @@ impl Exported {
 
 impl Target {
     fn decode(target: &Map) -> Result<Self, Rejection> {
-        let index_id = target.read_string("index_id")?;
+        let index_id = target.read_as("index_id", Attribute::as_string)?;
         let index_id = index_id.ok_or_else(|| Rejection::new("index_id", "is required"))?;
-        let weight = target.read_number("weight")?.unwrap_or(1.0);
+        let weight = target.read_as("weight", Attribute::as_f64)?.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&weight) {
             return Err(Rejection::new("weight", "must be between 0 and 1"));
         }
         Ok(Self {
-            enabled: target.read_bool("enabled")?,
+            enabled: target.read_as("enabled", Attribute::as_bool)?,
             index_id: index_id.to_owned(),
             internal: flag(target, "internal")?,
             // A negative zero would give other bytes for the same weight.
@@ -110,7 +110,7 @@ impl Target {
 
 /// Returns a boolean; an absent one is false.
 fn flag(fields: &Map, name: &str) -> Result<bool, Rejection> {
-    Ok(fields.read_bool(name)?.unwrap_or(false))
+    Ok(fields.read_as(name, Attribute::as_bool)?.unwrap_or(false))
 }
 
 #[cfg(test)]
@@ -118,53 +118,57 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn decode(item: Value) -> Result<IndexAliases, Rejection> {
-        IndexAliases::decode(&Map::from(item))
+    fn decode(item: &Value) -> Result<IndexAliases, Rejection> {
+        IndexAliases::decode(&Map::read(&item.to_string()))
+    }
+
+    fn block(name: &str, fields: Value) -> Value {
+        json!({"index_aliases": {"M": {name: {"M": fields}}}})
     }
 
     fn doc_reads(enabled: bool, targets: &[Value]) -> Value {
-        let fields = json!({"enabled": {"BOOL": enabled}, "targets": {"L": targets}});
-        json!({"index_aliases": {"M": {"doc_reads": {"M": fields}}}})
+        block("doc_reads", json!({"enabled": {"BOOL": enabled}, "targets": {"L": targets}}))
     }
 
-    /// A target named `a`, with more fields.
-    fn target(fields: Value) -> Value {
-        let mut target = json!({"M": {"index_id": {"S": "a"}}});
-        target["M"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        target
+    /// A target named `a`, with one more field.
+    fn target(field: &str, value: Value) -> Value {
+        json!({"M": {"index_id": {"S": "a"}, field: value}})
+    }
+
+    fn weighted(weight: &str) -> Value {
+        target("weight", json!({"N": weight}))
     }
 
     #[test]
     fn blocks_are_exported_with_their_defaults_and_nothing_unknown() {
-        let blocks = |blocks: Value| json!({"index_aliases": {"M": blocks}});
         let rows = [
+            ("no aliases", json!({"index_aliases": {"NULL": true}}), ""),
+            ("no blocks", json!({"index_aliases": {"M": {"doc_reads": {"NULL": true}}}}), ""),
+            ("an empty read_alias", json!({"read_alias": {"S": ""}}), ""),
             (
-                "absent fields",
-                blocks(json!({"analytics": {"M": {}}, "doc_reads": {"M": {}}})),
-                r#"{"analytics":{"enabled":false,"index_id":null,"internal":false},"doc_reads":{"enabled":false,"targets":[]}}"#,
+                "absent fields of analytics",
+                block("analytics", json!({})),
+                r#"{"analytics":{"enabled":false,"index_id":null,"internal":false}}"#,
             ),
             (
-                "absent fields of a target",
-                doc_reads(true, &[target(json!({}))]),
-                r#"{"doc_reads":{"enabled":true,"targets":[{"index_id":"a","internal":false,"weight":1.0}]}}"#,
+                "absent fields of doc_reads",
+                block("doc_reads", json!({})),
+                r#"{"doc_reads":{"enabled":false,"targets":[]}}"#,
             ),
             (
                 "a disabled alias keeps its targets",
-                doc_reads(
-                    false,
-                    &[target(json!({"weight": {"N": "0.25"}, "internal": {"BOOL": true}}))],
-                ),
-                r#"{"doc_reads":{"enabled":false,"targets":[{"index_id":"a","internal":true,"weight":0.25}]}}"#,
+                doc_reads(false, &[target("internal", json!({"BOOL": true}))]),
+                r#"{"doc_reads":{"enabled":false,"targets":[{"index_id":"a","internal":true,"weight":1.0}]}}"#,
             ),
             (
-                "a target's own enabled",
-                doc_reads(true, &[target(json!({"enabled": {"BOOL": false}}))]),
+                "absent fields of a target, and its own enabled",
+                doc_reads(true, &[target("enabled", json!({"BOOL": false}))]),
                 r#"{"doc_reads":{"enabled":true,"targets":[{"enabled":false,"index_id":"a","internal":false,"weight":1.0}]}}"#,
             ),
             (
                 "unknown blocks and fields",
-                blocks(json!({"doc_writes": {"S": "broken"}, "shadow": {"M": {}},
-                    "analytics": {"M": {"index_id": {"S": ""}, "sampling": {"N": "1"}}}})),
+                json!({"index_aliases": {"M": {"doc_writes": {"S": "broken"}, "shadow": {"M": {}},
+                    "analytics": {"M": {"index_id": {"S": ""}, "sampling": {"N": "1"}}}}}}),
                 r#"{"analytics":{"enabled":false,"index_id":"","internal":false}}"#,
             ),
             (
@@ -172,31 +176,18 @@ mod tests {
                 json!({"read_alias": {"S": "v2"}, "index_aliases": {"M": {"doc_reads": {"S": "x"}}}}),
                 r#"{"doc_reads":{"enabled":true,"targets":[{"index_id":"v2","internal":false,"weight":1.0}]}}"#,
             ),
-            (
-                "read_alias alone",
-                json!({"read_alias": {"S": "v2"}}),
-                r#"{"doc_reads":{"enabled":true,"targets":[{"index_id":"v2","internal":false,"weight":1.0}]}}"#,
-            ),
-            ("no aliases", json!({"index_aliases": {"NULL": true}}), ""),
-            ("no blocks", blocks(json!({"doc_reads": {"NULL": true}})), ""),
-            ("an empty read_alias", json!({"read_alias": {"S": ""}}), ""),
         ];
         for (name, item, expected) in rows {
-            let json = decode(item).unwrap().to_json();
+            let json = decode(&item).unwrap().to_json();
             assert_eq!(json.as_ref().map_or("", |json| json.get()), expected, "{name}");
         }
     }
 
     #[test]
-    fn a_weight_is_between_0_and_1() {
-        let weight = |text: &str| doc_reads(true, &[target(json!({"weight": {"N": text}}))]);
-        for bad in ["-0.0001", "1.0001", "7", "1E400", "abc"] {
-            let path = decode(weight(bad)).unwrap_err().path;
-            assert_eq!(path, "index_aliases.doc_reads.targets[0].weight", "{bad}");
-        }
-        for (good, written) in [("0", "0.0"), ("1", "1.0"), ("-0.0", "0.0"), ("0.5", "0.5")] {
-            let json = decode(weight(good)).unwrap().to_json().unwrap();
-            assert!(json.get().contains(&format!("\"weight\":{written}")), "{good}");
+    fn a_weight_is_written_as_a_double() {
+        for (weight, written) in [("0", "0.0"), ("1", "1.0"), ("-0.0", "0.0"), ("0.25", "0.25")] {
+            let json = decode(&doc_reads(true, &[weighted(weight)])).unwrap().to_json().unwrap();
+            assert!(json.get().contains(&format!("\"weight\":{written}}}")), "{weight}");
         }
     }
 
@@ -215,47 +206,41 @@ mod tests {
         ];
         for (name, enabled, weights, warned) in rows {
             let target = |weight: &&str| match *weight {
-                "off" => target(json!({"enabled": {"BOOL": false}})),
-                weight => target(json!({"weight": {"N": weight}})),
+                "off" => target("enabled", json!({"BOOL": false})),
+                weight => weighted(weight),
             };
             let targets: Vec<Value> = weights.iter().map(target).collect();
-            let aliases = decode(doc_reads(enabled, &targets)).unwrap();
+            let aliases = decode(&doc_reads(enabled, &targets)).unwrap();
             assert_eq!(aliases.warning().is_some(), warned, "{name}");
         }
     }
 
     #[test]
-    fn a_wrong_type_names_its_path() {
-        let analytics = |fields: Value| json!({"index_aliases": {"M": {"analytics": fields}}});
-        let target = |fields| doc_reads(true, &[target(fields)]);
-        let mut targets = doc_reads(true, &[]);
-        targets["index_aliases"]["M"]["doc_reads"]["M"]["targets"] = json!({"M": {}});
-        let rows = [
-            (json!({"index_aliases": {"S": "x"}}), "index_aliases"),
+    fn what_is_wrong_is_named_by_its_path() {
+        let mut rows = vec![
             (json!({"read_alias": {"N": "1"}}), "read_alias"),
-            (analytics(json!({"S": "x"})), "index_aliases.analytics"),
+            (json!({"index_aliases": {"S": "x"}}), "index_aliases"),
+            (json!({"index_aliases": {"M": {"analytics": {"S": "x"}}}}), "index_aliases.analytics"),
             (
-                analytics(json!({"M": {"enabled": {"S": "true"}}})),
+                block("analytics", json!({"enabled": {"S": "true"}})),
                 "index_aliases.analytics.enabled",
             ),
-            (targets, "index_aliases.doc_reads.targets"),
+            (block("doc_reads", json!({"targets": {"M": {}}})), "index_aliases.doc_reads.targets"),
             (doc_reads(true, &[json!({"S": "a"})]), "index_aliases.doc_reads.targets[0]"),
-            (doc_reads(true, &[json!({"M": {}})]), "index_aliases.doc_reads.targets[0].index_id"),
-            (
-                target(json!({"index_id": {"N": "1"}})),
-                "index_aliases.doc_reads.targets[0].index_id",
-            ),
-            (
-                target(json!({"internal": {"N": "1"}})),
-                "index_aliases.doc_reads.targets[0].internal",
-            ),
-            (
-                target(json!({"enabled": {"S": "yes"}})),
-                "index_aliases.doc_reads.targets[0].enabled",
-            ),
         ];
+        let fields = [
+            (json!({"M": {}}), "index_aliases.doc_reads.targets[0].index_id"),
+            (target("index_id", json!({"N": "1"})), "index_aliases.doc_reads.targets[0].index_id"),
+            (target("internal", json!({"N": "1"})), "index_aliases.doc_reads.targets[0].internal"),
+            (target("enabled", json!({"S": "yes"})), "index_aliases.doc_reads.targets[0].enabled"),
+        ];
+        rows.extend(fields.map(|(target, path)| (doc_reads(true, &[target]), path)));
+        for weight in ["-0.0001", "1.0001", "7", "1E400", "abc"] {
+            let path = "index_aliases.doc_reads.targets[0].weight";
+            rows.push((doc_reads(true, &[weighted(weight)]), path));
+        }
         for (item, path) in rows {
-            assert_eq!(decode(item).unwrap_err().path, path);
+            assert_eq!(decode(&item).unwrap_err().path, path, "{item}");
         }
     }
 }

@@ -2,49 +2,23 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use self::Content::{Aliases, Endpoint, Object, Text};
 use super::index_aliases::IndexAliases;
-use super::keys::settings_keys;
-use super::{Map, Rejection};
+use super::{Attribute, Map, Rejection};
 use crate::index::IndexRef;
 use crate::json::Json;
 use crate::kv::check_key;
 use crate::kv::metadata::check_metadata_size;
 
-/// What a field of the value is made of. All but the endpoint are attributes of the same name.
-enum Content {
-    /// The attribute `index_endpoint`.
-    Endpoint,
-    /// An M of any content.
-    Object,
-    /// An S; an empty one counts as absent.
-    Text,
-    /// What [`IndexAliases`] makes of the alias blocks.
-    Aliases,
-}
-
-/// The fields of the value that come from the item, in the order of the value, after the names and the API key.
-const FIELDS: [(&str, Content); 8] = [
-    ("index_url", Endpoint),
-    ("search_config", Object),
-    ("collections_config", Object),
-    ("feature_flags", Object),
-    ("agentic_config", Object),
-    ("pixel_id", Text),
-    ("index_aliases", Aliases),
-    ("query_override_sharding", Object),
-];
-
 /// An index-settings item that can be exported, given an API key. `Debug` shows no settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IndexSettings {
     pub index: IndexRef,
-    /// The primary KV key, where the index has one.
+    /// The primary KV key, see [`claimed_keys`](super::claimed_keys).
     pub shop_id: Option<String>,
     /// The cell whose gateway is asked for the API key; the default cell where absent.
     pub cell: Option<String>,
-    /// The [`FIELDS`] that the item has.
-    exported: Vec<(&'static str, Json)>,
+    /// The fields of the value after the names and the API key, in the order of the value.
+    exported: [(&'static str, Option<Json>); 8],
     /// What is odd about the item, which is exported all the same.
     pub warning: Option<String>,
 }
@@ -56,53 +30,45 @@ impl IndexSettings {
         let shop_id = item.read_text("shop_id")?;
         let cell = item.read_text("cell")?;
         let aliases = IndexAliases::decode(item)?;
-        let mut exported = Vec::new();
-        for (name, content) in &FIELDS {
-            let json = match content {
-                Endpoint => Some(Json::string(index_endpoint(item)?)),
-                Object => item.read_json(name)?,
-                Text => item.read_text(name)?.map(|text| Json::string(&text)),
-                Aliases => aliases.to_json(),
-            };
-            exported.extend(json.map(|json| (*name, json)));
-        }
-        let settings =
-            Self { index: index.clone(), shop_id, cell, exported, warning: aliases.warning() };
-        settings.check_limits()?;
-        Ok(settings)
-    }
-
-    fn check_limits(&self) -> Result<(), Rejection> {
-        check_key(&self.index.index_id()).map_err(Rejection::over_limit("index_name"))?;
-        if let Some(shop_id) = &self.shop_id {
+        let object = |name| item.read_json(name).map(|json| (name, json));
+        let text =
+            |name| item.read_text(name).map(|text| (name, text.as_deref().map(Json::string)));
+        let exported = [
+            ("index_url", Some(Json::string(index_endpoint(item)?))),
+            object("search_config")?,
+            object("collections_config")?,
+            object("feature_flags")?,
+            object("agentic_config")?,
+            text("pixel_id")?,
+            ("index_aliases", aliases.to_json()),
+            object("query_override_sharding")?,
+        ];
+        check_key(&index.index_id()).map_err(Rejection::over_limit("index_name"))?;
+        if let Some(shop_id) = &shop_id {
             check_key(shop_id).map_err(Rejection::over_limit("shop_id"))?;
         }
-        check_metadata_size(&self.index).map_err(Rejection::over_limit("index_name"))
-    }
-
-    pub fn kv_keys(&self) -> Vec<String> {
-        settings_keys(&self.index, self.shop_id.as_deref())
+        check_metadata_size(index).map_err(Rejection::over_limit("index_name"))?;
+        Ok(Self { index: index.clone(), shop_id, cell, exported, warning: aliases.warning() })
     }
 
     /// Returns the KV value. There is no other way to build one, so every value has an API key.
     pub fn value(&self, api_key: &SecretString) -> String {
         let named = [
-            ("system_account_id", Some(&*self.index.account)),
-            ("index_name", Some(&*self.index.name)),
-            ("shop_id", self.shop_id.as_deref()),
-            ("marqo_api_key", Some(api_key.expose_secret())),
+            ("system_account_id", Some(Json::string(&self.index.account))),
+            ("index_name", Some(Json::string(&self.index.name))),
+            ("shop_id", self.shop_id.as_deref().map(Json::string)),
+            ("marqo_api_key", Some(Json::string(api_key.expose_secret()))),
         ];
-        let named = named.into_iter().filter_map(|(name, text)| Some((name, Json::string(text?))));
-        let named: Vec<_> = named.collect();
         let fields = named.iter().chain(&self.exported);
-        let fields = fields.map(|(name, json)| format!("\"{name}\":{}", json.get()));
+        let fields =
+            fields.filter_map(|(name, json)| Some(format!("\"{name}\":{}", json.as_ref()?.get())));
         format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
     }
 }
 
 fn index_endpoint(item: &Map) -> Result<&str, Rejection> {
     const NAME: &str = "index_endpoint";
-    match item.read_string(NAME)? {
+    match item.read_as(NAME, Attribute::as_string)? {
         None => Err(Rejection::new(NAME, "is required")),
         Some(url) if is_http_url(url) => Ok(url),
         Some(_) => Err(Rejection::new(NAME, "must be an absolute http or https URL")),
@@ -161,7 +127,7 @@ mod tests {
                 r#""acct1-v2","internal":false,"weight":1.0}]}},"query_override_sharding":{"shards":4}}"#
             )
         );
-        assert_eq!(settings.kv_keys(), ["example.myshopify.com", "acct1-main"]);
+        assert_eq!(settings.shop_id.as_deref(), Some("example.myshopify.com"));
         assert_eq!(settings.cell.as_deref(), Some("cell-1"));
     }
 
@@ -172,8 +138,9 @@ mod tests {
         let described: BTreeSet<&str> =
             schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
         let names = ["system_account_id", "index_name", "shop_id", "marqo_api_key"];
+        let settings = decode(with("cell", json!({"S": "c"}))).unwrap();
         let fields: BTreeSet<&str> =
-            names.into_iter().chain(FIELDS.iter().map(|(name, _)| *name)).collect();
+            names.into_iter().chain(settings.exported.iter().map(|(name, _)| *name)).collect();
         assert_eq!(described, fields, "schema/settings.json");
         let page = include_str!("../../docs/kv.md");
         for name in fields {
@@ -192,7 +159,7 @@ mod tests {
             settings.value(&"k".into()),
             r#"{"system_account_id":"acct1","index_name":"main","marqo_api_key":"k","index_url":"http://h"}"#
         );
-        assert_eq!((settings.kv_keys(), settings.cell), (vec!["acct1-main".to_owned()], None));
+        assert_eq!((settings.shop_id, settings.cell), (None, None));
     }
 
     #[test]
@@ -232,24 +199,10 @@ mod tests {
         for good in ["http://h", "https://h:8443/p?q#f", "HTTPS://H.example/", "http://[::1]:1/"] {
             assert!(endpoint(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "h.example",
-            "/path",
-            "//h/p",
-            "ftp://h",
-            "http:h",
-            "http:/h",
-            "http://",
-            "https:///p",
-            " http://h",
-            "http://h\n",
-            "http://h/ p",
-            "http://h/\u{7f}",
-            "http://h\\p",
-            "javascript:alert(1)",
-            "http://h:x",
-        ] {
+        let bad = "h.example /path //h/p ftp://h http:h http:/h http:// https:///p http://h\\p \
+                   javascript:alert(1) http://h:x";
+        let others = ["", " http://h", "http://h\n", "http://h/ p", "http://h/\u{7f}"];
+        for bad in bad.split(' ').chain(others) {
             assert_eq!(endpoint(bad).unwrap_err().path, "index_endpoint", "{bad}");
         }
     }

@@ -9,7 +9,6 @@ use crate::json::Json;
 
 pub const NOT_AN_ATTRIBUTE: &str =
     "is not a DynamoDB attribute value, or holds a number that no double can hold";
-const NOT_A_MAP: &str = "must be a map (M)";
 
 /// The attributes of an item, or of a map in it. NULL counts as absent, except in JSON. Where a name is there
 /// twice, the last one counts.
@@ -19,14 +18,12 @@ pub struct Map(BTreeMap<String, Attribute>);
 
 impl Map {
     /// Reads an item's attributes. Each is decoded by itself: one that is no DynamoDB JSON becomes
-    /// [`Attribute::Malformed`]. `None` where the item is no object at all.
-    pub fn read(json: &RawValue) -> Option<Self> {
-        let attributes: BTreeMap<String, &RawValue> = serde_json::from_str(json.get()).ok()?;
-        let decoded = |json: &RawValue| serde_json::from_str(json.get());
-        let attributes = attributes
-            .into_iter()
-            .map(|(name, json)| (name, decoded(json).unwrap_or(Attribute::Malformed)));
-        Some(Self(attributes.collect()))
+    /// [`Attribute::Malformed`]. What is no object has none.
+    pub fn read(json: &str) -> Self {
+        let fields: BTreeMap<String, &RawValue> = serde_json::from_str(json).unwrap_or_default();
+        let read =
+            |json: &RawValue| serde_json::from_str(json.get()).unwrap_or(Attribute::Malformed);
+        Self(fields.into_iter().map(|(name, json)| (name, read(json))).collect())
     }
 
     /// Returns all attributes, NULL ones too, ascending by name.
@@ -47,53 +44,39 @@ impl Map {
     }
 
     pub fn map(&self, name: &str) -> Option<&Self> {
-        self.get(name)?.as_map()
+        self.get(name)?.as_map().ok()
     }
 
     /// Returns an empty list where there is none.
     pub fn list(&self, name: &str) -> &[Attribute] {
-        self.get(name).and_then(Attribute::as_list).unwrap_or_default()
+        self.get(name).and_then(|list| list.as_list().ok()).unwrap_or_default()
     }
 }
 
 /// Strict: an attribute of another type, or a malformed one, is a rejection.
 impl Map {
-    fn typed<'a, T>(
+    /// Returns an attribute as `read` has it.
+    pub fn read_as<'a, T>(
         &'a self,
         name: &str,
-        expected: &'static str,
-        read: impl FnOnce(&'a Attribute) -> Option<T>,
+        read: impl FnOnce(&'a Attribute) -> Result<T, &'static str>,
     ) -> Result<Option<T>, Rejection> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Attribute::Malformed) => Err(Rejection::new(name, NOT_AN_ATTRIBUTE)),
-            Some(attribute) => {
-                read(attribute).map(Some).ok_or_else(|| Rejection::new(name, expected))
-            }
-        }
-    }
-
-    pub fn read_string(&self, name: &str) -> Result<Option<&str>, Rejection> {
-        self.typed(name, "must be a string (S)", Attribute::as_string)
+        let read = |attribute| match attribute {
+            &Attribute::Malformed => Err(NOT_AN_ATTRIBUTE),
+            attribute => read(attribute),
+        };
+        self.get(name).map(read).transpose().map_err(|reason| Rejection::new(name, reason))
     }
 
     /// Returns a string; the empty one counts as absent.
     pub fn read_text(&self, name: &str) -> Result<Option<String>, Rejection> {
-        let text = self.read_string(name)?.filter(|text| !text.is_empty());
-        Ok(text.map(str::to_owned))
-    }
-
-    pub fn read_bool(&self, name: &str) -> Result<Option<bool>, Rejection> {
-        self.typed(name, "must be a boolean (BOOL)", Attribute::as_bool)
-    }
-
-    pub fn read_number(&self, name: &str) -> Result<Option<f64>, Rejection> {
-        self.typed(name, "must be a number (N) that a double can hold", Attribute::as_f64)
+        let text = self.read_as(name, Attribute::as_string)?;
+        Ok(text.filter(|text| !text.is_empty()).map(str::to_owned))
     }
 
     /// Returns a map of any content as canonical JSON.
     pub fn read_json(&self, name: &str) -> Result<Option<Json>, Rejection> {
-        let map = self.typed(name, NOT_A_MAP, Attribute::as_map)?;
+        let map = self.read_as(name, Attribute::as_map)?;
         map.map(Json::of).transpose().map_err(|_| Rejection::new(name, NOT_AN_ATTRIBUTE))
     }
 
@@ -102,7 +85,7 @@ impl Map {
         name: &str,
         read: impl FnOnce(&Self) -> Result<T, Rejection>,
     ) -> Result<Option<T>, Rejection> {
-        let map = self.typed(name, NOT_A_MAP, Attribute::as_map)?;
+        let map = self.read_as(name, Attribute::as_map)?;
         map.map(read).transpose().map_err(|rejection| rejection.inside(name))
     }
 
@@ -112,15 +95,13 @@ impl Map {
         name: &str,
         read: impl Fn(&Self) -> Result<T, Rejection>,
     ) -> Result<Vec<T>, Rejection> {
-        let list = self.typed(name, "must be a list (L)", Attribute::as_list)?;
-        let element = |(position, element): (usize, &Attribute)| {
+        let list = self.read_as(name, Attribute::as_list)?.unwrap_or_default();
+        let read = |(position, element): (usize, &Attribute)| {
             let path = format!("{name}[{position}]");
-            match element.as_map() {
-                Some(map) => read(map).map_err(|rejection| rejection.inside(&path)),
-                None => Err(Rejection::new(path, NOT_A_MAP)),
-            }
+            let map = element.as_map().map_err(|reason| Rejection::new(&path, reason))?;
+            read(map).map_err(|rejection| rejection.inside(&path))
         };
-        list.unwrap_or_default().iter().enumerate().map(element).collect()
+        list.iter().enumerate().map(read).collect()
     }
 }
 
@@ -130,21 +111,16 @@ mod tests {
 
     impl From<serde_json::Value> for Map {
         fn from(json: serde_json::Value) -> Self {
-            Self::read(&serde_json::value::to_raw_value(&json).unwrap()).unwrap()
+            Self::read(&json.to_string())
         }
-    }
-
-    fn read(json: &str) -> Option<Map> {
-        Map::read(serde_json::from_str(json).unwrap())
     }
 
     #[test]
     fn a_malformed_attribute_hides_no_other_and_is_never_quoted() {
-        let map = read(
+        let map = Map::read(
             r#"{"worse":7,"twice":{"S":"first"},"bad":{"M":{"a":{"L":[{"S":"ok"},{"N":"s3cret",
             "S":""}]}}},"twice":{"S":"last"},"null":{"NULL":true}}"#,
-        )
-        .unwrap();
+        );
         assert_eq!(map.text("twice"), Some("last"));
         assert_eq!((map.get("null"), map.get("none")), (None, None));
         for bad in ["bad", "worse"] {
@@ -153,7 +129,7 @@ mod tests {
             assert!(map.map(bad).is_none(), "{bad}");
         }
         for no_object in ["7", "[]", "null"] {
-            assert!(read(no_object).is_none(), "{no_object}");
+            assert_eq!(Map::read(no_object), Map::default(), "{no_object}");
         }
     }
 
@@ -161,7 +137,7 @@ mod tests {
     fn nesting_without_end_is_malformed_and_no_crash() {
         for (depth, is_read) in [(40, true), (200, false), (5_000, false)] {
             let deep = format!("{}{}", r#"{"L":["#.repeat(depth), "]}".repeat(depth));
-            let map = read(&format!(r#"{{"deep":{deep},"good":{{"S":"x"}}}}"#)).unwrap();
+            let map = Map::read(&format!(r#"{{"deep":{deep},"good":{{"S":"x"}}}}"#));
             assert_eq!(map.text("good"), Some("x"));
             assert_eq!(map.get("deep") != Some(&Attribute::Malformed), is_read, "{depth}");
         }

@@ -23,5 +23,5 @@ pub use keys::{ItemKey, claimed_keys};
 pub use map::Map;
 pub use query_config::query_config_value;
 pub use rejection::Rejection;
-pub use stream_record::{Change, Content, RecordedChange, StreamRecord};
+pub use stream_record::{Change, RecordedChange, StreamRecord};
 pub use table_item::Item;

@@ -1,21 +1,20 @@
 //! What is wrong with an item, named by its path.
 
-use std::borrow::Cow;
-
 use crate::kv::LimitExceeded;
 
-/// Why an item can't be exported. Trying again can't help. It quotes no value, so it may be logged.
+/// Why an item can't be exported. Trying again can't help. It may be logged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {reason}")]
 pub struct Rejection {
     /// The field at fault, as in `index_aliases.doc_reads.targets[0].weight`.
     pub path: String,
-    pub reason: Cow<'static, str>,
+    /// A constant text, so it quotes no value.
+    pub reason: &'static str,
 }
 
 impl Rejection {
-    pub fn new(path: impl Into<String>, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { path: path.into(), reason: reason.into() }
+    pub fn new(path: impl Into<String>, reason: &'static str) -> Self {
+        Self { path: path.into(), reason }
     }
 
     /// Returns the rejection for a key, metadata or a value that the field at `path` makes too long.

@@ -1,17 +1,18 @@
 //! Stream records. Each is decoded by itself, so that a malformed one takes no other down.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Item, ItemKey, Map, Rejection};
+use super::{Item, ItemKey, Rejection};
 use crate::index::ItemRef;
-use crate::json::from_object;
+use crate::json::{Fields, from_object};
 
 pub const EVENT_SOURCE: &str = "aws:dynamodb";
 
-/// A time beyond this is not in seconds since the epoch; seconds reach it in the year 5138.
+/// A time beyond this is not in seconds since the epoch; seconds reach it in the year 5138. RFC 3339, in which the
+/// metadata has the time, ends with the year 9999.
 const LATEST_SECONDS: f64 = 1e11;
 
 #[derive(Debug)]
@@ -21,18 +22,10 @@ pub struct StreamRecord {
     pub event_source: Option<String>,
     /// `eventSourceARN`: the stream, and with it the table.
     pub source_arn: Option<String>,
-    /// When the table took the change, in seconds since the epoch; to the second.
-    pub created_at: Option<f64>,
-    pub content: Content,
-}
-
-#[derive(Debug)]
-pub enum Content {
-    /// Nothing: the item isn't ours.
-    Skipped,
-    /// Not even the record's item is known.
-    Unknown(Rejection),
-    Change(RecordedChange),
+    /// When the table took the change, to the second.
+    pub created_at: Option<SystemTime>,
+    /// `None` where the item isn't ours, an error where not even the item is known.
+    pub change: Result<Option<RecordedChange>, Rejection>,
 }
 
 #[derive(Debug)]
@@ -56,84 +49,68 @@ pub enum Change {
 impl StreamRecord {
     /// Reads one record of an event. Never fails: anything may be in a record's place.
     pub fn read(json: &RawValue) -> Self {
-        let record = Fields::read(json);
-        let change = record.0.get("dynamodb").map(|json| Fields::read(json)).unwrap_or_default();
-        let created_at: Option<f64> = change.parse("ApproximateCreationDateTime");
+        let record: Fields<'_> = serde_json::from_str(json.get()).unwrap_or_default();
+        let change: Fields<'_> = record.get("dynamodb").unwrap_or_default();
+        let event_name: Option<String> = record.get("eventName");
+        let seconds: Option<f64> = change.get("ApproximateCreationDateTime");
+        let seconds = seconds.filter(|seconds| (0.0..=LATEST_SECONDS).contains(seconds));
         Self {
-            sequence_number: change.parse("SequenceNumber"),
-            event_source: record.parse("eventSource"),
-            source_arn: record.parse("eventSourceARN"),
-            created_at: created_at.filter(|seconds| (0.0..=LATEST_SECONDS).contains(seconds)),
-            content: content(&record, &change),
+            sequence_number: change.get("SequenceNumber"),
+            event_source: record.get("eventSource"),
+            source_arn: record.get("eventSourceARN"),
+            created_at: seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs_f64(seconds)),
+            change: recorded_change(event_name.as_deref(), &change),
         }
     }
 }
 
-fn content(record: &Fields<'_>, change: &Fields<'_>) -> Content {
-    let key = change.0.get("Keys").and_then(|json| from_object::<ItemKey>(json.get()).ok());
-    let Some(key) = key else {
+/// Returns what a record says of its item, as [`StreamRecord::change`] has it.
+fn recorded_change(
+    event_name: Option<&str>,
+    change: &Fields<'_>,
+) -> Result<Option<RecordedChange>, Rejection> {
+    let key = change.get("Keys").and_then(|json: &RawValue| from_object(json.get()).ok());
+    let key: ItemKey = key.ok_or_else(|| {
         let reason = "is missing, or is not as in a DynamoDB stream record";
-        return Content::Unknown(Rejection::new("dynamodb.Keys", reason));
-    };
-    let Some(item) = key.item() else { return Content::Skipped };
-    let [old, new] = ["OldImage", "NewImage"].map(|name| change.0.get(name).copied());
-    let images = [old, new].map(|image| image.and_then(Map::read));
-    let shop_ids = images.iter().flatten().filter_map(|image| image.text("shop_id"));
-    Content::Change(RecordedChange {
-        shop_ids: shop_ids.filter(|_| item.query.is_none()).map(str::to_owned).collect(),
+        Rejection::new("dynamodb.Keys", reason)
+    })?;
+    let Some(item) = key.item() else { return Ok(None) };
+    let [old, new] = ["OldImage", "NewImage"].map(|name| change.get(name).and_then(Item::image));
+    let images = [&old, &new].into_iter().flatten().map(Item::attributes);
+    let shop_ids = images.filter_map(|image| image.text("shop_id").map(str::to_owned));
+    Ok(Some(RecordedChange {
+        shop_ids: shop_ids.filter(|_| item.query.is_none()).collect(),
         item,
-        change: match (record.parse::<String>("eventName").as_deref(), new.and_then(Item::image)) {
+        change: match (event_name, new) {
             (Some("REMOVE"), _) => Change::Remove,
             (Some("INSERT" | "MODIFY"), Some(image)) => Change::Upsert(image),
             (Some("INSERT" | "MODIFY"), None) => Change::Malformed(Rejection::new(
                 "dynamodb.NewImage",
                 "must be an item: the stream's view has to be NEW_IMAGE or NEW_AND_OLD_IMAGES",
             )),
-            _ => {
-                let reason = "must be INSERT, MODIFY or REMOVE";
-                Change::Malformed(Rejection::new("eventName", reason))
-            }
+            _ => Change::Malformed(Rejection::new("eventName", "must be INSERT, MODIFY or REMOVE")),
         },
-        has_old_image: images[0].is_some(),
-    })
-}
-
-/// The fields of a JSON object, with their values unread.
-#[derive(Default)]
-struct Fields<'a>(BTreeMap<String, &'a RawValue>);
-
-impl<'a> Fields<'a> {
-    /// Reads an object; anything else has no fields.
-    fn read(json: &'a RawValue) -> Self {
-        Self(serde_json::from_str(json.get()).unwrap_or_default())
-    }
-
-    /// Returns a field that is there and of this type.
-    fn parse<T: Deserialize<'a>>(&self, name: &str) -> Option<T> {
-        serde_json::from_str(self.0.get(name)?.get()).ok()
-    }
+        has_old_image: old.is_some(),
+    }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KEYS: &str = r#""Keys":{"pk":{"S":"acct1"},"sk":{"S":"INDEX#main"}}"#;
+    const INSERT: &str = r#""INSERT""#;
+    const REMOVE: &str = r#""REMOVE""#;
+    const NEW: &str = r#","NewImage":{"shop_id":{"S":"s"}}"#;
+    const OLD: &str = r#","OldImage":{"shop_id":{"S":"o"}}"#;
 
     fn read(json: &str) -> StreamRecord {
         StreamRecord::read(serde_json::from_str(json).unwrap())
     }
 
-    /// A record of `acct1/main`, with more fields beside its keys.
-    fn record(event_name: &str, fields: &str) -> StreamRecord {
-        read(&format!(r#"{{"eventName":{event_name},"dynamodb":{{{KEYS}{fields}}}}}"#))
-    }
-
-    fn change(record: StreamRecord) -> RecordedChange {
-        match record.content {
-            Content::Change(change) => change,
-            other => panic!("{other:?}"),
-        }
+    /// A record of account `acct1`, with more fields beside its keys.
+    fn record(sk: &str, event_name: &str, fields: &str) -> StreamRecord {
+        let keys = format!(r#""Keys":{{"pk":{{"S":"acct1"}},"sk":{{"S":"{sk}"}}}}"#);
+        read(&format!(r#"{{"eventName":{event_name},"dynamodb":{{{keys}{fields}}}}}"#))
     }
 
     #[test]
@@ -141,27 +118,22 @@ mod tests {
         const NO_IMAGE: &str = "dynamodb.NewImage";
         // The event's name, more fields of `dynamodb`; the change, and the shop ids that the images name.
         let rows: [(_, _, _, &[&str]); 13] = [
-            (r#""INSERT""#, r#","NewImage":{"shop_id":{"S":"s"}}"#, "upsert", &["s"]),
-            (
-                r#""MODIFY""#,
-                r#","NewImage":{"shop_id":{"S":"s"}},"OldImage":{"shop_id":{"S":"o"}}"#,
-                "upsert",
-                &["o", "s"],
-            ),
-            (r#""INSERT""#, r#","NewImage":{"x":7,"shop_id":{"S":""}}"#, "upsert", &[]),
-            (r#""INSERT""#, r#","NewImage":{},"OldImage":"x","SequenceNumber":7"#, "upsert", &[]),
-            (r#""REMOVE""#, "", "remove", &[]),
-            (r#""REMOVE""#, r#","NewImage":7,"OldImage":{"shop_id":{"S":"o"}}"#, "remove", &["o"]),
-            (r#""INSERT""#, r#","OldImage":{"shop_id":{"S":"o"}}"#, NO_IMAGE, &["o"]),
-            (r#""INSERT""#, r#","NewImage":[]"#, NO_IMAGE, &[]),
-            (r#""INSERT""#, r#","NewImage":null"#, NO_IMAGE, &[]),
-            (r#""UPSERT""#, r#","NewImage":{"shop_id":{"S":"s"}}"#, "eventName", &["s"]),
+            (INSERT, NEW, "upsert", &["s"]),
+            (r#""MODIFY""#, &[NEW, OLD].concat(), "upsert", &["o", "s"]),
+            (INSERT, r#","NewImage":{"x":7,"shop_id":{"S":""}}"#, "upsert", &[]),
+            (INSERT, r#","NewImage":{},"OldImage":"x","SequenceNumber":7"#, "upsert", &[]),
+            (REMOVE, "", "remove", &[]),
+            (REMOVE, &[r#","NewImage":7"#, OLD].concat(), "remove", &["o"]),
+            (INSERT, OLD, NO_IMAGE, &["o"]),
+            (INSERT, r#","NewImage":[]"#, NO_IMAGE, &[]),
+            (INSERT, r#","NewImage":null"#, NO_IMAGE, &[]),
+            (r#""UPSERT""#, NEW, "eventName", &["s"]),
             ("7", r#","NewImage":{}"#, "eventName", &[]),
             ("null", r#","NewImage":{}"#, "eventName", &[]),
             (r#""remove""#, "", "eventName", &[]),
         ];
         for (name, fields, expected, shop_ids) in rows {
-            let read = change(record(name, fields));
+            let read = record("INDEX#main", name, fields).change.unwrap().unwrap();
             let found = match &read.change {
                 Change::Upsert(_) => "upsert",
                 Change::Remove => "remove",
@@ -170,13 +142,14 @@ mod tests {
             assert_eq!(found, expected, "{name} {fields}");
             assert_eq!(Vec::from_iter(&read.shop_ids), shop_ids, "{name} {fields}");
             assert_eq!(read.item.to_string(), "acct1/main", "{name} {fields}");
-            let has_old_image = fields.contains(r#""OldImage":{"#);
-            assert_eq!(read.has_old_image, has_old_image, "{name} {fields}");
+            assert_eq!(read.has_old_image, fields.contains(OLD), "{name} {fields}");
         }
+        let read = record("INDEX#main#QUERY#q", INSERT, NEW).change.unwrap().unwrap();
+        assert_eq!((read.item.query.as_deref(), read.shop_ids.len()), (Some("q"), 0));
     }
 
     #[test]
-    fn a_record_whose_keys_cannot_be_read_is_unknown() {
+    fn a_record_whose_keys_cannot_be_read_is_rejected() {
         for json in [
             "7",
             "null",
@@ -185,48 +158,36 @@ mod tests {
             r#"{"dynamodb":7}"#,
             r#"{"dynamodb":{"Keys":null}}"#,
             r#"{"dynamodb":{"Keys":{"pk":{"S":"a"}}}}"#,
-            r#"{"dynamodb":{"Keys":{"pk":{"S":"a"},"sk":{"S":"b"},"pk":{"S":"c"}}}}"#,
             r#"{"dynamodb":{"Keys":[{"S":"a"},{"S":"b"}]}}"#,
         ] {
-            let Content::Unknown(rejection) = read(json).content else { panic!("{json}") };
-            assert_eq!(rejection.path, "dynamodb.Keys", "{json}");
+            assert_eq!(read(json).change.unwrap_err().path, "dynamodb.Keys", "{json}");
         }
     }
 
     #[test]
     fn items_that_are_not_ours_are_skipped_however_broken_they_are() {
-        let keys = KEYS.replace("main", "DEFAULT_CONFIG");
-        let json = format!(r#"{{"eventName":7,"dynamodb":{{{keys},"NewImage":7}}}}"#);
-        assert!(matches!(read(&json).content, Content::Skipped));
-    }
-
-    #[test]
-    fn a_query_configs_images_name_no_shop_id() {
-        let keys = KEYS.replace("main", "main#QUERY#q");
-        let image = r#""NewImage":{"shop_id":{"S":"s"}}"#;
-        let read =
-            change(read(&format!(r#"{{"eventName":"INSERT","dynamodb":{{{keys},{image}}}}}"#)));
-        assert_eq!((read.item.query.as_deref(), read.shop_ids.len()), (Some("q"), 0));
+        let record = record("INDEX#DEFAULT_CONFIG", "7", r#","NewImage":7"#);
+        assert!(matches!(record.change, Ok(None)));
     }
 
     #[test]
     fn what_is_not_needed_is_none_where_it_cannot_be_read() {
         let times = [
-            ("1700000000", Some(1_700_000_000.0)),
-            ("0.0", Some(0.0)),
-            ("1e11", Some(1e11)),
+            ("1700000000", Some(1_700_000_000)),
+            ("0.0", Some(0)),
+            ("1e11", Some(100_000_000_000)),
             ("100000000001", None),
-            ("1700000000000", None),
             ("-1", None),
             ("1e999", None),
             (r#""1700000000""#, None),
             ("null", None),
         ];
         for (json, expected) in times {
-            let record =
-                record(r#""REMOVE""#, &format!(r#","ApproximateCreationDateTime":{json}"#));
+            let field = format!(r#","ApproximateCreationDateTime":{json}"#);
+            let record = record("INDEX#main", REMOVE, &field);
+            let expected = expected.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
             assert_eq!(record.created_at, expected, "{json}");
-            assert_eq!(change(record).change, Change::Remove, "{json}");
+            assert_eq!(record.change.unwrap().unwrap().change, Change::Remove, "{json}");
         }
         for (json, expected) in [(r#""x""#, Some("x")), ("7", None), ("null", None)] {
             let read = read(&format!(

@@ -1,15 +1,15 @@
 //! The metadata beside a value: its index and environment, its digest, when and by what it was written.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::fmt;
 
-use humantime::{format_rfc3339_seconds, parse_rfc3339};
+use humantime::parse_rfc3339;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use super::Digest;
 use super::limits::{LimitExceeded, MAX_KEY_BYTES, MAX_METADATA_BYTES};
 use crate::index::IndexRef;
-use crate::json::Json;
+use crate::json::{Fields, Json};
 
 /// What a value's metadata says, in the order in which it is written. A field is `None` where it is
 /// absent, or where somebody else has put something impossible into it.
@@ -42,34 +42,28 @@ pub enum Source {
     Reconcile,
 }
 
-impl Source {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stream => "stream",
-            Self::ReExport => "re-export",
-            Self::Reconcile => "reconcile",
-        }
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
 impl Metadata {
     /// Returns `None` where the metadata names no account and index: no exporter wrote it.
     pub fn parse(json: &str) -> Option<Self> {
-        let fields: Map<String, Value> = serde_json::from_str(json).ok()?;
-        let text = |name| fields.get(name).and_then(Value::as_str);
-        let time = |name| text(name).filter(|text| is_time(text)).map(str::to_owned);
+        let fields: Fields<'_> = serde_json::from_str(json).ok()?;
+        let text = |name| fields.get::<String>(name);
+        let is_time = |text: &String| text.len() <= LONGEST_TIME && parse_rfc3339(text).is_ok();
+        let time = |name| text(name).filter(is_time);
+        // Neither text nor null: no environment has such a name, so the key is not ours.
+        let no_text = fields.get("environment").filter(|json: &&RawValue| json.get() != "null");
         Some(Self {
-            index: IndexRef::parse(text("system_account_id")?, text("index_name")?)?,
-            environment: match fields.get("environment") {
-                None | Some(Value::Null) => None,
-                Some(Value::String(name)) => Some(name.clone()),
-                // No environment has such a name, so the key is not ours.
-                Some(other) => Some(other.to_string()),
-            },
-            digest: fields.get("digest").and_then(|digest| Digest::deserialize(digest).ok()),
+            index: IndexRef::parse(&text("system_account_id")?, &text("index_name")?)?,
+            environment: text("environment").or_else(|| Some(no_text?.get().to_owned())),
+            digest: fields.get("digest"),
             exported_at: time("exported_at"),
             changed_at: time("changed_at"),
-            source: fields.get("source").and_then(|source| Source::deserialize(source).ok()),
+            source: fields.get("source"),
         })
     }
 
@@ -81,11 +75,6 @@ impl Metadata {
     /// Returns the environment's name, if it has the form of one.
     pub fn shown_environment(&self) -> Option<&str> {
         self.environment.as_deref().filter(|name| is_environment(name))
-    }
-
-    pub fn to_json(&self) -> Json {
-        // Only a map whose keys are no strings can't be written.
-        Json::of(self).unwrap_or_default()
     }
 }
 
@@ -99,20 +88,6 @@ pub fn is_environment(name: &str) -> bool {
 
 /// A time to the nanosecond, as RFC 3339 writes it.
 const LONGEST_TIME: usize = "2026-01-01T00:00:00.000000000Z".len();
-
-fn is_time(text: &str) -> bool {
-    text.len() <= LONGEST_TIME && parse_rfc3339(text).is_ok()
-}
-
-/// The year 10000, in seconds since the epoch. From then on, years have more digits than RFC 3339 takes.
-const END_OF_RFC_3339: f64 = 253_402_300_800.0;
-
-/// Returns a time in seconds since the epoch as RFC 3339, where it can be written so.
-pub fn rfc3339(seconds: f64) -> Option<String> {
-    let since_epoch = Some(seconds).filter(|time| (0.0..END_OF_RFC_3339).contains(time))?;
-    let time = UNIX_EPOCH.checked_add(Duration::from_secs_f64(since_epoch))?;
-    Some(format_rfc3339_seconds(time).to_string())
-}
 
 /// The metadata's bytes beside the names, with the longest source and environment and both times.
 const LONGEST_WITHOUT_NAMES: usize = 295;
@@ -130,21 +105,30 @@ pub fn check_metadata_size(index: &IndexRef) -> Result<(), LimitExceeded> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::kv::StoredValue;
+    use serde_json::{Value, json};
+
+    /// Metadata of the value `abc`, with all fields.
+    const WHOLE: &str = r#"{"digest":"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad","exported_at":"2026-11-21T10:00:00.000Z","source":"re-export","system_account_id":"acct1","index_name":"main","environment":"prod","changed_at":"2026-11-21T09:59:58Z"}"#;
+
+    #[test]
+    fn metadata_is_written_with_the_digest_of_the_values_bytes_and_read_as_written() {
+        let whole = Metadata::parse(WHOLE).unwrap();
+        let stored = StoredValue::new("abc", Metadata { digest: None, ..whole.clone() });
+        assert_eq!(stored.metadata.as_ref().unwrap().get(), WHOLE);
+        assert_eq!(stored.metadata(), Some(whole));
+    }
 
     #[test]
     fn metadata_with_the_longest_names_has_1024_bytes() {
         let index = |name: &str| IndexRef::parse("acct1", name).unwrap();
         let room = MAX_METADATA_BYTES - LONGEST_WITHOUT_NAMES - "acct1".len();
         let longest = Metadata {
-            digest: Some(Digest::of(b"")),
-            exported_at: Some("2026-01-01T00:00:00.000Z".to_owned()),
-            source: Some(Source::Reconcile),
             index: index(&"x".repeat(room)),
             environment: Some("e".repeat(MAX_ENVIRONMENT_BYTES)),
-            changed_at: Some("2026-01-01T00:00:00Z".to_owned()),
+            ..Metadata::parse(WHOLE).unwrap()
         };
-        assert_eq!(longest.to_json().get().len(), MAX_METADATA_BYTES);
+        assert_eq!(Json::of(&longest).unwrap().get().len(), MAX_METADATA_BYTES);
         assert_eq!(check_metadata_size(&longest.index), Ok(()));
         for too_long in [index(&"x".repeat(room + 1)), index(&"\u{1}".repeat(200))] {
             assert!(check_metadata_size(&too_long).is_err(), "{too_long}");
@@ -169,14 +153,6 @@ mod tests {
 
     #[test]
     fn a_spoilt_field_is_none_and_hides_no_other() {
-        let whole = Metadata {
-            index: IndexRef::parse("a", "i").unwrap(),
-            environment: None,
-            digest: Some(Digest::of(b"abc")),
-            exported_at: Some("2026-11-21T10:00:00.000Z".to_owned()),
-            changed_at: Some("2026-11-21T09:59:58Z".to_owned()),
-            source: Some(Source::Stream),
-        };
         let too_exact = format!("2026-11-21T10:00:00.{}Z", "0".repeat(40));
         for (name, text) in [
             ("unknown", "s3cret"),
@@ -187,7 +163,7 @@ mod tests {
             ("changed_at", "s3cret"),
             ("source", "s3cret"),
         ] {
-            let mut json = serde_json::to_value(&whole).unwrap();
+            let mut json: Value = serde_json::from_str(WHOLE).unwrap();
             json[name] = json!(text);
             let parsed = Metadata::parse(&json.to_string()).unwrap();
             json.as_object_mut().unwrap().remove(name);
@@ -210,14 +186,6 @@ mod tests {
             json["index_name"] = json!("i");
             let metadata = Metadata::parse(&json.to_string()).unwrap();
             assert_eq!(metadata.is_of("prod"), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_time_is_written_to_the_second_where_rfc_3339_has_it() {
-        assert_eq!(rfc3339(1_795_183_202.9).as_deref(), Some("2026-11-20T14:00:02Z"));
-        for no_time in [-1.0, f64::NAN, END_OF_RFC_3339, 9e300] {
-            assert_eq!(rfc3339(no_time), None, "{no_time:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use digest::Digest;
 pub use limits::{LimitExceeded, check_key};
-pub use metadata::{Metadata, Source, rfc3339};
+pub use metadata::{Metadata, Source};
 pub use stored::{Pair, StoredSettings, StoredValue};
 
 /// The two KV namespaces that the search proxy reads, as its bindings `KV` and `KV_QCFG`.

@@ -1,12 +1,12 @@
 //! The decoders, and what each promises for any input.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use ecom_settings_exporter::export::explain::Subject;
 use ecom_settings_exporter::index::{IndexRef, ItemRef};
 use ecom_settings_exporter::item::{
-    Change, Content, IndexSettings, Item, RecordedChange, Rejection, StreamRecord, alias_targets,
+    Change, IndexSettings, Item, RecordedChange, Rejection, StreamRecord, alias_targets,
     query_config_value,
 };
 use ecom_settings_exporter::kv::{Metadata, StoredValue};
@@ -133,14 +133,15 @@ fn payload(input: &str, seen: &mut Seen) {
 
 fn record(record: StreamRecord, input_bytes: usize, seen: &mut Seen) {
     // Where no clock can be, a time is not told.
-    assert!(record.created_at.is_none_or(|at| (0.0..=1e11).contains(&at)));
-    let RecordedChange { item, change, .. } = match record.content {
-        Content::Skipped => return seen.add("skipped"),
-        Content::Unknown(rejection) => {
+    let latest = UNIX_EPOCH + Duration::from_secs(100_000_000_000);
+    assert!(record.created_at.is_none_or(|at| (UNIX_EPOCH..=latest).contains(&at)));
+    let RecordedChange { item, change, .. } = match record.change {
+        Ok(None) => return seen.add("skipped"),
+        Err(rejection) => {
             seen.add("unknown");
             return rejected(&rejection, input_bytes, seen);
         }
-        Content::Change(change) => change,
+        Ok(Some(change)) => change,
     };
     match change {
         Change::Malformed(rejection) => rejected(&rejection, input_bytes, seen),
@@ -194,8 +195,8 @@ fn value(settings: &IndexSettings, input_bytes: usize) {
     for target in aliases["doc_reads"]["targets"].as_array().into_iter().flatten() {
         assert!(target["weight"].as_f64().is_some_and(|weight| (0.0..=1.0).contains(&weight)));
     }
-    let keys = settings.kv_keys();
-    assert!(keys.iter().all(|key| (1..=512).contains(&key.len()) && key != "." && key != ".."));
+    let mut keys = settings.shop_id.iter().cloned().chain([settings.index.index_id()]);
+    assert!(keys.all(|key| (1..=512).contains(&key.len()) && key != "." && key != ".."));
 }
 
 /// The value, which must be an object no larger than the input allows.

@@ -1,5 +1,6 @@
 //! What KV and the tables hold from the start.
 
+use ecom_settings_exporter::json::Json;
 use ecom_settings_exporter::kv::{Digest, StoredValue};
 use serde_json::{Value, json};
 
@@ -120,6 +121,6 @@ fn hold_image(state: &mut State, at: usize, item: &ItemRef, image: &Image) {
 }
 
 fn hold(state: &mut State, key: &KvKey, value: String, metadata: Option<Value>) {
-    let metadata = metadata.map(|json| serde_json::value::to_raw_value(&json).unwrap().into());
+    let metadata = metadata.map(|json| Json::of(&json).unwrap());
     state.set_held(key, Some(Held::new(StoredValue { value, metadata })));
 }
