@@ -217,8 +217,8 @@ pub struct Table {
     pointers: BTreeMap<String, BTreeSet<ItemKey>>,
     /// Index ids of the range that active aliases name and that have had no key so far.
     pointed_at: BTreeSet<String>,
-    /// Index ids of items that KV can't hold.
-    unholdable: BTreeSet<String>,
+    /// Digests of the index ids of items that KV can't hold. They may be long.
+    unholdable: BTreeSet<Digest>,
     /// Whether there is an index item at all.
     pub has_indexes: bool,
     /// About how much memory the table takes.
@@ -286,7 +286,7 @@ impl Table {
             self.has_indexes = true;
             self.resolve_owner(&index, Some(wants));
             if !can_be_held {
-                self.unholdable.insert(kv_key);
+                self.unholdable.insert(Digest::of(kv_key.as_bytes()));
             }
             claimed_keys(&index, attributes)
         };
@@ -397,8 +397,8 @@ impl Table {
     pub fn dangling(&self) -> impl Iterator<Item = &String> {
         self.pointed_at.iter().filter(|index_id| {
             let key = KvKey::of_settings(&**index_id);
-            let is_known = self.rows.contains_key(&key) || self.unholdable.contains(*index_id);
-            !is_known && self.range.holds(&key)
+            let is_unholdable = self.unholdable.contains(&Digest::of(index_id.as_bytes()));
+            !is_unholdable && !self.rows.contains_key(&key) && self.range.holds(&key)
         })
     }
 }

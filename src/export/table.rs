@@ -48,8 +48,12 @@ pub async fn read_page<S: Services>(
     part: TablePart<'_>,
     after: Option<&ItemKey>,
 ) -> Result<TablePage, ReadError> {
-    let page = invocation.services.table().page(part, after);
-    Ok(invocation.call(Service::Table, invocation.budget.deadline, page).await??)
+    let until = invocation.budget.deadline;
+    with_retries(invocation, Service::Table, until, async || {
+        let page = invocation.services.table().page(part, after);
+        Ok(invocation.call(Service::Table, until, page).await??)
+    })
+    .await
 }
 
 /// Makes a pass over the table. A pass that fails has no result. While a page is visited no request is under way,
@@ -69,12 +73,9 @@ pub async fn pass<S: Services>(
     let mut open: Vec<(u32, Option<ItemKey>)> =
         (0..segments).map(|number| (number, None)).collect();
     while !open.is_empty() {
-        let until = invocation.budget.deadline;
         let pages = open.iter().map(|(segment, after)| {
-            with_retries(invocation, Service::Table, until, async || {
-                let part = TablePart::Segment { columns, segment: *segment, segments };
-                read_page(invocation, part, after.as_ref()).await
-            })
+            let part = TablePart::Segment { columns, segment: *segment, segments };
+            read_page(invocation, part, after.as_ref())
         });
         let pages = try_join_all(pages).await?;
         let mut left = Vec::new();
@@ -87,4 +88,30 @@ pub async fn pass<S: Services>(
         open = left;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fakes::{Fakes, TableChange, index, index_item};
+    use crate::kv::Source;
+    use serde_json::json;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_throttled_page_is_asked_for_four_times_and_one_that_fails_once() {
+        let throttles = |times| (0..times).map(|_| TableChange::Throttles).collect::<Vec<_>>();
+        for (name, changes, is_read, reads) in [
+            ("throttled three times", throttles(3), true, 4),
+            ("throttled four times", throttles(4), false, 4),
+            ("failed", vec![TableChange::Fails], false, 1),
+        ] {
+            let fakes = Fakes::new();
+            fakes.table.put(index_item("i", &json!({})));
+            fakes.table.changes.then(changes);
+            let invocation = fakes.invocation(Source::ReExport);
+            let page = read_page(&invocation, TablePart::Account(&index("i").account), None).await;
+            assert_eq!(page.is_ok_and(|page| page.items.len() == 1), is_read, "{name}");
+            assert_eq!(invocation.stats().table_requests, reads, "{name}");
+        }
+    }
 }

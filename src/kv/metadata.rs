@@ -55,11 +55,11 @@ impl Metadata {
         let text = |name| fields.get::<String>(name);
         let is_time = |text: &String| text.len() <= LONGEST_TIME && parse_rfc3339(text).is_ok();
         let time = |name| text(name).filter(is_time);
-        // Neither text nor null: no environment has such a name, so the key is not ours.
+        // Neither text nor null: no environment has an empty name, so the key is not ours.
         let no_text = fields.get("environment").filter(|json: &&RawValue| json.get() != "null");
         Some(Self {
             index: IndexRef::parse(&text("system_account_id")?, &text("index_name")?)?,
-            environment: text("environment").or_else(|| Some(no_text?.get().to_owned())),
+            environment: text("environment").or_else(|| no_text.map(|_| String::new())),
             digest: fields.get("digest"),
             exported_at: time("exported_at"),
             changed_at: time("changed_at"),
@@ -176,7 +176,7 @@ mod tests {
         let rows = [
             ("absent", json!({}), true),
             ("null", json!({"environment": null}), true),
-            ("ours", json!({"environment": "prod"}), true),
+            ("ours", json!({"environment": "7"}), true),
             ("another", json!({"environment": "test"}), false),
             ("empty", json!({"environment": ""}), false),
             ("no string", json!({"environment": 7}), false),
@@ -185,7 +185,7 @@ mod tests {
             json["system_account_id"] = json!("a");
             json["index_name"] = json!("i");
             let metadata = Metadata::parse(&json.to_string()).unwrap();
-            assert_eq!(metadata.is_of("prod"), expected, "{name}");
+            assert_eq!(metadata.is_of("7"), expected, "{name}");
         }
     }
 }

@@ -225,6 +225,8 @@ pub enum TableChange {
     Remove(ItemKey),
     /// The read fails.
     Fails,
+    /// The read is refused because it comes too soon.
+    Throttles,
     /// No response ever comes.
     Hangs,
 }
@@ -253,9 +255,9 @@ impl FakeTable {
             Some(TableChange::Put(item)) => self.put(item),
             Some(TableChange::Remove(key)) => self.remove(&key),
             Some(TableChange::Hangs) => std::future::pending().await,
-            Some(TableChange::Fails) => {
-                let cause = Cause::new("down");
-                return Err(TableError { operation, throttled: false, cause });
+            Some(change @ (TableChange::Fails | TableChange::Throttles)) => {
+                let throttled = matches!(change, TableChange::Throttles);
+                return Err(TableError { operation, throttled, cause: Cause::new("down") });
             }
         }
         Ok(())
