@@ -249,7 +249,7 @@ impl ApiKeyService for Ports {
         let key = key.ok_or(ApiKeyError::NotFound)?;
         let run = &mut state.invocations[self.invocation];
         run.without_api_key.remove(&asked);
-        run.with_api_key.insert(account.to_owned());
+        run.with_api_key.insert(asked);
         Ok(SecretString::from(key))
     }
 }

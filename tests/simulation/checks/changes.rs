@@ -43,7 +43,7 @@ pub fn put(state: &State, invocation: usize, key: &KvKey, held: &Held) -> Option
         return Some(format!("not the value of v{} of {item}", image.version));
     };
     let is_valid = until > run.began || key.namespace == Namespace::QueryConfigs;
-    if !is_valid && !may_reuse(run, environment, item, api_key) {
+    if !is_valid && !may_reuse(run, environment, item, image, api_key) {
         return Some(format!("an old API key of {item}, {api_key}, over a new one"));
     }
     origin(run, item, past, image)
@@ -70,14 +70,20 @@ fn origin(run: &Invocation, item: &ItemKey, past: &ItemPast, image: &Image) -> O
 
 /// Whether an API key may be used again: the service gave none, and KV holds this one of the index, under its index
 /// id or its shop id.
-fn may_reuse(run: &Invocation, environment: &Environment, item: &ItemKey, api_key: &str) -> bool {
+fn may_reuse(
+    run: &Invocation,
+    environment: &Environment,
+    item: &ItemKey,
+    image: &Image,
+    api_key: &str,
+) -> bool {
     let Some(index) = item.item().map(|item| item.index) else { return false };
     let of_index =
         |held: &&Rc<Held>| held.is_ours(environment.name) && held.owner.as_ref() == Some(&index);
     let mut told = run.seen.values().flat_map(|seen| &seen.told).flatten().filter(of_index);
     let text = format!(r#""{api_key}""#);
     !is_reconcile(&run.kind)
-        && run.lacks_api_key(&index.account)
+        && run.lacks_api_key(image.cell(), &index.account)
         && told.any(|held| held.stored.value.contains(&text))
 }
 

@@ -9,7 +9,7 @@ use ecom_settings_exporter::item::{
 };
 use serde_json::{Value, json};
 
-use super::{ItemKey, ItemRef, KvKey};
+use super::{DEFAULT_CELL, ItemKey, ItemRef, KvKey};
 
 #[derive(Debug)]
 pub struct Image {
@@ -73,6 +73,11 @@ impl Image {
         let keys = keys.into_iter().map(|name| KvKey { namespace, name }).collect();
         let content = content.unwrap_or(Content::Rejected);
         Rc::new(Self { version, attributes, item: parsed, claims, keys, targets, content })
+    }
+
+    /// The cell that is asked for its API key.
+    pub fn cell(&self) -> &str {
+        self.attributes["cell"]["S"].as_str().unwrap_or(DEFAULT_CELL)
     }
 
     pub fn is_rejected(&self) -> bool {

@@ -30,8 +30,8 @@ pub struct Invocation {
     pub table_time: Duration,
     /// Cells and accounts for which the API keys service was asked, and gave no key.
     pub without_api_key: BTreeSet<(String, String)>,
-    /// Accounts whose API key was given. The others may not even have been asked for: their time was up.
-    pub with_api_key: BTreeSet<String>,
+    /// Cells and accounts whose API key was given. Others may not even have been asked for: their time was up.
+    pub with_api_key: BTreeSet<(String, String)>,
     /// What KV has told it of each key. Responses may be stale, so this is what it has to be judged by.
     pub seen: BTreeMap<KvKey, Seen>,
     /// The first step that a listing of each namespace may have shown.
@@ -120,10 +120,10 @@ impl Invocation {
         }
     }
 
-    /// Whether some cell gave no API key for the account, or none was asked.
-    pub fn lacks_api_key(&self, account: &str) -> bool {
+    /// Whether some cell gave no API key for the account, or this one was not asked.
+    pub fn lacks_api_key(&self, cell: &str, account: &str) -> bool {
         let is_without = self.without_api_key.iter().any(|(_, asked)| asked == account);
-        is_without || !self.with_api_key.contains(account)
+        is_without || !self.with_api_key.contains(&(cell.to_owned(), account.to_owned()))
     }
 
     /// Notes what was told about a key, which may have been so since `from`.
