@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 /// JSON as it stands. `Debug` shows its size only.
 #[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct Json(pub Box<RawValue>);
+pub struct Json(Box<RawValue>);
 
 impl Json {
     pub fn of(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Self> {
@@ -25,6 +25,12 @@ impl Json {
 
     pub fn get(&self) -> &str {
         self.0.get()
+    }
+}
+
+impl From<Box<RawValue>> for Json {
+    fn from(json: Box<RawValue>) -> Self {
+        Self(json)
     }
 }
 

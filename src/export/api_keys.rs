@@ -225,7 +225,7 @@ impl ApiKeys {
             return;
         }
         let open = items.filter_map(|item| match self.answers.get(item.owner()?)? {
-            Ok(_) | Err(ApiKeyError::BadCell) => None,
+            Ok(_) | Err(ApiKeyError::NoUrl) => None,
             Err(error) => Some((item, error.clone())),
         });
         let open: Vec<(&Exportable, ApiKeyError)> =
@@ -263,7 +263,7 @@ impl ApiKeys {
         let answer = self.answers.get(owner).or_else(|| of_account().map(|(_, answer)| answer));
         let service = match answer {
             Some(Ok(api_key)) => return Ok(api_key),
-            Some(Err(ApiKeyError::BadCell)) => {
+            Some(Err(ApiKeyError::NoUrl)) => {
                 return Err(Rejection::new("cell", "can't be part of a URL").into());
             }
             Some(Err(error)) => error.clone(),
@@ -350,7 +350,7 @@ mod tests {
         let account = "rejected: system_account_id";
         let not_found = || Some(ApiKeyError::NotFound);
         let refused = || Some(ApiKeyError::Refused(Cause::new("403")));
-        let bad_cell = Some(ApiKeyError::BadCell);
+        let bad_cell = Some(ApiKeyError::NoUrl);
         let (kv, nothing) = (Fallback::Kv, Fallback::Nothing);
         let refuses = || KvFault::Fails(KvError::Refused(Cause::new("scripted")));
         let refuses_key = KvFault::Fails(KvError::RefusedContent(Cause::new("alone")));

@@ -26,14 +26,14 @@ pub struct Invocation<'a, S> {
     next_turn: Cell<Instant>,
 }
 
-/// How long an invocation and its parts may take. A request has one too: it narrows the invocation's.
+/// How long an invocation and its parts may take. A request may have a budget of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
     /// When everything has to be answered. A request that has not succeeded then has failed.
     pub deadline: Instant,
     /// When writes end. An item that KV has not confirmed then has failed. Reads and deletes go on to the deadline,
-    /// but no request waits for Cloudflare any longer: a batch that is refused for minutes answers each minute, and
-    /// loses nothing by that.
+    /// but wait no longer for Cloudflare: a batch that is refused for minutes answers each minute, and loses nothing
+    /// by that.
     pub writes_until: Instant,
     /// The longest wait that a service may ask for.
     pub longest_wait: Duration,

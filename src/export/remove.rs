@@ -32,7 +32,7 @@ use crate::index::{IndexRef, ItemRef};
 use crate::item::ItemKey;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, StoredValue, check_key};
-use crate::ports::{ScanColumns, Services};
+use crate::ports::{KvError, ScanColumns, Services};
 
 /// The most often that a key is deleted and put back.
 const MAX_PUT_BACKS: usize = 3;
@@ -60,8 +60,8 @@ pub enum Removal {
     Failed(ExportError),
 }
 
-/// Says whether keys that these indexes own may be deleted. It is asked before the first delete, so all keys are
-/// read before.
+/// Says whether keys that these indexes own may be deleted. It is asked before the deletes of each round, and has to
+/// know all owners, so all keys are read before.
 pub type Brake<'a> = &'a dyn Fn(&BTreeSet<Rc<IndexRef>>) -> bool;
 
 /// Removes settings keys. Returns what became of each, without names that KV can't hold.
@@ -72,22 +72,19 @@ pub async fn remove_keys<S: Services>(
     brake: Option<Brake<'_>>,
 ) -> BTreeMap<String, Removal> {
     let keys = keys.into_iter().filter(|key| check_key(key).is_ok());
-    let (open, outcomes) = (keys.collect(), BTreeMap::new());
-    let mut removing = Removing { invocation, api_keys, open, outcomes };
-    let mut repeats = 0;
-    while repeats <= MAX_PUT_BACKS && !removing.open.is_empty() {
-        let may_delete = repeats < MAX_PUT_BACKS;
-        repeats += usize::from(removing.round(may_delete, brake).await);
+    let open = keys.map(|key| (key, 0)).collect();
+    let mut removing = Removing { invocation, api_keys, open, outcomes: BTreeMap::new() };
+    while !removing.open.is_empty() {
+        removing.round(brake).await;
     }
-    removing.decide(&removing.open.clone(), &Removal::Failed(ExportError::StillChanging));
     removing.outcomes
 }
 
 struct Removing<'a, 's, S> {
     invocation: &'a Invocation<'s, S>,
     api_keys: &'a mut ApiKeys,
-    /// Keys about which nothing is decided.
-    open: BTreeSet<String>,
+    /// Keys about which nothing is decided, each with how often it has begun again.
+    open: BTreeMap<String, usize>,
     outcomes: BTreeMap<String, Removal>,
 }
 
@@ -95,37 +92,39 @@ impl<S: Services> Removing<'_, '_, S> {
     /// Decides about those of the keys that are open.
     fn decide<'k>(&mut self, keys: impl IntoIterator<Item = &'k String>, outcome: &Removal) {
         for key in keys {
-            if self.open.remove(key) {
+            if self.open.remove(key).is_some() {
                 self.outcomes.insert(key.clone(), outcome.clone());
             }
         }
     }
 
-    /// Removes the open keys once. Orphans whose values have no room are left to the next round. Returns whether
-    /// other keys are open as well, because the table has changed meanwhile.
-    async fn round(&mut self, may_delete: bool, brake: Option<Brake<'_>>) -> bool {
+    /// Removes the open keys once. Orphans whose values have no room are left to the next round. A key that was put
+    /// back, or whose item has changed meanwhile, begins again, at most three times.
+    async fn round(&mut self, brake: Option<Brake<'_>>) {
         let (held, mut values) = self.read(brake.is_some()).await;
         if held.is_empty() {
-            return false;
+            return;
         }
         let started = Instant::now();
         let mut table = match look(self.invocation, Table::of_settings(&held), |_| true).await {
             Ok(table) => table,
             Err(error) => {
-                self.decide(&self.open.clone(), &Removal::Failed(error.into()));
-                return false;
+                let open: Vec<String> = self.open.keys().cloned().collect();
+                return self.decide(&open, &Removal::Failed(error.into()));
             }
         };
         let a_pass = started.elapsed();
+        let is_spent = |key: &&String| self.open.get(*key) == Some(&MAX_PUT_BACKS);
+        let spent = held.keys().filter(|key| table.is_orphaned(key)).filter(is_spent);
+        let spent: Vec<&String> = spent.collect();
+        self.decide(spent, &Removal::Failed(ExportError::StillChanging));
         // Keys that were not read share what keeps the orphans from being deleted.
-        let mut orphans = self.open.clone();
+        let mut orphans: BTreeSet<String> = self.open.keys().cloned().collect();
         orphans.retain(|key| !held.contains_key(key) || table.is_orphaned(key));
         let owners = orphans.iter().filter_map(|key| held.get(key)?.owner().cloned()).collect();
-        values.retain(|key, _| table.is_orphaned(key));
+        values.retain(|key, _| orphans.contains(key));
         let mut again = BTreeSet::new();
-        if !may_delete {
-            self.decide(&orphans, &Removal::Failed(ExportError::StillChanging));
-        } else if brake.is_some_and(|lets_through| !lets_through(&owners)) {
+        if brake.is_some_and(|lets_through| !lets_through(&owners)) {
             self.decide(&orphans, &Removal::Postponed);
         } else if self.invocation.time_left() < a_pass + TIME_FOR_WRITES {
             self.decide(&orphans, &Removal::Failed(ExportError::NoTimeForPass));
@@ -136,9 +135,15 @@ impl<S: Services> Removing<'_, '_, S> {
             }
         }
         let mut keys: BTreeSet<String> = held.into_keys().collect();
-        keys.retain(|key| self.open.contains(key) && !again.contains(key));
+        keys.retain(|key| self.open.contains_key(key) && !again.contains(key));
         again.extend(self.write(keys, &table).await);
-        !again.is_empty()
+        for key in again {
+            let repeats = self.open.entry(key.clone()).or_default();
+            *repeats += 1;
+            if *repeats > MAX_PUT_BACKS {
+                self.decide([&key], &Removal::Failed(ExportError::StillChanging));
+            }
+        }
     }
 
     /// Reads the open keys. Returns what KV holds under them, and the values for which there is room. Reading ends
@@ -149,7 +154,8 @@ impl<S: Services> Removing<'_, '_, S> {
     ) -> (BTreeMap<String, Held>, BTreeMap<String, StoredValue>) {
         let (invocation, mut bytes) = (self.invocation, 0);
         let (mut all_held, mut values) = (BTreeMap::new(), BTreeMap::new());
-        for keys in Vec::from_iter(self.open.clone()).chunks(MAX_BULK_GET_KEYS) {
+        let open: Vec<String> = self.open.keys().cloned().collect();
+        for keys in open.chunks(MAX_BULK_GET_KEYS) {
             if bytes > MAX_BYTES && !reads_all {
                 break;
             }
@@ -158,8 +164,15 @@ impl<S: Services> Removing<'_, '_, S> {
                 let stored = match stored {
                     Ok(stored) => stored,
                     Err(error) => {
-                        let error = ExportError::kv(&key, error);
-                        return self.decide([&key], &Removal::Failed(error));
+                        let error = match error {
+                            // What was put back may be older than the table, so it is not left to a repair.
+                            KvError::RefusedContent(cause) if self.open.get(&key) > Some(&0) => {
+                                KvError::Refused(cause)
+                            }
+                            error => error,
+                        };
+                        let failed = Removal::Failed(ExportError::kv(&key, error));
+                        return self.decide([&key], &failed);
                     }
                 };
                 let held = Held::read(stored.as_ref(), &invocation.config.environment);
@@ -298,7 +311,10 @@ impl<S: Services> Removing<'_, '_, S> {
 /// Returns what a write made of a key that an item asked for. `None` where it no longer does.
 fn removal_by_write(written: &Written, item: &ItemRef, key: &str) -> Option<Removal> {
     match written.fate(item) {
-        Fate::Written if written.keys.contains_key(key) => Some(Removal::Written(item.clone())),
+        // A query config whose key another item has counts as written.
+        Fate::Written if written.keys.contains_key(key) || item.query.is_some() => {
+            Some(Removal::Written(item.clone()))
+        }
         Fate::Written | Fate::Absent => None,
         Fate::Rejected(rejection) => {
             log_rejected(Some(item), None, &rejection);
@@ -405,7 +421,7 @@ mod tests {
     };
     use crate::item::{Item, ItemKey};
     use crate::kv::Source;
-    use crate::ports::{Cause, KvError};
+    use crate::ports::Cause;
     use crate::telemetry::Stats;
     use serde_json::{Value, json};
     use std::cell::RefCell;

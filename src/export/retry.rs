@@ -90,7 +90,7 @@ pub async fn with_retries<S: Services, T, E: Retryable>(
     until: Instant,
     mut attempt: impl AsyncFnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    // Only bulk requests wait no longer than writes may take.
+    // The end of writes bounds the waits of bulk requests alone.
     let writes_until = invocation.budget.deadline;
     let budget = Budget { deadline: until, writes_until, ..invocation.budget };
     let mut retries = Retries::default();

@@ -33,7 +33,7 @@ pub enum Attribute {
     Malformed,
 }
 
-/// Each returns what the attribute holds, or why it does not.
+/// All but [`Attribute::as_text`] return what the attribute has to be where it is something else.
 impl Attribute {
     pub fn as_string(&self) -> Result<&str, &'static str> {
         if let Self::S(text) = self { Ok(text) } else { Err("must be a string (S)") }

@@ -14,12 +14,12 @@ impl Item {
     /// Reads an item and its key, which every item of the table has.
     pub fn parse(json: Box<RawValue>) -> serde_json::Result<(ItemKey, Self)> {
         let key = from_object(json.get())?;
-        Ok((key, Self(Json(json))))
+        Ok((key, Self(json.into())))
     }
 
     /// Reads an image of a stream record. Returns `None` where it is no object.
     pub fn image(json: &RawValue) -> Option<Self> {
-        json.get().starts_with('{').then(|| Self(Json(json.to_owned())))
+        json.get().starts_with('{').then(|| Self(json.to_owned().into()))
     }
 
     pub fn attributes(&self) -> Map {

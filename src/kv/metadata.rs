@@ -26,7 +26,7 @@ pub struct Metadata {
     #[serde(flatten)]
     pub index: IndexRef,
     /// The environment whose exporter wrote it; absent in what earlier versions wrote. May be any text,
-    /// so only [`Metadata::shown_environment`] may be shown.
+    /// so only [`Metadata::shown_environment`] may be shown. Empty where it is no text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     /// When the table took the change, RFC 3339 to the second; only from the stream.

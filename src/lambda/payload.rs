@@ -285,7 +285,7 @@ mod tests {
             (r#"{"reconcile":{"apply":"kkk, expected kkk"}}"#, "apply must be a boolean"),
             (r#"{"reconcile":{} x"#, "the payload must be a JSON object"),
             (r#"{"reconcile":{"continue":7}}"#, "continue must be a string"),
-            (r#"{"reconcile":{"continue":"9.cut"}}"#, "continue must be that of the run before"),
+            (r#"{"reconcile":{"continue":"10.cut"}}"#, "continue must be that of the run before"),
             (&continued("dev", false), "continue must be that of the run before"),
             (&continued("prod", true), "continue must be that of the run before"),
             (r#"{"reconcile":{},"explain":{}}"#, "the payload has to be one of"),

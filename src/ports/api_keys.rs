@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use super::{Cause, Retry, Retryable};
 
 pub trait ApiKeyService {
-    /// Asks the gateway of `cell` for the key of `account`.
+    /// Asks the gateway of `cell` for the key of `account`. Both names have to fit a URL, see [`fits_a_url`].
     async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError>;
 }
 
@@ -19,9 +19,9 @@ pub fn fits_a_url(name: &str) -> bool {
 pub enum ApiKeyError {
     #[error("the account has no API key")]
     NotFound,
-    /// With this cell, the URL does not parse.
+    /// With these names, the URL does not parse.
     #[error("cell can't be part of a URL")]
-    BadCell,
+    NoUrl,
     /// No answer, or 5xx.
     #[error("API keys service")]
     Silent(#[source] Cause),
@@ -38,7 +38,7 @@ impl Retryable for ApiKeyError {
         let (after_whole_back_off, cause) = match self {
             Self::Silent(cause) => (false, cause),
             Self::Busy(cause) => (true, cause),
-            Self::NotFound | Self::BadCell | Self::Refused(_) => return None,
+            Self::NotFound | Self::NoUrl | Self::Refused(_) => return None,
         };
         Some(Retry { after_whole_back_off, asked_wait: cause.asked_wait })
     }

@@ -56,7 +56,7 @@ fn url(template: &str, cell: &str, account: &str) -> Result<Url, ApiKeyError> {
     let filled = template
         .replace("{cell}", &percent_encoded(cell))
         .replace("{system_account_id}", &percent_encoded(account));
-    Url::parse(&filled).map_err(|_| ApiKeyError::BadCell)
+    Url::parse(&filled).map_err(|_| ApiKeyError::NoUrl)
 }
 
 /// Encodes everything except RFC 3986's unreserved characters, so that a name stays within its part of the URL.

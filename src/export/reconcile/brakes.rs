@@ -28,7 +28,7 @@ impl Tally {
     /// Lets through changes of this many keys, all or none. What is let through counts as done. `raised` are the
     /// numbers to which the request raises the brakes. Where the pass found no index item, the table may be emptied
     /// or the wrong one: then nothing is deleted, whatever is raised.
-    pub fn lets_through(
+    pub fn ask_for(
         &mut self,
         change: Change,
         keys: u64,
@@ -84,14 +84,11 @@ mod tests {
             for (change, most) in [(Change::Delete, deletes), (Change::Rewrite, rewrites)] {
                 let mut after = tally;
                 if most < all {
-                    let lets_more = after.lets_through(change, most + 1, raised, has_indexes);
+                    let lets_more = after.ask_for(change, most + 1, raised, has_indexes);
                     assert!(!lets_more, "{name}, {change:?}");
                     assert_eq!(after, tally, "{name}, {change:?}: nothing of it is begun");
                 }
-                assert!(
-                    after.lets_through(change, most, raised, has_indexes),
-                    "{name}, {change:?}"
-                );
+                assert!(after.ask_for(change, most, raised, has_indexes), "{name}, {change:?}");
                 let let_through = after.let_through[change] - tally.let_through[change];
                 assert_eq!(let_through, most, "{name}, {change:?}: what follows has less left");
             }

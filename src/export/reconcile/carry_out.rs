@@ -25,7 +25,8 @@ use crate::ports::Services;
 /// Items that are written in one go. A change between their first read and their write has to be rare.
 const WRITE_ITEMS: usize = 1_000;
 
-/// Orphans that are removed in one go. Each go takes two passes over the table.
+/// Orphans that are removed in one go. Each go takes two passes over the table for every 16 MiB
+/// of their values.
 const REMOVE_KEYS: usize = 5_000;
 
 /// The least time for which a go is worth its beginning. What it does not get done is for the next run.
@@ -140,7 +141,7 @@ impl<S: Services> Repair<'_, '_, S> {
         let keys = left_behind.len() as u64;
         let has_indexes = self.part.table.has_indexes;
         let tally = &mut self.tallies[namespace];
-        if !tally.lets_through(Change::Delete, keys, self.request.raised, has_indexes) {
+        if !tally.ask_for(Change::Delete, keys, self.request.raised, has_indexes) {
             self.done.findings.refused[Change::Delete] += keys;
             return Ok(());
         }

@@ -164,7 +164,7 @@ fn begin(part: &Part, request: &Reconcile, progress: &mut Progress) -> OpenPart 
         {
             let keys = counts[class];
             let has_indexes = part.table.has_indexes;
-            if tally.lets_through(change, keys, request.raised, has_indexes) {
+            if tally.ask_for(change, keys, request.raised, has_indexes) {
                 allowed[namespace][change] = keys;
             } else {
                 findings.refused[change] += keys;
