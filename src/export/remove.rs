@@ -635,6 +635,39 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_key_that_keeps_changing_keeps_no_other_from_being_removed() {
+        let fakes = Fakes::new();
+        let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
+        fakes.kv.hold_entry("s", &entry("gone", &value));
+        fakes.kv.hold_entry("t", &entry("gone", &value));
+        let (key, item) = pointer("s");
+        let alias =
+            || [TableChange::Remove(key.clone()), TableChange::Put((key.clone(), item.clone()))];
+        fakes.table.changes.then([(); 4].into_iter().flat_map(|()| alias()));
+        let (words, _) = remove(&fakes, &["s", "t"]).await;
+        assert_eq!(words["s"], "failed: the item still changes after 3 writes");
+        assert_eq!(words["t"], "removed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_put_back_and_cannot_be_read_again_is_not_parked() {
+        let refused = || KvFault::Fails(KvError::RefusedContent(Cause::new("alone")));
+        for (name, requests_before, is_parked) in [("at first", 0, true), ("put back", 3, false)] {
+            let fakes = with_key();
+            fakes.table.changes.then_nothing(1);
+            fakes.table.changes.then([TableChange::Put(pointer("s"))]);
+            fakes.kv.faults.then_nothing(requests_before);
+            fakes.kv.faults.then([refused()]);
+            let invocation = fakes.invocation(Source::Stream);
+            let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_LEFT);
+            let keys = ["s".to_owned()].into();
+            let removed = remove_keys(&invocation, keys, &mut api_keys, None).await;
+            let Removal::Failed(error) = &removed["s"] else { panic!("{name}: {removed:?}") };
+            assert_eq!(error.is_own_fault(), is_parked, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_brake_holds_all_orphans_and_nothing_else() {
         let fakes = with_key();
         for (key, name) in [("s2", "gone2"), ("s3", "gone2"), ("kept", "gone3"), ("asked", "gone4")]
