@@ -89,7 +89,7 @@ struct Removing<'a, 's, S> {
 }
 
 impl<S: Services> Removing<'_, '_, S> {
-    /// Decides about those of the keys that are open.
+    /// Decides about keys, unless that was done before.
     fn decide<'k>(&mut self, keys: impl IntoIterator<Item = &'k String>, outcome: &Removal) {
         for key in keys {
             if self.open.remove(key).is_some() {
