@@ -25,12 +25,12 @@ use tracing::warn;
 
 use super::bulk;
 use super::exportable::Exportable;
-use super::invocation::{Budget, Invocation, OutOfTime, Service};
+use super::invocation::{Budget, Invocation};
 use super::retry::with_retries;
 use crate::error_chain::Chain;
 use crate::index::IndexRef;
 use crate::item::Rejection;
-use crate::ports::{ApiKeyError, ApiKeyService, Cause, KvError, Services};
+use crate::ports::{ApiKeyService, ErrorKind, Service, ServiceError, Services};
 
 /// How long a batch, a re-export and an explain ask for API keys. As long, KV is read for those to use again.
 ///
@@ -81,12 +81,12 @@ pub struct ApiKeyUnavailable {
     /// Whether KV was read, and holds none that could be used again.
     pub kv_holds_none: bool,
     /// Why KV could not be read.
-    pub kv: Option<KvError>,
+    pub kv: Option<ServiceError>,
     #[source]
-    pub service: ApiKeyError,
+    pub service: ServiceError,
 }
 
-fn in_kv(holds_none: bool, error: Option<&KvError>) -> String {
+fn in_kv(holds_none: bool, error: Option<&ServiceError>) -> String {
     match error {
         Some(error) => format!(", and KV can't be read for one to use again ({})", Chain(error)),
         None if holds_none => ", and KV holds none of this index to use again".to_owned(),
@@ -109,14 +109,14 @@ pub struct ApiKeys {
     fallback: Fallback,
     time_left: Duration,
     time_left_for_kv: Duration,
-    answers: BTreeMap<ApiKeyOwner, Result<SecretString, ApiKeyError>>,
+    answers: BTreeMap<ApiKeyOwner, Result<SecretString, ServiceError>>,
     /// What KV holds of the indexes for which the service gave none.
     in_kv: BTreeMap<IndexRef, InKv>,
     gateways: RefCell<BTreeMap<String, Gateway>>,
 }
 
 /// The API key of an index in KV, if there is one, or why KV could not be read.
-type InKv = Result<Option<SecretString>, KvError>;
+type InKv = Result<Option<SecretString>, ServiceError>;
 
 /// How a cell answers. The accounts are numbered as they are asked for.
 #[derive(Default)]
@@ -189,21 +189,16 @@ impl ApiKeys {
         invocation: &Invocation<'_, S>,
         owner: &ApiKeyOwner,
         until: Instant,
-    ) -> Result<SecretString, ApiKeyError> {
-        let silent = |why: &'static str| ApiKeyError::Silent(Cause::new(why));
+    ) -> Result<SecretString, ServiceError> {
         if self.fallback == Fallback::Nothing && self.gateway(&owner.cell).is_silent() {
-            return Err(silent("the cell is not asked again: it gave no answer before"));
+            return Err(not_asked("the cell is not asked again: it gave no answer before"));
         }
         self.gateway(&owner.cell).accounts += 1;
         let account = self.gateway(&owner.cell).accounts;
         let until = until.min(Instant::now() + TIME_FOR_ONE);
-        let answer = with_retries(invocation, Service::ApiKeys, until, async || {
-            let fetch = invocation.services.api_keys().fetch(&owner.cell, &owner.account);
-            let answer = invocation.call(Service::ApiKeys, until, fetch).await;
-            answer.unwrap_or_else(|OutOfTime| Err(silent("no answer in the time there was for it")))
-        })
-        .await;
-        if matches!(answer, Err(ApiKeyError::Silent(_))) {
+        let fetch = || invocation.services.api_keys().fetch(&owner.cell, &owner.account);
+        let answer = with_retries(invocation, Service::ApiKeys, until, fetch).await;
+        if answer.as_ref().is_err_and(is_silence) {
             self.gateway(&owner.cell).without_answer.insert(account);
         }
         answer
@@ -225,10 +220,10 @@ impl ApiKeys {
             return;
         }
         let open = items.filter_map(|item| match self.answers.get(item.owner()?)? {
-            Ok(_) | Err(ApiKeyError::NoUrl) => None,
+            Ok(_) | Err(ServiceError { kind: ErrorKind::NoUrl, .. }) => None,
             Err(error) => Some((item, error.clone())),
         });
-        let open: Vec<(&Exportable, ApiKeyError)> =
+        let open: Vec<(&Exportable, ServiceError)> =
             open.filter(|(item, _)| !self.in_kv.contains_key(&item.item.index)).collect();
         let keys: BTreeSet<&String> = open.iter().flat_map(|(item, _)| &item.keys).collect();
         let started = Instant::now();
@@ -263,23 +258,32 @@ impl ApiKeys {
         let answer = self.answers.get(owner).or_else(|| of_account().map(|(_, answer)| answer));
         let service = match answer {
             Some(Ok(api_key)) => return Ok(api_key),
-            Some(Err(ApiKeyError::NoUrl)) => {
+            Some(Err(ServiceError { kind: ErrorKind::NoUrl, .. })) => {
                 return Err(Rejection::new("cell", "can't be part of a URL").into());
             }
             Some(Err(error)) => error.clone(),
-            None => ApiKeyError::Silent(Cause::new("it was not asked for")),
+            None => not_asked("it was not asked for"),
         };
         let in_kv = self.in_kv.get(index);
         if let Some(Ok(Some(api_key))) = in_kv {
             return Ok(api_key);
         }
         let kv = in_kv.and_then(|read| read.as_ref().err()).cloned();
-        if service == ApiKeyError::NotFound && kv.is_none() {
+        if service.kind == ErrorKind::NotFound && kv.is_none() {
             return Err(Rejection::new("system_account_id", "the account has no API key").into());
         }
         let (cell, kv_holds_none) = (owner.cell.clone(), matches!(in_kv, Some(Ok(None))));
         Err(NotExportable::Unavailable(ApiKeyUnavailable { cell, kv_holds_none, kv, service }))
     }
+}
+
+/// Returns whether a cell gave no answer, or 5xx.
+fn is_silence(error: &ServiceError) -> bool {
+    matches!(error.kind, ErrorKind::Transient | ErrorKind::TimedOut | ErrorKind::OutOfTime)
+}
+
+fn not_asked(reason: &'static str) -> ServiceError {
+    ServiceError::new(Service::ApiKeys, ErrorKind::Transient, reason)
 }
 
 /// Returns the API key that KV holds of an item's index.
@@ -303,7 +307,9 @@ fn api_key_in(read: &bulk::ReadSettings, Exportable { item, keys, .. }: &Exporta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fakes::{Fakes, KvFault, TIME_LEFT, down, entry, index_item};
+    use crate::export::fakes::{
+        Fakes, KvFault, TIME_LEFT, api_keys_error, down, entry, index_item, kv_error,
+    };
     use crate::index::ItemRef;
     use crate::kv::Source;
     use secrecy::ExposeSecret;
@@ -323,8 +329,8 @@ mod tests {
     }
 
     /// What is found of index `i` where the service fails like this.
-    async fn found(fakes: &Fakes, fallback: Fallback, error: Option<ApiKeyError>) -> String {
-        let tries = if matches!(error, Some(ApiKeyError::Silent(_))) { 4 } else { 1 };
+    async fn found(fakes: &Fakes, fallback: Fallback, error: Option<ServiceError>) -> String {
+        let tries = if error.as_ref().is_some_and(is_silence) { 4 } else { 1 };
         fakes.api_keys.faults.then(error.iter().cycle().take(tries).cloned());
         let invocation = fakes.invocation(Source::Stream);
         let (index, mut api_keys) = (index_of("c", "a"), ApiKeys::new(fallback, TIME_LEFT));
@@ -345,15 +351,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_an_api_key_comes_from() {
         let (old, none) = (Some(value("i", &json!("old"))), None);
-        let unreadable = "unavailable, and KV can't be read for one to use again (Cloudflare KV refuses the request: scripted)";
+        let unreadable =
+            "unavailable, and KV can't be read for one to use again (Cloudflare KV: scripted)";
         let unusable = "unavailable, and KV holds none of this index to use again";
         let account = "rejected: system_account_id";
-        let not_found = || Some(ApiKeyError::NotFound);
-        let refused = || Some(ApiKeyError::Refused(Cause::new("403")));
-        let bad_cell = Some(ApiKeyError::NoUrl);
+        let not_found = || Some(api_keys_error(ErrorKind::NotFound));
+        let refused = || Some(api_keys_error(ErrorKind::Refused));
+        let bad_cell = Some(api_keys_error(ErrorKind::NoUrl));
         let (kv, nothing) = (Fallback::Kv, Fallback::Nothing);
-        let refuses = || KvFault::Fails(KvError::Refused(Cause::new("scripted")));
-        let refuses_key = KvFault::Fails(KvError::RefusedContent(Cause::new("alone")));
+        let refuses = || KvFault::Fails(kv_error(ErrorKind::Refused));
+        let refuses_key = KvFault::Fails(kv_error(ErrorKind::RefusedContent));
         let (works, fails) = (vec![], vec![refuses()]);
         let fails_apart = vec![refuses_key.clone(), refuses_key, refuses()];
         for (name, fallback, service, held, kv_does, expected, kv_requests) in [
@@ -382,7 +389,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_kv_that_hangs_is_read_as_long_as_a_gateway_is_asked() {
         let asked_wait = Some(55 * SECOND);
-        let limited = KvError::RateLimited(Cause { asked_wait, ..Cause::new("429") });
+        let limited = ServiceError { asked_wait, ..kv_error(ErrorKind::RateLimited) };
         for fault in [KvFault::Hangs, KvFault::Fails(limited)] {
             let (fakes, began) = (Fakes::new(), Instant::now());
             fakes.kv.faults.then([fault]);
@@ -391,7 +398,7 @@ mod tests {
             invocation.budget.writes_until = began + 60 * SECOND;
             // Each time for the next hundred items of a batch.
             for account in ["a", "b"] {
-                fakes.api_keys.faults.then([ApiKeyError::NotFound]);
+                fakes.api_keys.faults.then([api_keys_error(ErrorKind::NotFound)]);
                 let index = index_of("c", account);
                 api_keys.find(&invocation, [&index].into_iter()).await;
                 assert!(!has(&api_keys, "c", account));
@@ -512,7 +519,10 @@ mod tests {
     async fn a_gateway_that_asks_for_a_long_wait_holds_up_no_reconcile() {
         let fakes = Fakes::new();
         let asked_wait = Some(290 * SECOND);
-        fakes.api_keys.faults.then([ApiKeyError::Busy(Cause { asked_wait, ..Cause::new("429") })]);
+        fakes
+            .api_keys
+            .faults
+            .then([ServiceError { asked_wait, ..api_keys_error(ErrorKind::RateLimited) }]);
         let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::MAX);
         assert_eq!(ask(&fakes, &mut api_keys, &[("x", "a")]).await, Duration::ZERO);
         assert!(!has(&api_keys, "x", "a"));
@@ -523,7 +533,7 @@ mod tests {
         // Before, `s` is an account that gets no answer, and `n` one that has no API key.
         let answers = |account| match account {
             's' => vec![down(); 4],
-            _ => vec![ApiKeyError::NotFound],
+            _ => vec![api_keys_error(ErrorKind::NotFound)],
         };
         for (name, fallback, before, is_asked) in [
             ("three silent", Fallback::Nothing, "sss", false),

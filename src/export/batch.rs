@@ -343,11 +343,11 @@ fn report_held(outcomes: &Outcomes, up_to: usize) {
 mod tests {
     use super::*;
     use crate::export::fakes::{
-        Fakes, Keys, KvFault, NOW, TableChange, down, entry, index, index_item, item, pixel,
-        query_config, settings_of, shop,
+        Fakes, Keys, KvFault, NOW, TableChange, down, entry, index, index_item, item, kv_error,
+        pixel, query_config, settings_of, shop,
     };
     use crate::kv::Source;
-    use crate::ports::{Cause, KvError};
+    use crate::ports::ErrorKind;
     use serde_json::value::to_raw_value;
     use serde_json::{Value, json};
 
@@ -501,7 +501,7 @@ mod tests {
         assert_eq!(gone.kv_key(), there.kv_key());
         fakes.kv.hold_entry(&gone.kv_key(), &entry("b-c", &json!({"x": 1})));
         fakes.table.put(item(&there, &json!({"x": {"N": "2"}})));
-        fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
+        fakes.kv.faults.then([KvFault::Fails(kv_error(ErrorKind::Refused))]);
         let records = vec![record(&gone, "REMOVE", json!({})), record(&there, "MODIFY", json!({}))];
         let (outcomes, _) = export(&fakes, records).await;
         assert_eq!(outcomes, ["exported", "failed"]);
@@ -510,9 +510,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_would_fail_is_parked_where_it_is_old_and_the_fault_is_its_own() {
-        let fault = |error: fn(Cause) -> KvError| KvFault::Fails(error(Cause::new("scripted")));
-        let refused: Option<fn(Cause) -> KvError> = Some(KvError::RefusedContent);
-        let broken: Option<fn(Cause) -> KvError> = Some(KvError::Transient);
+        let fault = |error: ErrorKind| KvFault::Fails(kv_error(error));
+        let refused: Option<ErrorKind> = Some(ErrorKind::RefusedContent);
+        let broken: Option<ErrorKind> = Some(ErrorKind::Transient);
         let now = NOW.as_secs();
         let (young, old): (&[u64], &[u64]) = (&[now - 60], &[now - 61]);
         for (name, times, kv_error, is_without_api_key, expected) in [
@@ -544,8 +544,8 @@ mod tests {
     async fn of_two_keys_the_one_that_another_try_may_help_decides() {
         let fakes = Fakes::new();
         ["a-i", "s"].iter().for_each(|key| fakes.kv.hold_entry(key, &entry("i", &held())));
-        let refused = || KvFault::Fails(KvError::RefusedContent(Cause::new("scripted")));
-        let broken = || KvFault::Fails(KvError::Transient(Cause::new("scripted")));
+        let refused = || KvFault::Fails(kv_error(ErrorKind::RefusedContent));
+        let broken = || KvFault::Fails(kv_error(ErrorKind::Transient));
         // The read, the delete of both, four tries of the first one, and one of the second.
         fakes.kv.faults.then_nothing(1);
         fakes.kv.faults.then([refused(), broken(), broken(), broken(), broken(), refused()]);
@@ -636,7 +636,7 @@ mod tests {
     async fn the_key_that_leads_to_a_shop_id_stays_until_its_value_is_read() {
         let fakes = Fakes::new();
         fakes.kv.hold_entry("a-i", &entry("i", &held()));
-        fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("scripted")))]);
+        fakes.kv.faults.then([KvFault::Fails(kv_error(ErrorKind::Refused))]);
         let (outcomes, _) =
             export(&fakes, vec![record(&settings_of("i"), "REMOVE", json!({}))]).await;
         assert_eq!((outcomes, fakes.kv.keys()), (vec!["failed".into()], vec!["a-i".into()]));

@@ -19,13 +19,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::invocation::{Budget, Invocation, Service};
+use super::invocation::{Budget, Invocation};
 use super::judge::Held;
 use super::retry::{Retries, with_retries};
 use crate::index::ItemRef;
 use crate::kv::limits::{MAX_BULK_BODY_BYTES, MAX_BULK_GET_KEYS, MAX_BULK_PAIRS, MAX_KEY_BYTES};
 use crate::kv::{Metadata, Namespace, Pair, StoredSettings, StoredValue};
-use crate::ports::{BulkReply, KvError, KvStore, ListPage, Services};
+use crate::ports::{BulkReply, ErrorKind, KvStore, ListPage, Service, ServiceError, Services};
 
 /// How many refused requests are halved in one call. One pair among 10,000 is found in 14 steps. Where
 /// Cloudflare refuses everything, the halves must not use up its limit.
@@ -35,13 +35,13 @@ pub type Failures = BTreeMap<String, Failure>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    pub error: KvError,
+    pub error: ServiceError,
     /// Whether a try may have been carried out all the same.
     pub may_be_done: bool,
 }
 
 /// What is read under each key, or why it can't be read.
-pub type ReadSettings = BTreeMap<String, Result<Option<StoredSettings>, KvError>>;
+pub type ReadSettings = BTreeMap<String, Result<Option<StoredSettings>, ServiceError>>;
 
 /// A key to delete, with what its receipt tells.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,7 +109,7 @@ pub async fn read<S: Services>(
     namespace: Namespace,
     budget: Budget,
     keys: impl IntoIterator<Item = String>,
-    mut visit: impl FnMut(String, Result<Option<StoredValue>, KvError>),
+    mut visit: impl FnMut(String, Result<Option<StoredValue>, ServiceError>),
 ) {
     let kv = invocation.services.kv();
     let chunks = chunks(keys.into_iter().collect(), MAX_BULK_GET_KEYS, |_| 0);
@@ -148,13 +148,9 @@ pub async fn list<S: Services>(
     namespace: Namespace,
     prefix: &str,
     cursor: Option<&str>,
-) -> Result<ListPage, KvError> {
-    let until = invocation.budget.deadline;
-    with_retries(invocation, Service::Kv, until, async || {
-        let page = invocation.services.kv().list(namespace, prefix, cursor);
-        invocation.call(Service::Kv, until, page).await.unwrap_or(Err(KvError::OutOfTime))
-    })
-    .await
+) -> Result<ListPage, ServiceError> {
+    let page = || invocation.services.kv().list(namespace, prefix, cursor);
+    with_retries(invocation, Service::Kv, invocation.budget.deadline, page).await
 }
 
 fn log_receipt<S: Services>(
@@ -233,7 +229,7 @@ async fn send<S: Services, T>(
     budget: Budget,
     chunks: Vec<Vec<T>>,
     key: impl Fn(&T) -> &String,
-    mut attempt: impl AsyncFnMut(&[T]) -> Result<BulkReply, KvError>,
+    mut attempt: impl AsyncFnMut(&[T]) -> Result<BulkReply, ServiceError>,
 ) -> Failures {
     let mut failures = Failures::new();
     let new = |items| Request { items, retries: Retries::default(), may_be_done: false };
@@ -242,8 +238,8 @@ async fn send<S: Services, T>(
     let mut halvings = 0;
     while let Some(mut request) = open.pop() {
         let is_sent = Instant::now() < budget.deadline;
-        let response = invocation.call(Service::Kv, budget.deadline, attempt(&request.items)).await;
-        let error = match response.unwrap_or(Err(KvError::OutOfTime)) {
+        let reply = invocation.call(Service::Kv, budget.deadline, attempt(&request.items)).await;
+        let mut error = match reply {
             Ok(reply) if reply.unsuccessful.is_empty() => continue,
             Ok(BulkReply { unsuccessful, retry_after, is_refusal }) => {
                 let is_listed = |item: &T| unsuccessful.contains(key(item));
@@ -252,25 +248,25 @@ async fn send<S: Services, T>(
                 if listed == unsuccessful.len() {
                     request.items.retain(is_listed);
                 }
-                KvError::Unsuccessful { retry_after, is_refusal }
+                ServiceError { asked_wait: retry_after, ..unsuccessful_error(is_refusal) }
             }
             Err(error) => error,
         };
         request.may_be_done |= is_sent && error.may_be_done();
         let has_several = request.items.len() > 1;
-        if request.retries.wait(invocation, Service::Kv, budget, &error).await {
-            if has_several && matches!(error, KvError::TimedOut(_)) {
+        if request.retries.wait(invocation, budget, &error).await {
+            if has_several && error.kind == ErrorKind::TimedOut {
                 open.extend(request.halves());
             } else {
                 open.push(request);
             }
             continue;
         }
-        let halves_after = match error {
+        let halves_after = match error.kind {
             // The same would be refused again.
-            KvError::RefusedContent(_) => Some(Duration::ZERO),
+            ErrorKind::RefusedContent => Some(Duration::ZERO),
             // Each key that is listed might have got through.
-            KvError::Unsuccessful { is_refusal: true, .. } if request.retries.are_used_up() => {
+            ErrorKind::Unsuccessful { is_refusal: true } if request.retries.are_used_up() => {
                 Some(invocation.config.retry_base)
             }
             _ => None,
@@ -281,10 +277,12 @@ async fn send<S: Services, T>(
             open.extend(request.halves());
             continue;
         }
-        let error = if has_several { of_several(error) } else { error };
+        if has_several {
+            error.kind = of_several(error.kind);
+        }
         let mut failed = vec![request];
         // Every other request would read the token again.
-        if matches!(error, KvError::AuthRejected(_) | KvError::NoToken(_)) {
+        if matches!(error.kind, ErrorKind::AuthRejected | ErrorKind::NoToken) {
             failed.append(&mut open);
         }
         for Request { items, may_be_done, .. } in failed {
@@ -295,32 +293,33 @@ async fn send<S: Services, T>(
     failures
 }
 
+fn unsuccessful_error(is_refusal: bool) -> ServiceError {
+    let kind = ErrorKind::Unsuccessful { is_refusal };
+    ServiceError::new(Service::Kv, kind, "it lists the key as unsuccessful")
+}
+
 /// Returns why each of several keys has failed. It is not known which of them is refused.
-fn of_several(error: KvError) -> KvError {
-    match error {
-        KvError::RefusedContent(cause) => KvError::Refused(cause),
-        KvError::Unsuccessful { retry_after, .. } => {
-            KvError::Unsuccessful { retry_after, is_refusal: false }
-        }
-        error => error,
+fn of_several(kind: ErrorKind) -> ErrorKind {
+    match kind {
+        ErrorKind::RefusedContent => ErrorKind::Refused,
+        ErrorKind::Unsuccessful { .. } => ErrorKind::Unsuccessful { is_refusal: false },
+        kind => kind,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fakes::{Fakes, Keys, KvFault, index, pairs};
+    use crate::export::fakes::{Fakes, Keys, KvFault, index, kv_error, pairs};
     use crate::kv::Source;
-    use crate::ports::Cause;
+    use crate::ports::ErrorKind::{
+        AuthRejected, NoToken, RateLimited, Refused, RefusedContent, TimedOut, Transient,
+    };
     use proptest::prelude::*;
-
-    fn cause() -> Cause {
-        Cause::new("scripted")
-    }
 
     fn asks_to_wait(seconds: u64) -> KvFault {
         let asked_wait = Some(Duration::from_secs(seconds));
-        KvFault::Fails(KvError::Transient(Cause { asked_wait, ..cause() }))
+        KvFault::Fails(ServiceError { asked_wait, ..kv_error(Transient) })
     }
 
     fn lists(keys: &'static [&'static str]) -> KvFault {
@@ -348,16 +347,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_sent_after_an_attempt_and_how_much_later() {
-        let fails = |error: fn(Cause) -> KvError| KvFault::Fails(error(cause()));
+        let fails = |kind| KvFault::Fails(kv_error(kind));
         let is_done = KvFault::IsDoneAndListsAsUnsuccessful(Keys::Named(&["b"]));
         for (name, fault, expected) in [
             ("one key is listed", lists(&["b"]), "abc b in 1s"),
             ("one is done, and listed all the same", is_done, "abc b in 1s"),
-            ("timed out", fails(KvError::TimedOut), "abc ab c in 500ms"),
-            ("transient", fails(KvError::Transient), "abc abc in 500ms"),
+            ("timed out", fails(TimedOut), "abc ab c in 500ms"),
+            ("transient", fails(Transient), "abc abc in 500ms"),
             ("transient, with a wait", asks_to_wait(7), "abc abc in 7s"),
-            ("too soon", fails(KvError::RateLimited), "abc abc in 1s"),
-            ("refused, as by a 413", fails(KvError::RefusedContent), "abc ab c in 0ns"),
+            ("too soon", fails(RateLimited), "abc abc in 1s"),
+            ("refused, as by a 413", fails(RefusedContent), "abc ab c in 0ns"),
         ] {
             let (fakes, start) = (Fakes::new(), Instant::now());
             fakes.kv.faults.then([fault]);
@@ -370,18 +369,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn which_keys_fail_and_what_may_be_done_of_them() {
-        let error = |error: fn(Cause) -> KvError| error(cause());
-        let transient = error(KvError::Transient);
-        let limited = error(KvError::RateLimited);
-        let timed_out = error(KvError::TimedOut);
-        let refused = error(KvError::Refused);
-        let content = error(KvError::RefusedContent);
-        let token = error(KvError::AuthRejected);
-        let no_token = error(KvError::NoToken);
-        let [listed, in_refusal] =
-            [false, true].map(|is_refusal| KvError::Unsuccessful { retry_after: None, is_refusal });
-        let out_of_time = KvError::OutOfTime;
-        let fails = |error: &KvError| KvFault::Fails(error.clone());
+        let transient = kv_error(Transient);
+        let limited = kv_error(RateLimited);
+        let timed_out = kv_error(TimedOut);
+        let refused = kv_error(Refused);
+        let content = kv_error(RefusedContent);
+        let token = kv_error(AuthRejected);
+        let no_token = kv_error(NoToken);
+        let [listed, in_refusal] = [false, true].map(unsuccessful_error);
+        let out_of_time = ServiceError::out_of_time(Service::Kv);
+        let fails = |error: &ServiceError| KvFault::Fails(error.clone());
         let four = |fault: KvFault| vec![fault; 4];
         let lost_and_refused = [vec![fails(&transient)], vec![fails(&content); 3]].concat();
         let times_out = vec![KvFault::IsDoneAndFails(Keys::All, timed_out.clone()); 9];
@@ -441,13 +438,13 @@ mod tests {
         let fakes = Fakes::new();
         let keys: Vec<String> = (0..1_000).map(|number| format!("k{number:03}")).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let refused = KvError::RefusedContent(cause());
+        let refused = kv_error(RefusedContent);
         fakes.kv.faults.then(vec![KvFault::Fails(refused.clone()); 1_000]);
         let failures = put_keys(&fakes.invocation(Source::Stream), &keys).await;
         let (alone, together): (Vec<_>, Vec<_>) =
             failures.into_values().map(|it| it.error).partition(|error| *error == refused);
         assert!((1..100).contains(&alone.len()), "{} are known to be refused alone", alone.len());
-        assert_eq!(together, vec![KvError::Refused(cause()); 1_000 - alone.len()]);
+        assert_eq!(together, vec![kv_error(Refused); 1_000 - alone.len()]);
         assert_eq!(fakes.kv.requests.borrow().len(), 1 + 2 * MAX_HALVINGS);
     }
 
@@ -455,7 +452,7 @@ mod tests {
     async fn what_a_read_brings_is_visited_before_the_next_request() {
         let fakes = Fakes::new();
         let invocation = fakes.invocation(Source::Stream);
-        fakes.kv.faults.then([KvFault::Fails(KvError::RefusedContent(cause()))]);
+        fakes.kv.faults.then([KvFault::Fails(kv_error(RefusedContent))]);
         let keys = (0..200).map(|number| format!("{number:03}"));
         let mut requests = Vec::new();
         read(&invocation, Namespace::Settings, invocation.budget, keys, |_, _| {

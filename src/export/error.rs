@@ -3,11 +3,10 @@
 use tracing::error;
 
 use super::api_keys::ApiKeyUnavailable;
-use super::table::ReadError;
 use super::write::MAX_PUTS;
 use crate::index::ItemRef;
 use crate::item::Rejection;
-use crate::ports::KvError;
+use crate::ports::{ErrorKind, ServiceError};
 
 /// Trying again may help, unless the message says what else to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,10 +15,10 @@ pub enum ExportError {
     Kv {
         key: String,
         #[source]
-        error: KvError,
+        error: ServiceError,
     },
     #[error(transparent)]
-    Table(#[from] ReadError),
+    Table(#[from] ServiceError),
     #[error(transparent)]
     ApiKey(#[from] ApiKeyUnavailable),
     /// The table changes as fast as it is followed.
@@ -35,7 +34,7 @@ pub enum ExportError {
 }
 
 impl ExportError {
-    pub fn kv(key: &str, error: KvError) -> Self {
+    pub fn kv(key: &str, error: ServiceError) -> Self {
         Self::Kv { key: key.to_owned(), error }
     }
 
@@ -45,7 +44,7 @@ impl ExportError {
         match self {
             Self::Kv { error, .. } => error.is_refusal(),
             Self::ApiKey(ApiKeyUnavailable { kv_holds_none, kv, .. }) => {
-                *kv_holds_none || kv.as_ref().is_some_and(KvError::is_refusal)
+                *kv_holds_none || kv.as_ref().is_some_and(ServiceError::is_refusal)
             }
             _ => false,
         }
@@ -53,12 +52,11 @@ impl ExportError {
 
     /// Returns whether the only fault is that the time was up.
     pub fn is_out_of_time(&self) -> bool {
-        matches!(
-            self,
-            Self::NoTimeForPass
-                | Self::Table(ReadError::OutOfTime(_))
-                | Self::Kv { error: KvError::OutOfTime, .. }
-        )
+        match self {
+            Self::NoTimeForPass => true,
+            Self::Table(error) | Self::Kv { error, .. } => error.kind == ErrorKind::OutOfTime,
+            _ => false,
+        }
     }
 
     /// Returns the cell whose gateway gives no API key, if that is the cause.

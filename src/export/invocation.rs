@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::config::ExporterConfig;
 use crate::index::IndexRef;
 use crate::kv::{Metadata, Source};
-use crate::ports::Services;
+use crate::ports::{Service, ServiceError, Services};
 use crate::telemetry::Stats;
 
 pub struct Invocation<'a, S> {
@@ -62,17 +62,6 @@ const REQUESTS_AT_ONCE: u64 = 100;
 const PACE: Duration = Duration::from_millis(500);
 const _: () = assert!(300_000 / PACE.as_millis() == 600);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the invocation's time is up")]
-pub struct OutOfTime;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Service {
-    Kv,
-    ApiKeys,
-    Table,
-}
-
 impl<'a, S: Services> Invocation<'a, S> {
     pub fn new(
         services: &'a S,
@@ -91,13 +80,13 @@ impl<'a, S: Services> Invocation<'a, S> {
         &'f self,
         service: Service,
         until: Instant,
-        call: impl Future<Output = T> + 'f,
-    ) -> impl Future<Output = Result<T, OutOfTime>> + 'f {
-        let call: LocalBoxFuture<'f, T> = Box::pin(call);
+        call: impl Future<Output = Result<T, ServiceError>> + 'f,
+    ) -> impl Future<Output = Result<T, ServiceError>> + 'f {
+        let call: LocalBoxFuture<'f, Result<T, ServiceError>> = Box::pin(call);
         async move {
             let turn = self.turn(service);
             if turn >= until {
-                return Err(OutOfTime);
+                return Err(ServiceError::out_of_time(service));
             }
             tokio::time::sleep_until(turn).await;
             let started = Instant::now();
@@ -111,7 +100,7 @@ impl<'a, S: Services> Invocation<'a, S> {
                 *requests += 1;
                 *duration += started.elapsed();
             });
-            response.map_err(|_| OutOfTime)
+            response.unwrap_or_else(|_| Err(ServiceError::out_of_time(service)))
         }
     }
 

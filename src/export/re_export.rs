@@ -177,10 +177,11 @@ mod tests {
     use super::*;
     use crate::error_chain::Chain;
     use crate::export::fakes::{
-        Fakes, KvFault, TableChange, entry, index, index_item, item, query_config, shop,
+        Fakes, KvFault, TableChange, api_keys_error, entry, index, index_item, item, kv_error,
+        query_config, shop,
     };
     use crate::kv::Source;
-    use crate::ports::{ApiKeyError, Cause, KvError};
+    use crate::ports::ErrorKind;
     use serde_json::{Value, json};
 
     async fn re_export_i(fakes: &Fakes) -> Result<ReExportReport, ReExportError> {
@@ -208,12 +209,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_a_re_export_ends_with() {
-        let refuses = || KvFault::Fails(KvError::Refused(Cause::new("scripted")));
+        let refuses = || KvFault::Fails(kv_error(ErrorKind::Refused));
         let (s, t) = (|| becomes(&shop("s")), || becomes(&shop("t")));
         let gone = || TableChange::Remove(ItemRef::from(index("i")).key());
         let (broken, fails) = (|| becomes(&json!({"index_endpoint": null})), || TableChange::Fails);
         let down = "settings table: BatchGetItem: down";
-        let refused = "key \"s\": Cloudflare KV refuses the request: scripted";
+        let refused = "key \"s\": Cloudflare KV: scripted";
         let timed_out = vec![KvFault::TimesOut, refuses()];
         let (none, both): (&[&str], &[&str]) = (&[], &["a-i", "s"]);
         for (name, changes, faults, expected, keys) in [
@@ -251,7 +252,7 @@ mod tests {
         fakes.table.put(index_item("i", &json!({})));
         let value = json!({"system_account_id": "a", "index_name": "i", "marqo_api_key": "kv"});
         fakes.kv.hold_entry("a-i", &entry("i", &value));
-        fakes.api_keys.faults.then([ApiKeyError::NotFound]);
+        fakes.api_keys.faults.then([api_keys_error(ErrorKind::NotFound)]);
         assert_eq!(word(&re_export_i(&fakes).await), "Exported a-i");
     }
 

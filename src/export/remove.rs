@@ -23,16 +23,16 @@ use super::api_keys::ApiKeys;
 use super::bulk::{self, Delete};
 use super::error::{ExportError, log_rejected};
 use super::exportable::Exportable;
-use super::invocation::{Budget, Invocation, OutOfTime};
+use super::invocation::{Budget, Invocation};
 use super::judge::{Held, KvKey, Table, Verdict, Wants};
-use super::table::{ReadError, pass, read_items};
+use super::table::{pass, read_items};
 use super::write::{Fate, READ_ITEMS, WriteItem, Written, write_items};
 use crate::error_chain::Chain;
 use crate::index::{IndexRef, ItemRef};
 use crate::item::ItemKey;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, StoredValue, check_key};
-use crate::ports::{KvError, ScanColumns, Services};
+use crate::ports::{ErrorKind, ScanColumns, Service, ServiceError, Services};
 
 /// The most often that a key is deleted and put back.
 const MAX_PUT_BACKS: usize = 3;
@@ -163,14 +163,11 @@ impl<S: Services> Removing<'_, '_, S> {
             bulk::read(invocation, Namespace::Settings, invocation.budget, keys, |key, stored| {
                 let stored = match stored {
                     Ok(stored) => stored,
-                    Err(error) => {
-                        let error = match error {
-                            // What was put back may be older than the table, so it is not left to a repair.
-                            KvError::RefusedContent(cause) if self.open.get(&key) > Some(&0) => {
-                                KvError::Refused(cause)
-                            }
-                            error => error,
-                        };
+                    Err(mut error) => {
+                        // What was put back may be older than the table, so it is not left to a repair.
+                        if error.is_refusal() && self.open.get(&key) > Some(&0) {
+                            error.kind = ErrorKind::Refused;
+                        }
                         let failed = Removal::Failed(ExportError::kv(&key, error));
                         return self.decide([&key], &failed);
                     }
@@ -196,7 +193,7 @@ impl<S: Services> Removing<'_, '_, S> {
         orphans: BTreeMap<String, StoredValue>,
         held: &BTreeMap<String, Held>,
         a_pass: Duration,
-    ) -> Result<(Table, BTreeSet<String>), ReadError> {
+    ) -> Result<(Table, BTreeSet<String>), ServiceError> {
         let deletes = orphans.iter().filter_map(|(key, stored)| {
             let item = (**held.get(key)?.owner()?).clone().into();
             Some(Delete { key: key.clone(), item, metadata: stored.metadata() })
@@ -208,7 +205,7 @@ impl<S: Services> Removing<'_, '_, S> {
         let failures = bulk::delete(self.invocation, Namespace::Settings, budget, deletes).await;
         let behind = look(self.invocation, Table::of_settings(held), |_| true);
         let behind = tokio::time::timeout_at(before(TIME_FOR_A_PUT_BACK), behind).await;
-        let behind = behind.unwrap_or(Err(OutOfTime.into()));
+        let behind = behind.unwrap_or_else(|_| Err(ServiceError::out_of_time(Service::Table)));
         let mut needed = Vec::new();
         for (key, stored) in orphans {
             let failure = failures.get(&key);
@@ -329,7 +326,7 @@ pub async fn look<S: Services>(
     invocation: &Invocation<'_, S>,
     mut table: Table,
     mut counts: impl FnMut(&ItemKey) -> bool,
-) -> Result<Table, ReadError> {
+) -> Result<Table, ServiceError> {
     pass(invocation, ScanColumns::Claims, async |items| {
         for (key, item) in items.iter().filter(|(key, _)| counts(key)) {
             table.add(key, &item.attributes(), Wants::Unmade);
@@ -416,12 +413,11 @@ mod tests {
     use super::*;
     use crate::export::api_keys::Fallback;
     use crate::export::fakes::{
-        Fakes, Keys, KvFault, TIME_LEFT, TableChange, down, entry, index_item, item, query_config,
-        shop,
+        Fakes, Keys, KvFault, TIME_LEFT, TableChange, down, entry, index_item, item, kv_error,
+        query_config, shop,
     };
     use crate::item::{Item, ItemKey};
     use crate::kv::Source;
-    use crate::ports::Cause;
     use crate::telemetry::Stats;
     use serde_json::{Value, json};
     use std::cell::RefCell;
@@ -491,12 +487,12 @@ mod tests {
     }
 
     fn refused() -> KvFault {
-        KvFault::Fails(KvError::Refused(Cause::new("scripted")))
+        KvFault::Fails(kv_error(ErrorKind::Refused))
     }
 
     const WRITTEN: &str = "written for a/j";
     const UNPASSED: &str = "failed: settings table: Scan: down";
-    const REFUSED: &str = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
+    const REFUSED: &str = "failed: key \"s\": Cloudflare KV: scripted";
 
     #[tokio::test(start_paused = true)]
     async fn each_row_of_the_table() {
@@ -548,7 +544,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_something_fails_nothing_is_deleted() {
         let no_api_key = "failed: no API key from cell \"cell\", and KV holds none of this index \
-            to use again: API keys service: down";
+            to use again: API keys service: scripted";
         let no_time = "failed: too little time is left for a delete and the pass after it";
         let (fails, claimed) = (TableChange::Fails, TableChange::Put(claimant()));
         for (name, kv_fault, change, api_key_faults, seconds, expected) in [
@@ -572,18 +568,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_follows_from_the_pass_behind_the_delete() {
-        let lose = || KvFault::IsDoneAndFails(Keys::All, KvError::Transient(Cause::new("lost")));
+        let lose = || KvFault::IsDoneAndFails(Keys::All, kv_error(ErrorKind::Transient));
         let four_lost = || vec![lose(), lose(), lose(), lose()];
         let done = || KvFault::ListsAsUnsuccessful(Keys::Named(&[]));
         let asked_wait = Some(TIME_LEFT * 3 / 4);
-        let asks_to_wait = KvError::Transient(Cause { asked_wait, ..Cause::new("scripted") });
+        let asks_to_wait = ServiceError { asked_wait, ..kv_error(ErrorKind::Transient) };
         let slow = vec![done(), KvFault::Fails(asks_to_wait)];
         let put = || vec![TableChange::Put(claimant())];
         let points = || vec![TableChange::Put(pointer("s"))];
         let fails = || vec![TableChange::Fails];
         let delete_hangs = vec![KvFault::IsDoneAndHangs];
         let hung = "failed: settings table: the invocation's time is up";
-        let lost = "failed: key \"s\": Cloudflare KV: lost";
+        let lost = "failed: key \"s\": Cloudflare KV: scripted";
         let (gone, held): (&[&str], &[&str]) = (&[], &["s"]);
         for (name, passes, faults, expected, keys, counted) in [
             ("as before", vec![], vec![], "removed", gone, (0, 0, 0)),
@@ -651,7 +647,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_put_back_and_cannot_be_read_again_is_not_parked() {
-        let refused = || KvFault::Fails(KvError::RefusedContent(Cause::new("alone")));
+        let refused = || KvFault::Fails(kv_error(ErrorKind::RefusedContent));
         for (name, requests_before, is_parked) in [("at first", 0, true), ("put back", 3, false)] {
             let fakes = with_key();
             fakes.table.changes.then_nothing(1);
@@ -690,7 +686,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_value_that_does_not_fit_memory_is_left_to_the_next_round() {
-        let unread = "failed: key \"t\": Cloudflare KV refuses the request: scripted";
+        let unread = "failed: key \"t\": Cloudflare KV: scripted";
         for (name, changes, faults, expected, counted) in [
             ("removed", vec![], vec![], ["removed"; 2], (0, 0, 0)),
             (
@@ -785,7 +781,7 @@ mod tests {
         let unread = "failed: settings table: BatchGetItem: down";
         let changing = "failed: the item still changes after 3 writes";
         let written = "written for a/i \"q\"";
-        let refusal = format!("failed: key {key:?}: Cloudflare KV refuses the request: scripted");
+        let refusal = format!("failed: key {key:?}: Cloudflare KV: scripted");
         // What happens to the table with each read, and to KV; what becomes of it, and what KV holds.
         for (name, changes, fault, expected, held) in [
             ("gone", vec![], None, "removed", None),

@@ -1,14 +1,13 @@
 //! How often and after how long a request is tried again.
 
-use std::fmt::Display;
+use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::invocation::{Budget, Invocation, Service};
-use crate::error_chain::Chain;
-use crate::ports::{Retry, Retryable, Services};
+use super::invocation::{Budget, Invocation};
+use crate::ports::{BackOff, Service, ServiceError, Services};
 
 /// Tries after the first one.
 const MAX_RETRIES: u32 = 3;
@@ -33,14 +32,17 @@ impl Retries {
     pub async fn wait<S: Services>(
         &mut self,
         invocation: &Invocation<'_, S>,
-        service: Service,
         Budget { deadline, writes_until, longest_wait, .. }: Budget,
-        error: &impl Retryable,
+        error: &ServiceError,
     ) -> bool {
-        let Some(Retry { after_whole_back_off, asked_wait }) = error.retry() else { return false };
+        let Some(back_off) = error.back_off() else { return false };
+        let asked_wait = error.asked_wait;
         let ceiling = invocation.config.retry_base * 2_u32.pow(self.used);
-        let part = ceiling.mul_f64(invocation.services.jitter());
-        let back_off = if after_whole_back_off { ceiling } else { part };
+        let jitter = invocation.services.jitter();
+        let back_off = match back_off {
+            BackOff::Jittered => ceiling.mul_f64(jitter),
+            BackOff::Whole => ceiling,
+        };
         let wait = back_off.max(asked_wait.unwrap_or_default());
         let [until_deadline, until_writes_end] =
             [deadline, writes_until].map(|end| end.saturating_duration_since(Instant::now()));
@@ -51,13 +53,13 @@ impl Retries {
         };
         if !self.are_used_up() && wait < time {
             self.used += 1;
-            wait_for(service, wait, &Chain(error)).await;
-            invocation.count_retry(service);
+            wait_for(wait, error).await;
+            invocation.count_retry(error.service);
             return true;
         }
         let does_not_fit = asked_wait.is_some_and(|asked| asked >= until_writes_end);
         if does_not_fit && writes_until < invocation.budget.deadline {
-            wait_for(service, until_writes_end, &Chain(error)).await;
+            wait_for(until_writes_end, error).await;
         }
         false
     }
@@ -67,60 +69,56 @@ impl Retries {
 const SHORT_WAIT: Duration = Duration::from_secs(5);
 
 /// Waits for a service, and logs that.
-async fn wait_for(service: Service, wait: Duration, reason: &impl Display) {
-    let service = match service {
-        Service::Kv => "Cloudflare KV",
-        Service::ApiKeys => "API keys service",
-        Service::Table => "settings table",
-    };
+async fn wait_for(wait: Duration, error: &ServiceError) {
+    let service = error.service;
     if wait > SHORT_WAIT {
         let seconds = (wait + Duration::from_millis(500)).as_secs();
-        warn!(service, seconds, %reason, "a service makes the invocation wait");
+        warn!(%service, seconds, reason = %error, "a service makes the invocation wait");
     } else {
-        debug!(service, ?wait, %reason, "retry");
+        debug!(%service, ?wait, reason = %error, "retry");
     }
     tokio::time::sleep(wait).await;
 }
 
 /// Makes a request, and repeats it while its error, the tries and the time before `until` allow that. Returns the
 /// last result.
-pub async fn with_retries<S: Services, T, E: Retryable>(
+pub async fn with_retries<S: Services, T, F: Future<Output = Result<T, ServiceError>>>(
     invocation: &Invocation<'_, S>,
     service: Service,
     until: Instant,
-    mut attempt: impl AsyncFnMut() -> Result<T, E>,
-) -> Result<T, E> {
+    attempt: impl Fn() -> F,
+) -> Result<T, ServiceError> {
     // The end of writes bounds the waits of bulk requests alone.
     let writes_until = invocation.budget.deadline;
     let budget = Budget { deadline: until, writes_until, ..invocation.budget };
     let mut retries = Retries::default();
-    let mut result = attempt().await;
-    while let Err(error) = &result
-        && retries.wait(invocation, service, budget, error).await
-    {
-        result = attempt().await;
+    loop {
+        match invocation.call(service, until, attempt()).await {
+            Err(error) if retries.wait(invocation, budget, &error).await => {}
+            result => return result,
+        }
     }
-    result
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fakes::{Fakes, TIME_LEFT};
+    use crate::export::fakes::{Fakes, TIME_LEFT, kv_error};
     use crate::kv::Source;
-    use crate::ports::{Cause, KvError};
+    use crate::ports::ErrorKind;
 
     #[tokio::test(start_paused = true)]
     async fn when_a_request_is_tried_again() {
-        let error = |error: fn(Cause) -> KvError, seconds: Option<u64>| {
-            error(Cause { asked_wait: seconds.map(Duration::from_secs), ..Cause::new("scripted") })
+        let error = |kind, seconds: Option<u64>| {
+            let asked_wait = seconds.map(Duration::from_secs);
+            ServiceError { asked_wait, ..kv_error(kind) }
         };
-        let transient = |asked| error(KvError::Transient, asked);
-        let limited = |asked| error(KvError::RateLimited, asked);
+        let transient = |asked| error(ErrorKind::Transient, asked);
+        let limited = |asked| error(ErrorKind::RateLimited, asked);
         let all = TIME_LEFT.as_millis() as u64;
         // The error, and the seconds that it asks to wait; the times until the deadline and the end of writes; the
         // waits before each other try, and the one before the request fails. Times are in milliseconds.
-        let rows: [(_, KvError, [u64; 2], &[u64], u64); 14] = [
+        let rows: [(_, ServiceError, [u64; 2], &[u64], u64); 14] = [
             ("a part of each ceiling", transient(None), [all, all], &[500, 1_000, 2_000], 0),
             ("whole ceilings", limited(None), [all, all], &[1_000, 2_000, 4_000], 0),
             ("a longer wait", transient(Some(7)), [all, all], &[7_000; 3], 0),
@@ -128,7 +126,7 @@ mod tests {
             ("the longest wait", transient(Some(20)), [all, all], &[20_000; 3], 0),
             ("too long a wait", transient(Some(21)), [all, all], &[], 0),
             ("a wait without an end", transient(Some(u64::MAX)), [all, all], &[], 0),
-            ("never", error(KvError::Refused, None), [all, all], &[], 0),
+            ("never", error(ErrorKind::Refused, None), [all, all], &[], 0),
             ("a back-off that ends too late", limited(None), [1_000, all], &[], 0),
             ("a back-off that ends in time", limited(None), [1_001, all], &[1_000], 0),
             ("a back-off after writes end", limited(None), [all, 0], &[1_000, 2_000, 4_000], 0),
@@ -143,7 +141,7 @@ mod tests {
             let longest_wait = Duration::from_secs(20);
             let budget = Budget { deadline, writes_until, longest_wait, ..invocation.budget };
             let (mut retries, mut told, mut before) = (Retries::default(), Vec::new(), start);
-            while retries.wait(&invocation, Service::Kv, budget, &error).await {
+            while retries.wait(&invocation, budget, &error).await {
                 told.push(before.elapsed().as_millis() as u64);
                 before = Instant::now();
             }

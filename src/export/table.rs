@@ -5,55 +5,33 @@ use std::collections::BTreeMap;
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
-use super::invocation::{Invocation, OutOfTime, Service};
+use super::invocation::Invocation;
 use super::retry::with_retries;
 use crate::item::{Item, ItemKey};
 use crate::ports::{
-    Retry, Retryable, ScanColumns, Services, SettingsTable, TableError, TablePage, TablePart,
+    ScanColumns, Service, ServiceError, Services, SettingsTable, TablePage, TablePart,
 };
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    #[error(transparent)]
-    Table(#[from] TableError),
-    #[error("settings table")]
-    OutOfTime(#[from] OutOfTime),
-}
-
-impl Retryable for ReadError {
-    fn retry(&self) -> Option<Retry> {
-        match self {
-            Self::Table(error) => error.retry(),
-            Self::OutOfTime(_) => None,
-        }
-    }
-}
 
 /// Returns the items that the table has, read by `until`. Keys that the table can't hold are not asked for.
 pub async fn read_items<S: Services>(
     invocation: &Invocation<'_, S>,
     until: Instant,
     keys: impl IntoIterator<Item = ItemKey>,
-) -> Result<BTreeMap<ItemKey, Item>, ReadError> {
+) -> Result<BTreeMap<ItemKey, Item>, ServiceError> {
     let keys: Vec<ItemKey> = keys.into_iter().filter(ItemKey::fits_the_table).collect();
     if keys.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let items = invocation.services.table().get(&keys);
-    Ok(invocation.call(Service::Table, until, items).await??)
+    invocation.call(Service::Table, until, invocation.services.table().get(&keys)).await
 }
 
 pub async fn read_page<S: Services>(
     invocation: &Invocation<'_, S>,
     part: TablePart<'_>,
     after: Option<&ItemKey>,
-) -> Result<TablePage, ReadError> {
-    let until = invocation.budget.deadline;
-    with_retries(invocation, Service::Table, until, async || {
-        let page = invocation.services.table().page(part, after);
-        Ok(invocation.call(Service::Table, until, page).await??)
-    })
-    .await
+) -> Result<TablePage, ServiceError> {
+    let page = || invocation.services.table().page(part, after);
+    with_retries(invocation, Service::Table, invocation.budget.deadline, page).await
 }
 
 /// Makes a pass over the table. A pass that fails has no result. While a page is visited no request is under way,
@@ -62,7 +40,7 @@ pub async fn pass<S: Services>(
     invocation: &Invocation<'_, S>,
     columns: ScanColumns,
     mut visit: impl AsyncFnMut(Vec<(ItemKey, Item)>),
-) -> Result<(), ReadError> {
+) -> Result<(), ServiceError> {
     // These are read at the same time. A page holds 1 MB.
     let segments = match columns {
         // A batch, or a person, waits for it.

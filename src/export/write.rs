@@ -25,12 +25,12 @@ use super::bulk;
 use super::error::ExportError;
 use super::exportable::Exportable;
 use super::invocation::Invocation;
-use super::table::{ReadError, read_items};
+use super::table::read_items;
 use crate::error_chain::Chain;
 use crate::index::ItemRef;
 use crate::item::{Item, ItemKey, Rejection};
 use crate::kv::{Namespace, Pair, Source, StoredValue};
-use crate::ports::Services;
+use crate::ports::{ServiceError, Services};
 
 /// The most often that an item is put.
 pub const MAX_PUTS: usize = 3;
@@ -145,7 +145,7 @@ struct Writing<'a, 's, S> {
     /// The accounts whose API keys the images will need. They are asked for beside the first read.
     owners: BTreeSet<ApiKeyOwner>,
     /// Whether the first reads succeed. After one that fails, the table is not waited for again.
-    table: Result<(), ReadError>,
+    table: Result<(), ServiceError>,
     written: Written,
 }
 
@@ -362,7 +362,7 @@ impl<S: Services> Writing<'_, '_, S> {
     }
 
     /// Decides about items that could not be read again.
-    fn leave_unverified(&mut self, drafts: Vec<Draft>, error: &ReadError) {
+    fn leave_unverified(&mut self, drafts: Vec<Draft>, error: &ServiceError) {
         let mut exported = 0;
         for draft in drafts {
             // Another item's keys are written by a removal. A change of that item meanwhile may have been exported
@@ -400,10 +400,11 @@ mod tests {
     use super::*;
     use crate::export::api_keys::Fallback;
     use crate::export::fakes::{
-        Fakes, Keys, KvFault, TIME_LEFT, TableChange, index_item, item, pixel, settings_of, shop,
+        Fakes, Keys, KvFault, TIME_LEFT, TableChange, api_keys_error, index_item, item, kv_error,
+        pixel, settings_of, shop,
     };
     use crate::index::IndexRef;
-    use crate::ports::{ApiKeyError, Cause, KvError};
+    use crate::ports::ErrorKind;
     use serde_json::{Value, json};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -612,9 +613,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_item_with_a_key_that_kv_does_not_confirm_has_failed() {
-        let refused = || KvFault::Fails(KvError::RefusedContent(Cause::new("scripted")));
-        let lost = || KvFault::Fails(KvError::Transient(Cause::new("scripted")));
-        let refusal = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
+        let refused = || KvFault::Fails(kv_error(ErrorKind::RefusedContent));
+        let lost = || KvFault::Fails(kv_error(ErrorKind::Transient));
+        let refusal = "failed: key \"s\": Cloudflare KV: scripted";
         let lost_key = "failed: key \"s\": Cloudflare KV: scripted";
         let other_lost = "failed: key \"a-i\": Cloudflare KV: scripted";
         let refused_and_lost = vec![refused(), refused(), lost(), lost(), lost(), lost()];
@@ -635,12 +636,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_item_without_an_api_key_is_not_written_and_takes_no_other_down() {
-        let refused = ApiKeyError::Refused(Cause::new("403"));
+        let refused = api_keys_error(ErrorKind::Refused);
         let failed =
             "failed: no API key from cell \"cell\", and KV holds none of this index to use again";
-        for (error, expected) in
-            [(ApiKeyError::NotFound, "rejected: system_account_id"), (refused, failed)]
-        {
+        for (error, expected) in [
+            (api_keys_error(ErrorKind::NotFound), "rejected: system_account_id"),
+            (refused, failed),
+        ] {
             let fakes = Fakes::new();
             let other = ItemRef::from(IndexRef::parse("b", "i").unwrap());
             fakes.table.put(index_item("i", &json!({})));

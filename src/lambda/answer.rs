@@ -13,7 +13,7 @@ use crate::export::error::ExportError;
 use crate::export::explain::{ExplainError, Explained};
 use crate::export::re_export::{ReExportError, ReExportReport};
 use crate::export::reconcile::{ReconcileError, Report};
-use crate::ports::KvError;
+use crate::ports::{ErrorKind, ServiceError};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -29,12 +29,12 @@ pub enum Answer {
 fn diagnostic(error_type: &str, error: &(dyn Error + 'static)) -> Diagnostic {
     let mut causes = successors(Some(error), |&error| error.source());
     let refuses_token = causes.any(|cause| {
-        let kv = match cause.downcast_ref() {
+        let error: Option<&ServiceError> = match cause.downcast_ref() {
             // KV was read for one to use again.
             Some(ExportError::ApiKey(ApiKeyUnavailable { kv, .. })) => kv.as_ref(),
             _ => cause.downcast_ref(),
         };
-        matches!(kv, Some(KvError::AuthRejected(_)))
+        error.is_some_and(|error| error.kind == ErrorKind::AuthRejected)
     });
     let error_type = if refuses_token { "CloudflareAuthRejected" } else { error_type };
     Diagnostic { error_type: error_type.to_owned(), error_message: Chain(error).to_string() }
@@ -89,27 +89,4 @@ pub fn stream_answer(
             "{unnamed} failed records have no SequenceNumber to be named by in the answer: the whole batch has to be sent again"
         ),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::index::IndexRef;
-    use crate::ports::{ApiKeyError, Cause};
-
-    #[test]
-    fn a_token_that_is_refused_while_kv_is_read_for_an_api_key_names_the_error() {
-        let unavailable = ApiKeyUnavailable {
-            cell: "c".to_owned(),
-            kv_holds_none: false,
-            kv: Some(KvError::AuthRejected(Cause::new("status 401"))),
-            service: ApiKeyError::NotFound,
-        };
-        let error = ReExportError::Incomplete {
-            index: IndexRef::parse("a", "i").unwrap(),
-            error: unavailable.into(),
-            partly_written: false,
-        };
-        assert_eq!(Diagnostic::from(error).error_type, "CloudflareAuthRejected");
-    }
 }

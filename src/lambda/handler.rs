@@ -176,8 +176,8 @@ fn log_invocation(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fakes::{Fakes, KvFault, TIME_LEFT, index_item};
-    use crate::ports::{Cause, KvError};
+    use crate::export::fakes::{Fakes, KvFault, TIME_LEFT, index_item, kv_error};
+    use crate::ports::{ErrorKind, ServiceError};
     use serde_json::{Value, json};
 
     fn handler(fakes: Fakes, in_aws: bool) -> Handler<Fakes> {
@@ -250,11 +250,11 @@ mod tests {
             let (fakes, start) = (Fakes::new(), Instant::now());
             fakes.table.put(index_item("i", &json!({})));
             let asked_wait = Some(Duration::from_secs(21));
-            let cause = Cause { asked_wait, ..Cause::new("busy") };
-            fakes.kv.faults.then([KvFault::Fails(KvError::Transient(cause))]);
+            let busy = ServiceError { asked_wait, ..kv_error(ErrorKind::Transient) };
+            fakes.kv.faults.then([KvFault::Fails(busy)]);
             let answer = answer(&handler(fakes, false), &payload).await;
             assert!(answer.starts_with(expected), "{answer}");
-            assert!(answer.ends_with("Cloudflare KV: busy; it asks to wait 21 s"), "{answer}");
+            assert!(answer.ends_with("Cloudflare KV: scripted; it asks to wait 21 s"), "{answer}");
             assert_eq!(start.elapsed(), Duration::ZERO);
         }
     }

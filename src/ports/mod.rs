@@ -5,20 +5,17 @@
 
 #![expect(async_fn_in_trait, reason = "the function runs on one thread: no future needs Send")]
 
-mod api_keys;
-mod kv;
-mod table;
+mod error;
 
-use std::error::Error;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use crate::error_chain::Chain;
+use secrecy::SecretString;
 
-pub use self::api_keys::{ApiKeyError, ApiKeyService, fits_a_url};
-pub use self::kv::{BulkReply, KvError, KvStore, ListPage};
-pub use self::table::{ScanColumns, SettingsTable, TableError, TablePage, TablePart};
-pub use crate::kv::Namespace;
+pub use self::error::{BackOff, ErrorKind, Service, ServiceError};
+use crate::index::IndexRef;
+use crate::item::{Item, ItemKey};
+use crate::kv::{Metadata, Namespace, Pair, StoredValue};
 
 pub trait Services: Clock {
     fn kv(&self) -> &impl KvStore;
@@ -33,36 +30,96 @@ pub trait Clock {
     fn jitter(&self) -> f64;
 }
 
-/// What to wait for before the same request is sent again within the same invocation.
+/// Cloudflare KV's REST API.
+pub trait KvStore {
+    /// Writes up to 10,000 pairs of distinct keys.
+    async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, ServiceError>;
+    /// Deletes up to 10,000 keys. A key that isn't there succeeds.
+    async fn delete(
+        &self,
+        namespace: Namespace,
+        keys: &[String],
+    ) -> Result<BulkReply, ServiceError>;
+    /// Reads up to 100 keys with their metadata. A key that isn't there is absent from the result.
+    async fn get(
+        &self,
+        namespace: Namespace,
+        keys: &[String],
+    ) -> Result<BTreeMap<String, StoredValue>, ServiceError>;
+    /// Lists up to 1,000 keys, from the start or from a cursor.
+    async fn list(
+        &self,
+        namespace: Namespace,
+        prefix: &str,
+        cursor: Option<&str>,
+    ) -> Result<ListPage, ServiceError>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BulkReply {
+    /// Keys to send again. They may be partly written or deleted.
+    pub unsuccessful: BTreeSet<String>,
+    pub retry_after: Option<Duration>,
+    /// Whether the request was refused, and not only some storage failed.
+    pub is_refusal: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ListPage {
+    /// Names in ascending order. Each has its metadata, if that names an account and an index.
+    pub keys: Vec<(String, Option<Metadata>)>,
+    /// Where the next page begins; `None` at the end.
+    pub cursor: Option<String>,
+}
+
+pub trait ApiKeyService {
+    /// Asks the gateway of `cell` for the key of `account`. Both names have to fit a URL, see [`fits_a_url`].
+    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ServiceError>;
+}
+
+/// Returns whether the name of a cell or an account can be a segment of the service's URL. A URL parser
+/// takes `.` and `..`, encoded or not, for steps up the path.
+pub fn fits_a_url(name: &str) -> bool {
+    name != "." && name != ".."
+}
+
+/// The settings table. Every read is strongly consistent except a scan of [`ScanColumns::All`].
+pub trait SettingsTable {
+    /// Reads any number of items, 100 a request. An item that isn't there is absent from the result.
+    async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, ServiceError>;
+    /// Reads a page of a part of the table: the items that follow the key `after`.
+    async fn page(
+        &self,
+        part: TablePart<'_>,
+        after: Option<&ItemKey>,
+    ) -> Result<TablePage, ServiceError>;
+}
+
+/// A part of the table. The first two are read in ascending order of their keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    /// Whether to wait for a whole back-off, and not only for a random part of it.
-    pub after_whole_back_off: bool,
-    /// The shortest wait that the service asks for.
-    pub asked_wait: Option<Duration>,
+pub enum TablePart<'a> {
+    Account(&'a str),
+    ConfigsOf(&'a IndexRef),
+    /// Segment `segment` of `segments`.
+    Segment {
+        columns: ScanColumns,
+        segment: u32,
+        segments: u32,
+    },
 }
 
-pub trait Retryable: Error {
-    /// Returns `None` if the same request would fail again.
-    fn retry(&self) -> Option<Retry>;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScanColumns {
+    /// The shop ids and aliases of index items, by strongly consistent reads: which keys each item asks for,
+    /// and which it points at. Nearly all query configs are left out.
+    Claims,
+    /// Whole items, by eventually consistent reads, which cost half as much.
+    All,
 }
 
-/// Why a request failed, in words, and the wait that the service asks for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}{}", in_words(*asked_wait))]
-pub struct Cause {
-    pub reason: Arc<str>,
-    pub asked_wait: Option<Duration>,
-}
-
-impl Cause {
-    /// Returns the cause that an error tells with its own causes.
-    pub fn new(error: impl Into<Box<dyn Error>>) -> Self {
-        Self { reason: Chain(&*error.into()).to_string().into(), asked_wait: None }
-    }
-}
-
-/// Returns the end of an error's sentence: the wait that the service asks for.
-fn in_words(wait: Option<Duration>) -> String {
-    wait.map(|wait| format!("; it asks to wait {} s", wait.as_secs())).unwrap_or_default()
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TablePage {
+    pub items: Vec<(ItemKey, Item)>,
+    /// The key after which the next page begins; `None` at the end of the part.
+    pub last_read: Option<ItemKey>,
 }

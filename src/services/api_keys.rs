@@ -1,5 +1,7 @@
 //! The API keys service: one GET for each account.
 
+use std::sync::Arc;
+
 use reqwest::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -9,7 +11,7 @@ use super::held_secrets::hold_api_key;
 use super::http::{Response, is_transient, retry_after, send};
 use crate::json::from_object;
 use crate::kv::stored::usable_api_key;
-use crate::ports::{ApiKeyError, ApiKeyService, Cause};
+use crate::ports::{ApiKeyService, ErrorKind, Service, ServiceError};
 
 /// The longest response that is read: one API key, and room for what a gateway adds.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
@@ -21,42 +23,48 @@ pub struct ApiKeysClient {
 }
 
 impl ApiKeyService for ApiKeysClient {
-    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
+    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ServiceError> {
         let url = url(&self.template, cell, account)?;
-        match send(self.http.get(url), MAX_RESPONSE_BYTES).await {
-            Ok(response) => api_key(&response).inspect(hold_api_key),
-            Err(error) => Err(ApiKeyError::Silent(Cause::new(error))),
-        }
+        let response = send(self.http.get(url), MAX_RESPONSE_BYTES).await;
+        let response = response.map_err(|error| failed(error.kind, error.reason))?;
+        api_key(&response).inspect(hold_api_key)
     }
 }
 
-fn api_key(response: &Response) -> Result<SecretString, ApiKeyError> {
+fn failed(kind: ErrorKind, reason: impl Into<Arc<str>>) -> ServiceError {
+    ServiceError::new(Service::ApiKeys, kind, reason)
+}
+
+fn api_key(response: &Response) -> Result<SecretString, ServiceError> {
     #[derive(Deserialize)]
     struct Body {
         api_key: String,
     }
     let status = response.status();
-    let refused = Cause::new(format!("status {status}"));
-    let failed = Cause { asked_wait: retry_after(response.headers()), ..refused.clone() };
-    match status {
+    let kind = match status {
         StatusCode::OK => {
             let body = from_object(response.body()).ok();
             let api_key = body.and_then(|Body { api_key }| usable_api_key(api_key));
-            api_key.ok_or_else(|| ApiKeyError::Busy(Cause::new("200 without a usable api_key")))
+            return api_key
+                .ok_or_else(|| failed(ErrorKind::RateLimited, "200 without a usable api_key"));
         }
-        StatusCode::NOT_FOUND => Err(ApiKeyError::NotFound),
-        _ if status.is_server_error() => Err(ApiKeyError::Silent(failed)),
-        _ if is_transient(status) => Err(ApiKeyError::Busy(failed)),
-        _ => Err(ApiKeyError::Refused(refused)),
-    }
+        StatusCode::NOT_FOUND => {
+            return Err(failed(ErrorKind::NotFound, "the account has no API key"));
+        }
+        _ if status.is_server_error() => ErrorKind::Transient,
+        _ if is_transient(status) => ErrorKind::RateLimited,
+        _ => ErrorKind::Refused,
+    };
+    let asked_wait = retry_after(response.headers());
+    Err(ServiceError { asked_wait, ..failed(kind, format!("status {status}")) })
 }
 
 /// Returns the URL for names that fit one.
-fn url(template: &str, cell: &str, account: &str) -> Result<Url, ApiKeyError> {
+fn url(template: &str, cell: &str, account: &str) -> Result<Url, ServiceError> {
     let filled = template
         .replace("{cell}", &percent_encoded(cell))
         .replace("{system_account_id}", &percent_encoded(account));
-    Url::parse(&filled).map_err(|_| ApiKeyError::NoUrl)
+    Url::parse(&filled).map_err(|_| failed(ErrorKind::NoUrl, "cell can't be part of a URL"))
 }
 
 /// Encodes everything except RFC 3986's unreserved characters, so that a name stays within its part of the URL.
@@ -70,7 +78,8 @@ fn percent_encoded(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::{Retry, Retryable, fits_a_url};
+    use crate::ports::ErrorKind::{NotFound, RateLimited, Refused, Transient};
+    use crate::ports::fits_a_url;
     use bytes::Bytes;
     use proptest::prelude::*;
     use reqwest::header::RETRY_AFTER;
@@ -97,24 +106,21 @@ mod tests {
         let good = r#"{"api_key":"k-1","created_at":"x"}"#;
         assert_eq!(result(200, good).unwrap().expose_secret(), "k-1");
         let nine_seconds = Some(Duration::from_secs(9));
-        let again =
-            |after_whole_back_off, asked_wait| Some(Retry { after_whole_back_off, asked_wait });
-        for (name, statuses, body, kind, retry) in [
-            ("no API key", &[404][..], good, "NotFound", None),
-            ("no answer", &[500, 502, 503, 504], good, "Silent", again(false, nine_seconds)),
-            ("too busy", &[408, 429], good, "Busy", again(true, nine_seconds)),
-            ("refused", &[201, 301, 400, 401, 403, 410], good, "Refused", None),
-            ("unusable", &[200], r#"{"api_key":""}"#, "Busy", again(true, None)),
-            ("no text", &[200], r#"{"api_key":7}"#, "Busy", again(true, None)),
-            ("null", &[200], r#"{"api_key":null}"#, "Busy", again(true, None)),
-            ("nothing", &[200], "{}", "Busy", again(true, None)),
-            ("no object", &[200], r#"["k-1"]"#, "Busy", again(true, None)),
-            ("no JSON", &[200], "<html>", "Busy", again(true, None)),
+        for (name, statuses, body, kind, asked_wait) in [
+            ("no API key", &[404][..], good, NotFound, None),
+            ("no answer", &[500, 502, 503, 504], good, Transient, nine_seconds),
+            ("too busy", &[408, 429], good, RateLimited, nine_seconds),
+            ("refused", &[201, 301, 400, 401, 403, 410], good, Refused, nine_seconds),
+            ("unusable", &[200], r#"{"api_key":""}"#, RateLimited, None),
+            ("no text", &[200], r#"{"api_key":7}"#, RateLimited, None),
+            ("null", &[200], r#"{"api_key":null}"#, RateLimited, None),
+            ("nothing", &[200], "{}", RateLimited, None),
+            ("no object", &[200], r#"["k-1"]"#, RateLimited, None),
+            ("no JSON", &[200], "<html>", RateLimited, None),
         ] {
             for status in statuses {
                 let error = result(*status, body).unwrap_err();
-                assert!(format!("{error:?}").starts_with(kind), "{name}, {status}: {error:?}");
-                assert_eq!(error.retry(), retry, "{name}, {status}");
+                assert_eq!((error.kind, error.asked_wait), (kind, asked_wait), "{name}, {status}");
             }
         }
     }

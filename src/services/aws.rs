@@ -25,7 +25,6 @@ use super::aws_http::AwsHttp;
 use super::held_secrets::{hold_credential, without_secrets};
 use crate::config::AwsConfig;
 use crate::error_chain::Chain;
-use crate::ports::Cause;
 
 /// Returns the configuration of a client: three tries of at most `attempt_timeout` each, at `url` or else at AWS's own
 /// service.
@@ -96,7 +95,7 @@ pub const UNREADABLE: &str = "a response that can't be read";
 
 /// Returns why a call failed. It quotes neither the request nor a response that can't be read, and of what the
 /// service says only the beginning, without the secrets that this process has.
-pub fn cause<E>(error: SdkError<E>) -> Cause
+pub fn reason<E>(error: SdkError<E>) -> String
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
@@ -106,17 +105,16 @@ where
             let code = error.err().code().filter(|code| is_identifier(code));
             let code = without_secrets(code.unwrap_or("unknown error"));
             let message = without_secrets(error.err().message().unwrap_or_default());
-            Cause::new(format!("{code}: {message}"))
+            format!("{code}: {message}")
         }
-        SdkError::TimeoutError(_) => Cause::new("time-out"),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => Cause::new("time-out"),
-        failed @ SdkError::DispatchFailure(_) => {
-            failed.into_source().map_or_else(Cause::new, |source| {
-                Cause::new(format!("no connection: {}", Chain(&*source)))
-            })
-        }
-        SdkError::ResponseError(_) => Cause::new(UNREADABLE),
-        _ => Cause::new("the request could not be made"),
+        SdkError::TimeoutError(_) => "time-out".to_owned(),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => "time-out".to_owned(),
+        failed @ SdkError::DispatchFailure(_) => match failed.into_source() {
+            Ok(source) => format!("no connection: {}", Chain(&*source)),
+            Err(_) => "no connection".to_owned(),
+        },
+        SdkError::ResponseError(_) => UNREADABLE.to_owned(),
+        _ => "the request could not be made".to_owned(),
     }
 }
 

@@ -12,6 +12,7 @@ use reqwest::{Client, Request, RequestBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::http::{NoResponse, send};
+use crate::ports::ErrorKind;
 
 /// The longest response that is read: 16 MB of items, which JSON may make a few times longer.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
@@ -32,11 +33,11 @@ impl AwsHttp {
         let request =
             RequestBuilder::from_parts(self.0, Request::try_from(request).map_err(unusable)?);
         // The SDK tries again after a time-out and an I/O error.
-        let mut response =
-            send(request, MAX_RESPONSE_BYTES).await.map_err(|error| match error {
-                NoResponse::TimeOut => ConnectorError::timeout(error.into()),
-                NoResponse::Broken(_) => ConnectorError::io(error.into()),
-            })?;
+        let response = send(request, MAX_RESPONSE_BYTES).await;
+        let mut response = response.map_err(|NoResponse { kind, reason }| match kind {
+            ErrorKind::TimedOut => ConnectorError::timeout(reason.into()),
+            _ => ConnectorError::io(reason.into()),
+        })?;
         if !response.status().is_success() && response.body().len() > MAX_ERROR_BYTES {
             response = response.map(|body| code_of(&body));
         }

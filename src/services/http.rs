@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use aws_smithy_runtime_api::box_error::BoxError;
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, StatusCode, redirect};
 
 use crate::COMMIT;
+use crate::error_chain::Chain;
+use crate::ports::ErrorKind;
 
 const VERSION: &str = concat!("ecom-settings-exporter/", env!("CARGO_PKG_VERSION"));
 
@@ -36,20 +37,21 @@ pub fn client(timeout: Duration) -> reqwest::Result<Client> {
 pub type Response = http::Response<Bytes>;
 
 /// Why there is no whole response. The request may have been carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum NoResponse {
-    #[error("time-out")]
-    TimeOut,
-    /// There was no connection, it broke, or the response is too long.
-    #[error(transparent)]
-    Broken(BoxError),
+#[derive(Debug)]
+pub struct NoResponse {
+    /// Timed out, or else transient: there was no connection, it broke, or the response is too long.
+    pub kind: ErrorKind,
+    pub reason: String,
 }
 
 impl From<reqwest::Error> for NoResponse {
     fn from(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self { kind: ErrorKind::TimedOut, reason: "time-out".to_owned() };
+        }
         // The URL holds names.
-        let error = error.without_url();
-        if error.is_timeout() { Self::TimeOut } else { Self::Broken(error.into()) }
+        let reason = Chain(&error.without_url()).to_string();
+        Self { kind: ErrorKind::Transient, reason }
     }
 }
 
@@ -59,8 +61,8 @@ pub async fn send(request: RequestBuilder, max_bytes: usize) -> Result<Response,
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > max_bytes {
-            let error = format!("a response of more than {max_bytes} bytes");
-            return Err(NoResponse::Broken(error.into()));
+            let reason = format!("a response of more than {max_bytes} bytes");
+            return Err(NoResponse { kind: ErrorKind::Transient, reason });
         }
         body.extend_from_slice(&chunk);
     }
@@ -119,7 +121,7 @@ mod tests {
     async fn no_response_is_read_beyond_its_bound() {
         assert_eq!(get(&server(ok("0123456789"))).await.unwrap().body(), "0123456789");
         let error = get(&server(ok("0123456789a"))).await.unwrap_err();
-        assert_eq!(error.to_string(), "a response of more than 10 bytes");
+        assert_eq!(error.reason, "a response of more than 10 bytes");
     }
 
     #[tokio::test]
@@ -132,8 +134,8 @@ mod tests {
     #[tokio::test]
     async fn a_broken_connection_tells_no_url() {
         let error = get("http://127.0.0.1:1/s3cret").await.unwrap_err();
-        assert!(matches!(error, NoResponse::Broken(_)), "{error}");
-        assert!(!crate::error_chain::Chain(&error).to_string().contains("s3cret"));
+        assert_eq!(error.kind, ErrorKind::Transient);
+        assert!(!error.reason.contains("s3cret"), "{error:?}");
     }
 
     /// Runs itself in a process of its own, with proxy variables and the URL to ask.

@@ -1,7 +1,6 @@
 //! The settings table in DynamoDB. Every read is consistent except the scan of whole items.
 
 use std::collections::{BTreeMap, HashMap};
-use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -9,11 +8,13 @@ use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::aws::{TakeBody, UNREADABLE, cause};
+use super::aws::{TakeBody, UNREADABLE, reason};
 use super::table_reply::TableReply;
 use crate::item::keys::{QUERY_SEPARATOR, query_config_sk_prefix};
 use crate::item::{CLAIM_PATHS, Item, ItemKey};
-use crate::ports::{Cause, ScanColumns, SettingsTable, TableError, TablePage, TablePart};
+use crate::ports::{
+    ErrorKind, ScanColumns, Service, ServiceError, SettingsTable, TablePage, TablePart,
+};
 
 const BATCH_GET: &str = "BatchGetItem";
 /// DynamoDB's most keys in one request.
@@ -35,13 +36,13 @@ macro_rules! reply {
     ($operation:expr, $call:expr) => {{
         let body = TakeBody::default();
         let sent = $call.customize().interceptor(body.clone()).send().await;
-        sent.map_err(|error| TableError {
-            operation: $operation,
-            throttled: error.code().is_some_and(|code| THROTTLED.contains(&code)),
-            cause: cause(error),
+        sent.map_err(|error| {
+            let is_throttled = error.code().is_some_and(|code| THROTTLED.contains(&code));
+            let kind = if is_throttled { ErrorKind::Transient } else { ErrorKind::Refused };
+            ServiceError { kind, ..failed($operation, &reason(error)) }
         })?;
         let reply = body.bytes().and_then(|bytes| TableReply::parse(bytes).ok());
-        reply.ok_or_else(|| table_error($operation, UNREADABLE))?
+        reply.ok_or_else(|| failed($operation, UNREADABLE))?
     }};
 }
 
@@ -53,7 +54,7 @@ pub struct DynamoDbTable {
 impl DynamoDbTable {
     /// Asks for keys until none is left, at once for as long as each response brings something:
     /// DynamoDB returns 16 MB at a time, and 1 MB of one partition.
-    async fn get_batch(&self, keys: &[ItemKey]) -> Result<Vec<(ItemKey, Item)>, TableError> {
+    async fn get_batch(&self, keys: &[ItemKey]) -> Result<Vec<(ItemKey, Item)>, ServiceError> {
         let mut open = keys.to_vec();
         let mut items = Vec::with_capacity(keys.len());
         let mut back_offs = BACK_OFF_MS.into_iter();
@@ -62,7 +63,7 @@ impl DynamoDbTable {
                 .set_keys(Some(open.iter().map(sdk_key).collect()))
                 .consistent_read(true)
                 .build()
-                .map_err(|error| table_error(BATCH_GET, error))?;
+                .map_err(|error| failed(BATCH_GET, &error.to_string()))?;
             let call = self.client.batch_get_item().request_items(&self.name, request);
             let reply = reply!(BATCH_GET, call);
             items.extend(reply.page.items);
@@ -73,7 +74,7 @@ impl DynamoDbTable {
             } else if let Some(millis) = back_offs.next() {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
             } else {
-                return Err(table_error(BATCH_GET, "keys are left unprocessed again and again"));
+                return Err(failed(BATCH_GET, "keys are left unprocessed again and again"));
             }
             open = reply.unprocessed;
         }
@@ -81,7 +82,7 @@ impl DynamoDbTable {
 }
 
 impl SettingsTable for DynamoDbTable {
-    async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
+    async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, ServiceError> {
         let batches = keys.chunks(BATCH_GET_KEYS).map(|keys| self.get_batch(keys));
         let batches: Vec<Vec<(ItemKey, Item)>> =
             stream::iter(batches).buffer_unordered(BATCH_GETS_IN_FLIGHT).try_collect().await?;
@@ -92,7 +93,7 @@ impl SettingsTable for DynamoDbTable {
         &self,
         part: TablePart<'_>,
         after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
+    ) -> Result<TablePage, ServiceError> {
         let after = after.map(sdk_key);
         let query = |account: &str| {
             self.client
@@ -143,8 +144,10 @@ fn sdk_key(key: &ItemKey) -> HashMap<String, AttributeValue> {
 const THROTTLED: [&str; 3] =
     ["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"];
 
-fn table_error(operation: &'static str, error: impl Into<Box<dyn Error>>) -> TableError {
-    TableError { operation, throttled: false, cause: Cause::new(error) }
+/// Returns the error of a call. The SDK has tried again where that could help.
+fn failed(operation: &str, reason: &str) -> ServiceError {
+    let reason = format!("{operation}: {reason}");
+    ServiceError::new(Service::Table, ErrorKind::Refused, reason)
 }
 
 #[cfg(test)]
@@ -190,7 +193,7 @@ mod tests {
     async fn responses_that_bring_nothing_are_followed_by_back_offs_and_then_by_an_error() {
         let (empty, requests) = table(|_, request| returning(&request, 0));
         let error = empty.get(&keys(2)).await.unwrap_err();
-        assert_eq!(error.cause.to_string(), "keys are left unprocessed again and again");
+        assert_eq!(&*error.reason, "BatchGetItem: keys are left unprocessed again and again");
         assert_eq!(*requests.lock().unwrap(), 1 + BACK_OFF_MS.len());
 
         // The back-offs begin anew with each response that brings something.
@@ -220,19 +223,20 @@ mod tests {
     async fn what_aws_says_is_shown_as_its_code_and_a_beginning_without_secrets() {
         let long = "x".repeat(1_000);
         let denied = "AccessDeniedException";
-        for (code, message, shown, throttled) in [
-            (denied, "denied", "AccessDeniedException: denied", false),
-            (denied, "by secret-of-the-unit-tests", "AccessDeniedException: by ***", false),
-            ("Denied", "session-of-the-unit-tests,", "Denied: ***,", false),
-            ("a sentence", "denied", "unknown error: denied", false),
-            ("Denied", &long, &format!("Denied: {}", &long[..300]), false),
-            ("ThrottlingException", "slower", "ThrottlingException: slower", true),
+        use ErrorKind::{Refused, Transient};
+        for (code, message, shown, kind) in [
+            (denied, "denied", "AccessDeniedException: denied", Refused),
+            (denied, "by secret-of-the-unit-tests", "AccessDeniedException: by ***", Refused),
+            ("Denied", "session-of-the-unit-tests,", "Denied: ***,", Refused),
+            ("a sentence", "denied", "unknown error: denied", Refused),
+            ("Denied", &long, &format!("Denied: {}", &long[..300]), Refused),
+            ("ThrottlingException", "slower", "ThrottlingException: slower", Transient),
         ] {
             let body = json!({"__type": code, "message": message});
             let (table, requests) = table(move |_, _| Some((400, body.clone())));
             let error = table.page(TablePart::Account("a"), None).await.unwrap_err();
-            assert_eq!((&*error.cause.to_string(), error.throttled), (shown, throttled));
-            assert_eq!(*requests.lock().unwrap(), if throttled { 3 } else { 1 }, "{code}");
+            assert_eq!((&*error.reason, error.kind), (&*format!("Query: {shown}"), kind));
+            assert_eq!(*requests.lock().unwrap(), if kind == Transient { 3 } else { 1 }, "{code}");
         }
     }
 }

@@ -10,7 +10,7 @@ use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::{Digest, Metadata, Namespace, Source, StoredValue};
 use ecom_settings_exporter::lambda::Handler;
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, ScanColumns, TableError, TablePage, TablePart,
+    ApiKeyService, Clock, ErrorKind, ScanColumns, Service, ServiceError, TablePage, TablePart,
 };
 use secrecy::SecretString;
 use tokio::time::{Instant, sleep};
@@ -269,7 +269,7 @@ impl Backend for Ports {
         self.world.page_keys
     }
 
-    async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
+    async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, ServiceError> {
         let world = &self.world;
         world.asked.borrow_mut().table += 1;
         sleep(world.pace.page).await;
@@ -283,7 +283,7 @@ impl Backend for Ports {
         &self,
         part: TablePart<'_>,
         after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
+    ) -> Result<TablePage, ServiceError> {
         let world = &self.world;
         world.asked.borrow_mut().table += 1;
         let mut claims = false;
@@ -292,8 +292,8 @@ impl Backend for Ports {
             if let Some(left) = world.throttled.get().checked_sub(1) {
                 world.throttled.set(left);
                 sleep(world.pace.page).await;
-                let cause = Cause::new("throttled");
-                return Err(TableError { operation: "Scan", throttled: true, cause });
+                let kind = ErrorKind::Transient;
+                return Err(ServiceError::new(Service::Table, kind, "throttled"));
             }
             let is_first = segment == 0 && after.is_none();
             world.asked.borrow_mut().passes += u64::from(is_first);
@@ -329,12 +329,12 @@ impl Clock for Ports {
 }
 
 impl ApiKeyService for Ports {
-    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
+    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ServiceError> {
         self.world.asked.borrow_mut().api_keys += 1;
         let silent = self.world.silent_cells.get(cell);
         sleep(*silent.unwrap_or(&self.world.pace.api_key)).await;
         match silent {
-            Some(_) => Err(ApiKeyError::Silent(Cause::new("no API key"))),
+            Some(_) => Err(ServiceError::new(Service::ApiKeys, ErrorKind::Transient, "no API key")),
             None => Ok(api_key(account).into()),
         }
     }

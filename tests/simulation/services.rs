@@ -12,14 +12,13 @@ use std::time::{Duration, SystemTime};
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::{Namespace, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ScanColumns, TableError, TablePage,
-    TablePart,
+    ApiKeyService, Clock, ErrorKind, ScanColumns, Service, ServiceError, TablePage, TablePart,
 };
 use secrecy::SecretString;
 use tokio::sync::Notify;
 
 use crate::checks;
-use crate::memory::{Backend, Change, KvFault, KvRequest, Row, part_has, table_page};
+use crate::memory::{Backend, Change, KvFault, KvRequest, Row, kv_error, part_has, table_page};
 use crate::world::{Call, EPOCH, Fault, Held, KvKey, OTHER_CELL, State, Step};
 
 /// When a request may land that its client gave up, in seconds: Cloudflare's own time-out is at 100.
@@ -62,19 +61,16 @@ impl Ports {
     }
 
     /// Makes a call that changes nothing.
-    async fn read(&self, call: Call) -> Result<(), KvError> {
+    async fn read(&self, call: Call) -> Result<(), ServiceError> {
         match self.enter(call).await {
             Fault::Of(fault) => fault.end().await,
             _ => Ok(()),
         }
     }
 
-    async fn read_table(&self) -> Result<(), TableError> {
+    async fn read_table(&self) -> Result<(), ServiceError> {
         let failed = self.read(Call::Table).await;
-        failed.map_err(|error| {
-            let throttled = !matches!(error, KvError::Refused(_));
-            TableError { operation: "any", throttled, cause: Cause::new("out of order") }
-        })
+        failed.map_err(|error| ServiceError { service: Service::Table, ..error })
     }
 
     /// Returns what KV tells about a key: what it holds, or held at a moment of the last minute.
@@ -138,7 +134,7 @@ impl Backend for Ports {
                 let after = Duration::from_secs(*state.choices.pick(&LANDS_AFTER));
                 let lands = state.now() + after;
                 state.stragglers.push((lands, changes));
-                Some(KvFault::Fails(KvError::TimedOut(Cause::new("time-out"))))
+                Some(KvFault::Fails(kv_error(ErrorKind::TimedOut)))
             }
         }
     }
@@ -166,7 +162,7 @@ impl Backend for Ports {
         self.state.borrow().shape.page
     }
 
-    async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
+    async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, ServiceError> {
         self.read_table().await?;
         let state = self.state.borrow();
         let (_, environment) = state.run(self.invocation);
@@ -178,7 +174,7 @@ impl Backend for Ports {
         &self,
         mut part: TablePart<'_>,
         after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
+    ) -> Result<TablePage, ServiceError> {
         let (mut claims, mut lags, mut is_first) = (false, false, false);
         if let TablePart::Segment { columns, segment, segments } = &mut part {
             // In small worlds the first segment holds everything.
@@ -229,24 +225,21 @@ impl Clock for Ports {
 }
 
 impl ApiKeyService for Ports {
-    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
+    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ServiceError> {
         let asked = (cell.to_owned(), account.to_owned());
         self.state.borrow_mut().invocations[self.invocation].without_api_key.insert(asked.clone());
         let failed = self.read(Call::ApiKey).await;
         let mut state = self.state.borrow_mut();
-        match failed {
-            Err(KvError::Refused(cause)) => return Err(ApiKeyError::Refused(cause)),
-            Err(_) => return Err(ApiKeyError::Silent(Cause::new("out of order"))),
-            Ok(()) => {}
-        }
+        failed.map_err(|error| ServiceError { service: Service::ApiKeys, ..error })?;
+        let fails = |kind| ServiceError::new(Service::ApiKeys, kind, "scripted");
         if let Some(dead) = state.dead_gateway().filter(|_| cell == OTHER_CELL) {
             // What a removal writes for an item is rejected then, and its record is exported.
-            state.needs_repair |= dead == ApiKeyError::NotFound;
-            return Err(dead);
+            state.needs_repair |= dead == ErrorKind::NotFound;
+            return Err(fails(dead));
         }
         let (_, environment) = state.run(self.invocation);
         let key = environment.api_keys.get(account).and_then(|past| past.last().cloned());
-        let key = key.ok_or(ApiKeyError::NotFound)?;
+        let key = key.ok_or_else(|| fails(ErrorKind::NotFound))?;
         let run = &mut state.invocations[self.invocation];
         run.without_api_key.remove(&asked);
         run.with_api_key.insert(asked);

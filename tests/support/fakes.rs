@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::memory::{Backend, Change, KvRequest, Memory, Row, config, part_has, table_page};
-pub use super::memory::{Keys, KvFault};
+pub use super::memory::{Keys, KvFault, kv_error};
 use crate::config::ExporterConfig;
 use crate::export::invocation::{Budget, Invocation};
 use crate::index::{IndexRef, ItemRef};
@@ -19,7 +19,7 @@ use crate::item::{Item, ItemKey};
 use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, Source, StoredValue};
 use crate::ports::{
-    ApiKeyError, ApiKeyService, Cause, Clock, KvError, ListPage, TableError, TablePage, TablePart,
+    ApiKeyService, Clock, ErrorKind, ListPage, Service, ServiceError, TablePage, TablePart,
 };
 
 /// The clock's time, which stands still.
@@ -164,7 +164,7 @@ impl Backend for Scripted {
         self.kv.pages.next()
     }
 
-    async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
+    async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, ServiceError> {
         self.table.read("BatchGetItem").await?;
         let items = self.table.items.borrow();
         Ok(keys.iter().filter_map(|key| Some((key.clone(), items.get(key)?.clone()))).collect())
@@ -176,7 +176,7 @@ impl Backend for Scripted {
         &self,
         part: TablePart<'_>,
         _after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
+    ) -> Result<TablePage, ServiceError> {
         let is_query = !matches!(part, TablePart::Segment { .. });
         if matches!(part, TablePart::Segment { segment: 1.., .. }) {
             return Ok(TablePage::default());
@@ -196,7 +196,7 @@ impl Backend for Scripted {
 /// The API keys service: the key of every account is `k`.
 #[derive(Default)]
 pub struct FakeApiKeys {
-    pub faults: Script<ApiKeyError>,
+    pub faults: Script<ServiceError>,
     /// How long the responses for these accounts take.
     pub delays: RefCell<BTreeMap<String, Duration>>,
     /// The cell and account of each request so far.
@@ -204,7 +204,7 @@ pub struct FakeApiKeys {
 }
 
 impl ApiKeyService for Scripted {
-    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ApiKeyError> {
+    async fn fetch(&self, cell: &str, account: &str) -> Result<SecretString, ServiceError> {
         self.api_keys.requests.borrow_mut().push((cell.to_owned(), account.to_owned()));
         let delay = self.api_keys.delays.borrow().get(account).copied();
         tokio::time::sleep(delay.unwrap_or_default()).await;
@@ -212,9 +212,14 @@ impl ApiKeyService for Scripted {
     }
 }
 
+/// A failure of the API keys service.
+pub fn api_keys_error(kind: ErrorKind) -> ServiceError {
+    ServiceError::new(Service::ApiKeys, kind, "scripted")
+}
+
 /// A gateway that is down; trying at once may help.
-pub fn down() -> ApiKeyError {
-    ApiKeyError::Silent(Cause::new("down"))
+pub fn down() -> ServiceError {
+    api_keys_error(ErrorKind::Transient)
 }
 
 /// What happens to the table just before a read.
@@ -249,15 +254,18 @@ impl FakeTable {
         self.items.borrow_mut().remove(key);
     }
 
-    async fn read(&self, operation: &'static str) -> Result<(), TableError> {
+    async fn read(&self, operation: &'static str) -> Result<(), ServiceError> {
         match self.changes.next() {
             None => {}
             Some(TableChange::Put(item)) => self.put(item),
             Some(TableChange::Remove(key)) => self.remove(&key),
             Some(TableChange::Hangs) => std::future::pending().await,
             Some(change @ (TableChange::Fails | TableChange::Throttles)) => {
-                let throttled = matches!(change, TableChange::Throttles);
-                return Err(TableError { operation, throttled, cause: Cause::new("down") });
+                let kind = match change {
+                    TableChange::Throttles => ErrorKind::Transient,
+                    _ => ErrorKind::Refused,
+                };
+                return Err(ServiceError::new(Service::Table, kind, format!("{operation}: down")));
             }
         }
         Ok(())
@@ -350,7 +358,7 @@ mod rules {
 
     #[tokio::test]
     async fn a_faulty_request_does_the_keys_that_its_fault_says() {
-        let error = || KvError::Refused(Cause::new("scripted"));
+        let error = || kv_error(ErrorKind::Refused);
         let (all, none): (&[&str], &[&str]) = (&["a", "b", "c"], &[]);
         for (fault, listed, held) in [
             (KvFault::Fails(error()), none, none),

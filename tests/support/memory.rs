@@ -14,8 +14,8 @@ use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::limits::MAX_BULK_PAIRS;
 use ecom_settings_exporter::kv::{Metadata, Namespace, Pair, StoredValue};
 use ecom_settings_exporter::ports::{
-    ApiKeyService, BulkReply, Cause, Clock, KvError, KvStore, ListPage, Services, SettingsTable,
-    TableError, TablePage, TablePart,
+    ApiKeyService, BulkReply, Clock, ErrorKind, KvStore, ListPage, Service, ServiceError, Services,
+    SettingsTable, TablePage, TablePart,
 };
 
 /// How long one request may take.
@@ -73,21 +73,21 @@ pub trait Backend: ApiKeyService + Clock {
         None
     }
     /// Reads up to 100 items.
-    async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError>;
+    async fn items(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, ServiceError>;
     async fn page(
         &self,
         part: TablePart<'_>,
         after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError>;
+    ) -> Result<TablePage, ServiceError>;
 }
 
 /// What goes wrong with a request to KV.
 #[derive(Debug, Clone)]
 pub enum KvFault {
     /// It fails, and nothing is done.
-    Fails(KvError),
+    Fails(ServiceError),
     /// These keys are done, and then it fails.
-    IsDoneAndFails(Keys, KvError),
+    IsDoneAndFails(Keys, ServiceError),
     /// These keys are listed as unsuccessful; the others are done.
     ListsAsUnsuccessful(Keys),
     /// The same, with a status that refuses the request.
@@ -100,6 +100,11 @@ pub enum KvFault {
     Hangs,
     /// All of it is done, and no response ever comes.
     IsDoneAndHangs,
+}
+
+/// A failure of KV.
+pub fn kv_error(kind: ErrorKind) -> ServiceError {
+    ServiceError::new(Service::Kv, kind, "scripted")
 }
 
 /// Some keys of a request.
@@ -144,7 +149,7 @@ impl KvFault {
     }
 
     /// Returns how the request ends, once it has done what it does.
-    pub async fn end(self) -> Result<(), KvError> {
+    pub async fn end(self) -> Result<(), ServiceError> {
         match self {
             Self::ListsAsUnsuccessful(_)
             | Self::RefusesAndLists(_)
@@ -152,7 +157,7 @@ impl KvFault {
             Self::Fails(error) | Self::IsDoneAndFails(_, error) => Err(error),
             Self::TimesOut => {
                 tokio::time::sleep(HTTP_TIMEOUT).await;
-                Err(KvError::TimedOut(Cause::new("time-out")))
+                Err(kv_error(ErrorKind::TimedOut))
             }
             Self::Hangs | Self::IsDoneAndHangs => pending().await,
         }
@@ -200,7 +205,11 @@ pub fn table_page(rows: impl IntoIterator<Item = Row>, most: usize) -> TablePage
 }
 
 impl<B: Backend> Memory<B> {
-    async fn bulk(&self, namespace: Namespace, changes: Vec<Change>) -> Result<BulkReply, KvError> {
+    async fn bulk(
+        &self,
+        namespace: Namespace,
+        changes: Vec<Change>,
+    ) -> Result<BulkReply, ServiceError> {
         let fault = self.ask_kv(namespace, KvRequest::Write(&changes)).await;
         let mut unsuccessful = BTreeSet::new();
         for (position, change) in changes.into_iter().enumerate() {
@@ -219,7 +228,7 @@ impl<B: Backend> Memory<B> {
         Ok(BulkReply { unsuccessful, retry_after: None, is_refusal })
     }
 
-    async fn read(&self, namespace: Namespace, request: KvRequest<'_>) -> Result<(), KvError> {
+    async fn read(&self, namespace: Namespace, request: KvRequest<'_>) -> Result<(), ServiceError> {
         match self.ask_kv(namespace, request).await {
             None => Ok(()),
             Some(fault) => fault.end().await,
@@ -228,12 +237,16 @@ impl<B: Backend> Memory<B> {
 }
 
 impl<B: Backend> KvStore for Memory<B> {
-    async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
+    async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, ServiceError> {
         let change = |pair: &Pair| (pair.key.clone(), Some(StoredValue::clone(&pair.stored)));
         self.bulk(namespace, pairs.iter().map(change).collect()).await
     }
 
-    async fn delete(&self, namespace: Namespace, keys: &[String]) -> Result<BulkReply, KvError> {
+    async fn delete(
+        &self,
+        namespace: Namespace,
+        keys: &[String],
+    ) -> Result<BulkReply, ServiceError> {
         self.bulk(namespace, keys.iter().map(|key| (key.clone(), None)).collect()).await
     }
 
@@ -241,7 +254,7 @@ impl<B: Backend> KvStore for Memory<B> {
         &self,
         namespace: Namespace,
         keys: &[String],
-    ) -> Result<BTreeMap<String, StoredValue>, KvError> {
+    ) -> Result<BTreeMap<String, StoredValue>, ServiceError> {
         self.read(namespace, KvRequest::Read(keys)).await?;
         let found = keys.iter().map(|key| (key, self.held(namespace, key)));
         Ok(found.filter_map(|(key, held)| Some((key.clone(), held?))).collect())
@@ -253,7 +266,7 @@ impl<B: Backend> KvStore for Memory<B> {
         namespace: Namespace,
         prefix: &str,
         cursor: Option<&str>,
-    ) -> Result<ListPage, KvError> {
+    ) -> Result<ListPage, ServiceError> {
         self.read(namespace, KvRequest::List).await?;
         if let Some(page) = self.scripted_page() {
             return Ok(page);
@@ -273,7 +286,7 @@ impl<B: Backend> KvStore for Memory<B> {
 }
 
 impl<B: Backend> SettingsTable for Memory<B> {
-    async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, TableError> {
+    async fn get(&self, keys: &[ItemKey]) -> Result<BTreeMap<ItemKey, Item>, ServiceError> {
         let mut found = BTreeMap::new();
         for keys in keys.chunks(GET_ITEMS) {
             found.append(&mut self.items(keys).await?);
@@ -285,7 +298,7 @@ impl<B: Backend> SettingsTable for Memory<B> {
         &self,
         part: TablePart<'_>,
         after: Option<&ItemKey>,
-    ) -> Result<TablePage, TableError> {
+    ) -> Result<TablePage, ServiceError> {
         Backend::page(&self.0, part, after).await
     }
 }

@@ -229,13 +229,14 @@ mod tests {
     use crate::error_chain::Chain;
     use crate::export::batch::{Flood, export_batch};
     use crate::export::fakes::{
-        Fakes, KvFault, entry, index, index_item, item, query_config, shop,
+        Fakes, KvFault, api_keys_error, entry, index, index_item, item, kv_error, query_config,
+        shop,
     };
     use crate::export::reconcile::{Reconcile, reconcile};
     use crate::export::table::read_items;
     use crate::item::{Change, RecordedChange, StreamRecord};
     use crate::kv::Source;
-    use crate::ports::{ApiKeyError, Cause, KvError};
+    use crate::ports::ErrorKind;
 
     async fn ask(fakes: &Fakes, subject: &Subject) -> Result<Value, ExplainError> {
         let request = Explain { subject: subject.clone(), values: false };
@@ -371,16 +372,15 @@ mod tests {
             (&q, of_q, "absent; q rejected"),
         ] {
             let without_api_key = world(std::slice::from_ref(&i), held);
-            without_api_key.api_keys.faults.then([ApiKeyError::NotFound]);
+            without_api_key.api_keys.faults.then([api_keys_error(ErrorKind::NotFound)]);
             assert_eq!(said(&ask(&without_api_key, &key(name)).await), expected);
         }
         let mut fakes = world(&[i, save("j", shop("s"))], own);
         let report = ask(&fakes, &key("s")).await.unwrap();
         let named = ["i", "j"].map(|it| json!({"system_account_id": "a", "index_name": it}));
         assert_eq!(report["keys"][0]["claimed_by"], json!(named));
-        fakes.kv.faults.then([KvFault::Fails(KvError::Refused(Cause::new("400")))]);
-        let refused =
-            "key \"s\" can't be explained: key \"s\": Cloudflare KV refuses the request: 400";
+        fakes.kv.faults.then([KvFault::Fails(kv_error(ErrorKind::Refused))]);
+        let refused = "key \"s\" can't be explained: key \"s\": Cloudflare KV: scripted";
         assert_eq!(said(&ask(&fakes, &key("s")).await), refused);
         fakes.kv.hold("f", &json!({}));
         assert_eq!(said(&ask(&fakes, &key("f")).await), "absent; f foreign");
@@ -467,7 +467,7 @@ mod tests {
             keys.map(|it| (it["key"].as_str().unwrap(), it["verdict"].as_str().unwrap())).collect();
         for name in streamed.keys().map(String::as_str).chain(verdicts.keys().copied()) {
             // What only a value in KV names, and what only an alias kept, is a repair's.
-            let is_streams = own.contains(name) || !verdicts.contains_key(name);
+            let is_streams = !verdicts.contains_key(name) || own.contains(name) && report["item"] != "rejected";
             let after = if is_streams { &streamed } else { &repaired };
             let (was, is) = (before.get(name), after.get(name));
             match verdicts.get(name) {

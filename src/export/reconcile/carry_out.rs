@@ -14,7 +14,7 @@ use crate::error_chain::Chain;
 use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
 use crate::export::error::ExportError;
-use crate::export::invocation::{Invocation, OutOfTime};
+use crate::export::invocation::Invocation;
 use crate::export::judge::Verdict;
 use crate::export::remove::{Removal, remove_keys, remove_query_configs};
 use crate::export::write::{Fate, WriteItem, write_items};
@@ -31,6 +31,9 @@ const REMOVE_KEYS: usize = 5_000;
 
 /// The least time for which a go is worth its beginning. What it does not get done is for the next run.
 const TIME_FOR_A_GO: Duration = Duration::from_secs(10);
+
+/// Time ended before all of the part was repaired.
+pub struct OutOfTime;
 
 /// The repair of a part.
 pub struct Repair<'a, 's, S> {

@@ -12,7 +12,7 @@ use crate::export::table::read_page;
 use crate::item::claimed_keys;
 use crate::item::keys::query_config_key_prefix;
 use crate::kv::Namespace;
-use crate::ports::{KvError, Services, TablePart};
+use crate::ports::{ErrorKind, ServiceError, Services, TablePart};
 
 /// What a part may take of the function's memory while it is listed, in bytes. The rest of [`MAX_BYTES`] is
 /// for the keys that KV lacks.
@@ -69,7 +69,9 @@ async fn list_namespace<S: Services>(
         let page = match bulk::list(invocation, namespace, &prefix, cursor.as_deref()).await {
             Ok(page) => page,
             // The cursor is gone: the place is found again from the beginning.
-            Err(KvError::Refused(_) | KvError::RefusedContent(_)) if may_have_expired => {
+            Err(ServiceError { kind: ErrorKind::Refused | ErrorKind::RefusedContent, .. })
+                if may_have_expired =>
+            {
                 (cursor, may_have_expired) = (None, false);
                 continue;
             }
@@ -151,10 +153,10 @@ async fn read_shop_ids<S: Services>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::fakes::{Fakes, KvFault, entry, index_item, query_config};
+    use crate::export::fakes::{Fakes, KvFault, entry, index_item, kv_error, query_config};
     use crate::export::reconcile::progress::Place;
     use crate::kv::Source;
-    use crate::ports::{Cause, ListPage};
+    use crate::ports::ListPage;
     use serde_json::json;
     use std::time::Duration;
 
@@ -184,7 +186,7 @@ mod tests {
     }
 
     fn refused() -> KvFault {
-        KvFault::Fails(KvError::RefusedContent(Cause::new("400")))
+        KvFault::Fails(kv_error(ErrorKind::RefusedContent))
     }
 
     #[tokio::test(start_paused = true)]
@@ -198,7 +200,7 @@ mod tests {
             )
         };
         let (start, later) = (|| at("", None), || at("b", Some("1")));
-        let auth = KvError::AuthRejected(Cause::new("401"));
+        let auth = kv_error(ErrorKind::AuthRejected);
         let same_cursor = vec![page(&["a"], Some("1")), page(&[], Some("1"))];
         let same_key = vec![page(&["a", "b"], Some("1")), page(&["b"], Some("2"))];
         let empty = vec![page(&["a"], Some("1")), page(&[], Some("2")), page(&["b"], None)];

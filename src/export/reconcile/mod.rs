@@ -26,10 +26,10 @@ use super::api_keys::{ApiKeys, Fallback, NotExportable};
 use super::exportable::Exportable;
 use super::invocation::Invocation;
 use super::judge::{Held, KvKey, Range, Row, Table, Verdict, Wants};
-use super::table::{ReadError, pass};
+use super::table::pass;
 use crate::item::{Item, ItemKey, Rejection};
 use crate::kv::{Digest, Namespace};
-use crate::ports::{KvError, ScanColumns, Services};
+use crate::ports::{ScanColumns, ServiceError, Services};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconcile {
@@ -51,16 +51,16 @@ pub enum ReconcileError {
     PassStopped {
         items: usize,
         #[source]
-        error: ReadError,
+        error: ServiceError,
     },
     #[error("the account's items can't be read; nothing was written")]
-    AccountUnread(#[from] ReadError),
+    AccountUnread(#[from] ServiceError),
     #[error("the listing of {namespace:?} stopped after {keys} keys; nothing was written")]
     ListingStopped {
         namespace: Namespace,
         keys: usize,
         #[source]
-        error: KvError,
+        error: ServiceError,
     },
     #[error(
         "the listing of {namespace:?} goes round in a circle after {keys} keys; nothing was written"
@@ -421,11 +421,12 @@ fn count_findings<S: Services>(
 mod tests {
     use super::*;
     use crate::export::fakes::{
-        Fakes, KvFault, TableChange, down, entry, index_item, item, settings_of, shop,
+        Fakes, KvFault, TableChange, down, entry, index_item, item, kv_error, settings_of, shop,
     };
     use crate::index::{IndexRef, ItemRef};
     use crate::kv::{Source, StoredValue};
-    use crate::ports::{Cause, ListPage};
+    use crate::ports::ErrorKind;
+    use crate::ports::ListPage;
     use crate::telemetry::Stats;
     use serde_json::{Value, json};
     use std::time::Duration;
@@ -482,7 +483,7 @@ mod tests {
     }
 
     fn refused() -> KvFault {
-        KvFault::Fails(KvError::Refused(Cause::new("scripted")))
+        KvFault::Fails(kv_error(ErrorKind::Refused))
     }
 
     #[tokio::test(start_paused = true)]

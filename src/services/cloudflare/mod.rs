@@ -19,9 +19,9 @@ use self::token::CloudflareToken;
 use crate::config::CloudflareConfig;
 use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Namespace, Pair, StoredValue};
-use crate::ports::{BulkReply, Cause, KvError, KvStore, ListPage};
+use crate::ports::{BulkReply, ErrorKind, KvStore, ListPage, Service, ServiceError};
 use crate::services::held_secrets::hold_api_key;
-use crate::services::http::{NoResponse, Response, send};
+use crate::services::http::{Response, send};
 
 /// The longest response that is read: 25 MB of values, which JSON may make twice as long.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
@@ -64,25 +64,25 @@ impl CloudflareKv {
         namespace: Namespace,
         path: &str,
         body: Option<Bytes>,
-        read: impl Fn(&Response) -> Result<T, KvError>,
-    ) -> Result<T, KvError> {
+        read: impl Fn(&Response) -> Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
         let Some(target) = &self.target else { return Ok(T::default()) };
         let url = format!("{}/{path}", target.urls[namespace]);
         let mut refused = None;
         loop {
-            let token = target.token.get(refused.as_ref()).await.map_err(KvError::NoToken)?;
+            let token = target.token.get(refused.as_ref()).await?;
             let mut request = self.http.request(method.clone(), &url);
             if let Some(body) = body.clone() {
                 request = request.header(CONTENT_TYPE, "application/json").body(body);
             }
             let request = request.bearer_auth(token.expose_secret());
-            let response =
-                send(request, MAX_RESPONSE_BYTES).await.map_err(|error| match error {
-                    NoResponse::TimeOut => KvError::TimedOut(Cause::new(error)),
-                    NoResponse::Broken(_) => KvError::Transient(Cause::new(error)),
-                })?;
+            let response = send(request, MAX_RESPONSE_BYTES).await;
+            let response = response
+                .map_err(|error| ServiceError::new(Service::Kv, error.kind, error.reason))?;
             match read(&response) {
-                Err(KvError::AuthRejected(_)) if refused.is_none() => refused = Some(token),
+                Err(error) if error.kind == ErrorKind::AuthRejected && refused.is_none() => {
+                    refused = Some(token);
+                }
                 result => return result,
             }
         }
@@ -90,12 +90,16 @@ impl CloudflareKv {
 }
 
 impl KvStore for CloudflareKv {
-    async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, KvError> {
+    async fn put(&self, namespace: Namespace, pairs: &[Pair]) -> Result<BulkReply, ServiceError> {
         let read = |response: &Response| wire::bulk_reply(response, pairs.len());
         self.send(Method::PUT, namespace, "bulk", Some(wire::body(pairs)), read).await
     }
 
-    async fn delete(&self, namespace: Namespace, keys: &[String]) -> Result<BulkReply, KvError> {
+    async fn delete(
+        &self,
+        namespace: Namespace,
+        keys: &[String],
+    ) -> Result<BulkReply, ServiceError> {
         let read = |response: &Response| wire::bulk_reply(response, keys.len());
         self.send(Method::POST, namespace, "bulk/delete", Some(wire::body(keys)), read).await
     }
@@ -104,7 +108,7 @@ impl KvStore for CloudflareKv {
         &self,
         namespace: Namespace,
         keys: &[String],
-    ) -> Result<BTreeMap<String, StoredValue>, KvError> {
+    ) -> Result<BTreeMap<String, StoredValue>, ServiceError> {
         let body = wire::body(&json!({"keys": keys, "type": "text", "withMetadata": true}));
         let values =
             self.send(Method::POST, namespace, "bulk/get", Some(body), wire::get_reply).await?;
@@ -118,7 +122,7 @@ impl KvStore for CloudflareKv {
         namespace: Namespace,
         prefix: &str,
         cursor: Option<&str>,
-    ) -> Result<ListPage, KvError> {
+    ) -> Result<ListPage, ServiceError> {
         let path = Serializer::new(format!("keys?limit={MAX_LIST_KEYS}"))
             .extend_pairs((!prefix.is_empty()).then_some(("prefix", prefix)))
             .extend_pairs(cursor.map(|cursor| ("cursor", cursor)))

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::config::TokenSource;
 use crate::kv::stored::fits_a_header;
-use crate::ports::Cause;
+use crate::ports::{ErrorKind, Service, ServiceError};
 use crate::services::aws;
 use crate::services::held_secrets::hold_credential;
 
@@ -42,7 +42,7 @@ impl CloudflareToken {
     pub async fn get(
         &self,
         refused: Option<&Arc<SecretString>>,
-    ) -> Result<Arc<SecretString>, Cause> {
+    ) -> Result<Arc<SecretString>, ServiceError> {
         let mut token = self.token.lock().await;
         match &*token {
             Some(token) if !refused.is_some_and(|refused| Arc::ptr_eq(token, refused)) => {
@@ -52,16 +52,24 @@ impl CloudflareToken {
         }
     }
 
-    async fn read(&self) -> Result<SecretString, Cause> {
+    async fn read(&self) -> Result<SecretString, ServiceError> {
         let token = match &self.source {
             TokenSource::Given(token) => token.clone(),
             TokenSource::SecretId(id) => {
+                let no_token = |reason: String| {
+                    let reason = format!("API token: secret {id:?} {reason}");
+                    ServiceError::new(Service::Kv, ErrorKind::NoToken, reason)
+                };
                 let response = self.client.get_secret_value().secret_id(id).send().await;
-                let response = response.map_err(|error| {
-                    Cause::new(format!("secret {id:?} can't be read: {}", aws::cause(error)))
-                })?;
+                let response = response
+                    .map_err(|error| no_token(format!("can't be read: {}", aws::reason(error))))?;
                 let token = response.secret_string().and_then(parse_secret);
-                token.ok_or_else(|| Cause::new(format!("secret {id:?} must be the token itself or a JSON object with the string field \"token\"")))?
+                token.ok_or_else(|| {
+                    no_token(
+                        "must be the token itself or a JSON object with the string field \"token\""
+                            .to_owned(),
+                    )
+                })?
             }
         };
         hold_credential(&token);

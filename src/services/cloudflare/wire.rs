@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::json::Json;
 use crate::kv::{Metadata, StoredValue};
-use crate::ports::{BulkReply, Cause, KvError, ListPage};
+use crate::ports::{BulkReply, ErrorKind, ListPage, Service, ServiceError};
 use crate::services::http::{Response, is_transient, retry_after};
 
 pub fn body(value: &(impl Serialize + ?Sized)) -> Bytes {
@@ -49,7 +49,7 @@ struct BulkResult {
 
 /// Reads the response to a bulk write or delete of `sent` keys. Keys that are not listed are done if
 /// the count of successful keys bears it out: on 2xx where there is a count, on 4xx always.
-pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError> {
+pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, ServiceError> {
     let status = response.status();
     // What the response means unless it tells of each key.
     let error = failure(response);
@@ -57,8 +57,8 @@ pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError
     let Ok(Envelope { success, result: Some(result), .. }) = envelope else { return Err(error) };
     let unsuccessful = result.unsuccessful_keys;
     let is_sum = |count: usize| count.checked_add(unsuccessful.len()) == Some(sent);
-    let is_told = match error {
-        KvError::AuthRejected(_) => false,
+    let is_told = match error.kind {
+        ErrorKind::AuthRejected => false,
         _ if status.is_client_error() => {
             !unsuccessful.is_empty() && result.successful_key_count.is_some_and(is_sum)
         }
@@ -71,7 +71,7 @@ pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, KvError
     Ok(BulkReply { unsuccessful, retry_after, is_refusal: error.is_refusal() })
 }
 
-pub fn get_reply(response: &Response) -> Result<BTreeMap<String, StoredValue>, KvError> {
+pub fn get_reply(response: &Response) -> Result<BTreeMap<String, StoredValue>, ServiceError> {
     #[derive(Deserialize)]
     struct GetResult<'a> {
         #[serde(borrow)]
@@ -96,7 +96,7 @@ pub fn get_reply(response: &Response) -> Result<BTreeMap<String, StoredValue>, K
     Ok(found)
 }
 
-pub fn list_reply(response: &Response) -> Result<ListPage, KvError> {
+pub fn list_reply(response: &Response) -> Result<ListPage, ServiceError> {
     #[derive(Deserialize)]
     struct Key<'a> {
         name: String,
@@ -114,7 +114,7 @@ pub fn list_reply(response: &Response) -> Result<ListPage, KvError> {
 /// Returns the result of a 2xx. A 2xx alone proves nothing.
 fn success<'a, T: Deserialize<'a>>(
     response: &'a Response,
-) -> Result<(T, Option<ResultInfo>), KvError> {
+) -> Result<(T, Option<ResultInfo>), ServiceError> {
     let envelope = serde_json::from_slice::<Envelope<T>>(response.body()).ok();
     let envelope = envelope.filter(|envelope| envelope.success && response.status().is_success());
     let result = envelope.and_then(|envelope| Some((envelope.result?, envelope.result_info)));
@@ -147,9 +147,12 @@ const MEANINGS: [(i64, &str); 12] = [
     (10_048, "the account's free usage is used up"),
 ];
 
+/// What to do about a token that Cloudflare refuses.
+const TOKEN_REFUSED: &str = "CloudflareAuthRejected: Cloudflare refuses the API token; check the secret and that the token may edit Workers KV Storage of this account: ";
+
 /// Returns the error of a response that is no success. It is described by numbers and our own words, without its
 /// text.
-fn failure(response: &Response) -> KvError {
+fn failure(response: &Response) -> ServiceError {
     let status = response.status();
     let unproved = if status.is_success() { "a body that does not confirm " } else { "" };
     let mut reason = format!("{unproved}status {status}");
@@ -160,16 +163,20 @@ fn failure(response: &Response) -> KvError {
         let meaning = meaning.map_or(String::new(), |(_, meaning)| format!(": {meaning}"));
         reason.push_str(&format!(", code {code}{meaning}"));
     }
-    let cause = Cause { asked_wait: retry_after(response.headers()), ..Cause::new(reason) };
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => KvError::AuthRejected(cause),
-        StatusCode::NOT_FOUND => KvError::Refused(cause),
-        StatusCode::TOO_MANY_REQUESTS => KvError::RateLimited(cause),
-        _ if status.as_u16() == STATUS_TIMEOUT => KvError::TimedOut(cause),
-        _ if is_transient(status) || status.is_success() => KvError::Transient(cause),
-        _ if status.is_client_error() => KvError::RefusedContent(cause),
-        _ => KvError::Refused(cause),
-    }
+    let kind = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            reason.insert_str(0, TOKEN_REFUSED);
+            ErrorKind::AuthRejected
+        }
+        StatusCode::NOT_FOUND => ErrorKind::Refused,
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
+        _ if status.as_u16() == STATUS_TIMEOUT => ErrorKind::TimedOut,
+        _ if is_transient(status) || status.is_success() => ErrorKind::Transient,
+        _ if status.is_client_error() => ErrorKind::RefusedContent,
+        _ => ErrorKind::Refused,
+    };
+    let asked_wait = retry_after(response.headers());
+    ServiceError { asked_wait, ..ServiceError::new(Service::Kv, kind, reason) }
 }
 
 #[cfg(test)]
@@ -178,7 +185,6 @@ mod tests {
     use crate::kv::Pair;
     use reqwest::header::RETRY_AFTER;
     use serde_json::json;
-    use std::error::Error;
     use std::rc::Rc;
     use std::time::Duration;
 
@@ -214,9 +220,8 @@ mod tests {
                 unsuccessful.into_iter().collect()
             }
             Err(error) => {
-                let cause = error.source().unwrap().to_string();
-                assert!(cause.ends_with("; it asks to wait 9 s"), "{cause}");
-                format!("{error:?}").split('(').next().unwrap().to_owned()
+                assert_eq!(error.asked_wait, Some(Duration::from_secs(9)));
+                format!("{:?}", error.kind)
             }
         }
     }
@@ -267,10 +272,12 @@ mod tests {
             r#"{"success":true,"result":{"successful_"#,
         ] {
             let response = response(200, body);
-            let transient = |error| matches!(error, Some(KvError::Transient(_)));
-            assert!(transient(bulk_reply(&response, 2).err()), "{body}");
-            assert!(transient(get_reply(&response).err()), "{body}");
-            assert!(transient(list_reply(&response).err()), "{body}");
+            let errors = [
+                bulk_reply(&response, 2).unwrap_err(),
+                get_reply(&response).unwrap_err(),
+                list_reply(&response).unwrap_err(),
+            ];
+            assert_eq!(errors.map(|error| error.kind), [ErrorKind::Transient; 3], "{body}");
         }
     }
 
@@ -279,7 +286,7 @@ mod tests {
         let said = |status, errors: &str| {
             let body = format!(r#"{{"result":null,"success":false,"errors":{errors}}}"#);
             let error = bulk_reply(&response(status, &body), 2).unwrap_err();
-            error.source().unwrap().to_string()
+            error.to_string()
         };
         for (errors, codes) in [
             (
@@ -294,7 +301,8 @@ mod tests {
             (r#"["s3cret"]"#, ""),
             ("[]", ""),
         ] {
-            let told = |status: &str| format!("{status}{codes}; it asks to wait 9 s");
+            let told =
+                |status: &str| format!("Cloudflare KV: {status}{codes}; it asks to wait 9 s");
             assert_eq!(said(400, errors), told("status 400 Bad Request"), "{errors}");
             let unproved = told("a body that does not confirm status 200 OK");
             assert_eq!(said(200, errors), unproved, "{errors}");

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
-use ecom_settings_exporter::ports::{Cause, KvError};
+use ecom_settings_exporter::ports::ErrorKind::{
+    self, AuthRejected, RateLimited, Refused, RefusedContent, TimedOut, Transient,
+};
+use ecom_settings_exporter::ports::ServiceError;
 
 use self::Fault::{Crash, Of};
-use crate::memory::Keys::{All, EverySecond};
+use crate::memory::Keys::{self, All, EverySecond};
 use crate::memory::KvFault::{
     self, Fails, Hangs, IsDoneAndFails, IsDoneAndHangs, IsDoneAndListsAsUnsuccessful,
     ListsAsUnsuccessful,
 };
+use crate::memory::kv_error;
 
 /// A call that is about to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,37 +37,34 @@ pub enum Fault {
     Of(KvFault),
 }
 
-pub fn cause() -> Cause {
-    Cause::new("scripted")
+fn fails(kind: ErrorKind) -> Fault {
+    Of(Fails(kv_error(kind)))
 }
 
-fn transient() -> KvError {
-    KvError::Transient(cause())
+fn is_done_and_fails(keys: Keys, kind: ErrorKind) -> Fault {
+    Of(IsDoneAndFails(keys, kv_error(kind)))
 }
 
-fn rate_limited(seconds: u64) -> KvError {
-    KvError::RateLimited(Cause { asked_wait: Some(Duration::from_secs(seconds)), ..cause() })
-}
-
-fn too_much() -> KvError {
-    KvError::TimedOut(cause())
+fn is_rate_limited(seconds: u64) -> Fault {
+    let asked_wait = Some(Duration::from_secs(seconds));
+    Of(Fails(ServiceError { asked_wait, ..kv_error(RateLimited) }))
 }
 
 pub const WRITE_FAULTS: &[fn() -> Fault] = &[
     || Crash { done: false },
     || Crash { done: true },
-    || Of(Fails(KvError::Refused(cause()))),
-    || Of(IsDoneAndFails(All, transient())),
+    || fails(Refused),
+    || is_done_and_fails(All, Transient),
     || Of(ListsAsUnsuccessful(EverySecond)),
-    || Of(Fails(transient())),
-    || Of(Fails(rate_limited(9))),
-    || Of(Fails(rate_limited(65))),
-    || Of(Fails(too_much())),
-    || Of(IsDoneAndFails(All, too_much())),
-    || Of(Fails(KvError::RefusedContent(cause()))),
-    || Of(Fails(KvError::AuthRejected(cause()))),
-    || Of(IsDoneAndFails(EverySecond, transient())),
-    || Of(IsDoneAndFails(EverySecond, too_much())),
+    || fails(Transient),
+    || is_rate_limited(9),
+    || is_rate_limited(65),
+    || fails(TimedOut),
+    || is_done_and_fails(All, TimedOut),
+    || fails(RefusedContent),
+    || fails(AuthRejected),
+    || is_done_and_fails(EverySecond, Transient),
+    || is_done_and_fails(EverySecond, TimedOut),
     || Of(IsDoneAndListsAsUnsuccessful(All)),
     || Of(ListsAsUnsuccessful(All)),
     || Of(Hangs),
@@ -72,27 +73,23 @@ pub const WRITE_FAULTS: &[fn() -> Fault] = &[
 
 pub const READ_FAULTS: &[fn() -> Fault] = &[
     || Crash { done: false },
-    || Of(Fails(KvError::Refused(cause()))),
-    || Of(Fails(transient())),
-    || Of(Fails(rate_limited(9))),
-    || Of(Fails(rate_limited(65))),
-    || Of(Fails(too_much())),
-    || Of(Fails(KvError::RefusedContent(cause()))),
-    || Of(Fails(KvError::AuthRejected(cause()))),
+    || fails(Refused),
+    || fails(Transient),
+    || is_rate_limited(9),
+    || is_rate_limited(65),
+    || fails(TimedOut),
+    || fails(RefusedContent),
+    || fails(AuthRejected),
     || Of(Hangs),
 ];
 
 /// Of the table and the API keys service.
-pub const OTHER_FAULTS: &[fn() -> Fault] = &[
-    || Crash { done: false },
-    || Of(Fails(KvError::Refused(cause()))),
-    || Of(Fails(transient())),
-    || Of(Hangs),
-];
+pub const OTHER_FAULTS: &[fn() -> Fault] =
+    &[|| Crash { done: false }, || fails(Refused), || fails(Transient), || Of(Hangs)];
 
 impl Fault {
     /// A service that is down for several calls.
     pub fn outage() -> Self {
-        Of(Fails(transient()))
+        fails(Transient)
     }
 }

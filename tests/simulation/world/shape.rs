@@ -1,9 +1,8 @@
 //! How large a world is, and what can happen in it. The shape is drawn first, so that each history
 //! has a character of its own.
 
-use ecom_settings_exporter::ports::ApiKeyError;
+use ecom_settings_exporter::ports::ErrorKind;
 
-use super::faults::cause;
 use super::{Event, IndexRef, OTHER_FAULTS, READ_FAULTS, Reconcile, WRITE_FAULTS};
 use crate::choices::Choices;
 
@@ -68,7 +67,7 @@ pub struct Shape {
     /// KV holds values that the predecessor or an earlier version wrote.
     pub predecessors: bool,
     /// What the other cell's gateway says for the first minutes.
-    pub dead_gateway: Option<ApiKeyError>,
+    pub dead_gateway: Option<ErrorKind>,
     /// Keys of indexes that nothing else happens to.
     pub crowd: Crowd,
 }
@@ -288,7 +287,7 @@ impl Shape {
 }
 
 /// A gateway that gives nothing, once in `n`: it fails, or knows no account.
-fn dead_gateway(choices: &mut Choices, n: u32) -> Option<ApiKeyError> {
+fn dead_gateway(choices: &mut Choices, n: u32) -> Option<ErrorKind> {
     let is_dead = choices.below(n) == 1;
-    is_dead.then(|| choices.pick(&[ApiKeyError::Silent(cause()), ApiKeyError::NotFound]).clone())
+    is_dead.then(|| *choices.pick(&[ErrorKind::Transient, ErrorKind::NotFound]))
 }

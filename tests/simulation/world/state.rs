@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ecom_settings_exporter::ports::ApiKeyError;
+use ecom_settings_exporter::ports::ErrorKind;
 use tokio::time::Instant;
 
 use super::{Environment, Held, Image, Invocation, ItemKey, KvKey, Past, Shape, Step};
@@ -167,9 +167,9 @@ impl State {
     }
 
     /// Returns what the other cell's gateway says at present.
-    pub fn dead_gateway(&self) -> Option<ApiKeyError> {
+    pub fn dead_gateway(&self) -> Option<ErrorKind> {
         let is_dead = !self.quiet && self.now() < DEAD_FOR;
-        self.shape.dead_gateway.clone().filter(|_| is_dead)
+        self.shape.dead_gateway.filter(|_| is_dead)
     }
 
     pub fn is_drained(&self) -> bool {
