@@ -78,11 +78,9 @@ impl Payload {
                 explain(object("explain", question.get())?).map(Self::Explain)
             }
             (None, None, None, (Some(account), Some(name), include_query_configs)) => {
+                let index = index_ref(&account, &name)?;
                 let include_query_configs = include_query_configs.unwrap_or_default();
-                Ok(Self::ReExport(ReExport {
-                    index: index_ref(&account, &name)?,
-                    include_query_configs,
-                }))
+                Ok(Self::ReExport(ReExport { index, include_query_configs }))
             }
             _ => invalid(
                 "the payload has to be one of: Records alone; reconcile alone; explain alone; system_account_id with index_name",

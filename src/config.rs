@@ -1,13 +1,15 @@
 //! The configuration, from an injected look-up. Every problem is reported at once.
 
-mod reader;
-
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use enum_map::{EnumMap, enum_map};
 use secrecy::SecretString;
+use url::Url;
 
-use self::reader::Reader;
 use crate::kv::Namespace;
 use crate::kv::limits::MAX_BULK_PAIRS;
 use crate::kv::metadata::is_environment;
@@ -86,11 +88,11 @@ impl Config {
         if !environment.is_empty() && !is_environment(&environment) {
             reader.problem("ENVIRONMENT", "must be 1 to 64 letters, digits, '-', '_' or '.'");
         }
-        let table_name = reader.optional("SETTINGS_TABLE_NAME");
         let aws = aws(&mut reader);
         let cloudflare = cloudflare(&mut reader, &environment);
-        let millis = Duration::from_millis;
+        let table_name = reader.optional("SETTINGS_TABLE_NAME");
         let own_services = aws.dynamodb_url.is_none() && aws.secrets_manager_url.is_none();
+        let millis = Duration::from_millis;
         let exporter = ExporterConfig {
             table_name: table_name
                 .unwrap_or_else(|| format!("{environment}-EcomIndexSettingsTable")),
@@ -141,6 +143,10 @@ fn cloudflare(reader: &mut Reader<'_>, environment: &str) -> Option<CloudflareCo
     }
     let url = reader.secret_url("CLOUDFLARE_KV_URL", Some(DEFAULT_KV_URL), &["{namespace_id}"]);
     let url = |id: &str| url.replace("{account_id}", &account).replace("{namespace_id}", id);
+    let urls = enum_map! {
+        Namespace::Settings => url(&settings),
+        Namespace::QueryConfigs => url(&query_configs),
+    };
     let given = reader.optional("CLOUDFLARE_API_TOKEN");
     if given.as_deref().is_some_and(|token| !fits_a_header(token)) {
         reader.problem("CLOUDFLARE_API_TOKEN", "must be visible ASCII characters");
@@ -148,11 +154,107 @@ fn cloudflare(reader: &mut Reader<'_>, environment: &str) -> Option<CloudflareCo
     let secret_id = reader.optional("CLOUDFLARE_API_TOKEN_SECRET_ID");
     let secret_id = secret_id.unwrap_or_else(|| format!("{environment}/CloudFlareApiToken"));
     let token = given.map_or(TokenSource::SecretId(secret_id), |it| TokenSource::Given(it.into()));
-    let urls = enum_map! {
-        Namespace::Settings => url(&settings),
-        Namespace::QueryConfigs => url(&query_configs),
-    };
     Some(CloudflareConfig { urls, token })
+}
+
+/// Reads variables, and collects every problem.
+struct Reader<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, variable: &str, problem: &str) {
+        self.problems.push(format!("{variable} {problem}"));
+    }
+
+    fn optional(&self, variable: &str) -> Option<String> {
+        (self.lookup)(variable).filter(|value| !value.is_empty())
+    }
+
+    fn required(&mut self, variable: &str, what: &str) -> String {
+        self.optional(variable).unwrap_or_else(|| {
+            self.problem(variable, &format!("is required: {what}"));
+            String::new()
+        })
+    }
+
+    /// Returns a required part of a URL's path.
+    fn id(&mut self, variable: &str) -> String {
+        let id = self.required(variable, "unless CLOUDFLARE_ACCOUNT_ID is absent (dry run)");
+        if id.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))) {
+            self.problem(variable, "may hold letters, digits, '-' and '_' only");
+        }
+        id
+    }
+
+    fn number<T: FromStr + PartialOrd + Display>(
+        &mut self,
+        variable: &str,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> T {
+        let Some(text) = self.optional(variable) else { return default };
+        text.parse().ok().filter(|number| range.contains(number)).unwrap_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            self.problem(variable, &format!("must be a whole number from {least} to {most}"));
+            default
+        })
+    }
+
+    fn url(&mut self, variable: &str) -> Option<String> {
+        let url = self.optional(variable)?;
+        self.parse(variable, &url);
+        Some(url)
+    }
+
+    /// Returns a URL that has placeholders and carries secrets.
+    fn secret_url(&mut self, variable: &str, default: Option<&str>, holds: &[&str]) -> String {
+        let Some(template) = self.optional(variable).or(default.map(str::to_owned)) else {
+            return self.required(variable, &format!("a URL with {}", holds.join(" and ")));
+        };
+        let mut filled = template.clone();
+        for placeholder in holds {
+            if !template.contains(placeholder) {
+                self.problem(variable, &format!("must hold {placeholder}"));
+            }
+            filled = filled.replace(placeholder, FILLED);
+        }
+        let Some(url) = self.parse(variable, &filled.replace(['{', '}'], "")) else {
+            return template;
+        };
+        let host = url.host_str().unwrap_or_default();
+        if url.scheme() == "http" && !is_loopback(host) {
+            self.problem(variable, "must be https: what it carries is secret");
+        }
+        if !has_fixed_domain(host) {
+            let problem = "must end its host in a fixed domain, as https://{cell}.gateway.example/ does: otherwise a record would choose the host";
+            self.problem(variable, problem);
+        }
+        template
+    }
+
+    fn parse(&mut self, variable: &str, text: &str) -> Option<Url> {
+        let url = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+        if url.is_none() {
+            self.problem(variable, "must be an absolute http or https URL");
+        }
+        url
+    }
+}
+
+/// What replaces a placeholder when a template is checked.
+const FILLED: &str = "placeholder";
+
+/// Returns whether a host ends in at least two labels that hold no placeholder.
+fn has_fixed_domain(host: &str) -> bool {
+    let Some((_, domain)) = host.trim_end_matches('.').rsplit_once(FILLED) else { return true };
+    domain.strip_prefix('.').is_some_and(|domain| domain.contains('.'))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
