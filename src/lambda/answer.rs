@@ -86,26 +86,3 @@ pub fn stream_answer(failed: Vec<Option<String>>) -> Result<Answer, Diagnostic> 
     }
     Ok(Answer::Stream(answer))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::index::IndexRef;
-    use crate::ports::{ApiKeyError, Cause};
-
-    #[test]
-    fn a_token_that_is_refused_while_kv_is_read_for_an_api_key_names_the_error() {
-        let unavailable = ApiKeyUnavailable {
-            cell: "c".to_owned(),
-            kv_holds_none: false,
-            kv: Some(KvError::AuthRejected(Cause::new("status 401"))),
-            service: ApiKeyError::NotFound,
-        };
-        let error = ReExportError::Incomplete {
-            index: IndexRef::parse("a", "i").unwrap(),
-            error: unavailable.into(),
-            partly_written: false,
-        };
-        assert_eq!(Diagnostic::from(error).error_type, "CloudflareAuthRejected");
-    }
-}

@@ -203,13 +203,6 @@ mod tests {
         Payload::parse(json, "prod")
     }
 
-    fn reconcile(json: &str) -> Reconcile {
-        match parse(json) {
-            Ok(Payload::Reconcile(request)) => *request,
-            other => panic!("{other:?}"),
-        }
-    }
-
     /// The payload that continues an audit in an environment.
     fn continued(environment: &str, apply: bool) -> String {
         let text = Progress::at_start(&Reconcile::default(), environment).to_text();
@@ -218,16 +211,7 @@ mod tests {
 
     #[test]
     fn the_payloads_that_are_taken() {
-        assert!(matches!(parse(r#"{"Records":[{},7]}"#), Ok(Payload::Stream(r)) if r.len() == 2));
-        for (json, include_query_configs) in [
-            (r#"{"system_account_id":"a","index_name":"i"}"#, false),
-            (r#"{"index_name":"i","include_query_configs":true,"system_account_id":"a"}"#, true),
-        ] {
-            let Ok(Payload::ReExport(request)) = parse(json) else { panic!("{json}") };
-            let index = IndexRef::parse("a", "i").unwrap();
-            assert_eq!(request, ReExport { index, include_query_configs });
-        }
-        assert_eq!(reconcile(r#"{"reconcile":{}}"#), Reconcile::default());
+        // The behaviour tests send every other kind.
         let all = r#"{"reconcile":{"apply":true,"system_account_id":"a","delete_up_to":0,"rewrite_up_to":18446744073709551615}}"#;
         let expected = Reconcile {
             apply: true,
@@ -235,19 +219,11 @@ mod tests {
             raised: enum_map! { Change::Delete => 0, Change::Rewrite => u64::MAX },
             ..Reconcile::default()
         };
-        assert_eq!(reconcile(all), expected);
-        assert!(reconcile(&continued("prod", false)).progress.is_some());
-        let key = "k".repeat(512);
-        for (question, subject) in [
-            (json!({"system_account_id": "a", "index_name": "i"}), "index a/i"),
-            (json!({"key": key}), &*format!("key {key:?}")),
-            (json!({"item": {"pk": {"S": "a"}, "sk": {"S": "x"}}, "removed": true}), "item "),
-            (json!({"system_account_id": "a", "continue": "i"}), "an index of account a"),
-        ] {
-            let question = parse(&json!({ "explain": question }).to_string());
-            let Ok(Payload::Explain(question)) = question else { panic!("{subject}") };
-            assert!(question.subject.to_string().starts_with(subject), "{subject}");
-        }
+        assert!(matches!(parse(all), Ok(Payload::Reconcile(request)) if *request == expected));
+        let audit = parse(&continued("prod", false));
+        assert!(matches!(audit, Ok(Payload::Reconcile(it)) if it.progress.is_some()));
+        let longest = json!({"explain": {"key": "k".repeat(512)}}).to_string();
+        assert!(matches!(parse(&longest), Ok(Payload::Explain(_))));
     }
 
     #[test]
