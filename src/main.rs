@@ -31,8 +31,7 @@ async fn main() -> Result<(), Error> {
     let kv = CloudflareKv::new(http.clone(), cloudflare, secrets);
     let early_reading = kv.read_token_early();
     let api_keys = ApiKeysClient { http, template: api_keys_url };
-    let services = RealServices { kv, api_keys, table };
-    let handler = Handler::new(services, exporter);
+    let handler = Handler::new(RealServices { kv, api_keys, table }, exporter);
     let service = service_fn(async |event: LambdaEvent<Box<RawValue>>| {
         let LambdaEvent { payload, context, .. } = event;
         let time_left = time_left(context.deadline);

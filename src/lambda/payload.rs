@@ -96,9 +96,7 @@ fn reconcile(fields: ReconcileFields, environment: &str) -> Result<Reconcile, Di
     };
     let ReconcileFields { apply, preview, system_account_id, progress, .. } = fields;
     let mut request = Reconcile { apply, preview, system_account_id, raised, progress: None };
-    if let Some(account) = &request.system_account_id {
-        check_account(account)?;
-    }
+    check_account(request.system_account_id.as_deref())?;
     if apply && preview {
         return invalid("preview is an audit: not with apply");
     }
@@ -120,14 +118,13 @@ fn explain(it: ExplainFields) -> Result<Explain, Diagnostic> {
             Subject::Index(index_ref(&account, &name)?)
         }
         ((Some(account), None), None, None, None, after, None) => {
-            check_account(&account)?;
+            check_account(Some(&account))?;
             Subject::Account { account, after }
         }
         ((None, None), Some(key), None, None, None, _) => {
             if check_key(&key).is_err() {
-                return invalid(
-                    "key must be one that KV can hold: 1 to 512 bytes, and not . or ..",
-                );
+                let rule = "key must be one that KV can hold: 1 to 512 bytes, and not . or ..";
+                return invalid(rule);
             }
             Subject::Key(key)
         }
@@ -147,8 +144,8 @@ fn explain(it: ExplainFields) -> Result<Explain, Diagnostic> {
     Ok(Explain { subject, values: it.values.unwrap_or_default() })
 }
 
-fn check_account(account: &str) -> Result<(), Diagnostic> {
-    if account.is_empty() { invalid("system_account_id must not be empty") } else { Ok(()) }
+fn check_account(account: Option<&str>) -> Result<(), Diagnostic> {
+    if account == Some("") { invalid("system_account_id must not be empty") } else { Ok(()) }
 }
 
 fn index_ref(account: &str, name: &str) -> Result<IndexRef, Diagnostic> {
