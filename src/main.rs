@@ -9,8 +9,7 @@ use ecom_settings_exporter::services::api_keys::ApiKeysClient;
 use ecom_settings_exporter::services::cloudflare::CloudflareKv;
 use ecom_settings_exporter::services::settings_table::DynamoDbTable;
 use ecom_settings_exporter::services::{RealServices, aws, held_secrets, http};
-use ecom_settings_exporter::telemetry::logging;
-use ecom_settings_exporter::telemetry::metrics::Metrics;
+use ecom_settings_exporter::telemetry::{Metrics, logging};
 use lambda_runtime::layers::TracingLayer;
 use lambda_runtime::{Error, LambdaEvent, Runtime, service_fn};
 use serde_json::value::RawValue;
@@ -31,14 +30,8 @@ async fn main() -> Result<(), Error> {
     let secrets = aws_sdk_secretsmanager::Client::new(&sdk(aws.secrets_manager_url.as_ref()));
     let kv = CloudflareKv::new(http.clone(), cloudflare, secrets);
     let early_reading = kv.read_token_early();
-    if exporter.dry_run {
-        tracing::warn!(
-            "dry run: CLOUDFLARE_ACCOUNT_ID is absent, so nothing is sent to Cloudflare"
-        );
-    }
     let api_keys = ApiKeysClient { http, template: api_keys_url };
-    let services = RealServices { kv, api_keys, table };
-    let handler = Handler::new(services, exporter);
+    let handler = Handler::new(RealServices { kv, api_keys, table }, exporter);
     let service = service_fn(async |event: LambdaEvent<Box<RawValue>>| {
         let LambdaEvent { payload, context, .. } = event;
         let time_left = time_left(context.deadline);

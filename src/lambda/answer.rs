@@ -69,24 +69,20 @@ impl From<ExplainError> for Diagnostic {
 
 /// Returns the answer to a batch in which the records with these sequence numbers failed. A failed record
 /// without a sequence number fails the invocation: null or `""` would make Lambda send nothing again.
-pub fn stream_answer(
-    failed: impl IntoIterator<Item = Option<String>>,
-) -> Result<Answer, Diagnostic> {
+pub fn stream_answer(failed: Vec<Option<String>>) -> Result<Answer, Diagnostic> {
+    let unnamed =
+        failed.iter().filter(|number| number.as_deref().is_none_or(str::is_empty)).count();
+    if unnamed > 0 {
+        let error_message = format!(
+            "{unnamed} failed records have no SequenceNumber to be named by in the answer: the whole batch has to be sent again"
+        );
+        return Err(Diagnostic { error_type: "MissingSequenceNumber".to_owned(), error_message });
+    }
     let mut answer = DynamoDbEventResponse::default();
-    let mut unnamed = 0;
     for sequence_number in failed {
         let mut failure = DynamoDbBatchItemFailure::default();
-        failure.item_identifier = sequence_number.filter(|number| !number.is_empty());
-        unnamed += usize::from(failure.item_identifier.is_none());
+        failure.item_identifier = sequence_number;
         answer.batch_item_failures.push(failure);
     }
-    if unnamed == 0 {
-        return Ok(Answer::Stream(answer));
-    }
-    Err(Diagnostic {
-        error_type: "MissingSequenceNumber".to_owned(),
-        error_message: format!(
-            "{unnamed} failed records have no SequenceNumber to be named by in the answer: the whole batch has to be sent again"
-        ),
-    })
+    Ok(Answer::Stream(answer))
 }

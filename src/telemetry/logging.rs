@@ -1,12 +1,8 @@
 //! Logs: JSON lines on standard output, at the level that Lambda's logging controls set.
 
-use std::str::FromStr;
-
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 /// Starts logging; the level is `AWS_LAMBDA_LOG_LEVEL`, INFO where it is absent.
 pub fn init() {
@@ -16,9 +12,8 @@ pub fn init() {
         // Below INFO the SDK logs the items that it reads, with their settings.
         .with_default(level.min(LevelFilter::INFO))
         .with_target("ecom_settings_exporter", level)
-        .with_target("bootstrap", level)
         // The runtime logs each error of an invocation once more, without its fields.
-        .and(filter_fn(|line| line.target() != "lambda_runtime::layers::panic"));
+        .with_target("lambda_runtime::layers::panic", LevelFilter::OFF);
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
@@ -38,7 +33,7 @@ fn level(name: Option<&str>) -> LevelFilter {
         None | Some("") => LevelFilter::INFO,
         // Lambda has the level FATAL, and `tracing` has nothing above ERROR.
         Some(name) if name.eq_ignore_ascii_case("FATAL") => LevelFilter::ERROR,
-        Some(name) => LevelFilter::from_str(name).unwrap_or(LevelFilter::INFO),
+        Some(name) => name.parse().unwrap_or(LevelFilter::INFO),
     }
 }
 

@@ -1,7 +1,6 @@
 //! What an invocation counts, and how that reaches the log and the metrics. Knows no use case.
 
 pub mod logging;
-pub mod metrics;
 pub mod stats;
 
-pub use stats::Stats;
+pub use stats::{Metrics, Stats};

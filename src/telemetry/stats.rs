@@ -1,6 +1,8 @@
 //! What an invocation counts. One table names each number in the log, and the metric that it becomes.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::io::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tracing::info;
@@ -144,11 +146,49 @@ const MAX_VALUES: usize = 100;
 pub fn at_most_100(times: impl IntoIterator<Item = Duration>) -> Vec<Duration> {
     let mut times: Vec<Duration> = times.into_iter().collect();
     times.sort_unstable();
-    if times.len() > MAX_VALUES {
-        let last_of = |hundredth: usize| ((hundredth + 1) * times.len()).div_ceil(MAX_VALUES) - 1;
-        times = (0..MAX_VALUES).map(|hundredth| times[last_of(hundredth)]).collect();
+    if times.len() <= MAX_VALUES {
+        return times;
     }
-    times
+    let last_of = |hundredth: usize| (hundredth * times.len()).div_ceil(MAX_VALUES) - 1;
+    (1..=MAX_VALUES).map(|hundredth| times[last_of(hundredth)]).collect()
+}
+
+/// Prints the metrics of an environment's invocations in CloudWatch's embedded metric format, one line of standard
+/// output each. Neither account nor index is a dimension, because each would be a metric of its own.
+pub struct Metrics {
+    environment: String,
+    is_cold: Cell<bool>,
+}
+
+impl Metrics {
+    pub fn new(environment: &str) -> Self {
+        Self { environment: environment.to_owned(), is_cold: Cell::new(true) }
+    }
+
+    pub fn print(&self, request_id: &str, stats: &Stats) {
+        let line = self.line(request_id, stats, SystemTime::now());
+        // Nothing can be done about standard output that is closed.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+    }
+
+    fn line(&self, request_id: &str, stats: &Stats, now: SystemTime) -> Value {
+        let cold_start = self.is_cold.take().then_some(("ColdStarts", "Count", json!(1)));
+        let mut line = json!({"Environment": self.environment, "requestId": request_id});
+        let mut definitions = Vec::new();
+        for (name, unit, value) in stats.metrics().into_iter().chain(cold_start) {
+            definitions.push(json!({"Name": name, "Unit": unit}));
+            line[name] = value;
+        }
+        line["_aws"] = json!({
+            "Timestamp": now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis(),
+            "CloudWatchMetrics": [{
+                "Namespace": "EcomSettingsExporter",
+                "Dimensions": [["Environment"]],
+                "Metrics": definitions,
+            }],
+        });
+        line
+    }
 }
 
 #[cfg(test)]
@@ -185,5 +225,31 @@ mod tests {
         assert_eq!(shown(1..=1_000), seconds(&mut (1..=100).map(|hundredth| hundredth * 10)));
         let of_101 = shown(1..=101);
         assert_eq!((of_101.len(), of_101.last()), (100, Some(&Duration::from_secs(101))));
+    }
+
+    #[test]
+    fn a_line_has_its_metrics_in_the_embedded_metric_format_and_the_first_a_cold_start() {
+        let metrics = Metrics::new("prod");
+        let kv_ms = Duration::from_micros(1_500);
+        let stats = Stats { records: 3, exported: 2, foreign: Some(1), kv_ms, ..Stats::default() };
+        let now = UNIX_EPOCH + Duration::from_secs(1_000);
+        let expected = json!({
+            "_aws": {"Timestamp": 1_000_000, "CloudWatchMetrics": [{
+                "Namespace": "EcomSettingsExporter",
+                "Dimensions": [["Environment"]],
+                "Metrics": [
+                    {"Name": "RecordsExported", "Unit": "Count"},
+                    {"Name": "CloudflareKvDuration", "Unit": "Milliseconds"},
+                    {"Name": "ColdStarts", "Unit": "Count"},
+                ],
+            }]},
+            "Environment": "prod",
+            "requestId": "r-1",
+            "RecordsExported": 2,
+            "CloudflareKvDuration": 1.5,
+            "ColdStarts": 1,
+        });
+        assert_eq!(metrics.line("r-1", &stats, now), expected);
+        assert!(metrics.line("r-2", &stats, now).get("ColdStarts").is_none());
     }
 }

@@ -467,7 +467,8 @@ mod tests {
             keys.map(|it| (it["key"].as_str().unwrap(), it["verdict"].as_str().unwrap())).collect();
         for name in streamed.keys().map(String::as_str).chain(verdicts.keys().copied()) {
             // What only a value in KV names, and what only an alias kept, is a repair's.
-            let is_streams = !verdicts.contains_key(name) || own.contains(name) && report["item"] != "rejected";
+            let is_streams =
+                !verdicts.contains_key(name) || own.contains(name) && report["item"] != "rejected";
             let after = if is_streams { &streamed } else { &repaired };
             let (was, is) = (before.get(name), after.get(name));
             match verdicts.get(name) {

@@ -29,7 +29,10 @@ async fn a_token_that_stays_refused_is_cloudflare_auth_rejected_in_a_batch_and_b
     assert!(error.contains("CloudflareAuthRejected"), "{error}");
     assert_eq!(world.stack.kv.log().len(), 2, "the request is repeated once");
 
-    for payload in [re_export("a", "i"), repair(), explain_index("a", "i")] {
+    // It has no API key, so that KV is read for one to use again.
+    world.load([index("b", "i")]);
+    world.stack.api_keys.remove("b");
+    for payload in [re_export("a", "i"), re_export("b", "i"), repair(), explain_index("a", "i")] {
         let answered = world.handle(&payload).await;
         assert_eq!(answered.error().kind, "CloudflareAuthRejected", "{payload}");
     }

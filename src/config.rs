@@ -1,13 +1,15 @@
 //! The configuration, from an injected look-up. Every problem is reported at once.
 
-mod reader;
-
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use enum_map::{EnumMap, enum_map};
 use secrecy::SecretString;
+use url::Url;
 
-use self::reader::Reader;
 use crate::kv::Namespace;
 use crate::kv::limits::MAX_BULK_PAIRS;
 use crate::kv::metadata::is_environment;
@@ -86,11 +88,11 @@ impl Config {
         if !environment.is_empty() && !is_environment(&environment) {
             reader.problem("ENVIRONMENT", "must be 1 to 64 letters, digits, '-', '_' or '.'");
         }
-        let table_name = reader.optional("SETTINGS_TABLE_NAME");
         let aws = aws(&mut reader);
         let cloudflare = cloudflare(&mut reader, &environment);
-        let millis = Duration::from_millis;
+        let table_name = reader.optional("SETTINGS_TABLE_NAME");
         let own_services = aws.dynamodb_url.is_none() && aws.secrets_manager_url.is_none();
+        let millis = Duration::from_millis;
         let exporter = ExporterConfig {
             table_name: table_name
                 .unwrap_or_else(|| format!("{environment}-EcomIndexSettingsTable")),
@@ -141,6 +143,10 @@ fn cloudflare(reader: &mut Reader<'_>, environment: &str) -> Option<CloudflareCo
     }
     let url = reader.secret_url("CLOUDFLARE_KV_URL", Some(DEFAULT_KV_URL), &["{namespace_id}"]);
     let url = |id: &str| url.replace("{account_id}", &account).replace("{namespace_id}", id);
+    let urls = enum_map! {
+        Namespace::Settings => url(&settings),
+        Namespace::QueryConfigs => url(&query_configs),
+    };
     let given = reader.optional("CLOUDFLARE_API_TOKEN");
     if given.as_deref().is_some_and(|token| !fits_a_header(token)) {
         reader.problem("CLOUDFLARE_API_TOKEN", "must be visible ASCII characters");
@@ -148,11 +154,107 @@ fn cloudflare(reader: &mut Reader<'_>, environment: &str) -> Option<CloudflareCo
     let secret_id = reader.optional("CLOUDFLARE_API_TOKEN_SECRET_ID");
     let secret_id = secret_id.unwrap_or_else(|| format!("{environment}/CloudFlareApiToken"));
     let token = given.map_or(TokenSource::SecretId(secret_id), |it| TokenSource::Given(it.into()));
-    let urls = enum_map! {
-        Namespace::Settings => url(&settings),
-        Namespace::QueryConfigs => url(&query_configs),
-    };
     Some(CloudflareConfig { urls, token })
+}
+
+/// Reads variables, and collects every problem.
+struct Reader<'a> {
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, variable: &str, problem: &str) {
+        self.problems.push(format!("{variable} {problem}"));
+    }
+
+    fn optional(&self, variable: &str) -> Option<String> {
+        (self.lookup)(variable).filter(|value| !value.is_empty())
+    }
+
+    fn required(&mut self, variable: &str, what: &str) -> String {
+        self.optional(variable).unwrap_or_else(|| {
+            self.problem(variable, &format!("is required: {what}"));
+            String::new()
+        })
+    }
+
+    /// Returns a required part of a URL's path.
+    fn id(&mut self, variable: &str) -> String {
+        let id = self.required(variable, "unless CLOUDFLARE_ACCOUNT_ID is absent (dry run)");
+        if id.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))) {
+            self.problem(variable, "may hold letters, digits, '-' and '_' only");
+        }
+        id
+    }
+
+    fn number<T: FromStr + PartialOrd + Display>(
+        &mut self,
+        variable: &str,
+        default: T,
+        range: RangeInclusive<T>,
+    ) -> T {
+        let Some(text) = self.optional(variable) else { return default };
+        text.parse().ok().filter(|number| range.contains(number)).unwrap_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            self.problem(variable, &format!("must be a whole number from {least} to {most}"));
+            default
+        })
+    }
+
+    fn url(&mut self, variable: &str) -> Option<String> {
+        let url = self.optional(variable)?;
+        self.parse(variable, &url);
+        Some(url)
+    }
+
+    /// Returns a URL that has placeholders and carries secrets.
+    fn secret_url(&mut self, variable: &str, default: Option<&str>, holds: &[&str]) -> String {
+        let Some(template) = self.optional(variable).or(default.map(str::to_owned)) else {
+            return self.required(variable, &format!("a URL with {}", holds.join(" and ")));
+        };
+        let mut filled = template.clone();
+        for placeholder in holds {
+            if !template.contains(placeholder) {
+                self.problem(variable, &format!("must hold {placeholder}"));
+            }
+            filled = filled.replace(placeholder, FILLED);
+        }
+        let Some(url) = self.parse(variable, &filled.replace(['{', '}'], "")) else {
+            return template;
+        };
+        let host = url.host_str().unwrap_or_default();
+        if url.scheme() == "http" && !is_loopback(host) {
+            self.problem(variable, "must be https: what it carries is secret");
+        }
+        if !has_fixed_domain(host) {
+            let problem = "must end its host in a fixed domain, as https://{cell}.gateway.example/ does: otherwise a record would choose the host";
+            self.problem(variable, problem);
+        }
+        template
+    }
+
+    fn parse(&mut self, variable: &str, text: &str) -> Option<Url> {
+        let url = Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+        if url.is_none() {
+            self.problem(variable, "must be an absolute http or https URL");
+        }
+        url
+    }
+}
+
+/// What replaces a placeholder when a template is checked.
+const FILLED: &str = "placeholder";
+
+/// Returns whether a host ends in at least two labels that hold no placeholder.
+fn has_fixed_domain(host: &str) -> bool {
+    let Some((_, domain)) = host.trim_end_matches('.').rsplit_once(FILLED) else { return true };
+    domain.strip_prefix('.').is_some_and(|domain| domain.contains('.'))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -265,67 +367,56 @@ mod tests {
     #[test]
     fn it_runs_in_aws_where_lambda_runs_it_against_awss_own_services() {
         const LAMBDA: (&str, &str) = ("AWS_LAMBDA_FUNCTION_NAME", "exporter");
-        const LOCAL: &str = "http://localhost:1";
-        for (variables, in_aws) in [
-            (&[LAMBDA][..], true),
-            (&[LAMBDA, ("AWS_ENDPOINT_URL", LOCAL)], false),
-            (&[LAMBDA, ("AWS_ENDPOINT_URL_DYNAMODB", LOCAL)], false),
-            (&[LAMBDA, ("AWS_ENDPOINT_URL_SECRETS_MANAGER", LOCAL)], false),
-        ] {
-            assert_eq!(read_with(variables).unwrap().exporter.in_aws, in_aws, "{variables:?}");
+        assert!(read_with(&[LAMBDA]).unwrap().exporter.in_aws);
+        for service in ["", "_DYNAMODB", "_SECRETS_MANAGER"] {
+            let endpoint = format!("AWS_ENDPOINT_URL{service}");
+            let config = read_with(&[LAMBDA, (&endpoint, "http://localhost:1")]).unwrap();
+            assert!(!config.exporter.in_aws, "{endpoint}");
         }
     }
 
     #[test]
     fn a_value_has_to_fit_its_variable() {
-        const API_KEYS: &str = "API_KEYS_URL";
-        const KV: &str = "CLOUDFLARE_KV_URL";
-        const QUERY_CONFIGS: &str = "CLOUDFLARE_KV_QCFG_NAMESPACE_ID";
-        const ENVIRONMENT: &str = "ENVIRONMENT";
-        const HTTPS: &str = "must be https";
+        const LETTERS: &str = "must be 1 to 64 letters, digits, '-', '_' or '.'";
         const HOST: &str = "must end its host in a fixed domain";
-        const URL: &str = "must be an absolute";
-        const LETTERS: &str = "must be 1 to 64 letters";
         let (longest, too_long) = ("e".repeat(64), "e".repeat(65));
-        for (variable, value, problem) in [
-            (ENVIRONMENT, &*longest, None),
-            (ENVIRONMENT, "e", None),
-            (ENVIRONMENT, "A.b-c_9", None),
-            (ENVIRONMENT, &too_long, Some(LETTERS)),
-            (ENVIRONMENT, "a/b", Some(LETTERS)),
-            (ENVIRONMENT, "ü", Some(LETTERS)),
-            (QUERY_CONFIGS, "ns1", Some("must be another namespace")),
+        for (variable, values, problem) in [
+            ("ENVIRONMENT", &["e", "A.b-c_9", &longest][..], None),
+            ("ENVIRONMENT", &["a/b", "ü", &too_long], Some(LETTERS)),
+            ("CLOUDFLARE_KV_QCFG_NAMESPACE_ID", &["ns1"], Some("must be another namespace")),
             // What carries secrets goes over plain HTTP to loopback hosts only.
-            (KV, "https://h/{namespace_id}", None),
-            (KV, "http://localhost:1/{namespace_id}", None),
-            (KV, "http://h/{namespace_id}", Some(HTTPS)),
-            (API_KEYS, "https://h/{cell}/{system_account_id}", None),
-            (API_KEYS, "http://localhost:1/{cell}/{system_account_id}", None),
-            (API_KEYS, "http://127.0.0.2:1/{cell}/{system_account_id}", None),
-            (API_KEYS, "http://[::1]:1/{cell}/{system_account_id}", None),
-            (API_KEYS, "http://h/{cell}/{system_account_id}", Some(HTTPS)),
-            (API_KEYS, "http://10.0.0.1/{cell}/{system_account_id}", Some(HTTPS)),
-            (API_KEYS, "http://localhost.example.com/{cell}/{system_account_id}", Some(HTTPS)),
+            ("CLOUDFLARE_KV_URL", &["https://h", "http://localhost:1"], None),
+            ("CLOUDFLARE_KV_URL", &["http://h"], Some("must be https")),
+            ("API_KEYS_URL", &["https://h", "http://localhost:1", "http://127.0.0.2:1"], None),
+            ("API_KEYS_URL", &["http://[::1]:1"], None),
+            ("API_KEYS_URL", &["http://h", "http://10.0.0.1"], Some("must be https")),
+            ("API_KEYS_URL", &["http://localhost.example.com"], Some("must be https")),
             // A record chooses no host.
-            (API_KEYS, "https://{cell}.gateway.example/{system_account_id}", None),
-            (API_KEYS, "https://keys-{cell}.gateway.example:8443/{system_account_id}", None),
-            (API_KEYS, "https://{system_account_id}.{cell}.gateway.example/", None),
-            (API_KEYS, "https://{cell}/{system_account_id}", Some(HOST)),
-            (API_KEYS, "https:/{cell}/{system_account_id}", Some(HOST)),
-            (API_KEYS, "https:\\\\{cell}/{system_account_id}", Some(HOST)),
-            (API_KEYS, "https://{cell}:8443/{system_account_id}", Some(HOST)),
-            (API_KEYS, "https://gateway.{cell}/{system_account_id}", Some(HOST)),
-            (API_KEYS, "https://{cell}.com/{system_account_id}", Some(HOST)),
-            (API_KEYS, "https://{cell}.com./{system_account_id}", Some(HOST)),
-            (API_KEYS, "https://{cell}gateway.example/{system_account_id}", Some(HOST)),
-            (API_KEYS, "https://me@{cell}/{system_account_id}", Some(HOST)),
-            (API_KEYS, "https://gateway.example.{cell}/{system_account_id}", Some(HOST)),
-            (API_KEYS, "{cell}://gateway.example/{system_account_id}", Some(URL)),
-            (API_KEYS, "https://h:{cell}/{system_account_id}", Some(URL)),
+            (
+                "API_KEYS_URL",
+                &["https://{cell}.gateway.example", "https://k-{cell}.h.x:8443"],
+                None,
+            ),
+            ("API_KEYS_URL", &["https://{system_account_id}.{cell}.gateway.example"], None),
+            ("API_KEYS_URL", &["https://{cell}", "https:/{cell}", r"https:\\{cell}"], Some(HOST)),
+            ("API_KEYS_URL", &["https://{cell}:8443", "https://gateway.{cell}"], Some(HOST)),
+            ("API_KEYS_URL", &["https://{cell}.com", "https://{cell}.com."], Some(HOST)),
+            ("API_KEYS_URL", &["https://{cell}gateway.example", "https://me@{cell}"], Some(HOST)),
+            ("API_KEYS_URL", &["https://gateway.example.{cell}"], Some(HOST)),
+            ("API_KEYS_URL", &["{cell}://h", "https://h:{cell}"], Some("must be an absolute")),
         ] {
-            let problems = read_with(&[(variable, value)]).err().map_or(Vec::new(), |it| it.0);
-            let is_told = |problem| matches!(&problems[..], [only] if only.starts_with(&format!("{variable} {problem}")));
-            assert!(problem.map_or(problems.is_empty(), is_told), "{value}: {problems:?}");
+            let path = match variable {
+                "API_KEYS_URL" => "/{cell}/{system_account_id}",
+                "CLOUDFLARE_KV_URL" => "/{namespace_id}",
+                _ => "",
+            };
+            for value in values {
+                let value = format!("{value}{path}");
+                let problems = read_with(&[(variable, &value)]).err().map_or(Vec::new(), |it| it.0);
+                let expected = problem.map(|problem| format!("{variable} {problem}"));
+                let told = problems.iter().zip(&expected).all(|(it, start)| it.starts_with(start));
+                assert!(told && problems.len() == expected.iter().len(), "{value}: {problems:?}");
+            }
         }
     }
 }
