@@ -1,5 +1,6 @@
 //! The AWS SDK's clients, configured by what Lambda puts into the environment. Profiles, files and metadata
-//! services are not read: that could only cost time.
+//! services are not read: that could only cost time. Requests go over the function's own HTTP client: one TLS
+//! stack, one read of the root certificates, and one kind of connection pool.
 
 use std::error::Error;
 use std::sync::{Arc, OnceLock};
@@ -10,21 +11,28 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
 use aws_smithy_runtime_api::client::interceptors::Intercept;
 use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextMut;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_types::SdkConfig;
 use aws_types::sdk_config::StalledStreamProtectionConfig;
-use reqwest::Client;
+use bytes::Bytes;
+use reqwest::{Client, Request, RequestBuilder};
 use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
 
-use super::aws_http::AwsHttp;
 use super::held_secrets::{hold_credential, without_secrets};
+use super::http::{NoResponse, send};
 use crate::config::AwsConfig;
 use crate::error_chain::Chain;
+use crate::ports::ErrorKind;
 
 /// Returns the configuration of a client: three tries of at most `attempt_timeout` each, at `url` or else at AWS's own
 /// service.
@@ -58,6 +66,59 @@ pub fn sdk_config(
         .retry_config(RetryConfig::standard())
         .timeout_config(timeouts)
         .build()
+}
+
+/// The longest response that is read: 16 MB of items, which JSON may make a few times longer.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+
+/// The longest error that the SDK gets whole: it makes several copies of the message.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+
+/// Sends the requests of AWS clients. The client within and the SDK set the time-outs.
+#[derive(Debug, Clone)]
+struct AwsHttp(Client);
+
+impl AwsHttp {
+    async fn send(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        // Only what memory holds can be sent. The operations in use stream nothing.
+        let body = request.body().bytes().map(Bytes::copy_from_slice);
+        let body = body.ok_or_else(|| ConnectorError::user("a streamed request body".into()))?;
+        let request = request.try_into_http1x().map_err(unusable)?.map(|_| body);
+        let request =
+            RequestBuilder::from_parts(self.0, Request::try_from(request).map_err(unusable)?);
+        // The SDK tries again after a time-out and an I/O error.
+        let response = send(request, MAX_RESPONSE_BYTES).await;
+        let mut response = response.map_err(|NoResponse { kind, reason }| match kind {
+            ErrorKind::TimedOut => ConnectorError::timeout(reason.into()),
+            _ => ConnectorError::io(reason.into()),
+        })?;
+        if !response.status().is_success() && response.body().len() > MAX_ERROR_BYTES {
+            response = response.map(|body| code_of(&body));
+        }
+        HttpResponse::try_from(response.map(SdkBody::from)).map_err(unusable)
+    }
+}
+
+/// Returns an error's body with nothing but its code.
+fn code_of(body: &[u8]) -> Bytes {
+    #[derive(Deserialize, Serialize)]
+    struct Code {
+        #[serde(rename = "__type")]
+        code: String,
+    }
+    let code = serde_json::from_slice::<Code>(body).ok();
+    code.and_then(|code| serde_json::to_vec(&code).ok()).unwrap_or_default().into()
+}
+
+/// Returns the error for a request or a response that is no HTTP. Another try can't help.
+fn unusable(error: impl Error + Send + Sync + 'static) -> ConnectorError {
+    ConnectorError::user(error.into())
+}
+
+impl HttpConnector for AwsHttp {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        HttpConnectorFuture::new(self.clone().send(request))
+    }
 }
 
 /// Takes the body of a call's response, and leaves an empty object to the SDK. A response that is no success

@@ -2,7 +2,6 @@
 
 pub mod api_keys;
 pub mod aws;
-mod aws_http;
 pub mod cloudflare;
 pub mod held_secrets;
 pub mod http;
