@@ -55,13 +55,11 @@ pub enum Held {
 }
 
 impl Held {
-    pub fn listed(metadata: Option<&Metadata>, environment: &str) -> Self {
+    pub fn listed(metadata: Option<Metadata>, environment: &str) -> Self {
         match metadata {
             None => Self::Stranger,
             Some(metadata) if !metadata.is_of(environment) => Self::OtherEnvironment,
-            Some(Metadata { index, digest, .. }) => {
-                Self::Ours { owner: Rc::new(index.clone()), digest: *digest }
-            }
+            Some(Metadata { index, digest, .. }) => Self::Ours { owner: Rc::new(index), digest },
         }
     }
 
@@ -72,7 +70,7 @@ impl Held {
             let owner = stored.settings().map(|settings| Rc::new(settings.index));
             return owner.map_or(Self::Stranger, |owner| Self::Ours { owner, digest: None });
         }
-        let mut held = Self::listed(stored.metadata().as_ref(), environment);
+        let mut held = Self::listed(stored.metadata(), environment);
         if let Self::Ours { digest, .. } = &mut held {
             digest.take_if(|digest| *digest != Digest::of(stored.value.as_bytes()));
         }
@@ -166,15 +164,16 @@ pub struct Row {
 }
 
 impl Row {
-    fn add(&mut self, claim: Claim) {
-        let Some(had) = &mut self.claim else {
-            self.claim = Some(claim);
-            return;
-        };
+    fn add(&mut self, mut claim: Claim) {
         let rank = |claim: &Claim| (!self.held.is_owned_by(&claim.index), claim.item());
-        let is_first = rank(&claim) < rank(had);
-        let other = if is_first { std::mem::replace(had, claim) } else { claim };
-        self.others.push(other.index);
+        if let Some(first) = &mut self.claim {
+            if rank(&claim) < rank(first) {
+                std::mem::swap(&mut claim, first);
+            }
+            self.others.push(claim.index);
+        } else {
+            self.claim = Some(claim);
+        }
     }
 }
 
@@ -205,7 +204,7 @@ impl Range {
 
 /// What a pass over the table says of a set of keys: the items that ask for them, the items of their
 /// owners, and the active aliases that protect them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Table {
     /// The range in which it knows all keys, including keys that KV lacks. Beyond it, the table knows only the keys
     /// that it was given.
@@ -231,15 +230,6 @@ const ROW_BYTES: usize = 320;
 impl Table {
     pub fn new(range: Range) -> Self {
         Self { range, ..Self::default() }
-    }
-
-    /// Returns a table for settings keys, with what KV holds under them.
-    pub fn of_settings<'a>(keys: impl IntoIterator<Item = (&'a String, &'a Held)>) -> Self {
-        let mut table = Self::new(Range::empty());
-        for (key, held) in keys {
-            table.hold(KvKey::of_settings(key), held.clone());
-        }
-        table
     }
 
     /// Notes what KV holds under a key, before the pass.
@@ -345,8 +335,8 @@ impl Table {
     }
 
     pub fn verdict(&self, key: &KvKey) -> Verdict {
-        let wants = self.claim_of(key).map(|claim| claim.wants);
-        let held = self.rows.get(key).map_or(&Held::Nothing, |row| &row.held);
+        let Some(Row { held, claim, .. }) = self.rows.get(key) else { return Verdict::Foreign };
+        let wants = claim.as_ref().map(|claim| claim.wants);
         let owner = held.owner().and_then(|owner| self.owner_item(owner));
         let is_protected = wants.is_none() && !self.protectors(key).is_empty();
         judge(wants, held, owner, is_protected)
@@ -464,7 +454,8 @@ mod tests {
 
     /// A table for key `shop`, owned by index `owner`, and these items.
     fn table(items: Vec<(&str, Value)>) -> Table {
-        let mut table = Table::of_settings([(&"shop".to_owned(), &ours(None))]);
+        let mut table = Table::new(Range::empty());
+        table.hold(KvKey::of_settings("shop"), ours(None));
         for (name, attributes) in items {
             let (key, item) = index_item(name, &attributes);
             table.add(&key, &item.attributes(), Wants::Unmade);

@@ -20,11 +20,11 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::api_keys::ApiKeys;
-use super::bulk::{self, Delete};
+use super::bulk::{self, Delete, Failure};
 use super::error::{ExportError, log_rejected};
 use super::exportable::Exportable;
 use super::invocation::{Budget, Invocation, OutOfTime};
-use super::judge::{Held, KvKey, Table, Verdict, Wants};
+use super::judge::{Held, KvKey, Range, Table, Verdict, Wants};
 use super::table::{ReadError, pass, read_items};
 use super::write::{Fate, READ_ITEMS, WriteItem, Written, write_items};
 use crate::error_chain::Chain;
@@ -34,8 +34,8 @@ use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, StoredValue, check_key};
 use crate::ports::{KvError, ScanColumns, Services};
 
-/// The most often that a key is deleted and put back.
-const MAX_PUT_BACKS: usize = 3;
+/// The most often that a key begins again: it was put back, or its item has changed meanwhile.
+const MAX_REPEATS: usize = 3;
 
 /// What a put-back takes, with time to spare.
 const TIME_FOR_A_PUT_BACK: Duration = Duration::from_secs(2);
@@ -64,6 +64,13 @@ pub enum Removal {
 /// know all owners, so all keys are read before.
 pub type Brake<'a> = &'a dyn Fn(&BTreeSet<Rc<IndexRef>>) -> bool;
 
+fn failed(key: &str, failure: &Failure) -> Removal {
+    Removal::Failed(ExportError::kv(key, failure.error.clone()))
+}
+
+/// What became of keys. `None` where a key has changed meanwhile, and begins again.
+type Outcomes = BTreeMap<String, Option<Removal>>;
+
 /// Removes settings keys. Returns what became of each, without names that KV can't hold.
 pub async fn remove_keys<S: Services>(
     invocation: &Invocation<'_, S>,
@@ -73,11 +80,23 @@ pub async fn remove_keys<S: Services>(
 ) -> BTreeMap<String, Removal> {
     let keys = keys.into_iter().filter(|key| check_key(key).is_ok());
     let open = keys.map(|key| (key, 0)).collect();
-    let mut removing = Removing { invocation, api_keys, open, outcomes: BTreeMap::new() };
+    let mut removing = Removing { invocation, api_keys, open };
+    let mut removed = BTreeMap::new();
     while !removing.open.is_empty() {
-        removing.round(brake).await;
+        let (mut outcomes, of_others) = removing.round(brake).await;
+        for (key, repeats) in std::mem::take(&mut removing.open) {
+            let outcome = outcomes.remove(&key);
+            let repeats = repeats + usize::from(outcome == Some(None));
+            if let Some(outcome) = outcome.unwrap_or_else(|| of_others.clone()) {
+                removed.insert(key, outcome);
+            } else if repeats > MAX_REPEATS {
+                removed.insert(key, Removal::Failed(ExportError::StillChanging));
+            } else {
+                removing.open.insert(key, repeats);
+            }
+        }
     }
-    removing.outcomes
+    removed
 }
 
 struct Removing<'a, 's, S> {
@@ -85,159 +104,129 @@ struct Removing<'a, 's, S> {
     api_keys: &'a mut ApiKeys,
     /// Keys about which nothing is decided, each with how often it has begun again.
     open: BTreeMap<String, usize>,
-    outcomes: BTreeMap<String, Removal>,
 }
 
 impl<S: Services> Removing<'_, '_, S> {
-    /// Decides about keys, unless that was done before.
-    fn decide<'k>(&mut self, keys: impl IntoIterator<Item = &'k String>, outcome: &Removal) {
-        for key in keys {
-            if self.open.remove(key).is_some() {
-                self.outcomes.insert(key.clone(), outcome.clone());
-            }
-        }
-    }
-
-    /// Removes the open keys once. Orphans whose values have no room are left to the next round. A key that was put
-    /// back, or whose item has changed meanwhile, begins again, at most three times.
-    async fn round(&mut self, brake: Option<Brake<'_>>) {
-        let (held, mut values) = self.read(brake.is_some()).await;
-        if held.is_empty() {
-            return;
+    /// Removes the open keys once. Returns what became of them, and of those about which it says nothing: orphans
+    /// whose values have no room, and keys that were not read. `None` leaves them to the next round.
+    async fn round(&mut self, brake: Option<Brake<'_>>) -> (Outcomes, Option<Removal>) {
+        let (held, mut values, mut outcomes) = self.read(brake.is_some()).await;
+        if held.rows.is_empty() {
+            return (outcomes, None);
         }
         let started = Instant::now();
-        let mut table = match look(self.invocation, Table::of_settings(&held), |_| true).await {
+        let mut table = match look(self.invocation, held.clone(), |_| true).await {
             Ok(table) => table,
-            Err(error) => {
-                let open: Vec<String> = self.open.keys().cloned().collect();
-                return self.decide(&open, &Removal::Failed(error.into()));
-            }
+            Err(error) => return (outcomes, Some(Removal::Failed(error.into()))),
         };
         let a_pass = started.elapsed();
-        let is_spent = |key: &&String| self.open.get(*key) == Some(&MAX_PUT_BACKS);
-        let spent = held.keys().filter(|key| table.is_orphaned(key)).filter(is_spent);
-        let spent: Vec<&String> = spent.collect();
-        self.decide(spent, &Removal::Failed(ExportError::StillChanging));
-        // Keys that were not read share what keeps the orphans from being deleted.
-        let mut orphans: BTreeSet<String> = self.open.keys().cloned().collect();
-        orphans.retain(|key| !held.contains_key(key) || table.is_orphaned(key));
-        let owners = orphans.iter().filter_map(|key| held.get(key)?.owner().cloned()).collect();
-        values.retain(|key, _| orphans.contains(key));
-        let mut again = BTreeSet::new();
+        // One that has begun again too often has no other try.
+        let may_go = |key: &String| table.is_orphaned(key) && self.open[key] < MAX_REPEATS;
+        let orphans = table.rows.iter().filter(|(key, _)| may_go(&key.name));
+        let owners = orphans.filter_map(|(_, row)| row.held.owner().cloned()).collect();
+        values.retain(|key, _| may_go(key));
+        let mut of_others = None;
         if brake.is_some_and(|lets_through| !lets_through(&owners)) {
-            self.decide(&orphans, &Removal::Postponed);
+            of_others = Some(Removal::Postponed);
         } else if self.invocation.time_left() < a_pass + TIME_FOR_WRITES {
-            self.decide(&orphans, &Removal::Failed(ExportError::NoTimeForPass));
+            of_others = Some(Removal::Failed(ExportError::NoTimeForPass));
         } else if !values.is_empty() {
-            match self.delete(values, &held, a_pass).await {
-                Ok(behind_and_restored) => (table, again) = behind_and_restored,
-                Err(error) => self.decide(&orphans, &Removal::Failed(error.into())),
+            let (behind, of_orphans) = self.delete(values, held, a_pass).await;
+            outcomes.extend(of_orphans);
+            match behind {
+                Ok(behind) => table = behind,
+                Err(error) => of_others = Some(Removal::Failed(error.into())),
             }
         }
-        let mut keys: BTreeSet<String> = held.into_keys().collect();
-        keys.retain(|key| self.open.contains_key(key) && !again.contains(key));
-        again.extend(self.write(keys, &table).await);
-        for key in again {
-            let repeats = self.open.entry(key.clone()).or_default();
-            *repeats += 1;
-            if *repeats > MAX_PUT_BACKS {
-                self.decide([&key], &Removal::Failed(ExportError::StillChanging));
-            }
-        }
+        (self.write(&table, outcomes).await, of_others)
     }
 
-    /// Reads the open keys. Returns what KV holds under them, and the values for which there is room. Reading ends
-    /// where there is no more room, unless it is to read all.
-    async fn read(
-        &mut self,
-        reads_all: bool,
-    ) -> (BTreeMap<String, Held>, BTreeMap<String, StoredValue>) {
+    /// Reads the open keys. Returns a table that knows what KV holds under them, the values for which there is room,
+    /// and which keys can't be read. Reading ends where there is no more room, unless it is to read all.
+    async fn read(&self, reads_all: bool) -> (Table, BTreeMap<String, StoredValue>, Outcomes) {
         let (invocation, mut bytes) = (self.invocation, 0);
-        let (mut all_held, mut values) = (BTreeMap::new(), BTreeMap::new());
+        let (mut table, mut values) = (Table::new(Range::empty()), BTreeMap::new());
+        let mut outcomes = Outcomes::new();
+        let mut fail = |key: String, error| {
+            outcomes.insert(key.clone(), Some(Removal::Failed(ExportError::kv(&key, error))));
+        };
         let open: Vec<String> = self.open.keys().cloned().collect();
         for keys in open.chunks(MAX_BULK_GET_KEYS) {
             if bytes > MAX_BYTES && !reads_all {
                 break;
             }
-            let keys = keys.iter().cloned();
-            bulk::read(invocation, Namespace::Settings, invocation.budget, keys, |key, stored| {
-                let stored = match stored {
-                    Ok(stored) => stored,
-                    Err(error) => {
-                        let error = match error {
-                            // What was put back may be older than the table, so it is not left to a repair.
-                            KvError::RefusedContent(cause) if self.open.get(&key) > Some(&0) => {
-                                KvError::Refused(cause)
-                            }
-                            error => error,
-                        };
-                        let failed = Removal::Failed(ExportError::kv(&key, error));
-                        return self.decide([&key], &failed);
-                    }
-                };
-                let held = Held::read(stored.as_ref(), &invocation.config.environment);
-                all_held.insert(key.clone(), held);
-                if let Some(stored) = stored {
+            let (settings, keys) = (Namespace::Settings, keys.to_vec());
+            bulk::read(invocation, settings, invocation.budget, keys, |key, stored| match stored {
+                Ok(stored) => {
+                    let held = Held::read(stored.as_ref(), &invocation.config.environment);
+                    table.hold(KvKey::of_settings(&key), held);
+                    let Some(stored) = stored else { return };
                     bytes += stored.value.len();
                     if values.is_empty() || bytes <= MAX_BYTES {
                         values.insert(key, stored);
                     }
                 }
+                // What was put back may be older than the table, so it is not left to a repair.
+                Err(KvError::RefusedContent(cause)) if self.open[&key] > 0 => {
+                    fail(key, KvError::Refused(cause));
+                }
+                Err(error) => fail(key, error),
             })
             .await;
         }
-        (all_held, values)
+        (table, values, outcomes)
     }
 
     /// Deletes orphans, and makes a pass. What is no orphan by that pass is put back; where the pass fails,
-    /// everything is. Returns the pass, and the keys that were put back.
+    /// everything is. Returns the pass, and what became of the orphans.
     async fn delete(
-        &mut self,
+        &self,
         orphans: BTreeMap<String, StoredValue>,
-        held: &BTreeMap<String, Held>,
+        held: Table,
         a_pass: Duration,
-    ) -> Result<(Table, BTreeSet<String>), ReadError> {
+    ) -> (Result<Table, ReadError>, Outcomes) {
         let deletes = orphans.iter().filter_map(|(key, stored)| {
-            let item = (**held.get(key)?.owner()?).clone().into();
+            let owner = held.owner_of(&KvKey::of_settings(key))?;
+            let item = IndexRef::clone(owner).into();
             Some(Delete { key: key.clone(), item, metadata: stored.metadata() })
         });
         let deletes = deletes.collect();
         let budget = self.invocation.budget;
-        let before = |time| budget.deadline.checked_sub(time).unwrap_or(budget.deadline);
-        let budget = Budget { deadline: before(a_pass + TIME_FOR_A_PUT_BACK), ..budget };
+        let pass_until = budget.deadline - TIME_FOR_A_PUT_BACK;
+        let budget = Budget { deadline: pass_until - a_pass, ..budget };
         let failures = bulk::delete(self.invocation, Namespace::Settings, budget, deletes).await;
-        let behind = look(self.invocation, Table::of_settings(held), |_| true);
-        let behind = tokio::time::timeout_at(before(TIME_FOR_A_PUT_BACK), behind).await;
+        let behind = look(self.invocation, held, |_| true);
+        let behind = tokio::time::timeout_at(pass_until, behind).await;
         let behind = behind.unwrap_or(Err(OutOfTime.into()));
+        let mut outcomes = Outcomes::new();
         let mut needed = Vec::new();
         for (key, stored) in orphans {
             let failure = failures.get(&key);
             let may_be_deleted = failure.is_none_or(|failure| failure.may_be_done);
             if may_be_deleted && !behind.as_ref().is_ok_and(|table| table.is_orphaned(&key)) {
                 needed.push(Pair { key, stored: Rc::new(stored), item: None });
-                continue;
+            } else {
+                let outcome = failure.map_or(Removal::Removed, |failure| failed(&key, failure));
+                outcomes.insert(key, Some(outcome));
             }
-            let outcome = failure.map_or(Removal::Removed, |failure| {
-                Removal::Failed(ExportError::kv(&key, failure.error.clone()))
-            });
-            self.decide([&key], &outcome);
         }
-        let restored = self.put_back(needed).await;
-        Ok((behind?, restored))
+        let unpassed = behind.as_ref().err().map(|error| Removal::Failed(error.clone().into()));
+        outcomes.extend(self.put_back(needed, unpassed).await);
+        (behind, outcomes)
     }
 
-    /// Puts values back as they were read. Returns the keys that KV has confirmed.
-    async fn put_back(&mut self, pairs: Vec<Pair>) -> BTreeSet<String> {
+    /// Puts values back as they were read. What KV confirms comes to `restored`.
+    async fn put_back(&self, pairs: Vec<Pair>, restored: Option<Removal>) -> Outcomes {
         // What was deleted has to be there again: a put-back waits as long as there is time.
         let budget = Budget::until(self.invocation.budget.deadline);
         let failures = bulk::put(self.invocation, Namespace::Settings, budget, pairs.clone()).await;
-        let mut restored = BTreeSet::new();
+        let mut outcomes = Outcomes::new();
         for Pair { key, .. } in pairs {
-            match failures.get(&key) {
+            let outcome = match failures.get(&key) {
                 None => {
                     warn!(key, "a deleted key is put back: the table needs it, or can't be read");
                     self.invocation.count(|stats| stats.deletes_restored += 1);
-                    restored.insert(key);
+                    restored.clone()
                 }
                 Some(failure) => {
                     error!(
@@ -246,65 +235,66 @@ impl<S: Services> Removing<'_, '_, S> {
                         "a deleted key could not be put back: re-export the index that needs it"
                     );
                     self.invocation.count(|stats| stats.put_backs_failed += 1);
-                    let error = ExportError::kv(&key, failure.error.clone());
-                    self.decide([&key], &Removal::Failed(error));
+                    Some(failed(&key, failure))
                 }
-            }
+            };
+            outcomes.insert(key, outcome);
         }
-        restored
+        outcomes
     }
 
-    /// Says what becomes of keys that were not deleted, and writes those that items ask for. Returns the keys
-    /// whose items have changed since the pass.
-    async fn write(&mut self, keys: BTreeSet<String>, table: &Table) -> Vec<String> {
+    /// Says what becomes of the keys that are undecided, and writes those that items ask for. Orphans are left to
+    /// the next round.
+    async fn write(&mut self, table: &Table, mut outcomes: Outcomes) -> Outcomes {
         let mut claimed: BTreeMap<ItemRef, BTreeSet<String>> = BTreeMap::new();
-        for name in keys {
-            let key = KvKey::of_settings(&*name);
-            match (table.verdict(&key), table.claim_of(&key)) {
-                // Left to the next round.
-                (Verdict::Orphaned, _) => continue,
+        let undecided = table.rows.iter().filter(|(key, _)| !outcomes.contains_key(&key.name));
+        for (key, row) in Vec::from_iter(undecided) {
+            let name = &key.name;
+            let outcome = match (table.verdict(key), &row.claim) {
+                (Verdict::Orphaned, _) if self.open[name] < MAX_REPEATS => continue,
+                (Verdict::Orphaned, _) => Removal::Failed(ExportError::StillChanging),
                 (Verdict::Withheld, _) => {
                     let pointers: Vec<String> =
-                        table.protectors(&key).into_iter().map(ToString::to_string).collect();
+                        table.protectors(key).into_iter().map(ToString::to_string).collect();
                     warn!(
                         key = name,
                         pointers = pointers.join(", "),
                         "a key that no item asks for stays: active aliases of these items point at it"
                     );
                     self.invocation.count(|stats| stats.deletes_withheld += 1);
+                    Removal::Stays
                 }
                 (Verdict::Rejected, None) => {
-                    let owner = table.owner_of(&key);
+                    let owner = row.held.owner();
                     error!(
                         key = name,
                         system_account_id = owner.map(|owner| &owner.account),
                         index_name = owner.map(|owner| &owner.name),
                         "a key that no item asks for stays: the item of its index can't be exported"
                     );
+                    Removal::Stays
                 }
-                (Verdict::Conflicting, _) | (_, None) => {}
+                (Verdict::Conflicting, _) | (_, None) => Removal::Stays,
                 (_, Some(claim)) => {
-                    claimed.entry(claim.item()).or_default().insert(name);
+                    claimed.entry(claim.item()).or_default().insert(name.clone());
                     continue;
                 }
-            }
-            self.decide([&name], &Removal::Stays);
+            };
+            outcomes.insert(name.clone(), Some(outcome));
         }
-        let writes =
-            claimed.iter().map(|(item, keys)| WriteItem::under(item.clone(), keys.clone()));
-        let writes = writes.collect();
+        let write = |(item, keys): (&ItemRef, &BTreeSet<String>)| {
+            WriteItem::under(item.clone(), keys.clone())
+        };
+        let writes = claimed.iter().map(write).collect();
         let written =
             write_items(self.invocation, Namespace::Settings, writes, self.api_keys).await;
-        let mut changed = Vec::new();
         for (item, keys) in claimed {
             for key in keys {
-                match removal_by_write(&written, &item, &key) {
-                    Some(outcome) => self.decide([&key], &outcome),
-                    None => changed.push(key),
-                }
+                let outcome = removal_by_write(&written, &item, &key);
+                outcomes.insert(key, outcome);
             }
         }
-        changed
+        outcomes
     }
 }
 
@@ -349,8 +339,8 @@ pub async fn look<S: Services>(
         for owner in owners {
             let item = items.get(&owner.key());
             let decoded = item.map(|item| Exportable::decode(owner, item, invocation.config));
-            let item = decoded.map(|it| it.map_or(Wants::Rejected, |_| Wants::Unmade));
-            table.resolve_owner(&owner.index, item);
+            let wants = decoded.map(|it| it.map_or(Wants::Rejected, |_| Wants::Unmade));
+            table.resolve_owner(&owner.index, wants);
         }
     }
     Ok(table)
@@ -364,7 +354,7 @@ pub async fn remove_query_configs<S: Services>(
     items: impl IntoIterator<Item = (ItemRef, Option<Metadata>)>,
     api_keys: &mut ApiKeys,
 ) -> BTreeMap<ItemRef, Removal> {
-    let mut outcomes = BTreeMap::new();
+    let mut removed = BTreeMap::new();
     let items = items.into_iter().filter(|(item, _)| check_key(&item.kv_key()).is_ok());
     for items in Vec::from_iter(items).chunks(READ_ITEMS) {
         let read = async || {
@@ -376,7 +366,7 @@ pub async fn remove_query_configs<S: Services>(
             Ok(there) => there,
             Err(error) => {
                 let failed = Removal::Failed(error.into());
-                outcomes.extend(items.iter().map(|(item, _)| (item.clone(), failed.clone())));
+                removed.extend(items.iter().map(|(item, _)| (item.clone(), failed.clone())));
                 continue;
             }
         };
@@ -396,19 +386,17 @@ pub async fn remove_query_configs<S: Services>(
             let key = item.kv_key();
             let outcome = match (failures.get(&key), &behind) {
                 _ if is_back(item) => removal_by_write(&written, item, &key),
-                (Some(failure), _) => {
-                    Some(Removal::Failed(ExportError::kv(&key, failure.error.clone())))
-                }
+                (Some(failure), _) => Some(failed(&key, failure)),
                 (None, Err(error)) => Some(Removal::Failed(error.clone().into())),
                 // It was there before, so its key was not deleted.
                 (None, Ok(_)) if there.contains(&item.key()) => None,
                 (None, Ok(_)) => Some(Removal::Removed),
             };
             let outcome = outcome.unwrap_or(Removal::Failed(ExportError::StillChanging));
-            outcomes.insert(item.clone(), outcome);
+            removed.insert(item.clone(), outcome);
         }
     }
-    outcomes
+    removed
 }
 
 #[cfg(test)]
