@@ -414,25 +414,22 @@ mod tests {
     use serde_json::{Value, json};
     use std::cell::RefCell;
 
-    /// What became of each key, in a word.
-    type Words = BTreeMap<String, String>;
-
-    /// Removes keys of a batch, for which there is time.
-    async fn remove(fakes: &Fakes, keys: &[&str]) -> (Words, Stats) {
+    /// Removes keys of a batch, for which there is time. Returns what became of each, in a word.
+    async fn remove(fakes: &Fakes, keys: &[impl AsRef<str>]) -> (BTreeMap<String, String>, Stats) {
         remove_within(fakes, keys, TIME_LEFT, None).await
     }
 
     async fn remove_within(
         fakes: &Fakes,
-        keys: &[&str],
+        keys: &[impl AsRef<str>],
         time: Duration,
         brake: Option<Brake<'_>>,
-    ) -> (Words, Stats) {
+    ) -> (BTreeMap<String, String>, Stats) {
         let mut invocation = fakes.invocation(Source::Stream);
         invocation.budget.deadline = Instant::now() + time;
         invocation.budget.writes_until = Instant::now() + time / 2;
         let mut api_keys = ApiKeys::new(Fallback::Kv, time);
-        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let keys = keys.iter().map(|key| key.as_ref().to_owned()).collect();
         let removed = remove_keys(&invocation, keys, &mut api_keys, brake).await;
         let words = removed.into_iter().map(|(key, removal)| (key, word(&removal))).collect();
         (words, invocation.stats())
@@ -457,6 +454,9 @@ mod tests {
             Removal::Stays => "stays".to_owned(),
             Removal::Written(item) => format!("written for {item}"),
             Removal::Postponed => "held".to_owned(),
+            Removal::Failed(error) if error.is_own_fault() => {
+                format!("its fault: {}", Chain(error))
+            }
             Removal::Failed(error) => format!("failed: {}", Chain(error)),
         }
     }
@@ -482,9 +482,25 @@ mod tests {
         KvFault::Fails(KvError::Refused(Cause::new("scripted")))
     }
 
+    /// A refusal of which the key is known.
+    fn refused_alone() -> KvFault {
+        KvFault::Fails(KvError::RefusedContent(Cause::new("scripted")))
+    }
+
+    /// What the reads of the table meet where `item` is there each other time.
+    fn comes_and_goes((key, item): (ItemKey, Item)) -> Vec<TableChange> {
+        let change = |read| match read % 2 {
+            0 => TableChange::Put((key.clone(), item.clone())),
+            _ => TableChange::Remove(key.clone()),
+        };
+        (0..8).map(change).collect()
+    }
+
     const WRITTEN: &str = "written for a/j";
+    const CHANGING: &str = "failed: the item still changes after 3 writes";
     const UNPASSED: &str = "failed: settings table: Scan: down";
     const REFUSED: &str = "failed: key \"s\": Cloudflare KV refuses the request: scripted";
+    const REFUSED_ALONE: &str = "its fault: key \"s\": Cloudflare KV refuses the request: scripted";
 
     #[tokio::test(start_paused = true)]
     async fn each_row_of_the_table() {
@@ -498,6 +514,8 @@ mod tests {
         let broken_claimant =
             || index_item("j", &json!({"shop_id": {"S": "s"}, "index_endpoint": null}));
         let moved = || index_item("gone", &shop("t"));
+        let own_pointer = || index_item("gone", &json!({"read_alias": {"S": "s"}}));
+        let owner_named = || vec![moved(), pointer("a-gone")];
         // What KV holds, and the table; what becomes of it, and how many deletes are withheld.
         for (name, held, items, expected, withheld) in [
             ("no item", ours(), vec![], "removed", 0),
@@ -506,6 +524,9 @@ mod tests {
             ("a broken item asks for it", ours(), vec![broken_claimant()], "stays", 0),
             ("an alias names the key", ours(), vec![pointer("s")], "stays", 1),
             ("an alias names its owner", ours(), vec![pointer("a-gone")], "stays", 1),
+            ("an alias of its owner's names it", ours(), vec![own_pointer()], "removed", 0),
+            ("an alias names an owner with an item", ours(), owner_named(), "removed", 0),
+            ("an alias names something else", ours(), vec![pointer("a-other")], "removed", 0),
             ("an item asks, and an alias", ours(), vec![claimant(), pointer("s")], WRITTEN, 0),
             ("the owner can't be exported", ours(), vec![broken()], "stays", 0),
             ("nothing", None, vec![], "stays", 0),
@@ -535,19 +556,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_something_fails_nothing_is_deleted() {
-        let no_api_key = "failed: no API key from cell \"cell\", and KV holds none of this index \
+        let no_api_key = "its fault: no API key from cell \"cell\", and KV holds none of this index \
             to use again: API keys service: down";
         let no_time = "failed: too little time is left for a delete and the pass after it";
-        let (fails, claimed) = (TableChange::Fails, TableChange::Put(claimant()));
-        for (name, kv_fault, change, api_key_faults, seconds, expected) in [
-            ("KV can't be read", Some(refused()), None, 0, 300, REFUSED),
-            ("the pass fails", None, Some(fails), 0, 300, UNPASSED),
-            ("no time for a pass after it", None, None, 0, 4, no_time),
-            ("its claimant has no API key", None, Some(claimed), 4, 300, no_api_key),
+        let (fails, claimed) = (vec![TableChange::Fails], vec![TableChange::Put(claimant())]);
+        let comes_and_goes = comes_and_goes(claimant());
+        for (name, kv_fault, changes, api_key_faults, seconds, expected) in [
+            ("KV can't be read", Some(refused()), vec![], 0, 300, REFUSED),
+            ("KV refuses this read", Some(refused_alone()), vec![], 0, 300, REFUSED_ALONE),
+            ("the pass fails", None, fails, 0, 300, UNPASSED),
+            ("no time for a pass after it", None, vec![], 0, 4, no_time),
+            ("its claimant has no API key", None, claimed, 4, 300, no_api_key),
+            ("its claimant is gone at each write", None, comes_and_goes, 0, 300, CHANGING),
         ] {
             let fakes = with_key();
             fakes.kv.faults.then(kv_fault);
-            fakes.table.changes.then(change);
+            fakes.table.changes.then(changes);
             fakes.api_keys.faults.then((0..api_key_faults).map(|_| down()));
             let before = fakes.kv.held.borrow().clone();
             let time = Duration::from_secs(seconds);
@@ -570,11 +594,14 @@ mod tests {
         let points = || vec![TableChange::Put(pointer("s"))];
         let fails = || vec![TableChange::Fails];
         let delete_hangs = vec![KvFault::IsDoneAndHangs];
+        let unread_again = vec![done(), done(), refused_alone()];
+        let alias_comes_and_goes = comes_and_goes(pointer("s"));
+        let mut alias_stays_at_last = comes_and_goes(pointer("s"));
+        alias_stays_at_last.truncate(5);
         let hung = "failed: settings table: the invocation's time is up";
         let lost = "failed: key \"s\": Cloudflare KV: lost";
         let (gone, held): (&[&str], &[&str]) = (&[], &["s"]);
         for (name, passes, faults, expected, keys, counted) in [
-            ("as before", vec![], vec![], "removed", gone, (0, 0, 0)),
             ("asked for", put(), vec![], WRITTEN, held, (0, 1, 0)),
             ("withheld", points(), vec![], "stays", held, (1, 1, 0)),
             ("it fails", fails(), vec![], UNPASSED, held, (0, 1, 0)),
@@ -586,6 +613,10 @@ mod tests {
             ("a put-back after writes end", points(), slow, "stays", held, (1, 1, 0)),
             ("a refused put-back", put(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
             ("it fails, refused", fails(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
+            // What was put back may be older than the table, so it is not parked.
+            ("put back, and unreadable", points(), unread_again, REFUSED, held, (0, 1, 0)),
+            ("an alias, each time", alias_comes_and_goes, vec![], CHANGING, held, (0, 3, 0)),
+            ("an alias, at last", alias_stays_at_last, vec![], "stays", held, (1, 3, 0)),
         ] {
             let fakes = with_key();
             let before = fakes.kv.held.borrow().clone();
@@ -599,59 +630,6 @@ mod tests {
             assert_eq!(counts(&stats), counted, "{name}");
             let is_as_read = *fakes.kv.held.borrow() == before;
             assert_eq!(is_as_read, keys == held && expected != WRITTEN, "{name}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_that_changes_with_each_read_fails_after_three_repeats() {
-        let put = TableChange::Put;
-        let remove_item = |(key, _)| TableChange::Remove(key);
-        let alias = || [remove_item(pointer("s")), put(pointer("s"))];
-        let claim = || [put(claimant()), remove_item(claimant())];
-        let four = |changes: &dyn Fn() -> [TableChange; 2]| [(); 4].map(|()| changes());
-        for (name, changes, counted) in [
-            ("an alias, there after each delete", four(&alias), (0, 3, 0)),
-            ("a claimant, gone at each write", four(&claim), (0, 0, 0)),
-        ] {
-            let fakes = with_key();
-            fakes.table.changes.then(changes.into_iter().flatten());
-            let (words, stats) = remove(&fakes, &["s"]).await;
-            assert_eq!(words["s"], "failed: the item still changes after 3 writes", "{name}");
-            assert_eq!(counts(&stats), counted, "{name}");
-            assert_eq!(fakes.kv.keys(), ["s"], "{name}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_that_keeps_changing_keeps_no_other_from_being_removed() {
-        let fakes = Fakes::new();
-        let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
-        fakes.kv.hold_entry("s", &entry("gone", &value));
-        fakes.kv.hold_entry("t", &entry("gone", &value));
-        let (key, item) = pointer("s");
-        let alias =
-            || [TableChange::Remove(key.clone()), TableChange::Put((key.clone(), item.clone()))];
-        fakes.table.changes.then([(); 4].into_iter().flat_map(|()| alias()));
-        let (words, _) = remove(&fakes, &["s", "t"]).await;
-        assert_eq!(words["s"], "failed: the item still changes after 3 writes");
-        assert_eq!(words["t"], "removed");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_put_back_and_cannot_be_read_again_is_not_parked() {
-        let refused = || KvFault::Fails(KvError::RefusedContent(Cause::new("alone")));
-        for (name, requests_before, is_parked) in [("at first", 0, true), ("put back", 3, false)] {
-            let fakes = with_key();
-            fakes.table.changes.then_nothing(1);
-            fakes.table.changes.then([TableChange::Put(pointer("s"))]);
-            fakes.kv.faults.then_nothing(requests_before);
-            fakes.kv.faults.then([refused()]);
-            let invocation = fakes.invocation(Source::Stream);
-            let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_LEFT);
-            let keys = ["s".to_owned()].into();
-            let removed = remove_keys(&invocation, keys, &mut api_keys, None).await;
-            let Removal::Failed(error) = &removed["s"] else { panic!("{name}: {removed:?}") };
-            assert_eq!(error.is_own_fault(), is_parked, "{name}");
         }
     }
 
@@ -679,17 +657,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_value_that_does_not_fit_memory_is_left_to_the_next_round() {
         let unread = "failed: key \"t\": Cloudflare KV refuses the request: scripted";
+        let points = vec![TableChange::Put(pointer("t"))];
+        let comes_and_goes = comes_and_goes(pointer("s"));
         for (name, changes, faults, expected, counted) in [
             ("removed", vec![], vec![], ["removed"; 2], (0, 0, 0)),
-            (
-                "withheld",
-                vec![TableChange::Put(pointer("t"))],
-                vec![],
-                ["removed", "stays"],
-                (1, 0, 0),
-            ),
+            ("withheld", points, vec![], ["removed", "stays"], (1, 0, 0)),
             ("the pass fails", vec![TableChange::Fails], vec![], [UNPASSED; 2], (0, 1, 0)),
             ("it can't be read", vec![], vec![refused()], ["removed", unread], (0, 0, 0)),
+            ("the other changes", comes_and_goes, vec![], [CHANGING, "removed"], (0, 3, 0)),
         ] {
             let fakes = Fakes::new();
             let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
@@ -713,8 +688,7 @@ mod tests {
             true
         };
         let large = json!({"x": "x".repeat(17 * 1024 * 1024)});
-        let names: Vec<String> = (0..102).map(|number| format!("s{number:03}")).collect();
-        let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+        let keys: Vec<String> = (0..102).map(|number| format!("s{number:03}")).collect();
         for (name, brake, failing_pass, requests, expected) in [
             ("no brake", None, None, &[100, 1, 100, 1, 101][..], "removed"),
             ("a brake", Some(&brake as Brake<'_>), None, &[100, 2, 1, 100, 1, 101], "removed"),
@@ -723,7 +697,7 @@ mod tests {
         ] {
             let fakes = Fakes::new();
             keys.iter().for_each(|key| fakes.kv.hold_entry(key, &entry(key, &json!({}))));
-            fakes.kv.hold_entry(keys[0], &entry("large", &large));
+            fakes.kv.hold_entry(&keys[0], &entry("large", &large));
             if let Some(pass) = failing_pass {
                 fakes.table.changes.then_nothing(pass - 1);
                 fakes.table.changes.then([TableChange::Fails]);
@@ -731,7 +705,7 @@ mod tests {
             let (words, _) = remove_within(&fakes, &keys, TIME_LEFT, brake).await;
             let sizes: Vec<usize> = fakes.kv.requests.borrow().iter().map(Vec::len).collect();
             assert_eq!(sizes, requests, "{name}");
-            assert!(keys.iter().all(|key| words[*key] == expected), "{name}: {words:?}");
+            assert!(keys.iter().all(|key| words[key] == expected), "{name}: {words:?}");
         }
         assert_eq!(*told.borrow(), [102, 101]);
     }
@@ -739,14 +713,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_items_of_many_owners_are_read_in_hundreds() {
         let fakes = Fakes::new();
-        let names: Vec<String> = (0..150).map(|number| number.to_string()).collect();
-        for name in &names {
-            fakes.kv.hold_entry(&format!("s{name}"), &entry(name, &json!({})));
-            fakes.table.put(index_item(name, &shop(&format!("t{name}"))));
+        for name in (0..150).map(|number| number.to_string()) {
+            fakes.kv.hold_entry(&format!("s{name}"), &entry(&name, &json!({})));
+            fakes.table.put(index_item(&name, &shop("t")));
         }
-        let keys = fakes.kv.keys();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let (words, stats) = remove(&fakes, &keys).await;
+        let (words, stats) = remove(&fakes, &fakes.kv.keys()).await;
         assert!(words.values().all(|word| word == "removed"), "{words:?}");
         assert_eq!(stats.table_requests, 2 * (8 + 2), "two passes");
     }
@@ -771,18 +742,17 @@ mod tests {
         let fails = || TableChange::Fails;
         let key = config.kv_key();
         let unread = "failed: settings table: BatchGetItem: down";
-        let changing = "failed: the item still changes after 3 writes";
         let written = "written for a/i \"q\"";
         let refusal = format!("failed: key {key:?}: Cloudflare KV refuses the request: scripted");
         // What happens to the table with each read, and to KV; what becomes of it, and what KV holds.
         for (name, changes, fault, expected, held) in [
             ("gone", vec![], None, "removed", None),
             ("there, and then the read fails", vec![put(), fails()], None, unread, Some(1)),
-            ("there, and then gone", vec![put(), gone()], None, changing, Some(1)),
+            ("there, and then gone", vec![put(), gone()], None, CHANGING, Some(1)),
             ("there", vec![put()], None, written, Some(2)),
             ("back after the delete", vec![gone(), put()], None, written, Some(2)),
             ("back, and can't be exported", vec![gone(), broken()], None, "stays", None),
-            ("back, and gone again", vec![gone(), put(), gone()], None, changing, None),
+            ("back, and gone again", vec![gone(), put(), gone()], None, CHANGING, None),
             ("the first read fails", vec![fails()], None, unread, Some(1)),
             ("the second read fails", vec![gone(), fails()], None, unread, None),
             ("the delete fails", vec![], Some(refused()), &refusal, Some(1)),
