@@ -55,11 +55,13 @@ pub enum Held {
 }
 
 impl Held {
-    pub fn listed(metadata: Option<Metadata>, environment: &str) -> Self {
+    pub fn listed(metadata: Option<&Metadata>, environment: &str) -> Self {
         match metadata {
             None => Self::Stranger,
             Some(metadata) if !metadata.is_of(environment) => Self::OtherEnvironment,
-            Some(Metadata { index, digest, .. }) => Self::Ours { owner: Rc::new(index), digest },
+            Some(Metadata { index, digest, .. }) => {
+                Self::Ours { owner: Rc::new(index.clone()), digest: *digest }
+            }
         }
     }
 
@@ -70,7 +72,7 @@ impl Held {
             let owner = stored.settings().map(|settings| Rc::new(settings.index));
             return owner.map_or(Self::Stranger, |owner| Self::Ours { owner, digest: None });
         }
-        let mut held = Self::listed(stored.metadata(), environment);
+        let mut held = Self::listed(stored.metadata().as_ref(), environment);
         if let Self::Ours { digest, .. } = &mut held {
             digest.take_if(|digest| *digest != Digest::of(stored.value.as_bytes()));
         }
@@ -78,10 +80,7 @@ impl Held {
     }
 
     pub fn owner(&self) -> Option<&Rc<IndexRef>> {
-        match self {
-            Self::Ours { owner, .. } => Some(owner),
-            Self::Nothing | Self::Stranger | Self::OtherEnvironment => None,
-        }
+        if let Self::Ours { owner, .. } = self { Some(owner) } else { None }
     }
 
     pub fn is_owned_by(&self, index: &IndexRef) -> bool {

@@ -84,7 +84,7 @@ async fn list_namespace<S: Services>(
             }
             next.name = format!("{}\0", key.name);
             if range.holds(&key) {
-                let held = Held::listed(metadata, &invocation.config.environment);
+                let held = Held::listed(metadata.as_ref(), &invocation.config.environment);
                 part.table.hold(key, held);
             }
         }
