@@ -80,10 +80,7 @@ impl Held {
     }
 
     pub fn owner(&self) -> Option<&Rc<IndexRef>> {
-        match self {
-            Self::Ours { owner, .. } => Some(owner),
-            Self::Nothing | Self::Stranger | Self::OtherEnvironment => None,
-        }
+        if let Self::Ours { owner, .. } = self { Some(owner) } else { None }
     }
 
     pub fn is_owned_by(&self, index: &IndexRef) -> bool {
@@ -166,15 +163,16 @@ pub struct Row {
 }
 
 impl Row {
-    fn add(&mut self, claim: Claim) {
-        let Some(had) = &mut self.claim else {
-            self.claim = Some(claim);
-            return;
-        };
+    fn add(&mut self, mut claim: Claim) {
         let rank = |claim: &Claim| (!self.held.is_owned_by(&claim.index), claim.item());
-        let is_first = rank(&claim) < rank(had);
-        let other = if is_first { std::mem::replace(had, claim) } else { claim };
-        self.others.push(other.index);
+        if let Some(first) = &mut self.claim {
+            if rank(&claim) < rank(first) {
+                std::mem::swap(&mut claim, first);
+            }
+            self.others.push(claim.index);
+        } else {
+            self.claim = Some(claim);
+        }
     }
 }
 
@@ -205,7 +203,7 @@ impl Range {
 
 /// What a pass over the table says of a set of keys: the items that ask for them, the items of their
 /// owners, and the active aliases that protect them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Table {
     /// The range in which it knows all keys, including keys that KV lacks. Beyond it, the table knows only the keys
     /// that it was given.
@@ -231,15 +229,6 @@ const ROW_BYTES: usize = 320;
 impl Table {
     pub fn new(range: Range) -> Self {
         Self { range, ..Self::default() }
-    }
-
-    /// Returns a table for settings keys, with what KV holds under them.
-    pub fn of_settings<'a>(keys: impl IntoIterator<Item = (&'a String, &'a Held)>) -> Self {
-        let mut table = Self::new(Range::empty());
-        for (key, held) in keys {
-            table.hold(KvKey::of_settings(key), held.clone());
-        }
-        table
     }
 
     /// Notes what KV holds under a key, before the pass.
@@ -345,8 +334,8 @@ impl Table {
     }
 
     pub fn verdict(&self, key: &KvKey) -> Verdict {
-        let wants = self.claim_of(key).map(|claim| claim.wants);
-        let held = self.rows.get(key).map_or(&Held::Nothing, |row| &row.held);
+        let Some(Row { held, claim, .. }) = self.rows.get(key) else { return Verdict::Foreign };
+        let wants = claim.as_ref().map(|claim| claim.wants);
         let owner = held.owner().and_then(|owner| self.owner_item(owner));
         let is_protected = wants.is_none() && !self.protectors(key).is_empty();
         judge(wants, held, owner, is_protected)
@@ -410,7 +399,7 @@ const MAX_POINTERS: usize = 100;
 mod tests {
     use super::*;
     use crate::export::fakes::{index, index_item, shop};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn ours(digest: Option<&str>) -> Held {
         let digest = digest.map(|value| Digest::of(value.as_bytes()));
@@ -422,87 +411,55 @@ mod tests {
     }
 
     #[test]
-    fn each_row_of_the_table_for_a_key_that_an_item_asks_for() {
+    fn each_row_of_the_table() {
+        use Verdict::{Conflicting, Failed, Foreign, Missing, Orphaned, Rejected, Right};
+        use Verdict::{Stale, Withheld};
         let (none, other, held) = (Held::Nothing, Held::OtherEnvironment, ours(Some("v")));
-        for (name, wants, held, verdict) in [
-            ("another environment's", value("v"), &other, Verdict::Conflicting),
-            ("another environment's, rejected", Wants::Rejected, &other, Verdict::Conflicting),
-            ("nothing, rejected", Wants::Rejected, &none, Verdict::Rejected),
-            ("ours, rejected", Wants::Rejected, &held, Verdict::Rejected),
-            ("nothing, no API key", Wants::Unavailable, &none, Verdict::Failed),
-            ("ours, no API key", Wants::Unavailable, &held, Verdict::Failed),
-            ("nothing", value("v"), &none, Verdict::Missing),
-            ("its value", value("v"), &held, Verdict::Right),
-            ("another value", value("v"), &ours(Some("w")), Verdict::Stale),
-            ("ours without a digest", value("v"), &ours(None), Verdict::Stale),
-            ("a stranger's", value("v"), &Held::Stranger, Verdict::Stale),
-            ("ours, value not made", Wants::Unmade, &held, Verdict::Stale),
+        let (unmade, rejected) = (Some(Wants::Unmade), Some(Wants::Rejected));
+        let (asked, unavailable) = (Some(value("v")), Some(Wants::Unavailable));
+        // What the owner's item wants, and whether an alias protects the key: both count where no item asks for it.
+        let owners =
+            [(None, false), (unmade, false), (rejected, false), (None, true), (rejected, true)];
+        let unasked = [Orphaned, Orphaned, Rejected, Withheld, Withheld];
+        for (name, wants, held, verdicts) in [
+            ("another environment's", asked, &other, [Conflicting; 5]),
+            ("another environment's, rejected", rejected, &other, [Conflicting; 5]),
+            ("nothing, rejected", rejected, &none, [Rejected; 5]),
+            ("ours, rejected", rejected, &held, [Rejected; 5]),
+            ("nothing, no API key", unavailable, &none, [Failed; 5]),
+            ("ours, no API key", unavailable, &held, [Failed; 5]),
+            ("nothing", asked, &none, [Missing; 5]),
+            ("its value", asked, &held, [Right; 5]),
+            ("another value", asked, &ours(Some("w")), [Stale; 5]),
+            ("ours without a digest", asked, &ours(None), [Stale; 5]),
+            ("a stranger's", asked, &Held::Stranger, [Stale; 5]),
+            ("ours, value not made", unmade, &held, [Stale; 5]),
+            ("nothing, not asked for", None, &none, [Foreign; 5]),
+            ("a stranger's, not asked for", None, &Held::Stranger, [Foreign; 5]),
+            ("another environment's, not asked for", None, &other, [Foreign; 5]),
+            ("ours, not asked for", None, &held, unasked),
         ] {
-            for owner in [None, Some(Wants::Unmade), Some(Wants::Rejected)] {
-                let verdicts = [false, true].map(|it| judge(Some(wants), held, owner, it));
-                assert_eq!(verdicts, [verdict; 2], "{name}, {owner:?}");
-            }
+            let found = owners.map(|(owner, is_protected)| judge(wants, held, owner, is_protected));
+            assert_eq!(found, verdicts, "{name}");
         }
-    }
-
-    #[test]
-    fn each_row_of_the_table_for_a_key_that_no_item_asks_for() {
-        let (absent, exportable, rejected) = (None, Some(Wants::Unmade), Some(Wants::Rejected));
-        for (name, held, owner, is_protected, verdict) in [
-            ("nothing", Held::Nothing, absent, true, Verdict::Foreign),
-            ("a stranger's", Held::Stranger, absent, true, Verdict::Foreign),
-            ("another environment's", Held::OtherEnvironment, absent, true, Verdict::Foreign),
-            ("protected", ours(None), absent, true, Verdict::Withheld),
-            ("protected, owner rejected", ours(None), rejected, true, Verdict::Withheld),
-            ("owner rejected", ours(None), rejected, false, Verdict::Rejected),
-            ("owner without an item", ours(None), absent, false, Verdict::Orphaned),
-            ("owner has other keys", ours(None), exportable, false, Verdict::Orphaned),
-        ] {
-            assert_eq!(judge(None, &held, owner, is_protected), verdict, "{name}");
-        }
-    }
-
-    /// A table for key `shop`, owned by index `owner`, and these items.
-    fn table(items: Vec<(&str, Value)>) -> Table {
-        let mut table = Table::of_settings([(&"shop".to_owned(), &ours(None))]);
-        for (name, attributes) in items {
-            let (key, item) = index_item(name, &attributes);
-            table.add(&key, &item.attributes(), Wants::Unmade);
-        }
-        table
     }
 
     #[test]
     fn a_contested_key_is_its_owners_else_the_first_ones() {
         let key = KvKey::of_settings("shop");
         for (order, expected) in [
-            (vec!["b", "a"], "a"),
-            (vec!["a", "owner", "z"], "owner"),
-            (vec!["owner", "a", "z"], "owner"),
-            (vec!["z", "a", "owner"], "owner"),
+            (&["b", "a"][..], "a"),
+            (&["a", "owner", "z"], "owner"),
+            (&["owner", "a", "z"], "owner"),
+            (&["z", "a", "owner"], "owner"),
         ] {
-            let table = table(order.iter().map(|name| (*name, shop("shop"))).collect());
+            let mut table = Table::new(Range::empty());
+            table.hold(key.clone(), ours(None));
+            for (item_key, item) in order.iter().map(|name| index_item(name, &shop("shop"))) {
+                table.add(&item_key, &item.attributes(), Wants::Unmade);
+            }
             assert_eq!(table.claim_of(&key).unwrap().index.name, expected, "{order:?}");
             assert_eq!(table.claimants(&key).count(), order.len(), "{order:?}");
-        }
-        assert_eq!(table(vec![("a", json!({}))]).claim_of(&key), None);
-    }
-
-    #[test]
-    fn an_alias_protects_the_key_it_names_and_the_keys_of_an_index_without_an_item() {
-        use Verdict::{Orphaned, Withheld};
-        let points_at = |name: &str| json!({"read_alias": {"S": name}});
-        let (at_key, at_owner) = (|| points_at("shop"), || points_at("a-owner"));
-        let owner = ("owner", json!({}));
-        for (name, items, expected) in [
-            ("nobody points", vec![], Orphaned),
-            ("another item names the key", vec![("x", at_key())], Withheld),
-            ("the owner itself names the key", vec![("owner", at_key())], Orphaned),
-            ("another names the owner", vec![("x", at_owner())], Withheld),
-            ("another names an owner with an item", vec![("x", at_owner()), owner], Orphaned),
-            ("another names something else", vec![("x", points_at("a-other"))], Orphaned),
-        ] {
-            assert_eq!(table(items).verdict(&KvKey::of_settings("shop")), expected, "{name}");
         }
     }
 

@@ -20,11 +20,11 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::api_keys::ApiKeys;
-use super::bulk::{self, Delete};
+use super::bulk::{self, Delete, Failure};
 use super::error::{ExportError, log_rejected};
 use super::exportable::Exportable;
 use super::invocation::{Budget, Invocation};
-use super::judge::{Held, KvKey, Table, Verdict, Wants};
+use super::judge::{Held, KvKey, Range, Table, Verdict, Wants};
 use super::table::{pass, read_items};
 use super::write::{Fate, READ_ITEMS, WriteItem, Written, write_items};
 use crate::error_chain::Chain;
@@ -34,8 +34,8 @@ use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, StoredValue, check_key};
 use crate::ports::{ErrorKind, ScanColumns, Service, ServiceError, Services};
 
-/// The most often that a key is deleted and put back.
-const MAX_PUT_BACKS: usize = 3;
+/// The most often that a key begins again: it was put back, or its item has changed meanwhile.
+const MAX_REPEATS: usize = 3;
 
 /// What a put-back takes, with time to spare.
 const TIME_FOR_A_PUT_BACK: Duration = Duration::from_secs(2);
@@ -60,9 +60,16 @@ pub enum Removal {
     Failed(ExportError),
 }
 
-/// Says whether keys that these indexes own may be deleted. It is asked before the deletes of each round, and has to
-/// know all owners, so all keys are read before.
+/// Says whether keys that these indexes own may be deleted. It is asked before the deletes of each round, with the
+/// owners of all orphans.
 pub type Brake<'a> = &'a dyn Fn(&BTreeSet<Rc<IndexRef>>) -> bool;
+
+fn failed(key: &str, failure: &Failure) -> Removal {
+    Removal::Failed(ExportError::kv(key, failure.error.clone()))
+}
+
+/// What became of keys. `None` where a key has changed meanwhile, and begins again.
+type Outcomes = BTreeMap<String, Option<Removal>>;
 
 /// Removes settings keys. Returns what became of each, without names that KV can't hold.
 pub async fn remove_keys<S: Services>(
@@ -73,168 +80,155 @@ pub async fn remove_keys<S: Services>(
 ) -> BTreeMap<String, Removal> {
     let keys = keys.into_iter().filter(|key| check_key(key).is_ok());
     let open = keys.map(|key| (key, 0)).collect();
-    let mut removing = Removing { invocation, api_keys, open, outcomes: BTreeMap::new() };
+    let mut removing = Removing { invocation, api_keys, brake, open };
+    let mut removed = BTreeMap::new();
     while !removing.open.is_empty() {
-        removing.round(brake).await;
+        let (mut outcomes, of_others) = removing.round().await;
+        for (key, repeats) in std::mem::take(&mut removing.open) {
+            let outcome = outcomes.remove(&key);
+            let begins_again = outcome == Some(None);
+            let repeats = repeats + usize::from(begins_again);
+            if let Some(outcome) = outcome.unwrap_or_else(|| of_others.clone()) {
+                removed.insert(key, outcome);
+            } else if repeats > MAX_REPEATS {
+                removed.insert(key, Removal::Failed(ExportError::StillChanging));
+            } else {
+                removing.open.insert(key, repeats);
+            }
+        }
     }
-    removing.outcomes
+    removed
 }
 
 struct Removing<'a, 's, S> {
     invocation: &'a Invocation<'s, S>,
     api_keys: &'a mut ApiKeys,
+    brake: Option<Brake<'a>>,
     /// Keys about which nothing is decided, each with how often it has begun again.
     open: BTreeMap<String, usize>,
-    outcomes: BTreeMap<String, Removal>,
 }
 
 impl<S: Services> Removing<'_, '_, S> {
-    /// Decides about keys, unless that was done before.
-    fn decide<'k>(&mut self, keys: impl IntoIterator<Item = &'k String>, outcome: &Removal) {
-        for key in keys {
-            if self.open.remove(key).is_some() {
-                self.outcomes.insert(key.clone(), outcome.clone());
-            }
-        }
-    }
-
-    /// Removes the open keys once. Orphans whose values have no room are left to the next round. A key that was put
-    /// back, or whose item has changed meanwhile, begins again, at most three times.
-    async fn round(&mut self, brake: Option<Brake<'_>>) {
-        let (held, mut values) = self.read(brake.is_some()).await;
-        if held.is_empty() {
-            return;
+    /// Removes the open keys once. Returns what became of them, and of those about which it says nothing: orphans
+    /// whose values have no room, and keys that were not read. `None` leaves them to the next round.
+    async fn round(&mut self) -> (Outcomes, Option<Removal>) {
+        let (held, mut values, mut outcomes) = self.read().await;
+        if held.rows.is_empty() {
+            return (outcomes, None);
         }
         let started = Instant::now();
-        let mut table = match look(self.invocation, Table::of_settings(&held), |_| true).await {
+        let mut table = match look(self.invocation, held.clone(), |_| true).await {
             Ok(table) => table,
-            Err(error) => {
-                let open: Vec<String> = self.open.keys().cloned().collect();
-                return self.decide(&open, &Removal::Failed(error.into()));
-            }
+            Err(error) => return (outcomes, Some(Removal::Failed(error.into()))),
         };
         let a_pass = started.elapsed();
-        let is_spent = |key: &&String| self.open.get(*key) == Some(&MAX_PUT_BACKS);
-        let spent = held.keys().filter(|key| table.is_orphaned(key)).filter(is_spent);
-        let spent: Vec<&String> = spent.collect();
-        self.decide(spent, &Removal::Failed(ExportError::StillChanging));
-        // Keys that were not read share what keeps the orphans from being deleted.
-        let mut orphans: BTreeSet<String> = self.open.keys().cloned().collect();
-        orphans.retain(|key| !held.contains_key(key) || table.is_orphaned(key));
-        let owners = orphans.iter().filter_map(|key| held.get(key)?.owner().cloned()).collect();
-        values.retain(|key, _| orphans.contains(key));
-        let mut again = BTreeSet::new();
-        if brake.is_some_and(|lets_through| !lets_through(&owners)) {
-            self.decide(&orphans, &Removal::Postponed);
+        // One that has begun again too often is not deleted once more.
+        let may_go = |key: &String| table.is_orphaned(key) && self.open[key] < MAX_REPEATS;
+        let orphans = table.rows.iter().filter(|(key, _)| may_go(&key.name));
+        let owners = orphans.filter_map(|(_, row)| row.held.owner().cloned()).collect();
+        values.retain(|key, _| may_go(key));
+        let mut of_others = None;
+        if self.brake.is_some_and(|lets_through| !lets_through(&owners)) {
+            of_others = Some(Removal::Postponed);
         } else if self.invocation.time_left() < a_pass + TIME_FOR_WRITES {
-            self.decide(&orphans, &Removal::Failed(ExportError::NoTimeForPass));
+            of_others = Some(Removal::Failed(ExportError::NoTimeForPass));
         } else if !values.is_empty() {
-            match self.delete(values, &held, a_pass).await {
-                Ok(behind_and_restored) => (table, again) = behind_and_restored,
-                Err(error) => self.decide(&orphans, &Removal::Failed(error.into())),
+            let (behind, of_orphans) = self.delete(values, held, a_pass).await;
+            outcomes.extend(of_orphans);
+            match behind {
+                Ok(behind) => table = behind,
+                Err(error) => of_others = Some(Removal::Failed(error.into())),
             }
         }
-        let mut keys: BTreeSet<String> = held.into_keys().collect();
-        keys.retain(|key| self.open.contains_key(key) && !again.contains(key));
-        again.extend(self.write(keys, &table).await);
-        for key in again {
-            let repeats = self.open.entry(key.clone()).or_default();
-            *repeats += 1;
-            if *repeats > MAX_PUT_BACKS {
-                self.decide([&key], &Removal::Failed(ExportError::StillChanging));
-            }
-        }
+        (self.write(&table, outcomes).await, of_others)
     }
 
-    /// Reads the open keys. Returns what KV holds under them, and the values for which there is room. Reading ends
-    /// where there is no more room, unless it is to read all.
-    async fn read(
-        &mut self,
-        reads_all: bool,
-    ) -> (BTreeMap<String, Held>, BTreeMap<String, StoredValue>) {
+    /// Reads the open keys. Returns a table that knows what KV holds under them, the values for which there is room,
+    /// and which keys can't be read. Reading ends where there is no more room, unless a brake has to know all owners.
+    async fn read(&self) -> (Table, BTreeMap<String, StoredValue>, Outcomes) {
         let (invocation, mut bytes) = (self.invocation, 0);
-        let (mut all_held, mut values) = (BTreeMap::new(), BTreeMap::new());
+        let (mut table, mut values) = (Table::new(Range::empty()), BTreeMap::new());
+        let mut outcomes = Outcomes::new();
+        let mut fail = |key: String, error| {
+            outcomes.insert(key.clone(), Some(Removal::Failed(ExportError::kv(&key, error))));
+        };
         let open: Vec<String> = self.open.keys().cloned().collect();
         for keys in open.chunks(MAX_BULK_GET_KEYS) {
-            if bytes > MAX_BYTES && !reads_all {
+            if bytes > MAX_BYTES && self.brake.is_none() {
                 break;
             }
-            let keys = keys.iter().cloned();
-            bulk::read(invocation, Namespace::Settings, invocation.budget, keys, |key, stored| {
-                let stored = match stored {
-                    Ok(stored) => stored,
-                    Err(mut error) => {
-                        // What was put back may be older than the table, so it is not left to a repair.
-                        if error.is_refusal() && self.open.get(&key) > Some(&0) {
-                            error.kind = ErrorKind::Refused;
-                        }
-                        let failed = Removal::Failed(ExportError::kv(&key, error));
-                        return self.decide([&key], &failed);
-                    }
-                };
-                let held = Held::read(stored.as_ref(), &invocation.config.environment);
-                all_held.insert(key.clone(), held);
-                if let Some(stored) = stored {
+            let (settings, keys) = (Namespace::Settings, keys.to_vec());
+            bulk::read(invocation, settings, invocation.budget, keys, |key, stored| match stored {
+                Ok(stored) => {
+                    let held = Held::read(stored.as_ref(), &invocation.config.environment);
+                    table.hold(KvKey::of_settings(&key), held);
+                    let Some(stored) = stored else { return };
                     bytes += stored.value.len();
                     if values.is_empty() || bytes <= MAX_BYTES {
                         values.insert(key, stored);
                     }
                 }
+                // What was put back may be older than the table, so it is not left to a repair.
+                Err(error) if error.is_refusal() && self.open[&key] > 0 => {
+                    fail(key, ServiceError { kind: ErrorKind::Refused, ..error });
+                }
+                Err(error) => fail(key, error),
             })
             .await;
         }
-        (all_held, values)
+        (table, values, outcomes)
     }
 
     /// Deletes orphans, and makes a pass. What is no orphan by that pass is put back; where the pass fails,
-    /// everything is. Returns the pass, and the keys that were put back.
+    /// everything is. Returns the pass, and what became of the orphans.
     async fn delete(
-        &mut self,
+        &self,
         orphans: BTreeMap<String, StoredValue>,
-        held: &BTreeMap<String, Held>,
+        held: Table,
         a_pass: Duration,
-    ) -> Result<(Table, BTreeSet<String>), ServiceError> {
+    ) -> (Result<Table, ServiceError>, Outcomes) {
         let deletes = orphans.iter().filter_map(|(key, stored)| {
-            let item = (**held.get(key)?.owner()?).clone().into();
+            let owner = held.owner_of(&KvKey::of_settings(key))?;
+            let item = IndexRef::clone(owner).into();
             Some(Delete { key: key.clone(), item, metadata: stored.metadata() })
         });
         let deletes = deletes.collect();
         let budget = self.invocation.budget;
-        let before = |time| budget.deadline.checked_sub(time).unwrap_or(budget.deadline);
-        let budget = Budget { deadline: before(a_pass + TIME_FOR_A_PUT_BACK), ..budget };
+        let pass_until = budget.deadline - TIME_FOR_A_PUT_BACK;
+        let budget = Budget { deadline: pass_until - a_pass, ..budget };
         let failures = bulk::delete(self.invocation, Namespace::Settings, budget, deletes).await;
-        let behind = look(self.invocation, Table::of_settings(held), |_| true);
-        let behind = tokio::time::timeout_at(before(TIME_FOR_A_PUT_BACK), behind).await;
+        let behind = look(self.invocation, held, |_| true);
+        let behind = tokio::time::timeout_at(pass_until, behind).await;
         let behind = behind.unwrap_or_else(|_| Err(ServiceError::out_of_time(Service::Table)));
+        let mut outcomes = Outcomes::new();
         let mut needed = Vec::new();
         for (key, stored) in orphans {
             let failure = failures.get(&key);
             let may_be_deleted = failure.is_none_or(|failure| failure.may_be_done);
             if may_be_deleted && !behind.as_ref().is_ok_and(|table| table.is_orphaned(&key)) {
                 needed.push(Pair { key, stored: Rc::new(stored), item: None });
-                continue;
+            } else {
+                let outcome = failure.map_or(Removal::Removed, |failure| failed(&key, failure));
+                outcomes.insert(key, Some(outcome));
             }
-            let outcome = failure.map_or(Removal::Removed, |failure| {
-                Removal::Failed(ExportError::kv(&key, failure.error.clone()))
-            });
-            self.decide([&key], &outcome);
         }
-        let restored = self.put_back(needed).await;
-        Ok((behind?, restored))
+        let unpassed = behind.as_ref().err().map(|error| Removal::Failed(error.clone().into()));
+        outcomes.extend(self.put_back(needed, unpassed).await);
+        (behind, outcomes)
     }
 
-    /// Puts values back as they were read. Returns the keys that KV has confirmed.
-    async fn put_back(&mut self, pairs: Vec<Pair>) -> BTreeSet<String> {
+    /// Puts values back as they were read. What KV confirms comes to `restored`.
+    async fn put_back(&self, pairs: Vec<Pair>, restored: Option<Removal>) -> Outcomes {
         // What was deleted has to be there again: a put-back waits as long as there is time.
         let budget = Budget::until(self.invocation.budget.deadline);
         let failures = bulk::put(self.invocation, Namespace::Settings, budget, pairs.clone()).await;
-        let mut restored = BTreeSet::new();
+        let mut outcomes = Outcomes::new();
         for Pair { key, .. } in pairs {
-            match failures.get(&key) {
+            let outcome = match failures.get(&key) {
                 None => {
                     warn!(key, "a deleted key is put back: the table needs it, or can't be read");
                     self.invocation.count(|stats| stats.deletes_restored += 1);
-                    restored.insert(key);
+                    restored.clone()
                 }
                 Some(failure) => {
                     error!(
@@ -243,65 +237,66 @@ impl<S: Services> Removing<'_, '_, S> {
                         "a deleted key could not be put back: re-export the index that needs it"
                     );
                     self.invocation.count(|stats| stats.put_backs_failed += 1);
-                    let error = ExportError::kv(&key, failure.error.clone());
-                    self.decide([&key], &Removal::Failed(error));
+                    Some(failed(&key, failure))
                 }
-            }
+            };
+            outcomes.insert(key, outcome);
         }
-        restored
+        outcomes
     }
 
-    /// Says what becomes of keys that were not deleted, and writes those that items ask for. Returns the keys
-    /// whose items have changed since the pass.
-    async fn write(&mut self, keys: BTreeSet<String>, table: &Table) -> Vec<String> {
+    /// Says what becomes of the keys that are undecided, and writes those that items ask for. Orphans are left to
+    /// the next round, if they may have one.
+    async fn write(&mut self, table: &Table, mut outcomes: Outcomes) -> Outcomes {
         let mut claimed: BTreeMap<ItemRef, BTreeSet<String>> = BTreeMap::new();
-        for name in keys {
-            let key = KvKey::of_settings(&*name);
-            match (table.verdict(&key), table.claim_of(&key)) {
-                // Left to the next round.
-                (Verdict::Orphaned, _) => continue,
+        let undecided = table.rows.iter().filter(|(key, _)| !outcomes.contains_key(&key.name));
+        for (key, row) in Vec::from_iter(undecided) {
+            let name = &key.name;
+            let outcome = match (table.verdict(key), &row.claim) {
+                (Verdict::Orphaned, _) if self.open[name] < MAX_REPEATS => continue,
+                (Verdict::Orphaned, _) => Removal::Failed(ExportError::StillChanging),
                 (Verdict::Withheld, _) => {
                     let pointers: Vec<String> =
-                        table.protectors(&key).into_iter().map(ToString::to_string).collect();
+                        table.protectors(key).into_iter().map(ToString::to_string).collect();
                     warn!(
                         key = name,
                         pointers = pointers.join(", "),
                         "a key that no item asks for stays: active aliases of these items point at it"
                     );
                     self.invocation.count(|stats| stats.deletes_withheld += 1);
+                    Removal::Stays
                 }
                 (Verdict::Rejected, None) => {
-                    let owner = table.owner_of(&key);
+                    let owner = row.held.owner();
                     error!(
                         key = name,
                         system_account_id = owner.map(|owner| &owner.account),
                         index_name = owner.map(|owner| &owner.name),
                         "a key that no item asks for stays: the item of its index can't be exported"
                     );
+                    Removal::Stays
                 }
-                (Verdict::Conflicting, _) | (_, None) => {}
+                (Verdict::Conflicting, _) | (_, None) => Removal::Stays,
                 (_, Some(claim)) => {
-                    claimed.entry(claim.item()).or_default().insert(name);
+                    claimed.entry(claim.item()).or_default().insert(name.clone());
                     continue;
                 }
-            }
-            self.decide([&name], &Removal::Stays);
+            };
+            outcomes.insert(name.clone(), Some(outcome));
         }
-        let writes =
-            claimed.iter().map(|(item, keys)| WriteItem::under(item.clone(), keys.clone()));
-        let writes = writes.collect();
+        let write = |(item, keys): (&ItemRef, &BTreeSet<String>)| {
+            WriteItem::under(item.clone(), keys.clone())
+        };
+        let writes = claimed.iter().map(write).collect();
         let written =
             write_items(self.invocation, Namespace::Settings, writes, self.api_keys).await;
-        let mut changed = Vec::new();
         for (item, keys) in claimed {
             for key in keys {
-                match removal_by_write(&written, &item, &key) {
-                    Some(outcome) => self.decide([&key], &outcome),
-                    None => changed.push(key),
-                }
+                let outcome = removal_by_write(&written, &item, &key);
+                outcomes.insert(key, outcome);
             }
         }
-        changed
+        outcomes
     }
 }
 
@@ -346,8 +341,8 @@ pub async fn look<S: Services>(
         for owner in owners {
             let item = items.get(&owner.key());
             let decoded = item.map(|item| Exportable::decode(owner, item, invocation.config));
-            let item = decoded.map(|it| it.map_or(Wants::Rejected, |_| Wants::Unmade));
-            table.resolve_owner(&owner.index, item);
+            let wants = decoded.map(|it| it.map_or(Wants::Rejected, |_| Wants::Unmade));
+            table.resolve_owner(&owner.index, wants);
         }
     }
     Ok(table)
@@ -361,7 +356,7 @@ pub async fn remove_query_configs<S: Services>(
     items: impl IntoIterator<Item = (ItemRef, Option<Metadata>)>,
     api_keys: &mut ApiKeys,
 ) -> BTreeMap<ItemRef, Removal> {
-    let mut outcomes = BTreeMap::new();
+    let mut removed = BTreeMap::new();
     let items = items.into_iter().filter(|(item, _)| check_key(&item.kv_key()).is_ok());
     for items in Vec::from_iter(items).chunks(READ_ITEMS) {
         let read = async || {
@@ -373,7 +368,7 @@ pub async fn remove_query_configs<S: Services>(
             Ok(there) => there,
             Err(error) => {
                 let failed = Removal::Failed(error.into());
-                outcomes.extend(items.iter().map(|(item, _)| (item.clone(), failed.clone())));
+                removed.extend(items.iter().map(|(item, _)| (item.clone(), failed.clone())));
                 continue;
             }
         };
@@ -393,19 +388,17 @@ pub async fn remove_query_configs<S: Services>(
             let key = item.kv_key();
             let outcome = match (failures.get(&key), &behind) {
                 _ if is_back(item) => removal_by_write(&written, item, &key),
-                (Some(failure), _) => {
-                    Some(Removal::Failed(ExportError::kv(&key, failure.error.clone())))
-                }
+                (Some(failure), _) => Some(failed(&key, failure)),
                 (None, Err(error)) => Some(Removal::Failed(error.clone().into())),
                 // It was there before, so its key was not deleted.
                 (None, Ok(_)) if there.contains(&item.key()) => None,
                 (None, Ok(_)) => Some(Removal::Removed),
             };
             let outcome = outcome.unwrap_or(Removal::Failed(ExportError::StillChanging));
-            outcomes.insert(item.clone(), outcome);
+            removed.insert(item.clone(), outcome);
         }
     }
-    outcomes
+    removed
 }
 
 #[cfg(test)]
@@ -422,25 +415,22 @@ mod tests {
     use serde_json::{Value, json};
     use std::cell::RefCell;
 
-    /// What became of each key, in a word.
-    type Words = BTreeMap<String, String>;
-
-    /// Removes keys of a batch, for which there is time.
-    async fn remove(fakes: &Fakes, keys: &[&str]) -> (Words, Stats) {
+    /// Removes keys of a batch, for which there is time. Returns what became of each, in a word.
+    async fn remove(fakes: &Fakes, keys: &[impl AsRef<str>]) -> (BTreeMap<String, String>, Stats) {
         remove_within(fakes, keys, TIME_LEFT, None).await
     }
 
     async fn remove_within(
         fakes: &Fakes,
-        keys: &[&str],
+        keys: &[impl AsRef<str>],
         time: Duration,
         brake: Option<Brake<'_>>,
-    ) -> (Words, Stats) {
+    ) -> (BTreeMap<String, String>, Stats) {
         let mut invocation = fakes.invocation(Source::Stream);
         invocation.budget.deadline = Instant::now() + time;
         invocation.budget.writes_until = Instant::now() + time / 2;
         let mut api_keys = ApiKeys::new(Fallback::Kv, time);
-        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let keys = keys.iter().map(|key| key.as_ref().to_owned()).collect();
         let removed = remove_keys(&invocation, keys, &mut api_keys, brake).await;
         let words = removed.into_iter().map(|(key, removal)| (key, word(&removal))).collect();
         (words, invocation.stats())
@@ -465,6 +455,9 @@ mod tests {
             Removal::Stays => "stays".to_owned(),
             Removal::Written(item) => format!("written for {item}"),
             Removal::Postponed => "held".to_owned(),
+            Removal::Failed(error) if error.is_own_fault() => {
+                format!("its fault: {}", Chain(error))
+            }
             Removal::Failed(error) => format!("failed: {}", Chain(error)),
         }
     }
@@ -490,9 +483,25 @@ mod tests {
         KvFault::Fails(kv_error(ErrorKind::Refused))
     }
 
+    /// A refusal of which the key is known.
+    fn refused_alone() -> KvFault {
+        KvFault::Fails(kv_error(ErrorKind::RefusedContent))
+    }
+
+    /// What the reads of the table meet where `item` is there each other time.
+    fn comes_and_goes((key, item): (ItemKey, Item)) -> Vec<TableChange> {
+        let change = |read| match read % 2 {
+            0 => TableChange::Put((key.clone(), item.clone())),
+            _ => TableChange::Remove(key.clone()),
+        };
+        (0..8).map(change).collect()
+    }
+
     const WRITTEN: &str = "written for a/j";
+    const CHANGING: &str = "failed: the item still changes after 3 writes";
     const UNPASSED: &str = "failed: settings table: Scan: down";
     const REFUSED: &str = "failed: key \"s\": Cloudflare KV: scripted";
+    const REFUSED_ALONE: &str = "its fault: key \"s\": Cloudflare KV: scripted";
 
     #[tokio::test(start_paused = true)]
     async fn each_row_of_the_table() {
@@ -506,6 +515,8 @@ mod tests {
         let broken_claimant =
             || index_item("j", &json!({"shop_id": {"S": "s"}, "index_endpoint": null}));
         let moved = || index_item("gone", &shop("t"));
+        let own_pointer = || index_item("gone", &json!({"read_alias": {"S": "s"}}));
+        let owner_named = || vec![moved(), pointer("a-gone")];
         // What KV holds, and the table; what becomes of it, and how many deletes are withheld.
         for (name, held, items, expected, withheld) in [
             ("no item", ours(), vec![], "removed", 0),
@@ -514,6 +525,9 @@ mod tests {
             ("a broken item asks for it", ours(), vec![broken_claimant()], "stays", 0),
             ("an alias names the key", ours(), vec![pointer("s")], "stays", 1),
             ("an alias names its owner", ours(), vec![pointer("a-gone")], "stays", 1),
+            ("an alias of its owner's names it", ours(), vec![own_pointer()], "removed", 0),
+            ("an alias names an owner with an item", ours(), owner_named(), "removed", 0),
+            ("an alias names something else", ours(), vec![pointer("a-other")], "removed", 0),
             ("an item asks, and an alias", ours(), vec![claimant(), pointer("s")], WRITTEN, 0),
             ("the owner can't be exported", ours(), vec![broken()], "stays", 0),
             ("nothing", None, vec![], "stays", 0),
@@ -543,19 +557,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_something_fails_nothing_is_deleted() {
-        let no_api_key = "failed: no API key from cell \"cell\", and KV holds none of this index \
+        let no_api_key = "its fault: no API key from cell \"cell\", and KV holds none of this index \
             to use again: API keys service: scripted";
         let no_time = "failed: too little time is left for a delete and the pass after it";
-        let (fails, claimed) = (TableChange::Fails, TableChange::Put(claimant()));
-        for (name, kv_fault, change, api_key_faults, seconds, expected) in [
-            ("KV can't be read", Some(refused()), None, 0, 300, REFUSED),
-            ("the pass fails", None, Some(fails), 0, 300, UNPASSED),
-            ("no time for a pass after it", None, None, 0, 4, no_time),
-            ("its claimant has no API key", None, Some(claimed), 4, 300, no_api_key),
+        let (fails, claimed) = (vec![TableChange::Fails], vec![TableChange::Put(claimant())]);
+        let comes_and_goes = comes_and_goes(claimant());
+        for (name, kv_fault, changes, api_key_faults, seconds, expected) in [
+            ("KV can't be read", Some(refused()), vec![], 0, 300, REFUSED),
+            ("KV refuses this read", Some(refused_alone()), vec![], 0, 300, REFUSED_ALONE),
+            ("the pass fails", None, fails, 0, 300, UNPASSED),
+            ("no time for a pass after it", None, vec![], 0, 4, no_time),
+            ("its claimant has no API key", None, claimed, 4, 300, no_api_key),
+            ("its claimant is gone at each write", None, comes_and_goes, 0, 300, CHANGING),
         ] {
             let fakes = with_key();
             fakes.kv.faults.then(kv_fault);
-            fakes.table.changes.then(change);
+            fakes.table.changes.then(changes);
             fakes.api_keys.faults.then((0..api_key_faults).map(|_| down()));
             let before = fakes.kv.held.borrow().clone();
             let time = Duration::from_secs(seconds);
@@ -578,11 +595,14 @@ mod tests {
         let points = || vec![TableChange::Put(pointer("s"))];
         let fails = || vec![TableChange::Fails];
         let delete_hangs = vec![KvFault::IsDoneAndHangs];
+        let unread_again = vec![done(), done(), refused_alone()];
+        let alias_comes_and_goes = comes_and_goes(pointer("s"));
+        let mut alias_stays_at_last = comes_and_goes(pointer("s"));
+        alias_stays_at_last.truncate(5);
         let hung = "failed: settings table: the invocation's time is up";
         let lost = "failed: key \"s\": Cloudflare KV: scripted";
         let (gone, held): (&[&str], &[&str]) = (&[], &["s"]);
         for (name, passes, faults, expected, keys, counted) in [
-            ("as before", vec![], vec![], "removed", gone, (0, 0, 0)),
             ("asked for", put(), vec![], WRITTEN, held, (0, 1, 0)),
             ("withheld", points(), vec![], "stays", held, (1, 1, 0)),
             ("it fails", fails(), vec![], UNPASSED, held, (0, 1, 0)),
@@ -594,6 +614,10 @@ mod tests {
             ("a put-back after writes end", points(), slow, "stays", held, (1, 1, 0)),
             ("a refused put-back", put(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
             ("it fails, refused", fails(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
+            // What was put back may be older than the table, so it is not parked.
+            ("put back, and unreadable", points(), unread_again, REFUSED, held, (0, 1, 0)),
+            ("an alias, each time", alias_comes_and_goes, vec![], CHANGING, held, (0, 3, 0)),
+            ("an alias, at last", alias_stays_at_last, vec![], "stays", held, (1, 3, 0)),
         ] {
             let fakes = with_key();
             let before = fakes.kv.held.borrow().clone();
@@ -607,59 +631,6 @@ mod tests {
             assert_eq!(counts(&stats), counted, "{name}");
             let is_as_read = *fakes.kv.held.borrow() == before;
             assert_eq!(is_as_read, keys == held && expected != WRITTEN, "{name}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_that_changes_with_each_read_fails_after_three_repeats() {
-        let put = TableChange::Put;
-        let remove_item = |(key, _)| TableChange::Remove(key);
-        let alias = || [remove_item(pointer("s")), put(pointer("s"))];
-        let claim = || [put(claimant()), remove_item(claimant())];
-        let four = |changes: &dyn Fn() -> [TableChange; 2]| [(); 4].map(|()| changes());
-        for (name, changes, counted) in [
-            ("an alias, there after each delete", four(&alias), (0, 3, 0)),
-            ("a claimant, gone at each write", four(&claim), (0, 0, 0)),
-        ] {
-            let fakes = with_key();
-            fakes.table.changes.then(changes.into_iter().flatten());
-            let (words, stats) = remove(&fakes, &["s"]).await;
-            assert_eq!(words["s"], "failed: the item still changes after 3 writes", "{name}");
-            assert_eq!(counts(&stats), counted, "{name}");
-            assert_eq!(fakes.kv.keys(), ["s"], "{name}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_that_keeps_changing_keeps_no_other_from_being_removed() {
-        let fakes = Fakes::new();
-        let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
-        fakes.kv.hold_entry("s", &entry("gone", &value));
-        fakes.kv.hold_entry("t", &entry("gone", &value));
-        let (key, item) = pointer("s");
-        let alias =
-            || [TableChange::Remove(key.clone()), TableChange::Put((key.clone(), item.clone()))];
-        fakes.table.changes.then([(); 4].into_iter().flat_map(|()| alias()));
-        let (words, _) = remove(&fakes, &["s", "t"]).await;
-        assert_eq!(words["s"], "failed: the item still changes after 3 writes");
-        assert_eq!(words["t"], "removed");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_put_back_and_cannot_be_read_again_is_not_parked() {
-        let refused = || KvFault::Fails(kv_error(ErrorKind::RefusedContent));
-        for (name, requests_before, is_parked) in [("at first", 0, true), ("put back", 3, false)] {
-            let fakes = with_key();
-            fakes.table.changes.then_nothing(1);
-            fakes.table.changes.then([TableChange::Put(pointer("s"))]);
-            fakes.kv.faults.then_nothing(requests_before);
-            fakes.kv.faults.then([refused()]);
-            let invocation = fakes.invocation(Source::Stream);
-            let mut api_keys = ApiKeys::new(Fallback::Kv, TIME_LEFT);
-            let keys = ["s".to_owned()].into();
-            let removed = remove_keys(&invocation, keys, &mut api_keys, None).await;
-            let Removal::Failed(error) = &removed["s"] else { panic!("{name}: {removed:?}") };
-            assert_eq!(error.is_own_fault(), is_parked, "{name}");
         }
     }
 
@@ -687,17 +658,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_value_that_does_not_fit_memory_is_left_to_the_next_round() {
         let unread = "failed: key \"t\": Cloudflare KV: scripted";
+        let points = vec![TableChange::Put(pointer("t"))];
+        let comes_and_goes = comes_and_goes(pointer("s"));
         for (name, changes, faults, expected, counted) in [
-            ("removed", vec![], vec![], ["removed"; 2], (0, 0, 0)),
-            (
-                "withheld",
-                vec![TableChange::Put(pointer("t"))],
-                vec![],
-                ["removed", "stays"],
-                (1, 0, 0),
-            ),
-            ("the pass fails", vec![TableChange::Fails], vec![], [UNPASSED; 2], (0, 1, 0)),
+            ("withheld", points, vec![], ["removed", "stays"], (1, 0, 0)),
             ("it can't be read", vec![], vec![refused()], ["removed", unread], (0, 0, 0)),
+            ("the other changes", comes_and_goes, vec![], [CHANGING, "removed"], (0, 3, 0)),
         ] {
             let fakes = Fakes::new();
             let value = json!({"x": "x".repeat(9 * 1024 * 1024)});
@@ -721,8 +687,7 @@ mod tests {
             true
         };
         let large = json!({"x": "x".repeat(17 * 1024 * 1024)});
-        let names: Vec<String> = (0..102).map(|number| format!("s{number:03}")).collect();
-        let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+        let keys: Vec<String> = (0..102).map(|number| format!("s{number:03}")).collect();
         for (name, brake, failing_pass, requests, expected) in [
             ("no brake", None, None, &[100, 1, 100, 1, 101][..], "removed"),
             ("a brake", Some(&brake as Brake<'_>), None, &[100, 2, 1, 100, 1, 101], "removed"),
@@ -731,7 +696,7 @@ mod tests {
         ] {
             let fakes = Fakes::new();
             keys.iter().for_each(|key| fakes.kv.hold_entry(key, &entry(key, &json!({}))));
-            fakes.kv.hold_entry(keys[0], &entry("large", &large));
+            fakes.kv.hold_entry(&keys[0], &entry("large", &large));
             if let Some(pass) = failing_pass {
                 fakes.table.changes.then_nothing(pass - 1);
                 fakes.table.changes.then([TableChange::Fails]);
@@ -739,7 +704,7 @@ mod tests {
             let (words, _) = remove_within(&fakes, &keys, TIME_LEFT, brake).await;
             let sizes: Vec<usize> = fakes.kv.requests.borrow().iter().map(Vec::len).collect();
             assert_eq!(sizes, requests, "{name}");
-            assert!(keys.iter().all(|key| words[*key] == expected), "{name}: {words:?}");
+            assert!(keys.iter().all(|key| words[key] == expected), "{name}: {words:?}");
         }
         assert_eq!(*told.borrow(), [102, 101]);
     }
@@ -747,14 +712,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_items_of_many_owners_are_read_in_hundreds() {
         let fakes = Fakes::new();
-        let names: Vec<String> = (0..150).map(|number| number.to_string()).collect();
-        for name in &names {
-            fakes.kv.hold_entry(&format!("s{name}"), &entry(name, &json!({})));
-            fakes.table.put(index_item(name, &shop(&format!("t{name}"))));
+        for name in (0..150).map(|number| number.to_string()) {
+            fakes.kv.hold_entry(&format!("s{name}"), &entry(&name, &json!({})));
+            fakes.table.put(index_item(&name, &shop("t")));
         }
-        let keys = fakes.kv.keys();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let (words, stats) = remove(&fakes, &keys).await;
+        let (words, stats) = remove(&fakes, &fakes.kv.keys()).await;
         assert!(words.values().all(|word| word == "removed"), "{words:?}");
         assert_eq!(stats.table_requests, 2 * (8 + 2), "two passes");
     }
@@ -779,18 +741,17 @@ mod tests {
         let fails = || TableChange::Fails;
         let key = config.kv_key();
         let unread = "failed: settings table: BatchGetItem: down";
-        let changing = "failed: the item still changes after 3 writes";
         let written = "written for a/i \"q\"";
         let refusal = format!("failed: key {key:?}: Cloudflare KV: scripted");
         // What happens to the table with each read, and to KV; what becomes of it, and what KV holds.
         for (name, changes, fault, expected, held) in [
             ("gone", vec![], None, "removed", None),
             ("there, and then the read fails", vec![put(), fails()], None, unread, Some(1)),
-            ("there, and then gone", vec![put(), gone()], None, changing, Some(1)),
+            ("there, and then gone", vec![put(), gone()], None, CHANGING, Some(1)),
             ("there", vec![put()], None, written, Some(2)),
             ("back after the delete", vec![gone(), put()], None, written, Some(2)),
             ("back, and can't be exported", vec![gone(), broken()], None, "stays", None),
-            ("back, and gone again", vec![gone(), put(), gone()], None, changing, None),
+            ("back, and gone again", vec![gone(), put(), gone()], None, CHANGING, None),
             ("the first read fails", vec![fails()], None, unread, Some(1)),
             ("the second read fails", vec![gone(), fails()], None, unread, None),
             ("the delete fails", vec![], Some(refused()), &refusal, Some(1)),
