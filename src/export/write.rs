@@ -378,10 +378,9 @@ mod tests {
     use super::*;
     use crate::export::api_keys::Fallback;
     use crate::export::fakes::{
-        Fakes, Keys, KvFault, TIME_LEFT, TableChange, index_item, item, pixel, settings_of, shop,
+        Fakes, KvFault, TIME_LEFT, TableChange, index_item, pixel, settings_of, shop,
     };
-    use crate::index::IndexRef;
-    use crate::ports::{ApiKeyError, Cause, KvError};
+    use crate::ports::{Cause, KvError};
     use serde_json::{Value, json};
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -562,18 +561,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_that_could_not_be_written_for_the_later_item_is_not_the_earlier_ones() {
-        let fakes = Fakes::new();
-        let items = rivals(&fakes, ["i", "j"]);
-        let unsuccessful = || KvFault::ListsAsUnsuccessful(Keys::Named(&["s"]));
-        fakes.kv.faults.then((0..4).map(|_| unsuccessful()));
-        let written = write(&fakes, Source::Stream, items).await;
-        assert_eq!(fate(&written, "i"), "written");
-        assert!(fate(&written, "j").starts_with("failed"));
-        assert_eq!(fakes.kv.keys(), ["a-i", "a-j"]);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_key_for_which_two_items_come_to_ask_meanwhile_is_once_in_a_request() {
         let fakes = Fakes::new();
         let names: Vec<String> = (0..=READ_ITEMS).map(|number| format!("i{number:03}")).collect();
@@ -608,27 +595,6 @@ mod tests {
             assert_eq!(fate(&written, "i"), expected, "{name}");
             assert_eq!(names(&written.keys), keys, "{name}");
             assert_eq!(written.may_have_written, may_have_written, "{name}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_item_without_an_api_key_is_not_written_and_takes_no_other_down() {
-        let refused = ApiKeyError::Refused(Cause::new("403"));
-        let failed =
-            "failed: no API key from cell \"cell\", and KV holds none of this index to use again";
-        for (error, expected) in
-            [(ApiKeyError::NotFound, "rejected: system_account_id"), (refused, failed)]
-        {
-            let fakes = Fakes::new();
-            let other = ItemRef::from(IndexRef::parse("b", "i").unwrap());
-            fakes.table.put(index_item("i", &json!({})));
-            fakes.table.put(item(&other, &json!({"index_endpoint": {"S": "https://h"}})));
-            fakes.api_keys.faults.then([error]);
-            let items = [settings_of("i"), other.clone()].map(WriteItem::new);
-            let written = write(&fakes, Source::Stream, items.into()).await;
-            assert!(fate(&written, "i").starts_with(expected));
-            assert_eq!(written.fate(&other), Fate::Written);
-            assert_eq!(fakes.kv.keys(), ["b-i"]);
         }
     }
 
