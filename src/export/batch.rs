@@ -121,8 +121,8 @@ pub async fn export_batch<S: Services>(
     let (settings, query_configs): (Vec<_>, Vec<_>) =
         items.into_iter().partition(|item| item.last.item.query.is_none());
     let (mut outcomes, of_query_configs) = tokio::join!(
-        export_settings(invocation, &settings, flood),
-        export_query_configs(invocation, &query_configs),
+        export_items(invocation, Namespace::Settings, &settings, flood),
+        export_items(invocation, Namespace::QueryConfigs, &query_configs, flood),
     );
     outcomes.extend(of_query_configs);
     for item in settings.iter().chain(&query_configs) {
@@ -146,94 +146,104 @@ pub async fn export_batch<S: Services>(
 /// What became of each item.
 type Outcomes = BTreeMap<ItemRef, Outcome>;
 
-async fn export_settings<S: Services>(
+/// Writes the items of a namespace, and removes what they leave behind.
+async fn export_items<S: Services>(
     invocation: &Invocation<'_, S>,
+    namespace: Namespace,
     items: &[BatchItem],
     flood: &Flood,
 ) -> Outcomes {
     let mut api_keys = ApiKeys::new(Fallback::Kv, invocation.budget.api_keys);
     let writes = items.iter().map(BatchItem::write).collect();
-    let written = write_items(invocation, Namespace::Settings, writes, &mut api_keys).await;
-    let mut outcomes = outcomes_of_write(items, &written);
+    let written = write_items(invocation, namespace, writes, &mut api_keys).await;
+    let of_write = |last: &RecordedChange| (last.item.clone(), outcome_of_write(last, &written));
+    let mut outcomes: Outcomes = items.iter().map(|item| of_write(&item.last)).collect();
     let exported = items.iter().map(|item| &item.last);
     let exported: Vec<&RecordedChange> =
         exported.filter(|last| outcomes[&last.item] == Outcome::Exported).collect();
-    let gone = exported
-        .iter()
-        .filter(|last| last.change == Change::Remove && written.fate(&last.item) != Fate::Written);
-    let gone: BTreeSet<&ItemRef> = gone.map(|last| &last.item).collect();
-    let (waiting, unread) = keys_to_remove(invocation, &exported, &gone, &written).await;
-    outcomes.extend(unread);
-    let keys = waiting.keys().cloned().collect();
-    let (up_to, now) = (invocation.config.removals_up_to, invocation.services.now());
-    let brake = |owners: &BTreeSet<Rc<IndexRef>>| flood.lets_through(owners, up_to, now);
-    for (key, removal) in remove_keys(invocation, keys, &mut api_keys, Some(&brake)).await {
+    let removals = match namespace {
+        Namespace::Settings => {
+            remove_settings(invocation, &exported, &written, flood, &mut api_keys).await
+        }
+        Namespace::QueryConfigs => {
+            let gone = exported.iter().map(|last| &last.item).filter(|item| {
+                let is_taken = written.winners.contains_key(&item.kv_key());
+                written.fate(item) != Fate::Written && !is_taken
+            });
+            let gone: BTreeMap<ItemRef, _> = gone.map(|item| (item.clone(), None)).collect();
+            remove_query_configs(invocation, gone, &mut api_keys).await.into_iter().collect()
+        }
+    };
+    for (item, removal) in removals {
         let outcome = match removal {
             Removal::Removed | Removal::Stays | Removal::Written(_) => continue,
             Removal::Postponed => Outcome::Postponed,
             Removal::Failed(error) => Outcome::Failed(error),
         };
-        for &item in &waiting[&key] {
-            // An item that stays is exported; the shop id that it gave up is a repair's.
-            if outcome == Outcome::Postponed && !gone.contains(item) {
-                continue;
-            }
-            // A failure that another try may help wins over the others.
-            let had = outcomes.get(item);
-            if !matches!(had, Some(Outcome::Failed(error)) if !error.is_own_fault()) {
-                outcomes.insert(item.clone(), outcome.clone());
-            }
+        // A failure that another try may help wins over the others.
+        let had = outcomes.get(&item);
+        if !matches!(had, Some(Outcome::Failed(error)) if !error.is_own_fault()) {
+            outcomes.insert(item, outcome);
         }
     }
-    report_held(&outcomes, up_to);
-    let lags = lags(items, &outcomes, invocation.services.now());
-    invocation.count(|stats| stats.settings_lag_ms = lags);
+    report_held(&outcomes, invocation.config.removals_up_to);
+    // From each change in the table, which its record tells to the second, to the end of its export.
+    let end = invocation.services.now();
+    let exported = items.iter().filter(|item| outcomes[&item.last.item] == Outcome::Exported);
+    let lags = at_most_100(exported.filter_map(|item| item.age(end)));
+    invocation.count(|stats| match namespace {
+        Namespace::Settings => stats.settings_lag_ms = lags,
+        Namespace::QueryConfigs => stats.query_config_lag_ms = lags,
+    });
     outcomes
 }
 
-/// Returns what the write made of the items. Exported ones may have left keys to remove.
-fn outcomes_of_write(items: &[BatchItem], written: &Written) -> Outcomes {
-    let outcome = |RecordedChange { item, change, .. }: &RecordedChange| {
-        let outcome = match (written.fate(item), change) {
-            (Fate::Absent, Change::Malformed(rejection)) => Outcome::Rejected(rejection.clone()),
-            // Whether the item of a REMOVE is there is the removal's to find out. One that went when it was
-            // written has a REMOVE of its own.
-            (Fate::Written | Fate::Absent, _)
-            | (Fate::Failed(ExportError::Table(_)), Change::Remove) => Outcome::Exported,
-            (Fate::Rejected(rejection), _) => Outcome::Rejected(rejection),
-            (Fate::Failed(error), _) => Outcome::Failed(error),
-        };
-        (item.clone(), outcome)
-    };
-    items.iter().map(|item| outcome(&item.last)).collect()
+/// Returns what the write made of an item. Where that is exported, keys may be left to remove.
+fn outcome_of_write(
+    RecordedChange { item, change, .. }: &RecordedChange,
+    written: &Written,
+) -> Outcome {
+    match (written.fate(item), change) {
+        (Fate::Absent, Change::Malformed(rejection)) => Outcome::Rejected(rejection.clone()),
+        // Whether the item of a REMOVE is there is the removal's to find out. One that went when it was written
+        // has a REMOVE of its own.
+        (Fate::Written | Fate::Absent, _)
+        | (Fate::Failed(ExportError::Table(_)), Change::Remove) => Outcome::Exported,
+        (Fate::Rejected(rejection), _) => Outcome::Rejected(rejection),
+        (Fate::Failed(error), _) => Outcome::Failed(error),
+    }
 }
 
-/// Returns the keys to remove, each with the items that wait for that, and the outcomes of items about which KV
-/// can't be read.
-async fn keys_to_remove<'a, S: Services>(
+/// Removes the settings keys that exported items leave behind. Returns what became of them, for each item that
+/// had them.
+async fn remove_settings<S: Services>(
     invocation: &Invocation<'_, S>,
-    exported: &[&'a RecordedChange],
-    gone: &BTreeSet<&'a ItemRef>,
-    written: &'a Written,
-) -> (BTreeMap<String, BTreeSet<&'a ItemRef>>, Outcomes) {
+    exported: &[&RecordedChange],
+    written: &Written,
+    flood: &Flood,
+    api_keys: &mut ApiKeys,
+) -> Vec<(ItemRef, Removal)> {
+    let gone = exported
+        .iter()
+        .filter(|last| last.change == Change::Remove && written.fate(&last.item) != Fate::Written);
     let mut seen = BTreeSet::new();
-    let leads = exported.iter().filter(|last| gone.contains(&last.item) && !last.has_old_image);
-    let leads = leads.map(|last| last.item.kv_key());
+    let leads = gone.clone().filter(|last| !last.has_old_image).map(|last| last.item.kv_key());
     let leads = leads.filter(|key| check_key(key).is_ok() && seen.insert(key.clone()));
     let held = bulk::read_settings(invocation, invocation.budget, leads).await;
-    let mut unread = Outcomes::new();
+    let gone: BTreeSet<&ItemRef> = gone.map(|last| &last.item).collect();
     let left_behind = written.left_behind.iter().map(|(key, item)| (key.clone(), item));
     let mut keys: Vec<(String, &ItemRef)> = left_behind.collect();
     for last in exported {
         keys.extend(last.shop_ids.iter().map(|shop_id| (shop_id.clone(), &last.item)));
     }
-    for &item in gone {
+    let mut removals = Vec::new();
+    for &item in &gone {
         let key = item.kv_key();
         match held.get(&key) {
             // The key stays: it leads to the shop id.
             Some(Err(error)) => {
                 let error = ExportError::kv(&key, error.clone());
-                unread.insert(item.clone(), Outcome::Failed(error));
+                removals.push((item.clone(), Removal::Failed(error)));
                 continue;
             }
             Some(Ok(Some(held))) if held.index == item.index => {
@@ -248,37 +258,16 @@ async fn keys_to_remove<'a, S: Services>(
     for (key, item) in keys.into_iter().filter(|(key, _)| !written.winners.contains_key(key)) {
         waiting.entry(key).or_default().insert(item);
     }
-    (waiting, unread)
-}
-
-async fn export_query_configs<S: Services>(
-    invocation: &Invocation<'_, S>,
-    items: &[BatchItem],
-) -> Outcomes {
-    let mut api_keys = ApiKeys::new(Fallback::Nothing, Duration::ZERO);
-    let writes = items.iter().map(BatchItem::write).collect();
-    let written = write_items(invocation, Namespace::QueryConfigs, writes, &mut api_keys).await;
-    let mut outcomes = outcomes_of_write(items, &written);
-    let gone = outcomes.iter().filter(|(item, outcome)| {
-        let is_done = **outcome == Outcome::Exported && written.fate(item) != Fate::Written;
-        is_done && !written.winners.contains_key(&item.kv_key())
-    });
-    let gone: Vec<_> = gone.map(|(item, _)| (item.clone(), None)).collect();
-    for (item, removal) in remove_query_configs(invocation, gone, &mut api_keys).await {
-        if let Removal::Failed(error) = removal {
-            outcomes.insert(item, Outcome::Failed(error));
-        }
+    let (up_to, now) = (invocation.config.removals_up_to, invocation.services.now());
+    let brake = |owners: &BTreeSet<Rc<IndexRef>>| flood.lets_through(owners, up_to, now);
+    let keys = waiting.keys().cloned().collect();
+    for (key, removal) in remove_keys(invocation, keys, api_keys, Some(&brake)).await {
+        // An item that stays is exported; the shop id that it gave up is a repair's.
+        let items = waiting[&key].iter();
+        let items = items.filter(|item| removal != Removal::Postponed || gone.contains(*item));
+        removals.extend(items.map(|&item| (item.clone(), removal.clone())));
     }
-    let lags = lags(items, &outcomes, invocation.services.now());
-    invocation.count(|stats| stats.query_config_lag_ms = lags);
-    outcomes
-}
-
-/// Returns the time from each change in the table to the end of its export. The record tells the former to the
-/// second.
-fn lags(items: &[BatchItem], outcomes: &Outcomes, end: SystemTime) -> Vec<Duration> {
-    let exported = items.iter().filter(|item| outcomes[&item.last.item] == Outcome::Exported);
-    at_most_100(exported.filter_map(|item| item.age(end)))
+    removals
 }
 
 fn count_outcomes(stats: &mut Stats, outcomes: &[RecordOutcome]) {
@@ -447,8 +436,8 @@ mod tests {
             unknown,
             record(&j, "REMOVE", json!({})),
             upsert(&config, "c", 999_999_997),
-            upsert(&i, "2", 999_999_999),
             upsert(&j, "3", 999_999_998),
+            upsert(&i, "2", 999_999_999),
         ];
         let (outcomes, stats) = export(&fakes, records).await;
         let expected =
@@ -457,7 +446,8 @@ mod tests {
         assert_eq!((stats.records, stats.exported, stats.skipped, stats.rejected), (7, 5, 1, 1));
         let mut requests = fakes.kv.requests.borrow().clone();
         requests.sort();
-        assert_eq!(requests, [vec!["a-i".to_owned(), "a-j".to_owned()], vec![config.kv_key()]]);
+        // The later record's item comes last, and so has the keys for which both ask.
+        assert_eq!(requests, [vec!["a-j".to_owned(), "a-i".to_owned()], vec![config.kv_key()]]);
         for (key, id, time) in
             [("a-i", "2", "2001-09-09T01:46:39Z"), ("a-j", "3", "2001-09-09T01:46:38Z")]
         {
@@ -467,17 +457,6 @@ mod tests {
         }
         assert_eq!(stats.settings_lag_ms, [1, 2].map(Duration::from_secs));
         assert_eq!(stats.query_config_lag_ms, [Duration::from_secs(3)]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_item_of_the_later_record_has_a_key_for_which_two_ask() {
-        for order in [["i", "j"], ["j", "i"]] {
-            let fakes = Fakes::new();
-            let new = json!({"NewImage": image(&shop("s"))});
-            let records = order.map(|name| record(&settings_of(name), "INSERT", new.clone()));
-            export(&fakes, records.into()).await;
-            assert_eq!(fakes.kv.value("s")["index_name"], order[1]);
-        }
     }
 
     #[tokio::test(start_paused = true)]

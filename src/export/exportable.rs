@@ -52,14 +52,15 @@ impl Exportable {
     }
 
     /// Returns the value, with the API key that was found for it.
-    pub fn value(self, api_keys: &ApiKeys) -> Result<String, NotExportable> {
-        let (settings, owner) = match self.content {
-            Content::Settings(settings, owner) => (settings, owner),
-            Content::QueryConfig(value) => return Ok(value),
-        };
-        let value = settings.value(api_keys.get(&owner, &self.item.index)?);
-        check_value_size(value.len()).map_err(Rejection::over_limit("(value)"))?;
-        Ok(value)
+    pub fn value(&self, api_keys: &ApiKeys) -> Result<String, NotExportable> {
+        match &self.content {
+            Content::QueryConfig(value) => Ok(value.clone()),
+            Content::Settings(settings, owner) => {
+                let value = settings.value(api_keys.get(owner, &self.item.index)?);
+                check_value_size(value.len()).map_err(Rejection::over_limit("(value)"))?;
+                Ok(value)
+            }
+        }
     }
 
     /// Returns the settings, whose value takes an API key, and the account whose API key it is.

@@ -9,7 +9,7 @@ use super::error::{ExportError, log_rejected};
 use super::invocation::Invocation;
 use super::remove::{Removal, remove_keys, remove_query_configs};
 use super::table::read_page;
-use super::write::{Fate, WriteItem, Written, write_items};
+use super::write::{Fate, WriteItem, write_items};
 use crate::index::{IndexRef, ItemRef};
 use crate::item::Rejection;
 use crate::kv::Namespace;
@@ -97,26 +97,16 @@ pub async fn re_export<S: Services>(
             return Err(ReExportError::Incomplete { index, error, partly_written });
         }
     }
-    let report = finish(invocation, request, written, &mut api_keys).await;
-    report.map_err(|error| ReExportError::Incomplete { index, error, partly_written: true })
-}
-
-/// Removes what the write of the settings left behind, and exports the query configs if asked for.
-async fn finish<S: Services>(
-    invocation: &Invocation<'_, S>,
-    request: &ReExport,
-    written: Written,
-    api_keys: &mut ApiKeys,
-) -> Result<ReExportReport, ExportError> {
-    let index = request.index.clone();
+    let incomplete =
+        |error| ReExportError::Incomplete { index: index.clone(), error, partly_written: true };
     let mut keys: BTreeSet<String> = written.keys.into_keys().collect();
     let left_behind = written.left_behind.into_keys().collect();
-    for (key, removal) in remove_keys(invocation, left_behind, api_keys, None).await {
+    for (key, removal) in remove_keys(invocation, left_behind, &mut api_keys, None).await {
         match removal {
             Removal::Written(claimant) if claimant.index == index => {
                 keys.insert(key);
             }
-            Removal::Failed(error) => return Err(error),
+            Removal::Failed(error) => return Err(incomplete(error)),
             Removal::Removed | Removal::Stays | Removal::Postponed | Removal::Written(_) => {}
         }
     }
@@ -125,7 +115,8 @@ async fn finish<S: Services>(
     settings_keys.sort_by_key(|key| *key == index_id);
     let mut query_configs = QueryConfigCounts::default();
     if request.include_query_configs {
-        query_configs = re_export_query_configs(invocation, &index, api_keys).await?;
+        let exported = re_export_query_configs(invocation, &index, &mut api_keys).await;
+        query_configs = exported.map_err(incomplete)?;
     }
     let outcome = match (invocation.config.dry_run, settings_keys.is_empty()) {
         (true, _) => ReExportOutcome::DryRun,

@@ -124,16 +124,22 @@ pub async fn write_items<S: Services>(
         table: Ok(()),
         written: Written::default(),
     };
-    let mut items = items.into_iter().peekable();
-    while items.peek().is_some() {
-        let mut drafts = Vec::new();
-        let mut bytes = 0;
-        while bytes < MAX_BYTES && items.peek().is_some() {
+    let mut items = items.into_iter();
+    while items.len() > 0 {
+        let (mut drafts, mut bytes) = (Vec::new(), 0);
+        while bytes < MAX_BYTES && items.len() > 0 {
             let new = writing.draft_all(items.by_ref().take(READ_ITEMS).collect()).await;
             bytes += new.iter().map(|draft| draft.stored.body_bytes()).sum::<usize>();
             drafts.extend(new);
         }
-        writing.write(drafts).await;
+        for _ in 0..MAX_PUTS {
+            writing.give_contested_keys_to_the_last(&mut drafts);
+            let put = writing.put(drafts).await;
+            drafts = writing.read_again(put).await;
+        }
+        for draft in drafts {
+            writing.fail(draft, ExportError::StillChanging);
+        }
     }
     writing.written
 }
@@ -178,9 +184,8 @@ impl<S: Services> Writing<'_, '_, S> {
     async fn first_read(&mut self, writes: &[WriteItem]) -> BTreeMap<ItemKey, Item> {
         let invocation = self.invocation;
         let until = self.until(invocation.budget.first_read);
-        let table = self.table.clone();
         let read = async {
-            table?;
+            self.table.clone()?;
             read_items(invocation, until, writes.iter().map(|write| write.item.key())).await
         };
         let owners = std::mem::take(&mut self.owners);
@@ -199,12 +204,10 @@ impl<S: Services> Writing<'_, '_, S> {
 
     /// Returns the draft of an item, if it can be exported with the API keys that are known.
     fn draft(&mut self, write: WriteItem, item: Result<Exportable, Rejection>) -> Option<Draft> {
-        let exported = item.map_err(NotExportable::from).and_then(|item| {
-            let keys = item.keys.clone();
-            Ok((keys, item.value(self.api_keys)?))
-        });
+        let exported = item.map_err(NotExportable::from);
+        let exported = exported.and_then(|item| Ok((item.value(self.api_keys)?, item.keys)));
         let fate = match exported {
-            Ok((mut keys, value)) => {
+            Ok((value, mut keys)) => {
                 keys.retain(|key| write.only.as_ref().is_none_or(|only| only.contains(key)));
                 let metadata =
                     self.invocation.metadata(&write.item.index, write.changed_at.clone());
@@ -228,21 +231,6 @@ impl<S: Services> Writing<'_, '_, S> {
         self.written.fates.insert(item, fate);
     }
 
-    /// Puts the drafts, and follows their items.
-    async fn write(&mut self, mut drafts: Vec<Draft>) {
-        for _ in 0..MAX_PUTS {
-            if drafts.is_empty() {
-                return;
-            }
-            self.give_contested_keys_to_the_last(&mut drafts);
-            let put = self.put(drafts).await;
-            drafts = self.read_again(put).await;
-        }
-        for draft in drafts {
-            self.fail(draft, ExportError::StillChanging);
-        }
-    }
-
     /// Notes that KV may hold something else than the table of an item that was put.
     fn fail(&mut self, Draft { write, .. }: Draft, error: ExportError) {
         self.written.keys.retain(|_, item| *item != write.item);
@@ -253,18 +241,17 @@ impl<S: Services> Writing<'_, '_, S> {
         let mut winners: BTreeMap<String, ItemRef> = BTreeMap::new();
         for Draft { write: WriteItem { item, .. }, keys, .. } in drafts.iter_mut().rev() {
             keys.retain(|key| {
-                if let Some(ItemRef { index, .. }) = winners.get(key) {
+                let winner = winners.entry(key.clone()).or_insert_with(|| item.clone());
+                if winner != item {
                     warn!(
-                        system_account_id = index.account,
-                        index_name = index.name,
+                        system_account_id = winner.index.account,
+                        index_name = winner.index.name,
                         key,
                         loser = %item,
                         "several items of the batch ask for one KV key: the last one has it"
                     );
-                    return false;
                 }
-                winners.insert(key.clone(), item.clone());
-                true
+                winner == item
             });
         }
         self.written.left_behind.retain(|key, _| !winners.contains_key(key));
@@ -308,13 +295,10 @@ impl<S: Services> Writing<'_, '_, S> {
 
     /// Reads the items again. Returns those that have changed, to be put again.
     async fn read_again(&mut self, drafts: Vec<Draft>) -> Vec<Draft> {
-        let until = self.until(match self.table {
-            Ok(()) => Duration::MAX,
-            Err(_) => SECOND_CHANCE,
-        });
+        let until = self.until(if self.table.is_ok() { Duration::MAX } else { SECOND_CHANCE });
         let mut changed = Vec::new();
-        let mut drafts = drafts.into_iter().peekable();
-        while drafts.peek().is_some() {
+        let mut drafts = drafts.into_iter();
+        while drafts.len() > 0 {
             let part: Vec<Draft> = drafts.by_ref().take(READ_ITEMS).collect();
             let keys = part.iter().map(|draft| draft.write.item.key());
             match read_items(self.invocation, until, keys).await {
@@ -345,11 +329,11 @@ impl<S: Services> Writing<'_, '_, S> {
         let item = &draft.write.item;
         new.keys.retain(|key| self.written.winners.get(key).is_none_or(|winner| winner == item));
         let is_same = new.stored.value == draft.stored.value;
-        if !is_same || new.keys.iter().any(|key| !draft.keys.contains(key)) {
-            return Some(new);
+        if is_same && new.keys.iter().all(|key| draft.keys.contains(key)) {
+            self.decide(draft.write.item, Fate::Written);
+            return None;
         }
-        self.decide(draft.write.item, Fate::Written);
-        None
+        Some(new)
     }
 
     /// Notes the keys that were written for an item and for which it no longer asks.
@@ -363,23 +347,17 @@ impl<S: Services> Writing<'_, '_, S> {
 
     /// Decides about items that could not be read again.
     fn leave_unverified(&mut self, drafts: Vec<Draft>, error: &ServiceError) {
-        let mut exported = 0;
-        for draft in drafts {
-            // Another item's keys are written by a removal. A change of that item meanwhile may have been exported
-            // before.
-            if self.invocation.source == Source::Stream && draft.write.only.is_none() {
-                exported += 1;
-                self.decide(draft.write.item, Fate::Written);
-            } else {
-                self.fail(draft, error.clone().into());
-            }
-        }
-        if exported > 0 {
+        // Another item's keys are written by a removal. A change of that item meanwhile may have been exported before.
+        let is_batch = drafts.iter().all(|draft| draft.write.only.is_none());
+        if self.invocation.source == Source::Stream && is_batch {
             warn!(
-                items = exported,
+                items = drafts.len(),
                 error = %Chain(error),
                 "items were exported, and could not be read again: a change meanwhile has its own record"
             );
+            drafts.into_iter().for_each(|draft| self.decide(draft.write.item, Fate::Written));
+        } else {
+            drafts.into_iter().for_each(|draft| self.fail(draft, error.clone().into()));
         }
     }
 }
@@ -400,10 +378,8 @@ mod tests {
     use super::*;
     use crate::export::api_keys::Fallback;
     use crate::export::fakes::{
-        Fakes, Keys, KvFault, TIME_LEFT, TableChange, api_keys_error, index_item, item, kv_error,
-        pixel, settings_of, shop,
+        Fakes, KvFault, TIME_LEFT, TableChange, index_item, kv_error, pixel, settings_of, shop,
     };
-    use crate::index::IndexRef;
     use crate::ports::ErrorKind;
     use serde_json::{Value, json};
 
@@ -585,18 +561,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_key_that_could_not_be_written_for_the_later_item_is_not_the_earlier_ones() {
-        let fakes = Fakes::new();
-        let items = rivals(&fakes, ["i", "j"]);
-        let unsuccessful = || KvFault::ListsAsUnsuccessful(Keys::Named(&["s"]));
-        fakes.kv.faults.then((0..4).map(|_| unsuccessful()));
-        let written = write(&fakes, Source::Stream, items).await;
-        assert_eq!(fate(&written, "i"), "written");
-        assert!(fate(&written, "j").starts_with("failed"));
-        assert_eq!(fakes.kv.keys(), ["a-i", "a-j"]);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_key_for_which_two_items_come_to_ask_meanwhile_is_once_in_a_request() {
         let fakes = Fakes::new();
         let names: Vec<String> = (0..=READ_ITEMS).map(|number| format!("i{number:03}")).collect();
@@ -631,28 +595,6 @@ mod tests {
             assert_eq!(fate(&written, "i"), expected, "{name}");
             assert_eq!(names(&written.keys), keys, "{name}");
             assert_eq!(written.may_have_written, may_have_written, "{name}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_item_without_an_api_key_is_not_written_and_takes_no_other_down() {
-        let refused = api_keys_error(ErrorKind::Refused);
-        let failed =
-            "failed: no API key from cell \"cell\", and KV holds none of this index to use again";
-        for (error, expected) in [
-            (api_keys_error(ErrorKind::NotFound), "rejected: system_account_id"),
-            (refused, failed),
-        ] {
-            let fakes = Fakes::new();
-            let other = ItemRef::from(IndexRef::parse("b", "i").unwrap());
-            fakes.table.put(index_item("i", &json!({})));
-            fakes.table.put(item(&other, &json!({"index_endpoint": {"S": "https://h"}})));
-            fakes.api_keys.faults.then([error]);
-            let items = [settings_of("i"), other.clone()].map(WriteItem::new);
-            let written = write(&fakes, Source::Stream, items.into()).await;
-            assert!(fate(&written, "i").starts_with(expected));
-            assert_eq!(written.fate(&other), Fate::Written);
-            assert_eq!(fakes.kv.keys(), ["b-i"]);
         }
     }
 
