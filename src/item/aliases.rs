@@ -73,8 +73,7 @@ impl IndexAliases {
     pub fn decode(item: &Map) -> Result<Self, Rejection> {
         let mut blocks = BTreeMap::new();
         for block in BLOCKS.iter().filter(|block| block.exported) {
-            let exported = Exported::decode(block, item)?;
-            blocks.extend(exported.map(|exported| (block.name, exported)));
+            blocks.extend(block.export(item)?.map(|exported| (block.name, exported)));
         }
         Ok(Self(blocks))
     }
@@ -97,28 +96,45 @@ impl IndexAliases {
     }
 }
 
-impl Exported {
-    fn decode(block: &Block, item: &Map) -> Result<Option<Self>, Rejection> {
-        if let Some(name) = block.legacy
+impl Block {
+    /// Returns the block as it is exported, if the item has it.
+    fn export(&self, item: &Map) -> Result<Option<Exported>, Rejection> {
+        if let Some(name) = self.legacy
             && let Some(index_id) = item.read_text(name)?
         {
             let target = Target { enabled: None, index_id, internal: false, weight: 1.0 };
-            return Ok(Some(Self::Targets { enabled: true, targets: vec![target] }));
+            return Ok(Some(Exported::Targets { enabled: true, targets: vec![target] }));
         }
         let exported = item.read_map("index_aliases", |blocks| {
-            blocks.read_map(block.name, |fields| match block.points_at {
-                OneIndex => Ok(Self::OneIndex {
+            blocks.read_map(self.name, |fields| match self.points_at {
+                OneIndex => Ok(Exported::OneIndex {
                     enabled: flag(fields, "enabled")?,
                     index_id: fields.read_as("index_id", Attribute::as_string)?.map(str::to_owned),
                     internal: flag(fields, "internal")?,
                 }),
-                Targets => Ok(Self::Targets {
+                Targets => Ok(Exported::Targets {
                     enabled: flag(fields, "enabled")?,
                     targets: fields.read_maps("targets", Target::decode)?,
                 }),
             })
         })?;
         Ok(exported.flatten())
+    }
+
+    /// Returns the index ids that the block points at, if it is active.
+    fn protect<'a>(&self, item: &'a Map) -> Vec<&'a str> {
+        if let Some(index_id) = self.legacy.and_then(|name| item.text(name)) {
+            return vec![index_id];
+        }
+        let block = item.map("index_aliases").and_then(|blocks| blocks.map(self.name));
+        // An `enabled` that can't be read is in doubt, and counts.
+        let is_active =
+            |block: &&Map| !matches!(block.get("enabled"), None | Some(Attribute::BOOL(false)));
+        let Some(block) = block.filter(is_active) else { return vec![] };
+        match self.points_at {
+            OneIndex => block.text("index_id").into_iter().collect(),
+            Targets => block.list("targets").iter().filter_map(index_id).collect(),
+        }
     }
 }
 
@@ -167,17 +183,8 @@ impl AliasTarget {
 /// are active: blocks with `enabled: true`, the legacy attributes that take their place, and every entry
 /// of `add_docs_config.index_write_aliases`.
 pub fn alias_targets(account: &str, item: &Map) -> Vec<AliasTarget> {
-    let mut targets = Vec::new();
-    let aliases = item.map("index_aliases");
-    for block in &BLOCKS {
-        let legacy = block.legacy.and_then(|name| item.text(name));
-        let index_ids = match (legacy, aliases.and_then(|aliases| aliases.map(block.name))) {
-            (Some(index_id), _) => vec![index_id],
-            (None, Some(fields)) if is_active(fields) => index_ids(&block.points_at, fields),
-            (None, _) => vec![],
-        };
-        targets.extend(index_ids.into_iter().map(|id| AliasTarget::IndexId(id.to_owned())));
-    }
+    let index_ids = BLOCKS.iter().flat_map(|block| block.protect(item));
+    let mut targets: Vec<_> = index_ids.map(|id| AliasTarget::IndexId(id.to_owned())).collect();
     if let Some(config) = item.map("add_docs_config") {
         let entries = config.list("index_write_aliases").iter();
         targets.extend(entries.flat_map(|entry| write_targets(account, entry)));
@@ -186,35 +193,25 @@ pub fn alias_targets(account: &str, item: &Map) -> Vec<AliasTarget> {
     targets
 }
 
-/// Returns whether a block is active: unless `enabled` is absent, NULL or false. One that can't be read is in
-/// doubt, and counts.
-fn is_active(block: &Map) -> bool {
-    !matches!(block.get("enabled"), None | Some(Attribute::BOOL(false)))
-}
-
-/// Returns the index ids in a block. A target that is a bare text instead of a map may be one.
-fn index_ids<'a>(points_at: &PointsAt, block: &'a Map) -> Vec<&'a str> {
-    let of_target = |target: &'a Attribute| match target {
+/// Returns the index id in a target. A bare text instead of a map may be one.
+fn index_id(target: &Attribute) -> Option<&str> {
+    match target {
         Attribute::M(target) => target.text("index_id"),
         other => other.as_text(),
-    };
-    match points_at {
-        OneIndex => block.text("index_id").into_iter().collect(),
-        Targets => block.list("targets").iter().filter_map(of_target).collect(),
     }
 }
 
 /// Returns what an entry of `index_write_aliases` points at. A bare text may be an index id or a shop id.
 fn write_targets(account: &str, entry: &Attribute) -> impl Iterator<Item = AliasTarget> {
-    let (index_id, by_name, shop_id) = match entry {
+    let (by_name, shop_id) = match entry {
         Attribute::M(entry) => {
             let account = entry.text("system_account_id").unwrap_or(account);
             let by_name = entry.text("index_name").map(|name| format!("{account}-{name}"));
-            (entry.text("index_id"), by_name, entry.text("shop_id"))
+            (by_name, entry.text("shop_id"))
         }
-        other => (other.as_text(), None, other.as_text()),
+        other => (None, other.as_text()),
     };
-    let index_ids = [index_id.map(str::to_owned), by_name].into_iter().flatten();
+    let index_ids = index_id(entry).map(str::to_owned).into_iter().chain(by_name);
     let shop_id = shop_id.map(|shop_id| AliasTarget::ShopId(shop_id.to_owned()));
     index_ids.map(AliasTarget::IndexId).chain(shop_id)
 }
