@@ -12,8 +12,7 @@ use url::Url;
 
 use crate::kv::Namespace;
 use crate::kv::limits::MAX_BULK_PAIRS;
-use crate::kv::metadata::is_environment;
-use crate::kv::stored::fits_a_header;
+use crate::kv::stored::{fits_a_header, is_environment};
 
 const DEFAULT_KV_URL: &str = "https://api.cloudflare.com/client/v4/accounts/{account_id}/storage/kv/namespaces/{namespace_id}";
 

@@ -1,10 +1,9 @@
-//! An error with its causes, as one text.
+//! An error with its causes, as one text for a log line or an answer.
 
 use std::error::Error;
 use std::fmt;
 use std::iter::successors;
 
-/// For a log line or an answer.
 pub struct Chain<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// The name under which the table has an account's defaults, where an index has its own.
 const DEFAULT_CONFIG: &str = "DEFAULT_CONFIG";
 
-/// An index, by account and name. Orders by account, then by name.
+/// An index, ordered by account, then by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct IndexRef {
     /// Not empty.
@@ -21,11 +21,9 @@ pub struct IndexRef {
 impl IndexRef {
     /// Returns `None` where the name can't be an index's: empty, `DEFAULT_CONFIG`, or with a `#`.
     pub fn parse(account: &str, name: &str) -> Option<Self> {
-        let valid = !account.is_empty()
-            && !name.is_empty()
-            && name != DEFAULT_CONFIG
-            && !name.contains('#');
-        valid.then(|| Self { account: account.to_owned(), name: name.to_owned() })
+        let is_name = !["", DEFAULT_CONFIG].contains(&name) && !name.contains('#');
+        let is_index = is_name && !account.is_empty();
+        is_index.then(|| Self { account: account.to_owned(), name: name.to_owned() })
     }
 
     /// Returns the index id, `{system_account_id}-{index_name}`, which is also a KV key.

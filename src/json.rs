@@ -1,5 +1,4 @@
-//! What serde does not offer: JSON that may be secret, objects whose fields are read one by one, and structs
-//! that are read from objects only.
+//! What serde does not offer: JSON that may be secret, and objects that are read field by field, or as nothing else.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +10,7 @@ use serde_json::value::RawValue;
 /// JSON as it stands. `Debug` shows its size only.
 #[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct Json(Box<RawValue>);
+pub struct Json(pub Box<RawValue>);
 
 impl Json {
     pub fn of(value: &(impl Serialize + ?Sized)) -> serde_json::Result<Self> {
@@ -25,12 +24,6 @@ impl Json {
 
     pub fn get(&self) -> &str {
         self.0.get()
-    }
-}
-
-impl From<Box<RawValue>> for Json {
-    fn from(json: Box<RawValue>) -> Self {
-        Self(json)
     }
 }
 

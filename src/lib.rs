@@ -8,7 +8,7 @@
 //!   no other way to a value.
 //! - Every call to the outside is bounded by the invocation's deadline:
 //!   [`export::invocation::Invocation::call`].
-//! - Values and API keys can't be printed: the `Debug` of their types shows sizes.
+//! - Values and API keys can't be printed: the `Debug` of their types shows sizes, where there is one.
 
 #![warn(clippy::dbg_macro, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 

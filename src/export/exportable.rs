@@ -57,7 +57,8 @@ impl Exportable {
             Content::QueryConfig(value) => Ok(value.clone()),
             Content::Settings(settings, owner) => {
                 let value = settings.value(api_keys.get(owner, &self.item.index)?);
-                check_value_size(value.len()).map_err(Rejection::over_limit("(value)"))?;
+                check_value_size(value.len())
+                    .map_err(|reason| Rejection::new("(value)", reason))?;
                 Ok(value)
             }
         }

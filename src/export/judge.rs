@@ -21,9 +21,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use crate::index::{IndexRef, ItemRef};
-use crate::item::alias_targets::{AliasTarget, alias_targets};
-use crate::item::keys::claimed_keys;
-use crate::item::{ItemKey, Map};
+use crate::item::{AliasTarget, ItemKey, Map, alias_targets, claimed_keys};
 use crate::kv::{Digest, Metadata, Namespace, StoredValue, check_key};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -1,19 +1,32 @@
-//! DynamoDB JSON, read by serde's derive, and written so that the same attributes always give the same
-//! bytes: keys ascend by code point, sets become ascending arrays, binary becomes base64, an integer of
-//! 64 bits stays an integer, and any other number becomes the nearest double.
+//! DynamoDB JSON: attributes by name, read strictly for what is exported, and leniently for what protects.
+//!
+//! They are written so that the same attributes always give the same bytes: keys ascend by code point, sets
+//! become ascending arrays, binary becomes base64, an integer of 64 bits stays an integer, and any other
+//! number becomes the nearest double.
 
 use std::cmp::Ordering;
-use std::fmt;
+use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::ser::{Error, Serialize, Serializer};
 use serde_json::Number;
+use serde_json::value::RawValue;
 
-use super::Map;
+use super::Rejection;
+use crate::json::Json;
 
-/// An attribute of an item. `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, serde::Deserialize)]
+pub const NOT_AN_ATTRIBUTE: &str =
+    "is not a DynamoDB attribute value, or holds a number that no double can hold";
+
+/// The attributes of an item, or of a map in it. Readers take NULL for absent. Where a name is there twice, the
+/// last one counts.
+#[derive(PartialEq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(transparent)]
+pub struct Map(pub(super) BTreeMap<String, Attribute>);
+
+/// An attribute of an item. It has no `Debug`, which would show its value.
+#[derive(PartialEq, serde::Deserialize)]
 #[expect(clippy::upper_case_acronyms, reason = "DynamoDB's own names")]
 pub enum Attribute {
     S(String),
@@ -33,7 +46,91 @@ pub enum Attribute {
     Malformed,
 }
 
-/// All but [`Attribute::as_text`] return what the attribute has to be where it is something else.
+impl Map {
+    /// Reads an item's attributes. Each is decoded by itself: one that is no DynamoDB JSON becomes
+    /// [`Attribute::Malformed`]. What is no object has none.
+    pub fn read(json: &str) -> Self {
+        let fields: BTreeMap<String, &RawValue> = serde_json::from_str(json).unwrap_or_default();
+        let read =
+            |json: &RawValue| serde_json::from_str(json.get()).unwrap_or(Attribute::Malformed);
+        Self(fields.into_iter().map(|(name, json)| (name, read(json))).collect())
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Attribute> {
+        self.0.get(name).filter(|attribute| !matches!(attribute, Attribute::NULL(_)))
+    }
+}
+
+/// Lenient: an attribute of another type, or a malformed one, counts as absent.
+impl Map {
+    /// Returns a string that is not empty.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.get(name)?.as_text()
+    }
+
+    pub fn map(&self, name: &str) -> Option<&Self> {
+        self.get(name)?.as_map().ok()
+    }
+
+    /// Returns an empty list where there is none.
+    pub fn list(&self, name: &str) -> &[Attribute] {
+        self.get(name).and_then(|list| list.as_list().ok()).unwrap_or_default()
+    }
+}
+
+/// Strict: an attribute of another type, or a malformed one, is a rejection.
+impl Map {
+    /// Returns an attribute as `read` has it.
+    pub fn read_as<'a, T>(
+        &'a self,
+        name: &str,
+        read: impl FnOnce(&'a Attribute) -> Result<T, &'static str>,
+    ) -> Result<Option<T>, Rejection> {
+        let read = |attribute| match attribute {
+            &Attribute::Malformed => Err(NOT_AN_ATTRIBUTE),
+            attribute => read(attribute),
+        };
+        self.get(name).map(read).transpose().map_err(|reason| Rejection::new(name, reason))
+    }
+
+    /// Returns a string; the empty one counts as absent.
+    pub fn read_text(&self, name: &str) -> Result<Option<String>, Rejection> {
+        let text = self.read_as(name, Attribute::as_string)?;
+        Ok(text.filter(|text| !text.is_empty()).map(str::to_owned))
+    }
+
+    /// Returns a map of any content as canonical JSON.
+    pub fn read_json(&self, name: &str) -> Result<Option<Json>, Rejection> {
+        let map = self.read_as(name, Attribute::as_map)?;
+        map.map(Json::of).transpose().map_err(|_| Rejection::new(name, NOT_AN_ATTRIBUTE))
+    }
+
+    pub fn read_map<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Self) -> Result<T, Rejection>,
+    ) -> Result<Option<T>, Rejection> {
+        let map = self.read_as(name, Attribute::as_map)?;
+        map.map(read).transpose().map_err(|rejection| rejection.inside(name))
+    }
+
+    /// Returns a list of maps, an empty one where there is none.
+    pub fn read_maps<T>(
+        &self,
+        name: &str,
+        read: impl Fn(&Self) -> Result<T, Rejection>,
+    ) -> Result<Vec<T>, Rejection> {
+        let list = self.read_as(name, Attribute::as_list)?.unwrap_or_default();
+        let read = |(position, element): (usize, &Attribute)| {
+            let path = format!("{name}[{position}]");
+            let map = element.as_map().map_err(|reason| Rejection::new(&path, reason))?;
+            read(map).map_err(|rejection| rejection.inside(&path))
+        };
+        list.iter().enumerate().map(read).collect()
+    }
+}
+
+/// An error is the reason of a rejection.
 impl Attribute {
     pub fn as_string(&self) -> Result<&str, &'static str> {
         if let Self::S(text) = self { Ok(text) } else { Err("must be a string (S)") }
@@ -108,15 +205,15 @@ impl Serialize for Attribute {
     }
 }
 
-impl fmt::Debug for Attribute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Attribute").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl From<serde_json::Value> for Map {
+        fn from(json: serde_json::Value) -> Self {
+            Self::read(&json.to_string())
+        }
+    }
 
     fn json(dynamodb: &str) -> Option<String> {
         let attribute: Attribute = serde_json::from_str(dynamodb).ok()?;
@@ -178,10 +275,30 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_value() {
-        let attribute: Attribute =
-            serde_json::from_str(r#"{"L":[{"S":"s3cret"},{"N":"4711"}]}"#).unwrap();
-        let shown = format!("{attribute:?}");
-        assert!(!shown.contains("s3cret") && !shown.contains("4711"), "{shown}");
+    fn a_malformed_attribute_hides_no_other_and_is_never_quoted() {
+        let map = Map::read(
+            r#"{"worse":7,"twice":{"S":"first"},"bad":{"M":{"a":{"L":[{"S":"ok"},{"N":"s3cret",
+            "S":""}]}}},"twice":{"S":"last"},"null":{"NULL":true}}"#,
+        );
+        assert_eq!(map.text("twice"), Some("last"));
+        assert!(map.get("null").is_none() && map.get("none").is_none());
+        for bad in ["bad", "worse"] {
+            let rejection = map.read_json(bad).unwrap_err();
+            assert_eq!(rejection, Rejection::new(bad, NOT_AN_ATTRIBUTE));
+            assert!(map.map(bad).is_none(), "{bad}");
+        }
+        for no_object in ["7", "[]", "null"] {
+            assert!(Map::read(no_object) == Map::default(), "{no_object}");
+        }
+    }
+
+    #[test]
+    fn nesting_without_end_is_malformed_and_no_crash() {
+        for (depth, is_read) in [(40, true), (200, false), (5_000, false)] {
+            let deep = format!("{}{}", r#"{"L":["#.repeat(depth), "]}".repeat(depth));
+            let map = Map::read(&format!(r#"{{"deep":{deep},"good":{{"S":"x"}}}}"#));
+            assert_eq!(map.text("good"), Some("x"));
+            assert_eq!(map.get("deep") != Some(&Attribute::Malformed), is_read, "{depth}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Keys: what an item's own key says it is, and which KV keys it asks for.
+//! What an item's own key says it is, and which KV keys it asks for.
 
 use std::fmt;
 
@@ -12,7 +12,6 @@ const INDEX_PREFIX: &str = "INDEX#";
 /// What separates the query from the index in a query config's sort key.
 pub const QUERY_SEPARATOR: &str = "#QUERY#";
 const QUERY_CONFIG_KEY_PREFIX: &str = "qcfg-";
-
 /// DynamoDB's limits.
 pub const MAX_PK_BYTES: usize = 2_048;
 pub const MAX_SK_BYTES: usize = 1_024;
@@ -22,15 +21,13 @@ pub const MAX_SK_BYTES: usize = 1_024;
 pub struct ItemKey {
     #[serde(deserialize_with = "string")]
     pub pk: String,
-    /// Says what the item is, see [`ItemKey::item`].
     #[serde(deserialize_with = "string")]
     pub sk: String,
 }
 
 impl ItemKey {
-    /// Returns the exported item that the key names: `INDEX#{index_name}` are an index's settings,
-    /// `INDEX#{index_name}#QUERY#{normalized_query}` is a query config. `None` for an account's
-    /// defaults, and for whatever isn't ours.
+    /// Returns the exported item that the key names. `INDEX#{index_name}` are an index's settings, and
+    /// `INDEX#{index_name}#QUERY#{normalized_query}` is a query config. Anything else is not ours.
     pub fn item(&self) -> Option<ItemRef> {
         let rest = self.sk.strip_prefix(INDEX_PREFIX)?;
         let (name, query) = match rest.split_once(QUERY_SEPARATOR) {
@@ -77,7 +74,7 @@ impl ItemRef {
         ItemKey { pk: self.index.account.clone(), sk }
     }
 
-    /// Returns the one KV key that follows from the item's own key: an index id, or a query config's
+    /// Returns the KV key that follows from the item's own: an index id, or a query config's
     /// `qcfg-{index id}-{hex SHA-256 of the query}`.
     pub fn kv_key(&self) -> String {
         let index_id = self.index.index_id();
@@ -99,9 +96,7 @@ pub fn query_config_key_prefix(name: &str) -> String {
 /// Returns whether a KV key has the form of a query config's.
 pub fn is_query_config_key(key: &str) -> bool {
     let digest = key.strip_prefix(QUERY_CONFIG_KEY_PREFIX).and_then(|rest| rest.rsplit_once('-'));
-    digest.is_some_and(|(_, digest)| {
-        digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())
-    })
+    digest.is_some_and(|(_, digest)| hex::decode_to_slice(digest, &mut [0; 32]).is_ok())
 }
 
 /// Returns the KV keys that an index item asks for, the primary one first, as far as it can be read and KV

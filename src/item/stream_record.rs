@@ -11,8 +11,7 @@ use crate::json::{Fields, from_object};
 
 pub const EVENT_SOURCE: &str = "aws:dynamodb";
 
-/// A time beyond this is not in seconds since the epoch; seconds reach it in the year 5138. RFC 3339, in which the
-/// metadata has the time, ends with the year 9999.
+/// A later time, beyond the year 5138, is not in seconds. The metadata's RFC 3339 ends with the year 9999.
 const LATEST_SECONDS: f64 = 1e11;
 
 #[derive(Debug)]
@@ -24,7 +23,7 @@ pub struct StreamRecord {
     pub source_arn: Option<String>,
     /// When the table took the change, to the second.
     pub created_at: Option<SystemTime>,
-    /// `None` where the item isn't ours, an error where not even the item is known.
+    /// `None` where the item isn't ours, an error where the item is not known.
     pub change: Result<Option<RecordedChange>, Rejection>,
 }
 
@@ -51,7 +50,6 @@ impl StreamRecord {
     pub fn read(json: &RawValue) -> Self {
         let record: Fields<'_> = serde_json::from_str(json.get()).unwrap_or_default();
         let change: Fields<'_> = record.get("dynamodb").unwrap_or_default();
-        let event_name: Option<String> = record.get("eventName");
         let seconds: Option<f64> = change.get("ApproximateCreationDateTime");
         let seconds = seconds.filter(|seconds| (0.0..=LATEST_SECONDS).contains(seconds));
         Self {
@@ -59,29 +57,28 @@ impl StreamRecord {
             event_source: record.get("eventSource"),
             source_arn: record.get("eventSourceARN"),
             created_at: seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs_f64(seconds)),
-            change: recorded_change(event_name.as_deref(), &change),
+            change: recorded_change(&record, &change),
         }
     }
 }
 
 /// Returns what a record says of its item, as [`StreamRecord::change`] has it.
 fn recorded_change(
-    event_name: Option<&str>,
+    record: &Fields<'_>,
     change: &Fields<'_>,
 ) -> Result<Option<RecordedChange>, Rejection> {
     let key = change.get("Keys").and_then(|json: &RawValue| from_object(json.get()).ok());
-    let key: ItemKey = key.ok_or_else(|| {
-        let reason = "is missing, or is not as in a DynamoDB stream record";
-        Rejection::new("dynamodb.Keys", reason)
-    })?;
+    let reason = "is missing, or is not as in a DynamoDB stream record";
+    let key: ItemKey = key.ok_or_else(|| Rejection::new("dynamodb.Keys", reason))?;
     let Some(item) = key.item() else { return Ok(None) };
+    let event_name: Option<String> = record.get("eventName");
     let [old, new] = ["OldImage", "NewImage"].map(|name| change.get(name).and_then(Item::image));
     let images = [&old, &new].into_iter().flatten().map(Item::attributes);
     let shop_ids = images.filter_map(|image| image.text("shop_id").map(str::to_owned));
     Ok(Some(RecordedChange {
         shop_ids: shop_ids.filter(|_| item.query.is_none()).collect(),
         item,
-        change: match (event_name, new) {
+        change: match (event_name.as_deref(), new) {
             (Some("REMOVE"), _) => Change::Remove,
             (Some("INSERT" | "MODIFY"), Some(image)) => Change::Upsert(image),
             (Some("INSERT" | "MODIFY"), None) => Change::Malformed(Rejection::new(

@@ -11,25 +11,19 @@ pub const MAX_LIST_KEYS: usize = 1_000;
 pub const MAX_BULK_BODY_BYTES: usize = 100_000_000 - 1_000_000;
 const _: () = assert!(MAX_BULK_BODY_BYTES < 100_000_000);
 
-/// A limit and what exceeds it, for the end of a sentence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LimitExceeded(pub &'static str);
-
-/// Checks that KV takes `key`: 1 to 512 bytes, not `.` or `..`.
-pub fn check_key(key: &str) -> Result<(), LimitExceeded> {
+/// Checks that KV takes `key`: 1 to 512 bytes, not `.` or `..`. Like the other checks, it returns the reason of
+/// a rejection.
+pub fn check_key(key: &str) -> Result<(), &'static str> {
     match key {
-        "" => Err(LimitExceeded("gives an empty KV key")),
-        "." | ".." => Err(LimitExceeded("gives a KV key that Cloudflare refuses (. or ..)")),
-        _ if key.len() > MAX_KEY_BYTES => {
-            Err(LimitExceeded("gives a KV key of more than 512 bytes"))
-        }
+        "" => Err("gives an empty KV key"),
+        "." | ".." => Err("gives a KV key that Cloudflare refuses (. or ..)"),
+        _ if key.len() > MAX_KEY_BYTES => Err("gives a KV key of more than 512 bytes"),
         _ => Ok(()),
     }
 }
 
-pub fn check_value_size(bytes: usize) -> Result<(), LimitExceeded> {
-    let too_large = LimitExceeded("gives a KV value of more than 25 MiB");
-    if bytes > MAX_VALUE_BYTES { Err(too_large) } else { Ok(()) }
+pub fn check_value_size(bytes: usize) -> Result<(), &'static str> {
+    if bytes > MAX_VALUE_BYTES { Err("gives a KV value of more than 25 MiB") } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -1,17 +1,16 @@
 //! What KV holds and takes: values, their metadata, and KV's limits. Pure.
 
-mod digest;
 pub mod limits;
-pub mod metadata;
 pub mod stored;
+
+use std::fmt;
 
 use enum_map::Enum;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-pub use digest::Digest;
-pub use limits::{LimitExceeded, check_key};
-pub use metadata::{Metadata, Source};
-pub use stored::{Pair, StoredSettings, StoredValue};
+pub use limits::check_key;
+pub use stored::{Metadata, Pair, Source, StoredSettings, StoredValue};
 
 /// The two KV namespaces that the search proxy reads, as its bindings `KV` and `KV_QCFG`.
 #[derive(
@@ -22,4 +21,21 @@ pub enum Namespace {
     #[default]
     Settings,
     QueryConfigs,
+}
+
+/// A SHA-256 digest, written as 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(#[serde(with = "hex::serde")] [u8; 32]);
+
+impl Digest {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
 }

@@ -1,13 +1,17 @@
-//! An index's settings: what the item says, and the KV value and keys that follow from it.
+//! What KV gets of an item: the value that follows from an index's settings, or from a query config.
+
+use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::index_aliases::IndexAliases;
+use super::aliases::IndexAliases;
+use super::attribute::NOT_AN_ATTRIBUTE;
 use super::{Attribute, Map, Rejection};
-use crate::index::IndexRef;
+use crate::index::{IndexRef, ItemRef};
 use crate::json::Json;
 use crate::kv::check_key;
-use crate::kv::metadata::check_metadata_size;
+use crate::kv::limits::check_value_size;
+use crate::kv::stored::check_metadata_size;
 
 /// An index-settings item that can be exported, given an API key. `Debug` shows no settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,11 +47,12 @@ impl IndexSettings {
             ("index_aliases", aliases.to_json()),
             object("query_override_sharding")?,
         ];
-        check_key(&index.index_id()).map_err(Rejection::over_limit("index_name"))?;
-        if let Some(shop_id) = &shop_id {
-            check_key(shop_id).map_err(Rejection::over_limit("shop_id"))?;
-        }
-        check_metadata_size(index).map_err(Rejection::over_limit("index_name"))?;
+        check_key(&index.index_id()).map_err(|reason| Rejection::new("index_name", reason))?;
+        shop_id
+            .as_deref()
+            .map_or(Ok(()), check_key)
+            .map_err(|reason| Rejection::new("shop_id", reason))?;
+        check_metadata_size(index).map_err(|reason| Rejection::new("index_name", reason))?;
         Ok(Self { index: index.clone(), shop_id, cell, exported, warning: aliases.warning() })
     }
 
@@ -60,9 +65,7 @@ impl IndexSettings {
             ("marqo_api_key", Some(Json::string(api_key.expose_secret()))),
         ];
         let fields = named.iter().chain(&self.exported);
-        let fields =
-            fields.filter_map(|(name, json)| Some(format!("\"{name}\":{}", json.as_ref()?.get())));
-        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+        object(fields.filter_map(|(name, json)| Some((*name, json.as_ref()?))))
     }
 }
 
@@ -79,16 +82,45 @@ fn is_http_url(text: &str) -> bool {
     // The URL parser accepts what the proxy's fetch would refuse or read in another way: surrounding
     // blanks, line breaks, backslashes, a missing `//`.
     let forgiven = text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
-    let prefixed = ["http://", "https://"].iter().any(|prefix| {
-        text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-            && !text[prefix.len()..].starts_with(['/', '?', '#'])
-    });
-    prefixed && !forgiven && url::Url::parse(text).is_ok_and(|url| url.has_host())
+    let (scheme, rest) = text.split_once("://").unwrap_or_default();
+    let is_http = ["http", "https"].iter().any(|http| scheme.eq_ignore_ascii_case(http));
+    let is_absolute = is_http && !rest.starts_with(['/', '?', '#']);
+    is_absolute && !forgiven && url::Url::parse(text).is_ok_and(|url| url.has_host())
+}
+
+/// Returns the KV value of the query config `item`: all attributes but `pk` and `sk`, and the names from its
+/// key, ascending. Its key and metadata fit KV, too.
+pub fn query_config_value(item: &ItemRef, attributes: &Map) -> Result<String, Rejection> {
+    check_key(&item.kv_key())
+        .and_then(|()| check_metadata_size(&item.index))
+        .map_err(|reason| Rejection::new("index_name", reason))?;
+    let mut fields = BTreeMap::from([
+        ("system_account_id", Json::string(&item.index.account)),
+        ("index_name", Json::string(&item.index.name)),
+    ]);
+    fields.extend(item.query.iter().map(|query| ("normalized_query", Json::string(query))));
+    for (name, attribute) in &attributes.0 {
+        // An attribute with the name of a field above does not count, whatever it is.
+        if !["pk", "sk"].contains(&&**name) && !fields.contains_key(&**name) {
+            let json = Json::of(attribute);
+            fields.insert(name, json.map_err(|_| Rejection::new(name, NOT_AN_ATTRIBUTE))?);
+        }
+    }
+    let value = object(fields.iter().map(|(name, json)| (*name, json)));
+    check_value_size(value.len()).map_err(|reason| Rejection::new("(value)", reason))?;
+    Ok(value)
+}
+
+/// Returns an object of these fields, in this order.
+fn object<'a>(fields: impl Iterator<Item = (&'a str, &'a Json)>) -> String {
+    let field = |(name, json): (_, &Json)| format!("{}:{}", Json::string(name).get(), json.get());
+    format!("{{{}}}", fields.map(field).collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::item::aliases::BLOCKS;
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
 
@@ -100,6 +132,12 @@ mod tests {
     /// An item that can be exported, but for one more attribute.
     fn with(name: &str, attribute: Value) -> Value {
         json!({"index_endpoint": {"S": "http://h"}, name: attribute})
+    }
+
+    fn query_config(index_name: &str, attributes: Value) -> Result<String, Rejection> {
+        let index = IndexRef::parse("acct1", index_name).unwrap();
+        let item = ItemRef { index, query: Some("red shoes".into()) };
+        query_config_value(&item, &Map::from(attributes))
     }
 
     #[test]
@@ -129,22 +167,27 @@ mod tests {
         );
         assert_eq!(settings.shop_id.as_deref(), Some("example.myshopify.com"));
         assert_eq!(settings.cell.as_deref(), Some("cell-1"));
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("px-1") && !shown.contains("https://"), "{shown}");
     }
 
     #[test]
-    fn the_schema_and_the_page_for_readers_name_every_field() {
+    fn the_schema_and_the_page_for_readers_name_every_field_and_alias_block() {
         let schema: Value =
             serde_json::from_str(include_str!("../../schema/settings.json")).unwrap();
-        let described: BTreeSet<&str> =
-            schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
-        let names = ["system_account_id", "index_name", "shop_id", "marqo_api_key"];
-        let settings = decode(with("cell", json!({"S": "c"}))).unwrap();
-        let fields: BTreeSet<&str> =
-            names.into_iter().chain(settings.exported.iter().map(|(name, _)| *name)).collect();
-        assert_eq!(described, fields, "schema/settings.json");
         let page = include_str!("../../docs/kv.md");
-        for name in fields {
-            assert!(page.contains(&format!("`{name}`")), "docs/kv.md does not name {name}");
+        let settings = decode(with("cell", json!({"S": "c"}))).unwrap();
+        let mut fields = vec!["system_account_id", "index_name", "shop_id", "marqo_api_key"];
+        fields.extend(settings.exported.iter().map(|(name, _)| *name));
+        let blocks = BLOCKS.iter().filter(|block| block.exported).map(|block| block.name).collect();
+        let aliases = &schema["properties"]["index_aliases"];
+        for (described, names) in [(&schema, fields), (aliases, blocks)] {
+            let described = described["properties"].as_object().unwrap().keys().map(|name| &**name);
+            let described: BTreeSet<&str> = described.collect();
+            assert_eq!(described, names.iter().copied().collect(), "schema/settings.json");
+            for name in names {
+                assert!(page.contains(&format!("`{name}`")), "docs/kv.md does not name {name}");
+            }
         }
     }
 
@@ -160,6 +203,18 @@ mod tests {
             r#"{"system_account_id":"acct1","index_name":"main","marqo_api_key":"k","index_url":"http://h"}"#
         );
         assert_eq!((settings.shop_id, settings.cell), (None, None));
+    }
+
+    #[test]
+    fn a_query_config_has_every_attribute_but_the_keys_ascending_and_names_from_the_keys() {
+        let attributes = json!({
+            "pk": {"S": "other"}, "sk": {"S": "INDEX#x"}, "zeta": {"NULL": true}, "empty": {"S": ""},
+            "boost": {"N": "1.5"}, "index_name": {"S": "forged"}, "normalized_query": {"Q": "1"},
+        });
+        assert_eq!(
+            query_config("main", attributes).unwrap(),
+            r#"{"boost":1.5,"empty":"","index_name":"main","normalized_query":"red shoes","system_account_id":"acct1","zeta":null}"#
+        );
     }
 
     #[test]
@@ -191,6 +246,16 @@ mod tests {
             let rejection = IndexSettings::decode(&index, &item).unwrap_err();
             assert_eq!(rejection.path, "index_name");
         }
+        let query_configs = [
+            ("main", json!({"ids": {"L": [{"N": "x"}]}}), "ids"),
+            ("main", json!({"large": {"S": "x".repeat(26_214_400)}}), "(value)"),
+            (&"n".repeat(437), json!({}), "index_name"),
+            (&"\u{1}".repeat(200), json!({}), "index_name"),
+        ];
+        for (name, attributes, path) in query_configs {
+            assert_eq!(query_config(name, attributes).unwrap_err().path, path);
+        }
+        assert!(query_config(&"n".repeat(436), json!({})).is_ok());
     }
 
     #[test]
@@ -205,11 +270,5 @@ mod tests {
         for bad in bad.split(' ').chain(others) {
             assert_eq!(endpoint(bad).unwrap_err().path, "index_endpoint", "{bad}");
         }
-    }
-
-    #[test]
-    fn debug_shows_no_settings() {
-        let shown = format!("{:?}", decode(with("pixel_id", json!({"S": "s3cret"}))).unwrap());
-        assert!(!shown.contains("s3cret") && !shown.contains("http://h"), "{shown}");
     }
 }
