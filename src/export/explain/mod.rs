@@ -18,20 +18,19 @@ mod stages;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-pub use self::item::Tried;
+use self::item::explain_item;
 pub use self::report::Explained;
-use self::report::{ExplainReport, names_of, short};
-use self::stages::{Explaining, Judged, Values, named_by};
+use self::report::{names_of, report, short};
+use self::stages::{Values, judge, look_at, named_by, read};
 use super::error::ExportError;
 use super::invocation::Invocation;
 use super::judge::KvKey;
-use super::remove::look;
 use super::table::pass;
 use crate::index::{IndexRef, ItemRef};
 use crate::item::keys::is_query_config_key;
-use crate::item::{ItemKey, claimed_keys};
-use crate::kv::Namespace;
+use crate::item::{Item, ItemKey, claimed_keys};
 use crate::kv::limits::MAX_BULK_GET_KEYS;
+use crate::kv::{Namespace, StoredValue};
 use crate::ports::{ScanColumns, Services};
 
 /// The most keys of a report on an account: three requests.
@@ -55,8 +54,8 @@ pub enum Subject {
     Index(IndexRef),
     /// A key of either namespace.
     Key(String),
-    /// An item, as if it were saved or removed.
-    Item(Tried),
+    /// An item, as if it were saved; `None` as if it were removed.
+    Item(ItemKey, Option<Item>),
     /// The indexes of an account, or those after this name.
     Account {
         account: String,
@@ -69,7 +68,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Index(index) => write!(f, "index {index}"),
             Self::Key(key) => write!(f, "key {key:?}"),
-            Self::Item(tried) => write!(f, "item {}", tried.key),
+            Self::Item(key, _) => write!(f, "item {key}"),
             Self::Account { account, .. } => write!(f, "an index of account {account}"),
         }
     }
@@ -90,8 +89,10 @@ pub enum ExplainError {
 
 /// Why there is no report.
 enum Failure {
-    /// Nothing knows what was asked about. With the names of the account's indexes if an index was.
-    Unknown(BTreeSet<String>),
+    /// Nothing knows what was asked about. With the end of the error's sentence.
+    Unknown {
+        nearest: String,
+    },
     Service(ExportError),
 }
 
@@ -105,111 +106,113 @@ pub async fn explain<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Explain,
 ) -> Result<Explained, ExplainError> {
-    let explaining = Explaining { invocation, request };
-    let report = match &request.subject {
-        Subject::Index(index) => explaining.item(&settings_key(index), Values::new()).await,
-        Subject::Key(key) if is_query_config_key(key) => explaining.query_config(key).await,
-        Subject::Key(key) => explaining.key(key).await,
-        Subject::Item(tried) => explaining.item(&tried.key, Values::new()).await,
-        Subject::Account { account, after } => explaining.account(account, after.as_deref()).await,
+    let explained = match &request.subject {
+        Subject::Index(index) => {
+            let key = ItemRef::from(index.clone()).key();
+            explain_item(invocation, request, &key, Values::new()).await
+        }
+        Subject::Item(key, _) => explain_item(invocation, request, key, Values::new()).await,
+        Subject::Key(key) => explain_key(invocation, request, key).await,
+        Subject::Account { account, after } => {
+            explain_account(invocation, account, after.as_deref()).await
+        }
     };
     let asked = request.subject.to_string();
-    report.map_err(|failure| match failure {
-        Failure::Unknown(names) => {
-            ExplainError::IndexNotFound { asked, nearest: nearest(&request.subject, &names) }
-        }
+    explained.map_err(|failure| match failure {
+        Failure::Unknown { nearest } => ExplainError::IndexNotFound { asked, nearest },
         Failure::Service(error) => ExplainError::Incomplete { asked, error },
     })
 }
 
 type Found = Result<Explained, Failure>;
 
-impl<S: Services> Explaining<'_, '_, S> {
-    /// Explains a settings key: the index that its value names, else the one whose item asks for it.
-    async fn key(&self, name: &str) -> Found {
-        let key = KvKey::of_settings(name);
-        let values = self.read(Values::new(), Namespace::Settings, [name.to_owned()]).await?;
-        if let Some(index) = values[&key].as_ref().and_then(named_by) {
-            return self.item(&settings_key(&index), values).await;
+/// Explains a key: the item that its value names, else the item that asks for it, else the key alone.
+async fn explain_key<S: Services>(
+    invocation: &Invocation<'_, S>,
+    request: &Explain,
+    name: &str,
+) -> Found {
+    let is_config = is_query_config_key(name);
+    let namespace = if is_config { Namespace::QueryConfigs } else { Namespace::Settings };
+    let key = KvKey { namespace, name: name.to_owned() };
+    let values = read(invocation, Values::new(), namespace, [name.to_owned()]).await?;
+    let stored = values[&key].as_ref();
+    let index = stored.and_then(named_by);
+    let item = match namespace {
+        Namespace::Settings => index.clone().map(ItemRef::from),
+        Namespace::QueryConfigs => {
+            stored.and_then(StoredValue::query_config).filter(|item| item.kv_key() == name)
         }
-        let table = look(self.invocation, self.table(&values), |_| true).await?;
-        if let Some(claim) = table.claim_of(&key) {
-            return self.item(&settings_key(&claim.index), values).await;
-        }
-        let pointed_at_by = names_of(table.pointers_at(name, None));
-        if values[&key].is_none() && pointed_at_by.is_empty() {
-            return Err(Failure::Unknown(BTreeSet::new()));
-        }
-        let judged = Judged { values, table, ..Judged::default() };
-        let report = self.report(&judged, None, None, |_| true);
-        Ok(Explained::Index(ExplainReport { pointed_at_by, ..report }))
+    };
+    if let Some(item) = item {
+        return explain_item(invocation, request, &item.key(), values).await;
     }
-
-    /// Explains a query config's key: the item to which its value refers.
-    async fn query_config(&self, name: &str) -> Found {
-        let key = KvKey { namespace: Namespace::QueryConfigs, name: name.to_owned() };
-        let values = self.read(Values::new(), key.namespace, [name.to_owned()]).await?;
-        let Some(stored) = &values[&key] else { return Err(Failure::Unknown(BTreeSet::new())) };
-        if let Some(item) = stored.query_config().filter(|item| item.kv_key() == name) {
-            return self.item(&item.key(), values).await;
-        }
-        let index = named_by(stored);
-        let judged = self.judge(values, BTreeMap::new(), index.as_slice()).await?;
-        Ok(Explained::Index(self.report(&judged, index.as_ref(), None, |_| true)))
+    let is_held = stored.is_some();
+    if is_config && !is_held {
+        return Err(Failure::Unknown { nearest: String::new() });
     }
-
-    /// Explains the next indexes of an account, as many as three requests read the keys of.
-    async fn account(&self, account: &str, after: Option<&str>) -> Found {
-        let mut found: BTreeMap<IndexRef, Vec<String>> = BTreeMap::new();
-        pass(self.invocation, ScanColumns::Claims, async |items| {
-            for (key, item) in items {
-                let Some(ItemRef { index, query: None }) = key.item() else { continue };
-                if index.account == account && after.is_none_or(|after| *index.name > *after) {
-                    let keys = claimed_keys(&index, &item.attributes());
-                    found.insert(index, keys);
-                }
-            }
-            while found.len() > MAX_KEYS + 1 {
-                found.pop_last();
-            }
-        })
-        .await?;
-        if found.is_empty() && after.is_none() {
-            return Err(Failure::Unknown(BTreeSet::new()));
-        }
-        let (mut keys, mut part) = (BTreeSet::new(), Vec::new());
-        for (index, names) in &found {
-            if keys.len() + names.len() > MAX_KEYS || part.len() == MAX_KEYS {
-                break;
-            }
-            keys.extend(names.iter().cloned());
-            part.push(index.clone());
-        }
-        let last = part.last().filter(|_| part.len() < found.len());
-        let values = self.read(Values::new(), Namespace::Settings, keys).await?;
-        let judged = self.judge(values, BTreeMap::new(), &part).await?;
-        let reports = part.iter().map(|index| {
-            let is_its = |key: &KvKey| found[index].contains(&key.name) && judged.knows(key);
-            let wanted = judged.wanted.get(&index.clone().into());
-            self.report(&judged, Some(index), wanted, is_its)
-        });
-        Ok(Explained::Account {
-            system_account_id: account.to_owned(),
-            indexes: reports.collect(),
-            progress: last.map(|index| index.name.clone()),
-        })
+    let table = look_at(invocation, &values, |_| true).await?;
+    if let Some(claim) = table.claim_of(&key) {
+        return explain_item(invocation, request, &claim.item().key(), values).await;
     }
+    let pointers = names_of(table.pointers_at(name, None));
+    if !is_held && pointers.is_empty() {
+        return Err(Failure::Unknown { nearest: String::new() });
+    }
+    let judged = judge(invocation, values, table, BTreeMap::new(), index.as_slice()).await?;
+    let mut report = report(&judged, index.as_ref(), None, |_| true, request.values);
+    report.pointed_at_by.extend(pointers);
+    Ok(Explained::Index(report))
 }
 
-fn settings_key(index: &IndexRef) -> ItemKey {
-    ItemRef::from(index.clone()).key()
+/// Explains the next indexes of an account, as many as three requests read the keys of.
+async fn explain_account<S: Services>(
+    invocation: &Invocation<'_, S>,
+    account: &str,
+    after: Option<&str>,
+) -> Found {
+    let mut found: BTreeMap<IndexRef, Vec<String>> = BTreeMap::new();
+    let mut has_more = false;
+    pass(invocation, ScanColumns::Claims, async |items| {
+        for (key, item) in items {
+            let Some(ItemRef { index, query: None }) = key.item() else { continue };
+            if index.account == account && after.is_none_or(|after| *index.name > *after) {
+                let keys = claimed_keys(&index, &item.attributes());
+                found.insert(index, keys);
+            }
+        }
+        let keys =
+            |found: &BTreeMap<_, Vec<_>>| BTreeSet::from_iter(found.values().flatten()).len();
+        while found.len() > MAX_KEYS || keys(&found) > MAX_KEYS {
+            found.pop_last();
+            has_more = true;
+        }
+    })
+    .await?;
+    if found.is_empty() && after.is_none() {
+        return Err(Failure::Unknown { nearest: String::new() });
+    }
+    let keys = found.values().flatten().cloned();
+    let values = read(invocation, Values::new(), Namespace::Settings, keys).await?;
+    let table = look_at(invocation, &values, |_| true).await?;
+    let indexes: Vec<IndexRef> = found.keys().cloned().collect();
+    let judged = judge(invocation, values, table, BTreeMap::new(), &indexes).await?;
+    let reports = found.iter().map(|(index, keys)| {
+        let wanted = judged.wanted.get(&index.clone().into());
+        let is_its = |key: &KvKey| keys.contains(&key.name) && judged.knows(key);
+        report(&judged, Some(index), wanted, is_its, false)
+    });
+    Ok(Explained::Account {
+        system_account_id: account.to_owned(),
+        indexes: reports.collect(),
+        progress: indexes.last().filter(|_| has_more).map(|index| index.name.clone()),
+    })
 }
 
 /// Returns the end of an error's sentence: the account's indexes whose names are nearest to the given one.
-fn nearest(subject: &Subject, names: &BTreeSet<String>) -> String {
-    let Subject::Index(asked) = subject else { return String::new() };
+fn nearest(asked: &str, names: &BTreeSet<String>) -> String {
     let compared = |name: &str| name.chars().take(COMPARED_CHARACTERS).collect::<String>();
-    let asked = compared(&asked.name);
+    let asked = compared(asked);
     let mut names: Vec<&String> = names.iter().collect();
     names.sort_by_cached_key(|name| strsim::levenshtein(&compared(name), &asked));
     let names: Vec<String> = names.into_iter().take(MAX_NEAREST).map(|name| short(name)).collect();
@@ -229,13 +232,20 @@ mod tests {
     use crate::error_chain::Chain;
     use crate::export::batch::{Flood, export_batch};
     use crate::export::fakes::{
-        Fakes, KvFault, entry, index, index_item, item, query_config, shop,
+        Fakes, KvFault, entry, index, index_item, item, query_config, settings_of, shop,
     };
     use crate::export::reconcile::{Reconcile, reconcile};
     use crate::export::table::read_items;
     use crate::item::{Change, RecordedChange, StreamRecord};
     use crate::kv::Source;
     use crate::ports::{ApiKeyError, Cause, KvError};
+
+    /// An item that is saved, or removed where there is `None`.
+    #[derive(Clone)]
+    struct Tried {
+        key: ItemKey,
+        item: Option<Item>,
+    }
 
     async fn ask(fakes: &Fakes, subject: &Subject) -> Result<Value, ExplainError> {
         let request = Explain { subject: subject.clone(), values: false };
@@ -298,7 +308,7 @@ mod tests {
     }
 
     fn remove(name: &str) -> Tried {
-        Tried { key: settings_key(&index(name)), item: None }
+        Tried { key: settings_of(name).key(), item: None }
     }
 
     /// Returns services with these items, and with the value of an index, or of query config `q`, under a key.
@@ -446,7 +456,7 @@ mod tests {
             carry(&fakes, change).await;
         }
         let (before, requests) = (held(&fakes), fakes.kv.requests.borrow().len());
-        let answer = ask(&fakes, &Subject::Item(change.clone())).await;
+        let answer = ask(&fakes, &Subject::Item(change.key.clone(), change.item.clone())).await;
         assert!(fakes.kv.requests.borrow().len() <= requests + 3);
         assert_eq!(held(&fakes), before, "trying changes nothing");
         let said = said(&answer);
@@ -454,7 +464,8 @@ mod tests {
 
         let own = carry(&fakes, change).await;
         let streamed = held(&fakes);
-        if report["item"] == "rejected" {
+        let is_rejected = report["item"] == "rejected";
+        if is_rejected {
             assert_eq!(streamed, before, "{said}");
         }
         let repair = Reconcile { apply: true, ..Reconcile::default() };
@@ -466,8 +477,8 @@ mod tests {
         let verdicts: BTreeMap<&str, &str> =
             keys.map(|it| (it["key"].as_str().unwrap(), it["verdict"].as_str().unwrap())).collect();
         for name in streamed.keys().map(String::as_str).chain(verdicts.keys().copied()) {
-            // What only a value in KV names, and what only an alias kept, is a repair's.
-            let is_streams = own.contains(name) || !verdicts.contains_key(name);
+            // What only a value in KV names, what only an alias kept, and what a rejected item had, is a repair's.
+            let is_streams = own.contains(name) && !is_rejected || !verdicts.contains_key(name);
             let after = if is_streams { &streamed } else { &repaired };
             let (was, is) = (before.get(name), after.get(name));
             match verdicts.get(name) {
@@ -591,6 +602,10 @@ mod tests {
         let broken = save("i", json!({"shop_id": {"S": "t"}, "index_endpoint": {"N": "7"}}));
         let rejected = "rejected; t rejected; a-i rejected; s rejected; \
                         ! the item can't be exported: index_endpoint";
+        let took_one = vec![save("j", json!({})), save("i", shop("a-j"))];
+        let without_shop_id = save("i", json!({"index_endpoint": {"N": "7"}}));
+        let gives_back = "rejected; a-i rejected; a-j stale index_name shop_id; \
+                          ! the item can't be exported: index_endpoint";
         let takes_none = "rejected; t right; a-i rejected; \
                           ! the item can't be exported: index_endpoint";
         // The alias and the shop id of a query config are values like others.
@@ -610,6 +625,7 @@ mod tests {
             ),
             ("broken", vec![save("i", shop("s"))], broken.clone(), rejected),
             ("broken, and another's key", vec![save("j", shop("t"))], broken, takes_none),
+            ("broken, and gives one up", took_one, without_shop_id, gives_back),
             ("a new query config", vec![], config("1"), "q missing"),
             ("another query config", now(), config("2"), "q stale x"),
             ("the same query config", now(), config("1"), "q right"),
