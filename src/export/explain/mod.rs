@@ -89,10 +89,8 @@ pub enum ExplainError {
 
 /// Why there is no report.
 enum Failure {
-    /// Nothing knows what was asked about. With the end of the error's sentence.
-    Unknown {
-        nearest: String,
-    },
+    /// Nothing knows what was asked about. With the names that are nearest.
+    Unknown(String),
     Service(ExportError),
 }
 
@@ -119,7 +117,7 @@ pub async fn explain<S: Services>(
     };
     let asked = request.subject.to_string();
     explained.map_err(|failure| match failure {
-        Failure::Unknown { nearest } => ExplainError::IndexNotFound { asked, nearest },
+        Failure::Unknown(nearest) => ExplainError::IndexNotFound { asked, nearest },
         Failure::Service(error) => ExplainError::Incomplete { asked, error },
     })
 }
@@ -135,21 +133,19 @@ async fn explain_key<S: Services>(
     let is_config = is_query_config_key(name);
     let namespace = if is_config { Namespace::QueryConfigs } else { Namespace::Settings };
     let key = KvKey { namespace, name: name.to_owned() };
-    let values = read(invocation, Values::new(), namespace, [name.to_owned()]).await?;
+    let values = read(invocation, Values::new(), [key.clone()]).await?;
     let stored = values[&key].as_ref();
+    let is_held = stored.is_some();
     let index = stored.and_then(named_by);
-    let item = match namespace {
-        Namespace::Settings => index.clone().map(ItemRef::from),
-        Namespace::QueryConfigs => {
-            stored.and_then(StoredValue::query_config).filter(|item| item.kv_key() == name)
-        }
+    let item = match is_config {
+        true => stored.and_then(StoredValue::query_config).filter(|item| item.kv_key() == name),
+        false => index.clone().map(ItemRef::from),
     };
     if let Some(item) = item {
         return explain_item(invocation, request, &item.key(), values).await;
     }
-    let is_held = stored.is_some();
     if is_config && !is_held {
-        return Err(Failure::Unknown { nearest: String::new() });
+        return Err(Failure::Unknown(String::new()));
     }
     let table = look_at(invocation, &values, |_| true).await?;
     if let Some(claim) = table.claim_of(&key) {
@@ -157,7 +153,7 @@ async fn explain_key<S: Services>(
     }
     let pointers = names_of(table.pointers_at(name, None));
     if !is_held && pointers.is_empty() {
-        return Err(Failure::Unknown { nearest: String::new() });
+        return Err(Failure::Unknown(String::new()));
     }
     let judged = judge(invocation, values, table, BTreeMap::new(), index.as_slice()).await?;
     let mut report = report(&judged, index.as_ref(), None, |_| true, request.values);
@@ -171,14 +167,14 @@ async fn explain_account<S: Services>(
     account: &str,
     after: Option<&str>,
 ) -> Found {
-    let mut found: BTreeMap<IndexRef, Vec<String>> = BTreeMap::new();
+    let mut found: BTreeMap<IndexRef, Vec<KvKey>> = BTreeMap::new();
     let mut has_more = false;
     pass(invocation, ScanColumns::Claims, async |items| {
         for (key, item) in items {
             let Some(ItemRef { index, query: None }) = key.item() else { continue };
             if index.account == account && after.is_none_or(|after| *index.name > *after) {
-                let keys = claimed_keys(&index, &item.attributes());
-                found.insert(index, keys);
+                let keys = claimed_keys(&index, &item.attributes()).into_iter();
+                found.insert(index, keys.map(KvKey::of_settings).collect());
             }
         }
         let keys =
@@ -190,16 +186,16 @@ async fn explain_account<S: Services>(
     })
     .await?;
     if found.is_empty() && after.is_none() {
-        return Err(Failure::Unknown { nearest: String::new() });
+        return Err(Failure::Unknown(String::new()));
     }
     let keys = found.values().flatten().cloned();
-    let values = read(invocation, Values::new(), Namespace::Settings, keys).await?;
+    let values = read(invocation, Values::new(), keys).await?;
     let table = look_at(invocation, &values, |_| true).await?;
     let indexes: Vec<IndexRef> = found.keys().cloned().collect();
     let judged = judge(invocation, values, table, BTreeMap::new(), &indexes).await?;
     let reports = found.iter().map(|(index, keys)| {
         let wanted = judged.wanted.get(&index.clone().into());
-        let is_its = |key: &KvKey| keys.contains(&key.name) && judged.knows(key);
+        let is_its = |key: &KvKey| keys.contains(key) && judged.knows(key);
         report(&judged, Some(index), wanted, is_its, false)
     });
     Ok(Explained::Account {

@@ -30,22 +30,22 @@ pub fn named_by(stored: &StoredValue) -> Option<IndexRef> {
 pub async fn read<S: Services>(
     invocation: &Invocation<'_, S>,
     mut values: Values,
-    namespace: Namespace,
-    names: impl IntoIterator<Item = String>,
+    keys: impl IntoIterator<Item = KvKey>,
 ) -> Result<Values, ExportError> {
-    let keys = names.into_iter().map(|name| KvKey { namespace, name });
-    let keys: BTreeSet<KvKey> = keys.filter(|key| !values.contains_key(key)).collect();
-    let names: Vec<String> = keys.iter().map(|key| key.name.clone()).collect();
-    values.extend(keys.into_iter().map(|key| (key, None)));
-    let names = names.into_iter().filter(|name| check_key(name).is_ok());
+    let keys: BTreeSet<KvKey> = keys.into_iter().filter(|key| !values.contains_key(key)).collect();
+    values.extend(keys.iter().map(|key| (key.clone(), None)));
     let mut failure = None;
-    bulk::read(invocation, namespace, invocation.budget, names, |name, stored| match stored {
-        Ok(stored) => {
-            values.insert(KvKey { namespace, name }, stored);
-        }
-        Err(error) => failure = Some(ExportError::kv(&name, error)),
-    })
-    .await;
+    for namespace in [Namespace::Settings, Namespace::QueryConfigs] {
+        let names = keys.iter().filter(|key| key.namespace == namespace).map(|key| &key.name);
+        let names = names.filter(|name| check_key(name).is_ok()).cloned();
+        bulk::read(invocation, namespace, invocation.budget, names, |name, stored| match stored {
+            Ok(stored) => {
+                values.insert(KvKey { namespace, name }, stored);
+            }
+            Err(error) => failure = Some(ExportError::kv(&name, error)),
+        })
+        .await;
+    }
     failure.map_or(Ok(values), Err)
 }
 
@@ -154,13 +154,9 @@ async fn want<S: Services>(
     wanted.collect()
 }
 
-/// Returns the index ids that the active aliases of an item name, without its own. A query config's don't count.
+/// Returns the index ids that the active aliases of an item name, without its own.
 pub fn points_at(key: &ItemKey, item: &Item) -> BTreeSet<String> {
-    let own = key.item();
-    if own.as_ref().is_some_and(|own| own.query.is_some()) {
-        return BTreeSet::new();
-    }
-    let own = own.map(|own| own.kv_key());
+    let own = key.item().map(|item| item.index.index_id());
     let targets = alias_targets(&key.pk, &item.attributes()).into_iter();
     let index_ids = targets.filter_map(|target| match target {
         AliasTarget::IndexId(index_id) => Some(index_id),
