@@ -47,29 +47,30 @@ pub fn differences(held: &str, wanted: &str, wants: Wants) -> Vec<Difference> {
     if held == wanted {
         return Vec::new();
     }
-    let parsed = |text: &str| serde_json::from_str::<Fields>(text).ok();
-    if let (Some(mut held), Some(mut wanted)) = (parsed(held), parsed(wanted)) {
-        let api_keys = [&held, &wanted].map(|fields| fields.get(API_KEY)?.as_str());
-        let api_keys = api_keys.into_iter().flatten().filter(|key| !key.is_empty());
-        let api_keys = api_keys.map(str::to_owned).collect();
-        if wants == Wants::Unavailable {
-            held.remove(API_KEY);
-            wanted.remove(API_KEY);
-        }
-        let mut comparison = Comparison { api_keys, found: Vec::new() };
-        comparison.compare("", false, Some(&held.into()), Some(&wanted.into()));
-        let mut found = comparison.found;
-        if found.len() > MAX_PATHS {
-            found.truncate(MAX_PATHS - 1);
-            found.push(Difference { path: "…".to_owned(), held: None, wanted: None });
-        }
-        if !found.is_empty() || wants == Wants::Unavailable {
-            return found;
-        }
-        // The same fields with the same values, written in another way.
-    }
     let mask = || Some(MASK.into());
-    vec![Difference { path: "(value)".to_owned(), held: mask(), wanted: mask() }]
+    let whole = Difference { path: "(value)".to_owned(), held: mask(), wanted: mask() };
+    let parsed = |text: &str| serde_json::from_str::<Fields>(text).ok();
+    let (Some(mut held), Some(mut wanted)) = (parsed(held), parsed(wanted)) else {
+        return vec![whole];
+    };
+    let api_keys = [&held, &wanted].map(|fields| fields.get(API_KEY)?.as_str().map(str::to_owned));
+    let api_keys = api_keys.into_iter().flatten().filter(|key| !key.is_empty()).collect();
+    if wants == Wants::Unavailable {
+        held.remove(API_KEY);
+        wanted.remove(API_KEY);
+    }
+    let mut comparison = Comparison { api_keys, found: Vec::new() };
+    comparison.compare("", false, Some(&held.into()), Some(&wanted.into()));
+    let mut found = comparison.found;
+    if found.is_empty() && wants != Wants::Unavailable {
+        // The same fields with the same values, written in another way.
+        found.push(whole);
+    }
+    if found.len() > MAX_PATHS {
+        found.truncate(MAX_PATHS - 1);
+        found.push(Difference { path: "…".to_owned(), held: None, wanted: None });
+    }
+    found
 }
 
 struct Comparison {

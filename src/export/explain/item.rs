@@ -11,6 +11,7 @@ use crate::export::judge::{KvKey, Row, Table, Verdict, Wants};
 use crate::export::table::read_items;
 use crate::index::{IndexRef, ItemRef};
 use crate::item::{Item, ItemKey, claimed_keys};
+use crate::kv::StoredValue;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::ports::Services;
 
@@ -38,10 +39,10 @@ pub async fn explain_item<S: Services>(
 
     let asked = asked_keys(key, item);
     let asked_before = asked_keys(key, saved.as_ref());
-    let mut own: BTreeSet<KvKey> = values.keys().cloned().collect();
-    own.extend(asked.union(&asked_before).cloned());
     let own_key = |item: &ItemRef| KvKey { namespace: item.namespace(), name: item.kv_key() };
+    let mut own: BTreeSet<KvKey> = asked.union(&asked_before).cloned().collect();
     own.extend(item_ref.as_ref().map(own_key));
+    own.extend(values.keys().cloned());
     // A query config has no aliases.
     let targets_of = |item: Option<&Item>| {
         let index_ids = item.filter(|_| is_tried && !is_config).map(|item| points_at(key, item));
@@ -51,11 +52,9 @@ pub async fn explain_item<S: Services>(
     let released = targets_of(saved.as_ref()).take(MAX_TARGETS - targets.len());
     let keys = own.union(&targets).cloned().chain(released);
     let values = read(invocation, values, keys).await?;
-    let shop_ids = values.iter().filter_map(|(key, stored)| {
-        let settings = stored.as_ref()?.settings()?;
-        let is_its = own.contains(key) && Some(&settings.index) == index;
-        Some(KvKey::of_settings(settings.shop_id.filter(|_| is_its && !is_config)?))
-    });
+    let settings = values.values().flatten().filter_map(StoredValue::settings);
+    let of_index = settings.filter(|it| !is_config && Some(&it.index) == index);
+    let shop_ids = of_index.filter_map(|it| it.shop_id).map(KvKey::of_settings);
     let shop_ids: BTreeSet<KvKey> = shop_ids.collect();
     own.extend(shop_ids.iter().cloned());
     let values = read(invocation, values, shop_ids).await?;
@@ -91,23 +90,25 @@ pub async fn explain_item<S: Services>(
     }
     let is_absent = report.item == ItemState::Absent;
     if is_absent && report.keys.is_empty() && report.pointed_at_by.is_empty() {
-        let asked = index.filter(|_| !is_tried);
-        return Err(Failure::Unknown(
-            asked.map(|it| nearest(&it.name, &names)).unwrap_or_default(),
-        ));
+        return Err(Failure::Unknown(match index {
+            Some(index) if !is_tried => nearest(&index.name, &names),
+            _ => String::new(),
+        }));
     }
     if is_tried {
         let Judged { table, .. } = &judged;
-        let path = report.path.iter();
-        let rejected = path.map(|path| format!("the item can't be exported: {path}"));
+        let rejected = match &report.item {
+            ItemState::Rejected { path } => Some(format!("the item can't be exported: {path}")),
+            _ => None,
+        };
         let lacks = targets.iter().filter_map(|key| lack(key, &judged));
         let taken = asked.iter().filter_map(|key| taken(key, index?, table));
         let needed = asked_before.difference(&asked).filter_map(|key| needed(key, index, table));
-        let moved = taken.chain(needed).filter(|_| report.path.is_none());
+        let moved = taken.chain(needed).filter(|_| rejected.is_none());
         report.tried = Some(TriedReport {
             warning: wanted.and_then(|wanted| wanted.warning.clone()),
             targets: targets.iter().map(|target| report_target(target, &key.pk, &judged)).collect(),
-            breaks: rejected.chain(lacks).chain(moved).collect(),
+            breaks: rejected.iter().cloned().chain(lacks).chain(moved).collect(),
         });
     }
     Ok(Explained::Index(report))

@@ -36,10 +36,8 @@ pub struct ExplainReport {
     /// The index that it is about; absent where nothing says which.
     #[serde(flatten)]
     pub index: Option<ItemName>,
+    #[serde(flatten)]
     pub item: ItemState,
-    /// The field for which the item is rejected.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
     /// Its keys, the primary one first, and the one that was asked about.
     pub keys: Vec<KeyReport>,
     /// The other items whose active aliases point at it.
@@ -52,11 +50,14 @@ pub struct ExplainReport {
     pub tried: Option<TriedReport>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "item", rename_all = "lowercase")]
 pub enum ItemState {
     Exportable,
-    Rejected,
+    /// With the field for which it is.
+    Rejected {
+        path: String,
+    },
     Absent,
     /// An item of the table that is never exported; its aliases count.
     Skipped,
@@ -150,19 +151,17 @@ pub fn report(
     keys.sort_by_key(|key| (!is_its(key), key.name == index_id));
     let keys: Vec<KeyReport> =
         keys.into_iter().map(|key| report_key(judged, key, with_values)).collect();
-    let path = item.and_then(|item| Some(short(&item.value.as_ref().err()?.path)));
     ExplainReport {
         index: index.map(ItemName::from),
-        item: match item {
+        item: match item.map(|item| &item.value) {
             None => ItemState::Absent,
-            Some(_) if path.is_some() => ItemState::Rejected,
-            Some(_) => ItemState::Exportable,
+            Some(Ok(_)) => ItemState::Exportable,
+            Some(Err(rejection)) => ItemState::Rejected { path: short(&rejection.path) },
         },
         pointed_at_by: names_of(pointers.collect()),
         api_key_unavailable: keys.iter().any(|key| key.api_key_unavailable),
         tried: None,
         keys,
-        path,
     }
 }
 
