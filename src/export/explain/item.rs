@@ -1,7 +1,7 @@
 //! Explains an item: the saved one, or one that is tried. What would become of KV if that were saved, or removed,
 //! is judged by a table that has it instead of the saved one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::report::{Explained, ItemState, MAX_ITEMS, TargetReport, TriedReport, report, short};
 use super::stages::{Judged, Values, judge, look_at, points_at, read};
@@ -60,20 +60,16 @@ pub async fn explain_item<S: Services>(
     let values = read(invocation, values, shop_ids).await?;
 
     let mut names = BTreeSet::new();
-    let mut table = look_at(invocation, &values, |seen| {
+    let table = look_at(invocation, &values, |seen| {
         if seen.pk == key.pk {
             names.extend(seen.item().map(|item| item.index.name));
         }
         seen != key
     })
     .await?;
-    let mut known = BTreeMap::new();
-    if let Some(item) = item {
-        table.add(key, &item.attributes(), Wants::Unmade);
-        known.insert(key.clone(), item.clone());
-    }
     // Whether the index's item can be exported decides about a query config's key that no item asks for.
     let owner = index.filter(|_| is_config && item.is_none()).cloned();
+    let known = item.map(|item| (key, item));
     let mut judged = judge(invocation, values, table, known, owner.as_slice()).await?;
     if let Some(item_ref) = item_ref.as_ref().filter(|_| is_tried) {
         judged = with_its_keys(judged, item_ref);

@@ -155,10 +155,14 @@ async fn explain_key<S: Services>(
     if !is_held && pointers.is_empty() {
         return Err(Failure::Unknown(String::new()));
     }
-    let judged = judge(invocation, values, table, BTreeMap::new(), index.as_slice()).await?;
+    let judged = judge(invocation, values, table, None, index.as_slice()).await?;
     let mut report = report(&judged, index.as_ref(), None, |_| true, request.values);
     report.pointed_at_by.extend(pointers);
     Ok(Explained::Index(report))
+}
+
+fn distinct_keys(found: &BTreeMap<IndexRef, Vec<KvKey>>) -> usize {
+    found.values().flatten().collect::<BTreeSet<_>>().len()
 }
 
 /// Explains the next indexes of an account, as many as three requests read the keys of.
@@ -177,9 +181,7 @@ async fn explain_account<S: Services>(
                 found.insert(index, keys.map(KvKey::of_settings).collect());
             }
         }
-        let keys =
-            |found: &BTreeMap<_, Vec<_>>| BTreeSet::from_iter(found.values().flatten()).len();
-        while found.len() > MAX_KEYS || keys(&found) > MAX_KEYS {
+        while found.len() > MAX_KEYS || distinct_keys(&found) > MAX_KEYS {
             found.pop_last();
             has_more = true;
         }
@@ -192,7 +194,7 @@ async fn explain_account<S: Services>(
     let values = read(invocation, Values::new(), keys).await?;
     let table = look_at(invocation, &values, |_| true).await?;
     let indexes: Vec<IndexRef> = found.keys().cloned().collect();
-    let judged = judge(invocation, values, table, BTreeMap::new(), &indexes).await?;
+    let judged = judge(invocation, values, table, None, &indexes).await?;
     let reports = found.iter().map(|(index, keys)| {
         let wanted = judged.wanted.get(&index.clone().into());
         let is_its = |key: &KvKey| keys.contains(key) && judged.knows(key);

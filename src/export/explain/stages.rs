@@ -83,21 +83,24 @@ impl Judged {
     }
 }
 
-/// Judges the keys of a pass. Reads what the items that have them want, and the items of these indexes, except for
-/// items that are known.
+/// Judges the keys of a pass, which has left out an item that is known. Reads the items that have the keys, and
+/// those of these indexes.
 pub async fn judge<S: Services>(
     invocation: &Invocation<'_, S>,
     values: Values,
     mut table: Table,
-    known: BTreeMap<ItemKey, Item>,
+    known: Option<(&ItemKey, &Item)>,
     indexes: &[IndexRef],
 ) -> Result<Judged, ExportError> {
+    if let Some((key, item)) = known {
+        table.add(key, &item.attributes(), Wants::Unmade);
+    }
     let claims = table.rows.values().filter_map(|row| row.claim.as_ref());
     let asked = claims.map(Claim::item).chain(indexes.iter().cloned().map(ItemRef::from));
-    let unread = asked.map(|item| item.key()).filter(|key| !known.contains_key(key));
-    let unread: BTreeSet<ItemKey> = unread.collect();
+    let mut unread: BTreeSet<ItemKey> = asked.map(|item| item.key()).collect();
+    unread.retain(|key| known.is_none_or(|(known, _)| key != known));
     let mut items = read_items(invocation, invocation.budget.deadline, unread).await?;
-    items.extend(known);
+    items.extend(known.map(|(key, item)| (key.clone(), item.clone())));
     let wanted = want(invocation, items).await;
     for (item, Wanted { wants, .. }) in &wanted {
         if item.query.is_none() && *wants == Wants::Rejected {
