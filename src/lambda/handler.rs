@@ -71,7 +71,7 @@ impl<S: Services> Handler<S> {
                     Subject::Index(IndexRef { account, .. }) | Subject::Account { account, .. } => {
                         Some(account)
                     }
-                    Subject::Item(tried) => Some(&tried.key.pk),
+                    Subject::Item(key, _) => Some(&key.pk),
                     Subject::Key(_) => None,
                 };
                 // It compares KV with what a re-export would write, and writes nothing.

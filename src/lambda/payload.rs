@@ -7,7 +7,7 @@ use lambda_runtime::Diagnostic;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::export::explain::{Explain, Subject, Tried};
+use crate::export::explain::{Explain, Subject};
 use crate::export::re_export::ReExport;
 use crate::export::reconcile::{Change, Progress, Reconcile, cut};
 use crate::index::IndexRef;
@@ -133,7 +133,7 @@ fn explain(it: ExplainFields) -> Result<Explain, Diagnostic> {
             let Some((key, item)) = item else {
                 return invalid("item must be one of the table in DynamoDB JSON, with pk and sk");
             };
-            Subject::Item(Tried { key, item: Some(item).filter(|_| removed != Some(true)) })
+            Subject::Item(key, Some(item).filter(|_| removed != Some(true)))
         }
         _ => {
             return invalid(

@@ -123,7 +123,7 @@ fn payload(input: &str, seen: &mut Seen) {
                     assert!(!index.account.is_empty() && !index.name.contains('#'));
                 }
                 Subject::Key(key) => assert!((1..=512).contains(&key.len())),
-                Subject::Item(tried) => assert!(!tried.key.pk.is_empty()),
+                Subject::Item(key, _) => assert!(!key.pk.is_empty()),
                 Subject::Account { account, .. } => assert!(!account.is_empty()),
             }
         }

@@ -2,6 +2,10 @@
 
 mod checks;
 mod choices;
+mod explain;
+#[path = "../support/fakes.rs"]
+#[expect(dead_code, reason = "the unit tests script more")]
+mod fakes;
 #[path = "../support/memory.rs"]
 #[expect(dead_code, reason = "the unit tests name keys, and have requests that time out")]
 mod memory;
@@ -11,6 +15,8 @@ mod services;
 mod world;
 
 use choices::Choices;
+// The modules that `fakes` names, as the unit tests do.
+use ecom_settings_exporter::{config, export, index, item, kv, ports};
 use world::Shape;
 
 #[test]

@@ -47,29 +47,30 @@ pub fn differences(held: &str, wanted: &str, wants: Wants) -> Vec<Difference> {
     if held == wanted {
         return Vec::new();
     }
-    let parsed = |text: &str| serde_json::from_str::<Fields>(text).ok();
-    if let (Some(mut held), Some(mut wanted)) = (parsed(held), parsed(wanted)) {
-        let api_keys = [&held, &wanted].map(|fields| fields.get(API_KEY)?.as_str());
-        let api_keys = api_keys.into_iter().flatten().filter(|key| !key.is_empty());
-        let mut comparison =
-            Comparison { api_keys: api_keys.map(str::to_owned).collect(), found: Vec::new() };
-        if wants == Wants::Unavailable {
-            held.remove(API_KEY);
-            wanted.remove(API_KEY);
-        }
-        comparison.compare_fields("", false, &held, &wanted);
-        let mut found = comparison.found;
-        if found.len() > MAX_PATHS {
-            found.truncate(MAX_PATHS - 1);
-            found.push(Difference { path: "…".to_owned(), held: None, wanted: None });
-        }
-        if !found.is_empty() || wants == Wants::Unavailable {
-            return found;
-        }
-        // The same fields with the same values, written in another way.
-    }
     let mask = || Some(MASK.into());
-    vec![Difference { path: "(value)".to_owned(), held: mask(), wanted: mask() }]
+    let whole = Difference { path: "(value)".to_owned(), held: mask(), wanted: mask() };
+    let parsed = |text: &str| serde_json::from_str::<Fields>(text).ok();
+    let (Some(mut held), Some(mut wanted)) = (parsed(held), parsed(wanted)) else {
+        return vec![whole];
+    };
+    let api_keys = [&held, &wanted].map(|fields| fields.get(API_KEY)?.as_str().map(str::to_owned));
+    let api_keys = api_keys.into_iter().flatten().filter(|key| !key.is_empty()).collect();
+    if wants == Wants::Unavailable {
+        held.remove(API_KEY);
+        wanted.remove(API_KEY);
+    }
+    let mut comparison = Comparison { api_keys, found: Vec::new() };
+    comparison.compare("", false, Some(&held.into()), Some(&wanted.into()));
+    let mut found = comparison.found;
+    if found.is_empty() && wants != Wants::Unavailable {
+        // The same fields with the same values, written in another way.
+        found.push(whole);
+    }
+    if found.len() > MAX_PATHS {
+        found.truncate(MAX_PATHS - 1);
+        found.push(Difference { path: "…".to_owned(), held: None, wanted: None });
+    }
+    found
 }
 
 struct Comparison {
@@ -80,21 +81,18 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn compare_fields(&mut self, prefix: &str, hide: bool, held: &Fields, wanted: &Fields) {
-        for name in held.keys().chain(wanted.keys()).collect::<BTreeSet<_>>() {
-            let path = format!("{prefix}{name}");
-            self.compare(&path, hide || is_secret(name), held.get(name), wanted.get(name));
-        }
-    }
-
+    /// Compares what stands at a path, which begins with `.` unless it is the whole value's.
     fn compare(&mut self, path: &str, hide: bool, held: Option<&Value>, wanted: Option<&Value>) {
         if self.found.len() > MAX_PATHS || held == wanted {
             return;
         }
         match (held, wanted) {
             (Some(Value::Object(held)), Some(Value::Object(wanted))) => {
-                let hide = hide || name_a_secret(held) || name_a_secret(wanted);
-                self.compare_fields(&format!("{path}."), hide, held, wanted);
+                for name in held.keys().chain(wanted.keys()).collect::<BTreeSet<_>>() {
+                    let hide = hide || is_secret(name, held) || is_secret(name, wanted);
+                    let path = format!("{path}.{name}");
+                    self.compare(&path, hide, held.get(name), wanted.get(name));
+                }
             }
             (Some(Value::Array(held)), Some(Value::Array(wanted))) => {
                 for place in 0..held.len().max(wanted.len()) {
@@ -103,6 +101,7 @@ impl Comparison {
                 }
             }
             _ => {
+                let path = path.strip_prefix('.').unwrap_or(path);
                 let is_api_key = path != API_KEY && self.holds_an_api_key(path);
                 let shown = |value| shortened(self.masked(hide, value));
                 self.found.push(Difference {
@@ -119,12 +118,11 @@ impl Comparison {
         match value {
             _ if hide => MASK.into(),
             Value::Object(fields) => {
-                let hide = name_a_secret(fields);
                 let masked = fields.iter().map(|(name, value)| {
                     let shown = if self.holds_an_api_key(name) { MASK } else { name };
-                    (shown.to_owned(), self.masked(hide || is_secret(name), value))
+                    (shown.to_owned(), self.masked(is_secret(name, fields), value))
                 });
-                Value::Object(masked.collect())
+                masked.collect()
             }
             Value::Array(values) => values.iter().map(|value| self.masked(false, value)).collect(),
             Value::String(text) if self.holds_an_api_key(text) || may_hold_a_secret(text) => {
@@ -146,20 +144,21 @@ fn shortened(value: Value) -> Value {
     if short == json { value } else { short.into() }
 }
 
+/// Returns whether the field `name` may hold a secret: its name says so, or a field beside it.
+fn is_secret(name: &str, fields: &Fields) -> bool {
+    let mut naming = NAMING_FIELDS.iter().filter_map(|field| fields.get(*field)?.as_str());
+    names_a_secret(name) || naming.any(names_a_secret)
+}
+
 /// Returns whether a text may hold a password in a URL, or something like `token=`.
 fn may_hold_a_secret(text: &str) -> bool {
     let has = |part| text.contains(part);
-    (is_secret(text) && (has("=") || has(":") || has("earer "))) || (has("://") && has("@"))
+    (names_a_secret(text) && (has("=") || has(":") || has("earer "))) || (has("://") && has("@"))
 }
 
-fn is_secret(name: &str) -> bool {
-    let name = name.to_lowercase();
-    SECRET_NAMES.split(' ').any(|part| name.contains(part))
-}
-
-/// Returns whether a field says that the fields beside it hold a secret.
-fn name_a_secret(fields: &Fields) -> bool {
-    NAMING_FIELDS.iter().filter_map(|name| fields.get(*name)?.as_str()).any(is_secret)
+fn names_a_secret(text: &str) -> bool {
+    let text = text.to_lowercase();
+    SECRET_NAMES.split(' ').any(|part| text.contains(part))
 }
 
 #[cfg(test)]
@@ -248,6 +247,7 @@ mod tests {
             json!({"apiKey": CANARY}),
             json!({"credentials": {"pin": 4711_4711}}),
             json!({"headers": [{"name": "X-Api-Key", "value": CANARY}]}),
+            json!({"name": "X-Api-Key", "value": CANARY}),
             json!({"url": format!("https://me:{CANARY}@example.com/x")}),
             json!({"url": format!("https://example.com/?a=b&access_token={CANARY}")}),
             json!({"x": format!(r#"{{"password":"{CANARY}"}}"#)}),

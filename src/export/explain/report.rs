@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::differs::{Difference, differences};
-use super::stages::{Explaining, Judged, Wanted, named_by};
+use super::stages::{Judged, Wanted, named_by};
 use crate::export::judge::{KvKey, Verdict, Wants};
 use crate::export::reconcile::cut;
 use crate::index::IndexRef;
 use crate::item::ItemKey;
 use crate::kv::{Source, StoredValue};
-use crate::ports::Services;
 
 /// The most items that a report names in one place.
 pub const MAX_ITEMS: usize = 100;
@@ -37,10 +36,8 @@ pub struct ExplainReport {
     /// The index that it is about; absent where nothing says which.
     #[serde(flatten)]
     pub index: Option<ItemName>,
+    #[serde(flatten)]
     pub item: ItemState,
-    /// The field for which the item is rejected.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
     /// Its keys, the primary one first, and the one that was asked about.
     pub keys: Vec<KeyReport>,
     /// The other items whose active aliases point at it.
@@ -53,11 +50,14 @@ pub struct ExplainReport {
     pub tried: Option<TriedReport>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "item", rename_all = "lowercase")]
 pub enum ItemState {
     Exportable,
-    Rejected,
+    /// With the field for which it is.
+    Rejected {
+        path: String,
+    },
     Absent,
     /// An item of the table that is never exported; its aliases count.
     Skipped,
@@ -131,65 +131,61 @@ pub struct TargetReport {
     pub another_account: bool,
 }
 
-impl<S: Services> Explaining<'_, '_, S> {
-    /// Returns the report on an index, its item, and the keys that are shown.
-    pub fn report(
-        &self,
-        judged: &Judged,
-        index: Option<&IndexRef>,
-        item: Option<&Wanted>,
-        shows: impl Fn(&KvKey) -> bool,
-    ) -> ExplainReport {
-        let Judged { values, table, .. } = judged;
-        let index_id = index.map(IndexRef::index_id).unwrap_or_default();
-        let is_its = |key: &KvKey| table.claimants(key).any(|claimant| Some(&**claimant) == index);
-        let owns = |key: &KvKey| table.owner_of(key).is_some_and(|owner| Some(&**owner) == index);
-        let has = |key: &&KvKey| is_its(key) || owns(key);
-        let names = values.keys().filter(has).map(|key| &key.name);
-        let pointers = names.chain([&index_id]).flat_map(|name| table.pointers_at(name, index));
-        let mut keys: Vec<&KvKey> = values.keys().filter(|key| shows(key)).collect();
-        // The primary key first, then the index id's, then what is left over.
-        keys.sort_by_key(|key| (!is_its(key), key.name == index_id));
-        let keys: Vec<KeyReport> =
-            keys.into_iter().map(|key| self.report_key(judged, key)).collect();
-        let path = item.and_then(|item| Some(short(&item.value.as_ref().err()?.path)));
-        ExplainReport {
-            index: index.map(ItemName::from),
-            item: match item {
-                None => ItemState::Absent,
-                Some(_) if path.is_some() => ItemState::Rejected,
-                Some(_) => ItemState::Exportable,
-            },
-            pointed_at_by: names_of(pointers.collect()),
-            api_key_unavailable: keys.iter().any(|key| key.api_key_unavailable),
-            tried: None,
-            keys,
-            path,
-        }
+/// Returns the report on an index, its item, and the keys that are shown.
+pub fn report(
+    judged: &Judged,
+    index: Option<&IndexRef>,
+    item: Option<&Wanted>,
+    shows: impl Fn(&KvKey) -> bool,
+    with_values: bool,
+) -> ExplainReport {
+    let Judged { values, table, .. } = judged;
+    let index_id = index.map(IndexRef::index_id).unwrap_or_default();
+    let is_its = |key: &KvKey| table.claimants(key).any(|claimant| Some(&**claimant) == index);
+    let owns = |key: &KvKey| table.owner_of(key).is_some_and(|owner| Some(&**owner) == index);
+    let has = |key: &&KvKey| is_its(key) || owns(key);
+    let names = values.keys().filter(has).map(|key| &key.name);
+    let pointers = names.chain([&index_id]).flat_map(|name| table.pointers_at(name, index));
+    let mut keys: Vec<&KvKey> = values.keys().filter(|key| shows(key)).collect();
+    // The primary key first, then the index id's, then what is left over.
+    keys.sort_by_key(|key| (!is_its(key), key.name == index_id));
+    let keys: Vec<KeyReport> =
+        keys.into_iter().map(|key| report_key(judged, key, with_values)).collect();
+    ExplainReport {
+        index: index.map(ItemName::from),
+        item: match item.map(|item| &item.value) {
+            None => ItemState::Absent,
+            Some(Ok(_)) => ItemState::Exportable,
+            Some(Err(rejection)) => ItemState::Rejected { path: short(&rejection.path) },
+        },
+        pointed_at_by: names_of(pointers.collect()),
+        api_key_unavailable: keys.iter().any(|key| key.api_key_unavailable),
+        tried: None,
+        keys,
     }
+}
 
-    fn report_key(&self, judged: &Judged, key: &KvKey) -> KeyReport {
-        let stored = judged.values[key].as_ref();
-        let metadata = stored.and_then(StoredValue::metadata);
-        let wanted = judged.wanted_under(key);
-        let differs = stored.zip(wanted).and_then(|(held, wanted)| {
-            Some(differences(&held.value, wanted.value.as_ref().ok()?, wanted.wants))
-        });
-        let differs = differs.unwrap_or_default();
-        let claimants: BTreeSet<&IndexRef> = judged.table.claimants(key).map(|it| &**it).collect();
-        KeyReport {
-            key: key.name.clone(),
-            verdict: judged.table.verdict(key),
-            named: stored.and_then(named_by).as_ref().map(ItemName::from),
-            environment: metadata.as_ref().and_then(|it| it.shown_environment().map(str::to_owned)),
-            exported_at: metadata.as_ref().and_then(|it| it.exported_at.clone()),
-            changed_at: metadata.as_ref().and_then(|it| it.changed_at.clone()),
-            source: metadata.as_ref().and_then(|it| it.source),
-            differs: differs.iter().map(|difference| difference.path.clone()).collect(),
-            values: self.request.values.then_some(differs),
-            claimed_by: names_of(claimants),
-            api_key_unavailable: wanted.is_some_and(|it| it.wants == Wants::Unavailable),
-        }
+fn report_key(judged: &Judged, key: &KvKey, with_values: bool) -> KeyReport {
+    let stored = judged.values[key].as_ref();
+    let metadata = stored.and_then(StoredValue::metadata);
+    let wanted = judged.wanted_under(key);
+    let differs = stored.zip(wanted).and_then(|(held, wanted)| {
+        Some(differences(&held.value, wanted.value.as_ref().ok()?, wanted.wants))
+    });
+    let differs = differs.unwrap_or_default();
+    let claimants: BTreeSet<&IndexRef> = judged.table.claimants(key).map(|it| &**it).collect();
+    KeyReport {
+        key: key.name.clone(),
+        verdict: judged.table.verdict(key),
+        named: stored.and_then(named_by).as_ref().map(ItemName::from),
+        environment: metadata.as_ref().and_then(|it| it.shown_environment().map(str::to_owned)),
+        exported_at: metadata.as_ref().and_then(|it| it.exported_at.clone()),
+        changed_at: metadata.as_ref().and_then(|it| it.changed_at.clone()),
+        source: metadata.as_ref().and_then(|it| it.source),
+        differs: differs.iter().map(|difference| difference.path.clone()).collect(),
+        values: with_values.then_some(differs),
+        claimed_by: names_of(claimants),
+        api_key_unavailable: wanted.is_some_and(|it| it.wants == Wants::Unavailable),
     }
 }
 
