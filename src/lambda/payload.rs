@@ -97,7 +97,8 @@ fn reconcile(fields: ReconcileFields, environment: &str) -> Result<Reconcile, Di
         Change::Rewrite => fields.rewrite_up_to.unwrap_or_default(),
     };
     let ReconcileFields { apply, preview, system_account_id, progress, .. } = fields;
-    let mut request = Reconcile { apply, preview, system_account_id, raised, progress: None };
+    let mut request =
+        Reconcile { apply, preview, system_account_id, raised, ..Reconcile::default() };
     if let Some(account) = &request.system_account_id {
         check_account(account)?;
     }
@@ -105,12 +106,12 @@ fn reconcile(fields: ReconcileFields, environment: &str) -> Result<Reconcile, Di
         return invalid("preview is an audit: not with apply");
     }
     if let Some(text) = progress {
-        request.progress = Progress::parse(&text).filter(|it| it.belongs_to(&request, environment));
-        if request.progress.is_none() {
+        let Some(progress) = Progress::parse(&text, &request, environment) else {
             return invalid(
                 "continue must be that of the run before, whole, of the same environment, with the same apply, preview and system_account_id",
             );
-        }
+        };
+        request.progress = progress;
     }
     Ok(request)
 }
@@ -214,7 +215,9 @@ mod tests {
 
     /// The payload that continues an audit in an environment.
     fn continued(environment: &str, apply: bool) -> String {
-        let text = Progress::at_start(&Reconcile::default(), environment).to_text();
+        let mut progress = Progress::default();
+        progress.left_out = true;
+        let text = progress.to_text(&Reconcile::default(), environment);
         json!({"reconcile": {"continue": text, "apply": apply}}).to_string()
     }
 
@@ -238,7 +241,7 @@ mod tests {
             ..Reconcile::default()
         };
         assert_eq!(reconcile(all), expected);
-        assert!(reconcile(&continued("prod", false)).progress.is_some());
+        assert!(reconcile(&continued("prod", false)).progress.left_out);
         let key = "k".repeat(512);
         for (question, subject) in [
             (json!({"system_account_id": "a", "index_name": "i"}), "index a/i"),
