@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use enum_map::enum_map;
 use lambda_runtime::Diagnostic;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::export::explain::{Explain, Subject, Tried};
 use crate::export::re_export::ReExport;
-use crate::export::reconcile::{Change, Progress, Reconcile, cut};
+use crate::export::reconcile::{Progress, Reconcile, cut};
 use crate::index::IndexRef;
 use crate::item::{Item, StreamRecord};
 use crate::kv::check_key;
@@ -34,18 +33,6 @@ struct Fields<'a> {
     system_account_id: Option<String>,
     index_name: Option<String>,
     include_query_configs: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct ReconcileFields {
-    apply: bool,
-    preview: bool,
-    system_account_id: Option<String>,
-    #[serde(rename = "continue")]
-    progress: Option<String>,
-    delete_up_to: Option<u64>,
-    rewrite_up_to: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -91,22 +78,15 @@ impl Payload {
     }
 }
 
-fn reconcile(fields: ReconcileFields, environment: &str) -> Result<Reconcile, Diagnostic> {
-    let raised = enum_map! {
-        Change::Delete => fields.delete_up_to.unwrap_or_default(),
-        Change::Rewrite => fields.rewrite_up_to.unwrap_or_default(),
-    };
-    let ReconcileFields { apply, preview, system_account_id, progress, .. } = fields;
-    let mut request =
-        Reconcile { apply, preview, system_account_id, raised, ..Reconcile::default() };
+fn reconcile(mut request: Reconcile, environment: &str) -> Result<Reconcile, Diagnostic> {
     if let Some(account) = &request.system_account_id {
         check_account(account)?;
     }
-    if apply && preview {
+    if request.apply && request.preview {
         return invalid("preview is an audit: not with apply");
     }
-    if let Some(text) = progress {
-        let Some(progress) = Progress::parse(&text, &request, environment) else {
+    if let Some(text) = &request.r#continue {
+        let Some(progress) = Progress::parse(text, &request, environment) else {
             return invalid(
                 "continue must be that of the run before, whole, of the same environment, with the same apply, preview and system_account_id",
             );
@@ -215,8 +195,7 @@ mod tests {
 
     /// The payload that continues an audit in an environment.
     fn continued(environment: &str, apply: bool) -> String {
-        let mut progress = Progress::default();
-        progress.left_out = true;
+        let progress = Progress { left_out: true, ..Progress::default() };
         let text = progress.to_text(&Reconcile::default(), environment);
         json!({"reconcile": {"continue": text, "apply": apply}}).to_string()
     }
@@ -237,7 +216,8 @@ mod tests {
         let expected = Reconcile {
             apply: true,
             system_account_id: Some("a".to_owned()),
-            raised: enum_map! { Change::Delete => 0, Change::Rewrite => u64::MAX },
+            delete_up_to: Some(0),
+            rewrite_up_to: Some(u64::MAX),
             ..Reconcile::default()
         };
         assert_eq!(reconcile(all), expected);

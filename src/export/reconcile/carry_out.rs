@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use enum_map::enum_map;
 use tracing::error;
 
-use super::Reconcile;
 use super::part::Part;
 use super::progress::Progress;
-use super::report::{Change, Class, Findings, log_refused};
+use super::report::{Change, Changes, Class, Findings, log_refused};
+use super::{Reconcile, ReconcileError};
 use crate::error_chain::Chain;
 use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
@@ -33,49 +32,64 @@ const REMOVE_KEYS: usize = 5_000;
 /// The least time for which a go is worth its beginning. What it does not get done is for the next run.
 const TIME_FOR_A_GO: Duration = Duration::from_secs(10);
 
-/// The repair of a part.
-pub struct Repair<'a, 's, S> {
-    pub invocation: &'a Invocation<'s, S>,
-    pub request: &'a Reconcile,
-    pub part: &'a Part,
-    pub api_keys: &'a mut ApiKeys,
-    /// The chain's, with what is allowed of the part. It counts what is written, deleted and refused.
-    pub progress: &'a mut Progress,
-    /// What failed. It counts only if this run is the part's last one.
-    pub failed: Findings,
+/// Repairs a part, and counts that in the chain's progress. Returns whether all of it was done in time.
+pub async fn carry_out<S: Services>(
+    invocation: &Invocation<'_, S>,
+    request: &Reconcile,
+    part: &Part,
+    api_keys: &mut ApiKeys,
+    progress: &mut Progress,
+) -> Result<bool, ReconcileError> {
+    let mut repair = Repair {
+        invocation,
+        request,
+        part,
+        api_keys,
+        progress,
+        failed: Findings::default(),
+        progressed: false,
+        is_out_of_time: false,
+    };
+    let is_finished = repair.write(Namespace::Settings).await
+        && repair.write(Namespace::QueryConfigs).await
+        && repair.remove_orphans(Namespace::Settings).await
+        && repair.remove_orphans(Namespace::QueryConfigs).await;
+    let Repair { failed, progressed, .. } = repair;
+    if is_finished {
+        progress.findings.add(&failed);
+    } else if request.progress.is_open && !progressed {
+        return Err(ReconcileError::NoProgress);
+    }
+    Ok(is_finished)
+}
+
+struct Repair<'a, 's, S> {
+    invocation: &'a Invocation<'s, S>,
+    request: &'a Reconcile,
+    part: &'a Part,
+    api_keys: &'a mut ApiKeys,
+    progress: &'a mut Progress,
+    /// What failed. It counts only with the last run of the part: the others' failures are tried again.
+    failed: Findings,
     /// Whether anything was done for any key.
-    pub progressed: bool,
-    /// Whether something was not done for lack of time.
-    pub is_out_of_time: bool,
+    progressed: bool,
+    is_out_of_time: bool,
 }
 
 impl<S: Services> Repair<'_, '_, S> {
-    /// Repairs the part. Returns whether all of it was done in time.
-    pub async fn carry_out(&mut self) -> bool {
-        self.write(Namespace::Settings).await
-            && self.write(Namespace::QueryConfigs).await
-            && self.remove_orphans(Namespace::Settings).await
-            && self.remove_orphans(Namespace::QueryConfigs).await
-    }
-
     /// Writes the keys that are missing, and as many stale ones as are allowed.
     async fn write(&mut self, namespace: Namespace) -> bool {
-        let mut rewrites = self.progress.tallies[namespace].allowed[Change::Rewrite];
+        let part = self.part;
+        let with = |verdict| part.verdicts(namespace).filter(move |(.., it)| *it == verdict);
+        let mut stale = with(Verdict::Stale);
+        let rewrites = stale.by_ref().take(self.allowed(namespace, Change::Rewrite));
         let mut writes: BTreeMap<ItemRef, BTreeSet<String>> = BTreeMap::new();
-        let keys = self.part.verdicts().filter(|(key, ..)| key.namespace == namespace);
-        for (key, row, verdict) in keys {
-            let Some(claim) = &row.claim else { continue };
-            match verdict {
-                Verdict::Missing => {}
-                Verdict::Stale if rewrites > 0 => rewrites -= 1,
-                Verdict::Stale => {
-                    self.progress.left_out = true;
-                    continue;
-                }
-                _ => continue,
+        for (key, row, _) in with(Verdict::Missing).chain(rewrites) {
+            if let Some(claim) = &row.claim {
+                writes.entry(claim.item()).or_default().insert(key.name.clone());
             }
-            writes.entry(claim.item()).or_default().insert(key.name.clone());
         }
+        self.progress.left_out |= stale.next().is_some();
         for writes in Vec::from_iter(writes).chunks(WRITE_ITEMS) {
             if !self.has_time() {
                 break;
@@ -112,11 +126,10 @@ impl<S: Services> Repair<'_, '_, S> {
         namespace: Namespace,
         left_behind: BTreeMap<String, ItemRef>,
     ) {
-        let (request, has_indexes) = (self.request, self.part.table.has_indexes);
-        let (change, keys) = (Change::Delete, left_behind.len() as u64);
-        if !self.progress.ask_brake(namespace, change, keys, request.raised, has_indexes) {
-            log_refused(request, has_indexes, enum_map! { Change::Delete => keys, _ => 0 });
-            return;
+        let (part, keys) = (self.part, left_behind.len() as u64);
+        if !self.progress.ask_brake(namespace, Change::Delete, keys, part, self.request) {
+            let refused = Changes::from_array([keys, 0]);
+            return log_refused(self.request, part.table.has_indexes, refused);
         }
         match namespace {
             Namespace::Settings => self.remove_settings(left_behind.into_keys().collect()).await,
@@ -128,13 +141,11 @@ impl<S: Services> Repair<'_, '_, S> {
 
     /// Removes as many orphans as are allowed.
     async fn remove_orphans(&mut self, namespace: Namespace) -> bool {
-        let orphans = self.part.verdicts().filter(|(key, _, verdict)| {
-            key.namespace == namespace && *verdict == Verdict::Orphaned
-        });
+        let orphans = self.part.verdicts(namespace);
+        let orphans = orphans.filter(|(.., verdict)| *verdict == Verdict::Orphaned);
         let mut orphans = orphans.map(|(key, ..)| key.name.clone());
         loop {
-            let allowed = self.progress.tallies[namespace].allowed[Change::Delete];
-            let go = usize::try_from(allowed).unwrap_or(usize::MAX).min(REMOVE_KEYS);
+            let go = self.allowed(namespace, Change::Delete).min(REMOVE_KEYS);
             let keys: BTreeSet<String> = orphans.by_ref().take(go).collect();
             if keys.is_empty() {
                 self.progress.left_out |= orphans.next().is_some();
@@ -151,7 +162,12 @@ impl<S: Services> Repair<'_, '_, S> {
         !self.is_out_of_time
     }
 
-    /// Returns whether another go may begin.
+    /// Returns how many keys of the part may still be changed.
+    fn allowed(&self, namespace: Namespace, change: Change) -> usize {
+        let allowed = self.progress.tallies[namespace].allowed[change];
+        usize::try_from(allowed).unwrap_or(usize::MAX)
+    }
+
     fn has_time(&mut self) -> bool {
         self.is_out_of_time |= self.invocation.time_left() < TIME_FOR_A_GO;
         !self.is_out_of_time

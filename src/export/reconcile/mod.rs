@@ -1,20 +1,21 @@
 //! Reconcile: makes KV equal to the table.
 //!
-//! One run: list KV's next keys, make a pass over the table, judge every key, ask the `brakes`, and
-//! `carry_out` what they let through. What one run compares is a [`Part`]; where keys are left to list, or
-//! time ends before a part is repaired, the report has a `continue`, which is the chain's [`Progress`].
+//! One run: list KV's next keys, make a pass over the table, judge every key, ask the brakes, and carry out what
+//! they let through. What one run compares is a [`Part`]; where keys are left to list, or time ends before a part
+//! is repaired, the report has a `continue`, which is the chain's [`Progress`].
 
 mod carry_out;
 mod part;
 mod progress;
 mod report;
 
+use serde::Deserialize;
 use tracing::warn;
 
 pub use self::progress::Progress;
-pub use self::report::{Change, Changes, Class, Findings, Report, cut};
+pub use self::report::{Report, cut};
 
-use self::carry_out::Repair;
+use self::carry_out::carry_out;
 use self::part::Part;
 use self::report::{are_none, count_findings, log_findings, log_refused};
 use super::api_keys::{ApiKeys, Fallback};
@@ -24,7 +25,8 @@ use super::table::ReadError;
 use crate::kv::Namespace;
 use crate::ports::{KvError, Services};
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Reconcile {
     /// Whether to repair what differs.
     pub apply: bool,
@@ -32,9 +34,13 @@ pub struct Reconcile {
     pub preview: bool,
     /// The one account to look at; all of them where absent.
     pub system_account_id: Option<String>,
-    /// The numbers to which it raises the brakes, `delete_up_to` and `rewrite_up_to`.
-    pub raised: Changes,
-    /// How far the chain has come.
+    /// The one of the run before.
+    pub r#continue: Option<String>,
+    /// The numbers to which it raises the brakes.
+    pub delete_up_to: Option<u64>,
+    pub rewrite_up_to: Option<u64>,
+    /// What `continue` says: how far the chain has come.
+    #[serde(skip)]
     pub progress: Progress,
 }
 
@@ -76,35 +82,16 @@ pub async fn reconcile<S: Services>(
     let mut api_keys = ApiKeys::new(Fallback::Nothing, invocation.budget.api_keys);
     let mut part = Part::list(invocation, range, progress.cursor.clone()).await?;
     part.pass_over_table(invocation, &mut api_keys).await?;
-    let has_indexes = part.table.has_indexes;
-    let is_resumed = progress.is_open;
-    if is_resumed {
+    if progress.is_open {
         progress.resume(&part);
     } else {
-        progress.begin(&part, request.raised);
+        progress.begin(&part, request);
         log_findings(&progress.findings, &api_keys);
-        log_refused(request, has_indexes, progress.findings.refused);
+        log_refused(request, part.table.has_indexes, progress.refused);
     }
-    let mut is_finished = true;
-    if request.apply && !config.dry_run {
-        let mut repair = Repair {
-            invocation,
-            request,
-            part: &part,
-            api_keys: &mut api_keys,
-            progress: &mut progress,
-            failed: Findings::default(),
-            progressed: false,
-            is_out_of_time: false,
-        };
-        is_finished = repair.carry_out().await;
-        let Repair { failed, progressed, .. } = repair;
-        if is_finished {
-            progress.findings.add(&failed);
-        } else if is_resumed && !progressed {
-            return Err(ReconcileError::NoProgress);
-        }
-    }
+    let is_finished = !request.apply
+        || config.dry_run
+        || carry_out(invocation, request, &part, &mut api_keys, &mut progress).await?;
     let stopped = match part.end() {
         _ if !is_finished => Some("the time was up before all of this part was repaired"),
         Some(end) => {
@@ -116,13 +103,14 @@ pub async fn reconcile<S: Services>(
     if let Some(reason) = stopped {
         warn!(reason, "reconcile goes on in the next run");
     }
-    let is_whole = are_none(&progress.findings.refused) && !progress.left_out;
+    let is_whole = are_none(&progress.refused) && !progress.left_out;
     let report = Report {
         apply: request.apply,
         complete: stopped.is_none() && (is_whole || !request.apply),
         next_run: stopped.map(|_| progress.to_text(request, &config.environment)),
         stopped,
         findings: progress.findings,
+        refused: progress.refused,
         dry_run: config.dry_run,
     };
     count_findings(invocation, request, &report);
@@ -131,6 +119,7 @@ pub async fn reconcile<S: Services>(
 
 #[cfg(test)]
 mod tests {
+    use super::report::{Change, Class};
     use super::*;
     use crate::export::fakes::{
         Fakes, KvFault, TableChange, down, entry, index_item, item, settings_of, shop,
@@ -140,7 +129,6 @@ mod tests {
     use crate::kv::{Source, StoredValue};
     use crate::ports::{Cause, ListPage};
     use crate::telemetry::Stats;
-    use enum_map::EnumMap;
     use serde_json::{Value, json};
     use std::time::Duration;
     use tokio::time::Instant;
@@ -149,20 +137,17 @@ mod tests {
         Reconcile { apply: true, ..Reconcile::default() }
     }
 
-    async fn run(fakes: &Fakes, request: &Reconcile) -> (Report, Stats) {
-        let invocation = fakes.invocation(Source::Reconcile);
-        let report = reconcile(&invocation, request).await.unwrap();
-        (report, invocation.stats())
-    }
+    type Ran = Result<(Report, Stats), ReconcileError>;
 
-    async fn run_within(
-        fakes: &Fakes,
-        seconds: u64,
-        request: &Reconcile,
-    ) -> Result<Report, ReconcileError> {
+    async fn run_within(fakes: &Fakes, seconds: u64, request: &Reconcile) -> Ran {
         let mut invocation = fakes.invocation(Source::Reconcile);
         invocation.budget.deadline = Instant::now() + Duration::from_secs(seconds);
-        reconcile(&invocation, request).await
+        let report = reconcile(&invocation, request).await?;
+        Ok((report, invocation.stats()))
+    }
+
+    async fn run(fakes: &Fakes, request: &Reconcile) -> (Report, Stats) {
+        run_within(fakes, 300, request).await.unwrap()
     }
 
     /// The next run of a repair.
@@ -222,17 +207,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_table_without_index_items_deletes_nothing_whatever_is_raised() {
-        let fakes = with_orphans(2);
-        fakes.table.remove(&settings_of("i").key());
-        let raised = EnumMap::from_fn(|_| u64::MAX);
-        let (report, stats) = run(&fakes, &Reconcile { raised, ..repair() }).await;
-        assert_eq!(counts(&report, "settings"), json!({"listed": 2, "orphaned": 2}));
-        assert_eq!(report.findings.refused[Change::Delete], 2);
-        assert_eq!((report.complete, stats.repair_refused), (false, Some(2)));
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn what_was_written_for_an_item_that_went_meanwhile_goes_within_the_brake() {
         for (orphans, deleted, refused, is_complete) in [(98, 100, 0, true), (99, 99, 2, false)] {
             let fakes = with_orphans(orphans);
@@ -243,25 +217,10 @@ mod tests {
             fakes.table.changes.then([TableChange::Remove(settings_of("i").key())]);
             let (report, _) = run(&fakes, &repair()).await;
             assert_eq!(report.findings.sum(Class::Deleted), deleted, "{orphans} orphans");
-            assert_eq!(report.findings.refused[Change::Delete], refused, "{orphans} orphans");
+            assert_eq!(report.refused[Change::Delete], refused, "{orphans} orphans");
             assert_eq!(report.complete, is_complete, "{orphans} orphans");
             assert_eq!(fakes.kv.keys().len() as u64, refused, "{orphans} orphans");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_repair_left_behind_and_removed_counts_for_the_brake_of_its_chain() {
-        let fakes = with_orphans(1);
-        // The pass, and the first read. Then the removal waits for KV, so that no time is left for the orphan.
-        fakes.table.changes.then_nothing(2);
-        fakes.table.changes.then([TableChange::Remove(settings_of("i").key())]);
-        fakes.kv.faults.then_nothing(3);
-        fakes.kv.faults.then([KvFault::TimesOut]);
-        let report = run_within(&fakes, 40, &repair()).await.unwrap();
-        assert_eq!(report.findings.sum(Class::Deleted), 1);
-        let tally = after(&report).progress.tallies[Namespace::Settings];
-        let deletes = tally.let_through[Change::Delete];
-        assert_eq!(deletes, 2, "the orphan that was let through, and the key that was left behind");
     }
 
     #[tokio::test(start_paused = true)]
@@ -282,27 +241,6 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_that_was_not_repaired_is_taken_up_again_with_its_counts() {
-        let fakes = with_orphans(100);
-        let mut invocation = fakes.invocation(Source::Reconcile);
-        invocation.budget.deadline = Instant::now() + Duration::from_secs(9);
-        let first = reconcile(&invocation, &repair()).await.unwrap();
-        assert!(!first.complete && first.stopped.is_some());
-        let found = json!({"desired": 1, "listed": 100, "missing": 1, "orphaned": 100});
-        assert_eq!(counts(&first, "settings"), found);
-        assert_eq!(invocation.stats().missing, None, "the chain has not ended");
-        assert_eq!(invocation.stats().desired, Some(1), "what is rewritten is a share of it");
-        let stopped = run_within(&fakes, 9, &after(&first)).await;
-        assert_eq!(stopped, Err(ReconcileError::NoProgress));
-        let report = run_within(&fakes, 11, &after(&first)).await.unwrap();
-        let expected = json!({
-            "desired": 1, "listed": 100, "missing": 1, "orphaned": 100, "written": 1, "deleted": 100,
-        });
-        assert_eq!(counts(&report, "settings"), expected);
-        assert!(report.complete && report.next_run.is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn what_has_changed_when_a_part_is_taken_up_again() {
         let nothing = |_: &Fakes| {};
         let gateway_breaks = |fakes: &Fakes| fakes.api_keys.faults.then((0..4).map(|_| down()));
@@ -310,7 +248,8 @@ mod tests {
             |fakes: &Fakes| fakes.kv.hold_entry("orphan-new", &entry("gone", &json!({})));
         let table_is_emptied = |fakes: &Fakes| fakes.table.remove(&settings_of("i").key());
         type Event = fn(&Fakes);
-        let rows: [(&str, Event, Event, [u64; 4], bool); 5] = [
+        let rows: [(&str, Event, Event, [u64; 4], bool); 6] = [
+            ("nothing", nothing, nothing, [2, 2, 1, 0], true),
             ("an orphan has come", nothing, orphan_comes, [2, 2, 1, 0], false),
             ("the table was emptied", nothing, table_is_emptied, [2, 0, 0, 0], false),
             ("the gateway broke", nothing, gateway_breaks, [2, 2, 0, 1], true),
@@ -320,54 +259,44 @@ mod tests {
         for (name, before, meanwhile, expected, is_complete) in rows {
             let fakes = with_orphans(2);
             before(&fakes);
-            let first = run_within(&fakes, 9, &repair()).await.unwrap();
+            let (first, stats) = run_within(&fakes, 9, &repair()).await.unwrap();
+            assert!(!first.complete && first.stopped.is_some(), "{name}");
+            // What is rewritten is a share of those desired. The rest waits for the end of the chain.
+            assert_eq!((stats.desired, stats.missing), (Some(1), None), "{name}");
             meanwhile(&fakes);
             let (report, _) = run(&fakes, &after(&first)).await;
             let classes = [Class::Orphaned, Class::Deleted, Class::Written, Class::Failed];
             assert_eq!(classes.map(|class| report.findings.sum(class)), expected, "{name}");
             assert_eq!(report.complete, is_complete, "{name}");
-            assert!(report.next_run.is_none() && are_none(&report.findings.refused), "{name}");
+            assert!(report.next_run.is_none() && are_none(&report.refused), "{name}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_part_that_is_listed_in_pieces_when_it_is_taken_up_again_stays_one_part() {
+    async fn a_part_that_is_listed_in_pieces_stays_one_part_and_is_allowed_what_is_not_done() {
         let fakes = with_orphans(100);
-        let first = run_within(&fakes, 9, &repair()).await.unwrap();
+        fakes.kv.hold_entry("a-i", &entry("i", &json!({})));
+        let (first, _) = run_within(&fakes, 9, &repair()).await.unwrap();
         // A page that takes half of the time is the last of its run.
         let names = (0..40).map(|number| format!("orphan-{number:03}"));
-        let metadata = || entry("gone", &json!({})).metadata();
-        let keys: Vec<_> = names.map(|name| (name, metadata())).collect();
+        let names = ["a-i".to_owned()].into_iter().chain(names);
+        let keys = names.map(|name| (name, entry("i", &json!({})).metadata())).collect();
         fakes.kv.faults.then([KvFault::TimesOut]);
         fakes.kv.pages.then([ListPage { keys, cursor: Some("orphan-039".to_owned()) }]);
-        let second = run_within(&fakes, 60, &after(&first)).await.unwrap();
-        assert_eq!(second.findings.sum(Class::Deleted), 40);
+        let (second, _) = run_within(&fakes, 60, &after(&first)).await.unwrap();
         let (third, _) = run(&fakes, &after(&second)).await;
-        let classes = [Class::Listed, Class::Orphaned, Class::Deleted];
-        assert_eq!(classes.map(|class| third.findings.sum(class)), [100; 3]);
+        let allowed = [&first, &second]
+            .map(|report| after(report).progress.tallies[Namespace::Settings].allowed.into_array());
+        assert_eq!(allowed, [[100, 1], [60, 0]], "deletes and rewrites");
+        let classes = [Class::Listed, Class::Orphaned, Class::Deleted, Class::Written];
+        assert_eq!(classes.map(|class| third.findings.sum(class)), [101, 100, 100, 1]);
         assert!(third.complete, "{third:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_run_gets_done_is_no_longer_let_through_for_the_next() {
-        let fakes = with_orphans(1);
-        fakes.kv.hold_entry("a-i", &entry("i", &json!({})));
-        let first = run_within(&fakes, 9, &repair()).await.unwrap();
-        // The two listings. Then the write waits for KV, so that no time is left for the orphan.
-        fakes.kv.faults.then_nothing(2);
-        fakes.kv.faults.then([KvFault::TimesOut]);
-        let second = run_within(&fakes, 40, &after(&first)).await.unwrap();
-        let allowed = |report: &Report| {
-            after(report).progress.tallies[Namespace::Settings].allowed.into_array()
-        };
-        assert_eq!(allowed(&first), [1, 1], "the delete, and the rewrite");
-        assert_eq!(allowed(&second), [1, 0]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_fails_is_counted_once_unless_two_runs_get_nothing_done() {
         for (name, seconds, time_outs, expected) in [
-            ("time for the orphan", 300, 0, Ok([1, 1])),
+            ("time for the orphan", 11, 0, Ok([1, 1])),
             ("no time for the orphan", 40, 1, Err(ReconcileError::NoProgress)),
         ] {
             let fakes = with_orphans(1);
@@ -378,24 +307,15 @@ mod tests {
                 fakes.kv.faults.then([refused()]);
             };
             write_fails(1);
-            let first = run_within(&fakes, 40, &repair()).await.unwrap();
+            let (first, _) = run_within(&fakes, 40, &repair()).await.unwrap();
             assert_eq!(first.findings.sum(Class::Failed), 0, "the next run tries it again");
             write_fails(time_outs);
             let second = run_within(&fakes, seconds, &after(&first)).await;
-            let counts = second.map(|report| {
+            let counts = second.map(|(report, _)| {
                 [Class::Failed, Class::Deleted].map(|class| report.findings.sum(class))
             });
             assert_eq!(counts, expected, "{name}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_cell_that_hangs_keeps_no_orphan() {
-        let fakes = with_orphans(1);
-        fakes.api_keys.delays.borrow_mut().insert("a".to_owned(), Duration::from_secs(3_600));
-        let (report, _) = run(&fakes, &repair()).await;
-        assert_eq!(counts(&report, "settings")["deleted"], 1);
-        assert_eq!(counts(&report, "settings")["failed"], 1);
     }
 
     #[tokio::test(start_paused = true)]

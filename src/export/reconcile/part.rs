@@ -136,22 +136,16 @@ impl Part {
                 break;
             }
         }
-        let budget = invocation.budget;
-        bulk::read(
-            invocation,
-            Namespace::Settings,
-            budget,
-            shop_ids,
-            |name, stored| match stored {
-                Ok(stored) => {
-                    let held = Held::read(stored.as_ref(), &invocation.config.environment);
-                    self.table.hold(KvKey::of_settings(name), held);
-                }
-                Err(_) => {
-                    self.unreadable.insert(name);
-                }
-            },
-        )
+        let (namespace, budget) = (Namespace::Settings, invocation.budget);
+        bulk::read(invocation, namespace, budget, shop_ids, |name, stored| match stored {
+            Ok(stored) => {
+                let held = Held::read(stored.as_ref(), &invocation.config.environment);
+                self.table.hold(KvKey::of_settings(name), held);
+            }
+            Err(_) => {
+                self.unreadable.insert(name);
+            }
+        })
         .await;
         Ok(())
     }
@@ -173,20 +167,20 @@ impl Part {
         invocation: &Invocation<'_, S>,
         api_keys: &mut ApiKeys,
     ) -> Result<(), ReconcileError> {
-        let decode = |(key, item): &(ItemKey, Item)| {
-            let decoded = Exportable::decode(&key.item()?, item, invocation.config);
-            Some(decoded.map_err(NotExportable::from))
-        };
         let mut items = 0;
         let passed = pass(invocation, ScanColumns::All, async |page| {
             items += page.len();
+            let decode = |(key, item): &(ItemKey, Item)| {
+                let decoded = Exportable::decode(&key.item()?, item, invocation.config);
+                let is_needed =
+                    decoded.as_ref().map_or(true, |it| self.compares(&it.item, &it.keys));
+                is_needed.then(|| decoded.map_err(NotExportable::from))
+            };
             let decoded: Vec<_> = page.iter().map(decode).collect();
-            let compared = decoded.iter().flatten().flatten().filter(|item| self.compares(item));
-            api_keys.find(invocation, compared).await;
+            api_keys.find(invocation, decoded.iter().flatten().flatten()).await;
             for ((key, item), decoded) in page.iter().zip(decoded) {
                 let wants = match decoded {
                     None => Wants::Unmade,
-                    Some(Ok(exportable)) if !self.compares(&exportable) => Wants::Unmade,
                     Some(decoded) => match decoded.and_then(|item| item.value(api_keys)) {
                         Ok(value) => Wants::Value(Digest::of(value.as_bytes())),
                         Err(NotExportable::Unavailable(_)) => Wants::Unavailable,
@@ -204,15 +198,11 @@ impl Part {
         passed.await.map_err(|error| ReconcileError::PassStopped { items, error })
     }
 
-    /// Returns whether an item asks for keys that this run compares.
-    fn compares(&self, Exportable { item, keys, .. }: &Exportable) -> bool {
-        keys.iter().any(|name| self.has(item, name))
-    }
-
-    /// Returns whether this run compares one of an item's keys.
-    fn has(&self, item: &ItemRef, name: &str) -> bool {
-        let key = KvKey { namespace: item.namespace(), name: name.to_owned() };
-        self.table.range.is_of(&item.index.account) && self.table.covers(&key)
+    /// Returns whether this run compares any of an item's keys.
+    fn compares(&self, item: &ItemRef, keys: &[String]) -> bool {
+        let key = |name: &String| KvKey { namespace: item.namespace(), name: name.clone() };
+        self.table.range.is_of(&item.index.account)
+            && keys.iter().any(|name| self.table.covers(&key(name)))
     }
 
     /// Counts and logs an item that can't be exported, in the part that has its key. It is logged as a warning:
@@ -220,7 +210,7 @@ impl Part {
     fn reject(&mut self, key: &ItemKey, rejection: &Rejection) {
         let Some(item) = key.item() else { return };
         let key = KvKey { namespace: item.namespace(), name: item.kv_key() };
-        if !self.has(&item, &key.name) {
+        if !self.compares(&item, std::slice::from_ref(&key.name)) {
             return;
         }
         if self.rejected.len() < MAX_EXAMPLES {
@@ -237,17 +227,19 @@ impl Part {
         self.rejected.insert(key);
     }
 
-    /// Returns the keys that are compared, with their verdicts. A key that could not be read has failed.
-    pub fn verdicts(&self) -> impl Iterator<Item = (&KvKey, &Row, Verdict)> {
-        // Keys whose owner is another account's are left out, and so are those that its items have, and those that
-        // nobody has.
-        let is_meant = |row: &Row| {
+    /// Returns the keys of a namespace that are compared, with their verdicts. A key that could not be read has
+    /// failed.
+    pub fn verdicts(&self, namespace: Namespace) -> impl Iterator<Item = (&KvKey, &Row, Verdict)> {
+        let rows = self.table.rows.iter().filter(move |(key, row)| {
+            // Keys whose owner is another account's are left out, and so are those that its items have, and those
+            // that nobody has.
             let claimant = row.claim.as_ref().map(|claim| &claim.index);
-            let is_of_nobody = row.held == Held::Nothing && claimant.is_none();
             let mut indexes = row.held.owner().into_iter().chain(claimant);
-            !is_of_nobody && indexes.all(|index| self.table.range.is_of(&index.account))
-        };
-        self.table.rows.iter().filter(move |(_, row)| is_meant(row)).map(|(key, row)| {
+            key.namespace == namespace
+                && (row.held != Held::Nothing || claimant.is_some())
+                && indexes.all(|index| self.table.range.is_of(&index.account))
+        });
+        rows.map(|(key, row)| {
             let is_read = !self.unreadable.contains(&key.name);
             (key, row, if is_read { self.table.verdict(key) } else { Verdict::Failed })
         })
@@ -260,7 +252,8 @@ impl Part {
         for key in &self.rejected {
             findings.note(key.namespace, Class::Rejected, &key.name);
         }
-        for (key, row, verdict) in self.verdicts() {
+        let namespaces = [Namespace::Settings, Namespace::QueryConfigs].into_iter();
+        for (key, row, verdict) in namespaces.flat_map(|namespace| self.verdicts(namespace)) {
             let (namespace, name) = (key.namespace, &key.name);
             let counts = &mut findings.counts[namespace];
             counts[Class::Listed] += u64::from(row.held != Held::Nothing);

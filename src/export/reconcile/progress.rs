@@ -37,6 +37,8 @@ pub struct Progress {
     pub is_open: bool,
     pub tallies: EnumMap<Namespace, Tally>,
     pub findings: Findings,
+    /// What the brakes have not let through.
+    pub refused: Changes,
     /// Whether something was left to the next chain.
     pub left_out: bool,
 }
@@ -55,7 +57,7 @@ pub struct Tally {
 
 impl Progress {
     /// Opens a part that is compared for the first time: counts what is found of it, and asks the brakes.
-    pub fn begin(&mut self, part: &Part, raised: Changes) {
+    pub fn begin(&mut self, part: &Part, request: &Reconcile) {
         self.is_open = true;
         self.range.to = part.end().cloned();
         let (found, ours) = part.compare();
@@ -65,9 +67,8 @@ impl Progress {
             tally.ours += ours[namespace];
             tally.allowed = Changes::default();
             tally.unjudged = counts[Class::Failed];
-            let has_indexes = part.table.has_indexes;
-            self.ask_brake(namespace, Change::Delete, counts[Class::Orphaned], raised, has_indexes);
-            self.ask_brake(namespace, Change::Rewrite, counts[Class::Stale], raised, has_indexes);
+            self.ask_brake(namespace, Change::Delete, counts[Class::Orphaned], part, request);
+            self.ask_brake(namespace, Change::Rewrite, counts[Class::Stale], part, request);
         }
     }
 
@@ -95,32 +96,32 @@ impl Progress {
         (self.range.from, self.cursor) = (from, cursor);
     }
 
-    /// Lets through changes of this many keys, all or none. What is let through counts as done. `raised` are the
-    /// numbers to which the request raises the brakes. Where the pass found no index item, the table may be emptied
-    /// or the wrong one: then nothing is deleted, whatever is raised.
+    /// Lets through changes of this many keys, all or none. What is let through counts as done. Where the pass
+    /// found no index item, the table may be emptied or the wrong one: then nothing is deleted, however the request
+    /// raises the brake.
     pub fn ask_brake(
         &mut self,
         namespace: Namespace,
         change: Change,
         keys: u64,
-        raised: Changes,
-        table_has_indexes: bool,
+        part: &Part,
+        request: &Reconcile,
     ) -> bool {
         let tally = &mut self.tallies[namespace];
         let desired = self.findings.counts[namespace][Class::Desired];
-        let (min, all, percent) = match change {
-            Change::Delete => (MIN_DELETES, tally.ours, DELETES_PERCENT),
-            Change::Rewrite => (MIN_REWRITES, desired, REWRITES_PERCENT),
+        let (min, all, percent, raised) = match change {
+            Change::Delete => (MIN_DELETES, tally.ours, DELETES_PERCENT, request.delete_up_to),
+            Change::Rewrite => (MIN_REWRITES, desired, REWRITES_PERCENT, request.rewrite_up_to),
         };
-        let limit = min.max(all.saturating_mul(percent) / 100).max(raised[change]);
-        let may_change = change == Change::Rewrite || table_has_indexes;
+        let limit = min.max(all.saturating_mul(percent) / 100).max(raised.unwrap_or_default());
+        let may_change = change == Change::Rewrite || part.table.has_indexes;
         let left = if may_change { limit.saturating_sub(tally.let_through[change]) } else { 0 };
         let lets_through = keys <= left;
         if lets_through {
             tally.let_through[change] += keys;
             tally.allowed[change] += keys;
         } else {
-            self.findings.refused[change] += keys;
+            self.refused[change] += keys;
         }
         lets_through
     }
@@ -151,7 +152,6 @@ fn checksum(json: &[u8], request: &Reconcile, environment: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use enum_map::enum_map;
 
     const ENVIRONMENT: &str = "prod";
 
@@ -164,7 +164,7 @@ mod tests {
         let mut progress = Progress::default();
         progress.advance(KvKey::of_settings(name), Some(name.to_owned()));
         progress.tallies[Namespace::Settings].ours = 3;
-        progress.findings.refused[Change::Rewrite] = 5;
+        progress.refused[Change::Rewrite] = 5;
         progress
     }
 
@@ -187,8 +187,7 @@ mod tests {
     #[test]
     fn a_chain_belongs_to_requests_with_the_same_fields_in_the_same_environment() {
         let text = progress("k").to_text(&repair(), ENVIRONMENT);
-        let mut raised = repair();
-        raised.raised[Change::Delete] = 9;
+        let raised = Reconcile { delete_up_to: Some(9), ..repair() };
         let of_account = Reconcile { system_account_id: Some("a".to_owned()), ..repair() };
         let preview = Reconcile { preview: true, ..Reconcile::default() };
         for (name, request, environment, belongs) in [
@@ -204,58 +203,47 @@ mod tests {
         }
     }
 
-    fn changes(delete: u64, rewrite: u64) -> Changes {
-        enum_map! { Change::Delete => delete, Change::Rewrite => rewrite }
-    }
-
-    /// A chain that has seen this of the settings.
-    fn seen(ours: u64, desired: u64) -> Progress {
-        let mut progress = Progress::default();
-        progress.tallies[Namespace::Settings].ours = ours;
-        progress.findings.counts[Namespace::Settings][Class::Desired] = desired;
-        progress
-    }
-
     #[test]
     fn a_chain_may_change_keys_up_to_its_brake_and_not_one_more() {
-        let nothing_raised = changes(0, 0);
         let all = u64::MAX;
-        let mut done = seen(0, 0);
-        done.tallies[Namespace::Settings].let_through = changes(60, 1_500);
-        for (name, chain, has_indexes, raised, (deletes, rewrites)) in [
-            ("a small namespace", seen(5_049, 3_336), true, nothing_raised, (100, 1_000)),
-            ("just larger", seen(5_050, 3_337), true, nothing_raised, (101, 1_001)),
-            ("a larger one", seen(10_050, 10_000), true, nothing_raised, (201, 3_000)),
-            ("huge numbers", seen(all, all), true, nothing_raised, (all / 100, all / 100)),
-            ("raised", seen(0, 0), true, changes(4_002, 4_003), (4_002, 4_003)),
-            ("raised to less", seen(0, 0), true, changes(99, 999), (100, 1_000)),
-            ("raised without an end", seen(0, 0), true, changes(all, all), (all, all)),
-            ("no index items", seen(10_050, 0), false, nothing_raised, (0, 1_000)),
-            ("no index items, raised", seen(10_050, 0), false, changes(all, all), (0, all)),
-            ("some is done", done.clone(), true, changes(2_000, 2_000), (1_940, 500)),
-            ("all is done", done, true, nothing_raised, (40, 0)),
+        let nothing = [0, 0];
+        // Of deletes and of rewrites: the keys of which they are a share, what is let through, and raised.
+        for (name, [ours, desired], has_indexes, before, raised, most) in [
+            ("a small namespace", [5_049, 3_336], true, nothing, nothing, [100, 1_000]),
+            ("just larger", [5_050, 3_337], true, nothing, nothing, [101, 1_001]),
+            ("a larger one", [10_050, 10_000], true, nothing, nothing, [201, 3_000]),
+            ("huge numbers", [all, all], true, nothing, nothing, [all / 100, all / 100]),
+            ("raised", nothing, true, nothing, [4_002, 4_003], [4_002, 4_003]),
+            ("raised to less", nothing, true, nothing, [99, 999], [100, 1_000]),
+            ("raised without an end", nothing, true, nothing, [all, all], [all, all]),
+            ("no index items", [10_050, 0], false, nothing, nothing, [0, 1_000]),
+            ("no index items, raised", [10_050, 0], false, nothing, [all, all], [0, all]),
+            ("some is done", nothing, true, [60, 1_500], [2_000, 2_000], [1_940, 500]),
+            ("all is done", nothing, true, [60, 1_500], nothing, [40, 0]),
         ] {
-            for (change, most) in [(Change::Delete, deletes), (Change::Rewrite, rewrites)] {
+            let namespace = Namespace::Settings;
+            let mut part = Part::default();
+            part.table.has_indexes = has_indexes;
+            let [delete_up_to, rewrite_up_to] = raised.map(Some);
+            let request = Reconcile { delete_up_to, rewrite_up_to, ..repair() };
+            let mut chain = Progress::default();
+            chain.tallies[namespace].ours = ours;
+            chain.tallies[namespace].let_through = Changes::from_array(before);
+            chain.findings.counts[namespace][Class::Desired] = desired;
+            let changes = [Change::Delete, Change::Rewrite];
+            for ((change, before), most) in changes.into_iter().zip(before).zip(most) {
                 let ask = |keys| {
                     let mut after = chain.clone();
-                    let lets_through =
-                        after.ask_brake(Namespace::Settings, change, keys, raised, has_indexes);
-                    (lets_through, after)
+                    let lets_through = after.ask_brake(namespace, change, keys, &part, &request);
+                    let tally = after.tallies[namespace];
+                    let of_chain = tally.let_through[change] - before;
+                    (lets_through, of_chain, tally.allowed[change], after.refused[change])
                 };
-                let settings = |chain: &Progress| chain.tallies[Namespace::Settings];
+                assert_eq!(ask(most), (true, most, most, 0), "{name}, {change:?}");
                 if most < all {
-                    let (lets_more, after) = ask(most + 1);
-                    assert!(!lets_more, "{name}, {change:?}");
-                    let nothing = (settings(&chain), most + 1);
-                    let begun = (settings(&after), after.findings.refused[change]);
-                    assert_eq!(begun, nothing, "{name}, {change:?}: nothing of it is begun");
+                    let refused = (false, 0, 0, most + 1);
+                    assert_eq!(ask(most + 1), refused, "{name}, {change:?}: nothing is begun");
                 }
-                let (lets_through, after) = ask(most);
-                assert!(lets_through, "{name}, {change:?}");
-                let (before, after) = (settings(&chain), settings(&after));
-                let let_through = after.let_through[change] - before.let_through[change];
-                assert_eq!(let_through, most, "{name}, {change:?}: what follows has less left");
-                assert_eq!(after.allowed[change], most, "{name}, {change:?}");
             }
         }
     }

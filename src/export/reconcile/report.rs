@@ -60,7 +60,6 @@ pub enum Change {
 /// Numbers of keys.
 pub type Changes = EnumMap<Change, u64>;
 
-/// Returns whether there is no change at all.
 pub fn are_none(changes: &Changes) -> bool {
     changes.values().all(|keys| *keys == 0)
 }
@@ -72,9 +71,6 @@ pub struct Findings {
     pub counts: EnumMap<Namespace, Counts>,
     /// Names by class, up to [`MAX_EXAMPLES`] of each.
     pub examples: BTreeMap<Class, BTreeSet<String>>,
-    /// What the brakes refused a repair, or would refuse one.
-    #[serde(default, skip_serializing_if = "are_none")]
-    pub refused: Changes,
 }
 
 impl Findings {
@@ -95,9 +91,6 @@ impl Findings {
         }
         for (class, names) in &more.examples {
             names.iter().for_each(|name| self.add_example(*class, name));
-        }
-        for (change, keys) in more.refused {
-            self.refused[change] += keys;
         }
     }
 
@@ -134,6 +127,9 @@ pub struct Report {
     pub complete: bool,
     #[serde(flatten)]
     pub findings: Findings,
+    /// What the brakes refused a repair, or would refuse one.
+    #[serde(skip_serializing_if = "are_none")]
+    pub refused: Changes,
     /// Why another run has to go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<&'static str>,
@@ -166,7 +162,6 @@ pub fn log_findings(findings: &Findings, api_keys: &ApiKeys) {
     }
 }
 
-/// Logs what the brakes refused a repair.
 pub fn log_refused(request: &Reconcile, table_has_indexes: bool, refused: Changes) {
     if are_none(&refused) || !request.apply {
         return;
@@ -185,7 +180,7 @@ pub fn log_refused(request: &Reconcile, table_has_indexes: bool, refused: Change
 pub fn count_findings<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Reconcile,
-    Report { findings, stopped, dry_run, .. }: &Report,
+    Report { findings, refused, stopped, dry_run, .. }: &Report,
 ) {
     let is_of_fleet = request.system_account_id.is_none() && !request.preview && !dry_run;
     let is_metric = is_of_fleet && stopped.is_none();
@@ -206,7 +201,7 @@ pub fn count_findings<S: Services>(
         stats.dangling_aliases = sum(Class::Dangling);
         stats.keys_failed = sum(Class::Failed);
         stats.items_rejected = sum(Class::Rejected);
-        stats.repair_refused = urgent(findings.refused.values().sum());
+        stats.repair_refused = urgent(refused.values().sum());
         stats.keys_rewritten = urgent(stats.keys_rewritten.unwrap_or_default());
     });
 }
