@@ -34,12 +34,12 @@ pub struct Reconcile {
     pub preview: bool,
     /// The one account to look at; all of them where absent.
     pub system_account_id: Option<String>,
-    /// The one of the run before.
+    /// The `continue` of the run before.
     pub r#continue: Option<String>,
     /// The numbers to which it raises the brakes.
     pub delete_up_to: Option<u64>,
     pub rewrite_up_to: Option<u64>,
-    /// What `continue` says: how far the chain has come.
+    /// How far the chain has come, read from it.
     #[serde(skip)]
     pub progress: Progress,
 }
