@@ -175,7 +175,7 @@ impl Row {
 }
 
 /// Keys of the two namespaces, the settings first: from a key up to, and without, another.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     pub from: KvKey,
     /// `None` is the end of both namespaces.
@@ -249,7 +249,7 @@ impl Table {
     }
 
     /// Returns the row of a key. A key without one gets one.
-    fn row(&mut self, key: KvKey) -> &mut Row {
+    pub fn row(&mut self, key: KvKey) -> &mut Row {
         self.rows.entry(key).or_insert_with_key(|key| {
             self.bytes += ROW_BYTES + key.name.len();
             Row::default()

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use enum_map::enum_map;
 use lambda_runtime::Diagnostic;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::export::explain::{Explain, Subject};
 use crate::export::re_export::ReExport;
-use crate::export::reconcile::{Change, Progress, Reconcile, cut};
+use crate::export::reconcile::{Progress, Reconcile, cut};
 use crate::index::IndexRef;
 use crate::item::{Item, StreamRecord};
 use crate::kv::check_key;
@@ -34,18 +33,6 @@ struct Fields<'a> {
     system_account_id: Option<String>,
     index_name: Option<String>,
     include_query_configs: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct ReconcileFields {
-    apply: bool,
-    preview: bool,
-    system_account_id: Option<String>,
-    #[serde(rename = "continue")]
-    progress: Option<String>,
-    delete_up_to: Option<u64>,
-    rewrite_up_to: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -89,24 +76,18 @@ impl Payload {
     }
 }
 
-fn reconcile(fields: ReconcileFields, environment: &str) -> Result<Reconcile, Diagnostic> {
-    let raised = enum_map! {
-        Change::Delete => fields.delete_up_to.unwrap_or_default(),
-        Change::Rewrite => fields.rewrite_up_to.unwrap_or_default(),
-    };
-    let ReconcileFields { apply, preview, system_account_id, progress, .. } = fields;
-    let mut request = Reconcile { apply, preview, system_account_id, raised, progress: None };
+fn reconcile(mut request: Reconcile, environment: &str) -> Result<Reconcile, Diagnostic> {
     check_account(request.system_account_id.as_deref())?;
-    if apply && preview {
+    if request.apply && request.preview {
         return invalid("preview is an audit: not with apply");
     }
-    if let Some(text) = progress {
-        request.progress = Progress::parse(&text).filter(|it| it.belongs_to(&request, environment));
-        if request.progress.is_none() {
+    if let Some(text) = &request.r#continue {
+        let Some(progress) = Progress::parse(text, &request, environment) else {
             return invalid(
                 "continue must be that of the run before, whole, of the same environment, with the same apply, preview and system_account_id",
             );
-        }
+        };
+        request.progress = progress;
     }
     Ok(request)
 }
@@ -202,7 +183,8 @@ mod tests {
 
     /// The payload that continues an audit in an environment.
     fn continued(environment: &str, apply: bool) -> String {
-        let text = Progress::at_start(&Reconcile::default(), environment).to_text();
+        let progress = Progress { left_out: true, ..Progress::default() };
+        let text = progress.to_text(&Reconcile::default(), environment);
         json!({"reconcile": {"continue": text, "apply": apply}}).to_string()
     }
 
@@ -213,12 +195,13 @@ mod tests {
         let expected = Reconcile {
             apply: true,
             system_account_id: Some("a".to_owned()),
-            raised: enum_map! { Change::Delete => 0, Change::Rewrite => u64::MAX },
+            delete_up_to: Some(0),
+            rewrite_up_to: Some(u64::MAX),
             ..Reconcile::default()
         };
         assert!(matches!(parse(all), Ok(Payload::Reconcile(request)) if *request == expected));
         let audit = parse(&continued("prod", false));
-        assert!(matches!(audit, Ok(Payload::Reconcile(it)) if it.progress.is_some()));
+        assert!(matches!(audit, Ok(Payload::Reconcile(it)) if it.progress.left_out));
         let longest = json!({"explain": {"key": "k".repeat(512)}}).to_string();
         assert!(matches!(parse(&longest), Ok(Payload::Explain(_))));
     }
@@ -252,11 +235,12 @@ mod tests {
             (r#"{"reconcile":{"rewrite_up_to":"7"}}"#, "rewrite_up_to must be a whole number"),
             (r#"{"reconcile":{"rewrite_up_to":null}}"#, "rewrite_up_to must not be null"),
             (r#"{"reconcile":{"account":"a"}}"#, "unknown field `account`"),
+            (r#"{"reconcile":{"progress":{}}}"#, "unknown field `progress`"),
             (r#"{"reconcile":{"system_account_id":""}}"#, "must not be empty"),
             (r#"{"reconcile":{"apply":"kkk, expected kkk"}}"#, "apply must be a boolean"),
             (r#"{"reconcile":{} x"#, "the payload must be a JSON object"),
             (r#"{"reconcile":{"continue":7}}"#, "continue must be a string"),
-            (r#"{"reconcile":{"continue":"10.cut"}}"#, "continue must be that of the run before"),
+            (r#"{"reconcile":{"continue":"11.cut"}}"#, "continue must be that of the run before"),
             (&continued("dev", false), "continue must be that of the run before"),
             (&continued("prod", true), "continue must be that of the run before"),
             (r#"{"reconcile":{},"explain":{}}"#, "the payload has to be one of"),

@@ -1,4 +1,8 @@
-//! How far a chain of runs has come, and the text that carries it from one run to the next. Pure.
+//! How far a chain of runs has come, what its brakes let through, and the text that carries it from one run to
+//! the next. Pure.
+//!
+//! The brakes bound how much a chain deletes and rewrites in a namespace. So a repair that is pointed at the wrong
+//! namespace, or at a half-restored table, does no harm. What would exceed a brake is not begun, none of it.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -6,88 +10,148 @@ use enum_map::EnumMap;
 use serde::{Deserialize, Serialize};
 
 use super::Reconcile;
-use super::brakes::Tally;
-use super::report::{Changes, Findings};
-use crate::export::judge::KvKey;
+use super::part::Part;
+use super::report::{Change, Changes, Class, Findings};
+use crate::export::judge::{KvKey, Range};
 use crate::kv::{Digest, Namespace};
 
 /// What every `continue` starts with. It has to change when the fields do.
-const VERSION: &str = "10.";
+const VERSION: &str = "11.";
 
-/// Characters of the checksum that tells whether a `continue` is whole.
-const CHECKSUM_CHARACTERS: usize = 16;
-
-/// Where a part begins.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    pub key: KvKey,
-    /// A cursor of the listing that leads to that key's page; `None` from the beginning.
-    pub cursor: Option<String>,
-}
-
-/// A part that was compared and counted, and is still to be repaired.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenPart {
-    /// Where it ends.
-    pub to: Option<KvKey>,
-    /// What the brakes have let through of it and what is still to be done.
-    pub allowed: EnumMap<Namespace, Changes>,
-    /// Keys that could not be judged.
-    pub unjudged: EnumMap<Namespace, u64>,
-}
+/// Keys that a chain may delete in a small namespace.
+const MIN_DELETES: u64 = 100;
+/// The share of the keys of ours that a chain may delete in a larger namespace, in percent.
+const DELETES_PERCENT: u64 = 2;
+/// Keys that a chain may rewrite in a small namespace.
+const MIN_REWRITES: u64 = 1_000;
+/// The share of the desired keys that a chain may rewrite in a larger namespace, in percent.
+const REWRITES_PERCENT: u64 = 30;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Where the next run begins.
-    pub place: Place,
-    pub open: Option<OpenPart>,
+    /// The keys that the next run may compare.
+    pub range: Range,
+    /// A cursor of the listing that leads to the page of the first one; `None` leads to the beginning.
+    pub cursor: Option<String>,
+    /// Whether these keys are a part that was compared and counted, and is still to be repaired.
+    pub is_open: bool,
     pub tallies: EnumMap<Namespace, Tally>,
     pub findings: Findings,
+    /// What the brakes have not let through.
+    pub refused: Changes,
     /// Whether something was left to the next chain.
     pub left_out: bool,
-    /// The fields of the request that are the same in all runs of the chain.
-    chain: String,
+}
+
+/// What a chain has seen of one namespace, and let through its brakes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Listed keys of ours.
+    pub ours: u64,
+    pub let_through: Changes,
+    /// What was let through of the open part, and is still to be done.
+    pub allowed: Changes,
+    /// Keys of the open part that could not be judged.
+    pub unjudged: u64,
 }
 
 impl Progress {
-    pub fn at_start(request: &Reconcile, environment: &str) -> Self {
-        Self { chain: chain(request, environment), ..Self::default() }
+    /// Opens a part that is compared for the first time: counts what is found of it, and asks the brakes.
+    pub fn begin(&mut self, part: &Part, request: &Reconcile) {
+        self.is_open = true;
+        self.range.to = part.end().cloned();
+        let (found, ours) = part.compare();
+        self.findings.add(&found);
+        for (namespace, counts) in found.counts {
+            let tally = &mut self.tallies[namespace];
+            tally.ours += ours[namespace];
+            tally.allowed = Changes::default();
+            tally.unjudged = counts[Class::Failed];
+            self.ask_brake(namespace, Change::Delete, counts[Class::Orphaned], part, request);
+            self.ask_brake(namespace, Change::Rewrite, counts[Class::Stale], part, request);
+        }
     }
 
-    /// Returns whether a request may continue this chain.
-    pub fn belongs_to(&self, request: &Reconcile, environment: &str) -> bool {
-        self.chain == chain(request, environment)
+    /// Takes up an open part again. It counts as it was when it was first compared, but for keys that could be
+    /// judged then: those have failed now.
+    pub fn resume(&mut self, part: &Part) {
+        let (found, _) = part.compare();
+        for (namespace, tally) in &mut self.tallies {
+            let unjudged = tally.unjudged.max(found.counts[namespace][Class::Failed]);
+            self.findings.counts[namespace][Class::Failed] += unjudged - tally.unjudged;
+            tally.unjudged = unjudged;
+            if !part.table.has_indexes {
+                // The table was emptied meanwhile.
+                tally.allowed[Change::Delete] = 0;
+            }
+        }
     }
 
-    pub fn to_text(&self) -> String {
+    /// Leaves the keys from this one on to the next run. An open part stays open if it ends later, because it was
+    /// not listed whole this time.
+    pub fn advance(&mut self, from: KvKey, cursor: Option<String>) {
+        if self.range.to.as_ref() == Some(&from) {
+            (self.range.to, self.is_open) = (None, false);
+        }
+        (self.range.from, self.cursor) = (from, cursor);
+    }
+
+    /// Lets through changes of this many keys, all or none. What is let through counts as done. Where the pass
+    /// found no index item, the table may be emptied or the wrong one: then nothing is deleted, however the request
+    /// raises the brake.
+    pub fn ask_brake(
+        &mut self,
+        namespace: Namespace,
+        change: Change,
+        keys: u64,
+        part: &Part,
+        request: &Reconcile,
+    ) -> bool {
+        let tally = &mut self.tallies[namespace];
+        let desired = self.findings.counts[namespace][Class::Desired];
+        let (min, all, percent, raised) = match change {
+            Change::Delete => (MIN_DELETES, tally.ours, DELETES_PERCENT, request.delete_up_to),
+            Change::Rewrite => (MIN_REWRITES, desired, REWRITES_PERCENT, request.rewrite_up_to),
+        };
+        let limit = min.max(all.saturating_mul(percent) / 100).max(raised.unwrap_or_default());
+        let may_change = change == Change::Rewrite || part.table.has_indexes;
+        let left = if may_change { limit.saturating_sub(tally.let_through[change]) } else { 0 };
+        let lets_through = keys <= left;
+        if lets_through {
+            tally.let_through[change] += keys;
+            tally.allowed[change] += keys;
+        } else {
+            self.refused[change] += keys;
+        }
+        lets_through
+    }
+
+    pub fn to_text(&self, request: &Reconcile, environment: &str) -> String {
         // Numbers and strings can always be written.
         let json = serde_json::to_vec(self).unwrap_or_default();
-        format!("{VERSION}{}.{}", checksum(&json), URL_SAFE_NO_PAD.encode(json))
+        let sum = checksum(&json, request, environment);
+        format!("{VERSION}{sum}.{}", URL_SAFE_NO_PAD.encode(json))
     }
 
-    /// Returns `None` where the text isn't ours, or was cut.
-    pub fn parse(text: &str) -> Option<Self> {
+    /// Returns `None` where the text isn't ours, was cut, or belongs to another request or environment.
+    pub fn parse(text: &str, request: &Reconcile, environment: &str) -> Option<Self> {
         let (sum, json) = text.strip_prefix(VERSION)?.split_once('.')?;
         let json = URL_SAFE_NO_PAD.decode(json).ok()?;
-        (sum == checksum(&json)).then(|| serde_json::from_slice(&json).ok())?
+        let is_ours = sum == checksum(&json, request, environment);
+        is_ours.then(|| serde_json::from_slice(&json).ok())?
     }
 }
 
-fn chain(request: &Reconcile, environment: &str) -> String {
+/// Returns the checksum of a progress, and of what is the same in all requests of its chain.
+fn checksum(json: &[u8], request: &Reconcile, environment: &str) -> String {
     let Reconcile { apply, preview, system_account_id, .. } = request;
-    format!("{environment} {apply} {preview} {system_account_id:?}")
-}
-
-fn checksum(bytes: &[u8]) -> String {
-    let mut sum = Digest::of(bytes).to_string();
-    sum.truncate(CHECKSUM_CHARACTERS);
-    sum
+    let chain = format!("{environment} {apply} {preview} {system_account_id:?}");
+    Digest::of(&[chain.as_bytes(), json].concat()).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::reconcile::Change;
 
     const ENVIRONMENT: &str = "prod";
 
@@ -97,36 +161,33 @@ mod tests {
 
     /// The progress of a chain that has come to a key of any characters.
     fn progress(name: &str) -> Progress {
-        let mut progress = Progress::at_start(&repair(), ENVIRONMENT);
-        let key = KvKey { namespace: Namespace::QueryConfigs, name: name.to_owned() };
-        progress.place = Place { key: key.clone(), cursor: Some(name.to_owned()) };
-        let mut allowed = EnumMap::<Namespace, Changes>::default();
-        allowed[Namespace::Settings][Change::Delete] = 7;
-        progress.open = Some(OpenPart { to: Some(key), allowed, unjudged: EnumMap::default() });
+        let mut progress = Progress::default();
+        progress.advance(KvKey::of_settings(name), Some(name.to_owned()));
         progress.tallies[Namespace::Settings].ours = 3;
-        progress.findings.refused[Change::Rewrite] = 5;
+        progress.refused[Change::Rewrite] = 5;
         progress
     }
 
     #[test]
     fn a_text_is_read_as_it_was_written_and_refused_wherever_it_is_cut_or_changed() {
         for name in ["", "\"'\\", "a\nb\r\t\0", "ключ 🗝 ’", &"\u{10ffff}".repeat(128)] {
-            let text = progress(name).to_text();
-            assert_eq!(Progress::parse(&text), Some(progress(name)));
-            assert!((0..text.len()).all(|at| Progress::parse(&text[..at]).is_none()), "{name:?}");
-            assert!((1..text.len()).all(|at| Progress::parse(&text[at..]).is_none()), "{name:?}");
+            let text = progress(name).to_text(&repair(), ENVIRONMENT);
+            let parse = |text: &str| Progress::parse(text, &repair(), ENVIRONMENT);
+            assert_eq!(parse(&text), Some(progress(name)));
+            assert!((0..text.len()).all(|at| parse(&text[..at]).is_none()), "{name:?}");
+            assert!((1..text.len()).all(|at| parse(&text[at..]).is_none()), "{name:?}");
             for at in 0..text.len() {
                 let mut changed = text.clone();
                 changed.replace_range(at..=at, if text[at..].starts_with('A') { "B" } else { "A" });
-                assert_eq!(Progress::parse(&changed), None, "{name:?} changed at {at}");
+                assert_eq!(parse(&changed), None, "{name:?} changed at {at}");
             }
         }
     }
 
     #[test]
     fn a_chain_belongs_to_requests_with_the_same_fields_in_the_same_environment() {
-        let mut raised = repair();
-        raised.raised[Change::Delete] = 9;
+        let text = progress("k").to_text(&repair(), ENVIRONMENT);
+        let raised = Reconcile { delete_up_to: Some(9), ..repair() };
         let of_account = Reconcile { system_account_id: Some("a".to_owned()), ..repair() };
         let preview = Reconcile { preview: true, ..Reconcile::default() };
         for (name, request, environment, belongs) in [
@@ -137,7 +198,53 @@ mod tests {
             ("a preview", preview, ENVIRONMENT, false),
             ("another environment", repair(), "dev", false),
         ] {
-            assert_eq!(progress("k").belongs_to(&request, environment), belongs, "{name}");
+            let parsed = Progress::parse(&text, &request, environment);
+            assert_eq!(parsed.is_some(), belongs, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_chain_may_change_keys_up_to_its_brake_and_not_one_more() {
+        let all = u64::MAX;
+        let nothing = [0, 0];
+        // Of deletes and of rewrites: the keys of which they are a share, what is let through, and raised.
+        for (name, [ours, desired], has_indexes, before, raised, most) in [
+            ("a small namespace", [5_049, 3_336], true, nothing, nothing, [100, 1_000]),
+            ("just larger", [5_050, 3_337], true, nothing, nothing, [101, 1_001]),
+            ("a larger one", [10_050, 10_000], true, nothing, nothing, [201, 3_000]),
+            ("huge numbers", [all, all], true, nothing, nothing, [all / 100, all / 100]),
+            ("raised", nothing, true, nothing, [4_002, 4_003], [4_002, 4_003]),
+            ("raised to less", nothing, true, nothing, [99, 999], [100, 1_000]),
+            ("raised without an end", nothing, true, nothing, [all, all], [all, all]),
+            ("no index items", [10_050, 0], false, nothing, nothing, [0, 1_000]),
+            ("no index items, raised", [10_050, 0], false, nothing, [all, all], [0, all]),
+            ("some is done", nothing, true, [60, 1_500], [2_000, 2_000], [1_940, 500]),
+            ("all is done", nothing, true, [60, 1_500], nothing, [40, 0]),
+        ] {
+            let namespace = Namespace::Settings;
+            let mut part = Part::default();
+            part.table.has_indexes = has_indexes;
+            let [delete_up_to, rewrite_up_to] = raised.map(Some);
+            let request = Reconcile { delete_up_to, rewrite_up_to, ..repair() };
+            let mut chain = Progress::default();
+            chain.tallies[namespace].ours = ours;
+            chain.tallies[namespace].let_through = Changes::from_array(before);
+            chain.findings.counts[namespace][Class::Desired] = desired;
+            let changes = [Change::Delete, Change::Rewrite];
+            for ((change, before), most) in changes.into_iter().zip(before).zip(most) {
+                let ask = |keys| {
+                    let mut after = chain.clone();
+                    let lets_through = after.ask_brake(namespace, change, keys, &part, &request);
+                    let tally = after.tallies[namespace];
+                    let of_chain = tally.let_through[change] - before;
+                    (lets_through, of_chain, tally.allowed[change], after.refused[change])
+                };
+                assert_eq!(ask(most), (true, most, most, 0), "{name}, {change:?}");
+                if most < all {
+                    let refused = (false, 0, 0, most + 1);
+                    assert_eq!(ask(most + 1), refused, "{name}, {change:?}: nothing is begun");
+                }
+            }
         }
     }
 }

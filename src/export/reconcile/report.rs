@@ -1,11 +1,16 @@
-//! The report of a reconcile.
+//! The report of a reconcile, and what its log and its metrics tell of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use enum_map::{Enum, EnumMap};
 use serde::{Deserialize, Serialize};
+use tracing::{error, warn};
 
+use super::Reconcile;
+use crate::export::api_keys::ApiKeys;
+use crate::export::invocation::Invocation;
 use crate::kv::Namespace;
+use crate::ports::Services;
 
 /// The most names that a report gives of one class.
 pub const MAX_EXAMPLES: usize = 20;
@@ -44,42 +49,6 @@ pub enum Class {
 
 pub type Counts = EnumMap<Class, u64>;
 
-/// Names by class.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Examples(BTreeMap<Class, BTreeSet<String>>);
-
-impl Examples {
-    /// Adds a name, unless there are enough.
-    pub fn add(&mut self, class: Class, name: &str) {
-        if self.are_full(class) {
-            return;
-        }
-        let name = cut(name, MAX_NAME_CHARACTERS);
-        let bytes = |name: &String| serde_json::to_string(name).map_or(0, |json| json.len() + 1);
-        let taken: usize = self.0.values().flatten().map(bytes).sum();
-        if taken + bytes(&name) <= MAX_EXAMPLE_BYTES {
-            self.0.entry(class).or_default().insert(name);
-        }
-    }
-
-    pub fn are_full(&self, class: Class) -> bool {
-        self.0.get(&class).is_some_and(|names| names.len() >= MAX_EXAMPLES)
-    }
-
-    pub fn text(&self, class: Class) -> String {
-        self.0.get(&class).into_iter().flatten().cloned().collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// Returns a text of anybody's, shortened.
-pub fn cut(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
-
 /// What a repair does to a key that KV holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -91,25 +60,27 @@ pub enum Change {
 /// Numbers of keys.
 pub type Changes = EnumMap<Change, u64>;
 
+pub fn are_none(changes: &Changes) -> bool {
+    changes.values().all(|keys| *keys == 0)
+}
+
 /// What a chain of runs has found and done so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
     #[serde(flatten)]
     pub counts: EnumMap<Namespace, Counts>,
-    pub examples: Examples,
-    /// What the brakes refused a repair, or would refuse one.
-    #[serde(default, skip_serializing_if = "are_none")]
-    pub refused: Changes,
-}
-
-/// Returns whether there is no change at all.
-pub fn are_none(changes: &Changes) -> bool {
-    changes.values().all(|keys| *keys == 0)
+    /// Names by class, up to [`MAX_EXAMPLES`] of each.
+    pub examples: BTreeMap<Class, BTreeSet<String>>,
 }
 
 impl Findings {
     pub fn sum(&self, class: Class) -> u64 {
         self.counts.values().map(|counts| counts[class]).sum()
+    }
+
+    pub fn note(&mut self, namespace: Namespace, class: Class, name: &str) {
+        self.counts[namespace][class] += 1;
+        self.add_example(class, name);
     }
 
     pub fn add(&mut self, more: &Self) {
@@ -118,17 +89,34 @@ impl Findings {
                 self.counts[namespace][class] += count;
             }
         }
-        for (class, names) in &more.examples.0 {
-            names.iter().for_each(|name| self.examples.add(*class, name));
-        }
-        for (change, keys) in more.refused {
-            self.refused[change] += keys;
+        for (class, names) in &more.examples {
+            names.iter().for_each(|name| self.add_example(*class, name));
         }
     }
 
-    pub fn note(&mut self, namespace: Namespace, class: Class, name: &str) {
-        self.counts[namespace][class] += 1;
-        self.examples.add(class, name);
+    /// Returns whether a class has as many examples as a report gives.
+    pub fn has_enough(&self, class: Class) -> bool {
+        self.examples.get(&class).is_some_and(|names| names.len() >= MAX_EXAMPLES)
+    }
+
+    fn add_example(&mut self, class: Class, name: &str) {
+        if self.has_enough(class) {
+            return;
+        }
+        let name = cut(name, MAX_NAME_CHARACTERS);
+        let bytes = |name: &String| serde_json::to_string(name).map_or(0, |json| json.len() + 1);
+        let taken: usize = self.examples.values().flatten().map(bytes).sum();
+        if taken + bytes(&name) <= MAX_EXAMPLE_BYTES {
+            self.examples.entry(class).or_default().insert(name);
+        }
+    }
+}
+
+/// Returns a text of anybody's, shortened.
+pub fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 
@@ -139,6 +127,9 @@ pub struct Report {
     pub complete: bool,
     #[serde(flatten)]
     pub findings: Findings,
+    /// What the brakes refused a repair, or would refuse one.
+    #[serde(skip_serializing_if = "are_none")]
+    pub refused: Changes,
     /// Why another run has to go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<&'static str>,
@@ -150,27 +141,93 @@ pub struct Report {
     pub dry_run: bool,
 }
 
+/// Logs what an operator has to know of the keys.
+pub fn log_findings(findings: &Findings, api_keys: &ApiKeys) {
+    let dangling = findings.sum(Class::Dangling);
+    if dangling > 0 {
+        let examples = findings.examples.get(&Class::Dangling).into_iter().flatten();
+        warn!(
+            dangling,
+            examples = examples.cloned().collect::<Vec<_>>().join(", "),
+            "active aliases point at index ids that have neither an item nor a key"
+        );
+    }
+    let failed = findings.sum(Class::Failed);
+    if failed > 0 {
+        warn!(
+            keys = failed,
+            cells = api_keys.silent_cells().join(", "),
+            "keys could not be compared: the API keys of their accounts are unavailable, or KV can't be read"
+        );
+    }
+}
+
+pub fn log_refused(request: &Reconcile, table_has_indexes: bool, refused: Changes) {
+    if are_none(&refused) || !request.apply {
+        return;
+    }
+    let (delete, rewrite) = (refused[Change::Delete], refused[Change::Rewrite]);
+    let message = if table_has_indexes {
+        "repair refused: it would delete or rewrite more keys than a chain may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
+    } else {
+        "repair refused: the table has no index item, so nothing is deleted, whatever delete_up_to says; is it the right table, and whole?"
+    };
+    error!(message, delete, rewrite);
+}
+
+/// Counts what was found, with the last run of a chain over all accounts. What was refused and rewritten counts
+/// with each run, because people have to hear of that at once.
+pub fn count_findings<S: Services>(
+    invocation: &Invocation<'_, S>,
+    request: &Reconcile,
+    Report { findings, refused, stopped, dry_run, .. }: &Report,
+) {
+    let is_of_fleet = request.system_account_id.is_none() && !request.preview && !dry_run;
+    let is_metric = is_of_fleet && stopped.is_none();
+    let sum = |class| is_metric.then(|| findings.sum(class));
+    let urgent = |number: u64| (request.apply && (number > 0 || is_metric)).then_some(number);
+    invocation.count(|stats| {
+        // With each run of a repair, because what it rewrites is counted then, as a share of it.
+        stats.desired =
+            (is_metric || is_of_fleet && request.apply).then(|| findings.sum(Class::Desired));
+        stats.listed = sum(Class::Listed);
+        stats.foreign = sum(Class::Foreign);
+        stats.missing = sum(Class::Missing);
+        stats.stale = sum(Class::Stale);
+        stats.orphaned = sum(Class::Orphaned);
+        stats.drifted_keys = [stats.missing, stats.stale, stats.orphaned].into_iter().sum();
+        stats.keys_conflicting = sum(Class::Conflicting);
+        stats.keys_withheld = sum(Class::Withheld);
+        stats.dangling_aliases = sum(Class::Dangling);
+        stats.keys_failed = sum(Class::Failed);
+        stats.items_rejected = sum(Class::Rejected);
+        stats.repair_refused = urgent(refused.values().sum());
+        stats.keys_rewritten = urgent(stats.keys_rewritten.unwrap_or_default());
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn examples_are_bounded_in_number_length_and_bytes() {
-        let mut examples = Examples::default();
+        let mut findings = Findings::default();
+        let mut add = |class, name: &str| findings.note(Namespace::Settings, class, name);
         for number in 0..30 {
-            examples.add(Class::Missing, &format!("k{number:02}"));
+            add(Class::Missing, &format!("k{number:02}"));
         }
-        examples.add(Class::Stale, &"ü".repeat(300));
-        assert!(examples.are_full(Class::Missing) && !examples.are_full(Class::Stale));
-        assert_eq!(examples.0[&Class::Missing].len(), MAX_EXAMPLES);
-        let long = examples.text(Class::Stale);
-        assert_eq!(long.chars().count(), MAX_NAME_CHARACTERS + 1);
+        add(Class::Stale, &"ü".repeat(300));
         for class in [Class::Stale, Class::Orphaned, Class::Foreign, Class::Failed] {
             for number in 10..30 {
-                examples.add(class, &format!("{number}{}", "\u{1}".repeat(198)));
+                add(class, &format!("{number}{}", "\u{1}".repeat(198)));
             }
         }
-        let bytes = serde_json::to_string(&examples).unwrap().len();
+        assert!(findings.has_enough(Class::Missing));
+        assert_eq!(findings.examples[&Class::Missing].len(), MAX_EXAMPLES);
+        let long = findings.examples[&Class::Stale].last().unwrap();
+        assert_eq!(long.chars().count(), MAX_NAME_CHARACTERS + 1);
+        let bytes = serde_json::to_string(&findings.examples).unwrap().len();
         assert!((MAX_EXAMPLE_BYTES - 2_000..MAX_EXAMPLE_BYTES + 1_000).contains(&bytes), "{bytes}");
     }
 }
