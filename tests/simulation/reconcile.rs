@@ -1,0 +1,250 @@
+//! Reconciles against the services of the unit tests: what is repaired, refused and counted, run by run.
+
+use crate::fakes::{
+    Fakes, KvFault, TableChange, down, entry, index_item, item, kv_error, settings_of, shop,
+};
+use ecom_settings_exporter::export::reconcile::{
+    Change, Changes, Class, Progress, Reconcile, ReconcileError, Report, reconcile,
+};
+use ecom_settings_exporter::index::{IndexRef, ItemRef};
+use ecom_settings_exporter::item::{Item, ItemKey};
+use ecom_settings_exporter::kv::{Namespace, Source, StoredValue};
+use ecom_settings_exporter::ports::{ErrorKind, ListPage};
+use ecom_settings_exporter::telemetry::Stats;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+fn repair() -> Reconcile {
+    Reconcile { apply: true, ..Reconcile::default() }
+}
+
+type Ran = Result<(Report, Stats), ReconcileError>;
+
+async fn run_within(fakes: &Fakes, seconds: u64, request: &Reconcile) -> Ran {
+    let mut invocation = fakes.invocation(Source::Reconcile);
+    invocation.budget.deadline = Instant::now() + Duration::from_secs(seconds);
+    let report = reconcile(&invocation, request).await?;
+    Ok((report, invocation.stats()))
+}
+
+async fn run(fakes: &Fakes, request: &Reconcile) -> (Report, Stats) {
+    run_within(fakes, 300, request).await.unwrap()
+}
+
+/// The next run of a repair.
+fn after(report: &Report) -> Reconcile {
+    let text = report.next_run.as_ref().unwrap();
+    let progress = Progress::parse(text, &repair(), "prod").unwrap();
+    Reconcile { progress, ..repair() }
+}
+
+/// The counts of a namespace that are not zero.
+fn counts(report: &Report, namespace: &str) -> Value {
+    let report = serde_json::to_value(report).unwrap();
+    let counts = report[namespace].as_object().unwrap().clone();
+    counts.into_iter().filter(|(_, count)| *count != 0).collect()
+}
+
+/// Services with one index, whose key KV lacks, and this number of orphans.
+fn with_orphans(orphans: usize) -> Fakes {
+    let fakes = Fakes::new();
+    fakes.table.put(index_item("i", &json!({})));
+    for number in 0..orphans {
+        fakes.kv.hold_entry(&format!("orphan-{number:03}"), &entry("gone", &json!({})));
+    }
+    fakes
+}
+
+/// An index item of account b.
+fn item_of_b(name: &str, attributes: &Value) -> (ItemKey, Item) {
+    let mut all = json!({"index_endpoint": {"S": "https://h"}});
+    all.as_object_mut().unwrap().extend(attributes.as_object().unwrap().clone());
+    item(&ItemRef::from(IndexRef::parse("b", name).unwrap()), &all)
+}
+
+fn refused() -> KvFault {
+    KvFault::Fails(kv_error(ErrorKind::Refused))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_key_is_rewritten_and_one_that_cannot_be_written_is_counted_and_stays() {
+    let fakes = with_orphans(0);
+    fakes.kv.hold_entry("a-i", &entry("i", &json!({})));
+    fakes.table.put(index_item("taken", &json!({})));
+    let mut taken = entry("taken", &json!({})).metadata().unwrap();
+    taken.environment = Some("dev".to_owned());
+    fakes.kv.hold_entry("a-taken", &StoredValue::new("{}", taken));
+    fakes.table.put(item_of_b("without-api-key", &shop("a-taken")));
+    fakes.api_keys.faults.then_nothing(1);
+    fakes.api_keys.faults.then((0..4).map(|_| down()));
+    let (report, stats) = run(&fakes, &repair()).await;
+    let expected = json!({
+        "desired": 3, "listed": 2, "stale": 1, "conflicting": 1, "failed": 1, "written": 1,
+    });
+    assert_eq!(counts(&report, "settings"), expected);
+    assert_eq!((stats.keys_rewritten, stats.repair_refused), (Some(1), Some(0)));
+    assert_eq!(fakes.kv.value("a-taken"), json!({}));
+    assert_eq!(fakes.kv.keys(), ["a-i", "a-taken"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_for_an_item_that_went_meanwhile_goes_within_the_brake() {
+    for (orphans, deleted, refused, is_complete) in [(98, 100, 0, true), (99, 99, 2, false)] {
+        let fakes = with_orphans(orphans);
+        fakes.table.put(index_item("i", &shop("s")));
+        fakes.table.put(index_item("other", &json!({"index_endpoint": null})));
+        // The pass, and the first read.
+        fakes.table.changes.then_nothing(2);
+        fakes.table.changes.then([TableChange::Remove(settings_of("i").key())]);
+        let (report, _) = run(&fakes, &repair()).await;
+        assert_eq!(report.findings.sum(Class::Deleted), deleted, "{orphans} orphans");
+        assert_eq!(report.refused[Change::Delete], refused, "{orphans} orphans");
+        assert_eq!(report.complete, is_complete, "{orphans} orphans");
+        assert_eq!(fakes.kv.keys().len() as u64, refused, "{orphans} orphans");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orphan_that_is_protected_meanwhile_stays_and_one_of_unknown_item_fails() {
+    let fakes = with_orphans(1);
+    // The pass, and the two reads of `i`.
+    fakes.table.changes.then_nothing(3);
+    let pointer = index_item("x", &json!({"read_alias": {"S": "orphan-000"}}));
+    fakes.table.changes.then([TableChange::Put(pointer)]);
+    fakes.kv.hold_entry("qcfg-unknown", &entry("i", &json!({"x": 1})));
+    let (report, _) = run(&fakes, &repair()).await;
+    let settings = json!({"desired": 1, "listed": 1, "missing": 1, "orphaned": 1, "written": 1});
+    assert_eq!(counts(&report, "settings"), settings);
+    let query_configs = json!({"listed": 1, "orphaned": 1, "failed": 1});
+    assert_eq!(counts(&report, "query_configs"), query_configs);
+    assert_eq!(fakes.kv.keys(), ["a-i", "orphan-000", "qcfg-unknown"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_changed_when_a_part_is_taken_up_again() {
+    let nothing = |_: &Fakes| {};
+    let gateway_breaks = |fakes: &Fakes| fakes.api_keys.faults.then((0..4).map(|_| down()));
+    let orphan_comes =
+        |fakes: &Fakes| fakes.kv.hold_entry("orphan-new", &entry("gone", &json!({})));
+    let table_is_emptied = |fakes: &Fakes| fakes.table.remove(&settings_of("i").key());
+    type Event = fn(&Fakes);
+    let rows: [(&str, Event, Event, [u64; 4], bool); 6] = [
+        ("nothing", nothing, nothing, [2, 2, 1, 0], true),
+        ("an orphan has come", nothing, orphan_comes, [2, 2, 1, 0], false),
+        ("the table was emptied", nothing, table_is_emptied, [2, 0, 0, 0], false),
+        ("the gateway broke", nothing, gateway_breaks, [2, 2, 0, 1], true),
+        ("the gateway works again", gateway_breaks, nothing, [2, 2, 1, 1], true),
+        ("the gateway is still broken", gateway_breaks, gateway_breaks, [2, 2, 0, 1], true),
+    ];
+    for (name, before, meanwhile, expected, is_complete) in rows {
+        let fakes = with_orphans(2);
+        before(&fakes);
+        let (first, stats) = run_within(&fakes, 9, &repair()).await.unwrap();
+        assert!(!first.complete && first.stopped.is_some(), "{name}");
+        // What is rewritten is a share of those desired. The rest waits for the end of the chain.
+        assert_eq!((stats.desired, stats.missing), (Some(1), None), "{name}");
+        meanwhile(&fakes);
+        let (report, _) = run(&fakes, &after(&first)).await;
+        let classes = [Class::Orphaned, Class::Deleted, Class::Written, Class::Failed];
+        assert_eq!(classes.map(|class| report.findings.sum(class)), expected, "{name}");
+        assert_eq!(report.complete, is_complete, "{name}");
+        assert!(report.next_run.is_none() && report.refused == Changes::default(), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_is_listed_in_pieces_stays_one_part_and_is_allowed_what_is_not_done() {
+    let fakes = with_orphans(100);
+    fakes.kv.hold_entry("a-i", &entry("i", &json!({})));
+    let (first, _) = run_within(&fakes, 9, &repair()).await.unwrap();
+    // A page that takes half of the time is the last of its run.
+    let names = (0..40).map(|number| format!("orphan-{number:03}"));
+    let names = ["a-i".to_owned()].into_iter().chain(names);
+    let keys = names.map(|name| (name, entry("i", &json!({})).metadata())).collect();
+    fakes.kv.faults.then([KvFault::TimesOut]);
+    fakes.kv.pages.then([ListPage { keys, cursor: Some("orphan-039".to_owned()) }]);
+    let (second, _) = run_within(&fakes, 60, &after(&first)).await.unwrap();
+    let (third, _) = run(&fakes, &after(&second)).await;
+    let allowed = [&first, &second]
+        .map(|report| after(report).progress.tallies[Namespace::Settings].allowed.into_array());
+    assert_eq!(allowed, [[100, 1], [60, 0]], "deletes and rewrites");
+    let classes = [Class::Listed, Class::Orphaned, Class::Deleted, Class::Written];
+    assert_eq!(classes.map(|class| third.findings.sum(class)), [101, 100, 100, 1]);
+    assert!(third.complete, "{third:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_is_counted_once_unless_two_runs_get_nothing_done() {
+    for (name, seconds, time_outs, expected) in [
+        ("time for the orphan", 11, 0, Ok([1, 1])),
+        ("no time for the orphan", 40, 1, Err(ReconcileError::NoProgress)),
+    ] {
+        let fakes = with_orphans(1);
+        // The two listings. Then the write of the missing key fails.
+        let write_fails = |time_outs| {
+            fakes.kv.faults.then_nothing(2);
+            fakes.kv.faults.then((0..time_outs).map(|_| KvFault::TimesOut));
+            fakes.kv.faults.then([refused()]);
+        };
+        write_fails(1);
+        let (first, _) = run_within(&fakes, 40, &repair()).await.unwrap();
+        assert_eq!(first.findings.sum(Class::Failed), 0, "the next run tries it again");
+        write_fails(time_outs);
+        let second = run_within(&fakes, seconds, &after(&first)).await;
+        let counts = second.map(|(report, _)| {
+            [Class::Failed, Class::Deleted].map(|class| report.findings.sum(class))
+        });
+        assert_eq!(counts, expected, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_account_leaves_out_what_is_anothers_and_fails_a_shop_id_that_cannot_be_read() {
+    let fakes = Fakes::new();
+    fakes.table.put(index_item("i", &shop("s")));
+    fakes.table.put(index_item("broken", &json!({"index_endpoint": null})));
+    fakes.table.put(index_item("points", &json!({"read_alias": {"S": "nowhere"}})));
+    fakes.table.put(item_of_b("j", &shop("s")));
+    let request = Reconcile { system_account_id: Some("b".to_owned()), ..repair() };
+    let (report, _) = run(&fakes, &request).await;
+    assert_eq!(fakes.kv.keys(), ["b-j"], "by order, a's item has the shop id");
+    let expected = json!({"desired": 1, "missing": 1, "written": 1});
+    assert_eq!(counts(&report, "settings"), expected);
+    // The two listings.
+    fakes.kv.faults.then_nothing(2);
+    fakes.kv.faults.then([refused()]);
+    let (report, _) = run(&fakes, &request).await;
+    assert_eq!(counts(&report, "settings"), json!({"desired": 2, "listed": 1, "failed": 1}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn which_runs_emit_metrics_and_which_write() {
+    let preview = Reconcile { preview: true, ..Reconcile::default() };
+    let one_account = Reconcile { system_account_id: Some("a".to_owned()), ..repair() };
+    for (name, request, is_dry, emits, writes) in [
+        ("an audit", Reconcile::default(), false, true, false),
+        ("a preview", preview, false, false, false),
+        ("a repair", repair(), false, true, true),
+        ("a dry run", repair(), true, false, false),
+        ("one account", one_account, false, false, true),
+    ] {
+        let mut fakes = with_orphans(0);
+        fakes.0.config.dry_run = is_dry;
+        let (report, stats) = run(&fakes, &request).await;
+        assert_eq!(report.dry_run, is_dry, "{name}");
+        let metrics = (stats.missing.is_some(), stats.drifted_keys.is_some());
+        assert_eq!(metrics, (emits, emits), "{name}");
+        assert_eq!(!fakes.kv.keys().is_empty(), writes, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_fails_ends_the_run() {
+    let fakes = with_orphans(1);
+    fakes.table.changes.then([TableChange::Fails]);
+    let error = run_within(&fakes, 60, &repair()).await.unwrap_err();
+    let expected = "the pass over the table stopped after 0 items; nothing was written";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(fakes.kv.keys(), ["orphan-000"]);
+}
