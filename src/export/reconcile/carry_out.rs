@@ -223,13 +223,13 @@ impl<S: Services> Repair<'_, '_, S> {
             }
             Removal::Removed => {
                 counts[Class::Deleted] += 1;
-                allowed[Change::Delete] -= 1;
+                allowed[Change::Delete] = allowed[Change::Delete].saturating_sub(1);
             }
             Removal::Written(_) => {
                 counts[Class::Written] += 1;
                 let key = KvKey { namespace, name: name.to_owned() };
                 if self.part.table.verdict(&key) == Verdict::Stale {
-                    allowed[Change::Rewrite] -= 1;
+                    allowed[Change::Rewrite] = allowed[Change::Rewrite].saturating_sub(1);
                     self.invocation.count(|stats| *stats.keys_rewritten.get_or_insert(0) += 1);
                 }
             }
