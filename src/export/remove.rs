@@ -483,7 +483,7 @@ mod tests {
         KvFault::Fails(kv_error(ErrorKind::Refused))
     }
 
-    /// A refusal of which the key is known.
+    /// KV refuses this key alone.
     fn refused_alone() -> KvFault {
         KvFault::Fails(kv_error(ErrorKind::RefusedContent))
     }
@@ -599,7 +599,7 @@ mod tests {
         let alias_comes_and_goes = comes_and_goes(pointer("s"));
         let mut alias_stays_at_last = comes_and_goes(pointer("s"));
         alias_stays_at_last.truncate(5);
-        let hung = "failed: settings table: the invocation's time is up";
+        let hung = "failed: settings table: no response in time";
         let lost = "failed: key \"s\": Cloudflare KV: scripted";
         let (gone, held): (&[&str], &[&str]) = (&[], &["s"]);
         for (name, passes, faults, expected, keys, counted) in [

@@ -505,7 +505,7 @@ mod tests {
         let (none, image, table) = (None, Some("image"), Some("table"));
         let large = "x".repeat(25 * 1024 * 1024);
         let down = "failed: settings table: BatchGetItem: down";
-        let late = "failed: settings table: the invocation's time is up";
+        let late = "failed: settings table: no response in time";
         let rows: [(_, Vec<TableChange>, _, _, _, u64); 12] = [
             ("absent", vec![], image, "written", image, 4),
             ("absent, no image", vec![], none, "absent", none, 0),

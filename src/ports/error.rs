@@ -82,7 +82,7 @@ impl ServiceError {
     }
 
     pub fn out_of_time(service: Service) -> Self {
-        Self::new(service, ErrorKind::OutOfTime, "the invocation's time is up")
+        Self::new(service, ErrorKind::OutOfTime, "no response in time")
     }
 
     /// Returns `None` if the same request would fail again.

@@ -84,7 +84,7 @@ impl Judged {
 }
 
 /// Judges the keys of a pass, which has left out an item that is known. Reads the items that have the keys, and
-/// those of these indexes.
+/// the items of these indexes.
 pub async fn judge<S: Services>(
     invocation: &Invocation<'_, S>,
     values: Values,

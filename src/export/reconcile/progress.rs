@@ -207,7 +207,7 @@ mod tests {
     fn a_chain_may_change_keys_up_to_its_brake_and_not_one_more() {
         let all = u64::MAX;
         let nothing = [0, 0];
-        // Of deletes and of rewrites: the keys of which they are a share, what is let through, and raised.
+        // Each pair is of deletes and rewrites: all keys, what was let through, and the raised number.
         for (name, [ours, desired], has_indexes, before, raised, most) in [
             ("a small namespace", [5_049, 3_336], true, nothing, nothing, [100, 1_000]),
             ("just larger", [5_050, 3_337], true, nothing, nothing, [101, 1_001]),
