@@ -1,7 +1,7 @@
 //! Reconcile: makes KV equal to the table.
 //!
 //! One run: list KV's next keys, make a pass over the table, judge every key, ask the brakes, and carry out what
-//! they let through. What one run compares is a [`Part`]; where keys are left to list, or time ends before a part
+//! they let through. What one run compares is a part; where keys are left to list, or time ends before a part
 //! is repaired, the report has a `continue`, which is the chain's [`Progress`].
 
 mod carry_out;
