@@ -52,11 +52,11 @@ impl Exportable {
     }
 
     /// Returns the value, with the API key that was found for it.
-    pub fn value(&self, api_keys: &ApiKeys) -> Result<String, NotExportable> {
-        match &self.content {
-            Content::QueryConfig(value) => Ok(value.clone()),
+    pub fn value(self, api_keys: &ApiKeys) -> Result<String, NotExportable> {
+        match self.content {
+            Content::QueryConfig(value) => Ok(value),
             Content::Settings(settings, owner) => {
-                let value = settings.value(api_keys.get(owner, &self.item.index)?);
+                let value = settings.value(api_keys.get(&owner, &self.item.index)?);
                 check_value_size(value.len())
                     .map_err(|reason| Rejection::new("(value)", reason))?;
                 Ok(value)

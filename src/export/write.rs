@@ -204,10 +204,12 @@ impl<S: Services> Writing<'_, '_, S> {
 
     /// Returns the draft of an item, if it can be exported with the API keys that are known.
     fn draft(&mut self, write: WriteItem, item: Result<Exportable, Rejection>) -> Option<Draft> {
-        let exported = item.map_err(NotExportable::from);
-        let exported = exported.and_then(|item| Ok((item.value(self.api_keys)?, item.keys)));
+        let exported = item.map_err(NotExportable::from).and_then(|item| {
+            let keys = item.keys.clone();
+            Ok((keys, item.value(self.api_keys)?))
+        });
         let fate = match exported {
-            Ok((value, mut keys)) => {
+            Ok((mut keys, value)) => {
                 keys.retain(|key| write.only.as_ref().is_none_or(|only| only.contains(key)));
                 let metadata =
                     self.invocation.metadata(&write.item.index, write.changed_at.clone());

@@ -65,7 +65,7 @@ impl IndexSettings {
             ("marqo_api_key", Some(Json::string(api_key.expose_secret()))),
         ];
         let fields = named.iter().chain(&self.exported);
-        object(fields.filter_map(|(name, json)| Some((*name, json.as_ref()?))))
+        json_object(fields.filter_map(|(name, json)| Some((*name, json.as_ref()?))))
     }
 }
 
@@ -106,13 +106,13 @@ pub fn query_config_value(item: &ItemRef, attributes: &Map) -> Result<String, Re
             fields.insert(name, json.map_err(|_| Rejection::new(name, NOT_AN_ATTRIBUTE))?);
         }
     }
-    let value = object(fields.iter().map(|(name, json)| (*name, json)));
+    let value = json_object(fields.iter().map(|(name, json)| (*name, json)));
     check_value_size(value.len()).map_err(|reason| Rejection::new("(value)", reason))?;
     Ok(value)
 }
 
 /// Returns an object of these fields, in this order.
-fn object<'a>(fields: impl Iterator<Item = (&'a str, &'a Json)>) -> String {
+fn json_object<'a>(fields: impl Iterator<Item = (&'a str, &'a Json)>) -> String {
     let field = |(name, json): (_, &Json)| format!("{}:{}", Json::string(name).get(), json.get());
     format!("{{{}}}", fields.map(field).collect::<Vec<_>>().join(","))
 }
