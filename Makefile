@@ -137,13 +137,14 @@ bench: ## Measure a fleet's reconcile and the release binary (BASELINE=another/b
 	cargo bench --locked --package testbed --bench function -- $(if $(BASELINE),before=$(abspath $(BASELINE))) \
 	    now=$(abspath $(TARGET_DIR))/release/bootstrap $(ONLY)
 
-# Unit tests alone: a rule of a table is held by the test beside it. MUTANTS may have more than one glob.
-MUTANTS := src/export/**/*.rs src/item/*.rs src/kv/*.rs
+# By the unit tests, which hold the rules of tables, and the tests of whole use cases beside the simulation. MUTANTS may
+# have more than one glob.
+MUTANTS := src/export/**/*.rs src/item/*.rs src/kv/*.rs src/ports/*.rs
 
 .PHONY: mutants
-mutants: ## Change the code by one operator or value at a time, and list the changes that no unit test notices (MUTANTS="src/kv/*.rs")
+mutants: ## Change the code by one operator or value at a time, and list the changes that none of these tests notices (MUTANTS="src/kv/*.rs")
 	$(call needs,cargo-mutants,cargo install --locked cargo-mutants)
-	cargo mutants --no-shuffle --timeout 120 --cargo-arg=--lib --output $(TARGET_DIR) $(MUTANTS:%=--file '%')
+	SIMULATION_HISTORIES=10 cargo mutants --no-shuffle --timeout 120 --cargo-arg=--lib --cargo-arg=--test=simulation --output $(TARGET_DIR) $(MUTANTS:%=--file '%')
 
 ## On a laptop, with Node 20 or later and npm
 

@@ -22,7 +22,7 @@ pub enum ExportError {
     #[error(transparent)]
     ApiKey(#[from] ApiKeyUnavailable),
     /// The table changes as fast as it is followed.
-    #[error("the item still changes after {MAX_PUTS} writes")]
+    #[error("the table still changes after {MAX_PUTS} tries")]
     StillChanging,
     /// A delete was not sent, because there was no time to check it afterwards.
     #[error("too little time is left for a delete and the pass after it")]

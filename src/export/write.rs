@@ -485,7 +485,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_changes_twice_is_followed_and_what_changes_three_times_has_failed() {
-        let changing = "failed: the item still changes after 3 writes";
+        let changing = "failed: the table still changes after 3 tries";
         for (changes, expected, keys) in [(2, "written", "a-i s"), (3, changing, "")] {
             let fakes = Fakes::new();
             let pixels = (1..=changes).map(|n| becomes(&pixel(&n.to_string())));

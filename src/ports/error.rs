@@ -40,20 +40,21 @@ fn in_words(wait: Option<Duration>) -> String {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// No connection, 5xx, or a response that can't be read: the same request may succeed.
+    /// The same request may succeed: there was no connection, a 5xx, or a response that can't be read.
     Transient,
     /// A time-out or 524. KV may take halves of the request.
     TimedOut,
-    /// Too many requests, or writes to a key.
+    /// Too many requests, or writes to a key. The API keys service's 408, and 200 without a usable key, are treated
+    /// likewise.
     RateLimited,
-    /// KV lists the key as unsuccessful after all tries.
+    /// KV lists the key as unsuccessful.
     Unsuccessful {
         /// Whether the request was refused, and not only some storage failed.
         is_refusal: bool,
     },
-    /// The same request would be refused again.
+    /// The same request would fail again, whatever is in it.
     Refused,
-    /// Something in the request is refused. Halves find out which pair or key.
+    /// Cloudflare refuses something in the request. Halves find out which pair or key.
     RefusedContent,
     /// 401 or 403, also after the token was read again.
     AuthRejected,
@@ -94,7 +95,7 @@ impl ServiceError {
         }
     }
 
-    /// Returns whether Cloudflare refuses something in the request. Halves find out which pair or key.
+    /// Returns whether Cloudflare refuses something in the request, and not the request as such.
     pub fn is_refusal(&self) -> bool {
         let refusal_of_a_key = ErrorKind::Unsuccessful { is_refusal: true };
         self.kind == ErrorKind::RefusedContent || self.kind == refusal_of_a_key

@@ -72,8 +72,8 @@ impl Progress {
         }
     }
 
-    /// Takes up an open part again. It counts as it was when it was first compared, but for keys that could be
-    /// judged then: those have failed now.
+    /// Takes up an open part again. Its counts stay as they were when it was first compared. Only keys that could be
+    /// judged then, and no longer can, are added to those that have failed.
     pub fn resume(&mut self, part: &Part) {
         let (found, _) = part.compare();
         for (namespace, tally) in &mut self.tallies {
