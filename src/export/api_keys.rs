@@ -530,13 +530,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_cell_that_gave_three_accounts_in_a_row_no_answer_is_not_asked_by_a_reconcile() {
-        // Before, `s` is an account that gets no answer, and `n` one that has no API key.
+        // Before, `s` is an account for which the gateway is down, `h` one for which it hangs, and `n` one that has no
+        // API key.
         let answers = |account| match account {
             's' => vec![down(); 4],
+            'h' => vec![],
             _ => vec![api_keys_error(ErrorKind::NotFound)],
         };
         for (name, fallback, before, is_asked) in [
             ("three silent", Fallback::Nothing, "sss", false),
+            ("three that hang", Fallback::Nothing, "hhh", false),
             ("two silent", Fallback::Nothing, "ss", true),
             ("an answer between", Fallback::Nothing, "ssnss", true),
             ("three silent after an answer", Fallback::Nothing, "nsss", false),
@@ -545,15 +548,23 @@ mod tests {
             let fakes = Fakes::new();
             fakes.api_keys.faults.then(before.chars().flat_map(answers));
             let mut api_keys = ApiKeys::new(fallback, Duration::MAX);
-            for number in 0..before.len() {
-                ask(&fakes, &mut api_keys, &[("c", &number.to_string())]).await;
+            for (number, answer) in before.chars().enumerate() {
+                let account = number.to_string();
+                if answer == 'h' {
+                    delay(&fakes, &account, TIME_LEFT);
+                }
+                ask(&fakes, &mut api_keys, &[("c", &account)]).await;
             }
             api_keys.forget_answers();
             ask(&fakes, &mut api_keys, &[("c", "a"), ("other", "b")]).await;
             assert_eq!(has(&api_keys, "c", "a"), is_asked, "{name}");
             assert!(has(&api_keys, "other", "b"), "{name}");
             let is_silent = api_keys.silent_cells() == ["c"];
-            assert_eq!(is_silent, before.ends_with("sss"), "{name}");
+            assert_eq!(
+                is_silent,
+                ["sss", "hhh"].iter().any(|three| before.ends_with(three)),
+                "{name}"
+            );
         }
     }
 }
