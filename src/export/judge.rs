@@ -132,6 +132,11 @@ pub struct KvKey {
 }
 
 impl KvKey {
+    /// Returns the key that follows from an item's own.
+    pub fn of(item: &ItemRef) -> Self {
+        Self { namespace: item.namespace(), name: item.kv_key() }
+    }
+
     pub fn of_settings(name: impl Into<String>) -> Self {
         Self { namespace: Namespace::Settings, name: name.into() }
     }

@@ -39,9 +39,8 @@ pub async fn explain_item<S: Services>(
 
     let asked = asked_keys(key, item);
     let asked_before = asked_keys(key, saved.as_ref());
-    let own_key = |item: &ItemRef| KvKey { namespace: item.namespace(), name: item.kv_key() };
     let mut own: BTreeSet<KvKey> = asked.union(&asked_before).cloned().collect();
-    own.extend(item_ref.as_ref().map(own_key));
+    own.extend(item_ref.as_ref().map(KvKey::of));
     own.extend(values.keys().cloned());
     // A query config has no aliases.
     let targets_of = |item: Option<&Item>| {

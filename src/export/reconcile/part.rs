@@ -170,8 +170,13 @@ impl Part {
         api_keys: &mut ApiKeys,
     ) -> Result<(), ReconcileError> {
         let mut items = 0;
-        let passed = pass(invocation, ScanColumns::All, async |page| {
+        let passed = pass(invocation, ScanColumns::All, async |mut page| {
             items += page.len();
+            // Most query configs are another part's.
+            page.retain(|(key, _)| match key.item() {
+                Some(item) if item.query.is_some() => self.table.covers(&KvKey::of(&item)),
+                _ => true,
+            });
             let decode = |(key, item): &(ItemKey, Item)| {
                 let decoded = Exportable::decode(&key.item()?, item, invocation.config);
                 let is_needed =
@@ -211,7 +216,7 @@ impl Part {
     /// every run finds it again until it is corrected.
     fn reject(&mut self, key: &ItemKey, rejection: &Rejection) {
         let Some(item) = key.item() else { return };
-        let key = KvKey { namespace: item.namespace(), name: item.kv_key() };
+        let key = KvKey::of(&item);
         if !self.compares(&item, std::slice::from_ref(&key.name)) {
             return;
         }
