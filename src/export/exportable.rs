@@ -31,9 +31,10 @@ impl Exportable {
         config: &ExporterConfig,
     ) -> Result<Self, Rejection> {
         let attributes = content.attributes();
+        let keys = claimed_keys(item, &attributes);
         if item.query.is_some() {
             let content = Content::QueryConfig(query_config_value(item, &attributes)?);
-            return Ok(Self { item: item.clone(), keys: vec![item.kv_key()], content });
+            return Ok(Self { item: item.clone(), keys, content });
         }
         let settings = IndexSettings::decode(&item.index, &attributes)?;
         let cell = settings.cell.as_ref().or(config.default_cell.as_ref()).ok_or_else(|| {
@@ -46,7 +47,6 @@ impl Exportable {
                 return Err(Rejection::new(path, "can't be part of a URL"));
             }
         }
-        let keys = claimed_keys(&item.index, &attributes);
         let content = Content::Settings(Box::new(settings), owner);
         Ok(Self { item: item.clone(), keys, content })
     }

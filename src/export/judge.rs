@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::index::{IndexRef, ItemRef};
 use crate::item::{AliasTarget, ItemKey, Map, alias_targets, claimed_keys};
-use crate::kv::{Digest, Metadata, Namespace, StoredValue, check_key};
+use crate::kv::{Digest, Metadata, Namespace, StoredValue};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -218,8 +218,6 @@ pub struct Table {
     pointers: BTreeMap<String, BTreeSet<ItemKey>>,
     /// Index ids of the range that active aliases name and that have had no key so far.
     pointed_at: BTreeSet<String>,
-    /// Digests of the index ids of items that KV can't hold. They may be long.
-    unholdable: BTreeSet<Digest>,
     /// Whether there is an index item at all.
     pub has_indexes: bool,
     /// About how much memory the table takes.
@@ -268,20 +266,13 @@ impl Table {
             self.add_aliases(key, attributes);
         }
         let Some(item) = item else { return };
-        let (namespace, kv_key) = (item.namespace(), item.kv_key());
-        let can_be_held = check_key(&kv_key).is_ok();
+        let (namespace, names) = (item.namespace(), claimed_keys(&item, attributes));
         let ItemRef { index, query } = item;
         let index = self.share(&Rc::new(index));
-        let names = if query.is_some() {
-            Vec::from_iter(can_be_held.then_some(kv_key))
-        } else {
+        if query.is_none() {
             self.has_indexes = true;
             self.resolve_owner(&index, Some(wants));
-            if !can_be_held {
-                self.unholdable.insert(Digest::of(kv_key.as_bytes()));
-            }
-            claimed_keys(&index, attributes)
-        };
+        }
         for name in names {
             let key = KvKey { namespace, name };
             let is_asked_for = self.range.holds(&key) && self.range.is_of(&index.account);
@@ -389,8 +380,7 @@ impl Table {
     pub fn dangling(&self) -> impl Iterator<Item = &String> {
         self.pointed_at.iter().filter(|index_id| {
             let key = KvKey::of_settings(&**index_id);
-            let is_unholdable = self.unholdable.contains(&Digest::of(index_id.as_bytes()));
-            !is_unholdable && !self.rows.contains_key(&key) && self.range.holds(&key)
+            !self.rows.contains_key(&key) && self.range.holds(&key)
         })
     }
 }
@@ -495,7 +485,7 @@ mod tests {
         let mut table = range(Some("m"), None);
         table.add(&key, &item.attributes(), Wants::Unmade);
         table.add(&unholdable, &Map::default(), Wants::Rejected);
-        assert_eq!(keys(&table), ["a-i", "a-listed"]);
+        assert_eq!(keys(&table), ["a-i", "a-listed", &format!("a-{long}")]);
         assert_eq!(table.dangling().collect::<Vec<_>>(), ["a-gone"]);
         let mut table = range(None, Some("b"));
         table.add(&key, &item.attributes(), Wants::Unmade);

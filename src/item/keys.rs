@@ -99,13 +99,14 @@ pub fn is_query_config_key(key: &str) -> bool {
     digest.is_some_and(|(_, digest)| hex::decode_to_slice(digest, &mut [0; 32]).is_ok())
 }
 
-/// Returns the KV keys that an index item asks for, the primary one first, as far as it can be read and KV
-/// can hold them. An item that can't be exported asks for them too.
-pub fn claimed_keys(index: &IndexRef, item: &Map) -> Vec<String> {
-    let index_id = index.index_id();
-    let shop_id = item.text("shop_id").filter(|shop_id| *shop_id != index_id).map(str::to_owned);
-    let keys = shop_id.into_iter().chain([index_id]);
-    keys.filter(|key| check_key(key).is_ok()).collect()
+/// Returns the KV keys that an item asks for, the primary one first. An item that can't be exported asks for them
+/// too. A shop id that KV can't hold, and that may be long, is left out.
+pub fn claimed_keys(item: &ItemRef, attributes: &Map) -> Vec<String> {
+    let own = item.kv_key();
+    let shop_id = attributes
+        .text("shop_id")
+        .filter(|shop_id| item.query.is_none() && *shop_id != own && check_key(shop_id).is_ok());
+    shop_id.map(str::to_owned).into_iter().chain([own]).collect()
 }
 
 #[cfg(test)]
@@ -164,8 +165,7 @@ mod tests {
             ("no key of KV's", json!({"shop_id": {"S": ".."}}), &["acct1-main"]),
         ];
         for (name, attributes, keys) in rows {
-            let index = item("main", None).index;
-            assert_eq!(claimed_keys(&index, &Map::from(attributes)), keys, "{name}");
+            assert_eq!(claimed_keys(&item("main", None), &Map::from(attributes)), keys, "{name}");
         }
     }
 

@@ -111,13 +111,9 @@ pub async fn explain_item<S: Services>(
 
 /// Returns the settings keys that an item asks for.
 fn asked_keys(key: &ItemKey, item: Option<&Item>) -> BTreeSet<KvKey> {
-    let keys = match (key.item(), item) {
-        (Some(ItemRef { index, query: None }), Some(item)) => {
-            claimed_keys(&index, &item.attributes())
-        }
-        _ => Vec::new(),
-    };
-    keys.into_iter().map(KvKey::of_settings).collect()
+    let claimant = key.item().filter(|claimant| claimant.query.is_none()).zip(item);
+    let keys = claimant.map(|(claimant, item)| claimed_keys(&claimant, &item.attributes()));
+    keys.into_iter().flatten().map(KvKey::of_settings).collect()
 }
 
 /// Gives an item that can be exported the keys that it asks for, whoever has them, as a write does.

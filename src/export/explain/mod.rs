@@ -175,10 +175,11 @@ async fn explain_account<S: Services>(
     let mut has_more = false;
     pass(invocation, ScanColumns::Claims, async |items| {
         for (key, item) in items {
-            let Some(ItemRef { index, query: None }) = key.item() else { continue };
+            let Some(claimant @ ItemRef { query: None, .. }) = key.item() else { continue };
+            let ItemRef { index, .. } = &claimant;
             if index.account == account && after.is_none_or(|after| *index.name > *after) {
-                let keys = claimed_keys(&index, &item.attributes()).into_iter();
-                found.insert(index, keys.map(KvKey::of_settings).collect());
+                let keys = claimed_keys(&claimant, &item.attributes()).into_iter();
+                found.insert(claimant.index, keys.map(KvKey::of_settings).collect());
             }
         }
         while found.len() > MAX_KEYS || distinct_keys(&found) > MAX_KEYS {

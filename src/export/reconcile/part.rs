@@ -119,8 +119,8 @@ impl Part {
         loop {
             let page = read_page(invocation, TablePart::Account(account), after.as_ref()).await?;
             for (key, item) in &page.items {
-                let Some(ItemRef { index, query: None }) = key.item() else { continue };
-                for name in claimed_keys(&index, &item.attributes()) {
+                let Some(claimant @ ItemRef { query: None, .. }) = key.item() else { continue };
+                for name in claimed_keys(&claimant, &item.attributes()) {
                     let key = KvKey::of_settings(&*name);
                     if !self.table.range.holds(&key) {
                         continue;

@@ -23,7 +23,7 @@ async fn carry(fakes: &Fakes, Tried { key, item }: &Tried) -> BTreeSet<String> {
     let Some(item_ref) = key.item() else { return BTreeSet::new() };
     let images: Vec<_> = old.values().chain(item).map(|image| image.attributes()).collect();
     let keys = match &item_ref.query {
-        None => images.iter().flat_map(|image| claimed_keys(&item_ref.index, image)).collect(),
+        None => images.iter().flat_map(|image| claimed_keys(&item_ref, image)).collect(),
         Some(_) => BTreeSet::from([item_ref.kv_key()]),
     };
     let shop_ids = images.iter().filter_map(|image| image.text("shop_id").map(str::to_owned));
