@@ -32,21 +32,22 @@ const REMOVE_KEYS: usize = 5_000;
 /// The least time for which a go is worth its beginning. What it does not get done is for the next run.
 const TIME_FOR_A_GO: Duration = Duration::from_secs(10);
 
-/// Repairs a part, and counts that in the chain's progress. Returns whether all of it was done in time.
+/// Repairs a part, and counts that in the chain's progress. Returns the keys that could not be judged or repaired;
+/// `None` where time ended before all was done.
 pub async fn carry_out<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Reconcile,
     part: &Part,
     api_keys: &mut ApiKeys,
     progress: &mut Progress,
-) -> Result<bool, ReconcileError> {
+) -> Result<Option<Findings>, ReconcileError> {
     let mut repair = Repair {
         invocation,
         request,
         part,
         api_keys,
         progress,
-        failed: Findings::default(),
+        failed: part.unjudged(),
         progressed: false,
         is_out_of_time: false,
     };
@@ -55,12 +56,10 @@ pub async fn carry_out<S: Services>(
         && repair.remove_orphans(Namespace::Settings).await
         && repair.remove_orphans(Namespace::QueryConfigs).await;
     let Repair { failed, progressed, .. } = repair;
-    if is_finished {
-        progress.findings.add(&failed);
-    } else if request.progress.is_open && !progressed {
+    if !is_finished && !progressed && request.progress.is_open {
         return Err(ReconcileError::NoProgress);
     }
-    Ok(is_finished)
+    Ok(is_finished.then_some(failed))
 }
 
 struct Repair<'a, 's, S> {
@@ -69,7 +68,7 @@ struct Repair<'a, 's, S> {
     part: &'a Part,
     api_keys: &'a mut ApiKeys,
     progress: &'a mut Progress,
-    /// What failed. It counts only with the last run of the part: the others' failures are tried again.
+    /// The keys that have failed. They count only with the last run of the part: the others' are tried again.
     failed: Findings,
     /// Whether anything was done for any key.
     progressed: bool,
@@ -80,11 +79,10 @@ impl<S: Services> Repair<'_, '_, S> {
     /// Writes the keys that are missing, and as many stale ones as are allowed.
     async fn write(&mut self, namespace: Namespace) -> bool {
         let part = self.part;
-        let with = |verdict| part.verdicts(namespace).filter(move |(.., it)| *it == verdict);
-        let mut stale = with(Verdict::Stale);
+        let mut stale = part.keys(namespace, Verdict::Stale);
         let rewrites = stale.by_ref().take(self.allowed(namespace, Change::Rewrite));
         let mut writes: BTreeMap<ItemRef, BTreeSet<String>> = BTreeMap::new();
-        for (key, row, _) in with(Verdict::Missing).chain(rewrites) {
+        for (key, row) in part.keys(namespace, Verdict::Missing).chain(rewrites) {
             if let Some(claim) = &row.claim {
                 writes.entry(claim.item()).or_default().insert(key.name.clone());
             }
@@ -141,9 +139,8 @@ impl<S: Services> Repair<'_, '_, S> {
 
     /// Removes as many orphans as are allowed.
     async fn remove_orphans(&mut self, namespace: Namespace) -> bool {
-        let orphans = self.part.verdicts(namespace);
-        let orphans = orphans.filter(|(.., verdict)| *verdict == Verdict::Orphaned);
-        let mut orphans = orphans.map(|(key, ..)| key.name.clone());
+        let orphans = self.part.keys(namespace, Verdict::Orphaned);
+        let mut orphans = orphans.map(|(key, _)| key.name.clone());
         loop {
             let go = self.allowed(namespace, Change::Delete).min(REMOVE_KEYS);
             let keys: BTreeSet<String> = orphans.by_ref().take(go).collect();

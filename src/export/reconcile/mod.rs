@@ -85,12 +85,16 @@ pub async fn reconcile<S: Services>(
         progress.resume(&part);
     } else {
         progress.begin(&part, request);
-        log_findings(&progress.findings, &api_keys);
         log_refused(request, part.table.has_indexes, progress.refused);
     }
-    let is_finished = !request.apply
-        || config.dry_run
-        || carry_out(invocation, request, &part, &mut api_keys, &mut progress).await?;
+    let failed = if request.apply && !config.dry_run {
+        carry_out(invocation, request, &part, &mut api_keys, &mut progress).await?
+    } else {
+        Some(part.unjudged())
+    };
+    let is_finished = failed.is_some();
+    progress.findings.add(&failed.unwrap_or_default());
+    log_findings(&progress.findings, &api_keys);
     let stopped = match part.end() {
         _ if !is_finished => Some("the time was up before all of this part was repaired"),
         Some(end) => {

@@ -234,22 +234,41 @@ impl Part {
         self.rejected.insert(key);
     }
 
-    /// Returns the keys of a namespace that are compared, with their verdicts. A key that could not be read has
-    /// failed.
-    pub fn verdicts(&self, namespace: Namespace) -> impl Iterator<Item = (&KvKey, &Row, Verdict)> {
-        let rows = self.table.rows.iter().filter(move |(key, row)| {
+    /// Returns the keys that are compared, with their verdicts. A key that could not be read has failed.
+    fn verdicts(&self) -> impl Iterator<Item = (&KvKey, &Row, Verdict)> {
+        let rows = self.table.rows.iter().filter(|(_, row)| {
             // Keys whose owner is another account's are left out, and so are those that its items have, and those
             // that nobody has.
             let claimant = row.claim.as_ref().map(|claim| &claim.index);
             let mut indexes = row.held.owner().into_iter().chain(claimant);
-            key.namespace == namespace
-                && (row.held != Held::Nothing || claimant.is_some())
+            (row.held != Held::Nothing || claimant.is_some())
                 && indexes.all(|index| self.table.range.is_of(&index.account))
         });
         rows.map(|(key, row)| {
             let is_read = !self.unreadable.contains(&key.name);
             (key, row, if is_read { self.table.verdict(key) } else { Verdict::Failed })
         })
+    }
+
+    /// Returns the keys of a namespace that have this verdict.
+    pub fn keys(
+        &self,
+        namespace: Namespace,
+        verdict: Verdict,
+    ) -> impl Iterator<Item = (&KvKey, &Row)> {
+        let verdicts = self.verdicts();
+        let keys =
+            verdicts.filter(move |(key, _, it)| key.namespace == namespace && *it == verdict);
+        keys.map(|(key, row, _)| (key, row))
+    }
+
+    /// Returns the keys that can't be judged.
+    pub fn unjudged(&self) -> Findings {
+        let mut unjudged = Findings::default();
+        for (key, ..) in self.verdicts().filter(|(.., verdict)| *verdict == Verdict::Failed) {
+            unjudged.note(key.namespace, Class::Failed, &key.name);
+        }
+        unjudged
     }
 
     /// Returns what is found, and how many of the listed keys are ours.
@@ -259,8 +278,7 @@ impl Part {
         for key in &self.rejected {
             findings.note(key.namespace, Class::Rejected, &key.name);
         }
-        let namespaces = [Namespace::Settings, Namespace::QueryConfigs].into_iter();
-        for (key, row, verdict) in namespaces.flat_map(|namespace| self.verdicts(namespace)) {
+        for (key, row, verdict) in self.verdicts() {
             let (namespace, name) = (key.namespace, &key.name);
             let counts = &mut findings.counts[namespace];
             counts[Class::Listed] += u64::from(row.held != Held::Nothing);
@@ -272,14 +290,13 @@ impl Part {
                 findings.note(namespace, Class::Conflicting, name);
             }
             let class = match verdict {
-                Verdict::Failed => Class::Failed,
                 Verdict::Conflicting => Class::Conflicting,
                 Verdict::Missing => Class::Missing,
                 Verdict::Stale => Class::Stale,
                 Verdict::Foreign => Class::Foreign,
                 Verdict::Withheld => Class::Withheld,
                 Verdict::Orphaned => Class::Orphaned,
-                Verdict::Right | Verdict::Rejected => continue,
+                Verdict::Right | Verdict::Rejected | Verdict::Failed => continue,
             };
             findings.note(namespace, class, name);
         }
@@ -304,7 +321,6 @@ fn prefix_of(namespace: Namespace, account: &str) -> String {
 mod tests {
     use super::*;
     use crate::export::fakes::{Fakes, KvFault, entry, index_item, kv_error, query_config};
-    use crate::export::reconcile::Progress;
     use crate::kv::Source;
     use crate::ports::ListPage;
     use serde_json::json;
@@ -398,17 +414,5 @@ mod tests {
         let range = Range { account: Some("a".to_owned()), ..Range::default() };
         let listing = Part::list(&invocation, range, None).await;
         assert_eq!(names(&listing), format!("a-i a-j absent s {config}"));
-    }
-
-    #[test]
-    fn a_key_that_cannot_be_judged_in_several_runs_fails_once() {
-        let mut part = Part::default();
-        part.table.hold(KvKey::of_settings("k"), Held::Stranger);
-        part.unreadable.insert("k".to_owned());
-        let mut progress = Progress::default();
-        for _ in 0..3 {
-            progress.resume(&part);
-            assert_eq!(progress.findings.sum(Class::Failed), 1);
-        }
     }
 }

@@ -16,7 +16,7 @@ use crate::export::judge::{KvKey, Range};
 use crate::kv::{Digest, Namespace};
 
 /// What every `continue` starts with. It has to change when the fields do.
-const VERSION: &str = "11.";
+const VERSION: &str = "12.";
 
 /// Keys that a chain may delete in a small namespace.
 const MIN_DELETES: u64 = 100;
@@ -51,8 +51,6 @@ pub struct Tally {
     pub let_through: Changes,
     /// What was let through of the open part, and is still to be done.
     pub allowed: Changes,
-    /// Keys of the open part that could not be judged.
-    pub unjudged: u64,
 }
 
 impl Progress {
@@ -66,24 +64,16 @@ impl Progress {
             let tally = &mut self.tallies[namespace];
             tally.ours += ours[namespace];
             tally.allowed = Changes::default();
-            tally.unjudged = counts[Class::Failed];
             self.ask_brake(namespace, Change::Delete, counts[Class::Orphaned], part, request);
             self.ask_brake(namespace, Change::Rewrite, counts[Class::Stale], part, request);
         }
     }
 
-    /// Takes up an open part again. Its counts stay as they were when it was first compared. Only keys that could be
-    /// judged then, and no longer can, are added to those that have failed.
+    /// Takes up an open part again. Its counts stay as they were when it was first compared.
     pub fn resume(&mut self, part: &Part) {
-        let (found, _) = part.compare();
-        for (namespace, tally) in &mut self.tallies {
-            let unjudged = tally.unjudged.max(found.counts[namespace][Class::Failed]);
-            self.findings.counts[namespace][Class::Failed] += unjudged - tally.unjudged;
-            tally.unjudged = unjudged;
-            if !part.table.has_indexes {
-                // The table was emptied meanwhile.
-                tally.allowed[Change::Delete] = 0;
-            }
+        if !part.table.has_indexes {
+            // The table was emptied meanwhile.
+            self.tallies.values_mut().for_each(|tally| tally.allowed[Change::Delete] = 0);
         }
     }
 
