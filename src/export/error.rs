@@ -3,7 +3,6 @@
 use tracing::error;
 
 use super::api_keys::ApiKeyUnavailable;
-use super::write::MAX_PUTS;
 use crate::index::ItemRef;
 use crate::item::Rejection;
 use crate::ports::{ErrorKind, ServiceError};
@@ -21,8 +20,7 @@ pub enum ExportError {
     Table(#[from] ServiceError),
     #[error(transparent)]
     ApiKey(#[from] ApiKeyUnavailable),
-    /// The table changes as fast as it is followed.
-    #[error("the table still changes after {MAX_PUTS} tries")]
+    #[error("the table changes as fast as it is followed")]
     StillChanging,
     /// A delete was not sent, because there was no time to check it afterwards.
     #[error("too little time is left for a delete and the pass after it")]

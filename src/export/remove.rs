@@ -498,7 +498,7 @@ mod tests {
     }
 
     const WRITTEN: &str = "written for a/j";
-    const CHANGING: &str = "failed: the table still changes after 3 tries";
+    const CHANGING: &str = "failed: the table changes as fast as it is followed";
     const UNPASSED: &str = "failed: settings table: Scan: down";
     const REFUSED: &str = "failed: key \"s\": Cloudflare KV: scripted";
     const REFUSED_ALONE: &str = "its fault: key \"s\": Cloudflare KV: scripted";

@@ -33,7 +33,7 @@ use crate::kv::{Namespace, Pair, Source, StoredValue};
 use crate::ports::{ServiceError, Services};
 
 /// The most often that an item is put.
-pub const MAX_PUTS: usize = 3;
+const MAX_PUTS: usize = 3;
 
 /// Items that are read at once: one request, with up to 40 MB, because an item may have 400 KB.
 pub const READ_ITEMS: usize = 100;
@@ -485,7 +485,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_changes_twice_is_followed_and_what_changes_three_times_has_failed() {
-        let changing = "failed: the table still changes after 3 tries";
+        let changing = "failed: the table changes as fast as it is followed";
         for (changes, expected, keys) in [(2, "written", "a-i s"), (3, changing, "")] {
             let fakes = Fakes::new();
             let pixels = (1..=changes).map(|n| becomes(&pixel(&n.to_string())));

@@ -26,7 +26,6 @@ use aws_types::sdk_config::StalledStreamProtectionConfig;
 use bytes::Bytes;
 use reqwest::{Client, Request, RequestBuilder};
 use secrecy::ExposeSecret;
-use serde::{Deserialize, Serialize};
 
 use super::held_secrets::{hold_credential, without_secrets};
 use super::http::{NoResponse, send};
@@ -71,7 +70,7 @@ pub fn sdk_config(
 /// The longest response that is read: 16 MB of items, which JSON may make a few times longer.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
-/// The longest error that the SDK gets whole: it makes several copies of the message.
+/// The longest error that the SDK gets: it makes several copies of the message.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 
 /// Sends the requests of AWS clients. The client within and the SDK set the time-outs.
@@ -93,21 +92,10 @@ impl AwsHttp {
             _ => ConnectorError::io(reason.into()),
         })?;
         if !response.status().is_success() && response.body().len() > MAX_ERROR_BYTES {
-            response = response.map(|body| code_of(&body));
+            response = response.map(|_| Bytes::new());
         }
         HttpResponse::try_from(response.map(SdkBody::from)).map_err(unusable)
     }
-}
-
-/// Returns an error's body with nothing but its code.
-fn code_of(body: &[u8]) -> Bytes {
-    #[derive(Deserialize, Serialize)]
-    struct Code {
-        #[serde(rename = "__type")]
-        code: String,
-    }
-    let code = serde_json::from_slice::<Code>(body).ok();
-    code.and_then(|code| serde_json::to_vec(&code).ok()).unwrap_or_default().into()
 }
 
 /// Returns the error for a request or a response that is no HTTP. Another try can't help.
