@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tracing::{error, warn};
 
 use super::api_keys::ApiKeys;
-use super::bulk::{self, Delete, Failure};
+use super::bulk::{self, Delete};
 use super::error::{ExportError, log_rejected};
 use super::exportable::Exportable;
 use super::invocation::{Budget, Invocation};
@@ -64,12 +64,25 @@ pub enum Removal {
 /// owners of all orphans.
 pub type Brake<'a> = &'a dyn Fn(&BTreeSet<Rc<IndexRef>>) -> bool;
 
-fn failed(key: &str, failure: &Failure) -> Removal {
-    Removal::Failed(ExportError::kv(key, failure.error.clone()))
+fn failed(key: &str, error: &ServiceError) -> Removal {
+    Removal::Failed(ExportError::kv(key, error.clone()))
 }
 
-/// What became of keys. `None` where a key has changed meanwhile, and begins again.
-type Outcomes = BTreeMap<String, Option<Removal>>;
+fn still_changing() -> Removal {
+    Removal::Failed(ExportError::StillChanging)
+}
+
+/// What follows for a key after a round.
+#[derive(Clone)]
+enum Step {
+    Done(Removal),
+    /// The key has changed meanwhile, and begins again.
+    BeginAgain,
+    /// It was not read, or is an orphan whose value had no room.
+    NextRound,
+}
+
+type Steps = BTreeMap<String, Step>;
 
 /// Removes settings keys. Returns what became of each, without names that KV can't hold.
 pub async fn remove_keys<S: Services>(
@@ -83,17 +96,21 @@ pub async fn remove_keys<S: Services>(
     let mut removing = Removing { invocation, api_keys, brake, open };
     let mut removed = BTreeMap::new();
     while !removing.open.is_empty() {
-        let (mut outcomes, of_others) = removing.round().await;
+        let (mut steps, of_others) = removing.round().await;
         for (key, repeats) in std::mem::take(&mut removing.open) {
-            let outcome = outcomes.remove(&key);
-            let begins_again = outcome == Some(None);
-            let repeats = repeats + usize::from(begins_again);
-            if let Some(outcome) = outcome.unwrap_or_else(|| of_others.clone()) {
-                removed.insert(key, outcome);
-            } else if repeats > MAX_REPEATS {
-                removed.insert(key, Removal::Failed(ExportError::StillChanging));
-            } else {
-                removing.open.insert(key, repeats);
+            match steps.remove(&key).unwrap_or_else(|| of_others.clone()) {
+                Step::Done(removal) => {
+                    removed.insert(key, removal);
+                }
+                Step::BeginAgain if repeats == MAX_REPEATS => {
+                    removed.insert(key, still_changing());
+                }
+                Step::BeginAgain => {
+                    removing.open.insert(key, repeats + 1);
+                }
+                Step::NextRound => {
+                    removing.open.insert(key, repeats);
+                }
             }
         }
     }
@@ -109,17 +126,16 @@ struct Removing<'a, 's, S> {
 }
 
 impl<S: Services> Removing<'_, '_, S> {
-    /// Removes the open keys once. Returns what became of them, and of those about which it says nothing: orphans
-    /// whose values have no room, and keys that were not read. `None` leaves them to the next round.
-    async fn round(&mut self) -> (Outcomes, Option<Removal>) {
-        let (held, mut values, mut outcomes) = self.read().await;
+    /// Removes the open keys once. Returns what follows for some of them, and for all others.
+    async fn round(&mut self) -> (Steps, Step) {
+        let (held, mut values, mut steps) = self.read().await;
         if held.rows.is_empty() {
-            return (outcomes, None);
+            return (steps, Step::NextRound);
         }
         let started = Instant::now();
         let mut table = match look(self.invocation, held.clone(), |_| true).await {
             Ok(table) => table,
-            Err(error) => return (outcomes, Some(Removal::Failed(error.into()))),
+            Err(error) => return (steps, Step::Done(Removal::Failed(error.into()))),
         };
         let a_pass = started.elapsed();
         // One that has begun again too often is not deleted once more.
@@ -127,31 +143,28 @@ impl<S: Services> Removing<'_, '_, S> {
         let orphans = table.rows.iter().filter(|(key, _)| may_go(&key.name));
         let owners = orphans.filter_map(|(_, row)| row.held.owner().cloned()).collect();
         values.retain(|key, _| may_go(key));
-        let mut of_others = None;
+        let mut of_others = Step::NextRound;
         if self.brake.is_some_and(|lets_through| !lets_through(&owners)) {
-            of_others = Some(Removal::Postponed);
+            of_others = Step::Done(Removal::Postponed);
         } else if self.invocation.time_left() < a_pass + TIME_FOR_WRITES {
-            of_others = Some(Removal::Failed(ExportError::NoTimeForPass));
+            of_others = Step::Done(Removal::Failed(ExportError::NoTimeForPass));
         } else if !values.is_empty() {
             let (behind, of_orphans) = self.delete(values, held, a_pass).await;
-            outcomes.extend(of_orphans);
+            steps.extend(of_orphans);
             match behind {
                 Ok(behind) => table = behind,
-                Err(error) => of_others = Some(Removal::Failed(error.into())),
+                Err(error) => of_others = Step::Done(Removal::Failed(error.into())),
             }
         }
-        (self.write(&table, outcomes).await, of_others)
+        (self.write(&table, steps).await, of_others)
     }
 
     /// Reads the open keys. Returns a table that knows what KV holds under them, the values for which there is room,
     /// and which keys can't be read. Reading ends where there is no more room, unless a brake has to know all owners.
-    async fn read(&self) -> (Table, BTreeMap<String, StoredValue>, Outcomes) {
+    async fn read(&self) -> (Table, BTreeMap<String, StoredValue>, Steps) {
         let (invocation, mut bytes) = (self.invocation, 0);
         let (mut table, mut values) = (Table::new(Range::empty()), BTreeMap::new());
-        let mut outcomes = Outcomes::new();
-        let mut fail = |key: String, error| {
-            outcomes.insert(key.clone(), Some(Removal::Failed(ExportError::kv(&key, error))));
-        };
+        let mut steps = Steps::new();
         let open: Vec<String> = self.open.keys().cloned().collect();
         for keys in open.chunks(MAX_BULK_GET_KEYS) {
             if bytes > MAX_BYTES && self.brake.is_none() {
@@ -169,14 +182,16 @@ impl<S: Services> Removing<'_, '_, S> {
                     }
                 }
                 // What was put back may be older than the table, so it is not left to a repair.
-                Err(error) if error.is_refusal() && self.open[&key] > 0 => {
-                    fail(key, ServiceError { kind: ErrorKind::Refused, ..error });
+                Err(mut error) => {
+                    if error.is_refusal() && self.open[&key] > 0 {
+                        error.kind = ErrorKind::Refused;
+                    }
+                    steps.insert(key.clone(), Step::Done(failed(&key, &error)));
                 }
-                Err(error) => fail(key, error),
             })
             .await;
         }
-        (table, values, outcomes)
+        (table, values, steps)
     }
 
     /// Deletes orphans, and makes a pass. What is no orphan by that pass is put back; where the pass fails,
@@ -186,7 +201,7 @@ impl<S: Services> Removing<'_, '_, S> {
         orphans: BTreeMap<String, StoredValue>,
         held: Table,
         a_pass: Duration,
-    ) -> (Result<Table, ServiceError>, Outcomes) {
+    ) -> (Result<Table, ServiceError>, Steps) {
         let deletes = orphans.iter().filter_map(|(key, stored)| {
             let owner = held.owner_of(&KvKey::of_settings(key))?;
             let item = IndexRef::clone(owner).into();
@@ -200,7 +215,7 @@ impl<S: Services> Removing<'_, '_, S> {
         let behind = look(self.invocation, held, |_| true);
         let behind = tokio::time::timeout_at(pass_until, behind).await;
         let behind = behind.unwrap_or_else(|_| Err(ServiceError::out_of_time(Service::Table)));
-        let mut outcomes = Outcomes::new();
+        let mut steps = Steps::new();
         let mut needed = Vec::new();
         for (key, stored) in orphans {
             let failure = failures.get(&key);
@@ -208,23 +223,26 @@ impl<S: Services> Removing<'_, '_, S> {
             if may_be_deleted && !behind.as_ref().is_ok_and(|table| table.is_orphaned(&key)) {
                 needed.push(Pair { key, stored: Rc::new(stored), item: None });
             } else {
-                let outcome = failure.map_or(Removal::Removed, |failure| failed(&key, failure));
-                outcomes.insert(key, Some(outcome));
+                let removal = failure.map_or(Removal::Removed, |it| failed(&key, &it.error));
+                steps.insert(key, Step::Done(removal));
             }
         }
-        let unpassed = behind.as_ref().err().map(|error| Removal::Failed(error.clone().into()));
-        outcomes.extend(self.put_back(needed, unpassed).await);
-        (behind, outcomes)
+        let restored = match &behind {
+            Ok(_) => Step::BeginAgain,
+            Err(error) => Step::Done(Removal::Failed(error.clone().into())),
+        };
+        steps.extend(self.put_back(needed, restored).await);
+        (behind, steps)
     }
 
     /// Puts values back as they were read. What KV confirms comes to `restored`.
-    async fn put_back(&self, pairs: Vec<Pair>, restored: Option<Removal>) -> Outcomes {
+    async fn put_back(&self, pairs: Vec<Pair>, restored: Step) -> Steps {
         // What was deleted has to be there again: a put-back waits as long as there is time.
         let budget = Budget::until(self.invocation.budget.deadline);
         let failures = bulk::put(self.invocation, Namespace::Settings, budget, pairs.clone()).await;
-        let mut outcomes = Outcomes::new();
+        let mut steps = Steps::new();
         for Pair { key, .. } in pairs {
-            let outcome = match failures.get(&key) {
+            let step = match failures.get(&key) {
                 None => {
                     warn!(key, "a deleted key is put back: the table needs it, or can't be read");
                     self.invocation.count(|stats| stats.deletes_restored += 1);
@@ -237,24 +255,24 @@ impl<S: Services> Removing<'_, '_, S> {
                         "a deleted key could not be put back: re-export the index that needs it"
                     );
                     self.invocation.count(|stats| stats.put_backs_failed += 1);
-                    Some(failed(&key, failure))
+                    Step::Done(failed(&key, &failure.error))
                 }
             };
-            outcomes.insert(key, outcome);
+            steps.insert(key, step);
         }
-        outcomes
+        steps
     }
 
     /// Says what becomes of the keys that are undecided, and writes those that items ask for. Orphans are left to
     /// the next round, if they may have one.
-    async fn write(&mut self, table: &Table, mut outcomes: Outcomes) -> Outcomes {
+    async fn write(&mut self, table: &Table, mut steps: Steps) -> Steps {
         let mut claimed: BTreeMap<ItemRef, BTreeSet<String>> = BTreeMap::new();
-        let undecided = table.rows.iter().filter(|(key, _)| !outcomes.contains_key(&key.name));
+        let undecided = table.rows.iter().filter(|(key, _)| !steps.contains_key(&key.name));
         for (key, row) in Vec::from_iter(undecided) {
             let name = &key.name;
-            let outcome = match (table.verdict(key), &row.claim) {
+            let removal = match (table.verdict(key), &row.claim) {
                 (Verdict::Orphaned, _) if self.open[name] < MAX_REPEATS => continue,
-                (Verdict::Orphaned, _) => Removal::Failed(ExportError::StillChanging),
+                (Verdict::Orphaned, _) => still_changing(),
                 (Verdict::Withheld, _) => {
                     let pointers: Vec<String> =
                         table.protectors(key).into_iter().map(ToString::to_string).collect();
@@ -282,7 +300,7 @@ impl<S: Services> Removing<'_, '_, S> {
                     continue;
                 }
             };
-            outcomes.insert(name.clone(), Some(outcome));
+            steps.insert(name.clone(), Step::Done(removal));
         }
         let write = |(item, keys): (&ItemRef, &BTreeSet<String>)| {
             WriteItem::under(item.clone(), keys.clone())
@@ -292,28 +310,29 @@ impl<S: Services> Removing<'_, '_, S> {
             write_items(self.invocation, Namespace::Settings, writes, self.api_keys).await;
         for (item, keys) in claimed {
             for key in keys {
-                let outcome = removal_by_write(&written, &item, &key);
-                outcomes.insert(key, outcome);
+                let step = step_after_write(&written, &item, &key);
+                steps.insert(key, step);
             }
         }
-        outcomes
+        steps
     }
 }
 
-/// Returns what a write made of a key that an item asked for. `None` where it no longer does.
-fn removal_by_write(written: &Written, item: &ItemRef, key: &str) -> Option<Removal> {
-    match written.fate(item) {
+/// Returns what follows for a key that was to be written for an item.
+fn step_after_write(written: &Written, item: &ItemRef, key: &str) -> Step {
+    Step::Done(match written.fate(item) {
         // A query config whose key another item has counts as written.
         Fate::Written if written.keys.contains_key(key) || item.query.is_some() => {
-            Some(Removal::Written(item.clone()))
+            Removal::Written(item.clone())
         }
-        Fate::Written | Fate::Absent => None,
+        // The item no longer asks for the key.
+        Fate::Written | Fate::Absent => return Step::BeginAgain,
         Fate::Rejected(rejection) => {
             log_rejected(Some(item), None, &rejection);
-            Some(Removal::Stays)
+            Removal::Stays
         }
-        Fate::Failed(error) => Some(Removal::Failed(error)),
-    }
+        Fate::Failed(error) => Removal::Failed(error),
+    })
 }
 
 /// Makes a pass for the keys that a table knows, over the items that count. Returns the table.
@@ -386,16 +405,18 @@ pub async fn remove_query_configs<S: Services>(
         let written = write_items(invocation, namespace, writes, api_keys).await;
         for (item, _) in items {
             let key = item.kv_key();
-            let outcome = match (failures.get(&key), &behind) {
-                _ if is_back(item) => removal_by_write(&written, item, &key),
-                (Some(failure), _) => Some(failed(&key, failure)),
-                (None, Err(error)) => Some(Removal::Failed(error.clone().into())),
+            let removal = match (failures.get(&key), &behind) {
+                _ if is_back(item) => match step_after_write(&written, item, &key) {
+                    Step::Done(removal) => removal,
+                    Step::BeginAgain | Step::NextRound => still_changing(),
+                },
+                (Some(failure), _) => failed(&key, &failure.error),
+                (None, Err(error)) => Removal::Failed(error.clone().into()),
                 // It was there before, so its key was not deleted.
-                (None, Ok(_)) if there.contains(&item.key()) => None,
-                (None, Ok(_)) => Some(Removal::Removed),
+                (None, Ok(_)) if there.contains(&item.key()) => still_changing(),
+                (None, Ok(_)) => Removal::Removed,
             };
-            let outcome = outcome.unwrap_or(Removal::Failed(ExportError::StillChanging));
-            removed.insert(item.clone(), outcome);
+            removed.insert(item.clone(), removal);
         }
     }
     removed
