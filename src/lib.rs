@@ -13,7 +13,6 @@
 #![warn(clippy::dbg_macro, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 pub mod config;
-pub mod error_chain;
 pub mod export;
 pub mod index;
 pub mod item;
@@ -23,6 +22,7 @@ pub mod lambda;
 pub mod ports;
 pub mod services;
 pub mod telemetry;
+pub mod text;
 
 /// The commit that this was built from, as `make build` names it.
 pub const COMMIT: &str = match option_env!("EXPORTER_COMMIT") {

@@ -27,10 +27,10 @@ use super::bulk;
 use super::exportable::Exportable;
 use super::invocation::{Budget, Invocation};
 use super::retry::with_retries;
-use crate::error_chain::Chain;
 use crate::index::IndexRef;
 use crate::item::Rejection;
 use crate::ports::{ApiKeyService, ErrorKind, Service, ServiceError, Services};
+use crate::text::Chain;
 
 /// How long a batch, a re-export and an explain ask for API keys. As long, KV is read for those to use again.
 ///

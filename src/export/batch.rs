@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_row_of_the_table() {
+    async fn each_row_of_the_records() {
         let (table, none, invalid) =
             (Some(pixel("table")), None, json!({"pixel_id": {"Q": "invalid"}}));
         let (broken, new, refused) = (Some(invalid.clone()), pixel("image"), "rejected: pixel_id");

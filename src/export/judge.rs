@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn each_row_of_the_table() {
+    fn each_row_of_the_verdicts() {
         use Verdict::{Conflicting, Failed, Foreign, Missing, Orphaned, Rejected, Right};
         use Verdict::{Stale, Withheld};
         let (none, other, held) = (Held::Nothing, Held::OtherEnvironment, ours(Some("v")));

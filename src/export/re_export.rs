@@ -166,13 +166,13 @@ async fn re_export_query_configs<S: Services>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error_chain::Chain;
     use crate::export::fakes::{
         Fakes, KvFault, TableChange, api_keys_error, entry, index, index_item, item, kv_error,
         query_config, shop,
     };
     use crate::kv::Source;
     use crate::ports::ErrorKind;
+    use crate::text::Chain;
     use serde_json::{Value, json};
 
     async fn re_export_i(fakes: &Fakes) -> Result<ReExportReport, ReExportError> {

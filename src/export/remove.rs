@@ -27,12 +27,12 @@ use super::invocation::{Budget, Invocation};
 use super::judge::{Held, KvKey, Range, Table, Verdict, Wants};
 use super::table::{pass, read_items};
 use super::write::{Fate, READ_ITEMS, WriteItem, Written, write_items};
-use crate::error_chain::Chain;
 use crate::index::{IndexRef, ItemRef};
 use crate::item::ItemKey;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, StoredValue, check_key};
 use crate::ports::{ErrorKind, ScanColumns, Service, ServiceError, Services};
+use crate::text::Chain;
 
 /// The most often that a key begins again: it was put back, or its item has changed meanwhile.
 const MAX_REPEATS: usize = 3;
@@ -525,7 +525,7 @@ mod tests {
     const REFUSED_ALONE: &str = "its fault: key \"s\": Cloudflare KV: scripted";
 
     #[tokio::test(start_paused = true)]
-    async fn each_row_of_the_table() {
+    async fn each_row_of_the_removals() {
         let ours = || Some(entry("gone", &json!({})));
         let strangers = || Some(StoredValue { value: "7".to_owned(), metadata: None });
         let of_dev = || {

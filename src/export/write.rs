@@ -26,11 +26,11 @@ use super::error::ExportError;
 use super::exportable::Exportable;
 use super::invocation::Invocation;
 use super::table::read_items;
-use crate::error_chain::Chain;
 use crate::index::ItemRef;
 use crate::item::{Item, ItemKey, Rejection};
 use crate::kv::{Namespace, Pair, Source, StoredValue};
 use crate::ports::{ServiceError, Services};
+use crate::text::Chain;
 
 /// The most often that an item is put.
 const MAX_PUTS: usize = 3;

@@ -7,13 +7,13 @@ use aws_lambda_events::streams::{DynamoDbBatchItemFailure, DynamoDbEventResponse
 use lambda_runtime::Diagnostic;
 use serde::Serialize;
 
-use crate::error_chain::Chain;
 use crate::export::api_keys::ApiKeyUnavailable;
 use crate::export::error::ExportError;
 use crate::export::explain::{ExplainError, Explained};
 use crate::export::re_export::{ReExportError, ReExportReport};
 use crate::export::reconcile::{ReconcileError, Report};
 use crate::ports::{ErrorKind, ServiceError};
+use crate::text::Chain;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]

@@ -9,7 +9,6 @@ use tracing::{error, warn};
 use super::answer::{Answer, stream_answer};
 use super::payload::{Payload, invalid};
 use crate::config::ExporterConfig;
-use crate::error_chain::Chain;
 use crate::export::api_keys::TIME_FOR_API_KEYS;
 use crate::export::batch::{self, Flood, Outcome, RecordOutcome, export_batch};
 use crate::export::error::log_rejected;
@@ -23,6 +22,7 @@ use crate::item::stream_record::EVENT_SOURCE;
 use crate::kv::Source;
 use crate::ports::Services;
 use crate::telemetry::Stats;
+use crate::text::Chain;
 
 /// The time that is left for the answer when the work has to stop. It is enough for a slow CPU and the way back.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
@@ -51,20 +51,12 @@ impl<S: Services> Handler<S> {
         let request = Payload::parse(payload.as_ref(), &self.config.environment);
         drop(payload);
         warn_of_dry_run(&self.config);
-        let all = Budget::until(started + (time_left - ANSWER_MARGIN.min(time_left / 4)));
-        let by_hand = Budget { longest_wait: LONGEST_WAIT, api_keys: TIME_FOR_API_KEYS, ..all };
-        let of_batch = Budget {
-            writes_until: all.deadline.min(started + batch::TIME_TO_WRITE),
-            api_keys: TIME_FOR_API_KEYS,
-            first_read: batch::TIME_FOR_FIRST_READ,
-            ..all
-        };
-        let (name, source, budget, account) = match &request {
-            Err(_) => ("invalid", Source::Stream, all, None),
-            Ok(Payload::Stream(_)) => ("stream", Source::Stream, of_batch, None),
-            Ok(Payload::ReExport(_)) => ("re-export", Source::ReExport, by_hand, None),
+        let (name, source, account) = match &request {
+            Err(_) => ("invalid", Source::Stream, None),
+            Ok(Payload::Stream(_)) => ("stream", Source::Stream, None),
+            Ok(Payload::ReExport(_)) => ("re-export", Source::ReExport, None),
             Ok(Payload::Reconcile(request)) => {
-                ("reconcile", Source::Reconcile, all, request.system_account_id.clone())
+                ("reconcile", Source::Reconcile, request.system_account_id.clone())
             }
             Ok(Payload::Explain(request)) => {
                 let account = match &request.subject {
@@ -75,9 +67,10 @@ impl<S: Services> Handler<S> {
                     Subject::Key(_) => None,
                 };
                 // It compares KV with what a re-export would write, and writes nothing.
-                ("explain", Source::ReExport, by_hand, account.cloned())
+                ("explain", Source::ReExport, account.cloned())
             }
         };
+        let budget = budget(source, started, time_left);
         let invocation = Invocation::new(&self.services, &self.config, budget, source);
         let use_case = async {
             Ok(match request? {
@@ -104,6 +97,23 @@ impl<S: Services> Handler<S> {
             error!(error_type, error = error_message, "invocation failed");
         }
         (result, stats)
+    }
+}
+
+/// Returns what an invocation may take that began at `started`.
+fn budget(source: Source, started: Instant, time_left: Duration) -> Budget {
+    let all = Budget::until(started + (time_left - ANSWER_MARGIN.min(time_left / 4)));
+    match source {
+        Source::Reconcile => all,
+        Source::ReExport => {
+            Budget { longest_wait: LONGEST_WAIT, api_keys: TIME_FOR_API_KEYS, ..all }
+        }
+        Source::Stream => Budget {
+            writes_until: all.deadline.min(started + batch::TIME_TO_WRITE),
+            api_keys: TIME_FOR_API_KEYS,
+            first_read: batch::TIME_FOR_FIRST_READ,
+            ..all
+        },
     }
 }
 

@@ -8,10 +8,11 @@ use serde_json::value::RawValue;
 
 use crate::export::explain::{Explain, Subject};
 use crate::export::re_export::ReExport;
-use crate::export::reconcile::{Progress, Reconcile, cut};
+use crate::export::reconcile::{Progress, Reconcile};
 use crate::index::IndexRef;
 use crate::item::{Item, StreamRecord};
 use crate::kv::check_key;
+use crate::text::cut;
 
 #[derive(Debug)]
 pub enum Payload {
@@ -23,7 +24,7 @@ pub enum Payload {
 
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Fields<'a> {
+struct PayloadFields<'a> {
     #[serde(rename = "Records", borrow)]
     records: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
@@ -51,7 +52,7 @@ struct ExplainFields {
 impl Payload {
     /// Parses a payload for the exporter of `environment`.
     pub fn parse(json: &str, environment: &str) -> Result<Self, Diagnostic> {
-        let it: Fields<'_> = object("the payload", json)?;
+        let it: PayloadFields<'_> = object("the payload", json)?;
         let index = (it.system_account_id, it.index_name, it.include_query_configs);
         match (it.records, it.reconcile, it.explain, index) {
             (Some(records), None, None, (None, None, None)) => {

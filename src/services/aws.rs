@@ -30,8 +30,8 @@ use secrecy::ExposeSecret;
 use super::held_secrets::{hold_credential, without_secrets};
 use super::http::{NoResponse, send};
 use crate::config::AwsConfig;
-use crate::error_chain::Chain;
 use crate::ports::ErrorKind;
+use crate::text::Chain;
 
 /// Returns the configuration of a client: three tries of at most `attempt_timeout` each, at `url` or else at AWS's own
 /// service.

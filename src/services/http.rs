@@ -7,8 +7,8 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, StatusCode, redirect};
 
 use crate::COMMIT;
-use crate::error_chain::Chain;
 use crate::ports::ErrorKind;
+use crate::text::Chain;
 
 const VERSION: &str = concat!("ecom-settings-exporter/", env!("CARGO_PKG_VERSION"));
 

@@ -4,10 +4,10 @@
 mod asked;
 mod tried;
 
-use ecom_settings_exporter::error_chain::Chain;
 use ecom_settings_exporter::export::explain::{Explain, ExplainError, Subject, explain};
 use ecom_settings_exporter::item::{Item, ItemKey};
 use ecom_settings_exporter::kv::Source;
+use ecom_settings_exporter::text::Chain;
 use serde_json::{Value, json};
 
 use crate::fakes::{Fakes, index_item, item, query_config, settings_of};

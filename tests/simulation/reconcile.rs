@@ -4,7 +4,7 @@ use crate::fakes::{
     Fakes, KvFault, TableChange, down, entry, index_item, item, kv_error, settings_of, shop,
 };
 use ecom_settings_exporter::export::reconcile::{
-    Change, Changes, Class, Progress, Reconcile, ReconcileError, Report, reconcile,
+    Action, Actions, Class, Progress, Reconcile, ReconcileError, Report, reconcile,
 };
 use ecom_settings_exporter::index::{IndexRef, ItemRef};
 use ecom_settings_exporter::item::{Item, ItemKey};
@@ -99,7 +99,7 @@ async fn what_was_written_for_an_item_that_went_meanwhile_goes_within_the_brake(
         fakes.table.changes.then([TableChange::Remove(settings_of("i").key())]);
         let (report, _) = run(&fakes, &repair()).await;
         assert_eq!(report.findings.sum(Class::Deleted), deleted, "{orphans} orphans");
-        assert_eq!(report.refused[Change::Delete], refused, "{orphans} orphans");
+        assert_eq!(report.refused[Action::Delete], refused, "{orphans} orphans");
         assert_eq!(report.complete, is_complete, "{orphans} orphans");
         assert_eq!(fakes.kv.keys().len() as u64, refused, "{orphans} orphans");
     }
@@ -149,7 +149,7 @@ async fn what_has_changed_when_a_part_is_taken_up_again() {
         let classes = [Class::Orphaned, Class::Deleted, Class::Written, Class::Failed];
         assert_eq!(classes.map(|class| report.findings.sum(class)), expected, "{name}");
         assert_eq!(report.complete, is_complete, "{name}");
-        assert!(report.next_run.is_none() && report.refused == Changes::default(), "{name}");
+        assert!(report.next_run.is_none() && report.refused == Actions::default(), "{name}");
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::export::judge::Wants;
-use crate::export::reconcile::cut;
+use crate::text::cut;
 
 const API_KEY: &str = "marqo_api_key";
 
@@ -29,7 +29,7 @@ const SECRET_NAMES: &str = "key token secret passw passphrase pwd credential aut
 /// Fields that may name what the fields beside them contain: `{"name": "X-Token", "value": "…"}`.
 const NAMING_FIELDS: [&str; 5] = ["name", "header", "field", "id", "type"];
 
-type Fields = Map<String, Value>;
+type Object = Map<String, Value>;
 
 /// A path, with the values there. A value is absent where there is none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -49,7 +49,7 @@ pub fn differences(held: &str, wanted: &str, wants: Wants) -> Vec<Difference> {
     }
     let mask = || Some(MASK.into());
     let whole = Difference { path: "(value)".to_owned(), held: mask(), wanted: mask() };
-    let parsed = |text: &str| serde_json::from_str::<Fields>(text).ok();
+    let parsed = |text: &str| serde_json::from_str::<Object>(text).ok();
     let (Some(mut held), Some(mut wanted)) = (parsed(held), parsed(wanted)) else {
         return vec![whole];
     };
@@ -145,7 +145,7 @@ fn shortened(value: Value) -> Value {
 }
 
 /// Returns whether the field `name` may hold a secret: its name says so, or a field beside it.
-fn is_secret(name: &str, fields: &Fields) -> bool {
+fn is_secret(name: &str, fields: &Object) -> bool {
     let mut naming = NAMING_FIELDS.iter().filter_map(|field| fields.get(*field)?.as_str());
     names_a_secret(name) || naming.any(names_a_secret)
 }
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn paths_and_values_are_bounded_in_number_and_length() {
         let fields = |count: usize| -> Value {
-            (0..count).map(|n| (format!("f{n:03}"), json!(1))).collect::<Fields>().into()
+            (0..count).map(|n| (format!("f{n:03}"), json!(1))).collect::<Object>().into()
         };
         for (held, wanted, last) in [
             (fields(50), json!({}), "f049"),

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::report::{Explained, ItemState, MAX_ITEMS, TargetReport, TriedReport, report, short};
-use super::stages::{Judged, Values, judge, look_at, points_at, read};
+use super::stages::{Judged, Values, judge_keys, look_at, points_at, read};
 use super::{Explain, Failure, Found, Subject, nearest};
 use crate::export::invocation::Invocation;
 use crate::export::judge::{KvKey, Row, Table, Verdict, Wants};
@@ -69,7 +69,7 @@ pub async fn explain_item<S: Services>(
     // Whether the index's item can be exported decides about a query config's key that no item asks for.
     let owner = index.filter(|_| is_config && item.is_none()).cloned();
     let known = item.map(|item| (key, item));
-    let mut judged = judge(invocation, values, table, known, owner.as_slice()).await?;
+    let mut judged = judge_keys(invocation, values, table, known, owner.as_slice()).await?;
     if let Some(item_ref) = item_ref.as_ref().filter(|_| is_tried) {
         judged = with_its_keys(judged, item_ref);
     }

@@ -21,7 +21,7 @@ use std::fmt;
 use self::item::explain_item;
 pub use self::report::Explained;
 use self::report::{names_of, report, short};
-use self::stages::{Values, judge, look_at, named_by, read};
+use self::stages::{Values, judge_keys, look_at, named_by, read};
 use super::error::ExportError;
 use super::invocation::Invocation;
 use super::judge::KvKey;
@@ -155,7 +155,7 @@ async fn explain_key<S: Services>(
     if !is_held && pointers.is_empty() {
         return Err(Failure::Unknown(String::new()));
     }
-    let judged = judge(invocation, values, table, None, index.as_slice()).await?;
+    let judged = judge_keys(invocation, values, table, None, index.as_slice()).await?;
     let mut report = report(&judged, index.as_ref(), None, |_| true, request.values);
     report.pointed_at_by.extend(pointers);
     Ok(Explained::Index(report))
@@ -195,7 +195,7 @@ async fn explain_account<S: Services>(
     let values = read(invocation, Values::new(), keys).await?;
     let table = look_at(invocation, &values, |_| true).await?;
     let indexes: Vec<IndexRef> = found.keys().cloned().collect();
-    let judged = judge(invocation, values, table, None, &indexes).await?;
+    let judged = judge_keys(invocation, values, table, None, &indexes).await?;
     let reports = found.iter().map(|(index, keys)| {
         let wanted = judged.wanted.get(&index.clone().into());
         let is_its = |key: &KvKey| keys.contains(key) && judged.knows(key);

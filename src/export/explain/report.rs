@@ -7,10 +7,10 @@ use serde::Serialize;
 use super::differs::{Difference, differences};
 use super::stages::{Judged, Wanted, named_by};
 use crate::export::judge::{KvKey, Verdict, Wants};
-use crate::export::reconcile::cut;
 use crate::index::IndexRef;
 use crate::item::ItemKey;
 use crate::kv::{Source, StoredValue};
+use crate::text::cut;
 
 /// The most items that a report names in one place.
 pub const MAX_ITEMS: usize = 100;

@@ -85,7 +85,7 @@ impl Judged {
 
 /// Judges the keys of a pass, which has left out an item that is known. Reads the items that have the keys, and
 /// the items of these indexes.
-pub async fn judge<S: Services>(
+pub async fn judge_keys<S: Services>(
     invocation: &Invocation<'_, S>,
     values: Values,
     mut table: Table,

@@ -8,9 +8,8 @@ use tracing::error;
 
 use super::part::Part;
 use super::progress::Progress;
-use super::report::{Change, Changes, Class, Findings, log_refused};
+use super::report::{Action, Actions, Class, Findings, log_refused};
 use super::{Reconcile, ReconcileError};
-use crate::error_chain::Chain;
 use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
 use crate::export::error::ExportError;
@@ -21,6 +20,7 @@ use crate::export::write::{Fate, WriteItem, write_items};
 use crate::index::ItemRef;
 use crate::kv::{Metadata, Namespace};
 use crate::ports::Services;
+use crate::text::Chain;
 
 /// Items that are written in one go. A change between their first read and their write has to be rare.
 const WRITE_ITEMS: usize = 1_000;
@@ -80,7 +80,7 @@ impl<S: Services> Repair<'_, '_, S> {
     async fn write(&mut self, namespace: Namespace) -> bool {
         let part = self.part;
         let mut stale = part.keys(namespace, Verdict::Stale);
-        let rewrites = stale.by_ref().take(self.allowed(namespace, Change::Rewrite));
+        let rewrites = stale.by_ref().take(self.allowed(namespace, Action::Rewrite));
         let mut writes: BTreeMap<ItemRef, BTreeSet<String>> = BTreeMap::new();
         for (key, row) in part.keys(namespace, Verdict::Missing).chain(rewrites) {
             if let Some(claim) = &row.claim {
@@ -125,8 +125,8 @@ impl<S: Services> Repair<'_, '_, S> {
         left_behind: BTreeMap<String, ItemRef>,
     ) {
         let (part, keys) = (self.part, left_behind.len() as u64);
-        if !self.progress.ask_brake(namespace, Change::Delete, keys, part, self.request) {
-            let refused = Changes::from_array([keys, 0]);
+        if !self.progress.ask_brake(namespace, Action::Delete, keys, part, self.request) {
+            let refused = Actions::from_array([keys, 0]);
             return log_refused(self.request, part.table.has_indexes, refused);
         }
         match namespace {
@@ -142,7 +142,7 @@ impl<S: Services> Repair<'_, '_, S> {
         let orphans = self.part.keys(namespace, Verdict::Orphaned);
         let mut orphans = orphans.map(|(key, _)| key.name.clone());
         loop {
-            let go = self.allowed(namespace, Change::Delete).min(REMOVE_KEYS);
+            let go = self.allowed(namespace, Action::Delete).min(REMOVE_KEYS);
             let keys: BTreeSet<String> = orphans.by_ref().take(go).collect();
             if keys.is_empty() {
                 self.progress.left_out |= orphans.next().is_some();
@@ -160,8 +160,8 @@ impl<S: Services> Repair<'_, '_, S> {
     }
 
     /// Returns how many keys of the part may still be changed.
-    fn allowed(&self, namespace: Namespace, change: Change) -> usize {
-        let allowed = self.progress.tallies[namespace].allowed[change];
+    fn allowed(&self, namespace: Namespace, action: Action) -> usize {
+        let allowed = self.progress.tallies[namespace].allowed[action];
         usize::try_from(allowed).unwrap_or(usize::MAX)
     }
 
@@ -220,13 +220,13 @@ impl<S: Services> Repair<'_, '_, S> {
             }
             Removal::Removed => {
                 counts[Class::Deleted] += 1;
-                allowed[Change::Delete] = allowed[Change::Delete].saturating_sub(1);
+                allowed[Action::Delete] = allowed[Action::Delete].saturating_sub(1);
             }
             Removal::Written(_) => {
                 counts[Class::Written] += 1;
                 let key = KvKey { namespace, name: name.to_owned() };
                 if self.part.table.verdict(&key) == Verdict::Stale {
-                    allowed[Change::Rewrite] = allowed[Change::Rewrite].saturating_sub(1);
+                    allowed[Action::Rewrite] = allowed[Action::Rewrite].saturating_sub(1);
                     self.invocation.count(|stats| *stats.keys_rewritten.get_or_insert(0) += 1);
                 }
             }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 pub use self::progress::Progress;
-pub use self::report::{Change, Changes, Class, Report, cut};
+pub use self::report::{Action, Actions, Class, Report};
 
 use self::carry_out::carry_out;
 use self::part::Part;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Reconcile;
 use super::part::Part;
-use super::report::{Change, Changes, Class, Findings};
+use super::report::{Action, Actions, Class, Findings};
 use crate::export::judge::{KvKey, Range};
 use crate::kv::{Digest, Namespace};
 
@@ -38,7 +38,7 @@ pub struct Progress {
     pub tallies: EnumMap<Namespace, Tally>,
     pub findings: Findings,
     /// What the brakes have not let through.
-    pub refused: Changes,
+    pub refused: Actions,
     /// Whether something was left to the next chain.
     pub left_out: bool,
 }
@@ -48,9 +48,9 @@ pub struct Progress {
 pub struct Tally {
     /// Listed keys of ours.
     pub ours: u64,
-    pub let_through: Changes,
+    pub let_through: Actions,
     /// What was let through of the open part, and is still to be done.
-    pub allowed: Changes,
+    pub allowed: Actions,
 }
 
 impl Progress {
@@ -63,9 +63,9 @@ impl Progress {
         for (namespace, counts) in found.counts {
             let tally = &mut self.tallies[namespace];
             tally.ours += ours[namespace];
-            tally.allowed = Changes::default();
-            self.ask_brake(namespace, Change::Delete, counts[Class::Orphaned], part, request);
-            self.ask_brake(namespace, Change::Rewrite, counts[Class::Stale], part, request);
+            tally.allowed = Actions::default();
+            self.ask_brake(namespace, Action::Delete, counts[Class::Orphaned], part, request);
+            self.ask_brake(namespace, Action::Rewrite, counts[Class::Stale], part, request);
         }
     }
 
@@ -73,7 +73,7 @@ impl Progress {
     pub fn resume(&mut self, part: &Part) {
         if !part.table.has_indexes {
             // The table was emptied meanwhile.
-            self.tallies.values_mut().for_each(|tally| tally.allowed[Change::Delete] = 0);
+            self.tallies.values_mut().for_each(|tally| tally.allowed[Action::Delete] = 0);
         }
     }
 
@@ -86,32 +86,32 @@ impl Progress {
         (self.range.from, self.cursor) = (from, cursor);
     }
 
-    /// Lets through changes of this many keys, all or none. What is let through counts as done. Where the pass
+    /// Lets through an action on this many keys, all or none. What is let through counts as done. Where the pass
     /// found no index item, the table may be emptied or the wrong one: then nothing is deleted, however the request
     /// raises the brake.
     pub fn ask_brake(
         &mut self,
         namespace: Namespace,
-        change: Change,
+        action: Action,
         keys: u64,
         part: &Part,
         request: &Reconcile,
     ) -> bool {
         let tally = &mut self.tallies[namespace];
         let desired = self.findings.counts[namespace][Class::Desired];
-        let (min, all, percent, raised) = match change {
-            Change::Delete => (MIN_DELETES, tally.ours, DELETES_PERCENT, request.delete_up_to),
-            Change::Rewrite => (MIN_REWRITES, desired, REWRITES_PERCENT, request.rewrite_up_to),
+        let (min, all, percent, raised) = match action {
+            Action::Delete => (MIN_DELETES, tally.ours, DELETES_PERCENT, request.delete_up_to),
+            Action::Rewrite => (MIN_REWRITES, desired, REWRITES_PERCENT, request.rewrite_up_to),
         };
         let limit = min.max(all.saturating_mul(percent) / 100).max(raised.unwrap_or_default());
-        let may_change = change == Change::Rewrite || part.table.has_indexes;
-        let left = if may_change { limit.saturating_sub(tally.let_through[change]) } else { 0 };
+        let may_act = action == Action::Rewrite || part.table.has_indexes;
+        let left = if may_act { limit.saturating_sub(tally.let_through[action]) } else { 0 };
         let lets_through = keys <= left;
         if lets_through {
-            tally.let_through[change] += keys;
-            tally.allowed[change] += keys;
+            tally.let_through[action] += keys;
+            tally.allowed[action] += keys;
         } else {
-            self.refused[change] += keys;
+            self.refused[action] += keys;
         }
         lets_through
     }
@@ -154,7 +154,7 @@ mod tests {
         let mut progress = Progress::default();
         progress.advance(KvKey::of_settings(name), Some(name.to_owned()));
         progress.tallies[Namespace::Settings].ours = 3;
-        progress.refused[Change::Rewrite] = 5;
+        progress.refused[Action::Rewrite] = 5;
         progress
     }
 
@@ -218,21 +218,21 @@ mod tests {
             let request = Reconcile { delete_up_to, rewrite_up_to, ..repair() };
             let mut chain = Progress::default();
             chain.tallies[namespace].ours = ours;
-            chain.tallies[namespace].let_through = Changes::from_array(before);
+            chain.tallies[namespace].let_through = Actions::from_array(before);
             chain.findings.counts[namespace][Class::Desired] = desired;
-            let changes = [Change::Delete, Change::Rewrite];
-            for ((change, before), most) in changes.into_iter().zip(before).zip(most) {
+            let actions = [Action::Delete, Action::Rewrite];
+            for ((action, before), most) in actions.into_iter().zip(before).zip(most) {
                 let ask = |keys| {
                     let mut after = chain.clone();
-                    let lets_through = after.ask_brake(namespace, change, keys, &part, &request);
+                    let lets_through = after.ask_brake(namespace, action, keys, &part, &request);
                     let tally = after.tallies[namespace];
-                    let of_chain = tally.let_through[change] - before;
-                    (lets_through, of_chain, tally.allowed[change], after.refused[change])
+                    let of_chain = tally.let_through[action] - before;
+                    (lets_through, of_chain, tally.allowed[action], after.refused[action])
                 };
-                assert_eq!(ask(most), (true, most, most, 0), "{name}, {change:?}");
+                assert_eq!(ask(most), (true, most, most, 0), "{name}, {action:?}");
                 if most < all {
                     let refused = (false, 0, 0, most + 1);
-                    assert_eq!(ask(most + 1), refused, "{name}, {change:?}: nothing is begun");
+                    assert_eq!(ask(most + 1), refused, "{name}, {action:?}: nothing is begun");
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::export::api_keys::ApiKeys;
 use crate::export::invocation::Invocation;
 use crate::kv::Namespace;
 use crate::ports::Services;
+use crate::text::cut;
 
 /// The most names that a report gives of one class.
 pub const MAX_EXAMPLES: usize = 20;
@@ -52,16 +53,16 @@ pub type Counts = EnumMap<Class, u64>;
 /// What a repair does to a key that KV holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Change {
+pub enum Action {
     Delete,
     Rewrite,
 }
 
-/// Numbers of keys.
-pub type Changes = EnumMap<Change, u64>;
+/// Numbers of keys, by action.
+pub type Actions = EnumMap<Action, u64>;
 
-pub fn are_none(changes: &Changes) -> bool {
-    changes.values().all(|keys| *keys == 0)
+pub fn are_none(keys: &Actions) -> bool {
+    keys.values().all(|number| *number == 0)
 }
 
 /// What a chain of runs has found and done so far.
@@ -112,14 +113,6 @@ impl Findings {
     }
 }
 
-/// Returns a text of anybody's, shortened.
-pub fn cut(text: &str, characters: usize) -> String {
-    match text.char_indices().nth(characters) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
-}
-
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub apply: bool,
@@ -129,7 +122,7 @@ pub struct Report {
     pub findings: Findings,
     /// What the brakes refused a repair, or would refuse one.
     #[serde(skip_serializing_if = "are_none")]
-    pub refused: Changes,
+    pub refused: Actions,
     /// Why another run has to go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<&'static str>,
@@ -162,11 +155,11 @@ pub fn log_findings(findings: &Findings, api_keys: &ApiKeys) {
     }
 }
 
-pub fn log_refused(request: &Reconcile, table_has_indexes: bool, refused: Changes) {
+pub fn log_refused(request: &Reconcile, table_has_indexes: bool, refused: Actions) {
     if are_none(&refused) || !request.apply {
         return;
     }
-    let (delete, rewrite) = (refused[Change::Delete], refused[Change::Rewrite]);
+    let (delete, rewrite) = (refused[Action::Delete], refused[Action::Rewrite]);
     let message = if table_has_indexes {
         "repair refused: it would delete or rewrite more keys than a chain may; if an audit shows that this is right, repair again with delete_up_to and rewrite_up_to raised"
     } else {

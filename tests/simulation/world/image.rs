@@ -62,7 +62,7 @@ impl Image {
                 let settings = IndexSettings::decode(&item.index, &map).map(Box::new);
                 let targets = alias_targets(&item.index.account, &map);
                 let targets = targets.iter().map(|target| target.name().to_owned()).collect();
-                (settings.map(Content::Settings), claimed_keys(&item, &map), targets)
+                (settings.map(Content::Settings), claimed_keys(item, &map), targets)
             }
             Some(_) => {
                 let value = query_config_value(item, &map).map(Content::QueryConfig);

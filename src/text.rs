@@ -1,9 +1,10 @@
-//! An error with its causes, as one text for a log line or an answer.
+//! Texts for log lines and answers.
 
 use std::error::Error;
 use std::fmt;
 use std::iter::successors;
 
+/// An error with its causes.
 pub struct Chain<'a>(pub &'a dyn Error);
 
 impl fmt::Display for Chain<'_> {
@@ -11,5 +12,13 @@ impl fmt::Display for Chain<'_> {
         write!(f, "{}", self.0)?;
         successors(self.0.source(), |&cause| cause.source())
             .try_for_each(|cause| write!(f, ": {cause}"))
+    }
+}
+
+/// Returns a text of anybody's, shortened.
+pub fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
