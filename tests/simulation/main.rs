@@ -51,7 +51,8 @@ type SmallShape = fn(&mut Choices, u32) -> Shape;
 /// Some histories of two changes, or all of as many changes as `SIMULATION_CHANGES` says.
 #[test]
 fn small_worlds() {
-    let small: [(&str, SmallShape); 6] = [
+    let small: [(&str, SmallShape); 7] = [
+        ("no disturbance", Shape::small),
         ("one fault", |choices, events| Shape { faults: 1, ..Shape::small(choices, events) }),
         ("one fault and one race", |choices, events| {
             let small = Shape::small(choices, events);
