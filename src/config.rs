@@ -141,6 +141,7 @@ fn cloudflare(reader: &mut Reader<'_>, environment: &str) -> Option<CloudflareCo
         reader.problem("CLOUDFLARE_KV_QCFG_NAMESPACE_ID", problem);
     }
     let url = reader.secret_url("CLOUDFLARE_KV_URL", Some(DEFAULT_KV_URL), &["{namespace_id}"]);
+    let url = url.trim_end_matches('/');
     let url = |id: &str| url.replace("{account_id}", &account).replace("{namespace_id}", id);
     let urls = enum_map! {
         Namespace::Settings => url(&settings),
@@ -243,7 +244,7 @@ impl Reader<'_> {
 }
 
 /// What replaces a placeholder when a template is checked.
-const FILLED: &str = "placeholder";
+const FILLED: &str = "filled-in-by-the-exporter";
 
 /// Returns whether a host ends in at least two labels that hold no placeholder.
 fn has_fixed_domain(host: &str) -> bool {
@@ -309,6 +310,8 @@ mod tests {
                 dry_run: false,
             }
         );
+        let slash = read_with(&[("CLOUDFLARE_KV_URL", "https://h/{namespace_id}/")]).unwrap();
+        assert_eq!(slash.cloudflare.unwrap().urls[Namespace::Settings], "https://h/ns1");
         let dry_run = read_with(&[("CLOUDFLARE_ACCOUNT_ID", "")]).unwrap();
         assert!(dry_run.cloudflare.is_none() && dry_run.exporter.dry_run);
     }
@@ -387,7 +390,7 @@ mod tests {
             ("CLOUDFLARE_KV_URL", &["https://h", "http://localhost:1"], None),
             ("CLOUDFLARE_KV_URL", &["http://h"], Some("must be https")),
             ("API_KEYS_URL", &["https://h", "http://localhost:1", "http://127.0.0.2:1"], None),
-            ("API_KEYS_URL", &["http://[::1]:1"], None),
+            ("API_KEYS_URL", &["http://[::1]:1", "https://placeholder.invalid"], None),
             ("API_KEYS_URL", &["http://h", "http://10.0.0.1"], Some("must be https")),
             ("API_KEYS_URL", &["http://localhost.example.com"], Some("must be https")),
             // A record chooses no host.

@@ -133,7 +133,7 @@ impl Block {
         let Some(block) = block.filter(is_active) else { return vec![] };
         match self.points_at {
             OneIndex => block.text("index_id").into_iter().collect(),
-            Targets => block.list("targets").iter().filter_map(index_id).collect(),
+            Targets => elements(block, "targets").iter().filter_map(Element::index_id).collect(),
         }
     }
 }
@@ -186,32 +186,53 @@ pub fn alias_targets(account: &str, item: &Map) -> Vec<AliasTarget> {
     let index_ids = BLOCKS.iter().flat_map(|block| block.protect(item));
     let mut targets: Vec<_> = index_ids.map(|id| AliasTarget::IndexId(id.to_owned())).collect();
     if let Some(config) = item.map("add_docs_config") {
-        let entries = config.list("index_write_aliases").iter();
+        let entries = elements(config, "index_write_aliases").into_iter();
         targets.extend(entries.flat_map(|entry| write_targets(account, entry)));
     }
     targets.retain(|target| target.name().len() <= MAX_NAME_BYTES);
     targets
 }
 
-/// Returns the index id in a target. A bare text instead of a map may be one.
-fn index_id(target: &Attribute) -> Option<&str> {
-    match target {
-        Attribute::M(target) => target.text("index_id"),
-        other => other.as_text(),
+/// An element of a list of targets.
+enum Element<'a> {
+    Fields(&'a Map),
+    /// A bare text in the place of a map: it may be an index id.
+    Text(&'a str),
+}
+
+impl<'a> Element<'a> {
+    fn index_id(&self) -> Option<&'a str> {
+        match self {
+            Self::Fields(fields) => fields.text("index_id"),
+            Self::Text(text) => Some(text),
+        }
     }
 }
 
-/// Returns what an entry of `index_write_aliases` points at. A bare text may be an index id or a shop id.
-fn write_targets(account: &str, entry: &Attribute) -> impl Iterator<Item = AliasTarget> {
-    let (by_name, shop_id) = match entry {
-        Attribute::M(entry) => {
-            let account = entry.text("system_account_id").unwrap_or(account);
-            let by_name = entry.text("index_name").map(|name| format!("{account}-{name}"));
-            (by_name, entry.text("shop_id"))
-        }
-        other => (None, other.as_text()),
+/// Returns the elements of a list. A set of texts, and an element in the place of a list, are in doubt, and count.
+fn elements<'a>(fields: &'a Map, name: &str) -> Vec<Element<'a>> {
+    let element = |attribute: &'a Attribute| match attribute {
+        Attribute::M(fields) => Some(Element::Fields(fields)),
+        other => other.as_text().map(Element::Text),
     };
-    let index_ids = index_id(entry).map(str::to_owned).into_iter().chain(by_name);
+    match fields.get(name) {
+        Some(Attribute::L(list)) => list.iter().filter_map(element).collect(),
+        Some(Attribute::SS(texts)) => texts.iter().map(|text| Element::Text(text)).collect(),
+        other => other.and_then(element).into_iter().collect(),
+    }
+}
+
+/// Returns what an entry of `index_write_aliases` points at. A bare text may also be a shop id.
+fn write_targets(account: &str, entry: Element<'_>) -> impl Iterator<Item = AliasTarget> {
+    let (by_name, shop_id) = match &entry {
+        Element::Fields(fields) => {
+            let account = fields.text("system_account_id").unwrap_or(account);
+            let by_name = fields.text("index_name").map(|name| format!("{account}-{name}"));
+            (by_name, fields.text("shop_id"))
+        }
+        Element::Text(text) => (None, Some(*text)),
+    };
+    let index_ids = entry.index_id().map(str::to_owned).into_iter().chain(by_name);
     let shop_id = shop_id.map(|shop_id| AliasTarget::ShopId(shop_id.to_owned()));
     index_ids.map(AliasTarget::IndexId).chain(shop_id)
 }
@@ -333,14 +354,18 @@ mod tests {
             let blocks = json!({"doc_reads": block("r"), "doc_writes": block("w")});
             json!({"read_alias": read_alias, "index_aliases": {"M": blocks}})
         };
-        let write_alias =
-            |entry| json!({"add_docs_config": {"M": {"index_write_aliases": {"L": [entry]}}}});
+        let write_aliases = |list| json!({"add_docs_config": {"M": {"index_write_aliases": list}}});
+        let write_alias = |entry| write_aliases(json!({"L": [entry]}));
+        let targets =
+            |list| block("doc_writes", json!({"enabled": {"BOOL": true}, "targets": list}));
+        // In the place of a list.
+        let (set, text) = (json!({"SS": ["a", "b"]}), json!({"S": "a"}));
         let doubtful = json!({"enabled": {"S": "false"}, "index_id": {"S": "n"}});
         let off = target("enabled", json!({"BOOL": false}));
         let by_shop_id = json!({"shop_id": {"S": "s"}, "index_id": {"N": "1"}});
         let by_account = json!({"index_name": {"S": "other"}, "system_account_id": {"S": "acct9"}});
         let longest = "n".repeat(3_073);
-        let rows: [(&str, Value, &[&str]); 16] = [
+        let rows: [(&str, Value, &[&str]); 22] = [
             ("nothing", json!({}), &[]),
             ("no enabled", block("analytics", json!({"index_id": {"S": "n"}})), &[]),
             ("a doubtful enabled", block("analytics", doubtful), &["n"]),
@@ -368,6 +393,12 @@ mod tests {
             ("by account and name", write_alias(json!({"M": by_account})), &["acct9-other"]),
             ("by a text", write_alias(json!({"S": "bare"})), &["bare", "shop:bare"]),
             ("by nothing", write_alias(json!({"N": "7"})), &[]),
+            ("a set of targets", targets(set.clone()), &["a", "b"]),
+            ("one target", targets(weighted("1")), &["a"]),
+            ("a text as targets", targets(text.clone()), &["a"]),
+            ("by a set", write_aliases(set), &["a", "shop:a", "b", "shop:b"]),
+            ("by one entry", write_aliases(weighted("1")), &["a"]),
+            ("by a text alone", write_aliases(text), &["a", "shop:a"]),
             ("the longest name", json!({"read_alias": {"S": longest}}), &[&longest]),
         ];
         for (name, item, expected) in rows {

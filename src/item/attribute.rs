@@ -71,11 +71,6 @@ impl Map {
     pub fn map(&self, name: &str) -> Option<&Self> {
         self.get(name)?.as_map().ok()
     }
-
-    /// Returns an empty list where there is none.
-    pub fn list(&self, name: &str) -> &[Attribute] {
-        self.get(name).and_then(|list| list.as_list().ok()).unwrap_or_default()
-    }
 }
 
 /// Strict: an attribute of another type, or a malformed one, is a rejection.

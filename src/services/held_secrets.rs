@@ -1,6 +1,6 @@
 //! The secrets that this process has. What a service says is shown without any part of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
@@ -39,14 +39,19 @@ pub fn without_secrets(said: &str) -> String {
     // Enough for the beginning that is shown, and for secrets that leave less of it.
     let said: String = said.chars().take(4 * MAX_SHOWN).collect();
     let (credentials, api_keys) = (lock(&CREDENTIALS), lock(&API_KEYS));
+    // A reconcile holds an API key of each account: each is looked up, and not compared with all that is said.
+    let mut places: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    for (at, part) in said.as_bytes().windows(PART).enumerate() {
+        places.entry(part).or_default().push(at);
+    }
     let mut is_secret = vec![false; said.len()];
     for secret in credentials.union(&api_keys).filter(|secret| !secret.is_empty()) {
-        let part = PART.min(secret.len());
-        for (at, shown) in said.as_bytes().windows(part).enumerate() {
-            if secret.as_bytes().windows(part).any(|part| part == shown) {
-                is_secret[at..][..part].fill(true);
-            }
+        if secret.len() < PART {
+            let whole = said.match_indices(secret.as_str());
+            whole.for_each(|(at, _)| is_secret[at..][..secret.len()].fill(true));
         }
+        let parts = secret.as_bytes().windows(PART).filter_map(|part| places.get(part));
+        parts.flatten().for_each(|at| is_secret[*at..][..PART].fill(true));
     }
     let mut shown = String::new();
     for (at, character) in said.char_indices() {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use enum_map::EnumMap;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use tokio::task::AbortHandle;
 use url::form_urlencoded::Serializer;
@@ -68,9 +68,7 @@ impl CloudflareKv {
     ) -> Result<T, ServiceError> {
         let Some(target) = &self.target else { return Ok(T::default()) };
         let url = format!("{}/{path}", target.urls[namespace]);
-        let mut refused = None;
-        loop {
-            let token = target.token.get(refused.as_ref()).await?;
+        let attempt = async |token: &SecretString| {
             let mut request = self.http.request(method.clone(), &url);
             if let Some(body) = body.clone() {
                 request = request.header(CONTENT_TYPE, "application/json").body(body);
@@ -79,12 +77,20 @@ impl CloudflareKv {
             let response = send(request, MAX_RESPONSE_BYTES).await;
             let response = response
                 .map_err(|error| ServiceError::new(Service::Kv, error.kind, error.reason))?;
-            match read(&response) {
-                Err(error) if error.kind == ErrorKind::AuthRejected && refused.is_none() => {
-                    refused = Some(token);
+            read(&response)
+        };
+        let token = target.token.get(None).await?;
+        match attempt(&token).await {
+            Err(refusal) if refusal.kind == ErrorKind::AuthRejected => {
+                match target.token.get(Some(&token)).await {
+                    Ok(token) => attempt(&token).await,
+                    Err(unread) => {
+                        let reason = format!("{}; {}", refusal.reason, unread.reason).into();
+                        Err(ServiceError { reason, ..refusal })
+                    }
                 }
-                result => return result,
             }
+            result => result,
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::json::Json;
+use crate::json::{Json, from_object};
 use crate::kv::{Metadata, StoredValue};
 use crate::ports::{BulkReply, ErrorKind, ListPage, Service, ServiceError};
 use crate::services::http::{Response, is_transient, retry_after};
@@ -22,8 +22,7 @@ pub fn body(value: &(impl Serialize + ?Sized)) -> Bytes {
 #[derive(Deserialize)]
 struct Envelope<T> {
     success: bool,
-    #[serde(default)]
-    errors: Vec<ApiError>,
+    errors: Option<Vec<ApiError>>,
     result: Option<T>,
     result_info: Option<ResultInfo>,
 }
@@ -42,8 +41,7 @@ struct ApiError {
 
 #[derive(Deserialize)]
 struct BulkResult {
-    #[serde(default)]
-    unsuccessful_keys: BTreeSet<String>,
+    unsuccessful_keys: Option<BTreeSet<String>>,
     successful_key_count: Option<usize>,
 }
 
@@ -53,9 +51,9 @@ pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, Service
     let status = response.status();
     // What the response means unless it tells of each key.
     let error = failure(response);
-    let envelope = serde_json::from_slice::<Envelope<BulkResult>>(response.body());
+    let envelope = from_object::<Envelope<BulkResult>>(response.body());
     let Ok(Envelope { success, result: Some(result), .. }) = envelope else { return Err(error) };
-    let unsuccessful = result.unsuccessful_keys;
+    let unsuccessful = result.unsuccessful_keys.unwrap_or_default();
     let is_sum = |count: usize| count.checked_add(unsuccessful.len()) == Some(sent);
     let is_told = match error.kind {
         ErrorKind::AuthRejected => false,
@@ -115,7 +113,7 @@ pub fn list_reply(response: &Response) -> Result<ListPage, ServiceError> {
 fn success<'a, T: Deserialize<'a>>(
     response: &'a Response,
 ) -> Result<(T, Option<ResultInfo>), ServiceError> {
-    let envelope = serde_json::from_slice::<Envelope<T>>(response.body()).ok();
+    let envelope = from_object::<Envelope<T>>(response.body()).ok();
     let envelope = envelope.filter(|envelope| envelope.success && response.status().is_success());
     let result = envelope.and_then(|envelope| Some((envelope.result?, envelope.result_info)));
     result.ok_or_else(|| failure(response))
@@ -156,8 +154,9 @@ fn failure(response: &Response) -> ServiceError {
     let status = response.status();
     let unproved = if status.is_success() { "a body that does not confirm " } else { "" };
     let mut reason = format!("{unproved}status {status}");
-    let envelope = serde_json::from_slice::<Envelope<IgnoredAny>>(response.body()).ok();
-    let codes = envelope.into_iter().flat_map(|envelope| envelope.errors).map(|error| error.code);
+    let envelope = from_object::<Envelope<IgnoredAny>>(response.body()).ok();
+    let errors = envelope.and_then(|envelope| envelope.errors).unwrap_or_default().into_iter();
+    let codes = errors.map(|error| error.code);
     for code in codes.filter(|code| CODES.contains(code)).take(SHOWN_CODES) {
         let meaning = MEANINGS.iter().find(|(known, _)| *known == code);
         let meaning = meaning.map_or(String::new(), |(_, meaning)| format!(": {meaning}"));
@@ -262,6 +261,12 @@ mod tests {
     }
 
     #[test]
+    fn null_is_as_good_as_an_empty_list() {
+        let body = r#"{"success":true,"errors":null,"result":{"unsuccessful_keys":null}}"#;
+        assert!(bulk_reply(&response(200, body), 3).unwrap().unsuccessful.is_empty());
+    }
+
+    #[test]
     fn a_2xx_that_is_no_success_is_a_failure() {
         for body in [
             "<html>",
@@ -270,6 +275,7 @@ mod tests {
             r#"{"success":true,"result":null}"#,
             r#"{"success":false,"result":{"successful_key_count":2}}"#,
             r#"{"success":true,"result":{"successful_"#,
+            r#"[true,[],{"successful_key_count":2,"unsuccessful_keys":[]},null]"#,
         ] {
             let response = response(200, body);
             let errors = [

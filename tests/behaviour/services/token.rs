@@ -1,5 +1,6 @@
 //! The Cloudflare token is refused.
 
+use testbed::faults::{Fault, Rule};
 use testbed::stack::{SETTINGS, TOKEN_SECRET};
 
 use crate::helpers::*;
@@ -32,8 +33,16 @@ async fn a_token_that_stays_refused_is_cloudflare_auth_rejected_in_a_batch_and_b
     // It has no API key, so that KV is read for one to use again.
     world.load([index("b", "i")]);
     world.stack.api_keys.remove("b");
-    for payload in [re_export("a", "i"), re_export("b", "i"), repair(), explain_index("a", "i")] {
-        let answered = world.handle(&payload).await;
-        assert_eq!(answered.error().kind, "CloudflareAuthRejected", "{payload}");
+    let unreadable = Fault::aws(400, "AccessDeniedException", "not authorized");
+    for (name, fault) in
+        [("the same token again", None), ("it can't be read again", Some(unreadable))]
+    {
+        let _row = row(name);
+        fault.into_iter().for_each(|it| world.stack.secrets.faults().add(Rule::any(it).forever()));
+        for payload in [re_export("a", "i"), re_export("b", "i"), repair(), explain_index("a", "i")]
+        {
+            let answered = world.handle(&payload).await;
+            assert_eq!(answered.error().kind, "CloudflareAuthRejected", "{payload}");
+        }
     }
 }
