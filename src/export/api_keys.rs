@@ -17,7 +17,6 @@ use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use secrecy::SecretString;
 use tokio::time::Instant;
@@ -46,10 +45,13 @@ const _: () = assert!(2 * 2 * TIME_FOR_API_KEYS.as_secs() + STREAM_WINDOW.as_sec
 /// longer does not hold up a reconcile.
 const TIME_FOR_ONE: Duration = Duration::from_secs(150);
 
-/// Requests that are under way to one cell's gateway at the same time. Each cell has its own, so that one
-/// that hangs holds up no other. Eight that hang stay below Lambda's 1,024 file descriptors.
+/// Requests that are under way at the same time: fewer than Lambda's 1,024 file descriptors. The cells share them, so
+/// that one that hangs holds up no other.
+const REQUESTS: usize = 800;
 const REQUESTS_PER_CELL: usize = 100;
-const _: () = assert!(8 * REQUESTS_PER_CELL < 1_024);
+
+/// Cells that are asked at the same time.
+const CELLS: usize = 100;
 
 /// A reconcile stops asking a cell after this number of accounts in a row for which it gave no answer.
 const SILENT_ACCOUNTS: usize = 3;
@@ -168,18 +170,19 @@ impl ApiKeys {
     ) {
         owners.retain(|owner| !self.answers.contains_key(owner));
         let owners = Vec::from_iter(owners);
-        let by_cell = owners.chunk_by(|one, next| one.cell == next.cell);
+        let by_cell: Vec<_> = owners.chunk_by(|one, next| one.cell == next.cell).collect();
+        let per_cell = REQUESTS / by_cell.len().clamp(REQUESTS / REQUESTS_PER_CELL, CELLS);
         let started = Instant::now();
         let deadline = invocation.budget.deadline;
         let until = started.checked_add(self.time_left).map_or(deadline, |end| end.min(deadline));
         let this = &*self;
-        let answers = join_all(by_cell.map(|owners| {
+        let answers = stream::iter(by_cell).map(|owners| {
             let fetches = stream::iter(owners).map(|owner| async move {
                 (owner.clone(), this.fetch(invocation, owner, until).await)
             });
-            fetches.buffer_unordered(REQUESTS_PER_CELL).collect::<Vec<_>>()
-        }))
-        .await;
+            fetches.buffer_unordered(per_cell).collect::<Vec<_>>()
+        });
+        let answers: Vec<_> = answers.buffer_unordered(CELLS).collect().await;
         self.answers.extend(answers.into_iter().flatten());
         self.time_left = self.time_left.saturating_sub(started.elapsed());
     }
@@ -197,7 +200,15 @@ impl ApiKeys {
         let account = self.gateway(&owner.cell).accounts;
         let until = until.min(Instant::now() + TIME_FOR_ONE);
         let fetch = || invocation.services.api_keys().fetch(&owner.cell, &owner.account);
-        let answer = with_retries(invocation, Service::ApiKeys, until, fetch).await;
+        let is_asked = Instant::now() < until;
+        let mut answer = with_retries(invocation, Service::ApiKeys, until, fetch).await;
+        if let Err(error @ ServiceError { kind: ErrorKind::OutOfTime, .. }) = &mut answer
+            && is_asked
+            && Instant::now() < invocation.budget.deadline
+        {
+            // The gateway had time, and the invocation still has.
+            error.kind = ErrorKind::TimedOut;
+        }
         if answer.as_ref().is_err_and(is_silence) {
             self.gateway(&owner.cell).without_answer.insert(account);
         }
@@ -247,16 +258,13 @@ impl ApiKeys {
         }
     }
 
-    /// Returns the API key of an index for which [`Self::find`] has looked. An index that has moved to another
-    /// cell since has the same API key.
+    /// Returns the API key of an index for which [`Self::find`] has looked.
     pub fn get(
         &self,
         owner: &ApiKeyOwner,
         index: &IndexRef,
     ) -> Result<&SecretString, NotExportable> {
-        let of_account = || self.answers.iter().find(|(asked, _)| asked.account == owner.account);
-        let answer = self.answers.get(owner).or_else(|| of_account().map(|(_, answer)| answer));
-        let service = match answer {
+        let service = match self.answers.get(owner) {
             Some(Ok(api_key)) => return Ok(api_key),
             Some(Err(ServiceError { kind: ErrorKind::NoUrl, .. })) => {
                 return Err(Rejection::new("cell", "can't be part of a URL").into());
@@ -487,6 +495,25 @@ mod tests {
         assert!(healthy.iter().all(|account| has(&api_keys, "c", account)));
         assert!(!has(&api_keys, "c", "a0"));
         assert_eq!(fakes.api_keys.requests.borrow().len(), 301 + REQUESTS_PER_CELL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_800_requests_are_under_way_and_100_to_one_cell() {
+        let names: Vec<String> = (0..150).map(|number| format!("n{number}")).collect();
+        for (cells, accounts, at_once) in
+            [(1, 150, 100), (8, 101, 800), (30, 100, 780), (150, 9, 800)]
+        {
+            let of_cell = |cell| names[..accounts].iter().map(move |it| (cell, it.as_str()));
+            let owners: Vec<_> =
+                names[..cells].iter().flat_map(|it| of_cell(it.as_str())).collect();
+            let (hanging, fakes) = (Fakes::new(), Fakes::new());
+            names.iter().for_each(|account| delay(&hanging, account, TIME_LEFT));
+            ask(&hanging, &mut ApiKeys::new(Fallback::Kv, SECOND), &owners).await;
+            assert_eq!(hanging.api_keys.requests.borrow().len(), at_once, "{cells} x {accounts}");
+            let mut api_keys = ApiKeys::new(Fallback::Kv, SECOND);
+            ask(&fakes, &mut api_keys, &owners).await;
+            assert!(owners.iter().all(|(cell, account)| has(&api_keys, cell, account)));
+        }
     }
 
     #[tokio::test(start_paused = true)]

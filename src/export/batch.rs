@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use humantime::format_rfc3339_seconds;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::api_keys::{ApiKeys, Fallback};
 use super::bulk;
@@ -180,9 +180,12 @@ async fn export_items<S: Services>(
             Removal::Postponed => Outcome::Postponed,
             Removal::Failed(error) => Outcome::Failed(error),
         };
-        // A failure that another try may help wins over the others.
-        let had = outcomes.get(&item);
-        if !matches!(had, Some(Outcome::Failed(error)) if !error.is_own_fault()) {
+        // Of what became of an item's keys, a failure wins, and of failures one that another try may help.
+        let rank = |outcome: &Outcome| match outcome {
+            Outcome::Failed(error) => 1 + u8::from(!error.is_own_fault()),
+            _ => 0,
+        };
+        if outcomes.get(&item).is_none_or(|had| rank(had) <= rank(&outcome)) {
             outcomes.insert(item, outcome);
         }
     }
@@ -203,8 +206,11 @@ fn outcome_of_write(
     RecordedChange { item, change, .. }: &RecordedChange,
     written: &Written,
 ) -> Outcome {
+    let was_written = written.left_behind.get(&item.kv_key()) == Some(item);
     match (written.fate(item), change) {
-        (Fate::Absent, Change::Malformed(rejection)) => Outcome::Rejected(rejection.clone()),
+        (Fate::Absent, Change::Malformed(rejection)) if !was_written => {
+            Outcome::Rejected(rejection.clone())
+        }
         // Whether the item of a REMOVE is there is the removal's to find out. One that went when it was written
         // has a REMOVE of its own.
         (Fate::Written | Fate::Absent, _)
@@ -258,14 +264,27 @@ async fn remove_settings<S: Services>(
     for (key, item) in keys.into_iter().filter(|(key, _)| !written.winners.contains_key(key)) {
         waiting.entry(key).or_default().insert(item);
     }
-    let (up_to, now) = (invocation.config.removals_up_to, invocation.services.now());
-    let brake = |owners: &BTreeSet<Rc<IndexRef>>| flood.lets_through(owners, up_to, now);
+    let up_to = invocation.config.removals_up_to;
+    let brake = |owners: &BTreeSet<Rc<IndexRef>>| {
+        flood.lets_through(owners, up_to, invocation.services.now())
+    };
     let keys = waiting.keys().cloned().collect();
+    let mut left = 0;
     for (key, removal) in remove_keys(invocation, keys, api_keys, Some(&brake)).await {
-        // An item that stays is exported; the shop id that it gave up is a repair's.
-        let items = waiting[&key].iter();
-        let items = items.filter(|item| removal != Removal::Postponed || gone.contains(*item));
-        removals.extend(items.map(|&item| (item.clone(), removal.clone())));
+        for &item in &waiting[&key] {
+            // An item that stays is exported; the shop id that it gave up is a repair's.
+            if removal == Removal::Postponed && !gone.contains(item) {
+                left += 1;
+            } else {
+                removals.push((item.clone(), removal.clone()));
+            }
+        }
+    }
+    if left > 0 {
+        warn!(
+            keys = left,
+            "shop ids that were given up in a flood of removals stay until a repair"
+        );
     }
     removals
 }
@@ -331,6 +350,7 @@ fn report_held(outcomes: &Outcomes, up_to: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::api_keys::TIME_FOR_API_KEYS;
     use crate::export::fakes::{
         Fakes, Keys, KvFault, NOW, TableChange, down, entry, index, index_item, item, kv_error,
         pixel, query_config, settings_of, shop,
@@ -373,7 +393,8 @@ mod tests {
     }
 
     async fn export(fakes: &Fakes, records: Vec<StreamRecord>) -> (Vec<String>, Stats) {
-        let invocation = fakes.invocation(Source::Stream);
+        let mut invocation = fakes.invocation(Source::Stream);
+        invocation.budget.api_keys = TIME_FOR_API_KEYS;
         let outcomes = export_batch(&invocation, records, &Flood::default()).await;
         (outcomes.iter().map(|(_, outcome)| word(outcome)).collect(), invocation.stats())
     }
@@ -384,29 +405,34 @@ mod tests {
             (Some(pixel("table")), None, json!({"pixel_id": {"Q": "invalid"}}));
         let (broken, new, refused) = (Some(invalid.clone()), pixel("image"), "rejected: pixel_id");
         let kept = Some("kv");
-        // What the table has, how many of its reads fail, the record; its fate, and what KV holds.
+        // What the table has, how its reads go (`f` fails, `g` finds the item gone), the record; its fate, and KV.
         let rows = [
-            ("there, an image", &table, 0, "MODIFY", &new, "exported", Some("table")),
-            ("there, removed", &table, 0, "REMOVE", &new, "exported", Some("table")),
-            ("there, malformed", &table, 0, "UPSERT", &new, "exported", Some("table")),
-            ("there, and invalid", &broken, 0, "MODIFY", &new, refused, kept),
-            ("absent, an image", &none, 0, "MODIFY", &new, "exported", Some("image")),
-            ("absent, an invalid image", &none, 0, "MODIFY", &invalid, refused, kept),
-            ("absent, removed", &none, 0, "REMOVE", &new, "exported", None),
-            ("absent, malformed", &none, 0, "UPSERT", &new, "rejected: eventName", kept),
-            ("unread, an image", &table, 2, "MODIFY", &new, "exported", Some("image")),
-            ("unread, removed", &none, 1, "REMOVE", &new, "exported", None),
-            ("unread, then there, removed", &table, 1, "REMOVE", &new, "exported", Some("table")),
-            ("unread for good, removed", &none, 2, "REMOVE", &new, "failed", kept),
-            ("unread, malformed", &table, 1, "UPSERT", &new, "failed", kept),
+            ("there, an image", &table, "", "MODIFY", &new, "exported", Some("table")),
+            ("there, removed", &table, "", "REMOVE", &new, "exported", Some("table")),
+            ("there, malformed", &table, "", "UPSERT", &new, "exported", Some("table")),
+            ("there, malformed, then gone", &table, ".g", "UPSERT", &new, "exported", None),
+            ("there, and invalid", &broken, "", "MODIFY", &new, refused, kept),
+            ("absent, an image", &none, "", "MODIFY", &new, "exported", Some("image")),
+            ("absent, an invalid image", &none, "", "MODIFY", &invalid, refused, kept),
+            ("absent, removed", &none, "", "REMOVE", &new, "exported", None),
+            ("absent, malformed", &none, "", "UPSERT", &new, "rejected: eventName", kept),
+            ("unread, an image", &table, "ff", "MODIFY", &new, "exported", Some("image")),
+            ("unread, removed", &none, "f", "REMOVE", &new, "exported", None),
+            ("unread, then there, removed", &table, "f", "REMOVE", &new, "exported", Some("table")),
+            ("unread for good, removed", &none, "ff", "REMOVE", &new, "failed", kept),
+            ("unread, malformed", &table, "f", "UPSERT", &new, "failed", kept),
         ];
         for of in [settings_of("i"), query_config("i", "q")] {
             let key = of.kv_key();
-            for (name, there, failures, event, new, expected, kv) in rows {
+            for (name, there, reads, event, new, expected, kv) in rows {
                 let fakes = Fakes::new();
                 fakes.kv.hold_entry(&key, &entry("i", &held()));
                 there.iter().for_each(|it| fakes.table.put(item(&of, &image(it))));
-                fakes.table.changes.then((0..failures).map(|_| TableChange::Fails));
+                reads.chars().for_each(|read| match read {
+                    'f' => fakes.table.changes.then([TableChange::Fails]),
+                    'g' => fakes.table.changes.then([TableChange::Remove(of.key())]),
+                    _ => fakes.table.changes.then_nothing(1),
+                });
                 // It is old, but none of these faults is its own.
                 let old = NOW.as_secs() - 61;
                 let fields = json!({"NewImage": image(new), "ApproximateCreationDateTime": old});
@@ -520,17 +546,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_two_keys_the_one_that_another_try_may_help_decides() {
+    async fn an_old_record_whose_gateway_was_never_asked_is_not_parked() {
         let fakes = Fakes::new();
-        ["a-i", "s"].iter().for_each(|key| fakes.kv.hold_entry(key, &entry("i", &held())));
+        fakes.table.put(index_item("i", &json!({})));
+        fakes.table.put(index_item("j", &json!({"cell": {"S": "other"}})));
+        // The cell of `i` hangs. That of `j`, which its record does not name, is known when the time is used up.
+        fakes.api_keys.delays.borrow_mut().insert("a".to_owned(), 2 * TIME_FOR_API_KEYS);
+        let old = NOW.as_secs() - 61;
+        let old = json!({"NewImage": image(&json!({})), "ApproximateCreationDateTime": old});
+        let records = [("i", "MODIFY"), ("j", "REMOVE")];
+        let records = records.map(|(name, event)| record(&settings_of(name), event, old.clone()));
+        let (outcomes, _) = export(&fakes, records.into()).await;
+        assert_eq!(outcomes, ["parked", "failed"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_keys_one_that_fails_decides_and_first_one_that_another_try_may_help() {
         let refused = || KvFault::Fails(kv_error(ErrorKind::RefusedContent));
         let broken = || KvFault::Fails(kv_error(ErrorKind::Transient));
-        // The read, the delete of both, four tries of the first one, and one of the second.
-        fakes.kv.faults.then_nothing(1);
-        fakes.kv.faults.then([refused(), broken(), broken(), broken(), broken(), refused()]);
         let old = json!({"OldImage": shop("s"), "ApproximateCreationDateTime": NOW.as_secs() - 61});
-        let (outcomes, _) = export(&fakes, vec![record(&settings_of("i"), "REMOVE", old)]).await;
-        assert_eq!(outcomes, ["failed"]);
+        let removed = || record(&settings_of("i"), "REMOVE", old.clone());
+        // The delete of both, four tries of the first one, and one of the second.
+        let deletes = vec![refused(), broken(), broken(), broken(), broken(), refused()];
+        for (name, up_to, read, then, expected) in [
+            ("refused and broken", 100, vec![], deletes, "failed"),
+            ("the first can't be read, the other is held", 0, vec![refused(); 2], vec![], "parked"),
+            ("the second", 0, vec![refused()], vec![refused()], "parked"),
+        ] {
+            let mut fakes = Fakes::new();
+            fakes.0.config.removals_up_to = up_to;
+            ["a-i", "s"].iter().for_each(|key| fakes.kv.hold_entry(key, &entry("i", &held())));
+            fakes.kv.faults.then(read);
+            fakes.kv.faults.then_nothing(1);
+            fakes.kv.faults.then(then);
+            let (outcomes, _) = export(&fakes, vec![removed()]).await;
+            assert_eq!(outcomes, [expected], "{name}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

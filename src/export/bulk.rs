@@ -278,7 +278,8 @@ async fn send<S: Services, T>(
             continue;
         }
         if has_several {
-            error.kind = of_several(error.kind);
+            // It is not known which of them is refused.
+            error = error.without_fault();
         }
         let mut failed = vec![request];
         // Every other request would read the token again.
@@ -296,15 +297,6 @@ async fn send<S: Services, T>(
 fn unsuccessful_error(is_refusal: bool) -> ServiceError {
     let kind = ErrorKind::Unsuccessful { is_refusal };
     ServiceError::new(Service::Kv, kind, "it lists the key as unsuccessful")
-}
-
-/// Returns why each of several keys has failed. It is not known which of them is refused.
-fn of_several(kind: ErrorKind) -> ErrorKind {
-    match kind {
-        ErrorKind::RefusedContent => ErrorKind::Refused,
-        ErrorKind::Unsuccessful { .. } => ErrorKind::Unsuccessful { is_refusal: false },
-        kind => kind,
-    }
 }
 
 #[cfg(test)]

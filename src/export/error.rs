@@ -41,6 +41,8 @@ impl ExportError {
     pub fn is_own_fault(&self) -> bool {
         match self {
             Self::Kv { error, .. } => error.is_refusal(),
+            // Others may have used up the time in which its gateway was to be asked.
+            Self::ApiKey(_) if self.is_out_of_time() => false,
             Self::ApiKey(ApiKeyUnavailable { kv_holds_none, kv, .. }) => {
                 *kv_holds_none || kv.as_ref().is_some_and(ServiceError::is_refusal)
             }
@@ -52,7 +54,11 @@ impl ExportError {
     pub fn is_out_of_time(&self) -> bool {
         match self {
             Self::NoTimeForPass => true,
-            Self::Table(error) | Self::Kv { error, .. } => error.kind == ErrorKind::OutOfTime,
+            Self::Table(error)
+            | Self::Kv { error, .. }
+            | Self::ApiKey(ApiKeyUnavailable { service: error, .. }) => {
+                error.kind == ErrorKind::OutOfTime
+            }
             _ => false,
         }
     }

@@ -51,6 +51,14 @@ impl Exportable {
         Ok(Self { item: item.clone(), keys, content })
     }
 
+    /// Returns the item with the account whose API key its value had before. It may have moved to another cell since.
+    pub fn with_owner(mut self, had: Option<&ApiKeyOwner>) -> Self {
+        if let (Content::Settings(_, owner), Some(had)) = (&mut self.content, had) {
+            owner.clone_from(had);
+        }
+        self
+    }
+
     /// Returns the value, with the API key that was found for it.
     pub fn value(self, api_keys: &ApiKeys) -> Result<String, NotExportable> {
         match self.content {

@@ -155,27 +155,37 @@ impl Claim {
     pub fn item(&self) -> ItemRef {
         ItemRef { index: (*self.index).clone(), query: self.query.clone() }
     }
+
+    fn bytes(&self) -> usize {
+        self.index.account.len() + self.query.as_ref().map_or(0, String::len)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Row {
     pub held: Held,
-    pub claim: Option<Claim>,
-    /// Other items that ask for the key.
-    pub others: Vec<Rc<IndexRef>>,
+    /// The items that ask for the key. The first one has it.
+    pub claims: Vec<Claim>,
 }
 
 impl Row {
-    fn add(&mut self, mut claim: Claim) {
+    fn add(&mut self, claim: Claim) {
         let rank = |claim: &Claim| (!self.held.is_owned_by(&claim.index), claim.item());
-        if let Some(first) = &mut self.claim {
-            if rank(&claim) < rank(first) {
-                std::mem::swap(&mut claim, first);
-            }
-            self.others.push(claim.index);
-        } else {
-            self.claim = Some(claim);
-        }
+        let is_first = self.claims.first().is_some_and(|first| rank(&claim) < rank(first));
+        // Nearly all keys have one.
+        self.claims.reserve_exact(1);
+        self.claims.insert(if is_first { 0 } else { self.claims.len() }, claim);
+    }
+
+    /// Returns the item that has the key.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.claims.first()
+    }
+
+    /// Returns about how much memory it takes with its key.
+    fn bytes(&self, key: &KvKey) -> usize {
+        let claims = self.claims.iter().map(Claim::bytes).sum::<usize>();
+        ROW_BYTES + key.name.len() + claims
     }
 }
 
@@ -216,8 +226,6 @@ pub struct Table {
     owners: BTreeMap<Rc<IndexRef>, Option<Wants>>,
     /// The items whose active aliases name a key, or the index id of an owner. All of these ids have an entry.
     pointers: BTreeMap<String, BTreeSet<ItemKey>>,
-    /// Index ids of the range that active aliases name and that have had no key so far.
-    pointed_at: BTreeSet<String>,
     /// Whether there is an index item at all.
     pub has_indexes: bool,
     /// About how much memory the table takes.
@@ -277,8 +285,8 @@ impl Table {
             let key = KvKey { namespace, name };
             let is_asked_for = self.range.holds(&key) && self.range.is_of(&index.account);
             if is_asked_for || self.rows.contains_key(&key) {
-                self.bytes += index.account.len() + query.as_ref().map_or(0, String::len);
                 let claim = Claim { index: Rc::clone(&index), query: query.clone(), wants };
+                self.bytes += claim.bytes();
                 self.row(key).add(claim);
             }
         }
@@ -296,12 +304,9 @@ impl Table {
                     self.bytes += name.len() + key.pk.len() + key.sk.len() + 100;
                 }
             }
-            if let AliasTarget::IndexId(index_id) = target
-                && !has_row
-                && self.range.holds(&kv_key)
-            {
-                self.bytes += index_id.len() + 60;
-                self.pointed_at.insert(index_id);
+            let may_dangle = matches!(target, AliasTarget::IndexId(_)) && self.range.holds(&kv_key);
+            if may_dangle && self.range.account.is_none() {
+                self.row(kv_key);
             }
         }
     }
@@ -309,10 +314,15 @@ impl Table {
     /// Leaves the last keys of the range to another table, until this one takes no more than `bytes`.
     pub fn shrink(&mut self, bytes: usize) {
         while self.bytes > bytes && self.rows.len() > 1 {
-            let Some((last, _)) = self.rows.pop_last() else { return };
-            self.bytes = self.bytes.saturating_sub(ROW_BYTES + last.name.len());
+            let Some((last, row)) = self.rows.pop_last() else { return };
+            self.bytes = self.bytes.saturating_sub(row.bytes(&last));
             self.range.to = Some(last);
         }
+    }
+
+    /// Returns whether an index owns a key.
+    pub fn is_owner(&self, index: &IndexRef) -> bool {
+        self.owners.contains_key(index)
     }
 
     /// Says what the item of an index wants, if there is one, and if the index owns a key.
@@ -328,15 +338,15 @@ impl Table {
     }
 
     pub fn verdict(&self, key: &KvKey) -> Verdict {
-        let Some(Row { held, claim, .. }) = self.rows.get(key) else { return Verdict::Foreign };
-        let wants = claim.as_ref().map(|claim| claim.wants);
+        let Some(row) = self.rows.get(key) else { return Verdict::Foreign };
+        let (held, wants) = (&row.held, row.claim().map(|claim| claim.wants));
         let owner = held.owner().and_then(|owner| self.owner_item(owner));
         let is_protected = wants.is_none() && !self.protectors(key).is_empty();
         judge(wants, held, owner, is_protected)
     }
 
     pub fn claim_of(&self, key: &KvKey) -> Option<&Claim> {
-        self.rows.get(key)?.claim.as_ref()
+        self.rows.get(key)?.claim()
     }
 
     pub fn owner_of(&self, key: &KvKey) -> Option<&Rc<IndexRef>> {
@@ -367,8 +377,8 @@ impl Table {
 
     /// Returns all items that ask for a key.
     pub fn claimants(&self, key: &KvKey) -> impl Iterator<Item = &Rc<IndexRef>> {
-        let row = self.rows.get(key).into_iter();
-        row.flat_map(|row| row.claim.iter().map(|claim| &claim.index).chain(&row.others))
+        let claims = self.rows.get(key).into_iter().flat_map(|row| &row.claims);
+        claims.map(|claim| &claim.index)
     }
 
     /// Returns whether the table knows a key, or would if an item asked for it.
@@ -376,12 +386,12 @@ impl Table {
         self.range.holds(key) || self.rows.contains_key(key)
     }
 
-    /// Returns the index ids of the range that active aliases name and that have neither an item nor a key.
+    /// Returns the index ids of a range of all accounts that active aliases name and that have neither an item nor a
+    /// key.
     pub fn dangling(&self) -> impl Iterator<Item = &String> {
-        self.pointed_at.iter().filter(|index_id| {
-            let key = KvKey::of_settings(&**index_id);
-            !self.rows.contains_key(&key) && self.range.holds(&key)
-        })
+        let rows = self.rows.iter();
+        let rows = rows.filter(|(_, row)| row.held == Held::Nothing && row.claims.is_empty());
+        rows.map(|(key, _)| &key.name)
     }
 }
 
@@ -480,7 +490,9 @@ mod tests {
         });
         let (key, item) = index_item("i", &item);
         let keys = |table: &Table| -> Vec<String> {
-            table.rows.keys().map(|key| key.name.clone()).collect()
+            let dangling: Vec<_> = table.dangling().collect();
+            let names = table.rows.keys().map(|key| &key.name);
+            names.filter(|name| !dangling.contains(name)).cloned().collect()
         };
         let mut table = range(Some("m"), None);
         table.add(&key, &item.attributes(), Wants::Unmade);

@@ -152,8 +152,12 @@ async fn re_export_query_configs<S: Services>(
         }
         let gone = written.left_behind.into_values().map(|item| (item, None));
         for removal in remove_query_configs(invocation, gone, api_keys).await.into_values() {
-            if let Removal::Failed(error) = removal {
-                return Err(error);
+            match removal {
+                Removal::Removed | Removal::Postponed => {}
+                Removal::Written(_) => counts.exported += 1,
+                // It is back, and can't be exported.
+                Removal::Stays => counts.rejected += 1,
+                Removal::Failed(error) => return Err(error),
             }
         }
         after = page.last_read;
@@ -249,25 +253,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn query_configs_are_exported_rejected_or_removed() {
-        let fakes = Fakes::new();
-        fakes.table.put(index_item("i", &json!({})));
         let configs = ["a", "b", "c"].map(|query| query_config("i", query));
-        let broken = item(&configs[1], &json!({"x": {"Q": 1}}));
-        let put = |config| fakes.table.put(item(config, &json!({"x": {"N": "1"}})));
-        configs.iter().for_each(put);
-        fakes.table.put(broken);
-        let before = entry("i", &json!({"old": 1}));
-        configs.iter().for_each(|config| fakes.kv.hold_entry(&config.kv_key(), &before));
-        // The settings' two reads, the query, the first read of the query configs.
-        fakes.table.changes.then_nothing(4);
-        fakes.table.changes.then([TableChange::Remove(configs[2].key())]);
-        let report = re_export_i(&fakes).await.unwrap();
-        assert_eq!(report.query_configs, QueryConfigCounts { exported: 1, rejected: 1 });
-        let keys = fakes.kv.keys();
-        assert_eq!(configs.map(|config| keys.contains(&config.kv_key())), [true, true, false]);
+        let whole = |config| item(config, &json!({"x": {"N": "1"}}));
+        let broken = |config| item(config, &json!({"x": {"Q": 1}}));
+        // What the removal of the last one finds, which has gone.
+        for (name, back, exported, rejected, is_held) in [
+            ("gone", None, 1, 1, false),
+            ("back", Some(whole(&configs[2])), 2, 1, true),
+            ("back, and can't be exported", Some(broken(&configs[2])), 1, 2, true),
+        ] {
+            let fakes = Fakes::new();
+            fakes.table.put(index_item("i", &json!({})));
+            configs.iter().for_each(|config| fakes.table.put(whole(config)));
+            fakes.table.put(broken(&configs[1]));
+            let before = entry("i", &json!({"old": 1}));
+            configs.iter().for_each(|config| fakes.kv.hold_entry(&config.kv_key(), &before));
+            // The settings' two reads, the query, the first read of the query configs.
+            fakes.table.changes.then_nothing(4);
+            fakes.table.changes.then([TableChange::Remove(configs[2].key())]);
+            fakes.table.changes.then(back.map(TableChange::Put));
+            let counts = re_export_i(&fakes).await.unwrap().query_configs;
+            assert_eq!(counts, QueryConfigCounts { exported, rejected }, "{name}");
+            let held = configs.each_ref().map(|it| fakes.kv.keys().contains(&it.kv_key()));
+            assert_eq!(held, [true, true, is_held], "{name}");
 
-        fakes.table.changes.then_nothing(2);
-        fakes.table.changes.then([TableChange::Fails]);
-        assert_eq!(word(&re_export_i(&fakes).await), "settings table: Query: down, true");
+            fakes.table.changes.then_nothing(2);
+            fakes.table.changes.then([TableChange::Fails]);
+            assert_eq!(word(&re_export_i(&fakes).await), "settings table: Query: down, true");
+        }
     }
 }

@@ -102,6 +102,10 @@ struct Draft {
     stored: Rc<StoredValue>,
     /// Those that are not another item's.
     keys: Vec<String>,
+    /// The account whose API key the value has.
+    owner: Option<ApiKeyOwner>,
+    /// What is odd about the item.
+    warning: Option<String>,
 }
 
 /// Writes items of one namespace, each given once. Where two ask for one key, the later one gets it. Returns what
@@ -175,7 +179,6 @@ impl<S: Services> Writing<'_, '_, S> {
             }
         }
         let exportable = found.iter().filter_map(|(_, item)| item.as_ref().ok());
-        exportable.clone().for_each(warn_if_odd);
         self.api_keys.find(self.invocation, exportable).await;
         found.into_iter().filter_map(|(write, item)| self.draft(write, item)).collect()
     }
@@ -191,7 +194,7 @@ impl<S: Services> Writing<'_, '_, S> {
         let owners = std::mem::take(&mut self.owners);
         let (read, ()) = tokio::join!(read, self.api_keys.ask(invocation, owners));
         read.unwrap_or_else(|error| {
-            if self.table.is_ok() && writes.iter().any(|write| write.image.is_some()) {
+            if writes.iter().any(|write| write.image.is_some()) {
                 warn!(
                     error = %Chain(&error),
                     "the table can't be read: images of the stream stand in for its items"
@@ -205,16 +208,17 @@ impl<S: Services> Writing<'_, '_, S> {
     /// Returns the draft of an item, if it can be exported with the API keys that are known.
     fn draft(&mut self, write: WriteItem, item: Result<Exportable, Rejection>) -> Option<Draft> {
         let exported = item.map_err(NotExportable::from).and_then(|item| {
-            let keys = item.keys.clone();
-            Ok((keys, item.value(self.api_keys)?))
+            let (keys, owner) = (item.keys.clone(), item.owner().cloned());
+            let warning = item.settings().and_then(|(settings, _)| settings.warning.clone());
+            Ok((keys, owner, warning, item.value(self.api_keys)?))
         });
         let fate = match exported {
-            Ok((mut keys, value)) => {
+            Ok((mut keys, owner, warning, value)) => {
                 keys.retain(|key| write.only.as_ref().is_none_or(|only| only.contains(key)));
                 let metadata =
                     self.invocation.metadata(&write.item.index, write.changed_at.clone());
                 let stored = Rc::new(StoredValue::new(value, metadata));
-                return Some(Draft { write, stored, keys });
+                return Some(Draft { write, stored, keys, owner, warning });
             }
             Err(NotExportable::Rejected(rejection)) => Fate::Rejected(rejection),
             Err(NotExportable::Unavailable(error)) => Fate::Failed(error.into()),
@@ -262,9 +266,10 @@ impl<S: Services> Writing<'_, '_, S> {
 
     /// Returns the drafts that were confirmed under all of their keys.
     async fn put(&mut self, drafts: Vec<Draft>) -> Vec<Draft> {
+        drafts.iter().for_each(warn_if_odd);
         // In the order of the items. So Cloudflare's refusals are found in this order too, and each delivery
         // gets further.
-        let pairs = drafts.iter().flat_map(|Draft { write, keys, stored }| {
+        let pairs = drafts.iter().flat_map(|Draft { write, keys, stored, .. }| {
             keys.iter().map(|key| Pair {
                 key: key.clone(),
                 stored: Rc::clone(stored),
@@ -326,6 +331,7 @@ impl<S: Services> Writing<'_, '_, S> {
             return None;
         };
         let item = Exportable::decode(&draft.write.item, item, self.invocation.config);
+        let item = item.map(|item| item.with_owner(draft.owner.as_ref()));
         let mut new = self.draft(draft.write.clone(), item)?;
         self.leave_behind(&draft, &new.keys);
         let item = &draft.write.item;
@@ -364,11 +370,11 @@ impl<S: Services> Writing<'_, '_, S> {
     }
 }
 
-fn warn_if_odd(item: &Exportable) {
-    if let Some(warning) = item.settings().and_then(|(settings, _)| settings.warning.as_ref()) {
+fn warn_if_odd(Draft { write: WriteItem { item, .. }, warning, .. }: &Draft) {
+    if let Some(warning) = warning {
         warn!(
-            system_account_id = item.item.index.account,
-            index_name = item.item.index.name,
+            system_account_id = item.index.account,
+            index_name = item.index.name,
             warning,
             "an index is exported as it is, and is worth a look"
         );
@@ -380,7 +386,8 @@ mod tests {
     use super::*;
     use crate::export::api_keys::Fallback;
     use crate::export::fakes::{
-        Fakes, KvFault, TIME_LEFT, TableChange, index_item, kv_error, pixel, settings_of, shop,
+        Fakes, KvFault, TIME_LEFT, TableChange, api_keys_error, index_item, kv_error, pixel,
+        settings_of, shop,
     };
     use crate::ports::ErrorKind;
     use serde_json::{Value, json};
@@ -480,6 +487,26 @@ mod tests {
             assert_eq!(requests.join(", "), puts, "{name}");
             assert_eq!(fakes.api_keys.requests.borrow().len(), 1, "{name}");
             assert!(written.may_have_written, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_that_moves_to_another_cell_has_the_api_key_of_the_one_that_was_asked() {
+        // The first cell says that the account has no API key. The last one is not asked.
+        for cell in ["A", "C"] {
+            let fakes = Fakes::new();
+            let of = |name, cell| {
+                index_item(name, &json!({"cell": {"S": cell}, "pixel_id": {"S": cell}}))
+            };
+            [of("i", "A"), of("j", "B")].into_iter().for_each(|item| fakes.table.put(item));
+            fakes.table.changes.then_nothing(1);
+            fakes.table.changes.then([TableChange::Put(of("j", cell))]);
+            fakes.api_keys.faults.then([api_keys_error(ErrorKind::NotFound)]);
+            let items = ["i", "j"].map(|name| WriteItem::new(settings_of(name)));
+            let written = write(&fakes, Source::Stream, items.into()).await;
+            assert_eq!(fate(&written, "i"), "rejected: system_account_id");
+            assert_eq!(fate(&written, "j"), "written", "{cell}");
+            assert_eq!(fakes.kv.value("a-j")["pixel_id"], cell);
         }
     }
 

@@ -143,20 +143,20 @@ async fn stream<S: Services>(
 }
 
 /// Refuses records of another stream: a mapping that is wired wrongly would export one environment's settings
-/// to another. A local event need not name its stream.
+/// to another. A local event need not name its stream, nor does a malformed record beside others.
 fn check_origin(records: &[StreamRecord], config: &ExporterConfig) -> Result<(), Diagnostic> {
     let table = &config.table_name;
     let ours = format!(":table/{table}/stream/");
-    for record in records {
-        if record.event_source.as_deref().is_some_and(|source| source != EVENT_SOURCE) {
-            return invalid(&format!("Records hold another event source than {EVENT_SOURCE}"));
-        }
-        let is_ours = record.source_arn.as_ref().map_or(!config.in_aws, |arn| arn.contains(&ours));
-        if !is_ours {
-            return invalid(&format!(
-                "Records hold another table's than {table}: check the event source mapping"
-            ));
-        }
+    let mut sources = records.iter().filter_map(|record| record.event_source.as_deref());
+    if sources.any(|source| source != EVENT_SOURCE) {
+        return invalid(&format!("Records hold another event source than {EVENT_SOURCE}"));
+    }
+    let mut arns = records.iter().filter_map(|record| record.source_arn.as_ref()).peekable();
+    let names_none = arns.peek().is_none() && !records.is_empty();
+    if config.in_aws && names_none || arns.any(|arn| !arn.contains(&ours)) {
+        return invalid(&format!(
+            "Records hold another table's than {table}: check the event source mapping"
+        ));
     }
     Ok(())
 }
@@ -216,6 +216,7 @@ mod tests {
     async fn records_of_another_stream_are_refused_whole() {
         let arn = |table: &str| json!({"eventSourceARN": format!("arn:aws:dynamodb:r:1:table/{table}/stream/t")});
         let ours = || arn("prod-EcomIndexSettingsTable");
+        let malformed = || json!({"dynamodb": 7});
         let (aws, local) = (true, false);
         for (name, in_aws, fields, is_taken) in [
             ("our table", aws, vec![ours()], true),
@@ -226,6 +227,8 @@ mod tests {
             ("no table", aws, vec![json!({})], false),
             ("no table, local", local, vec![json!({})], true),
             ("one of two", aws, vec![ours(), arn("dev-EcomIndexSettingsTable")], false),
+            ("ours beside a malformed one", aws, vec![malformed(), ours()], true),
+            ("malformed ones alone", aws, vec![malformed(), malformed()], false),
             ("another service", local, vec![json!({"eventSource": "aws:sqs"})], false),
         ] {
             let records: Vec<Value> = fields.iter().map(record).collect();

@@ -101,6 +101,16 @@ impl ServiceError {
         self.kind == ErrorKind::RefusedContent || self.kind == refusal_of_a_key
     }
 
+    /// Returns the error without the claim that this very key is refused.
+    pub fn without_fault(mut self) -> Self {
+        self.kind = match self.kind {
+            ErrorKind::RefusedContent => ErrorKind::Refused,
+            ErrorKind::Unsuccessful { .. } => ErrorKind::Unsuccessful { is_refusal: false },
+            kind => kind,
+        };
+        self
+    }
+
     /// Returns whether the request may have been carried out.
     pub fn may_be_done(&self) -> bool {
         use ErrorKind::{OutOfTime, TimedOut, Transient, Unsuccessful};

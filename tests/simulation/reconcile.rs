@@ -1,8 +1,10 @@
 //! Reconciles against the services of the unit tests: what is repaired, refused and counted, run by run.
 
 use crate::fakes::{
-    Fakes, KvFault, TableChange, down, entry, index_item, item, kv_error, settings_of, shop,
+    Fakes, KvFault, TableChange, api_keys_error, down, entry, index_item, item, kv_error,
+    query_config, settings_of, shop,
 };
+use ecom_settings_exporter::export::judge::{Range, Table, Wants};
 use ecom_settings_exporter::export::reconcile::{
     Action, Actions, Class, Progress, Reconcile, ReconcileError, Report, reconcile,
 };
@@ -63,6 +65,12 @@ fn item_of_b(name: &str, attributes: &Value) -> (ItemKey, Item) {
     item(&ItemRef::from(IndexRef::parse("b", name).unwrap()), &all)
 }
 
+/// What query config `q` of index `i` has in KV.
+fn config_entry() -> StoredValue {
+    let named = json!({"system_account_id": "a", "index_name": "i", "normalized_query": "q"});
+    entry("i", &named)
+}
+
 fn refused() -> KvFault {
     KvFault::Fails(kv_error(ErrorKind::Refused))
 }
@@ -90,18 +98,26 @@ async fn a_stale_key_is_rewritten_and_one_that_cannot_be_written_is_counted_and_
 
 #[tokio::test(start_paused = true)]
 async fn what_was_written_for_an_item_that_went_meanwhile_goes_within_the_brake() {
-    for (orphans, deleted, refused, is_complete) in [(98, 100, 0, true), (99, 99, 2, false)] {
+    let pointer = || Some(TableChange::Put(index_item("x", &json!({"read_alias": {"S": "a-i"}}))));
+    for (orphans, protection, deleted, refused, is_complete) in [
+        (98, None, 100, 0, true),
+        (99, None, 99, 2, false),
+        // What is let through of the two keys is not let through of the orphans.
+        (101, pointer(), 0, 101, false),
+    ] {
         let fakes = with_orphans(orphans);
         fakes.table.put(index_item("i", &shop("s")));
         fakes.table.put(index_item("other", &json!({"index_endpoint": null})));
         // The pass, and the first read.
         fakes.table.changes.then_nothing(2);
         fakes.table.changes.then([TableChange::Remove(settings_of("i").key())]);
+        fakes.table.changes.then(protection);
         let (report, _) = run(&fakes, &repair()).await;
         assert_eq!(report.findings.sum(Class::Deleted), deleted, "{orphans} orphans");
         assert_eq!(report.refused[Action::Delete], refused, "{orphans} orphans");
         assert_eq!(report.complete, is_complete, "{orphans} orphans");
-        assert_eq!(fakes.kv.keys().len() as u64, refused, "{orphans} orphans");
+        let left = orphans as u64 + 2 - deleted;
+        assert_eq!(fakes.kv.keys().len() as u64, left, "{orphans} orphans");
     }
 }
 
@@ -119,6 +135,100 @@ async fn an_orphan_that_is_protected_meanwhile_stays_and_one_of_unknown_item_fai
     let query_configs = json!({"listed": 1, "orphaned": 1, "failed": 1});
     assert_eq!(counts(&report, "query_configs"), query_configs);
     assert_eq!(fakes.kv.keys(), ["a-i", "orphan-000", "qcfg-unknown"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_orphan_that_an_item_asks_for_meanwhile_is_written_with_an_api_key_of_then() {
+    let fakes = with_orphans(1);
+    // The pass, and the two reads of `i`.
+    fakes.table.changes.then_nothing(3);
+    fakes.table.changes.then([TableChange::Put(index_item("x", &shop("orphan-000")))]);
+    let (report, _) = run(&fakes, &repair()).await;
+    let expected = json!({"desired": 1, "listed": 1, "missing": 1, "orphaned": 1, "written": 2});
+    assert_eq!(counts(&report, "settings"), expected);
+    assert_eq!(fakes.kv.value("orphan-000")["index_name"], "x");
+    assert_eq!(fakes.api_keys.requests.borrow().len(), 3, "the pass, the write and the removal");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_query_config_that_another_environment_has_written_since_the_listing_stays() {
+    for (environment, expected) in [
+        ("prod", json!({"listed": 1, "orphaned": 1, "deleted": 1})),
+        ("dev", json!({"listed": 1, "orphaned": 1})),
+    ] {
+        let fakes = with_orphans(0);
+        let key = query_config("i", "q").kv_key();
+        let listed = config_entry().metadata();
+        let mut metadata = listed.clone().unwrap();
+        metadata.environment = Some(environment.to_owned());
+        fakes.kv.hold_entry(&key, &StoredValue::new(config_entry().value, metadata));
+        let config = ListPage { keys: vec![(key.clone(), listed)], cursor: None };
+        fakes.kv.pages.then([ListPage::default(), config]);
+        let (report, _) = run(&fakes, &repair()).await;
+        assert_eq!(counts(&report, "query_configs"), expected, "{environment}");
+        let is_there = fakes.kv.keys().contains(&key);
+        assert_eq!(is_there, environment == "dev", "{environment}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_an_index_without_an_api_key_stay_whichever_part_they_are_in() {
+    for parts in [1, 2] {
+        let fakes = with_orphans(0);
+        fakes.kv.hold_entry("a-i", &entry("i", &json!({})));
+        fakes.kv.hold_entry(&query_config("i", "q").kv_key(), &config_entry());
+        fakes.api_keys.faults.then((0..parts).map(|_| api_keys_error(ErrorKind::NotFound)));
+        // A listing that takes half of the time ends the first part between the namespaces.
+        fakes.kv.faults.then((1..parts).map(|_| KvFault::TimesOut));
+        let (mut report, _) = run_within(&fakes, 60, &repair()).await.unwrap();
+        assert_eq!(report.next_run.is_some(), parts == 2);
+        if parts == 2 {
+            (report, _) = run(&fakes, &after(&report)).await;
+        }
+        let settings = json!({"listed": 1, "rejected": 1});
+        assert_eq!(counts(&report, "settings"), settings, "{parts} parts");
+        assert_eq!(counts(&report, "query_configs"), json!({"listed": 1}), "{parts} parts");
+        assert_eq!(fakes.kv.keys().len(), 2, "{parts} parts");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_item_that_cannot_be_exported_counts_and_hides_no_item_that_can_be() {
+    let fakes = with_orphans(0);
+    fakes.table.put(index_item("i", &shop("s")));
+    fakes.table.put(index_item("b", &json!({"index_endpoint": null, "shop_id": {"S": "s"}})));
+    fakes.table.put(index_item("b-c", &json!({"index_endpoint": null})));
+    // Its key is `a-b-c` too.
+    fakes.table.put(item(&ItemRef::from(IndexRef::parse("a-b", "c").unwrap()), &json!({})));
+    let (report, _) = run(&fakes, &repair()).await;
+    let expected =
+        json!({"desired": 2, "missing": 1, "conflicting": 2, "rejected": 3, "written": 1});
+    assert_eq!(counts(&report, "settings"), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_run_is_refused_is_told_with_this_run_alone() {
+    let fakes = with_orphans(101);
+    // A listing that takes half of the time ends the part between the namespaces.
+    fakes.kv.faults.then([KvFault::TimesOut]);
+    let (first, of_first) = run_within(&fakes, 60, &repair()).await.unwrap();
+    let (second, of_second) = run(&fakes, &after(&first)).await;
+    assert_eq!([of_first, of_second].map(|stats| stats.repair_refused), [Some(101), Some(0)]);
+    assert_eq!(second.refused[Action::Delete], 101, "the report is the chain's");
+    assert!(!second.complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_api_key_comes_too_late_is_the_next_runs() {
+    let fakes = with_orphans(0);
+    // The pass gets it, and the write does not.
+    fakes.api_keys.delays.borrow_mut().insert("a".to_owned(), Duration::from_secs(12));
+    let (first, _) = run_within(&fakes, 23, &repair()).await.unwrap();
+    assert_eq!(counts(&first, "settings"), json!({"desired": 1, "missing": 1}));
+    assert!(first.stopped.is_some() && !first.complete, "{first:?}");
+    let (second, _) = run(&fakes, &after(&first)).await;
+    assert_eq!(counts(&second, "settings"), json!({"desired": 1, "missing": 1, "written": 1}));
+    assert!(second.complete, "{second:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,6 +329,22 @@ async fn one_account_leaves_out_what_is_anothers_and_fails_a_shop_id_that_cannot
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_is_compared_with_its_owners_account_whoever_asks_for_it() {
+    let fakes = Fakes::new();
+    fakes.kv.hold_entry("a-gone", &entry("gone", &json!({})));
+    fakes.table.put(item_of_b("j", &shop("a-gone")));
+    for (account, expected) in [
+        ("a", json!({"desired": 1, "listed": 1, "stale": 1})),
+        ("b", json!({"desired": 1, "missing": 1})),
+    ] {
+        let system_account_id = Some(account.to_owned());
+        let audit = Reconcile { system_account_id, ..Reconcile::default() };
+        let (report, _) = run(&fakes, &audit).await;
+        assert_eq!(counts(&report, "settings"), expected, "{account}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn which_runs_emit_metrics_and_which_write() {
     let preview = Reconcile { preview: true, ..Reconcile::default() };
     let one_account = Reconcile { system_account_id: Some("a".to_owned()), ..repair() };
@@ -247,4 +373,24 @@ async fn a_pass_that_fails_ends_the_run() {
     let expected = "the pass over the table stopped after 0 items; nothing was written";
     assert_eq!(error.to_string(), expected);
     assert_eq!(fakes.kv.keys(), ["orphan-000"]);
+}
+
+#[test]
+fn a_full_table_gives_back_what_items_and_aliases_took_with_their_keys() {
+    let long = |number: u32| format!("{number:03}{}", "l".repeat(400));
+    let config = |number| item(&query_config("i", &long(number)), &json!({}));
+    let pointer = |number| index_item("x", &json!({"read_alias": {"S": long(number)}}));
+    for (name, items) in [
+        ("query configs", (0..100).map(config).collect::<Vec<_>>()),
+        ("alias targets", (0..100).map(pointer).collect()),
+    ] {
+        let mut table = Table::new(Range::default());
+        for (key, item) in items {
+            table.add(&key, &item.attributes(), Wants::Unmade);
+        }
+        let limit = table.bytes / 2;
+        table.shrink(limit);
+        assert_eq!(table.rows.len(), 50, "{name}");
+        assert!(table.bytes <= limit, "{name}");
+    }
 }

@@ -15,11 +15,13 @@ pub use super::memory::{Keys, KvFault, kv_error};
 use crate::config::ExporterConfig;
 use crate::export::invocation::{Budget, Invocation};
 use crate::index::{IndexRef, ItemRef};
-use crate::item::{Item, ItemKey};
+use crate::item::keys::QUERY_SEPARATOR;
+use crate::item::{CLAIM_PATHS, Item, ItemKey};
 use crate::kv::limits::MAX_LIST_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, Source, StoredValue};
 use crate::ports::{
-    ApiKeyService, Clock, ErrorKind, ListPage, Service, ServiceError, TablePage, TablePart,
+    ApiKeyService, Clock, ErrorKind, ListPage, ScanColumns, Service, ServiceError, TablePage,
+    TablePart,
 };
 
 /// The clock's time, which stands still.
@@ -170,14 +172,15 @@ impl Backend for Scripted {
         Ok(keys.iter().filter_map(|key| Some((key.clone(), items.get(key)?.clone()))).collect())
     }
 
-    /// All in one page. The first segment of a scan has everything; the others take nothing from the
-    /// script.
+    /// All in one page. The first segment of a scan has everything, but for the query configs that a scan of claims
+    /// leaves out; the others take nothing from the script.
     async fn page(
         &self,
         part: TablePart<'_>,
         _after: Option<&ItemKey>,
     ) -> Result<TablePage, ServiceError> {
         let is_query = !matches!(part, TablePart::Segment { .. });
+        let claims = matches!(part, TablePart::Segment { columns: ScanColumns::Claims, .. });
         if matches!(part, TablePart::Segment { segment: 1.., .. }) {
             return Ok(TablePage::default());
         }
@@ -187,10 +190,20 @@ impl Backend for Scripted {
         let rows = items.map(|(key, item)| Row {
             key: key.clone(),
             bytes: item.bytes(),
-            item: Some(item.clone()),
+            item: (!claims || may_claim(key, item)).then(|| item.clone()),
         });
         Ok(table_page(rows, usize::MAX))
     }
+}
+
+/// Returns whether a scan of claims has an item: all but query configs without an attribute that could claim.
+fn may_claim(key: &ItemKey, item: &Item) -> bool {
+    let attributes = item.attributes();
+    let has = |path: &&str| match path.split_once('.') {
+        None => attributes.get(path).is_some(),
+        Some((map, name)) => attributes.map(map).is_some_and(|map| map.get(name).is_some()),
+    };
+    !key.sk.contains(QUERY_SEPARATOR) || CLAIM_PATHS.iter().any(has)
 }
 
 /// The API keys service: the key of every account is `k`.

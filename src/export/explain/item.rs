@@ -13,7 +13,7 @@ use crate::index::{IndexRef, ItemRef};
 use crate::item::{Item, ItemKey, claimed_keys};
 use crate::kv::StoredValue;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
-use crate::ports::Services;
+use crate::ports::{ScanColumns, Services};
 
 /// The most alias targets that are looked at, including the targets that the item gives up. One request reads
 /// them and the item's own keys: an index id, a shop id, and the shop id of the saved item.
@@ -59,7 +59,7 @@ pub async fn explain_item<S: Services>(
     let values = read(invocation, values, shop_ids).await?;
 
     let mut names = BTreeSet::new();
-    let table = look_at(invocation, &values, |seen| {
+    let table = look_at(invocation, ScanColumns::Claims, &values, |seen| {
         if seen.pk == key.pk {
             names.extend(seen.item().map(|item| item.index.name));
         }
@@ -120,11 +120,10 @@ fn asked_keys(key: &ItemKey, item: Option<&Item>) -> BTreeSet<KvKey> {
 fn with_its_keys(mut judged: Judged, item: &ItemRef) -> Judged {
     let wants = judged.wanted.get(item).map(|wanted| wanted.wants);
     let Some(wants) = wants.filter(|wants| *wants != Wants::Rejected) else { return judged };
-    for Row { claim, others, .. } in judged.table.rows.values_mut() {
-        let Some(claim) = claim else { continue };
-        if let Some(other) = others.iter_mut().find(|other| ***other == item.index) {
-            std::mem::swap(&mut claim.index, other);
-            claim.wants = wants;
+    for Row { claims, .. } in judged.table.rows.values_mut() {
+        if let Some(place) = claims.iter().position(|claim| *claim.index == item.index) {
+            claims.swap(0, place);
+            claims[0].wants = wants;
         }
     }
     judged

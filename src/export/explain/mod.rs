@@ -7,6 +7,7 @@
 //! | a key whose value names an index | the key; the index's other keys; the shop id that only a value names | the same |
 //! | any other key | the same | a pass to find the index, then the same |
 //! | a query config's key | the key | its item, or else its index's; a pass |
+//! | one whose value does not name its item | the key | a pass over all items to find it, then the same |
 //! | an item that is tried | its keys and its targets; the shop ids that only values name | as when it is saved |
 //! | an account | the keys of a part of its indexes, three requests | a pass to find them, then as an index |
 
@@ -136,18 +137,20 @@ async fn explain_key<S: Services>(
     let values = read(invocation, Values::new(), [key.clone()]).await?;
     let stored = values[&key].as_ref();
     let is_held = stored.is_some();
-    let index = stored.and_then(named_by);
     let item = match is_config {
         true => stored.and_then(StoredValue::query_config).filter(|item| item.kv_key() == name),
-        false => index.clone().map(ItemRef::from),
+        false => stored.and_then(StoredValue::settings).map(|settings| settings.index.into()),
     };
     if let Some(item) = item {
         return explain_item(invocation, request, &item.key(), values).await;
     }
+    let index = stored.and_then(named_by);
     if is_config && !is_held {
         return Err(Failure::Unknown(String::new()));
     }
-    let table = look_at(invocation, &values, |_| true).await?;
+    // Only a pass over all items knows the query config that asks for a key.
+    let columns = if is_config { ScanColumns::All } else { ScanColumns::Claims };
+    let table = look_at(invocation, columns, &values, |_| true).await?;
     if let Some(claim) = table.claim_of(&key) {
         return explain_item(invocation, request, &claim.item().key(), values).await;
     }
@@ -193,7 +196,7 @@ async fn explain_account<S: Services>(
     }
     let keys = found.values().flatten().cloned();
     let values = read(invocation, Values::new(), keys).await?;
-    let table = look_at(invocation, &values, |_| true).await?;
+    let table = look_at(invocation, ScanColumns::Claims, &values, |_| true).await?;
     let indexes: Vec<IndexRef> = found.keys().cloned().collect();
     let judged = judge_keys(invocation, values, table, None, &indexes).await?;
     let reports = found.iter().map(|(index, keys)| {

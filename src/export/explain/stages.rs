@@ -9,13 +9,13 @@ use crate::export::bulk;
 use crate::export::error::ExportError;
 use crate::export::exportable::Exportable;
 use crate::export::invocation::Invocation;
-use crate::export::judge::{Claim, Held, KvKey, Range, Table, Wants};
+use crate::export::judge::{Claim, Held, KvKey, Range, Row, Table, Wants};
 use crate::export::remove::look;
 use crate::export::table::read_items;
 use crate::index::{IndexRef, ItemRef};
 use crate::item::{AliasTarget, Item, ItemKey, Rejection, alias_targets};
 use crate::kv::{Digest, Namespace, StoredValue, check_key};
-use crate::ports::Services;
+use crate::ports::{ScanColumns, Services};
 
 /// What KV holds under the keys that were read. A name that KV can't hold counts as read.
 pub type Values = BTreeMap<KvKey, Option<StoredValue>>;
@@ -52,6 +52,7 @@ pub async fn read<S: Services>(
 /// Makes a pass for the keys that were read, over the items that count.
 pub async fn look_at<S: Services>(
     invocation: &Invocation<'_, S>,
+    columns: ScanColumns,
     values: &Values,
     counts: impl FnMut(&ItemKey) -> bool,
 ) -> Result<Table, ExportError> {
@@ -60,7 +61,7 @@ pub async fn look_at<S: Services>(
         let held = Held::read(stored.as_ref(), &invocation.config.environment);
         table.hold(key.clone(), held);
     }
-    Ok(look(invocation, table, counts).await?)
+    Ok(look(invocation, columns, table, counts).await?)
 }
 
 /// The keys that were read, with what the table says of them.
@@ -95,7 +96,7 @@ pub async fn judge_keys<S: Services>(
     if let Some((key, item)) = known {
         table.add(key, &item.attributes(), Wants::Unmade);
     }
-    let claims = table.rows.values().filter_map(|row| row.claim.as_ref());
+    let claims = table.rows.values().filter_map(Row::claim);
     let asked = claims.map(Claim::item).chain(indexes.iter().cloned().map(ItemRef::from));
     let mut unread: BTreeSet<ItemKey> = asked.map(|item| item.key()).collect();
     unread.retain(|key| known.is_none_or(|(known, _)| key != known));
@@ -107,7 +108,7 @@ pub async fn judge_keys<S: Services>(
             table.resolve_owner(&item.index, Some(Wants::Rejected));
         }
     }
-    for claim in table.rows.values_mut().filter_map(|row| row.claim.as_mut()) {
+    for claim in table.rows.values_mut().filter_map(|row| row.claims.first_mut()) {
         if let Some(wanted) = wanted.get(&claim.item()) {
             claim.wants = wanted.wants;
         }

@@ -8,13 +8,13 @@ use tracing::error;
 
 use super::part::Part;
 use super::progress::Progress;
-use super::report::{Action, Actions, Class, Findings, log_refused};
+use super::report::{Action, Class, Findings};
 use super::{Reconcile, ReconcileError};
 use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
 use crate::export::error::ExportError;
 use crate::export::invocation::Invocation;
-use crate::export::judge::{KvKey, Verdict};
+use crate::export::judge::{Held, KvKey, Verdict};
 use crate::export::remove::{Removal, remove_keys, remove_query_configs};
 use crate::export::write::{Fate, WriteItem, write_items};
 use crate::index::ItemRef;
@@ -83,7 +83,7 @@ impl<S: Services> Repair<'_, '_, S> {
         let rewrites = stale.by_ref().take(self.allowed(namespace, Action::Rewrite));
         let mut writes: BTreeMap<ItemRef, BTreeSet<String>> = BTreeMap::new();
         for (key, row) in part.keys(namespace, Verdict::Missing).chain(rewrites) {
-            if let Some(claim) = &row.claim {
+            if let Some(claim) = row.claim() {
                 writes.entry(claim.item()).or_default().insert(key.name.clone());
             }
         }
@@ -125,16 +125,19 @@ impl<S: Services> Repair<'_, '_, S> {
         left_behind: BTreeMap<String, ItemRef>,
     ) {
         let (part, keys) = (self.part, left_behind.len() as u64);
-        if !self.progress.ask_brake(namespace, Action::Delete, keys, part, self.request) {
-            let refused = Actions::from_array([keys, 0]);
-            return log_refused(self.request, part.table.has_indexes, refused);
-        }
-        match namespace {
-            Namespace::Settings => self.remove_settings(left_behind.into_keys().collect()).await,
-            Namespace::QueryConfigs => {
-                self.remove_items(left_behind.into_values().map(|item| (item, None))).await;
+        let of_orphans = self.progress.tallies[namespace].allowed[Action::Delete];
+        if self.progress.ask_brake(namespace, Action::Delete, keys, part, self.request) {
+            match namespace {
+                Namespace::Settings => {
+                    self.remove_settings(left_behind.into_keys().collect()).await;
+                }
+                Namespace::QueryConfigs => {
+                    self.remove_items(left_behind.into_values().map(|item| (item, None))).await;
+                }
             }
         }
+        // What is let through of these keys is not let through of orphans.
+        self.progress.tallies[namespace].allowed[Action::Delete] = of_orphans;
     }
 
     /// Removes as many orphans as are allowed.
@@ -171,6 +174,8 @@ impl<S: Services> Repair<'_, '_, S> {
     }
 
     async fn remove_settings(&mut self, keys: BTreeSet<String>) {
+        // A key that an item asks for meanwhile is written.
+        self.api_keys.forget_answers();
         for (key, removal) in remove_keys(self.invocation, keys, self.api_keys, None).await {
             self.note(Namespace::Settings, &key, removal);
         }
@@ -179,11 +184,15 @@ impl<S: Services> Repair<'_, '_, S> {
     /// Removes the query configs to which the values under these keys refer.
     async fn remove_named_items(&mut self, keys: BTreeSet<String>) {
         let (invocation, mut items) = (self.invocation, BTreeMap::new());
-        let namespace = Namespace::QueryConfigs;
+        let (namespace, environment) = (Namespace::QueryConfigs, &invocation.config.environment);
         bulk::read(invocation, namespace, invocation.budget, keys, |key, stored| {
             let outcome = match stored {
                 Err(error) => Removal::Failed(ExportError::kv(&key, error)),
                 Ok(None) => Removal::Stays,
+                // Another environment has written it since it was listed.
+                Ok(Some(stored)) if Held::read(Some(&stored), environment).owner().is_none() => {
+                    Removal::Stays
+                }
                 Ok(Some(stored)) => match stored.query_config() {
                     Some(item) if item.kv_key() == key => {
                         items.insert(item, stored.metadata());

@@ -85,7 +85,6 @@ pub async fn reconcile<S: Services>(
         progress.resume(&part);
     } else {
         progress.begin(&part, request);
-        log_refused(request, part.table.has_indexes, progress.refused);
     }
     let failed = if request.apply && !config.dry_run {
         carry_out(invocation, request, &part, &mut api_keys, &mut progress).await?
@@ -95,6 +94,9 @@ pub async fn reconcile<S: Services>(
     let is_finished = failed.is_some();
     progress.findings.add(&failed.unwrap_or_default());
     log_findings(&progress.findings, &api_keys);
+    let refused =
+        Actions::from_fn(|action| progress.refused[action] - request.progress.refused[action]);
+    log_refused(request, part.table.has_indexes, refused);
     let stopped = match part.end() {
         _ if !is_finished => Some("the time was up before all of this part was repaired"),
         Some(end) => {
@@ -116,6 +118,6 @@ pub async fn reconcile<S: Services>(
         refused: progress.refused,
         dry_run: config.dry_run,
     };
-    count_findings(invocation, request, &report);
+    count_findings(invocation, request, &report, refused);
     Ok(report)
 }

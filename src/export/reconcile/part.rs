@@ -15,7 +15,7 @@ use crate::export::exportable::Exportable;
 use crate::export::invocation::Invocation;
 use crate::export::judge::{Held, KvKey, Range, Row, Table, Verdict, Wants};
 use crate::export::table::{pass, read_page};
-use crate::index::ItemRef;
+use crate::index::{IndexRef, ItemRef};
 use crate::item::keys::query_config_key_prefix;
 use crate::item::{Item, ItemKey, Rejection, claimed_keys};
 use crate::kv::{Digest, Namespace};
@@ -35,8 +35,8 @@ pub struct Part {
     pages: BTreeMap<KvKey, Option<String>>,
     /// Keys that could not be read.
     unreadable: BTreeSet<String>,
-    /// The keys of the items that can't be exported.
-    rejected: BTreeSet<KvKey>,
+    /// The items that can't be exported, with their keys.
+    rejected: BTreeSet<(KvKey, IndexRef)>,
 }
 
 impl Part {
@@ -179,8 +179,7 @@ impl Part {
             });
             let decode = |(key, item): &(ItemKey, Item)| {
                 let decoded = Exportable::decode(&key.item()?, item, invocation.config);
-                let is_needed =
-                    decoded.as_ref().map_or(true, |it| self.compares(&it.item, &it.keys));
+                let is_needed = decoded.as_ref().map_or(true, |it| self.needs(it));
                 is_needed.then(|| decoded.map_err(NotExportable::from))
             };
             let decoded: Vec<_> = page.iter().map(decode).collect();
@@ -200,9 +199,16 @@ impl Part {
                 self.table.add(key, &item.attributes(), wants);
             }
             self.table.shrink(MAX_BYTES);
-            self.rejected.retain(|key| self.table.covers(key));
+            self.rejected.retain(|(key, _)| self.table.covers(key));
         });
         passed.await.map_err(|error| ReconcileError::PassStopped { items, error })
+    }
+
+    /// Returns whether a verdict of this run depends on an item: on its value, or on whether it can be exported, because
+    /// the keys of its index stay while it can't.
+    fn needs(&self, Exportable { item, keys, .. }: &Exportable) -> bool {
+        let is_owner = item.query.is_none() && self.table.is_owner(&item.index);
+        self.compares(item, keys) || is_owner && self.table.range.is_of(&item.index.account)
     }
 
     /// Returns whether this run compares any of an item's keys.
@@ -230,19 +236,20 @@ impl Part {
                 "an item can't be exported: what KV holds of it stays"
             );
         }
-        self.table.bytes += key.name.len();
-        self.rejected.insert(key);
+        self.table.bytes += 2 * key.name.len();
+        self.rejected.insert((key, item.index));
     }
 
     /// Returns the keys that are compared, with their verdicts. A key that could not be read has failed.
     fn verdicts(&self) -> impl Iterator<Item = (&KvKey, &Row, Verdict)> {
         let rows = self.table.rows.iter().filter(|(_, row)| {
-            // Keys whose owner is another account's are left out, and so are those that its items have, and those
-            // that nobody has.
-            let claimant = row.claim.as_ref().map(|claim| &claim.index);
-            let mut indexes = row.held.owner().into_iter().chain(claimant);
-            (row.held != Held::Nothing || claimant.is_some())
-                && indexes.all(|index| self.table.range.is_of(&index.account))
+            // Keys whose owner is another account's are left out, and so are those that KV lacks and its items have,
+            // and those that nobody has.
+            let claimant = row.claim().map(|claim| &claim.index);
+            match row.held.owner().or(claimant) {
+                Some(index) => self.table.range.is_of(&index.account),
+                None => row.held != Held::Nothing,
+            }
         });
         rows.map(|(key, row)| {
             let is_read = !self.unreadable.contains(&key.name);
@@ -275,18 +282,17 @@ impl Part {
     pub fn compare(&self) -> (Findings, EnumMap<Namespace, u64>) {
         let mut findings = Findings::default();
         let mut ours = EnumMap::default();
-        for key in &self.rejected {
+        for (key, _) in &self.rejected {
             findings.note(key.namespace, Class::Rejected, &key.name);
         }
         for (key, row, verdict) in self.verdicts() {
             let (namespace, name) = (key.namespace, &key.name);
             let counts = &mut findings.counts[namespace];
             counts[Class::Listed] += u64::from(row.held != Held::Nothing);
-            let claim = row.claim.as_ref();
-            let is_desired = claim.is_some_and(|claim| claim.wants != Wants::Rejected);
+            let is_desired = row.claims.iter().any(|claim| claim.wants != Wants::Rejected);
             counts[Class::Desired] += u64::from(is_desired);
             ours[namespace] += u64::from(row.held.owner().is_some());
-            if !row.others.is_empty() && verdict != Verdict::Conflicting {
+            if row.claims.len() > 1 && verdict != Verdict::Conflicting {
                 findings.note(namespace, Class::Conflicting, name);
             }
             let class = match verdict {

@@ -168,12 +168,13 @@ pub fn log_refused(request: &Reconcile, table_has_indexes: bool, refused: Action
     error!(message, delete, rewrite);
 }
 
-/// Counts what was found, with the last run of a chain over all accounts. What was refused and rewritten counts
-/// with each run, because people have to hear of that at once.
+/// Counts what was found, with the last run of a chain over all accounts. What a run was refused and has rewritten
+/// counts with this run, because people have to hear of that at once.
 pub fn count_findings<S: Services>(
     invocation: &Invocation<'_, S>,
     request: &Reconcile,
-    Report { findings, refused, stopped, dry_run, .. }: &Report,
+    Report { findings, stopped, dry_run, .. }: &Report,
+    refused: Actions,
 ) {
     let is_of_fleet = request.system_account_id.is_none() && !request.preview && !dry_run;
     let is_metric = is_of_fleet && stopped.is_none();

@@ -1,6 +1,7 @@
 //! What is said of an index, a key or an account.
 
 use ecom_settings_exporter::item::keys::is_query_config_key;
+use ecom_settings_exporter::kv::StoredValue;
 use ecom_settings_exporter::ports::ErrorKind;
 
 use super::*;
@@ -78,6 +79,20 @@ async fn what_is_said_of_an_index_or_a_key() {
         let without_api_key = world(std::slice::from_ref(&i), held);
         without_api_key.api_keys.faults.then([api_keys_error(ErrorKind::NotFound)]);
         assert_eq!(said(&ask(&without_api_key, &key(name)).await), expected);
+    }
+    let unnamed = |owner: &str| entry(owner, &json!({}));
+    let bare = StoredValue { metadata: None, ..unnamed("i") };
+    let config = "q stale index_name normalized_query system_account_id x";
+    let settings =
+        "s stale index_name index_url marqo_api_key shop_id system_account_id; a-new missing";
+    for (name, stored, item, expected) in [
+        (&*q, unnamed("i"), save_config(&json!({"x": {"N": "1"}})), config),
+        (&q, bare, save_config(&json!({"x": {"N": "1"}})), config),
+        ("s", unnamed("old"), save("new", shop("s")), settings),
+    ] {
+        let fakes = world(&[item], None);
+        fakes.kv.hold_entry(name, &stored);
+        assert_eq!(said(&ask(&fakes, &key(name)).await), expected, "{stored:?}");
     }
     let mut fakes = world(&[i, save("j", shop("s"))], own);
     let report = ask(&fakes, &key("s")).await.unwrap();
