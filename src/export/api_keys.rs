@@ -500,12 +500,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_than_800_requests_are_under_way_and_100_to_one_cell() {
         let names: Vec<String> = (0..150).map(|number| format!("n{number}")).collect();
-        for (cells, accounts, at_once) in
-            [(1, 150, 100), (8, 101, 800), (30, 100, 780), (150, 9, 800)]
-        {
+        for (cells, accounts, at_once) in [(1, 150, 100), (30, 100, 780), (150, 9, 800)] {
             let of_cell = |cell| names[..accounts].iter().map(move |it| (cell, it.as_str()));
-            let owners: Vec<_> =
-                names[..cells].iter().flat_map(|it| of_cell(it.as_str())).collect();
+            let owners: Vec<_> = names[..cells].iter().flat_map(|it| of_cell(&**it)).collect();
             let (hanging, fakes) = (Fakes::new(), Fakes::new());
             names.iter().for_each(|account| delay(&hanging, account, TIME_LEFT));
             ask(&hanging, &mut ApiKeys::new(Fallback::Kv, SECOND), &owners).await;

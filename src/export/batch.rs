@@ -260,7 +260,7 @@ async fn remove_settings<S: Services>(
         keys.push((key, item));
     }
     let mut waiting: BTreeMap<String, BTreeSet<&ItemRef>> = BTreeMap::new();
-    // What could not be written for its item is not another's either.
+    // A key still belongs to its item where the write failed.
     for (key, item) in keys.into_iter().filter(|(key, _)| !written.winners.contains_key(key)) {
         waiting.entry(key).or_default().insert(item);
     }
@@ -577,8 +577,7 @@ mod tests {
             fakes.0.config.removals_up_to = up_to;
             ["a-i", "s"].iter().for_each(|key| fakes.kv.hold_entry(key, &entry("i", &held())));
             fakes.kv.faults.then(read);
-            fakes.kv.faults.then_nothing(1);
-            fakes.kv.faults.then(then);
+            fakes.kv.faults.then_after(1, then);
             let (outcomes, _) = export(&fakes, vec![removed()]).await;
             assert_eq!(outcomes, [expected], "{name}");
         }

@@ -36,7 +36,7 @@ impl ExportError {
         Self::Kv { key: key.to_owned(), error }
     }
 
-    /// Returns whether this item or key alone is at fault, or the cell of its account. An old record that fails
+    /// Returns whether the fault lies with this item, its key, or its account's cell. An old record that fails
     /// for that must not hold up its shard.
     pub fn is_own_fault(&self) -> bool {
         match self {

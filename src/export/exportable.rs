@@ -51,7 +51,7 @@ impl Exportable {
         Ok(Self { item: item.clone(), keys, content })
     }
 
-    /// Returns the item with the account whose API key its value had before. It may have moved to another cell since.
+    /// Makes the item keep the API key that it was written with, even if it has moved to another cell.
     pub fn with_owner(mut self, had: Option<&ApiKeyOwner>) -> Self {
         if let (Content::Settings(_, owner), Some(had)) = (&mut self.content, had) {
             owner.clone_from(had);

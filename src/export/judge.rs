@@ -254,7 +254,7 @@ impl Table {
         self.row(key).held = held;
     }
 
-    /// Returns an owner's one allocation, which serves all of its keys, for any `Rc` of this index.
+    /// Returns the `Rc` that the keys of an owner share, or `index` itself if it owns none.
     fn share(&self, index: &Rc<IndexRef>) -> Rc<IndexRef> {
         Rc::clone(self.owners.get_key_value(index).map_or(index, |(owner, _)| owner))
     }
@@ -325,7 +325,7 @@ impl Table {
         self.owners.contains_key(index)
     }
 
-    /// Says what the item of an index wants, if there is one, and if the index owns a key.
+    /// Notes what the item of an owner wants; `None` if it has no item. Ignores an index that owns no key.
     pub fn resolve_owner(&mut self, index: &IndexRef, item: Option<Wants>) {
         if let Some(owner) = self.owners.get_mut(index) {
             *owner = item;

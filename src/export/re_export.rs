@@ -269,16 +269,14 @@ mod tests {
             let before = entry("i", &json!({"old": 1}));
             configs.iter().for_each(|config| fakes.kv.hold_entry(&config.kv_key(), &before));
             // The settings' two reads, the query, the first read of the query configs.
-            fakes.table.changes.then_nothing(4);
-            fakes.table.changes.then([TableChange::Remove(configs[2].key())]);
+            fakes.table.changes.then_after(4, [TableChange::Remove(configs[2].key())]);
             fakes.table.changes.then(back.map(TableChange::Put));
             let counts = re_export_i(&fakes).await.unwrap().query_configs;
             assert_eq!(counts, QueryConfigCounts { exported, rejected }, "{name}");
             let held = configs.each_ref().map(|it| fakes.kv.keys().contains(&it.kv_key()));
             assert_eq!(held, [true, true, is_held], "{name}");
 
-            fakes.table.changes.then_nothing(2);
-            fakes.table.changes.then([TableChange::Fails]);
+            fakes.table.changes.then_after(2, [TableChange::Fails]);
             assert_eq!(word(&re_export_i(&fakes).await), "settings table: Query: down, true");
         }
     }

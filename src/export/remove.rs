@@ -650,10 +650,8 @@ mod tests {
         ] {
             let fakes = with_key();
             let before = fakes.kv.held.borrow().clone();
-            fakes.table.changes.then_nothing(1);
-            fakes.table.changes.then(passes);
-            fakes.kv.faults.then_nothing(1);
-            fakes.kv.faults.then(faults);
+            fakes.table.changes.then_after(1, passes);
+            fakes.kv.faults.then_after(1, faults);
             let (words, stats) = remove(&fakes, &["s"]).await;
             assert_eq!(words["s"], expected, "{name}");
             assert_eq!(fakes.kv.keys(), keys, "{name}");

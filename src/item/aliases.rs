@@ -357,8 +357,7 @@ mod tests {
         let write_aliases = |list| json!({"add_docs_config": {"M": {"index_write_aliases": list}}});
         let write_alias = |entry| write_aliases(json!({"L": [entry]}));
         let targets =
-            |list| block("doc_writes", json!({"enabled": {"BOOL": true}, "targets": list}));
-        // In the place of a list.
+            |list| block("doc_reads", json!({"enabled": {"BOOL": true}, "targets": list}));
         let (set, text) = (json!({"SS": ["a", "b"]}), json!({"S": "a"}));
         let doubtful = json!({"enabled": {"S": "false"}, "index_id": {"S": "n"}});
         let off = target("enabled", json!({"BOOL": false}));

@@ -44,6 +44,12 @@ impl<T> Script<T> {
         self.0.borrow_mut().extend((0..calls).map(|_| None));
     }
 
+    /// Adds calls to which nothing happens, and entries for those after them.
+    pub fn then_after(&self, calls: usize, entries: impl IntoIterator<Item = T>) {
+        self.then_nothing(calls);
+        self.then(entries);
+    }
+
     fn next(&self) -> Option<T> {
         self.0.borrow_mut().pop_front().flatten()
     }

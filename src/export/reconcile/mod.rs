@@ -94,9 +94,7 @@ pub async fn reconcile<S: Services>(
     let is_finished = failed.is_some();
     progress.findings.add(&failed.unwrap_or_default());
     log_findings(&progress.findings, &api_keys);
-    let refused =
-        Actions::from_fn(|action| progress.refused[action] - request.progress.refused[action]);
-    log_refused(request, part.table.has_indexes, refused);
+    log_refused(request, part.table.has_indexes, progress.refused_now);
     let stopped = match part.end() {
         _ if !is_finished => Some("the time was up before all of this part was repaired"),
         Some(end) => {
@@ -118,6 +116,6 @@ pub async fn reconcile<S: Services>(
         refused: progress.refused,
         dry_run: config.dry_run,
     };
-    count_findings(invocation, request, &report, refused);
+    count_findings(invocation, request, &report, progress.refused_now);
     Ok(report)
 }

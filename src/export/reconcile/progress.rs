@@ -39,6 +39,9 @@ pub struct Progress {
     pub findings: Findings,
     /// What the brakes have not let through.
     pub refused: Actions,
+    /// What they have not let through in this run.
+    #[serde(skip)]
+    pub refused_now: Actions,
     /// Whether something was left to the next chain.
     pub left_out: bool,
 }
@@ -112,6 +115,7 @@ impl Progress {
             tally.allowed[action] += keys;
         } else {
             self.refused[action] += keys;
+            self.refused_now[action] += keys;
         }
         lets_through
     }
