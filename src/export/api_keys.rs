@@ -52,6 +52,7 @@ const REQUESTS_PER_CELL: usize = 100;
 
 /// Cells that are asked at the same time.
 const CELLS: usize = 100;
+const _: () = assert!(CELLS <= REQUESTS && REQUESTS < 1_024);
 
 /// A reconcile stops asking a cell after this number of accounts in a row for which it gave no answer.
 const SILENT_ACCOUNTS: usize = 3;
