@@ -62,53 +62,32 @@ pub enum Outcome {
 /// The item of a record, unless the record does not even say which item it is about, and what became of it.
 pub type RecordOutcome = (Option<ItemRef>, Outcome);
 
-/// An item of the batch, with what all of its records tell.
-struct BatchItem {
-    /// The position of its last record, which decides.
-    position: usize,
-    /// When the table took the change of that record.
-    created_at: Option<SystemTime>,
-    /// The change of that record, and the shop ids of all.
-    last: RecordedChange,
-}
-
-impl BatchItem {
-    fn write(&self) -> WriteItem {
-        let image = match &self.last.change {
-            Change::Upsert(image) => Some(image.clone()),
-            Change::Remove | Change::Malformed(_) => None,
-        };
-        let changed_at = self.created_at.map(|at| format_rfc3339_seconds(at).to_string());
-        WriteItem { image, changed_at, ..WriteItem::new(self.last.item.clone()) }
-    }
-
-    /// Returns how long before `time` the table took the change.
-    fn age(&self, time: SystemTime) -> Option<Duration> {
-        self.created_at.map(|at| time.duration_since(at).unwrap_or_default())
-    }
-}
-
 /// Groups records by item. Returns the outcome of each record, where nothing is decided about those that have an
-/// item, and the items in the order of their last records.
-fn group(records: Vec<StreamRecord>) -> (Vec<RecordOutcome>, Vec<BatchItem>) {
-    let mut items: BTreeMap<ItemRef, BatchItem> = BTreeMap::new();
-    let mut group = |(position, StreamRecord { created_at, change, .. })| match change {
+/// item, and the last change of each item, in their order, with what all records tell of its former shop ids.
+fn group(records: Vec<StreamRecord>) -> (Vec<RecordOutcome>, Vec<RecordedChange>) {
+    let mut items: BTreeMap<ItemRef, (usize, RecordedChange)> = BTreeMap::new();
+    let mut group = |(position, record): (usize, StreamRecord)| match record.change {
         Ok(None) => (None, Outcome::Skipped),
         Err(rejection) => (None, Outcome::Rejected(rejection)),
         Ok(Some(mut last)) => {
             let item = last.item.clone();
-            if let Some(BatchItem { last: earlier, .. }) = items.remove(&item) {
+            if let Some((_, earlier)) = items.remove(&item) {
                 last.shop_ids.extend(earlier.shop_ids);
                 last.has_old_image |= earlier.has_old_image;
             }
-            items.insert(item.clone(), BatchItem { position, created_at, last });
+            items.insert(item.clone(), (position, last));
             (Some(item), Outcome::Failed(ExportError::Undecided))
         }
     };
     let outcomes = records.into_iter().enumerate().map(&mut group).collect();
-    let mut items: Vec<BatchItem> = items.into_values().collect();
-    items.sort_by_key(|item| item.position);
-    (outcomes, items)
+    let mut changes = Vec::from_iter(items.into_values());
+    changes.sort_by_key(|(position, _)| *position);
+    (outcomes, changes.into_iter().map(|(_, last)| last).collect())
+}
+
+/// Returns how long before `time` the table took a change.
+fn age(change: &RecordedChange, time: SystemTime) -> Option<Duration> {
+    change.created_at.map(|at| time.duration_since(at).unwrap_or_default())
 }
 
 /// Exports a batch. Returns what became of each record, in batch order.
@@ -117,19 +96,19 @@ pub async fn export_batch<S: Services>(
     records: Vec<StreamRecord>,
     flood: &Flood,
 ) -> Vec<RecordOutcome> {
-    let (mut of_records, items) = group(records);
+    let (mut of_records, changes) = group(records);
     let (settings, query_configs): (Vec<_>, Vec<_>) =
-        items.into_iter().partition(|item| item.last.item.query.is_none());
+        changes.into_iter().partition(|change| change.item.query.is_none());
     let (mut outcomes, of_query_configs) = tokio::join!(
         export_items(invocation, Namespace::Settings, &settings, flood),
         export_items(invocation, Namespace::QueryConfigs, &query_configs, flood),
     );
     outcomes.extend(of_query_configs);
-    for item in settings.iter().chain(&query_configs) {
-        if let Some(outcome) = outcomes.get_mut(&item.last.item)
+    for change in settings.iter().chain(&query_configs) {
+        if let Some(outcome) = outcomes.get_mut(&change.item)
             && let Outcome::Failed(error) = outcome
             && error.is_own_fault()
-            && item.age(invocation.began).is_some_and(|age| age > OLD_AFTER)
+            && age(change, invocation.began).is_some_and(|age| age > OLD_AFTER)
         {
             *outcome = Outcome::Parked(error.clone());
         }
@@ -150,17 +129,16 @@ type Outcomes = BTreeMap<ItemRef, Outcome>;
 async fn export_items<S: Services>(
     invocation: &Invocation<'_, S>,
     namespace: Namespace,
-    items: &[BatchItem],
+    changes: &[RecordedChange],
     flood: &Flood,
 ) -> Outcomes {
     let mut api_keys = ApiKeys::new(Fallback::Kv, invocation.budget.api_keys);
-    let writes = items.iter().map(BatchItem::write).collect();
+    let writes = changes.iter().map(write_item).collect();
     let written = write_items(invocation, namespace, writes, &mut api_keys).await;
     let of_write = |last: &RecordedChange| (last.item.clone(), outcome_of_write(last, &written));
-    let mut outcomes: Outcomes = items.iter().map(|item| of_write(&item.last)).collect();
-    let exported = items.iter().map(|item| &item.last);
-    let exported: Vec<&RecordedChange> =
-        exported.filter(|last| outcomes[&last.item] == Outcome::Exported).collect();
+    let mut outcomes: Outcomes = changes.iter().map(of_write).collect();
+    let exported = changes.iter().filter(|last| outcomes[&last.item] == Outcome::Exported);
+    let exported = Vec::from_iter(exported);
     let removals = match namespace {
         Namespace::Settings => {
             remove_settings(invocation, &exported, &written, flood, &mut api_keys).await
@@ -192,13 +170,22 @@ async fn export_items<S: Services>(
     report_held(&outcomes, invocation.config.removals_up_to);
     // From each change in the table, which its record tells to the second, to the end of its export.
     let end = invocation.services.now();
-    let exported = items.iter().filter(|item| outcomes[&item.last.item] == Outcome::Exported);
-    let lags = at_most_100(exported.filter_map(|item| item.age(end)));
+    let exported = changes.iter().filter(|last| outcomes[&last.item] == Outcome::Exported);
+    let lags = at_most_100(exported.filter_map(|last| age(last, end)));
     invocation.count(|stats| match namespace {
         Namespace::Settings => stats.settings_lag_ms = lags,
         Namespace::QueryConfigs => stats.query_config_lag_ms = lags,
     });
     outcomes
+}
+
+fn write_item(RecordedChange { item, change, created_at, .. }: &RecordedChange) -> WriteItem {
+    let image = match change {
+        Change::Upsert(image) => Some(image.clone()),
+        Change::Remove | Change::Malformed(_) => None,
+    };
+    let changed_at = created_at.map(|at| format_rfc3339_seconds(at).to_string());
+    WriteItem { image, changed_at, ..WriteItem::new(item.clone()) }
 }
 
 /// Returns what the write made of an item. Where that is exported, keys may be left to remove.

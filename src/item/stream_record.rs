@@ -21,8 +21,6 @@ pub struct StreamRecord {
     pub event_source: Option<String>,
     /// `eventSourceARN`: the stream, and with it the table.
     pub source_arn: Option<String>,
-    /// When the table took the change, to the second.
-    pub created_at: Option<SystemTime>,
     /// `None` where the item isn't ours, an error where the item is not known.
     pub change: Result<Option<RecordedChange>, Rejection>,
 }
@@ -31,6 +29,8 @@ pub struct StreamRecord {
 pub struct RecordedChange {
     pub item: ItemRef,
     pub change: Change,
+    /// When the table took it, to the second.
+    pub created_at: Option<SystemTime>,
     /// Every shop id that the record's images name, as far as it can be read; none of a query config.
     pub shop_ids: BTreeSet<String>,
     /// Whether the record says what the item was before.
@@ -50,13 +50,10 @@ impl StreamRecord {
     pub fn read(json: &RawValue) -> Self {
         let record: Fields<'_> = serde_json::from_str(json.get()).unwrap_or_default();
         let change: Fields<'_> = record.get("dynamodb").unwrap_or_default();
-        let seconds: Option<f64> = change.get("ApproximateCreationDateTime");
-        let seconds = seconds.filter(|seconds| (0.0..=LATEST_SECONDS).contains(seconds));
         Self {
             sequence_number: change.get("SequenceNumber"),
             event_source: record.get("eventSource"),
             source_arn: record.get("eventSourceARN"),
-            created_at: seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs_f64(seconds)),
             change: recorded_change(&record, &change),
         }
     }
@@ -72,6 +69,8 @@ fn recorded_change(
     let key: ItemKey = key.ok_or_else(|| Rejection::new("dynamodb.Keys", reason))?;
     let Some(item) = key.item() else { return Ok(None) };
     let event_name: Option<String> = record.get("eventName");
+    let seconds: Option<f64> = change.get("ApproximateCreationDateTime");
+    let seconds = seconds.filter(|seconds| (0.0..=LATEST_SECONDS).contains(seconds));
     let [old, new] = ["OldImage", "NewImage"].map(|name| change.get(name).and_then(Item::image));
     let images = [&old, &new].into_iter().flatten().map(Item::attributes);
     let shop_ids = images.filter_map(|image| image.text("shop_id").map(str::to_owned));
@@ -87,6 +86,7 @@ fn recorded_change(
             )),
             _ => Change::Malformed(Rejection::new("eventName", "must be INSERT, MODIFY or REMOVE")),
         },
+        created_at: seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs_f64(seconds)),
         has_old_image: old.is_some(),
     }))
 }
@@ -183,8 +183,8 @@ mod tests {
             let field = format!(r#","ApproximateCreationDateTime":{json}"#);
             let record = record("INDEX#main", REMOVE, &field);
             let expected = expected.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
-            assert_eq!(record.created_at, expected, "{json}");
-            assert_eq!(record.change.unwrap().unwrap().change, Change::Remove, "{json}");
+            let read = record.change.unwrap().unwrap();
+            assert_eq!((read.created_at, read.change), (expected, Change::Remove), "{json}");
         }
         for (json, expected) in [(r#""x""#, Some("x")), ("7", None), ("null", None)] {
             let read = read(&format!(

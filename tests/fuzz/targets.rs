@@ -132,10 +132,7 @@ fn payload(input: &str, seen: &mut Seen) {
 }
 
 fn record(record: StreamRecord, input_bytes: usize, seen: &mut Seen) {
-    // Where no clock can be, a time is not told.
-    let latest = UNIX_EPOCH + Duration::from_secs(100_000_000_000);
-    assert!(record.created_at.is_none_or(|at| (UNIX_EPOCH..=latest).contains(&at)));
-    let RecordedChange { item, change, .. } = match record.change {
+    let RecordedChange { item, change, created_at, .. } = match record.change {
         Ok(None) => return seen.add("skipped"),
         Err(rejection) => {
             seen.add("unknown");
@@ -143,6 +140,9 @@ fn record(record: StreamRecord, input_bytes: usize, seen: &mut Seen) {
         }
         Ok(Some(change)) => change,
     };
+    // Where no clock can be, a time is not told.
+    let latest = UNIX_EPOCH + Duration::from_secs(100_000_000_000);
+    assert!(created_at.is_none_or(|at| (UNIX_EPOCH..=latest).contains(&at)));
     match change {
         Change::Malformed(rejection) => rejected(&rejection, input_bytes, seen),
         Change::Remove => seen.add("removals"),

@@ -31,10 +31,10 @@ async fn carry(fakes: &Fakes, Tried { key, item }: &Tried) -> BTreeSet<String> {
         sequence_number: Some("1".to_owned()),
         event_source: None,
         source_arn: None,
-        created_at: None,
         change: Ok(Some(RecordedChange {
             item: item_ref,
             change: item.clone().map_or(Change::Remove, Change::Upsert),
+            created_at: None,
             shop_ids: shop_ids.collect(),
             has_old_image: !old.is_empty(),
         })),
