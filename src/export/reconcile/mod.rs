@@ -45,25 +45,12 @@ pub struct Reconcile {
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReconcileError {
-    #[error("the pass over the table stopped after {items} items; nothing was written")]
-    PassStopped {
-        items: usize,
-        #[source]
-        error: ServiceError,
-    },
-    #[error("the account's items can't be read; nothing was written")]
-    AccountUnread(#[from] ServiceError),
-    #[error("the listing of {namespace:?} stopped after {keys} keys; nothing was written")]
-    ListingStopped {
-        namespace: Namespace,
-        keys: usize,
-        #[source]
-        error: ServiceError,
-    },
-    #[error(
-        "the listing of {namespace:?} goes round in a circle after {keys} keys; nothing was written"
-    )]
-    ListingDoesNotAdvance { namespace: Namespace, keys: usize },
+    #[error("the table can't be read; nothing was written")]
+    TableUnread(#[from] ServiceError),
+    #[error("the keys of {0:?} can't be listed; nothing was written")]
+    KeysUnlisted(Namespace, #[source] ServiceError),
+    #[error("the listing of {0:?} goes round in a circle; nothing was written")]
+    ListingDoesNotAdvance(Namespace),
     #[error(
         "a whole run got nothing done of its part: the time is too short for two passes over the table, or KV refuses every request"
     )]
