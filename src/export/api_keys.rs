@@ -201,14 +201,13 @@ impl ApiKeys {
         let account = self.gateway(&owner.cell).accounts;
         let until = until.min(Instant::now() + TIME_FOR_ONE);
         let fetch = || invocation.services.api_keys().fetch(&owner.cell, &owner.account);
-        let is_asked = Instant::now() < until;
         let mut answer = with_retries(invocation, Service::ApiKeys, until, fetch).await;
-        if let Err(error @ ServiceError { kind: ErrorKind::OutOfTime, .. }) = &mut answer
-            && is_asked
+        if let Err(ServiceError { kind: kind @ ErrorKind::OutOfTime { is_sent: true }, .. }) =
+            &mut answer
             && Instant::now() < invocation.budget.deadline
         {
-            // The gateway had time, and the invocation still has.
-            error.kind = ErrorKind::TimedOut;
+            // The gateway had its time, and the invocation still has some.
+            *kind = ErrorKind::TimedOut;
         }
         if answer.as_ref().is_err_and(is_silence) {
             self.gateway(&owner.cell).without_answer.insert(account);
@@ -288,7 +287,7 @@ impl ApiKeys {
 
 /// Returns whether a cell gave no answer, or 5xx.
 fn is_silence(error: &ServiceError) -> bool {
-    matches!(error.kind, ErrorKind::Transient | ErrorKind::TimedOut | ErrorKind::OutOfTime)
+    matches!(error.kind, ErrorKind::Transient | ErrorKind::TimedOut | ErrorKind::OutOfTime { .. })
 }
 
 fn not_asked(reason: &'static str) -> ServiceError {

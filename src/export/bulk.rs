@@ -237,7 +237,6 @@ async fn send<S: Services, T>(
     let mut open: Vec<Request<T>> = chunks.into_iter().rev().map(new).collect();
     let mut halvings = 0;
     while let Some(mut request) = open.pop() {
-        let is_sent = Instant::now() < budget.deadline;
         let reply = invocation.call(Service::Kv, budget.deadline, attempt(&request.items)).await;
         let mut error = match reply {
             Ok(reply) if reply.unsuccessful.is_empty() => continue,
@@ -252,7 +251,7 @@ async fn send<S: Services, T>(
             }
             Err(error) => error,
         };
-        request.may_be_done |= is_sent && error.may_be_done();
+        request.may_be_done |= error.may_be_done();
         let has_several = request.items.len() > 1;
         if request.retries.wait(invocation, budget, &error).await {
             if has_several && error.kind == ErrorKind::TimedOut {
@@ -369,7 +368,8 @@ mod tests {
         let token = kv_error(AuthRejected);
         let no_token = kv_error(NoToken);
         let [listed, in_refusal] = [false, true].map(unsuccessful_error);
-        let out_of_time = ServiceError::out_of_time(Service::Kv);
+        let [unsent, cut] =
+            [false, true].map(|is_sent| ServiceError::out_of_time(Service::Kv, is_sent));
         let fails = |error: &ServiceError| KvFault::Fails(error.clone());
         let four = |fault: KvFault| vec![fault; 4];
         let lost_and_refused = [vec![fails(&transient)], vec![fails(&content); 3]].concat();
@@ -398,7 +398,7 @@ mod tests {
             ("listed at the end", "ab", at_the_end, "ab ab in 299s", "a?b?", &listed),
             ("token", "abcde", vec![fails(&token)], "abcd in 0ns", "abcde", &token),
             ("no token", "abcde", vec![fails(&no_token)], "abcd in 0ns", "abcde", &no_token),
-            ("hangs", "abcde", vec![KvFault::Hangs], "abcd in 300s", "a?b?c?d?e", &out_of_time),
+            ("hangs", "abcde", vec![KvFault::Hangs], "abcd in 300s", "a?b?c?d?e", &cut),
         ] {
             let keys: Vec<&str> = keys.split_inclusive(|_| true).collect();
             for is_delete in [false, true] {
@@ -415,7 +415,8 @@ mod tests {
                 let failed =
                     failures.iter().map(|(key, failure)| format!("{key}{}", mark(failure)));
                 assert_eq!(failed.collect::<String>(), failing, "{name}");
-                assert!(failures.values().all(|failure| failure.error == *error), "{name}");
+                let is_why = |failure: &Failure| [error, &unsent].contains(&&failure.error);
+                assert!(failures.values().all(is_why), "{name}");
                 assert_eq!(requests(&fakes, start), sent, "{name}");
                 let stats = invocation.stats();
                 let confirmed = (keys.len() - failures.len()) as u64;

@@ -57,7 +57,7 @@ impl ExportError {
             Self::Table(error)
             | Self::Kv { error, .. }
             | Self::ApiKey(ApiKeyUnavailable { service: error, .. }) => {
-                error.kind == ErrorKind::OutOfTime
+                matches!(error.kind, ErrorKind::OutOfTime { .. })
             }
             _ => false,
         }

@@ -86,7 +86,7 @@ impl<'a, S: Services> Invocation<'a, S> {
         async move {
             let turn = self.turn(service);
             if turn >= until {
-                return Err(ServiceError::out_of_time(service));
+                return Err(ServiceError::out_of_time(service, false));
             }
             tokio::time::sleep_until(turn).await;
             let started = Instant::now();
@@ -100,7 +100,7 @@ impl<'a, S: Services> Invocation<'a, S> {
                 *requests += 1;
                 *duration += started.elapsed();
             });
-            response.unwrap_or_else(|_| Err(ServiceError::out_of_time(service)))
+            response.unwrap_or_else(|_| Err(ServiceError::out_of_time(service, true)))
         }
     }
 

@@ -214,7 +214,8 @@ impl<S: Services> Removing<'_, '_, S> {
         let failures = bulk::delete(self.invocation, Namespace::Settings, budget, deletes).await;
         let behind = look(self.invocation, ScanColumns::Claims, held, |_| true);
         let behind = tokio::time::timeout_at(pass_until, behind).await;
-        let behind = behind.unwrap_or_else(|_| Err(ServiceError::out_of_time(Service::Table)));
+        let behind =
+            behind.unwrap_or_else(|_| Err(ServiceError::out_of_time(Service::Table, true)));
         let mut steps = Steps::new();
         let mut needed = Vec::new();
         for (key, stored) in orphans {

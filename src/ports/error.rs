@@ -65,7 +65,10 @@ pub enum ErrorKind {
     /// With these names, there is no URL to ask.
     NoUrl,
     /// The time for the request is up.
-    OutOfTime,
+    OutOfTime {
+        /// Whether it was begun before, so that it may have been carried out.
+        is_sent: bool,
+    },
 }
 
 /// How long to wait before the same request is sent again.
@@ -82,8 +85,8 @@ impl ServiceError {
         Self { service, kind, reason: reason.into(), asked_wait: None }
     }
 
-    pub fn out_of_time(service: Service) -> Self {
-        Self::new(service, ErrorKind::OutOfTime, "no response in time")
+    pub fn out_of_time(service: Service, is_sent: bool) -> Self {
+        Self::new(service, ErrorKind::OutOfTime { is_sent }, "no response in time")
     }
 
     /// Returns `None` if the same request would fail again.
@@ -113,7 +116,10 @@ impl ServiceError {
 
     /// Returns whether the request may have been carried out.
     pub fn may_be_done(&self) -> bool {
-        use ErrorKind::{OutOfTime, TimedOut, Transient, Unsuccessful};
-        matches!(self.kind, Transient | TimedOut | Unsuccessful { .. } | OutOfTime)
+        match self.kind {
+            ErrorKind::OutOfTime { is_sent } => is_sent,
+            ErrorKind::Transient | ErrorKind::TimedOut | ErrorKind::Unsuccessful { .. } => true,
+            _ => false,
+        }
     }
 }
