@@ -121,7 +121,7 @@ fault: ## Let a service of the local stack fail, to practise (KV=503, API_KEYS=h
 TESTS_AT_ONCE := $(shell echo $$((4 * $$(getconf _NPROCESSORS_ONLN))))
 
 .PHONY: test
-test: ## Run all tests
+test: ## Run all tests except the edge and the deployment
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),$(TESTS_AT_ONCE)) cargo test --locked --workspace
 
 .PHONY: lint
