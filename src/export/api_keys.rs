@@ -31,7 +31,8 @@ use crate::item::Rejection;
 use crate::ports::{ApiKeyService, ErrorKind, Service, ServiceError, Services};
 use crate::text::Chain;
 
-/// How long a batch, a re-export and an explain ask for API keys. As long, KV is read for those to use again.
+/// How long a batch, a re-export and an explain ask for API keys. Then they may take as long again to read KV for
+/// API keys to reuse.
 ///
 /// A rollback can arrive while the batch before it waits for a gateway and for KV that hang. It waits for the rest
 /// of that batch, for the stream's window and for its own batch, and is through within a minute.
@@ -202,12 +203,13 @@ impl ApiKeys {
         let until = until.min(Instant::now() + TIME_FOR_ONE);
         let fetch = || invocation.services.api_keys().fetch(&owner.cell, &owner.account);
         let mut answer = with_retries(invocation, Service::ApiKeys, until, fetch).await;
-        if let Err(ServiceError { kind: kind @ ErrorKind::OutOfTime { is_sent: true }, .. }) =
-            &mut answer
+        if let Err(error) = &mut answer
+            && let ErrorKind::OutOfTime { is_sent } = error.kind
+            && (is_sent || self.gateway(&owner.cell).is_silent())
             && Instant::now() < invocation.budget.deadline
         {
-            // The gateway had its time, and the invocation still has some.
-            *kind = ErrorKind::TimedOut;
+            // The gateway had its time, for this account or for others, and the invocation still has some.
+            error.kind = ErrorKind::TimedOut;
         }
         if answer.as_ref().is_err_and(is_silence) {
             self.gateway(&owner.cell).without_answer.insert(account);
@@ -285,9 +287,10 @@ impl ApiKeys {
     }
 }
 
-/// Returns whether a cell gave no answer, or 5xx.
+/// Returns whether a cell gave no answer, 5xx, 408 or 429.
 fn is_silence(error: &ServiceError) -> bool {
-    matches!(error.kind, ErrorKind::Transient | ErrorKind::TimedOut | ErrorKind::OutOfTime { .. })
+    use ErrorKind::{OutOfTime, RateLimited, TimedOut, Transient};
+    matches!(error.kind, Transient | TimedOut | RateLimited | OutOfTime { .. })
 }
 
 fn not_asked(reason: &'static str) -> ServiceError {
@@ -495,6 +498,13 @@ mod tests {
         assert!(healthy.iter().all(|account| has(&api_keys, "c", account)));
         assert!(!has(&api_keys, "c", "a0"));
         assert_eq!(fakes.api_keys.requests.borrow().len(), 301 + REQUESTS_PER_CELL);
+        // The cell had its time, so those for which there was none left hold up no shard.
+        for account in &hanging {
+            let index = index_of("dead", account);
+            let found = api_keys.get(index.owner().unwrap(), &index.item.index);
+            let Err(NotExportable::Unavailable(error)) = found else { panic!("{account}") };
+            assert_eq!(error.service.kind, ErrorKind::TimedOut, "{account}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -554,16 +564,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_cell_that_gave_three_accounts_in_a_row_no_answer_is_not_asked_by_a_reconcile() {
-        // Before, `s` is an account for which the gateway is down, `h` one for which it hangs, and `n` one that has no
-        // API key.
+        // Before, `s` is an account for which the gateway is down, `b` one for which it is too busy, `h` one for which
+        // it hangs, `u` one whose API key is unusable, and `n` one that has none.
         let answers = |account| match account {
             's' => vec![down(); 4],
+            'b' => vec![api_keys_error(ErrorKind::RateLimited); 4],
+            'u' => vec![api_keys_error(ErrorKind::Unusable); 4],
             'h' => vec![],
             _ => vec![api_keys_error(ErrorKind::NotFound)],
         };
         for (name, fallback, before, is_asked) in [
             ("three silent", Fallback::Nothing, "sss", false),
+            ("three too busy", Fallback::Nothing, "bbb", false),
             ("three that hang", Fallback::Nothing, "hhh", false),
+            ("three unusable", Fallback::Nothing, "uuu", true),
             ("two silent", Fallback::Nothing, "ss", true),
             ("an answer between", Fallback::Nothing, "ssnss", true),
             ("three silent after an answer", Fallback::Nothing, "nsss", false),
@@ -586,7 +600,7 @@ mod tests {
             let is_silent = api_keys.silent_cells() == ["c"];
             assert_eq!(
                 is_silent,
-                ["sss", "hhh"].iter().any(|three| before.ends_with(three)),
+                ["sss", "bbb", "hhh"].iter().any(|three| before.ends_with(three)),
                 "{name}"
             );
         }

@@ -44,9 +44,10 @@ pub enum ErrorKind {
     Transient,
     /// A time-out or 524. KV may take halves of the request.
     TimedOut,
-    /// Too many requests, or writes to a key. The API keys service's 408, and 200 without a usable key, are treated
-    /// likewise.
+    /// Too many requests, or writes to a key.
     RateLimited,
+    /// The API keys service responds 200 without a usable key.
+    Unusable,
     /// KV lists the key as unsuccessful.
     Unsuccessful {
         /// Whether the request was refused, and not only some storage failed.
@@ -93,7 +94,9 @@ impl ServiceError {
     pub fn back_off(&self) -> Option<BackOff> {
         match self.kind {
             ErrorKind::Transient | ErrorKind::TimedOut => Some(BackOff::Jittered),
-            ErrorKind::RateLimited | ErrorKind::Unsuccessful { .. } => Some(BackOff::Whole),
+            ErrorKind::RateLimited | ErrorKind::Unusable | ErrorKind::Unsuccessful { .. } => {
+                Some(BackOff::Whole)
+            }
             _ => None,
         }
     }

@@ -46,13 +46,13 @@ fn api_key(response: &Response) -> Result<SecretString, ServiceError> {
             let body = from_object(response.body()).ok();
             let api_key = body.and_then(|Body { api_key }| usable_api_key(api_key));
             return api_key
-                .ok_or_else(|| failed(ErrorKind::RateLimited, "200 without a usable api_key"));
+                .ok_or_else(|| failed(ErrorKind::Unusable, "200 without a usable api_key"));
         }
         StatusCode::NOT_FOUND => {
             return Err(failed(ErrorKind::NotFound, "the account has no API key"));
         }
-        _ if status.is_server_error() => ErrorKind::Transient,
-        _ if is_transient(status) => ErrorKind::RateLimited,
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited,
+        _ if is_transient(status) => ErrorKind::Transient,
         _ => ErrorKind::Refused,
     };
     let asked_wait = retry_after(response.headers());
@@ -78,7 +78,7 @@ fn percent_encoded(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::ErrorKind::{NotFound, RateLimited, Refused, Transient};
+    use crate::ports::ErrorKind::{NotFound, RateLimited, Refused, Transient, Unusable};
     use crate::ports::fits_a_url;
     use bytes::Bytes;
     use proptest::prelude::*;
@@ -108,15 +108,15 @@ mod tests {
         let nine_seconds = Some(Duration::from_secs(9));
         for (name, statuses, body, kind, asked_wait) in [
             ("no API key", &[404][..], good, NotFound, None),
-            ("no answer", &[500, 502, 503, 504], good, Transient, nine_seconds),
-            ("too busy", &[408, 429], good, RateLimited, nine_seconds),
+            ("no answer", &[408, 500, 502, 503, 504], good, Transient, nine_seconds),
+            ("too busy", &[429], good, RateLimited, nine_seconds),
             ("refused", &[201, 301, 400, 401, 403, 410], good, Refused, nine_seconds),
-            ("unusable", &[200], r#"{"api_key":""}"#, RateLimited, None),
-            ("no text", &[200], r#"{"api_key":7}"#, RateLimited, None),
-            ("null", &[200], r#"{"api_key":null}"#, RateLimited, None),
-            ("nothing", &[200], "{}", RateLimited, None),
-            ("no object", &[200], r#"["k-1"]"#, RateLimited, None),
-            ("no JSON", &[200], "<html>", RateLimited, None),
+            ("unusable", &[200], r#"{"api_key":""}"#, Unusable, None),
+            ("no text", &[200], r#"{"api_key":7}"#, Unusable, None),
+            ("null", &[200], r#"{"api_key":null}"#, Unusable, None),
+            ("nothing", &[200], "{}", Unusable, None),
+            ("no object", &[200], r#"["k-1"]"#, Unusable, None),
+            ("no JSON", &[200], "<html>", Unusable, None),
         ] {
             for status in statuses {
                 let error = result(*status, body).unwrap_err();
