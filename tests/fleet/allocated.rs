@@ -42,7 +42,8 @@ pub fn begin() -> isize {
     now
 }
 
-/// Returns the most that was allocated since then, in megabytes.
+/// Returns the most that was allocated since then and is not kept, in megabytes.
 pub fn most_since(began: isize) -> isize {
-    (MOST.get() - began) / 1_000_000
+    let kept = (NOW.get() - began).max(0);
+    (MOST.get() - began - kept) / 1_000_000
 }

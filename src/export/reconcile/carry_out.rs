@@ -8,13 +8,13 @@ use tracing::error;
 
 use super::part::Part;
 use super::progress::Progress;
-use super::report::{Action, Class, Findings};
+use super::report::{Action, Class, Findings, MAX_EXAMPLES};
 use super::{Reconcile, ReconcileError};
 use crate::export::api_keys::ApiKeys;
 use crate::export::bulk;
 use crate::export::error::ExportError;
 use crate::export::invocation::Invocation;
-use crate::export::judge::{Held, KvKey, Verdict};
+use crate::export::judge::{Claim, Held, KvKey, Verdict};
 use crate::export::remove::{Removal, remove_keys, remove_query_configs};
 use crate::export::write::{Fate, WriteItem, write_items};
 use crate::index::ItemRef;
@@ -48,15 +48,17 @@ pub async fn carry_out<S: Services>(
         api_keys,
         progress,
         failed: part.unjudged(),
+        logged: 0,
         progressed: false,
+        is_refused: false,
         is_out_of_time: false,
     };
     let is_finished = repair.write(Namespace::Settings).await
         && repair.write(Namespace::QueryConfigs).await
         && repair.remove_orphans(Namespace::Settings).await
         && repair.remove_orphans(Namespace::QueryConfigs).await;
-    let Repair { failed, progressed, .. } = repair;
-    if !is_finished && !progressed && request.progress.is_open {
+    let Repair { failed, progressed, is_refused, .. } = repair;
+    if !progressed && (if is_finished { is_refused } else { request.progress.is_open }) {
         return Err(ReconcileError::NoProgress);
     }
     Ok(is_finished.then_some(failed))
@@ -70,8 +72,12 @@ struct Repair<'a, 's, S> {
     progress: &'a mut Progress,
     /// The keys that have failed. They count only with the last run of the part: the others' are tried again.
     failed: Findings,
+    /// How many of them have an error line.
+    logged: usize,
     /// Whether anything was done for any key.
     progressed: bool,
+    /// Whether KV or the table has failed, through no fault of a key.
+    is_refused: bool,
     is_out_of_time: bool,
 }
 
@@ -81,18 +87,22 @@ impl<S: Services> Repair<'_, '_, S> {
         let part = self.part;
         let mut stale = part.keys(namespace, Verdict::Stale);
         let rewrites = stale.by_ref().take(self.allowed(namespace, Action::Rewrite));
-        let mut writes: BTreeMap<ItemRef, BTreeSet<String>> = BTreeMap::new();
-        for (key, row) in part.keys(namespace, Verdict::Missing).chain(rewrites) {
-            if let Some(claim) = row.claim() {
-                writes.entry(claim.item()).or_default().insert(key.name.clone());
-            }
-        }
+        let keys = part.keys(namespace, Verdict::Missing).chain(rewrites);
+        let keys = keys.filter_map(|(key, row)| Some((row.claim()?, &key.name)));
+        // An item's keys are written together. Memory would not take the names of a whole part again.
+        let mut keys: Vec<(&Claim, &String)> = keys.collect();
+        keys.sort_by_key(|&(claim, _)| (&claim.index, &claim.query));
         self.progress.left_out |= stale.next().is_some();
-        for writes in Vec::from_iter(writes).chunks(WRITE_ITEMS) {
+        let is_one = |a: &Claim, b: &Claim| (&a.index, &a.query) == (&b.index, &b.query);
+        let items: Vec<_> = keys.chunk_by(|(a, _), (b, _)| is_one(a, b)).collect();
+        for items in items.chunks(WRITE_ITEMS) {
             if !self.has_time() {
                 break;
             }
-            self.write_items(namespace, writes).await;
+            let names =
+                |keys: &[(_, &String)]| keys.iter().map(|(_, name)| (*name).clone()).collect();
+            let writes = items.iter().map(|keys| (keys[0].0.item(), names(keys)));
+            self.write_items(namespace, &Vec::from_iter(writes)).await;
         }
         !self.is_out_of_time
     }
@@ -221,8 +231,11 @@ impl<S: Services> Repair<'_, '_, S> {
         match outcome {
             Removal::Failed(error) if error.is_out_of_time() => self.is_out_of_time = true,
             Removal::Failed(error) => {
+                let is_of_service = matches!(error, ExportError::Kv { .. } | ExportError::Table(_));
+                self.is_refused |= is_of_service && !error.is_own_fault();
                 // An outage fails every key: the counts tell how many, the log the first ones.
-                if !self.failed.has_enough(Class::Failed) {
+                self.logged += 1;
+                if self.logged <= MAX_EXAMPLES {
                     error!(key = name, error = %Chain(&error), "a key could not be compared or repaired");
                 }
                 self.failed.note(namespace, Class::Failed, name);
