@@ -157,7 +157,7 @@ impl Claim {
     }
 
     fn bytes(&self) -> usize {
-        self.index.account.len() + self.query.as_ref().map_or(0, String::len)
+        CLAIM_BYTES + self.index.account.len() + self.query.as_ref().map_or(0, String::len)
     }
 }
 
@@ -230,10 +230,15 @@ pub struct Table {
     pub has_indexes: bool,
     /// About how much memory the table takes.
     pub bytes: usize,
+    /// What the pointers take of it. A table that shrinks keeps them.
+    pointer_bytes: usize,
 }
 
-/// What a row takes beside its names: keys, digests, and nodes of a tree that are two thirds full.
-const ROW_BYTES: usize = 320;
+/// What a row takes beside its names: a digest, and its part of a tree's node that is two thirds full.
+const ROW_BYTES: usize = 180;
+
+/// What a claim takes beside its names, and an owner or a pointer at most.
+const CLAIM_BYTES: usize = 140;
 
 impl Table {
     pub fn new(range: Range) -> Self {
@@ -246,7 +251,7 @@ impl Table {
             *owner = self.share(owner);
             if !self.owners.contains_key(owner) {
                 let index_id = owner.index_id();
-                self.bytes += ROW_BYTES + 2 * index_id.len();
+                self.bytes += 2 * (CLAIM_BYTES + index_id.len());
                 self.pointers.entry(index_id).or_default();
                 self.owners.insert(Rc::clone(owner), None);
             }
@@ -299,9 +304,12 @@ impl Table {
             let has_row = self.rows.contains_key(&kv_key);
             if has_row || self.pointers.contains_key(name) {
                 let pointers = self.pointers.entry(name.to_owned()).or_default();
-                // Two would be enough to know that one of them is not the owner's. People want more names.
-                if pointers.len() < MAX_POINTERS && pointers.insert(key.clone()) {
-                    self.bytes += name.len() + key.pk.len() + key.sk.len() + 100;
+                // Two are enough to know that one of them is not the owner's. People want more names.
+                let most = if self.pointer_bytes < MAX_POINTER_BYTES { MAX_POINTERS } else { 2 };
+                if pointers.len() < most && pointers.insert(key.clone()) {
+                    let bytes = CLAIM_BYTES + name.len() + key.pk.len() + key.sk.len();
+                    self.pointer_bytes += bytes;
+                    self.bytes += bytes;
                 }
             }
             let may_dangle = matches!(target, AliasTarget::IndexId(_)) && self.range.holds(&kv_key);
@@ -381,7 +389,7 @@ impl Table {
         claims.map(|claim| &claim.index)
     }
 
-    /// Returns whether the table knows a key, or would if an item asked for it.
+    /// Returns whether the items that ask for a key are noted: it lies in the range, or has a row.
     pub fn covers(&self, key: &KvKey) -> bool {
         self.range.holds(key) || self.rows.contains_key(key)
     }
@@ -395,8 +403,9 @@ impl Table {
     }
 }
 
-/// The most items that are kept as pointers at one name.
+/// The most items that are kept as pointers at one name, while all pointers fit [`MAX_POINTER_BYTES`].
 const MAX_POINTERS: usize = 100;
+const MAX_POINTER_BYTES: usize = 16 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

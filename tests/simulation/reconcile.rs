@@ -310,6 +310,22 @@ async fn what_fails_is_counted_once_unless_two_runs_get_nothing_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_repair_that_gets_nothing_done_ends_with_an_error_unless_a_key_is_at_fault() {
+    for (name, kind, expected) in [
+        ("KV takes no write", ErrorKind::Refused, Err(ReconcileError::NoProgress)),
+        ("KV takes no such pair", ErrorKind::RefusedContent, Ok(1)),
+    ] {
+        let fakes = Fakes::new();
+        fakes.table.put(index_item("i", &json!({})));
+        // The two listings.
+        fakes.kv.faults.then_nothing(2);
+        fakes.kv.faults.then([KvFault::Fails(kv_error(kind))]);
+        let ran = run_within(&fakes, 60, &repair()).await;
+        assert_eq!(ran.map(|(report, _)| report.findings.sum(Class::Failed)), expected, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_account_leaves_out_what_is_anothers_and_fails_a_shop_id_that_cannot_be_read() {
     let fakes = Fakes::new();
     fakes.table.put(index_item("i", &shop("s")));
@@ -375,13 +391,29 @@ async fn a_pass_that_fails_ends_the_run() {
 }
 
 #[test]
+fn many_pointers_at_the_same_names_take_little_memory() {
+    let targets: Vec<String> = (0..3_000).map(|number| format!("target-{number}")).collect();
+    let targets = json!({"M": {"index_write_aliases": {"SS": targets}}});
+    let mut table = Table::new(Range::default());
+    for number in 0..100 {
+        let pointer = index_item(&format!("x{number}"), &json!({"add_docs_config": targets}));
+        table.add(&pointer.0, &pointer.1.attributes(), Wants::Unmade);
+    }
+    assert!(table.bytes < 20 * 1024 * 1024, "{}", table.bytes);
+    assert!((2..100).contains(&table.pointers_at("target-0", None).len()), "more than one is told");
+}
+
+#[test]
 fn a_full_table_gives_back_what_items_and_aliases_took_with_their_keys() {
     let long = |number: u32| format!("{number:03}{}", "l".repeat(400));
     let config = |number| item(&query_config("i", &long(number)), &json!({}));
-    let pointer = |number| index_item("x", &json!({"read_alias": {"S": long(number)}}));
+    let target = |number| json!({"M": {"index_id": {"S": long(number)}}});
+    let targets = json!({"L": (0..100).map(target).collect::<Vec<_>>()});
+    let targets = json!({"M": {"index_write_aliases": targets}});
+    let pointer = index_item("x", &json!({"add_docs_config": targets}));
     for (name, items) in [
         ("query configs", (0..100).map(config).collect::<Vec<_>>()),
-        ("alias targets", (0..100).map(pointer).collect()),
+        ("alias targets", vec![pointer]),
     ] {
         let mut table = Table::new(Range::default());
         for (key, item) in items {

@@ -23,7 +23,7 @@ use crate::ports::{ErrorKind, ScanColumns, ServiceError, Services, TablePart};
 
 /// What a part may take of the function's memory while it is listed, in bytes. The rest of [`MAX_BYTES`] is
 /// for the keys that KV lacks.
-const MAX_LISTED_BYTES: usize = 64 * 1024 * 1024;
+const MAX_LISTED_BYTES: usize = 40 * 1024 * 1024;
 
 /// What a part may take, in bytes. With the values that are under way it fits the template's 256 MB.
 const MAX_BYTES: usize = 96 * 1024 * 1024;
@@ -238,8 +238,8 @@ impl Part {
     /// Returns the keys that are compared, with their verdicts. A key that could not be read has failed.
     fn verdicts(&self) -> impl Iterator<Item = (&KvKey, &Row, Verdict)> {
         let rows = self.table.rows.iter().filter(|(_, row)| {
-            // Keys whose owner is another account's are left out, and so are those that KV lacks and its items have,
-            // and those that nobody has.
+            // Left out are keys that another account owns, keys that KV lacks and another account's item has, and keys
+            // that KV lacks and no item asks for.
             let claimant = row.claim().map(|claim| &claim.index);
             match row.held.owner().or(claimant) {
                 Some(index) => self.table.range.is_of(&index.account),

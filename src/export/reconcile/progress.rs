@@ -31,7 +31,7 @@ const REWRITES_PERCENT: u64 = 30;
 pub struct Progress {
     /// The keys that the next run may compare.
     pub range: Range,
-    /// A cursor of the listing that leads to the page of the first one; `None` leads to the beginning.
+    /// The listing's cursor for the page with the first one. Without it the listing begins anew.
     pub cursor: Option<String>,
     /// Whether these keys are a part that was compared and counted, and is still to be repaired.
     pub is_open: bool,
