@@ -39,7 +39,7 @@ impl ItemKey {
     }
 
     pub fn fits_the_table(&self) -> bool {
-        self.pk.len() <= MAX_PK_BYTES && self.sk.len() <= MAX_SK_BYTES
+        (1..=MAX_PK_BYTES).contains(&self.pk.len()) && (1..=MAX_SK_BYTES).contains(&self.sk.len())
     }
 }
 

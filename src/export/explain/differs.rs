@@ -24,7 +24,7 @@ const MASK: &str = "****";
 /// Parts of the names that secrets have, in lower case. A value under such a name is not shown, nor what is
 /// inside it.
 const SECRET_NAMES: &str = "key token secret passw passphrase pwd credential auth bearer cookie private \
-                            signature";
+                            signature sig=";
 
 /// Fields that may name what the fields beside them contain: `{"name": "X-Token", "value": "…"}`.
 const NAMING_FIELDS: [&str; 5] = ["name", "header", "field", "id", "type"];

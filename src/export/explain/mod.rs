@@ -7,7 +7,7 @@
 //! | a key whose value names an index | the key; the index's other keys; the shop id that only a value names | the same |
 //! | any other key | the same | a pass to find the index, then the same |
 //! | a query config's key | the key | its item, or else its index's; a pass |
-//! | one whose value does not name its item | the key | a pass over all items to find it, then the same |
+//! | one that KV lacks, or whose value does not name its item | the key | a pass over all items to find it, then the same |
 //! | an item that is tried | its keys and its targets; the shop ids that only values name | as when it is saved |
 //! | an account | the keys of a part of its indexes, three requests | a pass to find them, then as an index |
 
@@ -145,22 +145,20 @@ async fn explain_key<S: Services>(
         return explain_item(invocation, request, &item.key(), values).await;
     }
     let index = stored.and_then(named_by);
-    if is_config && !is_held {
-        return Err(Failure::Unknown(String::new()));
-    }
     // Only a pass over all items knows the query config that asks for a key.
     let columns = if is_config { ScanColumns::All } else { ScanColumns::Claims };
     let table = look_at(invocation, columns, &values, |_| true).await?;
     if let Some(claim) = table.claim_of(&key) {
         return explain_item(invocation, request, &claim.item().key(), values).await;
     }
-    let pointers = names_of(table.pointers_at(name, None));
+    let mut pointers = names_of(table.pointers_at(name, None));
     if !is_held && pointers.is_empty() {
         return Err(Failure::Unknown(String::new()));
     }
     let judged = judge_keys(invocation, values, table, None, index.as_slice()).await?;
     let mut report = report(&judged, index.as_ref(), None, |_| true, request.values);
-    report.pointed_at_by.extend(pointers);
+    pointers.retain(|pointer| !report.pointed_at_by.contains(pointer));
+    report.pointed_at_by.append(&mut pointers);
     Ok(Explained::Index(report))
 }
 

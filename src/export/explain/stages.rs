@@ -84,8 +84,8 @@ impl Judged {
     }
 }
 
-/// Judges the keys of a pass, which has left out an item that is known. Reads the items that have the keys, and
-/// the items of these indexes.
+/// Judges the keys that were read. `known` is an item that the pass has left out. The items that have the keys are
+/// read, and the items of these indexes.
 pub async fn judge_keys<S: Services>(
     invocation: &Invocation<'_, S>,
     values: Values,

@@ -62,6 +62,7 @@ async fn what_is_said_of_an_index_or_a_key() {
             "s missing; a-i missing; o withheld; <- x",
         ),
         (&key(&q), vec![], None, &unknown(&format!("key {q:?}"))),
+        (&key(&q), x(json!({"N": "1"})), None, "q missing"),
         (&key(&q), vec![], of_q, "absent; q orphaned"),
         (&key(&q), x(json!({"N": "1"})), of_q, "q right"),
         (&key(&q), x(json!({"N": "2"})), of_q, "q stale x"),
