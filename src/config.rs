@@ -220,9 +220,11 @@ impl Reader<'_> {
             }
             filled = filled.replace(placeholder, FILLED);
         }
-        let Some(url) = self.parse(variable, &filled.replace(['{', '}'], "")) else {
-            return template;
-        };
+        let filled = filled.replace("{account_id}", FILLED);
+        if filled.contains(['{', '}']) {
+            self.problem(variable, "holds an unknown placeholder");
+        }
+        let Some(url) = self.parse(variable, &filled) else { return template };
         let host = url.host_str().unwrap_or_default();
         if url.scheme() == "http" && !is_loopback(host) {
             self.problem(variable, "must be https: what it carries is secret");
@@ -405,6 +407,7 @@ mod tests {
             ("API_KEYS_URL", &["https://{cell}.com", "https://{cell}.com."], Some(HOST)),
             ("API_KEYS_URL", &["https://{cell}gateway.example", "https://me@{cell}"], Some(HOST)),
             ("API_KEYS_URL", &["https://gateway.example.{cell}"], Some(HOST)),
+            ("API_KEYS_URL", &["https://h/{env}", "https://h/}"], Some("holds an unknown")),
             ("API_KEYS_URL", &["{cell}://h", "https://h:{cell}"], Some("must be an absolute")),
         ] {
             let path = match variable {

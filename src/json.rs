@@ -50,7 +50,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads a struct from a JSON object. Serde's derive takes `[]` too, as one without optional fields.
+/// Reads a struct from a JSON object. Serde's derive would also take an array, and read its elements as the fields.
 pub fn from_object<'a, T: Deserialize<'a>>(
     json: &'a (impl AsRef<[u8]> + ?Sized),
 ) -> serde_json::Result<T> {

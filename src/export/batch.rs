@@ -198,8 +198,8 @@ fn outcome_of_write(
         (Fate::Absent, Change::Malformed(rejection)) if !was_written => {
             Outcome::Rejected(rejection.clone())
         }
-        // Whether the item of a REMOVE is there is the removal's to find out. One that went when it was written
-        // has a REMOVE of its own.
+        // The removal finds out whether the item of a REMOVE is there. An item that went while it was written has
+        // a REMOVE of its own.
         (Fate::Written | Fate::Absent, _)
         | (Fate::Failed(ExportError::Table(_)), Change::Remove) => Outcome::Exported,
         (Fate::Rejected(rejection), _) => Outcome::Rejected(rejection),

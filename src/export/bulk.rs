@@ -2,7 +2,7 @@
 //!
 //! | an attempt ends with | then |
 //! | --- | --- |
-//! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own, a whole back-off later; all of them, where it lists one that was not sent. What a 4xx lists after all tries is sent in halves, a back-off later |
+//! | 2xx or 4xx with per-key results | the keys it lists as unsuccessful are sent again on their own, a whole back-off later; the whole request, if it lists a name that was not in it. What a 4xx lists after all tries is sent in halves, a back-off later |
 //! | a time-out, 524 | the two halves are sent, each with the tries that are left |
 //! | 5xx, 408, a broken connection | the same is sent again |
 //! | 429 | the same is sent again, a whole back-off later |
@@ -65,13 +65,16 @@ pub async fn put<S: Services>(
         async |pairs: &[Pair]| kv.put(namespace, pairs).await
     })
     .await;
+    if invocation.config.dry_run {
+        return failures;
+    }
     for Pair { key, stored, item } in pairs.iter().filter(|pair| !failures.contains_key(&pair.key))
     {
         invocation.count(|stats| match namespace {
             Namespace::Settings => stats.settings_written += 1,
             Namespace::QueryConfigs => stats.query_configs_written += 1,
         });
-        log_receipt(invocation, "exported", key, stored.metadata().as_ref(), item.as_ref());
+        log_receipt("exported", key, stored.metadata().as_ref(), item.as_ref());
     }
     failures
 }
@@ -90,6 +93,9 @@ pub async fn delete<S: Services>(
         async |keys: &[String]| kv.delete(namespace, keys).await
     })
     .await;
+    if invocation.config.dry_run {
+        return failures;
+    }
     for Delete { key, item, metadata } in
         deletes.iter().filter(|delete| !failures.contains_key(&delete.key))
     {
@@ -97,7 +103,7 @@ pub async fn delete<S: Services>(
             Namespace::Settings => stats.settings_deleted += 1,
             Namespace::QueryConfigs => stats.query_configs_deleted += 1,
         });
-        log_receipt(invocation, "removed", key, metadata.as_ref(), Some(item));
+        log_receipt("removed", key, metadata.as_ref(), Some(item));
     }
     failures
 }
@@ -153,17 +159,8 @@ pub async fn list<S: Services>(
     with_retries(invocation, Service::Kv, invocation.budget.deadline, page).await
 }
 
-fn log_receipt<S: Services>(
-    invocation: &Invocation<'_, S>,
-    message: &str,
-    key: &str,
-    metadata: Option<&Metadata>,
-    item: Option<&ItemRef>,
-) {
+fn log_receipt(message: &str, key: &str, metadata: Option<&Metadata>, item: Option<&ItemRef>) {
     let index = metadata.map(|metadata| &metadata.index).or(item.map(|item| &item.index));
-    if invocation.config.dry_run {
-        return;
-    }
     info!(
         message,
         key,

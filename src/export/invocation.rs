@@ -31,9 +31,9 @@ pub struct Invocation<'a, S> {
 pub struct Budget {
     /// When everything has to be answered. A request that has not succeeded then has failed.
     pub deadline: Instant,
-    /// When writes end. An item that KV has not confirmed then has failed. Reads and deletes go on to the deadline,
-    /// but wait no longer for Cloudflare: a batch that is refused for minutes answers each minute, and loses nothing
-    /// by that.
+    /// When a batch's writes end: an item that KV has not confirmed then has failed. All other requests may take until
+    /// the deadline, but after this time they grant no `Retry-After`: a batch that is refused for minutes answers each
+    /// minute.
     pub writes_until: Instant,
     /// The longest wait that a service may ask for.
     pub longest_wait: Duration,
@@ -48,10 +48,6 @@ impl Budget {
     pub fn until(deadline: Instant) -> Self {
         let all = Duration::MAX;
         Self { deadline, writes_until: deadline, longest_wait: all, api_keys: all, first_read: all }
-    }
-
-    pub fn for_writes(self) -> Self {
-        Self { deadline: self.writes_until, ..self }
     }
 }
 
@@ -91,13 +87,14 @@ impl<'a, S: Services> Invocation<'a, S> {
             tokio::time::sleep_until(turn).await;
             let started = Instant::now();
             let response = tokio::time::timeout_at(until, call).await;
+            let is_made = service != Service::Kv || !self.config.dry_run;
             self.count(|stats| {
                 let (requests, duration) = match service {
                     Service::Kv => (&mut stats.kv_requests, &mut stats.kv_ms),
                     Service::ApiKeys => (&mut stats.api_keys_requests, &mut stats.api_keys_ms),
                     Service::Table => (&mut stats.table_requests, &mut stats.table_ms),
                 };
-                *requests += 1;
+                *requests += u64::from(is_made);
                 *duration += started.elapsed();
             });
             response.unwrap_or_else(|_| Err(ServiceError::out_of_time(service, true)))

@@ -31,17 +31,20 @@ use crate::index::{IndexRef, ItemRef};
 use crate::item::ItemKey;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, StoredValue, check_key};
-use crate::ports::{ScanColumns, Service, ServiceError, Services};
+use crate::ports::{ErrorKind, ScanColumns, Service, ServiceError, Services};
 use crate::text::Chain;
 
 /// The most often that a key begins again: it was put back, or its item has changed meanwhile.
 const MAX_REPEATS: usize = 3;
 
-/// What a put-back takes, with time to spare.
-const TIME_FOR_A_PUT_BACK: Duration = Duration::from_secs(2);
+/// What a delete takes, with time to spare.
+const TIME_FOR_A_DELETE: Duration = Duration::from_secs(3);
 
-/// What a delete and a put-back take beside the pass between them.
-const TIME_FOR_WRITES: Duration = Duration::from_secs(5);
+/// Returns what a put-back takes, with time to spare: 2 s, and 1 s for each MiB or 1,000 keys.
+fn time_for_a_put_back(values: &BTreeMap<String, StoredValue>) -> Duration {
+    let bytes: usize = values.values().map(|stored| stored.value.len()).sum();
+    Duration::from_secs((2 + bytes / (1024 * 1024) + values.len() / 1_000) as u64)
+}
 
 /// What the values that are kept to be put back may take, in bytes, unless one alone takes more. One request
 /// reads up to 25 MB besides.
@@ -126,7 +129,7 @@ struct Removing<'a, 's, S> {
 }
 
 impl<S: Services> Removing<'_, '_, S> {
-    /// Removes the open keys once. Returns what follows for some of them, and for all others.
+    /// Removes the open keys once. Returns a step for each key that is decided, and one for all others.
     async fn round(&mut self) -> (Steps, Step) {
         let (held, mut values, mut steps) = self.read().await;
         if held.rows.is_empty() {
@@ -145,7 +148,8 @@ impl<S: Services> Removing<'_, '_, S> {
         let owners = orphans.filter_map(|(_, row)| row.held.owner().cloned()).collect();
         values.retain(|key, _| may_go(key));
         let mut of_others = Step::NextRound;
-        if self.invocation.time_left() < a_pass + TIME_FOR_WRITES {
+        let put_back = time_for_a_put_back(&values);
+        if self.invocation.time_left() < TIME_FOR_A_DELETE + a_pass + put_back {
             of_others = Step::Done(Removal::Failed(ExportError::NoTimeForPass));
         } else if self.brake.is_some_and(|lets_through| !lets_through(&owners)) {
             of_others = Step::Done(Removal::Postponed);
@@ -209,7 +213,7 @@ impl<S: Services> Removing<'_, '_, S> {
         });
         let deletes = deletes.collect();
         let budget = self.invocation.budget;
-        let pass_until = budget.deadline - TIME_FOR_A_PUT_BACK;
+        let pass_until = budget.deadline - time_for_a_put_back(&orphans);
         let budget = Budget { deadline: pass_until - a_pass, ..budget };
         let failures = bulk::delete(self.invocation, Namespace::Settings, budget, deletes).await;
         let behind = look(self.invocation, ScanColumns::Claims, held, |_| true);
@@ -257,8 +261,12 @@ impl<S: Services> Removing<'_, '_, S> {
                         "a deleted key could not be put back: re-export the index that needs it"
                     );
                     self.invocation.count(|stats| stats.put_backs_failed += 1);
-                    // The key is needed, so it is not left to a repair.
-                    Step::Done(failed(&key, failure.error.clone().without_fault()))
+                    // The key is needed, so it is left neither to a repair nor to the next run.
+                    let mut error = failure.error.clone().without_fault();
+                    if let ErrorKind::OutOfTime { .. } = error.kind {
+                        error.kind = ErrorKind::TimedOut;
+                    }
+                    Step::Done(failed(&key, error))
                 }
             };
             steps.insert(key, step);
@@ -381,7 +389,8 @@ pub async fn remove_query_configs<S: Services>(
 ) -> BTreeMap<ItemRef, Removal> {
     let mut removed = BTreeMap::new();
     let items = items.into_iter().filter(|(item, _)| check_key(&item.kv_key()).is_ok());
-    for items in Vec::from_iter(items).chunks(READ_ITEMS) {
+    let all = Vec::from_iter(items);
+    for (number, items) in all.chunks(READ_ITEMS).enumerate() {
         let read = async || {
             let keys = items.iter().map(|(item, _)| item.key());
             let items = read_items(invocation, invocation.budget.deadline, keys).await;
@@ -390,9 +399,11 @@ pub async fn remove_query_configs<S: Services>(
         let there = match read().await {
             Ok(there) => there,
             Err(error) => {
+                // It is not waited for again.
                 let failed = Removal::Failed(error.into());
-                removed.extend(items.iter().map(|(item, _)| (item.clone(), failed.clone())));
-                continue;
+                let unread = all[number * READ_ITEMS..].iter();
+                removed.extend(unread.map(|(item, _)| (item.clone(), failed.clone())));
+                break;
             }
         };
         let gone = items.iter().filter(|(item, _)| !there.contains(&item.key())).cloned();
@@ -405,7 +416,8 @@ pub async fn remove_query_configs<S: Services>(
         let behind = read().await;
         let is_back = |item: &ItemRef| behind.as_ref().is_ok_and(|it| it.contains(&item.key()));
         let back = items.iter().map(|(item, _)| item).filter(|item| is_back(item));
-        let writes = back.cloned().map(WriteItem::new).collect();
+        let write = |item: &ItemRef| WriteItem::under(item.clone(), [item.kv_key()].into());
+        let writes = back.map(write).collect();
         let written = write_items(invocation, namespace, writes, api_keys).await;
         for (item, _) in items {
             let key = item.kv_key();
@@ -484,6 +496,7 @@ mod tests {
             Removal::Failed(error) if error.is_own_fault() => {
                 format!("its fault: {}", Chain(error))
             }
+            Removal::Failed(error) if error.is_out_of_time() => format!("late: {}", Chain(error)),
             Removal::Failed(error) => format!("failed: {}", Chain(error)),
         }
     }
@@ -585,7 +598,7 @@ mod tests {
     async fn where_something_fails_nothing_is_deleted() {
         let no_api_key = "its fault: no API key from cell \"cell\", and KV holds none of this index \
             to use again: API keys service: scripted";
-        let no_time = "failed: too little time is left for a delete and the pass after it";
+        let no_time = "late: too little time is left for a delete and the pass after it";
         let (fails, claimed) = (vec![TableChange::Fails], vec![TableChange::Put(claimant())]);
         let comes_and_goes = comes_and_goes(claimant());
         for (name, kv_fault, changes, api_key_faults, seconds, expected) in [
@@ -627,8 +640,9 @@ mod tests {
         let alias_comes_and_goes = comes_and_goes(pointer("s"));
         let mut alias_stays_at_last = comes_and_goes(pointer("s"));
         alias_stays_at_last.truncate(5);
-        let hung = "failed: settings table: no response in time";
+        let hung = "late: settings table: no response in time";
         let lost = "failed: key \"s\": Cloudflare KV: scripted";
+        let lost_back = "failed: key \"s\": Cloudflare KV: no response in time";
         let (gone, held): (&[&str], &[&str]) = (&[], &["s"]);
         for (name, passes, faults, expected, keys, counted) in [
             ("asked for", put(), vec![], WRITTEN, held, (0, 1, 0)),
@@ -639,7 +653,17 @@ mod tests {
             ("a lost delete", vec![], four_lost(), lost, gone, (0, 0, 0)),
             ("a lost delete, asked for", put(), four_lost(), WRITTEN, held, (0, 1, 0)),
             ("a refused delete, asked for", put(), vec![refused()], REFUSED, held, (0, 0, 0)),
-            ("a put-back after writes end", points(), slow, "stays", held, (1, 1, 0)),
+            ("a put-back after writes end", points(), slow.clone(), "stays", held, (1, 1, 0)),
+            ("a write after writes end", put(), slow, WRITTEN, held, (0, 1, 0)),
+            // It is no next run's to try again.
+            (
+                "a put-back that hangs",
+                put(),
+                vec![done(), KvFault::Hangs],
+                lost_back,
+                gone,
+                (0, 0, 1),
+            ),
             ("a refused put-back", put(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
             ("it fails, refused", fails(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
             // It is needed, so it is not parked either.
@@ -758,6 +782,17 @@ mod tests {
         });
         assert_eq!(remove_configs(&fakes, &[&one, &other]).await, ["removed"; 2]);
         assert_eq!(*fakes.kv.requests.borrow(), [[one.kv_key()]]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_fails_for_a_hundred_query_configs_is_not_waited_for_again() {
+        let fakes = Fakes::new();
+        fakes.table.changes.then([TableChange::Fails]);
+        let configs: Vec<ItemRef> =
+            (0..=READ_ITEMS).map(|number| query_config("i", &number.to_string())).collect();
+        let words = remove_configs(&fakes, &configs.iter().collect::<Vec<_>>()).await;
+        assert_eq!(words, ["failed: settings table: BatchGetItem: down"; READ_ITEMS + 1]);
+        assert!(fakes.kv.requests.borrow().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,7 +24,7 @@ use super::api_keys::{ApiKeyOwner, ApiKeys, NotExportable};
 use super::bulk;
 use super::error::ExportError;
 use super::exportable::Exportable;
-use super::invocation::Invocation;
+use super::invocation::{Budget, Invocation};
 use super::table::read_items;
 use crate::index::ItemRef;
 use crate::item::{Item, ItemKey, Rejection};
@@ -106,6 +106,8 @@ struct Draft {
     owner: Option<ApiKeyOwner>,
     /// What is odd about the item.
     warning: Option<String>,
+    /// Why KV did not confirm one of the keys.
+    failure: Option<ExportError>,
 }
 
 /// Writes items of one namespace, each given once. Where two ask for one key, the later one gets it. Returns what
@@ -124,6 +126,8 @@ pub async fn write_items<S: Services>(
         invocation,
         namespace,
         api_keys,
+        is_batch: invocation.source == Source::Stream
+            && items.iter().all(|write| write.only.is_none()),
         owners: owners.collect(),
         table: Ok(()),
         written: Written::default(),
@@ -152,6 +156,8 @@ struct Writing<'a, 's, S> {
     invocation: &'a Invocation<'s, S>,
     namespace: Namespace,
     api_keys: &'a mut ApiKeys,
+    /// Whether these are a batch's own items, and not those for which a removal writes.
+    is_batch: bool,
     /// The accounts whose API keys the images will need. They are asked for beside the first read.
     owners: BTreeSet<ApiKeyOwner>,
     /// Whether the first reads succeed. After one that fails, the table is not waited for again.
@@ -218,7 +224,7 @@ impl<S: Services> Writing<'_, '_, S> {
                 let metadata =
                     self.invocation.metadata(&write.item.index, write.changed_at.clone());
                 let stored = Rc::new(StoredValue::new(value, metadata));
-                return Some(Draft { write, stored, keys, owner, warning });
+                return Some(Draft { write, stored, keys, owner, warning, failure: None });
             }
             Err(NotExportable::Rejected(rejection)) => Fate::Rejected(rejection),
             Err(NotExportable::Unavailable(error)) => Fate::Failed(error.into()),
@@ -235,6 +241,11 @@ impl<S: Services> Writing<'_, '_, S> {
 
     fn decide(&mut self, item: ItemRef, fate: Fate) {
         self.written.fates.insert(item, fate);
+    }
+
+    /// Decides about an item that was put, and to which the table has nothing to add.
+    fn decide_put(&mut self, Draft { write, failure, .. }: Draft) {
+        self.decide(write.item, failure.map_or(Fate::Written, Fate::Failed));
     }
 
     /// Notes that an item was put, and that KV may differ from the table.
@@ -264,7 +275,7 @@ impl<S: Services> Writing<'_, '_, S> {
         self.written.winners.extend(winners);
     }
 
-    /// Returns the drafts that were confirmed under all of their keys.
+    /// Returns the drafts of which KV may hold anything now.
     async fn put(&mut self, drafts: Vec<Draft>) -> Vec<Draft> {
         drafts.iter().for_each(warn_if_odd);
         // In the order of the items. So Cloudflare's refusals are found in this order too, and each delivery
@@ -276,14 +287,16 @@ impl<S: Services> Writing<'_, '_, S> {
                 item: Some(write.item.clone()),
             })
         });
-        let budget = self.invocation.budget.for_writes();
+        let budget = self.invocation.budget;
+        let deadline = if self.is_batch { budget.writes_until } else { budget.deadline };
+        let budget = Budget { deadline, ..budget };
         let failures = bulk::put(self.invocation, self.namespace, budget, pairs.collect()).await;
-        let mut confirmed = Vec::new();
-        for draft in drafts {
-            let mut errors = Vec::new();
+        let mut put = Vec::new();
+        for mut draft in drafts {
+            let (mut errors, mut may_be_put) = (Vec::new(), draft.keys.is_empty());
             for key in &draft.keys {
                 let failure = failures.get(key);
-                self.written.may_have_written |= failure.is_none_or(|failure| failure.may_be_done);
+                may_be_put |= failure.is_none_or(|failure| failure.may_be_done);
                 if let Some(failure) = failure {
                     self.written.keys.remove(key);
                     errors.push(ExportError::kv(key, failure.error.clone()));
@@ -292,12 +305,15 @@ impl<S: Services> Writing<'_, '_, S> {
                 }
             }
             // One that another try may help wins over the others.
-            match errors.into_iter().min_by_key(ExportError::is_own_fault) {
-                Some(error) => self.decide(draft.write.item, Fate::Failed(error)),
-                None => confirmed.push(draft),
+            draft.failure = errors.into_iter().min_by_key(ExportError::is_own_fault);
+            if may_be_put {
+                self.written.may_have_written |= !draft.keys.is_empty();
+                put.push(draft);
+            } else {
+                self.decide_put(draft);
             }
         }
-        confirmed
+        put
     }
 
     /// Reads the items again. Returns those that have changed, to be put again.
@@ -313,7 +329,11 @@ impl<S: Services> Writing<'_, '_, S> {
                     let item = items.get(&draft.write.item.key());
                     self.follow(draft, item)
                 })),
-                Err(error) => self.leave_unverified(part, &error),
+                // A table that fails is not waited for again.
+                Err(error) => {
+                    let unread = part.into_iter().chain(drafts.by_ref()).collect();
+                    self.leave_unverified(unread, &error);
+                }
             }
         }
         changed
@@ -323,11 +343,12 @@ impl<S: Services> Writing<'_, '_, S> {
     fn follow(&mut self, mut draft: Draft, item: Option<&Item>) -> Option<Draft> {
         let stood_in = draft.write.image.take().is_some();
         let Some(item) = item else {
-            if !stood_in {
+            if stood_in {
+                self.decide_put(draft);
+            } else {
                 self.leave_behind(&draft, &[]);
+                self.decide(draft.write.item, Fate::Absent);
             }
-            let fate = if stood_in { Fate::Written } else { Fate::Absent };
-            self.decide(draft.write.item, fate);
             return None;
         };
         let item = Exportable::decode(&draft.write.item, item, self.invocation.config);
@@ -338,7 +359,7 @@ impl<S: Services> Writing<'_, '_, S> {
         new.keys.retain(|key| self.written.winners.get(key).is_none_or(|winner| winner == item));
         let is_same = new.stored.value == draft.stored.value;
         if is_same && new.keys.iter().all(|key| draft.keys.contains(key)) {
-            self.decide(draft.write.item, Fate::Written);
+            self.decide_put(draft);
             return None;
         }
         Some(new)
@@ -356,14 +377,13 @@ impl<S: Services> Writing<'_, '_, S> {
     /// Decides about items that could not be read again.
     fn leave_unverified(&mut self, drafts: Vec<Draft>, error: &ServiceError) {
         // A removal writes items of other records. Such a record may be exported already, and nothing would follow it.
-        let is_batch = drafts.iter().all(|draft| draft.write.only.is_none());
-        if self.invocation.source == Source::Stream && is_batch {
+        if self.is_batch {
             warn!(
                 items = drafts.len(),
                 error = %Chain(error),
                 "items were exported, and could not be read again: a change meanwhile has its own record"
             );
-            drafts.into_iter().for_each(|draft| self.decide(draft.write.item, Fate::Written));
+            drafts.into_iter().for_each(|draft| self.decide_put(draft));
         } else {
             drafts.into_iter().for_each(|draft| self.fail(draft, error.clone().into()));
         }
@@ -587,38 +607,58 @@ mod tests {
         }
     }
 
+    /// Writes `i000` to `i100`, which are read in two requests, while the table changes behind the first reads.
+    async fn write_101(fakes: &Fakes, changes: [TableChange; 2]) -> Written {
+        let names: Vec<String> = (0..=READ_ITEMS).map(|number| format!("i{number:03}")).collect();
+        names.iter().for_each(|name| fakes.table.put(index_item(name, &json!({}))));
+        fakes.table.changes.then_nothing(2);
+        fakes.table.changes.then(changes);
+        let items = names.iter().map(|name| WriteItem::new(settings_of(name))).collect();
+        write(fakes, Source::Stream, items).await
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_key_for_which_two_items_come_to_ask_meanwhile_is_once_in_a_request() {
         let fakes = Fakes::new();
-        let names: Vec<String> = (0..=READ_ITEMS).map(|number| format!("i{number:03}")).collect();
-        names.iter().for_each(|name| fakes.table.put(index_item(name, &json!({}))));
-        // The items are read in two requests. Each of the second reads finds one item changed.
         let asks = |name: &str| TableChange::Put(index_item(name, &shop("s")));
-        fakes.table.changes.then_nothing(2);
-        fakes.table.changes.then([asks("i000"), asks("i100")]);
-        let items = names.iter().map(|name| WriteItem::new(settings_of(name))).collect();
-        let written = write(&fakes, Source::Stream, items).await;
+        let written = write_101(&fakes, [asks("i000"), asks("i100")]).await;
         assert_eq!(fakes.kv.requests.borrow()[1], ["a-i000", "s", "a-i100"]);
         assert_eq!(written.keys["s"], settings_of("i100"));
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_table_that_fails_a_second_read_is_not_waited_for_again() {
+        let fakes = Fakes::new();
+        let unseen = TableChange::Put(index_item("i100", &pixel("1")));
+        let written = write_101(&fakes, [TableChange::Fails, unseen]).await;
+        assert_eq!(["i000", "i100"].map(|name| fate(&written, name)), ["written", "written"]);
+        assert_eq!(fakes.kv.requests.borrow().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_item_with_a_key_that_kv_does_not_confirm_has_failed() {
-        let refused = || KvFault::Fails(kv_error(ErrorKind::RefusedContent));
-        let lost = || KvFault::Fails(kv_error(ErrorKind::Transient));
+        let [refused, lost] = [ErrorKind::RefusedContent, ErrorKind::Transient]
+            .map(|kind| move || KvFault::Fails(kv_error(kind)));
         let refusal = "failed: key \"s\": Cloudflare KV: scripted";
         let lost_key = "failed: key \"s\": Cloudflare KV: scripted";
         let other_lost = "failed: key \"a-i\": Cloudflare KV: scripted";
-        let refused_and_lost = vec![refused(), refused(), lost(), lost(), lost(), lost()];
-        for (name, faults, expected, keys, may_have_written) in [
-            ("one refused", vec![refused(), refused()], refusal, "a-i", true),
-            ("all refused", vec![refused(), refused(), refused()], refusal, "", false),
-            ("lost", vec![lost(), lost(), lost(), lost()], lost_key, "", true),
-            ("refused and lost", refused_and_lost, other_lost, "", true),
+        let refused_and_lost = [vec![refused(); 2], vec![lost(); 4]].concat();
+        let one_refused = || vec![refused(), refused()];
+        let changes = vec![becomes(&pixel("1"))];
+        let gone = vec![TableChange::Remove(settings_of("i").key())];
+        for (name, faults, changes, expected, keys, may_have_written) in [
+            ("one refused", one_refused(), vec![], refusal, "a-i", true),
+            ("all refused", vec![refused(); 3], vec![], refusal, "", false),
+            ("lost", vec![lost(); 4], vec![], lost_key, "", true),
+            ("refused and lost", refused_and_lost, vec![], other_lost, "", true),
+            // What KV confirmed must not stay behind the table.
+            ("one refused, then changed", one_refused(), changes, "written", "a-i s", true),
+            ("one refused, then gone", one_refused(), gone, "absent", "", true),
+            ("one refused, unread", one_refused(), vec![TableChange::Fails], refusal, "a-i", true),
         ] {
             let fakes = Fakes::new();
             fakes.kv.faults.then(faults);
-            let written = write_while(&fakes, Source::Stream, item_i(), []).await;
+            let written = write_while(&fakes, Source::Stream, item_i(), changes).await;
             assert_eq!(fate(&written, "i"), expected, "{name}");
             assert_eq!(names(&written.keys), keys, "{name}");
             assert_eq!(written.may_have_written, may_have_written, "{name}");

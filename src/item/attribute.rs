@@ -159,9 +159,18 @@ impl Attribute {
 fn number(text: &str) -> Option<Number> {
     let integer = text.parse::<i64>().map(Number::from);
     let integer = integer.or_else(|_| text.parse::<u64>().map(Number::from));
+    if let Ok(integer) = integer {
+        return Some(integer);
+    }
+    let double: f64 = text.parse().ok()?;
+    // DynamoDB writes no `1.0` and no `1e2`, but people who edit an event do.
+    let is_integer = double.fract() == 0.0 && double.abs() < MAX_EXACT;
     // `from_f64` refuses what JSON can't express: infinities and NaN, which `parse` accepts.
-    integer.ok().or_else(|| text.parse().ok().and_then(Number::from_f64))
+    if is_integer { Some((double as i64).into()) } else { Number::from_f64(double) }
 }
+
+/// Up to here a double holds every integer.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Returns the order by value. The double alone would not tell large integers apart.
 fn by_value(a: &Number, b: &Number) -> Ordering {
@@ -230,6 +239,8 @@ mod tests {
             (r#"{"N":"-9223372036854775809"}"#, "-9.223372036854776e+18"),
             (r#"{"N":"3.14159265358979323846"}"#, "3.141592653589793"),
             (r#"{"N":"1E+125"}"#, "1e+125"),
+            (r#"{"N":"1E2"}"#, "100"),
+            (r#"{"N":"-2.0"}"#, "-2"),
             // Sets ascend by value: numbers beyond a double's digits and bytes, too.
             (r#"{"SS":["b","a","B"]}"#, r#"["B","a","b"]"#),
             (r#"{"NS":["10","9","-1","0.5"]}"#, "[-1,0.5,9,10]"),

@@ -45,8 +45,8 @@ struct BulkResult {
     successful_key_count: Option<usize>,
 }
 
-/// Reads the response to a bulk write or delete of `sent` keys. Keys that are not listed are done if
-/// the count of successful keys bears it out: on 2xx where there is a count, on 4xx always.
+/// Reads the response to a bulk write or delete of `sent` keys. A key that is not listed as unsuccessful counts as done
+/// if the number of successful keys adds up. A 2xx may lack that number; a 4xx must have it, and list keys.
 pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, ServiceError> {
     let status = response.status();
     // What the response means unless it tells of each key.
@@ -55,14 +55,14 @@ pub fn bulk_reply(response: &Response, sent: usize) -> Result<BulkReply, Service
     let Ok(Envelope { success, result: Some(result), .. }) = envelope else { return Err(error) };
     let unsuccessful = result.unsuccessful_keys.unwrap_or_default();
     let is_sum = |count: usize| count.checked_add(unsuccessful.len()) == Some(sent);
-    let is_told = match error.kind {
+    let tells_of_each_key = match error.kind {
         ErrorKind::AuthRejected => false,
         _ if status.is_client_error() => {
             !unsuccessful.is_empty() && result.successful_key_count.is_some_and(is_sum)
         }
         _ => status.is_success() && success && result.successful_key_count.is_none_or(is_sum),
     };
-    if !is_told {
+    if !tells_of_each_key {
         return Err(error);
     }
     let retry_after = retry_after(response.headers());
