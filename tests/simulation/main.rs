@@ -10,6 +10,7 @@ mod fakes;
 #[expect(dead_code, reason = "the unit tests name keys, and have requests that time out")]
 mod memory;
 mod play;
+mod re_export;
 mod reconcile;
 mod runner;
 mod services;
