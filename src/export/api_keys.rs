@@ -42,8 +42,8 @@ pub const TIME_FOR_API_KEYS: Duration = Duration::from_secs(10);
 const STREAM_WINDOW: Duration = Duration::from_secs(10);
 const _: () = assert!(2 * 2 * TIME_FOR_API_KEYS.as_secs() + STREAM_WINDOW.as_secs() <= 60);
 
-/// How long one API key is asked for: four tries of half a minute, and the back-offs. A gateway that asks to wait
-/// longer does not hold up a reconcile.
+/// How long one API key is asked for: four tries of half a minute, and the back-offs. A gateway that asks for a longer
+/// wait does not hold up a reconcile.
 const TIME_FOR_ONE: Duration = Duration::from_secs(150);
 
 /// Requests that are under way at the same time: fewer than Lambda's 1,024 file descriptors. The cells share them, so

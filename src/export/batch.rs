@@ -62,8 +62,8 @@ pub enum Outcome {
 /// The item of a record, unless the record does not even say which item it is about, and what became of it.
 pub type RecordOutcome = (Option<ItemRef>, Outcome);
 
-/// Groups records by item. Returns the outcome of each record, where nothing is decided about those that have an
-/// item, and the last change of each item, in their order, with what all records tell of its former shop ids.
+/// Groups records by item. Returns the outcome of each record, undecided if it names an item, and the last change of
+/// each item, in batch order, with the shop ids of all its records.
 fn group(records: Vec<StreamRecord>) -> (Vec<RecordOutcome>, Vec<RecordedChange>) {
     let mut items: BTreeMap<ItemRef, (usize, RecordedChange)> = BTreeMap::new();
     let mut group = |(position, record): (usize, StreamRecord)| match record.change {
