@@ -572,20 +572,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn in_a_flood_an_item_that_stays_is_exported_and_keeps_the_shop_id_that_it_gave_up() {
-        let mut fakes = Fakes::new();
-        fakes.0.config.removals_up_to = 0;
-        for (key, name) in [("a-i", "i"), ("s", "j")] {
-            fakes.kv.hold_entry(key, &entry(name, &json!({})));
+        // It was changed, or removed and is back.
+        for event in ["MODIFY", "REMOVE"] {
+            let mut fakes = Fakes::new();
+            fakes.0.config.removals_up_to = 0;
+            for (key, name) in [("a-i", "i"), ("s", "j")] {
+                fakes.kv.hold_entry(key, &entry(name, &json!({})));
+            }
+            fakes.table.put(index_item("j", &json!({})));
+            let records = vec![
+                record(&settings_of("i"), "REMOVE", json!({})),
+                record(&settings_of("j"), event, json!({"OldImage": shop("s")})),
+            ];
+            let (outcomes, stats) = export(&fakes, records).await;
+            assert_eq!(outcomes, ["held", "exported"], "{event}");
+            assert_eq!(fakes.kv.keys(), ["a-i", "a-j", "s"], "{event}");
+            assert_eq!(stats.removals_held, 1, "{event}");
         }
-        fakes.table.put(index_item("j", &json!({})));
-        let records = vec![
-            record(&settings_of("i"), "REMOVE", json!({})),
-            record(&settings_of("j"), "MODIFY", json!({"OldImage": shop("s")})),
-        ];
-        let (outcomes, stats) = export(&fakes, records).await;
-        assert_eq!(outcomes, ["held", "exported"]);
-        assert_eq!(fakes.kv.keys(), ["a-i", "a-j", "s"]);
-        assert_eq!(stats.removals_held, 1);
     }
 
     #[test]

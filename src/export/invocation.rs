@@ -149,3 +149,29 @@ impl<'a, S: Services> Invocation<'a, S> {
         self.stats.borrow().clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::fakes::Fakes;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_reconciles_requests_to_kv_are_paced() {
+        for (source, service, is_paced) in [
+            (Source::Reconcile, Service::Kv, true),
+            (Source::Reconcile, Service::Table, false),
+            (Source::Reconcile, Service::ApiKeys, false),
+            (Source::Stream, Service::Kv, false),
+        ] {
+            let (fakes, began) = (Fakes::new(), Instant::now());
+            let invocation = fakes.invocation(source);
+            let until = invocation.budget.deadline;
+            let calls = [vec![Service::Kv; 100], vec![service; 3]].concat();
+            for service in calls {
+                invocation.call(service, until, async { Ok(()) }).await.unwrap();
+            }
+            let waited = if is_paced { 2 * PACE } else { Duration::ZERO };
+            assert_eq!(began.elapsed(), waited, "{source:?}, {service:?}");
+        }
+    }
+}

@@ -687,6 +687,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_follows_from_a_slow_pass_and_from_a_claimant_that_moves() {
+        let moves =
+            vec![TableChange::Put(claimant()), TableChange::Put(index_item("j", &shop("t")))];
+        let other = TableChange::Put(index_item("other", &json!({})));
+        let slow = (0..3).map(|_| TableChange::Throttles);
+        let slow = slow.chain([other, TableChange::Put(pointer("s"))]).collect();
+        let hangs = Some(KvFault::IsDoneAndHangs);
+        let (gone, held): (&[&str], &[&str]) = (&[], &["s"]);
+        for (name, changes, delete, expected, keys, counted) in [
+            ("the claimant moves", moves, None, "removed", gone, (0, 0, 0)),
+            ("a slow pass, and a delete that hangs", slow, hangs, "stays", held, (1, 1, 0)),
+        ] {
+            let fakes = with_key();
+            fakes.table.changes.then(changes);
+            fakes.kv.faults.then_after(1, delete);
+            let (words, stats) = remove(&fakes, &["s"]).await;
+            assert_eq!(words["s"], expected, "{name}");
+            assert_eq!(fakes.kv.keys(), keys, "{name}");
+            assert_eq!(counts(&stats), counted, "{name}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_brake_holds_all_orphans_and_nothing_else() {
         let fakes = with_key();
         for (key, name) in [("s2", "gone2"), ("s3", "gone2"), ("kept", "gone3"), ("asked", "gone4")]

@@ -608,9 +608,13 @@ mod tests {
     }
 
     /// Writes `i000` to `i100`, which are read in two requests, while the table changes behind the first reads.
-    async fn write_101(fakes: &Fakes, changes: [TableChange; 2]) -> Written {
+    async fn write_101(
+        fakes: &Fakes,
+        attributes: Value,
+        changes: impl IntoIterator<Item = TableChange>,
+    ) -> Written {
         let names: Vec<String> = (0..=READ_ITEMS).map(|number| format!("i{number:03}")).collect();
-        names.iter().for_each(|name| fakes.table.put(index_item(name, &json!({}))));
+        names.iter().for_each(|name| fakes.table.put(index_item(name, &attributes)));
         fakes.table.changes.then_nothing(2);
         fakes.table.changes.then(changes);
         let items = names.iter().map(|name| WriteItem::new(settings_of(name))).collect();
@@ -621,16 +625,24 @@ mod tests {
     async fn a_key_for_which_two_items_come_to_ask_meanwhile_is_once_in_a_request() {
         let fakes = Fakes::new();
         let asks = |name: &str| TableChange::Put(index_item(name, &shop("s")));
-        let written = write_101(&fakes, [asks("i000"), asks("i100")]).await;
+        let written = write_101(&fakes, json!({}), [asks("i000"), asks("i100")]).await;
         assert_eq!(fakes.kv.requests.borrow()[1], ["a-i000", "s", "a-i100"]);
         assert_eq!(written.keys["s"], settings_of("i100"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn values_that_fill_memory_are_put_before_more_items_are_read() {
+        let fakes = Fakes::new();
+        write_101(&fakes, pixel(&"x".repeat(200 * 1024)), []).await;
+        let sizes: Vec<usize> = fakes.kv.requests.borrow().iter().map(Vec::len).collect();
+        assert_eq!(sizes, [READ_ITEMS, 1]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_table_that_fails_a_second_read_is_not_waited_for_again() {
         let fakes = Fakes::new();
         let unseen = TableChange::Put(index_item("i100", &pixel("1")));
-        let written = write_101(&fakes, [TableChange::Fails, unseen]).await;
+        let written = write_101(&fakes, json!({}), [TableChange::Fails, unseen]).await;
         assert_eq!(["i000", "i100"].map(|name| fate(&written, name)), ["written", "written"]);
         assert_eq!(fakes.kv.requests.borrow().len(), 1);
     }

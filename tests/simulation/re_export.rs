@@ -65,6 +65,13 @@ async fn what_a_re_export_ends_with() {
             "Exported s t a-i",
             &["a-i", "s", "t"],
         ),
+        (
+            "another key, whose old one another index has by then",
+            vec![s(), t(), t(), TableChange::Put(index_item("j", &shop("s")))],
+            vec![],
+            "Exported t a-i",
+            &["a-i", "s", "t"],
+        ),
     ] {
         let fakes = Fakes::new();
         fakes.table.put(index_item("i", &shop("s")));

@@ -129,12 +129,13 @@ async fn an_orphan_that_is_protected_meanwhile_stays_and_one_of_unknown_item_fai
     let pointer = index_item("x", &json!({"read_alias": {"S": "orphan-000"}}));
     fakes.table.changes.then([TableChange::Put(pointer)]);
     fakes.kv.hold_entry("qcfg-unknown", &entry("i", &json!({"x": 1})));
+    fakes.kv.hold_entry("qcfg-anothers", &config_entry());
     let (report, _) = run(&fakes, &repair()).await;
     let settings = json!({"desired": 1, "listed": 1, "missing": 1, "orphaned": 1, "written": 1});
     assert_eq!(counts(&report, "settings"), settings);
-    let query_configs = json!({"listed": 1, "orphaned": 1, "failed": 1});
+    let query_configs = json!({"listed": 2, "orphaned": 2, "failed": 2});
     assert_eq!(counts(&report, "query_configs"), query_configs);
-    assert_eq!(fakes.kv.keys(), ["a-i", "orphan-000", "qcfg-unknown"]);
+    assert_eq!(fakes.kv.keys(), ["a-i", "orphan-000", "qcfg-anothers", "qcfg-unknown"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -239,8 +240,10 @@ async fn what_has_changed_when_a_part_is_taken_up_again() {
         |fakes: &Fakes| fakes.kv.hold_entry("orphan-new", &entry("gone", &json!({})));
     let table_is_emptied = |fakes: &Fakes| fakes.table.remove(&settings_of("i").key());
     type Event = fn(&Fakes);
-    let rows: [(&str, Event, Event, [u64; 4], bool); 6] = [
+    let key_is_stale = |fakes: &Fakes| fakes.kv.hold_entry("a-i", &entry("i", &json!({})));
+    let rows: [(&str, Event, Event, [u64; 4], bool); 7] = [
         ("nothing", nothing, nothing, [2, 2, 1, 0], true),
+        ("a stale key has come", nothing, key_is_stale, [2, 2, 0, 0], false),
         ("an orphan has come", nothing, orphan_comes, [2, 2, 1, 0], false),
         ("the table was emptied", nothing, table_is_emptied, [2, 0, 0, 0], false),
         ("the gateway broke", nothing, gateway_breaks, [2, 2, 0, 1], true),
@@ -310,6 +313,39 @@ async fn what_fails_is_counted_once_unless_two_runs_get_nothing_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_gets_something_done_before_its_time_is_up_ends_no_chain() {
+    let fakes = with_orphans(1);
+    let (first, _) = run_within(&fakes, 9, &repair()).await.unwrap();
+    // The two listings and the write. Then the orphan can't be read.
+    fakes.kv.faults.then_nothing(3);
+    fakes.kv.faults.then([KvFault::TimesOut]);
+    let (second, _) = run_within(&fakes, 20, &after(&first)).await.unwrap();
+    assert!(second.stopped.is_some(), "{second:?}");
+    assert_eq!(counts(&second, "settings")["written"], 1);
+    // Nor is an orphan without time for its pass one that has failed.
+    let fakes = with_orphans(1);
+    // The pass, and the two reads of `i`.
+    fakes.table.changes.then_nothing(3);
+    fakes.table.changes.then((0..3).map(|_| TableChange::Throttles));
+    let (report, _) = run_within(&fakes, 11, &repair()).await.unwrap();
+    assert!(report.stopped.is_some(), "{report:?}");
+    assert_eq!(report.findings.sum(Class::Failed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_deletes_2_percent_of_the_listed_keys_of_ours() {
+    for (orphans, deleted) in [(101, 101), (102, 0)] {
+        let fakes = with_orphans(orphans);
+        for name in (orphans..5_050).map(|number| format!("i{number}")) {
+            fakes.kv.hold_entry(&format!("a-{name}"), &entry(&name, &json!({})));
+            fakes.table.put(index_item(&name, &json!({})));
+        }
+        let (report, _) = run(&fakes, &repair()).await;
+        assert_eq!(report.findings.sum(Class::Deleted), deleted, "{orphans} orphans");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_repair_that_gets_nothing_done_ends_with_an_error_unless_a_key_is_at_fault() {
     for (name, kind, expected) in [
         ("KV takes no write", ErrorKind::Refused, Err(ReconcileError::NoProgress)),
@@ -334,6 +370,8 @@ async fn one_account_leaves_out_what_is_anothers_and_fails_a_shop_id_that_cannot
     fakes.table.put(item_of_b("j", &shop("s")));
     let request = Reconcile { system_account_id: Some("b".to_owned()), ..repair() };
     let (report, _) = run(&fakes, &request).await;
+    let asked = fakes.api_keys.requests.borrow().clone();
+    assert!(asked.iter().all(|(_, account)| account == "b"), "{asked:?}");
     assert_eq!(fakes.kv.keys(), ["b-j"], "by order, a's item has the shop id");
     let expected = json!({"desired": 1, "missing": 1, "written": 1});
     assert_eq!(counts(&report, "settings"), expected);
@@ -375,8 +413,10 @@ async fn which_runs_emit_metrics_and_which_write() {
         fakes.0.config.dry_run = is_dry;
         let (report, stats) = run(&fakes, &request).await;
         assert_eq!(report.dry_run, is_dry, "{name}");
-        let metrics = (stats.missing.is_some(), stats.drifted_keys.is_some());
-        assert_eq!(metrics, (emits, emits), "{name}");
+        let of_findings = [stats.desired, stats.missing, stats.drifted_keys];
+        assert_eq!(of_findings.map(|it| it.is_some()), [emits; 3], "{name}");
+        let of_repairs = [stats.repair_refused, stats.keys_rewritten];
+        assert_eq!(of_repairs.map(|it| it.is_some()), [emits && request.apply; 2], "{name}");
         assert_eq!(!fakes.kv.keys().is_empty(), writes, "{name}");
     }
 }

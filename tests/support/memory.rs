@@ -90,6 +90,8 @@ pub enum KvFault {
     IsDoneAndFails(Keys, ServiceError),
     /// These keys are listed as unsuccessful; the others are done.
     ListsAsUnsuccessful(Keys),
+    /// The same, with a `Retry-After`.
+    ListsAndAsksToWait(Keys, Duration),
     /// The same, with a status that refuses the request.
     RefusesAndLists(Keys),
     /// These keys are listed as unsuccessful; all are done.
@@ -131,9 +133,9 @@ impl KvFault {
         match self {
             Self::Fails(_) | Self::TimesOut | Self::Hangs => false,
             Self::IsDoneAndFails(keys, _) => keys.have(position, key),
-            Self::ListsAsUnsuccessful(keys) | Self::RefusesAndLists(keys) => {
-                !keys.have(position, key)
-            }
+            Self::ListsAsUnsuccessful(keys)
+            | Self::ListsAndAsksToWait(keys, _)
+            | Self::RefusesAndLists(keys) => !keys.have(position, key),
             Self::IsDoneAndListsAsUnsuccessful(_) | Self::IsDoneAndHangs => true,
         }
     }
@@ -142,6 +144,7 @@ impl KvFault {
     fn lists(&self, position: usize, key: &str) -> bool {
         match self {
             Self::ListsAsUnsuccessful(keys)
+            | Self::ListsAndAsksToWait(keys, _)
             | Self::RefusesAndLists(keys)
             | Self::IsDoneAndListsAsUnsuccessful(keys) => keys.have(position, key),
             _ => false,
@@ -152,6 +155,7 @@ impl KvFault {
     pub async fn end(self) -> Result<(), ServiceError> {
         match self {
             Self::ListsAsUnsuccessful(_)
+            | Self::ListsAndAsksToWait(..)
             | Self::RefusesAndLists(_)
             | Self::IsDoneAndListsAsUnsuccessful(_) => Ok(()),
             Self::Fails(error) | Self::IsDoneAndFails(_, error) => Err(error),
@@ -222,10 +226,14 @@ impl<B: Backend> Memory<B> {
             }
         }
         let is_refusal = matches!(fault, Some(KvFault::RefusesAndLists(_)));
+        let retry_after = match fault {
+            Some(KvFault::ListsAndAsksToWait(_, wait)) => Some(wait),
+            _ => None,
+        };
         if let Some(fault) = fault {
             fault.end().await?;
         }
-        Ok(BulkReply { unsuccessful, retry_after: None, is_refusal })
+        Ok(BulkReply { unsuccessful, retry_after, is_refusal })
     }
 
     async fn read(&self, namespace: Namespace, request: KvRequest<'_>) -> Result<(), ServiceError> {

@@ -380,6 +380,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_range_is_listed_to_its_end_and_no_further() {
+        let fakes = Fakes::new();
+        let pages = [(&["a"][..], Some("1")), (&["b", "c"], Some("2")), (&["d"], None)];
+        fakes.kv.pages.then(pages.map(|(keys, cursor)| page(keys, cursor)));
+        let range = Range { to: Some(KvKey::of_settings("c")), ..Range::default() };
+        let listing = Part::list(&fakes.invocation(Source::Reconcile), range, None).await;
+        assert_eq!(names(&listing), "a b");
+        assert_eq!(fakes.kv.requests.borrow().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn where_half_of_the_time_is_over_the_rest_is_left_to_another_part() {
         let fakes = Fakes::new();
         fakes.kv.faults.then([KvFault::TimesOut]);

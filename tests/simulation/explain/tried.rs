@@ -1,15 +1,17 @@
 //! What trying an item says comes true when the item is saved, streamed and repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use ecom_settings_exporter::export::batch::{Flood, export_batch};
 use ecom_settings_exporter::export::reconcile::{Reconcile, reconcile};
 use ecom_settings_exporter::export::table::read_items;
 use ecom_settings_exporter::item::{Change, RecordedChange, StreamRecord, claimed_keys};
+use ecom_settings_exporter::kv::{Metadata, StoredValue};
 use proptest::prelude::*;
 
 use super::*;
-use crate::fakes::shop;
+use crate::fakes::{entry, shop};
 
 /// Makes a change, and carries it to KV as a batch does. Returns the keys that the item asks for, and asked for
 /// before.
@@ -183,7 +185,36 @@ async fn a_shop_id_that_moves_and_a_removal_are_told_with_whom_they_take_a_key_f
         ("by shop id", pointer(write_alias("shop_id", "s")), remove("i"), &by_shop_id),
     ])
     .await;
-    assert!(tried(&[], &remove("i")).await.contains("knows item a/i"));
+    let unknown = tried(&[save("j", json!({}))], &remove("i")).await;
+    assert!(unknown.contains("knows item a/i"), "{unknown}");
+    assert!(!unknown.contains("the account has"), "it is no misspelt name: {unknown}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_of_another_environment_would_be_taken_from_it() {
+    let fakes = Fakes::new();
+    let environment = Some("dev".to_owned());
+    let metadata = Metadata { environment, ..entry("x", &json!({})).metadata().unwrap() };
+    fakes.kv.hold_entry("s", &StoredValue::new("{}", metadata));
+    let Tried { key, item } = save("i", shop("s"));
+    let said = said(&ask(&fakes, &Subject::Item(key, item)).await);
+    assert!(said.contains("! the key s would be taken from another environment"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_targets_are_looked_at_than_one_request_reads() {
+    let fakes = Fakes::new();
+    let aliased = |targets: Range<usize>| {
+        let target = |number| json!({"M": {"index_id": {"S": format!("a-t{number}")}}});
+        let targets = json!({"L": targets.map(target).collect::<Vec<_>>()});
+        let block = json!({"M": {"enabled": {"BOOL": true}, "targets": targets}});
+        save("i", json!({"index_aliases": {"M": {"doc_reads": block}}}))
+    };
+    let (saved, Tried { key, item }) = (aliased(0..90), aliased(100..190));
+    fakes.table.put((saved.key, saved.item.unwrap()));
+    ask(&fakes, &Subject::Item(key, item)).await.unwrap();
+    let sizes: Vec<usize> = fakes.kv.requests.borrow().iter().map(Vec::len).collect();
+    assert_eq!(sizes, [91]);
 }
 
 #[tokio::test(start_paused = true)]
