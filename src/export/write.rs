@@ -651,22 +651,21 @@ mod tests {
     async fn an_item_with_a_key_that_kv_does_not_confirm_has_failed() {
         let [refused, lost] = [ErrorKind::RefusedContent, ErrorKind::Transient]
             .map(|kind| move || KvFault::Fails(kv_error(kind)));
-        let refusal = "failed: key \"s\": Cloudflare KV: scripted";
-        let lost_key = "failed: key \"s\": Cloudflare KV: scripted";
-        let other_lost = "failed: key \"a-i\": Cloudflare KV: scripted";
+        let of_s = "failed: key \"s\": Cloudflare KV: scripted";
+        let of_i = "failed: key \"a-i\": Cloudflare KV: scripted";
         let refused_and_lost = [vec![refused(); 2], vec![lost(); 4]].concat();
         let one_refused = || vec![refused(), refused()];
         let changes = vec![becomes(&pixel("1"))];
         let gone = vec![TableChange::Remove(settings_of("i").key())];
         for (name, faults, changes, expected, keys, may_have_written) in [
-            ("one refused", one_refused(), vec![], refusal, "a-i", true),
-            ("all refused", vec![refused(); 3], vec![], refusal, "", false),
-            ("lost", vec![lost(); 4], vec![], lost_key, "", true),
-            ("refused and lost", refused_and_lost, vec![], other_lost, "", true),
+            ("one refused", one_refused(), vec![], of_s, "a-i", true),
+            ("all refused", vec![refused(); 3], vec![], of_s, "", false),
+            ("lost", vec![lost(); 4], vec![], of_s, "", true),
+            ("refused and lost", refused_and_lost, vec![], of_i, "", true),
             // What KV confirmed must not stay behind the table.
             ("one refused, then changed", one_refused(), changes, "written", "a-i s", true),
             ("one refused, then gone", one_refused(), gone, "absent", "", true),
-            ("one refused, unread", one_refused(), vec![TableChange::Fails], refusal, "a-i", true),
+            ("one refused, unread", one_refused(), vec![TableChange::Fails], of_s, "a-i", true),
         ] {
             let fakes = Fakes::new();
             fakes.kv.faults.then(faults);
