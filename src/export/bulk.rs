@@ -65,11 +65,8 @@ pub async fn put<S: Services>(
         async |pairs: &[Pair]| kv.put(namespace, pairs).await
     })
     .await;
-    if invocation.config.dry_run {
-        return failures;
-    }
-    for Pair { key, stored, item } in pairs.iter().filter(|pair| !failures.contains_key(&pair.key))
-    {
+    let is_confirmed = |key| !invocation.config.dry_run && !failures.contains_key(key);
+    for Pair { key, stored, item } in pairs.iter().filter(|pair| is_confirmed(&pair.key)) {
         invocation.count(|stats| match namespace {
             Namespace::Settings => stats.settings_written += 1,
             Namespace::QueryConfigs => stats.query_configs_written += 1,
@@ -93,11 +90,8 @@ pub async fn delete<S: Services>(
         async |keys: &[String]| kv.delete(namespace, keys).await
     })
     .await;
-    if invocation.config.dry_run {
-        return failures;
-    }
-    for Delete { key, item, metadata } in
-        deletes.iter().filter(|delete| !failures.contains_key(&delete.key))
+    let is_confirmed = |key| !invocation.config.dry_run && !failures.contains_key(key);
+    for Delete { key, item, metadata } in deletes.iter().filter(|delete| is_confirmed(&delete.key))
     {
         invocation.count(|stats| match namespace {
             Namespace::Settings => stats.settings_deleted += 1,

@@ -175,6 +175,8 @@ impl<S: Services> Repair<'_, '_, S> {
     /// Returns how many keys of the part may still be changed.
     fn allowed(&self, namespace: Namespace, action: Action) -> usize {
         let allowed = self.progress.tallies[namespace].allowed[action];
+        // The table may have been emptied since the brakes were asked.
+        let allowed = if self.part.lets(action) { allowed } else { 0 };
         usize::try_from(allowed).unwrap_or(usize::MAX)
     }
 

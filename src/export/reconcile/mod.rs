@@ -68,9 +68,8 @@ pub async fn reconcile<S: Services>(
     let mut api_keys = ApiKeys::new(Fallback::Nothing, invocation.budget.api_keys);
     let mut part = Part::list(invocation, range, progress.cursor.clone()).await?;
     part.pass_over_table(invocation, &mut api_keys).await?;
-    if progress.is_open {
-        progress.resume(&part);
-    } else {
+    // An open part's counts stay as they were when it was first compared.
+    if !progress.is_open {
         progress.begin(&part, request);
     }
     let failed = if request.apply && !config.dry_run {

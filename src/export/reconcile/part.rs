@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::ReconcileError;
-use super::report::{Class, Findings, MAX_EXAMPLES};
+use super::report::{Action, Class, Findings, MAX_EXAMPLES};
 use crate::export::api_keys::{ApiKeys, NotExportable};
 use crate::export::bulk;
 use crate::export::exportable::Exportable;
@@ -151,6 +151,12 @@ impl Part {
     /// Returns the key with which the next part begins, `None` where nothing is left.
     pub fn end(&self) -> Option<&KvKey> {
         self.table.range.to.as_ref()
+    }
+
+    /// Returns whether an action may happen at all. Where the pass found no index item, the table may be emptied or the
+    /// wrong one: then nothing is deleted, however a request raises the brake.
+    pub fn lets(&self, action: Action) -> bool {
+        action == Action::Rewrite || self.table.has_indexes
     }
 
     /// Returns a cursor of the listing that leads to the page of a key with which a later part begins.

@@ -72,14 +72,6 @@ impl Progress {
         }
     }
 
-    /// Takes up an open part again. Its counts stay as they were when it was first compared.
-    pub fn resume(&mut self, part: &Part) {
-        if !part.table.has_indexes {
-            // The table was emptied meanwhile.
-            self.tallies.values_mut().for_each(|tally| tally.allowed[Action::Delete] = 0);
-        }
-    }
-
     /// Leaves the keys from this one on to the next run. An open part stays open if it ends later, because it was
     /// not listed whole this time.
     pub fn advance(&mut self, from: KvKey, cursor: Option<String>) {
@@ -89,9 +81,7 @@ impl Progress {
         (self.range.from, self.cursor) = (from, cursor);
     }
 
-    /// Lets through an action on this many keys, all or none. What is let through counts as done. Where the pass
-    /// found no index item, the table may be emptied or the wrong one: then nothing is deleted, however the request
-    /// raises the brake.
+    /// Lets through an action on this many keys, all or none. What is let through counts as done.
     pub fn ask_brake(
         &mut self,
         namespace: Namespace,
@@ -107,8 +97,8 @@ impl Progress {
             Action::Rewrite => (MIN_REWRITES, desired, REWRITES_PERCENT, request.rewrite_up_to),
         };
         let limit = min.max(all.saturating_mul(percent) / 100).max(raised.unwrap_or_default());
-        let may_act = action == Action::Rewrite || part.table.has_indexes;
-        let left = if may_act { limit.saturating_sub(tally.let_through[action]) } else { 0 };
+        let left =
+            if part.lets(action) { limit.saturating_sub(tally.let_through[action]) } else { 0 };
         let lets_through = keys <= left;
         if lets_through {
             tally.let_through[action] += keys;
