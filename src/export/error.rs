@@ -16,6 +16,13 @@ pub enum ExportError {
         #[source]
         error: ServiceError,
     },
+    /// A deleted key is needed, and KV lacks it. That is left neither to a repair nor to the next run.
+    #[error("key {key:?} is not put back")]
+    NotPutBack {
+        key: String,
+        #[source]
+        error: ServiceError,
+    },
     #[error(transparent)]
     Table(#[from] ServiceError),
     #[error(transparent)]
@@ -48,6 +55,11 @@ impl ExportError {
             }
             _ => false,
         }
+    }
+
+    /// Returns whether KV or the table has failed.
+    pub fn is_of_services(&self) -> bool {
+        matches!(self, Self::Kv { .. } | Self::NotPutBack { .. } | Self::Table(_))
     }
 
     /// Returns whether the only fault is that the time was up.

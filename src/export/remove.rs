@@ -31,7 +31,7 @@ use crate::index::{IndexRef, ItemRef};
 use crate::item::ItemKey;
 use crate::kv::limits::MAX_BULK_GET_KEYS;
 use crate::kv::{Metadata, Namespace, Pair, StoredValue, check_key};
-use crate::ports::{ErrorKind, ScanColumns, Service, ServiceError, Services};
+use crate::ports::{ScanColumns, Service, ServiceError, Services};
 use crate::text::Chain;
 
 /// The most often that a key begins again: it was put back, or its item has changed meanwhile.
@@ -261,12 +261,8 @@ impl<S: Services> Removing<'_, '_, S> {
                         "a deleted key could not be put back: re-export the index that needs it"
                     );
                     self.invocation.count(|stats| stats.put_backs_failed += 1);
-                    // The key is needed, so it is left neither to a repair nor to the next run.
-                    let mut error = failure.error.clone().without_fault();
-                    if let ErrorKind::OutOfTime { .. } = error.kind {
-                        error.kind = ErrorKind::TimedOut;
-                    }
-                    Step::Done(failed(&key, error))
+                    let (key, error) = (key.clone(), failure.error.clone());
+                    Step::Done(Removal::Failed(ExportError::NotPutBack { key, error }))
                 }
             };
             steps.insert(key, step);
@@ -642,7 +638,9 @@ mod tests {
         alias_stays_at_last.truncate(5);
         let hung = "late: settings table: no response in time";
         let lost = "failed: key \"s\": Cloudflare KV: scripted";
-        let lost_back = "failed: key \"s\": Cloudflare KV: no response in time";
+        let hangs = vec![done(), KvFault::Hangs];
+        let not_back = "failed: key \"s\" is not put back: Cloudflare KV: scripted";
+        let not_in_time = "failed: key \"s\" is not put back: Cloudflare KV: no response in time";
         let (gone, held): (&[&str], &[&str]) = (&[], &["s"]);
         for (name, passes, faults, expected, keys, counted) in [
             ("asked for", put(), vec![], WRITTEN, held, (0, 1, 0)),
@@ -656,18 +654,11 @@ mod tests {
             ("a put-back after writes end", points(), slow.clone(), "stays", held, (1, 1, 0)),
             ("a write after writes end", put(), slow, WRITTEN, held, (0, 1, 0)),
             // It is no next run's to try again.
-            (
-                "a put-back that hangs",
-                put(),
-                vec![done(), KvFault::Hangs],
-                lost_back,
-                gone,
-                (0, 0, 1),
-            ),
-            ("a refused put-back", put(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
-            ("it fails, refused", fails(), vec![done(), refused()], REFUSED, gone, (0, 0, 1)),
+            ("a put-back that hangs", put(), hangs, not_in_time, gone, (0, 0, 1)),
+            ("a refused put-back", put(), vec![done(), refused()], not_back, gone, (0, 0, 1)),
+            ("it fails, refused", fails(), vec![done(), refused()], not_back, gone, (0, 0, 1)),
             // It is needed, so it is not parked either.
-            ("refused alone", put(), vec![done(), refused_alone()], REFUSED, gone, (0, 0, 1)),
+            ("refused alone", put(), vec![done(), refused_alone()], not_back, gone, (0, 0, 1)),
             // What was put back may be older than the table, so it is not parked.
             ("put back, and unreadable", points(), unread_again, REFUSED, held, (0, 1, 0)),
             ("an alias, each time", alias_comes_and_goes, vec![], CHANGING, held, (0, 3, 0)),

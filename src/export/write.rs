@@ -275,7 +275,7 @@ impl<S: Services> Writing<'_, '_, S> {
         self.written.winners.extend(winners);
     }
 
-    /// Returns the drafts of which KV may hold anything now.
+    /// Returns the drafts that KV may hold now, whole or in part.
     async fn put(&mut self, drafts: Vec<Draft>) -> Vec<Draft> {
         drafts.iter().for_each(warn_if_odd);
         // In the order of the items. So Cloudflare's refusals are found in this order too, and each delivery

@@ -99,19 +99,26 @@ impl<S: Services> Repair<'_, '_, S> {
             if !self.has_time() {
                 break;
             }
-            let names =
-                |keys: &[(_, &String)]| keys.iter().map(|(_, name)| (*name).clone()).collect();
-            let writes = items.iter().map(|keys| (keys[0].0.item(), names(keys)));
-            self.write_items(namespace, &Vec::from_iter(writes)).await;
+            let mut writes: BTreeMap<ItemRef, BTreeSet<String>> = BTreeMap::new();
+            for (claim, name) in items.iter().copied().flatten() {
+                writes.entry(claim.item()).or_default().insert((*name).clone());
+            }
+            self.write_items(namespace, &writes).await;
         }
         !self.is_out_of_time
     }
 
-    async fn write_items(&mut self, namespace: Namespace, items: &[(ItemRef, BTreeSet<String>)]) {
+    async fn write_items(
+        &mut self,
+        namespace: Namespace,
+        items: &BTreeMap<ItemRef, BTreeSet<String>>,
+    ) {
         // They were asked for minutes ago, and may have been rotated.
         self.api_keys.forget_answers();
-        let writes = items.iter().cloned().map(|(item, keys)| WriteItem::under(item, keys));
-        let writes = writes.collect();
+        let write = |(item, keys): (&ItemRef, &BTreeSet<String>)| {
+            WriteItem::under(item.clone(), keys.clone())
+        };
+        let writes = items.iter().map(write).collect();
         let written = write_items(self.invocation, namespace, writes, self.api_keys).await;
         for (item, keys) in items {
             let fate = written.fate(item);
@@ -233,8 +240,7 @@ impl<S: Services> Repair<'_, '_, S> {
         match outcome {
             Removal::Failed(error) if error.is_out_of_time() => self.is_out_of_time = true,
             Removal::Failed(error) => {
-                let is_of_service = matches!(error, ExportError::Kv { .. } | ExportError::Table(_));
-                self.is_refused |= is_of_service && !error.is_own_fault();
+                self.is_refused |= error.is_of_services() && !error.is_own_fault();
                 // An outage fails every key: the counts tell how many, the log the first ones.
                 self.logged += 1;
                 if self.logged <= MAX_EXAMPLES {

@@ -22,7 +22,7 @@ use crate::kv::{Digest, Namespace};
 use crate::ports::{ErrorKind, ScanColumns, ServiceError, Services, TablePart};
 
 /// What a part may take of the function's memory while it is listed, in bytes. The rest of [`MAX_BYTES`] is
-/// for the keys that KV lacks.
+/// for the items that ask for these keys, and for keys that KV lacks.
 const MAX_LISTED_BYTES: usize = 40 * 1024 * 1024;
 
 /// What a part may take, in bytes. With the values that are under way it fits the template's 256 MB.
